@@ -1,0 +1,43 @@
+# Two commands matter: `make train` and `make test`. Each builds the environment it needs.
+# uv is used where it is on the path, venv and pip otherwise.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+UV     := $(shell command -v uv 2>/dev/null)
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+
+.PHONY: train test lint types env clean
+.DEFAULT_GOAL := test
+
+train: $(STAMP)  ## train the default language model (ARGS="..." adds flags)
+	$(BIN)/tinygrad-rnn train $(ARGS)
+
+test: lint types  ## lint, types, then every test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "tinygrad_rnn needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+ifneq ($(UV),)
+	$(UV) venv --quiet --clear --python $(PYTHON) $(VENV)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet --no-deps --no-build-isolation -e .
+else
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+endif
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

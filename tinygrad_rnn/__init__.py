@@ -1,0 +1,127 @@
+"""An autograd micro-framework for recurrent networks on NumPy.
+
+The public interface in one page. Names are imported on first use, so that `import tinygrad_rnn` and
+`tinygrad-rnn --help` do not wait for NumPy. (Not related to the project called tinygrad.)
+
+    import tinygrad_rnn as tr
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ConfigError as ConfigError
+    from .errors import CorpusError as CorpusError
+    from .errors import DTypeError as DTypeError
+    from .errors import GradientError as GradientError
+    from .errors import ModelFileError as ModelFileError
+    from .errors import NonFiniteError as NonFiniteError
+    from .errors import ShapeError as ShapeError
+    from .errors import UnsupportedError as UnsupportedError
+    from .engine.tape import anomaly_mode as anomaly_mode
+    from .engine.tape import at_step as at_step
+    from .engine.tape import enable_grad as enable_grad
+    from .engine.tape import no_grad as no_grad
+    from .engine.tape import scope as scope
+    from .engine.tensor import Tensor as Tensor
+    from .engine.tensor import implements as implements
+    from .engine.tensor import supported as supported
+    from .engine.tensor import tensor as tensor
+    from .engine.primitive import Primitive as Primitive
+    from .engine.primitive import primitive as primitive
+    from .engine.autograd import grad as grad
+    from .ops import absolute as absolute
+    from .ops import add as add
+    from .ops import astype as astype
+    from .ops import broadcast_to as broadcast_to
+    from .ops import clip as clip
+    from .ops import concatenate as concatenate
+    from .ops import cross_entropy as cross_entropy
+    from .ops import cut as cut
+    from .ops import divide as divide
+    from .ops import dot as dot
+    from .ops import exp as exp
+    from .ops import expand_dims as expand_dims
+    from .ops import getitem as getitem
+    from .ops import log as log
+    from .ops import log_softmax as log_softmax
+    from .ops import logsumexp as logsumexp
+    from .ops import matmul as matmul
+    from .ops import max as max
+    from .ops import maximum as maximum
+    from .ops import mean as mean
+    from .ops import min as min
+    from .ops import minimum as minimum
+    from .ops import moveaxis as moveaxis
+    from .ops import multiply as multiply
+    from .ops import negative as negative
+    from .ops import power as power
+    from .ops import ravel as ravel
+    from .ops import relu as relu
+    from .ops import reshape as reshape
+    from .ops import sigmoid as sigmoid
+    from .ops import softmax as softmax
+    from .ops import split as split
+    from .ops import sqrt as sqrt
+    from .ops import square as square
+    from .ops import squeeze as squeeze
+    from .ops import stack as stack
+    from .ops import subtract as subtract
+    from .ops import sum as sum
+    from .ops import swapaxes as swapaxes
+    from .ops import take as take
+    from .ops import take_along_axis as take_along_axis
+    from .ops import tanh as tanh
+    from .ops import transpose as transpose
+    from .ops import unstack as unstack
+    from .ops import var as var
+    from .ops import where as where
+    from .nn.module import Module as Module
+    from .nn.cells import GRUCell as GRUCell
+    from .nn.cells import LSTMCell as LSTMCell
+    from .nn.cells import RNNCell as RNNCell
+    from .nn.cells import Stacked as Stacked
+    from .nn.unroll import bidirectional as bidirectional
+    from .nn.unroll import unroll as unroll
+    from .nn.layers import Dropout as Dropout
+    from .nn.layers import Embedding as Embedding
+    from .nn.layers import Linear as Linear
+    from .nn.models import CBOW as CBOW
+    from .nn.models import RNNLM as RNNLM
+
+_HOME = {
+    "errors": (
+        "ConfigError CorpusError DTypeError GradientError ModelFileError NonFiniteError ShapeError UnsupportedError"
+    ),
+    "engine.tape": "anomaly_mode at_step enable_grad no_grad scope",
+    "engine.tensor": "Tensor implements supported tensor",
+    "engine.primitive": "Primitive primitive",
+    "engine.autograd": "grad",
+    "ops": (
+        "absolute add astype broadcast_to clip concatenate cross_entropy cut divide dot exp expand_dims "
+        "getitem log log_softmax logsumexp matmul max maximum mean min minimum moveaxis multiply negative "
+        "power ravel relu reshape sigmoid softmax split sqrt square squeeze stack subtract sum swapaxes take "
+        "take_along_axis tanh transpose unstack var where"
+    ),
+    "nn.module": "Module",
+    "nn.cells": "GRUCell LSTMCell RNNCell Stacked",
+    "nn.unroll": "bidirectional unroll",
+    "nn.layers": "Dropout Embedding Linear",
+    "nn.models": "CBOW RNNLM",
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
+
+__all__ = sorted(_MODULE_OF)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

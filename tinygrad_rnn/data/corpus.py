@@ -1,0 +1,213 @@
+"""A text as an array of ids, cut in order into a training part and a held-out part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygrad_rnn.data.checks import positive_int
+from tinygrad_rnn.data.text import Level, check_level, tokenize
+from tinygrad_rnn.data.vocabulary import IdArray, Vocabulary, id_array
+from tinygrad_rnn.errors import ConfigError, CorpusError
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    r"""Hold a text as ids, with the vocabulary that made them.
+
+    Args:
+        ids: The ids of the text, shape (T,), an integer dtype. The corpus keeps a read-only copy in the
+            vocabulary's `id_dtype`.
+        vocabulary: V tokens.
+        level: "word" or "char".
+
+    Raises:
+        CorpusError: If there are no ids, or one is outside 0 .. V-1.
+        ConfigError, ShapeError, DTypeError: If `level` or `ids` is of the wrong kind.
+
+    Example:
+        >>> corpus = Corpus.from_text("the cat sat\nthe cat ran\n", "word")
+        >>> len(corpus), len(corpus.vocabulary)
+        (8, 6)
+        >>> corpus.ids
+        array([1, 2, 4, 3, 1, 2, 5, 3], dtype=uint16)
+    """
+
+    ids: IdArray
+    vocabulary: Vocabulary
+    level: Level
+
+    def __post_init__(self) -> None:
+        check_level("Corpus", self.level)
+        checked = id_array("Corpus", self.ids, len(self.vocabulary))
+        if checked.size == 0:
+            raise CorpusError("Corpus: ids is empty; pass one id or more")
+        ids = checked.astype(self.vocabulary.id_dtype)
+        ids.setflags(write=False)
+        object.__setattr__(self, "ids", ids)
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        level: Level,
+        min_count: int = 1,
+        vocabulary: Vocabulary | None = None,
+        max_tokens: int | None = None,
+    ) -> Corpus:
+        """Tokenize and encode a text.
+
+        Without a `vocabulary`, one is built from the whole text. To train and validate, use `load_corpus`:
+        it builds the vocabulary from the training part alone.
+
+        Args:
+            text: The text.
+            level: "word" or "char".
+            min_count: Tokens that appear fewer times become "<unk>"; not used if `vocabulary` is given.
+            vocabulary: The vocabulary to encode with, such as that of a trained model.
+            max_tokens: Keep this many tokens from the start; None keeps all.
+
+        Returns:
+            The corpus.
+
+        Raises:
+            CorpusError: If the text holds no tokens, none appears `min_count` times, or `vocabulary` lacks
+                both a token of the text and an unknown token.
+            ConfigError: If `level`, `min_count` or `max_tokens` is out of range.
+
+        Example:
+            >>> Corpus.from_text("abracadabra", "char").vocabulary
+            Vocabulary(6 tokens: '<unk>', 'a', 'b', 'r', 'c', ...)
+        """
+        tokens = _tokens("Corpus.from_text", text, level, max_tokens)
+        if vocabulary is None:
+            vocabulary = Vocabulary.from_tokens(tokens, min_count)
+        return cls(vocabulary.encode(tokens), vocabulary, level)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def unknown_rate(self) -> float:
+        """The share of the tokens that are the unknown token, 0 to 1."""
+        if self.vocabulary.unknown_id is None:
+            return 0.0
+        return float(np.mean(self.ids == self.vocabulary.unknown_id))
+
+    def split(self, held_out: float = 0.1) -> tuple[Corpus, Corpus]:
+        """Cut off the end of the corpus; both parts keep the vocabulary.
+
+        Nothing is shuffled: the order of the tokens is what a recurrent network learns. If the vocabulary
+        was built from this corpus it has seen the held-out part; `load_corpus` avoids that.
+
+        Args:
+            held_out: The share to hold out, between 0 and 1; the count is rounded to the nearest token.
+
+        Returns:
+            The first part and the held-out part.
+
+        Raises:
+            ConfigError: If `held_out` is not between 0 and 1.
+            CorpusError: If the corpus is too short to leave a token in each part.
+
+        Example:
+            >>> train, valid = Corpus.from_text("abcdefghij", "char").split(held_out=0.2)
+            >>> valid.vocabulary.decode(valid.ids)
+            ['i', 'j']
+        """
+        cut = _cut("Corpus.split", len(self), held_out)
+        first, last = self.ids[:cut], self.ids[cut:]
+        return Corpus(first, self.vocabulary, self.level), Corpus(last, self.vocabulary, self.level)
+
+
+def load_corpus(
+    text: str,
+    level: Level,
+    min_count: int = 1,
+    held_out: float = 0.1,
+    max_tokens: int | None = None,
+) -> tuple[Corpus, Corpus]:
+    """Make a training and a held-out corpus whose vocabulary comes from the training part alone.
+
+    The text is cut in order: the last `held_out` of its tokens are held out. A token that only the held-out
+    part has becomes "<unk>" there; see `unknown_rate`.
+
+    Args:
+        text: The text, such as `read_text` or `embedded_text` returns.
+        level: "word" or "char".
+        min_count: Tokens that appear fewer times in the training part become "<unk>".
+        held_out: The share to hold out, between 0 and 1; the count is rounded to the nearest token.
+        max_tokens: Use this many tokens from the start of the text; None uses all.
+
+    Returns:
+        The training part and the held-out part.
+
+    Raises:
+        CorpusError: If the text is too short, or no token of the training part appears `min_count` times.
+        ConfigError: If `level`, `min_count`, `held_out` or `max_tokens` is out of range.
+
+    Example:
+        >>> train, valid = load_corpus("a b a b a b c a", "word", held_out=0.25)
+        >>> train.vocabulary.tokens, valid.ids.tolist(), valid.unknown_rate
+        (('<unk>', 'a', 'b'), [0, 1], 0.5)
+    """
+    tokens = _tokens("load_corpus", text, level, max_tokens)
+    cut = _cut("load_corpus", len(tokens), held_out)
+    vocabulary = Vocabulary.from_tokens(tokens[:cut], min_count)
+    ids = vocabulary.encode(tokens)
+    return Corpus(ids[:cut], vocabulary, level), Corpus(ids[cut:], vocabulary, level)
+
+
+def unigram_nats(train: Corpus, held_out: Corpus) -> float:
+    """Return the loss of guessing each held-out token from its training frequency alone.
+
+    The baseline that any language model has to beat; its exp is the unigram perplexity. With c(w) the count
+    of w in the training part and n its length, add-one (Laplace) smoothing gives
+
+        p(w) = (c(w) + 1) / (n + V),    loss = -mean over the held-out tokens of ln p(w)
+
+    (Jurafsky and Martin, Speech and Language Processing, chapter 3).
+
+    Args:
+        train: The training part.
+        held_out: The held-out part, with the same vocabulary.
+
+    Returns:
+        The mean loss in nats per token.
+
+    Raises:
+        CorpusError: If the two vocabularies differ.
+
+    Example:
+        >>> train, valid = load_corpus("a b a b a b c a", "word", held_out=0.25)
+        >>> round(unigram_nats(train, valid), 4)  # -(ln 1/9 + ln 4/9) / 2
+        1.5041
+    """
+    if train.vocabulary != held_out.vocabulary:
+        raise CorpusError(
+            f"unigram_nats: train has {train.vocabulary!r} but held_out has {held_out.vocabulary!r}; "
+            "encode both with one vocabulary (load_corpus does)"
+        )
+    size = len(train.vocabulary)
+    counts = np.bincount(train.ids, minlength=size) + 1
+    return float(-np.mean(np.log(counts / (len(train) + size))[held_out.ids]))
+
+
+def _tokens(function: str, text: str, level: Level, max_tokens: int | None) -> list[str]:
+    tokens = tokenize(text, level)
+    if not tokens:
+        raise CorpusError(f"{function}: the text holds no tokens at level {level!r}; pass more text")
+    return tokens if max_tokens is None else tokens[: positive_int(function, "max_tokens", max_tokens)]
+
+
+def _cut(function: str, length: int, held_out: float) -> int:
+    if not 0 < held_out < 1:  # also catches NaN
+        raise ConfigError(f"{function}: held_out must be between 0 and 1, got {held_out!r}")
+    cut = length - round(length * held_out)
+    if not 0 < cut < length:
+        raise CorpusError(
+            f"{function}: {length} tokens leave one part empty with held_out = {held_out}; "
+            "pass more text or another held_out"
+        )
+    return cut

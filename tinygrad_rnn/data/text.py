@@ -1,0 +1,184 @@
+"""From a file to text, and from text to tokens and back."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from tinygrad_rnn.data.vocabulary import UNKNOWN
+from tinygrad_rnn.errors import ConfigError, CorpusError
+
+Level = Literal["word", "char"]
+"""What a token is: a word or a character."""
+
+EOS = "<eos>"
+"""The word-level token for a line end."""
+
+# One alternative a kind of token: line end with the blank lines after it, <unk>, word, any other sign.
+_WORD = re.compile(rf"\n\s*|{UNKNOWN}|\w+(?:['\u2019]\w+)*|[^\w\s]")
+_SPACE_BEFORE = re.compile("[ ](?=[,.;:!?)\\]}'\u2019])")
+_SPACE_AFTER = re.compile(r"(?<=[(\[{])[ ]")
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    r"""Read a utf-8 text file strictly.
+
+    A byte order mark at the start is dropped, and CRLF and a lone CR become LF. A file with a NUL byte is
+    rejected: it is a binary file, or utf-16 that happens to be valid utf-8.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its text, at least one character.
+
+    Raises:
+        CorpusError: If the file is missing, a folder, unreadable or empty, holds a NUL byte, or is not
+            utf-8. The last two name the byte offset, counted from 0.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "poem.txt")
+        ...     _ = path.write_bytes(b"\xef\xbb\xbfto be\r\nor not\r\n")
+        ...     read_text(path)
+        'to be\nor not\n'
+    """
+    where = f"read_text: {os.fspath(path)!r}"
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise CorpusError(f"{where} does not exist; check the path") from error
+    except IsADirectoryError as error:
+        raise CorpusError(f"{where} is a folder; pass a text file in it") from error
+    except (OSError, ValueError) as error:  # ValueError: a path that holds a NUL character
+        raise CorpusError(f"{where} cannot be read ({error}); check the path and its permissions") from error
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"{where} is not utf-8 at byte offset {error.start} ({error.reason}); save the file as utf-8"
+        ) from error
+    if b"\0" in data:
+        raise CorpusError(
+            f"{where} holds a NUL byte at byte offset {data.index(0)}: a binary file, or utf-16; "
+            "pass a text file, saved as utf-8"
+        )
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if not text:
+        raise CorpusError(f"{where} is empty; pass a file that holds text")
+    return text
+
+
+def embedded_text() -> str:
+    """Return the Python language reference that CPython carries, about 465 000 characters.
+
+    The text is `pydoc_data.topics`, its topics in the order of their names with a newline between two. It
+    is the same on every machine with the same Python version, and differs a little between versions.
+
+    Returns:
+        The text.
+
+    Raises:
+        CorpusError: If this Python was packaged without `pydoc_data`.
+
+    Example:
+        >>> "assert" in embedded_text()
+        True
+    """
+    try:
+        # Imported here, not above: it is half a megabyte that only this function needs.
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise CorpusError(
+            "embedded_text: this Python was packaged without pydoc_data, which holds the text; "
+            "pass a corpus file of your own"
+        ) from error
+    return "\n".join(topics[name] for name in sorted(topics))
+
+
+def check_level(function: str, level: str) -> None:
+    """Raise unless `level` is "word" or "char".
+
+    Args:
+        function: Name of the function that the user called, for the message.
+        level: What the user passed.
+
+    Raises:
+        ConfigError: If it is anything else.
+
+    Example:
+        >>> check_level("tokenize", "word")
+    """
+    if level not in get_args(Level):
+        raise ConfigError(f"{function}: level must be 'word' or 'char', got {level!r}")
+
+
+def tokenize(text: str, level: Level) -> list[str]:
+    r"""Cut text into tokens.
+
+    "char": the characters themselves; the line end is "\n".
+
+    "word": the text in lower case, cut into words and signs.
+    A word is a run of letters, digits and underscores; an apostrophe between two of them belongs to the
+    word ("don't" is one token), any other apostrophe is a sign. Every other character that is not white
+    space is a token of its own, combining marks included. A line end becomes "<eos>", blank lines are
+    dropped, and a last line without a line end gets no "<eos>", so a prompt can stop in mid-sentence.
+    "<unk>" in the text, as the Penn Treebank files have it, stays one token.
+
+    Args:
+        text: The text, with "\n" as its line end.
+        level: "word" or "char".
+
+    Returns:
+        The tokens.
+
+    Raises:
+        ConfigError: If `level` is neither.
+
+    Example:
+        >>> tokenize("Don't panic!\n\nSee (42).\n", "word")
+        ["don't", 'panic', '!', '<eos>', 'see', '(', '42', ')', '.', '<eos>']
+        >>> tokenize("Hi\n", "char")
+        ['H', 'i', '\n']
+    """
+    check_level("tokenize", level)
+    if level == "char":
+        return list(text)
+    # lstrip drops blank lines at the start; the pattern of a line end takes those that follow it.
+    found = _WORD.findall(text.lower().lstrip())
+    return [EOS if token[0] == "\n" else token for token in found]
+
+
+def detokenize(tokens: Sequence[str], level: Level) -> str:
+    r"""Join tokens into readable text.
+
+    "char" is the exact inverse of `tokenize`. "word" puts a space between two tokens, except around a line
+    end, before , . ; : ! ? ) ] } ' and after ( [ {, so `tokenize(detokenize(tokens))` gives the tokens
+    back if they came from `tokenize`.
+
+    Args:
+        tokens: The tokens.
+        level: "word" or "char".
+
+    Returns:
+        The text.
+
+    Raises:
+        ConfigError: If `level` is neither.
+
+    Example:
+        >>> detokenize(["see", "(", "42", ")", ".", "<eos>", "bye"], "word")
+        'see (42).\nbye'
+        >>> detokenize(["H", "i", "\n"], "char")
+        'Hi\n'
+    """
+    check_level("detokenize", level)
+    if level == "char":
+        return "".join(tokens)
+    text = " ".join("\n" if token == EOS else token for token in tokens)
+    text = re.sub(r" ?\n ?", "\n", text)
+    return _SPACE_AFTER.sub("", _SPACE_BEFORE.sub("", text))

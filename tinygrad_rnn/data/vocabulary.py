@@ -1,0 +1,236 @@
+"""The two-way mapping between tokens (strings) and ids (small integers)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygrad_rnn.data.checks import positive_int
+from tinygrad_rnn.errors import CorpusError, DTypeError, ShapeError
+
+IdArray = npt.NDArray[np.integer[Any]]
+
+UNKNOWN = "<unk>"
+"""The token that stands for every token outside the vocabulary."""
+
+
+class Vocabulary:
+    """Map tokens to ids 0 .. V-1 and back; immutable.
+
+    The id of a token is its place in `tokens`. `Vocabulary(v.to_list())` equals `v`, so a JSON list of
+    strings stores a vocabulary. (The list does not hold a choice of `unknown` other than the default: pass
+    the same `unknown` again.)
+
+    Args:
+        tokens: V different strings, in the order of their ids.
+        unknown: The token that stands for tokens outside the vocabulary. `"<unk>"` has this role if
+            `tokens` holds it; without it, or with None, `encode` raises on a token outside the vocabulary.
+
+    Raises:
+        CorpusError: If there are no tokens, one is not a string, one appears twice, or an `unknown` of your
+            own is not among them.
+
+    Example:
+        >>> vocabulary = Vocabulary(["<unk>", "to", "be"])
+        >>> vocabulary.encode(["to", "be", "or"])
+        array([1, 2, 0], dtype=uint16)
+        >>> vocabulary.decode([2, 1])
+        ['be', 'to']
+        >>> Vocabulary(vocabulary.to_list()) == vocabulary
+        True
+    """
+
+    __slots__ = ("_ids", "_tokens", "_unknown_id")
+
+    def __init__(self, tokens: Sequence[str], unknown: str | None = UNKNOWN) -> None:
+        self._tokens = tuple(tokens)
+        if not self._tokens:
+            raise CorpusError("Vocabulary: tokens is empty; pass one token or more")
+        self._ids: dict[str, int] = {}
+        for index, token in enumerate(self._tokens):
+            if not isinstance(token, str):
+                raise CorpusError(
+                    f"Vocabulary: tokens[{index}] is {token!r} ({type(token).__name__}); every token must be a string"
+                )
+            first = self._ids.setdefault(token, index)
+            if first != index:
+                raise CorpusError(
+                    f"Vocabulary: tokens[{index}] is {token!r}, the same as tokens[{first}]; "
+                    "drop one of the two (Vocabulary.from_tokens builds a vocabulary from running text)"
+                )
+        if unknown not in (None, UNKNOWN) and unknown not in self._ids:
+            raise CorpusError(
+                f"Vocabulary: unknown is {unknown!r}, which is not among the {len(self._tokens)} tokens; "
+                "add it to tokens or pass unknown=None"
+            )
+        self._unknown_id = None if unknown is None else self._ids.get(unknown)
+
+    @classmethod
+    def from_tokens(cls, tokens: Iterable[str], min_count: int = 1, unknown: str | None = UNKNOWN) -> Vocabulary:
+        """Build a vocabulary from running text, most frequent tokens first.
+
+        `unknown`, if any, has id 0. The other ids go by descending count, ties by first appearance, so the
+        same text always gives the same ids.
+
+        Args:
+            tokens: The running text as tokens.
+            min_count: Tokens that appear fewer times are left out.
+            unknown: The token for everything left out, or None for a vocabulary without one.
+
+        Returns:
+            The vocabulary.
+
+        Raises:
+            ConfigError: If `min_count` is not an integer of 1 or more.
+            CorpusError: If no token appears `min_count` times.
+
+        Example:
+            >>> Vocabulary.from_tokens("a rose is a rose".split()).tokens
+            ('<unk>', 'a', 'rose', 'is')
+            >>> Vocabulary.from_tokens("a rose is a rose".split(), min_count=2, unknown=None).tokens
+            ('a', 'rose')
+        """
+        min_count = positive_int("Vocabulary.from_tokens", "min_count", min_count)
+        # most_common is documented to keep first-seen order among equal counts.
+        counts = Counter(tokens).most_common()
+        kept = [token for token, count in counts if count >= min_count]
+        if not kept:
+            raise CorpusError(
+                f"Vocabulary.from_tokens: none of the {len(counts)} different tokens appears "
+                f"min_count = {min_count} times or more; pass more text or a lower min_count"
+            )
+        if unknown is not None:
+            kept = [unknown, *(token for token in kept if token != unknown)]
+        return cls(kept, unknown)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All V tokens in the order of their ids."""
+        return self._tokens
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id that stands for tokens outside the vocabulary, or None."""
+        return self._unknown_id
+
+    @property
+    def id_dtype(self) -> np.dtype[Any]:
+        """The smaller of uint16 and uint32 that holds every id: uint16 up to V = 65536."""
+        return np.dtype(np.uint16 if len(self) <= 1 << 16 else np.uint32)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __contains__(self, token: object) -> bool:
+        return token in self._ids
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Vocabulary):
+            return NotImplemented
+        return self._tokens == other._tokens and self._unknown_id == other._unknown_id
+
+    def __hash__(self) -> int:
+        return hash((self._tokens, self._unknown_id))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(repr(token) for token in self._tokens[:5])
+        return f"Vocabulary({len(self)} tokens: {shown}{', ...' if len(self) > 5 else ''})"
+
+    def to_list(self) -> list[str]:
+        """Return the tokens as a list, ready for JSON.
+
+        Returns:
+            The V tokens in the order of their ids.
+
+        Example:
+            >>> Vocabulary(["a", "b"]).to_list()
+            ['a', 'b']
+        """
+        return list(self._tokens)
+
+    def encode(self, tokens: Sequence[str]) -> IdArray:
+        """Turn tokens into ids.
+
+        Args:
+            tokens: T tokens.
+
+        Returns:
+            The ids, shape (T,), dtype `id_dtype` (uint16 up to V = 65536, else uint32). A token outside
+            the vocabulary gets `unknown_id`.
+
+        Raises:
+            CorpusError: If a token is outside the vocabulary and there is no unknown token.
+
+        Example:
+            >>> Vocabulary(["a", "b"]).encode(["b", "a", "b"])
+            array([1, 0, 1], dtype=uint16)
+        """
+        if self._unknown_id is not None:
+            return np.array([self._ids.get(token, self._unknown_id) for token in tokens], self.id_dtype)
+        for position, token in enumerate(tokens):
+            if token not in self._ids:
+                raise CorpusError(
+                    f"Vocabulary.encode: tokens[{position}] is {token!r}, which is not among the {len(self)} "
+                    f"tokens of the vocabulary; drop it, or build the vocabulary with unknown={UNKNOWN!r}"
+                )
+        return np.array([self._ids[token] for token in tokens], self.id_dtype)
+
+    def decode(self, ids: npt.ArrayLike) -> list[str]:
+        """Turn ids into tokens.
+
+        Args:
+            ids: T ids in 0 .. V-1, shape (T,), an integer dtype.
+
+        Returns:
+            The T tokens.
+
+        Raises:
+            DTypeError: If the ids are not integers.
+            ShapeError: If the ids are not one-dimensional.
+            CorpusError: If an id is outside 0 .. V-1.
+
+        Example:
+            >>> Vocabulary(["a", "b"]).decode([1, 0, 1])
+            ['b', 'a', 'b']
+        """
+        return [self._tokens[i] for i in id_array("Vocabulary.decode", ids, len(self)).tolist()]
+
+
+def id_array(function: str, ids: npt.ArrayLike, vocabulary_size: int | None = None) -> IdArray:
+    """Return `ids` as a one-dimensional integer array, with every id below the vocabulary size.
+
+    Args:
+        function: Name of the function that the user called, for the messages.
+        ids: The ids, shape (T,), an integer dtype.
+        vocabulary_size: V; None leaves the range unchecked.
+
+    Returns:
+        The ids as an array, without a copy where they are one already.
+
+    Raises:
+        DTypeError: If the ids are not integers.
+        ShapeError: If the ids are not one-dimensional.
+        CorpusError: If an id is outside 0 .. V-1.
+
+    Example:
+        >>> id_array("f", np.array([1, 0]), 2)
+        array([1, 0])
+    """
+    array = np.asarray(ids)
+    if array.ndim != 1:
+        raise ShapeError(f"{function}: ids must have shape (T,), got {array.shape}; pass one row of ids")
+    if array.size == 0:  # np.asarray([]) is float64, although there is no id that is not an integer
+        return array.astype(np.uint16)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise DTypeError(f"{function}: ids must have an integer dtype, got {array.dtype}; cast them first")
+    if vocabulary_size is not None and (array.min() < 0 or array.max() >= vocabulary_size):
+        position = int(np.argmax((array < 0) | (array >= vocabulary_size)))
+        raise CorpusError(
+            f"{function}: ids[{position}] is {array[position]}, outside 0 .. V-1 = {vocabulary_size - 1}; "
+            "use the vocabulary that made the ids"
+        )
+    return array

@@ -1,0 +1,98 @@
+"""`grad`: gradients as values, without touching anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import GradientError
+from .tape import Node, enable_grad, own, pull_back
+from .tensor import Operand, Tensor, seed_for, wrap
+from .tree import flatten, rebuild
+
+
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: Any,
+    *,
+    cotangent: Operand = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> Any:
+    """Return dy/dx for each x of `xs`: the sum over the elements of y of cotangent * dy/dx.
+
+    Pure: no `.grad` changes, the graph stays, and calling it twice gives the same bits.
+
+    Args:
+        y: a Tensor, or several; several add up.
+        xs: a Tensor, or any nesting (tuple, list, dict) of Tensors, leaves of the graph or results inside it.
+        cotangent: weight of each element, in the shape of y (a sequence for several); may be left out where y has
+            one element.
+        create_graph: record the backward pass, so that the result can be differentiated again.
+        allow_unused: give zeros for an x that y does not depend on, instead of an error.
+
+    Returns:
+        The nesting of `xs` with arrays of the shapes and dtypes of its Tensors: writable, sharing no memory; with
+        `create_graph=True` Tensors.
+
+    Raises:
+        GradientError: if y was not recorded, an x does not require a gradient or y does not depend on it, or y has
+            several elements and no cotangent.
+        ShapeError: if a cotangent has not the shape of its y.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> x = tr.tensor([1.0, 2.0], requires_grad=True)
+    >>> tr.grad(np.sum(x**3), x)
+    array([ 3., 12.])
+    >>> dx = tr.grad(np.sum(x**3), x, create_graph=True)
+    >>> tr.grad(np.sum(dx), x)
+    array([ 6., 12.])
+    """
+    ys = [y] if isinstance(y, Tensor) else list(y)
+    cotangents = list(cotangent) if cotangent is not None and not isinstance(y, Tensor) else [cotangent] * len(ys)
+    if len(cotangents) != len(ys):
+        raise GradientError(f"grad: expected {len(ys)} cotangents, one for each y, got {len(cotangents)}")
+    seeds = []
+    for part, weight in zip(ys, cotangents, strict=True):
+        seed = seed_for(part, weight, "grad")
+        records = create_graph and isinstance(weight, Tensor)
+        seeds.append((_place(part), weight if records else wrap(seed) if create_graph else seed))
+
+    wanted = flatten(xs)
+    for number, x in enumerate(wanted):
+        if not isinstance(x, Tensor) or x.node is None:
+            what = f"a constant of shape {x.shape}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise GradientError(
+                f"grad: xs[{number}]{_called(x)} is {what}; expected a Tensor that requires a gradient "
+                "(requires_grad=True when it was made, before y was computed)"
+            )
+    places = [_place(x) for x in wanted]
+    with enable_grad():
+        found = pull_back(seeds, places, lift=_lift if create_graph else None)
+
+    results: list[Any] = []
+    for number, (x, place) in enumerate(zip(wanted, places, strict=True)):
+        if place not in found and not allow_unused:
+            raise GradientError(
+                f"grad: y does not depend on xs[{number}]{_called(x)}, of shape {x.shape}: it was not used, or a cut "
+                "stands between; pass allow_unused=True for zeros"
+            )
+        results.append(found[place] if place in found else np.zeros(x.shape, x.dtype))
+    if create_graph:
+        return rebuild(xs, iter([g if isinstance(g, Tensor) else wrap(g) for g in results]))
+    return rebuild(xs, iter(own(results)))
+
+
+def _place(x: Tensor) -> tuple[Node, int]:
+    assert x.node is not None
+    return x.node, x.index
+
+
+def _lift(array: Any, place: tuple[Node, int]) -> Tensor:
+    return wrap(array, *place)
+
+
+def _called(x: Any) -> str:
+    return f" ({x.name})" if getattr(x, "name", None) else ""

@@ -1,0 +1,230 @@
+"""A primitive: one function on arrays, and the rule that carries a cotangent back through it.
+
+    @primitive(np.tanh)
+    def tanh(x: Operand, /) -> Array:
+        return np.tanh(x)
+
+    @tanh.rule(keep="y")
+    def _(g, y, x):
+        return (g * (1 - y * y),)
+
+Parameters before the `/` (or a `*xs`) are inputs, the rest are attributes. The rule gets the cotangent, the output,
+the inputs, and the attributes by name, and returns one entry an input: a cotangent, None, or a function of no
+arguments that computes it, called only if that input wants one. `keep` names the rule's parameters whose values it
+reads; of the others it sees shape and dtype only, and their memory is not held. Rules are written with operators and
+functions that take arrays and Tensors alike: on arrays nothing is recorded, on Tensors the backward pass is a graph
+itself, so one rule serves every order. Un-broadcasting, casts and zeros for unused outputs are the engine's work.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec
+
+import numpy as np
+
+from ..errors import DTypeError, ShapeError
+from .tape import (
+    Array,
+    Node,
+    Spec,
+    call_site,
+    check_finite,
+    context,
+    describe_site,
+    is_differentiable,
+    spec_of,
+)
+from .tensor import Tensor, frozen, implements, wrap
+
+P = ParamSpec("P")
+
+
+class Primitive(Generic[P]):
+    """A function on arrays with a derivative rule; called on a Tensor it records, on arrays alone it just computes.
+
+    Attributes:
+        name: the function's name.
+        forward: the function on arrays.
+        pull: its rule.
+        analytic: whether it is complex-analytic, so that complex-step differentiation is exact through it.
+        multiple: whether it has several outputs (a tuple).
+
+    Example:
+        A primitive of your own, with a rule that the engine can differentiate again:
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> @tr.primitive()
+    ... def arctan(x, /):
+    ...     return np.arctan(x)
+    >>> @arctan.rule(keep="x")
+    ... def _(g, y, x):
+    ...     return (g / (1 + x * x),)
+    >>> x = tr.tensor(1.0, requires_grad=True)
+    >>> tr.grad(arctan(x), x)
+    array(0.5)
+    """
+
+    def __init__(self, forward: Callable[P, Any], analytic: bool, multiple: bool) -> None:
+        self.forward: Callable[..., Any] = forward
+        self.name = forward.__name__.lstrip("_")
+        self.analytic = analytic
+        self.multiple = multiple
+        self.pull: Callable[..., Any] = self._missing_rule
+        self._keeps_output = False
+        self._keeps: tuple[bool, ...] = ()
+        parameters = list(inspect.signature(forward).parameters.values())
+        self._variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self._arity = sum(p.kind is p.POSITIONAL_ONLY for p in parameters)
+        if not (self._variadic or self._arity):
+            raise TypeError(f"primitive {self.name}: mark its array inputs as positional-only: def {self.name}(x, /)")
+        attributes = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        self._attributes = [p.name for p in attributes]
+        self._defaults = {p.name: p.default for p in attributes if p.default is not p.empty}
+        self.__doc__ = forward.__doc__
+        self.__name__ = self.name
+        self.__module__ = forward.__module__
+        self.__signature__ = inspect.signature(forward)
+        self.__wrapped__ = forward
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def rule(self, keep: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator that sets the derivative rule; `keep` names the parameters whose values it reads."""
+
+        def register(pull: Callable[..., Any]) -> Callable[..., Any]:
+            names = [p.name for p in inspect.signature(pull).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+            kept = keep.split()
+            unknown = set(kept) - set(names[1:])
+            if unknown:
+                raise TypeError(f"primitive {self.name}: keep names {sorted(unknown)}, not parameters of the rule")
+            self.pull = pull
+            self._keeps_output = names[1] in kept
+            self._keeps = tuple(name in kept for name in names[2:])
+            return pull
+
+        return register
+
+    def _missing_rule(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(f"primitive {self.name}: no derivative rule; add one with @{self.name}.rule()")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Compute the function, and record it if an input is recorded."""
+        inputs: tuple[Any, ...] = args
+        attrs: dict[str, Any] = kwargs
+        if not self._variadic and len(args) != self._arity:
+            inputs, attrs = self._split_attributes(args, kwargs)
+        if not any(isinstance(value, Tensor) for value in inputs):
+            return self.forward(*inputs, **attrs)
+
+        values: list[Any] = []
+        edges: list[tuple[Node, int] | None] = []
+        tracked = False
+        for value in inputs:
+            if isinstance(value, Tensor):
+                values.append(value.data)
+                node = value.node
+                if node is None:
+                    edges.append(None)
+                else:
+                    edges.append((node, value.index))
+                    tracked = True
+            else:
+                # Python numbers stay what they are: they take the tensor's dtype.
+                values.append(value if isinstance(value, np.ndarray | int | float | complex) else self._array(value))
+                edges.append(None)
+        try:
+            output = self.forward(*values, **attrs)
+        except (ValueError, IndexError) as error:
+            raise self._explain(error, values, attrs) from error
+
+        outputs = tuple(np.asarray(part) for part in (output if self.multiple else (output,)))
+        how = context()
+        if how.anomaly:
+            for part in outputs:
+                check_finite(part, "output", self.name, describe_site(call_site()))
+        if not (tracked and how.recording and is_differentiable(outputs[0].dtype)):
+            results = tuple(wrap(part) for part in outputs)
+            return results if self.multiple else results[0]
+
+        if self.pull == self._missing_rule:
+            self._missing_rule()
+        keeps = self._keeps * len(values) if self._variadic else self._keeps
+        node = Node(
+            self,
+            tuple(edges),
+            tuple(self._kept(value) if keep else _spec(value) for value, keep in zip(values, keeps, strict=True)),
+            outputs[0] if self._keeps_output else None,
+            tuple(map(spec_of, outputs)),
+            {**self._defaults, **attrs},
+        )
+        results = tuple(wrap(part, node, index) for index, part in enumerate(outputs))
+        return results if self.multiple else results[0]
+
+    def _split_attributes(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Give attributes that were passed by position their names, as in `np.sum(x, 0)`."""
+        if len(args) < self._arity or len(args) > self._arity + len(self._attributes):
+            raise TypeError(
+                f"{self.name}: takes {self._arity} positional arguments and the keyword arguments "
+                f"{self._attributes}, got {len(args)} positional arguments"
+            )
+        attrs = dict(zip(self._attributes, args[self._arity :], strict=False))
+        twice = sorted(attrs.keys() & kwargs.keys())
+        if twice:
+            raise TypeError(f"{self.name}: got several values for the arguments {twice}")
+        return args[: self._arity], {**attrs, **kwargs}
+
+    def _array(self, value: Any) -> Array:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufc":
+            raise DTypeError(f"{self.name}: expected a Tensor, an array or numbers, got {type(value).__name__}")
+        return array
+
+    @staticmethod
+    def _kept(value: Any) -> Any:
+        return frozen(value) if isinstance(value, np.ndarray) else value
+
+    def _explain(self, error: Exception, values: list[Any], attrs: dict[str, Any]) -> Exception:
+        shapes = ", ".join(str(np.shape(value)) for value in values)
+        extra = "".join(f", {name}={value!r}" for name, value in attrs.items() if not isinstance(value, np.ndarray))
+        kind = IndexError if isinstance(error, IndexError) else ShapeError
+        return kind(f"{self.name}: {error} (arguments of shape {shapes}{extra})")
+
+
+def _spec(value: Any) -> Any:
+    return spec_of(value) if isinstance(value, np.ndarray) else Spec((), np.result_type(value))
+
+
+def primitive(
+    *functions: Callable[..., Any], analytic: bool = True, multiple: bool = False
+) -> Callable[[Callable[P, Any]], Primitive[P]]:
+    """Return a decorator that makes a primitive of a function on arrays.
+
+    Args:
+        functions: NumPy functions that shall record as this primitive when they meet a Tensor.
+        analytic: whether the function is complex-analytic (False for max and its like, which have kinks).
+        multiple: whether it returns a tuple of outputs; the rule then gets a list of cotangents.
+
+    Raises:
+        TypeError: if the function has no positional-only parameter (its array inputs).
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> @tr.primitive()
+    ... def double(x, /):
+    ...     return x + x
+    >>> @double.rule()
+    ... def _(g, y, x):
+    ...     return (g + g,)
+    >>> x = tr.tensor(3.0, requires_grad=True)
+    >>> tr.grad(double(x), x)
+    array(2.)
+    """
+
+    def decorate(forward: Callable[P, Any]) -> Primitive[P]:
+        return implements(*functions)(Primitive(forward, analytic, multiple))
+
+    return decorate

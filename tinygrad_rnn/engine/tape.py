@@ -1,0 +1,403 @@
+"""The recorded graph and the walk backward over it.
+
+A `Node` is one recorded operation (or a leaf). It points at the nodes of its inputs and holds the *arrays* that its
+derivative rule needs, never the tensors: a parameter may be updated while a graph that used its old value is alive.
+Edges point to the past only, so there are no reference cycles, and a dropped graph is freed at once. Node ids grow
+with creation, so descending id is a topological order: the walk needs no recursion.
+
+This module knows nothing of tensors. To record the backward pass itself, `pull_back` is given `lift`, which turns an
+array and its place in the graph into a value that records.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import CodeType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..errors import GradientError, NonFiniteError
+
+Array = NDArray[Any]
+
+
+class Spec(NamedTuple):
+    """Shape and dtype of an array; stands in for an input that a rule did not ask to keep."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        """Return the number of axes."""
+        return len(self.shape)
+
+
+class Operation(Protocol):
+    """What a node needs to know of its primitive."""
+
+    name: str
+    pull: Callable[..., Any]
+    multiple: bool
+
+
+class Node:
+    """One recorded operation: where it came from, and what its rule needs.
+
+    Attributes:
+        operation: the primitive, or None for a leaf.
+        edges: for each input, (node, output index) or None for a constant.
+        inputs: for each input, the array kept for the rule, or its Spec.
+        output: the array (or tuple of arrays) kept for the rule, or None.
+        specs: shape and dtype of each output.
+        attrs: keyword arguments of the operation (axis, indices, ...).
+        id: creation order, unique in the process.
+        step: time step it was recorded at, or None.
+        scope: names of the modules it was recorded in, outermost first.
+        site: (code object, line) of the call that recorded it.
+        gradient: what `backward()` has accumulated; leaves only.
+        past: weak reference to the node behind a closed cut, or None.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "attrs",
+        "consumed",
+        "edges",
+        "gradient",
+        "id",
+        "inputs",
+        "operation",
+        "output",
+        "past",
+        "scope",
+        "site",
+        "specs",
+        "step",
+    )
+
+    def __init__(
+        self,
+        operation: Operation | None,
+        edges: tuple[tuple[Node, int] | None, ...],
+        inputs: tuple[Any, ...],
+        output: Any,
+        specs: tuple[Spec, ...],
+        attrs: dict[str, Any],
+    ) -> None:
+        context = _context.get()
+        self.operation = operation
+        self.edges = edges
+        self.inputs = inputs
+        self.output = output
+        self.specs = specs
+        self.attrs = attrs
+        self.id = next(_ids)
+        self.step = context.step
+        self.scope = context.scope
+        self.site = call_site()
+        self.gradient: Array | None = None
+        self.consumed = False
+        self.past: weakref.ref[Node] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the operation's name, or "leaf"."""
+        return "leaf" if self.operation is None else self.operation.name
+
+    def where(self) -> str:
+        """Return the line that recorded this node, as "file.py:12"."""
+        return describe_site(self.site)
+
+
+_ids = itertools.count()
+
+# Frames of these modules are the engine's own; the first one outside is the line that the user wrote.
+_ENGINE = frozenset(f"{__package__}.{name}" for name in ("tape", "tensor", "primitive"))
+_ENGINE_OPS = f"{__package__.rpartition('.')[0]}.ops"
+
+
+def call_site() -> tuple[CodeType, int]:
+    """Return (code object, line) of the innermost call outside the engine; no frame, so nothing is kept alive."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module not in _ENGINE and not module.startswith(_ENGINE_OPS):
+            break
+        frame = frame.f_back
+    return frame.f_code, frame.f_lineno
+
+
+def describe_site(site: tuple[CodeType, int]) -> str:
+    """Return a call site as "file.py:12"."""
+    return f"{site[0].co_filename}:{site[1]}"
+
+
+class Context(NamedTuple):
+    """How operations are recorded just now; one value per thread and task."""
+
+    recording: bool = True
+    anomaly: bool = False
+    step: int | None = None
+    scope: tuple[str, ...] = ()
+
+
+_context: ContextVar[Context] = ContextVar("tinygrad_rnn recording", default=Context())  # noqa: B039 (immutable)
+
+
+def context() -> Context:
+    """Return how operations are recorded just now."""
+    return _context.get()
+
+
+@contextmanager
+def _changed(**fields: Any) -> Iterator[None]:
+    token = _context.set(_context.get()._replace(**fields))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def no_grad() -> Any:
+    """Return a context manager (or decorator) in which nothing is recorded.
+
+    >>> import tinygrad_rnn as tr
+    >>> x = tr.tensor([1.0], requires_grad=True)
+    >>> with tr.no_grad():
+    ...     (x * 2).requires_grad
+    False
+    """
+    return _changed(recording=False)
+
+
+def enable_grad() -> Any:
+    """Return a context manager in which operations are recorded, also inside `no_grad`."""
+    return _changed(recording=True)
+
+
+def anomaly_mode() -> Any:
+    """Return a context manager that checks every operation's output, and every cotangent, for NaN and infinity.
+
+    Slower by a pass over each array. The first non-finite value raises `NonFiniteError`, which names the operation
+    and the line that recorded it.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> x = tr.tensor([0.0], requires_grad=True)
+    >>> with tr.anomaly_mode(), np.errstate(divide="ignore"):  # doctest: +ELLIPSIS
+    ...     tr.log(x)
+    Traceback (most recent call last):
+    tinygrad_rnn.errors.NonFiniteError: log: output has 1 non-finite value of 1 (shape (1,)), recorded at ...
+    """
+    return _changed(anomaly=True)
+
+
+def at_step(step: int | None) -> Any:
+    """Return a context manager that marks what is recorded in it with a time step."""
+    return _changed(step=step)
+
+
+@contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Mark what is recorded inside with the name of a module, below the scopes already open."""
+    with _changed(scope=(*_context.get().scope, name)):
+        yield
+
+
+def check_finite(value: Array, what: str, name: str, where: str) -> None:
+    """Raise `NonFiniteError` if `value` has a NaN or an infinity; used in anomaly mode."""
+    if value.dtype.kind in "fc" and not np.isfinite(value).all():
+        bad = int(np.size(value) - np.count_nonzero(np.isfinite(value)))
+        values = "value" if bad == 1 else "values"
+        raise NonFiniteError(
+            f"{name}: {what} has {bad} non-finite {values} of {value.size} (shape {value.shape}), recorded at {where}"
+        )
+
+
+def ancestors(nodes: Iterable[Node]) -> list[Node]:
+    """Return every node reachable from `nodes`, themselves included, newest first (a topological order)."""
+    found: dict[int, Node] = {}
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node.id not in found:
+            found[node.id] = node
+            waiting.extend(edge[0] for edge in node.edges if edge is not None and edge[0].id not in found)
+    return [found[key] for key in sorted(found, reverse=True)]
+
+
+Lift = Callable[[Array, tuple[Node, int]], Any]
+"""Turns an array and its place in the graph (node, output index) into a value that records."""
+
+
+def pull_back(
+    seeds: Sequence[tuple[tuple[Node, int], Any]],
+    wanted: Iterable[tuple[Node, int]] | None = None,
+    lift: Lift | None = None,
+    consume: bool = False,
+) -> dict[tuple[Node, int], Any]:
+    """Carry cotangents from `seeds` to the wanted places of the graph.
+
+    Reverse accumulation: for each node, newest first, cotangent(input) += rule(cotangent(output)).
+
+    Args:
+        seeds: pairs of a place (node, output index) and the cotangent that starts there.
+        wanted: places whose cotangent is returned; None means every leaf.
+        lift: given, the rules run on values that record, so that the result can be differentiated again.
+        consume: drop what each node keeps as soon as its rule has run.
+
+    Returns:
+        A table from place to cotangent; a place that nothing reaches is absent.
+
+    Raises:
+        GradientError: if a node of the graph was consumed before, or a rule returns a wrong shape.
+        NonFiniteError: in anomaly mode, if a cotangent is not finite.
+    """
+    nodes = ancestors(place[0] for place, _ in seeds)
+    targets = {(node, 0) for node in nodes if node.operation is None} if wanted is None else set(wanted)
+    useful = {
+        node for node, _ in targets
+    }  # grows to the nodes from which a target can be reached: only these are walked
+    for node in reversed(nodes):
+        if any(edge is not None and edge[0] in useful for edge in node.edges):
+            useful.add(node)
+
+    table = _Cotangents(in_place=lift is None)
+    for (node, index), cotangent in seeds:
+        if node in useful:
+            table.add(node, index, cotangent)
+
+    anomaly = _context.get().anomaly
+    found: dict[tuple[Node, int], Any] = {}
+    for node in nodes:
+        cotangents = table.pop(node)
+        if cotangents is None:
+            continue
+        for index, value in enumerate(cotangents):
+            if value is not None and (node, index) in targets:
+                found[node, index] = value
+        needs = [edge is not None and edge[0] in useful for edge in node.edges]
+        if node.operation is None or not any(needs):
+            continue
+        if node.consumed:
+            raise GradientError(
+                f"backward: the graph behind {node.name} (recorded at {node.where()}) was consumed by an earlier "
+                "backward(); use backward(retain_graph=True) or grad() for all but the last pass over it"
+            )
+        for edge, value in zip(node.edges, _run_rule(node, cotangents, needs, lift), strict=True):
+            if edge is None or value is None:
+                continue
+            if anomaly:
+                check_finite(getattr(value, "data", value), "cotangent", node.name, node.where())
+            table.add(*edge, value)
+        if consume:
+            node.inputs = ()  # the edges stay: a second pass must find its way here, to say what is wrong
+            node.output = None
+            node.consumed = True
+    return found
+
+
+class _Cotangents:
+    """Sums what arrives at each output of each node; adds in place only to sums that it made itself."""
+
+    def __init__(self, in_place: bool) -> None:
+        self._sums: dict[int, list[Any]] = {}
+        self._owned: set[tuple[int, int]] = set()
+        self._in_place = in_place
+
+    def add(self, node: Node, index: int, value: Any) -> None:
+        sums = self._sums.setdefault(node.id, [None] * len(node.specs))
+        if sums[index] is None:
+            sums[index] = value
+        elif (node.id, index) in self._owned:
+            np.add(sums[index], value, out=sums[index])
+        else:
+            sums[index] = sums[index] + value
+            if self._in_place and isinstance(sums[index], np.ndarray):  # a sum of 0-d arrays is a scalar
+                self._owned.add((node.id, index))
+
+    def pop(self, node: Node) -> list[Any] | None:
+        return self._sums.pop(node.id, None)
+
+
+def _run_rule(node: Node, cotangents: list[Any], needs: list[bool], lift: Lift | None) -> Iterator[Any]:
+    """Yield the cotangent of each input: un-broadcast, in the input's dtype; None where none is needed."""
+    operation, inputs, output = node.operation, node.inputs, node.output
+    assert operation is not None
+    if operation.multiple:
+        cotangent: Any = [
+            np.zeros(spec.shape, spec.dtype) if value is None else value
+            for value, spec in zip(cotangents, node.specs, strict=True)
+        ]
+    else:
+        cotangent = cotangents[0]
+    if lift is not None:
+        inputs = tuple(
+            value if edge is None or isinstance(value, Spec) else lift(value, edge)
+            for value, edge in zip(inputs, node.edges, strict=True)
+        )
+        if output is not None:
+            output = lift(output, (node, 0))
+    results = operation.pull(cotangent, output, *inputs, **node.attrs)
+    for edge, result, need in zip(node.edges, results, needs, strict=True):
+        if edge is None or not need or result is None:
+            yield None
+            continue
+        value = result() if callable(result) else result
+        yield _fit(value, edge[0].specs[edge[1]], node)
+
+
+def _fit(value: Any, spec: Spec, node: Node) -> Any:
+    """Sum a cotangent over broadcast axes and cast it to the input's dtype."""
+    if value.shape != spec.shape:
+        value = _unbroadcast(value, spec.shape, node)
+    if value.dtype != spec.dtype and not (value.dtype.kind == "c" and spec.dtype.kind != "c"):
+        value = value.astype(spec.dtype)
+    return value
+
+
+def _unbroadcast(value: Any, shape: tuple[int, ...], node: Node) -> Any:
+    lead = len(value.shape) - len(shape)
+    fits = lead >= 0 and all(have == want or want == 1 for have, want in zip(value.shape[lead:], shape, strict=True))
+    if not fits:
+        raise GradientError(
+            f"{node.name}: its rule returned a cotangent of shape {tuple(value.shape)} for an input of shape {shape}; "
+            f"the operation was recorded at {node.where()}"
+        )
+    axes = tuple(range(lead)) + tuple(
+        lead + axis for axis, want in enumerate(shape) if want == 1 and value.shape[lead + axis] != 1
+    )
+    return np.reshape(np.sum(value, axis=axes), shape)
+
+
+def own(values: Iterable[Array]) -> list[Array]:
+    """Return writable arrays of these values that share memory with nothing else.
+
+    A rule may hand on the very array it was given, so two leaves can get the same one; copies are made only then.
+    """
+    seen: set[int] = set()
+    owned = []
+    for value in values:
+        alone = (
+            isinstance(value, np.ndarray) and value.flags.owndata and value.flags.writeable and id(value) not in seen
+        )
+        owned.append(value if alone else np.array(value))
+        seen.add(id(value))
+    return owned
+
+
+def spec_of(array: Array) -> Spec:
+    """Return the shape and dtype of an array."""
+    return Spec(array.shape, array.dtype)
+
+
+def is_differentiable(dtype: DTypeLike) -> bool:
+    """Return whether arrays of this dtype can carry a gradient (real or complex floating point)."""
+    return np.dtype(dtype).kind in "fc"

@@ -1,0 +1,500 @@
+"""Tensor: an array and its place in the recorded graph.
+
+An operator of a Tensor *is* its NumPy function: `x + y` and `np.add(x, y)` take the same way, through one table from
+NumPy functions to the primitives that implement them (`implements`). NumPy's own protocols lead there too, so
+`np.tanh(x)` and `array @ x` record, and a function that is not in the table raises `UnsupportedError` instead of
+losing a gradient.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from ..errors import DTypeError, GradientError, ShapeError, UnsupportedError
+from .tape import Array, Node, is_differentiable, own, pull_back, spec_of
+
+Operand: TypeAlias = Any
+"""What an operation takes: a Tensor, an array, a Python number, or nested lists of numbers."""
+
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+def implements(*functions: Callable[..., Any]) -> Callable[[_F], _F]:
+    """Return a decorator that makes a function of this package the meaning of NumPy `functions` on Tensors."""
+
+    def register(implementation: _F) -> _F:
+        for function in functions:
+            _TABLE[function] = implementation
+        return implementation
+
+    return register
+
+
+def supported() -> Mapping[Callable[..., Any], Callable[..., Any]]:
+    """Return a copy of the table from NumPy functions to what implements them on Tensors."""
+    return dict(_TABLE)
+
+
+class Tensor:
+    """An n-dimensional array that takes part in a recorded graph.
+
+    The array is copied and cannot be written to: a live graph may hold it. A leaf (a tensor that no operation made)
+    may be given a new array, `x.data = array`; graphs recorded before keep the old one.
+
+    Args:
+        data: anything that `np.array` takes; bool, integer, float or complex. The dtype is NumPy's choice
+            (Python floats become float64) unless `dtype` says otherwise.
+        dtype: dtype to convert to.
+        requires_grad: record operations on this tensor, so that gradients with respect to it exist.
+        name: a name for drawings and messages.
+
+    Raises:
+        DTypeError: if the dtype is not numeric, or not floating point while `requires_grad` is set.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> x = tr.Tensor([1.0, 2.0], requires_grad=True)
+    >>> y = np.sum(x * x)
+    >>> y.backward()
+    >>> x.grad
+    array([2., 4.])
+    """
+
+    __slots__ = ("__weakref__", "_data", "_index", "_node", "name")
+
+    _data: Array
+    _node: Node | None
+    _index: int
+    name: str | None
+
+    def __init__(
+        self,
+        data: ArrayLike | Tensor,
+        dtype: DTypeLike | None = None,
+        requires_grad: bool = False,
+        name: str | None = None,
+    ) -> None:
+        self._data = frozen_copy(data._data if isinstance(data, Tensor) else data, dtype)
+        self._node = None
+        self._index = 0
+        self.name = name
+        if requires_grad:
+            self.requires_grad = True
+
+    # -- the array ------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        """The array, read-only. Assign a new array of the same shape to a leaf; the dtype is kept."""
+        return self._data
+
+    @data.setter
+    def data(self, value: ArrayLike) -> None:
+        if not self.is_leaf:
+            raise GradientError(f"Tensor.data: only a leaf can be given a new array; this is the result of {self._op}")
+        new = frozen_copy(value, self._data.dtype)
+        if new.shape != self._data.shape:
+            raise ShapeError(
+                f"Tensor.data{self._label}: expected an array of shape {self.shape}, got shape {new.shape}"
+            )
+        self._data = new
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The array's dtype."""
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._data.size
+
+    def item(self) -> Any:
+        """Return the only element as a Python number.
+
+        Raises:
+            ShapeError: if there is not exactly one element.
+        """
+        if self._data.size != 1:
+            raise ShapeError(f"Tensor.item: expected one element, got shape {self.shape}; use .data for the array")
+        return self._data.item()
+
+    # -- the graph ------------------------------------------------------------------------------------------------
+
+    @property
+    def node(self) -> Node | None:
+        """Place in the graph, or None for a constant."""
+        return self._node
+
+    @property
+    def index(self) -> int:
+        """Which output of its node this is; 0 but for operations with several outputs (split, unstack)."""
+        return self._index
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this tensor."""
+        return self._node is None or self._node.operation is None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded. Can be set on a leaf."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if not self.is_leaf:
+            raise GradientError(
+                f"Tensor.requires_grad: can be set on a leaf only; this is the result of {self._op}. "
+                "To end the graph here use cut(x), to start a new one tensor(x.data, requires_grad=True)"
+            )
+        if not value:
+            self._node = None
+        elif self._node is None:
+            if not is_differentiable(self.dtype):
+                raise DTypeError(
+                    f"Tensor.requires_grad{self._label}: expected a floating point dtype, got {self.dtype} of shape "
+                    f"{self.shape}; convert first, for instance tensor(x, dtype=np.float32)"
+                )
+            self._node = Node(None, (), (), None, (spec_of(self._data),), {})
+
+    @property
+    def grad(self) -> Array | None:
+        """What `backward()` has accumulated for this leaf: an array of its shape and dtype, or None."""
+        return None if self._node is None else self._node.gradient
+
+    @grad.setter
+    def grad(self, value: ArrayLike | None) -> None:
+        if self._node is None or not self.is_leaf:
+            raise GradientError(f"Tensor.grad{self._label}: can be set on a leaf with requires_grad only")
+        if value is None:
+            self._node.gradient = None
+            return
+        new = np.array(value, dtype=self.dtype)
+        if new.shape != self.shape:
+            raise ShapeError(f"Tensor.grad{self._label}: expected shape {self.shape}, got {new.shape}")
+        self._node.gradient = new
+
+    def backward(self, cotangent: Operand = None, *, retain_graph: bool = False) -> None:
+        """Add d(self)/d(leaf) to the `.grad` of every leaf behind this tensor.
+
+        The graph is consumed: what it kept for its rules is dropped on the way, so memory falls while the pass runs.
+
+        Args:
+            cotangent: weight of each element, of this tensor's shape; may be left out for a single element (1).
+            retain_graph: keep the graph, so that another pass over it is possible.
+
+        Raises:
+            GradientError: if nothing was recorded, a cotangent is missing, or the graph was consumed before.
+            ShapeError: if the cotangent's shape differs from this tensor's.
+        """
+        seed = seed_for(self, cotangent, "Tensor.backward")
+        assert self._node is not None
+        found = pull_back([((self._node, self._index), seed)], consume=not retain_graph)
+        for (leaf, _), value in zip(found, own(found.values()), strict=True):
+            leaf.gradient = value if leaf.gradient is None else leaf.gradient + value
+
+    # -- NumPy ----------------------------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        name = f"np.{ufunc.__name__}" if method == "__call__" else f"np.{ufunc.__name__}.{method}"
+        if "out" in kwargs:
+            raise UnsupportedError(
+                f"{name}: writing a recorded result into an existing array (out=, or array += tensor) would lose its "
+                "gradient; write array = array + tensor"
+            )
+        if kwargs:
+            raise UnsupportedError(f"{name}: keyword arguments {sorted(kwargs)} are not supported on Tensors")
+        implementation = _TABLE.get(ufunc) if method == "__call__" else None
+        if implementation is None:
+            raise _unsupported(name)
+        return implementation(*inputs)
+
+    def __array_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        name = f"{func.__module__}.{func.__name__}".replace("numpy", "np", 1)
+        implementation = _TABLE.get(func)
+        if implementation is None:
+            raise _unsupported(name)
+        try:
+            return implementation(*args, **kwargs)
+        except TypeError as error:
+            if isinstance(error, UnsupportedError | DTypeError) or "argument" not in str(error):
+                raise
+            raise UnsupportedError(f"{name} on Tensors: {error}") from error
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if self.requires_grad:
+            raise UnsupportedError(
+                "np.asarray: turning a recorded Tensor into an array would lose its gradient; use x.data if that is "
+                "what you want"
+            )
+        return np.array(self._data, dtype=dtype, copy=copy)
+
+    # -- operators: each is its NumPy function ----------------------------------------------------------------------
+
+    def __add__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.add](self, other))
+
+    def __radd__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.add](other, self))
+
+    def __sub__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.subtract](self, other))
+
+    def __rsub__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.subtract](other, self))
+
+    def __mul__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.multiply](self, other))
+
+    def __rmul__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.multiply](other, self))
+
+    def __truediv__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.divide](self, other))
+
+    def __rtruediv__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.divide](other, self))
+
+    def __pow__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.power](self, other))
+
+    def __rpow__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.power](other, self))
+
+    def __matmul__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.matmul](self, other))
+
+    def __rmatmul__(self, other: Operand) -> Tensor:
+        return cast(Tensor, _TABLE[np.matmul](other, self))
+
+    def __neg__(self) -> Tensor:
+        return cast(Tensor, _TABLE[np.negative](self))
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return cast(Tensor, _TABLE[np.absolute](self))
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return cast(Tensor, _TABLE[operator.getitem](self, key))
+
+    # Comparisons are piecewise constant: they give plain boolean arrays.
+    def __lt__(self, other: Operand) -> Array:
+        return cast(Array, _TABLE[np.less](self, other))
+
+    def __le__(self, other: Operand) -> Array:
+        return cast(Array, _TABLE[np.less_equal](self, other))
+
+    def __gt__(self, other: Operand) -> Array:
+        return cast(Array, _TABLE[np.greater](self, other))
+
+    def __ge__(self, other: Operand) -> Array:
+        return cast(Array, _TABLE[np.greater_equal](self, other))
+
+    def __eq__(self, other: object) -> Array:  # type: ignore[override]  # elementwise, as in NumPy
+        return cast(Array, _TABLE[np.equal](self, other))
+
+    def __ne__(self, other: object) -> Array:  # type: ignore[override]
+        return cast(Array, _TABLE[np.not_equal](self, other))
+
+    __hash__ = object.__hash__
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise UnsupportedError(
+            "Tensor: writing into a tensor would change what a live graph holds; build a new one with np.where or "
+            "np.concatenate, or give a leaf a new array with x.data = array"
+        )
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise ShapeError("len: a 0-d tensor has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise ShapeError("iter: a 0-d tensor cannot be iterated over")
+        return iter(_TABLE[np.unstack](self, axis=0))
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    # -- methods: NumPy's own ---------------------------------------------------------------------------------------
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Return `np.sum(self, axis, keepdims=keepdims)`."""
+        return cast(Tensor, _TABLE[np.sum](self, axis=axis, keepdims=keepdims))
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Return `np.mean(self, axis, keepdims=keepdims)`."""
+        return cast(Tensor, _TABLE[np.mean](self, axis=axis, keepdims=keepdims))
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Return `np.max(self, axis, keepdims=keepdims)`."""
+        return cast(Tensor, _TABLE[np.max](self, axis=axis, keepdims=keepdims))
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """Return `np.reshape(self, shape)`; the shape as one tuple or as several integers."""
+        return cast(Tensor, _TABLE[np.reshape](self, shape[0] if len(shape) == 1 else shape))
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Return `np.transpose(self, axes)`; no axes: reversed."""
+        order = None if not axes else axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+        return cast(Tensor, _TABLE[np.transpose](self, axes=order))
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """Return `np.swapaxes(self, axis1, axis2)`."""
+        return cast(Tensor, _TABLE[np.swapaxes](self, axis1, axis2))
+
+    def astype(self, dtype: DTypeLike) -> Tensor:
+        """Return `np.astype(self, dtype)`, recorded; the cotangent comes back in this tensor's dtype."""
+        return cast(Tensor, _TABLE[np.astype](self, dtype))
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802 (NumPy's name)
+        """The transpose: axes reversed."""
+        return self.transpose()
+
+    # -- the rest ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _op(self) -> str:
+        return "nothing" if self._node is None else self._node.name
+
+    @property
+    def _label(self) -> str:
+        return f" ({self.name})" if self.name else ""
+
+    def __repr__(self) -> str:
+        body = np.array2string(self._data, separator=", ", prefix="tensor(", threshold=200)
+        tail = f", dtype={self.dtype}"
+        if self.name:
+            tail += f", name={self.name!r}"
+        if self._node is not None:
+            tail += ", requires_grad=True" if self.is_leaf else f", op={self._op}"
+        return f"tensor({body}{tail})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise GradientError(f"copy.deepcopy: only leaves can be copied; this is the result of {self._op}")
+        new = Tensor(self._data, requires_grad=self.requires_grad, name=self.name)
+        if self.grad is not None:
+            new.grad = self.grad
+        memo[id(self)] = new
+        return new
+
+    def __reduce__(self) -> Any:
+        raise UnsupportedError("Tensor: pickling is not supported; save .data, for instance with np.savez")
+
+
+def tensor(
+    data: ArrayLike | Tensor,
+    dtype: DTypeLike | None = None,
+    requires_grad: bool = False,
+    name: str | None = None,
+) -> Tensor:
+    """Return a new leaf `Tensor` with a copy of `data`; see `Tensor` for the arguments and errors.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.tensor([1, 2], dtype="float32")
+    tensor([1., 2.], dtype=float32)
+    """
+    return Tensor(data, dtype=dtype, requires_grad=requires_grad, name=name)
+
+
+def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:
+    """Return a Tensor around `array` without a copy; for the engine, which owns the array. Makes it read-only."""
+    array.flags.writeable = False
+    new = Tensor.__new__(Tensor)
+    new._data = array
+    new._node = node
+    new._index = index
+    new.name = None
+    return new
+
+
+def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
+    """Return a read-only copy of `value`, C-ordered, of a numeric dtype.
+
+    Raises:
+        DTypeError: if the values are not numbers.
+    """
+    try:
+        array = np.array(value, dtype=dtype, order="C")
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"tensor: cannot make an array of numbers from {type(value).__name__}: {error}") from error
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"tensor: expected numbers, got dtype {array.dtype} of shape {array.shape}")
+    array.flags.writeable = False
+    return array
+
+
+def frozen(array: Array) -> Array:
+    """Return `array` itself if nobody can write to its memory, else a read-only copy."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return frozen_copy(array)
+        owner = owner.base
+    return array if owner is None else frozen_copy(array)
+
+
+def seed_for(y: Tensor, cotangent: Operand, function: str) -> Array:
+    """Return the cotangent that starts a backward pass at `y`: checked, in its shape and dtype.
+
+    Raises:
+        GradientError: if `y` was not recorded, or is not a single element and `cotangent` is None.
+        ShapeError: if the cotangent's shape is not that of `y`.
+    """
+    if not isinstance(y, Tensor) or y.node is None:
+        what = f"a constant of shape {y.shape}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+        raise GradientError(
+            f"{function}: no graph was recorded for y ({what}): no input has requires_grad, or it was computed "
+            "inside no_grad()"
+        )
+    if not is_differentiable(y.dtype):
+        raise DTypeError(f"{function}: y has dtype {y.dtype}, which has no gradient")
+    if cotangent is None:
+        if y.size != 1:
+            raise GradientError(
+                f"{function}: y has shape {y.shape}, not a single element; reduce it (y.sum(), y.mean()) or pass a "
+                f"cotangent of shape {y.shape}"
+            )
+        return frozen_copy(np.ones_like(y.data))
+    seed = cotangent.data if isinstance(cotangent, Tensor) else np.asarray(cotangent)
+    if seed.shape != y.shape:
+        raise ShapeError(f"{function}: expected a cotangent of shape {y.shape}, that of y, got {seed.shape}")
+    return frozen_copy(seed, None if seed.dtype.kind == "c" else y.dtype)
+
+
+def _unsupported(name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{name}: has no derivative rule for Tensors, so its gradient would be lost; write it with the functions of "
+        "tinygrad_rnn, or apply it to x.data if no gradient is wanted"
+    )

@@ -1,0 +1,39 @@
+"""The errors that users meet, each with a name of its own.
+
+Every message says the function, the argument, what was expected (shapes with their letters), what came,
+and what to do. Each class also derives from the built-in error that a Python programmer would catch.
+"""
+
+from __future__ import annotations
+
+
+class ShapeError(ValueError):
+    """An array whose shape does not fit: the message solves the letters T, N, D, H, V."""
+
+
+class DTypeError(TypeError):
+    """An array whose dtype cannot be used here, such as an integer tensor that asks for a gradient."""
+
+
+class UnsupportedError(TypeError):
+    """A NumPy function, or an argument of one, that has no derivative rule here."""
+
+
+class GradientError(RuntimeError):
+    """A backward pass that cannot be run: no graph, no seed, a graph already consumed, an unused input."""
+
+
+class NonFiniteError(ArithmeticError):
+    """A NaN or an infinity where a finite value is needed. Parameters have not been touched."""
+
+
+class CorpusError(ValueError):
+    """A text that cannot be used: missing, not utf-8 (with the byte offset), empty or too short."""
+
+
+class ModelFileError(ValueError):
+    """A file that is not a model of this project, or one that is damaged."""
+
+
+class ConfigError(ValueError):
+    """A configuration value that is unknown, of the wrong type or out of range."""

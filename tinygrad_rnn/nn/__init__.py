@@ -1,0 +1,1 @@
+"""What users build networks from: modules, layers, cells, time, models."""

@@ -1,0 +1,256 @@
+"""Recurrent cells: parameters, and one step written in graph operations only.
+
+A cell is any callable `cell(x, state) -> (output, state)` with x (N, D) and output (N, H); the state is a Tensor or
+any nesting of tuples. These classes have nothing that a cell of your own cannot have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..engine.tensor import Operand, Tensor, tensor
+from ..errors import ConfigError, ShapeError
+from ..ops import sigmoid, split, tanh
+from .module import Module
+
+State: TypeAlias = Any
+"""What a cell carries from step to step: a Tensor or array (N, H), or any nesting of tuples of them."""
+
+Cell: TypeAlias = Callable[[Any, State], tuple[Any, State]]
+
+
+class _GatedCell(Module):
+    """Parameters that every built-in cell has: Wx (D, G*H), Wh (H, G*H), b (G*H,) for G gates.
+
+    Weights start normal with variance 1/D and 1/H, biases at 0.
+    """
+
+    gates: int
+
+    def __init__(self, input_size: int, hidden_size: int, rng: np.random.Generator, dtype: DTypeLike) -> None:
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if size < 1:
+                raise ConfigError(f"{type(self).__name__}: {name} must be at least 1, got {size}")
+        width = self.gates * hidden_size
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.Wx = tensor(rng.standard_normal((input_size, width)) / np.sqrt(input_size), dtype, True, "Wx")
+        self.Wh = tensor(rng.standard_normal((hidden_size, width)) / np.sqrt(hidden_size), dtype, True, "Wh")
+        self.b = tensor(np.zeros(width), dtype, True, "b")
+
+    def _zeros(self, batch_size: int) -> Tensor:
+        return tensor(np.zeros((batch_size, self.hidden_size)), self.Wx.dtype)
+
+    def _check(self, x: Operand, h: Operand) -> None:
+        if np.ndim(x) != 2 or np.shape(x)[1] != self.input_size:
+            raise ShapeError(
+                f"{type(self).__name__}: expected x of shape (N, D) = (N, {self.input_size}), got {np.shape(x)}"
+            )
+        N = np.shape(x)[0]
+        if np.shape(h) != (N, self.hidden_size):
+            raise ShapeError(
+                f"{type(self).__name__}: expected a state of shape (N, H) = ({N}, {self.hidden_size}), "
+                f"got {np.shape(h)}; start from cell.initial_state({N})"
+            )
+
+
+class RNNCell(_GatedCell):
+    """The Elman cell: h' = tanh(x @ Wx + h @ Wh + b). Source: Elman 1990, Finding structure in time.
+
+    Args:
+        input_size: D.
+        hidden_size: H.
+        rng: generator that draws the weights.
+        dtype: of the parameters; float32 unless given.
+
+    Raises:
+        ConfigError: if a size is below 1.
+        ShapeError: when called with x not (N, D) or a state not (N, H).
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> cell = tr.RNNCell(3, 4, np.random.default_rng(0))
+    >>> output, state = cell(np.ones((2, 3), np.float32), cell.initial_state(2))
+    >>> output.shape, output.dtype
+    ((2, 4), dtype('float32'))
+    """
+
+    gates = 1
+
+    def __init__(
+        self, input_size: int, hidden_size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32
+    ) -> None:
+        super().__init__(input_size, hidden_size, rng, dtype)
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Return zeros (N, H)."""
+        return self._zeros(batch_size)
+
+    def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
+        """Return (output, state) of one step; both are h' (N, H)."""
+        self._check(x, state)
+        h = tanh(x @ self.Wx + state @ self.Wh + self.b)
+        return h, h
+
+
+class LSTMCell(_GatedCell):
+    """Long short-term memory. Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
+
+    i, f, o = sigmoid(...), g = tanh(...) of x @ Wx + h @ Wh + b, in this order of columns;
+    c' = f * c + i * g,  h' = o * tanh(c').
+
+    PyTorch orders the columns (i, f, g, o) and has two biases, whose sum is b. The forget gate's bias starts at
+    `forget_bias`.
+
+    Args:
+        input_size: D.
+        hidden_size: H.
+        rng: generator that draws the weights.
+        dtype: of the parameters; float32 unless given.
+        forget_bias: what the forget gate's part of b starts at.
+
+    Raises:
+        ConfigError: if a size is below 1.
+        ShapeError: when called with x not (N, D) or a state part not (N, H).
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> cell = tr.LSTMCell(3, 4, np.random.default_rng(0))
+    >>> output, (h, c) = cell(np.ones((2, 3), np.float32), cell.initial_state(2))
+    >>> output is h, c.shape
+    (True, (2, 4))
+    """
+
+    gates = 4
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+        forget_bias: float = 1.0,
+    ) -> None:
+        super().__init__(input_size, hidden_size, rng, dtype)
+        self.b.data = np.repeat([0.0, forget_bias, 0.0, 0.0], hidden_size)
+
+    def initial_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Return (h, c), zeros (N, H) each."""
+        return self._zeros(batch_size), self._zeros(batch_size)
+
+    def __call__(self, x: Operand, state: tuple[Operand, Operand]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return (output, state) of one step: h' and (h', c')."""
+        h, c = state
+        self._check(x, h)
+        self._check(x, c)
+        sigmoids, candidate = split(x @ self.Wx + h @ self.Wh + self.b, (3 * self.hidden_size,), axis=1)
+        i, f, o = split(sigmoid(sigmoids), 3, axis=1)
+        c = f * c + i * tanh(candidate)
+        h = o * tanh(c)
+        return h, (h, c)
+
+
+class GRUCell(_GatedCell):
+    """Gated recurrent unit. Source: Cho et al. 2014.
+
+    r, z = sigmoid(...) and the candidate n, in this order of columns; h' = (1 - z) * n + z * h.
+    reset="after":  n = tanh(x @ Wx_n + b_n + r * (h @ Wh_n + bh)), with a second bias bh (H,); one product with Wh.
+    reset="before": n = tanh(x @ Wx_n + b_n + (r * h) @ Wh_n), as in the paper; no bh.
+
+    With "after", PyTorch's weights map exactly: its columns are (r, z, n) too; b is b_ih + b_hh for r and z, and b_ih
+    for n; bh is the part of b_hh for n.
+
+    Args:
+        input_size: D.
+        hidden_size: H.
+        rng: generator that draws the weights.
+        dtype: of the parameters; float32 unless given.
+        reset: where the reset gate stands.
+
+    Raises:
+        ConfigError: if a size is below 1 or `reset` is unknown.
+        ShapeError: when called with x not (N, D) or a state not (N, H).
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> cell = tr.GRUCell(3, 4, np.random.default_rng(0), reset="before")
+    >>> list(cell.parameters())
+    ['Wx', 'Wh', 'b']
+    """
+
+    gates = 3
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+        reset: Literal["after", "before"] = "after",
+    ) -> None:
+        if reset not in ("after", "before"):
+            raise ConfigError(f'GRUCell: reset must be "after" or "before", got {reset!r}')
+        super().__init__(input_size, hidden_size, rng, dtype)
+        self.reset = reset
+        self.bh = tensor(np.zeros(hidden_size), dtype, True, "bh") if reset == "after" else None
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Return zeros (N, H)."""
+        return self._zeros(batch_size)
+
+    def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
+        """Return (output, state) of one step; both are h' (N, H)."""
+        self._check(x, state)
+        at = (2 * self.hidden_size,)
+        x_gates, x_candidate = split(x @ self.Wx + self.b, at, axis=1)
+        if self.bh is not None:
+            h_gates, h_candidate = split(state @ self.Wh, at, axis=1)
+            r, z = split(sigmoid(x_gates + h_gates), 2, axis=1)
+            n = tanh(x_candidate + r * (h_candidate + self.bh))
+        else:
+            Wh_gates, Wh_candidate = split(self.Wh, at, axis=1)
+            r, z = split(sigmoid(x_gates + state @ Wh_gates), 2, axis=1)
+            n = tanh(x_candidate + (r * state) @ Wh_candidate)
+        h = n + z * (state - n)
+        return h, h
+
+
+class Stacked(Module):
+    """Cells on top of each other, as one cell: each layer's output is the next one's input.
+
+    The state is the tuple of the layers' states.
+
+    Args:
+        cells: the layers, bottom first.
+
+    Raises:
+        ConfigError: if there is no cell.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> rng = np.random.default_rng(0)
+    >>> cell = tr.Stacked([tr.RNNCell(3, 4, rng), tr.LSTMCell(4, 5, rng)])
+    >>> outputs, (h1, (h2, c2)) = tr.unroll(cell, np.ones((2, 6, 3), np.float32))
+    >>> outputs.shape
+    (2, 6, 5)
+    """
+
+    def __init__(self, cells: Sequence[Any]) -> None:
+        if not cells:
+            raise ConfigError("Stacked: expected at least one cell")
+        self.cells = list(cells)
+
+    def initial_state(self, batch_size: int) -> tuple[State, ...]:
+        """Return the tuple of the layers' initial states."""
+        return tuple(cell.initial_state(batch_size) for cell in self.cells)
+
+    def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
+        """Return (output of the top layer, tuple of new states)."""
+        states = []
+        for cell, part in zip(self.cells, state, strict=True):
+            x, new = cell(x, part)
+            states.append(new)
+        return x, tuple(states)
+
+
+CELLS = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
+"""The built-in cells by the names that models and the command line use."""

@@ -1,0 +1,129 @@
+"""Layers without a time: Linear, Embedding, Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..engine.tensor import Operand, tensor
+from ..errors import ConfigError, ShapeError
+from ..ops import take
+from .module import Module
+
+
+class Linear(Module):
+    """Affine map: y = x @ W + b.
+
+    Args:
+        input_size: D, length of the last axis of x.
+        output_size: length of the last axis of y.
+        rng: generator that draws W, normal with variance 1/D; b starts at 0.
+        dtype: of the parameters; float32 unless given.
+        bias: whether there is a b.
+
+    Raises:
+        ConfigError: if a size is below 1.
+        ShapeError: when called with an x whose last axis is not D long.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> tr.Linear(3, 2, np.random.default_rng(0))(np.ones((4, 5, 3))).shape
+    (4, 5, 2)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+        bias: bool = True,
+    ) -> None:
+        _check_sizes("Linear", input_size=input_size, output_size=output_size)
+        self.W = tensor(rng.standard_normal((input_size, output_size)) / np.sqrt(input_size), dtype, True, "W")
+        self.b = tensor(np.zeros(output_size), dtype, True, "b") if bias else None
+
+    def __call__(self, x: Operand) -> Any:
+        """Return x @ W + b for x (..., D)."""
+        if np.shape(x)[-1:] != self.W.shape[:1]:
+            raise ShapeError(f"Linear: expected x of shape (..., D) = (..., {self.W.shape[0]}), got {np.shape(x)}")
+        y = x @ self.W
+        return y if self.b is None else y + self.b
+
+
+class Embedding(Module):
+    """Table of vectors: one row of W (V, D) for each id.
+
+    Args:
+        vocab_size: V.
+        embedding_size: D.
+        rng: generator that draws W, normal with standard deviation `scale`.
+        dtype: of W; float32 unless given.
+        scale: standard deviation of the entries at the start.
+
+    Raises:
+        ConfigError: if a size is below 1.
+        IndexError: when called with an id outside [0, V).
+        DTypeError: when called with ids that are not integers.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> tr.Embedding(10, 3, np.random.default_rng(0))([[1, 2], [2, 9]]).shape
+    (2, 2, 3)
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+        scale: float = 0.01,
+    ) -> None:
+        _check_sizes("Embedding", vocab_size=vocab_size, embedding_size=embedding_size)
+        self.W = tensor(rng.standard_normal((vocab_size, embedding_size)) * scale, dtype, True, "W")
+
+    def __call__(self, ids: Any) -> Any:
+        """Return the rows of integer ids (...), as (..., D)."""
+        low, high = (int(np.min(ids)), int(np.max(ids))) if np.size(ids) else (0, 0)
+        if low < 0 or high >= self.W.shape[0]:
+            raise IndexError(f"Embedding: ids must lie in [0, V) with V={self.W.shape[0]}, got {low} to {high}")
+        return take(self.W, ids, axis=0)
+
+
+class Dropout(Module):
+    """Zero each element with probability p and divide the others by 1 - p. Source: Srivastava et al. 2014.
+
+    There is no training mode to forget: elements are dropped if, and only if, a generator is passed.
+
+    Args:
+        p: probability in [0, 1).
+
+    Raises:
+        ConfigError: if p is outside [0, 1).
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> drop = tr.Dropout(0.5)
+    >>> drop(np.ones(4), np.random.default_rng(3))
+    array([2., 0., 0., 0.])
+    >>> drop(np.ones(4))
+    array([1., 1., 1., 1.])
+    """
+
+    def __init__(self, p: float) -> None:
+        if not 0 <= p < 1:
+            raise ConfigError(f"Dropout: p must lie in [0, 1), got {p}")
+        self.p = p
+
+    def __call__(self, x: Operand, rng: np.random.Generator | None = None) -> Any:
+        """Return x with elements dropped by `rng`; x itself without one."""
+        if rng is None or self.p == 0:
+            return x
+        kept = rng.random(np.shape(x), dtype=np.float32) >= self.p
+        return x * (kept / (1 - self.p)).astype(x.dtype)
+
+
+def _check_sizes(layer: str, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigError(f"{layer}: {name} must be at least 1, got {size}")

@@ -1,0 +1,209 @@
+"""Language models: the recurrent one, and CBOW, where the chapter starts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..engine.tensor import Operand, Tensor, tensor
+from ..errors import ConfigError, ShapeError
+from ..ops import cross_entropy, reshape
+from .cells import CELLS, State
+from .layers import Dropout, Embedding, Linear
+from .module import Module
+from .unroll import initial_state, unroll
+
+
+class RNNLM(Module):
+    """Recurrent language model: embedding, recurrent layers, logits over the vocabulary.
+
+    P(w_{t+1} | w_1 .. w_t) = softmax(h_t @ W + b), h_t the output of the top layer.
+    Sources: Mikolov et al. 2010; dropout between layers after Zaremba et al. 2014; tied weights after Press and
+    Wolf 2017.
+
+    Args:
+        vocab_size: V.
+        embedding_size: D.
+        hidden_size: H of every layer.
+        rng: generator that draws the weights.
+        cell: "rnn", "lstm" or "gru"; or a class or function `f(input_size, hidden_size, rng)` that makes a cell of
+            your own (it is passed `dtype` too if it takes that); or, for one layer, a cell that is made already.
+        layers: number of recurrent layers.
+        dropout: probability of dropping, behind the embedding, between layers and before the output.
+        tied: use the embedding's table for the output too (needs D == H).
+        dtype: of the parameters; float32 unless given.
+
+    Raises:
+        ConfigError: if a size, a probability or a name is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> model = tr.RNNLM(10, 8, 8, np.random.default_rng(0), cell="gru", tied=True)
+    >>> logits, state = model(np.array([[1, 2, 3]]))
+    >>> logits.shape
+    (1, 3, 10)
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int,
+        hidden_size: int,
+        rng: np.random.Generator,
+        *,
+        cell: str | Any = "rnn",
+        layers: int = 1,
+        dropout: float = 0.0,
+        tied: bool = False,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        if layers < 1:
+            raise ConfigError(f"RNNLM: layers must be at least 1, got {layers}")
+        if tied and embedding_size != hidden_size:
+            raise ConfigError(
+                f"RNNLM: tied weights need embedding_size == hidden_size, got {embedding_size} and {hidden_size}"
+            )
+        self.vocab_size = vocab_size
+        self.tied = tied
+        self.embedding = Embedding(vocab_size, embedding_size, rng, dtype)
+        sizes = [embedding_size] + [hidden_size] * (layers - 1)
+        self.layers = [_make_cell(cell, size, hidden_size, rng, dtype, layers) for size in sizes]
+        self.dropout = Dropout(dropout)
+        self.output = (
+            tensor(np.zeros(vocab_size), dtype, True, "b") if tied else Linear(hidden_size, vocab_size, rng, dtype)
+        )
+
+    def initial_state(self, batch_size: int) -> tuple[State, ...]:
+        """Return a fresh state: the tuple of the layers' initial states."""
+        return tuple(initial_state(cell, batch_size) for cell in self.layers)
+
+    def __call__(
+        self,
+        ids: Any,
+        state: State = None,
+        *,
+        rng: np.random.Generator | None = None,
+        cut_every: int | None = None,
+        lengths: Any = None,
+    ) -> tuple[Any, State]:
+        """Return the logits of the token behind each position, and the new state.
+
+        Args:
+            ids: (N, T) integers in [0, V).
+            state: state before the first position; None: `initial_state(N)`.
+            rng: generator for dropout; None: nothing is dropped (evaluation).
+            cut_every: steps between cuts, as in `unroll`.
+            lengths: (N,) true lengths, as in `unroll`.
+
+        Returns:
+            logits (N, T, V) and the state behind the last position.
+        """
+        if np.ndim(ids) != 2:
+            raise ShapeError(f"RNNLM: expected ids of shape (N, T), got {np.shape(ids)}")
+        hs = self.dropout(self.embedding(ids), rng)
+        states = []
+        for cell, part in zip(self.layers, self.initial_state(len(ids)) if state is None else state, strict=True):
+            hs, new = unroll(cell, hs, part, cut_every, lengths)
+            hs = self.dropout(hs, rng)
+            states.append(new)
+        logits = hs @ self.embedding.W.T + self.output if isinstance(self.output, Tensor) else self.output(hs)
+        return logits, tuple(states)
+
+    def loss(
+        self,
+        ids: Any,
+        targets: Any,
+        state: State = None,
+        *,
+        rng: np.random.Generator | None = None,
+        cut_every: int | None = None,
+        lengths: Any = None,
+        ignore_label: int = -1,
+    ) -> tuple[Any, State]:
+        """Return the mean nats per unmasked position of `targets` (N, T), and the new state; see `__call__`."""
+        logits, state = self(ids, state, rng=rng, cut_every=cut_every, lengths=lengths)
+        return cross_entropy(logits, targets, ignore_label), state
+
+
+def _make_cell(
+    cell: str | Any,
+    input_size: int,
+    hidden_size: int,
+    rng: np.random.Generator,
+    dtype: DTypeLike,
+    layers: int,
+) -> Any:
+    if hasattr(cell, "initial_state") and not isinstance(cell, type):
+        if layers > 1:
+            raise ConfigError("RNNLM: a cell that is made already serves one layer; pass its class for several layers")
+        return cell
+    if isinstance(cell, str):
+        if cell not in CELLS:
+            raise ConfigError(f"RNNLM: cell must be one of {', '.join(CELLS)}, or a callable; got {cell!r}")
+        cell = CELLS[cell]
+    if not callable(cell):
+        raise ConfigError(f"RNNLM: cell must be a name or a callable, got {type(cell).__name__}")
+    factory: Callable[..., Any] = cell
+    extra = {"dtype": dtype} if "dtype" in inspect.signature(factory).parameters else {}
+    return factory(input_size, hidden_size, rng, **extra)
+
+
+class CBOW(Module):
+    """Continuous bag of words as a language model: the next word from the `window` words before it.
+
+    combine="sum":    logits = (sum over the window of the word vectors) @ W + b: the order of the words is lost.
+    combine="concat": logits = (the word vectors side by side) @ W + b: W grows with the window.
+    Sources: Mikolov et al. 2013 (CBOW); Bengio et al. 2003 (concatenation).
+
+    Args:
+        vocab_size: V.
+        embedding_size: D.
+        window: C, the number of words before the predicted one.
+        rng: generator that draws the weights.
+        combine: "sum" or "concat".
+        dtype: of the parameters; float32 unless given.
+
+    Raises:
+        ConfigError: if a size is below 1 or `combine` is unknown.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> model = tr.CBOW(10, 4, 2, np.random.default_rng(0))
+    >>> bool(np.array_equal(model([[1, 2]]).data, model([[2, 1]]).data))
+    True
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int,
+        window: int,
+        rng: np.random.Generator,
+        *,
+        combine: Literal["sum", "concat"] = "sum",
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        if combine not in ("sum", "concat"):
+            raise ConfigError(f'CBOW: combine must be "sum" or "concat", got {combine!r}')
+        if window < 1:
+            raise ConfigError(f"CBOW: window must be at least 1 word, got {window}")
+        self.window, self.combine = window, combine
+        self.embedding = Embedding(vocab_size, embedding_size, rng, dtype)
+        width = embedding_size if combine == "sum" else window * embedding_size
+        self.output = Linear(width, vocab_size, rng, dtype)
+
+    def __call__(self, contexts: Any) -> Any:
+        """Return the logits (N, V) of the word behind each context (N, C) of ids."""
+        shape = np.shape(contexts)
+        if len(shape) != 2 or shape[1] != self.window:
+            raise ShapeError(f"CBOW: expected contexts of shape (N, C) = (N, {self.window}), got {shape}")
+        vectors = self.embedding(contexts)
+        if self.combine == "sum":
+            return self.output(vectors.sum(axis=1))
+        return self.output(reshape(vectors, (shape[0], -1)))
+
+    def loss(self, contexts: Any, targets: Operand) -> Any:
+        """Return the mean nats per word of `targets` (N,)."""
+        return cross_entropy(self(contexts), targets)

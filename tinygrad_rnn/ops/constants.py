@@ -1,0 +1,39 @@
+"""NumPy functions whose results carry no gradient: piecewise constant ones, and questions about shape.
+
+On Tensors they answer with plain arrays (or numbers), because there is nothing to record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..engine.tensor import Tensor, implements
+from ..engine.tree import map_leaves
+
+_CONSTANT: tuple[Callable[..., Any], ...] = (
+    *(np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal),
+    *(np.isfinite, np.isnan, np.isinf, np.logical_and, np.logical_or, np.logical_not),
+    *(np.argmax, np.argmin, np.argsort),
+    *(np.allclose, np.isclose, np.array_equal),
+    *(np.shape, np.ndim, np.size),
+    *(np.zeros_like, np.ones_like, np.full_like, np.empty_like),
+    *(np.array_str, np.array_repr, np.array2string),
+)
+
+
+def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
+    def constant(*args: Any, **kwargs: Any) -> Any:
+        return function(*map_leaves(_data, args), **map_leaves(_data, kwargs))
+
+    return constant
+
+
+def _data(value: Any) -> Any:
+    return value.data if isinstance(value, Tensor) else value
+
+
+for _function in _CONSTANT:
+    implements(_function)(_on_arrays(_function))

@@ -1,0 +1,233 @@
+"""Elementwise primitives, with NumPy broadcasting, and what is derived from them.
+
+Inputs of any shape, real or complex. At a kink (relu at 0, equal arguments of maximum) the rule takes the middle of
+the two one-sided derivatives for `maximum`, and 0 for `relu`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..engine.primitive import primitive
+from ..engine.tensor import Operand, implements
+
+
+@primitive(np.add)
+def add(a: Operand, b: Operand, /) -> Any:
+    """Return a + b."""
+    return np.add(a, b)
+
+
+@add.rule()
+def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+    return g, g
+
+
+@primitive(np.subtract)
+def subtract(a: Operand, b: Operand, /) -> Any:
+    """Return a - b."""
+    return np.subtract(a, b)
+
+
+@subtract.rule()
+def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+    return g, lambda: -g
+
+
+@primitive(np.multiply)
+def multiply(a: Operand, b: Operand, /) -> Any:
+    """Return a * b."""
+    return np.multiply(a, b)
+
+
+@multiply.rule(keep="a b")
+def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+    return lambda: g * b, lambda: g * a
+
+
+@primitive(np.divide)
+def divide(a: Operand, b: Operand, /) -> Any:
+    """Return a / b."""
+    return np.divide(a, b)
+
+
+@divide.rule(keep="y b")
+def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+    return lambda: g / b, lambda: -g * y / b
+
+
+@primitive(np.negative)
+def negative(x: Operand, /) -> Any:
+    """Return -x."""
+    return np.negative(x)
+
+
+@negative.rule()
+def _(g: Any, y: Any, x: Any) -> Any:
+    return (-g,)
+
+
+@primitive(np.power)
+def power(x: Operand, n: Operand, /) -> Any:
+    """Return x ** n; the derivative with respect to n is defined for x > 0 (and taken as 0 at x = 0)."""
+    return np.power(x, n)
+
+
+@power.rule(keep="y x n")
+def _(g: Any, y: Any, x: Any, n: Any) -> Any:
+    def base() -> Any:
+        # n * x ** (n - 1), without 0 * inf where n = 0
+        return g * n * x ** np.where(n == 0, 1, n - 1)
+
+    def exponent() -> Any:
+        return g * y * np.log(np.where(x == 0, 1, x))
+
+    return base, exponent
+
+
+@primitive(np.exp)
+def exp(x: Operand, /) -> Any:
+    """Return e ** x."""
+    return np.exp(x)
+
+
+@exp.rule(keep="y")
+def _(g: Any, y: Any, x: Any) -> Any:
+    return (g * y,)
+
+
+@primitive(np.log)
+def log(x: Operand, /) -> Any:
+    """Return the natural logarithm of x, in nats."""
+    return np.log(x)
+
+
+@log.rule(keep="x")
+def _(g: Any, y: Any, x: Any) -> Any:
+    return (g / x,)
+
+
+@primitive(np.sqrt)
+def sqrt(x: Operand, /) -> Any:
+    """Return the square root of x."""
+    return np.sqrt(x)
+
+
+@sqrt.rule(keep="y")
+def _(g: Any, y: Any, x: Any) -> Any:
+    return (g * 0.5 / y,)
+
+
+@primitive(np.tanh)
+def tanh(x: Operand, /) -> Any:
+    """Return the hyperbolic tangent of x; dy/dx = 1 - y * y."""
+    return np.tanh(x)
+
+
+@tanh.rule(keep="y")
+def _(g: Any, y: Any, x: Any) -> Any:
+    return (g * (1 - y * y),)
+
+
+@primitive()
+def sigmoid(x: Operand, /) -> Any:
+    """Return the logistic function 1 / (1 + exp(-x)); dy/dx = y * (1 - y).
+
+    Computed as (tanh(x / 2) + 1) / 2: no overflow for any x, complex-analytic, and one fast call.
+    """
+    half = np.tanh(np.multiply(x, 0.5))
+    return np.asarray(half * 0.5 + 0.5)
+
+
+@sigmoid.rule(keep="y")
+def _(g: Any, y: Any, x: Any) -> Any:
+    return (g * (y * (1 - y)),)
+
+
+@primitive(analytic=False)
+def relu(x: Operand, /) -> Any:
+    """Return max(x, 0); the derivative at 0 is taken as 0."""
+    return np.maximum(x, 0)
+
+
+@relu.rule(keep="y")
+def _(g: Any, y: Any, x: Any) -> Any:
+    return (np.where(y > 0, g, 0),)
+
+
+@primitive(np.maximum, analytic=False)
+def maximum(a: Operand, b: Operand, /) -> Any:
+    """Return the larger of a and b; where they are equal each gets half of the cotangent."""
+    return np.maximum(a, b)
+
+
+@maximum.rule(keep="a b")
+def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+    half = np.where(a == b, g * 0.5, 0)
+    return np.where(a > b, g, half), np.where(b > a, g, half)
+
+
+@primitive(np.where)
+def where(condition: Operand, a: Operand, b: Operand, /) -> Any:
+    """Return a where `condition` holds, else b."""
+    return np.where(condition, a, b)
+
+
+@where.rule(keep="condition")
+def _(g: Any, y: Any, condition: Any, a: Any, b: Any) -> Any:
+    return None, lambda: np.where(condition, g, 0), lambda: np.where(condition, 0, g)
+
+
+@primitive(np.astype)
+def astype(x: Operand, /, dtype: DTypeLike) -> Any:
+    """Return x in another dtype; the cotangent comes back in the dtype of x."""
+    return np.asarray(x).astype(dtype)
+
+
+@astype.rule()
+def _(g: Any, y: Any, x: Any, *, dtype: DTypeLike) -> Any:
+    return (g,)
+
+
+# -- derived --------------------------------------------------------------------------------------------------------
+
+
+@implements(np.minimum)
+def minimum(a: Operand, b: Operand) -> Any:
+    """Return the smaller of a and b, as -max(-a, -b)."""
+    return -maximum(np.negative(a), np.negative(b))
+
+
+@implements(np.absolute)
+def absolute(x: Operand) -> Any:
+    """Return |x| for real x, as max(x, -x); the derivative at 0 is 0."""
+    return maximum(x, -x)
+
+
+@implements(np.square)
+def square(x: Operand) -> Any:
+    """Return x * x."""
+    return multiply(x, x)
+
+
+@implements(np.reciprocal)
+def reciprocal(x: Operand) -> Any:
+    """Return 1 / x."""
+    return divide(1, x)
+
+
+@implements(np.clip)
+def clip(a: Operand, a_min: Operand = None, a_max: Operand = None) -> Any:
+    """Return a held between a_min and a_max; None leaves that side open."""
+    if a_min is not None:
+        a = maximum(a, a_min)
+    return a if a_max is None else minimum(a, a_max)
+
+
+@implements(np.positive)
+def positive(x: Operand) -> Any:
+    """Return x."""
+    return x

@@ -1,0 +1,155 @@
+"""Primitives that pick elements, and the scatter-adds that are their transposes: each pair is the other's rule."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from ..engine.primitive import primitive
+from ..engine.tape import Array
+from ..engine.tensor import Operand, Tensor, frozen, implements
+from ..errors import DTypeError
+
+
+def _plain(index: Any) -> Any:
+    """Return an index that nobody can change later: integer and boolean arrays copied, Tensors unwrapped."""
+    if isinstance(index, tuple):
+        return tuple(_plain(part) for part in index)
+    if isinstance(index, Tensor):
+        index = index.data
+    elif isinstance(index, list):
+        index = np.asarray(index, dtype=None if index else int)
+    if isinstance(index, np.ndarray):
+        if index.dtype.kind not in "iub":
+            raise DTypeError(f"getitem: an index array must hold integers or booleans, got dtype {index.dtype}")
+        return frozen(index)
+    return index
+
+
+def _is_basic(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return not any(isinstance(part, np.ndarray) for part in parts)
+
+
+@primitive()
+def _getitem(x: Operand, /, index: Any) -> Array:
+    return np.asarray(np.asarray(x)[index])
+
+
+@_getitem.rule()
+def _(g: Any, y: Any, x: Any, *, index: Any) -> Any:
+    return (_scatter(g, index=index, shape=x.shape),)
+
+
+@primitive()
+def _scatter(g: Operand, /, index: Any, shape: tuple[int, ...]) -> Array:
+    out = np.zeros(shape, np.asarray(g).dtype)
+    if _is_basic(index):
+        out[index] = g
+    else:
+        np.add.at(out, index, g)  # an element picked twice gets both cotangents
+    return out
+
+
+@_scatter.rule()
+def _(g: Any, y: Any, x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
+    return (_getitem(g, index=index),)
+
+
+@implements(operator.getitem)
+def getitem(x: Operand, index: Any) -> Any:
+    """Return x[index]: slices, integers, None, Ellipsis, integer or boolean arrays. Repeated picks add up."""
+    return _getitem(x, index=_plain(index))
+
+
+def _ids(function: str, indices: Any) -> Array:
+    ids = np.asarray(indices.data if isinstance(indices, Tensor) else indices)
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
+    return frozen(ids.astype(np.intp, copy=False))
+
+
+@primitive()
+def _take(x: Operand, /, indices: Array, axis: int) -> Array:
+    return np.take(x, indices, axis=axis)
+
+
+@_take.rule()
+def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int) -> Any:
+    return (_take_back(g, indices=indices, axis=axis, shape=x.shape),)
+
+
+@primitive()
+def _take_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...]) -> Array:
+    """Add the slices of g to the places that `indices` name.
+
+    Sorting the ids and adding up runs of equal ones is about three times faster than `np.add.at` on natural text.
+    """
+    axis %= len(shape)
+    rows = np.moveaxis(np.asarray(g), range(axis, axis + indices.ndim), range(indices.ndim))
+    rows = rows.reshape(indices.size, *shape[:axis], *shape[axis + 1 :])
+    out = np.zeros(shape, rows.dtype)
+    if indices.size:
+        ids = indices.ravel() % shape[axis]
+        order = np.argsort(ids, kind="stable")
+        ids = ids[order]
+        starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+        np.moveaxis(out, axis, 0)[ids[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+    return out
+
+
+@_take_back.rule()
+def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int, shape: tuple[int, ...]) -> Any:
+    return (_take(g, indices=indices, axis=axis),)
+
+
+@implements(np.take)
+def take(a: Operand, indices: Any, axis: int | None = None) -> Any:
+    """Return the slices of `a` along `axis` named by integer `indices` (None: of the flattened array).
+
+    The embedding lookup: `take(W, ids, axis=0)` with W (V, D) and ids (N, T) gives (N, T, D). The cotangents of an id
+    that occurs several times add up.
+
+    Raises:
+        IndexError: if an index is out of range.
+        DTypeError: if the indices are not integers.
+    """
+    ids = _ids("take", indices)
+    return _take(a.reshape(-1), indices=ids, axis=0) if axis is None else _take(a, indices=ids, axis=axis)
+
+
+@primitive()
+def _take_along(x: Operand, /, indices: Array, axis: int) -> Array:
+    return np.take_along_axis(np.asarray(x), indices, axis=axis)
+
+
+@_take_along.rule()
+def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int) -> Any:
+    return (_take_along_back(g, indices=indices, axis=axis, shape=x.shape),)
+
+
+@primitive()
+def _take_along_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...]) -> Array:
+    out = np.zeros(shape, np.asarray(g).dtype)
+    places: list[Array] = list(np.ix_(*(np.arange(n) for n in shape)))
+    places[axis] = indices
+    np.add.at(out, tuple(places), g)
+    return out
+
+
+@_take_along_back.rule()
+def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int, shape: tuple[int, ...]) -> Any:
+    return (_take_along(g, indices=indices, axis=axis),)
+
+
+@implements(np.take_along_axis)
+def take_along_axis(arr: Operand, indices: Any, axis: int = -1) -> Any:
+    """Return the elements of `arr` that `indices`, of as many axes, names along `axis`.
+
+    Raises:
+        IndexError: if an index is out of range.
+        DTypeError: if the indices are not integers.
+    """
+    return _take_along(arr, indices=_ids("take_along_axis", indices), axis=axis)

@@ -1,0 +1,59 @@
+"""The matrix product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..engine.primitive import primitive
+from ..engine.tensor import Operand, implements
+
+
+@primitive(np.matmul)
+def matmul(a: Operand, b: Operand, /) -> Any:
+    """Return a @ b: (..., n, k) with (..., k, m), leading axes broadcast; vectors as in NumPy."""
+    left, right = np.asarray(a), np.asarray(b)
+    if left.ndim > 2 and right.ndim == 2 and left.shape[-1] == right.shape[0]:
+        # (N, T, D) @ (D, H) is one product of N*T rows; NumPy would make N small ones.
+        return np.matmul(left.reshape(-1, left.shape[-1]), right).reshape(*left.shape[:-1], right.shape[1])
+    return np.asarray(np.matmul(left, right))
+
+
+@matmul.rule(keep="a b")
+def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if a.ndim == 1 and b.ndim == 1:
+        return lambda: g * b, lambda: g * a
+
+    def left() -> Any:
+        if b.ndim == 1:
+            return np.expand_dims(g, -1) * b
+        if a.ndim == 1:
+            # the row vector a meets every matrix of b: the engine sums over their leading axes
+            return np.squeeze(np.expand_dims(g, -2) @ np.swapaxes(b, -1, -2), -2)
+        return g @ np.swapaxes(b, -1, -2)
+
+    def right() -> Any:
+        if a.ndim == 1:
+            return np.expand_dims(a, -1) * np.expand_dims(g, -2)
+        if b.ndim == 1:
+            return np.squeeze(np.swapaxes(a, -1, -2) @ np.expand_dims(g, -1), -1)
+        if b.ndim == 2 and a.ndim > 2:
+            # one product over all rows, instead of a product a batch entry and a sum of them
+            rows = np.reshape(a, (-1, a.shape[-1]))
+            return np.swapaxes(rows, 0, 1) @ np.reshape(g, (-1, g.shape[-1]))
+        return np.swapaxes(a, -1, -2) @ g
+
+    return left, right
+
+
+@implements(np.dot)
+def dot(a: Operand, b: Operand) -> Any:
+    """Return a @ b for vectors and matrices, a * b if one is 0-d.
+
+    Raises:
+        ValueError: for more than two axes, where `np.dot` and `@` differ: use `@`.
+    """
+    if np.ndim(a) > 2 or np.ndim(b) > 2:
+        raise ValueError(f"dot: expected at most 2 axes, got shapes {np.shape(a)} and {np.shape(b)}; use @")
+    return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else matmul(a, b)

@@ -1,0 +1,75 @@
+"""The graph cut: what truncates backpropagation through time."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import Any
+
+import numpy as np
+
+from ..engine.primitive import primitive
+from ..engine.tape import Array, Node, context
+from ..engine.tensor import Operand, Tensor, wrap
+from ..engine.tree import map_leaves
+from ..errors import GradientError
+
+
+@primitive()
+def _cut(h: Operand, /, scale: float) -> Array:
+    if np.iscomplexobj(h):
+        # Complex step carries the tangent in the imaginary part: the cut scales it, as it scales the cotangent.
+        return np.asarray(np.real(h) + 1j * (np.imag(h) * scale if scale else np.zeros_like(np.imag(h)))).astype(
+            np.asarray(h).dtype
+        )
+    return np.asarray(h)
+
+
+@_cut.rule()
+def _(g: Any, y: Any, h: Any, *, scale: float) -> Any:
+    return (g * scale,)
+
+
+def cut(h: Any, scale: float = 0.0) -> Any:
+    """Return h unchanged going forward; going backward the cotangent is multiplied by `scale`.
+
+    y = h,  cotangent(h) = scale * cotangent(y).
+
+    With `scale=0`, the scissors of truncated BPTT, the edge is not walked at all (0 * inf never becomes nan) and the
+    result holds no strong reference to its past, which is freed as soon as nobody else needs it. The result is a
+    place of its own in the graph: `grad(loss, cut_h)` is the cotangent that arrives at the cut. Nothing that exists
+    is changed, so a cut under one loss leaves the gradient of another loss alone.
+
+    On complex arrays (complex-step checks) the imaginary part, the tangent, is scaled likewise.
+
+    Args:
+        h: a Tensor, an array, or any nesting of tuples, lists and dicts of them: every component is cut.
+        scale: what remains of the cotangent; any finite real number.
+
+    Returns:
+        The same nesting, values unchanged.
+
+    Raises:
+        GradientError: if `scale` is not a finite real number.
+
+    >>> import tinygrad_rnn as tr
+    >>> h = tr.tensor(3.0, requires_grad=True)
+    >>> tr.grad(tr.cut(h, scale=0.5) * h, h)
+    array(4.5)
+    """
+    if isinstance(scale, bool) or not isinstance(scale, int | float | np.number) or not math.isfinite(scale):
+        raise GradientError(f"cut: scale must be a finite real number, got {scale!r}")
+    return map_leaves(lambda part: _cut_one(part, float(scale)), h)
+
+
+def _cut_one(h: Any, scale: float) -> Any:
+    if not isinstance(h, Tensor | np.ndarray) or h.dtype.kind not in "fc":
+        return h
+    if scale != 0 or not isinstance(h, Tensor):
+        return _cut(h, scale=scale)
+    forward: Array = _cut.forward(h.data, scale=scale)
+    if h.node is None or not context().recording:
+        return wrap(forward)
+    node = Node(_cut, (), (), None, h.node.specs[h.index : h.index + 1], {"scale": scale})
+    node.past = weakref.ref(h.node)
+    return wrap(forward, node)
