@@ -118,6 +118,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module(".ops", __name__)  # Tensors get their operators from there, whatever is asked for first
     value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     globals()[name] = value
     return value

@@ -34,9 +34,7 @@ def test_embedding_refuses_what_does_not_fit():
         layer.forward(np.array([[0, 5]]))
     with pytest.raises(ValueError, match=r"ids must lie in 0\.\.4 \(V=5\), got -1"):
         layer.forward(np.array([[0, -1]]))
-    with pytest.raises(
-        TypeError, match=r"TimeEmbedding.forward: ids must be of an integer type, got float64"
-    ):
+    with pytest.raises(TypeError, match=r"TimeEmbedding.forward: ids must be of an integer type, got float64"):
         layer.forward(np.array([[0.0, 1.0]]))
     with pytest.raises(ValueError, match=r"TimeEmbedding.forward: ids must have shape \(N, T\), got \(2,\)"):
         layer.forward(np.array([0, 1]))

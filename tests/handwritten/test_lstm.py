@@ -69,21 +69,15 @@ def test_arguments_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"LSTM.forward: c_prev must have shape \(N=5, H=2\), got \(1, 2\)"):
         lstm.forward(x, h, h[:1])
     lstm.forward(x, h, h)
-    with pytest.raises(
-        ValueError, match=r"LSTM.backward: dh_next must have shape \(N=5, H=2\), got \(1, 2\)"
-    ):
+    with pytest.raises(ValueError, match=r"LSTM.backward: dh_next must have shape \(N=5, H=2\), got \(1, 2\)"):
         lstm.backward(h[:1], h)
-    with pytest.raises(
-        ValueError, match=r"LSTM.backward: dc_next must have shape \(N=5, H=2\), got \(1, 2\)"
-    ):
+    with pytest.raises(ValueError, match=r"LSTM.backward: dc_next must have shape \(N=5, H=2\), got \(1, 2\)"):
         lstm.backward(h, h[:1])
 
 
 def test_set_state_without_c_starts_the_memory_cell_from_zeros():
     rng = np.random.default_rng(3)
-    layer = TimeLSTM(
-        rng.standard_normal((3, 8)), rng.standard_normal((2, 8)), rng.standard_normal(8), stateful=True
-    )
+    layer = TimeLSTM(rng.standard_normal((3, 8)), rng.standard_normal((2, 8)), rng.standard_normal(8), stateful=True)
     xs, h = rng.standard_normal((4, 5, 3)), rng.standard_normal((4, 2))
     layer.set_state(h, np.zeros((4, 2)))
     expected = layer.forward(xs)

@@ -295,7 +295,7 @@ def pull_back(
             if edge is None or value is None:
                 continue
             if anomaly:
-                check_finite(getattr(value, "data", value), "cotangent", node.name, node.where())
+                check_finite(value if lift is None else value.data, "cotangent", node.name, node.where())
             table.add(*edge, value)
         if consume:
             node.inputs = ()  # the edges stay: a second pass must find its way here, to say what is wrong

@@ -27,11 +27,39 @@ class Step(Layer, ABC):
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Array | tuple[Array, ...]:
-        """Compute the next state from x (N, D) and the state's arrays (N, H)."""
+        """Compute the next state.
+
+        Args:
+            args: x, (N, D), and the arrays of the state, each (N, H).
+            kwargs: the same by name.
+
+        Returns:
+            The array of the next state, (N, H), or a tuple of them.
+
+        Examples:
+            >>> from tinygrad_rnn.handwritten import RNN
+            >>> RNN(np.ones((3, 4)), np.ones((4, 4)), np.ones(4)).forward(np.ones((2, 3)), np.ones((2, 4))).shape
+            (2, 4)
+        """
 
     @abstractmethod
     def backward(self, *args: Any, **kwargs: Any) -> tuple[Array, ...]:
-        """Compute dx (N, D) and the gradients of the earlier state (N, H) from those of the next one."""
+        """Take the gradient of the next state back to the input and to the earlier state.
+
+        Args:
+            args: the gradients of the next state's arrays, each (N, H).
+            kwargs: the same by name.
+
+        Returns:
+            dx, (N, D), and the gradients of the earlier state's arrays, each (N, H).
+
+        Examples:
+            >>> from tinygrad_rnn.handwritten import RNN
+            >>> rnn = RNN(np.ones((3, 4)), np.ones((4, 4)), np.ones(4))
+            >>> h_next = rnn.forward(np.ones((2, 3)), np.ones((2, 4)))
+            >>> [grad.shape for grad in rnn.backward(np.ones((2, 4)))]
+            [(2, 3), (2, 4)]
+        """
 
 
 class TimeLayer(Layer):

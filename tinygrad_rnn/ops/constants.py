@@ -18,7 +18,7 @@ _CONSTANT: tuple[Callable[..., Any], ...] = (
     *(np.isfinite, np.isnan, np.isinf, np.logical_and, np.logical_or, np.logical_not),
     *(np.argmax, np.argmin, np.argsort),
     *(np.allclose, np.isclose, np.array_equal),
-    *(np.shape, np.ndim, np.size),
+    *(np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type),
     *(np.zeros_like, np.ones_like, np.full_like, np.empty_like),
     *(np.array_str, np.array_repr, np.array2string),
 )

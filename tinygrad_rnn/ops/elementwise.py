@@ -170,6 +170,18 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
     return np.where(a > b, g, half), np.where(b > a, g, half)
 
 
+@primitive(np.minimum, analytic=False)
+def minimum(a: Operand, b: Operand, /) -> Any:
+    """Return the smaller of a and b; where they are equal each gets half of the cotangent."""
+    return np.minimum(a, b)
+
+
+@minimum.rule(keep="a b")
+def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+    half = np.where(a == b, g * 0.5, 0)
+    return np.where(a < b, g, half), np.where(b < a, g, half)
+
+
 @primitive(np.where)
 def where(condition: Operand, a: Operand, b: Operand, /) -> Any:
     """Return a where `condition` holds, else b."""
@@ -193,12 +205,6 @@ def _(g: Any, y: Any, x: Any, *, dtype: DTypeLike) -> Any:
 
 
 # -- derived --------------------------------------------------------------------------------------------------------
-
-
-@implements(np.minimum)
-def minimum(a: Operand, b: Operand) -> Any:
-    """Return the smaller of a and b, as -max(-a, -b)."""
-    return -maximum(np.negative(a), np.negative(b))
 
 
 @implements(np.absolute)

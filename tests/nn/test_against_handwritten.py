@@ -1,0 +1,140 @@
+"""The automatic graph against the backward that was written by hand: outputs, dxs, dh, every parameter.
+
+float64, relative 1e-12; drawn shapes; single step, whole sequence, stateful across windows, with cuts. Weights are
+scaled by 0.3: near saturation the hand-written 1 - h*h itself loses digits to cancellation.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import relative_error
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import handwritten as hw
+
+sizes = st.integers(1, 5)
+seeds = st.integers(0, 2**32 - 1)
+PAIRS = {
+    "rnn": (tr.RNNCell, hw.RNN, hw.TimeRNN, {}),
+    "lstm": (tr.LSTMCell, hw.LSTM, hw.TimeLSTM, {}),
+    "gru after": (tr.GRUCell, hw.GRU, hw.TimeGRU, {"reset": "after"}),
+    "gru before": (tr.GRUCell, hw.GRU, hw.TimeGRU, {"reset": "before"}),
+}
+
+
+def pair(name, layer, D, H, rng, **options):
+    """Return a cell of the graph and a hand-written layer with the same weights."""
+    make, step, time, extra = PAIRS[name]
+    cell = make(D, H, rng, np.float64, **extra)
+    cell.load({key: 0.3 * rng.standard_normal(p.shape) for key, p in cell.parameters().items()})
+    arrays = [p.data.copy() for p in cell.parameters().values()]
+    return cell, (step if layer == "step" else time)(*arrays, **extra, **options)
+
+
+def states(name, rng, N, H):
+    count = 2 if name == "lstm" else 1
+    return [tr.tensor(rng.standard_normal((N, H)), requires_grad=True) for _ in range(count)]
+
+
+def as_state(parts):
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@given(N=sizes, D=sizes, H=sizes, seed=seeds)
+def test_single_step(name, N, D, H, seed):
+    rng = np.random.default_rng(seed)
+    cell, by_hand = pair(name, "step", D, H, rng)
+    x, parts = tr.tensor(rng.standard_normal((N, D)), requires_grad=True), states(name, rng, N, H)
+    _, new = cell(x, as_state(parts))
+    new_parts = list(new) if isinstance(new, tuple) else [new]
+    expected = by_hand.forward(x.data, *(h.data for h in parts))
+    for ours, theirs in zip(new_parts, expected if isinstance(expected, tuple) else (expected,), strict=True):
+        assert relative_error(ours.data, theirs) < 1e-12
+    cotangents = [rng.standard_normal((N, H)) for _ in parts]
+    gradients = tr.grad(new_parts, [x, *parts, *cell.parameters().values()], cotangent=cotangents)
+    for ours, theirs in zip(gradients, [*by_hand.backward(*cotangents), *by_hand.grads], strict=True):
+        assert relative_error(ours, theirs) < 1e-12
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@given(N=sizes, T=sizes, D=sizes, H=sizes, seed=seeds)
+def test_whole_sequence_from_a_given_state(name, N, T, D, H, seed):
+    rng = np.random.default_rng(seed)
+    cell, by_hand = pair(name, "time", D, H, rng, stateful=True)
+    xs, parts = tr.tensor(rng.standard_normal((N, T, D)), requires_grad=True), states(name, rng, N, H)
+    by_hand.set_state(*(h.data.copy() for h in parts))
+    outputs, _ = tr.unroll(cell, xs, as_state(parts))
+    assert relative_error(outputs.data, by_hand.forward(xs.data)) < 1e-12
+    dhs = rng.standard_normal((N, T, H))
+    gradients = tr.grad(outputs, [xs, *parts, *cell.parameters().values()], cotangent=dhs)
+    dxs = by_hand.backward(dhs)
+    first = [by_hand.dh] if len(parts) == 1 else [by_hand.dh, by_hand.dc]
+    for ours, theirs in zip(gradients, [dxs, *first, *by_hand.grads], strict=True):
+        assert relative_error(ours, theirs) < 1e-12
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@given(N=sizes, window=sizes, windows=st.integers(1, 4), D=sizes, H=sizes, seed=seeds)
+def test_stateful_windows_equal_cuts_inside_one_sequence(name, N, window, windows, D, H, seed):
+    """Three ways to truncate: the stateful layer, windows with cut between, one call with cut_every."""
+    rng = np.random.default_rng(seed)
+    cell, by_hand = pair(name, "time", D, H, rng, stateful=True)
+    parameters = cell.parameters()
+    data, dhs = (rng.standard_normal((N, window * windows, size)) for size in (D, H))
+    whole_xs = tr.tensor(data, requires_grad=True)
+    whole, _ = tr.unroll(cell, whole_xs, cut_every=window)
+    whole_gradients = tr.grad(whole, {**parameters, "xs": whole_xs}, cotangent=dhs)
+    state, sums = cell.initial_state(N), {key: np.zeros(p.shape) for key, p in parameters.items()}
+    for start in range(0, window * windows, window):
+        part = slice(start, start + window)
+        xs = tr.tensor(data[:, part], requires_grad=True)
+        outputs, state = tr.unroll(cell, xs, tr.cut(state))
+        assert relative_error(outputs.data, by_hand.forward(xs.data)) < 1e-12
+        gradients = tr.grad(outputs, {**parameters, "xs": xs}, cotangent=dhs[:, part])
+        assert relative_error(gradients["xs"], by_hand.backward(dhs[:, part])) < 1e-12
+        assert relative_error(gradients["xs"], whole_gradients["xs"][:, part]) < 1e-12
+        for key, theirs in zip(parameters, by_hand.grads, strict=True):
+            assert relative_error(gradients[key], theirs) < 1e-12
+            sums[key] += gradients[key]
+    for key in parameters:
+        assert relative_error(whole_gradients[key], sums[key]) < 1e-12
+
+
+@given(seed=seeds, N=sizes, T=sizes, V=st.integers(2, 6), masked=st.booleans())
+def test_embedding_affine_and_loss(seed, N, T, V, masked):
+    rng = np.random.default_rng(seed)
+    table, W, b = rng.standard_normal((V, 3)), rng.standard_normal((3, V)), rng.standard_normal(V)
+    ids, targets = rng.integers(0, V, (N, T)), rng.integers(0, V, (N, T))
+    targets[0, : T - 1] = -1 if masked else targets[0, : T - 1]
+    leaves = [tr.tensor(array, requires_grad=True) for array in (table, W, b)]
+    loss = tr.cross_entropy(tr.take(leaves[0], ids, axis=0) @ leaves[1] + leaves[2], targets)
+    embed, affine, by_hand = hw.TimeEmbedding(table), hw.TimeAffine(W, b), hw.TimeSoftmaxWithLoss()
+    assert relative_error(loss.item(), by_hand.forward(affine.forward(embed.forward(ids)), targets)) < 1e-12
+    embed.backward(affine.backward(by_hand.backward()))
+    for ours, theirs in zip(tr.grad(loss, leaves), [*embed.grads, *affine.grads], strict=True):
+        assert relative_error(ours, theirs) < 1e-12
+
+
+def test_the_chapters_model_trains_alike_for_twenty_windows():
+    model = tr.RNNLM(7, 5, 6, np.random.default_rng(0), dtype=np.float64)
+    p = model.parameters()
+    by_hand = hw.SimpleRnnlm.from_arrays(
+        embedding=p["embedding.W"].data,
+        Wx=p["layers.0.Wx"].data,
+        Wh=p["layers.0.Wh"].data,
+        b=p["layers.0.b"].data,
+        W_out=p["output.W"].data,
+        b_out=p["output.b"].data,
+    )
+    rng, state = np.random.default_rng(1), model.initial_state(3)
+    for _ in range(20):
+        ids, targets = rng.integers(0, 7, (3, 4)), rng.integers(0, 7, (3, 4))
+        loss, state = model.loss(ids, targets, tr.cut(state))
+        assert loss.item() == pytest.approx(float(by_hand.forward(ids, targets)), rel=1e-12)
+        by_hand.backward()
+        for name, gradient in tr.grad(loss, p).items():
+            p[name].data = p[name].data - 0.5 * gradient
+        for array, gradient in zip(by_hand.params, by_hand.grads, strict=True):
+            array -= 0.5 * gradient

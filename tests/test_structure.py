@@ -1,0 +1,102 @@
+"""The shape of the project: imports go one way, the public page is what it says, examples in docstrings run."""
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tinygrad_rnn
+
+PACKAGE = Path(tinygrad_rnn.__file__).parent
+
+# A room may import the rooms above it, and nothing below. Rooms on one line do not know each other.
+ROOMS = [
+    {"errors", "handwritten"},
+    {"engine", "config"},
+    {"ops"},
+    {"nn", "data", "optim"},
+    {"training"},
+    {"cli"},
+    {"__main__", "__init__"},
+]
+LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path):
+    """Yield the rooms of this package that a file imports, wherever in the file the import stands."""
+    module = ["tinygrad_rnn", *path.relative_to(PACKAGE).with_suffix("").parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = module[: -node.level] if node.level else []
+            found = [*base, *(node.module.split(".") if node.module else [])]
+            names = [found] if len(found) > 1 else [[*found, alias.name] for alias in node.names]
+        else:
+            continue
+        yield from (name[1] for name in names if name[0] == "tinygrad_rnn" and len(name) > 1)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    room = room_of(path)
+    assert room in LEVEL, f"{room} has no place in the order of rooms"
+    if room == "__init__":
+        return
+    for other in imported_rooms(path):
+        assert other == room or LEVEL[other] < LEVEL[room], f"{room} imports {other}"
+
+
+def test_handwritten_imports_nothing_of_the_package_but_itself():
+    for path in (PACKAGE / "handwritten").glob("*.py"):
+        assert set(imported_rooms(path)) <= {"handwritten"}
+
+
+def test_every_room_of_the_order_exists():
+    assert set(LEVEL) == {room_of(path) for path in PACKAGE.rglob("*.py")}
+
+
+def test_the_public_page_lists_what_type_checkers_see():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    static = {(node.module, alias.asname) for node in block.body for alias in node.names}
+    lazy = {(module, name) for name, module in tinygrad_rnn._MODULE_OF.items()}
+    assert static == lazy
+
+
+@pytest.mark.parametrize("name", tinygrad_rnn.__all__)
+def test_public_names_exist_are_documented_and_are_not_modules(name):
+    value = getattr(tinygrad_rnn, name)
+    assert value.__doc__
+    assert not isinstance(value, type(ast))
+    assert not (PACKAGE / name).exists()
+    assert not (PACKAGE / f"{name}.py").exists()
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = tinygrad_rnn.nonsense
+    assert "RNNLM" in dir(tinygrad_rnn)
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, tinygrad_rnn; print('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+MODULES = [m.name for m in pkgutil.walk_packages([str(PACKAGE)], "tinygrad_rnn.") if not m.name.endswith("__main__")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name):
+    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert failed == 0

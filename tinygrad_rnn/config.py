@@ -1,0 +1,196 @@
+"""The settings of a training run: one table that makes the defaults, the checks, the flags and the TOML file.
+
+Standard library only, so that the command line can show its help without NumPy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import ConfigError
+
+_T = TypeVar("_T")
+
+
+def _setting(
+    default: _T,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float = 0,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> _T:
+    limits = {"choices": choices, "low": low, "high": high, "open_low": open_low, "open_high": open_high}
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Every setting of a training run, checked.
+
+    Raises:
+        ConfigError: if a value has the wrong type, is unknown or out of range; the message says what is allowed.
+
+    >>> config = TrainConfig(cell="gru", epochs=3)
+    >>> config.cell, config.optimizer
+    ('gru', 'adam')
+    >>> TrainConfig(cell="gnu")
+    Traceback (most recent call last):
+    tinygrad_rnn.errors.ConfigError: cell must be one of rnn, lstm, gru; got 'gnu'
+    """
+
+    corpus: str = _setting("", "text file to train on, utf-8; empty: the text that Python carries")
+    level: str = _setting("word", "what a token is", choices=("word", "char"))
+    min_count: int = _setting(2, "tokens rarer than this in the training part become <unk>", low=1)
+    max_tokens: int = _setting(0, "use this many tokens from the start of the text; 0: all")
+    held_out: float = _setting(
+        0.1, "share of the tokens, at the end, that is held out", high=1, open_low=True, open_high=True
+    )
+    cell: str = _setting("lstm", "recurrent cell", choices=("rnn", "lstm", "gru"))
+    hidden_size: int = _setting(128, "units of each layer", low=1, high=1_000_000)
+    embedding_size: int = _setting(0, "length of a token's vector; 0: the hidden size", high=1_000_000)
+    layers: int = _setting(1, "recurrent layers", low=1, high=1000)
+    dropout: float = _setting(0.3, "probability of dropping a unit", high=1, open_high=True)
+    tied: bool = _setting(True, "use the embedding for the output too")
+    batch_size: int = _setting(20, "parallel streams of text", low=1)
+    bptt: int = _setting(35, "steps of truncated backpropagation through time", low=1)
+    epochs: int = _setting(12, "passes over the training part", low=1)
+    optimizer: str = _setting("adam", "update rule", choices=("sgd", "momentum", "adam", "adamw", "rmsprop"))
+    lr: float = _setting(0.005, "learning rate", open_low=True)
+    weight_decay: float = _setting(0.0, "weight decay, not for biases")
+    clip: float = _setting(0.5, "largest global norm of the gradient; 0: no clipping")
+    schedule: str = _setting("cosine", "how the learning rate changes", choices=("constant", "halving", "cosine"))
+    warmup: int = _setting(0, "steps in which the learning rate rises to its value")
+    patience: int = _setting(0, "stop after this many epochs without a better held-out loss; 0: never")
+    seed: int = _setting(0, "seed of everything that is random")
+    dtype: str = _setting("float32", "dtype of the parameters", choices=("float32", "float64"))
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            checked = _checked(field.name, getattr(self, field.name), type(field.default), field.metadata)
+            object.__setattr__(self, field.name, checked)
+        if self.tied and self.embedding_width != self.hidden_size:
+            raise ConfigError(
+                f"tied weights need embedding_size equal to hidden_size ({self.hidden_size}) or 0, got "
+                f"{self.embedding_size}; set tied to false to have both"
+            )
+
+    @property
+    def embedding_width(self) -> int:
+        """D: `embedding_size`, or the hidden size where that is 0."""
+        return self.embedding_size or self.hidden_size
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str = "TrainConfig") -> TrainConfig:
+        """Make a configuration from names and values; what is not given has its default.
+
+        Args:
+            values: setting to value.
+            source: where the values come from, for messages.
+
+        Raises:
+            ConfigError: if a name is unknown (the message has the closest known one) or a value does not fit.
+
+        >>> TrainConfig.from_mapping({"hiden_size": 3})
+        Traceback (most recent call last):
+        tinygrad_rnn.errors.ConfigError: TrainConfig: unknown setting 'hiden_size'; did you mean 'hidden_size'?
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+                hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(names)}"
+                raise ConfigError(f"{source}: unknown setting {name!r}; {hint}")
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> TrainConfig:
+        r"""Read a configuration from a TOML file of names and values, without tables.
+
+        Raises:
+            ConfigError: if the file cannot be read, is not TOML, or holds an unknown name or a wrong value.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "config.toml")
+        ...     _ = path.write_text('cell = "rnn"\nepochs = 3\n')
+        ...     TrainConfig.from_toml(path).epochs
+        3
+        """
+        return cls.from_mapping(read_toml(path), source=os.fspath(path))
+
+    def replace(self, **changes: Any) -> TrainConfig:
+        """Return a copy with other values, checked.
+
+        >>> TrainConfig().replace(epochs=3).epochs
+        3
+        """
+        return self.from_mapping({**dataclasses.asdict(self), **changes})
+
+    def to_toml(self) -> str:
+        r"""Return the configuration as TOML text, which `from_toml` reads back.
+
+        >>> TrainConfig(cell="gru").to_toml().splitlines()[5:7]
+        ['cell = "gru"', 'hidden_size = 128']
+        """
+        return "".join(f"{name} = {_toml(value)}\n" for name, value in dataclasses.asdict(self).items())
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises:
+        ConfigError: if the file cannot be read or is not TOML.
+    """
+    where = os.fspath(path)
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: is not TOML: {error}") from error
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings and numbers are TOML's too, but for pairs of surrogates (not escaped here) and DEL (escaped here).
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _checked(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> Any:
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        kinds = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+        raise ConfigError(f"{name} must be {kinds[kind]}, got {value!r}")
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{name} must be text that utf-8 can hold, got {value!r}") from error
+    if limits["choices"]:
+        if value not in limits["choices"]:
+            raise ConfigError(f"{name} must be one of {', '.join(limits['choices'])}; got {value!r}")
+    elif kind in (int, float):
+        low, high = limits["low"], limits["high"]
+        too_low = not (value > low if limits["open_low"] else value >= low)
+        too_high = value >= high if limits["open_high"] or high == math.inf else value > high
+        if too_low or too_high:  # NaN is too low
+            left, right = "above" if limits["open_low"] else "at least", "below" if limits["open_high"] else "at most"
+            limit = f" and {right} {high}" if high < math.inf else " and finite" if kind is float else ""
+            raise ConfigError(f"{name} must be {left} {low}{limit}, got {value}")
+    return value

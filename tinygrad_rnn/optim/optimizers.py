@@ -1,0 +1,325 @@
+"""Optimizers: from gradients to new parameters.
+
+In the equations p is a parameter, g its gradient, lr the learning rate, t = 1, 2, ... the update. Weight decay leaves
+out parameters with fewer than two axes: biases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..engine.tape import Array
+from ..engine.tensor import Tensor
+from ..errors import ConfigError, DTypeError, ShapeError
+
+
+class Optimizer:
+    """Base of the optimizers: checks, state by parameter name, and the loop over parameters.
+
+    A rule of your own gives `slots`, the names of the arrays that it keeps for each parameter (zeros at the start),
+    and `rule`.
+
+    Args:
+        lr: learning rate, above 0.
+        weight_decay: L2 penalty, g <- g + weight_decay * p; 0 turns it off.
+
+    Attributes:
+        steps: number of updates so far.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> class SignSGD(Optimizer):
+    ...     def rule(self, p, g, lr, state):
+    ...         return p - lr * np.sign(g)
+    >>> b = tr.tensor([1.0, 1.0], requires_grad=True)
+    >>> SignSGD(lr=0.5).update({"b": b}, {"b": np.array([3.0, -4.0])})
+    >>> b.data
+    array([0.5, 1.5])
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, lr: float, weight_decay: float = 0.0) -> None:
+        self.lr = _setting(self, "lr", lr, low=0.0, open_low=True)
+        self.weight_decay = _setting(self, "weight_decay", weight_decay, low=0.0)
+        self.steps = 0
+        self._state: dict[str, dict[str, Array]] = {}
+
+    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+        """Return the new array of one parameter; may write into the arrays of `state`, not into p or g.
+
+        Args:
+            p: the parameter, any shape.
+            g: its gradient, of the same shape and dtype; weight decay is in it already.
+            lr: learning rate of this update.
+            state: slot name to array, of the same shape and dtype.
+        """
+        raise NotImplementedError(f"{type(self).__name__}: rule(p, g, lr, state) is not written")
+
+    def update(self, params: Mapping[str, Tensor], grads: Mapping[str, Array], lr: float | None = None) -> None:
+        """Give every parameter a new array; all or nothing. Graphs recorded before keep the old arrays.
+
+        Args:
+            params: name to leaf Tensor, as `module.parameters()` gives them.
+            grads: the same names, to arrays of the same shapes, as `grad(loss, params)` gives them.
+            lr: learning rate of this update; None: the optimizer's own.
+
+        Raises:
+            ShapeError: if names or shapes of gradients, or of an earlier update, do not fit the parameters.
+            DTypeError: if a parameter is complex.
+            ConfigError: if `lr` is not a finite number of 0 or more.
+        """
+        rate = self.lr if lr is None else _setting(self, "lr", lr, low=0.0)
+        self._check(params, grads)
+        self.steps += 1
+        for name, parameter in params.items():
+            p = parameter.data
+            g = np.asarray(grads[name], dtype=p.dtype)
+            state = self._state.setdefault(name, {slot: np.zeros_like(p) for slot in self.slots})
+            parameter.data = self.rule(p, self._decayed(p, g), rate, state)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of all state: "steps", and "slot.parameter name" for each slot and parameter."""
+        found = {f"{slot}.{name}": array.copy() for name, state in self._state.items() for slot, array in state.items()}
+        return {"steps": np.array(self.steps), **found}
+
+    def load_state_dict(self, arrays: Mapping[str, ArrayLike]) -> None:
+        """Take the state that `state_dict` of an optimizer of the same class returned; all or nothing.
+
+        Args:
+            arrays: "steps" and "slot.parameter name" to array. Shapes are checked by the next update.
+
+        Raises:
+            ShapeError: if "steps" or a slot is missing, or a name does not belong to this optimizer.
+        """
+        where = f"{type(self).__name__}.load_state_dict"
+        state: dict[str, dict[str, Array]] = {}
+        for key in arrays.keys() - {"steps"}:
+            slot, _, name = key.partition(".")
+            if slot not in self.slots or not name:
+                raise ShapeError(f"{where}: unknown name {key!r}; expected 'steps' and {list(self.slots)} with names")
+            state.setdefault(name, {})[slot] = np.array(arrays[key])
+        incomplete = sorted(name for name, slots in state.items() if len(slots) < len(self.slots))
+        if "steps" not in arrays or incomplete:
+            raise ShapeError(f"{where}: missing {'slots of ' + ', '.join(incomplete) if incomplete else 'steps'}")
+        self.steps, self._state = int(np.asarray(arrays["steps"]).item()), state
+
+    def _decayed(self, p: Array, g: Array) -> Array:
+        return g + self.weight_decay * p if self.weight_decay and p.ndim > 1 else g
+
+    def _check(self, params: Mapping[str, Tensor], grads: Mapping[str, Array]) -> None:
+        where = f"{type(self).__name__}.update"
+        for what, names in (("grads", grads.keys()), ("earlier updates", self._state.keys() or params.keys())):
+            missing, unknown = sorted(params.keys() - names), sorted(names - params.keys())
+            if missing or unknown:
+                raise ShapeError(f"{where}: {what} lack parameters {missing} and have unknown parameters {unknown}")
+        for name, parameter in params.items():
+            if parameter.dtype.kind != "f":
+                raise DTypeError(f"{where}: {name} has dtype {parameter.dtype}; expected real floating point")
+            for what, array in (("gradient", grads[name]), *self._state.get(name, {}).items()):
+                if np.shape(array) != parameter.shape:
+                    raise ShapeError(
+                        f"{where}: {what} of {name} has shape {np.shape(array)}, expected {parameter.shape}"
+                    )
+
+
+class SGD(Optimizer):
+    """Gradient descent: p <- p - lr * g. Source: Robbins and Monro 1951.
+
+    Args:
+        lr: learning rate, above 0.
+        weight_decay: L2 penalty, g <- g + weight_decay * p, not for biases.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> x = tr.tensor([1.0], requires_grad=True)
+    >>> SGD(lr=0.1).update({"x": x}, {"x": np.array([2.0])})
+    >>> x.data
+    array([0.8])
+    """
+
+    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+        """Return p - lr * g."""
+        return np.asarray(p - lr * g)
+
+
+class Momentum(Optimizer):
+    """Gradient descent with momentum: v <- momentum * v + g,  p <- p - lr * v.
+
+    With `nesterov`, p <- p - lr * (g + momentum * v). Sources: Polyak 1964; Sutskever et al. 2013, On the importance
+    of initialization and momentum, where lr stands inside v.
+
+    Args:
+        lr: learning rate, above 0.
+        momentum: in [0, 1).
+        nesterov: look ahead.
+        weight_decay: L2 penalty, g <- g + weight_decay * p, not for biases.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> x, optimizer = tr.tensor([1.0], requires_grad=True), Momentum(lr=0.1, momentum=0.5)
+    >>> for _ in range(2):
+    ...     optimizer.update({"x": x}, {"x": np.array([2.0])})
+    >>> x.data  # 1 - 0.1 * 2 - 0.1 * 3
+    array([0.5])
+    """
+
+    slots = ("v",)
+
+    def __init__(self, lr: float, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 0.0) -> None:
+        super().__init__(lr, weight_decay)
+        self.momentum = _setting(self, "momentum", momentum, low=0.0, high=1.0)
+        self.nesterov = nesterov
+
+    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+        """Return p - lr * v, or p - lr * (g + momentum * v)."""
+        v = state["v"]
+        v *= self.momentum
+        v += g
+        return np.asarray(p - lr * (g + self.momentum * v if self.nesterov else v))
+
+
+class RMSprop(Optimizer):
+    """Divide by a running size of the gradient: v <- alpha * v + (1 - alpha) * g^2,  p <- p - lr * g / (sqrt(v) + eps).
+
+    Source: Tieleman and Hinton 2012, lecture 6.5.
+
+    Args:
+        lr: learning rate, above 0.
+        alpha: how slowly v forgets, in [0, 1).
+        eps: above 0.
+        weight_decay: L2 penalty, g <- g + weight_decay * p, not for biases.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> x = tr.tensor([1.0], requires_grad=True)
+    >>> RMSprop(lr=0.1, alpha=0.75).update({"x": x}, {"x": np.array([2.0])})
+    >>> x.data.round(6)  # 1 - 0.1 * 2 / sqrt(0.25 * 4)
+    array([0.8])
+    """
+
+    slots = ("v",)
+
+    def __init__(self, lr: float, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+        super().__init__(lr, weight_decay)
+        self.alpha = _setting(self, "alpha", alpha, low=0.0, high=1.0)
+        self.eps = _setting(self, "eps", eps, low=0.0, open_low=True)
+
+    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+        """Return p - lr * g / (sqrt(v) + eps)."""
+        v = state["v"]
+        v *= self.alpha
+        v += (1 - self.alpha) * g * g
+        return np.asarray(p - lr * g / (np.sqrt(v) + self.eps))
+
+
+class Adam(Optimizer):
+    """Adaptive moments, with bias correction. Source: Kingma and Ba 2015, algorithm 1.
+
+    m <- beta1 * m + (1 - beta1) * g,  v <- beta2 * v + (1 - beta2) * g^2,
+    p <- p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
+
+    Args:
+        lr: learning rate, above 0.
+        betas: (beta1, beta2), each in [0, 1).
+        eps: above 0.
+        weight_decay: L2 penalty, g <- g + weight_decay * p, not for biases.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> x = tr.tensor([1.0], requires_grad=True)
+    >>> Adam(lr=0.1).update({"x": x}, {"x": np.array([2.0])})
+    >>> x.data.round(6)  # the first step is lr * sign(g)
+    array([0.9])
+    """
+
+    slots = ("m", "v")
+
+    def __init__(
+        self,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(lr, weight_decay)
+        self.betas = (
+            _setting(self, "betas[0]", betas[0], low=0.0, high=1.0),
+            _setting(self, "betas[1]", betas[1], low=0.0, high=1.0),
+        )
+        self.eps = _setting(self, "eps", eps, low=0.0, open_low=True)
+
+    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+        """Return p - lr * corrected m / (sqrt(corrected v) + eps)."""
+        m, v = state["m"], state["v"]
+        beta1, beta2 = self.betas
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * g * g
+        scale = np.sqrt(v / (1 - beta2**self.steps)) + self.eps
+        return np.asarray(p - (lr / (1 - beta1**self.steps)) * m / scale)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: Adam's step, and p <- p - lr * weight_decay * p beside it.
+
+    The decay does not pass through the moments. Source: Loshchilov and Hutter 2019, algorithm 2.
+
+    Args:
+        lr: learning rate, above 0.
+        betas: (beta1, beta2), each in [0, 1).
+        eps: above 0.
+        weight_decay: decay, not for biases.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> W = tr.tensor([[1.0]], requires_grad=True)
+    >>> AdamW(lr=0.1, weight_decay=0.5).update({"W": W}, {"W": np.array([[2.0]])})
+    >>> W.data.round(6)  # 1 - 0.1 - 0.1 * 0.5 * 1
+    array([[0.85]])
+    """
+
+    def __init__(
+        self,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(lr, betas, eps, weight_decay)
+
+    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+        """Return Adam's new p, less lr * weight_decay * p."""
+        new = super().rule(p, g, lr, state)
+        return np.asarray(new - (lr * self.weight_decay) * p) if p.ndim > 1 else new
+
+    def _decayed(self, p: Array, g: Array) -> Array:
+        return g
+
+
+def _setting(
+    owner: Optimizer, name: str, value: float, low: float, high: float = math.inf, open_low: bool = False
+) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ConfigError(f"{type(owner).__name__}: {name} must be a number, got {value!r}")
+    if not (low < value if open_low else low <= value) or not value < high:
+        span = f"{'(' if open_low else '['}{low:g}, {high:g})"
+        raise ConfigError(f"{type(owner).__name__}: {name} must lie in {span}, got {value}")
+    return float(value)

@@ -1,0 +1,82 @@
+"""From the names and numbers of a configuration to the objects that they mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..config import TrainConfig
+from ..nn.models import RNNLM
+from ..optim import SGD, Adam, AdamW, Constant, Cosine, Halving, Momentum, Optimizer, RMSprop, Schedule, Warmup
+
+_OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+}
+
+
+def stream(seed: int, *key: int) -> np.random.Generator:
+    """Return the generator of one purpose: the same key gives the same numbers, other keys independent ones.
+
+    Args:
+        seed: seed of the run.
+        key: what the numbers are for, such as (1, epoch) for an epoch's dropout.
+
+    >>> stream(0, 1, 2).integers(100) == stream(0, 1, 2).integers(100)
+    np.True_
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def make_model(config: TrainConfig, vocab_size: int) -> RNNLM:
+    """Return the model of a configuration, with its first weights drawn from `stream(seed, 0)`.
+
+    Args:
+        config: of the run.
+        vocab_size: V.
+
+    >>> make_model(TrainConfig(hidden_size=4), vocab_size=10).parameter_count()  # 10*4 + 4*16 + 4*16 + 16 + 10
+    194
+    """
+    return RNNLM(
+        vocab_size,
+        config.embedding_width,
+        config.hidden_size,
+        stream(config.seed, 0),
+        cell=config.cell,
+        layers=config.layers,
+        dropout=config.dropout,
+        tied=config.tied,
+        dtype=config.dtype,
+    )
+
+
+def make_optimizer(config: TrainConfig) -> Optimizer:
+    """Return the optimizer of a configuration.
+
+    >>> make_optimizer(TrainConfig(optimizer="sgd", lr=0.5)).lr
+    0.5
+    """
+    return _OPTIMIZERS[config.optimizer](config.lr, weight_decay=config.weight_decay)
+
+
+def make_schedule(config: TrainConfig, total_steps: int) -> Schedule:
+    """Return the learning-rate schedule of a configuration.
+
+    Args:
+        config: of the run.
+        total_steps: updates in the whole run, for the cosine.
+
+    >>> make_schedule(TrainConfig(schedule="constant", lr=0.1, warmup=10), total_steps=100).lr(4)
+    0.05
+    """
+    schedule: Schedule
+    if config.schedule == "cosine":
+        schedule = Cosine(config.lr, total_steps)
+    elif config.schedule == "halving":
+        schedule = Halving(config.lr)
+    else:
+        schedule = Constant(config.lr)
+    return Warmup(schedule, config.warmup) if config.warmup else schedule
