@@ -25,7 +25,7 @@ def no_collector():
     gc.enable()
 
 
-# 1. dtypes -----------------------------------------------------------------------------------------------------------
+# 1. dtypes
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
@@ -44,7 +44,7 @@ def test_a_float32_leaf_gets_a_float32_gradient_from_a_float64_graph():
     assert x.grad.dtype == np.float32
 
 
-# 2. the engine un-broadcasts, casts, supplies zeros --------------------------------------------------------------------
+# 2. the engine un-broadcasts, casts, supplies zeros
 
 
 def test_a_rule_of_ones_own_need_not_think_of_broadcasting():
@@ -119,7 +119,7 @@ def test_a_primitive_needs_inputs_and_known_names():
         tr.primitive()(lambda x, /: x).rule(keep="z")(lambda g, y, x: (g,))
 
 
-# 3. depth ------------------------------------------------------------------------------------------------------------
+# 3. depth
 
 
 def test_fifty_thousand_chained_operations(no_collector):
@@ -133,7 +133,7 @@ def test_fifty_thousand_chained_operations(no_collector):
     assert alive() is None
 
 
-# 4. pure grad, accumulating backward -----------------------------------------------------------------------------------
+# 4. pure grad, accumulating backward
 
 
 def test_grad_is_pure_and_repeatable_bit_by_bit():
@@ -209,7 +209,7 @@ def test_third_order():
         assert y.item() == expected
 
 
-# 5. no reference cycles ------------------------------------------------------------------------------------------------
+# 5. no reference cycles
 
 
 def test_a_dropped_graph_is_freed_at_once(no_collector):
@@ -234,7 +234,7 @@ def test_backward_drops_arrays_on_the_way(no_collector):
     assert kept() is None
 
 
-# 6. arrays, captured ---------------------------------------------------------------------------------------------------
+# 6. arrays, captured
 
 
 def test_an_update_leaves_graphs_recorded_before_alone():
@@ -273,7 +273,7 @@ def test_the_callers_array_is_copied_and_stays_writable():
     assert x.data.tolist() == [1, 1]
 
 
-# 7. named errors -------------------------------------------------------------------------------------------------------
+# 7. named errors
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_anomaly_mode_names_the_operation_and_the_line():
         tr.grad(y, x)
 
 
-# 8. complex ------------------------------------------------------------------------------------------------------------
+# 8. complex
 
 
 def test_complex_step_through_a_whole_model_equals_its_gradient():
@@ -352,7 +352,7 @@ def test_complex_step_through_a_whole_model_equals_its_gradient():
     assert tangent == pytest.approx(sum(np.sum(gradients[n] * directions[n]) for n in parameters), rel=1e-13)
 
 
-# 9. randomness ---------------------------------------------------------------------------------------------------------
+# 9. randomness
 
 
 def test_dropout_draws_from_the_generator_it_is_given():
@@ -366,7 +366,7 @@ def test_dropout_draws_from_the_generator_it_is_given():
     assert drop(x) is x
 
 
-# recording on and off ----------------------------------------------------------------------------------------------------
+# recording on and off
 
 
 def test_no_grad_records_nothing_also_as_a_decorator_and_per_thread():

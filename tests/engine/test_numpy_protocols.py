@@ -19,7 +19,7 @@ def x():
         lambda x: np.ones((2, 2)) @ x,
         lambda x: np.ones(2) * x,
         lambda x: np.float64(3) - x,
-        lambda x: [1.0, 2.0] + x,
+        lambda x: [1.0, 2.0] + x,  # noqa: RUF005
         lambda x: np.concatenate([x, np.ones((1, 2))]),
         lambda x: np.concatenate([np.ones((1, 2)), x]),
         lambda x: np.stack([x, x], axis=1),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import STEP, relative_error
+from oracle import STEP
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.engine.tree import flatten, map_leaves

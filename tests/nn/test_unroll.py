@@ -90,7 +90,7 @@ def test_two_directions_and_their_lengths():
     assert outputs.shape == (3, 5, 8)
     for n, length in enumerate(lengths):
         alone = xs[n : n + 1, :length]
-        left, (h, c) = tr.unroll(ahead, alone)
+        left, (_, c) = tr.unroll(ahead, alone)
         right, last = tr.unroll(back, alone[:, ::-1])
         np.testing.assert_allclose(outputs.data[n, :length, :4], left.data[0], rtol=1e-13, atol=1e-14)
         np.testing.assert_allclose(outputs.data[n, :length, 4:], right.data[0, ::-1], rtol=1e-13, atol=1e-14)

@@ -11,7 +11,6 @@ from oracle import STEP, complex_gradient, relative_error
 import tinygrad_rnn as tr
 from tinygrad_rnn.engine.tensor import wrap
 
-
 IDS = np.array([[0, 2, 2], [1, 2, 0]])
 ALONG = np.array([[0, 2], [1, 1]])
 

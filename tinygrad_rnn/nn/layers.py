@@ -78,7 +78,7 @@ class Embedding(Module):
         embedding_size: int,
         rng: np.random.Generator,
         dtype: DTypeLike = np.float32,
-        scale: float = 0.01,
+        scale: float = 1.0,
     ) -> None:
         _check_sizes("Embedding", vocab_size=vocab_size, embedding_size=embedding_size)
         self.W = tensor(rng.standard_normal((vocab_size, embedding_size)) * scale, dtype, True, "W")

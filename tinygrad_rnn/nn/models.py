@@ -35,6 +35,8 @@ class RNNLM(Module):
         layers: number of recurrent layers.
         dropout: probability of dropping, behind the embedding, between layers and before the output.
         tied: use the embedding's table for the output too (needs D == H).
+        embedding_scale: standard deviation of the embedding's entries at the start; None: 1, or 1/sqrt(D) if tied
+            (the output's logits would start far too large). The chapter uses 0.01, which learns more slowly.
         dtype: of the parameters; float32 unless given.
 
     Raises:
@@ -58,6 +60,7 @@ class RNNLM(Module):
         layers: int = 1,
         dropout: float = 0.0,
         tied: bool = False,
+        embedding_scale: float | None = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
         if layers < 1:
@@ -68,7 +71,9 @@ class RNNLM(Module):
             )
         self.vocab_size = vocab_size
         self.tied = tied
-        self.embedding = Embedding(vocab_size, embedding_size, rng, dtype)
+        if embedding_scale is None:
+            embedding_scale = embedding_size**-0.5 if tied else 1.0
+        self.embedding = Embedding(vocab_size, embedding_size, rng, dtype, embedding_scale)
         sizes = [embedding_size] + [hidden_size] * (layers - 1)
         self.layers = [_make_cell(cell, size, hidden_size, rng, dtype, layers) for size in sizes]
         self.dropout = Dropout(dropout)
@@ -190,7 +195,7 @@ class CBOW(Module):
         if window < 1:
             raise ConfigError(f"CBOW: window must be at least 1 word, got {window}")
         self.window, self.combine = window, combine
-        self.embedding = Embedding(vocab_size, embedding_size, rng, dtype)
+        self.embedding = Embedding(vocab_size, embedding_size, rng, dtype, scale=0.01)
         width = embedding_size if combine == "sum" else window * embedding_size
         self.output = Linear(width, vocab_size, rng, dtype)
 

@@ -39,7 +39,7 @@ class Evaluation:
 
     @property
     def bits(self) -> float:
-        """nats / ln 2: bits per token; bits per character at the character level."""
+        """Bits per token, nats / ln 2; at the character level, bits per character."""
         return self.nats / math.log(2)
 
 
@@ -96,9 +96,9 @@ def evaluate(model: RNNLM, ids: npt.ArrayLike, batch_size: int, bptt: int) -> Ev
         raise CorpusError(f"evaluate: expected 2 tokens or more, to predict one from another; got {len(array)}")
     N = min(batch_size, max(1, tokens // bptt))
     length = -(-tokens // N)
-    xs, targets = np.zeros(N * length, np.int64), np.full(N * length, -1)
-    xs[:tokens], targets[:tokens] = array[:-1], array[1:]  # behind the end of the text nothing counts
-    xs, targets = xs.reshape(N, length), targets.reshape(N, length)
+    behind = (0, N * length - tokens)  # the last streams may end early; a target of -1 does not count
+    xs = np.pad(array[:-1].astype(np.int64), behind).reshape(N, length)
+    targets = np.pad(array[1:].astype(np.int64), behind, constant_values=-1).reshape(N, length)
 
     nats = 0.0
     with no_grad():

@@ -1,0 +1,131 @@
+"""The command line: tinygrad-rnn train, evaluate and generate.
+
+Only the parser lives here. NumPy and everything that needs it come in with the command itself, so that the help
+appears at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from . import __version__
+from .config import TrainConfig
+from .errors import ConfigError, CorpusError, ModelFileError, NonFiniteError
+
+BAD_INPUT = 2
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Print one line instead of the usage and a line."""
+        self.exit(BAD_INPUT, f"tinygrad-rnn: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        argv: arguments without the program's name; None: those of the process.
+
+    Returns:
+        0; 1 if training met a value that is not finite; 2 on bad input; 130 after Ctrl-C; 141 if the reader of the
+        output went away.
+
+    Raises:
+        SystemExit: with 0 after --help and --version, with 2 on a wrong flag.
+
+    >>> main(["generate", "poem.txt"])
+    2
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        # Imported here: this is what makes NumPy load.
+        from . import commands
+
+        code: int = getattr(commands, arguments.command)(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more on its way out; there must be something to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        print("tinygrad-rnn: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except NonFiniteError as error:
+        return _fail(error, 1)
+    except MemoryError as error:
+        return _fail(f"not enough memory ({error}); lower the sizes, batch_size or bptt", BAD_INPUT)
+    except (ConfigError, CorpusError, ModelFileError, OSError) as error:
+        return _fail(error, BAD_INPUT)
+
+
+def _fail(error: object, code: int) -> int:
+    print(f"tinygrad-rnn: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tinygrad-rnn", description="Train and use recurrent language models.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"tinygrad-rnn {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    train = commands.add_parser("train", help="train a language model on a text", allow_abbrev=False)
+    for field in dataclasses.fields(TrainConfig):
+        _add_setting(train, field)
+    train.add_argument("--config", metavar="FILE.toml", help="settings to start from; flags win over it")
+    train.add_argument(
+        "--save", metavar="PATH", help="a model file ending with .npz, or a folder (default: a new one in runs/)"
+    )
+    train.add_argument("--force", action="store_true", help="overwrite files of an earlier run")
+    train.add_argument("--dry-run", action="store_true", help="print what would be done, and write nothing")
+    train.add_argument("--no-progress", action="store_true", help="show no progress bar")
+
+    evaluate = commands.add_parser("evaluate", help="measure a model on a text", allow_abbrev=False)
+    evaluate.add_argument("model", help="a model file, or the folder that holds it")
+    evaluate.add_argument(
+        "corpus", nargs="?", help="text file, utf-8 (default: the held-out part of the text that Python carries)"
+    )
+    evaluate.add_argument(
+        "--held-out", action="store_true", help="use only the end of the corpus, as long as training held out"
+    )
+
+    generate = commands.add_parser("generate", help="write text with a model", allow_abbrev=False)
+    generate.add_argument("model", help="a model file, or the folder that holds it")
+    generate.add_argument("--prompt", default="", help="text to go on from (default: a new line)")
+    generate.add_argument("--length", type=int, default=100, help="tokens to write (default: %(default)s)")
+    generate.add_argument(
+        "--temperature", type=float, default=0.8, help="0: always the likeliest token (default: %(default)s)"
+    )
+    generate.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens; 0: all (the default)")
+    generate.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
+    return parser
+
+
+def _add_setting(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+    help_text = field.metadata["help"]
+    if field.name == "corpus":
+        parser.add_argument("corpus", nargs="?", default=argparse.SUPPRESS, help=help_text)
+        return
+    flag = "--" + field.name.replace("_", "-")
+    described = f"{help_text} (default: {str(field.default).lower()})"
+    # SUPPRESS keeps flags that were not given out of the namespace, where they would hide the TOML file's values.
+    if isinstance(field.default, bool):
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=described)
+        return
+    choices = field.metadata["choices"] or None
+    parser.add_argument(
+        flag,
+        type=type(field.default),
+        choices=choices,
+        default=argparse.SUPPRESS,
+        metavar="|".join(choices) if choices else type(field.default).__name__.upper(),
+        help=described,
+    )

@@ -1,0 +1,229 @@
+"""What the commands do; `cli` has the parser."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from .config import TrainConfig, read_toml
+from .data.corpus import Corpus, load_corpus, unigram_nats
+from .data.text import EOS, Level, detokenize, embedded_text, read_text, tokenize
+from .data.vocabulary import UNKNOWN, Vocabulary
+from .errors import ConfigError
+from .training.build import make_optimizer, stream
+from .training.evaluation import evaluate as evaluate_model
+from .training.evaluation import perplexity
+from .training.files import RunFiles, save_curve
+from .training.generation import generate as generate_ids
+from .training.modelfile import load_model
+from .training.records import EpochRecord, RunResult
+from .training.trainer import Trainer
+
+EMBEDDED = "the Python reference that Python carries"
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train a model; return 130 if Ctrl-C ended it, else 0."""
+    config = _resolve(arguments)
+    level = cast(Level, config.level)
+    train_part, held_out = load_corpus(
+        _text(config.corpus), level, config.min_count, config.held_out, config.max_tokens or None
+    )
+    files = RunFiles.at(arguments.save or _fresh_folder(config), arguments.force)
+    trainer = Trainer(
+        train_part, held_out, config, files=files, on_epoch=_print_epoch, progress=not arguments.no_progress
+    )
+    files.check()
+    baseline = perplexity(unigram_nats(train_part, held_out))
+
+    _row("corpus", f"{config.corpus or EMBEDDED}, {level} level")
+    _row("", f"{len(train_part):,} training tokens, vocabulary {len(train_part.vocabulary):,}")
+    _row("", f"{len(held_out):,} held-out tokens, {held_out.unknown_rate:.1%} of them unknown")
+    _row("model", _describe(config) + f", {trainer.model.parameter_count():,} parameters")
+    _row("training", _plan(trainer))
+    _row("baseline", f"unigram perplexity {baseline:.1f} on the held-out part")
+    if arguments.dry_run:
+        _row("memory", _memory(trainer))
+        _row("save to", f"{files.model} (dry run: nothing was written)")
+        print("\n" + config.to_toml(), end="")
+        return 0
+
+    print(
+        f"\n{'epoch':>5}  {'train ppl':>9}  {'held-out ppl':>12}  {'lr':>8}  {'tokens/s':>8}  {'seconds':>7}",
+        flush=True,
+    )
+    result = trainer.run()
+    print()
+    if result.interrupted:
+        _row("interrupted", f"in epoch {len(result.records)} of {config.epochs}")
+    elif result.stopped_early:
+        _row("stopped", f"no better held-out loss for {config.patience} epochs")
+    _row("best epoch", f"{result.best.epoch} of {len(result.records)}")
+    _row("held out", _score(result.best.valid_nats, level) + f" (unigram {baseline:.1f})")
+    _print_sample(trainer, level)
+    _row("saved", f"{files.model}, with {files.config.name}, {files.metrics.name}" + _curve(result, files, baseline))
+    return 130 if result.interrupted else 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Evaluate a model; return 0."""
+    model, config, vocabulary = load_model(arguments.model)
+    level = cast(Level, config.level)
+    if arguments.corpus is None and config.corpus:
+        raise ConfigError(
+            f"evaluate: the model was trained on {config.corpus!r}; pass the text to evaluate it on "
+            "(--held-out uses the part at its end that training held out)"
+        )
+    text = _text(arguments.corpus or "")
+    held_out_only = arguments.held_out or arguments.corpus is None
+    if held_out_only:
+        corpus = Corpus.from_text(text, level, vocabulary=vocabulary, max_tokens=config.max_tokens or None)
+        first, corpus = corpus.split(config.held_out)
+        # The training part alone made the vocabulary, so the same text makes the same one again.
+        if Vocabulary.from_tokens(vocabulary.decode(first.ids), 1) != vocabulary:
+            _note("this is not the text that the model was trained on, or another version of it")
+    else:
+        corpus = Corpus.from_text(text, level, vocabulary=vocabulary)
+    found = evaluate_model(model, corpus.ids, config.batch_size, config.bptt)
+
+    _row("model", f"{_describe(config)}, {model.parameter_count():,} parameters")
+    _row("text", ("the held-out part of " if held_out_only else "") + (arguments.corpus or EMBEDDED))
+    _row("", f"{len(corpus):,} tokens, {corpus.unknown_rate:.1%} of them unknown")
+    if found.batch_size < config.batch_size:
+        streams = "1 stream" if found.batch_size == 1 else f"{found.batch_size} streams"
+        _row("", f"read as {streams} instead of {config.batch_size}: it is short")
+    _row("result", _score(found.nats, level) + f", {found.tokens:,} tokens predicted")
+    return 0
+
+
+def generate(arguments: argparse.Namespace) -> int:
+    """Write text with a model; return 0."""
+    model, config, vocabulary = load_model(arguments.model)
+    level = cast(Level, config.level)
+    if arguments.seed < 0:
+        raise ConfigError(f"generate: --seed must be 0 or more, got {arguments.seed}")
+    prompt = tokenize(arguments.prompt, level) or [_line_start(vocabulary, level)]
+    ids = vocabulary.encode(prompt)
+    unknown = sorted({token for token in prompt if token not in vocabulary})
+    if unknown:
+        _note(f"not in the vocabulary, read as {UNKNOWN}: {', '.join(unknown)}")
+    continued = generate_ids(
+        model,
+        vocabulary,
+        ids,
+        arguments.length,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        rng=stream(arguments.seed),
+    )
+    print(_readable([*prompt, *vocabulary.decode(list(continued))], level))
+    return 0
+
+
+def _resolve(arguments: argparse.Namespace) -> TrainConfig:
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    flags = {name: value for name, value in vars(arguments).items() if name in names}
+    values: dict[str, Any] = {}
+    if arguments.config is not None:
+        values = read_toml(arguments.config)
+        TrainConfig.from_mapping(values, arguments.config)  # a mistake in the file is reported as the file's
+    return TrainConfig.from_mapping({**values, **flags}, "train")
+
+
+def _text(path: str) -> str:
+    return read_text(path) if path else embedded_text()
+
+
+def _fresh_folder(config: TrainConfig) -> Path:
+    name = re.sub(r"[^\w-]+", "-", Path(config.corpus).stem) if config.corpus else "python-reference"
+    folders = (Path("runs", f"{name}-{config.cell}-{number}") for number in itertools.count(1))
+    return next(folder for folder in folders if not folder.exists())
+
+
+def _describe(config: TrainConfig) -> str:
+    layers = "1 layer" if config.layers == 1 else f"{config.layers} layers"
+    sizes = f"{config.hidden_size} units, embedding {config.embedding_width}{' (tied)' if config.tied else ''}"
+    return f"{config.cell}, {layers} of {sizes}, {config.dtype}"
+
+
+def _plan(trainer: Trainer) -> str:
+    config, windows = trainer.config, trainer.windows
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+    return (
+        f"{epochs} of {len(windows):,} windows ({config.batch_size} x {config.bptt} tokens), {config.optimizer}, "
+        f"lr {config.lr:g} ({config.schedule}), dropout {config.dropout:g}, clip {config.clip:g}, seed {config.seed}"
+    )
+
+
+def _memory(trainer: Trainer) -> str:
+    config = trainer.config
+    width = 4 if config.dtype == "float32" else 8
+    arrays = 2 + len(make_optimizer(config).slots)  # parameters, gradients, moments
+    held = trainer.model.parameter_count() * arrays * width
+    positions = config.batch_size * config.bptt
+    logits = positions * len(trainer.vocabulary) * 3 * width  # logits, probabilities, cotangent
+    return (
+        f"about {held / 1e6:,.0f} MB for parameters, gradients and moments, and {logits / 1e6:,.0f} MB or more "
+        "for the graph of a window"
+    )
+
+
+def _score(nats: float, level: Level) -> str:
+    if level == "char":
+        return f"{nats:.3f} nats/character, {nats / math.log(2):.3f} bits/character, perplexity {perplexity(nats):.1f}"
+    return f"{nats:.3f} nats/token, perplexity {perplexity(nats):.1f}"
+
+
+def _curve(result: RunResult, files: RunFiles, baseline: float) -> str:
+    if save_curve(result.records, files.curve, baseline):
+        return f" and {files.curve.name}"
+    _note("for a picture of the learning curve install tinygrad_rnn[plot] (matplotlib)")
+    return ""
+
+
+def _line_start(vocabulary: Vocabulary, level: Level) -> str:
+    line_end = EOS if level == "word" else "\n"
+    return line_end if line_end in vocabulary else vocabulary.tokens[min(1, len(vocabulary) - 1)]
+
+
+def _print_sample(trainer: Trainer, level: Level) -> None:
+    vocabulary, config = trainer.vocabulary, trainer.config
+    if len(vocabulary) == 1:
+        return
+    start = vocabulary.encode([_line_start(vocabulary, level)])
+    ids = generate_ids(
+        trainer.model,
+        vocabulary,
+        start,
+        60 if level == "word" else 300,
+        temperature=0.8,
+        rng=stream(config.seed, 2),
+    )
+    _row("sample", "at temperature 0.8")
+    print("    " + _readable(vocabulary.decode(list(ids)), level).replace("\n", "\n    "))
+
+
+def _readable(tokens: list[str], level: Level) -> str:
+    return detokenize(tokens, level).strip("\n")
+
+
+def _print_epoch(record: EpochRecord) -> None:
+    print(
+        f"{record.epoch:>5}  {record.train_perplexity:>9.1f}  {record.valid_perplexity:>12.1f}  {record.lr:>8.2g}  "
+        f"{record.tokens_per_s:>8,.0f}  {record.seconds:>7.1f}{'  (interrupted)' if record.interrupted else ''}",
+        flush=True,
+    )
+
+
+def _row(name: str, text: str) -> None:
+    print(f"{name:<11} {text}", flush=True)
+
+
+def _note(text: str) -> None:
+    print(f"tinygrad-rnn: note: {text}", file=sys.stderr)
