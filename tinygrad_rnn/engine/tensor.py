@@ -439,6 +439,11 @@ def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:
     return new
 
 
+def shape_of(value: Operand) -> tuple[int, ...]:
+    """Return the shape of a Tensor, an array, or nested lists of numbers (quicker than `np.shape` on a Tensor)."""
+    return value.shape if isinstance(value, Tensor | np.ndarray) else np.shape(value)
+
+
 def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
     """Return a read-only copy of `value`, C-ordered, of a numeric dtype.
 

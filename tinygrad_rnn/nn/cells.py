@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..engine.tensor import Operand, Tensor, tensor
+from ..engine.tensor import Operand, Tensor, shape_of, tensor
 from ..errors import ConfigError, ShapeError
 from ..ops import sigmoid, split, tanh
 from .module import Module
@@ -45,15 +45,14 @@ class _GatedCell(Module):
         return tensor(np.zeros((batch_size, self.hidden_size)), self.Wx.dtype)
 
     def _check(self, x: Operand, h: Operand) -> None:
-        if np.ndim(x) != 2 or np.shape(x)[1] != self.input_size:
-            raise ShapeError(
-                f"{type(self).__name__}: expected x of shape (N, D) = (N, {self.input_size}), got {np.shape(x)}"
-            )
-        N = np.shape(x)[0]
-        if np.shape(h) != (N, self.hidden_size):
+        shape = shape_of(x)
+        if len(shape) != 2 or shape[1] != self.input_size:
+            raise ShapeError(f"{type(self).__name__}: expected x of shape (N, D) = (N, {self.input_size}), got {shape}")
+        N = shape[0]
+        if shape_of(h) != (N, self.hidden_size):
             raise ShapeError(
                 f"{type(self).__name__}: expected a state of shape (N, H) = ({N}, {self.hidden_size}), "
-                f"got {np.shape(h)}; start from cell.initial_state({N})"
+                f"got {shape_of(h)}; start from cell.initial_state({N})"
             )
 
 

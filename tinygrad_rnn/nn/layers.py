@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..engine.tensor import Operand, tensor
+from ..engine.tensor import Operand, shape_of, tensor
 from ..errors import ConfigError, ShapeError
 from ..ops import take
 from .module import Module
@@ -46,8 +46,8 @@ class Linear(Module):
 
     def __call__(self, x: Operand) -> Any:
         """Return x @ W + b for x (..., D)."""
-        if np.shape(x)[-1:] != self.W.shape[:1]:
-            raise ShapeError(f"Linear: expected x of shape (..., D) = (..., {self.W.shape[0]}), got {np.shape(x)}")
+        if shape_of(x)[-1:] != self.W.shape[:1]:
+            raise ShapeError(f"Linear: expected x of shape (..., D) = (..., {self.W.shape[0]}), got {shape_of(x)}")
         y = x @ self.W
         return y if self.b is None else y + self.b
 
@@ -119,7 +119,7 @@ class Dropout(Module):
         """Return x with elements dropped by `rng`; x itself without one."""
         if rng is None or self.p == 0:
             return x
-        kept = rng.random(np.shape(x), dtype=np.float32) >= self.p
+        kept = rng.random(shape_of(x), dtype=np.float32) >= self.p
         return x * (kept / (1 - self.p)).astype(x.dtype)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..engine.tensor import Operand, Tensor, tensor
+from ..engine.tensor import Operand, Tensor, shape_of, tensor
 from ..errors import ConfigError, ShapeError
 from ..ops import cross_entropy, reshape
 from .cells import CELLS, State
@@ -107,7 +107,7 @@ class RNNLM(Module):
             logits (N, T, V) and the state behind the last position.
         """
         if np.ndim(ids) != 2:
-            raise ShapeError(f"RNNLM: expected ids of shape (N, T), got {np.shape(ids)}")
+            raise ShapeError(f"RNNLM: expected ids of shape (N, T), got {shape_of(ids)}")
         hs = self.dropout(self.embedding(ids), rng)
         states = []
         for cell, part in zip(self.layers, self.initial_state(len(ids)) if state is None else state, strict=True):
@@ -201,7 +201,7 @@ class CBOW(Module):
 
     def __call__(self, contexts: Any) -> Any:
         """Return the logits (N, V) of the word behind each context (N, C) of ids."""
-        shape = np.shape(contexts)
+        shape = shape_of(contexts)
         if len(shape) != 2 or shape[1] != self.window:
             raise ShapeError(f"CBOW: expected contexts of shape (N, C) = (N, {self.window}), got {shape}")
         vectors = self.embedding(contexts)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.tape import Array, at_step
-from ..engine.tensor import Operand, Tensor
+from ..engine.tensor import Operand, Tensor, shape_of
 from ..engine.tree import map_leaves
 from ..errors import DTypeError, ShapeError
 from ..ops import concatenate, cut, stack, take_along_axis, unstack, where
@@ -136,7 +136,7 @@ def _masked_step(cell: Cell, x: Operand, state: State, active: Array) -> tuple[A
 
 
 def _check_sequence(function: str, xs: Operand) -> tuple[int, int]:
-    shape = np.shape(xs)
+    shape = shape_of(xs)
     if len(shape) != 3 or shape[1] < 1:
         raise ShapeError(f"{function}: expected xs of shape (N, T, D) with T >= 1, got {shape}")
     return shape[0], shape[1]

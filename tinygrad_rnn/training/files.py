@@ -109,7 +109,7 @@ def save_curve(records: Sequence[EpochRecord], path: str | os.PathLike[str], bas
         # Imported here: an optional extra.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
+        from matplotlib.ticker import LogFormatter, MaxNLocator
     except ImportError:
         return False
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -123,6 +123,8 @@ def save_curve(records: Sequence[EpochRecord], path: str | os.PathLike[str], bas
     if baseline is not None:
         axes.axhline(baseline, color="gray", linestyle="--", label="unigram, held out")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))  # labels as far as there is room
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(True, which="both", alpha=0.3)
     axes.legend()
