@@ -88,6 +88,26 @@ if TYPE_CHECKING:
     from .nn.layers import Linear as Linear
     from .nn.models import CBOW as CBOW
     from .nn.models import RNNLM as RNNLM
+    from .data import Corpus as Corpus
+    from .data import OffsetBatches as OffsetBatches
+    from .data import Vocabulary as Vocabulary
+    from .data import embedded_text as embedded_text
+    from .data import load_corpus as load_corpus
+    from .data import read_text as read_text
+    from .optim import Adam as Adam
+    from .optim import AdamW as AdamW
+    from .optim import Momentum as Momentum
+    from .optim import RMSprop as RMSprop
+    from .optim import SGD as SGD
+    from .optim import clip_by_norm as clip_by_norm
+    from .optim import clip_by_value as clip_by_value
+    from .config import TrainConfig as TrainConfig
+    from .training import Trainer as Trainer
+    from .training import evaluate as evaluate
+    from .training import generate as generate
+    from .training import load_model as load_model
+    from .training import save_model as save_model
+    from .training import train_epoch as train_epoch
 
 _HOME = {
     "errors": (
@@ -108,7 +128,12 @@ _HOME = {
     "nn.unroll": "bidirectional unroll",
     "nn.layers": "Dropout Embedding Linear",
     "nn.models": "CBOW RNNLM",
+    "data": "Corpus OffsetBatches Vocabulary embedded_text load_corpus read_text",
+    "optim": "Adam AdamW Momentum RMSprop SGD clip_by_norm clip_by_value",
+    "config": "TrainConfig",
+    "training": "Trainer evaluate generate load_model save_model train_epoch",
 }
+_ROOMS = frozenset({"data", "engine", "handwritten", "nn", "ops", "optim", "training"})
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 __all__ = sorted(_MODULE_OF)
@@ -116,6 +141,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import_module(".ops", __name__)  # Tensors get their operators from there, whatever is asked for first

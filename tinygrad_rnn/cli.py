@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from .errors import ConfigError, CorpusError, ModelFileError, NonFiniteError
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,8 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without utf-8 shows ? instead of ending the run
+    if arguments.threads is not None:
+        os.environ.update(dict.fromkeys(_THREADS, str(arguments.threads)))
     try:
-        # Imported here: this is what makes NumPy load.
+        # Imported here: this is what makes NumPy load, which reads the number of threads then.
         from . import commands
 
         code: int = getattr(commands, arguments.command)(arguments)
@@ -106,7 +113,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens; 0: all (the default)")
     generate.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
+    for command in (train, evaluate, generate):
+        command.add_argument(
+            "--threads", type=_count, metavar="INT", help="threads of matrix products (default: NumPy's choice)"
+        )
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of 1 or more, got {text!r}")
+    return int(text)
 
 
 def _add_setting(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:

@@ -101,8 +101,8 @@ def train_epoch(
     >>> model = tr.RNNLM(3, 8, 8, np.random.default_rng(0), cell="gru")
     >>> windows, optimizer = OffsetBatches(np.arange(200) % 3, batch_size=2, bptt=5), Adam(lr=0.02)
     >>> passes = [train_epoch(model, windows, optimizer, model.initial_state(2)) for _ in range(3)]
-    >>> passes[0].tokens, passes[0].nats > 0.5, passes[2].nats < 0.1
-    (198, True, True)
+    >>> passes[0].tokens, passes[2].nats < passes[0].nats
+    (198, True)
     """
     started = time.perf_counter()
     params = model.parameters()

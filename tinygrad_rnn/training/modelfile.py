@@ -61,13 +61,8 @@ def save_model(path: str | os.PathLike[str], model: RNNLM, config: TrainConfig, 
     ...     load_model(path).vocabulary.tokens
     ('<unk>', 'to', 'be')
     """
+    check_describes(config, len(vocabulary), model)
     arrays = {name: parameter.data for name, parameter in model.parameters().items()}
-    expected = make_model(config, len(vocabulary)).parameters()
-    if {n: (a.shape, a.dtype) for n, a in arrays.items()} != {n: (p.shape, p.dtype) for n, p in expected.items()}:
-        raise ConfigError(
-            f"save_model: the configuration and {len(vocabulary)} tokens describe other parameters than the model has: "
-            f"{make_model(config, len(vocabulary))}, but got {model}"
-        )
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -85,6 +80,31 @@ def save_model(path: str | os.PathLike[str], model: RNNLM, config: TrainConfig, 
         **{_PREFIX + name: array for name, array in arrays.items()},
     )
     write_atomically(path, buffer.getvalue())
+
+
+def check_describes(config: TrainConfig, vocab_size: int, model: RNNLM) -> None:
+    """Check that a configuration describes a model, so that its file can be loaded again.
+
+    Args:
+        config: of the run.
+        vocab_size: V.
+        model: to be saved.
+
+    Raises:
+        ConfigError: if names, shapes or dtypes of the parameters differ from `make_model(config, vocab_size)`.
+
+    >>> check_describes(TrainConfig(hidden_size=4), 10, make_model(TrainConfig(hidden_size=4), 10))
+    """
+    expected = make_model(config, vocab_size)
+    have, want = (
+        {name: (parameter.shape, str(parameter.dtype)) for name, parameter in each.parameters().items()}
+        for each in (model, expected)
+    )
+    if have != want:
+        raise ConfigError(
+            f"save_model: the configuration with V={vocab_size} describes {expected}, but the model is {model}; "
+            "a model file can hold only what make_model(config, V) builds"
+        )
 
 
 def load_model(path: str | os.PathLike[str]) -> SavedModel:

@@ -21,6 +21,7 @@ from .build import make_model, make_optimizer, make_schedule, stream
 from .evaluation import evaluate, perplexity
 from .files import RunFiles
 from .loop import EpochResult, Window, train_epoch
+from .modelfile import check_describes
 from .records import EpochRecord, RunResult
 
 
@@ -48,7 +49,8 @@ class Trainer:
         windows: the training text as windows.
 
     Raises:
-        CorpusError: if a text is too short.
+        CorpusError: if a text is too short, or the vocabularies differ.
+        ConfigError: if there are `files`, and `config` does not describe the model.
 
     >>> from tinygrad_rnn.data import load_corpus
     >>> train, held_out = load_corpus("to be or not to be\n" * 60, "word")
@@ -73,10 +75,16 @@ class Trainer:
         self.windows = OffsetBatches(train.ids, config.batch_size, config.bptt)
         if len(held_out) < 2:
             raise CorpusError(f"Trainer: expected 2 held-out tokens or more, got {len(held_out)}; raise held_out")
+        if train.vocabulary != held_out.vocabulary:
+            raise CorpusError(
+                "Trainer: train and held_out have different vocabularies; load_corpus makes both with one"
+            )
         self.config = config
         self.vocabulary = train.vocabulary
         self.held_out = held_out
         self.model = make_model(config, len(train.vocabulary)) if model is None else model
+        if files is not None:
+            check_describes(config, len(train.vocabulary), self.model)
         self._files = files
         self._on_epoch = on_epoch
         self._progress = progress

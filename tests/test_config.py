@@ -1,0 +1,107 @@
+"""TrainConfig: checks, TOML, unknown names."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_rnn.config import TrainConfig, read_toml
+from tinygrad_rnn.errors import ConfigError
+
+FLOATS = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+
+
+@given(
+    corpus=st.text(st.characters(codec="utf-8")),
+    lr=FLOATS,
+    weight_decay=FLOATS,
+    seed=st.integers(0, 2**62),
+    tied=st.booleans(),
+    cell=st.sampled_from(["rnn", "lstm", "gru"]),
+)
+def test_toml_round_trip(tmp_path_factory, **values):
+    config = TrainConfig(**values)
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    path.write_bytes(config.to_toml().encode())
+    assert TrainConfig.from_toml(path) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cell": "gnu"}, "cell must be one of rnn, lstm, gru; got 'gnu'"),
+        ({"level": ""}, "level must be one of word, char; got ''"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 1.0}, "epochs must be an integer, got 1.0"),
+        ({"epochs": True}, "epochs must be an integer, got True"),
+        ({"hidden_size": 10**7}, "hidden_size must be at least 1 and at most 1000000, got 10000000"),
+        ({"lr": 0}, "lr must be above 0 and finite, got 0.0"),
+        ({"lr": math.nan}, "lr must be above 0 and finite, got nan"),
+        ({"lr": math.inf}, "lr must be above 0 and finite, got inf"),
+        ({"lr": "0.1"}, "lr must be a number, got '0.1'"),
+        ({"dropout": 1}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"held_out": 0}, "held_out must be above 0 and below 1, got 0.0"),
+        ({"tied": 1}, "tied must be true or false, got 1"),
+        ({"corpus": None}, "corpus must be a string, got None"),
+        ({"corpus": "\ud800"}, r"corpus must be text that utf-8 can hold, got '\\ud800'"),
+        ({"embedding_size": 5}, r"tied weights need embedding_size equal to hidden_size \(128\) or 0, got 5"),
+    ],
+)
+def test_message_says_what_is_allowed(values, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**values)
+
+
+def test_an_integer_will_do_for_a_number():
+    assert type(TrainConfig(lr=1).lr) is float
+
+
+def test_unknown_name_in_the_file(tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text("hiden_size = 3\n")
+    with pytest.raises(ConfigError, match=r"my\.toml: unknown setting 'hiden_size'; did you mean 'hidden_size'\?"):
+        TrainConfig.from_toml(path)
+    path.write_text("[train]\nlr = 1\n")
+    with pytest.raises(ConfigError, match=r"unknown setting 'train'"):
+        TrainConfig.from_toml(path)
+    path.write_text("zzz = 3\n")
+    with pytest.raises(ConfigError, match=r"unknown setting 'zzz'; known settings: corpus, level"):
+        TrainConfig.from_toml(path)
+
+
+@pytest.mark.parametrize("content", [b"a = = 1", b"\xff\xfe", b"a = 1\na = 2"])
+def test_file_that_is_not_toml(tmp_path, content):
+    path = tmp_path / "my.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"my\.toml: is not TOML"):
+        read_toml(path)
+
+
+def test_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_toml(tmp_path / "missing.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_toml(tmp_path)
+
+
+def test_replace_checks_and_keeps():
+    config = TrainConfig(cell="gru")
+    assert config.replace(epochs=3) == TrainConfig(cell="gru", epochs=3)
+    with pytest.raises(ConfigError):
+        config.replace(epochs=-3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.epochs = 4
+
+
+def test_embedding_follows_the_hidden_size():
+    assert TrainConfig(hidden_size=7).embedding_width == 7
+    assert TrainConfig(hidden_size=7, embedding_size=5, tied=False).embedding_width == 5
+
+
+def test_needs_no_numpy():
+    code = "import sys, tinygrad_rnn.config; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,39 @@
+"""Every Python block of the README and of docs/ runs, and prints what the block behind it says."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page):
+    """Return (language, text) of each fenced block, in order."""
+    return [(match[1], match[2]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, found = {"__name__": page.stem}, blocks(page)
+    for (language, code), (next_language, expected) in zip(found, [*found[1:], ("none", "")], strict=True):
+        if language != "python":
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, str(page), "exec"), names)
+        if next_language == "":
+            assert printed.getvalue().split() == expected.split()
+
+
+def test_the_readme_names_commands_and_files_that_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"^make (\w+)", text, re.MULTILINE)) <= targets
+    for name in re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"`((?:docs|examples|benchmarks)/[\w./]+)`", text):
+        assert (ROOT / name).exists(), name
