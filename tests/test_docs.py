@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import re
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def blocks(page):
 def test_python_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names, found = {"__name__": page.stem}, blocks(page)
-    for (language, code), (next_language, expected) in zip(found, [*found[1:], ("none", "")], strict=True):
+    for (language, code), (next_language, expected) in itertools.pairwise([*found, ("none", "")]):
         if language != "python":
             continue
         printed = io.StringIO()

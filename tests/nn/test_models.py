@@ -134,6 +134,13 @@ def test_cbow_trains():
     assert model.loss(contexts, targets).item() < 0.1
 
 
+def test_a_value_that_is_not_finite_is_named_with_its_step_and_its_layer():
+    model = tr.RNNLM(5, 6, 7, rng(), layers=2)
+    model.layers[1].b.data = np.full(7, np.nan)
+    with tr.anomaly_mode(), pytest.raises(tr.NonFiniteError, match=r"add: .*cells.py:\d+, step 0, in layers.1"):
+        model(IDS)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

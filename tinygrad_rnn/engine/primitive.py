@@ -144,7 +144,7 @@ class Primitive(Generic[P]):
         how = context()
         if how.anomaly:
             for part in outputs:
-                check_finite(part, "output", self.name, describe_site(call_site()))
+                check_finite(part, "output", self.name, describe_site(call_site(), how.step, how.scope))
         if not (tracked and how.recording and is_differentiable(outputs[0].dtype)):
             results = tuple(wrap(part) for part in outputs)
             return results if self.multiple else results[0]

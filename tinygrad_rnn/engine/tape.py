@@ -113,8 +113,8 @@ class Node:
         return "leaf" if self.operation is None else self.operation.name
 
     def where(self) -> str:
-        """Return the line that recorded this node, as "file.py:12"."""
-        return describe_site(self.site)
+        """Return where this node was recorded, as "file.py:12", with its time step and scope if it has them."""
+        return describe_site(self.site, self.step, self.scope)
 
 
 _ids = itertools.count()
@@ -135,9 +135,12 @@ def call_site() -> tuple[CodeType, int]:
     return frame.f_code, frame.f_lineno
 
 
-def describe_site(site: tuple[CodeType, int]) -> str:
-    """Return a call site as "file.py:12"."""
-    return f"{site[0].co_filename}:{site[1]}"
+def describe_site(site: tuple[CodeType, int], step: int | None, names: tuple[str, ...]) -> str:
+    """Return a place of recording as "file.py:12, step 3, in layers.0"."""
+    place = f"{site[0].co_filename}:{site[1]}"
+    if step is not None:
+        place += f", step {step}"
+    return place + (f", in {'.'.join(names)}" if names else "")
 
 
 class Context(NamedTuple):

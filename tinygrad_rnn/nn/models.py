@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..engine.tape import scope
 from ..engine.tensor import Operand, Tensor, shape_of, tensor
 from ..errors import ConfigError, ShapeError
 from ..ops import cross_entropy, reshape
@@ -108,13 +109,18 @@ class RNNLM(Module):
         """
         if np.ndim(ids) != 2:
             raise ShapeError(f"RNNLM: expected ids of shape (N, T), got {shape_of(ids)}")
-        hs = self.dropout(self.embedding(ids), rng)
+        if state is None:
+            state = self.initial_state(len(ids))
+        with scope("embedding"):
+            hs = self.dropout(self.embedding(ids), rng)
         states = []
-        for cell, part in zip(self.layers, self.initial_state(len(ids)) if state is None else state, strict=True):
-            hs, new = unroll(cell, hs, part, cut_every, lengths)
-            hs = self.dropout(hs, rng)
+        for number, (cell, part) in enumerate(zip(self.layers, state, strict=True)):
+            with scope(f"layers.{number}"):
+                hs, new = unroll(cell, hs, part, cut_every, lengths)
+                hs = self.dropout(hs, rng)
             states.append(new)
-        logits = hs @ self.embedding.W.T + self.output if isinstance(self.output, Tensor) else self.output(hs)
+        with scope("output"):
+            logits = hs @ self.embedding.W.T + self.output if isinstance(self.output, Tensor) else self.output(hs)
         return logits, tuple(states)
 
     def loss(

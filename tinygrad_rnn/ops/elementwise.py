@@ -79,8 +79,9 @@ def power(x: Operand, n: Operand, /) -> Any:
 @power.rule(keep="y x n")
 def _(g: Any, y: Any, x: Any, n: Any) -> Any:
     def base() -> Any:
-        # n * x ** (n - 1), without 0 * inf where n = 0
-        return g * n * x ** np.where(n == 0, 1, n - 1)
+        # n * x ** (n - 1), without 0 * inf where n = 0. A Python number stays one, or float32 would become float64.
+        number = isinstance(n, int | float | complex)
+        return g * n * x ** ((n - 1 if n else 1) if number else np.where(n == 0, 1, n - 1))
 
     def exponent() -> Any:
         return g * y * np.log(np.where(x == 0, 1, x))

@@ -1,0 +1,184 @@
+"""What backpropagation through time costs, and what a cut changes.
+
+Three things change with the number of steps that a gradient travels: the time and the memory of one forward and
+backward pass grow in proportion, and the gradient itself shrinks or grows by a factor at every step.
+
+    python examples/bptt_cost.py
+
+OUTPUT_HERE
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tinygrad_rnn as tr
+
+WINDOW = 10  # steps between two cuts
+N, V, H = 8, 50, 64  # sequences, words and hidden size of the language model whose cost is measured
+RADII = (0.5, 0.9, 1.0, 1.1, 1.5)
+
+Ids = NDArray[np.int64]
+Norms = NDArray[np.float64]
+
+
+class Cost(NamedTuple):
+    """Time and peak memory of one forward and backward pass over T steps."""
+
+    T: int
+    ms: float
+    mib: float
+
+
+class Gradients(NamedTuple):
+    """Norm of dL/dh by distance from the loss in steps, for one spectral radius of Wh."""
+
+    small: Norms  # inputs so small that tanh is a straight line
+    ordinary: Norms  # inputs of size 1: tanh bends
+    cut: Norms  # small inputs, a cut every WINDOW steps
+
+
+def full_bptt(model: tr.RNNLM, ids: Ids) -> None:
+    """Record one graph over all steps."""
+    loss, _ = model.loss(ids[:, :-1], ids[:, 1:])
+    tr.grad(loss, model.parameters())
+
+
+def cuts_in_one_graph(model: tr.RNNLM, ids: Ids) -> None:
+    """Record one graph over all steps, with cuts inside, and go backward once at its end."""
+    loss, _ = model.loss(ids[:, :-1], ids[:, 1:], cut_every=WINDOW)
+    tr.grad(loss, model.parameters())
+
+
+def windows(model: tr.RNNLM, ids: Ids) -> None:
+    """Record one graph for each window, go backward at its end, and carry the state on across a cut."""
+    state = model.initial_state(N)
+    for start in range(0, ids.shape[1] - 1, WINDOW):
+        part = ids[:, start : start + WINDOW + 1]
+        loss, state = model.loss(part[:, :-1], part[:, 1:], tr.cut(state))
+        tr.grad(loss, model.parameters())
+
+
+SCHEMES: dict[str, Callable[[tr.RNNLM, Ids], None]] = {
+    "full BPTT": full_bptt,
+    "cuts in one graph": cuts_in_one_graph,
+    f"windows of {WINDOW}": windows,
+}
+
+
+def measure(scheme: Callable[[tr.RNNLM, Ids], None], T: int, repeats: int) -> Cost:
+    """Return the shortest time of some passes, and the peak memory of another pass, which is not timed."""
+    rng = np.random.default_rng(0)
+    model, ids = tr.RNNLM(V, H, H, rng), rng.integers(0, V, (N, T + 1))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        scheme(model, ids)
+        seconds.append(time.perf_counter() - start)
+    tracemalloc.start()
+    try:
+        scheme(model, ids)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    return Cost(T, 1e3 * min(seconds), peak / 2**20)
+
+
+def state_gradients(radius: float, input_size: float, steps: int, cut_every: int | None = None) -> Norms:
+    """Return |dL/dh| by distance from the loss: first that of the last state, last that of the first state.
+
+    L is the product of the last state and a random vector; Wh is random, scaled to the spectral radius.
+    """
+    rng = np.random.default_rng(0)
+    cell = tr.RNNCell(H, H, rng, dtype=np.float64)
+    cell.Wh.data = cell.Wh.data * (radius / np.abs(np.linalg.eigvals(cell.Wh.data)).max())
+    xs, direction = input_size * rng.standard_normal((steps, 1, H)), rng.standard_normal(H)
+    h, states = cell.initial_state(1), []
+    for t in range(steps):
+        if cut_every is not None and t and t % cut_every == 0:
+            h = tr.cut(h)
+        h, _ = cell(xs[t], h)
+        states.append(h)
+    gradients = tr.grad((h @ direction).sum(), states, allow_unused=True)  # zeros behind a cut
+    return np.asarray(np.linalg.norm(np.concatenate(gradients)[::-1], axis=1))
+
+
+def factor_per_step(norms: Norms) -> float:
+    """Return the factor of the geometric curve that fits the norms best, from a distance of WINDOW steps on.
+
+    The first steps are left out: there the norm still depends on the direction that the gradient starts in.
+    """
+    far = norms[WINDOW:]
+    return float(np.exp(np.polyfit(np.arange(len(far)), np.log(far), 1)[0]))
+
+
+def draw(path: Path, costs: dict[str, list[Cost]], gradients: dict[float, Gradients]) -> None:
+    """Draw time and memory over T, and the norm of the gradient over the distance."""
+    from matplotlib.figure import Figure  # here, not above: the tables need no matplotlib
+
+    colours = ("#0072B2", "#56B4E9", "#000000", "#E69F00", "#D55E00")
+    figure = Figure(figsize=(14, 5), layout="constrained", facecolor="white")
+    times, memory, norms = figure.subplots(1, 3)
+    for (name, rows), colour, style in zip(costs.items(), ("#0072B2", "#000000", "#D55E00"), ("-o", "--^", "-.s"), strict=True):
+        times.plot([row.T for row in rows], [row.ms for row in rows], style, color=colour, label=name)
+        memory.plot([row.T for row in rows], [row.mib for row in rows], style, color=colour, label=name)
+    for axes, what, unit in ((times, "Time", "ms"), (memory, "Peak memory", "MiB")):
+        axes.set_title(f"{what} of one forward and backward pass")
+        axes.set_xlabel("steps T")
+        axes.set_ylabel(f"{what.lower()} ({unit})")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    for (radius, rows), colour, marker in zip(gradients.items(), colours, "vDos^", strict=True):
+        norms.semilogy(rows.small, marker=marker, markevery=5, color=colour, label=f"{radius}")
+    norms.axvline(WINDOW - 0.5, color="0.3", linestyle=":")
+    norms.set_title("Gradient that reaches a state, small inputs")
+    norms.set_xlabel("distance from the loss (steps)")
+    norms.set_ylabel("norm of dL/dh")
+    norms.legend(title="spectral radius of Wh")
+    for axes in (times, memory, norms):
+        axes.grid(color="0.9")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def main(argv: Sequence[str] | None = None) -> tuple[dict[str, list[Cost]], dict[float, Gradients]]:
+    """Measure, print both tables, draw the picture; return the numbers."""
+    parser = argparse.ArgumentParser(description="Time, memory and gradients of backpropagation through time.")
+    parser.add_argument("--steps", type=int, nargs="+", default=[50, 100, 200, 400, 800], help="lengths T to measure")
+    parser.add_argument("--repeats", type=int, default=7, help="timed passes for each; the shortest counts (default 7)")
+    parser.add_argument("--distance", type=int, default=60, help="steps of the gradient's way back (default 60)")
+    parser.add_argument("--out", type=Path, default=Path("runs/examples/bptt_cost.png"), help="file of the picture")
+    args = parser.parse_args(argv)
+
+    costs = {name: [measure(scheme, T, args.repeats) for T in args.steps] for name, scheme in SCHEMES.items()}
+    print(f"1. One forward and backward pass over T steps (N = {N}, D = H = {H}, V = {V}, float32)\n")
+    print("     " + "".join(f"{name:>22}" for name in costs))
+    print("    T" + "         ms        MiB" * len(costs))
+    for rows in zip(*costs.values(), strict=True):
+        print(f"{rows[0].T:5}" + "".join(f"{row.ms:11.1f}{row.mib:11.2f}" for row in rows))
+
+    gradients = {
+        radius: Gradients(
+            state_gradients(radius, 1e-12, args.distance),
+            state_gradients(radius, 1.0, args.distance),
+            state_gradients(radius, 1e-12, args.distance, WINDOW),
+        )
+        for radius in RADII
+    }
+    near, far = WINDOW - 1, args.distance - 1
+    print("\n2. Norm of dL/dh by distance from the loss, and the factor per step that fits it (H = 64, float64)\n")
+    ...
+    return costs, gradients
+
+
+if __name__ == "__main__":
+    main()
