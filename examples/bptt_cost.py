@@ -125,25 +125,36 @@ def draw(path: Path, costs: dict[str, list[Cost]], gradients: dict[float, Gradie
     """Draw time and memory over T, and the norm of the gradient over the distance."""
     from matplotlib.figure import Figure  # here, not above: the tables need no matplotlib
 
-    colours = ("#0072B2", "#56B4E9", "#000000", "#E69F00", "#D55E00")
     figure = Figure(figsize=(14, 5), layout="constrained", facecolor="white")
-    times, memory, norms = figure.subplots(1, 3)
-    for (name, rows), colour, style in zip(costs.items(), ("#0072B2", "#000000", "#D55E00"), ("-o", "--^", "-.s"), strict=True):
+    times, memory, norms = figure.subplots(1, 3, width_ratios=[1, 1, 1.4])
+    looks = (("#0072B2", "o-"), ("#000000", "^--"), ("#D55E00", "s-."))
+    for (name, rows), (colour, style) in zip(costs.items(), looks, strict=True):
         times.plot([row.T for row in rows], [row.ms for row in rows], style, color=colour, label=name)
         memory.plot([row.T for row in rows], [row.mib for row in rows], style, color=colour, label=name)
-    for axes, what, unit in ((times, "Time", "ms"), (memory, "Peak memory", "MiB")):
-        axes.set_title(f"{what} of one forward and backward pass")
+    times.set_title("Time, forward and backward")
+    times.set_ylabel("time (ms)")
+    memory.set_title("Peak memory, forward and backward")
+    memory.set_ylabel("peak memory (MiB)")
+    for axes in (times, memory):
         axes.set_xlabel("steps T")
-        axes.set_ylabel(f"{what.lower()} ({unit})")
         axes.set_ylim(bottom=0)
         axes.legend()
-    for (radius, rows), colour, marker in zip(gradients.items(), colours, "vDos^", strict=True):
-        norms.semilogy(rows.small, marker=marker, markevery=5, color=colour, label=f"{radius}")
+
+    colours = ("#0072B2", "#56B4E9", "#000000", "#E69F00", "#D55E00")
+    for (radius, found), colour, marker in zip(gradients.items(), colours, "vDos^", strict=True):
+        norms.semilogy(found.small, marker=marker, markevery=5, color=colour)
+        norms.annotate(f"  radius {radius}", (len(found.small) - 1, found.small[-1]), va="center")
+    radius, found = max(gradients.items())
+    end = len(found.ordinary) - 1
+    norms.semilogy(found.ordinary, "--", color=colours[-1])
+    norms.annotate(f"  radius {radius},\n  inputs of size 1", (end, found.ordinary[-1]), va="center")
     norms.axvline(WINDOW - 0.5, color="0.3", linestyle=":")
-    norms.set_title("Gradient that reaches a state, small inputs")
+    bottom = min(rows.small[-1] for rows in gradients.values())
+    norms.annotate(f"with a cut every {WINDOW} steps:\nexactly 0 from here on", (WINDOW + 0.5, bottom))
+    norms.set_xlim(right=1.35 * end)
+    norms.set_title("Gradient that reaches a state, tiny inputs")
     norms.set_xlabel("distance from the loss (steps)")
-    norms.set_ylabel("norm of dL/dh")
-    norms.legend(title="spectral radius of Wh")
+    norms.set_ylabel("norm of dL/dh (log scale)")
     for axes in (times, memory, norms):
         axes.grid(color="0.9")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,9 +185,20 @@ def main(argv: Sequence[str] | None = None) -> tuple[dict[str, list[Cost]], dict
         )
         for radius in RADII
     }
-    near, far = WINDOW - 1, args.distance - 1
-    print("\n2. Norm of dL/dh by distance from the loss, and the factor per step that fits it (H = 64, float64)\n")
-    ...
+    last = args.distance - 1
+    print(f"\n2. Norm of dL/dh by distance from the loss (H = {H}, float64), and the factor per step that fits it\n")
+    print("spectral       factor per step             norm, tiny inputs       the same, a cut every 10 steps")
+    print("  radius   tiny inputs   size 1     9 steps  10 steps  59 steps     9 steps  10 steps  59 steps")
+    for radius, rows in gradients.items():
+        factors = f"{factor_per_step(rows.small):14.3f}{factor_per_step(rows.ordinary):9.3f}  "
+        places = (WINDOW - 1, WINDOW, last)
+        print(f"{radius:8}{factors}" + "  ".join("".join(f"{row[place]:10.2g}" for place in places) for row in (rows.small, rows.cut)))
+
+    if find_spec("matplotlib") is None:
+        print('\nno picture: pip install "tinygrad_rnn[plot]"')
+    else:
+        draw(args.out, costs, gradients)
+        print(f"\npicture: {args.out}")
     return costs, gradients
 
 

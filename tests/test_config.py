@@ -4,6 +4,7 @@ import dataclasses
 import math
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from hypothesis import given
@@ -30,6 +31,11 @@ def test_toml_round_trip(tmp_path_factory, **values):
     assert TrainConfig.from_toml(path) == config
 
 
+@pytest.mark.parametrize("corpus", ["a\x7f", '"', "\\", "\n\t\0", "\U0001f600", "\u2028"])
+def test_characters_that_toml_wants_escaped(corpus):
+    assert tomllib.loads(TrainConfig(corpus=corpus).to_toml())["corpus"] == corpus
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -48,7 +54,7 @@ def test_toml_round_trip(tmp_path_factory, **values):
         ({"tied": 1}, "tied must be true or false, got 1"),
         ({"corpus": None}, "corpus must be a string, got None"),
         ({"corpus": "\ud800"}, r"corpus must be text that utf-8 can hold, got '\\ud800'"),
-        ({"embedding_size": 5}, r"tied weights need embedding_size equal to hidden_size \(128\) or 0, got 5"),
+        ({"embedding_size": 5}, r"tied weights need embedding_size equal to hidden_size \(200\) or 0, got 5"),
     ],
 )
 def test_message_says_what_is_allowed(values, message):

@@ -19,7 +19,7 @@ ROOMS = [
     {"errors", "handwritten"},
     {"engine", "config"},
     {"ops"},
-    {"nn", "data", "optim"},
+    {"nn", "data", "optim", "truncation"},
     {"training"},
     {"commands"},
     {"cli"},

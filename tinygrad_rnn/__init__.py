@@ -88,6 +88,18 @@ if TYPE_CHECKING:
     from .nn.layers import Linear as Linear
     from .nn.models import CBOW as CBOW
     from .nn.models import RNNLM as RNNLM
+    from .truncation import Adaptive as Adaptive
+    from .truncation import Checkpointed as Checkpointed
+    from .truncation import Chunked as Chunked
+    from .truncation import Decay as Decay
+    from .truncation import Full as Full
+    from .truncation import Policy as Policy
+    from .truncation import Randomized as Randomized
+    from .truncation import Recurrence as Recurrence
+    from .truncation import Update as Update
+    from .truncation import Windowed as Windowed
+    from .truncation import bptt as bptt
+    from .truncation import stream as stream
     from .data import Corpus as Corpus
     from .data import OffsetBatches as OffsetBatches
     from .data import Vocabulary as Vocabulary
@@ -128,12 +140,13 @@ _HOME = {
     "nn.unroll": "bidirectional unroll",
     "nn.layers": "Dropout Embedding Linear",
     "nn.models": "CBOW RNNLM",
+    "truncation": "Adaptive Checkpointed Chunked Decay Full Policy Randomized Recurrence Update Windowed bptt stream",
     "data": "Corpus OffsetBatches Vocabulary embedded_text load_corpus read_text",
     "optim": "Adam AdamW Momentum RMSprop SGD clip_by_norm clip_by_value",
     "config": "TrainConfig",
     "training": "Trainer evaluate generate load_model save_model train_epoch",
 }
-_ROOMS = frozenset({"data", "engine", "handwritten", "nn", "ops", "optim", "training"})
+_ROOMS = frozenset({"data", "engine", "handwritten", "nn", "ops", "optim", "training", "truncation"})
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 __all__ = sorted(_MODULE_OF)

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from .config import TrainConfig, read_toml
 from .data.corpus import Corpus, load_corpus, unigram_nats
 from .data.text import EOS, Level, detokenize, embedded_text, read_text, tokenize
@@ -58,7 +60,8 @@ def train(arguments: argparse.Namespace) -> int:
         f"\n{'epoch':>5}  {'train ppl':>9}  {'held-out ppl':>12}  {'lr':>8}  {'tokens/s':>8}  {'seconds':>7}",
         flush=True,
     )
-    result = trainer.run()
+    with np.errstate(all="ignore"):  # the run itself checks that its values are finite
+        result = trainer.run()
     print()
     if result.interrupted:
         _row("interrupted", f"in epoch {len(result.records)} of {config.epochs}")

@@ -77,10 +77,9 @@ def test_a_flipped_bit(tmp_path_factory, content, data):
     path.write_bytes(damaged)
     try:
         saved = load_model(path)
-    except ModelFileError as error:
-        assert "\n" not in str(error)
-    else:
-        assert_same(saved)  # a bit that carries nothing, such as one of a date
+    except ModelFileError:
+        return
+    assert_same(saved)  # a bit that carries nothing, such as one of a date
 
 
 @settings(max_examples=60)

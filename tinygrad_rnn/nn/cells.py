@@ -108,7 +108,8 @@ class LSTMCell(_GatedCell):
         hidden_size: H.
         rng: generator that draws the weights.
         dtype: of the parameters; float32 unless given.
-        forget_bias: what the forget gate's part of b starts at.
+        forget_bias: what the forget gate's part of b starts at. 1 helps on tasks with long gaps (Jozefowicz et al.
+            2015); on text, in short runs, 0 learns faster.
 
     Raises:
         ConfigError: if a size is below 1.
@@ -129,7 +130,7 @@ class LSTMCell(_GatedCell):
         hidden_size: int,
         rng: np.random.Generator,
         dtype: DTypeLike = np.float32,
-        forget_bias: float = 1.0,
+        forget_bias: float = 0.0,
     ) -> None:
         super().__init__(input_size, hidden_size, rng, dtype)
         self.b.data = np.repeat([0.0, forget_bias, 0.0, 0.0], hidden_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -58,7 +59,7 @@ class RunFiles:
         Raises:
             ConfigError: if a file exists and `force` is off, or the folder cannot be made or written to.
         """
-        for path in (self.model, self.config, self.metrics):
+        for path in (self.model, self.config, self.metrics, self.curve):
             if path.is_dir():
                 raise ConfigError(f"{path} is a folder; choose another place to save")
             if path.exists() and not self.force:
@@ -90,8 +91,10 @@ class RunFiles:
         """Add a line to the metrics; the first epoch's takes the place of an earlier run's metrics and curve."""
         if record.epoch == 1:
             self.curve.unlink(missing_ok=True)
+        # JSON has no infinity, which the perplexity of a large loss can be.
+        values = {name: None if value == math.inf else value for name, value in asdict(record).items()}
         with self.metrics.open("w" if record.epoch == 1 else "a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record), allow_nan=False) + "\n")
+            file.write(json.dumps(values, allow_nan=False) + "\n")
 
 
 def save_curve(records: Sequence[EpochRecord], path: str | os.PathLike[str], baseline: float | None = None) -> bool:

@@ -1,0 +1,298 @@
+"""The command line: results, exit codes, and that errors are one line and leave nothing behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygrad_rnn import __version__, cli
+from tinygrad_rnn.cli import main
+from tinygrad_rnn.config import TrainConfig
+from tinygrad_rnn.training import load_model
+
+TEXT = "to be or not to be that is the question\n" * 30
+SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "5", "--epochs", "2", "--lr", "0.05", "--no-progress"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a text in it."""
+    monkeypatch.chdir(tmp_path)
+    Path("play.txt").write_text(TEXT)
+    return tmp_path
+
+
+def tree():
+    return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
+
+
+def test_train_evaluate_generate(folder, capsys):
+    assert main(["train", "play.txt", *SMALL]) == 0
+    out = capsys.readouterr().out
+    run = Path("runs/play-lstm-1")
+    assert sorted(path.name for path in run.iterdir()) == ["config.toml", "curve.png", "metrics.jsonl", "model.npz"]
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in metrics] == [1, 2]
+    best = min(record["valid_perplexity"] for record in metrics)
+    assert f"perplexity {best:.1f} (unigram " in out
+    for part in ("297 training tokens", "33 held-out tokens", "0.0% of them unknown", "parameters", "sample", str(run)):
+        assert part in out
+
+    for model in (run, run / "model.npz"):
+        assert main(["evaluate", str(model), "play.txt", "--held-out"]) == 0
+        captured = capsys.readouterr()
+        assert f"perplexity {best:.1f}" in captured.out
+        assert "33 tokens" in captured.out
+        assert captured.err == ""
+    assert main(["evaluate", str(run), "play.txt"]) == 0
+    assert "330 tokens" in capsys.readouterr().out
+
+    texts = []
+    for seed in ("1", "1", "2"):
+        assert main(["generate", str(run), "--prompt", "To be", "--length", "12", "--seed", seed]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[0].startswith("to be")
+
+
+def test_a_second_run_gets_a_folder_of_its_own(folder):
+    assert [main(["train", "play.txt", *SMALL, "--epochs", "1"]) for _ in range(2)] == [0, 0]
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["play-lstm-1", "play-lstm-2"]
+
+
+def test_character_level(folder, capsys):
+    assert main(["train", "play.txt", "--level", "char", *SMALL, "--save", "m.npz", "--epochs", "1"]) == 0
+    assert re.search(r"nats/character, .* bits/character", capsys.readouterr().out)
+    assert main(["generate", "m.npz", "--prompt", "to ", "--length", "5", "--temperature", "0"]) == 0
+    assert len(capsys.readouterr().out.rstrip("\n")) <= 8
+
+
+def test_embedded_text(folder, capsys):
+    small = ["--max-tokens", "3000", *SMALL, "--epochs", "1", "--save", "e", "--cell", "rnn"]
+    assert main(["train", *small]) == 0
+    out = capsys.readouterr().out
+    assert "the Python reference" in out
+    assert main(["evaluate", "e"]) == 0
+    captured = capsys.readouterr()
+    assert re.search(r"perplexity [\d.]+", out.partition("held out")[2])[0] in captured.out
+    assert "the held-out part of the Python reference" in captured.out
+    assert captured.err == ""
+    assert main(["evaluate", "e", "play.txt", "--held-out"]) == 0
+    assert "not the text that the model was trained on" in capsys.readouterr().err
+
+
+def test_dry_run_writes_nothing(folder, capsys):
+    before = tree()
+    assert main(["train", "play.txt", *SMALL, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "epochs = 2\n" in out
+    assert "2 epochs of 15 windows" in out
+    assert "parameters" in out
+    assert tree() == before
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults(folder):
+    Path("my.toml").write_text('cell = "gru"\nhidden_size = 6\nepochs = 1\nbatch_size = 4\nbptt = 5\ntied = false\n')
+    assert main(["train", "play.txt", "--config", "my.toml", "--hidden-size", "7", "--save", "a"]) == 0
+    config = load_model("a").config
+    assert (config.cell, config.hidden_size, config.epochs, config.tied) == ("gru", 7, 1, False)
+    assert config.optimizer == TrainConfig().optimizer
+    # The resolved configuration is enough to do it again, corpus and all, bit by bit.
+    assert main(["train", "--config", "a/config.toml", "--save", "b"]) == 0
+    assert Path("a/model.npz").read_bytes() == Path("b/model.npz").read_bytes()
+    assert Path("a/config.toml").read_bytes() == Path("b/config.toml").read_bytes()
+
+
+def test_another_seed_is_another_model(folder):
+    for seed in ("0", "1"):
+        assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--seed", seed, "--save", seed]) == 0
+    tables = [load_model(seed).model.embedding.W.data for seed in ("0", "1")]
+    assert not np.array_equal(*tables)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train none.txt", "'none.txt' does not exist"),
+        ("train empty.txt", "'empty.txt' is empty"),
+        ("train latin.txt", "'latin.txt' is not utf-8 at byte offset 2"),
+        ("train short.txt --bptt 5", "tokens"),
+        ("train play.txt --bptt 500", "10001 are needed"),
+        ("train play.txt --bptt 5 --save play.txt/run", "cannot be made"),
+        ("train play.txt --bptt 5 --save .", "config.toml exists already"),
+        ("train play.txt --lr -1", "lr must be above 0"),
+        ("train play.txt --lr big", "argument --lr: invalid float value: 'big'"),
+        ("train play.txt --cell gnu", "invalid choice: 'gnu'"),
+        ("train play.txt --colour red", "unrecognized arguments: --colour red"),
+        ("train play.txt --threads 0", "must be an integer of 1 or more, got '0'"),
+        ("train play.txt --config config.toml", "unknown setting 'colour'"),
+        ("train play.txt --config none.toml", "none.toml: cannot be read"),
+        ("evaluate none.npz", "'none.npz' does not exist"),
+        ("evaluate play.txt", "'play.txt' is not a model"),
+        ("evaluate .", "model.npz' does not exist"),
+        ("generate play.txt", "'play.txt' is not a model"),
+        ("", "the following arguments are required: command"),
+        ("tarin", "invalid choice: 'tarin'"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(folder, capsys, arguments, message):
+    Path("empty.txt").write_text("")
+    Path("short.txt").write_text("to be")
+    Path("latin.txt").write_bytes(b"to\xe9be")
+    Path("config.toml").write_text('colour = "red"\n')
+    before = tree()
+    try:
+        code = main(arguments.split())
+    except SystemExit as exit:
+        code = exit.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("tinygrad-rnn: error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert tree() == before
+
+
+def test_earlier_results_are_kept_unless_forced(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--save", "a"]) == 0
+    before = tree()
+    assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--seed", "1", "--save", "a"]) == 2
+    assert "a/model.npz exists already" in capsys.readouterr().err
+    assert tree() == before
+    assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--seed", "1", "--save", "a", "--force"]) == 0
+    assert load_model("a").config.seed == 1
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli")
+    (path / "play.txt").write_text(TEXT)
+    assert main(["train", str(path / "play.txt"), *SMALL, "--epochs", "1", "--save", str(path / "m.npz")]) == 0
+    return str(path / "m.npz")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--temperature", "-1"], "temperature must be a finite number"),
+        (["--length", "-1"], "length must be an integer of 0 or more"),
+        (["--top-k", "-1"], "top_k"),
+        (["--seed", "-1"], "--seed must be 0 or more"),
+    ],
+)
+def test_generate_refuses(model_file, capsys, flags, message):
+    assert main(["generate", model_file, *flags]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_unknown_words_in_the_prompt_are_named(model_file, capsys):
+    assert main(["generate", model_file, "--prompt", "to zebra or", "--length", "3"]) == 0
+    captured = capsys.readouterr()
+    assert "not in the vocabulary, read as <unk>: zebra" in captured.err
+    assert captured.out.startswith("to zebra or")
+
+
+def test_evaluation_of_a_text_without_a_default(model_file, capsys, tmp_path):
+    assert main(["evaluate", model_file]) == 2
+    assert "pass the text" in capsys.readouterr().err
+    (tmp_path / "two.txt").write_text("to be")
+    assert main(["evaluate", model_file, str(tmp_path / "two.txt")]) == 0
+    assert "read as 1 stream instead of 4" in capsys.readouterr().out
+    (tmp_path / "one.txt").write_text("to")
+    assert main(["evaluate", model_file, str(tmp_path / "one.txt")]) == 2
+    assert "2 tokens or more" in capsys.readouterr().err
+
+
+def start(*arguments, **settings):
+    """Start the program in a process of its own, through `python -m`."""
+    command = [sys.executable, "-m", "tinygrad_rnn", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
+
+
+def test_ctrl_c_saves_and_exits_130(folder):
+    with start("train", "play.txt", *SMALL, "--epochs", "100000", "--save", "a") as process:
+        for line in process.stdout:
+            if line.strip().startswith("1 "):  # the first epoch is done
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in out
+    assert "saved" in out
+    assert "Traceback" not in err
+    load_model("a")
+    assert all(json.loads(line) for line in Path("a/metrics.jsonl").read_text().splitlines())
+
+
+def test_reader_that_goes_away(folder):
+    with start("train", "play.txt", *SMALL, "--epochs", "100000", "--save", "a") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(timeout=60) == 141
+    assert err == ""
+
+
+def test_interrupt_elsewhere(monkeypatch, model_file, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinygrad_rnn.commands.load_model", interrupted)
+    assert main(["generate", model_file]) == 130
+    assert capsys.readouterr().err == "tinygrad-rnn: interrupted\n"
+
+
+def test_not_enough_memory(monkeypatch, model_file, capsys):
+    def full(*_):
+        raise MemoryError("Unable to allocate\n9 TiB")
+
+    monkeypatch.setattr("tinygrad_rnn.commands.load_model", full)
+    assert main(["generate", model_file]) == 2
+    assert capsys.readouterr().err.startswith("tinygrad-rnn: error: not enough memory (Unable to allocate 9 TiB)")
+
+
+def test_value_that_is_not_finite(folder, capsys):
+    before = tree()
+    flags = ["--lr", "1e38", "--optimizer", "sgd", "--clip", "0", "--save", "a"]
+    assert main(["train", "play.txt", *SMALL, *flags]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("tinygrad-rnn: error: train_epoch: update ")
+    assert captured.err.count("\n") == 1
+    assert tree() == before
+
+
+def test_help_and_version_without_numpy():
+    code = (
+        "import sys\n"
+        "from tinygrad_rnn.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as exit: print(exit.code, 'numpy' in sys.modules)"
+    )
+    for flag in ("--help", "--version"):
+        found = subprocess.run([sys.executable, "-c", code, flag], capture_output=True, text=True, check=True)
+        assert found.stdout.endswith("0 False\n")
+    assert f"tinygrad-rnn {__version__}" in found.stdout
+
+
+def test_help_names_every_setting(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    out = capsys.readouterr().out
+    for name in TrainConfig.__dataclass_fields__:
+        assert name == "corpus" or "--" + name.replace("_", "-") in out
+
+
+def test_threads_are_set_before_numpy_loads(monkeypatch, capsys):
+    for name in cli._THREADS:
+        monkeypatch.setenv(name, "9")
+    assert main(["evaluate", "none.npz", "--threads", "3"]) == 2
+    assert [os.environ[name] for name in cli._THREADS] == ["3"] * 4

@@ -1,0 +1,15 @@
+"""Truncated backpropagation through time: policies, and the driver that carries them out."""
+
+from .driver import Recurrence as Recurrence
+from .driver import Step as Step
+from .driver import Update as Update
+from .driver import bptt as bptt
+from .driver import stream as stream
+from .policies import Adaptive as Adaptive
+from .policies import Checkpointed as Checkpointed
+from .policies import Chunked as Chunked
+from .policies import Decay as Decay
+from .policies import Full as Full
+from .policies import Policy as Policy
+from .policies import Randomized as Randomized
+from .policies import Windowed as Windowed

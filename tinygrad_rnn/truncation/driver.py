@@ -1,0 +1,378 @@
+"""The driver: records a recurrence in segments, and runs the backward passes that a policy asks for.
+
+Each segment is a graph of its own, from leaves that hold the state before it to the state behind it. A backward pass
+goes over the segments from newest to oldest and hands the cotangent of each segment's first state, times what the
+policy says for that edge, to the segment before. So every policy is the same loop; only one that recomputes records
+anything twice; cutting changes nothing that is recorded; and what lies too far back is freed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..engine.tape import Array, Node, own, pull_back
+from ..engine.tensor import Tensor, frozen_copy, shape_of, wrap
+from ..engine.tree import flatten, map_leaves, rebuild
+from ..errors import ConfigError, GradientError, ShapeError
+from .policies import Policy
+
+Step = Callable[[Any, Any], tuple[Any, Any]]
+"""`step(inputs, state) -> (loss, state)`: some steps of a recurrence, and the sum of their losses (None: no loss)."""
+
+
+class Update(NamedTuple):
+    """What one backward pass found.
+
+    Attributes:
+        end: steps of the sequence so far.
+        losses: the sum of losses of each segment that this pass covers, oldest first.
+        gradients: name to array; the policy's gradient of the sum of these losses.
+        state: the state behind the last step, arrays without a graph.
+        state_gradient: the cotangent that arrived at the sequence's first state; None where the pass did not reach it.
+    """
+
+    end: int
+    losses: list[float]
+    gradients: dict[str, Array]
+    state: Any
+    state_gradient: Any
+
+    @property
+    def loss(self) -> float:
+        """The sum of the losses that this pass covers."""
+        return float(sum(self.losses))
+
+
+@dataclass
+class _Segment:
+    start: int
+    stop: int
+    inputs: Any
+    before: Any  # the state before it: leaves of this segment's graph
+    after: Any  # the state behind it; results of the graph
+    loss: Any
+    rng_state: Any
+
+
+class Recurrence:
+    """A recurrence that is fed with inputs, as they come, and gives the updates that a policy asks for.
+
+    Args:
+        step: `step(inputs, state) -> (loss, state)`. It gets slices of the inputs along time (axis 1), and returns the
+            sum of its losses (a single element; None where there is none) and the new state. A reduction over time
+            that crosses slices cannot be written in it: carry it in the state (a running sum or maximum).
+        parameters: name to leaf Tensor.
+        policy: a truncation policy.
+        state: before the first step, any nesting of tuples.
+        rng: the generator that `step` draws from, if it does: a policy that recomputes rewinds it.
+
+    Raises:
+        ShapeError: when fed with inputs that do not agree on N and T.
+        GradientError: if `step` returns a loss that is not a single element.
+        ConfigError: if the policy scales an edge where it allows no cut.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> w = tr.tensor(2.0, requires_grad=True)
+    >>> def step(xs, h):
+    ...     total = 0.0
+    ...     for t in range(xs.shape[1]):
+    ...         h = h * w + xs[:, t]
+    ...         total = total + h.sum()
+    ...     return total, h
+    >>> run = tr.Recurrence(step, {"w": w}, tr.Chunked(2), np.ones(1))
+    >>> [(update.end, float(update.gradients["w"])) for update in run.feed(np.ones((1, 5)))]
+    [(2, 6.0), (4, 36.0)]
+    >>> float(run.finish().gradients["w"])
+    31.0
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        parameters: Mapping[str, Tensor],
+        policy: Policy,
+        state: Any,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        self._step = step
+        self._parameters = dict(parameters)
+        self._policy = policy.start()
+        self._rng = rng
+        self._state = _arrays(state)
+        self._alive: list[_Segment] = []
+        self._begin = 0  # losses before this step have had their pass
+        self._now = 0
+
+    @property
+    def state(self) -> Any:
+        """The state behind the last step, arrays without a graph."""
+        return self._state
+
+    @property
+    def alive_steps(self) -> int:
+        """Steps whose graph (or, with recomputation, whose first state) is held just now."""
+        return sum(segment.stop - segment.start for segment in self._alive)
+
+    def feed(self, inputs: Any) -> Iterator[Update]:
+        """Take the next steps, and yield the update of each pass that falls due; the rest waits for more.
+
+        Parameters may be updated between two updates: segments that are alive keep what they were recorded with.
+
+        Args:
+            inputs: an array (N, T, ...), or any nesting of them, T the same for all.
+        """
+        T = _length(inputs)
+        done = 0
+        while done < T:
+            length = min(T - done, self._until_border())
+            self._record(map_leaves(lambda x, a=done, b=done + length: x[:, a:b], inputs), length)
+            done += length
+            if self._policy.every is not None and self._now % self._policy.every == 0:
+                yield self._backward()
+
+    def finish(self) -> Update | None:
+        """Run the last pass and end the sequence; None if every loss has had its pass."""
+        return self._backward() if self._begin < self._now else None
+
+    def _until_border(self) -> int:
+        borders = [n for n in (self._policy.every, self._policy.grain) if n is not None]
+        return min((n - self._now % n for n in borders), default=2**62)
+
+    def _record(self, inputs: Any, length: int) -> None:
+        before = map_leaves(_leaf, self._state)
+        rng_state = self._rng.bit_generator.state if self._rng is not None and self._policy.recompute else None
+        loss, after = self._step(inputs, before)
+        if loss is not None and shape_of(loss) not in ((), (1,)):
+            raise GradientError(
+                f"Recurrence: step must return the sum of its losses, one element or None; got shape {shape_of(loss)}"
+            )
+        segment = _Segment(self._now, self._now + length, inputs, before, after, loss, rng_state)
+        self._state = _arrays(after)
+        if self._policy.recompute:
+            segment.loss, segment.after = None if loss is None else float(_value(loss)), None
+        self._alive.append(segment)
+        self._now += length
+
+    def _backward(self) -> Update:
+        policy, end, begin = self._policy, self._now, self._begin
+        sums: dict[str, Array] = {}
+        losses: list[float] = []
+        norms: list[tuple[int, float]] = []
+        carried: list[Any] | None = None  # cotangents of the state behind the segment
+        scale = 1.0
+        for segment in reversed(self._alive):
+            if segment.start >= begin and segment.loss is not None:
+                losses.append(float(_value(segment.loss)))
+            if scale == 0 and segment.stop <= begin:
+                break
+            if scale == 0:
+                carried = None
+            for edge in range(segment.start + 1, segment.stop):
+                if policy.scale(edge, end) != 1:
+                    raise ConfigError(
+                        f"{policy!r} scales edge {edge}, which lies inside a segment: its grain must divide {edge}"
+                    )
+            scale = policy.scale(segment.start, end) if segment.start else 1.0
+            carried = self._pull(segment, carried, scale != 0, segment.start >= begin, sums)
+            if carried is not None:
+                norm = float(np.sqrt(sum(np.vdot(g, g).real for g in carried if g is not None)))
+                norms.append((segment.start, norm))
+                if scale != 1:
+                    carried = [None if g is None else g * scale for g in carried]
+        first = None
+        if self._alive and self._alive[0].start == 0 and norms and norms[-1][0] == 0 and carried is not None:
+            zeros = [np.zeros(shape_of(h), _value(h).dtype) for h in _floats(self._alive[0].before)]
+            filled = [z if g is None else g for g, z in zip(carried, zeros, strict=True)]
+            first = _with_floats(_arrays(self._alive[0].before), filled)
+        policy.observe(end, begin, norms)
+        self._begin = end
+        self._forget()
+        gradients = {
+            name: sums[name] if name in sums else np.zeros(p.shape, p.dtype) for name, p in self._parameters.items()
+        }
+        return Update(end, losses[::-1], gradients, self._state, first)
+
+    def _pull(
+        self, segment: _Segment, carried: list[Any] | None, through: bool, is_new: bool, sums: dict[str, Array]
+    ) -> list[Any] | None:
+        """Go back over one segment: add to `sums`, and return the cotangents of its first state (None: all zero)."""
+        if carried is None and not (is_new and segment.loss is not None):
+            return None
+        before, after, loss = segment.before, segment.after, segment.loss
+        if self._policy.recompute:
+            before, after, loss = self._again(segment)
+        seeds: list[tuple[tuple[Node, int], Any]] = []
+        if is_new and isinstance(loss, Tensor) and loss.node is not None:
+            seeds.append(((loss.node, loss.index), np.ones_like(loss.data)))
+        for h, g in zip(_floats(after), carried or [], strict=carried is not None):
+            if g is not None and isinstance(h, Tensor) and h.node is not None:
+                seeds.append(((h.node, h.index), g))
+        if not seeds:
+            return None
+        places = {name: _place(p) for name, p in self._parameters.items()}
+        states = [_place(h) for h in _floats(before)] if through else []
+        found = pull_back(seeds, [*places.values(), *states])
+        names = [name for name, place in places.items() if place in found]
+        for name, g in zip(names, own(found[places[name]] for name in names), strict=True):
+            sums[name] = g if name not in sums else np.add(sums[name], g, out=sums[name])
+        if not any(place in found for place in states):
+            return None
+        return [found.get(place) for place in states]
+
+    def _again(self, segment: _Segment) -> tuple[Any, Any, Any]:
+        before = map_leaves(_leaf, _arrays(segment.before))
+        if self._rng is None:
+            loss, after = self._step(segment.inputs, before)
+            return before, after, loss
+        now = self._rng.bit_generator.state
+        self._rng.bit_generator.state = segment.rng_state
+        try:
+            loss, after = self._step(segment.inputs, before)
+        finally:
+            self._rng.bit_generator.state = now
+        return before, after, loss
+
+    def _forget(self) -> None:
+        """Drop the segments that no later pass can reach."""
+        every, reach = self._policy.every, self._policy.reach
+        if every is None or reach is None:
+            self._alive = []
+            return
+        oldest = self._now + every - reach  # the next pass is at now + every, and reaches back `reach` uses
+        self._alive = [segment for segment in self._alive if segment.start >= oldest]
+
+
+def bptt(
+    step: Step,
+    parameters: Mapping[str, Tensor],
+    inputs: Any,
+    state: Any,
+    policy: Policy,
+    rng: np.random.Generator | None = None,
+) -> Update:
+    """Return losses, gradient and last state of a whole sequence under a truncation policy.
+
+    Args:
+        step: as in `Recurrence`.
+        parameters: name to leaf Tensor.
+        inputs: arrays (N, T, ...), or any nesting of them.
+        state: before the first step.
+        policy: a truncation policy.
+        rng: as in `Recurrence`.
+
+    Returns:
+        One Update for the sequence: the gradients of all its passes added up, `sum(M * C)` for M = policy.mask(T).
+
+    Raises:
+        ShapeError, GradientError, ConfigError: as `Recurrence`.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> cell = tr.RNNCell(3, 4, np.random.default_rng(0))
+    >>> def step(xs, state):
+    ...     outputs, state = tr.unroll(cell, xs, state)
+    ...     return np.sum(outputs * outputs), state
+    >>> found = tr.bptt(step, cell.parameters(), np.ones((2, 9, 3)), cell.initial_state(2), tr.Windowed(4))
+    >>> len(found.losses), found.gradients["Wh"].shape
+    (9, (4, 4))
+    """
+    run = Recurrence(step, parameters, policy, state, rng)
+    updates = [*run.feed(inputs)]
+    last = run.finish()
+    updates += [] if last is None else [last]
+    if not updates:
+        raise ShapeError("bptt: the inputs have no steps; expected (N, T, ...) with T >= 1")
+    total = dict(updates[0].gradients)
+    for update in updates[1:]:
+        for name, g in update.gradients.items():
+            total[name] = total[name] + g
+    reached = [update.state_gradient for update in updates if update.state_gradient is not None]
+    first = reached[0] if reached else None
+    for more in reached[1:]:
+        first = map_leaves(lambda a, b: a + b if isinstance(a, np.ndarray) else a, first, more)
+    losses = [loss for update in updates for loss in update.losses]
+    return Update(updates[-1].end, losses, total, run.state, first)
+
+
+def stream(
+    step: Step,
+    parameters: Mapping[str, Tensor],
+    windows: Iterable[Any],
+    state: Any,
+    policy: Policy,
+    rng: np.random.Generator | None = None,
+) -> Iterator[Update]:
+    """Yield the updates of a stream of windows that continue each other, of any length, in memory that does not grow.
+
+    Windows need not be as long as the policy's: they are cut up and joined as it asks. Parameters may be updated
+    between two updates. With a policy whose `every` is None there is one update, at the end, and memory does grow.
+
+    Args:
+        step: as in `Recurrence`.
+        parameters: name to leaf Tensor.
+        windows: inputs, arrays (N, t, ...) or any nesting of them.
+        state: before the first step.
+        policy: a truncation policy.
+        rng: as in `Recurrence`.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> w = tr.tensor(0.5, requires_grad=True)
+    >>> def step(xs, h):
+    ...     h = h * w + xs[:, 0]
+    ...     return h.sum(), h
+    >>> windows = (np.ones((1, 1)) for _ in range(6))
+    >>> [update.end for update in tr.stream(step, {"w": w}, windows, np.zeros(1), tr.Windowed(3))]
+    [1, 2, 3, 4, 5, 6]
+    """
+    run = Recurrence(step, parameters, policy, state, rng)
+    for inputs in windows:
+        yield from run.feed(inputs)
+    last = run.finish()
+    if last is not None:
+        yield last
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor | np.ndarray) and value.dtype.kind in "fc"
+
+
+def _floats(nest: Any) -> list[Any]:
+    return [part for part in flatten(nest) if _is_float(part)]
+
+
+def _with_floats(nest: Any, values: list[Any]) -> Any:
+    new = iter(values)
+    return rebuild(nest, iter([next(new) if _is_float(part) else part for part in flatten(nest)]))
+
+
+def _value(part: Any) -> Any:
+    return part.data if isinstance(part, Tensor) else part
+
+
+def _arrays(state: Any) -> Any:
+    """Return a state without its graph."""
+    return map_leaves(_value, state)
+
+
+def _leaf(part: Any) -> Any:
+    if not _is_float(part):
+        return part
+    leaf = wrap(part if not part.flags.writeable else frozen_copy(part))
+    leaf.requires_grad = True
+    return leaf
+
+
+def _place(leaf: Tensor) -> tuple[Node, int]:
+    if leaf.node is None:
+        raise GradientError(f"Recurrence: parameter {leaf.name or '?'} of shape {leaf.shape} has no requires_grad")
+    return leaf.node, leaf.index
+
+
+def _length(inputs: Any) -> int:
+    shapes = [shape_of(part) for part in flatten(inputs)]
+    if not shapes or any(len(shape) < 2 for shape in shapes) or len({shape[:2] for shape in shapes}) > 1:
+        raise ShapeError(f"Recurrence.feed: expected inputs of shape (N, T, ...) that agree on N and T, got {shapes}")
+    return int(shapes[0][1])
