@@ -169,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> tuple[dict[str, list[Cost]], dict
     parser.add_argument("--distance", type=int, default=60, help="steps of the gradient's way back (default 60)")
     parser.add_argument("--out", type=Path, default=Path("runs/examples/bptt_cost.png"), help="file of the picture")
     args = parser.parse_args(argv)
+    if args.distance % WINDOW or args.distance < 2 * WINDOW:
+        parser.error(f"--distance must be a multiple of {WINDOW} and at least {2 * WINDOW}, got {args.distance}")
 
     costs = {name: [measure(scheme, T, args.repeats) for T in args.steps] for name, scheme in SCHEMES.items()}
     print(f"1. One forward and backward pass over T steps (N = {N}, D = H = {H}, V = {V}, float32)\n")
@@ -185,14 +187,16 @@ def main(argv: Sequence[str] | None = None) -> tuple[dict[str, list[Cost]], dict
         )
         for radius in RADII
     }
-    last = args.distance - 1
     print(f"\n2. Norm of dL/dh by distance from the loss (H = {H}, float64), and the factor per step that fits it\n")
-    print("spectral       factor per step             norm, tiny inputs       the same, a cut every 10 steps")
-    print("  radius   tiny inputs   size 1     9 steps  10 steps  59 steps     9 steps  10 steps  59 steps")
-    for radius, rows in gradients.items():
-        factors = f"{factor_per_step(rows.small):14.3f}{factor_per_step(rows.ordinary):9.3f}  "
-        places = (WINDOW - 1, WINDOW, last)
-        print(f"{radius:8}{factors}" + "  ".join("".join(f"{row[place]:10.2g}" for place in places) for row in (rows.small, rows.cut)))
+    places = (WINDOW - 1, WINDOW, args.distance - 1)
+    distances = "".join(f"{place:4} steps" for place in places)
+    print(f"spectral       factor per step             norm, tiny inputs     the same, a cut every {WINDOW} steps")
+    print(f"  radius   tiny inputs   size 1  {distances}  {distances}")
+    for radius, found in gradients.items():
+        line = f"{radius:8}{factor_per_step(found.small):14.3f}{factor_per_step(found.ordinary):9.3f}"
+        for norms in (found.small, found.cut):
+            line += "  " + "".join(f"{norms[place]:10.2g}" for place in places)
+        print(line)
 
     if find_spec("matplotlib") is None:
         print('\nno picture: pip install "tinygrad_rnn[plot]"')

@@ -58,9 +58,7 @@ def train_by_graph(model: tr.RNNLM, windows: Iterator[Window], epochs: int, step
     return curve
 
 
-def train_by_hand(
-    model: handwritten.SimpleRnnlm, windows: Iterator[Window], epochs: int, steps: int
-) -> list[float]:
+def train_by_hand(model: handwritten.SimpleRnnlm, windows: Iterator[Window], epochs: int, steps: int) -> list[float]:
     """Train with the backward pass that was written by hand; the model keeps its state and cuts by itself."""
     curve = []
     for _ in range(epochs):
@@ -97,18 +95,25 @@ def draw(path: Path, graph: Sequence[float], by_hand: Sequence[float]) -> None:
     curves.plot(epochs, graph, color="#0072B2", linewidth=2, label="derived from the graph")
     every = max(1, len(epochs) // 20)
     curves.plot(
-        epochs, by_hand, color="#D55E00", linestyle="none", marker="o", markerfacecolor="none", markersize=8,
-        markevery=every, label=f"written by hand (every {every} epochs)" if every > 1 else "written by hand",
-    )  # fmt: skip
+        epochs,
+        by_hand,
+        color="#D55E00",
+        linestyle="none",
+        marker="o",
+        markerfacecolor="none",
+        markersize=8,
+        markevery=(every - 1, every),
+        label="written by hand" + (f" (each {every}th epoch)" if every > 1 else ""),
+    )
     curves.set_yscale("log")
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if min(graph) / 2 < tick < max(graph) * 2]
     curves.set_yticks(ticks, [str(tick) for tick in ticks])
     curves.minorticks_off()
     curves.set_ylabel("training perplexity (log scale)")
-    curves.set_title(f"First {TOKENS:,} words, D = H = {H}, {N} streams, windows of {T} steps, SGD {LR}")
+    curves.set_title(f"First {TOKENS:,} words, D = H = {H}, {N} streams, windows of {T} steps, SGD with rate {LR}")
     curves.legend()
     distance.semilogy(epochs, relative_differences(graph, by_hand), color="black", marker=".", linestyle="none")
-    distance.set_ylabel("relative\ndifference")
+    distance.set_ylabel("relative difference\n(0 is not drawn)")
     distance.set_xlabel("epoch")
     for axes in (curves, distance):
         axes.grid(color="0.9")

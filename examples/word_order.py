@@ -1,7 +1,7 @@
 """Why a bag of words is not a language model: CBOW against a recurrent network, on real text.
 
-CBOW predicts a word from the C words before it. Adding up their vectors loses the order: (is, that) and (that, is)
-are one and the same context. Putting the vectors side by side keeps the order, but the output matrix grows with C.
+CBOW predicts a word from the C words before it. Adding up their vectors loses the order: (or, one) and (one, or) are
+one and the same context. Putting the vectors side by side keeps the order, but the output matrix grows with C.
 A recurrent network keeps the order at one size, whatever the length of the context.
 
     python examples/word_order.py
@@ -27,24 +27,35 @@ import tinygrad_rnn as tr
 from tinygrad_rnn import data
 from tinygrad_rnn.optim import Adam
 
+COMBINES: tuple[Literal["sum", "concat"], ...] = ("sum", "concat")
 WINDOWS = (2, 4, 8)
 LONGEST = max(WINDOWS)
 D = H = 32
 N, T = 10, 10  # the RNN reads 10 streams in windows of 10 steps, CBOW 100 contexts: 100 words an update for both
 LR = 0.005
+PAIRS = 5
 
 Ids = NDArray[np.int64]
 Model = tr.CBOW | tr.RNNLM
 
 
 class Result(NamedTuple):
-    """What one kind of model came to; lists have an entry for each seed."""
+    """What the models of one kind came to; the lists have an entry for each seed."""
 
     output_size: int  # elements of the output matrix
     halfway: list[float]  # held-out perplexity after half of the updates
     final: list[float]  # held-out perplexity after all of them
-    change: list[float]  # largest difference of logits between two orders of the same words
-    words: list[tuple[str, str]]  # for each pair, likeliest next word behind it and behind the pair swapped (last seed)
+    change: list[float]  # largest difference of the logits between two orders of the same words
+    guesses: list[tuple[Ids, Ids]]  # likeliest next word, for each pair of words and for each pair swapped
+
+
+def make_models(vocab_size: int, seed: int) -> dict[str, Model]:
+    """Return a new model of each kind."""
+    rng = np.random.default_rng(seed)
+    models: dict[str, Model] = {}
+    for combine, window in itertools.product(COMBINES, WINDOWS):
+        models[f"CBOW {combine}, {window}"] = tr.CBOW(vocab_size, D, window, rng, combine=combine)
+    return {**models, "RNN": tr.RNNLM(vocab_size, D, H, rng)}
 
 
 def contexts_of(ids: Ids, window: int) -> Ids:
@@ -52,82 +63,159 @@ def contexts_of(ids: Ids, window: int) -> Ids:
     return np.lib.stride_tricks.sliding_window_view(ids[:-1], window)
 
 
-def cbow_losses(model: tr.CBOW, ids: Ids, rng: np.random.Generator) -> Iterator[tr.Tensor]:
-    """Yield the loss at random places of the text, without end."""
-    contexts, targets = contexts_of(ids, model.window), ids[model.window :]
-    while True:
-        places = rng.integers(0, len(targets), N * T)
-        yield model.loss(contexts[places], targets[places])
-
-
-def rnn_losses(model: tr.RNNLM, ids: Ids) -> Iterator[tr.Tensor]:
-    """Yield the loss of each window, in the order of the text and without end; truncated BPTT."""
-    while True:
+def losses_of(model: Model, ids: Ids, rng: np.random.Generator) -> Iterator[tr.Tensor]:
+    """Yield losses to train on, without end; each is computed when it is asked for."""
+    if isinstance(model, tr.CBOW):
+        contexts, targets = contexts_of(ids, model.window), ids[model.window :]
+        while True:  # random places of the text
+            places = rng.integers(0, len(targets), N * T)
+            yield model.loss(contexts[places], targets[places])
+    while True:  # the text in its order: truncated BPTT
         state = model.initial_state(N)
-        for inputs, targets in data.OffsetBatches(ids, N, T):
-            loss, state = model.loss(inputs, targets, tr.cut(state))
+        for inputs, following in data.OffsetBatches(ids, N, T):
+            loss, state = model.loss(inputs, following, tr.cut(state))
             yield loss
-
-
-def train(model: Model, losses: Iterator[tr.Tensor], optimizer: Adam, updates: int) -> None:
-    """Update the model; each loss is computed when the update before it is done."""
-    parameters = model.parameters()
-    for loss in itertools.islice(losses, updates):
-        optimizer.update(parameters, tr.grad(loss, parameters))
 
 
 def perplexity(model: Model, ids: Ids) -> float:
     """Return the perplexity on the words that have LONGEST words before them: the same words for every model."""
     with tr.no_grad():
         if isinstance(model, tr.CBOW):
-            contexts = contexts_of(ids, LONGEST)[:, -model.window :]
-            return math.exp(model.loss(contexts, ids[LONGEST:]).item())
-        targets = ids[1:].copy()
-        targets[: LONGEST - 1] = -1  # read, but not counted
-        return math.exp(model.loss(ids[None, :-1], targets[None])[0].item())
+            loss = model.loss(contexts_of(ids, LONGEST)[:, -model.window :], ids[LONGEST:])
+        else:
+            targets = ids[1:].copy()
+            targets[: LONGEST - 1] = -1  # read, but not counted
+            loss, _ = model.loss(ids[None, :-1], targets[None])
+    return math.exp(loss.item())
 
 
 def next_word_logits(model: Model, contexts: Ids) -> NDArray[np.float32]:
-    """Return the logits (pairs, V) of the word behind each context (pairs, LONGEST)."""
+    """Return the logits (n, V) of the word behind each context (n, LONGEST); CBOW reads the end of a context."""
     with tr.no_grad():
         if isinstance(model, tr.CBOW):
             return np.asarray(model(contexts[:, -model.window :]))
-        return np.asarray(model(contexts)[0])[:, -1]
+        logits, _ = model(contexts)
+        return np.asarray(logits)[:, -1]
 
 
-def reversible_pairs(ids: Ids, vocabulary: data.Vocabulary, count: int) -> list[int]:
-    """Return places of the text: the words there and one before make a pair that the text has in both orders.
+def contexts_of_reversible_pairs(ids: Ids, vocabulary: data.Vocabulary) -> Ids:
+    """Return contexts (PAIRS, LONGEST) of the text whose last two words occur in it in the other order, too.
 
-    One place for each of the `count` most frequent pairs, by the rarer of their two orders.
+    The pairs are the most frequent ones, by the rarer of the two orders; each stands where it occurs first.
     """
-    plain = np.array([word.isalpha() for word in vocabulary.tokens])
-    pairs = [(int(a), int(b)) for a, b in itertools.pairwise(ids)]
+    is_word = [token.isalpha() for token in vocabulary.tokens]
+    pairs = list(itertools.pairwise(ids.tolist()))
     seen = Counter(pairs)
-    both = {(a, b): min(n, seen[b, a]) for (a, b), n in seen.items() if a < b and plain[a] and plain[b] and seen[b, a]}
-    chosen = sorted(both, key=lambda pair: (-both[pair], pair))[:count]
-    return [pairs.index(pair, LONGEST) + 1 for pair in chosen]
+    rarer = {(a, b): min(n, seen[b, a]) for (a, b), n in seen.items() if a < b and is_word[a] and is_word[b]}
+    chosen = sorted(rarer, key=lambda pair: (-rarer[pair], pair))[:PAIRS]
+    ends = [pairs.index(pair, LONGEST) + 2 for pair in chosen]
+    return np.array([ids[end - LONGEST : end] for end in ends])
 
 
 def draw(path: Path, results: dict[str, Result], updates: int) -> None:
-    """Draw held-out perplexity over the window, halfway and at the end."""
+    """Draw held-out perplexity over the window, after half of the updates and after all of them."""
     from matplotlib.figure import Figure  # here, not above: the tables need no matplotlib
 
     figure = Figure(figsize=(10, 4.5), layout="constrained", facecolor="white")
-    for axes, stage, done in zip(figure.subplots(1, 2, sharey=True), ("halfway", "final"), (updates // 2, updates), strict=True):
-        for kind, colour, style in (("sum", "#D55E00", "o-"), ("concat", "#0072B2", "s--")):
-            points = np.array([getattr(results[f"CBOW {kind}, {window}"], stage) for window in WINDOWS])
-            axes.plot(WINDOWS, points.mean(axis=1), style, color=colour, label=f"CBOW, {kind}")
-        axes.axhline(np.mean(getattr(results["RNN"], stage)), color="black", linestyle="-.", label="RNN, no window")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, stage, done in ((left, "halfway", updates // 2), (right, "final", updates)):
+        for combine, colour, style in zip(COMBINES, ("#D55E00", "#0072B2"), ("o-", "s--"), strict=True):
+            means = [np.mean(getattr(results[f"CBOW {combine}, {window}"], stage)) for window in WINDOWS]
+            axes.plot(WINDOWS, means, style, color=colour, label=f"CBOW, {combine}")
+        axes.axhline(np.mean(getattr(results["RNN"], stage)), color="black", linestyle="-.", label="RNN (no window)")
         axes.set_title(f"after {done:,} updates")
-        axes.set_xlabel("window (words)")
+        axes.set_xlabel("window C (words)")
         axes.set_xticks(WINDOWS)
         axes.grid(color="0.9")
-    figure.axes[0].set_ylabel("held-out perplexity")
-    figure.axes[0].legend()
+    left.set_ylabel("held-out perplexity")
+    left.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
 
-def span(values: Sequence[float]) -> str:
-    """Return "lowest-highest" of the seeds."""
-    return f"{min(values):.1f}-{max(values):.1f}"
+def print_results(results: dict[str, Result], updates: int) -> None:
+    """Print size, perplexity and sensitivity to order of every kind of model."""
+    print("                 output matrix    held-out perplexity after      largest change of a logit")
+    print(f"model                 elements  {updates // 2:6} updates {updates:6} updates    when two words are swapped")
+    for name, result in results.items():
+        spans = "".join(f"{f'{min(values):.1f}-{max(values):.1f}':>15}" for values in (result.halfway, result.final))
+        print(f"{name:15}{result.output_size:15,}{spans}{max(result.change):27.2g}")
+
+
+def print_guesses(results: dict[str, Result], contexts: Ids, vocabulary: data.Vocabulary) -> None:
+    """Print the likeliest next words for both orders of each pair, by the last seed."""
+    shown = ("CBOW sum, 2", "CBOW concat, 2", "RNN")
+    print(f"{'two words':20}" + "".join(f"{name:>16}" for name in shown))
+    for row, (*_, a, b) in enumerate(contexts):
+        for order, pair in enumerate(((a, b), (b, a))):
+            guesses = vocabulary.decode([results[name].guesses[-1][order][row] for name in shown])
+            print(f"{' '.join(vocabulary.decode(pair)):20}" + "".join(f"{guess:>16}" for guess in guesses))
+
+
+def print_summary(results: dict[str, Result], updates: int) -> None:
+    """Print what the numbers say, whatever that is."""
+    blind = max(max(result.change) for name, result in results.items() if "sum" in name)
+    seeing = min(max(result.change) for name, result in results.items() if "sum" not in name)
+    print(f"Order: a sum moves by {blind:.2g} at most (rounding), each of the others by {seeing:.2g} or more.")
+    for stage, done in (("halfway", updates // 2), ("final", updates)):
+        mean = {name: float(np.mean(getattr(result, stage))) for name, result in results.items()}
+        best = sorted(mean, key=mean.__getitem__)[:3]
+        print(f"Lowest perplexity after {done} updates: " + "; ".join(f"{name}: {mean[name]:.1f}" for name in best))
+    for combine in COMBINES:
+        near, far = (results[f"CBOW {combine}, {window}"] for window in (min(WINDOWS), LONGEST))
+        print(
+            f"CBOW {combine}, window {min(WINDOWS)} to {LONGEST}: perplexity {np.mean(near.final):.1f} to "
+            f"{np.mean(far.final):.1f}, output matrix {near.output_size:,} to {far.output_size:,} elements"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Result]:
+    """Train all models, print the tables and what they show; return the numbers."""
+    parser = argparse.ArgumentParser(description="CBOW with sum and with concatenation, against a recurrent network.")
+    parser.add_argument("--tokens", type=int, default=30_000, help="words of the text to use (default 30000)")
+    parser.add_argument("--updates", type=int, default=1000, help="updates of each model (default 1000)")
+    parser.add_argument("--seeds", type=int, default=3, help="models of each kind (default 3)")
+    parser.add_argument("--out", type=Path, default=Path("runs/examples/word_order.png"), help="file of the picture")
+    args = parser.parse_args(argv)
+
+    corpus, held_out = data.load_corpus(data.embedded_text(), "word", min_count=5, max_tokens=args.tokens)
+    ids, held_out_ids, V = corpus.ids.astype(np.int64), held_out.ids.astype(np.int64), len(corpus.vocabulary)
+    contexts = contexts_of_reversible_pairs(ids, corpus.vocabulary)
+    swapped = contexts.copy()
+    swapped[:, [-2, -1]] = contexts[:, [-1, -2]]
+    unigram = math.exp(data.unigram_nats(corpus, held_out))
+    print(f"{len(ids):,} words to train on, V = {V}, D = H = {D}, {N * T} words an update, Adam {LR}")
+    print(f"{len(held_out_ids):,} words held out, {held_out.unknown_rate:.0%} of them <unk>; ", end="")
+    print(f"from word frequencies alone: perplexity {unigram:.1f}\n")
+
+    results: dict[str, Result] = {}
+    for seed in range(args.seeds):
+        for name, model in make_models(V, seed).items():
+            parameters, optimizer, values = model.parameters(), Adam(LR), []
+            losses = losses_of(model, ids, np.random.default_rng(seed))
+            for updates in (args.updates // 2, args.updates - args.updates // 2):
+                for loss in itertools.islice(losses, updates):
+                    optimizer.update(parameters, tr.grad(loss, parameters))
+                values.append(perplexity(model, held_out_ids))
+            logits, other = next_word_logits(model, contexts), next_word_logits(model, swapped)
+            result = results.setdefault(name, Result(parameters["output.W"].size, [], [], [], []))
+            result.halfway.append(values[0])
+            result.final.append(values[1])
+            result.change.append(float(np.abs(logits - other).max()))
+            result.guesses.append((logits.argmax(axis=1), other.argmax(axis=1)))
+
+    print_results(results, args.updates)
+    print("\nLikeliest next word; the pair stands at the end of the same context in both orders:\n")
+    print_guesses(results, contexts, corpus.vocabulary)
+    print()
+    print_summary(results, args.updates)
+    if find_spec("matplotlib") is None:
+        print('no picture: pip install "tinygrad_rnn[plot]"')
+    else:
+        draw(args.out, results, args.updates)
+        print(f"picture: {args.out}")
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -132,6 +133,8 @@ def load_model(path: str | os.PathLike[str]) -> SavedModel:
         raise ModelFileError(f"{where} does not exist; check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a path that holds a NUL character
         raise ModelFileError(f"{where} cannot be read ({error})") from error
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise ModelFileError(f"{where} is not a model of tinygrad_rnn, or it is damaged (no zip archive)")
     try:
         return _parse(content)
     except ModelFileError as error:
