@@ -123,7 +123,7 @@ def draw(path: Path, graph: Sequence[float], by_hand: Sequence[float]) -> None:
 
 def relative_differences(graph: Sequence[float], by_hand: Sequence[float]) -> NDArray[np.float64]:
     """Return |graph - by hand| / by hand, epoch by epoch."""
-    return np.abs(np.subtract(graph, by_hand)) / np.asarray(by_hand)
+    return np.asarray(np.abs(np.subtract(graph, by_hand)) / by_hand)
 
 
 def main(argv: Sequence[str] | None = None) -> tuple[list[float], list[float]]:

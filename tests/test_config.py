@@ -54,7 +54,10 @@ def test_characters_that_toml_wants_escaped(corpus):
         ({"tied": 1}, "tied must be true or false, got 1"),
         ({"corpus": None}, "corpus must be a string, got None"),
         ({"corpus": "\ud800"}, r"corpus must be text that utf-8 can hold, got '\\ud800'"),
-        ({"embedding_size": 5}, r"tied weights need embedding_size equal to hidden_size \(200\) or 0, got 5"),
+        (
+            {"embedding_size": 5, "tied": True},
+            r"tied weights need embedding_size equal to hidden_size \(200\) or 0, got 5",
+        ),
     ],
 )
 def test_message_says_what_is_allowed(values, message):

@@ -61,15 +61,20 @@ class TrainConfig:
     hidden_size: int = _setting(200, "units of each layer", low=1, high=1_000_000)
     embedding_size: int = _setting(0, "length of a token's vector; 0: the hidden size", high=1_000_000)
     layers: int = _setting(1, "recurrent layers", low=1, high=1000)
-    dropout: float = _setting(0.5, "probability of dropping a unit", high=1, open_high=True)
-    tied: bool = _setting(True, "use the embedding for the output too")
+    dropout: float = _setting(0.0, "probability of dropping a unit", high=1, open_high=True)
+    tied: bool = _setting(False, "use the embedding for the output too")
     batch_size: int = _setting(20, "parallel streams of text", low=1)
     bptt: int = _setting(35, "steps of truncated backpropagation through time", low=1)
-    epochs: int = _setting(12, "passes over the training part", low=1)
+    truncation: str = _setting(
+        "",
+        "truncation policy: full, chunked:35, windowed:70/35, decay:0.95, randomized:0.02, adaptive:0.1 or "
+        "checkpointed:50; empty: one update a window of bptt steps, cut in between",
+    )
+    epochs: int = _setting(8, "passes over the training part", low=1)
     optimizer: str = _setting("adam", "update rule", choices=("sgd", "momentum", "adam", "adamw", "rmsprop"))
-    lr: float = _setting(0.01, "learning rate", open_low=True)
+    lr: float = _setting(0.003, "learning rate", open_low=True)
     weight_decay: float = _setting(0.0, "weight decay, not for biases")
-    clip: float = _setting(0.25, "largest global norm of the gradient; 0: no clipping")
+    clip: float = _setting(1.0, "largest global norm of the gradient; 0: no clipping")
     schedule: str = _setting("cosine", "how the learning rate changes", choices=("constant", "halving", "cosine"))
     warmup: int = _setting(0, "steps in which the learning rate rises to its value")
     patience: int = _setting(0, "stop after this many epochs without a better held-out loss; 0: never")

@@ -20,7 +20,7 @@ from tinygrad_rnn.training import load_model, make_model, save_model
 from tinygrad_rnn.training.modelfile import write_atomically
 
 WORDS = Vocabulary(["<unk>", "a", "ü", '"', "\n"])
-CONFIG = TrainConfig(hidden_size=3, cell="gru", seed=5)
+CONFIG = TrainConfig(hidden_size=3, cell="gru", tied=True, seed=5)
 MODEL = make_model(CONFIG, len(WORDS))
 
 

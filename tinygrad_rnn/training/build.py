@@ -37,8 +37,8 @@ def make_model(config: TrainConfig, vocab_size: int) -> RNNLM:
         config: of the run.
         vocab_size: V.
 
-    >>> make_model(TrainConfig(hidden_size=4), vocab_size=10).parameter_count()  # 10*4 + 4*16 + 4*16 + 16 + 10
-    194
+    >>> make_model(TrainConfig(hidden_size=4), vocab_size=10).parameter_count()  # 10*4 + 4*16 + 4*16 + 16 + 4*10 + 10
+    234
     """
     return RNNLM(
         vocab_size,

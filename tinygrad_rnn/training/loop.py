@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..engine.autograd import grad
 from ..errors import CorpusError, NonFiniteError
 from ..nn.models import RNNLM
-from ..ops.truncate import cut
 from ..optim import Optimizer, Schedule, clip_by_norm
+from ..truncation import Full, Policy, Recurrence, Update
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,8 @@ class Window:
 
     Attributes:
         step: number of updates before this one.
-        nats: mean loss of the window, nats per token, before the update.
-        tokens: positions in the window, N * T.
+        nats: mean loss of the positions that it covers, nats per token, before the update.
+        tokens: positions that it covers, N * T.
         gradient_norm: global norm before clipping.
         lr: learning rate of the update.
     """
@@ -41,7 +40,7 @@ class EpochResult:
     """One pass over the windows.
 
     Attributes:
-        nats: mean training loss in nats per token; each window's from before its update.
+        nats: mean training loss in nats per token; each position's from before its update.
         tokens: positions trained on.
         steps: updates.
         gradient_norm: mean of the windows' global norms before clipping.
@@ -65,6 +64,7 @@ def train_epoch(
     optimizer: Optimizer,
     state: Any,
     *,
+    policy: Policy | None = None,
     schedule: Schedule | None = None,
     clip: float = 0.0,
     rng: np.random.Generator | None = None,
@@ -73,14 +73,17 @@ def train_epoch(
 ) -> EpochResult:
     """Train a model on windows that continue each other, and carry the state from each to the next.
 
-    Between windows the state is cut: its value goes on, the gradient does not (truncated BPTT, Williams and Peng 1990).
-    The loss and the gradient's norm are checked before each update.
+    Without a policy there is one update for each window, and the state is cut in between: its value goes on, the
+    gradient does not (truncated BPTT, Williams and Peng 1990). A policy makes updates and cuts where it stands, whatever
+    the length of the windows. The gradient is that of the mean loss of the positions that an update covers; it and its
+    norm are checked before the update.
 
     Args:
         model: anything with `parameters()` and `loss(ids, targets, state, rng=rng) -> (loss, state)`.
         windows: pairs (ids, targets), integers (N, T), such as an `OffsetBatches`.
         optimizer: gives the parameters new arrays.
         state: before the first window, such as `model.initial_state(batch_size)`.
+        policy: a truncation policy; None: one update a window.
         schedule: learning rate of each update; None: the optimizer's own.
         clip: largest global norm of the gradient; 0: no clipping.
         rng: generator for dropout; None: nothing is dropped.
@@ -108,20 +111,25 @@ def train_epoch(
     params = model.parameters()
     max_norm = clip or math.inf
     steps, tokens, nats, norms, lr, stopped = 0, 0, 0.0, 0.0, optimizer.lr, False
-    for ids, targets in windows:
-        state = cut(state)
+
+    def window_loss(inputs: Any, state: Any) -> tuple[Any, Any]:
+        ids, targets = inputs
         loss, state = model.loss(ids, targets, state, rng=rng)
-        value = float(loss.item())
+        return loss * np.size(targets), state  # a sum: how many positions share an update is the policy's business
+
+    run = Recurrence(window_loss, params, policy or Full(), state, rng)
+    for update, size in _updates(run, windows, flush=policy is None):
+        value = update.loss / size
         _check_loss(value, params, step + steps)
         try:
-            grads, norm = clip_by_norm(grad(loss, params), max_norm)
+            grads, norm = clip_by_norm({name: g / size for name, g in update.gradients.items()}, max_norm)
         except NonFiniteError as error:
             raise NonFiniteError(f"train_epoch: update {step + steps}: {error}; no parameter was touched") from error
         lr = optimizer.lr if schedule is None else schedule.lr(step + steps)
         optimizer.update(params, grads, lr)
 
-        nats, tokens, norms = nats + value * np.size(targets), tokens + np.size(targets), norms + norm
-        window = Window(step + steps, value, np.size(targets), norm, lr)
+        nats, tokens, norms = nats + update.loss, tokens + size, norms + norm
+        window = Window(step + steps, value, size, norm, lr)
         steps += 1
         if on_window is not None and on_window(window):
             stopped = True
@@ -130,6 +138,21 @@ def train_epoch(
         raise CorpusError("train_epoch: windows is empty; an iterator can be used for one pass only")
     seconds = time.perf_counter() - started
     return EpochResult(nats / tokens, tokens, steps, norms / steps, lr, seconds, stopped)
+
+
+def _updates(run: Recurrence, windows: Iterable[tuple[Any, Any]], flush: bool) -> Iterator[tuple[Update, int]]:
+    """Yield each update with the number of positions that it covers."""
+    before, N = 0, 0
+    for ids, targets in windows:
+        N = len(ids)
+        for update in run.feed((ids, targets)):
+            yield update, N * (update.end - before)
+            before = update.end
+        if flush and (last := run.finish()) is not None:
+            yield last, N * (last.end - before)
+            before = last.end
+    if (last := run.finish()) is not None:
+        yield last, N * (last.end - before)
 
 
 def _check_loss(value: float, params: Any, step: int) -> None:
