@@ -74,7 +74,7 @@ def train_epoch(
     """Train a model on windows that continue each other, and carry the state from each to the next.
 
     Without a policy there is one update for each window, and the state is cut in between: its value goes on, the
-    gradient does not (truncated BPTT, Williams and Peng 1990). A policy makes updates and cuts where it stands, whatever
+    gradient does not (truncated BPTT, Williams and Peng 1990). A policy makes updates and cuts where it says, whatever
     the length of the windows. The gradient is that of the mean loss of the positions that an update covers; it and its
     norm are checked before the update.
 
