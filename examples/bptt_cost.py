@@ -5,7 +5,36 @@ backward pass grow in proportion, and the gradient itself shrinks or grows by a 
 
     python examples/bptt_cost.py
 
-OUTPUT_HERE
+The output (8 s with OPENBLAS_NUM_THREADS=1; more threads gain nothing at this size, and their times vary):
+
+    1. One forward and backward pass over T steps (N = 8, D = H = 64, V = 50, float32)
+
+                      full BPTT     cuts in one graph         windows of 10
+        T         ms        MiB         ms        MiB         ms        MiB
+       50        4.1       0.82        4.2       0.82        5.3       0.27
+      100        8.3       1.63        7.9       1.63       10.9       0.31
+      200       16.5       3.26       15.6       3.39       21.8       0.30
+      400       32.0       6.65       32.8       6.84       42.0       0.31
+      800       70.5      13.15       70.9      13.18       86.0       0.31
+
+    2. Norm of dL/dh by distance from the loss (H = 64, float64), and the factor per step that fits it
+
+    spectral       factor per step             norm, tiny inputs     the same, a cut every 10 steps
+      radius   tiny inputs   size 1     9 steps  10 steps  59 steps     9 steps  10 steps  59 steps
+         0.5         0.494    0.297      0.0028    0.0011   6.6e-19      0.0028         0         0
+         0.9         0.889    0.529        0.56      0.39   0.00076        0.56         0         0
+         1.0         0.988    0.585         1.5       1.1      0.38         1.5         0         0
+         1.1         1.087    0.637         3.4       2.9   1.1e+02         3.4         0         0
+         1.5         1.482    0.778          56        64   9.3e+09          56         0         0
+
+    picture: runs/examples/bptt_cost.png
+
+Time and memory of full BPTT are proportional to T. A cut saves no time: every step still goes forward and backward
+once. It saves memory only where each window goes backward at once and is dropped; inside one graph, all steps are kept
+for the one backward pass at its end. The factor per step is the spectral radius of Wh as long as tanh is a straight
+line, which takes inputs of 1e-12 here, since with radius 1.5 the states grow as fast as the gradient. With inputs of
+size 1 the slope of tanh is below 1, and the gradient vanishes at every radius in the table. Beyond a cut it is
+exactly 0.
 """
 
 from __future__ import annotations

@@ -8,7 +8,31 @@ by layer; in the other it is derived by the library from the recorded forward pa
     python examples/chapter5.py                  # the text that comes with Python
     python examples/chapter5.py CORPUS           # a utf-8 text file of yours
 
-OUTPUT_HERE
+Without a corpus, under Python 3.11 (5 s with OPENBLAS_NUM_THREADS=1; small matrices gain nothing from more threads):
+
+    1000 words, V = 256; 19 windows an epoch; float64, seed 0
+
+                training perplexity
+    epoch    by hand   by the graph
+        1   207.7546       207.7546
+       10   102.0041       102.0041
+       20    90.4739        90.4739
+       30    62.7188        62.7188
+       40    37.6634        37.6634
+       50    21.4063        21.4063
+       60    12.7393        12.7393
+       70     7.7688         7.7688
+       80     5.2432         5.2432
+       90     3.4814         3.4814
+      100     2.5792         2.5792
+
+    largest relative difference of the curves: 1.4e-11
+    picture: runs/examples/chapter5.png
+
+The two curves are one: the rounding differs, as the two add in different orders, and nothing else does. What grows
+from epoch 80 on is not an error of either. Training itself enlarges it by then: the hand-written model against itself,
+with first weights that differ by 1e-15, ends 1e-11 apart as well. With --dtype float32 that is visible: on the first
+1,000 words of Shakespeare's plays (tinyshakespeare, seed 0) the curves were 0.03 apart at the end, in float64 4e-9.
 """
 
 from __future__ import annotations

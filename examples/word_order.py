@@ -156,7 +156,7 @@ def print_summary(results: dict[str, Result], updates: int) -> None:
     """Print what the numbers say, whatever that is."""
     blind = max(max(result.change) for name, result in results.items() if "sum" in name)
     seeing = min(max(result.change) for name, result in results.items() if "sum" not in name)
-    print(f"Order: a sum moves by {blind:.2g} at most (rounding), each of the others by {seeing:.2g} or more.")
+    print(f"Two words swapped: logits of the sums move by {blind:.2g} at most, those of each other kind by up to {seeing:.2g} or more")
     for stage, done in (("halfway", updates // 2), ("final", updates)):
         mean = {name: float(np.mean(getattr(result, stage))) for name, result in results.items()}
         best = sorted(mean, key=mean.__getitem__)[:3]

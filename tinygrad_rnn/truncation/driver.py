@@ -162,15 +162,13 @@ class Recurrence:
         sums: dict[str, Array] = {}
         losses: list[float] = []
         norms: list[tuple[int, float]] = []
-        carried: list[Any] | None = None  # cotangents of the state behind the segment
+        carried: list[Any] | None = None  # cotangents of the state behind the segment; None: all zero
         scale = 1.0
         for segment in reversed(self._alive):
             if segment.start >= begin and segment.loss is not None:
                 losses.append(float(_value(segment.loss)))
             if scale == 0 and segment.stop <= begin:
                 break
-            if scale == 0:
-                carried = None
             for edge in range(segment.start + 1, segment.stop):
                 if policy.scale(edge, end) != 1:
                     raise ConfigError(
