@@ -99,6 +99,8 @@ if TYPE_CHECKING:
     from .truncation import Update as Update
     from .truncation import Windowed as Windowed
     from .truncation import bptt as bptt
+    from .truncation import parse_policy as parse_policy
+    from .truncation import policy_text as policy_text
     from .truncation import stream as stream
     from .data import Corpus as Corpus
     from .data import OffsetBatches as OffsetBatches
@@ -140,7 +142,10 @@ _HOME = {
     "nn.unroll": "bidirectional unroll",
     "nn.layers": "Dropout Embedding Linear",
     "nn.models": "CBOW RNNLM",
-    "truncation": "Adaptive Checkpointed Chunked Decay Full Policy Randomized Recurrence Update Windowed bptt stream",
+    "truncation": (
+        "Adaptive Checkpointed Chunked Decay Full Policy Randomized Recurrence Update Windowed bptt "
+        "parse_policy policy_text stream"
+    ),
     "data": "Corpus OffsetBatches Vocabulary embedded_text load_corpus read_text",
     "optim": "Adam AdamW Momentum RMSprop SGD clip_by_norm clip_by_value",
     "config": "TrainConfig",

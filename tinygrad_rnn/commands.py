@@ -161,6 +161,7 @@ def _plan(trainer: Trainer) -> str:
     return (
         f"{epochs} of {len(windows):,} windows ({config.batch_size} x {config.bptt} tokens), {config.optimizer}, "
         f"lr {config.lr:g} ({config.schedule}), dropout {config.dropout:g}, clip {config.clip:g}, seed {config.seed}"
+        + (f", truncation {config.truncation}" if config.truncation else "")
     )
 
 

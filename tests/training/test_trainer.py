@@ -229,3 +229,31 @@ def test_no_curve_without_matplotlib(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("truncation", "updates"),
+    [
+        ("", 1.0),
+        ("full", 1.0),
+        ("chunked:3", 5 / 3),
+        ("windowed:10/5", 1.0),
+        ("windowed:4/2", 2.5),
+        ("decay:0.9", 1.0),
+        ("randomized:0.1", 1.0),
+        ("adaptive:0.1/20", 1.0),
+        ("checkpointed:2", 1.0),
+    ],
+)
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_every_policy_trains_every_cell(truncation, updates, cell):
+    config = CONFIG.replace(truncation=truncation, cell=cell, epochs=2, dropout=0.0, layers=2)
+    result = Trainer(TRAIN, HELD_OUT, config, progress=False).run()
+    plain = Trainer(TRAIN, HELD_OUT, config.replace(truncation=""), progress=False)
+    assert result.records[-1].step == pytest.approx(2 * updates * len(plain.windows), abs=2 * updates)
+    assert result.records[-1].train_nats < result.records[0].train_nats
+
+
+def test_an_unknown_policy_is_refused_before_anything_is_trained():
+    with pytest.raises(tr.ConfigError, match="'chunkd:3' is not a policy"):
+        Trainer(TRAIN, HELD_OUT, CONFIG.replace(truncation="chunkd:3"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import TrainConfig
+from ..data.batches import OffsetBatches
 from ..nn.models import RNNLM
 from ..optim import SGD, Adam, AdamW, Constant, Cosine, Halving, Momentum, Optimizer, RMSprop, Schedule, Warmup
+from ..truncation import Policy, parse_policy
 
 _OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": SGD,
@@ -60,6 +62,33 @@ def make_optimizer(config: TrainConfig) -> Optimizer:
     0.5
     """
     return _OPTIMIZERS[config.optimizer](config.lr, weight_decay=config.weight_decay)
+
+
+def make_policy(config: TrainConfig) -> Policy | None:
+    """Return the truncation policy of a configuration; None: one update a window of bptt steps, cut in between.
+
+    Full, decay, randomized, adaptive and checkpointed have their passes every bptt steps.
+
+    Raises:
+        ConfigError: if the text names no policy.
+
+    >>> make_policy(TrainConfig(truncation="windowed:70/35"))
+    Windowed(h=70, every=35)
+    """
+    return parse_policy(config.truncation, config.bptt, stream(config.seed, 3)) if config.truncation else None
+
+
+def updates_per_pass(windows: OffsetBatches, policy: Policy | None) -> int:
+    """Return how many updates one pass over the windows makes under a policy.
+
+    >>> import numpy as np
+    >>> windows = OffsetBatches(np.arange(101), batch_size=2, bptt=20)  # streams of 50 tokens
+    >>> updates_per_pass(windows, None), updates_per_pass(windows, parse_policy("windowed:20/5"))
+    (3, 10)
+    """
+    if policy is None:
+        return len(windows)
+    return len(policy.passes(windows.stream_length))
 
 
 def make_schedule(config: TrainConfig, total_steps: int) -> Schedule:

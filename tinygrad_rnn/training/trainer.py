@@ -17,7 +17,7 @@ from ..data.batches import OffsetBatches
 from ..data.corpus import Corpus
 from ..errors import CorpusError, NonFiniteError
 from ..nn.models import RNNLM
-from .build import make_model, make_optimizer, make_schedule, stream
+from .build import make_model, make_optimizer, make_policy, make_schedule, stream, updates_per_pass
 from .evaluation import evaluate, perplexity
 from .files import RunFiles
 from .loop import EpochResult, Window, train_epoch
@@ -85,6 +85,7 @@ class Trainer:
         self.model = make_model(config, len(train.vocabulary)) if model is None else model
         if files is not None:
             check_describes(config, len(train.vocabulary), self.model)
+        self._policy = make_policy(config)
         self._files = files
         self._on_epoch = on_epoch
         self._progress = progress
@@ -102,7 +103,7 @@ class Trainer:
         """
         config, params = self.config, self.model.parameters()
         optimizer = make_optimizer(config)
-        schedule = make_schedule(config, config.epochs * len(self.windows))
+        schedule = make_schedule(config, config.epochs * updates_per_pass(self.windows, self._policy))
         records: list[EpochRecord] = []
         best: EpochRecord | None = None
         kept = {name: parameter.data for name, parameter in params.items()}
@@ -116,6 +117,7 @@ class Trainer:
                         self.windows,
                         optimizer,
                         self.model.initial_state(config.batch_size),
+                        policy=self._policy,
                         schedule=schedule,
                         clip=config.clip,
                         rng=stream(config.seed, 1, epoch),

@@ -5,6 +5,8 @@ from .driver import Step as Step
 from .driver import Update as Update
 from .driver import bptt as bptt
 from .driver import stream as stream
+from .parse import parse_policy as parse_policy
+from .parse import policy_text as policy_text
 from .policies import Adaptive as Adaptive
 from .policies import Checkpointed as Checkpointed
 from .policies import Chunked as Chunked
