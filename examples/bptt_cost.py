@@ -5,7 +5,7 @@ backward pass grow in proportion, and the gradient itself shrinks or grows by a 
 
     python examples/bptt_cost.py
 
-The output (8 s with OPENBLAS_NUM_THREADS=1; more threads gain nothing at this size, and their times vary):
+The output (8 s with OPENBLAS_NUM_THREADS=1; with more threads on a busy machine the times jump):
 
     1. One forward and backward pass over T steps (N = 8, D = H = 64, V = 50, float32)
 
@@ -30,11 +30,12 @@ The output (8 s with OPENBLAS_NUM_THREADS=1; more threads gain nothing at this s
     picture: runs/examples/bptt_cost.png
 
 Time and memory of full BPTT are proportional to T. A cut saves no time: every step still goes forward and backward
-once. It saves memory only where each window goes backward at once and is dropped; inside one graph, all steps are kept
-for the one backward pass at its end. The factor per step is the spectral radius of Wh as long as tanh is a straight
-line, which takes inputs of 1e-12 here, since with radius 1.5 the states grow as fast as the gradient. With inputs of
-size 1 the slope of tanh is below 1, and the gradient vanishes at every radius in the table. Beyond a cut it is
-exactly 0.
+once, and each window has a small cost of its own. It saves memory where each window goes backward at once and is
+dropped; inside one graph all steps are kept for the one backward pass at its end.
+
+The factor per step is the spectral radius of Wh, to about 1 %, as long as tanh is a straight line. That takes inputs of
+1e-12: with radius 1.5 the states grow as fast as the gradient, and soon bend tanh. With inputs of size 1 its slope is
+below 1, and the gradient vanishes at every radius of the table. Beyond a cut it is exactly 0.
 """
 
 from __future__ import annotations

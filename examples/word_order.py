@@ -1,4 +1,4 @@
-"""Why a bag of words is not a language model: CBOW against a recurrent network, on real text.
+"""What a bag of words loses as a language model: CBOW against a recurrent network, on real text.
 
 CBOW predicts a word from the C words before it. Adding up their vectors loses the order: (or, one) and (one, or) are
 one and the same context. Putting the vectors side by side keeps the order, but the output matrix grows with C.
@@ -6,7 +6,48 @@ A recurrent network keeps the order at one size, whatever the length of the cont
 
     python examples/word_order.py
 
-OUTPUT_HERE
+The output under Python 3.11 (20 s with OPENBLAS_NUM_THREADS=1; minutes with more threads on a busy machine):
+
+    27,000 words to train on, V = 591, D = H = 32, 100 words an update, Adam 0.005
+    3,000 words held out, 18% of them <unk>; from word frequencies alone: perplexity 75.1
+
+                     output matrix    held-out perplexity after      largest change of a logit
+    model                 elements     500 updates   1000 updates    when two words are swapped
+    CBOW sum, 2             18,912      42.5-45.4      42.4-43.8                          0
+    CBOW sum, 4             18,912      51.4-52.5      50.2-51.5                    9.5e-07
+    CBOW sum, 8             18,912      56.2-58.7      59.3-60.5                    9.5e-07
+    CBOW concat, 2          37,824      35.3-37.0      36.1-37.4                         10
+    CBOW concat, 4          75,648      35.2-36.3      38.2-39.5                        9.8
+    CBOW concat, 8         151,296      39.1-40.1      45.0-48.8                        7.7
+    RNN                     18,912      41.9-42.5      35.8-37.0                        9.1
+
+    Likeliest next word; the pair stands at the end of the same context in both orders:
+
+    two words                CBOW sum, 2  CBOW concat, 2             RNN
+    the return                     value           value           value
+    return the                     value           <eos>           <eos>
+    is that                        <unk>           <unk>           <eos>
+    that is                        <unk>           <unk>           <unk>
+    or one                            of              of              of
+    one or                            of            more           <unk>
+    the for                        <unk>           <unk>               "
+    for the                        <unk>           <unk>           <unk>
+    the as                         <eos>           <eos>           <unk>
+    as the                         <eos>           <eos>               "
+
+    Largest change of a logit by a swap: 9.5e-07 among the sums (rounding), 7.7 or more in every other kind
+    Lowest perplexity after 500 updates: CBOW concat, 4: 35.8; CBOW concat, 2: 36.3; CBOW concat, 8: 39.6
+    Lowest perplexity after 1000 updates: RNN: 36.5; CBOW concat, 2: 36.7; CBOW concat, 4: 38.9
+    CBOW sum, window 2 to 8: perplexity 43.0 to 59.9, output matrix 18,912 to 18,912 elements
+    CBOW concat, window 2 to 8: perplexity 36.7 to 47.5, output matrix 37,824 to 151,296 elements
+    picture: runs/examples/word_order.png
+
+The first table has the lowest and the highest perplexity of the seeds, and the largest change of a logit.
+
+A sum does not see that two words have changed places, and a longer window makes it worse. Concatenation sees it, and
+learns fastest; but the larger its matrix, the sooner more training makes it worse on words it has not seen. The RNN
+sees it, too, and learns more slowly: behind every concatenation after 500 updates, level with the best one after 1,000,
+with half the output matrix. So on this text and at this length of training, only the sum is beaten clearly.
 """
 
 from __future__ import annotations
@@ -156,7 +197,8 @@ def print_summary(results: dict[str, Result], updates: int) -> None:
     """Print what the numbers say, whatever that is."""
     blind = max(max(result.change) for name, result in results.items() if "sum" in name)
     seeing = min(max(result.change) for name, result in results.items() if "sum" not in name)
-    print(f"Two words swapped: logits of the sums move by {blind:.2g} at most, those of each other kind by up to {seeing:.2g} or more")
+    print(f"Largest change of a logit by a swap: {blind:.2g} among the sums (rounding), ", end="")
+    print(f"{seeing:.2g} or more in every other kind")
     for stage, done in (("halfway", updates // 2), ("final", updates)):
         mean = {name: float(np.mean(getattr(result, stage))) for name, result in results.items()}
         best = sorted(mean, key=mean.__getitem__)[:3]

@@ -1,0 +1,157 @@
+"""Every example runs, with small settings, and what it claims holds."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import data
+
+FOLDER = Path(__file__).parents[1] / "examples"
+PLOTS = importlib.util.find_spec("matplotlib") is not None
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_help(path):
+    shown = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith(f"usage: {path.name}")
+
+
+def test_chapter5_both_backward_passes_give_one_curve(tmp_path, capsys):
+    picture = tmp_path / "new" / "curves.png"
+    by_hand, graph = load("chapter5").main(["--epochs", "3", "--out", str(picture)])
+    assert len(graph) == 3
+    assert graph[2] < graph[1] < graph[0]
+    assert graph == pytest.approx(by_hand, rel=1e-9)
+    assert picture.exists() == PLOTS
+    printed = capsys.readouterr().out
+    assert f"    3 {by_hand[2]:10.4f} {graph[2]:14.4f}\n" in printed
+    assert str(picture) in printed or not PLOTS
+
+
+def test_chapter5_takes_a_file_and_a_seed(tmp_path, capsys):
+    corpus = tmp_path / "words.txt"
+    corpus.write_text("to be or not to be, that is the question:\n" * 10)
+    first, second = (
+        load("chapter5").main([str(corpus), "--epochs", "1", "--seed", seed, "--out", str(tmp_path / "x.png")])
+        for seed in "01"
+    )
+    assert "130 words, V = 11; 2 windows an epoch; float64, seed 1" in capsys.readouterr().out
+    assert first != second
+
+
+def test_chapter5_windows_are_the_textbooks():
+    """Against the chapter's loop over single positions, over the end of the corpus and back to its start."""
+    example, ids = load("chapter5"), np.random.default_rng(0).integers(0, 99, 128)
+    xs, ts, time = ids[:-1], ids[1:], 0
+    for _, (inputs, targets) in zip(range(9), example.wrapping_windows(ids), strict=False):
+        for t in range(example.T):
+            for stream in range(example.N):
+                place = (stream * (len(xs) // example.N) + time) % len(xs)
+                assert inputs[stream, t] == xs[place]
+                assert targets[stream, t] == ts[place]
+            time += 1
+
+
+def test_bptt_cost(tmp_path):
+    picture = tmp_path / "cost.png"
+    options = ["--steps", "20", "80", "--repeats", "1", "--distance", "30", "--out", str(picture)]
+    costs, gradients = load("bptt_cost").main(options)
+    full, inside, windows = (costs[name] for name in ("full BPTT", "cuts in one graph", "windows of 10"))
+    assert all(cost.ms > 0 for rows in costs.values() for cost in rows)
+    assert full[1].mib > 2.5 * full[0].mib
+    assert inside[1].mib == pytest.approx(full[1].mib, rel=0.1)
+    assert windows[1].mib < 1.5 * windows[0].mib
+    assert picture.exists() == PLOTS
+    for rows in gradients.values():
+        assert (rows.cut[10:] == 0).all()
+        assert (rows.cut[:10] == rows.small[:10]).all()
+        assert (rows.small > 0).all()
+
+
+@pytest.mark.parametrize("radius", [0.5, 0.9, 1.0, 1.1, 1.5])
+def test_bptt_cost_the_factor_per_step_is_the_spectral_radius(radius):
+    example = load("bptt_cost")
+    assert example.factor_per_step(example.state_gradients(radius, 1e-12, 60)) == pytest.approx(radius, rel=0.02)
+    assert example.factor_per_step(example.state_gradients(radius, 1.0, 60)) < min(radius, 0.8)
+
+
+@pytest.mark.parametrize("distance", ["10", "35"])
+def test_bptt_cost_refuses_a_distance_that_is_no_number_of_windows(distance, capsys):
+    with pytest.raises(SystemExit):
+        load("bptt_cost").main(["--distance", distance])
+    assert f"--distance must be a multiple of 10 and at least 20, got {distance}" in capsys.readouterr().err
+
+
+def test_word_order(tmp_path, capsys):
+    picture = tmp_path / "order.png"
+    results = load("word_order").main(["--tokens", "4000", "--updates", "20", "--seeds", "1", "--out", str(picture)])
+    change = {name: result.change[0] for name, result in results.items()}
+    assert change["CBOW sum, 2"] == 0
+    assert max(change["CBOW sum, 4"], change["CBOW sum, 8"]) < 1e-5
+    assert min(change[f"CBOW concat, {window}"] for window in (2, 4, 8)) > 1e-2
+    assert change["RNN"] > 1e-2
+    sizes = [results[f"CBOW concat, {window}"].output_size for window in (2, 4, 8)]
+    assert sizes == [window * results["RNN"].output_size for window in (2, 4, 8)]
+    assert results["CBOW sum, 8"].output_size == results["RNN"].output_size
+    assert all(result.final[0] < result.halfway[0] for result in results.values())
+    assert picture.exists() == PLOTS
+    assert "from word frequencies alone: perplexity" in capsys.readouterr().out
+
+
+def test_word_order_sum_gives_the_same_logits_in_both_orders():
+    model = tr.CBOW(10, 4, 2, np.random.default_rng(0), combine="sum")
+    you, say = 3, 7
+    assert (model([[you, say]]).data == model([[say, you]]).data).all()
+
+
+def test_word_order_pairs_occur_in_both_orders():
+    example = load("word_order")
+    corpus = data.Corpus.from_text(data.embedded_text(), "word", max_tokens=4000)
+    ids = corpus.ids.astype(np.int64)
+    contexts = example.contexts_of_reversible_pairs(ids, corpus.vocabulary)
+    assert contexts.shape == (5, 8)
+    text = " ".join(corpus.vocabulary.decode(ids))
+    for context in contexts:
+        words = corpus.vocabulary.decode(context)
+        assert " ".join(words) in text
+        assert f" {words[-1]} {words[-2]} " in text
+
+
+@pytest.mark.parametrize("name", ["CBOW sum, 2", "CBOW concat, 8", "RNN"])
+def test_word_order_perplexity_counts_the_same_words_for_every_model(name):
+    """A model that knows word frequencies alone has the perplexity that they give to the words from the ninth on."""
+    example, rng = load("word_order"), np.random.default_rng(0)
+    model, ids = example.make_models(5, seed=0)[name], rng.integers(0, 5, 30)
+    p = rng.dirichlet(np.ones(5))
+    parameters = model.parameters()
+    parameters["output.W"].data = np.zeros(parameters["output.W"].shape)
+    parameters["output.b"].data = np.log(p)
+    assert example.perplexity(model, ids) == pytest.approx(np.exp(-np.log(p[ids[8:]]).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("chapter5", ["--epochs", "1"]),
+        ("bptt_cost", ["--steps", "10", "--repeats", "1", "--distance", "20"]),
+        ("word_order", ["--tokens", "4000", "--updates", "2", "--seeds", "1"]),
+    ],
+)
+def test_without_matplotlib_the_tables_still_come(name, options, tmp_path, monkeypatch, capsys):
+    example, picture = load(name), tmp_path / "picture.png"
+    monkeypatch.setattr(example, "find_spec", lambda module: None)
+    example.main([*options, "--out", str(picture)])
+    assert 'pip install "tinygrad_rnn[plot]"' in capsys.readouterr().out
+    assert not picture.exists()
