@@ -13,8 +13,9 @@ ARGS   ?=
 train: $(STAMP)  ## train the default language model (ARGS="..." adds flags)
 	$(BIN)/tinygrad-rnn train $(ARGS)
 
+# One BLAS thread: the tests' products are tiny, and on a busy machine two threads wait for each other.
 test: lint types  ## lint, types, then every test
-	$(BIN)/python -m pytest $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -296,3 +296,13 @@ def test_threads_are_set_before_numpy_loads(monkeypatch, capsys):
         monkeypatch.setenv(name, "9")
     assert main(["evaluate", "none.npz", "--threads", "3"]) == 2
     assert [os.environ[name] for name in cli._THREADS] == ["3"] * 4
+
+
+def test_one_thread_unless_the_environment_says_otherwise(monkeypatch):
+    for name in cli._THREADS:
+        monkeypatch.delenv(name, raising=False)
+    assert main(["evaluate", "none.npz"]) == 2
+    assert [os.environ[name] for name in cli._THREADS] == ["1"] * 4
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    assert main(["evaluate", "none.npz"]) == 2
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "2"

@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without utf-8 shows ? instead of ending the run
-    if arguments.threads is not None:
-        os.environ.update(dict.fromkeys(_THREADS, str(arguments.threads)))
+    if arguments.threads or not any(name in os.environ for name in _THREADS):
+        # One by default: two gain little on products this small, and on a busy machine they wait for each other.
+        os.environ.update(dict.fromkeys(_THREADS, str(arguments.threads or 1)))
     try:
         # Imported here: this is what makes NumPy load, which reads the number of threads then.
         from . import commands
@@ -115,7 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
     for command in (train, evaluate, generate):
         command.add_argument(
-            "--threads", type=_count, metavar="INT", help="threads of matrix products (default: NumPy's choice)"
+            "--threads",
+            type=_count,
+            metavar="INT",
+            help="threads of matrix products (default: what OPENBLAS_NUM_THREADS says, or 1)",
         )
     return parser
 
