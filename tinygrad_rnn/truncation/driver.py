@@ -277,22 +277,25 @@ def bptt(
     >>> len(found.losses), found.gradients["Wh"].shape
     (9, (4, 4))
     """
-    run = Recurrence(step, parameters, policy, state, rng)
-    updates = [*run.feed(inputs)]
-    last = run.finish()
-    updates += [] if last is None else [last]
-    if not updates:
+    total: Update | None = None
+    for update in stream(step, parameters, [inputs], state, policy, rng):
+        total = update if total is None else _added(total, update)
+    if total is None:
         raise ShapeError("bptt: the inputs have no steps; expected (N, T, ...) with T >= 1")
-    total = dict(updates[0].gradients)
-    for update in updates[1:]:
-        for name, g in update.gradients.items():
-            total[name] = total[name] + g
-    reached = [update.state_gradient for update in updates if update.state_gradient is not None]
-    first = reached[0] if reached else None
-    for more in reached[1:]:
-        first = map_leaves(lambda a, b: a + b if isinstance(a, np.ndarray) else a, first, more)
-    losses = [loss for update in updates for loss in update.losses]
-    return Update(updates[-1].end, losses, total, run.state, first)
+    return total
+
+
+def _added(total: Update, update: Update) -> Update:
+    """Add the next update to the sum so far, in place: no more than two gradients are held at a time."""
+    for name, g in update.gradients.items():
+        np.add(total.gradients[name], g, out=total.gradients[name])
+    total.losses.extend(update.losses)
+    first = total.state_gradient
+    if first is None:
+        first = update.state_gradient
+    elif update.state_gradient is not None:
+        first = map_leaves(lambda a, b: a + b if isinstance(a, np.ndarray) else a, first, update.state_gradient)
+    return update._replace(losses=total.losses, gradients=total.gradients, state_gradient=first)
 
 
 def stream(
