@@ -287,6 +287,24 @@ def test_a_reduction_over_time_that_crosses_windows_goes_into_the_state():
             assert relative_error(found.gradients[key], expected[key]) < 1e-12
 
 
+def test_two_directions_only_where_the_sequence_stays_whole():
+    rng = np.random.default_rng(0)
+    ahead, back = tr.RNNCell(2, 3, rng, np.float64), tr.RNNCell(2, 3, rng, np.float64)
+    xs = rng.standard_normal((2, 5, 2))
+
+    def step(xs, state):
+        outputs, state = tr.bidirectional(ahead, back, xs, state)
+        return np.sum(outputs * outputs), state
+
+    start = (ahead.initial_state(2), back.initial_state(2))
+    outputs, _ = tr.bidirectional(ahead, back, xs, start)
+    expected = tr.grad(np.sum(outputs * outputs), back.Wh)
+    np.testing.assert_array_equal(tr.bptt(step, {"Wh": back.Wh}, xs, start, tr.Full()).gradients["Wh"], expected)
+    for policy in (tr.Chunked(2), tr.Windowed(3), tr.Decay(0.5), tr.Checkpointed(2), tr.Full(every=3)):
+        with pytest.raises(tr.ConfigError, match="the backward cell starts at the end of the whole sequence"):
+            tr.bptt(step, {"Wh": back.Wh}, xs, start, policy)
+
+
 def test_adaptive_widens_where_the_cotangent_lasts_and_narrows_where_it_fades():
     rng = np.random.default_rng(0)
     windows = {}

@@ -150,6 +150,7 @@ class Context(NamedTuple):
     anomaly: bool = False
     step: int | None = None
     scope: tuple[str, ...] = ()
+    sliced: bool = False
 
 
 _context: ContextVar[Context] = ContextVar("tinygrad_rnn recording", default=Context())  # noqa: B039 (immutable)
@@ -205,6 +206,14 @@ def anomaly_mode() -> Any:
 def at_step(step: int | None) -> Any:
     """Return a context manager that marks what is recorded in it with a time step."""
     return _changed(step=step)
+
+
+def slice_of_a_sequence() -> Any:
+    """Return a context manager that marks what is recorded in it as a slice of a longer sequence.
+
+    What needs the whole sequence at once, such as a cell that reads from the end, refuses to run there.
+    """
+    return _changed(sliced=True)
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.tape import Array, at_step
+from ..engine.tape import Array, at_step, context
 from ..engine.tensor import Operand, Tensor, shape_of
 from ..engine.tree import map_leaves
-from ..errors import DTypeError, ShapeError
+from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import concatenate, cut, stack, take_along_axis, unstack, where
 from .cells import Cell, State
 
@@ -93,6 +93,8 @@ def bidirectional(
 
     Raises:
         ShapeError, DTypeError, ValueError: as `unroll`.
+        ConfigError: inside a truncation policy that records a sequence in slices: the backward cell starts at the end
+            of the whole sequence, which a slice does not have.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> rng = np.random.default_rng(0)
@@ -100,6 +102,11 @@ def bidirectional(
     >>> outputs.shape
     (2, 5, 8)
     """
+    if context().sliced:
+        raise ConfigError(
+            "bidirectional: this truncation policy records the sequence in slices, but the backward cell starts at the "
+            "end of the whole sequence; use Full() on whole sequences, or cut_every= of bidirectional itself"
+        )
     N, T = _check_sequence("bidirectional", xs)
     ends = _check_lengths("bidirectional", lengths, N, T)
     # Each sequence is reversed within its own length; padding stays where it is. The order is its own inverse.

@@ -9,12 +9,13 @@ anything twice; cutting changes nothing that is recorded; and what lies too far 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.tape import Array, Node, own, pull_back
+from ..engine.tape import Array, Node, own, pull_back, slice_of_a_sequence
 from ..engine.tensor import Tensor, frozen_copy, shape_of, wrap
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import ConfigError, GradientError, ShapeError
@@ -145,7 +146,7 @@ class Recurrence:
     def _record(self, inputs: Any, length: int) -> None:
         before = map_leaves(_leaf, self._state)
         rng_state = self._rng.bit_generator.state if self._rng is not None and self._policy.recompute else None
-        loss, after = self._step(inputs, before)
+        loss, after = self._run_step(inputs, before)
         if loss is not None and shape_of(loss) not in ((), (1,)):
             raise GradientError(
                 f"Recurrence: step must return the sum of its losses, one element or None; got shape {shape_of(loss)}"
@@ -156,6 +157,11 @@ class Recurrence:
             segment.loss, segment.after = None if loss is None else float(_value(loss)), None
         self._alive.append(segment)
         self._now += length
+
+    def _run_step(self, inputs: Any, before: Any) -> tuple[Any, Any]:
+        whole = self._policy.every is None and self._policy.grain is None  # then what is fed stays in one piece
+        with nullcontext() if whole else slice_of_a_sequence():
+            return self._step(inputs, before)
 
     def _backward(self) -> Update:
         policy, end, begin = self._policy, self._now, self._begin
@@ -224,12 +230,12 @@ class Recurrence:
     def _again(self, segment: _Segment) -> tuple[Any, Any, Any]:
         before = map_leaves(_leaf, _arrays(segment.before))
         if self._rng is None:
-            loss, after = self._step(segment.inputs, before)
+            loss, after = self._run_step(segment.inputs, before)
             return before, after, loss
         now = self._rng.bit_generator.state
         self._rng.bit_generator.state = segment.rng_state
         try:
-            loss, after = self._step(segment.inputs, before)
+            loss, after = self._run_step(segment.inputs, before)
         finally:
             self._rng.bit_generator.state = now
         return before, after, loss
