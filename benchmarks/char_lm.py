@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import blas_threads, cpu_level, describe
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.data import OffsetBatches, load_corpus, read_text
@@ -74,12 +73,6 @@ def pytorch(train: Any, valid: Any, cell: str, seed: int, threads: int) -> Itera
             yield run(OffsetBatches(valid.ids, N, T), update=False), seconds
 
 
-def cpu_level() -> str:
-    """Return the widest SIMD extension that NumPy found on this machine."""
-    found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
-    return found[-1] if found else "baseline"
-
-
 def main(argv: list[str] | None = None) -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,9 +85,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     train, valid = load_corpus(read_text(args.corpus), "char", held_out=0.1)
-    threads = int(os.environ.get("OPENBLAS_NUM_THREADS", os.cpu_count() or 1))
+    threads = blas_threads()
     print(f"{args.cell}, H={H}, D={D}, V={len(train.vocabulary)}, {len(train):,} + {len(valid):,} characters, ", end="")
-    print(f"{threads} BLAS threads, {cpu_level()}, {platform.machine()}, seed {args.seed}")
+    print(f"{describe()}, seed {args.seed}")
     sides = {"tinygrad_rnn": ours(train, valid, args.cell, args.seed)}
     if not args.alone:
         sides["pytorch"] = pytorch(train, valid, args.cell, args.seed, threads)

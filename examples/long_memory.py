@@ -146,10 +146,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Result]:
     """Train under every policy, print the table; return the numbers."""
     parser = argparse.ArgumentParser(description="Truncation policies on a task whose answer lies k steps back.")
     parser.add_argument("--gap", type=int, default=20, help="k, steps from the symbol to the answer (default 20)")
-    parser.add_argument("--steps", type=int, default=600, help="updates at most (default 600)")
+    parser.add_argument("--steps", type=int, default=300, help="updates at most (default 300)")
     parser.add_argument("--seed", type=int, default=0, help="first seed (default 0)")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds (default 1)")
-    parser.add_argument("--update-bias", type=float, default=0.0, help="first bias of the update gate z (default 0)")
+    parser.add_argument("--update-bias", type=float, default=0.5, help="first bias of the update gate z (default 0.5)")
     args = parser.parse_args(argv)
     if args.gap < EVERY:
         parser.error(f"--gap must be at least {EVERY}")

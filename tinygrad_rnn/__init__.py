@@ -99,9 +99,13 @@ if TYPE_CHECKING:
     from .truncation import Update as Update
     from .truncation import Windowed as Windowed
     from .truncation import bptt as bptt
+    from .truncation import TruncationReport as TruncationReport
+    from .truncation import credit_profile as credit_profile
     from .truncation import parse_policy as parse_policy
     from .truncation import policy_text as policy_text
+    from .truncation import recurrence_report as recurrence_report
     from .truncation import stream as stream
+    from .truncation import truncation_report as truncation_report
     from .data import Corpus as Corpus
     from .data import OffsetBatches as OffsetBatches
     from .data import Vocabulary as Vocabulary
@@ -144,7 +148,7 @@ _HOME = {
     "nn.models": "CBOW RNNLM",
     "truncation": (
         "Adaptive Checkpointed Chunked Decay Full Policy Randomized Recurrence Update Windowed bptt "
-        "parse_policy policy_text stream"
+        "TruncationReport credit_profile parse_policy policy_text recurrence_report stream truncation_report"
     ),
     "data": "Corpus OffsetBatches Vocabulary embedded_text load_corpus read_text",
     "optim": "Adam AdamW Momentum RMSprop SGD clip_by_norm clip_by_value",

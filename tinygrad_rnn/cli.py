@@ -1,4 +1,4 @@
-"""The command line: tinygrad-rnn train, evaluate and generate.
+"""The command line: tinygrad-rnn train, evaluate, truncation and generate.
 
 Only the parser lives here. NumPy and everything that needs it come in with the command itself, so that the help
 appears at once.
@@ -97,13 +97,28 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
     evaluate = commands.add_parser("evaluate", help="measure a model on a text", allow_abbrev=False)
-    evaluate.add_argument("model", help="a model file, or the folder that holds it")
-    evaluate.add_argument(
-        "corpus", nargs="?", help="text file, utf-8 (default: the held-out part of the text that Python carries)"
+    truncation = commands.add_parser(
+        "truncation", help="measure what truncation policies make of a model's gradient", allow_abbrev=False
     )
-    evaluate.add_argument(
-        "--held-out", action="store_true", help="use only the end of the corpus, as long as training held out"
+    for command in (evaluate, truncation):
+        command.add_argument("model", help="a model file, or the folder that holds it")
+        command.add_argument(
+            "corpus", nargs="?", help="text file, utf-8 (default: the held-out part of the text that Python carries)"
+        )
+        command.add_argument(
+            "--held-out", action="store_true", help="use only the end of the corpus, as long as training held out"
+        )
+    truncation.add_argument("--fresh", action="store_true", help="use fresh weights, not the trained ones")
+    truncation.add_argument("--steps", type=_count, default=100, help="T, steps of the sequence (default: %(default)s)")
+    truncation.add_argument("--batch-size", type=_count, default=4, help="N, streams of text (default: %(default)s)")
+    truncation.add_argument(
+        "--policies", nargs="+", metavar="POLICY", help="such as chunked:35 windowed:70/35 (default: some of each kind)"
     )
+    truncation.add_argument(
+        "--wanted-cosine", type=float, default=0.99, help="for the recommended window (default: %(default)s)"
+    )
+    truncation.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    truncation.add_argument("--plot", metavar="FILE", help="draw the masks, the credit profile and bias against cost")
 
     generate = commands.add_parser("generate", help="write text with a model", allow_abbrev=False)
     generate.add_argument("model", help="a model file, or the folder that holds it")
@@ -114,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens; 0: all (the default)")
     generate.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
-    for command in (train, evaluate, generate):
+    for command in (train, evaluate, truncation, generate):
         command.add_argument(
             "--threads",
             type=_count,

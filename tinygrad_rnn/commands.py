@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import itertools
 import math
 import re
@@ -14,11 +15,12 @@ from typing import Any, cast
 import numpy as np
 
 from .config import TrainConfig, read_toml
+from .data.batches import OffsetBatches
 from .data.corpus import Corpus, load_corpus, unigram_nats
 from .data.text import EOS, Level, detokenize, embedded_text, read_text, tokenize
 from .data.vocabulary import UNKNOWN, Vocabulary
 from .errors import ConfigError
-from .training.build import make_optimizer, stream
+from .training.build import make_model, make_optimizer, stream
 from .training.evaluation import evaluate as evaluate_model
 from .training.evaluation import perplexity
 from .training.files import RunFiles, save_curve
@@ -26,6 +28,7 @@ from .training.generation import generate as generate_ids
 from .training.modelfile import load_model
 from .training.records import EpochRecord, RunResult
 from .training.trainer import Trainer
+from .truncation import parse_policy, truncation_report
 
 EMBEDDED = "the Python reference that Python carries"
 
@@ -77,31 +80,42 @@ def train(arguments: argparse.Namespace) -> int:
 def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate a model; return 0."""
     model, config, vocabulary = load_model(arguments.model)
-    level = cast(Level, config.level)
-    if arguments.corpus is None and config.corpus:
-        raise ConfigError(
-            f"evaluate: the model was trained on {config.corpus!r}; pass the text to evaluate it on "
-            "(--held-out uses the part at its end that training held out)"
-        )
-    text = _text(arguments.corpus or "")
-    held_out_only = arguments.held_out or arguments.corpus is None
-    if held_out_only:
-        corpus = Corpus.from_text(text, level, vocabulary=vocabulary, max_tokens=config.max_tokens or None)
-        first, corpus = corpus.split(config.held_out)
-        # The training part alone made the vocabulary, so the same text makes the same one again.
-        if Vocabulary.from_tokens(vocabulary.decode(first.ids), 1) != vocabulary:
-            _note("this is not the text that the model was trained on, or another version of it")
-    else:
-        corpus = Corpus.from_text(text, level, vocabulary=vocabulary)
+    corpus, described = _text_for(arguments, config, vocabulary)
     found = evaluate_model(model, corpus.ids, config.batch_size, config.bptt)
 
     _row("model", f"{_describe(config)}, {model.parameter_count():,} parameters")
-    _row("text", ("the held-out part of " if held_out_only else "") + (arguments.corpus or EMBEDDED))
+    _row("text", described)
     _row("", f"{len(corpus):,} tokens, {corpus.unknown_rate:.1%} of them unknown")
     if found.batch_size < config.batch_size:
         streams = "1 stream" if found.batch_size == 1 else f"{found.batch_size} streams"
         _row("", f"read as {streams} instead of {config.batch_size}: it is short")
-    _row("result", _score(found.nats, level) + f", {found.tokens:,} tokens predicted")
+    _row("result", _score(found.nats, cast(Level, config.level)) + f", {found.tokens:,} tokens predicted")
+    return 0
+
+
+def truncation(arguments: argparse.Namespace) -> int:
+    """Report what truncation does to the gradient of a model; return 0."""
+    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError('truncation: --plot needs matplotlib: pip install "tinygrad_rnn[plot]"')
+    model, config, vocabulary = load_model(arguments.model)
+    if arguments.fresh:
+        model = make_model(config, len(vocabulary))
+    corpus, described = _text_for(arguments, config, vocabulary)
+    N, T = arguments.batch_size, arguments.steps
+    windows = OffsetBatches(corpus.ids[: N * T + 1], N, T)
+    ids, targets = next(iter(windows))
+    policies = [parse_policy(text) for text in arguments.policies] if arguments.policies else None
+    report = truncation_report(model, ids, targets, policies, wanted_cosine=arguments.wanted_cosine)
+    if arguments.json:
+        print(report.to_json())
+    else:
+        fresh = ", fresh weights" if arguments.fresh else ""
+        _row("model", f"{_describe(config)}, {model.parameter_count():,} parameters{fresh}")
+        _row("text", f"the first {N} x {T} tokens of {described}")
+        print("\n" + report.table())
+    if arguments.plot:
+        report.plot(arguments.plot)
+        _note(f"picture: {arguments.plot}")
     return 0
 
 
@@ -137,6 +151,25 @@ def _resolve(arguments: argparse.Namespace) -> TrainConfig:
         values = read_toml(arguments.config)
         TrainConfig.from_mapping(values, arguments.config)  # a mistake in the file is reported as the file's
     return TrainConfig.from_mapping({**values, **flags}, "train")
+
+
+def _text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Vocabulary) -> tuple[Corpus, str]:
+    """Return the text that a trained model is to be tried on, and what it is in words."""
+    level = cast(Level, config.level)
+    if arguments.corpus is None and config.corpus:
+        raise ConfigError(
+            f"{arguments.command}: the model was trained on {config.corpus!r}; pass the text to use "
+            "(--held-out uses the part at its end that training held out)"
+        )
+    text, name = _text(arguments.corpus or ""), arguments.corpus or EMBEDDED
+    if not (arguments.held_out or arguments.corpus is None):
+        return Corpus.from_text(text, level, vocabulary=vocabulary), name
+    corpus = Corpus.from_text(text, level, vocabulary=vocabulary, max_tokens=config.max_tokens or None)
+    first, corpus = corpus.split(config.held_out)
+    # The training part alone made the vocabulary, so the same text makes the same one again.
+    if Vocabulary.from_tokens(vocabulary.decode(first.ids), 1) != vocabulary:
+        _note("this is not the text that the model was trained on, or another version of it")
+    return corpus, f"the held-out part of {name}"
 
 
 def _text(path: str) -> str:

@@ -118,7 +118,9 @@ def save_curve(records: Sequence[EpochRecord], path: str | os.PathLike[str], bas
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(
-        xlabel="epoch", ylabel="perplexity", title="Learning curve (training: mean over the epoch, while the weights change)"
+        xlabel="epoch",
+        ylabel="perplexity",
+        title="Learning curve (training: mean over the epoch, while the weights change)",
     )
     epochs = [record.epoch for record in records]
     axes.plot(epochs, [record.train_perplexity for record in records], "o-", label="training")

@@ -15,3 +15,7 @@ from .policies import Full as Full
 from .policies import Policy as Policy
 from .policies import Randomized as Randomized
 from .policies import Windowed as Windowed
+from .profile import credit_profile as credit_profile
+from .report import TruncationReport as TruncationReport
+from .report import recurrence_report as recurrence_report
+from .report import truncation_report as truncation_report

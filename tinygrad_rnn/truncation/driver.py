@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..engine.tape import Array, Node, own, pull_back, slice_of_a_sequence
-from ..engine.tensor import Tensor, frozen_copy, shape_of, wrap
-from ..engine.tree import flatten, map_leaves, rebuild
+from ..engine.tensor import Tensor, shape_of
+from ..engine.tree import map_leaves
 from ..errors import ConfigError, GradientError, ShapeError
+from .nests import arrays_of, floats, fresh_leaf, place_of, steps_of, value_of, with_floats
 from .policies import Policy
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
@@ -103,7 +104,7 @@ class Recurrence:
         self._parameters = dict(parameters)
         self._policy = policy.start()
         self._rng = rng
-        self._state = _arrays(state)
+        self._state = arrays_of(state)
         self._alive: list[_Segment] = []
         self._begin = 0  # losses before this step have had their pass
         self._now = 0
@@ -126,7 +127,7 @@ class Recurrence:
         Args:
             inputs: an array (N, T, ...), or any nesting of them, T the same for all.
         """
-        T = _length(inputs)
+        T = steps_of(inputs)
         done = 0
         while done < T:
             length = min(T - done, self._until_border())
@@ -144,7 +145,7 @@ class Recurrence:
         return min((n - self._now % n for n in borders), default=2**62)
 
     def _record(self, inputs: Any, length: int) -> None:
-        before = map_leaves(_leaf, self._state)
+        before = map_leaves(fresh_leaf, self._state)
         rng_state = self._rng.bit_generator.state if self._rng is not None and self._policy.recompute else None
         loss, after = self._run_step(inputs, before)
         if loss is not None and shape_of(loss) not in ((), (1,)):
@@ -152,9 +153,9 @@ class Recurrence:
                 f"Recurrence: step must return the sum of its losses, one element or None; got shape {shape_of(loss)}"
             )
         segment = _Segment(self._now, self._now + length, inputs, before, after, loss, rng_state)
-        self._state = _arrays(after)
+        self._state = arrays_of(after)
         if self._policy.recompute:
-            segment.loss, segment.after = None if loss is None else float(_value(loss)), None
+            segment.loss, segment.after = None if loss is None else float(value_of(loss)), None
         self._alive.append(segment)
         self._now += length
 
@@ -172,7 +173,7 @@ class Recurrence:
         scale = 1.0
         for segment in reversed(self._alive):
             if segment.start >= begin and segment.loss is not None:
-                losses.append(float(_value(segment.loss)))
+                losses.append(float(value_of(segment.loss)))
             if scale == 0 and segment.stop <= begin:
                 break
             for edge in range(segment.start + 1, segment.stop):
@@ -189,9 +190,9 @@ class Recurrence:
                     carried = [None if g is None else g * scale for g in carried]
         first = None
         if self._alive and self._alive[0].start == 0 and norms and norms[-1][0] == 0 and carried is not None:
-            zeros = [np.zeros(shape_of(h), _value(h).dtype) for h in _floats(self._alive[0].before)]
+            zeros = [np.zeros(shape_of(h), value_of(h).dtype) for h in floats(self._alive[0].before)]
             filled = [z if g is None else g for g, z in zip(carried, zeros, strict=True)]
-            first = _with_floats(_arrays(self._alive[0].before), filled)
+            first = with_floats(arrays_of(self._alive[0].before), filled)
         policy.observe(end, begin, norms)
         self._begin = end
         self._forget()
@@ -212,13 +213,13 @@ class Recurrence:
         seeds: list[tuple[tuple[Node, int], Any]] = []
         if is_new and isinstance(loss, Tensor) and loss.node is not None:
             seeds.append(((loss.node, loss.index), np.ones_like(loss.data)))
-        for h, g in zip(_floats(after), carried or [], strict=carried is not None):
+        for h, g in zip(floats(after), carried or [], strict=carried is not None):
             if g is not None and isinstance(h, Tensor) and h.node is not None:
                 seeds.append(((h.node, h.index), g))
         if not seeds:
             return None
-        places = {name: _place(p) for name, p in self._parameters.items()}
-        states = [_place(h) for h in _floats(before)] if through else []
+        places = {name: place_of(p) for name, p in self._parameters.items()}
+        states = [place_of(h) for h in floats(before)] if through else []
         found = pull_back(seeds, [*places.values(), *states])
         names = [name for name, place in places.items() if place in found]
         for name, g in zip(names, own(found[places[name]] for name in names), strict=True):
@@ -228,7 +229,7 @@ class Recurrence:
         return [found.get(place) for place in states]
 
     def _again(self, segment: _Segment) -> tuple[Any, Any, Any]:
-        before = map_leaves(_leaf, _arrays(segment.before))
+        before = map_leaves(fresh_leaf, arrays_of(segment.before))
         if self._rng is None:
             loss, after = self._run_step(segment.inputs, before)
             return before, after, loss
@@ -340,46 +341,3 @@ def stream(
     last = run.finish()
     if last is not None:
         yield last
-
-
-def _is_float(value: Any) -> bool:
-    return isinstance(value, Tensor | np.ndarray) and value.dtype.kind in "fc"
-
-
-def _floats(nest: Any) -> list[Any]:
-    return [part for part in flatten(nest) if _is_float(part)]
-
-
-def _with_floats(nest: Any, values: list[Any]) -> Any:
-    new = iter(values)
-    return rebuild(nest, iter([next(new) if _is_float(part) else part for part in flatten(nest)]))
-
-
-def _value(part: Any) -> Any:
-    return part.data if isinstance(part, Tensor) else part
-
-
-def _arrays(state: Any) -> Any:
-    """Return a state without its graph."""
-    return map_leaves(_value, state)
-
-
-def _leaf(part: Any) -> Any:
-    if not _is_float(part):
-        return part
-    leaf = wrap(part if not part.flags.writeable else frozen_copy(part))
-    leaf.requires_grad = True
-    return leaf
-
-
-def _place(leaf: Tensor) -> tuple[Node, int]:
-    if leaf.node is None:
-        raise GradientError(f"Recurrence: parameter {leaf.name or '?'} of shape {leaf.shape} has no requires_grad")
-    return leaf.node, leaf.index
-
-
-def _length(inputs: Any) -> int:
-    shapes = [shape_of(part) for part in flatten(inputs)]
-    if not shapes or any(len(shape) < 2 for shape in shapes) or len({shape[:2] for shape in shapes}) > 1:
-        raise ShapeError(f"Recurrence.feed: expected inputs of shape (N, T, ...) that agree on N and T, got {shapes}")
-    return int(shapes[0][1])

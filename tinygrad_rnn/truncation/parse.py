@@ -112,7 +112,5 @@ def policy_text(policy: Policy) -> str:
 
 
 def _number(text: str) -> float:
-    try:
-        return int(text)  # so that 50 is read back as 50, not as 50.0
-    except ValueError:
-        return float(text)
+    # 50 is read back as 50, not as 50.0; whole numbers that no float can hold become infinite, and are refused
+    return int(text) if re.fullmatch("-?[0-9]{1,15}", text) else float(text)

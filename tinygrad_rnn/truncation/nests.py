@@ -1,0 +1,70 @@
+"""States and inputs of the driver: nestings in which some parts carry a gradient and others are carried along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..engine.tape import Node
+from ..engine.tensor import Tensor, frozen_copy, shape_of, wrap
+from ..engine.tree import flatten, map_leaves, rebuild
+from ..errors import GradientError, ShapeError
+
+
+def is_float(value: Any) -> bool:
+    """Return whether a part of a state carries a gradient; step counters and ids do not."""
+    return isinstance(value, Tensor | np.ndarray) and value.dtype.kind in "fc"
+
+
+def floats(nest: Any) -> list[Any]:
+    """Return the parts of a state that carry a gradient, in order."""
+    return [part for part in flatten(nest) if is_float(part)]
+
+
+def with_floats(nest: Any, values: list[Any]) -> Any:
+    """Return a state with other values for the parts that carry a gradient."""
+    new = iter(values)
+    return rebuild(nest, iter([next(new) if is_float(part) else part for part in flatten(nest)]))
+
+
+def value_of(part: Any) -> Any:
+    """Return the array of a Tensor, and anything else as it is."""
+    return part.data if isinstance(part, Tensor) else part
+
+
+def arrays_of(state: Any) -> Any:
+    """Return a state without its graph."""
+    return map_leaves(value_of, state)
+
+
+def fresh_leaf(part: Any) -> Any:
+    """Return a part of a state as a leaf of a new graph, if it can carry a gradient."""
+    if not is_float(part):
+        return part
+    leaf = wrap(part if not part.flags.writeable else frozen_copy(part))
+    leaf.requires_grad = True
+    return leaf
+
+
+def place_of(leaf: Tensor) -> tuple[Node, int]:
+    """Return the place of a leaf in its graph.
+
+    Raises:
+        GradientError: if it does not require a gradient.
+    """
+    if leaf.node is None:
+        raise GradientError(f"Recurrence: parameter {leaf.name or '?'} of shape {leaf.shape} has no requires_grad")
+    return leaf.node, leaf.index
+
+
+def steps_of(inputs: Any) -> int:
+    """Return T of inputs (N, T, ...).
+
+    Raises:
+        ShapeError: if they do not agree on N and T.
+    """
+    shapes = [shape_of(part) for part in flatten(inputs)]
+    if not shapes or any(len(shape) < 2 for shape in shapes) or len({shape[:2] for shape in shapes}) > 1:
+        raise ShapeError(f"Recurrence.feed: expected inputs of shape (N, T, ...) that agree on N and T, got {shapes}")
+    return int(shapes[0][1])

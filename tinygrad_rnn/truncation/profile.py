@@ -1,0 +1,126 @@
+"""The credit profile: how much of the gradient comes from k steps back, exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..engine.tape import Array, Node, own, pull_back
+from ..engine.tensor import Tensor, shape_of
+from ..engine.tree import map_leaves
+from ..errors import GradientError
+from .driver import Step
+from .nests import arrays_of, floats, fresh_leaf, place_of, steps_of
+
+
+def credit_profile(step: Step, parameters: Mapping[str, Tensor], inputs: Any, state: Any) -> Iterator[dict[str, Array]]:
+    """Yield G_0, G_1, ..., G_{T-1}: the parts of the full gradient that come from k steps back.
+
+    G_k = sum over tau of C[tau, tau-k], with C the credits of `policies`. So sum over all k of G_k is the full
+    gradient, and sum over k < h is the gradient of Windowed(h).
+
+    The steps are recorded once, each as a graph of its own. One walk back over all of them at once carries every
+    loss's cotangent one step further, and finds one G_k: the cost is a full backward pass for each k that is asked
+    for, with T steps alive.
+
+    Args:
+        step: as in `Recurrence`; what it draws, it draws once.
+        parameters: name to leaf Tensor.
+        inputs: arrays (N, T, ...), or any nesting of them.
+        state: before the first step.
+
+    Yields:
+        Name to array, as the gradients of an `Update`.
+
+    Raises:
+        ShapeError: if inputs do not agree on N and T.
+        GradientError: if `step` returns a loss that is not a single element, or a parameter has no `requires_grad`.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> w = tr.tensor(2.0, requires_grad=True)
+    >>> def step(xs, h):
+    ...     h = h * w + xs[:, 0]
+    ...     return h.sum(), h
+    >>> [float(found["w"]) for found in credit_profile(step, {"w": w}, np.ones((1, 3)), np.ones(1))]
+    [11.0, 8.0, 4.0]
+    """
+    T = steps_of(inputs)
+    seeds: list[tuple[tuple[Node, int], Any]] = []
+    behind: dict[tuple[Node, int], tuple[Node, int]] = {}  # leaf of a state: the result of the step before that it is
+    after: Any = None
+    for t in range(T):
+        before = map_leaves(fresh_leaf, arrays_of(state))
+        for leaf, result in zip(floats(before), floats(after), strict=bool(t)):
+            if isinstance(result, Tensor) and result.node is not None:
+                behind[place_of(leaf)] = (result.node, result.index)
+        loss, after = step(map_leaves(lambda x, t=t: x[:, t : t + 1], inputs), before)
+        if loss is not None and shape_of(loss) not in ((), (1,)):
+            raise GradientError(
+                f"credit_profile: step must return the sum of its losses, one element or None; got {shape_of(loss)}"
+            )
+        if isinstance(loss, Tensor) and loss.node is not None:
+            seeds.append(((loss.node, loss.index), np.ones_like(loss.data)))
+        state = after
+    places = {name: place_of(parameter) for name, parameter in parameters.items()}
+    for _ in range(T):
+        found = pull_back(seeds, [*places.values(), *behind])
+        values = own(
+            found[place] if place in found else np.zeros(parameters[name].shape, parameters[name].dtype)
+            for name, place in places.items()
+        )
+        yield dict(zip(places, values, strict=True))
+        seeds = [(behind[leaf], found[leaf]) for leaf in behind if leaf in found]
+
+
+class Trend(NamedTuple):
+    """How the credit goes on: level * rate ** k, fitted to the logarithms of the norms over the older half.
+
+    Attributes:
+        rate: factor per step.
+        level: the fitted norm at k = 0.
+        first: first k of the fit.
+        last: last k of the fit.
+    """
+
+    rate: float
+    level: float
+    first: int
+    last: int
+
+    @property
+    def kind(self) -> str:
+        """One of "vanishing", "exploding" and "lasting"; the last if the fit changes by less than a factor of 2."""
+        change = (self.last - self.first) * math.log2(self.rate)
+        return "lasting" if abs(change) < 1 else "vanishing" if change < 0 else "exploding"
+
+    @property
+    def sentence(self) -> str:
+        """The kind, with its numbers, in words."""
+        fitted = f"factor {self.rate:.4g} per step, fitted from k = {self.first} to {self.last}"
+        if self.kind == "lasting":
+            return f"lasting: the credit changes little with the distance ({fitted})"
+        change = "halves" if self.kind == "vanishing" else "doubles"
+        return f"{self.kind}: the credit {change} every {1 / abs(math.log2(self.rate)):.3g} steps ({fitted})"
+
+
+def fit_trend(norms: Sequence[float]) -> Trend | None:
+    """Return the trend of a profile's tail: a straight line through the logarithms of its older half.
+
+    Args:
+        norms: of G_0, G_1, ...; what stands behind the first that is 0 or not finite is left out.
+
+    Returns:
+        None where fewer than 3 norms are left for the fit.
+
+    >>> fit_trend([3.0, 1.0, 1.0, 0.25, 0.0625, 0.015625]).sentence
+    'vanishing: the credit halves every 0.5 steps (factor 0.25 per step, fitted from k = 3 to 5)'
+    """
+    usable = next((k for k, norm in enumerate(norms) if not 0 < norm < math.inf), len(norms))
+    first = usable // 2
+    if usable - first < 3:
+        return None
+    slope, level = np.polyfit(np.arange(first, usable), np.log(norms[first:usable]), 1)
+    return Trend(float(np.exp(slope)), float(np.exp(level)), first, usable - 1)

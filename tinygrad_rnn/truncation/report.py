@@ -1,0 +1,360 @@
+"""The truncation report: what policies make of the gradient on real text, what they cost, and how far back it reaches.
+
+A gradient g is compared with the full one, f, by its cosine and by its relative error |g - f| / |f|. How far back the
+full gradient reaches is its credit profile: the norms of its parts G_k from k steps back, see `credit_profile`.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..engine.tensor import Tensor, shape_of
+from ..engine.tree import flatten
+from ..errors import ConfigError, NonFiniteError, ShapeError
+from .driver import Step, bptt
+from .measure import Agreement, PolicyCost, agreement, measure
+from .plot import Picture, Point, draw
+from .policies import Checkpointed, Chunked, Decay, Full, Policy, Randomized, Windowed
+from .profile import Trend, credit_profile, fit_trend
+
+
+class LanguageModel(Protocol):
+    """What `truncation_report` needs of a model."""
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Return name to leaf Tensor."""
+
+    def initial_state(self, batch_size: int) -> Any:
+        """Return the state before the first step."""
+
+    def loss(self, ids: Any, targets: Any, state: Any) -> tuple[Any, Any]:
+        """Return the mean loss over the targets that are not -1, and the new state."""
+
+
+@dataclass(frozen=True)
+class TruncationReport:
+    """What policies make of the gradient of one sequence, and how its credit fades with the distance.
+
+    Attributes:
+        steps: T.
+        batch_size: N.
+        wanted_cosine: what the recommended window reaches, in every parameter.
+        policies: what was measured of each policy.
+        profile: norm of G_k for k = 0 .. horizon, the part of the full gradient that comes from k steps back.
+        profiles: parameter to the norms of its part of G_k.
+        windows: for h = 1 .. horizon + 1, how the gradient of Windowed(h) agrees with the full one.
+    """
+
+    steps: int
+    batch_size: int
+    wanted_cosine: float
+    policies: tuple[PolicyCost, ...]
+    profile: tuple[float, ...]
+    profiles: dict[str, tuple[float, ...]]
+    windows: tuple[Agreement, ...]
+
+    @property
+    def horizon(self) -> int:
+        """The largest k of the profile."""
+        return len(self.profile) - 1
+
+    @property
+    def trend(self) -> Trend | None:
+        """What fits the profile's tail; None if the profile is too short."""
+        return fit_trend(self.profile)
+
+    @property
+    def recommended_window(self) -> int | None:
+        """The smallest h from which on Windowed(h) reaches `wanted_cosine` in every parameter; None: above horizon."""
+        too_short = [h for h, found in enumerate(self.windows, 1) if not found.lowest >= self.wanted_cosine]
+        h = too_short[-1] + 1 if too_short else 1
+        return h if h <= len(self.windows) else None
+
+    @property
+    def trend_sentence(self) -> str:
+        """How the credit goes on with the distance, in words and numbers."""
+        largest = int(np.argmax(self.profile))
+        last = max((k for k, norm in enumerate(self.profile) if norm), default=0)
+        if not last:
+            return "none: nothing comes from more than 0 steps back"
+        share = f"the part from k = {last} has {self.profile[last] / self.profile[largest]:.2g} times the norm of the "
+        share += f"largest, from k = {largest}"
+        trend = self.trend
+        return f"{share}; too few steps to fit a trend" if trend is None else f"{trend.sentence}; {share}"
+
+    @property
+    def recommendation(self) -> str:
+        """The recommended window, or why there is none, in words and numbers."""
+        h, most = self.recommended_window, self.windows[-1]
+        if h is None:
+            return (
+                f"none: with {len(self.windows)} uses of the parameters, the most that were looked at, {most.worst} "
+                f"has a cosine of {most.lowest:.5f}, below {self.wanted_cosine:g}; raise the horizon"
+            )
+        chunks = [
+            row.policy.n
+            for row in self.policies
+            if isinstance(row.policy, Chunked) and row.agreement.lowest >= self.wanted_cosine
+        ]
+        chunk = f"chunked:{min(chunks)} is the shortest" if chunks else "none"
+        return (
+            f"h = {h}: with windowed:{h} or longer every parameter has a cosine of {self.wanted_cosine:g} or more "
+            f"(windowed:{2 * h - 1}/{h} reaches as far, in fewer passes); of the chunks measured, {chunk} that does"
+        )
+
+    def table(self) -> str:
+        """Return the report as text for a terminal, up to 120 columns."""
+        wide = max(len(row.name) for row in self.policies)
+        lines = [
+            f"Truncated gradients against the full one, T = {self.steps} steps, N = {self.batch_size}",
+            "",
+            f"{'policy':<{wide}}  {'time':>8}  {'memory':>8}  {'alive':>6}  {'backward':>8}  {'relative':>8}  "
+            f"{'cosine':>8}  lowest cosine",
+            f"{'':<{wide}}  {'ms':>8}  {'MiB':>8}  {'steps':>6}  {'passes':>8}  {'error':>8}  {'':>8}  of a parameter",
+        ]
+        for row in self.policies:
+            found = row.agreement
+            lines.append(
+                f"{row.name:<{wide}}  {row.ms:8.1f}  {row.peak_mib:8.2f}  {row.alive_steps:6}  {row.passes:8}  "
+                f"{found.error:8.1e}  {found.cosine:8.5f}  {found.lowest:8.5f}  {found.worst}"
+            )
+        lines += ["", "Cosine of each parameter"]
+        columns = list(self.profiles)
+        for start in range(0, len(columns), 6):  # six fit on a line
+            names = columns[start : start + 6]
+            lines.append(" " * wide + "".join(f"  {name:>13}" for name in names))
+            for row in self.policies:
+                cosines = (f"  {row.agreement.cosines[name]:{max(13, len(name))}.5f}" for name in names)
+                lines.append(f"{row.name:<{wide}}" + "".join(cosines))
+        ks = [k for k in (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if k < self.horizon] + [self.horizon]
+        lines += [
+            "",
+            "Credit profile: norm of the part of the gradient that comes from k steps back",
+            f"{'k':<{wide}}" + "".join(f"  {k:>7}" for k in ks),
+            f"{'norm':<{wide}}" + "".join(f"  {self.profile[k]:7.1e}" for k in ks),
+            "",
+        ]
+        remarks = [f"Credit  {self.trend_sentence}.", f"Window  {self.recommendation}."]
+        if any(isinstance(row.policy, Randomized) for row in self.policies):
+            remarks.append("Note    randomized is one draw; the mean over all draws is the full gradient.")
+        for remark in remarks:
+            lines += textwrap.wrap(remark, 100, subsequent_indent=" " * 8)
+        return "\n".join(line.rstrip() for line in lines)
+
+    def to_json(self) -> str:
+        """Return the report as JSON text, with trend and recommendation; null stands for what is not finite."""
+        trend = self.trend
+        report = {
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "wanted_cosine": self.wanted_cosine,
+            "recommended_window": self.recommended_window,
+            "recommendation": self.recommendation,
+            "trend": None if trend is None else {"kind": trend.kind, **trend._asdict()},
+            "trend_sentence": self.trend_sentence,
+            "profile": self.profile,
+            "profiles": self.profiles,
+            "windows": [{"h": h, **vars(found)} for h, found in enumerate(self.windows, 1)],
+            "policies": [{**vars(row), "policy": row.name, "agreement": vars(row.agreement)} for row in self.policies],
+        }
+        return json.dumps(_finite(report), indent=1, allow_nan=False)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw masks, the credit profile, and bias against cost, side by side.
+
+        Args:
+            path: file to write; its ending chooses the format.
+
+        Raises:
+            ImportError: if matplotlib, the extra tinygrad_rnn[plot], is not there.
+            OSError: if the file cannot be written.
+        """
+        kinds: dict[type, list[PolicyCost]] = {}
+        for row in self.policies:
+            kinds.setdefault(type(row.policy), []).append(row)
+        middle = [rows[len(rows) // 2] for rows in kinds.values()]
+        picture = Picture(
+            # a copy draws what was measured, and leaves the policy's generator where it is
+            masks=[(row.name, copy.deepcopy(row.policy).mask(min(self.steps, 60))) for row in middle[:6]],
+            profile=self.profile,
+            trend=self.trend,
+            window=self.recommended_window,
+            points=[Point(row.name, row.ms, 1 - row.agreement.lowest) for row in self.policies],
+            wanted_bias=1 - self.wanted_cosine,
+        )
+        draw(picture, path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def default_policies(T: int) -> list[Policy]:
+    """Return the policies that a report measures if it is told none: some of each kind that suit T steps.
+
+    >>> [policy.n for policy in default_policies(30) if isinstance(policy, Chunked)]
+    [1, 2, 5, 10, 20]
+    """
+    return [
+        Full(),
+        Checkpointed(max(1, math.isqrt(T))),
+        *(Chunked(n) for n in (1, 2, 5, 10, 20, 35, 50, 100) if n < T),
+        *(Windowed(2 * n, every=n) for n in (5, 10, 20) if 2 * n < T),
+        Decay(0.9),
+        Randomized(c=0.02),
+    ]
+
+
+def truncation_report(
+    model: LanguageModel,
+    ids: Any,
+    targets: Any,
+    policies: Sequence[Policy] | None = None,
+    *,
+    horizon: int | None = None,
+    state: Any = None,
+    wanted_cosine: float = 0.99,
+    repeats: int = 3,
+) -> TruncationReport:
+    """Measure truncation policies, and how far back credit reaches, for a language model on some text.
+
+    The loss is the mean nats per target. Nothing is dropped out, and no parameter changes.
+
+    Args:
+        model: an `RNNLM`, or anything with `parameters()`, `initial_state(N)` and
+            `loss(ids, targets, state) -> (mean loss, state)`.
+        ids: (N, T) integers.
+        targets: (N, T) integers; -1 does not count.
+        policies: as in `recurrence_report`.
+        horizon: as in `recurrence_report`.
+        state: before the first step; None: `model.initial_state(N)`.
+        wanted_cosine: as in `recurrence_report`.
+        repeats: as in `recurrence_report`.
+
+    Raises:
+        ShapeError: if ids and targets are not of one shape (N, T).
+        NonFiniteError, ConfigError: as `recurrence_report`.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> model = tr.RNNLM(7, 4, 4, np.random.default_rng(0), dtype=np.float64)
+    >>> text = np.arange(26).reshape(2, 13) % 7
+    >>> report = truncation_report(model, text[:, :-1], text[:, 1:], [tr.Full(), tr.Chunked(4)])
+    >>> [(row.name, row.passes) for row in report.policies], len(report.profile)
+    ([('full', 1), ('chunked:4', 3)], 12)
+    """
+    shape, counted = shape_of(ids), np.count_nonzero(np.asarray(targets) != -1)
+    if len(shape) != 2 or shape != shape_of(targets):
+        raise ShapeError(
+            f"truncation_report: expected ids and targets of one shape (N, T), got {shape} and {shape_of(targets)}"
+        )
+
+    def step(inputs: Any, state: Any) -> tuple[Any, Any]:
+        xs, ts = inputs
+        here = np.count_nonzero(ts != -1)
+        # A mean over no targets would be nan: read them as any, and let them have no loss.
+        loss, state = model.loss(xs, ts if here else np.zeros_like(ts), state)
+        return (loss * (here / counted) if here else None), state
+
+    state = model.initial_state(shape[0]) if state is None else state
+    return recurrence_report(
+        step,
+        model.parameters(),
+        (np.asarray(ids), np.asarray(targets)),
+        state,
+        policies,
+        horizon=horizon,
+        wanted_cosine=wanted_cosine,
+        repeats=repeats,
+    )
+
+
+def recurrence_report(
+    step: Step,
+    parameters: Mapping[str, Tensor],
+    inputs: Any,
+    state: Any,
+    policies: Sequence[Policy] | None = None,
+    *,
+    horizon: int | None = None,
+    wanted_cosine: float = 0.99,
+    repeats: int = 3,
+) -> TruncationReport:
+    """Measure truncation policies, and how far back credit reaches, for any recurrence.
+
+    Args:
+        step: as in `Recurrence`; it must compute the same each time.
+        parameters: name to leaf Tensor.
+        inputs: arrays (N, T, ...), or any nesting of them.
+        state: before the first step.
+        policies: to measure; None: `default_policies(T)`.
+        horizon: largest k of the credit profile, in steps; None: 50. At most T - 1 are looked at.
+        wanted_cosine: what the recommended window is to reach, in (0, 1].
+        repeats: timed runs of each policy, of which the shortest counts; fewer if they take longer than 2 seconds.
+
+    Raises:
+        ConfigError: if horizon is below 0, wanted_cosine out of range, or policies empty.
+        NonFiniteError: if the full gradient is not finite.
+        ShapeError, GradientError: as `Recurrence`.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> w = tr.tensor(0.5, requires_grad=True)
+    >>> def step(xs, h):
+    ...     total = 0.0
+    ...     for t in range(xs.shape[1]):
+    ...         h = h * w + xs[:, t]
+    ...         total = total + h.sum()
+    ...     return total, h
+    >>> report = recurrence_report(step, {"w": w}, np.ones((1, 30)), np.zeros(1), [tr.Chunked(5)])
+    >>> report.trend.kind, round(report.policies[0].agreement.error, 3)
+    ('vanishing', 0.172)
+    """
+    if not 0 < wanted_cosine <= 1 or (horizon is not None and horizon < 0):
+        raise ConfigError(
+            "recurrence_report: expected wanted_cosine in (0, 1] and a horizon of 0 steps or more, got "
+            f"{wanted_cosine} and {horizon}"
+        )
+    found = bptt(step, parameters, inputs, state, Full())
+    full, T = found.gradients, found.end
+    for name, g in full.items():
+        if not np.isfinite(g).all():
+            raise NonFiniteError(
+                f"recurrence_report: the full gradient of {name} over {T} steps is not finite, so nothing can be "
+                "compared with it; take fewer steps, or float64"
+            )
+    policies = default_policies(T) if policies is None else policies
+    if not policies:
+        raise ConfigError("recurrence_report: policies is empty; expected one or more, or None")
+    rows = tuple(measure(step, parameters, inputs, state, policy, full, repeats) for policy in policies)
+
+    norms: dict[str, list[float]] = {name: [] for name in full}
+    window = {name: np.zeros(g.shape, np.result_type(g, np.float64)) for name, g in full.items()}
+    windows = []
+    parts = credit_profile(step, parameters, inputs, state)
+    for part in itertools.islice(parts, 1 + (50 if horizon is None else horizon)):
+        for name, g in part.items():
+            norms[name].append(float(np.linalg.norm(g.astype(window[name].dtype).ravel())))
+            window[name] += g
+        windows.append(agreement(window, full))
+    return TruncationReport(
+        steps=T,
+        batch_size=shape_of(flatten(inputs)[0])[0],
+        wanted_cosine=wanted_cosine,
+        policies=rows,
+        profile=tuple(math.hypot(*column) for column in zip(*norms.values(), strict=True)),
+        profiles={name: tuple(column) for name, column in norms.items()},
+        windows=tuple(windows),
+    )
