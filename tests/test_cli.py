@@ -306,3 +306,39 @@ def test_one_thread_unless_the_environment_says_otherwise(monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     assert main(["evaluate", "none.npz"]) == 2
     assert os.environ["OPENBLAS_NUM_THREADS"] == "2"
+
+
+def test_truncation_report(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--save", "m", "--epochs", "1", "--truncation", "windowed:10/5"]) == 0
+    assert "truncation windowed:10/5" in capsys.readouterr().out
+    options = ["play.txt", "--steps", "20", "--batch-size", "2", "--policies", "full", "chunked:5", "windowed:6/3"]
+    assert main(["truncation", "m", *options, "--plot", "report.png"]) == 0
+    out = capsys.readouterr().out
+    for part in ("the first 2 x 20 tokens of play.txt", "chunked:5", "windowed:6/3", "Credit", "Window"):
+        assert part in out
+    assert Path("report.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["truncation", "m", *options, "--json", "--fresh"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [policy["policy"] for policy in report["policies"]] == ["full", "chunked:5", "windowed:6/3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--policies chunkd:3", "'chunkd:3' is not a policy"),
+        ("--steps 400", "need 1601 tokens"),
+        ("--steps 0", "must be an integer of 1 or more"),
+        ("--steps 9 --wanted-cosine 2", "wanted_cosine"),
+    ],
+)
+def test_truncation_errors(folder, capsys, options, words):
+    assert main(["train", "play.txt", *SMALL, "--save", "m", "--epochs", "1"]) == 0
+    capsys.readouterr()
+    try:
+        code = main(["truncation", "m", "play.txt", *options.split()])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    error = capsys.readouterr().err
+    assert re.search(words, error)
+    assert error.count("\n") == 1

@@ -19,7 +19,7 @@ from .data.batches import OffsetBatches
 from .data.corpus import Corpus, load_corpus, unigram_nats
 from .data.text import EOS, Level, detokenize, embedded_text, read_text, tokenize
 from .data.vocabulary import UNKNOWN, Vocabulary
-from .errors import ConfigError
+from .errors import ConfigError, CorpusError
 from .training.build import make_model, make_optimizer, stream
 from .training.evaluation import evaluate as evaluate_model
 from .training.evaluation import perplexity
@@ -97,14 +97,18 @@ def truncation(arguments: argparse.Namespace) -> int:
     """Report what truncation does to the gradient of a model; return 0."""
     if arguments.plot and importlib.util.find_spec("matplotlib") is None:
         raise ConfigError('truncation: --plot needs matplotlib: pip install "tinygrad_rnn[plot]"')
+    policies = [parse_policy(text) for text in arguments.policies] if arguments.policies else None
     model, config, vocabulary = load_model(arguments.model)
     if arguments.fresh:
         model = make_model(config, len(vocabulary))
     corpus, described = _text_for(arguments, config, vocabulary)
     N, T = arguments.batch_size, arguments.steps
-    windows = OffsetBatches(corpus.ids[: N * T + 1], N, T)
-    ids, targets = next(iter(windows))
-    policies = [parse_policy(text) for text in arguments.policies] if arguments.policies else None
+    if len(corpus) < N * T + 1:
+        raise CorpusError(
+            f"truncation: --batch-size {N} streams of --steps {T} need {N * T + 1} tokens, and {described} has "
+            f"{len(corpus)}; lower one of them"
+        )
+    ids, targets = next(iter(OffsetBatches(corpus.ids[: N * T + 1], N, T)))
     report = truncation_report(model, ids, targets, policies, wanted_cosine=arguments.wanted_cosine)
     if arguments.json:
         print(report.to_json())
