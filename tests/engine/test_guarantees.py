@@ -1,7 +1,6 @@
 """What the engine promises, in the order of docs/architecture.md: one or more tests for each guarantee."""
 
 import copy
-import gc
 import pickle
 import threading
 import weakref
@@ -15,14 +14,6 @@ from tinygrad_rnn.engine.tape import ancestors
 
 def leaf(values, dtype=None, name=None):
     return tr.tensor(values, dtype=dtype, requires_grad=True, name=name)
-
-
-@pytest.fixture
-def no_collector():
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 # 1. dtypes

@@ -1,6 +1,5 @@
 """The graph cut: identity forward, scaled backward, closed edges not walked, the past freed."""
 
-import gc
 import tracemalloc
 import weakref
 
@@ -129,14 +128,6 @@ def test_complex_step_sees_the_truncated_gradient(seed, scale, T):
     leaf = tr.tensor(Wh, requires_grad=True)
     tangent = loss(Wh + 1j * STEP * v).imag / STEP
     assert relative_error(np.sum(tr.grad(loss(leaf), leaf) * v), tangent) < 1e-14
-
-
-@pytest.fixture
-def no_collector():
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def test_a_closed_cut_frees_its_past(no_collector):

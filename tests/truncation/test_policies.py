@@ -1,7 +1,6 @@
 """Every policy, every cell: gradient == sum of M * C with untied copies of the parameters. And the laws."""
 
 import copy
-import gc
 import itertools
 import weakref
 
@@ -198,14 +197,6 @@ def test_updates_between_overlapping_windows_use_the_values_that_were_recorded()
     # use 1: dl/dw = h_1 = 6; use 0: dl/dh_1 * h_0 = 12 * 3 = 36, with the new w as the factor of the new step
     assert second.gradients["w"] == 42
     assert second.state == 72
-
-
-@pytest.fixture
-def no_collector():
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from typing import Any, Generic, ParamSpec
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
+from .arrays import frozen
 from .tape import (
     Array,
     Node,
@@ -36,7 +37,7 @@ from .tape import (
     is_differentiable,
     spec_of,
 )
-from .tensor import Tensor, frozen, implements, wrap
+from .tensor import Tensor, implements, wrap
 
 P = ParamSpec("P")
 

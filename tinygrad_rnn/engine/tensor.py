@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import DTypeError, GradientError, ShapeError, UnsupportedError
+from .arrays import frozen_copy
 from .tape import Array, Node, is_differentiable, own, pull_back, spec_of
 
 Operand: TypeAlias = Any
@@ -442,32 +443,6 @@ def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:
 def shape_of(value: Operand) -> tuple[int, ...]:
     """Return the shape of a Tensor, an array, or nested lists of numbers (quicker than `np.shape` on a Tensor)."""
     return value.shape if isinstance(value, Tensor | np.ndarray) else np.shape(value)
-
-
-def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
-    """Return a read-only copy of `value`, C-ordered, of a numeric dtype.
-
-    Raises:
-        DTypeError: if the values are not numbers.
-    """
-    try:
-        array = np.array(value, dtype=dtype, order="C")
-    except (TypeError, ValueError) as error:
-        raise DTypeError(f"tensor: cannot make an array of numbers from {type(value).__name__}: {error}") from error
-    if array.dtype.kind not in "biufc":
-        raise DTypeError(f"tensor: expected numbers, got dtype {array.dtype} of shape {array.shape}")
-    array.flags.writeable = False
-    return array
-
-
-def frozen(array: Array) -> Array:
-    """Return `array` itself if nobody can write to its memory, else a read-only copy."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        if owner.flags.writeable:
-            return frozen_copy(array)
-        owner = owner.base
-    return array if owner is None else frozen_copy(array)
 
 
 def seed_for(y: Tensor, cotangent: Operand, function: str) -> Array:

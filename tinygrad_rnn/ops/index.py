@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.arrays import frozen
 from ..engine.primitive import primitive
 from ..engine.tape import Array
-from ..engine.tensor import Operand, Tensor, frozen, implements
+from ..engine.tensor import Operand, Tensor, implements
 from ..errors import DTypeError
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.arrays import frozen
 from ..engine.primitive import primitive
 from ..engine.tape import Array
-from ..engine.tensor import Operand, Tensor, frozen
+from ..engine.tensor import Operand, Tensor
 from ..errors import DTypeError, ShapeError
 from .reduce import softmax
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.arrays import frozen_copy
 from ..engine.tape import Node
-from ..engine.tensor import Tensor, frozen_copy, shape_of, wrap
+from ..engine.tensor import Tensor, shape_of, wrap
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import GradientError, ShapeError
 
