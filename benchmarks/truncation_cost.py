@@ -1,13 +1,14 @@
 """What truncation policies cost in time, against full backpropagation through time over the same steps.
 
-    python benchmarks/truncation_cost.py
+    python benchmarks/truncation_cost.py         # half a minute
     python benchmarks/truncation_cost.py --cells lstm --rounds 5 --json runs/truncation_cost.jsonl
 
 One sequence of T=400 steps, N=16, D=H=64, a loss at each step, float32. The policies take turns, round after round,
 in one process, so all meet the same machine. "forward" is the time in the cell's first recording of the steps,
 "backward" all the rest: the passes, what the driver does around them, and what a policy records a second time. The
 table gives minimum and median over the rounds, and the ratio of each to that of Full(). "expected" is what arithmetic
-says of the backward time: the uses of the parameters that all passes walk together, over T; "whole" is both times.
+says of the backward time: the uses of the parameters that all passes walk together, over T (what Checkpointed records
+again is not in it); "whole" is both times.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Peak memory and steps alive of one long sequence under every truncation policy.
 
-    python benchmarks/truncation_memory.py
+    python benchmarks/truncation_memory.py       # 4 minutes, nearly all for T = 10,000 with tracemalloc
     python benchmarks/truncation_memory.py --steps 100 1000 --json runs/truncation_memory.jsonl
 
 An LSTM, H=64, reads N=4 streams of random inputs, D=16, in windows that are made on the fly (20 steps; sqrt(T) where

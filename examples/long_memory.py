@@ -1,15 +1,42 @@
 """Which truncation policies can learn to remember: an answer that lies k steps back.
 
 A sequence holds T = 2k random symbols, and the k-th is marked. At the last step, k steps later, the network must name
-the marked symbol; all the others are distractors. The loss stands at the last step only, and every
-sequence starts from a fresh state. A GRU is trained under one policy after another, from the same first weights and
-on the same sequences. "uses" is how many uses of the parameters the answer's loss reaches; "credit" is the mean
-weight, M[2k-1, k-1], of the one that reads the marked symbol; "alive" is for how many steps a graph is held at most.
+the marked symbol; all the others are distractors. The loss stands at the last step only, and every sequence starts
+from a fresh state. A GRU is trained under one policy after another, from the same first weights and on the same
+sequences. "uses" is how many uses of the parameters the answer's loss reaches; "credit" is the mean weight,
+M[2k-1, k-1], of the one that reads the marked symbol; "alive" is for how many steps a graph is held at most.
 
-    python examples/long_memory.py               # one seed
-    python examples/long_memory.py --seeds 5
+    python examples/long_memory.py               # one seed: 17 s on two cores
+    python examples/long_memory.py --seeds 5     # the table below: 93 s
 
-OUTPUT_HERE
+gap k = 20, T = 40 steps, GRU, H = 32, 64 sequences an update, at most 300 updates,
+Adam 0.02, bias of the update gate 0.5; guessing is right in 25%
+
+policy                      uses   credit  passes  alive   accuracy %  updates   seconds  verdict
+Full()                        40        1       1     40          100  100-150   1.1-1.6  learned (5 of 5)
+Chunked(10)                   10        0       4     10        25-33      300   2.2-2.3  did not learn (0 of 5)
+Windowed(30, every=5)         30        1       8     30          100  100-175   1.1-1.8  learned (5 of 5)
+Checkpointed(6)               40        1       1      6          100  100-175   1.7-2.9  learned (5 of 5)
+Randomized(c=0.05)            40        1       1     40       99-100  150-225   1.7-2.6  learned (5 of 5)
+Decay(0.9)                    40      0.1       1     40       99-100  150-225   2.1-3.3  learned (5 of 5)
+Decay(0.5)                    40    1e-06       1     40        23-26      300   4.0-4.5  did not learn (0 of 5)
+Adaptive(0.01, 30, every=5)   30        1       8     30       99-100  100-175   1.2-2.2  learned (5 of 5)
+
+Chunked cannot learn it: a cut stands between the answer and the mark. The weights that read the mark are used at that
+step only, and their gradient is exactly 0. After 2,000 updates it named 24-32 % of the symbols right, still. That it
+is a little more than guessing at times is no gradient: the state itself carries a trace of the symbol forward, which
+the last weights can learn to read. With --gap 5 that trace is good for 45-65 %, and still no seed learned the task.
+
+Windowed and Checkpointed give the mark the credit that full BPTT gives it. Windowed holds 30 steps instead of 40, for
+8 passes instead of one, of which only the last has a loss to start from; Checkpointed holds 6, and computes all steps
+twice. Decay shows that a path is not enough: 0.9 ** 20 = 0.1 slows learning down, 0.5 ** 20 = 1e-6 prevents it.
+
+Randomized has the right mean, and noise: 36 % of its draws reach the mark, with a weight of 2.8, the others with 0.
+It took half as many updates again as full BPTT. With --update-bias 0 --steps 500, where the gradient fades faster, it
+learned with 4 of 5 seeds, and full BPTT with 5.
+
+Adaptive starts with 10 uses, too few to see the mark. It widened its window to the 30 that it may use, from the fading
+of the cotangents alone ("uses", "credit" and "alive" are those at the end of training).
 """
 
 from __future__ import annotations
@@ -83,7 +110,7 @@ def policies(gap: int, seed: int) -> dict[str, tr.Policy]:
         f"Randomized(c={1 / gap:.2g})": tr.Randomized(c=1 / gap, rng=seed),
         "Decay(0.9)": tr.Decay(0.9),
         "Decay(0.5)": tr.Decay(0.5),
-        f"Adaptive(0.1, {window}, every={EVERY})": tr.Adaptive(0.1, window, every=EVERY),
+        f"Adaptive(0.01, {window}, every={EVERY})": tr.Adaptive(0.01, window, every=EVERY),
     }
 
 
@@ -161,21 +188,22 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Result]:
     for seed in range(args.seed, args.seed + args.seeds):
         for name, policy in policies(args.gap, seed).items():
             model = Recaller(np.random.default_rng((seed, 0)), args.update_bias)
-            found = train(model, policy, args.gap, args.steps, seed)
+            score, updates, seconds = train(model, policy, args.gap, args.steps, seed)
             if name not in results:
                 weights = policy.expected_mask(T)[-1]
                 alive = steps_alive(model, policy, args.gap)
                 uses = int(np.count_nonzero(weights))
                 results[name] = Result(uses, float(weights[args.gap - 1]), len(policy.passes(T)), alive, [], [], [])
-            for values, value in zip(results[name][4:], found, strict=True):
-                values.append(value)
+            results[name].accuracy.append(score)
+            results[name].updates.append(updates)
+            results[name].seconds.append(seconds)
 
-    print(f"{'policy':26}uses   credit  passes  alive   accuracy %  updates   seconds  verdict")
+    print(f"{'policy':28}uses   credit  passes  alive   accuracy %  updates   seconds  verdict")
     for name, result in results.items():
         scores = span([100 * score for score in result.accuracy], ".0f")
         times = f"{span(result.updates, 'd'):>9}{span(result.seconds, '.1f'):>10}"
         counts = f"{result.uses:4}{result.credit:9.1g}{result.passes:8}{result.alive:7}"
-        print(f"{name:26}{counts}{scores:>13}{times}  {verdict(result.accuracy)}")
+        print(f"{name:28}{counts}{scores:>13}{times}  {verdict(result.accuracy)}")
     return results
 
 

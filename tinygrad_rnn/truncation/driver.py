@@ -137,7 +137,7 @@ class Recurrence:
                 yield self._backward()
 
     def finish(self) -> Update | None:
-        """Run the last pass and end the sequence; None if every loss has had its pass."""
+        """Run the pass of the losses that still wait for one, whether it is due or not; None if there are none."""
         return self._backward() if self._begin < self._now else None
 
     def _until_border(self) -> int:
@@ -315,8 +315,9 @@ def stream(
 ) -> Iterator[Update]:
     """Yield the updates of a stream of windows that continue each other, of any length, in memory that does not grow.
 
-    Windows need not be as long as the policy's: they are cut up and joined as it asks. Parameters may be updated
-    between two updates. With a policy whose `every` is None there is one update, at the end, and memory does grow.
+    Windows need not be as long as the policy's: passes fall where it says, and a longer window is cut up. A segment of
+    the graph never spans two windows, so short ones make more, smaller segments. Parameters may be updated between
+    two updates. With a policy whose `every` is None there is one update, at the end, and memory does grow.
 
     Args:
         step: as in `Recurrence`.

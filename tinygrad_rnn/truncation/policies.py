@@ -404,6 +404,8 @@ class Adaptive(Policy):
     def observe(self, end: int, begin: int, norms: Sequence[tuple[int, float]]) -> None:
         """Choose the next window from the norms of this pass."""
         assert self.every is not None
+        if not norms:
+            return  # a pass without a loss, or without an edge, says nothing
         fading = [norm for edge, norm in norms if edge <= begin]  # past all the losses of the pass, newest first
         if len(fading) < 2 or not all(math.isfinite(norm) and norm > 0 for norm in fading):
             self.window = min(self.max_window, 2 * self.window)
