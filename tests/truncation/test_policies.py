@@ -278,6 +278,27 @@ def test_a_reduction_over_time_that_crosses_windows_goes_into_the_state():
             assert relative_error(found.gradients[key], expected[key]) < 1e-12
 
 
+@pytest.mark.parametrize("name", CELLS)
+@given(every=st.integers(1, 3), seed=seeds, T=st.integers(1, 9))
+def test_adaptive_is_the_mask_of_the_windows_that_it_chose(name, every, seed, T):
+    class Logged(tr.Adaptive):
+        def observe(self, end, begin, norms):
+            chosen.append((begin, end, self.window))
+            super().observe(end, begin, norms)
+
+    cell, xs, es, state = make(name, seed, 2, T)
+    chosen = []
+    policy = Logged(0.5, max_window=8, every=every)
+    found = tr.bptt(step_of(cell), cell.parameters(), (xs, es), state, policy)
+    M = np.zeros((T, T))
+    for begin, end, window in chosen:
+        M[begin:end] = tr.Windowed(window, every=every).mask(T)[begin:end]
+    C = credits(cell, xs, es, state)
+    for key, p in cell.parameters().items():
+        expected = sum((M[tau, t] * C[tau][t][key] for tau in range(T) for t in range(tau + 1)), np.zeros(p.shape))
+        assert relative_error(found.gradients[key], expected) < 1e-12, key
+
+
 def test_two_directions_only_where_the_sequence_stays_whole():
     rng = np.random.default_rng(0)
     ahead, back = tr.RNNCell(2, 3, rng, np.float64), tr.RNNCell(2, 3, rng, np.float64)
