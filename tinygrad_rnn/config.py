@@ -75,7 +75,7 @@ class TrainConfig:
     lr: float = _setting(0.003, "learning rate", open_low=True)
     weight_decay: float = _setting(0.0, "weight decay, not for biases")
     clip: float = _setting(1.0, "largest global norm of the gradient; 0: no clipping")
-    schedule: str = _setting("cosine", "how the learning rate changes", choices=("constant", "halving", "cosine"))
+    schedule: str = _setting("halving", "how the learning rate changes", choices=("constant", "halving", "cosine"))
     warmup: int = _setting(0, "steps in which the learning rate rises to its value")
     patience: int = _setting(0, "stop after this many epochs without a better held-out loss; 0: never")
     seed: int = _setting(0, "seed of everything that is random")
