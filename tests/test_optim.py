@@ -264,3 +264,11 @@ def test_schedules():
     constant = Constant(0.3)
     constant.observe(math.inf)
     assert constant.lr(10**9) == 0.3
+
+
+def test_an_optimizer_of_ones_own_needs_a_rule():
+    class Ruleless(tr.optim.Optimizer):
+        pass
+
+    with pytest.raises(TypeError, match="rule"):
+        Ruleless(lr=0.1)

@@ -7,6 +7,7 @@ out parameters with fewer than two axes: biases.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..engine.tensor import Tensor
 from ..errors import ConfigError, DTypeError, ShapeError
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Base of the optimizers: checks, state by parameter name, and the loop over parameters.
 
     A rule of your own gives `slots`, the names of the arrays that it keeps for each parameter (zeros at the start),
@@ -51,6 +52,7 @@ class Optimizer:
         self.steps = 0
         self._state: dict[str, dict[str, Array]] = {}
 
+    @abstractmethod
     def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
         """Return the new array of one parameter; may write into the arrays of `state`, not into p or g.
 
@@ -60,7 +62,6 @@ class Optimizer:
             lr: learning rate of this update.
             state: slot name to array, of the same shape and dtype.
         """
-        raise NotImplementedError(f"{type(self).__name__}: rule(p, g, lr, state) is not written")
 
     def update(self, params: Mapping[str, Tensor], grads: Mapping[str, Array], lr: float | None = None) -> None:
         """Give every parameter a new array; all or nothing. Graphs recorded before keep the old arrays.

@@ -80,7 +80,7 @@ def train_epoch(
 
     Args:
         model: anything with `parameters()` and `loss(ids, targets, state, rng=rng) -> (loss, state)`.
-        windows: pairs (ids, targets), integers (N, T), such as an `OffsetBatches`.
+        windows: pairs (ids, targets), integers (N, T) without masked targets, such as an `OffsetBatches`.
         optimizer: gives the parameters new arrays.
         state: before the first window, such as `model.initial_state(batch_size)`.
         policy: a truncation policy; None: one update a window.
