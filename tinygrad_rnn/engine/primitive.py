@@ -161,6 +161,8 @@ class Primitive(Generic[P]):
             tuple(map(spec_of, outputs)),
             {**self._defaults, **attrs},
         )
+        if how.watcher is not None:
+            how.watcher(node, outputs)
         results = tuple(wrap(part, node, index) for index, part in enumerate(outputs))
         return results if self.multiple else results[0]
 

@@ -64,6 +64,7 @@ class Node:
         site: (code object, line) of the call that recorded it.
         gradient: what `backward()` has accumulated; leaves only.
         past: weak reference to the node behind a closed cut, or None.
+        owner: weak reference to the Tensor of a leaf, or None; drawings and messages read its name and its values.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Node:
         "inputs",
         "operation",
         "output",
+        "owner",
         "past",
         "scope",
         "site",
@@ -106,6 +108,7 @@ class Node:
         self.gradient: Array | None = None
         self.consumed = False
         self.past: weakref.ref[Node] | None = None
+        self.owner: weakref.ref[Any] | None = None
 
     @property
     def name(self) -> str:
@@ -143,6 +146,10 @@ def describe_site(site: tuple[CodeType, int], step: int | None, names: tuple[str
     return place + (f", in {'.'.join(names)}" if names else "")
 
 
+Watcher = Callable[[Node, tuple[Array, ...]], None]
+"""What `watching` calls with each node, as it is recorded, and the arrays that it computed."""
+
+
 class Context(NamedTuple):
     """How operations are recorded just now; one value per thread and task."""
 
@@ -151,6 +158,7 @@ class Context(NamedTuple):
     step: int | None = None
     scope: tuple[str, ...] = ()
     sliced: bool = False
+    watcher: Watcher | None = None
 
 
 _context: ContextVar[Context] = ContextVar("tinygrad_rnn recording", default=Context())  # noqa: B039 (immutable)
@@ -208,6 +216,15 @@ def at_step(step: int | None) -> Any:
     return _changed(step=step)
 
 
+def watching(watcher: Watcher) -> Any:
+    """Return a context manager that shows every recorded node, and the arrays that it computed, to `watcher`.
+
+    A graph keeps only the arrays that its rules need; who wants to see the others (a drawing) looks on while it is
+    recorded.
+    """
+    return _changed(watcher=watcher)
+
+
 def slice_of_a_sequence() -> Any:
     """Return a context manager that marks what is recorded in it as a slice of a longer sequence.
 
@@ -248,12 +265,16 @@ def ancestors(nodes: Iterable[Node]) -> list[Node]:
 Lift = Callable[[Array, tuple[Node, int]], Any]
 """Turns an array and its place in the graph (node, output index) into a value that records."""
 
+Observer = Callable[[Node, int, Any], None]
+"""Sees what each edge carries back: (node, number of its input, cotangent that its rule sends to that input)."""
+
 
 def pull_back(
     seeds: Sequence[tuple[tuple[Node, int], Any]],
     wanted: Iterable[tuple[Node, int]] | None = None,
     lift: Lift | None = None,
     consume: bool = False,
+    observe: Observer | None = None,
 ) -> dict[tuple[Node, int], Any]:
     """Carry cotangents from `seeds` to the wanted places of the graph.
 
@@ -264,6 +285,7 @@ def pull_back(
         wanted: places whose cotangent is returned; None means every leaf.
         lift: given, the rules run on values that record, so that the result can be differentiated again.
         consume: drop what each node keeps as soon as its rule has run.
+        observe: shown what each edge carries, before the terms of a node that is used several times are added up.
 
     Returns:
         A table from place to cotangent; a place that nothing reaches is absent.
@@ -303,9 +325,11 @@ def pull_back(
                 f"backward: the graph behind {node.name} (recorded at {node.where()}) was consumed by an earlier "
                 "backward(); use backward(retain_graph=True) or grad() for all but the last pass over it"
             )
-        for edge, value in zip(node.edges, _run_rule(node, cotangents, needs, lift), strict=True):
+        for number, (edge, value) in enumerate(zip(node.edges, _run_rule(node, cotangents, needs, lift), strict=True)):
             if edge is None or value is None:
                 continue
+            if observe is not None:
+                observe(node, number, value)
             if anomaly:
                 check_finite(value if lift is None else value.data, "cotangent", node.name, node.where())
             table.add(*edge, value)

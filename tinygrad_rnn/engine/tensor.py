@@ -9,6 +9,7 @@ losing a gradient.
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -175,6 +176,7 @@ class Tensor:
                     f"{self.shape}; convert first, for instance tensor(x, dtype=np.float32)"
                 )
             self._node = Node(None, (), (), None, (spec_of(self._data),), {})
+            self._node.owner = weakref.ref(self)
 
     @property
     def grad(self) -> Array | None:

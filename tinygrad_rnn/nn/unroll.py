@@ -54,10 +54,11 @@ def unroll(
     ends = _check_lengths("unroll", lengths, N, T)
     if state is None:
         state = initial_state(cell, N)
+    first = context().step or 0  # a slice of a sequence counts on from the step that is open
     steps = unstack(xs, axis=1)
     outputs: list[Any] = []
     for t in range(T if ends is None else int(ends.max())):
-        with at_step(t):
+        with at_step(first + t):
             if cut_every is not None and t and t % cut_every == 0:
                 state = cut(state)
             if ends is None or (ends > t).all():

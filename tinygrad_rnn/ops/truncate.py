@@ -72,4 +72,7 @@ def _cut_one(h: Any, scale: float) -> Any:
         return wrap(forward)
     node = Node(_cut, (), (), None, h.node.specs[h.index : h.index + 1], {"scale": scale})
     node.past = weakref.ref(h.node)
+    watcher = context().watcher
+    if watcher is not None:
+        watcher(node, (forward,))
     return wrap(forward, node)
