@@ -3,13 +3,23 @@
 import gc
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # `ci` draws the same examples each time; `dev` and `nightly` draw new ones. Choose with --hypothesis-profile.
-settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, print_blob=True)
-settings.register_profile("dev", deadline=None, max_examples=20)
-settings.register_profile("nightly", deadline=None, max_examples=2000)
+# The phase `explain` runs a failing test hundreds of times more, which takes minutes where a gradient is checked.
+phases = [phase for phase in Phase if phase is not Phase.explain]
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, print_blob=True, phases=phases)
+settings.register_profile("dev", deadline=None, max_examples=20, phases=phases)
+settings.register_profile("nightly", deadline=None, max_examples=2000, phases=phases)
 settings.load_profile("ci")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked nightly, unless it is asked for with -m nightly."""
+    if "nightly" in config.option.markexpr:
+        return
+    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
+    items[:] = [item for item in items if not item.get_closest_marker("nightly")]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command line: tinygrad-rnn train, evaluate, truncation and generate.
+"""The command line: tinygrad-rnn train, evaluate, truncation, generate, check and graph.
 
 Only the parser lives here. NumPy and everything that needs it come in with the command itself, so that the help
 appears at once.
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .config import TrainConfig
-from .errors import ConfigError, CorpusError, ModelFileError, NonFiniteError
+from .errors import ConfigError, CorpusError, DrawingError, ModelFileError, NonFiniteError
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except MemoryError as error:
         return _fail(f"not enough memory ({error}); lower the sizes, batch_size or bptt", BAD_INPUT)
-    except (ConfigError, CorpusError, ModelFileError, OSError) as error:
+    except (ConfigError, CorpusError, DrawingError, ModelFileError, OSError) as error:
         return _fail(error, BAD_INPUT)
 
 
@@ -129,7 +129,54 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens; 0: all (the default)")
     generate.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
-    for command in (train, evaluate, truncation, generate):
+
+    check = commands.add_parser(
+        "check", help="check gradients, of everything built in or of a cell of your own", allow_abbrev=False
+    )
+    check.add_argument(
+        "target",
+        nargs="?",
+        metavar="MODULE:NAME|MODEL",
+        help="a cell, model or policy in a module of yours, or a class or function f(input_size, hidden_size, rng) "
+        "that makes a cell; or a model file or its folder (default: everything built in)",
+    )
+    check.add_argument(
+        "--examples", type=_count, default=20, metavar="N", help="most examples for each (default: %(default)s)"
+    )
+    check.add_argument("--seed", type=_natural, default=0, metavar="S", help="of all draws (default: %(default)s)")
+    check.add_argument("--order", type=int, choices=(1, 2), default=1, help="of the derivatives (default: %(default)s)")
+
+    graph = commands.add_parser("graph", help="draw the graph of a model or a cell", allow_abbrev=False)
+    graph.add_argument(
+        "model",
+        nargs="?",
+        default="rnn",
+        metavar="MODEL|CELL",
+        help="a model file or its folder; or a cell: rnn, lstm, gru, or mymodule:MyCell (default: %(default)s)",
+    )
+    graph.add_argument(
+        "corpus", nargs="?", help="text file that a saved model reads (default: the held-out part of Python's own text)"
+    )
+    graph.add_argument(
+        "--held-out", action="store_true", help="use only the end of the corpus, as training held it out"
+    )
+    graph.add_argument(
+        "--view",
+        choices=("auto", "unrolled", "rolled", "ops", "backward"),
+        default="auto",
+        help="what to draw (default: %(default)s)",
+    )
+    graph.add_argument("--steps", type=_count, default=8, help="T, steps of the sequence (default: %(default)s)")
+    graph.add_argument("--show", metavar="STEPS", help="how many of them to show, or which, such as 1,2,8")
+    graph.add_argument("--batch-size", type=_count, default=4, help="N, streams of text (default: %(default)s)")
+    graph.add_argument("--layers", type=_count, default=1, help="of a cell that is named (default: %(default)s)")
+    graph.add_argument("--depth", type=int, choices=(1, 2), help="2: open cells to their operations")
+    graph.add_argument("--gradients", action="store_true", help="draw how much gradient flows along each line")
+    graph.add_argument("--truncation", metavar="POLICY", help="such as chunked:4 or decay:0.9 (default: none)")
+    graph.add_argument(
+        "--out", default="graph.html", metavar="FILE", help=".html, .svg, .png, .pdf or .dot (default: %(default)s)"
+    )
+    for command in (train, evaluate, truncation, generate, check, graph):
         command.add_argument(
             "--threads",
             type=_count,
@@ -142,6 +189,12 @@ def _parser() -> argparse.ArgumentParser:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of 1 or more, got {text!r}")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be an integer of 0 or more, got {text!r}")
     return int(text)
 
 

@@ -20,6 +20,7 @@ from .data.corpus import Corpus, load_corpus, unigram_nats
 from .data.text import EOS, Level, detokenize, embedded_text, read_text, tokenize
 from .data.vocabulary import UNKNOWN, Vocabulary
 from .errors import ConfigError, CorpusError
+from .nn.cells import CELLS
 from .training.build import make_model, make_optimizer, stream
 from .training.evaluation import evaluate as evaluate_model
 from .training.evaluation import perplexity
@@ -103,12 +104,7 @@ def truncation(arguments: argparse.Namespace) -> int:
         model = make_model(config, len(vocabulary))
     corpus, described = _text_for(arguments, config, vocabulary)
     N, T = arguments.batch_size, arguments.steps
-    if len(corpus) < N * T + 1:
-        raise CorpusError(
-            f"truncation: --batch-size {N} streams of --steps {T} need {N * T + 1} tokens, and {described} has "
-            f"{len(corpus)}; lower one of them"
-        )
-    ids, targets = next(iter(OffsetBatches(corpus.ids[: N * T + 1], N, T)))
+    ids, targets = _window("truncation", corpus, described, N, T)
     report = truncation_report(model, ids, targets, policies, wanted_cosine=arguments.wanted_cosine)
     if arguments.json:
         print(report.to_json())
@@ -147,6 +143,51 @@ def generate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def check(arguments: argparse.Namespace) -> int:
+    """Check gradients on drawn examples; return 1 if one is wrong, else 0."""
+    if importlib.util.find_spec("hypothesis") is None:
+        raise ConfigError('check: needs Hypothesis: pip install "tinygrad_rnn[testing]"')
+    # Imported here: it needs Hypothesis, which no other command does.
+    from .testing.command import check as check_gradients
+
+    return check_gradients(arguments.target, arguments.examples, arguments.seed, arguments.order)
+
+
+def graph(arguments: argparse.Namespace) -> int:
+    """Draw the graph of a saved model on text, or of a small model with a named cell; return 0."""
+    # Imported here: no other command draws.
+    from .graphs.command import shown_steps, small_model
+    from .graphs.drawing import draw
+
+    shown, T = shown_steps(arguments.show), arguments.steps
+    policy = parse_policy(arguments.truncation) if arguments.truncation else None
+    saved = Path(arguments.model).exists()
+    if saved or not (arguments.model in CELLS or ":" in arguments.model):
+        model, config, vocabulary = load_model(arguments.model)
+        corpus, described = _text_for(arguments, config, vocabulary)
+        ids, targets = _window("graph", corpus, described, arguments.batch_size, T)
+        title, note = _describe(config), f"{arguments.batch_size} x {T} tokens of {described}"
+    else:
+        model, ids, targets = small_model(arguments.model, T, arguments.layers)
+        title, note = arguments.model.rpartition(":")[2], f"a small model, {T} random tokens"
+    drawing = draw(
+        model,
+        ids,
+        targets,
+        view=arguments.view,
+        steps=shown,
+        gradients=arguments.gradients,
+        depth=arguments.depth,
+        truncation=policy,
+        title=title,
+    )
+    drawing.save(arguments.out)
+    _row("model", f"{title}, {model.parameter_count():,} parameters")
+    _row("graph", note + (f", truncation {arguments.truncation}" if policy else ""))
+    _row("saved", arguments.out)
+    return 0
+
+
 def _resolve(arguments: argparse.Namespace) -> TrainConfig:
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     flags = {name: value for name, value in vars(arguments).items() if name in names}
@@ -174,6 +215,16 @@ def _text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Vo
     if Vocabulary.from_tokens(vocabulary.decode(first.ids), 1) != vocabulary:
         _note("this is not the text that the model was trained on, or another version of it")
     return corpus, f"the held-out part of {name}"
+
+
+def _window(command: str, corpus: Corpus, described: str, N: int, T: int) -> Any:
+    """Return the first ids and targets (N, T) of a text."""
+    if len(corpus) < N * T + 1:
+        raise CorpusError(
+            f"{command}: --batch-size {N} streams of --steps {T} need {N * T + 1} tokens, and {described} has "
+            f"{len(corpus)}; lower one of them"
+        )
+    return next(iter(OffsetBatches(corpus.ids[: N * T + 1], N, T)))
 
 
 def _text(path: str) -> str:

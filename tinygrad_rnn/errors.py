@@ -37,3 +37,7 @@ class ModelFileError(ValueError):
 
 class ConfigError(ValueError):
     """A configuration value that is unknown, of the wrong type or out of range."""
+
+
+class DrawingError(ValueError):
+    """A picture that cannot be drawn: too many boxes for this view, an unknown view or file type, a missing program."""

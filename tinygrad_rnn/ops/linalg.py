@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ..engine.primitive import primitive
+from ..engine.tape import Array
 from ..engine.tensor import Operand, implements
 
 
 @primitive(np.matmul)
-def matmul(a: Operand, b: Operand, /) -> Any:
+def matmul(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
     """Return a @ b: (..., n, k) with (..., k, m), leading axes broadcast; vectors as in NumPy."""
     left, right = np.asarray(a), np.asarray(b)
     if left.ndim > 2 and right.ndim == 2 and left.shape[-1] == right.shape[0]:
         # (N, T, D) @ (D, H) is one product of N*T rows; NumPy would make N small ones.
-        return np.matmul(left.reshape(-1, left.shape[-1]), right).reshape(*left.shape[:-1], right.shape[1])
-    return np.asarray(np.matmul(left, right))
+        shape, rows = (*left.shape[:-1], right.shape[1]), math.prod(left.shape[:-1])
+        if out is None:
+            return np.matmul(left.reshape(rows, left.shape[-1]), right).reshape(shape)
+        if out.flags.c_contiguous and out.shape == shape:
+            np.matmul(left.reshape(rows, left.shape[-1]), right, out=out.reshape(rows, right.shape[1]))
+            return out
+    return np.asarray(np.matmul(left, right, out=out))
 
 
 @matmul.rule(keep="a b")
@@ -40,8 +47,8 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
             return np.squeeze(np.swapaxes(a, -1, -2) @ np.expand_dims(g, -1), -1)
         if b.ndim == 2 and a.ndim > 2:
             # one product over all rows, instead of a product a batch entry and a sum of them
-            rows = np.reshape(a, (-1, a.shape[-1]))
-            return np.swapaxes(rows, 0, 1) @ np.reshape(g, (-1, g.shape[-1]))
+            rows = math.prod(a.shape[:-1])
+            return np.swapaxes(np.reshape(a, (rows, a.shape[-1])), 0, 1) @ np.reshape(g, (rows, g.shape[-1]))
         return np.swapaxes(a, -1, -2) @ g
 
     return left, right

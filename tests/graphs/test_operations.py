@@ -1,0 +1,138 @@
+"""The operations view, laid out by Graphviz and by us."""
+
+import shutil
+
+import numpy as np
+import pytest
+from geometry import faults
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.errors import DrawingError
+from tinygrad_rnn.graphs import operations as module
+from tinygrad_rnn.graphs.flow import flow_of
+from tinygrad_rnn.graphs.operations import operations
+from tinygrad_rnn.graphs.options import Options
+from tinygrad_rnn.graphs.read import read
+from tinygrad_rnn.graphs.record import record
+
+needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="no dot program on the path")
+ENGINES = ["layered", pytest.param("dot", marks=needs_dot)]
+
+
+def picture(target, *example, gradients=True, steps=None, engine="layered", **cuts):
+    recording = record(target, example, **cuts)
+    story = read(recording.losses, recording.values, recording.names)
+    return operations(story, flow_of(story) if gradients else None, Options(steps=steps), engine)
+
+
+def model_and_text(cell="rnn", layers=1, T=5):
+    rng = np.random.default_rng(0)
+    text = rng.integers(0, 9, (2, T + 1))
+    return tr.RNNLM(9, 6, 5, rng, cell=cell, layers=layers), text[:, :-1], text[:, 1:]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_nothing_overlaps(engine, cell, layers):
+    scene = picture(*model_and_text(cell, layers), engine=engine, cut_every=2, steps=3)
+    # dot's splines may graze a box; its boxes and our own lines may not.
+    wrong = [fault for fault in faults(scene) if engine == "layered" or "line" not in fault]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_both_layouts_draw_the_same_graph(engine):
+    scene = picture(*model_and_text("lstm"), engine=engine)
+    other = picture(*model_and_text("lstm"), engine="layered")
+    assert [(box.id, box.title, box.rows) for box in scene.boxes] == [
+        (box.id, box.title, box.rows) for box in other.boxes
+    ]
+    assert [(e.tail, e.head, e.magnitude) for e in scene.edges] == [(e.tail, e.head, e.magnitude) for e in other.edges]
+
+
+def test_without_dot_the_layout_is_ours(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert picture(*model_and_text(), engine="dot") == picture(*model_and_text(), engine="layered")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lines_meet_their_boxes(engine):
+    scene = picture(*model_and_text("gru"), engine=engine)
+    for edge in scene.edges:
+        tail, head = scene.box(edge.tail), scene.box(edge.head)
+        for (x, y), box in ((edge.points[0], tail), (edge.points[-1], head)):
+            assert abs(x - box.x) <= box.width / 2 + 1
+            assert abs(y - box.y) <= box.height / 2 + 1
+        assert tail.y > head.y  # values flow upward
+
+
+def test_a_step_stands_between_its_neighbours():
+    scene = picture(*model_and_text(), steps=3)
+    assert "step t = 3 of 5" in scene.subtitle
+    titles = [box.title for box in scene.boxes]
+    assert sorted(title for title in titles if title.startswith("h_")) == ["h_{2}", "h_{3}"]
+    assert "t = 4" in titles
+    assert "ℓ_{3}" in titles
+    assert titles.count("L") == 1
+
+
+def test_the_first_step_reads_no_state_and_the_last_hands_none_on():
+    first, last = (picture(*model_and_text(), steps=number) for number in (1, 5))
+    assert "t = 2" in [box.title for box in first.boxes]
+    assert not any(box.title.startswith("t =") for box in last.boxes)
+
+
+def test_cuts_are_scissors_on_a_dashed_line():
+    scene = picture(*model_and_text(), steps=3, cut_every=2)
+    (cut,) = (box for box in scene.boxes if box.kind == "cut")
+    into, out = (next(e for e in scene.edges if getattr(e, end) == cut.id) for end in ("head", "tail"))
+    assert (into.kind, out.kind) == ("cut", "cut")
+    lit = next(iter(scene.reach.values()))
+    assert out.head in lit
+    assert lit.isdisjoint([out.id, cut.id, into.id, into.tail])
+    scaled = picture(*model_and_text(), steps=3, truncation=tr.Decay(0.5))
+    (cut,) = (box for box in scaled.boxes if box.kind == "cut")
+    assert (cut.title, cut.factor) == ("× 0.5", 0.5)
+    into, out = (next(e for e in scaled.edges if getattr(e, end) == cut.id) for end in ("head", "tail"))
+    assert into.magnitude == pytest.approx(0.5 * out.magnitude, rel=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_graph_without_steps(engine):
+    model = tr.CBOW(9, 4, 2, np.random.default_rng(0))
+    loss = model.loss(np.zeros((3, 2), int), np.zeros(3, int))
+    scene = picture(loss, engine=engine)
+    assert [fault for fault in faults(scene) if "line" not in fault] == []
+    assert [box.title for box in scene.boxes if box.kind == "operation"] == ["lookup", "Σ", "×", "+"]
+    assert scene.reach.keys() == {box.id for box in scene.boxes if box.strong}
+
+
+def test_magnitudes_are_those_of_the_gradient():
+    x = tr.tensor([3.0, 4.0], requires_grad=True, name="x")
+    y = x * 2.0
+    loss = np.sum(y * y)
+    scene = picture(loss)
+    (edge,) = (edge for edge in scene.edges if scene.box(edge.tail).title == "x")
+    assert edge.magnitude == pytest.approx(float(np.linalg.norm(tr.grad(loss, x))))
+
+
+@pytest.mark.parametrize("steps", [9, 0, (2, 3), ()])
+def test_a_step_that_is_not_there(steps):
+    with pytest.raises(DrawingError, match=r"one of 1 to 5, got"):
+        picture(*model_and_text(), steps=steps)
+
+
+def test_too_many_boxes_name_the_rolled_view(monkeypatch):
+    monkeypatch.setattr(module, "LIMIT", 10)
+    with pytest.raises(DrawingError, match=r"more than 10; .*rolled"):
+        picture(*model_and_text())
+
+
+def test_values_that_are_not_finite_are_marked():
+    x = tr.tensor([0.0, 1.0], requires_grad=True, name="x")
+    with np.errstate(all="ignore"):
+        y = tr.log(x)
+        scene = picture(np.sum(y * 2.0))
+    (box,) = (box for box in scene.boxes if box.title == "log")
+    assert [row.text for row in box.rows if row.warn] == ["2, 1 not finite"]

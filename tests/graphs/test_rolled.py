@@ -1,0 +1,197 @@
+"""The rolled view: what it shows, and that nothing overlaps."""
+
+import numpy as np
+import pytest
+from geometry import faults
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.graphs.flow import flow_of
+from tinygrad_rnn.graphs.loops import when
+from tinygrad_rnn.graphs.options import Options
+from tinygrad_rnn.graphs.read import read
+from tinygrad_rnn.graphs.record import record
+from tinygrad_rnn.graphs.rolled import rolled
+
+
+def picture(target, *example, gradients=True, **cuts):
+    recording = record(target, example, **cuts)
+    story = read(recording.losses, recording.values, recording.names)
+    return rolled(story, flow_of(story) if gradients else None, Options(note=recording.note))
+
+
+def model_and_text(cell="rnn", layers=1, T=8, **settings):
+    rng = np.random.default_rng(0)
+    model = tr.RNNLM(9, 6, settings.pop("hidden_size", 5), rng, cell=cell, layers=layers, **settings)
+    text = rng.integers(0, 9, (2, T + 1))
+    return model, text[:, :-1], text[:, 1:]
+
+
+class LeakyCell(tr.Module):
+    """A cell of a user's own, without a line about drawing."""
+
+    def __init__(self, input_size, hidden_size, rng):
+        self.Wx = tr.tensor(rng.standard_normal((input_size, hidden_size)), requires_grad=True)
+        self.Wh = tr.tensor(rng.standard_normal((hidden_size, hidden_size)), requires_grad=True)
+        self.leak = tr.tensor(np.zeros(hidden_size), requires_grad=True)
+
+    def initial_state(self, batch_size):
+        return np.zeros((batch_size, len(self.leak)))
+
+    def __call__(self, x, h):
+        a = tr.sigmoid(self.leak)
+        h = (1 - a) * h + a * np.tanh(x @ self.Wx + h @ self.Wh)
+        return h, h
+
+
+CELLS = ["rnn", "lstm", "gru", LeakyCell]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_nothing_overlaps_and_no_line_runs_through_a_box(cell, layers, gradients):
+    scene = picture(*model_and_text(cell, layers), gradients=gradients, cut_every=3)
+    assert list(faults(scene)) == []
+    assert sum(box.kind == "delay" for box in scene.boxes) == layers * (2 if cell == "lstm" else 1)
+    assert (scene.scale is not None) == gradients
+    assert bool(scene.bars) == gradients
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_whole_sequence_recorded_by_the_user(cell):
+    model, ids, targets = model_and_text(cell, 2)
+    scene = picture(model.loss(ids, targets)[0])
+    assert list(faults(scene)) == []
+    titles = [box.title for box in scene.boxes]
+    assert titles.count("stack") == titles.count("steps") == 1  # between the layers they undo each other
+    assert [box.title for box in scene.boxes if box.strong] == ["L"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng: tr.unroll(tr.RNNCell(3, 4, rng), np.ones((2, 35, 3)))[1],
+        lambda rng: tr.unroll(tr.Stacked([tr.RNNCell(3, 4, rng), tr.LSTMCell(4, 5, rng)]), np.ones((2, 4, 3)))[0],
+        lambda rng: tr.bidirectional(tr.RNNCell(3, 4, rng), tr.RNNCell(3, 4, rng), np.ones((2, 5, 3)))[0],
+        lambda rng: tr.unroll(tr.GRUCell(3, 4, rng, reset="before"), np.ones((2, 4, 3)))[0],
+    ],
+)
+def test_other_recurrences(make):
+    assert list(faults(picture(np.sum(make(np.random.default_rng(0)))))) == []
+
+
+def test_tied_weights_are_read_from_two_modules():
+    scene = picture(*model_and_text("lstm", 1, hidden_size=6, tied=True))
+    assert list(faults(scene)) == []
+
+
+def test_what_stands_in_the_picture_of_an_rnn():
+    scene = picture(*model_and_text(), cut_every=3)
+    titles = {box.id: box.title for box in scene.boxes}
+    inside = ["id_{t}", "lookup", "z⁻¹", "×", "×", "+", "h_{t}", "×", "+", "target_{t}", "ℓ_{t}"]
+    assert sorted(titles.values()) == sorted(["", "L", *inside, "W", "Wx", "Wh", "b", "W", "b"])
+    assert [label.text for label in scene.labels if label.warn and "cut" in label.text] == ["cut every 3 steps"]
+    assert {label.text for label in scene.labels} >= {
+        "layers.0 · × 8 steps",
+        "embedding · × 8 steps",
+        "output · × 8 steps",
+    }
+    assert "one step, repeated 8 times" in scene.subtitle
+    (delay,) = (box for box in scene.boxes if box.kind == "delay")
+    (state,) = (box for box in scene.boxes if box.kind == "state")
+    loop = {edge.id: edge for edge in scene.edges if edge.id.startswith("loop")}
+    assert [(edge.tail, edge.head) for edge in loop.values()] == [(state.id, "cut delay0"), ("cut delay0", delay.id)]
+
+
+def test_bars_are_the_norms_of_the_state_gradient_with_scissors_between():
+    model, ids, targets = model_and_text(T=8)
+    scene = picture(model, ids, targets, cut_every=3)
+    norms = []
+    for t in range(1, 8):
+        state, total = model.initial_state(2), 0.0
+        for step in range(8):
+            state = tr.cut(state) if step and step % 3 == 0 else state
+            if step == t:
+                before = state = (state[0] * 1.0,)  # its cotangent is what step t sends back
+            loss, state = model.loss(ids[:, step : step + 1], targets[:, step : step + 1], state)
+            total = total + loss / 8
+        norms.append(0.0 if t % 3 == 0 else float(np.linalg.norm(tr.grad(total, before[0]))))
+    assert [bar.magnitude for bar in scene.bars] == pytest.approx([norm for norm in norms if norm], rel=1e-5)
+    assert sum(label.text == "✂" for label in scene.labels) == 2
+
+
+def test_parameters_show_the_norm_of_their_whole_gradient():
+    model, ids, targets = model_and_text()
+    scene = picture(model, ids, targets)
+    gradients = tr.grad(model.loss(ids, targets)[0], model.parameters())
+    shown = sorted(box.rows[-1].magnitude for box in scene.boxes if box.kind == "parameter")
+    assert shown == pytest.approx(sorted(float(np.linalg.norm(g)) for g in gradients.values()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "badge", "words"),
+    [
+        (tr.Chunked(3), "", "cut every 3 steps"),
+        (tr.Chunked(1), "", "cut every step"),
+        (tr.Decay(0.5), "× 0.5", "each step"),
+        (tr.Randomized(c=0.3, rng=1), "", "else × 1.4"),
+        (tr.Windowed(3), "", "cut 6 of 8 times"),
+    ],
+)
+def test_truncation_is_marked_on_the_loop(policy, badge, words):
+    scene = picture(*model_and_text(T=9), truncation=policy)
+    assert list(faults(scene)) == []
+    (box,) = (box for box in scene.boxes if box.kind == "cut")
+    assert box.title == badge
+    assert any(words in label.text for label in scene.labels if label.warn)
+
+
+def test_a_loop_that_is_cut_at_every_step_carries_no_gradient():
+    scene = picture(*model_and_text(T=5), truncation=tr.Chunked(1))
+    assert {edge.kind for edge in scene.edges if edge.id.startswith("loop")} == {"cut"}
+    assert not scene.bars
+
+
+def test_the_loss_reaches_everything_but_data():
+    scene = picture(*model_and_text("lstm", 2))
+    lit = next(iter(scene.reach.values()))
+    assert {box.kind for box in scene.boxes if box.id not in lit} == {"input"}
+    assert all(edge.id in lit for edge in scene.edges if edge.kind == "gradient")
+
+
+def test_steps_that_do_not_match_are_drawn_unrolled_with_the_reason():
+    cell = tr.RNNCell(3, 4, np.random.default_rng(0))
+    outputs, _ = tr.unroll(cell, np.ones((2, 5, 3), np.float32), lengths=[3, 5])
+    scene = picture(np.sum(outputs), gradients=False)
+    assert "not rolled: step t = " in scene.subtitle
+    assert "where" in scene.subtitle
+    assert not any(box.kind == "delay" for box in scene.boxes)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "passes", "words"),
+    [
+        ([9, 19, 29], 34, "every 10 steps"),
+        ([0, 1, 2], 3, "every step"),
+        ([4], 7, "before t = 6"),
+        ([1, 2], 7, "before t = 3, 4"),
+        ([0, 3, 4, 6, 20], 34, "5 of 34 times"),
+        ([2, 6], 8, "every 4 steps"),
+        ([3, 5], 8, "before t = 5, 7"),
+    ],
+)
+def test_when_cuts_stand_in_words(cuts, passes, words):
+    assert when(cuts, passes) == words
+
+
+def test_many_passes_share_bars():
+    cell = tr.RNNCell(3, 4, np.random.default_rng(0), dtype=np.float64)
+    outputs, _ = tr.unroll(cell, np.random.default_rng(1).standard_normal((2, 300, 3)))
+    scene = picture(np.sum(outputs))
+    assert list(faults(scene)) == []
+    assert 20 < len(scene.bars) < 300
+
+
+def test_the_same_program_gives_the_same_picture():
+    first, second = (picture(*model_and_text("gru", 2), cut_every=3) for _ in range(2))
+    assert first == second

@@ -1,0 +1,543 @@
+"""`compare_handwritten`: right layers pass; planted mistakes are found, in the right quantity, and named."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import handwritten as hw
+from tinygrad_rnn.testing import GradCheckError
+from tinygrad_rnn.testing.byhand import Automatic
+from tinygrad_rnn.testing.handwritten import compare_handwritten, where
+
+sizes = st.integers(1, 4)
+CELLS = {
+    "rnn": lambda D, H, rng: tr.RNNCell(D, H, rng),
+    "lstm": lambda D, H, rng: tr.LSTMCell(D, H, rng),
+    "gru after": lambda D, H, rng: tr.GRUCell(D, H, rng),
+    "gru before": lambda D, H, rng: tr.GRUCell(D, H, rng, reset="before"),
+}
+RIGHT = {
+    "RNN": ("rnn", hw.RNN),
+    "TimeRNN": ("rnn", hw.TimeRNN),
+    "TimeRNN, stateful": ("rnn", lambda *weights: hw.TimeRNN(*weights, stateful=True)),
+    "LSTM": ("lstm", hw.LSTM),
+    "TimeLSTM": ("lstm", hw.TimeLSTM),
+    "TimeLSTM, stateful": ("lstm", lambda *weights: hw.TimeLSTM(*weights, stateful=True)),
+    "GRU": ("gru after", hw.GRU),
+    "TimeGRU": ("gru after", hw.TimeGRU),
+    "GRU, before": ("gru before", lambda *weights: hw.GRU(*weights, reset="before")),
+    "TimeGRU, before": ("gru before", lambda *weights: hw.TimeGRU(*weights, reset="before")),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@given(D=sizes, H=sizes, N=sizes, T=sizes, seed=st.integers(0, 2**32 - 1))
+def test_the_layers_of_this_package_are_right(name, D, H, N, T, seed):
+    cell, layer = RIGHT[name]
+    report = compare_handwritten(CELLS[cell](D, H, np.random.default_rng(seed)), layer, T=T, N=N, seed=seed)
+    assert report.ok
+    assert {result.run for result in report.results} == {"1 step", f"{T} steps" if T > 1 else "1 step"}
+
+
+@given(D=sizes, H=sizes, N=sizes, T=sizes, seed=st.integers(0, 2**32 - 1))
+def test_the_automatic_side_is_the_gradient_of_unroll(D, H, N, T, seed):
+    rng = np.random.default_rng(seed)
+    cell = tr.LSTMCell(D, H, rng, np.float64)
+    xs, h, c = (tr.tensor(rng.standard_normal(shape), requires_grad=True) for shape in ((N, T, D), (N, H), (N, H)))
+    dhs, dc = rng.standard_normal((N, T, H)), rng.standard_normal((N, H))
+    ours = Automatic(cell, (0, 0)).run(xs.data, [h.data, c.data], dhs, [dc])
+    outputs, (_, last) = tr.unroll(cell, xs, (h, c))
+    dxs, dh, d_c, gradients = tr.grad([outputs, last], [xs, h, c, cell.parameters()], cotangent=[dhs, dc])
+    np.testing.assert_allclose(ours.dxs, dxs, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(ours.dstate, [dh, d_c], rtol=1e-11, atol=1e-13)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(ours.gradients[name], gradient, rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(sum(part[name] for part in ours.parts), gradient, rtol=1e-11, atol=1e-13)
+
+
+# -- layers written by a student, in pieces that a test replaces by wrong ones -----------------------------------------
+
+
+class StudentRNN:
+    def __init__(self, Wx, Wh, b):
+        self.params = [Wx, Wh, b]
+        self.grads = [np.zeros_like(W) for W in self.params]
+
+    def forward(self, x, h):
+        Wx, Wh, b = self.params
+        y = np.tanh(x @ Wx + h @ Wh + b)
+        self.kept = x, h, y
+        return y
+
+    def backward(self, dy):
+        Wx, Wh, _ = self.params
+        x, h, y = self.kept
+        da = self.da(dy, y)
+        self.put([self.dWx(x, da), self.dWh(h, da, y), self.db(da)])
+        return self.dx(da, Wx), self.dh(da, Wh)
+
+    def put(self, new):
+        self.grads = new
+
+    def da(self, dy, y):
+        return dy * (1 - y * y)
+
+    def dWx(self, x, da):
+        return x.T @ da
+
+    def dWh(self, h, da, y):
+        return h.T @ da
+
+    def db(self, da):
+        return da.sum(axis=0)
+
+    def dx(self, da, Wx):
+        return da @ Wx.T
+
+    def dh(self, da, Wh):
+        return da @ Wh.T
+
+
+class StudentLSTM(StudentRNN):
+    def forward(self, x, h, c):
+        Wx, Wh, b = self.params
+        i, f, o, g = np.split(x @ Wx + h @ Wh + b, 4, axis=1)
+        i, f, o, g = *(1 / (1 + np.exp(-a)) for a in (i, f, o)), np.tanh(g)
+        new = f * c + i * g
+        self.kept = x, h, c, i, f, o, g, new
+        return o * np.tanh(new), new
+
+    def backward(self, dy, dnew):
+        Wx, Wh, _ = self.params
+        x, h, c, i, f, o, g, new = self.kept
+        dc = self.dc(dy, dnew, o, new)
+        gates = self.gates(
+            dc * g * self.ds(i), dc * c * f * (1 - f), dy * np.tanh(new) * o * (1 - o), dc * i * self.dt(g)
+        )
+        da = np.concatenate(gates, axis=1)
+        self.put([self.dWx(x, da), self.dWh(h, da, None), self.db(da)])
+        return self.dx(da, Wx), self.dh(da, Wh), self.back(dc, f)
+
+    def dc(self, dy, dnew, o, new):
+        return dnew + dy * o * (1 - np.tanh(new) ** 2)
+
+    def ds(self, i):
+        return i * (1 - i)
+
+    def dt(self, g):
+        return 1 - g * g
+
+    def gates(self, i, f, o, g):
+        return i, f, o, g
+
+    def back(self, dc, f):
+        return dc * f
+
+
+class StudentTimeRNN:
+    def __init__(self, Wx, Wh, b):
+        self.params = [Wx, Wh, b]
+        self.grads = [np.zeros_like(W) for W in self.params]
+
+    def set_state(self, h):
+        self.h = h
+
+    def forward(self, xs):
+        self.steps, h, hs = [], self.h, []
+        for t in range(xs.shape[1]):
+            self.steps.append(StudentRNN(*self.params))
+            h = self.steps[t].forward(xs[:, t], h)
+            hs.append(h)
+        return np.stack(hs, axis=1)
+
+    def backward(self, dhs):
+        T = dhs.shape[1]
+        total, dxs, dh = [np.zeros_like(W) for W in self.params], [], np.zeros_like(dhs[:, 0])
+        for t in reversed(range(T)):
+            dx, dh = self.steps[t].backward(self.into(dhs[:, t], dh, t, T))
+            dxs.append(self.dx(dx, t, T))
+            total = [a + self.part(b, k, t, T) for k, (a, b) in enumerate(zip(total, self.steps[t].grads, strict=True))]
+        self.dh, self.grads = dh, self.sums(total, T)
+        return np.stack(dxs[::-1], axis=1)
+
+    def into(self, dy, dh, t, T):
+        return dy + dh
+
+    def dx(self, dx, t, T):
+        return dx
+
+    def part(self, dW, k, t, T):
+        return dW
+
+    def sums(self, total, T):
+        return total
+
+
+class StudentTimeLSTM(hw.TimeLSTM):
+    def backward(self, dhs):
+        """As in the base class, but c of step t gets nothing from step t + 1."""
+        step, caches, dxs = self.step, self.cache, []
+        dh = dc = np.zeros_like(dhs[:, 0])
+        self.grads = [np.zeros_like(W) for W in self.params]
+        for t in reversed(range(dhs.shape[1])):
+            step.cache = caches[t]
+            dx, dh, _ = step.backward(dh + dhs[:, t], dc)
+            dxs.append(dx)
+            self.grads = [a + b for a, b in zip(self.grads, step.grads, strict=True)]
+        return np.stack(dxs[::-1], axis=1)
+
+
+def in_place(self, dy, y):
+    dy *= 1 - y * y
+    return dy
+
+
+def piled_up(self, new):
+    self.grads = [a + b for a, b in zip(self.grads, new, strict=True)]
+
+
+EVERY = {"dx", "dh", "dWx", "dWh", "db"}
+# what is wrong: (layer, the piece that is wrong, names that must be found wrong, words that the report must hold)
+STEP_FAULTS = {
+    "tanh' missing": (
+        StudentRNN,
+        {"da": lambda self, dy, y: dy},
+        EVERY,
+        "derivative of tanh, 1 - tanh(a)^2, is missing",
+    ),
+    "tanh' twice": (StudentRNN, {"da": lambda self, dy, y: dy * (1 - y * y) ** 2}, EVERY, "is taken twice"),
+    "sign": (StudentRNN, {"da": lambda self, dy, y: -dy * (1 - y * y)}, EVERY, "times -1 in every entry"),
+    "Wh not transposed": (
+        StudentRNN,
+        {"dh": lambda self, da, Wh: da @ Wh},
+        {"dh"},
+        "dh is da @ Wh; it must be da @ Wh'",
+    ),
+    "dWh transposed": (StudentRNN, {"dWh": lambda self, h, da, y: da.T @ h}, {"dWh"}, "transposed"),
+    "dWh of the new state": (StudentRNN, {"dWh": lambda self, h, da, y: y.T @ da}, {"dWh"}, "dWh = h_prev' @ da"),
+    "dWx transposed": (StudentRNN, {"dWx": lambda self, x, da: da.T @ x}, {"dWx"}, "has shape (4, 3): transposed"),
+    "db mean": (StudentRNN, {"db": lambda self, da: da.mean(axis=0)}, {"db"}, "times 0.5 = 1/N in every entry"),
+    "db over the wrong axis": (
+        StudentRNN,
+        {"db": lambda self, da: da.sum(axis=1)},
+        {"db"},
+        "summed over the wrong axis",
+    ),
+    "db of the first sequence": (StudentRNN, {"db": lambda self, da: da[0]}, {"db"}, "db"),
+    "dWx missing": (StudentRNN, {"dWx": lambda self, x, da: np.zeros((3, 4))}, {"dWx"}, "no gradient arrives"),
+    "dh missing": (
+        StudentRNN,
+        {"dh": lambda self, da, Wh: 0 * da},
+        {"dh", "dx", "dWx", "dWh", "db"},
+        "no gradient arrives",
+    ),
+    "dx times N": (StudentRNN, {"dx": lambda self, da, Wx: 2 * da @ Wx.T}, {"dx"}, "times 2 = N in every entry"),
+    "dWx 1e-8": (StudentRNN, {"dWx": lambda self, x, da: x.T @ da * (1 + 1e-8)}, {"dWx"}, "1 + 1.0e-08"),
+    "dWh in float32": (
+        StudentRNN,
+        {"dWh": lambda self, h, da, y: (h.T @ da).astype(np.float32).astype(np.float64)},
+        {"dWh"},
+        "float32",
+    ),
+    "dWh one entry": (
+        StudentRNN,
+        {"dWh": lambda self, h, da, y: h.T @ da * (1 + 1e-8 * (np.arange(16) == 5).reshape(4, 4))},
+        {"dWh"},
+        "in row 1",
+    ),
+    "i and f swapped": (
+        StudentLSTM,
+        {"gates": lambda self, i, f, o, g: (f, i, o, g)},
+        EVERY,
+        "gate blocks 0 and 1 of 4 are swapped",
+    ),
+    "sigmoid' missing": (
+        StudentLSTM,
+        {"ds": lambda self, i: 1},
+        EVERY,
+        "derivative of the sigmoid, s * (1 - s), is missing in gate block 0 of 4",
+    ),
+    "tanh' of g missing": (
+        StudentLSTM,
+        {"dt": lambda self, g: 1},
+        EVERY,
+        "1 - tanh(a)^2, is missing in gate block 3 of 4",
+    ),
+    "tanh'(c) missing": (
+        StudentLSTM,
+        {"dc": lambda self, dy, dnew, o, new: dnew + dy * o},
+        {*EVERY, "dc"},
+        "1 - tanh(c)^2, is missing in gate blocks 0, 1, 3 of 4",
+    ),
+    "dc of the next state dropped": (
+        StudentLSTM,
+        {"dc": lambda self, dy, dnew, o, new: dy * o * (1 - np.tanh(new) ** 2)},
+        {*EVERY, "dc"},
+        "dc",
+    ),
+    "dc not times f": (StudentLSTM, {"back": lambda self, dc, f: dc}, {*EVERY, "dc"}, "dc"),
+    "forward": (
+        StudentRNN,
+        {"forward": lambda self, x, h: np.tanh(StudentRNN.forward(self, x, h))},
+        {"h"},
+        "make it equal",
+    ),
+    "grads pile up": (StudentRNN, {"put": piled_up}, set(), "grads pile up"),
+    "dy changed": (StudentRNN, {"da": in_place}, set(), "backward changes an array that it was given"),
+    "raises": (StudentRNN, {"dh": lambda self, da, Wh: da @ Wh.T[:2]}, set(), "backward raised ValueError: matmul"),
+    "dh not returned": (
+        StudentRNN,
+        {"backward": lambda self, dy: StudentRNN.backward(self, dy)[0]},
+        set(),
+        "expected it to return 2 arrays, got 1",
+    ),
+    "grads not set": (
+        StudentRNN,
+        {"put": lambda self, new: setattr(self, "grads", new[:2])},
+        set(),
+        "to hold 3 arrays",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEP_FAULTS)
+def test_a_wrong_step_is_named(name):
+    base, pieces, names, words = STEP_FAULTS[name]
+    cell = (tr.LSTMCell if base is StudentLSTM else tr.RNNCell)(3, 4, np.random.default_rng(0))
+    assert compare_handwritten(cell, base).ok
+    with pytest.raises(GradCheckError) as caught:
+        compare_handwritten(cell, type("Wrong", (base,), pieces))
+    report = caught.value.report
+    assert names <= set(report.wrong)
+    if name not in ("forward", "dh missing"):
+        in_one_step = {result.name for result in report.results if result.run == "1 step" and result.verdict == "WRONG"}
+        assert in_one_step <= names
+    assert words in str(report)
+    assert "reproduce: compare_handwritten(RNNCell" in str(report) or base is StudentLSTM
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        ({"ds": lambda self, i: 1}, "in gate block 0 of 4 only"),
+        ({"gates": lambda self, i, f, o, g: (i, f, -o, g)}, "in gate block 2 of 4 only: times -1 in every entry"),
+        ({"gates": lambda self, i, f, o, g: (2 * i, 2 * f, o, g)}, "in gate blocks 0, 1 of 4 only: times 2 = N"),
+        ({"gates": lambda self, i, f, o, g: (f, o, i, g)}, "gate blocks stand in the order [1, 2, 0, 3]"),
+    ],
+)
+def test_gates_are_named(pieces, words):
+    cell = tr.LSTMCell(3, 4, np.random.default_rng(0))
+    report = compare_handwritten(cell, type("Wrong", (StudentLSTM,), pieces), check=False)
+    assert report.result("db", "1 step").hint.startswith(words)
+
+
+# what is wrong: (the piece, wrong quantity: (words of where, first wrong step going backward), words of the report)
+TIME_FAULTS = {
+    "dh lost after 3 steps": (
+        {"into": lambda self, dy, dh, t, T: dy + dh * (t != T - 4)},
+        {"dx": ("from step 1 back; the last 3 are right", 1), "dWx": ("with a loss at step 2 alone, and later", None)},
+        "what step 2 sends back to h of step 1 is lost",
+    ),
+    "dh lost at once": (
+        {"into": lambda self, dy, dh, t, T: dy},
+        {"dx": ("from step 3 back; the last one is right", 3), "dWh": ("with a loss at step 1 alone, and later", None)},
+        "what step 4 sends back to h of step 3 is lost",
+    ),
+    "dhs lost": (
+        {"into": lambda self, dy, dh, t, T: dh if t < T - 1 else dy},
+        {"dx": ("from step 3 back; the last one is right", 3)},
+        "look at what the loop over time does at step 3",
+    ),
+    "last step": (
+        {"dx": lambda self, dx, t, T: dx if t < T - 1 or T == 1 else 2 * dx},
+        {"dx": ("at the last step only (t = 4)", 4)},
+        "at step 4: times 2 = N",
+    ),
+    "first step": (
+        {"dx": lambda self, dx, t, T: dx if t or T == 1 else -dx},
+        {"dx": ("at the first step only (t = 0)", 0)},
+        "at step 0: times -1",
+    ),
+    "one step": (
+        {"dx": lambda self, dx, t, T: dx if t != 2 else 0 * dx},
+        {"dx": ("first at step 2, going backward; wrong: 2", 2)},
+        "at step 2: 0 in every entry",
+    ),
+    "dWh of the last step dropped": (
+        {"part": lambda self, dW, k, t, T: dW if k != 1 or t < T - 1 or T == 1 else 0},
+        {"dWh": ("with a loss at step 4 alone", None)},
+        "look at how the loop adds up dWh",
+    ),
+    "dWh of step 2 dropped": (
+        {"part": lambda self, dW, k, t, T: dW if k != 1 or t != 2 else 0},
+        {"dWh": ("with a loss at step 2 alone, and later", None)},
+        "look at how the loop adds up dWh",
+    ),
+    "mean over time": (
+        {"sums": lambda self, total, T: [dW / T for dW in total]},
+        {
+            "dWx": ("with a loss at step 0 alone, and later", None),
+            "db": ("with a loss at step 0 alone, and later", None),
+        },
+        "times 0.2 = 1/T in every entry: averaged where it is summed",
+    ),
+    "order of dxs": (
+        {"backward": lambda self, dhs: StudentTimeRNN.backward(self, dhs)[:, ::-1]},
+        {"dx": ("first at step 4, going backward; wrong: 0, 1, 3, 4", 4)},
+        "dx",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIME_FAULTS)
+def test_a_wrong_loop_over_time_is_named(name):
+    pieces, quantities, words = TIME_FAULTS[name]
+    cell = tr.RNNCell(3, 4, np.random.default_rng(0))
+    assert compare_handwritten(cell, StudentTimeRNN).ok
+    with pytest.raises(GradCheckError) as caught:
+        compare_handwritten(cell, type("Wrong", (StudentTimeRNN,), pieces))
+    report = caught.value.report
+    assert all(result.verdict == "ok" for result in report.results if result.run == "1 step")
+    for quantity, (place, step) in quantities.items():
+        result = report.result(f"{quantity}", "5 steps")
+        assert (result.verdict, result.where, result.first_step) == ("WRONG", place, step)
+    assert words in str(report)
+
+
+def test_c_not_carried_back_is_told_from_h():
+    report = compare_handwritten(tr.LSTMCell(3, 4, np.random.default_rng(0)), StudentTimeLSTM, check=False)
+    assert "looks like: what step 4 sends back to c of step 3 is lost" in str(report)
+
+
+def test_steps_of_a_weight_are_found_in_a_layer_of_one_step():
+    class ForgetsAtZero(StudentRNN):
+        """The mistake shows in steps whose input has a negative first entry."""
+
+        def dWx(self, x, da):
+            return x.T @ (da * (x[:, :1] > 0))
+
+    rng = np.random.default_rng(0)
+    report = compare_handwritten(tr.RNNCell(3, 4, rng), ForgetsAtZero, N=1, check=False)
+    assert report.wrong == ("dWx",)
+    draws = np.random.default_rng(0)
+    [draws.standard_normal(shape) for shape in ((3, 4), (4, 4), 4, (1, 4))]
+    xs = draws.standard_normal((1, 5, 3))
+    assert report.result("dWx", "5 steps").steps == tuple(np.flatnonzero(xs[0, :, 0] < 0))
+
+
+# -- the other ways to hand in a backward ------------------------------------------------------------------------------
+
+
+def forward(x, state, parameters):
+    (h,) = state
+    y = np.tanh(x @ parameters["Wx"] + h @ parameters["Wh"] + parameters["b"])
+    return (y,), (x, h, y, parameters)
+
+
+def backward(dstate, cache):
+    x, h, y, parameters = cache
+    da = dstate[0] * (1 - y * y)
+    gradients = {"Wx": x.T @ da, "Wh": h.T @ da, "b": da.sum(axis=0)}
+    return da @ parameters["Wx"].T, (da @ parameters["Wh"].T,), gradients
+
+
+def backward_without_bias(dstate, cache):
+    dx, dstate, gradients = backward(dstate, cache)
+    return dx, dstate, {**gradients, "b": np.zeros(4)}
+
+
+def test_a_pair_of_functions():
+    cell = tr.RNNCell(3, 4, np.random.default_rng(0))
+    assert compare_handwritten(cell, (forward, backward)).ok
+    report = compare_handwritten(cell, (forward, backward_without_bias), check=False)
+    assert report.wrong == ("db",)
+    assert report.result("db", "1 step").hint == "0 in every entry: no gradient arrives"
+    report = compare_handwritten(cell, (forward, lambda dstate, cache: backward(dstate, cache)[:2]), check=False)
+    assert report.failures[0] == "in a run of 1 step, backward: expected it to return (dx, dstate, gradients)"
+
+
+def test_an_object_is_copied_and_takes_the_cells_weights():
+    layer = hw.RNN(np.ones((3, 4)), np.ones((4, 4)), np.ones(4))
+    cell = tr.RNNCell(3, 4, np.random.default_rng(0))
+    before = cell.Wx.data.copy()
+    assert compare_handwritten(cell, layer).ok
+    np.testing.assert_array_equal(layer.params[0], np.ones((3, 4)))
+    assert layer.cache is None
+    np.testing.assert_array_equal(cell.Wx.data, before)
+    assert cell.Wx.dtype == np.float32
+
+
+def test_a_cell_of_ones_own():
+    class Leaky(tr.Module):
+        """h' = tanh(x @ Wx + a * h), a leak for each unit."""
+
+        def __init__(self, rng):
+            self.Wx = tr.tensor(rng.standard_normal((3, 4)), requires_grad=True)
+            self.a = tr.tensor(rng.standard_normal(4), requires_grad=True)
+
+        def initial_state(self, batch_size):
+            return np.zeros((batch_size, 4))
+
+        def __call__(self, x, h):
+            h = np.tanh(x @ self.Wx + self.a * h)
+            return h, h
+
+    class ByHand:
+        def __init__(self, Wx, a):
+            self.params, self.grads = [Wx, a], [np.zeros_like(Wx), np.zeros_like(a)]
+
+        def forward(self, x, h):
+            self.kept = x, h, np.tanh(x @ self.params[0] + self.params[1] * h)
+            return self.kept[2]
+
+        def backward(self, dy):
+            x, h, y = self.kept
+            da = dy * (1 - y * y)
+            self.grads = [x.T @ da, (h * da).sum(axis=0)]
+            return da @ self.params[0].T, da * self.params[1]
+
+    report = compare_handwritten(Leaky(np.random.default_rng(0)), ByHand, T=3)
+    assert [result.name for result in report.results] == ["h", "dx", "dh", "dWx", "da"] * 2
+
+
+@pytest.mark.parametrize(
+    ("handwritten", "error", "words"),
+    [
+        (3, TypeError, "expected a layer with forward and backward"),
+        (hw.RNN(np.ones((2, 4)), np.ones((4, 4)), np.ones(4)), ValueError, r"float64 \(2, 4\) where Wx .* \(3, 4\)"),
+        (
+            hw.RNN(*(np.ones(s, np.float32) for s in ((3, 4), (4, 4), 4))),
+            ValueError,
+            "build the layer of float64 arrays",
+        ),
+        (lambda Wx, Wh, b: hw.TimeEmbedding(Wx), ValueError, "expected params to hold 3 arrays"),
+    ],
+)
+def test_what_cannot_be_compared(handwritten, error, words):
+    with pytest.raises(error, match=words):
+        compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), handwritten)
+
+
+def test_the_report_in_a_notebook():
+    report = compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), hw.RNN)
+    assert str(report).startswith("RNN by hand against RNNCell, N = 2, T = 5 (seed 0): ok\n")
+    assert report._repr_html_().count("<tr>") == 1 + len(report.results)
+    with pytest.raises(KeyError):
+        report.result("dc", "1 step")
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([], ""),
+        ([0, 1, 2, 3], "at every step"),
+        ([3], "at the last step only (t = 3)"),
+        ([0], "at the first step only (t = 0)"),
+        ([0, 1], "from step 1 back; the last 2 are right"),
+        ([1, 3], "first at step 3, going backward; wrong: 1, 3"),
+    ],
+)
+def test_where_in_words(steps, words):
+    assert where(steps, 4) == words

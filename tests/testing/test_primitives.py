@@ -1,0 +1,417 @@
+"""Every primitive of the package through `check_primitive`; and planted faults, each caught by the aspect it breaks."""
+
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tinygrad_rnn import ops
+from tinygrad_rnn.ops import index, loss, shape, truncate
+from tinygrad_rnn.testing import GradCheckError
+from tinygrad_rnn.testing.primitives import check_primitive
+
+POSITIVE = (0.5, 2.0)
+MASK = np.array([[True, False, True], [False, False, True]])
+IDS = np.array([[0, 2], [-1, 0]])
+ALONG = np.array([[0, 2], [1, 1]])
+TARGETS = np.array([[1, 0, -1], [3, 3, 2]])
+RNG = np.random.default_rng(5)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def logsumexp(x, axis=None, keepdims=False):
+    shift = np.max(x, axis=axis, keepdims=True)
+    total = np.log(np.sum(np.exp(x - shift), axis=axis, keepdims=True)) + shift
+    return total if keepdims else np.squeeze(total, axis=axis)
+
+
+def log_softmax(x, axis=-1):
+    return x - logsumexp(x, axis=axis, keepdims=True)
+
+
+def scatter(g, index, shape):
+    y = np.zeros(shape)
+    np.add.at(y, index, g)
+    return y
+
+
+def take_back(g, indices, axis, shape):
+    rows = np.moveaxis(g, axis, 0) if indices.ndim == 1 else np.moveaxis(g, (axis, axis + 1), (0, 1))
+    y = np.zeros(shape)
+    np.add.at(np.moveaxis(y, axis, 0), indices, rows)
+    return y
+
+
+def take_along_back(g, indices, axis, shape):
+    y = np.zeros(shape)
+    for place in np.ndindex(indices.shape):
+        there = list(place)
+        there[axis] = indices[place]
+        y[tuple(there)] += g[place]
+    return y
+
+
+def cross_entropy(logits, targets, ignore_label):
+    kept = targets != ignore_label
+    return -np.mean(np.take_along_axis(log_softmax(logits), np.where(kept, targets, 0)[..., None], -1)[kept])
+
+
+def cross_entropy_back(logits, g, targets, ignore_label):
+    kept = (targets != ignore_label)[..., None]
+    onehot = targets[..., None] == np.arange(logits.shape[-1])
+    return g * kept * (np.exp(log_softmax(logits)) - onehot) / np.count_nonzero(kept)
+
+
+# name: (primitive, inputs or their shapes, keyword arguments of check_primitive)
+CASES = {
+    "add": (ops.add, [(2, 3), (2, 3)], {}),
+    "subtract": (ops.subtract, [(2, 3), (3,)], {}),
+    "multiply": (ops.multiply, [(2, 3), (2, 1)], {}),
+    "divide": (ops.divide, [(2, 3), (2, 3)], {"domain": POSITIVE}),
+    "negative": (ops.negative, [(2, 3)], {}),
+    "power": (ops.power, [(2, 3), (2, 3)], {"domain": POSITIVE}),
+    "power, Python number": (ops.power, [RNG.standard_normal((2, 3)), 3], {}),
+    "power, integers": (ops.power, [RNG.standard_normal((2, 3)), np.array([0, 1, 2])], {}),
+    "exp": (ops.exp, [(2, 3)], {}),
+    "log": (ops.log, [(2, 3)], {"domain": POSITIVE}),
+    "sqrt": (ops.sqrt, [(2, 3)], {"domain": POSITIVE}),
+    "tanh": (ops.tanh, [(2, 3)], {}),
+    "sigmoid": (ops.sigmoid, [(2, 3)], {"reference": sigmoid}),
+    "relu": (ops.relu, [(4, 5)], {"reference": lambda x: np.maximum(x, 0)}),
+    "maximum": (ops.maximum, [(4, 5), (4, 5)], {}),
+    "minimum": (ops.minimum, [(4, 5), (4, 5)], {}),
+    "where": (ops.where, [MASK, RNG.standard_normal((2, 3)), RNG.standard_normal((2, 3))], {}),
+    "astype": (ops.astype, [(2, 3)], {"attrs": {"dtype": np.float64}, "reference": lambda x, dtype: x.astype(dtype)}),
+    "matmul": (ops.matmul, [(2, 3), (3, 4)], {}),
+    "matmul, vectors": (ops.matmul, [(3,), (3,)], {}),
+    "matmul, vector left": (ops.matmul, [(3,), (3, 4)], {}),
+    "matmul, vector right": (ops.matmul, [(2, 3), (3,)], {}),
+    "matmul, batch": (ops.matmul, [(2, 2, 3), (2, 3, 4)], {}),
+    "matmul, sequence by matrix": (ops.matmul, [(2, 5, 3), (3, 4)], {}),
+    "sum": (ops.sum, [(2, 3)], {}),
+    "sum, axis": (ops.sum, [(2, 3, 4)], {"attrs": {"axis": 1}}),
+    "sum, axes": (ops.sum, [(2, 3, 4)], {"attrs": {"axis": (0, -1), "keepdims": True}}),
+    "mean": (ops.mean, [(2, 3)], {}),
+    "mean, axis": (ops.mean, [(2, 3, 4)], {"attrs": {"axis": 1}}),
+    "max": (ops.max, [(2, 3)], {}),
+    "max, axis": (ops.max, [(2, 3, 4)], {"attrs": {"axis": -1, "keepdims": True}}),
+    "logsumexp": (ops.logsumexp, [(2, 3)], {"reference": logsumexp}),
+    "logsumexp, axis": (ops.logsumexp, [(2, 3)], {"attrs": {"axis": 0}, "reference": logsumexp}),
+    "log_softmax": (ops.log_softmax, [(2, 3)], {"reference": log_softmax}),
+    "log_softmax, axis": (ops.log_softmax, [(2, 3)], {"attrs": {"axis": 0}, "reference": log_softmax}),
+    "reshape": (ops.reshape, [(2, 6)], {"attrs": {"shape": (3, -1)}}),
+    "transpose": (ops.transpose, [(2, 3, 4)], {}),
+    "transpose, axes": (ops.transpose, [(2, 3, 4)], {"attrs": {"axes": (-1, 0, 1)}}),
+    "broadcast_to": (ops.broadcast_to, [(2, 1)], {"attrs": {"shape": (4, 2, 3)}}),
+    "concatenate": (
+        shape._concatenate,
+        [(2, 3), (2, 1), (2, 3)],
+        {"attrs": {"axis": 1}, "reference": lambda *xs, axis: np.concatenate(xs, axis)},
+    ),
+    "stack": (
+        shape._stack,
+        [(2, 3), (2, 3)],
+        {"attrs": {"axis": -1}, "reference": lambda *xs, axis=0: np.stack(xs, axis)},
+    ),
+    "split": (ops.split, [(2, 6)], {"attrs": {"indices_or_sections": 3, "axis": 1}}),
+    "split, uneven": (ops.split, [(5, 2)], {"attrs": {"indices_or_sections": (1, 3)}}),
+    "unstack": (ops.unstack, [(3, 2)], {"attrs": {"axis": 1}}),
+    "getitem": (
+        index._getitem,
+        [(3, 4)],
+        {"attrs": {"index": (slice(1, None), slice(None, None, -2), None)}, "reference": lambda x, index: x[index]},
+    ),
+    "getitem, repeated": (
+        index._getitem,
+        [(3, 4)],
+        {"attrs": {"index": np.array([0, 2, 2])}, "reference": lambda x, index: x[index]},
+    ),
+    "scatter": (index._scatter, [(2, 4)], {"attrs": {"index": slice(1, 3), "shape": (3, 4)}, "reference": scatter}),
+    "scatter, repeated": (
+        index._scatter,
+        [(3, 4)],
+        {"attrs": {"index": np.array([0, 2, 2]), "shape": (3, 4)}, "reference": scatter},
+    ),
+    "take": (index._take, [(3, 4)], {"attrs": {"indices": IDS, "axis": 0}, "reference": np.take}),
+    "take, last axis": (index._take, [(2, 3)], {"attrs": {"indices": IDS, "axis": -1}, "reference": np.take}),
+    "take_back": (
+        index._take_back,
+        [(2, 2, 4)],
+        {"attrs": {"indices": IDS, "axis": 0, "shape": (3, 4)}, "reference": take_back},
+    ),
+    "take_back, axis 1": (
+        index._take_back,
+        [(2, 2, 2)],
+        {"attrs": {"indices": IDS, "axis": 1, "shape": (2, 3)}, "reference": take_back},
+    ),
+    "take_along": (
+        index._take_along,
+        [(2, 3)],
+        {"attrs": {"indices": ALONG, "axis": 1}, "reference": np.take_along_axis},
+    ),
+    "take_along_back": (
+        index._take_along_back,
+        [(2, 2)],
+        {"attrs": {"indices": ALONG, "axis": 1, "shape": (2, 3)}, "reference": take_along_back},
+    ),
+    "cross_entropy": (
+        loss._cross_entropy,
+        [(2, 3, 4)],
+        {"attrs": {"targets": TARGETS, "ignore_label": -1}, "reference": cross_entropy},
+    ),
+    "cross_entropy_back": (
+        loss._cross_entropy_back,
+        [(2, 3, 4), ()],
+        {"attrs": {"targets": TARGETS, "ignore_label": -1}, "reference": cross_entropy_back},
+    ),
+    "cut": (truncate._cut, [(2, 3)], {"attrs": {"scale": 1.0}, "reference": lambda h, scale: h}),
+}
+
+
+def report_on(p, inputs, options, **more):
+    if all(isinstance(value, tuple) for value in inputs):
+        return check_primitive(p, shapes=inputs, **options, **more)
+    return check_primitive(p, *inputs, **options, **more)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_primitive(name):
+    report = report_on(*CASES[name])
+    assert report.ok
+    assert {aspect.name: aspect.verdict for aspect in report.aspects}["values"] == "ok"
+
+
+def test_no_primitive_is_missing_in_the_table():
+    modules = [
+        importlib.import_module(f"tinygrad_rnn.ops.{found.name}") for found in pkgutil.iter_modules(ops.__path__)
+    ]
+    every = {value.name for module in modules for value in vars(module).values() if isinstance(value, tr.Primitive)}
+    assert every == {p.name for p, _, _ in CASES.values()}
+    assert len(every) > 35
+
+
+def made(forward, rule, keep="y", **options):
+    """Return a primitive of a function and a rule, as the decorators do."""
+    p = tr.primitive(**options)(forward)
+    p.rule(keep)(rule)
+    return p
+
+
+def plain(forward, **options):
+    """Return a primitive with a rule that fits a forward which computes tanh, whatever else it does."""
+    return made(forward, lambda g, y, x: (g * (1 - y * y),), **options)
+
+
+def times(forward):
+    return made(forward, lambda g, y, a, b: (lambda: g * b, lambda: g * a), "a b")
+
+
+def in_place_rule(g, y, x):
+    if isinstance(g, np.ndarray) and g.flags.writeable:
+        g *= 1 - y * y
+        return (g,)
+    return (g * (1 - y * y),)
+
+
+def halved_in_place(x, /):
+    if not x.flags.writeable:
+        return np.tanh(x)
+    x *= 0.5
+    return np.tanh(2 * x)
+
+
+def written_in_place(x, /):
+    x += 0
+    return np.tanh(x)
+
+
+def memory_order_rule(g, y, x):
+    if isinstance(g, np.ndarray):
+        g = g.ravel(order="K").reshape(y.shape)
+    return (g * (1 - y * y),)
+
+
+def out_ignored(x, /, *, out=None):
+    return np.tanh(x)
+
+
+def out_half_written(x, /, *, out=None):
+    if out is None:
+        return np.tanh(x)
+    out[:1] = np.tanh(x[:1])
+    return out
+
+
+def out_added_to(x, /, *, out=None):
+    if out is None:
+        return np.tanh(x)
+    out += np.tanh(x)
+    return out
+
+
+def out_of_a_copy(x, /, *, out=None):
+    if out is None:
+        return np.tanh(x)
+    np.tanh(x.ravel(), out=out.ravel())
+    return out
+
+
+def out_over_its_input(x, /, *, out=None):
+    y = np.multiply(x, 0, out=out)
+    return np.add(y, np.tanh(x), out=out)
+
+
+def total(x, /, axis=None):
+    return np.sum(x, axis=axis)
+
+
+def by_rows(x, /):
+    return np.stack([np.tanh(row) for row in x])
+
+
+SAME = [(2, 3), (2, 3)]
+# (aspect that must catch it, what is wrong, primitive, shapes, keyword arguments of check_primitive)
+FAULTS = [
+    ("values", "relative error 1e-9", plain(lambda x, /: np.tanh(x) * (1 + 1e-9)), [(2, 3)], {"reference": np.tanh}),
+    ("values", "another shape", plain(lambda x, /: np.tanh(x)[None]), [(2, 3)], {"reference": np.tanh}),
+    ("analytic", "abs", made(lambda x, /: np.abs(x), lambda g, y, x: (np.where(x > 0, g, -g),), "x"), [(2, 3)], {}),
+    ("analytic", "conj", made(lambda x, /: x * np.conj(x), lambda g, y, x: (2 * g * x,), "x"), [(2, 3)], {}),
+    ("analytic", "real", made(lambda x, /: np.real(x) + 0, lambda g, y, x: (g,)), [(2, 3)], {}),
+    ("rule", "a factor is missing", made(lambda x, /: np.tanh(x), lambda g, y, x: (g,)), [(2, 3)], {}),
+    ("rule", "1e-8", made(lambda x, /: np.tanh(x), lambda g, y, x: (g * (1 - y * y) * (1 + 1e-8),)), [(2, 3)], {}),
+    ("rule", "one entry", made(lambda x, /: x + 0, lambda g, y, x: (g * [1, 1, 1 + 1e-8],)), [(2, 3)], {}),
+    ("rule", "None", made(lambda a, b, /: a * b, lambda g, y, a, b: (g * b, None), "a b"), SAME, {}),
+    ("rule", "swapped", made(lambda a, b, /: a * b, lambda g, y, a, b: (g * a, g * b), "a b"), SAME, {}),
+    (
+        "rule",
+        "reads what was not kept",
+        made(lambda x, /: np.tanh(x), lambda g, y, x: (g / np.cosh(x) ** 2,)),
+        [(3,)],
+        {},
+    ),
+    ("rule", "there is none", tr.primitive()(lambda x, /: np.tanh(x)), [(2, 3)], {}),
+    (
+        "second order",
+        "the rule leaves the graph",
+        made(lambda x, /: np.tanh(x), lambda g, y, x: (g * (1 - np.square(getattr(y, "data", y))),)),
+        [(2, 3)],
+        {},
+    ),
+    ("broadcasting", "value", times(lambda a, b, /: a * np.resize(b, np.shape(a))), SAME, {}),
+    (
+        "broadcasting",
+        "rule",
+        made(lambda a, b, /: a * b, lambda g, y, a, b: (np.reshape(g * b, a.shape), g * a), "a b"),
+        SAME,
+        {},
+    ),
+    (
+        "broadcasting",
+        "sum over the wrong axis",
+        made(lambda a, b, /: a + b, lambda g, y, a, b: (g, g if g.shape == b.shape else g[:1] * 2)),
+        [(3, 3), (3, 3)],
+        {},
+    ),
+    ("dtype", "a float64 constant", plain(lambda x, /: np.tanh(x) * np.float64(1.0)), [(2, 3)], {}),
+    ("dtype", "Python numbers become arrays", times(lambda a, b, /: np.asarray(a) * np.asarray(b)), SAME, {}),
+    ("zero-size", "function", plain(lambda x, /: np.tanh(x) + 0 * np.max(x)), [(2, 3)], {"reference": np.tanh}),
+    (
+        "zero-size",
+        "rule",
+        made(lambda x, /: np.tanh(x), lambda g, y, x: (g * (1 - y * y) + 0 * np.max(y),)),
+        [(2, 3)],
+        {},
+    ),
+    ("0-d", "function", plain(by_rows), [(2, 3)], {"reference": np.tanh}),
+    (
+        "0-d",
+        "rule",
+        made(
+            lambda x, /: np.tanh(x), lambda g, y, x: (np.stack([a * (1 - b * b) for a, b in zip(g, y, strict=True)]),)
+        ),
+        [(2, 3)],
+        {},
+    ),
+    ("layout", "function", plain(lambda x, /: np.tanh(np.ravel(x, order="K")).reshape(x.shape)), [(2, 3)], {}),
+    ("layout", "rule", made(lambda x, /: np.tanh(x), memory_order_rule), [(2, 3)], {}),
+    ("read-only", "function", plain(written_in_place), [(2, 3)], {}),
+    ("no mutation", "function", plain(halved_in_place), [(2, 3)], {}),
+    ("no mutation", "rule", made(lambda x, /: np.tanh(x), in_place_rule), [(2, 3)], {}),
+    ("out=", "ignored", plain(out_ignored), [(2, 3)], {}),
+    ("out=", "half written", plain(out_half_written), [(2, 3)], {}),
+    ("out=", "added to", plain(out_added_to), [(2, 3)], {}),
+    ("out=", "a copy is written", plain(out_of_a_copy), [(2, 3)], {}),
+    ("out=", "over an input", plain(out_over_its_input), [(2, 3)], {}),
+    (
+        "attributes",
+        "the rule does not take the default",
+        made(total, lambda g, y, x, *, axis: (np.broadcast_to(np.expand_dims(g, axis), x.shape),)),
+        [(2, 3)],
+        {"attrs": {"axis": 1}},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("aspect", "p", "shapes", "options"),
+    [(aspect, p, shapes, options) for aspect, _, p, shapes, options in FAULTS],
+    ids=[f"{aspect}, {what}" for aspect, what, *_ in FAULTS],
+)
+def test_planted_faults_are_caught_by_their_aspect(aspect, p, shapes, options):
+    with pytest.raises(GradCheckError, match=f"WRONG in .*{aspect}") as caught:
+        check_primitive(p, shapes=shapes, **options)
+    assert aspect in caught.value.report.wrong
+    assert f"\n{aspect}: " in str(caught.value)
+    assert "seed=0)" in str(caught.value)
+
+
+def test_every_aspect_has_a_planted_fault():
+    report = report_on(*CASES["sum, axis"])
+    assert [aspect.name for aspect in report.aspects] == list(dict.fromkeys(aspect for aspect, *_ in FAULTS))
+
+
+def test_what_does_not_apply_is_said():
+    report = report_on(*CASES["max"])
+    verdicts = {aspect.name: (aspect.verdict, aspect.detail) for aspect in report.aspects}
+    assert verdicts["analytic"] == ("not applicable", "declared not analytic")
+    assert verdicts["broadcasting"] == ("not applicable", "one input")
+    assert verdicts["attributes"] == ("not applicable", "called without attributes")
+    assert "4 points" in verdicts["rule"][1]
+
+
+def test_a_cut_is_not_its_derivative_and_says_so():
+    report = report_on(truncate._cut, [(2, 3)], {"attrs": {"scale": 0.5}}, check=False)
+    assert report.wrong == ("analytic",)
+
+
+def test_a_report_without_raising():
+    report = check_primitive(FAULTS[5][2], shapes=[(2, 3)], check=False, seed=3)
+    assert not report.ok
+    assert report.reproducer == "check_primitive(<lambda>, shapes=[(2, 3)], seed=3)"
+    assert str(report).splitlines()[1].split() == ["aspect", "verdict", "what", "was", "seen"]
+    assert report._repr_html_().count("<tr>") == 1 + len(report.aspects)
+    assert "font-weight:bold" in report._repr_html_()
+
+
+def test_inputs_are_left_alone():
+    x = np.arange(6.0).reshape(2, 3)
+    check_primitive(ops.tanh, x)
+    np.testing.assert_array_equal(x, np.arange(6.0).reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: check_primitive(ops.tanh), "inputs, or shapes="),
+        (lambda: check_primitive(ops.tanh, 1.0, shapes=[()]), "not both"),
+        (lambda: check_primitive(ops.tanh, np.arange(3)), "nothing to differentiate"),
+    ],
+)
+def test_bad_arguments(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

@@ -1,0 +1,73 @@
+"""Parts of small directed and undirected graphs, without recursion."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TypeVar
+
+_K = TypeVar("_K", bound=Hashable)
+
+
+def components(items: Iterable[_K], pairs: Iterable[tuple[_K, _K]]) -> list[list[_K]]:
+    """Return the items in groups that the pairs connect, in the order of first items.
+
+    >>> components("abcd", [("a", "c"), ("d", "d")])
+    [['a', 'c'], ['b'], ['d']]
+    """
+    parent = {item: item for item in items}
+
+    def root(item: _K) -> _K:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for a, b in pairs:
+        parent[root(a)] = root(b)
+    found: dict[_K, list[_K]] = {}
+    for item in parent:
+        found.setdefault(root(item), []).append(item)
+    return list(found.values())
+
+
+def cycles(depends: Mapping[_K, Iterable[_K]]) -> list[list[_K]]:
+    """Return the items in groups that depend on each other, going round; a group comes behind those it depends on.
+
+    Source: Tarjan 1972, Depth-first search and linear graph algorithms (strongly connected components).
+
+    >>> cycles({"h": ["c", "h"], "c": ["h"], "top": ["h", "top"]})
+    [['h', 'c'], ['top']]
+    """
+    number: dict[_K, int] = {}
+    low: dict[_K, int] = {}
+    stack: list[_K] = []
+    waiting: set[_K] = set()
+    found: list[list[_K]] = []
+    for start in depends:
+        if start in number:
+            continue
+        work = [(start, iter(depends[start]))]
+        number[start] = low[start] = len(number)
+        stack.append(start)
+        waiting.add(start)
+        while work:
+            item, rest = work[-1]
+            for other in rest:
+                if other not in number:
+                    number[other] = low[other] = len(number)
+                    stack.append(other)
+                    waiting.add(other)
+                    work.append((other, iter(depends[other])))
+                    break
+                if other in waiting:
+                    low[item] = min(low[item], number[other])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[item])
+                if low[item] == number[item]:
+                    at = stack.index(item)
+                    found.append(stack[at:])
+                    waiting.difference_update(stack[at:])
+                    del stack[at:]
+    return found

@@ -1,0 +1,247 @@
+"""Write a scene as DOT, with positions: Graphviz draws the same picture, and does no layout of its own.
+
+`layout=nop2` is set inside, so any `dot` program, or the `graphviz` package, draws it as it stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from .curves import Point, bezier, tip_direction
+from .legend import legend_of
+from .lines import COLUMN_GAP, Text, columns_of, is_table, texts_of
+from .scene import Box, Edge, Label, Region, Scene
+from .style import (
+    HEADLINE_SIZE,
+    INK,
+    LINE,
+    REGIONS,
+    SCISSORS,
+    SMALL,
+    SUBTITLE_SIZE,
+    arrow_half_width,
+    arrow_size,
+    look_of,
+    stroke_of,
+)
+from .svg import dot_stroke, edge_text, label_text, region_text
+from .text import FAMILY, text_width, title_runs, title_width
+
+_FACE = FAMILY.partition(",Liberation")[0] + ",sans-serif"
+
+
+def write_dot(scene: Scene, name: str = "graph") -> str:
+    """Return the picture as a DOT graph, ended by a line feed.
+
+    Args:
+        scene: from any view.
+        name: of the graph.
+
+    >>> from tinygrad_rnn.graphs.scene import Box, Scene
+    >>> text = write_dot(Scene("one box", "", 120, 90, boxes=[Box("h", 60, 40, 60, 34, "state", "h_{1}")]))
+    >>> '"h" [pos="60,50"' in text
+    True
+    """
+    return "\n".join(_Dot(scene).lines(name)) + "\n"
+
+
+class _Dot:
+    """Writes one scene; y runs up in DOT."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.points: list[str] = []  # invisible nodes at which edges start or end that join no box
+
+    def lines(self, name: str) -> Iterator[str]:
+        scene = self.scene
+        yield f'digraph "{_quoted(name)}" {{'
+        yield (
+            f'  graph [layout=nop2, bgcolor="white", outputorder=edgesfirst, splines=true, fontname="{_FACE}", '
+            f'fontsize=9, bb="0,0,{_n(scene.width)},{_n(scene.height)}", pad=0, margin=0];'
+        )
+        yield f'  node [fontname="{_FACE}", fontsize=9, shape=box, style="rounded,filled", margin=0, fixedsize=true];'
+        yield f'  edge [fontname="{_FACE}", fontsize=9, fontcolor="{SMALL}"];'
+        for x, y, corner in ((0.0, 0.0, "origin"), (scene.width, scene.height, "extent")):
+            yield f'  "{corner}" [pos="{_n(x)},{_n(y)}", shape=point, width=0.01, height=0.01, style=invis, label=""];'
+        for region in scene.regions:
+            yield self._region(region)
+        yield self._text("headline", Text(24, 33, scene.title, HEADLINE_SIZE, INK, "start", strong=True, symbols=False))
+        if scene.subtitle:
+            yield self._text("subtitle", Text(24, 54, scene.subtitle, SUBTITLE_SIZE, SMALL, "start", symbols=False))
+        for box in scene.boxes:
+            yield from self._box(box)
+        for dot in scene.dots:
+            colour, radius = dot_stroke(dot, scene.scale)
+            yield (
+                f'  "{_quoted(dot.id)}" [{self._at(dot.x, dot.y, 2 * radius, 2 * radius)}, shape=circle, style=filled, '
+                f'fillcolor="{colour}", color="{colour}", label=""];'
+            )
+        for number, bar in enumerate(scene.bars, 1):
+            colour = LINE if scene.scale is None else scene.scale.colour(bar.magnitude)
+            place = self._at(bar.x, bar.y - bar.height / 2, bar.width, bar.height)
+            yield f'  "bar{number}" [{place}, style=filled, fillcolor="{colour}", color="{colour}", penwidth=0, label="", tooltip="{_quoted(bar.tooltip)}"];'
+        edges, labels = legend_of(scene)
+        for number, label in enumerate([*scene.labels, *labels], 1):
+            yield self._text(f"label{number}", label_text(label))
+        drawn = [line for edge in [*scene.edges, *edges] for line in self._edge(edge)]
+        yield from self.points
+        yield from drawn
+        yield "}"
+
+    def _at(self, x: float, y: float, width: float, height: float) -> str:
+        return f'pos="{_n(x)},{_n(self.scene.height - y)}", width={width / 72:.4f}, height={height / 72:.4f}'
+
+    def _region(self, region: Region) -> str:
+        look = REGIONS[region.kind]
+        left, right = region.x - region.width / 2, region.x + region.width / 2
+        top, bottom = self.scene.height - region.y + region.height / 2, self.scene.height - region.y - region.height / 2
+        label = ""
+        if region.label:
+            text = region_text(region)
+            wide = text_width(text.text, text.size)
+            middle = (
+                text.x + wide / 2 if text.anchor == "start" else text.x - wide / 2 if text.anchor == "end" else text.x
+            )
+            label = f' label=<{_font(text, escape(text.text, quote=False))}>; lp="{_n(middle)},{_n(self.scene.height - text.y)}";'
+        return (
+            f'  subgraph "cluster_{_quoted(region.id)}" {{ bb="{_n(left)},{_n(bottom)},{_n(right)},{_n(top)}";{label} '
+            f'style="rounded,filled"; fillcolor="{look.fill}"; color="{look.stroke}"; penwidth={_n(look.stroke_width)}; }}'
+        )
+
+    def _box(self, box: Box) -> Iterator[str]:
+        look = look_of(box)
+        texts = texts_of(box, self.scene.scale)
+        shape, style = "box", "rounded,filled,dashed" if look.dashed else "rounded,filled" if look.corner else "filled"
+        inside = [text for text in texts if abs(text.y - box.y) <= box.height / 2]
+        label = self._table(box, inside)
+        extra = ""
+        if box.kind == "cut":
+            shape = "circle" if box.width == box.height else "box"
+            style = "filled" if shape == "circle" else "rounded,filled"
+            if box.factor == 0:
+                label = f'<<font face="DejaVu Sans" point-size="{_n(box.height * 0.55)}" color="{SCISSORS}">✂</font>>'
+        if box.kind == "elision":
+            shape, style = "plaintext", "solid"
+        if box.tooltip:
+            extra = f', tooltip="{_quoted(box.tooltip)}"'
+        yield (
+            f'  "{_quoted(box.id)}" [{self._at(box.x, box.y, box.width, box.height)}, label={label}, shape={shape}, '
+            f'style="{style}", fillcolor="{look.fill if look.fill != "none" else "transparent"}", '
+            f'color="{look.stroke if look.stroke != "none" else "transparent"}", penwidth={_n(look.stroke_width)}{extra}];'
+        )
+        for number, text in enumerate(text for text in texts if text not in inside):
+            yield self._text(f"{box.id}_text{number + 1}", text)
+
+    def _table(self, box: Box, texts: Sequence[Text]) -> str:
+        """Return an HTML label with the lines of a box at the heights where they stand."""
+        if not texts:
+            return '""'
+        by_height: dict[float, list[Text]] = {}
+        for text in texts:
+            by_height.setdefault(round(text.y, 2), []).append(text)
+        heights = sorted(by_height)
+        columns = columns_of(box.rows) if is_table(box.rows) else [0.0]
+        rows = []
+        for number, y in enumerate(heights):
+            before = heights[number - 1] if number else y - 12.5
+            behind = heights[number + 1] if number + 1 < len(heights) else y + 12.5
+            line = by_height[y]
+            cells = []
+            for place, text in enumerate(line):
+                span = f' colspan="{len(columns)}"' if len(line) < len(columns) else ""
+                gap = COLUMN_GAP if place + 1 < len(columns) else 0.0
+                width = "" if span or len(columns) == 1 else f' width="{columns[place] + gap:.0f}"'
+                align = {"start": "left", "end": "right", "middle": "center"}[text.anchor]
+                cells.append(
+                    f'<td align="{align}" height="{(behind - before) / 2:.0f}"{span}{width}>{_marked(text)}</td>'
+                )
+            rows.append(f"<tr>{''.join(cells)}</tr>")
+        table = f'<table border="0" cellborder="0" cellspacing="0" cellpadding="0">{"".join(rows)}</table>'
+        return f"<{table}>"
+
+    def _text(self, id: str, text: Text) -> str:
+        wide = (
+            title_width(text.text, text.size, text.strong)
+            if text.symbols
+            else text_width(text.text, text.size, text.strong)
+        )
+        wide = wide + 2
+        x = {"start": text.x + wide / 2, "end": text.x - wide / 2, "middle": text.x}[text.anchor]
+        align = {"start": "left", "end": "right", "middle": "center"}[text.anchor]
+        label = (
+            f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="0"><tr>'
+            f'<td align="{align}" width="{wide:.0f}">{_marked(text)}</td></tr></table>>'
+        )
+        return f'  "{_quoted(id)}" [{self._at(x, text.y, wide, text.size * 1.4)}, label={label}, shape=plaintext, style=solid];'
+
+    def _edge(self, edge: Edge) -> Iterator[str]:
+        stroke = stroke_of(edge, self.scene.scale)
+        size, tip = _inner_arrow(stroke.width)
+        path = bezier(edge, 10 * size + tip if edge.arrow else 0.0)
+        spline = " ".join(self._point(point) for point in path)
+        if edge.arrow:
+            (x, y), (dx, dy) = edge.points[-1], tip_direction(edge)
+            spline = f"e,{self._point((x - dx * tip, y - dy * tip))} {spline}"
+        tail = edge.tail or self._anchor(f"{edge.id}_tail", edge.points[0])
+        head = edge.head or self._anchor(f"{edge.id}_head", edge.points[-1])
+        attributes = [f'pos="{spline}"', f'color="{stroke.colour}"', f"penwidth={_n(stroke.width)}"]
+        attributes.append(f"arrowsize={size:.3f}" if edge.arrow else "dir=none")
+        if stroke.dashed:
+            attributes.append("style=dashed")
+        if edge.label:
+            text = edge_text(edge)
+            wide = text_width(text.text, text.size)
+            x = text.x + wide / 2 if text.anchor == "start" else text.x
+            attributes.append(f'label="{_quoted(text.text)}", lp="{_n(x)},{_n(self.scene.height - text.y)}"')
+        if edge.tooltip:
+            attributes.append(f'tooltip="{_quoted(edge.tooltip)}"')
+        yield f'  "{_quoted(tail)}" -> "{_quoted(head)}" [{", ".join(attributes)}];'
+
+    def _anchor(self, id: str, point: Point) -> str:
+        place = f'pos="{self._point(point)}"'
+        self.points.append(f'  "{_quoted(id)}" [{place}, shape=point, width=0.01, height=0.01, style=invis, label=""];')
+        return id
+
+    def _point(self, point: Point) -> str:
+        return f"{_n(point[0])},{_n(self.scene.height - point[1])}"
+
+
+def _inner_arrow(width: float) -> tuple[float, float]:
+    """Return arrow size, and distance from its tip to where it points, so that it looks as in SVG.
+
+    Graphviz draws an outline, as thick as the line, around a head: the head is made smaller by that.
+    """
+    slope = math.atan2(arrow_half_width(width), 10 * arrow_size(width))
+    tip = width / 2 / math.sin(slope)
+    return max(arrow_size(width) - (width / 2 + tip) / 10, 0.05), tip
+
+
+def _n(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _font(text: Text, inner: str) -> str:
+    return f'<font point-size="{_n(text.size)}" color="{text.colour}">{inner}</font>'
+
+
+def _marked(text: Text) -> str:
+    """Return a line of text as HTML-like markup of Graphviz."""
+    if text.symbols:
+        parts = []
+        for run in title_runs(text.text):
+            part = escape(run.text, quote=False)
+            if run.subscript:
+                part = f'<sub><font point-size="{_n(text.size * 0.84)}">{part}</font></sub>'
+            elif run.italic and text.italics:
+                part = f"<i>{part}</i>"
+            parts.append(part)
+        inner = "".join(parts)
+    else:
+        inner = escape(text.text, quote=False)
+    return _font(text, f"<b>{inner}</b>" if text.strong else inner)

@@ -1,0 +1,400 @@
+"""A layered layout of a graph without cycles, for machines without Graphviz and for pictures that need to be steered.
+
+Source of the scheme: Sugiyama, Tagawa and Toda 1981. Layers by longest path; edges that pass a layer get a place of
+their own in it, so that no line runs through a box; order by barycentres; then each layer is moved as near to its
+neighbours as the distances allow, which is an isotonic regression (pool adjacent violators) and so cannot overlap.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right, insort
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Point = tuple[float, float]
+
+_SWEEPS = 40
+_ROUNDS = 12
+_STRAIGHT = 7.0  # a bend of less than this is as good as none: it is drawn straight
+_PORT = 13.0  # between two lines that meet one side of a box
+
+
+class Item(NamedTuple):
+    """A box to place: its size, in points."""
+
+    width: float
+    height: float
+
+
+class Arc(NamedTuple):
+    """A line to draw from item to item.
+
+    Attributes:
+        tail, head: numbers of items.
+        weight: heavier lines are kept straighter.
+        stub: length of a straight piece at its start, in points, for a label.
+    """
+
+    tail: int
+    head: int
+    weight: float = 1.0
+    stub: float = 0.0
+
+
+class Layout(NamedTuple):
+    """Where everything stands.
+
+    Attributes:
+        centres: of the items.
+        routes: of the arcs: cubic Bezier points, 1 + 3n of them, from tail to head.
+        width, height: of the whole, which starts at (0, 0).
+    """
+
+    centres: list[Point]
+    routes: list[tuple[Point, ...]]
+    width: float
+    height: float
+
+
+def ranks_of(count: int, arcs: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the layer of each item: the length of the longest path that leads to it.
+
+    Raises:
+        ValueError: if the arcs run in a circle.
+
+    >>> ranks_of(4, [(0, 1), (1, 2), (0, 2), (2, 3)])
+    [0, 1, 2, 3]
+    """
+    behind: list[list[int]] = [[] for _ in range(count)]
+    missing = [0] * count
+    for tail, head in arcs:
+        behind[tail].append(head)
+        missing[head] += 1
+    ready = [item for item in range(count) if not missing[item]]
+    ranks = [0] * count
+    done = 0
+    while ready:
+        item = ready.pop()
+        done += 1
+        for head in behind[item]:
+            ranks[head] = max(ranks[head], ranks[item] + 1)
+            missing[head] -= 1
+            if not missing[head]:
+                ready.append(head)
+    if done < count:
+        raise ValueError("ranks_of: the arcs run in a circle, so there is no first layer")
+    return ranks
+
+
+def pulled_right(ranks: Sequence[int], arcs: Iterable[tuple[int, int]]) -> list[int]:
+    """Return ranks with each item that nothing leads to moved to just before the first that reads it.
+
+    >>> pulled_right([0, 1, 2, 0], [(0, 1), (1, 2), (3, 2)])
+    [0, 1, 2, 1]
+    """
+    new = list(ranks)
+    first: dict[int, int] = {}
+    fed: set[int] = set()
+    for tail, head in arcs:
+        first[tail] = min(first.get(tail, ranks[head]), ranks[head])
+        fed.add(head)
+    for item, rank in first.items():
+        if item not in fed:
+            new[item] = rank - 1
+    return new
+
+
+def layered(
+    items: Sequence[Item],
+    arcs: Sequence[Arc],
+    *,
+    ranks: Sequence[int] | None = None,
+    downward: bool = False,
+    between: float = 22.0,
+    across: float = 46.0,
+    first: Sequence[int] = (),
+    last: Collection[int] = (),
+    spine: Collection[int] = (),
+    extents: Sequence[float] = (),
+) -> Layout:
+    """Place items in layers, from left to right (or downward), and route the arcs between them.
+
+    Args:
+        items: sizes.
+        arcs: from item to item, by number; no cycles.
+        ranks: layer of each item; None: longest path, items that nothing leads to next to what reads them.
+        downward: layers below each other.
+        between: least distance of two items in a layer, in points.
+        across: distance of two layers, in points.
+        first: items that stand at the start (top, or left) of their layer, in this order.
+        last: items that stand at the end of their layer.
+        spine: items that stand on one straight line.
+        extents: least thickness of each layer, so that two layouts have common layers; ranks then count from 0.
+
+    Raises:
+        ValueError: if the arcs run in a circle.
+
+    >>> layout = layered([Item(40, 20)] * 3, [Arc(0, 1), Arc(1, 2)])
+    >>> layout.centres, layout.width
+    ([(20.0, 10.0), (106.0, 10.0), (192.0, 10.0)], 212.0)
+    """
+    pairs = [(arc.tail, arc.head) for arc in arcs]
+    placed = pulled_right(ranks_of(len(items), pairs), pairs) if ranks is None else list(ranks)
+    sizes = [item[::-1] if downward else item for item in items]  # (along the layers, within a layer)
+    web = _Web(sizes, arcs, placed, between, extents)
+    web.order(first, last)
+    web.straighten(set(spine))
+    layout = web.layout(across)
+    if not downward:
+        return layout
+    return Layout(
+        [(y, x) for x, y in layout.centres],
+        [tuple((y, x) for x, y in route) for route in layout.routes],
+        layout.height,
+        layout.width,
+    )
+
+
+class _Web:
+    """Items and the places of passing lines ("dummies") in layers; all directions as if left to right."""
+
+    def __init__(
+        self,
+        sizes: Sequence[tuple[float, float]],
+        arcs: Sequence[Arc],
+        ranks: list[int],
+        between: float,
+        extents: Sequence[float],
+    ) -> None:
+        self.sizes, self.arcs, self.between = sizes, arcs, between
+        self.count = len(sizes)
+        self.extents = extents
+        low = 0 if extents else min(ranks, default=0)
+        self.rank = [rank - low for rank in ranks]
+        self.chains: list[list[int]] = []
+        self.ahead: list[list[tuple[int, float]]] = [[] for _ in sizes]
+        self.behind: list[list[tuple[int, float]]] = [[] for _ in sizes]
+        for arc in arcs:
+            chain = [arc.tail]
+            for rank in range(self.rank[arc.tail] + 1, self.rank[arc.head]):
+                chain.append(self._dummy(rank))
+            chain.append(arc.head)
+            self.chains.append(chain)
+            for a, b in itertools.pairwise(chain):
+                bends = (a >= self.count) + (b >= self.count)
+                weight = arc.weight * (1.0, 3.0, 9.0)[bends]
+                self.ahead[a].append((b, weight))
+                self.behind[b].append((a, weight))
+        self.layers: list[list[int]] = [[] for _ in range(max(max(self.rank, default=0) + 1, len(extents)))]
+        for node in range(len(self.rank)):
+            self.layers[self.rank[node]].append(node)
+        self.y = [0.0] * len(self.rank)
+
+    def _dummy(self, rank: int) -> int:
+        self.rank.append(rank)
+        self.ahead.append([])
+        self.behind.append([])
+        return len(self.rank) - 1
+
+    def height(self, node: int) -> float:
+        return self.sizes[node][1] if node < self.count else 2.0
+
+    def order(self, first: Sequence[int], last: Collection[int]) -> None:
+        """Sort each layer by the mean place of its neighbours, back and forth; keep the order that crosses least."""
+        place = [0.0] * len(self.rank)
+        key = dict.fromkeys(last, 1) | {node: number - len(first) for number, node in enumerate(first)}
+
+        def settle(layer: list[int]) -> None:
+            # Items change places among themselves; passing lines stay where they are: crossing those does no harm.
+            items = sorted((node for node in layer if node < self.count), key=lambda node: key.get(node, 0))
+            waiting = iter(items)
+            layer[:] = [next(waiting) if node < self.count else node for node in layer]
+            for number, node in enumerate(layer):
+                # Between 0 and 1, so that layers of different sizes compare.
+                place[node] = 1.0 if node in last and node == layer[-1] else (number + 0.5) / len(layer)
+
+        for layer in self.layers:
+            layer.sort(key=lambda node: node in last)
+            settle(layer)
+        best, fewest = [list(layer) for layer in self.layers], self._crossings(place)
+        for sweep in range(_SWEEPS // 2):
+            forward = sweep % 2 == 0
+            sides = self.behind if forward else self.ahead
+            for layer in self.layers if forward else reversed(self.layers):
+                wanted = {
+                    node: sum(place[other] for other, _ in sides[node]) / len(sides[node])
+                    if sides[node]
+                    else place[node]
+                    for node in layer
+                }
+                layer.sort(key=wanted.__getitem__)
+                settle(layer)
+            crossings = self._crossings(place)
+            if crossings < fewest:
+                best, fewest = [list(layer) for layer in self.layers], crossings
+            if not fewest:
+                break
+        self.layers = best
+        self._exchange(place, key)
+
+    def _exchange(self, place: list[float], key: Mapping[int, int]) -> None:
+        """Let neighbours change places where that crosses less, until none does."""
+        for layer in self.layers:
+            for number, node in enumerate(layer):
+                place[node] = number
+
+        def crossings(a: int, b: int) -> int:
+            """Count the crossings of the lines of a, above, with those of b, below."""
+            return sum(
+                place[x] > place[y] for side in (self.behind, self.ahead) for x, _ in side[a] for y, _ in side[b]
+            )
+
+        for _ in range(_ROUNDS):
+            moved = False
+            for layer in self.layers:
+                for at in range(len(layer) - 1):
+                    a, b = layer[at], layer[at + 1]
+                    fixed = a < self.count and b < self.count and key.get(a, 0) != key.get(b, 0)
+                    if not fixed and crossings(b, a) < crossings(a, b):
+                        layer[at], layer[at + 1] = b, a
+                        place[a], place[b] = at + 1, at
+                        moved = True
+            if not moved:
+                return
+
+    def _crossings(self, place: Sequence[float]) -> int:
+        total = 0
+        for layer in self.layers:
+            ends: list[float] = []
+            lines = sorted((place[node], place[other]) for node in layer for other, _ in self.ahead[node])
+            for _, end in lines:
+                total += len(ends) - bisect_right(ends, end)
+                insort(ends, end)
+        return total
+
+    def straighten(self, spine: set[int]) -> None:
+        """Move layers, back and forth, as near to the weighted mean of their neighbours as distances allow."""
+        for layer in self.layers:
+            steps = [0.0, *(self._distance(a, b) for a, b in itertools.pairwise(layer))]
+            places = np.cumsum(steps)
+            anchor = next((places[n] for n, node in enumerate(layer) if node in spine), places[-1] / 2 if layer else 0)
+            for node, place in zip(layer, places, strict=False):  # an empty layer has one place
+                self.y[node] = float(place - anchor)
+        for sweep in range(_SWEEPS):
+            for layer in self.layers if sweep % 2 == 0 else reversed(self.layers):
+                wanted, weights = [], []
+                for node in layer:
+                    near = [(self.y[other], w) for other, w in (*self.behind[node], *self.ahead[node])]
+                    if sweep >= _SWEEPS // 2:  # from squares towards absolute distances: one bend, not many small ones
+                        near = [(y, w / (3.0 + abs(y - self.y[node]))) for y, w in near]
+                    weight = sum(w for _, w in near)
+                    wanted.append(sum(y * w for y, w in near) / weight if weight else self.y[node])
+                    weights.append(weight or 0.01)
+                    if node in spine:
+                        wanted[-1], weights[-1] = 0.0, 1e9
+                gaps = [self._distance(a, b) for a, b in itertools.pairwise(layer)]
+                for node, place in zip(layer, separated(wanted, weights, gaps), strict=True):
+                    self.y[node] = place
+
+    def _distance(self, a: int, b: int) -> float:
+        passing = (a >= self.count) + (b >= self.count)
+        return (self.height(a) + self.height(b)) / 2 + (self.between, self.between * 0.7, 11.0)[passing]
+
+    def layout(self, across: float) -> Layout:
+        """Return centres and routes, moved so that everything starts at (0, 0)."""
+        widths = [max((self.sizes[n][0] for n in layer if n < self.count), default=0.0) for layer in self.layers]
+        widths = [max(pair) for pair in zip(widths, self.extents or widths, strict=True)]
+        stubs = [0.0] * len(self.layers)
+        for arc in self.arcs:
+            stubs[self.rank[arc.tail]] = max(stubs[self.rank[arc.tail]], arc.stub)
+        starts = np.cumsum([0.0, *(width + across + stub for width, stub in zip(widths, stubs, strict=True))])
+        x = [float(starts[rank]) + widths[rank] / 2 for rank in self.rank]
+        top = min((self.y[n] - self.height(n) / 2 for n in range(len(self.rank))), default=0.0)
+        y = [round(value - top, 2) for value in self.y]
+        ports = self._ports(y)
+        routes = [self._route(number, x, y, widths, ports) for number in range(len(self.arcs))]
+        height = max((y[n] + self.height(n) / 2 for n in range(len(self.rank))), default=0.0)
+        return Layout(
+            list(zip(x, y, strict=True))[: self.count], routes, float(starts[-1]) - across - stubs[-1], height
+        )
+
+    def _ports(self, y: Sequence[float]) -> dict[tuple[int, bool], float]:
+        """Return, for each arc and end (True: its tail), how far from the middle of the side it meets its box."""
+        sides: dict[tuple[int, bool], list[tuple[float, int]]] = {}
+        for number, chain in enumerate(self.chains):
+            sides.setdefault((chain[0], True), []).append((y[chain[1]], number))
+            sides.setdefault((chain[-1], False), []).append((y[chain[-2]], number))
+        ports: dict[tuple[int, bool], float] = {}
+        for (item, tail), lines in sides.items():
+            step = min(_PORT, (self.height(item) - 10) / max(1, len(lines)))
+            for place, (_, number) in enumerate(sorted(lines)):
+                ports[number, tail] = (place - (len(lines) - 1) / 2) * step
+        return ports
+
+    def _route(
+        self,
+        number: int,
+        x: Sequence[float],
+        y: Sequence[float],
+        widths: Sequence[float],
+        ports: Mapping[tuple[int, bool], float],
+    ) -> tuple[Point, ...]:
+        chain = self.chains[number]
+        tail, head = chain[0], chain[-1]
+        levels = [y[tail] + ports[number, True], *(y[node] for node in chain[1:-1]), y[head] + ports[number, False]]
+        for at in range(1, len(levels) - 1):
+            if abs(levels[at] - levels[at - 1]) < _STRAIGHT:
+                levels[at] = levels[at - 1]
+        if abs(levels[-1] - levels[-2]) < _STRAIGHT:
+            if not ports[number, False]:  # the only line there may meet its box a little off the middle
+                levels[-1] = levels[-2]
+            else:
+                stays = len(levels) > 2 or bool(ports[number, True])
+                levels[-2] = levels[-2] if stays and len(levels) == 2 else levels[-1]
+        points: list[Point] = [(x[tail] + self.sizes[tail][0] / 2, levels[0])]
+        if self.arcs[number].stub:
+            start = x[tail] + widths[self.rank[tail]] / 2 + self.arcs[number].stub
+            _flow(points, (start, levels[0]))
+        for node, level in zip(chain[1:-1], levels[1:-1], strict=True):
+            half = widths[self.rank[node]] / 2
+            _flow(points, (x[node] - half, level))
+            _flow(points, (x[node] + half, level))
+        _flow(points, (x[head] - self.sizes[head][0] / 2, levels[-1]))
+        return tuple(points)
+
+
+def _flow(points: list[Point], end: Point) -> None:
+    """Add a curve from the last point to `end` that leaves and arrives along the layers' direction."""
+    (ax, ay), (bx, by) = points[-1], end
+    if ax == bx and ay == by:
+        return
+    half = (bx - ax) * (1 / 3 if ay == by else 0.5)
+    points += [(ax + half, ay), (bx - half, by), end]
+
+
+def separated(wanted: Sequence[float], weights: Sequence[float], gaps: Sequence[float]) -> list[float]:
+    """Return the places nearest to `wanted` with at least `gaps` between neighbours.
+
+    Least squares: minimise sum w_i (x_i - wanted_i)^2 with x_{i+1} - x_i >= gaps_i; by pool adjacent violators.
+
+    Args:
+        wanted: places, in the order that they keep.
+        weights: above 0.
+        gaps: one fewer.
+
+    >>> separated([0.0, 1.0, 10.0], [1.0, 1.0, 1.0], [5.0, 5.0])
+    [-2.0, 3.0, 10.0]
+    """
+    offsets = np.cumsum([0.0, *gaps]) if len(wanted) else np.zeros(0)
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, members
+    for want, weight, offset in zip(wanted, weights, offsets, strict=True):
+        mean, total, members = want - float(offset), weight, 1
+        while blocks and blocks[-1][0] >= mean:
+            other, heavy, many = blocks.pop()
+            mean, total, members = (mean * total + other * heavy) / (total + heavy), total + heavy, members + many
+        blocks.append((mean, total, members))
+    flat = [mean for mean, _, members in blocks for _ in range(members)]
+    return [mean + float(offset) for mean, offset in zip(flat, offsets, strict=True)]

@@ -1,0 +1,176 @@
+"""How far back the gradient reaches, in numbers and as a plot; matplotlib, the extra tinygrad_rnn[plot], draws it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from ..errors import ConfigError, DrawingError
+from ..truncation import Full, Policy, parse_policy, policy_text
+from .flow import flow_of
+from .names import names_of
+from .parts import parts_of
+from .read import Place, Story, read
+from .record import record
+from .rolling import Rolling, Unlike, roll
+
+# Okabe and Ito's colours, which colour-blind people can tell apart; the dashes say the policy.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", ":", "-.")
+
+Norms = dict[str, list[float]]
+"""State, such as "layers.0 h", to the norm of what goes back from step t+2 to step t+1, for t = 0 .. T-2."""
+
+
+def gradient_flow(story: Story, losses: Literal["last", "all"] = "last") -> Norms:
+    """Return the norms of the cotangents that a state edge carries back, for each state and each edge.
+
+    norm_t = ||dL/dh_t through step t+1||: what later steps tell step t, and all that they tell it.
+
+    Args:
+        story: of a recurrence whose steps match.
+        losses: "last": L is the last loss alone, which shows how far back a single loss reaches; "all": their sum.
+
+    Raises:
+        DrawingError: if the steps do not match; the message says which one differs.
+    """
+    nodes = [node for node, _ in story.losses]
+    rolling = roll(parts_of(nodes)[0], nodes)
+    if isinstance(rolling, Unlike):
+        raise DrawingError(f"plot_gradient_flow: {rolling.reason}")
+    names, found = names_of(story.nodes), {}
+    bundles = {}
+    for key, links in rolling.states().items():
+        given, scope = names.get(key[0]), ".".join(_scope(rolling.template, key[0]))
+        name = f"{scope} {given[key[1]] if given else 'state'}".strip()
+        while name in found:
+            name += "'"
+        found[name] = key
+        for t in range(key[2], len(rolling.steps)):
+            wires = [wire for link in links if (wire := link.wires[t]) is not None and not wire.closed]
+            bundles[name, t] = tuple(dict.fromkeys(use for wire in wires for use in wire.passed))
+    joint = flow_of(story, _last_loss(story, rolling) if losses == "last" else None).joint(bundles)
+    return {
+        name: [joint.get((name, t), 0.0) for t in range(key[2], len(rolling.steps))]
+        for name, key in sorted(found.items())
+    }
+
+
+def _last_loss(story: Story, rolling: Rolling) -> tuple[Place, ...]:
+    """Return where the last step's loss stands: the last of several losses, or the last term of a sum of them."""
+    node, index = story.losses[-1]
+    part = next((part for part in rolling.outside if part.node is node), None)
+    wires = [] if part is None or part.name != "add" else part.inputs
+    terms = [(wire.source, wire.output) for wire in wires if wire.source is not None]
+    return (terms[-1] if terms else (node, index),)
+
+
+def _scope(template: Iterable[Any], id: int) -> tuple[str, ...]:
+    return next(part.node.scope for part in template if part.id == id)
+
+
+def plot_gradient_flow(
+    target: Any,
+    *example: Any,
+    policies: Sequence[Policy | str] | None = None,
+    path: str | os.PathLike[str] | None = None,
+    axes: Any = None,
+    losses: Literal["last", "all"] = "last",
+) -> dict[str, Norms]:
+    """Plot the norm of the state gradient at each step, for each layer, full against truncated.
+
+    Where a cut stops it, the line stops. Unlike `credit_profile`, which says what a parameter's gradient is made of,
+    this follows one loss back through the states.
+
+    Args:
+        target: a loss Tensor that was recorded with steps; or a model, with ids and targets (N, T) as example; or a
+            cell, with xs (N, T, D).
+        example: what the model or the cell reads.
+        policies: truncation policies, or their spellings ("chunked:10"); None: full. Only with an example.
+        path: file to write; its ending chooses the format.
+        axes: a matplotlib Axes to draw into. Without path and axes nothing is drawn: the numbers come back.
+        losses: "last": how far back the last step's loss reaches; "all": the sum of all losses.
+
+    Returns:
+        Policy to state to norms, one for each state edge, first step first: what is plotted. 0 where nothing passes.
+
+    Raises:
+        ImportError: if something is to be drawn, and matplotlib is not there.
+        ConfigError: if policies are given with a loss that is recorded already.
+        DrawingError: if the steps do not match.
+        OSError: if the file cannot be written.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> model = tr.RNNLM(7, 4, 5, np.random.default_rng(0))
+    >>> text = np.arange(14).reshape(2, 7) % 7
+    >>> found = plot_gradient_flow(model, text[:, :-1], text[:, 1:], policies=["full", "chunked:4"])
+    >>> [(name, [norm > 0 for norm in norms["layers.0 h"]]) for name, norms in found.items()]
+    [('full', [True, True, True, True, True]), ('chunked:4', [False, False, False, False, True])]
+    """
+    if policies is not None and not example:
+        raise ConfigError(
+            "plot_gradient_flow: policies= needs a model or a cell and its example, to record it again under each; "
+            "a loss is recorded already"
+        )
+    chosen = [parse_policy(policy) if isinstance(policy, str) else policy for policy in policies or [Full()]]
+    found: dict[str, Norms] = {}
+    for policy in chosen:
+        recording = record(target, example, policy if example else None, None)
+        story = read(recording.losses, recording.values, recording.names)
+        found[_called(policy) if example else "as recorded"] = gradient_flow(story, losses)
+    if path is not None or axes is not None:
+        _draw(found, path, axes, losses)
+    return found
+
+
+def _called(policy: Policy) -> str:
+    try:
+        return policy_text(policy)
+    except ConfigError:
+        return repr(policy)
+
+
+def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes: Any, losses: str) -> None:
+    try:
+        # Imported here: an optional extra.
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise ImportError(
+            'plot_gradient_flow: matplotlib is not installed; get it with pip install "tinygrad_rnn[plot]"'
+        ) from error
+    figure = None if axes is None else axes.figure
+    if axes is None:
+        figure = Figure(figsize=(8, 4.6), layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+    several = len(found) > 1
+    states = list(next(iter(found.values())))
+    for number, (policy, norms) in enumerate(found.items()):
+        for place, state in enumerate(states):
+            values = [norm if norm > 0 else math.nan for norm in norms[state]]
+            steps = range(1, len(values) + 1)
+            label = f"{state}, {policy}" if several else state
+            # A truncated line often lies on the full one: a broad, pale line shows below a thin one.
+            looks = (
+                {"linewidth": 1.6, "marker": "o", "markersize": 3.5} if not number else {"linewidth": 7, "alpha": 0.3}
+            )
+            dashes = _DASHES[max(0, number - 1) % len(_DASHES)]
+            axes.semilogy(steps, values, label=label, color=_COLOURS[place % len(_COLOURS)], linestyle=dashes, **looks)
+            stops = [t for t in steps if t > 1 and norms[state][t - 1] > 0 and norms[state][t - 2] == 0]
+            marks = {"marker": "|", "markersize": 16, "markeredgewidth": 2, "color": "#dc2626", "linestyle": "none"}
+            axes.plot(stops, [values[t - 1] for t in stops], **marks)
+    which = "the last step's loss" if losses == "last" else "the sum of all losses"
+    axes.set(
+        title=f"How far back the gradient of {which} reaches",
+        xlabel="t: from step t+1 back to the state of step t",
+        ylabel="norm of the state gradient (log scale)",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color="0.9")
+    axes.legend(fontsize=9)
+    if path is not None and figure is not None:
+        figure.savefig(path, dpi=120)

@@ -1,0 +1,229 @@
+"""A scene: what a picture of a graph is made of, with positions, before it is written as SVG or DOT.
+
+Views (unrolled, rolled, operations, backward) build scenes; writers (svg, dot, html) read them. Units are points
+(1/72 inch), x to the right, y down, positions are centres. A magnitude is the norm of a cotangent; its scale, from
+value to thickness and colour, belongs to the scene, so that all its edges share one legend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+BoxKind = Literal["input", "state", "operation", "loss", "parameter", "constant", "delay", "cut", "elision"]
+EdgeKind = Literal["value", "gradient", "cut", "border"]
+RegionKind = Literal["step", "window", "module"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of small text in a box; `magnitude` colours its last column, `warn` marks it (non-finite, vanishing).
+
+    A tab parts columns, which stand below each other in the rows of one box; the first one is then bold.
+    """
+
+    text: str
+    magnitude: float | None = None
+    warn: bool = False
+
+
+@dataclass(frozen=True)
+class Box:
+    """A node of the picture.
+
+    Attributes:
+        id: unique, made from creation order, so that the text is the same each time.
+        x, y, width, height: centre and size.
+        kind: what it stands for: colour and shape, never colour alone. "cut" with a `factor` of 0 is drawn as
+            scissors; with another one as a round badge that holds the title ("× 0.5").
+        title: one line; "h_{3}" sets 3 as a subscript; single letters are set in italics.
+        rows: small lines below the title.
+        tooltip: shown on hover, lines parted by a line feed.
+        strong: drawn with a heavier border: the loss, among its parts.
+        factor: of a cut.
+    """
+
+    id: str
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: BoxKind
+    title: str
+    rows: tuple[Row, ...] = ()
+    tooltip: str = ""
+    strong: bool = False
+    factor: float = 0.0
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A line from box to box (or to a point on a bus), drawn through `points`, corners rounded.
+
+    Attributes:
+        id: unique.
+        tail, head: ids of boxes; "" where it starts or ends on another line.
+        points: two or more corners, from tail to head, in the direction in which *values* flow.
+        kind: "value" (no gradient is known or asked for), "gradient" (has a magnitude), "cut" (value passes, gradient
+            does not: dashed), or "border" (no edge of the graph: the border between two windows).
+        magnitude: norm of the cotangent that comes back along it, or None.
+        arrow: whether there is a head at its end.
+        curved: through a spline instead of rounded corners; `points` are then cubic Bezier points, 1 + 3n of them.
+        label: small text beside its middle, such as a factor "x 0.5".
+        tooltip: shown on hover.
+    """
+
+    id: str
+    tail: str
+    head: str
+    points: tuple[tuple[float, float], ...]
+    kind: EdgeKind = "value"
+    magnitude: float | None = None
+    arrow: bool = True
+    curved: bool = False
+    label: str = ""
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A shaded area behind boxes: a time step, a window of backpropagation, a module."""
+
+    id: str
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: RegionKind
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Label:
+    """Text that stands alone; `anchor` says which of its ends is at (x, y)."""
+
+    x: float
+    y: float
+    text: str
+    anchor: Literal["start", "middle", "end"] = "middle"
+    size: float = 11.0
+    strong: bool = False
+    warn: bool = False
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A small bar of a bar chart in the picture, standing on (x, y): the gradient of one pass of a loop."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    magnitude: float
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A junction, where lines meet on a bus; None for a magnitude: no gradient is known."""
+
+    id: str
+    x: float
+    y: float
+    magnitude: float | None = None
+
+
+@dataclass
+class Scene:
+    """A picture: its parts in drawing order, and what lights up.
+
+    Attributes:
+        title, subtitle: headline and one line of facts.
+        width, height: of the canvas.
+        regions, edges, dots, boxes, bars, labels: the parts, drawn in this order.
+        reach: id of a loss box to the ids of all boxes and edges that its gradient reaches.
+        scale: from magnitude to thickness and colour; None where no gradient is drawn.
+        legend: where its top left corner stands; None: no legend.
+    """
+
+    title: str
+    subtitle: str
+    width: float = 0.0
+    height: float = 0.0
+    regions: list[Region] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    dots: list[Dot] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    reach: dict[str, frozenset[str]] = field(default_factory=dict)
+    scale: Scale | None = None
+    legend: tuple[float, float] | None = None
+
+    def box(self, id: str) -> Box:
+        """Return the box with this id.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        for box in self.boxes:
+            if box.id == id:
+                return box
+        raise KeyError(id)
+
+
+# Grey, amber, orange, red, dark red: lightness falls all the way, so it reads in grey and to every eye.
+RAMP = (
+    (0.0, (206, 208, 216)),
+    (0.3, (243, 182, 92)),
+    (0.55, (230, 120, 44)),
+    (0.8, (190, 62, 30)),
+    (1.0, (122, 20, 24)),
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A logarithmic scale of magnitudes, from `low` (or less) to `high`.
+
+    >>> scale = Scale.of([1e-3, 0.5, 2.0])
+    >>> scale.place(2.0), scale.place(0.0), round(scale.thickness(2.0), 1)
+    (1.0, 0.0, 7.0)
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, magnitudes: Iterable[float], decades: float = 6.0) -> Scale | None:
+        """Return the scale that fits these magnitudes, no more than `decades` wide; None if none is above 0."""
+        found = [m for m in magnitudes if 0 < m < math.inf]
+        if not found:
+            return None
+        high = max(found)
+        low = max(min(found), high * 10**-decades)
+        return cls(min(low, high / 4), high)
+
+    def place(self, magnitude: float) -> float:
+        """Return where a magnitude stands, from 0 (at or below `low`) to 1."""
+        if math.isnan(magnitude):
+            return 1.0
+        if magnitude <= self.low:
+            return 0.0
+        return min(1.0, math.log(magnitude / self.low) / math.log(self.high / self.low))
+
+    def thickness(self, magnitude: float) -> float:
+        """Return the width of a line, in points."""
+        return 1.2 + 5.8 * self.place(magnitude)
+
+    def colour(self, magnitude: float) -> str:
+        """Return the colour of a line, "#rrggbb"."""
+        place = self.place(magnitude)
+        for (a, left), (b, right) in pairwise(RAMP):
+            if place <= b:
+                part = (place - a) / (b - a)
+                return "#" + "".join(f"{round(x + (y - x) * part):02x}" for x, y in zip(left, right, strict=True))
+        return "#" + "".join(f"{x:02x}" for x in RAMP[-1][1])

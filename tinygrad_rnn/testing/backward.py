@@ -1,0 +1,111 @@
+"""The backward pass under test, and what it must not do: give other bits a second time, write where others read."""
+
+from __future__ import annotations
+
+import itertools
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..engine.arrays import frozen_copy
+from ..engine.autograd import grad
+from ..engine.tape import Array, Node, ancestors, enable_grad, pull_back
+from ..engine.tensor import Tensor
+
+
+@dataclass
+class Found:
+    """A gradient under test.
+
+    Attributes:
+        gradients: leaf name to array; zeros for a leaf that nothing reaches.
+        reached: names of the leaves that the graph leads to.
+        nodes: of the graph, newest first.
+        seeds: places where the backward pass starts, each with its cotangent.
+        failures: what the pass did that it must not.
+    """
+
+    gradients: dict[str, Array]
+    reached: set[str]
+    nodes: list[Node]
+    seeds: list[tuple[tuple[Node, int], Array]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+def go_back(ys: Sequence[Tensor], cotangents: Sequence[Array], leaves: Mapping[str, Tensor]) -> Found:
+    """Return the gradient of sum(cotangent * y), as `grad` gives it, and what is wrong with how it was found."""
+    seeds = [
+        ((y.node, y.index), frozen_copy(c, y.dtype)) for y, c in zip(ys, cotangents, strict=True) if y.node is not None
+    ]
+    nodes = ancestors(node for (node, _), _ in seeds)
+    among = set(nodes)
+    places = {name: (leaf.node, 0) for name, leaf in leaves.items() if leaf.node is not None and leaf.node in among}
+    found = Found({name: np.zeros(leaf.shape) for name, leaf in leaves.items()}, set(places), nodes, seeds)
+    if not seeds:
+        return found
+    try:
+        found.gradients = grad(list(ys), dict(leaves), cotangent=list(cotangents), allow_unused=True)
+        again, changed = _watched(seeds, places)
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        found.failures.append(f"cotangent changed: a rule wrote into an array it was given ({at.filename}:{at.lineno})")
+        return found
+    found.failures += changed
+    found.failures += differing(found.gradients, {name: again.get(place) for name, place in places.items()})
+    found.failures += sharing(found.gradients, leaves)
+    return found
+
+
+def _watched(
+    seeds: list[tuple[tuple[Node, int], Array]], places: Mapping[str, tuple[Node, int]]
+) -> tuple[dict[tuple[Node, int], Any], list[str]]:
+    """Go back once more, and look whether a rule writes into the cotangent that it is given."""
+    carried: list[tuple[Node, Array, Array]] = []
+
+    def observe(node: Node, number: int, value: Any) -> None:
+        edge = node.edges[number]
+        assert edge is not None
+        carried.append((edge[0], value, np.array(value)))
+
+    with enable_grad():
+        found = pull_back(seeds, places.values(), observe=observe)
+    changed = {
+        f"cotangent changed: the rule of {node.name} wrote into the cotangent it was given (recorded at {node.where()})"
+        for node, value, before in carried
+        if np.asarray(value).tobytes() != before.tobytes()
+    }
+    return found, sorted(changed)
+
+
+def differing(first: Mapping[str, Array], second: Mapping[str, Array | None]) -> list[str]:
+    """Return a failure for each gradient that is not bitwise the same in a second pass."""
+    return [
+        f"not repeatable: a second backward pass gave other bits for {name}"
+        for name, again in second.items()
+        if again is not None and np.asarray(again).tobytes() != first[name].tobytes()
+    ]
+
+
+def sharing(gradients: Mapping[str, Array], leaves: Mapping[str, Tensor]) -> list[str]:
+    """Return a failure for each pair of gradients that share memory, and for each that shares it with a leaf.
+
+    >>> g = np.zeros(2)
+    >>> sharing({"a": g, "b": g}, {})
+    ['memory shared: the gradients of a and b']
+    """
+    failures = [
+        f"memory shared: the gradients of {a} and {b}"
+        for a, b in itertools.combinations(gradients, 2)
+        if np.may_share_memory(gradients[a], gradients[b])
+    ]
+    failures += [
+        f"memory shared: the gradient of {a} and the values of {b}"
+        for (a, g), (b, leaf) in itertools.product(gradients.items(), leaves.items())
+        if np.may_share_memory(g, leaf.data)
+    ]
+    return failures

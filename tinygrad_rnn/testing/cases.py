@@ -1,0 +1,166 @@
+"""What the command `check` checks: everything built in, a cell, model or policy of the user's, or a saved model."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as hst
+
+from ..engine.tape import Array
+from ..errors import ConfigError
+from ..nn.cells import CELLS
+from ..nn.layers import Dropout, Embedding, Linear
+from ..nn.models import CBOW, RNNLM
+from ..ops import cross_entropy
+from ..training.modelfile import load_model
+from ..truncation import Adaptive, Checkpointed, Chunked, Decay, Full, Policy, Randomized, Windowed
+from . import strategies as st
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: `check_grads(f, *inputs, truncation=truncation)` on what is drawn.
+
+    Attributes:
+        name: what is checked.
+        f: a strategy, or the value itself.
+        inputs: name to strategy, in the order of the arguments.
+        truncation: a strategy, or the policy itself; None: none.
+        source: Python for the value, where one of these is not drawn.
+        module: name of the user's module that its names come from.
+    """
+
+    name: str
+    f: Any
+    inputs: dict[str, hst.SearchStrategy[Any]]
+    truncation: Any = None
+    source: str = ""
+    module: str = ""
+
+
+def builtin_cases() -> Iterator[Case]:
+    """Yield a case for each cell, layer, model, loss and truncation policy of the package.
+
+    >>> [case.name for case in builtin_cases()][:3]
+    ['cell rnn', 'cell lstm', 'cell gru']
+    """
+    for name in st.CELL_NAMES:
+        yield Case(f"cell {name}", st.cells(name, input_size=_D), _VECTORS)
+    yield Case("Linear", st.modules(Linear, _D, st.SIZES), _VECTORS)
+    yield Case("Embedding", st.modules(Embedding, 5, st.SIZES), {"ids": _ids(_T)})
+    yield Case("Dropout", hst.builds(Dropout, hst.just(0.5)), {**_VECTORS, "rng": st.generators()})
+    for name in CELLS:
+        yield Case(f"RNNLM {name}", st.models(cell=name), _TOKENS)
+    for combine in ("sum", "concat"):
+        yield Case(
+            f"CBOW {combine}", st.modules(CBOW, 5, st.SIZES, 2, combine=combine), {"contexts": _ids(hst.just(2))}
+        )
+    yield Case(
+        "cross_entropy",
+        hst.just(cross_entropy),
+        {"logits": st.sequences(features=5, batch=_N, steps=_T), "targets": _ids(_T)},
+    )
+    for policy in (Full, Chunked, Windowed, Decay, Checkpointed, Randomized, Adaptive):
+        yield Case(policy.__name__, st.models(), _TOKENS, st.truncations(policy))
+
+
+def cases_of(target: str) -> Iterator[Case]:
+    """Yield the cases for a model file or for "mymodule:name": a cell, what makes one, a model or a policy.
+
+    A cell that can be made in any size is checked twice: in full, and truncated.
+
+    Raises:
+        ConfigError: if there is no such name, or nothing can be made of it.
+        ModelFileError: if the file is not a model.
+
+    >>> [case.name for case in cases_of("tinygrad_rnn:GRUCell")]
+    ['tinygrad_rnn:GRUCell', 'tinygrad_rnn:GRUCell, truncated']
+    """
+    module_name, colon, name = target.partition(":")
+    if not colon or Path(target).exists():
+        yield _model_case(target, load_model(target).model, f"load_model({target!r}).model", "")
+        return
+    value = _imported(module_name, name)
+    if isinstance(value, RNNLM):
+        yield _model_case(target, value, name, module_name)
+    elif isinstance(value, Policy):
+        # A small model is enough: what a policy does, it does to the edges between steps.
+        model = st.models(cell="rnn", max_layers=1)
+        yield Case(target, model, _TOKENS, value, source=name, module=module_name)
+    elif hasattr(value, "initial_state") and not isinstance(value, type):
+        _check_cell(target, value)
+        xs = st.sequences(features=_input_size(target, value))
+        yield Case(target, value, {"xs": xs}, source=name, module=module_name)
+    else:
+        _check_cell(target, _made(target, value))
+        yield Case(target, st.cells(value, input_size=_D), _VECTORS, module=module_name)
+        yield Case(
+            f"{target}, truncated", st.cells(value, input_size=_D), _VECTORS, st.truncations(), module=module_name
+        )
+
+
+# Lengths that several arguments of one check have to agree on.
+_D, _N, _T = (hst.shared(st.SIZES, key=f"tinygrad_rnn {letter}") for letter in "DNT")
+_VECTORS = {"xs": st.sequences(features=_D)}
+_TOKENS = {"batch": st.sequences(5)}
+
+
+def _ids(steps: hst.SearchStrategy[int]) -> hst.SearchStrategy[Array]:
+    return st.sequences(5, batch=_N, steps=steps).map(lambda batch: batch.inputs)
+
+
+def _model_case(name: str, model: RNNLM, source: str, module: str) -> Case:
+    # A trained model is large: little text of it, so that an example takes a fraction of a second.
+    batch = st.sequences(model.vocab_size, batch=hst.integers(1, 2), steps=hst.integers(1, 4))
+    return Case(name, model, {"batch": batch}, source=source, module=module)
+
+
+def _imported(module_name: str, name: str) -> Any:
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's module raises
+        raise ConfigError(f"check: importing {module_name!r} raised {type(error).__name__}: {error}") from error
+    try:
+        return operator.attrgetter(name)(module)
+    except (AttributeError, ValueError) as error:
+        known = ", ".join(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        raise ConfigError(
+            f"check: module {module_name!r} has no {name!r}; it has: {known or 'nothing callable'}"
+        ) from error
+
+
+def _made(target: str, make: Any) -> Any:
+    expected = "a cell, a class or function f(input_size, hidden_size, rng) that makes one, an RNNLM or a policy"
+    if not callable(make) or (isinstance(make, type) and issubclass(make, Policy | RNNLM)):
+        raise ConfigError(f"check: {target} is {make!r}; expected {expected}")
+    try:
+        return make(2, 3, np.random.default_rng(0))
+    except Exception as error:
+        raise ConfigError(
+            f"check: {target}(2, 3, rng) raised {type(error).__name__}: {error}; expected {expected}"
+        ) from error
+
+
+def _check_cell(target: str, cell: Any) -> None:
+    missing = [name for name in ("__call__", "initial_state", "parameters") if not hasattr(cell, name)]
+    if missing:
+        raise ConfigError(
+            f"check: {target} gives {cell!r}, which has no {' and no '.join(missing)}; a cell is a tinygrad_rnn.Module "
+            "with cell(x, state) -> (output, state) and initial_state(batch_size)"
+        )
+
+
+def _input_size(target: str, cell: Any) -> int:
+    """Return D of a cell that is made already."""
+    if not isinstance(getattr(cell, "input_size", None), int):
+        raise ConfigError(
+            f"check: {target} is a cell that does not say its input_size; give it that attribute, or pass the class "
+            "or a function f(input_size, hidden_size, rng)"
+        )
+    return int(cell.input_size)

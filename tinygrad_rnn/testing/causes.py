@@ -1,0 +1,160 @@
+"""What a wrong hand-written backward looks like: the mistakes that are made again and again, read off the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from ..engine.tape import Array
+from .byhand import Automatic, ByHand, ByHandError, state_names
+from .hints import hint
+
+_NEAR = 1e-8
+
+
+def gates_hint(expected: Array, actual: Array, H: int, sizes: Mapping[str, int]) -> str:
+    """Return what a difference looks like, gate by gate: `hint`, for arrays whose columns are blocks of H.
+
+    Args:
+        expected: (..., G * H), or any other shape.
+        actual: of the same shape.
+        H: columns of one gate.
+        sizes: as for `hint`.
+
+    >>> gates_hint(np.arange(8.0), np.array([2.0, 3, 0, 1, 4, 5, 6, 7]), 2, {})
+    'gate blocks 0 and 1 of 4 are swapped'
+    """
+    count, rest = divmod(expected.shape[-1] if expected.ndim else 0, H)
+    if rest or count < 2 or not (np.isfinite(expected).all() and np.isfinite(actual).all()):
+        return hint(expected, actual, sizes)
+    near = _NEAR * float(np.abs(expected).max())
+    es, found = np.split(expected, count, -1), np.split(actual, count, -1)
+    source = [next((k for k, e in enumerate(es) if np.abs(a - e).max() <= near), None) for a in found]
+    moved = [k for k, where in enumerate(source) if where not in (k, None)]
+    if set(source) == set(range(count)) and len(moved) == 2:
+        return f"gate blocks {moved[0]} and {moved[1]} of {count} are swapped"
+    if set(source) == set(range(count)) and moved:
+        return f"gate blocks stand in the order {source}"
+    wrong = [k for k, (e, a) in enumerate(zip(es, found, strict=True)) if np.abs(a - e).max() > 1e-3 * near]
+    if len(wrong) == count:
+        return hint(expected, actual, sizes)
+    inner = hint(np.concatenate([es[k] for k in wrong], -1), np.concatenate([found[k] for k in wrong], -1), sizes)
+    return f"{_blocks(wrong, count)} only" + (f": {inner}" if inner else "")
+
+
+def causes(
+    automatic: Automatic, layer: ByHand, window: tuple[Any, ...], wrong: Mapping[tuple[str, str], int | None]
+) -> list[str]:
+    """Return what the mistake may be.
+
+    Args:
+        automatic: the right side.
+        layer: the hand-written side.
+        window: xs, state, dhs, and the gradients of the other parts of the last state.
+        wrong: (run, name of a wrong quantity) to the step at which the error first appears, going backward, or None.
+    """
+    forward = sorted({name for _, name in wrong if not name.startswith("d")})
+    if forward:
+        return [
+            f"the forward gives another {' and '.join(forward)}: make it equal first, what is compared now is the "
+            "backward of another function"
+        ]
+    try:
+        if any(run == "1 step" for run, _ in wrong):
+            return _in_one_step(automatic, layer, *window)
+        return _over_time(automatic, layer, window, wrong)
+    except ByHandError:
+        return []
+
+
+def _in_one_step(
+    automatic: Automatic, layer: ByHand, xs: Array, state: Sequence[Array], dhs: Array, dothers: Sequence[Array]
+) -> list[str]:
+    """Look at one sequence and a loss of h alone: then db is the gradient of the sum a = x @ Wx + h @ Wh + b."""
+    x, h, dh = xs[:1, :1], [part[:1] for part in state], dhs[:1, :1]
+    nothing = [np.zeros_like(part[:1]) for part in dothers]
+    expected, actual = automatic.run(x, h, dh, nothing), layer.fresh().run(x, h, dh, nothing)
+    names = [next((n for n in layer.weights if n.rpartition(".")[2] == letter), "") for letter in ("Wx", "Wh", "b")]
+    if not all(names):
+        return []
+    Wx, Wh, b = (layer.weights[name] for name in names)
+    H = h[0].shape[1]
+    if b.ndim != 1 or Wx.shape != (x.shape[2], b.size) or Wh.shape != (H, b.size):
+        return []
+    da, found = expected.gradients[names[2]], actual.gradients[names[2]]
+    if found.shape != da.shape or not found.any():
+        return []
+    a = (x[:, 0] @ Wx + h[0] @ Wh + b)[0]
+    after = [] if expected.last is None else [part[0] for part in expected.last]
+    lines = _derivatives(a, da, found, after, H)
+
+    dWh, before, new = actual.gradients[names[1]], h[0], expected.hs[:, 0]
+    if dWh.shape == Wh.shape and _same(dWh, new.T @ found[None]) and not _same(new, before):
+        lines.append("dWh is taken with the state after the step, not that before it; dWh = h_prev' @ da")
+    for name, dv, W in (("dh", actual.dstate[0], Wh), ("dx", actual.dxs[:, 0], Wx)):
+        square = W.shape[0] == W.shape[1] and dv is not None
+        if square and _same(dv, found[None] @ W) and not _same(dv, found[None] @ W.T):
+            lines.append(f"{name} is da @ W{name[1]}; it must be da @ W{name[1]}', with W{name[1]} transposed")
+    return lines
+
+
+def _derivatives(a: Array, da: Array, found: Array, after: Sequence[Array], H: int) -> list[str]:
+    """Return which derivative of an activation is missing, or taken twice, in which gates."""
+    s = 0.5 * (np.tanh(0.5 * a) + 1)
+    factors = {
+        "the derivative of tanh, 1 - tanh(a)^2,": 1 - np.tanh(a) ** 2,
+        "the derivative of the sigmoid, s * (1 - s),": s * (1 - s),
+    }
+    if after and after[0].shape == (H,):
+        factors["the derivative of tanh(c), 1 - tanh(c)^2,"] = np.tile(1 - np.tanh(after[0]) ** 2, a.size // H)
+    lines = []
+    for what, factor in factors.items():
+        for kind, off in (("is missing", found * factor - da), ("is taken twice", found - da * factor)):
+            near = _NEAR * np.abs(da).max()
+            close = [bool((np.abs(part) <= near).all()) for part in np.split(off, a.size // H)]
+            right = [bool((np.abs(part) <= near).all()) for part in np.split(found - da, a.size // H)]
+            blocks = [k for k, (c, r) in enumerate(zip(close, right, strict=True)) if c and not r]
+            if blocks:
+                lines.append(f"{what} {kind}" + (f" {_blocks(blocks, len(close))}" if len(close) > 1 else ""))
+    return lines
+
+
+def _over_time(
+    automatic: Automatic, layer: ByHand, window: tuple[Any, ...], wrong: Mapping[tuple[str, str], int | None]
+) -> list[str]:
+    """One step is right, a window is not: see what a later step failed to send back."""
+    xs, state, dhs, dothers = window
+    T = xs.shape[1]
+    step = wrong.get((f"{T} steps", "dx"))
+    if step is None:
+        sums = ", ".join(dict.fromkeys(name for _, name in wrong))
+        return [f"one step by itself is right: look at how the loop adds up {sums}"]
+    if step < T - 1:
+        head = slice(0, step + 1)
+        before = automatic.run(xs[:, head], state, dhs[:, head], [np.zeros_like(part) for part in dothers])
+        middle = [before.hs[:, -1], *(before.last or [])]
+        sent = automatic.run(xs[:, step + 1 :], middle, dhs[:, step + 1 :], dothers).dstate
+        actual = layer.fresh().run(xs, state, dhs, dothers).dxs[:, step]
+        names = state_names(len(state))
+        for count in range(1, len(state) + 1):
+            for lost in combinations(range(len(state)), count):
+                kept = [np.zeros_like(state[k]) if k in lost or part is None else part for k, part in enumerate(sent)]
+                loss = np.array(dhs[:, head])
+                loss[:, -1] += kept[0]
+                if _same(actual, automatic.run(xs[:, head], state, loss, kept[1:]).dxs[:, step]):
+                    parts = " and ".join(names[k] for k in lost)
+                    return [f"what step {step + 1} sends back to {parts} of step {step} is lost"]
+    return [f"one step by itself is right: look at what the loop over time does at step {step}"]
+
+
+def _same(actual: Any, expected: Array) -> bool:
+    return actual.shape == expected.shape and bool(
+        np.abs(actual - expected).max(initial=0.0) <= _NEAR * np.abs(expected).max(initial=0.0)
+    )
+
+
+def _blocks(blocks: Sequence[int], count: int) -> str:
+    return f"in gate block{'s' if len(blocks) > 1 else ''} {', '.join(map(str, blocks))} of {count}"

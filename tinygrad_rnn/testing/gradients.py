@@ -1,0 +1,167 @@
+"""`check_grads`: gradients against an oracle that knows no derivative rule, leaf by leaf."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ..engine.tensor import Tensor
+from ..errors import ConfigError
+from ..truncation import Policy
+from .backward import Found
+from .direct import Direct, SecondOrder, Target
+from .methods import Method, Settings, compare
+from .report import GradCheckError, GradReport, LeafResult
+from .targets import target_of
+
+_DEFAULTS: tuple[tuple[str, Any], ...] = (
+    *(("directions", 3), ("full", "auto"), ("rtol", 1e-10), ("atol", 1e-13)),
+    *(("method", "auto"), ("order", 1), ("truncation", None), ("allow_unused", False)),
+)
+"""Options that a reproducer names where they are not the default."""
+
+
+def check_grads(
+    f: Any,
+    *inputs: Any,
+    directions: int = 3,
+    full: bool | Literal["auto"] = "auto",
+    rtol: float = 1e-10,
+    atol: float = 1e-13,
+    seed: int = 0,
+    method: Method = "auto",
+    order: int = 1,
+    truncation: Policy | None = None,
+    parameters: Mapping[str, Tensor] | None = None,
+    allow_unused: bool = False,
+    check: bool = True,
+) -> GradReport:
+    """Check the gradient of a function, a cell, a model or a recurrence under a truncation policy.
+
+    The outputs y are weighted with random cotangents c; the gradient of sum(c * y), as `grad` or `bptt` gives it, is
+    compared with the slope that an oracle finds, leaf by leaf: at every entry, or along random directions u. It is
+    right if |j - s| <= rtol * (|s|_1 + |j|) + atol * max(Gmax, 1) * |u|_1, for j the gradient times u, s the slope,
+    |s|_1 the sum of the absolute terms of j, and Gmax the largest gradient. The oracle is the complex step,
+    s = Im(value(x + ihu)) / h with h = 1e-30 (Squire and Trapp 1998), which has no step-size error; a cut scales the
+    imaginary part, so truncated gradients are checked exactly. A graph with an operation that is not complex-analytic
+    is checked by four-point differences in longdouble, and at a kink every value between the one-sided slopes is
+    right. Under a policy the oracle is sum(M * C), M = policy.mask(T) and C the credits of untied steps.
+
+    Also checked: the function and the backward pass give the same bits twice, inputs and cotangents are not written to,
+    gradients share no memory, and every leaf has a gradient. Leaves are checked in float64, whatever their dtype, and
+    get their values back.
+
+    Args:
+        f: a function of Tensors and arrays, which returns a Tensor or a nesting of them; a cell, with x (N, D) or xs
+            (N, T, D), and a state if you like; a model with `loss`, with ids and targets (or a `Batch`); a module or
+            a bound method of one, with its inputs; with `truncation` also step(inputs, state) -> (loss, state).
+        inputs: of f. Floating point arrays and Tensors, in any nesting, are leaves; integers and the rest are
+            constants. A Generator is rewound for each call.
+        directions: random directions for each leaf, where not every entry is compared.
+        full: compare every entry; "auto": where entries times operations are at most 3,000.
+        rtol: relative tolerance.
+        atol: tolerance relative to the largest gradient.
+        seed: of cotangents, directions and noise.
+        method: "complex", "longdouble", or "auto" to choose.
+        order: 1, or 2 to check the second-order gradient behind the first.
+        truncation: the policy to check under.
+        parameters: name to leaf Tensor: more leaves, such as Tensors that f uses from outside.
+        allow_unused: accept a leaf that the result does not depend on.
+        check: raise if something is wrong; False: just report.
+
+    Returns:
+        The report; print it for a table.
+
+    Raises:
+        GradCheckError: if something is wrong; its message is the report, and `report` holds it.
+        ConfigError: if an option is out of range or does not fit.
+        DTypeError: if there is nothing to differentiate.
+        GradientError: if f returns no Tensor that depends on a leaf.
+        NonFiniteError: if an input or an output is not finite.
+        ShapeError: if the inputs do not fit a cell or a model.
+        UnsupportedError: if complex numbers are asked for (`method="complex"`) and do not pass through f.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> from tinygrad_rnn.testing import check_grads
+    >>> cell = tr.GRUCell(3, 4, np.random.default_rng(0), np.float64)
+    >>> report = check_grads(cell, np.random.default_rng(1).standard_normal((2, 5, 3)), truncation=tr.Windowed(3))
+    >>> report.ok, [leaf.name for leaf in report.leaves]
+    (True, ['Wx', 'Wh', 'b', 'bh', 'first state'])
+    """
+    _check_options(directions, full, rtol, atol, method, order)
+    rng = np.random.default_rng(seed)
+    target = target_of(f, inputs, parameters, truncation, rng)
+    if order == 2 and not isinstance(target, Direct):
+        raise ConfigError(
+            "check_grads: order=2 is for gradients that can be recorded; a policy's gradient cannot: use unroll with "
+            "cut_every= instead of truncation="
+        )
+    given = (directions, full, rtol, atol, method, order, truncation, allow_unused)
+    options = [f"{name}={value!r}" for (name, usual), value in zip(_DEFAULTS, given, strict=True) if value != usual]
+    options += ["parameters=parameters"] if parameters else []
+    settings = Settings(directions, full, rtol, atol, seed, method, allow_unused)
+    report = _report(target, settings, options, 1)
+    if order == 2 and report.ok and isinstance(target, Direct):
+        report = _report(SecondOrder(target, rng), settings, options, 2)
+    if check and not report.ok:
+        raise GradCheckError(report)
+    return report
+
+
+def _check_options(directions: int, full: Any, rtol: float, atol: float, method: str, order: int) -> None:
+    for right, name, expected, value in (
+        (isinstance(directions, int) and directions >= 1, "directions", "a number from 1", directions),
+        (full in (True, False, "auto"), "full", 'True, False or "auto"', full),
+        (0 <= rtol < math.inf, "rtol", "a number from 0", rtol),
+        (0 <= atol < math.inf, "atol", "a number from 0", atol),
+        (method in ("auto", "complex", "longdouble"), "method", '"auto", "complex" or "longdouble"', method),
+        (order in (1, 2), "order", "1 or 2", order),
+    ):
+        if not right:
+            raise ConfigError(f"check_grads: {name} must be {expected}, got {value!r}")
+
+
+def _report(target: Target, settings: Settings, options: list[str], order: int) -> GradReport:
+    with target.held(np.float64):
+        found = target.gradient()
+        found.failures += target.changed_inputs()
+        leaves, notes = ([], []) if found.failures else compare(target, found, settings)
+        notes = [*target.notes, *_remarks(target, found, leaves), *notes]
+    shapes = [f"{name} {leaf.shape}" for name, leaf in target.leaves.items()]
+    shapes += [f"{name} {array.shape} {array.dtype}" for name, array, _ in target.constants]
+    call = ", ".join([*target.call, *options, f"seed={settings.seed}"])
+    return GradReport(
+        target=target.title,
+        leaves=tuple(leaves),
+        seed=settings.seed,
+        order=order,
+        notes=tuple(notes),
+        failures=tuple(found.failures),
+        reproducer=f"check_grads({call})  # {', '.join(shapes)}",
+    )
+
+
+def _remarks(target: Target, found: Found, leaves: Sequence[LeafResult]) -> list[str]:
+    """Return notes on what was not checked, or says little."""
+    notes = []
+    wide = ", ".join(f"{name} ({dtype})" for name, dtype in target.dtypes.items() if dtype != np.float64)
+    if wide:
+        notes.append(f"checked in float64: {wide}")
+    ours = {leaf.node for leaf in target.leaves.values()}
+    others = [node for node in found.nodes if node.operation is None and node not in ours]
+    if others:
+        owners = [node.owner() if node.owner is not None else None for node in others]
+        named = [
+            f"{getattr(owner, 'name', None) or '?'} {node.specs[0].shape}"
+            for owner, node in zip(owners, others, strict=True)
+        ]
+        notes.append(
+            f"not checked: {', '.join(named)}, used from outside; pass parameters={{name: Tensor}} to check them"
+        )
+    zero = [leaf.name for leaf in leaves if leaf.verdict == "ok" and not found.gradients[leaf.name].any()]
+    if zero:
+        notes.append(f"the gradient of {', '.join(zero)} is 0 everywhere, so the check says little of it")
+    return notes

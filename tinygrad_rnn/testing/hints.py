@@ -1,0 +1,156 @@
+"""What a wrong gradient looks like: a factor, a transpose, a swapped block, one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import permutations
+
+import numpy as np
+
+from ..engine.tape import Array
+
+_NEAR = 1e-6  # relative: two numbers that are meant to be the same
+
+
+def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
+    """Return what the difference between two arrays looks like, or "".
+
+    Args:
+        expected: the oracle's gradient.
+        actual: the one under test, of the same shape.
+        sizes: letters with lengths, such as {"N": 2, "T": 5}.
+
+    >>> hint(np.array([1.0, 3.0]), np.array([-1.0, -3.0]), {})
+    'times -1 in every entry: a sign is flipped'
+    >>> hint(np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3) / 4, {"N": 4})
+    'times 0.25 = 1/N in every entry: averaged where it is summed'
+    """
+    if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
+        return ""
+    if not actual.any():
+        return "0 in every entry: no gradient arrives"
+    if not expected.any():
+        return "expected 0 in every entry: a gradient arrives that should not"
+    near = _NEAR * max(float(np.abs(expected).max()), float(np.abs(actual).max()))
+    if np.abs(actual - expected).max() <= 1e-14 * near / _NEAR:
+        return "the difference is rounding: rtol and atol ask for more than float64 has"
+    whole = _factor(expected, actual)
+    if whole is not None and (expected.size > 1 or _reason(whole, sizes)):
+        return f"times {_named(whole, sizes)} in every entry{_reason(whole, sizes)}"
+    moved = _moved(expected, actual, near)
+    if moved:
+        return moved
+    wrong = np.abs(actual - expected) > np.maximum(
+        1e-9 * np.abs(expected), 1e-3 * float(np.abs(actual - expected).max())
+    )
+    relative = np.abs(actual - expected)[wrong] / np.maximum(np.abs(expected[wrong]), near)
+    if wrong.mean() > 0.5 and 1e-9 < float(np.median(relative)) < 1e-5:
+        return f"relative errors of about {np.median(relative):.0e}: rounding, as if a part were computed in float32"
+    where = _where(wrong)
+    if not where:
+        return ""
+    part = _factor(expected[wrong], actual[wrong]) if wrong.sum() > 1 else None
+    return f"wrong {where} only" + (
+        f", times {_named(part, sizes)} there{_reason(part, sizes)}" if part is not None else ""
+    )
+
+
+def ratio(expected: float, actual: float, sizes: Mapping[str, int]) -> str:
+    """Return a hint from one entry.
+
+    >>> ratio(1.5, 3.0, {})
+    'times 2 there: counted twice'
+    """
+    if not (np.isfinite(expected) and np.isfinite(actual)) or expected == 0:
+        return ""
+    factor = actual / expected
+    return f"times {_named(factor, sizes)} there{_reason(factor, sizes)}"
+
+
+def _factor(expected: Array, actual: Array) -> float | None:
+    """Return the one number that `actual` is times `expected`, or None."""
+    scale = float(np.abs(expected).max())
+    if scale == 0:
+        return None
+    e, a = expected / scale, actual / scale
+    factor = float(np.sum(e * a) / np.sum(e * e))
+    # A factor that is 1 but for 1e-7 says something only if the rest agrees more closely than that.
+    near = min(_NEAR * max(1.0, abs(factor)), 0.01 * abs(factor - 1))
+    return factor if bool((np.abs(a - factor * e) <= near).all()) else None
+
+
+def _candidates(sizes: Mapping[str, int]) -> dict[str, float]:
+    named: dict[str, float] = {}
+    for letter, n in sizes.items():
+        if n > 1:
+            named |= {letter: float(n), f"1/{letter}": 1 / n}
+    for (a, n), (b, m) in permutations(sizes.items(), 2):
+        if n > 1 and m > 1 and a < b:
+            named |= {f"{a} * {b}": float(n * m), f"1/({a} * {b})": 1 / (n * m)}
+    return named
+
+
+def _letters(factor: float, sizes: Mapping[str, int]) -> list[str]:
+    return [name for name, value in _candidates(sizes).items() if abs(factor - value) <= _NEAR * value]
+
+
+def _named(factor: float, sizes: Mapping[str, int]) -> str:
+    if abs(factor) <= _NEAR:
+        return "0"
+    if 0 < abs(factor - 1) < 1e-3:
+        return f"1 {'+' if factor > 1 else '-'} {abs(factor - 1):.1e}"
+    return " = ".join([f"{factor:.6g}", *_letters(factor, sizes)])
+
+
+def _reason(factor: float, sizes: Mapping[str, int]) -> str:
+    """Return what usually makes such a factor, behind a colon, or ""."""
+    letters = _letters(factor, sizes)
+    reasons = {
+        -1.0: "a sign is flipped",
+        0.0: "no gradient arrives",
+        2.0: "counted twice",
+        0.5: "one of two parts is lost",
+    }
+    found = [reason for value, reason in reasons.items() if abs(factor - value) <= _NEAR]
+    found += ["averaged where it is summed"] if any(name.startswith("1/") for name in letters) else []
+    found += ["summed where it is averaged"] if any(not name.startswith("1/") for name in letters) else []
+    return f": {', or '.join(found)}" if found else ""
+
+
+def _moved(expected: Array, actual: Array, near: float) -> str:
+    """Return a hint if the right numbers stand in wrong places."""
+    if expected.ndim == 2 and min(expected.shape) > 1:
+        turned = actual.reshape(expected.shape[::-1]).T
+        if np.abs(turned - expected).max() <= near:
+            return "transposed"
+    for axis in range(expected.ndim):
+        count = expected.shape[axis]
+        if not 1 < count <= 256:
+            continue
+        e = np.moveaxis(expected, axis, 0).reshape(count, -1)
+        a = np.moveaxis(actual, axis, 0).reshape(count, -1)
+        distances = np.abs(a[:, None] - e[None]).max(axis=2)
+        source = distances.argmin(axis=1)
+        if distances.min(axis=1).max() <= near and len(set(source)) == count and (source != np.arange(count)).any():
+            kind = {2: ("row", "column")}.get(expected.ndim, (f"slice of axis {axis}",) * expected.ndim)[axis]
+            first = int(np.flatnonzero(source != np.arange(count))[0])
+            return f"right numbers in wrong places: {kind} {first} holds what belongs to {kind} {source[first]}"
+    return ""
+
+
+def _where(wrong: Array) -> str:
+    """Return in words where a boolean array is True, or "" if that is nearly everywhere."""
+    count = int(wrong.sum())
+    if count in (0, wrong.size):
+        return ""
+    names = {1: ("entry",), 2: ("row", "column")}.get(wrong.ndim, tuple(f"axis {axis}," for axis in range(wrong.ndim)))
+    for axis, name in enumerate(names):
+        others = tuple(other for other in range(wrong.ndim) if other != axis)
+        places = np.flatnonzero(wrong.any(axis=others))
+        if len(places) <= max(1, wrong.shape[axis] // 2):
+            first, last = int(places[0]), int(places[-1])
+            if len(places) == 1:
+                return f"in {name} {first}"
+            if last - first + 1 == len(places):
+                return f"in {name} {first} to {last}"
+    return f"in {count} of {wrong.size} entries" if 2 * count <= wrong.size else ""

@@ -1,0 +1,215 @@
+"""`check_primitive`: everything that an operation of your own must do, in one call.
+
+The aspects that are looked at, and how, stand in `aspects` and `buffers`; here are the call and its report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..engine.primitive import Primitive
+from ..engine.tensor import supported
+from . import aspects, buffers
+from .aspects import AspectError, Case, NotApplicableError
+from .report import GradCheckError, table
+from .tables import html
+
+Domain: TypeAlias = tuple[float, float]
+"""Draw an input uniformly between these two."""
+
+_ASPECTS: dict[str, Callable[[Case], str]] = {
+    "values": aspects.values,
+    "analytic": aspects.analytic,
+    "rule": aspects.rule,
+    "second order": aspects.second_order,
+    "broadcasting": aspects.broadcasting,
+    "dtype": aspects.dtype,
+    "zero-size": aspects.zero_size,
+    "0-d": aspects.zero_d,
+    "layout": buffers.layout,
+    "read-only": buffers.read_only,
+    "no mutation": buffers.no_mutation,
+    "out=": buffers.out,
+    "attributes": aspects.attributes,
+}
+_HEAD = ("aspect", "verdict", "what was seen")
+
+
+@dataclass(frozen=True)
+class AspectResult:
+    """What was found of one aspect.
+
+    Attributes:
+        name: of the aspect.
+        verdict: "ok", "WRONG" or "not applicable".
+        detail: what was looked at, what is wrong, or why it does not apply.
+    """
+
+    name: str
+    verdict: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class PrimitiveReport:
+    """The outcome of `check_primitive`.
+
+    Attributes:
+        name: of the primitive.
+        inputs: shapes of the inputs, in words.
+        attrs: the attributes it was called with.
+        aspects: one result an aspect.
+        seed: that inputs, directions and cotangents were drawn from.
+        reproducer: one line of Python that repeats the check.
+    """
+
+    name: str
+    inputs: str
+    attrs: Mapping[str, Any]
+    aspects: tuple[AspectResult, ...]
+    seed: int
+    reproducer: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.wrong
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Names of the aspects that are wrong."""
+        return tuple(aspect.name for aspect in self.aspects if aspect.verdict == "WRONG")
+
+    @property
+    def title(self) -> str:
+        """The line above the table."""
+        attrs = "".join(f", {name}={_shown(value)}" for name, value in self.attrs.items())
+        verdict = f"WRONG in {', '.join(self.wrong)}" if self.wrong else "ok"
+        return f"primitive {self.name} on {self.inputs}{attrs}: {verdict} (seed {self.seed})"
+
+    @property
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [(aspect.name, aspect.verdict, aspect.detail.partition("\n")[0]) for aspect in self.aspects]
+
+    @property
+    def _stories(self) -> list[str]:
+        found = [f"{aspect.name}: {aspect.detail}" for aspect in self.aspects if aspect.verdict == "WRONG"]
+        return [*found, f"reproduce: {self.reproducer}"] if found else []
+
+    def __str__(self) -> str:
+        return "\n".join([self.title, *table(_HEAD, self._rows), *([""] if self.wrong else []), *self._stories])
+
+    def _repr_html_(self) -> str:
+        return html(self.title, _HEAD, [(row, row[1] == "WRONG") for row in self._rows], self._stories)
+
+
+def check_primitive(
+    p: Primitive[Any],
+    *inputs: ArrayLike,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    domain: Domain | Sequence[Domain | None] | None = None,
+    seed: int = 0,
+    rtol: float = 1e-10,
+    atol: float = 1e-13,
+    check: bool = True,
+) -> PrimitiveReport:
+    """Check that a primitive does all that the engine, and whoever writes a network with it, relies on.
+
+    The aspects, each with a verdict of its own: values (against a plain NumPy function), analytic (whether complex
+    step may be used), rule (first derivatives), second order, broadcasting, dtype, zero-size, 0-d, layout (strided,
+    transposed, reversed, broadcast arrays), read-only, no mutation, out=, and attributes. One that the function does
+    not take, such as 0-d arrays with an axis, is "not applicable", and the report says so.
+
+    Args:
+        p: the primitive.
+        inputs: example inputs; floating point arrays are differentiated, others (integers, booleans, Python numbers)
+            are constants. Small arrays are best: every entry of the gradient is looked at.
+        shapes: instead of inputs: shapes of floating point inputs, to be drawn.
+        attrs: attributes to call it with, such as {"axis": 1}.
+        reference: a plain NumPy function of the same inputs and attributes; None: the NumPy function that the
+            primitive stands for, if there is one.
+        domain: (low, high) to draw inputs from, uniformly, or one such pair an input; None: standard normal numbers.
+        seed: of everything drawn.
+        rtol, atol: allowed difference of derivatives, as in `check_grads`.
+        check: raise an error if something is wrong; otherwise only report it.
+
+    Returns:
+        A `PrimitiveReport`; printed, it is a table of the aspects.
+
+    Raises:
+        GradCheckError: if something is wrong; its `report` holds everything found.
+        ValueError: if not exactly one of `inputs` and `shapes` is given, or nothing among them is floating point.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> from tinygrad_rnn.testing import check_primitive
+    >>> @tr.primitive()
+    ... def arctan(x, /, *, out=None):
+    ...     return np.arctan(x, out=out)
+    >>> @arctan.rule(keep="x")
+    ... def _(g, y, x):
+    ...     return (g / (1 + x * x),)
+    >>> report = check_primitive(arctan, shapes=[(2, 3)], reference=np.arctan)
+    >>> report.ok, [aspect.name for aspect in report.aspects if aspect.verdict == "not applicable"]
+    (True, ['broadcasting', 'attributes'])
+    """
+    if bool(inputs) == (shapes is not None):
+        raise ValueError("check_primitive: pass example inputs, or shapes= of inputs to draw, and not both")
+    rng = np.random.default_rng(seed)
+    if shapes is not None:
+        limits = [domain] * len(shapes) if domain is None or _is_pair(domain) else list(domain)
+        values: list[Any] = [_draw(rng, shape, limit) for shape, limit in zip(shapes, limits, strict=True)]
+    else:
+        values = [value if isinstance(value, bool | int | float) else np.array(value) for value in inputs]
+    values = [_as_float64(value) for value in values]
+    case = Case(p, values, dict(attrs or {}), reference or _numpy_function(p), seed, rtol, atol)
+    if not case.checked:
+        raise ValueError(f"check_primitive: no input of {p.name} is a floating point array: nothing to differentiate")
+
+    results = []
+    for name, look in _ASPECTS.items():
+        try:
+            verdict, detail = "ok", look(case)
+        except NotApplicableError as reason:
+            verdict, detail = "not applicable", str(reason)
+        except AspectError as fault:
+            verdict, detail = "WRONG", str(fault)
+        except Exception as error:  # whatever a user's function raises is a finding
+            verdict, detail = "WRONG", f"raised {type(error).__name__}: {error}"
+        results.append(AspectResult(name, verdict, detail))
+
+    drawn = "*inputs" if shapes is None else f"shapes={list(shapes)}" + (f", domain={domain}" if domain else "")
+    reproducer = f"check_primitive({p.name}, {drawn}" + (
+        f", attrs={' '.join(repr(case.attrs).split())}" if case.attrs else ""
+    )
+    shown = ", ".join(map(_shown, values))
+    report = PrimitiveReport(p.name, shown, case.attrs, tuple(results), seed, f"{reproducer}, seed={seed})")
+    if check and not report.ok:
+        raise GradCheckError(report)
+    return report
+
+
+def _shown(value: Any) -> str:
+    return str(value.shape) if isinstance(value, np.ndarray) else repr(value)
+
+
+def _is_pair(domain: Any) -> bool:
+    return len(domain) == 2 and all(isinstance(limit, int | float) for limit in domain)
+
+
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], limits: Any) -> Any:
+    return np.asarray(rng.standard_normal(shape) if limits is None else rng.uniform(limits[0], limits[1], shape))
+
+
+def _as_float64(value: Any) -> Any:
+    return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+
+
+def _numpy_function(p: Primitive[Any]) -> Callable[..., Any] | None:
+    return next((function for function, implementation in supported().items() if implementation is p), None)

@@ -1,0 +1,361 @@
+"""Hypothesis strategies: what to draw when the gradients of a network are checked.
+
+    import tinygrad_rnn.testing.strategies as st
+
+    @given(model=st.models(), batch=st.sequences(), policy=st.truncations())
+    def test_mine(model, batch, policy):
+        check_grads(model, batch, truncation=policy)
+
+What is drawn is a *shape* and an integer *seed*; the values are standard normal numbers of `default_rng(seed)`. A fault
+in a derivative hides in a shape (a third step, a broadcast axis, an id that occurs twice), hardly ever in a value, and
+a counter-example shrinks to the smallest shape that shows it, printed as the call that makes it. For a fault that does
+hide in a value, `elements=` draws value by value.
+
+Needs Hypothesis: `pip install "tinygrad_rnn[testing]"`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar, overload
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..engine.tape import Array
+from ..engine.tensor import Tensor, tensor
+from ..nn.cells import CELLS, Cell, Stacked
+from ..nn.models import RNNLM
+from ..optim import SGD, Adam, AdamW, Momentum, Optimizer, RMSprop
+from ..truncation import Adaptive, Checkpointed, Chunked, Decay, Full, Policy, Randomized, Windowed
+from .targets import Batch
+
+try:
+    from hypothesis import strategies as st
+    from hypothesis.extra.numpy import array_shapes, arrays
+except ModuleNotFoundError as error:
+    raise ImportError(
+        'tinygrad_rnn.testing.strategies needs Hypothesis: pip install "tinygrad_rnn[testing]"'
+    ) from error
+
+M = TypeVar("M")
+
+Size: TypeAlias = "int | st.SearchStrategy[int]"
+"""A length, or a strategy that draws one; share it (`hypothesis.strategies.shared`) where two things must agree."""
+
+SEEDS = st.integers(0, 2**16 - 1)
+
+SIZES = st.integers(1, 3)
+_STEPS = st.integers(1, 6)
+_RATES = st.sampled_from([0.01, 0.1, 1.0])
+_DECAYS = st.sampled_from([0.0, 0.1])
+_EVERY = st.none() | _STEPS
+
+
+def normal(shape: tuple[int, ...], seed: int, dtype: DTypeLike = np.float64) -> Array:
+    """Return standard normal numbers of a seed.
+
+    Args:
+        shape: of the array.
+        seed: of the generator.
+        dtype: real floating point.
+
+    >>> normal((2,), 0)
+    array([ 0.12573022, -0.13210486])
+    """
+    return np.asarray(np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
+
+
+def token_batch(vocab_size: int, batch: int, steps: int, seed: int) -> Batch:
+    """Return ids and targets (N, T) of a seed, each in [0, V) and independent of the others.
+
+    Args:
+        vocab_size: V.
+        batch: N.
+        steps: T.
+        seed: of the generator.
+
+    >>> token_batch(5, 1, 3, 0)
+    Batch(inputs=array([[4, 3, 2]]), targets=array([[1, 1, 0]]))
+    """
+    return Batch(*np.random.default_rng(seed).integers(vocab_size, size=(2, batch, steps)))
+
+
+def with_noise(module: M, seed: int, scale: float = 0.5) -> M:
+    """Return a copy of a module (or cell) with normal noise added to each parameter.
+
+    Biases start at zero, where many a fault does not show: behind a factor of 0 anything is right.
+
+    Args:
+        module: anything with `parameters()`.
+        seed: of the generator.
+        scale: standard deviation of the noise.
+
+    >>> import tinygrad_rnn as tr
+    >>> with_noise(tr.RNNCell(1, 2, np.random.default_rng(0), dtype="float64"), 0).b.data.round(2)
+    array([0.65, 0.47])
+    """
+    new: Any = copy.deepcopy(module)
+    rng = np.random.default_rng(seed)
+    for parameter in new.parameters().values():
+        parameter.data = parameter.data + scale * rng.standard_normal(parameter.shape)
+    return new  # type: ignore[no-any-return]
+
+
+def shapes(min_dims: int = 0, max_dims: int = 3, min_side: int = 1, max_side: int = 4) -> st.SearchStrategy[Any]:
+    """Return a strategy for shapes, tuples of lengths.
+
+    Args:
+        min_dims: fewest axes.
+        max_dims: most axes.
+        min_side: shortest axis; 0 draws empty arrays too.
+        max_side: longest axis.
+
+    >>> from hypothesis import find
+    >>> find(shapes(min_dims=2), lambda shape: shape[0] > 2)
+    (3, 1)
+    """
+    return array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side)
+
+
+def tensors(
+    shape: tuple[int, ...] | st.SearchStrategy[Any] | None = None,
+    dtype: DTypeLike = np.float64,
+    requires_grad: bool = True,
+    elements: st.SearchStrategy[Any] | None = None,
+) -> st.SearchStrategy[Tensor]:
+    """Return a strategy for leaf Tensors of standard normal numbers.
+
+    Args:
+        shape: a shape, or a strategy for shapes; None: `shapes()`.
+        dtype: real floating point.
+        requires_grad: whether operations on them are recorded.
+        elements: strategy for each value, instead of normal numbers.
+
+    >>> from hypothesis import find
+    >>> find(tensors((2,)), lambda x: True)
+    tensor([ 0.12573022, -0.13210486], dtype=float64, requires_grad=True)
+    """
+    return st.builds(tensor, _values(shapes() if shape is None else shape, dtype, elements), **_given(requires_grad))
+
+
+@overload
+def sequences(
+    vocab_size: Size = 5, *, features: None = None, batch: Size = SIZES, steps: Size = _STEPS
+) -> st.SearchStrategy[Batch]: ...
+
+
+@overload
+def sequences(
+    *,
+    features: Size,
+    batch: Size = SIZES,
+    steps: Size = _STEPS,
+    dtype: DTypeLike = np.float64,
+    elements: st.SearchStrategy[Any] | None = None,
+) -> st.SearchStrategy[Array]: ...
+
+
+def sequences(
+    vocab_size: Size = 5,
+    *,
+    features: Size | None = None,
+    batch: Size = SIZES,
+    steps: Size = _STEPS,
+    dtype: DTypeLike = np.float64,
+    elements: st.SearchStrategy[Any] | None = None,
+) -> st.SearchStrategy[Any]:
+    """Return a strategy for sequences: of ids and targets, for a model; with `features`, of vectors, for a cell.
+
+    Args:
+        vocab_size: V; ids and targets lie in [0, V).
+        features: D; given, float arrays (N, T, D) are drawn.
+        batch: N.
+        steps: T.
+        dtype: of the vectors.
+        elements: strategy for each number of the vectors, instead of normal numbers.
+
+    Returns:
+        Of `Batch` (inputs (N, T), targets (N, T)), or of arrays (N, T, D).
+
+    >>> from hypothesis import find
+    >>> find(sequences(steps=3), lambda batch: True)
+    Batch(inputs=array([[4, 3, 2]]), targets=array([[1, 1, 0]]))
+    """
+    if features is None:
+        return st.builds(token_batch, _size(vocab_size), _size(batch), _size(steps), SEEDS)
+    return _values(st.tuples(_size(batch), _size(steps), _size(features)), dtype, elements)
+
+
+def modules(make: Callable[..., M], *sizes: Size, **settings: Any) -> st.SearchStrategy[M]:
+    """Return a strategy for modules of one kind, with float64 parameters, none of them zero.
+
+    Args:
+        make: class or function `f(*sizes, rng, **settings)`; it is passed `dtype` if it takes that.
+        sizes: such as D and H, or V and D.
+        settings: keyword arguments.
+
+    >>> import tinygrad_rnn as tr
+    >>> from hypothesis import find
+    >>> find(modules(tr.Linear, 3, st.integers(1, 4), bias=False), lambda layer: True)
+    Linear(3 parameters: W (3, 1))
+    """
+    return _noisy(_made(make, sizes, settings))
+
+
+def cells(*makes: str | Callable[..., Cell], input_size: Size = 2, hidden_size: Size = SIZES) -> st.SearchStrategy[Any]:
+    """Return a strategy for cells with float64 parameters, none of them zero.
+
+    Args:
+        makes: what to draw from: names of `CELL_NAMES` ("gru before" is the GRU's other form, "stacked" is two of the
+            others on top of each other), or classes or functions `f(input_size, hidden_size, rng)` of your own. None
+            given: all the names.
+        input_size: D.
+        hidden_size: H.
+
+    Raises:
+        KeyError: if a name is none of these.
+
+    >>> from hypothesis import find
+    >>> find(cells("lstm"), lambda cell: cell.hidden_size > 1)
+    LSTMCell(40 parameters: Wx (2, 8), Wh (2, 8), b (8,))
+    """
+    return st.one_of([_noisy(_cell(make, input_size, hidden_size)) for make in makes or CELL_NAMES])
+
+
+def models(
+    vocab_size: Size = 5,
+    cell: str | Callable[..., Cell] | None = None,
+    max_layers: int = 2,
+) -> st.SearchStrategy[RNNLM]:
+    """Return a strategy for recurrent language models with float64 parameters, none of them zero.
+
+    Args:
+        vocab_size: V.
+        cell: as `RNNLM` takes it; None: each built-in one.
+        max_layers: most recurrent layers.
+
+    >>> from hypothesis import find
+    >>> list(find(models(cell="gru"), lambda model: model.tied).parameters())
+    ['embedding.W', 'layers.0.Wx', 'layers.0.Wh', 'layers.0.b', 'layers.0.bh', 'output']
+    """
+    return _models(vocab_size, st.sampled_from(list(CELLS)) if cell is None else st.just(cell), max_layers)
+
+
+def truncations(*kinds: type[Policy], max_steps: int = 3) -> st.SearchStrategy[Policy]:
+    """Return a strategy for truncation policies.
+
+    Args:
+        kinds: classes of this package to draw from; none given: all of them.
+        max_steps: longest window, chunk or segment.
+
+    Raises:
+        KeyError: if a kind is not a policy of this package.
+
+    >>> from hypothesis import find
+    >>> find(truncations(Windowed), lambda policy: policy.h > 1)
+    Windowed(h=2, every=1)
+    """
+    steps = st.integers(1, max_steps)
+    windows = steps.flatmap(lambda h: st.tuples(st.just(h), st.integers(1, h)))
+    known: dict[type[Policy], st.SearchStrategy[Policy]] = {
+        Full: st.builds(Full, _EVERY),
+        Chunked: st.builds(Chunked, steps),
+        Windowed: windows.flatmap(lambda window: st.builds(Windowed, *map(st.just, window))),
+        Decay: st.builds(Decay, st.sampled_from([0.5, 0.0, 0.9, 1.0, -2.0]), _EVERY),
+        Checkpointed: st.builds(Checkpointed, steps, _EVERY),
+        Randomized: st.builds(Randomized, c=st.sampled_from([0.5, 0.0, 0.2]), rng=SEEDS, every=_EVERY)
+        | st.builds(Randomized, mean_length=st.sampled_from([2, 5]), rng=SEEDS),
+        Adaptive: windows.flatmap(
+            lambda window: st.builds(
+                Adaptive, st.sampled_from([0.1, 1.0]), max_window=st.just(window[0]), every=st.just(window[1])
+            )
+        ),
+    }
+    return st.one_of([known[kind] for kind in kinds or known])
+
+
+def optimizers() -> st.SearchStrategy[Optimizer]:
+    """Return a strategy for optimizers, of every kind.
+
+    >>> from hypothesis import find
+    >>> find(optimizers(), lambda optimizer: "v" in optimizer.slots).lr
+    0.01
+    """
+    return st.one_of(
+        st.builds(SGD, lr=_RATES, weight_decay=_DECAYS),
+        st.builds(Momentum, lr=_RATES, nesterov=st.booleans(), weight_decay=_DECAYS),
+        st.builds(RMSprop, lr=_RATES, weight_decay=_DECAYS),
+        st.builds(Adam, lr=_RATES, weight_decay=_DECAYS),
+        st.builds(AdamW, lr=_RATES, weight_decay=_DECAYS),
+    )
+
+
+def generators() -> st.SearchStrategy[np.random.Generator]:
+    """Return a strategy for generators of random numbers, such as dropout takes.
+
+    >>> from hypothesis import find
+    >>> int(find(generators(), lambda rng: True).integers(100))
+    85
+    """
+    return st.builds(np.random.default_rng, SEEDS)
+
+
+# Everything is made with `builds`, of calls that Hypothesis can print: a counter-example is a line to paste.
+
+
+def _size(size: Size) -> st.SearchStrategy[int]:
+    return st.just(size) if isinstance(size, int) else size
+
+
+def _given(requires_grad: bool) -> dict[str, st.SearchStrategy[bool]]:
+    return {"requires_grad": st.just(True)} if requires_grad else {}
+
+
+def _values(shape: Any, dtype: DTypeLike, elements: st.SearchStrategy[Any] | None) -> st.SearchStrategy[Any]:
+    if elements is not None:
+        return arrays(dtype, shape, elements=elements, fill=st.nothing())
+    extra = {} if dtype == np.float64 else {"dtype": st.just(np.dtype(dtype).name)}
+    return st.builds(normal, shape if isinstance(shape, st.SearchStrategy) else st.just(shape), SEEDS, **extra)
+
+
+def _noisy(made: st.SearchStrategy[M]) -> st.SearchStrategy[M]:
+    return st.builds(with_noise, made, SEEDS)
+
+
+def _made(make: Callable[..., M], sizes: tuple[Size, ...], settings: dict[str, Any]) -> st.SearchStrategy[M]:
+    if "dtype" in inspect.signature(make).parameters:
+        settings = {**settings, "dtype": "float64"}
+    keywords = {name: st.just(value) for name, value in settings.items()}
+    return st.builds(make, *map(_size, sizes), generators(), **keywords)
+
+
+_CELLS: dict[str, tuple[Callable[..., Cell], dict[str, str]]] = {
+    **{name: (make, {}) for name, make in CELLS.items()},
+    "gru before": (CELLS["gru"], {"reset": "before"}),
+}
+CELL_NAMES = (*_CELLS, "stacked")
+
+
+def _cell(make: str | Callable[..., Cell], D: Size, H: Size) -> st.SearchStrategy[Any]:
+    if make == "stacked":
+        return _stacked(D, H)
+    factory, settings = _CELLS[make] if isinstance(make, str) else (make, {})
+    return _made(factory, (D, H), settings)
+
+
+@st.composite
+def _stacked(draw: st.DrawFn, D: Size, H: Size) -> Stacked:
+    between, names = draw(SIZES), st.sampled_from(list(_CELLS))
+    layers = st.tuples(_cell(draw(names), D, between), _cell(draw(names), between, H))
+    return draw(st.builds(Stacked, layers))
+
+
+@st.composite
+def _models(draw: st.DrawFn, V: Size, cell: st.SearchStrategy[Any], max_layers: int) -> RNNLM:
+    # All are drawn, used or not: a shorter draw would count as simpler, and every counter-example would be tied.
+    layers, H, D, tied = draw(st.tuples(st.integers(1, max_layers), SIZES, SIZES, st.booleans()))
+    settings = {"cell": draw(cell), "layers": layers, **({"tied": True} if tied else {})}
+    return draw(modules(RNNLM, V, H if tied else D, H, **settings))
