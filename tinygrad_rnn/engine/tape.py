@@ -150,6 +150,19 @@ Watcher = Callable[[Node, tuple[Array, ...]], None]
 """What `watching` calls with each node, as it is recorded, and the arrays that it computed."""
 
 
+class Tracer(Protocol):
+    """What `tracing` shows everything to that is computed on Tensors, recorded for a gradient or not."""
+
+    def record(self, operation: Operation, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Any]) -> None:
+        """Take note of one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
+
+    def lift(self, array: Array, place: tuple[Node, int]) -> Any:
+        """Return the Tensor that stands at a place of the graph, for a backward pass that is recorded."""
+
+    def pure(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function that has no gradient (a comparison, a draw, a check), now and at each replay."""
+
+
 class Context(NamedTuple):
     """How operations are recorded just now; one value per thread and task."""
 
@@ -159,6 +172,7 @@ class Context(NamedTuple):
     scope: tuple[str, ...] = ()
     sliced: bool = False
     watcher: Watcher | None = None
+    tracer: Tracer | None = None
 
 
 _context: ContextVar[Context] = ContextVar("tinygrad_rnn recording", default=Context())  # noqa: B039 (immutable)
@@ -223,6 +237,11 @@ def watching(watcher: Watcher) -> Any:
     recorded.
     """
     return _changed(watcher=watcher)
+
+
+def tracing(tracer: Tracer) -> Any:
+    """Return a context manager in which all that is computed on Tensors is shown to `tracer`, and values are not read."""
+    return _changed(tracer=tracer)
 
 
 def slice_of_a_sequence() -> Any:
@@ -331,7 +350,7 @@ def pull_back(
             if observe is not None:
                 observe(node, number, value)
             if anomaly:
-                check_finite(value if lift is None else value.data, "cotangent", node.name, node.where())
+                check_finite(value if lift is None else value._data, "cotangent", node.name, node.where())
             table.add(*edge, value)
         if consume:
             node.inputs = ()  # the edges stay: a second pass must find its way here, to say what is wrong

@@ -16,9 +16,9 @@ from typing import Any, TypeAlias, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ..errors import DTypeError, GradientError, ShapeError, UnsupportedError
+from ..errors import DTypeError, GradientError, ShapeError, TraceError, UnsupportedError
 from .arrays import frozen_copy
-from .tape import Array, Node, is_differentiable, own, pull_back, spec_of
+from .tape import Array, Node, context, is_differentiable, own, pull_back, spec_of
 
 Operand: TypeAlias = Any
 """What an operation takes: a Tensor, an array, a Python number, or nested lists of numbers."""
@@ -94,7 +94,17 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The array, read-only. Assign a new array of the same shape to a leaf; the dtype is kept."""
+        """The array, read-only. Assign a new array of the same shape to a leaf; the dtype is kept.
+
+        Raises:
+            TraceError: while a function is recorded by `compile`: what is read then would be the same at each replay.
+        """
+        if context().tracer is not None:
+            raise TraceError(
+                f"Tensor.data{self._label}: the value of a Tensor of shape {self.shape} was read while compile() records "
+                "the function; it would be frozen in the plan, also where a later call has other values. Write the "
+                "computation with the functions of tinygrad_rnn (where() instead of if), or read the value outside"
+            )
         return self._data
 
     @data.setter
@@ -136,7 +146,7 @@ class Tensor:
         """
         if self._data.size != 1:
             raise ShapeError(f"Tensor.item: expected one element, got shape {self.shape}; use .data for the array")
-        return self._data.item()
+        return self.data.item()
 
     # -- the graph ------------------------------------------------------------------------------------------------
 
@@ -250,7 +260,7 @@ class Tensor:
                 "np.asarray: turning a recorded Tensor into an array would lose its gradient; use x.data if that is "
                 "what you want"
             )
-        return np.array(self._data, dtype=dtype, copy=copy)
+        return np.array(self.data, dtype=dtype, copy=copy)
 
     # -- operators: each is its NumPy function ----------------------------------------------------------------------
 
@@ -468,8 +478,8 @@ def seed_for(y: Tensor, cotangent: Operand, function: str) -> Array:
                 f"{function}: y has shape {y.shape}, not a single element; reduce it (y.sum(), y.mean()) or pass a "
                 f"cotangent of shape {y.shape}"
             )
-        return frozen_copy(np.ones_like(y.data))
-    seed = cotangent.data if isinstance(cotangent, Tensor) else np.asarray(cotangent)
+        return frozen_copy(np.ones_like(y._data))
+    seed = cotangent._data if isinstance(cotangent, Tensor) else np.asarray(cotangent)
     if seed.shape != y.shape:
         raise ShapeError(f"{function}: expected a cotangent of shape {y.shape}, that of y, got {seed.shape}")
     return frozen_copy(seed, None if seed.dtype.kind == "c" else y.dtype)

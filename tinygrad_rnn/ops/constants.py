@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.tape import context
 from ..engine.tensor import Tensor, implements
 from ..engine.tree import map_leaves
 
@@ -24,15 +25,24 @@ _CONSTANT: tuple[Callable[..., Any], ...] = (
 )
 
 
+_ABOUT_SHAPE = frozenset(
+    (np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type)
+    + (np.zeros_like, np.ones_like, np.empty_like)
+)
+
+
 def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     def constant(*args: Any, **kwargs: Any) -> Any:
+        tracer = context().tracer
+        if tracer is not None and function not in _ABOUT_SHAPE:
+            return tracer.pure(function, args, kwargs)
         return function(*map_leaves(_data, args), **map_leaves(_data, kwargs))
 
     return constant
 
 
 def _data(value: Any) -> Any:
-    return value.data if isinstance(value, Tensor) else value
+    return value._data if isinstance(value, Tensor) else value
 
 
 for _function in _CONSTANT:

@@ -1,0 +1,167 @@
+"""Recording a function for a plan: everything that is computed on Tensors, forward, backward and without a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..engine.primitive import Primitive
+from ..engine.tape import Array, Node, context, tracing
+from ..engine.tensor import Tensor, wrap
+from ..engine.tree import flatten, map_leaves, rebuild
+from ..errors import TraceError
+from .graph import Call, Graph, Operator, Value
+
+Place = tuple[int, int]
+
+
+class Tracer:
+    """Takes note of every operation while a function runs; see `trace`."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.captured: list[tuple[Value, Tensor]] = []
+        self._values: dict[int, Value] = {}  # by id of a Tensor
+        self._places: dict[Place, Value] = {}  # by node and output: a rule sees new Tensors of kept arrays
+        self._held: list[Any] = []  # keeps what is known by id alive
+        self._operators: dict[Any, Operator] = {}
+        self.inputs: list[Value] = []
+
+    # -- what the engine calls ----------------------------------------------------------------------------------------
+
+    def record(self, operation: Any, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Tensor]) -> None:
+        """Append a call of a primitive."""
+        call = Call(
+            self._operator(operation),
+            [self._operand(part) for part in inputs],
+            {name: self._operand(part) if isinstance(part, Tensor) else part for name, part in attrs.items()},
+            [(part._data.shape, part._data.dtype) for part in results],
+            context().step,
+        )
+        self.calls.append(call)
+        for result, value in zip(results, call.outputs, strict=True):
+            self._know(result, value)
+
+    def lift(self, array: Array, place: tuple[Node, int]) -> Tensor:
+        """Return the Tensor at a place of the graph, around an array that its rule kept."""
+        node, index = place
+        tensor = wrap(array, node, index)
+        value = self._places.get((node.id, index))
+        if value is None and node.operation is None and node.owner is not None and (leaf := node.owner()) is not None:
+            value = self._capture(leaf)
+        if value is None:
+            raise TraceError(
+                f"compile: {node.name}, recorded at {node.where()}, was recorded before the function was called, and a "
+                "gradient goes back through it; pass it to the function as an argument"
+            )
+        self._know(tensor, value)
+        return tensor
+
+    def pure(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Append a call of a function without a gradient; its results are Tensors, so that nobody reads them unseen."""
+        if kwargs:
+            raise TraceError(f"compile: np.{function.__name__} with keyword arguments {sorted(kwargs)} is not supported")
+        operands = [self._operand(part) for part in args]
+        result = wrap(np.asarray(function(*(part._data if isinstance(part, Tensor) else part for part in args))))
+        if function not in self._operators:
+            writes = isinstance(function, np.ufunc)
+            self._operators[function] = Operator(function.__name__, function, writes)
+        call = Call(self._operators[function], operands, {}, [(result._data.shape, result._data.dtype)], context().step)
+        self.calls.append(call)
+        self._know(result, call.output)
+        return result
+
+    # -- operands -----------------------------------------------------------------------------------------------------
+
+    def argument(self, array: Array, tensor: Tensor | None, name: str) -> Tensor:
+        """Return the Tensor that stands for an argument of the function while it is recorded."""
+        value = Value(array.shape, array.dtype, name=name)
+        self.inputs.append(value)
+        if tensor is None:
+            tensor = wrap(np.array(array))
+        self._know(tensor, value)
+        return tensor
+
+    def value_of(self, part: Any) -> Value:
+        """Return the value of a result of the function."""
+        return self._operand(part) if isinstance(part, Tensor) else self._constant(np.asarray(part))
+
+    def _operand(self, part: Any) -> Any:
+        if isinstance(part, Tensor):
+            value = self._values.get(id(part))
+            if value is None and part._node is not None:
+                value = self._places.get((part._node.id, part._index))
+                if value is None and part.is_leaf:
+                    value = self._capture(part)
+                elif value is None:
+                    raise TraceError(
+                        f"compile: a result of {part._node.name}, recorded at {part._node.where()}, was computed before "
+                        "the function was called; pass it as an argument"
+                    )
+            return self._constant(part._data) if value is None else value
+        if isinstance(part, np.ndarray):
+            return self._constant(part)
+        if isinstance(part, int | float | complex | np.generic):
+            return part if not isinstance(part, np.generic) else self._constant(np.asarray(part))
+        return self._constant(np.asarray(part))
+
+    def _constant(self, array: Array) -> Value:
+        value = self._values.get(id(array))
+        if value is None:
+            frozen = np.array(array)
+            value = self._values[id(array)] = Value(frozen.shape, frozen.dtype, constant=frozen)
+            self._held.append(array)
+        return value
+
+    def _capture(self, leaf: Tensor) -> Value:
+        """Return the value of a parameter that the function uses without being given it: read anew at each replay."""
+        value = Value(leaf._data.shape, leaf._data.dtype, name=leaf.name or "")
+        self.captured.append((value, leaf))
+        self._know(leaf, value)
+        return value
+
+    def _know(self, tensor: Tensor, value: Value) -> None:
+        self._values[id(tensor)] = value
+        self._held.append(tensor)
+        if tensor._node is not None:
+            self._places[tensor._node.id, tensor._index] = value
+
+    def _operator(self, operation: Any) -> Operator:
+        found = self._operators.get(operation)
+        if found is None:
+            found = self._operators[operation] = operator_of(operation)
+        return found
+
+
+_OPERATORS: dict[str, Operator] = {}
+
+
+def operator_of(operation: Primitive[Any]) -> Operator:
+    """Return the operator that computes a primitive."""
+    return Operator(operation.name, operation.forward, getattr(operation, "accepts_out", False))
+
+
+def trace(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Graph, list[Tensor], Any]:
+    """Run a function once and return the graph of what it computed, the captured leaves, and what it returned.
+
+    Raises:
+        TraceError: if it reads a value, or uses what cannot be replayed.
+    """
+    tracer = Tracer()
+    leaves = flatten(args)
+    stand_ins: list[Any] = []
+    for number, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor):
+            own = leaf if leaf.requires_grad else None
+            stand_ins.append(tracer.argument(leaf._data, own, leaf.name or f"arg{number}"))
+        elif isinstance(leaf, np.ndarray):
+            stand_ins.append(tracer.argument(leaf, None, f"arg{number}"))
+        else:
+            stand_ins.append(leaf)
+    with tracing(tracer):
+        result = function(*rebuild(args, iter(stand_ins)))
+    outputs = [tracer.value_of(part) for part in flatten(result)]
+    graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
+    return graph, [leaf for _, leaf in tracer.captured], map_leaves(lambda _: None, result)
