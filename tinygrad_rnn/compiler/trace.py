@@ -59,16 +59,14 @@ class Tracer:
         self._know(tensor, value)
         return tensor
 
-    def pure(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Append a call of a function without a gradient; its results are Tensors, so that nobody reads them unseen."""
-        if kwargs:
-            raise TraceError(f"compile: np.{function.__name__} with keyword arguments {sorted(kwargs)} is not supported")
+    def constant(self, name: str, function: Callable[..., Any], args: Sequence[Any], repeatable: bool) -> Any:
+        """Append a call of a function without a gradient; its result is a Tensor, so that nobody reads it unseen."""
+        result = wrap(np.array(function(*(part._data if isinstance(part, Tensor) else part for part in args))))
+        key = (function, name)
+        if key not in self._operators:
+            self._operators[key] = Operator(name, function, isinstance(function, np.ufunc), repeatable)
         operands = [self._operand(part) for part in args]
-        result = wrap(np.asarray(function(*(part._data if isinstance(part, Tensor) else part for part in args))))
-        if function not in self._operators:
-            writes = isinstance(function, np.ufunc)
-            self._operators[function] = Operator(function.__name__, function, writes)
-        call = Call(self._operators[function], operands, {}, [(result._data.shape, result._data.dtype)], context().step)
+        call = Call(self._operators[key], operands, {}, [(result._data.shape, result._data.dtype)], context().step)
         self.calls.append(call)
         self._know(result, call.output)
         return result
@@ -83,6 +81,13 @@ class Tracer:
             tensor = wrap(np.array(array))
         self._know(tensor, value)
         return tensor
+
+    def generator(self, rng: np.random.Generator, name: str) -> None:
+        """Take note of a generator among the arguments."""
+        value = Value((), np.dtype(object), name=name)
+        self.inputs.append(value)
+        self._values[id(rng)] = value
+        self._held.append(rng)
 
     def value_of(self, part: Any) -> Value:
         """Return the value of a result of the function."""
@@ -103,9 +108,14 @@ class Tracer:
             return self._constant(part._data) if value is None else value
         if isinstance(part, np.ndarray):
             return self._constant(part)
-        if isinstance(part, int | float | complex | np.generic):
-            return part if not isinstance(part, np.generic) else self._constant(np.asarray(part))
-        return self._constant(np.asarray(part))
+        if isinstance(part, np.random.Generator):
+            value = self._values.get(id(part))
+            if value is None:
+                raise TraceError("compile: a generator is drawn from that was not passed as an argument; pass it")
+            return value
+        if isinstance(part, np.generic):
+            return self._constant(np.asarray(part))
+        return part  # a Python number, a shape, a dtype: frozen
 
     def _constant(self, array: Array) -> Value:
         value = self._values.get(id(array))
@@ -159,6 +169,8 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Graph, l
         elif isinstance(leaf, np.ndarray):
             stand_ins.append(tracer.argument(leaf, None, f"arg{number}"))
         else:
+            if isinstance(leaf, np.random.Generator):
+                tracer.generator(leaf, f"arg{number}")
             stand_ins.append(leaf)
     with tracing(tracer):
         result = function(*rebuild(args, iter(stand_ins)))

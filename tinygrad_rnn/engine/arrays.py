@@ -1,4 +1,4 @@
-"""Arrays that nobody can write to: what a graph holds must not change under it."""
+"""Arrays that nobody can write to, for what a graph holds must not change under it; and arrays to be written to."""
 
 from __future__ import annotations
 
@@ -35,3 +35,16 @@ def frozen(array: Array) -> Array:
             return frozen_copy(array)
         owner = owner.base
     return array if owner is None else frozen_copy(array)
+
+
+def delivered(result: Array, out: Array | None) -> Array:
+    """Return `result`, or `out` with `result` copied into it: `out=` of operations for which NumPy has none.
+
+    Raises:
+        ValueError: if the result does not fit the shape of `out`.
+        TypeError: if its dtype cannot be cast to that of `out`.
+    """
+    if out is None:
+        return result
+    np.copyto(out, result)
+    return out

@@ -14,17 +14,20 @@ arguments that computes it, called only if that input wants one. `keep` names th
 reads; of the others it sees shape and dtype only, and their memory is not held. Rules are written with operators and
 functions that take arrays and Tensors alike: on arrays nothing is recorded, on Tensors the backward pass is a graph
 itself, so one rule serves every order. Un-broadcasting, casts and zeros for unused outputs are the engine's work.
+
+One keyword is reserved: `out`, an array of the result's shape and dtype (a tuple of them for several outputs) that
+the function writes into and returns. It is for plain arrays and is never recorded. A primitive may do without it.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, ParamSpec
 
 import numpy as np
 
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, UnsupportedError
 from .arrays import frozen
 from .tape import (
     Array,
@@ -51,6 +54,7 @@ class Primitive(Generic[P]):
         pull: its rule.
         analytic: whether it is complex-analytic, so that complex-step differentiation is exact through it.
         multiple: whether it has several outputs (a tuple).
+        accepts_out: whether `forward` takes `out=` and writes into it; if not, a call with `out=` copies into it.
 
     Example:
         A primitive of your own, with a rule that the engine can differentiate again:
@@ -81,6 +85,11 @@ class Primitive(Generic[P]):
         if not (self._variadic or self._arity):
             raise TypeError(f"primitive {self.name}: mark its array inputs as positional-only: def {self.name}(x, /)")
         attributes = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        reserved = [p for p in attributes if p.name == "out"]
+        if any(p.kind is not p.KEYWORD_ONLY for p in reserved):
+            raise TypeError(f"primitive {self.name}: out must be keyword-only: def {self.name}(x, /, *, out=None)")
+        self.accepts_out = bool(reserved)
+        attributes = [p for p in attributes if p.name != "out"]
         self._attributes = [p.name for p in attributes]
         self._defaults = {p.name: p.default for p in attributes if p.default is not p.empty}
         self.__doc__ = forward.__doc__
@@ -112,12 +121,20 @@ class Primitive(Generic[P]):
         raise TypeError(f"primitive {self.name}: no derivative rule; add one with @{self.name}.rule()")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Compute the function, and record it if an input is recorded."""
+        """Compute the function, and record it if an input is recorded.
+
+        Plain arrays may be given `out=`, an array of the result's shape and dtype that the result is written into.
+        """
         inputs: tuple[Any, ...] = args
         attrs: dict[str, Any] = kwargs
         if not self._variadic and len(args) != self._arity:
             inputs, attrs = self._split_attributes(args, kwargs)
-        if not any(isinstance(value, Tensor) for value in inputs):
+        on_arrays = not any(isinstance(value, Tensor) for value in inputs)
+        if "out" in attrs:
+            out = attrs.pop("out")
+            if out is not None:
+                return self._into(out, inputs, attrs, on_arrays)
+        if on_arrays:
             return self.forward(*inputs, **attrs)
 
         values: list[Any] = []
@@ -175,6 +192,22 @@ class Primitive(Generic[P]):
             how.tracer.record(self, inputs, node.attrs, results)
         return results if self.multiple else results[0]
 
+    def _into(self, out: Any, inputs: tuple[Any, ...], attrs: dict[str, Any], on_arrays: bool) -> Any:
+        if not on_arrays or isinstance(out, Tensor):
+            raise UnsupportedError(
+                f"{self.name}: out= is for plain arrays; writing the result of a Tensor into an existing array would "
+                "lose its gradient, and could change what a live graph holds; leave it out"
+            )
+        try:
+            if self.accepts_out:
+                return self.forward(*inputs, **attrs, out=out)
+            result = self.forward(*inputs, **attrs)
+            for buffer, part in zip(out, result, strict=True) if self.multiple else ((out, result),):
+                np.copyto(buffer, part)
+            return out
+        except (ValueError, IndexError, TypeError) as error:
+            raise self._explain(error, inputs, attrs, out) from error
+
     def _split_attributes(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -200,10 +233,14 @@ class Primitive(Generic[P]):
     def _kept(value: Any) -> Any:
         return frozen(value) if isinstance(value, np.ndarray) else value
 
-    def _explain(self, error: Exception, values: list[Any], attrs: dict[str, Any]) -> Exception:
+    def _explain(self, error: Exception, values: Sequence[Any], attrs: dict[str, Any], out: Any = None) -> Exception:
         shapes = ", ".join(str(np.shape(value)) for value in values)
         extra = "".join(f", {name}={value!r}" for name, value in attrs.items() if not isinstance(value, np.ndarray))
-        kind = IndexError if isinstance(error, IndexError) else ShapeError
+        if out is not None:
+            buffers = out if isinstance(out, tuple) else (out,)
+            extra += ", out of " + ", ".join(f"shape {np.shape(part)} {getattr(part, 'dtype', '')}" for part in buffers)
+        kinds = {IndexError: IndexError, TypeError: DTypeError}
+        kind = next((named for plain, named in kinds.items() if isinstance(error, plain)), ShapeError)
         return kind(f"{self.name}: {error} (arguments of shape {shapes}{extra})")
 
 

@@ -159,8 +159,8 @@ class Tracer(Protocol):
     def lift(self, array: Array, place: tuple[Node, int]) -> Any:
         """Return the Tensor that stands at a place of the graph, for a backward pass that is recorded."""
 
-    def pure(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function that has no gradient (a comparison, a draw, a check), now and at each replay."""
+    def constant(self, name: str, function: Callable[..., Any], args: Sequence[Any], repeatable: bool) -> Any:
+        """Call a function that has no gradient (a comparison, a check, a draw), now and at each replay."""
 
 
 class Context(NamedTuple):
@@ -327,7 +327,6 @@ def pull_back(
         if node in useful:
             table.add(node, index, cotangent)
 
-    anomaly = _context.get().anomaly
     found: dict[tuple[Node, int], Any] = {}
     for node in nodes:
         cotangents = table.pop(node)
@@ -344,19 +343,36 @@ def pull_back(
                 f"backward: the graph behind {node.name} (recorded at {node.where()}) was consumed by an earlier "
                 "backward(); use backward(retain_graph=True) or grad() for all but the last pass over it"
             )
-        for number, (edge, value) in enumerate(zip(node.edges, _run_rule(node, cotangents, needs, lift), strict=True)):
-            if edge is None or value is None:
-                continue
-            if observe is not None:
-                observe(node, number, value)
-            if anomaly:
-                check_finite(value if lift is None else value._data, "cotangent", node.name, node.where())
-            table.add(*edge, value)
+        if lift is None:
+            _send(node, cotangents, needs, None, table, observe)
+        else:  # a backward pass that is recorded belongs to the time step whose operation it goes back through
+            with _changed(step=node.step, scope=node.scope):
+                _send(node, cotangents, needs, lift, table, observe)
         if consume:
             node.inputs = ()  # the edges stay: a second pass must find its way here, to say what is wrong
             node.output = None
             node.consumed = True
     return found
+
+
+def _send(
+    node: Node,
+    cotangents: list[Any],
+    needs: list[bool],
+    lift: Lift | None,
+    table: _Cotangents,
+    observe: Observer | None,
+) -> None:
+    """Run the rule of a node, and add what it gives to the cotangents of its inputs."""
+    anomaly = _context.get().anomaly
+    for number, (edge, value) in enumerate(zip(node.edges, _run_rule(node, cotangents, needs, lift), strict=True)):
+        if edge is None or value is None:
+            continue
+        if observe is not None:
+            observe(node, number, value)
+        if anomaly:
+            check_finite(value if lift is None else value._data, "cotangent", node.name, node.where())
+        table.add(*edge, value)
 
 
 class _Cotangents:

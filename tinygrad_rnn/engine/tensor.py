@@ -452,6 +452,23 @@ def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:
     return new
 
 
+def without_gradient(name: str, function: Callable[..., Any], *args: Any, repeatable: bool = True) -> Any:
+    """Return `function(*args)`, computed on arrays: a comparison, a check of ids, a draw.
+
+    While `compile` records, the result is a Tensor, and the function is called again at each replay of the plan.
+
+    Args:
+        name: for messages and drawings.
+        function: of arrays (and other objects, such as a generator) that returns an array.
+        args: Tensors, arrays and other objects.
+        repeatable: whether it gives the same for the same arguments.
+    """
+    tracer = context().tracer
+    if tracer is not None:
+        return tracer.constant(name, function, args, repeatable)
+    return function(*(value._data if isinstance(value, Tensor) else value for value in args))
+
+
 def shape_of(value: Operand) -> tuple[int, ...]:
     """Return the shape of a Tensor, an array, or nested lists of numbers (quicker than `np.shape` on a Tensor)."""
     return value.shape if isinstance(value, Tensor | np.ndarray) else np.shape(value)

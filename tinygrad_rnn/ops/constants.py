@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.tape import context
-from ..engine.tensor import Tensor, implements
+from ..engine.tensor import Tensor, implements, without_gradient
 from ..engine.tree import map_leaves
 
 _CONSTANT: tuple[Callable[..., Any], ...] = (
@@ -33,9 +32,8 @@ _ABOUT_SHAPE = frozenset(
 
 def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     def constant(*args: Any, **kwargs: Any) -> Any:
-        tracer = context().tracer
-        if tracer is not None and function not in _ABOUT_SHAPE:
-            return tracer.pure(function, args, kwargs)
+        if function not in _ABOUT_SHAPE and not kwargs:
+            return without_gradient(function.__name__, function, *args)
         return function(*map_leaves(_data, args), **map_leaves(_data, kwargs))
 
     return constant

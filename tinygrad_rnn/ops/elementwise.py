@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..engine.arrays import delivered
 from ..engine.primitive import primitive
+from ..engine.tape import Array
 from ..engine.tensor import Operand, implements
+from ..errors import DTypeError
 
 
 @primitive(np.add)
-def add(a: Operand, b: Operand, /) -> Any:
+def add(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
     """Return a + b."""
-    return np.add(a, b)
+    return np.add(a, b, out=out)
 
 
 @add.rule()
@@ -27,9 +30,9 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 @primitive(np.subtract)
-def subtract(a: Operand, b: Operand, /) -> Any:
+def subtract(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
     """Return a - b."""
-    return np.subtract(a, b)
+    return np.subtract(a, b, out=out)
 
 
 @subtract.rule()
@@ -38,9 +41,9 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 @primitive(np.multiply)
-def multiply(a: Operand, b: Operand, /) -> Any:
+def multiply(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
     """Return a * b."""
-    return np.multiply(a, b)
+    return np.multiply(a, b, out=out)
 
 
 @multiply.rule(keep="a b")
@@ -49,9 +52,9 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 @primitive(np.divide)
-def divide(a: Operand, b: Operand, /) -> Any:
+def divide(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
     """Return a / b."""
-    return np.divide(a, b)
+    return np.divide(a, b, out=out)
 
 
 @divide.rule(keep="y b")
@@ -60,9 +63,9 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 @primitive(np.negative)
-def negative(x: Operand, /) -> Any:
+def negative(x: Operand, /, *, out: Array | None = None) -> Any:
     """Return -x."""
-    return np.negative(x)
+    return np.negative(x, out=out)
 
 
 @negative.rule()
@@ -71,9 +74,9 @@ def _(g: Any, y: Any, x: Any) -> Any:
 
 
 @primitive(np.power)
-def power(x: Operand, n: Operand, /) -> Any:
+def power(x: Operand, n: Operand, /, *, out: Array | None = None) -> Any:
     """Return x ** n; the derivative with respect to n is defined for x > 0 (and taken as 0 at x = 0)."""
-    return np.power(x, n)
+    return np.power(x, n, out=out)
 
 
 @power.rule(keep="y x n")
@@ -90,9 +93,9 @@ def _(g: Any, y: Any, x: Any, n: Any) -> Any:
 
 
 @primitive(np.exp)
-def exp(x: Operand, /) -> Any:
+def exp(x: Operand, /, *, out: Array | None = None) -> Any:
     """Return e ** x."""
-    return np.exp(x)
+    return np.exp(x, out=out)
 
 
 @exp.rule(keep="y")
@@ -101,9 +104,9 @@ def _(g: Any, y: Any, x: Any) -> Any:
 
 
 @primitive(np.log)
-def log(x: Operand, /) -> Any:
+def log(x: Operand, /, *, out: Array | None = None) -> Any:
     """Return the natural logarithm of x, in nats."""
-    return np.log(x)
+    return np.log(x, out=out)
 
 
 @log.rule(keep="x")
@@ -112,9 +115,9 @@ def _(g: Any, y: Any, x: Any) -> Any:
 
 
 @primitive(np.sqrt)
-def sqrt(x: Operand, /) -> Any:
+def sqrt(x: Operand, /, *, out: Array | None = None) -> Any:
     """Return the square root of x."""
-    return np.sqrt(x)
+    return np.sqrt(x, out=out)
 
 
 @sqrt.rule(keep="y")
@@ -123,9 +126,9 @@ def _(g: Any, y: Any, x: Any) -> Any:
 
 
 @primitive(np.tanh)
-def tanh(x: Operand, /) -> Any:
+def tanh(x: Operand, /, *, out: Array | None = None) -> Any:
     """Return the hyperbolic tangent of x; dy/dx = 1 - y * y."""
-    return np.tanh(x)
+    return np.tanh(x, out=out)
 
 
 @tanh.rule(keep="y")
@@ -134,13 +137,13 @@ def _(g: Any, y: Any, x: Any) -> Any:
 
 
 @primitive()
-def sigmoid(x: Operand, /) -> Any:
+def sigmoid(x: Operand, /, *, out: Array | None = None) -> Any:
     """Return the logistic function 1 / (1 + exp(-x)); dy/dx = y * (1 - y).
 
     Computed as (tanh(x / 2) + 1) / 2: no overflow for any x, complex-analytic, and one fast call.
     """
-    half = np.tanh(np.multiply(x, 0.5))
-    return np.asarray(half * 0.5 + 0.5)
+    half = np.tanh(np.multiply(x, 0.5, out=out), out=out)
+    return np.asarray(np.add(np.multiply(half, 0.5, out=out), 0.5, out=out))
 
 
 @sigmoid.rule(keep="y")
@@ -149,9 +152,9 @@ def _(g: Any, y: Any, x: Any) -> Any:
 
 
 @primitive(analytic=False)
-def relu(x: Operand, /) -> Any:
+def relu(x: Operand, /, *, out: Array | None = None) -> Any:
     """Return max(x, 0); the derivative at 0 is taken as 0."""
-    return np.maximum(x, 0)
+    return np.maximum(x, 0, out=out)
 
 
 @relu.rule(keep="y")
@@ -160,9 +163,9 @@ def _(g: Any, y: Any, x: Any) -> Any:
 
 
 @primitive(np.maximum, analytic=False)
-def maximum(a: Operand, b: Operand, /) -> Any:
+def maximum(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
     """Return the larger of a and b; where they are equal each gets half of the cotangent."""
-    return np.maximum(a, b)
+    return np.maximum(a, b, out=out)
 
 
 @maximum.rule(keep="a b")
@@ -172,9 +175,9 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 @primitive(np.minimum, analytic=False)
-def minimum(a: Operand, b: Operand, /) -> Any:
+def minimum(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
     """Return the smaller of a and b; where they are equal each gets half of the cotangent."""
-    return np.minimum(a, b)
+    return np.minimum(a, b, out=out)
 
 
 @minimum.rule(keep="a b")
@@ -184,9 +187,13 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 @primitive(np.where)
-def where(condition: Operand, a: Operand, b: Operand, /) -> Any:
+def where(condition: Operand, a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
     """Return a where `condition` holds, else b."""
-    return np.where(condition, a, b)
+    if out is None or any(np.may_share_memory(out, value) for value in (condition, a, b)):
+        return delivered(np.asarray(np.where(condition, a, b)), out)
+    np.copyto(out, b)
+    np.copyto(out, a, where=np.asarray(condition, bool))
+    return out
 
 
 @where.rule(keep="condition")
@@ -195,9 +202,14 @@ def _(g: Any, y: Any, condition: Any, a: Any, b: Any) -> Any:
 
 
 @primitive(np.astype)
-def astype(x: Operand, /, dtype: DTypeLike) -> Any:
+def astype(x: Operand, /, dtype: DTypeLike, *, out: Array | None = None) -> Any:
     """Return x in another dtype; the cotangent comes back in the dtype of x."""
-    return np.asarray(x).astype(dtype)
+    if out is None:
+        return np.asarray(x).astype(dtype)
+    if out.dtype != dtype:
+        raise DTypeError(f"astype: expected out of dtype {np.dtype(dtype)}, got {out.dtype}")
+    np.copyto(out, x, casting="unsafe")
+    return out
 
 
 @astype.rule()

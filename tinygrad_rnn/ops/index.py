@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.arrays import frozen
+from ..engine.arrays import delivered, frozen
 from ..engine.primitive import primitive
-from ..engine.tape import Array
-from ..engine.tensor import Operand, Tensor, implements
+from ..engine.tape import Array, context
+from ..engine.tensor import Operand, Tensor, implements, without_gradient
 from ..errors import DTypeError
 
 
@@ -19,7 +19,7 @@ def _plain(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_plain(part) for part in index)
     if isinstance(index, Tensor):
-        index = index.data
+        index = index._data if context().tracer is None else without_gradient("index", _plain, index)
     elif isinstance(index, list):
         index = np.asarray(index, dtype=None if index else int)
     if isinstance(index, np.ndarray):
@@ -34,9 +34,19 @@ def _is_basic(index: Any) -> bool:
     return not any(isinstance(part, np.ndarray) for part in parts)
 
 
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any], out: Array | None) -> Array:
+    """Return zeros to add into: `out`, or a new array."""
+    if out is None:
+        return np.zeros(shape, dtype)
+    if out.shape != shape:
+        raise ValueError(f"expected out of shape {shape}, got {out.shape}")
+    out.fill(0)
+    return out
+
+
 @primitive()
-def _getitem(x: Operand, /, index: Any) -> Array:
-    return np.asarray(np.asarray(x)[index])
+def _getitem(x: Operand, /, index: Any, *, out: Array | None = None) -> Array:
+    return delivered(np.asarray(np.asarray(x)[index]), out)
 
 
 @_getitem.rule()
@@ -45,8 +55,8 @@ def _(g: Any, y: Any, x: Any, *, index: Any) -> Any:
 
 
 @primitive()
-def _scatter(g: Operand, /, index: Any, shape: tuple[int, ...]) -> Array:
-    out = np.zeros(shape, np.asarray(g).dtype)
+def _scatter(g: Operand, /, index: Any, shape: tuple[int, ...], *, out: Array | None = None) -> Array:
+    out = _zeros(shape, np.asarray(g).dtype, out)
     if _is_basic(index):
         out[index] = g
     else:
@@ -65,16 +75,25 @@ def getitem(x: Operand, index: Any) -> Any:
     return _getitem(x, index=_plain(index))
 
 
-def _ids(function: str, indices: Any) -> Array:
-    ids = np.asarray(indices.data if isinstance(indices, Tensor) else indices)
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
-    return frozen(ids.astype(np.intp, copy=False))
+def _ids(function: str, indices: Any) -> Any:
+    def checked(indices: Any) -> Array:
+        ids = np.asarray(indices)
+        if ids.dtype.kind not in "iu" and ids.size:
+            raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
+        return frozen(ids.astype(np.intp, copy=False))
+
+    return without_gradient("ids", checked, indices)
 
 
 @primitive()
-def _take(x: Operand, /, indices: Array, axis: int) -> Array:
-    return np.take(x, indices, axis=axis)
+def _take(x: Operand, /, indices: Array, axis: int, *, out: Array | None = None) -> Array:
+    if out is None:
+        return np.take(x, indices, axis=axis)
+    # While it looks for an index out of range, NumPy takes into a buffer and then copies: look before.
+    length = np.shape(x)[axis]
+    if indices.size and not -length <= indices.min() <= indices.max() < length:
+        raise IndexError(f"take: index out of range for axis {axis} with size {length}")
+    return np.take(x, indices, axis=axis, out=out, mode="wrap")
 
 
 @_take.rule()
@@ -83,7 +102,7 @@ def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int) -> Any:
 
 
 @primitive()
-def _take_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...]) -> Array:
+def _take_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...], *, out: Array | None = None) -> Array:
     """Add the slices of g to the places that `indices` name.
 
     Sorting the ids and adding up runs of equal ones is about three times faster than `np.add.at` on natural text.
@@ -91,7 +110,7 @@ def _take_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...])
     axis %= len(shape)
     rows = np.moveaxis(np.asarray(g), range(axis, axis + indices.ndim), range(indices.ndim))
     rows = rows.reshape(indices.size, *shape[:axis], *shape[axis + 1 :])
-    out = np.zeros(shape, rows.dtype)
+    out = _zeros(shape, rows.dtype, out)
     if indices.size:
         ids = indices.ravel() % shape[axis]
         order = np.argsort(ids, kind="stable")
@@ -122,8 +141,8 @@ def take(a: Operand, indices: Any, axis: int | None = None) -> Any:
 
 
 @primitive()
-def _take_along(x: Operand, /, indices: Array, axis: int) -> Array:
-    return np.take_along_axis(np.asarray(x), indices, axis=axis)
+def _take_along(x: Operand, /, indices: Array, axis: int, *, out: Array | None = None) -> Array:
+    return delivered(np.take_along_axis(np.asarray(x), indices, axis=axis), out)
 
 
 @_take_along.rule()
@@ -132,8 +151,10 @@ def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int) -> Any:
 
 
 @primitive()
-def _take_along_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...]) -> Array:
-    out = np.zeros(shape, np.asarray(g).dtype)
+def _take_along_back(
+    g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...], *, out: Array | None = None
+) -> Array:
+    out = _zeros(shape, np.asarray(g).dtype, out)
     places: list[Array] = list(np.ix_(*(np.arange(n) for n in shape)))
     places[axis] = indices
     np.add.at(out, tuple(places), g)

@@ -7,17 +7,23 @@ from typing import Any
 import numpy as np
 
 from ..engine.primitive import primitive
+from ..engine.tape import Array
 from ..engine.tensor import Operand, implements
 
 
 @primitive(np.matmul)
-def matmul(a: Operand, b: Operand, /) -> Any:
+def matmul(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
     """Return a @ b: (..., n, k) with (..., k, m), leading axes broadcast; vectors as in NumPy."""
     left, right = np.asarray(a), np.asarray(b)
     if left.ndim > 2 and right.ndim == 2 and left.shape[-1] == right.shape[0]:
         # (N, T, D) @ (D, H) is one product of N*T rows; NumPy would make N small ones.
-        return np.matmul(left.reshape(-1, left.shape[-1]), right).reshape(*left.shape[:-1], right.shape[1])
-    return np.asarray(np.matmul(left, right))
+        shape = (*left.shape[:-1], right.shape[1])
+        if out is None:
+            return np.matmul(left.reshape(-1, left.shape[-1]), right).reshape(shape)
+        if out.flags.c_contiguous and out.shape == shape:
+            np.matmul(left.reshape(-1, left.shape[-1]), right, out=out.reshape(-1, right.shape[1]))
+            return out
+    return np.asarray(np.matmul(left, right, out=out))
 
 
 @matmul.rule(keep="a b")

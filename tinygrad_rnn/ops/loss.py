@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.arrays import frozen
+from ..engine.arrays import delivered, frozen
 from ..engine.primitive import primitive
 from ..engine.tape import Array
-from ..engine.tensor import Operand, Tensor
+from ..engine.tensor import Operand, without_gradient
 from ..errors import DTypeError, ShapeError
 from .reduce import softmax
 
@@ -31,7 +31,7 @@ def _flat(logits: Array, targets: Array, ignore_label: int) -> tuple[Array, Arra
 
 
 @primitive()
-def _cross_entropy(logits: Operand, /, targets: Array, ignore_label: int) -> Array:
+def _cross_entropy(logits: Operand, /, targets: Array, ignore_label: int, *, out: Array | None = None) -> Array:
     x, ids, kept = _flat(np.asarray(logits), targets, ignore_label)
     nats = np.zeros(len(x), x.dtype)
     for block in _blocks(x):
@@ -41,7 +41,7 @@ def _cross_entropy(logits: Operand, /, targets: Array, ignore_label: int) -> Arr
         picked = exps[np.arange(len(rows)), ids[block]]
         np.exp(exps, out=exps)
         nats[block] = np.log(exps.sum(axis=1)) - picked
-    return np.asarray(nats.sum(where=kept) / np.count_nonzero(kept), dtype=x.dtype)
+    return delivered(np.asarray(nats.sum(where=kept) / np.count_nonzero(kept), dtype=x.dtype), out)
 
 
 @_cross_entropy.rule(keep="logits")
@@ -50,18 +50,25 @@ def _(g: Any, y: Any, logits: Any, *, targets: Array, ignore_label: int) -> Any:
 
 
 @primitive()
-def _cross_entropy_back(logits: Operand, g: Operand, /, targets: Array, ignore_label: int) -> Array:
+def _cross_entropy_back(
+    logits: Operand, g: Operand, /, targets: Array, ignore_label: int, *, out: Array | None = None
+) -> Array:
     """Return g * (softmax(logits) - onehot(targets)) / (number of unmasked positions), 0 where masked."""
     x, ids, kept = _flat(np.asarray(logits), targets, ignore_label)
     weight = np.where(kept, g, 0) / np.count_nonzero(kept)
-    out = np.empty(x.shape, np.result_type(x, weight) if np.iscomplexobj(weight) else x.dtype)
+    if out is not None and out.flags.c_contiguous and out.shape == np.shape(logits):
+        result = out.reshape(x.shape)
+    else:
+        result = np.empty(x.shape, np.result_type(x, weight) if np.iscomplexobj(weight) else x.dtype)
     for block in _blocks(x):
-        rows, exps = x[block], out[block]
+        rows, exps = x[block], result[block]
         np.subtract(rows, rows.real.max(axis=1, keepdims=True), out=exps)
         np.exp(exps, out=exps)
         exps *= (weight[block] / exps.sum(axis=1))[:, None]
         exps[np.arange(len(rows)), ids[block]] -= weight[block]
-    return out.reshape(np.shape(logits))
+    if out is not None and np.may_share_memory(out, result):
+        return out
+    return delivered(result.reshape(np.shape(logits)), out)
 
 
 @_cross_entropy_back.rule(keep="logits g")
@@ -102,8 +109,14 @@ def cross_entropy(logits: Operand, targets: Any, ignore_label: int = -1) -> Any:
     >>> round(float(np.exp(loss)), 6)
     4.0
     """
-    ids = np.asarray(targets.data if isinstance(targets, Tensor) else targets)
     shape = np.shape(logits)
+    ids = without_gradient("targets", lambda given: _checked(given, shape, ignore_label), targets)
+    return _cross_entropy(logits, targets=ids, ignore_label=ignore_label)
+
+
+def _checked(targets: Any, shape: tuple[int, ...], ignore_label: int) -> Array:
+    """Return the targets of logits of this shape, as ids that nobody can change; see `cross_entropy` for the errors."""
+    ids = np.asarray(targets)
     if ids.dtype.kind not in "iu":
         raise DTypeError(f"cross_entropy: expected integer targets, got dtype {ids.dtype} of shape {ids.shape}")
     if len(shape) < 1 or ids.shape != shape[:-1]:
@@ -123,4 +136,4 @@ def cross_entropy(logits: Operand, targets: Any, ignore_label: int = -1) -> Any:
             f"cross_entropy: target {int(ids[wrong][0])} is outside [0, V) with V={shape[-1]}; "
             f"masked positions must hold ignore_label={ignore_label}"
         )
-    return _cross_entropy(logits, targets=ids, ignore_label=ignore_label)
+    return ids

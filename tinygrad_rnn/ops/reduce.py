@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.arrays import delivered
 from ..engine.primitive import primitive
 from ..engine.tape import Array
 from ..engine.tensor import Axis, Operand, implements
@@ -23,9 +24,9 @@ def _keep_axes(value: Any, x: Any, axis: Axis) -> Any:
 
 
 @primitive(np.sum)
-def sum(x: Operand, /, axis: Axis = None, keepdims: bool = False) -> Array:
+def sum(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the sum of x over `axis` (None: all axes)."""
-    return np.asarray(np.sum(x, axis=axis, keepdims=keepdims))
+    return np.asarray(np.sum(x, axis=axis, keepdims=keepdims, out=out))
 
 
 @sum.rule()
@@ -34,9 +35,9 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
 
 
 @primitive(np.mean)
-def mean(x: Operand, /, axis: Axis = None, keepdims: bool = False) -> Array:
+def mean(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the mean of x over `axis` (None: all axes)."""
-    return np.asarray(np.mean(x, axis=axis, keepdims=keepdims))
+    return np.asarray(np.mean(x, axis=axis, keepdims=keepdims, out=out))
 
 
 @mean.rule()
@@ -46,9 +47,9 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
 
 
 @primitive(np.max, np.amax, analytic=False)
-def max(x: Operand, /, axis: Axis = None, keepdims: bool = False) -> Array:
+def max(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the largest element of x over `axis`; equal largest elements share the cotangent evenly."""
-    return np.asarray(np.max(x, axis=axis, keepdims=keepdims))
+    return np.asarray(np.max(x, axis=axis, keepdims=keepdims, out=out))
 
 
 @max.rule(keep="y x")
@@ -59,12 +60,12 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
 
 
 @primitive()
-def logsumexp(x: Operand, /, axis: Axis = None, keepdims: bool = False) -> Array:
+def logsumexp(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return log(sum(exp(x))) over `axis`, without overflow; its derivative is softmax(x)."""
     values = np.asarray(x)
     shift = _shift(values, axis)
     total = np.log(np.sum(np.exp(values - shift), axis=_axes(axis, values.ndim), keepdims=True)) + shift
-    return np.asarray(total if keepdims else np.squeeze(total, axis=_axes(axis, values.ndim)))
+    return delivered(np.asarray(total if keepdims else np.squeeze(total, axis=_axes(axis, values.ndim))), out)
 
 
 @logsumexp.rule(keep="y x")
@@ -79,11 +80,12 @@ def _shift(x: Array, axis: Axis) -> Array:
 
 
 @primitive()
-def log_softmax(x: Operand, /, axis: int = -1) -> Array:
+def log_softmax(x: Operand, /, axis: int = -1, *, out: Array | None = None) -> Array:
     """Return x - logsumexp(x) along `axis`: the log-probabilities, in nats, of logits x."""
     values = np.asarray(x)
-    shifted = values - _shift(values, axis)
-    return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True)))
+    shifted = np.subtract(values, _shift(values, axis), out=out)
+    total = np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+    return np.asarray(np.subtract(shifted, total, out=out))
 
 
 @log_softmax.rule(keep="y")

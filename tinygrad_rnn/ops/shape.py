@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.arrays import delivered
 from ..engine.primitive import primitive
 from ..engine.tape import Array
 from ..engine.tensor import Operand, implements
 
 
 @primitive(np.reshape)
-def reshape(x: Operand, /, shape: int | tuple[int, ...]) -> Array:
+def reshape(x: Operand, /, shape: int | tuple[int, ...], *, out: Array | None = None) -> Array:
     """Return x with another shape of as many elements; one length may be -1."""
-    return np.reshape(x, shape)
+    return delivered(np.reshape(x, shape), out)
 
 
 @reshape.rule()
@@ -24,9 +25,9 @@ def _(g: Any, y: Any, x: Any, *, shape: Any) -> Any:
 
 
 @primitive(np.transpose)
-def transpose(x: Operand, /, axes: Sequence[int] | None = None) -> Array:
+def transpose(x: Operand, /, axes: Sequence[int] | None = None, *, out: Array | None = None) -> Array:
     """Return x with its axes in the order `axes` (None: reversed)."""
-    return np.transpose(x, axes)
+    return delivered(np.transpose(x, axes), out)
 
 
 @transpose.rule()
@@ -38,9 +39,9 @@ def _(g: Any, y: Any, x: Any, *, axes: Sequence[int] | None) -> Any:
 
 
 @primitive(np.broadcast_to)
-def broadcast_to(x: Operand, /, shape: int | tuple[int, ...]) -> Array:
+def broadcast_to(x: Operand, /, shape: int | tuple[int, ...], *, out: Array | None = None) -> Array:
     """Return x repeated along new or length-1 axes to `shape`; the engine sums the cotangent back."""
-    return np.broadcast_to(x, shape)
+    return delivered(np.broadcast_to(x, shape), out)
 
 
 @broadcast_to.rule()
@@ -49,8 +50,8 @@ def _(g: Any, y: Any, x: Any, *, shape: Any) -> Any:
 
 
 @primitive()
-def _concatenate(*xs: Operand, axis: int = 0) -> Array:
-    return np.concatenate(xs, axis=axis)
+def _concatenate(*xs: Operand, axis: int = 0, out: Array | None = None) -> Array:
+    return np.concatenate(xs, axis=axis, out=out)
 
 
 @_concatenate.rule()
@@ -66,8 +67,8 @@ def concatenate(xs: Sequence[Operand], axis: int = 0) -> Any:
 
 
 @primitive()
-def _stack(*xs: Operand, axis: int = 0) -> Array:
-    return np.stack(xs, axis=axis)
+def _stack(*xs: Operand, axis: int = 0, out: Array | None = None) -> Array:
+    return np.stack(xs, axis=axis, out=out)
 
 
 @_stack.rule()
@@ -81,10 +82,18 @@ def stack(xs: Sequence[Operand], axis: int = 0) -> Any:
     return _stack(*xs, axis=axis)
 
 
+def _all_delivered(parts: Sequence[Array], out: tuple[Array, ...] | None) -> tuple[Array, ...]:
+    if out is None:
+        return tuple(parts)
+    return tuple(delivered(part, buffer) for part, buffer in zip(parts, out, strict=True))
+
+
 @primitive(np.split, multiple=True)
-def split(x: Operand, /, indices_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Array, ...]:
+def split(
+    x: Operand, /, indices_or_sections: int | Sequence[int], axis: int = 0, *, out: tuple[Array, ...] | None = None
+) -> tuple[Array, ...]:
     """Return x cut along `axis` into equal sections, or at the given indices; the cotangents are joined again."""
-    return tuple(np.split(x, indices_or_sections, axis=axis))
+    return _all_delivered(np.split(x, indices_or_sections, axis=axis), out)
 
 
 @split.rule()
@@ -93,9 +102,9 @@ def _(gs: Any, y: Any, x: Any, *, indices_or_sections: Any, axis: int) -> Any:
 
 
 @primitive(np.unstack, multiple=True)
-def unstack(x: Operand, /, axis: int = 0) -> tuple[Array, ...]:
+def unstack(x: Operand, /, axis: int = 0, *, out: tuple[Array, ...] | None = None) -> tuple[Array, ...]:
     """Return the slices of x along `axis`, without that axis: one node for all of them, so T steps cost O(T)."""
-    return tuple(np.unstack(x, axis=axis))
+    return _all_delivered(np.unstack(x, axis=axis), out)
 
 
 @unstack.rule()

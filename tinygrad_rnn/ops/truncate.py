@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.arrays import delivered
 from ..engine.primitive import primitive
 from ..engine.tape import Array, Node, context
 from ..engine.tensor import Operand, Tensor, wrap
@@ -16,13 +17,12 @@ from ..errors import GradientError
 
 
 @primitive()
-def _cut(h: Operand, /, scale: float) -> Array:
+def _cut(h: Operand, /, scale: float, *, out: Array | None = None) -> Array:
     if np.iscomplexobj(h):
         # Complex step carries the tangent in the imaginary part: the cut scales it, as it scales the cotangent.
-        return np.asarray(np.real(h) + 1j * (np.imag(h) * scale if scale else np.zeros_like(np.imag(h)))).astype(
-            np.asarray(h).dtype
-        )
-    return np.asarray(h)
+        scaled = np.real(h) + 1j * (np.imag(h) * scale if scale else np.zeros_like(np.imag(h)))
+        return delivered(np.asarray(scaled, np.asarray(h).dtype), out)
+    return delivered(np.asarray(h), out)
 
 
 @_cut.rule()

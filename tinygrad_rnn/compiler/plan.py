@@ -1,0 +1,266 @@
+"""From a graph to a plan: which memory each value has, and the flat list of calls.
+
+Views cost nothing: a reshape or a slice of a buffer is another way to look at it, found once, here. What is joined by
+`stack` or `concatenate` is written into its place by the call that makes it. The rest of the values share one arena:
+two of them may have the same bytes if their lives do not overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..engine.tape import Array
+from .graph import Call, Graph, Operator, Value
+
+_ALIGNMENT = 64  # bytes; a cache line
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory that some values share.
+
+    Attributes:
+        kind: "arena", "input", "constant" or "output".
+        nbytes: its size.
+        offset: where it starts in the arena.
+        constant: the array of a constant.
+        index: number of the input or output.
+        born, dies: numbers of the first and last instruction that use it.
+    """
+
+    kind: str
+    nbytes: int
+    offset: int = 0
+    constant: Array | None = None
+    index: int = 0
+    born: int = -1
+    dies: int = -1
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an array lies: its buffer, and how it is laid out in there (offset and strides in bytes)."""
+
+    buffer: Buffer
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def array(self, memory: Any) -> Array:
+        """Return the array, given the memory of its buffer (anything with the buffer interface)."""
+        return np.ndarray(self.shape, self.dtype, memory, self.offset, self.strides)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One call of a plan: an operator, where its operands and results lie, and its attributes. Data, not code."""
+
+    operator: Operator
+    inputs: tuple[Any, ...]
+    outputs: tuple[Slot, ...]
+    attrs: dict[str, Any]
+    step: int | None
+
+
+@dataclass
+class Plan:
+    """A flat list of calls on memory that is laid out in advance."""
+
+    instructions: list[Instruction]
+    inputs: list[Slot]
+    outputs: list[Slot]
+    arena_bytes: int
+    graph: Graph
+    passes: list[str] = field(default_factory=list)
+
+
+_VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "split", "unstack", "getitem", "cut", "expand_dims", "squeeze", "moveaxis"})
+
+
+class _Layout:
+    """Gives every value a place; one use."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.slots: dict[Value, Slot] = {}
+        self.uses = graph.uses()
+        self.returned = set(graph.outputs)
+
+    def root(self, value: Value, kind: str = "arena", index: int = 0) -> Slot:
+        constant = None
+        if value.constant is not None:
+            kind, constant = "constant", np.ascontiguousarray(value.constant).reshape(value.shape)
+        strides = np.empty(0, value.dtype).strides if value.ndim == 0 else _strides(value.shape, value.dtype.itemsize)
+        slot = Slot(Buffer(kind, value.nbytes, 0, constant, index), 0, value.shape, strides if value.ndim else (), value.dtype)
+        self.slots[value] = slot
+        return slot
+
+    def slot(self, value: Value) -> Slot:
+        found = self.slots.get(value)
+        return self.root(value) if found is None else found
+
+    def views_of(self, call: Call) -> list[Slot] | None:
+        """Return where the results of a call lie if they are views of its first operand, else None."""
+        if call.name not in _VIEWS or not isinstance(call.inputs[0], Value):
+            return None
+        base = self.slot(call.inputs[0])
+        if any(isinstance(part, np.ndarray | Value) for part in _parts(call.attrs.get("index"))):
+            return None
+        stand_in = np.ndarray(base.shape, base.dtype, _memory(base), base.offset, base.strides)
+        made = call.operator.compute(stand_in, *call.inputs[1:], **call.attrs)
+        parts = made if isinstance(made, tuple) else (made,)
+        start = stand_in.__array_interface__["data"][0] - base.offset
+        if not all(np.may_share_memory(part, stand_in) for part in parts if part.size):
+            return None
+        return [
+            Slot(base.buffer, part.__array_interface__["data"][0] - start if part.size else 0, part.shape, part.strides, part.dtype)
+            for part in parts
+        ]
+
+
+def _parts(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _memory(slot: Slot) -> Any:
+    return np.empty(max(1, slot.buffer.nbytes), np.uint8)  # never touched: it takes no pages
+
+
+def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    strides, step = [], itemsize
+    for length in reversed(shape):
+        strides.append(step)
+        step *= max(1, length)
+    return tuple(reversed(strides))
+
+
+def _place_in_stacks(layout: _Layout) -> dict[Call, set[int]]:
+    """Let the operands of stacks be made where the stack wants them; return for each stack the operands that are."""
+    placed: dict[Call, set[int]] = {}
+    taken: set[Value] = set()
+    order = {call: number for number, call in enumerate(layout.graph.calls)}
+    for call in layout.graph.calls:
+        if call.name not in ("stack", "concatenate"):
+            continue
+        direct = {
+            number
+            for number, value in enumerate(call.inputs)
+            if isinstance(value, Value)
+            and value.maker is not None
+            and value not in taken
+            and value not in layout.slots
+            and value.maker.name not in _VIEWS
+            and value.maker.name not in ("stack", "concatenate")
+            and value not in layout.returned
+            and order.get(value.maker, -1) >= 0
+            and call.inputs.count(value) == 1
+            and value.dtype == call.output.dtype
+        }
+        if not direct:
+            continue
+        whole = layout.root(call.output, *_kind(layout, call.output))
+        joined = whole.array(_memory(whole))
+        axis = call.attrs["axis"]
+        start = joined.__array_interface__["data"][0]
+        at = 0
+        for number, value in enumerate(call.inputs):
+            if call.name == "stack":
+                part = np.moveaxis(joined, axis, 0)[number]
+            else:
+                length = value.shape[axis]
+                part = np.moveaxis(np.moveaxis(joined, axis, 0)[at : at + length], 0, axis)
+                at += length
+            if number in direct:
+                offset = part.__array_interface__["data"][0] - start
+                layout.slots[value] = Slot(whole.buffer, offset, part.shape, part.strides, part.dtype)
+                taken.add(value)
+        placed[call] = direct
+    return placed
+
+
+def _kind(layout: _Layout, value: Value) -> tuple[str, int]:
+    return ("output", layout.graph.outputs.index(value)) if value in layout.returned else ("arena", 0)
+
+
+def make_plan(graph: Graph) -> Plan:
+    """Lay out memory for a graph and return its plan."""
+    layout = _Layout(graph)
+    for number, value in enumerate([*graph.inputs, *graph.captured]):
+        layout.root(value, "input", number)
+    placed = _place_in_stacks(layout)
+    instructions: list[Instruction] = []
+    for call in graph.calls:
+        views = layout.views_of(call)
+        if views is not None:
+            layout.slots.update(zip(call.outputs, views, strict=True))
+            continue
+        inputs = tuple(layout.slot(part) if isinstance(part, Value) else part for part in call.inputs)
+        attrs = {name: layout.slot(part) if isinstance(part, Value) else part for name, part in call.attrs.items()}
+        for value in call.outputs:
+            if value not in layout.slots:
+                layout.root(value, *_kind(layout, value))
+        outputs = tuple(layout.slots[value] for value in call.outputs)
+        direct = placed.get(call, ())
+        if call.name in ("stack", "concatenate") and direct:
+            instructions += _copies(call, inputs, outputs[0], direct)
+        else:
+            instructions.append(Instruction(call.operator, inputs, outputs, attrs, call.step))
+    outputs = [layout.slot(value) for value in graph.outputs]
+    size = _arena(instructions, outputs)
+    inputs_at = [layout.slots[value] for value in [*graph.inputs, *graph.captured]]
+    return Plan(instructions, inputs_at, outputs, size, graph)
+
+
+COPY = Operator("copy", lambda x, /, *, out: np.copyto(out, x), True)
+
+
+def _copies(call: Call, inputs: tuple[Any, ...], whole: Slot, direct: Any) -> list[Instruction]:
+    """Return the copies that a stack still needs: of operands that could not be made in their place."""
+    joined = whole.array(_memory(whole))
+    start = joined.__array_interface__["data"][0] - whole.offset
+    axis, at, found = call.attrs["axis"], 0, []
+    for number, slot in enumerate(inputs):
+        if call.name == "stack":
+            part = np.moveaxis(joined, axis, 0)[number]
+        else:
+            part = np.moveaxis(np.moveaxis(joined, axis, 0)[at : at + slot.shape[axis]], 0, axis)
+            at += slot.shape[axis]
+        if number not in direct:
+            offset = part.__array_interface__["data"][0] - start
+            found.append(Instruction(COPY, (slot,), (Slot(whole.buffer, offset, part.shape, part.strides, part.dtype),), {}, call.step))
+    return found
+
+
+def _arena(instructions: list[Instruction], outputs: list[Slot]) -> int:
+    """Give every buffer of the arena its offset: bytes are used again once nobody reads them; return the size."""
+    for number, instruction in enumerate(instructions):
+        for slot in (*instruction.inputs, *instruction.attrs.values(), *instruction.outputs):
+            if isinstance(slot, Slot):
+                if slot.buffer.born < 0:
+                    slot.buffer.born = number
+                slot.buffer.dies = number
+    for slot in outputs:
+        slot.buffer.dies = len(instructions)
+    free: dict[int, list[int]] = {}
+    ending: dict[int, list[Buffer]] = {}
+    seen: set[int] = set()
+    top = 0
+    for number, instruction in enumerate(instructions):
+        for slot in (*instruction.inputs, *instruction.attrs.values(), *instruction.outputs):
+            if not isinstance(slot, Slot) or slot.buffer.kind != "arena" or id(slot.buffer) in seen:
+                continue
+            buffer = slot.buffer
+            seen.add(id(buffer))
+            size = -(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT
+            if free.get(size):
+                buffer.offset = free[size].pop()
+            else:
+                buffer.offset, top = top, top + size
+            ending.setdefault(buffer.dies, []).append(buffer)
+        for buffer in ending.pop(number, ()):
+            free.setdefault(-(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT, []).append(buffer.offset)
+    return top
