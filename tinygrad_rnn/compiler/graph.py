@@ -17,6 +17,8 @@ import numpy as np
 
 from ..engine.tape import Array
 
+Place = tuple[int | None, tuple[str, ...]]
+
 _numbers = itertools.count()
 
 
@@ -73,12 +75,15 @@ class Operator:
         compute: on arrays; returns its result, or a tuple of them.
         writes: whether it takes `out=`: an array, or a tuple of them, of its results' shapes.
         pure: whether it computes the same from the same, so that equal calls can be one.
+        over: number of the result that may be written over the first operand, or None.
     """
 
-    __slots__ = ("compute", "name", "pure", "writes")
+    __slots__ = ("compute", "name", "over", "pure", "writes")
 
-    def __init__(self, name: str, compute: Callable[..., Any], writes: bool = False, pure: bool = True) -> None:
-        self.name, self.compute, self.writes, self.pure = name, compute, writes, pure
+    def __init__(
+        self, name: str, compute: Callable[..., Any], writes: bool = False, pure: bool = True, over: int | None = None
+    ) -> None:
+        self.name, self.compute, self.writes, self.pure, self.over = name, compute, writes, pure, over
 
     def __repr__(self) -> str:
         return self.name
@@ -92,10 +97,10 @@ class Call:
         inputs: operands: values, and Python numbers.
         attrs: attributes; one of them may be a Value (ids of a lookup).
         outputs: the values it makes.
-        step: time step it was recorded at, or None.
+        place: (time step, names of modules) that it was recorded at; (None, ()) where a pass put it in.
     """
 
-    __slots__ = ("attrs", "inputs", "operator", "outputs", "step")
+    __slots__ = ("attrs", "inputs", "operator", "outputs", "place")
 
     def __init__(
         self,
@@ -103,15 +108,20 @@ class Call:
         inputs: Iterable[Any],
         attrs: dict[str, Any],
         specs: Iterable[tuple[tuple[int, ...], np.dtype[Any]]],
-        step: int | None = None,
+        place: Place = (None, ()),
     ) -> None:
-        self.operator, self.inputs, self.attrs, self.step = operator, tuple(inputs), attrs, step
+        self.operator, self.inputs, self.attrs, self.place = operator, tuple(inputs), attrs, place
         self.outputs = tuple(Value(shape, dtype, self, index) for index, (shape, dtype) in enumerate(specs))
 
     @property
     def name(self) -> str:
         """Name of the operator."""
         return self.operator.name
+
+    @property
+    def step(self) -> int | None:
+        """Time step it was recorded at, or None."""
+        return self.place[0]
 
     @property
     def output(self) -> Value:
@@ -178,11 +188,11 @@ class Rewriter:
         return self.now.get(part, part) if isinstance(part, Value) else part
 
     def call(
-        self, operator: Operator, inputs: Iterable[Any], attrs: dict[str, Any] | None = None, specs: Any = None, step: int | None = None
+        self, operator: Operator, inputs: Iterable[Any], attrs: dict[str, Any] | None = None, specs: Any = None, place: Place = (None, ())
     ) -> Call:
         """Append a new call, whose operands are values of the new graph."""
         inputs = tuple(inputs)
-        new = Call(operator, inputs, attrs or {}, specs if specs is not None else infer(operator, inputs, attrs or {}), step)
+        new = Call(operator, inputs, attrs or {}, specs if specs is not None else infer(operator, inputs, attrs or {}), place)
         self.calls.append(new)
         return new
 
@@ -193,7 +203,7 @@ class Rewriter:
         if inputs == call.inputs and all(attrs[name] is part for name, part in call.attrs.items()):
             self.calls.append(call)
             return call
-        new = Call(call.operator, inputs, attrs, [(v.shape, v.dtype) for v in call.outputs], call.step)
+        new = Call(call.operator, inputs, attrs, [(v.shape, v.dtype) for v in call.outputs], call.place)
         self.calls.append(new)
         self.now.update(zip(call.outputs, new.outputs, strict=True))
         return new

@@ -103,6 +103,16 @@ class _Layout:
         found = self.slots.get(value)
         return self.root(value) if found is None else found
 
+    def dies_at(self, value: Value, call: Call) -> bool:
+        """Return whether nobody needs the memory of a value after a call: it, and what it is a view of, is read there."""
+        while self.uses[value] == [call] and value not in self.returned and value.maker is not None:
+            if value.maker.name not in _VIEWS:
+                return self.slots[value].buffer.kind == "arena" and self.slots[value].buffer.nbytes == value.nbytes
+            if len(value.maker.outputs) > 1:
+                return False
+            value, call = value.maker.inputs[0], value.maker
+        return False
+
     def views_of(self, call: Call) -> list[Slot] | None:
         """Return where the results of a call lie if they are views of its first operand, else None."""
         if call.name not in _VIEWS or not isinstance(call.inputs[0], Value):
@@ -200,6 +210,8 @@ def make_plan(graph: Graph) -> Plan:
             continue
         inputs = tuple(layout.slot(part) if isinstance(part, Value) else part for part in call.inputs)
         attrs = {name: layout.slot(part) if isinstance(part, Value) else part for name, part in call.attrs.items()}
+        if call.operator.over is not None and layout.dies_at(call.inputs[0], call):
+            layout.slots[call.outputs[call.operator.over]] = inputs[0]
         for value in call.outputs:
             if value not in layout.slots:
                 layout.root(value, *_kind(layout, value))
