@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Tracer:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.captured: list[tuple[Value, Tensor]] = []
+        self.captured: list[tuple[Value, Any]] = []
         self._values: dict[int, Value] = {}  # by id of a Tensor
         self._places: dict[Place, Value] = {}  # by node and output: a rule sees new Tensors of kept arrays
         self._held: list[Any] = []  # keeps what is known by id alive
@@ -111,7 +112,8 @@ class Tracer:
         if isinstance(part, np.random.Generator):
             value = self._values.get(id(part))
             if value is None:
-                raise TraceError("compile: a generator is drawn from that was not passed as an argument; pass it")
+                value = self._values[id(part)] = Value((), np.dtype(object), name="generator")
+                self.captured.append((value, part))
             return value
         if isinstance(part, np.generic):
             return self._constant(np.asarray(part))
@@ -145,35 +147,51 @@ class Tracer:
         return found
 
 
-_OPERATORS: dict[str, Operator] = {}
-
-
+@cache
 def operator_of(operation: Primitive[Any]) -> Operator:
     """Return the operator that computes a primitive."""
     return Operator(operation.name, operation.forward, getattr(operation, "accepts_out", False))
 
 
-def trace(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Graph, list[Tensor], Any]:
-    """Run a function once and return the graph of what it computed, the captured leaves, and what it returned.
+class Recorded(NamedTuple):
+    """A function, recorded.
+
+    Attributes:
+        graph: what it computed.
+        captured: parameters and generators that it used without being given them.
+        result: what it returned, with `ARRAY` where a Tensor or an array was.
+    """
+
+    graph: Graph
+    captured: list[Any]
+    result: Any
+
+
+ARRAY = object()
+
+
+def trace(function: Callable[..., Any], args: tuple[Any, ...]) -> Recorded:
+    """Run a function once and return what it computed.
 
     Raises:
         TraceError: if it reads a value, or uses what cannot be replayed.
     """
     tracer = Tracer()
-    leaves = flatten(args)
-    stand_ins: list[Any] = []
-    for number, leaf in enumerate(leaves):
-        if isinstance(leaf, Tensor):
-            own = leaf if leaf.requires_grad else None
-            stand_ins.append(tracer.argument(leaf._data, own, leaf.name or f"arg{number}"))
-        elif isinstance(leaf, np.ndarray):
-            stand_ins.append(tracer.argument(leaf, None, f"arg{number}"))
-        else:
-            if isinstance(leaf, np.random.Generator):
-                tracer.generator(leaf, f"arg{number}")
-            stand_ins.append(leaf)
+    stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(flatten(args))]
     with tracing(tracer):
         result = function(*rebuild(args, iter(stand_ins)))
-    outputs = [tracer.value_of(part) for part in flatten(result)]
+    outputs = [tracer.value_of(part) for part in flatten(result) if isinstance(part, Tensor | np.ndarray)]
     graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
-    return graph, [leaf for _, leaf in tracer.captured], map_leaves(lambda _: None, result)
+    kept = map_leaves(lambda part: ARRAY if isinstance(part, Tensor | np.ndarray) else part, result)
+    return Recorded(graph, [leaf for _, leaf in tracer.captured], kept)
+
+
+def _stand_in(tracer: Tracer, leaf: Any, name: str) -> Any:
+    """Return what the function gets for an argument while it is recorded."""
+    if isinstance(leaf, Tensor):
+        return tracer.argument(leaf._data, leaf if leaf.requires_grad else None, leaf.name or name)
+    if isinstance(leaf, np.ndarray):
+        return tracer.argument(leaf, None, name)
+    if isinstance(leaf, np.random.Generator):
+        tracer.generator(leaf, name)
+    return leaf

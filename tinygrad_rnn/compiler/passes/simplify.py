@@ -140,7 +140,7 @@ def sort(graph: Graph) -> Graph:
     return graph.with_calls(ordered)
 
 
-def number_stacks(graph: Graph) -> Graph:
+def stacks_first(graph: Graph) -> Graph:
     """Let every stack join along its first axis, with a view that moves the axis: so that slices lie in one piece."""
     new = Rewriter(graph)
     for call in graph.calls:

@@ -1,0 +1,174 @@
+"""`compile`: a function recorded once, replayed as a plan."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..engine.tape import context
+from ..engine.tensor import Tensor
+from ..engine.tree import flatten, map_leaves, rebuild, structure
+from ..errors import TraceError
+from .executor import Executor
+from .graph import Graph
+from .passes import run as run_passes
+from .plan import Plan, make_plan
+from .trace import ARRAY, Recorded, trace
+
+
+class Compiled:
+    """A function that `compile` has taken; call it like the function.
+
+    Attributes:
+        function: the function itself.
+        without: names of the passes that are switched off.
+        max_plans: plans that are kept; the one used longest ago goes first.
+    """
+
+    def __init__(self, function: Callable[..., Any], without: Collection[str] = (), max_plans: int = 8) -> None:
+        list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
+        self.function = function
+        self.without = frozenset(without)
+        self.max_plans = max_plans
+        self._plans: OrderedDict[Any, _Ready] = OrderedDict()
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: Any) -> Any:
+        """Return what the function returns, with arrays for its Tensors; see `compile`."""
+        how = context()
+        if how.tracer is not None:  # compiled inside compiled: one plan
+            return self.function(*args)
+        if how.anomaly:  # every operation is looked at: eagerly
+            return map_leaves(lambda part: part.data if isinstance(part, Tensor) else part, self.function(*args))
+        return self._ready(args).run(flatten(args))
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that was used last.
+
+        Raises:
+            TraceError: if the function has not been called yet.
+        """
+        if not self._plans:
+            raise TraceError("compile: the function has not been called yet, so there is no plan")
+        return next(reversed(self._plans.values())).executor.plan
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The plans that are kept, the one used last at the end."""
+        return [ready.executor.plan for ready in self._plans.values()]
+
+    def stages(self, *args: Any) -> Iterator[tuple[str, Graph]]:
+        """Record the function anew and yield (pass, graph behind it), first ("recorded", graph).
+
+        Look at each graph before asking for the next: a pass may write into it.
+        """
+        graph = trace(self.function, args).graph
+        yield "recorded", graph
+        yield from run_passes(graph, self.without)
+
+    def _ready(self, args: tuple[Any, ...]) -> _Ready:
+        key = _signature(args)
+        ready = self._plans.get(key)
+        if ready is None:
+            ready = self._plans[key] = self._record(args)
+            if len(self._plans) > self.max_plans:
+                self._plans.popitem(last=False)
+        else:
+            self._plans.move_to_end(key)
+        return ready
+
+    def _record(self, args: tuple[Any, ...]) -> _Ready:
+        generators = [part for part in flatten(args) if isinstance(part, np.random.Generator)]
+        states = [generator.bit_generator.state for generator in generators]
+        try:
+            recorded = trace(self.function, args)
+        finally:  # what was drawn while recording is drawn again by the replay
+            for generator, state in zip(generators, states, strict=True):
+                generator.bit_generator.state = state
+        graph = recorded.graph
+        names = []
+        for name, behind in run_passes(graph, self.without):
+            graph = behind
+            names.append(name)
+        plan = make_plan(graph)
+        plan.passes = names
+        return _Ready(recorded, Executor(plan))
+
+
+class _Ready:
+    """A plan, bound, and what it takes to call it with arguments."""
+
+    def __init__(self, recorded: Recorded, executor: Executor) -> None:
+        self.executor = executor
+        self._captured = recorded.captured
+        self._result = recorded.result
+
+    def run(self, leaves: list[Any]) -> Any:
+        arrays = [part._data if isinstance(part, Tensor) else part for part in leaves if _is_input(part)]
+        arrays += [leaf._data if isinstance(leaf, Tensor) else leaf for leaf in self._captured]
+        made = iter(self.executor.run(arrays))
+        return map_leaves(lambda part: next(made) if part is ARRAY else part, self._result)
+
+
+def _is_input(part: Any) -> bool:
+    return isinstance(part, Tensor | np.ndarray | np.random.Generator)
+
+
+def _signature(args: tuple[Any, ...]) -> Any:
+    """Return what a plan was made for: the nesting, shapes, dtypes, and everything that is not an array."""
+    how = context()
+    return structure(args), how.recording, tuple(map(_key, flatten(args)))
+
+
+def _key(part: Any) -> Any:
+    if isinstance(part, Tensor):
+        return "array", part._data.shape, part._data.dtype.char, part._node is not None
+    if isinstance(part, np.ndarray):
+        return "array", part.shape, part.dtype.char, False
+    if isinstance(part, np.random.Generator):
+        return "generator"
+    try:
+        hash(part)
+    except TypeError:
+        raise TraceError(
+            f"compile: an argument of type {type(part).__name__} cannot be part of a signature; pass arrays, Tensors, "
+            "generators, numbers, strings, None, or nestings of them"
+        ) from None
+    return type(part).__name__, part
+
+
+def compile(function: Callable[..., Any], *, without: Collection[str] = (), max_plans: int = 8) -> Compiled:
+    """Return a function that computes the same, recorded once for each signature and replayed as a flat plan.
+
+    On the first call with some shapes and dtypes the function runs, and everything it computes on Tensors is
+    recorded, the backward passes of `grad` included; passes rewrite the graph, and a plan of NumPy calls on memory
+    laid out in advance is made of it. Later calls replay the plan. Loops and other control flow are unrolled, and what
+    is not an array (numbers, strings, modules) is frozen: another value makes another plan.
+
+    Args:
+        function: takes and returns Tensors, arrays, generators and other values, in any nesting of tuples, lists and
+            dicts. Parameters may be passed, or used from outside (a model's): they are read anew at each call.
+        without: names of passes to switch off, to find out which of them a fault or a gain comes from.
+        max_plans: plans that are kept, one for each signature; the one used longest ago goes first.
+
+    Returns:
+        A `Compiled`: call it like the function. It returns arrays in place of Tensors; they are the caller's: no later
+        call changes them.
+
+    Raises:
+        ConfigError: if `without` names no pass.
+        TraceError: when called, if the function reads the value of a Tensor (float(x), if x > 0) or differentiates
+            what was recorded before the call.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> w = tr.tensor([1.0, 2.0], requires_grad=True)
+    >>> step = tr.compile(lambda w, x: tr.grad(np.sum(np.tanh(w * x)), w))
+    >>> step(w, np.ones(2)).round(3), len(step.plan.instructions)
+    (array([0.42 , 0.071]), 4)
+    """
+    return Compiled(function, without, max_plans)
