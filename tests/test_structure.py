@@ -19,7 +19,7 @@ ROOMS = [
     {"errors", "handwritten"},
     {"engine", "config"},
     {"ops"},
-    {"nn", "data", "optim", "truncation"},
+    {"nn", "data", "optim", "truncation", "compiler"},
     {"training"},
     {"commands"},
     {"cli"},

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..engine.tape import context
 from ..engine.tensor import Tensor
-from ..engine.tree import flatten, map_leaves, rebuild, structure
+from ..engine.tree import flatten, map_leaves, structure
 from ..errors import TraceError
 from .executor import Executor
 from .graph import Graph

@@ -54,7 +54,9 @@ class Executor:
         self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
         self._objects: dict[int, Any] = {}  # generators among the inputs, by buffer
         self._last: list[Any] = [None] * len(plan.inputs)
-        large = {id(s.buffer): s.buffer for s in plan.outputs if s.buffer.kind == "output" and s.buffer.nbytes >= _LARGE}
+        large = {
+            id(s.buffer): s.buffer for s in plan.outputs if s.buffer.kind == "output" and s.buffer.nbytes >= _LARGE
+        }
         self._large = list(large.values())
         self._place = {key: number for number, key in enumerate(large)}
         self._sets: list[list[_Block]] = []
@@ -151,14 +153,16 @@ class Executor:
 
         return [self._call(instruction, operand) for instruction in self.plan.instructions]
 
-    def _call(self, instruction: Instruction, operand: Callable[[Any], Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def _call(
+        self, instruction: Instruction, operand: Callable[[Any], Any]
+    ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         inputs = tuple(operand(part) for part in instruction.inputs)
         outputs = tuple(operand(slot) for slot in instruction.outputs)
         attrs = {name: operand(part) for name, part in instruction.attrs.items()}
         operator = instruction.operator
         ufunc = _UFUNCS.get(operator.name)
-        if ufunc is not None or isinstance(operator.compute, np.ufunc):
-            return ufunc or operator.compute, (*inputs, *outputs)
+        if ufunc is not None:
+            return ufunc, (*inputs, *outputs)
         if any(isinstance(part, Slot) for part in inputs):
             return _copy_results, (partial(self._with_objects, partial(operator.compute, **attrs)), inputs, outputs)
         if operator.writes:
@@ -171,7 +175,7 @@ class Executor:
 
 _UFUNCS: dict[str, np.ufunc] = {
     name: getattr(np, name)
-    for name in "add subtract multiply divide negative power exp log sqrt tanh maximum minimum matmul".split()
+    for name in ["add", "subtract", "multiply", "divide", "negative", "power", "exp", "log", "sqrt", "tanh", "matmul"]
 }
 
 

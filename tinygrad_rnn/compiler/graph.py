@@ -188,11 +188,18 @@ class Rewriter:
         return self.now.get(part, part) if isinstance(part, Value) else part
 
     def call(
-        self, operator: Operator, inputs: Iterable[Any], attrs: dict[str, Any] | None = None, specs: Any = None, place: Place = (None, ())
+        self,
+        operator: Operator,
+        inputs: Iterable[Any],
+        attrs: dict[str, Any] | None = None,
+        specs: Any = None,
+        place: Place = (None, ()),
     ) -> Call:
         """Append a new call, whose operands are values of the new graph."""
         inputs = tuple(inputs)
-        new = Call(operator, inputs, attrs or {}, specs if specs is not None else infer(operator, inputs, attrs or {}), place)
+        new = Call(
+            operator, inputs, attrs or {}, specs if specs is not None else infer(operator, inputs, attrs or {}), place
+        )
         self.calls.append(new)
         return new
 
@@ -213,8 +220,11 @@ class Rewriter:
         return Graph(self.graph.inputs, self.calls, [self.get(v) for v in self.graph.outputs], self.graph.captured)
 
 
-def infer(operator: Operator, inputs: Iterable[Any], attrs: dict[str, Any]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+def infer(
+    operator: Operator, inputs: Iterable[Any], attrs: dict[str, Any]
+) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
     """Return shapes and dtypes of what an operator makes, from a call on arrays that take no memory."""
+
     def empty(part: Any) -> Any:
         if not isinstance(part, Value):
             return part

@@ -48,10 +48,41 @@ SUM = Operator("sum", _sum, True)
 CONTIGUOUS = Operator("contiguous", lambda x, /, *, out=None: np.array(x) if out is None else np.copyto(out, x), True)
 
 ELEMENTWISE = frozenset(
-    "add subtract multiply divide negative power exp log sqrt tanh sigmoid relu maximum minimum where astype".split()
-    + "less less_equal greater greater_equal equal not_equal isfinite isnan logical_and logical_or logical_not".split()
+    [
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "negative",
+        "power",
+        "exp",
+        "log",
+        "sqrt",
+        "tanh",
+        "sigmoid",
+        "relu",
+        "maximum",
+        "minimum",
+        "where",
+        "astype",
+    ]
+    + [
+        "less",
+        "less_equal",
+        "greater",
+        "greater_equal",
+        "equal",
+        "not_equal",
+        "isfinite",
+        "isnan",
+        "logical_and",
+        "logical_or",
+        "logical_not",
+    ]
 )
 """Names of operators that compute each element of the result from the same element of each operand."""
 
-VIEWS = frozenset("reshape transpose broadcast_to split unstack getitem cut squeeze expand_dims".split())
+VIEWS = frozenset(
+    ["reshape", "transpose", "broadcast_to", "split", "unstack", "getitem", "cut", "squeeze", "expand_dims"]
+)
 """Names of operators whose result is another way to look at their first operand, as a rule."""

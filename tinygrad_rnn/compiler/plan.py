@@ -78,7 +78,9 @@ class Plan:
     passes: list[str] = field(default_factory=list)
 
 
-_VIEWS = frozenset({"reshape", "transpose", "broadcast_to", "split", "unstack", "getitem", "cut", "expand_dims", "squeeze", "moveaxis"})
+_VIEWS = frozenset(
+    {"reshape", "transpose", "broadcast_to", "split", "unstack", "getitem", "cut", "expand_dims", "squeeze", "moveaxis"}
+)
 
 
 class _Layout:
@@ -95,7 +97,9 @@ class _Layout:
         if value.constant is not None:
             kind, constant = "constant", np.ascontiguousarray(value.constant).reshape(value.shape)
         strides = np.empty(0, value.dtype).strides if value.ndim == 0 else _strides(value.shape, value.dtype.itemsize)
-        slot = Slot(Buffer(kind, value.nbytes, 0, constant, index), 0, value.shape, strides if value.ndim else (), value.dtype)
+        slot = Slot(
+            Buffer(kind, value.nbytes, 0, constant, index), 0, value.shape, strides if value.ndim else (), value.dtype
+        )
         self.slots[value] = slot
         return slot
 
@@ -127,7 +131,13 @@ class _Layout:
         if not all(np.may_share_memory(part, stand_in) for part in parts if part.size):
             return None
         return [
-            Slot(base.buffer, part.__array_interface__["data"][0] - start if part.size else 0, part.shape, part.strides, part.dtype)
+            Slot(
+                base.buffer,
+                part.__array_interface__["data"][0] - start if part.size else 0,
+                part.shape,
+                part.strides,
+                part.dtype,
+            )
             for part in parts
         ]
 
@@ -243,7 +253,11 @@ def _copies(call: Call, inputs: tuple[Any, ...], whole: Slot, direct: Any) -> li
             at += slot.shape[axis]
         if number not in direct:
             offset = part.__array_interface__["data"][0] - start
-            found.append(Instruction(COPY, (slot,), (Slot(whole.buffer, offset, part.shape, part.strides, part.dtype),), {}, call.step))
+            found.append(
+                Instruction(
+                    COPY, (slot,), (Slot(whole.buffer, offset, part.shape, part.strides, part.dtype),), {}, call.step
+                )
+            )
     return found
 
 

@@ -153,7 +153,9 @@ Watcher = Callable[[Node, tuple[Array, ...]], None]
 class Tracer(Protocol):
     """What `tracing` shows everything to that is computed on Tensors, recorded for a gradient or not."""
 
-    def record(self, operation: Operation, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Any]) -> None:
+    def record(
+        self, operation: Operation, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Any]
+    ) -> None:
         """Take note of one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
 
     def lift(self, array: Array, place: tuple[Node, int]) -> Any:

@@ -469,6 +469,13 @@ def without_gradient(name: str, function: Callable[..., Any], *args: Any, repeat
     return function(*(value._data if isinstance(value, Tensor) else value for value in args))
 
 
+def adopt(leaf: Tensor, array: Array) -> None:
+    """Give a leaf an array without a copy; for those who promise that nobody will write to it."""
+    view = array.view()
+    view.flags.writeable = False
+    leaf._data = view
+
+
 def shape_of(value: Operand) -> tuple[int, ...]:
     """Return the shape of a Tensor, an array, or nested lists of numbers (quicker than `np.shape` on a Tensor)."""
     return value.shape if isinstance(value, Tensor | np.ndarray) else np.shape(value)

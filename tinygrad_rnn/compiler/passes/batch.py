@@ -138,7 +138,10 @@ def batched(new: Rewriter, group: list[Call]) -> list[Value]:
     first = group[0]
     operands = []
     for number, part in enumerate(first.inputs):
-        same = all(call.inputs[number] is part or (not isinstance(part, Value) and call.inputs[number] == part) for call in group)
+        same = all(
+            call.inputs[number] is part or (not isinstance(part, Value) and call.inputs[number] == part)
+            for call in group
+        )
         operands.append(part if same else stacked(new, [call.inputs[number] for call in group]))
     count = len(group)
     if first.name == "matmul":

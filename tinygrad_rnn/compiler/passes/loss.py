@@ -8,7 +8,7 @@ import numpy as np
 
 from ..graph import Call, Graph, Rewriter, Value
 from ..kernels import LOSS_AND_GRADIENT
-from ..operators import CONCATENATE, GETITEM, MATMUL, RESHAPE, SUM, TRANSPOSE
+from ..operators import CONCATENATE, GETITEM, MATMUL, RESHAPE, TRANSPOSE
 from .simplify import sort
 
 _LARGE = 1 << 18  # logits; above this a pass over them costs more than a copy of the weights

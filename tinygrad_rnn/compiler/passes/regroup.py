@@ -114,7 +114,9 @@ def defer_sums(graph: Graph) -> Graph:
         for leaf in leaves:
             maker = leaf.maker if isinstance(leaf, Value) else None
             if maker is not None and leaf.shape == call.output.shape and _is_outer(maker):
-                products.setdefault((maker.inputs[0].maker.inputs[0].shape[1], maker.inputs[1].shape[1]), []).append(maker)
+                products.setdefault((maker.inputs[0].maker.inputs[0].shape[1], maker.inputs[1].shape[1]), []).append(
+                    maker
+                )
             elif maker is not None and leaf.shape == call.output.shape and _is_column_sum(maker):
                 sums.setdefault(maker.inputs[0].shape[1:], []).append(maker)
             else:

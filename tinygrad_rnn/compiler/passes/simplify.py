@@ -29,7 +29,11 @@ def merge_equal(graph: Graph) -> Graph:
         made = new.keep(call)
         if not call.operator.pure:
             continue
-        key = (call.name, tuple(map(_key, made.inputs)), tuple((name, _key(part)) for name, part in sorted(made.attrs.items())))
+        key = (
+            call.name,
+            tuple(map(_key, made.inputs)),
+            tuple((name, _key(part)) for name, part in sorted(made.attrs.items())),
+        )
         first = seen.setdefault(key, made)
         if first is not made:
             new.calls.pop()
@@ -69,7 +73,11 @@ def _simpler(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None
         return [x]
     if call.name in ("reshape", "transpose", "broadcast_to") and call.output.shape == x.shape:
         axes = call.attrs.get("axes")
-        if call.name != "transpose" or (axes is not None and tuple(a % x.ndim for a in axes) == tuple(range(x.ndim))) or x.ndim < 2:
+        if (
+            call.name != "transpose"
+            or (axes is not None and tuple(a % x.ndim for a in axes) == tuple(range(x.ndim)))
+            or x.ndim < 2
+        ):
             return [x]
     if maker is None:
         return None
@@ -77,7 +85,9 @@ def _simpler(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None
         return [new.call(RESHAPE, [maker.inputs[0]], {"shape": call.output.shape}, place=call.place).output]
     if call.name == "transpose" and maker.name == "transpose":
         first, second = _axes(maker, x.ndim), _axes(call, x.ndim)
-        return [new.call(TRANSPOSE, [maker.inputs[0]], {"axes": tuple(first[a] for a in second)}, place=call.place).output]
+        return [
+            new.call(TRANSPOSE, [maker.inputs[0]], {"axes": tuple(first[a] for a in second)}, place=call.place).output
+        ]
     if call.name == "unstack" and maker.name == "stack" and call.attrs["axis"] % x.ndim == maker.attrs["axis"] % x.ndim:
         if all(isinstance(part, Value) for part in maker.inputs):
             return list(maker.inputs)

@@ -57,7 +57,12 @@ def _moved(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
         if rest != sorted(rest):
             return None
         return list(new.call(UNSTACK, [source], {"axis": axis}, place=call.place).outputs)
-    if call.name == "transpose" and isinstance(inputs[0], Value) and inputs[0].maker is not None and inputs[0].maker.name == "take":
+    if (
+        call.name == "transpose"
+        and isinstance(inputs[0], Value)
+        and inputs[0].maker is not None
+        and inputs[0].maker.name == "take"
+    ):
         return _take_turned(call, inputs[0], new)
     turned = [_turned(part) for part in inputs]
     if not any(turned):
@@ -86,7 +91,11 @@ def _moved(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
         over = call.attrs["axis"]
         over = tuple(range(len(axes))) if over is None else (over,) if isinstance(over, int) else over
         if tuple(sorted(a % len(axes) for a in over)) == tuple(range(len(axes) - 1)):
-            return [new.call(call.operator, [source], {**call.attrs, "axis": tuple(range(len(axes) - 1))}, place=call.place).output]
+            return [
+                new.call(
+                    call.operator, [source], {**call.attrs, "axis": tuple(range(len(axes) - 1))}, place=call.place
+                ).output
+            ]
     return None
 
 
@@ -106,7 +115,13 @@ def _take_turned(call: Call, taken: Value, new: Rewriter) -> list[Value] | None:
     """Take with the ids in the other order instead of turning what was taken."""
     maker = taken.maker
     axes = call.attrs["axes"]
-    if maker is None or maker.attrs["axis"] != 0 or axes is None or taken.ndim < 3 or axes[-1] % taken.ndim != taken.ndim - 1:
+    if (
+        maker is None
+        or maker.attrs["axis"] != 0
+        or axes is None
+        or taken.ndim < 3
+        or axes[-1] % taken.ndim != taken.ndim - 1
+    ):
         return None
     ids = _transposed(new, maker.attrs["indices"], tuple(a % taken.ndim for a in axes[:-1]), call)
     specs = [(call.output.shape, call.output.dtype)]
