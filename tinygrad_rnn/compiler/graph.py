@@ -9,6 +9,7 @@ here holds the data of a step; only constants have arrays.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +51,7 @@ class Value:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -173,7 +174,9 @@ class Graph:
 
 
 class Rewriter:
-    """Copies a graph call by call, with replacements: the frame of most passes.
+    """Walks over a graph call by call, with replacements: the frame of most passes.
+
+    The graph that it is given is used up: calls that stay are taken over, with new operands.
 
     `self.now[value]` is what stands for an old value in the new graph.
     """
@@ -204,16 +207,18 @@ class Rewriter:
         return new
 
     def keep(self, call: Call) -> Call:
-        """Append a call as it is, on the operands of the new graph."""
-        inputs = tuple(self.get(part) for part in call.inputs)
-        attrs = {name: self.get(part) for name, part in call.attrs.items()}
-        if inputs == call.inputs and all(attrs[name] is part for name, part in call.attrs.items()):
-            self.calls.append(call)
-            return call
-        new = Call(call.operator, inputs, attrs, [(v.shape, v.dtype) for v in call.outputs], call.place)
-        self.calls.append(new)
-        self.now.update(zip(call.outputs, new.outputs, strict=True))
-        return new
+        """Append a call as it is, its operands replaced by what stands for them now. The call is written to."""
+        now = self.now
+        if now:
+            for part in call.inputs:
+                if part in now if isinstance(part, Value) else False:
+                    call.inputs = tuple([now.get(p, p) if isinstance(p, Value) else p for p in call.inputs])
+                    break
+            for name, part in call.attrs.items():
+                if isinstance(part, Value) and part in now:
+                    call.attrs = {**call.attrs, name: now[part]}
+        self.calls.append(call)
+        return call
 
     def done(self) -> Graph:
         """Return the new graph."""

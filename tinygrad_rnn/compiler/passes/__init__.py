@@ -10,7 +10,7 @@ from .batch import hoist_elementwise, hoist_products
 from .gates import one_tanh
 from .loss import bias_in_product, fuse_loss
 from .regroup import defer_sums, early_first
-from .simplify import merge_equal, remove_dead, stacks_first, undo
+from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
 from .stacks import share_stacks
 from .time_first import flat_products, time_first
 from .weights import copy_transposed
@@ -31,9 +31,9 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "share_stacks": (share_stacks,),
     "copy_transposed": (copy_transposed,),
 }
-"""Name to functions. Behind each function what it left over is cleaned up, if "simplify" is on."""
+"""Name to functions. Behind each of them what it left over is cleaned up, if "simplify" is on."""
 
-_CLEAN = (undo, merge_equal, remove_dead)
+_CLEAN = (undo, fold, merge_equal, remove_dead)
 
 
 def run(graph: Graph, without: Collection[str] = ()) -> Iterator[tuple[str, Graph]]:
@@ -51,8 +51,8 @@ def run(graph: Graph, without: Collection[str] = ()) -> Iterator[tuple[str, Grap
     for name, functions in PASSES.items():
         if name in without:
             continue
-        for function in functions or (lambda same: same,):
+        for function in functions:
             graph = function(graph)
-            for tidy in clean:
-                graph = tidy(graph)
+        for tidy in clean:
+            graph = tidy(graph)
         yield name, graph

@@ -124,13 +124,11 @@ def _replace(graph: Graph, group: list[Call]) -> Graph:
 
 def substitute(graph: Graph, now: dict[Value, Value]) -> Graph:
     """Replace values by others wherever they are read; calls keep their identity."""
+    new = Rewriter(graph)
+    new.now.update(now)
     for call in graph.calls:
-        if any(part in now for part in call.inputs if isinstance(part, Value)):
-            call.inputs = tuple(now.get(part, part) if isinstance(part, Value) else part for part in call.inputs)
-        for name, part in call.attrs.items():
-            if isinstance(part, Value) and part in now:
-                call.attrs = {**call.attrs, name: now[part]}
-    return Graph(graph.inputs, graph.calls, [now.get(v, v) for v in graph.outputs], graph.captured)
+        new.keep(call)
+    return new.done()
 
 
 def batched(new: Rewriter, group: list[Call]) -> list[Value]:

@@ -61,11 +61,9 @@ def bias_in_product(graph: Graph) -> Graph:
     uses = graph.uses()
     new = Rewriter(graph)
     wide: dict[Value, tuple[Value, Value]] = {}  # rows -> rows with a column of ones
-    skip: set[Call] = set()
+    affine = {call: _affine(call, uses) for call in graph.calls}
     for call in graph.calls:
-        if call in skip:
-            continue
-        found = _affine(call, uses)
+        found = affine[call]
         if found is None:
             new.keep(call)
             continue
