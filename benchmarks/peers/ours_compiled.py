@@ -1,4 +1,4 @@
-"""tinygrad_rnn, the whole step compiled to a plan."""
+"""tinygrad_rnn, the whole step compiled to a plan; the parameters take its results as the trainer does it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.engine.tensor import adopt
 
 from .ours_eager import VERSION as VERSION
 from .ours_eager import make_model
@@ -27,7 +28,7 @@ def start(config: Config, weights: Weights) -> Callable[[Any, Any], float]:
         nonlocal state
         loss, new, state = train(parameters, ids, targets, state)
         for name, array in new.items():
-            parameters[name].data = array
+            adopt(parameters[name], array)
         return float(loss)
 
     return step

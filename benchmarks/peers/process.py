@@ -35,6 +35,14 @@ def environment(threads: int, kernels: str | None) -> dict[str, str]:
     return found
 
 
+def describe_machine(env: dict[str, str]) -> dict[str, Any]:
+    """Return what `machine.py` says under the environment of the workers."""
+    script = str(Path(__file__).parents[1] / "machine.py")
+    found = subprocess.run([sys.executable, script], env=env, check=True, capture_output=True, text=True)
+    machine: dict[str, Any] = json.loads(found.stdout)
+    return machine
+
+
 class Worker:
     """A peer, ready to run steps.
 
@@ -45,6 +53,8 @@ class Worker:
     def __init__(self, module: str, config: Config, env: dict[str, str], limit: float) -> None:
         self._limit = limit
         self._errors = tempfile.TemporaryFile()
+        self._scratch = tempfile.TemporaryDirectory()  # so that torch.compile finds nothing of an earlier process
+        env = env | {"TORCHINDUCTOR_CACHE_DIR": self._scratch.name}
         command = [sys.executable, "-m", "peers.worker", module, json.dumps(config)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, env=env, text=True)
@@ -62,10 +72,18 @@ class Worker:
         return self._answer()
 
     def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
+        """End the process: it leaves by itself when nothing more can come, unless it hangs."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         self._errors.close()
+        self._scratch.cleanup()
 
     def _answer(self) -> Any:
         out = self._process.stdout

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..engine.tape import context
 from ..engine.tensor import Tensor
-from ..engine.tree import flatten, map_leaves, structure
-from ..errors import TraceError
+from ..engine.tree import flatten, map_leaves
+from ..errors import ConfigError, TraceError
 from .executor import Executor
 from .graph import Graph
 from .passes import run as run_passes
@@ -30,21 +32,25 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any], without: Collection[str] = (), max_plans: int = 8) -> None:
         list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
+        if max_plans < 1:
+            raise ConfigError(f"compile: max_plans must be 1 or more, got {max_plans}")
         self.function = function
         self.without = frozenset(without)
         self.max_plans = max_plans
         self._plans: OrderedDict[Any, _Ready] = OrderedDict()
+        self._lock = threading.RLock()
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the function returns, with arrays for its Tensors; see `compile`."""
         how = context()
         if how.tracer is not None:  # compiled inside compiled: one plan
-            return self.function(*args)
+            return self.function(*args, **kwargs)
         if how.anomaly:  # every operation is looked at: eagerly
-            return map_leaves(lambda part: part.data if isinstance(part, Tensor) else part, self.function(*args))
-        return self._ready(args).run(flatten(args))
+            return map_leaves(_own_array, self.function(*args, **kwargs))
+        with self._lock:  # a plan has one arena
+            return self._ready((args, kwargs)).run(flatten((args, kwargs)))
 
     @property
     def plan(self) -> Plan:
@@ -62,12 +68,12 @@ class Compiled:
         """The plans that are kept, the one used last at the end."""
         return [ready.executor.plan for ready in self._plans.values()]
 
-    def stages(self, *args: Any) -> Iterator[tuple[str, Graph]]:
+    def stages(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Graph]]:
         """Record the function anew and yield (pass, graph behind it), first ("recorded", graph).
 
         Look at each graph before asking for the next: a pass may write into it.
         """
-        graph = trace(self.function, args).graph
+        graph = trace(self.function, (args, kwargs)).graph
         yield "recorded", graph
         yield from run_passes(graph, self.without)
 
@@ -82,14 +88,17 @@ class Compiled:
             self._plans.move_to_end(key)
         return ready
 
-    def _record(self, args: tuple[Any, ...]) -> _Ready:
-        generators = [part for part in flatten(args) if isinstance(part, np.random.Generator)]
-        states = [generator.bit_generator.state for generator in generators]
+    def _record(self, args: Any) -> _Ready:
+        collects = gc.isenabled()
+        gc.disable()  # a graph is many small objects, and none of them is garbage yet
         try:
-            recorded = trace(self.function, args)
-        finally:  # what was drawn while recording is drawn again by the replay
-            for generator, state in zip(generators, states, strict=True):
-                generator.bit_generator.state = state
+            return self._made(args)
+        finally:
+            if collects:
+                gc.enable()
+
+    def _made(self, args: Any) -> _Ready:
+        recorded = trace(self.function, args)
         graph = recorded.graph
         names = []
         for name, behind in run_passes(graph, self.without):
@@ -97,41 +106,63 @@ class Compiled:
             names.append(name)
         plan = make_plan(graph)
         plan.passes = names
-        return _Ready(recorded, Executor(plan))
+        return _Ready(recorded, Executor(plan), flatten(args))
 
 
 class _Ready:
     """A plan, bound, and what it takes to call it with arguments."""
 
-    def __init__(self, recorded: Recorded, executor: Executor) -> None:
+    def __init__(self, recorded: Recorded, executor: Executor, leaves: list[Any]) -> None:
         self.executor = executor
         self._captured = recorded.captured
         self._result = recorded.result
+        self._leaves = leaves  # held: a signature knows parameters by their id
+        self._places = {id(leaf): n for n, leaf in enumerate(leaves) if isinstance(leaf, np.random.Generator)}
 
     def run(self, leaves: list[Any]) -> Any:
         arrays = [part._data if isinstance(part, Tensor) else part for part in leaves if _is_input(part)]
         arrays += [leaf._data if isinstance(leaf, Tensor) else leaf for leaf in self._captured]
         made = iter(self.executor.run(arrays))
-        return map_leaves(lambda part: next(made) if part is ARRAY else part, self._result)
+
+        def result(part: Any) -> Any:
+            if part is ARRAY:
+                return next(made)
+            return leaves[self._places[id(part)]] if id(part) in self._places else part
+
+        return map_leaves(result, self._result)
+
+
+def _own_array(part: Any) -> Any:
+    return np.array(part.data if isinstance(part, Tensor) else part) if isinstance(part, Tensor | np.ndarray) else part
 
 
 def _is_input(part: Any) -> bool:
     return isinstance(part, Tensor | np.ndarray | np.random.Generator)
 
 
-def _signature(args: tuple[Any, ...]) -> Any:
-    """Return what a plan was made for: the nesting, shapes, dtypes, and everything that is not an array."""
-    how = context()
-    return structure(args), how.recording, tuple(map(_key, flatten(args)))
+def _signature(args: Any) -> Any:
+    """Return what a plan was made for: the nesting, shapes, dtypes, which parameters, and all that is not an array."""
+    return _nesting(args), context().recording, tuple(map(_key, flatten(args)))
+
+
+def _nesting(nest: Any) -> Any:
+    if isinstance(nest, tuple | list):
+        return type(nest), *map(_nesting, nest)
+    if isinstance(nest, Mapping):
+        return type(nest), tuple(nest), *map(_nesting, nest.values())
+    return nest is None
 
 
 def _key(part: Any) -> Any:
     if isinstance(part, Tensor):
-        return "array", part._data.shape, part._data.dtype.char, part._node is not None
+        leaf = id(part) if part.requires_grad and part.is_leaf else part.requires_grad
+        return "array", part._data.shape, part._data.dtype.char, leaf
     if isinstance(part, np.ndarray):
         return "array", part.shape, part.dtype.char, False
     if isinstance(part, np.random.Generator):
         return "generator"
+    if isinstance(part, float | complex):
+        return type(part).__name__, repr(part)  # tells -0.0 from 0.0, and knows nan again
     try:
         hash(part)
     except TypeError:
@@ -161,7 +192,7 @@ def compile(function: Callable[..., Any], *, without: Collection[str] = (), max_
         call changes them.
 
     Raises:
-        ConfigError: if `without` names no pass.
+        ConfigError: if `without` names no pass, or `max_plans` is below 1.
         TraceError: when called, if the function reads the value of a Tensor (float(x), if x > 0) or differentiates
             what was recorded before the call.
 
@@ -169,6 +200,6 @@ def compile(function: Callable[..., Any], *, without: Collection[str] = (), max_
     >>> w = tr.tensor([1.0, 2.0], requires_grad=True)
     >>> step = tr.compile(lambda w, x: tr.grad(np.sum(np.tanh(w * x)), w))
     >>> step(w, np.ones(2)).round(3), len(step.plan.instructions)
-    (array([0.42 , 0.071]), 4)
+    (array([0.42 , 0.071]), 5)
     """
     return Compiled(function, without, max_plans)

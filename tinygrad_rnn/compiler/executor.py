@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..engine.tape import Array
+from ..errors import TraceError
+from .graph import map_parts
 from .plan import Instruction, Plan, Slot
 
 _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
@@ -84,7 +86,7 @@ class Executor:
                 self._objects[id(slot.buffer)] = array
             elif wide.get(number) is None and array is not self._last[number]:
                 np.copyto(self._array(slot), array)
-                self._last[number] = None if array.flags.writeable else array
+                self._last[number] = array if _is_fixed(array) else None
         for function, operands in program:
             function(*operands)
         return [self._handed(slot, chosen, copied) for slot in self.plan.outputs]
@@ -93,7 +95,7 @@ class Executor:
 
     def _free_set(self) -> tuple[int, bool]:
         """Return the number of a set of blocks that nobody holds, and whether results must be copied out of it."""
-        for number, blocks in enumerate(self._sets):
+        for number, blocks in enumerate(self._sets[:_SETS]):
             if not any(block.held for block in blocks):
                 return number, False
         if len(self._sets) < _SETS:
@@ -158,7 +160,7 @@ class Executor:
     ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         inputs = tuple(operand(part) for part in instruction.inputs)
         outputs = tuple(operand(slot) for slot in instruction.outputs)
-        attrs = {name: operand(part) for name, part in instruction.attrs.items()}
+        attrs = {name: map_parts(operand, part) for name, part in instruction.attrs.items()}
         operator = instruction.operator
         ufunc = _UFUNCS.get(operator.name)
         if ufunc is not None:
@@ -182,4 +184,19 @@ _UFUNCS: dict[str, np.ufunc] = {
 def _copy_results(compute: Callable[..., Any], inputs: tuple[Any, ...], outputs: tuple[Array, ...]) -> None:
     made = compute(*inputs)
     for output, part in zip(outputs, made if isinstance(made, tuple) else (made,), strict=True):
+        if np.shape(part) != output.shape:
+            raise TraceError(
+                f"compile: a result has shape {np.shape(part)} and had shape {output.shape} when the function was "
+                "recorded: its shape depends on values (a boolean index, for instance), which a plan cannot follow"
+            )
         np.copyto(output, part)
+
+
+def _is_fixed(array: Array) -> bool:
+    """Return whether nobody can write to an array, through itself or through what it is a view of."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return False
+        owner = owner.base
+    return owner is None

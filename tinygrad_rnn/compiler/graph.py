@@ -77,14 +77,22 @@ class Operator:
         writes: whether it takes `out=`: an array, or a tuple of them, of its results' shapes.
         pure: whether it computes the same from the same, so that equal calls can be one.
         over: number of the result that may be written over the first operand, or None.
+        key: what it is told apart by: its name, if it is one of the package's own, which passes know by name.
     """
 
-    __slots__ = ("compute", "name", "over", "pure", "writes")
+    __slots__ = ("compute", "key", "name", "over", "pure", "writes")
 
     def __init__(
-        self, name: str, compute: Callable[..., Any], writes: bool = False, pure: bool = True, over: int | None = None
+        self,
+        name: str,
+        compute: Callable[..., Any],
+        writes: bool = False,
+        pure: bool = True,
+        over: int | None = None,
+        key: Any = None,
     ) -> None:
         self.name, self.compute, self.writes, self.pure, self.over = name, compute, writes, pure, over
+        self.key = name if key is None else key
 
     def __repr__(self) -> str:
         return self.name
@@ -135,6 +143,8 @@ class Call:
         for part in itertools.chain(self.inputs, self.attrs.values()):
             if isinstance(part, Value):
                 yield part
+            elif isinstance(part, tuple):
+                yield from (inner for inner in part if isinstance(inner, Value))
 
     def __repr__(self) -> str:
         attrs = ", ".join(f"{k}={v!r}" for k, v in self.attrs.items() if not isinstance(v, np.ndarray))
@@ -214,15 +224,19 @@ class Rewriter:
                 if part in now if isinstance(part, Value) else False:
                     call.inputs = tuple([now.get(p, p) if isinstance(p, Value) else p for p in call.inputs])
                     break
-            for name, part in call.attrs.items():
-                if isinstance(part, Value) and part in now:
-                    call.attrs = {**call.attrs, name: now[part]}
+            if any(isinstance(part, Value | tuple) for part in call.attrs.values()):
+                call.attrs = {name: map_parts(self.get, part) for name, part in call.attrs.items()}
         self.calls.append(call)
         return call
 
     def done(self) -> Graph:
         """Return the new graph."""
         return Graph(self.graph.inputs, self.calls, [self.get(v) for v in self.graph.outputs], self.graph.captured)
+
+
+def map_parts(function: Callable[[Any], Any], part: Any) -> Any:
+    """Return an attribute with `function` applied to it, or to the parts of a tuple (an index)."""
+    return tuple(map(function, part)) if type(part) is tuple else function(part)
 
 
 def infer(
@@ -236,6 +250,6 @@ def infer(
         return part.constant if part.constant is not None else np.broadcast_to(np.ones((), part.dtype), part.shape)
 
     with np.errstate(all="ignore"):
-        made = operator.compute(*map(empty, inputs), **{k: empty(v) for k, v in attrs.items()})
+        made = operator.compute(*map(empty, inputs), **{k: map_parts(empty, v) for k, v in attrs.items()})
     parts = made if isinstance(made, tuple) else (made,)
     return [(np.shape(part), np.asarray(part).dtype) for part in parts]

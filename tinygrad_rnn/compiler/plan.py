@@ -7,13 +7,14 @@ two of them may have the same bytes if their lives do not overlap.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..engine.tape import Array
-from .graph import Call, Graph, Operator, Value
+from .graph import Call, Graph, Operator, Value, map_parts
 
 _ALIGNMENT = 64  # bytes; a cache line
 
@@ -65,6 +66,14 @@ class Instruction:
     attrs: dict[str, Any]
     step: int | None
 
+    def slots(self) -> Iterator[Slot]:
+        """Yield the slots that it reads, then those that it writes."""
+        for part in (*self.inputs, *self.attrs.values(), *self.outputs):
+            if isinstance(part, Slot):
+                yield part
+            elif isinstance(part, tuple):
+                yield from (inner for inner in part if isinstance(inner, Slot))
+
 
 @dataclass
 class Plan:
@@ -107,12 +116,18 @@ class _Layout:
         found = self.slots.get(value)
         return self.root(value) if found is None else found
 
+    def operand(self, part: Any) -> Any:
+        """Return the slot of a value; what is not one as it is."""
+        return self.slot(part) if isinstance(part, Value) else part
+
     def dies_at(self, value: Value, call: Call) -> bool:
         """Return whether nobody needs the memory of a value after a call: it, and what it is a view of, is read there."""
         while self.uses[value] == [call] and value not in self.returned and value.maker is not None:
             if value.maker.name not in _VIEWS:
-                return self.slots[value].buffer.kind == "arena" and self.slots[value].buffer.nbytes == value.nbytes
-            if len(value.maker.outputs) > 1:
+                slot = self.slots[value]
+                whole = slot.strides == _strides(slot.shape, slot.dtype.itemsize) and slot.buffer.nbytes == value.nbytes
+                return slot.buffer.kind == "arena" and whole
+            if len(value.maker.outputs) > 1 or value.maker.name == "broadcast_to":
                 return False
             value, call = value.maker.inputs[0], value.maker
         return False
@@ -183,21 +198,10 @@ def _place_in_stacks(layout: _Layout) -> dict[Call, set[int]]:
         if not direct:
             continue
         whole = layout.root(call.output, *_kind(layout, call.output))
-        joined = whole.array(_memory(whole))
-        axis = call.attrs["axis"]
-        start = joined.__array_interface__["data"][0]
-        at = 0
-        for number, value in enumerate(call.inputs):
-            if call.name == "stack":
-                part = np.moveaxis(joined, axis, 0)[number]
-            else:
-                length = value.shape[axis]
-                part = np.moveaxis(np.moveaxis(joined, axis, 0)[at : at + length], 0, axis)
-                at += length
+        for number, part in enumerate(_places(call, whole)):
             if number in direct:
-                offset = part.__array_interface__["data"][0] - start
-                layout.slots[value] = Slot(whole.buffer, offset, part.shape, part.strides, part.dtype)
-                taken.add(value)
+                layout.slots[call.inputs[number]] = part
+                taken.add(call.inputs[number])
         placed[call] = direct
     return placed
 
@@ -218,8 +222,8 @@ def make_plan(graph: Graph) -> Plan:
         if views is not None:
             layout.slots.update(zip(call.outputs, views, strict=True))
             continue
-        inputs = tuple(layout.slot(part) if isinstance(part, Value) else part for part in call.inputs)
-        attrs = {name: layout.slot(part) if isinstance(part, Value) else part for name, part in call.attrs.items()}
+        inputs = tuple(map(layout.operand, call.inputs))
+        attrs = {name: map_parts(layout.operand, part) for name, part in call.attrs.items()}
         if call.operator.over is not None and layout.dies_at(call.inputs[0], call):
             layout.slots[call.outputs[call.operator.over]] = inputs[0]
         for value in call.outputs:
@@ -231,10 +235,24 @@ def make_plan(graph: Graph) -> Plan:
             instructions += _copies(call, inputs, outputs[0], direct)
         else:
             instructions.append(Instruction(call.operator, inputs, outputs, attrs, call.step))
-    outputs = [layout.slot(value) for value in graph.outputs]
+    outputs = _outputs(layout, instructions)
     size = _arena(instructions, outputs)
     inputs_at = [layout.slots[value] for value in [*graph.inputs, *graph.captured]]
     return Plan(instructions, inputs_at, outputs, size, graph)
+
+
+def _outputs(layout: _Layout, instructions: list[Instruction]) -> list[Slot]:
+    """Return where the results lie: each in memory of its own, which is no input's and no other result's."""
+    slots: list[Slot] = []
+    for number, value in enumerate(layout.graph.outputs):
+        slot = layout.slot(value)
+        if slot.buffer.kind != "output" or any(slot.buffer is other.buffer for other in slots):
+            strides = _strides(slot.shape, slot.dtype.itemsize)
+            own = Slot(Buffer("output", value.nbytes, index=number), 0, slot.shape, strides, slot.dtype)
+            instructions.append(Instruction(COPY, (slot,), (own,), {}, None))
+            slot = own
+        slots.append(slot)
+    return slots
 
 
 COPY = Operator("copy", lambda x, /, *, out: np.copyto(out, x), True)
@@ -242,33 +260,34 @@ COPY = Operator("copy", lambda x, /, *, out: np.copyto(out, x), True)
 
 def _copies(call: Call, inputs: tuple[Any, ...], whole: Slot, direct: Any) -> list[Instruction]:
     """Return the copies that a stack still needs: of operands that could not be made in their place."""
-    joined = whole.array(_memory(whole))
-    start = joined.__array_interface__["data"][0] - whole.offset
-    axis, at, found = call.attrs["axis"], 0, []
-    for number, slot in enumerate(inputs):
+    return [
+        Instruction(COPY, (slot,), (place,), {}, call.step)
+        for number, (slot, place) in enumerate(zip(inputs, _places(call, whole), strict=True))
+        if number not in direct
+    ]
+
+
+def _places(call: Call, whole: Slot) -> list[Slot]:
+    """Return where each operand of a stack or a concatenation lies in its result."""
+    axis = call.attrs["axis"] % len(whole.shape)
+    stride, at, found = whole.strides[axis], whole.offset, []
+    for value in call.inputs:
         if call.name == "stack":
-            part = np.moveaxis(joined, axis, 0)[number]
+            shape, strides, length = value.shape, whole.strides[:axis] + whole.strides[axis + 1 :], 1
         else:
-            part = np.moveaxis(np.moveaxis(joined, axis, 0)[at : at + slot.shape[axis]], 0, axis)
-            at += slot.shape[axis]
-        if number not in direct:
-            offset = part.__array_interface__["data"][0] - start
-            found.append(
-                Instruction(
-                    COPY, (slot,), (Slot(whole.buffer, offset, part.shape, part.strides, part.dtype),), {}, call.step
-                )
-            )
+            shape, strides, length = value.shape, whole.strides, value.shape[axis]
+        found.append(Slot(whole.buffer, at, shape, strides, whole.dtype))
+        at += length * stride
     return found
 
 
 def _arena(instructions: list[Instruction], outputs: list[Slot]) -> int:
     """Give every buffer of the arena its offset: bytes are used again once nobody reads them; return the size."""
     for number, instruction in enumerate(instructions):
-        for slot in (*instruction.inputs, *instruction.attrs.values(), *instruction.outputs):
-            if isinstance(slot, Slot):
-                if slot.buffer.born < 0:
-                    slot.buffer.born = number
-                slot.buffer.dies = number
+        for slot in instruction.slots():
+            if slot.buffer.born < 0:
+                slot.buffer.born = number
+            slot.buffer.dies = number
     for slot in outputs:
         slot.buffer.dies = len(instructions)
     free: dict[int, list[int]] = {}
@@ -276,8 +295,8 @@ def _arena(instructions: list[Instruction], outputs: list[Slot]) -> int:
     seen: set[int] = set()
     top = 0
     for number, instruction in enumerate(instructions):
-        for slot in (*instruction.inputs, *instruction.attrs.values(), *instruction.outputs):
-            if not isinstance(slot, Slot) or slot.buffer.kind != "arena" or id(slot.buffer) in seen:
+        for slot in instruction.slots():
+            if slot.buffer.kind != "arena" or id(slot.buffer) in seen:
                 continue
             buffer = slot.buffer
             seen.add(id(buffer))

@@ -56,11 +56,12 @@ def grad(
     cotangents = list(cotangent) if cotangent is not None and not isinstance(y, Tensor) else [cotangent] * len(ys)
     if len(cotangents) != len(ys):
         raise GradientError(f"grad: expected {len(ys)} cotangents, one for each y, got {len(cotangents)}")
+    make = tracer.fixed if tracer is not None else wrap if create_graph else np.asarray
     seeds = []
     for part, weight in zip(ys, cotangents, strict=True):
         seed = seed_for(part, weight, "grad")
         records = create_graph and isinstance(weight, Tensor)
-        seeds.append((_place(part), weight if records else wrap(seed) if create_graph else seed))
+        seeds.append((_place(part), weight if records else make(seed)))
 
     wanted = flatten(xs)
     for number, x in enumerate(wanted):

@@ -249,8 +249,12 @@ def _spec(value: Any) -> Any:
 
 
 def arrays_in(attrs: dict[str, Any]) -> dict[str, Any]:
-    """Return attributes with arrays in place of Tensors."""
-    return {name: value._data if isinstance(value, Tensor) else value for name, value in attrs.items()}
+    """Return attributes with arrays in place of Tensors, also of those in an index."""
+
+    def array(part: Any) -> Any:
+        return part._data if isinstance(part, Tensor) else part
+
+    return {name: tuple(map(array, part)) if type(part) is tuple else array(part) for name, part in attrs.items()}
 
 
 def primitive(

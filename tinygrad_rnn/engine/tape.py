@@ -158,6 +158,9 @@ class Tracer(Protocol):
     ) -> None:
         """Take note of one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
 
+    def fixed(self, array: Array) -> Any:
+        """Return a Tensor that is the same at each replay."""
+
     def lift(self, array: Array, place: tuple[Node, int]) -> Any:
         """Return the Tensor that stands at a place of the graph, for a backward pass that is recorded."""
 

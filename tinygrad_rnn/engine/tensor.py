@@ -83,7 +83,7 @@ class Tensor:
         requires_grad: bool = False,
         name: str | None = None,
     ) -> None:
-        self._data = frozen_copy(data._data if isinstance(data, Tensor) else data, dtype)
+        self._data = frozen_copy(data.data if isinstance(data, Tensor) else data, dtype)
         self._node = None
         self._index = 0
         self.name = name
@@ -109,6 +109,7 @@ class Tensor:
 
     @data.setter
     def data(self, value: ArrayLike) -> None:
+        self._refuse_while_traced("assigning .data")
         if not self.is_leaf:
             raise GradientError(f"Tensor.data: only a leaf can be given a new array; this is the result of {self._op}")
         new = frozen_copy(value, self._data.dtype)
@@ -195,6 +196,7 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
+        self._refuse_while_traced("assigning .grad")
         if self._node is None or not self.is_leaf:
             raise GradientError(f"Tensor.grad{self._label}: can be set on a leaf with requires_grad only")
         if value is None:
@@ -218,11 +220,19 @@ class Tensor:
             GradientError: if nothing was recorded, a cotangent is missing, or the graph was consumed before.
             ShapeError: if the cotangent's shape differs from this tensor's.
         """
+        self._refuse_while_traced("backward()")
         seed = seed_for(self, cotangent, "Tensor.backward")
         assert self._node is not None
         found = pull_back([((self._node, self._index), seed)], consume=not retain_graph)
         for (leaf, _), value in zip(found, own(found.values()), strict=True):
             leaf.gradient = value if leaf.gradient is None else leaf.gradient + value
+
+    def _refuse_while_traced(self, what: str) -> None:
+        if context().tracer is not None:
+            raise TraceError(
+                f"{what}{self._label}: would happen once, while compile() records the function, and at no replay; return "
+                "new values (gradients with grad()), and assign them outside"
+            )
 
     # -- NumPy ----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..engine.tensor import Operand, implements
 def matmul(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
     """Return a @ b: (..., n, k) with (..., k, m), leading axes broadcast; vectors as in NumPy."""
     left, right = np.asarray(a), np.asarray(b)
-    if left.ndim > 2 and right.ndim == 2 and left.shape[-1] == right.shape[0]:
+    if left.ndim > 2 and right.ndim == 2 and left.shape[-1] == right.shape[0] and left.size and right.size:
         # (N, T, D) @ (D, H) is one product of N*T rows; NumPy would make N small ones.
         shape = (*left.shape[:-1], right.shape[1])
         if out is None:
@@ -46,8 +47,9 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
             return np.squeeze(np.swapaxes(a, -1, -2) @ np.expand_dims(g, -1), -1)
         if b.ndim == 2 and a.ndim > 2:
             # one product over all rows, instead of a product a batch entry and a sum of them
-            rows = np.reshape(a, (-1, a.shape[-1]))
-            return np.swapaxes(rows, 0, 1) @ np.reshape(g, (-1, g.shape[-1]))
+            count = math.prod(a.shape[:-1])
+            rows = np.reshape(a, (count, a.shape[-1]))
+            return np.swapaxes(rows, 0, 1) @ np.reshape(g, (count, g.shape[-1]))
         return np.swapaxes(a, -1, -2) @ g
 
     return left, right

@@ -47,7 +47,7 @@ def _role(call: Call, depth: int) -> Any:
     The deeper it looks, the more it tells apart; the first and the last step differ from the others if it looks far.
     """
     operands = tuple(_what(part, depth - 1) for part in call.inputs)
-    return call.name, attrs_key(call), call.output.shape, call.output.dtype, call.place[1], operands
+    return call.operator.key, attrs_key(call), call.output.shape, call.output.dtype, call.place[1], operands
 
 
 def _what(part: Any, depth: int) -> Any:
@@ -96,14 +96,16 @@ def independent(graph: Graph, group: list[Call]) -> bool:
     """Return whether no call of a group needs the result of another, however far around."""
     members = set(group)
     reached: set[Value] = set()
+    drawn = False  # what draws from a generator waits for the draw before
     for call in graph.calls:
-        touched = any(value in reached for value in call.values())
+        touched = any(value in reached for value in call.values()) or (drawn and not call.operator.pure)
         if call in members:
             if touched:
                 return False
             reached.update(call.outputs)
         elif touched:
             reached.update(call.outputs)
+            drawn = drawn or not call.operator.pure
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ..graph import Call, Graph, Rewriter, Value
 from ..kernels import LOSS_AND_GRADIENT
 from ..operators import CONCATENATE, GETITEM, MATMUL, RESHAPE, TRANSPOSE
+from .batch import substitute
 from .simplify import sort
 
 _LARGE = 1 << 18  # logits; above this a pass over them costs more than a copy of the weights
@@ -36,7 +38,7 @@ def fuse_loss(graph: Graph) -> Graph:
         other = pairs[call]
         logits = new.get(call.inputs[0])
         V = logits.shape[-1]
-        flat = new.call(RESHAPE, [logits], {"shape": (-1, V)}, place=call.place).output
+        flat = new.call(RESHAPE, [logits], {"shape": (math.prod(logits.shape[:-1]), V)}, place=call.place).output
         made = new.call(
             LOSS_AND_GRADIENT,
             [flat, new.get(other.inputs[1])],
@@ -122,8 +124,6 @@ def _sums_in_product(graph: Graph, wide: dict[Value, Value]) -> Graph:
             new.keep(call)
     found = new.done()
     now = {new.get(call.output): done[d] for d, call in sums.items() if d in done}
-    from .batch import substitute
-
     return sort(substitute(found, now)) if now else found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..graph import Call, Graph, Rewriter, Value
@@ -39,6 +40,10 @@ def early_first(graph: Graph) -> Graph:
         leaves = sorted(chains[call], key=lambda part: (_rank(part, call), depth.get(part, 0), _size(part)))
         operator = ADD if call.name == "add" else MULTIPLY
         parts = [new.get(leaf) for leaf in leaves]
+        numbers = [part for part in parts if not isinstance(part, Value)]
+        parts = [part for part in parts if isinstance(part, Value)]
+        if numbers:  # put together as numbers, which take the dtype of what they meet
+            parts.insert(0, sum(numbers) if call.name == "add" else math.prod(numbers))
         made = parts[0]
         for part in parts[1:]:
             made = new.call(operator, [made, part], place=call.place).output
@@ -114,11 +119,10 @@ def defer_sums(graph: Graph) -> Graph:
         for leaf in leaves:
             maker = leaf.maker if isinstance(leaf, Value) else None
             if maker is not None and leaf.shape == call.output.shape and _is_outer(maker):
-                products.setdefault((maker.inputs[0].maker.inputs[0].shape[1], maker.inputs[1].shape[1]), []).append(
-                    maker
-                )
+                shapes = maker.inputs[0].shape, maker.inputs[1].shape
+                products.setdefault(shapes, []).append(maker)
             elif maker is not None and leaf.shape == call.output.shape and _is_column_sum(maker):
-                sums.setdefault(maker.inputs[0].shape[1:], []).append(maker)
+                sums.setdefault(maker.inputs[0].shape, []).append(maker)
             else:
                 rest.append(leaf)
         groups = [g for g in (*products.values(), *sums.values()) if len(g) > 1]
@@ -171,4 +175,4 @@ def _joined(new: Rewriter, group: list[Call]) -> Value:
 def _rows(new: Rewriter, values: list[Value]) -> Value:
     """Append what puts the rows of matrices below each other, in the order of time."""
     whole = stacked(new, values)
-    return new.call(RESHAPE, [whole], {"shape": (-1, whole.shape[-1])}).output
+    return new.call(RESHAPE, [whole], {"shape": (whole.shape[0] * whole.shape[1], whole.shape[2])}).output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,7 @@ def merge_equal(graph: Graph) -> Graph:
         made = new.keep(call)
         if not call.operator.pure:
             continue
-        key = (
-            call.name,
-            tuple(map(_key, made.inputs)),
-            tuple((name, _key(part)) for name, part in sorted(made.attrs.items())),
-        )
+        key = (call.operator.key, tuple(map(_key, made.inputs)), attrs_key(made))
         first = seen.setdefault(key, made)
         if first is not made:
             new.calls.pop()
@@ -42,6 +39,8 @@ def merge_equal(graph: Graph) -> Graph:
 
 
 def _key(part: Any) -> Any:
+    if type(part) is tuple:
+        return tuple(map(_key, part))
     if isinstance(part, Value | np.ndarray) or callable(part):
         return id(part)
     return type(part).__name__, repr(part)
@@ -126,7 +125,12 @@ def _spec(value: Value) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _is_ones(part: Any) -> bool:
-    return isinstance(part, Value) and part.constant is not None and part.size <= _SMALL and bool((part.constant == 1).all())
+    return (
+        isinstance(part, Value)
+        and part.constant is not None
+        and part.size <= _SMALL
+        and bool((part.constant == 1).all())
+    )
 
 
 def _axes(call: Call, ndim: int) -> tuple[int, ...]:
@@ -164,7 +168,12 @@ def slices_of(values: list[Any]) -> tuple[Value, int, int] | None:
 def sort(graph: Graph) -> Graph:
     """Put the calls in an order in which each follows those that it needs, as near to the old order as that allows."""
     place = {call: number for number, call in enumerate(graph.calls)}
+    needs = {call: [v.maker for v in call.values() if v.maker is not None] for call in graph.calls}
+    draws = [call for call in graph.calls if not call.operator.pure]
+    for before, call in pairwise(draws):  # what draws from a generator keeps its order
+        needs[call].append(before)
     done: set[Call] = set()
+    opened: set[Call] = set()
     ordered: list[Call] = []
     for first in graph.calls:
         waiting = [first]
@@ -173,13 +182,16 @@ def sort(graph: Graph) -> Graph:
             if call in done:
                 waiting.pop()
                 continue
-            missing = [v.maker for v in call.values() if v.maker is not None and v.maker not in done]
-            if missing:
-                waiting.extend(sorted(set(missing), key=lambda c: -place[c]))
-            else:
+            missing = [maker for maker in needs[call] if maker not in done]
+            if not missing:
                 waiting.pop()
                 done.add(call)
                 ordered.append(call)
+            elif call in opened:
+                raise RuntimeError(f"compile: {call} needs its own result; a pass has made a circle")
+            else:
+                opened.add(call)
+                waiting.extend(sorted(set(missing), key=lambda c: -place[c]))
     return graph.with_calls(ordered)
 
 

@@ -5,6 +5,7 @@ Users write (N, T, D). Steps want each step's slice in one piece, (T, N, D), and
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def _moved(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
         specs = [(source.shape, call.output.dtype)]
         made = new.call(call.operator, [source, *inputs[1:]], {**call.attrs, "targets": ids}, specs, call.place)
         return [_transposed(new, made.output, axes, call)]
-    if call.name == "take_back" and turned[0] and call.attrs["axis"] == 0:
+    if call.name == "take_back" and turned[0] and _is_table(call, inputs[0]):
         source, axes = turned[0]
         ids = _transposed(new, new.get(call.attrs["indices"]), _inverse(axes)[:-1], call)
         return [new.call(call.operator, [source], {**call.attrs, "indices": ids}, _specs(call), call.place).output]
@@ -109,6 +110,12 @@ def _turned_any(part: Any) -> tuple[Value, tuple[int, ...]] | None:
         return None
     axes = maker.attrs["axes"]
     return maker.inputs[0], tuple(reversed(range(part.ndim))) if axes is None else tuple(a % part.ndim for a in axes)
+
+
+def _is_table(call: Call, rows: Value) -> bool:
+    """Return whether rows of a matrix are looked up, by ids of any shape."""
+    ids = call.attrs["indices"]
+    return call.attrs["axis"] == 0 and isinstance(ids, Value) and rows.ndim == ids.ndim + 1
 
 
 def _take_turned(call: Call, taken: Value, new: Rewriter) -> list[Value] | None:
@@ -149,12 +156,20 @@ def flat_products(graph: Graph) -> Graph:
     for call in graph.calls:
         inputs = [new.get(part) for part in call.inputs]
         if call.name == "matmul" and inputs[0].ndim > 2 and inputs[1].ndim == 2:
-            rows = new.call(RESHAPE, [inputs[0]], {"shape": (-1, inputs[0].shape[-1])}, place=call.place).output
+            rows = new.call(
+                RESHAPE,
+                [inputs[0]],
+                {"shape": (math.prod(inputs[0].shape[:-1]), inputs[0].shape[-1])},
+                place=call.place,
+            ).output
             flat = new.call(MATMUL, [rows, inputs[1]], place=call.place).output
             new.now[call.output] = new.call(RESHAPE, [flat], {"shape": call.output.shape}, place=call.place).output
         elif call.name == "matmul" and (pair := _unordered(inputs)) is not None:
             left, right = (
-                new.call(RESHAPE, [part], {"shape": (-1, part.shape[-1])}, place=call.place).output for part in pair
+                new.call(
+                    RESHAPE, [part], {"shape": (math.prod(part.shape[:-1]), part.shape[-1])}, place=call.place
+                ).output
+                for part in pair
             )
             turned = new.call(TRANSPOSE, [left], {"axes": (1, 0)}, place=call.place).output
             new.now[call.output] = new.call(MATMUL, [turned, right], place=call.place).output
