@@ -1,4 +1,4 @@
-"""What the benchmarks say of the machine that they ran on; as a script, with the speed of its matrix product, as JSON."""
+"""What the benchmarks say of the machine that they ran on; as a script, with the speed of its products, as JSON."""
 
 from __future__ import annotations
 

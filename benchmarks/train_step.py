@@ -64,10 +64,10 @@ def check(losses: Sequence[float], ours: Sequence[float]) -> None:
     """Compare a peer's first losses with ours.
 
     Raises:
-        PeerError: if the first differs by more than 1e-4, or a later one by more than 1e-3 of itself: PyTorch's second
-            bias doubles the step of the first one.
+        PeerError: if the first differs by more than 1e-4, or a later one by more than 1e-3 of itself.
     """
-    if abs(losses[0] - ours[0]) > 1e-4 or any(not math.isclose(*pair, rel_tol=1e-3) for pair in zip(losses, ours)):
+    pairs = zip(losses, ours, strict=True)
+    if abs(losses[0] - ours[0]) > 1e-4 or any(not math.isclose(*pair, rel_tol=1e-3) for pair in pairs):
         raise PeerError(f"other losses: {[round(x, 4) for x in losses]} instead of {[round(x, 4) for x in ours]}")
 
 
@@ -150,9 +150,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, print, write, and return the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=list(CONFIGS), help="default: all")
-    parser.add_argument(
-        "--peers", nargs="+", choices=PEERS, default=list(PEERS), help="default: all; ours is always in"
-    )
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="default: all; ours always")
     parser.add_argument("--rounds", type=int, help="pairs of bursts for each peer (default 12; quick 3)")
     parser.add_argument("--burst", type=float, help="seconds of a burst of the slower one (default 0.4; quick 0.1)")
     parser.add_argument("--starts", type=int, help="new processes for the cold start (default 3; quick 1)")

@@ -31,7 +31,7 @@ STYLE = {
     "svg.hashsalt": "tinygrad_rnn",
     "font.family": "sans-serif",
     "font.size": 12,
-    **{name: GREY for name in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), GREY),
 }
 
 

@@ -44,13 +44,14 @@ def tables(found: Record) -> str:
         "Best; in brackets those of the import.\n",
         _table(found, peers, lambda record: f"{min(record['cold_s']):.2f} ({record['import_s']:.2f})"),
     ]
-    reasons = [
-        f"- {name}, {peer}: {record['missing']}"
-        for name, config in found["configs"].items()
-        for peer, record in config["peers"].items()
-        if "missing" in record
-    ]
-    return "\n".join(parts + (["## Left out\n", "\n".join(reasons) + "\n"] if reasons else []))
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for name, config in found["configs"].items():
+        for peer, record in config["peers"].items():
+            if "missing" in record:
+                reasons.setdefault((peer, record["missing"]), []).append(name)
+    if reasons:
+        parts += ["## Left out\n", *(f"- {peer}: {why} ({', '.join(where)})" for (peer, why), where in reasons.items())]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _sizes(found: Record) -> str:

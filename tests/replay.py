@@ -10,7 +10,8 @@ import numpy as np
 from oracle import relative_error
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.graph import Graph, Value
+from tinygrad_rnn.compiler.graph import Graph, Value, map_parts
+from tinygrad_rnn.compiler.trace import Recorded, trace
 from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
 
 
@@ -56,6 +57,11 @@ def assert_replays(f: Callable[..., Any], *calls: tuple[Any, ...], tolerance: fl
     return compiled
 
 
+def record(f: Callable[..., Any], *args: Any) -> Recorded:
+    """Record f, called with these arguments."""
+    return trace(f, (args, {}))
+
+
 def run_graph(graph: Graph, arguments: list[Any]) -> list[np.ndarray]:
     """Run a graph call by call on arrays: the meaning of a graph. Shapes and dtypes must be what its values say."""
     inputs = [*graph.inputs, *graph.captured]
@@ -67,7 +73,8 @@ def run_graph(graph: Graph, arguments: list[Any]) -> list[np.ndarray]:
         return known[part] if part.constant is None else part.constant
 
     for call in graph.calls:
-        made = call.operator.compute(*map(operand, call.inputs), **{k: operand(v) for k, v in call.attrs.items()})
+        attrs = {name: map_parts(operand, part) for name, part in call.attrs.items()}
+        made = call.operator.compute(*map(operand, call.inputs), **attrs)
         for value, array in zip(call.outputs, made if isinstance(made, tuple) else (made,), strict=True):
             assert (value.shape, value.dtype) == (np.shape(array), np.asarray(array).dtype), call
             known[value] = array

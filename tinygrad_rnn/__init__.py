@@ -132,7 +132,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "errors": (
-        "ConfigError CorpusError DTypeError GradientError ModelFileError NonFiniteError ShapeError TraceError UnsupportedError"
+        "ConfigError CorpusError DTypeError GradientError ModelFileError NonFiniteError ShapeError TraceError "
+        "UnsupportedError"
     ),
     "engine.tape": "anomaly_mode at_step enable_grad no_grad scope",
     "engine.tensor": "Tensor implements supported tensor",

@@ -11,7 +11,7 @@ import tinygrad_rnn as tr
 
 from .task import LR, Config, Weights
 
-VERSION = f"tinygrad_rnn {tr.__version__}, NumPy {np.__version__}"
+VERSION = f"tinygrad_rnn {tr.__version__}"
 
 
 def make_model(config: Config, weights: Weights) -> tr.RNNLM:

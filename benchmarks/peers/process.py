@@ -52,7 +52,7 @@ class Worker:
 
     def __init__(self, module: str, config: Config, env: dict[str, str], limit: float) -> None:
         self._limit = limit
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         self._scratch = tempfile.TemporaryDirectory()  # so that torch.compile finds nothing of an earlier process
         env = env | {"TORCHINDUCTOR_CACHE_DIR": self._scratch.name}
         command = [sys.executable, "-m", "peers.worker", module, json.dumps(config)]

@@ -31,7 +31,7 @@ class Model(nn.Module):
 
 
 def load(model: Model, config: Config, weights: Weights) -> None:
-    """Give a model the weights; its second bias, which says nothing new, is 0 where we have none."""
+    """Give a model the weights; its second bias stays 0, except that of the GRU, half of which others have too."""
     H, G = config.H, GATES[config.cell]
     i, f, o, g = range(4)
     order = [i, f, g, o] if config.cell == "lstm" else list(range(G))
@@ -49,6 +49,8 @@ def load(model: Model, config: Config, weights: Weights) -> None:
             found[f"layers.bias_hh_l{n}"][2 * H :] = weights[f"layers.{n}.bh"]
     found |= {"output.weight": weights["output.W"].T, "output.bias": weights["output.b"]}
     model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in found.items()})
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("bias_hh" not in name or config.cell == "gru")
 
 
 def start(config: Config, weights: Weights, compiled: bool = False) -> Callable[[Any, Any], float]:
@@ -56,7 +58,7 @@ def start(config: Config, weights: Weights, compiled: bool = False) -> Callable[
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model = Model(config)
     load(model, config, weights)
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR, foreach=True)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=LR, foreach=True)
     forward = torch.compile(model) if compiled else model
     zeros = torch.zeros(config.layers, config.N, config.H)
     state: Any = (zeros, zeros) if config.cell == "lstm" else zeros

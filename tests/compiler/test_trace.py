@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from replay import run_graph
+from replay import record, run_graph
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.trace import ARRAY, trace
+from tinygrad_rnn.compiler.trace import ARRAY
 from tinygrad_rnn.engine.tape import context
 
 
@@ -25,7 +25,7 @@ def names(graph):
 
 
 def test_each_operation_is_a_call_in_the_order_of_the_program():
-    graph = trace(lambda x: tr.sum(np.tanh(x * 2.0) - 1), (normal(3),)).graph
+    graph = record(lambda x: tr.sum(np.tanh(x * 2.0) - 1), normal(3)).graph
     assert names(graph) == ["multiply", "tanh", "subtract", "sum"]
     assert [value.shape for value in graph.inputs] == [(3,)]
     assert graph.outputs == [graph.calls[-1].output]
@@ -33,7 +33,7 @@ def test_each_operation_is_a_call_in_the_order_of_the_program():
 
 def test_a_graph_computes_what_the_function_does():
     w = leaf(3)
-    graph = trace(lambda w, x: np.sum(np.tanh(w * x) ** 2), (w, normal(3, seed=1))).graph
+    graph = record(lambda w, x: np.sum(np.tanh(w * x) ** 2), w, normal(3, seed=1)).graph
     (result,) = run_graph(graph, [w.data, normal(3, seed=1)])
     assert result == np.sum(np.tanh(w.data * normal(3, seed=1)) ** 2)
 
@@ -48,7 +48,7 @@ def test_a_backward_pass_is_recorded_and_belongs_to_the_steps_of_its_forward_pas
                 h = np.tanh(h @ w)
         return tr.grad(np.sum(h), w)
 
-    graph = trace(f, (normal(1, 2),)).graph
+    graph = record(f, normal(1, 2)).graph
     products = [call for call in graph.calls if call.name == "matmul"]
     assert [call.step for call in products] == [0, 1, 2, 2, 2, 1, 1, 0]
     (result,) = run_graph(graph, [normal(1, 2), w.data])
@@ -60,28 +60,28 @@ def test_names_of_modules_are_kept():
         with tr.scope("layers.0"), tr.at_step(4):
             return x + 1
 
-    (call,) = trace(f, (normal(2),)).graph.calls
+    (call,) = record(f, normal(2)).graph.calls
     assert call.place == (4, ("layers.0",))
 
 
 def test_what_is_not_differentiated_is_recorded_too():
-    graph = trace(lambda x: np.where(x > 0, x, 0), (normal(3),)).graph
+    graph = record(lambda x: np.where(x > 0, x, 0), normal(3)).graph
     assert names(graph) == ["greater", "where"]
     assert graph.calls[0].output.dtype == bool
     with tr.no_grad():
-        assert names(trace(lambda x: leaf(3) * x, (normal(3),)).graph) == ["multiply"]
+        assert names(record(lambda x: leaf(3) * x, normal(3)).graph) == ["multiply"]
 
 
 def test_keyword_arguments_do_not_hide_a_function_without_a_gradient():
     # FAULT (reported): np.argmax(x, axis=...) is computed while recording, and its result frozen
-    graph = trace(lambda x: np.argmax(x, axis=-1), (normal(3, 4),)).graph
+    graph = record(lambda x: np.argmax(x, axis=-1), normal(3, 4)).graph
     (result,) = run_graph(graph, [normal(3, 4, seed=1)])
     assert np.array_equal(result, np.argmax(normal(3, 4, seed=1), axis=-1))
 
 
 def test_parameters_from_outside_are_captured_once_and_arrays_are_constants():
     w, scale = leaf(3), np.full(3, 2.0)
-    recorded = trace(lambda x: (x * w + w) * scale, (normal(3),))
+    recorded = record(lambda x: (x * w + w) * scale, normal(3))
     assert recorded.captured == [w]
     assert [value.name for value in recorded.graph.captured] == ["w"]
     constants = {part for call in recorded.graph.calls for part in call.values() if part.constant is not None}
@@ -93,7 +93,7 @@ def test_parameters_from_outside_are_captured_once_and_arrays_are_constants():
 
 def test_a_generator_is_an_input_and_a_draw_is_no_pure_call():
     drop = tr.Dropout(0.5)
-    recorded = trace(lambda x, rng: drop(x, rng), (normal(8), np.random.default_rng(0)))
+    recorded = record(lambda x, rng: drop(x, rng), normal(8), np.random.default_rng(0))
     draw = next(call for call in recorded.graph.calls if call.name == "dropout")
     assert not draw.operator.pure
     assert draw.inputs[0] is recorded.graph.inputs[1]
@@ -104,7 +104,7 @@ def test_a_generator_is_an_input_and_a_draw_is_no_pure_call():
 
 def test_ids_are_operands_and_their_check_is_a_call():
     table = tr.Embedding(5, 2, np.random.default_rng(0), float)
-    recorded = trace(table, (np.array([1, 2]),))
+    recorded = record(table, np.array([1, 2]))
     (result,) = run_graph(recorded.graph, [np.array([4, 4]), table.W.data])
     assert np.array_equal(result, table.W.data[[4, 4]])
     with pytest.raises(IndexError, match="got 1 to 5"):
@@ -121,7 +121,7 @@ def test_ids_are_operands_and_their_check_is_a_call():
 )
 def test_an_index_array_is_an_operand(index, other):
     x = normal(4, 3)
-    graph = trace(lambda x, i: x[i], (x, index)).graph
+    graph = record(lambda x, i: x[i], x, index).graph
     (result,) = run_graph(graph, [x, other])
     assert np.array_equal(result, x[other])
 
@@ -129,13 +129,13 @@ def test_an_index_array_is_an_operand(index, other):
 def test_index_arrays_inside_a_tuple_are_operands():
     # FAULT (reported): TraceError, "the value of a Tensor was read"
     x = normal(4, 3)
-    graph = trace(lambda x, i, j: x[i, j], (x, np.array([0, 2]), np.array([1, 1]))).graph
+    graph = record(lambda x, i, j: x[i, j], x, np.array([0, 2]), np.array([1, 1])).graph
     (result,) = run_graph(graph, [x, np.array([3, 0]), np.array([2, 2])])
     assert np.array_equal(result, x[[3, 0], [2, 2]])
 
 
 def test_the_result_keeps_its_nesting_and_what_is_no_array():
-    recorded = trace(lambda x: {"a": (x, None, 5), "b": ["text", np.ones(2)]}, (normal(2),))
+    recorded = record(lambda x: {"a": (x, None, 5), "b": ["text", np.ones(2)]}, normal(2))
     assert recorded.result == {"a": (ARRAY, None, 5), "b": ["text", ARRAY]}
     assert recorded.graph.outputs[0] is recorded.graph.inputs[0]
     assert np.array_equal(recorded.graph.outputs[1].constant, np.ones(2))
@@ -148,7 +148,7 @@ def test_a_second_derivative_is_recorded():
         slope = tr.grad(np.sum(w**3 * x), w, create_graph=True)
         return tr.grad(np.sum(slope), w)
 
-    (result,) = run_graph(trace(f, (normal(3),)).graph, [normal(3), w.data])
+    (result,) = run_graph(record(f, normal(3)).graph, [normal(3), w.data])
     np.testing.assert_allclose(result, 6 * w.data * normal(3), rtol=1e-13)
 
 
@@ -161,14 +161,14 @@ def test_a_second_derivative_through_the_loss_is_recorded():
         return tr.grad(np.sum(slope * slope), w)
 
     ids = np.array([0, 1, -1, 4])
-    (result,) = run_graph(trace(f, (ids,)).graph, [ids, w.data])
+    (result,) = run_graph(record(f, ids).graph, [ids, w.data])
     np.testing.assert_allclose(result, f(ids), rtol=1e-12, atol=1e-15)
 
 
 def test_nested_lists_of_numbers_are_constants():
     # FAULT (reported): a list stays a list in the call, and passes and the plan look for its shape
     w = leaf(2)
-    graph = trace(lambda x: tr.concatenate([w * x, [1.0, 2.0]]), (normal(2),)).graph
+    graph = record(lambda x: tr.concatenate([w * x, [1.0, 2.0]]), normal(2)).graph
     assert all(hasattr(part, "shape") for call in graph.calls for part in call.inputs)
 
 
@@ -193,20 +193,20 @@ READS = {
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 def test_reading_a_value_is_an_error_that_says_why(read):
     with pytest.raises(tr.TraceError, match=r"read while compile\(\) records the function; it would be frozen"):
-        trace(read, (normal(2),))
+        record(read, normal(2))
     assert context().tracer is None
 
 
 def test_the_value_of_a_parameter_cannot_be_read_either():
     w = leaf(2)
     with pytest.raises(tr.TraceError, match=r"Tensor.data \(w\): the value of a Tensor of shape \(2,\)"):
-        trace(lambda x: x * w.data, (normal(2),))
+        record(lambda x: x * w.data, normal(2))
 
 
 def test_a_copy_of_a_value_is_an_error():
     # FAULT (reported): tensor(x) copies the value unseen, and the copy is frozen
     with pytest.raises(tr.TraceError):
-        trace(lambda x: tr.tensor(x, requires_grad=True) * 2, (normal(2),))
+        record(lambda x: tr.tensor(x, requires_grad=True) * 2, normal(2))
 
 
 def test_writing_to_a_tensor_is_an_error():
@@ -218,19 +218,19 @@ def test_writing_to_a_tensor_is_an_error():
         return w * x
 
     with pytest.raises(tr.TraceError):
-        trace(f, (normal(2),))
+        record(f, normal(2))
 
 
 def test_backward_writes_into_leaves_and_is_an_error():
     w = leaf(2)
     with pytest.raises(tr.TraceError):
-        trace(lambda x: np.sum(w * x).backward(), (normal(2),))
+        record(lambda x: np.sum(w * x).backward(), normal(2))
 
 
 def test_a_draw_that_is_not_recorded_is_an_error():
     # FAULT (reported): the noise of the recording is frozen
     with pytest.raises(tr.TraceError):
-        trace(lambda x, rng: x + rng.standard_normal(x.shape), (normal(2), np.random.default_rng(0)))
+        record(lambda x, rng: x + rng.standard_normal(x.shape), normal(2), np.random.default_rng(0))
 
 
 def test_a_tensor_that_would_leave_inside_an_object_is_an_error():
@@ -240,7 +240,7 @@ def test_a_tensor_that_would_leave_inside_an_object_is_an_error():
             self.content = content
 
     with pytest.raises(tr.TraceError):
-        trace(lambda x: Box(x * 2), (normal(2),))
+        record(lambda x: Box(x * 2), normal(2))
 
 
 @pytest.mark.parametrize(
@@ -252,21 +252,21 @@ def test_a_gradient_through_what_was_recorded_before_is_an_error(past):
     w = leaf(2)
     y = past(w, np.full(2, 2.0))
     with pytest.raises(tr.TraceError, match="recorded before the function was called"):
-        trace(lambda y: tr.grad(np.sum(y * y), w), (y,))
+        record(lambda y: tr.grad(np.sum(y * y), w), y)
 
 
 def test_a_result_from_before_is_an_error_unless_it_is_an_argument():
     y = leaf(2) * 2.0
     with pytest.raises(tr.TraceError, match="computed before the function was called; pass it as an argument"):
-        trace(lambda x: x * y, (normal(2),))
-    graph = trace(lambda x, y: x * y, (normal(2), y)).graph
+        record(lambda x: x * y, normal(2))
+    graph = record(lambda x, y: x * y, normal(2), y).graph
     (result,) = run_graph(graph, [normal(2), np.ones(2)])
     assert np.array_equal(result, normal(2))
 
 
 def test_a_gradient_at_an_argument_from_before_ends_there():
     y = leaf(2) * 2.0
-    graph = trace(lambda y: tr.grad(np.sum(y**3), y), (y,)).graph
+    graph = record(lambda y: tr.grad(np.sum(y**3), y), y).graph
     (result,) = run_graph(graph, [np.array([1.0, 2.0])])
     assert np.array_equal(result, [3.0, 12.0])
 
@@ -276,5 +276,5 @@ def test_an_error_of_the_function_comes_through_and_recording_ends():
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        trace(f, (normal(2),))
+        record(f, normal(2))
     assert context().tracer is None

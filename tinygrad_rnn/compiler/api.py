@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -28,12 +29,22 @@ class Compiled:
         function: the function itself.
         without: names of the passes that are switched off.
         max_plans: plans that are kept; the one used longest ago goes first.
+        threads: threads that the large loops of a plan are split over.
     """
 
-    def __init__(self, function: Callable[..., Any], without: Collection[str] = (), max_plans: int = 8) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        without: Collection[str] = (),
+        max_plans: int = 8,
+        threads: int | None = None,
+    ) -> None:
         list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
         if max_plans < 1:
             raise ConfigError(f"compile: max_plans must be 1 or more, got {max_plans}")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"compile: threads must be 1 or more, got {threads}")
+        self.threads = _threads() if threads is None else threads
         self.function = function
         self.without = frozenset(without)
         self.max_plans = max_plans
@@ -106,7 +117,7 @@ class Compiled:
             names.append(name)
         plan = make_plan(graph)
         plan.passes = names
-        return _Ready(recorded, Executor(plan), flatten(args))
+        return _Ready(recorded, Executor(plan, self.threads), flatten(args))
 
 
 class _Ready:
@@ -173,7 +184,15 @@ def _key(part: Any) -> Any:
     return type(part).__name__, part
 
 
-def compile(function: Callable[..., Any], *, without: Collection[str] = (), max_plans: int = 8) -> Compiled:
+def _threads() -> int:
+    """Return the threads that matrix products have: what OPENBLAS_NUM_THREADS says, or one for each core."""
+    text = os.environ.get("OPENBLAS_NUM_THREADS", "")
+    return int(text) if text.isdecimal() and int(text) else os.cpu_count() or 1
+
+
+def compile(
+    function: Callable[..., Any], *, without: Collection[str] = (), max_plans: int = 8, threads: int | None = None
+) -> Compiled:
     """Return a function that computes the same, recorded once for each signature and replayed as a flat plan.
 
     On the first call with some shapes and dtypes the function runs, and everything it computes on Tensors is
@@ -186,13 +205,16 @@ def compile(function: Callable[..., Any], *, without: Collection[str] = (), max_
             dicts. Parameters may be passed, or used from outside (a model's): they are read anew at each call.
         without: names of passes to switch off, to find out which of them a fault or a gain comes from.
         max_plans: plans that are kept, one for each signature; the one used longest ago goes first.
+        threads: threads that the large loops over memory (the loss over a vocabulary, an optimizer's update) are split
+            over; results are the same each time for one setting. None: as many as matrix products have, which is what
+            OPENBLAS_NUM_THREADS says, or one for each core.
 
     Returns:
         A `Compiled`: call it like the function. It returns arrays in place of Tensors; they are the caller's: no later
         call changes them.
 
     Raises:
-        ConfigError: if `without` names no pass, or `max_plans` is below 1.
+        ConfigError: if `without` names no pass, or `max_plans` or `threads` is below 1.
         TraceError: when called, if the function reads the value of a Tensor (float(x), if x > 0) or differentiates
             what was recorded before the call.
 
@@ -202,4 +224,4 @@ def compile(function: Callable[..., Any], *, without: Collection[str] = (), max_
     >>> step(w, np.ones(2)).round(3), len(step.plan.instructions)
     (array([0.42 , 0.071]), 5)
     """
-    return Compiled(function, without, max_plans)
+    return Compiled(function, without, max_plans, threads)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,8 +50,10 @@ class _Block:
 class Executor:
     """A plan on NumPy arrays. `run(arrays)` replays it and returns its outputs, which the caller may keep."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, threads: int = 1) -> None:
         self.plan = plan
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         memory = np.empty(plan.arena_bytes + 64, np.uint8)
         start = -memory.__array_interface__["data"][0] % 64
         self._arena = memory[start : start + plan.arena_bytes]
@@ -161,6 +165,8 @@ class Executor:
         inputs = tuple(operand(part) for part in instruction.inputs)
         outputs = tuple(operand(slot) for slot in instruction.outputs)
         attrs = {name: map_parts(operand, part) for name, part in instruction.attrs.items()}
+        if self._pool is not None and instruction.operator.parts:
+            attrs["each"] = self._each
         operator = instruction.operator
         ufunc = _UFUNCS.get(operator.name)
         if ufunc is not None:
@@ -170,6 +176,13 @@ class Executor:
         if operator.writes:
             return partial(operator.compute, *inputs, **attrs, out=outputs if len(outputs) > 1 else outputs[0]), ()
         return _copy_results, (partial(operator.compute, **attrs), inputs, outputs)
+
+    def _each(self, work: Callable[[int, int], Any], count: int) -> list[Any]:
+        """Call work(start, stop) for as many parts of range(count) as there are threads; see `kernels.Each`."""
+        borders = [count * number // self.threads for number in range(self.threads + 1)]
+        assert self._pool is not None
+        others = [self._pool.submit(work, *span) for span in pairwise(borders[1:])]
+        return [work(borders[0], borders[1]), *(other.result() for other in others)]
 
     def _with_objects(self, compute: Callable[..., Any], *inputs: Any) -> Any:
         return compute(*(self._objects[id(part.buffer)] if isinstance(part, Slot) else part for part in inputs))

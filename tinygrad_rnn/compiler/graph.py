@@ -77,10 +77,11 @@ class Operator:
         writes: whether it takes `out=`: an array, or a tuple of them, of its results' shapes.
         pure: whether it computes the same from the same, so that equal calls can be one.
         over: number of the result that may be written over the first operand, or None.
+        parts: whether it takes `each=`, to work on parts of its arrays on several threads.
         key: what it is told apart by: its name, if it is one of the package's own, which passes know by name.
     """
 
-    __slots__ = ("compute", "key", "name", "over", "pure", "writes")
+    __slots__ = ("compute", "key", "name", "over", "parts", "pure", "writes")
 
     def __init__(
         self,
@@ -90,8 +91,10 @@ class Operator:
         pure: bool = True,
         over: int | None = None,
         key: Any = None,
+        parts: bool = False,
     ) -> None:
         self.name, self.compute, self.writes, self.pure, self.over = name, compute, writes, pure, over
+        self.parts = parts
         self.key = name if key is None else key
 
     def __repr__(self) -> str:

@@ -47,42 +47,13 @@ GETITEM = Operator("getitem", lambda x, /, index: np.asarray(x[index]))
 SUM = Operator("sum", _sum, True)
 CONTIGUOUS = Operator("contiguous", lambda x, /, *, out=None: np.array(x) if out is None else np.copyto(out, x), True)
 
-ELEMENTWISE = frozenset(
-    [
-        "add",
-        "subtract",
-        "multiply",
-        "divide",
-        "negative",
-        "power",
-        "exp",
-        "log",
-        "sqrt",
-        "tanh",
-        "sigmoid",
-        "relu",
-        "maximum",
-        "minimum",
-        "where",
-        "astype",
-    ]
-    + [
-        "less",
-        "less_equal",
-        "greater",
-        "greater_equal",
-        "equal",
-        "not_equal",
-        "isfinite",
-        "isnan",
-        "logical_and",
-        "logical_or",
-        "logical_not",
-    ]
-)
+_UFUNC_NAMES = "add subtract multiply divide negative power exp log sqrt tanh maximum minimum"
+_OTHER_NAMES = "sigmoid relu where astype"
+_COMPARISONS = "less less_equal greater greater_equal equal not_equal isfinite isnan logical_and logical_or logical_not"
+_VIEW_NAMES = "reshape transpose broadcast_to split unstack getitem cut squeeze expand_dims"
+
+ELEMENTWISE = frozenset(f"{_UFUNC_NAMES} {_OTHER_NAMES} {_COMPARISONS}".split())
 """Names of operators that compute each element of the result from the same element of each operand."""
 
-VIEWS = frozenset(
-    ["reshape", "transpose", "broadcast_to", "split", "unstack", "getitem", "cut", "squeeze", "expand_dims"]
-)
+VIEWS = frozenset(_VIEW_NAMES.split())
 """Names of operators whose result is another way to look at their first operand, as a rule."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..engine.tape import Array
 from .graph import Call, Graph, Operator, Value, map_parts
+from .operators import VIEWS
 
 _ALIGNMENT = 64  # bytes; a cache line
 
@@ -87,11 +88,6 @@ class Plan:
     passes: list[str] = field(default_factory=list)
 
 
-_VIEWS = frozenset(
-    {"reshape", "transpose", "broadcast_to", "split", "unstack", "getitem", "cut", "expand_dims", "squeeze", "moveaxis"}
-)
-
-
 class _Layout:
     """Gives every value a place; one use."""
 
@@ -120,21 +116,22 @@ class _Layout:
         """Return the slot of a value; what is not one as it is."""
         return self.slot(part) if isinstance(part, Value) else part
 
-    def dies_at(self, value: Value, call: Call) -> bool:
-        """Return whether nobody needs the memory of a value after a call: it, and what it is a view of, is read there."""
-        while self.uses[value] == [call] and value not in self.returned and value.maker is not None:
-            if value.maker.name not in _VIEWS:
+    def dies_at(self, value: Value, reader: Call) -> bool:
+        """Return whether nobody needs the memory of a value, or of what it is a view of, after a call that reads it."""
+        while self.uses[value] == [reader] and value not in self.returned and value.maker is not None:
+            maker = value.maker
+            if maker.name not in VIEWS:
                 slot = self.slots[value]
                 whole = slot.strides == _strides(slot.shape, slot.dtype.itemsize) and slot.buffer.nbytes == value.nbytes
                 return slot.buffer.kind == "arena" and whole
-            if len(value.maker.outputs) > 1 or value.maker.name == "broadcast_to":
+            if len(maker.outputs) > 1 or maker.name == "broadcast_to":
                 return False
-            value, call = value.maker.inputs[0], value.maker
+            value, reader = maker.inputs[0], maker
         return False
 
     def views_of(self, call: Call) -> list[Slot] | None:
         """Return where the results of a call lie if they are views of its first operand, else None."""
-        if call.name not in _VIEWS or not isinstance(call.inputs[0], Value):
+        if call.name not in VIEWS or not isinstance(call.inputs[0], Value):
             return None
         base = self.slot(call.inputs[0])
         if any(isinstance(part, np.ndarray | Value) for part in _parts(call.attrs.get("index"))):
@@ -188,7 +185,7 @@ def _place_in_stacks(layout: _Layout) -> dict[Call, set[int]]:
             and value.maker is not None
             and value not in taken
             and value not in layout.slots
-            and value.maker.name not in _VIEWS
+            and value.maker.name not in VIEWS
             and value.maker.name not in ("stack", "concatenate")
             and value not in layout.returned
             and order.get(value.maker, -1) >= 0
@@ -235,10 +232,10 @@ def make_plan(graph: Graph) -> Plan:
             instructions += _copies(call, inputs, outputs[0], direct)
         else:
             instructions.append(Instruction(call.operator, inputs, outputs, attrs, call.step))
-    outputs = _outputs(layout, instructions)
-    size = _arena(instructions, outputs)
+    results = _outputs(layout, instructions)
+    size = _arena(instructions, results)
     inputs_at = [layout.slots[value] for value in [*graph.inputs, *graph.captured]]
-    return Plan(instructions, inputs_at, outputs, size, graph)
+    return Plan(instructions, inputs_at, results, size, graph)
 
 
 def _outputs(layout: _Layout, instructions: list[Instruction]) -> list[Slot]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import ops as ops  # Tensors get their operators from there
 from ..engine.primitive import Primitive
 from ..engine.tape import Array, Node, context, tracing
 from ..engine.tensor import Tensor, wrap
@@ -122,8 +123,8 @@ class Tracer:
                     value = self._capture(part)
                 elif value is None:
                     raise TraceError(
-                        f"compile: a result of {part._node.name}, recorded at {part._node.where()}, was computed before "
-                        "the function was called; pass it as an argument"
+                        f"compile: a result of {part._node.name}, recorded at {part._node.where()}, was computed "
+                        "before the function was called; pass it as an argument"
                     )
             return self._capture(part) if value is None else value
         if isinstance(part, np.ndarray):
@@ -194,8 +195,8 @@ class _Draws:
         self.generator.bit_generator.state = self.first
         if unseen:
             raise TraceError(
-                "compile: the function draws from a generator by itself; what it drew would be frozen in the plan. Draw "
-                "outside and pass the array, or use Dropout, which draws anew at each replay"
+                "compile: the function draws from a generator by itself; what it drew would be frozen in the plan. "
+                "Draw outside and pass the array, or use Dropout, which draws anew at each replay"
             )
 
 
@@ -251,8 +252,8 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
     for part in flatten(result):
         if not isinstance(part, Tensor | np.ndarray | np.generic | np.random.Generator | int | float | complex | str):
             raise TraceError(
-                f"compile: the function returned an object of type {type(part).__name__}, which a replay could not make "
-                "anew; return Tensors, arrays, numbers, strings, None, in tuples, lists and dicts"
+                f"compile: the function returned an object of type {type(part).__name__}, which a replay could not "
+                "make anew; return Tensors, arrays, numbers, strings, None, in tuples, lists and dicts"
             )
     outputs = [tracer.value_of(part) for part in flatten(result) if isinstance(part, Tensor | np.ndarray)]
     graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])

@@ -245,7 +245,9 @@ class Primitive(Generic[P]):
 
 
 def _spec(value: Any) -> Any:
-    return spec_of(value) if isinstance(value, np.ndarray | Tensor) else Spec((), np.result_type(value))
+    if isinstance(value, np.ndarray | Tensor):
+        return Spec(value.shape, value.dtype)
+    return Spec((), np.result_type(value))
 
 
 def arrays_in(attrs: dict[str, Any]) -> dict[str, Any]:

@@ -245,7 +245,7 @@ def watching(watcher: Watcher) -> Any:
 
 
 def tracing(tracer: Tracer) -> Any:
-    """Return a context manager in which all that is computed on Tensors is shown to `tracer`, and values are not read."""
+    """Return a context manager in which `tracer` is shown all that is computed on Tensors, and values are not read."""
     return _changed(tracer=tracer)
 
 

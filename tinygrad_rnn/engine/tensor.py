@@ -101,9 +101,9 @@ class Tensor:
         """
         if context().tracer is not None:
             raise TraceError(
-                f"Tensor.data{self._label}: the value of a Tensor of shape {self.shape} was read while compile() records "
-                "the function; it would be frozen in the plan, also where a later call has other values. Write the "
-                "computation with the functions of tinygrad_rnn (where() instead of if), or read the value outside"
+                f"Tensor.data{self._label}: the value of a Tensor of shape {self.shape} was read while compile() "
+                "records the function; it would be frozen in the plan, whatever a later call brings. "
+                "Write the computation with the functions of tinygrad_rnn (where() instead of if), or read the value outside"
             )
         return self._data
 
@@ -230,8 +230,8 @@ class Tensor:
     def _refuse_while_traced(self, what: str) -> None:
         if context().tracer is not None:
             raise TraceError(
-                f"{what}{self._label}: would happen once, while compile() records the function, and at no replay; return "
-                "new values (gradients with grad()), and assign them outside"
+                f"{what}{self._label}: would happen once, while compile() records the function, and at no replay; "
+                "return new values (gradients with grad()), and assign them outside"
             )
 
     # -- NumPy ----------------------------------------------------------------------------------------------------
@@ -367,6 +367,9 @@ class Tensor:
 
     def __int__(self) -> int:
         return int(self.item())
+
+    def __index__(self) -> int:
+        return operator.index(self.item())
 
     # -- methods: NumPy's own ---------------------------------------------------------------------------------------
 

@@ -26,9 +26,18 @@ _CONSTANT: tuple[Callable[..., Any], ...] = (
 )
 
 
-_ABOUT_SHAPE = frozenset(
-    (np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type)
-    + (np.zeros_like, np.ones_like, np.empty_like)
+_ABOUT_SHAPE: frozenset[Callable[..., Any]] = frozenset(
+    [
+        np.shape,
+        np.ndim,
+        np.size,
+        np.iscomplexobj,
+        np.isrealobj,
+        np.result_type,
+        np.zeros_like,
+        np.ones_like,
+        np.empty_like,
+    ]
 )
 
 

@@ -54,7 +54,7 @@ class Optimizer(ABC):
         self._state: dict[str, dict[str, Array]] = {}
 
     def rates(self, lr: float) -> Any:
-        """Return the numbers of this update, which `rule` gets as its `lr`: the learning rate itself, unless it needs more.
+        """Return the numbers of this update, which `rule` gets as its `lr`: the learning rate, unless it needs more.
 
         A number that changes from update to update (a bias correction, from `self.steps`) belongs here, and not into
         `rule`, where it would be frozen in a compiled plan.

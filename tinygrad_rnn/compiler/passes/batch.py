@@ -1,4 +1,4 @@
-"""Hoist: what is computed alike at many time steps, and does not wait for the step before, is computed for all at once."""
+"""Hoist: what is computed alike at many steps, and does not wait for the step before, is computed for all at once."""
 
 from __future__ import annotations
 
@@ -113,14 +113,13 @@ def _replace(graph: Graph, group: list[Call]) -> Graph:
     members = set(group)
     last = max(number for number, call in enumerate(graph.calls) if call in members)
     new = Rewriter(graph)
-    late: list[Call] = []
+    slices: list[Value] = []
     for number, call in enumerate(graph.calls):
         if call not in members:
             new.calls.append(call)
         if number == last:
             slices = batched(new, group)
-            late = list(slices)
-    now = {call.output: value for call, value in zip(group, late, strict=True)}
+    now = {call.output: value for call, value in zip(group, slices, strict=True)}
     return sort(substitute(Graph(graph.inputs, new.calls, graph.outputs, graph.captured), now))
 
 

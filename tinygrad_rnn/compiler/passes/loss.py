@@ -71,7 +71,7 @@ def bias_in_product(graph: Graph) -> Graph:
             continue
         product, bias = found
         rows, W = new.get(product.inputs[0]), new.get(product.inputs[1])
-        M, H = rows.shape
+        M = rows.shape[0]
         ones = Value((M, 1), rows.dtype, constant=np.ones((M, 1), rows.dtype))
         x1 = new.call(CONCATENATE, [rows, ones], {"axis": 1}, place=call.place).output
         b = new.call(RESHAPE, [new.get(bias)], {"shape": (1, W.shape[1])}, place=call.place).output

@@ -88,8 +88,7 @@ def _simpler(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None
             new.call(TRANSPOSE, [maker.inputs[0]], {"axes": tuple(first[a] for a in second)}, place=call.place).output
         ]
     if call.name == "unstack" and maker.name == "stack" and call.attrs["axis"] % x.ndim == maker.attrs["axis"] % x.ndim:
-        if all(isinstance(part, Value) for part in maker.inputs):
-            return list(maker.inputs)
+        return list(maker.inputs) if all(isinstance(part, Value) for part in maker.inputs) else None
     if call.name == "stack":
         return _stack_of_slices(call, inputs, new)
     return None

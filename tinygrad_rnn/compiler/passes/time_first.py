@@ -124,7 +124,7 @@ def _take_turned(call: Call, taken: Value, new: Rewriter) -> list[Value] | None:
     axes = call.attrs["axes"]
     if (
         maker is None
-        or maker.attrs["axis"] != 0
+        or not _is_table(maker, taken)
         or axes is None
         or taken.ndim < 3
         or axes[-1] % taken.ndim != taken.ndim - 1
@@ -151,7 +151,7 @@ def _elementwise(call: Call, inputs: list[Any], turned: list[Any], new: Rewriter
 
 
 def flat_products(graph: Graph) -> Graph:
-    """Make products of stacks of rows with a matrix products of matrices, and drop the order of rows that are summed."""
+    """Make products of stacks of rows products of matrices, and drop the order of rows that are summed."""
     new = Rewriter(graph)
     for call in graph.calls:
         inputs = [new.get(part) for part in call.inputs]

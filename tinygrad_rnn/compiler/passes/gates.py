@@ -1,9 +1,0 @@
-"""Gates: one tanh for all of them."""
-
-from __future__ import annotations
-
-from ..graph import Graph
-
-
-def one_tanh(graph: Graph) -> Graph:
-    return graph
