@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import ops as ops  # Tensors get their operators from there
 from ..engine.primitive import Primitive
-from ..engine.tape import Array, Node, context, tracing
+from ..engine.tape import Array, Node, ancestors, context, tracing
 from ..engine.tensor import Tensor, wrap
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import TraceError
@@ -31,6 +31,7 @@ class Tracer:
         self._held: list[Any] = []  # keeps what is known by id alive
         self._operators: dict[Any, Operator] = {}
         self._draws: dict[int, _Draws] = {}
+        self._past: dict[Node, str] = {}  # what was recorded before the call, and the argument that comes of it
         self.inputs: list[Value] = []
 
     # -- what the engine calls ----------------------------------------------------------------------------------------
@@ -39,7 +40,7 @@ class Tracer:
         """Append a call of a primitive."""
         call = Call(
             self._operator(operation),
-            [self._operand(np.asarray(part) if isinstance(part, list | tuple) else part) for part in inputs],
+            [self._input(part, operation.name in ("stack", "concatenate")) for part in inputs],
             {name: map_parts(self._attribute, part) for name, part in attrs.items()},
             [(part._data.shape, part._data.dtype) for part in results],
             context()[2:4],
@@ -47,6 +48,16 @@ class Tracer:
         self.calls.append(call)
         for result, value in zip(results, call.outputs, strict=True):
             self._know(result, value)
+
+    def wanted(self, nodes: Sequence[Node]) -> None:
+        """Refuse gradients that would go back through what was recorded before the call."""
+        for node in nodes:
+            if node in self._past:
+                raise TraceError(
+                    f"compile: the gradient of {node.name} recorded at {node.where()} is wanted, and the argument "
+                    f"{self._past[node]} was computed from it before the call, which a plan cannot go back through; pass "
+                    "cut(argument), or its array"
+                )
 
     def lift(self, array: Array, place: tuple[Node, int]) -> Tensor:
         """Return the Tensor at a place of the graph, around an array that its rule kept."""
@@ -97,6 +108,8 @@ class Tracer:
         self.inputs.append(value)
         if tensor is None or not tensor.is_leaf:
             wants = tensor is not None
+            if tensor is not None and tensor._node is not None:
+                self._past.update(dict.fromkeys(ancestors([tensor._node]), name))
             tensor = wrap(np.array(array))  # what was recorded before the call is not seen
             tensor.requires_grad = wants
         self._know(tensor, value)
@@ -138,6 +151,11 @@ class Tracer:
         if isinstance(part, np.generic):
             return self._constant(np.asarray(part))
         return part  # a Python number, a shape, a dtype: frozen
+
+    def _input(self, part: Any, joined: bool) -> Any:
+        """Return an operand of a primitive: lists, and numbers that are joined with arrays, as arrays."""
+        array = isinstance(part, list | tuple) or (joined and not isinstance(part, Tensor))
+        return self._operand(np.asarray(part) if array else part)
 
     def _attribute(self, part: Any) -> Any:
         return self._operand(part) if isinstance(part, Tensor) else part

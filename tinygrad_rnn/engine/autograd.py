@@ -72,6 +72,8 @@ def grad(
                 "(requires_grad=True when it was made, before y was computed)"
             )
     places = [_place(x) for x in wanted]
+    if tracer is not None:
+        tracer.wanted([node for node, _ in places])
     with enable_grad():
         lift = tracer.lift if tracer is not None else _lift if create_graph else None
         found = pull_back(seeds, places, lift=lift)

@@ -158,6 +158,9 @@ class Tracer(Protocol):
     ) -> None:
         """Take note of one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
 
+    def wanted(self, nodes: Sequence[Node]) -> None:
+        """Take note of the nodes whose gradient is wanted."""
+
     def fixed(self, array: Array) -> Any:
         """Return a Tensor that is the same at each replay."""
 

@@ -103,7 +103,7 @@ class Tensor:
             raise TraceError(
                 f"Tensor.data{self._label}: the value of a Tensor of shape {self.shape} was read while compile() "
                 "records the function; it would be frozen in the plan, whatever a later call brings. "
-                "Write the computation with the functions of tinygrad_rnn (where() instead of if), or read the value outside"
+                "Write it with the functions of tinygrad_rnn (where() instead of if), or read the value outside"
             )
         return self._data
 

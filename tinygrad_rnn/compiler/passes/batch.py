@@ -75,7 +75,7 @@ def is_weight(value: Value) -> bool:
         return False
     while value.maker is not None and value.maker.name in VIEWS - {"unstack"}:
         value = value.maker.inputs[0]
-    return value.maker is None or value.maker.step is None
+    return value.maker is None or (value.maker.step is None and value.maker.name != "unstack")
 
 
 def _fits(group: list[Call]) -> bool:
