@@ -55,8 +55,8 @@ class Tracer:
             if node in self._past:
                 raise TraceError(
                     f"compile: the gradient of {node.name} recorded at {node.where()} is wanted, and the argument "
-                    f"{self._past[node]} was computed from it before the call, which a plan cannot go back through; pass "
-                    "cut(argument), or its array"
+                    f"{self._past[node]} was computed from it before the call, which a plan cannot go back through; "
+                    "pass cut(argument), or its array"
                 )
 
     def lift(self, array: Array, place: tuple[Node, int]) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..graph import Call, Graph, Rewriter, Value
 from ..kernels import CHAINED, Chain, chain_operator
+from .batch import substitute
 from .simplify import sort
 
 _LARGE = 1 << 17  # elements; smaller arrays stay in cache by themselves
@@ -27,13 +28,14 @@ def fuse_chains(graph: Graph) -> Graph:
     leader = {call: group for group in groups for call in group}
     last = {id(group): group[-1] for group in groups}
     new = Rewriter(graph)
+    now: dict[Value, Value] = {}
     for call in graph.calls:
         group = leader.get(call)
         if group is None:
-            new.keep(call)
+            new.calls.append(call)
         elif call is last[id(group)]:
-            _join(new, group, uses, returned)
-    return sort(new.done())
+            now.update(_join(new, group, uses, returned))
+    return sort(substitute(new.done(), now))
 
 
 def _fits(call: Call) -> bool:
@@ -67,7 +69,8 @@ def _levels(graph: Graph, shape: tuple[int, ...]) -> dict[Call, int]:
     return found
 
 
-def _join(new: Rewriter, group: list[Call], uses: dict[Value, list[Call]], returned: set[Value]) -> None:
+def _join(new: Rewriter, group: list[Call], uses: dict[Value, list[Call]], returned: set[Value]) -> dict[Value, Value]:
+    """Append one call for a group; return what stands for the results that others read."""
     members = set(group)
     made = {call.output: number for number, call in enumerate(group)}
     inputs: list[Value] = []
@@ -80,10 +83,9 @@ def _join(new: Rewriter, group: list[Call], uses: dict[Value, list[Call]], retur
             elif part in made:
                 operands.append(("step", made[part]))
             else:
-                value = new.get(part)
-                if value not in inputs:
-                    inputs.append(value)
-                operands.append(("input", inputs.index(value)))
+                if part not in inputs:
+                    inputs.append(part)
+                operands.append(("input", inputs.index(part)))
         steps.append((call.name, tuple(operands)))
     wanted = [
         number
@@ -93,4 +95,4 @@ def _join(new: Rewriter, group: list[Call], uses: dict[Value, list[Call]], retur
     chain = Chain(tuple(steps), tuple(wanted))
     specs = [(group[number].output.shape, group[number].output.dtype) for number in wanted]
     call = new.call(chain_operator(chain), inputs, {}, specs, group[-1].place)
-    new.now.update((group[number].output, value) for number, value in zip(wanted, call.outputs, strict=True))
+    return {group[number].output: value for number, value in zip(wanted, call.outputs, strict=True)}
