@@ -66,7 +66,7 @@ def check(losses: Sequence[float], ours: Sequence[float]) -> None:
     Raises:
         PeerError: if the first differs by more than 1e-4, or a later one by more than 1e-3 of itself.
     """
-    pairs = zip(losses, ours, strict=True)
+    pairs = zip(losses, ours, strict=False)  # a slow one has done fewer steps
     if abs(losses[0] - ours[0]) > 1e-4 or any(not math.isclose(*pair, rel_tol=1e-3) for pair in pairs):
         raise PeerError(f"other losses: {[round(x, 4) for x in losses]} instead of {[round(x, 4) for x in ours]}")
 

@@ -221,8 +221,9 @@ def make_plan(graph: Graph) -> Plan:
             continue
         inputs = tuple(map(layout.operand, call.inputs))
         attrs = {name: map_parts(layout.operand, part) for name, part in call.attrs.items()}
-        if call.operator.over is not None and layout.dies_at(call.inputs[0], call):
-            layout.slots[call.outputs[call.operator.over]] = inputs[0]
+        over = None if call.operator.over is None else call.outputs[call.operator.over]
+        if over is not None and over not in layout.slots and layout.dies_at(call.inputs[0], call):
+            layout.slots[over] = inputs[0]
         for value in call.outputs:
             if value not in layout.slots:
                 layout.root(value, *_kind(layout, value))

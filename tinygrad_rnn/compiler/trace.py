@@ -59,6 +59,14 @@ class Tracer:
                     "pass cut(argument), or its array"
                 )
 
+    def alone(self, part: Any, is_leaf: bool) -> Tensor:
+        """Return a value without what it was computed from: as a leaf of its own, or as a constant for the gradient."""
+        value = self._operand(part)
+        tensor = wrap(part._data.view() if isinstance(part, Tensor) else np.array(part))
+        tensor.requires_grad = is_leaf
+        self._know(tensor, value)
+        return tensor
+
     def lift(self, array: Array, place: tuple[Node, int]) -> Tensor:
         """Return the Tensor at a place of the graph, around an array that its rule kept."""
         node, index = place

@@ -164,6 +164,9 @@ class Tracer(Protocol):
     def fixed(self, array: Array) -> Any:
         """Return a Tensor that is the same at each replay."""
 
+    def alone(self, part: Any, is_leaf: bool) -> Any:
+        """Return a value without what it was computed from: a leaf, or a constant for the gradient."""
+
     def lift(self, array: Array, place: tuple[Node, int]) -> Any:
         """Return the Tensor that stands at a place of the graph, for a backward pass that is recorded."""
 

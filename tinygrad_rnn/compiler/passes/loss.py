@@ -27,28 +27,28 @@ def fuse_loss(graph: Graph) -> Graph:
             same = other.name == "cross_entropy_back" and other.attrs["targets"] is call.attrs["targets"]
             if same and other.attrs["ignore_label"] == call.attrs["ignore_label"] and _is_constant(other.inputs[1]):
                 pairs[call] = other
+    if not pairs:
+        return graph
     new = Rewriter(graph)
-    back = {other: call for call, other in pairs.items()}
+    now: dict[Value, Value] = {}
+    dropped = set(pairs.values())
     for call in graph.calls:
-        if call in back:
-            continue
-        if call not in pairs:
-            new.keep(call)
-            continue
-        other = pairs[call]
-        logits = new.get(call.inputs[0])
-        V = logits.shape[-1]
-        flat = new.call(RESHAPE, [logits], {"shape": (math.prod(logits.shape[:-1]), V)}, place=call.place).output
-        made = new.call(
-            LOSS_AND_GRADIENT,
-            [flat, new.get(other.inputs[1])],
-            {name: new.get(part) for name, part in call.attrs.items()},
-            [((), logits.dtype), (flat.shape, logits.dtype)],
-            call.place,
-        )
-        new.now[call.output] = made.outputs[0]
-        new.now[other.output] = new.call(RESHAPE, [made.outputs[1]], {"shape": logits.shape}, place=call.place).output
-    return sort(new.done())
+        if call in pairs:
+            now.update(_both(new, call, pairs[call]))
+        elif call not in dropped:
+            new.calls.append(call)
+    return sort(substitute(new.done(), now))
+
+
+def _both(new: Rewriter, loss: Call, back: Call) -> dict[Value, Value]:
+    """Append one call for a loss and its gradient; return what stands for both."""
+    logits = loss.inputs[0]
+    rows, V = math.prod(logits.shape[:-1]), logits.shape[-1]
+    flat = new.call(RESHAPE, [logits], {"shape": (rows, V)}, place=loss.place).output
+    specs = [((), logits.dtype), (flat.shape, logits.dtype)]
+    made = new.call(LOSS_AND_GRADIENT, [flat, back.inputs[1]], loss.attrs, specs, loss.place)
+    gradient = new.call(RESHAPE, [made.outputs[1]], {"shape": logits.shape}, place=loss.place).output
+    return {loss.output: made.outputs[0], back.output: gradient}
 
 
 def _is_constant(part: Any) -> bool:
