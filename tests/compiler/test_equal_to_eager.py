@@ -16,7 +16,7 @@ TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 dtypes = st.sampled_from(["float64", "float32"])
 sizes = st.integers(1, 4)
 seeds = st.integers(0, 2**32 - 1)
-switched_off = st.lists(st.sampled_from(list(PASSES)), max_size=2)
+switched_off = st.lists(st.sampled_from(list(PASSES)), max_size=2, unique=True)
 
 
 @pytest.fixture(autouse=True, scope="module")

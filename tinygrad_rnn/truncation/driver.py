@@ -19,7 +19,19 @@ from ..engine.tape import Array, Node, context, own, pull_back, slice_of_a_seque
 from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, GradientError, ShapeError, TraceError
-from .nests import added, arrays_of, floats, fresh_leaf, number_of, one_for, place_of, steps_of, value_of, with_floats
+from .nests import (
+    added,
+    arrays_of,
+    floats,
+    fresh_leaf,
+    is_float,
+    number_of,
+    one_for,
+    place_of,
+    steps_of,
+    value_of,
+    with_floats,
+)
 from .policies import Policy
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
@@ -317,7 +329,7 @@ def _added(total: Update, update: Update) -> Update:
     if first is None:
         first = update.state_gradient
     elif update.state_gradient is not None:
-        first = map_leaves(lambda a, b: a + b if isinstance(a, np.ndarray) else a, first, update.state_gradient)
+        first = map_leaves(lambda a, b: a + b if is_float(a) else a, first, update.state_gradient)
     return update._replace(losses=total.losses, gradients=total.gradients, state_gradient=first)
 
 

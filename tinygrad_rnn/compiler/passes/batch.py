@@ -89,7 +89,7 @@ def _fits(group: list[Call]) -> bool:
             return False
         if first.name == "matmul" and number == 1:
             return False
-    return first.name != "matmul" or any(call.inputs[0] is not first.inputs[0] for call in group)
+    return any(call.inputs[number] is not part for number, part in enumerate(first.inputs) for call in group)
 
 
 def independent(graph: Graph, group: list[Call]) -> bool:

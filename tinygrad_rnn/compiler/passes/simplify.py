@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Call, Graph, Rewriter, Value
+from ..graph import Call, Graph, Rewriter, Value, map_parts
 from ..operators import GETITEM, RESHAPE, STACK, TRANSPOSE
 
 
@@ -107,16 +107,20 @@ def fold(graph: Graph) -> Graph:
             if len(kept) == 1 and isinstance(kept[0], Value) and (kept[0].shape, kept[0].dtype) == _spec(call.output):
                 new.now[call.output] = kept[0]
                 continue
-        values = [part for part in (*inputs, *call.attrs.values()) if isinstance(part, Value)]
+        values = [new.get(value) for value in call.values()]
         small = call.operator.pure and len(call.outputs) == 1 and call.output.size <= _SMALL
-        if values and small and all(part.constant is not None for part in values):
-            arrays = [part.constant if isinstance(part, Value) else part for part in inputs]
-            attrs = {name: part.constant if isinstance(part, Value) else part for name, part in call.attrs.items()}
+        if values and small and all(value.constant is not None for value in values):
+            arrays = [_array(new.get(part)) for part in call.inputs]
+            attrs = {name: map_parts(lambda p: _array(new.get(p)), part) for name, part in call.attrs.items()}
             made = np.array(call.operator.compute(*arrays, **attrs))
             new.now[call.output] = Value(made.shape, made.dtype, constant=made)
         else:
             new.keep(call)
     return new.done()
+
+
+def _array(part: Any) -> Any:
+    return part.constant if isinstance(part, Value) else part
 
 
 def _spec(value: Value) -> tuple[tuple[int, ...], np.dtype[Any]]:
