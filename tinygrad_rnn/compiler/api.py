@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+import graphviz
 import numpy as np
 
 from ..engine.tape import context
@@ -16,8 +17,10 @@ from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves
 from ..errors import ConfigError, TraceError
 from .executor import Executor
+from .explain import Explanation, explain, instruction_seconds
 from .graph import Graph
 from .passes import run as run_passes
+from .picture import picture
 from .plan import Plan, make_plan
 from .trace import ARRAY, Recorded, trace
 
@@ -88,6 +91,31 @@ class Compiled:
         yield "recorded", graph
         yield from run_passes(graph, self.without)
 
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Return what the plan for these arguments costs, with the time of each kind of call, measured now.
+
+        Nothing of the caller's changes; see `Plan.explain` for the costs without times.
+        """
+        with self._lock:
+            ready = self._ready((args, kwargs))
+            executor = Executor(ready.executor.plan, self.threads)
+            return explain(executor.plan, instruction_seconds(executor, ready.arrays(flatten((args, kwargs)))))
+
+    def draw(self, *args: Any, stage: str | None = None, **kwargs: Any) -> graphviz.Source:
+        """Return a drawing of the graph for these arguments, behind a pass.
+
+        Args:
+            args, kwargs: of the function.
+            stage: name of a pass, or "recorded" for the graph before the first; None: behind the last one.
+
+        Raises:
+            ConfigError: if there is no such pass, or it is switched off.
+        """
+        drawn = {name: picture(graph, name) for name, graph in self.stages(*args, **kwargs)}
+        if stage is not None and stage not in drawn:
+            raise ConfigError(f"Compiled.draw: stage must be one of {', '.join(drawn)}, got {stage!r}")
+        return drawn[stage or next(reversed(drawn))]
+
     def _ready(self, args: tuple[Any, ...]) -> _Ready:
         key = _signature(args)
         ready = self._plans.get(key)
@@ -130,10 +158,13 @@ class _Ready:
         self._leaves = leaves  # held: a signature knows parameters by their id
         self._places = {id(leaf): n for n, leaf in enumerate(leaves) if isinstance(leaf, np.random.Generator)}
 
+    def arrays(self, leaves: list[Any]) -> list[Any]:
+        """Return the inputs of the plan: of the call, then those that the function uses from outside."""
+        parts = [part for part in leaves if _is_input(part)] + self._captured
+        return [part._data if isinstance(part, Tensor) else part for part in parts]
+
     def run(self, leaves: list[Any]) -> Any:
-        arrays = [part._data if isinstance(part, Tensor) else part for part in leaves if _is_input(part)]
-        arrays += [leaf._data if isinstance(leaf, Tensor) else leaf for leaf in self._captured]
-        made = iter(self.executor.run(arrays))
+        made = iter(self.executor.run(self.arrays(leaves)))
 
         def result(part: Any) -> Any:
             if part is ARRAY:

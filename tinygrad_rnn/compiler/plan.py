@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.tape import Array
+from .explain import Explanation, explain
 from .graph import Call, Graph, Operator, Value, map_parts
 from .operators import VIEWS
 
@@ -86,6 +87,10 @@ class Plan:
     arena_bytes: int
     graph: Graph
     passes: list[str] = field(default_factory=list)
+
+    def explain(self) -> Explanation:
+        """Return what the plan costs, without times; `Compiled.explain` measures those too."""
+        return explain(self)
 
 
 class _Layout:

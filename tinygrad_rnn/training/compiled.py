@@ -16,6 +16,8 @@ from ..engine.tree import map_leaves
 from ..errors import NonFiniteError
 from ..ops import astype, cut, matmul, minimum, ravel, sqrt
 from ..optim import Optimizer
+from ..truncation.driver import bptt, decides
+from ..truncation.policies import Policy
 
 
 class CompiledUpdate:
@@ -28,6 +30,7 @@ class CompiledUpdate:
         model: anything with `parameters()` and `loss(ids, targets, state, rng=rng) -> (mean loss, state)`.
         optimizer: its `rule` must be written with operators on values, as those of `optim` are.
         clip: largest global norm of the gradient; 0: no clipping.
+        policy: a truncation policy that `is_compilable`; None: full BPTT in each window.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> model, optimizer = tr.RNNLM(5, 4, 4, np.random.default_rng(0)), tr.SGD(lr=0.1)
@@ -41,8 +44,8 @@ class CompiledUpdate:
     (True, 30)
     """
 
-    def __init__(self, model: Any, optimizer: Optimizer, clip: float = 0.0) -> None:
-        self.model, self.optimizer, self.clip = model, optimizer, clip
+    def __init__(self, model: Any, optimizer: Optimizer, clip: float = 0.0, policy: Policy | None = None) -> None:
+        self.model, self.optimizer, self.clip, self.policy = model, optimizer, clip, policy
         self.step: Compiled = compile(self._step)
 
     def __call__(
@@ -68,14 +71,47 @@ class CompiledUpdate:
     def _step(
         self, params: dict[str, Tensor], moments: Any, ids: Any, targets: Any, state: Any, rates: Any, rng: Any
     ) -> tuple[Any, ...]:
-        loss, after = self.model.loss(ids, targets, cut(state), rng=rng)
-        grads = grad(loss, params, allow_unused=True)
+        loss, grads, after = self._gradients(params, ids, targets, cut(state), rng)
         squares = {name: astype(matmul(ravel(g), ravel(g)), np.float64) for name, g in grads.items()}
         if self.clip:
             factor = minimum(1.0, self.clip / sqrt(sum(squares.values())))
             grads = {name: g * astype(factor, g.dtype) for name, g in grads.items()}
         new, moments = self.optimizer.updated(params, grads, moments, rates)
         return loss, squares, new, moments, after
+
+    def _gradients(self, params: dict[str, Tensor], ids: Any, targets: Any, state: Any, rng: Any) -> tuple[Any, ...]:
+        if self.policy is None:
+            loss, after = self.model.loss(ids, targets, state, rng=rng)
+            return loss, grad(loss, params, allow_unused=True), after
+        size = math.prod(targets.shape)
+
+        def part(inputs: Any, state: Any) -> tuple[Any, Any]:
+            loss, state = self.model.loss(*inputs, state, rng=rng)
+            return loss * math.prod(inputs[1].shape), state
+
+        found = bptt(part, params, (ids, targets), state, self.policy)
+        return sum(found.losses) / size, {name: g / size for name, g in found.gradients.items()}, found.state
+
+
+def is_compilable(policy: Policy | None, draws: bool = False) -> bool:
+    """Return whether updates under a policy can be plans: each pass ends where the one before began.
+
+    Not so where windows overlap (parameters are updated between the passes over one step), where cuts are drawn or
+    follow from norms, and where dropout's draws would have to be repeated for a recomputation.
+
+    Args:
+        policy: a truncation policy, or None.
+        draws: whether the model draws (dropout).
+
+    >>> import tinygrad_rnn as tr
+    >>> [is_compilable(policy) for policy in (None, tr.Chunked(5), tr.Decay(0.9, every=5), tr.Windowed(5, 1))]
+    [True, True, True, False]
+    """
+    if policy is None:
+        return True
+    if policy.every is None or decides(policy) or (policy.recompute and draws):
+        return False
+    return all(policy.scale(policy.every * n, policy.every * (n + 1)) == 0 for n in (1, 2))
 
 
 def _check_finite(loss: float, norm: float, squares: Mapping[str, Any], params: Mapping[str, Tensor]) -> None:

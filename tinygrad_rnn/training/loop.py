@@ -14,7 +14,7 @@ from ..errors import CorpusError, NonFiniteError
 from ..nn.models import RNNLM
 from ..optim import Optimizer, Schedule, clip_by_norm
 from ..truncation import Full, Policy, Recurrence, Update
-from .compiled import CompiledUpdate
+from .compiled import CompiledUpdate, is_compilable
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def train_epoch(
         rng: generator for dropout; None: nothing is dropped.
         step: number of the first update, for the schedule and for messages.
         compiled: make a plan of the update and replay it (see `compile`): the same numbers to rounding, faster. A
-            `CompiledUpdate` of this model and optimizer keeps its plans from one pass to the next. Under a policy
-            updates are recorded anew each time.
+            `CompiledUpdate` of this model, optimizer and policy keeps its plans from one pass to the next. Under a
+            policy that is not `is_compilable` updates are recorded anew each time.
         on_window: called after each update; returns True to end the pass there.
 
     Returns:
@@ -114,9 +114,10 @@ def train_epoch(
     """
     started = time.perf_counter()
     rate = _Rate(optimizer, schedule, step)
-    if policy is None and compiled:
-        update = compiled if isinstance(compiled, CompiledUpdate) else CompiledUpdate(model, optimizer, clip)
-        windows_done = _compiled_updates(update, windows, state, rng, rate)
+    if compiled and is_compilable(policy, rng is not None):
+        update = compiled if isinstance(compiled, CompiledUpdate) else CompiledUpdate(model, optimizer, clip, policy)
+        parts = windows if policy is None or policy.every is None else _resized(windows, policy.every)
+        windows_done = _compiled_updates(update, parts, state, rng, rate)
     else:
         windows_done = _eager_updates(model, windows, optimizer, state, policy, clip, rng, rate)
     steps, tokens, nats, norms, lr, stopped = 0, 0, 0.0, 0.0, optimizer.lr, False
@@ -143,6 +144,21 @@ class _Rate:
     @property
     def lr(self) -> float:
         return self._optimizer.lr if self._schedule is None else self._schedule.lr(self.step)
+
+
+def _resized(windows: Iterable[tuple[Any, Any]], steps: int) -> Iterator[tuple[Any, Any]]:
+    """Yield the same streams in windows of `steps` steps; the last may be shorter."""
+    rest: tuple[Any, Any] | None = None
+    for window in windows:
+        ids, targets = (
+            window if rest is None else (np.concatenate(pair, axis=1) for pair in zip(rest, window, strict=True))
+        )
+        whole = np.shape(ids)[1] // steps * steps
+        for start in range(0, whole, steps):
+            yield ids[:, start : start + steps], targets[:, start : start + steps]
+        rest = ids[:, whole:], targets[:, whole:]
+    if rest is not None and rest[0].shape[1]:
+        yield rest
 
 
 def _compiled_updates(

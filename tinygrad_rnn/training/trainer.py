@@ -104,7 +104,7 @@ class Trainer:
         """
         config, params = self.config, self.model.parameters()
         optimizer = make_optimizer(config)
-        compiled = CompiledUpdate(self.model, optimizer, config.clip) if config.compile else False
+        compiled = config.compile and CompiledUpdate(self.model, optimizer, config.clip, self._policy)
         schedule = make_schedule(config, config.epochs * updates_per_pass(self.windows, self._policy))
         records: list[EpochRecord] = []
         best: EpochRecord | None = None

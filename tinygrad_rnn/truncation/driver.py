@@ -114,7 +114,7 @@ class Recurrence:
     ) -> None:
         self._step = step
         self._parameters = dict(parameters)
-        if context().tracer is not None and _decides(policy):
+        if context().tracer is not None and decides(policy):
             raise TraceError(
                 f"compile: {policy!r} decides anew for each sequence where it cuts, and a plan would freeze that; "
                 "use the driver outside of compiled functions"
@@ -274,7 +274,7 @@ class Recurrence:
         self._alive = [segment for segment in self._alive if segment.start >= oldest]
 
 
-def _decides(policy: Policy) -> bool:
+def decides(policy: Policy) -> bool:
     """Return whether a policy draws, or looks at norms, to find out where it cuts."""
     return type(policy).start is not Policy.start or type(policy).observe is not Policy.observe
 
