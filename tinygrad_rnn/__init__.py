@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .errors import ModelFileError as ModelFileError
     from .errors import NonFiniteError as NonFiniteError
     from .errors import ShapeError as ShapeError
+    from .errors import TraceError as TraceError
     from .errors import UnsupportedError as UnsupportedError
     from .engine.tape import anomaly_mode as anomaly_mode
     from .engine.tape import at_step as at_step
@@ -106,6 +107,8 @@ if TYPE_CHECKING:
     from .truncation import recurrence_report as recurrence_report
     from .truncation import stream as stream
     from .truncation import truncation_report as truncation_report
+    from .compiler.api import Compiled as Compiled
+    from .compiler.api import compile as compile
     from .data import Corpus as Corpus
     from .data import OffsetBatches as OffsetBatches
     from .data import Vocabulary as Vocabulary
@@ -129,7 +132,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "errors": (
-        "ConfigError CorpusError DTypeError GradientError ModelFileError NonFiniteError ShapeError UnsupportedError"
+        "ConfigError CorpusError DTypeError GradientError ModelFileError NonFiniteError ShapeError TraceError "
+        "UnsupportedError"
     ),
     "engine.tape": "anomaly_mode at_step enable_grad no_grad scope",
     "engine.tensor": "Tensor implements supported tensor",
@@ -150,12 +154,13 @@ _HOME = {
         "Adaptive Checkpointed Chunked Decay Full Policy Randomized Recurrence Update Windowed bptt "
         "TruncationReport credit_profile parse_policy policy_text recurrence_report stream truncation_report"
     ),
+    "compiler.api": "Compiled compile",
     "data": "Corpus OffsetBatches Vocabulary embedded_text load_corpus read_text",
     "optim": "Adam AdamW Momentum RMSprop SGD clip_by_norm clip_by_value",
     "config": "TrainConfig",
     "training": "Trainer evaluate generate load_model save_model train_epoch",
 }
-_ROOMS = frozenset({"data", "engine", "handwritten", "nn", "ops", "optim", "training", "truncation"})
+_ROOMS = frozenset({"compiler", "data", "engine", "handwritten", "nn", "ops", "optim", "training", "truncation"})
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 __all__ = sorted(_MODULE_OF)

@@ -80,6 +80,7 @@ class TrainConfig:
     patience: int = _setting(0, "stop after this many epochs without a better held-out loss; 0: never")
     seed: int = _setting(0, "seed of everything that is random")
     dtype: str = _setting("float32", "dtype of the parameters", choices=("float32", "float64"))
+    compile: bool = _setting(True, "replay updates as a compiled plan; the numbers are the same to rounding")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

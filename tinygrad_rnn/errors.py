@@ -23,6 +23,10 @@ class GradientError(RuntimeError):
     """A backward pass that cannot be run: no graph, no seed, a graph already consumed, an unused input."""
 
 
+class TraceError(RuntimeError):
+    """A function that cannot be compiled: it reads a value, or uses something that would be frozen in the plan."""
+
+
 class NonFiniteError(ArithmeticError):
     """A NaN or an infinity where a finite value is needed. Parameters have not been touched."""
 

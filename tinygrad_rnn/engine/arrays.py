@@ -46,5 +46,7 @@ def delivered(result: Array, out: Array | None) -> Array:
     """
     if out is None:
         return result
+    if np.shape(result) != out.shape:
+        raise ValueError(f"expected out of shape {np.shape(result)}, got {out.shape}")
     np.copyto(out, result)
     return out

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GradientError
-from .tape import Node, enable_grad, own, pull_back
+from .tape import Node, context, enable_grad, own, pull_back
 from .tensor import Operand, Tensor, seed_for, wrap
 from .tree import flatten, rebuild
 
@@ -50,15 +50,18 @@ def grad(
     >>> tr.grad(np.sum(dx), x)
     array([ 6., 12.])
     """
+    tracer = context().tracer
+    create_graph = create_graph or tracer is not None  # then the rules are what is traced
     ys = [y] if isinstance(y, Tensor) else list(y)
     cotangents = list(cotangent) if cotangent is not None and not isinstance(y, Tensor) else [cotangent] * len(ys)
     if len(cotangents) != len(ys):
         raise GradientError(f"grad: expected {len(ys)} cotangents, one for each y, got {len(cotangents)}")
+    make = tracer.fixed if tracer is not None else wrap if create_graph else np.asarray
     seeds = []
     for part, weight in zip(ys, cotangents, strict=True):
         seed = seed_for(part, weight, "grad")
         records = create_graph and isinstance(weight, Tensor)
-        seeds.append((_place(part), weight if records else wrap(seed) if create_graph else seed))
+        seeds.append((_place(part), weight if records else make(seed)))
 
     wanted = flatten(xs)
     for number, x in enumerate(wanted):
@@ -69,8 +72,11 @@ def grad(
                 "(requires_grad=True when it was made, before y was computed)"
             )
     places = [_place(x) for x in wanted]
+    if tracer is not None:
+        tracer.wanted([node for node, _ in places])
     with enable_grad():
-        found = pull_back(seeds, places, lift=_lift if create_graph else None)
+        lift = tracer.lift if tracer is not None else _lift if create_graph else None
+        found = pull_back(seeds, places, lift=lift)
 
     results: list[Any] = []
     for number, (x, place) in enumerate(zip(wanted, places, strict=True)):

@@ -141,7 +141,7 @@ class Primitive(Generic[P]):
         tracked = False
         for value in inputs:
             if isinstance(value, Tensor):
-                values.append(value.data)
+                values.append(value._data)
                 node = value.node
                 if node is None:
                     edges.append(None)
@@ -152,23 +152,30 @@ class Primitive(Generic[P]):
                 # Python numbers stay what they are: they take the tensor's dtype.
                 values.append(value if isinstance(value, np.ndarray | int | float | complex) else self._array(value))
                 edges.append(None)
+        how = context()
         try:
-            output = self.forward(*values, **attrs)
+            output = self.forward(*values, **(attrs if how.tracer is None else arrays_in(attrs)))
         except (ValueError, IndexError) as error:
             raise self._explain(error, values, attrs) from error
 
         outputs = tuple(np.asarray(part) for part in (output if self.multiple else (output,)))
-        how = context()
         if how.anomaly:
             for part in outputs:
                 check_finite(part, "output", self.name, describe_site(call_site(), how.step, how.scope))
         if not (tracked and how.recording and is_differentiable(outputs[0].dtype)):
             results = tuple(wrap(part) for part in outputs)
+            if how.tracer is not None:
+                how.tracer.record(self, inputs, {**self._defaults, **attrs}, results)
             return results if self.multiple else results[0]
 
         if self.pull == self._missing_rule:
             self._missing_rule()
         keeps = self._keeps * len(values) if self._variadic else self._keeps
+        if how.tracer is not None:  # a rule that is recorded must see Tensors, where recording eagerly takes arrays
+            values = [
+                operand if isinstance(operand, Tensor) and edge is None else value
+                for operand, edge, value in zip(inputs, edges, values, strict=True)
+            ]
         node = Node(
             self,
             tuple(edges),
@@ -180,6 +187,8 @@ class Primitive(Generic[P]):
         if how.watcher is not None:
             how.watcher(node, outputs)
         results = tuple(wrap(part, node, index) for index, part in enumerate(outputs))
+        if how.tracer is not None:
+            how.tracer.record(self, inputs, node.attrs, results)
         return results if self.multiple else results[0]
 
     def _into(self, out: Any, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
@@ -235,7 +244,18 @@ class Primitive(Generic[P]):
 
 
 def _spec(value: Any) -> Any:
-    return spec_of(value) if isinstance(value, np.ndarray) else Spec((), np.result_type(value))
+    if isinstance(value, np.ndarray | Tensor):
+        return Spec(value.shape, value.dtype)
+    return Spec((), np.result_type(value))
+
+
+def arrays_in(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Return attributes with arrays in place of Tensors, also of those in an index."""
+
+    def array(part: Any) -> Any:
+        return part._data if isinstance(part, Tensor) else part
+
+    return {name: tuple(map(array, part)) if type(part) is tuple else array(part) for name, part in attrs.items()}
 
 
 def primitive(

@@ -150,6 +150,30 @@ Watcher = Callable[[Node, tuple[Array, ...]], None]
 """What `watching` calls with each node, as it is recorded, and the arrays that it computed."""
 
 
+class Tracer(Protocol):
+    """What `tracing` shows everything to that is computed on Tensors, recorded for a gradient or not."""
+
+    def record(
+        self, operation: Operation, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Any]
+    ) -> None:
+        """Take note of one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
+
+    def wanted(self, nodes: Sequence[Node]) -> None:
+        """Take note of the nodes whose gradient is wanted."""
+
+    def fixed(self, array: Array) -> Any:
+        """Return a Tensor that is the same at each replay."""
+
+    def alone(self, part: Any, is_leaf: bool) -> Any:
+        """Return a value without what it was computed from: a leaf, or a constant for the gradient."""
+
+    def lift(self, array: Array, place: tuple[Node, int]) -> Any:
+        """Return the Tensor that stands at a place of the graph, for a backward pass that is recorded."""
+
+    def constant(self, name: str, function: Callable[..., Any], args: Sequence[Any], repeatable: bool) -> Any:
+        """Call a function that has no gradient (a comparison, a check, a draw), now and at each replay."""
+
+
 class Context(NamedTuple):
     """How operations are recorded just now; one value per thread and task."""
 
@@ -159,6 +183,7 @@ class Context(NamedTuple):
     scope: tuple[str, ...] = ()
     sliced: bool = False
     watcher: Watcher | None = None
+    tracer: Tracer | None = None
 
 
 _context: ContextVar[Context] = ContextVar("tinygrad_rnn recording", default=Context())  # noqa: B039 (immutable)
@@ -223,6 +248,11 @@ def watching(watcher: Watcher) -> Any:
     recorded.
     """
     return _changed(watcher=watcher)
+
+
+def tracing(tracer: Tracer) -> Any:
+    """Return a context manager in which `tracer` is shown all that is computed on Tensors, and values are not read."""
+    return _changed(tracer=tracer)
 
 
 def slice_of_a_sequence() -> Any:
@@ -308,7 +338,6 @@ def pull_back(
         if node in useful:
             table.add(node, index, cotangent)
 
-    anomaly = _context.get().anomaly
     found: dict[tuple[Node, int], Any] = {}
     for node in nodes:
         cotangents = table.pop(node)
@@ -325,19 +354,36 @@ def pull_back(
                 f"backward: the graph behind {node.name} (recorded at {node.where()}) was consumed by an earlier "
                 "backward(); use backward(retain_graph=True) or grad() for all but the last pass over it"
             )
-        for number, (edge, value) in enumerate(zip(node.edges, _run_rule(node, cotangents, needs, lift), strict=True)):
-            if edge is None or value is None:
-                continue
-            if observe is not None:
-                observe(node, number, value)
-            if anomaly:
-                check_finite(value if lift is None else value.data, "cotangent", node.name, node.where())
-            table.add(*edge, value)
+        if lift is None:
+            _send(node, cotangents, needs, None, table, observe)
+        else:  # a backward pass that is recorded belongs to the time step whose operation it goes back through
+            with _changed(step=node.step, scope=node.scope):
+                _send(node, cotangents, needs, lift, table, observe)
         if consume:
             node.inputs = ()  # the edges stay: a second pass must find its way here, to say what is wrong
             node.output = None
             node.consumed = True
     return found
+
+
+def _send(
+    node: Node,
+    cotangents: list[Any],
+    needs: list[bool],
+    lift: Lift | None,
+    table: _Cotangents,
+    observe: Observer | None,
+) -> None:
+    """Run the rule of a node, and add what it gives to the cotangents of its inputs."""
+    anomaly = _context.get().anomaly
+    for number, (edge, value) in enumerate(zip(node.edges, _run_rule(node, cotangents, needs, lift), strict=True)):
+        if edge is None or value is None:
+            continue
+        if observe is not None:
+            observe(node, number, value)
+        if anomaly:
+            check_finite(value if lift is None else value._data, "cotangent", node.name, node.where())
+        table.add(*edge, value)
 
 
 class _Cotangents:

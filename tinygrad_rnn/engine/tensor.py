@@ -16,9 +16,9 @@ from typing import Any, TypeAlias, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ..errors import DTypeError, GradientError, ShapeError, UnsupportedError
+from ..errors import DTypeError, GradientError, ShapeError, TraceError, UnsupportedError
 from .arrays import frozen_copy
-from .tape import Array, Node, is_differentiable, own, pull_back, spec_of
+from .tape import Array, Node, context, is_differentiable, own, pull_back, spec_of
 
 Operand: TypeAlias = Any
 """What an operation takes: a Tensor, an array, a Python number, or nested lists of numbers."""
@@ -83,7 +83,7 @@ class Tensor:
         requires_grad: bool = False,
         name: str | None = None,
     ) -> None:
-        self._data = frozen_copy(data._data if isinstance(data, Tensor) else data, dtype)
+        self._data = frozen_copy(data.data if isinstance(data, Tensor) else data, dtype)
         self._node = None
         self._index = 0
         self.name = name
@@ -94,11 +94,22 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The array, read-only. Assign a new array of the same shape to a leaf; the dtype is kept."""
+        """The array, read-only. Assign a new array of the same shape to a leaf; the dtype is kept.
+
+        Raises:
+            TraceError: while a function is recorded by `compile`: what is read then would be the same at each replay.
+        """
+        if context().tracer is not None:
+            raise TraceError(
+                f"Tensor.data{self._label}: the value of a Tensor of shape {self.shape} was read while compile() "
+                "records the function; it would be frozen in the plan, whatever a later call brings. "
+                "Write it with the functions of tinygrad_rnn (where() instead of if), or read the value outside"
+            )
         return self._data
 
     @data.setter
     def data(self, value: ArrayLike) -> None:
+        self._refuse_while_traced("assigning .data")
         if not self.is_leaf:
             raise GradientError(f"Tensor.data: only a leaf can be given a new array; this is the result of {self._op}")
         new = frozen_copy(value, self._data.dtype)
@@ -136,7 +147,7 @@ class Tensor:
         """
         if self._data.size != 1:
             raise ShapeError(f"Tensor.item: expected one element, got shape {self.shape}; use .data for the array")
-        return self._data.item()
+        return self.data.item()
 
     # -- the graph ------------------------------------------------------------------------------------------------
 
@@ -185,6 +196,7 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
+        self._refuse_while_traced("assigning .grad")
         if self._node is None or not self.is_leaf:
             raise GradientError(f"Tensor.grad{self._label}: can be set on a leaf with requires_grad only")
         if value is None:
@@ -208,11 +220,19 @@ class Tensor:
             GradientError: if nothing was recorded, a cotangent is missing, or the graph was consumed before.
             ShapeError: if the cotangent's shape differs from this tensor's.
         """
+        self._refuse_while_traced("backward()")
         seed = seed_for(self, cotangent, "Tensor.backward")
         assert self._node is not None
         found = pull_back([((self._node, self._index), seed)], consume=not retain_graph)
         for (leaf, _), value in zip(found, own(found.values()), strict=True):
             leaf.gradient = value if leaf.gradient is None else leaf.gradient + value
+
+    def _refuse_while_traced(self, what: str) -> None:
+        if context().tracer is not None:
+            raise TraceError(
+                f"{what}{self._label}: would happen once, while compile() records the function, and at no replay; "
+                "return new values (gradients with grad()), and assign them outside"
+            )
 
     # -- NumPy ----------------------------------------------------------------------------------------------------
 
@@ -250,7 +270,7 @@ class Tensor:
                 "np.asarray: turning a recorded Tensor into an array would lose its gradient; use x.data if that is "
                 "what you want"
             )
-        return np.array(self._data, dtype=dtype, copy=copy)
+        return np.array(self.data, dtype=dtype, copy=copy)
 
     # -- operators: each is its NumPy function ----------------------------------------------------------------------
 
@@ -348,6 +368,9 @@ class Tensor:
     def __int__(self) -> int:
         return int(self.item())
 
+    def __index__(self) -> int:
+        return operator.index(self.item())
+
     # -- methods: NumPy's own ---------------------------------------------------------------------------------------
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -442,6 +465,30 @@ def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:
     return new
 
 
+def without_gradient(name: str, function: Callable[..., Any], *args: Any, repeatable: bool = True) -> Any:
+    """Return `function(*args)`, computed on arrays: a comparison, a check of ids, a draw.
+
+    While `compile` records, the result is a Tensor, and the function is called again at each replay of the plan.
+
+    Args:
+        name: for messages and drawings.
+        function: of arrays (and other objects, such as a generator) that returns an array.
+        args: Tensors, arrays and other objects.
+        repeatable: whether it gives the same for the same arguments.
+    """
+    tracer = context().tracer
+    if tracer is not None:
+        return tracer.constant(name, function, args, repeatable)
+    return function(*(value._data if isinstance(value, Tensor) else value for value in args))
+
+
+def adopt(leaf: Tensor, array: Array) -> None:
+    """Give a leaf an array without a copy; for those who promise that nobody will write to it."""
+    view = array.view()
+    view.flags.writeable = False
+    leaf._data = view
+
+
 def shape_of(value: Operand) -> tuple[int, ...]:
     """Return the shape of a Tensor, an array, or nested lists of numbers (quicker than `np.shape` on a Tensor)."""
     return value.shape if isinstance(value, Tensor | np.ndarray) else np.shape(value)
@@ -468,8 +515,8 @@ def seed_for(y: Tensor, cotangent: Operand, function: str) -> Array:
                 f"{function}: y has shape {y.shape}, not a single element; reduce it (y.sum(), y.mean()) or pass a "
                 f"cotangent of shape {y.shape}"
             )
-        return frozen_copy(np.ones_like(y.data))
-    seed = cotangent.data if isinstance(cotangent, Tensor) else np.asarray(cotangent)
+        return frozen_copy(np.ones_like(y._data))
+    seed = cotangent._data if isinstance(cotangent, Tensor) else np.asarray(cotangent)
     if seed.shape != y.shape:
         raise ShapeError(f"{function}: expected a cotangent of shape {y.shape}, that of y, got {seed.shape}")
     return frozen_copy(seed, None if seed.dtype.kind == "c" else y.dtype)

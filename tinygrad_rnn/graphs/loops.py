@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .legend import short_number
-from .scene import Bar, Box, Edge, Label, Row, Scale, Scene
+from .scene import Bar, Box, Edge, Label, Scale, Scene
 from .sketch import Loop
 from .text import text_width
 

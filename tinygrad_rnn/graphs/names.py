@@ -10,6 +10,7 @@ import ast
 import linecache
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 from ..engine.tape import Node
 
@@ -23,10 +24,17 @@ _BINARY: dict[type[ast.operator], str] = {
 }
 
 
+class _Assignment(NamedTuple):
+    line: int
+    operation: str
+    targets: tuple[str, ...]
+    count: int  # operations of this kind in the statement
+
+
 def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
     """Return the names that the source gives to results: node id to one name for each output.
 
-    Of several operations of one kind in a statement, the one that the others lead to is what it assigns.
+    A statement that has several operations of the kind that it assigns, such as a + f(b + c), assigns the last of them.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> cell = tr.LSTMCell(2, 3, np.random.default_rng(0))
@@ -34,24 +42,29 @@ def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
     >>> names_of([h.node, c.node]) == {h.node.id: ("h",), c.node.id: ("c",)}
     True
     """
-    found: dict[int, tuple[tuple[object, ...], tuple[str, ...]]] = {}
+    runs: dict[tuple[object, ...], list[Node]] = {}
+    known: dict[tuple[object, ...], _Assignment] = {}
     for node in sorted(nodes, key=lambda node: node.id):
         if node.operation is None:
             continue
         assigned = _assignment(node.site[0].co_filename, node.site[1])
-        if assigned is None or assigned[1] != node.name or len(assigned[2]) != len(node.specs):
+        if assigned is None or assigned.operation != node.name or len(assigned.targets) != len(node.specs):
             continue
-        key = (node.site[0], assigned[0], node.step, node.scope)
-        for edge in node.edges:  # of a + b + c, the last sum has the name
-            if edge is not None and edge[0].id in found and found[edge[0].id][0] == key and edge[0].name == node.name:
-                del found[edge[0].id]
-        found[node.id] = (key, assigned[2])
-    return {id: names for id, (_, names) in found.items()}
+        key = (node.site[0], assigned.line, node.step, node.scope)
+        runs.setdefault(key, []).append(node)
+        known[key] = assigned
+    found: dict[int, tuple[str, ...]] = {}
+    for key, run in runs.items():
+        # The statement may have run several times in a step. Where not all of it was recorded, the last one is sure.
+        count = known[key].count
+        chosen = run[count - 1 :: count] if len(run) % count == 0 else run[-1:]
+        found.update((node.id, known[key].targets) for node in chosen)
+    return found
 
 
 @lru_cache(maxsize=4096)
-def _assignment(path: str, line: int) -> tuple[int, str, tuple[str, ...]] | None:
-    """Return (line of the statement, operation of its value, names of its targets), if it assigns an operation."""
+def _assignment(path: str, line: int) -> _Assignment | None:
+    """Return what the statement at a line assigns, if that is the result of an operation."""
     for statement in _assignments(path):
         if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
             value, target = statement.value, statement.targets[0]
@@ -60,7 +73,9 @@ def _assignment(path: str, line: int) -> tuple[int, str, tuple[str, ...]] | None
             operation = _operation(value)
             if operation is None or len(names) != len(parts):
                 return None
-            return statement.lineno, operation, tuple(names)
+            parts_of_value = (part for part in ast.walk(value) if isinstance(part, ast.expr))
+            count = sum(_operation(part) == operation for part in parts_of_value)
+            return _Assignment(statement.lineno, operation, tuple(names), count)
     return None
 
 

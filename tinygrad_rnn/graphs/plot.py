@@ -16,9 +16,15 @@ from .read import Place, Story, read
 from .record import record
 from .rolling import Rolling, Unlike, roll
 
-# Okabe and Ito's colours, which colour-blind people can tell apart; the dashes say the policy.
+# Okabe and Ito's colours, which colour-blind people can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES = ("-", "--", ":", "-.")
+# One for each policy. A truncated line often lies on the full one: below it a broad, pale one shows.
+_LOOKS: tuple[dict[str, Any], ...] = (
+    {"linewidth": 1.6, "marker": "o", "markersize": 3.5},
+    {"linewidth": 7, "alpha": 0.3},
+    {"linewidth": 1.8, "linestyle": "--"},
+    {"linewidth": 1.8, "linestyle": ":"},
+)
 
 Norms = dict[str, list[float]]
 """State, such as "layers.0 h", to the norm of what goes back from step t+2 to step t+1, for t = 0 .. T-2."""
@@ -154,12 +160,8 @@ def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes:
             values = [norm if norm > 0 else math.nan for norm in norms[state]]
             steps = range(1, len(values) + 1)
             label = f"{state}, {policy}" if several else state
-            # A truncated line often lies on the full one: a broad, pale line shows below a thin one.
-            looks = (
-                {"linewidth": 1.6, "marker": "o", "markersize": 3.5} if not number else {"linewidth": 7, "alpha": 0.3}
-            )
-            dashes = _DASHES[max(0, number - 1) % len(_DASHES)]
-            axes.semilogy(steps, values, label=label, color=_COLOURS[place % len(_COLOURS)], linestyle=dashes, **looks)
+            looks = _LOOKS[number if number < 2 else 2 + number % 2]
+            axes.semilogy(steps, values, label=label, color=_COLOURS[place % len(_COLOURS)], **looks)
             stops = [t for t in steps if t > 1 and norms[state][t - 1] > 0 and norms[state][t - 2] == 0]
             marks = {"marker": "|", "markersize": 16, "markeredgewidth": 2, "color": "#dc2626", "linestyle": "none"}
             axes.plot(stops, [values[t - 1] for t in stops], **marks)

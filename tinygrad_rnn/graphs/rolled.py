@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from .blocks import Block
@@ -269,7 +270,7 @@ class _Picture:
         figures = [self.sketch.figures[id] for id, _ in mine]
         wanted = [self.places[found[0][0]][0] for _, found in mine]
         widths = [figure.size[0] for figure in figures]
-        gaps = [(a + b) / 2 + 14 for a, b in zip(widths, widths[1:], strict=False)]
+        gaps = [(a + b) / 2 + 14 for a, b in pairwise(widths)]
         xs = separated(wanted, [1.0] * len(mine), gaps)
         shift = max(0.0, _LEFT - (xs[0] - widths[0] / 2))
         xs = [round(x + shift, 1) for x in xs]
@@ -282,7 +283,7 @@ class _Picture:
                 at = taken.setdefault(box, 0)
                 taken[box] = at + 1
                 to = self.places[box][0] + (at - (count - 1) / 2) * 16
-                start = x if abs(x - to) > 3 else to
+                start = to if abs(x - to) < figure.size[0] / 2 - 14 else x
                 low = y - figure.size[1] / 2
                 high = self.places[box][1] + self.sketch.figures[box].size[1] / 2
                 middle = bottom + 9 + (lane % 3) * 7

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..engine.tensor import Operand, shape_of, tensor
+from ..engine.tensor import Operand, shape_of, tensor, without_gradient
 from ..errors import ConfigError, ShapeError
 from ..ops import take
 from .module import Module
@@ -85,10 +85,13 @@ class Embedding(Module):
 
     def __call__(self, ids: Any) -> Any:
         """Return the rows of integer ids (...), as (..., D)."""
+        return take(self.W, without_gradient("ids", self._checked, ids), axis=0)
+
+    def _checked(self, ids: Any) -> Any:
         low, high = (int(np.min(ids)), int(np.max(ids))) if np.size(ids) else (0, 0)
         if low < 0 or high >= self.W.shape[0]:
             raise IndexError(f"Embedding: ids must lie in [0, V) with V={self.W.shape[0]}, got {low} to {high}")
-        return take(self.W, ids, axis=0)
+        return ids
 
 
 class Dropout(Module):
@@ -119,8 +122,12 @@ class Dropout(Module):
         """Return x with elements dropped by `rng`; x itself without one."""
         if rng is None or self.p == 0:
             return x
-        kept = rng.random(shape_of(x), dtype=np.float32) >= self.p
-        return x * (kept / (1 - self.p)).astype(x.dtype)
+        return x * without_gradient("dropout", _mask, rng, shape_of(x), x.dtype, self.p, repeatable=False)
+
+
+def _mask(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, p: float) -> Any:
+    kept = rng.random(shape, dtype=np.float32) >= p
+    return (kept / (1 - p)).astype(dtype)
 
 
 def _check_sizes(layer: str, **sizes: int) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..engine.arrays import delivered, frozen
 from ..engine.primitive import primitive
-from ..engine.tape import Array
-from ..engine.tensor import Operand, Tensor, implements
+from ..engine.tape import Array, context
+from ..engine.tensor import Operand, Tensor, implements, without_gradient
 from ..errors import DTypeError
 
 
@@ -19,7 +19,7 @@ def _plain(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_plain(part) for part in index)
     if isinstance(index, Tensor):
-        index = index.data
+        index = index._data if context().tracer is None else without_gradient("index", _plain, index)
     elif isinstance(index, list):
         index = np.asarray(index, dtype=None if index else int)
     if isinstance(index, np.ndarray):
@@ -75,11 +75,14 @@ def getitem(x: Operand, index: Any) -> Any:
     return _getitem(x, index=_plain(index))
 
 
-def _ids(function: str, indices: Any) -> Array:
-    ids = np.asarray(indices.data if isinstance(indices, Tensor) else indices)
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
-    return frozen(ids.astype(np.intp, copy=False))
+def _ids(function: str, indices: Any) -> Any:
+    def checked(indices: Any) -> Array:
+        ids = np.asarray(indices)
+        if ids.dtype.kind not in "iu" and ids.size:
+            raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
+        return frozen(ids.astype(np.intp, copy=False))
+
+    return without_gradient("ids", checked, indices)
 
 
 @primitive()

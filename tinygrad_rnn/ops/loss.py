@@ -10,7 +10,7 @@ import numpy as np
 from ..engine.arrays import delivered, frozen
 from ..engine.primitive import primitive
 from ..engine.tape import Array
-from ..engine.tensor import Operand, Tensor
+from ..engine.tensor import Operand, without_gradient
 from ..errors import DTypeError, ShapeError
 from .reduce import softmax
 
@@ -109,8 +109,14 @@ def cross_entropy(logits: Operand, targets: Any, ignore_label: int = -1) -> Any:
     >>> round(float(np.exp(loss)), 6)
     4.0
     """
-    ids = np.asarray(targets.data if isinstance(targets, Tensor) else targets)
     shape = np.shape(logits)
+    ids = without_gradient("targets", lambda given: _checked(given, shape, ignore_label), targets)
+    return _cross_entropy(logits, targets=ids, ignore_label=ignore_label)
+
+
+def _checked(targets: Any, shape: tuple[int, ...], ignore_label: int) -> Array:
+    """Return the targets of logits of this shape, as ids that nobody can change; see `cross_entropy` for the errors."""
+    ids = np.asarray(targets)
     if ids.dtype.kind not in "iu":
         raise DTypeError(f"cross_entropy: expected integer targets, got dtype {ids.dtype} of shape {ids.shape}")
     if len(shape) < 1 or ids.shape != shape[:-1]:
@@ -130,4 +136,4 @@ def cross_entropy(logits: Operand, targets: Any, ignore_label: int = -1) -> Any:
             f"cross_entropy: target {int(ids[wrong][0])} is outside [0, V) with V={shape[-1]}; "
             f"masked positions must hold ignore_label={ignore_label}"
         )
-    return _cross_entropy(logits, targets=ids, ignore_label=ignore_label)
+    return ids

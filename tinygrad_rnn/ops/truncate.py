@@ -67,12 +67,19 @@ def _cut_one(h: Any, scale: float) -> Any:
         return h
     if scale != 0 or not isinstance(h, Tensor):
         return _cut(h, scale=scale)
-    forward: Array = _cut.forward(h.data, scale=scale)
-    if h.node is None or not context().recording:
-        return wrap(forward)
+    forward: Array = _cut.forward(h._data, scale=scale)
+    how = context()
+    if h.node is None or not how.recording:
+        return _traced(h, scale, wrap(forward))
     node = Node(_cut, (), (), None, h.node.specs[h.index : h.index + 1], {"scale": scale})
     node.past = weakref.ref(h.node)
-    watcher = context().watcher
-    if watcher is not None:
-        watcher(node, (forward,))
-    return wrap(forward, node)
+    if how.watcher is not None:
+        how.watcher(node, (forward,))
+    return _traced(h, scale, wrap(forward, node))
+
+
+def _traced(h: Tensor, scale: float, result: Tensor) -> Tensor:
+    tracer = context().tracer
+    if tracer is not None:
+        tracer.record(_cut, (h,), {"scale": scale}, (result,))
+    return result

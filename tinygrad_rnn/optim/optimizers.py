@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,7 +30,7 @@ class Optimizer(ABC):
         weight_decay: L2 penalty, g <- g + weight_decay * p; 0 turns it off.
 
     Attributes:
-        steps: number of updates so far.
+        steps: number of updates so far; `rates` sees the number of those before the one that is under way.
 
     Raises:
         ConfigError: if a setting is out of range.
@@ -52,16 +53,56 @@ class Optimizer(ABC):
         self.steps = 0
         self._state: dict[str, dict[str, Array]] = {}
 
+    def rates(self, lr: float) -> Any:
+        """Return the numbers of this update, which `rule` gets as its `lr`: the learning rate, unless it needs more.
+
+        A number that changes from update to update (a bias correction, from `self.steps`) belongs here, and not into
+        `rule`, where it would be frozen in a compiled plan.
+        """
+        return lr
+
     @abstractmethod
-    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
-        """Return the new array of one parameter; may write into the arrays of `state`, not into p or g.
+    def rule(self, p: Any, g: Any, lr: Any, state: dict[str, Any]) -> Any:
+        """Return the new value of one parameter, and put new values into `state`; nothing is written in place.
+
+        It is written with operators and functions that take arrays and Tensors alike, so that it can be compiled.
 
         Args:
             p: the parameter, any shape.
             g: its gradient, of the same shape and dtype; weight decay is in it already.
-            lr: learning rate of this update.
-            state: slot name to array, of the same shape and dtype.
+            lr: what `rates` returned for this update.
+            state: slot name to value, of the same shape and dtype.
         """
+
+    def updated(
+        self, params: Mapping[str, Any], grads: Mapping[str, Any], state: Mapping[str, Mapping[str, Any]], rates: Any
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Return new parameters and new state, of arrays or of Tensors; nothing is changed.
+
+        Args:
+            params: name to value.
+            grads: the same names, to values of the same shapes.
+            state: the same names, each to slot name and value.
+            rates: what `rates` returned.
+        """
+        new_params, new_state = {}, {}
+        for name, p in params.items():
+            slots = dict(state[name])
+            new_params[name] = self.rule(p, self._decayed(p, grads[name]), rates, slots)
+            new_state[name] = slots
+        return new_params, new_state
+
+    def state_of(self, params: Mapping[str, Tensor]) -> dict[str, dict[str, Array]]:
+        """Return the state by parameter name and slot: zeros where there was no update yet."""
+        return {
+            name: self._state.get(name) or {slot: np.zeros_like(p.data) for slot in self.slots}
+            for name, p in params.items()
+        }
+
+    def take(self, state: Mapping[str, Mapping[str, Array]]) -> None:
+        """Take the state that `updated` returned, and count the update."""
+        self._state = {name: dict(slots) for name, slots in state.items()}
+        self.steps += 1
 
     def update(self, params: Mapping[str, Tensor], grads: Mapping[str, Array], lr: float | None = None) -> None:
         """Give every parameter a new array; all or nothing. Graphs recorded before keep the old arrays.
@@ -78,12 +119,12 @@ class Optimizer(ABC):
         """
         rate = self.lr if lr is None else _setting(self, "lr", lr, low=0.0)
         self._check(params, grads)
-        self.steps += 1
+        arrays = {name: parameter.data for name, parameter in params.items()}
+        cast = {name: np.asarray(grads[name], dtype=p.dtype) for name, p in arrays.items()}
+        new, state = self.updated(arrays, cast, self.state_of(params), self.rates(rate))
         for name, parameter in params.items():
-            p = parameter.data
-            g = np.asarray(grads[name], dtype=p.dtype)
-            state = self._state.setdefault(name, {slot: np.zeros_like(p) for slot in self.slots})
-            parameter.data = self.rule(p, self._decayed(p, g), rate, state)
+            parameter.data = new[name]
+        self.take(state)
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of all state: "steps", and "slot.parameter name" for each slot and parameter."""
@@ -111,7 +152,7 @@ class Optimizer(ABC):
             raise ShapeError(f"{where}: missing {'slots of ' + ', '.join(incomplete) if incomplete else 'steps'}")
         self.steps, self._state = int(np.asarray(arrays["steps"]).item()), state
 
-    def _decayed(self, p: Array, g: Array) -> Array:
+    def _decayed(self, p: Any, g: Any) -> Any:
         return g + self.weight_decay * p if self.weight_decay and p.ndim > 1 else g
 
     def _check(self, params: Mapping[str, Tensor], grads: Mapping[str, Array]) -> None:
@@ -147,9 +188,9 @@ class SGD(Optimizer):
     array([0.8])
     """
 
-    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+    def rule(self, p: Any, g: Any, lr: Any, state: dict[str, Any]) -> Any:
         """Return p - lr * g."""
-        return np.asarray(p - lr * g)
+        return p - lr * g
 
 
 class Momentum(Optimizer):
@@ -182,12 +223,10 @@ class Momentum(Optimizer):
         self.momentum = _setting(self, "momentum", momentum, low=0.0, high=1.0)
         self.nesterov = nesterov
 
-    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+    def rule(self, p: Any, g: Any, lr: Any, state: dict[str, Any]) -> Any:
         """Return p - lr * v, or p - lr * (g + momentum * v)."""
-        v = state["v"]
-        v *= self.momentum
-        v += g
-        return np.asarray(p - lr * (g + self.momentum * v if self.nesterov else v))
+        v = state["v"] = self.momentum * state["v"] + g
+        return p - lr * (g + self.momentum * v if self.nesterov else v)
 
 
 class RMSprop(Optimizer):
@@ -218,12 +257,10 @@ class RMSprop(Optimizer):
         self.alpha = _setting(self, "alpha", alpha, low=0.0, high=1.0)
         self.eps = _setting(self, "eps", eps, low=0.0, open_low=True)
 
-    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+    def rule(self, p: Any, g: Any, lr: Any, state: dict[str, Any]) -> Any:
         """Return p - lr * g / (sqrt(v) + eps)."""
-        v = state["v"]
-        v *= self.alpha
-        v += (1 - self.alpha) * g * g
-        return np.asarray(p - lr * g / (np.sqrt(v) + self.eps))
+        v = state["v"] = self.alpha * state["v"] + (1 - self.alpha) * g * g
+        return p - lr * g / (np.sqrt(v) + self.eps)
 
 
 class Adam(Optimizer):
@@ -264,16 +301,18 @@ class Adam(Optimizer):
         )
         self.eps = _setting(self, "eps", eps, low=0.0, open_low=True)
 
-    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+    def rates(self, lr: float) -> tuple[float, float, float]:
+        """Return lr, lr / (1 - beta1^t) and 1 / (1 - beta2^t)."""
+        t = self.steps + 1
+        return lr, lr / (1 - self.betas[0] ** t), 1 / (1 - self.betas[1] ** t)
+
+    def rule(self, p: Any, g: Any, lr: Any, state: dict[str, Any]) -> Any:
         """Return p - lr * corrected m / (sqrt(corrected v) + eps)."""
-        m, v = state["m"], state["v"]
         beta1, beta2 = self.betas
-        m *= beta1
-        m += (1 - beta1) * g
-        v *= beta2
-        v += (1 - beta2) * g * g
-        scale = np.sqrt(v / (1 - beta2**self.steps)) + self.eps
-        return np.asarray(p - (lr / (1 - beta1**self.steps)) * m / scale)
+        m = state["m"] = beta1 * state["m"] + (1 - beta1) * g
+        v = state["v"] = beta2 * state["v"] + (1 - beta2) * g * g
+        _, corrected, correction = lr
+        return p - corrected * m / (np.sqrt(v * correction) + self.eps)
 
 
 class AdamW(Adam):
@@ -306,12 +345,12 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay)
 
-    def rule(self, p: Array, g: Array, lr: float, state: dict[str, Array]) -> Array:
+    def rule(self, p: Any, g: Any, lr: Any, state: dict[str, Any]) -> Any:
         """Return Adam's new p, less lr * weight_decay * p."""
         new = super().rule(p, g, lr, state)
-        return np.asarray(new - (lr * self.weight_decay) * p) if p.ndim > 1 else new
+        return new - (lr[0] * self.weight_decay) * p if p.ndim > 1 else new
 
-    def _decayed(self, p: Array, g: Array) -> Array:
+    def _decayed(self, p: Any, g: Any) -> Any:
         return g
 
 

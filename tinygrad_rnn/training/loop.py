@@ -14,6 +14,7 @@ from ..errors import CorpusError, NonFiniteError
 from ..nn.models import RNNLM
 from ..optim import Optimizer, Schedule, clip_by_norm
 from ..truncation import Full, Policy, Recurrence, Update
+from .compiled import CompiledUpdate, is_compilable
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def train_epoch(
     clip: float = 0.0,
     rng: np.random.Generator | None = None,
     step: int = 0,
+    compiled: bool | CompiledUpdate = False,
     on_window: Callable[[Window], bool] | None = None,
 ) -> EpochResult:
     """Train a model on windows that continue each other, and carry the state from each to the next.
@@ -88,6 +90,9 @@ def train_epoch(
         clip: largest global norm of the gradient; 0: no clipping.
         rng: generator for dropout; None: nothing is dropped.
         step: number of the first update, for the schedule and for messages.
+        compiled: make a plan of the update and replay it (see `compile`): the same numbers to rounding, faster. A
+            `CompiledUpdate` of this model, optimizer and policy keeps its plans from one pass to the next. Under a
+            policy that is not `is_compilable` updates are recorded anew each time.
         on_window: called after each update; returns True to end the pass there.
 
     Returns:
@@ -108,9 +113,82 @@ def train_epoch(
     (198, True)
     """
     started = time.perf_counter()
-    params = model.parameters()
-    max_norm = clip or math.inf
+    rate = _Rate(optimizer, schedule, step)
+    if compiled and is_compilable(policy, rng is not None):
+        update = compiled if isinstance(compiled, CompiledUpdate) else CompiledUpdate(model, optimizer, clip, policy)
+        parts = windows if policy is None or policy.every is None else _resized(windows, policy.every)
+        windows_done = _compiled_updates(update, parts, state, rng, rate)
+    else:
+        windows_done = _eager_updates(model, windows, optimizer, state, policy, clip, rng, rate)
     steps, tokens, nats, norms, lr, stopped = 0, 0, 0.0, 0.0, optimizer.lr, False
+    for window in windows_done:
+        steps, tokens, nats = steps + 1, tokens + window.tokens, nats + window.nats * window.tokens
+        norms, lr = norms + window.gradient_norm, window.lr
+        if on_window is not None and on_window(window):
+            stopped = True
+            break
+    if not steps:
+        raise CorpusError("train_epoch: windows is empty; an iterator can be used for one pass only")
+    for parameter in model.parameters().values():
+        parameter.data = parameter.data  # memory of its own, which no plan writes again
+    seconds = time.perf_counter() - started
+    return EpochResult(nats / tokens, tokens, steps, norms / steps, lr, seconds, stopped)
+
+
+class _Rate:
+    """Numbers the updates, and knows the learning rate of each."""
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule | None, step: int) -> None:
+        self._optimizer, self._schedule, self.step = optimizer, schedule, step
+
+    @property
+    def lr(self) -> float:
+        return self._optimizer.lr if self._schedule is None else self._schedule.lr(self.step)
+
+
+def _resized(windows: Iterable[tuple[Any, Any]], steps: int) -> Iterator[tuple[Any, Any]]:
+    """Yield the same streams in windows of `steps` steps; the last may be shorter."""
+    rest: tuple[Any, Any] | None = None
+    for window in windows:
+        ids, targets = (
+            window if rest is None else (np.concatenate(pair, axis=1) for pair in zip(rest, window, strict=True))
+        )
+        whole = np.shape(ids)[1] // steps * steps
+        for start in range(0, whole, steps):
+            yield ids[:, start : start + steps], targets[:, start : start + steps]
+        rest = ids[:, whole:], targets[:, whole:]
+    if rest is not None and rest[0].shape[1]:
+        yield rest
+
+
+def _compiled_updates(
+    update: CompiledUpdate,
+    windows: Iterable[tuple[Any, Any]],
+    state: Any,
+    rng: np.random.Generator | None,
+    rate: _Rate,
+) -> Iterator[Window]:
+    for ids, targets in windows:
+        lr = rate.lr
+        try:
+            nats, norm, state = update(ids, targets, state, lr, rng)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"train_epoch: update {rate.step}: {error}") from error
+        yield Window(rate.step, nats, np.size(targets), norm, lr)
+        rate.step += 1
+
+
+def _eager_updates(
+    model: RNNLM,
+    windows: Iterable[tuple[Any, Any]],
+    optimizer: Optimizer,
+    state: Any,
+    policy: Policy | None,
+    clip: float,
+    rng: np.random.Generator | None,
+    rate: _Rate,
+) -> Iterator[Window]:
+    params = model.parameters()
 
     def window_loss(inputs: Any, state: Any) -> tuple[Any, Any]:
         ids, targets = inputs
@@ -120,24 +198,15 @@ def train_epoch(
     run = Recurrence(window_loss, params, policy or Full(), state, rng)
     for update, size in _updates(run, windows, flush=policy is None):
         value = update.loss / size
-        _check_loss(value, params, step + steps)
+        _check_loss(value, params, rate.step)
         try:
-            grads, norm = clip_by_norm({name: g / size for name, g in update.gradients.items()}, max_norm)
+            grads, norm = clip_by_norm({name: g / size for name, g in update.gradients.items()}, clip or math.inf)
         except NonFiniteError as error:
-            raise NonFiniteError(f"train_epoch: update {step + steps}: {error}; no parameter was touched") from error
-        lr = optimizer.lr if schedule is None else schedule.lr(step + steps)
+            raise NonFiniteError(f"train_epoch: update {rate.step}: {error}; no parameter was touched") from error
+        lr = rate.lr
         optimizer.update(params, grads, lr)
-
-        nats, tokens, norms = nats + update.loss, tokens + size, norms + norm
-        window = Window(step + steps, value, size, norm, lr)
-        steps += 1
-        if on_window is not None and on_window(window):
-            stopped = True
-            break
-    if not steps:
-        raise CorpusError("train_epoch: windows is empty; an iterator can be used for one pass only")
-    seconds = time.perf_counter() - started
-    return EpochResult(nats / tokens, tokens, steps, norms / steps, lr, seconds, stopped)
+        yield Window(rate.step, value, size, norm, lr)
+        rate.step += 1
 
 
 def _updates(run: Recurrence, windows: Iterable[tuple[Any, Any]], flush: bool) -> Iterator[tuple[Update, int]]:

@@ -18,6 +18,7 @@ from ..data.corpus import Corpus
 from ..errors import CorpusError, NonFiniteError
 from ..nn.models import RNNLM
 from .build import make_model, make_optimizer, make_policy, make_schedule, stream, updates_per_pass
+from .compiled import CompiledUpdate
 from .evaluation import evaluate, perplexity
 from .files import RunFiles
 from .loop import EpochResult, Window, train_epoch
@@ -103,6 +104,7 @@ class Trainer:
         """
         config, params = self.config, self.model.parameters()
         optimizer = make_optimizer(config)
+        compiled = config.compile and CompiledUpdate(self.model, optimizer, config.clip, self._policy)
         schedule = make_schedule(config, config.epochs * updates_per_pass(self.windows, self._policy))
         records: list[EpochRecord] = []
         best: EpochRecord | None = None
@@ -122,6 +124,7 @@ class Trainer:
                         clip=config.clip,
                         rng=stream(config.seed, 1, epoch),
                         step=step,
+                        compiled=compiled,
                         on_window=on_window,
                     )
                 step += trained.steps

@@ -15,11 +15,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.tape import Array, Node, own, pull_back, slice_of_a_sequence
+from ..engine.tape import Array, Node, context, own, pull_back, slice_of_a_sequence
 from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import map_leaves
-from ..errors import ConfigError, GradientError, ShapeError
-from .nests import arrays_of, floats, fresh_leaf, place_of, steps_of, value_of, with_floats
+from ..errors import ConfigError, GradientError, ShapeError, TraceError
+from .nests import (
+    added,
+    arrays_of,
+    floats,
+    fresh_leaf,
+    is_float,
+    number_of,
+    one_for,
+    place_of,
+    steps_of,
+    value_of,
+    with_floats,
+)
 from .policies import Policy
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
@@ -102,6 +114,11 @@ class Recurrence:
     ) -> None:
         self._step = step
         self._parameters = dict(parameters)
+        if context().tracer is not None and decides(policy):
+            raise TraceError(
+                f"compile: {policy!r} decides anew for each sequence where it cuts, and a plan would freeze that; "
+                "use the driver outside of compiled functions"
+            )
         self._policy = policy.start()
         self._rng = rng
         self._state = arrays_of(state)
@@ -155,7 +172,7 @@ class Recurrence:
         segment = _Segment(self._now, self._now + length, inputs, before, after, loss, rng_state)
         self._state = arrays_of(after)
         if self._policy.recompute:
-            segment.loss, segment.after = None if loss is None else float(value_of(loss)), None
+            segment.loss, segment.after = None if loss is None else number_of(loss), None
         self._alive.append(segment)
         self._now += length
 
@@ -173,7 +190,7 @@ class Recurrence:
         scale = 1.0
         for segment in reversed(self._alive):
             if segment.start >= begin and segment.loss is not None:
-                losses.append(float(value_of(segment.loss)))
+                losses.append(number_of(segment.loss))
             if scale == 0 and segment.stop <= begin:
                 break
             for edge in range(segment.start + 1, segment.stop):
@@ -184,8 +201,7 @@ class Recurrence:
             scale = policy.scale(segment.start, end) if segment.start else 1.0
             carried = self._pull(segment, carried, scale != 0, segment.start >= begin, sums)
             if carried is not None:
-                norm = float(np.sqrt(sum(np.vdot(g, g).real for g in carried if g is not None)))
-                norms.append((segment.start, norm))
+                norms.append((segment.start, self._norm(carried)))
                 if scale != 1:
                     carried = [None if g is None else g * scale for g in carried]
         first = None
@@ -201,6 +217,11 @@ class Recurrence:
         }
         return Update(end, losses[::-1], gradients, self._state, first)
 
+    def _norm(self, carried: list[Any]) -> float:
+        if type(self._policy).observe is Policy.observe:
+            return 0.0  # nobody looks at it
+        return float(np.sqrt(sum(np.vdot(g, g).real for g in carried if g is not None)))
+
     def _pull(
         self, segment: _Segment, carried: list[Any] | None, through: bool, is_new: bool, sums: dict[str, Array]
     ) -> list[Any] | None:
@@ -212,7 +233,7 @@ class Recurrence:
             before, after, loss = self._again(segment)
         seeds: list[tuple[tuple[Node, int], Any]] = []
         if is_new and isinstance(loss, Tensor) and loss.node is not None:
-            seeds.append(((loss.node, loss.index), np.ones_like(loss.data)))
+            seeds.append(((loss.node, loss.index), one_for(loss)))
         for h, g in zip(floats(after), carried or [], strict=carried is not None):
             if g is not None and isinstance(h, Tensor) and h.node is not None:
                 seeds.append(((h.node, h.index), g))
@@ -220,10 +241,12 @@ class Recurrence:
             return None
         places = {name: place_of(p) for name, p in self._parameters.items()}
         states = [place_of(h) for h in floats(before)] if through else []
-        found = pull_back(seeds, [*places.values(), *states])
+        tracer = context().tracer
+        found = pull_back(seeds, [*places.values(), *states], None if tracer is None else tracer.lift)
         names = [name for name, place in places.items() if place in found]
-        for name, g in zip(names, own(found[places[name]] for name in names), strict=True):
-            sums[name] = g if name not in sums else np.add(sums[name], g, out=sums[name])
+        gradients = [found[places[name]] for name in names]
+        for name, g in zip(names, own(gradients) if tracer is None else gradients, strict=True):
+            sums[name] = g if name not in sums else added(sums[name], g)
         if not any(place in found for place in states):
             return None
         return [found.get(place) for place in states]
@@ -249,6 +272,11 @@ class Recurrence:
             return
         oldest = self._now + every - reach  # the next pass is at now + every, and reaches back `reach` uses
         self._alive = [segment for segment in self._alive if segment.start >= oldest]
+
+
+def decides(policy: Policy) -> bool:
+    """Return whether a policy draws, or looks at norms, to find out where it cuts."""
+    return type(policy).start is not Policy.start or type(policy).observe is not Policy.observe
 
 
 def bptt(
@@ -295,13 +323,13 @@ def bptt(
 def _added(total: Update, update: Update) -> Update:
     """Add the next update to the sum so far, in place: no more than two gradients are held at a time."""
     for name, g in update.gradients.items():
-        np.add(total.gradients[name], g, out=total.gradients[name])
+        total.gradients[name] = added(total.gradients[name], g)
     total.losses.extend(update.losses)
     first = total.state_gradient
     if first is None:
         first = update.state_gradient
     elif update.state_gradient is not None:
-        first = map_leaves(lambda a, b: a + b if isinstance(a, np.ndarray) else a, first, update.state_gradient)
+        first = map_leaves(lambda a, b: a + b if is_float(a) else a, first, update.state_gradient)
     return update._replace(losses=total.losses, gradients=total.gradients, state_gradient=first)
 
 

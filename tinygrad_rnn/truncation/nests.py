@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.arrays import frozen_copy
-from ..engine.tape import Node
+from ..engine.tape import Node, context
 from ..engine.tensor import Tensor, shape_of, wrap
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import GradientError, ShapeError
@@ -30,8 +30,28 @@ def with_floats(nest: Any, values: list[Any]) -> Any:
 
 
 def value_of(part: Any) -> Any:
-    """Return the array of a Tensor, and anything else as it is."""
+    """Return the array of a Tensor (while `compile` records: a Tensor without its past), anything else as it is."""
+    tracer = context().tracer
+    if tracer is not None and isinstance(part, Tensor):
+        return tracer.alone(part, is_leaf=False)
     return part.data if isinstance(part, Tensor) else part
+
+
+def number_of(loss: Any) -> Any:
+    """Return a loss as a number; while `compile` records, as a Tensor without its past."""
+    return value_of(loss) if context().tracer is not None else float(value_of(loss))
+
+
+def one_for(loss: Tensor) -> Any:
+    """Return the cotangent 1 of a loss."""
+    tracer = context().tracer
+    ones = np.ones(loss.shape, loss.dtype)
+    return ones if tracer is None else tracer.fixed(ones)
+
+
+def added(total: Any, term: Any) -> Any:
+    """Return a sum, written into `total` where that is an array."""
+    return np.add(total, term, out=total) if isinstance(total, np.ndarray) else total + term
 
 
 def arrays_of(state: Any) -> Any:
@@ -43,6 +63,9 @@ def fresh_leaf(part: Any) -> Any:
     """Return a part of a state as a leaf of a new graph, if it can carry a gradient."""
     if not is_float(part):
         return part
+    tracer = context().tracer
+    if tracer is not None:
+        return tracer.alone(part, is_leaf=True)
     leaf = wrap(part if not part.flags.writeable else frozen_copy(part))
     leaf.requires_grad = True
     return leaf

@@ -1,0 +1,34 @@
+"""tinygrad_rnn, the whole step compiled to a plan; the parameters take its results as the trainer does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.engine.tensor import adopt
+
+from .ours_eager import VERSION as VERSION
+from .ours_eager import make_model
+from .task import LR, Config, Weights
+
+
+def start(config: Config, weights: Weights) -> Callable[[Any, Any], float]:
+    """Return the step; see `peers`."""
+    model = make_model(config, weights)
+    parameters, state = model.parameters(), model.initial_state(config.N)
+
+    @tr.compile
+    def train(parameters: Any, ids: Any, targets: Any, state: Any) -> Any:
+        loss, state = model.loss(ids, targets, state)
+        grads = tr.grad(loss, parameters)
+        return loss, {name: p - LR * grads[name] for name, p in parameters.items()}, state
+
+    def step(ids: Any, targets: Any) -> float:
+        nonlocal state
+        loss, new, state = train(parameters, ids, targets, state)
+        for name, array in new.items():
+            adopt(parameters[name], array)
+        return float(loss)
+
+    return step

@@ -1,0 +1,98 @@
+"""The parent's side of a peer's process."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from .task import Config
+
+SETTLE = 0.05  # seconds until the threads of the one who ran last have gone to sleep
+
+
+class PeerError(Exception):
+    """A peer that is not installed, failed, or took too long."""
+
+
+def environment(threads: int, kernels: str | None) -> dict[str, str]:
+    """Return the environment of a worker: its threads, and the kernels that OpenBLAS takes (None: it looks itself).
+
+    A setting of OpenBLAS that stands in the environment (some machines ask for slower kernels) does not reach it.
+    """
+    found = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"):  # NPROC is what XLA reads
+        found[name] = str(threads)
+    if kernels is not None:
+        found["OPENBLAS_CORETYPE"] = kernels
+    found["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return found
+
+
+def describe_machine(env: dict[str, str]) -> dict[str, Any]:
+    """Return what `machine.py` says under the environment of the workers."""
+    script = str(Path(__file__).parents[1] / "machine.py")
+    found = subprocess.run([sys.executable, script], env=env, check=True, capture_output=True, text=True)
+    machine: dict[str, Any] = json.loads(found.stdout)
+    return machine
+
+
+class Worker:
+    """A peer, ready to run steps.
+
+    Attributes:
+        ready: what it reported of itself; see `worker`.
+    """
+
+    def __init__(self, module: str, config: Config, env: dict[str, str], limit: float) -> None:
+        self._limit = limit
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+        self._scratch = tempfile.TemporaryDirectory()  # so that torch.compile finds nothing of an earlier process
+        env = env | {"TORCHINDUCTOR_CACHE_DIR": self._scratch.name}
+        command = [sys.executable, "-m", "peers.worker", module, json.dumps(config)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, env=env, text=True)
+        try:
+            self.ready: dict[str, Any] = self._answer()
+        except PeerError:
+            self.close()
+            raise
+
+    def run(self, steps: int) -> list[float]:
+        """Return the seconds of some steps; one more goes before them."""
+        time.sleep(SETTLE)
+        assert self._process.stdin is not None
+        print(steps, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process: it leaves by itself when nothing more can come, unless it hangs."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._errors.close()
+        self._scratch.cleanup()
+
+    def _answer(self) -> Any:
+        out = self._process.stdout
+        assert out is not None
+        if not select.select([out], [], [], self._limit)[0]:
+            raise PeerError(f"no answer within {self._limit:.0f} s")
+        line = out.readline()
+        if not line:
+            self._errors.seek(0)
+            last = self._errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
+            raise PeerError(f"failed: {last[-1].strip()}")
+        return json.loads(line)

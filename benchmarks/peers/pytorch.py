@@ -1,0 +1,75 @@
+"""PyTorch: its own recurrent layers, time first as they like it best, and SGD on all parameters in one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .task import GATES, LR, Config, Weights
+
+VERSION = f"PyTorch {torch.__version__}"
+LAYERS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class Model(nn.Module):
+    """Recurrent language model: ids and targets (T, N) to mean loss and state."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.V, config.D)
+        self.layers = LAYERS[config.cell](config.D, config.H, config.layers)
+        self.output = nn.Linear(config.H, config.V)
+
+    def forward(self, ids: Any, targets: Any, state: Any) -> tuple[Any, Any]:
+        hs, state = self.layers(self.embedding(ids), state)
+        return nn.functional.cross_entropy(self.output(hs).flatten(0, 1), targets.flatten()), state
+
+
+def load(model: Model, config: Config, weights: Weights) -> None:
+    """Give a model the weights; its second bias stays 0, except that of the GRU, half of which others have too."""
+    H, G = config.H, GATES[config.cell]
+    i, f, o, g = range(4)
+    order = [i, f, g, o] if config.cell == "lstm" else list(range(G))
+
+    def columns(W: Any) -> Any:
+        return np.concatenate([W[..., gate * H : (gate + 1) * H] for gate in order], axis=-1)
+
+    found = {"embedding.weight": weights["embedding.W"]}
+    for n in range(config.layers):
+        found[f"layers.weight_ih_l{n}"] = columns(weights[f"layers.{n}.Wx"]).T
+        found[f"layers.weight_hh_l{n}"] = columns(weights[f"layers.{n}.Wh"]).T
+        found[f"layers.bias_ih_l{n}"] = columns(weights[f"layers.{n}.b"])
+        found[f"layers.bias_hh_l{n}"] = np.zeros(G * H, np.float32)
+        if config.cell == "gru":
+            found[f"layers.bias_hh_l{n}"][2 * H :] = weights[f"layers.{n}.bh"]
+    found |= {"output.weight": weights["output.W"].T, "output.bias": weights["output.b"]}
+    model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in found.items()})
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("bias_hh" not in name or config.cell == "gru")
+
+
+def start(config: Config, weights: Weights, compiled: bool = False) -> Callable[[Any, Any], float]:
+    """Return the step; see `peers`."""
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    model = Model(config)
+    load(model, config, weights)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=LR, foreach=True)
+    forward = torch.compile(model) if compiled else model
+    zeros = torch.zeros(config.layers, config.N, config.H)
+    state: Any = (zeros, zeros) if config.cell == "lstm" else zeros
+
+    def step(ids: Any, targets: Any) -> float:
+        nonlocal state
+        loss, state = forward(torch.from_numpy(ids.T), torch.from_numpy(targets.T), state)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        state = tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+        return loss.item()
+
+    return step

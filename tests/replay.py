@@ -1,0 +1,81 @@
+"""What the tests of the compiler compare with: the function itself, and graphs run call by call."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from oracle import relative_error
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.compiler.graph import Graph, Value, map_parts
+from tinygrad_rnn.compiler.trace import Recorded, trace
+from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
+
+
+def array_of(part: Any) -> Any:
+    """Return the array of a Tensor; anything else as it is."""
+    return np.array(part.data) if isinstance(part, tr.Tensor) else part
+
+
+def assert_equal(actual: Any, expected: Any, tolerance: float) -> None:
+    """Compare two nestings: structure, shapes, dtypes; floats by relative error, all else exactly."""
+    assert structure(actual) == structure(expected)
+    for got, want in zip(flatten(actual), map(array_of, flatten(expected)), strict=True):
+        if not isinstance(want, np.ndarray | np.generic):
+            assert got is want or got == want
+            continue
+        assert (got.shape, got.dtype) == (want.shape, want.dtype)
+        if want.dtype.kind in "fc":
+            assert np.array_equal(np.isfinite(got), np.isfinite(want))
+            finite = np.isfinite(want)
+            assert relative_error(got[finite], want[finite]) <= tolerance
+        else:
+            assert np.array_equal(got, want)
+
+
+def assert_replays(f: Callable[..., Any], *calls: tuple[Any, ...], tolerance: float = 1e-12, **options: Any) -> Any:
+    """Call f and its compiled twin with the arguments of each call, compare results and generators; return the twin.
+
+    Results of earlier calls are kept, and must not change.
+    """
+    compiled = tr.compile(f, **options)
+    kept = []
+    for args in calls:
+        twins = map_leaves(lambda part: copy.deepcopy(part) if isinstance(part, np.random.Generator) else part, args)
+        expected = f(*args)
+        result = compiled(*twins)
+        assert_equal(result, expected, tolerance)
+        for mine, theirs in zip(flatten(args), flatten(twins), strict=True):
+            if isinstance(mine, np.random.Generator):
+                assert mine.bit_generator.state == theirs.bit_generator.state
+        kept.append((result, map_leaves(copy.deepcopy, result)))
+    for result, before in kept:
+        assert_equal(result, before, 0)
+    return compiled
+
+
+def record(f: Callable[..., Any], *args: Any) -> Recorded:
+    """Record f, called with these arguments."""
+    return trace(f, (args, {}))
+
+
+def run_graph(graph: Graph, arguments: list[Any]) -> list[np.ndarray]:
+    """Run a graph call by call on arrays: the meaning of a graph. Shapes and dtypes must be what its values say."""
+    inputs = [*graph.inputs, *graph.captured]
+    known: dict[Value, Any] = dict(zip(inputs, arguments, strict=True))
+
+    def operand(part: Any) -> Any:
+        if not isinstance(part, Value):
+            return part
+        return known[part] if part.constant is None else part.constant
+
+    for call in graph.calls:
+        attrs = {name: map_parts(operand, part) for name, part in call.attrs.items()}
+        made = call.operator.compute(*map(operand, call.inputs), **attrs)
+        for value, array in zip(call.outputs, made if isinstance(made, tuple) else (made,), strict=True):
+            assert (value.shape, value.dtype) == (np.shape(array), np.asarray(array).dtype), call
+            known[value] = array
+    return [np.asarray(operand(value)) for value in graph.outputs]

@@ -1,0 +1,258 @@
+"""`compile`: a function recorded once, replayed as a plan."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import graphviz
+import numpy as np
+
+from ..engine.tape import context
+from ..engine.tensor import Tensor
+from ..engine.tree import flatten, map_leaves
+from ..errors import ConfigError, TraceError
+from .executor import Executor
+from .explain import Explanation, explain, instruction_seconds
+from .graph import Graph
+from .passes import run as run_passes
+from .picture import picture
+from .plan import Plan, make_plan
+from .trace import ARRAY, Recorded, trace
+
+
+class Compiled:
+    """A function that `compile` has taken; call it like the function.
+
+    Attributes:
+        function: the function itself.
+        without: names of the passes that are switched off.
+        max_plans: plans that are kept; the one used longest ago goes first.
+        threads: threads that the large loops of a plan are split over.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        without: Collection[str] = (),
+        max_plans: int = 8,
+        threads: int | None = None,
+    ) -> None:
+        list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
+        if max_plans < 1:
+            raise ConfigError(f"compile: max_plans must be 1 or more, got {max_plans}")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"compile: threads must be 1 or more, got {threads}")
+        self.threads = _threads() if threads is None else threads
+        self.function = function
+        self.without = frozenset(without)
+        self.max_plans = max_plans
+        self._plans: OrderedDict[Any, _Ready] = OrderedDict()
+        self._lock = threading.RLock()
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the function returns, with arrays for its Tensors; see `compile`."""
+        how = context()
+        if how.tracer is not None:  # compiled inside compiled: one plan
+            return self.function(*args, **kwargs)
+        if how.anomaly:  # every operation is looked at: eagerly
+            return map_leaves(_own_array, self.function(*args, **kwargs))
+        with self._lock:  # a plan has one arena
+            return self._ready((args, kwargs)).run(flatten((args, kwargs)))
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that was used last.
+
+        Raises:
+            TraceError: if the function has not been called yet.
+        """
+        if not self._plans:
+            raise TraceError("compile: the function has not been called yet, so there is no plan")
+        return next(reversed(self._plans.values())).executor.plan
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The plans that are kept, the one used last at the end."""
+        return [ready.executor.plan for ready in self._plans.values()]
+
+    def stages(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Graph]]:
+        """Record the function anew and yield (pass, graph behind it), first ("recorded", graph).
+
+        Look at each graph before asking for the next: a pass may write into it.
+        """
+        graph = trace(self.function, (args, kwargs)).graph
+        yield "recorded", graph
+        yield from run_passes(graph, self.without)
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Return what the plan for these arguments costs, with the time of each kind of call, measured now.
+
+        Nothing of the caller's changes; see `Plan.explain` for the costs without times.
+        """
+        with self._lock:
+            ready = self._ready((args, kwargs))
+            executor = Executor(ready.executor.plan, self.threads)
+            return explain(executor.plan, instruction_seconds(executor, ready.arrays(flatten((args, kwargs)))))
+
+    def draw(self, *args: Any, stage: str | None = None, **kwargs: Any) -> graphviz.Source:
+        """Return a drawing of the graph for these arguments, behind a pass.
+
+        Args:
+            args, kwargs: of the function.
+            stage: name of a pass, or "recorded" for the graph before the first; None: behind the last one.
+
+        Raises:
+            ConfigError: if there is no such pass, or it is switched off.
+        """
+        drawn = {name: picture(graph, name) for name, graph in self.stages(*args, **kwargs)}
+        if stage is not None and stage not in drawn:
+            raise ConfigError(f"Compiled.draw: stage must be one of {', '.join(drawn)}, got {stage!r}")
+        return drawn[stage or next(reversed(drawn))]
+
+    def _ready(self, args: tuple[Any, ...]) -> _Ready:
+        key = _signature(args)
+        ready = self._plans.get(key)
+        if ready is None:
+            ready = self._plans[key] = self._record(args)
+            if len(self._plans) > self.max_plans:
+                self._plans.popitem(last=False)
+        else:
+            self._plans.move_to_end(key)
+        return ready
+
+    def _record(self, args: Any) -> _Ready:
+        collects = gc.isenabled()
+        gc.disable()  # a graph is many small objects, and none of them is garbage yet
+        try:
+            return self._made(args)
+        finally:
+            if collects:
+                gc.enable()
+
+    def _made(self, args: Any) -> _Ready:
+        recorded = trace(self.function, args)
+        graph = recorded.graph
+        names = []
+        for name, behind in run_passes(graph, self.without):
+            graph = behind
+            names.append(name)
+        plan = make_plan(graph)
+        plan.passes = names
+        return _Ready(recorded, Executor(plan, self.threads), flatten(args))
+
+
+class _Ready:
+    """A plan, bound, and what it takes to call it with arguments."""
+
+    def __init__(self, recorded: Recorded, executor: Executor, leaves: list[Any]) -> None:
+        self.executor = executor
+        self._captured = recorded.captured
+        self._result = recorded.result
+        self._leaves = leaves  # held: a signature knows parameters by their id
+        self._places = {id(leaf): n for n, leaf in enumerate(leaves) if isinstance(leaf, np.random.Generator)}
+
+    def arrays(self, leaves: list[Any]) -> list[Any]:
+        """Return the inputs of the plan: of the call, then those that the function uses from outside."""
+        parts = [part for part in leaves if _is_input(part)] + self._captured
+        return [part._data if isinstance(part, Tensor) else part for part in parts]
+
+    def run(self, leaves: list[Any]) -> Any:
+        made = iter(self.executor.run(self.arrays(leaves)))
+
+        def result(part: Any) -> Any:
+            if part is ARRAY:
+                return next(made)
+            return leaves[self._places[id(part)]] if id(part) in self._places else part
+
+        return map_leaves(result, self._result)
+
+
+def _own_array(part: Any) -> Any:
+    return np.array(part.data if isinstance(part, Tensor) else part) if isinstance(part, Tensor | np.ndarray) else part
+
+
+def _is_input(part: Any) -> bool:
+    return isinstance(part, Tensor | np.ndarray | np.random.Generator)
+
+
+def _signature(args: Any) -> Any:
+    """Return what a plan was made for: the nesting, shapes, dtypes, which parameters, and all that is not an array."""
+    return _nesting(args), context().recording, tuple(map(_key, flatten(args)))
+
+
+def _nesting(nest: Any) -> Any:
+    if isinstance(nest, tuple | list):
+        return type(nest), *map(_nesting, nest)
+    if isinstance(nest, Mapping):
+        return type(nest), tuple(nest), *map(_nesting, nest.values())
+    return nest is None
+
+
+def _key(part: Any) -> Any:
+    if isinstance(part, Tensor):
+        leaf = id(part) if part.requires_grad and part.is_leaf else part.requires_grad
+        return "array", part._data.shape, part._data.dtype.char, leaf
+    if isinstance(part, np.ndarray):
+        return "array", part.shape, part.dtype.char, False
+    if isinstance(part, np.random.Generator):
+        return "generator"
+    if isinstance(part, float | complex):
+        return type(part).__name__, repr(part)  # tells -0.0 from 0.0, and knows nan again
+    try:
+        hash(part)
+    except TypeError:
+        raise TraceError(
+            f"compile: an argument of type {type(part).__name__} cannot be part of a signature; pass arrays, Tensors, "
+            "generators, numbers, strings, None, or nestings of them"
+        ) from None
+    return type(part).__name__, part
+
+
+def _threads() -> int:
+    """Return the threads that matrix products have: what OPENBLAS_NUM_THREADS says, or one for each core."""
+    text = os.environ.get("OPENBLAS_NUM_THREADS", "")
+    return int(text) if text.isdecimal() and int(text) else os.cpu_count() or 1
+
+
+def compile(
+    function: Callable[..., Any], *, without: Collection[str] = (), max_plans: int = 8, threads: int | None = None
+) -> Compiled:
+    """Return a function that computes the same, recorded once for each signature and replayed as a flat plan.
+
+    On the first call with some shapes and dtypes the function runs, and everything it computes on Tensors is
+    recorded, the backward passes of `grad` included; passes rewrite the graph, and a plan of NumPy calls on memory
+    laid out in advance is made of it. Later calls replay the plan. Loops and other control flow are unrolled, and what
+    is not an array (numbers, strings, modules) is frozen: another value makes another plan.
+
+    Args:
+        function: takes and returns Tensors, arrays, generators and other values, in any nesting of tuples, lists and
+            dicts. Parameters may be passed, or used from outside (a model's): they are read anew at each call.
+        without: names of passes to switch off, to find out which of them a fault or a gain comes from.
+        max_plans: plans that are kept, one for each signature; the one used longest ago goes first.
+        threads: threads that the large loops over memory (the loss over a vocabulary, an optimizer's update) are split
+            over; results are the same each time for one setting. None: as many as matrix products have, which is what
+            OPENBLAS_NUM_THREADS says, or one for each core.
+
+    Returns:
+        A `Compiled`: call it like the function. It returns arrays in place of Tensors; they are the caller's: no later
+        call changes them.
+
+    Raises:
+        ConfigError: if `without` names no pass, or `max_plans` or `threads` is below 1.
+        TraceError: when called, if the function reads the value of a Tensor (float(x), if x > 0) or differentiates
+            what was recorded before the call.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> w = tr.tensor([1.0, 2.0], requires_grad=True)
+    >>> step = tr.compile(lambda w, x: tr.grad(np.sum(np.tanh(w * x)), w))
+    >>> step(w, np.ones(2)).round(3), len(step.plan.instructions)
+    (array([0.42 , 0.071]), 5)
+    """
+    return Compiled(function, without, max_plans, threads)

@@ -1,0 +1,215 @@
+"""The NumPy executor: binds a plan to memory, and replays it.
+
+Memory is of four kinds: the arena, whose bytes serve one value after another; constants; copies of inputs; and blocks
+for large results. Blocks are handed out without a copy, and written again only when nobody holds what was in them, so
+a result that the caller keeps never changes. An input that lies in such a block (the parameters that the last replay
+returned) is read where it is. For each combination of blocks that comes up the calls are bound once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..engine.tape import Array
+from ..errors import TraceError
+from .graph import map_parts
+from .plan import Instruction, Plan, Slot
+
+_LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
+_SETS = 3  # blocks for each large result before copies are made
+
+Bound = list[tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
+class _Block:
+    """Bytes of one large result.
+
+    Whether somebody still holds it, or a view of it, is seen from the references to the array that owns the bytes:
+    every view in NumPy has one. `own` counts those of bound calls.
+    """
+
+    __slots__ = ("memory", "own")
+
+    def __init__(self, nbytes: int) -> None:
+        self.memory = np.empty(max(1, nbytes), np.uint8)
+        self.own = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether anybody but the executor refers to the bytes."""
+        return sys.getrefcount(self.memory) - 2 > self.own
+
+
+class Executor:
+    """A plan on NumPy arrays. `run(arrays)` replays it and returns its outputs, which the caller may keep."""
+
+    def __init__(self, plan: Plan, threads: int = 1) -> None:
+        self.plan = plan
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        memory = np.empty(plan.arena_bytes + 64, np.uint8)
+        start = -memory.__array_interface__["data"][0] % 64
+        self._arena = memory[start : start + plan.arena_bytes]
+        self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
+        self._objects: dict[int, Any] = {}  # generators among the inputs, by buffer
+        self._last: list[Any] = [None] * len(plan.inputs)
+        large = {
+            id(s.buffer): s.buffer for s in plan.outputs if s.buffer.kind == "output" and s.buffer.nbytes >= _LARGE
+        }
+        self._large = list(large.values())
+        self._place = {key: number for number, key in enumerate(large)}
+        self._sets: list[list[_Block]] = []
+        self._bound: dict[Any, Bound] = {}
+        self._wide = [number for number, slot in enumerate(plan.inputs) if slot.buffer.nbytes >= _LARGE]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held just now: arena, constants, copies of inputs, blocks of results."""
+        blocks = sum(block.memory.nbytes for part in self._sets for block in part)
+        return self._arena.nbytes + blocks + sum(array.nbytes for array in self._memory.values())
+
+    def run(self, arrays: list[Any]) -> list[Array]:
+        """Replay the plan with these inputs, of the shapes and dtypes that it was made for."""
+        chosen, copied = self._free_set()
+        sources = tuple(self._source(arrays[number]) for number in self._wide)
+        key = (chosen, sources)
+        program = self._bound.get(key)
+        if program is None:
+            program = self._bound[key] = self._bind(chosen, dict(zip(self._wide, sources, strict=True)))
+        wide = dict(zip(self._wide, sources, strict=True))
+        for number, array in enumerate(arrays):
+            slot = self.plan.inputs[number]
+            if slot.dtype == object:
+                self._objects[id(slot.buffer)] = array
+            elif wide.get(number) is None and array is not self._last[number]:
+                np.copyto(self._array(slot), array)
+                self._last[number] = array if _is_fixed(array) else None
+        for function, operands in program:
+            function(*operands)
+        return [self._handed(slot, chosen, copied) for slot in self.plan.outputs]
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def _free_set(self) -> tuple[int, bool]:
+        """Return the number of a set of blocks that nobody holds, and whether results must be copied out of it."""
+        for number, blocks in enumerate(self._sets[:_SETS]):
+            if not any(block.held for block in blocks):
+                return number, False
+        if len(self._sets) < _SETS:
+            self._sets.append([_Block(buffer.nbytes) for buffer in self._large])
+            return len(self._sets) - 1, False
+        if len(self._sets) == _SETS:
+            self._sets.append([_Block(buffer.nbytes) for buffer in self._large])
+        return _SETS, True  # its results are always copied, so nobody ever holds it
+
+    def _source(self, array: Any) -> tuple[int, int] | None:
+        """Return (set, number of the block) that an input lies in from its first byte to its last, else None."""
+        base = array.base
+        if base is None or not array.flags.c_contiguous or array.nbytes != base.nbytes:
+            return None
+        for number, blocks in enumerate(self._sets):
+            for place, block in enumerate(blocks):
+                if block.memory is base:
+                    return number, place
+        return None
+
+    def _handed(self, slot: Slot, chosen: int, copied: bool) -> Array:
+        """Return a result as the caller gets it."""
+        place = self._place.get(id(slot.buffer))
+        if place is None:
+            return self._array(slot).copy()
+        result = np.ndarray(slot.shape, slot.dtype, self._sets[chosen][place].memory, slot.offset, slot.strides)
+        return result.copy() if copied else result
+
+    def _array(self, slot: Slot) -> Array:
+        """Return the array of a slot that lies in the arena or in memory of its own."""
+        buffer = slot.buffer
+        if buffer.kind == "arena":
+            return np.ndarray(slot.shape, slot.dtype, self._arena, buffer.offset + slot.offset, slot.strides)
+        if id(buffer) not in self._memory:
+            memory = np.empty(max(1, buffer.nbytes), np.uint8)
+            if buffer.constant is not None and buffer.nbytes:
+                memory[:] = buffer.constant.reshape(-1).view(np.uint8)
+            self._memory[id(buffer)] = memory
+        return np.ndarray(slot.shape, slot.dtype, self._memory[id(buffer)], slot.offset, slot.strides)
+
+    # -- binding ------------------------------------------------------------------------------------------------------
+
+    def _bind(self, chosen: int, sources: dict[int, tuple[int, int] | None]) -> Bound:
+        blocks = {id(buffer): block for buffer, block in zip(self._large, self._sets[chosen], strict=True)}
+        for number, source in sources.items():
+            if source is not None:
+                blocks[id(self.plan.inputs[number].buffer)] = self._sets[source[0]][source[1]]
+
+        def operand(part: Any) -> Any:
+            if not isinstance(part, Slot) or part.dtype == object:
+                return part
+            block = blocks.get(id(part.buffer))
+            if block is None:
+                return self._array(part)
+            block.own += 1
+            return np.ndarray(part.shape, part.dtype, block.memory, part.offset, part.strides)
+
+        return [self._call(instruction, operand) for instruction in self.plan.instructions]
+
+    def _call(
+        self, instruction: Instruction, operand: Callable[[Any], Any]
+    ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        inputs = tuple(operand(part) for part in instruction.inputs)
+        outputs = tuple(operand(slot) for slot in instruction.outputs)
+        attrs = {name: map_parts(operand, part) for name, part in instruction.attrs.items()}
+        if self._pool is not None and instruction.operator.parts:
+            attrs["each"] = self._each
+        operator = instruction.operator
+        ufunc = _UFUNCS.get(operator.name)
+        if ufunc is not None:
+            return ufunc, (*inputs, *outputs)
+        if any(isinstance(part, Slot) for part in inputs):
+            return _copy_results, (partial(self._with_objects, partial(operator.compute, **attrs)), inputs, outputs)
+        if operator.writes:
+            return partial(operator.compute, *inputs, **attrs, out=outputs if len(outputs) > 1 else outputs[0]), ()
+        return _copy_results, (partial(operator.compute, **attrs), inputs, outputs)
+
+    def _each(self, work: Callable[[int, int], Any], count: int) -> list[Any]:
+        """Call work(start, stop) for as many parts of range(count) as there are threads; see `kernels.Each`."""
+        borders = [count * number // self.threads for number in range(self.threads + 1)]
+        assert self._pool is not None
+        others = [self._pool.submit(work, *span) for span in pairwise(borders[1:])]
+        return [work(borders[0], borders[1]), *(other.result() for other in others)]
+
+    def _with_objects(self, compute: Callable[..., Any], *inputs: Any) -> Any:
+        return compute(*(self._objects[id(part.buffer)] if isinstance(part, Slot) else part for part in inputs))
+
+
+_UFUNCS: dict[str, np.ufunc] = {
+    name: getattr(np, name)
+    for name in ["add", "subtract", "multiply", "divide", "negative", "power", "exp", "log", "sqrt", "tanh", "matmul"]
+}
+
+
+def _copy_results(compute: Callable[..., Any], inputs: tuple[Any, ...], outputs: tuple[Array, ...]) -> None:
+    made = compute(*inputs)
+    for output, part in zip(outputs, made if isinstance(made, tuple) else (made,), strict=True):
+        if np.shape(part) != output.shape:
+            raise TraceError(
+                f"compile: a result has shape {np.shape(part)} and had shape {output.shape} when the function was "
+                "recorded: its shape depends on values (a boolean index, for instance), which a plan cannot follow"
+            )
+        np.copyto(output, part)
+
+
+def _is_fixed(array: Array) -> bool:
+    """Return whether nobody can write to an array, through itself or through what it is a view of."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return False
+        owner = owner.base
+    return owner is None

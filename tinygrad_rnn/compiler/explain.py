@@ -1,0 +1,249 @@
+"""What a plan costs: calls, arithmetic, traffic, memory, and where the time goes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .operators import VIEWS
+
+if TYPE_CHECKING:  # a plan explains itself with this module, and an executor needs plans
+    from .executor import Executor
+    from .plan import Buffer, Instruction, Plan, Slot
+
+_MOVES = VIEWS | {"copy", "contiguous", "stack", "concatenate", "take"}  # they compute nothing
+_UNITS = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the calls of one operator cost together.
+
+    Attributes:
+        operator: its name.
+        calls: how many there are.
+        flops: floating point operations.
+        nbytes: bytes read and written.
+        seconds: time of one replay, or None where it was not measured.
+    """
+
+    operator: str
+    calls: int
+    flops: int
+    nbytes: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a plan costs; its text is `str(explanation)`.
+
+    Attributes:
+        rows: costs by operator, the dearest first (in time where it was measured, else in bytes).
+        passes: names of the passes that ran.
+        arena_bytes: size of the arena, whose bytes serve one value after another.
+        alive_bytes: the most bytes of the arena that hold values at one time.
+        alive_at: (number, operator) of the call at which that is.
+        input_bytes, constant_bytes, result_bytes: memory beside the arena.
+    """
+
+    rows: tuple[Row, ...]
+    passes: tuple[str, ...]
+    arena_bytes: int
+    alive_bytes: int
+    alive_at: tuple[int, str]
+    input_bytes: int
+    constant_bytes: int
+    result_bytes: int
+
+    @property
+    def calls(self) -> int:
+        """Number of calls of a replay."""
+        return sum(row.calls for row in self.rows)
+
+    @property
+    def flops(self) -> int:
+        """Floating point operations of a replay."""
+        return sum(row.flops for row in self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the calls of a replay read and write."""
+        return sum(row.nbytes for row in self.rows)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes that a first replay holds: arena, copies of inputs, constants, results."""
+        return self.arena_bytes + self.input_bytes + self.constant_bytes + self.result_bytes
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of the calls of a replay, added up; None where it was not measured."""
+        times = [row.seconds for row in self.rows if row.seconds is not None]
+        return sum(times) if times else None
+
+    def __str__(self) -> str:
+        head = f"plan of {self.calls} calls: {_scaled(self.flops, 'FLOP')}, {_scaled(self.nbytes, 'B')} read and written"
+        if self.seconds is not None:
+            head += f", {_time(self.seconds)}"
+            head += f" ({self.flops / self.seconds / 1e9:.3g} GFLOP/s)" if self.seconds else ""
+        number, operator = self.alive_at
+        lines = [
+            head,
+            f"memory: {_scaled(self.peak_bytes, 'B')} = arena {_scaled(self.arena_bytes, 'B')}, "
+            f"inputs {_scaled(self.input_bytes, 'B')}, constants {_scaled(self.constant_bytes, 'B')}, "
+            f"results {_scaled(self.result_bytes, 'B')}",
+            f"arena: at most {_scaled(self.alive_bytes, 'B')} in use at one time, at call {number} ({operator})",
+            f"passes: {', '.join(self.passes) or 'none'}",
+            "",
+        ]
+        names = ["operator", *(row.operator for row in self.rows), "all"]
+        width = max(map(len, names))
+        titles = f"{'operator':<{width}}  {'calls':>6}  {'arithmetic':>12} {'share':>6}  {'traffic':>9} {'share':>6}"
+        lines.append(titles + ("" if self.seconds is None else f"  {'time':>9} {'share':>6}"))
+        whole = Row("all", self.calls, self.flops, self.nbytes, self.seconds)
+        lines += [_line(row, whole, width) for row in (*self.rows, whole)]
+        return "\n".join(lines)
+
+
+def explain(plan: Plan, seconds: Sequence[float] | None = None) -> Explanation:
+    """Return what a plan costs.
+
+    A matrix product counts 2 * M * N * K floating point operations, all else one for each element of its largest
+    operand or result, and what only moves elements none. A call moves the bytes of its operands and results, an
+    element that is repeated by broadcasting once; that they may be in cache is not considered.
+
+    Args:
+        plan: what `compile` made.
+        seconds: time of each instruction, as `instruction_seconds` measures it; None: no times.
+
+    Returns:
+        An `Explanation`.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> step = tr.compile(lambda x, w: np.sum(np.tanh(x @ w)))
+    >>> _ = step(np.ones((20, 30)), np.ones((30, 40)))
+    >>> costs = explain(step.plan)
+    >>> costs.calls, costs.flops == 2 * 20 * 30 * 40 + 2 * 20 * 40
+    (3, True)
+    >>> print(str(costs).splitlines()[0])
+    plan of 3 calls: 49.6 kFLOP, 40 kB read and written
+    """
+    times: Sequence[float | None] = [None] * len(plan.instructions) if seconds is None else seconds
+    found: dict[str, list[tuple[int, int, float | None]]] = {}
+    for instruction, duration in zip(plan.instructions, times, strict=True):
+        cost = _flops(instruction), sum(map(_traffic, instruction.slots())), duration
+        found.setdefault(instruction.operator.name, []).append(cost)
+    rows = [
+        Row(name, len(costs), sum(c[0] for c in costs), sum(c[1] for c in costs), _sum(c[2] for c in costs))
+        for name, costs in found.items()
+    ]
+    rows.sort(key=lambda row: (-(row.seconds or 0.0), -row.nbytes, row.operator))
+    buffers = {id(slot.buffer): slot.buffer for slot in _all_slots(plan)}.values()
+    held = {kind: sum(b.nbytes for b in buffers if b.kind == kind) for kind in ("input", "constant", "output")}
+    alive, number = _most_alive(plan)
+    return Explanation(
+        tuple(rows),
+        tuple(plan.passes),
+        plan.arena_bytes,
+        alive,
+        (number, plan.instructions[number].operator.name if plan.instructions else "none"),
+        held["input"],
+        held["constant"],
+        held["output"],
+    )
+
+
+def instruction_seconds(executor: Executor, arrays: Sequence[Any], replays: int = 20) -> list[float]:
+    """Return the time of each instruction in seconds: the least of several replays, one instruction at a time.
+
+    Reading the clock takes about 0.1 microseconds, which is in each of them. Generators are copied: none of the
+    caller's draws anything.
+
+    Args:
+        executor: one that has replayed nothing yet.
+        arrays: inputs of the plan.
+        replays: how many times each instruction is timed, at least 1.
+    """
+    executor.run([copy.deepcopy(part) if isinstance(part, np.random.Generator) else part for part in arrays])
+    (program,) = executor._bound.values()
+    best = [math.inf] * len(program)
+    for _ in range(replays):
+        for number, (function, operands) in enumerate(program):
+            start = time.perf_counter()
+            function(*operands)
+            best[number] = min(best[number], time.perf_counter() - start)
+    return best
+
+
+def _all_slots(plan: Plan) -> Iterable[Slot]:
+    yield from (slot for instruction in plan.instructions for slot in instruction.slots())
+    yield from plan.inputs
+    yield from plan.outputs
+
+
+def _flops(instruction: Instruction) -> int:
+    name, slots = instruction.operator.name, list(instruction.slots())
+    if name in _MOVES:
+        return 0
+    if name == "matmul":
+        return 2 * math.prod(instruction.outputs[0].shape) * int(instruction.inputs[0].shape[-1])
+    return max((math.prod(slot.shape) for slot in slots if slot.dtype != np.dtype(object)), default=0)
+
+
+def _traffic(slot: Slot) -> int:
+    """Return the bytes of the different elements of a slot."""
+    lengths = (length for length, stride in zip(slot.shape, slot.strides, strict=True) if stride)
+    return 0 if 0 in slot.shape else math.prod(lengths) * slot.dtype.itemsize
+
+
+def _most_alive(plan: Plan) -> tuple[int, int]:
+    """Return (bytes, number): the most bytes of the arena that hold values at one time, and the call at which."""
+    lives: dict[int, tuple[Buffer, int, int]] = {}
+    for number, instruction in enumerate(plan.instructions):
+        for slot in instruction.slots():
+            if slot.buffer.kind == "arena":
+                _, born, _ = lives.get(id(slot.buffer), (None, number, None))
+                lives[id(slot.buffer)] = slot.buffer, born, number
+    change = [0] * (len(plan.instructions) + 1)
+    for buffer, born, dies in lives.values():
+        change[born] += buffer.nbytes
+        change[dies + 1] -= buffer.nbytes
+    most, number, now = 0, 0, 0
+    for at, step in enumerate(change):
+        now += step
+        if now > most:
+            most, number = now, at
+    return most, number
+
+
+def _sum(times: Iterable[float | None]) -> float | None:
+    known = [duration for duration in times if duration is not None]
+    return sum(known) if known else None
+
+
+def _line(row: Row, whole: Row, width: int) -> str:
+    text = f"{row.operator:<{width}}  {row.calls:>6}  {_scaled(row.flops, 'FLOP'):>12} {_share(row.flops, whole.flops):>6}"
+    text += f"  {_scaled(row.nbytes, 'B'):>9} {_share(row.nbytes, whole.nbytes):>6}"
+    if row.seconds is None or whole.seconds is None:
+        return text
+    return f"{text}  {_time(row.seconds):>9} {_share(row.seconds, whole.seconds):>6}"
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def _scaled(amount: float, unit: str) -> str:
+    factor, letter = next((f, letter) for f, letter in _UNITS if amount >= f or f == 1.0)
+    return f"{float(f'{amount / factor:.3g}'):g} {letter}{unit}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"

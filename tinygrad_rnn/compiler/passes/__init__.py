@@ -1,0 +1,58 @@
+"""The passes: each is a function from a graph to a graph that computes the same, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+from ...errors import ConfigError
+from ..graph import Graph
+from .batch import hoist_elementwise, hoist_products
+from .chains import fuse_chains
+from .loss import bias_in_product, fuse_loss
+from .regroup import defer_sums, early_first
+from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
+from .stacks import share_stacks
+from .time_first import flat_products, time_first
+from .weights import copy_transposed
+
+Pass = Callable[[Graph], Graph]
+
+PASSES: dict[str, tuple[Pass, ...]] = {
+    "simplify": (),
+    "time_first": (stacks_first, time_first, time_first),
+    "flat_products": (flat_products,),
+    "hoist_products": (hoist_products, time_first),
+    "defer_sums": (defer_sums, flat_products),
+    "fuse_loss": (fuse_loss,),
+    "bias_in_product": (bias_in_product,),
+    "early_first": (early_first,),
+    "hoist_elementwise": (hoist_elementwise,),
+    "share_stacks": (share_stacks,),
+    "copy_transposed": (copy_transposed,),
+    "fuse_chains": (fuse_chains,),
+}
+"""Name to functions. Behind each of them what it left over is cleaned up, if "simplify" is on."""
+
+_CLEAN = (undo, fold, merge_equal, remove_dead)
+
+
+def run(graph: Graph, without: Collection[str] = ()) -> Iterator[tuple[str, Graph]]:
+    """Yield (name, graph behind it) of each pass that is on.
+
+    A pass may write into the calls of the graph that it is given: who keeps one must draw it before going on.
+
+    Raises:
+        ConfigError: if `without` names no pass.
+    """
+    unknown = sorted(set(without) - PASSES.keys())
+    if unknown:
+        raise ConfigError(f"compile: without names {unknown}; the passes are {', '.join(PASSES)}")
+    clean = () if "simplify" in without else _CLEAN
+    for name, functions in PASSES.items():
+        if name in without:
+            continue
+        for function in functions:
+            graph = function(graph)
+        for tidy in clean:
+            graph = tidy(graph)
+        yield name, graph

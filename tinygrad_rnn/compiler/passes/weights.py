@@ -1,0 +1,21 @@
+"""Weights that are read transposed at every step are copied once, in the order in which they are read."""
+
+from __future__ import annotations
+
+from ..graph import Graph, Rewriter
+from ..operators import CONTIGUOUS
+from .batch import is_weight
+
+
+def copy_transposed(graph: Graph) -> Graph:
+    """Copy transposed matrices that several products read: a product with one in the wrong order is slower."""
+    readers: dict[object, int] = {}
+    for call in graph.calls:
+        if call.name == "matmul":
+            readers[call.inputs[1]] = readers.get(call.inputs[1], 0) + 1
+    new = Rewriter(graph)
+    for call in graph.calls:
+        made = new.keep(call)
+        if call.name == "transpose" and is_weight(call.output) and readers.get(call.output, 0) > 3:
+            new.now[call.output] = new.call(CONTIGUOUS, [made.output], place=call.place).output
+    return new.done()

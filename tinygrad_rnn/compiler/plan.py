@@ -1,0 +1,314 @@
+"""From a graph to a plan: which memory each value has, and the flat list of calls.
+
+Views cost nothing: a reshape or a slice of a buffer is another way to look at it, found once, here. What is joined by
+`stack` or `concatenate` is written into its place by the call that makes it. The rest of the values share one arena:
+two of them may have the same bytes if their lives do not overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..engine.tape import Array
+from .explain import Explanation, explain
+from .graph import Call, Graph, Operator, Value, map_parts
+from .operators import VIEWS
+
+_ALIGNMENT = 64  # bytes; a cache line
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory that some values share.
+
+    Attributes:
+        kind: "arena", "input", "constant" or "output".
+        nbytes: its size.
+        offset: where it starts in the arena.
+        constant: the array of a constant.
+        index: number of the input or output.
+        born, dies: numbers of the first and last instruction that use it.
+    """
+
+    kind: str
+    nbytes: int
+    offset: int = 0
+    constant: Array | None = None
+    index: int = 0
+    born: int = -1
+    dies: int = -1
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an array lies: its buffer, and how it is laid out in there (offset and strides in bytes)."""
+
+    buffer: Buffer
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def array(self, memory: Any) -> Array:
+        """Return the array, given the memory of its buffer (anything with the buffer interface)."""
+        return np.ndarray(self.shape, self.dtype, memory, self.offset, self.strides)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One call of a plan: an operator, where its operands and results lie, and its attributes. Data, not code."""
+
+    operator: Operator
+    inputs: tuple[Any, ...]
+    outputs: tuple[Slot, ...]
+    attrs: dict[str, Any]
+    step: int | None
+
+    def slots(self) -> Iterator[Slot]:
+        """Yield the slots that it reads, then those that it writes."""
+        for part in (*self.inputs, *self.attrs.values(), *self.outputs):
+            if isinstance(part, Slot):
+                yield part
+            elif isinstance(part, tuple):
+                yield from (inner for inner in part if isinstance(inner, Slot))
+
+
+@dataclass
+class Plan:
+    """A flat list of calls on memory that is laid out in advance."""
+
+    instructions: list[Instruction]
+    inputs: list[Slot]
+    outputs: list[Slot]
+    arena_bytes: int
+    graph: Graph
+    passes: list[str] = field(default_factory=list)
+
+    def explain(self) -> Explanation:
+        """Return what the plan costs, without times; `Compiled.explain` measures those too."""
+        return explain(self)
+
+
+class _Layout:
+    """Gives every value a place; one use."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.slots: dict[Value, Slot] = {}
+        self.uses = graph.uses()
+        self.returned = set(graph.outputs)
+
+    def root(self, value: Value, kind: str = "arena", index: int = 0) -> Slot:
+        constant = None
+        if value.constant is not None:
+            kind, constant = "constant", np.ascontiguousarray(value.constant).reshape(value.shape)
+        strides = np.empty(0, value.dtype).strides if value.ndim == 0 else _strides(value.shape, value.dtype.itemsize)
+        slot = Slot(
+            Buffer(kind, value.nbytes, 0, constant, index), 0, value.shape, strides if value.ndim else (), value.dtype
+        )
+        self.slots[value] = slot
+        return slot
+
+    def slot(self, value: Value) -> Slot:
+        found = self.slots.get(value)
+        return self.root(value) if found is None else found
+
+    def operand(self, part: Any) -> Any:
+        """Return the slot of a value; what is not one as it is."""
+        return self.slot(part) if isinstance(part, Value) else part
+
+    def dies_at(self, value: Value, reader: Call) -> bool:
+        """Return whether nobody needs the memory of a value, or of what it is a view of, after a call that reads it."""
+        while self.uses[value] == [reader] and value not in self.returned and value.maker is not None:
+            maker = value.maker
+            if maker.name not in VIEWS:
+                slot = self.slots[value]
+                whole = slot.strides == _strides(slot.shape, slot.dtype.itemsize) and slot.buffer.nbytes == value.nbytes
+                return slot.buffer.kind == "arena" and whole
+            if len(maker.outputs) > 1 or maker.name == "broadcast_to":
+                return False
+            value, reader = maker.inputs[0], maker
+        return False
+
+    def views_of(self, call: Call) -> list[Slot] | None:
+        """Return where the results of a call lie if they are views of its first operand, else None."""
+        if call.name not in VIEWS or not isinstance(call.inputs[0], Value):
+            return None
+        base = self.slot(call.inputs[0])
+        if any(isinstance(part, np.ndarray | Value) for part in _parts(call.attrs.get("index"))):
+            return None
+        stand_in = np.ndarray(base.shape, base.dtype, _memory(base), base.offset, base.strides)
+        made = call.operator.compute(stand_in, *call.inputs[1:], **call.attrs)
+        parts = made if isinstance(made, tuple) else (made,)
+        start = stand_in.__array_interface__["data"][0] - base.offset
+        if not all(np.may_share_memory(part, stand_in) for part in parts if part.size):
+            return None
+        return [
+            Slot(
+                base.buffer,
+                part.__array_interface__["data"][0] - start if part.size else 0,
+                part.shape,
+                part.strides,
+                part.dtype,
+            )
+            for part in parts
+        ]
+
+
+def _parts(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _memory(slot: Slot) -> Any:
+    return np.empty(max(1, slot.buffer.nbytes), np.uint8)  # never touched: it takes no pages
+
+
+def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    strides, step = [], itemsize
+    for length in reversed(shape):
+        strides.append(step)
+        step *= max(1, length)
+    return tuple(reversed(strides))
+
+
+def _place_in_stacks(layout: _Layout) -> dict[Call, set[int]]:
+    """Let the operands of stacks be made where the stack wants them; return for each stack the operands that are."""
+    placed: dict[Call, set[int]] = {}
+    taken: set[Value] = set()
+    order = {call: number for number, call in enumerate(layout.graph.calls)}
+    for call in layout.graph.calls:
+        if call.name not in ("stack", "concatenate"):
+            continue
+        direct = {
+            number
+            for number, value in enumerate(call.inputs)
+            if isinstance(value, Value)
+            and value.maker is not None
+            and value not in taken
+            and value not in layout.slots
+            and value.maker.name not in VIEWS
+            and value.maker.name not in ("stack", "concatenate")
+            and value not in layout.returned
+            and order.get(value.maker, -1) >= 0
+            and call.inputs.count(value) == 1
+            and value.dtype == call.output.dtype
+        }
+        if not direct:
+            continue
+        whole = layout.root(call.output, *_kind(layout, call.output))
+        for number, part in enumerate(_places(call, whole)):
+            if number in direct:
+                layout.slots[call.inputs[number]] = part
+                taken.add(call.inputs[number])
+        placed[call] = direct
+    return placed
+
+
+def _kind(layout: _Layout, value: Value) -> tuple[str, int]:
+    return ("output", layout.graph.outputs.index(value)) if value in layout.returned else ("arena", 0)
+
+
+def make_plan(graph: Graph) -> Plan:
+    """Lay out memory for a graph and return its plan."""
+    layout = _Layout(graph)
+    for number, value in enumerate([*graph.inputs, *graph.captured]):
+        layout.root(value, "input", number)
+    placed = _place_in_stacks(layout)
+    instructions: list[Instruction] = []
+    for call in graph.calls:
+        views = layout.views_of(call)
+        if views is not None:
+            layout.slots.update(zip(call.outputs, views, strict=True))
+            continue
+        inputs = tuple(map(layout.operand, call.inputs))
+        attrs = {name: map_parts(layout.operand, part) for name, part in call.attrs.items()}
+        over = None if call.operator.over is None else call.outputs[call.operator.over]
+        if over is not None and over not in layout.slots and layout.dies_at(call.inputs[0], call):
+            layout.slots[over] = inputs[0]
+        for value in call.outputs:
+            if value not in layout.slots:
+                layout.root(value, *_kind(layout, value))
+        outputs = tuple(layout.slots[value] for value in call.outputs)
+        direct = placed.get(call, ())
+        if call.name in ("stack", "concatenate") and direct:
+            instructions += _copies(call, inputs, outputs[0], direct)
+        else:
+            instructions.append(Instruction(call.operator, inputs, outputs, attrs, call.step))
+    results = _outputs(layout, instructions)
+    size = _arena(instructions, results)
+    inputs_at = [layout.slots[value] for value in [*graph.inputs, *graph.captured]]
+    return Plan(instructions, inputs_at, results, size, graph)
+
+
+def _outputs(layout: _Layout, instructions: list[Instruction]) -> list[Slot]:
+    """Return where the results lie: each in memory of its own, which is no input's and no other result's."""
+    slots: list[Slot] = []
+    for number, value in enumerate(layout.graph.outputs):
+        slot = layout.slot(value)
+        if slot.buffer.kind != "output" or any(slot.buffer is other.buffer for other in slots):
+            strides = _strides(slot.shape, slot.dtype.itemsize)
+            own = Slot(Buffer("output", value.nbytes, index=number), 0, slot.shape, strides, slot.dtype)
+            instructions.append(Instruction(COPY, (slot,), (own,), {}, None))
+            slot = own
+        slots.append(slot)
+    return slots
+
+
+COPY = Operator("copy", lambda x, /, *, out: np.copyto(out, x), True)
+
+
+def _copies(call: Call, inputs: tuple[Any, ...], whole: Slot, direct: Any) -> list[Instruction]:
+    """Return the copies that a stack still needs: of operands that could not be made in their place."""
+    return [
+        Instruction(COPY, (slot,), (place,), {}, call.step)
+        for number, (slot, place) in enumerate(zip(inputs, _places(call, whole), strict=True))
+        if number not in direct
+    ]
+
+
+def _places(call: Call, whole: Slot) -> list[Slot]:
+    """Return where each operand of a stack or a concatenation lies in its result."""
+    axis = call.attrs["axis"] % len(whole.shape)
+    stride, at, found = whole.strides[axis], whole.offset, []
+    for value in call.inputs:
+        if call.name == "stack":
+            shape, strides, length = value.shape, whole.strides[:axis] + whole.strides[axis + 1 :], 1
+        else:
+            shape, strides, length = value.shape, whole.strides, value.shape[axis]
+        found.append(Slot(whole.buffer, at, shape, strides, whole.dtype))
+        at += length * stride
+    return found
+
+
+def _arena(instructions: list[Instruction], outputs: list[Slot]) -> int:
+    """Give every buffer of the arena its offset: bytes are used again once nobody reads them; return the size."""
+    for number, instruction in enumerate(instructions):
+        for slot in instruction.slots():
+            if slot.buffer.born < 0:
+                slot.buffer.born = number
+            slot.buffer.dies = number
+    for slot in outputs:
+        slot.buffer.dies = len(instructions)
+    free: dict[int, list[int]] = {}
+    ending: dict[int, list[Buffer]] = {}
+    seen: set[int] = set()
+    top = 0
+    for number, instruction in enumerate(instructions):
+        for slot in instruction.slots():
+            if slot.buffer.kind != "arena" or id(slot.buffer) in seen:
+                continue
+            buffer = slot.buffer
+            seen.add(id(buffer))
+            size = -(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT
+            if free.get(size):
+                buffer.offset = free[size].pop()
+            else:
+                buffer.offset, top = top, top + size
+            ending.setdefault(buffer.dies, []).append(buffer)
+        for buffer in ending.pop(number, ()):
+            free.setdefault(-(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT, []).append(buffer.offset)
+    return top

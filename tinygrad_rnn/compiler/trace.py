@@ -1,0 +1,298 @@
+"""Recording a function for a plan: everything that is computed on Tensors, forward, backward and without a gradient."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import ops as ops  # Tensors get their operators from there
+from ..engine.primitive import Primitive
+from ..engine.tape import Array, Node, ancestors, context, tracing
+from ..engine.tensor import Tensor, wrap
+from ..engine.tree import flatten, map_leaves, rebuild
+from ..errors import TraceError
+from .graph import Call, Graph, Operator, Value, map_parts
+
+Place = tuple[int, int]
+
+
+class Tracer:
+    """Takes note of every operation while a function runs; see `trace`."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.captured: list[tuple[Value, Any]] = []
+        self._values: dict[int, Value] = {}  # by id of a Tensor
+        self._places: dict[Place, Value] = {}  # by node and output: a rule sees new Tensors of kept arrays
+        self._held: list[Any] = []  # keeps what is known by id alive
+        self._operators: dict[Any, Operator] = {}
+        self._draws: dict[int, _Draws] = {}
+        self._past: dict[Node, str] = {}  # what was recorded before the call, and the argument that comes of it
+        self.inputs: list[Value] = []
+
+    # -- what the engine calls ----------------------------------------------------------------------------------------
+
+    def record(self, operation: Any, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Tensor]) -> None:
+        """Append a call of a primitive."""
+        call = Call(
+            self._operator(operation),
+            [self._input(part, operation.name in ("stack", "concatenate")) for part in inputs],
+            {name: map_parts(self._attribute, part) for name, part in attrs.items()},
+            [(part._data.shape, part._data.dtype) for part in results],
+            context()[2:4],
+        )
+        self.calls.append(call)
+        for result, value in zip(results, call.outputs, strict=True):
+            self._know(result, value)
+
+    def wanted(self, nodes: Sequence[Node]) -> None:
+        """Refuse gradients that would go back through what was recorded before the call."""
+        for node in nodes:
+            if node in self._past:
+                raise TraceError(
+                    f"compile: the gradient of {node.name} recorded at {node.where()} is wanted, and the argument "
+                    f"{self._past[node]} was computed from it before the call, which a plan cannot go back through; "
+                    "pass cut(argument), or its array"
+                )
+
+    def alone(self, part: Any, is_leaf: bool) -> Tensor:
+        """Return a value without what it was computed from: as a leaf of its own, or as a constant for the gradient."""
+        value = self._operand(part)
+        tensor = wrap(part._data.view() if isinstance(part, Tensor) else np.array(part))
+        tensor.requires_grad = is_leaf
+        self._know(tensor, value)
+        return tensor
+
+    def lift(self, array: Array, place: tuple[Node, int]) -> Tensor:
+        """Return the Tensor at a place of the graph, around an array that its rule kept."""
+        node, index = place
+        tensor = wrap(array, node, index)
+        value = self._places.get((node.id, index))
+        if value is None and node.operation is None and node.owner is not None and (leaf := node.owner()) is not None:
+            value = self._values.get(id(leaf)) or self._capture(leaf)
+        if value is None:
+            raise TraceError(
+                f"compile: {node.name}, recorded at {node.where()}, was recorded before the function was called, and a "
+                "gradient goes back through it; pass it to the function as an argument"
+            )
+        self._know(tensor, value)
+        return tensor
+
+    def constant(self, name: str, function: Callable[..., Any], args: Sequence[Any], repeatable: bool) -> Any:
+        """Append a call of a function without a gradient; its result is a Tensor, so that nobody reads it unseen."""
+        generators = [part for part in args if isinstance(part, np.random.Generator)]
+        before = [copy.deepcopy(generator.bit_generator.state) for generator in generators]
+        made = np.array(function(*(part._data if isinstance(part, Tensor) else part for part in args)))
+        for generator, state in zip(generators, before, strict=True):
+            self._draws.setdefault(id(generator), _Draws(generator, state)).drawn(state)
+        if made.dtype.kind not in "biufc":
+            raise TraceError(f"compile: {name} reads the values of a Tensor; they would be frozen in the plan")
+        result = wrap(made)
+        key = (function, name)
+        if key not in self._operators:
+            writes = isinstance(function, np.ufunc)
+            self._operators[key] = Operator(name, function, writes, repeatable, key=None if writes else key)
+        operands = [self._operand(part) for part in args]
+        call = Call(self._operators[key], operands, {}, [(result._data.shape, result._data.dtype)], context()[2:4])
+        self.calls.append(call)
+        self._know(result, call.output)
+        return result
+
+    def fixed(self, array: Array) -> Tensor:
+        """Return a Tensor that is the same at each replay: a cotangent that a backward pass starts with."""
+        tensor = wrap(array)
+        self._know(tensor, self._constant(array))
+        return tensor
+
+    # -- operands -----------------------------------------------------------------------------------------------------
+
+    def argument(self, array: Array, tensor: Tensor | None, name: str) -> Tensor:
+        """Return the Tensor that stands for an argument of the function while it is recorded."""
+        value = Value(array.shape, array.dtype, name=name)
+        self.inputs.append(value)
+        if tensor is None or not tensor.is_leaf:
+            wants = tensor is not None
+            if tensor is not None and tensor._node is not None:
+                self._past.update(dict.fromkeys(ancestors([tensor._node]), name))
+            tensor = wrap(np.array(array))  # what was recorded before the call is not seen
+            tensor.requires_grad = wants
+        self._know(tensor, value)
+        return tensor
+
+    def generator(self, rng: np.random.Generator, name: str) -> None:
+        """Take note of a generator among the arguments."""
+        value = Value((), np.dtype(object), name=name)
+        self.inputs.append(value)
+        self._values[id(rng)] = value
+        self._held.append(rng)
+        self._draws[id(rng)] = _Draws(rng, copy.deepcopy(rng.bit_generator.state))
+
+    def value_of(self, part: Any) -> Value:
+        """Return the value of a result of the function."""
+        return self._operand(part) if isinstance(part, Tensor) else self._constant(np.asarray(part))
+
+    def _operand(self, part: Any) -> Any:
+        if isinstance(part, Tensor):
+            value = self._values.get(id(part))
+            if value is None and part._node is not None:
+                value = self._places.get((part._node.id, part._index))
+                if value is None and part.is_leaf:
+                    value = self._capture(part)
+                elif value is None:
+                    raise TraceError(
+                        f"compile: a result of {part._node.name}, recorded at {part._node.where()}, was computed "
+                        "before the function was called; pass it as an argument"
+                    )
+            return self._capture(part) if value is None else value
+        if isinstance(part, np.ndarray):
+            return self._constant(part)
+        if isinstance(part, np.random.Generator):
+            value = self._values.get(id(part))
+            if value is None:
+                value = self._values[id(part)] = Value((), np.dtype(object), name="generator")
+                self.captured.append((value, part))
+            return value
+        if isinstance(part, np.generic):
+            return self._constant(np.asarray(part))
+        return part  # a Python number, a shape, a dtype: frozen
+
+    def _input(self, part: Any, joined: bool) -> Any:
+        """Return an operand of a primitive: lists, and numbers that are joined with arrays, as arrays."""
+        array = isinstance(part, list | tuple) or (joined and not isinstance(part, Tensor))
+        return self._operand(np.asarray(part) if array else part)
+
+    def _attribute(self, part: Any) -> Any:
+        return self._operand(part) if isinstance(part, Tensor) else part
+
+    def rewind(self) -> None:
+        """Give every generator back the state that it had: what was drawn is drawn again by the replay.
+
+        Raises:
+            TraceError: if numbers were drawn that no operation of the graph draws.
+        """
+        for draws in self._draws.values():
+            draws.rewind()
+
+    def _constant(self, array: Array) -> Value:
+        value = self._values.get(id(array))
+        if value is None:
+            frozen = np.array(array)
+            value = self._values[id(array)] = Value(frozen.shape, frozen.dtype, constant=frozen)
+            self._held.append(array)
+        return value
+
+    def _capture(self, leaf: Tensor) -> Value:
+        """Return the value of a Tensor that the function uses without being given it: read anew at each replay."""
+        value = Value(leaf._data.shape, leaf._data.dtype, name=leaf.name or "")
+        self.captured.append((value, leaf))
+        self._know(leaf, value)
+        return value
+
+    def _know(self, tensor: Tensor, value: Value) -> None:
+        self._values[id(tensor)] = value
+        self._held.append(tensor)
+        if tensor._node is not None:
+            self._places[tensor._node.id, tensor._index] = value
+
+    def _operator(self, operation: Any) -> Operator:
+        found = self._operators.get(operation)
+        if found is None:
+            found = self._operators[operation] = operator_of(operation)
+        return found
+
+
+class _Draws:
+    """What is drawn from a generator while a function is recorded."""
+
+    def __init__(self, generator: np.random.Generator, state: Any) -> None:
+        self.generator, self.first, self.last, self.unseen = generator, state, state, False
+
+    def drawn(self, before: Any) -> None:
+        """Take note of a draw that is recorded, of which `before` was the state."""
+        self.unseen = self.unseen or not _same(before, self.last)
+        self.last = copy.deepcopy(self.generator.bit_generator.state)
+
+    def rewind(self) -> None:
+        unseen = self.unseen or not _same(self.generator.bit_generator.state, self.last)
+        self.generator.bit_generator.state = self.first
+        if unseen:
+            raise TraceError(
+                "compile: the function draws from a generator by itself; what it drew would be frozen in the plan. "
+                "Draw outside and pass the array, or use Dropout, which draws anew at each replay"
+            )
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    return bool(np.array_equal(a, b))
+
+
+@cache
+def operator_of(operation: Primitive[Any]) -> Operator:
+    """Return the operator that computes a primitive; passes know those of the package by name, and no others."""
+    writes = operation.accepts_out
+    if operation.__module__.startswith(_OWN):
+        return Operator(operation.name, operation.forward, writes)
+    return Operator(f"{operation.__module__}.{operation.name}", operation.forward, writes, key=operation)
+
+
+_OWN = f"{__package__.rpartition('.')[0]}.ops."
+
+
+class Recorded(NamedTuple):
+    """A function, recorded.
+
+    Attributes:
+        graph: what it computed.
+        captured: parameters and generators that it used without being given them.
+        result: what it returned, with `ARRAY` where a Tensor or an array was.
+    """
+
+    graph: Graph
+    captured: list[Any]
+    result: Any
+
+
+ARRAY = object()
+
+
+def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, Any]]) -> Recorded:
+    """Run a function once, on positional and named arguments, and return what it computed.
+
+    Raises:
+        TraceError: if it reads a value, or uses what cannot be replayed.
+    """
+    tracer = Tracer()
+    stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(flatten(args))]
+    positional, named = rebuild(args, iter(stand_ins))
+    try:
+        with tracing(tracer):
+            result = function(*positional, **named)
+    finally:
+        tracer.rewind()
+    for part in flatten(result):
+        if not isinstance(part, Tensor | np.ndarray | np.generic | np.random.Generator | int | float | complex | str):
+            raise TraceError(
+                f"compile: the function returned an object of type {type(part).__name__}, which a replay could not "
+                "make anew; return Tensors, arrays, numbers, strings, None, in tuples, lists and dicts"
+            )
+    outputs = [tracer.value_of(part) for part in flatten(result) if isinstance(part, Tensor | np.ndarray)]
+    graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
+    kept = map_leaves(lambda part: ARRAY if isinstance(part, Tensor | np.ndarray) else part, result)
+    return Recorded(graph, [leaf for _, leaf in tracer.captured], kept)
+
+
+def _stand_in(tracer: Tracer, leaf: Any, name: str) -> Any:
+    """Return what the function gets for an argument while it is recorded."""
+    if isinstance(leaf, Tensor):
+        return tracer.argument(leaf._data, leaf if leaf.requires_grad else None, leaf.name or name)
+    if isinstance(leaf, np.ndarray):
+        return tracer.argument(leaf, None, name)
+    if isinstance(leaf, np.random.Generator):
+        tracer.generator(leaf, name)
+    return leaf

@@ -1,0 +1,130 @@
+"""A training step as one plan: loss, gradient, norm, clipping and the optimizer's update, compiled together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..compiler.api import Compiled, compile
+from ..engine.autograd import grad
+from ..engine.tape import Array
+from ..engine.tensor import Tensor, adopt
+from ..engine.tree import map_leaves
+from ..errors import NonFiniteError
+from ..ops import astype, cut, matmul, minimum, ravel, sqrt
+from ..optim import Optimizer
+from ..truncation.driver import bptt, decides
+from ..truncation.policies import Policy
+
+
+class CompiledUpdate:
+    """One update of a model from one window of text: the same as recording, `clip_by_norm` and `Optimizer.update`.
+
+    The parameters and the optimizer's state are read from where they are, so the two ways can be mixed. A plan is made
+    for each shape of window, and for the types of the learning rates.
+
+    Args:
+        model: anything with `parameters()` and `loss(ids, targets, state, rng=rng) -> (mean loss, state)`.
+        optimizer: its `rule` must be written with operators on values, as those of `optim` are.
+        clip: largest global norm of the gradient; 0: no clipping.
+        policy: a truncation policy that `is_compilable`; None: full BPTT in each window.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> model, optimizer = tr.RNNLM(5, 4, 4, np.random.default_rng(0)), tr.SGD(lr=0.1)
+    >>> update, state = CompiledUpdate(model, optimizer, clip=1.0), model.initial_state(2)
+    >>> ids = np.array([[0, 1, 2, 3], [1, 2, 3, 4]])
+    >>> losses = []
+    >>> for _ in range(30):
+    ...     loss, norm, state = update(ids[:, :-1], ids[:, 1:], state, lr=0.1)
+    ...     losses.append(loss)
+    >>> losses[-1] < losses[0], optimizer.steps
+    (True, 30)
+    """
+
+    def __init__(self, model: Any, optimizer: Optimizer, clip: float = 0.0, policy: Policy | None = None) -> None:
+        self.model, self.optimizer, self.clip, self.policy = model, optimizer, clip, policy
+        self.step: Compiled = compile(self._step)
+
+    def __call__(
+        self, ids: Array, targets: Array, state: Any, lr: float, rng: np.random.Generator | None = None
+    ) -> tuple[float, float, Any]:
+        """Update the model; return the mean loss in nats, the norm before clipping, and the new state (arrays).
+
+        Raises:
+            NonFiniteError: if the loss or the gradient is not finite; nothing has been changed then.
+        """
+        params = self.model.parameters()
+        dtype = next(iter(params.values())).dtype
+        rates = map_leaves(lambda rate: np.asarray(rate, dtype), self.optimizer.rates(lr))
+        moments = self.optimizer.state_of(params)
+        loss, squares, new, moments, state = self.step(params, moments, ids, targets, state, rates, rng)
+        value, norm = float(loss), math.sqrt(math.fsum(map(float, squares.values())))
+        _check_finite(value, norm, squares, params)
+        for name, parameter in params.items():
+            adopt(parameter, new[name])
+        self.optimizer.take(moments)
+        return value, norm, state
+
+    def _step(
+        self, params: dict[str, Tensor], moments: Any, ids: Any, targets: Any, state: Any, rates: Any, rng: Any
+    ) -> tuple[Any, ...]:
+        loss, grads, after = self._gradients(params, ids, targets, cut(state), rng)
+        squares = {name: astype(matmul(ravel(g), ravel(g)), np.float64) for name, g in grads.items()}
+        if self.clip:
+            factor = minimum(1.0, self.clip / sqrt(sum(squares.values())))
+            grads = {name: g * astype(factor, g.dtype) for name, g in grads.items()}
+        new, moments = self.optimizer.updated(params, grads, moments, rates)
+        return loss, squares, new, moments, after
+
+    def _gradients(self, params: dict[str, Tensor], ids: Any, targets: Any, state: Any, rng: Any) -> tuple[Any, ...]:
+        if self.policy is None:
+            loss, after = self.model.loss(ids, targets, state, rng=rng)
+            return loss, grad(loss, params, allow_unused=True), after
+        size = math.prod(targets.shape)
+
+        def part(inputs: Any, state: Any) -> tuple[Any, Any]:
+            loss, state = self.model.loss(*inputs, state, rng=rng)
+            return loss * math.prod(inputs[1].shape), state
+
+        found = bptt(part, params, (ids, targets), state, self.policy)
+        return sum(found.losses) / size, {name: g / size for name, g in found.gradients.items()}, found.state
+
+
+def is_compilable(policy: Policy | None, draws: bool = False) -> bool:
+    """Return whether updates under a policy can be plans: each pass ends where the one before began.
+
+    Not so where windows overlap (parameters are updated between the passes over one step), where cuts are drawn or
+    follow from norms, and where dropout's draws would have to be repeated for a recomputation.
+
+    Args:
+        policy: a truncation policy, or None.
+        draws: whether the model draws (dropout).
+
+    >>> import tinygrad_rnn as tr
+    >>> [is_compilable(policy) for policy in (None, tr.Chunked(5), tr.Decay(0.9, every=5), tr.Windowed(5, 1))]
+    [True, True, True, False]
+    """
+    if policy is None:
+        return True
+    if policy.every is None or decides(policy) or (policy.recompute and draws):
+        return False
+    return all(policy.scale(policy.every * n, policy.every * (n + 1)) == 0 for n in (1, 2))
+
+
+def _check_finite(loss: float, norm: float, squares: Mapping[str, Any], params: Mapping[str, Tensor]) -> None:
+    if not math.isfinite(loss):
+        bad = next((name for name, p in params.items() if not np.isfinite(p.data).all()), None)
+        where = f"the parameter {bad} holds non-finite values" if bad else "all parameters are finite"
+        raise NonFiniteError(
+            f"the loss is {loss} ({where}); no parameter was touched by this update; lower lr or clip, or find the "
+            "operation with anomaly_mode()"
+        )
+    if not math.isfinite(norm):
+        name = next(name for name, square in squares.items() if not math.isfinite(square))
+        raise NonFiniteError(
+            f"the gradient of {name} has non-finite values, or its square is above the largest "
+            f"{params[name].dtype}; anomaly_mode() finds the operation; no parameter was touched"
+        )
