@@ -14,6 +14,10 @@ settings.register_profile("nightly", deadline=None, max_examples=2000, phases=ph
 settings.load_profile("ci")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--update-golden", action="store_true", help="write the golden files of tests/graphs anew")
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what is marked nightly, unless it is asked for with -m nightly."""
     if "nightly" in config.option.markexpr:

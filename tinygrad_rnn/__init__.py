@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .errors import ConfigError as ConfigError
     from .errors import CorpusError as CorpusError
     from .errors import DTypeError as DTypeError
+    from .errors import DrawingError as DrawingError
     from .errors import GradientError as GradientError
     from .errors import ModelFileError as ModelFileError
     from .errors import NonFiniteError as NonFiniteError
@@ -129,11 +130,14 @@ if TYPE_CHECKING:
     from .training import load_model as load_model
     from .training import save_model as save_model
     from .training import train_epoch as train_epoch
+    from .graphs import Drawing as Drawing
+    from .graphs import draw as draw
+    from .graphs import plot_gradient_flow as plot_gradient_flow
 
 _HOME = {
     "errors": (
-        "ConfigError CorpusError DTypeError GradientError ModelFileError NonFiniteError ShapeError TraceError "
-        "UnsupportedError"
+        "ConfigError CorpusError DTypeError DrawingError GradientError ModelFileError NonFiniteError ShapeError "
+        "TraceError UnsupportedError"
     ),
     "engine.tape": "anomaly_mode at_step enable_grad no_grad scope",
     "engine.tensor": "Tensor implements supported tensor",
@@ -158,9 +162,12 @@ _HOME = {
     "data": "Corpus OffsetBatches Vocabulary embedded_text load_corpus read_text",
     "optim": "Adam AdamW Momentum RMSprop SGD clip_by_norm clip_by_value",
     "config": "TrainConfig",
+    "graphs": "Drawing draw plot_gradient_flow",
     "training": "Trainer evaluate generate load_model save_model train_epoch",
 }
-_ROOMS = frozenset({"compiler", "data", "engine", "handwritten", "nn", "ops", "optim", "training", "truncation"})
+_ROOMS = frozenset(
+    {"compiler", "data", "engine", "graphs", "handwritten", "nn", "ops", "optim", "testing", "training", "truncation"}
+)
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 __all__ = sorted(_MODULE_OF)

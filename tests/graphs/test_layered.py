@@ -1,11 +1,15 @@
 """The layered layout: layers, distances, and lines that run around boxes."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.graphs.layered import Arc, Item, layered, pulled_right, ranks_of, separated
+from tinygrad_rnn.graphs import layered as module
+from tinygrad_rnn.graphs.layered import Arc, Item, _Web, layered, separated
+from tinygrad_rnn.graphs.ranks import pulled_right, ranks_of
 
 
 def drawn(seed, count, density):
@@ -91,6 +95,21 @@ def test_first_and_last_in_a_layer():
     assert heights[0] == max(heights)
 
 
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 12))
+def test_no_two_neighbours_would_cross_less_the_other_way_round(seed, count):
+    items, arcs = drawn(seed, count, 0.4)
+    web = _Web([tuple(item) for item in items], arcs, ranks_of(count, [arc[:2] for arc in arcs]), 10.0, ())
+    web.order((), ())
+    place = {node: number for layer in web.layers for number, node in enumerate(layer)}
+
+    def crossings(a, b):
+        return sum(place[x] > place[y] for side in (web.behind, web.ahead) for x, _ in side[a] for y, _ in side[b])
+
+    for layer in web.layers:
+        for a, b in itertools.pairwise(layer):
+            assert crossings(a, b) <= crossings(b, a)
+
+
 def test_crossings_that_can_be_avoided_are():
     # Two ladders, given crosswise.
     arcs = [Arc(0, 3), Arc(1, 2), Arc(2, 5), Arc(3, 4)]
@@ -113,6 +132,13 @@ def test_separation_keeps_distances_and_is_nearest(seed, count):
         other = found + rng.normal(0, 1, count)
         other = np.array(separated(other, np.ones(count), gaps))
         assert cost(found) <= cost(other) + 1e-9
+
+
+def test_the_longest_of_too_many_long_lines_run_straight(monkeypatch):
+    arcs = [Arc(n, n + 1) for n in range(9)] + [Arc(0, 9), Arc(0, 3)]
+    assert [len(route) for route in layered([Item(30, 20)] * 10, arcs).routes[-2:]] == [52, 16]
+    monkeypatch.setattr(module, "_PLACES", 5)
+    assert [len(route) for route in layered([Item(30, 20)] * 10, arcs).routes[-2:]] == [4, 16]
 
 
 def test_levels_that_two_layouts_share():

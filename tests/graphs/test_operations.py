@@ -117,6 +117,18 @@ def test_magnitudes_are_those_of_the_gradient():
     assert edge.magnitude == pytest.approx(float(np.linalg.norm(tr.grad(loss, x))))
 
 
+def test_a_leaf_that_is_read_at_many_places_stands_at_each_of_them():
+    x = tr.tensor(np.ones(3), requires_grad=True, name="x")
+    y = x
+    for _ in range(20):
+        y = tr.tanh(y) * x
+    scene = picture(np.sum(y))
+    assert list(faults(scene)) == []
+    boxes = [box for box in scene.boxes if box.title == "x"]
+    assert len(boxes) == 21
+    assert all(box.rows[-1].text == "read 21 times" for box in boxes)
+
+
 @pytest.mark.parametrize("steps", [9, 0, (2, 3), ()])
 def test_a_step_that_is_not_there(steps):
     with pytest.raises(DrawingError, match=r"one of 1 to 5, got"):

@@ -234,6 +234,16 @@ def test_names_come_from_the_lines_that_assign():
     assert set(names.values()) == {("first", "second", "third"), ("total",), ("nameless",), ("renamed",)}
 
 
+def test_inner_operations_and_repeated_statements():
+    x = tr.tensor([1.0, 2.0], requires_grad=True)
+    results = []
+    for _ in range(2):
+        y = tr.tanh(x + 1.0) + tr.tanh(x + 2.0)
+        results.append(y)
+    names = names_of(read(results).nodes)
+    assert names == {results[0].node.id: ("y",), results[1].node.id: ("y",)}
+
+
 @pytest.mark.parametrize(("cell", "expected"), [("lstm", {"h", "c"}), ("gru", {"h"}), ("rnn", {"h"})])
 def test_states_of_cells_have_their_names(cell, expected):
     model, ids = language_model(cell, layers=2)

@@ -52,12 +52,9 @@ class Halved(tr.Policy):
     def scale(self, edge, end):
         return 0.5
 
-class Late(tr.Chunked):
-    grain = 1
-    def scale(self, edge, end):
-        return super().scale(edge - 1, end) if edge > 1 else 1.0
+class Fading(Halved):
     def mask(self, T):
-        return tr.Chunked(self.n).mask(T)
+        return tr.Full().mask(T)
 
 class NoState:
     def __init__(self, *sizes): ...
@@ -65,7 +62,7 @@ class NoState:
 cell = Leaky(2, 3, np.random.default_rng(0))
 model = tr.RNNLM(5, 2, 3, np.random.default_rng(0))
 policy = Halved()
-late = Late(2)
+fading = Fading()
 number = 7
 """
 
@@ -130,7 +127,7 @@ def test_a_fault_is_shown_shrunk_with_a_line_that_repeats_it(folder, capsys, mon
         exec(line)
 
 
-@pytest.mark.parametrize(("name", "shown"), [("cell", "check_grads(cell, "), ("late", "truncation=late")])
+@pytest.mark.parametrize(("name", "shown"), [("cell", "check_grads(cell, "), ("fading", "truncation=fading")])
 def test_what_is_not_drawn_is_named_in_the_line(folder, capsys, monkeypatch, name, shown):
     assert main(["check", f"wrong_{folder}:{name}"]) == 1
     line = capsys.readouterr().out.partition("reproduce: ")[2].partition("\n")[0]
@@ -156,7 +153,7 @@ def test_the_same_seed_draws_the_same(folder, capsys):
             "importing 'no_such_module' raised ModuleNotFoundError: No module named 'no_such_module'",
         ),
         ("raises_{}:Cell", "raised ModuleNotFoundError: No module named 'no_such_module_at_all'"),
-        ("{}:Missing", "has no 'Missing'; it has: mix, Leaky, make, Broken, Halved, Late, NoState, cell, model"),
+        ("{}:Missing", "has no 'Missing'; it has: mix, Leaky, make, Broken, Halved, Fading, NoState, cell, model"),
         ("{}:", "has no ''"),
         ("{}:number", "is 7; expected a cell"),
         ("{}:Halved", "expected a cell, a class or function"),

@@ -1,5 +1,7 @@
 """check_grads: what is right passes under every method, and every planted fault is found where it is."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -214,6 +216,8 @@ def test_where_longdouble_does_not_go_float64_does_with_a_looser_bound():
 def test_a_part_in_float32_is_checked_to_the_rounding_of_float32():
     report = check_grads(lambda x: np.tanh(x.astype(np.float32)).astype(np.float64), normal(2, 3))
     assert "a part is computed in a type narrower than float64" in report.notes[0]
+    steep = check_grads(lambda x: np.tanh(4 * x.astype(np.float32)) * 1e6, 1e-8 * normal(2, 3))
+    assert steep.ok  # though differences over the first step are off by 4e-4 of the gradient
     half = primitive(tanh, lambda g, y, x: (g * (1 - y),), "y")
     with pytest.raises(GradCheckError):
         check_grads(lambda x: half_of(half, x), normal(2, 3))
@@ -241,6 +245,14 @@ def test_complex_numbers_that_do_not_pass():
         check_grads(lambda x: half(tr.cut(x, 0.5)), normal(2, 3))
     with pytest.raises(tr.ConfigError, match="does not see cuts"):
         check_grads(lambda x: tr.cut(x, 0.5), normal(2, 3), method="longdouble")
+
+
+def test_an_operation_that_drops_the_imaginary_part_is_noticed_whatever_the_warning_filter():
+    real = primitive(lambda x, /: np.asarray(x, np.float64) * 2, lambda g, y, x: (2 * g,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = check_grads(real, normal(2, 3))
+    assert "complex numbers do not pass (Casting complex values" in report.notes[0]
 
 
 def test_a_large_leaf_is_looked_at_along_directions_unless_every_entry_is_asked_for():

@@ -107,9 +107,7 @@ def examples_to_kill(family, fault, seed_of_draws=0):
     drawn, killed_at = 0, None
 
     @seed(seed_of_draws)
-    @settings(
-        max_examples=100, deadline=None, database=None, phases=[Phase.generate], report_multiple_bugs=False
-    )
+    @settings(max_examples=100, deadline=None, database=None, phases=[Phase.generate], report_multiple_bugs=False)
     @given(**strategies)
     def run(**arguments):
         nonlocal drawn, killed_at
@@ -141,7 +139,7 @@ def test_half_of_the_faults_are_found_within_three_examples():
 def test_what_has_no_fault_passes(family):
     check, strategies, _ = FAMILIES[family]
 
-    @settings(max_examples=25)
+    @settings(max_examples=10)
     @given(**strategies)
     def run(**arguments):
         check("", **arguments)

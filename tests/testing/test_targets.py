@@ -96,6 +96,13 @@ def test_a_tensor_that_is_a_leaf_is_used_as_it_is_and_one_that_is_not_is_copied(
     report = check_grads(lambda a, b, c: a * w * b + c, w, w * 2, tr.tensor(normal(3)))
     assert [leaf.name for leaf in report.leaves] == ["weight", "b", "c"]
     assert not report.notes
+    again = check_grads(lambda a: a * w, w, parameters={"w": w})
+    assert [leaf.name for leaf in again.leaves] == ["w"]
+
+
+def test_a_first_state_of_zeros_gets_noise_so_that_the_gradient_of_wh_is_not_0():
+    report = check_grads(cell_of(tr.RNNCell), normal(2, 3))
+    assert report.notes == ("first state: initial_state and normal noise of standard deviation 0.5",)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -1,4 +1,5 @@
-"""Graphs worth looking at: unrolled, rolled, cut, with the gradient flowing."""
+"""Drawings of recorded graphs: unrolled, rolled, cut, with the gradient that flows back."""
 
 from .drawing import Drawing as Drawing
 from .drawing import draw as draw
+from .plot import plot_gradient_flow as plot_gradient_flow

@@ -10,13 +10,16 @@ from itertools import pairwise
 from ..engine.tape import Node
 from .curves import Point
 from .faces import Face, parameter_line
-from .grid import BUS_GAP, Feed, Grid
+from .flow import Flow
+from .grid import BUS_GAP, MARGIN, Feed, Grid
 from .groups import Group, Groups, Link
 from .legend import LEGEND_HEIGHT, LEGEND_WIDTH
 from .pen import Pen
 from .read import Parameter, Place, Story, Use
 from .scene import Box
 from .table import Row, Table
+
+_APART = 28.0  # between two boxes of parameters
 
 
 @dataclass(eq=False)
@@ -61,7 +64,8 @@ def find_buses(story: Story, groups: Groups, table: Table) -> list[Bus]:
         if link.tail is None and link.head is not None and link.place is not None and link not in starts
     ]
     for link in sorted(links, key=lambda link: order[table.row_of[link.head]]):  # type: ignore[index]
-        assert link.place is not None and link.head is not None
+        assert link.place is not None
+        assert link.head is not None
         node = link.place[0]
         for leaf in (node,) if node.operation is None else groups.weights.get(node, ()):
             if leaf not in home:
@@ -119,16 +123,18 @@ class Harness:
 def plan_buses(pen: Pen, grid: Grid, table: Table, buses: Sequence[Bus], box: dict[Group, Box]) -> Harness:
     """Draw the boxes of parameters and the legend below the steps, and plan the lines between them and the steps."""
     harness = Harness(pen)
+    sizes = bus_sizes(buses, pen.story, pen.flow)
     low = grid.end + 22  # of the first bus below everything
     stems = [any(head.step is not None for head in bus.heads) for bus in buses] if grid.stems else []
     top = low + BUS_GAP * len(buses) + 20
-    faces = [_face(bus, pen) for bus in buses]
-    sizes = [face.size(120) for face in faces]
-    total = sum(width for width, _ in sizes) + 28 * (len(sizes) - 1)
+    faces = [_face(bus, pen.story, pen.flow) for bus in buses]
+    total = sum(width for width, _ in sizes) + _APART * (len(sizes) - 1)
     has_legend = pen.flow is not None or bool(pen.story.cuts)
     room = LEGEND_WIDTH + 40 if has_legend else 0.0
-    left = grid.first_left
-    right = max(grid.x[grid.shown[-1]] + grid.right + grid.lane_room if grid.shown else left, left + total + room)
+    end = grid.x[grid.shown[-1]] + grid.right + grid.lane_room if grid.shown else grid.first_left
+    spare = max(total + room - (end - grid.first_left), 0.0) / 2
+    left = max(grid.first_left - spare, MARGIN)
+    right = max(end + spare, left + total + room)
     space = (right - left - room - total) / max(len(sizes), 1)
     at = left + space / 2
     for number, (bus, face, (width, height)) in enumerate(zip(buses, faces, sizes, strict=True)):
@@ -140,7 +146,7 @@ def plan_buses(pen: Pen, grid: Grid, table: Table, buses: Sequence[Bus], box: di
         else:
             entry = (target.x, (low if stems else grid.bus_top) + BUS_GAP * number)
         _plan(harness, grid, table, number, bus, target, entry, low + BUS_GAP * number, box)
-        at += width + 28 + space
+        at += width + _APART + space
     harness.bottom = top + max((height for _, height in sizes), default=0.0)
     harness.right = right
     if has_legend:
@@ -150,13 +156,25 @@ def plan_buses(pen: Pen, grid: Grid, table: Table, buses: Sequence[Bus], box: di
     return harness
 
 
-def _face(bus: Bus, pen: Pen) -> Face:
+def bus_sizes(buses: Sequence[Bus], story: Story, flow: Flow | None) -> list[tuple[float, float]]:
+    """Return width and height of the boxes of parameters."""
+    return [_face(bus, story, flow).size(120) for bus in buses]
+
+
+def width_below(buses: Sequence[Bus], story: Story, flow: Flow | None) -> float:
+    """Return how wide the parameters and the legend are, side by side."""
+    sizes = bus_sizes(buses, story, flow)
+    legend = LEGEND_WIDTH + 40 if flow is not None or story.cuts else 0.0
+    return sum(width for width, _ in sizes) + _APART * (len(sizes) - 1) + legend
+
+
+def _face(bus: Bus, story: Story, flow: Flow | None) -> Face:
     lines = []
     tips = []
     for parameter in bus.parameters:
-        magnitude = pen.flow.total((parameter.node, 0)) if pen.flow is not None else None
-        lines.append(parameter_line(parameter, magnitude, pen.flow))
-        tips += [parameter.name, *pen.story.facts((parameter.node, 0))[:-1]]
+        magnitude = flow.total((parameter.node, 0)) if flow is not None else None
+        lines.append(parameter_line(parameter, magnitude, flow))
+        tips += [parameter.name, *story.facts((parameter.node, 0))[:-1]]
     count = sum(parameter.size for parameter in bus.parameters)
     scope = ".".join(bus.row.groups[max(bus.row.groups)].kind.scope)
     what = scope or {"cell": "cell", "loss": "loss"}.get(bus.row.role, "output")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +14,10 @@ from .formula import symbol
 from .legend import short_number
 from .parts import Part, Wire, terms_of
 from .read import Story
+from .scene import Row
 from .sketch import Line
+
+_MANY = 8  # readers of a leaf; more lines than that from one box would be a tangle
 
 
 @dataclass
@@ -58,6 +62,8 @@ class _Charter:
         if len(story.losses) > 1:
             self.terms |= {node.id: number for number, (node, _) in enumerate(story.losses, start=1)}
         self.data: dict[Any, str] = {}
+        here = [part for part in parts if part.id in chosen]
+        self.reads = Counter(wire.source for part in here for wire in part.inputs if wire.source is not None)
         self.carried = {  # results that a later step reads: states
             wire.source.id
             for part in parts
@@ -120,9 +126,7 @@ class _Charter:
             if tail is None:
                 return
         elif wire.source.id in self.figures.parameters:
-            tail = self._id(wire.source)
-            self.chart.figures.setdefault(tail, self.figures.parameter(wire.source))
-            self.chart.nodes[tail] = wire.source
+            tail = self._parameter(wire.source, head)
         else:
             tail = self._id(wire.source)
             label = self.figures.output_name(wire)
@@ -133,6 +137,18 @@ class _Charter:
         self.chart.lines.append(
             Line(tail, head, magnitude, closed=wire.closed and wire.source is not None, label=label)
         )
+
+    def _parameter(self, leaf: Node, head: str) -> str:
+        """Return the box of a leaf; one that is read at many places stands at each of them."""
+        figure = self.figures.parameter(leaf)
+        if self.reads[leaf] <= _MANY:
+            id = self._id(leaf)
+        else:
+            id = f"{self._id(leaf)} {head}"
+            figure = replace(figure, rows=(*figure.rows, Row(f"read {self.reads[leaf]} times")))
+        self.chart.figures.setdefault(id, figure)
+        self.chart.nodes[id] = leaf
+        return id
 
     def _constant(self, part: Part, wire: Wire) -> str | None:
         key = data_key(wire)

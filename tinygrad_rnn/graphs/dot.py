@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
 from .curves import Point, bezier, tip_direction
 from .legend import legend_of
 from .lines import COLUMN_GAP, Text, columns_of, is_table, texts_of
-from .scene import Box, Edge, Label, Region, Scene
+from .scene import Box, Edge, Region, Scene
 from .style import (
     HEADLINE_SIZE,
     INK,
@@ -21,14 +20,15 @@ from .style import (
     SCISSORS,
     SMALL,
     SUBTITLE_SIZE,
-    arrow_half_width,
-    arrow_size,
+    arrow_length,
+    line_end,
     look_of,
     stroke_of,
 )
 from .svg import dot_stroke, edge_text, label_text, region_text
 from .text import FAMILY, text_width, title_runs, title_width
 
+_ALIGN = {"start": "left", "end": "right", "middle": "center"}
 _FACE = FAMILY.partition(",Liberation")[0] + ",sans-serif"
 
 
@@ -74,14 +74,13 @@ class _Dot:
             yield from self._box(box)
         for dot in scene.dots:
             colour, radius = dot_stroke(dot, scene.scale)
-            yield (
-                f'  "{_quoted(dot.id)}" [{self._at(dot.x, dot.y, 2 * radius, 2 * radius)}, shape=circle, style=filled, '
-                f'fillcolor="{colour}", color="{colour}", label=""];'
-            )
+            place = self._at(dot.x, dot.y, 2 * radius, 2 * radius)
+            yield _node(dot.id, *place, "shape=circle", "style=filled", _fill(colour, colour), 'label=""')
         for number, bar in enumerate(scene.bars, 1):
             colour = LINE if scene.scale is None else scene.scale.colour(bar.magnitude)
             place = self._at(bar.x, bar.y - bar.height / 2, bar.width, bar.height)
-            yield f'  "bar{number}" [{place}, style=filled, fillcolor="{colour}", color="{colour}", penwidth=0, label="", tooltip="{_quoted(bar.tooltip)}"];'
+            looks = ("style=filled", _fill(colour, colour, 0.0), 'label=""', f'tooltip="{_quoted(bar.tooltip)}"')
+            yield _node(f"bar{number}", *place, *looks)
         edges, labels = legend_of(scene)
         for number, label in enumerate([*scene.labels, *labels], 1):
             yield self._text(f"label{number}", label_text(label))
@@ -90,47 +89,35 @@ class _Dot:
         yield from drawn
         yield "}"
 
-    def _at(self, x: float, y: float, width: float, height: float) -> str:
-        return f'pos="{_n(x)},{_n(self.scene.height - y)}", width={width / 72:.4f}, height={height / 72:.4f}'
+    def _at(self, x: float, y: float, width: float, height: float) -> tuple[str, ...]:
+        return f'pos="{self._point((x, y))}"', f"width={width / 72:.4f}", f"height={height / 72:.4f}"
 
     def _region(self, region: Region) -> str:
         look = REGIONS[region.kind]
-        left, right = region.x - region.width / 2, region.x + region.width / 2
-        top, bottom = self.scene.height - region.y + region.height / 2, self.scene.height - region.y - region.height / 2
-        label = ""
+        x, y = region.width / 2, region.height / 2
+        corners = self._point((region.x - x, region.y + y)), self._point((region.x + x, region.y - y))
+        parts = [f'bb="{",".join(corners)}"', 'style="rounded,filled"', f'fillcolor="{look.fill}"']
+        parts += [f'color="{look.stroke}"', f"penwidth={_n(look.stroke_width)}"]
         if region.label:
             text = region_text(region)
-            wide = text_width(text.text, text.size)
-            middle = (
-                text.x + wide / 2 if text.anchor == "start" else text.x - wide / 2 if text.anchor == "end" else text.x
-            )
-            label = f' label=<{_font(text, escape(text.text, quote=False))}>; lp="{_n(middle)},{_n(self.scene.height - text.y)}";'
-        return (
-            f'  subgraph "cluster_{_quoted(region.id)}" {{ bb="{_n(left)},{_n(bottom)},{_n(right)},{_n(top)}";{label} '
-            f'style="rounded,filled"; fillcolor="{look.fill}"; color="{look.stroke}"; penwidth={_n(look.stroke_width)}; }}'
-        )
+            parts.append(f"label=<{_font(text, escape(text.text, quote=False))}>")
+            parts.append(f'lp="{self._point((_middle(text, _width(text)), text.y))}"')
+        return f'  subgraph "cluster_{_quoted(region.id)}" {{ {"; ".join(parts)}; }}'
 
     def _box(self, box: Box) -> Iterator[str]:
         look = look_of(box)
         texts = texts_of(box, self.scene.scale)
-        shape, style = "box", "rounded,filled,dashed" if look.dashed else "rounded,filled" if look.corner else "filled"
-        inside = [text for text in texts if abs(text.y - box.y) <= box.height / 2]
+        inside = [text for text in texts if abs(text.y - box.y) <= box.height / 2 and box.kind != "frame"]
         label = self._table(box, inside)
-        extra = ""
-        if box.kind == "cut":
-            shape = "circle" if box.width == box.height else "box"
-            style = "filled" if shape == "circle" else "rounded,filled"
-            if box.factor == 0:
-                label = f'<<font face="DejaVu Sans" point-size="{_n(box.height * 0.55)}" color="{SCISSORS}">✂</font>>'
+        shape, style = "box", "rounded,filled,dashed" if look.dashed else "rounded,filled" if look.corner else "filled"
         if box.kind == "elision":
             shape, style = "plaintext", "solid"
-        if box.tooltip:
-            extra = f', tooltip="{_quoted(box.tooltip)}"'
-        yield (
-            f'  "{_quoted(box.id)}" [{self._at(box.x, box.y, box.width, box.height)}, label={label}, shape={shape}, '
-            f'style="{style}", fillcolor="{look.fill if look.fill != "none" else "transparent"}", '
-            f'color="{look.stroke if look.stroke != "none" else "transparent"}", penwidth={_n(look.stroke_width)}{extra}];'
-        )
+        elif box.kind == "cut" and box.factor == 0:
+            shape, style = "circle", "filled"
+            label = f'<<font face="DejaVu Sans" point-size="{_n(box.height * 0.55)}" color="{SCISSORS}">✂</font>>'
+        looks = [f"shape={shape}", f'style="{style}"', _fill(look.fill, look.stroke, look.stroke_width)]
+        tooltip = [f'tooltip="{_quoted(box.tooltip)}"'] if box.tooltip else []
+        yield _node(box.id, *self._at(box.x, box.y, box.width, box.height), f"label={label}", *looks, *tooltip)
         for number, text in enumerate(text for text in texts if text not in inside):
             yield self._text(f"{box.id}_text{number + 1}", text)
 
@@ -153,7 +140,7 @@ class _Dot:
                 span = f' colspan="{len(columns)}"' if len(line) < len(columns) else ""
                 gap = COLUMN_GAP if place + 1 < len(columns) else 0.0
                 width = "" if span or len(columns) == 1 else f' width="{columns[place] + gap:.0f}"'
-                align = {"start": "left", "end": "right", "middle": "center"}[text.anchor]
+                align = _ALIGN[text.anchor]
                 cells.append(
                     f'<td align="{align}" height="{(behind - before) / 2:.0f}"{span}{width}>{_marked(text)}</td>'
                 )
@@ -162,60 +149,76 @@ class _Dot:
         return f"<{table}>"
 
     def _text(self, id: str, text: Text) -> str:
-        wide = (
-            title_width(text.text, text.size, text.strong)
-            if text.symbols
-            else text_width(text.text, text.size, text.strong)
-        )
-        wide = wide + 2
-        x = {"start": text.x + wide / 2, "end": text.x - wide / 2, "middle": text.x}[text.anchor]
-        align = {"start": "left", "end": "right", "middle": "center"}[text.anchor]
-        label = (
-            f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="0"><tr>'
-            f'<td align="{align}" width="{wide:.0f}">{_marked(text)}</td></tr></table>>'
-        )
-        return f'  "{_quoted(id)}" [{self._at(x, text.y, wide, text.size * 1.4)}, label={label}, shape=plaintext, style=solid];'
+        wide = _room(text)
+        cell = f'<td align="{_ALIGN[text.anchor]}" width="{wide:.0f}">{_marked(text)}</td>'
+        label = f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="0"><tr>{cell}</tr></table>>'
+        place = self._at(_middle(text, wide), text.y, wide + 16, text.size * 2)  # room, so that no renderer complains
+        return _node(id, *place, f"label={label}", "shape=plaintext", "style=solid")
 
     def _edge(self, edge: Edge) -> Iterator[str]:
         stroke = stroke_of(edge, self.scene.scale)
-        size, tip = _inner_arrow(stroke.width)
-        path = bezier(edge, 10 * size + tip if edge.arrow else 0.0)
-        spline = " ".join(self._point(point) for point in path)
-        if edge.arrow:
-            (x, y), (dx, dy) = edge.points[-1], tip_direction(edge)
-            spline = f"e,{self._point((x - dx * tip, y - dy * tip))} {spline}"
+        path = bezier(edge, line_end(stroke.width) if edge.arrow else 0.0)
         tail = edge.tail or self._anchor(f"{edge.id}_tail", edge.points[0])
         head = edge.head or self._anchor(f"{edge.id}_head", edge.points[-1])
-        attributes = [f'pos="{spline}"', f'color="{stroke.colour}"', f"penwidth={_n(stroke.width)}"]
-        attributes.append(f"arrowsize={size:.3f}" if edge.arrow else "dir=none")
+        ends = f'  "{_quoted(tail)}" -> "{_quoted(head)}"'
+        attributes = [f'pos="{self._points(path)}"', f'color="{stroke.colour}"', f"penwidth={_n(stroke.width)}"]
+        attributes.append("dir=none")
         if stroke.dashed:
             attributes.append("style=dashed")
         if edge.label:
             text = edge_text(edge)
-            wide = text_width(text.text, text.size)
-            x = text.x + wide / 2 if text.anchor == "start" else text.x
-            attributes.append(f'label="{_quoted(text.text)}", lp="{_n(x)},{_n(self.scene.height - text.y)}"')
+            attributes += [
+                f'label="{_quoted(text.text)}"',
+                f'lp="{self._point((_middle(text, _width(text)), text.y))}"',
+            ]
         if edge.tooltip:
             attributes.append(f'tooltip="{_quoted(edge.tooltip)}"')
-        yield f'  "{_quoted(tail)}" -> "{_quoted(head)}" [{", ".join(attributes)}];'
+        yield f"{ends} [{', '.join(attributes)}];"
+        if edge.arrow:
+            # The head is an edge of its own, with a fine pen: where a thick pen puts a head depends on the version.
+            length, (x, y), (dx, dy) = arrow_length(stroke.width), edge.points[-1], tip_direction(edge)
+            base = [(x - dx * (length + rest), y - dy * (length + rest)) for rest in (0.6, 0.4, 0.2, 0.0)]
+            pos = f"e,{self._point((x, y))} {self._points(base)}"
+            yield (
+                f'{ends} [class=head, pos="{pos}", color="{stroke.colour}", penwidth=0.1, arrowsize={length / 10:.3f}];'
+            )
 
     def _anchor(self, id: str, point: Point) -> str:
         place = f'pos="{self._point(point)}"'
         self.points.append(f'  "{_quoted(id)}" [{place}, shape=point, width=0.01, height=0.01, style=invis, label=""];')
         return id
 
+    def _points(self, path: Sequence[Point]) -> str:
+        return " ".join(map(self._point, path))
+
     def _point(self, point: Point) -> str:
         return f"{_n(point[0])},{_n(self.scene.height - point[1])}"
 
 
-def _inner_arrow(width: float) -> tuple[float, float]:
-    """Return arrow size, and distance from its tip to where it points, so that it looks as in SVG.
+def _node(id: str, *attributes: str) -> str:
+    return f'  "{_quoted(id)}" [{", ".join(attributes)}];'
 
-    Graphviz draws an outline, as thick as the line, around a head: the head is made smaller by that.
-    """
-    slope = math.atan2(arrow_half_width(width), 10 * arrow_size(width))
-    tip = width / 2 / math.sin(slope)
-    return max(arrow_size(width) - (width / 2 + tip) / 10, 0.05), tip
+
+def _fill(fill: str, stroke: str, width: float = 1.0) -> str:
+    inside, line = (colour if colour != "none" else "transparent" for colour in (fill, stroke))
+    return f'fillcolor="{inside}", color="{line}", penwidth={_n(width)}'
+
+
+def _width(text: Text) -> float:
+    if text.symbols:
+        return 1.12 * title_width(text.text, text.size, text.strong)  # Graphviz sets subscripts a little larger
+    return text_width(text.text, text.size, text.strong)
+
+
+def _room(text: Text) -> float:
+    """Return the width of the cell of a line of text; renderers measure text differently."""
+    return 1.15 * _width(text) + 2
+
+
+def _middle(text: Text, wide: float) -> float:
+    """Return the x of the middle of a line of text that is so wide."""
+    half = wide / 2
+    return {"start": text.x + half, "end": text.x - half, "middle": text.x}[text.anchor]
 
 
 def _n(value: float) -> str:

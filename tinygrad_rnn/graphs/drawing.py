@@ -21,7 +21,7 @@ from .flow import Flow, flow_of
 from .operations import operations
 from .options import Options
 from .page import page
-from .read import Story, read
+from .read import Story
 from .record import record
 from .rolled import rolled
 from .scene import Scene
@@ -52,7 +52,7 @@ class Drawing:
     >>> cell = tr.RNNCell(3, 4, np.random.default_rng(0))
     >>> picture = tr.draw(cell, np.ones((2, 5, 3), np.float32))
     >>> picture
-    <Drawing 'RNNCell, unrolled': 17 boxes, 1064 by 562 points>
+    <Drawing 'RNNCell, unrolled': 18 boxes, 1103 by 639 points>
     >>> picture.dot.splitlines()[0]
     'digraph "RNNCell, unrolled" {'
     """
@@ -164,15 +164,15 @@ def draw(
     if depth not in (None, 1, 2):
         raise DrawingError(f"draw: depth must be 1 or 2, got {depth}")
     recording = record(target, example, truncation, cut_every)
-    story = read(recording.losses, recording.values, recording.names)
+    story = recording.story()
     flow = flow_of(story) if gradients else None
     name = view if view != "auto" else "unrolled" if is_recurrent(story) else "ops"
-    options = Options(title or "", recording.note, steps, depth or 1)
+    options = Options(title or "", recording.note, steps, depth)
     scene = _VIEWS[name](story, flow, options)
     if len(scene.boxes) > MOST_BOXES:
         raise DrawingError(
-            f"draw: the {name} view has {len(scene.boxes):,} boxes, and more than {MOST_BOXES:,} cannot be read; choose "
-            'fewer steps with steps=, or view="rolled", which draws one step'
+            f"draw: the {name} view has {len(scene.boxes):,} boxes, and more than {MOST_BOXES:,} cannot be read; "
+            'choose fewer steps with steps=, or view="rolled", which draws one step'
         )
     return Drawing(scene)
 
@@ -205,5 +205,5 @@ def _render(dot: str, suffix: str) -> bytes:
             f"Drawing.save: a {suffix} file needs Graphviz: install its dot program (graphviz.org), or "
             'pip install "tinygrad_rnn[viz]"; svg, html and dot files need neither'
         ) from None
-    rendered: bytes = pygraphviz.AGraph(string=dot).draw(format=suffix, prog="neato", args="-n2")
+    rendered: bytes = pygraphviz.AGraph(string=dot).draw(format=suffix, prog="nop2")
     return rendered

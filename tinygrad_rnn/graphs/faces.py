@@ -125,6 +125,11 @@ class Faces:
         tips = [f"{row.letter}_{index}", f"computes: {text}", *self._facts(place)]
         return Face(kind, title, (*lines, *self._warnings([place])), "\n".join(tips))
 
+    def frame(self, row: Row, time: int) -> Face:
+        """Return what the border of an opened cell shows."""
+        closed = self._cell(row, row.groups[time], time)
+        return Face("frame", closed.title, (Line(self.maker(row)),), closed.tooltip)
+
     def span(self) -> str:
         """Return "1…T" for the steps of the graph, "" if it has none."""
         times = self.table.times

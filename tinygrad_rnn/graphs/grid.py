@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from .curves import Point
@@ -129,6 +130,8 @@ def make_grid(
     gaps: Mapping[tuple[int, int], float],
     start: float,
     head: float,
+    sizes: Mapping[Row, tuple[float, float]],
+    least: float = 0.0,
 ) -> Grid:
     """Return coordinates for everything.
 
@@ -140,24 +143,27 @@ def make_grid(
         gaps: (time, next shown time) to the room that marks between their steps need.
         start: width of the column of first states, on the left.
         head: height of the losses above the steps.
+        sizes: least width and height of boxes of a row, above what their text needs.
+        least: width that all steps together take at least, so that what stands below them finds room.
     """
     table = faces.table
     grid = Grid(table, shown)
-    _size(grid, faces)
+    _size(grid, faces, sizes)
     _shelve(grid, set(hidden))
     steps = [number for number, shelf in enumerate(grid.shelves) if shelf[0].role != "wide"]
     if steps and steps[0]:
         grid.stems = sum(any(row.role != "wide" for row in rows) for rows in fed)
     _stack(grid, TOP + head, steps)
     _route(grid, [(bus, row) for bus, rows in enumerate(fed) for row in rows])
-    _spread(grid, gaps, start)
+    _spread(grid, gaps, start, least)
     return grid
 
 
-def _size(grid: Grid, faces: Faces) -> None:
+def _size(grid: Grid, faces: Faces, least: Mapping[Row, tuple[float, float]]) -> None:
     for row in grid.table.rows:
         times = [-1] if row.role == "wide" else [t for t in grid.shown if t in (row.inputs or row.groups)]
         sizes = [faces.of(row, time).size(0.0 if row.role == "input" else LEAST) for time in times] or [(LEAST, 40.0)]
+        sizes.append(least.get(row, (0.0, 0.0)))
         row.width = max(width for width, _ in sizes)
         row.height = max(height for _, height in sizes)
         if row.role == "cell":
@@ -265,8 +271,14 @@ def _is_clear(x: float, rows: Sequence[Row]) -> bool:
     return all(abs(x - row.offset) > row.width / 2 + 6 for row in rows)
 
 
-def _spread(grid: Grid, gaps: Mapping[tuple[int, int], float], start: float) -> None:
+def _spread(grid: Grid, gaps: Mapping[tuple[int, int], float], start: float, least: float) -> None:
     at = MARGIN + start + (BELT - 8 if start else 0)
+    steps = len(grid.shown)
+    wide = steps * (grid.left + grid.right + grid.lane_room) + sum(
+        gaps.get(pair, BELT) for pair in pairwise(grid.shown)
+    )
+    more = min(max(least - wide, 0.0) / max(steps - 1, 1), 70.0) if steps > 1 else 0.0
+    at += max(least - wide - more * (steps - 1), 0.0) / 2
     grid.first_left = at
     times = grid.table.times
     for number, time in enumerate(grid.shown):
@@ -275,7 +287,7 @@ def _spread(grid: Grid, gaps: Mapping[tuple[int, int], float], start: float) -> 
         at += grid.right + grid.lane_room
         if number + 1 < len(grid.shown):
             behind = grid.shown[number + 1]
-            room = gaps.get((time, behind), BELT)
+            room = gaps.get((time, behind), BELT) + more
             skipped = times[times.index(time) + 1 : times.index(behind)]
             if skipped:
                 grid.breaks[time, behind] = at + room / 2

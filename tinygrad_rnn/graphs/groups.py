@@ -9,49 +9,16 @@ module that they were recorded in.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from ..engine.tape import Node
-from .components import components, cycles
-from .read import Place, Source, Story, Use
-
-MOVING = frozenset(
-    [
-        "stack",
-        "unstack",
-        "concatenate",
-        "split",
-        "reshape",
-        "transpose",
-        "take_along",
-        "getitem",
-        "broadcast_to",
-        "astype",
-        "squeeze",
-    ]
-)
-"""Operations that only move elements."""
-
-_ADDING = frozenset(("add", "subtract", "negative"))
-_SCALING = frozenset(("multiply", "divide"))
-
-
-class Kind(NamedTuple):
-    """What groups of different steps have in common: one row of the picture.
-
-    Attributes:
-        role: "cell", "layer" (a head, an embedding, ...) or "loss".
-        scope: the module that it was recorded in.
-        number: tells rows of one role and scope apart.
-    """
-
-    role: str
-    scope: tuple[str, ...]
-    number: int
+from .components import components
+from .read import Place, Story, Use
+from .states import States
+from .terms import terms_of
+from .web import MOVING, Kind, Web
 
 
 @dataclass(eq=False)
@@ -133,122 +100,37 @@ class _Finder:
     """Sorts nodes into groups, in a few walks over the graph."""
 
     def __init__(self, story: Story) -> None:
-        self.story = story
-        self.inputs: dict[Node, tuple[Source, ...]] = {}
-        self.readers: dict[Node, list[Node]] = {}
-        for node in story.nodes:
-            if node.operation is None or node in story.cuts:
-                continue
-            found = tuple(self._source(node, number) for number in range(len(node.edges)))
-            self.inputs[node] = found
-            for source in found:
-                if source.place is not None:
-                    self.readers.setdefault(source.place[0], []).append(node)
-        self.weights = self._find_weights()
-        self.sums: list[frozenset[Node]] = []
-        self.terms: list[tuple[Place, ...]] = []
-        for loss in story.losses:
-            added, terms = self._sum_behind(loss)
-            self.sums.append(frozenset(added))
-            self.terms.append(terms)
-        passed = frozenset().union(*self.sums, self.weights)
+        self.web = Web(story)
+        found = [terms_of(self.web, loss) for loss in story.losses]
+        self.sums = [frozenset(added) for added, _ in found]
+        self.terms = [terms for _, terms in found]
+        passed = frozenset().union(*self.sums, self.web.weights)
         used = self._used(passed)
-        self.members = [node for node in self.inputs if node not in passed and node in used]
+        self.members = [node for node in self.web.inputs if node not in passed and node in used]
         self.kind: dict[Node, Kind] = {}
-
-    # -- what is looked through ----------------------------------------------------------------------------------------
-
-    def _source(self, node: Node, number: int) -> Source:
-        """Return where an input comes from, cuts and stacks that an unstack undoes looked through."""
-        source = self.story.source(node, number)
-        cuts = source.cuts
-        while source.place is not None:
-            inner, index = source.place
-            edge = inner.edges[0] if inner.name == "unstack" else None
-            if edge is not None and edge[0].name == "multiply":  # dropout between two layers
-                tracked = [other for other in edge[0].edges if other is not None]
-                edge = tracked[0] if len(tracked) == 1 else edge
-            if edge is None or edge[0].name != "stack" or edge[0].attrs["axis"] != inner.attrs["axis"]:
-                break
-            source = self.story.source(edge[0], index)
-            cuts += source.cuts
-        return source if cuts is source.cuts else source._replace(cuts=cuts)
 
     def _used(self, passed: frozenset[Node]) -> set[Node]:
         """Return the nodes that the losses reach: a stack that every reader undoes is not drawn."""
         waiting = [place[0] for terms in self.terms for place in terms]
-        waiting += [source.place[0] for node in passed for source in self.inputs[node] if source.place is not None]
+        waiting += [source.place[0] for node in passed for source in self.web.inputs[node] if source.place is not None]
         found: set[Node] = set()
         while waiting:
             node = waiting.pop()
-            if node in found or node not in self.inputs:
+            if node in found or node not in self.web.inputs:
                 continue
             found.add(node)
-            waiting += [source.place[0] for source in self.inputs[node] if source.place is not None]
+            waiting += [source.place[0] for source in self.web.inputs[node] if source.place is not None]
         return found
-
-    def _find_weights(self) -> dict[Node, tuple[Node, ...]]:
-        """Return nodes outside time that are computed from leaves and numbers alone, such as W.T."""
-        found: dict[Node, tuple[Node, ...]] = {}
-        for node, inputs in self.inputs.items():
-            if node.step is not None or any(isinstance(value, np.ndarray) for value in node.attrs.values()):
-                continue
-            leaves: list[Node] = []
-            for source in inputs:
-                if source.place is None:
-                    if source.constant is None or np.ndim(source.constant):
-                        break
-                elif source.place[0].operation is None:
-                    leaves.append(source.place[0])
-                elif source.place[0] in found:
-                    leaves += found[source.place[0]]
-                else:
-                    break
-            else:
-                if leaves and all(spec.shape for spec in node.specs):
-                    found[node] = tuple(dict.fromkeys(leaves))
-        return found
-
-    def _sum_behind(self, loss: Place) -> tuple[list[Node], tuple[Place, ...]]:
-        """Return the nodes that only add up on the way to a loss, and the places that they add up."""
-        added: dict[Node, None] = {}
-        terms: dict[Place, None] = {}
-        waiting = [loss]
-        while waiting:
-            place = waiting.pop()
-            node = place[0]
-            if node in added:
-                continue
-            if node in self.inputs and self._adds_up(node):
-                added[node] = None
-                waiting += [source.place for source in reversed(self.inputs[node]) if source.place is not None]
-            elif node.operation is not None:
-                terms[place] = None
-        ordered = sorted(terms, key=lambda place: (self.story.number[place[0]], place[1]))
-        return (list(added), tuple(ordered)) if ordered else ([], (loss,))
-
-    def _adds_up(self, node: Node) -> bool:
-        sources = [source.place for source in self.inputs[node] if source.place is not None]
-        single = all(_size(node, index) == 1 for index in range(len(node.specs)))
-        if not all(_size(*place) == 1 for place in sources):
-            stack = sources[0][0] if len(sources) == 1 else node
-            return node.name in ("sum", "mean") and single and stack.name == "stack" and self._adds_up(stack)
-        if node.name == "stack":
-            return True
-        return single and (
-            node.name in _ADDING
-            or (node.name in _SCALING and len(sources) == 1 and self.inputs[node][0].place is not None)
-            or (node.name == "multiply" and len(sources) == 1)
-            or (node.name in MOVING | {"sum", "mean"} and len(sources) == 1)
-        )
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def result(self) -> Groups:
-        states = self._find_states()
-        masks = self._reach_of_states(states)
-        cell_of_state = self._cells(states, masks)
-        self._assign_cells(states, masks, cell_of_state)
+        """Return the groups."""
+        states = States(self.web, self.members)
+        for node in self.members:
+            cell = None if node.step is None or _looks_up(node) else states.cell_of(node)
+            if cell is not None:
+                self.kind[node] = cell
         self._assign_losses()
         self._assign_layers()
         groups: dict[Hashable, Group] = {}
@@ -258,94 +140,12 @@ class _Finder:
             group = groups.setdefault(key, Group(self.kind[node], node.step))
             group.nodes.append(node)
             of[node] = group
-        for place in states:
+        for place in states.places:
             of[place[0]].states.append(place)
         links, constants = self._links(of)
-        return Groups(tuple(groups.values()), of, links, tuple(self.terms), tuple(self.sums), self.weights, constants)
-
-    def _find_states(self) -> list[Place]:
-        """Return the values that another step reads; in a last step, those at the same spots of the program."""
-        spots = self._spots()
-        crossing: dict[Place, None] = {}
-        for node in self.members:
-            for source in self.inputs[node]:
-                place = source.place
-                if node.step is None or place is None or place[0] not in spots:
-                    continue
-                if place[0].step != node.step:
-                    crossing[place] = None
-        last: dict[Hashable, Node] = {}
-        for node, spot in spots.items():
-            last[spot] = node
-        found = dict(crossing)
-        for node, index in crossing:
-            found.setdefault((last[spots[node]], index))
-        for place in list(found):  # where a mask chooses between a new state and the old one, the choice is the state
-            readers = self.readers.get(place[0], ())
-            if place not in crossing and any(r.name == "where" and (r, 0) in found for r in readers):
-                del found[place]
-        return sorted(found, key=lambda place: (self.story.number[place[0]], place[1]))
-
-    def _spots(self) -> dict[Node, Hashable]:
-        """Return where in the program each node was made: the line, and the how-manieth time in its step."""
-        seen: dict[Hashable, int] = {}
-        spots: dict[Node, Hashable] = {}
-        for node in self.members:
-            if node.step is None:
-                continue
-            key = (node.step, node.scope, node.name, id(node.site[0]), node.site[1])  # a code object hashes slowly
-            seen[key] = number = seen.get(key, -1) + 1
-            spots[node] = (*key[1:], number)
-        self.spots = spots
-        return spots
-
-    def _reach_of_states(self, states: list[Place]) -> dict[Node, int]:
-        """Return for each node the set (as bits) of the spots of states that it leads to within its step."""
-        self.bits: dict[Hashable, int] = {}
-        masks: dict[Node, int] = {}
-        for place in states:
-            bit = self.bits.setdefault((self.spots[place[0]], place[1]), len(self.bits))
-            masks[place[0]] = masks.get(place[0], 0) | 1 << bit
-        for node in reversed(self.members):
-            mask = masks.get(node, 0)
-            if not mask or node.step is None:
-                continue
-            for source in self.inputs[node]:
-                if source.place is not None and source.place[0].step == node.step:
-                    masks[source.place[0]] = masks.get(source.place[0], 0) | mask
-        return masks
-
-    def _cells(self, states: list[Place], masks: dict[Node, int]) -> dict[int, Kind]:
-        """Return for each spot of a state (its bit) the row of its cell."""
-        bit_of = {place: self.bits[self.spots[place[0]], place[1]] for place in states}
-        depends: dict[int, set[int]] = {bit: set() for bit in bit_of.values()}  # state to states that it is made from
-        for node in self.members:
-            for source in self.inputs[node]:
-                if source.place in bit_of:
-                    for bit in _bits(masks.get(node, 0)):
-                        depends[bit].add(bit_of[source.place])
-        site = {bit: _line(key) for key, bit in self.bits.items()}
-        found: dict[int, Kind] = {}
-        rows: dict[tuple[str, ...], list[set[int]]] = {}
-        for cycle in cycles(depends):  # those that others are made from come first
-            scope = site[cycle[0]][0]
-            earlier = rows.setdefault(scope, [])
-            sites = {site[bit][1:] for bit in cycle}
-            # States that were recorded in one module belong to one cell, but for the same line again: a second layer.
-            if scope and earlier and not sites & {site[bit][1:] for bit in earlier[-1]}:
-                earlier[-1].update(cycle)
-            else:
-                earlier.append(set(cycle))
-            found.update((bit, Kind("cell", scope, len(earlier) - 1)) for bit in cycle)
-        return found
-
-    def _assign_cells(self, states: list[Place], masks: dict[Node, int], cells: dict[int, Kind]) -> None:
-        order = {kind: number for number, kind in enumerate(dict.fromkeys(cells.values()))}
-        for node in self.members:
-            kinds = {cells[bit] for bit in _bits(masks.get(node, 0))}
-            own = [kind for kind in kinds if kind.scope == node.scope]
-            if own and node.step is not None and not _looks_up(node):
-                self.kind[node] = min(own, key=order.__getitem__)
+        return Groups(
+            tuple(groups.values()), of, links, tuple(self.terms), tuple(self.sums), self.web.weights, constants
+        )
 
     def _assign_losses(self) -> None:
         counts: dict[Hashable, int] = {}
@@ -359,15 +159,15 @@ class _Finder:
                 self.kind[node] = kind
                 waiting = [node]
                 while waiting:  # what serves this loss alone, and holds no parameter, is part of it
-                    for source in self.inputs[waiting.pop()]:
+                    for source in self.web.inputs[waiting.pop()]:
                         inner = source.place[0] if source.place is not None else node
                         if (
-                            inner in self.inputs
+                            inner in self.web.inputs
                             and inner not in self.kind
                             and not source.cuts
                             and (inner.step, inner.scope) == (node.step, node.scope)
-                            and not self._has_weights(inner)
-                            and all(self.kind.get(reader) == kind for reader in self.readers[inner])
+                            and not self.web.has_weights(inner)
+                            and all(self.kind.get(reader) == kind for reader in self.web.readers[inner])
                         ):
                             self.kind[inner] = kind
                             waiting.append(inner)
@@ -380,7 +180,7 @@ class _Finder:
         pairs = [
             (source.place[0], node)
             for node in left
-            for source in self.inputs[node]
+            for source in self.web.inputs[node]
             if source.place is not None and where.get(source.place[0]) == where[node]
         ]
         counts: dict[Hashable, int] = {}
@@ -407,18 +207,18 @@ class _Finder:
         """Return whether a part only moves elements, or, within a step, computes without parameters."""
         if part[0].step is None:
             return all(node.name in MOVING or self._scales(node) for node in part)
-        return not any(self._has_weights(node) for node in part)
+        return not any(self.web.has_weights(node) for node in part)
 
     def _scales(self, node: Node) -> bool:
         """Return whether a node multiplies by a constant, as dropout does."""
-        tracked = [source for source in self.inputs[node] if source.place is not None]
-        return node.name == "multiply" and len(tracked) == 1 and not self._has_weights(node)
+        tracked = [source for source in self.web.inputs[node] if source.place is not None]
+        return node.name == "multiply" and len(tracked) == 1 and not self.web.has_weights(node)
 
     def _neighbour(self, part: list[Node]) -> Kind | None:
         """Return the row that a plain part is drawn with: what it reads within its step, or what reads it."""
         members, step = set(part), part[0].step
-        sources = [source.place[0] for node in part for source in self.inputs[node] if source.place is not None]
-        readers = [reader for node in part for reader in self.readers.get(node, ())]
+        sources = [source.place[0] for node in part for source in self.web.inputs[node] if source.place is not None]
+        readers = [reader for node in part for reader in self.web.readers.get(node, ())]
         for node in (*reversed(sources), *readers):
             if node not in members and node.step == step and node in self.kind:
                 return self.kind[node]
@@ -427,21 +227,15 @@ class _Finder:
     def _phases(self) -> dict[Node, int]:
         """Return how often the way to each node has left time: below a first cell 0, behind its stack 1, ...."""
         phases: dict[Node, int] = {}
-        for node in self.inputs:
+        for node in self.web.inputs:
             phase = 0
-            for source in self.inputs[node]:
+            for source in self.web.inputs[node]:
                 if source.place is not None and source.place[0] in phases:
                     inner = source.place[0]
                     leaves_time = node.step is None and inner.step is not None
                     phase = max(phase, phases[inner] + leaves_time)
             phases[node] = phase
         return phases
-
-    def _has_weights(self, node: Node) -> bool:
-        return any(
-            source.place is not None and (source.place[0].operation is None or source.place[0] in self.weights)
-            for source in self.inputs[node]
-        )
 
     # -- links ---------------------------------------------------------------------------------------------------------
 
@@ -450,7 +244,7 @@ class _Finder:
         constants: dict[Group, list[tuple[Use, Any]]] = {}
         for node in self.members:
             head = of[node]
-            for number, source in enumerate(self.inputs[node]):
+            for number, source in enumerate(self.web.inputs[node]):
                 tail = of.get(source.place[0]) if source.place is not None else None
                 if tail is head:
                     continue
@@ -461,7 +255,7 @@ class _Finder:
                 bundles.setdefault((tail, source.place, head, cuts, None), []).append((node, number))
         for loss, (added, terms) in enumerate(zip(self.sums, map(set, self.terms), strict=True)):
             for node in sorted(added, key=lambda node: node.id):
-                for number, source in enumerate(self.inputs[node]):
+                for number, source in enumerate(self.web.inputs[node]):
                     if source.place in terms:
                         cuts = tuple(cut.node for cut in source.cuts)
                         key = (of.get(source.place[0]), source.place, None, cuts, loss)
@@ -470,23 +264,6 @@ class _Finder:
             Link(tail, place, head, tuple(u), cuts, loss) for (tail, place, head, cuts, loss), u in bundles.items()
         )
         return tuple(links), constants
-
-
-def _line(key: Any) -> tuple[Any, ...]:
-    """Return scope, operation and line of a state's key."""
-    spot: tuple[Any, ...] = key[0]
-    return spot[:4]
-
-
-def _size(node: Node, index: int) -> int:
-    return int(np.prod(node.specs[index].shape, dtype=int))
-
-
-def _bits(mask: int) -> Iterable[int]:
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
 
 
 def _looks_up(node: Node) -> bool:

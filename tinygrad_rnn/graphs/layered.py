@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right, insort
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from .ranks import pulled_right, ranks_of
 
 Point = tuple[float, float]
 
 _SWEEPS = 40
 _ROUNDS = 12
+_PLACES = 10_000  # of passing lines in all layers
 _STRAIGHT = 7.0  # a bend of less than this is as good as none: it is drawn straight
 _PORT = 13.0  # between two lines that meet one side of a box
 
@@ -57,54 +60,6 @@ class Layout(NamedTuple):
     routes: list[tuple[Point, ...]]
     width: float
     height: float
-
-
-def ranks_of(count: int, arcs: Iterable[tuple[int, int]]) -> list[int]:
-    """Return the layer of each item: the length of the longest path that leads to it.
-
-    Raises:
-        ValueError: if the arcs run in a circle.
-
-    >>> ranks_of(4, [(0, 1), (1, 2), (0, 2), (2, 3)])
-    [0, 1, 2, 3]
-    """
-    behind: list[list[int]] = [[] for _ in range(count)]
-    missing = [0] * count
-    for tail, head in arcs:
-        behind[tail].append(head)
-        missing[head] += 1
-    ready = [item for item in range(count) if not missing[item]]
-    ranks = [0] * count
-    done = 0
-    while ready:
-        item = ready.pop()
-        done += 1
-        for head in behind[item]:
-            ranks[head] = max(ranks[head], ranks[item] + 1)
-            missing[head] -= 1
-            if not missing[head]:
-                ready.append(head)
-    if done < count:
-        raise ValueError("ranks_of: the arcs run in a circle, so there is no first layer")
-    return ranks
-
-
-def pulled_right(ranks: Sequence[int], arcs: Iterable[tuple[int, int]]) -> list[int]:
-    """Return ranks with each item that nothing leads to moved to just before the first that reads it.
-
-    >>> pulled_right([0, 1, 2, 0], [(0, 1), (1, 2), (3, 2)])
-    [0, 1, 2, 1]
-    """
-    new = list(ranks)
-    first: dict[int, int] = {}
-    fed: set[int] = set()
-    for tail, head in arcs:
-        first[tail] = min(first.get(tail, ranks[head]), ranks[head])
-        fed.add(head)
-    for item, rank in first.items():
-        if item not in fed:
-            new[item] = rank - 1
-    return new
 
 
 def layered(
@@ -177,10 +132,12 @@ class _Web:
         self.chains: list[list[int]] = []
         self.ahead: list[list[tuple[int, float]]] = [[] for _ in sizes]
         self.behind: list[list[tuple[int, float]]] = [[] for _ in sizes]
+        longest = self._longest()
         for arc in arcs:
             chain = [arc.tail]
-            for rank in range(self.rank[arc.tail] + 1, self.rank[arc.head]):
-                chain.append(self._dummy(rank))
+            passed = range(self.rank[arc.tail] + 1, self.rank[arc.head])
+            if len(passed) <= longest:
+                chain += [self._dummy(rank) for rank in passed]
             chain.append(arc.head)
             self.chains.append(chain)
             for a, b in itertools.pairwise(chain):
@@ -192,6 +149,15 @@ class _Web:
         for node in range(len(self.rank)):
             self.layers[self.rank[node]].append(node)
         self.y = [0.0] * len(self.rank)
+
+    def _longest(self) -> int:
+        """Return how many layers a line may pass; longer ones run straight, or a large graph would take minutes."""
+        total = 0
+        for passed in sorted(self.rank[arc.head] - self.rank[arc.tail] - 1 for arc in self.arcs):
+            total += passed
+            if total > _PLACES:
+                return passed - 1
+        return len(self.rank)
 
     def _dummy(self, rank: int) -> int:
         self.rank.append(rank)

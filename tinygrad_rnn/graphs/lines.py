@@ -74,6 +74,13 @@ def texts_of(box: Box, scale: Scale | None) -> list[Text]:
     strong = (box.kind == "parameter" and not table) or box.kind == "cut" or (box.kind == "loss" and box.strong)
     ink = _HEADER if table else look.stroke if box.kind == "cut" else look.ink
     texts: list[Text] = []
+    if box.kind == "frame":
+        left, y = box.x - box.width / 2 + _PAD, box.y - box.height / 2 + 15
+        texts.append(Text(left, y, box.title, size, ink, "start", italics=True))
+        left += title_width(box.title, size) + COLUMN_GAP
+        return texts + [
+            Text(left, y + 1, row_text(row), ROW_SIZE, SMALL, "start", symbols=False) for row in box.rows[:1]
+        ]
     step = 15.0 if table else size * 1.25
     if box.kind == "cut" and box.factor == 0:
         y = box.y + box.height / 2 + 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .legend import short_number
-from .scene import Bar, Box, Edge, Label, Scale, Scene
+from .scene import Bar, Box, Edge, EdgeKind, Label, Scale, Scene
 from .sketch import Loop
 from .text import text_width
 
@@ -30,7 +30,7 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
     """
     closed = [scale == 0 for scale in loop.scales]
     magnitude = loop.magnitude
-    kind = "cut" if all(closed) else "gradient" if magnitude is not None else "value"
+    kind: EdgeKind = "cut" if all(closed) else "gradient" if magnitude is not None else "value"
     if level:
         x = delay.x - delay.width / 2 - _ENTRY - _SIDE * (level - 1)
         end = [(x, y), (x, delay.y), (delay.x - delay.width / 2, delay.y)]

@@ -28,7 +28,7 @@ class _Assignment(NamedTuple):
     line: int
     operation: str
     targets: tuple[str, ...]
-    count: int  # operations of this kind in the statement
+    several: int  # operations of this kind in the statement
 
 
 def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
@@ -50,14 +50,14 @@ def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
         assigned = _assignment(node.site[0].co_filename, node.site[1])
         if assigned is None or assigned.operation != node.name or len(assigned.targets) != len(node.specs):
             continue
-        key = (node.site[0], assigned.line, node.step, node.scope)
+        key: tuple[object, ...] = (node.site[0], assigned.line, node.step, node.scope)
         runs.setdefault(key, []).append(node)
         known[key] = assigned
     found: dict[int, tuple[str, ...]] = {}
     for key, run in runs.items():
         # The statement may have run several times in a step. Where not all of it was recorded, the last one is sure.
-        count = known[key].count
-        chosen = run[count - 1 :: count] if len(run) % count == 0 else run[-1:]
+        several = known[key].several
+        chosen = run[several - 1 :: several] if len(run) % several == 0 else run[-1:]
         found.update((node.id, known[key].targets) for node in chosen)
     return found
 

@@ -57,10 +57,15 @@ class Pen:
         self, id: str, face: Face, x: float, y: float, width: float, height: float, nodes: Iterable[Node] = ()
     ) -> Box:
         """Draw a box."""
-        box = Box(id, x, y, width, height, face.kind, face.title, face.rows, face.tooltip, face.strong)
+        return self.add(
+            Box(id, x, y, width, height, face.kind, face.title, face.rows, face.tooltip, face.strong), nodes
+        )
+
+    def add(self, box: Box, nodes: Iterable[Node] = ()) -> Box:
+        """Draw a box that is made already."""
         self.scene.boxes.append(box)
-        self.by_id[id] = box
-        self.nodes[id] = list(nodes)
+        self.by_id[box.id] = box
+        self.nodes[box.id] = list(nodes)
         return box
 
     def edge(
@@ -73,6 +78,7 @@ class Pen:
         *,
         kind: EdgeKind | None = None,
         arrow: bool = True,
+        curved: bool = False,
         name: str = "",
     ) -> Edge:
         """Draw an edge, lit with any of `nodes`."""
@@ -85,7 +91,14 @@ class Pen:
         if kind is None:
             kind = "value" if magnitude is None else "gradient"
         edge = Edge(
-            id, *ends, tuple(points), kind, magnitude, arrow, tooltip=self._tip(tail, head, magnitude, kind, name)
+            id,
+            *ends,
+            tuple(points),
+            kind,
+            magnitude,
+            arrow,
+            curved,
+            tooltip=self._tip(tail, head, magnitude, kind, name),
         )
         self.scene.edges.append(edge)
         self.nodes[id] = list(nodes)
@@ -181,10 +194,7 @@ class Pen:
             title = f"× {factor:.3g}"
             box = Box(f"cut{number}", x, y, 46, 24, "cut", title, (), "\n".join(tips), factor=factor)
         self._cuts[key] = box
-        self.scene.boxes.append(box)
-        self.by_id[box.id] = box
-        self.nodes[box.id] = []
-        return box
+        return self.add(box)
 
     def dot(self, id: str, x: float, y: float, magnitude: float | None, nodes: Iterable[Node]) -> None:
         """Draw a junction."""

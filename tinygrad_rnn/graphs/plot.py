@@ -12,7 +12,7 @@ from ..truncation import Full, Policy, parse_policy, policy_text
 from .flow import flow_of
 from .names import names_of
 from .parts import parts_of
-from .read import Place, Story, read
+from .read import Place, Story
 from .record import record
 from .rolling import Rolling, Unlike, roll
 
@@ -55,7 +55,7 @@ def gradient_flow(story: Story, losses: Literal["last", "all"] = "last") -> Norm
             name += "'"
         found[name] = key
         for t in range(key[2], len(rolling.steps)):
-            wires = [wire for link in links if (wire := link.wires[t]) is not None and not wire.closed]
+            wires = [wire for link in links if (wire := link.wires[t]) is not None]
             bundles[name, t] = tuple(dict.fromkeys(use for wire in wires for use in wire.passed))
     joint = flow_of(story, _last_loss(story, rolling) if losses == "last" else None).joint(bundles)
     return {
@@ -124,8 +124,7 @@ def plot_gradient_flow(
     found: dict[str, Norms] = {}
     for policy in chosen:
         recording = record(target, example, policy if example else None, None)
-        story = read(recording.losses, recording.values, recording.names)
-        found[_called(policy) if example else "as recorded"] = gradient_flow(story, losses)
+        found[_called(policy) if example else "as recorded"] = gradient_flow(recording.story(), losses)
     if path is not None or axes is not None:
         _draw(found, path, axes, losses)
     return found
@@ -155,6 +154,7 @@ def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes:
         axes = figure.subplots()
     several = len(found) > 1
     states = list(next(iter(found.values())))
+    stopped = None
     for number, (policy, norms) in enumerate(found.items()):
         for place, state in enumerate(states):
             values = [norm if norm > 0 else math.nan for norm in norms[state]]
@@ -164,8 +164,11 @@ def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes:
             axes.semilogy(steps, values, label=label, color=_COLOURS[place % len(_COLOURS)], **looks)
             stops = [t for t in steps if t > 1 and norms[state][t - 1] > 0 and norms[state][t - 2] == 0]
             marks = {"marker": "|", "markersize": 16, "markeredgewidth": 2, "color": "#dc2626", "linestyle": "none"}
-            axes.plot(stops, [values[t - 1] for t in stops], **marks)
+            (line,) = axes.plot(stops, [values[t - 1] for t in stops], **marks)
+            stopped = line if stops else stopped
     which = "the last step's loss" if losses == "last" else "the sum of all losses"
+    if stopped is not None:
+        stopped.set_label("stopped by a cut")
     axes.set(
         title=f"How far back the gradient of {which} reaches",
         xlabel="t: from step t+1 back to the state of step t",

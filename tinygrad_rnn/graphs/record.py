@@ -17,7 +17,7 @@ from ..nn.cells import Stacked
 from ..nn.unroll import initial_state
 from ..ops import cut
 from ..truncation import Policy, parse_policy, policy_text
-from .read import Place
+from .read import Place, Story, read
 
 
 @dataclass
@@ -37,6 +37,10 @@ class Recording:
     names: Mapping[str, Tensor] = field(default_factory=dict)
     title: str = ""
     note: str = ""
+
+    def story(self) -> Story:
+        """Return the graph, read."""
+        return read(self.losses, self.values, self.names)
 
 
 def record(
@@ -79,7 +83,7 @@ def record(
 def _run(target: Any, example: Sequence[Any], scales: Callable[[int], list[float]]) -> list[Tensor]:
     shape = shape_of(example[0])
     if hasattr(target, "loss") and hasattr(target, "initial_state") and len(example) > 1:
-        return [_language_model(target, *example[:2], _first(target, example[2:], shape), scales)]
+        return [_language_model(target, example[0], example[1], _first(target, example[2:], shape), scales)]
     if hasattr(target, "loss"):
         loss = target.loss(*example)
         return [loss[0] if isinstance(loss, tuple) else loss]

@@ -14,11 +14,12 @@ from typing import NamedTuple
 from .blocks import Block
 from .curves import bezier
 from .flow import Flow
-from .layered import Arc, Item, layered, pulled_right, ranks_of, separated
+from .layered import Arc, Item, layered, separated
 from .legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
 from .loops import TALL, draw_loop
 from .options import Options
 from .parts import parts_of
+from .ranks import pulled_right, ranks_of
 from .reach import reach_of
 from .read import Story
 from .rolling import Unlike, roll

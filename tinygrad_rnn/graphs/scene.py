@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-BoxKind = Literal["input", "state", "operation", "loss", "parameter", "constant", "delay", "cut", "elision"]
+BoxKind = Literal["input", "state", "operation", "loss", "parameter", "constant", "delay", "cut", "elision", "frame"]
 EdgeKind = Literal["value", "gradient", "cut", "border"]
-RegionKind = Literal["step", "window", "module"]
+RegionKind = Literal["step", "window", "module", "cell"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Box:
         x, y, width, height: centre and size.
         kind: what it stands for: colour and shape, never colour alone. "cut" with a `factor` of 0 is drawn as
             scissors; with another one as a round badge that holds the title ("× 0.5").
+            "frame" is the border of an opened cell, with its title in a corner; a "cell" Region lies below it.
         title: one line; "h_{3}" sets 3 as a subscript; single letters are set in italics.
         rows: small lines below the title.
         tooltip: shown on hover, lines parted by a line feed.

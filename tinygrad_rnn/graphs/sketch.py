@@ -209,7 +209,7 @@ class Sketcher:
         bundles = {}
         for key, links in states.items():
             for t in range(key[2], self.T):
-                wires = [wire for link in links if (wire := link.wires[t]) is not None and not wire.closed]
+                wires = [wire for link in links if (wire := link.wires[t]) is not None]
                 bundles[key, t] = tuple(dict.fromkeys(use for wire in wires for use in wire.passed))
         return self.flow.joint(bundles)
 

@@ -43,6 +43,7 @@ _LOOKS = {
     "delay": Look("#1f2937", "#1f2937", ink="#ffffff", corner=0.0),
     "cut": Look("#ffffff", SCISSORS, 1.8),
     "elision": Look("none", "none"),
+    "frame": Look("none", "#2f9e78", 1.7),
 }
 _STRONG_LOSS = Look("#ffe4e6", "#e11d48", 1.8)
 
@@ -58,6 +59,7 @@ def look_of(box: Box) -> Look:
 REGIONS = {
     "step": Look("#f2f4fa", "#f2f4fa", 1.0, corner=12.0),
     "window": Look("#fbfcfe", "#d5dbe7", 1.2, corner=14.0),
+    "cell": Look("#f1fdf7", "#f1fdf7", 1.0, corner=11.0),
     "module": Look("#f5f7fc", "#dde3ee", 1.0, corner=12.0),
 }
 
@@ -88,11 +90,16 @@ def text_colour(magnitude: float, scale: Scale) -> str:
     return scale.colour(max(magnitude, scale.low * (scale.high / scale.low) ** 0.78))
 
 
-def arrow_size(width: float) -> float:
-    """Return the length of an arrow head in units of 10 points, for a line of this width."""
-    return 0.7 + 0.1 * (width - 1.2)
-
-
 def arrow_half_width(width: float) -> float:
-    """Return half the breadth of an arrow head; Graphviz draws it broader on lines above 4 points."""
-    return 3.5 * arrow_size(width) * max(1.0, width / 4)
+    """Return half the breadth of the head of an arrow, for a line of this width."""
+    return 2.45 + 0.66 * (width - 1.2)
+
+
+def arrow_length(width: float) -> float:
+    """Return the length of the head of an arrow; breadth and length are in the ratio of Graphviz's heads."""
+    return arrow_half_width(width) / 0.35
+
+
+def line_end(width: float) -> float:
+    """Return how far from its tip the line of an arrow ends, inside the head."""
+    return 0.85 * arrow_length(width)

@@ -1,8 +1,8 @@
 """Write a scene as SVG: text that any browser opens, without Graphviz.
 
 Every box is a `<g class="box kind-..." id=...>`, every edge a `<g class="edge kind-..." id=...>` with the ids of its
-boxes in `data-tail` and `data-head`, every region a `<g class="region kind-..." id=...>`; tooltips are `<title>`s. Other
-groups have the classes `heading`, `dot`, `bar`, `label` and `legend`. No script, no reference to another file.
+boxes in `data-tail` and `data-head`, every region a `<g class="region kind-..." id=...>`; tooltips are `<title>`s.
+Other groups have the classes `heading`, `dot`, `bar`, `label` and `legend`. No script, no reference to another file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from .style import (
     SUBTITLE_SIZE,
     WARNING,
     arrow_half_width,
-    arrow_size,
+    arrow_length,
+    line_end,
     look_of,
     stroke_of,
 )
@@ -103,7 +104,7 @@ def region_text(region: Region) -> Text:
 
 def _edge(edge: Edge, scale: Scale | None) -> Iterator[str]:
     stroke = stroke_of(edge, scale)
-    path = bezier(edge, 10 * arrow_size(stroke.width) if edge.arrow else 0.0)
+    path = bezier(edge, line_end(stroke.width) if edge.arrow else 0.0)
     d = f"M{_n(path[0][0])},{_n(path[0][1])}C" + " ".join(f"{_n(x)},{_n(y)}" for x, y in path[1:])
     yield (
         f'<g class="edge kind-{edge.kind}" id="{escape(edge.id)}" data-tail="{escape(edge.tail)}" '
@@ -113,7 +114,7 @@ def _edge(edge: Edge, scale: Scale | None) -> Iterator[str]:
     yield f'<path d="{d}" fill="none" stroke="{stroke.colour}" stroke-width="{_n(stroke.width)}"{dashes}/>'
     if edge.arrow:
         (x, y), (dx, dy) = edge.points[-1], tip_direction(edge)
-        length, half = 10 * arrow_size(stroke.width), arrow_half_width(stroke.width)
+        length, half = arrow_length(stroke.width), arrow_half_width(stroke.width)
         corners = (
             (x, y),
             (x - dx * length - dy * half, y - dy * length + dx * half),

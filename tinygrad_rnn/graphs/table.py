@@ -1,4 +1,4 @@
-"""The unrolled picture as a table: which rows there are, from the inputs up to the losses, and which steps are shown."""
+"""The unrolled picture as a table: which rows there are, from inputs up to losses, and which steps are shown."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 from ..engine.tape import Node, Spec, spec_of
 from ..errors import DrawingError
 from .components import cycles
-from .groups import Group, Groups, Kind, Link
+from .groups import Group, Groups, Link
 from .names import names_of
 from .read import Story
+from .web import Kind
 
 SHOWN = 8  # columns; of more steps the middle ones are left out
 

@@ -74,12 +74,3 @@ def title_runs(title: str) -> list[Run]:
 def title_width(title: str, size: float, strong: bool = False) -> float:
     """Return how wide a title is at most, in points; subscripts are set at two thirds of its size."""
     return sum(text_width(run.text, size * (2 / 3 if run.subscript else 1), strong) for run in title_runs(title))
-
-
-def shorten(text: str, size: float, width: float) -> str:
-    """Return `text`, with its end replaced by "…" if it is wider than `width` points."""
-    if text_width(text, size) <= width:
-        return text
-    while text and text_width(text + "…", size) > width:
-        text = text[:-1]
-    return text.rstrip() + "…"

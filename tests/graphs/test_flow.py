@@ -1,0 +1,89 @@
+import math
+
+import numpy as np
+import pytest
+from graph_cases import CASES, rnn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.errors import GradientError
+from tinygrad_rnn.graphs.flow import flow_of, norm
+from tinygrad_rnn.graphs.read import read
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_total_of_a_parameter_is_the_norm_of_its_gradient(name):
+    case = CASES[name]()
+    story = read(case.losses)
+    flow = flow_of(story)
+    for parameter in story.parameters:
+        tensor = parameter.node.owner()
+        expected = norm(tr.grad(case.losses, tensor))
+        assert flow.total((parameter.node, 0)) == pytest.approx(expected)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_the_joint_norm_of_all_uses_is_the_total_and_never_more_than_the_sum_of_the_terms(T, H, seed):
+    rng = np.random.default_rng(seed)
+    cell = tr.GRUCell(2, H, rng, np.float64)
+    outputs, _ = tr.unroll(cell, rng.standard_normal((2, T, 2)))
+    story = read([np.sum(outputs * rng.standard_normal(outputs.shape))])
+    flow = flow_of(story)
+    joint = flow.joint(story.uses)
+    for place, uses in story.uses.items():
+        terms = [flow.edge(*use) for use in uses]
+        assert joint[place] == pytest.approx(flow.total(place), abs=1e-12)
+        assert joint[place] <= sum(terms) * (1 + 1e-9) + 1e-12
+
+
+def test_a_bundle_adds_up_before_the_norm_is_taken():
+    x = tr.tensor([3.0, 4.0], requires_grad=True)
+    a, b = x * 2.0, x * -2.0
+    flow = flow_of(read([np.sum(a) + np.sum(b)]))
+    assert flow.edge(a.node, 0) == pytest.approx(math.sqrt(8))
+    assert flow.joint({"both": [(a.node, 0), (b.node, 0)]}) == {"both": 0.0}
+
+
+def test_several_losses_add_up_and_one_can_be_chosen():
+    x = tr.tensor(1.0, requires_grad=True)
+    first, second = x * 2.0, x * 3.0
+    story = read([first, second])
+    assert flow_of(story).total((x.node, 0)) == 5.0
+    assert flow_of(story, [(second.node, 0)]).total((x.node, 0)) == 3.0
+
+
+def test_nothing_flows_into_a_closed_cut_and_a_scaled_one_scales():
+    w = tr.tensor(2.0, requires_grad=True)
+    h = w * 3.0
+    closed, scaled = tr.cut(h), tr.cut(h, 0.5)
+    story = read([closed * w + scaled * 4.0])
+    flow = flow_of(story)
+    assert flow.total((h.node, 0)) == 2.0  # 0.5 * 4
+    assert flow.total((closed.node, 0)) is None
+    assert flow.edge(scaled.node, 0) == 2.0
+    assert flow.total((scaled.node, 0)) == 4.0
+
+
+def test_warnings():
+    story = read(rnn(35, only_last=True).losses)
+    flow = flow_of(story)
+    assert flow.warning(flow.largest) == ""
+    assert flow.warning(flow.largest * 1e-8) == "vanished"
+    assert flow.warning(math.inf) == flow.warning(math.nan) == "not finite"
+    assert flow.warning(None) == ""
+
+
+def test_a_gradient_that_is_not_finite_is_measured_not_raised():
+    x = tr.tensor([0.0, 1.0], requires_grad=True)
+    flow = flow_of(read([np.sum(np.sqrt(x))]))
+    assert flow.total((x.node, 0)) == math.inf
+
+
+def test_a_consumed_graph_is_refused():
+    x = tr.tensor(1.0, requires_grad=True)
+    loss = np.exp(x) * 2.0
+    loss.backward()
+    with pytest.raises(GradientError, match="consumed"):
+        flow_of(read([loss]))

@@ -1,0 +1,119 @@
+import gc
+import time
+
+import numpy as np
+import pytest
+from graph_cases import model, rnn
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.engine.tape import Node
+from tinygrad_rnn.engine.tensor import wrap
+from tinygrad_rnn.errors import GradientError
+from tinygrad_rnn.graphs.read import Summary, read, shape_text, summarise
+
+
+def test_nodes_are_numbered_by_creation_and_read_once():
+    x = tr.tensor(2.0, requires_grad=True)
+    a = x * 3.0
+    b = a + a
+    loss = b * a
+    story = read([loss])
+    assert [node.name for node in story.nodes] == ["leaf", "multiply", "add", "multiply"]
+    assert [story.number[node] for node in story.nodes] == [0, 1, 2, 3]
+    assert story.uses[a.node, 0] == ((b.node, 0), (b.node, 1), (loss.node, 1))
+
+
+def test_parameters_have_the_names_of_the_model_then_their_own_then_a_number():
+    first, second, third = (tr.tensor(1.0, requires_grad=True, name=name) for name in ("a", "b", None))
+    story = read([first * second * third], names={"layer.W": first})
+    assert [parameter.name for parameter in story.parameters] == ["layer.W", "b", "leaf 3"]
+    case = model()
+    names = [p.name for p in read(case.losses, names=case.alive[0].parameters()).parameters]
+    assert names == ["embedding.W", "layers.0.Wx", "layers.0.Wh", "layers.0.b", "output.W", "output.b"]
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_a_source_is_found_behind_cuts(scale):
+    w = tr.tensor(2.0, requires_grad=True)
+    h = w * 3.0
+    loss = tr.cut(h, scale) * w
+    source = read([loss]).source(loss.node, 0)
+    assert source.place == (h.node, 0)
+    assert [(cut.scale, cut.closed) for cut in source.cuts] == [(scale, scale == 0)]
+
+
+def test_what_a_closed_cut_has_freed_is_gone_and_the_cut_remains():
+    w = tr.tensor(2.0, requires_grad=True)
+    h = tr.cut(w * 3.0)
+    gc.collect()
+    loss = h * w
+    story = read([loss])
+    source = story.source(loss.node, 0)
+    assert source.place is None
+    assert source.cuts[0].closed
+    assert [node.name for node in story.nodes] == ["leaf", "cut", "multiply"]
+
+
+def test_a_gradient_reaches_no_further_than_a_closed_cut():
+    case = rnn(4, cut_every=2)
+    story = read(case.losses)
+    last = max((node for node in story.nodes if node.name == "cross_entropy"), key=lambda node: node.id)
+    reached = story.reach([(last, 0)])
+    assert {node.step for node in reached} == {None, 2, 3}
+    assert "cut" not in {node.name for node in reached}
+
+
+def test_values_come_from_whoever_has_them():
+    x = tr.tensor([1.0, 2.0], requires_grad=True)
+    y = np.tanh(x)  # its rule keeps the output
+    z = y * 2.0  # kept as an input of exp
+    e = np.exp(z)
+    loss = np.sum(e)
+    story = read([loss])
+    np.testing.assert_array_equal(story.value((x.node, 0)), x.data)
+    np.testing.assert_array_equal(story.value((y.node, 0)), y.data)
+    np.testing.assert_array_equal(story.value((e.node, 0)), e.data)
+    np.testing.assert_array_equal(story.value((z.node, 0)), z.data)  # computed again: its rule keeps what it reads
+    assert story.value((loss.node, 0)) == loss.data
+    shifted = np.sum((x + 1.0) + 1.0)
+    hidden = shifted.node.edges[0][0]
+    assert read([shifted]).value((hidden, 0)) is None
+
+
+def test_a_summary_counts_what_is_not_finite():
+    assert summarise(np.array([1.0, np.inf, 3.0, np.nan])) == Summary(4, 2, 2.0, 1.0, 1.0, 3.0)
+    assert summarise(np.array([np.nan])).lines == ["not finite: all 1 elements"]
+    assert summarise(np.array(2.5)).lines == ["value: 2.5"]
+    assert summarise(np.array([3 + 4j])).mean == 5.0
+    assert summarise(np.array([1.0, 2.0, 3.0])).lines == ["mean: 2", "std: 0.816", "min: 1", "max: 3"]
+
+
+def test_facts_are_keys_and_values():
+    x = tr.tensor(np.ones((2, 3)), np.float64, True)
+    loss = np.sum(x)
+    facts = dict(line.split(": ", 1) for line in read([loss]).facts((x.node, 0)))
+    assert facts["shape"] == "2×3"
+    assert facts["dtype"] == "float64"
+    assert facts["mean"] == "1"
+    assert facts["recorded"].startswith("test_read.py:")
+    assert shape_text(()) == "scalar"
+
+
+@pytest.mark.parametrize("target", [tr.tensor(1.0), 3.0])
+def test_what_was_not_recorded_is_refused(target):
+    with pytest.raises(GradientError, match="target 0 is a"):
+        read([target])
+
+
+def test_a_hundred_thousand_nodes_are_read_in_less_than_two_seconds():
+    x = tr.tensor(1.0, requires_grad=True)
+    spec = x.node.specs[0]
+    last = x.node
+    for _ in range(100_000):  # what `y = y + 1.0` records, without the arithmetic
+        last = Node(tr.add, ((last, 0), None), (spec, spec), None, (spec,), {})
+    start = time.process_time()
+    story = read([wrap(np.ones(()), last)])
+    assert len(story.steps) == 0
+    assert len(story.uses) == 100_000
+    assert time.process_time() - start < 2
+    assert len(story.nodes) == 100_001
