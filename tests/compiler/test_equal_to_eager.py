@@ -98,9 +98,7 @@ def test_sequences_of_different_lengths_and_both_directions(
     assert_replays(f, *calls, tolerance=TOLERANCE[dtype], without=without)
 
 
-@given(
-    combine=st.sampled_from(["sum", "concat"]), N=sizes, C=sizes, V=st.integers(1, 6), dtype=dtypes, seed=seeds
-)
+@given(combine=st.sampled_from(["sum", "concat"]), N=sizes, C=sizes, V=st.integers(1, 6), dtype=dtypes, seed=seeds)
 def test_continuous_bag_of_words(combine, N, C, V, dtype, seed):
     rng = np.random.default_rng(seed)
     model = tr.CBOW(V, 3, C, rng, combine=combine, dtype=dtype)

@@ -429,7 +429,7 @@ def language_model(ignore_label=-1):
 IDS = np.random.default_rng(0).integers(0, V, (N, T))
 
 
-@pytest.mark.parametrize("ids", [IDS, np.where(IDS == IDS[0, 0], -1, IDS)], ids=["all", "masked"])
+@pytest.mark.parametrize("ids", [IDS, np.where(IDS[0, 0] == IDS, -1, IDS)], ids=["all", "masked"])
 def test_loss_and_gradient_become_one_call(ids):
     graph = rewritten(language_model(), (normal(N, T, H), ids), merge_equal, fuse_loss, remove_dead)
     assert counts(graph)["loss_and_gradient"] == 1
@@ -505,7 +505,9 @@ def test_a_stack_that_leads_to_an_operand_of_another_stays():
     x = Value((3,), np.dtype(float), name="x")
     a, b = (Call(ADD, [x, float(k)], {}, [((3,), x.dtype)]) for k in range(2))
     past = Call(STACK, [a.output, b.output], {"axis": 0}, [((2, 3), x.dtype)])
-    total = Call(Operator("sum", lambda x, /, axis: np.sum(x, axis=axis)), [past.output], {"axis": 0}, [((3,), x.dtype)])
+    total = Call(
+        Operator("sum", lambda x, /, axis: np.sum(x, axis=axis)), [past.output], {"axis": 0}, [((3,), x.dtype)]
+    )
     late = Call(STACK, [a.output, b.output, total.output], {"axis": 0}, [((3, 3), x.dtype)])
     graph = Graph([x], [a, b, past, total, late], [past.output, late.output])
     before = run_graph(graph, [normal(3)])

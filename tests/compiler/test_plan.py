@@ -302,7 +302,8 @@ def logits_are_a_slice(x, ids, W):
 
 
 @pytest.mark.parametrize(
-    "function", [logits_returned, logits_used_again, logits_are_a_broadcast_row, logits_are_an_input, logits_are_a_slice]
+    "function",
+    [logits_returned, logits_used_again, logits_are_a_broadcast_row, logits_are_an_input, logits_are_a_slice],
 )
 def test_logits_that_somebody_needs_are_not_written_over(function):
     W = leaf(H, V)

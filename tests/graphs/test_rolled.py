@@ -5,12 +5,12 @@ import pytest
 from geometry import faults
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.graphs.flow import flow_of
-from tinygrad_rnn.graphs.loops import when
 from tinygrad_rnn.graphs.options import Options
-from tinygrad_rnn.graphs.read import read
-from tinygrad_rnn.graphs.record import record
-from tinygrad_rnn.graphs.rolled import rolled
+from tinygrad_rnn.graphs.reading.flow import flow_of
+from tinygrad_rnn.graphs.reading.read import read
+from tinygrad_rnn.graphs.reading.record import record
+from tinygrad_rnn.graphs.rolled.loops import when
+from tinygrad_rnn.graphs.rolled.view import rolled
 
 
 def picture(target, *example, gradients=True, **cuts):

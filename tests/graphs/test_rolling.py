@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.graphs.blocks import Kind, blocks_of
-from tinygrad_rnn.graphs.names import names_of
-from tinygrad_rnn.graphs.parts import parts_of
-from tinygrad_rnn.graphs.read import read
-from tinygrad_rnn.graphs.rolling import Rolling, Unlike, cut_scales, roll
+from tinygrad_rnn.graphs.reading.names import names_of
+from tinygrad_rnn.graphs.reading.parts import parts_of
+from tinygrad_rnn.graphs.reading.read import read
+from tinygrad_rnn.graphs.reading.rolling import Rolling, Unlike, cut_scales, roll
+from tinygrad_rnn.graphs.rolled.blocks import Kind, blocks_of
 
 
 def rolled_of(*losses):

@@ -10,13 +10,13 @@ from graph_cases import CASES
 from matplotlib import get_data_path
 from matplotlib.ft2font import FT2Font
 
-from tinygrad_rnn.graphs.dot import write_dot
-from tinygrad_rnn.graphs.flow import flow_of
 from tinygrad_rnn.graphs.options import Options
-from tinygrad_rnn.graphs.read import read
-from tinygrad_rnn.graphs.svg import write_svg
-from tinygrad_rnn.graphs.text import text_width, title_runs
-from tinygrad_rnn.graphs.unrolled import unrolled
+from tinygrad_rnn.graphs.picture.text import text_width, title_runs
+from tinygrad_rnn.graphs.reading.flow import flow_of
+from tinygrad_rnn.graphs.reading.read import read
+from tinygrad_rnn.graphs.unrolled.view import unrolled
+from tinygrad_rnn.graphs.writers.dot import write_dot
+from tinygrad_rnn.graphs.writers.svg import write_svg
 
 GOLDEN = Path(__file__).parent / "golden"
 SVG = "{http://www.w3.org/2000/svg}"

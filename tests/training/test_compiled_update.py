@@ -112,7 +112,9 @@ def test_what_is_not_finite_changes_nothing():
     weights = model.parameters()["layers.0.Wh"]
     weights.data = np.full(weights.shape, np.nan)
     before, slots = {name: p.data for name, p in model.parameters().items()}, rule.state_dict()
-    with pytest.raises(tr.NonFiniteError, match=r"the loss is nan \(the parameter layers\.0\.Wh holds non-finite values"):
+    with pytest.raises(
+        tr.NonFiniteError, match=r"the loss is nan \(the parameter layers\.0\.Wh holds non-finite values"
+    ):
         update(ids, ids, state, 0.1)
     assert all(p.data is before[name] for name, p in model.parameters().items())
     assert all(np.array_equal(array, slots[name]) for name, array in rule.state_dict().items())

@@ -52,7 +52,13 @@ def picture(graph: Graph, title: str = "", fold: bool | None = None) -> graphviz
     fold = len(graph.calls) > _FOLD if fold is None else fold
     dot = graphviz.Digraph(
         graph_attr={"label": f"{title} ({len(graph.calls)} calls)" if title else "", "labelloc": "t", "fontsize": "18"},
-        node_attr={"style": "filled", "fontname": "Helvetica", "fontsize": "11", "height": "0.3", "margin": "0.08,0.04"},
+        node_attr={
+            "style": "filled",
+            "fontname": "Helvetica",
+            "fontsize": "11",
+            "height": "0.3",
+            "margin": "0.08,0.04",
+        },
         edge_attr={"fontname": "Helvetica", "fontsize": "9", "arrowsize": "0.7"},
     )
     groups = _groups(graph, fold)

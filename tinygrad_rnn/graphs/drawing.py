@@ -15,18 +15,18 @@ import graphviz
 
 from ..errors import DrawingError
 from ..truncation import Policy
-from .backward import backward
-from .dot import write_dot
-from .flow import Flow, flow_of
-from .operations import operations
+from .operations.backward import backward
+from .operations.view import operations
 from .options import Options
-from .page import page
-from .read import Story
-from .record import record
-from .rolled import rolled
-from .scene import Scene
-from .svg import write_svg
-from .unrolled import unrolled
+from .picture.scene import Scene
+from .reading.flow import Flow, flow_of
+from .reading.read import Story
+from .reading.record import record
+from .rolled.view import rolled
+from .unrolled.view import unrolled
+from .writers.dot import write_dot
+from .writers.page import page
+from .writers.svg import write_svg
 
 ViewName = Literal["auto", "unrolled", "rolled", "ops", "backward"]
 

@@ -1,0 +1,1 @@
+"""The views of single operations: one step, and its backward pass beside it."""

@@ -1,0 +1,142 @@
+"""Short formulas of what a group of operations computes, such as "tanh(x·Wx + h·Wh + b)"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+
+import numpy as np
+
+from ...engine.tape import Node
+from .read import Place, Source
+
+SYMBOLS = {
+    "add": "+",
+    "subtract": "−",
+    "multiply": "⊙",
+    "divide": "÷",
+    "negative": "−",
+    "matmul": "×",
+    "sigmoid": "σ",
+    "power": "^",
+    "sqrt": "√",
+    "sum": "Σ",
+    "cross_entropy": "cross-entropy",
+    "take": "lookup",
+    "take_along": "reorder",
+    "unstack": "steps",
+    "stack": "stack",
+    "concatenate": "join",
+    "getitem": "pick",
+    "astype": "cast",
+    "log_softmax": "log softmax",
+    "broadcast_to": "broadcast",
+}
+"""Operations that have a shorter or a clearer name in a picture."""
+
+_BINARY = {"add": (" + ", 1), "subtract": (" − ", 1), "multiply": (" ⊙ ", 2), "divide": (" / ", 2), "matmul": ("·", 3)}
+_SILENT = frozenset(("stack", "unstack", "reshape", "broadcast_to", "astype", "getitem", "concatenate", "split"))
+_LIMIT = 60  # characters; a longer formula is no help
+
+
+class _TooLongError(Exception):
+    pass
+
+
+def symbol(name: str) -> str:
+    """Return the sign or the name under which an operation is drawn.
+
+    >>> symbol("matmul"), symbol("sigmoid"), symbol("tanh")
+    ('×', 'σ', 'tanh')
+    """
+    return SYMBOLS.get(name, name)
+
+
+def formula(
+    place: Place,
+    inside: Container[Node],
+    source: Callable[[Node, int], Source],
+    called: Callable[[Source], str],
+) -> str:
+    """Return the formula of a value in terms of what comes from outside its group; "" if it is too long to help.
+
+    A value that is used twice is written twice, so the formulas of gated cells soon are.
+
+    Args:
+        place: the value.
+        inside: the nodes of its group.
+        source: where input `number` of a node comes from.
+        called: the name of what comes from outside; "" leaves a factor or an argument out.
+    """
+    try:
+        text, _ = _write(place, inside, source, called, 12)
+    except _TooLongError:
+        return ""
+    return text
+
+
+def _write(
+    place: Place,
+    inside: Container[Node],
+    source: Callable[[Node, int], Source],
+    called: Callable[[Source], str],
+    depth: int,
+) -> tuple[str, int]:
+    """Return text and how tightly it binds: 1 a sum, 2 a product of elements, 3 of matrices, 4 anything closed."""
+    if not depth:
+        raise _TooLongError
+    node = place[0]
+    parts: list[tuple[str, int]] = []
+    for number in range(len(node.edges)):
+        found = source(node, number)
+        if found.place is not None and found.place[0] in inside:
+            part = _write(found.place, inside, source, called, depth - 1)
+        elif found.place is None and isinstance(found.constant, int | float):
+            part = (f"{found.constant:.3g}", 4)
+        elif found.place is None and isinstance(found.constant, np.ndarray) and not found.constant.ndim:
+            part = (f"{float(found.constant.real):.3g}", 4)
+        else:
+            part = (called(found), 4)
+        if part[0]:
+            parts.append(part)
+    text, strength = _join(node, list(dict.fromkeys(parts)) if node.name in _SILENT else parts)
+    if len(text) > _LIMIT:
+        raise _TooLongError
+    return text, strength
+
+
+def _join(node: Node, parts: list[tuple[str, int]]) -> tuple[str, int]:
+    name = node.name
+    if name in _BINARY and len(parts) == 2:
+        sign, strength = _BINARY[name]
+        (a, strong_a), (b, strong_b) = parts
+        left = a if strong_a >= strength else f"({a})"
+        right = b if strong_b > strength or (strong_b == strength and name in ("add", "multiply")) else f"({b})"
+        return left + sign + right, strength
+    if (name in _BINARY or name in _SILENT) and len(parts) == 1:
+        return parts[0]
+    if name == "negative" and parts:
+        text, strength = parts[0]
+        return f"−{text if strength > 1 else f'({text})'}", 2
+    if name == "power" and len(parts) == 2:
+        (a, strong_a), (b, _) = parts
+        return f"{a if strong_a == 4 else f'({a})'}{'²' if b == '2' else f'^{b}'}", 4
+    if name == "transpose" and len(parts) == 1:
+        text, strength = parts[0]
+        return f"{text if strength == 4 else f'({text})'}ᵀ", 4
+    if name == "take" and parts:
+        return f"{parts[0][0]}[ids]", 4
+    return f"{symbol(name)}({', '.join(text for text, _ in parts)})", 4
+
+
+def maker_of(node: Node) -> str:
+    """Return the class or function whose code recorded a node: "LSTMCell" for LSTMCell.__call__; "" for a script.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> cell = tr.RNNCell(2, 3, np.random.default_rng(0))
+    >>> maker_of(cell(np.ones((1, 2)), cell.initial_state(1))[0].node)
+    'RNNCell'
+    """
+    parts = [part for part in node.site[0].co_qualname.split(".") if part != "<locals>"]
+    if parts[-1] == "<lambda>" or parts[-1].startswith("<"):
+        return ""
+    return parts[-2] if len(parts) > 1 and parts[-1] in ("__call__", "forward", "step") else parts[-1]

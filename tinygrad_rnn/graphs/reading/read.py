@@ -1,0 +1,292 @@
+"""The recorded graph as data for views: `Story`.
+
+Reading walks each edge once, without recursion, so it is linear in the graph. Nodes are numbered from 0 in the order of
+their creation, so that the same program gives the same numbers each time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...engine.tape import Array, Node, ancestors, describe_site
+from ...engine.tensor import Tensor
+from ...errors import GradientError
+
+Place = tuple[Node, int]
+"""Where a value stands: a node, and which of its outputs it is."""
+
+Use = tuple[Node, int]
+"""Where a value is read: a node, and the number of its input."""
+
+
+class Parameter(NamedTuple):
+    """A leaf of the graph: what it is called, and how large it is."""
+
+    node: Node
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        """Return the number of its elements."""
+        return math.prod(self.shape)
+
+
+class Cut(NamedTuple):
+    """A cut: its node, what stands behind it (None: freed, or a constant), and what it multiplies a cotangent by."""
+
+    node: Node
+    source: Place | None
+    scale: float
+
+    @property
+    def closed(self) -> bool:
+        """Return whether no gradient passes."""
+        return self.node.past is not None
+
+
+class Source(NamedTuple):
+    """Where an input comes from, cuts looked through.
+
+    Attributes:
+        place: the value that is read; None for a constant, or for what stood behind a closed cut and was freed.
+        cuts: the cuts on the way, the one nearest to the reader first.
+        constant: the constant (an array, or its Spec where the rule did not keep it, or a number), else None.
+    """
+
+    place: Place | None
+    cuts: tuple[Cut, ...] = ()
+    constant: Any = None
+
+
+class Summary(NamedTuple):
+    """A value in a few numbers; mean, std (population), least and most are those of its finite elements."""
+
+    size: int
+    bad: int
+    mean: float
+    std: float
+    least: float
+    most: float
+
+    @property
+    def lines(self) -> list[str]:
+        """Return "key: value" lines for a tooltip."""
+        if self.size == self.bad:
+            return [f"not finite: all {self.size} elements"]
+        lines = [f"value: {self.mean:.4g}"] if self.size == 1 else [
+            f"mean: {self.mean:.3g}",
+            f"std: {self.std:.3g}",
+            f"min: {self.least:.3g}",
+            f"max: {self.most:.3g}",
+        ]  # fmt: skip
+        return lines + ([f"not finite: {self.bad} of {self.size} elements"] if self.bad else [])
+
+
+def summarise(array: Array) -> Summary:
+    """Return a value in a few numbers.
+
+    >>> summarise(np.array([1.0, 3.0, np.nan]))
+    Summary(size=3, bad=1, mean=2.0, std=1.0, least=1.0, most=3.0)
+    """
+    values = np.abs(array) if np.iscomplexobj(array) else array
+    good = values[np.isfinite(values)].astype(np.float64)
+    if not good.size:
+        return Summary(array.size, array.size, math.nan, math.nan, math.nan, math.nan)
+    numbers = (float(f(good)) for f in (np.mean, np.std, np.min, np.max))
+    return Summary(array.size, array.size - good.size, *numbers)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A recorded graph, read.
+
+    Attributes:
+        losses: the places that were asked for, in the order given.
+        nodes: every node behind them, oldest first; also those behind closed cuts, as far as they are alive.
+        number: node to its position in `nodes`.
+        parameters: the leaves, oldest first.
+        cuts: node to cut.
+        recorded: arrays of places that were seen while the graph was recorded, and of the losses.
+
+    >>> import tinygrad_rnn as tr
+    >>> w = tr.tensor(2.0, requires_grad=True, name="w")
+    >>> with tr.at_step(0):
+    ...     h = w * 3.0
+    >>> with tr.at_step(1):
+    ...     loss = tr.cut(h) * w
+    >>> story = read([loss])
+    >>> [node.name for node in story.nodes], story.steps, [p.name for p in story.parameters]
+    (['leaf', 'multiply', 'cut', 'multiply'], (0, 1), ['w'])
+    >>> story.source(loss.node, 0).place == (h.node, 0), story.source(loss.node, 0).cuts[0].closed
+    (True, True)
+    """
+
+    losses: tuple[Place, ...]
+    nodes: tuple[Node, ...]
+    number: Mapping[Node, int]
+    parameters: tuple[Parameter, ...]
+    cuts: Mapping[Node, Cut]
+    recorded: Mapping[Place, Array]
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """The time steps that occur, in order, counted as recorded (from 0)."""
+        return tuple(sorted({node.step for node in self.nodes if node.step is not None}))
+
+    @cached_property
+    def uses(self) -> Mapping[Place, tuple[Use, ...]]:
+        """Place to where its value is read directly (by cuts too), oldest reader first."""
+        found: dict[Place, list[Use]] = {}
+        for node in self.nodes:
+            for number, edge in enumerate(node.edges):
+                if edge is not None:
+                    found.setdefault(edge, []).append((node, number))
+        return {place: tuple(uses) for place, uses in found.items()}
+
+    @cached_property
+    def _kept(self) -> Mapping[Place, Array]:
+        found: dict[Place, Array] = {}
+        for node in self.nodes:
+            if node.output is not None and not isinstance(node.output, tuple):
+                found[node, 0] = node.output
+            for edge, value in zip(node.edges, node.inputs, strict=False):  # a consumed node has no inputs
+                if edge is not None and isinstance(value, np.ndarray):
+                    found[edge] = value
+        return found
+
+    def source(self, node: Node, number: int) -> Source:
+        """Return where input `number` of a node comes from, cuts looked through."""
+        cuts = []
+        edge = node.edges[number]
+        constant = None if edge is not None or not node.inputs else node.inputs[number]
+        while edge is not None and edge[0] in self.cuts:
+            cut = self.cuts[edge[0]]
+            cuts.append(cut)
+            edge = cut.source
+        return Source(edge, tuple(cuts), constant)
+
+    def value(self, place: Place) -> Array | None:
+        """Return the array at a place: as recorded, or kept for a rule, or a leaf's own; None if nobody has it."""
+        node, index = place
+        for table in (self.recorded, self._kept):
+            if place in table:
+                return table[place]
+        owner = node.owner() if node.owner is not None else None
+        if owner is not None:
+            data: Array = owner.data
+            return data
+        forward = getattr(node.operation, "forward", None)
+        values = [value for value in node.inputs if isinstance(value, np.ndarray | int | float)]
+        if forward is None or not values or len(values) != len(node.inputs):
+            return None
+        # The rule kept all that the operation reads, so its output is computed again.
+        with np.errstate(all="ignore"):
+            output = forward(*values, **node.attrs)
+        return np.asarray(output[index] if node.operation is not None and node.operation.multiple else output)
+
+    def summary(self, place: Place) -> Summary | None:
+        """Return the value at a place in a few numbers; None if nobody has it."""
+        value = self.value(place)
+        return None if value is None or value.dtype.kind not in "fciu" or not value.size else summarise(value)
+
+    def reach(self, places: Iterable[Place]) -> set[Node]:
+        """Return the nodes that a gradient from these places reaches: it ends at closed cuts."""
+        return {node for node in ancestors(node for node, _ in places) if node.past is None}
+
+    def facts(self, place: Place) -> list[str]:
+        """Return lines about a value for a tooltip: shape, dtype, summary, and where it was recorded."""
+        node, index = place
+        spec, summary = node.specs[index], self.summary(place)
+        lines = [f"shape: {shape_text(spec.shape)}", f"dtype: {spec.dtype}"]
+        lines += summary.lines if summary is not None else []
+        code, line = node.site
+        file = code.co_filename.replace("\\", "/").rpartition("/")[2]
+        where = describe_site((code, line), None, node.scope).replace(code.co_filename, file, 1)
+        return [*lines, f"recorded: {where}"]
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape as it is drawn: "8×32", "32", or "scalar".
+
+    >>> shape_text((8, 32)), shape_text(())
+    ('8×32', 'scalar')
+    """
+    return "×".join(map(str, shape)) or "scalar"
+
+
+def read(
+    losses: Sequence[Tensor],
+    recorded: Mapping[Place, Array] | None = None,
+    names: Mapping[str, Tensor] | None = None,
+) -> Story:
+    """Return the graphs behind some Tensors as one story.
+
+    Args:
+        losses: one or more Tensors that were recorded.
+        recorded: arrays of places that were seen while the graph was recorded.
+        names: name to leaf Tensor, as a module's `parameters()` gives them; a leaf that is not in it has the name that
+            it was made with, or "leaf 1", "leaf 2", ....
+
+    Raises:
+        GradientError: if a Tensor was not recorded, so that there is no graph to read.
+    """
+    places: list[Place] = []
+    for number, loss in enumerate(losses):
+        if not isinstance(loss, Tensor) or loss.node is None:
+            what = f"a constant of shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise GradientError(
+                f"draw: target {number} is {what}; expected a Tensor that was computed from one that requires a "
+                "gradient (outside no_grad)"
+            )
+        places.append((loss.node, loss.index))
+    nodes = _everything(node for node, _ in places)
+    called = {tensor.node: name for name, tensor in (names or {}).items()}
+    parameters: list[Parameter] = []
+    for node in nodes:
+        if node.operation is None:
+            owner = node.owner() if node.owner is not None else None
+            name = called.get(node) or (owner.name if owner is not None else None) or f"leaf {len(parameters) + 1}"
+            parameters.append(Parameter(node, name, *node.specs[0]))
+    values = dict(recorded or {})
+    values.update((place, loss.data) for place, loss in zip(places, losses, strict=True))
+    return Story(
+        losses=tuple(places),
+        nodes=tuple(nodes),
+        number={node: number for number, node in enumerate(nodes)},
+        parameters=tuple(parameters),
+        cuts={node: _cut(node) for node in nodes if node.name == "cut" and node.operation is not None},
+        recorded=values,
+    )
+
+
+def _everything(roots: Iterable[Node]) -> list[Node]:
+    found: dict[int, Node] = {}
+    waiting = list(roots)
+    while waiting:
+        node = waiting.pop()
+        if node.id in found:
+            continue
+        found[node.id] = node
+        waiting.extend(edge[0] for edge in node.edges if edge is not None and edge[0].id not in found)
+        past = None if node.past is None else node.past()
+        if past is not None:
+            waiting.append(past)
+    return [found[key] for key in sorted(found)]
+
+
+def _cut(node: Node) -> Cut:
+    scale = float(node.attrs["scale"])
+    past = None if node.past is None else node.past()
+    if past is not None:
+        # A closed cut remembers the node, not which of its outputs: the first of its shape.
+        index = next((i for i, spec in enumerate(past.specs) if spec == node.specs[0]), 0)
+        return Cut(node, (past, index), scale)
+    return Cut(node, node.edges[0] if node.edges else None, scale)

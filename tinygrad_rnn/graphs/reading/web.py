@@ -1,0 +1,115 @@
+"""The recorded graph with its plumbing looked through: where each operation reads from, and who reads it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ...engine.tape import Node
+from .read import Source, Story
+
+MOVING = frozenset(
+    [
+        "stack",
+        "unstack",
+        "concatenate",
+        "split",
+        "reshape",
+        "transpose",
+        "take_along",
+        "getitem",
+        "broadcast_to",
+        "astype",
+        "squeeze",
+    ]
+)
+"""Operations that only move elements."""
+
+
+class Kind(NamedTuple):
+    """What groups of different steps have in common: one row of the picture.
+
+    Attributes:
+        role: "cell", "layer" (a head, an embedding, ...) or "loss".
+        scope: the module that it was recorded in.
+        number: tells rows of one role and scope apart.
+    """
+
+    role: str
+    scope: tuple[str, ...]
+    number: int
+
+
+class Web:
+    """Who reads what.
+
+    Attributes:
+        story: the graph.
+        inputs: operation to where its inputs come from.
+        readers: node to the operations that read it.
+        weights: node outside time that is computed from leaves and numbers alone, such as W.T, to these leaves.
+    """
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.inputs: dict[Node, tuple[Source, ...]] = {}
+        self.readers: dict[Node, list[Node]] = {}
+        for node in story.nodes:
+            if node.operation is None or node in story.cuts:
+                continue
+            found = tuple(self._source(node, number) for number in range(len(node.edges)))
+            self.inputs[node] = found
+            for source in found:
+                if source.place is not None:
+                    self.readers.setdefault(source.place[0], []).append(node)
+        self.weights = self._find_weights()
+
+    def _source(self, node: Node, number: int) -> Source:
+        """Return where an input comes from, cuts and stacks that an unstack undoes looked through."""
+        source = self.story.source(node, number)
+        cuts = source.cuts
+        while source.place is not None:
+            inner, index = source.place
+            edge = inner.edges[0] if inner.name == "unstack" else None
+            if edge is not None and edge[0].name == "multiply":  # dropout between two layers
+                tracked = [other for other in edge[0].edges if other is not None]
+                edge = tracked[0] if len(tracked) == 1 else edge
+            if edge is None or edge[0].name != "stack" or edge[0].attrs["axis"] != inner.attrs["axis"]:
+                break
+            source = self.story.source(edge[0], index)
+            cuts += source.cuts
+        return source if cuts is source.cuts else source._replace(cuts=cuts)
+
+    def _find_weights(self) -> dict[Node, tuple[Node, ...]]:
+        """Return nodes outside time that are computed from leaves and numbers alone, such as W.T."""
+        found: dict[Node, tuple[Node, ...]] = {}
+        for node, inputs in self.inputs.items():
+            if node.step is not None or any(isinstance(value, np.ndarray) for value in node.attrs.values()):
+                continue
+            leaves: list[Node] = []
+            for source in inputs:
+                if source.place is None:
+                    if source.constant is None or np.ndim(source.constant):
+                        break
+                elif source.place[0].operation is None:
+                    leaves.append(source.place[0])
+                elif source.place[0] in found:
+                    leaves += found[source.place[0]]
+                else:
+                    break
+            else:
+                if leaves and all(spec.shape for spec in node.specs):
+                    found[node] = tuple(dict.fromkeys(leaves))
+        return found
+
+    def has_weights(self, node: Node) -> bool:
+        """Return whether an operation reads a parameter."""
+        return any(
+            source.place is not None and (source.place[0].operation is None or source.place[0] in self.weights)
+            for source in self.inputs[node]
+        )
+
+    def sources(self, node: Node) -> list[Node]:
+        """Return the nodes that an operation reads."""
+        return [source.place[0] for source in self.inputs[node] if source.place is not None]

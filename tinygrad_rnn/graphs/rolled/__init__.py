@@ -1,0 +1,1 @@
+"""The rolled view: one step, and its states carried back over the top."""

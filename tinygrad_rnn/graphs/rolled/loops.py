@@ -1,0 +1,138 @@
+"""The loop of a rolled picture: a state carried back over the top, with its scissors and the gradient of each pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..picture.legend import short_number
+from ..picture.scene import Bar, Box, Edge, EdgeKind, Label, Scale, Scene
+from ..picture.text import text_width
+from .sketch import Loop
+
+TALL = 58.0
+"""Height that a loop with bars takes, in points."""
+
+_BAR = 22.0  # of the highest
+_SIDE = 15.0  # between loops that enter delays from the left
+_ENTRY = 30.0
+
+
+def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level: int) -> None:
+    """Add a loop to a scene: its line, what cuts it, and a bar for each pass.
+
+    Args:
+        scene: to add to.
+        loop: the state.
+        source: box that makes it; the line leaves at its top.
+        delay: its delay; the innermost loop enters it from above, the others from the left.
+        y: height of the line.
+        level: 0 for the innermost loop.
+    """
+    closed = [scale == 0 for scale in loop.scales]
+    magnitude = loop.magnitude
+    kind: EdgeKind = "cut" if all(closed) else "gradient" if magnitude is not None else "value"
+    if level:
+        x = delay.x - delay.width / 2 - _ENTRY - _SIDE * (level - 1)
+        end = [(x, y), (x, delay.y), (delay.x - delay.width / 2, delay.y)]
+    else:
+        x = delay.x
+        end = [(x, y), (x, delay.y - delay.height / 2)]
+    points = [(source.x, source.y - source.height / 2), (source.x, y), *end]
+    tooltip = f"state: {loop.name}, carried to the next step"
+    if magnitude is not None:
+        tooltip += f"\ngradient norm: {short_number(magnitude)} (root mean square)"
+    badge, said = _badge(loop, x + 46.0, y)
+    if badge is None:
+        scene.edges.append(
+            Edge(f"loop {loop.delay}", source.id, delay.id, tuple(points), kind, magnitude, tooltip=tooltip)
+        )
+    else:
+        # Two pieces, so that what lights up can stop at the scissors.
+        right, left = (badge.x + badge.width / 2, y), (badge.x - badge.width / 2, y)
+        before = (*points[:2], right)
+        scene.edges.append(
+            Edge(f"loop {loop.delay}", source.id, badge.id, before, kind, magnitude, arrow=False, tooltip=tooltip)
+        )
+        scene.edges.append(
+            Edge(f"loop {loop.delay} back", badge.id, delay.id, (left, *points[2:]), kind, magnitude, tooltip=tooltip)
+        )
+        scene.boxes.append(badge)
+    start = x + 30.0
+    if badge is not None:
+        scene.labels.append(Label(badge.x + badge.width / 2 + 5, y + 11, said, "start", size=9, warn=True))
+        start = badge.x + badge.width / 2 + 14
+    if loop.norms:
+        _bars(scene, loop, closed, start, source.x - 20, y)
+
+
+def _badge(loop: Loop, x: float, y: float) -> tuple[Box | None, str]:
+    """Return the scissors of a loop, or the factor of its cuts, and in words when they act; None: nothing is cut."""
+    cuts = [number for number, scale in enumerate(loop.scales) if scale == 0]
+    factors = sorted({scale for scale in loop.scales if scale not in (None, 0, 1)})
+    id = f"cut {loop.delay}"
+    if not cuts and not factors:
+        return None, ""
+    said = " or ".join(short_number(f) for f in factors[:2]) + (" ..." if len(factors) > 2 else "")
+    if not cuts:
+        text = "each step" if None not in loop.scales else "some steps"
+        return Box(id, x, y, 46, 30, "cut", f"× {said}", (), f"cut\nfactor: {said}", factor=factors[0]), text
+    text = f"cut {when(cuts, len(loop.scales), loop.lag)}" + (f", else × {said}" if factors else "")
+    facts = f"cut\nclosed: {len(cuts)} of {len(loop.scales)} passes" + (f"\nelse: times {said}" if factors else "")
+    return Box(id, x, y, 30, 30, "cut", "", (), facts), text
+
+
+def when(cuts: Sequence[int], passes: int, lag: int = 1) -> str:
+    """Return in words which passes of a loop are cut; pass j leads into step j + lag, counted from 0.
+
+    >>> when([9, 19, 29], 34), when([3], 7), when([0, 1, 2], 3), when([2, 11, 13, 30, 31], 34)
+    ('every 10 steps', 'before t = 5', 'every step', '5 of 34 times')
+    """
+    steps = [cut + lag for cut in cuts]  # the step that begins behind the cut, counted from 0
+    if len(cuts) == passes:
+        return "every step"
+    every = steps[1] - steps[0] if len(steps) > 1 else 0
+    if every and steps[0] <= every and steps == list(range(steps[0], passes + lag, every)):
+        return f"every {every} steps"
+    if len(steps) <= 3:
+        return "before t = " + ", ".join(str(step + 1) for step in steps)
+    return f"{len(steps)} of {passes} times"
+
+
+def _bars(scene: Scene, loop: Loop, closed: Sequence[bool], left: float, right: float, y: float) -> None:
+    """Add a bar for each pass that stands on the line, and a sign where a pass is cut."""
+    first, last = f"t = {1}", f"t = {len(loop.norms)}"
+    ends = text_width(last, 9) + 8
+    room = right - left - 2 * ends
+    if room < 30 or scene.scale is None:
+        return
+    count = len(loop.norms)
+    group = -(-count * 5 // max(1, int(room)))  # passes that share a bar
+    step = min(20.0, room / -(-count // group))
+    # Heights compare the passes with each other, colours with the rest of the picture.
+    own = Scale.of(loop.norms)
+    middle = (left + right) / 2
+    start = middle - step * (count / group) / 2
+    for number, at in enumerate(range(0, count, group)):
+        x = start + (number + 0.5) * step
+        norms = loop.norms[at : at + group]
+        passes = f"t = {at + 1}" if group == 1 else f"t = {at + 1} to {at + len(norms)}"
+        if any(closed[at : at + group]):
+            scene.labels.append(Label(x, y - 11, "✂" if step >= 9 else "|", size=min(10.0, step + 3), warn=True))
+            continue
+        norm = max(norms)
+        height = 2 + (_BAR - 2) * (own.place(norm) if own else 0.0)
+        scene.bars.append(
+            Bar(
+                round(x, 2),
+                y - 5,
+                round(0.68 * step, 2),
+                round(height, 2),
+                norm,
+                f"{passes}\ngradient norm: {short_number(norm)}",
+            )
+        )
+    scene.labels.append(Label(start - 5, y - 11, first, "end", size=9))
+    scene.labels.append(Label(start + step * (count / group) + 5, y - 11, last, "start", size=9))
+    scene.labels.append(
+        Label(middle, y - 5 - _BAR - 8, f"‖∂L/∂{loop.name}_{{t}}‖ carried back on each pass of the loop", size=9)
+    )

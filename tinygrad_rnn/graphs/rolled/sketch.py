@@ -1,0 +1,281 @@
+"""What a rolled picture shows, before anything has a place: boxes, lines, loops and modules of one step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ...engine.tape import Node
+from ..operations.figures import Figure, Figures, data_key, mean_square
+from ..picture.legend import short_number
+from ..picture.scene import Row
+from ..reading.flow import Flow
+from ..reading.formula import symbol
+from ..reading.parts import Part, Wire, terms_of
+from ..reading.read import Story
+from ..reading.rolling import Link, Rolling, cut_scales
+from .blocks import Block, Kind, blocks_of
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line between two boxes: its ids, the norm of what comes back (None: nothing, or not asked for), a label."""
+
+    tail: str
+    head: str
+    magnitude: float | None = None
+    closed: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A state that is carried from step to step.
+
+    Attributes:
+        source: id of the box that makes it.
+        delay: id of its delay box.
+        name: of the state.
+        lag: steps that the delay waits.
+        scales: for each step that could read it, what the cut there multiplies by; None: no cut.
+        norms: for each of these, the norm of what goes back to the step before; empty without gradients.
+    """
+
+    source: str
+    delay: str
+    name: str
+    lag: int
+    scales: tuple[float | None, ...]
+    norms: tuple[float, ...]
+
+    @property
+    def magnitude(self) -> float | None:
+        """The root mean square of the norms."""
+        return mean_square([norm or None for norm in self.norms]) if self.norms else None
+
+
+@dataclass
+class Sketch:
+    """Boxes, lines, loops, parameters and modules of a rolled picture.
+
+    Attributes:
+        figures: id to box.
+        lines: between them.
+        loops: states that are carried.
+        blocks: modules, in the order in which values pass through them.
+        parameters: id of a parameter's box to its readers: (id of the box that reads it, magnitude).
+        losses: ids of the boxes that are losses, the last one of all first.
+    """
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    parameters: dict[str, list[tuple[str, float | None]]] = field(default_factory=dict)
+    losses: list[str] = field(default_factory=list)
+
+
+class Sketcher:
+    """Turns a rolling into a sketch.
+
+    Args:
+        story: that the rolling comes from.
+        flow: its gradient, or None.
+        rolling: the step that stands for all.
+    """
+
+    def __init__(self, story: Story, flow: Flow | None, rolling: Rolling) -> None:
+        self.story, self.flow, self.rolling = story, flow, rolling
+        self.figures = Figures(story, flow, "_{t}")
+        self.sketch = Sketch()
+        self.T = len(rolling.steps)
+        self.box = {part.id: f"op{number}" for number, part in enumerate(rolling.template)}
+        self.box |= {part.id: f"once{number}" for number, part in enumerate(rolling.outside)}
+        self.box |= {copy: self.box[home] for copy, home in rolling.home.items()}
+        self.leaves = {parameter.node.id: parameter.node for parameter in story.parameters}
+        self.losses = {node.id for node, _ in story.losses}
+        self.terms = self.losses | terms_of(rolling.outside, (node for node, _ in story.losses)).keys()
+        self._data_boxes: dict[Any, str] = {}
+
+    def draw(self) -> Sketch:
+        """Return the sketch."""
+        states = self.rolling.states()
+        delays: dict[tuple[int, int, int], str] = {}
+        called: dict[tuple[int, int, int], str] = {}
+        named: dict[int, list[str]] = {}
+        for number, key in enumerate(states):
+            given = self.figures.names.get(key[0])
+            name = given[key[1]] if given else "s" if len(states) == 1 else f"s{number + 1}"
+            delays[key], called[key] = f"delay{number}", name
+            if name not in named.setdefault(key[0], []):
+                named[key[0]].append(name)
+        for part in self.rolling.template:
+            self._operation(part, named.get(part.id, []))
+            for number, link in enumerate(self.rolling.links[part.id]):
+                self._link(part, number, link, delays)
+        self._carried = self._norms(states)
+        for key, links in states.items():
+            self._loop(key, links, delays[key], called[key])
+        for part in self.rolling.outside:
+            self._once(part)
+        self._sum_of_losses()
+        ends = Counter((line.tail, "out") for line in self.sketch.lines)
+        ends.update((line.head, "in") for line in self.sketch.lines)
+        for (box, _), count in ends.items():
+            figure = self.sketch.figures[box]
+            if figure.kind != "delay":
+                self.sketch.figures[box] = replace(figure, tall=max(figure.tall, 14.0 * count + 8.0))
+        kinds = {self.box[part.id]: Kind(part.node.scope, True) for part in self.rolling.template}
+        for part in self.rolling.outside:
+            plumbing = part.name in ("stack", "unstack")  # between a sequence and its steps: of no module's making
+            kinds[self.box[part.id]] = Kind(() if plumbing else part.node.scope, False)
+        if "sum" in self.sketch.figures:
+            kinds["sum"] = Kind((), False)
+        arrows = [(line.tail, line.head) for line in self.sketch.lines]
+        self.sketch.blocks = blocks_of(kinds, arrows, [(loop.delay, loop.source) for loop in self.sketch.loops])
+        return self.sketch
+
+    def _operation(self, part: Part, states: list[str]) -> None:
+        box = self.box[part.id]
+        copies = [copy for copy in self.rolling.copies[part.id] if copy is not None]
+        if any(copy.id in self.terms for copy in copies) and part.node.specs[0].shape in ((), (1,)):
+            values = [self.story.summary((copy.node, 0)) for copy in copies if copy.id in self.terms]
+            mean = [value.mean for value in values if value is not None]
+            text = f"{symbol(part.name)}, mean {short_number(sum(mean) / len(mean))}" if mean else symbol(part.name)
+            self.sketch.figures[box] = self.figures.loss(part, "ℓ_{t}", text)
+            self.sketch.losses.append(box)
+        else:
+            self.sketch.figures[box] = self.figures.operation(part, states=states, facts=f"repeated: {self.T} steps")
+        found = self.figures.attribute(part)
+        if found is not None:
+            self.sketch.figures[f"{box}.{found[0]}"] = found[1]
+            self.sketch.lines.append(Line(f"{box}.{found[0]}", box))
+
+    def _link(self, part: Part, number: int, link: Link, delays: dict[tuple[int, int, int], str]) -> None:
+        box, wires = self.box[part.id], [wire for wire in link.wires if wire is not None]
+        magnitude = self._rms(wires)
+        if link.kind == "leaf":
+            leaf = self.leaves[link.source]
+            if len({wire.source for wire in wires}) == 1:
+                self._parameter(leaf, box, magnitude)
+                return
+            tail = f"leaf{self.story.number[leaf]}"
+            self.sketch.figures[tail] = self.figures.data("x_{t}", wires[0].spec)
+        elif link.kind == "constant":
+            found = self._data(part, number, wires)
+            if found is None:
+                return
+            tail = found
+        elif link.kind == "back":
+            tail = delays[link.source, link.output, link.lag]
+        else:
+            tail = self.box[link.source]
+        label = self.figures.output_name(part.inputs[number]) if link.kind in ("here", "outside") else ""
+        self.sketch.lines.append(Line(tail, box, magnitude, label=label))
+
+    def _parameter(self, leaf: Node, box: str, magnitude: float | None) -> None:
+        id = f"parameter{self.story.number[leaf]}"
+        if id not in self.sketch.parameters:
+            self.sketch.figures[id] = self.figures.parameter(leaf)
+        self.sketch.parameters.setdefault(id, []).append((box, magnitude))
+
+    def _data(self, part: Part, number: int, wires: list[Wire]) -> str | None:
+        """Return the id of the box of an array that the step reads; None for a number."""
+        keys = [data_key(wire) for wire in wires]
+        mine = data_key(part.inputs[number])
+        if mine is None:
+            return None
+        known = self._data_boxes
+        if mine not in known:
+            known[mine] = f"data{len(known)}"
+            same = self.T > 1 and len(set(keys)) == 1 and isinstance(keys[0], tuple) and len(wires) == self.T
+            title = "x_{t}" if part.name == "matmul" and not same else "const" if same else "data_{t}"
+            self.sketch.figures[known[mine]] = self.figures.data(title, part.inputs[number].spec, constant=same)
+        return known[mine]
+
+    def _rms(self, wires: Iterable[Wire]) -> float | None:
+        if self.flow is None:
+            return None
+        return mean_square(
+            [max((self.flow.edge(*use) or 0.0 for use in wire.uses), default=0.0) or None for wire in wires]
+        )
+
+    def _norms(self, states: Mapping[tuple[int, int, int], tuple[Link, ...]]) -> dict[Any, float]:
+        """Return, for each state and step that reads it, the norm of what goes back to the step before."""
+        if self.flow is None:
+            return {}
+        bundles = {}
+        for key, links in states.items():
+            for t in range(key[2], self.T):
+                wires = [wire for link in links if (wire := link.wires[t]) is not None]
+                bundles[key, t] = tuple(dict.fromkeys(use for wire in wires for use in wire.passed))
+        return self.flow.joint(bundles)
+
+    def _loop(self, key: tuple[int, int, int], links: tuple[Link, ...], delay: str, name: str) -> None:
+        source, _, lag = key
+        later = range(lag, self.T)
+        scales: list[float | None] = []
+        for t in later:
+            found = [scale for link in links for scale in cut_scales([link.wires[t]]) if scale is not None]
+            scales.append(found[0] if found else None)
+        norms = tuple(self._carried.get((key, t), 0.0) for t in later) if self.flow is not None else ()
+        sign = "z⁻" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(lag))
+        ago = "the step before" if lag == 1 else f"{lag} steps before"
+        self.sketch.figures[delay] = Figure("delay", sign, (), f"delay\nstate: {name} of {ago}")
+        self.sketch.loops.append(Loop(self.box[source], delay, name, lag, tuple(scales), norms))
+
+    def _once(self, part: Part) -> None:
+        """Draw an operation outside time; the wires that come from all steps are one line."""
+        box = self.box[part.id]
+        groups: dict[tuple[str, int], list[Wire]] = {}
+        for wire in part.inputs:
+            source = wire.source
+            if source is not None and source.id in self.leaves:
+                self._parameter(source, box, self._rms([wire]))
+            elif source is not None:
+                groups.setdefault(
+                    (self.box[source.id], wire.output if source.id not in self.rolling.home else 0), []
+                ).append(wire)
+            elif data_key(wire) is not None:
+                tail = f"{box}.data{len(groups)}"
+                self.sketch.figures[tail] = self.figures.data("data", wire.spec)
+                self.sketch.lines.append(Line(tail, box))
+        for (tail, _), wires in groups.items():
+            self.sketch.lines.append(Line(tail, box, self._rms(wires)))
+        gathers = any(len(wires) == self.T for wires in groups.values()) and self.T > 1
+        if part.id in self.losses:
+            value = self.story.summary((part.node, 0))
+            weighted = any(node.name != "add" for node in part.nodes)
+            made = "mean ℓ" if weighted else "Σ ℓ"
+            made = made if part.name == "add" and gathers else symbol(part.name)
+            text = made if value is None else f"{made} = {short_number(value.mean)}"
+            self.sketch.figures[box] = self.figures.loss(part, "L", text, strong=True)
+            self.sketch.losses.insert(0, box)
+        else:
+            figure = self.figures.operation(part)
+            self.sketch.figures[box] = (
+                Figure(
+                    figure.kind, "Σ" if part.name == "add" else figure.title, (Row(f"{self.T} steps"),), figure.tooltip
+                )
+                if gathers
+                else figure
+            )
+        found = self.figures.attribute(part, repeats=False)
+        if found is not None:
+            self.sketch.figures[f"{box}.{found[0]}"] = found[1]
+            self.sketch.lines.append(Line(f"{box}.{found[0]}", box))
+
+    def _sum_of_losses(self) -> None:
+        """Several losses, one a step: the picture adds them up in a box of its own, as the gradient does."""
+        boxes = [box for box in self.sketch.losses if box.startswith("op")]
+        if not boxes or len(self.losses) < 2:
+            return
+        values = [self.story.summary(place) for place in self.story.losses]
+        known = [value.mean for value in values if value is not None]
+        text = f"Σ ℓ = {short_number(sum(known))}" if len(known) == len(values) else "Σ ℓ"
+        self.sketch.figures["sum"] = Figure("loss", "L", (Row(text),), f"L\nsum of {len(values)} losses", strong=True)
+        for box in boxes:
+            self.sketch.lines.append(Line(box, "sum", None if self.flow is None else 1.0))
+        self.sketch.losses = ["sum", *self.sketch.losses]

@@ -1,0 +1,298 @@
+"""Where everything stands in the unrolled view: rows, columns, and the lanes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from ..picture.curves import Point
+from .faces import Faces
+from .table import Row, Table
+
+TOP = 80.0  # below the headline
+MARGIN = 24.0
+ROW_GAP = 52.0
+LANE = 13.0
+PAD = 13.0  # between the boxes of a step and its border
+BUS_GAP = 17.0  # between two buses
+BELT = 38.0  # between the borders of two steps
+CUT_GAP = 106.0
+ELISION = 108.0
+LEAST = 112.0  # width of a box that parameters enter from below
+
+
+Feed = tuple[int, Row]
+"""A bus, by its number, and a row that reads its parameters."""
+
+
+class Route(NamedTuple):
+    """How an edge goes up within a column, in x from the column's middle.
+
+    `way` is "straight" (at `leave`), "bent" (at `leave`, over above the lower row, up at `enter`), or "lane" (out to
+    the left-hand lane number `lane`, up, and in again).
+    """
+
+    way: str
+    leave: float
+    enter: float
+    lane: int = 0
+
+
+@dataclass
+class Grid:
+    """Coordinates.
+
+    Attributes:
+        table: rows and times.
+        shown: times that have a column, in order.
+        shelves: rows that stand side by side, bottom first.
+        routes: (lower row, upper row) to how edges go up.
+        feeds: (bus, row) to the x (from the column's middle) at which parameters come straight up; None: by a lane.
+        lanes: (bus, row) that are joined by a lane to the right of each column, innermost first.
+        wide_fed: (bus, wide row) that are joined behind the last column, innermost first.
+        left, right: from a column's middle to the border of its step.
+        x: time to the middle of its column; times that are not shown to the middle of the gap.
+        breaks: (time before, time behind) for each gap in which steps are left out, to the x of its middle.
+        top, bottom: of the area of steps.
+        bus_top: height of the first bus of parameters of steps.
+        stems: number of buses that lie above a box on the whole sequence, and are reached around its right end.
+        first_left: left border of the first step.
+        end: bottom of the lowest row.
+    """
+
+    table: Table
+    shown: list[int]
+    shelves: list[list[Row]] = field(default_factory=list)
+    routes: dict[tuple[Row, Row], Route] = field(default_factory=dict)
+    feeds: dict[Feed, float | None] = field(default_factory=dict)
+    lanes: list[Feed] = field(default_factory=list)
+    wide_fed: list[Feed] = field(default_factory=list)
+    left: float = 0.0
+    right: float = 0.0
+    x: dict[int, float] = field(default_factory=dict)
+    breaks: dict[tuple[int, int], float] = field(default_factory=dict)
+    top: float = 0.0
+    bottom: float = 0.0
+    bus_top: float = 0.0
+    stems: int = 0
+    first_left: float = 0.0
+    end: float = 0.0
+
+    @property
+    def lane_room(self) -> float:
+        """Width of the lanes to the right of a step."""
+        return LANE * len(self.lanes) + 6 if self.lanes else 0.0
+
+    def span(self, row: Row | None = None) -> tuple[float, float]:
+        """Return the left and the right end of the steps, or of a row on the whole sequence."""
+        if not self.shown:
+            return MARGIN, MARGIN + 240
+        right = self.x[self.shown[-1]] + self.right + self.lane_room
+        own = [number for number, feed in enumerate(self.wide_fed, 1) if feed[1] is row]
+        more = LANE * (self.stems + own[-1]) + 12 if own else 0
+        return self.x[self.shown[0]] - self.left, right + more
+
+    def right_lane(self, number: int) -> float:
+        """Return the x of a lane behind the last column: stems of buses first, then what wide rows are fed by."""
+        return self.span()[1] + 10 + LANE * number
+
+    def lane_x(self, feed: Feed, time: int) -> float:
+        """Return the x of the lane between a bus and a row, at a time."""
+        return self.x[time] + self.right + 8 + LANE * self.lanes.index(feed)
+
+    def up(self, low: Row, high: Row, low_x: float, high_x: float) -> list[Point]:
+        """Return the way of an edge from the top of a lower row to the bottom of a higher one.
+
+        `low_x` and `high_x` are the middles of their columns; the same one, unless a row is wide.
+        """
+        route = self.routes[low, high]
+        start, end = low.y - low.height / 2, high.y + high.height / 2
+        a, b = low_x + route.leave, high_x + route.enter
+        if route.way == "straight":
+            return [(b, start), (b, end)]
+        if route.way == "bent":
+            turn = start - 20
+            return [(a, start), (a, turn), (b, turn), (b, end)]
+        lane = low_x - self.left + 9 + LANE * route.lane
+        turn, over = start - 13 - 5 * route.lane, end + 13 + 5 * route.lane
+        if high.role == "wide":
+            return [(a, start), (a, turn), (lane, turn), (lane, end)]
+        return [(a, start), (a, turn), (lane, turn), (lane, over), (b, over), (b, end)]
+
+
+def make_grid(
+    faces: Faces,
+    shown: list[int],
+    hidden: Iterable[Row],
+    fed: Sequence[Iterable[Row]],
+    gaps: Mapping[tuple[int, int], float],
+    start: float,
+    head: float,
+    sizes: Mapping[Row, tuple[float, float]],
+    least: float = 0.0,
+) -> Grid:
+    """Return coordinates for everything.
+
+    Args:
+        faces: what stands in the boxes.
+        shown: times that have a column.
+        hidden: rows that are drawn elsewhere.
+        fed: for each bus of parameters, the rows that read them.
+        gaps: (time, next shown time) to the room that marks between their steps need.
+        start: width of the column of first states, on the left.
+        head: height of the losses above the steps.
+        sizes: least width and height of boxes of a row, above what their text needs.
+        least: width that all steps together take at least, so that what stands below them finds room.
+    """
+    table = faces.table
+    grid = Grid(table, shown)
+    _size(grid, faces, sizes)
+    _shelve(grid, set(hidden))
+    steps = [number for number, shelf in enumerate(grid.shelves) if shelf[0].role != "wide"]
+    if steps and steps[0]:
+        grid.stems = sum(any(row.role != "wide" for row in rows) for rows in fed)
+    _stack(grid, TOP + head, steps)
+    _route(grid, [(bus, row) for bus, rows in enumerate(fed) for row in rows])
+    _spread(grid, gaps, start, least)
+    return grid
+
+
+def _size(grid: Grid, faces: Faces, least: Mapping[Row, tuple[float, float]]) -> None:
+    for row in grid.table.rows:
+        times = [-1] if row.role == "wide" else [t for t in grid.shown if t in (row.inputs or row.groups)]
+        sizes = [faces.of(row, time).size(0.0 if row.role == "input" else LEAST) for time in times] or [(LEAST, 40.0)]
+        sizes.append(least.get(row, (0.0, 0.0)))
+        row.width = max(width for width, _ in sizes)
+        row.height = max(height for _, height in sizes)
+        if row.role == "cell":
+            row.height = max(row.height, 26.0 + 22.0 * len(row.slots))
+
+
+def _shelve(grid: Grid, hidden: set[Row]) -> None:
+    for level in sorted({row.level for row in grid.table.rows}):
+        rows = [row for row in grid.table.rows if row.level == level and row not in hidden]
+        side_by_side = [row for row in rows if row.role not in ("cell", "wide")]
+        cells = [row for row in rows if row.role == "cell"]
+        if side_by_side:
+            total = sum(row.width for row in side_by_side) + 16 * (len(side_by_side) - 1)
+            at = -total / 2
+            for row in side_by_side:
+                row.offset = at + row.width / 2
+                at += row.width + 16
+            grid.shelves.append(side_by_side)
+        for number, row in enumerate(cells):
+            step = max(cell.width for cell in cells) / 2 + 16
+            row.offset = (number - (len(cells) - 1) / 2) * step
+            grid.shelves.append([row])
+        grid.shelves += [[row] for row in rows if row.role == "wide"]
+
+
+def _stack(grid: Grid, top: float, steps: Sequence[int]) -> None:
+    y = top
+    for number in reversed(range(len(grid.shelves))):
+        shelf = grid.shelves[number]
+        if steps and number == steps[-1]:
+            grid.top = y
+            y += PAD + 2
+        height = max(row.height for row in shelf)
+        for row in shelf:
+            row.y = y + height / 2
+            row.height = height
+        y += height
+        if steps and number == steps[0]:
+            y += 24
+            grid.bottom = y
+            grid.bus_top = y + 26
+            y += 4 + (BUS_GAP * grid.stems + 6 if grid.stems else 0)
+        y += ROW_GAP if number else 0
+    if not steps:
+        grid.top, grid.bottom = top, y
+    grid.end = y
+    if not grid.stems:
+        grid.bus_top = y + 22
+
+
+def _route(grid: Grid, fed: Sequence[Feed]) -> None:
+    lanes = 0
+    for low, high in grid.table.pairs:
+        route = _way(grid, low, high)
+        if route.way == "lane":
+            route = route._replace(lane=lanes)
+            lanes += 1
+        grid.routes[low, high] = route
+    rows = [row for shelf in grid.shelves for row in shelf]
+    for feed in sorted(fed, key=lambda feed: (rows.index(feed[1]), feed[0])):
+        row = feed[1]
+        if row.role == "wide":
+            if row.y < grid.top:
+                grid.wide_fed.append(feed)
+            continue
+        below = [other for other in rows if other.y > row.y and other.role != "wide"]
+        x = row.offset - 0.36 * row.width
+        taken = any(other is row for _, other in grid.feeds)
+        grid.feeds[feed] = x if _is_clear(x, below) and not taken else None
+        if grid.feeds[feed] is None:
+            grid.lanes.append(feed)
+    narrow = [row for row in rows if row.role != "wide"]
+    wide = max((abs(row.offset) + row.width / 2 for row in narrow), default=0.0)
+    grid.left = wide + PAD + lanes * LANE
+    grid.right = wide + PAD
+
+
+def _way(grid: Grid, low: Row, high: Row) -> Route:
+    """Return how an edge goes from `low` up to `high`, past the boxes between them."""
+    between = [row for shelf in grid.shelves for row in shelf if high.y < row.y < low.y and row.role != "wide"]
+    if low.role == "wide" and high.role == "wide":
+        return Route("straight", 0, 0)
+    if high.role == "wide":
+        inside = low.offset
+        return Route("straight", inside, inside) if _is_clear(inside, between) else _lane(low, high)
+    lows = sorted((a for a, b in grid.table.pairs if b is high), key=lambda row: row.offset)
+    spread = (lows.index(low) - (len(lows) - 1) / 2) * min(30.0, 0.6 * high.width / len(lows))
+    enter = high.offset + spread
+    if low.role == "wide":
+        return Route("straight", enter, enter) if _is_clear(enter, between) else _lane(low, high)
+    if len(lows) == 1 and abs(low.offset - high.offset) < high.width / 2 - 14 and _is_clear(low.offset, between):
+        return Route("straight", low.offset, low.offset)
+    if abs(enter - low.offset) < low.width / 2 - 12 and _is_clear(enter, between):
+        return Route("straight", enter, enter)
+    if _is_clear(enter, between):
+        return Route("bent", low.offset, enter)
+    return _lane(low, high)
+
+
+def _lane(low: Row, high: Row) -> Route:
+    return Route("lane", low.offset - 0.3 * low.width, high.offset - 0.25 * high.width)
+
+
+def _is_clear(x: float, rows: Sequence[Row]) -> bool:
+    return all(abs(x - row.offset) > row.width / 2 + 6 for row in rows)
+
+
+def _spread(grid: Grid, gaps: Mapping[tuple[int, int], float], start: float, least: float) -> None:
+    at = MARGIN + start + (BELT - 8 if start else 0)
+    steps = len(grid.shown)
+    wide = steps * (grid.left + grid.right + grid.lane_room) + sum(
+        gaps.get(pair, BELT) for pair in pairwise(grid.shown)
+    )
+    more = min(max(least - wide, 0.0) / max(steps - 1, 1), 70.0) if steps > 1 else 0.0
+    at += max(least - wide - more * (steps - 1), 0.0) / 2
+    grid.first_left = at
+    times = grid.table.times
+    for number, time in enumerate(grid.shown):
+        at += grid.left
+        grid.x[time] = at
+        at += grid.right + grid.lane_room
+        if number + 1 < len(grid.shown):
+            behind = grid.shown[number + 1]
+            room = gaps.get((time, behind), BELT) + more
+            skipped = times[times.index(time) + 1 : times.index(behind)]
+            if skipped:
+                grid.breaks[time, behind] = at + room / 2
+                grid.x.update((hidden, at + room / 2) for hidden in skipped)
+            at += room
+    if grid.shown:
+        grid.x.update((time, grid.first_left) for time in times if time < grid.shown[0])
+        grid.x.update((time, at) for time in times if time > grid.shown[-1])

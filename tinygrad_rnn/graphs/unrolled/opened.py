@@ -1,0 +1,281 @@
+"""A cell opened to its operations, inside its box: states come in on the left and go out on the right.
+
+What a cell reads from below comes in through the bottom, what is read from it goes out through the top; both run along
+a strip that nothing else uses. Parameters are named in the boxes of what reads them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from ...engine.tape import Node
+from ..operations.figures import Figure, Figures
+from ..operations.layered import Arc, Item, layered
+from ..operations.ranks import pulled_right, ranks_of
+from ..picture.curves import Point
+from ..picture.pen import Pen
+from ..picture.scene import Box, Label
+from ..picture.scene import Row as Line
+from ..picture.text import text_width
+from ..reading.flow import Flow
+from ..reading.groups import Group, Groups, Link
+from ..reading.parts import Part, Wire, parts_of
+from ..reading.read import Place, Story, Use
+from .table import Row, Table
+
+_HEAD = 48.0  # for the name, and for lines that go out
+_FOOT = 24.0  # for lines that come in
+_SIDE = 22.0
+
+
+class _Port(NamedTuple):
+    """Where lines pass the border of a cell: "in" or "out" with the number of a state, "below", or "above"."""
+
+    side: str
+    slot: int = 0
+
+
+@dataclass
+class _Line:
+    """A line inside a cell, between operations (by number) and ports."""
+
+    tail: int | _Port
+    head: int | _Port
+    magnitude: float | None
+    nodes: list[Node]
+    name: str = ""
+    route: tuple[Point, ...] = ()
+
+
+@dataclass
+class Interior:
+    """The operations of one cell at one step, laid out; (0, 0) is the upper left corner of its box."""
+
+    parts: list[Part]
+    figures: list[Figure]
+    lines: list[_Line] = field(default_factory=list)
+    centres: list[Point] = field(default_factory=list)
+    ports: dict[_Port, Point] = field(default_factory=dict)
+    width: float = 0.0
+    height: float = 0.0
+
+
+class Opener:
+    """Opens the cells of a picture.
+
+    Args:
+        story, flow, groups, table: what is drawn.
+    """
+
+    def __init__(self, story: Story, flow: Flow | None, groups: Groups, table: Table) -> None:
+        self.story, self.flow, self.groups, self.table = story, flow, groups, table
+        self.parts = parts_of(node for node, _ in story.losses)[0]
+        self.figures = Figures(story, flow)
+        self.by_use: dict[Use, int] = {}  # where a state is read to its number
+        self.by_spot: dict[tuple[Row, int, int], int] = {}  # the same by row, position of the reader, and input
+        self.above: dict[Group, dict[Place, None]] = {}  # what other rows read
+        self.leaving: dict[tuple[Group, _Port], list[Link]] = {}
+        for link in groups.links:
+            self._note(link)
+        self.interiors: dict[Group, Interior] = {}
+
+    def _note(self, link: Link) -> None:
+        if link.tail is None or link.place is None:
+            return
+        row = self.table.row_of[link.tail]
+        times = self.table.time(link.tail), None if link.head is None else self.table.time(link.head)
+        if link.head is None or (self.table.row_of[link.head] is not row and (None in times or times[0] == times[1])):
+            self.above.setdefault(link.tail, {})[link.place] = None
+            self.leaving.setdefault((link.tail, _Port("above")), []).append(link)
+        elif link.place in link.tail.states and self.table.row_of[link.head] is row:
+            slot = link.tail.states.index(link.place)
+            self.leaving.setdefault((link.tail, _Port("out", slot)), []).append(link)
+            for node, number in link.uses:
+                self.by_use[node, number] = slot
+                self.by_spot[row, link.head.nodes.index(node), number] = slot
+
+    def interior(self, row: Row, time: int) -> Interior:
+        """Return the operations of a cell at a time, laid out."""
+        group = row.groups[time]
+        if group not in self.interiors:
+            self.interiors[group] = self._lay_out(row, group)
+        return self.interiors[group]
+
+    def _lay_out(self, row: Row, group: Group) -> Interior:
+        members = set(group.nodes)
+        parts = [part for part in self.parts if part.node in members]
+        made = Interior(parts, self._figures(row, group, parts))
+        made.lines = self._lines(row, group, parts)
+        ports = list(
+            dict.fromkeys(end for line in made.lines for end in (line.tail, line.head) if isinstance(end, _Port))
+        )
+        order = ["above", "in", "out", "below"]
+        ports.sort(key=lambda port: (order.index(port.side), port.slot))
+        number = {port: len(parts) + place for place, port in enumerate(ports)}
+
+        def item(end: int | _Port) -> int:
+            return end if isinstance(end, int) else number[end]
+
+        pairs = [(item(line.tail), item(line.head)) for line in made.lines]
+        ranks = pulled_right(ranks_of(len(parts) + len(ports), pairs), pairs)
+        if ports and min(ranks[: len(parts)], default=1) == 0:  # what reads parameters alone must not stand in the way
+            ranks = [rank + 1 for rank in ranks]
+        for port, place in number.items():
+            ranks[place] = 0 if port.side in ("in", "below") else max(ranks[: len(parts)]) + 1
+        layout = layered(
+            [*(Item(*figure.size) for figure in made.figures), *(Item(2.0, 2.0) for _ in ports)],
+            [
+                Arc(*pair, stub=text_width(line.name, 9) + 8 if line.name else 0.0)
+                for pair, line in zip(pairs, made.lines, strict=True)
+            ],
+            ranks=ranks,
+            between=14.0,
+            across=34.0,
+            first=[number[port] for port in ports if port.side != "below"],
+            last=[number[port] for port in ports if port.side == "below"],
+        )
+
+        def moved(point: Point) -> Point:
+            return point[0] + _SIDE, point[1] + _HEAD
+
+        made.centres = [moved(point) for point in layout.centres[: len(parts)]]
+        made.ports = {port: moved(layout.centres[place]) for port, place in number.items()}
+        for line, route in zip(made.lines, layout.routes, strict=True):
+            line.route = tuple(map(moved, route))
+        made.width, made.height = layout.width + 2 * _SIDE, layout.height + _HEAD + _FOOT
+        return made
+
+    def _lines(self, row: Row, group: Group, parts: list[Part]) -> list[_Line]:
+        place_of = {node: number for number, part in enumerate(parts) for node in part.nodes}
+        where = {node: number for number, node in enumerate(group.nodes)}
+        lines: list[_Line] = []
+        for head, part in enumerate(parts):
+            for wire in part.inputs:
+                node, number = wire.uses[0]
+                magnitude = None if self.flow is None else self.flow.edge(node, number)
+                tail: int | _Port
+                if wire.source in place_of and not wire.cuts:
+                    tail = place_of[wire.source]
+                else:
+                    slot = self.by_use.get((node, number), self.by_spot.get((row, where[node], number)))
+                    if slot is None and self._is_quiet(wire):
+                        continue
+                    tail = _Port("below") if slot is None else _Port("in", slot)
+                lines.append(_Line(tail, head, magnitude, [node], self.figures.output_name(wire)))
+        for number, place in enumerate(group.states):
+            made = self._maker(place[0], place_of)
+            if made is not None:
+                lines.append(_Line(made, _Port("out", number), None, [place[0]]))
+        for place in self.above.get(group, {}):
+            made = self._maker(place[0], place_of)
+            if made is not None:
+                lines.append(_Line(made, _Port("above"), None, [place[0]]))
+        return lines
+
+    def _left_with(self, pen: Pen, links: list[Link]) -> float | None:
+        """Return the gradient that comes back into a cell along some links."""
+        found = []
+        for link in links:
+            magnitude = pen.found.get(("link", link))
+            if magnitude is not None:
+                found.append(magnitude * abs(math.prod(self.story.cuts[cut].scale for cut in link.cuts)))
+        return math.hypot(*found) if found else None
+
+    @staticmethod
+    def _maker(node: Node, place_of: dict[Node, int]) -> int | None:
+        """Return the operation that is drawn for a node: what only moves elements is looked through."""
+        while node not in place_of and node.edges and node.edges[0] is not None:
+            node = node.edges[0][0]
+        return place_of.get(node)
+
+    def _figures(self, row: Row, group: Group, parts: list[Part]) -> list[Figure]:
+        figures = [self._figure(row, group, part) for part in parts]
+        # A first state is a constant that has no name: the same operation of another step knows what it reads.
+        time = (max if row.backward else min)(row.groups)
+        later = next((other for at, other in sorted(row.groups.items()) if at != time), group)
+        if row.groups[time] is group and later is not group:
+            members = set(later.nodes)
+            others = [part for part in self.parts if part.node in members]
+            if [part.name for part in others] == [part.name for part in parts]:
+                rows = [self._figure(row, later, part).rows for part in others]
+                figures = [replace(figure, rows=own) for figure, own in zip(figures, rows, strict=True)]
+        return figures
+
+    def _figure(self, row: Row, group: Group, part: Part) -> Figure:
+        names = [row.slots[number] for number, (node, _) in enumerate(group.states) if node is part.node]
+        figure = self.figures.operation(part, states=names)
+        weights = [self.figures.name(wire) for wire in part.inputs if self._is_weight(wire)]
+        if weights and not names and not figure.rows:
+            figure = replace(figure, rows=(Line(", ".join(weights)),))
+        return replace(figure, tall=14.0 * len(part.node.specs) + 8)
+
+    def _is_weight(self, wire: Wire) -> bool:
+        return wire.source is not None and (wire.source.operation is None or wire.source in self.groups.weights)
+
+    def _is_quiet(self, wire: Wire) -> bool:
+        """Return whether a wire is not drawn: a parameter, which the box names, or a number."""
+        return self._is_weight(wire) or (wire.source is None and not wire.spec.shape)
+
+    def draw(self, pen: Pen, row: Row, time: int, box: Box, heights: list[float]) -> None:
+        """Draw the inside of a box.
+
+        Args:
+            pen: draws.
+            row: of the cell.
+            time: of the cell.
+            box: its frame.
+            heights: where its states pass its sides.
+        """
+        made = self.interior(row, time)
+        left, top = box.x - made.width / 2, box.y - made.height / 2
+        side = -1 if row.backward else 1
+
+        def put(point: Point) -> Point:
+            x = left + point[0]
+            return (x if side > 0 else 2 * box.x - x), top + point[1]
+
+        drawn = [
+            pen.add(figure.at(f"o{self.story.number[part.node]}", *put(centre)), part.nodes)
+            for part, figure, centre in zip(made.parts, made.figures, made.centres, strict=True)
+        ]
+        entered: set[_Port] = set()
+        for line in made.lines:
+            magnitude = line.magnitude
+            if isinstance(line.head, _Port):
+                links = self.leaving.get((row.groups[time], line.head), [])
+                if not links:  # a last state, which nothing reads
+                    continue
+                magnitude = self._left_with(pen, links)
+            points = tuple(map(put, line.route))
+            tail = drawn[line.tail] if isinstance(line.tail, int) else box
+            head = drawn[line.head] if isinstance(line.head, int) else box
+            if isinstance(line.tail, _Port) and line.tail.side == "in":
+                points = (*_bend((box.x - side * box.width / 2, heights[line.tail.slot]), points[0]), *points[1:])
+            elif isinstance(line.tail, _Port) and line.tail not in entered:
+                entered.add(line.tail)
+                floor = box.y + box.height / 2
+                way = ((box.x, floor), (box.x, floor - 12), (points[0][0], floor - 12), points[0])
+                known = [
+                    other.magnitude for other in made.lines if other.tail == line.tail and other.magnitude is not None
+                ]
+                pen.edge(box, None, way, max(known, default=None), line.nodes, arrow=False)
+            if isinstance(line.head, _Port) and line.head.side == "out":
+                border = (box.x + side * box.width / 2, heights[line.head.slot])
+                points = (*points[:-1], *_bend(points[-1], border))
+            elif isinstance(line.head, _Port):
+                ceiling = box.y - box.height / 2
+                end = points[-1]
+                way = (end, (end[0], ceiling + 29), (box.x, ceiling + 29), (box.x, ceiling))
+                pen.edge(box, None, way, magnitude, line.nodes, arrow=False)
+            pen.edge(tail, head, points, magnitude, line.nodes, arrow=head is not box, curved=True)
+            if line.name:
+                x, y = points[0]
+                pen.scene.labels.append(Label(x + 5 * side, y - 7, line.name, "start" if side > 0 else "end", 9.0))
+
+
+def _bend(a: Point, b: Point) -> tuple[Point, Point, Point, Point]:
+    """Return a Bezier curve that leaves a and reaches b level."""
+    middle = (a[0] + b[0]) / 2
+    return a, (middle, a[1]), (middle, b[1]), b

@@ -1,0 +1,1 @@
+"""A scene as SVG, as DOT, and as a page."""
