@@ -103,7 +103,8 @@ def _speed(base: dict[str, Any], record: dict[str, Any]) -> float:
 
 def _title(name: str, sizes: dict[str, Any]) -> str:
     layers = f", {sizes['layers']} layers" if sizes["layers"] > 1 else ""
-    return f"{name}\n{sizes['cell'].upper()}{layers}\nV={sizes['V']:,} H={sizes['H']}\nN={sizes['N']} T={sizes['T']:,}"
+    numbers = f"V={sizes['V']:,}\nD={sizes['D']} H={sizes['H']}\nN={sizes['N']} T={sizes['T']:,}"
+    return f"{name}\n{sizes['cell'].upper()}{layers}\n{numbers}"
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:

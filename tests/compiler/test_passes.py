@@ -8,10 +8,12 @@ from oracle import relative_error
 from replay import assert_replays, record, run_graph
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.compiler import kernels
 from tinygrad_rnn.compiler.graph import Call, Graph, Operator, Value
 from tinygrad_rnn.compiler.operators import ADD, MULTIPLY, STACK, TRANSPOSE
-from tinygrad_rnn.compiler.passes import PASSES, batch, loss, run
+from tinygrad_rnn.compiler.passes import PASSES, batch, chains, loss, run
 from tinygrad_rnn.compiler.passes.batch import hoist_elementwise, hoist_products
+from tinygrad_rnn.compiler.passes.chains import fuse_chains
 from tinygrad_rnn.compiler.passes.loss import bias_in_product, fuse_loss
 from tinygrad_rnn.compiler.passes.regroup import defer_sums, early_first
 from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, sort, stacks_first, undo
@@ -429,7 +431,7 @@ def language_model(ignore_label=-1):
 IDS = np.random.default_rng(0).integers(0, V, (N, T))
 
 
-@pytest.mark.parametrize("ids", [IDS, np.where(IDS == IDS[0, 0], -1, IDS)], ids=["all", "masked"])
+@pytest.mark.parametrize("ids", [IDS, np.where(IDS[0, 0] == IDS, -1, IDS)], ids=["all", "masked"])
 def test_loss_and_gradient_become_one_call(ids):
     graph = rewritten(language_model(), (normal(N, T, H), ids), merge_equal, fuse_loss, remove_dead)
     assert counts(graph)["loss_and_gradient"] == 1
@@ -505,7 +507,9 @@ def test_a_stack_that_leads_to_an_operand_of_another_stays():
     x = Value((3,), np.dtype(float), name="x")
     a, b = (Call(ADD, [x, float(k)], {}, [((3,), x.dtype)]) for k in range(2))
     past = Call(STACK, [a.output, b.output], {"axis": 0}, [((2, 3), x.dtype)])
-    total = Call(Operator("sum", lambda x, /, axis: np.sum(x, axis=axis)), [past.output], {"axis": 0}, [((3,), x.dtype)])
+    total = Call(
+        Operator("sum", lambda x, /, axis: np.sum(x, axis=axis)), [past.output], {"axis": 0}, [((3,), x.dtype)]
+    )
     late = Call(STACK, [a.output, b.output, total.output], {"axis": 0}, [((3, 3), x.dtype)])
     graph = Graph([x], [a, b, past, total, late], [past.output, late.output])
     before = run_graph(graph, [normal(3)])
@@ -539,6 +543,69 @@ def test_weights_that_many_products_read_transposed_are_copied():
     assert counts(few)["contiguous"] == 0
 
 
+# -- chains ---------------------------------------------------------------------------------------------------------
+
+
+def update(p, m, g, rate):
+    m = 0.9 * m + 0.1 * g
+    return p - rate * m / (np.sqrt(m * m) + 1e-8), m
+
+
+def turned(p, m, g, rate):
+    return (p * 2.0).T + np.exp(m), tr.stack([p * rate, np.tanh(m) + 1.0], axis=1)
+
+
+def sums_in_between(p, m, g, rate):
+    q = p * 2.0 + m
+    q = q - np.mean(q)
+    return q * q + 1.0, np.sum(q, axis=0) * 3.0
+
+
+def two_types(p, m, g, rate):
+    single = np.astype(p, np.float32)
+    return np.tanh(single * 2.0) + 1.0, np.tanh(m * 2.0) + 1.0
+
+
+def two_shapes(p, m, g, rate):
+    flat = p * 2.0
+    rows = flat.reshape(2, -1) + 1.0
+    others = g.reshape(2, -1) * 3.0
+    return rows, others.reshape(4, 4) + 5.0
+
+
+def a_number_for_all(p, m, g, rate):
+    return np.maximum(p * rate, 0.5), -p / rate, rate * 2.0
+
+
+@pytest.fixture
+def tiny_chains(monkeypatch):
+    """Chains of arrays of any size, in blocks of 3 elements."""
+    monkeypatch.setattr(chains, "_LARGE", 1)
+    monkeypatch.setattr(kernels, "_CHAIN_BLOCK", 3)
+
+
+@pytest.mark.parametrize("function", [update, turned, sums_in_between, two_types, two_shapes, a_number_for_all])
+def test_elementwise_operations_on_large_arrays_become_chains(function, tiny_chains):
+    args = (normal(4, 4), normal(4, 4, seed=1), normal(4, 4, seed=2), np.asarray(0.1))
+    graph = rewritten(function, args, fuse_chains, remove_dead)
+    assert counts(graph)["chain"] >= 1
+    assert_replays(function, args, tuple(arg + 1 for arg in args))
+
+
+def test_an_update_is_one_chain(tiny_chains):
+    args = (normal(5), normal(5, seed=1), normal(5, seed=2), np.asarray(0.1))
+    graph = rewritten(update, args, fuse_chains)
+    assert counts(graph) == {"chain": 1}
+    (chain,) = graph.calls
+    assert len(chain.inputs) == 4
+    assert len(chain.outputs) == 2
+
+
+def test_small_arrays_are_left_alone():
+    graph = rewritten(update, (normal(5), normal(5, seed=1), normal(5, seed=2), np.asarray(0.1)), fuse_chains)
+    assert counts(graph)["chain"] == 0
+
+
 # -- all of them ----------------------------------------------------------------------------------------------------
 
 
@@ -547,7 +614,7 @@ def lstm_step(ids, state, rng, model):
     return value, state, tr.grad(value, model.parameters())
 
 
-def test_each_stage_of_a_model_computes_the_same(monkeypatch):
+def test_each_stage_of_a_model_computes_the_same(monkeypatch, tiny_chains):
     monkeypatch.setattr(loss, "_LARGE", 1)
     model = tr.RNNLM(V, D, H, np.random.default_rng(0), cell="lstm", layers=2, dtype=np.float64)
     ids = np.random.default_rng(1).integers(0, V, (N, T + 1))
@@ -564,7 +631,7 @@ def test_each_stage_of_a_model_computes_the_same(monkeypatch):
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("without", [*([name] for name in PASSES), list(PASSES)], ids=[*PASSES, "all"])
-def test_each_pass_can_be_switched_off(without, cell, monkeypatch):
+def test_each_pass_can_be_switched_off(without, cell, monkeypatch, tiny_chains):
     monkeypatch.setattr(loss, "_LARGE", 1)
     model = tr.RNNLM(V, D, H, np.random.default_rng(0), cell=cell, layers=2, dropout=0.3, dtype=np.float64)
     calls = []

@@ -288,7 +288,7 @@ def logits_used_again(x, ids, W):
     return tr.cross_entropy(logits, ids), tr.softmax(logits)
 
 
-def logits_are_a_broadcast_row(x, ids, W):
+def logits_are_broadcast(x, ids, W):
     return tr.cross_entropy(np.broadcast_to(np.sum(x @ W, axis=0), (len(x), W.shape[1])), ids), x
 
 
@@ -296,13 +296,14 @@ def logits_are_an_input(x, ids, W):
     return tr.cross_entropy(W * 1.0, ids[: W.shape[0]]), tr.cross_entropy(W, ids[: W.shape[0]])
 
 
-def logits_are_a_slice(x, ids, W):
+def logits_are_slices(x, ids, W):
     logits = tr.stack([x @ W, np.tanh(x @ W)])
     return tr.cross_entropy(logits[0], ids), np.sum(logits[1])
 
 
 @pytest.mark.parametrize(
-    "function", [logits_returned, logits_used_again, logits_are_a_broadcast_row, logits_are_an_input, logits_are_a_slice]
+    "function",
+    [logits_returned, logits_used_again, logits_are_broadcast, logits_are_an_input, logits_are_slices],
 )
 def test_logits_that_somebody_needs_are_not_written_over(function):
     W = leaf(H, V)

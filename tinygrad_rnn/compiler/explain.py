@@ -89,7 +89,9 @@ class Explanation:
         return sum(times) if times else None
 
     def __str__(self) -> str:
-        head = f"plan of {self.calls} calls: {_scaled(self.flops, 'FLOP')}, {_scaled(self.nbytes, 'B')} read and written"
+        head = (
+            f"plan of {self.calls} calls: {_scaled(self.flops, 'FLOP')}, {_scaled(self.nbytes, 'B')} read and written"
+        )
         if self.seconds is not None:
             head += f", {_time(self.seconds)}"
             head += f" ({self.flops / self.seconds / 1e9:.3g} GFLOP/s)" if self.seconds else ""
@@ -229,7 +231,8 @@ def _sum(times: Iterable[float | None]) -> float | None:
 
 
 def _line(row: Row, whole: Row, width: int) -> str:
-    text = f"{row.operator:<{width}}  {row.calls:>6}  {_scaled(row.flops, 'FLOP'):>12} {_share(row.flops, whole.flops):>6}"
+    text = f"{row.operator:<{width}}  {row.calls:>6}"
+    text += f"  {_scaled(row.flops, 'FLOP'):>12} {_share(row.flops, whole.flops):>6}"
     text += f"  {_scaled(row.nbytes, 'B'):>9} {_share(row.nbytes, whole.nbytes):>6}"
     if row.seconds is None or whole.seconds is None:
         return text
