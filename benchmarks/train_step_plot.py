@@ -78,7 +78,7 @@ def draw_growth(found: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw the time of a step over T, N, H and V, each peer's and that of its matrix products alone; an SVG."""
     with rc_context(STYLE):
         figure = Figure(figsize=(12, 3.9), layout="constrained")
-        panels: Any = figure.subplots(1, len(found["sweeps"]), sharey=True)
+        panels: Any = figure.subplots(1, len(found["sweeps"]), sharey=True, squeeze=False)[0]
         for axes, (letter, points) in zip(panels, found["sweeps"].items(), strict=True):
             sizes = [point["sizes"][letter] for point in points]
             axes.loglog(sizes, [p["gemm_ms"] for p in points], "--", color=GREY, label="matrix products alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.picture import picture
 
-STAGES = ("recorded", "hoist_products", "defer_sums", "fuse_loss", "share_stacks")
+STAGES = ("recorded", "defer_sums", "share_stacks")
 
 
 def main() -> None:
@@ -24,8 +25,9 @@ def main() -> None:
     folder = Path(__file__).parent / "pictures" / "compile"
     for name, graph in tr.compile(step).stages(ids[:, :-1], ids[:, 1:], model.initial_state(2)):
         if name in STAGES:
-            svg = picture(graph, name, fold=True).pipe(format="svg")
-            (folder / f"{name}.svg").write_bytes(svg)
+            svg = picture(graph, name, fold=True).pipe(format="svg", encoding="utf-8")
+            small = re.sub(r"<!--.*?-->\n|<title>.*?</title>\n", "", svg, flags=re.DOTALL)
+            (folder / f"{name}.svg").write_text(small, encoding="utf-8")
             print(folder / f"{name}.svg")
 
 

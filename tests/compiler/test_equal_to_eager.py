@@ -25,7 +25,7 @@ def everything_is_large():
     """What is done for large arrays only is done for all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss, "_LARGE", 1)
-        patch.setattr(chains, "_LARGE", 1)
+        patch.setattr(chains, "_LARGE", 2)
         patch.setattr(kernels, "_CHAIN_BLOCK", 3)
         yield
 

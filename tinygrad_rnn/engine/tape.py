@@ -158,6 +158,9 @@ class Tracer(Protocol):
     ) -> None:
         """Take note of one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
 
+    def hollow(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Return what stands for outputs, of which only shapes and dtypes matter."""
+
     def wanted(self, nodes: Sequence[Node]) -> None:
         """Take note of the nodes whose gradient is wanted."""
 
