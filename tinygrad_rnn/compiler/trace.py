@@ -240,7 +240,11 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _hollow(array: Array) -> Array:
-    return np.broadcast_to(np.ones((), array.dtype), array.shape) if array.dtype.kind in "fc" else array
+    if array.dtype.kind not in "fc":
+        return array
+    one = np.ones((), array.dtype)
+    one.flags.writeable = False  # or a node would keep a copy of the whole
+    return np.broadcast_to(one, array.shape)
 
 
 @cache
