@@ -257,23 +257,8 @@ def infer(
     return [(part.shape, part.dtype) for part in _made(operator, parts, attrs, lambda value: value.shape)]
 
 
-_BROADCASTING = frozenset(
-    [
-        "add",
-        "subtract",
-        "multiply",
-        "divide",
-        "negative",
-        "power",
-        "exp",
-        "log",
-        "sqrt",
-        "tanh",
-        "sigmoid",
-        "maximum",
-        "minimum",
-    ]
-)
+_NAMES = "add subtract multiply divide negative power exp log sqrt tanh sigmoid maximum minimum"
+_BROADCASTING = frozenset(_NAMES.split())
 
 
 def _made(
