@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import complex_gradient, relative_error
 from replay import assert_replays
 
 import tinygrad_rnn as tr
@@ -30,7 +31,7 @@ def everything_is_large():
         yield
 
 
-# -- models ---------------------------------------------------------------------------------------------------------
+# -- models --------------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -114,7 +115,7 @@ def test_continuous_bag_of_words(combine, N, C, V, dtype, seed):
     assert_replays(f, *calls, tolerance=TOLERANCE[dtype])
 
 
-# -- drawn cells ----------------------------------------------------------------------------------------------------
+# -- drawn cells ---------------------------------------------------------------------------------------------------
 
 UNARY = [
     np.tanh,
@@ -273,7 +274,33 @@ def test_updates_with_momentum_and_clipping_in_the_function(dtype, clip, seed):
     assert_replays(step, *calls, tolerance=TOLERANCE[dtype])
 
 
-# -- single operations ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["Wx", "Wh", "b"])
+def test_compiled_gradients_against_complex_step(name):
+    cell = tr.LSTMCell(2, 3, np.random.default_rng(0), np.float64)
+    xs = np.random.default_rng(1).standard_normal((2, 3, 2))
+    names = list(cell.parameters())
+
+    def loss(*values):
+        """The same cell on plain (complex) arrays, in NumPy."""
+        Wx, Wh, b = (values[names.index(part)] for part in ("Wx", "Wh", "b"))
+        h, c, total = np.zeros((2, 3)), np.zeros((2, 3)), 0
+        for t in range(3):
+            gates = xs[:, t] @ Wx + h @ Wh + b
+            i, f, o = (1 / (1 + np.exp(-part)) for part in np.split(gates[:, :9], 3, axis=1))
+            c = f * c + i * np.tanh(gates[:, 9:])
+            h = o * np.tanh(c)
+            total = total + np.sum(h * h)
+        return total
+
+    def step(xs):
+        outputs, _ = tr.unroll(cell, xs)
+        return tr.grad(np.sum(outputs * outputs), cell.parameters())
+
+    expected = complex_gradient(loss, [p.data for p in cell.parameters().values()], names.index(name))
+    assert relative_error(tr.compile(step)(xs)[name], expected) <= 1e-12
+
+
+# -- single operations ---------------------------------------------------------------------------------------------
 
 X = np.random.default_rng(0).standard_normal((4, 6))
 Y = np.random.default_rng(1).standard_normal((4, 6))

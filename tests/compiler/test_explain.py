@@ -2,15 +2,11 @@
 
 import numpy as np
 import pytest
-from replay import record
+from replay import normal, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.explain import Explanation, Row, explain
 from tinygrad_rnn.compiler.plan import make_plan
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def model_step():
@@ -60,6 +56,14 @@ def test_sums_and_memory():
     assert costs.result_bytes == results
     assert costs.peak_bytes == costs.arena_bytes + costs.input_bytes + costs.constant_bytes + costs.result_bytes
     assert [row.nbytes for row in costs.rows] == sorted((row.nbytes for row in costs.rows), reverse=True)
+
+
+def test_the_most_of_the_arena_that_is_in_use():
+    step = tr.compile(lambda x: np.sum(np.exp(np.tanh(x * 2.0) * x)))
+    step(normal(100))
+    costs = step.plan.explain()
+    assert costs.alive_bytes == 2 * 800  # a call's operand and its result
+    assert costs.alive_at == (1, "tanh")
 
 
 def test_times_are_measured_without_touching_anything():

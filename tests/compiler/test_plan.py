@@ -4,21 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from replay import record
+from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.executor import Executor
 from tinygrad_rnn.compiler.plan import make_plan
 
 N, T, D, H, V = 2, 5, 3, 4, 6
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-def leaf(*shape, seed=0):
-    return tr.tensor(normal(*shape, seed=seed), requires_grad=True)
 
 
 def planned(function, *args, without=None):
@@ -144,7 +136,7 @@ def test_no_live_value_is_written_over_in_drawn_programs(data):
                 np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12 * np.max(np.abs(want)))
 
 
-# -- views ----------------------------------------------------------------------------------------------------------
+# -- views ---------------------------------------------------------------------------------------------------------
 
 VIEWS = {
     "reshape": lambda x: (x * 2.0).reshape(4, 3) + 1,
@@ -179,7 +171,7 @@ def test_slices_of_an_unstacked_array_are_views():
     assert "unstack" not in names(plan)
 
 
-# -- direct placement -----------------------------------------------------------------------------------------------
+# -- direct placement ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
@@ -317,7 +309,7 @@ def test_logits_that_somebody_needs_are_not_written_over(function):
         np.testing.assert_allclose(got, want.data if isinstance(want, tr.Tensor) else want, rtol=1e-12, atol=1e-15)
 
 
-# -- results --------------------------------------------------------------------------------------------------------
+# -- results -------------------------------------------------------------------------------------------------------
 
 
 def test_no_two_results_and_no_result_and_input_share_memory():

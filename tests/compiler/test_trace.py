@@ -2,26 +2,18 @@
 
 import numpy as np
 import pytest
-from replay import record, run_graph
+from replay import leaf, normal, record, run_graph
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.trace import ARRAY
 from tinygrad_rnn.engine.tape import context
 
 
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-def leaf(*shape, seed=0):
-    return tr.tensor(normal(*shape, seed=seed), requires_grad=True, name="w")
-
-
 def names(graph):
     return [call.name for call in graph.calls]
 
 
-# -- what is recorded -----------------------------------------------------------------------------------------------
+# -- what is recorded ----------------------------------------------------------------------------------------------
 
 
 def test_each_operation_is_a_call_in_the_order_of_the_program():
@@ -168,7 +160,7 @@ def test_nested_lists_of_numbers_are_constants():
     assert all(hasattr(part, "shape") for call in graph.calls for part in call.inputs)
 
 
-# -- what is refused ------------------------------------------------------------------------------------------------
+# -- what is refused -----------------------------------------------------------------------------------------------
 
 READS = {
     "float": lambda x: float(x[0]),
