@@ -78,7 +78,7 @@ def draw_growth(found: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw the time of a step over T, N, H and V, each peer's and that of its matrix products alone; an SVG."""
     with rc_context(STYLE):
         figure = Figure(figsize=(12, 3.9), layout="constrained")
-        panels: Any = figure.subplots(1, len(found["sweeps"]), sharey=True)
+        panels: Any = figure.subplots(1, len(found["sweeps"]), sharey=True, squeeze=False)[0]
         for axes, (letter, points) in zip(panels, found["sweeps"].items(), strict=True):
             sizes = [point["sizes"][letter] for point in points]
             axes.loglog(sizes, [p["gemm_ms"] for p in points], "--", color=GREY, label="matrix products alone")
@@ -103,7 +103,8 @@ def _speed(base: dict[str, Any], record: dict[str, Any]) -> float:
 
 def _title(name: str, sizes: dict[str, Any]) -> str:
     layers = f", {sizes['layers']} layers" if sizes["layers"] > 1 else ""
-    return f"{name}\n{sizes['cell'].upper()}{layers}\nV={sizes['V']:,} H={sizes['H']}\nN={sizes['N']} T={sizes['T']:,}"
+    numbers = f"V={sizes['V']:,}\nD={sizes['D']} H={sizes['H']}\nN={sizes['N']} T={sizes['T']:,}"
+    return f"{name}\n{sizes['cell'].upper()}{layers}\n{numbers}"
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,16 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.graph import Graph, Value, map_parts
 from tinygrad_rnn.compiler.trace import Recorded, trace
 from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    """Return an array of standard normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def leaf(*shape: int, seed: int = 0) -> tr.Tensor:
+    """Return a parameter called w, of standard normal numbers."""
+    return tr.tensor(normal(*shape, seed=seed), requires_grad=True, name="w")
 
 
 def array_of(part: Any) -> Any:
@@ -79,3 +90,26 @@ def run_graph(graph: Graph, arguments: list[Any]) -> list[np.ndarray]:
             assert (value.shape, value.dtype) == (np.shape(array), np.asarray(array).dtype), call
             known[value] = array
     return [np.asarray(operand(value)) for value in graph.outputs]
+
+
+def arrays_of(recorded: Recorded, args: tuple[Any, ...]) -> list[Any]:
+    """Return the arrays that a recorded function is run on: its arguments, and the parameters it captured."""
+    return [part.data if isinstance(part, tr.Tensor) else part for part in (*args, *recorded.captured)]
+
+
+def rewritten(f: Callable[..., Any], args: tuple[Any, ...], *passes: Callable[[Graph], Graph]) -> Graph:
+    """Record f, run passes over its graph, check that each leaves the results as they were, and return the graph."""
+    recorded = record(f, *args)
+    graph, arrays = recorded.graph, arrays_of(recorded, args)
+    before = run_graph(graph, arrays)
+    for one in passes:
+        graph = one(graph)
+        for got, want in zip(run_graph(graph, arrays), before, strict=True):
+            assert got.dtype == want.dtype
+            assert relative_error(got, want) <= 1e-12
+    return graph
+
+
+def counts(graph: Graph) -> Counter[str]:
+    """Return how many calls of each operator a graph has."""
+    return Counter(call.name for call in graph.calls)

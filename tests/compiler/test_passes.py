@@ -1,27 +1,17 @@
-"""Each pass alone: the graph computes the same behind it, and does what the pass is for."""
-
-from collections import Counter
+"""All passes, one after the other, and with each of them switched off."""
 
 import numpy as np
 import pytest
 from oracle import relative_error
-from replay import assert_replays, record, run_graph
+from replay import arrays_of, assert_replays, counts, record, run_graph
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.graph import Call, Graph, Operator, Value
-from tinygrad_rnn.compiler.operators import ADD, MULTIPLY, STACK, TRANSPOSE
-from tinygrad_rnn.compiler.passes import PASSES, batch, loss, run
-from tinygrad_rnn.compiler.passes.batch import hoist_elementwise, hoist_products
-from tinygrad_rnn.compiler.passes.loss import bias_in_product, fuse_loss
-from tinygrad_rnn.compiler.passes.regroup import defer_sums, early_first
-from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, sort, stacks_first, undo
-from tinygrad_rnn.compiler.passes.stacks import share_stacks
-from tinygrad_rnn.compiler.passes.time_first import flat_products, time_first
-from tinygrad_rnn.compiler.passes.weights import copy_transposed
+from tinygrad_rnn.compiler.passes import PASSES, loss, run
 
 N, T, D, H, V = 2, 5, 3, 4, 6
 
 
+<<<<<<< HEAD
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape)
 
@@ -544,12 +534,14 @@ def test_weights_that_many_products_read_transposed_are_copied():
 # -- all of them ----------------------------------------------------------------------------------------------------
 
 
+=======
+>>>>>>> compiler
 def lstm_step(ids, state, rng, model):
     value, state = model.loss(ids[:, :-1], ids[:, 1:], state, rng=rng)
     return value, state, tr.grad(value, model.parameters())
 
 
-def test_each_stage_of_a_model_computes_the_same(monkeypatch):
+def test_each_stage_of_a_model_computes_the_same(monkeypatch, tiny_chains):
     monkeypatch.setattr(loss, "_LARGE", 1)
     model = tr.RNNLM(V, D, H, np.random.default_rng(0), cell="lstm", layers=2, dtype=np.float64)
     ids = np.random.default_rng(1).integers(0, V, (N, T + 1))
@@ -566,7 +558,7 @@ def test_each_stage_of_a_model_computes_the_same(monkeypatch):
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("without", [*([name] for name in PASSES), list(PASSES)], ids=[*PASSES, "all"])
-def test_each_pass_can_be_switched_off(without, cell, monkeypatch):
+def test_each_pass_can_be_switched_off(without, cell, monkeypatch, tiny_chains):
     monkeypatch.setattr(loss, "_LARGE", 1)
     model = tr.RNNLM(V, D, H, np.random.default_rng(0), cell=cell, layers=2, dropout=0.3, dtype=np.float64)
     calls = []
@@ -580,12 +572,3 @@ def test_each_pass_can_be_switched_off(without, cell, monkeypatch):
 def test_a_pass_that_is_none_is_an_error():
     with pytest.raises(tr.ConfigError, match=r"without names \['hoist'\]; the passes are simplify, "):
         tr.compile(lambda x: x, without=["hoist", "simplify"])
-
-
-def test_transposes_by_hand_with_axes_none():
-    x = Value((2, 3), np.dtype(float))
-    one = Call(TRANSPOSE, [x], {"axes": None}, [((3, 2), x.dtype)])
-    two = Call(TRANSPOSE, [one.output], {"axes": (1, 0)}, [((2, 3), x.dtype)])
-    graph = remove_dead(undo(undo(Graph([x], [one, two], [two.output]))))
-    assert graph.calls == []
-    assert graph.outputs == [x]

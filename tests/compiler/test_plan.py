@@ -4,21 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from replay import record
+from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.executor import Executor
 from tinygrad_rnn.compiler.plan import make_plan
 
 N, T, D, H, V = 2, 5, 3, 4, 6
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-def leaf(*shape, seed=0):
-    return tr.tensor(normal(*shape, seed=seed), requires_grad=True)
 
 
 def planned(function, *args, without=None):
@@ -144,7 +136,7 @@ def test_no_live_value_is_written_over_in_drawn_programs(data):
                 np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12 * np.max(np.abs(want)))
 
 
-# -- views ----------------------------------------------------------------------------------------------------------
+# -- views ---------------------------------------------------------------------------------------------------------
 
 VIEWS = {
     "reshape": lambda x: (x * 2.0).reshape(4, 3) + 1,
@@ -179,7 +171,7 @@ def test_slices_of_an_unstacked_array_are_views():
     assert "unstack" not in names(plan)
 
 
-# -- direct placement -----------------------------------------------------------------------------------------------
+# -- direct placement ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
@@ -288,7 +280,7 @@ def logits_used_again(x, ids, W):
     return tr.cross_entropy(logits, ids), tr.softmax(logits)
 
 
-def logits_are_a_broadcast_row(x, ids, W):
+def logits_are_broadcast(x, ids, W):
     return tr.cross_entropy(np.broadcast_to(np.sum(x @ W, axis=0), (len(x), W.shape[1])), ids), x
 
 
@@ -296,14 +288,18 @@ def logits_are_an_input(x, ids, W):
     return tr.cross_entropy(W * 1.0, ids[: W.shape[0]]), tr.cross_entropy(W, ids[: W.shape[0]])
 
 
-def logits_are_a_slice(x, ids, W):
+def logits_are_slices(x, ids, W):
     logits = tr.stack([x @ W, np.tanh(x @ W)])
     return tr.cross_entropy(logits[0], ids), np.sum(logits[1])
 
 
 @pytest.mark.parametrize(
     "function",
+<<<<<<< HEAD
     [logits_returned, logits_used_again, logits_are_a_broadcast_row, logits_are_an_input, logits_are_a_slice],
+=======
+    [logits_returned, logits_used_again, logits_are_broadcast, logits_are_an_input, logits_are_slices],
+>>>>>>> compiler
 )
 def test_logits_that_somebody_needs_are_not_written_over(function):
     W = leaf(H, V)
@@ -317,7 +313,7 @@ def test_logits_that_somebody_needs_are_not_written_over(function):
         np.testing.assert_allclose(got, want.data if isinstance(want, tr.Tensor) else want, rtol=1e-12, atol=1e-15)
 
 
-# -- results --------------------------------------------------------------------------------------------------------
+# -- results -------------------------------------------------------------------------------------------------------
 
 
 def test_no_two_results_and_no_result_and_input_share_memory():

@@ -386,3 +386,28 @@ def run(inputs, loss=None, policy=tr.Full(), requires_grad=True):  # noqa: B008 
         return (h.sum() if loss is None else h.sum() * loss), h
 
     return tr.bptt(step, {"w": w}, inputs, np.ones(1), policy)
+
+
+class Fading(tr.Policy):
+    """A policy without a reach: every loss has a pass of its own, through all that came before."""
+
+    every = grain = 1
+
+    def scale(self, edge, end):
+        return 0.5
+
+
+def test_without_a_reach_nothing_is_forgotten():
+    w = tr.tensor(2.0, requires_grad=True)
+
+    def step(xs, h):
+        h = h * w + xs[:, 0]
+        return h.sum(), h
+
+    untied = [tr.tensor(2.0, requires_grad=True) for _ in range(5)]
+    h, credits = np.zeros(1), np.zeros((5, 5))
+    for t, copy in enumerate(untied):
+        h = h * copy + 1.0
+        credits[t, : t + 1] = tr.grad(h.sum(), untied[: t + 1])
+    found = tr.bptt(step, {"w": w}, np.ones((1, 5)), np.zeros(1), Fading())
+    assert found.gradients["w"] == np.sum(Fading().mask(5) * credits)

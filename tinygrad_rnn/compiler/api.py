@@ -184,7 +184,10 @@ def _is_input(part: Any) -> bool:
 
 def _signature(args: Any) -> Any:
     """Return what a plan was made for: the nesting, shapes, dtypes, which parameters, and all that is not an array."""
-    return _nesting(args), context().recording, tuple(map(_key, flatten(args)))
+    leaves = flatten(args)
+    generators = [id(part) for part in leaves if isinstance(part, np.random.Generator)]
+    pattern = tuple(generators.index(one) for one in generators)  # which of them are the same one
+    return _nesting(args), context().recording, pattern, tuple(map(_key, leaves))
 
 
 def _nesting(nest: Any) -> Any:

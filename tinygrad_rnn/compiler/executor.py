@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -169,6 +170,8 @@ class Executor:
             attrs["each"] = self._each
         operator = instruction.operator
         ufunc = _UFUNCS.get(operator.name)
+        if operator.name == "matmul" and all(_is_plain(part) for part in (*inputs, *outputs)):
+            return np.dot, (*inputs, *outputs)  # a third of a microsecond less than np.matmul
         if ufunc is not None:
             return ufunc, (*inputs, *outputs)
         if any(isinstance(part, Slot) for part in inputs):
@@ -181,8 +184,14 @@ class Executor:
         """Call work(start, stop) for as many parts of range(count) as there are threads; see `kernels.Each`."""
         borders = [count * number // self.threads for number in range(self.threads + 1)]
         assert self._pool is not None
-        others = [self._pool.submit(work, *span) for span in pairwise(borders[1:])]
-        return [work(borders[0], borders[1]), *(other.result() for other in others)]
+        others: list[Future[Any]] = []
+        for start, stop in pairwise(borders[1:]):
+            others.append(self._pool.submit(copy_context().run, work, start, stop))  # with the caller's np.errstate
+        try:
+            first = work(borders[0], borders[1])
+        finally:
+            wait(others)
+        return [first, *(other.result() for other in others)]
 
     def _with_objects(self, compute: Callable[..., Any], *inputs: Any) -> Any:
         return compute(*(self._objects[id(part.buffer)] if isinstance(part, Slot) else part for part in inputs))
@@ -192,6 +201,10 @@ _UFUNCS: dict[str, np.ufunc] = {
     name: getattr(np, name)
     for name in ["add", "subtract", "multiply", "divide", "negative", "power", "exp", "log", "sqrt", "tanh", "matmul"]
 }
+
+
+def _is_plain(array: Array) -> bool:
+    return array.ndim == 2 and array.flags.c_contiguous and array.dtype.kind == "f"
 
 
 def _copy_results(compute: Callable[..., Any], inputs: tuple[Any, ...], outputs: tuple[Array, ...]) -> None:

@@ -231,9 +231,8 @@ def _sum(times: Iterable[float | None]) -> float | None:
 
 
 def _line(row: Row, whole: Row, width: int) -> str:
-    text = (
-        f"{row.operator:<{width}}  {row.calls:>6}  {_scaled(row.flops, 'FLOP'):>12} {_share(row.flops, whole.flops):>6}"
-    )
+    text = f"{row.operator:<{width}}  {row.calls:>6}"
+    text += f"  {_scaled(row.flops, 'FLOP'):>12} {_share(row.flops, whole.flops):>6}"
     text += f"  {_scaled(row.nbytes, 'B'):>9} {_share(row.nbytes, whole.nbytes):>6}"
     if row.seconds is None or whole.seconds is None:
         return text

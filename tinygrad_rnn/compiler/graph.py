@@ -245,14 +245,32 @@ def map_parts(function: Callable[[Any], Any], part: Any) -> Any:
 def infer(
     operator: Operator, inputs: Iterable[Any], attrs: dict[str, Any]
 ) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Return shapes and dtypes of what an operator makes, from a call on arrays that take no memory."""
+    """Return shapes and dtypes of what an operator makes, as far as possible without computing anything large."""
+    parts = tuple(inputs)
+    if operator.name in _BROADCASTING and operator.key == operator.name:
+        shape = np.broadcast_shapes(*(part.shape if isinstance(part, Value) else () for part in parts))
+        return [(shape, _made(operator, parts, attrs, lambda value: (1,) * value.ndim)[0].dtype)]
+    if operator.name == "matmul" and all(part.ndim == 2 for part in parts):
+        return [((parts[0].shape[0], parts[1].shape[1]), np.result_type(parts[0].dtype, parts[1].dtype))]
+    if operator.name == "stack" and attrs["axis"] == 0:
+        return [((len(parts), *parts[0].shape), np.result_type(*(part.dtype for part in parts)))]
+    return [(part.shape, part.dtype) for part in _made(operator, parts, attrs, lambda value: value.shape)]
 
-    def empty(part: Any) -> Any:
+
+_NAMES = "add subtract multiply divide negative power exp log sqrt tanh sigmoid maximum minimum"
+_BROADCASTING = frozenset(_NAMES.split())
+
+
+def _made(
+    operator: Operator, inputs: tuple[Any, ...], attrs: dict[str, Any], shape: Callable[[Value], Any]
+) -> list[Array]:
+    """Call an operator on arrays of ones that take no memory, of these shapes."""
+
+    def ones(part: Any) -> Any:
         if not isinstance(part, Value):
             return part
-        return part.constant if part.constant is not None else np.broadcast_to(np.ones((), part.dtype), part.shape)
+        return np.broadcast_to(np.ones((), part.dtype), shape(part)) if part.constant is None else part.constant
 
     with np.errstate(all="ignore"):
-        made = operator.compute(*map(empty, inputs), **{k: map_parts(empty, v) for k, v in attrs.items()})
-    parts = made if isinstance(made, tuple) else (made,)
-    return [(np.shape(part), np.asarray(part).dtype) for part in parts]
+        made = operator.compute(*map(ones, inputs), **{name: map_parts(ones, part) for name, part in attrs.items()})
+    return [np.asarray(part) for part in (made if isinstance(made, tuple) else (made,))]

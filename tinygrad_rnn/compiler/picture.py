@@ -27,6 +27,9 @@ _ENDS = {
     "constant": {"shape": "note", "fillcolor": "#f0f0f0"},
     "result": {"shape": "doubleoctagon", "fillcolor": "#fcbba1"},
 }
+_PAGE = {"labelloc": "t", "fontname": "Helvetica", "fontsize": "18"}
+_NODES = {"style": "filled", "fontname": "Helvetica", "fontsize": "11", "height": "0.3", "margin": "0.08,0.04"}
+_EDGES = {"fontname": "Helvetica", "fontsize": "9", "arrowsize": "0.7"}
 
 
 def picture(graph: Graph, title: str = "", fold: bool | None = None) -> graphviz.Source:
@@ -50,17 +53,8 @@ def picture(graph: Graph, title: str = "", fold: bool | None = None) -> graphviz
     ['input0 -> call0', 'call0 -> call1', 'call1 -> call2', 'call2 -> result0']
     """
     fold = len(graph.calls) > _FOLD if fold is None else fold
-    dot = graphviz.Digraph(
-        graph_attr={"label": f"{title} ({len(graph.calls)} calls)" if title else "", "labelloc": "t", "fontsize": "18"},
-        node_attr={
-            "style": "filled",
-            "fontname": "Helvetica",
-            "fontsize": "11",
-            "height": "0.3",
-            "margin": "0.08,0.04",
-        },
-        edge_attr={"fontname": "Helvetica", "fontsize": "9", "arrowsize": "0.7"},
-    )
+    label = f"{title} ({len(graph.calls)} calls)" if title else ""
+    dot = graphviz.Digraph(graph_attr={"label": label, **_PAGE}, node_attr=_NODES, edge_attr=_EDGES)
     groups = _groups(graph, fold)
     at = {call: f"call{number}" for number, group in enumerate(groups) for call in group}
     for kind, values in (("input", graph.inputs), ("parameter", graph.captured)):

@@ -49,6 +49,13 @@ class Tracer:
         for result, value in zip(results, call.outputs, strict=True):
             self._know(result, value)
 
+    def hollow(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Return arrays that take no memory in place of floating point outputs: nobody may read them.
+
+        Integers and booleans stay what they are, since checks of ids look at them.
+        """
+        return tuple(_hollow(part) for part in outputs)
+
     def wanted(self, nodes: Sequence[Node]) -> None:
         """Refuse gradients that would go back through what was recorded before the call."""
         for node in nodes:
@@ -91,7 +98,7 @@ class Tracer:
             self._draws.setdefault(id(generator), _Draws(generator, state)).drawn(state)
         if made.dtype.kind not in "biufc":
             raise TraceError(f"compile: {name} reads the values of a Tensor; they would be frozen in the plan")
-        result = wrap(made)
+        result = wrap(_hollow(made))
         key = (function, name)
         if key not in self._operators:
             writes = isinstance(function, np.ufunc)
@@ -232,6 +239,14 @@ def _same(a: Any, b: Any) -> bool:
     return bool(np.array_equal(a, b))
 
 
+def _hollow(array: Array) -> Array:
+    if array.dtype.kind not in "fc":
+        return array
+    one = np.ones((), array.dtype)
+    one.flags.writeable = False  # or a node would keep a copy of the whole
+    return np.broadcast_to(one, array.shape)
+
+
 @cache
 def operator_of(operation: Primitive[Any]) -> Operator:
     """Return the operator that computes a primitive; passes know those of the package by name, and no others."""
@@ -271,7 +286,7 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
     stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(flatten(args))]
     positional, named = rebuild(args, iter(stand_ins))
     try:
-        with tracing(tracer):
+        with tracing(tracer), np.errstate(all="ignore"):  # the values mean nothing
             result = function(*positional, **named)
     finally:
         tracer.rewind()

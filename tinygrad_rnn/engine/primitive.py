@@ -162,6 +162,8 @@ class Primitive(Generic[P]):
         if how.anomaly:
             for part in outputs:
                 check_finite(part, "output", self.name, describe_site(call_site(), how.step, how.scope))
+        if how.tracer is not None:
+            outputs = how.tracer.hollow(outputs)
         if not (tracked and how.recording and is_differentiable(outputs[0].dtype)):
             results = tuple(wrap(part) for part in outputs)
             if how.tracer is not None:

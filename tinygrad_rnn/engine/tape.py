@@ -123,7 +123,7 @@ class Node:
 _ids = itertools.count()
 
 # Frames of these modules are the engine's own; the first one outside is the line that the user wrote.
-_ENGINE = frozenset(f"{__package__}.{name}" for name in ("tape", "tensor", "primitive"))
+_ENGINE = frozenset(f"{__package__}.{name}" for name in ("tape", "tensor", "primitive", "tree"))
 _ENGINE_OPS = f"{__package__.rpartition('.')[0]}.ops"
 
 
@@ -157,6 +157,9 @@ class Tracer(Protocol):
         self, operation: Operation, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Any]
     ) -> None:
         """Take note of one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
+
+    def hollow(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Return what stands for outputs, of which only shapes and dtypes matter."""
 
     def wanted(self, nodes: Sequence[Node]) -> None:
         """Take note of the nodes whose gradient is wanted."""

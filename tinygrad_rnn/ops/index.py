@@ -11,7 +11,7 @@ from ..engine.arrays import delivered, frozen
 from ..engine.primitive import primitive
 from ..engine.tape import Array, context
 from ..engine.tensor import Operand, Tensor, implements, without_gradient
-from ..errors import DTypeError
+from ..errors import DTypeError, TraceError
 
 
 def _plain(index: Any) -> Any:
@@ -19,7 +19,15 @@ def _plain(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_plain(part) for part in index)
     if isinstance(index, Tensor):
-        index = index._data if context().tracer is None else without_gradient("index", _plain, index)
+        if context().tracer is None:
+            index = index._data
+        elif index.dtype.kind == "b":
+            raise TraceError(
+                "getitem: compile() cannot record a boolean index, as the shape of the result depends on values; "
+                "use where()"
+            )
+        else:
+            index = without_gradient("index", _plain, index)
     elif isinstance(index, list):
         index = np.asarray(index, dtype=None if index else int)
     if isinstance(index, np.ndarray):

@@ -267,8 +267,12 @@ class Recurrence:
     def _forget(self) -> None:
         """Drop the segments that no later pass can reach."""
         every, reach = self._policy.every, self._policy.reach
-        if every is None or reach is None:
+        if every is None:
             self._alive = []
+            return
+        if reach is None:  # no limit but a cut: later passes may go back through what is alive if none stands here
+            if self._policy.scale(self._now, self._now + every) == 0:
+                self._alive = []
             return
         oldest = self._now + every - reach  # the next pass is at now + every, and reaches back `reach` uses
         self._alive = [segment for segment in self._alive if segment.start >= oldest]

@@ -22,7 +22,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "time_first": (stacks_first, time_first, time_first),
     "flat_products": (flat_products,),
     "hoist_products": (hoist_products, time_first),
-    "defer_sums": (defer_sums, flat_products),
+    "defer_sums": (defer_sums, time_first, flat_products),
     "fuse_loss": (fuse_loss,),
     "bias_in_product": (bias_in_product,),
     "early_first": (early_first,),

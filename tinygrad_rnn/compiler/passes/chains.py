@@ -14,13 +14,10 @@ _LARGE = 1 << 17  # elements; smaller arrays stay in cache by themselves
 
 def fuse_chains(graph: Graph) -> Graph:
     """Join elementwise operations on arrays of one large shape: each block of them stays in cache for all of them."""
-    shapes = {call.output.shape for call in graph.calls if _fits(call)}
-    groups: list[list[Call]] = []
-    for shape in sorted(shapes):
-        levels: dict[Any, list[Call]] = {}
-        for call, level in _levels(graph, shape).items():
-            levels.setdefault(level, []).append(call)
-        groups += [group for group in levels.values() if len(group) > 1]
+    levels: dict[Any, list[Call]] = {}
+    for call, level in _levels(graph).items():
+        levels.setdefault((_kind(call), level), []).append(call)
+    groups = [group for group in levels.values() if len(group) > 1]
     if not groups:
         return graph
     uses = graph.uses()
@@ -52,19 +49,27 @@ def _fits(call: Call) -> bool:
     )
 
 
-def _levels(graph: Graph, shape: tuple[int, ...]) -> dict[Call, int]:
-    """Return for each call of a shape how often its operands left such calls and came back; equal ones join."""
+def _kind(call: Call) -> tuple[tuple[int, ...], Any]:
+    return call.output.shape, call.output.dtype
+
+
+def _levels(graph: Graph) -> dict[Call, int]:
+    """Return for each call that fits how often its operands left calls of one kind and came back; equal ones join.
+
+    A path from one group to another always climbs, so joined groups never wait for each other.
+    """
     level: dict[Value, int] = {}
-    inside: set[Value] = set()
+    kinds: dict[Value, Any] = {}
     found: dict[Call, int] = {}
     for call in graph.calls:
-        mine = _fits(call) and call.output.shape == shape
+        kind = _kind(call) if _fits(call) else None
         depth = 0
         for value in call.values():
-            depth = max(depth, level.get(value, 0) + (not mine and value in inside))
+            left = value in kinds and kinds[value] != kind
+            depth = max(depth, level.get(value, 0) + left)
         level.update(dict.fromkeys(call.outputs, depth))
-        if mine:
-            inside.update(call.outputs)
+        if kind is not None:
+            kinds.update(dict.fromkeys(call.outputs, kind))
             found[call] = depth
     return found
 
@@ -92,6 +97,8 @@ def _join(new: Rewriter, group: list[Call], uses: dict[Value, list[Call]], retur
         for number, call in enumerate(group)
         if call.output in returned or any(user not in members for user in uses.get(call.output, ()))
     ]
+    if not wanted:
+        return {}
     chain = Chain(tuple(steps), tuple(wanted))
     specs = [(group[number].output.shape, group[number].output.dtype) for number in wanted]
     call = new.call(chain_operator(chain), inputs, {}, specs, group[-1].place)

@@ -1,0 +1,35 @@
+"""Draw the pictures of docs/compile.md: python docs/make_compile_pictures.py (needs the dot program of Graphviz)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.compiler.picture import picture
+
+STAGES = ("recorded", "defer_sums", "share_stacks")
+
+
+def main() -> None:
+    """Record the step of the page, and draw its graph behind some of the passes."""
+    model = tr.RNNLM(10, 3, 4, np.random.default_rng(0))
+
+    def step(ids, targets, state):
+        loss, state = model.loss(ids, targets, state)
+        return loss, tr.grad(loss, model.parameters()), state
+
+    ids = np.random.default_rng(1).integers(0, 10, (2, 6))
+    folder = Path(__file__).parent / "pictures" / "compile"
+    for name, graph in tr.compile(step).stages(ids[:, :-1], ids[:, 1:], model.initial_state(2)):
+        if name in STAGES:
+            svg = picture(graph, name, fold=True).pipe(format="svg", encoding="utf-8")
+            small = re.sub(r"<!--.*?-->\n|<title>.*?</title>\n", "", svg, flags=re.DOTALL)
+            (folder / f"{name}.svg").write_text(small, encoding="utf-8")
+            print(folder / f"{name}.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Kernels that passes put in: each alone computes the same, and does what it is for."""
+
+import numpy as np
+import pytest
+from replay import assert_replays, counts, leaf, normal, rewritten
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.compiler.passes import loss
+from tinygrad_rnn.compiler.passes.chains import fuse_chains
+from tinygrad_rnn.compiler.passes.loss import bias_in_product, fuse_loss
+from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, undo
+from tinygrad_rnn.compiler.passes.time_first import flat_products
+
+N, T, D, H, V = 2, 5, 3, 4, 6
+
+
+# -- loss --------------------------------------------------------------------------------------------------------------
+
+
+def language_model(ignore_label=-1):
+    w, b = leaf(H, V), leaf(V, seed=1)
+
+    def f(x, ids):
+        value = tr.cross_entropy(np.tanh(x) @ w + b, ids, ignore_label)
+        return value, tr.grad(value, [w, b])
+
+    return f
+
+
+IDS = np.random.default_rng(0).integers(0, V, (N, T))
+
+
+@pytest.mark.parametrize("ids", [IDS, np.where(IDS[0, 0] == IDS, -1, IDS)], ids=["all", "masked"])
+def test_loss_and_gradient_become_one_call(ids):
+    graph = rewritten(language_model(), (normal(N, T, H), ids), merge_equal, fuse_loss, remove_dead)
+    assert counts(graph)["loss_and_gradient"] == 1
+    assert counts(graph)["cross_entropy"] == counts(graph)["cross_entropy_back"] == 0
+
+
+def test_losses_with_other_targets_labels_or_weights_are_not_mixed_up():
+    w = leaf(H, V)
+
+    def f(x, ids, others):
+        logits = x @ w
+        losses = tr.cross_entropy(logits, ids), tr.cross_entropy(logits, others), tr.cross_entropy(logits, ids, 2)
+        return losses, tr.grad(losses[0] + 2 * losses[1] + losses[2], w), tr.grad(losses[0] * 3.0, w)
+
+    rewritten(f, (normal(4, H), np.array([0, 1, 2, 3]), np.array([5, 5, 4, 4])), merge_equal, fuse_loss, remove_dead)
+
+
+def test_a_loss_without_a_gradient_stays():
+    w = leaf(H, V)
+    graph = rewritten(lambda x, ids: tr.cross_entropy(x @ w, ids), (normal(N, T, H), IDS), fuse_loss)
+    assert counts(graph)["cross_entropy"] == 1
+
+
+def test_the_bias_of_large_logits_is_a_row_of_the_product(monkeypatch):
+    monkeypatch.setattr(loss, "_LARGE", 1)
+    args = (normal(N, T, H), IDS)
+    graph = rewritten(language_model(), args, undo, flat_products, merge_equal, bias_in_product, remove_dead)
+    products = [call for call in graph.calls if call.name == "matmul"]
+    assert [part.shape for part in products[0].inputs] == [(N * T, H + 1), (H + 1, V)]
+    assert [call.output.shape for call in products if call.output.shape[0] == H + 1] == [(H + 1, V)]
+    assert not any(call.name == "sum" and call.output.shape == (V,) for call in graph.calls)
+
+
+def test_several_layers_on_the_same_rows(monkeypatch):
+    monkeypatch.setattr(loss, "_LARGE", 1)
+    a, b, c, d = leaf(H, V), leaf(V, seed=1), leaf(H, V, seed=2), leaf(V, seed=3)
+
+    def f(x):
+        rows = np.tanh(x)
+        gram = rows.T @ rows  # reads the rows before the layers do
+        total = np.sum(np.tanh(rows @ a + b)) + np.sum(np.tanh(rows @ c + d)) + np.sum(gram)
+        return gram, total, tr.grad(total, [a, b, c, d])
+
+    rewritten(f, (normal(N * T, H),), undo, merge_equal, bias_in_product, merge_equal, remove_dead)
+
+
+# -- chains ------------------------------------------------------------------------------------------------------------
+
+
+def update(p, m, g, rate):
+    m = 0.9 * m + 0.1 * g
+    return p - rate * m / (np.sqrt(m * m) + 1e-8), m
+
+
+def turned(p, m, g, rate):
+    return (p * 2.0).T + np.exp(m), tr.stack([p * rate, np.tanh(m) + 1.0], axis=1)
+
+
+def sums_in_between(p, m, g, rate):
+    q = p * 2.0 + m
+    q = q - np.mean(q)
+    return q * q + 1.0, np.sum(q, axis=0) * 3.0
+
+
+def two_types(p, m, g, rate):
+    single = np.astype(p, np.float32)
+    return np.tanh(single * 2.0) + 1.0, np.tanh(m * 2.0) + 1.0
+
+
+def two_shapes(p, m, g, rate):
+    flat = p * 2.0
+    rows = flat.reshape(2, -1) + 1.0
+    others = g.reshape(2, -1) * 3.0
+    return rows, others.reshape(4, 4) + 5.0
+
+
+def a_number_for_all(p, m, g, rate):
+    return np.maximum(p * rate, 0.5), -p / rate, rate * 2.0
+
+
+@pytest.mark.parametrize("function", [update, turned, sums_in_between, two_types, a_number_for_all])
+def test_elementwise_operations_on_large_arrays_become_chains(function, tiny_chains):
+    args = (normal(4, 4), normal(4, 4, seed=1), normal(4, 4, seed=2), np.asarray(0.1))
+    graph = rewritten(function, args, fuse_chains, remove_dead)
+    assert counts(graph)["chain"] >= 1
+    assert_replays(function, args, tuple(arg + 1 for arg in args))
+
+
+def test_chains_of_two_shapes_do_not_wait_for_each_other(tiny_chains):
+    args = (normal(4, 4), normal(4, 4, seed=1), normal(4, 4, seed=2), np.asarray(0.1))
+    rewritten(two_shapes, args, fuse_chains, remove_dead)
+    assert_replays(two_shapes, args, tuple(arg + 1 for arg in args))
+
+
+def test_an_update_is_one_chain(tiny_chains):
+    args = (normal(5), normal(5, seed=1), normal(5, seed=2), np.asarray(0.1))
+    graph = rewritten(update, args, fuse_chains)
+    assert counts(graph) == {"chain": 1}
+    (chain,) = graph.calls
+    assert len(chain.inputs) == 4
+    assert len(chain.outputs) == 2
+
+
+def test_small_arrays_are_left_alone():
+    graph = rewritten(update, (normal(5), normal(5, seed=1), normal(5, seed=2), np.asarray(0.1)), fuse_chains)
+    assert counts(graph)["chain"] == 0
