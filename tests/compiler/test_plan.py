@@ -295,11 +295,7 @@ def logits_are_slices(x, ids, W):
 
 @pytest.mark.parametrize(
     "function",
-<<<<<<< HEAD
-    [logits_returned, logits_used_again, logits_are_a_broadcast_row, logits_are_an_input, logits_are_a_slice],
-=======
     [logits_returned, logits_used_again, logits_are_broadcast, logits_are_an_input, logits_are_slices],
->>>>>>> compiler
 )
 def test_logits_that_somebody_needs_are_not_written_over(function):
     W = leaf(H, V)

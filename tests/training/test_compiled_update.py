@@ -1,4 +1,4 @@
-"""A compiled update is the same update: every optimizer, clipping, dropout, cell, dtype and policy that can be compiled."""
+"""A compiled update is the same update: optimizers, clipping, dropout, cells, dtypes, policies that can be compiled."""
 
 import numpy as np
 import pytest

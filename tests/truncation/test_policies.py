@@ -406,8 +406,8 @@ def test_without_a_reach_nothing_is_forgotten():
 
     untied = [tr.tensor(2.0, requires_grad=True) for _ in range(5)]
     h, credits = np.zeros(1), np.zeros((5, 5))
-    for t, copy in enumerate(untied):
-        h = h * copy + 1.0
+    for t, use in enumerate(untied):
+        h = h * use + 1.0
         credits[t, : t + 1] = tr.grad(h.sum(), untied[: t + 1])
     found = tr.bptt(step, {"w": w}, np.ones((1, 5)), np.zeros(1), Fading())
     assert found.gradients["w"] == np.sum(Fading().mask(5) * credits)
