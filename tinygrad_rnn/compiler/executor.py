@@ -9,8 +9,9 @@ returned) is read where it is. For each combination of blocks that comes up the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from itertools import pairwise
@@ -25,6 +26,7 @@ from .plan import Instruction, Plan, Slot
 
 _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
 _SETS = 3  # blocks for each large result before copies are made
+_BOUND = 16  # combinations of blocks for which the calls stay bound
 
 Bound = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 
@@ -81,10 +83,12 @@ class Executor:
         chosen, copied = self._free_set()
         sources = tuple(self._source(arrays[number]) for number in self._wide)
         key = (chosen, sources)
-        program = self._bound.get(key)
-        if program is None:
-            program = self._bound[key] = self._bind(chosen, dict(zip(self._wide, sources, strict=True)))
         wide = dict(zip(self._wide, sources, strict=True))
+        if key not in self._bound:
+            with self._counted():
+                if len(self._bound) == _BOUND:
+                    del self._bound[next(iter(self._bound))]
+                self._bound[key] = self._bind(chosen, wide)
         for number, array in enumerate(arrays):
             slot = self.plan.inputs[number]
             if slot.dtype == object:
@@ -92,7 +96,7 @@ class Executor:
             elif wide.get(number) is None and array is not self._last[number]:
                 np.copyto(self._array(slot), array)
                 self._last[number] = array if _is_fixed(array) else None
-        for function, operands in program:
+        for function, operands in self._bound[key]:
             function(*operands)
         return [self._handed(slot, chosen, copied) for slot in self.plan.outputs]
 
@@ -143,6 +147,15 @@ class Executor:
 
     # -- binding ------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count the references to blocks that binding and unbinding make, as the executor's own."""
+        blocks = [block for part in self._sets for block in part]
+        before = [sys.getrefcount(block.memory) for block in blocks]
+        yield
+        for block, count in zip(blocks, before, strict=True):
+            block.own += sys.getrefcount(block.memory) - count
+
     def _bind(self, chosen: int, sources: dict[int, tuple[int, int] | None]) -> Bound:
         blocks = {id(buffer): block for buffer, block in zip(self._large, self._sets[chosen], strict=True)}
         for number, source in sources.items():
@@ -155,7 +168,6 @@ class Executor:
             block = blocks.get(id(part.buffer))
             if block is None:
                 return self._array(part)
-            block.own += 1
             return np.ndarray(part.shape, part.dtype, block.memory, part.offset, part.strides)
 
         return [self._call(instruction, operand) for instruction in self.plan.instructions]

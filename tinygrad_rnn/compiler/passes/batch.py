@@ -89,7 +89,11 @@ def _fits(group: list[Call]) -> bool:
             return False
         if first.name == "matmul" and number == 1:
             return False
-    return any(call.inputs[number] is not part for number, part in enumerate(first.inputs) for call in group)
+    return any(
+        isinstance(part, Value) and call.inputs[number] is not part
+        for number, part in enumerate(first.inputs)
+        for call in group
+    )
 
 
 def independent(graph: Graph, group: list[Call]) -> bool:
