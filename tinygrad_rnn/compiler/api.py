@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 from collections import OrderedDict
@@ -12,6 +11,7 @@ from typing import Any
 import graphviz
 import numpy as np
 
+from ..engine.collector import collector_paused
 from ..engine.tape import context
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves
@@ -63,8 +63,10 @@ class Compiled:
             return self.function(*args, **kwargs)
         if how.anomaly:  # every operation is looked at: eagerly
             return map_leaves(_own_array, self.function(*args, **kwargs))
+        leaves: list[Any] = []
+        key = _signature((args, kwargs), leaves)
         with self._lock:  # a plan has one arena
-            return self._ready((args, kwargs)).run(flatten((args, kwargs)))
+            return self._ready(key, (args, kwargs)).run(leaves)
 
     @property
     def plan(self) -> Plan:
@@ -96,10 +98,12 @@ class Compiled:
 
         Nothing of the caller's changes; see `Plan.explain` for the costs without times.
         """
+        leaves: list[Any] = []
+        key = _signature((args, kwargs), leaves)
         with self._lock:
-            ready = self._ready((args, kwargs))
+            ready = self._ready(key, (args, kwargs))
             executor = Executor(ready.executor.plan, self.threads)
-            return explain(executor.plan, instruction_seconds(executor, ready.arrays(flatten((args, kwargs)))))
+            return explain(executor.plan, instruction_seconds(executor, ready.arrays(leaves)))
 
     def draw(self, *args: Any, stage: str | None = None, **kwargs: Any) -> graphviz.Source:
         """Return a drawing of the graph for these arguments, behind a pass.
@@ -116,8 +120,7 @@ class Compiled:
             raise ConfigError(f"Compiled.draw: stage must be one of {', '.join(drawn)}, got {stage!r}")
         return drawn[stage or next(reversed(drawn))]
 
-    def _ready(self, args: tuple[Any, ...]) -> _Ready:
-        key = _signature(args)
+    def _ready(self, key: Any, args: tuple[Any, ...]) -> _Ready:
         ready = self._plans.get(key)
         if ready is None:
             ready = self._plans[key] = self._record(args)
@@ -128,13 +131,8 @@ class Compiled:
         return ready
 
     def _record(self, args: Any) -> _Ready:
-        collects = gc.isenabled()
-        gc.disable()  # a graph is many small objects, and none of them is garbage yet
-        try:
+        with collector_paused():
             return self._made(args)
-        finally:
-            if collects:
-                gc.enable()
 
     def _made(self, args: Any) -> _Ready:
         recorded = trace(self.function, args)
@@ -182,40 +180,50 @@ def _is_input(part: Any) -> bool:
     return isinstance(part, Tensor | np.ndarray | np.random.Generator)
 
 
-def _signature(args: Any) -> Any:
-    """Return what a plan was made for: the nesting, shapes, dtypes, which parameters, and all that is not an array."""
-    leaves = flatten(args)
-    generators = [id(part) for part in leaves if isinstance(part, np.random.Generator)]
-    pattern = tuple(generators.index(one) for one in generators)  # which of them are the same one
-    return _nesting(args), context().recording, pattern, tuple(map(_key, leaves))
+def _signature(args: Any, leaves: list[Any]) -> Any:
+    """Return what a plan is made for, and collect the leaves of the arguments.
+
+    It is the nesting, shapes and dtypes, which parameters and generators are the same ones, and all that is no array.
+    """
+    key: list[Any] = [context().recording]
+    _describe(args, key, leaves, {})
+    return tuple(key)
 
 
-def _nesting(nest: Any) -> Any:
-    if isinstance(nest, tuple | list):
-        return type(nest), *map(_nesting, nest)
-    if isinstance(nest, Mapping):
-        return type(nest), tuple(nest), *map(_nesting, nest.values())
-    return nest is None
-
-
-def _key(part: Any) -> Any:
+def _describe(part: Any, key: list[Any], leaves: list[Any], generators: dict[int, int]) -> None:
+    kind = type(part)
+    if part is None:
+        key.append(None)
+        return
+    if isinstance(part, tuple | list):
+        key += (kind, len(part))
+        for inner in part:
+            _describe(inner, key, leaves, generators)
+        return
+    if isinstance(part, Mapping):
+        key += (kind, tuple(part))
+        for inner in part.values():
+            _describe(inner, key, leaves, generators)
+        return
+    leaves.append(part)
     if isinstance(part, Tensor):
-        leaf = id(part) if part.requires_grad and part.is_leaf else part.requires_grad
-        return "array", part._data.shape, part._data.dtype.char, leaf
-    if isinstance(part, np.ndarray):
-        return "array", part.shape, part.dtype.char, False
-    if isinstance(part, np.random.Generator):
-        return "generator"
-    if isinstance(part, float | complex):
-        return type(part).__name__, repr(part)  # tells -0.0 from 0.0, and knows nan again
-    try:
-        hash(part)
-    except TypeError:
-        raise TraceError(
-            f"compile: an argument of type {type(part).__name__} cannot be part of a signature; pass arrays, Tensors, "
-            "generators, numbers, strings, None, or nestings of them"
-        ) from None
-    return type(part).__name__, part
+        node = part._node
+        key += (part._data.shape, part._data.dtype, node and (id(part) if node.operation is None else True))
+    elif isinstance(part, np.ndarray):
+        key += (part.shape, part.dtype, None)
+    elif isinstance(part, np.random.Generator):
+        key += (kind, generators.setdefault(id(part), len(generators)))
+    elif isinstance(part, float | complex):
+        key += (kind, repr(part))  # tells -0.0 from 0.0, and knows nan again
+    else:
+        try:
+            hash(part)
+        except TypeError:
+            raise TraceError(
+                f"compile: an argument of type {kind.__name__} cannot be part of a signature; pass arrays, Tensors, "
+                "generators, numbers, strings, None, or nestings of them"
+            ) from None
+        key += (kind, part)
 
 
 def _threads() -> int:

@@ -62,7 +62,9 @@ class Executor:
         self._arena = memory[start : start + plan.arena_bytes]
         self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
         self._objects: dict[int, Any] = {}  # generators among the inputs, by buffer
-        self._last: list[Any] = [None] * len(plan.inputs)
+        self._copies: list[Any] = [None] * len(plan.inputs)  # arrays that inputs are copied into
+        self._last: list[Any] = [None] * len(plan.inputs)  # what was copied last, if nobody can change it
+        self._small: dict[int, Array] = {}  # small results, by number
         large = {
             id(s.buffer): s.buffer for s in plan.outputs if s.buffer.kind == "output" and s.buffer.nbytes >= _LARGE
         }
@@ -94,11 +96,14 @@ class Executor:
             if slot.dtype == object:
                 self._objects[id(slot.buffer)] = array
             elif wide.get(number) is None and array is not self._last[number]:
-                np.copyto(self._array(slot), array)
+                copy = self._copies[number]
+                if copy is None:
+                    copy = self._copies[number] = self._array(slot)
+                np.copyto(copy, array)
                 self._last[number] = array if _is_fixed(array) else None
         for function, operands in self._bound[key]:
             function(*operands)
-        return [self._handed(slot, chosen, copied) for slot in self.plan.outputs]
+        return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
@@ -125,11 +130,13 @@ class Executor:
                     return number, place
         return None
 
-    def _handed(self, slot: Slot, chosen: int, copied: bool) -> Array:
+    def _handed(self, number: int, slot: Slot, chosen: int, copied: bool) -> Array:
         """Return a result as the caller gets it."""
         place = self._place.get(id(slot.buffer))
         if place is None:
-            return self._array(slot).copy()
+            if number not in self._small:
+                self._small[number] = self._array(slot)
+            return self._small[number].copy()
         result = np.ndarray(slot.shape, slot.dtype, self._sets[chosen][place].memory, slot.offset, slot.strides)
         return result.copy() if copied else result
 

@@ -35,24 +35,28 @@ def _loss_and_gradient(
     ids = targets.reshape(-1)
     kept = ids != ignore_label
     count = int(np.count_nonzero(kept))
-    weight = np.where(kept, np.asarray(g) / count, 0).astype(logits.dtype)
-    ids = np.where(kept, ids, 0)
+    weight: Any = logits.dtype.type(np.asarray(g).item() / count)  # of a position, once for all if none is masked
+    weights = None
+    if count < len(ids):
+        ids, weights = np.where(kept, ids, 0), np.where(kept, weight, 0)
     rows = max(1, _BLOCK // logits.shape[1])
-    ones = np.ones(logits.shape[1], logits.dtype)
+    lines = np.arange(min(rows, len(ids)))
 
     def part(first: int, last: int) -> float:
         total = 0.0
         for start in range(first, last, rows):
             block = slice(start, min(start + rows, last))
             x, d = logits[block], gradient[block]
-            picks = np.arange(len(x)), ids[block]
+            picks = lines[: len(x)], ids[block]
             np.subtract(x, x.max(axis=1, keepdims=True), out=d)
             picked = d[picks]
             np.exp(d, out=d)
-            sums = d @ ones
-            total += float(np.sum(np.log(sums) - picked, where=kept[block]))
-            d *= (weight[block] / sums)[:, None]
-            d[picks] -= weight[block]
+            sums = d.sum(axis=1)
+            nats = np.log(sums) - picked
+            scale = weight if weights is None else weights[block]
+            total += float(nats.sum() if weights is None else nats.sum(where=kept[block]))
+            d *= (scale / sums)[:, None]
+            d[picks] -= scale
         return total
 
     loss[()] = math.fsum(each(part, len(logits))) / count

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import graphviz
 
+from ..engine.collector import collector_paused
 from ..errors import DrawingError
 from ..truncation import Policy
 from .operations.backward import backward
@@ -163,12 +164,13 @@ def draw(
         raise DrawingError(f"draw: view must be auto, {', '.join(_VIEWS)}, got {view!r}")
     if depth not in (None, 1, 2):
         raise DrawingError(f"draw: depth must be 1 or 2, got {depth}")
-    recording = record(target, example, truncation, cut_every)
-    story = recording.story()
-    flow = flow_of(story) if gradients else None
-    name = view if view != "auto" else "unrolled" if is_recurrent(story) else "ops"
-    options = Options(title or "", recording.note, steps, depth)
-    scene = _VIEWS[name](story, flow, options)
+    with collector_paused():
+        recording = record(target, example, truncation, cut_every)
+        story = recording.story()
+        flow = flow_of(story) if gradients else None
+        name = view if view != "auto" else "unrolled" if is_recurrent(story) else "ops"
+        options = Options(title or "", recording.note, steps, depth)
+        scene = _VIEWS[name](story, flow, options)
     if len(scene.boxes) > MOST_BOXES:
         raise DrawingError(
             f"draw: the {name} view has {len(scene.boxes):,} boxes, and more than {MOST_BOXES:,} cannot be read; "

@@ -116,15 +116,18 @@ def _take_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...],
     Sorting the ids and adding up runs of equal ones is about three times faster than `np.add.at` on natural text.
     """
     axis %= len(shape)
-    rows = np.moveaxis(np.asarray(g), range(axis, axis + indices.ndim), range(indices.ndim))
+    rows = np.asarray(g)
+    if axis:
+        rows = np.moveaxis(rows, range(axis, axis + indices.ndim), range(indices.ndim))
     rows = rows.reshape(indices.size, *shape[:axis], *shape[axis + 1 :])
     out = _zeros(shape, rows.dtype, out)
     if indices.size:
         ids = indices.ravel() % shape[axis]
         order = np.argsort(ids, kind="stable")
         ids = ids[order]
-        starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
-        np.moveaxis(out, axis, 0)[ids[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+        starts = np.concatenate(([0], np.flatnonzero(ids[1:] != ids[:-1]) + 1))
+        table = np.moveaxis(out, axis, 0) if axis else out
+        table[ids[starts]] = np.add.reduceat(rows[order], starts, axis=0)
     return out
 
 
