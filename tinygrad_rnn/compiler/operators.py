@@ -37,7 +37,6 @@ def _concatenate(*xs: Array, axis: int, out: Array | None = None) -> Array:
 ADD = Operator("add", np.add, True)
 MULTIPLY = Operator("multiply", np.multiply, True)
 MATMUL = Operator("matmul", np.matmul, True)
-TANH = Operator("tanh", np.tanh, True)
 CONCATENATE = Operator("concatenate", _concatenate, True)
 STACK = Operator("stack", _stack, True)
 UNSTACK = Operator("unstack", _unstack)

@@ -31,7 +31,7 @@ class Buffer:
         offset: where it starts in the arena.
         constant: the array of a constant.
         index: number of the input or output.
-        born, dies: numbers of the first and last instruction that use it.
+        dies: number of the last instruction that uses it.
     """
 
     kind: str
@@ -39,7 +39,6 @@ class Buffer:
     offset: int = 0
     constant: Array | None = None
     index: int = 0
-    born: int = -1
     dies: int = -1
 
 
@@ -106,11 +105,10 @@ class _Layout:
         constant = None
         if value.constant is not None:
             kind, constant = "constant", np.ascontiguousarray(value.constant).reshape(value.shape)
-        strides = np.empty(0, value.dtype).strides if value.ndim == 0 else _strides(value.shape, value.dtype.itemsize)
-        slot = Slot(
-            Buffer(kind, value.nbytes, 0, constant, index), 0, value.shape, strides if value.ndim else (), value.dtype
+        strides = _strides(value.shape, value.dtype.itemsize)
+        slot = self.slots[value] = Slot(
+            Buffer(kind, value.nbytes, 0, constant, index), 0, value.shape, strides, value.dtype
         )
-        self.slots[value] = slot
         return slot
 
     def slot(self, value: Value) -> Slot:
@@ -179,7 +177,6 @@ def _place_in_stacks(layout: _Layout) -> dict[Call, set[int]]:
     """Let the operands of stacks be made where the stack wants them; return for each stack the operands that are."""
     placed: dict[Call, set[int]] = {}
     taken: set[Value] = set()
-    order = {call: number for number, call in enumerate(layout.graph.calls)}
     for call in layout.graph.calls:
         if call.name not in ("stack", "concatenate"):
             continue
@@ -193,7 +190,6 @@ def _place_in_stacks(layout: _Layout) -> dict[Call, set[int]]:
             and value.maker.name not in VIEWS
             and value.maker.name not in ("stack", "concatenate")
             and value not in layout.returned
-            and order.get(value.maker, -1) >= 0
             and call.inputs.count(value) == 1
             and value.dtype == call.output.dtype
         }
@@ -239,7 +235,7 @@ def make_plan(graph: Graph) -> Plan:
         else:
             instructions.append(Instruction(call.operator, inputs, outputs, attrs, call.step))
     results = _outputs(layout, instructions)
-    size = _arena(instructions, results)
+    size = _arena(instructions)
     inputs_at = [layout.slots[value] for value in [*graph.inputs, *graph.captured]]
     return Plan(instructions, inputs_at, results, size, graph)
 
@@ -284,15 +280,11 @@ def _places(call: Call, whole: Slot) -> list[Slot]:
     return found
 
 
-def _arena(instructions: list[Instruction], outputs: list[Slot]) -> int:
+def _arena(instructions: list[Instruction]) -> int:
     """Give every buffer of the arena its offset: bytes are used again once nobody reads them; return the size."""
     for number, instruction in enumerate(instructions):
         for slot in instruction.slots():
-            if slot.buffer.born < 0:
-                slot.buffer.born = number
             slot.buffer.dies = number
-    for slot in outputs:
-        slot.buffer.dies = len(instructions)
     free: dict[int, list[int]] = {}
     ending: dict[int, list[Buffer]] = {}
     seen: set[int] = set()
@@ -303,12 +295,16 @@ def _arena(instructions: list[Instruction], outputs: list[Slot]) -> int:
                 continue
             buffer = slot.buffer
             seen.add(id(buffer))
-            size = -(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT
+            size = _rounded(buffer)
             if free.get(size):
                 buffer.offset = free[size].pop()
             else:
                 buffer.offset, top = top, top + size
             ending.setdefault(buffer.dies, []).append(buffer)
         for buffer in ending.pop(number, ()):
-            free.setdefault(-(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT, []).append(buffer.offset)
+            free.setdefault(_rounded(buffer), []).append(buffer.offset)
     return top
+
+
+def _rounded(buffer: Buffer) -> int:
+    return -(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT

@@ -235,7 +235,7 @@ def _working_folder_first() -> Iterator[None]:
 
 @contextmanager
 def _nothing_left_behind() -> Iterator[None]:
-    """Let Hypothesis keep its notes of the session in a folder that goes away, not in the user's."""
+    """Let Hypothesis keep its notes in a folder that goes away, not in the user's."""
     name = "HYPOTHESIS_STORAGE_DIRECTORY"
     with tempfile.TemporaryDirectory() as folder:
         before = os.environ.get(name)
