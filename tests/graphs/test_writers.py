@@ -10,10 +10,13 @@ from graph_cases import CASES
 from matplotlib import get_data_path
 from matplotlib.ft2font import FT2Font
 
+from tinygrad_rnn.graphs.operations.backward import backward
+from tinygrad_rnn.graphs.operations.view import operations
 from tinygrad_rnn.graphs.options import Options
 from tinygrad_rnn.graphs.picture.text import text_width, title_runs
 from tinygrad_rnn.graphs.reading.flow import flow_of
 from tinygrad_rnn.graphs.reading.read import read
+from tinygrad_rnn.graphs.rolled.view import rolled
 from tinygrad_rnn.graphs.unrolled.view import unrolled
 from tinygrad_rnn.graphs.writers.dot import write_dot
 from tinygrad_rnn.graphs.writers.svg import write_svg
@@ -68,6 +71,26 @@ def test_dot_text_is_what_it_was(name, request):
     text = write_dot(scene_of(name), name)
     text = re.sub(r"recorded: [^\\\"]*", "recorded: here", text)  # lines of the sources move
     path = GOLDEN / f"{name.replace(' ', '_')}.dot"
+    if request.config.getoption("--update-golden"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), "if the change is meant: pytest tests/graphs --update-golden"
+
+
+VIEWS = {
+    "rolled": lambda story, flow: rolled(story, flow, Options()),
+    "ops": lambda story, flow: operations(story, flow, Options(steps=2), engine="layered"),
+    "backward": lambda story, flow: backward(story, flow, Options(steps=2)),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", ["rnn cut", "lstm"])
+def test_dot_text_of_the_other_views_is_what_it_was(name, view, request):
+    kept = CASES[name]()  # alive while it is drawn: leaves keep their names
+    story = read(kept.losses)
+    text = write_dot(VIEWS[view](story, flow_of(story)), name)
+    text = re.sub(r"recorded: [^\\\"]*", "recorded: here", text)
+    path = GOLDEN / f"{view}_{name.replace(' ', '_')}.dot"
     if request.config.getoption("--update-golden"):
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8"), "if the change is meant: pytest tests/graphs --update-golden"

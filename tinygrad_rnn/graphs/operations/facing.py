@@ -162,7 +162,8 @@ def _cross(
 ) -> None:
     """Draw what crosses over, a lane in the middle for each array: out of its box, along the lane, into the reader."""
     lanes = {
-        tail: number for number, tail in enumerate(sorted({line.tail for line in lines}, key=lambda id: left[id][1]))
+        tail: number
+        for number, tail in enumerate(sorted({line.tail for line in lines}, key=lambda id: (left[id][1], id)))
     }
     for number, line in enumerate(lines):
         lane = corridor + _LANE * lanes[line.tail]
