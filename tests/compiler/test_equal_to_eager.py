@@ -27,6 +27,7 @@ def everything_is_large():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss, "_LARGE", 1)
         patch.setattr(chains, "_LARGE", 2)
+        patch.setattr(chains, "_LEAST", 2)
         patch.setattr(kernels, "_CHAIN_BLOCK", 3)
         yield
 

@@ -118,7 +118,7 @@ def chain_operator(chain: Chain) -> Operator:
     return Operator("chain", compute, True, key=chain, parts=True)
 
 
-_CHAIN_BLOCK = 1 << 13  # elements of a block: a dozen of them stay in the cache of a core
+_CHAIN_BLOCK = 1 << 15  # elements of a block: a dozen of them stay in the second cache of a core
 
 
 def _temporaries(chain: Chain, dtype: Any) -> dict[int, Array]:

@@ -8,7 +8,7 @@ from ..graph import Call, Graph, Rewriter, Value
 from ..operators import ELEMENTWISE, GETITEM, MATMUL, RESHAPE, STACK, TRANSPOSE, UNSTACK, VIEWS
 from .simplify import attrs_key, slices_of, sort
 
-_LARGE = 1 << 15  # elements: above this, a call an operation costs little, and what a step made is still in cache
+_LARGE = 1 << 12  # elements: above this a call costs little, and what a step has just made is still in cache
 
 
 def hoist_products(graph: Graph) -> Graph:

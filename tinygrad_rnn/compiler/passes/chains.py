@@ -10,6 +10,7 @@ from .batch import substitute
 from .simplify import sort
 
 _LARGE = 1 << 17  # elements; smaller arrays stay in cache by themselves
+_LEAST = 4  # operations; for fewer, going block by block costs more than it saves
 
 
 def fuse_chains(graph: Graph) -> Graph:
@@ -17,7 +18,7 @@ def fuse_chains(graph: Graph) -> Graph:
     levels: dict[Any, list[Call]] = {}
     for call, level in _levels(graph).items():
         levels.setdefault((_kind(call), level), []).append(call)
-    groups = [group for group in levels.values() if len(group) > 1]
+    groups = [group for group in levels.values() if len(group) >= _LEAST]
     if not groups:
         return graph
     uses = graph.uses()
