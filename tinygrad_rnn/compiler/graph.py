@@ -224,8 +224,8 @@ class Rewriter:
         now = self.now
         if now:
             for part in call.inputs:
-                if part in now if isinstance(part, Value) else False:
-                    call.inputs = tuple([now.get(p, p) if isinstance(p, Value) else p for p in call.inputs])
+                if isinstance(part, Value) and part in now:
+                    call.inputs = tuple(map(self.get, call.inputs))
                     break
             if any(isinstance(part, Value | tuple) for part in call.attrs.values()):
                 call.attrs = {name: map_parts(self.get, part) for name, part in call.attrs.items()}
@@ -247,7 +247,7 @@ def infer(
 ) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
     """Return shapes and dtypes of what an operator makes, as far as possible without computing anything large."""
     parts = tuple(inputs)
-    if operator.name in _BROADCASTING and operator.key == operator.name:
+    if operator.key in BROADCASTING:
         shape = np.broadcast_shapes(*(part.shape if isinstance(part, Value) else () for part in parts))
         return [(shape, _made(operator, parts, attrs, lambda value: (1,) * value.ndim)[0].dtype)]
     if operator.name == "matmul" and all(part.ndim == 2 for part in parts):
@@ -258,7 +258,8 @@ def infer(
 
 
 _NAMES = "add subtract multiply divide negative power exp log sqrt tanh sigmoid maximum minimum"
-_BROADCASTING = frozenset(_NAMES.split())
+BROADCASTING = frozenset(_NAMES.split())
+"""Names of elementwise operators whose results have the shape that their operands broadcast to."""
 
 
 def _made(

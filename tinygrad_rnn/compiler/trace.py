@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import ops as ops  # Tensors get their operators from there
-from ..engine.primitive import Primitive
 from ..engine.tape import Array, Node, ancestors, context, tracing
 from ..engine.tensor import Tensor, wrap
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import TraceError
 from .graph import Call, Graph, Operator, Value, map_parts
+from .operators import operator_of
 
 Place = tuple[int, int]
 
@@ -245,18 +243,6 @@ def _hollow(array: Array) -> Array:
     one = np.ones((), array.dtype)
     one.flags.writeable = False  # or a node would keep a copy of the whole
     return np.broadcast_to(one, array.shape)
-
-
-@cache
-def operator_of(operation: Primitive[Any]) -> Operator:
-    """Return the operator that computes a primitive; passes know those of the package by name, and no others."""
-    writes = operation.accepts_out
-    if operation.__module__.startswith(_OWN):
-        return Operator(operation.name, operation.forward, writes)
-    return Operator(f"{operation.__module__}.{operation.name}", operation.forward, writes, key=operation)
-
-
-_OWN = f"{__package__.rpartition('.')[0]}.ops."
 
 
 class Recorded(NamedTuple):

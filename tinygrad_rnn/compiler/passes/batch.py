@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..graph import Call, Graph, Rewriter, Value
-from ..operators import ELEMENTWISE, GETITEM, MATMUL, RESHAPE, STACK, TRANSPOSE, UNSTACK, VIEWS
-from .simplify import attrs_key, slices_of, sort
+from ..operators import ELEMENTWISE, MATMUL, RESHAPE, STACK, UNSTACK, VIEWS
+from .simplify import attrs_key, joined_slices, sort
 
 _LARGE = 1 << 12  # elements: above this a call costs little, and what a step has just made is still in cache
 
@@ -159,16 +159,9 @@ def batched(new: Rewriter, group: list[Call]) -> list[Value]:
 
 def stacked(new: Rewriter, values: list[Value]) -> Value:
     """Append what joins values along a new first axis, without a copy where they are slices, or views of slices."""
-    found = slices_of(values)
-    if found is not None:
-        source, axis, start = found
-        if start or len(values) != source.shape[axis]:
-            index = (slice(None),) * axis + (slice(start, start + len(values)),)
-            source = new.call(GETITEM, [source], {"index": index}).output
-        if axis == 0:
-            return source
-        order = (axis, *(a for a in range(source.ndim) if a != axis))
-        return new.call(TRANSPOSE, [source], {"axes": order}).output
+    joined = joined_slices(new, values, 0)
+    if joined is not None:
+        return joined
     makers = [value.maker for value in values]
     first = makers[0]
     if (

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Call, Graph, Rewriter, Value, map_parts
+from ..graph import Call, Graph, Place, Rewriter, Value, map_parts
 from ..operators import GETITEM, RESHAPE, STACK, TRANSPOSE
 
 
@@ -90,7 +90,8 @@ def _simpler(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None
     if call.name == "unstack" and maker.name == "stack" and call.attrs["axis"] % x.ndim == maker.attrs["axis"] % x.ndim:
         return list(maker.inputs) if all(isinstance(part, Value) for part in maker.inputs) else None
     if call.name == "stack":
-        return _stack_of_slices(call, inputs, new)
+        joined = joined_slices(new, inputs, call.attrs["axis"] % call.output.ndim, call.place)
+        return None if joined is None else [joined]
     return None
 
 
@@ -141,21 +142,20 @@ def _axes(call: Call, ndim: int) -> tuple[int, ...]:
     return tuple(reversed(range(ndim))) if axes is None else tuple(a % ndim for a in axes)
 
 
-def _stack_of_slices(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
-    """Return the array that was unstacked, its axes moved, if its slices are stacked in order again."""
-    whole = slices_of(inputs)
+def joined_slices(new: Rewriter, values: list[Any], to: int, place: Place = (None, ())) -> Value | None:
+    """Append views that join slices of one array again, along axis `to`; None if they are not such slices, in order."""
+    whole = slices_of(values)
     if whole is None:
         return None
     source, axis, start = whole
-    if start or len(inputs) != source.shape[axis]:
-        index = (slice(None),) * axis + (slice(start, start + len(inputs)),)
-        source = new.call(GETITEM, [source], {"index": index}, place=call.place).output
-    to = call.attrs["axis"] % source.ndim
+    if start or len(values) != source.shape[axis]:
+        index = (slice(None),) * axis + (slice(start, start + len(values)),)
+        source = new.call(GETITEM, [source], {"index": index}, place=place).output
     if to == axis:
-        return [source]
+        return source
     order = [a for a in range(source.ndim) if a != axis]
     order.insert(to, axis)
-    return [new.call(TRANSPOSE, [source], {"axes": tuple(order)}, place=call.place).output]
+    return new.call(TRANSPOSE, [source], {"axes": tuple(order)}, place=place).output
 
 
 def slices_of(values: list[Any]) -> tuple[Value, int, int] | None:
