@@ -11,8 +11,7 @@ from oracle import complex_gradient, relative_error
 from replay import assert_replays
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler import kernels
-from tinygrad_rnn.compiler.passes import PASSES, chains, loss
+from tinygrad_rnn.compiler.passes import PASSES, loss
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 dtypes = st.sampled_from(["float64", "float32"])
@@ -26,9 +25,6 @@ def everything_is_large():
     """What is done for large arrays only is done for all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss, "_LARGE", 1)
-        patch.setattr(chains, "_LARGE", 2)
-        patch.setattr(chains, "_LEAST", 2)
-        patch.setattr(kernels, "_CHAIN_BLOCK", 3)
         yield
 
 

@@ -16,7 +16,7 @@ def lstm_step(ids, state, rng, model):
     return value, state, tr.grad(value, model.parameters())
 
 
-def test_each_stage_of_a_model_computes_the_same(monkeypatch, tiny_chains):
+def test_each_stage_of_a_model_computes_the_same(monkeypatch):
     monkeypatch.setattr(loss, "_LARGE", 1)
     model = tr.RNNLM(V, D, H, np.random.default_rng(0), cell="lstm", layers=2, dtype=np.float64)
     ids = np.random.default_rng(1).integers(0, V, (N, T + 1))
@@ -33,7 +33,7 @@ def test_each_stage_of_a_model_computes_the_same(monkeypatch, tiny_chains):
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("without", [*([name] for name in PASSES), list(PASSES)], ids=[*PASSES, "all"])
-def test_each_pass_can_be_switched_off(without, cell, monkeypatch, tiny_chains):
+def test_each_pass_can_be_switched_off(without, cell, monkeypatch):
     monkeypatch.setattr(loss, "_LARGE", 1)
     model = tr.RNNLM(V, D, H, np.random.default_rng(0), cell=cell, layers=2, dropout=0.3, dtype=np.float64)
     calls = []

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from replay import assert_replays, counts, leaf, normal, rewritten
+from replay import counts, leaf, normal, rewritten
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes import loss
-from tinygrad_rnn.compiler.passes.chains import fuse_chains
 from tinygrad_rnn.compiler.passes.loss import bias_in_product, fuse_loss
 from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, undo
 from tinygrad_rnn.compiler.passes.time_first import flat_products
@@ -75,65 +74,3 @@ def test_several_layers_on_the_same_rows(monkeypatch):
         return gram, total, tr.grad(total, [a, b, c, d])
 
     rewritten(f, (normal(N * T, H),), undo, merge_equal, bias_in_product, merge_equal, remove_dead)
-
-
-# -- chains ------------------------------------------------------------------------------------------------------------
-
-
-def update(p, m, g, rate):
-    m = 0.9 * m + 0.1 * g
-    return p - rate * m / (np.sqrt(m * m) + 1e-8), m
-
-
-def turned(p, m, g, rate):
-    return (p * 2.0).T + np.exp(m), tr.stack([p * rate, np.tanh(m) + 1.0], axis=1)
-
-
-def sums_in_between(p, m, g, rate):
-    q = p * 2.0 + m
-    q = q - np.mean(q)
-    return q * q + 1.0, np.sum(q, axis=0) * 3.0
-
-
-def two_types(p, m, g, rate):
-    single = np.astype(p, np.float32)
-    return np.tanh(single * 2.0) + 1.0, np.tanh(m * 2.0) + 1.0
-
-
-def two_shapes(p, m, g, rate):
-    flat = p * 2.0
-    rows = flat.reshape(2, -1) + 1.0
-    others = g.reshape(2, -1) * 3.0
-    return rows, others.reshape(4, 4) + 5.0
-
-
-def a_number_for_all(p, m, g, rate):
-    return np.maximum(p * rate, 0.5), -p / rate, rate * 2.0
-
-
-@pytest.mark.parametrize("function", [update, turned, sums_in_between, two_types, a_number_for_all])
-def test_elementwise_operations_on_large_arrays_become_chains(function, tiny_chains):
-    args = (normal(4, 4), normal(4, 4, seed=1), normal(4, 4, seed=2), np.asarray(0.1))
-    graph = rewritten(function, args, fuse_chains, remove_dead)
-    assert counts(graph)["chain"] >= 1
-    assert_replays(function, args, tuple(arg + 1 for arg in args))
-
-
-def test_chains_of_two_shapes_do_not_wait_for_each_other(tiny_chains):
-    args = (normal(4, 4), normal(4, 4, seed=1), normal(4, 4, seed=2), np.asarray(0.1))
-    rewritten(two_shapes, args, fuse_chains, remove_dead)
-    assert_replays(two_shapes, args, tuple(arg + 1 for arg in args))
-
-
-def test_an_update_is_one_chain(tiny_chains):
-    args = (normal(5), normal(5, seed=1), normal(5, seed=2), np.asarray(0.1))
-    graph = rewritten(update, args, fuse_chains)
-    assert counts(graph) == {"chain": 1}
-    (chain,) = graph.calls
-    assert len(chain.inputs) == 4
-    assert len(chain.outputs) == 2
-
-
-def test_small_arrays_are_left_alone():
-    graph = rewritten(update, (normal(5), normal(5, seed=1), normal(5, seed=2), np.asarray(0.1)), fuse_chains)
-    assert counts(graph)["chain"] == 0

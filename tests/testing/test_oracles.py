@@ -10,7 +10,6 @@ from tinygrad_rnn.testing.oracles import (
     Differences,
     OracleError,
     Slope,
-    complex_slope,
     four_point_slope,
     one_sided_slope,
 )
@@ -19,13 +18,6 @@ from tinygrad_rnn.testing.tolerance import Tolerance
 EPS = float(np.finfo(np.longdouble).eps)
 points = st.floats(-2, 2, allow_nan=False)
 wide = pytest.mark.skipif(EPS > 1e-18, reason="longdouble is float64 on this platform")
-
-
-@given(x=points)
-def test_the_complex_step_is_exact_to_the_last_bits(x):
-    assert complex_slope(lambda t: np.exp(np.sin(x + t))) == pytest.approx(
-        np.exp(np.sin(x)) * np.cos(x), rel=4e-16, abs=4e-16
-    )
 
 
 @wide

@@ -247,9 +247,9 @@ def compile(
             dicts. Parameters may be passed, or used from outside (a model's): they are read anew at each call.
         without: names of passes to switch off, to find out which of them a fault or a gain comes from.
         max_plans: plans that are kept, one for each signature; the one used longest ago goes first.
-        threads: threads that the large loops over memory (the loss over a vocabulary, an optimizer's update) are split
-            over; results are the same each time for one setting. None: as many as matrix products have, which is what
-            OPENBLAS_NUM_THREADS says, or one for each core.
+        threads: threads that a large loop over memory (the loss over a vocabulary) is split over; results are the same
+            each time for one setting. None: as many as matrix products have, which is what OPENBLAS_NUM_THREADS says,
+            or one for each core.
 
     Returns:
         A `Compiled`: call it like the function. It returns arrays in place of Tensors; they are the caller's: no later

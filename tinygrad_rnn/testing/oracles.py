@@ -49,15 +49,6 @@ class Slope(NamedTuple):
         return min(max(slope, self.low), self.high)
 
 
-def complex_slope(phi: Phi) -> float:
-    """Return the slope of phi at 0 by the complex step.
-
-    >>> complex_slope(lambda t: (2.0 + t) ** 3)
-    12.0
-    """
-    return float(np.imag(phi(1j * STEP)) / STEP)
-
-
 def four_point_slope(phi: Phi, h: Any) -> float:
     """Return the slope of phi at 0 from its values at -2h, -h, h and 2h; h decides the floating point type.
 
