@@ -12,6 +12,7 @@ from oracle import relative_error
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.graph import Graph, Value, map_parts
+from tinygrad_rnn.compiler.native.build import available
 from tinygrad_rnn.compiler.trace import Recorded, trace
 from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
 
@@ -47,25 +48,35 @@ def assert_equal(actual: Any, expected: Any, tolerance: float) -> None:
             assert np.array_equal(got, want)
 
 
-def assert_replays(f: Callable[..., Any], *calls: tuple[Any, ...], tolerance: float = 1e-12, **options: Any) -> Any:
-    """Call f and its compiled twin with the arguments of each call, compare results and generators; return the twin.
+def executors() -> list[dict[str, Any]]:
+    """Return the settings of `compile` under which plans are tested: two workers, in C where there is a compiler."""
+    return [{"executor": name, "threads": 2} for name in (("numpy", "native") if available() else ("numpy",))]
 
-    Results of earlier calls are kept, and must not change.
+
+def assert_replays(f: Callable[..., Any], *calls: tuple[Any, ...], tolerance: float = 1e-12, **options: Any) -> Any:
+    """Call f and its compiled twins with the arguments of each call, compare results and generators; return a twin.
+
+    There is a twin for each executor. Results of earlier calls are kept, and must not change.
     """
-    compiled = tr.compile(f, **options)
+    twins = [tr.compile(f, **setting, **options) for setting in executors()]
     kept = []
     for args in calls:
-        twins = map_leaves(lambda part: copy.deepcopy(part) if isinstance(part, np.random.Generator) else part, args)
+        copies = [map_leaves(_copied_generator, args) for _ in twins]
         expected = f(*args)
-        result = compiled(*twins)
-        assert_equal(result, expected, tolerance)
-        for mine, theirs in zip(flatten(args), flatten(twins), strict=True):
-            if isinstance(mine, np.random.Generator):
-                assert mine.bit_generator.state == theirs.bit_generator.state
-        kept.append((result, map_leaves(copy.deepcopy, result)))
+        for compiled, own in zip(twins, copies, strict=True):
+            result = compiled(*own)
+            assert_equal(result, expected, tolerance)
+            for mine, theirs in zip(flatten(args), flatten(own), strict=True):
+                if isinstance(mine, np.random.Generator):
+                    assert mine.bit_generator.state == theirs.bit_generator.state
+            kept.append((result, map_leaves(copy.deepcopy, result)))
     for result, before in kept:
         assert_equal(result, before, 0)
-    return compiled
+    return twins[-1]
+
+
+def _copied_generator(part: Any) -> Any:
+    return copy.deepcopy(part) if isinstance(part, np.random.Generator) else part
 
 
 def record(f: Callable[..., Any], *args: Any) -> Recorded:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import DrawingError as DrawingError
     from .errors import GradientError as GradientError
     from .errors import ModelFileError as ModelFileError
+    from .errors import NativeError as NativeError
     from .errors import NonFiniteError as NonFiniteError
     from .errors import ShapeError as ShapeError
     from .errors import TraceError as TraceError
@@ -136,8 +137,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "errors": (
-        "ConfigError CorpusError DTypeError DrawingError GradientError ModelFileError NonFiniteError ShapeError "
-        "TraceError UnsupportedError"
+        "ConfigError CorpusError DTypeError DrawingError GradientError ModelFileError NativeError NonFiniteError "
+        "ShapeError TraceError UnsupportedError"
     ),
     "engine.tape": "anomaly_mode at_step enable_grad no_grad scope",
     "engine.tensor": "Tensor implements supported tensor",

@@ -45,3 +45,7 @@ class ConfigError(ValueError):
 
 class DrawingError(ValueError):
     """A picture that cannot be drawn: too many boxes for this view, an unknown view or file type, a missing program."""
+
+
+class NativeError(RuntimeError):
+    """A native executor that cannot be had: no C compiler, one that fails, or a library that must not be loaded."""

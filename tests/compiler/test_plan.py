@@ -1,5 +1,7 @@
 """Plans: who lies where in memory."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.compiler.arena import offsets
 from tinygrad_rnn.compiler.executor import Executor
 from tinygrad_rnn.compiler.plan import make_plan
 
@@ -254,6 +257,178 @@ def test_operands_that_cannot_be_made_in_place_are_copied(function, without):
         assert np.array_equal(got, want)
 
 
+def inner_first(x):
+    return tr.stack([tr.concatenate([np.exp(x), np.tanh(x)], axis=1), tr.concatenate([-x, x * x], axis=1)])
+
+
+def three_deep(x):
+    pairs = [tr.stack([np.exp(x * k), np.tanh(x * k)], axis=1) for k in (1.0, 2.0)]
+    return tr.concatenate([tr.stack(pairs), tr.stack([pair * pair for pair in pairs])], axis=-1)
+
+
+def views_in_a_stack_in_a_stack(x):
+    return tr.stack([tr.stack(np.unstack(np.exp(x))), np.tanh(x)])
+
+
+@pytest.mark.parametrize(
+    ("function", "copies"),
+    [(inner_first, 0), (three_deep, 0), (stack_of_a_stack, 1), (views_in_a_stack_in_a_stack, 1)],
+)
+def test_stacks_in_stacks_are_made_in_their_place(function, copies):
+    plan = planned(function, normal(2, 3), without="all")
+    assert sum(name in ("copy", "stack", "concatenate") for name in names(plan)) == copies
+    assert_no_live_value_is_written_over(plan)
+    assert np.array_equal(Executor(plan).run([normal(2, 3)])[0], function(normal(2, 3)))
+
+
+EVEN = {
+    "all": lambda parts: parts,
+    "every_other": lambda parts: parts[1::2],
+    "backward": lambda parts: parts[::-1],
+    "one": lambda parts: parts[2:3],
+    "the_same": lambda parts: [parts[1]] * 3,
+}
+UNEVEN = {"gap": lambda parts: [parts[0], parts[1], parts[3]], "order": lambda parts: [parts[1], parts[0], parts[2]]}
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("chosen", (EVEN | UNEVEN).values(), ids=EVEN | UNEVEN)
+def test_a_stack_of_what_lies_at_even_distances_is_a_view(chosen, axis):
+    def function(x):
+        return tr.stack(chosen(np.unstack(np.exp(x), axis=1)), axis=axis) * 2.0
+
+    plan = planned(function, normal(3, 5, 4), without="all")
+    assert ("stack" in names(plan)) == (chosen in UNEVEN.values())
+    assert_no_live_value_is_written_over(plan)
+    assert np.array_equal(Executor(plan).run([normal(3, 5, 4)])[0], function(normal(3, 5, 4)))
+
+
+# -- in place ------------------------------------------------------------------------------------------------------
+
+
+OVER = {
+    "chain": lambda x: np.sum(1 - np.tanh(np.exp(x) * 2.0)),
+    "second_operand": lambda x: np.sum(x * np.exp(x)),
+    "both_operands": lambda x: np.sum((lambda y: y * y)(np.exp(x))),
+    "reshaped": lambda x: np.sum(np.tanh(np.exp(x).reshape(-1))),
+    "smaller_beside_it": lambda x: np.sum(np.exp(x) - x[:, 0]),
+    "sigmoid": lambda x: np.sum(tr.sigmoid(np.exp(x))),
+    "slice": lambda x: np.sum(np.tanh(np.exp(x)[1:3])),
+}
+
+
+@pytest.mark.parametrize("function", OVER.values(), ids=OVER)
+def test_elementwise_results_are_computed_over_operands_that_nobody_needs_any_more(function):
+    plan = planned(function, normal(4, 4), without="all")
+    made = [i.outputs[0].buffer for i in plan.instructions if i.outputs[0].shape != ()]
+    assert len(made) > 1
+    assert len({id(buffer) for buffer in made}) == 1
+    np.testing.assert_allclose(Executor(plan).run([normal(4, 4)])[0], function(normal(4, 4)), rtol=1e-14)
+
+
+def test_a_result_is_computed_where_it_is_returned():
+    plan = planned(lambda x: np.tanh(np.exp(x)), normal(4, 4), without="all")
+    assert names(plan) == ["exp", "tanh"]
+
+
+def used_later(x):
+    y = np.exp(x)
+    return np.sum(np.tanh(y)), np.sum(y)
+
+
+def seen_later(x):
+    y = np.exp(x)
+    z = np.tanh(y.T.T)
+    return np.sum(z), np.sum(y[1:])
+
+
+def a_view_used_later(x):
+    y = np.exp(x)
+    view = y[1:]
+    return np.sum(np.tanh(y)), np.sum(view)
+
+
+def in_another_order(x):
+    y = np.exp(x)
+    return np.sum(y - y.T)
+
+
+def a_row_of_itself(x):
+    y = np.exp(x)
+    return np.sum(y - y[0])
+
+
+def returned(x):
+    y = np.exp(x)
+    return y, np.sum(np.tanh(y))
+
+
+def a_view_returned(x):
+    y = np.exp(x)
+    return y.T, np.sum(np.tanh(y))
+
+
+def a_part_of_a_stack_used_later(x):
+    y = np.exp(x)
+    return np.sum(np.tanh(tr.stack([y, np.tanh(x)]))), np.sum(y)
+
+
+def only_operand_of_a_stack_used_later(x):
+    y = np.exp(x)
+    return np.sum(np.tanh(tr.stack([y]).reshape(4, 4))), np.sum(y)
+
+
+def a_part_of_a_buffer(x):
+    first, second = np.split(np.exp(x), 2)
+    return np.sum(np.tanh(first)), np.sum(second)
+
+
+def the_parts_of_a_stack_of_views(x):
+    rows = np.unstack(np.exp(x))
+    whole = tr.stack(rows)
+    return np.sum(np.tanh(rows[0])), np.sum(np.tanh(np.exp(x) + rows[1])), np.sum(np.tanh(whole)), np.sum(whole)
+
+
+def other_dtype(x):
+    return np.sum(np.astype(np.exp(x), np.float32) * np.float32(2)), np.sum(np.exp(x) > 1)
+
+
+def chosen_by_itself(x):
+    y = np.exp(x)
+    return np.sum(np.where(y > 1, y, x))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        used_later,
+        seen_later,
+        a_view_used_later,
+        a_view_returned,
+        in_another_order,
+        a_row_of_itself,
+        returned,
+        a_part_of_a_stack_used_later,
+        only_operand_of_a_stack_used_later,
+        a_part_of_a_buffer,
+        the_parts_of_a_stack_of_views,
+        other_dtype,
+        chosen_by_itself,
+    ],
+)
+def test_operands_that_somebody_needs_are_not_written_over(function):
+    plan = planned(function, normal(4, 4), without="all")
+    for instruction in plan.instructions:
+        for read in (part for part in instruction.inputs if hasattr(part, "buffer")):
+            for written in instruction.outputs:
+                assert read == written or not (read.buffer is written.buffer and set(cells(read)) & set(cells(written)))
+    expected = function(normal(4, 4))
+    for got, want in zip(
+        Executor(plan).run([normal(4, 4)]), expected if isinstance(expected, tuple) else [expected], strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-14 if got.dtype == np.float64 else 1e-6)
+
+
 def test_the_gradient_of_logits_is_written_over_them():
     W = leaf(H, 50)
 
@@ -293,9 +468,22 @@ def logits_are_slices(x, ids, W):
     return tr.cross_entropy(logits[0], ids), np.sum(logits[1])
 
 
+def logits_are_joined(x, ids, W):
+    first, second = (x @ W)[:4], np.tanh(x @ W)[4:]
+    top = np.exp(first)
+    return tr.cross_entropy(tr.concatenate([top, second]), ids), top * top
+
+
 @pytest.mark.parametrize(
     "function",
-    [logits_returned, logits_used_again, logits_are_broadcast, logits_are_an_input, logits_are_slices],
+    [
+        logits_returned,
+        logits_used_again,
+        logits_are_broadcast,
+        logits_are_an_input,
+        logits_are_slices,
+        logits_are_joined,
+    ],
 )
 def test_logits_that_somebody_needs_are_not_written_over(function):
     W = leaf(H, V)
@@ -330,6 +518,46 @@ def test_constants_and_nothing_at_all_as_results():
     assert [slot.shape for slot in plan.outputs] == [(3,), (), (0, 3)]
     assert [r.tolist() for r in Executor(plan).run([normal(2)])] == [[0, 1, 2], 2.0, []]
     assert planned(lambda x: None, normal(2)).outputs == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 12), st.integers(0, 12)), max_size=25))
+def test_buffers_that_live_at_one_time_do_not_overlap(drawn):
+    sizes = [64 * size for size, _, _ in drawn]
+    born, dies = [min(pair) for _, *pair in drawn], [max(pair) for _, *pair in drawn]
+    places, size = offsets(sizes, born, dies)
+    most = 0
+    for now in range(13):
+        alive = [k for k in range(len(drawn)) if born[k] <= now <= dies[k]]
+        taken = sorted((places[k], places[k] + sizes[k]) for k in alive)
+        assert all(end <= start for (_, end), (start, _) in pairwise(taken))
+        most = max(most, sum(sizes[k] for k in alive))
+    assert most <= size == max((place + size for place, size in zip(places, sizes, strict=True)), default=0)
+    assert size <= sum(sizes)
+    assert all(place % 64 == 0 for place in places)
+
+
+@pytest.mark.parametrize(
+    ("lives", "places", "size"),
+    [
+        ([], [], 0),
+        ([(64, 0, 1), (64, 1, 2), (64, 2, 3)], [0, 64, 0], 128),  # one that dies is read by the same call still
+        ([(64, 0, 3), (128, 0, 1), (64, 2, 3)], [128, 0, 0], 192),  # the largest is placed first
+        ([(192, 0, 9), (64, 0, 9), (64, 0, 4), (128, 5, 9)], [0, 320, 192, 192], 384),  # no room in the gap
+        ([(192, 0, 0), (64, 1, 2), (64, 1, 1)], [0, 0, 64], 192),  # the first reaches farthest
+        ([(256, 0, 9), (192, 0, 3), (128, 4, 4), (64, 3, 4)], [0, 256, 256, 448], 512),
+        ([(256, 0, 1), (192, 0, 9), (128, 2, 9), (128, 1, 9)], [0, 256, 0, 448], 576),
+        ([(256, 0, 1), (192, 0, 9), (128, 2, 9), (128, 2, 9)], [0, 256, 0, 128], 448),  # a gap is filled to its end
+    ],
+)
+def test_buffers_are_placed_at_the_lowest_place_that_is_free(lives, places, size):
+    assert offsets(*(zip(*lives, strict=True) if lives else ([], [], []))) == (places, size)
+
+
+@pytest.mark.parametrize(("cell", "layers"), [("rnn", 1), ("lstm", 2), ("gru", 1)])
+def test_there_are_few_gaps_in_the_arena(cell, layers):
+    step, args = model_step(cell, layers)
+    costs = planned(step, *args).explain()
+    assert costs.arena_bytes <= 1.25 * costs.alive_bytes  # buffers of a few bytes are rounded up to 64
 
 
 def test_the_arena_is_aligned_and_its_size_is_known_before_the_first_replay():

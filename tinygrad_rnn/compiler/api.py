@@ -19,6 +19,7 @@ from ..errors import ConfigError, TraceError
 from .executor import Executor
 from .explain import Explanation, explain, instruction_seconds
 from .graph import Graph
+from .native.build import available
 from .passes import run as run_passes
 from .picture import picture
 from .plan import Plan, make_plan
@@ -32,7 +33,8 @@ class Compiled:
         function: the function itself.
         without: names of the passes that are switched off.
         max_plans: plans that are kept; the one used longest ago goes first.
-        threads: threads that the large loops of a plan are split over.
+        threads: threads that a replay is split over.
+        executor: what replays plans, "native" or "numpy"; "auto" until the first plan is made.
     """
 
     def __init__(
@@ -41,13 +43,20 @@ class Compiled:
         without: Collection[str] = (),
         max_plans: int = 8,
         threads: int | None = None,
+        executor: str | None = None,
     ) -> None:
         list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
         if max_plans < 1:
             raise ConfigError(f"compile: max_plans must be 1 or more, got {max_plans}")
         if threads is not None and threads < 1:
             raise ConfigError(f"compile: threads must be 1 or more, got {threads}")
+        named = os.environ.get("TINYGRAD_RNN_EXECUTOR", "auto") if executor is None else executor
+        if named not in ("auto", "native", "numpy"):
+            raise ConfigError(
+                f'compile: executor (or TINYGRAD_RNN_EXECUTOR) must be "auto", "native" or "numpy", got {named!r}'
+            )
         self.threads = _threads() if threads is None else threads
+        self.executor = named
         self.function = function
         self.without = frozenset(without)
         self.max_plans = max_plans
@@ -102,7 +111,7 @@ class Compiled:
         key = _signature((args, kwargs), leaves)
         with self._lock:
             ready = self._ready(key, (args, kwargs))
-            executor = Executor(ready.executor.plan, self.threads)
+            executor = self._executor(ready.executor.plan)
             return explain(executor.plan, instruction_seconds(executor, ready.arrays(leaves)))
 
     def draw(self, *args: Any, stage: str | None = None, **kwargs: Any) -> graphviz.Source:
@@ -143,7 +152,12 @@ class Compiled:
             names.append(name)
         plan = make_plan(graph)
         plan.passes = names
-        return _Ready(recorded, Executor(plan, self.threads), flatten(args))
+        return _Ready(recorded, self._executor(plan), flatten(args))
+
+    def _executor(self, plan: Plan) -> Executor:
+        if self.executor == "auto":
+            self.executor = "native" if available() else "numpy"
+        return Executor(plan, self.threads, native=self.executor == "native")
 
 
 class _Ready:
@@ -233,7 +247,12 @@ def _threads() -> int:
 
 
 def compile(
-    function: Callable[..., Any], *, without: Collection[str] = (), max_plans: int = 8, threads: int | None = None
+    function: Callable[..., Any],
+    *,
+    without: Collection[str] = (),
+    max_plans: int = 8,
+    threads: int | None = None,
+    executor: str | None = None,
 ) -> Compiled:
     """Return a function that computes the same, recorded once for each signature and replayed as a flat plan.
 
@@ -266,4 +285,4 @@ def compile(
     >>> step(w, np.ones(2)).round(3), len(step.plan.instructions)
     (array([0.42 , 0.071]), 5)
     """
-    return Compiled(function, without, max_plans, threads)
+    return Compiled(function, without, max_plans, threads, executor)

@@ -8,8 +8,10 @@ returned) is read where it is. For each combination of blocks that comes up the 
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -18,11 +20,14 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..engine.tape import Array
 from ..errors import TraceError
 from .graph import map_parts
-from .plan import Instruction, Plan, Slot
+from .native.encode import encode
+from .native.workers import Replay
+from .plan import Buffer, Instruction, Plan, Slot
 
 _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
 _SETS = 3  # blocks for each large result before copies are made
@@ -53,8 +58,9 @@ class _Block:
 class Executor:
     """A plan on NumPy arrays. `run(arrays)` replays it and returns its outputs, which the caller may keep."""
 
-    def __init__(self, plan: Plan, threads: int = 1) -> None:
+    def __init__(self, plan: Plan, threads: int = 1, native: bool = False) -> None:
         self.plan = plan
+        self._program = encode(plan, threads) if native else None
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         memory = np.empty(plan.arena_bytes + 64, np.uint8)
@@ -177,7 +183,41 @@ class Executor:
                 return self._array(part)
             return np.ndarray(part.shape, part.dtype, block.memory, part.offset, part.strides)
 
-        return [self._call(instruction, operand) for instruction in self.plan.instructions]
+        if self._program is None:
+            return [self._call(instruction, operand) for instruction in self.plan.instructions]
+        bases = self._addresses(blocks)
+        return [
+            self._call(piece, operand)
+            if isinstance(piece, Instruction)
+            else (Replay(piece, lengths, bases, self.threads), ())
+            for piece, lengths in zip(self._program.pieces, self._program.lengths, strict=True)
+        ]
+
+    def seconds(self, arrays: Sequence[Any], replays: int) -> list[float]:
+        """Return the least time of each instruction in seconds; see `explain.instruction_seconds`."""
+        self.run(list(arrays))
+        program = next(reversed(self._bound.values()))
+        best = [math.inf] * len(self.plan.instructions)
+        for _ in range(replays):
+            times: list[float] = []
+            for function, operands in program:
+                if isinstance(function, Replay):
+                    times += function.seconds()
+                else:
+                    start = time.perf_counter()
+                    function(*operands)
+                    times.append(time.perf_counter() - start)
+            best = list(map(min, best, times))
+        return best
+
+    def _addresses(self, blocks: dict[int, _Block]) -> NDArray[np.int64]:
+        """Return where the memory of the library's buffers starts, the arena first."""
+        assert self._program is not None
+        found = [self._arena]
+        for buffer in self._program.buffers:
+            block = blocks.get(id(buffer))
+            found.append(self._array(_whole(buffer)) if block is None else block.memory)
+        return np.array([array.__array_interface__["data"][0] for array in found], np.int64)
 
     def _call(
         self, instruction: Instruction, operand: Callable[[Any], Any]
@@ -235,6 +275,10 @@ def _copy_results(compute: Callable[..., Any], inputs: tuple[Any, ...], outputs:
                 "recorded: its shape depends on values (a boolean index, for instance), which a plan cannot follow"
             )
         np.copyto(output, part)
+
+
+def _whole(buffer: Buffer) -> Slot:
+    return Slot(buffer, 0, (buffer.nbytes,), (1,), np.dtype(np.uint8))
 
 
 def _is_fixed(array: Array) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -173,15 +172,8 @@ def instruction_seconds(executor: Executor, arrays: Sequence[Any], replays: int 
         arrays: inputs of the plan.
         replays: how many times each instruction is timed, at least 1.
     """
-    executor.run([copy.deepcopy(part) if isinstance(part, np.random.Generator) else part for part in arrays])
-    (program,) = executor._bound.values()
-    best = [math.inf] * len(program)
-    for _ in range(replays):
-        for number, (function, operands) in enumerate(program):
-            start = time.perf_counter()
-            function(*operands)
-            best[number] = min(best[number], time.perf_counter() - start)
-    return best
+    parts = [copy.deepcopy(part) if isinstance(part, np.random.Generator) else part for part in arrays]
+    return executor.seconds(parts, replays)
 
 
 def _all_slots(plan: Plan) -> Iterable[Slot]:

@@ -11,7 +11,8 @@ import numpy as np
 from ..engine.tape import Array
 from .graph import Operator
 
-_BLOCK = 1 << 16  # elements of a block of rows that stays in cache
+_BLOCK = 1 << 17  # elements of a block of rows that stays in cache
+_LEAST, _MOST = 1e-20, 1e20  # sums of exp between which float32 loses neither terms nor quotients
 
 Each = Callable[[Callable[[int, int], Any], int], list[Any]]
 """`each(work, count)` calls work(start, stop) for parts of range(count), perhaps on several threads at a time."""
@@ -27,7 +28,8 @@ def _loss_and_gradient(
 ) -> tuple[Array, Array]:
     """Return the cross-entropy of logits (M, V) and g times its gradient, which may be written over the logits.
 
-    Each block of rows goes through all passes while it is in cache: largest logit, exp, sum, scale.
+    Each block of rows goes through all passes while it is in cache: exp, sum, scale. The largest logit of a row is
+    taken off before only in blocks where a sum of exp leaves the range in which nothing is lost.
     """
     if out is None:
         out = np.empty((), logits.dtype), np.empty_like(logits)
@@ -44,23 +46,32 @@ def _loss_and_gradient(
 
     def part(first: int, last: int) -> float:
         total = 0.0
+        scratch = np.empty((min(rows, last - first), logits.shape[1]), logits.dtype)
         for start in range(first, last, rows):
             block = slice(start, min(start + rows, last))
             x, d = logits[block], gradient[block]
             picks = lines[: len(x)], ids[block]
-            np.subtract(x, x.max(axis=1, keepdims=True), out=d)
-            picked = d[picks]
-            np.exp(d, out=d)
-            sums = d.sum(axis=1)
-            nats = np.log(sums) - picked
+            picked, e = x[picks], scratch[: len(x)]
+            with np.errstate(over="ignore"):
+                sums = _row_sums(np.exp(x, out=e))
+            if not np.all((sums > _LEAST) & (sums < _MOST)):
+                top = x.max(axis=1)
+                picked -= top
+                sums = _row_sums(np.exp(np.subtract(x, top[:, None], out=e), out=e))
+            nats = np.log(sums, dtype=np.float64) - picked
             scale = weight if weights is None else weights[block]
             total += float(nats.sum() if weights is None else nats.sum(where=kept[block]))
-            d *= (scale / sums)[:, None]
+            np.multiply(e, (scale / sums)[:, None], out=d)
             d[picks] -= scale
         return total
 
     loss[()] = math.fsum(each(part, len(logits))) / count
     return loss, gradient
+
+
+def _row_sums(x: Array) -> Array:
+    sums: Array = np.einsum("ij->i", x)  # adds up lane by lane: a third of the time of np.sum
+    return sums
 
 
 LOSS_AND_GRADIENT = Operator("loss_and_gradient", _loss_and_gradient, True, over=1, parts=True)

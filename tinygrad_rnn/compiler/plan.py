@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..engine.tape import Array
+from .arena import offsets
 from .explain import Explanation, explain
 from .graph import Call, Graph, Operator, Value, map_parts
-from .operators import VIEWS
+from .operators import ELEMENTWISE, VIEWS
 
 _ALIGNMENT = 64  # bytes; a cache line
+IN_PLACE = ELEMENTWISE - {"where", "astype"}
+"""Names of operators that may write their result over an operand: each element is read before it is written."""
 
 
 @dataclass(eq=False)
@@ -98,18 +101,25 @@ class _Layout:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.slots: dict[Value, Slot] = {}
-        self.uses = graph.uses()
         self.returned = set(graph.outputs)
+        self.last = {value: number for number, call in enumerate(graph.calls) for value in call.values()}
+        self.last.update(dict.fromkeys(graph.outputs, len(graph.calls)))
+        self.until: dict[Buffer, int] = {}  # number of the last call that reads what lies there, as far as it is known
+
+    def give(self, value: Value, slot: Slot) -> Slot:
+        """Let a value lie in a slot."""
+        self.slots[value] = slot
+        self.until[slot.buffer] = max(self.until.get(slot.buffer, -1), self.last.get(value, -1))
+        return slot
 
     def root(self, value: Value, kind: str = "arena", index: int = 0) -> Slot:
         constant = None
         if value.constant is not None:
             kind, constant = "constant", np.ascontiguousarray(value.constant).reshape(value.shape)
         strides = _strides(value.shape, value.dtype.itemsize)
-        slot = self.slots[value] = Slot(
-            Buffer(kind, value.nbytes, 0, constant, index), 0, value.shape, strides, value.dtype
+        return self.give(
+            value, Slot(Buffer(kind, value.nbytes, 0, constant, index), 0, value.shape, strides, value.dtype)
         )
-        return slot
 
     def slot(self, value: Value) -> Slot:
         found = self.slots.get(value)
@@ -119,21 +129,53 @@ class _Layout:
         """Return the slot of a value; what is not one as it is."""
         return self.slot(part) if isinstance(part, Value) else part
 
-    def dies_at(self, value: Value, reader: Call) -> bool:
-        """Return whether nobody needs the memory of a value, or of what it is a view of, after a call that reads it."""
-        while self.uses[value] == [reader] and value not in self.returned and value.maker is not None:
-            maker = value.maker
-            if maker.name not in VIEWS:
-                slot = self.slots[value]
-                whole = slot.strides == _strides(slot.shape, slot.dtype.itemsize) and slot.buffer.nbytes == value.nbytes
-                return slot.buffer.kind == "arena" and whole
-            if len(maker.outputs) > 1 or maker.name == "broadcast_to":
-                return False
-            value, reader = maker.inputs[0], maker
-        return False
+    def place_over(self, number: int, inputs: tuple[Any, ...]) -> None:
+        """Let a result of a call lie where an operand lies that nobody needs after it, if the call allows that."""
+        call = self.graph.calls[number]
+        if call.operator.over is not None:
+            value, places = call.outputs[call.operator.over], inputs[:1]
+        elif call.name in IN_PLACE:
+            value, places = call.output, inputs
+        else:
+            return
+        if value in self.slots or value in self.returned:
+            return
+        strides = _strides(value.shape, value.dtype.itemsize)
+        for slot in places:
+            if not isinstance(slot, Slot) or (slot.shape, slot.strides, slot.dtype) != (
+                value.shape,
+                strides,
+                value.dtype,
+            ):
+                continue
+            others = [other for other in inputs if isinstance(other, Slot) and other.buffer is slot.buffer]
+            alone = slot.buffer.kind == "arena" and self.until[slot.buffer] == number and all(o == slot for o in others)
+            if alone:
+                self.give(value, slot)
+                return
+
+    def joined(self, call: Call) -> Slot | None:
+        """Return where a stack lies if its operands lie at even distances, so that it is a view of them, else None."""
+        if call.name != "stack" or call.output in self.slots:
+            return None
+        parts = [self.slots.get(part) for part in call.inputs]
+        first = parts[0]
+        if first is None:
+            return None
+        gap = parts[1].offset - first.offset if parts[1:] and parts[1] is not None else first.buffer.nbytes
+        if [part and (part.buffer, part.offset, part.strides) for part in parts] != [
+            (first.buffer, first.offset + number * gap, first.strides) for number in range(len(parts))
+        ]:
+            return None
+        axis = call.attrs["axis"] % call.output.ndim
+        strides = (*first.strides[:axis], gap, *first.strides[axis:])
+        return Slot(first.buffer, first.offset, call.output.shape, strides, first.dtype)
 
     def views_of(self, call: Call) -> list[Slot] | None:
-        """Return where the results of a call lie if they are views of its first operand, else None."""
+        """Return where the results of a call lie if they are views of its operands, else None."""
+        joined = self.joined(call)
+        if joined is not None:
+            return [joined]
         if call.name not in VIEWS or not isinstance(call.inputs[0], Value):
             return None
         base = self.slot(call.inputs[0])
@@ -174,10 +216,12 @@ def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 
 def _place_in_stacks(layout: _Layout) -> dict[Call, set[int]]:
-    """Let the operands of stacks be made where the stack wants them; return for each stack the operands that are."""
+    """Let the operands of stacks be made where the stack wants them; return for each stack the operands that are.
+
+    The last stack comes first: one that is an operand of another has its place when its own operands get theirs.
+    """
     placed: dict[Call, set[int]] = {}
-    taken: set[Value] = set()
-    for call in layout.graph.calls:
+    for call in reversed(layout.graph.calls):
         if call.name not in ("stack", "concatenate"):
             continue
         direct = {
@@ -185,21 +229,18 @@ def _place_in_stacks(layout: _Layout) -> dict[Call, set[int]]:
             for number, value in enumerate(call.inputs)
             if isinstance(value, Value)
             and value.maker is not None
-            and value not in taken
             and value not in layout.slots
             and value.maker.name not in VIEWS
-            and value.maker.name not in ("stack", "concatenate")
             and value not in layout.returned
             and call.inputs.count(value) == 1
             and value.dtype == call.output.dtype
         }
         if not direct:
             continue
-        whole = layout.root(call.output, *_kind(layout, call.output))
+        whole = layout.slots.get(call.output) or layout.root(call.output, *_kind(layout, call.output))
         for number, part in enumerate(_places(call, whole)):
             if number in direct:
-                layout.slots[call.inputs[number]] = part
-                taken.add(call.inputs[number])
+                layout.give(call.inputs[number], part)
         placed[call] = direct
     return placed
 
@@ -215,16 +256,15 @@ def make_plan(graph: Graph) -> Plan:
         layout.root(value, "input", number)
     placed = _place_in_stacks(layout)
     instructions: list[Instruction] = []
-    for call in graph.calls:
+    for number, call in enumerate(graph.calls):
         views = layout.views_of(call)
         if views is not None:
-            layout.slots.update(zip(call.outputs, views, strict=True))
+            for value, view in zip(call.outputs, views, strict=True):
+                layout.give(value, view)
             continue
         inputs = tuple(map(layout.operand, call.inputs))
         attrs = {name: map_parts(layout.operand, part) for name, part in call.attrs.items()}
-        over = None if call.operator.over is None else call.outputs[call.operator.over]
-        if over is not None and over not in layout.slots and layout.dies_at(call.inputs[0], call):
-            layout.slots[over] = inputs[0]
+        layout.place_over(number, (*inputs, *attrs.values()))
         for value in call.outputs:
             if value not in layout.slots:
                 layout.root(value, *_kind(layout, value))
@@ -282,28 +322,16 @@ def _places(call: Call, whole: Slot) -> list[Slot]:
 
 def _arena(instructions: list[Instruction]) -> int:
     """Give every buffer of the arena its offset: bytes are used again once nobody reads them; return the size."""
+    born: dict[Buffer, int] = {}
     for number, instruction in enumerate(instructions):
         for slot in instruction.slots():
             slot.buffer.dies = number
-    free: dict[int, list[int]] = {}
-    ending: dict[int, list[Buffer]] = {}
-    seen: set[int] = set()
-    top = 0
-    for number, instruction in enumerate(instructions):
-        for slot in instruction.slots():
-            if slot.buffer.kind != "arena" or id(slot.buffer) in seen:
-                continue
-            buffer = slot.buffer
-            seen.add(id(buffer))
-            size = _rounded(buffer)
-            if free.get(size):
-                buffer.offset = free[size].pop()
-            else:
-                buffer.offset, top = top, top + size
-            ending.setdefault(buffer.dies, []).append(buffer)
-        for buffer in ending.pop(number, ()):
-            free.setdefault(_rounded(buffer), []).append(buffer.offset)
-    return top
+            if slot.buffer.kind == "arena":
+                born.setdefault(slot.buffer, number)
+    places, size = offsets([_rounded(buffer) for buffer in born], list(born.values()), [buffer.dies for buffer in born])
+    for buffer, offset in zip(born, places, strict=True):
+        buffer.offset = offset
+    return size
 
 
 def _rounded(buffer: Buffer) -> int:

@@ -88,7 +88,8 @@ class Embedding(Module):
         return take(self.W, without_gradient("ids", self._checked, ids), axis=0)
 
     def _checked(self, ids: Any) -> Any:
-        low, high = (int(np.min(ids)), int(np.max(ids))) if np.size(ids) else (0, 0)
+        given = np.asarray(ids)
+        low, high = (int(given.min()), int(given.max())) if given.size else (0, 0)
         if low < 0 or high >= self.W.shape[0]:
             raise IndexError(f"Embedding: ids must lie in [0, V) with V={self.W.shape[0]}, got {low} to {high}")
         return ids

@@ -125,6 +125,8 @@ def _checked(targets: Any, shape: tuple[int, ...], ignore_label: int) -> Array:
             f"got {ids.shape}"
         )
     ids = frozen(ids.astype(np.intp, copy=False))
+    if not 0 <= ignore_label < shape[-1] and ids.size and ids.min() >= 0 and ids.max() < shape[-1]:
+        return ids  # none is masked, all are in range: the usual case
     kept = ids != ignore_label
     if not kept.any():
         raise ShapeError(

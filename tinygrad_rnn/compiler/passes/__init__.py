@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from ...errors import ConfigError
 from ..graph import Graph
 from .batch import hoist_elementwise, hoist_products
+from .checks import checks_first
 from .loss import bias_in_product, fuse_loss
 from .regroup import defer_sums, early_first
 from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
@@ -28,6 +29,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "hoist_elementwise": (hoist_elementwise,),
     "share_stacks": (share_stacks,),
     "copy_transposed": (copy_transposed,),
+    "checks_first": (checks_first,),
 }
 """Name to functions. Behind each of them what it left over is cleaned up, if "simplify" is on."""
 

@@ -1,0 +1,1 @@
+"""The native executor: plans run by a small C library that is compiled on first use."""

@@ -1,0 +1,330 @@
+"""The C library of the native executor: compiled on first use, then loaded from a cache folder.
+
+The file name carries a hash of all that decides what the compiler makes: sources, flags, compiler, CPU. So a file that
+is there is right, and no compiler is started. A library is code that runs with the user's rights: it is loaded only
+from a folder that nobody else can write to.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import NativeError
+
+_SOURCE = Path(__file__).parent / "source"
+_UNIT = "replay.c"  # it includes the other files
+_COMPILERS = ("cc", "gcc", "clang")
+_FLAGS = (
+    *("-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread"),
+    # errno and traps, which nobody asks for here, would keep loops from being vectorized.
+    *("-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"),
+)
+_WANTED = (("-march=native", "-mcpu=native"), ("-mprefer-vector-width=512",))  # of each, the first that is taken
+_LIBRARIES = ("-lm",)
+# A vectorized loop, so that an assembler that does not know the CPU's instructions is found out too.
+_PROBE = "void probe(float *x) { for (int i = 0; i < 64; i++) x[i] += x[i]; }\n"
+_NOTE = "tinygrad_rnn_built_with"  # a string in the library: the compiler, a line break, the flags
+_ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SDKROOT", "DEVELOPER_DIR")
+_TIMEOUT = 120.0  # seconds, for one run of the compiler
+_ABANDONED = 3600.0  # seconds after which an unfinished build is that of a process that was killed
+_LAST_LINES = 20  # of what a compiler says
+_MODEL = (  # what names a CPU and its instructions in /proc/cpuinfo
+    *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),  # x86
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # ARM
+    *("cpu", "isa", "uarch", "features"),  # POWER, RISC-V, IBM Z
+)
+_INSTEAD = "Plans run on the NumPy executor instead."
+
+
+@dataclass(frozen=True)
+class Library:
+    """The library, loaded.
+
+    Attributes:
+        path: the file.
+        compiler: name and version of the compiler that made it, as it tells them in one line.
+        flags: what it was compiled with, the flags that were tried and taken included.
+        functions: the C functions, by name.
+    """
+
+    path: Path
+    compiler: str
+    flags: tuple[str, ...]
+    functions: ctypes.CDLL
+
+
+def library() -> Library:
+    """Return the library, compiling it if this machine has not done so before.
+
+    The environment is read at the first call, and the outcome kept for the process. `CC` names a compiler, with
+    arguments if need be; otherwise cc, gcc and clang are looked for. The library is kept in a folder `tinygrad_rnn`
+    within `TINYGRAD_RNN_CACHE`, `XDG_CACHE_HOME` or the user's cache folder, whichever comes first; that folder may be
+    deleted at any time. Where it cannot be written to, a temporary one serves until the process ends.
+
+    Raises:
+        NativeError: if there is no compiler, it fails, the library does not load, or the folder is not safe; the
+            message says why, and what to do.
+
+    >>> built = library() if available() else None
+    >>> built is None or built.path.name.startswith("replay-")
+    True
+    """
+    outcome = _outcome()
+    if isinstance(outcome, str):
+        raise NativeError(outcome)
+    return outcome
+
+
+def available() -> bool:
+    """Return whether there is a library; the first call may compile it. `library()` says why there is none.
+
+    >>> available() == available()
+    True
+    """
+    return isinstance(_outcome(), Library)
+
+
+@functools.cache
+def _outcome() -> Library | str:
+    """Return the library, or why there is none."""
+    try:
+        compiler = find_compiler()
+        try:
+            return load(build(_SOURCE, cache_folder(), compiler))
+        except OSError:
+            private = Path(tempfile.mkdtemp(prefix="tinygrad_rnn-"))
+            atexit.register(shutil.rmtree, private, ignore_errors=True)
+            return load(build(_SOURCE, private, compiler))
+    except NativeError as error:
+        return str(error)
+    except OSError as error:
+        return (
+            f"native: neither the cache folder nor the temporary folder can be written to ({error}); set "
+            f"TINYGRAD_RNN_CACHE to a folder that can. {_INSTEAD}"
+        )
+
+
+def find_compiler() -> tuple[str, ...]:
+    """Return the command of the C compiler: its path, and arguments that stand in `CC`.
+
+    Raises:
+        NativeError: if there is none, or `CC` names one that is not there.
+
+    >>> command = find_compiler() if available() else ("cc",)
+    >>> len(command) >= 1
+    True
+    """
+    if sys.platform == "win32":
+        raise NativeError(f"native: there is no native executor on Windows. {_INSTEAD}")
+    named = os.environ.get("CC", "")
+    try:
+        words = shlex.split(named)
+    except ValueError as error:
+        raise NativeError(f"native: CC={named!r} is not a command line: {error}. {_INSTEAD}") from None
+    for name in words[:1] or _COMPILERS:
+        if found := shutil.which(name):
+            return (str(Path(found).absolute()), *words[1:])  # it runs in another folder
+    if words:
+        raise NativeError(f"native: CC={named!r} names a compiler that was not found; correct or unset it. {_INSTEAD}")
+    raise NativeError(
+        f"native: no C compiler on the path (looked for {', '.join(_COMPILERS)}); install gcc or clang, or name one in "
+        f"the environment variable CC. {_INSTEAD}"
+    )
+
+
+def cache_folder() -> Path:
+    """Return the folder that libraries are kept in; it need not exist yet.
+
+    Raises:
+        OSError: if the environment does not say where the user's files are.
+
+    >>> cache_folder().name
+    'tinygrad_rnn'
+    """
+    if named := os.environ.get("TINYGRAD_RNN_CACHE"):
+        return Path(named).absolute() / "tinygrad_rnn"
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if shared.is_absolute():  # the standard says that a relative one is to be ignored
+        return shared / "tinygrad_rnn"
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise OSError(str(error)) from None
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "tinygrad_rnn"
+
+
+def build(source: Path, cache: Path, compiler: Sequence[str]) -> Path:
+    """Return the file of the library, compiled if it is not in the cache yet.
+
+    It is made under another name and then moved, so a build that is killed, or runs twice at a time, does no harm.
+
+    Args:
+        source: folder with replay.c and what it includes.
+        cache: folder for libraries, made if it is not there.
+        compiler: path of the compiler, and arguments that come first.
+
+    Raises:
+        NativeError: if sources are missing, the compiler fails, or others can write to the cache.
+        OSError: if the cache cannot be written to.
+
+    >>> build(Path("nowhere"), Path("nowhere"), ["cc"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    tinygrad_rnn.errors.NativeError: native: nowhere/replay.c is missing; install the package anew...
+    """
+    if not (source / _UNIT).is_file():
+        raise NativeError(f"native: {source / _UNIT} is missing; install the package anew. {_INSTEAD}")
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    cache = cache.resolve()  # what is checked is what is used, even if a link on the way changes
+    if not _is_private(cache):
+        raise NativeError(
+            f"native: {cache} belongs to another user, or others can write to it, so nothing is loaded from there; run "
+            f"`chmod go-w` on it, delete it, or set TINYGRAD_RNN_CACHE to another folder. {_INSTEAD}"
+        )
+    path = cache / f"replay-{_key(source, compiler)}.so"
+    if path.is_file() and not path.is_symlink() and _is_private(path):
+        return path
+    for left in cache.glob("building-*"):
+        with contextlib.suppress(FileNotFoundError):  # another process clears up too
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=cache, ignore_cleanup_errors=True) as folder:
+        made = _compile(source, Path(folder), compiler)
+        made.chmod(0o700)  # whatever the umask is
+        with made.open("rb") as file:
+            os.fsync(file.fileno())  # or, after a power failure, the name could be there without the bytes
+        made.replace(path)
+    return path
+
+
+def load(path: Path) -> Library:
+    """Return a library that `build` made, loaded.
+
+    Raises:
+        NativeError: if it does not load.
+
+    >>> load(Path("nowhere.so"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    tinygrad_rnn.errors.NativeError: native: nowhere.so does not load...
+    """
+    try:
+        functions = ctypes.CDLL(str(path))
+        note = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(functions, _NOTE))).decode()
+    except (OSError, ValueError) as error:
+        raise NativeError(
+            f"native: {path} does not load ({error}); delete it, so that it is built anew, or, if programs must not be "
+            f"run from its folder, set TINYGRAD_RNN_CACHE to another one. {_INSTEAD}"
+        ) from None
+    compiler, flags = note.split("\n")
+    return Library(path, compiler, tuple(shlex.split(flags)), functions)
+
+
+def _is_private(path: Path) -> bool:
+    """Return whether a file or folder is this user's, and nobody else can write to it."""
+    status = path.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def _key(source: Path, compiler: Sequence[str]) -> str:
+    """Return the hash of all that decides what a compiler makes of the sources. No process is started."""
+    files = sorted(path for path in source.iterdir() if path.suffix in (".c", ".h"))
+    parts = (
+        [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
+        (_FLAGS, _WANTED, _LIBRARIES, _NOTE),
+        (os.uname().machine, _processor()),
+        [_identity(word) for word in compiler],
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _identity(word: str) -> tuple[str | int, ...]:
+    """Return what tells a program from another version of it; a word that is no program stands for itself.
+
+    Every word is looked at because of `CC="ccache gcc"`.
+    """
+    found = shutil.which(word)
+    if found is None:
+        return (word,)
+    status = Path(found).stat()
+    return word, os.path.realpath(found), status.st_size, status.st_mtime_ns
+
+
+def _processor() -> str:
+    """Return model and instruction sets of the first processor."""
+    lines = []
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.isspace():
+                break
+            if line.partition(":")[0].strip() in _MODEL:
+                lines.append(line)
+    return "".join(lines) or platform.processor()
+
+
+def _compile(source: Path, workplace: Path, compiler: Sequence[str]) -> Path:
+    """Return the library, compiled in an empty folder."""
+    probe, note, made = workplace / "probe.c", workplace / "note.c", workplace / "replay.so"
+    probe.write_text(_PROBE, encoding="utf-8")
+    flags = list(_FLAGS)
+    for wanted in _WANTED:
+        for flag in wanted:
+            if _run([*compiler, *flags, flag, str(probe), "-o", str(made)], workplace)[0] == 0:
+                flags.append(flag)
+                break
+    status, said = _run([*compiler, "--version"], workplace)
+    version = said.splitlines()[0] if status == 0 and said else compiler[0]
+    text = f"{version}\n{shlex.join([*compiler[1:], *flags, *_LIBRARIES])}\0".encode()
+    note.write_text(f"const unsigned char {_NOTE}[] = {{{', '.join(map(str, text))}}};\n", encoding="utf-8")
+    command = [*compiler, *flags, str(source.resolve() / _UNIT), str(note), "-o", str(made), *_LIBRARIES]
+    made.unlink(missing_ok=True)  # a probe's
+    status, said = _run(command, workplace)
+    if status or not made.is_file():
+        last = "\n".join(said.splitlines()[-_LAST_LINES:])
+        raise NativeError(
+            f"native: {shlex.join(compiler)} did not compile {source / _UNIT} (exit status {status}):\n{last}\n"
+            f"Name another compiler in the environment variable CC, or report this. {_INSTEAD}"
+        )
+    return made
+
+
+def _run(command: list[str], workplace: Path) -> tuple[int, str]:
+    """Return exit status and output of a command, which is ended, with all that it started, if it takes too long."""
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {"LC_ALL": "C"}
+    try:
+        with subprocess.Popen(
+            command,
+            cwd=workplace,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            process_group=0,
+        ) as process:
+            try:
+                said = process.communicate(timeout=_TIMEOUT)[0]
+            except BaseException:  # the compiler proper is a process of its own
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+    except subprocess.TimeoutExpired:
+        raise NativeError(f"native: {command[0]} did not end within {_TIMEOUT:g} seconds. {_INSTEAD}") from None
+    except OSError as error:
+        raise NativeError(f"native: {command[0]} cannot be started: {error}. {_INSTEAD}") from None
+    return process.returncode, said

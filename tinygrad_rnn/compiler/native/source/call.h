@@ -1,0 +1,32 @@
+/* A call of a plan, as encode.py writes it: plain numbers, so that a plan can be read from other languages. */
+
+#ifndef CALL_H
+#define CALL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { OUT, A, B, C, OPERANDS };
+
+typedef struct {
+    int32_t op;               /* one of the numbers in replay.c */
+    int32_t type;             /* 0: float, 1: double */
+    int32_t split;            /* 0: worker 0 does it all; 1: the workers share n[0]; 2: they share n[1] */
+    int32_t wait;             /* 1: every worker waits here for all others before it goes on */
+    int64_t base[OPERANDS];   /* the memory that an operand lies in; -1: the number x[] of that operand */
+    int64_t offset[OPERANDS]; /* bytes from there */
+    int64_t n[4];             /* sizes */
+    int64_t s[OPERANDS][3];   /* steps of each operand along n[0], n[1], n[2], in elements */
+    double x[OPERANDS];       /* numbers */
+} Call;
+
+/* What one worker does of a call. */
+typedef struct {
+    const Call *call;
+    void *p[OPERANDS];
+    int64_t lo, hi;           /* its part of the axis that is shared */
+    void *scratch;
+    bool failed;              /* set where an id is out of range; nothing outside the operands was touched then */
+} Part;
+
+#endif

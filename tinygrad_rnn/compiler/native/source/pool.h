@@ -1,0 +1,112 @@
+/* Workers: threads that walk through the same calls, each doing its part, and wait for each other where a call says so.
+
+   They spin for a while when they wait (a call takes microseconds, waking a thread takes longer), then let others run,
+   and between replays they sleep. */
+
+#ifndef POOL_H
+#define POOL_H
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { SPINS = 4000, LINE = 64 };
+
+typedef struct Pool Pool;
+typedef void Work(void *job, int worker);
+
+struct Pool {
+    int workers;
+    pid_t owner;              /* after a fork the threads are not there */
+    pthread_mutex_t busy;     /* one job at a time */
+    _Alignas(LINE) atomic_int arrived;
+    _Alignas(LINE) atomic_int phase;
+    _Alignas(LINE) atomic_int jobs; /* number of jobs so far */
+    pthread_mutex_t sleep;
+    pthread_cond_t wake;
+    Work *work;
+    void *job;
+    void **scratch;           /* of each worker */
+    pthread_t *threads;
+};
+
+typedef struct {
+    Pool *pool;
+    int number;
+} Worker;
+
+static inline void pause_a_little(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Return when every worker is here; what one wrote before, all see behind. */
+static void wait_for_all(Pool *pool) {
+    if (pool->workers == 1) return;
+    int phase = atomic_load_explicit(&pool->phase, memory_order_relaxed);
+    if (atomic_fetch_add(&pool->arrived, 1) + 1 == pool->workers) {
+        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&pool->phase, phase + 1, memory_order_release);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&pool->phase, memory_order_acquire) == phase; spins++)
+        if (spins < SPINS)
+            pause_a_little();
+        else
+            sched_yield();
+}
+
+static void *serve(void *argument) {
+    Worker worker = *(Worker *)argument;
+    Pool *pool = worker.pool;
+    free(argument);
+    for (int done = 0;; done++) {
+        int spins = 0;
+        while (atomic_load_explicit(&pool->jobs, memory_order_acquire) == done && spins++ < SPINS) pause_a_little();
+        pthread_mutex_lock(&pool->sleep);
+        while (atomic_load(&pool->jobs) == done) pthread_cond_wait(&pool->wake, &pool->sleep);
+        pthread_mutex_unlock(&pool->sleep);
+        pool->work(pool->job, worker.number);
+        wait_for_all(pool);
+    }
+}
+
+/* Give every worker a job, take part as worker 0, and return when all are done. */
+static void run_all(Pool *pool, Work *work, void *job) {
+    pool->work = work, pool->job = job;
+    pthread_mutex_lock(&pool->sleep);
+    atomic_fetch_add(&pool->jobs, 1);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->sleep);
+    work(job, 0);
+    wait_for_all(pool);
+}
+
+static Pool *make_pool(int workers, size_t scratch) {
+    Pool *pool = NULL;
+    if (posix_memalign((void **)&pool, LINE, sizeof *pool)) return NULL;
+    *pool = (Pool){.workers = workers, .owner = getpid()};
+    pthread_mutex_init(&pool->busy, NULL);
+    pthread_mutex_init(&pool->sleep, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    pool->scratch = calloc(workers, sizeof *pool->scratch);
+    pool->threads = calloc(workers, sizeof *pool->threads);
+    if (!pool->scratch || !pool->threads) return NULL;
+    for (int number = 0; number < workers; number++)
+        if (posix_memalign(&pool->scratch[number], LINE, scratch)) return NULL;
+    for (int number = 1; number < workers; number++) {
+        Worker *worker = malloc(sizeof *worker);
+        if (!worker) return NULL;
+        *worker = (Worker){pool, number};
+        if (pthread_create(&pool->threads[number], NULL, serve, worker)) return NULL;
+    }
+    return pool;
+}
+
+#endif

@@ -1,0 +1,98 @@
+/* The native executor: walks through the calls of a plan. See call.h for what a call is, pool.h for the workers. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include "call.h"
+#include "pool.h"
+
+/* encode.py has the same numbers: elementwise ones first, in the order of the table in kernels.h */
+enum {
+    ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, COPY, NEGATIVE, SQUARE_ROOT, RELU, EXP, TANH, SIGMOID, LOGARITHM,
+    MATMUL, SUM, TAKE, TAKE_BACK, LOSS_AND_GRADIENT, MEAN_NATS
+};
+
+#define TYPE 32
+#include "real.h"
+#include "gemm.h"
+#include "kernels.h"
+#undef TYPE
+#define TYPE 64
+#include "real.h"
+#include "gemm.h"
+#include "kernels.h"
+
+typedef struct {
+    Pool *pool;
+    const Call *calls;
+    long count;
+    char *const *bases;
+    double *seconds;    /* of each call, the least so far; NULL: not measured */
+    atomic_long failed; /* number of a call that met an id out of range, or -1 */
+} Replay;
+
+/* The part of n that a worker does; columns are shared in whole vectors. */
+static long border(const Call *call, int worker, int workers) {
+    long n = call->n[call->split == 2];
+    if (worker == workers) return n;
+    long at = n * worker / workers;
+    return call->split == 2 ? at / 16 * 16 : at;
+}
+
+static void perform(Replay *replay, const Call *call, int worker, int workers) {
+    if (!call->split && worker > 0) return;
+    Part part = {.call = call, .lo = 0, .hi = call->n[0], .scratch = replay->pool->scratch[worker]};
+    if (call->split) part.lo = border(call, worker, workers), part.hi = border(call, worker + 1, workers);
+    for (int k = 0; k < OPERANDS; k++)
+        part.p[k] = call->base[k] < 0 ? NULL : replay->bases[call->base[k]] + call->offset[k];
+    if (call->type == 0)
+        perform_f32(&part);
+    else
+        perform_f64(&part);
+    if (part.failed) atomic_store(&replay->failed, call - replay->calls);
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void walk(void *job, int worker) {
+    Replay *replay = job;
+    for (long i = 0; i < replay->count; i++) {
+        const Call *call = &replay->calls[i];
+        if (call->wait || replay->seconds) wait_for_all(replay->pool);
+        double start = replay->seconds ? now() : 0;
+        perform(replay, call, worker, replay->pool->workers);
+        if (!replay->seconds) continue;
+        wait_for_all(replay->pool);
+        double seconds = now() - start;
+        if (worker == 0 && seconds < replay->seconds[i]) replay->seconds[i] = seconds;
+    }
+}
+
+/* The same without threads: each call's parts in turn. */
+static void walk_alone(Replay *replay) {
+    for (long i = 0; i < replay->count; i++)
+        for (int worker = 0; worker < replay->pool->workers; worker++)
+            perform(replay, &replay->calls[i], worker, replay->pool->workers);
+}
+
+Pool *tinygrad_rnn_pool(int workers) { return make_pool(workers, GEMM_SCRATCH); }
+
+int tinygrad_rnn_call_bytes(void) { return sizeof(Call); }
+
+/* Returns the number of a call that met an id out of range, or -1. */
+long tinygrad_rnn_replay(Pool *pool, const Call *calls, long count, char *const *bases, double *seconds) {
+    Replay replay = {pool, calls, count, bases, seconds, -1};
+    if (pool->owner == getpid() && pthread_mutex_trylock(&pool->busy) == 0) {
+        run_all(pool, walk, &replay);
+        pthread_mutex_unlock(&pool->busy);
+    } else { /* another replay has the workers, or they are in another process */
+        walk_alone(&replay);
+    }
+    return atomic_load(&replay.failed);
+}

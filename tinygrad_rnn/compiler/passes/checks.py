@@ -1,0 +1,21 @@
+"""Checks of ids before all else: an executor that does the rest in one go is not interrupted by them."""
+
+from __future__ import annotations
+
+from ..graph import Graph, Value
+
+
+def checks_first(graph: Graph) -> Graph:
+    """Move functions that make integers of what the caller brings (checks of ids and targets) to the front."""
+    known: set[Value] = {*graph.inputs, *graph.captured}
+    front, rest = [], []
+    for call in graph.calls:
+        early = not isinstance(call.operator.key, str) and all(
+            value in known or value.constant is not None for value in call.values()
+        )
+        if early and all(value.dtype.kind in "iu" for value in call.outputs):
+            known.update(call.outputs)
+            front.append(call)
+        else:
+            rest.append(call)
+    return graph.with_calls([*front, *rest])
