@@ -78,6 +78,14 @@ def test_a_loss_near_zero_keeps_its_digits(dtype):
         assert float(loss) == pytest.approx(expected, abs=2e-7 if dtype == np.float32 else 1e-14)
 
 
+@pytest.mark.parametrize("shift", [-80, 0, 80])
+def test_a_gradient_of_small_weight_keeps_its_digits(shift):
+    logits, targets = rows(shift).astype(np.float32), np.arange(4, M + 4)
+    expected = reference(logits, targets, -1, 1e-12)[1]
+    gradient = LOSS_AND_GRADIENT.compute(logits, 1e-12, targets=targets, ignore_label=-1)[1]
+    np.testing.assert_allclose(gradient, expected, rtol=2e-6)
+
+
 @pytest.mark.parametrize("logits", LOGITS.values(), ids=LOGITS)
 def test_masked_positions_over_the_logits_in_two_parts(logits):
     logits, targets = logits.astype(np.float32), np.arange(4, M + 4)

@@ -171,7 +171,11 @@ def test_long_messages_are_shortened_to_their_end(source, cache, script):
     assert "line 99\n" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["exit 0", "kill -9 $$"], ids=["writes nothing", "is killed"])
+@pytest.mark.parametrize(
+    "text",
+    ["exit 0", 'case "$*" in *probe.c*) echo probe > replay.so;; esac', "kill -9 $$"],
+    ids=["writes nothing", "writes probes only", "is killed"],
+)
 def test_a_compiler_that_leaves_no_library(source, cache, script, text):
     with pytest.raises(NativeError, match="did not compile"):
         native.build(source, cache, [script("broken", text)])

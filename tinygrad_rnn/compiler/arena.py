@@ -27,7 +27,7 @@ def offsets(sizes: Sequence[int], born: Sequence[int], dies: Sequence[int]) -> t
     ([128, 0, 128], 192)
     """
     size, first, last = (np.asarray(part, np.intp) for part in (sizes, born, dies))
-    order = np.lexsort((first, first - last, -size))
+    order = np.lexsort((first - last, -size))
     found = np.zeros(len(size), np.intp)
     placed = np.empty((4, len(size)), np.intp)  # start, end, first, last of those that have a place, by start
     for count, number in enumerate(order):

@@ -18,6 +18,7 @@ from contextvars import copy_context
 from functools import partial
 from itertools import pairwise
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,12 @@ from numpy.typing import NDArray
 from ..engine.tape import Array
 from ..errors import TraceError
 from .graph import map_parts
-from .native.encode import encode
+from .native.encode import Table, encode
 from .native.workers import Replay
 from .plan import Buffer, Instruction, Plan, Slot
 
 _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
+_HUGE = 1 << 20  # bytes; of larger inputs no copy is kept that is not needed
 _SETS = 3  # blocks for each large result before copies are made
 _BOUND = 16  # combinations of blocks for which the calls stay bound
 
@@ -92,6 +94,9 @@ class Executor:
         sources = tuple(self._source(arrays[number]) for number in self._wide)
         key = (chosen, sources)
         wide = dict(zip(self._wide, sources, strict=True))
+        for number, source in wide.items():
+            if source is not None and self._copies[number] is not None:
+                self._drop_copy(number)
         if key not in self._bound:
             with self._counted():
                 if len(self._bound) == _BOUND:
@@ -101,12 +106,12 @@ class Executor:
             slot = self.plan.inputs[number]
             if slot.dtype == object:
                 self._objects[id(slot.buffer)] = array
-            elif wide.get(number) is None and array is not self._last[number]:
+            elif wide.get(number) is None and ((last := self._last[number]) is None or last() is not array):
                 copy = self._copies[number]
                 if copy is None:
                     copy = self._copies[number] = self._array(slot)
                 np.copyto(copy, array)
-                self._last[number] = array if _is_fixed(array) else None
+                self._last[number] = ref(array) if _is_fixed(array) else None
         for function, operands in self._bound[key]:
             function(*operands)
         return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
@@ -124,6 +129,17 @@ class Executor:
         if len(self._sets) == _SETS:
             self._sets.append([_Block(buffer.nbytes) for buffer in self._large])
         return _SETS, True  # its results are always copied, so nobody ever holds it
+
+    def _drop_copy(self, number: int) -> None:
+        """Give up the copy of a large input that now comes in a block: parameters do so from the second replay on."""
+        slot = self.plan.inputs[number]
+        if slot.buffer.nbytes < _HUGE:
+            return
+        self._copies[number] = self._last[number] = None
+        del self._memory[id(slot.buffer)]
+        place = self._wide.index(number)
+        with self._counted():
+            self._bound = {key: bound for key, bound in self._bound.items() if key[1][place] is not None}
 
     def _source(self, array: Any) -> tuple[int, int] | None:
         """Return (set, number of the block) that an input lies in from its first byte to its last, else None."""
@@ -187,26 +203,29 @@ class Executor:
             return [self._call(instruction, operand) for instruction in self.plan.instructions]
         bases = self._addresses(blocks)
         return [
-            self._call(piece, operand)
-            if isinstance(piece, Instruction)
-            else (Replay(piece, lengths, bases, self.threads), ())
-            for piece, lengths in zip(self._program.pieces, self._program.lengths, strict=True)
+            (Replay(piece, bases, self.threads), ())
+            if isinstance(piece, Table)
+            else self._call(self.plan.instructions[piece], operand)
+            for piece in self._program.pieces
         ]
 
     def seconds(self, arrays: Sequence[Any], replays: int) -> list[float]:
         """Return the least time of each instruction in seconds; see `explain.instruction_seconds`."""
         self.run(list(arrays))
-        program = next(reversed(self._bound.values()))
+        bound = next(reversed(self._bound.values()))
+        pieces = range(len(bound)) if self._program is None else self._program.pieces
         best = [math.inf] * len(self.plan.instructions)
         for _ in range(replays):
-            times: list[float] = []
-            for function, operands in program:
+            times = [0.0] * len(best)
+            for piece, (function, operands) in zip(pieces, bound, strict=True):
                 if isinstance(function, Replay):
-                    times += function.seconds()
+                    for number, seconds in function.seconds():
+                        times[number] += seconds
                 else:
+                    assert isinstance(piece, int)
                     start = time.perf_counter()
                     function(*operands)
-                    times.append(time.perf_counter() - start)
+                    times[piece] = time.perf_counter() - start
             best = list(map(min, best, times))
         return best
 

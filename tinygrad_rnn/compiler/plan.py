@@ -20,7 +20,7 @@ from .graph import Call, Graph, Operator, Value, map_parts
 from .operators import ELEMENTWISE, VIEWS
 
 _ALIGNMENT = 64  # bytes; a cache line
-IN_PLACE = ELEMENTWISE - {"where", "astype"}
+IN_PLACE = ELEMENTWISE - {"where"}  # which NumPy would compute elsewhere first
 """Names of operators that may write their result over an operand: each element is read before it is written."""
 
 
@@ -140,13 +140,9 @@ class _Layout:
             return
         if value in self.slots or value in self.returned:
             return
-        strides = _strides(value.shape, value.dtype.itemsize)
+        layout = value.shape, _strides(value.shape, value.dtype.itemsize), value.dtype
         for slot in places:
-            if not isinstance(slot, Slot) or (slot.shape, slot.strides, slot.dtype) != (
-                value.shape,
-                strides,
-                value.dtype,
-            ):
+            if not isinstance(slot, Slot) or (slot.shape, slot.strides, slot.dtype) != layout:
                 continue
             others = [other for other in inputs if isinstance(other, Slot) and other.buffer is slot.buffer]
             alone = slot.buffer.kind == "arena" and self.until[slot.buffer] == number and all(o == slot for o in others)

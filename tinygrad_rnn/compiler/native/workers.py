@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...errors import NativeError
 from .build import library
-from .encode import RECORD
+from .encode import RECORD, Table
 
 
 @cache
@@ -38,28 +39,37 @@ def _pool(workers: int) -> int:
 
 
 class Replay:
-    """Records bound to memory; a call replays them.
+    """A table bound to memory; a call replays it.
 
     Args:
-        records: what `encode` made for this number of workers.
-        lengths: how many of them belong to each instruction.
+        table: what `encode` made for this number of workers.
         bases: addresses of the arena and of the other buffers of the program; the caller keeps what lies there alive.
         workers: threads, the caller's among them.
     """
 
-    def __init__(self, records: NDArray[np.void], lengths: list[int], bases: NDArray[np.int64], workers: int) -> None:
-        self._records, self._lengths, self._bases = records, lengths, bases
+    def __init__(self, table: Table, bases: NDArray[np.int64], workers: int) -> None:
+        self._table, self._bases = table, bases
         self._replay = _functions().tinygrad_rnn_replay
-        self._arguments = _pool(workers), records.ctypes.data, len(records), bases.ctypes.data
+        self._arguments = _pool(workers), table.records.ctypes.data, len(table.records), bases.ctypes.data
 
     def __call__(self) -> None:
+        """Replay.
+
+        Raises:
+            IndexError: if an id of a lookup is out of range.
+        """
         failed = self._replay(*self._arguments, None)
         if failed >= 0:
-            raise IndexError(f"take: index out of range for axis 0 with size {self._records[failed]['n'][3]}")
+            length = self._table.records[failed]["n"][3]
+            raise IndexError(f"take: index out of range for axis 0 with size {length}")
 
-    def seconds(self) -> list[float]:
-        """Replay once and return the time of each instruction in seconds; all workers wait behind each record."""
-        times = np.full(len(self._records), np.inf)
+    def seconds(self) -> Iterator[tuple[int, float]]:
+        """Replay once; yield (number of an instruction, seconds). All workers wait for each other behind each call.
+
+        The time of a call that does several instructions is divided among them.
+        """
+        times = np.full(len(self._table.records), np.inf)
         self._replay(*self._arguments, times.ctypes.data)
-        ends = np.cumsum(self._lengths)
-        return np.add.reduceat(times, ends - self._lengths).tolist() if len(ends) else []
+        for row, numbers in self._table.heads:
+            for number in numbers:
+                yield number, float(times[row]) / len(numbers)

@@ -13,7 +13,7 @@ typedef struct {
     int32_t type;             /* 0: float, 1: double */
     int32_t split;            /* 0: worker 0 does it all; 1: the workers share n[0]; 2: they share n[1] */
     int32_t wait;             /* 1: every worker waits here for all others before it goes on */
-    int64_t base[OPERANDS];   /* the memory that an operand lies in; -1: the number x[] of that operand */
+    int64_t base[OPERANDS];   /* the memory that an operand lies in; -1: it is x[] of that operand, -2 - k: line k */
     int64_t offset[OPERANDS]; /* bytes from there */
     int64_t n[4];             /* sizes */
     int64_t s[OPERANDS][3];   /* steps of each operand along n[0], n[1], n[2], in elements */
@@ -23,6 +23,7 @@ typedef struct {
 /* What one worker does of a call. */
 typedef struct {
     const Call *call;
+    char *const *bases;
     void *p[OPERANDS];
     int64_t lo, hi;           /* its part of the axis that is shared */
     void *scratch;

@@ -126,6 +126,26 @@ static void NAME(elementwise)(const Part *part, int kind) {
     }
 }
 
+/* The n[1] calls that follow, block by block over n[0] elements: what only they read stays in cache, in lines. */
+static void NAME(chain)(const Part *part) {
+    enum { BLOCK = 2048 };
+    const Call *first = part->call + 1;
+    REAL *lines = part->scratch;
+    for (long at = part->lo; at < part->hi; at += BLOCK) {
+        long count = part->hi - at < BLOCK ? part->hi - at : BLOCK;
+        for (const Call *call = first; call < first + part->call->n[1]; call++) {
+            REAL number[OPERANDS], *p[OPERANDS];
+            for (int k = OUT; k <= B; k++) {
+                number[k] = (REAL)call->x[k];
+                p[k] = call->base[k] == -1 ? &number[k]
+                       : call->base[k] < 0 ? lines + (-2 - call->base[k]) * BLOCK
+                                           : (REAL *)place(call, k, part->bases) + at * call->s[k][0];
+            }
+            NAME(loops)[call->op](count, p[OUT], 1, p[A], call->s[A][0], p[B], call->s[B][0]);
+        }
+    }
+}
+
 /* -- products ---------------------------------------------------------------------------------------------------- */
 
 static void NAME(matmul)(const Part *part) {
@@ -278,6 +298,7 @@ static void NAME(perform)(Part *part) {
     case TAKE_BACK: NAME(take_back)(part); break;
     case LOSS_AND_GRADIENT: NAME(loss_and_gradient)(part); break;
     case MEAN_NATS: NAME(mean_nats)(part); break;
+    case CHAIN: NAME(chain)(part); break;
     default: NAME(elementwise)(part, part->call->op);
     }
 }

@@ -11,8 +11,12 @@
 /* encode.py has the same numbers: elementwise ones first, in the order of the table in kernels.h */
 enum {
     ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, COPY, NEGATIVE, SQUARE_ROOT, RELU, EXP, TANH, SIGMOID, LOGARITHM,
-    MATMUL, SUM, TAKE, TAKE_BACK, LOSS_AND_GRADIENT, MEAN_NATS
+    MATMUL, SUM, TAKE, TAKE_BACK, LOSS_AND_GRADIENT, MEAN_NATS, CHAIN
 };
+
+static void *place(const Call *call, int operand, char *const *bases) {
+    return call->base[operand] < 0 ? NULL : bases[call->base[operand]] + call->offset[operand];
+}
 
 #define TYPE 32
 #include "real.h"
@@ -23,6 +27,9 @@ enum {
 #include "real.h"
 #include "gemm.h"
 #include "kernels.h"
+
+/* Calls behind call i that belong to it. */
+static long followers(const Call *call) { return call->op == CHAIN ? call->n[1] : 0; }
 
 typedef struct {
     Pool *pool;
@@ -43,10 +50,9 @@ static long border(const Call *call, int worker, int workers) {
 
 static void perform(Replay *replay, const Call *call, int worker, int workers) {
     if (!call->split && worker > 0) return;
-    Part part = {.call = call, .lo = 0, .hi = call->n[0], .scratch = replay->pool->scratch[worker]};
+    Part part = {.call = call, .bases = replay->bases, .lo = 0, .hi = call->n[0], .scratch = replay->pool->scratch[worker]};
     if (call->split) part.lo = border(call, worker, workers), part.hi = border(call, worker + 1, workers);
-    for (int k = 0; k < OPERANDS; k++)
-        part.p[k] = call->base[k] < 0 ? NULL : replay->bases[call->base[k]] + call->offset[k];
+    for (int k = 0; k < OPERANDS; k++) part.p[k] = place(call, k, replay->bases);
     if (call->type == 0)
         perform_f32(&part);
     else
@@ -62,7 +68,7 @@ static double now(void) {
 
 static void walk(void *job, int worker) {
     Replay *replay = job;
-    for (long i = 0; i < replay->count; i++) {
+    for (long i = 0; i < replay->count; i += 1 + followers(&replay->calls[i])) {
         const Call *call = &replay->calls[i];
         if (call->wait || replay->seconds) wait_for_all(replay->pool);
         double start = replay->seconds ? now() : 0;
@@ -76,7 +82,7 @@ static void walk(void *job, int worker) {
 
 /* The same without threads: each call's parts in turn. */
 static void walk_alone(Replay *replay) {
-    for (long i = 0; i < replay->count; i++)
+    for (long i = 0; i < replay->count; i += 1 + followers(&replay->calls[i]))
         for (int worker = 0; worker < replay->pool->workers; worker++)
             perform(replay, &replay->calls[i], worker, replay->pool->workers);
 }

@@ -1,0 +1,71 @@
+"""What an executor holds on to between replays."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from replay import normal, record
+
+from tinygrad_rnn.compiler.executor import Executor
+from tinygrad_rnn.compiler.native.build import available
+from tinygrad_rnn.compiler.plan import make_plan
+
+LARGE, SMALL = (512, 300), (4, 3)  # float64: more than 1 MiB, and next to nothing
+NATIVE = [False, *([True] if available() else [])]
+
+
+def updates(shape):
+    """Return a plan that takes two parameters and a gradient, and returns new parameters and a sum."""
+    args = normal(*shape), normal(*shape), normal(*shape)
+    return make_plan(record(lambda p, q, g: (p - 0.5 * g, q + p * g, np.sum(q)), *args).graph)
+
+
+def frozen(seed):
+    array = normal(*LARGE, seed=seed)
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("native", NATIVE)
+def test_copies_of_parameters_go_when_the_last_results_take_their_place(native):
+    executor = Executor(updates(LARGE), native=native)
+    p, q = frozen(0), frozen(1)
+    given = weakref.ref(p), weakref.ref(q)
+    p, q, _ = executor.run([p, q, frozen(2)])
+    gc.collect()
+    assert [array() for array in given] == [None, None]  # what was copied is not held
+    with_copies = executor.nbytes
+    for _ in range(4):
+        p, q, _ = executor.run([p, q, frozen(2)])
+    blocks = 2 * p.nbytes  # of the second set, which the second replay needed
+    assert executor.nbytes == with_copies + blocks - 2 * p.nbytes
+
+
+@pytest.mark.parametrize("native", NATIVE)
+@pytest.mark.parametrize("shape", [LARGE, SMALL], ids=["large", "small"])
+def test_inputs_that_are_results_or_not_in_any_order(shape, native):
+    executor = Executor(updates(shape), native=native)
+    p, q = own = normal(*shape, seed=1), normal(*shape, seed=2)
+    for number in range(40):
+        which = np.random.default_rng(number).integers(0, 4)
+        p, q = (own[0] if which & 1 else p), (own[1] if which & 2 else q)
+        g = normal(*shape, seed=3 + number)
+        expected = p - 0.5 * g, q + p * g, np.sum(q)
+        before = p.copy(), q.copy()
+        found = executor.run([p, q, g])
+        for got, want in zip(found, expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+        assert np.array_equal(p, before[0])
+        assert np.array_equal(q, before[1])
+        p, q = found[:2]
+        own[0][0, 0] += 1  # its owner may change it at any time
+
+
+def test_a_frozen_array_that_is_gone_is_not_mistaken_for_a_new_one():
+    executor = Executor(updates(LARGE))
+    for number in range(6):  # each may come to lie where the last one lay
+        p, q, g = frozen(number), frozen(10 + number), frozen(20 + number)
+        found = executor.run([p, q, g])[0].copy()
+        assert np.array_equal(found, p - 0.5 * g)
+        del p, q, g

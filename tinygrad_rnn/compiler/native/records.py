@@ -1,0 +1,282 @@
+"""Instructions of a plan as records: calls that the C library knows.
+
+A record says what to do, where each operand lies, sizes and steps. What the library does not know has no record, and is
+done in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..plan import Buffer, Instruction, Slot
+
+_NAMES = "add subtract multiply divide maximum minimum copy negative sqrt relu exp tanh sigmoid log"
+ELEMENTWISE = _NAMES.split()  # in the order of replay.c
+_NUMBER = {name: number for number, name in enumerate(ELEMENTWISE)}
+_NUMBER["contiguous"] = _NUMBER["copy"]
+_MATMUL, _SUM, _TAKE, _TAKE_BACK, _LOSS, _MEAN_NATS, CHAIN = range(len(ELEMENTWISE), len(ELEMENTWISE) + 7)
+AXES = 3
+TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
+_WIDE = 1 << 20  # bytes; a matrix above this does not stay in the cache of one core, so workers share its columns
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An operand of a record: a slot, its steps in elements as source/call.h wants them, or a number.
+
+    `shared` says that a worker touches only its part of the slot, along the first of the steps. `line` is the number
+    of a block in cache that stands for the slot within a chain.
+    """
+
+    slot: Slot | None
+    steps: tuple[int, ...] = ()
+    shared: bool = True
+    number: float = 0.0
+    line: int | None = None
+
+    @property
+    def start(self) -> int:
+        """Where the slot starts, in bytes from the start of its memory."""
+        assert self.slot is not None
+        return self.slot.offset + (self.slot.buffer.offset if self.slot.buffer.kind == "arena" else 0)
+
+    def span(self, lo: int, hi: int, n: int) -> tuple[int, int]:
+        """Return (first byte, byte behind the last) of rows lo to hi of n; of all of it if it is not shared."""
+        assert self.slot is not None
+        size = self.slot.dtype.itemsize
+        ends = [stride * (length - 1) for length, stride in zip(self.slot.shape, self.slot.strides, strict=True)]
+        low, high = sum(end for end in ends if end < 0), sum(end for end in ends if end > 0) + size
+        step = self.steps[0] * size if self.shared else 0
+        if step <= 0:
+            return self.start + low, self.start + high
+        return self.start + low + lo * step, self.start + high - (n - hi) * step
+
+
+@dataclass(frozen=True)
+class Record:
+    """One call for the library, in Python; operands in the order result, A, B, C. `split` as in source/call.h."""
+
+    op: int
+    dtype: np.dtype[Any]
+    operands: tuple[Operand, ...]
+    n: tuple[int, ...]
+    split: int = 1
+    writes: tuple[int, ...] = (0,)
+
+
+def records_of(instruction: Instruction) -> list[Record] | None:
+    """Return the records of an instruction, or None if the library does not know it."""
+    name = instruction.operator.name
+    if instruction.operator.key != name or instruction.outputs[0].dtype not in TYPES:
+        return None
+    if name in _NUMBER:
+        record = _elementwise(_NUMBER[name], instruction.outputs[0], instruction.inputs)
+        return None if record is None else [record]
+    maker = _MAKERS.get(name)
+    return None if maker is None else maker(instruction)
+
+
+def _elementwise(op: int, out: Slot, inputs: Sequence[Any]) -> Record | None:
+    lengths = list(out.shape) or [1]
+    steps = []
+    for part in (out, *inputs):
+        if isinstance(part, Slot):
+            found = _broadcast(part, lengths) if part.dtype == out.dtype else None
+            if found is None:
+                return None
+            steps.append(found)
+        elif isinstance(part, int | float) and not isinstance(part, bool):
+            steps.append([0] * len(lengths))
+        else:
+            return None
+    lengths, steps = _merged(lengths, steps)
+    if len(lengths) > AXES:
+        return None
+    operands = [
+        Operand(part, tuple(row)) if isinstance(part, Slot) else Operand(None, tuple(row), number=float(part))
+        for part, row in zip((out, *inputs), steps, strict=True)
+    ]
+    return Record(op, out.dtype, tuple(operands), tuple(lengths))
+
+
+def _broadcast(slot: Slot, lengths: Sequence[int]) -> list[int] | None:
+    """Return the steps of a slot in elements along the axes of the result; None where they are no whole numbers."""
+    size = slot.dtype.itemsize
+    if any(stride % size for stride in slot.strides):
+        return None
+    steps = [0 if n == 1 else stride // size for n, stride in zip(slot.shape, slot.strides, strict=True)]
+    return [0] * (len(lengths) - len(steps)) + steps
+
+
+def _merged(lengths: list[int], steps: list[list[int]]) -> tuple[list[int], list[list[int]]]:
+    """Join axes that lie behind each other in every operand; the first longer than 1 stays: it is shared."""
+    axes = [axis for axis, length in enumerate(lengths) if length != 1] or [0]
+    found: list[int] = []
+    lengths = [*lengths]
+    for axis in axes:
+        if len(found) > 1 and all(row[found[-1]] == row[axis] * lengths[axis] for row in steps):
+            lengths[axis] *= lengths[found.pop()]
+        found.append(axis)
+    return [lengths[axis] for axis in found], [[row[axis] for axis in found] for row in steps]
+
+
+def _flat(slot: Slot, axes: int) -> tuple[list[int], list[int]] | None:
+    """Return (lengths, steps) of a slot whose first `axes` axes are one and whose others are one, if it lies so."""
+    size = slot.dtype.itemsize
+    lengths, steps = [], []
+    for part in (range(axes), range(axes, len(slot.shape))):
+        length, step = 1, 1
+        for axis in reversed(part):
+            if slot.shape[axis] == 1:
+                continue
+            if slot.strides[axis] % size:
+                return None
+            here = slot.strides[axis] // size
+            if length == 1:
+                step = here
+            elif here != step * length:
+                return None
+            length *= slot.shape[axis]
+        lengths.append(length)
+        steps.append(step)
+    return lengths, steps
+
+
+def _matmul(instruction: Instruction) -> list[Record] | None:
+    a, b, out = instruction.inputs[0], instruction.inputs[1], instruction.outputs[0]
+    if not all(isinstance(part, Slot) and part.dtype == out.dtype for part in (a, b)):
+        return None
+    if len(b.shape) == 3 and len(a.shape) == 3 and a.shape[0] == b.shape[0]:
+        parts = [[_at(slot, number) for slot in (a, b, out)] for number in range(a.shape[0])]
+    elif len(b.shape) <= 2:
+        parts = [[a, b, out]]
+    else:
+        return None
+    records = [_product(*part) for part in parts]
+    return None if any(record is None for record in records) else records  # type: ignore[return-value]
+
+
+def _at(slot: Slot, index: int) -> Slot:
+    offset = slot.offset + index * slot.strides[0]
+    return Slot(slot.buffer, offset, slot.shape[1:], slot.strides[1:], slot.dtype)
+
+
+def _product(a: Slot, b: Slot, out: Slot) -> Record | None:
+    left, right = _flat(a, max(0, len(a.shape) - 1)), _flat(b, 1)
+    result = _flat(out, len(out.shape) - (len(b.shape) == 2))
+    if left is None or right is None or result is None:
+        return None
+    (M, K), (am, ak) = left
+    (_, N), (bk, bn) = right
+    if len(b.shape) == 1:
+        N, bn = 1, 1
+    cm, cn = result[1]
+    if cn != 1 and N != 1:
+        return None
+    big = K * N * out.dtype.itemsize > _WIDE and M < 256
+    operands = Operand(out, (cm, 1)), Operand(a, (am, ak)), Operand(b, (bk, bn), shared=False)
+    return Record(_MATMUL, out.dtype, operands, (M, N, K), 2 if big or (M == 1 and N * K > _WIDE // 8) else 1)
+
+
+def _sum(instruction: Instruction) -> list[Record] | None:
+    (a,), out, axis = instruction.inputs, instruction.outputs[0], instruction.attrs["axis"]
+    if not isinstance(a, Slot) or a.dtype != out.dtype or axis is None:
+        return None
+    axes = sorted(part % len(a.shape) for part in ((axis,) if isinstance(axis, int) else axis))
+    if axes != list(range(len(axes))):
+        return None
+    rows, result = _flat(a, len(axes)), _flat(out, 0)
+    if rows is None or result is None or rows[1][1] != 1 or result[1][1] != 1:
+        return None
+    (R, C), (step, _) = rows
+    return [Record(_SUM, out.dtype, (Operand(out, (0, 1)), Operand(a, (step, 1))), (R, C), 2)]
+
+
+def _ids(slot: Any) -> tuple[int, tuple[int, int]] | None:
+    """Return (length of a row, steps from row to row and within one) of ids."""
+    if not isinstance(slot, Slot) or slot.dtype != np.int64 or not 1 <= len(slot.shape) <= 2:
+        return None
+    steps = [stride // slot.dtype.itemsize for stride in slot.strides]
+    return max(1, slot.shape[-1]), (steps[0] if len(steps) == 2 else 0, steps[-1])
+
+
+def _take(instruction: Instruction) -> list[Record] | None:
+    table, out, indices = instruction.inputs[0], instruction.outputs[0], instruction.attrs["indices"]
+    ids = _ids(indices)
+    if ids is None or instruction.attrs["axis"] != 0 or not isinstance(table, Slot) or table.dtype != out.dtype:
+        return None
+    rows, made = _flat(table, 1), _flat(out, len(indices.shape))
+    if rows is None or made is None or rows[1][1] != 1 or made[1][1] != 1:
+        return None
+    (R, D), (step, _) = made
+    operands = Operand(out, (step, 1)), Operand(table, (rows[1][0], 1), False), Operand(indices, ids[1], False)
+    return [Record(_TAKE, out.dtype, operands, (R, D, ids[0], table.shape[0]))]
+
+
+def _take_back(instruction: Instruction) -> list[Record] | None:
+    gradient, out, indices = instruction.inputs[0], instruction.outputs[0], instruction.attrs["indices"]
+    ids = _ids(indices)
+    if ids is None or instruction.attrs["axis"] != 0 or not isinstance(gradient, Slot) or gradient.dtype != out.dtype:
+        return None
+    rows, made = _flat(gradient, len(indices.shape)), _flat(out, 0)
+    if rows is None or made is None or rows[1][1] != 1 or made[1][1] != 1:
+        return None
+    (R, D), (step, _) = rows
+    operands = Operand(out, shared=False), Operand(gradient, (step, 1)), Operand(indices, ids[1], False)
+    return [Record(_TAKE_BACK, out.dtype, operands, (R, D, ids[0], out.shape[0]), 2)]
+
+
+def _loss_and_gradient(instruction: Instruction) -> list[Record] | None:
+    (logits, g), (loss, gradient) = instruction.inputs, instruction.outputs
+    ids = _ids(instruction.attrs["targets"])
+    if isinstance(g, Slot):
+        g = None if g.buffer.constant is None else g.buffer.constant.item()
+    if ids is None or g is None or not isinstance(logits, Slot) or logits.dtype != gradient.dtype:
+        return None
+    rows, made = _flat(logits, 1), _flat(gradient, 1)
+    if rows is None or made is None or rows[1][1] != 1 or made[1][1] != 1:
+        return None
+    (R, V), ignored = rows[0], float(instruction.attrs["ignore_label"])
+    nats = Slot(Buffer("scratch", 8 * R), 0, (R,), (8,), np.dtype(np.float64))
+    targets = Operand(instruction.attrs["targets"], ids[1], False, ignored)
+    parts = Operand(gradient, (made[1][0],)), Operand(logits, (rows[1][0],), number=g), targets, Operand(nats, (1,))
+    mean = Operand(loss, shared=False), Operand(nats, shared=False), targets
+    return [
+        Record(_LOSS, logits.dtype, parts, (R, V, ids[0]), 1, (0, 3)),
+        Record(_MEAN_NATS, logits.dtype, mean, (R, V, ids[0]), 0),
+    ]
+
+
+def _join(instruction: Instruction) -> list[Record] | None:
+    """Copy the operands of a stack or a concatenation into its result."""
+    out, axis = instruction.outputs[0], instruction.attrs["axis"] % len(instruction.outputs[0].shape)
+    offset, records = out.offset, []
+    for part in instruction.inputs:
+        if not isinstance(part, Slot):
+            return None
+        if instruction.operator.name == "stack":
+            strides, length = out.strides[:axis] + out.strides[axis + 1 :], 1
+        else:
+            strides, length = out.strides, part.shape[axis]
+        place = Slot(out.buffer, offset, part.shape, strides, out.dtype)
+        record = _elementwise(_NUMBER["copy"], place, [part])
+        if record is None:
+            return None
+        records.append(record)
+        offset += length * out.strides[axis]
+    return records
+
+
+_MAKERS: dict[str, Callable[[Instruction], list[Record] | None]] = {
+    "matmul": _matmul,
+    "sum": _sum,
+    "take": _take,
+    "take_back": _take_back,
+    "loss_and_gradient": _loss_and_gradient,
+    "stack": _join,
+    "concatenate": _join,
+}
