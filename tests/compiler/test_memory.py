@@ -44,10 +44,13 @@ def test_copies_of_parameters_go_when_the_last_results_take_their_place(native):
 
 @pytest.mark.parametrize("native", NATIVE)
 @pytest.mark.parametrize("shape", [LARGE, SMALL], ids=["large", "small"])
-def test_inputs_that_are_results_or_not_in_any_order(shape, native):
+@pytest.mark.parametrize("writeable", [False, True])
+def test_inputs_that_are_results_or_not_in_any_order(writeable, shape, native):
     executor = Executor(updates(shape), native=native)
     p, q = own = normal(*shape, seed=1), normal(*shape, seed=2)
-    for number in range(40):
+    for array in own:
+        array.flags.writeable = writeable
+    for number in range(60):
         which = np.random.default_rng(number).integers(0, 4)
         p, q = (own[0] if which & 1 else p), (own[1] if which & 2 else q)
         g = normal(*shape, seed=3 + number)
@@ -59,7 +62,9 @@ def test_inputs_that_are_results_or_not_in_any_order(shape, native):
         assert np.array_equal(p, before[0])
         assert np.array_equal(q, before[1])
         p, q = found[:2]
-        own[0][0, 0] += 1  # its owner may change it at any time
+        if writeable:
+            own[0][0, 0] += 1  # their owner may change them at any time
+            own[1][0, 0] -= 1
 
 
 def test_a_frozen_array_that_is_gone_is_not_mistaken_for_a_new_one():

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plan import Buffer, Plan, Slot
-from .records import AXES, CHAIN, ELEMENTWISE, TYPES, Operand, Record, records_of
+from ..plan import Buffer, Plan
+from .records import AXES, CHAIN, ELEMENTWISE, TYPES, Operand, Record, is_whole, records_of
 from .sharing import Span, Touched
 
 _OPERANDS = 4
@@ -127,24 +127,12 @@ def _flat_size(record: Record) -> tuple[int, Any] | None:
     size = math.prod(out.shape)
     if record.op >= len(ELEMENTWISE) or size < _LONG:
         return None
-    whole = all(
-        operand.slot is None or _is_one(operand) or _is_whole(operand.slot, size) for operand in record.operands
-    )
+    whole = all(operand.slot is None or _is_one(operand) or is_whole(operand.slot, size) for operand in record.operands)
     return (size, record.dtype) if whole else None
 
 
 def _is_one(operand: Operand) -> bool:
     return operand.slot is not None and math.prod(operand.slot.shape) == 1
-
-
-def _is_whole(slot: Slot, size: int) -> bool:
-    """Return whether a slot has `size` elements, which lie behind each other."""
-    step = slot.dtype.itemsize
-    for length, stride in zip(reversed(slot.shape), reversed(slot.strides), strict=True):
-        if length != 1 and stride != step:
-            return False
-        step *= length
-    return math.prod(slot.shape) == size
 
 
 def _in_cache(chain: _Step, last: dict[int, int]) -> tuple[Record, ...]:

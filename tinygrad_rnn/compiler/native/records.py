@@ -6,6 +6,7 @@ done in Python.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ _NAMES = "add subtract multiply divide maximum minimum copy negative sqrt relu e
 ELEMENTWISE = _NAMES.split()  # in the order of replay.c
 _NUMBER = {name: number for number, name in enumerate(ELEMENTWISE)}
 _NUMBER["contiguous"] = _NUMBER["copy"]
-_MATMUL, _SUM, _TAKE, _TAKE_BACK, _LOSS, _MEAN_NATS, CHAIN = range(len(ELEMENTWISE), len(ELEMENTWISE) + 7)
+_MATMUL, _SUM, _TAKE, _TAKE_BACK, _LOSS, _MEAN_NATS, CHAIN, _CONVERT = range(len(ELEMENTWISE), len(ELEMENTWISE) + 8)
 AXES = 3
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 _WIDE = 1 << 20  # bytes; a matrix above this does not stay in the cache of one core, so workers share its columns
@@ -251,6 +252,25 @@ def _loss_and_gradient(instruction: Instruction) -> list[Record] | None:
     ]
 
 
+def _astype(instruction: Instruction) -> list[Record] | None:
+    x, out = instruction.inputs[0], instruction.outputs[0]
+    size = math.prod(out.shape)
+    if not isinstance(x, Slot) or x.dtype not in TYPES or not is_whole(x, size) or not is_whole(out, size):
+        return None
+    op = _NUMBER["copy"] if x.dtype == out.dtype else _CONVERT
+    return [Record(op, out.dtype, (Operand(out, (1,)), Operand(x, (1,))), (size,))]
+
+
+def is_whole(slot: Slot, size: int) -> bool:
+    """Return whether a slot has `size` elements, which lie behind each other."""
+    step = slot.dtype.itemsize
+    for length, stride in zip(reversed(slot.shape), reversed(slot.strides), strict=True):
+        if length != 1 and stride != step:
+            return False
+        step *= length
+    return math.prod(slot.shape) == size
+
+
 def _join(instruction: Instruction) -> list[Record] | None:
     """Copy the operands of a stack or a concatenation into its result."""
     out, axis = instruction.outputs[0], instruction.attrs["axis"] % len(instruction.outputs[0].shape)
@@ -277,6 +297,7 @@ _MAKERS: dict[str, Callable[[Instruction], list[Record] | None]] = {
     "take": _take,
     "take_back": _take_back,
     "loss_and_gradient": _loss_and_gradient,
+    "astype": _astype,
     "stack": _join,
     "concatenate": _join,
 }

@@ -11,7 +11,7 @@
 /* encode.py has the same numbers: elementwise ones first, in the order of the table in kernels.h */
 enum {
     ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, COPY, NEGATIVE, SQUARE_ROOT, RELU, EXP, TANH, SIGMOID, LOGARITHM,
-    MATMUL, SUM, TAKE, TAKE_BACK, LOSS_AND_GRADIENT, MEAN_NATS, CHAIN
+    MATMUL, SUM, TAKE, TAKE_BACK, LOSS_AND_GRADIENT, MEAN_NATS, CHAIN, CONVERT
 };
 
 static void *place(const Call *call, int operand, char *const *bases) {
@@ -30,6 +30,14 @@ static void *place(const Call *call, int operand, char *const *bases) {
 
 /* Calls behind call i that belong to it. */
 static long followers(const Call *call) { return call->op == CHAIN ? call->n[1] : 0; }
+
+/* Between float and double, in one piece; `type` is that of the result. */
+static void convert(const Part *part) {
+    if (part->call->type == 0)
+        for (long i = part->lo; i < part->hi; i++) ((float *)part->p[OUT])[i] = (float)((double *)part->p[A])[i];
+    else
+        for (long i = part->lo; i < part->hi; i++) ((double *)part->p[OUT])[i] = ((float *)part->p[A])[i];
+}
 
 typedef struct {
     Pool *pool;
@@ -53,7 +61,9 @@ static void perform(Replay *replay, const Call *call, int worker, int workers) {
     Part part = {.call = call, .bases = replay->bases, .lo = 0, .hi = call->n[0], .scratch = replay->pool->scratch[worker]};
     if (call->split) part.lo = border(call, worker, workers), part.hi = border(call, worker + 1, workers);
     for (int k = 0; k < OPERANDS; k++) part.p[k] = place(call, k, replay->bases);
-    if (call->type == 0)
+    if (call->op == CONVERT)
+        convert(&part);
+    else if (call->type == 0)
         perform_f32(&part);
     else
         perform_f64(&part);
