@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 from oracle import relative_error
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.compiler import executor
 from tinygrad_rnn.compiler.graph import Graph, Value, map_parts
-from tinygrad_rnn.compiler.native.build import available
+from tinygrad_rnn.compiler.native.build import available, library
+from tinygrad_rnn.errors import NativeError
 from tinygrad_rnn.compiler.trace import Recorded, trace
 from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
 
@@ -48,6 +53,22 @@ def assert_equal(actual: Any, expected: Any, tolerance: float) -> None:
             assert np.array_equal(got, want)
 
 
+@contextmanager
+def small_plans_shared() -> Iterator[None]:
+    """Let plans that are made here be shared by as many workers as they are given, however small they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executor, "_SHARED", 0)
+        yield
+
+
+def need_library() -> None:
+    """Skip a test where there is no C library; where CI is set, there must be one."""
+    try:
+        library()
+    except NativeError as error:
+        pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
+
+
 def executors() -> list[dict[str, Any]]:
     """Return the settings of `compile` under which plans are tested: two workers, in C where there is a compiler."""
     return [{"executor": name, "threads": 2} for name in (("numpy", "native") if available() else ("numpy",))]
@@ -64,7 +85,8 @@ def assert_replays(f: Callable[..., Any], *calls: tuple[Any, ...], tolerance: fl
         copies = [map_leaves(_copied_generator, args) for _ in twins]
         expected = f(*args)
         for compiled, own in zip(twins, copies, strict=True):
-            result = compiled(*own)
+            with small_plans_shared():
+                result = compiled(*own)
             assert_equal(result, expected, tolerance)
             for mine, theirs in zip(flatten(args), flatten(own), strict=True):
                 if isinstance(mine, np.random.Generator):

@@ -257,25 +257,28 @@ def compile(
     """Return a function that computes the same, recorded once for each signature and replayed as a flat plan.
 
     On the first call with some shapes and dtypes the function runs, and everything it computes on Tensors is
-    recorded, the backward passes of `grad` included; passes rewrite the graph, and a plan of NumPy calls on memory
-    laid out in advance is made of it. Later calls replay the plan. Loops and other control flow are unrolled, and what
-    is not an array (numbers, strings, modules) is frozen: another value makes another plan.
+    recorded, the backward passes of `grad` included; passes rewrite the graph, and a flat list of calls on memory laid
+    out in advance is made of it. Later calls replay the list, in C where there is a compiler. Loops and other control
+    flow are unrolled, and what is not an array (numbers, strings, modules) is frozen: another value makes another plan.
 
     Args:
         function: takes and returns Tensors, arrays, generators and other values, in any nesting of tuples, lists and
             dicts. Parameters may be passed, or used from outside (a model's): they are read anew at each call.
         without: names of passes to switch off, to find out which of them a fault or a gain comes from.
         max_plans: plans that are kept, one for each signature; the one used longest ago goes first.
-        threads: threads that a large loop over memory (the loss over a vocabulary) is split over; results are the same
-            each time for one setting. None: as many as matrix products have, which is what OPENBLAS_NUM_THREADS says,
-            or one for each core.
+        threads: workers that share the rows of each call, or under "numpy" the parts of the loss; results are the same
+            each time for one setting. None: what OPENBLAS_NUM_THREADS says, or one for each core.
+        executor: "native" replays plans with a C library, which the first use on a machine compiles; "numpy" calls
+            NumPy for each instruction; "auto" takes native where there is a C compiler. None: what
+            TINYGRAD_RNN_EXECUTOR says, or "auto".
 
     Returns:
         A `Compiled`: call it like the function. It returns arrays in place of Tensors; they are the caller's: no later
         call changes them.
 
     Raises:
-        ConfigError: if `without` names no pass, or `max_plans` or `threads` is below 1.
+        ConfigError: if `without` names no pass, `executor` is none, or `max_plans` or `threads` is below 1.
+        NativeError: when called, if executor="native" and the library cannot be built; the message says why.
         TraceError: when called, if the function reads the value of a Tensor (float(x), if x > 0) or differentiates
             what was recorded before the call.
 

@@ -1,4 +1,4 @@
-"""The NumPy executor: binds a plan to memory, and replays it.
+"""The executor: binds a plan to memory, and replays it, with NumPy or with the C library of `native`.
 
 Memory is of four kinds: the arena, whose bytes serve one value after another; constants; copies of inputs; and blocks
 for large results. Blocks are handed out without a copy, and written again only when nobody holds what was in them, so
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ..engine.tape import Array
 from ..errors import TraceError
+from .explain import flops_of
 from .graph import map_parts
 from .native.encode import Table, encode
 from .native.workers import Replay
@@ -33,6 +34,7 @@ from .plan import Buffer, Instruction, Plan, Slot
 _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
 _HUGE = 1 << 20  # bytes; of larger inputs no copy is kept that is not needed
 _SETS = 3  # blocks for each large result before copies are made
+_SHARED = 1 << 25  # floating point operations; less is done sooner than another thread can be relied on to be there
 _BOUND = 16  # combinations of blocks for which the calls stay bound
 
 Bound = list[tuple[Callable[..., Any], tuple[Any, ...]]]
@@ -58,12 +60,22 @@ class _Block:
 
 
 class Executor:
-    """A plan on NumPy arrays. `run(arrays)` replays it and returns its outputs, which the caller may keep."""
+    """A plan bound to memory. `run(arrays)` replays it and returns its outputs, which the caller may keep.
+
+    Args:
+        plan: what `make_plan` made.
+        threads: workers of the C library, or threads of NumPy's large loops.
+        native: replay with the C library what it knows, and only the rest with NumPy.
+
+    Raises:
+        NativeError: if there is no C library.
+    """
 
     def __init__(self, plan: Plan, threads: int = 1, native: bool = False) -> None:
         self.plan = plan
-        self._program = encode(plan, threads) if native else None
-        self.threads = threads
+        small = sum(map(flops_of, plan.instructions)) < _SHARED
+        self.threads = 1 if native and small else threads
+        self._program = encode(plan, self.threads) if native else None
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         memory = np.empty(plan.arena_bytes + 64, np.uint8)
         start = -memory.__array_interface__["data"][0] % 64
@@ -91,28 +103,22 @@ class Executor:
     def run(self, arrays: list[Any]) -> list[Array]:
         """Replay the plan with these inputs, of the shapes and dtypes that it was made for."""
         chosen, copied = self._free_set()
-        sources = tuple(self._source(arrays[number]) for number in self._wide)
+        sources = tuple([self._source(arrays[number]) for number in self._wide])
         key = (chosen, sources)
         wide = dict(zip(self._wide, sources, strict=True))
         for number, source in wide.items():
             if source is not None and self._copies[number] is not None:
                 self._drop_copy(number)
-        if key not in self._bound:
+        bound = self._bound.get(key)
+        if bound is None:
             with self._counted():
                 if len(self._bound) == _BOUND:
                     del self._bound[next(iter(self._bound))]
-                self._bound[key] = self._bind(chosen, wide)
-        for number, array in enumerate(arrays):
-            slot = self.plan.inputs[number]
-            if slot.dtype == object:
-                self._objects[id(slot.buffer)] = array
-            elif wide.get(number) is None and ((last := self._last[number]) is None or last() is not array):
-                copy = self._copies[number]
-                if copy is None:
-                    copy = self._copies[number] = self._array(slot)
-                np.copyto(copy, array)
-                self._last[number] = ref(array) if _is_fixed(array) else None
-        for function, operands in self._bound[key]:
+                bound = self._bound[key] = self._bind(chosen, wide)
+        for number, (array, last) in enumerate(zip(arrays, self._last, strict=False)):
+            if wide.get(number) is None and (last is None or last() is not array):
+                self._copy(number, array)
+        for function, operands in bound:
             function(*operands)
         return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
 
@@ -129,6 +135,18 @@ class Executor:
         if len(self._sets) == _SETS:
             self._sets.append([_Block(buffer.nbytes) for buffer in self._large])
         return _SETS, True  # its results are always copied, so nobody ever holds it
+
+    def _copy(self, number: int, array: Any) -> None:
+        """Copy an input to where the calls read it, unless it is a generator."""
+        copy = self._copies[number]
+        if copy is None:
+            slot = self.plan.inputs[number]
+            if slot.dtype == object:
+                self._objects[id(slot.buffer)] = array
+                return
+            copy = self._copies[number] = self._array(slot)
+        copy[...] = array  # np.copyto takes twice as long
+        self._last[number] = ref(array) if _is_fixed(array) else None
 
     def _drop_copy(self, number: int) -> None:
         """Give up the copy of a large input that now comes in a block: parameters do so from the second replay on."""

@@ -139,7 +139,7 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None) -> Explanation:
     times: Sequence[float | None] = [None] * len(plan.instructions) if seconds is None else seconds
     found: dict[str, list[tuple[int, int, float | None]]] = {}
     for instruction, duration in zip(plan.instructions, times, strict=True):
-        cost = _flops(instruction), sum(map(_traffic, instruction.slots())), duration
+        cost = flops_of(instruction), sum(map(_traffic, instruction.slots())), duration
         found.setdefault(instruction.operator.name, []).append(cost)
     rows = [
         Row(name, len(costs), sum(c[0] for c in costs), sum(c[1] for c in costs), _sum(c[2] for c in costs))
@@ -182,7 +182,8 @@ def _all_slots(plan: Plan) -> Iterable[Slot]:
     yield from plan.outputs
 
 
-def _flops(instruction: Instruction) -> int:
+def flops_of(instruction: Instruction) -> int:
+    """Return the floating point operations of an instruction; see `explain`."""
     name, slots = instruction.operator.name, list(instruction.slots())
     if name in _MOVES:
         return 0

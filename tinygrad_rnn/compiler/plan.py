@@ -1,8 +1,9 @@
 """From a graph to a plan: which memory each value has, and the flat list of calls.
 
 Views cost nothing: a reshape or a slice of a buffer is another way to look at it, found once, here. What is joined by
-`stack` or `concatenate` is written into its place by the call that makes it. The rest of the values share one arena:
-two of them may have the same bytes if their lives do not overlap.
+`stack` or `concatenate` is written into its place by the call that makes it, or is a view too if it lies there in order
+already. An elementwise result is computed over an operand that nobody needs any more. The rest of the values share one
+arena: two of them may have the same bytes if their lives do not overlap.
 """
 
 from __future__ import annotations
@@ -145,8 +146,8 @@ class _Layout:
             if not isinstance(slot, Slot) or (slot.shape, slot.strides, slot.dtype) != layout:
                 continue
             others = [other for other in inputs if isinstance(other, Slot) and other.buffer is slot.buffer]
-            alone = slot.buffer.kind == "arena" and self.until[slot.buffer] == number and all(o == slot for o in others)
-            if alone:
+            is_free = slot.buffer.kind == "arena" and self.until[slot.buffer] == number
+            if is_free and all(other == slot for other in others):  # elements are not read after others are written
                 self.give(value, slot)
                 return
 

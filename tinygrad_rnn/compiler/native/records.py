@@ -22,7 +22,9 @@ _NUMBER["contiguous"] = _NUMBER["copy"]
 _MATMUL, _SUM, _TAKE, _TAKE_BACK, _LOSS, _MEAN_NATS, CHAIN, _CONVERT = range(len(ELEMENTWISE), len(ELEMENTWISE) + 8)
 AXES = 3
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
+_LONG = 1 << 12  # elements; a vector that is shorter is not worth waiting for each other
 _WIDE = 1 << 20  # bytes; a matrix above this does not stay in the cache of one core, so workers share its columns
+_MANY = 256  # rows; with more of them the matrix is read from memory seldom enough
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def _elementwise(op: int, out: Slot, inputs: Sequence[Any]) -> Record | None:
         Operand(part, tuple(row)) if isinstance(part, Slot) else Operand(None, tuple(row), number=float(part))
         for part, row in zip((out, *inputs), steps, strict=True)
     ]
-    return Record(op, out.dtype, tuple(operands), tuple(lengths))
+    rows = len(out.shape) > 1 and out.shape[0] > 1
+    return Record(op, out.dtype, tuple(operands), tuple(lengths), int(rows or math.prod(out.shape) >= _LONG))
 
 
 def _broadcast(slot: Slot, lengths: Sequence[int]) -> list[int] | None:
@@ -178,9 +181,9 @@ def _product(a: Slot, b: Slot, out: Slot) -> Record | None:
     cm, cn = result[1]
     if cn != 1 and N != 1:
         return None
-    big = K * N * out.dtype.itemsize > _WIDE and M < 256
     operands = Operand(out, (cm, 1)), Operand(a, (am, ak)), Operand(b, (bk, bn), shared=False)
-    return Record(_MATMUL, out.dtype, operands, (M, N, K), 2 if big or (M == 1 and N * K > _WIDE // 8) else 1)
+    wide = K * N * out.dtype.itemsize > _WIDE and M < _MANY
+    return Record(_MATMUL, out.dtype, operands, (M, N, K), 2 if wide else 1 if M > 1 else 0)
 
 
 def _sum(instruction: Instruction) -> list[Record] | None:

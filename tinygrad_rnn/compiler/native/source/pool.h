@@ -75,6 +75,7 @@ static void *serve(void *argument) {
         pool->work(pool->job, worker.number);
         wait_for_all(pool);
     }
+    return NULL; /* never: they end with the process */
 }
 
 /* Give every worker a job, take part as worker 0, and return when all are done. */
