@@ -17,9 +17,9 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.compiler import executor
 from tinygrad_rnn.compiler.graph import Graph, Value, map_parts
 from tinygrad_rnn.compiler.native.build import available, library
-from tinygrad_rnn.errors import NativeError
 from tinygrad_rnn.compiler.trace import Recorded, trace
 from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
+from tinygrad_rnn.errors import NativeError
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from ..engine.collector import collector_paused
 from ..engine.tape import context
 from ..engine.tensor import Tensor
-from ..engine.tree import flatten, map_leaves
+from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import ConfigError, TraceError
 from .executor import Executor
 from .explain import Explanation, explain, instruction_seconds
@@ -166,7 +166,7 @@ class _Ready:
     def __init__(self, recorded: Recorded, executor: Executor, leaves: list[Any]) -> None:
         self.executor = executor
         self._captured = recorded.captured
-        self._result = recorded.result
+        self._result, self._parts = recorded.result, flatten(recorded.result)
         self._leaves = leaves  # held: a signature knows parameters by their id
         self._places = {id(leaf): n for n, leaf in enumerate(leaves) if isinstance(leaf, np.random.Generator)}
 
@@ -177,13 +177,12 @@ class _Ready:
 
     def run(self, leaves: list[Any]) -> Any:
         made = iter(self.executor.run(self.arrays(leaves)))
+        parts = [next(made) if part is ARRAY else self._given(part, leaves) for part in self._parts]
+        return rebuild(self._result, iter(parts))
 
-        def result(part: Any) -> Any:
-            if part is ARRAY:
-                return next(made)
-            return leaves[self._places[id(part)]] if id(part) in self._places else part
-
-        return map_leaves(result, self._result)
+    def _given(self, part: Any, leaves: list[Any]) -> Any:
+        """Return a result that is no array: a generator of this call, or what the function returned."""
+        return leaves[self._places[id(part)]] if id(part) in self._places else part
 
 
 def _own_array(part: Any) -> Any:

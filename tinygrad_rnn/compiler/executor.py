@@ -47,11 +47,16 @@ class _Block:
     every view in NumPy has one. `own` counts those of bound calls.
     """
 
-    __slots__ = ("memory", "own")
+    __slots__ = ("address", "memory", "nbytes", "own", "start")
 
     def __init__(self, nbytes: int) -> None:
-        self.memory = np.empty(max(1, nbytes), np.uint8)
+        self.memory, self.start = _memory(nbytes)
+        self.nbytes, self.address = nbytes, _address(self.memory) + self.start
         self.own = 0
+
+    def array(self, slot: Slot) -> Array:
+        """Return the array of a slot that lies in here."""
+        return np.ndarray(slot.shape, slot.dtype, self.memory, self.start + slot.offset, slot.strides)
 
     @property
     def held(self) -> bool:
@@ -77,9 +82,7 @@ class Executor:
         self.threads = 1 if native and small else threads
         self._program = encode(plan, self.threads) if native else None
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
-        memory = np.empty(plan.arena_bytes + 64, np.uint8)
-        start = -memory.__array_interface__["data"][0] % 64
-        self._arena = memory[start : start + plan.arena_bytes]
+        self._arena = _own_memory(plan.arena_bytes)
         self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
         self._objects: dict[int, Any] = {}  # generators among the inputs, by buffer
         self._copies: list[Any] = [None] * len(plan.inputs)  # arrays that inputs are copied into
@@ -97,7 +100,7 @@ class Executor:
     @property
     def nbytes(self) -> int:
         """Bytes that are held just now: arena, constants, copies of inputs, blocks of results."""
-        blocks = sum(block.memory.nbytes for part in self._sets for block in part)
+        blocks = sum(block.nbytes for part in self._sets for block in part)
         return self._arena.nbytes + blocks + sum(array.nbytes for array in self._memory.values())
 
     def run(self, arrays: list[Any]) -> list[Array]:
@@ -162,12 +165,13 @@ class Executor:
     def _source(self, array: Any) -> tuple[int, int] | None:
         """Return (set, number of the block) that an input lies in from its first byte to its last, else None."""
         base = array.base
-        if base is None or not array.flags.c_contiguous or array.nbytes != base.nbytes:
+        if base is None or not array.flags.c_contiguous:
             return None
         for number, blocks in enumerate(self._sets):
             for place, block in enumerate(blocks):
                 if block.memory is base:
-                    return number, place
+                    whole = array.nbytes == block.nbytes and _address(array) == block.address
+                    return (number, place) if whole else None
         return None
 
     def _handed(self, number: int, slot: Slot, chosen: int, copied: bool) -> Array:
@@ -177,7 +181,7 @@ class Executor:
             if number not in self._small:
                 self._small[number] = self._array(slot)
             return self._small[number].copy()
-        result = np.ndarray(slot.shape, slot.dtype, self._sets[chosen][place].memory, slot.offset, slot.strides)
+        result = self._sets[chosen][place].array(slot)
         return result.copy() if copied else result
 
     def _array(self, slot: Slot) -> Array:
@@ -186,7 +190,7 @@ class Executor:
         if buffer.kind == "arena":
             return np.ndarray(slot.shape, slot.dtype, self._arena, buffer.offset + slot.offset, slot.strides)
         if id(buffer) not in self._memory:
-            memory = np.empty(max(1, buffer.nbytes), np.uint8)
+            memory = _own_memory(buffer.nbytes)
             if buffer.constant is not None and buffer.nbytes:
                 memory[:] = buffer.constant.reshape(-1).view(np.uint8)
             self._memory[id(buffer)] = memory
@@ -209,13 +213,16 @@ class Executor:
             if source is not None:
                 blocks[id(self.plan.inputs[number].buffer)] = self._sets[source[0]][source[1]]
 
+        made: dict[int, Array] = {}  # by slot: NumPy sees at once that an operand is the result, if they are one object
+
         def operand(part: Any) -> Any:
             if not isinstance(part, Slot) or part.dtype == object:
                 return part
-            block = blocks.get(id(part.buffer))
-            if block is None:
-                return self._array(part)
-            return np.ndarray(part.shape, part.dtype, block.memory, part.offset, part.strides)
+            array = made.get(id(part))
+            if array is None:
+                block = blocks.get(id(part.buffer))
+                array = made[id(part)] = self._array(part) if block is None else block.array(part)
+            return array
 
         if self._program is None:
             return [self._call(instruction, operand) for instruction in self.plan.instructions]
@@ -250,11 +257,11 @@ class Executor:
     def _addresses(self, blocks: dict[int, _Block]) -> NDArray[np.int64]:
         """Return where the memory of the library's buffers starts, the arena first."""
         assert self._program is not None
-        found = [self._arena]
+        found = [_address(self._arena)]
         for buffer in self._program.buffers:
             block = blocks.get(id(buffer))
-            found.append(self._array(_whole(buffer)) if block is None else block.memory)
-        return np.array([array.__array_interface__["data"][0] for array in found], np.int64)
+            found.append(_address(self._array(_whole(buffer))) if block is None else block.address)
+        return np.array(found, np.int64)
 
     def _call(
         self, instruction: Instruction, operand: Callable[[Any], Any]
@@ -312,6 +319,21 @@ def _copy_results(compute: Callable[..., Any], inputs: tuple[Any, ...], outputs:
                 "recorded: its shape depends on values (a boolean index, for instance), which a plan cannot follow"
             )
         np.copyto(output, part)
+
+
+def _memory(nbytes: int) -> tuple[Array, int]:
+    """Return an array that owns memory, and the first byte in it where a cache line begins: vectors want that."""
+    memory = np.empty(nbytes + 64, np.uint8)
+    return memory, -_address(memory) % 64
+
+
+def _own_memory(nbytes: int) -> Array:
+    memory, start = _memory(nbytes)
+    return memory[start : start + nbytes]
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def _whole(buffer: Buffer) -> Slot:

@@ -88,7 +88,6 @@ class Plan:
     inputs: list[Slot]
     outputs: list[Slot]
     arena_bytes: int
-    graph: Graph
     passes: list[str] = field(default_factory=list)
 
     def explain(self) -> Explanation:
@@ -274,7 +273,7 @@ def make_plan(graph: Graph) -> Plan:
     results = _outputs(layout, instructions)
     size = _arena(instructions)
     inputs_at = [layout.slots[value] for value in [*graph.inputs, *graph.captured]]
-    return Plan(instructions, inputs_at, results, size, graph)
+    return Plan(instructions, inputs_at, results, size)
 
 
 def _outputs(layout: _Layout, instructions: list[Instruction]) -> list[Slot]:
