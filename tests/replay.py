@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,11 @@ from oracle import relative_error
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler import executor
-from tinygrad_rnn.compiler.graph import Graph, Value, map_parts
+from tinygrad_rnn.compiler.graph import Graph, Operator, Value, map_parts
 from tinygrad_rnn.compiler.native.build import available, library
+from tinygrad_rnn.compiler.native.encode import Table, encode
+from tinygrad_rnn.compiler.native.workers import Replay
+from tinygrad_rnn.compiler.plan import Buffer, Instruction, Plan, Slot
 from tinygrad_rnn.compiler.trace import Recorded, trace
 from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
 from tinygrad_rnn.errors import NativeError
@@ -67,6 +70,45 @@ def need_library() -> None:
         library()
     except NativeError as error:
         pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
+
+
+def replay_call(
+    operator: Operator, inputs: Sequence[Any], outputs: Sequence[np.ndarray], workers: int = 1, **attrs: Any
+) -> None:
+    """Let the C library do one call on arrays, which may be views of any memory; it must know the call.
+
+    Args:
+        operator: what is computed.
+        inputs: arrays and numbers.
+        outputs: arrays that are written, where they lie.
+        workers: that share the call.
+        attrs: attributes, arrays among them.
+    """
+    memory: dict[int, tuple[Buffer, np.ndarray]] = {}
+
+    def slot(part: Any) -> Any:
+        if not isinstance(part, np.ndarray):
+            return part
+        whole = part
+        while isinstance(whole.base, np.ndarray):
+            whole = whole.base
+        buffer, _ = memory.setdefault(id(whole), (Buffer("input", whole.nbytes), whole))
+        return Slot(buffer, _address(part) - _address(whole), part.shape, part.strides, part.dtype)
+
+    slots = {name: slot(part) for name, part in attrs.items()}
+    made = tuple(map(slot, outputs))
+    instruction = Instruction(operator, tuple(map(slot, inputs)), made, slots, None)
+    program = encode(Plan([instruction], [], list(made), 0, Graph([], [], [])), workers)
+    arrays = {id(buffer): array for buffer, array in memory.values()}
+    arrays |= {id(b): np.empty(b.nbytes, np.uint8) for b in program.buffers if id(b) not in arrays}
+    bases = np.array([0, *(_address(arrays[id(buffer)]) for buffer in program.buffers)], np.int64)
+    for table in program.pieces:
+        assert isinstance(table, Table), f"the library does not know {operator.name} of these operands"
+        Replay(table, bases, workers)()
+
+
+def _address(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def executors() -> list[dict[str, Any]]:

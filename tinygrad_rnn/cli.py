@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .config import TrainConfig
-from .errors import ConfigError, CorpusError, DrawingError, ModelFileError, NonFiniteError
+from .errors import ConfigError, CorpusError, DrawingError, ModelFileError, NativeError, NonFiniteError
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except MemoryError as error:
         return _fail(f"not enough memory ({error}); lower the sizes, batch_size or bptt", BAD_INPUT)
-    except (ConfigError, CorpusError, DrawingError, ModelFileError, OSError) as error:
+    except (ConfigError, CorpusError, DrawingError, ModelFileError, NativeError, OSError) as error:
         return _fail(error, BAD_INPUT)
 
 
@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
             "--threads",
             type=_count,
             metavar="INT",
-            help="threads of matrix products (default: what OPENBLAS_NUM_THREADS says, or 1)",
+            help="threads of products and of compiled updates (default: what OPENBLAS_NUM_THREADS says, or 1)",
         )
     return parser
 

@@ -81,6 +81,11 @@ class TrainConfig:
     seed: int = _setting(0, "seed of everything that is random")
     dtype: str = _setting("float32", "dtype of the parameters", choices=("float32", "float64"))
     compile: bool = _setting(True, "replay updates as a compiled plan; the numbers are the same to rounding")
+    executor: str = _setting(
+        "auto",
+        "what replays the plan: numpy, or native, a C library; auto: native where there is a C compiler",
+        choices=("auto", "native", "numpy"),
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -112,7 +112,10 @@ class Compiled:
         with self._lock:
             ready = self._ready(key, (args, kwargs))
             executor = self._executor(ready.executor.plan)
-            return explain(executor.plan, instruction_seconds(executor, ready.arrays(leaves)))
+            times = instruction_seconds(executor, ready.arrays(leaves))
+            return explain(
+                executor.plan, times, f"{self.executor}, {executor.threads} thread{'s'[: executor.threads > 1]}"
+            )
 
     def draw(self, *args: Any, stage: str | None = None, **kwargs: Any) -> graphviz.Source:
         """Return a drawing of the graph for these arguments, behind a pass.
@@ -205,6 +208,15 @@ def _signature(args: Any, leaves: list[Any]) -> Any:
 
 def _describe(part: Any, key: list[Any], leaves: list[Any], generators: dict[int, int]) -> None:
     kind = type(part)
+    if isinstance(part, Tensor):
+        leaves.append(part)
+        node = part._node
+        key += (part._data.shape, part._data.dtype, node and (id(part) if node.operation is None else True))
+        return
+    if isinstance(part, np.ndarray):
+        leaves.append(part)
+        key += (part.shape, part.dtype, None)
+        return
     if part is None:
         key.append(None)
         return
@@ -219,12 +231,7 @@ def _describe(part: Any, key: list[Any], leaves: list[Any], generators: dict[int
             _describe(inner, key, leaves, generators)
         return
     leaves.append(part)
-    if isinstance(part, Tensor):
-        node = part._node
-        key += (part._data.shape, part._data.dtype, node and (id(part) if node.operation is None else True))
-    elif isinstance(part, np.ndarray):
-        key += (part.shape, part.dtype, None)
-    elif isinstance(part, np.random.Generator):
+    if isinstance(part, np.random.Generator):
         key += (kind, generators.setdefault(id(part), len(generators)))
     elif isinstance(part, float | complex):
         key += (kind, repr(part))  # tells -0.0 from 0.0, and knows nan again

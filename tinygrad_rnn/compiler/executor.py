@@ -169,9 +169,8 @@ class Executor:
             return None
         for number, blocks in enumerate(self._sets):
             for place, block in enumerate(blocks):
-                if block.memory is base:
-                    whole = array.nbytes == block.nbytes and _address(array) == block.address
-                    return (number, place) if whole else None
+                if block.memory is base:  # all of it then, if it has as many bytes: no view can begin before it
+                    return (number, place) if array.nbytes == block.nbytes else None
         return None
 
     def _handed(self, number: int, slot: Slot, chosen: int, copied: bool) -> Array:

@@ -50,6 +50,7 @@ class Explanation:
         alive_bytes: the most bytes of the arena that hold values at one time.
         alive_at: (number, operator) of the call at which that is.
         input_bytes, constant_bytes, result_bytes: memory beside the arena.
+        executor: what replayed the plan where times were measured, such as "native, 2 threads"; else "".
     """
 
     rows: tuple[Row, ...]
@@ -60,6 +61,7 @@ class Explanation:
     input_bytes: int
     constant_bytes: int
     result_bytes: int
+    executor: str = ""
 
     @property
     def calls(self) -> int:
@@ -94,6 +96,7 @@ class Explanation:
         if self.seconds is not None:
             head += f", {_time(self.seconds)}"
             head += f" ({self.flops / self.seconds / 1e9:.3g} GFLOP/s)" if self.seconds else ""
+            head += f", {self.executor}" if self.executor else ""
         number, operator = self.alive_at
         lines = [
             head,
@@ -113,7 +116,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(plan: Plan, seconds: Sequence[float] | None = None) -> Explanation:
+def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = "") -> Explanation:
     """Return what a plan costs.
 
     A matrix product counts 2 * M * N * K floating point operations, all else one for each element of its largest
@@ -123,6 +126,7 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None) -> Explanation:
     Args:
         plan: what `compile` made.
         seconds: time of each instruction, as `instruction_seconds` measures it; None: no times.
+        executor: what they were measured on, in words.
 
     Returns:
         An `Explanation`.
@@ -158,6 +162,7 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None) -> Explanation:
         held["input"],
         held["constant"],
         held["output"],
+        executor,
     )
 
 

@@ -31,6 +31,7 @@ class CompiledUpdate:
         optimizer: its `rule` must be written with operators on values, as those of `optim` are.
         clip: largest global norm of the gradient; 0: no clipping.
         policy: a truncation policy that `is_compilable`; None: full BPTT in each window.
+        executor: what replays the plan; see `compile`.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> model, optimizer = tr.RNNLM(5, 4, 4, np.random.default_rng(0)), tr.SGD(lr=0.1)
@@ -44,9 +45,16 @@ class CompiledUpdate:
     (True, 30)
     """
 
-    def __init__(self, model: Any, optimizer: Optimizer, clip: float = 0.0, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Optimizer,
+        clip: float = 0.0,
+        policy: Policy | None = None,
+        executor: str | None = None,
+    ) -> None:
         self.model, self.optimizer, self.clip, self.policy = model, optimizer, clip, policy
-        self.step: Compiled = compile(self._step)
+        self.step: Compiled = compile(self._step, executor=executor)
 
     def __call__(
         self, ids: Array, targets: Array, state: Any, lr: float, rng: np.random.Generator | None = None

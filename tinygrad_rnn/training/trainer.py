@@ -104,7 +104,8 @@ class Trainer:
         """
         config, params = self.config, self.model.parameters()
         optimizer = make_optimizer(config)
-        compiled = config.compile and CompiledUpdate(self.model, optimizer, config.clip, self._policy)
+        executor = None if config.executor == "auto" else config.executor  # None: the environment may choose
+        compiled = config.compile and CompiledUpdate(self.model, optimizer, config.clip, self._policy, executor)
         schedule = make_schedule(config, config.epochs * updates_per_pass(self.windows, self._policy))
         records: list[EpochRecord] = []
         best: EpochRecord | None = None

@@ -1,0 +1,142 @@
+"""Matrix products of the library: all sizes and layouts, what lies around operands and results left alone.
+
+Operands lie within NaNs, so that one number too much is seen in the result; the result lies within other numbers, which
+must be there afterwards.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from replay import need_library, replay_call
+
+from tinygrad_rnn.compiler.operators import MATMUL
+
+TOLERANCE = {"float64": 1e-13, "float32": 2e-6}  # of |a| @ |b|
+LAYOUTS = ["plain", "transposed", "rows apart", "steps", "transposed steps", "upside down"]
+
+lengths = st.one_of(st.integers(0, 70), st.sampled_from([96, 127, 128, 129, 200, 705, 1100]))
+layouts = st.sampled_from(LAYOUTS)
+dtypes = st.sampled_from(["float64", "float32"])
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def native():
+    need_library()
+
+
+def laid_out(values, layout):
+    """Return these values (two axes) as a view of memory that is full of NaN otherwise."""
+    n, m = values.shape
+    if layout in ("plain", "transposed"):
+        rows, columns = (n, m) if layout == "plain" else (m, n)
+        view = np.full(n * m + 50, np.nan, values.dtype)[25 : 25 + n * m].reshape(rows, columns)
+        view = view if layout == "plain" else view.T
+    elif layout in ("rows apart", "upside down"):
+        view = np.full((n + 2, m + 7), np.nan, values.dtype)[1 : n + 1, 3 : m + 3]
+        view = view if layout == "rows apart" else view[::-1]
+    elif layout == "steps":
+        view = np.full((2 * n + 3, 3 * m + 4), np.nan, values.dtype)[2 : 2 * n + 2 : 2, 3 : 3 * m + 3 : 3]
+    else:
+        view = np.full((2 * m + 3, 3 * n + 4), np.nan, values.dtype)[2 : 2 * m + 2 : 2, 3 : 3 * n + 3 : 3].T
+    assert view.shape == values.shape
+    view[...] = values
+    return view
+
+
+def assert_product(a, b, out, whole, workers):
+    """Compute out = a @ b and compare with NumPy; `out` is a view of `whole`, which is left as it was otherwise."""
+    whole[...] = np.arange(whole.size).reshape(whole.shape) % 1000
+    before, inside = whole.copy(), out.copy()
+    out[...] = np.nan
+    replay_call(MATMUL, [a, b], [out], workers)
+    left, right = a.astype(np.float64), b.astype(np.float64)
+    error = np.abs(out - left @ right)
+    assert np.all(error <= TOLERANCE[out.dtype.name] * (np.abs(left) @ np.abs(right)))
+    out[...] = inside
+    assert np.array_equal(whole, before)
+
+
+def result(shape, dtype):
+    """Return (a place for a result, the memory around it): its rows lie apart."""
+    whole = np.empty((*shape[:-2], 2 * shape[-2] + 3, shape[-1] + 9), dtype)
+    return whole[..., 2 : 2 * shape[-2] + 2 : 2, 4 : shape[-1] + 4], whole
+
+
+@given(
+    M=lengths, N=lengths, K=lengths, left=layouts, right=layouts, dtype=dtypes, workers=st.integers(1, 3), seed=seeds
+)
+def test_two_matrices(M, N, K, left, right, dtype, workers, seed):
+    rng = np.random.default_rng(seed)
+    a = laid_out(rng.standard_normal((M, K)).astype(dtype), left)
+    b = laid_out(rng.standard_normal((K, N)).astype(dtype), right)
+    assert_product(a, b, *result((M, N), dtype), workers)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("right", ["plain", "transposed", "steps"])
+@pytest.mark.parametrize("left", ["plain", "transposed"])
+def test_all_small_sizes_around_the_vectors(left, right, dtype):
+    """Each height of a tile with each number of columns around one, two, four and eight vectors."""
+    rng = np.random.default_rng(0)
+    for M in (1, 2, 5, 6, 7, 13, 41):
+        for N in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 127, 130):
+            for K in (1, 7, 8, 16, 17, 33):
+                a = laid_out(rng.standard_normal((M, K)).astype(dtype), left)
+                b = laid_out(rng.standard_normal((K, N)).astype(dtype), right)
+                out = np.full((M, N), np.nan, dtype)
+                replay_call(MATMUL, [a, b], [out])
+                expected = a.astype(np.float64) @ b.astype(np.float64)
+                scale = np.abs(a).astype(np.float64) @ np.abs(b)
+                assert np.all(np.abs(out - expected) <= TOLERANCE[dtype] * scale), (M, N, K)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("right", ["plain", "transposed", "steps"])
+@pytest.mark.parametrize(
+    ("M", "N", "K"), [(1, 600, 500), (3, 1030, 300), (44, 513, 600), (2, 100, 3000), (300, 600, 500), (7, 5, 60000)]
+)
+def test_large_matrices(M, N, K, right, dtype):
+    """Workers share the columns of most of them; K is done in parts."""
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((M, K)).astype(dtype)
+    b = laid_out(rng.standard_normal((K, N)).astype(dtype), right)
+    assert_product(a, b, *result((M, N), dtype), 3)
+
+
+@given(n=lengths, K=lengths, layout=layouts, steps=st.integers(1, 3), dtype=dtypes, seed=seeds)
+def test_vectors(n, K, layout, steps, dtype, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((n, K)).astype(dtype)
+    vector = laid_out(rng.standard_normal((K, 1)).astype(dtype), "plain" if steps == 1 else "steps")[:, 0]
+    whole = np.empty(steps * n + 6, dtype)
+    assert_product(laid_out(values, layout), vector, whole[3 : 3 + steps * n : steps], whole, 2)
+    whole = np.empty(n + 6, dtype)
+    assert_product(vector, laid_out(values.T, layout), whole[3 : 3 + n], whole, 2)
+    whole = np.empty(3, dtype)
+    assert_product(vector, vector, whole[1:2].reshape(()), whole, 2)
+
+
+@given(
+    T=st.integers(1, 4),
+    M=lengths,
+    N=lengths,
+    K=lengths,
+    turned=st.booleans(),
+    one=st.booleans(),
+    dtype=dtypes,
+    seed=seeds,
+)
+def test_batches(T, M, N, K, turned, one, dtype, seed):
+    """Many matrices by one, with rows that lie behind each other, and matrix by matrix."""
+    rng = np.random.default_rng(seed)
+    M, N, K = min(M, 99), min(N, 99), min(K, 99)
+    a = rng.standard_normal((T, M, K)).astype(dtype)
+    b = rng.standard_normal((N, K) if one else (T, N, K)).astype(dtype).swapaxes(-1, -2)
+    b = b if turned else np.ascontiguousarray(b)
+    if one:
+        whole = np.empty((T * M + 2, N), dtype)
+        assert_product(a, b, whole[1:-1].reshape(T, M, N), whole, 2)
+    else:
+        assert_product(a, b, *result((T, M, N), dtype), 2)
