@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_rnn.compiler.native.build import available, library
+
 
 def blas_threads() -> int:
     """Return the threads that NumPy's matrix product may use."""
@@ -51,6 +53,7 @@ def machine() -> dict[str, str | int]:
         "arch": platform.machine(),
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "compiler": library().compiler if available() else "none",
     }
 
 

@@ -10,8 +10,10 @@ number of steps, only one at a time, and what is compared is what lies side by s
 the one against the minimum of the other, and the median over the pairs of bursts of the ratio of their medians. A
 ratio above 1 says that the peer takes longer than ours.
 
+"ours" is the compiled step on the native executor, "ours-numpy" the same plan on NumPy, "ours-eager" no plan at all.
 "Cold start" is the time from the first import to the end of the first step, compilation included, best of some new
-processes (files are in the system's cache, torch.compile finds no code of an earlier run). "Memory" is the peak of a
+processes (files are in the system's cache, our C library was built before, as a package brings its libraries, and
+torch.compile finds no code of an earlier run). "Memory" is the peak of a
 step, resident, over the same process when it had only imported its library: parameters, what the step needs, and what
 a library holds on to. MyGrad and HIPS autograd are measured on "book" only: they record every step's operations
 one by one in Python, and take too long on the others. Needs the extra [bench]; a peer that is not there is left out.
@@ -34,6 +36,7 @@ from train_step_report import tables
 # name -> module, configurations (None: all)
 PEERS: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "ours": ("ours_compiled", None),
+    "ours-numpy": ("ours_numpy", None),
     "ours-eager": ("ours_eager", None),
     "handwritten": ("handwritten", None),
     "pytorch": ("pytorch", None),

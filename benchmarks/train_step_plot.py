@@ -14,7 +14,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 # is a grey of equal contrast to both.
 COLOURS = {
     "ours": "#D55E00",
-    "ours-eager": "#E69F00",
+    "ours-numpy": "#E69F00",
+    "ours-eager": "#F0E442",
     "handwritten": "#808080",
     "pytorch": "#0072B2",
     "pytorch-compiled": "#56B4E9",
@@ -22,9 +23,17 @@ COLOURS = {
     "mygrad": "#CC79A7",
     "autograd": "#9A6FB0",
 }
-LABELS = {"ours": "tinygrad_rnn, compiled", "ours-eager": "tinygrad_rnn, eager", "handwritten": "hand-written NumPy"}
-LABELS |= {"pytorch": "PyTorch", "pytorch-compiled": "PyTorch, compiled", "jax": "JAX", "mygrad": "MyGrad"}
-LABELS |= {"autograd": "HIPS autograd"}
+LABELS = {
+    "ours": "tinygrad_rnn, compiled",
+    "ours-numpy": "the same, on NumPy",
+    "ours-eager": "tinygrad_rnn, eager",
+    "handwritten": "hand-written NumPy",
+    "pytorch": "PyTorch",
+    "pytorch-compiled": "PyTorch, compiled",
+    "jax": "JAX",
+    "mygrad": "MyGrad",
+    "autograd": "HIPS autograd",
+}
 GREY = "#7A7A7A"
 STYLE = {
     "svg.fonttype": "none",

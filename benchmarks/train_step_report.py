@@ -27,7 +27,7 @@ def tables(found: Record) -> str:
     parts = [
         "# One training step: forward, backward, SGD update\n",
         "{processor}, {cores} cores, {cpu}, threads for every peer: {threads}, OpenBLAS kernels: {kernels}, "
-        "{gflops} GFLOP/s (float32, square matrices), Python {python}. ".format(**machine)
+        "{gflops} GFLOP/s (float32, square matrices), Python {python}, native executor: {compiler}. ".format(**machine)
         + f"{', '.join(versions)}. {found['rounds']} pairs of bursts for each peer. "
         "Written by `benchmarks/train_step.py`, which says what is measured and how.\n",
         _sizes(found),

@@ -13,20 +13,21 @@ from .ours_eager import make_model
 from .task import LR, Config, Weights
 
 
-def start(config: Config, weights: Weights) -> Callable[[Any, Any], float]:
+def start(config: Config, weights: Weights, executor: str = "native") -> Callable[[Any, Any], float]:
     """Return the step; see `peers`."""
     model = make_model(config, weights)
     parameters, state = model.parameters(), model.initial_state(config.N)
 
-    @tr.compile
     def train(parameters: Any, ids: Any, targets: Any, state: Any) -> Any:
         loss, state = model.loss(ids, targets, state)
         grads = tr.grad(loss, parameters)
         return loss, {name: p - LR * grads[name] for name, p in parameters.items()}, state
 
+    compiled = tr.compile(train, executor=executor)
+
     def step(ids: Any, targets: Any) -> float:
         nonlocal state
-        loss, new, state = train(parameters, ids, targets, state)
+        loss, new, state = compiled(parameters, ids, targets, state)
         for name, array in new.items():
             adopt(parameters[name], array)
         return float(loss)

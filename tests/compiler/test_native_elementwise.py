@@ -302,6 +302,16 @@ def another_part_of_what_the_chain_makes(x, y, z, rate):
     return joined[half:-half] * 2.0, joined
 
 
+def bytes_that_another_value_had(x, y, z, rate):
+    """In the arena what is joined lies, shifted, where `turned` was, which is read shortly before."""
+    n = 1 << 14
+    wide = np.tanh(tr.concatenate([x[:n], y[: n // 2]]))
+    turned = np.reshape(np.reshape(wide[:n], (128, 128)) @ np.reshape(y[:n], (128, 128)), (-1,))
+    first = turned * z[:n]
+    joined = np.reshape(tr.concatenate([z[:n], z[: 3 * n // 4]]), (128, 224))
+    return first, np.tanh(np.reshape(np.tanh(z[:n]), (128, 128)) @ joined) @ x[:224]
+
+
 def reversed_order(x, y, z, rate):
     a = np.tanh(x)
     return a[::-1] * y + a
@@ -325,7 +335,7 @@ def a_sum_in_between(x, y, z, rate):
 CHAINS = [
     *(sgd, momentum, nesterov_and_its_norm, adam, adam_of_two_parameters, more_values_than_lines, reversed_order),
     *(read_before_and_behind_what_is_written_over_it, one_element_of_what_the_chain_makes, results_twice),
-    *(another_part_of_what_the_chain_makes, numbers_and_arrays_of_one_number, a_sum_in_between),
+    *(bytes_that_another_value_had, another_part_of_what_the_chain_makes, numbers_and_arrays_of_one_number, a_sum_in_between),
 ]
 
 
