@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay import assert_equal, need_library, replay_call, small_plans_shared
+from replay import array_of, assert_equal, need_library, replay_call, small_plans_shared
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import ops
 from tinygrad_rnn.compiler.operators import CONTIGUOUS, operator_of
 from tinygrad_rnn.compiler.plan import COPY
+from tinygrad_rnn.engine.tree import map_leaves
 
 BINARY = {name: getattr(np, name) for name in ["add", "subtract", "multiply", "divide", "maximum", "minimum"]}
 EXACT = {"negative": np.negative, "sqrt": np.sqrt, "relu": lambda x: np.maximum(x, 0)}
@@ -205,7 +206,7 @@ def test_results_over_operands(n):
 
 @given(
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),
-    wide=st.sampled_from([1, 3, 16, 40, 130, 300]),
+    wide=st.sampled_from([3, 16, 40, 130, 300]),
     axes=st.integers(1, 3),
     rows_apart=st.booleans(),
     dtype=dtypes,
@@ -213,7 +214,7 @@ def test_results_over_operands(n):
     seed=seeds,
 )
 def test_sums_over_the_first_axes(shape, wide, axes, rows_apart, dtype, workers, seed):
-    shape, axes = (*shape, wide), min(axes, len(shape))
+    shape, axes = (*shape, wide), min(axes, len(shape))  # those of the shape without the last
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(shape).astype(dtype)
     if rows_apart and len(shape) == 2:
@@ -335,7 +336,12 @@ def a_sum_in_between(x, y, z, rate):
 CHAINS = [
     *(sgd, momentum, nesterov_and_its_norm, adam, adam_of_two_parameters, more_values_than_lines, reversed_order),
     *(read_before_and_behind_what_is_written_over_it, one_element_of_what_the_chain_makes, results_twice),
-    *(bytes_that_another_value_had, another_part_of_what_the_chain_makes, numbers_and_arrays_of_one_number, a_sum_in_between),
+    *(
+        bytes_that_another_value_had,
+        another_part_of_what_the_chain_makes,
+        numbers_and_arrays_of_one_number,
+        a_sum_in_between,
+    ),
 ]
 
 
@@ -349,8 +355,8 @@ def test_chains(f, threads, dtype):
     for _ in range(3):
         x, y, z = rng.standard_normal((3, SIZE)).astype(dtype)
         args = x, y, z, np.asarray(0.1, dtype)
-        expected, made = f(*args), compiled(*args)
-        assert_equal(made, tr.engine.tree.map_leaves(np.asarray, expected), 1e-12 if dtype == "float64" else 2e-5)
+        expected, made = map_leaves(array_of, f(*args)), compiled(*args)
+        assert_equal(made, expected, 1e-12 if dtype == "float64" else 2e-5)
         kept.append((made, expected))
     assert_equal(*kept[0], 1e-12 if dtype == "float64" else 2e-5)
 

@@ -6,7 +6,7 @@ must be there afterwards.
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from replay import need_library, replay_call
 

@@ -8,7 +8,7 @@ arena: two of them may have the same bytes if their lives do not overlap.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -234,7 +234,7 @@ def _place_in_stacks(layout: _Layout) -> dict[Call, set[int]]:
         if not direct:
             continue
         whole = layout.slots.get(call.output) or layout.root(call.output, *_kind(layout, call.output))
-        for number, part in enumerate(_places(call, whole)):
+        for number, part in enumerate(places(call.name, call.attrs["axis"], call.inputs, whole)):
             if number in direct:
                 layout.give(call.inputs[number], part)
         placed[call] = direct
@@ -295,23 +295,24 @@ COPY = Operator("copy", lambda x, /, *, out: np.copyto(out, x), True)
 
 def _copies(call: Call, inputs: tuple[Any, ...], whole: Slot, direct: Any) -> list[Instruction]:
     """Return the copies that a stack still needs: of operands that could not be made in their place."""
+    where = places(call.name, call.attrs["axis"], call.inputs, whole)
     return [
         Instruction(COPY, (slot,), (place,), {}, call.step)
-        for number, (slot, place) in enumerate(zip(inputs, _places(call, whole), strict=True))
+        for number, (slot, place) in enumerate(zip(inputs, where, strict=True))
         if number not in direct
     ]
 
 
-def _places(call: Call, whole: Slot) -> list[Slot]:
-    """Return where each operand of a stack or a concatenation lies in its result."""
-    axis = call.attrs["axis"] % len(whole.shape)
+def places(name: str, axis: int, parts: Sequence[Value | Slot], whole: Slot) -> list[Slot]:
+    """Return where each operand of a "stack" or a "concatenate" lies in its result."""
+    axis %= len(whole.shape)
     stride, at, found = whole.strides[axis], whole.offset, []
-    for value in call.inputs:
-        if call.name == "stack":
-            shape, strides, length = value.shape, whole.strides[:axis] + whole.strides[axis + 1 :], 1
+    for part in parts:
+        if name == "stack":
+            strides, length = whole.strides[:axis] + whole.strides[axis + 1 :], 1
         else:
-            shape, strides, length = value.shape, whole.strides, value.shape[axis]
-        found.append(Slot(whole.buffer, at, shape, strides, whole.dtype))
+            strides, length = whole.strides, part.shape[axis]
+        found.append(Slot(whole.buffer, at, part.shape, strides, whole.dtype))
         at += length * stride
     return found
 

@@ -7,13 +7,13 @@ done in Python.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..plan import Buffer, Instruction, Slot
+from ..plan import Buffer, Instruction, Slot, places
 
 _NAMES = "add subtract multiply divide maximum minimum copy negative sqrt relu exp tanh sigmoid log"
 ELEMENTWISE = _NAMES.split()  # in the order of replay.c
@@ -77,8 +77,7 @@ def records_of(instruction: Instruction) -> list[Record] | None:
     if instruction.operator.key != name or instruction.outputs[0].dtype not in TYPES:
         return None
     if name in _NUMBER:
-        record = _elementwise(_NUMBER[name], instruction.outputs[0], instruction.inputs)
-        return None if record is None else [record]
+        return _all([_elementwise(_NUMBER[name], instruction.outputs[0], instruction.inputs)])
     maker = _MAKERS.get(name)
     return None if maker is None else maker(instruction)
 
@@ -160,8 +159,7 @@ def _matmul(instruction: Instruction) -> list[Record] | None:
         parts = [[a, b, out]]
     else:
         return None
-    records = [_product(*part) for part in parts]
-    return None if any(record is None for record in records) else records  # type: ignore[return-value]
+    return _all(_product(*part) for part in parts)
 
 
 def _at(slot: Slot, index: int) -> Slot:
@@ -276,22 +274,21 @@ def is_whole(slot: Slot, size: int) -> bool:
 
 def _join(instruction: Instruction) -> list[Record] | None:
     """Copy the operands of a stack or a concatenation into its result."""
-    out, axis = instruction.outputs[0], instruction.attrs["axis"] % len(instruction.outputs[0].shape)
-    offset, records = out.offset, []
-    for part in instruction.inputs:
-        if not isinstance(part, Slot):
-            return None
-        if instruction.operator.name == "stack":
-            strides, length = out.strides[:axis] + out.strides[axis + 1 :], 1
-        else:
-            strides, length = out.strides, part.shape[axis]
-        place = Slot(out.buffer, offset, part.shape, strides, out.dtype)
-        record = _elementwise(_NUMBER["copy"], place, [part])
+    parts, (out,) = instruction.inputs, instruction.outputs
+    if not all(isinstance(part, Slot) for part in parts):
+        return None
+    where = places(instruction.operator.name, instruction.attrs["axis"], parts, out)
+    return _all(_elementwise(_NUMBER["copy"], place, [part]) for place, part in zip(where, parts, strict=True))
+
+
+def _all(records: Iterable[Record | None]) -> list[Record] | None:
+    """Return the records, or None if one of them is."""
+    found = []
+    for record in records:
         if record is None:
             return None
-        records.append(record)
-        offset += length * out.strides[axis]
-    return records
+        found.append(record)
+    return found
 
 
 _MAKERS: dict[str, Callable[[Instruction], list[Record] | None]] = {
