@@ -247,9 +247,12 @@ def _describe(part: Any, key: list[Any], leaves: list[Any], generators: dict[int
 
 
 def _threads() -> int:
-    """Return the threads that matrix products have: what OPENBLAS_NUM_THREADS says, or one for each core."""
+    """Return the threads that matrix products have: what OPENBLAS_NUM_THREADS says, or one for each core, up to 4."""
     text = os.environ.get("OPENBLAS_NUM_THREADS", "")
-    return int(text) if text.isdecimal() and int(text) else os.cpu_count() or 1
+    if text.isdecimal() and int(text):
+        return int(text)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4)  # more would have few rows of a small batch each, and wait for each other
 
 
 def compile(
@@ -273,7 +276,7 @@ def compile(
         without: names of passes to switch off, to find out which of them a fault or a gain comes from.
         max_plans: plans that are kept, one for each signature; the one used longest ago goes first.
         threads: workers that share the rows of each call, or under "numpy" the parts of the loss; results are the same
-            each time for one setting. None: what OPENBLAS_NUM_THREADS says, or one for each core.
+            each time for one setting. None: what OPENBLAS_NUM_THREADS says, or one for each core, up to 4.
         executor: "native" replays plans with a C library, which the first use on a machine compiles; "numpy" calls
             NumPy for each instruction; "auto" takes native where there is a C compiler. None: what
             TINYGRAD_RNN_EXECUTOR says, or "auto".
