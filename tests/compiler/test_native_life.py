@@ -52,16 +52,20 @@ def test_results_that_are_kept_never_change(native, n, threads):
             assert_equal(made, expected, 1e-12)
 
 
-def test_results_that_come_back_as_arguments(native):
+@pytest.mark.parametrize("n", [40, 150, 400])
+def test_results_that_come_back_as_arguments(native, n):
     """Parameters that a replay returned are read where they lie, and not written over while somebody holds them."""
     compiled = tr.compile(lambda p, g: p - 0.1 * np.tanh(g), executor="native", threads=2)
     rng = np.random.default_rng(0)
-    p = expected = rng.standard_normal((150, 120))
+    p = expected = rng.standard_normal((n, n))
     history = []
-    for _ in range(10):
-        g = rng.standard_normal((150, 120))
+    for number in range(16):
+        g = rng.standard_normal((n, n))
+        if number % 5 == 3:
+            p = p.copy()  # which lies elsewhere
         p, expected = compiled(p, g), expected - 0.1 * np.tanh(g)
         history.append((p, expected))
+        del history[:-4]
     for made, wanted in history:
         assert_equal(made, wanted, 1e-12)
 

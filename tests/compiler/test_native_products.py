@@ -4,6 +4,11 @@ Operands lie within NaNs, so that one number too much is seen in the result; the
 must be there afterwards.
 """
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -140,3 +145,58 @@ def test_batches(T, M, N, K, turned, one, dtype, seed):
         assert_product(a, b, whole[1:-1].reshape(T, M, N), whole, 2)
     else:
         assert_product(a, b, *result((T, M, N), dtype), 2)
+
+
+GUARDED = """
+import ctypes, itertools, mmap
+import numpy as np
+from replay import replay_call
+from tinygrad_rnn.compiler.operators import MATMUL
+
+protect = ctypes.CDLL(None, use_errno=True).mprotect
+protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+page = mmap.PAGESIZE
+
+
+class Guarded:
+    # Memory between two pages that nobody can touch.
+
+    def __init__(self, pages):
+        self.memory = mmap.mmap(-1, (pages + 2) * page)
+        self.stop = (pages + 1) * page
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        for at in (start, start + self.stop):
+            assert protect(at, page, 0) == 0
+
+    def array(self, rows, columns, turned, dtype, at_end):
+        shape = (columns, rows) if turned else (rows, columns)
+        nbytes = rows * columns * np.dtype(dtype).itemsize
+        start = self.stop - nbytes if at_end else page
+        array = np.frombuffer(self.memory, dtype, rows * columns, start).reshape(shape)
+        array[...] = 1
+        return array.T if turned else array
+
+
+a, b, c = Guarded(20), Guarded(40), Guarded(20)
+sizes = itertools.product([1, 3, 7, 45], [1, 3, 9, 17, 33, 70, 130], [1, 9, 17, 40, 130], [False, True], [False, True])
+for M, N, K, left, right in sizes:
+    for dtype, at_end in itertools.product(["f4", "f8"], [False, True]):
+        out = c.array(M, N, False, dtype, at_end)
+        operands = [a.array(M, K, left, dtype, at_end), b.array(K, N, right, dtype, at_end)]
+        replay_call(MATMUL, operands, [out])
+        assert (out == K).all()
+print("done")
+"""
+
+
+def test_nothing_is_touched_before_or_behind_operands():
+    """In a process of its own, which the system would end."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", GUARDED],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

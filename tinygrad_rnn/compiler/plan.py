@@ -8,7 +8,7 @@ arena: two of them may have the same bytes if their lives do not overlap.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,7 +116,7 @@ class _Layout:
         constant = None
         if value.constant is not None:
             kind, constant = "constant", np.ascontiguousarray(value.constant).reshape(value.shape)
-        strides = _strides(value.shape, value.dtype.itemsize)
+        strides = strides_of(value.shape, value.dtype.itemsize)
         return self.give(
             value, Slot(Buffer(kind, value.nbytes, 0, constant, index), 0, value.shape, strides, value.dtype)
         )
@@ -140,7 +140,7 @@ class _Layout:
             return
         if value in self.slots or value in self.returned:
             return
-        layout = value.shape, _strides(value.shape, value.dtype.itemsize), value.dtype
+        layout = value.shape, strides_of(value.shape, value.dtype.itemsize), value.dtype
         for slot in places:
             if not isinstance(slot, Slot) or (slot.shape, slot.strides, slot.dtype) != layout:
                 continue
@@ -177,22 +177,27 @@ class _Layout:
         base = self.slot(call.inputs[0])
         if any(isinstance(part, np.ndarray | Value) for part in _parts(call.attrs.get("index"))):
             return None
-        stand_in = np.ndarray(base.shape, base.dtype, _memory(base), base.offset, base.strides)
-        made = call.operator.compute(stand_in, *call.inputs[1:], **call.attrs)
-        parts = made if isinstance(made, tuple) else (made,)
-        start = stand_in.__array_interface__["data"][0] - base.offset
-        if not all(np.may_share_memory(part, stand_in) for part in parts if part.size):
-            return None
-        return [
-            Slot(
-                base.buffer,
-                part.__array_interface__["data"][0] - start if part.size else 0,
-                part.shape,
-                part.strides,
-                part.dtype,
-            )
-            for part in parts
-        ]
+        return views_in(base, lambda array: call.operator.compute(array, *call.inputs[1:], **call.attrs))
+
+
+def views_in(base: Slot, function: Callable[[Array], Any]) -> list[Slot] | None:
+    """Return where the results of a function of the array in a slot lie if they are views of it, else None."""
+    stand_in = np.ndarray(base.shape, base.dtype, _memory(base), base.offset, base.strides)
+    made = function(stand_in)
+    parts = made if isinstance(made, tuple) else (made,)
+    start = stand_in.__array_interface__["data"][0] - base.offset
+    if not all(np.may_share_memory(part, stand_in) for part in parts if part.size):
+        return None
+    return [
+        Slot(
+            base.buffer,
+            part.__array_interface__["data"][0] - start if part.size else 0,
+            part.shape,
+            part.strides,
+            part.dtype,
+        )
+        for part in parts
+    ]
 
 
 def _parts(index: Any) -> tuple[Any, ...]:
@@ -203,7 +208,8 @@ def _memory(slot: Slot) -> Any:
     return np.empty(max(1, slot.buffer.nbytes), np.uint8)  # never touched: it takes no pages
 
 
-def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+def strides_of(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the strides in bytes of an array in C order."""
     strides, step = [], itemsize
     for length in reversed(shape):
         strides.append(step)
@@ -282,7 +288,7 @@ def _outputs(layout: _Layout, instructions: list[Instruction]) -> list[Slot]:
     for number, value in enumerate(layout.graph.outputs):
         slot = layout.slot(value)
         if slot.buffer.kind != "output" or any(slot.buffer is other.buffer for other in slots):
-            strides = _strides(slot.shape, slot.dtype.itemsize)
+            strides = strides_of(slot.shape, slot.dtype.itemsize)
             own = Slot(Buffer("output", value.nbytes, index=number), 0, slot.shape, strides, slot.dtype)
             instructions.append(Instruction(COPY, (slot,), (own,), {}, None))
             slot = own

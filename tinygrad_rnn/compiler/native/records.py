@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ..plan import Buffer, Instruction, Slot, places
+from ..plan import Buffer, Instruction, Slot, places, strides_of, views_in
 
-_NAMES = "add subtract multiply divide maximum minimum copy negative sqrt relu exp tanh sigmoid log"
-ELEMENTWISE = _NAMES.split()  # in the order of replay.c
+_COMPARISONS = ["less", "less_equal", "greater", "greater_equal", "equal", "not_equal"]
+_NAMES = "add subtract multiply divide maximum minimum power copy negative sqrt relu exp tanh sigmoid log"
+ELEMENTWISE = [*_NAMES.split(), *_COMPARISONS, "where"]  # in the order of replay.c
 _NUMBER = {name: number for number, name in enumerate(ELEMENTWISE)}
-_NUMBER["contiguous"] = _NUMBER["copy"]
-_MATMUL, _SUM, _TAKE, _TAKE_BACK, _LOSS, _MEAN_NATS, CHAIN, _CONVERT = range(len(ELEMENTWISE), len(ELEMENTWISE) + 8)
+_OTHERS = ["matmul", "sum_rows", "sum_along", "take", "take_back", "loss", "mean_nats", "chain", "convert"]
+_NUMBER |= {name: number for number, name in enumerate(_OTHERS, len(ELEMENTWISE))}
+CHAIN = _NUMBER["chain"]
 AXES = 3
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 _LONG = 1 << 12  # elements; a vector that is shorter is not worth waiting for each other
@@ -74,20 +76,28 @@ class Record:
 def records_of(instruction: Instruction) -> list[Record] | None:
     """Return the records of an instruction, or None if the library does not know it."""
     name = instruction.operator.name
-    if instruction.operator.key != name or instruction.outputs[0].dtype not in TYPES:
-        return None
-    if name in _NUMBER:
-        return _all([_elementwise(_NUMBER[name], instruction.outputs[0], instruction.inputs)])
     maker = _MAKERS.get(name)
-    return None if maker is None else maker(instruction)
+    if instruction.operator.key != name or (maker is None and name not in ELEMENTWISE):
+        return None
+    if maker is not None:
+        return maker(instruction) if instruction.outputs[0].dtype in TYPES else None
+    return _all([_elementwise(name, instruction.outputs[0], instruction.inputs)])
 
 
-def _elementwise(op: int, out: Slot, inputs: Sequence[Any]) -> Record | None:
+def _elementwise(name: str, out: Slot, inputs: Sequence[Any]) -> Record | None:
+    """Return the record of an elementwise operation; a number among the operands is one of their dtype."""
+    parts = [*inputs[1:], inputs[0]] if name == "where" else list(inputs)
+    dtypes = {part.dtype for part in parts[:2] if isinstance(part, Slot)} or {out.dtype}
+    results = {np.dtype(np.bool_)} if name in _COMPARISONS else dtypes
+    if len(dtypes) != 1 or not dtypes <= TYPES.keys() or results != {out.dtype}:
+        return None
+    if name == "where" and not (isinstance(parts[2], Slot) and parts[2].dtype == np.bool_):
+        return None
     lengths = list(out.shape) or [1]
     steps = []
-    for part in (out, *inputs):
+    for part in (out, *parts):
         if isinstance(part, Slot):
-            found = _broadcast(part, lengths) if part.dtype == out.dtype else None
+            found = _broadcast(part, lengths)
             if found is None:
                 return None
             steps.append(found)
@@ -100,10 +110,11 @@ def _elementwise(op: int, out: Slot, inputs: Sequence[Any]) -> Record | None:
         return None
     operands = [
         Operand(part, tuple(row)) if isinstance(part, Slot) else Operand(None, tuple(row), number=float(part))
-        for part, row in zip((out, *inputs), steps, strict=True)
+        for part, row in zip((out, *parts), steps, strict=True)
     ]
     rows = len(out.shape) > 1 and out.shape[0] > 1
-    return Record(op, out.dtype, tuple(operands), tuple(lengths), int(rows or math.prod(out.shape) >= _LONG))
+    split = int(rows or math.prod(out.shape) >= _LONG)
+    return Record(_NUMBER[name], dtypes.pop(), tuple(operands), tuple(lengths), split)
 
 
 def _broadcast(slot: Slot, lengths: Sequence[int]) -> list[int] | None:
@@ -149,6 +160,14 @@ def _flat(slot: Slot, axes: int) -> tuple[list[int], list[int]] | None:
     return lengths, steps
 
 
+def _power(instruction: Instruction) -> list[Record] | None:
+    """Return the record of a power; those that are something simpler are done so, which is far quicker."""
+    (x, exponent), out = instruction.inputs, instruction.outputs[0]
+    simple: dict[Any, tuple[str, list[Any]]] = {1: ("copy", [x]), 2: ("multiply", [x, x]), 0.5: ("sqrt", [x])}
+    name, inputs = simple.get(exponent, ("power", [x, exponent])) if isinstance(x, Slot) else ("power", [x, exponent])
+    return _all([_elementwise(name, out, inputs)])
+
+
 def _matmul(instruction: Instruction) -> list[Record] | None:
     a, b, out = instruction.inputs[0], instruction.inputs[1], instruction.outputs[0]
     if not all(isinstance(part, Slot) and part.dtype == out.dtype for part in (a, b)):
@@ -181,21 +200,30 @@ def _product(a: Slot, b: Slot, out: Slot) -> Record | None:
         return None
     operands = Operand(out, (cm, 1)), Operand(a, (am, ak)), Operand(b, (bk, bn), shared=False)
     wide = K * N * out.dtype.itemsize > _WIDE and M < _MANY
-    return Record(_MATMUL, out.dtype, operands, (M, N, K), 2 if wide else 1 if M > 1 else 0)
+    return Record(_NUMBER["matmul"], out.dtype, operands, (M, N, K), 2 if wide else 1 if M > 1 else 0)
 
 
 def _sum(instruction: Instruction) -> list[Record] | None:
+    """Return the record of a sum or a mean over the first axes, or over the last ones."""
     (a,), out, axis = instruction.inputs, instruction.outputs[0], instruction.attrs["axis"]
-    if not isinstance(a, Slot) or a.dtype != out.dtype or axis is None:
+    if not isinstance(a, Slot) or a.dtype != out.dtype:
         return None
-    axes = sorted(part % len(a.shape) for part in ((axis,) if isinstance(axis, int) else axis))
-    if axes != list(range(len(axes))):
-        return None
-    rows, result = _flat(a, len(axes)), _flat(out, 0)
-    if rows is None or result is None or rows[1][1] != 1 or result[1][1] != 1:
+    ndim = len(a.shape)
+    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    summed = sorted(part % ndim for part in axes)
+    last = summed == list(range(ndim - len(summed), ndim))
+    rows = _flat(a, ndim - len(summed)) if last else _flat(a, len(summed))
+    if rows is None or rows[1][1] != 1 or not (last or summed == list(range(len(summed)))):
         return None
     (R, C), (step, _) = rows
-    return [Record(_SUM, out.dtype, (Operand(out, (0, 1)), Operand(a, (step, 1))), (R, C), 2)]
+    factor = 1 / (C if last else R) if instruction.operator.name == "mean" else 1.0
+    operand = Operand(a, (step, 1), number=factor)
+    kept = _flat(out, 0)
+    if (C if last else R) == 0 or kept is None or (kept[1][1] != 1 and not last):
+        return None
+    if last:
+        return [Record(_NUMBER["sum_along"], out.dtype, (Operand(out, (kept[1][1],)), operand), (R, C), int(R > 1))]
+    return [Record(_NUMBER["sum_rows"], out.dtype, (Operand(out, (0, 1)), operand), (R, C), 2)]
 
 
 def _ids(slot: Any) -> tuple[int, tuple[int, int]] | None:
@@ -216,7 +244,7 @@ def _take(instruction: Instruction) -> list[Record] | None:
         return None
     (R, D), (step, _) = made
     operands = Operand(out, (step, 1)), Operand(table, (rows[1][0], 1), False), Operand(indices, ids[1], False)
-    return [Record(_TAKE, out.dtype, operands, (R, D, ids[0], table.shape[0]))]
+    return [Record(_NUMBER["take"], out.dtype, operands, (R, D, ids[0], table.shape[0]))]
 
 
 def _take_back(instruction: Instruction) -> list[Record] | None:
@@ -229,7 +257,7 @@ def _take_back(instruction: Instruction) -> list[Record] | None:
         return None
     (R, D), (step, _) = rows
     operands = Operand(out, shared=False), Operand(gradient, (step, 1)), Operand(indices, ids[1], False)
-    return [Record(_TAKE_BACK, out.dtype, operands, (R, D, ids[0], out.shape[0]), 2)]
+    return [Record(_NUMBER["take_back"], out.dtype, operands, (R, D, ids[0], out.shape[0]), 2)]
 
 
 def _loss_and_gradient(instruction: Instruction) -> list[Record] | None:
@@ -248,8 +276,8 @@ def _loss_and_gradient(instruction: Instruction) -> list[Record] | None:
     parts = Operand(gradient, (made[1][0],)), Operand(logits, (rows[1][0],), number=g), targets, Operand(nats, (1,))
     mean = Operand(loss, shared=False), Operand(nats, shared=False), targets
     return [
-        Record(_LOSS, logits.dtype, parts, (R, V, ids[0]), 1, (0, 3)),
-        Record(_MEAN_NATS, logits.dtype, mean, (R, V, ids[0]), 0),
+        Record(_NUMBER["loss"], logits.dtype, parts, (R, V, ids[0]), 1, (0, 3)),
+        Record(_NUMBER["mean_nats"], logits.dtype, mean, (R, V, ids[0]), 0),
     ]
 
 
@@ -258,7 +286,7 @@ def _astype(instruction: Instruction) -> list[Record] | None:
     size = math.prod(out.shape)
     if not isinstance(x, Slot) or x.dtype not in TYPES or not is_whole(x, size) or not is_whole(out, size):
         return None
-    op = _NUMBER["copy"] if x.dtype == out.dtype else _CONVERT
+    op = _NUMBER["copy"] if x.dtype == out.dtype else _NUMBER["convert"]
     return [Record(op, out.dtype, (Operand(out, (1,)), Operand(x, (1,))), (size,))]
 
 
@@ -278,7 +306,31 @@ def _join(instruction: Instruction) -> list[Record] | None:
     if not all(isinstance(part, Slot) for part in parts):
         return None
     where = places(instruction.operator.name, instruction.attrs["axis"], parts, out)
-    return _all(_elementwise(_NUMBER["copy"], place, [part]) for place, part in zip(where, parts, strict=True))
+    return _all(_elementwise("copy", place, [part]) for place, part in zip(where, parts, strict=True))
+
+
+def _copy(instruction: Instruction) -> list[Record] | None:
+    """Copy, in the shape of what is copied: a reshape that is no view has another."""
+    x, out = instruction.inputs[0], instruction.outputs[0]
+    if not isinstance(x, Slot):
+        return None
+    if out.shape != x.shape:
+        if not is_whole(out, math.prod(out.shape)):
+            return None
+        out = Slot(out.buffer, out.offset, x.shape, strides_of(x.shape, x.dtype.itemsize), out.dtype)
+    return _all([_elementwise("copy", out, [x])])
+
+
+def _scatter(instruction: Instruction) -> list[Record] | None:
+    """Write zeros, then an operand into the part that an index of slices and integers names."""
+    x, out, index = instruction.inputs[0], instruction.outputs[0], instruction.attrs["index"]
+    parts = index if type(index) is tuple else (index,)
+    if not isinstance(x, Slot) or not all(part is ... or isinstance(part, slice | int | None) for part in parts):
+        return None
+    found = views_in(out, lambda array: array[index])
+    if found is None or found[0].shape != x.shape:
+        return None
+    return _all([_elementwise("copy", out, [0.0]), _elementwise("copy", found[0], [x])])
 
 
 def _all(records: Iterable[Record | None]) -> list[Record] | None:
@@ -292,8 +344,14 @@ def _all(records: Iterable[Record | None]) -> list[Record] | None:
 
 
 _MAKERS: dict[str, Callable[[Instruction], list[Record] | None]] = {
+    "power": _power,
     "matmul": _matmul,
     "sum": _sum,
+    "mean": _sum,
+    "copy": _copy,
+    "contiguous": _copy,
+    "reshape": _copy,
+    "scatter": _scatter,
     "take": _take,
     "take_back": _take_back,
     "loss_and_gradient": _loss_and_gradient,

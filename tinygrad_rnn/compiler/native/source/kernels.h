@@ -32,48 +32,87 @@ static inline REAL NAME(tanh)(REAL x) {
 
 static inline REAL NAME(sigmoid)(REAL x) { return 1 / (1 + NAME(exp)(-x)); }
 
-/* -- elementwise: out = f(a, b) over n[0] x n[1] x n[2] ---------------------------------------------------------- */
+/* -- elementwise: out = f(a, b), or f(a, b, c) with truth values c, over n[0] x n[1] x n[2] ------------------------- */
 
-#define LOOP(name, expression)                                                                                       \
-    static void NAME(name)(long n, REAL *out, long so, const REAL *a, long sa, const REAL *b, long sb) {             \
-        if (so == 1 && sa == 1 && sb == 1) {                                                                         \
+/* n elements behind each other, or steps apart: p and s hold pointers and steps of out, a, b and c */
+typedef void NAME(Loop)(long n, char *const *p, const long *s);
+
+/* the usual steps have loops of their own, which become vector instructions */
+#define LOOP(name, type, expression)                                                                                 \
+    static void NAME(name)(long n, char *const *p, const long *s) {                                                  \
+        type *out = (type *)p[OUT];                                                                                  \
+        const REAL *a = (const REAL *)p[A], *b = (const REAL *)p[B];                                                 \
+        if (s[OUT] == 1 && s[A] == 1 && s[B] == 1) {                                                                 \
             for (long i = 0; i < n; i++) { REAL x = a[i], y = b[i]; (void)y; out[i] = expression; }                  \
-        } else if (so == 1 && sa == 1 && sb == 0) {                                                                  \
+        } else if (s[OUT] == 1 && s[A] == 1 && s[B] == 0) {                                                          \
             REAL y = *b; (void)y;                                                                                    \
             for (long i = 0; i < n; i++) { REAL x = a[i]; out[i] = expression; }                                     \
-        } else if (so == 1 && sa == 0 && sb == 1) {                                                                  \
+        } else if (s[OUT] == 1 && s[A] == 0 && s[B] == 1) {                                                          \
             REAL x = *a;                                                                                             \
             for (long i = 0; i < n; i++) { REAL y = b[i]; (void)y; out[i] = expression; }                            \
         } else {                                                                                                     \
             for (long i = 0; i < n; i++) {                                                                           \
-                REAL x = a[i * sa], y = b[i * sb]; (void)y; out[i * so] = expression;                                \
+                REAL x = a[i * s[A]], y = b[i * s[B]]; (void)y; out[i * s[OUT]] = expression;                        \
             }                                                                                                        \
         }                                                                                                            \
     }
 
-LOOP(loop_add, x + y)
-LOOP(loop_subtract, x - y)
-LOOP(loop_multiply, x * y)
-LOOP(loop_divide, x / y)
-LOOP(loop_maximum, x > y || x != x ? x : y)
-LOOP(loop_minimum, x < y || x != x ? x : y)
-LOOP(loop_copy, x)
-LOOP(loop_negative, -x)
-LOOP(loop_sqrt, SQRT(x))
-LOOP(loop_relu, x > 0 || x != x ? x : 0)
-LOOP(loop_exp, NAME(exp)(x))
-LOOP(loop_tanh, NAME(tanh)(x))
-LOOP(loop_sigmoid, NAME(sigmoid)(x))
-LOOP(loop_log, LOG(x))
+LOOP(loop_add, REAL, x + y)
+LOOP(loop_subtract, REAL, x - y)
+LOOP(loop_multiply, REAL, x * y)
+LOOP(loop_divide, REAL, x / y)
+LOOP(loop_maximum, REAL, x > y || x != x ? x : y)
+LOOP(loop_minimum, REAL, x < y || x != x ? x : y)
+LOOP(loop_power, REAL, POWER(x, y))
+LOOP(loop_copy, REAL, x)
+LOOP(loop_negative, REAL, -x)
+LOOP(loop_sqrt, REAL, SQRT(x))
+LOOP(loop_relu, REAL, x > 0 || x != x ? x : 0)
+LOOP(loop_exp, REAL, NAME(exp)(x))
+LOOP(loop_tanh, REAL, NAME(tanh)(x))
+LOOP(loop_sigmoid, REAL, NAME(sigmoid)(x))
+LOOP(loop_log, REAL, LOG(x))
+LOOP(loop_less, uint8_t, x < y)
+LOOP(loop_less_equal, uint8_t, x <= y)
+LOOP(loop_greater, uint8_t, x > y)
+LOOP(loop_greater_equal, uint8_t, x >= y)
+LOOP(loop_equal, uint8_t, x == y)
+LOOP(loop_not_equal, uint8_t, x != y)
 #undef LOOP
 
-typedef void NAME(Loop)(long, REAL *, long, const REAL *, long, const REAL *, long);
+static void NAME(loop_where)(long n, char *const *p, const long *s) {
+    REAL *out = (REAL *)p[OUT];
+    const REAL *a = (const REAL *)p[A], *b = (const REAL *)p[B];
+    const uint8_t *c = (const uint8_t *)p[C];
+    if (s[C] == 0) { /* a mask of rows, as a rule */
+        const REAL *from = *c ? a : b;
+        long step = *c ? s[A] : s[B];
+        for (long i = 0; i < n; i++) out[i * s[OUT]] = from[i * step];
+    } else if (s[OUT] == 1 && s[C] == 1 && s[A] <= 1 && s[B] <= 1 && s[A] >= 0 && s[B] >= 0) {
+        /* both are read in any case: so it becomes vector instructions */
+        if (s[A] && s[B])
+            for (long i = 0; i < n; i++) { REAL x = a[i], y = b[i]; out[i] = c[i] ? x : y; }
+        else if (s[A])
+            for (long i = 0; i < n; i++) { REAL x = a[i], y = *b; out[i] = c[i] ? x : y; }
+        else
+            for (long i = 0; i < n; i++) { REAL x = *a, y = b[i * s[B]]; out[i] = c[i] ? x : y; }
+    } else {
+        for (long i = 0; i < n; i++) out[i * s[OUT]] = c[i * s[C]] ? a[i * s[A]] : b[i * s[B]];
+    }
+}
 
 static NAME(Loop) *const NAME(loops)[] = {
-    NAME(loop_add),  NAME(loop_subtract), NAME(loop_multiply), NAME(loop_divide), NAME(loop_maximum),
-    NAME(loop_minimum), NAME(loop_copy),  NAME(loop_negative), NAME(loop_sqrt),   NAME(loop_relu),
-    NAME(loop_exp),  NAME(loop_tanh),     NAME(loop_sigmoid),  NAME(loop_log),
+    NAME(loop_add),        NAME(loop_subtract),   NAME(loop_multiply), NAME(loop_divide),  NAME(loop_maximum),
+    NAME(loop_minimum),    NAME(loop_power),      NAME(loop_copy),     NAME(loop_negative), NAME(loop_sqrt),
+    NAME(loop_relu),       NAME(loop_exp),        NAME(loop_tanh),     NAME(loop_sigmoid), NAME(loop_log),
+    NAME(loop_less),       NAME(loop_less_equal), NAME(loop_greater),  NAME(loop_greater_equal),
+    NAME(loop_equal),      NAME(loop_not_equal),  NAME(loop_where),
 };
+
+static inline long NAME(bytes)(int op, int operand) {
+    bool truth = (operand == OUT && op >= LESS && op <= NOT_EQUAL) || (operand == C && op == WHERE);
+    return truth ? 1 : sizeof(REAL);
+}
 
 /* Transposing copies: both sides in squares of a few cache lines. */
 static void NAME(turn)(long n, long m, REAL *out, const REAL *a, long sa) {
@@ -84,44 +123,44 @@ static void NAME(turn)(long n, long m, REAL *out, const REAL *a, long sa) {
                 for (long c = j; c < m && c < j + SIDE; c++) out[r * m + c] = a[r + c * sa];
 }
 
-static void NAME(elementwise)(const Part *part, int kind) {
+static void NAME(elementwise)(const Part *part, int op) {
     const Call *call = part->call;
     long n[3] = {part->hi - part->lo, call->n[1], call->n[2]};
-    REAL number[OPERANDS] = {0, (REAL)call->x[A], (REAL)call->x[B]};
-    REAL *p[3];
-    long s[3][3];
-    for (int k = 0; k <= B; k++) {
-        for (int d = 0; d < 3; d++) s[k][d] = call->s[k][d];
-        p[k] = (REAL *)part->p[k] + part->lo * s[k][0];
-        if (call->base[k] < 0) p[k] = &number[k];
+    REAL number[OPERANDS];
+    char *p[OPERANDS];
+    long s[3][OPERANDS];
+    for (int k = 0; k < OPERANDS; k++) {
+        for (int d = 0; d < 3; d++) s[d][k] = call->s[k][d];
+        number[k] = (REAL)call->x[k];
+        p[k] = call->base[k] < 0 ? (char *)&number[k] : (char *)part->p[k] + part->lo * s[0][k] * NAME(bytes)(op, k);
     }
     /* axes that lie behind each other in every operand are one */
-    int outer = 0;
+    int last = 0;
     for (int d = 1; d < 3; d++) {
         bool one = true;
-        for (int k = 0; k <= B; k++) one = one && s[k][outer] == s[k][d] * n[d];
-        if (one || n[outer] == 1) {
-            n[outer] = one ? n[outer] * n[d] : n[d];
-            for (int k = 0; k <= B; k++) s[k][outer] = s[k][d];
+        for (int k = 0; k < OPERANDS; k++) one = one && s[last][k] == s[d][k] * n[d];
+        if (one || n[last] == 1) {
+            n[last] = one ? n[last] * n[d] : n[d];
+            memcpy(s[last], s[d], sizeof s[d]);
         } else if (n[d] != 1) {
-            outer++;
-            n[outer] = n[d];
-            for (int k = 0; k <= B; k++) s[k][outer] = s[k][d];
+            last++;
+            n[last] = n[d];
+            memmove(s[last], s[d], sizeof s[d]);
         }
     }
-    NAME(Loop) *loop = NAME(loops)[kind];
-    if (outer == 0) {
-        loop(n[0], p[OUT], s[OUT][0], p[A], s[A][0], p[B], s[B][0]);
-    } else if (outer == 1 && kind == COPY && s[A][0] == 1 && s[OUT][1] == 1 && s[OUT][0] == n[1]) {
-        NAME(turn)(n[0], n[1], p[OUT], p[A], s[A][1]);
+    NAME(Loop) *loop = NAME(loops)[op];
+    if (last == 0) {
+        loop(n[0], p, s[0]);
+    } else if (last == 1 && op == COPY && s[0][A] == 1 && s[1][OUT] == 1 && s[0][OUT] == n[1]) {
+        NAME(turn)(n[0], n[1], (REAL *)p[OUT], (const REAL *)p[A], s[1][A]);
     } else {
-        int last = outer;
-        long middle = outer == 2 ? n[1] : 1;
+        long middle = last == 2 ? n[1] : 1;
         for (long i = 0; i < n[0]; i++)
             for (long j = 0; j < middle; j++) {
-                long at[3];
-                for (int k = 0; k <= B; k++) at[k] = i * s[k][0] + (outer == 2 ? j * s[k][1] : 0);
-                loop(n[last], p[OUT] + at[OUT], s[OUT][last], p[A] + at[A], s[A][last], p[B] + at[B], s[B][last]);
+                char *row[OPERANDS];
+                for (int k = 0; k < OPERANDS; k++)
+                    row[k] = p[k] + (i * s[0][k] + (last == 2 ? j * s[1][k] : 0)) * NAME(bytes)(op, k);
+                loop(n[last], row, s[last]);
             }
     }
 }
@@ -134,14 +173,17 @@ static void NAME(chain)(const Part *part) {
     for (long at = part->lo; at < part->hi; at += BLOCK) {
         long count = part->hi - at < BLOCK ? part->hi - at : BLOCK;
         for (const Call *call = first; call < first + part->call->n[1]; call++) {
-            REAL number[OPERANDS], *p[OPERANDS];
-            for (int k = OUT; k <= B; k++) {
+            REAL number[OPERANDS];
+            char *p[OPERANDS];
+            long steps[OPERANDS];
+            for (int k = 0; k < OPERANDS; k++) {
                 number[k] = (REAL)call->x[k];
-                p[k] = call->base[k] == -1 ? &number[k]
-                       : call->base[k] < 0 ? lines + (-2 - call->base[k]) * BLOCK
-                                           : (REAL *)place(call, k, part->bases) + at * call->s[k][0];
+                steps[k] = call->base[k] == -1 ? 0 : call->s[k][0];
+                p[k] = call->base[k] == -1  ? (char *)&number[k]
+                       : call->base[k] < -1 ? (char *)(lines + (-2 - call->base[k]) * BLOCK)
+                                            : place(call, k, part->bases) + at * steps[k] * NAME(bytes)(call->op, k);
             }
-            NAME(loops)[call->op](count, p[OUT], 1, p[A], call->s[A][0], p[B], call->s[B][0]);
+            NAME(loops)[call->op](count, p, steps);
         }
     }
 }
@@ -164,12 +206,13 @@ static void NAME(matmul)(const Part *part) {
                    call->s[OUT][0], part->scratch);
 }
 
-/* -- sums over the first axis: out (n[1]) = sum of a (n[0], n[1]) ------------------------------------------------- */
+/* -- sums of a (n[0], n[1]), times x[A] ---------------------------------------------------------------------------- */
 
-static void NAME(sum)(const Part *part) {
+/* over the rows: out (n[1]) */
+static void NAME(sum_rows)(const Part *part) {
     const Call *call = part->call;
     const REAL *a = part->p[A];
-    REAL *out = part->p[OUT];
+    REAL *out = part->p[OUT], factor = (REAL)call->x[A];
     enum { WIDE = 8 * LANES };
     for (long j = part->lo; j < part->hi; j += WIDE) {
         long width = part->hi - j < WIDE ? part->hi - j : WIDE;
@@ -181,7 +224,25 @@ static void NAME(sum)(const Part *part) {
             else
                 for (long k = 0; k < width; k++) total[k] += row[k];
         }
-        memcpy(out + j, total, width * sizeof(REAL));
+        for (long k = 0; k < width; k++) out[j + k] = total[k] * factor;
+    }
+}
+
+/* along each row: out (n[0]); long rows in pieces, so that small numbers are not lost in a large sum */
+static void NAME(sum_along)(const Part *part) {
+    const Call *call = part->call;
+    enum { PIECE = 1024 };
+    for (long i = part->lo; i < part->hi; i++) {
+        const REAL *row = (const REAL *)part->p[A] + i * call->s[A][0];
+        double total = 0;
+        for (long j = 0; j < call->n[1]; j += PIECE) {
+            long end = j + PIECE < call->n[1] ? j + PIECE : call->n[1];
+            REAL piece = 0;
+#pragma omp simd reduction(+ : piece)
+            for (long k = j; k < end; k++) piece += row[k];
+            total += (double)piece;
+        }
+        ((REAL *)part->p[OUT])[i * call->s[OUT][0]] = (REAL)(total * call->x[A]);
     }
 }
 
@@ -293,7 +354,8 @@ static void NAME(mean_nats)(const Part *part) {
 static void NAME(perform)(Part *part) {
     switch (part->call->op) {
     case MATMUL: NAME(matmul)(part); break;
-    case SUM: NAME(sum)(part); break;
+    case SUM_ROWS: NAME(sum_rows)(part); break;
+    case SUM_ALONG: NAME(sum_along)(part); break;
     case TAKE: NAME(take)(part); break;
     case TAKE_BACK: NAME(take_back)(part); break;
     case LOSS_AND_GRADIENT: NAME(loss_and_gradient)(part); break;

@@ -7,6 +7,7 @@
 #undef SQRT
 #undef LOG
 #undef COPYSIGN
+#undef POWER
 #undef EXP_SHIFT
 #undef EXP_LN2_HIGH
 #undef EXP_LN2_LOW
@@ -27,6 +28,7 @@
 #define SQRT(x) sqrtf(x)
 #define LOG(x) logf(x)
 #define COPYSIGN(x, y) copysignf(x, y)
+#define POWER(x, y) powf(x, y)
 #define EXP_SHIFT 0x1.8p23f
 #define EXP_LN2_HIGH 0x1.62e4p-1f
 #define EXP_LN2_LOW 1.428606820309417e-6f
@@ -45,6 +47,7 @@
 #define SQRT(x) sqrt(x)
 #define LOG(x) log(x)
 #define COPYSIGN(x, y) copysign(x, y)
+#define POWER(x, y) pow(x, y)
 #define EXP_SHIFT 0x1.8p52
 #define EXP_LN2_HIGH 0x1.62e42feep-1
 #define EXP_LN2_LOW 1.9082149292705877e-10

@@ -10,11 +10,12 @@
 
 /* encode.py has the same numbers: elementwise ones first, in the order of the table in kernels.h */
 enum {
-    ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, COPY, NEGATIVE, SQUARE_ROOT, RELU, EXP, TANH, SIGMOID, LOGARITHM,
-    MATMUL, SUM, TAKE, TAKE_BACK, LOSS_AND_GRADIENT, MEAN_NATS, CHAIN, CONVERT
+    ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, POWER_OF, COPY, NEGATIVE, SQUARE_ROOT, RELU, EXP, TANH, SIGMOID,
+    LOGARITHM, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL, WHERE,
+    MATMUL, SUM_ROWS, SUM_ALONG, TAKE, TAKE_BACK, LOSS_AND_GRADIENT, MEAN_NATS, CHAIN, CONVERT
 };
 
-static void *place(const Call *call, int operand, char *const *bases) {
+static char *place(const Call *call, int operand, char *const *bases) {
     return call->base[operand] < 0 ? NULL : bases[call->base[operand]] + call->offset[operand];
 }
 
