@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -111,13 +110,47 @@ def encode(plan: Plan, workers: int) -> Program:
 
 def _chained(run: Sequence[_Step], last: dict[int, int]) -> Iterator[_Step]:
     """Join long elementwise records on arrays of one size, behind each other, to chains."""
-    for size, group in groupby(run, lambda step: _flat_size(step.records[0])):
-        steps = list(group)
-        if size is None or len(steps) == 1:
-            yield from steps
-            continue
-        chain = _Step(tuple(step.records[0] for step in steps), tuple(step.instructions[0] for step in steps))
-        yield _Step(_in_cache(chain, last), chain.instructions)
+    group: list[_Step] = []
+    kind = None
+    for step in run:
+        found = _flat_size(step.records[0])
+        if found is None or found != kind or not _goes_with(step.records[0], group):
+            yield from _joined(group, last)
+            group, kind = [], found
+        group.append(step)
+    yield from _joined(group, last)
+
+
+def _joined(group: Sequence[_Step], last: dict[int, int]) -> Iterator[_Step]:
+    if len(group) < 2:
+        yield from group
+        return
+    chain = _Step(tuple(step.records[0] for step in group), tuple(step.instructions[0] for step in group))
+    yield _Step(_in_cache(chain, last), chain.instructions)
+
+
+def _goes_with(record: Record, group: Sequence[_Step]) -> bool:
+    """Return whether a record can be done block by block with others.
+
+    What one of them writes the others must touch at the same elements, or not at all.
+    """
+    ranges = [found for step in group for found in _ranges(step.records[0])]
+    for memory, start, stop, written in _ranges(record):
+        for other, begin, end, was_written in ranges:
+            meets = other == memory and start < end and begin < stop
+            if meets and (written or was_written) and (start, stop) != (begin, end):
+                return False
+    return True
+
+
+def _ranges(record: Record) -> Iterator[tuple[int, int, int, bool]]:
+    """Yield (memory, first byte, byte behind the last, whether it is written) of the operands of a record."""
+    for number, operand in enumerate(record.operands):
+        if operand.slot is not None:
+            buffer = operand.slot.buffer
+            start = operand.start
+            size = math.prod(operand.slot.shape) * operand.slot.dtype.itemsize
+            yield -1 if buffer.kind == "arena" else id(buffer), start, start + size, number in record.writes
 
 
 def _flat_size(record: Record) -> tuple[int, Any] | None:

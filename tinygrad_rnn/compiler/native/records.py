@@ -310,15 +310,16 @@ def _join(instruction: Instruction) -> list[Record] | None:
 
 
 def _copy(instruction: Instruction) -> list[Record] | None:
-    """Copy, in the shape of what is copied: a reshape that is no view has another."""
+    return _all([_elementwise("copy", instruction.outputs[0], instruction.inputs)])
+
+
+def _reshape(instruction: Instruction) -> list[Record] | None:
+    """Copy in the shape of what is reshaped, where that is no view."""
     x, out = instruction.inputs[0], instruction.outputs[0]
-    if not isinstance(x, Slot):
+    if not isinstance(x, Slot) or not is_whole(out, math.prod(x.shape)):
         return None
-    if out.shape != x.shape:
-        if not is_whole(out, math.prod(out.shape)):
-            return None
-        out = Slot(out.buffer, out.offset, x.shape, strides_of(x.shape, x.dtype.itemsize), out.dtype)
-    return _all([_elementwise("copy", out, [x])])
+    turned = Slot(out.buffer, out.offset, x.shape, strides_of(x.shape, x.dtype.itemsize), out.dtype)
+    return _all([_elementwise("copy", turned, [x])])
 
 
 def _scatter(instruction: Instruction) -> list[Record] | None:
@@ -348,9 +349,8 @@ _MAKERS: dict[str, Callable[[Instruction], list[Record] | None]] = {
     "matmul": _matmul,
     "sum": _sum,
     "mean": _sum,
-    "copy": _copy,
     "contiguous": _copy,
-    "reshape": _copy,
+    "reshape": _reshape,
     "scatter": _scatter,
     "take": _take,
     "take_back": _take_back,
