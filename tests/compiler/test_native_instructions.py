@@ -16,7 +16,7 @@ def test_shorter_vectors(tmp_path):
     need_library()
     if " avx512f" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
         pytest.skip("the processor has no longer vectors: the other tests have shown this")
-    files = [str(HERE / f"test_native_{name}.py") for name in ("products", "elementwise")]
+    files = [str(HERE / f"test_native_{name}.py") for name in ("products", "elementwise", "chains")]
     # The root is where the options of pytest stand, and what it imports lies.
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files],

@@ -222,3 +222,16 @@ def test_targets_out_of_range(threads, wrong):
     assert str(replayed.value).partition(":")[2] != ""
     assert "size 1" not in str(replayed.value)
     assert_equal(compiled(logits, targets), before, 0)
+
+
+@pytest.mark.parametrize("wrong", [5, -2, 10**12, -(2**63)])
+def test_the_loss_touches_nothing_at_targets_out_of_range(wrong):
+    """In a plan another call looks at targets before; were it not there, nothing would be overwritten."""
+    room = np.zeros((6, 5))
+    with pytest.raises(IndexError):
+        replay_call(
+            *(LOSS_AND_GRADIENT, [np.ones((4, 5)), 1.0], [np.empty(()), room[1:-1]], 2),
+            targets=np.array([0, wrong, 4, wrong]),
+            ignore_label=-1,
+        )
+    assert not room[[0, -1]].any()

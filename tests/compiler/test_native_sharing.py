@@ -13,9 +13,11 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.native.encode import Program, Table, encode
 
 NAMES = [
-    *("add", "subtract", "multiply", "divide", "maximum", "minimum", "copy", "negative", "sqrt", "relu", "exp", "tanh"),
-    *("sigmoid", "log", "matmul", "sum", "take", "take_back", "loss", "mean", "chain", "convert"),
+    *("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "copy", "negative", "sqrt", "relu"),
+    *("exp", "tanh", "sigmoid", "log", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "where"),
+    *("matmul", "sum_rows", "sum_along", "take", "take_back", "loss", "mean", "chain", "convert"),
 ]
+COMPARISONS = NAMES[NAMES.index("less") : NAMES.index("where")]
 OUT, A, B, C = range(4)
 
 
@@ -55,7 +57,10 @@ def part(call, lo, hi):
         left = touched(call, A, (s[A][0], rows), (s[A][1], all_of[2]))
         right = touched(call, B, (s[B][0], all_of[2]), (s[B][1], columns))
         return [left, right] if n[2] else [], [touched(call, OUT, (s[OUT][0], rows), (1, columns))]
-    if name == "sum":
+    if name == "sum_along":
+        rows = touched(call, A, (s[A][0], mine), (1, all_of[1]))
+        return [rows], [touched(call, OUT, (s[OUT][0], mine))]
+    if name == "sum_rows":
         return [touched(call, A, (s[A][0], all_of[0]), (1, mine))], [touched(call, OUT, (1, mine))]
     if name == "take":
         table = touched(call, A, (s[A][0], all_of[3]), (1, all_of[1]))
@@ -70,8 +75,12 @@ def part(call, lo, hi):
         return [touched(call, A, (1, all_of[0]), size=8), ids(call, all_of[0])], [touched(call, OUT)]
     if name == "convert":
         return [touched(call, A, (1, mine), size=4 if call["type"] else 8)], [touched(call, OUT, (1, mine))]
-    found = [touched(call, k, *zip(s[k], [mine, *all_of[1:3]], strict=True)) for k in (OUT, A, B)]
-    return found[1:], found[:1]  # what is no memory, but a number or a line of a chain, is left out by `faults`
+    # What is no memory, but a number or a line of a chain, is left out by `faults`.
+    found = []
+    for k in range(4):
+        size = 1 if (k == OUT and name in COMPARISONS) or (k == C and name == "where") else None
+        found.append(touched(call, k, *zip(s[k], [mine, *all_of[1:3]], strict=True), size=size))
+    return found[1:], found[:1]
 
 
 def units(records):
@@ -202,6 +211,7 @@ def strides_plan():
         parts = [y[:, ::-1] * 2.0, np.transpose(y[::-1], (1, 0)) @ w, tr.take(w, ids, axis=0), np.exp(y)[1:, 1:]]
         wide = np.reshape(np.transpose(y, (1, 0)), (-1,))
         square = y @ np.transpose(y, (1, 0))
+        parts += [np.where(y > 0.1, y, np.exp(y)) ** 3, np.mean(y, axis=1), np.maximum(y, np.mean(y, axis=0))]
         return *parts, np.sum(y, axis=0), np.sum(wide * wide, axis=0), square @ np.tanh(square)
 
     rng = np.random.default_rng(0)

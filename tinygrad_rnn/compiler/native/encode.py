@@ -24,7 +24,7 @@ from .sharing import Span, Touched
 
 _OPERANDS = 4
 _LONG = 1 << 14  # elements; shorter arrays are in cache from call to call anyway
-_LINES = 16  # blocks that a chain keeps in cache, at most
+_BLOCKS = 16  # that a chain keeps in cache, at most; as in source/call.h
 
 RECORD = np.dtype(
     [
@@ -170,23 +170,23 @@ def _is_one(operand: Operand) -> bool:
 
 def _in_cache(chain: _Step, last: dict[int, int]) -> tuple[Record, ...]:
     """Let what is written and read within a chain, and nowhere behind it, stay in cache."""
-    lines: dict[int, int] = {}
+    blocks: dict[int, int] = {}
     found = []
     for record in chain.records:
         out = record.operands[0].slot
-        inputs = [_flat(operand, lines) for operand in record.operands[1:]]
+        inputs = [_flat(operand, blocks) for operand in record.operands[1:]]
         assert out is not None
         ends_here = out.buffer.kind == "arena" and last[id(out.buffer)] <= chain.instructions[-1]
-        if ends_here and out.buffer.nbytes == math.prod(out.shape) * out.dtype.itemsize and len(lines) < _LINES:
-            lines.setdefault(id(out.buffer), len(lines))
-        found.append(replace(record, operands=(_flat(record.operands[0], lines), *inputs)))
+        if ends_here and out.buffer.nbytes == math.prod(out.shape) * out.dtype.itemsize and len(blocks) < _BLOCKS:
+            blocks.setdefault(id(out.buffer), len(blocks))
+        found.append(replace(record, operands=(_flat(record.operands[0], blocks), *inputs)))
     return tuple(found)
 
 
-def _flat(operand: Operand, lines: dict[int, int]) -> Operand:
+def _flat(operand: Operand, blocks: dict[int, int]) -> Operand:
     if operand.slot is None or _is_one(operand):
         return operand
-    return replace(operand, steps=(1,), line=lines.get(id(operand.slot.buffer)))
+    return replace(operand, steps=(1,), block=blocks.get(id(operand.slot.buffer)))
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -221,8 +221,8 @@ def _row(record: Record, wait: int, base: Callable[[Buffer], int]) -> tuple[Any,
     for number, operand in enumerate(record.operands):
         numbers[number] = operand.number
         steps[number] = [*operand.steps, 0, 0, 0][:AXES]
-        if operand.line is not None:
-            bases[number] = -2 - operand.line
+        if operand.block is not None:
+            bases[number] = -2 - operand.block
         elif operand.slot is not None:
             bases[number], offsets[number] = base(operand.slot.buffer), operand.start
     n = [*record.n, 1, 1, 1, 1][:4]
@@ -237,7 +237,7 @@ def _spans(step: _Step, workers: int, base: Callable[[Buffer], int]) -> list[lis
         for worker in range(workers if record.split else 1):
             lo, hi = (n * worker // workers, n * (worker + 1) // workers) if record.split == 1 else (0, n)
             for number, operand in enumerate(record.operands):
-                if lo < hi and operand.slot is not None and operand.line is None and 0 not in operand.slot.shape:
+                if lo < hi and operand.slot is not None and operand.block is None and 0 not in operand.slot.shape:
                     start, stop = operand.span(lo, hi, n)
                     found[worker].append((base(operand.slot.buffer), start, stop, number in record.writes))
     return found

@@ -33,7 +33,7 @@ _MANY = 256  # rows; with more of them the matrix is read from memory seldom eno
 class Operand:
     """An operand of a record: a slot, its steps in elements as source/call.h wants them, or a number.
 
-    `shared` says that a worker touches only its part of the slot, along the first of the steps. `line` is the number
+    `shared` says that a worker touches only its part of the slot, along the first of the steps. `block` is the number
     of a block in cache that stands for the slot within a chain.
     """
 
@@ -41,7 +41,7 @@ class Operand:
     steps: tuple[int, ...] = ()
     shared: bool = True
     number: float = 0.0
-    line: int | None = None
+    block: int | None = None
 
     @property
     def start(self) -> int:

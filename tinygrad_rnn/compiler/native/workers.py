@@ -13,6 +13,8 @@ from ...errors import NativeError
 from .build import library
 from .encode import RECORD, Table
 
+_NO_MEMORY = -2  # what the library returns then
+
 
 @cache
 def _functions() -> ctypes.CDLL:
@@ -57,8 +59,11 @@ class Replay:
 
         Raises:
             IndexError: if an id of a lookup is out of range.
+            MemoryError: if another replay has the workers, and there is no memory to do without them.
         """
         failed = self._replay(*self._arguments, None)
+        if failed == _NO_MEMORY:
+            raise MemoryError("compile: no memory for a replay beside another one")
         if failed >= 0:
             length = self._table.records[failed]["n"][3]
             raise IndexError(f"take: index out of range for axis 0 with size {length}")

@@ -8,12 +8,14 @@
 
 enum { OUT, A, B, C, OPERANDS };
 
+enum { BLOCK = 2048, BLOCKS = 16 }; /* elements of a block of a chain; blocks that a chain may keep in cache */
+
 typedef struct {
     int32_t op;               /* one of the numbers in replay.c */
     int32_t type;             /* 0: float, 1: double */
     int32_t split;            /* 0: worker 0 does it all; 1: the workers share n[0]; 2: they share n[1] */
     int32_t wait;             /* 1: every worker waits here for all others before it goes on */
-    int64_t base[OPERANDS];   /* the memory that an operand lies in; -1: it is x[] of that operand, -2 - k: line k */
+    int64_t base[OPERANDS];   /* the memory that an operand lies in; -1: it is x[] of that operand, -2 - k: block k */
     int64_t offset[OPERANDS]; /* bytes from there */
     int64_t n[4];             /* sizes */
     int64_t s[OPERANDS][3];   /* steps of each operand along n[0], n[1], n[2], in elements */

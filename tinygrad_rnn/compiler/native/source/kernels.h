@@ -126,6 +126,7 @@ static void NAME(turn)(long n, long m, REAL *out, const REAL *a, long sa) {
 static void NAME(elementwise)(const Part *part, int op) {
     const Call *call = part->call;
     long n[3] = {part->hi - part->lo, call->n[1], call->n[2]};
+    if (n[0] <= 0 || n[1] <= 0 || n[2] <= 0) return;
     REAL number[OPERANDS];
     char *p[OPERANDS];
     long s[3][OPERANDS];
@@ -165,11 +166,10 @@ static void NAME(elementwise)(const Part *part, int op) {
     }
 }
 
-/* The n[1] calls that follow, block by block over n[0] elements: what only they read stays in cache, in lines. */
+/* The n[1] calls that follow, block by block over n[0] elements: what only they read stays in cache. */
 static void NAME(chain)(const Part *part) {
-    enum { BLOCK = 2048 };
     const Call *first = part->call + 1;
-    REAL *lines = part->scratch;
+    REAL *blocks = part->scratch;
     for (long at = part->lo; at < part->hi; at += BLOCK) {
         long count = part->hi - at < BLOCK ? part->hi - at : BLOCK;
         for (const Call *call = first; call < first + part->call->n[1]; call++) {
@@ -180,7 +180,7 @@ static void NAME(chain)(const Part *part) {
                 number[k] = (REAL)call->x[k];
                 steps[k] = call->base[k] == -1 ? 0 : call->s[k][0];
                 p[k] = call->base[k] == -1  ? (char *)&number[k]
-                       : call->base[k] < -1 ? (char *)(lines + (-2 - call->base[k]) * BLOCK)
+                       : call->base[k] < -1 ? (char *)(blocks + (-2 - call->base[k]) * BLOCK)
                                             : place(call, k, part->bases) + at * steps[k] * NAME(bytes)(call->op, k);
             }
             NAME(loops)[call->op](count, p, steps);

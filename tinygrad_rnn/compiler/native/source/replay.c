@@ -29,6 +29,9 @@ static char *place(const Call *call, int operand, char *const *bases) {
 #include "gemm.h"
 #include "kernels.h"
 
+/* Bytes that a worker has for itself: a chain wants its blocks, of doubles at most. */
+enum { CHAIN_SCRATCH = BLOCKS * BLOCK * 8, SCRATCH = GEMM_SCRATCH > CHAIN_SCRATCH ? GEMM_SCRATCH : CHAIN_SCRATCH };
+
 /* Calls behind call i that belong to it. */
 static long followers(const Call *call) { return call->op == CHAIN ? call->n[1] : 0; }
 
@@ -57,9 +60,10 @@ static long border(const Call *call, int worker, int workers) {
     return call->split == 2 ? at / 16 * 16 : at;
 }
 
-static void perform(Replay *replay, const Call *call, int worker, int workers) {
+static void perform(Replay *replay, const Call *call, int worker, void *scratch) {
+    int workers = replay->pool->workers;
     if (!call->split && worker > 0) return;
-    Part part = {.call = call, .bases = replay->bases, .lo = 0, .hi = call->n[0], .scratch = replay->pool->scratch[worker]};
+    Part part = {.call = call, .bases = replay->bases, .lo = 0, .hi = call->n[0], .scratch = scratch};
     if (call->split) part.lo = border(call, worker, workers), part.hi = border(call, worker + 1, workers);
     for (int k = 0; k < OPERANDS; k++) part.p[k] = place(call, k, replay->bases);
     if (call->op == CONVERT)
@@ -83,7 +87,7 @@ static void walk(void *job, int worker) {
         const Call *call = &replay->calls[i];
         if (call->wait || replay->seconds) wait_for_all(replay->pool);
         double start = replay->seconds ? now() : 0;
-        perform(replay, call, worker, replay->pool->workers);
+        perform(replay, call, worker, replay->pool->scratch[worker]);
         if (!replay->seconds) continue;
         wait_for_all(replay->pool);
         double seconds = now() - start;
@@ -92,24 +96,30 @@ static void walk(void *job, int worker) {
 }
 
 /* The same without threads: each call's parts in turn. */
-static void walk_alone(Replay *replay) {
-    for (long i = 0; i < replay->count; i += 1 + followers(&replay->calls[i]))
+static void walk_alone(Replay *replay, void *scratch) {
+    for (long i = 0; i < replay->count; i += 1 + followers(&replay->calls[i])) {
+        double start = replay->seconds ? now() : 0;
         for (int worker = 0; worker < replay->pool->workers; worker++)
-            perform(replay, &replay->calls[i], worker, replay->pool->workers);
+            perform(replay, &replay->calls[i], worker, scratch);
+        if (replay->seconds) replay->seconds[i] = now() - start;
+    }
 }
 
-Pool *tinygrad_rnn_pool(int workers) { return make_pool(workers, GEMM_SCRATCH); }
+Pool *tinygrad_rnn_pool(int workers) { return make_pool(workers, SCRATCH); }
 
 int tinygrad_rnn_call_bytes(void) { return sizeof(Call); }
 
-/* Returns the number of a call that met an id out of range, or -1. */
+/* Returns the number of a call that met an id out of range, -1 if there is none, -2 if there is not enough memory. */
 long tinygrad_rnn_replay(Pool *pool, const Call *calls, long count, char *const *bases, double *seconds) {
     Replay replay = {pool, calls, count, bases, seconds, -1};
     if (pool->owner == getpid() && pthread_mutex_trylock(&pool->busy) == 0) {
         run_all(pool, walk, &replay);
         pthread_mutex_unlock(&pool->busy);
-    } else { /* another replay has the workers, or they are in another process */
-        walk_alone(&replay);
+    } else { /* another replay has the workers and their scratch, or they are in another process */
+        void *scratch = NULL;
+        if (posix_memalign(&scratch, LINE, SCRATCH)) return -2;
+        walk_alone(&replay, scratch);
+        free(scratch);
     }
     return atomic_load(&replay.failed);
 }
