@@ -1,6 +1,7 @@
 """What each pass of the compiler gains: one training step with all passes, and with one of them switched off.
 
-    python benchmarks/compile_passes.py                  # prints a Markdown table, writes results/compile_passes.json
+    python benchmarks/compile_passes.py                      # prints a Markdown table, writes it to results/
+    python benchmarks/compile_passes.py --executor numpy     # the same for plans that NumPy replays
 
 Forward, backward and SGD update, float32, the configurations of train_step.py. The plan with all passes and the one
 without a pass take turns; each figure is the minimum of all steps of the one over the minimum of the other. Above 1:
@@ -23,10 +24,10 @@ from peers.task import CONFIGS, LR, Config, make_weights, make_windows
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes import PASSES
 
-RESULTS = Path(__file__).parent / "results" / "compile_passes.json"
+RESULTS = Path(__file__).parent / "results"
 
 
-def stepper(config: Config, without: tuple[str, ...]) -> tuple[Callable[[], None], tr.Compiled]:
+def stepper(config: Config, without: tuple[str, ...], executor: str) -> tuple[Callable[[], None], tr.Compiled]:
     """Return a function that makes one step, and what was compiled."""
     model = make_model(config, make_weights(config))
     params, state = model.parameters(), model.initial_state(config.N)
@@ -37,7 +38,7 @@ def stepper(config: Config, without: tuple[str, ...]) -> tuple[Callable[[], None
         grads = tr.grad(loss, params)
         return loss, {name: p - LR * grads[name] for name, p in params.items()}, state
 
-    compiled = tr.compile(train, without=without)
+    compiled = tr.compile(train, without=without, executor=executor)
     return lambda: compiled(params, ids, targets, state) and None, compiled
 
 
@@ -56,13 +57,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", nargs="+", choices=list(CONFIGS), default=["book", "words-lstm", "char", "long"])
     parser.add_argument("--seconds", type=float, default=3.0, help="for each pass (default: %(default)s)")
+    parser.add_argument("--executor", choices=["native", "numpy"], default="native", help="default: %(default)s")
     arguments = parser.parse_args()
+    executor = arguments.executor
     print(describe(), "\n")
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name in arguments.configs:
         found[name] = {}
         for switched_off in PASSES:
-            (all_on, plan), (off, other) = stepper(CONFIGS[name], ()), stepper(CONFIGS[name], (switched_off,))
+            all_on, plan = stepper(CONFIGS[name], (), executor)
+            off, other = stepper(CONFIGS[name], (switched_off,), executor)
             all_on(), off()
             with_it, without_it = least([all_on, off], arguments.seconds)
             found[name][switched_off] = {
@@ -71,7 +75,9 @@ def main() -> None:
                 "calls": len(plan.plan.instructions),
                 "calls_without": len(other.plan.instructions),
             }
-    RESULTS.write_text(json.dumps({"machine": machine(), "passes": found}, indent=1) + "\n", encoding="utf-8")
+    record = {"machine": machine(), "executor": executor, "passes": found}
+    name = "compile_passes.json" if executor == "native" else "compile_passes_numpy.json"
+    (RESULTS / name).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print("| without | " + " | ".join(found) + " |")
     print("| --- |" + " --- |" * len(found))
     for switched_off in PASSES:
