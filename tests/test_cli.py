@@ -260,6 +260,30 @@ def test_not_enough_memory(monkeypatch, model_file, capsys):
     assert capsys.readouterr().err.startswith("tinygrad-rnn: error: not enough memory (Unable to allocate 9 TiB)")
 
 
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--executor", "numpy"], "compiled, replayed by NumPy"),
+        (["--no-compile"], "recorded anew for each window"),
+        (["--truncation", "windowed:8/5"], "recorded anew for each window"),
+        (["--truncation", "chunked:5", "--executor", "numpy"], "compiled, replayed by NumPy"),
+    ],
+)
+def test_what_makes_the_updates_is_said(folder, capsys, flags, line):
+    assert main(["train", "play.txt", *SMALL, *flags, "--save", "a"]) == 0
+    assert re.search(rf"^updates +{line}$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_native_executor_without_a_compiler(folder):
+    command = [sys.executable, "-m", "tinygrad_rnn", "train", "play.txt", *SMALL, "--executor"]
+    env = os.environ | {"CC": "/no/such/compiler", "TINYGRAD_RNN_CACHE": str(folder / "cache")}
+    for executor, code in (("native", 2), ("auto", 0)):
+        found = subprocess.run([*command, executor, "--save", executor], env=env, capture_output=True, text=True)
+        assert found.returncode == code
+        assert ("names a compiler that was not found" in found.stderr) == (executor == "native")
+        assert ("replayed by NumPy" in found.stdout) == (executor == "auto")
+
+
 def test_value_that_is_not_finite(folder, capsys):
     before = tree()
     flags = ["--lr", "1e38", "--optimizer", "sgd", "--clip", "0", "--executor", "numpy", "--save", "a"]

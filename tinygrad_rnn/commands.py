@@ -32,6 +32,11 @@ from .training.trainer import Trainer
 from .truncation import parse_policy, truncation_report
 
 EMBEDDED = "the Python reference that Python carries"
+_UPDATES = {
+    "native": "compiled, replayed by the C library",
+    "numpy": "compiled, replayed by NumPy",
+    None: "recorded anew for each window",
+}
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -60,6 +65,7 @@ def train(arguments: argparse.Namespace) -> int:
         print("\n" + config.to_toml(), end="")
         return 0
 
+    _row("updates", _UPDATES[trainer.executor])
     print(
         f"\n{'epoch':>5}  {'train ppl':>9}  {'held-out ppl':>12}  {'lr':>8}  {'tokens/s':>8}  {'seconds':>7}",
         flush=True,

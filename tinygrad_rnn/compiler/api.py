@@ -50,13 +50,8 @@ class Compiled:
             raise ConfigError(f"compile: max_plans must be 1 or more, got {max_plans}")
         if threads is not None and threads < 1:
             raise ConfigError(f"compile: threads must be 1 or more, got {threads}")
-        named = os.environ.get("TINYGRAD_RNN_EXECUTOR", "auto") if executor is None else executor
-        if named not in ("auto", "native", "numpy"):
-            raise ConfigError(
-                f'compile: executor (or TINYGRAD_RNN_EXECUTOR) must be "auto", "native" or "numpy", got {named!r}'
-            )
         self.threads = _threads() if threads is None else threads
-        self.executor = named
+        self.executor = _named(executor)
         self.function = function
         self.without = frozenset(without)
         self.max_plans = max_plans
@@ -158,8 +153,7 @@ class Compiled:
         return _Ready(recorded, self._executor(plan), flatten(args))
 
     def _executor(self, plan: Plan) -> Executor:
-        if self.executor == "auto":
-            self.executor = "native" if available() else "numpy"
+        self.executor = chosen_executor(self.executor)
         return Executor(plan, self.threads, native=self.executor == "native")
 
 
@@ -244,6 +238,28 @@ def _describe(part: Any, key: list[Any], leaves: list[Any], generators: dict[int
                 "generators, numbers, strings, None, or nestings of them"
             ) from None
         key += (kind, part)
+
+
+def chosen_executor(executor: str | None = None) -> str:
+    """Return "native" or "numpy": what `compile(..., executor=executor)` takes; it may build the C library.
+
+    Raises:
+        ConfigError: if there is no such executor.
+
+    >>> chosen_executor("numpy")
+    'numpy'
+    """
+    named = _named(executor)
+    return ("native" if available() else "numpy") if named == "auto" else named
+
+
+def _named(executor: str | None) -> str:
+    named = os.environ.get("TINYGRAD_RNN_EXECUTOR", "auto") if executor is None else executor
+    if named not in ("auto", "native", "numpy"):
+        raise ConfigError(
+            f'compile: executor (or TINYGRAD_RNN_EXECUTOR) must be "auto", "native" or "numpy", got {named!r}'
+        )
+    return named
 
 
 def _threads() -> int:

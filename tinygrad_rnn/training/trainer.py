@@ -12,13 +12,14 @@ from types import FrameType
 
 from tqdm import tqdm
 
+from ..compiler.api import chosen_executor
 from ..config import TrainConfig
 from ..data.batches import OffsetBatches
 from ..data.corpus import Corpus
 from ..errors import CorpusError, NonFiniteError
 from ..nn.models import RNNLM
 from .build import make_model, make_optimizer, make_policy, make_schedule, stream, updates_per_pass
-from .compiled import CompiledUpdate
+from .compiled import CompiledUpdate, is_compilable
 from .evaluation import evaluate, perplexity
 from .files import RunFiles
 from .loop import EpochResult, Window, train_epoch
@@ -91,6 +92,13 @@ class Trainer:
         self._on_epoch = on_epoch
         self._progress = progress
 
+    @property
+    def executor(self) -> str | None:
+        """What replays the updates, "native" or "numpy"; None: each is recorded anew. It may build the C library."""
+        config = self.config
+        compilable = config.compile and is_compilable(self._policy, draws=True)  # epochs are given a generator
+        return chosen_executor(_named(config)) if compilable else None
+
     def run(self) -> RunResult:
         """Train, and give the model the parameters of its best epoch.
 
@@ -104,8 +112,7 @@ class Trainer:
         """
         config, params = self.config, self.model.parameters()
         optimizer = make_optimizer(config)
-        executor = None if config.executor == "auto" else config.executor  # None: the environment may choose
-        compiled = config.compile and CompiledUpdate(self.model, optimizer, config.clip, self._policy, executor)
+        compiled = config.compile and CompiledUpdate(self.model, optimizer, config.clip, self._policy, _named(config))
         schedule = make_schedule(config, config.epochs * updates_per_pass(self.windows, self._policy))
         records: list[EpochRecord] = []
         best: EpochRecord | None = None
@@ -193,6 +200,11 @@ class Trainer:
 @dataclass
 class _Interrupt:
     requested: bool = False
+
+
+def _named(config: TrainConfig) -> str | None:
+    """Return the executor that a configuration names; None where the environment may choose."""
+    return None if config.executor == "auto" else config.executor
 
 
 @contextmanager

@@ -49,7 +49,7 @@ _MODEL = (  # what names a CPU and its instructions in /proc/cpuinfo
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # ARM
     *("cpu", "isa", "uarch", "features"),  # POWER, RISC-V, IBM Z
 )
-_INSTEAD = "Plans run on the NumPy executor instead."
+_INSTEAD = 'Plans run without it under executor="auto" or "numpy".'
 
 
 @dataclass(frozen=True)
