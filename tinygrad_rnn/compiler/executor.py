@@ -27,6 +27,7 @@ from ..engine.tape import Array
 from ..errors import TraceError
 from .explain import flops_of
 from .graph import map_parts
+from .memory import Block, address, own_memory
 from .native.encode import Table, encode
 from .native.workers import Replay
 from .plan import Buffer, Instruction, Plan, Slot
@@ -38,30 +39,6 @@ _SHARED = 1 << 25  # floating point operations; less is done sooner than another
 _BOUND = 16  # combinations of blocks for which the calls stay bound
 
 Bound = list[tuple[Callable[..., Any], tuple[Any, ...]]]
-
-
-class _Block:
-    """Bytes of one large result.
-
-    Whether somebody still holds it, or a view of it, is seen from the references to the array that owns the bytes:
-    every view in NumPy has one. `own` counts those of bound calls.
-    """
-
-    __slots__ = ("address", "memory", "nbytes", "own", "start")
-
-    def __init__(self, nbytes: int) -> None:
-        self.memory, self.start = _memory(nbytes)
-        self.nbytes, self.address = nbytes, _address(self.memory) + self.start
-        self.own = 0
-
-    def array(self, slot: Slot) -> Array:
-        """Return the array of a slot that lies in here."""
-        return np.ndarray(slot.shape, slot.dtype, self.memory, self.start + slot.offset, slot.strides)
-
-    @property
-    def held(self) -> bool:
-        """Whether anybody but the executor refers to the bytes."""
-        return sys.getrefcount(self.memory) - 2 > self.own
 
 
 class Executor:
@@ -82,7 +59,7 @@ class Executor:
         self.threads = 1 if native and small else threads
         self._program = encode(plan, self.threads) if native else None
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
-        self._arena = _own_memory(plan.arena_bytes)
+        self._arena = own_memory(plan.arena_bytes)
         self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
         self._objects: dict[int, Any] = {}  # generators among the inputs, by buffer
         self._copies: list[Any] = [None] * len(plan.inputs)  # arrays that inputs are copied into
@@ -93,7 +70,7 @@ class Executor:
         }
         self._large = list(large.values())
         self._place = {key: number for number, key in enumerate(large)}
-        self._sets: list[list[_Block]] = []
+        self._sets: list[list[Block]] = []
         self._bound: dict[Any, Bound] = {}
         self._wide = [number for number, slot in enumerate(plan.inputs) if slot.buffer.nbytes >= _LARGE]
 
@@ -133,10 +110,10 @@ class Executor:
             if not any(block.held for block in blocks):
                 return number, False
         if len(self._sets) < _SETS:
-            self._sets.append([_Block(buffer.nbytes) for buffer in self._large])
+            self._sets.append([Block(buffer.nbytes) for buffer in self._large])
             return len(self._sets) - 1, False
         if len(self._sets) == _SETS:
-            self._sets.append([_Block(buffer.nbytes) for buffer in self._large])
+            self._sets.append([Block(buffer.nbytes) for buffer in self._large])
         return _SETS, True  # its results are always copied, so nobody ever holds it
 
     def _copy(self, number: int, array: Any) -> None:
@@ -189,7 +166,7 @@ class Executor:
         if buffer.kind == "arena":
             return np.ndarray(slot.shape, slot.dtype, self._arena, buffer.offset + slot.offset, slot.strides)
         if id(buffer) not in self._memory:
-            memory = _own_memory(buffer.nbytes)
+            memory = own_memory(buffer.nbytes)
             if buffer.constant is not None and buffer.nbytes:
                 memory[:] = buffer.constant.reshape(-1).view(np.uint8)
             self._memory[id(buffer)] = memory
@@ -253,13 +230,13 @@ class Executor:
             best = list(map(min, best, times))
         return best
 
-    def _addresses(self, blocks: dict[int, _Block]) -> NDArray[np.int64]:
+    def _addresses(self, blocks: dict[int, Block]) -> NDArray[np.int64]:
         """Return where the memory of the library's buffers starts, the arena first."""
         assert self._program is not None
-        found = [_address(self._arena)]
+        found = [address(self._arena)]
         for buffer in self._program.buffers:
             block = blocks.get(id(buffer))
-            found.append(_address(self._array(_whole(buffer))) if block is None else block.address)
+            found.append(address(self._array(_whole(buffer))) if block is None else block.address)
         return np.array(found, np.int64)
 
     def _call(
@@ -318,21 +295,6 @@ def _copy_results(compute: Callable[..., Any], inputs: tuple[Any, ...], outputs:
                 "recorded: its shape depends on values (a boolean index, for instance), which a plan cannot follow"
             )
         np.copyto(output, part)
-
-
-def _memory(nbytes: int) -> tuple[Array, int]:
-    """Return an array that owns memory, and the first byte in it where a cache line begins: vectors want that."""
-    memory = np.empty(nbytes + 64, np.uint8)
-    return memory, -_address(memory) % 64
-
-
-def _own_memory(nbytes: int) -> Array:
-    memory, start = _memory(nbytes)
-    return memory[start : start + nbytes]
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
 
 
 def _whole(buffer: Buffer) -> Slot:
