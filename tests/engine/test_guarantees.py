@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.engine.tape import ancestors
+from tinygrad_rnn.engine.walk import ancestors
 
 
 def leaf(values, dtype=None, name=None):

@@ -121,7 +121,7 @@ def test_steps_are_marked_and_a_function_is_a_cell():
 
 def test_gradient_cost_grows_linearly_in_T():
     """Nodes, not seconds: one unstack and one stack serve all steps."""
-    from tinygrad_rnn.engine.tape import ancestors
+    from tinygrad_rnn.engine.walk import ancestors
 
     counts = []
     for T in (10, 20, 40):

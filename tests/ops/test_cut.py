@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oracle import STEP, relative_error
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.engine.tape import ancestors
+from tinygrad_rnn.engine.walk import ancestors
 
 # h_t = w h_{t-1} + x_t, l_t = e_t h_t: integers, so everything is exact in float64 and compared with ==.
 W, H0, X, E = 2.0, 1.0, [1.0, -1.0, 2.0, 1.0, -2.0, 3.0], [1.0, 2.0, -1.0, 1.0, 3.0, 1.0]

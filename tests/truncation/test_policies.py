@@ -12,8 +12,8 @@ from oracle import relative_error
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import handwritten
-from tinygrad_rnn.engine.tape import ancestors
 from tinygrad_rnn.engine.tree import flatten, map_leaves
+from tinygrad_rnn.engine.walk import ancestors
 
 seeds = st.integers(0, 2**32 - 1)
 

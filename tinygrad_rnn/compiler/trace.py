@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.tape import Array, Node, ancestors, context, tracing
+from ..engine.tape import Array, Node, context, tracing
 from ..engine.tensor import Tensor, wrap
 from ..engine.tree import flatten, map_leaves, rebuild
+from ..engine.walk import ancestors
 from ..errors import TraceError
 from .graph import Call, Graph, Operator, Value, map_parts
 from .operators import operator_of

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import GradientError
-from .tape import Node, context, enable_grad, own, pull_back
+from .tape import Node, context, enable_grad
 from .tensor import Operand, Tensor, seed_for, wrap
 from .tree import flatten, rebuild
+from .walk import own, pull_back
 
 
 def grad(

@@ -1,12 +1,11 @@
-"""The recorded graph and the walk backward over it.
+"""The recorded graph, and what recording depends on: the context.
 
 A `Node` is one recorded operation (or a leaf). It points at the nodes of its inputs and holds the *arrays* that its
 derivative rule needs, never the tensors: a parameter may be updated while a graph that used its old value is alive.
 Edges point to the past only, so there are no reference cycles, and a dropped graph is freed at once. Node ids grow
-with creation, so descending id is a topological order: the walk needs no recursion.
+with creation, so descending id is a topological order: the walk back (in `walk`) needs no recursion.
 
-This module knows nothing of tensors. To record the backward pass itself, `pull_back` is given `lift`, which turns an
-array and its place in the graph into a value that records.
+This module knows nothing of tensors.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import itertools
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import CodeType
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..errors import GradientError, NonFiniteError
+from ..errors import NonFiniteError
 
 Array = NDArray[Any]
 
@@ -198,7 +197,8 @@ def context() -> Context:
 
 
 @contextmanager
-def _changed(**fields: Any) -> Iterator[None]:
+def changed(**fields: Any) -> Iterator[None]:
+    """Give fields of the context other values within a `with` statement."""
     token = _context.set(_context.get()._replace(**fields))
     try:
         yield
@@ -215,12 +215,12 @@ def no_grad() -> Any:
     ...     (x * 2).requires_grad
     False
     """
-    return _changed(recording=False)
+    return changed(recording=False)
 
 
 def enable_grad() -> Any:
     """Return a context manager in which operations are recorded, also inside `no_grad`."""
-    return _changed(recording=True)
+    return changed(recording=True)
 
 
 def anomaly_mode() -> Any:
@@ -236,12 +236,12 @@ def anomaly_mode() -> Any:
     Traceback (most recent call last):
     tinygrad_rnn.errors.NonFiniteError: log: output has 1 non-finite value of 1 (shape (1,)), recorded at ...
     """
-    return _changed(anomaly=True)
+    return changed(anomaly=True)
 
 
 def at_step(step: int | None) -> Any:
     """Return a context manager that marks what is recorded in it with a time step."""
-    return _changed(step=step)
+    return changed(step=step)
 
 
 def watching(watcher: Watcher) -> Any:
@@ -250,12 +250,12 @@ def watching(watcher: Watcher) -> Any:
     A graph keeps only the arrays that its rules need; who wants to see the others (a drawing) looks on while it is
     recorded.
     """
-    return _changed(watcher=watcher)
+    return changed(watcher=watcher)
 
 
 def tracing(tracer: Tracer) -> Any:
     """Return a context manager in which `tracer` is shown all that is computed on Tensors, and values are not read."""
-    return _changed(tracer=tracer)
+    return changed(tracer=tracer)
 
 
 def slice_of_a_sequence() -> Any:
@@ -263,13 +263,13 @@ def slice_of_a_sequence() -> Any:
 
     What needs the whole sequence at once, such as a cell that reads from the end, refuses to run there.
     """
-    return _changed(sliced=True)
+    return changed(sliced=True)
 
 
 @contextmanager
 def scope(name: str) -> Iterator[None]:
     """Mark what is recorded inside with the name of a module, below the scopes already open."""
-    with _changed(scope=(*_context.get().scope, name)):
+    with changed(scope=(*_context.get().scope, name)):
         yield
 
 
@@ -281,201 +281,6 @@ def check_finite(value: Array, what: str, name: str, where: str) -> None:
         raise NonFiniteError(
             f"{name}: {what} has {bad} non-finite {values} of {value.size} (shape {value.shape}), recorded at {where}"
         )
-
-
-def ancestors(nodes: Iterable[Node]) -> list[Node]:
-    """Return every node reachable from `nodes`, themselves included, newest first (a topological order)."""
-    found: dict[int, Node] = {}
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if node.id not in found:
-            found[node.id] = node
-            waiting.extend(edge[0] for edge in node.edges if edge is not None and edge[0].id not in found)
-    return [found[key] for key in sorted(found, reverse=True)]
-
-
-Lift = Callable[[Array, tuple[Node, int]], Any]
-"""Turns an array and its place in the graph (node, output index) into a value that records."""
-
-Observer = Callable[[Node, int, Any], None]
-"""Sees what each edge carries back: (node, number of its input, cotangent that its rule sends to that input)."""
-
-
-def pull_back(
-    seeds: Sequence[tuple[tuple[Node, int], Any]],
-    wanted: Iterable[tuple[Node, int]] | None = None,
-    lift: Lift | None = None,
-    consume: bool = False,
-    observe: Observer | None = None,
-) -> dict[tuple[Node, int], Any]:
-    """Carry cotangents from `seeds` to the wanted places of the graph.
-
-    Reverse accumulation: for each node, newest first, cotangent(input) += rule(cotangent(output)).
-
-    Args:
-        seeds: pairs of a place (node, output index) and the cotangent that starts there.
-        wanted: places whose cotangent is returned; None means every leaf.
-        lift: given, the rules run on values that record, so that the result can be differentiated again.
-        consume: drop what each node keeps as soon as its rule has run.
-        observe: shown what each edge carries, before the terms of a node that is used several times are added up.
-
-    Returns:
-        A table from place to cotangent; a place that nothing reaches is absent.
-
-    Raises:
-        GradientError: if a node of the graph was consumed before, or a rule returns a wrong shape.
-        NonFiniteError: in anomaly mode, if a cotangent is not finite.
-    """
-    nodes = ancestors(place[0] for place, _ in seeds)
-    targets = {(node, 0) for node in nodes if node.operation is None} if wanted is None else set(wanted)
-    useful = {
-        node for node, _ in targets
-    }  # grows to the nodes from which a target can be reached: only these are walked
-    for node in reversed(nodes):
-        if any(edge is not None and edge[0] in useful for edge in node.edges):
-            useful.add(node)
-
-    table = _Cotangents(in_place=lift is None)
-    for (node, index), cotangent in seeds:
-        if node in useful:
-            table.add(node, index, cotangent)
-
-    found: dict[tuple[Node, int], Any] = {}
-    for node in nodes:
-        cotangents = table.pop(node)
-        if cotangents is None:
-            continue
-        for index, value in enumerate(cotangents):
-            if value is not None and (node, index) in targets:
-                found[node, index] = value
-        needs = [edge is not None and edge[0] in useful for edge in node.edges]
-        if node.operation is None or not any(needs):
-            continue
-        if node.consumed:
-            raise GradientError(
-                f"backward: the graph behind {node.name} (recorded at {node.where()}) was consumed by an earlier "
-                "backward(); use backward(retain_graph=True) or grad() for all but the last pass over it"
-            )
-        if lift is None:
-            _send(node, cotangents, needs, None, table, observe)
-        else:  # a backward pass that is recorded belongs to the time step whose operation it goes back through
-            with _changed(step=node.step, scope=node.scope):
-                _send(node, cotangents, needs, lift, table, observe)
-        if consume:
-            node.inputs = ()  # the edges stay: a second pass must find its way here, to say what is wrong
-            node.output = None
-            node.consumed = True
-    return found
-
-
-def _send(
-    node: Node,
-    cotangents: list[Any],
-    needs: list[bool],
-    lift: Lift | None,
-    table: _Cotangents,
-    observe: Observer | None,
-) -> None:
-    """Run the rule of a node, and add what it gives to the cotangents of its inputs."""
-    anomaly = _context.get().anomaly
-    for number, (edge, value) in enumerate(zip(node.edges, _run_rule(node, cotangents, needs, lift), strict=True)):
-        if edge is None or value is None:
-            continue
-        if observe is not None:
-            observe(node, number, value)
-        if anomaly:
-            check_finite(value if lift is None else value._data, "cotangent", node.name, node.where())
-        table.add(*edge, value)
-
-
-class _Cotangents:
-    """Sums what arrives at each output of each node; adds in place only to sums that it made itself."""
-
-    def __init__(self, in_place: bool) -> None:
-        self._sums: dict[int, list[Any]] = {}
-        self._owned: set[tuple[int, int]] = set()
-        self._in_place = in_place
-
-    def add(self, node: Node, index: int, value: Any) -> None:
-        sums = self._sums.setdefault(node.id, [None] * len(node.specs))
-        if sums[index] is None:
-            sums[index] = value
-        elif (node.id, index) in self._owned:
-            np.add(sums[index], value, out=sums[index])
-        else:
-            sums[index] = sums[index] + value
-            if self._in_place and isinstance(sums[index], np.ndarray):  # a sum of 0-d arrays is a scalar
-                self._owned.add((node.id, index))
-
-    def pop(self, node: Node) -> list[Any] | None:
-        return self._sums.pop(node.id, None)
-
-
-def _run_rule(node: Node, cotangents: list[Any], needs: list[bool], lift: Lift | None) -> Iterator[Any]:
-    """Yield the cotangent of each input: un-broadcast, in the input's dtype; None where none is needed."""
-    operation, inputs, output = node.operation, node.inputs, node.output
-    assert operation is not None
-    if operation.multiple:
-        cotangent: Any = [
-            np.zeros(spec.shape, spec.dtype) if value is None else value
-            for value, spec in zip(cotangents, node.specs, strict=True)
-        ]
-    else:
-        cotangent = cotangents[0]
-    if lift is not None:
-        inputs = tuple(
-            value if edge is None or isinstance(value, Spec) else lift(value, edge)
-            for value, edge in zip(inputs, node.edges, strict=True)
-        )
-        if output is not None:
-            output = lift(output, (node, 0))
-    results = operation.pull(cotangent, output, *inputs, **node.attrs)
-    for edge, result, need in zip(node.edges, results, needs, strict=True):
-        if edge is None or not need or result is None:
-            yield None
-            continue
-        value = result() if callable(result) else result
-        yield _fit(value, edge[0].specs[edge[1]], node)
-
-
-def _fit(value: Any, spec: Spec, node: Node) -> Any:
-    """Sum a cotangent over broadcast axes and cast it to the input's dtype."""
-    if value.shape != spec.shape:
-        value = _unbroadcast(value, spec.shape, node)
-    if value.dtype != spec.dtype and not (value.dtype.kind == "c" and spec.dtype.kind != "c"):
-        value = value.astype(spec.dtype)
-    return value
-
-
-def _unbroadcast(value: Any, shape: tuple[int, ...], node: Node) -> Any:
-    lead = len(value.shape) - len(shape)
-    fits = lead >= 0 and all(have == want or want == 1 for have, want in zip(value.shape[lead:], shape, strict=True))
-    if not fits:
-        raise GradientError(
-            f"{node.name}: its rule returned a cotangent of shape {tuple(value.shape)} for an input of shape {shape}; "
-            f"the operation was recorded at {node.where()}"
-        )
-    axes = tuple(range(lead)) + tuple(
-        lead + axis for axis, want in enumerate(shape) if want == 1 and value.shape[lead + axis] != 1
-    )
-    return np.reshape(np.sum(value, axis=axes), shape)
-
-
-def own(values: Iterable[Array]) -> list[Array]:
-    """Return writable arrays of these values that share memory with nothing else.
-
-    A rule may hand on the very array it was given, so two leaves can get the same one; copies are made only then.
-    """
-    seen: set[int] = set()
-    owned = []
-    for value in values:
-        alone = (
-            isinstance(value, np.ndarray) and value.flags.owndata and value.flags.writeable and id(value) not in seen
-        )
-        owned.append(value if alone else np.array(value))
-        seen.add(id(value))
-    return owned
 
 
 def spec_of(array: Array) -> Spec:

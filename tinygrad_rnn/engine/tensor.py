@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import DTypeError, GradientError, ShapeError, TraceError, UnsupportedError
 from .arrays import frozen_copy
-from .tape import Array, Node, context, is_differentiable, own, pull_back, spec_of
+from .tape import Array, Node, context, is_differentiable, spec_of
+from .walk import own, pull_back
 
 Operand: TypeAlias = Any
 """What an operation takes: a Tensor, an array, a Python number, or nested lists of numbers."""

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..engine.arrays import frozen_copy
 from ..engine.autograd import grad
-from ..engine.tape import Array, Node, ancestors, enable_grad, pull_back
+from ..engine.tape import Array, Node, enable_grad
 from ..engine.tensor import Tensor
+from ..engine.walk import ancestors, pull_back
 
 
 @dataclass

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.tape import Array, ancestors, enable_grad, no_grad, slice_of_a_sequence
+from ..engine.tape import Array, enable_grad, no_grad, slice_of_a_sequence
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves
+from ..engine.walk import ancestors
 from ..errors import ConfigError, GradientError, NonFiniteError
 from ..truncation import Full, Policy, bptt
 from ..truncation.driver import Step

@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..engine.tape import Array, Node, enable_grad, pull_back
+from ..engine.tape import Array, Node, enable_grad
 from ..engine.tensor import Tensor
+from ..engine.walk import pull_back
 from .backward import Found
 
 Recorded: TypeAlias = Sequence[tuple[Node, tuple[Array, ...]]]

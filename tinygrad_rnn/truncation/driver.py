@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.tape import Array, Node, context, own, pull_back, slice_of_a_sequence
+from ..engine.tape import Array, Node, context, slice_of_a_sequence
 from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import map_leaves
+from ..engine.walk import own, pull_back
 from ..errors import ConfigError, GradientError, ShapeError, TraceError
 from .nests import (
     added,

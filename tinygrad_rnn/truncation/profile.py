@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.tape import Array, Node, own, pull_back
+from ..engine.tape import Array, Node
 from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import map_leaves
+from ..engine.walk import own, pull_back
 from ..errors import GradientError
 from .driver import Step
 from .nests import arrays_of, floats, fresh_leaf, place_of, steps_of

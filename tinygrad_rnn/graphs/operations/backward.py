@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.tape import Array, Node, enable_grad, pull_back, watching
+from ...engine.tape import Array, Node, enable_grad, watching
 from ...engine.tensor import Tensor, tensor, wrap
+from ...engine.walk import pull_back
 from ...errors import DrawingError
 from ..options import Options
 from ..picture.scene import Scene

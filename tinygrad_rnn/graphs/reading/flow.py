@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...engine.tape import Array, Node, pull_back
+from ...engine.tape import Array, Node
+from ...engine.walk import pull_back
 from .read import Place, Story, Use
 
 VANISHED = 1e-7

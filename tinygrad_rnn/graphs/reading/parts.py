@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...engine.tape import Node, Spec, ancestors, spec_of
+from ...engine.tape import Node, Spec, spec_of
+from ...engine.walk import ancestors
 from .names import names_of
 
 

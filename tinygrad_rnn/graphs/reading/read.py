@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...engine.tape import Array, Node, ancestors, describe_site
+from ...engine.tape import Array, Node, describe_site
 from ...engine.tensor import Tensor
+from ...engine.walk import ancestors
 from ...errors import GradientError
 
 Place = tuple[Node, int]
