@@ -1,6 +1,7 @@
 """Calls of a compiled function: which plan serves them, what may be passed, where they may stand."""
 
 import collections
+import os
 import threading
 
 import numpy as np
@@ -224,6 +225,25 @@ def test_threads_take_turns():
     for worker in workers:
         worker.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "quota", "threads"),
+    [
+        ("3", "max 100000", 3),
+        ("", "150000 100000", 1),
+        ("0", "50000 100000", 1),
+        ("", "max 100000", None),
+        ("", "", None),
+    ],
+)
+def test_threads_are_those_of_the_environment_or_the_cores_granted(monkeypatch, tmp_path, setting, quota, threads):
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr("tinygrad_rnn.compiler.api._QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", setting)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    expected = min(cores, 4) if threads is None else threads
+    assert tr.compile(lambda x: x).threads == expected
 
 
 @pytest.mark.parametrize("threads", [1, 2])

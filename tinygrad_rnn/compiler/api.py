@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import graphviz
@@ -24,6 +25,8 @@ from .passes import run as run_passes
 from .picture import picture
 from .plan import Plan, make_plan
 from .trace import ARRAY, Recorded, trace
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of all cores together in a period of so many, on Linux
 
 
 class Compiled:
@@ -267,8 +270,17 @@ def _threads() -> int:
     text = os.environ.get("OPENBLAS_NUM_THREADS", "")
     if text.isdecimal() and int(text):
         return int(text)
+    return min(_cores(), 4)  # more would have few rows of a small batch each, and wait for each other
+
+
+def _cores() -> int:
+    """Return the cores that this process may use: those it is bound to, and no more than its container grants."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 4)  # more would have few rows of a small batch each, and wait for each other
+    try:
+        quota, period = _QUOTA.read_text(encoding="ascii").split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # not Linux, or "max": no limit
+        return cores
 
 
 def compile(
