@@ -316,6 +316,7 @@ static long NAME(positions)(const Call *call, const int64_t *targets) {
 
 /* Writes the nats of each row to C (double), for `mean` to add up: whatever the number of workers, in one order. */
 static void NAME(loss_and_gradient)(Part *part) {
+    enum { SPAN = 32 * LANES };
     const Call *call = part->call;
     const int64_t *targets = part->p[B];
     long V = call->n[1];
@@ -334,7 +335,14 @@ static void NAME(loss_and_gradient)(Part *part) {
             return;
         }
         REAL most = NAME(largest)(V, a), shifted = a[target] - most;
-        REAL total = NAME(exps)(V, out, a, most), factor = weight / total;
+        REAL total = 0;
+        for (long j = 0; j < V; j += SPAN) { /* exp is arithmetic: meanwhile the next row can come from memory */
+            long count = V - j < SPAN ? V - j : SPAN;
+            if (r + 1 < part->hi)
+                for (long k = 0; k < count; k += LANES) __builtin_prefetch(a + call->s[A][0] + j + k);
+            total += NAME(exps)(count, out + j, a + j, most);
+        }
+        REAL factor = weight / total;
         for (long j = 0; j < V; j++) out[j] *= factor;
         out[target] -= weight;
         ((double *)part->p[C])[r] = log((double)total) - (double)shifted;
