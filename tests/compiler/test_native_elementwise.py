@@ -1,5 +1,8 @@
 """Elementwise calls, sums over rows and conversions of the library."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +11,9 @@ from replay import assert_equal, need_library, replay_call, small_plans_shared
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import ops
+from tinygrad_rnn.compiler import elementwise
 from tinygrad_rnn.compiler.graph import Operator
+from tinygrad_rnn.compiler.native import build
 from tinygrad_rnn.compiler.operators import CONTIGUOUS, operator_of
 from tinygrad_rnn.compiler.plan import COPY
 
@@ -320,3 +325,13 @@ def test_conversions(source, target, workers):
     replay_call(operator_named("astype"), [x], [whole[4:-4]], workers, dtype=np.dtype(target))
     assert np.array_equal(whole[4:-4], x.astype(target), equal_nan=True)
     assert np.all(whole[[*range(4), *range(-4, 0)]] == 7)
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+
+
+def test_the_library_has_the_loops_of_the_table_in_its_order():
+    text = (Path(build.__file__).parent / "source" / "elementwise.h").read_text(encoding="utf-8")
+    listed = re.findall(r"X\((\w+), (\w+), ", text.partition("#define ELEMENTWISE(X)")[2])
+    assert [name for name, _ in listed] + ["where"] == elementwise.LOOPS
+    assert {name for name, kind in listed if kind == "uint8_t"} == elementwise.TRUTH & set(elementwise.LOOPS)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ..engine.tape import Array
 from ..errors import TraceError
+from .elementwise import UFUNCS
 from .explain import flops_of
 from .graph import map_parts
 from .memory import Block, address, own_memory
@@ -276,10 +277,7 @@ class Executor:
         return compute(*(self._objects[id(part.buffer)] if isinstance(part, Slot) else part for part in inputs))
 
 
-_UFUNCS: dict[str, np.ufunc] = {
-    name: getattr(np, name)
-    for name in ["add", "subtract", "multiply", "divide", "negative", "power", "exp", "log", "sqrt", "tanh", "matmul"]
-}
+_UFUNCS: dict[str, np.ufunc] = {**UFUNCS, "matmul": np.matmul}
 
 
 def _is_plain(array: Array) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.tape import Array
+from .elementwise import ELEMENTWISE
 
 Place = tuple[int | None, tuple[str, ...]]
 
@@ -247,7 +248,7 @@ def infer(
 ) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
     """Return shapes and dtypes of what an operator makes, as far as possible without computing anything large."""
     parts = tuple(inputs)
-    if operator.key in BROADCASTING:
+    if operator.key in ELEMENTWISE:
         shape = np.broadcast_shapes(*(part.shape if isinstance(part, Value) else () for part in parts))
         return [(shape, _made(operator, parts, attrs, lambda value: (1,) * value.ndim)[0].dtype)]
     if operator.name == "matmul" and all(part.ndim == 2 for part in parts):
@@ -255,11 +256,6 @@ def infer(
     if operator.name == "stack" and attrs["axis"] == 0:
         return [((len(parts), *parts[0].shape), np.result_type(*(part.dtype for part in parts)))]
     return [(part.shape, part.dtype) for part in _made(operator, parts, attrs, lambda value: value.shape)]
-
-
-_NAMES = "add subtract multiply divide negative power exp log sqrt tanh sigmoid maximum minimum"
-BROADCASTING = frozenset(_NAMES.split())
-"""Names of elementwise operators whose results have the shape that their operands broadcast to."""
 
 
 def _made(

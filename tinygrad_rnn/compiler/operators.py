@@ -10,7 +10,7 @@ import numpy as np
 from .. import ops  # Tensors get their operators from there
 from ..engine.primitive import Primitive
 from ..engine.tape import Array
-from .graph import BROADCASTING, Operator
+from .graph import Operator
 
 
 @cache
@@ -45,11 +45,7 @@ STACK = Operator("stack", _stack, True)
 GETITEM = Operator("getitem", lambda x, /, index: np.asarray(x[index]))
 CONTIGUOUS = Operator("contiguous", lambda x, /, *, out=None: np.array(x) if out is None else np.copyto(out, x), True)
 
-_COMPARISONS = "less less_equal greater greater_equal equal not_equal isfinite isnan logical_and logical_or logical_not"
 _VIEW_NAMES = "reshape transpose broadcast_to split unstack getitem cut squeeze expand_dims"
-
-ELEMENTWISE = BROADCASTING | frozenset(f"relu where astype {_COMPARISONS}".split())
-"""Names of operators that compute each element of the result from the same element of each operand."""
 
 VIEWS = frozenset(_VIEW_NAMES.split())
 """Names of operators whose result is another way to look at their first operand, as a rule."""

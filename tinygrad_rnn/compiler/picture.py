@@ -8,8 +8,9 @@ from typing import Any
 
 import graphviz
 
+from .elementwise import ELEMENTWISE
 from .graph import Call, Graph, Value
-from .operators import ELEMENTWISE, VIEWS
+from .operators import VIEWS
 
 _FOLD = 40  # calls; a graph with more of them is drawn with the steps of a sequence on top of each other
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from ..engine.tape import Array
 from .arena import offsets
+from .elementwise import ELEMENTWISE
 from .explain import Explanation, explain
 from .graph import Call, Graph, Operator, Value, map_parts
-from .operators import ELEMENTWISE, VIEWS
+from .operators import VIEWS
 
 _ALIGNMENT = 64  # bytes; a cache line
 IN_PLACE = ELEMENTWISE - {"where"}  # which NumPy would compute elsewhere first

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..elementwise import LOOPS
 from ..plan import Buffer, Plan
-from .records import AXES, CHAIN, ELEMENTWISE, TYPES, Operand, Record, is_whole, records_of
+from .records import AXES, CHAIN, TYPES, Operand, Record, is_whole, records_of
 from .sharing import Span, Touched
 
 _OPERANDS = 4
@@ -158,7 +159,7 @@ def _flat_size(record: Record) -> tuple[int, Any] | None:
     out = record.operands[0].slot
     assert out is not None
     size = math.prod(out.shape)
-    if record.op >= len(ELEMENTWISE) or size < _LONG:
+    if record.op >= len(LOOPS) or size < _LONG:
         return None
     whole = all(operand.slot is None or _is_one(operand) or is_whole(operand.slot, size) for operand in record.operands)
     return (size, record.dtype) if whole else None

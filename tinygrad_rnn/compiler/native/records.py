@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..elementwise import LOOPS, TRUTH
 from ..plan import Buffer, Instruction, Slot, places, strides_of, views_in
 
-_COMPARISONS = ["less", "less_equal", "greater", "greater_equal", "equal", "not_equal"]
-_NAMES = "add subtract multiply divide maximum minimum power copy negative sqrt relu exp tanh sigmoid log"
-ELEMENTWISE = [*_NAMES.split(), *_COMPARISONS, "where"]  # in the order of replay.c
-_NUMBER = {name: number for number, name in enumerate(ELEMENTWISE)}
 _OTHERS = ["matmul", "sum_rows", "sum_along", "take", "take_back", "loss", "mean_nats", "chain", "convert"]
-_NUMBER |= {name: number for number, name in enumerate(_OTHERS, len(ELEMENTWISE))}
+_NUMBER = {name: number for number, name in enumerate([*LOOPS, *_OTHERS])}
 CHAIN = _NUMBER["chain"]
 AXES = 3
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
@@ -77,7 +74,7 @@ def records_of(instruction: Instruction) -> list[Record] | None:
     """Return the records of an instruction, or None if the library does not know it."""
     name = instruction.operator.name
     maker = _MAKERS.get(name)
-    if instruction.operator.key != name or (maker is None and name not in ELEMENTWISE):
+    if instruction.operator.key != name or (maker is None and name not in LOOPS):
         return None
     if maker is not None:
         return maker(instruction) if instruction.outputs[0].dtype in TYPES else None
@@ -88,7 +85,7 @@ def _elementwise(name: str, out: Slot, inputs: Sequence[Any]) -> Record | None:
     """Return the record of an elementwise operation; a number among the operands is one of their dtype."""
     parts = [*inputs[1:], inputs[0]] if name == "where" else list(inputs)
     dtypes = {part.dtype for part in parts[:2] if isinstance(part, Slot)} or {out.dtype}
-    results = {np.dtype(np.bool_)} if name in _COMPARISONS else dtypes
+    results = {np.dtype(np.bool_)} if name in TRUTH else dtypes
     if len(dtypes) != 1 or not dtypes <= TYPES.keys() or results != {out.dtype}:
         return None
     if name == "where" and not (isinstance(parts[2], Slot) and parts[2].dtype == np.bool_):

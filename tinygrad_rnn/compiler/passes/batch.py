@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..elementwise import ELEMENTWISE
 from ..graph import Call, Graph, Rewriter, Value
-from ..operators import ELEMENTWISE, MATMUL, RESHAPE, STACK, UNSTACK, VIEWS
+from ..operators import MATMUL, RESHAPE, STACK, UNSTACK, VIEWS
 from .simplify import attrs_key, joined_slices, sort
 
 _LARGE = 1 << 12  # elements: above this a call costs little, and what a step has just made is still in cache

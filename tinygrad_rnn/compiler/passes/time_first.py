@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..elementwise import ELEMENTWISE
 from ..graph import Call, Graph, Rewriter, Value
-from ..operators import ELEMENTWISE, MATMUL, RESHAPE, TRANSPOSE, UNSTACK
+from ..operators import MATMUL, RESHAPE, TRANSPOSE, UNSTACK
 
 
 def time_first(graph: Graph) -> Graph:

@@ -39,7 +39,7 @@ typedef void NAME(Loop)(long n, char *const *p, const long *s);
 
 /* the usual steps have loops of their own, which become vector instructions */
 #define LOOP(name, type, expression)                                                                                 \
-    static void NAME(name)(long n, char *const *p, const long *s) {                                                  \
+    static void NAME(loop_##name)(long n, char *const *p, const long *s) {                                           \
         type *out = (type *)p[OUT];                                                                                  \
         const REAL *a = (const REAL *)p[A], *b = (const REAL *)p[B];                                                 \
         if (s[OUT] == 1 && s[A] == 1 && s[B] == 1) {                                                                 \
@@ -57,27 +57,7 @@ typedef void NAME(Loop)(long n, char *const *p, const long *s);
         }                                                                                                            \
     }
 
-LOOP(loop_add, REAL, x + y)
-LOOP(loop_subtract, REAL, x - y)
-LOOP(loop_multiply, REAL, x * y)
-LOOP(loop_divide, REAL, x / y)
-LOOP(loop_maximum, REAL, x > y || x != x ? x : y)
-LOOP(loop_minimum, REAL, x < y || x != x ? x : y)
-LOOP(loop_power, REAL, POWER(x, y))
-LOOP(loop_copy, REAL, x)
-LOOP(loop_negative, REAL, -x)
-LOOP(loop_sqrt, REAL, SQRT(x))
-LOOP(loop_relu, REAL, x > 0 || x != x ? x : 0)
-LOOP(loop_exp, REAL, NAME(exp)(x))
-LOOP(loop_tanh, REAL, NAME(tanh)(x))
-LOOP(loop_sigmoid, REAL, NAME(sigmoid)(x))
-LOOP(loop_log, REAL, LOG(x))
-LOOP(loop_less, uint8_t, x < y)
-LOOP(loop_less_equal, uint8_t, x <= y)
-LOOP(loop_greater, uint8_t, x > y)
-LOOP(loop_greater_equal, uint8_t, x >= y)
-LOOP(loop_equal, uint8_t, x == y)
-LOOP(loop_not_equal, uint8_t, x != y)
+ELEMENTWISE(LOOP)
 #undef LOOP
 
 static void NAME(loop_where)(long n, char *const *p, const long *s) {
@@ -101,17 +81,16 @@ static void NAME(loop_where)(long n, char *const *p, const long *s) {
     }
 }
 
-static NAME(Loop) *const NAME(loops)[] = {
-    NAME(loop_add),        NAME(loop_subtract),   NAME(loop_multiply), NAME(loop_divide),  NAME(loop_maximum),
-    NAME(loop_minimum),    NAME(loop_power),      NAME(loop_copy),     NAME(loop_negative), NAME(loop_sqrt),
-    NAME(loop_relu),       NAME(loop_exp),        NAME(loop_tanh),     NAME(loop_sigmoid), NAME(loop_log),
-    NAME(loop_less),       NAME(loop_less_equal), NAME(loop_greater),  NAME(loop_greater_equal),
-    NAME(loop_equal),      NAME(loop_not_equal),  NAME(loop_where),
-};
+#define ENTRY(name, type, expression) NAME(loop_##name),
+static NAME(Loop) *const NAME(loops)[] = {ELEMENTWISE(ENTRY) NAME(loop_where)};
+#undef ENTRY
+
+#define ENTRY(name, type, expression) sizeof(type),
+static const uint8_t NAME(result_bytes)[] = {ELEMENTWISE(ENTRY) sizeof(REAL)};
+#undef ENTRY
 
 static inline long NAME(bytes)(int op, int operand) {
-    bool truth = (operand == OUT && op >= LESS && op <= NOT_EQUAL) || (operand == C && op == WHERE);
-    return truth ? 1 : sizeof(REAL);
+    return operand == OUT ? NAME(result_bytes)[op] : operand == C && op == OP_where ? 1 : (long)sizeof(REAL);
 }
 
 /* Transposing copies: both sides in squares of a few cache lines. */
@@ -152,7 +131,7 @@ static void NAME(elementwise)(const Part *part, int op) {
     NAME(Loop) *loop = NAME(loops)[op];
     if (last == 0) {
         loop(n[0], p, s[0]);
-    } else if (last == 1 && op == COPY && s[0][A] == 1 && s[1][OUT] == 1 && s[0][OUT] == n[1]) {
+    } else if (last == 1 && op == OP_copy && s[0][A] == 1 && s[1][OUT] == 1 && s[0][OUT] == n[1]) {
         NAME(turn)(n[0], n[1], (REAL *)p[OUT], (const REAL *)p[A], s[1][A]);
     } else {
         long middle = last == 2 ? n[1] : 1;

@@ -6,14 +6,16 @@
 #include <time.h>
 
 #include "call.h"
+#include "elementwise.h"
 #include "pool.h"
 
-/* encode.py has the same numbers: elementwise ones first, in the order of the table in kernels.h */
+/* records.py has the same numbers: elementwise ones first, in the order of the list in elementwise.h */
+#define ENTRY(name, type, expression) OP_##name,
 enum {
-    ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, POWER_OF, COPY, NEGATIVE, SQUARE_ROOT, RELU, EXP, TANH, SIGMOID,
-    LOGARITHM, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL, WHERE,
+    ELEMENTWISE(ENTRY) OP_where,
     MATMUL, SUM_ROWS, SUM_ALONG, TAKE, TAKE_BACK, LOSS_AND_GRADIENT, MEAN_NATS, CHAIN, CONVERT
 };
+#undef ENTRY
 
 static char *place(const Call *call, int operand, char *const *bases) {
     return call->base[operand] < 0 ? NULL : bases[call->base[operand]] + call->offset[operand];
