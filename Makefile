@@ -14,8 +14,10 @@ train: $(STAMP)  ## train the default language model (ARGS="..." adds flags)
 	$(BIN)/tinygrad-rnn train $(ARGS)
 
 # One BLAS thread: the tests' products are tiny, and on a busy machine two threads wait for each other.
-test: lint types  ## lint, types, then every test
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
+test: lint types  ## lint, types, then every test, on all cores
+	OPENBLAS_NUM_THREADS=1 $(PYTEST) $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -113,7 +113,7 @@ def test_what_decides_the_result_is_in_the_name(cc, source, cache, script, monke
     elif change == "argument":
         compiler.append("-DMORE")
     else:
-        monkeypatch.setattr(native, "_processor", lambda: "another one")
+        monkeypatch.setattr(native, "processor", lambda: "another one")
     second = native.build(source, cache, compiler)
     assert first != second
     assert native.load(second).functions.add(2, 3) == (-1 if change == "header" else 5)
@@ -456,10 +456,3 @@ def test_the_outcome_is_remembered(monkeypatch):
     finally:
         native._outcome.cache_clear()
     assert len(calls) == 1
-
-
-def test_the_processor_is_described_by_what_does_not_change():
-    first = native._processor()
-    assert first
-    assert first == native._processor()
-    assert "MHz" not in first

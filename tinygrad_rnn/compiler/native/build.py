@@ -13,7 +13,6 @@ import ctypes
 import functools
 import hashlib
 import os
-import platform
 import shlex
 import shutil
 import signal
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import NativeError
+from .cpu import processor, target
 
 _SOURCE = Path(__file__).parent / "source"
 _UNIT = "replay.c"  # it includes the other files
@@ -35,7 +35,9 @@ _FLAGS = (
     # errno and traps, which nobody asks for here, would keep loops from being vectorized.
     *("-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"),
 )
-_WANTED = (("-march=native", "-mcpu=native"), ("-mprefer-vector-width=512",))  # of each, the first that is taken
+# Of each, the first that is taken.
+_NATIVE = ("-march=native", "-mcpu=native")
+_WIDE = ("-mprefer-vector-width=512",)
 _LIBRARIES = ("-lm",)
 # A vectorized loop, so that an assembler that does not know the CPU's instructions is found out too.
 _PROBE = "void probe(float *x) { for (int i = 0; i < 64; i++) x[i] += x[i]; }\n"
@@ -44,11 +46,6 @@ _ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SDKROOT", "DEVELOP
 _TIMEOUT = 120.0  # seconds, for one run of the compiler
 _ABANDONED = 3600.0  # seconds after which an unfinished build is that of a process that was killed
 _LAST_LINES = 20  # of what a compiler says
-_MODEL = (  # what names a CPU and its instructions in /proc/cpuinfo
-    *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),  # x86
-    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # ARM
-    *("cpu", "isa", "uarch", "features"),  # POWER, RISC-V, IBM Z
-)
 _INSTEAD = 'Plans run without it under executor="auto" or "numpy".'
 
 
@@ -73,13 +70,15 @@ def library() -> Library:
     """Return the library, compiling it if this machine has not done so before.
 
     The environment is read at the first call, and the outcome kept for the process. `CC` names a compiler, with
-    arguments if need be; otherwise cc, gcc and clang are looked for. The library is kept in a folder `tinygrad_rnn`
-    within `TINYGRAD_RNN_CACHE`, `XDG_CACHE_HOME` or the user's cache folder, whichever comes first; that folder may be
-    deleted at any time. Where it cannot be written to, a temporary one serves until the process ends.
+    arguments if need be; otherwise cc, gcc and clang are looked for. `TINYGRAD_RNN_CPU` names a level of x86-64 to
+    compile for in place of this CPU. The library is kept in a folder `tinygrad_rnn` within `TINYGRAD_RNN_CACHE`,
+    `XDG_CACHE_HOME` or the user's cache folder, whichever comes first; that folder may be deleted at any time. Where
+    it cannot be written to, a temporary one serves until the process ends.
 
     Raises:
         NativeError: if there is no compiler, it fails, the library does not load, or the folder is not safe; the
             message says why, and what to do.
+        ConfigError: if `TINYGRAD_RNN_CPU` names no level, or one that this CPU does not have.
 
     >>> built = library() if available() else None
     >>> built is None or built.path.name.startswith("replay-")
@@ -103,14 +102,15 @@ def available() -> bool:
 @functools.cache
 def _outcome() -> Library | str:
     """Return the library, or why there is none."""
+    cpu = target()
     try:
         compiler = find_compiler()
         try:
-            return load(build(_SOURCE, cache_folder(), compiler))
+            return load(build(_SOURCE, cache_folder(), compiler, cpu))
         except OSError:
             private = Path(tempfile.mkdtemp(prefix="tinygrad_rnn-"))
             atexit.register(shutil.rmtree, private, ignore_errors=True)
-            return load(build(_SOURCE, private, compiler))
+            return load(build(_SOURCE, private, compiler, cpu))
     except NativeError as error:
         return str(error)
     except OSError as error:
@@ -169,7 +169,7 @@ def cache_folder() -> Path:
     return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "tinygrad_rnn"
 
 
-def build(source: Path, cache: Path, compiler: Sequence[str]) -> Path:
+def build(source: Path, cache: Path, compiler: Sequence[str], cpu: str = "native") -> Path:
     """Return the file of the library, compiled if it is not in the cache yet.
 
     It is made under another name and then moved, so a build that is killed, or runs twice at a time, does no harm.
@@ -178,6 +178,7 @@ def build(source: Path, cache: Path, compiler: Sequence[str]) -> Path:
         source: folder with replay.c and what it includes.
         cache: folder for libraries, made if it is not there.
         compiler: path of the compiler, and arguments that come first.
+        cpu: "native", or the level of x86-64 that it is compiled for.
 
     Raises:
         NativeError: if sources are missing, the compiler fails, or others can write to the cache.
@@ -196,7 +197,7 @@ def build(source: Path, cache: Path, compiler: Sequence[str]) -> Path:
             f"native: {cache} belongs to another user, or others can write to it, so nothing is loaded from there; run "
             f"`chmod go-w` on it, delete it, or set TINYGRAD_RNN_CACHE to another folder. {_INSTEAD}"
         )
-    path = cache / f"replay-{_key(source, compiler)}.so"
+    path = cache / f"replay-{_key(source, compiler, cpu)}.so"
     if path.is_file() and not path.is_symlink() and _is_private(path):
         return path
     for left in cache.glob("building-*"):
@@ -204,7 +205,7 @@ def build(source: Path, cache: Path, compiler: Sequence[str]) -> Path:
             if time.time() - left.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="building-", dir=cache, ignore_cleanup_errors=True) as folder:
-        made = _compile(source, Path(folder), compiler)
+        made = _compile(source, Path(folder), compiler, cpu)
         made.chmod(0o700)  # whatever the umask is
         with made.open("rb") as file:
             os.fsync(file.fileno())  # or, after a power failure, the name could be there without the bytes
@@ -240,13 +241,13 @@ def _is_private(path: Path) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
-def _key(source: Path, compiler: Sequence[str]) -> str:
+def _key(source: Path, compiler: Sequence[str], cpu: str) -> str:
     """Return the hash of all that decides what a compiler makes of the sources. No process is started."""
     files = sorted(path for path in source.iterdir() if path.suffix in (".c", ".h"))
     parts = (
         [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
-        (_FLAGS, _WANTED, _LIBRARIES, _NOTE),
-        (os.uname().machine, _processor()),
+        (_FLAGS, _NATIVE, _WIDE, _LIBRARIES, _NOTE),
+        (os.uname().machine, processor(), cpu),
         [_identity(word) for word in compiler],
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -264,24 +265,13 @@ def _identity(word: str) -> tuple[str | int, ...]:
     return word, os.path.realpath(found), status.st_size, status.st_mtime_ns
 
 
-def _processor() -> str:
-    """Return model and instruction sets of the first processor."""
-    lines = []
-    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.isspace():
-                break
-            if line.partition(":")[0].strip() in _MODEL:
-                lines.append(line)
-    return "".join(lines) or platform.processor()
-
-
-def _compile(source: Path, workplace: Path, compiler: Sequence[str]) -> Path:
+def _compile(source: Path, workplace: Path, compiler: Sequence[str], cpu: str) -> Path:
     """Return the library, compiled in an empty folder."""
     probe, note, made = workplace / "probe.c", workplace / "note.c", workplace / "replay.so"
     probe.write_text(_PROBE, encoding="utf-8")
-    flags = list(_FLAGS)
-    for wanted in _WANTED:
+    # A level that was asked for must be taken; without -march=native the library is a slower one.
+    flags = [*_FLAGS] if cpu == "native" else [*_FLAGS, f"-march={cpu}"]
+    for wanted in (_NATIVE, _WIDE) if cpu == "native" else (_WIDE,):
         for flag in wanted:
             if _run([*compiler, *flags, flag, str(probe), "-o", str(made)], workplace)[0] == 0:
                 flags.append(flag)
