@@ -11,42 +11,24 @@ from __future__ import annotations
 import operator
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import DTypeError, GradientError, ShapeError, TraceError, UnsupportedError
 from .arrays import frozen_copy
+from .methods import ArrayMethods
+from .table import TABLE, unsupported
+from .table import Axis as Axis
+from .table import Operand as Operand
+from .table import implements as implements
+from .table import supported as supported
 from .tape import Array, Node, context, is_differentiable, spec_of
 from .walk import own, pull_back
 
-Operand: TypeAlias = Any
-"""What an operation takes: a Tensor, an array, a Python number, or nested lists of numbers."""
 
-Axis: TypeAlias = int | tuple[int, ...] | None
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-_TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}
-
-
-def implements(*functions: Callable[..., Any]) -> Callable[[_F], _F]:
-    """Return a decorator that makes a function of this package the meaning of NumPy `functions` on Tensors."""
-
-    def register(implementation: _F) -> _F:
-        for function in functions:
-            _TABLE[function] = implementation
-        return implementation
-
-    return register
-
-
-def supported() -> Mapping[Callable[..., Any], Callable[..., Any]]:
-    """Return a copy of the table from NumPy functions to what implements them on Tensors."""
-    return dict(_TABLE)
-
-
-class Tensor:
+class Tensor(ArrayMethods):
     """An n-dimensional array that takes part in a recorded graph.
 
     The array is copied and cannot be written to: a live graph may hold it. A leaf (a tensor that no operation made)
@@ -246,18 +228,18 @@ class Tensor:
             )
         if kwargs:
             raise UnsupportedError(f"{name}: keyword arguments {sorted(kwargs)} are not supported on Tensors")
-        implementation = _TABLE.get(ufunc) if method == "__call__" else None
+        implementation = TABLE.get(ufunc) if method == "__call__" else None
         if implementation is None:
-            raise _unsupported(name)
+            raise unsupported(name)
         return implementation(*inputs)
 
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         name = f"{func.__module__}.{func.__name__}".replace("numpy", "np", 1)
-        implementation = _TABLE.get(func)
+        implementation = TABLE.get(func)
         if implementation is None:
-            raise _unsupported(name)
+            raise unsupported(name)
         try:
             return implementation(*args, **kwargs)
         except TypeError as error:
@@ -273,76 +255,7 @@ class Tensor:
             )
         return np.array(self.data, dtype=dtype, copy=copy)
 
-    # -- operators: each is its NumPy function ----------------------------------------------------------------------
-
-    def __add__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.add](self, other))
-
-    def __radd__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.add](other, self))
-
-    def __sub__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.subtract](self, other))
-
-    def __rsub__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.subtract](other, self))
-
-    def __mul__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.multiply](self, other))
-
-    def __rmul__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.multiply](other, self))
-
-    def __truediv__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.divide](self, other))
-
-    def __rtruediv__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.divide](other, self))
-
-    def __pow__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.power](self, other))
-
-    def __rpow__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.power](other, self))
-
-    def __matmul__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.matmul](self, other))
-
-    def __rmatmul__(self, other: Operand) -> Tensor:
-        return cast(Tensor, _TABLE[np.matmul](other, self))
-
-    def __neg__(self) -> Tensor:
-        return cast(Tensor, _TABLE[np.negative](self))
-
-    def __pos__(self) -> Tensor:
-        return self
-
-    def __abs__(self) -> Tensor:
-        return cast(Tensor, _TABLE[np.absolute](self))
-
-    def __getitem__(self, key: Any) -> Tensor:
-        return cast(Tensor, _TABLE[operator.getitem](self, key))
-
-    # Comparisons are piecewise constant: they give plain boolean arrays.
-    def __lt__(self, other: Operand) -> Array:
-        return cast(Array, _TABLE[np.less](self, other))
-
-    def __le__(self, other: Operand) -> Array:
-        return cast(Array, _TABLE[np.less_equal](self, other))
-
-    def __gt__(self, other: Operand) -> Array:
-        return cast(Array, _TABLE[np.greater](self, other))
-
-    def __ge__(self, other: Operand) -> Array:
-        return cast(Array, _TABLE[np.greater_equal](self, other))
-
-    def __eq__(self, other: object) -> Array:  # type: ignore[override]  # elementwise, as in NumPy
-        return cast(Array, _TABLE[np.equal](self, other))
-
-    def __ne__(self, other: object) -> Array:  # type: ignore[override]
-        return cast(Array, _TABLE[np.not_equal](self, other))
-
-    __hash__ = object.__hash__
+    # -- sequences and numbers ---------------------------------------------------------------------------------------
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise UnsupportedError(
@@ -358,7 +271,7 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise ShapeError("iter: a 0-d tensor cannot be iterated over")
-        return iter(_TABLE[np.unstack](self, axis=0))
+        return iter(TABLE[np.unstack](self, axis=0))
 
     def __bool__(self) -> bool:
         return bool(self.item())
@@ -371,42 +284,6 @@ class Tensor:
 
     def __index__(self) -> int:
         return operator.index(self.item())
-
-    # -- methods: NumPy's own ---------------------------------------------------------------------------------------
-
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return `np.sum(self, axis, keepdims=keepdims)`."""
-        return cast(Tensor, _TABLE[np.sum](self, axis=axis, keepdims=keepdims))
-
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return `np.mean(self, axis, keepdims=keepdims)`."""
-        return cast(Tensor, _TABLE[np.mean](self, axis=axis, keepdims=keepdims))
-
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Return `np.max(self, axis, keepdims=keepdims)`."""
-        return cast(Tensor, _TABLE[np.max](self, axis=axis, keepdims=keepdims))
-
-    def reshape(self, *shape: Any) -> Tensor:
-        """Return `np.reshape(self, shape)`; the shape as one tuple or as several integers."""
-        return cast(Tensor, _TABLE[np.reshape](self, shape[0] if len(shape) == 1 else shape))
-
-    def transpose(self, *axes: Any) -> Tensor:
-        """Return `np.transpose(self, axes)`; no axes: reversed."""
-        order = None if not axes else axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        return cast(Tensor, _TABLE[np.transpose](self, axes=order))
-
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        """Return `np.swapaxes(self, axis1, axis2)`."""
-        return cast(Tensor, _TABLE[np.swapaxes](self, axis1, axis2))
-
-    def astype(self, dtype: DTypeLike) -> Tensor:
-        """Return `np.astype(self, dtype)`, recorded; the cotangent comes back in this tensor's dtype."""
-        return cast(Tensor, _TABLE[np.astype](self, dtype))
-
-    @property
-    def T(self) -> Tensor:  # noqa: N802 (NumPy's name)
-        """The transpose: axes reversed."""
-        return self.transpose()
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 
@@ -521,10 +398,3 @@ def seed_for(y: Tensor, cotangent: Operand, function: str) -> Array:
     if seed.shape != y.shape:
         raise ShapeError(f"{function}: expected a cotangent of shape {y.shape}, that of y, got {seed.shape}")
     return frozen_copy(seed, None if seed.dtype.kind == "c" else y.dtype)
-
-
-def _unsupported(name: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"{name}: has no derivative rule for Tensors, so its gradient would be lost; write it with the functions of "
-        "tinygrad_rnn, or apply it to x.data if no gradient is wanted"
-    )

@@ -21,6 +21,8 @@ _BINARY: dict[type[ast.operator], str] = {
     ast.Div: "divide",
     ast.Pow: "power",
     ast.MatMult: "matmul",
+    ast.Mod: "remainder",
+    ast.FloorDiv: "floor_divide",
 }
 
 

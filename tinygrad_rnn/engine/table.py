@@ -1,0 +1,42 @@
+"""The table from NumPy functions to what implements them on Tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+from ..errors import UnsupportedError
+
+Operand: TypeAlias = Any
+"""What an operation takes: a Tensor, an array, a Python number, or nested lists of numbers."""
+
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}
+"""For reading; `implements` writes to it."""
+
+
+def implements(*functions: Callable[..., Any]) -> Callable[[_F], _F]:
+    """Return a decorator that makes a function of this package the meaning of NumPy `functions` on Tensors."""
+
+    def register(implementation: _F) -> _F:
+        for function in functions:
+            TABLE[function] = implementation
+        return implementation
+
+    return register
+
+
+def supported() -> Mapping[Callable[..., Any], Callable[..., Any]]:
+    """Return a copy of the table from NumPy functions to what implements them on Tensors."""
+    return dict(TABLE)
+
+
+def unsupported(name: str) -> UnsupportedError:
+    """Return the error that says that a NumPy function has no meaning on Tensors, and what to write instead."""
+    return UnsupportedError(
+        f"{name}: has no derivative rule for Tensors, so its gradient would be lost; write it with the functions of "
+        "tinygrad_rnn, or apply it to x.data if no gradient is wanted"
+    )
