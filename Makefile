@@ -7,7 +7,7 @@ UV     := $(shell command -v uv 2>/dev/null)
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 
-.PHONY: train test lint types env clean
+.PHONY: train test test-matrix lint types env clean
 .DEFAULT_GOAL := test
 
 train: $(STAMP)  ## train the default language model (ARGS="..." adds flags)
@@ -18,6 +18,10 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 
 test: lint types  ## lint, types, then every test, on all cores
 	OPENBLAS_NUM_THREADS=1 $(PYTEST) $(ARGS)
+
+# Other BLAS kernels, CPU levels, threads, Pythons and NumPys: about half an hour on two cores (ARGS="ROW..." for some).
+test-matrix: $(STAMP)
+	$(BIN)/python tests/matrix.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -43,4 +47,4 @@ endif
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -105,7 +105,7 @@ def test_what_was_not_recorded_is_refused(target):
         read([target])
 
 
-def test_a_hundred_thousand_nodes_are_read_in_less_than_two_seconds():
+def test_a_hundred_thousand_nodes_are_read_in_a_few_seconds():
     x = tr.tensor(1.0, requires_grad=True)
     spec = x.node.specs[0]
     last = x.node
@@ -115,5 +115,5 @@ def test_a_hundred_thousand_nodes_are_read_in_less_than_two_seconds():
     story = read([wrap(np.ones(()), last)])
     assert len(story.steps) == 0
     assert len(story.uses) == 100_000
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10  # one second here; minutes where the work grows with the square
     assert len(story.nodes) == 100_001
