@@ -161,7 +161,7 @@ def run_graph(graph: Graph, arguments: list[Any]) -> list[np.ndarray]:
     for call in graph.calls:
         attrs = {name: map_parts(operand, part) for name, part in call.attrs.items()}
         made = call.operator.compute(*map(operand, call.inputs), **attrs)
-        for value, array in zip(call.outputs, made if isinstance(made, tuple) else (made,), strict=True):
+        for value, array in zip(call.outputs, call.operator.results(made), strict=True):
             assert (value.shape, value.dtype) == (np.shape(array), np.asarray(array).dtype), call
             known[value] = array
     return [np.asarray(operand(value)) for value in graph.outputs]

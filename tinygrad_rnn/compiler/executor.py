@@ -27,7 +27,7 @@ from ..engine.tape import Array
 from ..errors import TraceError
 from .elementwise import UFUNCS
 from .explain import flops_of
-from .graph import map_parts
+from .graph import Operator, map_parts
 from .memory import Block, address, own_memory
 from .native.encode import Table, encode
 from .native.workers import Replay
@@ -255,10 +255,12 @@ class Executor:
         if ufunc is not None:
             return ufunc, (*inputs, *outputs)
         if any(isinstance(part, Slot) for part in inputs):
-            return _copy_results, (partial(self._with_objects, partial(operator.compute, **attrs)), inputs, outputs)
+            compute = partial(self._with_objects, partial(operator.compute, **attrs))
+            return _copy_results, (operator, compute, inputs, outputs)
         if operator.writes:
-            return partial(operator.compute, *inputs, **attrs, out=outputs if len(outputs) > 1 else outputs[0]), ()
-        return _copy_results, (partial(operator.compute, **attrs), inputs, outputs)
+            out = outputs if operator.multiple else outputs[0]
+            return partial(operator.compute, *inputs, **attrs, out=out), ()
+        return _copy_results, (operator, partial(operator.compute, **attrs), inputs, outputs)
 
     def _each(self, work: Callable[[int, int], Any], count: int) -> list[Any]:
         """Call work(start, stop) for as many parts of range(count) as there are threads; see `kernels.Each`."""
@@ -284,9 +286,11 @@ def _is_plain(array: Array) -> bool:
     return array.ndim == 2 and array.flags.c_contiguous and array.dtype.kind == "f"
 
 
-def _copy_results(compute: Callable[..., Any], inputs: tuple[Any, ...], outputs: tuple[Array, ...]) -> None:
+def _copy_results(
+    operator: Operator, compute: Callable[..., Any], inputs: tuple[Any, ...], outputs: tuple[Array, ...]
+) -> None:
     made = compute(*inputs)
-    for output, part in zip(outputs, made if isinstance(made, tuple) else (made,), strict=True):
+    for output, part in zip(outputs, operator.results(made), strict=True):
         if np.shape(part) != output.shape:
             raise TraceError(
                 f"compile: a result has shape {np.shape(part)} and had shape {output.shape} when the function was "

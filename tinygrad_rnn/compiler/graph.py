@@ -74,15 +74,16 @@ class Operator:
 
     Attributes:
         name: for messages, drawings and `explain`.
-        compute: on arrays; returns its result, or a tuple of them.
-        writes: whether it takes `out=`: an array, or a tuple of them, of its results' shapes.
+        compute: on arrays; returns its result, or a tuple of them if it has several.
+        writes: whether it takes `out=`: an array, or a tuple of them if it has several results.
         pure: whether it computes the same from the same, so that equal calls can be one.
         over: number of the result that may be written over the first operand, or None.
         parts: whether it takes `each=`, to work on parts of its arrays on several threads.
+        multiple: whether its results are a tuple, even where there is only one (an `unstack` into one part).
         key: what it is told apart by: its name, if it is one of the package's own, which passes know by name.
     """
 
-    __slots__ = ("compute", "key", "name", "over", "parts", "pure", "writes")
+    __slots__ = ("compute", "key", "multiple", "name", "over", "parts", "pure", "writes")
 
     def __init__(
         self,
@@ -93,10 +94,15 @@ class Operator:
         over: int | None = None,
         key: Any = None,
         parts: bool = False,
+        multiple: bool = False,
     ) -> None:
         self.name, self.compute, self.writes, self.pure, self.over = name, compute, writes, pure, over
-        self.parts = parts
+        self.parts, self.multiple = parts, multiple
         self.key = name if key is None else key
+
+    def results(self, made: Any) -> tuple[Any, ...]:
+        """Return what `compute` returned, or what it takes as `out=`, as a tuple with one entry for each result."""
+        return tuple(made) if self.multiple else (made,)
 
     def __repr__(self) -> str:
         return self.name
@@ -270,4 +276,4 @@ def _made(
 
     with np.errstate(all="ignore"):
         made = operator.compute(*map(ones, inputs), **{name: map_parts(ones, part) for name, part in attrs.items()})
-    return [np.asarray(part) for part in (made if isinstance(made, tuple) else (made,))]
+    return [np.asarray(part) for part in operator.results(made)]

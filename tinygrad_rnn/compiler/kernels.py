@@ -74,4 +74,4 @@ def _row_sums(x: Array) -> Array:
     return sums
 
 
-LOSS_AND_GRADIENT = Operator("loss_and_gradient", _loss_and_gradient, True, over=1, parts=True)
+LOSS_AND_GRADIENT = Operator("loss_and_gradient", _loss_and_gradient, True, over=1, parts=True, multiple=True)

@@ -18,8 +18,9 @@ def operator_of(operation: Primitive[Any]) -> Operator:
     """Return the operator that computes a primitive; passes know those of the package by name, and no others."""
     writes = operation.accepts_out
     if operation.__module__.startswith(_OWN):
-        return Operator(operation.name, operation.forward, writes)
-    return Operator(f"{operation.__module__}.{operation.name}", operation.forward, writes, key=operation)
+        return Operator(operation.name, operation.forward, writes, multiple=operation.multiple)
+    name = f"{operation.__module__}.{operation.name}"
+    return Operator(name, operation.forward, writes, key=operation, multiple=operation.multiple)
 
 
 _OWN = f"{__package__.rpartition('.')[0]}.ops."

@@ -178,14 +178,14 @@ class _Layout:
         base = self.slot(call.inputs[0])
         if any(isinstance(part, np.ndarray | Value) for part in _parts(call.attrs.get("index"))):
             return None
-        return views_in(base, lambda array: call.operator.compute(array, *call.inputs[1:], **call.attrs))
+        operator = call.operator
+        return views_in(base, lambda array: operator.results(operator.compute(array, *call.inputs[1:], **call.attrs)))
 
 
-def views_in(base: Slot, function: Callable[[Array], Any]) -> list[Slot] | None:
+def views_in(base: Slot, function: Callable[[Array], Sequence[Array]]) -> list[Slot] | None:
     """Return where the results of a function of the array in a slot lie if they are views of it, else None."""
     stand_in = np.ndarray(base.shape, base.dtype, _memory(base), base.offset, base.strides)
-    made = function(stand_in)
-    parts = made if isinstance(made, tuple) else (made,)
+    parts = function(stand_in)
     start = stand_in.__array_interface__["data"][0] - base.offset
     if not all(np.may_share_memory(part, stand_in) for part in parts if part.size):
         return None

@@ -133,7 +133,8 @@ class Primitive(Generic[P]):
             out = attrs.pop("out")
             if out is not None:
                 return self._into(out, inputs, attrs)
-        if not any(isinstance(value, Tensor) for value in inputs):
+        how = context()
+        if not any(isinstance(value, Tensor) for value in inputs) and not (how.tracer and _has_tensor(attrs)):
             return self.forward(*inputs, **attrs)
 
         values: list[Any] = []
@@ -152,7 +153,6 @@ class Primitive(Generic[P]):
                 # Python numbers stay what they are: they take the tensor's dtype.
                 values.append(value if isinstance(value, np.ndarray | int | float | complex) else self._array(value))
                 edges.append(None)
-        how = context()
         try:
             output = self.forward(*values, **(attrs if how.tracer is None else arrays_in(attrs)))
         except (ValueError, IndexError) as error:
@@ -249,6 +249,13 @@ def _spec(value: Any) -> Any:
     if isinstance(value, np.ndarray | Tensor):
         return Spec(value.shape, value.dtype)
     return Spec((), np.result_type(value))
+
+
+def _has_tensor(attrs: dict[str, Any]) -> bool:
+    """Return whether an attribute is a Tensor: ids that are looked up in a constant, while a function is recorded."""
+    return any(
+        isinstance(part, Tensor) for value in attrs.values() for part in (value if type(value) is tuple else (value,))
+    )
 
 
 def arrays_in(attrs: dict[str, Any]) -> dict[str, Any]:

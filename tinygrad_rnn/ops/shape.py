@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,7 +100,22 @@ def split(
 
 @split.rule()
 def _(gs: Any, y: Any, x: Any, *, indices_or_sections: Any, axis: int) -> Any:
-    return (concatenate(gs, axis=axis),)
+    if sum(g.shape[axis] for g in gs) == x.shape[axis]:
+        return (concatenate(gs, axis=axis),)
+    # Indices that go back, as in np.split(x, [2, 1]), make sections that overlap: an element has several cotangents.
+    starts = [0, *(slice(index, None).indices(x.shape[axis])[0] for index in indices_or_sections)]
+    return (
+        functools.reduce(
+            operator.add, (_widened(g, start, x.shape, axis) for g, start in zip(gs, starts, strict=True))
+        ),
+    )
+
+
+def _widened(g: Any, start: int, shape: tuple[int, ...], axis: int) -> Any:
+    """Return g with zeros before and after it along `axis`, so that it has a shape and begins at `start` in it."""
+    before, after = list(shape), list(shape)
+    before[axis], after[axis] = start, shape[axis] - start - g.shape[axis]
+    return concatenate([np.zeros(before, g.dtype), g, np.zeros(after, g.dtype)], axis=axis)
 
 
 @primitive(np.unstack, multiple=True)

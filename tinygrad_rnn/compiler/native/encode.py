@@ -237,8 +237,10 @@ def _spans(step: _Step, workers: int, base: Callable[[Buffer], int]) -> list[lis
         n = record.n[0] if len(step.records) == 1 else math.prod(record.n)
         for worker in range(workers if record.split else 1):
             lo, hi = (n * worker // workers, n * (worker + 1) // workers) if record.split == 1 else (0, n)
-            for number, operand in enumerate(record.operands):
-                if lo < hi and operand.slot is not None and operand.block is None and 0 not in operand.slot.shape:
+            if record.split == 1 and lo == hi:
+                continue
+            for number, operand in enumerate(record.operands):  # without rows, too, zeros may be written
+                if operand.slot is not None and operand.block is None and 0 not in operand.slot.shape:
                     start, stop = operand.span(lo, hi, n)
                     found[worker].append((base(operand.slot.buffer), start, stop, number in record.writes))
     return found

@@ -325,7 +325,7 @@ def _scatter(instruction: Instruction) -> list[Record] | None:
     parts = index if type(index) is tuple else (index,)
     if not isinstance(x, Slot) or not all(part is ... or isinstance(part, slice | int | None) for part in parts):
         return None
-    found = views_in(out, lambda array: array[index])
+    found = views_in(out, lambda array: [array[index]])
     if found is None or found[0].shape != x.shape:
         return None
     return _all([_elementwise("copy", out, [0.0]), _elementwise("copy", found[0], [x])])

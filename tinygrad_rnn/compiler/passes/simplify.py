@@ -109,12 +109,13 @@ def fold(graph: Graph) -> Graph:
                 new.now[call.output] = kept[0]
                 continue
         values = [new.get(value) for value in call.values()]
-        small = call.operator.pure and len(call.outputs) == 1 and call.output.size <= _SMALL
+        small = call.operator.pure and sum(value.size for value in call.outputs) <= _SMALL
         if values and small and all(value.constant is not None for value in values):
             arrays = [_array(new.get(part)) for part in call.inputs]
             attrs = {name: map_parts(lambda p: _array(new.get(p)), part) for name, part in call.attrs.items()}
-            made = np.array(call.operator.compute(*arrays, **attrs))
-            new.now[call.output] = Value(made.shape, made.dtype, constant=made)
+            made = call.operator.results(call.operator.compute(*arrays, **attrs))
+            for value, array in zip(call.outputs, map(np.array, made), strict=True):
+                new.now[value] = Value(array.shape, array.dtype, constant=array)
         else:
             new.keep(call)
     return new.done()

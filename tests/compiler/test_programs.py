@@ -1,0 +1,204 @@
+"""Drawn programs, compiled: values, gradients and gradients of gradients are what eager execution gives."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from programs import lines, write
+from replay import array_of, assert_replays, need_library, normal, small_plans_shared
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.compiler.passes import PASSES, loss
+from tinygrad_rnn.engine.tree import flatten, structure
+from tinygrad_rnn.engine.walk import _Cotangents
+
+SETTINGS = [("numpy", 1), ("numpy", 2), ("native", 1), ("native", 2)]
+TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def everything_is_large():
+    """What is done for large arrays only is done for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss, "_LARGE", 1)
+        yield
+
+
+def difference(actual, expected, slack=None):
+    """Return what differs between two nestings, in words, or None; `slack` has the error that each entry may have."""
+    if structure(actual) != structure(expected):
+        return f"nested {structure(actual)}, expected {structure(expected)}"
+    pairs = zip(flatten(actual), flatten(expected), strict=True)
+    for number, (got, want) in enumerate((array_of(a), array_of(b)) for a, b in pairs):
+        if not isinstance(want, np.ndarray | np.generic):
+            if got != want:
+                return f"result {number}: {got!r}, expected {want!r}"
+            continue
+        if (np.shape(got), got.dtype) != (want.shape, want.dtype):
+            return f"result {number}: {np.shape(got)} {got.dtype}, expected {want.shape} {want.dtype}"
+        if want.dtype.kind not in "fc":
+            if not np.array_equal(got, want):
+                return f"result {number}: {got}, expected {want}"
+            continue
+        finite = np.isfinite(want)
+        if not np.array_equal(got[~finite], want[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
+            return f"result {number}: {got}, expected {want} (not finite)"
+        bound = TOLERANCE[str(want.dtype)] * np.abs(want[finite]).max(initial=0)
+        if slack is not None:
+            bound = bound + slack[number]
+        if not (np.abs(got[finite] - want[finite]) <= bound).all():
+            return f"result {number}: {got}, expected {want}"
+    return None
+
+
+def rounding(function, inputs, expected):
+    """Return for each result how far it moves when sums and functions err in their last bits, as they may.
+
+    NumPy and the C library, and two kernels of BLAS, round differently. None: a result changes altogether (a comparison
+    turns over), so that nothing can be compared.
+    """
+    moved = [0.0] * len(flatten(expected))
+    for seed in range(4):
+        with pytest.MonkeyPatch.context() as patch:
+            for primitive in ROUNDED:
+                patch.setattr(primitive, "forward", noisy(primitive.forward, primitive in LINEAR, seed))
+            patch.setattr(_Cotangents, "add", noisy_terms(_Cotangents.add, seed))
+            result = function(*(tr.tensor(x) if isinstance(x, np.ndarray) else x for x in inputs))
+        for number, (got, want) in enumerate(zip(flatten(result), flatten(expected), strict=True)):
+            a, b = array_of(got), array_of(want)
+            if not isinstance(b, np.ndarray | np.generic):
+                continue
+            if b.dtype.kind not in "fc":
+                if not np.array_equal(a, b):
+                    return None
+                continue
+            if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+                return None
+            change = np.abs(a - b)
+            moved[number] = max(moved[number], float(change[np.isfinite(change)].max(initial=0)))
+    return [30 * part for part in moved]
+
+
+LINEAR = [tr.sum, tr.mean, tr.matmul]
+ROUNDED = [*LINEAR, tr.tanh, tr.sigmoid, tr.exp, tr.log, tr.power, tr.logsumexp, tr.log_softmax]
+
+
+def noisy(forward, linear, seed):
+    """Return a function with the error of a few roundings; equal calls have equal errors, so differences stay exact."""
+
+    def with_noise(*args, out=None, **attrs):
+        result = np.asarray(forward(*args, **attrs))
+        if result.dtype.kind != "f":
+            return result
+        size = np.abs(result) if not linear else np.abs(forward(*map(np.abs, args), **attrs))
+        noise = np.random.default_rng(seed).uniform(-2, 2, result.shape) * np.finfo(result.dtype).eps
+        return np.asarray(result + noise * size, result.dtype)
+
+    return with_noise
+
+
+def noisy_terms(add, seed):
+    """Return what adds a term to a cotangent, with an error of its own: in which order they are added up is free."""
+    rng = np.random.default_rng(seed)
+
+    def with_noise(self, node, index, value):
+        if value.dtype.kind == "f":
+            noise = 1 + rng.uniform(-1, 1, value.shape) * np.finfo(value.dtype).eps
+            value = value * noise.astype(value.dtype)
+        add(self, node, index, value)
+
+    return with_noise
+
+
+def check(program, order, without=(), executors=SETTINGS):
+    """Fail if a compiled twin of a program differs from it; the message names the passes without which it does not."""
+    function = program.function(order)
+    with np.errstate(all="ignore"):
+        expected = function(*program.inputs)
+
+        def wrong(executor, threads, *off):
+            compiled = tr.compile(function, executor=executor, threads=threads, without=[*without, *off])
+            with small_plans_shared():
+                for _ in range(2):  # the second replay finds the memory that the first one left
+                    found = difference(compiled(*program.inputs), expected)
+                    if found is not None:
+                        slack = rounding(function, program.inputs, expected)
+                        if slack is not None:
+                            found = difference(compiled(*program.inputs), expected, slack)
+                        return found if slack is not None else None
+            return None
+
+        for executor, threads in executors:
+            found = wrong(executor, threads)
+            if found is not None:
+                culprits = [name for name in PASSES if name not in without and wrong(executor, threads, name) is None]
+                named = culprits or "no single pass: it is the recorder, the plan or the executor"
+                pytest.fail(
+                    f"{executor}, {threads} threads, order {order}: {found}\n"
+                    f"right without each of: {named}\n{program!r}"
+                )
+
+
+programs = st.builds(
+    write,
+    before=lines,
+    body=lines,
+    after=lines,
+    steps=st.sampled_from([0, 0, 1, 2, 3]),
+    dtype=st.sampled_from(["float64", "float32"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+switched_off = st.lists(st.sampled_from(list(PASSES)), max_size=1)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(program=programs, order=st.integers(0, 2), without=switched_off)
+def test_programs(program, order, without):
+    need_library()
+    check(program, order, without)
+
+
+V = np.arange(1.0, 5.0).reshape(1, 2, 2)
+FAULTS = {
+    "a stack of one, weighted by a constant": lambda x: tr.grad(np.sum(tr.stack([np.exp(x)]) * V), x),
+    "one part of a constant": lambda x: np.split(V, 1)[0] * np.sum(x) + np.unstack(V)[0] * x,
+    "one part of a vector of one element": lambda x: np.unstack(np.exp(x[0, :1]))[0],
+    "one part of a recorded constant": lambda x: np.unstack(x * 0 + V, axis=0)[0],
+    "several parts of a constant": lambda x: [part * x for part in tr.unstack(tr.tensor(V).T, axis=-1)],
+    "ids that are computed, looked up in a constant": lambda x: tr.take(V[0, 0], np.argsort(x, axis=0), axis=0),
+    "sections that overlap": lambda x: tr.grad(sum(np.sum(p * p) for p in np.split(x, [1, 0, 1])), x),
+}
+
+
+@pytest.mark.parametrize("f", FAULTS.values(), ids=FAULTS.keys())
+def test_faults_that_drawn_programs_have_found(f):
+    assert_replays(f, *[(tr.tensor(normal(2, 2, seed=seed), requires_grad=True),) for seed in range(2)])
+
+
+@pytest.mark.parametrize("T", [1, 2])
+def test_outputs_of_few_steps_weighted_by_a_constant(T):
+    cell, weights = tr.LSTMCell(2, 3, np.random.default_rng(0), np.float64), normal(2, T, 3, seed=1)
+
+    def f(xs):
+        outputs, (h, _) = tr.unroll(cell, xs)
+        return tr.grad(np.sum(outputs * weights) + np.sum(tr.stack([h]) * weights[None, :, 0]), cell.parameters())
+
+    assert_replays(f, (normal(2, T, 2),))
+
+
+def test_workers_wait_for_zeros_that_a_lookup_without_ids_writes():
+    """The gradient of a lookup of no ids is zeros, which one worker may write while another reads them."""
+
+    def f(x, ids):
+        first = tr.grad(np.sum(tr.take(np.tanh(x), ids)) + np.sum(x * x), x, create_graph=True)
+        return first, tr.grad(np.sum(first * first), x)
+
+    assert_replays(f, *[(tr.tensor(normal(40, 50), requires_grad=True), np.zeros((0, 2), int))] * 20)
+
+
+@pytest.mark.nightly
+@settings(max_examples=20_000, derandomize=False, suppress_health_check=list(HealthCheck))
+@given(program=programs, order=st.integers(0, 2), without=switched_off)
+def test_many_programs(program, order, without):
+    need_library()
+    check(program, order, without)
