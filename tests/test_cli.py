@@ -126,7 +126,7 @@ def test_another_seed_is_another_model(folder):
         ("train play.txt --bptt 500", "10001 are needed"),
         ("train play.txt --bptt 5 --save play.txt/run", "cannot be made"),
         ("train play.txt --bptt 5 --save .", "config.toml exists already"),
-        ("train play.txt --lr -1", "lr must be above 0"),
+        ("train play.txt --lr -1", "lr must be a finite number above 0"),
         ("train play.txt --lr big", "argument --lr: invalid float value: 'big'"),
         ("train play.txt --cell gnu", "invalid choice: 'gnu'"),
         ("train play.txt --colour red", "unrecognized arguments: --colour red"),

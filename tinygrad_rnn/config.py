@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .checks import flag, integer, number
 from .errors import ConfigError
 
 _T = TypeVar("_T")
@@ -26,12 +26,12 @@ def _setting(
     help: str,
     *,
     choices: tuple[str, ...] = (),
-    low: float = 0,
-    high: float = math.inf,
-    open_low: bool = False,
-    open_high: bool = False,
+    low: int = 0,
+    high: int | None = None,
+    above: bool = False,
+    below: bool = False,
 ) -> _T:
-    limits = {"choices": choices, "low": low, "high": high, "open_low": open_low, "open_high": open_high}
+    limits = {"choices": choices, "low": low, "high": high, "above": above, "below": below}
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -54,14 +54,12 @@ class TrainConfig:
     level: str = _setting("word", "what a token is", choices=("word", "char"))
     min_count: int = _setting(2, "tokens rarer than this in the training part become <unk>", low=1)
     max_tokens: int = _setting(0, "use this many tokens from the start of the text; 0: all")
-    held_out: float = _setting(
-        0.1, "share of the tokens, at the end, that is held out", high=1, open_low=True, open_high=True
-    )
+    held_out: float = _setting(0.1, "share of the tokens, at the end, that is held out", high=1, above=True, below=True)
     cell: str = _setting("lstm", "recurrent cell", choices=("rnn", "lstm", "gru"))
     hidden_size: int = _setting(200, "units of each layer", low=1, high=1_000_000)
     embedding_size: int = _setting(0, "length of a token's vector; 0: the hidden size", high=1_000_000)
     layers: int = _setting(1, "recurrent layers", low=1, high=1000)
-    dropout: float = _setting(0.0, "probability of dropping a unit", high=1, open_high=True)
+    dropout: float = _setting(0.0, "probability of dropping a unit", high=1, below=True)
     tied: bool = _setting(False, "use the embedding for the output too")
     batch_size: int = _setting(20, "parallel streams of text", low=1)
     bptt: int = _setting(35, "steps of truncated backpropagation through time", low=1)
@@ -72,7 +70,7 @@ class TrainConfig:
     )
     epochs: int = _setting(8, "passes over the training part", low=1)
     optimizer: str = _setting("adam", "update rule", choices=("sgd", "momentum", "adam", "adamw", "rmsprop"))
-    lr: float = _setting(0.003, "learning rate", open_low=True)
+    lr: float = _setting(0.003, "learning rate", above=True)
     weight_decay: float = _setting(0.0, "weight decay, not for biases")
     clip: float = _setting(1.0, "largest global norm of the gradient; 0: no clipping")
     schedule: str = _setting("halving", "how the learning rate changes", choices=("constant", "halving", "cosine"))
@@ -183,25 +181,23 @@ def _toml(value: Any) -> str:
 
 
 def _checked(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> Any:
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        kinds = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-        raise ConfigError(f"{name} must be {kinds[kind]}, got {value!r}")
-    if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise ConfigError(f"{name} must be text that utf-8 can hold, got {value!r}") from error
-    if limits["choices"]:
-        if value not in limits["choices"]:
-            raise ConfigError(f"{name} must be one of {', '.join(limits['choices'])}; got {value!r}")
-    elif kind in (int, float):
-        low, high = limits["low"], limits["high"]
-        too_low = not (value > low if limits["open_low"] else value >= low)
-        too_high = value >= high if limits["open_high"] or high == math.inf else value > high
-        if too_low or too_high:  # NaN is too low
-            left, right = "above" if limits["open_low"] else "at least", "below" if limits["open_high"] else "at most"
-            limit = f" and {right} {high}" if high < math.inf else " and finite" if kind is float else ""
-            raise ConfigError(f"{name} must be {left} {low}{limit}, got {value}")
-    return value
+    if kind is bool:
+        return flag("", name, value)
+    if kind is int:
+        return integer("", name, value, limits["low"], limits["high"])
+    if kind is float:
+        high = float("inf") if limits["high"] is None else limits["high"]
+        return number("", name, value, limits["low"], high, above=limits["above"], below=limits["below"])
+    return _checked_text(name, value, limits["choices"])
+
+
+def _checked_text(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} must be a string, got {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name} must be text that utf-8 can hold, got {value!r}") from error
+    if choices and value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+    return str(value)

@@ -104,7 +104,11 @@ def test_forget_bias_and_names_and_count():
         (lambda c: c(np.ones((2, 5)), np.ones((2, 4))), tr.ShapeError, r"\(N, D\) = \(N, 3\), got \(2, 5\)"),
         (lambda c: c(np.ones(3), np.ones((2, 4))), tr.ShapeError, r"got \(3,\)"),
         (lambda c: c(np.ones((2, 3)), np.ones((1, 4))), tr.ShapeError, r"\(N, H\) = \(2, 4\), got \(1, 4\)"),
-        (lambda c: tr.RNNCell(0, 4, np.random.default_rng(0)), tr.ConfigError, "input_size must be at least 1"),
+        (
+            lambda c: tr.RNNCell(0, 4, np.random.default_rng(0)),
+            tr.ConfigError,
+            "input_size must be an integer of 1 or more",
+        ),
         (lambda c: tr.GRUCell(3, 4, np.random.default_rng(0), reset="x"), tr.ConfigError, "after"),
         (lambda c: tr.Stacked([]), tr.ConfigError, "at least one cell"),
     ],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from tinygrad_rnn.data.checks import positive_int
+from tinygrad_rnn.checks import flag, integer
 from tinygrad_rnn.data.vocabulary import id_array
 from tinygrad_rnn.errors import CorpusError
 
@@ -54,8 +54,8 @@ class OffsetBatches:
     """
 
     def __init__(self, ids: npt.ArrayLike, batch_size: int, bptt: int, drop_last: bool = False) -> None:
-        self.batch_size = positive_int("OffsetBatches", "batch_size", batch_size)
-        self.bptt = positive_int("OffsetBatches", "bptt", bptt)
+        self.batch_size = integer("OffsetBatches", "batch_size", batch_size)
+        self.bptt = integer("OffsetBatches", "bptt", bptt)
         array = id_array("OffsetBatches", ids)
         needed = self.batch_size * self.bptt + 1
         if len(array) < needed:
@@ -65,7 +65,9 @@ class OffsetBatches:
                 "pass a longer corpus, or a smaller batch_size or bptt"
             )
         self.stream_length = (len(array) - 1) // self.batch_size
-        self._used = self.stream_length - (self.stream_length % self.bptt if drop_last else 0)
+        self._used = self.stream_length - (
+            self.stream_length % self.bptt if flag("OffsetBatches", "drop_last", drop_last) else 0
+        )
         positions = self.batch_size * self.stream_length
         self._inputs = array[:positions].reshape(self.batch_size, -1)
         self._targets = array[1 : positions + 1].reshape(self.batch_size, -1)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_rnn.data.checks import positive_int
+from tinygrad_rnn.checks import integer, number
 from tinygrad_rnn.data.text import Level, check_level, tokenize
 from tinygrad_rnn.data.vocabulary import IdArray, Vocabulary, id_array
-from tinygrad_rnn.errors import ConfigError, CorpusError
+from tinygrad_rnn.errors import CorpusError
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,12 +198,11 @@ def _tokens(function: str, text: str, level: Level, max_tokens: int | None) -> l
     tokens = tokenize(text, level)
     if not tokens:
         raise CorpusError(f"{function}: the text holds no tokens at level {level!r}; pass more text")
-    return tokens if max_tokens is None else tokens[: positive_int(function, "max_tokens", max_tokens)]
+    return tokens if max_tokens is None else tokens[: integer(function, "max_tokens", max_tokens)]
 
 
 def _cut(function: str, length: int, held_out: float) -> int:
-    if not 0 < held_out < 1:  # also catches NaN
-        raise ConfigError(f"{function}: held_out must be between 0 and 1, got {held_out!r}")
+    held_out = number(function, "held_out", held_out, low=0, high=1, above=True, below=True)
     cut = length - round(length * held_out)
     if not 0 < cut < length:
         raise CorpusError(

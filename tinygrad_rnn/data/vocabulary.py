@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinygrad_rnn.data.checks import positive_int
+from tinygrad_rnn.checks import integer
 from tinygrad_rnn.errors import CorpusError, DTypeError, ShapeError
 
 IdArray = npt.NDArray[np.integer[Any]]
@@ -94,7 +94,7 @@ class Vocabulary:
             >>> Vocabulary.from_tokens("a rose is a rose".split(), min_count=2, unknown=None).tokens
             ('a', 'rose')
         """
-        min_count = positive_int("Vocabulary.from_tokens", "min_count", min_count)
+        min_count = integer("Vocabulary.from_tokens", "min_count", min_count)
         # most_common is documented to keep first-seen order among equal counts.
         counts = Counter(tokens).most_common()
         kept = [token for token, count in counts if count >= min_count]

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..checks import generator, integer, number
 from ..engine.tensor import Operand, Tensor, shape_of, tensor
 from ..errors import ConfigError, ShapeError
 from ..ops import sigmoid, split, tanh
@@ -32,9 +33,9 @@ class _GatedCell(Module):
     gates: int
 
     def __init__(self, input_size: int, hidden_size: int, rng: np.random.Generator, dtype: DTypeLike) -> None:
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if size < 1:
-                raise ConfigError(f"{type(self).__name__}: {name} must be at least 1, got {size}")
+        input_size = integer(type(self).__name__, "input_size", input_size)
+        hidden_size = integer(type(self).__name__, "hidden_size", hidden_size)
+        generator(type(self).__name__, "rng", rng)
         width = self.gates * hidden_size
         self.input_size, self.hidden_size = input_size, hidden_size
         self.Wx = tensor(rng.standard_normal((input_size, width)) / np.sqrt(input_size), dtype, True, "Wx")
@@ -66,7 +67,7 @@ class RNNCell(_GatedCell):
         dtype: of the parameters; float32 unless given.
 
     Raises:
-        ConfigError: if a size is below 1.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
         ShapeError: when called with x not (N, D) or a state not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -112,7 +113,7 @@ class LSTMCell(_GatedCell):
             2015); on text, in short runs, 0 learns faster.
 
     Raises:
-        ConfigError: if a size is below 1.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
         ShapeError: when called with x not (N, D) or a state part not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -133,6 +134,7 @@ class LSTMCell(_GatedCell):
         forget_bias: float = 0.0,
     ) -> None:
         super().__init__(input_size, hidden_size, rng, dtype)
+        forget_bias = number("LSTMCell", "forget_bias", forget_bias)
         self.b.data = np.repeat([0.0, forget_bias, 0.0, 0.0], hidden_size)
 
     def initial_state(self, batch_size: int) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..checks import flag, generator, integer, number
 from ..engine.tensor import Operand, shape_of, tensor, without_gradient
-from ..errors import ConfigError, ShapeError
+from ..errors import ShapeError
 from ..ops import take
 from .module import Module
 
@@ -24,7 +25,7 @@ class Linear(Module):
         bias: whether there is a b.
 
     Raises:
-        ConfigError: if a size is below 1.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
         ShapeError: when called with an x whose last axis is not D long.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -40,9 +41,11 @@ class Linear(Module):
         dtype: DTypeLike = np.float32,
         bias: bool = True,
     ) -> None:
-        _check_sizes("Linear", input_size=input_size, output_size=output_size)
+        input_size = integer("Linear", "input_size", input_size)
+        output_size = integer("Linear", "output_size", output_size)
+        generator("Linear", "rng", rng)
         self.W = tensor(rng.standard_normal((input_size, output_size)) / np.sqrt(input_size), dtype, True, "W")
-        self.b = tensor(np.zeros(output_size), dtype, True, "b") if bias else None
+        self.b = tensor(np.zeros(output_size), dtype, True, "b") if flag("Linear", "bias", bias) else None
 
     def __call__(self, x: Operand) -> Any:
         """Return x @ W + b for x (..., D)."""
@@ -63,7 +66,7 @@ class Embedding(Module):
         scale: standard deviation of the entries at the start.
 
     Raises:
-        ConfigError: if a size is below 1.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
         IndexError: when called with an id outside [0, V).
         DTypeError: when called with ids that are not integers.
 
@@ -80,7 +83,10 @@ class Embedding(Module):
         dtype: DTypeLike = np.float32,
         scale: float = 1.0,
     ) -> None:
-        _check_sizes("Embedding", vocab_size=vocab_size, embedding_size=embedding_size)
+        vocab_size = integer("Embedding", "vocab_size", vocab_size)
+        embedding_size = integer("Embedding", "embedding_size", embedding_size)
+        scale = number("Embedding", "scale", scale, low=0)
+        generator("Embedding", "rng", rng)
         self.W = tensor(rng.standard_normal((vocab_size, embedding_size)) * scale, dtype, True, "W")
 
     def __call__(self, ids: Any) -> Any:
@@ -115,23 +121,16 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float) -> None:
-        if not 0 <= p < 1:
-            raise ConfigError(f"Dropout: p must lie in [0, 1), got {p}")
-        self.p = p
+        self.p = number("Dropout", "p", p, low=0, high=1, below=True)
 
     def __call__(self, x: Operand, rng: np.random.Generator | None = None) -> Any:
         """Return x with elements dropped by `rng`; x itself without one."""
         if rng is None or self.p == 0:
             return x
+        generator("Dropout", "rng", rng)
         return x * without_gradient("dropout", _mask, rng, shape_of(x), x.dtype, self.p, repeatable=False)
 
 
 def _mask(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, p: float) -> Any:
     kept = rng.random(shape, dtype=np.float32) >= p
     return (kept / (1 - p)).astype(dtype)
-
-
-def _check_sizes(layer: str, **sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(f"{layer}: {name} must be at least 1, got {size}")

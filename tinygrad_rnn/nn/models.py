@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..checks import flag, generator, integer
 from ..engine.tape import scope
 from ..engine.tensor import Operand, Tensor, shape_of, tensor
 from ..errors import ConfigError, ShapeError
@@ -64,9 +65,12 @@ class RNNLM(Module):
         embedding_scale: float | None = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        if layers < 1:
-            raise ConfigError(f"RNNLM: layers must be at least 1, got {layers}")
-        if tied and embedding_size != hidden_size:
+        vocab_size = integer("RNNLM", "vocab_size", vocab_size)
+        embedding_size = integer("RNNLM", "embedding_size", embedding_size)
+        hidden_size = integer("RNNLM", "hidden_size", hidden_size)
+        layers = integer("RNNLM", "layers", layers)
+        generator("RNNLM", "rng", rng)
+        if flag("RNNLM", "tied", tied) and embedding_size != hidden_size:
             raise ConfigError(
                 f"RNNLM: tied weights need embedding_size == hidden_size, got {embedding_size} and {hidden_size}"
             )
@@ -198,9 +202,7 @@ class CBOW(Module):
     ) -> None:
         if combine not in ("sum", "concat"):
             raise ConfigError(f'CBOW: combine must be "sum" or "concat", got {combine!r}')
-        if window < 1:
-            raise ConfigError(f"CBOW: window must be at least 1 word, got {window}")
-        self.window, self.combine = window, combine
+        self.window, self.combine = integer("CBOW", "window", window), combine
         self.embedding = Embedding(vocab_size, embedding_size, rng, dtype, scale=0.01)
         width = embedding_size if combine == "sum" else window * embedding_size
         self.output = Linear(width, vocab_size, rng, dtype)

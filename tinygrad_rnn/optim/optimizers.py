@@ -6,14 +6,14 @@ out parameters with fewer than two axes: biases.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..checks import flag, number
 from ..engine.tape import Array
 from ..engine.tensor import Tensor
 from ..errors import ConfigError, DTypeError, ShapeError
@@ -48,8 +48,8 @@ class Optimizer(ABC):
     slots: tuple[str, ...] = ()
 
     def __init__(self, lr: float, weight_decay: float = 0.0) -> None:
-        self.lr = _setting(self, "lr", lr, low=0.0, open_low=True)
-        self.weight_decay = _setting(self, "weight_decay", weight_decay, low=0.0)
+        self.lr = number(_name(self), "lr", lr, low=0, above=True)
+        self.weight_decay = number(_name(self), "weight_decay", weight_decay, low=0)
         self.steps = 0
         self._state: dict[str, dict[str, Array]] = {}
 
@@ -117,7 +117,7 @@ class Optimizer(ABC):
             DTypeError: if a parameter is complex.
             ConfigError: if `lr` is not a finite number of 0 or more.
         """
-        rate = self.lr if lr is None else _setting(self, "lr", lr, low=0.0)
+        rate = self.lr if lr is None else number(_name(self), "lr", lr, low=0)
         self._check(params, grads)
         arrays = {name: parameter.data for name, parameter in params.items()}
         cast = {name: np.asarray(grads[name], dtype=p.dtype) for name, p in arrays.items()}
@@ -220,8 +220,8 @@ class Momentum(Optimizer):
 
     def __init__(self, lr: float, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 0.0) -> None:
         super().__init__(lr, weight_decay)
-        self.momentum = _setting(self, "momentum", momentum, low=0.0, high=1.0)
-        self.nesterov = nesterov
+        self.momentum = number(_name(self), "momentum", momentum, low=0, high=1, below=True)
+        self.nesterov = flag(_name(self), "nesterov", nesterov)
 
     def rule(self, p: Any, g: Any, lr: Any, state: dict[str, Any]) -> Any:
         """Return p - lr * v, or p - lr * (g + momentum * v)."""
@@ -254,8 +254,8 @@ class RMSprop(Optimizer):
 
     def __init__(self, lr: float, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
         super().__init__(lr, weight_decay)
-        self.alpha = _setting(self, "alpha", alpha, low=0.0, high=1.0)
-        self.eps = _setting(self, "eps", eps, low=0.0, open_low=True)
+        self.alpha = number(_name(self), "alpha", alpha, low=0, high=1, below=True)
+        self.eps = number(_name(self), "eps", eps, low=0, above=True)
 
     def rule(self, p: Any, g: Any, lr: Any, state: dict[str, Any]) -> Any:
         """Return p - lr * g / (sqrt(v) + eps)."""
@@ -295,11 +295,13 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(lr, weight_decay)
-        self.betas = (
-            _setting(self, "betas[0]", betas[0], low=0.0, high=1.0),
-            _setting(self, "betas[1]", betas[1], low=0.0, high=1.0),
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise ConfigError(f"{_name(self)}: betas must be two numbers, (beta1, beta2), got {betas!r}")
+        first, second = (
+            number(_name(self), f"betas[{n}]", beta, low=0, high=1, below=True) for n, beta in enumerate(betas)
         )
-        self.eps = _setting(self, "eps", eps, low=0.0, open_low=True)
+        self.betas = first, second
+        self.eps = number(_name(self), "eps", eps, low=0, above=True)
 
     def rates(self, lr: float) -> tuple[float, float, float]:
         """Return lr, lr / (1 - beta1^t) and 1 / (1 - beta2^t)."""
@@ -354,12 +356,5 @@ class AdamW(Adam):
         return g
 
 
-def _setting(
-    owner: Optimizer, name: str, value: float, low: float, high: float = math.inf, open_low: bool = False
-) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise ConfigError(f"{type(owner).__name__}: {name} must be a number, got {value!r}")
-    if not (low < value if open_low else low <= value) or not value < high:
-        span = f"{'(' if open_low else '['}{low:g}, {high:g})"
-        raise ConfigError(f"{type(owner).__name__}: {name} must lie in {span}, got {value}")
-    return float(value)
+def _name(optimizer: Optimizer) -> str:
+    return type(optimizer).__name__

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from ..errors import ConfigError
+from ..checks import integer, number
 
 
 class Schedule(Protocol):
@@ -63,10 +63,8 @@ class Halving:
     """
 
     def __init__(self, lr: float, factor: float = 0.5) -> None:
-        if not 0 < factor < 1:
-            raise ConfigError(f"Halving: factor must lie in (0, 1), got {factor}")
+        self.factor = number("Halving", "factor", factor, low=0, high=1, above=True, below=True)
         self.current = _rate("Halving", lr)
-        self.factor = factor
         self.best = math.inf
 
     def lr(self, step: int) -> float:
@@ -102,11 +100,8 @@ class Cosine:
 
     def __init__(self, lr: float, total_steps: int, floor: float = 0.0) -> None:
         self.base = _rate("Cosine", lr)
-        if total_steps < 1:
-            raise ConfigError(f"Cosine: total_steps must be at least 1, got {total_steps}")
-        if not 0 <= floor <= lr:
-            raise ConfigError(f"Cosine: floor must lie in [0, lr] = [0, {lr}], got {floor}")
-        self.total_steps, self.floor = total_steps, floor
+        self.total_steps = integer("Cosine", "total_steps", total_steps)
+        self.floor = number("Cosine", "floor", floor, low=0, high=self.base)
 
     def lr(self, step: int) -> float:
         """Return the rate of this step."""
@@ -135,9 +130,7 @@ class Warmup:
     """
 
     def __init__(self, inner: Schedule, steps: int) -> None:
-        if steps < 1:
-            raise ConfigError(f"Warmup: steps must be at least 1, got {steps}")
-        self.inner, self.steps = inner, steps
+        self.inner, self.steps = inner, integer("Warmup", "steps", steps)
 
     def lr(self, step: int) -> float:
         """Return the inner rate, scaled while the rise lasts."""
@@ -149,6 +142,4 @@ class Warmup:
 
 
 def _rate(where: str, lr: float) -> float:
-    if not 0 < lr < math.inf:
-        raise ConfigError(f"{where}: lr must be a finite number above 0, got {lr}")
-    return float(lr)
+    return number(where, "lr", lr, low=0, above=True)

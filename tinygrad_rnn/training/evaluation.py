@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..data.checks import positive_int
+from ..checks import integer
 from ..data.vocabulary import id_array
 from ..engine.tape import no_grad
 from ..errors import CorpusError
@@ -88,8 +88,8 @@ def evaluate(model: RNNLM, ids: npt.ArrayLike, batch_size: int, bptt: int) -> Ev
     >>> found.tokens, found.batch_size
     (29, 2)
     """
-    batch_size = positive_int("evaluate", "batch_size", batch_size)
-    bptt = positive_int("evaluate", "bptt", bptt)
+    batch_size = integer("evaluate", "batch_size", batch_size)
+    bptt = integer("evaluate", "bptt", bptt)
     array = id_array("evaluate", ids)
     tokens = len(array) - 1
     if tokens < 1:
