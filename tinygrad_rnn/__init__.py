@@ -35,19 +35,44 @@ if TYPE_CHECKING:
     from .engine.autograd import grad as grad
     from .ops import absolute as absolute
     from .ops import add as add
+    from .ops import arccos as arccos
+    from .ops import arccosh as arccosh
+    from .ops import arcsin as arcsin
+    from .ops import arcsinh as arcsinh
+    from .ops import arctan as arctan
+    from .ops import arctan2 as arctan2
+    from .ops import arctanh as arctanh
     from .ops import astype as astype
     from .ops import broadcast_to as broadcast_to
+    from .ops import cbrt as cbrt
+    from .ops import ceil as ceil
     from .ops import clip as clip
     from .ops import concatenate as concatenate
+    from .ops import cos as cos
+    from .ops import cosh as cosh
     from .ops import cross_entropy as cross_entropy
     from .ops import cut as cut
+    from .ops import deg2rad as deg2rad
     from .ops import divide as divide
+    from .ops import divmod as divmod
     from .ops import dot as dot
     from .ops import exp as exp
+    from .ops import exp2 as exp2
     from .ops import expand_dims as expand_dims
+    from .ops import expm1 as expm1
+    from .ops import fix as fix
+    from .ops import floor as floor
+    from .ops import floor_divide as floor_divide
+    from .ops import fmod as fmod
     from .ops import getitem as getitem
+    from .ops import hypot as hypot
     from .ops import log as log
+    from .ops import log10 as log10
+    from .ops import log1p as log1p
+    from .ops import log2 as log2
     from .ops import log_softmax as log_softmax
+    from .ops import logaddexp as logaddexp
+    from .ops import logaddexp2 as logaddexp2
     from .ops import logsumexp as logsumexp
     from .ops import matmul as matmul
     from .ops import max as max
@@ -55,14 +80,22 @@ if TYPE_CHECKING:
     from .ops import mean as mean
     from .ops import min as min
     from .ops import minimum as minimum
+    from .ops import modf as modf
     from .ops import moveaxis as moveaxis
     from .ops import multiply as multiply
     from .ops import negative as negative
     from .ops import power as power
+    from .ops import rad2deg as rad2deg
     from .ops import ravel as ravel
     from .ops import relu as relu
+    from .ops import remainder as remainder
     from .ops import reshape as reshape
+    from .ops import rint as rint
+    from .ops import round as round
     from .ops import sigmoid as sigmoid
+    from .ops import sign as sign
+    from .ops import sin as sin
+    from .ops import sinh as sinh
     from .ops import softmax as softmax
     from .ops import split as split
     from .ops import sqrt as sqrt
@@ -74,8 +107,10 @@ if TYPE_CHECKING:
     from .ops import swapaxes as swapaxes
     from .ops import take as take
     from .ops import take_along_axis as take_along_axis
+    from .ops import tan as tan
     from .ops import tanh as tanh
     from .ops import transpose as transpose
+    from .ops import trunc as trunc
     from .ops import unstack as unstack
     from .ops import var as var
     from .ops import where as where
@@ -145,10 +180,12 @@ _HOME = {
     "engine.primitive": "Primitive primitive",
     "engine.autograd": "grad",
     "ops": (
-        "absolute add astype broadcast_to clip concatenate cross_entropy cut divide dot exp expand_dims "
-        "getitem log log_softmax logsumexp matmul max maximum mean min minimum moveaxis multiply negative "
-        "power ravel relu reshape sigmoid softmax split sqrt square squeeze stack subtract sum swapaxes take "
-        "take_along_axis tanh transpose unstack var where"
+        "absolute add arccos arccosh arcsin arcsinh arctan arctan2 arctanh astype broadcast_to cbrt ceil clip "
+        "concatenate cos cosh cross_entropy cut deg2rad divide divmod dot exp exp2 expand_dims expm1 fix "
+        "floor floor_divide fmod getitem hypot log log10 log1p log2 log_softmax logaddexp logaddexp2 "
+        "logsumexp matmul max maximum mean min minimum modf moveaxis multiply negative power rad2deg ravel "
+        "relu remainder reshape rint round sigmoid sign sin sinh softmax split sqrt square squeeze stack "
+        "subtract sum swapaxes take take_along_axis tan tanh transpose trunc unstack var where"
     ),
     "nn.module": "Module",
     "nn.cells": "GRUCell LSTMCell RNNCell Stacked",

@@ -43,6 +43,24 @@ class ArrayMethods:
     def __rtruediv__(self, other: Operand) -> Self:
         return cast(Self, TABLE[np.divide](other, self))
 
+    def __floordiv__(self, other: Operand) -> Self:
+        return cast(Self, TABLE[np.floor_divide](self, other))
+
+    def __rfloordiv__(self, other: Operand) -> Self:
+        return cast(Self, TABLE[np.floor_divide](other, self))
+
+    def __mod__(self, other: Operand) -> Self:
+        return cast(Self, TABLE[np.remainder](self, other))
+
+    def __rmod__(self, other: Operand) -> Self:
+        return cast(Self, TABLE[np.remainder](other, self))
+
+    def __divmod__(self, other: Operand) -> tuple[Self, Self]:
+        return cast(tuple[Self, Self], TABLE[np.divmod](self, other))
+
+    def __rdivmod__(self, other: Operand) -> tuple[Self, Self]:
+        return cast(tuple[Self, Self], TABLE[np.divmod](other, self))
+
     def __pow__(self, other: Operand) -> Self:
         return cast(Self, TABLE[np.power](self, other))
 
@@ -101,6 +119,10 @@ class ArrayMethods:
     def max(self, axis: Axis = None, keepdims: bool = False) -> Self:
         """Return `np.max(self, axis, keepdims=keepdims)`."""
         return cast(Self, TABLE[np.max](self, axis=axis, keepdims=keepdims))
+
+    def round(self, decimals: int = 0) -> Self:
+        """Return `np.round(self, decimals)`; the gradient is 0."""
+        return cast(Self, TABLE[np.round](self, decimals))
 
     def reshape(self, *shape: Any) -> Self:
         """Return `np.reshape(self, shape)`; the shape as one tuple or as several integers."""

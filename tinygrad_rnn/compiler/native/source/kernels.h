@@ -27,10 +27,34 @@ static inline REAL NAME(tanh)(REAL x) {
     a = a > EXP_TANH_ONE ? EXP_TANH_ONE : a; /* from there on it rounds to 1 */
     REAL scale, p = NAME(exp_part)(-2 * a, EXP_BIAS, &scale);
     REAL e = scale * p + (scale - 1);
-    return COPYSIGN(e / (2 + e), x);
+    return LIBM(copysign)(e / (2 + e), x);
 }
 
 static inline REAL NAME(sigmoid)(REAL x) { return 1 / (1 + NAME(exp)(-x)); }
+
+static inline REAL NAME(sign)(REAL x) { return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x; }
+
+/* a - floor(a / b) * b, with the sign of b, zero included */
+static inline REAL NAME(remainder)(REAL a, REAL b) {
+    REAL left = LIBM(fmod)(a, b);
+    if (b == 0) return left; /* NaN */
+    return left == 0 ? LIBM(copysign)(0, b) : (b < 0) != (left < 0) ? left + b : left;
+}
+
+/* floor(a / b) by way of the remainder, which is exact where the quotient is rounded */
+static inline REAL NAME(floor_divide)(REAL a, REAL b) {
+    if (b == 0) return a / b;
+    REAL left = LIBM(fmod)(a, b), quotient = (a - left) / b;
+    if (left != 0 && (b < 0) != (left < 0)) quotient -= 1;
+    REAL whole = LIBM(floor)(quotient);
+    return quotient == 0 ? LIBM(copysign)(0, a / b) : quotient - whole > (REAL)0.5 ? whole + 1 : whole;
+}
+
+static inline REAL NAME(logaddexp)(REAL a, REAL b) {
+    if (a == b) return a + (REAL)0.693147180559945309417; /* equal infinities too */
+    REAL apart = a - b;
+    return apart > 0 ? a + LIBM(log1p)(LIBM(exp)(-apart)) : apart <= 0 ? b + LIBM(log1p)(LIBM(exp)(apart)) : apart;
+}
 
 /* -- elementwise: out = f(a, b), or f(a, b, c) with truth values c, over n[0] x n[1] x n[2] ------------------------- */
 

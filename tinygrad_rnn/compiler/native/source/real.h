@@ -4,10 +4,7 @@
 #undef BITS
 #undef LANES
 #undef NAME
-#undef SQRT
-#undef LOG
-#undef COPYSIGN
-#undef POWER
+#undef LIBM
 #undef EXP_SHIFT
 #undef EXP_LN2_HIGH
 #undef EXP_LN2_LOW
@@ -25,10 +22,7 @@
 #define BITS uint32_t
 #define LANES 16
 #define NAME(x) x##_f32
-#define SQRT(x) sqrtf(x)
-#define LOG(x) logf(x)
-#define COPYSIGN(x, y) copysignf(x, y)
-#define POWER(x, y) powf(x, y)
+#define LIBM(x) x##f
 #define EXP_SHIFT 0x1.8p23f
 #define EXP_LN2_HIGH 0x1.62e4p-1f
 #define EXP_LN2_LOW 1.428606820309417e-6f
@@ -44,10 +38,7 @@
 #define BITS uint64_t
 #define LANES 8
 #define NAME(x) x##_f64
-#define SQRT(x) sqrt(x)
-#define LOG(x) log(x)
-#define COPYSIGN(x, y) copysign(x, y)
-#define POWER(x, y) pow(x, y)
+#define LIBM(x) x
 #define EXP_SHIFT 0x1.8p52
 #define EXP_LN2_HIGH 0x1.62e42feep-1
 #define EXP_LN2_LOW 1.9082149292705877e-10
