@@ -206,7 +206,7 @@ def id_array(function: str, ids: npt.ArrayLike, vocabulary_size: int | None = No
     Args:
         function: Name of the function that the user called, for the messages.
         ids: The ids, shape (T,), an integer dtype.
-        vocabulary_size: V; None leaves the range unchecked.
+        vocabulary_size: V; None allows every id that an int64 holds.
 
     Returns:
         The ids as an array, without a copy where they are one already.
@@ -227,10 +227,12 @@ def id_array(function: str, ids: npt.ArrayLike, vocabulary_size: int | None = No
         return array.astype(np.uint16)
     if not np.issubdtype(array.dtype, np.integer):
         raise DTypeError(f"{function}: ids must have an integer dtype, got {array.dtype}; cast them first")
-    if vocabulary_size is not None and (array.min() < 0 or array.max() >= vocabulary_size):
-        position = int(np.argmax((array < 0) | (array >= vocabulary_size)))
+    most = np.iinfo(np.int64).max if vocabulary_size is None else vocabulary_size - 1
+    if array.min() < 0 or array.max() > most:
+        position = int(np.argmax((array < 0) | (array > most)))
+        last = f"V-1 = {most}" if vocabulary_size is not None else str(most)
         raise CorpusError(
-            f"{function}: ids[{position}] is {array[position]}, outside 0 .. V-1 = {vocabulary_size - 1}; "
+            f"{function}: ids[{position}] is {array[position]}, outside 0 .. {last}; "
             "use the vocabulary that made the ids"
         )
     return array

@@ -44,6 +44,9 @@ from .tensor import Tensor, implements, wrap
 
 P = ParamSpec("P")
 
+Canonical = Callable[[str, Sequence[Any], dict[str, Any]], dict[str, Any]]
+"""Checks the attributes of a call, given its name and its inputs, and returns the form that they are recorded in."""
+
 
 class Primitive(Generic[P]):
     """A function on arrays with a derivative rule; called on a Tensor it records, on arrays alone it just computes.
@@ -71,11 +74,14 @@ class Primitive(Generic[P]):
     array(0.5)
     """
 
-    def __init__(self, forward: Callable[P, Any], analytic: bool, multiple: bool) -> None:
+    def __init__(
+        self, forward: Callable[P, Any], analytic: bool, multiple: bool, canonical: Canonical | None = None
+    ) -> None:
         self.forward: Callable[..., Any] = forward
         self.name = forward.__name__.lstrip("_")
         self.analytic = analytic
         self.multiple = multiple
+        self._canonical = canonical
         self.pull: Callable[..., Any] = self._missing_rule
         self._keeps_output = False
         self._keeps: tuple[bool, ...] = ()
@@ -129,10 +135,11 @@ class Primitive(Generic[P]):
         attrs: dict[str, Any] = kwargs
         if not self._variadic and len(args) != self._arity:
             inputs, attrs = self._split_attributes(args, kwargs)
-        if attrs and "out" in attrs:
-            out = attrs.pop("out")
-            if out is not None:
-                return self._into(out, inputs, attrs)
+        out = attrs.pop("out") if attrs and "out" in attrs else None
+        if self._canonical is not None:
+            attrs = self._canonical(self.name, inputs, {**self._defaults, **attrs})
+        if out is not None:
+            return self._into(out, inputs, attrs)
         how = context()
         if not any(isinstance(value, Tensor) for value in inputs) and not (how.tracer and _has_tensor(attrs)):
             return self.forward(*inputs, **attrs)
@@ -155,7 +162,7 @@ class Primitive(Generic[P]):
                 edges.append(None)
         try:
             output = self.forward(*values, **(attrs if how.tracer is None else arrays_in(attrs)))
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, TypeError) as error:
             raise self._explain(error, values, attrs) from error
 
         outputs = tuple(np.asarray(part) for part in (output if self.multiple else (output,)))
@@ -235,12 +242,20 @@ class Primitive(Generic[P]):
         return frozen(value) if isinstance(value, np.ndarray) else value
 
     def _explain(self, error: Exception, values: Sequence[Any], attrs: dict[str, Any], out: Any = None) -> Exception:
+        if type(error).__module__ == ShapeError.__module__:
+            return error
+        unknown = sorted(attrs.keys() - set(self._attributes))
+        if unknown:
+            return UnsupportedError(
+                f"{self.name}: the keyword arguments {unknown} are not supported on Tensors; "
+                f"it takes {self._attributes}"
+            )
         shapes = ", ".join(str(np.shape(value)) for value in values)
         extra = "".join(f", {name}={value!r}" for name, value in attrs.items() if not isinstance(value, np.ndarray))
         if out is not None:
             buffers = out if isinstance(out, tuple) else (out,)
             extra += ", out of " + ", ".join(f"shape {np.shape(part)} {getattr(part, 'dtype', '')}" for part in buffers)
-        kinds = {IndexError: IndexError, TypeError: DTypeError}
+        kinds = {np.exceptions.AxisError: ShapeError, IndexError: IndexError, TypeError: DTypeError}
         kind = next((named for plain, named in kinds.items() if isinstance(error, plain)), ShapeError)
         return kind(f"{self.name}: {error} (arguments of shape {shapes}{extra})")
 
@@ -268,7 +283,7 @@ def arrays_in(attrs: dict[str, Any]) -> dict[str, Any]:
 
 
 def primitive(
-    *functions: Callable[..., Any], analytic: bool = True, multiple: bool = False
+    *functions: Callable[..., Any], analytic: bool = True, multiple: bool = False, canonical: Canonical | None = None
 ) -> Callable[[Callable[P, Any]], Primitive[P]]:
     """Return a decorator that makes a primitive of a function on arrays.
 
@@ -276,6 +291,8 @@ def primitive(
         functions: NumPy functions that shall record as this primitive when they meet a Tensor.
         analytic: whether the function is complex-analytic (False for max and its like, which have kinks).
         multiple: whether it returns a tuple of outputs; the rule then gets a list of cotangents.
+        canonical: `canonical(name, inputs, attributes)` checks the attributes and returns them in the one form that is
+            recorded, and that the function and its rule see: an axis counted from the front, for instance.
 
     Raises:
         TypeError: if the function has no positional-only parameter (its array inputs).
@@ -293,6 +310,6 @@ def primitive(
     """
 
     def decorate(forward: Callable[P, Any]) -> Primitive[P]:
-        return implements(*functions)(Primitive(forward, analytic, multiple))
+        return implements(*functions)(Primitive(forward, analytic, multiple, canonical))
 
     return decorate

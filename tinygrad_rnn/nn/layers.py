@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from ..checks import flag, generator, integer, number
 from ..engine.tensor import Operand, shape_of, tensor, without_gradient
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..ops import take
 from .module import Module
 
@@ -95,6 +95,8 @@ class Embedding(Module):
 
     def _checked(self, ids: Any) -> Any:
         given = np.asarray(ids)
+        if given.dtype.kind not in "iu" and given.size:
+            raise DTypeError(f"Embedding: expected integer indices, got dtype {given.dtype} of shape {given.shape}")
         low, high = (int(given.min()), int(given.max())) if given.size else (0, 0)
         if low < 0 or high >= self.W.shape[0]:
             raise IndexError(f"Embedding: ids must lie in [0, V) with V={self.W.shape[0]}, got {low} to {high}")

@@ -14,6 +14,7 @@ import numpy as np
 from ..engine.tape import context
 from ..engine.tensor import Tensor, implements, without_gradient
 from ..engine.tree import map_leaves
+from ..errors import ShapeError
 
 _CONSTANT: tuple[Callable[..., Any], ...] = (
     *(np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal),
@@ -43,9 +44,12 @@ _ABOUT_SHAPE: frozenset[Callable[..., Any]] = frozenset(
 
 def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     def constant(*args: Any, **kwargs: Any) -> Any:
-        if context().tracer is not None and function not in _ABOUT_SHAPE:
-            return without_gradient(function.__name__, partial(function, **kwargs) if kwargs else function, *args)
-        return function(*map_leaves(_data, args), **map_leaves(_data, kwargs))
+        try:
+            if context().tracer is not None and function not in _ABOUT_SHAPE:
+                return without_gradient(function.__name__, partial(function, **kwargs) if kwargs else function, *args)
+            return function(*map_leaves(_data, args), **map_leaves(_data, kwargs))
+        except np.exceptions.AxisError as error:
+            raise ShapeError(f"{function.__name__}: {error}, of shape {np.shape(args[0])}") from error
 
     return constant
 

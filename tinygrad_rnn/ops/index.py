@@ -10,8 +10,9 @@ import numpy as np
 from ..engine.arrays import delivered, frozen
 from ..engine.primitive import primitive
 from ..engine.tape import Array, context
-from ..engine.tensor import Operand, Tensor, implements, without_gradient
-from ..errors import DTypeError, TraceError
+from ..engine.tensor import Operand, Tensor, implements, shape_of, without_gradient
+from ..errors import DTypeError, ShapeError, TraceError
+from .axes import one, single
 
 
 def _plain(index: Any) -> Any:
@@ -33,8 +34,22 @@ def _plain(index: Any) -> Any:
     if isinstance(index, np.ndarray):
         if index.dtype.kind not in "iub":
             raise DTypeError(f"getitem: an index array must hold integers or booleans, got dtype {index.dtype}")
-        return frozen(index)
+        return frozen(index if index.dtype.kind == "b" else as_ids("getitem", index))
     return index
+
+
+def as_ids(function: str, ids: Array) -> Array:
+    """Return integer ids as `np.intp`; NumPy takes uint64 for an index too, but reads 2**64 - 1 as -1.
+
+    Raises:
+        IndexError: if an id does not fit.
+    """
+    if not np.can_cast(ids.dtype, np.intp) and ids.size:
+        room = np.iinfo(np.intp)
+        wrong = (ids < room.min) | (ids > room.max)
+        if wrong.any():
+            raise IndexError(f"{function}: id {ids[wrong][0]} is out of range for every axis")
+    return ids.astype(np.intp, copy=False)
 
 
 def _is_basic(index: Any) -> bool:
@@ -88,12 +103,12 @@ def _ids(function: str, indices: Any) -> Any:
         ids = np.asarray(indices)
         if ids.dtype.kind not in "iu" and ids.size:
             raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
-        return frozen(ids.astype(np.intp, copy=False))
+        return frozen(as_ids(function, ids))
 
     return without_gradient("ids", checked, indices)
 
 
-@primitive()
+@primitive(canonical=single)
 def _take(x: Operand, /, indices: Array, axis: int, *, out: Array | None = None) -> Array:
     if out is None:
         return np.take(x, indices, axis=axis)
@@ -115,7 +130,6 @@ def _take_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...],
 
     Sorting the ids and adding up runs of equal ones is about three times faster than `np.add.at` on natural text.
     """
-    axis %= len(shape)
     rows = np.asarray(g)
     if axis:
         rows = np.moveaxis(rows, range(axis, axis + indices.ndim), range(indices.ndim))
@@ -148,10 +162,12 @@ def take(a: Operand, indices: Any, axis: int | None = None) -> Any:
         DTypeError: if the indices are not integers.
     """
     ids = _ids("take", indices)
-    return _take(a.reshape(-1), indices=ids, axis=0) if axis is None else _take(a, indices=ids, axis=axis)
+    if axis is None:
+        return _take(np.reshape(a, (-1,)), indices=ids, axis=0)
+    return _take(a, indices=ids, axis=axis)
 
 
-@primitive()
+@primitive(canonical=single)
 def _take_along(x: Operand, /, indices: Array, axis: int, *, out: Array | None = None) -> Array:
     return delivered(np.take_along_axis(np.asarray(x), indices, axis=axis), out)
 
@@ -178,11 +194,20 @@ def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int, shape: tuple[int, ..
 
 
 @implements(np.take_along_axis)
-def take_along_axis(arr: Operand, indices: Any, axis: int = -1) -> Any:
-    """Return the elements of `arr` that `indices`, of as many axes, names along `axis`.
+def take_along_axis(arr: Operand, indices: Any, axis: int | None = -1) -> Any:
+    """Return the elements of `arr` that `indices`, of as many axes, names along `axis` (None: of the flattened array).
 
     Raises:
         IndexError: if an index is out of range.
         DTypeError: if the indices are not integers.
+        ShapeError: if `indices` has another number of axes.
     """
-    return _take_along(arr, indices=_ids("take_along_axis", indices), axis=axis)
+    ids = _ids("take_along_axis", indices)
+    if axis is None:
+        arr, axis = np.reshape(arr, (-1,)), 0
+    shape = shape_of(arr)
+    if len(ids.shape) != len(shape):
+        raise ShapeError(
+            f"take_along_axis: indices must have as many axes as an operand of shape {shape}, got shape {ids.shape}"
+        )
+    return _take_along(arr, indices=ids, axis=one("take_along_axis", axis, shape))

@@ -10,6 +10,7 @@ import numpy as np
 from ..engine.primitive import primitive
 from ..engine.tape import Array
 from ..engine.tensor import Operand, implements
+from ..errors import ShapeError
 
 
 @primitive(np.matmul)
@@ -59,8 +60,8 @@ def dot(a: Operand, b: Operand) -> Any:
     """Return a @ b for vectors and matrices, a * b if one is 0-d.
 
     Raises:
-        ValueError: for more than two axes, where `np.dot` and `@` differ: use `@`.
+        ShapeError: for more than two axes, where `np.dot` and `@` differ: use `@`.
     """
     if np.ndim(a) > 2 or np.ndim(b) > 2:
-        raise ValueError(f"dot: expected at most 2 axes, got shapes {np.shape(a)} and {np.shape(b)}; use @")
+        raise ShapeError(f"dot: expected at most 2 axes, got shapes {np.shape(a)} and {np.shape(b)}; use @")
     return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else matmul(a, b)

@@ -10,8 +10,9 @@ import numpy as np
 from ..engine.arrays import delivered, frozen
 from ..engine.primitive import primitive
 from ..engine.tape import Array
-from ..engine.tensor import Operand, without_gradient
+from ..engine.tensor import Operand, shape_of, without_gradient
 from ..errors import DTypeError, ShapeError
+from .index import as_ids
 from .reduce import softmax
 
 _CHUNK = 1 << 16  # elements of a block of rows that stays in cache
@@ -109,7 +110,10 @@ def cross_entropy(logits: Operand, targets: Any, ignore_label: int = -1) -> Any:
     >>> round(float(np.exp(loss)), 6)
     4.0
     """
-    shape = np.shape(logits)
+    shape = shape_of(logits)
+    if isinstance(ignore_label, bool) or not isinstance(ignore_label, int | np.integer):
+        raise DTypeError(f"cross_entropy: ignore_label must be an integer, got {ignore_label!r}")
+    ignore_label = int(ignore_label)
     ids = without_gradient("targets", lambda given: _checked(given, shape, ignore_label), targets)
     return _cross_entropy(logits, targets=ids, ignore_label=ignore_label)
 
@@ -124,7 +128,7 @@ def _checked(targets: Any, shape: tuple[int, ...], ignore_label: int) -> Array:
             f"cross_entropy: expected targets of shape {shape[:-1]} for logits of shape {shape} (..., V), "
             f"got {ids.shape}"
         )
-    ids = frozen(ids.astype(np.intp, copy=False))
+    ids = frozen(as_ids("cross_entropy", ids))
     if not 0 <= ignore_label < shape[-1] and ids.size and ids.min() >= 0 and ids.max() < shape[-1]:
         return ids  # none is masked, all are in range: the usual case
     kept = ids != ignore_label

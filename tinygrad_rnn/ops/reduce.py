@@ -10,11 +10,11 @@ from ..engine.arrays import delivered
 from ..engine.primitive import primitive
 from ..engine.tape import Array
 from ..engine.tensor import Axis, Operand, implements
+from .axes import reduced
 
 
 def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int | np.integer) else axis
-    return tuple(int(a) % ndim for a in axes) if ndim else ()
+    return tuple(range(ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
 
 
 def _keep_axes(value: Any, x: Any, axis: Axis) -> Any:
@@ -23,7 +23,7 @@ def _keep_axes(value: Any, x: Any, axis: Axis) -> Any:
     return np.reshape(value, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
 
-@primitive(np.sum)
+@primitive(np.sum, canonical=reduced)
 def sum(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the sum of x over `axis` (None: all axes)."""
     return np.asarray(np.sum(x, axis=axis, keepdims=keepdims, out=out))
@@ -34,7 +34,7 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
     return (np.broadcast_to(_keep_axes(g, x, axis), x.shape),)
 
 
-@primitive(np.mean)
+@primitive(np.mean, canonical=reduced)
 def mean(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the mean of x over `axis` (None: all axes)."""
     return np.asarray(np.mean(x, axis=axis, keepdims=keepdims, out=out))
@@ -46,7 +46,7 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
     return (np.broadcast_to(_keep_axes(g / count, x, axis), x.shape),)
 
 
-@primitive(np.max, np.amax, analytic=False)
+@primitive(np.max, np.amax, analytic=False, canonical=reduced)
 def max(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the largest element of x over `axis`; equal largest elements share the cotangent evenly."""
     return np.asarray(np.max(x, axis=axis, keepdims=keepdims, out=out))
@@ -59,7 +59,7 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
     return (np.where(largest, _keep_axes(g, x, axis) / count, 0),)
 
 
-@primitive()
+@primitive(canonical=reduced)
 def logsumexp(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return log(sum(exp(x))) over `axis`, without overflow; its derivative is softmax(x)."""
     values = np.asarray(x)
@@ -79,9 +79,9 @@ def _shift(x: Array, axis: Axis) -> Array:
     return np.asarray(np.where(np.isfinite(largest), largest, np.zeros_like(largest)))
 
 
-@primitive()
-def log_softmax(x: Operand, /, axis: int = -1, *, out: Array | None = None) -> Array:
-    """Return x - logsumexp(x) along `axis`: the log-probabilities, in nats, of logits x."""
+@primitive(canonical=reduced)
+def log_softmax(x: Operand, /, axis: Axis = -1, *, out: Array | None = None) -> Array:
+    """Return x - logsumexp(x) over `axis` (None: all axes): the log-probabilities, in nats, of logits x."""
     values = np.asarray(x)
     shifted = np.subtract(values, _shift(values, axis), out=out)
     total = np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
@@ -89,31 +89,32 @@ def log_softmax(x: Operand, /, axis: int = -1, *, out: Array | None = None) -> A
 
 
 @log_softmax.rule(keep="y")
-def _(g: Any, y: Any, x: Any, *, axis: int) -> Any:
+def _(g: Any, y: Any, x: Any, *, axis: Axis) -> Any:
     return (g - np.exp(y) * np.sum(g, axis=axis, keepdims=True),)
 
 
 # -- derived --------------------------------------------------------------------------------------------------------
 
 
-def softmax(x: Operand, axis: int = -1) -> Any:
-    """Return exp(log_softmax(x)): probabilities along `axis` that add up to 1.
+def softmax(x: Operand, axis: Axis = -1) -> Any:
+    """Return exp(log_softmax(x)): probabilities that add up to 1 over `axis` (None: all axes).
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> tr.softmax(np.zeros(4))
     array([0.25, 0.25, 0.25, 0.25])
     """
-    return np.exp(log_softmax(x, axis=axis))
+    return np.exp(log_softmax(x, **reduced("softmax", (x,), {"axis": axis})))
 
 
 @implements(np.min, np.amin)
 def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Any:
     """Return the smallest element of x over `axis`, as -max(-x)."""
-    return -max(np.negative(x), axis=axis, keepdims=keepdims)
+    return -max(np.negative(x), keepdims=keepdims, **reduced("min", (x,), {"axis": axis}))
 
 
 @implements(np.var)
 def var(x: Operand, axis: Axis = None, keepdims: bool = False) -> Any:
     """Return mean((x - m) * (x - m)) over `axis`, m the mean: complex-analytic, unlike `np.var` on complex arrays."""
+    axis = reduced("var", (x,), {"axis": axis})["axis"]
     centred = x - mean(x, axis=axis, keepdims=True)
     return mean(centred * centred, axis=axis, keepdims=keepdims)

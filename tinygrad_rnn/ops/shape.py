@@ -12,7 +12,9 @@ import numpy as np
 from ..engine.arrays import delivered
 from ..engine.primitive import primitive
 from ..engine.tape import Array
-from ..engine.tensor import Operand, implements
+from ..engine.tensor import Operand, implements, shape_of
+from ..errors import DTypeError, ShapeError
+from .axes import Attributes, added, normalized, one, permuted, single
 
 
 @primitive(np.reshape)
@@ -26,7 +28,7 @@ def _(g: Any, y: Any, x: Any, *, shape: Any) -> Any:
     return (np.reshape(g, x.shape),)
 
 
-@primitive(np.transpose)
+@primitive(np.transpose, canonical=permuted)
 def transpose(x: Operand, /, axes: Sequence[int] | None = None, *, out: Array | None = None) -> Array:
     """Return x with its axes in the order `axes` (None: reversed)."""
     return delivered(np.transpose(x, axes), out)
@@ -36,8 +38,7 @@ def transpose(x: Operand, /, axes: Sequence[int] | None = None, *, out: Array | 
 def _(g: Any, y: Any, x: Any, *, axes: Sequence[int] | None) -> Any:
     if axes is None:
         return (np.transpose(g),)
-    inverse = np.argsort([axis % x.ndim for axis in axes])
-    return (np.transpose(g, tuple(int(axis) for axis in inverse)),)
+    return (np.transpose(g, tuple(int(axis) for axis in np.argsort(axes))),)
 
 
 @primitive(np.broadcast_to)
@@ -51,7 +52,7 @@ def _(g: Any, y: Any, x: Any, *, shape: Any) -> Any:
     return (g,)
 
 
-@primitive()
+@primitive(canonical=single)
 def _concatenate(*xs: Operand, axis: int = 0, out: Array | None = None) -> Array:
     return np.concatenate(xs, axis=axis, out=out)
 
@@ -63,12 +64,14 @@ def _(g: Any, y: Any, *xs: Any, axis: int) -> Any:
 
 
 @implements(np.concatenate)
-def concatenate(xs: Sequence[Operand], axis: int = 0) -> Any:
-    """Return the arrays of `xs` joined along an existing axis."""
+def concatenate(xs: Sequence[Operand], axis: int | None = 0) -> Any:
+    """Return the arrays of `xs` joined along an existing axis (None: each as one axis)."""
+    if axis is None:
+        return _concatenate(*(np.reshape(x, (-1,)) for x in xs), axis=0)
     return _concatenate(*xs, axis=axis)
 
 
-@primitive()
+@primitive(canonical=added)
 def _stack(*xs: Operand, axis: int = 0, out: Array | None = None) -> Array:
     return np.stack(xs, axis=axis, out=out)
 
@@ -90,7 +93,21 @@ def _all_delivered(parts: Sequence[Array], out: tuple[Array, ...] | None) -> tup
     return tuple(delivered(part, buffer) for part, buffer in zip(parts, out, strict=True))
 
 
-@primitive(np.split, multiple=True)
+def _cuts(function: str, inputs: Sequence[Any], attrs: Attributes) -> Attributes:
+    """Return the attributes of a split with its axis normalized, and its indices as a tuple."""
+    given = attrs["indices_or_sections"]
+    try:
+        cuts = tuple(map(operator.index, given)) if np.ndim(given) else operator.index(given)
+    except TypeError as error:
+        raise DTypeError(
+            f"{function}: expected a number of sections or several indices, integers, got {given!r}"
+        ) from error
+    if isinstance(cuts, int) and cuts < 1:
+        raise ShapeError(f"{function}: the number of sections must be at least 1, got {cuts}")
+    return single(function, inputs, {**attrs, "indices_or_sections": cuts})
+
+
+@primitive(np.split, multiple=True, canonical=_cuts)
 def split(
     x: Operand, /, indices_or_sections: int | Sequence[int], axis: int = 0, *, out: tuple[Array, ...] | None = None
 ) -> tuple[Array, ...]:
@@ -118,7 +135,7 @@ def _widened(g: Any, start: int, shape: tuple[int, ...], axis: int) -> Any:
     return concatenate([np.zeros(before, g.dtype), g, np.zeros(after, g.dtype)], axis=axis)
 
 
-@primitive(np.unstack, multiple=True)
+@primitive(np.unstack, multiple=True, canonical=single)
 def unstack(x: Operand, /, axis: int = 0, *, out: tuple[Array, ...] | None = None) -> tuple[Array, ...]:
     """Return the slices of x along `axis`, without that axis: one node for all of them, so T steps cost O(T)."""
     return _all_delivered(np.unstack(x, axis=axis), out)
@@ -135,35 +152,44 @@ def _(gs: Any, y: Any, x: Any, *, axis: int) -> Any:
 @implements(np.swapaxes)
 def swapaxes(x: Operand, axis1: int, axis2: int) -> Any:
     """Return x with two axes exchanged."""
-    axes = list(range(np.ndim(x)))
-    axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
+    shape = shape_of(x)
+    first, second = (one("swapaxes", axis, shape, name) for axis, name in ((axis1, "axis1"), (axis2, "axis2")))
+    axes = list(range(len(shape)))
+    axes[first], axes[second] = second, first
     return transpose(x, tuple(axes))
 
 
 @implements(np.moveaxis)
 def moveaxis(a: Operand, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """Return a with axes moved to new places, the others in their order."""
-    # NumPy moves the axes of an array whose axis lengths are the axis numbers: its shape is then the order.
-    order = np.moveaxis(np.broadcast_to(np.int8(0), tuple(range(np.ndim(a)))), source, destination).shape
-    return transpose(a, order)
+    shape = shape_of(a)
+    sources = normalized("moveaxis", source, shape, "source")
+    places = normalized("moveaxis", destination, shape, "destination")
+    if len(sources) != len(places):
+        raise ShapeError(f"moveaxis: source and destination must name as many axes, got {source!r} and {destination!r}")
+    order = [axis for axis in range(len(shape)) if axis not in sources]
+    for place, axis in sorted(zip(places, sources, strict=True)):
+        order.insert(place, axis)
+    return transpose(a, tuple(order))
 
 
 @implements(np.expand_dims)
 def expand_dims(a: Operand, axis: int | tuple[int, ...]) -> Any:
     """Return a with axes of length 1 put in."""
-    return reshape(a, _placeholder(a, np.expand_dims, axis))
+    shape = shape_of(a)
+    places = normalized("expand_dims", axis, shape, new=len(axis) if isinstance(axis, tuple | list) else 1)
+    rest = iter(shape)
+    return reshape(a, tuple(1 if i in places else next(rest) for i in range(len(shape) + len(places))))
 
 
 @implements(np.squeeze)
 def squeeze(a: Operand, axis: int | tuple[int, ...] | None = None) -> Any:
     """Return a without axes of length 1 (all of them, or those of `axis`)."""
-    return reshape(a, _placeholder(a, np.squeeze, axis))
-
-
-def _placeholder(a: Operand, function: Any, axis: Any) -> tuple[int, ...]:
-    """Return the shape that NumPy's own `function` gives, from an array that takes no memory."""
-    shape: tuple[int, ...] = function(np.broadcast_to(np.int8(0), np.shape(a)), axis=axis).shape
-    return shape
+    shape = shape_of(a)
+    gone = [i for i, n in enumerate(shape) if n == 1] if axis is None else list(normalized("squeeze", axis, shape))
+    if any(shape[i] != 1 for i in gone):
+        raise ShapeError(f"squeeze: axis must name axes of length 1 of an operand of shape {shape}, got {axis!r}")
+    return reshape(a, tuple(n for i, n in enumerate(shape) if i not in gone))
 
 
 @implements(np.ravel)

@@ -68,7 +68,7 @@ class Case:
 
     def forward(self, inputs: Sequence[Any] | None = None) -> list[Array]:
         """Return the outputs on plain arrays."""
-        result = self.p.forward(*(self.inputs if inputs is None else inputs), **self.attrs)
+        result = self.p(*(self.inputs if inputs is None else inputs), **self.attrs)
         return [np.asarray(part) for part in (result if self.p.multiple else (result,))]
 
     def expected(self, inputs: Sequence[Any]) -> list[Array]:

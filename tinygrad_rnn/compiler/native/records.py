@@ -268,6 +268,8 @@ def _loss_and_gradient(instruction: Instruction) -> list[Record] | None:
     if rows is None or made is None or rows[1][1] != 1 or made[1][1] != 1:
         return None
     (R, V), ignored = rows[0], float(instruction.attrs["ignore_label"])
+    if ignored != instruction.attrs["ignore_label"] or abs(ignored) >= 2.0**63:
+        return None
     nats = Slot(Buffer("scratch", 8 * R), 0, (R,), (8,), np.dtype(np.float64))
     targets = Operand(instruction.attrs["targets"], ids[1], False, ignored)
     parts = Operand(gradient, (made[1][0],)), Operand(logits, (rows[1][0],), number=g), targets, Operand(nats, (1,))
