@@ -57,6 +57,13 @@ class Slot:
     strides: tuple[int, ...]
     dtype: np.dtype[Any]
 
+    def extent(self) -> tuple[int, int]:
+        """Return (first byte, byte after the last) of the elements, counted from the first element; (0, 0) for none."""
+        if 0 in self.shape:
+            return 0, 0
+        ends = [stride * (length - 1) for length, stride in zip(self.shape, self.strides, strict=True)]
+        return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + self.dtype.itemsize
+
     def array(self, memory: Any) -> Array:
         """Return the array, given the memory of its buffer (anything with the buffer interface)."""
         return np.ndarray(self.shape, self.dtype, memory, self.offset, self.strides)

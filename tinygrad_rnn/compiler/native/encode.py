@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..elementwise import LOOPS
 from ..plan import Buffer, Plan
+from .extents import check_extents
 from .records import AXES, CHAIN, TYPES, Operand, Record, is_whole, records_of
 from .sharing import Span, Touched
 
@@ -218,6 +219,7 @@ def _table(steps: Iterable[_Step], workers: int, base: Callable[[Buffer], int]) 
 
 
 def _row(record: Record, wait: int, base: Callable[[Buffer], int]) -> tuple[Any, ...]:
+    check_extents(record)
     bases, offsets, steps, numbers = [-1] * _OPERANDS, [0] * _OPERANDS, [[0] * AXES] * _OPERANDS, [0.0] * _OPERANDS
     for number, operand in enumerate(record.operands):
         numbers[number] = operand.number

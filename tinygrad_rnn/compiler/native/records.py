@@ -17,7 +17,8 @@ from ..elementwise import LOOPS, TRUTH
 from ..plan import Buffer, Instruction, Slot, places, strides_of, views_in
 
 _OTHERS = ["matmul", "sum_rows", "sum_along", "take", "take_back", "loss", "mean_nats", "chain", "convert"]
-_NUMBER = {name: number for number, name in enumerate([*LOOPS, *_OTHERS])}
+NAME = [*LOOPS, *_OTHERS]
+_NUMBER = {name: number for number, name in enumerate(NAME)}
 CHAIN = _NUMBER["chain"]
 AXES = 3
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
@@ -49,10 +50,8 @@ class Operand:
     def span(self, lo: int, hi: int, n: int) -> tuple[int, int]:
         """Return (first byte, byte behind the last) of rows lo to hi of n; of all of it if it is not shared."""
         assert self.slot is not None
-        size = self.slot.dtype.itemsize
-        ends = [stride * (length - 1) for length, stride in zip(self.slot.shape, self.slot.strides, strict=True)]
-        low, high = sum(end for end in ends if end < 0), sum(end for end in ends if end > 0) + size
-        step = self.steps[0] * size if self.shared else 0
+        low, high = self.slot.extent()
+        step = self.steps[0] * self.slot.dtype.itemsize if self.shared else 0
         if step <= 0:
             return self.start + low, self.start + high
         return self.start + low + lo * step, self.start + high - (n - hi) * step

@@ -1,0 +1,82 @@
+"""What memory a record reaches: checked when a table is made, so that no wrong shape reads or writes elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .records import NAME, Operand, Record
+
+_Axes = list[tuple[int, int]]
+"""(step in elements, length) of each axis along which a call walks over an operand."""
+
+_Walk = Callable[[Sequence[int], Sequence[int]], _Axes]
+"""From the sizes of a call and the steps of an operand."""
+
+
+def _rows(n: Sequence[int], s: Sequence[int]) -> _Axes:
+    return [(s[0], n[0]), (1, n[1])]
+
+
+def _column(n: Sequence[int], s: Sequence[int]) -> _Axes:
+    return [(s[0], n[0])]
+
+
+def _line(n: Sequence[int], s: Sequence[int]) -> _Axes:
+    return [(1, n[0])]
+
+
+def _one(n: Sequence[int], s: Sequence[int]) -> _Axes:
+    return []
+
+
+def _ids(n: Sequence[int], s: Sequence[int]) -> _Axes:
+    return [(s[0], -(-n[0] // n[2])), (s[1], min(n[2], n[0]))]
+
+
+_WALKS: dict[str, tuple[_Walk, ...]] = {
+    "matmul": (_rows, lambda n, s: [(s[0], n[0]), (s[1], n[2])], lambda n, s: [(s[0], n[2]), (s[1], n[1])]),
+    "sum_rows": (lambda n, s: [(1, n[1])], _rows),
+    "sum_along": (_column, _rows),
+    "take": (_rows, lambda n, s: [(s[0], n[3]), (1, n[1])], _ids),
+    "take_back": (lambda n, s: [(1, n[3] * n[1])], _rows, _ids),
+    "loss": (_rows, _rows, _ids, _line),
+    "mean_nats": (_one, _line, _ids),
+    "convert": (_line, _line),
+}
+"""How each call that is not elementwise walks over its operands (result, A, B, C), as source/kernels.h does it."""
+
+
+def check_extents(record: Record) -> None:
+    """Refuse a record that reaches beyond an operand, or one whose operand lies outside its memory.
+
+    Raises:
+        RuntimeError: if it does: the plan gives a wrong shape.
+    """
+    walks = _WALKS.get(NAME[record.op])
+    for number, operand in enumerate(record.operands):
+        if operand.slot is None:
+            continue
+        if walks is not None:
+            axes = walks[number](record.n, operand.steps)
+        else:
+            axes = list(zip(operand.steps, record.n, strict=False))
+        if not _inside(operand, axes):
+            slot = operand.slot
+            raise RuntimeError(
+                f"compile: operand {number} of {NAME[record.op]} over {record.n} would reach beyond its array of shape "
+                f"{slot.shape} and strides {slot.strides} at byte {slot.offset} of {slot.buffer.nbytes}; "
+                "a pass, or the plan, has made a wrong shape: please report it"
+            )
+
+
+def _inside(operand: Operand, axes: _Axes) -> bool:
+    """Return whether a walk stays within its slot, and the slot within its buffer."""
+    if any(length == 0 for _, length in axes):
+        return True
+    slot = operand.slot
+    assert slot is not None
+    size = slot.dtype.itemsize
+    ends = [step * (length - 1) * size for step, length in axes]
+    low, high = slot.extent()
+    first, last = sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + size
+    return low <= first and last <= high and slot.offset + low >= 0 and slot.offset + high <= slot.buffer.nbytes
