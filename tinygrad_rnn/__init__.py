@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .errors import DTypeError as DTypeError
     from .errors import DrawingError as DrawingError
     from .errors import GradientError as GradientError
+    from .errors import GradientWarning as GradientWarning
     from .errors import ModelFileError as ModelFileError
     from .errors import NativeError as NativeError
     from .errors import NonFiniteError as NonFiniteError
@@ -172,8 +173,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "errors": (
-        "ConfigError CorpusError DTypeError DrawingError GradientError ModelFileError NativeError NonFiniteError "
-        "ShapeError TraceError UnsupportedError"
+        "ConfigError CorpusError DTypeError DrawingError GradientError GradientWarning ModelFileError NativeError "
+        "NonFiniteError ShapeError TraceError UnsupportedError"
     ),
     "engine.tape": "anomaly_mode at_step enable_grad no_grad scope",
     "engine.tensor": "Tensor implements supported tensor",

@@ -2,28 +2,73 @@
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ..errors import DTypeError
+from ..errors import DTypeError, UnsupportedError
 from .tape import Array
 
 
-def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
+def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None, function: str = "tensor") -> Array:
     """Return a read-only copy of `value`, C-ordered, of a numeric dtype.
 
+    Args:
+        value: numbers.
+        dtype: dtype to convert to, as `astype` does, but for complex numbers, which do not become real ones.
+        function: what the user called, for the message.
+
     Raises:
-        DTypeError: if the values are not numbers.
+        DTypeError: if the values are not numbers, or complex where real ones are wanted.
+        UnsupportedError: if a Tensor among the values is recorded.
     """
-    try:
-        array = np.array(value, dtype=dtype, order="C")
-    except (TypeError, ValueError) as error:
-        raise DTypeError(f"tensor: cannot make an array of numbers from {type(value).__name__}: {error}") from error
-    if array.dtype.kind not in "biufc":
-        raise DTypeError(f"tensor: expected numbers, got dtype {array.dtype} of shape {array.shape}")
+    array = _numbers(value, dtype, function)
+    if dtype is not None and array.dtype.kind == "c" and np.dtype(dtype).kind != "c":
+        raise DTypeError(
+            f"{function}: expected real numbers for dtype {np.dtype(dtype)}, got {array.dtype} of shape {array.shape}; "
+            "the imaginary parts would be lost: take np.real(x) if that is meant"
+        )
+    array = np.array(array, dtype=dtype, order="C")
     array.flags.writeable = False
+    return array
+
+
+def fitting_copy(value: ArrayLike, dtype: np.dtype[Any], function: str) -> Array:
+    """Return a read-only copy of `value` in `dtype`, which must be able to hold it.
+
+    Floating point numbers may lose digits; nothing else may be lost.
+
+    Raises:
+        DTypeError: if the values are not numbers, or of a kind that the dtype does not have.
+        UnsupportedError: if a Tensor among the values is recorded.
+    """
+    array = _numbers(value, dtype, function)
+    if dtype.kind in "iu":
+        fits = array.dtype.kind in "biu" and bool(np.all(array.astype(dtype) == array))
+    else:
+        fits = np.can_cast(array.dtype, dtype, "same_kind")
+    if not fits:
+        raise DTypeError(
+            f"{function}: expected values that fit dtype {dtype}, got {array.dtype} of shape {array.shape}; convert "
+            "them first, if losing something is meant"
+        )
+    return frozen_copy(array, dtype, function)
+
+
+def _numbers(value: Any, dtype: DTypeLike | None, function: str) -> Array:
+    """Return values as an array of numbers, of their own dtype (numbers too large for any: of `dtype`)."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "O" and dtype is not None and all(isinstance(one, Number) for one in array.flat):
+            array = np.asarray(value, dtype=dtype)
+    except UnsupportedError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"{function}: cannot make an array of numbers from {type(value).__name__}: {error}") from error
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"{function}: expected numbers, got dtype {array.dtype} of shape {array.shape}")
     return array
 
 

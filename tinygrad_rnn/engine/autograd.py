@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import GradientError
 from .tape import Node, context, enable_grad
-from .tensor import Operand, Tensor, seed_for, wrap
+from .tensor import Operand, Tensor, described, seed_for, wrap
 from .tree import flatten, rebuild
 from .walk import own, pull_back
 
@@ -53,10 +53,7 @@ def grad(
     """
     tracer = context().tracer
     create_graph = create_graph or tracer is not None  # then the rules are what is traced
-    ys = [y] if isinstance(y, Tensor) else list(y)
-    cotangents = list(cotangent) if cotangent is not None and not isinstance(y, Tensor) else [cotangent] * len(ys)
-    if len(cotangents) != len(ys):
-        raise GradientError(f"grad: expected {len(ys)} cotangents, one for each y, got {len(cotangents)}")
+    ys, cotangents = _pairs(y, cotangent)
     make = tracer.fixed if tracer is not None else wrap if create_graph else np.asarray
     seeds = []
     for part, weight in zip(ys, cotangents, strict=True):
@@ -67,9 +64,8 @@ def grad(
     wanted = flatten(xs)
     for number, x in enumerate(wanted):
         if not isinstance(x, Tensor) or x.node is None:
-            what = f"a constant of shape {x.shape}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
             raise GradientError(
-                f"grad: xs[{number}]{_called(x)} is {what}; expected a Tensor that requires a gradient "
+                f"grad: xs[{number}]{_called(x)} is {described(x)}; expected a Tensor that requires a gradient "
                 "(requires_grad=True when it was made, before y was computed)"
             )
     places = [_place(x) for x in wanted]
@@ -90,6 +86,24 @@ def grad(
     if create_graph:
         return rebuild(xs, iter([g if isinstance(g, Tensor) else wrap(g) for g in results]))
     return rebuild(xs, iter(own(results)))
+
+
+def _pairs(y: Any, cotangent: Any) -> tuple[list[Any], list[Any]]:
+    """Return what is differentiated, and the cotangent of each (None where none was given)."""
+    if isinstance(y, Tensor):
+        return [y], [cotangent]
+    if not isinstance(y, tuple | list):
+        raise GradientError(
+            f"grad: expected y to be a Tensor or a list of Tensors, got {described(y)}; a number or an array comes of "
+            "arrays alone, or of .data or .item(), and has no graph"
+        )
+    if cotangent is None:
+        return list(y), [None] * len(y)
+    if not isinstance(cotangent, tuple | list):
+        raise GradientError(f"grad: expected a list of {len(y)} cotangents, one for each y, got {described(cotangent)}")
+    if len(cotangent) != len(y):
+        raise GradientError(f"grad: expected {len(y)} cotangents, one for each y, got {len(cotangent)}")
+    return list(y), list(cotangent)
 
 
 def _place(x: Tensor) -> tuple[Node, int]:

@@ -122,7 +122,9 @@ class Node:
 _ids = itertools.count()
 
 # Frames of these modules are the engine's own; the first one outside is the line that the user wrote.
-_ENGINE = frozenset(f"{__package__}.{name}" for name in ("methods", "tape", "tensor", "primitive", "tree"))
+_ENGINE = frozenset(
+    f"{__package__}.{name}" for name in ("conversions", "methods", "tape", "tensor", "primitive", "tree")
+)
 _ENGINE_OPS = f"{__package__.rpartition('.')[0]}.ops"
 
 

@@ -8,7 +8,6 @@ losing a gradient.
 
 from __future__ import annotations
 
-import operator
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import DTypeError, GradientError, ShapeError, TraceError, UnsupportedError
-from .arrays import frozen_copy
+from .arrays import fitting_copy, frozen_copy
+from .conversions import Conversions
 from .methods import ArrayMethods
 from .table import TABLE, unsupported
 from .table import Axis as Axis
@@ -28,7 +28,7 @@ from .tape import Array, Node, context, is_differentiable, spec_of
 from .walk import own, pull_back
 
 
-class Tensor(ArrayMethods):
+class Tensor(Conversions, ArrayMethods):
     """An n-dimensional array that takes part in a recorded graph.
 
     The array is copied and cannot be written to: a live graph may hold it. A leaf (a tensor that no operation made)
@@ -36,13 +36,14 @@ class Tensor(ArrayMethods):
 
     Args:
         data: anything that `np.array` takes; bool, integer, float or complex. The dtype is NumPy's choice
-            (Python floats become float64) unless `dtype` says otherwise.
+            (Python floats become float64) unless `dtype` says otherwise. Of a Tensor the values are taken: a new leaf.
         dtype: dtype to convert to.
         requires_grad: record operations on this tensor, so that gradients with respect to it exist.
         name: a name for drawings and messages.
 
     Raises:
         DTypeError: if the dtype is not numeric, or not floating point while `requires_grad` is set.
+        UnsupportedError: if data is recorded and the new tensor is not: its gradient would be lost.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> x = tr.Tensor([1.0, 2.0], requires_grad=True)
@@ -66,7 +67,9 @@ class Tensor(ArrayMethods):
         requires_grad: bool = False,
         name: str | None = None,
     ) -> None:
-        self._data = frozen_copy(data.data if isinstance(data, Tensor) else data, dtype)
+        if isinstance(data, Tensor) and (requires_grad or not data._may_need_gradient()):
+            data = data.data
+        self._data = frozen_copy(data, dtype)
         self._node = None
         self._index = 0
         self.name = name
@@ -80,22 +83,17 @@ class Tensor(ArrayMethods):
         """The array, read-only. Assign a new array of the same shape to a leaf; the dtype is kept.
 
         Raises:
+            DTypeError: if what is assigned does not fit the dtype: complex numbers a real one, say.
             TraceError: while a function is recorded by `compile`: what is read then would be the same at each replay.
         """
-        if context().tracer is not None:
-            raise TraceError(
-                f"Tensor.data{self._label}: the value of a Tensor of shape {self.shape} was read while compile() "
-                "records the function; it would be frozen in the plan, whatever a later call brings. "
-                "Write it with the functions of tinygrad_rnn (where() instead of if), or read the value outside"
-            )
-        return self._data
+        return self._values()
 
     @data.setter
     def data(self, value: ArrayLike) -> None:
         self._refuse_while_traced("assigning .data")
         if not self.is_leaf:
             raise GradientError(f"Tensor.data: only a leaf can be given a new array; this is the result of {self._op}")
-        new = frozen_copy(value, self._data.dtype)
+        new = fitting_copy(value, self._data.dtype, f"Tensor.data{self._label}")
         if new.shape != self._data.shape:
             raise ShapeError(
                 f"Tensor.data{self._label}: expected an array of shape {self.shape}, got shape {new.shape}"
@@ -121,16 +119,6 @@ class Tensor(ArrayMethods):
     def size(self) -> int:
         """Number of elements."""
         return self._data.size
-
-    def item(self) -> Any:
-        """Return the only element as a Python number.
-
-        Raises:
-            ShapeError: if there is not exactly one element.
-        """
-        if self._data.size != 1:
-            raise ShapeError(f"Tensor.item: expected one element, got shape {self.shape}; use .data for the array")
-        return self.data.item()
 
     # -- the graph ------------------------------------------------------------------------------------------------
 
@@ -185,7 +173,7 @@ class Tensor(ArrayMethods):
         if value is None:
             self._node.gradient = None
             return
-        new = np.array(value, dtype=self.dtype)
+        new = np.array(fitting_copy(value, self.dtype, f"Tensor.grad{self._label}"))
         if new.shape != self.shape:
             raise ShapeError(f"Tensor.grad{self._label}: expected shape {self.shape}, got {new.shape}")
         self._node.gradient = new
@@ -247,16 +235,6 @@ class Tensor(ArrayMethods):
                 raise
             raise UnsupportedError(f"{name} on Tensors: {error}") from error
 
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
-        if self.requires_grad:
-            raise UnsupportedError(
-                "np.asarray: turning a recorded Tensor into an array would lose its gradient; use x.data if that is "
-                "what you want"
-            )
-        return np.array(self.data, dtype=dtype, copy=copy)
-
-    # -- sequences and numbers ---------------------------------------------------------------------------------------
-
     def __setitem__(self, key: Any, value: Any) -> None:
         raise UnsupportedError(
             "Tensor: writing into a tensor would change what a live graph holds; build a new one with np.where or "
@@ -273,18 +251,6 @@ class Tensor(ArrayMethods):
             raise ShapeError("iter: a 0-d tensor cannot be iterated over")
         return iter(TABLE[np.unstack](self, axis=0))
 
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __index__(self) -> int:
-        return operator.index(self.item())
-
     # -- the rest ---------------------------------------------------------------------------------------------------
 
     @property
@@ -296,6 +262,8 @@ class Tensor(ArrayMethods):
         return f" ({self.name})" if self.name else ""
 
     def __repr__(self) -> str:
+        if context().tracer is not None:  # values mean nothing while compile() records
+            return f"tensor(shape={self.shape}, dtype={self.dtype}, not yet computed)"
         body = np.array2string(self._data, separator=", ", prefix="tensor(", threshold=200)
         tail = f", dtype={self.dtype}"
         if self.name:
@@ -304,13 +272,22 @@ class Tensor(ArrayMethods):
             tail += ", requires_grad=True" if self.is_leaf else f", op={self._op}"
         return f"tensor({body}{tail})"
 
+    def __copy__(self) -> Tensor:
+        return self._copied("copy.copy")
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        new = memo[id(self)] = self._copied("copy.deepcopy")
+        return new
+
+    def _copied(self, function: str) -> Tensor:
         if not self.is_leaf:
-            raise GradientError(f"copy.deepcopy: only leaves can be copied; this is the result of {self._op}")
+            raise GradientError(
+                f"{function}: only leaves can be copied; this is the result of {self._op}, of shape {self.shape}; its "
+                "array cannot be written to, so it can be shared as it is"
+            )
         new = Tensor(self._data, requires_grad=self.requires_grad, name=self.name)
         if self.grad is not None:
             new.grad = self.grad
-        memo[id(self)] = new
         return new
 
     def __reduce__(self) -> Any:
@@ -372,6 +349,15 @@ def shape_of(value: Operand) -> tuple[int, ...]:
     return value.shape if isinstance(value, Tensor | np.ndarray) else np.shape(value)
 
 
+def described(value: Any) -> str:
+    """Return what a value is, in words for a message: "a float", "a constant of shape (3,)"."""
+    if isinstance(value, Tensor):
+        return f"a {'constant' if value.node is None else 'recorded Tensor'} of shape {value.shape}"
+    name = type(value).__name__
+    article = "an" if name[:1].lower() in "aeiou" or isinstance(value, np.ndarray) else "a"
+    return f"{article} {name}" + (f" of shape {value.shape}" if isinstance(value, np.ndarray) else "")
+
+
 def seed_for(y: Tensor, cotangent: Operand, function: str) -> Array:
     """Return the cotangent that starts a backward pass at `y`: checked, in its shape and dtype.
 
@@ -380,9 +366,8 @@ def seed_for(y: Tensor, cotangent: Operand, function: str) -> Array:
         ShapeError: if the cotangent's shape is not that of `y`.
     """
     if not isinstance(y, Tensor) or y.node is None:
-        what = f"a constant of shape {y.shape}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
         raise GradientError(
-            f"{function}: no graph was recorded for y ({what}): no input has requires_grad, or it was computed "
+            f"{function}: no graph was recorded for y ({described(y)}): no input has requires_grad, or it was computed "
             "inside no_grad()"
         )
     if not is_differentiable(y.dtype):
@@ -397,4 +382,4 @@ def seed_for(y: Tensor, cotangent: Operand, function: str) -> Array:
     seed = cotangent._data if isinstance(cotangent, Tensor) else np.asarray(cotangent)
     if seed.shape != y.shape:
         raise ShapeError(f"{function}: expected a cotangent of shape {y.shape}, that of y, got {seed.shape}")
-    return frozen_copy(seed, None if seed.dtype.kind == "c" else y.dtype)
+    return frozen_copy(seed, None if seed.dtype.kind == "c" else y.dtype, f"{function}: cotangent")

@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from ..engine.arrays import fitting_copy
 from ..engine.tensor import Tensor
 from ..errors import ShapeError
 
@@ -47,22 +48,22 @@ class Module:
 
         Raises:
             ShapeError: if a name is missing or unknown, or a shape differs; nothing has been changed then.
+            DTypeError: if an array does not fit the dtype of its parameter: complex numbers, strings; likewise.
         """
+        called = f"{type(self).__name__}.load"
         parameters = self.parameters()
         missing, unknown = (
             sorted(parameters.keys() - arrays.keys()),
             sorted(arrays.keys() - parameters.keys()),
         )
         if missing or unknown:
-            raise ShapeError(f"{type(self).__name__}.load: missing parameters {missing}, unknown parameters {unknown}")
-        new = {name: Tensor(arrays[name], dtype=parameter.dtype) for name, parameter in parameters.items()}
+            raise ShapeError(f"{called}: missing parameters {missing}, unknown parameters {unknown}")
+        new = {name: fitting_copy(arrays[name], p.dtype, f"{called}: {name}") for name, p in parameters.items()}
         for name, parameter in parameters.items():
             if new[name].shape != parameter.shape:
-                raise ShapeError(
-                    f"{type(self).__name__}.load: {name} has shape {new[name].shape}, expected {parameter.shape}"
-                )
+                raise ShapeError(f"{called}: {name} has shape {new[name].shape}, expected {parameter.shape}")
         for name, parameter in parameters.items():
-            parameter.data = new[name].data
+            parameter.data = new[name]
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {parameter.shape}" for name, parameter in self.parameters().items())
