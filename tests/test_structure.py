@@ -16,7 +16,7 @@ PACKAGE = Path(tinygrad_rnn.__file__).parent
 
 # A room may import the rooms above it, and nothing below. Rooms on one line do not know each other.
 ROOMS = [
-    {"errors", "handwritten"},
+    {"errors", "handwritten", "files"},
     {"checks"},
     {"engine", "config"},
     {"ops"},

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.errors import ConfigError, ModelFileError
+from tinygrad_rnn.files import write_atomically
 from tinygrad_rnn.training import load_model, make_model, save_model
-from tinygrad_rnn.training.modelfile import write_atomically
 
 WORDS = Vocabulary(["<unk>", "a", "ü", '"', "\n"])
 CONFIG = TrainConfig(hidden_size=3, cell="gru", tied=True, seed=5)

@@ -15,6 +15,7 @@ import graphviz
 
 from ..engine.collector import collector_paused
 from ..errors import DrawingError
+from ..files import write_atomically
 from ..truncation import Policy
 from .operations.backward import backward
 from .operations.view import operations
@@ -74,9 +75,9 @@ class Drawing:
         """Write one HTML page that needs no network: pan, zoom, and hover a loss to see what learns from it.
 
         Raises:
-            OSError: if the file cannot be written.
+            OSError: if the file cannot be written; an old one is as it was.
         """
-        Path(path).write_text(page(self.scene, self.svg()), encoding="utf-8")
+        write_atomically(path, page(self.scene, self.svg()))
 
     def graphviz(self) -> graphviz.Source:
         """Return the picture for the `graphviz` package, to render or to show with it."""
@@ -87,15 +88,15 @@ class Drawing:
 
         Raises:
             DrawingError: if the suffix is another one, or Graphviz is needed and missing.
-            OSError: if the file cannot be written.
+            OSError: if the file cannot be written; an old one is as it was.
         """
         suffix = Path(path).suffix[1:].lower()
         if suffix == "html":
             self.html(path)
         elif suffix in ("svg", "dot"):
-            Path(path).write_text(self.svg() if suffix == "svg" else self.dot, encoding="utf-8")
+            write_atomically(path, self.svg() if suffix == "svg" else self.dot)
         elif suffix in ("png", "pdf"):
-            Path(path).write_bytes(_render(self.dot, suffix))
+            write_atomically(path, _render(self.dot, suffix))
         else:
             raise DrawingError(f"Drawing.save: {str(path)!r} must end in one of .{', .'.join(_FORMATS)}")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from ..errors import ConfigError, DrawingError
+from ..files import write_figure
 from ..truncation import Full, Policy, parse_policy, policy_text
 from .reading.flow import flow_of
 from .reading.names import names_of
@@ -178,4 +179,4 @@ def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes:
     axes.grid(color="0.9")
     axes.legend(fontsize=9)
     if path is not None and figure is not None:
-        figure.savefig(path, dpi=120)
+        write_figure(path, figure, dpi=120)

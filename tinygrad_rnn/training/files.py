@@ -12,8 +12,9 @@ from pathlib import Path
 from ..config import TrainConfig
 from ..data.vocabulary import Vocabulary
 from ..errors import ConfigError
+from ..files import append_whole, write_atomically, write_figure
 from ..nn.models import RNNLM
-from .modelfile import MODEL_NAME, save_model, write_atomically
+from .modelfile import MODEL_NAME, save_model
 from .records import EpochRecord
 
 
@@ -85,7 +86,7 @@ class RunFiles:
         """
         _make_folders(self.model.parent)
         save_model(self.model, model, config, vocabulary)
-        write_atomically(self.config, config.to_toml().encode())
+        write_atomically(self.config, config.to_toml())
 
     def append(self, record: EpochRecord) -> None:
         """Add a line to the metrics; the first epoch's takes the place of an earlier run's metrics and curve."""
@@ -93,8 +94,8 @@ class RunFiles:
             self.curve.unlink(missing_ok=True)
         # JSON has no infinity, which the perplexity of a large loss can be.
         values = {name: None if value == math.inf else value for name, value in asdict(record).items()}
-        with self.metrics.open("w" if record.epoch == 1 else "a", encoding="utf-8") as file:
-            file.write(json.dumps(values, allow_nan=False) + "\n")
+        write = write_atomically if record.epoch == 1 else append_whole
+        write(self.metrics, json.dumps(values, allow_nan=False) + "\n")
 
 
 def save_curve(records: Sequence[EpochRecord], path: str | os.PathLike[str], baseline: float | None = None) -> bool:
@@ -133,7 +134,7 @@ def save_curve(records: Sequence[EpochRecord], path: str | os.PathLike[str], bas
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(True, which="both", alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    write_figure(path, figure, dpi=150)
     return True
 
 

@@ -24,6 +24,7 @@ from ..config import TrainConfig
 from ..data.vocabulary import Vocabulary
 from ..engine.tape import Array
 from ..errors import ConfigError, ModelFileError
+from ..files import write_atomically
 from ..nn.models import RNNLM
 from .build import make_model
 
@@ -142,43 +143,6 @@ def load_model(path: str | os.PathLike[str]) -> SavedModel:
     except Exception as error:  # zipfile, NumPy, json and the checks raise a dozen classes on damaged bytes
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelFileError(f"{where} is not a model of tinygrad_rnn, or it is damaged ({reason})") from error
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Replace a file: its name leads to the old content or to the new, even if the process is killed.
-
-    The new content goes to a temporary file in the same folder, to the disk, and then takes the name.
-
-    Args:
-        path: the file; its folder exists.
-        content: new content.
-
-    Raises:
-        OSError: if it cannot be written; the temporary file is gone and the old file is as it was.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder, "a.txt"), b"one")
-    ...     [(file.name, file.read_bytes()) for file in Path(folder).iterdir()]
-    [('a.txt', b'one')]
-    """
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _parse(content: bytes) -> SavedModel:

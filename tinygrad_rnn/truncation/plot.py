@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..engine.tape import Array
+from ..files import write_figure
 from .profile import Trend
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; the marker says the same.
@@ -84,7 +85,7 @@ def draw(picture: Picture, path: str | os.PathLike[str]) -> None:
     _draw_masks(panels[0], picture.masks)
     _draw_profile(panels[1].add_subplot(), picture)
     _draw_cost(panels[2].add_subplot(), picture, LogFormatter(minor_thresholds=(1.5, 0.5)))
-    figure.savefig(path, dpi=150)
+    write_figure(path, figure, dpi=150)
 
 
 def _draw_masks(figure: Any, masks: Sequence[tuple[str, Array]]) -> None:

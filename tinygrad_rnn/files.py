@@ -1,0 +1,106 @@
+"""Files that are written whole or not at all: a full disk or a killed process leaves the old one as it was."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None:
+    """Replace a file: its name leads to the old content or to the new, even if the process is killed.
+
+    The new content goes to a temporary file in the same folder, to the disk, and then takes the name. A link stays a
+    link, and a file keeps its permissions. What is no file, such as /dev/stdout or a pipe, is written to as it stands.
+
+    Args:
+        path: the file; its folder exists.
+        content: new content; text is encoded as UTF-8.
+
+    Raises:
+        OSError: if it cannot be written; the temporary file is gone and the old file is as it was.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomically(Path(folder, "a.txt"), b"one")
+    ...     [(file.name, file.read_bytes()) for file in Path(folder).iterdir()]
+    [('a.txt', b'one')]
+    """
+    data = content.encode() if isinstance(content, str) else content
+    target = Path(os.path.realpath(path))
+    try:
+        mode: int | None = target.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and not stat.S_ISREG(mode):
+        target.write_bytes(data)  # for a folder: the error that says so
+        return
+    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")  # a long name stays within the limit
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            part.chmod(stat.S_IMODE(mode))
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def append_whole(path: str | os.PathLike[str], text: str) -> None:
+    """Add text to the end of a file, made if it is not there: all of it, or nothing. Who follows the file sees it grow.
+
+    Args:
+        path: the file; its folder exists.
+        text: encoded as UTF-8.
+
+    Raises:
+        OSError: if it cannot be written; the file is as it was.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     append_whole(Path(folder, "a.txt"), "one")
+    ...     append_whole(Path(folder, "a.txt"), "two")
+    ...     Path(folder, "a.txt").read_text()
+    'onetwo'
+    """
+    with Path(path).open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            written = file.write(text.encode())
+            if written < len(text.encode()):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(before)
+            raise
+
+
+def write_figure(path: str | os.PathLike[str], figure: Any, dpi: int) -> None:
+    """Replace a file by a figure of matplotlib, as `write_atomically` does.
+
+    Args:
+        path: the file; its ending chooses the format, PNG if it has none.
+        figure: a `matplotlib.figure.Figure`.
+        dpi: dots per inch.
+
+    Raises:
+        ValueError: if matplotlib has no such format, which the message lists; nothing was written.
+        OSError: if it cannot be written; the old file is as it was.
+    """
+    target = Path(path)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=target.suffix[1:].lower() or "png", dpi=dpi)
+    write_atomically(target, buffer.getvalue())
