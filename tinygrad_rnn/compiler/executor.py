@@ -165,13 +165,13 @@ class Executor:
         """Return the array of a slot that lies in the arena or in memory of its own."""
         buffer = slot.buffer
         if buffer.kind == "arena":
-            return np.ndarray(slot.shape, slot.dtype, self._arena, buffer.offset + slot.offset, slot.strides)
+            return slot.array(self._arena, buffer.offset)
         if id(buffer) not in self._memory:
             memory = own_memory(buffer.nbytes)
             if buffer.constant is not None and buffer.nbytes:
                 memory[:] = buffer.constant.reshape(-1).view(np.uint8)
             self._memory[id(buffer)] = memory
-        return np.ndarray(slot.shape, slot.dtype, self._memory[id(buffer)], slot.offset, slot.strides)
+        return slot.array(self._memory[id(buffer)])
 
     # -- binding ------------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Block:
 
     def array(self, slot: Slot) -> Array:
         """Return the array of a slot that lies in here."""
-        return np.ndarray(slot.shape, slot.dtype, self.memory, self.start + slot.offset, slot.strides)
+        return slot.array(self.memory, self.start)
 
     @property
     def held(self) -> bool:

@@ -64,9 +64,11 @@ class Slot:
         ends = [stride * (length - 1) for length, stride in zip(self.shape, self.strides, strict=True)]
         return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + self.dtype.itemsize
 
-    def array(self, memory: Any) -> Array:
-        """Return the array, given the memory of its buffer (anything with the buffer interface)."""
-        return np.ndarray(self.shape, self.dtype, memory, self.offset, self.strides)
+    def array(self, memory: Any, start: int = 0) -> Array:
+        """Return the array in memory (anything with the buffer interface); its buffer begins there at byte `start`."""
+        if 0 in self.shape:  # NumPy refuses an offset at the end of the memory, and strides that do not fit
+            return np.empty(self.shape, self.dtype)
+        return np.ndarray(self.shape, self.dtype, memory, start + self.offset, self.strides)
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ class _Layout:
 
 def views_in(base: Slot, function: Callable[[Array], Sequence[Array]]) -> list[Slot] | None:
     """Return where the results of a function of the array in a slot lie if they are views of it, else None."""
-    stand_in = np.ndarray(base.shape, base.dtype, _memory(base), base.offset, base.strides)
+    stand_in = base.array(_memory(base))
     parts = function(stand_in)
     start = stand_in.__array_interface__["data"][0] - base.offset
     if not all(np.may_share_memory(part, stand_in) for part in parts if part.size):

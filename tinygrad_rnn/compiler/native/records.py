@@ -212,11 +212,10 @@ def _sum(instruction: Instruction) -> list[Record] | None:
     if rows is None or rows[1][1] != 1 or not (last or summed == list(range(len(summed)))):
         return None
     (R, C), (step, _) = rows
-    factor = 1 / (C if last else R) if instruction.operator.name == "mean" else 1.0
-    operand = Operand(a, (step, 1), number=factor)
-    kept = _flat(out, 0)
-    if (C if last else R) == 0 or kept is None or (kept[1][1] != 1 and not last):
+    count, kept = C if last else R, _flat(out, 0)
+    if count == 0 or kept is None or (kept[1][1] != 1 and not last):
         return None
+    operand = Operand(a, (step, 1), number=1 / count if instruction.operator.name == "mean" else 1.0)
     if last:
         return [Record(_NUMBER["sum_along"], out.dtype, (Operand(out, (kept[1][1],)), operand), (R, C), int(R > 1))]
     return [Record(_NUMBER["sum_rows"], out.dtype, (Operand(out, (0, 1)), operand), (R, C), 2)]
