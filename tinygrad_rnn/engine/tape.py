@@ -13,8 +13,7 @@ from __future__ import annotations
 import itertools
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from types import CodeType
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +21,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..errors import NonFiniteError
+from ..errors import ConfigError, NonFiniteError
+from .modes import Mode
 
 Array = NDArray[Any]
 
@@ -179,7 +179,7 @@ class Tracer(Protocol):
 
 
 class Context(NamedTuple):
-    """How operations are recorded just now; one value per thread and task."""
+    """How operations are recorded just now, and how they were before (`outer`); one value per thread and task."""
 
     recording: bool = True
     anomaly: bool = False
@@ -188,6 +188,7 @@ class Context(NamedTuple):
     sliced: bool = False
     watcher: Watcher | None = None
     tracer: Tracer | None = None
+    outer: Context | None = None
 
 
 _context: ContextVar[Context] = ContextVar("tinygrad_rnn recording", default=Context())  # noqa: B039 (immutable)
@@ -198,18 +199,38 @@ def context() -> Context:
     return _context.get()
 
 
-@contextmanager
-def changed(**fields: Any) -> Iterator[None]:
-    """Give fields of the context other values within a `with` statement."""
-    token = _context.set(_context.get()._replace(**fields))
-    try:
-        yield
-    finally:
-        _context.reset(token)
+class Changed(Mode):
+    """A mode in which fields of the context have other values."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(_context)
+        self._fields = fields
+
+    def changed(self, now: Context) -> Context:
+        """Return the context with the other values."""
+        return now._replace(outer=now, **self._fields)
 
 
-def no_grad() -> Any:
+class _Scope(Mode):
+    """A mode with one name more in the scope."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_context)
+        self._name = name
+
+    def changed(self, now: Context) -> Context:
+        """Return the context with the longer scope."""
+        return now._replace(outer=now, scope=(*now.scope, self._name))
+
+
+def no_grad() -> Mode:
     """Return a context manager (or decorator) in which nothing is recorded.
+
+    As a decorator, of a function, generator or coroutine, it holds in each call.
 
     >>> import tinygrad_rnn as tr
     >>> x = tr.tensor([1.0], requires_grad=True)
@@ -217,19 +238,19 @@ def no_grad() -> Any:
     ...     (x * 2).requires_grad
     False
     """
-    return changed(recording=False)
+    return Changed(recording=False)
 
 
-def enable_grad() -> Any:
-    """Return a context manager in which operations are recorded, also inside `no_grad`."""
-    return changed(recording=True)
+def enable_grad() -> Mode:
+    """Return a context manager (or decorator) in which operations are recorded, also inside `no_grad`."""
+    return Changed(recording=True)
 
 
-def anomaly_mode() -> Any:
-    """Return a context manager that checks every operation's output, and every cotangent, for NaN and infinity.
+def anomaly_mode() -> Mode:
+    """Return a context manager (or decorator) that checks every operation's output for NaN and infinity.
 
-    Slower by a pass over each array. The first non-finite value raises `NonFiniteError`, which names the operation
-    and the line that recorded it.
+    It checks every cotangent, too. Slower by a pass over each array. The first non-finite value raises
+    `NonFiniteError`, which names the operation and the line that recorded it.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> x = tr.tensor([0.0], requires_grad=True)
@@ -238,41 +259,47 @@ def anomaly_mode() -> Any:
     Traceback (most recent call last):
     tinygrad_rnn.errors.NonFiniteError: log: output has 1 non-finite value of 1 (shape (1,)), recorded at ...
     """
-    return changed(anomaly=True)
+    return Changed(anomaly=True)
 
 
-def at_step(step: int | None) -> Any:
-    """Return a context manager that marks what is recorded in it with a time step."""
-    return changed(step=step)
+def at_step(step: int | None) -> Mode:
+    """Return a context manager (or decorator) that marks what is recorded in it with a time step."""
+    return Changed(step=step)
 
 
-def watching(watcher: Watcher) -> Any:
+def watching(watcher: Watcher) -> Mode:
     """Return a context manager that shows every recorded node, and the arrays that it computed, to `watcher`.
 
     A graph keeps only the arrays that its rules need; who wants to see the others (a drawing) looks on while it is
     recorded.
     """
-    return changed(watcher=watcher)
+    return Changed(watcher=watcher)
 
 
-def tracing(tracer: Tracer) -> Any:
+def tracing(tracer: Tracer) -> Mode:
     """Return a context manager in which `tracer` is shown all that is computed on Tensors, and values are not read."""
-    return changed(tracer=tracer)
+    return Changed(tracer=tracer)
 
 
-def slice_of_a_sequence() -> Any:
+def slice_of_a_sequence() -> Mode:
     """Return a context manager that marks what is recorded in it as a slice of a longer sequence.
 
     What needs the whole sequence at once, such as a cell that reads from the end, refuses to run there.
     """
-    return changed(sliced=True)
+    return Changed(sliced=True)
 
 
-@contextmanager
-def scope(name: str) -> Iterator[None]:
-    """Mark what is recorded inside with the name of a module, below the scopes already open."""
-    with changed(scope=(*_context.get().scope, name)):
-        yield
+def scope(name: str) -> Mode:
+    """Return a context manager (or decorator) that marks what is recorded in it with the name of a module.
+
+    It stands below the scopes already open.
+
+    Raises:
+        ConfigError: if the name is no text.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"scope: name must be a str, got {name!r} ({type(name).__name__})")
+    return _Scope(name)
 
 
 def check_finite(value: Array, what: str, name: str, where: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GradientError
-from .tape import Array, Node, Spec, changed, check_finite, context
+from .tape import Array, Changed, Node, Spec, check_finite, context
 
 
 def ancestors(nodes: Iterable[Node]) -> list[Node]:
@@ -92,7 +92,7 @@ def pull_back(
         if lift is None:
             _send(node, cotangents, needs, None, table, observe)
         else:  # a backward pass that is recorded belongs to the time step whose operation it goes back through
-            with changed(step=node.step, scope=node.scope):
+            with Changed(step=node.step, scope=node.scope):
                 _send(node, cotangents, needs, lift, table, observe)
         if consume:
             node.inputs = ()  # the edges stay: a second pass must find its way here, to say what is wrong
