@@ -236,6 +236,10 @@ _unary(
     *("np.clip({}, -0.5, 0.5)", "np.clip({}, None, 0.25)", "{}**3", "{}**2", "{}**1", "({0} * {0} + 0.5)**0.5"),
     *("({0} * {0} + 1)**{0}", "2.0**{}", "np.astype({}, np.float64)", "np.astype({}, np.float32)", "{}.T"),
     *("np.ravel({})", "tr.cut({})", "tr.cut({}, scale=0.5)", "np.zeros_like({})", "np.ones_like({0}) * {0}"),
+    *("np.sin({})", "np.cos({})", "np.tan(np.tanh({}))", "np.arctan({})", "np.arcsin(np.tanh({}))", "np.sinh({})"),
+    *("np.arccos(np.tanh({}) * 0.9)", "np.cosh({})", "np.arcsinh({})", "np.arccosh({0} * {0} + 1.5)", "np.cbrt({})"),
+    *("np.arctanh(np.tanh({}) * 0.9)", "np.log1p({0} * {0})", "np.expm1({})", "np.log2({0} * {0} + 1.5)"),
+    *("np.log10({0} * {0} + 1.5)", "np.exp2({})", "np.floor({})", "np.ceil({})", "np.rint({})", "np.sign({})"),
     *("np.full_like({}, 2.0)", "{0} > 0", "np.isfinite({})", "np.astype({} * 3, int)", "{0} + {0}", "{0} * {0}"),
 )
 
@@ -281,9 +285,10 @@ def cancellation(w: Writer) -> str:
 
 
 @operation
-def larger(w: Writer) -> str:
+def of_two(w: Writer) -> str:
     a = w.value()
-    return f"np.{w.one_of(['maximum', 'minimum'])}({a}, {w.other(np.shape(w.of(a)))})"
+    name = w.one_of(["maximum", "minimum", "arctan2", "hypot", "logaddexp", "logaddexp2", "mod"])
+    return f"np.{name}({a}, {w.other(np.shape(w.of(a)))})"
 
 
 @operation

@@ -9,12 +9,13 @@ from replay import array_of, assert_replays, need_library, normal, small_plans_s
 from sharing import faults
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.compiler.elementwise import LOOPS
 from tinygrad_rnn.compiler.native.encode import encode
 from tinygrad_rnn.compiler.passes import PASSES, loss
 from tinygrad_rnn.engine.tree import flatten, structure
 from tinygrad_rnn.engine.walk import _Cotangents
 
-SETTINGS = [("numpy", 2), ("native", 1), ("native", 2)]
+SETTINGS = [("numpy", 1), ("numpy", 2), ("native", 1), ("native", 2), ("native", 2)]
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
 
@@ -82,7 +83,9 @@ def rounding(function, inputs, expected):
 
 
 LINEAR = [tr.sum, tr.mean, tr.matmul]
-ROUNDED = [*LINEAR, tr.tanh, tr.sigmoid, tr.exp, tr.log, tr.power, tr.logsumexp, tr.log_softmax]
+EXACT = {"add", "subtract", "multiply", "divide", "negative", "sqrt", "maximum", "minimum", "floor", "ceil", "sign"}
+FUNCTIONS = {f for f in tr.supported().values() if isinstance(f, tr.Primitive) and f.name in {*LOOPS} - EXACT}
+ROUNDED = [*LINEAR, *FUNCTIONS, tr.sigmoid, tr.logsumexp, tr.log_softmax]
 
 
 def noisy(forward, linear, seed):
@@ -112,23 +115,21 @@ def noisy_terms(add, seed):
     return with_noise
 
 
-def check(program, order, without=()):
-    """Fail if a compiled twin of a program differs from it; the message names the passes without which it does not."""
+def check(program, order, without, executor, threads):
+    """Fail if a program, compiled, differs from itself; the message names the passes without which it does not."""
     function = program.function(order)
     with np.errstate(all="ignore"):
         expected = function(*program.inputs)
-        for executor, threads in SETTINGS:
-            found = fault(function, program.inputs, expected, executor, threads, without)
-            if found is None:
-                continue
-            culprits = [
-                name
-                for name in PASSES
-                if fault(function, program.inputs, expected, executor, threads, [*without, name]) is None
-            ]
+
+        def found(off):
+            return fault(function, program.inputs, expected, executor, threads, off)
+
+        wrong = found(without)
+        if wrong is not None:
+            culprits = [name for name in PASSES if found([*without, name]) is None]
             named = culprits or "no single pass: it is the recorder, the plan or the executor"
             setting = f"{executor}, {threads} threads, order {order}, without {without}"
-            pytest.fail(f"{setting}: {found}\nright without each of: {named}\n{program!r}")
+            pytest.fail(f"{setting}: {wrong}\nright without each of: {named}\n{program!r}")
 
 
 def fault(function, inputs, expected, executor, threads, without):
@@ -144,7 +145,7 @@ def fault(function, inputs, expected, executor, threads, without):
             if found := difference(result, expected, slack):
                 return found
     plan = compiled.plan
-    if executor == "native" and faults(encode(plan, 2), plan.arena_bytes, 2):
+    if executor == "native" and threads > 1 and faults(encode(plan, 2), plan.arena_bytes, 2):
         return "two workers get in each other's way"
     return None
 
@@ -158,14 +159,21 @@ programs = st.builds(
     dtype=st.sampled_from(["float64", "float32"]),
     seed=st.integers(0, 2**32 - 1),
 )
-switched_off = st.lists(st.sampled_from(list(PASSES)), max_size=1)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(program=programs, order=st.integers(0, 2), without=switched_off)
-def test_programs(program, order, without):
+drawn = given(
+    program=programs,
+    order=st.integers(0, 2),
+    without=st.lists(st.sampled_from(list(PASSES)), max_size=1),
+    setting=st.sampled_from(SETTINGS),
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@drawn
+def test_programs(program, order, without, setting):
     need_library()
-    check(program, order, without)
+    check(program, order, without, *setting)
 
 
 V = np.arange(1.0, 5.0).reshape(1, 2, 2)
@@ -195,7 +203,7 @@ def test_outputs_of_few_steps_weighted_by_a_constant(T):
 
 @pytest.mark.nightly
 @settings(max_examples=20_000, derandomize=False, suppress_health_check=list(HealthCheck))
-@given(program=programs, order=st.integers(0, 2), without=switched_off)
-def test_many_programs(program, order, without):
+@drawn
+def test_many_programs(program, order, without, setting):
     need_library()
-    check(program, order, without)
+    check(program, order, without, *setting)
