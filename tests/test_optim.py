@@ -150,6 +150,7 @@ def params_and_grads():
         (lambda p, g: g.update(b=np.ones(2)), ShapeError, r"gradient of b has shape \(2,\), expected \(2, 2\)"),
         (lambda p, g: (p.pop("b"), g.pop("b")), ShapeError, r"earlier updates .* unknown parameters \['b'\]"),
         (lambda p, g: p.update(b=tr.tensor(np.ones((2, 2), complex))), DTypeError, "b has dtype complex128"),
+        (lambda p, g: g.update(b=np.ones((2, 2), complex)), DTypeError, "gradient of b has dtype complex128"),
     ],
 )
 def test_what_does_not_fit_changes_nothing(change, error, message):
@@ -188,7 +189,18 @@ def test_load_state_dict_refuses(arrays, message):
         lambda: RMSprop(0.1, alpha=-0.1),
         lambda: RMSprop(0.1, eps=0.0),
         lambda: Adam(0.1, betas=(0.9, 1.0)),
-        lambda: SGD(0.1).update({}, {}, lr=-1.0),
+        lambda: SGD(0.1).update(*params_and_grads(), lr=-1.0),
+        lambda: SGD(0.1).update(*params_and_grads(), lr=math.nan),
+        lambda: SGD(0.1).update(*params_and_grads(), lr=math.inf),
+        lambda: SGD(0.1).update(*params_and_grads(), lr=True),
+        lambda: SGD(0.1).update({}, {}),
+        lambda: Adam(0.1, betas=0.9),
+        lambda: Adam(0.1, betas=(0.9, 0.99, 0.999)),
+        lambda: Adam(0.1).load_state_dict({"steps": -1}),
+        lambda: Adam(0.1).load_state_dict({"steps": 1.5}),
+        lambda: clip_by_norm({}, "1"),
+        lambda: clip_by_norm({}, True),
+        lambda: clip_by_value({}, math.nan),
         lambda: clip_by_norm({}, 0.0),
         lambda: clip_by_norm({}, math.nan),
         lambda: clip_by_value({}, -1.0),
@@ -272,3 +284,20 @@ def test_an_optimizer_of_ones_own_needs_a_rule():
 
     with pytest.raises(TypeError, match="rule"):
         Ruleless(lr=0.1)
+
+
+@pytest.mark.parametrize("make", [SGD, Momentum, RMSprop, Adam, AdamW])
+def test_half_precision_follows_the_rule_in_float32(make):
+    start, g = np.array([[1.0, 2.0], [-1.0, 0.5]]), np.array([[0.0, 1e-4], [3e-3, -1.0]])
+    half, single = tr.tensor(start, np.float16, True), tr.tensor(start, np.float32, True)
+    for p, optimizer in ((half, make(0.1)), (single, make(0.1))):
+        optimizer.update({"p": p}, {"p": g.astype(np.float16).astype(p.dtype)})  # eps is 0 in float16
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half.data, single.data.astype(np.float16), rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.complex128, np.bool_])
+def test_only_real_floating_point_is_clipped(dtype):
+    for clipped in (lambda g: clip_by_norm(g, 1.0), lambda g: clip_by_value(g, 1.0), global_norm):
+        with pytest.raises(DTypeError, match="the gradient of a has dtype"):
+            clipped({"a": np.ones(2, dtype)})

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from replay import assert_equal, need_library
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import optim
 from tinygrad_rnn.data import OffsetBatches
+from tinygrad_rnn.testing import check_grads
 from tinygrad_rnn.training.compiled import CompiledUpdate, is_compilable
 from tinygrad_rnn.training.loop import train_epoch
 
@@ -113,18 +117,154 @@ def test_what_is_not_finite_changes_nothing():
     weights.data = np.full(weights.shape, np.nan)
     before, slots = {name: p.data for name, p in model.parameters().items()}, rule.state_dict()
     with pytest.raises(
-        tr.NonFiniteError, match=r"the loss is nan \(the parameter layers\.0\.Wh holds non-finite values"
+        tr.NonFiniteError, match=r"the loss is nan: the parameter layers\.0\.Wh holds 16 non-finite of 16 values"
     ):
         update(ids, ids, state, 0.1)
     assert all(p.data is before[name] for name, p in model.parameters().items())
     assert all(np.array_equal(array, slots[name]) for name, array in rule.state_dict().items())
 
 
-def test_a_gradient_whose_square_overflows_is_named():
-    model, rule = tr.RNNLM(5, 4, 4, np.random.default_rng(0)), optim.SGD(1.0)
-    model.output.W.data = np.full(model.output.W.shape, 1e30) * np.arange(5)
-    update = CompiledUpdate(model, rule)
-    ids = np.array([[0, 1, 2], [2, 3, 4]])
-    with np.errstate(all="ignore"), pytest.raises(tr.NonFiniteError, match="the gradient of"):
-        update(ids, ids, model.initial_state(2), 0.1)
-    assert rule.steps == 0
+class Weighted(tr.Module):
+    """A model whose gradients are known: the loss is the sum of parameters times weights of any magnitude."""
+
+    def __init__(self, seed, dtypes, magnitudes):
+        rng = np.random.default_rng(seed)
+        shapes = [(3, 4), (4,), ()]
+        self.weights = [
+            (rng.standard_normal(shape) * magnitude).astype(dtype)
+            for shape, dtype, magnitude in zip(shapes, dtypes, magnitudes, strict=True)
+        ]
+        self.values = [
+            tr.tensor(rng.standard_normal(shape), dtype, requires_grad=True)
+            for shape, dtype in zip(shapes, dtypes, strict=True)
+        ]
+
+    def loss(self, ids, targets, state, rng=None):
+        terms = [np.sum(w * (p * 0.5 + p)) for p, w in zip(self.values, self.weights, strict=True)]
+        return sum(tr.astype(term, np.float64) for term in terms), state
+
+
+MAGNITUDES = {np.float16: [1e-3, 1.0, 1e3], np.float32: [1e-30, 1.0, 1e20], np.float64: [1e-200, 1.0, 1e200]}
+WINDOW = [(np.zeros((2, 3), int), np.zeros((2, 3), int))]
+
+
+@pytest.mark.filterwarnings("ignore:train_epoch. the model mixes")
+@pytest.mark.parametrize("executor", ["numpy", "native"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@given(data=st.data())
+def test_compiled_is_eager_whatever_the_dtypes_and_magnitudes(executor, optimizer, data):
+    if executor == "native":
+        need_library()
+    dtypes = data.draw(st.lists(st.sampled_from(list(MAGNITUDES)), min_size=3, max_size=3))
+    magnitudes = [data.draw(st.sampled_from(MAGNITUDES[dtype])) for dtype in dtypes]
+    clip = data.draw(st.sampled_from([0.0, 1e-3, 2.0]))
+    slots = data.draw(st.sampled_from([None, np.float32, np.float64]))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    found = []
+    for compiled in (True, False):
+        model, rule = Weighted(seed, dtypes, magnitudes), OPTIMIZERS[optimizer]()
+        if slots is not None:  # the state of an earlier run, in a dtype of its own
+            names = [f"{slot}.{name}" for slot in rule.slots for name in model.parameters()]
+            shapes = [model.parameters()[name.partition(".")[2]].shape for name in names]
+            rule.load_state_dict(
+                {"steps": 3} | {name: np.ones(s, slots) for name, s in zip(names, shapes, strict=True)}
+            )
+        update = CompiledUpdate(model, rule, clip, executor=executor) if compiled else False
+        with np.errstate(all="ignore"):
+            norms = [
+                train_epoch(model, WINDOW, rule, (), clip=clip, compiled=update).gradient_norm
+                for _ in range(2 if clip else 1)  # unclipped, a second loss would overflow
+            ]
+        found.append((norms, [p.data for p in model.values], rule.state_dict()))
+    for norms, arrays, state in found:
+        assert [array.dtype for array in arrays] == dtypes
+        expected = [np.promote_types(dtype, np.float32) for dtype in dtypes for _ in rule.slots]
+        assert [a.dtype for name, a in state.items() if name != "steps"] == expected
+        whole = np.linalg.norm([1.5 * np.linalg.norm(np.float64(w) / max(magnitudes)) for w in model.weights])
+        np.testing.assert_allclose(norms, whole * max(magnitudes), rtol=2e-3 if np.float16 in dtypes else 1e-6)
+    one, other = found
+    rtol = 5e-3 if np.float16 in dtypes else 1e-5 if np.float32 in dtypes else 1e-12
+    for a, b in zip(one[1], other[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+    for name, a in one[2].items():
+        np.testing.assert_allclose(a, other[2][name], rtol=rtol, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "magnitude"), [(np.float32, 1e20), (np.float32, 1e-30), (np.float64, 1e200), (np.float64, 1e-200)]
+)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_gradient_of_any_magnitude_is_measured_and_clipped(dtype, magnitude, compiled):
+    model = Weighted(0, [dtype] * 3, [magnitude] * 3)
+    before = [p.data for p in model.values]
+    gradients = [1.5 * np.float64(w) for w in model.weights]
+    norm = magnitude * np.linalg.norm([np.linalg.norm(g / magnitude) for g in gradients])
+    found = train_epoch(model, WINDOW, optim.SGD(1.0), (), clip=1e-3, compiled=compiled)
+    np.testing.assert_allclose(found.gradient_norm, norm, rtol=1e-6)
+    for p, old, g in zip(model.values, before, gradients, strict=True):
+        np.testing.assert_allclose(p.data, old - g * min(1.0, 1e-3 / norm), rtol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("lr", [np.nan, np.inf, -1.0, "0.1", True])
+def test_a_rate_that_is_none_changes_nothing(compiled, lr):
+    class Bad(optim.Constant):
+        def lr(self, step):
+            return lr
+
+    model = Weighted(0, [np.float32] * 3, [1.0] * 3)
+    before = [p.data for p in model.values]
+    with pytest.raises(tr.ConfigError, match="SGD: lr must be a finite number of 0 or more"):
+        train_epoch(model, WINDOW, optim.SGD(0.1), (), schedule=Bad(0.1), compiled=compiled)
+    assert all(p.data is old for p, old in zip(model.values, before, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:train_epoch. the model mixes")
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_rate_beyond_the_dtype_is_named(compiled):
+    model = Weighted(0, [np.float64, np.float32, np.float64], [1.0] * 3)
+    with pytest.raises(tr.ConfigError, match=r"Adam: a rate of 1e\+301 is above the largest float32; lower lr"):
+        train_epoch(model, WINDOW, optim.Adam(1e300), (), compiled=compiled)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("clip", [-1, np.nan, np.inf, True, "1"])
+def test_every_setting_is_checked_before_either_way_is_taken(compiled, clip):
+    model = Weighted(0, [np.float32] * 3, [1.0] * 3)
+    before = [p.data for p in model.values]
+    with pytest.raises(tr.ConfigError, match=r"clip must be a finite number of 0 or more"):
+        train_epoch(model, WINDOW, optim.SGD(0.1), (), clip=clip, compiled=compiled)
+    with pytest.raises(tr.ConfigError, match="step must be an integer of 0 or more"):
+        train_epoch(model, WINDOW, optim.SGD(0.1), (), step=0.5, compiled=compiled)
+    assert all(p.data is old for p, old in zip(model.values, before, strict=True))
+
+
+@pytest.mark.parametrize("executor", ["numpy", "native"])
+def test_clipping_inside_a_compiled_function(executor):
+    if executor == "native":
+        need_library()
+
+    def step(params, x):
+        loss = np.sum(tr.astype(params["a"] * x, np.float64)) + np.sum(params["b"] * params["b"])
+        gradients, norm = tr.clip_by_norm(tr.grad(loss, params), 0.5)
+        return gradients, norm, tr.clip_by_value(gradients, 0.1)
+
+    params = {"a": tr.tensor([1.0, 2.0], np.float32, True), "b": tr.tensor([3.0, -4.0], requires_grad=True)}
+    fast = tr.compile(step, executor=executor)
+    for factor in (1.0, 1e-3, 1e20):
+        x = np.array([factor, -factor], np.float32)
+        assert_equal(fast(params, x), step(params, x), 1e-6)
+    assert len(fast.plans) == 1
+    with pytest.raises(tr.NonFiniteError, match="clip_by_norm: the gradient of a has 1 non-finite of 2 values"):
+        fast(params, np.array([1.0, np.inf], np.float32))
+
+
+def test_the_norm_of_recorded_gradients_has_a_gradient():
+    def squared_norm(p):
+        gradient = tr.grad(np.sum(p**3), p, create_graph=True)  # 3 p^2
+        return tr.optim.global_norm({"p": gradient}) ** 2
+
+    p = tr.tensor([1.0, -2.0, 0.5], requires_grad=True)
+    np.testing.assert_allclose(tr.grad(squared_norm(p), p), 36 * p.data**3, rtol=1e-12)
+    report = check_grads(lambda p: tr.clip_by_norm({"p": p**2, "q": tr.exp(p)}, 0.3)[0]["p"], p.data)
+    assert report.ok, report

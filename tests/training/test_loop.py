@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.data import OffsetBatches
-from tinygrad_rnn.errors import CorpusError, NonFiniteError
+from tinygrad_rnn.errors import ConfigError, CorpusError, NonFiniteError
 from tinygrad_rnn.optim import SGD, Adam, Cosine, clip_by_norm
 from tinygrad_rnn.training import train_epoch
+from tinygrad_rnn.training.compiled import CompiledUpdate
 
 IDS = np.random.default_rng(0).integers(5, size=60)
 
@@ -107,8 +108,8 @@ class Poisoned(tr.RNNLM):
 @pytest.mark.parametrize(
     ("poison", "message"),
     [
-        ("loss", r"update 2: the loss is inf \(all parameters are finite\)"),
-        ("gradient", r"update 2: global_norm: the gradient of layers\.0\.Wh has 16 non-finite of 16 values"),
+        ("loss", r"update 2: the loss is inf: inputs, state and all parameters are finite"),
+        ("gradient", r"update 2: clip_by_norm: the gradient of layers\.0\.Wh has 16 non-finite of 16 values"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
@@ -132,5 +133,85 @@ def test_what_is_not_finite_never_reaches_the_parameters(poison, message):
 def test_bad_parameter_is_named():
     model = small_model()
     model.layers[0].b.data = np.full(16, np.nan)
-    with pytest.raises(NonFiniteError, match=r"update 0: the loss is nan \(the parameter layers\.0\.b holds"):
+    with pytest.raises(NonFiniteError, match=r"update 0: the loss is nan: the parameter layers\.0\.b holds"):
         train_epoch(model, OffsetBatches(IDS, 2, 5), SGD(0.1), model.initial_state(2))
+
+
+class Shapeless(tr.Module):
+    """A model that has nothing to train."""
+
+    def loss(self, ids, targets, state, rng=None):
+        return np.sum(tr.tensor(1.0, requires_grad=True)), state
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_model_without_parameters_is_refused(compiled):
+    with pytest.raises(ConfigError, match="the model Shapeless has no parameters, so there is nothing to train"):
+        train_epoch(Shapeless(), OffsetBatches(IDS, 2, 5), SGD(0.1), (), compiled=compiled)
+    with pytest.raises(ConfigError, match="model must have parameters.* got str"):
+        train_epoch("model", OffsetBatches(IDS, 2, 5), SGD(0.1), (), compiled=compiled)
+
+
+class Regression(tr.Module):
+    """A model that reads numbers: T steps of a cell, then the squared error."""
+
+    def __init__(self):
+        self.cell = tr.RNNCell(2, 3, np.random.default_rng(0), np.float64)
+
+    def loss(self, xs, targets, state, rng=None):
+        hs, state = tr.unroll(self.cell, xs, state)
+        return np.mean((hs - targets) ** 2), state
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("policy", [None, tr.Chunked(2)])
+@pytest.mark.parametrize("where", ["inputs", "targets", "state"])
+def test_a_value_in_the_data_that_is_not_finite_is_found(compiled, policy, where):
+    model = Regression()
+    windows = [[np.ones((4, 2, 2)), np.zeros((4, 2, 3))] for _ in range(3)]
+    state = np.zeros((4, 3))
+    if where == "state":
+        state[1, 2] = np.nan
+        expected = r"(the state before this update holds|inputs, state and all parameters)"
+    else:
+        windows[1][where == "targets"][3, 1, 0] = np.nan
+        size = {"inputs": 16, "targets": 24}[where]
+        expected = rf"update 1: .*the {where} hold 1 non-finite of {size} values, the first at \[3, 1, 0\]"
+    with pytest.raises(NonFiniteError, match=expected):
+        train_epoch(model, windows, SGD(0.1), state, policy=policy, compiled=compiled)
+
+
+def test_a_compiled_update_of_something_else_is_refused():
+    model, optimizer, windows = small_model(), SGD(0.1), OffsetBatches(IDS, 2, 5)
+    update = CompiledUpdate(model, optimizer, clip=0.5)
+    for name, settings in {
+        "clip": {},
+        "policy": {"clip": 0.5, "policy": tr.Chunked(5)},
+        "model": {"clip": 0.5, "model": small_model()},
+        "optimizer": {"clip": 0.5, "optimizer": SGD(0.2)},
+    }.items():
+        arguments = {"model": model, "optimizer": optimizer, **settings}
+        with pytest.raises(ConfigError, match=f"compiled is an update with another {name}"):
+            train_epoch(windows=windows, state=model.initial_state(2), compiled=update, **arguments)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_mixed_dtypes_are_said_once_at_the_start(compiled):
+    cell = tr.RNNCell(4, 4, np.random.default_rng(0), dtype=np.float64)
+    model = tr.RNNLM(5, 4, 4, np.random.default_rng(1), cell=cell)
+    windows, optimizer, state = OffsetBatches(IDS, 2, 5), SGD(0.1), model.initial_state(2)
+    with pytest.warns(UserWarning, match=r"mixes float32 \(embedding.W, .*\) and float64 \(layers.0.Wx"):
+        first = train_epoch(model, windows, optimizer, state, compiled=compiled)
+    train_epoch(model, windows, optimizer, state, step=first.steps, compiled=compiled)  # no second time
+
+
+def test_a_mean_loss_of_half_precision_is_not_multiplied():
+    class Half(tr.Module):
+        def __init__(self):
+            self.w = tr.tensor([60.0], np.float16, requires_grad=True)
+
+        def loss(self, ids, targets, state, rng=None):
+            return np.sum(self.w * 600.0), state
+
+    found = train_epoch(Half(), [(np.zeros((4, 50), int), np.zeros((4, 50), int))], SGD(1e-3), ())
+    assert np.isclose(found.nats, 36000, rtol=1e-3)

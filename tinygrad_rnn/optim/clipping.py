@@ -1,99 +1,185 @@
-"""Clipping: gradients in, smaller gradients out. Nothing is changed in place."""
+"""Clipping: gradients in, smaller gradients out. Nothing is changed in place.
+
+The functions take arrays and Tensors alike, so they can stand in a function that `compile` records, and the length of
+a recorded gradient has a gradient itself.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from ..checks import number
+from ..engine.primitive import primitive
 from ..engine.tape import Array
-from ..errors import ConfigError, NonFiniteError
+from ..engine.tensor import Tensor
+from ..errors import DTypeError, NonFiniteError
+from ..ops import astype, clip, maximum, where
+
+_BLOCK = 1 << 12  # elements whose squares float32 adds up to 1e-6
+_SAFE = 1e-20, 1e37  # sums of squares between which float32 lost nothing
 
 
-def global_norm(grads: Mapping[str, Array]) -> float:
+def global_norm(grads: Mapping[str, Any]) -> Any:
     """Return the length of all gradients together, as one vector.
 
-    norm = sqrt(sum over parameters and elements of g^2), in float64, with the largest |g| taken out first, so that
-    no square overflows.
+    norm = sqrt(sum over parameters and elements of g^2), a float64 whatever the dtypes. Where squares would leave the
+    range of a dtype, the largest |g| is taken out first.
 
     Args:
-        grads: name to array, any shapes, a floating point dtype.
+        grads: name to array or Tensor, any shapes, a real floating point dtype.
 
     Returns:
-        The norm; 0 without gradients.
+        The norm, a float (0 without gradients); if a gradient is a Tensor, a Tensor of shape () and dtype float64.
 
     Raises:
+        DTypeError: if a gradient is not real floating point.
         NonFiniteError: if a gradient holds a NaN or an infinity (the message names the first), or the norm is too
-            large for a float64.
+            large for a float64. In a compiled function each replay checks that.
 
     >>> import numpy as np
     >>> global_norm({"W": np.array([[3.0]]), "b": np.array([4.0])})
     5.0
     """
-    peak = max((float(np.max(np.abs(g), initial=0)) for g in grads.values()), default=0.0)
-    if not math.isfinite(peak) or any(np.isnan(g).any() for g in grads.values()):
-        name = next(name for name, g in grads.items() if not np.isfinite(g).all())
-        bad = int(np.count_nonzero(~np.isfinite(grads[name])))
-        raise NonFiniteError(
-            f"global_norm: the gradient of {name} has {bad} non-finite of {np.size(grads[name])} values "
-            f"(shape {np.shape(grads[name])}); anomaly_mode() finds the operation"
-        )
-    if peak == 0:
-        return 0.0
-    squares = math.fsum(float(np.sum(np.square(np.divide(g, peak, dtype=np.float64)))) for g in grads.values())
-    norm = peak * math.sqrt(squares)
-    if not math.isfinite(norm):
-        raise NonFiniteError("global_norm: the norm of the gradients is above the largest float64")
-    return norm
+    return _own_kind(norms("global_norm", grads)[-1])
 
 
-def clip_by_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[str, Array], float]:
+def clip_by_norm(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], Any]:
     """Return gradients of global norm `max_norm` at most, and the norm they had.
 
     g <- g * min(1, max_norm / norm). Source: Pascanu et al. 2013, On the difficulty of training recurrent networks.
+    The factor is computed in float64 and rounded once to the dtype of each gradient.
 
     Args:
-        grads: name to array, any shapes, a floating point dtype.
+        grads: name to array or Tensor, any shapes, a real floating point dtype.
         max_norm: above 0; `math.inf` measures and never clips.
 
     Returns:
-        A new dict of arrays with the same dtypes (the arrays of `grads` themselves where nothing was clipped), and
-        the norm before clipping.
+        A new dict with the same dtypes (the arrays of `grads` themselves where nothing was clipped), and the norm
+        before clipping, as `global_norm` returns it.
 
     Raises:
         ConfigError: if `max_norm` is not above 0.
-        NonFiniteError: as `global_norm`.
+        DTypeError, NonFiniteError: as `global_norm`.
 
     >>> import numpy as np
     >>> clip_by_norm({"W": np.array([[3.0]]), "b": np.array([4.0])}, max_norm=1.0)
     ({'W': array([[0.6]]), 'b': array([0.8])}, 5.0)
     """
-    if not max_norm > 0:
-        raise ConfigError(f"clip_by_norm: max_norm must be above 0, got {max_norm}")
-    norm = global_norm(grads)
-    if norm <= max_norm:
-        return dict(grads), norm
-    return {name: np.asarray(g * (max_norm / norm)) for name, g in grads.items()}, norm
+    max_norm = number("clip_by_norm", "max_norm", max_norm, low=0, above=True, infinite=True)
+    norm = norms("clip_by_norm", grads)[-1]
+    return scaled(grads, norm, max_norm), _own_kind(norm)
 
 
-def clip_by_value(grads: Mapping[str, Array], limit: float) -> dict[str, Array]:
+def clip_by_value(grads: Mapping[str, Any], limit: float) -> dict[str, Any]:
     """Return gradients with every element moved into [-limit, limit]; a NaN stays a NaN.
 
     Args:
-        grads: name to array, any shapes, a floating point dtype.
+        grads: name to array or Tensor, any shapes, a real floating point dtype.
         limit: above 0.
 
     Returns:
-        A new dict of new arrays with the same dtypes.
+        A new dict of new arrays or Tensors with the same dtypes.
 
     Raises:
         ConfigError: if `limit` is not above 0.
+        DTypeError: if a gradient is not real floating point.
 
     >>> import numpy as np
     >>> clip_by_value({"b": np.array([-3.0, 0.5])}, limit=1.0)
     {'b': array([-1. ,  0.5])}
     """
-    if not limit > 0:
-        raise ConfigError(f"clip_by_value: limit must be above 0, got {limit}")
-    return {name: np.asarray(np.clip(g, -limit, limit)) for name, g in grads.items()}
+    limit = number("clip_by_value", "limit", limit, low=0, above=True, infinite=True)
+    return {name: _array(clip(g, -limit, limit)) for name, g in _checked("clip_by_value", grads).items()}
+
+
+def norms(function: str, grads: Mapping[str, Any], raises: bool = True) -> Any:
+    """Return the length of each gradient and, last, that of all together: (P + 1,) in float64.
+
+    Args:
+        function: what the user called, for messages.
+        grads: name to array or Tensor; P of them.
+        raises: whether a length that is not finite is an error (the message names the first).
+
+    >>> import numpy as np
+    >>> norms("f", {"W": np.array([[3.0]]), "b": np.array([4.0])})
+    array([3., 4., 5.])
+    """
+    gradients = _checked(function, grads)
+    if not gradients:
+        return np.zeros(1)
+    return _norms(*gradients.values(), function=function, names=tuple(gradients) if raises else ())
+
+
+def scaled(grads: Mapping[str, Any], norm: Any, max_norm: float) -> dict[str, Any]:
+    """Return gradients times min(1, max_norm / norm), each in its own dtype; themselves if that is known to be 1.
+
+    >>> import numpy as np
+    >>> scaled({"b": np.array([4.0, 3.0])}, 5.0, 1.0)
+    {'b': array([0.8, 0.6])}
+    """
+    if max_norm == math.inf or not (isinstance(norm, Tensor) or norm > max_norm):
+        return dict(grads)
+    factor = max_norm / maximum(norm, max_norm)
+    return {name: _array(g * astype(factor, g.dtype)) for name, g in grads.items()}
+
+
+@primitive(analytic=False)
+def _norms(*gs: Any, function: str, names: tuple[str, ...]) -> Array:
+    found = [_length(g) for g in gs]
+    found.append(_length(np.array(found)))
+    for name, g, length in zip(names, gs, found, strict=False):
+        if not math.isfinite(length):
+            bad = int(np.count_nonzero(~np.isfinite(g)))
+            raise NonFiniteError(
+                f"{function}: the gradient of {name} has {bad} non-finite of {np.size(g)} values "
+                f"(shape {np.shape(g)}); anomaly_mode() finds the operation"
+            )
+    if names and not math.isfinite(found[-1]):
+        raise NonFiniteError(f"{function}: the norm of the gradients is above the largest float64")
+    return np.array(found)
+
+
+@_norms.rule(keep="y gs")
+def _(g: Any, y: Any, *gs: Any, function: str, names: tuple[str, ...]) -> Any:
+    shares = where(y > 0, g / where(y > 0, y, 1.0), 0.0)  # the length of zeros has a kink there: 0
+    return tuple(x * astype(shares[n] + shares[-1], x.dtype) for n, x in enumerate(gs))
+
+
+def _length(g: Any) -> float:
+    flat = np.reshape(g, -1)
+    if flat.dtype.itemsize < 4:
+        flat = flat.astype(np.float32)
+    with np.errstate(all="ignore"):
+        square = _square_sum(flat)
+        if not _SAFE[0] < square < _SAFE[1]:
+            flat = flat.astype(np.float64)
+            peak = float(np.max(np.abs(flat), initial=0))
+            return peak * math.sqrt(_square_sum(flat / peak)) if 0 < peak < math.inf else peak
+    return math.sqrt(square)
+
+
+def _square_sum(flat: Array) -> float:
+    """Return the sum of squares: of blocks in their own dtype, of the blocks' sums in float64."""
+    whole = len(flat) // _BLOCK * _BLOCK
+    blocks, rest = flat[:whole].reshape(-1, _BLOCK), flat[whole:]
+    return float(np.sum(np.vecdot(blocks, blocks), dtype=np.float64)) + float(rest @ rest)
+
+
+def _checked(function: str, grads: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: g if isinstance(g, Tensor) else np.asarray(g) for name, g in grads.items()}
+    for name, g in found.items():
+        if g.dtype.kind != "f":
+            raise DTypeError(f"{function}: the gradient of {name} has dtype {g.dtype}; expected real floating point")
+    return found
+
+
+def _own_kind(norm: Any) -> Any:
+    return norm if isinstance(norm, Tensor) else float(norm)
+
+
+def _array(g: Any) -> Any:
+    return g if isinstance(g, Tensor) else np.asarray(g)

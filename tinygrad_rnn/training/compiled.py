@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..checks import number
 from ..compiler.api import Compiled, compile
 from ..engine.autograd import grad
 from ..engine.tape import Array
 from ..engine.tensor import Tensor, adopt
 from ..engine.tree import map_leaves
 from ..errors import NonFiniteError
-from ..ops import astype, cut, matmul, minimum, ravel, sqrt
+from ..ops import cut
 from ..optim import Optimizer
+from ..optim.clipping import norms, scaled
 from ..truncation.driver import bptt, decides
 from ..truncation.policies import Policy
+from .guards import cause, parameters_of
 
 
 class CompiledUpdate:
@@ -53,7 +57,8 @@ class CompiledUpdate:
         policy: Policy | None = None,
         executor: str | None = None,
     ) -> None:
-        self.model, self.optimizer, self.clip, self.policy = model, optimizer, clip, policy
+        self.model, self.optimizer, self.policy = model, optimizer, policy
+        self.clip = number("CompiledUpdate", "clip", clip, low=0) or math.inf
         self.step: Compiled = compile(self._step, executor=executor)
 
     def __call__(
@@ -64,13 +69,14 @@ class CompiledUpdate:
         Raises:
             NonFiniteError: if the loss or the gradient is not finite; nothing has been changed then.
         """
-        params = self.model.parameters()
-        dtype = next(iter(params.values())).dtype
-        rates = map_leaves(lambda rate: np.asarray(rate, dtype), self.optimizer.rates(lr))
-        moments = self.optimizer.state_of(params)
-        loss, squares, new, moments, state = self.step(params, moments, ids, targets, state, rates, rng)
-        value, norm = float(loss), math.sqrt(math.fsum(map(float, squares.values())))
-        _check_finite(value, norm, squares, params)
+        params = parameters_of("CompiledUpdate", self.model)
+        before = state
+        moments, rates = self.optimizer.start(params, lr)
+        rates = map_leaves(partial(np.asarray, dtype=np.float64), rates)
+        loss, lengths, new, moments, state = self.step(params, moments, ids, targets, state, rates, rng)
+        value, norm = float(loss), float(lengths[-1])
+        if trouble := _trouble(value, lengths, params):
+            raise NonFiniteError(f"{trouble}: {cause(params, [(ids, targets)], before)}; no parameter was touched")
         for name, parameter in params.items():
             adopt(parameter, new[name])
         self.optimizer.take(moments)
@@ -80,12 +86,9 @@ class CompiledUpdate:
         self, params: dict[str, Tensor], moments: Any, ids: Any, targets: Any, state: Any, rates: Any, rng: Any
     ) -> tuple[Any, ...]:
         loss, grads, after = self._gradients(params, ids, targets, cut(state), rng)
-        squares = {name: astype(matmul(ravel(g), ravel(g)), np.float64) for name, g in grads.items()}
-        if self.clip:
-            factor = minimum(1.0, self.clip / sqrt(sum(squares.values())))
-            grads = {name: g * astype(factor, g.dtype) for name, g in grads.items()}
-        new, moments = self.optimizer.updated(params, grads, moments, rates)
-        return loss, squares, new, moments, after
+        lengths = norms("train_epoch", grads, raises=False)  # what is not finite is said with the loss
+        new, moments = self.optimizer.updated(params, scaled(grads, lengths[-1], self.clip), moments, rates)
+        return loss, lengths, new, moments, after
 
     def _gradients(self, params: dict[str, Tensor], ids: Any, targets: Any, state: Any, rng: Any) -> tuple[Any, ...]:
         if self.policy is None:
@@ -122,17 +125,10 @@ def is_compilable(policy: Policy | None, draws: bool = False) -> bool:
     return all(policy.scale(policy.every * n, policy.every * (n + 1)) == 0 for n in (1, 2))
 
 
-def _check_finite(loss: float, norm: float, squares: Mapping[str, Any], params: Mapping[str, Tensor]) -> None:
+def _trouble(loss: float, lengths: Array, names: Iterable[str]) -> str:
     if not math.isfinite(loss):
-        bad = next((name for name, p in params.items() if not np.isfinite(p.data).all()), None)
-        where = f"the parameter {bad} holds non-finite values" if bad else "all parameters are finite"
-        raise NonFiniteError(
-            f"the loss is {loss} ({where}); no parameter was touched by this update; lower lr or clip, or find the "
-            "operation with anomaly_mode()"
-        )
-    if not math.isfinite(norm):
-        name = next(name for name, square in squares.items() if not math.isfinite(square))
-        raise NonFiniteError(
-            f"the gradient of {name} has non-finite values, or its square is above the largest "
-            f"{params[name].dtype}; anomaly_mode() finds the operation; no parameter was touched"
-        )
+        return f"the loss is {loss}"
+    for name, length in zip((*names, "all parameters together"), lengths, strict=True):
+        if not math.isfinite(length):
+            return f"the gradient of {name} has a length of {length}"
+    return ""

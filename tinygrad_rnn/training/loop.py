@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CorpusError, NonFiniteError
+from ..checks import generator, integer, number
+from ..errors import ConfigError, CorpusError, NonFiniteError
 from ..nn.models import RNNLM
 from ..optim import Optimizer, Schedule, clip_by_norm
 from ..truncation import Full, Policy, Recurrence, Update
 from .compiled import CompiledUpdate, is_compilable
+from .guards import cause, parameters_of, warn_if_mixed
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,14 @@ def train_epoch(
         Means over the pass.
 
     Raises:
+        ConfigError: if a setting is out of range, the model has no parameters, or `compiled` is an update of
+            something else; before the first update.
         CorpusError: if there are no windows.
-        NonFiniteError: if a loss or a gradient is not finite; the message names the update and the first bad
-            parameter, and no parameter has been touched by that update.
+        NonFiniteError: if a loss or a gradient is not finite; the message names the update, and what was not finite
+            before it (the data, the state, a parameter). No parameter has been touched by that update.
+
+    Warns:
+        UserWarning: if the parameters, or the state that they meet, are of several dtypes.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.data import OffsetBatches
@@ -113,9 +120,14 @@ def train_epoch(
     (198, True)
     """
     started = time.perf_counter()
-    rate = _Rate(optimizer, schedule, step)
+    params = parameters_of("train_epoch", model)
+    clip, rate = number("train_epoch", "clip", clip, low=0), _Rate(optimizer, schedule, step)
+    if rng is not None:
+        generator("train_epoch", "rng", rng)
+    if not step:
+        warn_if_mixed("train_epoch", params, state)
     if compiled and is_compilable(policy, rng is not None):
-        update = compiled if isinstance(compiled, CompiledUpdate) else CompiledUpdate(model, optimizer, clip, policy)
+        update = _update(compiled, model, optimizer, clip, policy)
         parts = windows if policy is None or policy.every is None else _resized(windows, policy.every)
         windows_done = _compiled_updates(update, parts, state, rng, rate)
     else:
@@ -129,7 +141,7 @@ def train_epoch(
             break
     if not steps:
         raise CorpusError("train_epoch: windows is empty; an iterator can be used for one pass only")
-    for parameter in model.parameters().values():
+    for parameter in params.values():
         parameter.data = parameter.data  # memory of its own, which no plan writes again
     seconds = time.perf_counter() - started
     return EpochResult(nats / tokens, tokens, steps, norms / steps, lr, seconds, stopped)
@@ -139,11 +151,25 @@ class _Rate:
     """Numbers the updates, and knows the learning rate of each."""
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule | None, step: int) -> None:
-        self._optimizer, self._schedule, self.step = optimizer, schedule, step
+        self._optimizer, self._schedule = optimizer, schedule
+        self.step = integer("train_epoch", "step", step, low=0)
 
     @property
     def lr(self) -> float:
         return self._optimizer.lr if self._schedule is None else self._schedule.lr(self.step)
+
+
+def _update(
+    compiled: bool | CompiledUpdate, model: Any, optimizer: Optimizer, clip: float, policy: Policy | None
+) -> CompiledUpdate:
+    """Return the compiled update that was passed, if it is one of all these, or a new one."""
+    if not isinstance(compiled, CompiledUpdate):
+        return CompiledUpdate(model, optimizer, clip, policy)
+    wanted = {"model": model, "optimizer": optimizer, "clip": clip or math.inf, "policy": policy}
+    for name, value in wanted.items():
+        if (own := getattr(compiled, name)) is not value and own != value:
+            raise ConfigError(f"train_epoch: compiled is an update with another {name} ({own!r}) than {value!r}")
+    return compiled
 
 
 def _resized(windows: Iterable[tuple[Any, Any]], steps: int) -> Iterator[tuple[Any, Any]]:
@@ -189,20 +215,29 @@ def _eager_updates(
     rate: _Rate,
 ) -> Iterator[Window]:
     params = model.parameters()
+    covered: list[Any] = []  # by the next update
 
     def window_loss(inputs: Any, state: Any) -> tuple[Any, Any]:
         ids, targets = inputs
+        covered.append(inputs)
         loss, state = model.loss(ids, targets, state, rng=rng)
-        return loss * np.size(targets), state  # a sum: how many positions share an update is the policy's business
+        if policy is not None:
+            loss = loss * np.size(targets)  # a sum: how many positions share an update is the policy's business
+        return loss, state
 
     run = Recurrence(window_loss, params, policy or Full(), state, rng)
     for update, size in _updates(run, windows, flush=policy is None):
-        value = update.loss / size
-        _check_loss(value, params, rate.step)
+        count = 1 if policy is None else size
+        value = update.loss / count
         try:
-            grads, norm = clip_by_norm({name: g / size for name, g in update.gradients.items()}, clip or math.inf)
+            if not math.isfinite(value):
+                raise NonFiniteError(f"the loss is {value}")
+            grads, norm = clip_by_norm({name: g / count for name, g in update.gradients.items()}, clip or math.inf)
         except NonFiniteError as error:
-            raise NonFiniteError(f"train_epoch: update {rate.step}: {error}; no parameter was touched") from error
+            raise NonFiniteError(
+                f"train_epoch: update {rate.step}: {error}: {cause(params, covered, None)}; no parameter was touched"
+            ) from error
+        covered.clear()
         lr = rate.lr
         optimizer.update(params, grads, lr)
         yield Window(rate.step, value, size, norm, lr)
@@ -222,13 +257,3 @@ def _updates(run: Recurrence, windows: Iterable[tuple[Any, Any]], flush: bool) -
             before = last.end
     if (last := run.finish()) is not None:
         yield last, N * (last.end - before)
-
-
-def _check_loss(value: float, params: Any, step: int) -> None:
-    if not math.isfinite(value):
-        bad = next((name for name, p in params.items() if not np.isfinite(p.data).all()), None)
-        where = f"the parameter {bad} holds non-finite values" if bad else "all parameters are finite"
-        raise NonFiniteError(
-            f"train_epoch: update {step}: the loss is {value} ({where}); no parameter was touched by this update; "
-            "lower lr or clip, or find the operation with anomaly_mode()"
-        )

@@ -1,0 +1,234 @@
+"""What every optimizer has: checks, state by parameter name, dtypes, and the loop over parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Set
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..checks import integer, number
+from ..engine.tape import Array
+from ..engine.tensor import Tensor
+from ..engine.tree import flatten, map_leaves
+from ..errors import ConfigError, DTypeError, ShapeError
+from ..ops import astype
+
+
+class Optimizer(ABC):
+    """Base of the optimizers: checks, state by parameter name, and the loop over parameters.
+
+    A rule of your own gives `slots`, the names of the arrays that it keeps for each parameter (zeros at the start),
+    and `rule`.
+
+    Args:
+        lr: learning rate, above 0.
+        weight_decay: L2 penalty, g <- g + weight_decay * p; 0 turns it off.
+
+    Attributes:
+        steps: number of updates so far; `rates` sees the number of those before the one that is under way.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> class SignSGD(Optimizer):
+    ...     def rule(self, p, g, lr, state):
+    ...         return p - lr * np.sign(g)
+    >>> b = tr.tensor([1.0, 1.0], requires_grad=True)
+    >>> SignSGD(lr=0.5).update({"b": b}, {"b": np.array([3.0, -4.0])})
+    >>> b.data
+    array([0.5, 1.5])
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, lr: float, weight_decay: float = 0.0) -> None:
+        self.lr = number(self.name, "lr", lr, low=0, above=True)
+        self.weight_decay = number(self.name, "weight_decay", weight_decay, low=0)
+        self.steps = 0
+        self._state: dict[str, dict[str, Array]] = {}
+
+    @property
+    def name(self) -> str:
+        """The name of the class, for messages."""
+        return type(self).__name__
+
+    def rates(self, lr: float) -> Any:
+        """Return the numbers of this update, which `rule` gets as its `lr`: the learning rate, unless it needs more.
+
+        A number that changes from update to update (a bias correction, from `self.steps`) belongs here, and not into
+        `rule`, where it would be frozen in a compiled plan.
+        """
+        return lr
+
+    @abstractmethod
+    def rule(self, p: Any, g: Any, lr: Any, state: dict[str, Any]) -> Any:
+        """Return the new value of one parameter, and put new values into `state`; nothing is written in place.
+
+        It is written with operators and functions that take arrays and Tensors alike, so that it can be compiled.
+
+        Args:
+            p: the parameter, any shape.
+            g: its gradient, of the same shape and dtype; weight decay is in it already.
+            lr: what `rates` returned for this update.
+            state: slot name to value, of the same shape and dtype.
+
+        A parameter of half precision is seen in float32 (a small `eps` and squares would be 0 in float16), and rounded
+        back afterwards; its slots stay in float32.
+        """
+
+    def updated(
+        self, params: Mapping[str, Any], grads: Mapping[str, Any], state: Mapping[str, Mapping[str, Any]], rates: Any
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Return new parameters and new state, of arrays or of Tensors; nothing is changed.
+
+        Each parameter keeps its dtype, and so does its state, whatever the dtypes of the others. The rates are rounded
+        once to the dtype of each parameter.
+
+        Args:
+            params: name to value.
+            grads: the same names, to values of the same shapes.
+            state: the same names, each to slot name and value.
+            rates: what `rates` returned, as numbers or float64 of shape ().
+        """
+        new_params, new_state, rounded = {}, {}, {}
+        for name, p in params.items():
+            dtype = _wide(p.dtype)
+            if dtype not in rounded:
+                rounded[dtype] = map_leaves(partial(_as, dtype=dtype), rates)
+            slots, wide = dict(state[name]), _as(p, dtype)
+            new = self.rule(wide, self._decayed(wide, _as(grads[name], dtype)), rounded[dtype], slots)
+            new_params[name] = _as(new, p.dtype)
+            new_state[name] = {slot: _as(value, dtype) for slot, value in slots.items()}
+        return new_params, new_state
+
+    def start(self, params: Mapping[str, Tensor], lr: float | None = None) -> tuple[dict[str, dict[str, Array]], Any]:
+        """Return what `updated` needs for the next update, checked: the state and the rates.
+
+        Args:
+            params: name to leaf Tensor.
+            lr: learning rate of this update; None: the optimizer's own.
+
+        Returns:
+            The state by parameter name and slot, zeros where there was no update yet; and `rates(lr)`.
+
+        Raises:
+            ConfigError: if there are no parameters, `lr` is not a finite number of 0 or more, or a rate is too large
+                for the dtype of a parameter.
+            ShapeError, DTypeError: if the parameters are not those of earlier updates, or not real floating point.
+        """
+        self._check_parameters(params)
+        rates = self.rates(number(self.name, "lr", self.lr if lr is None else lr, low=0))
+        for dtype in {_wide(p.dtype) for p in params.values()}:
+            for rate in flatten(rates):
+                if abs(rate) > float(np.finfo(dtype).max):
+                    raise ConfigError(f"{self.name}: a rate of {rate:g} is above the largest {dtype}; lower lr")
+        state = {}
+        for name, p in params.items():
+            found, dtype = self._state.get(name, {}), _wide(p.dtype)
+            state[name] = {slot: _as(found[slot], dtype) if found else np.zeros(p.shape, dtype) for slot in self.slots}
+        return state, rates
+
+    def take(self, state: Mapping[str, Mapping[str, Array]]) -> None:
+        """Take the state that `updated` returned, and count the update."""
+        self._state = {name: dict(slots) for name, slots in state.items()}
+        self.steps += 1
+
+    def update(self, params: Mapping[str, Tensor], grads: Mapping[str, Array], lr: float | None = None) -> None:
+        """Give every parameter a new array; all or nothing. Graphs recorded before keep the old arrays.
+
+        Args:
+            params: name to leaf Tensor, as `module.parameters()` gives them.
+            grads: the same names, to arrays of the same shapes, as `grad(loss, params)` gives them.
+            lr: learning rate of this update; None: the optimizer's own.
+
+        Raises:
+            ShapeError: if names or shapes of gradients, or of an earlier update, do not fit the parameters.
+            DTypeError: if a parameter or a gradient is not real floating point.
+            ConfigError: if there are no parameters, or `lr` is not a finite number of 0 or more.
+        """
+        state, rates = self.start(params, lr)
+        arrays = {name: parameter.data for name, parameter in params.items()}
+        new, state = self.updated(arrays, self._checked_gradients(params, grads), state, rates)
+        for name, parameter in params.items():
+            parameter.data = new[name]
+        self.take(state)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of all state: "steps", and "slot.parameter name" for each slot and parameter."""
+        found = {f"{slot}.{name}": array.copy() for name, state in self._state.items() for slot, array in state.items()}
+        return {"steps": np.array(self.steps), **found}
+
+    def load_state_dict(self, arrays: Mapping[str, ArrayLike]) -> None:
+        """Take the state that `state_dict` of an optimizer of the same class returned; all or nothing.
+
+        Args:
+            arrays: "steps" and "slot.parameter name" to array. Shapes are checked by the next update.
+
+        Raises:
+            ShapeError: if "steps" or a slot is missing, or a name does not belong to this optimizer.
+        """
+        where = f"{type(self).__name__}.load_state_dict"
+        state: dict[str, dict[str, Array]] = {}
+        for key in arrays.keys() - {"steps"}:
+            slot, _, name = key.partition(".")
+            if slot not in self.slots or not name:
+                raise ShapeError(f"{where}: unknown name {key!r}; expected 'steps' and {list(self.slots)} with names")
+            state.setdefault(name, {})[slot] = np.array(arrays[key])
+        incomplete = sorted(name for name, slots in state.items() if len(slots) < len(self.slots))
+        if "steps" not in arrays or incomplete:
+            raise ShapeError(f"{where}: missing {'slots of ' + ', '.join(incomplete) if incomplete else 'steps'}")
+        steps = integer(where, "steps", np.asarray(arrays["steps"]).item(), low=0)
+        self.steps, self._state = steps, state
+
+    def _decayed(self, p: Any, g: Any) -> Any:
+        return g + self.weight_decay * p if self.weight_decay and p.ndim > 1 else g
+
+    def _check_parameters(self, params: Mapping[str, Tensor]) -> None:
+        where = f"{self.name}.update"
+        if not params:
+            raise ConfigError(
+                f"{where}: there are no parameters; a parameter is a Tensor with requires_grad=True that is an "
+                "attribute of the Module"
+            )
+        self._check_names("earlier updates", self._state.keys() or params.keys(), params)
+        for name, parameter in params.items():
+            if parameter.dtype.kind != "f":
+                raise DTypeError(f"{where}: {name} has dtype {parameter.dtype}; expected real floating point")
+            for slot, array in self._state.get(name, {}).items():
+                _check_shape(f"{where}: {slot} of {name}", array, parameter)
+
+    def _checked_gradients(self, params: Mapping[str, Tensor], grads: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        where = f"{self.name}.update: gradient"
+        self._check_names("grads", grads.keys(), params)
+        found = {name: np.asarray(g) for name, g in grads.items()}
+        for name, g in found.items():
+            if g.dtype.kind not in "fiu":
+                raise DTypeError(f"{where} of {name} has dtype {g.dtype}; expected real floating point")
+            _check_shape(f"{where} of {name}", g, params[name])
+        return found
+
+    def _check_names(self, what: str, names: Set[str], params: Mapping[str, Tensor]) -> None:
+        missing, unknown = sorted(params.keys() - names), sorted(names - params.keys())
+        if missing or unknown:
+            raise ShapeError(
+                f"{self.name}.update: {what} lack parameters {missing} and have unknown parameters {unknown}"
+            )
+
+
+def _check_shape(what: str, array: Array, parameter: Tensor) -> None:
+    if np.shape(array) != parameter.shape:
+        raise ShapeError(f"{what} has shape {np.shape(array)}, expected {parameter.shape}")
+
+
+def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that a rule computes in: that of the parameter, float32 at least."""
+    return np.promote_types(dtype, np.float32)
+
+
+def _as(value: Any, dtype: np.dtype[Any]) -> Any:
+    return value if getattr(value, "dtype", None) == dtype else astype(value, dtype)

@@ -1,0 +1,112 @@
+"""What a training run checks before its first update, and what it says where a value is not finite."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..engine.tensor import Tensor
+from ..engine.tree import flatten
+from ..errors import ConfigError
+
+
+def parameters_of(function: str, model: Any) -> dict[str, Tensor]:
+    """Return the parameters of a model.
+
+    Args:
+        function: what the user called, for messages.
+        model: what the user passed.
+
+    Raises:
+        ConfigError: if it is no model, or has no parameters.
+
+    >>> import tinygrad_rnn as tr
+    >>> parameters_of("train_epoch", tr.Linear(1, 1, rng=np.random.default_rng(0)))
+    Traceback (most recent call last):
+    tinygrad_rnn.errors.ConfigError: train_epoch: model must have parameters() and loss(inputs, targets, state,
+    rng=rng), got Linear
+    """
+    if not all(callable(getattr(model, name, None)) for name in ("parameters", "loss")):
+        raise ConfigError(
+            f"{function}: model must have parameters() and loss(inputs, targets, state, rng=rng), got "
+            f"{type(model).__name__}"
+        )
+    found: dict[str, Tensor] = model.parameters()
+    if not found:
+        raise ConfigError(
+            f"{function}: the model {type(model).__name__} has no parameters, so there is nothing to train; a "
+            "parameter is a Tensor with requires_grad=True that is an attribute of the Module, or of a Module in it"
+        )
+    return found
+
+
+def warn_if_mixed(function: str, params: Mapping[str, Tensor], state: Any) -> None:
+    """Warn if parameters, or the state that they meet, are of several dtypes: all that follows takes the widest.
+
+    Args:
+        function: what the user called, for the message.
+        params: name to parameter.
+        state: before the first step, any nesting.
+
+    >>> import tinygrad_rnn as tr
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_if_mixed("f", {"W": tr.tensor([1.0], "float32", True)}, np.zeros(2))
+    >>> print(caught[0].message)
+    f: the model mixes float32 (W) and float64 (the state): what is computed from both is float64, which takes twice the
+    memory and time; give all of them one dtype
+    """
+    places: dict[str, list[str]] = {}
+    for name, parameter in params.items():
+        places.setdefault(str(parameter.dtype), []).append(name)
+    for part in flatten(state):
+        if isinstance(part, Tensor | np.ndarray) and part.dtype.kind == "f":
+            names = places.setdefault(str(part.dtype), [])
+            names.extend(["the state"] if "the state" not in names else [])
+    if len(places) > 1:
+        mixed = " and ".join(f"{dtype} ({_shortened(names)})" for dtype, names in sorted(places.items()))
+        widest = np.result_type(*places)
+        warnings.warn(
+            f"{function}: the model mixes {mixed}: what is computed from both is {widest}, which takes twice the "
+            "memory and time; give all of them one dtype",
+            stacklevel=3,
+        )
+
+
+def cause(params: Mapping[str, Tensor], inputs: Iterable[Any], state: Any) -> str:
+    """Return why a loss or a gradient is not finite, as far as what went into it says, and what to do.
+
+    Args:
+        params: name to parameter.
+        inputs: (inputs, targets) of the windows that the update covers.
+        state: before the first of them, if it is known.
+
+    >>> cause({}, [(np.array([[1.0, np.nan]]), np.array([[0, 1]]))], None)
+    'the inputs hold 1 non-finite of 2 values, the first at [0, 1]; look at the data'
+    """
+    for window in inputs:
+        for what, part in zip(("inputs", "targets"), window, strict=False):
+            if found := _bad(part):
+                return f"the {what} hold {found}; look at the data"
+    if found := _bad(state):
+        return f"the state before this update holds {found}; start from a fresh one, or lower lr or clip"
+    for name, parameter in params.items():
+        if found := _bad(parameter):
+            return f"the parameter {name} holds {found}; start from fresh weights, and lower lr or clip"
+    return "inputs, state and all parameters are finite; lower lr or clip, or find the operation with anomaly_mode()"
+
+
+def _bad(value: Any) -> str:
+    for part in flatten(value):
+        array = part.data if isinstance(part, Tensor) else np.asarray(part)
+        if array.dtype.kind in "fc" and not (finite := np.isfinite(array)).all():
+            first = [int(n) for n in np.argwhere(~finite)[0]]
+            return f"{np.count_nonzero(~finite)} non-finite of {array.size} values, the first at {first}"
+    return ""
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
