@@ -7,7 +7,7 @@ from replay import counts, leaf, normal, record, rewritten
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes import batch
 from tinygrad_rnn.compiler.passes.batch import hoist_elementwise, hoist_products
-from tinygrad_rnn.compiler.passes.regroup import defer_sums, early_first
+from tinygrad_rnn.compiler.passes.regroup import defer_sums, reassociate
 from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, stacks_first, undo
 from tinygrad_rnn.compiler.passes.time_first import flat_products, time_first
 
@@ -253,7 +253,7 @@ def test_what_is_ready_early_is_combined_first():
                 h = (h @ w + x[t]) + b
         return h
 
-    graph = rewritten(f, (normal(3, N, H), normal(N, H), normal(H)), early_first)
+    graph = rewritten(f, (normal(3, N, H), normal(N, H), normal(H)), reassociate)
     sums = [call for call in graph.calls if call.name == "add"]
     assert [all(part.maker is None or part.maker.name != "matmul" for part in call.inputs) for call in sums] == [
         True,
@@ -268,7 +268,7 @@ def test_numbers_in_a_chain_do_not_change_its_type(dtype):
         return 2.0 * x * 3.0 * (x + 1), 2 + x + 3 + x
 
     recorded = record(f, normal(3).astype(dtype))
-    graph = early_first(recorded.graph)
+    graph = reassociate(recorded.graph)
     assert [value.dtype for value in graph.outputs] == [dtype, dtype]
 
 
@@ -277,10 +277,10 @@ def test_a_sum_that_somebody_else_reads_stays():
         part = a + b
         return part + c, part
 
-    graph = rewritten(f, (normal(3), normal(3), normal(3)), early_first)
+    graph = rewritten(f, (normal(3), normal(3), normal(3)), reassociate)
     assert counts(graph)["add"] == 2
 
 
 def test_broadcast_operands_of_a_chain():
-    rewritten(lambda a, b, c: (a + b) + c, (normal(3, 1), normal(4), normal(3, 4)), early_first)
-    rewritten(lambda a, b, c: (a * b) * c, (normal(1), normal(3, 1), normal(4)), early_first)
+    rewritten(lambda a, b, c: (a + b) + c, (normal(3, 1), normal(4), normal(3, 4)), reassociate)
+    rewritten(lambda a, b, c: (a * b) * c, (normal(1), normal(3, 1), normal(4)), reassociate)

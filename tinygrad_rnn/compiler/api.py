@@ -38,6 +38,7 @@ class Compiled:
         max_plans: plans that are kept; the one used longest ago goes first.
         threads: threads that a replay is split over.
         executor: what replays plans, "native" or "numpy"; "auto" until the first plan is made.
+        fast_math: whether sums and products that the function wrote may be computed in another order.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Compiled:
         max_plans: int = 8,
         threads: int | None = None,
         executor: str | None = None,
+        fast_math: bool = False,
     ) -> None:
         list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
         if max_plans < 1:
@@ -57,6 +59,7 @@ class Compiled:
         self.executor = _named(executor)
         self.function = function
         self.without = frozenset(without)
+        self.fast_math = fast_math
         self.max_plans = max_plans
         self._plans: OrderedDict[Any, _Ready] = OrderedDict()
         self._lock = threading.RLock()
@@ -98,7 +101,7 @@ class Compiled:
         """
         graph = trace(self.function, (args, kwargs)).graph
         yield "recorded", graph
-        yield from run_passes(graph, self.without)
+        yield from run_passes(graph, self.without, self.fast_math)
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Return what the plan for these arguments costs, with the time of each kind of call, measured now.
@@ -148,7 +151,7 @@ class Compiled:
         recorded = trace(self.function, args)
         graph = recorded.graph
         names = []
-        for name, behind in run_passes(graph, self.without):
+        for name, behind in run_passes(graph, self.without, self.fast_math):
             graph = behind
             names.append(name)
         plan = make_plan(graph)
@@ -290,6 +293,7 @@ def compile(
     max_plans: int = 8,
     threads: int | None = None,
     executor: str | None = None,
+    fast_math: bool = False,
 ) -> Compiled:
     """Return a function that computes the same, recorded once for each signature and replayed as a flat plan.
 
@@ -308,6 +312,10 @@ def compile(
         executor: "native" replays plans with a C library, which the first use on a machine compiles; "numpy" calls
             NumPy for each instruction; "auto" takes native where there is a C compiler. None: what
             TINYGRAD_RNN_EXECUTOR says, or "auto".
+        fast_math: also compute sums and products that the function wrote in another order, where that saves time. The
+            result is the same to rounding only if no large terms cancel, and no product leaves the range of its dtype
+            halfway: `(x * 1e25) * 1e20` in float32 becomes infinite. Off, only the order of terms within one product,
+            one reduction and one cotangent is free.
 
     Returns:
         A `Compiled`: call it like the function. It returns arrays in place of Tensors; they are the caller's: no later
@@ -325,4 +333,4 @@ def compile(
     >>> step(w, np.ones(2)).round(3), len(step.plan.instructions)
     (array([0.42 , 0.071]), 5)
     """
-    return Compiled(function, without, max_plans, threads, executor)
+    return Compiled(function, without, max_plans, threads, executor, fast_math)

@@ -117,9 +117,11 @@ class Call:
         attrs: attributes; one of them may be a Value (ids of a lookup).
         outputs: the values it makes.
         place: (time step, names of modules) that it was recorded at; (None, ()) where a pass put it in.
+        cotangent: of an addition that the engine made, the place (node id, output) whose cotangent it adds a term to;
+            None where the user wrote the sum, whose order is then kept.
     """
 
-    __slots__ = ("attrs", "inputs", "operator", "outputs", "place")
+    __slots__ = ("attrs", "cotangent", "inputs", "operator", "outputs", "place")
 
     def __init__(
         self,
@@ -130,6 +132,7 @@ class Call:
         place: Place = (None, ()),
     ) -> None:
         self.operator, self.inputs, self.attrs, self.place = operator, tuple(inputs), attrs, place
+        self.cotangent: tuple[int, int] | None = None
         self.outputs = tuple(Value(shape, dtype, self, index) for index, (shape, dtype) in enumerate(specs))
 
     @property

@@ -108,6 +108,12 @@ class Tracer:
         self._know(result, call.output)
         return result
 
+    def accumulated(self, total: Any, place: tuple[Node, int]) -> None:
+        """Mark the addition that made a sum: it adds a term to a cotangent, and nobody wrote its order down."""
+        value = self._values.get(id(total))
+        if value is not None and value.maker is not None and value.maker.name == "add":
+            value.maker.cotangent = place[0].id, place[1]
+
     def fixed(self, array: Array) -> Tensor:
         """Return a Tensor that is the same at each replay: a cotangent that a backward pass starts with."""
         tensor = wrap(array)

@@ -174,6 +174,9 @@ class Tracer(Protocol):
     def lift(self, array: Array, place: tuple[Node, int]) -> Any:
         """Return the Tensor that stands at a place of the graph, for a backward pass that is recorded."""
 
+    def accumulated(self, total: Any, place: tuple[Node, int]) -> None:
+        """Take note that a sum was not written by the user: it adds a term to the cotangent of this place."""
+
     def constant(self, name: str, function: Callable[..., Any], args: Sequence[Any], repeatable: bool) -> Any:
         """Call a function that has no gradient (a comparison, a check, a draw), now and at each replay."""
 

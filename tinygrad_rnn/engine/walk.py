@@ -128,6 +128,7 @@ class _Cotangents:
         self._sums: dict[int, list[Any]] = {}
         self._owned: set[tuple[int, int]] = set()
         self._in_place = in_place
+        self._tracer = context().tracer
 
     def add(self, node: Node, index: int, value: Any) -> None:
         sums = self._sums.setdefault(node.id, [None] * len(node.specs))
@@ -137,6 +138,8 @@ class _Cotangents:
             np.add(sums[index], value, out=sums[index])
         else:
             sums[index] = sums[index] + value
+            if self._tracer is not None:
+                self._tracer.accumulated(sums[index], (node, index))
             if self._in_place and isinstance(sums[index], np.ndarray):  # a sum of 0-d arrays is a scalar
                 self._owned.add((node.id, index))
 

@@ -91,7 +91,7 @@ class RNNCell(_GatedCell):
     def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
         """Return (output, state) of one step; both are h' (N, H)."""
         self._check(x, state)
-        h = tanh(x @ self.Wx + state @ self.Wh + self.b)
+        h = tanh(x @ self.Wx + self.b + state @ self.Wh)
         return h, h
 
 
@@ -146,7 +146,7 @@ class LSTMCell(_GatedCell):
         h, c = state
         self._check(x, h)
         self._check(x, c)
-        sigmoids, candidate = split(x @ self.Wx + h @ self.Wh + self.b, (3 * self.hidden_size,), axis=1)
+        sigmoids, candidate = split(x @ self.Wx + self.b + h @ self.Wh, (3 * self.hidden_size,), axis=1)
         i, f, o = split(sigmoid(sigmoids), 3, axis=1)
         c = f * c + i * tanh(candidate)
         h = o * tanh(c)

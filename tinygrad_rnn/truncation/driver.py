@@ -247,7 +247,7 @@ class Recurrence:
         names = [name for name, place in places.items() if place in found]
         gradients = [found[places[name]] for name in names]
         for name, g in zip(names, own(gradients) if tracer is None else gradients, strict=True):
-            sums[name] = g if name not in sums else added(sums[name], g)
+            sums[name] = g if name not in sums else added(sums[name], g, places[name])
         if not any(place in found for place in states):
             return None
         return [found.get(place) for place in states]
@@ -319,16 +319,16 @@ def bptt(
     """
     total: Update | None = None
     for update in stream(step, parameters, [inputs], state, policy, rng):
-        total = update if total is None else _added(total, update)
+        total = update if total is None else _added(total, update, parameters)
     if total is None:
         raise ShapeError("bptt: the inputs have no steps; expected (N, T, ...) with T >= 1")
     return total
 
 
-def _added(total: Update, update: Update) -> Update:
+def _added(total: Update, update: Update, parameters: Mapping[str, Tensor]) -> Update:
     """Add the next update to the sum so far, in place: no more than two gradients are held at a time."""
     for name, g in update.gradients.items():
-        total.gradients[name] = added(total.gradients[name], g)
+        total.gradients[name] = added(total.gradients[name], g, place_of(parameters[name]))
     total.losses.extend(update.losses)
     first = total.state_gradient
     if first is None:

@@ -49,9 +49,14 @@ def one_for(loss: Tensor) -> Any:
     return ones if tracer is None else tracer.fixed(ones)
 
 
-def added(total: Any, term: Any) -> Any:
-    """Return a sum, written into `total` where that is an array."""
-    return np.add(total, term, out=total) if isinstance(total, np.ndarray) else total + term
+def added(total: Any, term: Any, place: tuple[Node, int]) -> Any:
+    """Return the sum of two terms of the cotangent of a place, written into `total` where that is an array."""
+    if isinstance(total, np.ndarray):
+        return np.add(total, term, out=total)
+    made = total + term
+    if (tracer := context().tracer) is not None:
+        tracer.accumulated(made, place)
+    return made
 
 
 def arrays_of(state: Any) -> Any:

@@ -9,7 +9,7 @@ from ..graph import Graph
 from .batch import hoist_elementwise, hoist_products
 from .checks import checks_first
 from .loss import bias_in_product, fuse_loss
-from .regroup import defer_sums, early_first
+from .regroup import defer_sums, reassociate, regroup_sums
 from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
 from .stacks import share_stacks
 from .time_first import flat_products, time_first
@@ -23,21 +23,25 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "flat_products": (flat_products,),
     "hoist_products": (hoist_products, time_first),
     "defer_sums": (defer_sums, time_first, flat_products),
+    "regroup_sums": (regroup_sums, time_first, flat_products),
     "fuse_loss": (fuse_loss,),
     "bias_in_product": (bias_in_product,),
-    "early_first": (early_first,),
+    "reassociate": (reassociate,),
     "hoist_elementwise": (hoist_elementwise,),
     "share_stacks": (share_stacks,),
     "copy_transposed": (copy_transposed,),
     "checks_first": (checks_first,),
 }
-"""Name to functions. Behind each of them what it left over is cleaned up, if "simplify" is on."""
+"""Name to functions. After each of them what it left over is cleaned up, if "simplify" is on."""
+
+FAST_MATH = frozenset(("regroup_sums", "bias_in_product", "reassociate"))
+"""Passes that change the order of sums and products that the user wrote: they run only where that was asked for."""
 
 _CLEAN = (undo, fold, merge_equal, remove_dead)
 
 
-def run(graph: Graph, without: Collection[str] = ()) -> Iterator[tuple[str, Graph]]:
-    """Yield (name, graph behind it) of each pass that is on.
+def run(graph: Graph, without: Collection[str] = (), fast_math: bool = False) -> Iterator[tuple[str, Graph]]:
+    """Yield (name, graph after it) of each pass that is on; those of `FAST_MATH` are only if `fast_math` says so.
 
     A pass may write into the calls of the graph that it is given: who keeps one must draw it before going on.
 
@@ -49,7 +53,7 @@ def run(graph: Graph, without: Collection[str] = ()) -> Iterator[tuple[str, Grap
         raise ConfigError(f"compile: without names {unknown}; the passes are {', '.join(PASSES)}")
     clean = () if "simplify" in without else _CLEAN
     for name, functions in PASSES.items():
-        if name in without:
+        if name in without or (name in FAST_MATH and not fast_math):
             continue
         for function in functions:
             graph = function(graph)

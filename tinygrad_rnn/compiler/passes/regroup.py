@@ -1,4 +1,10 @@
-"""Sums and products in another order: what is ready early first, what each step adds at the end."""
+"""Sums and products in another order.
+
+Whatever the order of its terms, a sum of floating point numbers is right to rounding of its largest term; but if large
+terms cancel, or a product leaves the range of its type halfway, the order decides. So what the user wrote keeps its
+order, and only terms that the engine adds up, to the cotangent of one value, are regrouped (`defer_sums`).
+`regroup_sums` and `reassociate` are for those who allow more (fast_math).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,7 @@ from .batch import stacked, substitute
 from .simplify import sort
 
 
-def early_first(graph: Graph) -> Graph:
+def reassociate(graph: Graph) -> Graph:
     """In chains of sums, and of products, combine first what fewer matrix products have led to.
 
     (x @ Wx + h @ Wh) + b becomes (x @ Wx + b) + h @ Wh, and (g * o) * (1 - c * c) becomes g * (o * (1 - c * c)): what
@@ -24,11 +30,13 @@ def early_first(graph: Graph) -> Graph:
     inner: set[Call] = set()
     chains: dict[Call, list[Any]] = {}
     for call in reversed(graph.calls):
-        if call.name not in ("add", "multiply") or call in inner:
+        if call.name not in ("add", "multiply") or call in inner or call.output.dtype.kind not in "fc":
             continue
-        leaves = _leaves(call, uses, returned, inner)
-        if len(leaves) > 2:
+        inside: set[Call] = set()
+        leaves = _leaves(call, uses, returned, inside)
+        if len(leaves) > 2 and all(part.dtype == call.output.dtype for part in leaves if isinstance(part, Value)):
             chains[call] = leaves
+            inner |= inside
     if not chains:
         return graph
     for call in graph.calls:
@@ -75,8 +83,13 @@ def _depths(graph: Graph) -> dict[Any, int]:
     return found
 
 
-def _leaves(root: Call, uses: dict[Value, list[Call]], returned: set[Value], inner: set[Call]) -> list[Any]:
-    """Return the operands of a chain of equal operations, whose results nobody else reads; mark what lies inside."""
+def _leaves(
+    root: Call, uses: dict[Value, list[Call]], returned: set[Value], inner: set[Call], anybodys: bool = True
+) -> list[Any]:
+    """Return the operands of a chain of equal operations, whose results nobody else reads; mark what lies inside.
+
+    Unless `anybodys` sums are wanted, all operations of the chain add to the same cotangent.
+    """
     leaves: list[Any] = []
     waiting = list(reversed(root.inputs))
     while waiting:
@@ -85,6 +98,7 @@ def _leaves(root: Call, uses: dict[Value, list[Call]], returned: set[Value], inn
         if (
             maker is not None
             and maker.name == root.name
+            and (anybodys or maker.cotangent == root.cotangent)
             and part.dtype == root.output.dtype
             and len(uses[part]) == 1
             and part not in returned
@@ -97,10 +111,19 @@ def _leaves(root: Call, uses: dict[Value, list[Call]], returned: set[Value], inn
 
 
 def defer_sums(graph: Graph) -> Graph:
-    """Make of a sum over steps of products one product over all steps, and of a sum of sums one sum.
+    """Make of the products that steps add to a cotangent one product over all steps, and of sums one sum.
 
     sum over t of x_t.T @ d_t is X.T @ D with the rows of all steps below each other: the gradients of the weights.
     """
+    return _deferred(graph, anybodys=False)
+
+
+def regroup_sums(graph: Graph) -> Graph:
+    """Do the same with sums that the user wrote."""
+    return _deferred(graph, anybodys=True)
+
+
+def _deferred(graph: Graph, anybodys: bool) -> Graph:
     uses = graph.uses()
     returned = set(graph.outputs)
     inner: set[Call] = set()
@@ -108,21 +131,20 @@ def defer_sums(graph: Graph) -> Graph:
     new = Rewriter(graph)
     new.calls = list(graph.calls)
     for call in reversed(graph.calls):
-        if call.name != "add" or call in inner:
+        if call.name != "add" or call in inner or not (anybodys or call.cotangent):
             continue
         inside: set[Call] = set()
-        leaves = _leaves(call, uses, returned, inside)
+        leaves = _leaves(call, uses, returned, inside, anybodys)
         inner |= inside
         products: dict[Any, list[Call]] = {}
         sums: dict[Any, list[Call]] = {}
         rest: list[Any] = []
         for leaf in leaves:
-            maker = leaf.maker if isinstance(leaf, Value) else None
-            if maker is not None and leaf.shape == call.output.shape and _is_outer(maker):
-                shapes = maker.inputs[0].shape, maker.inputs[1].shape
-                products.setdefault(shapes, []).append(maker)
-            elif maker is not None and leaf.shape == call.output.shape and _is_column_sum(maker):
-                sums.setdefault(maker.inputs[0].shape, []).append(maker)
+            maker = leaf.maker if isinstance(leaf, Value) and _spec(leaf) == _spec(call.output) else None
+            if maker is not None and _is_outer(maker):
+                products.setdefault(tuple(map(_spec, maker.inputs)), []).append(maker)
+            elif maker is not None and _is_column_sum(maker):
+                sums.setdefault(_spec(maker.inputs[0]), []).append(maker)
             else:
                 rest.append(leaf)
         groups = [g for g in (*products.values(), *sums.values()) if len(g) > 1]
@@ -135,6 +157,10 @@ def defer_sums(graph: Graph) -> Graph:
             total = new.call(ADD, [total, part]).output
         now[call.output] = total
     return sort(substitute(Graph(graph.inputs, new.calls, graph.outputs, graph.captured), now)) if now else graph
+
+
+def _spec(value: Value) -> Any:
+    return value.shape, value.dtype
 
 
 def _time(call: Call) -> int:

@@ -34,6 +34,8 @@ def merge_equal(graph: Graph) -> Graph:
         first = seen.setdefault(key, made)
         if first is not made:
             new.calls.pop()
+            if first.cotangent != call.cotangent:
+                first.cotangent = None  # the user wrote one of the two
             new.now.update(zip(call.outputs, first.outputs, strict=True))
     return new.done()
 
@@ -69,7 +71,7 @@ def _simpler(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None
     x = inputs[0]
     maker = x.maker
     if call.name == "cut":
-        return [x]
+        return [x] if x.dtype.kind != "c" else None  # it scales the imaginary part, the tangent of complex step
     if call.name in ("reshape", "transpose", "broadcast_to") and call.output.shape == x.shape:
         axes = call.attrs.get("axes")
         if (

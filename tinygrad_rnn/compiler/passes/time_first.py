@@ -148,7 +148,9 @@ def _elementwise(call: Call, inputs: list[Any], turned: list[Any], new: Rewriter
             return None
         else:
             parts.append(part)
-    return [_transposed(new, new.call(call.operator, parts, call.attrs, place=call.place).output, axes, call)]
+    made = new.call(call.operator, parts, call.attrs, place=call.place)
+    made.cotangent = call.cotangent
+    return [_transposed(new, made.output, axes, call)]
 
 
 def flat_products(graph: Graph) -> Graph:
