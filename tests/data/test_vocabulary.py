@@ -141,3 +141,20 @@ def test_a_vocabulary_is_immutable_and_compares_by_value() -> None:
     assert "c" not in vocabulary
     assert repr(vocabulary) == "Vocabulary(2 tokens: 'a', 'b')"
     assert repr(Vocabulary(list("abcdef"))) == "Vocabulary(6 tokens: 'a', 'b', 'c', 'd', 'e', ...)"
+
+
+def test_a_text_is_not_taken_for_words() -> None:
+    words = Vocabulary.from_tokens(["you", "say", "hello", "and", "i", "say", "goodbye"])
+    with pytest.raises(CorpusError, match=r"tokens is the text 'hello', but this is a vocabulary of words.*tokenize"):
+        words.encode("hello")
+    assert words.encode(["hello"]).tolist() == [words.tokens.index("hello")]
+    characters = Vocabulary.from_tokens("hello")
+    assert characters.encode("hello").tolist() == characters.encode(list("hello")).tolist()
+    assert characters.decode(characters.encode("hole")) == list("hole")
+
+
+@pytest.mark.parametrize("tokens", [[1, 2], np.array([1, 2]), b"ab", 3, None, ["a", None], [["a"]]])
+def test_only_strings_are_tokens(tokens: object) -> None:
+    vocabulary = Vocabulary(["<unk>", "a", "b"])
+    with pytest.raises(CorpusError, match=r"Vocabulary.encode: tokens.* (must be|is) "):
+        vocabulary.encode(tokens)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.errors import ConfigError, CorpusError
+from tinygrad_rnn.errors import ConfigError, CorpusError, NonFiniteError
 from tinygrad_rnn.training import generate
 
 WORDS = Vocabulary(["<unk>", "a", "b", "c", "d"])
@@ -77,13 +77,24 @@ def test_recording_is_on_between_two_tokens():
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"temperature": -0.1}, ConfigError, "temperature must be a finite number of 0"),
+        ({"temperature": -0.1}, ConfigError, "temperature must be a finite number of 0 or more"),
         ({"temperature": float("nan")}, ConfigError, "temperature"),
         ({"temperature": float("inf")}, ConfigError, "temperature"),
         ({"top_k": -1}, ConfigError, "top_k"),
         ({"length": -1}, ConfigError, "length"),
         ({"length": 2.0}, ConfigError, "length"),
+        ({"temperature": True}, ConfigError, "temperature"),
+        ({"temperature": "0.8"}, ConfigError, "temperature"),
+        ({"top_k": True}, ConfigError, "top_k"),
+        ({"top_k": float("nan")}, ConfigError, "top_k"),
         ({"rng": None}, ConfigError, "rng is needed"),
+        ({"rng": 0}, ConfigError, r"rng must be a numpy.random.Generator, got 0; pass np.random.default_rng\(0\)"),
+        (
+            {"vocabulary": Vocabulary(["<unk>", "a", "b"])},
+            ConfigError,
+            "logits for 5 tokens, but the vocabulary has V=3",
+        ),
+        ({"vocabulary": Vocabulary(list("abcdef"))}, ConfigError, "logits for 5 tokens, but the vocabulary has V=6"),
         ({"prompt": []}, CorpusError, "prompt is empty"),
         ({"prompt": [5]}, CorpusError, r"ids\[0\] is 5"),
         ({"vocabulary": Vocabulary(["<unk>"]), "prompt": [0]}, CorpusError, "the unknown token only"),
@@ -93,3 +104,54 @@ def test_refuses_before_the_first_token(settings, error, message):
     arguments = {"vocabulary": WORDS, "prompt": [1], "length": 3, "rng": rng(), **settings}
     with pytest.raises(error, match=message):
         generate(MODEL, **arguments)
+
+
+class Fixed:
+    """A model that is no RNNLM and always gives these logits."""
+
+    def __init__(self, *logits):
+        self.logits = np.array(logits)
+
+    def initial_state(self, batch_size):
+        return None
+
+    def __call__(self, ids, state):
+        return tr.tensor(np.broadcast_to(self.logits, (*ids.shape, len(self.logits)))), state
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("top_k", [0, 2])
+@pytest.mark.parametrize(
+    ("logits", "message"),
+    [
+        ((0, 1, np.nan, 3, 4), "1 of 5 are NaN or .inf, the first that of 'b'"),
+        ((np.nan,) * 5, "5 of 5 are NaN"),
+        ((np.nan, 1, 2, 3, 4), "1 of 5 are NaN or .inf, the first that of '<unk>'"),
+        ((0, 1, 2, np.inf, 4), "1 of 5 are NaN or .inf, the first that of 'c'"),
+        ((0, np.inf, np.inf, 0, 0), "2 of 5"),
+        ((-np.inf,) * 5, "all that may be drawn are -inf"),
+        ((5, -np.inf, -np.inf, -np.inf, -np.inf), "all that may be drawn are -inf"),
+    ],
+)
+def test_logits_that_are_no_distribution(temperature, top_k, logits, message):
+    with pytest.raises(NonFiniteError, match=f"generate: the model's logits are no distribution: {message}"):
+        next(generate(Fixed(*logits), WORDS, [1], 3, temperature=temperature, top_k=top_k, rng=rng()))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-310, 1.0])
+def test_a_token_that_cannot_come_does_not_come(temperature):
+    model = Fixed(0, -np.inf, 1.0, -np.inf, -np.inf)
+    assert set(generate(model, WORDS, [1], 20, temperature=temperature, rng=rng())) == {2}
+
+
+@pytest.mark.parametrize("size", [3, 9])
+def test_the_logits_of_any_model_are_counted(size):
+    with pytest.raises(ConfigError, match=f"logits for {size} tokens, but the vocabulary has V=5"):
+        next(generate(Fixed(*range(size)), WORDS, [1], 3, temperature=0))
+
+
+def test_of_equal_tokens_the_lowest_ids_count_as_likelier():
+    V = 200  # enough for every way that a CPU sorts
+    words, model = Vocabulary([str(n) for n in range(V)]), Fixed(*[1.0] * V)
+    assert list(generate(model, words, [7], 3, temperature=0)) == [0, 0, 0]
+    assert set(generate(model, words, [7], 300, top_k=3, rng=rng())) == {0, 1, 2}

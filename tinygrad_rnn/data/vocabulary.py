@@ -44,18 +44,14 @@ class Vocabulary:
         True
     """
 
-    __slots__ = ("_ids", "_tokens", "_unknown_id")
+    __slots__ = ("_characters", "_ids", "_tokens", "_unknown_id")
 
     def __init__(self, tokens: Sequence[str], unknown: str | None = UNKNOWN) -> None:
-        self._tokens = tuple(tokens)
+        self._tokens = tuple(_strings("Vocabulary", tokens))
         if not self._tokens:
             raise CorpusError("Vocabulary: tokens is empty; pass one token or more")
         self._ids: dict[str, int] = {}
         for index, token in enumerate(self._tokens):
-            if not isinstance(token, str):
-                raise CorpusError(
-                    f"Vocabulary: tokens[{index}] is {token!r} ({type(token).__name__}); every token must be a string"
-                )
             first = self._ids.setdefault(token, index)
             if first != index:
                 raise CorpusError(
@@ -68,6 +64,7 @@ class Vocabulary:
                 "add it to tokens or pass unknown=None"
             )
         self._unknown_id = None if unknown is None else self._ids.get(unknown)
+        self._characters = all(len(token) == 1 for token in self._tokens if token not in (unknown, UNKNOWN))
 
     @classmethod
     def from_tokens(cls, tokens: Iterable[str], min_count: int = 1, unknown: str | None = UNKNOWN) -> Vocabulary:
@@ -96,7 +93,7 @@ class Vocabulary:
         """
         min_count = integer("Vocabulary.from_tokens", "min_count", min_count)
         # most_common is documented to keep first-seen order among equal counts.
-        counts = Counter(tokens).most_common()
+        counts = Counter(_strings("Vocabulary.from_tokens", tokens)).most_common()
         kept = [token for token, count in counts if count >= min_count]
         if not kept:
             raise CorpusError(
@@ -156,28 +153,36 @@ class Vocabulary:
         """Turn tokens into ids.
 
         Args:
-            tokens: T tokens.
+            tokens: T tokens, as `tokenize` cuts them. A text will do where the tokens are its characters: all of
+                the vocabulary's but the unknown one have length 1.
 
         Returns:
             The ids, shape (T,), dtype `id_dtype` (uint16 up to V = 65536, else uint32). A token outside
             the vocabulary gets `unknown_id`.
 
         Raises:
-            CorpusError: If a token is outside the vocabulary and there is no unknown token.
+            CorpusError: If `tokens` is a text and the vocabulary's tokens are words, one is not a string, or one is
+                outside the vocabulary and there is no unknown token.
 
         Example:
             >>> Vocabulary(["a", "b"]).encode(["b", "a", "b"])
             array([1, 0, 1], dtype=uint16)
         """
+        if isinstance(tokens, str) and not self._characters:
+            raise CorpusError(
+                f"Vocabulary.encode: tokens is the text {tokens[:30]!r}, but this is a vocabulary of words; "
+                "cut it into tokens first: encode(tokenize(text, 'word'))"
+            )
+        given = _strings("Vocabulary.encode", tokens)
         if self._unknown_id is not None:
-            return np.array([self._ids.get(token, self._unknown_id) for token in tokens], self.id_dtype)
-        for position, token in enumerate(tokens):
+            return np.array([self._ids.get(token, self._unknown_id) for token in given], self.id_dtype)
+        for position, token in enumerate(given):
             if token not in self._ids:
                 raise CorpusError(
                     f"Vocabulary.encode: tokens[{position}] is {token!r}, which is not among the {len(self)} "
                     f"tokens of the vocabulary; drop it, or build the vocabulary with unknown={UNKNOWN!r}"
                 )
-        return np.array([self._ids[token] for token in tokens], self.id_dtype)
+        return np.array([self._ids[token] for token in given], self.id_dtype)
 
     def decode(self, ids: npt.ArrayLike) -> list[str]:
         """Turn ids into tokens.
@@ -198,6 +203,18 @@ class Vocabulary:
             ['b', 'a', 'b']
         """
         return [self._tokens[i] for i in id_array("Vocabulary.decode", ids, len(self)).tolist()]
+
+
+def _strings(function: str, tokens: Iterable[str]) -> list[str]:
+    if isinstance(tokens, bytes) or not isinstance(tokens, Iterable):
+        raise CorpusError(f"{function}: tokens must be a sequence of strings, got {type(tokens).__name__}")
+    found = list(tokens)
+    for position, token in enumerate(found):
+        if not isinstance(token, str):
+            raise CorpusError(
+                f"{function}: tokens[{position}] is {token!r} ({type(token).__name__}); every token must be a string"
+            )
+    return found
 
 
 def id_array(function: str, ids: npt.ArrayLike, vocabulary_size: int | None = None) -> IdArray:
