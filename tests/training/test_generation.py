@@ -97,7 +97,6 @@ def test_recording_is_on_between_two_tokens():
         ({"vocabulary": Vocabulary(list("abcdef"))}, ConfigError, "logits for 5 tokens, but the vocabulary has V=6"),
         ({"prompt": []}, CorpusError, "prompt is empty"),
         ({"prompt": [5]}, CorpusError, r"ids\[0\] is 5"),
-        ({"vocabulary": Vocabulary(["<unk>"]), "prompt": [0]}, CorpusError, "the unknown token only"),
     ],
 )
 def test_refuses_before_the_first_token(settings, error, message):
@@ -155,3 +154,8 @@ def test_of_equal_tokens_the_lowest_ids_count_as_likelier():
     words, model = Vocabulary([str(n) for n in range(V)]), Fixed(*[1.0] * V)
     assert list(generate(model, words, [7], 3, temperature=0)) == [0, 0, 0]
     assert set(generate(model, words, [7], 300, top_k=3, rng=rng())) == {0, 1, 2}
+
+
+def test_a_vocabulary_of_the_unknown_token_only():
+    with pytest.raises(CorpusError, match="the unknown token only"):
+        generate(Fixed(1.0), Vocabulary(["<unk>"]), [0], 3, temperature=0)
