@@ -12,11 +12,11 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from .checks import flag, integer, number
 from .errors import ConfigError
+from .files import read_whole
 
 _T = TypeVar("_T")
 
@@ -134,6 +134,7 @@ class TrainConfig:
             ConfigError: if the file cannot be read, is not TOML, or holds an unknown name or a wrong value.
 
         >>> import tempfile
+        >>> from pathlib import Path
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder, "config.toml")
         ...     _ = path.write_text('cell = "rnn"\nepochs = 3\n')
@@ -167,12 +168,13 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     where = os.fspath(path)
     try:
-        with Path(path).open("rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(read_whole(path, most=1 << 20).decode())
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no TOML, no utf-8, or a path that holds a NUL character
         raise ConfigError(f"{where}: is not TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where}: is not TOML of names and values: it is nested too deeply") from error
 
 
 def _toml(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""Files that are written whole or not at all: a full disk or a killed process leaves the old one as it was."""
+"""Files that a user names: read only if they are files, and written whole or not at all.
+
+A full disk or a killed process leaves the old one as it was.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,39 @@ import secrets
 import stat
 from pathlib import Path
 from typing import Any
+
+
+def read_whole(path: str | os.PathLike[str], most: int, start: bytes = b"") -> bytes:
+    """Return what a regular file holds; what never ends or would wait for a writer is refused, before it is read.
+
+    Args:
+        path: the file.
+        most: bytes that it may hold.
+        start: what it must start with.
+
+    Raises:
+        OSError: if there is no such file, it is a folder, a device or a pipe, holds more than `most` bytes, starts
+            with something else, or cannot be read; `strerror` says which.
+        ValueError: if the path holds a NUL character.
+
+    >>> read_whole("/dev/zero", most=100)
+    Traceback (most recent call last):
+    OSError: [Errno 22] is no regular file, but a device, a pipe or the like: '/dev/zero'
+    """
+    # A pipe is opened without waiting for its writer.
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(number, "rb") as file:
+        status = os.fstat(number)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file, but a device, a pipe or the like", os.fspath(path))
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"holds {status.st_size:,} bytes, more than {most:,}", os.fspath(path))
+        begin = file.read(len(start))
+        if begin != start:
+            raise OSError(errno.EINVAL, f"starts with {begin!r}, not with {start!r}", os.fspath(path))
+        return begin + file.read()
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None:

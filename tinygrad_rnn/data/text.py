@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, get_args
 
+from tinygrad_rnn.checks import integer
 from tinygrad_rnn.data.vocabulary import UNKNOWN
 from tinygrad_rnn.errors import ConfigError, CorpusError
+from tinygrad_rnn.files import read_whole
 
 Level = Literal["word", "char"]
 """What a token is: a word or a character."""
@@ -24,7 +26,10 @@ _SPACE_BEFORE = re.compile("[ ](?=[,.;:!?)\\]}'\u2019])")
 _SPACE_AFTER = re.compile(r"(?<=[(\[{])[ ]")
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
+_MOST = 1 << 28  # bytes; the tokens of such a text take some ten times as many
+
+
+def read_text(path: str | os.PathLike[str], max_bytes: int = _MOST) -> str:
     r"""Read a utf-8 text file strictly.
 
     A byte order mark at the start is dropped, and CRLF and a lone CR become LF. A file with a NUL byte is
@@ -32,16 +37,19 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
     Args:
         path: The file.
+        max_bytes: The most that it may hold. A larger file is refused before it is read.
 
     Returns:
         Its text, at least one character.
 
     Raises:
-        CorpusError: If the file is missing, a folder, unreadable or empty, holds a NUL byte, or is not
-            utf-8. The last two name the byte offset, counted from 0.
+        CorpusError: If the file is missing, a folder, a device or pipe, too large, unreadable or empty, holds a
+            NUL byte, or is not utf-8. The last two name the byte offset, counted from 0.
+        ConfigError: If `max_bytes` is not an integer of 1 or more.
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder, "poem.txt")
         ...     _ = path.write_bytes(b"\xef\xbb\xbfto be\r\nor not\r\n")
@@ -49,14 +57,18 @@ def read_text(path: str | os.PathLike[str]) -> str:
         'to be\nor not\n'
     """
     where = f"read_text: {os.fspath(path)!r}"
+    if "\0" in os.fsdecode(path):
+        raise CorpusError(f"{where} cannot be read: a path holds no NUL character")
     try:
-        data = Path(path).read_bytes()
+        data = read_whole(path, integer("read_text", "max_bytes", max_bytes))
     except FileNotFoundError as error:
         raise CorpusError(f"{where} does not exist; check the path") from error
     except IsADirectoryError as error:
         raise CorpusError(f"{where} is a folder; pass a text file in it") from error
-    except (OSError, ValueError) as error:  # ValueError: a path that holds a NUL character
-        raise CorpusError(f"{where} cannot be read ({error}); check the path and its permissions") from error
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise CorpusError(f"{where} {error.strerror}; pass a part of it, or a larger max_bytes") from error
+        raise CorpusError(f"{where} cannot be read: {error.strerror}; pass a text file") from error
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

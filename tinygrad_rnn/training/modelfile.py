@@ -7,10 +7,12 @@ array. Nothing is pickled, and loading executes nothing.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -24,7 +26,7 @@ from ..config import TrainConfig
 from ..data.vocabulary import Vocabulary
 from ..engine.tape import Array
 from ..errors import ConfigError, ModelFileError
-from ..files import write_atomically
+from ..files import read_whole, write_atomically
 from ..nn.models import RNNLM
 from .build import make_model
 
@@ -129,10 +131,14 @@ def load_model(path: str | os.PathLike[str]) -> SavedModel:
     file = Path(path, MODEL_NAME) if Path(path).is_dir() else Path(path)
     where = f"load_model: {os.fspath(file)!r}"
     try:
-        content = file.read_bytes()
+        content = read_whole(file, sys.maxsize, start=b"PK")
     except FileNotFoundError as error:
         raise ModelFileError(f"{where} does not exist; check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a path that holds a NUL character
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            raise ModelFileError(
+                f"{where} is not a model of tinygrad_rnn, or it is damaged: it {error.strerror}"
+            ) from error
         raise ModelFileError(f"{where} cannot be read ({error})") from error
     if not zipfile.is_zipfile(io.BytesIO(content)):
         raise ModelFileError(f"{where} is not a model of tinygrad_rnn, or it is damaged (no zip archive)")
@@ -146,6 +152,10 @@ def load_model(path: str | os.PathLike[str]) -> SavedModel:
 
 
 def _parse(content: bytes) -> SavedModel:
+    with zipfile.ZipFile(io.BytesIO(content)) as members:
+        held = sum(member.file_size for member in members.infolist())
+    if held > len(content):  # arrays are stored as they are; what unpacks to more could fill the memory
+        raise ModelFileError("is not a model of tinygrad_rnn, or it is damaged: its members are larger than the file")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile) or "manifest" not in archive.files:
             raise ModelFileError("is not a model of tinygrad_rnn: it has no manifest")
@@ -158,14 +168,16 @@ def _parse(content: bytes) -> SavedModel:
                 f"use a newer one (it was written by {manifest.get('tinygrad_rnn')!r})"
             )
         digests: Mapping[str, str] = manifest["sha256"]
+        config, vocabulary = TrainConfig.from_mapping(manifest["config"]), Vocabulary(manifest["vocabulary"])
+        least = len(vocabulary) * config.embedding_width + config.layers * config.hidden_size**2
+        if least * np.dtype(config.dtype).itemsize > held:  # before memory for them is asked for
+            raise ModelFileError(f"is damaged: its configuration has {least:,} parameters or more, and the file fewer")
         arrays = {name.removeprefix(_PREFIX): archive[name] for name in archive.files if name.startswith(_PREFIX)}
     if arrays.keys() != digests.keys():
         raise ModelFileError(f"is damaged: parameters {sorted(arrays.keys() ^ digests.keys())} are missing or unknown")
     for name, array in arrays.items():
         if _digest(array) != digests[name]:
             raise ModelFileError(f"is damaged: the sha256 of {name} does not fit its values")
-    config = TrainConfig.from_mapping(manifest["config"])
-    vocabulary = Vocabulary(manifest["vocabulary"])
     model = make_model(config, len(vocabulary))
     model.load(arrays)
     return SavedModel(model, config, vocabulary)
