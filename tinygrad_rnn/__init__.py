@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .engine.autograd import grad as grad
     from .ops import absolute as absolute
     from .ops import add as add
+    from .ops import append as append
     from .ops import arccos as arccos
     from .ops import arccosh as arccosh
     from .ops import arcsin as arcsin
@@ -43,30 +44,57 @@ if TYPE_CHECKING:
     from .ops import arctan as arctan
     from .ops import arctan2 as arctan2
     from .ops import arctanh as arctanh
+    from .ops import array_split as array_split
     from .ops import astype as astype
+    from .ops import atleast_1d as atleast_1d
+    from .ops import atleast_2d as atleast_2d
+    from .ops import atleast_3d as atleast_3d
+    from .ops import average as average
+    from .ops import block as block
+    from .ops import broadcast_arrays as broadcast_arrays
     from .ops import broadcast_to as broadcast_to
     from .ops import cbrt as cbrt
     from .ops import ceil as ceil
     from .ops import clip as clip
+    from .ops import column_stack as column_stack
     from .ops import concatenate as concatenate
+    from .ops import copy as copy
     from .ops import cos as cos
     from .ops import cosh as cosh
+    from .ops import cross as cross
     from .ops import cross_entropy as cross_entropy
+    from .ops import cumprod as cumprod
+    from .ops import cumsum as cumsum
     from .ops import cut as cut
     from .ops import deg2rad as deg2rad
+    from .ops import delete as delete
+    from .ops import diag as diag
+    from .ops import diagflat as diagflat
+    from .ops import diagonal as diagonal
+    from .ops import diff as diff
     from .ops import divide as divide
     from .ops import divmod as divmod
     from .ops import dot as dot
+    from .ops import dsplit as dsplit
+    from .ops import dstack as dstack
+    from .ops import einsum as einsum
     from .ops import exp as exp
     from .ops import exp2 as exp2
     from .ops import expand_dims as expand_dims
     from .ops import expm1 as expm1
     from .ops import fix as fix
+    from .ops import flip as flip
+    from .ops import fliplr as fliplr
+    from .ops import flipud as flipud
     from .ops import floor as floor
     from .ops import floor_divide as floor_divide
     from .ops import fmod as fmod
     from .ops import getitem as getitem
+    from .ops import hsplit as hsplit
+    from .ops import hstack as hstack
     from .ops import hypot as hypot
+    from .ops import inner as inner
+    from .ops import kron as kron
     from .ops import log as log
     from .ops import log10 as log10
     from .ops import log1p as log1p
@@ -76,33 +104,52 @@ if TYPE_CHECKING:
     from .ops import logaddexp2 as logaddexp2
     from .ops import logsumexp as logsumexp
     from .ops import matmul as matmul
+    from .ops import matrix_transpose as matrix_transpose
+    from .ops import matvec as matvec
     from .ops import max as max
     from .ops import maximum as maximum
     from .ops import mean as mean
+    from .ops import median as median
     from .ops import min as min
     from .ops import minimum as minimum
     from .ops import modf as modf
     from .ops import moveaxis as moveaxis
+    from .ops import multi_dot as multi_dot
     from .ops import multiply as multiply
+    from .ops import nanmean as nanmean
+    from .ops import nanstd as nanstd
+    from .ops import nansum as nansum
+    from .ops import nanvar as nanvar
     from .ops import negative as negative
+    from .ops import norm as norm
+    from .ops import outer as outer
+    from .ops import pad as pad
     from .ops import power as power
+    from .ops import prod as prod
+    from .ops import ptp as ptp
     from .ops import rad2deg as rad2deg
     from .ops import ravel as ravel
     from .ops import relu as relu
     from .ops import remainder as remainder
+    from .ops import repeat as repeat
     from .ops import reshape as reshape
     from .ops import rint as rint
+    from .ops import roll as roll
+    from .ops import rollaxis as rollaxis
+    from .ops import rot90 as rot90
     from .ops import round as round
     from .ops import sigmoid as sigmoid
     from .ops import sign as sign
     from .ops import sin as sin
     from .ops import sinh as sinh
     from .ops import softmax as softmax
+    from .ops import sort as sort
     from .ops import split as split
     from .ops import sqrt as sqrt
     from .ops import square as square
     from .ops import squeeze as squeeze
     from .ops import stack as stack
+    from .ops import std as std
     from .ops import subtract as subtract
     from .ops import sum as sum
     from .ops import swapaxes as swapaxes
@@ -110,10 +157,20 @@ if TYPE_CHECKING:
     from .ops import take_along_axis as take_along_axis
     from .ops import tan as tan
     from .ops import tanh as tanh
+    from .ops import tensordot as tensordot
+    from .ops import tile as tile
+    from .ops import trace as trace
     from .ops import transpose as transpose
+    from .ops import tril as tril
+    from .ops import triu as triu
     from .ops import trunc as trunc
     from .ops import unstack as unstack
     from .ops import var as var
+    from .ops import vdot as vdot
+    from .ops import vecdot as vecdot
+    from .ops import vecmat as vecmat
+    from .ops import vsplit as vsplit
+    from .ops import vstack as vstack
     from .ops import where as where
     from .nn.module import Module as Module
     from .nn.cells import GRUCell as GRUCell
@@ -181,12 +238,17 @@ _HOME = {
     "engine.primitive": "Primitive primitive",
     "engine.autograd": "grad",
     "ops": (
-        "absolute add arccos arccosh arcsin arcsinh arctan arctan2 arctanh astype broadcast_to cbrt ceil clip "
-        "concatenate cos cosh cross_entropy cut deg2rad divide divmod dot exp exp2 expand_dims expm1 fix "
-        "floor floor_divide fmod getitem hypot log log10 log1p log2 log_softmax logaddexp logaddexp2 "
-        "logsumexp matmul max maximum mean min minimum modf moveaxis multiply negative power rad2deg ravel "
-        "relu remainder reshape rint round sigmoid sign sin sinh softmax split sqrt square squeeze stack "
-        "subtract sum swapaxes take take_along_axis tan tanh transpose trunc unstack var where"
+        "absolute add append arccos arccosh arcsin arcsinh arctan arctan2 arctanh array_split astype "
+        "atleast_1d atleast_2d atleast_3d average block broadcast_arrays broadcast_to cbrt ceil clip "
+        "column_stack concatenate copy cos cosh cross cross_entropy cumprod cumsum cut deg2rad delete diag "
+        "diagflat diagonal diff divide divmod dot dsplit dstack einsum exp exp2 expand_dims expm1 fix flip "
+        "fliplr flipud floor floor_divide fmod getitem hsplit hstack hypot inner kron log log10 log1p log2 "
+        "log_softmax logaddexp logaddexp2 logsumexp matmul matrix_transpose matvec max maximum mean median "
+        "min minimum modf moveaxis multi_dot multiply nanmean nanstd nansum nanvar negative norm outer pad "
+        "power prod ptp rad2deg ravel relu remainder repeat reshape rint roll rollaxis rot90 round sigmoid "
+        "sign sin sinh softmax sort split sqrt square squeeze stack std subtract sum swapaxes take "
+        "take_along_axis tan tanh tensordot tile trace transpose tril triu trunc unstack var vdot vecdot "
+        "vecmat vsplit vstack where"
     ),
     "nn.module": "Module",
     "nn.cells": "GRUCell LSTMCell RNNCell Stacked",

@@ -42,6 +42,7 @@ def native():
 
 def operator_named(name):
     known = {"copy": COPY, "contiguous": CONTIGUOUS} | {one: Operator(one, BINARY[one], True) for one in COMPARISONS}
+    known |= {one: operator_of(getattr(ops.reduce, one)) for one in ("sum", "mean")}
     return known.get(name) or operator_of(getattr(ops, name))
 
 

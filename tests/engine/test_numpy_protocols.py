@@ -44,17 +44,16 @@ def test_recorded(f, x):
 @pytest.mark.parametrize(
     ("f", "words"),
     [
-        (np.linalg.norm, "np.linalg.norm: has no derivative rule"),
+        (np.linalg.svd, "np.linalg.svd: has no derivative rule"),
         (np.fft.fft, "np.fft.fft"),
-        (np.cumsum, "np.cumsum"),
+        (np.linalg.inv, "np.linalg.inv"),
         (np.add.reduce, "np.add.reduce"),
-        (np.vstack, "np.vstack"),
         (lambda x: np.add(x, x, out=np.zeros((2, 2))), "out="),
         (lambda x: np.exp(x, where=np.ones((2, 2), bool)), "keyword arguments"),
-        (lambda x: np.sum(x, dtype=np.float32), "dtype"),
+        (lambda x: np.sum(x, out=np.zeros(())), "out="),
+        (lambda x: np.trace(x, dtype=np.float32), "dtype"),
         (lambda x: np.asarray(x), "would lose its gradient"),
         (lambda x: np.zeros((2, 2)).__iadd__(x), "array = array \\+ tensor"),
-        (lambda x: np.einsum("ij->i", x), "np.einsum"),
     ],
 )
 def test_refused(f, words, x):

@@ -87,13 +87,3 @@ def test_a_straight_through_estimate():
 def test_complex_numbers_are_refused_with_a_sentence(f):
     with pytest.raises(tr.DTypeError, match="expected real numbers, got dtype complex128"):
         f(tr.tensor([1j]))
-
-
-@pytest.mark.parametrize(
-    ("name", "domain"),
-    [("floor", (0.1, 0.9)), ("sign", (0.5, 1)), ("rint", (0.6, 0.9)), ("remainder", None), ("fmod", None)],
-)
-def test_primitives(name, domain):
-    shapes = [(2, 3), (3,)] if domain is None else [(2, 3)]
-    domain = [(3.1, 3.9), (1.01, 1.02)] if domain is None else domain
-    assert tr.testing.check_primitive(getattr(tr.ops, name), shapes=shapes, domain=domain).ok

@@ -106,23 +106,99 @@ class ArrayMethods:
 
     __hash__ = object.__hash__
 
-    # -- methods: NumPy's own ---------------------------------------------------------------------------------------
+    # -- methods: NumPy's own, with its arguments in its order -------------------------------------------------------
 
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Self:
-        """Return `np.sum(self, axis, keepdims=keepdims)`."""
-        return cast(Self, TABLE[np.sum](self, axis=axis, keepdims=keepdims))
+    def sum(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+        """Return `np.sum(self, axis, dtype, out, keepdims, initial, where)`."""
+        return cast(Self, TABLE[np.sum](self, axis, *args, **kwargs))
 
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Self:
-        """Return `np.mean(self, axis, keepdims=keepdims)`."""
-        return cast(Self, TABLE[np.mean](self, axis=axis, keepdims=keepdims))
+    def prod(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+        """Return `np.prod(self, axis, dtype, out, keepdims, initial, where)`."""
+        return cast(Self, TABLE[np.prod](self, axis, *args, **kwargs))
 
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Self:
-        """Return `np.max(self, axis, keepdims=keepdims)`."""
-        return cast(Self, TABLE[np.max](self, axis=axis, keepdims=keepdims))
+    def mean(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+        """Return `np.mean(self, axis, dtype, out, keepdims, where=where)`."""
+        return cast(Self, TABLE[np.mean](self, axis, *args, **kwargs))
+
+    def var(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+        """Return `np.var(self, axis, dtype, out, ddof, keepdims, where=where)`."""
+        return cast(Self, TABLE[np.var](self, axis, *args, **kwargs))
+
+    def std(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+        """Return `np.std(self, axis, dtype, out, ddof, keepdims, where=where)`."""
+        return cast(Self, TABLE[np.std](self, axis, *args, **kwargs))
+
+    def max(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+        """Return `np.max(self, axis, out, keepdims, initial, where)`."""
+        return cast(Self, TABLE[np.max](self, axis, *args, **kwargs))
+
+    def min(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+        """Return `np.min(self, axis, out, keepdims, initial, where)`."""
+        return cast(Self, TABLE[np.min](self, axis, *args, **kwargs))
+
+    def cumsum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Self:
+        """Return `np.cumsum(self, axis, dtype)`."""
+        return cast(Self, TABLE[np.cumsum](self, axis, dtype))
+
+    def cumprod(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Self:
+        """Return `np.cumprod(self, axis, dtype)`."""
+        return cast(Self, TABLE[np.cumprod](self, axis, dtype))
+
+    def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> Array:
+        """Return `np.argmax(self, axis, keepdims=keepdims)`, plain integers."""
+        return cast(Array, TABLE[np.argmax](self, axis, keepdims=keepdims))
+
+    def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Array:
+        """Return `np.argmin(self, axis, keepdims=keepdims)`, plain integers."""
+        return cast(Array, TABLE[np.argmin](self, axis, keepdims=keepdims))
+
+    def argsort(self, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None) -> Array:
+        """Return `np.argsort(self, axis, kind, stable=stable)`, plain integers."""
+        return cast(Array, TABLE[np.argsort](self, axis, kind, stable=stable))
 
     def round(self, decimals: int = 0) -> Self:
         """Return `np.round(self, decimals)`; the gradient is 0."""
         return cast(Self, TABLE[np.round](self, decimals))
+
+    def clip(self, *args: Any, **kwargs: Any) -> Self:
+        """Return `np.clip(self, min, max)`."""
+        return cast(Self, TABLE[np.clip](self, *args, **kwargs))
+
+    def dot(self, b: Operand) -> Self:
+        """Return `np.dot(self, b)`."""
+        return cast(Self, TABLE[np.dot](self, b))
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Self:
+        """Return `np.trace(self, offset, axis1, axis2)`."""
+        return cast(Self, TABLE[np.trace](self, offset, axis1, axis2))
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Self:
+        """Return `np.diagonal(self, offset, axis1, axis2)`."""
+        return cast(Self, TABLE[np.diagonal](self, offset, axis1, axis2))
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Self:
+        """Return `np.repeat(self, repeats, axis)`."""
+        return cast(Self, TABLE[np.repeat](self, repeats, axis))
+
+    def take(self, indices: Any, axis: int | None = None) -> Self:
+        """Return `np.take(self, indices, axis)`."""
+        return cast(Self, TABLE[np.take](self, indices, axis))
+
+    def copy(self) -> Self:
+        """Return a Tensor of its own with the same values; the cotangent goes on to this one."""
+        return cast(Self, TABLE[np.copy](self))
+
+    def ravel(self) -> Self:
+        """Return the elements along one axis."""
+        return cast(Self, TABLE[np.ravel](self))
+
+    def flatten(self) -> Self:
+        """Return the elements along one axis, as `ravel` does: no Tensor can be written to."""
+        return self.ravel()
+
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Self:
+        """Return `np.squeeze(self, axis)`."""
+        return cast(Self, TABLE[np.squeeze](self, axis))
 
     def reshape(self, *shape: Any) -> Self:
         """Return `np.reshape(self, shape)`; the shape as one tuple or as several integers."""
@@ -145,3 +221,8 @@ class ArrayMethods:
     def T(self) -> Self:  # noqa: N802 (NumPy's name)
         """The transpose: axes reversed."""
         return self.transpose()
+
+    @property
+    def mT(self) -> Self:  # noqa: N802 (NumPy's name)
+        """The transposes of matrices in the last two axes."""
+        return cast(Self, TABLE[np.matrix_transpose](self))

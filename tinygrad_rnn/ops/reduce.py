@@ -1,4 +1,7 @@
-"""Primitives that reduce over axes, and the two fused logarithms of sums that a language model needs."""
+"""Primitives that reduce over axes, and the two fused logarithms of sums that a language model needs.
+
+NumPy's other keywords are added in `statistics`, whose functions of these names users see.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import numpy as np
 from ..engine.arrays import delivered
 from ..engine.primitive import primitive
 from ..engine.tape import Array
-from ..engine.tensor import Axis, Operand, implements
+from ..engine.tensor import Axis, Operand
 from .axes import reduced
 
 
@@ -23,7 +26,7 @@ def _keep_axes(value: Any, x: Any, axis: Axis) -> Any:
     return np.reshape(value, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
 
-@primitive(np.sum, canonical=reduced)
+@primitive(canonical=reduced)
 def sum(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the sum of x over `axis` (None: all axes)."""
     return np.asarray(np.sum(x, axis=axis, keepdims=keepdims, out=out))
@@ -34,7 +37,7 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
     return (np.broadcast_to(_keep_axes(g, x, axis), x.shape),)
 
 
-@primitive(np.mean, canonical=reduced)
+@primitive(canonical=reduced)
 def mean(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the mean of x over `axis` (None: all axes)."""
     return np.asarray(np.mean(x, axis=axis, keepdims=keepdims, out=out))
@@ -46,7 +49,7 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
     return (np.broadcast_to(_keep_axes(g / count, x, axis), x.shape),)
 
 
-@primitive(np.max, np.amax, analytic=False, canonical=reduced)
+@primitive(analytic=False, canonical=reduced)
 def max(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the largest element of x over `axis`; equal largest elements share the cotangent evenly."""
     return np.asarray(np.max(x, axis=axis, keepdims=keepdims, out=out))
@@ -57,6 +60,15 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
     largest = x == _keep_axes(y, x, axis)
     count = np.sum(largest, axis=_axes(axis, x.ndim), keepdims=True)
     return (np.where(largest, _keep_axes(g, x, axis) / count, 0),)
+
+
+@primitive(analytic=False, canonical=reduced)
+def min(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
+    """Return the smallest element of x over `axis`; equal smallest elements share the cotangent evenly."""
+    return np.asarray(np.min(x, axis=axis, keepdims=keepdims, out=out))
+
+
+min.rule(keep="y x")(max.pull)  # which looks for the elements that are equal to the result
 
 
 @primitive(canonical=reduced)
@@ -104,17 +116,3 @@ def softmax(x: Operand, axis: Axis = -1) -> Any:
     array([0.25, 0.25, 0.25, 0.25])
     """
     return np.exp(log_softmax(x, **reduced("softmax", (x,), {"axis": axis})))
-
-
-@implements(np.min, np.amin)
-def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Return the smallest element of x over `axis`, as -max(-x)."""
-    return -max(np.negative(x), keepdims=keepdims, **reduced("min", (x,), {"axis": axis}))
-
-
-@implements(np.var)
-def var(x: Operand, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Return mean((x - m) * (x - m)) over `axis`, m the mean: complex-analytic, unlike `np.var` on complex arrays."""
-    axis = reduced("var", (x,), {"axis": axis})["axis"]
-    centred = x - mean(x, axis=axis, keepdims=True)
-    return mean(centred * centred, axis=axis, keepdims=keepdims)

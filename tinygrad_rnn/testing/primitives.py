@@ -146,6 +146,7 @@ def check_primitive(
     Raises:
         GradCheckError: if something is wrong; its `report` holds everything found.
         ValueError: if not exactly one of `inputs` and `shapes` is given, or nothing among them is floating point.
+        TypeError: if `p` is no primitive.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.testing import check_primitive
@@ -159,6 +160,11 @@ def check_primitive(
     >>> report.ok, [aspect.name for aspect in report.aspects if aspect.verdict == "not applicable"]
     (True, ['broadcasting', 'attributes'])
     """
+    if not isinstance(p, Primitive):
+        raise TypeError(
+            f"check_primitive: expected a primitive, what @tr.primitive() makes, got {p!r}; a function that is written "
+            "with primitives is checked by check_grads"
+        )
     if bool(inputs) == (shapes is not None):
         raise ValueError("check_primitive: pass example inputs, or shapes= of inputs to draw, and not both")
     rng = np.random.default_rng(seed)

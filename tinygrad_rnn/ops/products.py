@@ -1,0 +1,136 @@
+"""Products of arrays beyond `matmul`, derived from it: each becomes one product of matrices, so BLAS does the work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ..engine.table import Operand, implements
+from ..engine.tensor import shape_of
+from ..errors import ShapeError
+from .arrange import part_of
+from .axes import normalized, one
+from .elementwise import multiply
+from .linalg import matmul
+from .reduce import sum
+from .shape import concatenate, expand_dims, moveaxis, ravel, reshape, transpose
+
+
+@implements(np.tensordot, np.linalg.tensordot)
+def tensordot(a: Operand, b: Operand, axes: Any = 2) -> Any:
+    """Return the sum of products over pairs of axes: the last `axes` of a with the first of b, or those that it names.
+
+    Args:
+        a: array of any shape.
+        b: array; the axes that are summed over are as long as those of `a`.
+        axes: a number of axes, or a pair (axes of a, axes of b).
+    """
+    left, right = shape_of(a), shape_of(b)
+    if np.ndim(axes) == 0:
+        count = int(axes)
+        if not 0 <= count <= min(len(left), len(right)):
+            raise ShapeError(f"tensordot: axes={count} of operands of shape {left} and {right}")
+        of_a, of_b = tuple(range(len(left) - count, len(left))), tuple(range(count))
+    else:
+        of_a, of_b = (
+            normalized("tensordot", tuple(np.atleast_1d(part).tolist()), shape, "axes")
+            for part, shape in zip(axes, (left, right), strict=True)
+        )
+    if [left[axis] for axis in of_a] != [right[axis] for axis in of_b]:
+        raise ShapeError(f"tensordot: axes {of_a} of shape {left} are not as long as axes {of_b} of shape {right}")
+    rows = [axis for axis in range(len(left)) if axis not in of_a]
+    columns = [axis for axis in range(len(right)) if axis not in of_b]
+    inner = math.prod(left[axis] for axis in of_a)
+    made = matmul(
+        reshape(transpose(a, (*rows, *of_a)), (math.prod(left[axis] for axis in rows), inner)),
+        reshape(transpose(b, (*of_b, *columns)), (inner, math.prod(right[axis] for axis in columns))),
+    )
+    return reshape(made, (*(left[axis] for axis in rows), *(right[axis] for axis in columns)))
+
+
+@implements(np.outer, np.linalg.outer)
+def outer(a: Operand, b: Operand) -> Any:
+    """Return a[i] * b[j] of two flattened arrays, (m,) and (n,), as (m, n)."""
+    return multiply(reshape(a, (-1, 1)), reshape(b, (1, -1)))
+
+
+@implements(np.inner)
+def inner(a: Operand, b: Operand) -> Any:
+    """Return the sums of products over the last axes of a and b; a * b if one is a single number."""
+    if not shape_of(a) or not shape_of(b):
+        return multiply(a, b)
+    return tensordot(a, b, (-1, -1))
+
+
+@implements(np.vdot)
+def vdot(a: Operand, b: Operand) -> Any:
+    """Return the sum of products of two flattened arrays of real numbers."""
+    return matmul(ravel(a), ravel(b))
+
+
+@implements(np.kron)
+def kron(a: Operand, b: Operand) -> Any:
+    """Return the Kronecker product: blocks of b, each times an element of a."""
+    ndim = max(len(shape_of(a)), len(shape_of(b)))
+    left, right = ((1,) * (ndim - len(shape_of(part))) + shape_of(part) for part in (a, b))
+    spread = tuple(length for pair in zip(left, (1,) * ndim, strict=True) for length in pair)
+    within = tuple(length for pair in zip((1,) * ndim, right, strict=True) for length in pair)
+    made = multiply(reshape(a, spread), reshape(b, within))
+    return reshape(made, tuple(one * other for one, other in zip(left, right, strict=True)))
+
+
+@implements(np.cross)
+def cross(a: Operand, b: Operand, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+    """Return the cross product of vectors of 3 numbers along an axis."""
+    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis, axis, axis)
+    parts = []
+    for vectors, along in ((a, axisa), (b, axisb)):
+        place = one("cross", along, shape_of(vectors))
+        if shape_of(vectors)[place] != 3:
+            raise ShapeError(f"cross: expected vectors of 3 numbers along axis {along}, got shape {shape_of(vectors)}")
+        parts.append([part_of(vectors, place, number) for number in range(3)])
+    (a0, a1, a2), (b0, b1, b2) = parts
+    made = [a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0]
+    return moveaxis(concatenate([expand_dims(part, -1) for part in made], axis=-1), -1, axisc)
+
+
+@implements(np.linalg.cross)
+def vector_cross(x1: Operand, x2: Operand, /, *, axis: int = -1) -> Any:
+    """Return the cross product of vectors of 3 numbers along `axis`."""
+    return cross(x1, x2, axis=axis)
+
+
+@implements(np.linalg.matmul)
+def matrix_product(x1: Operand, x2: Operand, /) -> Any:
+    """Return x1 @ x2."""
+    return matmul(x1, x2)
+
+
+@implements(np.vecdot, np.linalg.vecdot)
+def vecdot(x1: Operand, x2: Operand, /, *, axis: int = -1) -> Any:
+    """Return the sums of products of real vectors along `axis`, other axes broadcast."""
+    if axis != -1:
+        x1, x2 = moveaxis(x1, axis, -1), moveaxis(x2, axis, -1)
+    return sum(multiply(x1, x2), axis=-1)
+
+
+@implements(*(getattr(np, name) for name in ("matvec",) if hasattr(np, name)))  # from NumPy 2.2 on
+def matvec(x1: Operand, x2: Operand, /) -> Any:
+    """Return the products of matrices (..., m, n) and vectors (..., n)."""
+    return matmul(x1, expand_dims(x2, -1))[..., 0]
+
+
+@implements(*(getattr(np, name) for name in ("vecmat",) if hasattr(np, name)))
+def vecmat(x1: Operand, x2: Operand, /) -> Any:
+    """Return the products of real vectors (..., m) and matrices (..., m, n)."""
+    return matmul(expand_dims(x1, -2), x2)[..., 0, :]
+
+
+@implements(np.linalg.multi_dot)
+def multi_dot(arrays: Sequence[Operand]) -> Any:
+    """Return the matrix product of several arrays, from left to right."""
+    return reduce(matmul, arrays)

@@ -1,0 +1,124 @@
+"""Running sums, products and differences. The rules of products divide by nothing: zeros are numbers like any other."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..engine.primitive import primitive
+from ..engine.table import Axis, Operand, implements
+from ..engine.tape import Array
+from ..engine.tensor import shape_of
+from ..errors import ShapeError
+from .arrange import flip, part_of
+from .axes import one, single
+from .elementwise import astype, subtract
+from .reduce import _keep_axes
+from .shape import broadcast_to, concatenate, moveaxis, ravel, reshape
+
+
+@primitive(canonical=single)
+def _cumsum(x: Operand, /, axis: int, *, out: Array | None = None) -> Array:
+    return np.cumsum(x, axis=axis, out=out)
+
+
+@_cumsum.rule()
+def _(g: Any, y: Any, x: Any, *, axis: int) -> Any:
+    return (flip(_cumsum(flip(g, axis), axis=axis), axis),)
+
+
+@primitive(canonical=single)
+def _cumprod(x: Operand, /, axis: int, *, out: Array | None = None) -> Array:
+    return np.cumprod(x, axis=axis, out=out)
+
+
+@_cumprod.rule(keep="y x")
+def _(g: Any, y: Any, x: Any, *, axis: int) -> Any:
+    """Element j has the product of all before it, times s[j] = g[j] + x[j + 1] * s[j + 1].
+
+    That recurrence is solved for spans of 1, 2, 4, ... elements at a time: the step from s[j + span] to s[j] has the
+    factor x[j + 1] * ... * x[j + span].
+    """
+    length = shape_of(x)[axis]
+    total, factor, span = g, part_of(x, axis, slice(1, None)), 1
+    while span < length:
+        near, far = part_of(total, axis, slice(None, -span)), part_of(total, axis, slice(span, None))
+        total = concatenate([near + factor * far, part_of(total, axis, slice(length - span, None))], axis=axis)
+        factor = part_of(factor, axis, slice(None, -span)) * part_of(factor, axis, slice(span, None))
+        span *= 2
+    return (_shifted(y, axis) * total,)
+
+
+def _shifted(products: Any, axis: int) -> Any:
+    """Return running products, each without its last factor."""
+    shape = products.shape
+    first = np.ones((*shape[:axis], min(1, shape[axis]), *shape[axis + 1 :]), products.dtype)
+    return concatenate([first, part_of(products, axis, slice(None, -1))], axis=axis)
+
+
+@primitive()
+def _prod(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
+    return np.asarray(np.prod(x, axis=axis, keepdims=keepdims, out=out))
+
+
+@_prod.rule(keep="x")
+def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
+    """Each element has the product of those before it times the product of those after it."""
+    shape = x.shape
+    axes = tuple(range(len(shape))) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    kept = [place for place in range(len(shape)) if place not in axes]
+    turned = [shape[place] for place in (*kept, *axes)]
+    ends, last = range(len(kept), len(shape)), len(kept)
+    rows = reshape(moveaxis(x, axes, ends), (*turned[:last], math.prod(turned[last:])))
+    before = _shifted(_cumprod(rows, axis=last), last)
+    after = flip(_shifted(_cumprod(flip(rows, last), axis=last), last), last)
+    return (_keep_axes(g, x, axes) * moveaxis(reshape(before * after, tuple(turned)), ends, axes),)
+
+
+# -- derived --------------------------------------------------------------------------------------------------------
+
+
+def _scanned(scan: Any, a: Operand, axis: int | None, dtype: DTypeLike | None) -> Any:
+    if dtype is not None:
+        a = astype(a, dtype)
+    flat = axis is None or not shape_of(a)  # a single number is a vector of one, as in NumPy
+    return scan(ravel(a), axis=axis or 0) if flat else scan(a, axis=axis)
+
+
+@implements(np.cumsum)
+def cumsum(a: Operand, axis: int | None = None, dtype: DTypeLike | None = None) -> Any:
+    """Return the running sums of a along `axis` (None: of the flattened array), in `dtype`."""
+    return _scanned(_cumsum, a, axis, dtype)
+
+
+@implements(np.cumprod)
+def cumprod(a: Operand, axis: int | None = None, dtype: DTypeLike | None = None) -> Any:
+    """Return the running products of a along `axis` (None: of the flattened array), in `dtype`."""
+    return _scanned(_cumprod, a, axis, dtype)
+
+
+@implements(np.diff)
+def diff(a: Operand, n: int = 1, axis: int = -1, prepend: Operand = None, append: Operand = None) -> Any:
+    """Return a[1:] - a[:-1] along `axis`, `n` times; `prepend` and `append` are joined to the ends of `a` before."""
+    if n < 0:
+        raise ShapeError(f"diff: n must not be negative, got {n}")
+    if n == 0:
+        return a
+    place = one("diff", axis, shape_of(a))
+    ends = [_end(part, a, place) for part in (prepend, append)]
+    parts = [*ends[0], a, *ends[1]]
+    a = concatenate(parts, axis=place) if len(parts) > 1 else a
+    apart = np.not_equal if np.result_type(a) == np.bool_ else subtract
+    for _ in range(n):
+        a = apart(part_of(a, place, slice(1, None)), part_of(a, place, slice(None, -1)))
+    return a
+
+
+def _end(part: Operand, a: Operand, axis: int) -> list[Any]:
+    if part is None:
+        return []
+    shape = shape_of(a)
+    return [broadcast_to(part, (*shape[:axis], 1, *shape[axis + 1 :])) if not shape_of(part) else part]
