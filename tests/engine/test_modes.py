@@ -91,9 +91,9 @@ def test_a_generator_is_inside_and_its_reader_is_not(make, inside):
     next(first)
     first.close()  # runs `finally`
     assert not inside()
+    failing = numbers(2)
+    next(failing)
     with pytest.raises(ZeroDivisionError):
-        failing = numbers(2)
-        next(failing)
         failing.throw(ZeroDivisionError())
     assert not inside()
 
@@ -216,18 +216,16 @@ def test_a_generator_that_another_thread_closes_changes_nothing_there():
 @modes
 def test_an_error_ends_it(make, inside):
     mode = make()
-    with pytest.raises(ZeroDivisionError), mode:
-        assert inside()
-        raise ZeroDivisionError
-    assert not inside()
 
-    @mode
     def fails():
-        raise ZeroDivisionError
+        with mode:
+            assert inside()
+            raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        fails()
-    assert not inside()
+    for function in (fails, mode(fails)):
+        with pytest.raises(ZeroDivisionError):
+            function()
+        assert not inside()
 
 
 def test_a_class_is_not_decorated():

@@ -417,7 +417,8 @@ def forgetful(edges):
         h, t = state
         total = 0.0
         for x in tr.unstack(xs, axis=1):
-            h = np.tanh(w * (tr.tensor(tr.tensor(h).data) if t in edges else h) + x)
+            before = tr.tensor(h.data) if t in edges and isinstance(h, tr.Tensor) else h
+            h = np.tanh(w * before + x)
             total, t = total + np.sum(h * h), t + 1
         return total, (h, t)
 
