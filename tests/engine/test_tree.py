@@ -1,8 +1,11 @@
 from collections import namedtuple
 
+import numpy as np
 import pytest
+from replay import executors
 
-from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
+import tinygrad_rnn as tr
+from tinygrad_rnn.engine.tree import DEEPEST, flatten, map_leaves, rebuild, structure
 
 Pair = namedtuple("Pair", "a b")
 
@@ -29,3 +32,42 @@ def test_nestings(nest, leaves, text):
 def test_different_structures_are_named():
     with pytest.raises(ValueError, match=r"\(\*, \*\) and \*"):
         map_leaves(lambda a, b: a, (1, 2), 3)
+
+
+def deep(levels, leaf=0):
+    nest = leaf
+    for level in range(levels):
+        nest = ((nest,), [nest], {"part": nest})[level % 3]
+    return nest
+
+
+CYCLE: list = []
+CYCLE.append(CYCLE)
+
+
+def test_as_deep_as_is_said():
+    nest = deep(DEEPEST)
+    assert flatten(nest) == [0]
+    assert rebuild(nest, iter([7])) == deep(DEEPEST, 7)
+    assert map_leaves(lambda a, b: a + b + 1, nest, nest) == deep(DEEPEST, 1)
+
+
+@pytest.mark.parametrize(
+    "nest", [deep(DEEPEST + 1), deep(3000), deep(100_000), CYCLE], ids=["101", "3000", "1e5", "itself"]
+)
+@pytest.mark.parametrize(
+    "use",
+    [
+        flatten,
+        structure,
+        lambda nest: rebuild(nest, iter([0])),
+        lambda nest: map_leaves(abs, nest),
+        tr.cut,
+        lambda nest: tr.unroll(lambda x, h: (x, h), np.ones((1, 2, 3)), nest, cut_every=1),
+        lambda nest: tr.grad(tr.tensor(1.0, requires_grad=True) * 1, nest),
+        *(tr.compile(lambda x: None, **setting) for setting in executors()),
+    ],
+)
+def test_deeper_is_an_error_that_says_so(use, nest):
+    with pytest.raises(tr.ShapeError, match="at most 100 levels, got more, or one that contains itself"):
+        use(nest)

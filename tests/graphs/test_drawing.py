@@ -6,7 +6,7 @@ import pytest
 from graph_cases import TwoSpeeds, model, rnn, two_losses, xs
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.errors import DrawingError
+from tinygrad_rnn.errors import ConfigError, DrawingError
 from tinygrad_rnn.graphs import Drawing, draw, drawing
 
 
@@ -107,7 +107,6 @@ def test_every_view_draws_a_model(view):
         ((rnn().losses[0], 1), {}, "recorded already"),
         ((rnn().losses[0],), {"cut_every": 2}, "recorded already"),
         ((language_model(), *text()), {"cut_every": 2, "truncation": "full"}, "not both"),
-        ((language_model(), *text()), {"cut_every": 0}, "at least 1"),
         ((language_model(), *text()), {"view": "sideways"}, "view must be"),
         ((language_model(), *text()), {"depth": 3}, "depth must be"),
         ((language_model(), *text()), {"steps": [7]}, "steps"),
@@ -118,6 +117,12 @@ def test_every_view_draws_a_model(view):
 def test_errors_say_what_to_do(arguments, kwargs, message):
     with pytest.raises(DrawingError, match=message):
         draw(*arguments, **kwargs)
+
+
+@pytest.mark.parametrize("wrong", [0, 2.5, True, "2"])
+def test_an_interval_is_an_integer(wrong):
+    with pytest.raises(ConfigError, match="draw: cut_every must be an integer of 1 or more, got"):
+        draw(language_model(), *text(), cut_every=wrong)
 
 
 def test_too_many_boxes_are_refused_with_a_better_view(monkeypatch):

@@ -202,7 +202,11 @@ def _signature(args: Any, leaves: list[Any]) -> Any:
     It is the nesting, shapes and dtypes, which parameters and generators are the same ones, and all that is no array.
     """
     key: list[Any] = [context().recording]
-    _describe(args, key, leaves, {})
+    try:
+        _describe(args, key, leaves, {})
+    except RecursionError:
+        flatten(args)  # says what is too deep
+        raise
     return tuple(key)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ..errors import DTypeError, UnsupportedError
+from ..errors import DTypeError, TraceError, UnsupportedError
 from .tape import Array
 
 
@@ -24,7 +24,7 @@ def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None, function: str 
         DTypeError: if the values are not numbers, or complex where real ones are wanted.
         UnsupportedError: if a Tensor among the values is recorded.
     """
-    array = _numbers(value, dtype, function)
+    array = as_numbers(value, function, dtype)
     if dtype is not None and array.dtype.kind == "c" and np.dtype(dtype).kind != "c":
         raise DTypeError(
             f"{function}: expected real numbers for dtype {np.dtype(dtype)}, got {array.dtype} of shape {array.shape}; "
@@ -44,7 +44,7 @@ def fitting_copy(value: ArrayLike, dtype: np.dtype[Any], function: str) -> Array
         DTypeError: if the values are not numbers, or of a kind that the dtype does not have.
         UnsupportedError: if a Tensor among the values is recorded.
     """
-    array = _numbers(value, dtype, function)
+    array = as_numbers(value, function, dtype)
     if dtype.kind in "iu":
         fits = array.dtype.kind in "biu" and bool(np.all(array.astype(dtype) == array))
     else:
@@ -57,19 +57,35 @@ def fitting_copy(value: ArrayLike, dtype: np.dtype[Any], function: str) -> Array
     return frozen_copy(array, dtype, function)
 
 
-def _numbers(value: Any, dtype: DTypeLike | None, function: str) -> Array:
-    """Return values as an array of numbers, of their own dtype (numbers too large for any: of `dtype`)."""
+def as_numbers(value: Any, function: str, dtype: DTypeLike | None = None) -> Array:
+    """Return a value as an array of numbers, of their own dtype (numbers too large for any: of `dtype`).
+
+    Args:
+        value: numbers, nested lists of them, or what has `__array__` or `__dlpack__`: a table, an array of another
+            library.
+        function: what the user called, for the message.
+        dtype: dtype that is wanted.
+
+    Raises:
+        DTypeError: if the values are not numbers.
+        UnsupportedError: if a Tensor among the values is recorded.
+    """
     try:
-        array = np.asarray(value)
+        array = np.from_dlpack(value) if _is_foreign(value) else np.asarray(value)
         if array.dtype.kind == "O" and dtype is not None and all(isinstance(one, Number) for one in array.flat):
             array = np.asarray(value, dtype=dtype)
-    except UnsupportedError:
+    except (UnsupportedError, TraceError):
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise DTypeError(f"{function}: cannot make an array of numbers from {type(value).__name__}: {error}") from error
     if array.dtype.kind not in "biufc":
-        raise DTypeError(f"{function}: expected numbers, got dtype {array.dtype} of shape {array.shape}")
+        kind = "" if isinstance(value, np.ndarray) else f"{type(value).__name__} of "
+        raise DTypeError(f"{function}: expected numbers, got {kind}dtype {array.dtype} of shape {array.shape}")
     return array
+
+
+def _is_foreign(value: Any) -> bool:
+    return hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
 
 
 def frozen(array: Array) -> Array:

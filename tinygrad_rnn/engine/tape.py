@@ -63,6 +63,9 @@ class Node:
         site: (code object, line) of the call that recorded it.
         gradient: what `backward()` has accumulated; leaves only.
         past: weak reference to the node behind a closed cut, or None.
+        consumed: whether `backward()` has dropped what the rule needs.
+        walked: whether a gradient has gone through its rule.
+        windows: for a state that `unroll` returned: how many windows with gradients of their own are behind it, uncut.
         owner: weak reference to the Tensor of a leaf, or None; drawings and messages read its name and its values.
     """
 
@@ -82,6 +85,8 @@ class Node:
         "site",
         "specs",
         "step",
+        "walked",
+        "windows",
     )
 
     def __init__(
@@ -106,6 +111,8 @@ class Node:
         self.site = call_site()
         self.gradient: Array | None = None
         self.consumed = False
+        self.walked = False
+        self.windows = 0
         self.past: weakref.ref[Node] | None = None
         self.owner: weakref.ref[Any] | None = None
 

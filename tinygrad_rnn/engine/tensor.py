@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import DTypeError, GradientError, ShapeError, TraceError, UnsupportedError
-from .arrays import fitting_copy, frozen_copy
+from .arrays import as_numbers, fitting_copy, frozen_copy
 from .conversions import Conversions
 from .methods import ArrayMethods
 from .table import TABLE, unsupported
@@ -342,6 +342,23 @@ def adopt(leaf: Tensor, array: Array) -> None:
     view = array.view()
     view.flags.writeable = False
     leaf._data = view
+
+
+def operand(value: Operand, function: str, name: str) -> Any:
+    """Return a Tensor or an array as it is, and what else holds numbers (lists, tables) as an array.
+
+    Args:
+        value: what the user passed.
+        function: what the user called, for the message.
+        name: of the argument, for the message.
+
+    Raises:
+        DTypeError: if the values are not numbers.
+        UnsupportedError: if it is a list of recorded Tensors, which `stack` joins.
+    """
+    if isinstance(value, Tensor | np.ndarray):
+        return value
+    return as_numbers(value, f"{function}: {name}")
 
 
 def shape_of(value: Operand) -> tuple[int, ...]:

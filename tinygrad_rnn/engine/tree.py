@@ -6,51 +6,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from ..errors import ShapeError
+
+DEEPEST = 100
+"""Levels of a nesting; what is deeper contains itself, or is a list of links that should be one array."""
 
 
 def flatten(nest: Any) -> list[Any]:
     """Return the leaves of `nest`, left to right (dicts in insertion order).
 
+    Raises:
+        ShapeError: if it is nested deeper than `DEEPEST` levels.
+
     >>> flatten((1, [2, {"c": 3}], None))
     [1, 2, 3]
     """
-    if nest is None:
-        return []
-    if isinstance(nest, tuple | list):
-        return [leaf for part in nest for leaf in flatten(part)]
-    if isinstance(nest, Mapping):
-        return [leaf for part in nest.values() for leaf in flatten(part)]
-    return [nest]
+    leaves: list[Any] = []
+    _fold(nest, leaves.append, lambda nest, parts: None, DEEPEST)
+    return leaves
 
 
 def rebuild(nest: Any, leaves: Iterator[Any]) -> Any:
-    """Return a nesting like `nest` whose leaves are taken from `leaves` in order."""
-    if nest is None:
-        return None
-    if isinstance(nest, tuple):
-        parts = [rebuild(part, leaves) for part in nest]
-        return type(nest)(*parts) if hasattr(nest, "_fields") else tuple(parts)
-    if isinstance(nest, list):
-        return [rebuild(part, leaves) for part in nest]
-    if isinstance(nest, Mapping):
-        return {key: rebuild(part, leaves) for key, part in nest.items()}
-    return next(leaves)
+    """Return a nesting like `nest` whose leaves are taken from `leaves` in order.
+
+    Raises:
+        ShapeError: if it is nested deeper than `DEEPEST` levels.
+    """
+    return _fold(nest, lambda leaf: next(leaves), _like, DEEPEST)
 
 
 def map_leaves(function: Callable[..., Any], nest: Any, *others: Any) -> Any:
     """Return a nesting like `nest` with `function` applied to each leaf (and to the leaves of `others` beside it).
 
     Raises:
-        ValueError: if the nestings differ in structure.
+        ShapeError: if the nestings differ in structure, or are deeper than `DEEPEST` levels. (It is a ValueError.)
 
     >>> map_leaves(lambda a, b: a + b, (1, (2, 3)), (10, (20, 30)))
     (11, (22, 33))
     """
     for other in others:
         if structure(other) != structure(nest):
-            raise ValueError(f"nestings differ: {structure(nest)} and {structure(other)}")
+            raise ShapeError(f"nestings differ: {structure(nest)} and {structure(other)}")
     columns = [flatten(nest), *(flatten(other) for other in others)]
     return rebuild(nest, iter([function(*row) for row in zip(*columns, strict=True)]))
 
@@ -58,16 +57,46 @@ def map_leaves(function: Callable[..., Any], nest: Any, *others: Any) -> Any:
 def structure(nest: Any) -> str:
     """Return the nesting of `nest` in words, a star for each leaf.
 
+    Raises:
+        ShapeError: if it is nested deeper than `DEEPEST` levels.
+
     >>> structure((1, [2, 3]))
     '(*, [*, *])'
     """
+    return str(_fold(nest, lambda leaf: "*", _in_words, DEEPEST))
+
+
+def _fold(nest: Any, leaf: Callable[[Any], Any], join: Callable[[Any, Sequence[Any]], Any], levels: int) -> Any:
+    """Return `leaf(nest)`, or for a nesting `join(nest, what its parts gave)`."""
+    if nest is None:
+        return join(nest, ())
+    if isinstance(nest, tuple | list):
+        parts: Any = nest
+    elif isinstance(nest, Mapping):
+        parts = nest.values()
+    else:
+        return leaf(nest)
+    if not levels:
+        raise ShapeError(
+            f"a nesting of tuples, lists and dicts: expected at most {DEEPEST} levels, got more, or one that contains "
+            "itself; put what belongs together into one array"
+        )
+    return join(nest, [_fold(part, leaf, join, levels - 1) for part in parts])
+
+
+def _like(nest: Any, parts: Sequence[Any]) -> Any:
+    if nest is None:
+        return None
+    if isinstance(nest, tuple):
+        return type(nest)(*parts) if hasattr(nest, "_fields") else tuple(parts)
+    return list(parts) if isinstance(nest, list) else dict(zip(nest, parts, strict=True))
+
+
+def _in_words(nest: Any, parts: Sequence[str]) -> str:
     if nest is None:
         return "None"
     if isinstance(nest, tuple):
-        inner = ", ".join(structure(part) for part in nest)
-        return f"({inner},)" if len(nest) == 1 else f"({inner})"
+        return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
     if isinstance(nest, list):
-        return "[" + ", ".join(structure(part) for part in nest) + "]"
-    if isinstance(nest, Mapping):
-        return "{" + ", ".join(f"{key}: {structure(part)}" for key, part in nest.items()) + "}"
-    return "*"
+        return f"[{', '.join(parts)}]"
+    return "{" + ", ".join(f"{key}: {part}" for key, part in zip(nest, parts, strict=True)) + "}"

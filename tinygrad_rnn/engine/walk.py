@@ -94,6 +94,7 @@ def pull_back(
         else:  # a backward pass that is recorded belongs to the time step whose operation it goes back through
             with Changed(step=node.step, scope=node.scope):
                 _send(node, cotangents, needs, lift, table, observe)
+        node.walked = True
         if consume:
             node.inputs = ()  # the edges stay: a second pass must find its way here, to say what is wrong
             node.output = None

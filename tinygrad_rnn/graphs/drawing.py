@@ -152,6 +152,7 @@ def draw(
 
     Raises:
         DrawingError: if a target, view or step does not exist, or there would be more than 3000 boxes.
+        ConfigError: if cut_every is not an integer of 1 or more.
         GradientError: if a loss was not recorded, or, with `gradients`, its graph was consumed by backward().
 
     >>> import numpy as np, tinygrad_rnn as tr

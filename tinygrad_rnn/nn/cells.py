@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import generator, integer, number
-from ..engine.tensor import Operand, Tensor, shape_of, tensor
+from ..engine.tensor import Operand, Tensor, operand, shape_of, tensor
 from ..errors import ConfigError, ShapeError
 from ..ops import sigmoid, split, tanh
 from .module import Module
@@ -22,6 +22,27 @@ State: TypeAlias = Any
 """What a cell carries from step to step: a Tensor or array (N, H), or any nesting of tuples of them."""
 
 Cell: TypeAlias = Callable[[Any, State], tuple[Any, State]]
+
+
+def stepped(cell: Cell, x: Any, state: State) -> tuple[Any, State]:
+    """Return `cell(x, state)`.
+
+    Raises:
+        ConfigError: if that is not a pair (output, state).
+    """
+    made = cell(x, state)
+    if not isinstance(made, tuple | list) or len(made) != 2:  # a Tensor of two rows would unpack too
+        name = getattr(cell, "__name__", type(cell).__name__)
+        raise ConfigError(f"{name}: expected a cell to return (output, state), got {in_words(made)}")
+    output, new = made
+    return output, new
+
+
+def in_words(state: State) -> str:
+    """Return what a state is, in words for a message: "3 parts", "one of shape (2, 4)"."""
+    if isinstance(state, tuple | list | dict):
+        return f"{len(state)} part{'s' * (len(state) != 1)}"
+    return f"one of shape {state.shape}" if isinstance(state, Tensor | np.ndarray) else f"{type(state).__name__}"
 
 
 class _GatedCell(Module):
@@ -45,16 +66,21 @@ class _GatedCell(Module):
     def _zeros(self, batch_size: int) -> Tensor:
         return tensor(np.zeros((batch_size, self.hidden_size)), self.Wx.dtype)
 
-    def _check(self, x: Operand, h: Operand) -> None:
-        shape = shape_of(x)
-        if len(shape) != 2 or shape[1] != self.input_size:
-            raise ShapeError(f"{type(self).__name__}: expected x of shape (N, D) = (N, {self.input_size}), got {shape}")
-        N = shape[0]
-        if shape_of(h) != (N, self.hidden_size):
-            raise ShapeError(
-                f"{type(self).__name__}: expected a state of shape (N, H) = ({N}, {self.hidden_size}), "
-                f"got {shape_of(h)}; start from cell.initial_state({N})"
-            )
+    def _inputs(self, x: Operand, *states: Operand) -> tuple[Any, ...]:
+        """Return x (N, D) and parts of a state (N, H), checked, as Tensors or arrays."""
+        name = type(self).__name__
+        x = operand(x, name, "x")
+        if x.ndim != 2 or x.shape[1] != self.input_size:
+            raise ShapeError(f"{name}: expected x of shape (N, D) = (N, {self.input_size}), got {x.shape}")
+        wanted = (x.shape[0], self.hidden_size)
+        for h in states:
+            shape = "a nesting" if isinstance(h, tuple | dict) else shape_of(h)
+            if shape != wanted:
+                raise ShapeError(
+                    f"{name}: expected a state of shape (N, H) = {wanted}, got {shape}; start from "
+                    f"cell.initial_state({wanted[0]})"
+                )
+        return x, *(operand(h, name, "state") for h in states)
 
 
 class RNNCell(_GatedCell):
@@ -90,7 +116,7 @@ class RNNCell(_GatedCell):
 
     def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
         """Return (output, state) of one step; both are h' (N, H)."""
-        self._check(x, state)
+        x, state = self._inputs(x, state)
         h = tanh(x @ self.Wx + self.b + state @ self.Wh)
         return h, h
 
@@ -143,9 +169,12 @@ class LSTMCell(_GatedCell):
 
     def __call__(self, x: Operand, state: tuple[Operand, Operand]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return (output, state) of one step: h' and (h', c')."""
-        h, c = state
-        self._check(x, h)
-        self._check(x, c)
+        if not isinstance(state, tuple | list) or len(state) != 2:
+            raise ShapeError(
+                f"LSTMCell: expected a state (h, c), two parts of shape (N, H) = (N, {self.hidden_size}), got "
+                f"{in_words(state)}; start from cell.initial_state(N)"
+            )
+        x, h, c = self._inputs(x, *state)
         sigmoids, candidate = split(x @ self.Wx + self.b + h @ self.Wh, (3 * self.hidden_size,), axis=1)
         i, f, o = split(sigmoid(sigmoids), 3, axis=1)
         c = f * c + i * tanh(candidate)
@@ -202,7 +231,7 @@ class GRUCell(_GatedCell):
 
     def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
         """Return (output, state) of one step; both are h' (N, H)."""
-        self._check(x, state)
+        x, state = self._inputs(x, state)
         at = (2 * self.hidden_size,)
         x_gates, x_candidate = split(x @ self.Wx + self.b, at, axis=1)
         if self.bh is not None:
@@ -247,9 +276,14 @@ class Stacked(Module):
 
     def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
         """Return (output of the top layer, tuple of new states)."""
+        if not isinstance(state, tuple | list) or len(state) != len(self.cells):
+            raise ShapeError(
+                f"Stacked: expected a state of {len(self.cells)} parts, one for each cell, got {in_words(state)}; "
+                "start from cell.initial_state(N)"
+            )
         states = []
         for cell, part in zip(self.cells, state, strict=True):
-            x, new = cell(x, part)
+            x, new = stepped(cell, x, part)
             states.append(new)
         return x, tuple(states)
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import flag, generator, integer, number
-from ..engine.tensor import Operand, shape_of, tensor, without_gradient
+from ..engine.tape import Array
+from ..engine.tensor import Operand, operand, shape_of, tensor, without_gradient
 from ..errors import DTypeError, ShapeError
 from ..ops import take
 from .module import Module
@@ -49,6 +50,7 @@ class Linear(Module):
 
     def __call__(self, x: Operand) -> Any:
         """Return x @ W + b for x (..., D)."""
+        x = operand(x, "Linear", "x")
         if shape_of(x)[-1:] != self.W.shape[:1]:
             raise ShapeError(f"Linear: expected x of shape (..., D) = (..., {self.W.shape[0]}), got {shape_of(x)}")
         y = x @ self.W
@@ -91,16 +93,16 @@ class Embedding(Module):
 
     def __call__(self, ids: Any) -> Any:
         """Return the rows of integer ids (...), as (..., D)."""
+        ids = operand(ids, "Embedding", "ids")
         return take(self.W, without_gradient("ids", self._checked, ids), axis=0)
 
-    def _checked(self, ids: Any) -> Any:
-        given = np.asarray(ids)
+    def _checked(self, given: Array) -> Array:
         if given.dtype.kind not in "iu" and given.size:
             raise DTypeError(f"Embedding: expected integer indices, got dtype {given.dtype} of shape {given.shape}")
         low, high = (int(given.min()), int(given.max())) if given.size else (0, 0)
         if low < 0 or high >= self.W.shape[0]:
             raise IndexError(f"Embedding: ids must lie in [0, V) with V={self.W.shape[0]}, got {low} to {high}")
-        return ids
+        return given
 
 
 class Dropout(Module):
@@ -130,7 +132,9 @@ class Dropout(Module):
         if rng is None or self.p == 0:
             return x
         generator("Dropout", "rng", rng)
-        return x * without_gradient("dropout", _mask, rng, shape_of(x), x.dtype, self.p, repeatable=False)
+        x = operand(x, "Dropout", "x")
+        dtype = x.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)  # 1 / (1 - p) is no integer
+        return x * without_gradient("dropout", _mask, rng, x.shape, dtype, self.p, repeatable=False)
 
 
 def _mask(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, p: float) -> Any:

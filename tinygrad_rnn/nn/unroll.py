@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checks import integer
+from ..engine.arrays import as_numbers
 from ..engine.tape import Array, at_step, context
-from ..engine.tensor import Operand, Tensor, shape_of
+from ..engine.tensor import Operand, Tensor, operand, without_gradient
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import concatenate, cut, stack, take_along_axis, unstack, where
-from .cells import Cell, State
+from .cells import Cell, State, stepped
+from .windows import mark_windows, windows_behind
 
 
 def unroll(
@@ -27,20 +31,21 @@ def unroll(
 
     Args:
         cell: any callable `cell(x, state) -> (output, state)`, x (N, D), output (N, H).
-        xs: (N, T, D), Tensor or array.
+        xs: (N, T, D), Tensor or array (or what NumPy makes one of: nested lists, a table).
         state: state before the first step, any nesting of tuples; None: `cell.initial_state(N)`.
         cut_every: steps between cuts; None: no cut (full BPTT).
         lengths: (N,) integers in [1, T], the true length of each sequence; None: all T. Behind its length a
             sequence's outputs are 0 and its state stays what it was; the padding, whatever it holds, gets no gradient
-            and gives none.
+            and gives none. May be an argument of a compiled function: one plan serves all lengths.
 
     Returns:
         outputs (N, T, H) and the state after the last step (for each sequence, after its own last step).
 
     Raises:
         ShapeError: if xs is not (N, T, D) with T >= 1, or lengths do not fit.
-        DTypeError: if lengths are not integers.
-        ValueError: if cut_every is below 1, or state is None and the cell has no `initial_state`.
+        DTypeError: if xs are not numbers, or lengths are not integers.
+        ConfigError: if cut_every is not an integer of 1 or more, or the cell does not return (output, state).
+        ValueError: if state is None and the cell has no `initial_state`.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> cell = tr.RNNCell(3, 4, np.random.default_rng(0))
@@ -48,24 +53,23 @@ def unroll(
     >>> outputs.shape, state.shape
     ((2, 5, 4), (2, 4))
     """
-    N, T = _check_sequence("unroll", xs)
-    if cut_every is not None and cut_every < 1:
-        raise ValueError(f"unroll: cut_every must be at least 1 step, got {cut_every}")
-    ends = _check_lengths("unroll", lengths, N, T)
-    if state is None:
-        state = initial_state(cell, N)
+    xs, N, T = _sequence("unroll", xs)
+    cut_every = _checked_interval("unroll", cut_every)
+    ends = _checked_lengths("unroll", lengths, N, T)
+    state = initial_state(cell, N) if state is None else state
+    windows = windows_behind(state)
     first = context().step or 0  # a slice of a sequence counts on from the step that is open
     steps = unstack(xs, axis=1)
     outputs: list[Any] = []
-    for t in range(T if ends is None else int(ends.max())):
+    for t in range(T if ends is None else ends.steps):
         with at_step(first + t):
-            if cut_every is not None and t and t % cut_every == 0:
-                state = cut(state)
-            if ends is None or (ends > t).all():
-                output, state = cell(steps[t], state)
+            start = cut(state) if cut_every is not None and t and t % cut_every == 0 else state
+            if ends is None or t < ends.shortest:
+                output, state = stepped(cell, steps[t], start)
             else:
-                output, state = _masked_step(cell, steps[t], state, ends > t)
+                output, state = _masked_step(cell, steps[t], start, state, ends.array > t)
             outputs.append(output)
+    mark_windows(state, windows)
     return stack(outputs + [np.zeros_like(outputs[0])] * (T - len(outputs)), axis=1), state
 
 
@@ -108,14 +112,16 @@ def bidirectional(
             "bidirectional: this truncation policy records the sequence in slices, but the backward cell starts at the "
             "end of the whole sequence; use Full() on whole sequences, or cut_every= of bidirectional itself"
         )
-    N, T = _check_sequence("bidirectional", xs)
-    ends = _check_lengths("bidirectional", lengths, N, T)
-    # Each sequence is reversed within its own length; padding stays where it is. The order is its own inverse.
-    t = np.arange(T)[None, :, None]
-    last = (np.full(N, T) if ends is None else ends)[:, None, None]
-    order = np.where(t < last, last - 1 - t, t)
-    ahead, ahead_state = unroll(forward, xs, states[0], cut_every, ends)
-    back, back_state = unroll(backward, take_along_axis(xs, order, axis=1), states[1], cut_every, ends)
+    xs, N, T = _sequence("bidirectional", xs)
+    cut_every = _checked_interval("bidirectional", cut_every)
+    ends = _checked_lengths("bidirectional", lengths, N, T)
+    checked = None if ends is None else ends.array
+    if checked is None:
+        order = _backward_order(np.full(N, T), T)
+    else:
+        order = without_gradient("order", _backward_order, checked, T)
+    ahead, ahead_state = unroll(forward, xs, states[0], cut_every, checked)
+    back, back_state = unroll(backward, take_along_axis(xs, order, axis=1), states[1], cut_every, checked)
     return concatenate([ahead, take_along_axis(back, order, axis=1)], axis=2), (ahead_state, back_state)
 
 
@@ -131,33 +137,64 @@ def initial_state(cell: Any, batch_size: int) -> State:
     return cell.initial_state(batch_size)
 
 
-def _masked_step(cell: Cell, x: Operand, state: State, active: Array) -> tuple[Any, State]:
-    """Step where a sequence goes on; elsewhere keep its state. Padding is zeroed first: it may even hold NaN."""
+def _masked_step(cell: Cell, x: Operand, start: State, before: State, active: Any) -> tuple[Any, State]:
+    """Step from `start` where a sequence goes on; elsewhere keep the state before. Padding is zeroed: it may be NaN.
+
+    `start` is `before`, or what a cut made of it: where a sequence has ended, nothing is cut any more.
+    """
 
     def choose(new: Any, old: Any) -> Any:
         if not isinstance(new, Tensor | np.ndarray) or new.ndim == 0:
             return new  # a step counter or the like, the same for all sequences
         return where(active.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-    output, new_state = cell(where(active[:, None], x, 0), state)
-    return choose(output, 0), map_leaves(choose, new_state, state)
+    output, new_state = stepped(cell, where(active[:, None], x, 0), start)
+    return choose(output, 0), map_leaves(choose, new_state, before)
 
 
-def _check_sequence(function: str, xs: Operand) -> tuple[int, int]:
-    shape = shape_of(xs)
-    if len(shape) != 3 or shape[1] < 1:
-        raise ShapeError(f"{function}: expected xs of shape (N, T, D) with T >= 1, got {shape}")
-    return shape[0], shape[1]
+def _sequence(function: str, xs: Operand) -> tuple[Any, int, int]:
+    """Return a sequence as a Tensor or an array, and its N and T."""
+    xs = operand(xs, function, "xs")
+    if xs.ndim != 3 or xs.shape[1] < 1:
+        raise ShapeError(f"{function}: expected xs of shape (N, T, D) with T >= 1, got {xs.shape}")
+    return xs, *xs.shape[:2]
 
 
-def _check_lengths(function: str, lengths: Any, N: int, T: int) -> Array | None:
+def _checked_interval(function: str, cut_every: Any) -> int | None:
+    return None if cut_every is None else integer(function, "cut_every", cut_every)
+
+
+class _Ends(NamedTuple):
+    """Where sequences end: their lengths (N,), the number of steps to take, and of those that all of them take."""
+
+    array: Any
+    steps: int
+    shortest: int
+
+
+def _checked_lengths(function: str, lengths: Any, N: int, T: int) -> _Ends | None:
+    """Return where sequences end; while `compile` records, it must do for all lengths, and each replay checks them."""
     if lengths is None:
         return None
-    ends = np.asarray(lengths)
-    if ends.dtype.kind not in "iu":
-        raise DTypeError(f"{function}: expected integer lengths, got dtype {ends.dtype}")
-    if ends.shape != (N,):
-        raise ShapeError(f"{function}: expected lengths of shape (N,) = ({N},), got {ends.shape}")
-    if ends.min() < 1 or ends.max() > T:
-        raise ShapeError(f"{function}: lengths must lie in [1, T] = [1, {T}], got {ends.min()} to {ends.max()}")
-    return ends
+    if not isinstance(lengths, Tensor):
+        lengths = as_numbers(lengths, f"{function}: lengths")
+    if lengths.dtype.kind not in "iu":
+        raise DTypeError(f"{function}: expected integer lengths, got dtype {lengths.dtype} of shape {lengths.shape}")
+    if lengths.shape != (N,):
+        raise ShapeError(f"{function}: expected lengths of shape (N,) = ({N},), got {lengths.shape}")
+    array = without_gradient("lengths", partial(_in_range, function=function, T=T), lengths)
+    if context().tracer is not None:
+        return _Ends(array, T, 0)
+    return _Ends(array, int(array.max(initial=1)), int(array.min(initial=T)))
+
+
+def _in_range(lengths: Array, function: str, T: int) -> Array:
+    if lengths.size and not 1 <= lengths.min() <= lengths.max() <= T:
+        raise ShapeError(f"{function}: lengths must lie in [1, T] = [1, {T}], got {lengths.min()} to {lengths.max()}")
+    return lengths.astype(np.intp)
+
+
+def _backward_order(lengths: Array, T: int) -> Array:
+    """Return the steps (N, T, 1) of each sequence, reversed within its own length. The order is its own inverse."""
+    t, last = np.arange(T)[None, :, None], lengths[:, None, None]
+    return np.where(t < last, last - 1 - t, t)  # padding stays where it is

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...checks import integer
 from ...engine.tape import Array, Node, at_step, enable_grad, scope, watching
 from ...engine.tensor import Tensor, shape_of
 from ...engine.tree import flatten
@@ -140,9 +141,8 @@ def _cell(cell: Any, xs: Any, state: Any, scales: Callable[[int], list[float]]) 
 def _scales(truncation: Policy | str | None, cut_every: int | None) -> Callable[[int], list[float]]:
     """Return a function from T to the factor at each step's first edge; 1 at the first step."""
     if cut_every is not None:
-        if cut_every < 1:
-            raise DrawingError(f"draw: cut_every must be at least 1 step, got {cut_every}")
-        return lambda T: [0.0 if t and t % cut_every == 0 else 1.0 for t in range(T)]
+        interval = integer("draw", "cut_every", cut_every)
+        return lambda T: [0.0 if t and t % interval == 0 else 1.0 for t in range(T)]
     if truncation is None:
         return lambda T: [1.0] * T
     policy = (parse_policy(truncation) if isinstance(truncation, str) else truncation).start()

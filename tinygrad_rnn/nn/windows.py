@@ -1,0 +1,48 @@
+"""A hint for a state that is carried from window to window without a cut.
+
+Each backward pass then goes back through all windows before, and each step takes longer than the last. It is right all
+the same, and may be meant; so there is a warning, once the chain is long.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+from ..engine.tape import Node, context
+from ..engine.tensor import Tensor
+from ..engine.tree import flatten
+from ..errors import GradientWarning
+from .cells import State
+
+MANY = 10
+"""Windows in a chain, with a gradient taken after each, from which on there is a warning."""
+
+
+def windows_behind(state: State) -> int:
+    """Return how many windows a state has behind it without a cut, each of which a gradient has gone through.
+
+    One loss over many windows (a decoder that is stepped by hand) has none behind it, however many they are.
+    """
+    behind = max((node.windows + 1 for node in _nodes(state) if node.walked), default=0)
+    if behind >= MANY:
+        warnings.warn(
+            f"unroll: the state has been carried through {behind} windows, and the gradient of each went back through "
+            "all before it: each step takes longer than the last. Pass cut(state), or with full backpropagation meant, "
+            "silence this GradientWarning",
+            GradientWarning,
+            stacklevel=3,
+        )
+    return behind
+
+
+def mark_windows(state: State, windows: int) -> None:
+    """Write down for `windows_behind` what a new state has behind it."""
+    if windows:
+        for node in _nodes(state):
+            node.windows = windows
+
+
+def _nodes(state: State) -> Iterator[Node]:
+    if context().recording:
+        yield from (leaf.node for leaf in flatten(state) if isinstance(leaf, Tensor) and leaf.node is not None)
