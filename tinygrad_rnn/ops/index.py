@@ -114,7 +114,7 @@ def _take(x: Operand, /, indices: Array, axis: int, *, out: Array | None = None)
         return np.take(x, indices, axis=axis)
     # While it looks for an index out of range, NumPy takes into a buffer and then copies: look before.
     length = np.shape(x)[axis]
-    if indices.size and not -length <= indices.min() <= indices.max() < length:
+    if out.size and not -length <= indices.min() <= indices.max() < length:
         raise IndexError(f"take: index out of range for axis {axis} with size {length}")
     return np.take(x, indices, axis=axis, out=out, mode="wrap")
 
