@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .engine.tensor import Tensor as Tensor
     from .engine.tensor import implements as implements
     from .engine.tensor import supported as supported
+    from .engine.tensor import parameter as parameter
     from .engine.tensor import tensor as tensor
     from .engine.primitive import Primitive as Primitive
     from .engine.primitive import primitive as primitive
@@ -234,7 +235,7 @@ _HOME = {
         "NonFiniteError ShapeError TraceError UnsupportedError"
     ),
     "engine.tape": "anomaly_mode at_step enable_grad no_grad scope",
-    "engine.tensor": "Tensor implements supported tensor",
+    "engine.tensor": "Tensor implements supported parameter tensor",
     "engine.primitive": "Primitive primitive",
     "engine.autograd": "grad",
     "ops": (

@@ -53,9 +53,10 @@ class Tensor(Conversions, ArrayMethods):
     array([2., 4.])
     """
 
-    __slots__ = ("__weakref__", "_data", "_index", "_node", "name")
+    __slots__ = ("__weakref__", "_data", "_frozen", "_index", "_node", "name")
 
     _data: Array
+    _frozen: bool  # set on leaves that were switched off, and absent elsewhere
     _node: Node | None
     _index: int
     name: str | None
@@ -138,6 +139,11 @@ class Tensor(Conversions, ArrayMethods):
         return self._node is None or self._node.operation is None
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether this is a leaf whose `requires_grad` was set to False: it is meant to stay as it is."""
+        return getattr(self, "_frozen", False)
+
+    @property
     def requires_grad(self) -> bool:
         """Whether operations on this tensor are recorded. Can be set on a leaf."""
         return self._node is not None
@@ -149,6 +155,7 @@ class Tensor(Conversions, ArrayMethods):
                 f"Tensor.requires_grad: can be set on a leaf only; this is the result of {self._op}. "
                 "To end the graph here use cut(x), to start a new one tensor(x.data, requires_grad=True)"
             )
+        self._frozen = not value
         if not value:
             self._node = None
         elif self._node is None:
@@ -286,6 +293,8 @@ class Tensor(Conversions, ArrayMethods):
                 "array cannot be written to, so it can be shared as it is"
             )
         new = Tensor(self._data, requires_grad=self.requires_grad, name=self.name)
+        if self.is_frozen:
+            new.requires_grad = False
         if self.grad is not None:
             new.grad = self.grad
         return new
@@ -307,6 +316,25 @@ def tensor(
     tensor([1., 2.], dtype=float32)
     """
     return Tensor(data, dtype=dtype, requires_grad=requires_grad, name=name)
+
+
+def parameter(data: ArrayLike, dtype: DTypeLike | None = None, name: str | None = None) -> Tensor:
+    """Return a weight: a new leaf `Tensor` that requires a gradient, so that a `Module` counts it as a parameter.
+
+    Args:
+        data: what it starts with, floating point numbers.
+        dtype: dtype to convert to; None: that of the data (float64 for draws of a generator).
+        name: a name for drawings and messages.
+
+    Raises:
+        DTypeError: if the dtype is not floating point.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> rng = np.random.default_rng(0)
+    >>> tr.parameter(rng.standard_normal((3, 4)) / np.sqrt(3), np.float32).requires_grad
+    True
+    """
+    return Tensor(data, dtype=dtype, requires_grad=True, name=name)
 
 
 def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:

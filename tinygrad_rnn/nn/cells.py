@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import generator, integer, number
-from ..engine.tensor import Operand, Tensor, operand, shape_of, tensor
+from ..engine.tensor import Operand, Tensor, operand, parameter, shape_of, tensor
 from ..errors import ConfigError, ShapeError
 from ..ops import sigmoid, split, tanh
 from .module import Module
@@ -59,9 +59,9 @@ class _GatedCell(Module):
         generator(type(self).__name__, "rng", rng)
         width = self.gates * hidden_size
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.Wx = tensor(rng.standard_normal((input_size, width)) / np.sqrt(input_size), dtype, True, "Wx")
-        self.Wh = tensor(rng.standard_normal((hidden_size, width)) / np.sqrt(hidden_size), dtype, True, "Wh")
-        self.b = tensor(np.zeros(width), dtype, True, "b")
+        self.Wx = parameter(rng.standard_normal((input_size, width)) / np.sqrt(input_size), dtype, "Wx")
+        self.Wh = parameter(rng.standard_normal((hidden_size, width)) / np.sqrt(hidden_size), dtype, "Wh")
+        self.b = parameter(np.zeros(width), dtype, "b")
 
     def _zeros(self, batch_size: int) -> Tensor:
         return tensor(np.zeros((batch_size, self.hidden_size)), self.Wx.dtype)
@@ -223,7 +223,7 @@ class GRUCell(_GatedCell):
             raise ConfigError(f'GRUCell: reset must be "after" or "before", got {reset!r}')
         super().__init__(input_size, hidden_size, rng, dtype)
         self.reset = reset
-        self.bh = tensor(np.zeros(hidden_size), dtype, True, "bh") if reset == "after" else None
+        self.bh = parameter(np.zeros(hidden_size), dtype, "bh") if reset == "after" else None
 
     def initial_state(self, batch_size: int) -> Tensor:
         """Return zeros (N, H)."""

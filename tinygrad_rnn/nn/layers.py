@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from ..checks import flag, generator, integer, number
 from ..engine.tape import Array
-from ..engine.tensor import Operand, operand, shape_of, tensor, without_gradient
+from ..engine.tensor import Operand, operand, parameter, shape_of, without_gradient
 from ..errors import DTypeError, ShapeError
 from ..ops import take
 from .module import Module
@@ -45,8 +45,8 @@ class Linear(Module):
         input_size = integer("Linear", "input_size", input_size)
         output_size = integer("Linear", "output_size", output_size)
         generator("Linear", "rng", rng)
-        self.W = tensor(rng.standard_normal((input_size, output_size)) / np.sqrt(input_size), dtype, True, "W")
-        self.b = tensor(np.zeros(output_size), dtype, True, "b") if flag("Linear", "bias", bias) else None
+        self.W = parameter(rng.standard_normal((input_size, output_size)) / np.sqrt(input_size), dtype, "W")
+        self.b = parameter(np.zeros(output_size), dtype, "b") if flag("Linear", "bias", bias) else None
 
     def __call__(self, x: Operand) -> Any:
         """Return x @ W + b for x (..., D)."""
@@ -89,7 +89,7 @@ class Embedding(Module):
         embedding_size = integer("Embedding", "embedding_size", embedding_size)
         scale = number("Embedding", "scale", scale, low=0)
         generator("Embedding", "rng", rng)
-        self.W = tensor(rng.standard_normal((vocab_size, embedding_size)) * scale, dtype, True, "W")
+        self.W = parameter(rng.standard_normal((vocab_size, embedding_size)) * scale, dtype, "W")
 
     def __call__(self, ids: Any) -> Any:
         """Return the rows of integer ids (...), as (..., D)."""

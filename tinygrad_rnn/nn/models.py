@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from ..checks import flag, generator, integer
 from ..engine.tape import scope
-from ..engine.tensor import Operand, Tensor, shape_of, tensor
+from ..engine.tensor import Operand, Tensor, parameter, shape_of
 from ..errors import ConfigError, ShapeError
 from ..ops import cross_entropy, reshape
 from .cells import CELLS, State
@@ -83,7 +83,7 @@ class RNNLM(Module):
         self.layers = [_make_cell(cell, size, hidden_size, rng, dtype, layers) for size in sizes]
         self.dropout = Dropout(dropout)
         self.output = (
-            tensor(np.zeros(vocab_size), dtype, True, "b") if tied else Linear(hidden_size, vocab_size, rng, dtype)
+            parameter(np.zeros(vocab_size), dtype, "b") if tied else Linear(hidden_size, vocab_size, rng, dtype)
         )
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
