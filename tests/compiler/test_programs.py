@@ -1,9 +1,13 @@
 """Drawn programs, compiled: values, gradients and gradients of gradients are what eager execution gives."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from programs import __file__ as PROGRAMS
 from programs import lines, write
 from replay import array_of, assert_replays, need_library, normal, small_plans_shared
 from sharing import faults
@@ -175,6 +179,19 @@ drawn = given(
 def test_programs(program, order, without, setting):
     need_library()
     check(program, order, without, *setting)
+
+
+WRITTEN_OTHERWISE = {
+    *("add", "subtract", "multiply", "divide", "negative", "power", "matmul", "getitem"),  # operators
+    *("deg2rad", "rad2deg", "nanvar", "nanstd", "matvec", "cross", "hsplit", "vsplit", "dsplit"),  # derived from others
+}
+
+
+def test_every_operation_is_drawn():
+    text = Path(PROGRAMS).read_text().replace("w.add(", "")
+    public = {name for name, module in tr._MODULE_OF.items() if module == "ops"}
+    missing = {name for name in public if not re.search(rf"\b{name}\b", text)}
+    assert missing == WRITTEN_OTHERWISE
 
 
 V = np.arange(1.0, 5.0).reshape(1, 2, 2)
