@@ -125,6 +125,15 @@ def test_an_interval_is_an_integer(wrong):
         draw(language_model(), *text(), cut_every=wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [("chunky:3", "'chunky:3' is not a policy; the forms are"), (3, "must be a truncation policy, such as")],
+)
+def test_a_truncation_is_a_policy_or_its_text(wrong, message):
+    with pytest.raises(ConfigError, match=f"draw: truncation:? {message}"):
+        draw(language_model(), *text(), truncation=wrong)
+
+
 def test_too_many_boxes_are_refused_with_a_better_view(monkeypatch):
     monkeypatch.setattr(drawing, "MOST_BOXES", 20)
     with pytest.raises(DrawingError, match='view="rolled"'):

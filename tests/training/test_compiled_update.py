@@ -66,6 +66,7 @@ def test_float32_stays_float32_and_close():
 
 
 POLICIES = [tr.Chunked(3), tr.Full(every=7), tr.Decay(0.5, every=4), tr.Checkpointed(2, every=6), tr.Windowed(5, 5)]
+POLICIES += [tr.Full(), tr.Decay(0.5), tr.Checkpointed(2), "full", "decay:0.5", "chunked:3"]
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
@@ -75,10 +76,24 @@ def test_policies_whose_passes_do_not_overlap(policy):
 
 
 @pytest.mark.parametrize(
-    "policy", [tr.Windowed(6, 2), tr.Randomized(0.3, every=7), tr.Adaptive(0.1, 8, every=4), tr.Full()], ids=repr
+    "policy", [tr.Windowed(6, 2), tr.Randomized(0.3, every=7), tr.Adaptive(0.1, 8, every=4), "randomized:0.3"], ids=repr
 )
 def test_others_are_recorded_anew_and_give_the_same(policy):
     assert not is_compilable(policy)
+
+
+class Uneven(tr.Policy):
+    """Passes every 3 steps, cut there; which other edge is scaled depends on the place in the sequence."""
+
+    every, grain = 3, 1
+
+    def scale(self, edge, end):
+        return 0.0 if edge % 3 == 0 else 0.5 if edge == 4 else 1.0
+
+
+def test_passes_that_differ_are_no_plan():
+    assert not is_compilable(Uneven())
+    assert_same(trained(True, policy=Uneven()), trained(False, policy=Uneven()), 1e-10)
 
 
 def test_recomputation_with_dropout_is_not_compiled():

@@ -1,5 +1,7 @@
 """train_epoch: the updates it makes, the state it carries, and what it refuses."""
 
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.data import OffsetBatches
+from tinygrad_rnn.engine.walk import ancestors
 from tinygrad_rnn.errors import ConfigError, CorpusError, NonFiniteError
 from tinygrad_rnn.optim import SGD, Adam, Cosine, clip_by_norm
 from tinygrad_rnn.training import train_epoch
@@ -43,6 +46,77 @@ def test_is_the_plain_loop(cell, clip, seed):
     assert result.steps == len(windows)
     assert np.isclose(result.nats, total / windows.tokens, rtol=1e-12)
     assert not result.stopped
+
+
+class Own(tr.Policy):
+    """A policy of the user's without passes of its own."""
+
+    grain = 1
+
+    def scale(self, edge, end):
+        return 0.5
+
+
+# Without `every=`, the same with it, and the text.
+WITHOUT = {
+    "full": (tr.Full(), tr.Full(every=4), "full"),
+    "decay": (tr.Decay(0.5), tr.Decay(0.5, every=4), "decay:0.5"),
+    "checkpointed": (tr.Checkpointed(2), tr.Checkpointed(2, every=4), "checkpointed:2"),
+    "own": (Own(), tr.Decay(0.5, every=4)),
+    "randomized": (tr.Randomized(c=0.3, rng=5),),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_policy_without_passes_of_its_own_makes_an_update_a_window(kind, compiled):
+    windows, found = OffsetBatches(IDS, batch_size=2, bptt=4), []
+    for policy in WITHOUT[kind]:
+        model, sizes = small_model(), []
+        train_epoch(
+            model,
+            windows,
+            SGD(0.5),
+            model.initial_state(2),
+            policy=policy,
+            compiled=compiled,
+            on_window=lambda window, sizes=sizes: sizes.append(window.tokens) or False,
+        )
+        assert sizes == [targets.size for _, targets in windows]
+        found.append({name: p.data for name, p in model.parameters().items()})
+    for other in found[1:]:
+        for name, value in found[0].items():
+            np.testing.assert_allclose(other[name], value, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("policy", [tr.Full(), tr.Decay(0.9), tr.Checkpointed(3), tr.Randomized(c=0.1)], ids=repr)
+def test_the_graph_of_a_window_is_all_that_is_held(policy, no_collector):
+    """Whatever the length of the pass."""
+
+    class Watched(tr.RNNLM):
+        def loss(self, ids, targets, state=None, *, rng=None):
+            loss, state = super().loss(ids, targets, state, rng=rng)
+            nodes.extend(weakref.ref(node) for node in ancestors([loss.node]) if node.operation is not None)
+            alive.append(sum(node() is not None for node in nodes))
+            return loss, state
+
+    most = []
+    for length in (5, 60):
+        nodes, alive = [], []
+        model = Watched(5, 4, 4, np.random.default_rng(1), dtype=np.float64)
+        ids = np.resize(IDS, 2 * 4 * length + 1)
+        train_epoch(model, OffsetBatches(ids, 2, 4), SGD(0.1), model.initial_state(2), policy=policy)
+        most.append(max(alive))
+    assert most[0] == most[1]
+
+
+def test_a_text_has_its_passes_once_a_window():
+    """Adaptive is the one whose passes would fall behind each step otherwise."""
+    windows, steps = OffsetBatches(IDS, batch_size=2, bptt=4), []
+    for policy in ("adaptive", tr.Adaptive(0.1, 200, every=4), "windowed:4/2", tr.Windowed(4, every=2)):
+        model = small_model()
+        steps.append(train_epoch(model, iter(windows), SGD(0.1), model.initial_state(2), policy=policy).steps)
+    assert steps == [len(windows)] * 2 + [15] * 2
 
 
 def test_schedule_and_steps_go_on():

@@ -89,12 +89,12 @@ def test_other_text_is_refused_with_the_forms(text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("chunked:0", "'chunked:0': Chunked: n must be a whole number of steps from 1"),
+        ("chunked:0", "'chunked:0': Chunked: n must be an integer of 1 or more"),
         ("windowed:5/9", r"every \(9\) must be at most h"),
-        ("randomized:1", r"c must lie in \[0, 1\)"),
-        ("randomized:mean=0.5", "expected mean_length above 1"),
-        ("adaptive:0", "tolerance must be above 0"),
-        ("adaptive:0.1/3", "every <= window"),
+        ("randomized:1", r"c must be a number in \[0, 1\)"),
+        ("randomized:mean=0.5", "mean_length must be a finite number above 1"),
+        ("adaptive:0", "tolerance must be a finite number above 0"),
+        ("adaptive:0.1/3", "every must be an integer from 1 to 3, got 4"),
         ("decay:1" + 400 * "0", "finite"),
     ],
 )

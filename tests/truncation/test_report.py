@@ -316,8 +316,19 @@ def test_default_policies_suit_the_length(T):
     [
         (lambda: truncation_report(language_model(), IDS, TARGETS[:, 1:]), tr.ShapeError, r"one shape \(N, T\)"),
         (lambda: truncation_report(language_model(), IDS[0], TARGETS[0]), tr.ShapeError, r"got \(24,\) and \(24,\)"),
-        (lambda: recurrence_report(*linear(), horizon=-1), tr.ConfigError, "a horizon of 0 steps or more"),
-        (lambda: recurrence_report(*linear(), wanted_cosine=1.5), tr.ConfigError, r"wanted_cosine in \(0, 1\]"),
+        (
+            lambda: recurrence_report(*linear(), horizon=-1),
+            tr.ConfigError,
+            "integer of 0 or more, got -1",
+        ),
+        (lambda: recurrence_report(*linear(), horizon=2.5), tr.ConfigError, "integer of 0 or more"),
+        (lambda: recurrence_report(*linear(), repeats=0), tr.ConfigError, "repeats must be an integer"),
+        (lambda: recurrence_report(*linear(), policies="full"), tr.ConfigError, "must be a list of policies"),
+        (
+            lambda: recurrence_report(*linear(), wanted_cosine=1.5),
+            tr.ConfigError,
+            r"in \(0, 1\], got 1.5",
+        ),
         (lambda: recurrence_report(*linear(), policies=[]), tr.ConfigError, "policies is empty"),
         (lambda: recurrence_report(*exploding()), tr.NonFiniteError, "full gradient of w over 400 steps is not finite"),
     ],

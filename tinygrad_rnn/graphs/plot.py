@@ -105,7 +105,7 @@ def plot_gradient_flow(
 
     Raises:
         ImportError: if something is to be drawn, and matplotlib is not there.
-        ConfigError: if policies are given with a loss that is recorded already.
+        ConfigError: if policies are given with a loss that is recorded already, or one is no policy.
         DrawingError: if the steps do not match.
         OSError: if the file cannot be written.
 
@@ -121,7 +121,10 @@ def plot_gradient_flow(
             "plot_gradient_flow: policies= needs a model or a cell and its example, to record it again under each; "
             "a loss is recorded already"
         )
-    chosen = [parse_policy(policy) if isinstance(policy, str) else policy for policy in policies or [Full()]]
+    if isinstance(policies, Policy | str):
+        raise ConfigError(f"plot_gradient_flow: policies must be a list of policies, got {policies!r}; write [...]")
+    given = policies or [Full()]
+    chosen = [parse_policy(one, argument=f"plot_gradient_flow: policies[{n}]") for n, one in enumerate(given)]
     found: dict[str, Norms] = {}
     for policy in chosen:
         recording = record(target, example, policy if example else None, None)

@@ -213,7 +213,8 @@ class Driven(Target):
         claimed = np.array([float(np.sum(actual * u)) for u in us])
         near = 1e-8 * np.abs(credits).sum(axis=(1, 2))
         for M, meaning in self._suspects(self._mask):
-            if (np.abs((credits * M).sum(axis=(1, 2)) - claimed) <= near).all():
+            counted = np.where(M != 0, credits, 0) * M  # a credit that does not count may be infinite
+            if (np.abs(counted.sum(axis=(1, 2)) - claimed) <= near).all():
                 return f"equals the gradient {meaning}"
         return ""
 

@@ -34,7 +34,7 @@ def check_grads(
     seed: int = 0,
     method: Method = "auto",
     order: int = 1,
-    truncation: Policy | None = None,
+    truncation: Policy | str | None = None,
     parameters: Mapping[str, Tensor] | None = None,
     allow_unused: bool = False,
     check: bool = True,
@@ -67,7 +67,7 @@ def check_grads(
         seed: of cotangents, directions and noise.
         method: "complex", "longdouble", or "auto" to choose.
         order: 1, or 2 to check the second-order gradient behind the first.
-        truncation: the policy to check under.
+        truncation: the policy to check under, or its text.
         parameters: name to leaf Tensor: more leaves, such as Tensors that f uses from outside.
         allow_unused: accept a leaf that the result does not depend on.
         check: raise if something is wrong; False: just report.

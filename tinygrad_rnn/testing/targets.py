@@ -21,7 +21,7 @@ from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import ConfigError, DTypeError, GradientError, NonFiniteError, ShapeError
 from ..nn.unroll import initial_state, unroll
-from ..truncation import Policy
+from ..truncation import Policy, parse_policy
 from ..truncation.nests import is_float, value_of
 from .direct import Direct, Target, weights
 from .direct import place as place
@@ -47,7 +47,7 @@ def target_of(
     f: Any,
     inputs: Sequence[Any],
     parameters: Mapping[str, Tensor] | None,
-    truncation: Policy | None,
+    truncation: Policy | str | None,
     rng: np.random.Generator,
 ) -> Target:
     """Return the target for what `check_grads` was given.
@@ -56,7 +56,7 @@ def target_of(
         f: function, cell, model, bound method of a model, or step.
         inputs: its inputs.
         parameters: more leaves.
-        truncation: policy, or None.
+        truncation: policy, its text, or None.
         rng: draws cotangents, weights of losses, and first states.
 
     Raises:
@@ -254,15 +254,12 @@ def _driven(
     f: Any,
     owner: Any,
     inputs: Sequence[Any],
-    policy: Policy,
+    policy: Policy | str,
     leaves: _Leaves,
     parameters: Mapping[str, Tensor] | None,
     rng: np.random.Generator,
 ) -> Driven:
-    if not isinstance(policy, Policy):
-        raise ConfigError(
-            f"check_grads: truncation must be a policy such as Chunked(4), got {policy!r}; parse_policy reads a text"
-        )
+    policy = parse_policy(policy, argument="check_grads: truncation")
     if hasattr(owner, "loss") and _is_batch(owner, inputs):
         names, parts = ["ids", "targets", "state"][: len(inputs)], ["ids", "targets"]
         step, data, state = _model_step(owner, inputs)

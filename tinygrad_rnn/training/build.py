@@ -86,7 +86,7 @@ def updates_per_pass(windows: OffsetBatches, policy: Policy | None) -> int:
     >>> updates_per_pass(windows, None), updates_per_pass(windows, parse_policy("windowed:20/5"))
     (3, 10)
     """
-    if policy is None:
+    if policy is None or policy.every is None:
         return len(windows)
     return len(policy.passes(windows.stream_length))
 

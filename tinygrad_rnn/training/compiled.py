@@ -19,8 +19,8 @@ from ..errors import NonFiniteError
 from ..ops import cut
 from ..optim import Optimizer
 from ..optim.clipping import norms, scaled
-from ..truncation.driver import bptt, decides
-from ..truncation.policies import Policy
+from ..truncation import Policy, bptt, parse_policy
+from ..truncation.driver import decides
 from .guards import cause, parameters_of
 
 
@@ -34,7 +34,7 @@ class CompiledUpdate:
         model: anything with `parameters()` and `loss(ids, targets, state, rng=rng) -> (mean loss, state)`.
         optimizer: its `rule` must be written with operators on values, as those of `optim` are.
         clip: largest global norm of the gradient; 0: no clipping.
-        policy: a truncation policy that `is_compilable`; None: full BPTT in each window.
+        policy: a truncation policy that `is_compilable`, or its text; None: full BPTT in each window.
         executor: what replays the plan; see `compile`.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -54,10 +54,11 @@ class CompiledUpdate:
         model: Any,
         optimizer: Optimizer,
         clip: float = 0.0,
-        policy: Policy | None = None,
+        policy: Policy | str | None = None,
         executor: str | None = None,
     ) -> None:
-        self.model, self.optimizer, self.policy = model, optimizer, policy
+        self.policy = None if policy is None else parse_policy(policy, argument="CompiledUpdate: policy")
+        self.model, self.optimizer = model, optimizer
         self.clip = number("CompiledUpdate", "clip", clip, low=0) or math.inf
         self.step: Compiled = compile(self._step, executor=executor)
 
@@ -104,14 +105,14 @@ class CompiledUpdate:
         return sum(found.losses) / size, {name: g / size for name, g in found.gradients.items()}, found.state
 
 
-def is_compilable(policy: Policy | None, draws: bool = False) -> bool:
+def is_compilable(policy: Policy | str | None, draws: bool = False) -> bool:
     """Return whether updates under a policy can be plans: each pass ends where the one before began.
 
-    Not so where windows overlap (parameters are updated between the passes over one step), where cuts are drawn or
-    follow from norms, and where dropout's draws would have to be repeated for a recomputation.
+    Not so where windows overlap (parameters are updated between the passes over one step), where cuts differ from pass
+    to pass, are drawn or follow from norms, and where dropout's draws would have to be repeated for a recomputation.
 
     Args:
-        policy: a truncation policy, or None.
+        policy: a truncation policy, its text, or None.
         draws: whether the model draws (dropout).
 
     >>> import tinygrad_rnn as tr
@@ -120,9 +121,14 @@ def is_compilable(policy: Policy | None, draws: bool = False) -> bool:
     """
     if policy is None:
         return True
-    if policy.every is None or decides(policy) or (policy.recompute and draws):
+    policy = parse_policy(policy, argument="is_compilable: policy")
+    if decides(policy) or (policy.recompute and draws):
         return False
-    return all(policy.scale(policy.every * n, policy.every * (n + 1)) == 0 for n in (1, 2))
+    if policy.every is None:
+        return True  # it acts inside each window
+    every, first = policy.every, policy.factors(policy.every)
+    passes = [[policy.factor(begin + t, begin + every) for t in range(every)] for begin in (every, 2 * every)]
+    return all(factors == [0.0, *first[1:]] for factors in passes)
 
 
 def _trouble(loss: float, lengths: Array, names: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from ..checks import generator, integer, number
 from ..errors import ConfigError, CorpusError, NonFiniteError
 from ..nn.models import RNNLM
 from ..optim import Optimizer, Schedule, clip_by_norm
-from ..truncation import Full, Policy, Recurrence, Update
+from ..truncation import Adaptive, Full, Policy, Step, Update, parse_policy, stream
 from .compiled import CompiledUpdate, is_compilable
 from .guards import cause, parameters_of, warn_if_mixed
 
@@ -67,7 +68,7 @@ def train_epoch(
     optimizer: Optimizer,
     state: Any,
     *,
-    policy: Policy | None = None,
+    policy: Policy | str | None = None,
     schedule: Schedule | None = None,
     clip: float = 0.0,
     rng: np.random.Generator | None = None,
@@ -78,16 +79,18 @@ def train_epoch(
     """Train a model on windows that continue each other, and carry the state from each to the next.
 
     Without a policy there is one update for each window, and the state is cut in between: its value goes on, the
-    gradient does not (truncated BPTT, Williams and Peng 1990). A policy makes updates and cuts where it says, whatever
-    the length of the windows. The gradient is that of the mean loss of the positions that an update covers; it and its
-    norm are checked before the update.
+    gradient does not (truncated BPTT, Williams and Peng 1990). A policy that says when its passes run (`every`) makes
+    updates and cuts there, whatever the length of the windows; one that does not, such as `Full()` or `Decay(0.9)`,
+    acts inside each window, with one update a window. So no more is held than a window, or than the policy reaches
+    back. The gradient is that of the mean loss of the positions that an update covers; it and its norm are checked
+    before the update.
 
     Args:
         model: anything with `parameters()` and `loss(ids, targets, state, rng=rng) -> (loss, state)`.
         windows: pairs (ids, targets), integers (N, T) without masked targets, such as an `OffsetBatches`.
         optimizer: gives the parameters new arrays.
         state: before the first window, such as `model.initial_state(batch_size)`.
-        policy: a truncation policy; None: one update a window.
+        policy: a truncation policy, or its text, whose passes run once a window if it does not say; None: `Full()`.
         schedule: learning rate of each update; None: the optimizer's own.
         clip: largest global norm of the gradient; 0: no clipping.
         rng: generator for dropout; None: nothing is dropped.
@@ -101,8 +104,8 @@ def train_epoch(
         Means over the pass.
 
     Raises:
-        ConfigError: if a setting is out of range, the model has no parameters, or `compiled` is an update of
-            something else; before the first update.
+        ConfigError: if a setting is out of range, there is no such policy, the model has no parameters, or `compiled`
+            is an update of something else; before the first update.
         CorpusError: if there are no windows.
         NonFiniteError: if a loss or a gradient is not finite; the message names the update, and what was not finite
             before it (the data, the state, a parameter). No parameter has been touched by that update.
@@ -122,6 +125,7 @@ def train_epoch(
     started = time.perf_counter()
     params = parameters_of("train_epoch", model)
     clip, rate = number("train_epoch", "clip", clip, low=0), _Rate(optimizer, schedule, step)
+    windows, policy = _read(windows, policy)
     if rng is not None:
         generator("train_epoch", "rng", rng)
     if not step:
@@ -145,6 +149,20 @@ def train_epoch(
         parameter.data = parameter.data  # memory of its own, which no plan writes again
     seconds = time.perf_counter() - started
     return EpochResult(nats / tokens, tokens, steps, norms / steps, lr, seconds, stopped)
+
+
+def _read(
+    windows: Iterable[tuple[Any, Any]], policy: Policy | str | None
+) -> tuple[Iterable[tuple[Any, Any]], Policy | None]:
+    """Return the windows, and the policy; the text of an adaptive one has a pass for each window, as long as it is."""
+    argument = "train_epoch: policy"
+    found = None if policy is None else parse_policy(policy, argument=argument)
+    if isinstance(policy, str) and isinstance(found, Adaptive):
+        rest = iter(windows)
+        first = list(itertools.islice(rest, 1))
+        windows = itertools.chain(first, rest)
+        found = parse_policy(policy, np.shape(first[0][0])[1] if first else None, argument=argument)
+    return windows, found
 
 
 class _Rate:
@@ -225,8 +243,8 @@ def _eager_updates(
             loss = loss * np.size(targets)  # a sum: how many positions share an update is the policy's business
         return loss, state
 
-    run = Recurrence(window_loss, params, policy or Full(), state, rng)
-    for update, size in _updates(run, windows, flush=policy is None):
+    updates = _inside_windows if policy is None or policy.every is None else _across_windows
+    for update, size in updates(window_loss, params, windows, state, policy or Full(), rng):
         count = 1 if policy is None else size
         value = update.loss / count
         try:
@@ -244,16 +262,28 @@ def _eager_updates(
         rate.step += 1
 
 
-def _updates(run: Recurrence, windows: Iterable[tuple[Any, Any]], flush: bool) -> Iterator[tuple[Update, int]]:
-    """Yield each update with the number of positions that it covers."""
-    before, N = 0, 0
+def _inside_windows(
+    loss: Step, params: Any, windows: Iterable[tuple[Any, Any]], state: Any, policy: Policy, rng: Any
+) -> Iterator[tuple[Update, int]]:
+    """Yield an update for each window, which is a sequence of its own, with the number of positions that it covers."""
     for ids, targets in windows:
-        N = len(ids)
-        for update in run.feed((ids, targets)):
-            yield update, N * (update.end - before)
-            before = update.end
-        if flush and (last := run.finish()) is not None:
-            yield last, N * (last.end - before)
-            before = last.end
-    if (last := run.finish()) is not None:
-        yield last, N * (last.end - before)
+        for update in stream(loss, params, [(ids, targets)], state, policy, rng):
+            yield update, np.size(targets)
+            state = update.state
+
+
+def _across_windows(
+    loss: Step, params: Any, windows: Iterable[tuple[Any, Any]], state: Any, policy: Policy, rng: Any
+) -> Iterator[tuple[Update, int]]:
+    """Yield each update that a policy asks for, with the number of positions that it covers."""
+    before, N = 0, 0
+
+    def counted() -> Iterator[tuple[Any, Any]]:
+        nonlocal N
+        for ids, targets in windows:
+            N = len(ids)
+            yield ids, targets
+
+    for update in stream(loss, params, counted(), state, policy, rng):
+        yield update, N * (update.end - before)
+        before = update.end

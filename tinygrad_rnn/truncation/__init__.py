@@ -1,5 +1,8 @@
 """Truncated backpropagation through time: policies, and the driver that carries them out."""
 
+from .base import Policy as Policy
+from .deciding import Adaptive as Adaptive
+from .deciding import Randomized as Randomized
 from .driver import Recurrence as Recurrence
 from .driver import Step as Step
 from .driver import Update as Update
@@ -7,13 +10,10 @@ from .driver import bptt as bptt
 from .driver import stream as stream
 from .parse import parse_policy as parse_policy
 from .parse import policy_text as policy_text
-from .policies import Adaptive as Adaptive
 from .policies import Checkpointed as Checkpointed
 from .policies import Chunked as Chunked
 from .policies import Decay as Decay
 from .policies import Full as Full
-from .policies import Policy as Policy
-from .policies import Randomized as Randomized
 from .policies import Windowed as Windowed
 from .profile import credit_profile as credit_profile
 from .report import TruncationReport as TruncationReport

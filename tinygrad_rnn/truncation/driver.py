@@ -20,6 +20,7 @@ from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import map_leaves
 from ..engine.walk import own, pull_back
 from ..errors import ConfigError, GradientError, ShapeError, TraceError
+from .base import Policy
 from .nests import (
     added,
     arrays_of,
@@ -33,7 +34,7 @@ from .nests import (
     value_of,
     with_floats,
 )
-from .policies import Policy
+from .parse import parse_policy
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 """`step(inputs, state) -> (loss, state)`: some steps of a recurrence, and the sum of their losses (None: no loss)."""
@@ -81,14 +82,14 @@ class Recurrence:
             sum of its losses (a single element; None where there is none) and the new state. A reduction over time
             that crosses slices cannot be written in it: carry it in the state (a running sum or maximum).
         parameters: name to leaf Tensor.
-        policy: a truncation policy.
+        policy: a truncation policy, or its text.
         state: before the first step, any nesting of tuples.
         rng: the generator that `step` draws from, if it does: a policy that recomputes rewinds it.
 
     Raises:
         ShapeError: when fed with inputs that do not agree on N and T.
         GradientError: if `step` returns a loss that is not a single element.
-        ConfigError: if the policy scales an edge where it allows no cut.
+        ConfigError: if there is no such policy, or it scales an edge where it allows no cut.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> w = tr.tensor(2.0, requires_grad=True)
@@ -109,18 +110,19 @@ class Recurrence:
         self,
         step: Step,
         parameters: Mapping[str, Tensor],
-        policy: Policy,
+        policy: Policy | str,
         state: Any,
         rng: np.random.Generator | None = None,
     ) -> None:
+        followed = parse_policy(policy, argument="Recurrence: policy")
         self._step = step
         self._parameters = dict(parameters)
-        if context().tracer is not None and decides(policy):
+        if context().tracer is not None and decides(followed):
             raise TraceError(
-                f"compile: {policy!r} decides anew for each sequence where it cuts, and a plan would freeze that; "
+                f"compile: {followed!r} decides anew for each sequence where it cuts, and a plan would freeze that; "
                 "use the driver outside of compiled functions"
             )
-        self._policy = policy.start()
+        self._policy = followed.start()
         self._rng = rng
         self._state = arrays_of(state)
         self._alive: list[_Segment] = []
@@ -195,11 +197,11 @@ class Recurrence:
             if scale == 0 and segment.stop <= begin:
                 break
             for edge in range(segment.start + 1, segment.stop):
-                if policy.scale(edge, end) != 1:
+                if policy.factor(edge, end) != 1:
                     raise ConfigError(
                         f"{policy!r} scales edge {edge}, which lies inside a segment: its grain must divide {edge}"
                     )
-            scale = policy.scale(segment.start, end) if segment.start else 1.0
+            scale = policy.factor(segment.start, end) if segment.start else 1.0
             carried = self._pull(segment, carried, scale != 0, segment.start >= begin, sums)
             if carried is not None:
                 norms.append((segment.start, self._norm(carried)))
@@ -272,11 +274,11 @@ class Recurrence:
             self._alive = []
             return
         if reach is None:  # no limit but a cut: later passes may go back through what is alive if none stands here
-            if self._policy.scale(self._now, self._now + every) == 0:
+            if self._policy.factor(self._now, self._now + every) == 0:
                 self._alive = []
             return
         oldest = self._now + every - reach  # the next pass is at now + every, and reaches back `reach` uses
-        self._alive = [segment for segment in self._alive if segment.start >= oldest]
+        self._alive = [segment for segment in self._alive if segment.stop > oldest]
 
 
 def decides(policy: Policy) -> bool:
@@ -289,7 +291,7 @@ def bptt(
     parameters: Mapping[str, Tensor],
     inputs: Any,
     state: Any,
-    policy: Policy,
+    policy: Policy | str,
     rng: np.random.Generator | None = None,
 ) -> Update:
     """Return losses, gradient and last state of a whole sequence under a truncation policy.
@@ -299,7 +301,7 @@ def bptt(
         parameters: name to leaf Tensor.
         inputs: arrays (N, T, ...), or any nesting of them.
         state: before the first step.
-        policy: a truncation policy.
+        policy: a truncation policy, or its text; the one draw of a random text is that of seed 0.
         rng: as in `Recurrence`.
 
     Returns:
@@ -317,6 +319,7 @@ def bptt(
     >>> len(found.losses), found.gradients["Wh"].shape
     (9, (4, 4))
     """
+    policy = parse_policy(policy, argument="bptt: policy")
     total: Update | None = None
     for update in stream(step, parameters, [inputs], state, policy, rng):
         total = update if total is None else _added(total, update, parameters)
@@ -343,7 +346,7 @@ def stream(
     parameters: Mapping[str, Tensor],
     windows: Iterable[Any],
     state: Any,
-    policy: Policy,
+    policy: Policy | str,
     rng: np.random.Generator | None = None,
 ) -> Iterator[Update]:
     """Yield the updates of a stream of windows that continue each other, of any length, in memory that does not grow.
@@ -357,7 +360,7 @@ def stream(
         parameters: name to leaf Tensor.
         windows: inputs, arrays (N, t, ...) or any nesting of them.
         state: before the first step.
-        policy: a truncation policy.
+        policy: a truncation policy, or its text; the one draw of a random text is that of seed 0.
         rng: as in `Recurrence`.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -369,7 +372,7 @@ def stream(
     >>> [update.end for update in tr.stream(step, {"w": w}, windows, np.zeros(1), tr.Windowed(3))]
     [1, 2, 3, 4, 5, 6]
     """
-    run = Recurrence(step, parameters, policy, state, rng)
+    run = Recurrence(step, parameters, parse_policy(policy, argument="stream: policy"), state, rng)
     for inputs in windows:
         yield from run.feed(inputs)
     last = run.finish()

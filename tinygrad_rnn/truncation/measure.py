@@ -17,9 +17,9 @@ from ..engine.tape import Array, Node
 from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import flatten
 from ..errors import ConfigError
+from .base import Policy
 from .driver import Step, bptt
 from .parse import policy_text
-from .policies import Policy
 
 _SECONDS = 2.0  # no further timed run of a policy begins behind this
 

@@ -1,4 +1,4 @@
-"""Policies as one word of text, for the command line and for tables: `parse_policy` and its inverse."""
+"""Policies as one word of text: `parse_policy`, through which every argument that is a policy goes, and its inverse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import ConfigError
-from .policies import Adaptive, Checkpointed, Chunked, Decay, Full, Policy, Randomized, Windowed
+from .base import Policy, set_steps
+from .deciding import Adaptive, Randomized
+from .policies import Checkpointed, Chunked, Decay, Full, Windowed
 
 POLICY_FORMS = (
     "full",
@@ -30,66 +32,92 @@ _WHOLE = r"([0-9]{1,9})"
 _NUMBER = r"(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?)"
 
 
-def parse_policy(text: str, every: int | None = None, rng: int | np.random.Generator = 0) -> Policy:
-    """Return the policy that a text names; `POLICY_FORMS` has an example of each spelling.
+def parse_policy(
+    policy: Policy | str,
+    every: int | None = None,
+    rng: int | np.random.Generator = 0,
+    *,
+    argument: str = "parse_policy: policy",
+) -> Policy:
+    """Return the policy that a text names, or a policy as it is; `POLICY_FORMS` has an example of each spelling.
+
+    Every function that takes a policy takes such a text too, and reads it through this one.
 
     Args:
-        text: `name` or `name:numbers`.
+        policy: `name` or `name:numbers`, or a policy, which `every` and `rng` do not change.
         every: steps between backward passes (the training window), for the policies that do not say it themselves:
             full, decay, checkpointed, randomized, adaptive. None: one pass at the end (adaptive: behind each step).
         rng: generator or seed of the draws of `randomized`.
+        argument: what the message calls the policy.
 
     Raises:
-        ConfigError: if the text is none of the forms, which the message lists, or a number is out of range.
+        ConfigError: if the text is none of the forms, which the message lists, or a number is out of range; if a
+            policy's every, reach or grain is not a number of steps; or if it is something else.
 
     >>> parse_policy("windowed:70/35")
     Windowed(h=70, every=35)
     >>> parse_policy("decay:0.95", every=35)
     Decay(g=0.95, every=35)
     >>> parse_policy("randomized:mean=50", rng=7)
-    Randomized(c=None, mean_length=50, alpha=6.0, rng=7, every=None)
+    Randomized(c=None, mean_length=50.0, alpha=6.0, rng=7, every=None)
     """
+    if isinstance(policy, Policy):
+        return _checked(policy)
+    if not isinstance(policy, str):
+        kind = " (the class; make one of it)" if isinstance(policy, type) and issubclass(policy, Policy) else ""
+        raise ConfigError(
+            f'{argument} must be a truncation policy, such as Chunked(35), or its text, such as "chunked:35"; '
+            f"got {policy!r}{kind}"
+        )
     steps = 1 if every is None else every
     makers: dict[str, Callable[..., Policy]] = {
         "full": lambda: Full(every),
         f"chunked:{_WHOLE}": lambda n: Chunked(int(n)),
         f"windowed:{_WHOLE}(?:/{_WHOLE})?": lambda h, behind: Windowed(int(h), int(behind or 1)),
-        f"decay:{_NUMBER}": lambda g: Decay(_number(g), every),
-        f"randomized:{_NUMBER}": lambda c: Randomized(c=_number(c), rng=rng, every=every),
+        f"decay:{_NUMBER}": lambda g: Decay(float(g), every),
+        f"randomized:{_NUMBER}": lambda c: Randomized(c=float(c), rng=rng, every=every),
         f"randomized:mean={_NUMBER}(?:,alpha={_NUMBER})?": lambda mean, alpha: Randomized(
-            mean_length=_number(mean), alpha=_number(alpha or "6.0"), rng=rng, every=every
+            mean_length=float(mean), alpha=float(alpha or "6.0"), rng=rng, every=every
         ),
         f"adaptive(?::{_NUMBER}(?:/{_WHOLE})?)?": lambda tolerance, longest: Adaptive(
-            _number(tolerance or "0.1"), int(longest or max(200, 2 * steps)), steps
+            float(tolerance or "0.1"), int(longest or max(200, 2 * steps)), steps
         ),
         f"checkpointed:{_WHOLE}": lambda segment: Checkpointed(int(segment), every),
     }
     for pattern, make in makers.items():
-        found = re.fullmatch(pattern, text.strip())
+        found = re.fullmatch(pattern, policy.strip())
         if found:
             try:
                 return make(*found.groups())
             except ConfigError as error:
-                raise ConfigError(f"parse_policy: {text!r}: {error}") from error
+                raise ConfigError(f"{argument}: {policy!r}: {error}") from error
     raise ConfigError(
-        f"parse_policy: {text!r} is not a policy; the forms are, with example numbers: {', '.join(POLICY_FORMS)}"
+        f"{argument}: {policy!r} is not a policy; the forms are, with example numbers: {', '.join(POLICY_FORMS)}"
     )
 
 
-def policy_text(policy: Policy) -> str:
+def _checked(policy: Policy) -> Policy:
+    """Check what a policy of the user's own says of its steps; those of the package have done so themselves."""
+    if type(policy).__module__.rpartition(".")[0] != __package__:
+        set_steps(policy, "every", "reach", "grain")
+    return policy
+
+
+def policy_text(policy: Policy | str) -> str:
     """Return the text that `parse_policy` reads back, given the policy's `every` and `rng` where it takes them.
 
     The window that an `Adaptive` has reached is not part of the text.
 
     Args:
-        policy: one of this package.
+        policy: one of this package; of a text, the shortest spelling is returned.
 
     Raises:
-        ConfigError: if it is a policy of your own, which has no spelling.
+        ConfigError: if it is a policy of your own, which has no spelling, or no policy.
 
     >>> policy_text(Windowed(20)), policy_text(Adaptive(0.1, max_window=50)), policy_text(Full(every=35))
     ('windowed:20', 'adaptive:0.1/50', 'full')
     """
+    policy = parse_policy(policy, argument="policy_text: policy")
     match policy:
         case Full():
             return "full"
@@ -98,19 +126,18 @@ def policy_text(policy: Policy) -> str:
         case Windowed(h, every):
             return f"windowed:{h}" if every == 1 else f"windowed:{h}/{every}"
         case Decay(g):
-            return f"decay:{g}"
+            return f"decay:{_spelled(g)}"
         case Randomized(c=None):
-            alpha = "" if repr(policy.alpha) == "6.0" else f",alpha={policy.alpha}"
-            return f"randomized:mean={policy.mean_length}{alpha}"
+            mean, alpha = _spelled(policy.mean_length), _spelled(policy.alpha)
+            return f"randomized:mean={mean}" if alpha == "6" else f"randomized:mean={mean},alpha={alpha}"
         case Randomized(c):
-            return f"randomized:{c}"
+            return f"randomized:{_spelled(c)}"
         case Adaptive():
-            return f"adaptive:{policy.tolerance}/{policy.max_window}"
+            return f"adaptive:{_spelled(policy.tolerance)}/{policy.max_window}"
         case Checkpointed(segment):
             return f"checkpointed:{segment}"
     raise ConfigError(f"policy_text: {policy!r} has no spelling; it is not a policy of this package")
 
 
-def _number(text: str) -> float:
-    # 50 is read back as 50, not as 50.0; whole numbers that no float can hold become infinite, and are refused
-    return int(text) if re.fullmatch("-?[0-9]{1,15}", text) else float(text)
+def _spelled(value: float | None) -> str:
+    return repr(value).removesuffix(".0")

@@ -18,13 +18,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..checks import integer, number
 from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import flatten
 from ..errors import ConfigError, NonFiniteError, ShapeError
+from .base import Policy
+from .deciding import Randomized
 from .driver import Step, bptt
 from .measure import Agreement, PolicyCost, agreement, measure
+from .parse import parse_policy
 from .plot import Picture, Point, draw
-from .policies import Checkpointed, Chunked, Decay, Full, Policy, Randomized, Windowed
+from .policies import Checkpointed, Chunked, Decay, Full, Windowed
 from .profile import Trend, credit_profile, fit_trend
 
 
@@ -223,7 +227,7 @@ def truncation_report(
     model: LanguageModel,
     ids: Any,
     targets: Any,
-    policies: Sequence[Policy] | None = None,
+    policies: Sequence[Policy | str] | None = None,
     *,
     horizon: int | None = None,
     state: Any = None,
@@ -287,7 +291,7 @@ def recurrence_report(
     parameters: Mapping[str, Tensor],
     inputs: Any,
     state: Any,
-    policies: Sequence[Policy] | None = None,
+    policies: Sequence[Policy | str] | None = None,
     *,
     horizon: int | None = None,
     wanted_cosine: float = 0.99,
@@ -300,13 +304,13 @@ def recurrence_report(
         parameters: name to leaf Tensor.
         inputs: arrays (N, T, ...), or any nesting of them.
         state: before the first step.
-        policies: to measure; None: `default_policies(T)`.
+        policies: to measure, or their texts; None: `default_policies(T)`.
         horizon: largest k of the credit profile, in steps; None: 50. At most T - 1 are looked at.
         wanted_cosine: what the recommended window is to reach, in (0, 1].
         repeats: timed runs of each policy, of which the shortest counts; fewer if they take longer than 2 seconds.
 
     Raises:
-        ConfigError: if horizon is below 0, wanted_cosine out of range, or policies empty.
+        ConfigError: if horizon, wanted_cosine or repeats is out of range, or policies is empty or holds something else.
         NonFiniteError: if the full gradient is not finite.
         ShapeError, GradientError: as `Recurrence`.
 
@@ -322,11 +326,10 @@ def recurrence_report(
     >>> report.trend.kind, round(report.policies[0].agreement.error, 3)
     ('vanishing', 0.172)
     """
-    if not 0 < wanted_cosine <= 1 or (horizon is not None and horizon < 0):
-        raise ConfigError(
-            "recurrence_report: expected wanted_cosine in (0, 1] and a horizon of 0 steps or more, got "
-            f"{wanted_cosine} and {horizon}"
-        )
+    wanted_cosine = number("recurrence_report", "wanted_cosine", wanted_cosine, 0, 1, above=True)
+    horizon = 50 if horizon is None else integer("recurrence_report", "horizon", horizon, 0)
+    repeats = integer("recurrence_report", "repeats", repeats)
+    chosen = None if policies is None else _parsed(policies)
     found = bptt(step, parameters, inputs, state, Full())
     full, T = found.gradients, found.end
     for name, g in full.items():
@@ -335,16 +338,14 @@ def recurrence_report(
                 f"recurrence_report: the full gradient of {name} over {T} steps is not finite, so nothing can be "
                 "compared with it; take fewer steps, or float64"
             )
-    policies = default_policies(T) if policies is None else policies
-    if not policies:
-        raise ConfigError("recurrence_report: policies is empty; expected one or more, or None")
-    rows = tuple(measure(step, parameters, inputs, state, policy, full, repeats) for policy in policies)
+    chosen = default_policies(T) if chosen is None else chosen
+    rows = tuple(measure(step, parameters, inputs, state, policy, full, repeats) for policy in chosen)
 
     norms: dict[str, list[float]] = {name: [] for name in full}
     window = {name: np.zeros(g.shape, np.result_type(g, np.float64)) for name, g in full.items()}
     windows = []
     parts = credit_profile(step, parameters, inputs, state)
-    for part in itertools.islice(parts, 1 + (50 if horizon is None else horizon)):
+    for part in itertools.islice(parts, 1 + horizon):
         for name, g in part.items():
             norms[name].append(float(np.linalg.norm(g.astype(window[name].dtype).ravel())))
             window[name] += g
@@ -358,3 +359,11 @@ def recurrence_report(
         profiles={name: tuple(column) for name, column in norms.items()},
         windows=tuple(windows),
     )
+
+
+def _parsed(policies: Sequence[Policy | str]) -> list[Policy]:
+    if isinstance(policies, Policy | str):
+        raise ConfigError(f"recurrence_report: policies must be a list of policies, got {policies!r}; write [...]")
+    if not policies:
+        raise ConfigError("recurrence_report: policies is empty; expected one or more, or None")
+    return [parse_policy(policy, argument=f"recurrence_report: policies[{n}]") for n, policy in enumerate(policies)]

@@ -52,6 +52,7 @@ def record(
     Raises:
         DrawingError: if the target is nothing that can be drawn, its example is missing, or cuts are asked for in a
             graph that is recorded already.
+        ConfigError: if `truncation` is no policy, or `cut_every` no number of steps.
     """
     if truncation is not None and cut_every is not None:
         raise DrawingError("draw: pass truncation= or cut_every=, not both")
@@ -145,8 +146,7 @@ def _scales(truncation: Policy | str | None, cut_every: int | None) -> Callable[
         return lambda T: [0.0 if t and t % interval == 0 else 1.0 for t in range(T)]
     if truncation is None:
         return lambda T: [1.0] * T
-    policy = (parse_policy(truncation) if isinstance(truncation, str) else truncation).start()
-    return lambda T: [1.0, *(policy.scale(edge, T) for edge in range(1, T))]
+    return parse_policy(truncation, argument="draw: truncation").start().factors
 
 
 def _note(truncation: Policy | str | None, cut_every: int | None) -> str:

@@ -1,0 +1,169 @@
+"""Truncation policies: which losses give credit to which uses of the parameters, and how much of it.
+
+Let C[tau, t] be the gradient of loss tau with respect to the use of the parameters at step t (to a copy theta_t of its
+own, in the full graph). A policy is a matrix of weights over these credits:
+
+    dL/dtheta = sum over t <= tau of M[tau, t] * C[tau, t],    M = policy.mask(T)
+
+A policy says when backward passes run (after every `every` steps, and at the end), and what each state edge multiplies
+the cotangent by. Steps count from 0; edge j joins the uses j-1 and j; the pass at `end` covers the losses before step
+`end` that no pass has covered. `mask` is computed from just these, so what is drawn and what is done cannot differ.
+
+A window of h means that a loss touches h uses of the parameters, hence crosses h - 1 state edges. Other libraries count
+edges, or steps before the window, and are off by one from each other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..checks import integer, number
+from ..engine.tape import Array
+
+
+class Policy(ABC):
+    """What every policy has; derive from it for a policy of your own.
+
+    Attributes:
+        every: steps between backward passes; None: one pass, at the end.
+        reach: most uses of the parameters that a pass goes back, counted from the next multiple of `every` (from the
+            end of the sequence without one); None: no limit. The edge before them is a cut, about which `scale` is
+            not asked, and neither is it about any further back; what lies there is freed.
+        grain: cuts stand at multiples of this many steps only, so the graph is recorded in segments of that length;
+            None: at passes only.
+        recompute: keep only the state at each segment's start, and record the segment again going backward.
+
+    Example:
+        A linear taper: the weight of a use falls evenly to 0 over h steps.
+
+    >>> import tinygrad_rnn as tr
+    >>> class Taper(tr.Policy):
+    ...     every = grain = 1
+    ...
+    ...     def __init__(self, h):
+    ...         self.h = self.reach = h
+    ...
+    ...     def scale(self, edge, end):
+    ...         back = end - edge  # uses from this edge to the loss
+    ...         return max(0, self.h - back) / (self.h - back + 1)
+    >>> Taper(3).mask(4).round(2)
+    array([[1.  , 0.  , 0.  , 0.  ],
+           [0.67, 1.  , 0.  , 0.  ],
+           [0.33, 0.67, 1.  , 0.  ],
+           [0.  , 0.33, 0.67, 1.  ]])
+    """
+
+    every: int | None = None
+    reach: int | None = None
+    grain: int | None = None
+    recompute: bool = False
+
+    @abstractmethod
+    def scale(self, edge: int, end: int) -> float:
+        """Return what the cotangent is multiplied by at `edge` in the pass at `end`; 0 ends the pass there.
+
+        The library asks through `factor`, so never about an edge beyond `reach`.
+        """
+
+    def factor(self, edge: int, end: int) -> float:
+        """Return what `scale` says of an edge within `reach`, and 0 beyond it.
+
+        Raises:
+            ConfigError: if `scale` returns anything but a finite number.
+
+        >>> import tinygrad_rnn as tr
+        >>> tr.Windowed(3).factor(8, 10), tr.Windowed(3).factor(7, 10)
+        (1.0, 0.0)
+        """
+        if self.reach is not None:
+            update = end if self.every is None else -(-end // self.every) * self.every
+            if update - edge >= self.reach:
+                return 0.0
+        return number(type(self).__name__, f"scale({edge}, {end})", self.scale(edge, end))
+
+    def factors(self, end: int, begin: int = 0) -> list[float]:
+        """Return the factor of every edge before `end`, that of edge 0, which there is not, being 1.
+
+        Args:
+            end: where the pass runs.
+            begin: the first loss that it covers; older edges from which nothing comes through have 0.
+
+        >>> import tinygrad_rnn as tr
+        >>> tr.Decay(0.5).factors(3)
+        [1.0, 0.5, 0.5]
+        """
+        found = [1.0] + [0.0] * (end - 1)
+        for edge in reversed(range(1, end)):
+            found[edge] = self.factor(edge, end)
+            if found[edge] == 0 and edge <= begin:
+                break
+        return found
+
+    def start(self) -> Policy:
+        """Return the policy for a new sequence: itself, unless it draws something for each."""
+        return self
+
+    def observe(self, end: int, begin: int, norms: Sequence[tuple[int, float]]) -> None:  # noqa: B027 (most need none)
+        """Take note of a pass at `end` over the losses from step `begin`.
+
+        `norms` holds (edge, norm of the cotangent that arrived there), newest first.
+        """
+
+    def passes(self, T: int) -> list[int]:
+        """Return the steps after which a backward pass runs in a sequence of T steps; the last is T.
+
+        Raises:
+            ConfigError: if T is not an integer of 0 or more.
+        """
+        T = integer(type(self).__name__, "T", T, low=0)
+        return sorted({*range(self.every or T, T + 1, self.every or T), T}) if T else []
+
+    def mask(self, T: int) -> Array:
+        """Return M (T, T) float64, row tau the loss, column t the use; for a random policy, one draw of it.
+
+        Raises:
+            ConfigError: if T is not an integer of 0 or more, or `scale` returns anything but a finite number.
+        """
+        T = integer(type(self).__name__, "T", T, low=0)
+        policy, M, begin = self.start(), np.zeros((T, T)), 0
+        for end in policy.passes(T):
+            factors = policy.factors(end, begin)
+            for tau in range(begin, end):
+                weight = M[tau, tau] = 1.0
+                for t in reversed(range(tau)):
+                    if not factors[t + 1]:
+                        break  # nothing comes through, not even of what has grown to infinity
+                    M[tau, t] = weight = weight * factors[t + 1]
+            begin = end
+        return M
+
+    def expected_mask(self, T: int) -> Array:
+        """Return the mean of `mask(T)` over what the policy draws; `mask(T)` itself if it draws nothing."""
+        return self.mask(T)
+
+
+def set_steps(policy: Policy, *names: str) -> None:
+    """Check the settings of a policy that are numbers of steps, and keep them as Python's integers.
+
+    Args:
+        policy: the policy, which may be frozen.
+        names: of the settings; one that is None is left alone.
+
+    Raises:
+        ConfigError: if one is not an integer of 1 or more.
+    """
+    for name in names:
+        value = getattr(policy, name)
+        if value is None:
+            continue
+        whole = integer(type(policy).__name__, name, value)
+        if type(value) is not int:
+            object.__setattr__(policy, name, whole)
+
+
+def inside(edge: int, end: int, every: int | None) -> float:
+    """Return 1 for an edge of the window of `every` steps that ends at `end`, 0 for older ones."""
+    return 0.0 if every is not None and edge <= (end - 1) // every * every else 1.0
