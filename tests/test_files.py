@@ -14,7 +14,7 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn import files
 from tinygrad_rnn.files import append_whole, write_atomically, write_figure
-from tinygrad_rnn.training.files import RunFiles, save_curve
+from tinygrad_rnn.training.files import TakenFiles, save_curve
 from tinygrad_rnn.training.records import EpochRecord
 
 OLD = b"what was there before"
@@ -54,7 +54,7 @@ WRITERS = {
     "flow.png": flow,
     "report.pdf": lambda path: report().plot(path),
     "curve.png": lambda path: save_curve([record(1), record(2)], path),
-    "metrics.jsonl": lambda path: RunFiles(path.with_name("model.npz"), force=True).append(record(2)),
+    "metrics.jsonl": lambda path: TakenFiles(path.with_name("model.npz"), force=True).append(record(2)),
 }
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .errors import ConfigError as ConfigError
     from .errors import CorpusError as CorpusError
     from .errors import DTypeError as DTypeError
+    from .errors import DivergedError as DivergedError
     from .errors import DrawingError as DrawingError
     from .errors import GradientError as GradientError
     from .errors import GradientWarning as GradientWarning
@@ -231,8 +232,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "errors": (
-        "ConfigError CorpusError DTypeError DrawingError GradientError GradientWarning ModelFileError NativeError "
-        "NonFiniteError ShapeError TraceError UnsupportedError"
+        "ConfigError CorpusError DTypeError DivergedError DrawingError GradientError GradientWarning ModelFileError "
+        "NativeError NonFiniteError ShapeError TraceError UnsupportedError"
     ),
     "engine.tape": "anomaly_mode at_step enable_grad no_grad scope",
     "engine.tensor": "Tensor implements supported parameter tensor",

@@ -11,12 +11,14 @@ import dataclasses
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, TextIO
 
 from . import __version__
 from .config import TrainConfig
-from .errors import ConfigError, CorpusError, DrawingError, ModelFileError, NativeError, NonFiniteError
+from .errors import ConfigError, CorpusError, DivergedError, DrawingError, ModelFileError, NativeError, NonFiniteError
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -38,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None: those of the process.
 
     Returns:
-        0; 1 if training met a value that is not finite; 2 on bad input; 130 after Ctrl-C; 141 if the reader of the
-        output went away.
+        0; 1 if training diverged or met a value that is not finite; 2 on bad input; 130 after Ctrl-C; 141 if the reader
+        of the output went away.
 
     Raises:
         SystemExit: with 0 after --help and --version, with 2 on a wrong flag.
@@ -57,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Imported here: this is what makes NumPy load, which reads the number of threads then.
         from . import commands
 
-        code: int = getattr(commands, arguments.command)(arguments)
+        with _notes():
+            code: int = getattr(commands, arguments.command)(arguments)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -67,12 +70,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tinygrad-rnn: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except NonFiniteError as error:
+    except (NonFiniteError, DivergedError) as error:
         return _fail(error, 1)
     except MemoryError as error:
         return _fail(f"not enough memory ({error}); lower the sizes, batch_size or bptt", BAD_INPUT)
     except (ConfigError, CorpusError, DrawingError, ModelFileError, NativeError, OSError) as error:
         return _fail(error, BAD_INPUT)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Print warnings that are meant for users as notes of one line, each once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if category is UserWarning:
+                print(f"tinygrad-rnn: note: {message}", file=sys.stderr)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show  # the documented hook; catch_warnings puts the usual one back
+        yield
 
 
 def _fail(error: object, code: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
-import itertools
 import math
 import re
 import sys
@@ -19,18 +18,20 @@ from .data.batches import OffsetBatches
 from .data.corpus import Corpus, load_corpus, unigram_nats
 from .data.text import EOS, Level, detokenize, embedded_text, read_text, tokenize
 from .data.vocabulary import UNKNOWN, Vocabulary
-from .errors import ConfigError, CorpusError
+from .errors import ConfigError, CorpusError, NonFiniteError
 from .nn.cells import CELLS
 from .training.build import make_model, make_optimizer, stream
 from .training.evaluation import evaluate as evaluate_model
-from .training.evaluation import perplexity
-from .training.files import RunFiles, save_curve
+from .training.evaluation import perplexity, written
+from .training.files import RunFiles, numbered, save_curve
 from .training.generation import generate as generate_ids
+from .training.guards import cause
 from .training.modelfile import load_model
 from .training.records import EpochRecord, RunResult
 from .training.trainer import Trainer
 from .truncation import parse_policy, truncation_report
 
+_RUNS = "runs"
 EMBEDDED = "the Python reference that Python carries"
 _UPDATES = {
     "native": "compiled, replayed by the C library",
@@ -46,25 +47,24 @@ def train(arguments: argparse.Namespace) -> int:
     train_part, held_out = load_corpus(
         _text(config.corpus), level, config.min_count, config.held_out, config.max_tokens or None
     )
-    files = RunFiles.at(arguments.save or _fresh_folder(config), arguments.force)
-    trainer = Trainer(
-        train_part, held_out, config, files=files, on_epoch=_print_epoch, progress=not arguments.no_progress
-    )
-    files.check()
-    baseline = perplexity(unigram_nats(train_part, held_out))
-
-    _row("corpus", f"{config.corpus or EMBEDDED}, {level} level")
-    _row("", f"{len(train_part):,} training tokens, vocabulary {len(train_part.vocabulary):,}")
-    _row("", f"{len(held_out):,} held-out tokens, {held_out.unknown_rate:.1%} of them unknown")
-    _row("model", _describe(config) + f", {trainer.model.parameter_count():,} parameters")
-    _row("training", _plan(trainer))
-    _row("baseline", f"unigram perplexity {baseline:.1f} on the held-out part")
+    settings: dict[str, Any] = {"on_epoch": _print_epoch, "progress": not arguments.no_progress}
     if arguments.dry_run:
+        files = RunFiles.at(arguments.save or _free_folder(config), arguments.force)
+        files.check()
+        trainer = Trainer(train_part, held_out, config, files=files, **settings)
+        _print_plan(trainer, train_part)
         _row("memory", _memory(trainer))
         _row("save to", f"{files.model} (dry run: nothing was written)")
         print("\n" + config.to_toml(), end="")
         return 0
+    fresh = RunFiles.fresh(_RUNS, _run_name(config))
+    with RunFiles.at(arguments.save, arguments.force).taken() if arguments.save else fresh as files:
+        return _train(Trainer(train_part, held_out, config, files=files, **settings), train_part, files)
 
+
+def _train(trainer: Trainer, train_part: Corpus, files: RunFiles) -> int:
+    baseline = _print_plan(trainer, train_part)
+    config, level = trainer.config, cast(Level, trainer.config.level)
     _row("updates", _UPDATES[trainer.executor])
     print(
         f"\n{'epoch':>5}  {'train ppl':>9}  {'held-out ppl':>12}  {'lr':>8}  {'tokens/s':>8}  {'seconds':>7}",
@@ -78,17 +78,33 @@ def train(arguments: argparse.Namespace) -> int:
     elif result.stopped_early:
         _row("stopped", f"no better held-out loss for {config.patience} epochs")
     _row("best epoch", f"{result.best.epoch} of {len(result.records)}")
-    _row("held out", _score(result.best.valid_nats, level) + f" (unigram {baseline:.1f})")
+    _row("held out", _score(result.best.valid_nats, level) + f" (unigram {written(baseline, 1)})")
     _print_sample(trainer, level)
     _row("saved", f"{files.model}, with {files.config.name}, {files.metrics.name}" + _curve(result, files, baseline))
     return 130 if result.interrupted else 0
+
+
+def _print_plan(trainer: Trainer, train_part: Corpus) -> float:
+    """Say what will be done; return the perplexity of word frequencies alone."""
+    config, held_out = trainer.config, trainer.held_out
+    baseline = perplexity(unigram_nats(train_part, held_out))
+    _row("corpus", f"{config.corpus or EMBEDDED}, {config.level} level")
+    _row("", f"{len(train_part):,} training tokens, vocabulary {len(train_part.vocabulary):,}")
+    _row("", f"{len(held_out):,} held-out tokens, {held_out.unknown_rate:.1%} of them unknown")
+    _row("model", _describe(config) + f", {trainer.model.parameter_count():,} parameters")
+    _row("training", _plan(trainer))
+    _row("baseline", f"unigram perplexity {written(baseline, 1)} on the held-out part")
+    return baseline
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate a model; return 0."""
     model, config, vocabulary = load_model(arguments.model)
     corpus, described = _text_for(arguments, config, vocabulary)
-    found = evaluate_model(model, corpus.ids, config.batch_size, config.bptt)
+    with np.errstate(all="ignore"):
+        found = evaluate_model(model, corpus.ids, config.batch_size, config.bptt)
+    if not math.isfinite(found.nats):
+        raise NonFiniteError(f"evaluate: the loss is {found.nats}: {cause(model.parameters(), (), None)}")
 
     _row("model", f"{_describe(config)}, {model.parameter_count():,} parameters")
     _row("text", described)
@@ -237,10 +253,13 @@ def _text(path: str) -> str:
     return read_text(path) if path else embedded_text()
 
 
-def _fresh_folder(config: TrainConfig) -> Path:
+def _run_name(config: TrainConfig) -> str:
     name = re.sub(r"[^\w-]+", "-", Path(config.corpus).stem) if config.corpus else "python-reference"
-    folders = (Path("runs", f"{name}-{config.cell}-{number}") for number in itertools.count(1))
-    return next(folder for folder in folders if not folder.exists())
+    return f"{name}-{config.cell}"
+
+
+def _free_folder(config: TrainConfig) -> Path:
+    return next(folder for folder in numbered(_RUNS, _run_name(config)) if not folder.exists())
 
 
 def _describe(config: TrainConfig) -> str:
@@ -274,8 +293,9 @@ def _memory(trainer: Trainer) -> str:
 
 def _score(nats: float, level: Level) -> str:
     if level == "char":
-        return f"{nats:.3f} nats/character, {nats / math.log(2):.3f} bits/character, perplexity {perplexity(nats):.1f}"
-    return f"{nats:.3f} nats/token, perplexity {perplexity(nats):.1f}"
+        bits = written(nats / math.log(2), 3)
+        return f"{written(nats, 3)} nats/character, {bits} bits/character, perplexity {written(perplexity(nats), 1)}"
+    return f"{written(nats, 3)} nats/token, perplexity {written(perplexity(nats), 1)}"
 
 
 def _curve(result: RunResult, files: RunFiles, baseline: float) -> str:
@@ -313,7 +333,8 @@ def _readable(tokens: list[str], level: Level) -> str:
 
 def _print_epoch(record: EpochRecord) -> None:
     print(
-        f"{record.epoch:>5}  {record.train_perplexity:>9.1f}  {record.valid_perplexity:>12.1f}  {record.lr:>8.2g}  "
+        f"{record.epoch:>5}  {written(record.train_perplexity, 1):>9}  {written(record.valid_perplexity, 1):>12}  "
+        f"{record.lr:>8.2g}  "
         f"{record.tokens_per_s:>8,.0f}  {record.seconds:>7.1f}{'  (interrupted)' if record.interrupted else ''}",
         flush=True,
     )

@@ -31,6 +31,10 @@ class NonFiniteError(ArithmeticError):
     """A NaN or an infinity where a finite value is needed. Parameters have not been touched."""
 
 
+class DivergedError(ArithmeticError):
+    """A training run whose losses are finite, and far above that of guessing blindly. The best epoch is kept."""
+
+
 class CorpusError(ValueError):
     """A text that cannot be used: missing, not utf-8 (with the byte offset), empty or too short."""
 

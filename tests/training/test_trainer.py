@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data import load_corpus
-from tinygrad_rnn.errors import ConfigError, CorpusError, NonFiniteError
-from tinygrad_rnn.training import RunFiles, Trainer, evaluate, load_model, make_schedule, save_curve
+from tinygrad_rnn.errors import ConfigError, CorpusError, DivergedError, NonFiniteError
+from tinygrad_rnn.training import RunFiles, Trainer, evaluate, load_model, make_schedule, save_curve, train_epoch
 from tinygrad_rnn.training import trainer as trainer_module
 
 TRAIN, HELD_OUT = load_corpus("to be or not to be that is the question\n" * 30, "word")
@@ -198,9 +198,11 @@ def test_check_finds_earlier_files(tmp_path, name):
 
 def test_check_leaves_nothing_behind(tmp_path):
     RunFiles.at(tmp_path / "a" / "b").check()
+    with RunFiles.at(tmp_path / "a" / "b").taken():
+        assert (tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made"):
-        RunFiles.at(tmp_path / "file" / "b").check()
+    with pytest.raises(ConfigError, match="cannot be made"), RunFiles.at(tmp_path / "file" / "b").taken():
+        pass
     (tmp_path / "c.npz").mkdir()
     with pytest.raises(ConfigError, match="is a folder"):
         RunFiles.at(tmp_path / "c.npz", force=True).check()
@@ -258,3 +260,69 @@ def test_every_policy_trains_every_cell(truncation, updates, cell):
 def test_an_unknown_policy_is_refused_before_anything_is_trained():
     with pytest.raises(tr.ConfigError, match="'chunkd:3' is not a policy"):
         Trainer(TRAIN, HELD_OUT, CONFIG.replace(truncation="chunkd:3"))
+
+
+@pytest.mark.parametrize("nats", [1e27, 40.0])
+def test_training_that_diverged_keeps_the_last_good_model(monkeypatch, tmp_path, nats):
+    scripted(monkeypatch, [2.0, nats])
+    run = trainer(files=RunFiles.at(tmp_path), on_epoch=lambda _: good.update(parameters(run)))
+    good = {}
+
+    def trained(*args, epoch=[], **settings):  # noqa: B006 (counts its calls)
+        epoch.append(1)
+        found = train_epoch(*args, **settings)
+        return replace(found, nats=nats) if len(epoch) == 2 else found
+
+    monkeypatch.setattr(trainer_module, "train_epoch", trained)
+    message = rf"training diverged: in epoch 2 the training loss is {nats:.3g} .*the model of epoch 1 is kept in .*npz"
+    with pytest.raises(DivergedError, match=message.replace("+", r"\+")):
+        run.run()
+    saved = parameters(load_model(tmp_path))
+    for name, array in parameters(run).items():
+        np.testing.assert_array_equal(array, good[name])
+        np.testing.assert_array_equal(array, saved[name])
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def parameters(owner):
+    return {name: p.data for name, p in owner.model.parameters().items()}
+
+
+@pytest.mark.parametrize("nats", [1e27, 40.0])
+def test_a_bad_held_out_loss_alone_is_no_divergence(monkeypatch, nats):
+    scripted(monkeypatch, [2.0, nats, 3.0])
+    result = trainer().run()  # the model fits the training text ever better
+    assert (result.best.epoch, len(result.records)) == (1, 3)
+
+
+def test_a_run_that_fails_in_the_first_epoch_gives_the_first_weights_back(monkeypatch):
+    scripted(monkeypatch, [math.nan])
+    run = trainer()
+    before = parameters(run)
+    with pytest.raises(NonFiniteError, match="; no epoch was kept"):
+        run.run()
+    for name, array in parameters(run).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("text", HELD_OUT, CONFIG), CorpusError, r"train must be a Corpus, got 'text' \(str\); .*load_corpus"),
+        ((TRAIN, TRAIN.ids, CONFIG), CorpusError, r"held_out must be a Corpus, got array.* \(ndarray\)"),
+        ((TRAIN, HELD_OUT, {"epochs": 3}), ConfigError, "config must be a TrainConfig, got dict"),
+        ((TRAIN, HELD_OUT, None), ConfigError, "config must be a TrainConfig, got NoneType"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Trainer(*arguments)
+
+
+def test_models_that_cannot_be_trained_on_the_text():
+    V = len(TRAIN.vocabulary)
+    for size in (V - 1, V + 1):
+        with pytest.raises(ConfigError, match=f"the model has logits for {size} tokens, .* has V={V}"):
+            trainer(model=tr.RNNLM(size, 8, 8, np.random.default_rng(0)))
+    with pytest.raises(ConfigError, match="model must have parameters.*got str"):
+        trainer(model="lstm")

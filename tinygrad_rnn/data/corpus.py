@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinygrad_rnn.checks import integer, number
 from tinygrad_rnn.data.text import Level, check_level, tokenize
-from tinygrad_rnn.data.vocabulary import IdArray, Vocabulary, id_array
+from tinygrad_rnn.data.vocabulary import UNKNOWN, IdArray, Vocabulary, id_array
 from tinygrad_rnn.errors import CorpusError
 
 
@@ -147,6 +148,9 @@ def load_corpus(
         CorpusError: If the text is too short, or no token of the training part appears `min_count` times.
         ConfigError: If `level`, `min_count`, `held_out` or `max_tokens` is out of range.
 
+    Warns:
+        UserWarning: If words are so few, or so many of them unknown, that the text is hardly one of words.
+
     Example:
         >>> train, valid = load_corpus("a b a b a b c a", "word", held_out=0.25)
         >>> train.vocabulary.tokens, valid.ids.tolist(), valid.unknown_rate
@@ -156,7 +160,15 @@ def load_corpus(
     cut = _cut("load_corpus", len(tokens), held_out)
     vocabulary = Vocabulary.from_tokens(tokens[:cut], min_count)
     ids = vocabulary.encode(tokens)
-    return Corpus(ids[:cut], vocabulary, level), Corpus(ids[cut:], vocabulary, level)
+    train = Corpus(ids[:cut], vocabulary, level)
+    if level == "word" and (train.unknown_rate > 0.4 or 100 * len(vocabulary) ** 2 < len(train)):
+        warnings.warn(
+            f"load_corpus: {len(vocabulary)} words are very few for a text of {len(train):,} words, of which "
+            f"{train.unknown_rate:.0%} are {UNKNOWN}; is it a text of words? min_count = {min_count}; a text without "
+            "spaces wants level 'char'",
+            stacklevel=2,
+        )
+    return train, Corpus(ids[cut:], vocabulary, level)
 
 
 def unigram_nats(train: Corpus, held_out: Corpus) -> float:

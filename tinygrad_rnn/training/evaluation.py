@@ -58,6 +58,19 @@ def perplexity(nats: float) -> float:
         return math.inf
 
 
+def written(value: float, digits: int) -> str:
+    """Return a loss or a perplexity as text, of some ten characters however large it is.
+
+    Args:
+        value: the number.
+        digits: behind the point.
+
+    >>> written(163.24, 1), written(2.5e27, 1)
+    ('163.2', '2.5e+27')
+    """
+    return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.{digits}e}"
+
+
 def evaluate(model: RNNLM, ids: npt.ArrayLike, batch_size: int, bptt: int) -> Evaluation:
     """Return the mean loss of predicting each token of a text from those before it.
 

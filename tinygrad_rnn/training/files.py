@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from ..data.vocabulary import Vocabulary
 from ..errors import ConfigError
 from ..files import append_whole, write_atomically, write_figure
 from ..nn.models import RNNLM
+from .lock import locked
 from .modelfile import MODEL_NAME, save_model
 from .records import EpochRecord
 
@@ -55,36 +59,85 @@ class RunFiles:
         return self.model.with_name("curve.png")
 
     def check(self) -> None:
-        """Check that the files can be written, and leave nothing behind.
+        """Check that no files of an earlier run stand there; nothing is written.
 
         Raises:
-            ConfigError: if a file exists and `force` is off, or the folder cannot be made or written to.
+            ConfigError: if a file exists and `force` is off, or is a folder.
         """
         for path in (self.model, self.config, self.metrics, self.curve):
             if path.is_dir():
                 raise ConfigError(f"{path} is a folder; choose another place to save")
             if path.exists() and not self.force:
                 raise ConfigError(f"{path} exists already; choose another place to save, or overwrite it with --force")
-        folder = self.model.parent
-        made = _make_folders(folder)
-        probe = folder / f".{self.model.name}.{os.getpid()}.probe"
-        try:
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
-        finally:
-            for path in reversed(made):
-                path.rmdir()
 
-    def save(self, model: RNNLM, config: TrainConfig, vocabulary: Vocabulary) -> None:
-        """Write the model file, and make its folder if needed.
+    @contextmanager
+    def taken(self) -> Iterator[TakenFiles]:
+        """Make the folder and hold its lock, so that no other run writes there; yield what writes the files.
+
+        Afterwards folders that were made for the run and are still empty are gone.
 
         Raises:
-            ConfigError: if the folder cannot be made, or the model is not what the configuration describes.
-            OSError: if the file cannot be written.
+            ConfigError: as `check`; or if the folder cannot be made or written to, or another run holds its lock.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, RunFiles.at(folder).taken() as files:
+        ...     files.model.name
+        'model.npz'
         """
-        _make_folders(self.model.parent)
+        folder = self.model.parent
+        with _made(folder), _lock(folder):
+            self.check()
+            yield TakenFiles(self.model, self.force)
+
+    @classmethod
+    @contextmanager
+    def fresh(cls, folder: str | os.PathLike[str], name: str) -> Iterator[TakenFiles]:
+        """Make a folder for one run, NAME-1, NAME-2 or the first that is free, and hold its lock; see `taken`.
+
+        Args:
+            folder: where the folders of all runs are; made if needed.
+            name: of the run.
+
+        Raises:
+            ConfigError: if the folder cannot be made or written to.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with RunFiles.fresh(folder, "poem") as one, RunFiles.fresh(folder, "poem") as other:
+        ...         [files.model.parent.name for files in (one, other)]
+        ['poem-1', 'poem-2']
+        """
+        with _made(Path(folder)):
+            for path in numbered(folder, name):
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                except OSError as error:
+                    raise ConfigError(f"{path}: cannot be made ({error.strerror})") from error
+                break
+            try:
+                with cls.at(path).taken() as files:
+                    yield files
+            finally:
+                _remove_empty([path])
+
+
+class TakenFiles(RunFiles):
+    """The files of a folder whose lock this run holds; `RunFiles.taken` makes it, and it alone writes."""
+
+    @contextmanager
+    def taken(self) -> Iterator[TakenFiles]:
+        """Yield itself: the lock is held already."""
+        yield self
+
+    def save(self, model: RNNLM, config: TrainConfig, vocabulary: Vocabulary) -> None:
+        """Write the model file and the configuration.
+
+        Raises:
+            ConfigError: if the model is not what the configuration describes.
+            OSError: if a file cannot be written.
+        """
         save_model(self.model, model, config, vocabulary)
         write_atomically(self.config, config.to_toml())
 
@@ -96,6 +149,16 @@ class RunFiles:
         values = {name: None if value == math.inf else value for name, value in asdict(record).items()}
         write = write_atomically if record.epoch == 1 else append_whole
         write(self.metrics, json.dumps(values, allow_nan=False) + "\n")
+
+
+def numbered(folder: str | os.PathLike[str], name: str) -> Iterator[Path]:
+    """Yield NAME-1, NAME-2, ... in a folder.
+
+    >>> import itertools
+    >>> [path.as_posix() for path in itertools.islice(numbered("runs", "poem"), 2)]
+    ['runs/poem-1', 'runs/poem-2']
+    """
+    return (Path(folder, f"{name}-{number}") for number in itertools.count(1))
 
 
 def save_curve(records: Sequence[EpochRecord], path: str | os.PathLike[str], baseline: float | None = None) -> bool:
@@ -138,15 +201,31 @@ def save_curve(records: Sequence[EpochRecord], path: str | os.PathLike[str], bas
     return True
 
 
-def _make_folders(folder: Path) -> list[Path]:
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(folder))
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
+        yield
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; afterwards remove those of them that are still empty."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    made: list[Path] = []
     try:
-        for path in reversed(missing):
-            path.mkdir()
-            made.append(path)
-    except OSError as error:
-        for path in reversed(made):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
+        yield
+    finally:
+        _remove_empty(missing)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for path in folders:
+        with contextlib.suppress(OSError):  # not empty, or not made
             path.rmdir()
-        raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
-    return made

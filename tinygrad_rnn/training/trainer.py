@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
 
@@ -16,12 +17,14 @@ from ..compiler.api import chosen_executor
 from ..config import TrainConfig
 from ..data.batches import OffsetBatches
 from ..data.corpus import Corpus
-from ..errors import CorpusError, NonFiniteError
+from ..engine.tape import Array
+from ..errors import ConfigError, CorpusError, DivergedError, NonFiniteError
 from ..nn.models import RNNLM
 from .build import make_model, make_optimizer, make_policy, make_schedule, stream, updates_per_pass
 from .compiled import CompiledUpdate, is_compilable
-from .evaluation import evaluate, perplexity
-from .files import RunFiles
+from .evaluation import evaluate, perplexity, written
+from .files import RunFiles, TakenFiles
+from .guards import parameters_of
 from .loop import EpochResult, Window, train_epoch
 from .modelfile import check_describes
 from .records import EpochRecord, RunResult
@@ -51,8 +54,9 @@ class Trainer:
         windows: the training text as windows.
 
     Raises:
-        CorpusError: if a text is too short, or the vocabularies differ.
-        ConfigError: if there are `files`, and `config` does not describe the model.
+        CorpusError: if a text is no Corpus or too short, or the vocabularies differ.
+        ConfigError: if `config` is no TrainConfig, the model has no parameters or is of another vocabulary, or there
+            are `files`, and `config` does not describe the model.
 
     >>> from tinygrad_rnn.data import load_corpus
     >>> train, held_out = load_corpus("to be or not to be\n" * 60, "word")
@@ -74,6 +78,7 @@ class Trainer:
         on_epoch: Callable[[EpochRecord], None] | None = None,
         progress: bool = True,
     ) -> None:
+        _check_arguments(train, held_out, config)
         self.windows = OffsetBatches(train.ids, config.batch_size, config.bptt)
         if len(held_out) < 2:
             raise CorpusError(f"Trainer: expected 2 held-out tokens or more, got {len(held_out)}; raise held_out")
@@ -85,6 +90,12 @@ class Trainer:
         self.vocabulary = train.vocabulary
         self.held_out = held_out
         self.model = make_model(config, len(train.vocabulary)) if model is None else model
+        parameters_of("Trainer", self.model)
+        if getattr(self.model, "vocab_size", len(self.vocabulary)) != len(self.vocabulary):
+            raise ConfigError(
+                f"Trainer: the model has logits for {self.model.vocab_size} tokens, but the vocabulary of the text has "
+                f"V={len(self.vocabulary)}"
+            )
         if files is not None:
             check_describes(config, len(train.vocabulary), self.model)
         self._policy = make_policy(config)
@@ -100,25 +111,30 @@ class Trainer:
         return chosen_executor(_named(config)) if compilable else None
 
     def run(self) -> RunResult:
-        """Train, and give the model the parameters of its best epoch.
+        """Train, and give the model the parameters of its best epoch, also where an error ends the run.
+
+        The folder of the files is this run's alone from here to the end.
 
         Returns:
             The records of all epochs.
 
         Raises:
             NonFiniteError: if a loss or a gradient is not finite. The files hold the best epoch before.
-            ConfigError, OSError: if a file cannot be written.
+            DivergedError: if both losses of an epoch are far above that of guessing blindly. Likewise.
+            ConfigError, OSError: if a file cannot be written, or another run writes to the same folder.
             KeyboardInterrupt: on a second Ctrl-C.
         """
-        config, params = self.config, self.model.parameters()
+        with nullcontext() if self._files is None else self._files.taken() as files:
+            return self._run(files)
+
+    def _run(self, files: TakenFiles | None) -> RunResult:
+        config = self.config
         optimizer = make_optimizer(config)
         compiled = config.compile and CompiledUpdate(self.model, optimizer, config.clip, self._policy, _named(config))
         schedule = make_schedule(config, config.epochs * updates_per_pass(self.windows, self._policy))
         records: list[EpochRecord] = []
-        best: EpochRecord | None = None
-        kept = {name: parameter.data for name, parameter in params.items()}
         step, stopped_early = 0, False
-        with _interruptible() as interrupt:
+        with _Best(self.model, files).kept() as best, _interruptible() as interrupt:
             for epoch in range(1, config.epochs + 1):
                 started = time.perf_counter()
                 with self._bar(epoch, interrupt) as on_window:
@@ -139,28 +155,30 @@ class Trainer:
                 record = self._evaluated(epoch, step, trained, started)
                 schedule.observe(record.valid_nats)
                 records.append(record)
-                if best is None or record.valid_nats < best.valid_nats:
-                    best = record
-                    kept = {name: parameter.data for name, parameter in params.items()}
-                    if self._files is not None:
-                        self._files.save(self.model, config, self.vocabulary)
-                if self._files is not None:
-                    self._files.append(record)
+                if best.is_better(record):
+                    best.take(record)
+                    if files is not None:
+                        files.save(self.model, config, self.vocabulary)
+                if files is not None:
+                    files.append(record)
                 if self._on_epoch is not None:
                     self._on_epoch(record)
-                stopped_early = bool(config.patience) and epoch - best.epoch >= config.patience
+                stopped_early = 0 < config.patience <= epoch - best.epoch
                 if interrupt.requested or stopped_early:
                     break
-        assert best is not None
-        self.model.load(kept)
-        return RunResult(tuple(records), best, interrupt.requested, stopped_early and not interrupt.requested)
+        assert best.record is not None
+        return RunResult(tuple(records), best.record, interrupt.requested, stopped_early and not interrupt.requested)
 
     def _evaluated(self, epoch: int, step: int, trained: EpochResult, started: float) -> EpochRecord:
         valid = evaluate(self.model, self.held_out.ids, self.config.batch_size, self.config.bptt)
         if not valid.nats < float("inf"):
-            raise NonFiniteError(
-                f"Trainer: the held-out loss after epoch {epoch} is {valid.nats}; lower lr or clip. "
-                "What was saved before is untouched"
+            raise NonFiniteError(f"Trainer: the held-out loss after epoch {epoch} is {valid.nats}; lower lr or clip")
+        blind = math.log(len(self.vocabulary))
+        if min(trained.nats, valid.nats) > 2 * blind + 10:
+            raise DivergedError(
+                f"Trainer: training diverged: in epoch {epoch} the training loss is {trained.nats:.3g} and the "
+                f"held-out loss {valid.nats:.3g} nats per token, where guessing blindly gives {blind:.3g}; lower lr or "
+                "clip"
             )
         return EpochRecord(
             epoch=epoch,
@@ -191,10 +209,56 @@ class Trainer:
 
             def on_window(window: Window) -> bool:
                 bar.update(window.tokens)
-                bar.set_postfix_str(f"loss {window.nats:.3f}, perplexity {perplexity(window.nats):.1f}", refresh=False)
+                loss, tokens = written(window.nats, 3), written(perplexity(window.nats), 1)
+                bar.set_postfix_str(f"loss {loss}, perplexity {tokens}", refresh=False)
                 return interrupt.requested
 
             yield on_window
+
+
+def _check_arguments(train: object, held_out: object, config: object) -> None:
+    for name, part in (("train", train), ("held_out", held_out)):
+        if not isinstance(part, Corpus):
+            shown = repr(part) if len(repr(part)) <= 60 else repr(part)[:57] + "..."
+            raise CorpusError(
+                f"Trainer: {name} must be a Corpus, got {shown} ({type(part).__name__}); "
+                "train, held_out = load_corpus(text, level) makes both"
+            )
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(f"Trainer: config must be a TrainConfig, got {type(config).__name__}")
+
+
+class _Best:
+    """The best epoch so far, and its parameters: before the first, those that the model started with."""
+
+    def __init__(self, model: RNNLM, files: RunFiles | None) -> None:
+        self._model, self._files = model, files
+        self.record: EpochRecord | None = None
+        self._parameters: dict[str, Array] = {}
+
+    @property
+    def epoch(self) -> int:
+        return 0 if self.record is None else self.record.epoch
+
+    def is_better(self, record: EpochRecord) -> bool:
+        return self.record is None or record.valid_nats < self.record.valid_nats
+
+    def take(self, record: EpochRecord | None = None) -> None:
+        self.record = record
+        self._parameters = {name: parameter.data for name, parameter in self._model.parameters().items()}
+
+    @contextmanager
+    def kept(self) -> Iterator[_Best]:
+        """At the end, whatever ends it, give the model the parameters of the best epoch."""
+        self.take()
+        try:
+            yield self
+        except (NonFiniteError, DivergedError) as error:
+            place = "" if self._files is None else f" in {self._files.model}"
+            kept = f"the model of epoch {self.epoch} is kept{place}" if self.epoch else "no epoch was kept"
+            raise type(error)(f"{error}; {kept}") from error
+        finally:
+            self._model.load(self._parameters)
 
 
 @dataclass
