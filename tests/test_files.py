@@ -97,10 +97,15 @@ def test_half_a_write_leaves_the_old_file(writer):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert content(path.parent) == {path.name: OLD}
-    write()
-    assert content(path.parent).keys() == {path.name}
-    assert path.read_bytes() != OLD
-    assert path.name == "metrics.jsonl" or OLD not in path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["drawing.svg", "drawing.dot", "drawing.html", "metrics.jsonl", "curve.png"])
+def test_a_write_replaces_the_old_file(name, tmp_path):
+    (tmp_path / name).write_bytes(OLD)
+    WRITERS[name](tmp_path / name)
+    assert content(tmp_path).keys() == {name}
+    assert (tmp_path / name).read_bytes() != OLD
+    assert (OLD in (tmp_path / name).read_bytes()) == (name == "metrics.jsonl")  # which is added to
 
 
 KILLED = """
