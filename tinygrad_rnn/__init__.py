@@ -61,12 +61,15 @@ if TYPE_CHECKING:
     from .ops import column_stack as column_stack
     from .ops import concatenate as concatenate
     from .ops import copy as copy
+    from .ops import copysign as copysign
     from .ops import cos as cos
     from .ops import cosh as cosh
     from .ops import cross as cross
     from .ops import cross_entropy as cross_entropy
     from .ops import cumprod as cumprod
     from .ops import cumsum as cumsum
+    from .ops import cumulative_prod as cumulative_prod
+    from .ops import cumulative_sum as cumulative_sum
     from .ops import cut as cut
     from .ops import deg2rad as deg2rad
     from .ops import delete as delete
@@ -84,14 +87,18 @@ if TYPE_CHECKING:
     from .ops import exp2 as exp2
     from .ops import expand_dims as expand_dims
     from .ops import expm1 as expm1
+    from .ops import fabs as fabs
     from .ops import fix as fix
     from .ops import flip as flip
     from .ops import fliplr as fliplr
     from .ops import flipud as flipud
     from .ops import floor as floor
     from .ops import floor_divide as floor_divide
+    from .ops import fmax as fmax
+    from .ops import fmin as fmin
     from .ops import fmod as fmod
     from .ops import getitem as getitem
+    from .ops import heaviside as heaviside
     from .ops import hsplit as hsplit
     from .ops import hstack as hstack
     from .ops import hypot as hypot
@@ -118,6 +125,7 @@ if TYPE_CHECKING:
     from .ops import moveaxis as moveaxis
     from .ops import multi_dot as multi_dot
     from .ops import multiply as multiply
+    from .ops import nan_to_num as nan_to_num
     from .ops import nanmean as nanmean
     from .ops import nanstd as nanstd
     from .ops import nansum as nansum
@@ -140,6 +148,7 @@ if TYPE_CHECKING:
     from .ops import rollaxis as rollaxis
     from .ops import rot90 as rot90
     from .ops import round as round
+    from .ops import select as select
     from .ops import sigmoid as sigmoid
     from .ops import sign as sign
     from .ops import sin as sin
@@ -163,6 +172,7 @@ if TYPE_CHECKING:
     from .ops import tile as tile
     from .ops import trace as trace
     from .ops import transpose as transpose
+    from .ops import trapezoid as trapezoid
     from .ops import tril as tril
     from .ops import triu as triu
     from .ops import trunc as trunc
@@ -242,15 +252,16 @@ _HOME = {
     "ops": (
         "absolute add append arccos arccosh arcsin arcsinh arctan arctan2 arctanh array_split astype "
         "atleast_1d atleast_2d atleast_3d average block broadcast_arrays broadcast_to cbrt ceil clip "
-        "column_stack concatenate copy cos cosh cross cross_entropy cumprod cumsum cut deg2rad delete diag "
-        "diagflat diagonal diff divide divmod dot dsplit dstack einsum exp exp2 expand_dims expm1 fix flip "
-        "fliplr flipud floor floor_divide fmod getitem hsplit hstack hypot inner kron log log10 log1p log2 "
-        "log_softmax logaddexp logaddexp2 logsumexp matmul matrix_transpose matvec max maximum mean median "
-        "min minimum modf moveaxis multi_dot multiply nanmean nanstd nansum nanvar negative norm outer pad "
-        "power prod ptp rad2deg ravel relu remainder repeat reshape rint roll rollaxis rot90 round sigmoid "
-        "sign sin sinh softmax sort split sqrt square squeeze stack std subtract sum swapaxes take "
-        "take_along_axis tan tanh tensordot tile trace transpose tril triu trunc unstack var vdot vecdot "
-        "vecmat vsplit vstack where"
+        "column_stack concatenate copy copysign cos cosh cross cross_entropy cumprod cumsum cumulative_prod "
+        "cumulative_sum cut deg2rad delete diag diagflat diagonal diff divide divmod dot dsplit dstack einsum "
+        "exp exp2 expand_dims expm1 fabs fix flip fliplr flipud floor floor_divide fmax fmin fmod getitem "
+        "heaviside hsplit hstack hypot inner kron log log10 log1p log2 log_softmax logaddexp logaddexp2 "
+        "logsumexp matmul matrix_transpose matvec max maximum mean median min minimum modf moveaxis multi_dot "
+        "multiply nan_to_num nanmean nanstd nansum nanvar negative norm outer pad power prod ptp rad2deg "
+        "ravel relu remainder repeat reshape rint roll rollaxis rot90 round select sigmoid sign sin sinh "
+        "softmax sort split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tan tanh "
+        "tensordot tile trace transpose trapezoid tril triu trunc unstack var vdot vecdot vecmat vsplit "
+        "vstack where"
     ),
     "nn.module": "Module",
     "nn.cells": "GRUCell LSTMCell RNNCell Stacked",

@@ -23,3 +23,31 @@ def test_compiled_equals_eager(name, dtype):
 
     calls = [[tr.tensor(a, dtype, True) for a in numpy_cases.draw(CASES[name], seed)] for seed in (0, 1)]
     assert_replays(step, *calls, tolerance=TOLERANCE[dtype])
+
+
+def test_masks_are_joined_in_a_compiled_function():
+    def f(x):
+        inside = (x > -1) & ~(x > 1) | (x == 5)
+        return (
+            np.where(inside ^ (x > 2), x, 0.0),
+            np.any(inside, axis=1),
+            np.sum(x, where=~np.isnan(x)),
+            x.argmax(axis=0),
+        )
+
+    calls = [
+        (tr.tensor(np.random.default_rng(seed).standard_normal((3, 4)) * 2, requires_grad=True),) for seed in (0, 1)
+    ]
+    assert_replays(f, *calls)
+
+
+@pytest.mark.parametrize(
+    "function", [np.nonzero, np.flatnonzero, np.argwhere, lambda x: np.bincount(np.astype(x, int))]
+)
+def test_answers_whose_length_depends_on_values_are_refused(function):
+    with pytest.raises(tr.TraceError, match="length depends on values"):
+        tr.compile(function)(tr.tensor([0.0, 1.0]))
+
+
+def test_shapes_may_depend_on_shapes():
+    assert_replays(lambda x: x[np.tril_indices_from(x)], (np.arange(9.0).reshape(3, 3),), (np.ones((3, 3)),))

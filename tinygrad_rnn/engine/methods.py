@@ -106,6 +106,28 @@ class ArrayMethods:
 
     __hash__ = object.__hash__
 
+    # Masks are arrays; in a compiled function they are Tensors, and are joined as arrays are.
+    def __and__(self, other: Operand) -> Array:
+        return cast(Array, TABLE[np.bitwise_and](self, other))
+
+    def __rand__(self, other: Operand) -> Array:
+        return cast(Array, TABLE[np.bitwise_and](other, self))
+
+    def __or__(self, other: Operand) -> Array:
+        return cast(Array, TABLE[np.bitwise_or](self, other))
+
+    def __ror__(self, other: Operand) -> Array:
+        return cast(Array, TABLE[np.bitwise_or](other, self))
+
+    def __xor__(self, other: Operand) -> Array:
+        return cast(Array, TABLE[np.bitwise_xor](self, other))
+
+    def __rxor__(self, other: Operand) -> Array:
+        return cast(Array, TABLE[np.bitwise_xor](other, self))
+
+    def __invert__(self) -> Array:
+        return cast(Array, TABLE[np.invert](self))
+
     # -- methods: NumPy's own, with its arguments in its order -------------------------------------------------------
 
     def sum(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
@@ -155,6 +177,22 @@ class ArrayMethods:
     def argsort(self, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None) -> Array:
         """Return `np.argsort(self, axis, kind, stable=stable)`, plain integers."""
         return cast(Array, TABLE[np.argsort](self, axis, kind, stable=stable))
+
+    def any(self, *args: Any, **kwargs: Any) -> Array:
+        """Return `np.any(self, axis, keepdims=keepdims, where=where)`, plain truth values."""
+        return cast(Array, TABLE[np.any](self, *args, **kwargs))
+
+    def all(self, *args: Any, **kwargs: Any) -> Array:
+        """Return `np.all(self, axis, keepdims=keepdims, where=where)`, plain truth values."""
+        return cast(Array, TABLE[np.all](self, *args, **kwargs))
+
+    def nonzero(self) -> tuple[Array, ...]:
+        """Return `np.nonzero(self)`, plain integers."""
+        return cast(tuple[Array, ...], TABLE[np.nonzero](self))
+
+    def searchsorted(self, v: Any, side: str = "left", sorter: Any = None) -> Array:
+        """Return `np.searchsorted(self, v, side, sorter)`, plain integers."""
+        return cast(Array, TABLE[np.searchsorted](self, v, side, sorter))
 
     def round(self, decimals: int = 0) -> Self:
         """Return `np.round(self, decimals)`; the gradient is 0."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from ..errors import UnsupportedError
+from .refused import INSTEAD
 
 Operand: TypeAlias = Any
 """What an operation takes: a Tensor, an array, a Python number, or nested lists of numbers."""
@@ -36,7 +37,9 @@ def supported() -> Mapping[Callable[..., Any], Callable[..., Any]]:
 
 def unsupported(name: str) -> UnsupportedError:
     """Return the error that says that a NumPy function has no meaning on Tensors, and what to write instead."""
+    instead = INSTEAD.get(name.removeprefix("np."))
+    advice = "write it with the functions of tinygrad_rnn" if instead is None else f"in its place: {instead}"
     return UnsupportedError(
-        f"{name}: has no derivative rule for Tensors, so its gradient would be lost; write it with the functions of "
-        "tinygrad_rnn, or apply it to x.data if no gradient is wanted"
+        f"{name}: has no derivative rule for Tensors, so its gradient would be lost; {advice}; "
+        "or apply it to x.data if no gradient is wanted"
     )

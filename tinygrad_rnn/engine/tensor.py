@@ -222,7 +222,10 @@ class Tensor(Conversions, ArrayMethods):
                 "gradient; write array = array + tensor"
             )
         if kwargs:
-            raise UnsupportedError(f"{name}: keyword arguments {sorted(kwargs)} are not supported on Tensors")
+            raise UnsupportedError(
+                f"{name}: keyword arguments {sorted(kwargs)} are not supported on Tensors; choose elements with "
+                "np.where, convert with astype"
+            )
         implementation = TABLE.get(ufunc) if method == "__call__" else None
         if implementation is None:
             raise unsupported(name)

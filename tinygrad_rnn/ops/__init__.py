@@ -14,6 +14,13 @@ from .arrange import rollaxis as rollaxis
 from .arrange import rot90 as rot90
 from .arrange import sort as sort
 from .arrange import tile as tile
+from .choosing import copysign as copysign
+from .choosing import fabs as fabs
+from .choosing import fmax as fmax
+from .choosing import fmin as fmin
+from .choosing import heaviside as heaviside
+from .choosing import nan_to_num as nan_to_num
+from .choosing import select as select
 from .diagonals import diag as diag
 from .diagonals import diagflat as diagflat
 from .diagonals import diagonal as diagonal
@@ -96,7 +103,10 @@ from .rounding import sign as sign
 from .rounding import trunc as trunc
 from .scan import cumprod as cumprod
 from .scan import cumsum as cumsum
+from .scan import cumulative_prod as cumulative_prod
+from .scan import cumulative_sum as cumulative_sum
 from .scan import diff as diff
+from .scan import trapezoid as trapezoid
 from .shape import broadcast_to as broadcast_to
 from .shape import concatenate as concatenate
 from .shape import expand_dims as expand_dims

@@ -14,13 +14,20 @@ import numpy as np
 from ..engine.tape import context
 from ..engine.tensor import Tensor, implements, without_gradient
 from ..engine.tree import map_leaves
-from ..errors import ShapeError
+from ..errors import ShapeError, TraceError
 
 _CONSTANT: tuple[Callable[..., Any], ...] = (
     *(np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal),
-    *(np.isfinite, np.isnan, np.isinf, np.logical_and, np.logical_or, np.logical_not),
-    *(np.argmax, np.argmin, np.argsort, np.count_nonzero),
-    *(np.allclose, np.isclose, np.array_equal),
+    *(np.isfinite, np.isnan, np.isinf, np.isneginf, np.isposinf, np.iscomplex, np.isreal, np.signbit, np.isin),
+    *(np.logical_and, np.logical_or, np.logical_not, np.logical_xor),
+    *(np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.left_shift, np.right_shift, np.bitwise_count),
+    *(np.gcd, np.lcm),
+    *(np.argmax, np.argmin, np.nanargmax, np.nanargmin, np.argsort, np.argpartition, np.lexsort, np.count_nonzero),
+    *(np.any, np.all),
+    *(np.searchsorted, np.digitize, np.bincount, np.ravel_multi_index, np.unravel_index, np.ix_),
+    *(np.nonzero, np.flatnonzero, np.argwhere, np.diag_indices_from, np.tril_indices_from, np.triu_indices_from),
+    *(np.allclose, np.isclose, np.array_equal, np.array_equiv, np.shares_memory, np.may_share_memory),
+    *(np.can_cast, np.common_type, np.min_scalar_type),
     *(np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type),
     *(np.zeros_like, np.ones_like, np.full_like, np.empty_like),
     *(np.array_str, np.array_repr, np.array2string),
@@ -29,21 +36,27 @@ _CONSTANT: tuple[Callable[..., Any], ...] = (
 
 _ABOUT_SHAPE: frozenset[Callable[..., Any]] = frozenset(
     [
-        np.shape,
-        np.ndim,
-        np.size,
-        np.iscomplexobj,
-        np.isrealobj,
-        np.result_type,
-        np.zeros_like,
-        np.ones_like,
-        np.empty_like,
+        *(np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj),
+        *(np.result_type, np.can_cast, np.common_type, np.min_scalar_type, np.shares_memory, np.may_share_memory),
+        *(np.zeros_like, np.ones_like, np.empty_like),
+        *(np.diag_indices_from, np.tril_indices_from, np.triu_indices_from),
     ]
 )
+"""Those that look at shapes and dtypes alone, so that a plan may keep their answer."""
+
+_SHAPED_BY_VALUES: frozenset[Callable[..., Any]] = frozenset(
+    [np.nonzero, np.flatnonzero, np.argwhere, np.bincount, np.unravel_index, np.ix_]
+)
+"""Those whose answer has a length that depends on values, or several parts, which a plan cannot follow."""
 
 
 def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     def constant(*args: Any, **kwargs: Any) -> Any:
+        if context().tracer is not None and function in _SHAPED_BY_VALUES:
+            raise TraceError(
+                f"{function.__name__}: compile() cannot record an answer whose length depends on values; use where(), "
+                "or compute it outside and pass it as an argument"
+            )
         try:
             if context().tracer is not None and function not in _ABOUT_SHAPE:
                 return without_gradient(function.__name__, partial(function, **kwargs) if kwargs else function, *args)
@@ -58,5 +71,5 @@ def _data(value: Any) -> Any:
     return value._data if isinstance(value, Tensor) else value
 
 
-for _function in _CONSTANT:
-    implements(_function)(_on_arrays(_function))
+ANSWERS = frozenset(implements(function)(_on_arrays(function)) for function in _CONSTANT)
+"""What implements them on Tensors."""

@@ -122,3 +122,44 @@ def _end(part: Operand, a: Operand, axis: int) -> list[Any]:
         return []
     shape = shape_of(a)
     return [broadcast_to(part, (*shape[:axis], 1, *shape[axis + 1 :])) if not shape_of(part) else part]
+
+
+@implements(np.cumulative_sum)
+def cumulative_sum(
+    x: Operand, /, *, axis: int | None = None, dtype: DTypeLike | None = None, include_initial: bool = False
+) -> Any:
+    """Return the running sums of x along `axis`, which a vector needs not name; with `include_initial` from 0 on."""
+    return _cumulative("cumulative_sum", _cumsum, x, axis, dtype, 0 if include_initial else None)
+
+
+@implements(np.cumulative_prod)
+def cumulative_prod(
+    x: Operand, /, *, axis: int | None = None, dtype: DTypeLike | None = None, include_initial: bool = False
+) -> Any:
+    """Return the running products of x along `axis`, as `cumulative_sum` does; with `include_initial` from 1 on."""
+    return _cumulative("cumulative_prod", _cumprod, x, axis, dtype, 1 if include_initial else None)
+
+
+def _cumulative(function: str, scan: Any, x: Any, axis: int | None, dtype: DTypeLike | None, first: int | None) -> Any:
+    shape = shape_of(x)
+    if axis is None and len(shape) != 1:
+        raise ShapeError(f"{function}: expected a vector, or an axis for an operand of shape {shape}")
+    place = one(function, 0 if axis is None else axis, shape)
+    made = _scanned(scan, x, place, dtype)
+    if first is None:
+        return made
+    start = np.full((*shape[:place], 1, *shape[place + 1 :]), first, made.dtype)
+    return concatenate([start, made], axis=place)
+
+
+@implements(np.trapezoid)
+def trapezoid(y: Operand, x: Operand = None, dx: Operand = 1.0, axis: int = -1) -> Any:
+    """Return the integral of y along `axis` by the trapezoidal rule, over points x, or points dx apart."""
+    place = one("trapezoid", axis, shape_of(y))
+    steps = dx
+    if x is not None:
+        steps = diff(x, axis=-1 if len(shape_of(x)) == 1 else place)
+        if len(shape_of(x)) == 1:
+            steps = reshape(steps, (-1, *(1,) * (len(shape_of(y)) - place - 1)))
+    pairs = part_of(y, place, slice(1, None)) + part_of(y, place, slice(None, -1))
+    return np.sum(steps * pairs * 0.5, axis=place)
