@@ -79,3 +79,18 @@ def test_a_dtype_that_is_asked_for_is_given_but_not_a_real_one_for_complex_numbe
             tr.tensor(value, dtype=np.float32)
     with pytest.raises(tr.DTypeError, match="expected numbers"):
         tr.tensor(["1.5"], dtype=float)
+
+
+@pytest.mark.parametrize("dtype", [object, str, "float33", "M8[s]", [("a", float)]])
+def test_a_dtype_is_one_of_numbers(dtype):
+    with pytest.raises(tr.DTypeError, match="tensor: expected a dtype (of numbers|such as)"):
+        tr.tensor([1.0], dtype=dtype)
+
+
+def test_the_parameters_of_another_model_are_loaded_as_they_are():
+    one, other = (tr.GRUCell(2, 3, np.random.default_rng(seed)) for seed in (0, 1))
+    one.load(other.parameters())
+    for name, parameter in one.parameters().items():
+        assert parameter.data.tobytes() == other.parameters()[name].data.tobytes()
+    with pytest.raises(tr.ShapeError, match=r"GRUCell\.load: expected a dict of arrays by name, got a list"):
+        one.load([1.0])

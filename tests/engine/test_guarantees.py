@@ -291,6 +291,7 @@ def test_the_callers_array_is_copied_and_stays_writable():
             tr.GradientError,
             r"got an ndarray of shape \(2,\); a number or an array comes",
         ),
+        (lambda: tr.grad(leaf(1.0) * 2, tr.Dropout(0.5)), tr.GradientError, r"a Dropout, whose .parameters\(\) can be"),
         (lambda: tr.grad([leaf(1.0)], [], cotangent=3.0), tr.GradientError, "list of 1 cotangents, .*, got a float"),
         (lambda: tr.grad(leaf(1.0) * 2, leaf(1.0), cotangent="1"), tr.DTypeError, "grad: cotangent: expected numbers"),
         (lambda: tr.grad(leaf(1.0) * 2, np.ones(2)), tr.GradientError, r"xs\[0\] is an ndarray of shape \(2,\)"),

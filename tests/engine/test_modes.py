@@ -55,6 +55,28 @@ def test_a_function_and_a_method_again_and_again(make, inside):
 
 
 @modes
+def test_methods_that_are_bound_to_the_class_or_to_nothing(make, inside):
+    class Holder:
+        @make()
+        @staticmethod
+        def alone(x):
+            return inside(), x
+
+        @make()
+        @classmethod
+        def of_class(cls, x):
+            return inside(), x
+
+        @staticmethod
+        @make()
+        def below(x):
+            return inside(), x
+
+    for holder in (Holder, Holder()):
+        assert holder.alone(1) == holder.of_class(1) == holder.below(1) == (True, 1)
+
+
+@modes
 def test_a_generator_is_inside_and_its_reader_is_not(make, inside):
     @make()
     def numbers(n):

@@ -177,7 +177,7 @@ def test_states_of_other_parts(kind, state, words):
 def test_a_stack_wants_a_state_for_each_cell():
     cell = tr.Stacked([make(), make("lstm", 4)])
     for state in (np.ones((2, 4)), (np.ones((2, 4)),), cell.initial_state(2) * 2):
-        with pytest.raises(tr.ShapeError, match="Stacked: expected a state of 2 parts, one for each cell, got"):
+        with pytest.raises(tr.ShapeError, match="Stacked: expected a state of 2 parts, one for each layer, got"):
             tr.unroll(cell, np.ones((2, 4, 3)), state)
 
 
@@ -204,6 +204,48 @@ def test_a_cell_returns_a_pair(cell, words, run):
 
 def cell_in_stack(cell):
     return tr.Stacked([cell])
+
+
+def test_two_directions_want_two_states():
+    for states in ((None,) * 3, (None,), np.ones((2, 4)), {"ahead": None, "back": None}):
+        with pytest.raises(tr.ShapeError, match=r"bidirectional: expected states \(state before the first step"):
+            both(np.ones((2, 4, 3)), states=states)
+
+
+def test_a_language_model_wants_ids_and_a_state_for_each_layer():
+    model, ids = tr.RNNLM(5, 3, 4, np.random.default_rng(0), layers=2), [[1, 2], [3, 4]]
+    assert model(ids)[0].shape == (2, 2, 5)
+    for state in (np.zeros((2, 4)), (np.zeros((2, 4)),), (1, 2, 3)):
+        with pytest.raises(tr.ShapeError, match="RNNLM: expected a state of 2 parts, one for each layer, got"):
+            model(ids, state)
+    with pytest.raises(tr.DTypeError, match="RNNLM: ids: cannot make an array of numbers from list"):
+        model([[1, 2], [3]])
+    with pytest.raises(tr.DTypeError, match="CBOW: contexts: expected numbers, got str"):
+        tr.CBOW(5, 3, 2, np.random.default_rng(0))("text")
+
+
+@pytest.mark.parametrize("size", [-1, 2.0, True, None])
+def test_a_batch_size_is_an_integer(size):
+    with pytest.raises(tr.ConfigError, match=r"initial_state: batch_size must be an integer of 0 or more, got"):
+        make("lstm").initial_state(size)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [([], r"got \[\]"), ("ab", "got 'ab'"), (make(), "got RNNCell"), ([tr.RNNCell], "make one of the class first")],
+)
+def test_a_stack_is_made_of_cells(cells, words):
+    with pytest.raises(tr.ConfigError, match=f"Stacked: expected .*{words}"):
+        tr.Stacked(cells)
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [(tr.RNNCell, "got <class 'tinygrad_rnn.nn.cells.RNNCell'>; make one"), ("lstm", "got 'lstm'"), (None, "got None")],
+)
+def test_what_is_no_cell(cell, words):
+    with pytest.raises(tr.ConfigError, match=f"unroll: expected a cell, .*{words}"):
+        tr.unroll(cell, np.ones((2, 4, 3)))
 
 
 # a state that is carried without a cut

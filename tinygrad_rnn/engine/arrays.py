@@ -24,15 +24,26 @@ def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None, function: str 
         DTypeError: if the values are not numbers, or complex where real ones are wanted.
         UnsupportedError: if a Tensor among the values is recorded.
     """
-    array = as_numbers(value, function, dtype)
-    if dtype is not None and array.dtype.kind == "c" and np.dtype(dtype).kind != "c":
+    wanted = None if dtype is None else _numeric(dtype, function)
+    array = as_numbers(value, function, wanted)
+    if wanted is not None and array.dtype.kind == "c" and wanted.kind != "c":
         raise DTypeError(
-            f"{function}: expected real numbers for dtype {np.dtype(dtype)}, got {array.dtype} of shape {array.shape}; "
+            f"{function}: expected real numbers for dtype {wanted}, got {array.dtype} of shape {array.shape}; "
             "the imaginary parts would be lost: take np.real(x) if that is meant"
         )
-    array = np.array(array, dtype=dtype, order="C")
+    array = np.array(array, dtype=wanted, order="C")
     array.flags.writeable = False
     return array
+
+
+def _numeric(dtype: DTypeLike, function: str) -> np.dtype[Any]:
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as error:
+        raise DTypeError(f"{function}: expected a dtype such as np.float32, got {dtype!r}") from error
+    if wanted.kind not in "biufc":
+        raise DTypeError(f"{function}: expected a dtype of numbers, got {wanted}")
+    return wanted
 
 
 def fitting_copy(value: ArrayLike, dtype: np.dtype[Any], function: str) -> Array:

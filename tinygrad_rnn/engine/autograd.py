@@ -65,8 +65,8 @@ def grad(
     for number, x in enumerate(wanted):
         if not isinstance(x, Tensor) or x.node is None:
             raise GradientError(
-                f"grad: xs[{number}]{_called(x)} is {described(x)}; expected a Tensor that requires a gradient "
-                "(requires_grad=True when it was made, before y was computed)"
+                f"grad: xs[{number}]{_called(x)} is {described(x)}{_hint(x)}; expected a Tensor that requires a "
+                "gradient (requires_grad=True when it was made, before y was computed)"
             )
     places = [_place(x) for x in wanted]
     if tracer is not None:
@@ -113,6 +113,10 @@ def _place(x: Tensor) -> tuple[Node, int]:
 
 def _lift(array: Any, place: tuple[Node, int]) -> Tensor:
     return wrap(array, *place)
+
+
+def _hint(x: Any) -> str:
+    return ", whose .parameters() can be passed" if hasattr(x, "parameters") else ""
 
 
 def _called(x: Any) -> str:

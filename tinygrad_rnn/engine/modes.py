@@ -55,6 +55,8 @@ class Mode:
         Raises:
             ConfigError: if it is no function: a class, a result.
         """
+        if isinstance(function, staticmethod | classmethod):
+            return cast(_F, type(function)(self(function.__func__)))
         if isinstance(function, type) or not callable(function):
             raise ConfigError(
                 f"decorator: expected a function, got {function!r}; decorate the methods of a class one by one, and "

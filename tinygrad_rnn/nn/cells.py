@@ -24,6 +24,15 @@ State: TypeAlias = Any
 Cell: TypeAlias = Callable[[Any, State], tuple[Any, State]]
 
 
+def check_cell(function: str, cell: Any) -> None:
+    """Raise `ConfigError` if this is no cell: a class, a name."""
+    if isinstance(cell, type) or not callable(cell):
+        raise ConfigError(
+            f"{function}: expected a cell, a callable cell(x, state) -> (output, state), got {cell!r}"
+            + ("; make one of the class first" if isinstance(cell, type) else "")
+        )
+
+
 def stepped(cell: Cell, x: Any, state: State) -> tuple[Any, State]:
     """Return `cell(x, state)`.
 
@@ -36,6 +45,15 @@ def stepped(cell: Cell, x: Any, state: State) -> tuple[Any, State]:
         raise ConfigError(f"{name}: expected a cell to return (output, state), got {in_words(made)}")
     output, new = made
     return output, new
+
+
+def check_parts(function: str, state: State, count: int) -> None:
+    """Raise `ShapeError` if a state of layers has not one part for each of them."""
+    if not isinstance(state, tuple | list) or len(state) != count:
+        raise ShapeError(
+            f"{function}: expected a state of {count} part{'s' * (count != 1)}, one for each layer, got "
+            f"{in_words(state)}; start from initial_state(N)"
+        )
 
 
 def in_words(state: State) -> str:
@@ -64,6 +82,7 @@ class _GatedCell(Module):
         self.b = parameter(np.zeros(width), dtype, "b")
 
     def _zeros(self, batch_size: int) -> Tensor:
+        batch_size = integer(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 0)
         return tensor(np.zeros((batch_size, self.hidden_size)), self.Wx.dtype)
 
     def _inputs(self, x: Operand, *states: Operand) -> tuple[Any, ...]:
@@ -266,8 +285,10 @@ class Stacked(Module):
     """
 
     def __init__(self, cells: Sequence[Any]) -> None:
-        if not cells:
-            raise ConfigError("Stacked: expected at least one cell")
+        if not isinstance(cells, list | tuple) or not cells:
+            raise ConfigError(f"Stacked: expected a list of at least one cell, got {cells!r}")
+        for cell in cells:
+            check_cell("Stacked", cell)
         self.cells = list(cells)
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
@@ -276,11 +297,7 @@ class Stacked(Module):
 
     def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
         """Return (output of the top layer, tuple of new states)."""
-        if not isinstance(state, tuple | list) or len(state) != len(self.cells):
-            raise ShapeError(
-                f"Stacked: expected a state of {len(self.cells)} parts, one for each cell, got {in_words(state)}; "
-                "start from cell.initial_state(N)"
-            )
+        check_parts("Stacked", state, len(self.cells))
         states = []
         for cell, part in zip(self.cells, state, strict=True):
             x, new = stepped(cell, x, part)

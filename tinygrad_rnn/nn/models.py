@@ -11,10 +11,10 @@ from numpy.typing import DTypeLike
 
 from ..checks import flag, generator, integer
 from ..engine.tape import scope
-from ..engine.tensor import Operand, Tensor, parameter, shape_of
+from ..engine.tensor import Operand, Tensor, operand, parameter
 from ..errors import ConfigError, ShapeError
 from ..ops import cross_entropy, reshape
-from .cells import CELLS, State
+from .cells import CELLS, State, check_parts
 from .layers import Dropout, Embedding, Linear
 from .module import Module
 from .unroll import initial_state, unroll
@@ -111,10 +111,12 @@ class RNNLM(Module):
         Returns:
             logits (N, T, V) and the state behind the last position.
         """
-        if np.ndim(ids) != 2:
-            raise ShapeError(f"RNNLM: expected ids of shape (N, T), got {shape_of(ids)}")
+        ids = operand(ids, "RNNLM", "ids")
+        if ids.ndim != 2:
+            raise ShapeError(f"RNNLM: expected ids of shape (N, T), got {ids.shape}")
         if state is None:
-            state = self.initial_state(len(ids))
+            state = self.initial_state(ids.shape[0])
+        check_parts("RNNLM", state, len(self.layers))
         with scope("embedding"):
             hs = self.dropout(self.embedding(ids), rng)
         states = []
@@ -209,7 +211,8 @@ class CBOW(Module):
 
     def __call__(self, contexts: Any) -> Any:
         """Return the logits (N, V) of the word behind each context (N, C) of ids."""
-        shape = shape_of(contexts)
+        contexts = operand(contexts, "CBOW", "contexts")
+        shape = contexts.shape
         if len(shape) != 2 or shape[1] != self.window:
             raise ShapeError(f"CBOW: expected contexts of shape (N, C) = (N, {self.window}), got {shape}")
         vectors = self.embedding(contexts)

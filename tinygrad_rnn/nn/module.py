@@ -54,13 +54,15 @@ class Module:
         """Give every parameter a new array; all or nothing.
 
         Args:
-            arrays: name to array, as `parameters()` names them; converted to each parameter's dtype.
+            arrays: name to array (or Tensor), as `parameters()` names them; converted to each parameter's dtype.
 
         Raises:
             ShapeError: if a name is missing or unknown, or a shape differs; nothing has been changed then.
             DTypeError: if an array does not fit the dtype of its parameter: complex numbers, strings; likewise.
         """
         called = f"{type(self).__name__}.load"
+        if not isinstance(arrays, Mapping):
+            raise ShapeError(f"{called}: expected a dict of arrays by name, got a {type(arrays).__name__}")
         parameters = _look_through(self)[0]
         missing, unknown = (
             sorted(parameters.keys() - arrays.keys()),
@@ -68,7 +70,8 @@ class Module:
         )
         if missing or unknown:
             raise ShapeError(f"{called}: missing parameters {missing}, unknown parameters {unknown}")
-        new = {name: fitting_copy(arrays[name], p.dtype, f"{called}: {name}") for name, p in parameters.items()}
+        given = {name: part.data if isinstance(part, Tensor) else part for name, part in arrays.items()}
+        new = {name: fitting_copy(given[name], p.dtype, f"{called}: {name}") for name, p in parameters.items()}
         for name, parameter in parameters.items():
             if new[name].shape != parameter.shape:
                 raise ShapeError(f"{called}: {name} has shape {new[name].shape}, expected {parameter.shape}")

@@ -14,7 +14,7 @@ from ..engine.tensor import Operand, Tensor, operand, without_gradient
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import concatenate, cut, stack, take_along_axis, unstack, where
-from .cells import Cell, State, stepped
+from .cells import Cell, State, check_cell, in_words, stepped
 from .windows import mark_windows, windows_behind
 
 
@@ -53,6 +53,7 @@ def unroll(
     >>> outputs.shape, state.shape
     ((2, 5, 4), (2, 4))
     """
+    check_cell("unroll", cell)
     xs, N, T = _sequence("unroll", xs)
     cut_every = _checked_interval("unroll", cut_every)
     ends = _checked_lengths("unroll", lengths, N, T)
@@ -89,7 +90,7 @@ def bidirectional(
         forward: cell that reads from the first step to the last.
         backward: cell that reads from each sequence's last step to the first.
         xs: (N, T, D), Tensor or array.
-        states: (state before the first step, state behind the last step); None for initial states.
+        states: (state before the first step, state after the last step); None for initial states.
         cut_every: as in `unroll`, for each direction counted from its own start.
         lengths: (N,) true lengths, as in `unroll`; the backward cell starts at each sequence's own end.
 
@@ -115,6 +116,11 @@ def bidirectional(
     xs, N, T = _sequence("bidirectional", xs)
     cut_every = _checked_interval("bidirectional", cut_every)
     ends = _checked_lengths("bidirectional", lengths, N, T)
+    if not isinstance(states, tuple | list) or len(states) != 2:
+        raise ShapeError(
+            "bidirectional: expected states (state before the first step, state after the last), each of them None or "
+            f"a state, got {in_words(states)}"
+        )
     checked = None if ends is None else ends.array
     if checked is None:
         order = _backward_order(np.full(N, T), T)
@@ -184,7 +190,7 @@ def _checked_lengths(function: str, lengths: Any, N: int, T: int) -> _Ends | Non
         raise ShapeError(f"{function}: expected lengths of shape (N,) = ({N},), got {lengths.shape}")
     array = without_gradient("lengths", partial(_in_range, function=function, T=T), lengths)
     if context().tracer is not None:
-        return _Ends(array, T, 0)
+        return _Ends(array, T, 1)
     return _Ends(array, int(array.max(initial=1)), int(array.min(initial=T)))
 
 
