@@ -120,7 +120,11 @@ def truncation(arguments: argparse.Namespace) -> int:
     """Report what truncation does to the gradient of a model; return 0."""
     if arguments.plot and importlib.util.find_spec("matplotlib") is None:
         raise ConfigError('truncation: --plot needs matplotlib: pip install "tinygrad_rnn[plot]"')
-    policies = [parse_policy(text) for text in arguments.policies] if arguments.policies else None
+    policies = (
+        [parse_policy(text, argument="truncation: --policies") for text in arguments.policies]
+        if arguments.policies
+        else None
+    )
     model, config, vocabulary = load_model(arguments.model)
     if arguments.fresh:
         model = make_model(config, len(vocabulary))
@@ -182,7 +186,7 @@ def graph(arguments: argparse.Namespace) -> int:
     from .graphs.drawing import draw
 
     shown, T = shown_steps(arguments.show), arguments.steps
-    policy = parse_policy(arguments.truncation) if arguments.truncation else None
+    policy = parse_policy(arguments.truncation, argument="graph: --truncation") if arguments.truncation else None
     saved = Path(arguments.model).exists()
     if saved or not (arguments.model in CELLS or ":" in arguments.model):
         model, config, vocabulary = load_model(arguments.model)

@@ -56,6 +56,13 @@ class Fading(Halved):
     def mask(self, T):
         return tr.Full().mask(T)
 
+class Taper(tr.Policy):
+    every = grain = 1
+    h = reach = 3
+    def scale(self, edge, end):
+        back = end - edge
+        return max(0, self.h - back) / (self.h - back + 1)  # beyond its reach it divides by 0
+
 class NoState:
     def __init__(self, *sizes): ...
 
@@ -63,6 +70,7 @@ cell = Leaky(2, 3, np.random.default_rng(0))
 model = tr.RNNLM(5, 2, 3, np.random.default_rng(0))
 policy = Halved()
 fading = Fading()
+taper = Taper()
 number = 7
 """
 
@@ -101,7 +109,7 @@ def test_everything_built_in_is_right(folder, capsys):
         assert name in verdicts
 
 
-@pytest.mark.parametrize("name", ["Leaky", "make", "cell", "model", "policy"])
+@pytest.mark.parametrize("name", ["Leaky", "make", "cell", "model", "policy", "taper"])
 def test_what_is_right_of_a_users_module_passes(folder, capsys, name):
     assert main(["check", f"{folder}:{name}", "--examples", "4"]) == 0
     assert re.search(r"right$", capsys.readouterr().out.rstrip())

@@ -75,7 +75,9 @@ def make_policy(config: TrainConfig) -> Policy | None:
     >>> make_policy(TrainConfig(truncation="windowed:70/35"))
     Windowed(h=70, every=35)
     """
-    return parse_policy(config.truncation, config.bptt, stream(config.seed, 3)) if config.truncation else None
+    if not config.truncation:
+        return None
+    return parse_policy(config.truncation, config.bptt, stream(config.seed, 3), argument="truncation")
 
 
 def updates_per_pass(windows: OffsetBatches, policy: Policy | None) -> int:
