@@ -14,7 +14,7 @@ import pytest
 from tinygrad_rnn import __version__, cli
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.config import TrainConfig
-from tinygrad_rnn.training import load_model
+from tinygrad_rnn.training import load_model, save_model
 
 TEXT = "to be or not to be that is the question\n" * 30
 SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "5", "--epochs", "2", "--lr", "0.05", "--no-progress"]
@@ -373,3 +373,26 @@ def test_truncation_errors(folder, capsys, options, words):
     error = capsys.readouterr().err
     assert re.search(words, error)
     assert error.count("\n") == 1
+
+
+def test_a_warning_is_a_note_of_one_line(folder, capsys):
+    Path("dna.txt").write_text("\n".join(f"{n:b}" * 5 for n in range(300)))
+    assert main(["train", "dna.txt", *SMALL, "--dry-run"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("tinygrad-rnn: note: load_corpus: 2 words are very few for a text of")
+    assert err.count("\n") == 1
+
+
+def test_a_model_that_is_not_finite_is_not_evaluated_in_silence(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--save", "m"]) == 0
+    model, config, vocabulary = load_model("m")
+    weights = model.parameters()["layers.0.Wh"]
+    weights.data = np.full(weights.shape, np.nan)
+    save_model("m/model.npz", model, config, vocabulary)
+    capsys.readouterr()
+    assert main(["evaluate", "m", "play.txt"]) == 1
+    assert "evaluate: the loss is nan: the parameter layers.0.Wh holds" in capsys.readouterr().err
+    assert main(["generate", "m", "--temperature", "0"]) == 1
+    captured = capsys.readouterr()
+    assert "logits are no distribution" in captured.err
+    assert captured.out == ""

@@ -173,3 +173,23 @@ def test_any_file_gives_its_text_back_or_a_corpus_error(data: bytes, tmp_path_fa
     else:
         words = Corpus.from_text(text, "word")
         assert words.vocabulary.decode(words.ids) == tokenize(text, "word")
+
+
+DNA = "".join("ACGT"[n] for n in np.random.default_rng(0).integers(0, 4, 7000))
+FEW = {
+    "lines of letters": "\n".join(DNA[start : start + 70] for start in range(0, 7000, 70)),
+    "words that occur once": " ".join(f"w{n} v{n} the" for n in range(500)),
+    "two words for ever": "yes no " * 5000,
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_text_that_is_hardly_one_of_words_is_said(name: str) -> None:
+    with pytest.warns(UserWarning, match=r"load_corpus: \d+ words are very few for a text of .* wants level 'char'"):
+        load_corpus(FEW[name], "word", min_count=2)
+    load_corpus(FEW[name], "char", min_count=2)  # warnings are errors
+
+
+def test_short_texts_of_few_words_are_nothing_to_speak_of() -> None:
+    load_corpus("you say goodbye and i say hello . " * 40, "word")
+    load_corpus("to be or not to be\n" * 500, "word")
