@@ -47,6 +47,8 @@ def train(arguments: argparse.Namespace) -> int:
     train_part, held_out = load_corpus(
         _text(config.corpus), level, config.min_count, config.held_out, config.max_tokens or None
     )
+    if arguments.save == "":
+        raise ConfigError("train: --save must be a folder or a file ending with .npz, got an empty text")
     settings: dict[str, Any] = {"on_epoch": _print_epoch, "progress": not arguments.no_progress}
     if arguments.dry_run:
         files = RunFiles.at(arguments.save or _free_folder(config), arguments.force)

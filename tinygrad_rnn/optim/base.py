@@ -122,11 +122,14 @@ class Optimizer(ABC):
             ShapeError, DTypeError: if the parameters are not those of earlier updates, or not real floating point.
         """
         self._check_parameters(params)
-        rates = self.rates(number(self.name, "lr", self.lr if lr is None else lr, low=0))
+        lr = number(self.name, "lr", self.lr if lr is None else lr, low=0)
+        rates = self.rates(lr)
         for dtype in {_wide(p.dtype) for p in params.values()}:
             for rate in flatten(rates):
                 if abs(rate) > float(np.finfo(dtype).max):
-                    raise ConfigError(f"{self.name}: a rate of {rate:g} is above the largest {dtype}; lower lr")
+                    raise ConfigError(
+                        f"{self.name}: lr = {lr:g} gives a rate of {rate:g}, above the largest {dtype}; lower it"
+                    )
         state = {}
         for name, p in params.items():
             found, dtype = self._state.get(name, {}), _wide(p.dtype)
