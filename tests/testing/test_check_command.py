@@ -161,7 +161,7 @@ def test_the_same_seed_draws_the_same(folder, capsys):
             "importing 'no_such_module' raised ModuleNotFoundError: No module named 'no_such_module'",
         ),
         ("raises_{}:Cell", "raised ModuleNotFoundError: No module named 'no_such_module_at_all'"),
-        ("{}:Missing", "has no 'Missing'; it has: mix, Leaky, make, Broken, Halved, Fading, Taper, NoState, cell, model"),
+        ("{}:Missing", "has no 'Missing'; it has: mix, Leaky, make, Broken, Halved, Fading, Taper, NoState, cell"),
         ("{}:", "has no ''"),
         ("{}:number", "is 7; expected a cell"),
         ("{}:Halved", "expected a cell, a class or function"),
