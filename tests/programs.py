@@ -563,6 +563,22 @@ def whole_parts(w: Writer) -> str:
     )
 
 
+@operation
+def chosen(w: Writer) -> str:
+    a = w.value()
+    b = w.other(np.shape(w.of(a)))
+    texts = [f"np.{name}({a}, {b})" for name in ("fmax", "fmin", "copysign", "heaviside")]
+    texts += [f"np.select([{a} > 0.5, {a} > 0], [{a}, {b}], 0.25)", f"np.fabs({a})", f"np.nan_to_num({a}, nan=0.5)"]
+    return w.one_of(texts)
+
+
+@operation
+def accumulated(w: Writer) -> str:
+    a = w.value(least=1)
+    name, axis = w.one_of(["cumulative_sum", "cumulative_prod", "trapezoid"]), w.axis(np.ndim(w.of(a)))
+    return f"np.{name}({a}, axis={axis}{'' if name == 'trapezoid' else f', include_initial={w.chance(0.5)}'})"
+
+
 lines = st.lists(st.tuples(st.sampled_from(list(OPERATIONS)), st.integers(0, 2**32 - 1)), min_size=1, max_size=7)
 """Lines of a program, as `write` takes them."""
 

@@ -5,7 +5,7 @@ import operator
 import numpy as np
 import numpy_cases
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_cases import draw
 from oracle import STEP, complex_gradient, relative_error
@@ -106,14 +106,13 @@ CASES = {
 }
 POSITIVE_DOMAIN = {"power, both", "log", "sqrt", "divide", "reciprocal"}
 CASES = {name: (*case, (0.5, 2.0)) if name in POSITIVE_DOMAIN else case for name, case in CASES.items()}
-CASES |= numpy_cases.CASES
+ALL = CASES | numpy_cases.CASES
 
 
-@pytest.mark.parametrize("name", CASES)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_first_order(name, seed):
-    f, *_ = CASES[name]
-    arrays = draw(CASES[name], seed)
+def first_order(name, seed):
+    """The rule equals complex step through the function."""
+    f, *_ = ALL[name]
+    arrays = draw(ALL[name], seed)
     weights = np.random.default_rng(seed + 1).standard_normal(np.shape(f(*map(tr.tensor, arrays))))
     xs = [tr.tensor(array, requires_grad=True) for array in arrays]
     gradients = tr.grad(f(*xs), xs, cotangent=weights)
@@ -129,12 +128,10 @@ def raw(f, arrays):
     return result.data
 
 
-@pytest.mark.parametrize("name", CASES)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_second_order(name, seed):
+def second_order(name, seed):
     """Differentiating the recorded backward pass equals complex step through the backward pass."""
-    f, shapes, *_ = CASES[name]
-    arrays = draw(CASES[name], seed)
+    f, shapes, *_ = ALL[name]
+    arrays = draw(ALL[name], seed)
     rng = np.random.default_rng(seed + 1)
     weights = rng.standard_normal(np.shape(raw(f, arrays)))
     directions = [rng.standard_normal(s) for s in shapes]
@@ -152,12 +149,30 @@ def test_second_order(name, seed):
         assert relative_error(product, gradient.imag / STEP) < 1e-11
 
 
+ORDERS = [first_order, second_order]
+
+
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("check", ORDERS)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_operations(check, name, seed):
+    check(name, seed)
+
+
+@pytest.mark.parametrize("name", numpy_cases.CASES)
+@pytest.mark.parametrize("check", ORDERS)
+@settings(max_examples=4)  # they are written with the operations, or have a rule of one line
+@given(seed=st.integers(0, 2**32 - 1))
+def test_functions_of_numpy(check, name, seed):
+    check(name, seed)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_float32_stays_float32(name):
-    f, *_ = CASES[name]
+    f, *_ = ALL[name]
     if name == "astype":
         return
-    xs = [tr.tensor(array.astype(np.float32), requires_grad=True) for array in draw(CASES[name], 0)]
+    xs = [tr.tensor(array.astype(np.float32), requires_grad=True) for array in draw(ALL[name], 0)]
     y = f(*xs)
     assert y.dtype == np.float32
     for x, gradient in zip(xs, tr.grad(y, xs, cotangent=np.ones(y.shape)), strict=True):
@@ -165,11 +180,11 @@ def test_float32_stays_float32(name):
         assert gradient.shape == x.shape
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 def test_on_arrays_operations_of_the_package_give_arrays(name):
-    f, *_ = CASES[name]
+    f, *_ = ALL[name]
     if f in vars(tr).values():
-        assert not isinstance(f(*draw(CASES[name], 0)), tr.Tensor)
+        assert not isinstance(f(*draw(ALL[name], 0)), tr.Tensor)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_cases import CASES, ELEMENTWISE, draw
+from oracle import complex_gradient, relative_error
 
 import tinygrad_rnn as tr
 
@@ -259,3 +260,38 @@ def test_a_copy_keeps_its_values_when_a_leaf_gets_others():
     w.data = [3.0, 4.0]
     assert before.data.tolist() == [1, 2]
     assert not tr.tensor([1.0]).copy().requires_grad
+
+
+# -- code that was written for arrays --------------------------------------------------------------------------------
+
+
+def lstm_of_arrays(weights, xs, targets):
+    """An LSTM as it is written for arrays: a state repeated for each stream, one product of inputs, state and a one."""
+    N, T, _ = xs.shape
+    h = np.repeat(weights["h"], N, axis=0)
+    c = np.repeat(weights["c"], N, axis=0)
+    total = 0.0
+    for t in range(T):
+        joined = np.hstack((xs[:, t], h, np.ones((N, 1))))
+        gates = np.dot(joined, weights["gates"])
+        i, f, o, g = (gates[:, k::4] for k in range(4))
+        c = c * (np.tanh(f / 2) + 1) / 2 + np.tanh(g) * (np.tanh(i / 2) + 1) / 2
+        h = np.tanh(c) * (np.tanh(o / 2) + 1) / 2
+        logits = np.dot(np.hstack((h, np.ones((N, 1)))), weights["output"])
+        most = np.max(logits.data if isinstance(logits, tr.Tensor) else logits.real, axis=1, keepdims=True)
+        log_probabilities = logits - most - np.log(np.sum(np.exp(logits - most), axis=1, keepdims=True))
+        total = total - np.sum(log_probabilities * targets[:, t])
+    return total / (N * T)
+
+
+@pytest.mark.parametrize("name", ["h", "c", "gates", "output"])
+def test_a_recurrent_network_written_for_arrays_has_gradients(name):
+    rng = np.random.default_rng(0)
+    N, T, D, H, V = 2, 3, 2, 3, 4
+    shapes = {"h": (1, H), "c": (1, H), "gates": (D + H + 1, 4 * H), "output": (H + 1, V)}
+    arrays = {key: rng.standard_normal(shape) for key, shape in shapes.items()}
+    xs, targets = rng.standard_normal((N, T, D)), np.eye(V)[rng.integers(0, V, (N, T))]
+    weights = {key: tr.tensor(array, requires_grad=True) for key, array in arrays.items()}
+    gradient = tr.grad(lstm_of_arrays(weights, xs, targets), weights)[name]
+    expected = complex_gradient(lambda w: lstm_of_arrays({**arrays, name: w}, xs, targets), [arrays[name]], 0)
+    assert relative_error(gradient, expected) < 1e-14
