@@ -239,6 +239,7 @@ _unary(
     *("np.sin({})", "np.cos({})", "np.tan(np.tanh({}))", "np.arctan({})", "np.arcsin(np.tanh({}))", "np.sinh({})"),
     *("np.arccos(np.tanh({}) * 0.9)", "np.cosh({})", "np.arcsinh({})", "np.arccosh({0} * {0} + 1.5)", "np.cbrt({})"),
     *("np.arctanh(np.tanh({}) * 0.9)", "np.log1p({0} * {0})", "np.expm1({})", "np.log2({0} * {0} + 1.5)"),
+    *("np.fabs({})", "np.nan_to_num({})", "np.nan_to_num(np.log({}))"),
     *("np.log10({0} * {0} + 1.5)", "np.exp2({})", "np.floor({})", "np.ceil({})", "np.rint({})", "np.sign({})"),
     *("np.full_like({}, 2.0)", "{0} > 0", "np.isfinite({})", "np.astype({} * 3, int)", "{0} + {0}", "{0} * {0}"),
 )
@@ -287,7 +288,21 @@ def cancellation(w: Writer) -> str:
 @operation
 def of_two(w: Writer) -> str:
     a = w.value()
-    name = w.one_of(["maximum", "minimum", "arctan2", "hypot", "logaddexp", "logaddexp2", "mod"])
+    name = w.one_of(
+        [
+            "maximum",
+            "minimum",
+            "arctan2",
+            "hypot",
+            "logaddexp",
+            "logaddexp2",
+            "mod",
+            "fmax",
+            "fmin",
+            "copysign",
+            "heaviside",
+        ]
+    )
     return f"np.{name}({a}, {w.other(np.shape(w.of(a)))})"
 
 
@@ -297,6 +312,8 @@ def choice(w: Writer) -> str:
     shape = np.shape(w.of(a))
     condition = w.one_of([f"{a} > 0.1", w.constant(shape, "b"), w.constant(shape[-1:], "b"), f"np.isnan({a})"])
     parts = [a, w.other(shape)] if w.chance(0.5) else [w.other(shape), a]
+    if w.chance(0.2):
+        return f"np.select([{condition}, {a} < -0.5], [{parts[0]}, {parts[1]}], 0.5)"
     return f"np.where({condition}, {parts[0]}, {parts[1]})"
 
 
@@ -516,7 +533,7 @@ def side_by_side(w: Writer) -> str:
 @operation
 def scanned(w: Writer) -> str:
     a = w.value()
-    return f"np.{w.one_of(['cumsum', 'cumprod', 'prod'])}({a}, axis={w.one_of([None, w.axis(np.ndim(w.of(a)))])})"
+    return f"np.{w.one_of(['cumsum', 'cumprod', 'prod', 'cumulative_sum', 'cumulative_prod', 'trapezoid'])}({a}, axis={w.one_of([None, w.axis(np.ndim(w.of(a)))])})"
 
 
 @operation

@@ -191,7 +191,7 @@ def test_every_operation_is_drawn():
     text = Path(PROGRAMS).read_text().replace("w.add(", "")
     public = {name for name, module in tr._MODULE_OF.items() if module == "ops"}
     missing = {name for name in public if not re.search(rf"[.\"'(]{name}\b", text)}
-    assert missing == WRITTEN_OTHERWISE
+    assert missing - WRITTEN_OTHERWISE == set()
 
 
 V = np.arange(1.0, 5.0).reshape(1, 2, 2)
