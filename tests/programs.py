@@ -533,7 +533,10 @@ def side_by_side(w: Writer) -> str:
 @operation
 def scanned(w: Writer) -> str:
     a = w.value()
-    return f"np.{w.one_of(['cumsum', 'cumprod', 'prod', 'cumulative_sum', 'cumulative_prod', 'trapezoid'])}({a}, axis={w.one_of([None, w.axis(np.ndim(w.of(a)))])})"
+    name = w.one_of(["cumsum", "cumprod", "prod", "cumulative_sum", "cumulative_prod", "trapezoid"])
+    n = np.ndim(w.of(a))
+    axis = w.axis(n) if n > 1 or name == "trapezoid" else w.one_of([None, w.axis(n)])
+    return f"np.{name}({a}, axis={axis})"
 
 
 @operation
