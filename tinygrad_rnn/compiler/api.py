@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from ..engine.collector import collector_paused
 from ..engine.tape import context
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves, rebuild
-from ..errors import ConfigError, TraceError
+from ..errors import ConfigError, TraceError, UnsupportedError
 from .executor import Executor
 from .explain import Explanation, explain, instruction_seconds
 from .graph import Graph
@@ -24,8 +27,10 @@ from .native.build import available
 from .passes import run as run_passes
 from .picture import picture
 from .plan import Plan, make_plan
+from .signature import is_over, signature
 from .trace import ARRAY, Recorded, trace
 
+_OFTEN = 3  # times that a function is recorded anew before that is worth a word
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of all cores together in a period of so many, on Linux
 
 
@@ -62,7 +67,8 @@ class Compiled:
         self.fast_math = fast_math
         self.max_plans = max_plans
         self._plans: OrderedDict[Any, _Ready] = OrderedDict()
-        self._lock = threading.RLock()
+        self._lock, self._process = threading.RLock(), os.getpid()
+        self._changes = 0
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
@@ -73,9 +79,8 @@ class Compiled:
             return self.function(*args, **kwargs)
         if how.anomaly:  # every operation is looked at: eagerly
             return map_leaves(_own_array, self.function(*args, **kwargs))
-        leaves: list[Any] = []
-        key = _signature((args, kwargs), leaves)
-        with self._lock:  # a plan has one arena
+        key, leaves = signature((args, kwargs))
+        with self._alone():  # a plan has one arena
             return self._ready(key, (args, kwargs)).run(leaves)
 
     @property
@@ -85,14 +90,16 @@ class Compiled:
         Raises:
             TraceError: if the function has not been called yet.
         """
-        if not self._plans:
+        plans = self.plans
+        if not plans:
             raise TraceError("compile: the function has not been called yet, so there is no plan")
-        return next(reversed(self._plans.values())).executor.plan
+        return plans[-1]
 
     @property
     def plans(self) -> list[Plan]:
         """The plans that are kept, the one used last at the end."""
-        return [ready.executor.plan for ready in self._plans.values()]
+        with self._alone():
+            return [ready.executor.plan for ready in self._plans.values()]
 
     def stages(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Graph]]:
         """Record the function anew and yield (pass, graph behind it), first ("recorded", graph).
@@ -108,9 +115,8 @@ class Compiled:
 
         Nothing of the caller's changes; see `Plan.explain` for the costs without times.
         """
-        leaves: list[Any] = []
-        key = _signature((args, kwargs), leaves)
-        with self._lock:
+        key, leaves = signature((args, kwargs))
+        with self._alone():
             ready = self._ready(key, (args, kwargs))
             executor = self._executor(ready.executor.plan)
             times = instruction_seconds(executor, ready.arrays(leaves))
@@ -133,15 +139,54 @@ class Compiled:
             raise ConfigError(f"Compiled.draw: stage must be one of {', '.join(drawn)}, got {stage!r}")
         return drawn[stage or next(reversed(drawn))]
 
+    def __copy__(self) -> Compiled:
+        """Return the same function compiled with the same settings: it has no plans yet."""
+        return self._again(self.function)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        """Return a copy of the function (of a method: that of a copy of its object), compiled: it has no plans yet."""
+        return self._again(copy.deepcopy(self.function, memo))
+
+    def __reduce__(self) -> Any:
+        raise UnsupportedError(
+            "compile: a compiled function cannot be pickled, as its plans are bound to memory; pickle what it was made "
+            "of, and compile again"
+        )
+
+    def _again(self, function: Callable[..., Any]) -> Compiled:
+        return Compiled(function, self.without, self.max_plans, self.threads, self.executor, self.fast_math)
+
     def _ready(self, key: Any, args: tuple[Any, ...]) -> _Ready:
         ready = self._plans.get(key)
+        if ready is not None and (shape := ready.outside.changed()) is not None:
+            self._recorded_anew(shape)
+            ready = None
         if ready is None:
+            for old in [old for old in self._plans if old == key or is_over(old)]:
+                del self._plans[old]
             ready = self._plans[key] = self._record(args)
             if len(self._plans) > self.max_plans:
                 self._plans.popitem(last=False)
         else:
             self._plans.move_to_end(key)
         return ready
+
+    def _recorded_anew(self, shape: tuple[int, ...]) -> None:
+        self._changes += 1
+        if self._changes == _OFTEN:
+            warnings.warn(
+                f"compile: an array of shape {shape} that the function uses from outside has changed before "
+                f"{_OFTEN} calls, and each time the function was recorded anew, which is slow; pass the array as an "
+                "argument",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def _alone(self) -> threading.RLock:
+        """Return the lock of this process: in a forked one, that of its parent may be held for ever."""
+        if self._process != os.getpid():
+            self._lock, self._process = threading.RLock(), os.getpid()
+        return self._lock
 
     def _record(self, args: Any) -> _Ready:
         with collector_paused():
@@ -156,6 +201,7 @@ class Compiled:
             names.append(name)
         plan = make_plan(graph)
         plan.passes = names
+        recorded.outside.settle()
         return _Ready(recorded, self._executor(plan), flatten(args))
 
     def _executor(self, plan: Plan) -> Executor:
@@ -164,19 +210,19 @@ class Compiled:
 
 
 class _Ready:
-    """A plan, bound, and what it takes to call it with arguments."""
+    """A plan, bound, and what it takes to call it with arguments. It holds none of them."""
 
     def __init__(self, recorded: Recorded, executor: Executor, leaves: list[Any]) -> None:
-        self.executor = executor
+        self.executor, self.outside = executor, recorded.outside
         self._captured = recorded.captured
-        self._result, self._parts = recorded.result, flatten(recorded.result)
-        self._leaves = leaves  # held: a signature knows parameters by their id
-        self._places = {id(leaf): n for n, leaf in enumerate(leaves) if isinstance(leaf, np.random.Generator)}
+        places = {id(leaf): _Argument(n) for n, leaf in enumerate(leaves) if isinstance(leaf, np.random.Generator)}
+        self._result = map_leaves(lambda part: places.get(id(part), part), recorded.result)
+        self._parts = flatten(self._result)
 
     def arrays(self, leaves: list[Any]) -> list[Any]:
         """Return the inputs of the plan: of the call, then those that the function uses from outside."""
         parts = [part for part in leaves if _is_input(part)] + self._captured
-        return [part._data if isinstance(part, Tensor) else part for part in parts]
+        return [part._data if isinstance(part, Tensor) else _unknown(part) for part in parts]
 
     def run(self, leaves: list[Any]) -> Any:
         made = iter(self.executor.run(self.arrays(leaves)))
@@ -185,7 +231,19 @@ class _Ready:
 
     def _given(self, part: Any, leaves: list[Any]) -> Any:
         """Return a result that is no array: a generator of this call, or what the function returned."""
-        return leaves[self._places[id(part)]] if id(part) in self._places else part
+        return leaves[part.number] if isinstance(part, _Argument) else part
+
+
+@dataclass(frozen=True)
+class _Argument:
+    """Stands in a result for an argument of the call."""
+
+    number: int
+
+
+def _unknown(part: Any) -> Any:
+    """Return an array so that no executor takes it for one of an earlier call: a caller may make it writable again."""
+    return part.view() if isinstance(part, np.ndarray) and not part.flags.writeable else part
 
 
 def _own_array(part: Any) -> Any:
@@ -194,60 +252,6 @@ def _own_array(part: Any) -> Any:
 
 def _is_input(part: Any) -> bool:
     return isinstance(part, Tensor | np.ndarray | np.random.Generator)
-
-
-def _signature(args: Any, leaves: list[Any]) -> Any:
-    """Return what a plan is made for, and collect the leaves of the arguments.
-
-    It is the nesting, shapes and dtypes, which parameters and generators are the same ones, and all that is no array.
-    """
-    key: list[Any] = [context().recording]
-    try:
-        _describe(args, key, leaves, {})
-    except RecursionError:
-        flatten(args)  # says what is too deep
-        raise
-    return tuple(key)
-
-
-def _describe(part: Any, key: list[Any], leaves: list[Any], generators: dict[int, int]) -> None:
-    kind = type(part)
-    if isinstance(part, Tensor):
-        leaves.append(part)
-        node = part._node
-        key += (part._data.shape, part._data.dtype, node and (id(part) if node.operation is None else True))
-        return
-    if isinstance(part, np.ndarray):
-        leaves.append(part)
-        key += (part.shape, part.dtype, None)
-        return
-    if part is None:
-        key.append(None)
-        return
-    if isinstance(part, tuple | list):
-        key += (kind, len(part))
-        for inner in part:
-            _describe(inner, key, leaves, generators)
-        return
-    if isinstance(part, Mapping):
-        key += (kind, tuple(part))
-        for inner in part.values():
-            _describe(inner, key, leaves, generators)
-        return
-    leaves.append(part)
-    if isinstance(part, np.random.Generator):
-        key += (kind, generators.setdefault(id(part), len(generators)))
-    elif isinstance(part, float | complex):
-        key += (kind, repr(part))  # tells -0.0 from 0.0, and knows nan again
-    else:
-        try:
-            hash(part)
-        except TypeError:
-            raise TraceError(
-                f"compile: an argument of type {kind.__name__} cannot be part of a signature; pass arrays, Tensors, "
-                "generators, numbers, strings, None, or nestings of them"
-            ) from None
-        key += (kind, part)
 
 
 def chosen_executor(executor: str | None = None) -> str:

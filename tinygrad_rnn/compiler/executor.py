@@ -9,6 +9,7 @@ returned) is read where it is. For each combination of blocks that comes up the 
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from weakref import ref
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.arrays import is_fixed
 from ..engine.tape import Array
 from ..errors import TraceError
 from .elementwise import UFUNCS
@@ -59,7 +61,8 @@ class Executor:
         small = sum(map(flops_of, plan.instructions)) < _SHARED
         self.threads = 1 if native and small else threads
         self._program = encode(plan, self.threads) if native else None
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
         self._arena = own_memory(plan.arena_bytes)
         self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
         self._objects: dict[int, Any] = {}  # generators among the inputs, by buffer
@@ -83,6 +86,16 @@ class Executor:
 
     def run(self, arrays: list[Any]) -> list[Array]:
         """Replay the plan with these inputs, of the shapes and dtypes that it was made for."""
+        bound, chosen, copied = self._prepared(arrays)
+        try:
+            for function, operands in bound:
+                function(*operands)
+        finally:
+            self._objects.clear()  # a generator is the caller's
+        return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
+
+    def _prepared(self, arrays: list[Any]) -> tuple[Bound, int, bool]:
+        """Return calls that are bound to these inputs, the set of blocks they write to, and whether it is copied."""
         chosen, copied = self._free_set()
         sources = tuple([self._source(arrays[number]) for number in self._wide])
         key = (chosen, sources)
@@ -99,9 +112,7 @@ class Executor:
         for number, (array, last) in enumerate(zip(arrays, self._last, strict=False)):
             if wide.get(number) is None and (last is None or last() is not array):
                 self._copy(number, array)
-        for function, operands in bound:
-            function(*operands)
-        return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
+        return bound, chosen, copied
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
@@ -126,19 +137,20 @@ class Executor:
                 self._objects[id(slot.buffer)] = array
                 return
             copy = self._copies[number] = self._array(slot)
+        self._last[number] = None  # whatever interrupts the copy
         copy[...] = array  # np.copyto takes twice as long
-        self._last[number] = ref(array) if _is_fixed(array) else None
+        self._last[number] = ref(array) if is_fixed(array) else None
 
     def _drop_copy(self, number: int) -> None:
         """Give up the copy of a large input that now comes in a block: parameters do so from the second replay on."""
         slot = self.plan.inputs[number]
         if slot.buffer.nbytes < _HUGE:
             return
-        self._copies[number] = self._last[number] = None
-        del self._memory[id(slot.buffer)]
         place = self._wide.index(number)
         with self._counted():
             self._bound = {key: bound for key, bound in self._bound.items() if key[1][place] is not None}
+        self._copies[number] = self._last[number] = None
+        del self._memory[id(slot.buffer)]
 
     def _source(self, array: Any) -> tuple[int, int] | None:
         """Return (set, number of the block) that an input lies in from its first byte to its last, else None."""
@@ -177,10 +189,17 @@ class Executor:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count the references to blocks that binding and unbinding make, as the executor's own."""
+        """Count the references to blocks that binding and unbinding make, as the executor's own.
+
+        Whatever interrupts it, blocks that were counted wrongly are not used again.
+        """
         blocks = [block for part in self._sets for block in part]
         before = [sys.getrefcount(block.memory) for block in blocks]
-        yield
+        try:
+            yield
+        except BaseException:
+            self._bound, self._sets = {}, []
+            raise
         for block, count in zip(blocks, before, strict=True):
             block.own += sys.getrefcount(block.memory) - count
 
@@ -214,7 +233,7 @@ class Executor:
     def seconds(self, arrays: Sequence[Any], replays: int) -> list[float]:
         """Return the least time of each instruction in seconds; see `explain.instruction_seconds`."""
         self.run(list(arrays))
-        bound = next(reversed(self._bound.values()))
+        bound, _, _ = self._prepared(list(arrays))
         pieces = range(len(bound)) if self._program is None else self._program.pieces
         best = [math.inf] * len(self.plan.instructions)
         for _ in range(replays):
@@ -246,7 +265,7 @@ class Executor:
         inputs = tuple(operand(part) for part in instruction.inputs)
         outputs = tuple(operand(slot) for slot in instruction.outputs)
         attrs = {name: map_parts(operand, part) for name, part in instruction.attrs.items()}
-        if self._pool is not None and instruction.operator.parts:
+        if self.threads > 1 and instruction.operator.parts:
             attrs["each"] = self._each
         operator = instruction.operator
         ufunc = _UFUNCS.get(operator.name)
@@ -265,7 +284,8 @@ class Executor:
     def _each(self, work: Callable[[int, int], Any], count: int) -> list[Any]:
         """Call work(start, stop) for as many parts of range(count) as there are threads; see `kernels.Each`."""
         borders = [count * number // self.threads for number in range(self.threads + 1)]
-        assert self._pool is not None
+        if self._pool is None or self._process != os.getpid():  # threads are not there after a fork
+            self._pool, self._process = ThreadPoolExecutor(self.threads - 1), os.getpid()
         others: list[Future[Any]] = []
         for start, stop in pairwise(borders[1:]):
             others.append(self._pool.submit(copy_context().run, work, start, stop))  # with the caller's np.errstate
@@ -301,13 +321,3 @@ def _copy_results(
 
 def _whole(buffer: Buffer) -> Slot:
     return Slot(buffer, 0, (buffer.nbytes,), (1,), np.dtype(np.uint8))
-
-
-def _is_fixed(array: Array) -> bool:
-    """Return whether nobody can write to an array, through itself or through what it is a view of."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        if owner.flags.writeable:
-            return False
-        owner = owner.base
-    return owner is None

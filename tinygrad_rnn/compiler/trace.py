@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..engine.arrays import is_fixed
 from ..engine.tape import Array, Node, context, tracing
 from ..engine.tensor import Tensor, wrap
 from ..engine.tree import flatten, map_leaves, rebuild
@@ -15,6 +17,7 @@ from ..engine.walk import ancestors
 from ..errors import TraceError
 from .graph import Call, Graph, Operator, Value, map_parts
 from .operators import operator_of
+from .outside import Dice, Outside, equal_states, named_by, same
 
 Place = tuple[int, int]
 
@@ -22,16 +25,26 @@ Place = tuple[int, int]
 class Tracer:
     """Takes note of every operation while a function runs; see `trace`."""
 
-    def __init__(self) -> None:
+    def __init__(self, named: Sequence[Any] = ()) -> None:
         self.calls: list[Call] = []
         self.captured: list[tuple[Value, Any]] = []
         self._values: dict[int, Value] = {}  # by id of a Tensor
         self._places: dict[Place, Value] = {}  # by node and output: a rule sees new Tensors of kept arrays
         self._held: list[Any] = []  # keeps what is known by id alive
+        self._constants: dict[int, tuple[Array, Value]] = {}  # by id of an array: the array, and what it held last
+        self.outside: list[tuple[Array, Array | None]] = []  # arrays of the caller's, and copies of them
         self._operators: dict[Any, Operator] = {}
         self._draws: dict[int, _Draws] = {}
-        self._past: dict[Node, str] = {}  # what was recorded before the call, and the argument that comes of it
+        self._past: list[_Past] = []  # of arguments that were computed before the call
+        self._origins: dict[Node, Node] = {}  # from what stands for such an argument to what it was
+        self._stand_ins: dict[Place, Tensor] = {}
         self.inputs: list[Value] = []
+        self._dice = Dice(named)
+        for part in named:
+            if isinstance(part, np.random.Generator):
+                self._draws[id(part)] = _Draws(part, copy.deepcopy(part.bit_generator.state))
+            elif isinstance(part, np.ndarray):
+                self.seen(part)
 
     # -- what the engine calls ----------------------------------------------------------------------------------------
 
@@ -58,12 +71,14 @@ class Tracer:
     def wanted(self, nodes: Sequence[Node]) -> None:
         """Refuse gradients that would go back through what was recorded before the call."""
         for node in nodes:
-            if node in self._past:
-                raise TraceError(
-                    f"compile: the gradient of {node.name} recorded at {node.where()} is wanted, and the argument "
-                    f"{self._past[node]} was computed from it before the call, which a plan cannot go back through; "
-                    "pass cut(argument), or its array"
-                )
+            origin = self._origins.get(node)
+            for past in self._past:
+                if (origin or node) in past.nodes and past.node is not origin:
+                    raise TraceError(
+                        f"compile: the gradient of {(origin or node).name} recorded at {(origin or node).where()} is "
+                        f"wanted, and the argument {past.name} was computed from it before the call, which a plan "
+                        "cannot go back through; pass cut(argument), or its array"
+                    )
 
     def alone(self, part: Any, is_leaf: bool) -> Tensor:
         """Return a value without what it was computed from: as a leaf of its own, or as a constant for the gradient."""
@@ -98,6 +113,7 @@ class Tracer:
         if made.dtype.kind not in "biufc":
             raise TraceError(f"compile: {name} reads the values of a Tensor; they would be frozen in the plan")
         result = wrap(_hollow(made))
+        function = self._settled(function)
         key = (function, name)
         if key not in self._operators:
             writes = isinstance(function, np.ufunc)
@@ -127,13 +143,23 @@ class Tracer:
         value = Value(array.shape, array.dtype, name=name)
         self.inputs.append(value)
         if tensor is None or not tensor.is_leaf:
-            wants = tensor is not None
-            if tensor is not None and tensor._node is not None:
-                self._past.update(dict.fromkeys(ancestors([tensor._node]), name))
-            tensor = wrap(np.array(array))  # what was recorded before the call is not seen
-            tensor.requires_grad = wants
+            tensor = self._stand_in(array, tensor, name)
         self._know(tensor, value)
         return tensor
+
+    def _stand_in(self, array: Array, tensor: Tensor | None, name: str) -> Tensor:
+        """Return a Tensor that has no past, the same one for the same result of something recorded."""
+        node = None if tensor is None else tensor._node
+        if tensor is None or node is None:
+            return wrap(np.array(array))
+        place = node.id, tensor._index
+        if place not in self._stand_ins:
+            made = self._stand_ins[place] = wrap(np.array(array))
+            made.requires_grad = True
+            assert made._node is not None
+            self._origins[made._node] = node
+            self._past.append(_Past(name, node, frozenset(ancestors([node]))))
+        return self._stand_ins[place]
 
     def generator(self, rng: np.random.Generator, name: str) -> None:
         """Take note of a generator among the arguments."""
@@ -170,7 +196,7 @@ class Tracer:
             return value
         if isinstance(part, np.generic):
             return self._constant(np.asarray(part))
-        return part  # a Python number, a shape, a dtype: frozen
+        return self._settled(part)  # a Python number, a shape, a dtype: frozen
 
     def _input(self, part: Any, joined: bool) -> Any:
         """Return an operand of a primitive: lists, and numbers that are joined with arrays, as arrays."""
@@ -178,23 +204,52 @@ class Tracer:
         return self._operand(np.asarray(part) if array else part)
 
     def _attribute(self, part: Any) -> Any:
-        return self._operand(part) if isinstance(part, Tensor) else part
+        return self._operand(part) if isinstance(part, Tensor) else self._settled(part)
+
+    def _settled(self, part: Any) -> Any:
+        """Return what is frozen in the plan, so that nobody can change it: arrays and lists are copied."""
+        if isinstance(part, list) or type(part) is tuple:
+            return type(part)(map(self._settled, part))
+        if isinstance(part, partial):
+            return partial(part.func, *part.args, **{name: self._settled(one) for name, one in part.keywords.items()})
+        if not isinstance(part, np.ndarray) or is_fixed(part):
+            return part
+        self.seen(part)
+        return np.array(part)
+
+    def seen(self, array: Array) -> None:
+        """Take note of an array of the caller's of which a copy is used."""
+        self.outside.append((array, None))
 
     def rewind(self) -> None:
-        """Give every generator back the state that it had: what was drawn is drawn again by the replay.
-
-        Raises:
-            TraceError: if numbers were drawn that no operation of the graph draws.
-        """
+        """Give every generator back the state that it had: what was drawn is drawn again by the replay."""
         for draws in self._draws.values():
             draws.rewind()
+        self._dice.give_back()
+
+    def check_draws(self) -> None:
+        """Refuse draws that no operation of the graph makes.
+
+        Raises:
+            TraceError: if there are some.
+        """
+        source = self._dice.drawn()
+        if source is None and any(draws.unseen for draws in self._draws.values()):
+            source = "a generator"
+        if source is not None:
+            raise TraceError(
+                f"compile: the function draws from {source} by itself; what it drew would be frozen in the plan. "
+                "Draw outside and pass the array, or use Dropout, which draws anew at each replay"
+            )
 
     def _constant(self, array: Array) -> Value:
-        value = self._values.get(id(array))
-        if value is None:
+        """Return the value of an array as it is now: it may be filled anew, and used again, while the function runs."""
+        _, value = self._constants.get(id(array), (None, None))
+        if value is None or value.constant is None or not same(array, value.constant):
             frozen = np.array(array)
-            value = self._values[id(array)] = Value(frozen.shape, frozen.dtype, constant=frozen)
-            self._held.append(array)
+            value = Value(frozen.shape, frozen.dtype, constant=frozen)
+            self._constants[id(array)] = array, value
+            self.outside.append((array, frozen))
         return value
 
     def _capture(self, leaf: Tensor) -> Value:
@@ -221,27 +276,28 @@ class _Draws:
     """What is drawn from a generator while a function is recorded."""
 
     def __init__(self, generator: np.random.Generator, state: Any) -> None:
-        self.generator, self.first, self.last, self.unseen = generator, state, state, False
+        self.generator, self.first, self.last, self._unseen = generator, state, state, False
 
     def drawn(self, before: Any) -> None:
         """Take note of a draw that is recorded, of which `before` was the state."""
-        self.unseen = self.unseen or not _same(before, self.last)
+        self._unseen = self._unseen or not equal_states(before, self.last)
         self.last = copy.deepcopy(self.generator.bit_generator.state)
 
+    @property
+    def unseen(self) -> bool:
+        """Whether there were draws that are not recorded."""
+        return self._unseen or not equal_states(self.generator.bit_generator.state, self.last)
+
     def rewind(self) -> None:
-        unseen = self.unseen or not _same(self.generator.bit_generator.state, self.last)
         self.generator.bit_generator.state = self.first
-        if unseen:
-            raise TraceError(
-                "compile: the function draws from a generator by itself; what it drew would be frozen in the plan. "
-                "Draw outside and pass the array, or use Dropout, which draws anew at each replay"
-            )
 
 
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    return bool(np.array_equal(a, b))
+class _Past(NamedTuple):
+    """An argument that was computed before the call: its name, its node, and all that it was computed from."""
+
+    name: str
+    node: Node
+    nodes: frozenset[Node]
 
 
 def _hollow(array: Array) -> Array:
@@ -259,11 +315,13 @@ class Recorded(NamedTuple):
         graph: what it computed.
         captured: parameters and generators that it used without being given them.
         result: what it returned, with `ARRAY` where a Tensor or an array was.
+        outside: arrays that it used from outside, and that may change.
     """
 
     graph: Graph
     captured: list[Any]
     result: Any
+    outside: Outside
 
 
 ARRAY = object()
@@ -275,12 +333,13 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
     Raises:
         TraceError: if it reads a value, or uses what cannot be replayed.
     """
-    tracer = Tracer()
+    tracer = Tracer(named_by(function))
     stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(flatten(args))]
     positional, named = rebuild(args, iter(stand_ins))
     try:
         with tracing(tracer), np.errstate(all="ignore"):  # the values mean nothing
             result = function(*positional, **named)
+        tracer.check_draws()
     finally:
         tracer.rewind()
     for part in flatten(result):
@@ -292,7 +351,7 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
     outputs = [tracer.value_of(part) for part in flatten(result) if isinstance(part, Tensor | np.ndarray)]
     graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
     kept = map_leaves(lambda part: ARRAY if isinstance(part, Tensor | np.ndarray) else part, result)
-    return Recorded(graph, [leaf for _, leaf in tracer.captured], kept)
+    return Recorded(graph, [leaf for _, leaf in tracer.captured], kept, Outside(tracer.outside))
 
 
 def _stand_in(tracer: Tracer, leaf: Any, name: str) -> Any:

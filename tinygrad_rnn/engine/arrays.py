@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import DTypeError, TraceError, UnsupportedError
-from .tape import Array
+from .tape import Array, context
 
 
 def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None, function: str = "tensor") -> Array:
@@ -26,6 +26,8 @@ def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None, function: str 
     """
     wanted = None if dtype is None else _numeric(dtype, function)
     array = as_numbers(value, function, wanted)
+    if (tracer := context().tracer) is not None and array is value:
+        tracer.seen(array)
     if wanted is not None and array.dtype.kind == "c" and wanted.kind != "c":
         raise DTypeError(
             f"{function}: expected real numbers for dtype {wanted}, got {array.dtype} of shape {array.shape}; "
@@ -101,12 +103,17 @@ def _is_foreign(value: Any) -> bool:
 
 def frozen(array: Array) -> Array:
     """Return `array` itself if nobody can write to its memory, else a read-only copy."""
+    return array if is_fixed(array) else frozen_copy(array)
+
+
+def is_fixed(array: Array) -> bool:
+    """Return whether nobody can write to an array, through itself or through what it is a view of."""
     owner: Any = array
     while isinstance(owner, np.ndarray):
         if owner.flags.writeable:
-            return frozen_copy(array)
+            return False
         owner = owner.base
-    return array if owner is None else frozen_copy(array)
+    return owner is None
 
 
 def delivered(result: Array, out: Array | None) -> Array:

@@ -181,6 +181,9 @@ class Tracer(Protocol):
     def lift(self, array: Array, place: tuple[Node, int]) -> Any:
         """Return the Tensor that stands at a place of the graph, for a backward pass that is recorded."""
 
+    def seen(self, array: Array) -> None:
+        """Take note of an array of which a copy is used: what is written to it later, a replay would not see."""
+
     def accumulated(self, total: Any, place: tuple[Node, int]) -> None:
         """Take note that a sum was not written by the user: it adds a term to the cotangent of this place."""
 
