@@ -226,13 +226,13 @@ class ArrayMethods:
         """Return a Tensor of its own with the same values; the cotangent goes on to this one."""
         return cast(Self, TABLE[np.copy](self))
 
-    def ravel(self) -> Self:
-        """Return the elements along one axis."""
-        return cast(Self, TABLE[np.ravel](self))
+    def ravel(self, order: str = "C") -> Self:
+        """Return the elements along one axis, the last index running fastest."""
+        return cast(Self, TABLE[np.ravel](self, order))
 
-    def flatten(self) -> Self:
+    def flatten(self, order: str = "C") -> Self:
         """Return the elements along one axis, as `ravel` does: no Tensor can be written to."""
-        return self.ravel()
+        return self.ravel(order)
 
     def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Self:
         """Return `np.squeeze(self, axis)`."""
@@ -251,8 +251,11 @@ class ArrayMethods:
         """Return `np.swapaxes(self, axis1, axis2)`."""
         return cast(Self, TABLE[np.swapaxes](self, axis1, axis2))
 
-    def astype(self, dtype: DTypeLike) -> Self:
-        """Return `np.astype(self, dtype)`, recorded; the cotangent comes back in this tensor's dtype."""
+    def astype(self, dtype: DTypeLike, *, copy: bool = True) -> Self:
+        """Return `np.astype(self, dtype)`, recorded; the cotangent comes back in this tensor's dtype.
+
+        `copy` makes no difference: no Tensor can be written to.
+        """
         return cast(Self, TABLE[np.astype](self, dtype))
 
     @property

@@ -216,6 +216,8 @@ class Tensor(Conversions, ArrayMethods):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = f"np.{ufunc.__name__}" if method == "__call__" else f"np.{ufunc.__name__}.{method}"
+        if method != "__call__":
+            raise unsupported(name)
         if "out" in kwargs:
             raise UnsupportedError(
                 f"{name}: writing a recorded result into an existing array (out=, or array += tensor) would lose its "
@@ -226,7 +228,7 @@ class Tensor(Conversions, ArrayMethods):
                 f"{name}: keyword arguments {sorted(kwargs)} are not supported on Tensors; choose elements with "
                 "np.where, convert with astype"
             )
-        implementation = TABLE.get(ufunc) if method == "__call__" else None
+        implementation = TABLE.get(ufunc)
         if implementation is None:
             raise unsupported(name)
         return implementation(*inputs)

@@ -37,7 +37,9 @@ def roll(a: Operand, shift: int | Sequence[int], axis: Axis = None) -> Any:
     if axis is None:
         return reshape(roll(ravel(a), int(np.sum(shift)), 0), shape_of(a))
     axes = [one("roll", part, shape_of(a)) for part in (axis if isinstance(axis, tuple | list) else (axis,))]
-    shifts, places = np.broadcast_arrays(shift, axes)
+    if np.size(shift) != len(axes) and 1 not in (np.size(shift), len(axes)):
+        raise ShapeError(f"roll: expected a shift for each of {len(axes)} axes, or one, got {shift!r}")
+    shifts, places = np.broadcast_arrays(np.atleast_1d(shift), axes)
     for by, place in zip(shifts.tolist(), places.tolist(), strict=True):
         length = shape_of(a)[place]
         at = length - by % length if length else 0
@@ -71,8 +73,10 @@ def repeat(a: Operand, repeats: int | Sequence[int], axis: int | None = None) ->
 @implements(np.tile)
 def tile(A: Operand, reps: int | Sequence[int]) -> Any:
     """Return A put side by side `reps` times along each axis; axes are counted from the last."""
-    counts = tuple(int(count) for count in np.atleast_1d(reps))
-    shape = shape_of(A)
+    shape, given = shape_of(A), np.atleast_1d(reps)
+    if (given.dtype.kind not in "iu" and given.size) or np.any(given < 0):
+        raise ShapeError(f"tile: reps must be integers that are not negative, got {reps!r}")
+    counts = tuple(given.astype(int).tolist())
     ndim = max(len(counts), len(shape))
     shape, counts = (1,) * (ndim - len(shape)) + shape, (1,) * (ndim - len(counts)) + counts
     apart = [length for pair in zip((1,) * ndim, shape, strict=True) for length in pair]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..engine.table import Operand, implements
-from ..engine.tensor import shape_of
+from ..engine.tensor import Tensor, shape_of
 from ..errors import ShapeError, UnsupportedError
 from .diagonals import diagonal
 from .elementwise import multiply
@@ -48,22 +49,30 @@ def einsum(subscripts: str, /, *operands: Operand, optimize: Any = False) -> Any
     """
     if not isinstance(subscripts, str):
         raise UnsupportedError('einsum: the subscripts must be a string, such as "ij,jk->ik"; lists are not served')
-    inputs, output = _parsed(subscripts, [shape_of(operand) for operand in operands])
-    lengths = _lengths(subscripts, inputs, operands)
-    if any(letter not in lengths for letter in output) or len(set(output)) < len(output):
-        raise ShapeError(f"einsum: each letter of the output of {subscripts!r} must be one of an input, and once")
+    operands = tuple(part if isinstance(part, Tensor | np.ndarray) else np.asarray(part) for part in operands)
+    inputs, output, lengths = _parsed(subscripts, tuple(shape_of(operand) for operand in operands))
     terms = [_without_repeats(_Term(*pair)) for pair in zip(operands, inputs, strict=True)]
     for pair in _order(terms, output, optimize):
         right, left = (terms.pop(number) for number in sorted(pair, reverse=True))
         terms.append(_product(left, right, set(output).union(*(term.axes for term in terms)), lengths))
     last = _summed(terms[0], set(output))
-    return transpose(last.value, tuple(last.axes.index(letter) for letter in output))
+    return _turned(last, output)
 
 
 # -- subscripts --------------------------------------------------------------------------------------------------------
 
 
-def _parsed(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[str], str]:
+@lru_cache(maxsize=256)
+def _parsed(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[list[str], str, dict[str, int]]:
+    """Return the letters of each input and of the output, and the length of the axes of each letter."""
+    inputs, output = _spelled_out(subscripts, shapes)
+    lengths = _lengths(subscripts, inputs, shapes)
+    if any(letter not in lengths for letter in output) or len(set(output)) < len(output):
+        raise ShapeError(f"einsum: each letter of the output of {subscripts!r} must be one of an input, and once")
+    return inputs, output, lengths
+
+
+def _spelled_out(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[str], str]:
     """Return the letters of each input and of the output, with letters in place of "..."."""
     left, arrow, output = subscripts.replace(" ", "").partition("->")
     inputs = left.split(",")
@@ -94,11 +103,11 @@ def _spelled(part: str, shape: tuple[int, ...], broadcast: str, subscripts: str)
     return part
 
 
-def _lengths(subscripts: str, inputs: Iterable[str], operands: Iterable[Operand]) -> dict[str, int]:
+def _lengths(subscripts: str, inputs: Iterable[str], shapes: Iterable[tuple[int, ...]]) -> dict[str, int]:
     """Return the length of the axes of each letter."""
     found: dict[str, int] = {}
-    for letters, operand in zip(inputs, operands, strict=True):
-        for letter, length in zip(letters, shape_of(operand), strict=True):
+    for letters, shape in zip(inputs, shapes, strict=True):
+        for letter, length in zip(letters, shape, strict=True):
             if found.get(letter, 1) == 1:
                 found[letter] = length
             elif length not in (1, found[letter]):
@@ -111,6 +120,8 @@ def _lengths(subscripts: str, inputs: Iterable[str], operands: Iterable[Operand]
 def _without_repeats(term: _Term) -> _Term:
     """Take the diagonal of axes that have one letter."""
     value, axes = term
+    if len(set(axes)) == len(axes):
+        return term
     for letter in sorted(set(axes)):
         while axes.count(letter) > 1:
             first = axes.index(letter)
@@ -166,18 +177,28 @@ def _product(left: _Term, right: _Term, wanted: set[str], lengths: dict[str, int
     longest = {letter: lengths[letter] for letter in inner}
     value = matmul(_grouped(left, batch, rows, inner, longest), _grouped(right, batch, inner, columns, longest))
     shape = shape_of(value)[: len(batch)]
-    return _Term(reshape(value, (*shape, *_of(left, rows), *_of(right, columns))), made)
+    return _Term(_shaped(value, (*shape, *_of(left, rows), *_of(right, columns))), made)
 
 
 def _of(term: _Term, letters: Iterable[str]) -> list[int]:
     return [shape_of(term.value)[term.axes.index(letter)] for letter in letters]
 
 
+def _turned(term: _Term, letters: Iterable[str]) -> Any:
+    """Return the array with its axes in the order of `letters`."""
+    order = tuple(term.axes.index(letter) for letter in letters)
+    return term.value if order == tuple(range(len(order))) else transpose(term.value, order)
+
+
+def _shaped(value: Any, shape: tuple[int, ...]) -> Any:
+    return value if shape_of(value) == shape else reshape(value, shape)
+
+
 def _spread(term: _Term, letters: Sequence[str]) -> Any:
     """Return the array with its axes in the order of `letters`, and length 1 for those that it has not."""
-    ordered = transpose(term.value, tuple(term.axes.index(letter) for letter in letters if letter in term.axes))
+    ordered = _turned(term, [letter for letter in letters if letter in term.axes])
     lengths = iter(shape_of(ordered))
-    return reshape(ordered, tuple(next(lengths) if letter in term.axes else 1 for letter in letters))
+    return _shaped(ordered, tuple(next(lengths) if letter in term.axes else 1 for letter in letters))
 
 
 def _grouped(
@@ -188,9 +209,9 @@ def _grouped(
     Axes in `longest` are summed over; one of length 1 is broadcast before.
     """
     letters = [*batch, *rows, *columns]
-    ordered = transpose(term.value, tuple(term.axes.index(letter) for letter in letters))
+    ordered = _turned(term, letters)
     shape = tuple(longest.get(letter, length) for letter, length in zip(letters, shape_of(ordered), strict=True))
     if shape_of(ordered) != shape:
         ordered = broadcast_to(ordered, shape)
     first, second = len(batch), len(batch) + len(rows)
-    return reshape(ordered, (*shape[:first], math.prod(shape[first:second]), math.prod(shape[second:])))
+    return _shaped(ordered, (*shape[:first], math.prod(shape[first:second]), math.prod(shape[second:])))

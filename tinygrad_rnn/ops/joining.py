@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..engine.table import Operand, implements
 from ..engine.tensor import shape_of
@@ -43,16 +44,16 @@ def _three(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @implements(np.hstack)
-def hstack(tup: Sequence[Operand]) -> Any:
+def hstack(tup: Sequence[Operand], *, dtype: DTypeLike | None = None) -> Any:
     """Return the arrays joined along axis 1, or along the only axis of arrays with one."""
     parts = [atleast_1d(part) for part in tup]
-    return concatenate(parts, axis=0 if parts and len(shape_of(parts[0])) == 1 else 1)
+    return concatenate(parts, axis=0 if parts and len(shape_of(parts[0])) == 1 else 1, dtype=dtype)
 
 
 @implements(np.vstack)
-def vstack(tup: Sequence[Operand]) -> Any:
+def vstack(tup: Sequence[Operand], *, dtype: DTypeLike | None = None) -> Any:
     """Return the arrays joined along axis 0, arrays of one axis as rows."""
-    return concatenate([atleast_2d(part) for part in tup], axis=0)
+    return concatenate([atleast_2d(part) for part in tup], axis=0, dtype=dtype)
 
 
 @implements(np.dstack)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..engine.arrays import delivered
 from ..engine.primitive import primitive
 from ..engine.tape import Array
 from ..engine.tensor import Operand, implements, shape_of
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, UnsupportedError
 from .axes import Attributes, added, normalized, one, permuted, single
 
 
@@ -64,11 +65,11 @@ def _(g: Any, y: Any, *xs: Any, axis: int) -> Any:
 
 
 @implements(np.concatenate)
-def concatenate(xs: Sequence[Operand], axis: int | None = 0) -> Any:
-    """Return the arrays of `xs` joined along an existing axis (None: each as one axis)."""
-    if axis is None:
-        return _concatenate(*(np.reshape(x, (-1,)) for x in xs), axis=0)
-    return _concatenate(*xs, axis=axis)
+def concatenate(xs: Sequence[Operand], axis: int | None = 0, *, dtype: DTypeLike | None = None) -> Any:
+    """Return the arrays of `xs` joined along an existing axis (None: each as one axis), in `dtype` if there is one."""
+    parts = xs if axis is not None else [np.reshape(x, (-1,)) for x in xs]
+    made = _concatenate(*parts, axis=axis or 0)
+    return made if dtype is None else np.astype(made, dtype)
 
 
 @primitive(canonical=added)
@@ -82,9 +83,10 @@ def _(g: Any, y: Any, *xs: Any, axis: int) -> Any:
 
 
 @implements(np.stack)
-def stack(xs: Sequence[Operand], axis: int = 0) -> Any:
-    """Return the arrays of `xs`, of one shape, joined along a new axis."""
-    return _stack(*xs, axis=axis)
+def stack(xs: Sequence[Operand], axis: int = 0, *, dtype: DTypeLike | None = None) -> Any:
+    """Return the arrays of `xs`, of one shape, joined along a new axis, in `dtype` if there is one."""
+    made = _stack(*xs, axis=axis)
+    return made if dtype is None else np.astype(made, dtype)
 
 
 def _all_delivered(parts: Sequence[Array], out: tuple[Array, ...] | None) -> tuple[Array, ...]:
@@ -193,6 +195,8 @@ def squeeze(a: Operand, axis: int | tuple[int, ...] | None = None) -> Any:
 
 
 @implements(np.ravel)
-def ravel(a: Operand) -> Any:
-    """Return a as one axis."""
+def ravel(a: Operand, order: str = "C") -> Any:
+    """Return a as one axis, the last index running fastest (`order` "C", the only one)."""
+    if order not in ("C", "K", "A"):
+        raise UnsupportedError(f"ravel: order must be 'C', got {order!r}; for columns first write ravel(transpose(a))")
     return reshape(a, (-1,))

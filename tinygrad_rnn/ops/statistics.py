@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from ..engine.table import Axis, Operand, implements
 from ..engine.tape import Array
 from ..engine.tensor import Tensor, shape_of
-from ..errors import ShapeError, UnsupportedError
+from ..errors import DTypeError, ShapeError, UnsupportedError
 from . import reduce, scan
 from .arrange import part_of, sort
 from .axes import normalized, reduced
@@ -37,10 +37,15 @@ def _given(where: Any) -> bool:
     return where is not None and where is not True
 
 
+def _in_dtype(function: str, a: Operand, dtype: DTypeLike | None) -> Any:
+    if isinstance(dtype, bool):
+        raise DTypeError(f"{function}: dtype must be a dtype or None, got {dtype}; pass keepdims by its name")
+    return a if dtype is None else astype(a, dtype)
+
+
 def _masked(function: str, a: Operand, dtype: DTypeLike | None, where: Any, neutral: Any) -> Any:
     """Return the operand in `dtype`, with `neutral` where it does not count."""
-    if dtype is not None:
-        a = astype(a, dtype)
+    a = _in_dtype(function, a, dtype)
     if not _given(where):
         return a
     if np.broadcast_shapes(shape_of(where), shape_of(a)) != shape_of(a):
@@ -187,8 +192,7 @@ def var(
     """
     axis = _axis("var", a, axis)
     ddof = ddof if correction is None else correction
-    if dtype is not None:
-        a = astype(a, dtype)
+    a = _in_dtype("var", a, dtype)
     if mean is None:
         mean = _mean(a, axis, keepdims=True, where=where)
     centred = subtract(a, mean)
