@@ -100,6 +100,29 @@ def flag(function: str, name: str, value: object) -> bool:
     raise _refused(function, name, "true or false", value)
 
 
+def instance(function: str, name: str, value: object, kind: type[Any], hint: str = "") -> Any:
+    """Return `value` if it is an instance of a class.
+
+    Args:
+        function: what the user called, for the message.
+        name: of the argument, for the message.
+        value: what the user passed.
+        kind: the class.
+        hint: how to make one, for the message.
+
+    Raises:
+        ConfigError: if it is anything else.
+
+    >>> instance("tokenize", "text", None, str)
+    Traceback (most recent call last):
+    tinygrad_rnn.errors.ConfigError: tokenize: text must be of type str, got None (NoneType)
+    """
+    if isinstance(value, kind):
+        return value
+    error = _refused(function, name, f"of type {kind.__name__}", value)
+    raise ConfigError(f"{error}; {hint}") if hint else error
+
+
 def generator(function: str, name: str, value: object) -> Any:
     """Return `value` if it is a `numpy.random.Generator`.
 

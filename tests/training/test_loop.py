@@ -289,3 +289,56 @@ def test_a_mean_loss_of_half_precision_is_not_multiplied():
 
     found = train_epoch(Half(), [(np.zeros((4, 50), int), np.zeros((4, 50), int))], SGD(1e-3), ())
     assert np.isclose(found.nats, 36000, rtol=1e-3)
+
+
+class Fixed(tr.Module):
+    """A model with one weight, whose loss is what it is told."""
+
+    def __init__(self, result):
+        self.w = tr.tensor([1.0], requires_grad=True)
+        self.result = result
+
+    def loss(self, ids, targets, state, rng=None):
+        return self.result(self.w, state)
+
+
+def unrecorded(w, state):
+    with tr.no_grad():
+        return np.sum(w * w), state
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    ("result", "error", "message"),
+    [
+        (lambda w, state: np.sum(w * w), ConfigError, r"must return \(loss, state\), got Tensor"),
+        (lambda w, state: (3.0, state), tr.GradientError, "the loss is a float, which no gradient flows through"),
+        (lambda w, state: (tr.tensor(3.0), state), tr.GradientError, "the loss is a constant Tensor"),
+        (unrecorded, tr.GradientError, "the loss is a constant Tensor, .* outside of no_grad"),
+    ],
+)
+def test_a_loss_that_nothing_can_learn_from_is_refused(compiled, result, error, message):
+    with pytest.raises(error, match=f"Fixed.loss: {message}"):
+        train_epoch(Fixed(result), OffsetBatches(IDS, 2, 5), SGD(0.1), (), compiled=compiled)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "adam"}, "optimizer must be of type Optimizer, got 'adam'"),
+        ({"optimizer": Adam}, "optimizer must be of type Optimizer"),
+        ({"schedule": "cosine"}, "schedule must be of type Schedule, got 'cosine'"),
+        ({"schedule": 0.1}, "schedule must be of type Schedule, got 0.1"),
+        ({"windows": 3}, "windows must be of type Iterable, got 3"),
+        ({"windows": [IDS]}, r"windows\[0\] must be a pair \(inputs, targets\), got ndarray"),
+        ({"compiled": "yes"}, "compiled must be true or false, got 'yes'"),
+        ({"rng": 0}, "rng must be a numpy.random.Generator, got 0"),
+        ({"clip": np.inf}, "clip must be a finite number of 0 or more"),
+        ({"step": -1}, "step must be an integer of 0 or more"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind(settings, message):
+    model = small_model()
+    arguments = {"windows": OffsetBatches(IDS, 2, 5), "optimizer": SGD(0.1), **settings}
+    with pytest.raises(ValueError, match=f"train_epoch: {message}"):
+        train_epoch(model, state=model.initial_state(2), **arguments)

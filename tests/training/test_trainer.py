@@ -308,10 +308,10 @@ def test_a_run_that_fails_in_the_first_epoch_gives_the_first_weights_back(monkey
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("text", HELD_OUT, CONFIG), CorpusError, r"train must be a Corpus, got 'text' \(str\); .*load_corpus"),
-        ((TRAIN, TRAIN.ids, CONFIG), CorpusError, r"held_out must be a Corpus, got array.* \(ndarray\)"),
-        ((TRAIN, HELD_OUT, {"epochs": 3}), ConfigError, "config must be a TrainConfig, got dict"),
-        ((TRAIN, HELD_OUT, None), ConfigError, "config must be a TrainConfig, got NoneType"),
+        (("text", HELD_OUT, CONFIG), ConfigError, r"train must be of type Corpus, got 'text' \(str\); .*load_corpus"),
+        ((TRAIN, TRAIN.ids, CONFIG), ConfigError, r"held_out must be of type Corpus, got array.* \(ndarray\)"),
+        ((TRAIN, HELD_OUT, {"epochs": 3}), ConfigError, "config must be of type TrainConfig, got .* \\(dict\\)"),
+        ((TRAIN, HELD_OUT, None), ConfigError, "config must be of type TrainConfig, got None"),
     ],
 )
 def test_arguments_of_the_wrong_kind(arguments, error, message):

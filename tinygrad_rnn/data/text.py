@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from tinygrad_rnn.checks import integer
+from tinygrad_rnn.checks import instance, integer
 from tinygrad_rnn.data.vocabulary import UNKNOWN
 from tinygrad_rnn.errors import ConfigError, CorpusError
 from tinygrad_rnn.files import read_whole
@@ -162,6 +162,7 @@ def tokenize(text: str, level: Level) -> list[str]:
         ['H', 'i', '\n']
     """
     check_level("tokenize", level)
+    instance("tokenize", "text", text, str)
     if level == "char":
         return list(text)
     # lstrip drops blank lines at the start; the pattern of a line end takes those that follow it.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import integer, number
+from ..checks import instance, integer, number
 from ..engine.tape import Array
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves
@@ -193,6 +193,7 @@ class Optimizer(ABC):
 
     def _check_parameters(self, params: Mapping[str, Tensor]) -> None:
         where = f"{self.name}.update"
+        instance(where, "params", params, Mapping, "as module.parameters() gives them")
         if not params:
             raise ConfigError(
                 f"{where}: there are no parameters; a parameter is a Tensor with requires_grad=True that is an "
@@ -200,6 +201,7 @@ class Optimizer(ABC):
             )
         self._check_names("earlier updates", self._state.keys() or params.keys(), params)
         for name, parameter in params.items():
+            instance(where, f"params[{name!r}]", parameter, Tensor, "parameter(array) makes one")
             if parameter.dtype.kind != "f":
                 raise DTypeError(f"{where}: {name} has dtype {parameter.dtype}; expected real floating point")
             for slot, array in self._state.get(name, {}).items():
@@ -207,6 +209,7 @@ class Optimizer(ABC):
 
     def _checked_gradients(self, params: Mapping[str, Tensor], grads: Mapping[str, ArrayLike]) -> dict[str, Array]:
         where = f"{self.name}.update: gradient"
+        instance(f"{self.name}.update", "grads", grads, Mapping, "as grad(loss, params) gives them")
         self._check_names("grads", grads.keys(), params)
         found = {name: np.asarray(g) for name, g in grads.items()}
         for name, g in found.items():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import number
+from ..checks import instance, number
 from ..engine.primitive import primitive
 from ..engine.tape import Array
 from ..engine.tensor import Tensor
@@ -170,6 +170,7 @@ def _square_sum(flat: Array) -> float:
 
 
 def _checked(function: str, grads: Mapping[str, Any]) -> dict[str, Any]:
+    instance(function, "grads", grads, Mapping, "as grad(loss, model.parameters()) gives them")
     found = {name: g if isinstance(g, Tensor) else np.asarray(g) for name, g in grads.items()}
     for name, g in found.items():
         if g.dtype.kind != "f":

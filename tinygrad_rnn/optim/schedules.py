@@ -6,11 +6,12 @@ A schedule is any object with `lr(step)` and `observe(validation_loss)`.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from ..checks import integer, number
+from ..checks import instance, integer, number
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """What the training loop asks of a schedule."""
 
@@ -130,6 +131,7 @@ class Warmup:
     """
 
     def __init__(self, inner: Schedule, steps: int) -> None:
+        instance("Warmup", "inner", inner, Schedule, "such as Constant(0.1)")
         self.inner, self.steps = inner, integer("Warmup", "steps", steps)
 
     def lr(self, step: int) -> float:

@@ -21,7 +21,7 @@ from ..optim import Optimizer
 from ..optim.clipping import norms, scaled
 from ..truncation import Policy, bptt, parse_policy
 from ..truncation.driver import decides
-from .guards import cause, parameters_of
+from .guards import cause, loss_of, parameters_of
 
 
 class CompiledUpdate:
@@ -93,12 +93,12 @@ class CompiledUpdate:
 
     def _gradients(self, params: dict[str, Tensor], ids: Any, targets: Any, state: Any, rng: Any) -> tuple[Any, ...]:
         if self.policy is None:
-            loss, after = self.model.loss(ids, targets, state, rng=rng)
+            loss, after = loss_of(self.model, ids, targets, state, rng)
             return loss, grad(loss, params, allow_unused=True), after
         size = math.prod(targets.shape)
 
         def part(inputs: Any, state: Any) -> tuple[Any, Any]:
-            loss, state = self.model.loss(*inputs, state, rng=rng)
+            loss, state = loss_of(self.model, inputs[0], inputs[1], state, rng)
             return loss * math.prod(inputs[1].shape), state
 
         found = bptt(part, params, (ids, targets), state, self.policy)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..checks import integer
 from ..data.vocabulary import id_array
 from ..engine.tape import no_grad
-from ..errors import CorpusError
+from ..errors import ConfigError, CorpusError
 from ..nn.models import RNNLM
 
 
@@ -92,7 +92,7 @@ def evaluate(model: RNNLM, ids: npt.ArrayLike, batch_size: int, bptt: int) -> Ev
 
     Raises:
         CorpusError: if there are fewer than 2 tokens.
-        ConfigError: if `batch_size` or `bptt` is not an integer of 1 or more.
+        ConfigError: if `batch_size` or `bptt` is not an integer of 1 or more, or `model` is no model.
         ShapeError, DTypeError: if `ids` is not a one-dimensional integer array.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -103,6 +103,11 @@ def evaluate(model: RNNLM, ids: npt.ArrayLike, batch_size: int, bptt: int) -> Ev
     """
     batch_size = integer("evaluate", "batch_size", batch_size)
     bptt = integer("evaluate", "bptt", bptt)
+    if not all(callable(getattr(model, name, None)) for name in ("initial_state", "loss")):
+        raise ConfigError(
+            "evaluate: model must have initial_state(batch_size) and loss(ids, targets, state), got "
+            f"{type(model).__name__}"
+        )
     array = id_array("evaluate", ids)
     tokens = len(array) - 1
     if tokens < 1:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import flag, generator, integer, number
+from ..checks import flag, generator, instance, integer, number
 from ..data.vocabulary import Vocabulary, id_array
 from ..engine.tape import Array, no_grad
 from ..errors import ConfigError, CorpusError, NonFiniteError
@@ -62,6 +62,7 @@ def generate(
         generator("generate", "rng", rng)
     elif temperature > 0:
         raise ConfigError("generate: rng is needed to draw at a temperature above 0; pass np.random.default_rng(seed)")
+    instance("generate", "vocabulary", vocabulary, Vocabulary)
     if getattr(model, "vocab_size", len(vocabulary)) != len(vocabulary):
         raise _other_size(model.vocab_size, vocabulary)
     ids = id_array("generate", prompt, len(vocabulary))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten
-from ..errors import ConfigError
+from ..errors import ConfigError, GradientError
 
 
 def parameters_of(function: str, model: Any) -> dict[str, Tensor]:
@@ -41,6 +41,37 @@ def parameters_of(function: str, model: Any) -> dict[str, Tensor]:
             "parameter is a Tensor with requires_grad=True that is an attribute of the Module, or of a Module in it"
         )
     return found
+
+
+def loss_of(model: Any, inputs: Any, targets: Any, state: Any, rng: Any) -> tuple[Tensor, Any]:
+    """Return `model.loss(inputs, targets, state, rng=rng)`, a recorded loss and the new state.
+
+    Raises:
+        ConfigError: if it returns anything but a pair.
+        GradientError: if nothing was recorded of the loss: then no parameter would learn.
+
+    >>> class Still:
+    ...     def loss(self, inputs, targets, state, rng):
+    ...         return 3.0, state
+    >>> loss_of(Still(), None, None, None, None)
+    Traceback (most recent call last):
+    tinygrad_rnn.errors.GradientError: Still.loss: the loss is a float, which no gradient flows through; compute it from
+    the parameters with operations on Tensors, outside of no_grad()
+    """
+    found = model.loss(inputs, targets, state, rng=rng)
+    where = f"{type(model).__name__}.loss"
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ConfigError(
+            f"{where}: must return (loss, state), got {type(found).__name__}; without a state: (loss, ())"
+        )
+    loss, state = found
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        kind = "a constant Tensor" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise GradientError(
+            f"{where}: the loss is {kind}, which no gradient flows through; compute it from the parameters with "
+            "operations on Tensors, outside of no_grad()"
+        )
+    return loss, state
 
 
 def warn_if_mixed(function: str, params: Mapping[str, Tensor], state: Any) -> None:

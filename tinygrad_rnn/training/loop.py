@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import generator, integer, number
+from ..checks import flag, generator, instance, integer, number
 from ..errors import ConfigError, CorpusError, NonFiniteError
 from ..nn.models import RNNLM
 from ..optim import Optimizer, Schedule, clip_by_norm
 from ..truncation import Adaptive, Full, Policy, Step, Update, parse_policy, stream
 from .compiled import CompiledUpdate, is_compilable
-from .guards import cause, parameters_of, warn_if_mixed
+from .guards import cause, loss_of, parameters_of, warn_if_mixed
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,11 @@ def train_epoch(
     """
     started = time.perf_counter()
     params = parameters_of("train_epoch", model)
+    instance("train_epoch", "optimizer", optimizer, Optimizer, "such as Adam(lr=0.001)")
+    if schedule is not None:
+        instance("train_epoch", "schedule", schedule, Schedule, "such as Cosine(0.1, total_steps)")
     clip, rate = number("train_epoch", "clip", clip, low=0), _Rate(optimizer, schedule, step)
-    windows, policy = _read(windows, policy)
+    windows, policy = _read(_pairs(windows), policy)
     if rng is not None:
         generator("train_epoch", "rng", rng)
     if not step:
@@ -149,6 +152,15 @@ def train_epoch(
         parameter.data = parameter.data  # memory of its own, which no plan writes again
     seconds = time.perf_counter() - started
     return EpochResult(nats / tokens, tokens, steps, norms / steps, lr, seconds, stopped)
+
+
+def _pairs(windows: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    for number_of, window in enumerate(instance("train_epoch", "windows", windows, Iterable, "such as OffsetBatches")):
+        if not isinstance(window, tuple | list) or len(window) != 2:
+            raise CorpusError(
+                f"train_epoch: windows[{number_of}] must be a pair (inputs, targets), got {type(window).__name__}"
+            )
+        yield window[0], window[1]
 
 
 def _read(
@@ -182,6 +194,7 @@ def _update(
 ) -> CompiledUpdate:
     """Return the compiled update that was passed, if it is one of all these, or a new one."""
     if not isinstance(compiled, CompiledUpdate):
+        flag("train_epoch", "compiled", compiled)
         return CompiledUpdate(model, optimizer, clip, policy)
     wanted = {"model": model, "optimizer": optimizer, "clip": clip or math.inf, "policy": policy}
     for name, value in wanted.items():
@@ -238,7 +251,7 @@ def _eager_updates(
     def window_loss(inputs: Any, state: Any) -> tuple[Any, Any]:
         ids, targets = inputs
         covered.append(inputs)
-        loss, state = model.loss(ids, targets, state, rng=rng)
+        loss, state = loss_of(model, ids, targets, state, rng)
         if policy is not None:
             loss = loss * np.size(targets)  # a sum: how many positions share an update is the policy's business
         return loss, state

@@ -13,6 +13,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
+from ..checks import instance
 from ..compiler.api import chosen_executor
 from ..config import TrainConfig
 from ..data.batches import OffsetBatches
@@ -54,9 +55,9 @@ class Trainer:
         windows: the training text as windows.
 
     Raises:
-        CorpusError: if a text is no Corpus or too short, or the vocabularies differ.
-        ConfigError: if `config` is no TrainConfig, the model has no parameters or is of another vocabulary, or there
-            are `files`, and `config` does not describe the model.
+        CorpusError: if a text is too short, or the vocabularies differ.
+        ConfigError: if an argument is of the wrong type, the model has no parameters or is of another vocabulary, or
+            there are `files`, and `config` does not describe the model.
 
     >>> from tinygrad_rnn.data import load_corpus
     >>> train, held_out = load_corpus("to be or not to be\n" * 60, "word")
@@ -78,7 +79,9 @@ class Trainer:
         on_epoch: Callable[[EpochRecord], None] | None = None,
         progress: bool = True,
     ) -> None:
-        _check_arguments(train, held_out, config)
+        for name, part in (("train", train), ("held_out", held_out)):
+            instance("Trainer", name, part, Corpus, "train, held_out = load_corpus(text, level) makes both")
+        instance("Trainer", "config", config, TrainConfig)
         self.windows = OffsetBatches(train.ids, config.batch_size, config.bptt)
         if len(held_out) < 2:
             raise CorpusError(f"Trainer: expected 2 held-out tokens or more, got {len(held_out)}; raise held_out")
@@ -214,18 +217,6 @@ class Trainer:
                 return interrupt.requested
 
             yield on_window
-
-
-def _check_arguments(train: object, held_out: object, config: object) -> None:
-    for name, part in (("train", train), ("held_out", held_out)):
-        if not isinstance(part, Corpus):
-            shown = repr(part) if len(repr(part)) <= 60 else repr(part)[:57] + "..."
-            raise CorpusError(
-                f"Trainer: {name} must be a Corpus, got {shown} ({type(part).__name__}); "
-                "train, held_out = load_corpus(text, level) makes both"
-            )
-    if not isinstance(config, TrainConfig):
-        raise ConfigError(f"Trainer: config must be a TrainConfig, got {type(config).__name__}")
 
 
 class _Best:
