@@ -365,11 +365,29 @@ def test_repr_reads_back(policy):
         (lambda: run(np.ones((2, 3)), loss=np.ones(2)), tr.GradientError, r"one element or None; got shape \(2,\)"),
         (lambda: run(np.ones((2, 3)), policy=Misplaced()), tr.ConfigError, "its grain must divide 1"),
         (lambda: run(np.ones((2, 3)), requires_grad=False), tr.GradientError, "has no requires_grad"),
+        (lambda: raw(lambda xs, h: h), tr.GradientError, r"must return \(loss, state\).*it returned one Tensor"),
+        (lambda: raw(lambda xs, h: (None, h, h)), tr.GradientError, "it returned 3 values"),
+        (lambda: raw(parameters={"w": np.ones(2)}), tr.GradientError, r"parameters\['w'\] must be a Tensor"),
+        (lambda: raw(parameters=[tr.tensor(1.0)]), tr.GradientError, "parameters must be a mapping .*got list"),
     ],
 )
 def test_errors(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def raw(step=lambda xs, h: (None, h), parameters=None):
+    """Both ways of calling a step give the same error, under the name of the function."""
+    errors = []
+    for call in (
+        lambda: tr.bptt(step, parameters or {}, np.ones((1, 2)), np.ones(1), "full"),
+        lambda: list(tr.credit_profile(step, parameters or {}, np.ones((1, 2)), np.ones(1))),
+    ):
+        with pytest.raises(tr.GradientError) as caught:
+            call()
+        errors.append(caught.value)
+    assert str(errors[0]).removeprefix("Recurrence: ") == str(errors[1]).removeprefix("credit_profile: ")
+    raise errors[0]
 
 
 class Misplaced(tr.Policy):

@@ -19,7 +19,7 @@ from ..engine.tape import Array, Node, context, slice_of_a_sequence
 from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import map_leaves
 from ..engine.walk import own, pull_back
-from ..errors import ConfigError, GradientError, ShapeError, TraceError
+from ..errors import ConfigError, ShapeError, TraceError
 from .base import Policy
 from .nests import (
     added,
@@ -27,6 +27,8 @@ from .nests import (
     floats,
     fresh_leaf,
     is_float,
+    leaves_of,
+    loss_and_state,
     number_of,
     one_for,
     place_of,
@@ -88,7 +90,8 @@ class Recurrence:
 
     Raises:
         ShapeError: when fed with inputs that do not agree on N and T.
-        GradientError: if `step` returns a loss that is not a single element.
+        GradientError: if `step` does not return a pair, or a loss that is not a single element; if a parameter is no
+            leaf Tensor.
         ConfigError: if there is no such policy, or it scales an edge where it allows no cut.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -116,7 +119,7 @@ class Recurrence:
     ) -> None:
         followed = parse_policy(policy, argument="Recurrence: policy")
         self._step = step
-        self._parameters = dict(parameters)
+        self._parameters = leaves_of(parameters, "Recurrence")
         if context().tracer is not None and decides(followed):
             raise TraceError(
                 f"compile: {followed!r} decides anew for each sequence where it cuts, and a plan would freeze that; "
@@ -168,10 +171,6 @@ class Recurrence:
         before = map_leaves(fresh_leaf, self._state)
         rng_state = self._rng.bit_generator.state if self._rng is not None and self._policy.recompute else None
         loss, after = self._run_step(inputs, before)
-        if loss is not None and shape_of(loss) not in ((), (1,)):
-            raise GradientError(
-                f"Recurrence: step must return the sum of its losses, one element or None; got shape {shape_of(loss)}"
-            )
         segment = _Segment(self._now, self._now + length, inputs, before, after, loss, rng_state)
         self._state = arrays_of(after)
         if self._policy.recompute:
@@ -182,7 +181,7 @@ class Recurrence:
     def _run_step(self, inputs: Any, before: Any) -> tuple[Any, Any]:
         whole = self._policy.every is None and self._policy.grain is None  # then what is fed stays in one piece
         with nullcontext() if whole else slice_of_a_sequence():
-            return self._step(inputs, before)
+            return loss_and_state(self._step(inputs, before), "Recurrence")
 
     def _backward(self) -> Update:
         policy, end, begin = self._policy, self._now, self._begin

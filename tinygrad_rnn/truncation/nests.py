@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,53 @@ def fresh_leaf(part: Any) -> Any:
     leaf = wrap(part if not part.flags.writeable else frozen_copy(part))
     leaf.requires_grad = True
     return leaf
+
+
+def loss_and_state(found: Any, function: str) -> tuple[Any, Any]:
+    """Return what a step returned, if it is a loss and a state.
+
+    Args:
+        found: what the step returned.
+        function: which called it, for the message.
+
+    Raises:
+        GradientError: if it is not a pair, or the loss is not a single element.
+    """
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        kind = f"{len(found)} values" if isinstance(found, tuple | list) else f"one {type(found).__name__}"
+        raise GradientError(
+            f"{function}: step must return (loss, state), the loss None where there is none; it returned {kind}"
+        )
+    loss, state = found
+    if loss is not None and shape_of(loss) not in ((), (1,)):
+        raise GradientError(
+            f"{function}: step must return the sum of its losses, one element or None; got shape {shape_of(loss)}"
+        )
+    return loss, state
+
+
+def leaves_of(parameters: Any, function: str) -> dict[str, Tensor]:
+    """Return parameters as a dictionary.
+
+    Args:
+        parameters: name to leaf Tensor.
+        function: to which they were passed, for the message.
+
+    Raises:
+        GradientError: if they are no mapping, or one is no Tensor.
+    """
+    if not isinstance(parameters, Mapping):
+        raise GradientError(
+            f"{function}: parameters must be a mapping from name to Tensor, such as cell.parameters(), got "
+            f"{type(parameters).__name__}"
+        )
+    for name, parameter in parameters.items():
+        if not isinstance(parameter, Tensor):
+            raise GradientError(
+                f"{function}: parameters[{name!r}] must be a Tensor with requires_grad, got "
+                f"{type(parameter).__name__}; make it with tr.tensor(..., requires_grad=True)"
+            )
+    return dict(parameters)
 
 
 def place_of(leaf: Tensor) -> tuple[Node, int]:

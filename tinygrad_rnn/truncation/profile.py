@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..engine.tape import Array, Node
-from ..engine.tensor import Tensor, shape_of
+from ..engine.tensor import Tensor
 from ..engine.tree import map_leaves
 from ..engine.walk import own, pull_back
-from ..errors import GradientError
 from .driver import Step
-from .nests import arrays_of, floats, fresh_leaf, place_of, steps_of
+from .nests import arrays_of, floats, fresh_leaf, leaves_of, loss_and_state, place_of, steps_of
 
 
 def credit_profile(step: Step, parameters: Mapping[str, Tensor], inputs: Any, state: Any) -> Iterator[dict[str, Array]]:
@@ -48,7 +47,7 @@ def credit_profile(step: Step, parameters: Mapping[str, Tensor], inputs: Any, st
     >>> [float(found["w"]) for found in credit_profile(step, {"w": w}, np.ones((1, 3)), np.ones(1))]
     [11.0, 8.0, 4.0]
     """
-    T = steps_of(inputs)
+    T, parameters = steps_of(inputs), leaves_of(parameters, "credit_profile")
     seeds: list[tuple[tuple[Node, int], Any]] = []
     behind: dict[tuple[Node, int], tuple[Node, int]] = {}  # leaf of a state: the result of the step before that it is
     after: Any = None
@@ -57,11 +56,8 @@ def credit_profile(step: Step, parameters: Mapping[str, Tensor], inputs: Any, st
         for leaf, result in zip(floats(before), floats(after), strict=bool(t)):
             if isinstance(result, Tensor) and result.node is not None:
                 behind[place_of(leaf)] = (result.node, result.index)
-        loss, after = step(map_leaves(lambda x, t=t: x[:, t : t + 1], inputs), before)
-        if loss is not None and shape_of(loss) not in ((), (1,)):
-            raise GradientError(
-                f"credit_profile: step must return the sum of its losses, one element or None; got {shape_of(loss)}"
-            )
+        here = map_leaves(lambda x, t=t: x[:, t : t + 1], inputs)
+        loss, after = loss_and_state(step(here, before), "credit_profile")
         if isinstance(loss, Tensor) and loss.node is not None:
             seeds.append(((loss.node, loss.index), np.ones_like(loss.data)))
         state = after
