@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+import tinygrad_rnn as tr
+
 INF = float("inf")
 
 # name: (function, shapes of its inputs), or with a third entry the interval that inputs are drawn from
@@ -133,6 +135,7 @@ PRODUCTS = {
     "inner, number": (lambda x: np.inner(x, x[0]), [(2,)]),
     "vdot": (np.vdot, [(2, 3), (6,)]),
     "vecdot": (lambda a, b: np.linalg.vecdot(a, b, axis=0), [(3, 2), (3, 1)]),
+    "vecmat": (lambda a, b: tr.vecmat(a, b) + tr.matvec(np.matrix_transpose(b), a), [(3,), (2, 3, 4)]),
     "kron": (np.kron, [(2, 2), (3,)]),
     "cross": (np.cross, [(2, 3), (3,)]),
     "multi_dot": (lambda a, b: np.linalg.multi_dot([a, b, a]), [(2, 3), (3, 2)]),

@@ -13,7 +13,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn import ops
 from tinygrad_rnn.compiler import elementwise
 from tinygrad_rnn.compiler.graph import Operator
-from tinygrad_rnn.compiler.native import build
+from tinygrad_rnn.compiler.native import build, records
 from tinygrad_rnn.compiler.operators import CONTIGUOUS, operator_of
 from tinygrad_rnn.compiler.plan import COPY
 
@@ -36,7 +36,8 @@ seeds = st.integers(0, 2**32 - 1)
 @pytest.fixture(autouse=True, scope="module")
 def native():
     need_library()
-    with small_plans_shared(), np.errstate(all="ignore"):
+    with small_plans_shared(), np.errstate(all="ignore"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_FEW", 1 << 30)  # what is done for few elements only is done for all
         yield
 
 
@@ -356,3 +357,13 @@ def test_the_library_has_the_loops_of_the_table_in_its_order():
     listed = re.findall(r"X\((\w+), (\w+), ", text.partition("#define ELEMENTWISE(X)")[2])
     assert [name for name, _ in listed] + ["where"] == elementwise.LOOPS
     assert {name for name, kind in listed if kind == "uint8_t"} == elementwise.TRUTH & set(elementwise.LOOPS)
+
+
+def test_numpy_does_what_calls_the_c_library_for_each_of_many_elements(monkeypatch):
+    monkeypatch.setattr(records, "_FEW", 8)
+    x = np.linspace(0.1, 0.9, 9)
+    for name, inputs in [("sin", [x[:8]]), ("floor", [x]), ("power", [x, 2]), ("power", [x[:8], x[:8]])]:
+        replay_call(operator_named(name), inputs, [np.empty_like(inputs[0])])
+    for name, inputs in [("sin", [x]), ("power", [x, x]), ("hypot", [x, 1.0])]:
+        with pytest.raises(AssertionError, match=f"does not know {name}"):
+            replay_call(operator_named(name), inputs, [np.empty_like(x)])

@@ -134,18 +134,19 @@ def hsplit(ary: Operand, indices_or_sections: Any) -> Any:
 @implements(np.vsplit)
 def vsplit(ary: Operand, indices_or_sections: Any) -> Any:
     """Return `ary`, of at least two axes, cut along axis 0."""
-    _need_axes("vsplit", ary, 2)
+    need_axes("vsplit", ary, 2)
     return split(ary, indices_or_sections, axis=0)
 
 
 @implements(np.dsplit)
 def dsplit(ary: Operand, indices_or_sections: Any) -> Any:
     """Return `ary`, of at least three axes, cut along axis 2."""
-    _need_axes("dsplit", ary, 3)
+    need_axes("dsplit", ary, 3)
     return split(ary, indices_or_sections, axis=2)
 
 
-def _need_axes(function: str, a: Operand, count: int) -> None:
+def need_axes(function: str, a: Operand, count: int) -> None:
+    """Raise a ShapeError if `a` has fewer axes than `count`."""
     if len(shape_of(a)) < count:
         raise ShapeError(f"{function}: expected at least {count} axes, got shape {shape_of(a)}")
 

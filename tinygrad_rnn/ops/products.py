@@ -14,7 +14,8 @@ from ..engine.tensor import shape_of
 from ..errors import ShapeError
 from .arrange import part_of
 from .axes import normalized, one
-from .elementwise import multiply
+from .elementwise import astype, multiply
+from .joining import need_axes
 from .linalg import matmul
 from .reduce import sum
 from .shape import concatenate, expand_dims, moveaxis, ravel, reshape, transpose
@@ -115,18 +116,22 @@ def vecdot(x1: Operand, x2: Operand, /, *, axis: int = -1) -> Any:
     """Return the sums of products of real vectors along `axis`, other axes broadcast."""
     if axis != -1:
         x1, x2 = moveaxis(x1, axis, -1), moveaxis(x2, axis, -1)
-    return sum(multiply(x1, x2), axis=-1)
+    products = multiply(x1, x2)
+    made = sum(products, axis=-1)
+    return made if made.dtype == products.dtype else astype(made, products.dtype)  # small integers stay what they are
 
 
 @implements(*(getattr(np, name) for name in ("matvec",) if hasattr(np, name)))  # from NumPy 2.2 on
 def matvec(x1: Operand, x2: Operand, /) -> Any:
     """Return the products of matrices (..., m, n) and vectors (..., n)."""
+    need_axes("matvec", x1, 2)
     return matmul(x1, expand_dims(x2, -1))[..., 0]
 
 
 @implements(*(getattr(np, name) for name in ("vecmat",) if hasattr(np, name)))
 def vecmat(x1: Operand, x2: Operand, /) -> Any:
     """Return the products of real vectors (..., m) and matrices (..., m, n)."""
+    need_axes("vecmat", x2, 2)
     return matmul(expand_dims(x1, -2), x2)[..., 0, :]
 
 

@@ -154,5 +154,6 @@ def divmod(a: Operand, b: Operand) -> Any:
 @implements(np.modf)
 def modf(x: Operand) -> Any:
     """Return (what stands after the point, what stands before it), both with the sign of x."""
+    x = np.multiply(x, 1.0)  # integers have parts too, floating point ones
     whole = trunc(x)
     return x - whole, whole

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..elementwise import LOOPS, TRUTH
+from ..elementwise import LOOPS, SINGLE, TRUTH
 from ..plan import Buffer, Instruction, Slot, places, strides_of, views_in
 
 _OTHERS = ["matmul", "sum_rows", "sum_along", "take", "take_back", "loss", "mean_nats", "chain", "convert"]
@@ -23,6 +23,7 @@ CHAIN = _NUMBER["chain"]
 AXES = 3
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 _LONG = 1 << 12  # elements; a vector that is shorter is not worth waiting for each other
+_FEW = 1 << 8  # elements; for more of them NumPy's loop is quicker than calling the C library for each
 _WIDE = 1 << 20  # bytes; a matrix above this does not stay in the cache of one core, so workers share its columns
 _MANY = 256  # rows; with more of them the matrix is read from memory seldom enough
 
@@ -82,6 +83,8 @@ def records_of(instruction: Instruction) -> list[Record] | None:
 
 def _elementwise(name: str, out: Slot, inputs: Sequence[Any]) -> Record | None:
     """Return the record of an elementwise operation; a number among the operands is one of their dtype."""
+    if name in SINGLE and math.prod(out.shape) > _FEW:
+        return None
     parts = [*inputs[1:], inputs[0]] if name == "where" else list(inputs)
     dtypes = {part.dtype for part in parts[:2] if isinstance(part, Slot)} or {out.dtype}
     results = {np.dtype(np.bool_)} if name in TRUTH else dtypes
