@@ -104,11 +104,11 @@ def test_one_operand_of_all_kinds_of_numbers(name, dtype):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", ULPS)
 def test_functions_are_accurate(name, dtype):
-    """Error in units in the last place. exp is 0 where it would be below about the smallest normal number."""
+    """Error in units in the last place. The sigmoid may be 0 where it would be below about the smallest normal number."""
     if dtype == "float64" and NO_WIDER:
         pytest.skip("NumPy has no wider type here")
     rng = np.random.default_rng(0)
-    far, near = {"float32": (89, 9.5), "float64": (710, 21)}[dtype]
+    far, near = {"float32": (105, 9.5), "float64": (747, 21)}[dtype]
     ranges = [rng.uniform(-far, far, 20000), rng.uniform(-near, near, 20000), rng.standard_normal(20000)]
     x = np.concatenate([*ranges, 10 ** rng.uniform(-37, 0, 5000), -(10 ** rng.uniform(-37, 0, 5000))]).astype(dtype)
     x = np.concatenate([x, special(dtype)])
@@ -121,7 +121,7 @@ def test_functions_are_accurate(name, dtype):
     whole = np.isfinite(nearest)
     flushed = np.abs(expected) < (1.85e-38 if dtype == "float32" else 3.5e-308)
     assert np.array_equal(out[~whole], nearest[~whole], equal_nan=True)
-    checked = whole & ~(flushed & (name in ("exp", "sigmoid")))
+    checked = whole & ~(flushed & (name == "sigmoid"))
     ulps = np.abs(out[checked].astype(expected.dtype) - expected[checked]) / np.spacing(np.abs(nearest[checked]))
     assert checked.sum() > 0.4 * x.size
     assert np.max(ulps) <= ULPS[name], x[checked][np.argmax(ulps)]

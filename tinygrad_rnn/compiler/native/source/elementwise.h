@@ -13,7 +13,7 @@
     X(negative, REAL, -x)                                                                                             \
     X(sqrt, REAL, LIBM(sqrt)(x))                                                                                      \
     X(relu, REAL, x > 0 || x != x ? x : 0)                                                                            \
-    X(exp, REAL, NAME(exp)(x))                                                                                        \
+    X(exp, REAL, NAME(exp_gradual)(x))                                                                                \
     X(tanh, REAL, NAME(tanh)(x))                                                                                      \
     X(sigmoid, REAL, NAME(sigmoid)(x))                                                                                \
     X(log, REAL, LIBM(log)(x))                                                                                        \

@@ -12,7 +12,17 @@ static inline REAL NAME(exp_part)(REAL x, BITS bias, REAL *scale) {
     return r + r * r * EXP_TAIL(r);
 }
 
-/* exp(x); 0 below the smallest normal numbers. */
+/* exp(x), below the smallest normal number too: there it is computed 2^EXP_LIFT times as large first. */
+static inline REAL NAME(exp_gradual)(REAL x) {
+    bool small = x < EXP_LEAST;
+    REAL bounded = x < EXP_NOTHING ? EXP_NOTHING : x > EXP_MOST ? EXP_MOST : x; /* NaN stays */
+    REAL half, p = NAME(exp_part)(bounded, EXP_BIAS - 1 + (small ? EXP_LIFT : 0), &half);
+    REAL y = 2 * (half + half * p) * (small ? 1 / (REAL)(1ull << EXP_LIFT) : 1);
+    y = x < EXP_NOTHING ? 0 : y;
+    return x > EXP_MOST ? (REAL)INFINITY : y;
+}
+
+/* The same for sums in which nobody sees such numbers: 0 below about the smallest normal one. */
 static inline REAL NAME(exp)(REAL x) {
     REAL bounded = x < EXP_LEAST ? EXP_LEAST : x > EXP_MOST ? EXP_MOST : x; /* NaN stays */
     REAL half, p = NAME(exp_part)(bounded, EXP_BIAS - 1, &half); /* 2^128 is no float, 2^127 is one */

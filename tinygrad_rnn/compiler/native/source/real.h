@@ -11,11 +11,14 @@
 #undef EXP_BIAS
 #undef EXP_MANTISSA
 #undef EXP_LEAST
+#undef EXP_NOTHING
+#undef EXP_LIFT
 #undef EXP_MOST
 #undef EXP_TANH_ONE
 #undef EXP_TAIL
 
-/* EXP_LN2_HIGH has so few bits that k times it is exact. Between EXP_LEAST and EXP_MOST exp is a normal number.
+/* EXP_LN2_HIGH has so few bits that k times it is exact. Between EXP_LEAST and EXP_MOST exp is a normal number;
+   below EXP_NOTHING it is 0. 2^EXP_LIFT times the smallest number above 0 is a normal one.
    EXP_TAIL is (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: the series, as far as the type can see it. */
 #if TYPE == 32
 #define REAL float
@@ -29,6 +32,8 @@
 #define EXP_BIAS 127u
 #define EXP_MANTISSA 23
 #define EXP_LEAST -86.9f
+#define EXP_NOTHING -103.972077f
+#define EXP_LIFT 32
 #define EXP_MOST 88.72283f
 #define EXP_TANH_ONE 9.2f
 #define EXP_TAIL(r)                                                                                                  \
@@ -45,6 +50,8 @@
 #define EXP_BIAS 1023ull
 #define EXP_MANTISSA 52
 #define EXP_LEAST -708.0
+#define EXP_NOTHING -745.1332191019411
+#define EXP_LIFT 60
 #define EXP_MOST 709.782712893384
 #define EXP_TANH_ONE 20.0
 #define EXP_TAIL(r)                                                                                                  \
