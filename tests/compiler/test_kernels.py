@@ -111,3 +111,16 @@ def test_what_is_not_finite_stays_so(value):
         loss, gradient = LOSS_AND_GRADIENT.compute(logits, 1.0, targets=targets, ignore_label=-1)
     assert np.isnan(loss)
     assert np.isnan(gradient).all()
+
+
+@pytest.mark.parametrize("shift", [-45.0, -20.0, 0.0, 20.0, 45.0])
+def test_small_losses_of_high_logits(shift):
+    """Logits between which no largest one is taken off: log(sum) and the logit cancel, but for a little."""
+    logits = rows(shift) * 1e-3 + shift
+    targets = np.arange(M)
+    logits[targets, targets] += 13
+    loss, _ = LOSS_AND_GRADIENT.compute(logits, 1.0, targets=targets, ignore_label=-1)
+    others = np.exp(logits - logits[targets, targets][:, None])
+    others[targets, targets] = 0
+    exact = np.mean(np.log1p(others.sum(axis=1)))
+    assert abs(loss - exact) < 2 * np.finfo(float).eps

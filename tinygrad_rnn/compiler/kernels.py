@@ -58,7 +58,7 @@ def _loss_and_gradient(
                 top = x.max(axis=1)
                 picked -= top
                 sums = _row_sums(np.exp(np.subtract(x, top[:, None], out=e), out=e))
-            nats = np.log(sums, dtype=np.float64) - picked
+            nats = _nats(sums, e[picks], picked)
             scale = weight if weights is None else weights[block]
             total += float(nats.sum() if weights is None else nats.sum(where=kept[block]))
             np.multiply(e, (scale / sums)[:, None], out=d)
@@ -67,6 +67,17 @@ def _loss_and_gradient(
 
     loss[()] = math.fsum(each(part, len(logits))) / count
     return loss, gradient
+
+
+def _nats(sums: Array, exps: Array, picked: Array) -> Array:
+    """Return log(sums) - picked, given exp(picked).
+
+    The logarithm of the quotient has no large terms that cancel, as log(sums) and picked do if no largest logit was taken
+    off. Where the quotient is large nothing cancels, and exp(picked) may be 0.
+    """
+    near = exps > 1e-8 * sums
+    nats = np.log(np.divide(sums, np.where(near, exps, 1), dtype=np.float64))
+    return np.asarray(nats - np.where(near, 0, picked))
 
 
 def _row_sums(x: Array) -> Array:
