@@ -104,7 +104,7 @@ def test_one_operand_of_all_kinds_of_numbers(name, dtype):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", ULPS)
 def test_functions_are_accurate(name, dtype):
-    """Error in units in the last place. The sigmoid may be 0 where it would be below about the smallest normal number."""
+    """Error in units in the last place. A sigmoid may be 0 where it would be below about the smallest normal number."""
     if dtype == "float64" and NO_WIDER:
         pytest.skip("NumPy has no wider type here")
     rng = np.random.default_rng(0)

@@ -72,8 +72,8 @@ def _loss_and_gradient(
 def _nats(sums: Array, exps: Array, picked: Array) -> Array:
     """Return log(sums) - picked, given exp(picked).
 
-    The logarithm of the quotient has no large terms that cancel, as log(sums) and picked do if no largest logit was taken
-    off. Where the quotient is large nothing cancels, and exp(picked) may be 0.
+    The logarithm of the quotient has no large terms that cancel, as log(sums) and picked do if no largest logit was
+    taken off. Where the quotient is large nothing cancels, and exp(picked) may be 0.
     """
     near = exps > 1e-8 * sums
     nats = np.log(np.divide(sums, np.where(near, exps, 1), dtype=np.float64))
