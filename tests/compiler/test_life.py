@@ -167,7 +167,7 @@ def references(argument):
     """Return how often an argument, and what it is made of, are referred to."""
     parts = [argument]
     if isinstance(argument, tr.Tensor):
-        parts += [argument._data, argument._node]
+        parts += [argument._array, argument._node]
     return [sys.getrefcount(part) for part in parts if part is not None]
 
 

@@ -211,3 +211,48 @@ def test_everyday_lines_are_silent(w):
             w.data = w.data - 0.1 * gradient
             assert f"{loss:.3f}".endswith(f"{loss.item():.3f}")
             assert bool(loss > 0)
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (lambda x, array: x * array, "multiply: expected a plain array, got"),
+        (lambda x, array: x @ array.T, "expected a plain array, got"),
+        (lambda x, array: np.tanh(x) + array, "add: expected a plain array, got"),
+        (lambda x, array: tr.tensor(array), "tensor: expected a plain array, got"),
+        (lambda x, array: tr.unroll(lambda x, h: (x, h), array[None], x), "unroll: xs: expected a plain array, got"),
+        (lambda x, array: tr.Linear(3, 2, np.random.default_rng(0))(array), "Linear: x: expected a plain array, got"),
+    ],
+)
+def test_arrays_that_are_more_than_arrays_are_refused(use, words):
+    """A mask would be dropped in silence, and a matrix multiplied element by element."""
+    x = tr.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    masked = np.ma.array([[1.0, 2.0, 3.0]], mask=[[True, False, False]])
+    with pytest.raises(tr.DTypeError, match=words + " MaskedArray .* its mask would be lost"):
+        use(x, masked)
+    use(x, np.asarray(masked)[None][0])
+
+
+def test_a_masked_array_does_not_take_the_values_of_a_tensor(w):
+    masked = np.ma.array([1.0], mask=[True])
+    for use in (lambda: masked * w, lambda: masked + w, lambda: np.ma.multiply(w, w), lambda: np.ma.exp(w)):
+        with pytest.raises((tr.UnsupportedError, tr.DTypeError)):
+            use()
+
+
+@pytest.mark.parametrize("setting", [{}, *executors()], ids=str)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: np.full_like(x, x[0]),
+        lambda x: np.full_like(x, fill_value=x[0]),
+        lambda x: np.bincount(np.array([0, 1, 1]), x),
+        lambda x: np.bincount(np.array([0, 1, 1]), weights=x),
+    ],
+)
+def test_answers_that_would_need_a_gradient(use, setting):
+    f = tr.compile(use, **setting) if setting else use
+    with pytest.raises(tr.UnsupportedError, match="(fill_value|weights), a recorded Tensor of .* would be lost"):
+        f(tr.tensor([1.0, 2.0, 3.0], requires_grad=True))
+    assert np.full_like(tr.tensor([1.0, 2.0]), 3.0).tolist() == [3, 3]
+    assert np.bincount(np.array([0, 1, 1]), tr.tensor([1.0, 2.0, 3.0])).tolist() == [1, 5]

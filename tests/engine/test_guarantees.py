@@ -350,7 +350,7 @@ def test_complex_step_through_a_whole_model_equals_its_gradient():
     shifted = copy.deepcopy(model)
     directions = {name: rng.standard_normal(p.shape) for name, p in parameters.items()}
     for name, p in shifted.parameters().items():
-        p._data = p.data + 1e-30j * directions[name]  # the public setter keeps the dtype
+        p._array = p.data + 1e-30j * directions[name]  # the public setter keeps the dtype
     tangent = shifted.loss(ids, targets)[0].data.imag / 1e-30
     assert tangent == pytest.approx(sum(np.sum(gradients[n] * directions[n]) for n in parameters), rel=1e-13)
 

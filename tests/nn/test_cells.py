@@ -73,9 +73,9 @@ def test_gradients_of_unrolled_cells(name, N, T, D, H, seed, cut_every, padded):
     for key, leaf in leaves.items():
         v = rng.standard_normal(leaf.shape)
         real = leaf.data
-        leaf._data = real + 1j * STEP * v
+        leaf._array = real + 1j * STEP * v
         tangent = loss().data.imag / STEP
-        leaf._data = real
+        leaf._array = real
         bound = 1e-12 * max(1.0, largest) * np.abs(v).sum()
         assert abs(np.sum(gradients[key] * v) - tangent) <= bound, key
 

@@ -239,7 +239,7 @@ def test_cross_entropy_equals_its_definition_over_several_blocks_of_rows():
         (lambda x: tr.take(x, [7], axis=0), IndexError, "take"),
         (lambda x: x[5], IndexError, "getitem"),
         (lambda x: x[np.array([0.5])], tr.DTypeError, "integers or booleans"),
-        (lambda x: x + "a", tr.DTypeError, "add: expected a Tensor, an array or numbers, got str"),
+        (lambda x: x + "a", tr.DTypeError, "add: expected numbers, got str"),
         (lambda x: np.dot(x, np.ones((3, 2, 2))), ValueError, "at most 2 axes"),
         (lambda x: tr.cut(x, scale=np.nan), tr.GradientError, "finite real number"),
         (lambda x: tr.cut(x, scale="no"), tr.GradientError, "finite real number"),

@@ -222,7 +222,7 @@ class _Ready:
     def arrays(self, leaves: list[Any]) -> list[Any]:
         """Return the inputs of the plan: of the call, then those that the function uses from outside."""
         parts = [part for part in leaves if _is_input(part)] + self._captured
-        return [part._data if isinstance(part, Tensor) else _unknown(part) for part in parts]
+        return [part._array if isinstance(part, Tensor) else _unknown(part) for part in parts]
 
     def run(self, leaves: list[Any]) -> Any:
         made = iter(self.executor.run(self.arrays(leaves)))

@@ -56,7 +56,7 @@ class _Signature:
 
     def _of_leaf(self, part: Any) -> tuple[Any, ...]:
         if isinstance(part, Tensor):
-            return part._data.shape, part._data.dtype, self._of_place(part)
+            return part._array.shape, part._array.dtype, self._of_place(part)
         if isinstance(part, np.ndarray):
             return part.shape, part.dtype, None
         if isinstance(part, np.random.Generator):

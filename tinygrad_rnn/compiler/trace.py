@@ -54,7 +54,7 @@ class Tracer:
             self._operator(operation),
             [self._input(part, operation.name in ("stack", "concatenate")) for part in inputs],
             {name: map_parts(self._attribute, part) for name, part in attrs.items()},
-            [(part._data.shape, part._data.dtype) for part in results],
+            [(part._array.shape, part._array.dtype) for part in results],
             context()[2:4],
         )
         self.calls.append(call)
@@ -83,7 +83,7 @@ class Tracer:
     def alone(self, part: Any, is_leaf: bool) -> Tensor:
         """Return a value without what it was computed from: as a leaf of its own, or as a constant for the gradient."""
         value = self._operand(part)
-        tensor = wrap(part._data.view() if isinstance(part, Tensor) else np.array(part))
+        tensor = wrap(part._array.view() if isinstance(part, Tensor) else np.array(part))
         tensor.requires_grad = is_leaf
         self._know(tensor, value)
         return tensor
@@ -107,7 +107,7 @@ class Tracer:
         """Append a call of a function without a gradient; its result is a Tensor, so that nobody reads it unseen."""
         generators = [part for part in args if isinstance(part, np.random.Generator)]
         before = [copy.deepcopy(generator.bit_generator.state) for generator in generators]
-        made = np.array(function(*(part._data if isinstance(part, Tensor) else part for part in args)))
+        made = np.array(function(*(part._array if isinstance(part, Tensor) else part for part in args)))
         for generator, state in zip(generators, before, strict=True):
             self._draws.setdefault(id(generator), _Draws(generator, state)).drawn(state)
         if made.dtype.kind not in "biufc":
@@ -119,7 +119,7 @@ class Tracer:
             writes = isinstance(function, np.ufunc)
             self._operators[key] = Operator(name, function, writes, repeatable, key=None if writes else key)
         operands = [self._operand(part) for part in args]
-        call = Call(self._operators[key], operands, {}, [(result._data.shape, result._data.dtype)], context()[2:4])
+        call = Call(self._operators[key], operands, {}, [(result._array.shape, result._array.dtype)], context()[2:4])
         self.calls.append(call)
         self._know(result, call.output)
         return result
@@ -254,7 +254,7 @@ class Tracer:
 
     def _capture(self, leaf: Tensor) -> Value:
         """Return the value of a Tensor that the function uses without being given it: read anew at each replay."""
-        value = Value(leaf._data.shape, leaf._data.dtype, name=leaf.name or "")
+        value = Value(leaf._array.shape, leaf._array.dtype, name=leaf.name or "")
         self.captured.append((value, leaf))
         self._know(leaf, value)
         return value
@@ -357,7 +357,7 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
 def _stand_in(tracer: Tracer, leaf: Any, name: str) -> Any:
     """Return what the function gets for an argument while it is recorded."""
     if isinstance(leaf, Tensor):
-        return tracer.argument(leaf._data, leaf if leaf.requires_grad else None, leaf.name or name)
+        return tracer.argument(leaf._array, leaf if leaf.requires_grad else None, leaf.name or name)
     if isinstance(leaf, np.ndarray):
         return tracer.argument(leaf, None, name)
     if isinstance(leaf, np.random.Generator):

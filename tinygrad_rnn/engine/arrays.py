@@ -83,6 +83,12 @@ def as_numbers(value: Any, function: str, dtype: DTypeLike | None = None) -> Arr
         DTypeError: if the values are not numbers.
         UnsupportedError: if a Tensor among the values is recorded.
     """
+    if isinstance(value, np.ma.MaskedArray | np.matrix):
+        lost = "its mask" if isinstance(value, np.ma.MaskedArray) else "its own meaning of *"
+        raise DTypeError(
+            f"{function}: expected a plain array, got {type(value).__name__} of shape {value.shape}: {lost} would be "
+            "lost; pass np.asarray(x), or fill what is masked and leave it out with where()"
+        )
     try:
         array = np.from_dlpack(value) if _is_foreign(value) else np.asarray(value)
         if array.dtype.kind == "O" and dtype is not None and all(isinstance(one, Number) for one in array.flat):

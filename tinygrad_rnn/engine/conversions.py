@@ -26,7 +26,7 @@ class Conversions:
 
     __slots__ = ()
 
-    _data: Array
+    _array: Array
     _node: Node | None
 
     def item(self) -> Any:
@@ -36,9 +36,9 @@ class Conversions:
             ShapeError: if there is not exactly one element.
             TraceError: while a function is recorded by `compile`.
         """
-        if self._data.size != 1:
+        if self._array.size != 1:
             raise ShapeError(
-                f"Tensor.item: expected one element, got shape {self._data.shape}; use .data for the array"
+                f"Tensor.item: expected one element, got shape {self._array.shape}; use .data for the array"
             )
         return self._values().item()
 
@@ -53,9 +53,9 @@ class Conversions:
     def __format__(self, spec: str) -> str:
         if not spec:
             return str(self)
-        if self._data.size != 1:
+        if self._array.size != 1:
             raise ShapeError(
-                f"format: the format {spec!r} is for a Tensor of one element, got shape {self._data.shape}; "
+                f"format: the format {spec!r} is for a Tensor of one element, got shape {self._array.shape}; "
                 "format the elements of x.tolist()"
             )
         return format(self.item(), spec)
@@ -76,10 +76,10 @@ class Conversions:
         return round(self._number("round()", sys._getframe(1)), digits)
 
     def __index__(self) -> int:
-        if self._data.dtype.kind not in "biu":
+        if self._array.dtype.kind not in "biu":
             raise DTypeError(
-                f"Tensor: expected an integer where an index or a size is wanted, got dtype {self._data.dtype} of "
-                f"shape {self._data.shape}; use int(x.item())"
+                f"Tensor: expected an integer where an index or a size is wanted, got dtype {self._array.dtype} of "
+                f"shape {self._array.shape}; use int(x.item())"
             )
         return operator.index(self.item())
 
@@ -97,11 +97,11 @@ class Conversions:
             name: str | None = getattr(self, "name", None)
             label = f" ({name})" if name else ""
             raise TraceError(
-                f"Tensor.data{label}: the value of a Tensor of shape {self._data.shape} was read while compile() "
+                f"Tensor.data{label}: the value of a Tensor of shape {self._array.shape} was read while compile() "
                 "records the function; it would be frozen in the plan, whatever a later call brings. "
                 "Write it with the functions of tinygrad_rnn (where() instead of if), or read the value outside"
             )
-        return self._data
+        return self._array
 
     def _may_need_gradient(self) -> bool:
         """Return whether a gradient can still be taken through this, where gradients are recorded."""

@@ -28,9 +28,8 @@ from typing import Any, Generic, ParamSpec
 import numpy as np
 
 from ..errors import DTypeError, ShapeError, UnsupportedError
-from .arrays import frozen
+from .arrays import as_numbers, frozen
 from .tape import (
-    Array,
     Node,
     Spec,
     call_site,
@@ -149,7 +148,7 @@ class Primitive(Generic[P]):
         tracked = False
         for value in inputs:
             if isinstance(value, Tensor):
-                values.append(value._data)
+                values.append(value._array)
                 node = value.node
                 if node is None:
                     edges.append(None)
@@ -158,7 +157,8 @@ class Primitive(Generic[P]):
                     tracked = True
             else:
                 # Python numbers stay what they are: they take the tensor's dtype.
-                values.append(value if isinstance(value, np.ndarray | int | float | complex) else self._array(value))
+                known = type(value) is np.ndarray or isinstance(value, int | float | complex)
+                values.append(value if known else as_numbers(value, self.name))
                 edges.append(None)
         try:
             output = self.forward(*values, **(attrs if how.tracer is None else arrays_in(attrs)))
@@ -231,12 +231,6 @@ class Primitive(Generic[P]):
             raise TypeError(f"{self.name}: got several values for the arguments {twice}")
         return args[: self._arity], {**attrs, **kwargs}
 
-    def _array(self, value: Any) -> Array:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biufc":
-            raise DTypeError(f"{self.name}: expected a Tensor, an array or numbers, got {type(value).__name__}")
-        return array
-
     @staticmethod
     def _kept(value: Any) -> Any:
         return frozen(value) if isinstance(value, np.ndarray) else value
@@ -277,7 +271,7 @@ def arrays_in(attrs: dict[str, Any]) -> dict[str, Any]:
     """Return attributes with arrays in place of Tensors, also of those in an index."""
 
     def array(part: Any) -> Any:
-        return part._data if isinstance(part, Tensor) else part
+        return part._array if isinstance(part, Tensor) else part
 
     return {name: tuple(map(array, part)) if type(part) is tuple else array(part) for name, part in attrs.items()}
 

@@ -53,9 +53,9 @@ class Tensor(Conversions, ArrayMethods):
     array([2., 4.])
     """
 
-    __slots__ = ("__weakref__", "_data", "_frozen", "_index", "_node", "name")
+    __slots__ = ("__weakref__", "_array", "_frozen", "_index", "_node", "name")
 
-    _data: Array
+    _array: Array
     _frozen: bool  # set on leaves that were switched off, and absent elsewhere
     _node: Node | None
     _index: int
@@ -70,7 +70,7 @@ class Tensor(Conversions, ArrayMethods):
     ) -> None:
         if isinstance(data, Tensor) and (requires_grad or not data._may_need_gradient()):
             data = data.data
-        self._data = frozen_copy(data, dtype)
+        self._array = frozen_copy(data, dtype)
         self._node = None
         self._index = 0
         self.name = name
@@ -94,32 +94,32 @@ class Tensor(Conversions, ArrayMethods):
         self._refuse_while_traced("assigning .data")
         if not self.is_leaf:
             raise GradientError(f"Tensor.data: only a leaf can be given a new array; this is the result of {self._op}")
-        new = fitting_copy(value, self._data.dtype, f"Tensor.data{self._label}")
-        if new.shape != self._data.shape:
+        new = fitting_copy(value, self._array.dtype, f"Tensor.data{self._label}")
+        if new.shape != self._array.shape:
             raise ShapeError(
                 f"Tensor.data{self._label}: expected an array of shape {self.shape}, got shape {new.shape}"
             )
-        self._data = new
+        self._array = new
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
-        return self._data.shape
+        return self._array.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The array's dtype."""
-        return self._data.dtype
+        return self._array.dtype
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return self._data.ndim
+        return self._array.ndim
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return self._data.size
+        return self._array.size
 
     # -- the graph ------------------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Tensor(Conversions, ArrayMethods):
                     f"Tensor.requires_grad{self._label}: expected a floating point dtype, got {self.dtype} of shape "
                     f"{self.shape}; convert first, for instance tensor(x, dtype=np.float32)"
                 )
-            self._node = Node(None, (), (), None, (spec_of(self._data),), {})
+            self._node = Node(None, (), (), None, (spec_of(self._array),), {})
             self._node.owner = weakref.ref(self)
 
     @property
@@ -276,7 +276,7 @@ class Tensor(Conversions, ArrayMethods):
     def __repr__(self) -> str:
         if context().tracer is not None:  # values mean nothing while compile() records
             return f"tensor(shape={self.shape}, dtype={self.dtype}, not yet computed)"
-        body = np.array2string(self._data, separator=", ", prefix="tensor(", threshold=200)
+        body = np.array2string(self._array, separator=", ", prefix="tensor(", threshold=200)
         tail = f", dtype={self.dtype}"
         if self.name:
             tail += f", name={self.name!r}"
@@ -297,7 +297,7 @@ class Tensor(Conversions, ArrayMethods):
                 f"{function}: only leaves can be copied; this is the result of {self._op}, of shape {self.shape}; its "
                 "array cannot be written to, so it can be shared as it is"
             )
-        new = Tensor(self._data, requires_grad=self.requires_grad, name=self.name)
+        new = Tensor(self._array, requires_grad=self.requires_grad, name=self.name)
         if self.is_frozen:
             new.requires_grad = False
         if self.grad is not None:
@@ -346,7 +346,7 @@ def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:
     """Return a Tensor around `array` without a copy; for the engine, which owns the array. Makes it read-only."""
     array.flags.writeable = False
     new = Tensor.__new__(Tensor)
-    new._data = array
+    new._array = array
     new._node = node
     new._index = index
     new.name = None
@@ -367,14 +367,14 @@ def without_gradient(name: str, function: Callable[..., Any], *args: Any, repeat
     tracer = context().tracer
     if tracer is not None:
         return tracer.constant(name, function, args, repeatable)
-    return function(*(value._data if isinstance(value, Tensor) else value for value in args))
+    return function(*(value._array if isinstance(value, Tensor) else value for value in args))
 
 
 def adopt(leaf: Tensor, array: Array) -> None:
     """Give a leaf an array without a copy; for those who promise that nobody will write to it."""
     view = array.view()
     view.flags.writeable = False
-    leaf._data = view
+    leaf._array = view
 
 
 def operand(value: Operand, function: str, name: str) -> Any:
@@ -389,7 +389,7 @@ def operand(value: Operand, function: str, name: str) -> Any:
         DTypeError: if the values are not numbers.
         UnsupportedError: if it is a list of recorded Tensors, which `stack` joins.
     """
-    if isinstance(value, Tensor | np.ndarray):
+    if type(value) is np.ndarray or isinstance(value, Tensor):
         return value
     return as_numbers(value, f"{function}: {name}")
 
@@ -428,8 +428,8 @@ def seed_for(y: Tensor, cotangent: Operand, function: str) -> Array:
                 f"{function}: y has shape {y.shape}, not a single element; reduce it (y.sum(), y.mean()) or pass a "
                 f"cotangent of shape {y.shape}"
             )
-        return frozen_copy(np.ones_like(y._data))
-    seed = cotangent._data if isinstance(cotangent, Tensor) else np.asarray(cotangent)
+        return frozen_copy(np.ones_like(y._array))
+    seed = cotangent._array if isinstance(cotangent, Tensor) else np.asarray(cotangent)
     if seed.shape != y.shape:
         raise ShapeError(f"{function}: expected a cotangent of shape {y.shape}, that of y, got {seed.shape}")
     return frozen_copy(seed, None if seed.dtype.kind == "c" else y.dtype, f"{function}: cotangent")

@@ -118,7 +118,7 @@ def _send(
         if observe is not None:
             observe(node, number, value)
         if anomaly:
-            check_finite(value if lift is None else value._data, "cotangent", node.name, node.where())
+            check_finite(value if lift is None else value._array, "cotangent", node.name, node.where())
         table.add(*edge, value)
 
 

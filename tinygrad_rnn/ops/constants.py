@@ -14,7 +14,7 @@ import numpy as np
 from ..engine.tape import context
 from ..engine.tensor import Tensor, implements, without_gradient
 from ..engine.tree import map_leaves
-from ..errors import ShapeError, TraceError
+from ..errors import ShapeError, TraceError, UnsupportedError
 
 _CONSTANT: tuple[Callable[..., Any], ...] = (
     *(np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal),
@@ -50,8 +50,27 @@ _SHAPED_BY_VALUES: frozenset[Callable[..., Any]] = frozenset(
 """Those whose answer has a length that depends on values, or several parts, which a plan cannot follow."""
 
 
+_PASSED_ON: dict[Callable[..., Any], tuple[str, str]] = {
+    np.full_like: ("fill_value", "fill_value * np.ones_like(a)"),
+    np.bincount: ("weights", "one_hot(x).T @ weights"),
+}
+"""The second argument of those whose answer would need its gradient, and what to write then."""
+
+
+def _refuse_gradient(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    name, instead = _PASSED_ON[function]
+    part = args[1] if len(args) > 1 else kwargs.get(name)
+    if isinstance(part, Tensor) and part._may_need_gradient():
+        raise UnsupportedError(
+            f"{function.__name__}: the gradient of {name}, a recorded Tensor of shape {part.shape}, would be lost; "
+            f"write {instead}, or pass its .data if no gradient is wanted"
+        )
+
+
 def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     def constant(*args: Any, **kwargs: Any) -> Any:
+        if function in _PASSED_ON:
+            _refuse_gradient(function, args, kwargs)
         if context().tracer is not None and function in _SHAPED_BY_VALUES:
             raise TraceError(
                 f"{function.__name__}: compile() cannot record an answer whose length depends on values; use where(), "
@@ -68,7 +87,7 @@ def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _data(value: Any) -> Any:
-    return value._data if isinstance(value, Tensor) else value
+    return value._array if isinstance(value, Tensor) else value
 
 
 ANSWERS = frozenset(implements(function)(_on_arrays(function)) for function in _CONSTANT)

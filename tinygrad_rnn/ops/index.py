@@ -21,7 +21,7 @@ def _plain(index: Any) -> Any:
         return tuple(_plain(part) for part in index)
     if isinstance(index, Tensor):
         if context().tracer is None:
-            index = index._data
+            index = index._array
         elif index.dtype.kind == "b":
             raise TraceError(
                 "getitem: compile() cannot record a boolean index, as the shape of the result depends on values; "

@@ -67,7 +67,7 @@ def _cut_one(h: Any, scale: float) -> Any:
         return h
     if scale != 0 or not isinstance(h, Tensor):
         return _cut(h, scale=scale)
-    forward: Array = _cut.forward(h._data, scale=scale)
+    forward: Array = _cut.forward(h._array, scale=scale)
     how = context()
     if h.node is None or not how.recording:
         return _traced(h, scale, wrap(forward))

@@ -57,29 +57,29 @@ class Target(ABC):
     def held(self, dtype: DTypeLike) -> Iterator[None]:
         """Give every leaf its values in another dtype, and a place of its own in the graph, for a while."""
         leaves = list(self.leaves.values())
-        before = [(leaf._data, leaf._node) for leaf in leaves]
+        before = [(leaf._array, leaf._node) for leaf in leaves]
         try:
             for leaf in leaves:
-                place(leaf, leaf._data.astype(dtype))
+                place(leaf, leaf._array.astype(dtype))
             with no_grad():
                 self.measure()
             yield
         finally:
             for leaf, (data, node) in zip(leaves, before, strict=True):
-                leaf._data, leaf._node = data, node
+                leaf._array, leaf._node = data, node
 
     @contextmanager
     def moved(self, name: str, by: Any) -> Iterator[None]:
         """Add `by` to a leaf, of whatever dtype, for a while."""
         leaf = self.leaves[name]
-        kept = leaf._data
+        kept = leaf._array
         data = np.asarray(kept + by)
         data.flags.writeable = False
-        leaf._data = data
+        leaf._array = data
         try:
             yield
         finally:
-            leaf._data = kept
+            leaf._array = kept
 
     def changed_inputs(self) -> list[str]:
         """Return what happened to inputs that must stay what they are."""
@@ -267,7 +267,7 @@ class SecondOrder(Target):
 def place(leaf: Tensor, data: Array) -> None:
     """Give a leaf an array of any dtype, and a new place in the graph for it."""
     data.flags.writeable = False
-    leaf._data, leaf._node = data, None
+    leaf._array, leaf._node = data, None
     leaf.requires_grad = True
 
 
