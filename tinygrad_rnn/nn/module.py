@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..engine.arrays import fitting_copy
-from ..engine.tape import is_differentiable
+from ..engine.tape import Array, is_differentiable
 from ..engine.tensor import Tensor
 from ..errors import GradientWarning, ShapeError
 
@@ -95,28 +95,23 @@ def _look_through(module: Module) -> tuple[dict[str, Tensor], list[Untrained]]:
     waiting: list[tuple[Any, str, Module, str]] = [(module, "", module, "")]
     while waiting:
         value, name, owner, attribute = waiting.pop()
-        parts = _parts(value)
-        if (parts or isinstance(value, Tensor)) and id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
-            found[name] = value
-        elif (what := _untrained(value)) and attribute not in owner.buffers:
-            untrained.append((owner, attribute, what))
-        is_module = isinstance(value, Module)
-        waiting += [
-            (
-                part,
-                f"{name}.{key}" if name else str(key),
-                value if is_module else owner,
-                key if is_module else attribute,
-            )
-            for key, part in reversed(parts)
-        ]
+        if isinstance(value, Tensor | np.ndarray):
+            if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    found[name] = value
+            elif attribute not in owner.buffers and (what := _untrained(value)):
+                untrained.append((owner, attribute, what))
+        elif (parts := _parts(value)) and id(value) not in seen:
+            seen.add(id(value))
+            for key, part in reversed(parts):
+                held_by = (value, key) if isinstance(value, Module) else (owner, attribute)
+                waiting.append((part, f"{name}.{key}" if name else str(key), *held_by))
     return found, untrained
 
 
 def _parts(value: Any) -> list[tuple[Any, Any]]:
+    """Return what a container holds, by name or number; of anything else nothing."""
     if isinstance(value, Module):
         value = vars(value)
     if isinstance(value, Mapping):
@@ -124,16 +119,15 @@ def _parts(value: Any) -> list[tuple[Any, Any]]:
     return list(enumerate(value)) if isinstance(value, list | tuple) else []
 
 
-def _untrained(value: Any) -> str:
+def _untrained(value: Tensor | Array) -> str:
     """Return what a value is, if it looks like a weight that nothing trains; else an empty text."""
-    if isinstance(value, np.ndarray | Tensor) and is_differentiable(value.dtype):
-        if isinstance(value, np.ndarray):
-            return f"an array of shape {value.shape}"
-        if value.node is None and not value.is_frozen:
-            return f"a Tensor of shape {value.shape} without requires_grad"
-        if not value.is_leaf:
-            return f"a result of shape {value.shape} (of {value.node and value.node.name}), no leaf"
-    return ""
+    if not is_differentiable(value.dtype):
+        return ""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if value.node is not None:
+        return f"a result of shape {value.shape} (of {value.node.name}), no leaf"
+    return "" if value.is_frozen else f"a Tensor of shape {value.shape} without requires_grad"
 
 
 def _warn_of_untrained(owner: Module, attribute: str, what: str) -> None:
