@@ -233,6 +233,15 @@ def test_arrays_that_are_more_than_arrays_are_refused(use, words):
     use(x, np.asarray(masked)[None][0])
 
 
+@pytest.mark.parametrize("setting", executors(), ids=str)
+def test_a_compiled_function_takes_plain_arrays_at_every_call(setting):
+    step = tr.compile(lambda x: x * 2, **setting)
+    assert step(np.ones(2)).tolist() == [2, 2]
+    with pytest.raises(tr.DTypeError, match="arg0: expected a plain array, got MaskedArray"):
+        step(np.ma.array([1.0, 2.0], mask=[True, False]))
+    assert step(np.array([3.0, 4.0]).view(type("Labelled", (np.ndarray,), {}))).tolist() == [6, 8]
+
+
 def test_a_masked_array_does_not_take_the_values_of_a_tensor(w):
     masked = np.ma.array([1.0], mask=[True])
     for use in (lambda: masked * w, lambda: masked + w, lambda: np.ma.multiply(w, w), lambda: np.ma.exp(w)):

@@ -58,7 +58,7 @@ class _Signature:
         if isinstance(part, Tensor):
             return part._array.shape, part._array.dtype, self._of_place(part)
         if isinstance(part, np.ndarray):
-            return part.shape, part.dtype, None
+            return part.shape, part.dtype, None if type(part) is np.ndarray else type(part)
         if isinstance(part, np.random.Generator):
             return type(part), self._number(id(part))
         return _of_value(part)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.arrays import is_fixed
+from ..engine.arrays import check_plain, is_fixed
 from ..engine.tape import Array, Node, context, tracing
 from ..engine.tensor import Tensor, wrap
 from ..engine.tree import flatten, map_leaves, rebuild
@@ -359,6 +359,7 @@ def _stand_in(tracer: Tracer, leaf: Any, name: str) -> Any:
     if isinstance(leaf, Tensor):
         return tracer.argument(leaf._array, leaf if leaf.requires_grad else None, leaf.name or name)
     if isinstance(leaf, np.ndarray):
+        check_plain(leaf, f"compile: {name}")
         return tracer.argument(leaf, None, name)
     if isinstance(leaf, np.random.Generator):
         tracer.generator(leaf, name)

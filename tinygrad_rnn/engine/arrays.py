@@ -83,12 +83,7 @@ def as_numbers(value: Any, function: str, dtype: DTypeLike | None = None) -> Arr
         DTypeError: if the values are not numbers.
         UnsupportedError: if a Tensor among the values is recorded.
     """
-    if isinstance(value, np.ma.MaskedArray | np.matrix):
-        lost = "its mask" if isinstance(value, np.ma.MaskedArray) else "its own meaning of *"
-        raise DTypeError(
-            f"{function}: expected a plain array, got {type(value).__name__} of shape {value.shape}: {lost} would be "
-            "lost; pass np.asarray(x), or fill what is masked and leave it out with where()"
-        )
+    check_plain(value, function)
     try:
         array = np.from_dlpack(value) if _is_foreign(value) else np.asarray(value)
         if array.dtype.kind == "O" and dtype is not None and all(isinstance(one, Number) for one in array.flat):
@@ -101,6 +96,16 @@ def as_numbers(value: Any, function: str, dtype: DTypeLike | None = None) -> Arr
         kind = "" if isinstance(value, np.ndarray) else f"{type(value).__name__} of "
         raise DTypeError(f"{function}: expected numbers, got {kind}dtype {array.dtype} of shape {array.shape}")
     return array
+
+
+def check_plain(value: Any, function: str) -> None:
+    """Raise `DTypeError` for an array that means more than its numbers: a masked one, a matrix."""
+    if isinstance(value, np.ma.MaskedArray | np.matrix):
+        lost = "its mask" if isinstance(value, np.ma.MaskedArray) else "its own meaning of *"
+        raise DTypeError(
+            f"{function}: expected a plain array, got {type(value).__name__} of shape {value.shape}: {lost} would be "
+            "lost; pass np.asarray(x), or fill what is masked and leave it out with where()"
+        )
 
 
 def _is_foreign(value: Any) -> bool:
