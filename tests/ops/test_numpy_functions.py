@@ -61,7 +61,7 @@ def keywords(rng, x):
     if rng.random() < 0.5:
         found["initial"] = 1.5 if x.dtype.kind == "f" else 2
     if rng.random() < 0.3:
-        found["dtype"] = np.float32
+        found["dtype"] = [np.float32, np.float64, int][rng.integers(3)]
     return found
 
 

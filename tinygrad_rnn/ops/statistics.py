@@ -156,10 +156,12 @@ def mean(
 ) -> Any:
     """Return the mean of a over `axis` (None: all axes), of the elements where `where` holds."""
     a = _masked("mean", a, dtype, where, 0)
-    if not _given(where):
-        return reduce.mean(a, axis=axis, keepdims=keepdims, out=out)
-    total = reduce.sum(a, axis=axis, keepdims=keepdims, out=out)
-    return total / _count(where, a, axis, keepdims, total.dtype)
+    if _given(where):
+        total = reduce.sum(a, axis=axis, keepdims=keepdims, out=out)
+        made = total / _count(where, a, axis, keepdims, total.dtype)
+    else:
+        made = reduce.mean(a, axis=axis, keepdims=keepdims, out=out)
+    return made if dtype is None or made.dtype == dtype else astype(made, dtype)
 
 
 def _count(where: Any, a: Operand, axis: Axis, keepdims: bool, dtype: Any) -> Any:
