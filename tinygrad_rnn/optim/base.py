@@ -125,8 +125,9 @@ class Optimizer(ABC):
         lr = number(self.name, "lr", self.lr if lr is None else lr, low=0)
         rates = self.rates(lr)
         for dtype in {_wide(p.dtype) for p in params.values()}:
+            most = float(np.finfo(dtype).max)
             for rate in flatten(rates):
-                if abs(rate) > float(np.finfo(dtype).max):
+                if abs(rate) > most:
                     raise ConfigError(
                         f"{self.name}: lr = {lr:g} gives a rate of {rate:g}, above the largest {dtype}; lower it"
                     )
