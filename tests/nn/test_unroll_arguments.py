@@ -206,6 +206,31 @@ def cell_in_stack(cell):
     return tr.Stacked([cell])
 
 
+@pytest.mark.parametrize("setting", [{}, *executors()], ids=str)
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (lambda x, h: "text", r"an output of shape \(N, H\), got a str from cell at step 0"),
+        (lambda x, h: None, r"an output of shape \(N, H\), got a NoneType"),
+        (lambda x, h: 1.0, r"an output of shape \(N, H\), got a float"),
+        (lambda x, h: np.sum(x), r"an output of shape \(N, H\), got a"),
+        (
+            lambda x, h: h,
+            r"shape \(2, 4\) at each step, as at the first, got a.* of shape \(2, 3\) from cell at",
+        ),
+    ],
+)
+def test_a_cell_has_one_output_of_one_shape(output, words, setting):
+    def cell(x, h):
+        return output(x, h), x
+
+    def run(xs):
+        return tr.unroll(cell, xs, np.ones((2, 4)))[0]
+
+    with pytest.raises(tr.ShapeError, match=f"unroll: expected .*{words}"):
+        (tr.compile(run, **setting) if setting else run)(np.ones((2, 4, 3)))
+
+
 def test_two_directions_want_two_states():
     for states in ((None,) * 3, (None,), np.ones((2, 4)), {"ahead": None, "back": None}):
         with pytest.raises(tr.ShapeError, match=r"bidirectional: expected states \(state before the first step"):

@@ -88,7 +88,9 @@ def as_numbers(value: Any, function: str, dtype: DTypeLike | None = None) -> Arr
         array = np.from_dlpack(value) if _is_foreign(value) else np.asarray(value)
         if array.dtype.kind == "O" and dtype is not None and all(isinstance(one, Number) for one in array.flat):
             array = np.asarray(value, dtype=dtype)
-    except (UnsupportedError, TraceError):
+    except UnsupportedError as error:
+        raise UnsupportedError(str(error).replace("np.asarray", function, 1)) from error
+    except TraceError:
         raise
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise DTypeError(f"{function}: cannot make an array of numbers from {type(value).__name__}: {error}") from error

@@ -29,18 +29,19 @@ class Conversions:
     _array: Array
     _node: Node | None
 
-    def item(self) -> Any:
-        """Return the only element as a Python number.
+    def item(self, *index: int) -> Any:
+        """Return the only element, or the one at an index, as a Python number.
 
         Raises:
-            ShapeError: if there is not exactly one element.
+            ShapeError: if there is not exactly one element, and no index.
+            IndexError: if the index is out of range.
             TraceError: while a function is recorded by `compile`.
         """
-        if self._array.size != 1:
+        if not index and self._array.size != 1:
             raise ShapeError(
                 f"Tensor.item: expected one element, got shape {self._array.shape}; use .data for the array"
             )
-        return self._values().item()
+        return self._values().item(*index)
 
     def tolist(self) -> Any:
         """Return the values as nested lists of Python numbers.

@@ -10,7 +10,7 @@ import numpy as np
 from ..checks import integer
 from ..engine.arrays import as_numbers
 from ..engine.tape import Array, at_step, context
-from ..engine.tensor import Operand, Tensor, operand, without_gradient
+from ..engine.tensor import Operand, Tensor, described, operand, without_gradient
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import concatenate, cut, stack, take_along_axis, unstack, where
@@ -69,7 +69,7 @@ def unroll(
                 output, state = stepped(cell, steps[t], start)
             else:
                 output, state = _masked_step(cell, steps[t], start, state, ends.array > t)
-            outputs.append(output)
+            outputs.append(_checked_output(cell, output, outputs, t))
     mark_windows(state, windows)
     return stack(outputs + [np.zeros_like(outputs[0])] * (T - len(outputs)), axis=1), state
 
@@ -141,6 +141,18 @@ def initial_state(cell: Any, batch_size: int) -> State:
         name = getattr(cell, "__name__", type(cell).__name__)
         raise ValueError(f"unroll: the cell {name} has no initial_state(batch_size); pass state=")
     return cell.initial_state(batch_size)
+
+
+def _checked_output(cell: Cell, output: Any, before: list[Any], t: int) -> Any:
+    """Return the output of a step, an array of the same shape as those before."""
+    if not isinstance(output, Tensor | np.ndarray) or output.ndim == 0:
+        expected = "an output of shape (N, H)"
+    elif before and output.shape != before[0].shape:
+        expected = f"the output to have shape {before[0].shape} at each step, as at the first"
+    else:
+        return output
+    name = getattr(cell, "__name__", type(cell).__name__)
+    raise ShapeError(f"unroll: expected {expected}, got {described(output)} from {name} at step {t}")
 
 
 def _masked_step(cell: Cell, x: Operand, start: State, before: State, active: Any) -> tuple[Any, State]:
