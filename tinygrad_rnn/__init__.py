@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .ops import atleast_2d as atleast_2d
     from .ops import atleast_3d as atleast_3d
     from .ops import average as average
+    from .ops import binary_cross_entropy as binary_cross_entropy
     from .ops import block as block
     from .ops import broadcast_arrays as broadcast_arrays
     from .ops import broadcast_to as broadcast_to
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
     from .ops import log10 as log10
     from .ops import log1p as log1p
     from .ops import log2 as log2
+    from .ops import log_sigmoid as log_sigmoid
     from .ops import log_softmax as log_softmax
     from .ops import logaddexp as logaddexp
     from .ops import logaddexp2 as logaddexp2
@@ -154,6 +156,7 @@ if TYPE_CHECKING:
     from .ops import sin as sin
     from .ops import sinh as sinh
     from .ops import softmax as softmax
+    from .ops import softplus as softplus
     from .ops import sort as sort
     from .ops import split as split
     from .ops import sqrt as sqrt
@@ -250,18 +253,18 @@ _HOME = {
     "engine.primitive": "Primitive primitive",
     "engine.autograd": "grad",
     "ops": (
-        "absolute add append arccos arccosh arcsin arcsinh arctan arctan2 arctanh array_split astype "
-        "atleast_1d atleast_2d atleast_3d average block broadcast_arrays broadcast_to cbrt ceil clip "
+        "absolute add append arccos arccosh arcsin arcsinh arctan arctan2 arctanh array_split astype atleast_1d "
+        "atleast_2d atleast_3d average binary_cross_entropy block broadcast_arrays broadcast_to cbrt ceil clip "
         "column_stack concatenate copy copysign cos cosh cross cross_entropy cumprod cumsum cumulative_prod "
-        "cumulative_sum cut deg2rad delete diag diagflat diagonal diff divide divmod dot dsplit dstack einsum "
-        "exp exp2 expand_dims expm1 fabs fix flip fliplr flipud floor floor_divide fmax fmin fmod getitem "
-        "heaviside hsplit hstack hypot inner kron log log10 log1p log2 log_softmax logaddexp logaddexp2 "
+        "cumulative_sum cut deg2rad delete diag diagflat diagonal diff divide divmod dot dsplit dstack einsum exp "
+        "exp2 expand_dims expm1 fabs fix flip fliplr flipud floor floor_divide fmax fmin fmod getitem heaviside "
+        "hsplit hstack hypot inner kron log log10 log1p log2 log_sigmoid log_softmax logaddexp logaddexp2 "
         "logsumexp matmul matrix_transpose matvec max maximum mean median min minimum modf moveaxis multi_dot "
-        "multiply nan_to_num nanmean nanstd nansum nanvar negative norm outer pad power prod ptp rad2deg "
-        "ravel relu remainder repeat reshape rint roll rollaxis rot90 round select sigmoid sign sin sinh "
-        "softmax sort split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tan tanh "
-        "tensordot tile trace transpose trapezoid tril triu trunc unstack var vdot vecdot vecmat vsplit "
-        "vstack where"
+        "multiply nan_to_num nanmean nanstd nansum nanvar negative norm outer pad power prod ptp rad2deg ravel "
+        "relu remainder repeat reshape rint roll rollaxis rot90 round select sigmoid sign sin sinh softmax "
+        "softplus sort split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tan tanh "
+        "tensordot tile trace transpose trapezoid tril triu trunc unstack var vdot vecdot vecmat vsplit vstack "
+        "where"
     ),
     "nn.module": "Module",
     "nn.cells": "GRUCell LSTMCell RNNCell Stacked",

@@ -37,7 +37,8 @@ def _loss_and_gradient(
     ids = targets.reshape(-1)
     kept = ids != ignore_label
     count = int(np.count_nonzero(kept))
-    weight: Any = logits.dtype.type(np.asarray(g).item() / count)  # of a position, once for all if none is masked
+    wide = np.result_type(logits, np.float32)  # half precision is too narrow to add up in
+    weight: Any = wide.type(np.asarray(g).item() / count)  # of a position, once for all if none is masked
     weights = None
     if count < len(ids):
         ids, weights = np.where(kept, ids, 0), np.where(kept, weight, 0)
@@ -46,10 +47,12 @@ def _loss_and_gradient(
 
     def part(first: int, last: int) -> float:
         total = 0.0
-        scratch = np.empty((min(rows, last - first), logits.shape[1]), logits.dtype)
+        scratch = np.empty((min(rows, last - first), logits.shape[1]), wide)
         for start in range(first, last, rows):
             block = slice(start, min(start + rows, last))
-            x, d = logits[block], gradient[block]
+            x, d = logits[block].astype(wide, copy=False), gradient[block]
+            if weights is not None and not kept[block].all():
+                x = np.where(kept[block][:, None], x, 0)  # masked rows may hold anything
             picks = lines[: len(x)], ids[block]
             picked, e = x[picks], scratch[: len(x)]
             with np.errstate(over="ignore"):
@@ -61,8 +64,11 @@ def _loss_and_gradient(
             nats = _nats(sums, e[picks], picked)
             scale = weight if weights is None else weights[block]
             total += float(nats.sum() if weights is None else nats.sum(where=kept[block]))
-            np.multiply(e, (scale / sums)[:, None], out=d)
-            d[picks] -= scale
+            made = d if d.dtype == wide else e
+            np.multiply(e, (scale / sums)[:, None], out=made)
+            made[picks] -= scale
+            if made is not d:
+                d[...] = made
         return total
 
     loss[()] = math.fsum(each(part, len(logits))) / count

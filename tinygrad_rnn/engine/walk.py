@@ -195,6 +195,8 @@ def _unbroadcast(value: Any, shape: tuple[int, ...], node: Node) -> Any:
     axes = tuple(range(lead)) + tuple(
         lead + axis for axis, want in enumerate(shape) if want == 1 and value.shape[lead + axis] != 1
     )
+    if value.dtype == np.float16:  # too narrow to add up in
+        value = np.astype(value, np.float32)
     return np.reshape(np.sum(value, axis=axes), shape)
 
 

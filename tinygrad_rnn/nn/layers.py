@@ -11,7 +11,7 @@ from ..checks import flag, generator, integer, number
 from ..engine.tape import Array
 from ..engine.tensor import Operand, operand, parameter, shape_of, without_gradient
 from ..errors import DTypeError, ShapeError
-from ..ops import take
+from ..ops import take, where
 from .module import Module
 
 
@@ -133,10 +133,9 @@ class Dropout(Module):
             return x
         generator("Dropout", "rng", rng)
         x = operand(x, "Dropout", "x")
-        dtype = x.dtype if x.dtype.kind in "fc" else np.dtype(np.float64)  # 1 / (1 - p) is no integer
-        return x * without_gradient("dropout", _mask, rng, x.shape, dtype, self.p, repeatable=False)
+        kept = without_gradient("dropout", _kept, rng, x.shape, self.p, repeatable=False)
+        return where(kept, x * (1 / (1 - self.p)), 0)  # what is dropped is 0, also where it was infinite
 
 
-def _mask(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, p: float) -> Any:
-    kept = rng.random(shape, dtype=np.float32) >= p
-    return (kept / (1 - p)).astype(dtype)
+def _kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Any:
+    return rng.random(shape, dtype=np.float32) >= p

@@ -41,7 +41,6 @@ from .elementwise import multiply as multiply
 from .elementwise import negative as negative
 from .elementwise import power as power
 from .elementwise import relu as relu
-from .elementwise import sigmoid as sigmoid
 from .elementwise import sqrt as sqrt
 from .elementwise import square as square
 from .elementwise import subtract as subtract
@@ -74,6 +73,10 @@ from .joining import vsplit as vsplit
 from .joining import vstack as vstack
 from .linalg import dot as dot
 from .linalg import matmul as matmul
+from .logistic import log_sigmoid as log_sigmoid
+from .logistic import sigmoid as sigmoid
+from .logistic import softplus as softplus
+from .loss import binary_cross_entropy as binary_cross_entropy
 from .loss import cross_entropy as cross_entropy
 from .norms import norm as norm
 from .products import cross as cross

@@ -1,7 +1,7 @@
 """Elementwise primitives, with NumPy broadcasting, and what is derived from them.
 
 Inputs of any shape, real or complex. At a kink (relu at 0, equal arguments of maximum) the rule takes the middle of
-the two one-sided derivatives for `maximum`, and 0 for `relu`.
+the two one-sided derivatives for `maximum`, and 0 for `relu`. Where a result is NaN its derivative is NaN too.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from numpy.typing import DTypeLike
 
 from ..engine.arrays import delivered
 from ..engine.primitive import primitive
-from ..engine.tape import Array
-from ..engine.tensor import Operand, implements
-from ..errors import DTypeError
+from ..engine.tape import Array, context
+from ..engine.tensor import Operand, Tensor, implements
+from ..errors import DTypeError, UnsupportedError
 
 
 @primitive(np.add)
@@ -136,54 +136,51 @@ def _(g: Any, y: Any, x: Any) -> Any:
     return (g * (1 - y * y),)
 
 
-@primitive()
-def sigmoid(x: Operand, /, *, out: Array | None = None) -> Any:
-    """Return the logistic function 1 / (1 + exp(-x)); dy/dx = y * (1 - y).
-
-    Computed as (tanh(x / 2) + 1) / 2: no overflow for any x, complex-analytic, and one fast call.
-    """
-    half = np.tanh(np.multiply(x, 0.5, out=out), out=out)
-    return np.asarray(np.add(np.multiply(half, 0.5, out=out), 0.5, out=out))
-
-
-@sigmoid.rule(keep="y")
-def _(g: Any, y: Any, x: Any) -> Any:
-    return (g * (y * (1 - y)),)
-
-
 @primitive(analytic=False)
 def relu(x: Operand, /, *, out: Array | None = None) -> Any:
-    """Return max(x, 0); the derivative at 0 is taken as 0."""
+    """Return max(x, 0); the derivative at 0 is taken as 0, and that at NaN is NaN."""
     return np.maximum(x, 0, out=out)
 
 
 @relu.rule(keep="y")
 def _(g: Any, y: Any, x: Any) -> Any:
-    return (np.where(y > 0, g, 0),)
+    return (np.where(y > 0, g, y),)  # y is 0 there, or NaN
 
 
 @primitive(np.maximum, analytic=False)
 def maximum(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
-    """Return the larger of a and b; where they are equal each gets half of the cotangent."""
+    """Return the larger of a and b; where they are equal each gets half of the cotangent.
+
+    Where the result is NaN, because one of them is, the derivatives are NaN.
+    """
     return np.maximum(a, b, out=out)
 
 
 @maximum.rule(keep="a b")
 def _(g: Any, y: Any, a: Any, b: Any) -> Any:
-    half = np.where(a == b, g * 0.5, 0)
-    return np.where(a > b, g, half), np.where(b > a, g, half)
+    return _chosen(g, a > b, a < b, a == b)
 
 
 @primitive(np.minimum, analytic=False)
 def minimum(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
-    """Return the smaller of a and b; where they are equal each gets half of the cotangent."""
+    """Return the smaller of a and b; where they are equal each gets half of the cotangent.
+
+    Where the result is NaN, because one of them is, the derivatives are NaN.
+    """
     return np.minimum(a, b, out=out)
 
 
 @minimum.rule(keep="a b")
 def _(g: Any, y: Any, a: Any, b: Any) -> Any:
-    half = np.where(a == b, g * 0.5, 0)
-    return np.where(a < b, g, half), np.where(b < a, g, half)
+    return _chosen(g, a < b, a > b, a == b)
+
+
+def _chosen(g: Any, first: Any, second: Any, equal: Any) -> Any:
+    """Return the cotangents of two operands of which the first or the second was chosen, both, or none: one is NaN."""
+    shared = np.where(equal, g * 0.5, np.nan)
+    return lambda: np.where(first, g, np.where(second, 0, shared)), lambda: np.where(
+        second, g, np.where(first, 0, shared)
+    )
 
 
 @primitive(np.where)
@@ -217,13 +214,42 @@ def _(g: Any, y: Any, x: Any, *, dtype: DTypeLike) -> Any:
     return (g,)
 
 
+def widened(x: Operand) -> Any:
+    """Return x in float32 if it is in half precision, which sums must not be added up in; else x itself."""
+    return astype(x, np.float32) if getattr(x, "dtype", None) == np.float16 else x
+
+
+def narrowed(y: Any, x: Operand) -> Any:
+    """Return y, computed of `widened(x)`, in half precision if x is."""
+    return astype(y, np.float16) if getattr(x, "dtype", None) == np.float16 else y
+
+
 # -- derived --------------------------------------------------------------------------------------------------------
 
 
 @implements(np.absolute)
 def absolute(x: Operand) -> Any:
-    """Return |x| for real x, as max(x, -x); the derivative at 0 is 0."""
+    """Return |x| for real x, as max(x, -x); the derivative at 0 is 0.
+
+    Complex numbers pass if their imaginary part is the step of a complex-step derivative, so small that it is a
+    direction and no number: then |x + ih| = |x| + ih sign(x).
+
+    Raises:
+        UnsupportedError: for other complex numbers, of which |z| has no complex derivative.
+    """
+    values = x._data if isinstance(x, Tensor) else np.asarray(x)
+    if values.dtype.kind == "c" and (context().tracer is not None or not _is_step(values)):
+        raise UnsupportedError(
+            f"absolute: |z| has no complex derivative, and a complex operand of shape {values.shape} was given; hold "
+            "the real and the imaginary part in Tensors of their own and take sqrt(re * re + im * im)"
+        )
     return maximum(x, -x)
+
+
+def _is_step(z: Array) -> bool:
+    """Return whether imaginary parts are too small to be numbers, next to the real ones or at all."""
+    imaginary = np.abs(z.imag).max(initial=0)
+    return bool(imaginary <= 1e-15 * np.abs(z.real).max(initial=0) or imaginary <= 1e-25)
 
 
 @implements(np.square)
@@ -239,11 +265,21 @@ def reciprocal(x: Operand) -> Any:
 
 
 @implements(np.clip)
-def clip(a: Operand, a_min: Operand = None, a_max: Operand = None) -> Any:
-    """Return a held between a_min and a_max; None leaves that side open."""
-    if a_min is not None:
-        a = maximum(a, a_min)
-    return a if a_max is None else minimum(a, a_max)
+def clip(a: Operand, a_min: Operand = None, a_max: Operand = None, *, min: Operand = None, max: Operand = None) -> Any:
+    """Return a held between a_min and a_max, also called min and max; None leaves that side open.
+
+    It is minimum(maximum(a, a_min), a_max), and so are its derivatives: 1 between the bounds, 0 beyond them, and at a
+    bound half of the cotangent goes to a and half to the bound.
+
+    Raises:
+        UnsupportedError: if a bound is given by both of its names.
+    """
+    if (a_min is not None and min is not None) or (a_max is not None and max is not None):
+        raise UnsupportedError("clip: a bound was given twice, as a_min and min or as a_max and max; give it once")
+    low, high = a_min if min is None else min, a_max if max is None else max
+    if low is not None:
+        a = maximum(a, low)
+    return a if high is None else minimum(a, high)
 
 
 @implements(np.positive)

@@ -11,7 +11,7 @@ from ..engine.arrays import delivered
 from ..engine.primitive import primitive
 from ..engine.table import Operand, implements
 from ..engine.tape import Array
-from .elementwise import sigmoid
+from .logistic import sigmoid
 
 _LN2, _LN10 = math.log(2), math.log(10)
 

@@ -83,7 +83,7 @@ def _scatter(g: Operand, /, index: Any, shape: tuple[int, ...], *, out: Array | 
     if _is_basic(index):
         out[index] = g
     else:
-        np.add.at(out, index, g)  # an element picked twice gets both cotangents
+        _add_at(out, index, g)
     return out
 
 
@@ -141,7 +141,7 @@ def _take_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...],
         ids = ids[order]
         starts = np.concatenate(([0], np.flatnonzero(ids[1:] != ids[:-1]) + 1))
         table = np.moveaxis(out, axis, 0) if axis else out
-        table[ids[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+        table[ids[starts]] = np.add.reduceat(rows[order], starts, axis=0, dtype=np.result_type(rows, np.float32))
     return out
 
 
@@ -184,8 +184,16 @@ def _take_along_back(
     out = _zeros(shape, np.asarray(g).dtype, out)
     places: list[Array] = list(np.ix_(*(np.arange(n) for n in shape)))
     places[axis] = indices
-    np.add.at(out, tuple(places), g)
+    _add_at(out, tuple(places), g)
     return out
+
+
+def _add_at(out: Array, places: Any, g: Operand) -> None:
+    """Add g to places of zeros, in float32 at least; one that is named several times gets all that is meant for it."""
+    total = out.astype(np.float32) if out.dtype == np.float16 else out
+    np.add.at(total, places, g)
+    if total is not out:
+        out[...] = total
 
 
 @_take_along_back.rule()

@@ -10,7 +10,7 @@ from ..engine.table import Axis, Operand, implements
 from ..engine.tensor import shape_of
 from ..errors import DTypeError, ShapeError, UnsupportedError
 from .axes import normalized
-from .elementwise import absolute, astype, multiply, power, sqrt, where
+from .elementwise import absolute, astype, multiply, narrowed, power, sqrt, where, widened
 from .reduce import max, min, sum
 from .shape import ravel, reshape
 
@@ -40,6 +40,8 @@ def norm(x: Operand, ord: Any = None, axis: Axis = None, keepdims: bool = False)
     (5.0, array([0.6, 0.8]))
     """
     x = _inexact(x)
+    if x.dtype == np.float16:  # squares of half precision overflow from 256 on
+        return narrowed(norm(widened(x), ord, axis, keepdims), x)
     shape = shape_of(x)
     if axis is None and ord is None:
         made = root(sum(multiply(x, x)))
@@ -55,8 +57,8 @@ def norm(x: Operand, ord: Any = None, axis: Axis = None, keepdims: bool = False)
 
 
 def _inexact(x: Operand) -> Any:
-    dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
-    return x if dtype.kind in "fc" else astype(x, np.float64)
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    return x if x.dtype.kind in "fc" else astype(x, np.float64)
 
 
 def _of_vectors(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:

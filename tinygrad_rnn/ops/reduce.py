@@ -5,6 +5,8 @@ NumPy's other keywords are added in `statistics`, whose functions of these names
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from ..engine.primitive import primitive
 from ..engine.tape import Array
 from ..engine.tensor import Axis, Operand
 from .axes import reduced
+from .elementwise import narrowed, widened
 
 
 def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -26,10 +29,17 @@ def _keep_axes(value: Any, x: Any, axis: Axis) -> Any:
     return np.reshape(value, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
 
+def _added_up(f: Callable[..., Any], x: Operand, axis: Axis, keepdims: bool, out: Array | None) -> Array:
+    """Return f(x), a sum or a mean; of half precision it is added up in float32, and rounded once."""
+    if getattr(x, "dtype", None) != np.float16:
+        return np.asarray(f(x, axis=axis, keepdims=keepdims, out=out))
+    return delivered(np.asarray(f(x, axis=axis, keepdims=keepdims, dtype=np.float32)).astype(np.float16), out)
+
+
 @primitive(canonical=reduced)
 def sum(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the sum of x over `axis` (None: all axes)."""
-    return np.asarray(np.sum(x, axis=axis, keepdims=keepdims, out=out))
+    return _added_up(np.sum, x, axis, keepdims, out)
 
 
 @sum.rule()
@@ -40,31 +50,35 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
 @primitive(canonical=reduced)
 def mean(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the mean of x over `axis` (None: all axes)."""
-    return np.asarray(np.mean(x, axis=axis, keepdims=keepdims, out=out))
+    return _added_up(np.mean, x, axis, keepdims, out)
 
 
 @mean.rule()
 def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
-    count = int(np.prod([x.shape[a] for a in _axes(axis, x.ndim)], dtype=int))
-    return (np.broadcast_to(_keep_axes(g / count, x, axis), x.shape),)
+    count = math.prod(x.shape[a] for a in _axes(axis, x.ndim))  # may be too large for half precision
+    return (np.broadcast_to(_keep_axes(widened(g) / count, x, axis), x.shape),)
 
 
 @primitive(analytic=False, canonical=reduced)
 def max(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
-    """Return the largest element of x over `axis`; equal largest elements share the cotangent evenly."""
+    """Return the largest element of x over `axis`; equal largest elements share the cotangent evenly.
+
+    Where the result is NaN, because an element is, the derivative of each element is NaN.
+    """
     return np.asarray(np.max(x, axis=axis, keepdims=keepdims, out=out))
 
 
 @max.rule(keep="y x")
 def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
-    largest = x == _keep_axes(y, x, axis)
+    y, g = _keep_axes(y, x, axis), _keep_axes(widened(g), x, axis)
+    largest = x == y
     count = np.sum(largest, axis=_axes(axis, x.ndim), keepdims=True)
-    return (np.where(largest, _keep_axes(g, x, axis) / count, 0),)
+    return (np.where(largest, g / np.where(y == y, count, 1), np.where(y == y, 0, np.nan)),)
 
 
 @primitive(analytic=False, canonical=reduced)
 def min(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
-    """Return the smallest element of x over `axis`; equal smallest elements share the cotangent evenly."""
+    """Return the smallest element of x over `axis`; equal smallest elements share the cotangent; NaN as in `max`."""
     return np.asarray(np.min(x, axis=axis, keepdims=keepdims, out=out))
 
 
@@ -73,16 +87,22 @@ min.rule(keep="y x")(max.pull)  # which looks for the elements that are equal to
 
 @primitive(canonical=reduced)
 def logsumexp(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
-    """Return log(sum(exp(x))) over `axis`, without overflow; its derivative is softmax(x)."""
+    """Return log(sum(exp(x))) over `axis`, without overflow; its derivative is softmax(x).
+
+    Where every element is -inf (a sum of no probability at all) the result is -inf, and the derivative is 0.
+    """
     values = np.asarray(x)
-    shift = _shift(values, axis)
-    total = np.log(np.sum(np.exp(values - shift), axis=_axes(axis, values.ndim), keepdims=True)) + shift
-    return delivered(np.asarray(total if keepdims else np.squeeze(total, axis=_axes(axis, values.ndim))), out)
+    axes, wide = _axes(axis, values.ndim), widened(values)
+    shift = _shift(wide, axis)
+    with np.errstate(divide="ignore"):  # log(0)
+        total = np.log(np.sum(np.exp(wide - shift), axis=axes, keepdims=True)) + shift
+    return delivered(np.asarray(total if keepdims else np.squeeze(total, axis=axes), values.dtype), out)
 
 
 @logsumexp.rule(keep="y x")
 def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
-    return (_keep_axes(g, x, axis) * np.exp(x - _keep_axes(y, x, axis)),)
+    y = _keep_axes(y, x, axis)
+    return (_keep_axes(g, x, axis) * np.exp(x - np.where(y == -np.inf, 0, y)),)
 
 
 def _shift(x: Array, axis: Axis) -> Array:
@@ -93,16 +113,22 @@ def _shift(x: Array, axis: Axis) -> Array:
 
 @primitive(canonical=reduced)
 def log_softmax(x: Operand, /, axis: Axis = -1, *, out: Array | None = None) -> Array:
-    """Return x - logsumexp(x) over `axis` (None: all axes): the log-probabilities, in nats, of logits x."""
-    values = np.asarray(x)
-    shifted = np.subtract(values, _shift(values, axis), out=out)
-    total = np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
-    return np.asarray(np.subtract(shifted, total, out=out))
+    """Return x - logsumexp(x) over `axis` (None: all axes): the log-probabilities, in nats, of logits x.
+
+    Where every element is -inf there is no distribution: the results are NaN, and so are the derivatives.
+    """
+    values = widened(np.asarray(x))
+    own = out if out is not None and out.dtype == values.dtype else None
+    shifted = np.subtract(values, _shift(values, axis), out=own)
+    with np.errstate(divide="ignore"):
+        total = np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+    result = np.subtract(shifted, total, out=own)
+    return result if own is not None else delivered(np.asarray(result, np.asarray(x).dtype), out)
 
 
 @log_softmax.rule(keep="y")
 def _(g: Any, y: Any, x: Any, *, axis: Axis) -> Any:
-    return (g - np.exp(y) * np.sum(g, axis=axis, keepdims=True),)
+    return (g - np.exp(widened(y)) * np.sum(widened(g), axis=axis, keepdims=True),)
 
 
 # -- derived --------------------------------------------------------------------------------------------------------
@@ -115,4 +141,4 @@ def softmax(x: Operand, axis: Axis = -1) -> Any:
     >>> tr.softmax(np.zeros(4))
     array([0.25, 0.25, 0.25, 0.25])
     """
-    return np.exp(log_softmax(x, **reduced("softmax", (x,), {"axis": axis})))
+    return narrowed(np.exp(log_softmax(widened(x), **reduced("softmax", (x,), {"axis": axis}))), x)

@@ -21,7 +21,7 @@ from ..errors import DTypeError, ShapeError, UnsupportedError
 from . import reduce, scan
 from .arrange import part_of, sort
 from .axes import normalized, reduced
-from .elementwise import add, astype, maximum, minimum, multiply, subtract
+from .elementwise import add, astype, maximum, minimum, multiply, narrowed, subtract, widened
 from .elementwise import where as choose
 from .norms import root
 from .shape import broadcast_to, moveaxis, reshape, transpose
@@ -92,7 +92,8 @@ def prod(
 ) -> Any:
     """Return the product of a over `axis` (None: all axes); zeros among the factors have their exact gradient."""
     axis = _axis("prod", a, axis)
-    total = scan._prod(_masked("prod", a, dtype, where, 1), axis=axis, keepdims=keepdims, out=out)
+    a = _masked("prod", a, dtype, where, 1)
+    total = narrowed(scan._prod(widened(a), axis=axis, keepdims=keepdims, out=out), a)
     return total if initial is None else multiply(total, _like(initial, total))
 
 
@@ -157,8 +158,8 @@ def mean(
     """Return the mean of a over `axis` (None: all axes), of the elements where `where` holds."""
     a = _masked("mean", a, dtype, where, 0)
     if _given(where):
-        total = reduce.sum(a, axis=axis, keepdims=keepdims, out=out)
-        made = total / _count(where, a, axis, keepdims, total.dtype)
+        total = reduce.sum(widened(a), axis=axis, keepdims=keepdims, out=out)
+        made = narrowed(total / _count(where, a, axis, keepdims, total.dtype), a)
     else:
         made = reduce.mean(a, axis=axis, keepdims=keepdims, out=out)
     return made if dtype is None or made.dtype == dtype else astype(made, dtype)
@@ -195,6 +196,8 @@ def var(
     axis = _axis("var", a, axis)
     ddof = ddof if correction is None else correction
     a = _in_dtype("var", a, dtype)
+    if getattr(a, "dtype", None) == np.float16:  # squares of half precision overflow from 256 on
+        return narrowed(var(widened(a), axis, None, out, ddof, keepdims, where=where, mean=mean), a)
     if mean is None:
         mean = _mean(a, axis, keepdims=True, where=where)
     centred = subtract(a, mean)

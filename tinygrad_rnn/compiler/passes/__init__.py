@@ -11,6 +11,7 @@ from .checks import checks_first
 from .loss import bias_in_product, fuse_loss
 from .regroup import defer_sums, reassociate, regroup_sums
 from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
+from .slopes import slopes_early
 from .stacks import share_stacks
 from .time_first import flat_products, time_first
 from .weights import copy_transposed
@@ -29,6 +30,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "reassociate": (reassociate,),
     "hoist_elementwise": (hoist_elementwise,),
     "share_stacks": (share_stacks,),
+    "slopes_early": (slopes_early,),
     "copy_transposed": (copy_transposed,),
     "checks_first": (checks_first,),
 }

@@ -16,6 +16,8 @@
     X(exp, REAL, NAME(exp_gradual)(x))                                                                                \
     X(tanh, REAL, NAME(tanh)(x))                                                                                      \
     X(sigmoid, REAL, NAME(sigmoid)(x))                                                                                \
+    X(sigmoid_slope, REAL, x / (1 + NAME(exp)(y)))                                                                    \
+    X(softplus, REAL, NAME(logaddexp)(x, 0))                                                                          \
     X(log, REAL, LIBM(log)(x))                                                                                        \
     X(sin, REAL, LIBM(sin)(x))                                                                                        \
     X(cos, REAL, LIBM(cos)(x))                                                                                        \

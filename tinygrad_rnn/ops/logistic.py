@@ -1,0 +1,102 @@
+"""The logistic function and its logarithm, with full relative precision however far out their argument is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..engine.arrays import delivered
+from ..engine.primitive import primitive
+from ..engine.table import Operand
+from ..engine.tape import Array
+
+
+@primitive()
+def sigmoid(x: Operand, /, *, out: Array | None = None) -> Any:
+    """Return the logistic function 1 / (1 + exp(-x)); dy/dx = y * (1 - y).
+
+    Every result that is a normal number has full relative precision, however far out x is: sigmoid(-40.0) is 4.2e-18.
+    Below, from x = -709.8 on (-88.7 for float32), it is 0; `log_sigmoid` has no such end. The derivative is computed as
+    y * sigmoid(-x), since 1 - y is 0 from x = 37 on.
+    """
+    values = np.asarray(x)
+    if values.dtype.kind == "c":
+        return delivered(_complex_sigmoid(values), out)
+    if values.dtype.kind != "f":
+        values = values.astype(
+            np.float64
+        )  # there is no -x of truth values, and it is no negative number of unsigned ones
+    y = np.asarray(np.negative(values, out=out))
+    with np.errstate(over="ignore"):
+        np.exp(y, out=y)
+    np.add(y, 1, out=y)
+    return np.divide(1, y, out=y)
+
+
+def _complex_sigmoid(z: Array) -> Array:
+    left = z.real < 0
+    with np.errstate(invalid="ignore"):  # of NaN
+        e = np.exp(np.where(left, z, -z))  # of modulus 1 at most
+        return np.asarray(np.where(left, e, 1) / (1 + e))
+
+
+@sigmoid.rule(keep="y x")
+def _(g: Any, y: Any, x: Any) -> Any:
+    return (g * _sigmoid_slope(y, x),)
+
+
+@primitive()
+def _sigmoid_slope(y: Operand, x: Operand, /, *, out: Array | None = None) -> Any:
+    """Return y * sigmoid(-x) as y / (1 + exp(x)): the derivative of y = sigmoid(x), where 1 - y would cancel."""
+    if np.iscomplexobj(x) or np.iscomplexobj(y):
+        return delivered(np.asarray(y * _complex_sigmoid(-np.asarray(x, complex))), out)
+    own = out if out is None or not np.may_share_memory(out, y) else None  # y is read after exp(x) is written
+    with np.errstate(over="ignore"):
+        e = np.asarray(np.exp(x, out=own))
+    np.add(e, 1, out=e)
+    return np.divide(y, e, out=e if out is None else out)
+
+
+@_sigmoid_slope.rule(keep="s x")
+def _(g: Any, s: Any, y: Any, x: Any) -> Any:
+    return lambda: g * sigmoid(-x), lambda: -g * s * sigmoid(x)
+
+
+@primitive()
+def softplus(x: Operand, /, *, out: Array | None = None) -> Any:
+    """Return log(1 + exp(x)) as max(x, 0) + log(1 + exp(-|x|)), which never overflows; dy/dx = sigmoid(x).
+
+    It is the minus logarithm of the probability that a logit -x gives.
+
+    >>> import tinygrad_rnn as tr
+    >>> float(tr.softplus(-40.0)), float(tr.softplus(800.0))
+    (4.248354255291589e-18, 800.0)
+    """
+    if not np.iscomplexobj(x):
+        return np.asarray(np.logaddexp(x, 0.0, out=out))
+    z = np.asarray(x)
+    right = z.real > 0
+    with np.errstate(invalid="ignore"):  # of NaN
+        e = np.exp(np.where(right, -z, z))
+        # the real part of log(1 + e) is not exact for small e in NumPy's log1p of complex numbers
+        real = 0.5 * np.log1p(e.real * (2 + e.real) + e.imag * e.imag)
+        return delivered(np.asarray(np.where(right, z, 0) + (real + 1j * np.arctan2(e.imag, 1 + e.real))), out)
+
+
+@softplus.rule(keep="x")
+def _(g: Any, y: Any, x: Any) -> Any:
+    return (g * sigmoid(x),)
+
+
+# -- derived --------------------------------------------------------------------------------------------------------
+
+
+def log_sigmoid(x: Operand) -> Any:
+    """Return log(sigmoid(x)) as -softplus(-x), finite for every finite x; dy/dx = sigmoid(-x).
+
+    >>> import tinygrad_rnn as tr
+    >>> float(tr.log_sigmoid(-800.0))
+    -800.0
+    """
+    return -softplus(-x)
