@@ -116,6 +116,18 @@ def executors() -> list[dict[str, Any]]:
     return [{"executor": name, "threads": 2} for name in (("numpy", "native") if available() else ("numpy",))]
 
 
+def value_and_gradient(f: Callable[..., Any], x: np.ndarray, setting: dict[str, Any] | None) -> tuple[Any, Any]:
+    """Return f(x) and the gradient of its sum, as arrays: eagerly, or with a setting of `executors` compiled."""
+
+    def both(x: tr.Tensor) -> Any:
+        y = f(x)
+        return y, tr.grad(np.sum(y), x)
+
+    leaf = tr.tensor(x, requires_grad=True)
+    y, gradient = both(leaf) if setting is None else tr.compile(both, **setting)(leaf)
+    return array_of(y), gradient
+
+
 def assert_replays(f: Callable[..., Any], *calls: tuple[Any, ...], tolerance: float = 1e-12, **options: Any) -> Any:
     """Call f and its compiled twins with the arguments of each call, compare results and generators; return a twin.
 

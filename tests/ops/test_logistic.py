@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import STEP
-from replay import executors
+from replay import executors, value_and_gradient
 
 import tinygrad_rnn as tr
 
@@ -20,16 +20,6 @@ def ulps(actual, exact, dtype):
     return np.max(np.abs(actual - exact) / np.spacing(np.abs(exact.astype(dtype))).astype(exact.dtype))
 
 
-def value_and_derivative(f, x, setting):
-    def both(x):
-        y = f(x)
-        return y, tr.grad(np.sum(y), x)
-
-    leaf = tr.tensor(x, requires_grad=True)
-    y, d = both(leaf) if setting is None else tr.compile(both, **setting)(leaf)
-    return y.data if isinstance(y, tr.Tensor) else y, d
-
-
 @COMPILED
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_both_tails_have_full_relative_precision(dtype, setting):
@@ -40,11 +30,11 @@ def test_both_tails_have_full_relative_precision(dtype, setting):
     x = x.astype(dtype)
     e = np.exp(-np.abs(x.astype(WIDER[dtype])))
     exact, slope = np.where(x < 0, e, 1) / (1 + e), e / (1 + e) ** 2
-    y, d = value_and_derivative(tr.sigmoid, x, setting)
+    y, d = value_and_gradient(tr.sigmoid, x, setting)
     loose = 1.5 if dtype == np.float32 else 0  # NumPy's exp of float32 is off by up to 2.5 units itself
     assert ulps(y, exact, dtype) <= 2.5 + loose
     assert ulps(d, slope, dtype) <= 4.5 + loose
-    y, d = value_and_derivative(tr.softplus, x, setting)
+    y, d = value_and_gradient(tr.softplus, x, setting)
     assert ulps(y, np.maximum(x, 0) + np.log1p(e), dtype) <= 3
     assert ulps(d, exact, dtype) <= 2.5 + loose
 
@@ -66,7 +56,7 @@ def test_both_tails_have_full_relative_precision(dtype, setting):
     ],
 )
 def test_values_and_slopes(x, value, slope, setting):
-    y, d = value_and_derivative(tr.sigmoid, np.array([x, 0.0]), setting)
+    y, d = value_and_gradient(tr.sigmoid, np.array([x, 0.0]), setting)
     np.testing.assert_allclose(y, [value, 0.5], rtol=1e-15)
     np.testing.assert_allclose(d, [slope, 0.25], rtol=1e-15)
 
@@ -74,10 +64,10 @@ def test_values_and_slopes(x, value, slope, setting):
 @COMPILED
 def test_a_logarithm_of_a_probability_is_finite(setting):
     x = np.array([-40.0, -700.0, 0.0, 40.0])
-    y, d = value_and_derivative(lambda x: np.log(tr.sigmoid(x)), x, setting)
+    y, d = value_and_gradient(lambda x: np.log(tr.sigmoid(x)), x, setting)
     np.testing.assert_allclose(y, [-40.0, -700.0, -np.log(2), -4.25e-18], rtol=1e-12, atol=1e-16)
     np.testing.assert_allclose(d, [1, 1, 0.5, 4.248354255291589e-18], rtol=1e-14)
-    y, d = value_and_derivative(tr.log_sigmoid, np.append(x, -1e300), setting)
+    y, d = value_and_gradient(tr.log_sigmoid, np.append(x, -1e300), setting)
     np.testing.assert_allclose(y, [-40.0, -700.0, -np.log(2), -4.248354255291589e-18, -1e300], rtol=1e-15)
     np.testing.assert_allclose(d, [1, 1, 0.5, 4.248354255291589e-18, 1], rtol=1e-14)
 
@@ -146,12 +136,12 @@ def test_nothing_cancels_far_out(setting):
         return tr.binary_cross_entropy(z, np.array([1.0, 0.0, 1.0, 0.0]))
 
     z = np.array([50.0, -50.0, -800.0, 800.0])
-    loss, d = value_and_derivative(f, z, setting)
+    loss, d = value_and_gradient(f, z, setting)
     assert float(loss) == 400.0
     np.testing.assert_allclose(d, [-4.821874619909795e-23, 4.821874619909795e-23, -0.25, 0.25], rtol=1e-12)
-    loss, _ = value_and_derivative(lambda z: tr.binary_cross_entropy(z, [True, False]), z[:2], setting)
+    loss, _ = value_and_gradient(lambda z: tr.binary_cross_entropy(z, [True, False]), z[:2], setting)
     assert float(loss) == pytest.approx(np.exp(-50.0), rel=1e-14)
-    loss, d = value_and_derivative(lambda z: tr.binary_cross_entropy(z, [1, 0]), np.array([np.inf, -np.inf]), setting)
+    loss, d = value_and_gradient(lambda z: tr.binary_cross_entropy(z, [1, 0]), np.array([np.inf, -np.inf]), setting)
     assert loss == 0
     assert not d.any()
 

@@ -2,22 +2,12 @@
 
 import numpy as np
 import pytest
-from replay import executors
+from replay import executors, value_and_gradient
 
 import tinygrad_rnn as tr
 
 COMPILED = pytest.mark.parametrize("setting", [None, *executors()], ids=lambda s: s["executor"] if s else "eager")
 NAN, INF = np.nan, np.inf
-
-
-def value_and_gradient(f, x, setting):
-    def both(x):
-        y = f(x)
-        return y, tr.grad(np.sum(y), x)
-
-    leaf = tr.tensor(x, requires_grad=True)
-    y, d = both(leaf) if setting is None else tr.compile(both, **setting)(leaf)
-    return y.data if isinstance(y, tr.Tensor) else y, d
 
 
 @COMPILED

@@ -8,7 +8,7 @@ import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import ops
-from tinygrad_rnn.ops import index, loss, reduce, scan, shape, truncate
+from tinygrad_rnn.ops import index, logistic, loss, reduce, scan, shape, truncate
 from tinygrad_rnn.testing import GradCheckError
 from tinygrad_rnn.testing.primitives import check_primitive
 
@@ -82,6 +82,8 @@ CASES = {
     "sqrt": (ops.sqrt, [(2, 3)], {"domain": POSITIVE}),
     "tanh": (ops.tanh, [(2, 3)], {}),
     "sigmoid": (ops.sigmoid, [(2, 3)], {"reference": sigmoid}),
+    "sigmoid_slope": (logistic._sigmoid_slope, [(2, 3), (2, 3)], {"reference": lambda y, x: y * sigmoid(-x)}),
+    "softplus": (ops.softplus, [(2, 3)], {"reference": lambda x: np.log1p(np.exp(x))}),
     "relu": (ops.relu, [(4, 5)], {"reference": lambda x: np.maximum(x, 0)}),
     "maximum": (ops.maximum, [(4, 5), (4, 5)], {}),
     "minimum": (ops.minimum, [(4, 5), (4, 5)], {}),

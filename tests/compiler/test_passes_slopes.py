@@ -1,0 +1,53 @@
+"""Derivatives of sigmoids move to where the sigmoids are."""
+
+import numpy as np
+import pytest
+from replay import counts, normal, rewritten
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.compiler.passes.slopes import slopes_early
+
+
+def gradient(x, w):
+    y = x
+    for _ in range(3):
+        y = tr.sigmoid(y @ w)
+    return tr.grad(np.sum(y * y), w)
+
+
+def leaf(*shape):
+    return tr.tensor(normal(*shape), requires_grad=True)
+
+
+def test_each_slope_follows_its_sigmoid():
+    graph = rewritten(gradient, (normal(2, 3), leaf(3, 3)), slopes_early)
+    names = [call.name for call in graph.calls]
+    assert counts(graph)["sigmoid_slope"] == 3
+    assert [names[at + 1] for at, name in enumerate(names) if name == "sigmoid"] == ["sigmoid_slope"] * 3
+
+
+@pytest.mark.parametrize("order", [2])
+def test_slopes_of_other_numbers_stay(order):
+    """Second derivatives take slopes, and sigmoids of other things, where they stand."""
+
+    def twice(x):
+        (first,) = tr.grad(np.sum(tr.sigmoid(x) ** order), [x], create_graph=True)
+        return tr.grad(np.sum(first * first), x)
+
+    graph = rewritten(twice, (leaf(4),), slopes_early)
+    assert counts(graph)["sigmoid_slope"] >= 1
+
+
+def test_memory_of_a_plan_holds_no_arguments_of_sigmoids():
+    def step(xs, cell):
+        outputs, _ = tr.unroll(cell, xs)
+        return tr.grad(np.sum(outputs * outputs), cell.parameters())
+
+    cell = tr.LSTMCell(8, 64, np.random.default_rng(0))
+    xs = normal(4, 30, 8)
+    with_pass, without = (
+        tr.compile(lambda xs: step(xs, cell), executor="numpy", without=names) for names in ([], ["slopes_early"])
+    )
+    for compiled in (with_pass, without):
+        compiled(xs)
+    assert with_pass.plan.arena_bytes < 0.95 * without.plan.arena_bytes
