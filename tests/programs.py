@@ -231,7 +231,17 @@ def _unary(*texts: str) -> None:
 
 
 _unary(
-    *("np.tanh({})", "tr.sigmoid({})", "tr.relu({})", "np.exp({})", "-{}", "np.absolute({})", "np.square({})"),
+    *(
+        "np.tanh({})",
+        "tr.sigmoid({})",
+        "tr.softplus({})",
+        "tr.log_sigmoid({})",
+        "tr.relu({})",
+        "np.exp({})",
+        "-{}",
+        "np.absolute({})",
+        "np.square({})",
+    ),
     *("np.log(1 + {0} * {0})", "np.sqrt({0} * {0} + 0.5)", "np.reciprocal({0} * {0} + 1.5)", "np.positive({})"),
     *("np.clip({}, -0.5, 0.5)", "np.clip({}, None, 0.25)", "{}**3", "{}**2", "{}**1", "({0} * {0} + 0.5)**0.5"),
     *("({0} * {0} + 1)**{0}", "2.0**{}", "np.astype({}, np.float64)", "np.astype({}, np.float32)", "{}.T"),
@@ -360,6 +370,12 @@ def loss(w: Writer) -> str:
     shape = np.shape(w.of(a))
     targets = w.constant(shape[:-1], "i", shape[-1])
     return f"tr.cross_entropy({a}, {targets}, ignore_label={w.one_of([-1, -1, 0])})"
+
+
+@operation
+def binary_loss(w: Writer) -> str:
+    a = w.value(least=1)
+    return f"tr.binary_cross_entropy({a}, {w.constant(np.shape(w.of(a)), 'i', 2)}, ignore_label={w.one_of([-1, 0])})"
 
 
 @operation

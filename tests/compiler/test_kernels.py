@@ -124,3 +124,10 @@ def test_small_losses_of_high_logits(shift):
     others[targets, targets] = 0
     exact = np.mean(np.log1p(others.sum(axis=1)))
     assert abs(loss - exact) < 2 * np.finfo(float).eps
+
+
+def test_the_loss_of_one_class_is_nothing():
+    logits = np.random.default_rng(0).standard_normal((50, 1))
+    loss, gradient = LOSS_AND_GRADIENT.compute(logits, 1.0, targets=np.zeros(50, int), ignore_label=-1)
+    assert loss == 0
+    assert not gradient.any()

@@ -90,7 +90,7 @@ def rounding(function, inputs, expected):
 LINEAR = [reduce.sum, reduce.mean, tr.matmul]
 EXACT = {"add", "subtract", "multiply", "divide", "negative", "sqrt", "maximum", "minimum", "floor", "ceil", "sign"}
 FUNCTIONS = {f for f in tr.supported().values() if isinstance(f, tr.Primitive) and f.name in {*LOOPS} - EXACT}
-ROUNDED = [*LINEAR, *FUNCTIONS, tr.sigmoid, tr.logsumexp, tr.log_softmax]
+ROUNDED = [*LINEAR, *FUNCTIONS, tr.sigmoid, tr.softplus, tr.logsumexp, tr.log_softmax]
 
 
 def noisy(forward, linear, seed):

@@ -46,7 +46,7 @@ TABLE = [
     *_numpy("exp tanh"),
     Elementwise("sigmoid"),
     Elementwise("sigmoid_slope"),
-    Elementwise("softplus", single=True),
+    Elementwise("softplus"),
     *_numpy("log sin cos tan arcsin arccos arctan sinh cosh arcsinh arccosh arctanh", single=True),
     *_numpy("log1p expm1 log2 log10 exp2 cbrt", single=True),
     *_numpy("floor ceil trunc rint sign"),
