@@ -29,7 +29,8 @@ def _loss_and_gradient(
     """Return the cross-entropy of logits (M, V) and g times its gradient, which may be written over the logits.
 
     Each block of rows goes through all passes while it is in cache: exp, sum, scale. The largest logit of a row is
-    taken off before only in blocks where a sum of exp leaves the range in which nothing is lost.
+    taken off before only in blocks where a sum of exp leaves the range in which nothing is lost, and of one
+    class, whose gradient is exactly 0 then.
     """
     if out is None:
         out = np.empty((), logits.dtype), np.empty_like(logits)
@@ -57,7 +58,7 @@ def _loss_and_gradient(
             picked, e = x[picks], scratch[: len(x)]
             with np.errstate(over="ignore"):
                 sums = _row_sums(np.exp(x, out=e))
-            if not np.all((sums > _LEAST) & (sums < _MOST)):
+            if x.shape[1] == 1 or not np.all((sums > _LEAST) & (sums < _MOST)):
                 top = x.max(axis=1)
                 picked -= top
                 sums = _row_sums(np.exp(np.subtract(x, top[:, None], out=e), out=e))

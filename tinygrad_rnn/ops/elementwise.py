@@ -237,7 +237,7 @@ def absolute(x: Operand) -> Any:
     Raises:
         UnsupportedError: for other complex numbers, of which |z| has no complex derivative.
     """
-    values = x._data if isinstance(x, Tensor) else np.asarray(x)
+    values = x._array if isinstance(x, Tensor) else np.asarray(x)
     if values.dtype.kind == "c" and (context().tracer is not None or not _is_step(values)):
         raise UnsupportedError(
             f"absolute: |z| has no complex derivative, and a complex operand of shape {values.shape} was given; hold "
