@@ -40,6 +40,8 @@ INTEGERS = {
     "load_corpus max_tokens": lambda n: load_corpus("a b a b a b", "word", max_tokens=n),
     "evaluate batch_size": lambda n: tr.evaluate(tr.RNNLM(5, 2, 2, rng()), [1, 2, 3], n, 2),
     "evaluate bptt": lambda n: tr.evaluate(tr.RNNLM(5, 2, 2, rng()), [1, 2, 3], 1, n),
+    "compile max_plans": lambda n: tr.compile(lambda x: x, max_plans=n),
+    "compile threads": lambda n: tr.compile(lambda x: x, threads=n),
     "Cosine total_steps": lambda n: optim.Cosine(0.1, n),
     "Warmup steps": lambda n: optim.Warmup(optim.Constant(0.1), n),
     **{
@@ -52,8 +54,8 @@ INTEGERS = {
 @pytest.mark.parametrize("name", INTEGERS)
 @pytest.mark.parametrize("value", [0, -1, 4.0, math.nan, True, "4", None, np.float32(4), np.array([4])], ids=repr)
 def test_an_integer_setting_is_an_integer_of_1_or_more(name, value):
-    if name == "load_corpus max_tokens" and value is None:
-        return  # all tokens
+    if name in ("load_corpus max_tokens", "compile threads") and value is None:
+        return  # all tokens, and as many threads as there are cores
     with pytest.raises(ConfigError, match=rf"{name.split()[1]} must be an integer (of 1 or more|from 1 to)"):
         INTEGERS[name](value)
 

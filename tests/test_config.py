@@ -114,3 +114,9 @@ def test_embedding_follows_the_hidden_size():
 def test_needs_no_numpy():
     code = "import sys, tinygrad_rnn.config; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_byte_order_mark_is_dropped(tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_bytes("\ufeffepochs = 3\n".encode())
+    assert TrainConfig.from_toml(path).epochs == 3

@@ -168,7 +168,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     where = os.fspath(path)
     try:
-        return tomllib.loads(read_whole(path, most=1 << 20).decode())
+        return tomllib.loads(read_whole(path, most=1 << 20).decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # no TOML, no utf-8, or a path that holds a NUL character

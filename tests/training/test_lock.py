@@ -194,6 +194,13 @@ def test_folders_that_stay_empty_are_gone(tmp_path):
     with RunFiles.at(tmp_path / "a" / "b" / "c").taken():
         assert (tmp_path / "a" / "b" / "c" / NAME).exists()
     assert not (tmp_path / "a").exists()
+    too_long = "x" * 300  # no file system takes such a name
+    with pytest.raises(ConfigError, match="cannot be made"), RunFiles.at(tmp_path / "a" / too_long / "c").taken():
+        pass
+    assert not (tmp_path / "a").exists()
+    with RunFiles.at(tmp_path / "a" / "b" / ".." / "c").taken() as files:
+        files.metrics.write_text("")
+    assert files.metrics.exists()  # under the name that it was saved by
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):

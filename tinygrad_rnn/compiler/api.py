@@ -15,6 +15,7 @@ from typing import Any
 import graphviz
 import numpy as np
 
+from ..checks import integer
 from ..engine.collector import collector_paused
 from ..engine.tape import context
 from ..engine.tensor import Tensor
@@ -56,16 +57,12 @@ class Compiled:
         fast_math: bool = False,
     ) -> None:
         list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
-        if max_plans < 1:
-            raise ConfigError(f"compile: max_plans must be 1 or more, got {max_plans}")
-        if threads is not None and threads < 1:
-            raise ConfigError(f"compile: threads must be 1 or more, got {threads}")
-        self.threads = _threads() if threads is None else threads
+        self.threads = _threads() if threads is None else integer("compile", "threads", threads)
         self.executor = _named(executor)
         self.function = function
         self.without = frozenset(without)
         self.fast_math = fast_math
-        self.max_plans = max_plans
+        self.max_plans = integer("compile", "max_plans", max_plans)
         self._plans: OrderedDict[Any, _Ready] = OrderedDict()
         self._lock, self._process = threading.RLock(), os.getpid()
         self._changes = 0

@@ -68,6 +68,8 @@ def read_text(path: str | os.PathLike[str], max_bytes: int = _MOST) -> str:
     except OSError as error:
         if error.errno == errno.EFBIG:
             raise CorpusError(f"{where} {error.strerror}; pass a part of it, or a larger max_bytes") from error
+        if error.errno == errno.EINVAL:
+            raise CorpusError(f"{where} {error.strerror}; pass a text file") from error
         raise CorpusError(f"{where} cannot be read: {error.strerror}; pass a text file") from error
     try:
         text = data.decode("utf-8")

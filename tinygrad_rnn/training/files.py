@@ -226,6 +226,11 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the innermost first, up to one that holds something."""
     for path in folders:
-        with contextlib.suppress(OSError):  # not empty, or not made
+        try:
             path.rmdir()
+        except FileNotFoundError:  # it could not be made
+            continue
+        except OSError:
+            return
