@@ -1,14 +1,22 @@
-"""Operators and methods of a Tensor: each is its NumPy function, found in the table."""
+"""Operators and methods of a Tensor: each is its NumPy function, found in the table.
+
+An operator of a Tensor *is* its NumPy function: `x + y` and `np.add(x, y)` take the same way, through one table from
+NumPy functions to the primitives that implement them (`implements`). NumPy's own protocols lead there too, so
+`np.tanh(x)` and `array @ x` record, and a function that is not in the table raises `UnsupportedError` instead of
+losing a gradient.
+"""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .table import TABLE, Axis, Operand
+from ..errors import DTypeError, UnsupportedError
+from .table import TABLE, Axis, Operand, unsupported
 from .tape import Array
 
 
@@ -16,6 +24,41 @@ class ArrayMethods:
     """What a Tensor shares with arrays: operators, and the methods that are NumPy functions too."""
 
     __slots__ = ()
+
+    # -- NumPy's protocols --------------------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        name = f"np.{ufunc.__name__}" if method == "__call__" else f"np.{ufunc.__name__}.{method}"
+        if method != "__call__":
+            raise unsupported(name)
+        if "out" in kwargs:
+            raise UnsupportedError(
+                f"{name}: writing a recorded result into an existing array (out=, or array += tensor) would lose its "
+                "gradient; write array = array + tensor"
+            )
+        if kwargs:
+            raise UnsupportedError(
+                f"{name}: keyword arguments {sorted(kwargs)} are not supported on Tensors; choose elements with "
+                "np.where, convert with astype"
+            )
+        implementation = TABLE.get(ufunc)
+        if implementation is None:
+            raise unsupported(name)
+        return implementation(*inputs)
+
+    def __array_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        name = f"{func.__module__}.{func.__name__}".replace("numpy", "np", 1)
+        implementation = TABLE.get(func)
+        if implementation is None:
+            raise unsupported(name)
+        try:
+            return implementation(*args, **kwargs)
+        except TypeError as error:
+            if isinstance(error, UnsupportedError | DTypeError) or "argument" not in str(error):
+                raise
+            raise UnsupportedError(f"{name} on Tensors: {error}") from error
 
     # -- operators: each is its NumPy function ----------------------------------------------------------------------
 

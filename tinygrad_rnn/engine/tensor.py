@@ -1,15 +1,12 @@
 """Tensor: an array and its place in the recorded graph.
 
-An operator of a Tensor *is* its NumPy function: `x + y` and `np.add(x, y)` take the same way, through one table from
-NumPy functions to the primitives that implement them (`implements`). NumPy's own protocols lead there too, so
-`np.tanh(x)` and `array @ x` record, and a function that is not in the table raises `UnsupportedError` instead of
-losing a gradient.
+What it shares with arrays is in `methods`, what it turns into that is no Tensor in `conversions`.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ from ..errors import DTypeError, GradientError, ShapeError, TraceError, Unsuppor
 from .arrays import as_numbers, fitting_copy, frozen_copy
 from .conversions import Conversions
 from .methods import ArrayMethods
-from .table import TABLE, unsupported
+from .table import TABLE
 from .table import Axis as Axis
 from .table import Operand as Operand
 from .table import implements as implements
@@ -213,39 +210,6 @@ class Tensor(Conversions, ArrayMethods):
             )
 
     # -- NumPy ----------------------------------------------------------------------------------------------------
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        name = f"np.{ufunc.__name__}" if method == "__call__" else f"np.{ufunc.__name__}.{method}"
-        if method != "__call__":
-            raise unsupported(name)
-        if "out" in kwargs:
-            raise UnsupportedError(
-                f"{name}: writing a recorded result into an existing array (out=, or array += tensor) would lose its "
-                "gradient; write array = array + tensor"
-            )
-        if kwargs:
-            raise UnsupportedError(
-                f"{name}: keyword arguments {sorted(kwargs)} are not supported on Tensors; choose elements with "
-                "np.where, convert with astype"
-            )
-        implementation = TABLE.get(ufunc)
-        if implementation is None:
-            raise unsupported(name)
-        return implementation(*inputs)
-
-    def __array_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
-        name = f"{func.__module__}.{func.__name__}".replace("numpy", "np", 1)
-        implementation = TABLE.get(func)
-        if implementation is None:
-            raise unsupported(name)
-        try:
-            return implementation(*args, **kwargs)
-        except TypeError as error:
-            if isinstance(error, UnsupportedError | DTypeError) or "argument" not in str(error):
-                raise
-            raise UnsupportedError(f"{name} on Tensors: {error}") from error
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise UnsupportedError(
