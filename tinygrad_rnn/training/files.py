@@ -214,7 +214,7 @@ def _lock(folder: Path) -> Iterator[None]:
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
     """Make a folder and those above it; afterwards remove those of them that are still empty."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -230,7 +230,6 @@ def _remove_empty(folders: Iterable[Path]) -> None:
     for path in folders:
         try:
             path.rmdir()
-        except FileNotFoundError:  # it could not be made
-            continue
         except OSError:
-            return
+            if os.path.lexists(path):  # otherwise it could not be made
+                return
