@@ -83,6 +83,8 @@ def test_what_is_meant_is_not_named():
         pass
 
     assert heard(Normalised()) == heard(Derived()) == []
+    of_its_own = module(V=tr.parameter([1.0]), buffers=[np.zeros(3)])  # an attribute of that name is one like others
+    assert heard(of_its_own)[0].startswith("Made.buffers is an array of shape (3,)")
     model = tr.RNNLM(5, 3, 4, np.random.default_rng(0))
     model.embedding.W.requires_grad = False  # frozen, as in fine-tuning
     assert model.embedding.W.is_frozen

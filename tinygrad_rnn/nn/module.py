@@ -100,7 +100,7 @@ def _look_through(module: Module) -> tuple[dict[str, Tensor], list[Untrained]]:
                 if id(value) not in seen:
                     seen.add(id(value))
                     found[name] = value
-            elif attribute not in owner.buffers and (what := _untrained(value)):
+            elif attribute not in type(owner).buffers and (what := _untrained(value)):
                 untrained.append((owner, attribute, what))
         elif (parts := _parts(value)) and id(value) not in seen:
             seen.add(id(value))
