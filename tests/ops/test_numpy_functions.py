@@ -73,6 +73,10 @@ MODES = ["edge", "reflect", "symmetric", "wrap"]
 
 # name: function of (generator, array or Tensor), which draws the same for both
 LAWS = {
+    "absolute": lambda rng, x: np.absolute(x),
+    "square": lambda rng, x: np.square(x),
+    "clip": lambda rng, x: x.clip(*[(1, 3), (None, 2), (2, None)][rng.integers(3)]),
+    "sign": lambda rng, x: np.sign(x),
     "sum": lambda rng, x: np.sum(x, **keywords(rng, x)),
     "prod": lambda rng, x: np.prod(x, **keywords(rng, x)),
     "mean": lambda rng, x: np.mean(x, **only(keywords(rng, x), "axis", "keepdims", "where", "dtype")),

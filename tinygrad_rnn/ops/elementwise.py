@@ -243,6 +243,8 @@ def absolute(x: Operand) -> Any:
             f"absolute: |z| has no complex derivative, and a complex operand of shape {values.shape} was given; hold "
             "the real and the imaginary part in Tensors of their own and take sqrt(re * re + im * im)"
         )
+    if values.dtype.kind in "ub":  # which have no negative numbers: -x would wrap round
+        return positive(x)
     return maximum(x, -x)
 
 
