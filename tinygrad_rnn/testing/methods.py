@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.exceptions import ComplexWarning
 
-from ..engine.tape import Node, no_grad
+from ..engine.tape import Array, Node, no_grad
 from ..errors import ConfigError, UnsupportedError
 from .backward import Found
 from .direct import Target
 from .judge import Judge
-from .oracles import ComplexStep, Differences, Oracle, OracleError
+from .oracles import ComplexStep, Differences, Oracle, OracleError, scales
 from .report import LeafResult
 from .suspects import is_cut
 from .tolerance import Tolerance
@@ -137,12 +137,18 @@ def _judged(target: Target, found: Found, settings: Settings, oracle: Oracle, ep
 
 
 def _judge(target: Target, found: Found, settings: Settings, oracle: Oracle, eps: float) -> Judge:
-    largest = max((float(np.abs(g[np.isfinite(g)]).max(initial=0.0)) for g in found.gradients.values()), default=0.0)
+    largest = max(map(_largest, found.gradients.values()), default=0.0)
     # A gradient that is partly computed in a narrow type may be off by its rounding.
-    tolerance = Tolerance(settings.rtol, max(settings.atol, 10 * eps), largest)
+    of = {name: scales(leaf._array.real) for name, leaf in target.leaves.items()}
+    relative = max((_largest(g * of[name]) for name, g in found.gradients.items()), default=0.0)
+    tolerance = Tolerance(settings.rtol, max(settings.atol, 10 * eps), largest, relative)
     return Judge(
         target, found, oracle, tolerance, settings.directions, settings.full, settings.seed, settings.allow_unused
     )
+
+
+def _largest(g: Array) -> float:
+    return float(np.abs(g[np.isfinite(g)]).max(initial=0.0))
 
 
 @contextmanager

@@ -16,10 +16,37 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 STEP = 1e-30
 """The h of the complex step; far below rounding, far above underflow."""
+
+
+def step_for(scale: float) -> float:
+    """Return h for a function of numbers of this scale: small against them, however small they are.
+
+    >>> step_for(1.0), step_for(1e-24), step_for(1e-300)
+    (1e-30, 1e-54, 1e-308)
+    """
+    return scale * STEP if scale * STEP > 1e-290 else scale * 1e-8  # whose square is still below rounding
+
+
+def scales(x: NDArray[Any], fine: bool = False) -> NDArray[np.float64]:
+    """Return the scale of each number: 1, or a power of 10 of its size where that is far from 1; 1 for 0.
+
+    Args:
+        x: the numbers.
+        fine: differences, whose steps are much longer than complex ones, tell apart every power of 10 below 1.
+
+    >>> scales(np.array([0.0, 1e-5, 1.0, 1e300, 2e-26])).tolist()
+    [1.0, 1.0, 1.0, 1e+300, 1e-36]
+    """
+    size = np.abs(x).astype(np.float64)
+    low, apart = (1.0, 1) if fine else (1e-12, 12)
+    ordinary = (size == 0) | ((size >= low) & (size <= 1e12))
+    powers = apart * np.floor(np.log10(np.where(ordinary, 1, np.maximum(size, 1e-300))) / apart)
+    return np.where(ordinary, 1.0, np.power(10.0, powers))
+
 
 Phi = Callable[[Any], Any]
 """phi(t): the value of a function at distance t along a line; t is complex, or real in a wide type."""
@@ -83,7 +110,7 @@ class Oracle(Protocol):
     def name(self) -> str:
         """What the report calls it."""
 
-    def slope(self, phi: Phi, claimed: float, allowed: float, length: float) -> Slope:
+    def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
         """Return the slope of phi at 0, as the right answer nearest to `claimed` if there are several.
 
         Args:
@@ -91,6 +118,7 @@ class Oracle(Protocol):
             claimed: slope under test.
             allowed: how far it may be off.
             length: of the direction, in the 2-norm.
+            scale: of the numbers that are moved: steps must be small against it.
         """
 
 
@@ -110,13 +138,14 @@ class ComplexStep:
     sides: bool = False
     name: str = "complex step"
 
-    def slope(self, phi: Phi, claimed: float, allowed: float, length: float) -> Slope:
+    def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
         """Return the slope of phi; see `Oracle`.
 
         Raises:
             OracleError: if the real part is another under complex inputs.
         """
-        found = [self._side(phi, STEP), self._side(phi, -STEP)] if self.sides else [self._side(phi, STEP)]
+        step = step_for(scale)
+        found = [self._side(phi, step), self._side(phi, -step)] if self.sides else [self._side(phi, step)]
         return Slope(min(found), max(found))
 
     def _side(self, phi: Phi, step: float) -> float:
@@ -145,42 +174,42 @@ class Differences:
         """What the report calls it."""
         return f"4 points, {'longdouble' if np.dtype(self.dtype) == np.longdouble else np.dtype(self.dtype).name}"
 
-    def slope(self, phi: Phi, claimed: float, allowed: float, length: float) -> Slope:
+    def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
         """Return the slope of phi; see `Oracle`.
 
         A kink that lies within the four points spoils them, so smaller and smaller steps are tried, each with the
         slack that its rounding needs. If none agrees, 0 itself may be a kink: the one-sided slopes say so.
         """
-        steps = [self.eps**0.2 / max(1.0, length) * 0.1**k for k in range(4)]
-        best = self._four_points(phi, steps[0])
+        steps = [scale * self.eps**0.2 / max(1.0, length) * 0.1**k for k in range(4)]
+        best = self._four_points(phi, steps[0], scale)
         if best.distance(claimed) <= allowed + best.slack:
             return best
         for step in steps[1:]:
-            coarser, best = best, self._four_points(phi, step)
+            coarser, best = best, self._four_points(phi, step, scale)
             if abs(best.low - coarser.low) <= allowed + best.slack:
                 best = coarser  # no kink lies between the two, or it is 0 itself
                 break
             if best.distance(claimed) <= allowed + best.slack:
                 return best
-        coarse = self._sides(phi, steps[0])
+        coarse = self._sides(phi, steps[0], scale)
         for step in steps[1:]:
-            fine = self._sides(phi, step)
+            fine = self._sides(phi, step, scale)
             near = allowed + fine.slack
             if fine.high - fine.low > near and max(abs(fine.low - coarse.low), abs(fine.high - coarse.high)) <= near:
                 return coarse
             coarse = fine
         return best
 
-    def _sides(self, phi: Phi, step: float) -> Slope:
+    def _sides(self, phi: Phi, step: float, scale: float) -> Slope:
         right, left = (one_sided_slope(phi, self._number(h)) for h in (step, -step))
-        return Slope(min(left, right), max(left, right), 8 * self._rounding(step))
+        return Slope(min(left, right), max(left, right), 8 * self._rounding(step, scale))
 
-    def _four_points(self, phi: Phi, step: float) -> Slope:
+    def _four_points(self, phi: Phi, step: float, scale: float) -> Slope:
         value = four_point_slope(phi, self._number(step))
-        return Slope(value, value, self._rounding(step))
+        return Slope(value, value, self._rounding(step, scale))
 
-    def _rounding(self, step: float) -> float:
-        return 64 * self.eps * max(1.0, self.size) / step
+    def _rounding(self, step: float, scale: float) -> float:
+        return 64 * self.eps * max(min(1.0, scale), self.size) / step  # of small numbers even small terms are seen
 
     def _number(self, step: float) -> Any:
         return np.asarray(step, self.dtype)[()]

@@ -19,6 +19,8 @@ class Tolerance:
         rtol: relative part.
         atol: part relative to the largest gradient.
         largest: Gmax.
+        relative: largest entry of the gradient times the scale of its variable, for variables that are far from 1: a
+            variable s * z of scale s has a gradient in z of s times its own, and is judged by that if it is stricter.
 
     >>> Tolerance(1e-10, 1e-13, largest=2.0).allowed(terms=3.0, slope=1.0, spread=5.0)
     4.01e-10
@@ -27,13 +29,18 @@ class Tolerance:
     rtol: float
     atol: float
     largest: float
+    relative: float = 0.0
 
-    def allowed(self, terms: float, slope: float, spread: float) -> float:
+    def allowed(self, terms: float, slope: float, spread: float, scale: float = 1.0) -> float:
         """Return the largest allowed |j - s|.
 
         Args:
             terms: |s|_1, the sum of the absolute terms of j.
             slope: |j|.
             spread: |u|_1.
+            scale: of the variables that u moves.
         """
-        return self.rtol * (terms + slope) + self.atol * max(self.largest, 1.0) * spread
+        level = max(self.largest, 1.0)
+        if scale != 1:
+            level = min(level, max(self.relative, 1.0) / scale)
+        return self.rtol * (terms + slope) + self.atol * level * spread
