@@ -68,6 +68,8 @@ def test_refused(f, words, x):
         lambda x: x <= np.ones(2),
         lambda x: x == x,
         lambda x: x != 1,
+        lambda x: x == "fro",
+        lambda x: x != b"fro",
         np.isfinite,
         np.isnan,
         lambda x: np.argmax(x, axis=1),

@@ -142,9 +142,13 @@ class ArrayMethods:
         return cast(Array, TABLE[np.greater_equal](self, other))
 
     def __eq__(self, other: object) -> Array:  # type: ignore[override]  # elementwise, as in NumPy
+        if isinstance(other, str | bytes):
+            return cast(Array, TABLE[np.zeros_like](self, dtype=bool))  # no number is a text
         return cast(Array, TABLE[np.equal](self, other))
 
     def __ne__(self, other: object) -> Array:  # type: ignore[override]
+        if isinstance(other, str | bytes):
+            return cast(Array, TABLE[np.ones_like](self, dtype=bool))
         return cast(Array, TABLE[np.not_equal](self, other))
 
     __hash__ = object.__hash__
