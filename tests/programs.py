@@ -585,7 +585,7 @@ def contraction(w: Writer) -> str:
         ]
         texts.append(f"np.einsum('...j->j...', {a})")
     else:
-        texts += [f"np.einsum('i,j->ij', {a}, {same})", f"np.vecmat({a}, {w.constant((shape[0], 2))})"]
+        texts += [f"np.einsum('i,j->ij', {a}, {same})", f"tr.vecmat({a}, {w.constant((shape[0], 2))})"]
     return w.one_of(texts)
 
 
