@@ -64,7 +64,7 @@ class Randomized(Policy):
         object.__setattr__(self, "_generator", np.random.default_rng(self.rng))
 
     def probability(self, since: int) -> float:
-        """Return the probability of a cut at an edge that is `since` edges behind the last cut (1 is the first)."""
+        """Return the probability of a cut at an edge that is `since` edges after the last cut (1 is the first)."""
         if self.c is not None:
             return self.c
         assert self.mean_length is not None
@@ -107,7 +107,7 @@ class _Drawn(Policy):
 class Adaptive(Policy):
     """BPTT(K; every) with a window K chosen from how fast the cotangent fades. Source: Aicher, Foti and Fox 2019.
 
-    Behind each pass the norms n_k of the cotangent at k edges behind the losses are fitted by n_k ~ beta ** k over the
+    After each pass the norms n_k of the cotangent at k edges before the losses are fitted by n_k ~ beta ** k over the
     older half. What a window of K leaves out is then at most n_K * beta / (1 - beta), and K becomes the smallest window
     for which this is no more than `tolerance` times what the window has; where the cotangent does not fade, or not
     enough within K, K is doubled, up to `max_window`.

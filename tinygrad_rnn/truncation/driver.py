@@ -1,6 +1,6 @@
 """The driver: records a recurrence in segments, and runs the backward passes that a policy asks for.
 
-Each segment is a graph of its own, from leaves that hold the state before it to the state behind it. A backward pass
+Each segment is a graph of its own, from leaves that hold the state before it to the state after it. A backward pass
 goes over the segments from newest to oldest and hands the cotangent of each segment's first state, times what the
 policy says for that edge, to the segment before. So every policy is the same loop; only one that recomputes records
 anything twice; cutting changes nothing that is recorded; and what lies too far back is freed.
@@ -49,7 +49,7 @@ class Update(NamedTuple):
         end: steps of the sequence so far.
         losses: the sum of losses of each segment that this pass covers, oldest first.
         gradients: name to array; the policy's gradient of the sum of these losses.
-        state: the state behind the last step, arrays without a graph.
+        state: the state after the last step, arrays without a graph.
         state_gradient: the cotangent that arrived at the sequence's first state; None where the pass did not reach it.
     """
 
@@ -71,7 +71,7 @@ class _Segment:
     stop: int
     inputs: Any
     before: Any  # the state before it: leaves of this segment's graph
-    after: Any  # the state behind it; results of the graph
+    after: Any  # the state after it; results of the graph
     loss: Any
     rng_state: Any
 
@@ -134,7 +134,7 @@ class Recurrence:
 
     @property
     def state(self) -> Any:
-        """The state behind the last step, arrays without a graph."""
+        """The state after the last step, arrays without a graph."""
         return self._state
 
     @property
@@ -188,7 +188,7 @@ class Recurrence:
         sums: dict[str, Array] = {}
         losses: list[float] = []
         norms: list[tuple[int, float]] = []
-        carried: list[Any] | None = None  # cotangents of the state behind the segment; None: all zero
+        carried: list[Any] | None = None  # cotangents of the state after the segment; None: all zero
         scale = 1.0
         for segment in reversed(self._alive):
             if segment.start >= begin and segment.loss is not None:

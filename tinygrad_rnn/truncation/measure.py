@@ -21,7 +21,7 @@ from .base import Policy
 from .driver import Step, bptt
 from .parse import policy_text
 
-_SECONDS = 2.0  # no further timed run of a policy begins behind this
+_SECONDS = 2.0  # no further timed run of a policy begins after this
 
 
 @dataclass(frozen=True)

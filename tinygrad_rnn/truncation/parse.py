@@ -46,7 +46,7 @@ def parse_policy(
     Args:
         policy: `name` or `name:numbers`, or a policy, which `every` and `rng` do not change.
         every: steps between backward passes (the training window), for the policies that do not say it themselves:
-            full, decay, checkpointed, randomized, adaptive. None: one pass at the end (adaptive: behind each step).
+            full, decay, checkpointed, randomized, adaptive. None: one pass at the end (adaptive: after each step).
         rng: generator or seed of the draws of `randomized`.
         argument: what the message calls the policy.
 

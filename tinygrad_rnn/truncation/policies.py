@@ -17,7 +17,7 @@ class Full(Policy):
     Cost: one backward pass over T steps; T steps alive.
 
     Args:
-        every: None: one pass at the end. Given: a pass behind this many steps, with the state cut there; the sequences
+        every: None: one pass at the end. Given: a pass after this many steps, with the state cut there; the sequences
             are then these windows.
 
     >>> Full().mask(3)
@@ -70,7 +70,7 @@ class Chunked(Policy):
 class Windowed(Policy):
     """BPTT(h; every): each pass reaches back h uses. M[tau, t] = 1 if t > s(tau) - h, steps counted from 1.
 
-    s(tau) is the next multiple of `every` at or behind tau. With every=1 each loss has its own window of h uses; with
+    s(tau) is the next multiple of `every` at or after tau. With every=1 each loss has its own window of h uses; with
     every=h this is Chunked(h). Each loss is counted once. Source: Williams and Peng 1990.
 
     Cost: a backward pass over h steps for each `every` steps (h / every times a full pass); at most h + every steps
@@ -143,7 +143,7 @@ class Checkpointed(Policy):
     """The exact full gradient in little memory: M[tau, t] = 1. Source: Gruslys et al. 2016.
 
     Only the state at each segment's start is kept; going backward each segment is recorded again, seeded with the
-    cotangent of the state behind it.
+    cotangent of the state after it.
 
     Cost: one backward pass and one more forward pass; `segment` steps alive and T / segment states.
 

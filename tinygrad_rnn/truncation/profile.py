@@ -107,7 +107,7 @@ def fit_trend(norms: Sequence[float]) -> Trend | None:
     """Return the trend of a profile's tail: a straight line through the logarithms of its older half.
 
     Args:
-        norms: of G_0, G_1, ...; what stands behind the first that is 0 or not finite is left out.
+        norms: of G_0, G_1, ...; what stands after the first that is 0 or not finite is left out.
 
     Returns:
         None where fewer than 3 norms are left for the fit.
