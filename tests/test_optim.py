@@ -301,3 +301,11 @@ def test_only_real_floating_point_is_clipped(dtype):
     for clipped in (lambda g: clip_by_norm(g, 1.0), lambda g: clip_by_value(g, 1.0), global_norm):
         with pytest.raises(DTypeError, match="the gradient of a has dtype"):
             clipped({"a": np.ones(2, dtype)})
+
+
+def test_a_state_that_is_not_real_is_not_taken():
+    optimizer = Momentum(0.1)
+    for array in (np.ones(2, complex), np.array(["a", "b"]), np.array([None, None])):
+        with pytest.raises(DTypeError, match=r"Momentum.load_state_dict: v\.a has dtype"):
+            optimizer.load_state_dict({"steps": 1, "v.a": array})
+    assert optimizer.steps == 0

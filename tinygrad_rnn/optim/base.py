@@ -175,6 +175,8 @@ class Optimizer(ABC):
 
         Raises:
             ShapeError: if "steps" or a slot is missing, or a name does not belong to this optimizer.
+            DTypeError: if a slot is not real.
+            ConfigError: if "steps" is not an integer of 0 or more.
         """
         where = f"{type(self).__name__}.load_state_dict"
         state: dict[str, dict[str, Array]] = {}
@@ -182,7 +184,10 @@ class Optimizer(ABC):
             slot, _, name = key.partition(".")
             if slot not in self.slots or not name:
                 raise ShapeError(f"{where}: unknown name {key!r}; expected 'steps' and {list(self.slots)} with names")
-            state.setdefault(name, {})[slot] = np.array(arrays[key])
+            array = np.array(arrays[key])
+            if array.dtype.kind not in "fiu":
+                raise DTypeError(f"{where}: {key} has dtype {array.dtype}; expected real floating point")
+            state.setdefault(name, {})[slot] = array
         incomplete = sorted(name for name, slots in state.items() if len(slots) < len(self.slots))
         if "steps" not in arrays or incomplete:
             raise ShapeError(f"{where}: missing {'slots of ' + ', '.join(incomplete) if incomplete else 'steps'}")
