@@ -210,6 +210,7 @@ def test_einsum_is_numpys(text, lengths, dtype, seed):
         (lambda x: np.tile(x, -1), tr.ShapeError, "tile: reps must be integers"),
         (lambda x: x.sum(1, True), tr.DTypeError, "sum: dtype must be a dtype or None, got True; pass keepdims"),
         (lambda x: x.flatten("F"), tr.UnsupportedError, "order must be 'C', got 'F'"),
+        (lambda x: x.reshape((3, 2), order="F"), tr.UnsupportedError, "reshape: order must be 'C'"),
         (lambda x: np.add.reduce(x, axis=1), tr.UnsupportedError, r"in its place: `np\.sum`"),
         (lambda x: x.sum(out=np.zeros(())), tr.UnsupportedError, "out="),
         (lambda x: np.std(x, axis=5), tr.ShapeError, "std: axis"),

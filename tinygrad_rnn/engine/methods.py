@@ -285,8 +285,10 @@ class ArrayMethods:
         """Return `np.squeeze(self, axis)`."""
         return cast(Self, TABLE[np.squeeze](self, axis))
 
-    def reshape(self, *shape: Any) -> Self:
+    def reshape(self, *shape: Any, order: str = "C") -> Self:
         """Return `np.reshape(self, shape)`; the shape as one tuple or as several integers."""
+        if order not in ("C", "A"):
+            raise UnsupportedError(f"reshape: order must be 'C', the last index running fastest, got {order!r}")
         return cast(Self, TABLE[np.reshape](self, shape[0] if len(shape) == 1 else shape))
 
     def transpose(self, *axes: Any) -> Self:
