@@ -76,6 +76,13 @@ def test_named_twice(name, axes):
         TAKERS[name][0](leaf(), axes)
 
 
+@pytest.mark.parametrize("name", ["argmax", "argsort"])
+@pytest.mark.parametrize("axis", [1.0, "1"])
+def test_no_integer_where_the_answer_has_no_gradient(name, axis):
+    with pytest.raises(tr.DTypeError, match=rf"^{name}: .*integer.*shape \(2, 1, 4\)"):
+        TAKERS[name][0](leaf(), axis)
+
+
 @pytest.mark.parametrize("name", [name for name in TAKERS if name not in ("argmax", "argsort", "count_nonzero")])
 @pytest.mark.parametrize("axis", [1.0, "1", True, np.float64(1)])
 def test_no_integer(name, axis):

@@ -100,3 +100,10 @@ def test_texts_with_an_id_that_is_none(bad):
         evaluate(model, ids, batch_size=1, bptt=2)
     with pytest.raises(tr.CorpusError, match=rf"OffsetBatches: ids\[2\] is {bad}, outside 0 .."):
         tr.OffsetBatches(ids, batch_size=1, bptt=2)
+
+
+@pytest.mark.parametrize("index", [2**64 - 1, np.uint64(2**64 - 1), -(2**63) - 1, 2**80])
+def test_one_index_that_does_not_fit(index):
+    for part in (index, (0, index), (Ellipsis, index)):
+        with pytest.raises(IndexError, match=f"getitem: .*{index}"):
+            leaf()[part]

@@ -36,6 +36,8 @@ NAN, INF = np.nan, np.inf
         (lambda x: tr.logsumexp(x, axis=1), [[-INF, -INF], [0, 0]], [-INF, np.log(2)], [[0, 0], [0.5, 0.5]]),
         (tr.logsumexp, [-INF, 0], 0, [0, 1]),
         (tr.logsumexp, [NAN, 0], NAN, [NAN, NAN]),
+        (lambda x: tr.logsumexp(x, axis=1), np.zeros((2, 0)), [-INF, -INF], np.zeros((2, 0))),
+        (lambda x: tr.softmax(x), np.zeros((2, 0)), np.zeros((2, 0)), np.zeros((2, 0))),
     ],
 )
 def test_results_and_gradients(f, x, value, gradient, dtype, setting):

@@ -14,7 +14,7 @@ import numpy as np
 from ..engine.tape import context
 from ..engine.tensor import Tensor, implements, without_gradient
 from ..engine.tree import map_leaves
-from ..errors import ShapeError, TraceError, UnsupportedError
+from ..errors import DTypeError, ShapeError, TraceError, UnsupportedError
 
 _CONSTANT: tuple[Callable[..., Any], ...] = (
     *(np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal),
@@ -81,9 +81,17 @@ def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
                 return without_gradient(function.__name__, partial(function, **kwargs) if kwargs else function, *args)
             return function(*map_leaves(_data, args), **map_leaves(_data, kwargs))
         except np.exceptions.AxisError as error:
-            raise ShapeError(f"{function.__name__}: {error}, of shape {np.shape(args[0])}") from error
+            raise ShapeError(f"{function.__name__}: {error}, of shape {' and '.join(_shapes(args))}") from error
+        except TypeError as error:
+            if "integer" not in str(error) or isinstance(error, DTypeError):
+                raise
+            raise DTypeError(f"{function.__name__}: {error} (arguments of shape {', '.join(_shapes(args))})") from error
 
     return constant
+
+
+def _shapes(args: tuple[Any, ...]) -> list[str]:
+    return [str(part.shape) for part in args if isinstance(part, Tensor | np.ndarray)]
 
 
 def _data(value: Any) -> Any:

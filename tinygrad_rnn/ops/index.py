@@ -35,6 +35,8 @@ def _plain(index: Any) -> Any:
         if index.dtype.kind not in "iub":
             raise DTypeError(f"getitem: an index array must hold integers or booleans, got dtype {index.dtype}")
         return frozen(index if index.dtype.kind == "b" else as_ids("getitem", index))
+    if isinstance(index, int | np.integer) and not isinstance(index, bool):
+        as_ids("getitem", np.asarray(index))
     return index
 
 
@@ -44,9 +46,9 @@ def as_ids(function: str, ids: Array) -> Array:
     Raises:
         IndexError: if an id does not fit.
     """
-    if not np.can_cast(ids.dtype, np.intp) and ids.size:
+    if not np.can_cast(ids.dtype, np.intp) and ids.size:  # an object is a Python number beyond every integer dtype
         room = np.iinfo(np.intp)
-        wrong = (ids < room.min) | (ids > room.max)
+        wrong = np.asarray((ids < room.min) | (ids > room.max), bool)
         if wrong.any():
             raise IndexError(f"{function}: id {ids[wrong][0]} is out of range for every axis")
     return ids.astype(np.intp, copy=False)

@@ -89,7 +89,8 @@ min.rule(keep="y x")(max.pull)  # which looks for the elements that are equal to
 def logsumexp(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return log(sum(exp(x))) over `axis`, without overflow; its derivative is softmax(x).
 
-    Where every element is -inf (a sum of no probability at all) the result is -inf, and the derivative is 0.
+    Where every element is -inf (a sum of no probability at all), or there is none, the result is -inf, and the
+    derivative is 0.
     """
     values = np.asarray(x)
     axes, wide = _axes(axis, values.ndim), widened(values)
@@ -106,7 +107,9 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
 
 
 def _shift(x: Array, axis: Axis) -> Array:
-    """Return what to subtract before exp: the largest real part, and 0 where that is infinite."""
+    """Return what to subtract before exp: the largest real part, and 0 where that is infinite, or there is none."""
+    if x.size == 0:
+        return np.asarray(np.sum(x.real, axis=_axes(axis, x.ndim), keepdims=True))
     largest = np.max(x.real, axis=_axes(axis, x.ndim), keepdims=True)
     return np.asarray(np.where(np.isfinite(largest), largest, np.zeros_like(largest)))
 
