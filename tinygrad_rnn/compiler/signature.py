@@ -23,55 +23,52 @@ def signature(args: Any) -> tuple[Any, list[Any]]:
     Raises:
         TraceError: if an argument cannot be compared with that of another call.
     """
-    found = _Signature()
+    key: list[Any] = [context().recording]
+    leaves: list[Any] = []
     try:
-        found.describe(args)
+        _describe(args, key, leaves, {})
     except RecursionError:
         flatten(args)  # says what is too deep
         raise
-    return tuple(found.key), found.leaves
+    return tuple(key), leaves
 
 
-class _Signature:
-    def __init__(self) -> None:
-        self.key: list[Any] = [context().recording]
-        self.leaves: list[Any] = []
-        self._numbers: dict[Any, int] = {}  # of generators and of places in a graph, in the order in which they come
+def _describe(part: Any, key: list[Any], leaves: list[Any], places: dict[Any, int]) -> None:
+    """Append what tells an argument apart, and its leaves.
 
-    def describe(self, part: Any) -> None:
-        kind = type(part)
-        if part is None:
-            self.key.append(None)
-        elif isinstance(part, tuple | list):
-            self.key += (kind, len(part))
-            for inner in part:
-                self.describe(inner)
-        elif isinstance(part, Mapping):
-            self.key += (kind, *map(_of_value, part))
-            for inner in part.values():
-                self.describe(inner)
-        else:
-            self.leaves.append(part)
-            self.key += self._of_leaf(part)
+    `places` numbers generators and results of what is recorded in the order in which they come: they may come twice.
+    """
+    if isinstance(part, Tensor):
+        leaves.append(part)
+        key += (part._array.shape, part._array.dtype, part._node and _of_place(part, places))
+    elif isinstance(part, np.ndarray):
+        leaves.append(part)
+        key += (part.shape, part.dtype, None if type(part) is np.ndarray else type(part))
+    elif isinstance(part, tuple | list):
+        key += (type(part), len(part))
+        for inner in part:
+            _describe(inner, key, leaves, places)
+    elif isinstance(part, dict | Mapping):  # dict: a question to Mapping takes a microsecond
+        key += (type(part), *[name if type(name) is str else _of_value(name) for name in part])
+        for inner in part.values():
+            _describe(inner, key, leaves, places)
+    elif part is None:
+        key.append(None)
+    else:
+        leaves.append(part)
+        key += _of_generator(part, places) if isinstance(part, np.random.Generator) else _of_value(part)
 
-    def _of_leaf(self, part: Any) -> tuple[Any, ...]:
-        if isinstance(part, Tensor):
-            return part._array.shape, part._array.dtype, self._of_place(part)
-        if isinstance(part, np.ndarray):
-            return part.shape, part.dtype, None if type(part) is np.ndarray else type(part)
-        if isinstance(part, np.random.Generator):
-            return type(part), self._number(id(part))
-        return _of_value(part)
 
-    def _of_place(self, tensor: Tensor) -> Any:
-        """Return the id of a parameter, and of a result of something recorded whether it comes twice."""
-        node = tensor._node
-        if node is None:
-            return None
-        return node.id if node.operation is None else ("recorded", self._number((node.id, tensor._index)))
 
-    def _number(self, key: Any) -> int:
-        return self._numbers.setdefault(key, len(self._numbers))
+def _of_place(tensor: Tensor, places: dict[Any, int]) -> Any:
+    """Return the id of a parameter, and the number of a result of something recorded."""
+    node = tensor._node
+    assert node is not None
+    return node.id if node.operation is None else ("recorded", places.setdefault((node.id, tensor._index), len(places)))
+
+
+def _of_generator(part: np.random.Generator, places: dict[Any, int]) -> Any:
+    return type(part), places.setdefault(id(part), len(places))
 
 
 def _of_value(part: Any) -> tuple[Any, ...]:
