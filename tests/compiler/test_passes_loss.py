@@ -6,7 +6,7 @@ from replay import counts, leaf, normal, rewritten
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes import loss
-from tinygrad_rnn.compiler.passes.loss import bias_in_product, fuse_loss
+from tinygrad_rnn.compiler.passes.loss import bias_in_product, fuse_loss, sums_in_product
 from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, undo
 from tinygrad_rnn.compiler.passes.time_first import flat_products
 
@@ -56,7 +56,8 @@ def test_a_loss_without_a_gradient_stays():
 def test_the_bias_of_large_logits_is_a_row_of_the_product(monkeypatch):
     monkeypatch.setattr(loss, "_LARGE", 1)
     args = (normal(N, T, H), IDS)
-    graph = rewritten(language_model(), args, undo, flat_products, merge_equal, bias_in_product, remove_dead)
+    first = undo, flat_products, merge_equal
+    graph = rewritten(language_model(), args, *first, sums_in_product, bias_in_product, remove_dead)
     products = [call for call in graph.calls if call.name == "matmul"]
     assert [part.shape for part in products[0].inputs] == [(N * T, H + 1), (H + 1, V)]
     assert [call.output.shape for call in products if call.output.shape[0] == H + 1] == [(H + 1, V)]
@@ -73,4 +74,36 @@ def test_several_layers_on_the_same_rows(monkeypatch):
         total = np.sum(np.tanh(rows @ a + b)) + np.sum(np.tanh(rows @ c + d)) + np.sum(gram)
         return gram, total, tr.grad(total, [a, b, c, d])
 
-    rewritten(f, (normal(N * T, H),), undo, merge_equal, bias_in_product, merge_equal, remove_dead)
+    first = undo, merge_equal
+    rewritten(f, (normal(N * T, H),), *first, sums_in_product, bias_in_product, merge_equal, remove_dead)
+
+
+def test_the_gradient_of_a_bias_comes_out_of_the_product_where_both_read_the_same(monkeypatch):
+    monkeypatch.setattr(loss, "_LARGE", 1)
+    first = undo, flat_products, merge_equal
+    graph = rewritten(language_model(), (normal(N, T, H), IDS), *first, sums_in_product)
+    assert not any(call.name == "sum" and call.output.shape == (V,) for call in graph.calls)
+    assert [call.output.shape for call in graph.calls if call.name == "matmul"].count((H + 1, V)) == 1
+
+
+def test_sums_that_a_product_waits_for_and_sums_of_something_else_stay(monkeypatch):
+    monkeypatch.setattr(loss, "_LARGE", 1)
+
+    def waits(x, d):
+        total = np.sum(d, axis=0)
+        return total, np.transpose(x * total[0]) @ d
+
+    def other(x, d):
+        return np.sum(d, axis=1), np.sum(d * 2, axis=0), np.sum(np.reshape(d, (2, 6)), axis=0), np.transpose(x) @ d
+
+    args = normal(4, 2), normal(4, 3)
+    assert counts(rewritten(waits, args, undo, sums_in_product))["sum"] == 1
+    assert counts(rewritten(other, args, undo, sums_in_product))["sum"] == 3
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64])
+def test_sums_of_half_precision_and_of_integers_stay(dtype, monkeypatch):
+    monkeypatch.setattr(loss, "_LARGE", 1)
+    args = np.arange(8).reshape(4, 2).astype(dtype), np.arange(12).reshape(4, 3).astype(dtype)
+    graph = rewritten(lambda x, d: (np.sum(d, axis=0), np.transpose(x) @ d), args, undo, sums_in_product)
+    assert counts(graph)["sum"] == 1

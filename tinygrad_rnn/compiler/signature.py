@@ -59,7 +59,6 @@ def _describe(part: Any, key: list[Any], leaves: list[Any], places: dict[Any, in
         key += _of_generator(part, places) if isinstance(part, np.random.Generator) else _of_value(part)
 
 
-
 def _of_place(tensor: Tensor, places: dict[Any, int]) -> Any:
     """Return the id of a parameter, and the number of a result of something recorded."""
     node = tensor._node

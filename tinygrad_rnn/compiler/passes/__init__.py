@@ -8,7 +8,7 @@ from ...errors import ConfigError
 from ..graph import Graph
 from .batch import hoist_elementwise, hoist_products
 from .checks import checks_first
-from .loss import bias_in_product, fuse_loss
+from .loss import bias_in_product, fuse_loss, sums_in_product
 from .regroup import defer_sums, reassociate, regroup_sums
 from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
 from .slopes import slopes_early
@@ -26,6 +26,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "defer_sums": (defer_sums, time_first, flat_products),
     "regroup_sums": (regroup_sums, time_first, flat_products),
     "fuse_loss": (fuse_loss,),
+    "sums_in_product": (sums_in_product,),
     "bias_in_product": (bias_in_product,),
     "reassociate": (reassociate,),
     "hoist_elementwise": (hoist_elementwise,),

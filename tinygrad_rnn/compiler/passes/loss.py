@@ -10,9 +10,11 @@ import numpy as np
 from ..graph import Call, Graph, Rewriter, Value
 from ..kernels import LOSS_AND_GRADIENT
 from ..operators import CONCATENATE, GETITEM, MATMUL, RESHAPE, TRANSPOSE
-from .batch import substitute
-from .simplify import sort
+from .batch import independent, substitute
+from .regroup import is_outer
+from .simplify import remove_dead, sort
 
+_PLAIN = (np.dtype(np.float32), np.dtype(np.float64))  # sums of half precision are added up wider, products are not
 _LARGE = 1 << 18  # logits; above this a pass over them costs more than a copy of the weights
 
 
@@ -56,13 +58,9 @@ def _is_constant(part: Any) -> bool:
 
 
 def bias_in_product(graph: Graph) -> Graph:
-    """Add a bias to large logits within the product, and sum up its gradient there, by a column of ones.
-
-    [x, 1] @ [W; b] is x @ W + b, and [x, 1].T @ d is [dW; db]: two passes over the logits less.
-    """
+    """Add a bias to large logits within the product, by a column of ones: [x, 1] @ [W; b] is x @ W + b."""
     uses = graph.uses()
     new = Rewriter(graph)
-    wide: dict[Value, tuple[Value, Value]] = {}  # rows -> rows with a column of ones
     affine = {call: _affine(call, uses) for call in graph.calls}
     for call in graph.calls:
         found = affine[call]
@@ -70,18 +68,18 @@ def bias_in_product(graph: Graph) -> Graph:
             new.keep(call)
             continue
         product, bias = found
-        rows, W = new.get(product.inputs[0]), new.get(product.inputs[1])
-        M = rows.shape[0]
-        ones = Value((M, 1), rows.dtype, constant=np.ones((M, 1), rows.dtype))
-        x1 = new.call(CONCATENATE, [rows, ones], {"axis": 1}, place=call.place).output
+        x1, W = _with_ones(new, product.inputs[0], call), new.get(product.inputs[1])
         b = new.call(RESHAPE, [new.get(bias)], {"shape": (1, W.shape[1])}, place=call.place).output
         W1 = new.call(CONCATENATE, [W, b], {"axis": 0}, place=call.place).output
         logits = new.call(MATMUL, [x1, W1], place=call.place).output
         new.now[call.output] = new.call(RESHAPE, [logits], {"shape": call.output.shape}, place=call.place).output
-        wide[product.inputs[0]] = x1, rows
-    if not wide:
-        return graph
-    return _sums_in_product(new.done(), {rows: x1 for x1, rows in wide.values()})
+    return new.done()
+
+
+def _with_ones(new: Rewriter, rows: Value, call: Call) -> Value:
+    """Append what puts a column of ones behind rows."""
+    ones = Value((rows.shape[0], 1), rows.dtype, constant=np.ones((rows.shape[0], 1), rows.dtype))
+    return new.call(CONCATENATE, [new.get(rows), ones], {"axis": 1}, place=call.place).output
 
 
 def _affine(call: Call, uses: dict[Value, list[Call]]) -> tuple[Call, Value] | None:
@@ -100,31 +98,39 @@ def _affine(call: Call, uses: dict[Value, list[Call]]) -> tuple[Call, Value] | N
     return None
 
 
-def _sums_in_product(graph: Graph, wide: dict[Value, Value]) -> Graph:
-    """Get the sum over the rows of d from [x, 1].T @ d."""
-    sums: dict[Value, Call] = {}
-    for call in graph.calls:
-        if call.name == "sum" and not call.attrs["keepdims"]:
-            d = _flat_source(call)
-            if d is not None:
-                sums[d] = call
-    new = Rewriter(graph)
-    done: dict[Value, Value] = {}
-    for call in graph.calls:
-        left = call.inputs[0].maker if call.name == "matmul" and isinstance(call.inputs[0], Value) else None
-        if left is not None and left.name == "transpose" and left.inputs[0] in wide and call.inputs[1].ndim == 2:
-            x1, d = new.get(wide[left.inputs[0]]), call.inputs[1]
-            source = _root(d)
+def sums_in_product(graph: Graph) -> Graph:
+    """Add up the rows of a large gradient within the product that reads it too: one pass over it less.
+
+    [x, 1].T @ d is [x.T @ d; sum over the rows of d]: the gradients of a matrix and of its bias.
+    """
+    while (found := _product_and_sum(graph)) is not None:
+        product, total = found
+        new = Rewriter(graph)
+        for call in graph.calls:
+            if call is not product:
+                new.keep(call)
+                continue
+            x1 = _with_ones(new, call.inputs[0].maker.inputs[0], call)
             turned = new.call(TRANSPOSE, [x1], {"axes": (1, 0)}, place=call.place).output
-            both = new.call(MATMUL, [turned, new.get(d)], place=call.place).output
+            both = new.call(MATMUL, [turned, call.inputs[1]], place=call.place).output
             H = call.output.shape[0]
             new.now[call.output] = new.call(GETITEM, [both], {"index": (slice(0, H),)}, place=call.place).output
-            done[source] = new.call(GETITEM, [both], {"index": (H,)}, place=call.place).output
-        else:
-            new.keep(call)
-    found = new.done()
-    now = {new.get(call.output): done[d] for d, call in sums.items() if d in done}
-    return sort(substitute(found, now)) if now else found
+            column = new.call(GETITEM, [both], {"index": (H,)}, place=call.place).output
+        graph = remove_dead(sort(substitute(new.done(), {total.output: column})))
+    return graph
+
+
+def _product_and_sum(graph: Graph) -> tuple[Call, Call] | None:
+    """Return a product x.T @ d and the sum over the rows of the same d, neither of which waits for the other."""
+    sums: dict[Value, Call] = {}
+    for call in graph.calls:
+        if call.name == "sum" and not call.attrs["keepdims"] and (d := _flat_source(call)) is not None:
+            sums[d] = call
+    for call in graph.calls:
+        total = sums.get(_root(call.inputs[1])) if sums and is_outer(call) else None
+        if total is not None and total.output.shape == call.output.shape[1:] and independent(graph, [call, total]):
+            return call, total
+    return None
 
 
 def _root(value: Value) -> Value:
@@ -134,8 +140,10 @@ def _root(value: Value) -> Value:
 
 
 def _flat_source(call: Call) -> Value | None:
-    """Return what a call sums over all axes but the last, before reshapes; else None."""
+    """Return what a call sums over all axes but the last, before reshapes, if it is large; else None."""
     x = call.inputs[0]
+    if x.size < _LARGE or x.dtype not in _PLAIN or call.output.dtype != x.dtype:
+        return None
     axis = call.attrs["axis"]
     axes = (axis,) if isinstance(axis, int) else axis
     if axes is None or tuple(sorted(a % x.ndim for a in axes)) != tuple(range(x.ndim - 1)):

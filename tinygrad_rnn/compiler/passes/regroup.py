@@ -141,7 +141,7 @@ def _deferred(graph: Graph, anybodys: bool) -> Graph:
         rest: list[Any] = []
         for leaf in leaves:
             maker = leaf.maker if isinstance(leaf, Value) and _spec(leaf) == _spec(call.output) else None
-            if maker is not None and _is_outer(maker):
+            if maker is not None and is_outer(maker):
                 products.setdefault(tuple(map(_spec, maker.inputs)), []).append(maker)
             elif maker is not None and _is_column_sum(maker):
                 sums.setdefault(_spec(maker.inputs[0]), []).append(maker)
@@ -167,7 +167,7 @@ def _time(call: Call) -> int:
     return -1 if call.step is None else call.step
 
 
-def _is_outer(call: Call) -> bool:
+def is_outer(call: Call) -> bool:
     """Return whether a call is A.T @ B of matrices."""
     left = call.inputs[0].maker if call.name == "matmul" and isinstance(call.inputs[0], Value) else None
     return (
