@@ -32,6 +32,12 @@ CASES = {
     "norm": (np.linalg.norm, FAR),
     "norm, last axis": (lambda x: np.linalg.norm(x, axis=1), FAR),
     "prod": (np.prod, np.random.default_rng(2).uniform(0.98, 1.02, 2000).astype(np.float16)),
+    "cumsum": (lambda x: np.cumsum(x * 2.0**-7, axis=0)[::100], LARGE[:5000]),
+    "cumulative_sum": (lambda x: np.cumulative_sum(x * 2.0**-7, axis=0)[::100], LARGE[:5000]),
+    "cumprod": (
+        lambda x: np.cumprod(x)[::100] * 2.0**-4,
+        np.random.default_rng(2).uniform(0.98, 1.02, 2000).astype(np.float16),
+    ),
     "logsumexp": (tr.logsumexp, LARGE),
     "log_softmax": (lambda x: tr.log_softmax(x, axis=0) * 2.0**-4, LARGE[:50]),
     "softmax": (lambda x: tr.softmax(x, axis=0) * 1000, LARGE[:5000]),

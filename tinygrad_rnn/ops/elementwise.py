@@ -1,7 +1,8 @@
 """Elementwise primitives, with NumPy broadcasting, and what is derived from them.
 
 Inputs of any shape, real or complex. At a kink (relu at 0, equal arguments of maximum) the rule takes the middle of
-the two one-sided derivatives for `maximum`, and 0 for `relu`. Where a result is NaN its derivative is NaN too.
+the two one-sided derivatives for `maximum`, and 0 for `relu`. Where a result is NaN its derivative is NaN too,
+and a cotangent of 0 stays 0.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def relu(x: Operand, /, *, out: Array | None = None) -> Any:
 
 @relu.rule(keep="y")
 def _(g: Any, y: Any, x: Any) -> Any:
-    return (np.where(y > 0, g, y),)  # y is 0 there, or NaN
+    return (np.where(y > 0, g, np.where(g == 0, 0, y)),)  # y is 0 there, or NaN
 
 
 @primitive(np.maximum, analytic=False)
@@ -175,9 +176,14 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
     return _chosen(g, a < b, a > b, a == b)
 
 
+def undefined(g: Any) -> Any:
+    """Return the cotangent where a derivative is NaN: that, but 0 where g is, for what is masked counts for nothing."""
+    return np.where(g == 0, 0, np.nan)
+
+
 def _chosen(g: Any, first: Any, second: Any, equal: Any) -> Any:
     """Return the cotangents of two operands of which the first or the second was chosen, both, or none: one is NaN."""
-    shared = np.where(equal, g * 0.5, np.nan)
+    shared = np.where(equal, g * 0.5, undefined(g))
     return lambda: np.where(first, g, np.where(second, 0, shared)), lambda: np.where(
         second, g, np.where(first, 0, shared)
     )

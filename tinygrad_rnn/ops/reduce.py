@@ -16,7 +16,7 @@ from ..engine.primitive import primitive
 from ..engine.tape import Array
 from ..engine.tensor import Axis, Operand
 from .axes import reduced
-from .elementwise import narrowed, widened
+from .elementwise import narrowed, undefined, widened
 
 
 def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
     y, g = _keep_axes(y, x, axis), _keep_axes(widened(g), x, axis)
     largest = x == y
     count = np.sum(largest, axis=_axes(axis, x.ndim), keepdims=True)
-    return (np.where(largest, g / np.where(y == y, count, 1), np.where(y == y, 0, np.nan)),)
+    return (np.where(largest, g / np.where(y == y, count, 1), np.where(y == y, 0, undefined(g))),)
 
 
 @primitive(analytic=False, canonical=reduced)

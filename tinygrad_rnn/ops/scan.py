@@ -15,7 +15,7 @@ from ..engine.tensor import shape_of
 from ..errors import ShapeError
 from .arrange import flip, part_of
 from .axes import one, single
-from .elementwise import astype, subtract
+from .elementwise import astype, narrowed, subtract, widened
 from .reduce import _keep_axes
 from .shape import broadcast_to, concatenate, moveaxis, ravel, reshape
 
@@ -85,7 +85,8 @@ def _scanned(scan: Any, a: Operand, axis: int | None, dtype: DTypeLike | None) -
     if dtype is not None:
         a = astype(a, dtype)
     flat = axis is None or not shape_of(a)  # a single number is a vector of one, as in NumPy
-    return scan(ravel(a), axis=axis or 0) if flat else scan(a, axis=axis)
+    wide = widened(a)
+    return narrowed(scan(ravel(wide), axis=axis or 0) if flat else scan(wide, axis=axis), a)
 
 
 @implements(np.cumsum)
