@@ -32,11 +32,11 @@ def test_both_tails_have_full_relative_precision(dtype, setting):
     exact, slope = np.where(x < 0, e, 1) / (1 + e), e / (1 + e) ** 2
     y, d = value_and_gradient(tr.sigmoid, x, setting)
     loose = 1.5 if dtype == np.float32 else 0  # NumPy's exp of float32 is off by up to 2.5 units itself
-    assert ulps(y, exact, dtype) <= 2.5 + loose
-    assert ulps(d, slope, dtype) <= 4.5 + loose
+    assert ulps(y, exact, dtype) <= 3 + loose
+    assert ulps(d, slope, dtype) <= 5 + loose
     y, d = value_and_gradient(tr.softplus, x, setting)
     assert ulps(y, np.maximum(x, 0) + np.log1p(e), dtype) <= 3
-    assert ulps(d, exact, dtype) <= 2.5 + loose
+    assert ulps(d, exact, dtype) <= 3 + loose
 
 
 @COMPILED
