@@ -91,15 +91,35 @@ class _Memory:
         return Layout(0, (self.nbytes,), (1,), np.dtype(np.uint8)).of(owner)
 
 
+class Variable(NamedTuple):
+    """A variable of a function's surroundings, of its module or of an object: where it is, and its name there."""
+
+    where: Any
+    name: str | None = None
+
+    @property
+    def value(self) -> Any:
+        """Return what it has now; None if nothing."""
+        if self.name is not None:
+            return self.where.get(self.name)
+        try:
+            return self.where.cell_contents
+        except ValueError:  # it has no value yet
+            return None
+
+
 class Outside:
     """The arrays from outside that a function has used, and that somebody can write to.
 
     Args:
         arrays: the arrays with the copies that the plan holds of them, the newest last, or None. Of arrays that nobody
             refers to any more once the function has run, nothing is kept.
+        variables: that the function reads; another array in one of them is a change too.
     """
 
-    def __init__(self, arrays: Iterable[tuple[Array, Array | None]]) -> None:
+    def __init__(self, arrays: Iterable[tuple[Array, Array | None]], variables: Iterable[Variable] = ()) -> None:
+        self._variables = [variable for variable in variables if isinstance(variable.value, np.ndarray)]
+        self._bound: list[ref[Any]] = []
         self._memories: dict[int, _Memory] = {}
         for array, known in arrays:
             if is_fixed(array) or not array.size or array.dtype.kind not in "biufc":
@@ -112,12 +132,18 @@ class Outside:
             memory.views[layout] = memory.views.get(layout) if known is None else known
 
     def settle(self) -> None:
-        """Take note of what the arrays hold now, of those that are still there."""
+        """Take note of what the arrays hold now, of those that are still there, and which the variables have."""
+        self._variables = [variable for variable in self._variables if isinstance(variable.value, np.ndarray)]
+        self._bound = [ref(variable.value) for variable in self._variables]
         for memory, owner in self._alive():
             memory.settle(owner)
 
     def changed(self) -> tuple[int, ...] | None:
         """Return the shape of an array that holds something else now, or None."""
+        for variable, bound in zip(self._variables, self._bound, strict=True):
+            now = variable.value
+            if now is not bound():
+                return tuple(np.shape(now))
         for memory, owner in self._alive():
             shape = memory.changed(owner)
             if shape is not None:
@@ -153,25 +179,29 @@ def same(a: Array, b: Array) -> bool:
 # -- what a function names --------------------------------------------------------------------------------------------
 
 
-def named_by(function: Any) -> list[Any]:
-    """Return arrays and sources of random numbers that the code of a function names.
+def named_by(function: Any) -> tuple[list[Any], list[Variable]]:
+    """Return arrays and sources of random numbers that the code of a function names, and the variables they are in.
 
     They are found in variables of the function's surroundings and its module, in attributes that it mentions, in lists
     and dicts of them, and likewise from the functions that it names, but not in those of libraries.
     """
     found: dict[int, Any] = {}
-    seen: set[int] = set()
+    variables: list[Variable] = []
+    seen: dict[int, Any] = {}  # by id: what is kept has its id for itself
     waiting: list[tuple[Any, int]] = [(function, 0)]
     while waiting:
         part, depth = waiting.pop()
+        if isinstance(part, Variable):
+            variables.append(part)
+            part = part.value
         if id(part) in seen or depth > _DEEP:
             continue
-        seen.add(id(part))
+        seen[id(part)] = part
         if isinstance(part, np.ndarray | np.random.Generator | np.random.RandomState | random.Random):
             found[id(part)] = part
         else:
             waiting += [(inner, depth + 1) for inner in _inside(part)]
-    return list(found.values())
+    return list(found.values()), variables
 
 
 def _inside(part: Any) -> list[Any]:
@@ -190,16 +220,25 @@ def _inside(part: Any) -> list[Any]:
 
 
 def _used(function: Any, owner: Any = None) -> list[Any]:
-    """Return the values of a function's variables that come from outside, and of the attributes that it mentions."""
+    """Return a function's variables that come from outside, its defaults, and the attributes that it mentions."""
     if not isinstance(function, FunctionType) or (function.__module__ or "").partition(".")[0] in (_OWN, "numpy"):
         return []
     names, attributes = _names(function.__code__)
-    values = [cell.cell_contents for cell in function.__closure__ or () if _is_full(cell)]
-    values += function.__defaults__ or ()
-    values += (function.__kwdefaults__ or {}).values()
-    values += [function.__globals__[name] for name in names if name in function.__globals__]
-    known = [_attributes(value) for value in (*values, owner)]
-    return values + [inner[name] for inner in known for name in attributes if name in inner]
+    variables = [*map(Variable, function.__closure__ or ())]
+    variables += [Variable(function.__globals__, name) for name in names if name in function.__globals__]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    inner: list[Any] = []
+    for value in (*(variable.value for variable in variables), *defaults, owner):
+        known = _attributes(value)
+        inner += [Variable(known, name) for name in attributes if name in known]
+        inner += [method for name in attributes if (method := _method(value, name)) is not None]
+    return [*variables, *defaults, *inner]
+
+
+def _method(part: Any, name: str) -> MethodType | None:
+    """Return a method that the class of an object has, but not one of a library's class."""
+    found = None if isinstance(part, type | ModuleType | np.ndarray) else getattr(type(part), name, None)
+    return MethodType(found, part) if isinstance(found, FunctionType) else None
 
 
 def _attributes(part: Any) -> dict[str, Any]:
@@ -219,14 +258,6 @@ def _names(code: CodeType) -> tuple[list[str], list[str]]:
             for found, more in zip((names, attributes), _names(constant), strict=True):
                 found += more
     return names, attributes
-
-
-def _is_full(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:  # a variable that has no value yet
-        return False
-    return True
 
 
 # -- draws ------------------------------------------------------------------------------------------------------------

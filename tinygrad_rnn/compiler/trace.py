@@ -333,7 +333,8 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
     Raises:
         TraceError: if it reads a value, or uses what cannot be replayed.
     """
-    tracer = Tracer(named_by(function))
+    named_parts, variables = named_by(function)
+    tracer = Tracer(named_parts)
     stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(flatten(args))]
     positional, named = rebuild(args, iter(stand_ins))
     try:
@@ -351,7 +352,7 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
     outputs = [tracer.value_of(part) for part in flatten(result) if isinstance(part, Tensor | np.ndarray)]
     graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
     kept = map_leaves(lambda part: ARRAY if isinstance(part, Tensor | np.ndarray) else part, result)
-    return Recorded(graph, [leaf for _, leaf in tracer.captured], kept, Outside(tracer.outside))
+    return Recorded(graph, [leaf for _, leaf in tracer.captured], kept, Outside(tracer.outside, variables))
 
 
 def _stand_in(tracer: Tracer, leaf: Any, name: str) -> Any:
