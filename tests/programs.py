@@ -40,9 +40,12 @@ class Program:
     names: dict[str, Any]
     parameters: list[str]
 
-    def function(self, order: int) -> Callable[..., Any]:
-        """Return the function: of its values, gradients of a weighted sum of them (order 1), and theirs (order 2)."""
-        names = {"np": np, "tr": tr, **self.names}
+    def function(self, order: int, numpy: Any = np) -> Callable[..., Any]:
+        """Return the function: of its values, gradients of a weighted sum of them (order 1), and theirs (order 2).
+
+        Its lines take `numpy` for NumPy.
+        """
+        names = {"np": numpy, "tr": tr, **self.names}
         exec(self.source, names)
         parameters = [self.names[name] for name in self.parameters]
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.elementwise import LOOPS
 from tinygrad_rnn.compiler.native.encode import encode
 from tinygrad_rnn.compiler.passes import PASSES, loss
-from tinygrad_rnn.engine.tree import flatten, structure
+from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
 from tinygrad_rnn.engine.walk import _Cotangents
 from tinygrad_rnn.ops import reduce
 
@@ -59,7 +60,21 @@ def difference(actual, expected, slack=None):
     return None
 
 
-def rounding(function, inputs, expected):
+class Recording:
+    """NumPy, whose functions see a Tensor in every array: so that plain arrays err, too, where `rounding` makes them."""
+
+    def __getattr__(self, name):
+        function = getattr(np, name)
+        if isinstance(function, type | ModuleType) or not callable(function):
+            return function
+        return lambda *args, **kwargs: function(*map_leaves(as_tensor, args), **kwargs)
+
+
+def as_tensor(part):
+    return tr.tensor(part) if isinstance(part, np.ndarray) and part.dtype.kind == "f" else part
+
+
+def rounding(program, order, expected):
     """Return for each result how far it moves when sums and functions err in their last bits, as they may.
 
     NumPy and the C library, and two kernels of BLAS, round differently. None: a result changes altogether (a comparison
@@ -71,7 +86,7 @@ def rounding(function, inputs, expected):
             for primitive in ROUNDED:
                 patch.setattr(primitive, "forward", noisy(primitive.forward, primitive in LINEAR, seed))
             patch.setattr(_Cotangents, "add", noisy_terms(_Cotangents.add, seed))
-            result = function(*(tr.tensor(x) if isinstance(x, np.ndarray) else x for x in inputs))
+            result = program.function(order, Recording())(*map(as_tensor, program.inputs))
         for number, (got, want) in enumerate(zip(flatten(result), flatten(expected), strict=True)):
             a, b = array_of(got), array_of(want)
             if not isinstance(b, np.ndarray | np.generic):
@@ -122,28 +137,23 @@ def noisy_terms(add, seed):
 
 def check(program, order, without, executor, threads):
     """Fail if a program, compiled, differs from itself; the message names the passes without which it does not."""
-    function = program.function(order)
     with np.errstate(all="ignore"):
-        expected = function(*program.inputs)
-
-        def found(off):
-            return fault(function, program.inputs, expected, executor, threads, off)
-
-        wrong = found(without)
+        expected = program.function(order)(*program.inputs)
+        wrong = fault(program, order, expected, without, executor, threads)
         if wrong is not None:
-            culprits = [name for name in PASSES if found([*without, name]) is None]
+            culprits = [n for n in PASSES if fault(program, order, expected, [*without, n], executor, threads) is None]
             named = culprits or "no single pass: it is the recorder, the plan or the executor"
             setting = f"{executor}, {threads} threads, order {order}, without {without}"
             pytest.fail(f"{setting}: {wrong}\nright without each of: {named}\n{program!r}")
 
 
-def fault(function, inputs, expected, executor, threads, without):
-    """Return what is wrong with a compiled function, in words, or None."""
-    compiled = tr.compile(function, executor=executor, threads=threads, without=without)
+def fault(program, order, expected, without, executor, threads):
+    """Return what is wrong with a program, compiled, in words, or None."""
+    compiled = tr.compile(program.function(order), executor=executor, threads=threads, without=without)
     with small_plans_shared():
-        results = [compiled(*inputs) for _ in range(2)]  # the second finds the memory that the first has left
+        results = [compiled(*program.inputs) for _ in range(2)]  # the second finds the memory that the first has left
     if any(difference(result, expected) for result in results):
-        slack = rounding(function, inputs, expected)
+        slack = rounding(program, order, expected)
         if slack is None:
             return None
         for result in results:

@@ -1,5 +1,7 @@
 """Functions on Tensors give what NumPy gives on arrays: values, shapes and dtypes, over drawn arguments."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -308,3 +310,25 @@ def test_a_recurrent_network_written_for_arrays_has_gradients(name):
     gradient = tr.grad(lstm_of_arrays(weights, xs, targets), weights)[name]
     expected = complex_gradient(lambda w: lstm_of_arrays({**arrays, name: w}, xs, targets), [arrays[name]], 0)
     assert relative_error(gradient, expected) < 1e-14
+
+
+OF_TWO = sorted(
+    (f for f in tr.supported() if isinstance(f, np.ufunc) and f.nin == 2 and not f.signature), key=lambda f: f.__name__
+)
+
+
+@pytest.mark.parametrize("function", OF_TWO, ids=lambda f: f.__name__)
+def test_functions_of_two_have_the_dtype_of_numpys(function):
+    for first, second in itertools.product(["f2", "f4", "f8", "i4", "u1", "?"], repeat=2):
+        a, b = np.array([1, 0, 1]).astype(first), np.array([1, 1, 0]).astype(second)
+        with np.errstate(all="ignore"):
+            try:
+                want = function(a, b)
+            except TypeError:  # a difference of booleans
+                with pytest.raises(TypeError):
+                    function(tr.tensor(a), b)
+                continue
+            for got in (function(tr.tensor(a), b), function(a, tr.tensor(b)), function(tr.tensor(a), tr.tensor(b))):
+                for mine, theirs in zip(*([part] if function.nout == 1 else part for part in (got, want)), strict=True):
+                    assert mine.dtype == theirs.dtype, (first, second)
+                    assert np.allclose(getattr(mine, "data", mine), theirs, rtol=1e-3, equal_nan=True), (first, second)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..engine.table import Operand, implements
 from ..errors import ShapeError
-from .elementwise import absolute, maximum, minimum, where
+from .elementwise import absolute, maximum, minimum, promoted, where
 
 
 @implements(np.fabs)
@@ -33,6 +33,7 @@ def fmin(a: Operand, b: Operand) -> Any:
 @implements(np.copysign)
 def copysign(a: Operand, b: Operand) -> Any:
     """Return |a| with the sign of b, which has no gradient."""
+    a, b = promoted(np.copysign, a, b)
     magnitude = absolute(np.multiply(a, 1.0))
     return where(np.signbit(b), -magnitude, magnitude)
 
@@ -40,6 +41,7 @@ def copysign(a: Operand, b: Operand) -> Any:
 @implements(np.heaviside)
 def heaviside(x: Operand, h: Operand) -> Any:
     """Return 0 for x < 0, 1 for x > 0 and h at 0; x has the gradient 0."""
+    x, h = promoted(np.heaviside, x, h)
     flat = np.multiply(np.sign(x), 0.5) + 0.5
     return where(np.equal(x, 0), h, flat)
 

@@ -230,6 +230,20 @@ def narrowed(y: Any, x: Operand) -> Any:
     return astype(y, np.float16) if getattr(x, "dtype", None) == np.float16 else y
 
 
+def promoted(function: np.ufunc, a: Operand, b: Operand) -> tuple[Any, Any]:
+    """Return operands in the dtype in which a NumPy function of two computes with them; Python numbers stay.
+
+    >>> [part.dtype.name for part in promoted(np.copysign, np.ones(2, np.float32), np.zeros(2))]
+    ['float64', 'float64']
+    """
+    parts = [
+        part if type(part) in (int, float, complex) or isinstance(part, Tensor) else np.asarray(part) for part in (a, b)
+    ]
+    dtype = function.resolve_dtypes((*(getattr(part, "dtype", type(part)) for part in parts), None))[0]
+    made = [astype(part, dtype) if getattr(part, "dtype", dtype) != dtype else part for part in parts]
+    return made[0], made[1]
+
+
 # -- derived --------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from ..engine.arrays import delivered
 from ..engine.primitive import primitive
 from ..engine.table import Operand, implements
 from ..engine.tape import Array
+from .elementwise import promoted
 from .logistic import sigmoid
 
 _LN2, _LN10 = math.log(2), math.log(10)
@@ -114,4 +115,5 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
 @implements(np.logaddexp2)
 def logaddexp2(a: Operand, b: Operand) -> Any:
     """Return log2(2 ** a + 2 ** b) without overflow."""
+    a, b = promoted(np.logaddexp2, a, b)
     return logaddexp(a * _LN2, b * _LN2) / _LN2
