@@ -61,7 +61,7 @@ def difference(actual, expected, slack=None):
 
 
 class Recording:
-    """NumPy, whose functions see a Tensor in every array: so that plain arrays err, too, where `rounding` makes them."""
+    """NumPy, whose functions see a Tensor in every array, so that those of plain arrays err, too."""
 
     def __getattr__(self, name):
         function = getattr(np, name)
