@@ -193,3 +193,10 @@ def test_a_text_that_is_hardly_one_of_words_is_said(name: str) -> None:
 def test_short_texts_of_few_words_are_nothing_to_speak_of() -> None:
     load_corpus("you say goodbye and i say hello . " * 40, "word")
     load_corpus("to be or not to be\n" * 500, "word")
+
+
+def test_a_vocabulary_of_another_level_is_said() -> None:
+    words = Vocabulary(["<unk>", "hello", "you"])
+    with pytest.warns(UserWarning, match=r"no token of the text is in the vocabulary .*is the level 'char' that"):
+        Corpus.from_text("hello you", "char", vocabulary=words)
+    assert Corpus.from_text("hello you", "word", vocabulary=words).unknown_rate == 0

@@ -274,7 +274,7 @@ def test_mixed_dtypes_are_said_once_at_the_start(compiled):
     cell = tr.RNNCell(4, 4, np.random.default_rng(0), dtype=np.float64)
     model = tr.RNNLM(5, 4, 4, np.random.default_rng(1), cell=cell)
     windows, optimizer, state = OffsetBatches(IDS, 2, 5), SGD(0.1), model.initial_state(2)
-    with pytest.warns(UserWarning, match=r"mixes float32 \(embedding.W, .*\) and float64 \(layers.0.Wx"):
+    with pytest.warns(UserWarning, match=r"mixes float32 \(embedding.W, .*\) and float64 \(the state, layers.0.Wx"):
         first = train_epoch(model, windows, optimizer, state, compiled=compiled)
     train_epoch(model, windows, optimizer, state, step=first.steps, compiled=compiled)  # no second time
 
@@ -342,3 +342,21 @@ def test_an_argument_of_the_wrong_kind(settings, message):
     arguments = {"windows": OffsetBatches(IDS, 2, 5), "optimizer": SGD(0.1), **settings}
     with pytest.raises(ValueError, match=f"train_epoch: {message}"):
         train_epoch(model, state=model.initial_state(2), **arguments)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_inputs_of_another_dtype_are_said(compiled):
+    model, windows = Regression(), [(np.ones((4, 2, 2), np.float32), np.zeros((4, 2, 3)))]
+    with pytest.warns(UserWarning, match=r"mixes float32 \(the inputs\) and float64 \(the state, cell.Wx, .*\)"):
+        train_epoch(model, windows, SGD(0.1), np.zeros((4, 3)), compiled=compiled)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("policy", [None, tr.Chunked(1)])
+def test_windows_may_be_lists(compiled, policy):
+    window, nats = ([[[1.0, 2.0], [3.0, 4.0]]], [[[0.5, 0.5, 0.5], [1.0, 1.0, 1.0]]]), []
+    for kind in (list, np.array):
+        pair = [kind(part) for part in window]
+        found = train_epoch(Regression(), [pair], SGD(0.1), np.zeros((1, 3)), compiled=compiled, policy=policy)
+        nats.append(found.nats)
+    assert nats[0] == pytest.approx(nats[1], rel=1e-12)

@@ -77,6 +77,9 @@ class Corpus:
                 both a token of the text and an unknown token.
             ConfigError: If `level`, `min_count` or `max_tokens` is out of range.
 
+        Warns:
+            UserWarning: If every token of the text is unknown.
+
         Example:
             >>> Corpus.from_text("abracadabra", "char").vocabulary
             Vocabulary(6 tokens: '<unk>', 'a', 'b', 'r', 'c', ...)
@@ -84,7 +87,14 @@ class Corpus:
         tokens = _tokens("Corpus.from_text", text, level, max_tokens)
         if vocabulary is None:
             vocabulary = Vocabulary.from_tokens(tokens, min_count)
-        return cls(vocabulary.encode(tokens), vocabulary, level)
+        corpus = cls(vocabulary.encode(tokens), vocabulary, level)
+        if corpus.unknown_rate == 1:
+            warnings.warn(
+                f"Corpus.from_text: no token of the text is in the vocabulary ({vocabulary!r}); is the level {level!r} "
+                "that of the vocabulary?",
+                stacklevel=2,
+            )
+        return corpus
 
     def __len__(self) -> int:
         return len(self.ids)

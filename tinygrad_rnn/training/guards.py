@@ -74,18 +74,18 @@ def loss_of(model: Any, inputs: Any, targets: Any, state: Any, rng: Any) -> tupl
     return loss, state
 
 
-def warn_if_mixed(function: str, params: Mapping[str, Tensor], state: Any) -> None:
-    """Warn if parameters, or the state that they meet, are of several dtypes: all that follows takes the widest.
+def warn_if_mixed(function: str, params: Mapping[str, Tensor], met: Mapping[str, Any]) -> None:
+    """Warn if parameters, and what they meet, are of several dtypes: all that follows takes the widest.
 
     Args:
         function: what the user called, for the message.
         params: name to parameter.
-        state: before the first step, any nesting.
+        met: what it is to values that the parameters meet, any nestings: the first state and inputs.
 
     >>> import tinygrad_rnn as tr
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
-    ...     warn_if_mixed("f", {"W": tr.tensor([1.0], "float32", True)}, np.zeros(2))
+    ...     warn_if_mixed("f", {"W": tr.tensor([1.0], "float32", True)}, {"the state": np.zeros(2)})
     >>> print(caught[0].message)
     f: the model mixes float32 (W) and float64 (the state): what is computed from both is float64, which takes twice the
     memory and time; give all of them one dtype
@@ -93,10 +93,10 @@ def warn_if_mixed(function: str, params: Mapping[str, Tensor], state: Any) -> No
     places: dict[str, list[str]] = {}
     for name, parameter in params.items():
         places.setdefault(str(parameter.dtype), []).append(name)
-    for part in flatten(state):
-        if isinstance(part, Tensor | np.ndarray) and part.dtype.kind == "f":
-            names = places.setdefault(str(part.dtype), [])
-            names.extend(["the state"] if "the state" not in names else [])
+    for what, value in met.items():
+        parts = [part for part in flatten(value) if isinstance(part, Tensor | np.ndarray)]
+        for dtype in {str(part.dtype) for part in parts if part.dtype.kind == "f"}:
+            places.setdefault(dtype, []).insert(0, what)
     if len(places) > 1:
         mixed = " and ".join(f"{dtype} ({_shortened(names)})" for dtype, names in sorted(places.items()))
         widest = np.result_type(*places)

@@ -128,11 +128,12 @@ def train_epoch(
     if schedule is not None:
         instance("train_epoch", "schedule", schedule, Schedule, "such as Cosine(0.1, total_steps)")
     clip, rate = number("train_epoch", "clip", clip, low=0), _Rate(optimizer, schedule, step)
-    windows, policy = _read(_pairs(windows), policy)
+    first, windows = _opened(windows)
+    policy = _policy_for(policy, first)
     if rng is not None:
         generator("train_epoch", "rng", rng)
     if not step:
-        warn_if_mixed("train_epoch", params, state)
+        warn_if_mixed("train_epoch", params, {"the state": state, "the inputs": first[0]})
     if compiled and is_compilable(policy, rng is not None):
         update = _update(compiled, model, optimizer, clip, policy)
         parts = windows if policy is None or policy.every is None else _resized(windows, policy.every)
@@ -146,35 +147,38 @@ def train_epoch(
         if on_window is not None and on_window(window):
             stopped = True
             break
-    if not steps:
-        raise CorpusError("train_epoch: windows is empty; an iterator can be used for one pass only")
     for parameter in params.values():
         parameter.data = parameter.data  # memory of its own, which no plan writes again
     seconds = time.perf_counter() - started
     return EpochResult(nats / tokens, tokens, steps, norms / steps, lr, seconds, stopped)
 
 
+def _opened(windows: Iterable[tuple[Any, Any]]) -> tuple[tuple[Any, Any], Iterator[tuple[Any, Any]]]:
+    """Return the first window, and an iterator over all of them."""
+    pairs = _pairs(instance("train_epoch", "windows", windows, Iterable, "such as OffsetBatches"))
+    for first in pairs:
+        return first, itertools.chain([first], pairs)
+    raise CorpusError("train_epoch: windows is empty; an iterator can be used for one pass only")
+
+
 def _pairs(windows: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    for number_of, window in enumerate(instance("train_epoch", "windows", windows, Iterable, "such as OffsetBatches")):
+    for count, window in enumerate(windows):
         if not isinstance(window, tuple | list) or len(window) != 2:
             raise CorpusError(
-                f"train_epoch: windows[{number_of}] must be a pair (inputs, targets), got {type(window).__name__}"
+                f"train_epoch: windows[{count}] must be a pair (inputs, targets), got {type(window).__name__}"
             )
-        yield window[0], window[1]
+        inputs, targets = (np.asarray(part) if isinstance(part, list) else part for part in window)
+        yield inputs, targets
 
 
-def _read(
-    windows: Iterable[tuple[Any, Any]], policy: Policy | str | None
-) -> tuple[Iterable[tuple[Any, Any]], Policy | None]:
-    """Return the windows, and the policy; the text of an adaptive one has a pass for each window, as long as it is."""
-    argument = "train_epoch: policy"
-    found = None if policy is None else parse_policy(policy, argument=argument)
+def _policy_for(policy: Policy | str | None, first: tuple[Any, Any]) -> Policy | None:
+    """Return the policy; one that adapts and is given as text has a pass for each window, as long as the first is."""
+    if policy is None:
+        return None
+    found = parse_policy(policy, argument="train_epoch: policy")
     if isinstance(policy, str) and isinstance(found, Adaptive):
-        rest = iter(windows)
-        first = list(itertools.islice(rest, 1))
-        windows = itertools.chain(first, rest)
-        found = parse_policy(policy, np.shape(first[0][0])[1] if first else None, argument=argument)
-    return windows, found
+        return parse_policy(policy, np.shape(first[0])[1], argument="train_epoch: policy")
+    return found
 
 
 class _Rate:
