@@ -236,6 +236,21 @@ def test_an_update_leaves_graphs_recorded_before_alone():
     assert (w * w).item() == 10_000
 
 
+def test_an_attribute_that_is_written_to_later_leaves_the_graph_alone():
+    @tr.primitive()
+    def weighted(x, /, weights):
+        return x * weights
+
+    @weighted.rule()
+    def _(g, y, x, *, weights):
+        return (g * weights,)
+
+    x, weights = leaf([1.0, 1.0]), np.ones(2)
+    y = np.sum(weighted(x, weights=weights))
+    weights[:] = 9
+    assert tr.grad(y, x).tolist() == [1, 1]
+
+
 def test_writing_to_what_a_graph_holds_is_an_error():
     x = leaf([1.0])
     y = np.exp(x)

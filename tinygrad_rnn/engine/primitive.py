@@ -191,7 +191,7 @@ class Primitive(Generic[P]):
             tuple(self._kept(value) if keep else _spec(value) for value, keep in zip(values, keeps, strict=True)),
             outputs[0] if self._keeps_output else None,
             tuple(map(spec_of, outputs)),
-            {**self._defaults, **attrs},
+            {**self._defaults, **{name: self._kept(part) for name, part in attrs.items()}},
         )
         if how.watcher is not None:
             how.watcher(node, outputs)
