@@ -65,7 +65,7 @@ class Node:
         past: weak reference to the node behind a closed cut, or None.
         consumed: whether `backward()` has dropped what the rule needs.
         walked: whether a gradient has gone through its rule.
-        windows: for a state that `unroll` returned: how many windows with gradients of their own are behind it, uncut.
+        windows: for a state that `unroll` returned: through how many uncut windows it came, a gradient taken in each.
         owner: weak reference to the Tensor of a leaf, or None; drawings and messages read its name and its values.
     """
 

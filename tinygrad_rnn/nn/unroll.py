@@ -15,7 +15,7 @@ from ..engine.tree import map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import concatenate, cut, stack, take_along_axis, unstack, where
 from .cells import Cell, State, check_cell, in_words, stepped
-from .windows import mark_windows, windows_behind
+from .windows import mark_windows, uncut_windows
 
 
 def unroll(
@@ -58,7 +58,7 @@ def unroll(
     cut_every = _checked_interval("unroll", cut_every)
     ends = _checked_lengths("unroll", lengths, N, T)
     state = initial_state(cell, N) if state is None else state
-    windows = windows_behind(state)
+    windows = uncut_windows(state)
     first = context().step or 0  # a slice of a sequence counts on from the step that is open
     steps = unstack(xs, axis=1)
     outputs: list[Any] = []

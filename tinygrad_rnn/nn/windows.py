@@ -19,25 +19,25 @@ MANY = 10
 """Windows in a chain, with a gradient taken after each, from which on there is a warning."""
 
 
-def windows_behind(state: State) -> int:
-    """Return how many windows a state has behind it without a cut, each of which a gradient has gone through.
+def uncut_windows(state: State) -> int:
+    """Return through how many windows a state has come without a cut, with a gradient taken in each.
 
-    One loss over many windows (a decoder that is stepped by hand) has none behind it, however many they are.
+    One loss over many windows (a decoder that is stepped by hand) counts as none, however many they are.
     """
-    behind = max((node.windows + 1 for node in _nodes(state) if node.walked), default=0)
-    if behind >= MANY:
+    windows = max((node.windows + 1 for node in _nodes(state) if node.walked), default=0)
+    if windows >= MANY:
         warnings.warn(
-            f"unroll: the state has been carried through {behind} windows, and the gradient of each went back through "
+            f"unroll: the state has been carried through {windows} windows, and the gradient of each went back through "
             "all before it: each step takes longer than the last. Pass cut(state), or with full backpropagation meant, "
             "silence this GradientWarning",
             GradientWarning,
             stacklevel=3,
         )
-    return behind
+    return windows
 
 
 def mark_windows(state: State, windows: int) -> None:
-    """Write down for `windows_behind` what a new state has behind it."""
+    """Note the number of such windows on a new state, for the next call of `uncut_windows`."""
     if windows:
         for node in _nodes(state):
             node.windows = windows

@@ -18,7 +18,7 @@ from ..errors import DTypeError
 
 
 def _flat(g: Any) -> Any:
-    """Return the cotangent behind a constant: 0, even if g is not finite."""
+    """Return the cotangent that a constant sends back: 0, even if g is not finite."""
     return np.where(False, g, 0)
 
 

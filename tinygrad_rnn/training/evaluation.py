@@ -63,7 +63,7 @@ def written(value: float, digits: int) -> str:
 
     Args:
         value: the number.
-        digits: behind the point.
+        digits: after the point.
 
     >>> written(163.24, 1), written(2.5e27, 1)
     ('163.2', '2.5e+27')

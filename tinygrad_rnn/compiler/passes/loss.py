@@ -77,7 +77,7 @@ def bias_in_product(graph: Graph) -> Graph:
 
 
 def _with_ones(new: Rewriter, rows: Value, call: Call) -> Value:
-    """Append what puts a column of ones behind rows."""
+    """Append what puts a column of ones after the last column of rows."""
     ones = Value((rows.shape[0], 1), rows.dtype, constant=np.ones((rows.shape[0], 1), rows.dtype))
     return new.call(CONCATENATE, [new.get(rows), ones], {"axis": 1}, place=call.place).output
 
