@@ -239,6 +239,8 @@ def promoted(function: np.ufunc, a: Operand, b: Operand) -> tuple[Any, Any]:
     parts = [
         part if type(part) in (int, float, complex) or isinstance(part, Tensor) else np.asarray(part) for part in (a, b)
     ]
+    if any(np.iscomplexobj(part) for part in parts):  # complex step, which NumPy's function may not know
+        return parts[0], parts[1]
     dtype = function.resolve_dtypes((*(getattr(part, "dtype", type(part)) for part in parts), None))[0]
     made = [astype(part, dtype) if getattr(part, "dtype", dtype) != dtype else part for part in parts]
     return made[0], made[1]

@@ -78,7 +78,7 @@ class Mirror:
             cuts = [cut for wire in part.inputs for cut in wire.cuts]
             for node in (*part.nodes, *cuts):
                 for new in (*made.arrives.get(node, ()), *made.by.get(node, ())):
-                    self._home[new] = part
+                    self._home.setdefault(new, part)  # of the parts that read a cut the oldest sends back last
         drawn = [node for node in sorted(self._home, key=lambda node: node.id) if not _is_folded(node)]
         self._ids = {node: f"d{number}" for number, node in enumerate(drawn)}
         self._elsewhere: dict[Node, str] = {}

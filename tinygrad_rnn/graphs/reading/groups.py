@@ -18,7 +18,7 @@ from .components import components
 from .read import Place, Story, Use
 from .states import States
 from .terms import terms_of
-from .web import MOVING, Kind, Web
+from .web import MOVING, SCALING, Kind, Web
 
 
 @dataclass(eq=False)
@@ -210,9 +210,9 @@ class _Finder:
         return not any(self.web.has_weights(node) for node in part)
 
     def _scales(self, node: Node) -> bool:
-        """Return whether a node multiplies by a constant, as dropout does."""
+        """Return whether a node multiplies by a constant, or puts 0 in some places: what dropout is made of."""
         tracked = [source for source in self.web.inputs[node] if source.place is not None]
-        return node.name == "multiply" and len(tracked) == 1 and not self.web.has_weights(node)
+        return node.name in SCALING and len(tracked) == 1 and not self.web.has_weights(node)
 
     def _neighbour(self, part: list[Node]) -> Kind | None:
         """Return the row that a plain part is drawn with: what it reads within its step, or what reads it."""

@@ -26,6 +26,9 @@ MOVING = frozenset(
 )
 """Operations that only move elements."""
 
+SCALING = frozenset(["multiply", "where"])
+"""Operations of dropout: with one recorded operand they scale it, or put 0 in some places."""
+
 
 class Kind(NamedTuple):
     """What groups of different steps have in common: one row of the picture.
@@ -72,9 +75,11 @@ class Web:
         while source.place is not None:
             inner, index = source.place
             edge = inner.edges[0] if inner.name == "unstack" else None
-            if edge is not None and edge[0].name == "multiply":  # dropout between two layers
+            while edge is not None and edge[0].name in SCALING:  # dropout between two layers
                 tracked = [other for other in edge[0].edges if other is not None]
-                edge = tracked[0] if len(tracked) == 1 else edge
+                if len(tracked) != 1:
+                    break
+                edge = tracked[0]
             if edge is None or edge[0].name != "stack" or edge[0].attrs["axis"] != inner.attrs["axis"]:
                 break
             source = self.story.source(edge[0], index)
