@@ -210,6 +210,7 @@ FAULTS = {
     "one part of a vector of one element": lambda x: np.unstack(np.exp(x[0, :1]))[0],
     "ids that are computed, looked up in a constant": lambda x: tr.take(V[0, 0], np.argsort(x, axis=0), axis=0),
     "ids out of range, where nothing is taken": lambda x: tr.take(x[:0, :1], np.argmax(x, axis=1) + 1, axis=1),
+    "ids of an axis without length": lambda x: tr.grad(np.sum(tr.take(x[:0, :0], [0], axis=1)) + np.sum(x), x),
     "sections that overlap": lambda x: tr.grad(sum(np.sum(p * p) for p in np.split(x, [1, 0, 1])), x),
 }
 

@@ -137,7 +137,7 @@ def _take_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...],
         rows = np.moveaxis(rows, range(axis, axis + indices.ndim), range(indices.ndim))
     rows = rows.reshape(indices.size, *shape[:axis], *shape[axis + 1 :])
     out = _zeros(shape, rows.dtype, out)
-    if indices.size:
+    if rows.size:
         ids = indices.ravel() % shape[axis]
         order = np.argsort(ids, kind="stable")
         ids = ids[order]
