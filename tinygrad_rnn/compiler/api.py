@@ -193,8 +193,8 @@ class Compiled:
         recorded = trace(self.function, args)
         graph = recorded.graph
         names = []
-        for name, behind in run_passes(graph, self.without, self.fast_math):
-            graph = behind
+        for name, rewritten in run_passes(graph, self.without, self.fast_math):
+            graph = rewritten
             names.append(name)
         plan = make_plan(graph)
         plan.passes = names

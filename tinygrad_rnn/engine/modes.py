@@ -7,6 +7,7 @@ the setting itself, not in the mode.
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import ContextVar
 from functools import wraps
@@ -25,7 +26,7 @@ class Setting(Protocol):
         """Return what was set before, or None."""
 
 
-class Mode:
+class Mode(ABC):
     """Base of context managers that are decorators too, of functions, generators, coroutines and their mixture.
 
     A decorated generator runs in the mode, and whoever takes its items does not: it goes on with the settings that it
@@ -37,9 +38,9 @@ class Mode:
     def __init__(self, variable: ContextVar[Any]) -> None:
         self._variable = variable
 
+    @abstractmethod
     def changed(self, now: Any) -> Setting:
         """Return what is set within the mode; its `outer` is `now`."""
-        raise NotImplementedError
 
     def __enter__(self) -> None:
         self._variable.set(self.changed(self._variable.get()))
