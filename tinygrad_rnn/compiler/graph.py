@@ -196,6 +196,39 @@ class Graph:
         return "\n".join(map(repr, self.calls))
 
 
+@dataclass(frozen=True)
+class Body:
+    """What a loop does at each step: the attribute `body` of a call of `LOOP`.
+
+    The call's inputs are, in this order, what the carried values are before the first step, arrays (T, ...) that are
+    sliced along their first axis, and constants, which are the same at each step. Its outputs are the carried values
+    after the last step, and then what each step returns, stacked to (T, ...).
+
+    Attributes:
+        graph: of one step. Its inputs stand for the call's: carried values as they are before the step, slices,
+            constants. Its outputs are the carried values after the step, in the same order, shapes and dtypes, and what
+            the step returns. It reads no value of the graph around it.
+        carried: how many values are carried.
+        sliced: how many arrays are sliced.
+        steps: T, at least 1.
+        reverse: whether the steps are taken from T - 1 down to 0; slices and stacks stay in the order of time.
+    """
+
+    graph: Graph
+    carried: int
+    sliced: int
+    steps: int
+    reverse: bool = False
+
+
+def _no_loop(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("compile: a loop has no function of its own; executors go through its body")
+
+
+LOOP = Operator("loop", _no_loop, multiple=True)
+"""A loop over time; see `Body`."""
+
+
 class Rewriter:
     """Walks over a graph call by call, with replacements: the frame of most passes.
 

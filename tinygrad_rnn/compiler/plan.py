@@ -49,13 +49,17 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Slot:
-    """Where an array lies: its buffer, and how it is laid out in there (offset and strides in bytes)."""
+    """Where an array lies: its buffer, and how it is laid out in there (offset and strides in bytes).
+
+    Within a loop `turn` is how many bytes further it lies at each step: at step t it begins at offset + t * turn.
+    """
 
     buffer: Buffer
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: np.dtype[Any]
+    turn: int = 0
 
     def extent(self) -> tuple[int, int]:
         """Return (first byte, byte after the last) of the elements, counted from the first element; (0, 0) for none."""
@@ -90,11 +94,20 @@ class Instruction:
                 yield from (inner for inner in part if isinstance(inner, Slot))
 
 
+@dataclass(frozen=True)
+class Loop:
+    """Instructions that are done at each step t = 0 .. steps - 1, or from the last step to the first."""
+
+    instructions: tuple[Instruction, ...]
+    steps: int
+    reverse: bool
+
+
 @dataclass
 class Plan:
-    """A flat list of calls on memory that is laid out in advance."""
+    """A list of calls, and loops of calls, on memory that is laid out in advance."""
 
-    instructions: list[Instruction]
+    instructions: list[Instruction | Loop]
     inputs: list[Slot]
     outputs: list[Slot]
     arena_bytes: int
