@@ -192,6 +192,7 @@ if TYPE_CHECKING:
     from .nn.cells import LSTMCell as LSTMCell
     from .nn.cells import RNNCell as RNNCell
     from .nn.cells import Stacked as Stacked
+    from .nn.scan import scan as scan
     from .nn.unroll import bidirectional as bidirectional
     from .nn.unroll import unroll as unroll
     from .nn.layers import Dropout as Dropout
@@ -268,6 +269,7 @@ _HOME = {
     ),
     "nn.module": "Module",
     "nn.cells": "GRUCell LSTMCell RNNCell Stacked",
+    "nn.scan": "scan",
     "nn.unroll": "bidirectional unroll",
     "nn.layers": "Dropout Embedding Linear",
     "nn.models": "CBOW RNNLM",

@@ -228,6 +228,9 @@ def _no_loop(*_: Any, **__: Any) -> Any:
 LOOP = Operator("loop", _no_loop, multiple=True)
 """A loop over time; see `Body`."""
 
+LOOP_WITH_DRAWS = Operator("loop", _no_loop, pure=False, multiple=True)
+"""A loop whose body draws from a generator."""
+
 
 class Rewriter:
     """Walks over a graph call by call, with replacements: the frame of most passes.

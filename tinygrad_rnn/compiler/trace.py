@@ -16,6 +16,7 @@ from ..engine.tree import flatten, map_leaves, rebuild
 from ..engine.walk import ancestors
 from ..errors import TraceError
 from .graph import Call, Graph, Operator, Value, map_parts
+from .loops import Frame, NotALoop, leaked, record_loop
 from .operators import operator_of
 from .outside import Dice, Outside, equal_states, named_by, same
 
@@ -27,6 +28,8 @@ class Tracer:
 
     def __init__(self, named: Sequence[Any] = ()) -> None:
         self.calls: list[Call] = []
+        self._frame: Frame | None = None  # the body of a loop that is being recorded
+        self._frames: dict[Value, Frame] = {}  # of values that are not of the graph around all loops
         self.captured: list[tuple[Value, Any]] = []
         self._values: dict[int, Value] = {}  # by id of a Tensor
         self._places: dict[Place, Value] = {}  # by node and output: a rule sees new Tensors of kept arrays
@@ -57,7 +60,7 @@ class Tracer:
             [(part._array.shape, part._array.dtype) for part in results],
             context()[2:4],
         )
-        self.calls.append(call)
+        self.append(call)
         for result, value in zip(results, call.outputs, strict=True):
             self._know(result, value)
 
@@ -90,17 +93,8 @@ class Tracer:
 
     def lift(self, array: Array, place: tuple[Node, int]) -> Tensor:
         """Return the Tensor at a place of the graph, around an array that its rule kept."""
-        node, index = place
-        tensor = wrap(array, node, index)
-        value = self._places.get((node.id, index))
-        if value is None and node.operation is None and node.owner is not None and (leaf := node.owner()) is not None:
-            value = self._values.get(id(leaf)) or self._capture(leaf)
-        if value is None:
-            raise TraceError(
-                f"compile: {node.name}, recorded at {node.where()}, was recorded before the function was called, and a "
-                "gradient goes back through it; pass it to the function as an argument"
-            )
-        self._know(tensor, value)
+        tensor = wrap(array, *place)
+        self._know(tensor, self.value_at(place))
         return tensor
 
     def constant(self, name: str, function: Callable[..., Any], args: Sequence[Any], repeatable: bool) -> Any:
@@ -120,7 +114,7 @@ class Tracer:
             self._operators[key] = Operator(name, function, writes, repeatable, key=None if writes else key)
         operands = [self._operand(part) for part in args]
         call = Call(self._operators[key], operands, {}, [(result._array.shape, result._array.dtype)], context()[2:4])
-        self.calls.append(call)
+        self.append(call)
         self._know(result, call.output)
         return result
 
@@ -135,6 +129,69 @@ class Tracer:
         tensor = wrap(array)
         self._know(tensor, self._constant(array))
         return tensor
+
+    # -- loops: see `loops.Recorder` ----------------------------------------------------------------------------------
+
+    def loop(
+        self, step: Callable[..., Any], carried: Sequence[Any], slices: Sequence[Any], steps: int, reverse: bool
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Record a loop over time, but within another one, or where a body cannot stand for all steps: then None."""
+        if self._frame is not None:
+            return None
+        try:
+            return record_loop(
+                self, step, [*map(self._tensor, carried)], [*map(self._tensor, slices)], steps, reverse
+            )
+        except NotALoop:
+            return None
+
+    def _tensor(self, part: Any) -> Tensor:
+        return part if isinstance(part, Tensor) else self.known(wrap(np.array(part)), self._operand(part))
+
+    def append(self, call: Call) -> None:
+        """Append a call to the graph, or to the body that is being recorded."""
+        if self._frame is None:
+            self.calls.append(call)
+        else:
+            self._frame.calls.append(call)
+            for value in call.outputs:
+                self._frames[value] = self._frame
+
+    def opened(self, frame: Frame | None) -> Frame | None:
+        """Let calls go into a body (None: into the graph); return where they went before."""
+        before, self._frame = self._frame, frame
+        return before
+
+    def operand(self, part: Any) -> Any:
+        """Return the value of a Tensor or an array where calls go just now."""
+        return self._operand(part)
+
+    def known(self, tensor: Tensor, value: Value) -> Tensor:
+        """Take note of the value of a Tensor; return the Tensor."""
+        self._know(tensor, value)
+        return tensor
+
+    def settle(self, value: Value, frame: Frame) -> Value:
+        """Take note that a value belongs to a body."""
+        self._frames[value] = frame
+        return value
+
+    def frame_of(self, value: Value) -> Frame | None:
+        """Return the body that a value belongs to; None: the graph."""
+        return self._frames.get(value)
+
+    def value_at(self, place: tuple[Node, int]) -> Value:
+        """Return the value at a place of the tape."""
+        node, index = place
+        value = self._places.get((node.id, index))
+        if value is None and node.operation is None and node.owner is not None and (leaf := node.owner()) is not None:
+            value = self._values.get(id(leaf)) or self._capture(leaf)
+        if value is None:
+            raise TraceError(
+                f"compile: {node.name}, recorded at {node.where()}, was recorded before the function was called, and a "
+                "gradient goes back through it; pass it to the function as an argument"
+            )
+        return value
 
     # -- operands -----------------------------------------------------------------------------------------------------
 
@@ -174,6 +231,18 @@ class Tracer:
         return self._operand(part) if isinstance(part, Tensor) else self._constant(np.asarray(part))
 
     def _operand(self, part: Any) -> Any:
+        value = self._found(part)
+        if not isinstance(value, Value) or value.constant is not None:
+            return value
+        home, frame = self._frames.get(value), self._frame
+        if home is frame:
+            return value
+        if frame is None:
+            raise leaked()
+        return frame.here(value, home, self)
+
+    def _found(self, part: Any) -> Any:
+        """Return the value of an operand, whatever frame it belongs to."""
         if isinstance(part, Tensor):
             value = self._values.get(id(part))
             if value is None and part._node is not None:

@@ -128,6 +128,12 @@ class Node:
 
 _ids = itertools.count()
 
+
+def node_count() -> int:
+    """Return a number that is above the ids of all nodes so far, and below those of all to come."""
+    return next(_ids)
+
+
 # Frames of these modules are the engine's own; the first one outside is the line that the user wrote.
 _ENGINE = frozenset(
     f"{__package__}.{name}" for name in ("conversions", "methods", "tape", "tensor", "primitive", "tree")
@@ -189,6 +195,14 @@ class Tracer(Protocol):
 
     def constant(self, name: str, function: Callable[..., Any], args: Sequence[Any], repeatable: bool) -> Any:
         """Call a function that has no gradient (a comparison, a check, a draw), now and at each replay."""
+
+    def loop(
+        self, step: Callable[..., Any], carried: Sequence[Any], slices: Sequence[Any], steps: int, reverse: bool
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Take note of a loop over time: (what its steps return, stacked, and the carried values after the last).
+
+        None: it cannot be recorded as one, and the steps must be taken one by one.
+        """
 
 
 class Context(NamedTuple):

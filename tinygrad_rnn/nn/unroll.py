@@ -9,12 +9,13 @@ import numpy as np
 
 from ..checks import integer
 from ..engine.arrays import as_numbers
-from ..engine.tape import Array, at_step, context
+from ..engine.tape import Array, context
 from ..engine.tensor import Operand, Tensor, described, operand, without_gradient
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
-from ..ops import concatenate, cut, stack, take_along_axis, unstack, where
+from ..ops import concatenate, cut, take_along_axis, where
 from .cells import Cell, State, check_cell, in_words, stepped
+from .scan import repeated
 from .windows import mark_windows, uncut_windows
 
 
@@ -59,19 +60,70 @@ def unroll(
     ends = _checked_lengths("unroll", lengths, N, T)
     state = initial_state(cell, N) if state is None else state
     windows = uncut_windows(state)
-    first = context().step or 0  # a slice of a sequence counts on from the step that is open
-    steps = unstack(xs, axis=1)
-    outputs: list[Any] = []
-    for t in range(T if ends is None else ends.steps):
-        with at_step(first + t):
-            start = cut(state) if cut_every is not None and t and t % cut_every == 0 else state
-            if ends is None or t < ends.shortest:
-                output, state = stepped(cell, steps[t], start)
-            else:
-                output, state = _masked_step(cell, steps[t], start, state, ends.array > t)
-            outputs.append(_checked_output(cell, output, outputs, t))
+    steps = T if ends is None else ends.steps
+    parts = (xs if steps == T else xs[:, :steps], _active(ends, steps), _cuts(cut_every, steps))
+    outputs, state = repeated(_Step(cell), state, parts, steps, False, 1)
     mark_windows(state, windows)
-    return stack(outputs + [np.zeros_like(outputs[0])] * (T - len(outputs)), axis=1), state
+    if steps < T:
+        outputs = concatenate([outputs, np.zeros((N, T - steps, *outputs.shape[2:]), outputs.dtype)], axis=1)
+    return outputs, state
+
+
+class _Step:
+    """One step of a cell as `unroll` takes it: after a cut where there is one, and only where a sequence goes on."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._taken = 0
+        self._shape: tuple[int, ...] | None = None
+
+    def __call__(self, parts: tuple[Any, Any, Any], before: State) -> tuple[Any, State]:
+        x, active, is_cut = parts
+        start = before if is_cut is None else _cut_where(is_cut, before)
+        if active is None or (isinstance(active, np.ndarray) and active.all()):
+            output, state = stepped(self._cell, x, start)
+        else:
+            output, state = _masked_step(self._cell, x, start, before, active)
+        self._check(output)
+        self._taken += 1
+        return output, state
+
+    def _check(self, output: Any) -> None:
+        """Refuse an output that is no array, or not of the shape of those before."""
+        if not isinstance(output, Tensor | np.ndarray) or output.ndim == 0:
+            expected = "an output of shape (N, H)"
+        elif self._shape is not None and output.shape != self._shape:
+            expected = f"the output to have shape {self._shape} at each step, as at the first"
+        else:
+            self._shape = output.shape
+            return
+        name = getattr(self._cell, "__name__", type(self._cell).__name__)
+        raise ShapeError(f"unroll: expected {expected}, got {described(output)} from {name} at step {self._taken}")
+
+
+def _active(ends: _Ends | None, steps: int) -> Any:
+    """Return (N, T) truth values, whether a sequence goes on at a step; None if all go on at all."""
+    return None if ends is None else np.reshape(ends.array, (-1, 1)) > np.arange(steps)
+
+
+def _cuts(cut_every: int | None, steps: int) -> Array | None:
+    """Return (1, T) truth values, whether the state before a step is cut; None if it is at none."""
+    if cut_every is None or cut_every >= steps:
+        return None
+    return (np.arange(steps) % cut_every == 0)[None] & (np.arange(steps) > 0)
+
+
+def _cut_where(is_cut: Any, state: State) -> State:
+    """Cut a state, or leave it: while a loop is recorded, at the steps where `is_cut` (1,) says so."""
+    if isinstance(is_cut, np.ndarray):
+        return cut(state) if is_cut[0] else state
+    here = np.reshape(is_cut, ())
+
+    def either(part: Any) -> Any:
+        is_float = isinstance(part, Tensor | np.ndarray) and part.dtype.kind in "fc"
+        return where(here, cut(part), part) if is_float else part
+
+    return map_leaves(either, state)
 
 
 def bidirectional(
@@ -141,18 +193,6 @@ def initial_state(cell: Any, batch_size: int) -> State:
         name = getattr(cell, "__name__", type(cell).__name__)
         raise ValueError(f"unroll: the cell {name} has no initial_state(batch_size); pass state=")
     return cell.initial_state(batch_size)
-
-
-def _checked_output(cell: Cell, output: Any, before: list[Any], t: int) -> Any:
-    """Return the output of a step, an array of the same shape as those before."""
-    if not isinstance(output, Tensor | np.ndarray) or output.ndim == 0:
-        expected = "an output of shape (N, H)"
-    elif before and output.shape != before[0].shape:
-        expected = f"the output to have shape {before[0].shape} at each step, as at the first"
-    else:
-        return output
-    name = getattr(cell, "__name__", type(cell).__name__)
-    raise ShapeError(f"unroll: expected {expected}, got {described(output)} from {name} at step {t}")
 
 
 def _masked_step(cell: Cell, x: Operand, start: State, before: State, active: Any) -> tuple[Any, State]:

@@ -1,0 +1,160 @@
+"""A step repeated over time: what `unroll` is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..checks import flag, integer
+from ..engine.tape import at_step, context
+from ..engine.tensor import Tensor, described, operand
+from ..engine.tree import flatten, map_leaves, rebuild, structure
+from ..errors import ConfigError, ShapeError
+from ..ops import concatenate, moveaxis, stack, unstack
+from .cells import State, stepped
+
+
+def scan(
+    step: Callable[[Any, State], tuple[Any, State]],
+    state: State,
+    xs: Any = None,
+    *,
+    steps: int | None = None,
+    reverse: bool = False,
+    axis: int = 1,
+) -> tuple[Any, State]:
+    """Take a step for each time of a sequence, each from the state that the one before left.
+
+    output_t, state_t = step(x_t, state_{t-1}) for t = 0 .. T-1; with `reverse`, output_t, state_t = step(x_t,
+    state_{t+1}) for t = T-1 .. 0. Eagerly it is the plain loop. In a compiled function it is recorded as a loop: the
+    step is called once, on what stands for any time, and so is its backward pass; a plan does not grow with T. Then the
+    step must be the same at each time: what it reads from outside may not change from call to call, and what it
+    computes leaves it as output or state only. A step whose state changes its shape, its dtype or its nesting, or has
+    parts that are no arrays, is recorded time by time.
+
+    Args:
+        step: any callable `step(x, state) -> (output, state)`, such as a cell.
+        state: before the first step; any nesting of tuples, lists and dicts of Tensors and arrays.
+        xs: Tensors or arrays (N, T, ...), any nesting of them; x_t is the same nesting of slices (N, ...). None: the
+            step gets None, and `steps` says how often.
+        steps: T, where there are no `xs`.
+        reverse: whether the last time comes first. Slices and outputs stay in the order of time.
+        axis: which axis of `xs`, and of the outputs, is time: 1, or 0 for arrays (T, ...).
+
+    Returns:
+        (outputs, state): the outputs' nesting with arrays (N, T, ...), and the state after the last step.
+
+    Raises:
+        ShapeError: if `xs` do not agree on T, T is 0, or the outputs of two steps differ in nesting or shape.
+        ConfigError: if the step is no callable or does not return (output, state), or T is not known.
+        DTypeError: if `xs` are not numbers.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> outputs, state = tr.scan(lambda x, h: (h, 0.5 * h + x), np.zeros(1), np.ones((1, 4)))
+    >>> outputs, state
+    (array([[0.  , 1.  , 1.5 , 1.75]]), array([1.875]))
+    """
+    if isinstance(step, type) or not callable(step):
+        raise ConfigError(f"scan: step must be a callable step(x, state) -> (output, state), got {step!r}")
+    if axis not in (0, 1):
+        raise ConfigError(f"scan: axis must be 0 or 1, the axis of time, got {axis!r}")
+    xs = map_leaves(lambda x: operand(x, "scan", "xs"), xs)
+    return repeated(step, state, xs, _steps(flatten(xs), steps, axis), flag("scan", "reverse", reverse), axis)
+
+
+def _steps(leaves: list[Any], steps: int | None, axis: int) -> int:
+    """Return T."""
+    if not leaves:
+        if steps is None:
+            raise ConfigError("scan: steps is needed where xs has no arrays: how many steps are there?")
+        return integer("scan", "steps", steps)
+    shapes = [leaf.shape for leaf in leaves]
+    if any(len(shape) <= axis for shape in shapes):
+        wanted = "(N, T, ...)" if axis else "(T, ...)"
+        raise ShapeError(f"scan: expected xs of shape {wanted}, got {', '.join(map(str, shapes))}")
+    lengths = {shape[axis] for shape in shapes}
+    if len(lengths) > 1 or not min(lengths):
+        raise ShapeError(
+            f"scan: expected xs of as many steps along axis {axis}, at least 1, got {', '.join(map(str, shapes))}"
+        )
+    (T,) = lengths
+    if steps is not None and integer("scan", "steps", steps) != T:
+        raise ShapeError(f"scan: steps is {steps}, but xs have {T} along axis {axis}; leave steps out")
+    return T
+
+
+def repeated(step: Any, state: State, xs: Any, T: int, reverse: bool, axis: int) -> tuple[Any, State]:
+    """Do what `scan` does, with arguments that are checked."""
+    if context().tracer is None:
+        return _one_by_one(step, state, xs, range(T), reverse, axis)
+    whole = _as_loop(step, state, xs, T, reverse, axis)
+    if whole is not None:
+        return whole
+    if T > 1:  # a state that is of another dtype before the first step, for instance
+        first, others = (T - 1, slice(0, T - 1)) if reverse else (0, slice(1, T))
+        output, new = _one_by_one(step, state, xs, range(first, first + 1), reverse, axis)
+        index = (slice(None),) * axis + (others,)
+        rest = _as_loop(step, new, map_leaves(lambda x: x[index], xs), T - 1, reverse, axis)
+        if rest is not None and structure(rest[0]) == structure(output):
+            pair = (rest[0], output) if reverse else (output, rest[0])
+            return map_leaves(lambda a, b: concatenate([a, b], axis=axis), *pair), rest[1]
+    return _one_by_one(step, state, xs, range(T), reverse, axis)
+
+
+def _one_by_one(step: Any, state: State, xs: Any, times: range, reverse: bool, axis: int) -> tuple[Any, State]:
+    """Take the steps in a plain loop."""
+    slices = [unstack(x, axis=axis) for x in flatten(xs)]
+    outputs: dict[int, Any] = {}
+    begin = context().step or 0  # a slice of a sequence counts on from the step that is open
+    before: Any = None
+    for t in reversed(times) if reverse else times:
+        with at_step(begin + t):
+            output, state = stepped(step, rebuild(xs, iter([parts[t] for parts in slices])), state)
+        before = _alike(step, output, before, t)
+        outputs[t] = flatten(output)
+    columns = zip(*(outputs[t] for t in times), strict=True)
+    return rebuild(before, iter([stack(column, axis=axis) for column in columns])), state
+
+
+def _alike(step: Any, output: Any, before: Any, t: int) -> Any:
+    """Return the output of a step, in nesting and shapes like that before."""
+    if before is not None and (structure(output), _shapes(output)) != (structure(before), _shapes(before)):
+        name = getattr(step, "__name__", type(step).__name__)
+        raise ShapeError(
+            f"scan: expected outputs like those of the other steps, {_in_words(before)}, got {_in_words(output)} from "
+            f"{name} at step {t}"
+        )
+    return output
+
+
+def _shapes(nest: Any) -> list[Any]:
+    return [np.shape(leaf._array if isinstance(leaf, Tensor) else leaf) for leaf in flatten(nest)]
+
+
+def _in_words(nest: Any) -> str:
+    return f"{structure(nest)} of {', '.join(described(leaf) for leaf in flatten(nest)) or 'nothing'}"
+
+
+def _as_loop(step: Any, state: State, xs: Any, T: int, reverse: bool, axis: int) -> tuple[Any, State] | None:
+    """Let the tracer record a loop; None if it cannot."""
+    tracer = context().tracer
+    carried = flatten(state)
+    if tracer is None or not all(isinstance(part, Tensor | np.ndarray) for part in carried):
+        return None
+    made: list[Any] = []
+
+    def body(slices: list[Any], before: list[Any]) -> tuple[list[Any], list[Any]] | None:
+        output, new = stepped(step, rebuild(xs, iter(slices)), rebuild(state, iter(before)))
+        if structure(new) != structure(state):
+            return None
+        made[:] = [output, new]
+        parts = [part if isinstance(part, Tensor) else np.asarray(part) for part in flatten(output)]
+        return parts, flatten(new)
+
+    found = tracer.loop(body, carried, [moveaxis(x, axis, 0) for x in flatten(xs)], T, reverse)
+    if found is None:
+        return None
+    stacks, last = found
+    return rebuild(made[0], iter([moveaxis(part, 0, axis) for part in stacks])), rebuild(made[1], iter(last))
