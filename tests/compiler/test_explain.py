@@ -6,7 +6,7 @@ from replay import normal, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.explain import Explanation, Row, explain
-from tinygrad_rnn.compiler.plan import make_plan
+from tinygrad_rnn.compiler.layout import make_plan
 
 
 def model_step():

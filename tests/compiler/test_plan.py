@@ -8,7 +8,7 @@ from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.executor import Executor
-from tinygrad_rnn.compiler.plan import make_plan
+from tinygrad_rnn.compiler.layout import make_plan
 
 N, T, D, H, V = 2, 5, 3, 4, 6
 

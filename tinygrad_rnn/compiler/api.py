@@ -24,10 +24,11 @@ from ..errors import ConfigError, TraceError, UnsupportedError
 from .executor import Executor
 from .explain import Explanation, explain, instruction_seconds
 from .graph import Graph
+from .layout import make_plan
 from .native.build import available
 from .passes import run as run_passes
 from .picture import picture
-from .plan import Plan, make_plan
+from .plan import Plan
 from .signature import is_over, signature
 from .trace import ARRAY, Recorded, trace
 

@@ -148,13 +148,23 @@ class Frame:
 
     # -- places of the tape -----------------------------------------------------------------------------------------
 
-    def outer(self, place: _Place, value: Value) -> _Place | None:
-        """Return the place outside of this loop from which a place of its body has its value."""
-        if place in self.outside:
-            return self.outside[place]
-        assert self.node is not None
-        stacked = self.stack(value, place)
-        return self.node, stacked.index
+    def outer(self, place: _Place, recorder: Recorder) -> _Place | None:
+        """Return the place outside of this loop that gives a value used in its body its cotangent; None: there is none.
+
+        For a value of the forward body that is the stack which the forward loop returns.
+        """
+        frame = self.forward
+        while frame is not None:
+            if place in frame.outside:
+                return frame.outside[place]
+            frame = frame.forward
+        value = recorder.value_at(place)
+        home = recorder.frame_of(value)
+        if home is None:
+            return place
+        if home.node is None:
+            return None
+        return home.node, home.stack(value, place).index
 
 
 def leaked() -> TraceError:
@@ -196,8 +206,7 @@ def record_loop(
         with Changed(step=None):
             old = [_parameter(recorder, frame, part, None) for part in carried]
             cut = [
-                _parameter(recorder, frame, part, value)
-                for part, value in zip(slices, inputs[len(old) :], strict=True)
+                _parameter(recorder, frame, part, value) for part, value in zip(slices, inputs[len(old) :], strict=True)
             ]
             found = step(cut, old)
         if found is None:
@@ -278,9 +287,7 @@ def _captured(recorder: Recorder, frame: Frame, first: int) -> dict[_Place, _Pla
             waiting += [edge[0] for edge in node.edges if edge is not None]
     found: dict[_Place, _Place] = {}
     for place, leaf in leaves.items():
-        value = recorder.value_at(place)
-        home = recorder.frame_of(value)
-        outer = place if home is None else home.outer(place, value)
+        outer = frame.outer(place, recorder)
         if outer is not None:
             found[leaf] = frame.outside[leaf] = outer
     return found
@@ -316,9 +323,7 @@ class _LoopOperation:
     multiple = True
     name = "scan"
 
-    def __init__(
-        self, recorder: Recorder, frame: Frame, carried: int, leaves: Sequence[_Place | None]
-    ) -> None:
+    def __init__(self, recorder: Recorder, frame: Frame, carried: int, leaves: Sequence[_Place | None]) -> None:
         self._recorder, self._frame, self._carried, self._leaves = recorder, frame, carried, leaves
 
     def pull(self, *_: Any, **__: Any) -> Any:
@@ -332,7 +337,9 @@ class _LoopOperation:
         wanted = [number for number, need in enumerate(needs) if need and number >= n]
         stacked = [number for number in wanted if self._is_slice(number)]
         sums = [number for number in wanted if not self._is_slice(number)]
-        given = [number for number, g in enumerate(cotangents) if number >= n and g is not None and frame.places[number]]
+        given = [
+            number for number, g in enumerate(cotangents) if number >= n and g is not None and frame.places[number]
+        ]
         reached: set[int] = set()
 
         def step(parts: list[Any], carried: list[Any]) -> tuple[list[Any], list[Any]]:
