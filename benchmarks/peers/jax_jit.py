@@ -36,10 +36,25 @@ def gru(layer: Any, h: Any, x: Any) -> tuple[Any, Any]:
     return h, h
 
 
-CELLS: dict[str, Callable[..., tuple[Any, Any]]] = {"rnn": rnn, "lstm": lstm, "gru": gru}
+def leaky(layer: Any, h: Any, x: Any) -> tuple[Any, Any]:
+    """The cell of `own_cell.py`; see `ours_eager.LeakyUnit`."""
+    x_f, x_n = jnp.split(x, 2, axis=1)
+    f = jax.nn.sigmoid(x_f + h @ layer["Wf"])
+    n = jnp.tanh(layer["gain"] * jax.nn.standardize(x_n + (f * h) @ layer["Wn"], epsilon=1e-5) + layer["shift"])
+    h = h + jax.nn.sigmoid(layer["leak"]) * f * (n - h)
+    return h, h
 
 
-def loss(parameters: Any, cell: str, ids: Any, targets: Any, state: Any) -> tuple[Any, Any]:
+CELLS: dict[str, Callable[..., tuple[Any, Any]]] = {"rnn": rnn, "lstm": lstm, "gru": gru, "leaky": leaky}
+NAMES = {
+    "rnn": ("Wx", "Wh", "b"),
+    "lstm": ("Wx", "Wh", "b"),
+    "gru": ("Wx", "Wh", "b", "bh"),
+    "leaky": ("Wx", "Wf", "Wn", "b", "gain", "shift", "leak"),
+}
+
+
+def loss(parameters: Any, cell: str, padded: bool, ids: Any, targets: Any, state: Any) -> tuple[Any, Any]:
     """Return the mean loss of ids and targets (T, N), and the new state."""
     xs, new = parameters["embedding"][ids], []
     for layer, part in zip(parameters["layers"], state, strict=True):
@@ -47,19 +62,26 @@ def loss(parameters: Any, cell: str, ids: Any, targets: Any, state: Any) -> tupl
         new.append(part)
     logits = xs @ parameters["W"] + parameters["b"]
     picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - picked), new
+    terms = jax.nn.logsumexp(logits, axis=-1) - picked
+    return (jnp.sum(terms, where=targets >= 0) / jnp.sum(targets >= 0) if padded else jnp.mean(terms)), new
 
 
-@partial(jax.jit, static_argnames="cell", donate_argnames=("parameters", "state"))
-def train(parameters: Any, cell: str, ids: Any, targets: Any, state: Any) -> tuple[Any, Any, Any]:
+@partial(jax.jit, static_argnames=("cell", "padded"), donate_argnames=("parameters", "state"))
+def train(parameters: Any, cell: str, padded: bool, ids: Any, targets: Any, state: Any) -> tuple[Any, Any, Any]:
     """Return the loss, the new parameters and the new state."""
-    (value, state), grads = jax.value_and_grad(loss, has_aux=True)(parameters, cell, ids, targets, state)
+    (value, state), grads = jax.value_and_grad(loss, has_aux=True)(parameters, cell, padded, ids, targets, state)
     return value, jax.tree.map(lambda p, g: p - LR * g, parameters, grads), state
 
 
-def start(config: Config, weights: Weights) -> Callable[[Any, Any], float]:
+def warm_up() -> None:
+    """Start XLA; see `peers`."""
+    jax.block_until_ready(jax.jit(lambda x: x @ x)(jnp.ones((2, 2))))
+
+
+def start(config: Config, weights: Weights, carry: bool = True) -> Callable[[Any, Any], float]:
     """Return the step; see `peers`."""
-    names = ["Wx", "Wh", "b", "bh"] if config.cell == "gru" else ["Wx", "Wh", "b"]
+    jax.config.update("jax_enable_x64", config.dtype == "float64")
+    names = NAMES[config.cell]
     arrays = {
         "embedding": weights["embedding.W"],
         "layers": [{name: weights[f"layers.{n}.{name}"] for name in names} for n in range(config.layers)],
@@ -69,12 +91,17 @@ def start(config: Config, weights: Weights) -> Callable[[Any, Any], float]:
     parameters = jax.tree.map(lambda array: jnp.array(array, copy=True), arrays)
     parts = 2 if config.cell == "lstm" else 1
     # Each part an array of its own: what is donated must not be given twice.
-    state: Any = [[jnp.zeros((config.N, config.H)) for _ in range(parts)] for _ in range(config.layers)]
-    state = [tuple(part) if parts == 2 else part[0] for part in state]
+
+    def zeros() -> Any:
+        state = [[jnp.zeros((config.N, config.H), config.dtype) for _ in range(parts)] for _ in range(config.layers)]
+        return [tuple(part) if parts == 2 else part[0] for part in state]
+
+    state = zeros()
 
     def step(ids: Any, targets: Any) -> float:
         nonlocal parameters, state
-        value, parameters, state = train(parameters, config.cell, ids.T, targets.T, state)
+        state = state if carry else zeros()
+        value, parameters, state = train(parameters, config.cell, not carry, ids.T, targets.T, state)
         jax.block_until_ready((parameters, state))
         return float(value)
 

@@ -43,6 +43,51 @@ def describe_machine(env: dict[str, str]) -> dict[str, Any]:
     return machine
 
 
+def before(env: dict[str, str], checkout: Path) -> dict[str, str]:
+    """Return the environment in which workers take the package of another checkout, with the peers of this one.
+
+    Raises:
+        PeerError: if there is no package.
+    """
+    if not (checkout / "tinygrad_rnn" / "__init__.py").is_file():
+        raise PeerError("no package tinygrad_rnn in the checkout of --before")
+    benchmarks, *others = env["PYTHONPATH"].split(os.pathsep)
+    changed = env | {"PYTHONPATH": os.pathsep.join([benchmarks, str(checkout.resolve()), *others])}
+    command = [sys.executable, "-c", "import tinygrad_rnn; print(tinygrad_rnn.__file__)"]
+    found = subprocess.run(command, env=changed, check=True, capture_output=True, text=True)
+    if not Path(found.stdout.strip()).is_relative_to(checkout.resolve()):
+        raise PeerError("an installed tinygrad_rnn hides that of --before")
+    return changed
+
+
+def commit(checkout: Path) -> str:
+    """Return the commit of a checkout, with a + if files differ from it."""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def once(module: str, args: list[Any], env: dict[str, str], limit: float) -> Any:
+    """Return the answer of `python -m peers.MODULE ARGS`, each argument JSON: the last line that it prints, JSON too.
+
+    Raises:
+        PeerError: if it fails, or takes longer than the limit in seconds.
+    """
+    command = [sys.executable, "-m", f"peers.{module}", *map(json.dumps, args)]
+    time.sleep(SETTLE)
+    with tempfile.TemporaryDirectory() as scratch:
+        env = env | {"TORCHINDUCTOR_CACHE_DIR": scratch}
+        try:
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=limit, check=False)
+        except subprocess.TimeoutExpired:
+            raise PeerError(f"over the limit of {limit:g} s") from None
+    if done.returncode:
+        raise PeerError(f"failed: {(done.stderr.strip().splitlines() or ['no message'])[-1].strip()}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 class Worker:
     """A peer, ready to run steps.
 

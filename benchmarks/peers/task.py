@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 LR = 0.1
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+GATES = {"rnn": 1, "lstm": 4, "gru": 3, "leaky": 2}
 Weights = dict[str, Any]
 
 
@@ -21,6 +21,7 @@ class Config(NamedTuple):
     N: int
     T: int
     layers: int = 1
+    dtype: str = "float32"
 
     @property
     def flop(self) -> float:
@@ -42,10 +43,11 @@ CONFIGS = {
 
 
 def make_weights(config: Config, seed: int = 0) -> Weights:
-    """Return float32 weights by the names that `tinygrad_rnn.RNNLM` gives them.
+    """Return weights by the names that `tinygrad_rnn.RNNLM` gives them.
 
     Uniform within 1/sqrt(H), as PyTorch starts; the embedding normal, biases 0. Weights multiply from the right;
-    columns of the gates: i, f, o, g of the LSTM; r, z, n of the GRU, which resets after its product (bias bh).
+    columns of the gates: i, f, o, g of the LSTM; r, z, n of the GRU, which resets after its product (bias bh). "leaky"
+    is the cell of `own_cell.py`: f, n, and as its product waits for the gate, Wf and Wn instead of Wh.
     """
     rng, H, G = np.random.default_rng(seed), config.H, GATES[config.cell]
 
@@ -55,13 +57,18 @@ def make_weights(config: Config, seed: int = 0) -> Weights:
     weights = {"embedding.W": rng.standard_normal((config.V, config.D), dtype=np.float32)}
     for layer, size in enumerate([config.D] + [H] * (config.layers - 1)):
         weights[f"layers.{layer}.Wx"] = uniform(size, G * H)
-        weights[f"layers.{layer}.Wh"] = uniform(H, G * H)
+        for name in ["Wf", "Wn"] if config.cell == "leaky" else ["Wh"]:
+            weights[f"layers.{layer}.{name}"] = uniform(H, H if config.cell == "leaky" else G * H)
         weights[f"layers.{layer}.b"] = np.zeros(G * H, np.float32)
         if config.cell == "gru":
             weights[f"layers.{layer}.bh"] = np.zeros(H, np.float32)
+        if config.cell == "leaky":
+            weights[f"layers.{layer}.gain"] = np.ones(H, np.float32)
+            weights[f"layers.{layer}.shift"] = np.zeros(H, np.float32)
+            weights[f"layers.{layer}.leak"] = np.zeros(H, np.float32)
     weights["output.W"] = uniform(H, config.V)
     weights["output.b"] = np.zeros(config.V, np.float32)
-    return weights
+    return {name: array.astype(config.dtype, copy=False) for name, array in weights.items()}
 
 
 def make_windows(config: Config, count: int = 4, seed: int = 1) -> list[tuple[Any, Any]]:

@@ -1,0 +1,51 @@
+"""One first call in a process of its own: `python -m peers.first MODULE CONFIG`; see `process.once`.
+
+Answers with the seconds of the import, of making the step, of the first step, and of the fastest of some steps after
+it: what the first takes longer than that is compiling.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import sys
+import time
+from typing import Any
+
+from .task import Config, make_weights, make_windows
+
+AGAIN = 5  # steps after the first
+ENOUGH = 2.0  # seconds of them; 2 steps in any case
+
+
+def measure(module: str, config: Config) -> dict[str, Any]:
+    """Return what the first step of a peer takes; whatever compiles has compiled something tiny before."""
+    begin = time.perf_counter()
+    peer = importlib.import_module(f"peers.{module}")
+    imported = time.perf_counter() - begin
+    if hasattr(peer, "warm_up"):
+        peer.warm_up()
+    weights, windows = make_weights(config), itertools.cycle(make_windows(config))
+    begin = time.perf_counter()
+    step = peer.start(config, weights)
+    made = time.perf_counter() - begin
+    times: list[float] = []
+    losses: list[float] = []
+    while len(times) < 3 or (len(times) <= AGAIN and sum(times[1:]) < ENOUGH):
+        window = next(windows)
+        begin = time.perf_counter()
+        losses.append(step(*window))
+        times.append(time.perf_counter() - begin)
+    return {
+        "version": peer.VERSION,
+        "import_s": imported,
+        "start_s": made,
+        "first_s": times[0],
+        "again_s": min(times[1:]),
+        "losses": losses,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(json.loads(sys.argv[1]), Config(*json.loads(sys.argv[2])))))
