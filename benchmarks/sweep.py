@@ -2,6 +2,7 @@
 
     python benchmarks/sweep.py                               # 70 models on one thread and on two: some hours at most
     python benchmarks/sweep.py --count 12 --threads 1 --quick
+    python benchmarks/sweep.py --before ../other             # against the package of another checkout too
     python benchmarks/sweep.py --draw                        # the tables again, from the kept JSON
 
 Models of 1 to 3 layers of rnn, lstm or gru, N 1 to 128, T 5 to 60, D and H 16 to 1,024, V 50 to 10,000, sizes drawn
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers.process import PeerError, Worker, commit, describe_machine, environment
+from peers.process import PeerError, Worker, before, commit, describe_machine, environment
 from peers.task import Config
 from report import brief, head, missing, save, table
 from train_step import check, take_turns
@@ -52,20 +53,28 @@ def draw_config(seed: int, number: int, most: float) -> Config:
 
 def measure_model(config: Config, env: dict[str, str], args: argparse.Namespace) -> Record:
     """Return times, ratios and memory of one model."""
-    workers: list[Worker] = []
+    peers = {"ours": ("ours_compiled", env), "pytorch": ("pytorch", env)}
+    if args.before is not None:
+        peers["before"] = "ours_compiled", before(env, args.before)
+    workers: dict[str, Worker] = {}
+    name = ""
     try:
-        for module in ("ours_compiled", "pytorch"):
-            workers.append(Worker(module, config, env, args.limit))
-        ours, peer = workers
-        check(peer.ready["losses"], ours.ready["losses"])
-        memory = {"ours_mib": ours.ready["peak_mib"], "pytorch_mib": peer.ready["peak_mib"]}
-        cold = {"ours_cold_s": ours.ready["cold_s"], "pytorch_cold_s": peer.ready["cold_s"]}
-        versions = [worker.ready["version"] for worker in workers]
-        return take_turns(ours, peer, args.rounds, args.burst) | memory | cold | {"versions": versions}
+        for name, (module, own) in peers.items():
+            workers[name] = Worker(module, config, own, args.limit)
+            check(workers[name].ready["losses"], workers["ours"].ready["losses"])
+        record: Record = {"versions": [worker.ready["version"] for worker in workers.values()]}
+        for name, worker in workers.items():
+            record |= {f"{name}_mib": worker.ready["peak_mib"], f"{name}_cold_s": worker.ready["cold_s"]}
+        name = "pytorch"
+        record |= take_turns(workers["ours"], workers[name], args.rounds, args.burst)
+        if args.before is not None:
+            name = "before"
+            record["before"] = take_turns(workers["ours"], workers[name], args.rounds, args.burst)
+        return record
     except PeerError as error:
-        return {"missing": f"{'pytorch' if workers else 'ours'}: {error}"}
+        return {"missing": f"{name}: {error}"}
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.close()
 
 
@@ -79,6 +88,8 @@ def measure(args: argparse.Namespace) -> Record:
             raise SystemExit(f"sweep: {path} has another seed or --most; pass --anew, or another --out")
     found |= {"seed": args.seed, "most_gflop": args.most, "rounds": args.rounds, "burst_s": args.burst}
     found |= {"commit": commit(Path(__file__).parents[1]), "machines": found.get("machines", {})}
+    if args.before is not None:
+        found["commit_before"] = commit(args.before)
     models: list[Record] = found.setdefault("models", [])
     for threads in args.threads:
         env = environment(threads, args.kernels)
@@ -125,6 +136,11 @@ def tables(found: Record) -> str:
                 rows.append([count, key.replace("_", " "), len(ratios), *(f"{x:.2f}" for x in figures), behind])
     columns = ["threads", "", "models", "median", "geometric mean", "least", "most", "below 1"]
     parts += [table(columns, rows)]
+    if "commit_before" in found:
+        parts += [
+            f"## Time and memory of a training step: commit {found['commit_before']} / this one\n",
+            table(["threads", "", "models", "median", "least", "most", "below 1"], _earlier(measured, threads)),
+        ]
     rows = []
     for count in threads:
         ratios = [model["pytorch_mib"] / max(model["ours_mib"], 0.1) for model in measured if model["threads"] == count]
@@ -166,6 +182,23 @@ def tables(found: Record) -> str:
     return "\n".join(parts + missing(reasons))
 
 
+def _earlier(measured: Sequence[Record], threads: Sequence[int]) -> list[list[Any]]:
+    """Return the rows on how another checkout's times and memory compare with these."""
+    rows: list[list[Any]] = []
+    for count in threads:
+        models = [model for model in measured if model["threads"] == count and "before" in model]
+        kinds = {
+            key.replace("_", " "): [model["before"][key] for model in models]
+            for key in ("median_of_ratios", "ratio_of_minima")
+        }
+        kinds["memory"] = [model["before_mib"] / max(model["ours_mib"], 0.1) for model in models]
+        for kind, ratios in kinds.items():
+            if ratios:
+                figures = [f"{x:.2f}" for x in (statistics.median(ratios), min(ratios), max(ratios))]
+                rows.append([count, kind, len(ratios), *figures, sum(ratio < 1 for ratio in ratios)])
+    return rows
+
+
 def main(argv: Sequence[str] | None = None) -> Record:
     """Measure, print, write, and return the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -173,6 +206,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     parser.add_argument("--seed", type=int, default=0, help="of the models (default 0)")
     parser.add_argument("--most", type=float, default=40, help="GFLOP of matrix products in a step (default 40)")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of each process (default 1 and 2)")
+    parser.add_argument("--before", type=Path, help="another checkout of the project, measured beside this one")
     parser.add_argument("--rounds", type=int, help="pairs of bursts for each model (default 8; quick 3)")
     parser.add_argument("--burst", type=float, help="seconds of a burst of the slower one (default 0.3; quick 0.1)")
     parser.add_argument("--kernels", help="kernels that OpenBLAS must take, such as Haswell (default: it looks itself)")
