@@ -72,7 +72,8 @@ def summary(runs: Sequence[Record]) -> Record:
     seconds = [run["epoch_s"] for run in runs]
     costs: list[float] = []
     for run in runs:
-        again, met = run["again_s"], set()
+        again: dict[str, float] = run["again_s"]
+        met: set[int] = set()
         for T, first in zip(run["lengths"], run["batch_s"], strict=True):
             if T not in met:
                 costs.append(1e3 * (first - again[str(T)]))
@@ -112,9 +113,8 @@ def measure(args: argparse.Namespace) -> Record:
     for order in args.orders:
         print(order, flush=True)
         made = epochs(order, environments, args)
-        records = {name: made[name] for name in PEERS if name in made}
-        check(records)
-        found["orders"][order] = records
+        found["orders"][order] = {name: made[name] for name in PEERS if name in made}
+        check(found["orders"][order])
     records = [record for order in found["orders"].values() for record in order.values()]
     found["versions"] = list(dict.fromkeys(record["version"] for record in records if "version" in record))
     return found
@@ -152,7 +152,7 @@ def tables(found: Record) -> str:
                     difference,
                 ]
             )
-        lengths = next(
+        lengths: list[int] = next(
             (record["lengths"] for record in records.values() if len(set(record.get("lengths", []))) > 1), []
         )
         columns = [

@@ -113,7 +113,11 @@ def measure(args: argparse.Namespace) -> Record:
     for name, config in points(args.models, args.steps, args.configs):
         print(f"{name}, T = {config.T:,}", flush=True)
         out = late.setdefault(name, set())
-        point = {"model": name, "sizes": config._asdict(), "peers": first_calls(config, environments, args, out)}
+        point: Record = {
+            "model": name,
+            "sizes": config._asdict(),
+            "peers": first_calls(config, environments, args, out),
+        }
         point["stages"] = {
             who: stages(config, environments[who], args, out, who) for who in ("ours", "before") if who in environments
         }
@@ -198,7 +202,7 @@ def _cell(record: Record, key: str) -> str:
 
 def _ratio(point: Record, name: str, key: str) -> str:
     pair = [point["peers"].get(who, {}).get(key) for who in (name, "ours")]
-    return "-" if None in pair else f"{pair[0]['median'] / pair[1]['median']:.2f}"  # type: ignore[index]
+    return "-" if None in pair else f"{pair[0]['median'] / pair[1]['median']:.2f}"
 
 
 def main(argv: Sequence[str] | None = None) -> Record:

@@ -24,10 +24,10 @@ class LeakyUnit(tr.Module):
 
     def __init__(self, input_size: int, hidden_size: int, rng: np.random.Generator, dtype: Any) -> None:
         D, H = input_size, hidden_size  # the values come from the task's weights, so nothing is drawn
-        for name, shape in {"Wx": (D, 2 * H), "Wf": (H, H), "Wn": (H, H), "b": (2 * H,)}.items():
-            setattr(self, name, tr.parameter(np.zeros(shape), dtype, name))
-        for name in ("gain", "shift", "leak"):
-            setattr(self, name, tr.parameter(np.zeros(H), dtype, name))
+        self.Wx, self.b = tr.parameter(np.zeros((D, 2 * H)), dtype), tr.parameter(np.zeros(2 * H), dtype)
+        self.Wf, self.Wn = tr.parameter(np.zeros((H, H)), dtype), tr.parameter(np.zeros((H, H)), dtype)
+        self.gain, self.shift = tr.parameter(np.ones(H), dtype), tr.parameter(np.zeros(H), dtype)
+        self.leak = tr.parameter(np.zeros(H), dtype)
 
     def initial_state(self, batch_size: int) -> Any:
         return np.zeros((batch_size, self.leak.shape[0]), self.leak.dtype)

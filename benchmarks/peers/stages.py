@@ -1,8 +1,8 @@
 """The stages of our first call in a process of its own: `python -m peers.stages CONFIG`; see `process.once`.
 
 Goes through what `compile` does at a first call by itself, with the parts that it is made of: records, runs the
-passes, lays out the plan, and binds it, encoding for C included. These parts are internal, so a checkout in which one
-has another name fails here, and only here.
+passes, lays out the plan, and binds it, encoding for C included. These parts are internal, and taken by the names that
+`compile` itself has for them; a checkout in which one has another name fails here, and only here.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.executor import Executor
-from tinygrad_rnn.compiler.passes import run as run_passes
-from tinygrad_rnn.compiler.plan import make_plan
-from tinygrad_rnn.compiler.trace import trace
+from tinygrad_rnn.compiler import api
 from tinygrad_rnn.engine.collector import collector_paused
 from tinygrad_rnn.engine.tree import flatten
 
@@ -37,18 +34,18 @@ def measure(config: Config) -> dict[str, Any]:
     passes: dict[str, float] = {}
     with collector_paused():
         marks = [time.perf_counter()]
-        recorded = trace(make_train(model), (arguments, {}))
+        recorded = api.trace(make_train(model), (arguments, {}))
         marks.append(time.perf_counter())
         graph, last = recorded.graph, marks[-1]
         calls = len(graph.calls)
-        for name, rewritten in run_passes(graph):
+        for name, rewritten in api.run_passes(graph):
             graph = rewritten
             now = time.perf_counter()
             passes[name], last = passes.get(name, 0.0) + now - last, now
         marks.append(time.perf_counter())
-        plan = make_plan(graph)
+        plan = api.make_plan(graph)
         marks.append(time.perf_counter())
-        executor = Executor(plan, int(os.environ["OMP_NUM_THREADS"]), native=True)
+        executor = api.Executor(plan, int(os.environ["OMP_NUM_THREADS"]), native=True)
         inputs = [leaf for leaf in flatten(arguments) if isinstance(leaf, tr.Tensor | np.ndarray)]
         arrays = [leaf.data if isinstance(leaf, tr.Tensor) else leaf for leaf in inputs + recorded.captured]
         executor.run(arrays)
