@@ -19,7 +19,7 @@ from ..checks import integer
 from ..engine.collector import collector_paused
 from ..engine.tape import context
 from ..engine.tensor import Tensor
-from ..engine.tree import flatten, map_leaves, rebuild
+from ..engine.tree import flatten, map_leaves, rebuilder
 from ..errors import ConfigError, TraceError, UnsupportedError
 from .executor import Executor
 from .explain import Explanation, explain, instruction_seconds
@@ -214,18 +214,18 @@ class _Ready:
         self.executor, self.outside = executor, recorded.outside
         self._captured = recorded.captured
         places = {id(leaf): _Argument(n) for n, leaf in enumerate(leaves) if isinstance(leaf, np.random.Generator)}
-        self._result = map_leaves(lambda part: places.get(id(part), part), recorded.result)
-        self._parts = flatten(self._result)
+        result = map_leaves(lambda part: places.get(id(part), part), recorded.result)
+        self._parts, self._rebuilt = flatten(result), rebuilder(result)
+        self._inputs = [number for number, leaf in enumerate(leaves) if _is_input(leaf)]  # the same for one signature
 
     def arrays(self, leaves: list[Any]) -> list[Any]:
         """Return the inputs of the plan: of the call, then those that the function uses from outside."""
-        parts = [part for part in leaves if _is_input(part)] + self._captured
+        parts = [leaves[number] for number in self._inputs] + self._captured
         return [part._array if isinstance(part, Tensor) else _unknown(part) for part in parts]
 
     def run(self, leaves: list[Any]) -> Any:
         made = iter(self.executor.run(self.arrays(leaves)))
-        parts = [next(made) if part is ARRAY else self._given(part, leaves) for part in self._parts]
-        return rebuild(self._result, iter(parts))
+        return self._rebuilt(iter([next(made) if part is ARRAY else self._given(part, leaves) for part in self._parts]))
 
     def _given(self, part: Any, leaves: list[Any]) -> Any:
         """Return a result that is no array: a generator of this call, or what the function returned."""

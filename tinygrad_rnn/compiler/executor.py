@@ -97,12 +97,15 @@ class Executor:
     def _prepared(self, arrays: list[Any]) -> tuple[Bound, int, bool]:
         """Return calls that are bound to these inputs, the set of blocks they write to, and whether it is copied."""
         chosen, copied = self._free_set()
-        sources = tuple([self._source(arrays[number]) for number in self._wide])
+        if self._large:
+            sources = tuple([self._source(arrays[number]) for number in self._wide])
+            wide = dict(zip(self._wide, sources, strict=True))
+            for number, source in wide.items():
+                if source is not None and self._copies[number] is not None:
+                    self._drop_copy(number)
+        else:  # there are no blocks that an input could lie in
+            sources, wide = (), {}
         key = (chosen, sources)
-        wide = dict(zip(self._wide, sources, strict=True))
-        for number, source in wide.items():
-            if source is not None and self._copies[number] is not None:
-                self._drop_copy(number)
         bound = self._bound.get(key)
         if bound is None:
             with self._counted():

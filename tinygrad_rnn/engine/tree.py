@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ShapeError
 
@@ -36,6 +36,21 @@ def rebuild(nest: Any, leaves: Iterator[Any]) -> Any:
         ShapeError: if it is nested deeper than `DEEPEST` levels.
     """
     return _fold(nest, lambda leaf: next(leaves), _like, DEEPEST)
+
+
+def rebuilder(nest: Any) -> Callable[[Iterator[Any]], Any]:
+    """Return `rebuild` for one nesting that is made again and again: a function of the leaves.
+
+    >>> rebuilder((1, [2, None]))(iter("ab"))
+    ('a', ['b', None])
+    """
+    return cast(Callable[[Iterator[Any]], Any], _fold(nest, lambda leaf: next, _maker, DEEPEST))
+
+
+def _maker(nest: Any, parts: Sequence[Callable[[Iterator[Any]], Any]]) -> Callable[[Iterator[Any]], Any]:
+    if type(nest) is tuple:
+        return lambda leaves: tuple([part(leaves) for part in parts])
+    return lambda leaves: _like(nest, [part(leaves) for part in parts])
 
 
 def map_leaves(function: Callable[..., Any], nest: Any, *others: Any) -> Any:

@@ -14,6 +14,8 @@ from ..engine.tensor import Operand, Tensor, implements, shape_of, without_gradi
 from ..errors import DTypeError, ShapeError, TraceError
 from .axes import one, single
 
+_INTP = np.dtype(np.intp)
+
 
 def _plain(index: Any) -> Any:
     """Return an index that nobody can change later: integer and boolean arrays copied, Tensors unwrapped."""
@@ -46,6 +48,8 @@ def as_ids(function: str, ids: Array) -> Array:
     Raises:
         IndexError: if an id does not fit.
     """
+    if ids.dtype == _INTP:
+        return ids
     if not np.can_cast(ids.dtype, np.intp) and ids.size:  # an object is a Python number beyond every integer dtype
         room = np.iinfo(np.intp)
         wrong = np.asarray((ids < room.min) | (ids > room.max), bool)
@@ -105,9 +109,10 @@ def _ids(function: str, indices: Any) -> Any:
         ids = np.asarray(indices)
         if ids.dtype.kind not in "iu" and ids.size:
             raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
-        return frozen(as_ids(function, ids))
+        return as_ids(function, ids)
 
-    return without_gradient("ids", checked, indices)
+    ids = without_gradient("ids", checked, indices)
+    return frozen(ids) if isinstance(ids, np.ndarray) else ids
 
 
 @primitive(canonical=single)
