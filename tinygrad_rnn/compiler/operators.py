@@ -37,6 +37,7 @@ def _concatenate(*xs: Array, axis: int, out: Array | None = None) -> Array:
 ADD = operator_of(ops.add)
 MULTIPLY = operator_of(ops.multiply)
 MATMUL = operator_of(ops.matmul)
+BROADCAST = operator_of(ops.broadcast_to)
 RESHAPE = operator_of(ops.reshape)
 SUM = operator_of(ops.reduce.sum)
 TRANSPOSE = operator_of(ops.transpose)

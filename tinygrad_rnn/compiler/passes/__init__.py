@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 
 from ...errors import ConfigError
 from ..graph import Graph
 from .batch import hoist_elementwise, hoist_products
 from .checks import checks_first
+from .editing import in_bodies
+from .loop_sums import defer_carried, regroup_carried
 from .loss import bias_in_product, fuse_loss, sums_in_product
+from .motion import elementwise_out, invariants_out, products_out
+from .prune import prune_loops
 from .regroup import defer_sums, reassociate, regroup_sums
 from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
-from .slopes import slopes_early
+from .slopes import slopes_early, slopes_forward
 from .stacks import share_stacks
 from .time_first import flat_products, time_first
 from .weights import copy_transposed
@@ -19,19 +24,19 @@ from .weights import copy_transposed
 Pass = Callable[[Graph], Graph]
 
 PASSES: dict[str, tuple[Pass, ...]] = {
-    "simplify": (),
+    "simplify": (invariants_out,),
     "time_first": (stacks_first, time_first, time_first),
     "flat_products": (flat_products,),
-    "hoist_products": (hoist_products, time_first),
-    "defer_sums": (defer_sums, time_first, flat_products),
-    "regroup_sums": (regroup_sums, time_first, flat_products),
+    "hoist_products": (hoist_products, products_out, time_first),
+    "defer_sums": (defer_sums, defer_carried, time_first, flat_products),
+    "regroup_sums": (regroup_sums, regroup_carried, time_first, flat_products),
     "fuse_loss": (fuse_loss,),
     "sums_in_product": (sums_in_product,),
     "bias_in_product": (bias_in_product,),
-    "reassociate": (reassociate,),
-    "hoist_elementwise": (hoist_elementwise,),
+    "reassociate": (partial(in_bodies, reassociate),),
+    "hoist_elementwise": (hoist_elementwise, elementwise_out),
     "share_stacks": (share_stacks,),
-    "slopes_early": (slopes_early,),
+    "slopes_early": (partial(in_bodies, slopes_early), slopes_forward),
     "copy_transposed": (copy_transposed,),
     "checks_first": (checks_first,),
 }
@@ -40,7 +45,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
 FAST_MATH = frozenset(("regroup_sums", "bias_in_product", "reassociate"))
 """Passes that change the order of sums and products that the user wrote: they run only where that was asked for."""
 
-_CLEAN = (undo, fold, merge_equal, remove_dead)
+_CLEAN = (*(partial(in_bodies, function) for function in (undo, fold, merge_equal, remove_dead)), prune_loops)
 
 
 def run(graph: Graph, without: Collection[str] = (), fast_math: bool = False) -> Iterator[tuple[str, Graph]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Call, Graph, Place, Rewriter, Value, map_parts
+from ..graph import Body, Call, Graph, Place, Rewriter, Value, map_parts
 from ..operators import GETITEM, RESHAPE, STACK, TRANSPOSE
 
 
@@ -43,7 +43,7 @@ def merge_equal(graph: Graph) -> Graph:
 def _key(part: Any) -> Any:
     if type(part) is tuple:
         return tuple(map(_key, part))
-    if isinstance(part, Value | np.ndarray) or callable(part):
+    if isinstance(part, Value | np.ndarray | Body) or callable(part):
         return id(part)
     return type(part).__name__, repr(part)
 
@@ -80,6 +80,8 @@ def _simpler(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None
             or x.ndim < 2
         ):
             return [x]
+    if call.name == "where" and inputs[1] is inputs[2] and _spec(inputs[1]) == _spec(call.output):
+        return [inputs[1]]
     if maker is None:
         return None
     if call.name == "reshape" and maker.name == "reshape":
@@ -111,7 +113,7 @@ def fold(graph: Graph) -> Graph:
                 new.now[call.output] = kept[0]
                 continue
         values = [new.get(value) for value in call.values()]
-        small = call.operator.pure and sum(value.size for value in call.outputs) <= _SMALL
+        small = call.operator.pure and call.name != "loop" and sum(value.size for value in call.outputs) <= _SMALL
         if values and small and all(value.constant is not None for value in values):
             arrays = [_array(new.get(part)) for part in call.inputs]
             attrs = {name: map_parts(lambda p: _array(new.get(p)), part) for name, part in call.attrs.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..graph import Graph, Rewriter
 from ..operators import CONTIGUOUS
 from .batch import is_weight
+from .editing import OpenLoop
 
 
 def copy_transposed(graph: Graph) -> Graph:
@@ -13,6 +14,11 @@ def copy_transposed(graph: Graph) -> Graph:
     for call in graph.calls:
         if call.name == "matmul":
             readers[call.inputs[1]] = readers.get(call.inputs[1], 0) + 1
+        if call.name == "loop":  # where a product reads it at each step
+            loop = OpenLoop(call)
+            for inner in loop.calls:
+                if inner.name == "matmul" and (outer := loop.constants.get(inner.inputs[1])) is not None:
+                    readers[outer] = readers.get(outer, 0) + loop.steps
     new = Rewriter(graph)
     for call in graph.calls:
         made = new.keep(call)

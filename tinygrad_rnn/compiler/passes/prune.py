@@ -1,0 +1,93 @@
+"""Loops without what nobody needs: results, carried values, inputs, and what is the same at each step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Graph, Rewriter, Value
+from .editing import OpenLoop, edit_loops
+
+
+def prune_loops(graph: Graph) -> Graph:
+    """Drop from loops what no result needs, and make constants of what does not change."""
+    used = set(graph.outputs)
+    for call in graph.calls:
+        used.update(call.values())
+
+    def edit(loop: OpenLoop, _: Rewriter, after: Rewriter) -> None:
+        _drop_stacks(loop, used, after)
+        _drop_states(loop, used, after)
+        _drop_inputs(loop)
+
+    return edit_loops(graph, edit)
+
+
+def _drop_stacks(loop: OpenLoop, used: set[Value], after: Rewriter) -> None:
+    """Drop stacks that nobody reads, that are slices of what is there already, or that there are twice."""
+    kept: dict[Value, Value] = {}
+    for value, stack in loop.stacks:
+        if value in loop.slices:
+            after.now[stack] = loop.slices[value]
+        elif value in kept:
+            after.now[stack] = kept[value]
+        elif stack in used:
+            kept[value] = stack
+    loop.stacks = list(kept.items())
+
+
+def _drop_states(loop: OpenLoop, used: set[Value], after: Rewriter) -> None:
+    now: dict[Value, Value] = {}
+    states = []
+    stacked = {value for value, _ in loop.stacks}
+    for state in loop.states:
+        if state.before in stacked or not _is_fixed(state.initial, state.after, state.before):
+            states.append(state)
+            continue
+        now[state.before] = loop.constant(state.initial)
+        after.now[state.final] = state.initial
+    loop.states = states
+    loop.substitute(now)
+    needed = stacked | {state.after for state in loop.states if state.final in used}
+    live: set[Value] = set()  # finals of the carried values that something needs
+    while True:
+        reached = set(needed)
+        for call in reversed(loop.calls):
+            if not call.operator.pure or any(value in reached for value in call.outputs):
+                reached.update(call.values())
+        more = {state.after for state in loop.states if state.before in reached and state.before not in live}
+        live |= {state.before for state in loop.states if state.before in reached}
+        if not more:
+            break
+        needed |= more
+    loop.states = [state for state in loop.states if state.before in live or state.final in used]
+    loop.calls = [
+        call
+        for call in loop.calls
+        if not call.operator.pure or any(value in reached for value in call.outputs)
+    ]
+
+
+def _is_fixed(initial: Value, after: Value, before: Value) -> bool:
+    """Return whether a carried value never changes."""
+    if after is before:
+        return True
+    a, b = initial.constant, after.constant
+    return a is not None and b is not None and a.size <= 1 << 12 and bool(np.array_equal(a, b))
+
+
+def _drop_inputs(loop: OpenLoop) -> None:
+    """Drop inputs that the body does not read, and read those that are the same array, or a constant, as one."""
+    now: dict[Value, Value] = {}
+    for kind in (loop.slices, loop.constants):
+        seen: dict[Value, Value] = {}
+        for inner, outer in kind.items():
+            if kind is loop.constants and outer.constant is not None:
+                now[inner] = outer
+            elif seen.setdefault(outer, inner) is not inner:
+                now[inner] = seen[outer]
+    loop.substitute(now)
+    read = {value for call in loop.calls for value in call.values()}
+    read.update(state.after for state in loop.states)
+    read.update(value for value, _ in loop.stacks)
+    loop.slices = {inner: outer for inner, outer in loop.slices.items() if inner in read}
+    loop.constants = {inner: outer for inner, outer in loop.constants.items() if inner in read}
