@@ -95,7 +95,11 @@ def _hoist(loop: OpenLoop, before: Rewriter, wanted: Callable[[Call, OpenLoop], 
     for call in loop.calls:
         if call in moved:
             operands = [
-                (whole[part], True) if part in whole else loop.outside(part) if isinstance(part, Value) else (part, False)
+                (whole[part], True)
+                if part in whole
+                else loop.outside(part)
+                if isinstance(part, Value)
+                else (part, False)
                 for part in call.inputs
             ]
             whole.update(zip(call.outputs, for_all_steps(before, call, operands, loop.steps), strict=True))

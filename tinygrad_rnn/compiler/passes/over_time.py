@@ -37,7 +37,9 @@ def for_all_steps(new: Rewriter, call: Call, operands: list[tuple[Any, bool]], s
         steps: T.
     """
     if call.name in ELEMENTWISE:
-        return [new.call(call.operator, [_aligned(new, *part, call.output.ndim) for part in operands], call.attrs).output]
+        return [
+            new.call(call.operator, [_aligned(new, *part, call.output.ndim) for part in operands], call.attrs).output
+        ]
     if call.name == "matmul":
         return [_product(new, call, operands, steps)]
     if call.name == "concatenate":

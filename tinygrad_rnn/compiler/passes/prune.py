@@ -61,9 +61,7 @@ def _drop_states(loop: OpenLoop, used: set[Value], after: Rewriter) -> None:
         needed |= more
     loop.states = [state for state in loop.states if state.before in live or state.final in used]
     loop.calls = [
-        call
-        for call in loop.calls
-        if not call.operator.pure or any(value in reached for value in call.outputs)
+        call for call in loop.calls if not call.operator.pure or any(value in reached for value in call.outputs)
     ]
 
 

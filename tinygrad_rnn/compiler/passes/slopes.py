@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..graph import Call, Graph, Value
+from ..operators import VIEWS
 from .editing import OpenLoop
+from .simplify import attrs_key
 
 
 def slopes_early(graph: Graph) -> Graph:
@@ -37,29 +41,43 @@ def slopes_forward(graph: Graph) -> Graph:
         later = OpenLoop(call)
         now: dict[Value, Value] = {}
         for slope in later.calls:
-            if slope.name == "sigmoid_slope":
-                stacks = [later.slices.get(part) for part in slope.inputs]
-                found = _forward(stacks, slope)
-                if found is not None:
-                    now[slope.output] = later.slice_of(found)
+            found = _forward(slope, later) if slope.name == "sigmoid_slope" else None
+            if found is not None:
+                now[slope.output] = later.slice_of(found)
         if now:
             later.substitute(now)
             later.close()
     return graph
 
 
-def _forward(stacks: list[Value | None], slope: Call) -> Value | None:
-    """Return the stack of slopes of a sigmoid, given the stacks of its result and its operand, if one loop made both."""
-    y, x = stacks
-    if y is None or x is None or y.maker is None or y.maker is not x.maker or y.maker.name != "loop":
+def _forward(slope: Call, later: OpenLoop) -> Value | None:
+    """Return the stack of slopes of a sigmoid, if one loop made both the sigmoid and what it was taken of."""
+    y = later.slices.get(slope.inputs[0])
+    if y is None or y.maker is None or y.maker.name != "loop":
         return None
     forward = OpenLoop(y.maker)
     inside = {stack: value for value, stack in forward.stacks}
-    sigmoid = inside[y].maker
-    if sigmoid is None or sigmoid.name != "sigmoid" or sigmoid.inputs[0] is not inside[x]:
+    sigmoid = inside[y].maker if y in inside else None
+    if sigmoid is None or sigmoid.name != "sigmoid":
         return None
-    made = Call(slope.operator, [inside[y], inside[x]], slope.attrs, [(slope.output.shape, slope.output.dtype)])
+    if not _is_same(slope.inputs[1], sigmoid.inputs[0], {part: inside.get(s) for part, s in later.slices.items()}):
+        return None
+    operands = sigmoid.output, sigmoid.inputs[0]
+    made = Call(slope.operator, operands, slope.attrs, [(slope.output.shape, slope.output.dtype)])
     forward.calls.insert(forward.calls.index(sigmoid) + 1, made)
     stack = forward.stack_of(made.output)
     forward.close()
     return stack
+
+
+def _is_same(part: Any, value: Any, inside: dict[Value, Value | None]) -> bool:
+    """Return whether what a backward loop reads is a value of the forward loop, or the same view of one."""
+    if not isinstance(part, Value) or not isinstance(value, Value):
+        return False
+    if inside.get(part) is value:
+        return True
+    seen, made = part.maker, value.maker
+    if seen is None or made is None or seen.name not in VIEWS or seen.name != made.name:
+        return False
+    same = attrs_key(seen) == attrs_key(made) and part.index == value.index
+    return same and _is_same(seen.inputs[0], made.inputs[0], inside)
