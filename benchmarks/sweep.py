@@ -8,7 +8,8 @@
 Models of 1 to 3 layers of rnn, lstm or gru, N 1 to 128, T 5 to 60, D and H 16 to 1,024, V 50 to 10,000, sizes drawn
 log-uniformly, every fourth in float64, none with more matrix arithmetic in a step than `--most` GFLOP. The seed and the
 number of a model decide what it is, so a longer run goes on where a shorter one stopped: each model is written to the
-JSON when it is done, and what stands there is not measured again (`--anew` starts from nothing).
+JSON when it is done, and what stands there is not measured again, as long as the commit is the same (`--anew` starts
+from nothing).
 
 Ours and PyTorch, a process each, have the same first losses, and take turns in short bursts as in `train_step.py`; a
 ratio above 1 says that PyTorch takes longer. Memory is the peak of a step, resident, over the same process when it had
@@ -90,7 +91,9 @@ def measure(args: argparse.Namespace) -> Record:
     found |= {"commit": commit(Path(__file__).parents[1]), "machines": found.get("machines", {})}
     if args.before is not None:
         found["commit_before"] = commit(args.before)
-    models: list[Record] = found.setdefault("models", [])
+    # What an earlier commit took would mislead beside this one's.
+    found["models"] = [model for model in found.get("models", []) if model["commit"] == found["commit"]]
+    models: list[Record] = found["models"]
     for threads in args.threads:
         env = environment(threads, args.kernels)
         found["machines"][str(threads)] = describe_machine(env)
@@ -100,7 +103,7 @@ def measure(args: argparse.Namespace) -> Record:
                 continue
             config = draw_config(args.seed, number, args.most)
             record = {"number": number, "threads": threads, "sizes": config._asdict(), "gflop": config.flop / 1e9}
-            record |= measure_model(config, env, args)
+            record |= {"commit": found["commit"]} | measure_model(config, env, args)
             models.append(record)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
