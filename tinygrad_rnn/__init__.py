@@ -234,6 +234,7 @@ if TYPE_CHECKING:
     from .optim import clip_by_norm as clip_by_norm
     from .optim import clip_by_value as clip_by_value
     from .config import TrainConfig as TrainConfig
+    from .training import Stepper as Stepper
     from .training import Trainer as Trainer
     from .training import evaluate as evaluate
     from .training import generate as generate
@@ -282,7 +283,7 @@ _HOME = {
     "optim": "Adam AdamW Momentum RMSprop SGD clip_by_norm clip_by_value",
     "config": "TrainConfig",
     "graphs": "Drawing draw plot_gradient_flow",
-    "training": "Trainer evaluate generate load_model save_model train_epoch",
+    "training": "Stepper Trainer evaluate generate load_model save_model train_epoch",
 }
 _ROOMS = frozenset(
     {"compiler", "data", "engine", "graphs", "handwritten", "nn", "ops", "optim", "testing", "training", "truncation"}

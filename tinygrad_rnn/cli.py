@@ -157,6 +157,11 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens; 0: all (the default)")
     generate.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
 
+    for command in (evaluate, generate):
+        for field in dataclasses.fields(TrainConfig):
+            if field.name in ("compile", "executor"):
+                _add_setting(command, field, field.default)
+
     check = commands.add_parser(
         "check", help="check gradients, of everything built in or of a cell of your own", allow_abbrev=False
     )
@@ -225,7 +230,9 @@ def _natural(text: str) -> int:
     return int(text)
 
 
-def _add_setting(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+def _add_setting(
+    parser: argparse.ArgumentParser, field: dataclasses.Field[Any], default: Any = argparse.SUPPRESS
+) -> None:
     help_text = field.metadata["help"]
     if field.name == "corpus":
         parser.add_argument("corpus", nargs="?", default=argparse.SUPPRESS, help=help_text)
@@ -234,14 +241,14 @@ def _add_setting(parser: argparse.ArgumentParser, field: dataclasses.Field[Any])
     described = f"{help_text} (default: {str(field.default).lower()})"
     # SUPPRESS keeps flags that were not given out of the namespace, where they would hide the TOML file's values.
     if isinstance(field.default, bool):
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=described)
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=described)
         return
     choices = field.metadata["choices"] or None
     parser.add_argument(
         flag,
         type=type(field.default),
         choices=choices,
-        default=argparse.SUPPRESS,
+        default=default,
         metavar="|".join(choices) if choices else type(field.default).__name__.upper(),
         help=described,
     )

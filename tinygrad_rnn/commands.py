@@ -20,7 +20,7 @@ from .data.text import EOS, Level, detokenize, embedded_text, read_text, tokeniz
 from .data.vocabulary import UNKNOWN, Vocabulary
 from .errors import ConfigError, CorpusError, NonFiniteError
 from .nn.cells import CELLS
-from .training.build import make_model, make_optimizer, stream
+from .training.build import make_model, make_optimizer, named_executor, stream
 from .training.evaluation import evaluate as evaluate_model
 from .training.evaluation import perplexity, written
 from .training.files import RunFiles, numbered, save_curve
@@ -104,7 +104,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     model, config, vocabulary = load_model(arguments.model)
     corpus, described = _text_for(arguments, config, vocabulary)
     with np.errstate(all="ignore"):
-        found = evaluate_model(model, corpus.ids, config.batch_size, config.bptt)
+        found = evaluate_model(model, corpus.ids, config.batch_size, config.bptt, **_replay(arguments))
     if not math.isfinite(found.nats):
         raise NonFiniteError(f"evaluate: the loss is {found.nats}: {cause(model.parameters(), (), None)}")
 
@@ -166,6 +166,7 @@ def generate(arguments: argparse.Namespace) -> int:
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         rng=stream(arguments.seed),
+        **_replay(arguments),
     )
     print(_readable([*prompt, *vocabulary.decode(list(continued))], level))
     return 0
@@ -243,6 +244,11 @@ def _text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Vo
     if Vocabulary.from_tokens(vocabulary.decode(first.ids), 1) != vocabulary:
         _note("this is not the text that the model was trained on, or another version of it")
     return corpus, f"the held-out part of {name}"
+
+
+def _replay(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `evaluate` and `generate` are told of how to run the model."""
+    return {"compiled": arguments.compile, "executor": None if arguments.executor == "auto" else arguments.executor}
 
 
 def _window(command: str, corpus: Corpus, described: str, N: int, T: int) -> Any:
@@ -328,6 +334,8 @@ def _print_sample(trainer: Trainer, level: Level) -> None:
         60 if level == "word" else 300,
         temperature=0.8,
         rng=stream(config.seed, 2),
+        compiled=config.compile,
+        executor=named_executor(config),
     )
     _row("sample", "at temperature 0.8")
     print("    " + _readable(vocabulary.decode(list(ids)), level).replace("\n", "\n    "))

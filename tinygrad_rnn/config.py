@@ -78,7 +78,7 @@ class TrainConfig:
     patience: int = _setting(0, "stop after this many epochs without a better held-out loss; 0: never")
     seed: int = _setting(0, "seed of everything that is random")
     dtype: str = _setting("float32", "dtype of the parameters", choices=("float32", "float64"))
-    compile: bool = _setting(True, "replay updates as a compiled plan; the numbers are the same to rounding")
+    compile: bool = _setting(True, "replay compiled plans; the numbers are the same to rounding")
     executor: str = _setting(
         "auto",
         "what replays the plan: numpy, or native, a C library; auto: native where there is a C compiler",

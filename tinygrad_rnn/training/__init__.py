@@ -5,6 +5,7 @@ from .build import make_optimizer as make_optimizer
 from .build import make_schedule as make_schedule
 from .build import stream as stream
 from .evaluation import Evaluation as Evaluation
+from .evaluation import Evaluator as Evaluator
 from .evaluation import evaluate as evaluate
 from .evaluation import perplexity as perplexity
 from .files import RunFiles as RunFiles
@@ -18,4 +19,5 @@ from .modelfile import load_model as load_model
 from .modelfile import save_model as save_model
 from .records import EpochRecord as EpochRecord
 from .records import RunResult as RunResult
+from .stepper import Stepper as Stepper
 from .trainer import Trainer as Trainer

@@ -55,6 +55,15 @@ def make_model(config: TrainConfig, vocab_size: int) -> RNNLM:
     )
 
 
+def named_executor(config: TrainConfig) -> str | None:
+    """Return the executor that a configuration names, as `compile` takes it; None where the environment may choose.
+
+    >>> named_executor(TrainConfig(executor="numpy")), named_executor(TrainConfig())
+    ('numpy', None)
+    """
+    return None if config.executor == "auto" else config.executor
+
+
 def make_optimizer(config: TrainConfig) -> Optimizer:
     """Return the optimizer of a configuration.
 

@@ -21,9 +21,9 @@ from ..data.corpus import Corpus
 from ..engine.tape import Array
 from ..errors import ConfigError, CorpusError, DivergedError, NonFiniteError
 from ..nn.models import RNNLM
-from .build import make_model, make_optimizer, make_policy, make_schedule, stream, updates_per_pass
+from .build import make_model, make_optimizer, make_policy, make_schedule, named_executor, stream, updates_per_pass
 from .compiled import CompiledUpdate, is_compilable
-from .evaluation import evaluate, perplexity, written
+from .evaluation import Evaluator, perplexity, written
 from .files import RunFiles, TakenFiles
 from .guards import parameters_of
 from .loop import EpochResult, Window, train_epoch
@@ -102,6 +102,7 @@ class Trainer:
         if files is not None:
             check_describes(config, len(train.vocabulary), self.model)
         self._policy = make_policy(config)
+        self._evaluate = Evaluator(self.model, compiled=config.compile, executor=named_executor(config))
         self._files = files
         self._on_epoch = on_epoch
         self._progress = progress
@@ -111,7 +112,7 @@ class Trainer:
         """What replays the updates, "native" or "numpy"; None: each is recorded anew. It may build the C library."""
         config = self.config
         compilable = config.compile and is_compilable(self._policy, draws=True)  # epochs are given a generator
-        return chosen_executor(_named(config)) if compilable else None
+        return chosen_executor(named_executor(config)) if compilable else None
 
     def run(self) -> RunResult:
         """Train, and give the model the parameters of its best epoch, also where an error ends the run.
@@ -133,7 +134,9 @@ class Trainer:
     def _run(self, files: TakenFiles | None) -> RunResult:
         config = self.config
         optimizer = make_optimizer(config)
-        compiled = config.compile and CompiledUpdate(self.model, optimizer, config.clip, self._policy, _named(config))
+        compiled = config.compile and CompiledUpdate(
+            self.model, optimizer, config.clip, self._policy, named_executor(config)
+        )
         schedule = make_schedule(config, config.epochs * updates_per_pass(self.windows, self._policy))
         records: list[EpochRecord] = []
         step, stopped_early = 0, False
@@ -173,7 +176,7 @@ class Trainer:
         return RunResult(tuple(records), best.record, interrupt.requested, stopped_early and not interrupt.requested)
 
     def _evaluated(self, epoch: int, step: int, trained: EpochResult, started: float) -> EpochRecord:
-        valid = evaluate(self.model, self.held_out.ids, self.config.batch_size, self.config.bptt)
+        valid = self._evaluate(self.held_out.ids, self.config.batch_size, self.config.bptt)
         if not valid.nats < float("inf"):
             raise NonFiniteError(f"Trainer: the held-out loss after epoch {epoch} is {valid.nats}; lower lr or clip")
         blind = math.log(len(self.vocabulary))
@@ -255,11 +258,6 @@ class _Best:
 @dataclass
 class _Interrupt:
     requested: bool = False
-
-
-def _named(config: TrainConfig) -> str | None:
-    """Return the executor that a configuration names; None where the environment may choose."""
-    return None if config.executor == "auto" else config.executor
 
 
 @contextmanager
