@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.tape import Array
-from .elementwise import ELEMENTWISE
+from .abstract import hollow, specs_of
 
 Place = tuple[int | None, tuple[str, ...]]
 
@@ -293,25 +293,17 @@ def infer(
 ) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
     """Return shapes and dtypes of what an operator makes, as far as possible without computing anything large."""
     parts = tuple(inputs)
-    if operator.key in ELEMENTWISE:
-        shape = np.broadcast_shapes(*(part.shape if isinstance(part, Value) else () for part in parts))
-        return [(shape, _made(operator, parts, attrs, lambda value: (1,) * value.ndim)[0].dtype)]
-    if operator.name == "matmul" and all(part.ndim == 2 for part in parts):
-        return [((parts[0].shape[0], parts[1].shape[1]), np.result_type(parts[0].dtype, parts[1].dtype))]
-    if operator.name == "stack" and attrs["axis"] == 0:
-        return [((len(parts), *parts[0].shape), np.result_type(*(part.dtype for part in parts)))]
-    return [(part.shape, part.dtype) for part in _made(operator, parts, attrs, lambda value: value.shape)]
+    known = specs_of(operator.key, operator.compute, parts, attrs)
+    return [(part.shape, part.dtype) for part in _made(operator, parts, attrs)] if known is None else known
 
 
-def _made(
-    operator: Operator, inputs: tuple[Any, ...], attrs: dict[str, Any], shape: Callable[[Value], Any]
-) -> list[Array]:
-    """Call an operator on arrays of ones that take no memory, of these shapes."""
+def _made(operator: Operator, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> list[Array]:
+    """Call an operator on arrays of ones that take no memory."""
 
     def ones(part: Any) -> Any:
         if not isinstance(part, Value):
             return part
-        return np.broadcast_to(np.ones((), part.dtype), shape(part)) if part.constant is None else part.constant
+        return hollow(part.shape, part.dtype) if part.constant is None else part.constant
 
     with np.errstate(all="ignore"):
         made = operator.compute(*map(ones, inputs), **{name: map_parts(ones, part) for name, part in attrs.items()})

@@ -6,7 +6,6 @@ at before each replay (`Outside.changed`).
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dis import get_instructions
@@ -279,7 +278,7 @@ class Dice:
                 self._sources.append(("a np.random.RandomState", partial(part.get_state, legacy=False), part.set_state))
             elif isinstance(part, random.Random):
                 self._sources.append(("a random.Random", part.getstate, part.setstate))
-        self._before = [copy.deepcopy(get()) for _, get, _ in self._sources]
+        self._before = [get() for _, get, _ in self._sources]  # each a copy
 
     def drawn(self) -> str | None:
         """Return the name of a source that was drawn from, or None."""

@@ -15,6 +15,8 @@ from ..engine.tensor import Tensor, wrap
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..engine.walk import ancestors
 from ..errors import TraceError
+from .abstract import counted, hollow, of_one, specs_of
+from .elementwise import ELEMENTWISE
 from .graph import Call, Graph, Operator, Value, map_parts
 from .loops import Frame, NotALoop, leaked, record_loop
 from .operators import operator_of
@@ -55,16 +57,34 @@ class Tracer:
 
     def record(self, operation: Any, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Tensor]) -> None:
         """Append a call of a primitive."""
+        known, joined = self._values.get, operation.name in ("stack", "concatenate")
         call = Call(
             self._operator(operation),
-            [self._input(part, operation.name in ("stack", "concatenate")) for part in inputs],
-            {name: map_parts(self._attribute, part) for name, part in attrs.items()},
+            [known(id(part)) or self._input(part, joined) for part in inputs],
+            {name: map_parts(self._attribute, part) for name, part in attrs.items()} if attrs else {},
             [(part._array.shape, part._array.dtype) for part in results],
             context()[2:4],
         )
         self.append(call)
         for result, value in zip(results, call.outputs, strict=True):
             self._know(result, value)
+
+    def abstract(self, operation: Any, values: Sequence[Any], attrs: dict[str, Any]) -> tuple[Array, ...] | None:
+        """Return hollow arrays of the shapes and dtypes that an operation gives; None if it must be computed.
+
+        It must be if no rule says what it gives, if it is wrong (it raises then), and if it gives integers.
+        """
+        operator = self._operator(operation)
+        specs = specs_of(operator.name, operator.compute, values, attrs)
+        if specs is None:
+            return None
+        if all(dtype.kind in "fc" for _, dtype in specs):
+            return tuple([hollow(shape, dtype) for shape, dtype in specs])
+        if operator.name in ELEMENTWISE:
+            made = of_one(partial(operator.compute, **attrs), values, specs[0][0])
+        else:
+            made = counted(operator.name, values[0], specs[0])
+        return None if made is None else (made,)
 
     def hollow(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
         """Return arrays that take no memory in place of floating point outputs: nobody may read them.
@@ -103,7 +123,7 @@ class Tracer:
         """Append a call of a function without a gradient; its result is a Tensor, so that nobody reads it unseen."""
         generators = [part for part in args if isinstance(part, np.random.Generator)]
         before = [copy.deepcopy(generator.bit_generator.state) for generator in generators]
-        made = np.array(function(*(part._array if isinstance(part, Tensor) else part for part in args)))
+        made = _computed(function, [part._array if isinstance(part, Tensor) else part for part in args])
         for generator, state in zip(generators, before, strict=True):
             self._draws.setdefault(id(generator), _Draws(generator, state)).drawn(state)
         if made.dtype.kind not in "biufc":
@@ -370,11 +390,16 @@ class _Past(NamedTuple):
 
 
 def _hollow(array: Array) -> Array:
-    if array.dtype.kind not in "fc":
-        return array
-    one = np.ones((), array.dtype)
-    one.flags.writeable = False  # or a node would keep a copy of the whole
-    return np.broadcast_to(one, array.shape)
+    return hollow(array.shape, array.dtype) if array.dtype.kind in "fc" else array
+
+
+def _computed(function: Callable[..., Any], args: Sequence[Any]) -> Array:
+    """Return what a function without a gradient gives, of a comparison of hollow arrays one element."""
+    if isinstance(function, np.ufunc) and function.nout == 1:
+        shape = np.broadcast_shapes(*map(np.shape, args))
+        if (made := of_one(function, args, shape)) is not None:
+            return made
+    return np.array(function(*args))
 
 
 class Recorded(NamedTuple):

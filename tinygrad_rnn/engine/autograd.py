@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GradientError
-from .tape import Node, context, enable_grad
+from .tape import Node, context, enable_grad, no_grad
 from .tensor import Operand, Tensor, described, seed_for, wrap
 from .tree import flatten, rebuild
 from .walk import own, pull_back
@@ -52,6 +52,7 @@ def grad(
     array([ 6., 12.])
     """
     tracer = context().tracer
+    recording = enable_grad if create_graph or tracer is None else no_grad
     create_graph = create_graph or tracer is not None  # then the rules are what is traced
     ys, cotangents = _pairs(y, cotangent)
     make = tracer.fixed if tracer is not None else wrap if create_graph else np.asarray
@@ -71,7 +72,7 @@ def grad(
     places = [_place(x) for x in wanted]
     if tracer is not None:
         tracer.wanted([node for node, _ in places])
-    with enable_grad():
+    with recording():
         lift = tracer.lift if tracer is not None else _lift if create_graph else None
         found = pull_back(seeds, places, lift=lift)
 

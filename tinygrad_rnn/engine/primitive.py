@@ -29,16 +29,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError, UnsupportedError
 from .arrays import as_numbers, frozen
-from .tape import (
-    Node,
-    Spec,
-    call_site,
-    check_finite,
-    context,
-    describe_site,
-    is_differentiable,
-    spec_of,
-)
+from .tape import Array, Context, Node, Spec, call_site, check_finite, context, describe_site
 from .tensor import Tensor, implements, wrap
 
 P = ParamSpec("P")
@@ -140,65 +131,88 @@ class Primitive(Generic[P]):
         if out is not None:
             return self._into(out, inputs, attrs)
         how = context()
-        if not any(isinstance(value, Tensor) for value in inputs) and not (how.tracer and _has_tensor(attrs)):
-            return self.forward(*inputs, **attrs)
+        tracer = how.tracer
+        for value in inputs:
+            if isinstance(value, Tensor):
+                break
+        else:
+            if tracer is None or not _has_tensor(attrs):
+                return self.forward(*inputs, **attrs)
 
         values: list[Any] = []
         edges: list[tuple[Node, int] | None] = []
         tracked = False
         for value in inputs:
+            edge = None
             if isinstance(value, Tensor):
-                values.append(value._array)
-                node = value.node
-                if node is None:
-                    edges.append(None)
-                else:
-                    edges.append((node, value.index))
+                if value._node is not None:
+                    edge = (value._node, value._index)
                     tracked = True
-            else:
-                # Python numbers stay what they are: they take the tensor's dtype.
-                known = type(value) is np.ndarray or isinstance(value, int | float | complex)
-                values.append(value if known else as_numbers(value, self.name))
-                edges.append(None)
+                value = value._array
+            elif type(value) is not np.ndarray and not isinstance(value, _NUMBERS):
+                value = as_numbers(value, self.name)  # Python numbers stay what they are: they take the tensor's dtype
+            values.append(value)
+            edges.append(edge)
+        given = arrays_in(attrs) if tracer is not None and attrs else attrs
+        outputs = None if tracer is None else tracer.abstract(self, values, given)
+        if outputs is None:
+            outputs = self._computed(values, attrs, how)
+        tracked = tracked and how.recording and outputs[0].dtype.kind in "fc"
+        node = self._node(inputs, values, edges, attrs, outputs, how) if tracked else None
+        if self.multiple:
+            results = tuple([wrap(part, node, index) for index, part in enumerate(outputs)])
+        else:
+            results = (wrap(outputs[0], node),)
+        if tracer is not None:
+            tracer.record(self, inputs, self._complete(attrs) if node is None else node.attrs, results)
+        return results if self.multiple else results[0]
+
+    def _computed(self, values: list[Any], attrs: dict[str, Any], how: Context) -> tuple[Array, ...]:
+        """Return the outputs of the function."""
         try:
             output = self.forward(*values, **(attrs if how.tracer is None else arrays_in(attrs)))
         except (ValueError, IndexError, TypeError) as error:
             raise self._explain(error, values, attrs) from error
-
-        outputs = tuple(np.asarray(part) for part in (output if self.multiple else (output,)))
+        outputs = tuple([np.asarray(part) for part in (output if self.multiple else (output,))])
         if how.anomaly:
             for part in outputs:
                 check_finite(part, "output", self.name, describe_site(call_site(), how.step, how.scope))
-        if how.tracer is not None:
-            outputs = how.tracer.hollow(outputs)
-        if not (tracked and how.recording and is_differentiable(outputs[0].dtype)):
-            results = tuple(wrap(part) for part in outputs)
-            if how.tracer is not None:
-                how.tracer.record(self, inputs, {**self._defaults, **attrs}, results)
-            return results if self.multiple else results[0]
+        return outputs if how.tracer is None else how.tracer.hollow(outputs)
 
+    def _node(
+        self,
+        inputs: Sequence[Any],
+        values: list[Any],
+        edges: list[tuple[Node, int] | None],
+        attrs: dict[str, Any],
+        outputs: tuple[Array, ...],
+        how: Context,
+    ) -> Node:
+        """Return the place of a call in the graph, with what its rule reads."""
         if self.pull == self._missing_rule:
             self._missing_rule()
-        keeps = self._keeps * len(values) if self._variadic else self._keeps
         if how.tracer is not None:  # a rule that is recorded must see Tensors, where recording eagerly takes arrays
             values = [
-                operand if isinstance(operand, Tensor) and edge is None else value
+                operand if edge is None and isinstance(operand, Tensor) else value
                 for operand, edge, value in zip(inputs, edges, values, strict=True)
             ]
+        keeps = self._keeps * len(values) if self._variadic else self._keeps
+        attrs = self._complete(attrs)
         node = Node(
             self,
             tuple(edges),
-            tuple(self._kept(value) if keep else _spec(value) for value, keep in zip(values, keeps, strict=True)),
+            tuple([self._kept(value) if keep else _spec(value) for value, keep in zip(values, keeps, strict=True)]),
             outputs[0] if self._keeps_output else None,
-            tuple(map(spec_of, outputs)),
-            {**self._defaults, **{name: self._kept(part) for name, part in attrs.items()}},
+            tuple([Spec(part.shape, part.dtype) for part in outputs]),
+            {name: self._kept(part) for name, part in attrs.items()} if attrs else attrs,
         )
         if how.watcher is not None:
             how.watcher(node, outputs)
-        results = tuple(wrap(part, node, index) for index, part in enumerate(outputs))
-        if how.tracer is not None:
-            how.tracer.record(self, inputs, node.attrs, results)
-        return results if self.multiple else results[0]
+        return node
+
+    def _complete(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Return all attributes of a call, those too that it left out."""
+        return {**self._defaults, **attrs} if self._defaults else attrs
 
     def _into(self, out: Any, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         if any(isinstance(value, Tensor) for value in (*inputs, out)):
@@ -254,8 +268,12 @@ class Primitive(Generic[P]):
         return kind(f"{self.name}: {error} (arguments of shape {shapes}{extra})")
 
 
+_NUMBERS = (int, float, complex)
+_ARRAYS = (np.ndarray, Tensor)
+
+
 def _spec(value: Any) -> Any:
-    if isinstance(value, np.ndarray | Tensor):
+    if isinstance(value, _ARRAYS):
         return Spec(value.shape, value.dtype)
     return Spec((), np.result_type(value))
 

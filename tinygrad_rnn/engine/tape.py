@@ -172,6 +172,9 @@ class Tracer(Protocol):
     ) -> None:
         """Take note of one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
 
+    def abstract(self, operation: Operation, values: Sequence[Any], attrs: dict[str, Any]) -> tuple[Array, ...] | None:
+        """Return what stands for the outputs of an operation, without computing them; None: compute them."""
+
     def hollow(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
         """Return what stands for outputs, of which only shapes and dtypes matter."""
 
