@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygrad_rnn.compiler.elementwise import TRUTH
-from tinygrad_rnn.compiler.native.encode import Table
+from tinygrad_rnn.compiler.native.encode import Repeated, Table
 from tinygrad_rnn.compiler.native.records import NAME
 
 OUT, A, B, C = range(4)
@@ -74,19 +74,46 @@ def part(call, lo, hi):
     return found[1:], found[:1]
 
 
-def units(records):
-    """Yield (call, the records that it does): of a chain those that follow, as one-dimensional calls."""
+def units(records, t=0):
+    """Yield (call, the records that it does) at a step: of a chain those that follow, as one-dimensional calls.
+
+    A loop is taken apart: after it, which does nothing itself, come the calls of its body at each step.
+    """
     number = 0
     while number < len(records):
-        call = records[number]
+        call = at(records[number], t)
         members = [call]
+        follow = records[number + 1 : number + 1 + int(call["n"][1])]
+        if NAME[call["op"]] == "loop":
+            yield call, []
+            for step in range(int(call["n"][0]))[:: -1 if call["n"][2] else 1]:
+                yield from units(follow, step)
+            number += 1 + len(follow)
+            continue
         if NAME[call["op"]] == "chain":
-            members = [row.copy() for row in records[number + 1 : number + 1 + int(call["n"][1])]]
+            members = [at(row, t) for row in follow]
             number += len(members)
             for row in members:
                 row["n"] = [call["n"][0], 1, 1, 1]
         number += 1
         yield call, members
+
+
+def at(record, t):
+    """Return a record as it is at a step of the loop around it."""
+    now = record.copy()
+    now["offset"] += t * now["turn"]
+    return now
+
+
+def tables(program):
+    """Yield (table, step) in the order of a replay."""
+    for piece in program.pieces:
+        if isinstance(piece, Repeated):
+            for t in piece.order():
+                yield from ((table, t) for table in piece.pieces if isinstance(table, Table))
+        elif isinstance(piece, Table):
+            yield piece, 0
 
 
 @dataclass
@@ -101,9 +128,9 @@ def faults(program, arena_bytes, workers):
     """Return the numbers of calls (table, call) in which workers get in each other's way."""
     sizes = [arena_bytes, *(buffer.nbytes for buffer in program.buffers)]
     found = []
-    for table_number, table in enumerate(piece for piece in program.pieces if isinstance(piece, Table)):
+    for table_number, (table, t) in enumerate(tables(program)):
         seen = []
-        for number, (call, members) in enumerate(units(table.records)):
+        for number, (call, members) in enumerate(units(table.records, t)):
             if call["wait"] or not seen:
                 seen = [Bytes(*([np.zeros(size, bool) for size in sizes] for _ in "rw")) for _ in range(workers)]
             for worker, own in enumerate(seen):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -27,21 +26,19 @@ from numpy.typing import NDArray
 from ..engine.arrays import is_fixed
 from ..engine.tape import Array
 from ..errors import TraceError
+from .binding import Binding, Bound, Call, pieces_of, timed
 from .elementwise import UFUNCS
 from .explain import flops_of
 from .graph import Operator, map_parts
 from .memory import Block, address, own_memory
-from .native.encode import Table, encode
-from .native.workers import Replay
-from .plan import Buffer, Instruction, Plan, Slot
+from .native.encode import encode
+from .plan import Buffer, Plan, Slot
 
 _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
 _HUGE = 1 << 20  # bytes; of larger inputs no copy is kept that is not needed
 _SETS = 3  # blocks for each large result before copies are made
 _SHARED = 1 << 25  # floating point operations; less is done sooner than another thread can be relied on to be there
 _BOUND = 16  # combinations of blocks for which the calls stay bound
-
-Bound = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 
 
 class Executor:
@@ -58,9 +55,11 @@ class Executor:
 
     def __init__(self, plan: Plan, threads: int = 1, native: bool = False) -> None:
         self.plan = plan
-        small = sum(map(flops_of, plan.instructions)) < _SHARED
+        self._instructions = [instruction for instruction, _ in plan.flat()]
+        small = sum(flops_of(one) * (loop.steps if loop else 1) for one, loop in plan.flat()) < _SHARED
         self.threads = 1 if native and small else threads
         self._program = encode(plan, self.threads) if native else None
+        self._pieces = pieces_of(plan) if self._program is None else self._program.pieces
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
         self._arena = own_memory(plan.arena_bytes)
@@ -212,44 +211,22 @@ class Executor:
             if source is not None:
                 blocks[id(self.plan.inputs[number].buffer)] = self._sets[source[0]][source[1]]
 
-        made: dict[int, Array] = {}  # by slot: NumPy sees at once that an operand is the result, if they are one object
+        def place(slot: Slot) -> Array:
+            block = blocks.get(id(slot.buffer))
+            return self._array(slot) if block is None else block.array(slot)
 
-        def operand(part: Any) -> Any:
-            if not isinstance(part, Slot) or part.dtype == object:
-                return part
-            array = made.get(id(part))
-            if array is None:
-                block = blocks.get(id(part.buffer))
-                array = made[id(part)] = self._array(part) if block is None else block.array(part)
-            return array
-
-        if self._program is None:
-            return [self._call(instruction, operand) for instruction in self.plan.instructions]
-        bases = self._addresses(blocks)
-        return [
-            (Replay(piece, bases, self.threads), ())
-            if isinstance(piece, Table)
-            else self._call(self.plan.instructions[piece], operand)
-            for piece in self._program.pieces
-        ]
+        bases = None if self._program is None else self._addresses(blocks)
+        return Binding(place, self._call, bases, self.threads, self._counted).bound(self._pieces)
 
     def seconds(self, arrays: Sequence[Any], replays: int) -> list[float]:
         """Return the least time of each instruction in seconds; see `explain.instruction_seconds`."""
         self.run(list(arrays))
         bound, _, _ = self._prepared(list(arrays))
-        pieces = range(len(bound)) if self._program is None else self._program.pieces
-        best = [math.inf] * len(self.plan.instructions)
+        best = [math.inf] * len(self._instructions)
         for _ in range(replays):
             times = [0.0] * len(best)
-            for piece, (function, operands) in zip(pieces, bound, strict=True):
-                if isinstance(function, Replay):
-                    for number, seconds in function.seconds():
-                        times[number] += seconds
-                else:
-                    assert isinstance(piece, int)
-                    start = time.perf_counter()
-                    function(*operands)
-                    times[piece] = time.perf_counter() - start
+            for number, seconds in timed(self._pieces, bound):
+                times[number] += seconds
             best = list(map(min, best, times))
         return best
 
@@ -262,9 +239,9 @@ class Executor:
             found.append(address(self._array(_whole(buffer))) if block is None else block.address)
         return np.array(found, np.int64)
 
-    def _call(
-        self, instruction: Instruction, operand: Callable[[Any], Any]
-    ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def _call(self, number: int, operand: Callable[[Any], Any]) -> Call:
+        """Return an instruction as a call; `operand` returns what stands for a slot."""
+        instruction = self._instructions[number]
         inputs = tuple(operand(part) for part in instruction.inputs)
         outputs = tuple(operand(slot) for slot in instruction.outputs)
         attrs = {name: map_parts(operand, part) for name, part in instruction.attrs.items()}

@@ -48,7 +48,7 @@ class Explanation:
         passes: names of the passes that ran.
         arena_bytes: size of the arena, whose bytes serve one value after another.
         alive_bytes: the most bytes of the arena that hold values at one time.
-        alive_at: (number, operator) of the call at which that is.
+        alive_at: (number, operator) of the instruction at which that is, in the order of `Plan.flat`.
         input_bytes, constant_bytes, result_bytes: memory beside the arena.
         executor: what replayed the plan where times were measured, such as "native, 2 threads"; else "".
     """
@@ -121,11 +121,13 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
 
     A matrix product counts 2 * M * N * K floating point operations, all else one for each element of its largest
     operand or result, and what only moves elements none. A call moves the bytes of its operands and results, an
-    element that is repeated by broadcasting once; that they may be in cache is not considered.
+    element that is repeated by broadcasting once; that they may be in cache is not considered. A call in a loop counts
+    at each of its steps.
 
     Args:
         plan: what `compile` made.
-        seconds: time of each instruction, as `instruction_seconds` measures it; None: no times.
+        seconds: time of each instruction, as `instruction_seconds` measures it, in the order of `Plan.flat`; None: no
+            times.
         executor: what they were measured on, in words.
 
     Returns:
@@ -140,15 +142,17 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
     >>> print(str(costs).splitlines()[0])
     plan of 3 calls: 49.6 kFLOP, 40 kB read and written
     """
-    times: Sequence[float | None] = [None] * len(plan.instructions) if seconds is None else seconds
-    found: dict[str, list[tuple[int, int, float | None]]] = {}
-    for instruction, duration in zip(plan.instructions, times, strict=True):
-        cost = flops_of(instruction), sum(map(_traffic, instruction.slots())), duration
+    flat = list(plan.flat())
+    times: Sequence[float | None] = [None] * len(flat) if seconds is None else seconds
+    found: dict[str, list[tuple[int, int, int, float | None]]] = {}
+    for (instruction, loop), duration in zip(flat, times, strict=True):
+        steps = 1 if loop is None else loop.steps
+        cost = steps, steps * flops_of(instruction), steps * sum(map(_traffic, instruction.slots())), duration
         found.setdefault(instruction.operator.name, []).append(cost)
-    rows = [
-        Row(name, len(costs), sum(c[0] for c in costs), sum(c[1] for c in costs), _sum(c[2] for c in costs))
-        for name, costs in found.items()
-    ]
+    rows = []
+    for name, costs in found.items():
+        calls, flops, nbytes, durations = zip(*costs, strict=True)
+        rows.append(Row(name, sum(calls), sum(flops), sum(nbytes), _sum(durations)))
     rows.sort(key=lambda row: (-(row.seconds or 0.0), -row.nbytes, row.operator))
     buffers = {id(slot.buffer): slot.buffer for slot in _all_slots(plan)}.values()
     held = {kind: sum(b.nbytes for b in buffers if b.kind == kind) for kind in ("input", "constant", "output")}
@@ -158,7 +162,7 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
         tuple(plan.passes),
         plan.arena_bytes,
         alive,
-        (number, plan.instructions[number].operator.name if plan.instructions else "none"),
+        (number, flat[number][0].operator.name if flat else "none"),
         held["input"],
         held["constant"],
         held["output"],
@@ -168,6 +172,8 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
 
 def instruction_seconds(executor: Executor, arrays: Sequence[Any], replays: int = 20) -> list[float]:
     """Return the time of each instruction in seconds: the least of several replays, one instruction at a time.
+
+    They are in the order of `Plan.flat`; the time of one in a loop is that of all steps of a replay.
 
     Reading the clock takes about 0.1 microseconds, which is in each of them. Generators are copied: none of the
     caller's draws anything.
@@ -182,7 +188,7 @@ def instruction_seconds(executor: Executor, arrays: Sequence[Any], replays: int 
 
 
 def _all_slots(plan: Plan) -> Iterable[Slot]:
-    yield from (slot for instruction in plan.instructions for slot in instruction.slots())
+    yield from (slot for instruction, _ in plan.flat() for slot in instruction.slots())
     yield from plan.inputs
     yield from plan.outputs
 
@@ -204,14 +210,34 @@ def _traffic(slot: Slot) -> int:
 
 
 def _most_alive(plan: Plan) -> tuple[int, int]:
-    """Return (bytes, number): the most bytes of the arena that hold values at one time, and the call at which."""
+    """Return (bytes, number): the most bytes of the arena that hold values at one time, and the instruction at which.
+
+    What a loop keeps from step to step (it is used outside too, has a place for each step, or is read before it is
+    written) is alive in all of it.
+    """
+    flat = list(plan.flat())
+    loops: dict[int, set[int]] = {}  # of each buffer the loops that use it, and id(None) if others do
+    ends: dict[int, tuple[int, int]] = {}  # of each loop the first and the last instruction
+    kept: set[int] = set()
+    for number, (instruction, loop) in enumerate(flat):
+        ends[id(loop)] = ends.get(id(loop), (number, 0))[0], number
+        for slot in instruction.reads():
+            if id(loop) not in loops.get(id(slot.buffer), ()):
+                kept.add(id(slot.buffer))
+        for slot in instruction.slots():
+            loops.setdefault(id(slot.buffer), set()).add(id(loop))
+            if slot.turn:
+                kept.add(id(slot.buffer))
     lives: dict[int, tuple[Buffer, int, int]] = {}
-    for number, instruction in enumerate(plan.instructions):
+    for number, (instruction, loop) in enumerate(flat):
         for slot in instruction.slots():
             if slot.buffer.kind == "arena":
-                _, born, _ = lives.get(id(slot.buffer), (None, number, None))
-                lives[id(slot.buffer)] = slot.buffer, born, number
-    change = [0] * (len(plan.instructions) + 1)
+                key = id(slot.buffer)
+                stays = loop is not None and (key in kept or len(loops[key]) > 1)
+                first, last = ends[id(loop)] if stays else (number, number)
+                _, born, dies = lives.get(key, (None, first, last))
+                lives[key] = slot.buffer, min(born, first), max(dies, last)
+    change = [0] * (len(flat) + 1)
     for buffer, born, dies in lives.values():
         change[born] += buffer.nbytes
         change[dies + 1] -= buffer.nbytes

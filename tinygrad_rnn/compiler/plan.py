@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,10 @@ class Slot:
         ends = [stride * (length - 1) for length, stride in zip(self.shape, self.strides, strict=True)]
         return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + self.dtype.itemsize
 
+    def at(self, t: int) -> Slot:
+        """Return where it lies at a step of a loop."""
+        return self if self.turn == 0 else replace(self, offset=self.offset + t * self.turn, turn=0)
+
     def array(self, memory: Any, start: int = 0) -> Array:
         """Return the array in memory (anything with the buffer interface); its buffer begins there at byte `start`."""
         if 0 in self.shape:  # NumPy refuses an offset at the end of the memory, and strides that do not fit
@@ -78,7 +82,12 @@ class Instruction:
 
     def slots(self) -> Iterator[Slot]:
         """Yield the slots that it reads, then those that it writes."""
-        for part in (*self.inputs, *self.attrs.values(), *self.outputs):
+        yield from self.reads()
+        yield from self.outputs
+
+    def reads(self) -> Iterator[Slot]:
+        """Yield the slots that it reads."""
+        for part in (*self.inputs, *self.attrs.values()):
             if isinstance(part, Slot):
                 yield part
             elif isinstance(part, tuple):
@@ -103,6 +112,17 @@ class Plan:
     outputs: list[Slot]
     arena_bytes: int
     passes: list[str] = field(default_factory=list)
+
+    def flat(self) -> Iterator[tuple[Instruction, Loop | None]]:
+        """Yield the instructions, those of a loop once, each with the loop that it is done in.
+
+        The number of an instruction, wherever one is named by it, is its place in this order.
+        """
+        for part in self.instructions:
+            if isinstance(part, Loop):
+                yield from ((instruction, part) for instruction in part.instructions)
+            else:
+                yield part, None
 
     def explain(self) -> Explanation:
         """Return what the plan costs, without times; `Compiled.explain` measures those too."""

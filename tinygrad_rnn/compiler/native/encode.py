@@ -4,29 +4,27 @@ Workers share the rows of a call: the streams of a batch, as a rule. As long as 
 written itself they go on side by side through as many calls as there are; where one needs what another has written, or
 writes where another still reads, they wait for each other. This follows from the addresses alone.
 
-Elementwise calls behind each other on the same large arrays (an optimizer's update) make a chain, which goes through
-memory once: block by block, what only the chain reads stays in cache.
+A loop is a record, and its body those that follow: the library does them at each step. A body with calls that only
+Python knows is several tables, and Python goes from step to step.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..elementwise import LOOPS
-from ..plan import Buffer, Plan
+from ..plan import Buffer, Instruction, Loop, Plan
+from .chains import Step, Uses, chained
 from .extents import check_extents
-from .records import AXES, CHAIN, TYPES, Operand, Record, is_whole, records_of
-from .sharing import Span, Touched
+from .records import AXES, CHAIN, LOOP, TYPES, Record, records_of
+from .sharing import Span, Touched, touched_after, touched_before, waits_within
 
 _OPERANDS = 4
-_LONG = 1 << 14  # elements; shorter arrays are in cache from call to call anyway
-_BLOCKS = 16  # that a chain keeps in cache, at most; as in source/call.h
 
 RECORD = np.dtype(
     [
@@ -36,6 +34,7 @@ RECORD = np.dtype(
         ("wait", "i4"),
         ("base", "i8", _OPERANDS),
         ("offset", "i8", _OPERANDS),
+        ("turn", "i8", _OPERANDS),
         ("n", "i8", 4),
         ("s", "i8", (_OPERANDS, AXES)),
         ("x", "f8", _OPERANDS),
@@ -51,10 +50,28 @@ class Table:
     Attributes:
         records: an array of `RECORD`.
         heads: for each call (row of its record, numbers of the instructions of the plan that it does).
+        room: calls of the longest body of a loop among them.
     """
 
     records: NDArray[np.void]
     heads: list[tuple[int, tuple[int, ...]]]
+    room: int = 0
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """What Python does at each step of a loop, from the last to the first if `reverse`."""
+
+    pieces: list[Table | int]
+    steps: int
+    reverse: bool
+
+    def order(self) -> range:
+        """Return the steps in the order in which they are done."""
+        return range(self.steps)[:: -1 if self.reverse else 1]
+
+
+Piece = Table | int | Repeated
 
 
 @dataclass
@@ -62,165 +79,173 @@ class Program:
     """A plan for the library.
 
     Attributes:
-        pieces: tables, and between them numbers of instructions that Python does.
+        pieces: tables, and between them numbers of instructions that Python does, and loops that it goes through.
         buffers: what the numbers in `base` stand for; 0 is the arena, k is buffers[k - 1].
     """
 
-    pieces: list[Table | int] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
+
+    def base(self, buffer: Buffer) -> int:
+        """Return the number of a buffer."""
+        if buffer.kind == "arena":
+            return 0
+        if id(buffer) not in self._bases:
+            self.buffers.append(buffer)
+            self._bases[id(buffer)] = len(self.buffers)
+        return self._bases[id(buffer)]
+
+    def __post_init__(self) -> None:
+        self._bases = {id(buffer): number for number, buffer in enumerate(self.buffers, 1)}
 
 
 @dataclass(frozen=True)
-class _Step:
-    """A record, or several that make a chain, and the instructions they come from."""
+class _Body:
+    """A loop that the library goes through."""
 
-    records: tuple[Record, ...]
-    instructions: tuple[int, ...]
+    steps: list[Step]
+    loop: Loop
 
 
 def encode(plan: Plan, workers: int) -> Program:
     """Return a plan as tables for a number of workers."""
-    program = Program()
-    last = {id(slot.buffer): n for n, instruction in enumerate(plan.instructions) for slot in instruction.slots()}
-    last |= {id(slot.buffer): len(plan.instructions) for slot in plan.outputs}
-    bases: dict[int, int] = {}
+    program, uses = Program(), Uses(plan)
+    pending: list[Step | _Body] = []
 
-    def base(buffer: Buffer) -> int:
-        if buffer.kind == "arena":
-            return 0
-        if id(buffer) not in bases:
-            program.buffers.append(buffer)
-            bases[id(buffer)] = len(program.buffers)
-        return bases[id(buffer)]
+    def end_table() -> None:
+        if pending:
+            program.pieces.append(_table(pending, workers, program.base))
+            pending.clear()
 
-    run: list[_Step] = []
-    for number, instruction in enumerate([*plan.instructions, None]):
-        records = None if instruction is None else records_of(instruction)
-        if records is not None:
-            run += [_Step((record,), (number,)) for record in records]
-            continue
-        if run:
-            program.pieces.append(_table(_chained(run, last), workers, base))
-            run = []
-        if instruction is not None:
-            program.pieces.append(number)
+    number = 0
+    for instructions, loop in _parts(plan):
+        runs = list(_runs(instructions, number, uses, loop.steps if loop else 1))
+        number += len(instructions)
+        if loop is None:
+            for run in runs:
+                if isinstance(run, int):
+                    end_table()
+                    program.pieces.append(run)
+                else:
+                    pending += run
+        elif len(runs) == 1 and not isinstance(runs[0], int):
+            pending.append(_Body(runs[0], loop))
+        else:
+            end_table()
+            pieces = [run if isinstance(run, int) else _table(run, workers, program.base, loop) for run in runs]
+            program.pieces.append(Repeated(pieces, loop.steps, loop.reverse))
+    end_table()
     return program
 
 
-# -- chains ------------------------------------------------------------------------------------------------------------
+def _parts(plan: Plan) -> Iterator[tuple[Sequence[Instruction], Loop | None]]:
+    """Yield instructions with the loop around them, in their order."""
+    plain: list[Instruction] = []
+    for part in plan.instructions:
+        if isinstance(part, Loop):
+            yield plain, None
+            yield part.instructions, part
+            plain = []
+        else:
+            plain.append(part)
+    yield plain, None
 
 
-def _chained(run: Sequence[_Step], last: dict[int, int]) -> Iterator[_Step]:
-    """Join long elementwise records on arrays of one size, behind each other, to chains."""
-    group: list[_Step] = []
-    kind = None
-    for step in run:
-        found = _flat_size(step.records[0])
-        if found is None or found != kind or not _goes_with(step.records[0], group):
-            yield from _joined(group, last)
-            group, kind = [], found
-        group.append(step)
-    yield from _joined(group, last)
+def _runs(instructions: Sequence[Instruction], first: int, uses: Uses, steps: int) -> Iterator[list[Step] | int]:
+    """Yield what the library does of instructions, and the numbers of those in between; `first` is the first one's."""
+    run: list[Step] = []
+    for number, instruction in enumerate(instructions, first):
+        records = records_of(instruction)
+        if records is not None:
+            run += [Step((record,), (number,)) for record in records]
+            continue
+        if run:
+            yield list(chained(run, uses, steps))
+            run = []
+        yield number
+    if run:
+        yield list(chained(run, uses, steps))
 
 
-def _joined(group: Sequence[_Step], last: dict[int, int]) -> Iterator[_Step]:
-    if len(group) < 2:
-        yield from group
-        return
-    chain = _Step(tuple(step.records[0] for step in group), tuple(step.instructions[0] for step in group))
-    yield _Step(_in_cache(chain, last), chain.instructions)
+Base = Callable[[Buffer], int]
+"""Returns the number of a buffer."""
 
 
-def _goes_with(record: Record, group: Sequence[_Step]) -> bool:
-    """Return whether a record can be done block by block with others.
-
-    What one of them writes the others must touch at the same elements, or not at all.
-    """
-    ranges = [found for step in group for found in _ranges(step.records[0])]
-    for memory, start, stop, written in _ranges(record):
-        for other, begin, end, was_written in ranges:
-            meets = other == memory and start < end and begin < stop
-            if meets and (written or was_written) and (start, stop) != (begin, end):
-                return False
-    return True
-
-
-def _ranges(record: Record) -> Iterator[tuple[int, int, int, bool]]:
-    """Yield (memory, first byte, byte behind the last, whether it is written) of the operands of a record."""
-    for number, operand in enumerate(record.operands):
-        if operand.slot is not None:
-            buffer = operand.slot.buffer
-            start = operand.start
-            size = math.prod(operand.slot.shape) * operand.slot.dtype.itemsize
-            yield -1 if buffer.kind == "arena" else id(buffer), start, start + size, number in record.writes
-
-
-def _flat_size(record: Record) -> tuple[int, Any] | None:
-    """Return (elements, dtype) of a long elementwise record whose operands lie in one piece, or are one number."""
-    out = record.operands[0].slot
-    assert out is not None
-    size = math.prod(out.shape)
-    if record.op >= len(LOOPS) or size < _LONG:
-        return None
-    whole = all(operand.slot is None or _is_one(operand) or is_whole(operand.slot, size) for operand in record.operands)
-    return (size, record.dtype) if whole else None
-
-
-def _is_one(operand: Operand) -> bool:
-    return operand.slot is not None and math.prod(operand.slot.shape) == 1
-
-
-def _in_cache(chain: _Step, last: dict[int, int]) -> tuple[Record, ...]:
-    """Let what is written and read within a chain, and nowhere behind it, stay in cache."""
-    blocks: dict[int, int] = {}
-    found = []
-    for record in chain.records:
-        out = record.operands[0].slot
-        inputs = [_flat(operand, blocks) for operand in record.operands[1:]]
-        assert out is not None
-        ends_here = out.buffer.kind == "arena" and last[id(out.buffer)] <= chain.instructions[-1]
-        if ends_here and out.buffer.nbytes == math.prod(out.shape) * out.dtype.itemsize and len(blocks) < _BLOCKS:
-            blocks.setdefault(id(out.buffer), len(blocks))
-        found.append(replace(record, operands=(_flat(record.operands[0], blocks), *inputs)))
-    return tuple(found)
-
-
-def _flat(operand: Operand, blocks: dict[int, int]) -> Operand:
-    if operand.slot is None or _is_one(operand):
-        return operand
-    return replace(operand, steps=(1,), block=blocks.get(id(operand.slot.buffer)))
-
-
-# -- tables ------------------------------------------------------------------------------------------------------------
-
-
-def _table(steps: Iterable[_Step], workers: int, base: Callable[[Buffer], int]) -> Table:
-    touched = Touched(workers)
-    rows: list[tuple[Any, ...]] = []
-    heads: list[tuple[int, tuple[int, ...]]] = []
-    for step in steps:
-        wait = 0
+def _table(items: Sequence[Step | _Body], workers: int, base: Base, loop: Loop | None = None) -> Table:
+    """Return the table of what the library does in one go: in the body of a loop that Python goes through, if given."""
+    touched, table = Touched(workers), _Rows(base)
+    if loop is not None:
+        steps = [item for item in items if isinstance(item, Step)]
+        parts = [_spans(step, workers, base, loop) for step in steps]
+        table.add_all(steps, waits_within(parts, loop.steps, around=False), loop.steps)
+        return table.made()
+    for item in items:
+        if isinstance(item, _Body):
+            table.add_loop(item, workers, touched)
+            continue
+        wait = False
         if workers > 1:
-            parts = _spans(step, workers, base)
-            if touched.must_wait(parts):
-                wait = 1
+            spans = _spans(item, workers, base)
+            wait = touched.must_wait(spans)
+            if wait:
                 touched.clear()
-            touched.add(parts)
-        heads.append((len(rows), step.instructions))
-        first = step.records[0]
-        if len(step.records) > 1:
-            size = math.prod(first.n)
-            rows.append(_row(Record(CHAIN, first.dtype, (), (size, len(step.records))), wait, base))
-            wait = 0
-        rows += [_row(record, wait, base) for record in step.records]
-    table = np.zeros(len(rows), RECORD)
-    table[:] = rows
-    return Table(table, heads)
+            touched.add(spans)
+        table.add_all([item], [wait], 1)
+    return table.made()
 
 
-def _row(record: Record, wait: int, base: Callable[[Buffer], int]) -> tuple[Any, ...]:
-    check_extents(record)
-    bases, offsets, steps, numbers = [-1] * _OPERANDS, [0] * _OPERANDS, [[0] * AXES] * _OPERANDS, [0.0] * _OPERANDS
+class _Rows:
+    """A table in the making."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._rows: list[tuple[Any, ...]] = []
+        self._heads: list[tuple[int, tuple[int, ...]]] = []
+        self._room = 0
+
+    def add_all(self, calls: Iterable[Step], waits: Iterable[bool], steps: int) -> None:
+        """Append calls, and whether workers wait before each; `steps` of a loop around them."""
+        for call, wait in zip(calls, waits, strict=True):
+            self._heads.append((len(self._rows), call.instructions))
+            first = call.records[0]
+            if len(call.records) > 1:
+                size = math.prod(first.n)
+                chain = Record(CHAIN, first.dtype, (), (size, len(call.records)))
+                self._rows.append(_row(chain, wait, self._base))
+                wait = False
+            self._rows += [_row(record, wait, self._base, steps) for record in call.records]
+
+    def add_loop(self, body: _Body, workers: int, touched: Touched) -> None:
+        """Append a loop; workers have touched something before, and now what they touch in there too."""
+        steps, loop, wait = body.steps, body.loop, False
+        waits = [False] * len(steps)
+        if workers > 1:
+            spans = [_spans(step, workers, self._base, loop) for step in steps]
+            waits = waits_within(spans, loop.steps)
+            before = touched_before(spans, waits, loop.steps)
+            wait = touched.must_wait(before)
+            if wait or any(waits):
+                touched.clear()
+            touched.add(touched_after(spans, waits, loop.steps))
+        at = len(self._rows)
+        self._rows.append(())
+        self.add_all(steps, waits, loop.steps)
+        size = len(self._rows) - at - 1
+        head = Record(LOOP, steps[0].records[0].dtype, (), (loop.steps, size, int(loop.reverse)))
+        self._rows[at] = _row(head, wait, self._base)
+        self._room = max(self._room, size)
+
+    def made(self) -> Table:
+        """Return the table."""
+        records = np.zeros(len(self._rows), RECORD)
+        records[:] = self._rows
+        return Table(records, self._heads, self._room)
+
+
+def _row(record: Record, wait: bool, base: Base, loop_steps: int = 1) -> tuple[Any, ...]:
+    check_extents(record, loop_steps)
+    bases, offsets, turns = [-1] * _OPERANDS, [0] * _OPERANDS, [0] * _OPERANDS
+    steps, numbers = [[0] * AXES] * _OPERANDS, [0.0] * _OPERANDS
     for number, operand in enumerate(record.operands):
         numbers[number] = operand.number
         steps[number] = [*operand.steps, 0, 0, 0][:AXES]
@@ -228,12 +253,13 @@ def _row(record: Record, wait: int, base: Callable[[Buffer], int]) -> tuple[Any,
             bases[number] = -2 - operand.block
         elif operand.slot is not None:
             bases[number], offsets[number] = base(operand.slot.buffer), operand.start
+            turns[number] = operand.slot.turn
     n = [*record.n, 1, 1, 1, 1][:4]
-    return record.op, TYPES[record.dtype], record.split, wait, bases, offsets, n, steps, numbers
+    return record.op, TYPES[record.dtype], record.split, wait, bases, offsets, turns, n, steps, numbers
 
 
-def _spans(step: _Step, workers: int, base: Callable[[Buffer], int]) -> list[list[Span]]:
-    """Return what each worker touches in a step."""
+def _spans(step: Step, workers: int, base: Base, loop: Loop | None = None) -> list[list[Span]]:
+    """Return what each worker touches in a step; in a loop, at the first step that is done."""
     found: list[list[Span]] = [[] for _ in range(workers)]
     for record in step.records:
         n = record.n[0] if len(step.records) == 1 else math.prod(record.n)
@@ -242,7 +268,12 @@ def _spans(step: _Step, workers: int, base: Callable[[Buffer], int]) -> list[lis
             if record.split == 1 and lo == hi:
                 continue
             for number, operand in enumerate(record.operands):  # without rows, too, zeros may be written
-                if operand.slot is not None and operand.block is None and 0 not in operand.slot.shape:
+                slot = operand.slot
+                if slot is not None and operand.block is None and 0 not in slot.shape:
                     start, stop = operand.span(lo, hi, n)
-                    found[worker].append((base(operand.slot.buffer), start, stop, number in record.writes))
+                    turn = slot.turn if loop is not None else 0
+                    if loop is not None and loop.reverse:
+                        way, turn = (loop.steps - 1) * turn, -turn
+                        start, stop = start + way, stop + way
+                    found[worker].append((base(slot.buffer), start, stop, number in record.writes, turn))
     return found

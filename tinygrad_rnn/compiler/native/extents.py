@@ -46,8 +46,12 @@ _WALKS: dict[str, tuple[_Walk, ...]] = {
 """How each call that is not elementwise walks over its operands (result, A, B, C), as source/kernels.h does it."""
 
 
-def check_extents(record: Record) -> None:
+def check_extents(record: Record, steps: int = 1) -> None:
     """Refuse a record that reaches beyond an operand, or one whose operand lies outside its memory.
+
+    Args:
+        record: the record.
+        steps: of the loop that it is done in; it is checked at the first and the last.
 
     Raises:
         RuntimeError: if it does: the plan gives a wrong shape.
@@ -60,17 +64,18 @@ def check_extents(record: Record) -> None:
             axes = walks[number](record.n, operand.steps)
         else:
             axes = list(zip(operand.steps, record.n, strict=False))
-        if not _inside(operand, axes):
+        if not _inside(operand, axes, steps):
             slot = operand.slot
             raise RuntimeError(
                 f"compile: operand {number} of {NAME[record.op]} over {record.n} would reach beyond its array of shape "
-                f"{slot.shape} and strides {slot.strides} at byte {slot.offset} of {slot.buffer.nbytes}; "
-                "a pass, or the plan, has made a wrong shape: please report it"
+                f"{slot.shape} and strides {slot.strides} at byte {slot.offset} of {slot.buffer.nbytes}"
+                + (f", or {slot.turn} bytes further at each of {steps} steps" if slot.turn else "")
+                + "; a pass, or the plan, has made a wrong shape: please report it"
             )
 
 
-def _inside(operand: Operand, axes: _Axes) -> bool:
-    """Return whether a walk stays within its slot, and the slot within its buffer."""
+def _inside(operand: Operand, axes: _Axes, steps: int) -> bool:
+    """Return whether a walk stays within its slot, and the slot within its buffer at every step."""
     if any(length == 0 for _, length in axes):
         return True
     slot = operand.slot
@@ -79,4 +84,5 @@ def _inside(operand: Operand, axes: _Axes) -> bool:
     ends = [step * (length - 1) * size for step, length in axes]
     low, high = slot.extent()
     first, last = sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + size
-    return low <= first and last <= high and slot.offset + low >= 0 and slot.offset + high <= slot.buffer.nbytes
+    starts = slot.offset, slot.offset + (steps - 1) * slot.turn
+    return low <= first and last <= high and min(starts) + low >= 0 and max(starts) + high <= slot.buffer.nbytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy as np
 from ..elementwise import LOOPS, SINGLE, TRUTH
 from ..plan import Buffer, Instruction, Slot, places, strides_of, views_in
 
-_OTHERS = ["matmul", "sum_rows", "sum_along", "take", "take_back", "loss", "mean_nats", "chain", "convert"]
+_OTHERS = ["matmul", "sum_rows", "sum_along", "take", "take_back", "loss", "mean_nats", "chain", "convert", "loop"]
 NAME = [*LOOPS, *_OTHERS]
 _NUMBER = {name: number for number, name in enumerate(NAME)}
-CHAIN = _NUMBER["chain"]
+CHAIN, LOOP = _NUMBER["chain"], _NUMBER["loop"]
 AXES = 3
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 _LONG = 1 << 12  # elements; a vector that is shorter is not worth waiting for each other
@@ -75,6 +75,8 @@ def records_of(instruction: Instruction) -> list[Record] | None:
     name = instruction.operator.name
     maker = _MAKERS.get(name)
     if instruction.operator.key != name or (maker is None and name not in LOOPS):
+        return None
+    if any(slot.turn % slot.dtype.itemsize for slot in instruction.slots() if slot.turn):
         return None
     if maker is not None:
         return maker(instruction) if instruction.outputs[0].dtype in TYPES else None
@@ -182,7 +184,7 @@ def _matmul(instruction: Instruction) -> list[Record] | None:
 
 def _at(slot: Slot, index: int) -> Slot:
     offset = slot.offset + index * slot.strides[0]
-    return Slot(slot.buffer, offset, slot.shape[1:], slot.strides[1:], slot.dtype)
+    return replace(slot, offset=offset, shape=slot.shape[1:], strides=slot.strides[1:])
 
 
 def _product(a: Slot, b: Slot, out: Slot) -> Record | None:
@@ -318,8 +320,8 @@ def _reshape(instruction: Instruction) -> list[Record] | None:
     x, out = instruction.inputs[0], instruction.outputs[0]
     if not isinstance(x, Slot) or not is_whole(out, math.prod(x.shape)):
         return None
-    turned = Slot(out.buffer, out.offset, x.shape, strides_of(x.shape, x.dtype.itemsize), out.dtype)
-    return _all([_elementwise("copy", turned, [x])])
+    same = replace(out, shape=x.shape, strides=strides_of(x.shape, x.dtype.itemsize))
+    return _all([_elementwise("copy", same, [x])])
 
 
 def _scatter(instruction: Instruction) -> list[Record] | None:

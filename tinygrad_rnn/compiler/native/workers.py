@@ -22,7 +22,10 @@ def _functions() -> ctypes.CDLL:
     functions.tinygrad_rnn_pool.restype = ctypes.c_void_p
     functions.tinygrad_rnn_pool.argtypes = [ctypes.c_int]
     functions.tinygrad_rnn_replay.restype = ctypes.c_long
-    functions.tinygrad_rnn_replay.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_long] + [ctypes.c_void_p] * 2
+    functions.tinygrad_rnn_replay.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p),
+        *(ctypes.c_void_p, ctypes.c_long, ctypes.c_long),
+    ]
     if functions.tinygrad_rnn_call_bytes() != RECORD.itemsize:
         raise NativeError(
             f"native: a call has {functions.tinygrad_rnn_call_bytes()} bytes in C and {RECORD.itemsize} in Python: "
@@ -54,27 +57,28 @@ class Replay:
         self._replay = _functions().tinygrad_rnn_replay
         self._arguments = _pool(workers), table.records.ctypes.data, len(table.records), bases.ctypes.data
 
-    def __call__(self) -> None:
-        """Replay.
+    def __call__(self, step: int = 0) -> None:
+        """Replay, at a step of the loop whose body the table is a part of, if it is.
 
         Raises:
             IndexError: if an id of a lookup is out of range.
-            MemoryError: if another replay has the workers, and there is no memory to do without them.
+            MemoryError: if there is not enough memory: another replay may have the workers, for instance, and this one
+                needs some to do without them.
         """
-        failed = self._replay(*self._arguments, None)
+        failed = self._replay(*self._arguments, None, step, self._table.room)
         if failed == _NO_MEMORY:
-            raise MemoryError("compile: no memory for a replay beside another one")
+            raise MemoryError("compile: no memory for a replay")
         if failed >= 0:
             length = self._table.records[failed]["n"][3]
             raise IndexError(f"take: index out of range for axis 0 with size {length}")
 
-    def seconds(self) -> Iterator[tuple[int, float]]:
-        """Replay once; yield (number of an instruction, seconds). All workers wait for each other behind each call.
+    def seconds(self, step: int = 0) -> Iterator[tuple[int, float]]:
+        """Replay once; yield (number of an instruction, seconds). All workers wait for each other after each call.
 
-        The time of a call that does several instructions is divided among them.
+        In a loop it is the time of all steps. The time of a call that does several instructions is divided among them.
         """
-        times = np.full(len(self._table.records), np.inf)
-        self._replay(*self._arguments, times.ctypes.data)
+        times = np.zeros(len(self._table.records))
+        self._replay(*self._arguments, times.ctypes.data, step, self._table.room)
         for row, numbers in self._table.heads:
             for number in numbers:
                 yield number, float(times[row]) / len(numbers)

@@ -17,19 +17,34 @@ typedef struct {
     int32_t wait;             /* 1: every worker waits here for all others before it goes on */
     int64_t base[OPERANDS];   /* the memory that an operand lies in; -1: it is x[] of that operand, -2 - k: block k */
     int64_t offset[OPERANDS]; /* bytes from there */
+    int64_t turn[OPERANDS];   /* within a loop: bytes that are added to the offset at each step */
     int64_t n[4];             /* sizes */
     int64_t s[OPERANDS][3];   /* steps of each operand along n[0], n[1], n[2], in elements */
     double x[OPERANDS];       /* numbers */
 } Call;
 
-/* What one worker does of a call. */
-typedef struct {
+typedef struct Part Part;
+typedef void Run(Part *part);
+
+/* An elementwise loop over n elements: p and s hold pointers and steps of the result, a, b and c. */
+typedef void Loop(long n, void *const *p, const long *s);
+
+/* What one worker does of a call, made ready once and done at each step of a loop. What short elementwise calls need
+   comes first, in two cache lines. */
+struct Part {
+    _Alignas(64) Run *run;
+    Loop *loop;               /* of an elementwise call */
+    void *p[OPERANDS];        /* at this step */
+    long n[3], s[3][OPERANDS]; /* of an elementwise call; axes that lie behind each other are one */
+    int64_t turn[OPERANDS];   /* bytes to the operands of the step that is done next */
+    int64_t t;                /* this step */
     const Call *call;
     char *const *bases;
-    void *p[OPERANDS];
-    int64_t lo, hi;           /* its part of the axis that is shared */
     void *scratch;
+    int64_t lo, hi;           /* its part of the axis that is shared */
+    union { float of_f32[OPERANDS]; double of_f64[OPERANDS]; } number; /* x of the call, in its type */
+    bool wait;                /* for all workers, before it */
     bool failed;              /* set where an id is out of range; nothing outside the operands was touched then */
-} Part;
+};
 
 #endif

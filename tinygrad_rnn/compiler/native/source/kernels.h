@@ -68,14 +68,11 @@ static inline REAL NAME(logaddexp)(REAL a, REAL b) {
 
 /* -- elementwise: out = f(a, b), or f(a, b, c) with truth values c, over n[0] x n[1] x n[2] ------------------------- */
 
-/* n elements behind each other, or steps apart: p and s hold pointers and steps of out, a, b and c */
-typedef void NAME(Loop)(long n, char *const *p, const long *s);
-
 /* the usual steps have loops of their own, which become vector instructions */
-#define LOOP(name, type, expression)                                                                                 \
-    static void NAME(loop_##name)(long n, char *const *p, const long *s) {                                           \
-        type *out = (type *)p[OUT];                                                                                  \
-        const REAL *a = (const REAL *)p[A], *b = (const REAL *)p[B];                                                 \
+#define EACH(name, type, expression)                                                                                 \
+    static void NAME(loop_##name)(long n, void *const *p, const long *s) {                                           \
+        type *out = p[OUT];                                                                                          \
+        const REAL *a = p[A], *b = p[B];                                                                             \
         if (s[OUT] == 1 && s[A] == 1 && s[B] == 1) {                                                                 \
             for (long i = 0; i < n; i++) { REAL x = a[i], y = b[i]; (void)y; out[i] = expression; }                  \
         } else if (s[OUT] == 1 && s[A] == 1 && s[B] == 0) {                                                          \
@@ -91,13 +88,13 @@ typedef void NAME(Loop)(long n, char *const *p, const long *s);
         }                                                                                                            \
     }
 
-ELEMENTWISE(LOOP)
-#undef LOOP
+ELEMENTWISE(EACH)
+#undef EACH
 
-static void NAME(loop_where)(long n, char *const *p, const long *s) {
-    REAL *out = (REAL *)p[OUT];
-    const REAL *a = (const REAL *)p[A], *b = (const REAL *)p[B];
-    const uint8_t *c = (const uint8_t *)p[C];
+static void NAME(loop_where)(long n, void *const *p, const long *s) {
+    REAL *out = p[OUT];
+    const REAL *a = p[A], *b = p[B];
+    const uint8_t *c = p[C];
     if (s[C] == 0) { /* a mask of rows, as a rule */
         const REAL *from = *c ? a : b;
         long step = *c ? s[A] : s[B];
@@ -116,7 +113,7 @@ static void NAME(loop_where)(long n, char *const *p, const long *s) {
 }
 
 #define ENTRY(name, type, expression) NAME(loop_##name),
-static NAME(Loop) *const NAME(loops)[] = {ELEMENTWISE(ENTRY) NAME(loop_where)};
+static Loop *const NAME(loops)[] = {ELEMENTWISE(ENTRY) NAME(loop_where)};
 #undef ENTRY
 
 #define ENTRY(name, type, expression) sizeof(type),
@@ -128,73 +125,79 @@ static inline long NAME(bytes)(int op, int operand) {
 }
 
 /* Transposing copies: both sides in squares of a few cache lines. */
-static void NAME(turn)(long n, long m, REAL *out, const REAL *a, long sa) {
+static void NAME(turned)(Part *part) {
     enum { SIDE = 16 };
+    long n = part->n[1], m = part->n[2], sa = part->s[2][A];
+    REAL *out = part->p[OUT];
+    const REAL *a = part->p[A];
     for (long i = 0; i < n; i += SIDE)
         for (long j = 0; j < m; j += SIDE)
             for (long r = i; r < n && r < i + SIDE; r++)
                 for (long c = j; c < m && c < j + SIDE; c++) out[r * m + c] = a[r + c * sa];
 }
 
-static void NAME(elementwise)(const Part *part, int op) {
-    const Call *call = part->call;
-    long n[3] = {part->hi - part->lo, call->n[1], call->n[2]};
-    if (n[0] <= 0 || n[1] <= 0 || n[2] <= 0) return;
-    REAL number[OPERANDS];
-    char *p[OPERANDS];
-    long s[3][OPERANDS];
-    for (int k = 0; k < OPERANDS; k++) {
-        for (int d = 0; d < 3; d++) s[d][k] = call->s[k][d];
-        number[k] = (REAL)call->x[k];
-        p[k] = call->base[k] < 0 ? (char *)&number[k] : (char *)part->p[k] + part->lo * s[0][k] * NAME(bytes)(op, k);
-    }
-    /* axes that lie behind each other in every operand are one */
-    int last = 0;
-    for (int d = 1; d < 3; d++) {
-        bool one = true;
-        for (int k = 0; k < OPERANDS; k++) one = one && s[last][k] == s[d][k] * n[d];
-        if (one || n[last] == 1) {
-            n[last] = one ? n[last] * n[d] : n[d];
-            memcpy(s[last], s[d], sizeof s[d]);
-        } else if (n[d] != 1) {
-            last++;
-            n[last] = n[d];
-            memmove(s[last], s[d], sizeof s[d]);
+static void NAME(line)(Part *part) { part->loop(part->n[2], part->p, part->s[2]); }
+
+static void NAME(lines)(Part *part) {
+    for (long i = 0; i < part->n[0]; i++)
+        for (long j = 0; j < part->n[1]; j++) {
+            void *row[OPERANDS];
+            for (int k = 0; k < OPERANDS; k++)
+                row[k] = (char *)part->p[k] + (i * part->s[0][k] + j * part->s[1][k]) * NAME(bytes)(part->call->op, k);
+            part->loop(part->n[2], row, part->s[2]);
         }
+}
+
+/* Numbers become operands in memory; axes that lie behind each other in every operand are one, the last of the three. */
+static void NAME(prepare_elementwise)(Part *part) {
+    const Call *call = part->call;
+    REAL *number = part->number.NAME(of);
+    long n[3] = {part->hi - part->lo, call->n[1], call->n[2]};
+    part->run = nothing;
+    if (n[0] <= 0 || n[1] <= 0 || n[2] <= 0) return;
+    for (int k = 0; k < OPERANDS; k++) {
+        number[k] = (REAL)call->x[k];
+        part->p[k] = call->base[k] < 0 ? (void *)&number[k]
+                                       : (char *)part->p[k] + part->lo * call->s[k][0] * NAME(bytes)(call->op, k);
     }
-    NAME(Loop) *loop = NAME(loops)[op];
-    if (last == 0) {
-        loop(n[0], p, s[0]);
-    } else if (last == 1 && op == OP_copy && s[0][A] == 1 && s[1][OUT] == 1 && s[0][OUT] == n[1]) {
-        NAME(turn)(n[0], n[1], (REAL *)p[OUT], (const REAL *)p[A], s[1][A]);
-    } else {
-        long middle = last == 2 ? n[1] : 1;
-        for (long i = 0; i < n[0]; i++)
-            for (long j = 0; j < middle; j++) {
-                char *row[OPERANDS];
-                for (int k = 0; k < OPERANDS; k++)
-                    row[k] = p[k] + (i * s[0][k] + (last == 2 ? j * s[1][k] : 0)) * NAME(bytes)(op, k);
-                loop(n[last], row, s[last]);
-            }
+    int first = 3; /* the outermost axis so far */
+    for (int d = 2; d >= 0; d--) {
+        bool one = first < 3;
+        for (int k = 0; k < OPERANDS; k++) one = one && call->s[k][d] == part->s[first][k] * part->n[first];
+        if (one) {
+            part->n[first] *= n[d];
+            continue;
+        }
+        if (first == 3 || (part->n[first] != 1 && n[d] != 1)) first--;
+        else if (n[d] == 1) continue;
+        part->n[first] = n[d];
+        for (int k = 0; k < OPERANDS; k++) part->s[first][k] = call->s[k][d];
     }
+    for (int d = 0; d < first; d++) {
+        part->n[d] = 1;
+        for (int k = 0; k < OPERANDS; k++) part->s[d][k] = 0;
+    }
+    bool turns = first == 1 && call->op == OP_copy && part->s[1][A] == 1 && part->s[2][OUT] == 1;
+    part->loop = NAME(loops)[call->op];
+    part->run = first == 2 ? NAME(line) : turns && part->s[1][OUT] == part->n[2] ? NAME(turned) : NAME(lines);
 }
 
 /* The n[1] calls that follow, block by block over n[0] elements: what only they read stays in cache. */
-static void NAME(chain)(const Part *part) {
+static void NAME(chain)(Part *part) {
     const Call *first = part->call + 1;
     REAL *blocks = part->scratch;
     for (long at = part->lo; at < part->hi; at += BLOCK) {
         long count = part->hi - at < BLOCK ? part->hi - at : BLOCK;
         for (const Call *call = first; call < first + part->call->n[1]; call++) {
             REAL number[OPERANDS];
-            char *p[OPERANDS];
+            void *p[OPERANDS];
             long steps[OPERANDS];
             for (int k = 0; k < OPERANDS; k++) {
                 number[k] = (REAL)call->x[k];
                 steps[k] = call->base[k] == -1 ? 0 : call->s[k][0];
-                p[k] = call->base[k] == -1  ? (char *)&number[k]
-                       : call->base[k] < -1 ? (char *)(blocks + (-2 - call->base[k]) * BLOCK)
-                                            : place(call, k, part->bases) + at * steps[k] * NAME(bytes)(call->op, k);
+                p[k] = call->base[k] == -1  ? (void *)&number[k]
+                       : call->base[k] < -1 ? (void *)(blocks + (-2 - call->base[k]) * BLOCK)
+                                            : place(part, call, k) + at * steps[k] * NAME(bytes)(call->op, k);
             }
             NAME(loops)[call->op](count, p, steps);
         }
@@ -203,7 +206,7 @@ static void NAME(chain)(const Part *part) {
 
 /* -- products ---------------------------------------------------------------------------------------------------- */
 
-static void NAME(matmul)(const Part *part) {
+static void NAME(matmul)(Part *part) {
     const Call *call = part->call;
     long M = call->n[0], N = call->n[1];
     REAL *c = part->p[OUT];
@@ -222,7 +225,7 @@ static void NAME(matmul)(const Part *part) {
 /* -- sums of a (n[0], n[1]), times x[A] ---------------------------------------------------------------------------- */
 
 /* over the rows: out (n[1]) */
-static void NAME(sum_rows)(const Part *part) {
+static void NAME(sum_rows)(Part *part) {
     const Call *call = part->call;
     const REAL *a = part->p[A];
     REAL *out = part->p[OUT], factor = (REAL)call->x[A];
@@ -242,7 +245,7 @@ static void NAME(sum_rows)(const Part *part) {
 }
 
 /* along each row: out (n[0]); long rows in pieces, so that small numbers are not lost in a large sum */
-static void NAME(sum_along)(const Part *part) {
+static void NAME(sum_along)(Part *part) {
     const Call *call = part->call;
     enum { PIECE = 1024 };
     for (long i = part->lo; i < part->hi; i++) {
@@ -363,7 +366,7 @@ static void NAME(loss_and_gradient)(Part *part) {
 }
 
 /* out = the mean of the nats in A */
-static void NAME(mean_nats)(const Part *part) {
+static void NAME(mean_nats)(Part *part) {
     const Call *call = part->call;
     double total = 0;
     for (long r = 0; r < call->n[0]; r++) total += ((double *)part->p[A])[r];
@@ -372,16 +375,15 @@ static void NAME(mean_nats)(const Part *part) {
 
 /* -- one call ----------------------------------------------------------------------------------------------------- */
 
-static void NAME(perform)(Part *part) {
-    switch (part->call->op) {
-    case MATMUL: NAME(matmul)(part); break;
-    case SUM_ROWS: NAME(sum_rows)(part); break;
-    case SUM_ALONG: NAME(sum_along)(part); break;
-    case TAKE: NAME(take)(part); break;
-    case TAKE_BACK: NAME(take_back)(part); break;
-    case LOSS_AND_GRADIENT: NAME(loss_and_gradient)(part); break;
-    case MEAN_NATS: NAME(mean_nats)(part); break;
-    case CHAIN: NAME(chain)(part); break;
-    default: NAME(elementwise)(part, part->call->op);
-    }
+static Run *const NAME(others)[] = { /* in the order of replay.c */
+    NAME(matmul), NAME(sum_rows), NAME(sum_along), NAME(take), NAME(take_back), NAME(loss_and_gradient),
+    NAME(mean_nats), NAME(chain)
+};
+
+static void NAME(prepare)(Part *part) {
+    int op = part->call->op;
+    if (op < MATMUL)
+        NAME(prepare_elementwise)(part);
+    else
+        part->run = NAME(others)[op - MATMUL];
 }
