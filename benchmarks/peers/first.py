@@ -1,7 +1,7 @@
 """One first call in a process of its own: `python -m peers.first MODULE CONFIG`; see `process.once`.
 
 Answers with the seconds of the import, of making the step, of the first step, and of the fastest of some steps after
-it: what the first takes longer than that is compiling.
+it: what the first takes longer than that is compiling. The time of the processor, over all threads, too.
 """
 
 from __future__ import annotations
@@ -31,18 +31,22 @@ def measure(module: str, config: Config) -> dict[str, Any]:
     step = peer.start(config, weights)
     made = time.perf_counter() - begin
     times: list[float] = []
+    work: list[float] = []
     losses: list[float] = []
     while len(times) < 3 or (len(times) <= AGAIN and sum(times[1:]) < ENOUGH):
         window = next(windows)
-        begin = time.perf_counter()
+        begin, worked = time.perf_counter(), time.process_time()
         losses.append(step(*window))
         times.append(time.perf_counter() - begin)
+        work.append(time.process_time() - worked)
     return {
         "version": peer.VERSION,
         "import_s": imported,
         "start_s": made,
         "first_s": times[0],
         "again_s": min(times[1:]),
+        "first_cpu_s": work[0],
+        "again_cpu_s": min(work[1:]),
         "losses": losses,
     }
 
