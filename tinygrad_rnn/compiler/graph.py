@@ -33,9 +33,10 @@ class Value:
         index: which of its maker's results it is.
         constant: the array of a constant, else None.
         name: of an input or a parameter, for drawings and `explain`.
+        folded: (call, index) of a constant that was computed in advance: what it was a result of.
     """
 
-    __slots__ = ("constant", "dtype", "index", "maker", "name", "number", "shape")
+    __slots__ = ("constant", "dtype", "folded", "index", "maker", "name", "number", "shape")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Value:
     ) -> None:
         self.shape, self.dtype, self.maker, self.index = shape, dtype, maker, index
         self.constant, self.name, self.number = constant, name, next(_numbers)
+        self.folded: tuple[Call, int] | None = None
 
     @property
     def size(self) -> int:

@@ -75,7 +75,8 @@ class _Layout:
             kind, constant = "constant", np.ascontiguousarray(value.constant).reshape(value.shape)
         strides = strides_of(value.shape, value.dtype.itemsize)
         return self.give(
-            value, Slot(Buffer(kind, value.nbytes, 0, constant, index), 0, value.shape, strides, value.dtype)
+            value,
+            Slot(Buffer(kind, value.nbytes, 0, constant, index, value=value), 0, value.shape, strides, value.dtype),
         )
 
     def slot(self, value: Value) -> Slot:
@@ -293,7 +294,7 @@ def make_plan(graph: Graph) -> Plan:
         if turn:
             instructions.append(Loop(tuple(turn), body.steps, body.reverse))
     results = _outputs(layout, instructions)
-    size = _arena(instructions)
+    size = lay_out_arena(instructions)
     inputs_at = [layout.slots[value] for value in [*graph.inputs, *graph.captured]]
     return Plan(instructions, inputs_at, results, size)
 
@@ -342,7 +343,7 @@ def _copies(call: Call, inputs: tuple[Any, ...], whole: Slot, direct: Any) -> li
     ]
 
 
-def _arena(instructions: list[Instruction | Loop]) -> int:
+def lay_out_arena(instructions: list[Instruction | Loop]) -> int:
     """Give every buffer of the arena its offset: bytes are used again once nobody reads them; return the size."""
     born: dict[Buffer, int] = {}
     number = 0

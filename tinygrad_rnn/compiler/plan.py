@@ -28,6 +28,7 @@ class Buffer:
         constant: the array of a constant.
         index: number of the input or output.
         dies: number of the last instruction that uses it.
+        value: what a constant was in the graph.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Buffer:
     constant: Array | None = None
     index: int = 0
     dies: int = -1
+    value: Value | None = None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..checks import flag, integer
+from ..engine.arrays import as_numbers
 from ..engine.tape import at_step, context
-from ..engine.tensor import Tensor, described, operand
+from ..engine.tensor import Tensor, described
 from ..engine.tree import flatten, map_leaves, rebuild, structure
 from ..errors import ConfigError, ShapeError
 from ..ops import concatenate, moveaxis, stack, unstack
@@ -60,7 +61,7 @@ def scan(
         raise ConfigError(f"scan: step must be a callable step(x, state) -> (output, state), got {step!r}")
     if axis not in (0, 1):
         raise ConfigError(f"scan: axis must be 0 or 1, the axis of time, got {axis!r}")
-    xs = map_leaves(lambda x: operand(x, "scan", "xs"), xs)
+    xs = map_leaves(lambda x: x if isinstance(x, Tensor) else as_numbers(x, "scan: xs"), xs)
     return repeated(step, state, xs, _steps(flatten(xs), steps, axis), flag("scan", "reverse", reverse), axis)
 
 

@@ -119,7 +119,9 @@ def fold(graph: Graph) -> Graph:
             attrs = {name: map_parts(lambda p: _array(new.get(p)), part) for name, part in call.attrs.items()}
             made = call.operator.results(call.operator.compute(*arrays, **attrs))
             for value, array in zip(call.outputs, map(np.array, made), strict=True):
-                new.now[value] = Value(array.shape, array.dtype, constant=array)
+                constant = new.now[value] = Value(array.shape, array.dtype, constant=array)
+                constant.folded = call, value.index
+            call.inputs, call.attrs = tuple(map(new.get, call.inputs)), {name: map_parts(new.get, part) for name, part in call.attrs.items()}
         else:
             new.keep(call)
     return new.done()

@@ -1,0 +1,164 @@
+"""Plans for any length: how the numbers of a plan depend on the numbers of the function that was recorded.
+
+A function that is called with another length is recorded anew. That takes a few milliseconds, as a loop is recorded
+once, and shows what the function does with this length, whatever its Python code makes of it. If only numbers differ
+from two recordings before (lengths, sizes, indices), and the three lie on one line, then so do the numbers of their
+plans: each is a + b * length, as no array has two axes that change. The new plan is an old one with other numbers: no
+pass runs, and only the arena is laid out.
+
+All else must be the same: operators, operands, dtypes, constants. A constant, or a floating point number, that does
+depend on the length (a mask, 1 / T) is recognized among what was recorded, and taken from there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .graph import Value
+from .layout import lay_out_arena
+from .plan import Plan
+from .skeleton import Skeleton, plan_like, plan_skeleton, skeleton
+
+__all__ = ["Family", "skeleton"]
+
+
+class _Member(NamedTuple):
+    """A recording, and the plan that passes made of it."""
+
+    recorded: Skeleton
+    plan: Plan
+    planned: Skeleton
+
+
+class Family:
+    """Plans of recordings that have the same form.
+
+    Example:
+        `add` what the passes made for the first lengths; from the third on `plan_for` needs no pass.
+    """
+
+    def __init__(self) -> None:
+        self._members: list[_Member] = []  # the last two
+
+    def add(self, recorded: Skeleton, plan: Plan) -> None:
+        """Take note of a plan that was made of a recording."""
+        self._members = [*self._members[-1:], _Member(recorded, plan, plan_skeleton(plan, recorded))]
+
+    def plan_for(self, recorded: Skeleton) -> Plan | None:
+        """Return the plan for a recording, or None if the numbers of it do not say what it is."""
+        if len(self._members) < 2:
+            return None
+        first, second = self._members
+        if first.planned.form != second.planned.form:
+            return None
+        place = _place(first.recorded, second.recorded, recorded)
+        if place is None or not _is_straight(first.planned, second.planned):
+            return None
+        numbers = first.planned.numbers + (second.planned.numbers - first.planned.numbers) * place[0] // place[1]
+        known = _Known(first.recorded, second.recorded, recorded, place)
+        try:
+            reals = [known.part(*pair) for pair in zip(first.planned.reals, second.planned.reals, strict=True)]
+            values = zip(first.planned.values, second.planned.values, strict=True)
+            arrays = zip(first.planned.arrays, second.planned.arrays, strict=True)
+            constants = [known.constant(*pair, *kept) for pair, kept in zip(values, arrays, strict=True)]
+        except _UnknownError:
+            return None
+        found = first.planned._replace(numbers=numbers, reals=tuple(reals), arrays=tuple(constants))
+        plan = plan_like(first.plan, found, first.recorded, recorded)
+        plan.arena_bytes = lay_out_arena(plan.instructions)
+        return plan
+
+
+def _place(first: Skeleton, second: Skeleton, third: Skeleton) -> tuple[int, int] | None:
+    """Return (p, q): the third recording's numbers are those of the first and p / q of the way to the second.
+
+    None: they do not lie on one line, or an axis that changes has a length below 2 somewhere, where arrays are laid out
+    in another way.
+    """
+    way, far = second.numbers - first.numbers, third.numbers - first.numbers
+    changing = np.flatnonzero(way)
+    if not len(changing) or not _is_straight(first, second):
+        return None
+    p, q = int(far[changing[0]]), int(way[changing[0]])
+    if not np.array_equal(far * q, way * p):
+        return None
+    in_shape = np.zeros(len(way), bool)
+    for start, stop in first.shapes:
+        in_shape[start:stop] = True
+    lengths = in_shape & (way != 0)
+    if any((one.numbers[lengths] < 2).any() for one in (first, second, third)):
+        return None
+    return p, q
+
+
+def _is_straight(first: Skeleton, second: Skeleton) -> bool:
+    """Return whether no array has two axes that change: then sizes and places in memory change evenly with each."""
+    changes = (second.numbers != first.numbers).astype(np.intp)
+    before = np.concatenate([[0], np.cumsum(changes)])
+    return all(before[stop] - before[start] < 2 for start, stop in first.shapes)
+
+
+class _UnknownError(Exception):
+    """A number does not follow from the recorded ones."""
+
+
+class _Known:
+    """What a number or a constant of two plans is in a third: it follows from what was recorded for each of them."""
+
+    def __init__(self, first: Skeleton, second: Skeleton, third: Skeleton, place: tuple[int, int]) -> None:
+        self._place = place
+        rows = zip(first.operators, second.operators, third.operators, strict=True)
+        self._operators = {id(one): (other, new) for one, other, new in rows}
+        self._parts: dict[Any, Any] = {}
+        for kind in ("reals", "arrays"):
+            for row in zip(*(getattr(one, kind) for one in (first, second, third)), strict=True):
+                keys = tuple(map(_key, row))
+                known = self._parts.setdefault(keys[:2], (keys[2], row[2]))[0]
+                if known != keys[2] or (keys[0] == keys[1] != keys[2]):
+                    self._parts[keys[:2]] = None, None  # it may be this one, or that one
+
+    def part(self, one: Any, other: Any) -> Any:
+        """Return what an operand is."""
+        kind = type(one)
+        if kind is not type(other):
+            raise _UnknownError
+        if kind is Value:
+            return self.constant(one, other, one.constant, other.constant)
+        if kind is int:
+            return one + (other - one) * self._place[0] // self._place[1]
+        if kind is tuple or kind is list:
+            return kind(self.part(*pair) for pair in zip(one, other, strict=True))
+        if kind is float or isinstance(one, np.ndarray):
+            return self._recorded(one, other)
+        if one is not other and one != other:
+            raise _UnknownError
+        return one
+
+    def constant(self, one: Value | None, other: Value | None, array: Any, second: Any) -> Any:
+        """Return the array of a constant: as it was recorded, or computed anew as it was computed in advance."""
+        if one is None or other is None or one.folded is None or other.folded is None:
+            return self._recorded(array, second)
+        (call, index), (again, _) = one.folded, other.folded
+        like, operator = self._operators.get(id(call.operator), (again.operator, call.operator))
+        if like.key != again.operator.key or operator.name != like.name or len(call.inputs) != len(again.inputs):
+            raise _UnknownError
+        inputs = [self.part(*pair) for pair in zip(call.inputs, again.inputs, strict=True)]
+        attrs = {name: self.part(part, again.attrs.get(name)) for name, part in call.attrs.items()}
+        with np.errstate(all="ignore"):
+            return np.array(operator.results(operator.compute(*inputs, **attrs))[index])
+
+    def _recorded(self, one: Any, other: Any) -> Any:
+        keys = _key(one), _key(other)
+        found = self._parts.get(keys)
+        if found is None and keys[0] == keys[1]:
+            return one  # a pass has put it in, whatever the length
+        if found is None or found[0] is None:
+            raise _UnknownError
+        return np.ascontiguousarray(found[1]) if isinstance(one, np.ndarray) else found[1]
+
+
+def _key(part: Any) -> Any:
+    """Return what tells floats and constants apart: 0.0 from -0.0, and arrays by their bytes, whatever their shape."""
+    return (part.dtype, part.tobytes()) if isinstance(part, np.ndarray) else float.hex(part)

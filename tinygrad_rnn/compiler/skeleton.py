@@ -1,0 +1,284 @@
+"""Recorded graphs and plans without their numbers: what must be the same for two of them to differ in size alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.tape import Array
+from .graph import Body, Graph, Operator, Value
+from .plan import Buffer, Instruction, Loop, Plan, Slot
+
+
+class Skeleton(NamedTuple):
+    """A graph, or a plan, without its numbers, and the numbers.
+
+    Attributes:
+        form: what must be the same, as something that can be compared and hashed.
+        numbers: integers: lengths of axes, indices, steps, places in memory.
+        shapes: which of them are the lengths of one shape: (start, stop) of each.
+        reals: floating point numbers.
+        arrays: constants.
+        values: what the constants are known as in the graph, None for an attribute.
+        operators: those that are not the package's own: functions that may hold numbers themselves.
+    """
+
+    form: tuple[Any, ...]
+    numbers: NDArray[np.int64]
+    shapes: tuple[tuple[int, int], ...]
+    reals: tuple[float, ...]
+    arrays: tuple[Array, ...]
+    values: tuple[Value | None, ...]
+    operators: tuple[Operator, ...]
+
+
+class _Writer:
+    """Writes down what something consists of, in the order in which it is walked through."""
+
+    def __init__(self) -> None:
+        self.form: list[Any] = []
+        self.numbers: list[int] = []
+        self.shapes: list[tuple[int, int]] = []
+        self.reals: list[float] = []
+        self.arrays: list[Array] = []
+        self.values: list[Value | None] = []
+        self.operators: list[Operator] = []
+        self._values: dict[Value, int] = {}
+
+    def done(self) -> Skeleton:
+        """Return what was written down."""
+        numbers = np.array(self.numbers, np.int64)
+        parts = (self.shapes, self.reals, self.arrays, self.values, self.operators)
+        return Skeleton(tuple(self.form), numbers, *map(tuple, parts))  # type: ignore[arg-type]
+
+    def graph(self, graph: Graph) -> None:
+        """Write down a graph."""
+        for value in (*graph.inputs, *graph.captured):
+            self._value(value)
+        for call in graph.calls:
+            self._operator(call.operator)
+            self.part(call.inputs)
+            for name, attribute in call.attrs.items():
+                self.form.append(name)
+                self.part(attribute)
+            for value in call.outputs:
+                self._value(value)
+        self.part(tuple(graph.outputs))
+
+    def _operator(self, operator: Operator) -> None:
+        key = operator.key
+        self.form.append(operator.name)
+        if isinstance(key, str):
+            return
+        self.operators.append(operator)
+        self._function(key[0] if isinstance(key, tuple) else key)
+
+    def _function(self, function: Any) -> None:
+        """Write down a function: its code, and what it holds."""
+        if isinstance(function, partial):
+            self._function(function.func)
+            self.part(function.args)
+            self.part(tuple(part for item in sorted(function.keywords.items()) for part in item))
+        elif isinstance(function, FunctionType):
+            self.form.append(function.__code__)
+            self.part(function.__defaults__ or ())
+            self.part(tuple(cell.cell_contents for cell in function.__closure__ or ()))
+        else:
+            self.form.append(function)
+
+    def _value(self, value: Value) -> None:
+        self._values[value] = len(self._values)
+        self.shape(value.shape)
+        self.form.append(value.dtype)
+
+    def shape(self, shape: tuple[int, ...]) -> None:
+        """Write down a shape."""
+        start = len(self.numbers)
+        self.shapes.append((start, start + len(shape)))
+        self.form.append(len(shape))
+        self.numbers += shape
+
+    def part(self, part: Any) -> None:
+        """Write down an operand, or an attribute."""
+        kind = type(part)
+        if kind is Value:
+            number = self._values.get(part)
+            self.form.append(number)
+            if number is None:
+                self.arrays.append(part.constant)
+                self.values.append(part)
+                self._value(part)
+        elif kind is int:
+            self.form.append(int)
+            self.numbers.append(part)
+        elif kind is float:
+            self.form.append(float)
+            self.reals.append(part)
+        elif kind is tuple or kind is list:
+            self.form += (kind, len(part))
+            for inner in part:
+                self.part(inner)
+        elif kind is slice:
+            self.form.append(slice)
+            for inner in (part.start, part.stop, part.step):
+                self.part(inner)
+        elif kind is Body:
+            self.form += (Body, part.carried, part.sliced, part.reverse)
+            self.numbers.append(part.steps)
+            self.graph(part.graph)
+        elif isinstance(part, np.ndarray):
+            self.form.append(part.dtype)
+            self.shape(part.shape)
+            self.arrays.append(part)
+            self.values.append(None)
+        elif kind is FunctionType or kind is partial:
+            self._function(part)
+        else:
+            self.form += (kind, part)
+
+
+class _PlanWriter(_Writer):
+    """Writes down a plan; operators that a recorded graph brought are known by their number there."""
+
+    def __init__(self, recorded: Skeleton) -> None:
+        super().__init__()
+        self._brought = {id(operator): number for number, operator in enumerate(recorded.operators)}
+        self._slots: dict[int, int] = {}
+        self._buffers: dict[int, int] = {}
+
+    def plan(self, plan: Plan) -> None:
+        """Write down a plan."""
+        for one in plan.instructions:
+            if isinstance(one, Loop):
+                self.form += (Loop, len(one.instructions), one.reverse)
+                self.numbers.append(one.steps)
+            for instruction in one.instructions if isinstance(one, Loop) else (one,):
+                self._instruction(instruction)
+        self.part(tuple(plan.inputs))
+        self.part(tuple(plan.outputs))
+
+    def _instruction(self, instruction: Instruction) -> None:
+        operator = instruction.operator
+        self.form += (operator.name, self._brought.get(id(operator), operator.key))
+        self.part(instruction.inputs)
+        self.part(instruction.outputs)
+        self.part(tuple(instruction.attrs.items()))
+
+    def part(self, part: Any) -> None:
+        """Write down an operand, an attribute, or a slot."""
+        if type(part) is not Slot:
+            super().part(part)
+            return
+        number = self._slots.get(id(part))
+        self.form.append(number)
+        if number is None:
+            self._slots[id(part)] = len(self._slots)
+            self._slot(part)
+
+    def _slot(self, slot: Slot) -> None:
+        buffer = slot.buffer
+        number = self._buffers.get(id(buffer))
+        self.form += (number, slot.dtype)
+        self.numbers += (slot.offset, slot.turn, *slot.strides)
+        self.shape(slot.shape)
+        if number is None:
+            self._buffers[id(buffer)] = len(self._buffers)
+            self.form += (buffer.kind, buffer.index)
+            self.numbers.append(buffer.nbytes)
+            if buffer.constant is not None:
+                self.arrays.append(buffer.constant)
+                self.values.append(buffer.value)
+
+
+def skeleton(graph: Graph) -> Skeleton:
+    """Return the skeleton of a graph as it was recorded, before any pass has written into it."""
+    writer = _Writer()
+    writer.graph(graph)
+    return writer.done()
+
+
+def plan_skeleton(plan: Plan, recorded: Skeleton) -> Skeleton:
+    """Return the skeleton of a plan that was made of a recorded graph."""
+    writer = _PlanWriter(recorded)
+    writer.plan(plan)
+    return writer.done()
+
+
+class _Reader:
+    """Makes a plan like another one, in the same order, with other numbers."""
+
+    def __init__(self, like: Plan, found: Skeleton, recorded: Skeleton, brought: Skeleton) -> None:
+        self._numbers = iter(found.numbers.tolist())
+        self._reals, self._arrays = iter(found.reals), iter(found.arrays)
+        self._operators = {
+            id(old): new for old, new in zip(recorded.operators, brought.operators, strict=True) if old is not new
+        }
+        self._slots: dict[int, Slot] = {}
+        self._buffers: dict[int, Buffer] = {}
+        self.like = like
+
+    def plan(self) -> Plan:
+        instructions: list[Instruction | Loop] = []
+        for one in self.like.instructions:
+            if isinstance(one, Loop):
+                steps = next(self._numbers)
+                instructions.append(Loop(tuple(map(self._instruction, one.instructions)), steps, one.reverse))
+            else:
+                instructions.append(self._instruction(one))
+        inputs, outputs = self._part(tuple(self.like.inputs)), self._part(tuple(self.like.outputs))
+        return Plan(instructions, list(inputs), list(outputs), self.like.arena_bytes, self.like.passes)
+
+    def _instruction(self, one: Instruction) -> Instruction:
+        operator = self._operators.get(id(one.operator), one.operator)
+        inputs, outputs = self._part(one.inputs), self._part(one.outputs)
+        return Instruction(operator, inputs, outputs, dict(self._part(tuple(one.attrs.items()))), one.step)
+
+    def _part(self, part: Any) -> Any:
+        kind = type(part)
+        if kind is Slot:
+            found = self._slots.get(id(part))
+            return self._slot(part) if found is None else found
+        if kind is int:
+            return next(self._numbers)
+        if kind is float:
+            return next(self._reals)
+        if kind is tuple or kind is list:
+            return kind(map(self._part, part))
+        if kind is slice:
+            return slice(*map(self._part, (part.start, part.stop, part.step)))
+        if isinstance(part, np.ndarray):
+            self._next(part.ndim)
+            return next(self._arrays)
+        return part
+
+    def _next(self, count: int) -> tuple[int, ...]:
+        return tuple([next(self._numbers) for _ in range(count)])
+
+    def _slot(self, old: Slot) -> Slot:
+        offset, turn = next(self._numbers), next(self._numbers)
+        strides, shape = self._next(len(old.shape)), self._next(len(old.shape))
+        buffer = self._buffers.get(id(old.buffer))
+        if buffer is None:
+            buffer = self._buffers[id(old.buffer)] = Buffer(
+                old.buffer.kind, next(self._numbers), old.buffer.offset, None, old.buffer.index
+            )
+            if old.buffer.constant is not None:
+                buffer.constant = next(self._arrays)
+        made = self._slots[id(old)] = Slot(buffer, offset, shape, strides, old.dtype, turn)
+        return made
+
+
+def plan_like(plan: Plan, found: Skeleton, recorded: Skeleton, brought: Skeleton) -> Plan:
+    """Return a plan like another one with the numbers of a skeleton; the arena is still to be laid out.
+
+    Args:
+        plan: the other one.
+        found: its skeleton, with other numbers, reals and arrays.
+        recorded: that of the graph that it was made of.
+        brought: that of the graph whose operators the new one takes.
+    """
+    return _Reader(plan, found, recorded, brought).plan()
