@@ -24,8 +24,6 @@ from .outside import Dice, Outside, equal_states, named_by, same
 
 Place = tuple[int, int]
 
-LOOPS = True  # until the executors know them
-
 
 class Tracer:
     """Takes note of every operation while a function runs; see `trace`."""
@@ -57,10 +55,10 @@ class Tracer:
 
     def record(self, operation: Any, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Tensor]) -> None:
         """Append a call of a primitive."""
-        known, joined = self._values.get, operation.name in ("stack", "concatenate")
+        joined = operation.name in ("stack", "concatenate")
         call = Call(
             self._operator(operation),
-            [known(id(part)) or self._input(part, joined) for part in inputs],
+            [self._input(part, joined) for part in inputs],
             {name: map_parts(self._attribute, part) for name, part in attrs.items()} if attrs else {},
             [(part._array.shape, part._array.dtype) for part in results],
             context()[2:4],
@@ -158,7 +156,7 @@ class Tracer:
         self, step: Callable[..., Any], carried: Sequence[Any], slices: Sequence[Any], steps: int, reverse: bool
     ) -> tuple[list[Any], list[Any]] | None:
         """Record a loop over time, but within another one, or where a body cannot stand for all steps: then None."""
-        if self._frame is not None or not LOOPS:
+        if self._frame is not None:
             return None
         try:
             return record_loop(self, step, [*map(self._tensor, carried)], [*map(self._tensor, slices)], steps, reverse)
@@ -289,6 +287,9 @@ class Tracer:
 
     def _input(self, part: Any, joined: bool) -> Any:
         """Return an operand of a primitive: lists, and numbers that are joined with arrays, as arrays."""
+        value = self._values.get(id(part))
+        if value is not None and self._frames.get(value) is self._frame:
+            return value
         array = isinstance(part, list | tuple) or (joined and not isinstance(part, Tensor))
         return self._operand(np.asarray(part) if array else part)
 
