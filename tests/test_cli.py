@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tinygrad_rnn as tr
 from tinygrad_rnn import __version__, cli
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.config import TrainConfig
-from tinygrad_rnn.training import load_model, save_model
+from tinygrad_rnn.training import load_model, replayed, save_model
 
 TEXT = "to be or not to be that is the question\n" * 30
 SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "5", "--epochs", "2", "--lr", "0.05", "--no-progress"]
@@ -192,6 +193,19 @@ def test_generate_refuses(model_file, capsys, flags, message):
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
+
+
+def test_evaluate_and_generate_say_the_same_compiled_and_not(model_file, capsys, monkeypatch):
+    texts, made = set(), []
+    monkeypatch.setattr(replayed, "compile", lambda function, **settings: made.append(settings) or tr.compile(function))
+    for flags in ([], ["--executor", "numpy"], ["--executor", "auto"], ["--no-compile"]):
+        assert main(["evaluate", model_file, str(Path(model_file).with_name("play.txt")), *flags]) == 0
+        assert main(["generate", model_file, "--length", "9", *flags]) == 0
+        texts.add(capsys.readouterr().out)
+    assert len(texts) == 1
+    assert [one["executor"] for one in made] == [None, None, "numpy", "numpy", *[None] * 4]
+    with pytest.raises(SystemExit):
+        main(["generate", model_file, "--executor", "gpu"])
 
 
 def test_unknown_words_in_the_prompt_are_named(model_file, capsys):
