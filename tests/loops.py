@@ -103,8 +103,8 @@ def plans(draw, odd=False):
     ids = rng.integers(-H, H, (T, N))
     weights, vector = room("constant", (H, H), dtype, constant=w), room("constant", (H,), dtype, constant=v)
     indices = row(room("constant", (T, N), np.int64, constant=ids), 0, 1)
-    xs = room("input", (T + 1, N, H), dtype)
-    kept = [room("arena", (T + 1, N, H), dtype) for _ in range(2)] + [room("output", (T + 1, N, H), dtype, 0)]
+    xs = room("input", (T + 3, N, H), dtype)
+    kept = [room("arena", (T + 3, N, H), dtype) for _ in range(2)] + [room("output", (T + 3, N, H), dtype, 0)]
     single = [room("arena", (1, N, H), dtype) for _ in range(2)]
     sums = room("arena", (H,), dtype)
 
@@ -113,9 +113,9 @@ def plans(draw, odd=False):
         if len(stack.shape) < 3 or stack.shape[0] == 1:
             slot = row(stack)
         elif moves and draw(st.integers(0, 3)):
-            slot = row(stack, *draw(st.sampled_from([(0, 1), (1, 1), (T, -1), (T - 1, -1)])))
+            slot = row(stack, *draw(st.sampled_from([(0, 1), (1, 1), (3, 1), (T + 2, -1), (T + 1, -1), (T - 1, -1)])))
         else:
-            slot = row(stack, draw(st.integers(0, T)))
+            slot = row(stack, draw(st.integers(0, T + 2)))
         return slot
 
     def view(slot, form):
@@ -155,7 +155,7 @@ def plans(draw, odd=False):
         found = [instruction(moves) for _ in range(draw(st.integers(0, most)))]
         return [one for one in found if is_allowed(one, T if moves else 1)]
 
-    fill = room("input", (6 * N * H,), dtype, 1)
+    fill = room("input", (8 * N * H,), dtype, 1)
     parts = [
         call(COPY, replace(slot, shape=size, strides=strides_of(size, dtype.itemsize)), replace(fill, shape=size))
         for slot in [*kept, *single, sums]
@@ -174,3 +174,23 @@ def plans(draw, odd=False):
     plan = placed(parts, [xs, fill], [kept[2], *results])
     arrays = [rng.standard_normal(slot.shape).astype(dtype) for slot in (xs, fill)]
     return plan, arrays
+
+
+def rnn(N=3, H=5, T=40, dtype="float32", odd=False, reverse=False):
+    """Return (plan, arrays) of h_t = tanh(x_t + h_{t-1} @ w) and their sum; with `odd`, through a call of Python's."""
+    xs, w, h0 = room("input", (T, N, H), dtype), room("input", (H, H), dtype, 1), room("input", (N, H), dtype, 2)
+    hs, hidden, total = room("output", (T + 1, N, H), dtype), room("arena", (N, H), dtype), room("arena", (N, H), dtype)
+    own = room("output", (N, H), dtype, 1)
+    before, after = (row(hs, 1, 1), row(hs, 0, 1)) if reverse else (row(hs, 0, 1), row(hs, 1, 1))
+    body = [
+        call(MATMUL, hidden, before, w),
+        call(ADD, hidden, hidden, row(xs, 0, 1)),
+        call(TANH, after, hidden),
+        *([call(TURNED_OVER, hidden, after)] if odd else [call(COPY, hidden, after)]),
+        call(ADD, total, total, hidden),
+    ]
+    start = [call(COPY, row(hs, T if reverse else 0), h0), call(COPY, total, 0.0)]
+    plan = placed([*start, Loop(tuple(body), T, reverse), call(COPY, own, total)], [xs, w, h0], [hs, own])
+    rng = np.random.default_rng(0)
+    x, weights, first = (rng.standard_normal(slot.shape).astype(dtype) for slot in (xs, w, h0))
+    return plan, [x, weights / (2 * H), first]  # so small that errors of rounding do not grow

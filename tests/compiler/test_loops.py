@@ -1,15 +1,27 @@
 """Loops in plans: either executor does what it does with the loop taken apart."""
 
+import os
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loops import plans, without_loops
-from replay import need_library, small_plans_shared
+from loops import TAKE, TANH, TURNED_OVER, call, placed, plans, rnn, room, row, without_loops
+from replay import need_library, normal, small_plans_shared
 from sharing import faults
 
 from tinygrad_rnn.compiler.executor import Executor
-from tinygrad_rnn.compiler.native.encode import encode
+from tinygrad_rnn.compiler.explain import explain, instruction_seconds
+from tinygrad_rnn.compiler.graph import Operator
+from tinygrad_rnn.compiler.native import chains, records
+from tinygrad_rnn.compiler.native.encode import Repeated, Table, encode
+from tinygrad_rnn.compiler.native.records import NAME
+from tinygrad_rnn.compiler.operators import CONCATENATE, MATMUL, RESHAPE, STACK
+from tinygrad_rnn.compiler.plan import COPY, Loop, Slot
+
+EXECUTORS = [(False, 1), (False, 2), (True, 1), (True, 2)]
 
 
 @pytest.fixture(autouse=True)
@@ -19,11 +31,20 @@ def small_plans():
 
 
 def assert_same(plan, arrays, threads, native):
+    """Compare a plan with the same one without loops, at two replays."""
     flat, loop = Executor(without_loops(plan), threads, native), Executor(plan, threads, native)
     for scale in (1, 2):
         now = [scale * array for array in arrays]
         for want, got in zip(flat.run(now), loop.run(now), strict=True):
             np.testing.assert_array_equal(got, want)
+
+
+def need(native):
+    if native:
+        need_library()
+
+
+# -- replays -------------------------------------------------------------------------------------------------------
 
 
 @given(drawn=plans())
@@ -39,8 +60,241 @@ def test_native(data, threads, odd):
     assert_same(*data.draw(plans(odd)), threads, True)
 
 
-@pytest.mark.parametrize("workers", [2, 3])
-@given(drawn=plans(odd=True))
-def test_no_worker_gets_in_anothers_way(drawn, workers):
-    plan, _ = drawn
-    assert faults(encode(plan, workers), plan.arena_bytes, workers) == []
+@pytest.mark.parametrize("threads", [1, 2])
+@given(drawn=plans())
+def test_chains_of_calls_in_loops(drawn, threads):
+    need_library()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chains, "_LONG", 4)
+        patch.setattr(records, "_LONG", 4)
+        assert_same(*drawn, threads, True)
+        plan, _ = drawn
+        assert faults(encode(plan, 3), plan.arena_bytes, 3) == []
+
+
+def by_hand(arrays, odd, reverse):
+    xs, w, h = (array.astype(np.float64) for array in arrays)
+    states, total = [h], 0.0
+    for x in xs[:: -1 if reverse else 1]:
+        h = np.tanh(x + h @ w)
+        states.append(h)
+        total += h[::-1] if odd else h
+    return np.stack(states[:: -1 if reverse else 1]), total
+
+
+@pytest.mark.parametrize(("native", "threads"), EXECUTORS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("odd", [False, True])
+def test_a_recurrent_network(native, threads, dtype, odd, reverse):
+    need(native)
+    plan, arrays = rnn(dtype=dtype, odd=odd, reverse=reverse, N=40, H=20)
+    executor = Executor(plan, threads, native)
+    kept = []
+    for scale in (1.0, 0.5, 0.25, 0.125, 0.1):
+        now = [(scale * array).astype(dtype) for array in arrays]
+        for got, want in zip(executor.run(now), by_hand(now, odd, reverse), strict=True):
+            assert got.dtype == dtype
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 if dtype == "float32" else 1e-11)
+            kept.append((got, got.copy()))  # the states lie in a block, which is the caller's as long as it is held
+    for got, before in kept:
+        np.testing.assert_array_equal(got, before)
+
+
+def test_blocks_of_results_that_nobody_holds_are_used_again():
+    plan, arrays = rnn(N=40, H=20, odd=True)
+    for native in (False, True):
+        need(native)
+        executor = Executor(plan, 1, native)
+        executor.run(arrays)
+        held = executor.nbytes
+        for _ in range(10):
+            executor.run(arrays)
+        assert executor.nbytes == held
+
+
+def test_calls_that_are_several_records_or_views():
+    """Where a record has slots of its own, they follow the step too."""
+    T, dtype = 4, "float64"
+    xs, ws = room("input", (T, 3, 4, 5), dtype), room("input", (T, 3, 5, 2), dtype, 1)
+    out, turned = room("output", (T, 3, 4, 2), dtype), room("output", (T, 5, 12), dtype, 1)
+    both, joined = room("output", (T, 2, 3, 4, 5), dtype, 2), room("output", (T, 6, 4, 5), dtype, 3)
+    wide = room("output", (T, 3, 4, 7), dtype, 4)
+    x = row(xs, 0, 1)
+    scatter = Operator("scatter", scattered, True)
+    body = [
+        call(MATMUL, row(out, 0, 1), x, row(ws, 0, 1)),
+        call(
+            RESHAPE,
+            row(turned, 0, 1),
+            replace(x, shape=(5, 3, 4), strides=(x.strides[2], x.strides[0], x.strides[1])),
+            shape=(5, 12),
+        ),
+        call(STACK, row(both, 0, 1), x, x, axis=0),
+        call(CONCATENATE, row(joined, 0, 1), x, x, axis=0),
+        call(scatter, row(wide, 0, 1), x, index=(..., slice(1, 6)), shape=(3, 4, 7)),
+    ]
+    outputs = [out, turned, both, joined, wide]
+    plan = placed([Loop(tuple(body), T, True)], [xs, ws], outputs)
+    arrays = [normal(*slot.shape, seed=k) for k, slot in enumerate((xs, ws))]
+    a, b = arrays
+    padded = np.zeros((T, 3, 4, 7))
+    padded[..., 1:6] = a
+    doubled = np.concatenate([a, a], axis=1)
+    want = [a @ b, np.moveaxis(a, 3, 1).reshape(T, 5, 12), np.stack([a, a], 1), doubled, padded]
+    need_library()
+    assert all(isinstance(piece, Table) for piece in encode(plan, 2).pieces)
+    for native, threads in EXECUTORS:
+        for got, expected in zip(Executor(plan, threads, native).run(arrays), want, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+def scattered(x, /, index, shape, *, out):
+    out[...] = 0
+    out[index] = x
+
+
+def test_an_id_out_of_range_at_any_step():
+    need_library()
+    T, dtype = 6, "float32"
+    table, ids, out = room("input", (7, 3), dtype), room("input", (T, 2), np.int64, 1), room("output", (T, 2, 3), dtype)
+    take = call(TAKE, row(out, 0, 1), table, axis=0, indices=row(ids, 0, 1))
+    plan = placed([call(COPY, out, 0.0), Loop((take,), T, False)], [table, ids], [out])
+    for threads in (1, 2):
+        executor = Executor(plan, threads, True)
+        for t in range(T):
+            wrong = np.zeros((T, 2), np.int64)
+            wrong[t, 1] = 7
+            with pytest.raises(IndexError, match="axis 0 with size 7"):
+                executor.run([normal(7, 3).astype(dtype), wrong])
+        executor.run([normal(7, 3).astype(dtype), np.full((T, 2), 6)])
+
+
+def test_a_replay_beside_another_one_has_the_same_result():
+    """Where the workers belong to another process or another replay, one thread does all parts."""
+    need_library()
+    plan, arrays = rnn()
+    want = Executor(plan, 2, True).run(arrays)
+    pid = os.fork()
+    if pid == 0:
+        got = Executor(plan, 2, True).run(arrays)
+        os._exit(0 if all(map(np.array_equal, got, want)) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+# -- tables --------------------------------------------------------------------------------------------------------
+
+
+def loops_in(program):
+    return [
+        record
+        for piece in program.pieces
+        if isinstance(piece, Table)
+        for record in piece.records
+        if NAME[record["op"]] == "loop"
+    ]
+
+
+def test_the_library_goes_through_what_it_knows():
+    (loop,) = loops_in(encode(rnn(T=9, reverse=True)[0], 1))
+    assert list(loop["n"][:3]) == [9, 5, 1]
+
+
+def test_python_goes_through_the_rest():
+    """Between its own calls the library replays tables at a step."""
+    program = encode(rnn(T=9, odd=True)[0], 2)
+    _, loop, _ = program.pieces
+    assert isinstance(loop, Repeated)
+    first, number, second = loop.pieces
+    assert (len(first.records), number, len(second.records)) == (3, 5, 1)
+    assert list(loop.order()) == list(range(9))
+
+
+def test_binding_does_not_go_through_the_steps():
+    """A loop of a million steps is bound at once; its calls are bound when they are replayed."""
+    x = room("input", (1 << 20, 1), "float32")
+    out = room("output", (1,), "float32")
+    for operator in (TANH, TURNED_OVER):
+        plan = placed([Loop((call(operator, out, row(x, 0, 1)),), 1 << 20, False)], [x], [out])
+        executor = Executor(plan)
+        bound = executor._prepared([np.zeros((1 << 20, 1), np.float32)])[0]
+        ((function, _),) = bound
+        assert function._steps == []
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_step_that_lies_outside_its_memory_is_refused(end, reverse):
+    x, out = room("input", (5, 3), "float32"), room("output", (5, 3), "float32")
+    wrong = row(out, 0, 1) if end == "last" else row(out, -1, 1)
+    plan = placed([Loop((call(TANH, wrong, row(x, 0, 0)),), 6 if end == "last" else 5, reverse)], [x], [out])
+    with pytest.raises(RuntimeError, match="would reach beyond its array .* 12 bytes further at each of . steps"):
+        encode(plan, 1)
+
+
+def test_steps_that_are_no_whole_numbers_of_elements_are_for_numpy():
+    x, out = room("input", (40,), "uint8"), room("output", (4, 2), "float32")
+    odd = Slot(x.buffer, 0, (2,), (4,), np.dtype("float32"), 9)
+    program = encode(placed([Loop((call(TANH, row(out, 0, 1), odd),), 4, False)], [x], [out]), 1)
+    assert isinstance(program.pieces[0], Repeated)
+
+
+# -- costs ---------------------------------------------------------------------------------------------------------
+
+
+def test_costs_are_those_of_all_steps():
+    plan, _ = rnn(N=3, H=5, T=8)
+    costs, flat = explain(plan), explain(without_loops(plan))
+    assert {row.operator: row for row in costs.rows} == {row.operator: row for row in flat.rows}
+    assert (costs.calls, costs.peak_bytes) == (3 + 8 * 5, flat.peak_bytes)
+
+
+@pytest.mark.parametrize(("native", "threads"), EXECUTORS)
+@pytest.mark.parametrize("odd", [False, True])
+def test_times_are_those_of_all_steps(native, threads, odd):
+    need(native)
+    slow = Operator("slow", lambda x, /, *, out: (np.copyto(out, x), pause())[0], True)
+    plan, arrays = rnn(T=5, odd=odd)
+    if odd:
+        loop = plan.instructions[2]
+        body = tuple(replace(i, operator=slow) if i.operator is TURNED_OVER else i for i in loop.instructions)
+        plan.instructions[2] = replace(loop, instructions=body)
+    seconds = instruction_seconds(Executor(plan, threads, native), arrays, 2)
+    assert len(seconds) == 3 + 5
+    assert all(0 < one < np.inf for one in seconds)
+    if odd:
+        assert seconds[5] >= 5 * PAUSE
+    costs = explain(plan, seconds)
+    assert costs.seconds == pytest.approx(sum(seconds))
+
+
+PAUSE = 1e-3
+
+
+def pause():
+    time.sleep(PAUSE)
+
+
+LIVES = {
+    # name: (calls before, calls in the loop, calls after) by name of the buffers (out, in), and bytes in use at most
+    "only within": ([], ["ax", "ba", "cb", "yc"], [], 2),
+    "carried": ([], ["ac", "ba", "cb", "yc"], [], 3),
+    "written before": (["cx"], ["ax", "ba", "yb", "yc"], [], 3),
+    "read after": ([], ["cx", "ax", "ba", "yb"], ["yc"], 3),
+    "read after, written last": ([], ["ax", "ba", "cb"], ["yc"], 3),
+    "a place for each step": ([], ["ax", "ba", "sb"], [], 2 + 3),
+}
+
+
+@pytest.mark.parametrize(("before", "body", "after", "most"), LIVES.values(), ids=LIVES)
+def test_what_a_loop_keeps_is_in_use_in_all_of_it(before, body, after, most):
+    rooms = {name: room("arena", (64,), "float32") for name in "abc"}
+    rooms |= {"x": room("input", (64,), "float32"), "y": room("output", (64,), "float32")}
+    rooms["s"] = room("arena", (3, 64), "float32")
+
+    def calls(names):
+        slots = ([row(rooms[one], 0, 1) if one == "s" else rooms[one] for one in pair] for pair in names)
+        return [call(COPY, *pair) for pair in slots]
+
+    plan = placed([*calls(before), Loop(tuple(calls(body)), 3, False), *calls(after)], [rooms["x"]], [rooms["y"]])
+    assert explain(plan).alive_bytes == most * 256

@@ -4,11 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from loops import call, placed, plans, rnn, room, row
 from replay import normal
 from sharing import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.native.encode import Program, Table, encode
+from tinygrad_rnn.compiler.native.records import NAME
+from tinygrad_rnn.compiler.native.sharing import waits_within
+from tinygrad_rnn.compiler.operators import ADD
+from tinygrad_rnn.compiler.plan import COPY, Loop
 
 
 def without_wait(program, table_number, row):
@@ -155,6 +162,115 @@ def test_workers_of_one_plan_alone_never_wait():
 def test_no_waits_within_the_loops():
     """Streams are independent of each other: more steps are more calls, and no more waits."""
     short, long = training_plan(T=6), training_plan(T=30)
-    assert len(long.instructions) >= len(short.instructions) + 24 * 5
+    assert long.explain().calls >= short.explain().calls + 24 * 5
     counts = [len(waits(encode(plan, 2))) for plan in (short, long)]
     assert counts[0] == counts[1] <= 14
+
+
+# -- loops ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@given(drawn=plans(odd=True))
+def test_no_worker_gets_in_anothers_way_in_drawn_loops(drawn, workers):
+    plan, _ = drawn
+    assert faults(encode(plan, workers), plan.arena_bytes, workers) == []
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_streams_go_through_a_loop_side_by_side(reverse):
+    """Each worker has its own: they wait for each other before the loop and after it, and never in there."""
+    plan, _ = rnn(N=4, reverse=reverse)
+    states = plan.outputs[0]
+    own = room("output", states.shape, states.dtype, 2)
+    plan = replace(plan, instructions=[*plan.instructions, call(COPY, own, states)])
+    program = encode(plan, 2)
+    (table,) = program.pieces
+    assert [NAME[table.records[row]["op"]] for _, row in waits(program)] == ["loop", "copy"]
+    assert waits(program)[1] == (0, len(table.records) - 1)
+    assert faults(program, plan.arena_bytes, 2) == []
+
+
+def upside_down(slot):
+    """Return its rows from the last to the first: what the first worker reads the second has written."""
+    rows, stride = slot.shape[0], slot.strides[0]
+    return replace(slot, offset=slot.offset + (rows - 1) * stride, strides=(-stride, *slot.strides[1:]))
+
+
+def mixed_plan(case, T=8, N=4, H=3):
+    """Return a plan in which streams meet: at one step, at the next, at later ones, before the loop or after it."""
+    xs, out = room("input", (T, N, H), "float32"), room("output", (T, N, H), "float32", 1)
+    hs, own = room("arena", (T + 3, N, H), "float32"), room("arena", (N, H), "float32")
+    before, after, reverse = [call(COPY, hs, 0.0)], [], "back" in case
+    body = {
+        "one step": [call(COPY, own, row(xs, 0, 1)), call(COPY, row(out, 0, 1), upside_down(own))],
+        "next step": [call(COPY, row(hs, 1, 1), upside_down(row(hs, 0, 1)))],
+        "next step, back": [call(COPY, row(hs, 1, 1), upside_down(row(hs, 2, 1)))],
+        "far": [call(COPY, row(hs, 3, 1), upside_down(row(hs, 0, 1)))],
+        "far, back": [call(COPY, row(hs, 0, 1), upside_down(row(hs, 3, 1)))],
+        "far, from the end": [call(COPY, row(hs, T - 1, -1), upside_down(row(hs, T + 2, -1)))],
+        "never": [call(COPY, row(hs, 0, 1), upside_down(row(hs, 3, 1)))],  # of three steps
+        "before": [call(ADD, row(out, 0, 1), row(hs, 0, 1), row(xs, 0, 1))],
+        "after": [call(COPY, row(hs, 0, 1), row(xs, 0, 1))],
+        "after, back": [call(COPY, row(hs, 0, 1), row(xs, 0, 1))],
+        "after the last wait": [call(COPY, row(hs, 1, 1), upside_down(row(hs, 0, 1)))],
+    }
+    if case == "before":  # what is read at the last step only
+        before = [call(COPY, upside_down(row(hs, T - 1)), row(xs, 0))]
+    if case.startswith("after"):
+        after = [call(COPY, row(out, 0), upside_down(row(hs, 0 if reverse else T if "wait" in case else T - 1)))]
+    return placed([*before, Loop(tuple(body[case]), 3 if case == "never" else T, reverse), *after], [xs], [out])
+
+
+@pytest.mark.parametrize(
+    ("case", "count"),
+    [
+        *[("one step", 2), ("next step", 1), ("next step, back", 1), ("far", 1), ("far, back", 1)],
+        *[("far, from the end", 1), ("never", 1), ("before", 1), ("after", 2), ("after, back", 2)],
+        ("after the last wait", 2),
+    ],
+)
+def test_streams_that_meet_in_loops_wait(case, count):
+    plan = mixed_plan(case)
+    program = encode(plan, 2)
+    assert faults(program, plan.arena_bytes, 2) == []
+    found = waits(program)
+    assert [one for one in found if not faults(without_wait(program, *one), plan.arena_bytes, 2)] == []
+    assert len(found) == count
+
+
+spans = st.tuples(
+    st.integers(0, 1), st.integers(-9, 9), st.integers(1, 5), st.booleans(), st.sampled_from([0, 3, -3, 2])
+)
+parts = st.lists(spans, max_size=2).map(lambda found: [(m, start, start + n, w, by) for m, start, n, w, by in found])
+
+
+@given(calls=st.lists(st.tuples(parts, parts), min_size=1, max_size=4), turns=st.integers(1, 9), around=st.booleans())
+def test_waits_within_hold_at_each_turn(calls, turns, around):
+    """Between two waits no worker touches what the other writes, at whatever turns; without any need nobody waits."""
+
+    def places(span, turn):
+        memory, start, stop, writes, by = span
+        return {(memory, byte + turn * by) for byte in range(start, stop)}, writes
+
+    def meet(first, turn, second, turn2):
+        (bytes1, writes1), (bytes2, writes2) = places(first, turn), places(second, turn2)
+        return (writes1 or writes2) and bool(bytes1 & bytes2)
+
+    found = waits_within(calls, turns, around)
+    needed = False
+    for together in [range(turns)] if around else [[turn] for turn in range(turns)]:
+        since = []
+        for turn in together:
+            for number, parts in enumerate(calls):
+                before = list(since)
+                if found[number]:
+                    since = []
+                for worker in (0, 1):
+                    for parts2, turn2 in before:
+                        clash = any(meet(a, turn, b, turn2) for a in parts[worker] for b in parts2[1 - worker])
+                        needed = needed or clash
+                        assert not clash or found[number]
+                since.append((parts, turn))
+    alike = len({span[4] for pair in calls for part in pair for span in part}) <= 1
+    assert needed or not any(found) or not alike
