@@ -48,6 +48,7 @@ def test_results_of_one_plan_are_inputs_of_another():
     assert np.array_equal(x, y)
 
 
+@pytest.mark.filterwarnings("ignore:compile. .* has been recorded:RuntimeWarning")
 def test_plans_are_bounded_and_the_one_used_longest_ago_goes():
     step = tr.compile(lambda x: x * 2.0, max_plans=2)
     first, second, third = (normal(n) for n in (2, 3, 4))

@@ -304,6 +304,7 @@ def test_a_fork_while_another_thread_replays(compiled):
         other.join()
 
 
+@pytest.mark.filterwarnings("ignore:compile. .* has been recorded:RuntimeWarning")
 def test_threads_that_call_one_function_at_once(compiled):
     wrong: list[int] = []
     inputs = [normal(20 + n % 3, 8, seed=n) for n in range(12)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ..engine.tape import context
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves, rebuilder
 from ..errors import ConfigError, TraceError, UnsupportedError
+from .anew import Recordings
 from .executor import Executor
 from .explain import Explanation, explain, instruction_seconds
 from .graph import Graph
@@ -32,7 +32,6 @@ from .plan import Plan
 from .signature import is_over, signature
 from .trace import ARRAY, Recorded, trace
 
-_OFTEN = 3  # times that a function is recorded anew before that is worth a word
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of all cores together in a period of so many, on Linux
 
 
@@ -66,7 +65,7 @@ class Compiled:
         self.max_plans = integer("compile", "max_plans", max_plans)
         self._plans: OrderedDict[Any, _Ready] = OrderedDict()
         self._lock, self._process = threading.RLock(), os.getpid()
-        self._changes = 0
+        self._recordings = Recordings(function, self.max_plans)
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
@@ -157,7 +156,7 @@ class Compiled:
     def _ready(self, key: Any, args: tuple[Any, ...]) -> _Ready:
         ready = self._plans.get(key)
         if ready is not None and (shape := ready.outside.changed()) is not None:
-            self._recorded_anew(shape)
+            self._recordings.outside(shape)
             ready = None
         if ready is None:
             for old in [old for old in self._plans if old == key or is_over(old)]:
@@ -165,20 +164,10 @@ class Compiled:
             ready = self._plans[key] = self._record(args)
             if len(self._plans) > self.max_plans:
                 self._plans.popitem(last=False)
+            self._recordings.recorded(args)
         else:
             self._plans.move_to_end(key)
         return ready
-
-    def _recorded_anew(self, shape: tuple[int, ...]) -> None:
-        self._changes += 1
-        if self._changes == _OFTEN:
-            warnings.warn(
-                f"compile: an array of shape {shape} that the function uses from outside has changed before "
-                f"{_OFTEN} calls, and each time the function was recorded anew, which is slow; pass the array as an "
-                "argument",
-                RuntimeWarning,
-                stacklevel=4,
-            )
 
     def _alone(self) -> threading.RLock:
         """Return the lock of this process: in a forked one, that of its parent may be held for ever."""

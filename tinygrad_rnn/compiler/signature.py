@@ -40,7 +40,7 @@ def _describe(part: Any, key: list[Any], leaves: list[Any], places: dict[Any, in
     """
     if isinstance(part, Tensor):
         leaves.append(part)
-        key += (part._array.shape, part._array.dtype, part._node and _of_place(part, places))
+        key += (part._array.shape, part._array.dtype, part._node and of_place(part, places))
     elif isinstance(part, np.ndarray):
         leaves.append(part)
         key += (part.shape, part.dtype, None if type(part) is np.ndarray else type(part))
@@ -49,28 +49,29 @@ def _describe(part: Any, key: list[Any], leaves: list[Any], places: dict[Any, in
         for inner in part:
             _describe(inner, key, leaves, places)
     elif isinstance(part, dict | Mapping):  # dict: a question to Mapping takes a microsecond
-        key += (type(part), *[name if type(name) is str else _of_value(name) for name in part])
+        key += (type(part), *[name if type(name) is str else of_value(name) for name in part])
         for inner in part.values():
             _describe(inner, key, leaves, places)
     elif part is None:
         key.append(None)
     else:
         leaves.append(part)
-        key += _of_generator(part, places) if isinstance(part, np.random.Generator) else _of_value(part)
+        key += of_generator(part, places) if isinstance(part, np.random.Generator) else of_value(part)
 
 
-def _of_place(tensor: Tensor, places: dict[Any, int]) -> Any:
+def of_place(tensor: Tensor, places: dict[Any, int]) -> Any:
     """Return the id of a parameter, and the number of a result of something recorded."""
     node = tensor._node
     assert node is not None
     return node.id if node.operation is None else ("recorded", places.setdefault((node.id, tensor._index), len(places)))
 
 
-def _of_generator(part: np.random.Generator, places: dict[Any, int]) -> Any:
+def of_generator(part: np.random.Generator, places: dict[Any, int]) -> Any:
+    """Return what tells generators apart: their type, and which of them are the same one."""
     return type(part), places.setdefault(id(part), len(places))
 
 
-def _of_value(part: Any) -> tuple[Any, ...]:
+def of_value(part: Any) -> tuple[Any, ...]:
     """Return what tells values apart that are frozen in a plan: 1 from True and 1.0, 0.0 from -0.0."""
     kind: Any = type(part)
     if isinstance(part, np.generic):
@@ -80,9 +81,9 @@ def _of_value(part: Any) -> tuple[Any, ...]:
     if isinstance(part, complex):
         return kind, float.hex(part.real), float.hex(part.imag)
     if isinstance(part, slice):
-        return kind, *map(_of_value, (part.start, part.stop, part.step))
+        return kind, *map(of_value, (part.start, part.stop, part.step))
     if isinstance(part, tuple | frozenset):
-        return kind, kind(map(_of_value, part)) if kind in (tuple, frozenset) else part
+        return kind, kind(map(of_value, part)) if kind in (tuple, frozenset) else part
     try:
         hash(part)
     except TypeError:
