@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiler.memory import own_memory
 from ..data.vocabulary import Vocabulary
 from ..engine.tape import Array
 from ..errors import ConfigError, NonFiniteError
 
 _FEW = 512  # tokens, whose weights are not worth a second level
+_MANY = 6  # rows that are searched at once, not one by one
 _EPSILON = 2.0**-52
 _SLACK = 4.0  # roundings for each token by which two ways to add up weights may differ
 
@@ -60,8 +62,8 @@ class Sampler:
         """
         if logits.shape[1] != self._V:
             raise other_size(logits.shape[1], self._vocabulary)
-        x = self._room(len(logits))[:, : self._V]
-        x[...] = logits
+        x = self._room(len(logits))
+        x[:, : self._V], x[:, self._V :] = logits, -np.inf
         others = []
         if self._banned is not None:
             others = x[:, self._banned].tolist()
@@ -73,17 +75,19 @@ class Sampler:
             best: NDArray[np.int64] = x.argmax(axis=1)
             return best
         if self._top_k:
-            self._keep_likeliest(x)
+            self._keep_likeliest(x[:, : self._V])
         with np.errstate(all="ignore"):  # a tiny temperature sends all but the largest to -inf, as it should
             x -= top[:, None]
-            x /= self._temperature
+            if self._temperature != 1:
+                x /= self._temperature
             np.exp(x, out=x)
         return self._draw(self._uniform(len(logits)))
 
     def _room(self, N: int) -> Array:
-        """Return memory for N rows of weights, in whole blocks; those after the V-th are 0."""
+        """Return memory for N rows of weights, in whole blocks."""
         if len(self._weights) != N:
-            self._weights = np.zeros((N, -(-self._V // self._width) * self._width))
+            columns = -(-self._V // self._width) * self._width
+            self._weights = own_memory(8 * N * columns).view(np.float64).reshape(N, columns)
         return self._weights
 
     def _uniform(self, N: int) -> list[float]:
@@ -102,12 +106,27 @@ class Sampler:
 
     def _draw(self, uniform: list[float]) -> NDArray[np.int64]:
         if self._V <= _FEW:
-            return np.array(
-                [_by_choice(row[: self._V], u) for row, u in zip(self._weights, uniform, strict=True)], np.int64
-            )
+            found = [_by_choice(row[: self._V], u) for row, u in zip(self._weights, uniform, strict=True)]
+            return np.array(found, np.int64)
         blocks = self._weights.reshape(len(uniform), -1, self._width)
         ends = (blocks @ self._ones).cumsum(axis=1)  # of the blocks
+        if len(uniform) >= _MANY:
+            return self._find_all(np.array(uniform), blocks, ends)
         return np.array([self._find(*row) for row in zip(uniform, blocks, ends, strict=True)], np.int64)
+
+    def _find_all(self, u: Array, blocks: Array, ends: Array) -> NDArray[np.int64]:
+        """Return what `_find` returns, for all rows."""
+        rows, total = np.arange(len(u)), ends[:, -1]
+        goal = (u * total)[:, None]
+        number = np.minimum((ends <= goal).sum(axis=1), ends.shape[1] - 1)
+        before = np.where(number > 0, ends[rows, number - 1], 0.0)
+        inside = blocks[rows, number].cumsum(axis=1) + before[:, None]
+        place = (inside <= goal).sum(axis=1)
+        ids: NDArray[np.int64] = number * self._width + place
+        near = np.minimum(np.abs(inside - goal).min(axis=1), goal[:, 0] - before)
+        for row in np.flatnonzero((place == self._width) | (near <= _SLACK * self._V * _EPSILON * total)):
+            ids[row] = _by_choice(blocks[row].reshape(-1)[: self._V], u[row])
+        return ids
 
     def _find(self, u: float, blocks: Array, ends: Array) -> int:
         """Return the id that u falls on, of weights (blocks, width) with cumulated sums of blocks."""
