@@ -101,6 +101,17 @@ def test_a_recurrent_network(native, threads, dtype, odd, reverse):
         np.testing.assert_array_equal(got, before)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("N", [1, 3, 7])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_matrix_that_is_larger_than_the_first_cache(dtype, N, reverse):
+    """The library goes through it from either end in turn, where a step has few rows."""
+    need_library()
+    plan, arrays = rnn(N=N, H=100, T=7, dtype=dtype, reverse=reverse)
+    for got, want in zip(Executor(plan, 2, True).run(arrays), by_hand(arrays, False, reverse), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 if dtype == "float32" else 1e-14)
+
+
 def test_blocks_of_results_that_nobody_holds_are_used_again():
     plan, arrays = rnn(N=40, H=20, odd=True)
     for native in (False, True):

@@ -213,10 +213,14 @@ def mixed_plan(case, T=8, N=4, H=3):
         "before": [call(ADD, row(out, 0, 1), row(hs, 0, 1), row(xs, 0, 1))],
         "after": [call(COPY, row(hs, 0, 1), row(xs, 0, 1))],
         "after, back": [call(COPY, row(hs, 0, 1), row(xs, 0, 1))],
+        "a wait between": [call(COPY, row(hs, 1, 1), upside_down(row(hs, 0, 1)))],
         "after the last wait": [call(COPY, row(hs, 1, 1), upside_down(row(hs, 0, 1)))],
     }
     if case == "before":  # what is read at the last step only
         before = [call(COPY, upside_down(row(hs, T - 1)), row(xs, 0))]
+    if case == "a wait between":  # what is before the loop and what is after it
+        before.append(call(COPY, own, row(xs, 0)))
+        after = [call(COPY, row(out, 0), upside_down(own))]
     if case.startswith("after"):
         after = [call(COPY, row(out, 0), upside_down(row(hs, 0 if reverse else T if "wait" in case else T - 1)))]
     return placed([*before, Loop(tuple(body[case]), 3 if case == "never" else T, reverse), *after], [xs], [out])
@@ -228,6 +232,7 @@ def mixed_plan(case, T=8, N=4, H=3):
         *[("one step", 2), ("next step", 1), ("next step, back", 1), ("far", 1), ("far, back", 1)],
         *[("far, from the end", 1), ("never", 1), ("before", 1), ("after", 2), ("after, back", 2)],
         ("after the last wait", 2),
+        ("a wait between", 1),
     ],
 )
 def test_streams_that_meet_in_loops_wait(case, count):

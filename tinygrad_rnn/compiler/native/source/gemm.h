@@ -17,6 +17,7 @@ enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GEMM_WIDE = 8, GEMM_DOT_ROWS = 2, GEMM_F
 #endif
 /* So much of K at a time that what is read again still lies in the second cache. */
 enum { GEMM_DEPTH = 704, GEMM_DOT_DEPTH = 1024 };
+enum { GEMM_CACHE = 24 << 10 }; /* bytes that are surely in the first cache */
 #define GEMM_SCRATCH ((size_t)GEMM_DEPTH * GEMM_WIDE * GEMM_BYTES)
 #define GEMM_INLINE static inline __attribute__((always_inline))
 #ifdef __clang__

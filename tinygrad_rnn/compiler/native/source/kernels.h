@@ -208,18 +208,20 @@ static void NAME(chain)(Part *part) {
 
 static void NAME(matmul)(Part *part) {
     const Call *call = part->call;
-    long M = call->n[0], N = call->n[1];
+    long M = call->n[0], N = call->n[1], K = call->n[2], lo = part->lo, count = part->hi - part->lo;
+    long ak = call->s[A][1], bk = call->s[B][0], bn = call->s[B][1];
     REAL *c = part->p[OUT];
     const REAL *a = part->p[A], *b = part->p[B];
-    long lo = part->lo, count = part->hi - part->lo;
-    if (call->split == 2) {
-        c += lo, b += lo * call->s[B][1], N = count;
-    } else {
+    if (call->split == 2)
+        c += lo, b += lo * bn, N = count;
+    else
         c += lo * call->s[OUT][0], a += lo * call->s[A][0], M = count;
-    }
-    if (M > 0 && N > 0)
-        NAME(gemm)(M, N, call->n[2], a, call->s[A][0], call->s[A][1], b, call->s[B][0], call->s[B][1], c,
-                   call->s[OUT][0], part->scratch);
+    if (M <= 0 || N <= 0) return;
+    /* A few rows take less time than reading a matrix that is larger than the first cache. In a loop every other step
+       goes through K from its end: what was read last at the step before is still in cache. */
+    if (part->t & 1 && M <= GEMM_ROWS && bn == 1 && N >= GEMM_LANES && K * N * (long)sizeof(REAL) >= GEMM_CACHE)
+        a += (K - 1) * ak, b += (K - 1) * bk, ak = -ak, bk = -bk;
+    NAME(gemm)(M, N, K, a, call->s[A][0], ak, b, bk, bn, c, call->s[OUT][0], part->scratch);
 }
 
 /* -- sums of a (n[0], n[1]), times x[A] ---------------------------------------------------------------------------- */
