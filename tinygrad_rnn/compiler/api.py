@@ -23,15 +23,19 @@ from ..errors import ConfigError, TraceError, UnsupportedError
 from .anew import Recordings
 from .executor import Executor
 from .explain import Explanation, explain, instruction_seconds
+from .family import Family
 from .graph import Graph
 from .layout import make_plan
+from .memory import Memory
 from .native.build import available
 from .passes import run as run_passes
 from .picture import picture
 from .plan import Plan
 from .signature import is_over, signature
+from .skeleton import skeleton
 from .trace import ARRAY, Recorded, trace
 
+_SIZES = 64  # plans of one family that are kept: they share their memory
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of all cores together in a period of so many, on Linux
 
 
@@ -64,6 +68,7 @@ class Compiled:
         self.fast_math = fast_math
         self.max_plans = integer("compile", "max_plans", max_plans)
         self._plans: OrderedDict[Any, _Ready] = OrderedDict()
+        self._families: dict[Any, Family] = {}  # by the form of what was recorded
         self._lock, self._process = threading.RLock(), os.getpid()
         self._recordings = Recordings(function, self.max_plans)
         self.__doc__ = function.__doc__
@@ -160,14 +165,29 @@ class Compiled:
             ready = None
         if ready is None:
             for old in [old for old in self._plans if old == key or is_over(old)]:
-                del self._plans[old]
+                self._drop(old)
             ready = self._plans[key] = self._record(args)
-            if len(self._plans) > self.max_plans:
-                self._plans.popitem(last=False)
-            self._recordings.recorded(args)
+            self._make_room(ready.family)
+            if ready.is_first:
+                self._recordings.recorded(args)
         else:
             self._plans.move_to_end(key)
         return ready
+
+    def _make_room(self, newest: Family) -> None:
+        """Drop what was used longest ago: sizes of the newest family, and whole families."""
+        sizes = [key for key, ready in self._plans.items() if ready.family is newest]
+        for key in sizes[:-_SIZES]:
+            self._drop(key)
+        recent = dict.fromkeys(ready.family for ready in reversed(self._plans.values()))
+        for family in list(recent)[self.max_plans :]:
+            for key in [key for key, ready in self._plans.items() if ready.family is family]:
+                self._drop(key)
+        kept = {ready.family for ready in self._plans.values()}
+        self._families = {form: family for form, family in self._families.items() if family in kept}
+
+    def _drop(self, key: Any) -> None:
+        self._plans.pop(key).executor.close()
 
     def _alone(self) -> threading.RLock:
         """Return the lock of this process: in a forked one, that of its parent may be held for ever."""
@@ -181,26 +201,38 @@ class Compiled:
 
     def _made(self, args: Any) -> _Ready:
         recorded = trace(self.function, args)
-        graph = recorded.graph
+        found = skeleton(recorded.graph)
+        family = self._families.setdefault(found.form, Family())
+        plan = family.plan_for(found)
+        is_first = plan is None
+        if plan is None:
+            plan = self._planned(recorded.graph)
+            family.add(found, plan)
+        recorded.outside.settle()
+        return _Ready(recorded, self._executor(plan, family.memory), flatten(args), family, is_first)
+
+    def _planned(self, graph: Graph) -> Plan:
+        """Return the plan that the passes make of a graph."""
         names = []
         for name, rewritten in run_passes(graph, self.without, self.fast_math):
             graph = rewritten
             names.append(name)
         plan = make_plan(graph)
         plan.passes = names
-        recorded.outside.settle()
-        return _Ready(recorded, self._executor(plan), flatten(args))
+        return plan
 
-    def _executor(self, plan: Plan) -> Executor:
+    def _executor(self, plan: Plan, memory: Memory | None = None) -> Executor:
         self.executor = chosen_executor(self.executor)
-        return Executor(plan, self.threads, native=self.executor == "native")
+        return Executor(plan, self.threads, native=self.executor == "native", memory=memory)
 
 
 class _Ready:
     """A plan, bound, and what it takes to call it with arguments. It holds none of them."""
 
-    def __init__(self, recorded: Recorded, executor: Executor, leaves: list[Any]) -> None:
-        self.executor, self.outside = executor, recorded.outside
+    def __init__(
+        self, recorded: Recorded, executor: Executor, leaves: list[Any], family: Family, is_first: bool
+    ) -> None:
+        self.executor, self.outside, self.family, self.is_first = executor, recorded.outside, family, is_first
         self._captured = recorded.captured
         places = {id(leaf): _Argument(n) for n, leaf in enumerate(leaves) if isinstance(leaf, np.random.Generator)}
         result = map_leaves(lambda part: places.get(id(part), part), recorded.result)

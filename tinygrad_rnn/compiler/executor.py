@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -30,13 +29,12 @@ from .binding import Binding, Bound, Call, pieces_of, timed
 from .elementwise import UFUNCS
 from .explain import flops_of
 from .graph import Operator, map_parts
-from .memory import Block, address, own_memory
+from .memory import Block, Memory, address, own_memory
 from .native.encode import encode
 from .plan import Buffer, Plan, Slot
 
 _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
 _HUGE = 1 << 20  # bytes; of larger inputs no copy is kept that is not needed
-_SETS = 3  # blocks for each large result before copies are made
 _SHARED = 1 << 25  # floating point operations; less is done sooner than another thread can be relied on to be there
 _BOUND = 16  # combinations of blocks for which the calls stay bound
 
@@ -48,12 +46,13 @@ class Executor:
         plan: what `make_plan` made.
         threads: workers of the C library, or threads of NumPy's large loops.
         native: replay with the C library what it knows, and only the rest with NumPy.
+        memory: what is shared with other executors of the same function, of which one runs at a time.
 
     Raises:
         NativeError: if there is no C library.
     """
 
-    def __init__(self, plan: Plan, threads: int = 1, native: bool = False) -> None:
+    def __init__(self, plan: Plan, threads: int = 1, native: bool = False, memory: Memory | None = None) -> None:
         self.plan = plan
         self._instructions = [instruction for instruction, _ in plan.flat()]
         small = sum(flops_of(one) * (loop.steps if loop else 1) for one, loop in plan.flat()) < _SHARED
@@ -62,25 +61,25 @@ class Executor:
         self._pieces = pieces_of(plan) if self._program is None else self._program.pieces
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
-        self._arena = own_memory(plan.arena_bytes)
+        self._shared = Memory() if memory is None else memory
+        self._arena = self._shared.arena(plan.arena_bytes)
         self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
         self._objects: dict[int, Any] = {}  # generators among the inputs, by buffer
         self._copies: list[Any] = [None] * len(plan.inputs)  # arrays that inputs are copied into
         self._last: list[Any] = [None] * len(plan.inputs)  # what was copied last, if nobody can change it
         self._small: dict[int, Array] = {}  # small results, by number
-        large = {
-            id(s.buffer): s.buffer for s in plan.outputs if s.buffer.kind == "output" and s.buffer.nbytes >= _LARGE
+        self._needs = {
+            number: slot.buffer.nbytes
+            for number, slot in enumerate(plan.outputs)
+            if slot.buffer.kind == "output" and slot.buffer.nbytes >= _LARGE
         }
-        self._large = list(large.values())
-        self._place = {key: number for number, key in enumerate(large)}
-        self._sets: list[list[Block]] = []
         self._bound: dict[Any, Bound] = {}
         self._wide = [number for number, slot in enumerate(plan.inputs) if slot.buffer.nbytes >= _LARGE]
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held just now: arena, constants, copies of inputs, blocks of results."""
-        blocks = sum(block.nbytes for part in self._sets for block in part)
+        blocks = sum(block.nbytes for part in self._shared.sets for block in part.values())
         return self._arena.nbytes + blocks + sum(array.nbytes for array in self._memory.values())
 
     def run(self, arrays: list[Any]) -> list[Array]:
@@ -93,18 +92,22 @@ class Executor:
             self._objects.clear()  # a generator is the caller's
         return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
 
-    def _prepared(self, arrays: list[Any]) -> tuple[Bound, int, bool]:
-        """Return calls that are bound to these inputs, the set of blocks they write to, and whether it is copied."""
-        chosen, copied = self._free_set()
-        if self._large:
-            sources = tuple([self._source(arrays[number]) for number in self._wide])
-            wide = dict(zip(self._wide, sources, strict=True))
-            for number, source in wide.items():
-                if source is not None and self._copies[number] is not None:
-                    self._drop_copy(number)
-        else:  # there are no blocks that an input could lie in
-            sources, wide = (), {}
-        key = (chosen, sources)
+    def close(self) -> None:
+        """Give up what is bound to memory that is shared; a replay would bind it anew."""
+        with self._shared.counted():
+            self._bound = {}
+
+    def _prepared(self, arrays: list[Any]) -> tuple[Bound, dict[int, Block], bool]:
+        """Return calls that are bound to these inputs, the blocks they write to, and whether results are copied."""
+        chosen, copied = self._shared.free_set(self._needs)
+        sources: tuple[Block | None, ...] = ()
+        if self._shared.sets:
+            sources = tuple([self._shared.block_of(arrays[number]) for number in self._wide])
+        wide = dict(zip(self._wide, sources, strict=False))
+        for number, source in wide.items():
+            if source is not None and self._copies[number] is not None:
+                self._drop_copy(number)
+        key = (tuple([chosen[number] for number in self._needs]), sources)
         bound = self._bound.get(key)
         if bound is None:
             with self._counted():
@@ -117,18 +120,6 @@ class Executor:
         return bound, chosen, copied
 
     # -- memory -------------------------------------------------------------------------------------------------------
-
-    def _free_set(self) -> tuple[int, bool]:
-        """Return the number of a set of blocks that nobody holds, and whether results must be copied out of it."""
-        for number, blocks in enumerate(self._sets[:_SETS]):
-            if not any(block.held for block in blocks):
-                return number, False
-        if len(self._sets) < _SETS:
-            self._sets.append([Block(buffer.nbytes) for buffer in self._large])
-            return len(self._sets) - 1, False
-        if len(self._sets) == _SETS:
-            self._sets.append([Block(buffer.nbytes) for buffer in self._large])
-        return _SETS, True  # its results are always copied, so nobody ever holds it
 
     def _copy(self, number: int, array: Any) -> None:
         """Copy an input to where the calls read it, unless it is a generator."""
@@ -154,25 +145,13 @@ class Executor:
         self._copies[number] = self._last[number] = None
         del self._memory[id(slot.buffer)]
 
-    def _source(self, array: Any) -> tuple[int, int] | None:
-        """Return (set, number of the block) that an input lies in from its first byte to its last, else None."""
-        base = array.base
-        if base is None or not array.flags.c_contiguous:
-            return None
-        for number, blocks in enumerate(self._sets):
-            for place, block in enumerate(blocks):
-                if block.memory is base:  # all of it then, if it has as many bytes: no view can begin before it
-                    return (number, place) if array.nbytes == block.nbytes else None
-        return None
-
-    def _handed(self, number: int, slot: Slot, chosen: int, copied: bool) -> Array:
+    def _handed(self, number: int, slot: Slot, chosen: dict[int, Block], copied: bool) -> Array:
         """Return a result as the caller gets it."""
-        place = self._place.get(id(slot.buffer))
-        if place is None:
+        if number not in self._needs:
             if number not in self._small:
                 self._small[number] = self._array(slot)
             return self._small[number].copy()
-        result = self._sets[chosen][place].array(slot)
+        result = chosen[number].array(slot)
         return result.copy() if copied else result
 
     def _array(self, slot: Slot) -> Array:
@@ -191,25 +170,19 @@ class Executor:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count the references to blocks that binding and unbinding make, as the executor's own.
-
-        Whatever interrupts it, blocks that were counted wrongly are not used again.
-        """
-        blocks = [block for part in self._sets for block in part]
-        before = [sys.getrefcount(block.memory) for block in blocks]
+        """Count the references to blocks that binding and unbinding make; see `Memory.counted`."""
         try:
-            yield
+            with self._shared.counted():
+                yield
         except BaseException:
-            self._bound, self._sets = {}, []
+            self._bound = {}
             raise
-        for block, count in zip(blocks, before, strict=True):
-            block.own += sys.getrefcount(block.memory) - count
 
-    def _bind(self, chosen: int, sources: dict[int, tuple[int, int] | None]) -> Bound:
-        blocks = {id(buffer): block for buffer, block in zip(self._large, self._sets[chosen], strict=True)}
+    def _bind(self, chosen: dict[int, Block], sources: dict[int, Block | None]) -> Bound:
+        blocks = {id(self.plan.outputs[number].buffer): chosen[number] for number in self._needs}
         for number, source in sources.items():
             if source is not None:
-                blocks[id(self.plan.inputs[number].buffer)] = self._sets[source[0]][source[1]]
+                blocks[id(self.plan.inputs[number].buffer)] = source
 
         def place(slot: Slot) -> Array:
             block = blocks.get(id(slot.buffer))

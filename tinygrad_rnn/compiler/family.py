@@ -18,10 +18,9 @@ import numpy as np
 
 from .graph import Value
 from .layout import lay_out_arena
+from .memory import Memory
 from .plan import Plan
-from .skeleton import Skeleton, plan_like, plan_skeleton, skeleton
-
-__all__ = ["Family", "skeleton"]
+from .skeleton import Skeleton, plan_like, plan_skeleton
 
 
 class _Member(NamedTuple):
@@ -35,11 +34,14 @@ class _Member(NamedTuple):
 class Family:
     """Plans of recordings that have the same form.
 
-    Example:
-        `add` what the passes made for the first lengths; from the third on `plan_for` needs no pass.
+    `add` what the passes made for the first lengths; from the third on `plan_for` needs no pass.
+
+    Attributes:
+        memory: what their executors share.
     """
 
     def __init__(self) -> None:
+        self.memory = Memory()
         self._members: list[_Member] = []  # the last two
 
     def add(self, recorded: Skeleton, plan: Plan) -> None:

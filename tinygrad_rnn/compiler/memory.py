@@ -1,8 +1,10 @@
-"""Memory of an executor: it begins on a cache line, as vectors want it, and knows whether anybody holds it."""
+"""Memory of executors: it begins on a cache line, as vectors want it, and knows whether anybody holds it."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from ..engine.tape import Array
 from .plan import Slot
 
 _LINE = 64  # bytes
+_SETS = 3  # blocks for each large result before copies are made
 
 
 class Block:
@@ -34,6 +37,74 @@ class Block:
     def held(self) -> bool:
         """Whether anybody but the executor refers to the bytes."""
         return sys.getrefcount(self.memory) - 2 > self.own
+
+
+class Memory:
+    """What the executors of one function share, of which one runs at a time: an arena, and blocks for large results.
+
+    Attributes:
+        sets: of blocks, each by the number of the result.
+    """
+
+    def __init__(self) -> None:
+        self.sets: list[dict[int, Block]] = []
+        self._arena = own_memory(0)
+
+    def arena(self, nbytes: int) -> Array:
+        """Return an arena of at least so many bytes: the one there is, or one of twice its size, if that is enough."""
+        if self._arena.nbytes < nbytes:
+            self._arena = own_memory(max(nbytes, 2 * self._arena.nbytes))  # what is not used takes no memory
+        return self._arena
+
+    def free_set(self, needs: Mapping[int, int]) -> tuple[dict[int, Block], bool]:
+        """Return blocks that nobody holds, and whether results must be copied out of them.
+
+        Args:
+            needs: bytes of each large result, by its number.
+        """
+        for blocks in self.sets[:_SETS]:
+            if not any(number in blocks and blocks[number].held for number in needs):
+                return _enough(blocks, needs), False
+        self.sets += [{}] if len(self.sets) <= _SETS else []
+        # Results of the last set are always copied, so nobody ever holds it.
+        return _enough(self.sets[-1], needs), len(self.sets) > _SETS
+
+    def block_of(self, array: Array) -> Block | None:
+        """Return the block that an array lies in, from its first byte on; None if there is none."""
+        base = array.base
+        if base is None or not array.flags.c_contiguous:
+            return None
+        for blocks in self.sets:
+            for block in blocks.values():
+                if block.memory is base:
+                    return block if address(array) == block.address else None
+        return None
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the references to blocks that binding and unbinding make, as the executors' own.
+
+        Whatever interrupts it, blocks that were counted wrongly are not used again.
+        """
+        found = [block for blocks in self.sets for block in blocks.values()]
+        before = [sys.getrefcount(block.memory) for block in found]
+        try:
+            yield
+        except BaseException:
+            self.sets = []
+            raise
+        for block, count in zip(found, before, strict=True):
+            block.own += sys.getrefcount(block.memory) - count
+
+
+def _enough(blocks: dict[int, Block], needs: Mapping[int, int]) -> dict[int, Block]:
+    """Return blocks, those that are missing or too small made anew."""
+    for number, nbytes in needs.items():
+        if number not in blocks:
+            blocks[number] = Block(nbytes)
+        elif blocks[number].nbytes < nbytes:
+            blocks[number] = Block(max(nbytes, 2 * blocks[number].nbytes))
+    return blocks
 
 
 def _memory(nbytes: int) -> tuple[Array, int]:

@@ -55,7 +55,9 @@ def _sigmoid_slope(y: Operand, x: Operand, /, *, out: Array | None = None) -> An
     with np.errstate(over="ignore"):
         e = np.asarray(np.exp(x, out=own))
     np.add(e, 1, out=e)
-    return np.divide(y, e, out=e if out is None else out)
+    if out is None and e.shape == np.broadcast_shapes(e.shape, np.shape(y)):
+        out = e
+    return np.asarray(np.divide(y, e, out=out))
 
 
 @_sigmoid_slope.rule(keep="s x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Rewriter, Value
+from ..operators import BROADCAST, RESHAPE
 from .editing import OpenLoop, edit_loops
 
 
@@ -14,8 +15,9 @@ def prune_loops(graph: Graph) -> Graph:
     for call in graph.calls:
         used.update(call.values())
 
-    def edit(loop: OpenLoop, _: Rewriter, after: Rewriter) -> None:
+    def edit(loop: OpenLoop, before: Rewriter, after: Rewriter) -> None:
         _drop_stacks(loop, used, after)
+        _still_slices(loop, before)
         _drop_states(loop, used, after)
         _drop_inputs(loop)
 
@@ -28,11 +30,32 @@ def _drop_stacks(loop: OpenLoop, used: set[Value], after: Rewriter) -> None:
     for value, stack in loop.stacks:
         if value in loop.slices:
             after.now[stack] = loop.slices[value]
+        elif value in loop.constants or value.constant is not None:
+            outer = loop.constants.get(value, value)
+            after.now[stack] = after.call(BROADCAST, [outer], {"shape": stack.shape}).output
         elif value in kept:
             after.now[stack] = kept[value]
         elif stack in used:
             kept[value] = stack
     loop.stacks = list(kept.items())
+
+
+def _still_slices(loop: OpenLoop, before: Rewriter) -> None:
+    """Make constants of slices that are the same at each step: of what was broadcast along time."""
+    now: dict[Value, Value] = {}
+    for inner, outer in list(loop.slices.items()):
+        maker = outer.maker
+        if maker is None or maker.name != "broadcast_to":
+            continue
+        source = maker.inputs[0]
+        if source.ndim == outer.ndim and source.shape[0] == 1:
+            source = before.call(RESHAPE, [source], {"shape": source.shape[1:]}).output
+        elif source.ndim == outer.ndim:
+            continue
+        if source.shape != inner.shape:
+            source = before.call(BROADCAST, [source], {"shape": inner.shape}).output
+        now[inner] = loop.constant(source)
+    loop.substitute(now)
 
 
 def _drop_states(loop: OpenLoop, used: set[Value], after: Rewriter) -> None:
