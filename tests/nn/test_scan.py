@@ -88,7 +88,10 @@ def test_check_grads_takes_a_scan():
 
 
 def test_unroll_is_a_scan():
-    cell, xs = tr.GRUCell(3, 4, np.random.default_rng(0), np.float64), np.random.default_rng(1).standard_normal((2, 5, 3))
+    cell, xs = (
+        tr.GRUCell(3, 4, np.random.default_rng(0), np.float64),
+        np.random.default_rng(1).standard_normal((2, 5, 3)),
+    )
     outputs, last = tr.scan(cell, cell.initial_state(2), xs)
     expected, end = tr.unroll(cell, xs)
     assert outputs.data.tobytes() == expected.data.tobytes()

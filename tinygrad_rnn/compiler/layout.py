@@ -222,7 +222,7 @@ class _Layout:
 
 
 def _turned(whole: Slot, first: int) -> Slot:
-    """Return the slot of a slice along the first axis, which is entry `first` at step 0 and one further at each step."""
+    """Return the slot of a slice along the first axis: entry `first` at step 0, and one further at each step."""
     turn = whole.strides[0]
     offset = whole.offset + first * turn
     return Slot(whole.buffer, offset, whole.shape[1:], whole.strides[1:], whole.dtype, turn)

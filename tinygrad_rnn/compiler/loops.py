@@ -28,7 +28,7 @@ Step = Callable[[list[Any], list[Any]], tuple[list[Any], list[Any]] | None]
 _Place = tuple[Node, int]
 
 
-class NotALoop(Exception):
+class NotALoopError(Exception):
     """What a step returns does not fit what it was given, so that one body cannot stand for all steps."""
 
 
@@ -196,7 +196,7 @@ def record_loop(
         forward: the loop that this one is the backward pass of.
 
     Raises:
-        NotALoop: if carried values change their number, shape or dtype.
+        NotALoopError: if carried values change their number, shape or dtype.
     """
     frame = Frame(steps, reverse, forward)
     first = node_count()
@@ -210,11 +210,11 @@ def record_loop(
             ]
             found = step(cut, old)
         if found is None:
-            raise NotALoop
+            raise NotALoopError
         made, new = found
         frame.results = [recorder.operand(part) for part in (*new, *made)]
         if [(v.shape, v.dtype) for v in frame.results[: len(old)]] != [(v.shape, v.dtype) for v in frame.carried]:
-            raise NotALoop
+            raise NotALoopError
     finally:
         recorder.opened(before)
     frame.places = [_place_of(part) for part in (*new, *made)]
@@ -325,9 +325,7 @@ class _LoopOperation:
 
     def __init__(self, recorder: Recorder, frame: Frame, carried: int, leaves: Sequence[_Place | None]) -> None:
         self._recorder, self._frame, self._carried, self._leaves = recorder, frame, carried, leaves
-
-    def pull(self, *_: Any, **__: Any) -> Any:
-        raise TraceError("compile: the gradient of a loop that was recorded before is wanted outside of the function")
+        self.pull: Callable[..., Any] = self.pull_all
 
     def pull_all(self, cotangents: list[Any], needs: list[bool]) -> list[Any]:
         """Return the cotangent of each input that needs one, given those of the outputs (None: zero)."""
@@ -371,7 +369,8 @@ class _LoopOperation:
         node = self._frame.node
         assert node is not None
         edge, leaf = node.edges[number], self._leaves[number]
-        assert edge is not None and leaf is not None
+        assert edge is not None
+        assert leaf is not None
         inner, outer = leaf[0].specs[leaf[1]].shape, edge[0].specs[edge[1]].shape
         return len(outer) == len(inner) + 1
 

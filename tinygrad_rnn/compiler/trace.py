@@ -18,7 +18,7 @@ from ..errors import TraceError
 from .abstract import counted, hollow, of_one, specs_of
 from .elementwise import ELEMENTWISE
 from .graph import Call, Graph, Operator, Value, map_parts
-from .loops import Frame, NotALoop, leaked, record_loop
+from .loops import Frame, NotALoopError, leaked, record_loop
 from .operators import operator_of
 from .outside import Dice, Outside, equal_states, named_by, same
 
@@ -160,7 +160,7 @@ class Tracer:
             return None
         try:
             return record_loop(self, step, [*map(self._tensor, carried)], [*map(self._tensor, slices)], steps, reverse)
-        except NotALoop:
+        except NotALoopError:
             return None
 
     def _tensor(self, part: Any) -> Tensor:

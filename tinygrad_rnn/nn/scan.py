@@ -80,7 +80,7 @@ def _steps(leaves: list[Any], steps: int | None, axis: int) -> int:
         raise ShapeError(
             f"scan: expected xs of as many steps along axis {axis}, at least 1, got {', '.join(map(str, shapes))}"
         )
-    (T,) = lengths
+    T = int(*lengths)
     if steps is not None and integer("scan", "steps", steps) != T:
         raise ShapeError(f"scan: steps is {steps}, but xs have {T} along axis {axis}; leave steps out")
     return T

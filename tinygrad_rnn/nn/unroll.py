@@ -110,7 +110,8 @@ def _cuts(cut_every: int | None, steps: int) -> Array | None:
     """Return (1, T) truth values, whether the state before a step is cut; None if it is at none."""
     if cut_every is None or cut_every >= steps:
         return None
-    return (np.arange(steps) % cut_every == 0)[None] & (np.arange(steps) > 0)
+    t = np.arange(steps)[None]
+    return np.asarray((t % cut_every == 0) & (t > 0))
 
 
 def _cut_where(is_cut: Any, state: State) -> State:

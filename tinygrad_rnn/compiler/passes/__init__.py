@@ -45,7 +45,10 @@ PASSES: dict[str, tuple[Pass, ...]] = {
 FAST_MATH = frozenset(("regroup_sums", "bias_in_product", "reassociate"))
 """Passes that change the order of sums and products that the user wrote: they run only where that was asked for."""
 
-_CLEAN = (*(partial(in_bodies, function) for function in (undo, fold, merge_equal, remove_dead)), prune_loops)
+_CLEAN: tuple[Pass, ...] = (
+    *(partial(in_bodies, function) for function in (undo, fold, merge_equal, remove_dead)),
+    prune_loops,
+)
 
 
 def run(graph: Graph, without: Collection[str] = (), fast_math: bool = False) -> Iterator[tuple[str, Graph]]:

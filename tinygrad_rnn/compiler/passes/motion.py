@@ -94,14 +94,7 @@ def _hoist(loop: OpenLoop, before: Rewriter, wanted: Callable[[Call, OpenLoop], 
     now: dict[Value, Value] = {}
     for call in loop.calls:
         if call in moved:
-            operands = [
-                (whole[part], True)
-                if part in whole
-                else loop.outside(part)
-                if isinstance(part, Value)
-                else (part, False)
-                for part in call.inputs
-            ]
+            operands = [_outside(part, whole, loop) for part in call.inputs]
             whole.update(zip(call.outputs, for_all_steps(before, call, operands, loop.steps), strict=True))
     kept = []
     for call in loop.calls:
@@ -123,14 +116,14 @@ def _sink(loop: OpenLoop, after: Rewriter, wanted: Callable[[Call, OpenLoop], bo
             needed.update(call.values())
     can: set[Call] = set()  # that can be done after the loop, with all that is made of them
     for call in reversed(loop.calls):
-        if not any(value in needed for value in call.outputs) and is_known(call):
-            if all(user in can for value in call.outputs for user in uses.get(value, ())):
-                can.add(call)
+        is_late = not any(value in needed for value in call.outputs) and is_known(call)
+        if is_late and all(user in can for value in call.outputs for user in uses.get(value, ())):
+            can.add(call)
     moved: set[Call] = set()
     for call in loop.calls:
-        if call in can and (wanted(call, loop) or any(v.maker in moved for v in call.values())):
-            if _waits(call, loop):
-                moved.add(call)
+        is_moved = call in can and (wanted(call, loop) or any(v.maker in moved for v in call.values()))
+        if is_moved and _waits(call, loop):
+            moved.add(call)
     if not moved:
         return
     late = [call for call in loop.calls if call in moved]
@@ -139,12 +132,14 @@ def _sink(loop: OpenLoop, after: Rewriter, wanted: Callable[[Call, OpenLoop], bo
     loop.stacks = [pair for pair in loop.stacks if pair[0].maker not in moved]
     whole: dict[Value, Value] = {}
     for call in late:
-        operands = [
-            (whole[part], True) if part in whole else loop.outside(part) if isinstance(part, Value) else (part, False)
-            for part in call.inputs
-        ]
+        operands = [_outside(part, whole, loop) for part in call.inputs]
         whole.update(zip(call.outputs, for_all_steps(after, call, operands, loop.steps), strict=True))
     after.now.update((stack, whole[value]) for value, stack in stacks)
+
+
+def _outside(part: Any, whole: dict[Value, Value], loop: OpenLoop) -> tuple[Any, bool]:
+    """Return what an operand is for all steps at once, and whether it is stacked; `whole` has been computed so."""
+    return (whole[part], True) if isinstance(part, Value) and part in whole else loop.outside(part)
 
 
 def _waits(call: Call, loop: OpenLoop) -> bool:

@@ -121,7 +121,10 @@ def fold(graph: Graph) -> Graph:
             for value, array in zip(call.outputs, map(np.array, made), strict=True):
                 constant = new.now[value] = Value(array.shape, array.dtype, constant=array)
                 constant.folded = call, value.index
-            call.inputs, call.attrs = tuple(map(new.get, call.inputs)), {name: map_parts(new.get, part) for name, part in call.attrs.items()}
+            call.inputs, call.attrs = (
+                tuple(map(new.get, call.inputs)),
+                {name: map_parts(new.get, part) for name, part in call.attrs.items()},
+            )
         else:
             new.keep(call)
     return new.done()
