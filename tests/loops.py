@@ -167,8 +167,10 @@ def plans(draw, odd=False):
         parts += [Loop(tuple(body), T, draw(st.booleans()))] if body else []
     parts += instructions(False, 2)
     results = []
-    for number, slot in enumerate([*kept[:2], *single, sums], 1):
-        own = room("output", slot.shape, dtype, number)
+    for slot in draw(
+        st.lists(st.sampled_from([*kept[:2], *single, sums]), unique_by=id, min_size=1)
+    ):  # others are dead
+        own = room("output", slot.shape, dtype, len(results) + 1)
         parts.append(call(COPY, own, slot))
         results.append(own)
     plan = placed(parts, [xs, fill], [kept[2], *results])

@@ -18,7 +18,7 @@ from tinygrad_rnn.compiler.graph import Operator
 from tinygrad_rnn.compiler.native import chains, records
 from tinygrad_rnn.compiler.native.encode import Repeated, Table, encode
 from tinygrad_rnn.compiler.native.records import NAME
-from tinygrad_rnn.compiler.operators import CONCATENATE, MATMUL, RESHAPE, STACK
+from tinygrad_rnn.compiler.operators import ADD, CONCATENATE, MATMUL, RESHAPE, STACK, SUM
 from tinygrad_rnn.compiler.plan import COPY, Loop, Slot
 
 EXECUTORS = [(False, 1), (False, 2), (True, 1), (True, 2)]
@@ -70,6 +70,52 @@ def test_chains_of_calls_in_loops(drawn, threads):
         assert_same(*drawn, threads, True)
         plan, _ = drawn
         assert faults(encode(plan, 3), plan.arena_bytes, 3) == []
+
+
+@pytest.mark.parametrize("part", [16, 8, 0])
+def test_what_a_chain_leaves_for_the_next_step(part):
+    """A sum that is carried is written to memory, though nobody reads it after the chain, or after the loop."""
+    need_library()
+    xs, out, total = (
+        room("input", (9, 16), "float64"),
+        room("output", (9, 16), "float64"),
+        room("arena", (16,), "float64"),
+    )
+    first = replace(total, shape=(part,))
+    body = [
+        *([call(TURNED_OVER, first, replace(row(xs, 0, 1), shape=(part,)))] if part == 16 else []),
+        *([call(SUM, first, replace(row(xs, 0, 1), shape=(2, 8), strides=(64, 8)), axis=0)] if part == 8 else []),
+        call(ADD, total, total, row(xs, 0, 1)),
+        call(TANH, row(out, 0, 1), total),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chains, "_LONG", 4)
+        assert_same(
+            placed([call(COPY, total, 0.0), Loop(tuple(body), 9, False)], [xs], [out]), [normal(9, 16)], 1, True
+        )
+
+
+def test_no_chain_where_operands_meet_at_a_later_step():
+    """A window that moves on comes to lie over one that stays, so that they share elements, and not the same ones."""
+    need_library()
+    xs, out = room("input", (60,), "float64"), room("output", (60,), "float64")
+
+    def window(slot, first, by):
+        return replace(slot, offset=8 * first, shape=(16,), turn=8 * by)
+
+    def plan_of(far):
+        body = [call(COPY, window(out, 0, 1), window(xs, 0, 1)), call(TANH, window(out, far, 0), window(xs, 4, 0))]
+        return placed([call(COPY, out, 0.0), Loop(tuple(body), 10, False)], [xs], [out])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chains, "_LONG", 4)
+        patch.setattr(records, "_LONG", 4)
+        for far, count in ((24, 0), (25, 1)):  # the last window ends at 9 + 16
+            plan = plan_of(far)
+            (table,) = encode(plan, 2).pieces
+            assert [NAME[record["op"]] for record in table.records].count("chain") == count
+            assert faults(encode(plan, 2), plan.arena_bytes, 2) == []
+            assert_same(plan, [normal(60)], 2, True)
 
 
 def by_hand(arrays, odd, reverse):
@@ -146,7 +192,8 @@ def test_calls_that_are_several_records_or_views():
         call(scatter, row(wide, 0, 1), x, index=(..., slice(1, 6)), shape=(3, 4, 7)),
     ]
     outputs = [out, turned, both, joined, wide]
-    plan = placed([Loop(tuple(body), T, True)], [xs, ws], outputs)
+    fill = [call(COPY, slot, np.nan) for slot in outputs]
+    plan = placed([*fill, Loop(tuple(body), T, True)], [xs, ws], outputs)
     arrays = [normal(*slot.shape, seed=k) for k, slot in enumerate((xs, ws))]
     a, b = arrays
     padded = np.zeros((T, 3, 4, 7))
@@ -291,6 +338,7 @@ LIVES = {
     "only within": ([], ["ax", "ba", "cb", "yc"], [], 2),
     "carried": ([], ["ac", "ba", "cb", "yc"], [], 3),
     "written before": (["cx"], ["ax", "ba", "yb", "yc"], [], 3),
+    "written before and written anew": (["cx"], ["cx", "yc", "ax", "ba"], [], 3),
     "read after": ([], ["cx", "ax", "ba", "yb"], ["yc"], 3),
     "read after, written last": ([], ["ax", "ba", "cb"], ["yc"], 3),
     "a place for each step": ([], ["ax", "ba", "sb"], [], 2 + 3),
