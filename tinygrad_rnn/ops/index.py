@@ -111,6 +111,8 @@ def _ids(function: str, indices: Any) -> Any:
             raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
         return as_ids(function, ids)
 
+    if context().tracer is not None and isinstance(indices, Tensor) and indices.dtype == _INTP:
+        return indices  # there is nothing to look at in each replay
     ids = without_gradient("ids", checked, indices)
     return frozen(ids) if isinstance(ids, np.ndarray) else ids
 

@@ -31,7 +31,7 @@ class Sampler:
         vocabulary: V tokens.
         temperature: 0 takes the most likely token without a draw.
         top_k: how many of the most likely tokens may be drawn, of equals those with the lowest ids; 0: all.
-        rngs: one generator for all rows, or one for each.
+        rngs: one generator for all rows, or one for each; none at temperature 0.
         banned: id that is never drawn; None: none.
 
     >>> sampler = Sampler(Vocabulary(["a", "b"]), 1.0, 0, [np.random.default_rng(0)], None)
@@ -51,7 +51,12 @@ class Sampler:
         self._temperature, self._banned, self._rngs = temperature, banned, rngs
         self._top_k = top_k if 0 < top_k < self._V else 0
         self._width: int = 2 ** round(math.log2(self._V) / 2)  # of a block: about as many as there are blocks
-        self._ones, self._weights = np.ones(self._width), np.empty((0, 0))
+        self._columns = -(-self._V // self._width) * self._width
+        self._ones = np.ones(self._width)
+        self._rows = self._room(0)
+        row = self._room(1)[0]  # views of it are made once: a step of one stream is short
+        row[:] = 0
+        self._row, self._blocks = row[: self._V], row.reshape(-1, self._width)
 
     def __call__(self, logits: Array) -> NDArray[np.int64]:
         """Return the tokens (N,) drawn from logits (N, V).
@@ -60,40 +65,106 @@ class Sampler:
             ConfigError: if there are not V logits for each stream.
             NonFiniteError: if they are no distribution: one is NaN or +inf, or all that may be drawn are -inf.
         """
+        N = len(logits)
         if logits.shape[1] != self._V:
             raise other_size(logits.shape[1], self._vocabulary)
-        x = self._room(len(logits))
-        x[:, : self._V], x[:, self._V :] = logits, -np.inf
-        others = []
+        if N >= _MANY:
+            return self._many(logits)
+        rngs: Sequence[np.random.Generator | None] = self._rngs or [None]
+        rngs = [*rngs] * N if len(rngs) == 1 else rngs
+        return np.array([self._one(logits, n, rng) for n, rng in enumerate(rngs)], np.int64)
+
+    # -- row by row ---------------------------------------------------------------------------------------------------
+
+    def _one(self, logits: Array, number: int, rng: np.random.Generator | None) -> int:
+        x, banned = self._row, self._banned
+        x[:] = logits[number]
+        aside = -np.inf
+        if banned is not None:
+            aside, x[banned] = x.item(banned), -np.inf
+        likeliest = int(x.argmax())  # the first NaN, if there is one
+        top = x.item(likeliest)
+        if not -np.inf < top < np.inf or not aside < np.inf:
+            self._refuse(logits)
+        if self._temperature == 0 or rng is None:
+            return likeliest
+        if self._top_k:
+            self._keep_likeliest(x[None])
+        with np.errstate(all="ignore"):  # a tiny temperature sends all but the largest to -inf, as it should
+            x -= top
+            if self._temperature != 1:
+                x /= self._temperature
+            np.exp(x, out=x)
+        u: float = rng.random()
+        return _by_choice(x, u) if self._V <= _FEW else self._find(u)
+
+    def _find(self, u: float) -> int:
+        """Return the id that u falls on."""
+        ends = self._blocks.dot(self._ones).cumsum()
+        total: float = ends.item(-1)
+        goal = u * total
+        number = int(ends.searchsorted(goal, side="right"))
+        if number < len(ends):
+            before = ends.item(number - 1) if number else 0.0
+            inside = self._blocks[number].cumsum()
+            inside += before
+            place = int(inside.searchsorted(goal, side="right"))
+            if place < self._width:
+                low, high = inside.item(place - 1) if place else before, inside.item(place)
+                if min(goal - low, high - goal) > _SLACK * self._V * _EPSILON * total:
+                    return number * self._width + place
+        return _by_choice(self._row, u)
+
+    # -- all rows at once ---------------------------------------------------------------------------------------------
+
+    def _many(self, logits: Array) -> NDArray[np.int64]:
+        N, V = logits.shape
+        if len(self._rows) != N:
+            self._rows = self._room(N)
+        x = self._rows
+        x[:, :V], x[:, V:] = logits, -np.inf
+        aside = []
         if self._banned is not None:
-            others = x[:, self._banned].tolist()
+            aside = x[:, self._banned].tolist()
             x[:, self._banned] = -np.inf
         top = x.max(axis=1)
-        if not all(-np.inf < best < np.inf for best in top.tolist()) or not all(other < np.inf for other in others):
+        if not all(-np.inf < one < np.inf for one in top.tolist()) or not all(one < np.inf for one in aside):
             self._refuse(logits)
-        if self._temperature == 0:
-            best: NDArray[np.int64] = x.argmax(axis=1)
-            return best
+        if self._temperature == 0 or not self._rngs:
+            likeliest: NDArray[np.int64] = x.argmax(axis=1)
+            return likeliest
         if self._top_k:
-            self._keep_likeliest(x[:, : self._V])
-        with np.errstate(all="ignore"):  # a tiny temperature sends all but the largest to -inf, as it should
+            self._keep_likeliest(x[:, :V])
+        with np.errstate(all="ignore"):  # as above
             x -= top[:, None]
             if self._temperature != 1:
                 x /= self._temperature
             np.exp(x, out=x)
-        return self._draw(self._uniform(len(logits)))
+        one = len(self._rngs) == 1
+        u = np.asarray(self._rngs[0].random(N) if one else [rng.random() for rng in self._rngs])
+        return self._find_all(u)
+
+    def _find_all(self, u: Array) -> NDArray[np.int64]:
+        """Return the ids that the numbers u fall on, one in each row."""
+        blocks, rows = self._rows.reshape(len(u), -1, self._width), np.arange(len(u))
+        ends = (blocks @ self._ones).cumsum(axis=1)
+        total = ends[:, -1]
+        goal = (u * total)[:, None]
+        number = np.minimum((ends <= goal).sum(axis=1), ends.shape[1] - 1)
+        before = np.where(number > 0, ends[rows, number - 1], 0.0)
+        inside = blocks[rows, number].cumsum(axis=1) + before[:, None]
+        place = (inside <= goal).sum(axis=1)
+        ids: NDArray[np.int64] = number * self._width + place
+        near = np.minimum(np.abs(inside - goal).min(axis=1), goal[:, 0] - before)
+        for row in np.flatnonzero((place == self._width) | (near <= _SLACK * self._V * _EPSILON * total)):
+            ids[row] = _by_choice(self._rows[row, : self._V], u[row])
+        return ids
+
+    # -- both ---------------------------------------------------------------------------------------------------------
 
     def _room(self, N: int) -> Array:
-        """Return memory for N rows of weights, in whole blocks."""
-        if len(self._weights) != N:
-            columns = -(-self._V // self._width) * self._width
-            self._weights = own_memory(8 * N * columns).view(np.float64).reshape(N, columns)
-        return self._weights
-
-    def _uniform(self, N: int) -> list[float]:
-        if len(self._rngs) == 1:
-            return self._rngs[0].random(N).tolist()  # type: ignore[no-any-return]
-        return [rng.random() for rng in self._rngs]
+        """Return memory for N rows of weights, in whole blocks, that begins on a cache line."""
+        return own_memory(8 * N * self._columns).view(np.float64).reshape(N, self._columns)
 
     def _keep_likeliest(self, x: Array) -> None:
         """Set all but the `top_k` largest of each row to -inf."""
@@ -104,47 +175,8 @@ class Sampler:
             kept[row, equal[len(equal) - (np.count_nonzero(kept[row]) - self._top_k) :]] = False
         x[~kept] = -np.inf
 
-    def _draw(self, uniform: list[float]) -> NDArray[np.int64]:
-        if self._V <= _FEW:
-            found = [_by_choice(row[: self._V], u) for row, u in zip(self._weights, uniform, strict=True)]
-            return np.array(found, np.int64)
-        blocks = self._weights.reshape(len(uniform), -1, self._width)
-        ends = (blocks @ self._ones).cumsum(axis=1)  # of the blocks
-        if len(uniform) >= _MANY:
-            return self._find_all(np.array(uniform), blocks, ends)
-        return np.array([self._find(*row) for row in zip(uniform, blocks, ends, strict=True)], np.int64)
-
-    def _find_all(self, u: Array, blocks: Array, ends: Array) -> NDArray[np.int64]:
-        """Return what `_find` returns, for all rows."""
-        rows, total = np.arange(len(u)), ends[:, -1]
-        goal = (u * total)[:, None]
-        number = np.minimum((ends <= goal).sum(axis=1), ends.shape[1] - 1)
-        before = np.where(number > 0, ends[rows, number - 1], 0.0)
-        inside = blocks[rows, number].cumsum(axis=1) + before[:, None]
-        place = (inside <= goal).sum(axis=1)
-        ids: NDArray[np.int64] = number * self._width + place
-        near = np.minimum(np.abs(inside - goal).min(axis=1), goal[:, 0] - before)
-        for row in np.flatnonzero((place == self._width) | (near <= _SLACK * self._V * _EPSILON * total)):
-            ids[row] = _by_choice(blocks[row].reshape(-1)[: self._V], u[row])
-        return ids
-
-    def _find(self, u: float, blocks: Array, ends: Array) -> int:
-        """Return the id that u falls on, of weights (blocks, width) with cumulated sums of blocks."""
-        total: float = ends.item(-1)
-        goal = u * total
-        number = int(ends.searchsorted(goal, side="right"))
-        if number < len(ends):
-            inside = blocks[number].cumsum()
-            before = ends.item(number - 1) if number else 0.0
-            inside += before
-            place = int(inside.searchsorted(goal, side="right"))
-            if place < self._width:
-                low, high = inside.item(place - 1) if place else before, inside.item(place)
-                if min(goal - low, high - goal) > _SLACK * self._V * _EPSILON * total:
-                    return number * self._width + place
-        return _by_choice(blocks.reshape(-1)[: self._V], u)
-
     def _refuse(self, logits: Array) -> None:
+        """Say what is wrong with the first row of logits that is no distribution."""
         for number, row in enumerate(logits):
             stream = "" if len(logits) == 1 else f" for prompt {number}"
             bad = np.flatnonzero(np.isnan(row) | (row == np.inf))
