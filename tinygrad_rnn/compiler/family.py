@@ -163,4 +163,8 @@ class _Known:
 
 def _key(part: Any) -> Any:
     """Return what tells floats and constants apart: 0.0 from -0.0, and arrays by their bytes, whatever their shape."""
-    return (part.dtype, part.tobytes()) if isinstance(part, np.ndarray) else float.hex(part)
+    if not isinstance(part, np.ndarray):
+        return float.hex(part)
+    if part.size and not any(part.strides):  # one element everywhere
+        return part.dtype, part.size, part[(0,) * part.ndim].tobytes()
+    return part.dtype, part.size, part.tobytes()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dis import get_instructions
-from functools import partial
+from functools import lru_cache, partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 from weakref import ref
@@ -244,9 +244,11 @@ def _attributes(part: Any) -> dict[str, Any]:
     return {} if isinstance(part, type | ModuleType | FunctionType) else getattr(part, "__dict__", {})
 
 
-def _names(code: CodeType) -> tuple[list[str], list[str]]:
+@lru_cache(maxsize=256)
+def _names(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the global names and the attributes that code mentions, functions inside it included."""
-    names, attributes = [], []
+    names: list[str] = []
+    attributes: list[str] = []
     for instruction in get_instructions(code):
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             names.append(instruction.argval)
@@ -256,7 +258,7 @@ def _names(code: CodeType) -> tuple[list[str], list[str]]:
         if isinstance(constant, CodeType):
             for found, more in zip((names, attributes), _names(constant), strict=True):
                 found += more
-    return names, attributes
+    return tuple(names), tuple(attributes)
 
 
 # -- draws ------------------------------------------------------------------------------------------------------------

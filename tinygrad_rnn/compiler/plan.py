@@ -56,10 +56,15 @@ class Slot:
 
     def extent(self) -> tuple[int, int]:
         """Return (first byte, byte after the last) of the elements, counted from the first element; (0, 0) for none."""
-        if 0 in self.shape:
-            return 0, 0
-        ends = [stride * (length - 1) for length, stride in zip(self.shape, self.strides, strict=True)]
-        return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + self.dtype.itemsize
+        low = high = 0
+        for length, stride in zip(self.shape, self.strides, strict=True):
+            if length == 0:
+                return 0, 0
+            if stride > 0:
+                high += stride * (length - 1)
+            else:
+                low += stride * (length - 1)
+        return low, high + self.dtype.itemsize
 
     def at(self, t: int) -> Slot:
         """Return where it lies at a step of a loop."""

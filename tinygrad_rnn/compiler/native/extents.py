@@ -76,13 +76,17 @@ def check_extents(record: Record, steps: int = 1) -> None:
 
 def _inside(operand: Operand, axes: _Axes, steps: int) -> bool:
     """Return whether a walk stays within its slot, and the slot within its buffer at every step."""
-    if any(length == 0 for _, length in axes):
-        return True
     slot = operand.slot
     assert slot is not None
     size = slot.dtype.itemsize
-    ends = [step * (length - 1) * size for step, length in axes]
+    first, last = 0, size
+    for step, length in axes:
+        if length == 0:
+            return True
+        if step > 0:
+            last += step * (length - 1) * size
+        else:
+            first += step * (length - 1) * size
     low, high = slot.extent()
-    first, last = sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + size
     starts = slot.offset, slot.offset + (steps - 1) * slot.turn
     return low <= first and last <= high and min(starts) + low >= 0 and max(starts) + high <= slot.buffer.nbytes
