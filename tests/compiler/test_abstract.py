@@ -16,7 +16,8 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.abstract import _RULES, counted, hollow, of_one, specs_of
 from tinygrad_rnn.compiler.elementwise import ELEMENTWISE
 from tinygrad_rnn.compiler.operators import operator_of
-from tinygrad_rnn.compiler.trace import Tracer, trace
+from tinygrad_rnn.compiler.trace import trace
+from tinygrad_rnn.compiler.tracer import Tracer
 from tinygrad_rnn.engine.primitive import Primitive
 from tinygrad_rnn.engine.tape import tracing
 from tinygrad_rnn.engine.tensor import without_gradient

@@ -1,0 +1,71 @@
+"""Draws from generators while a function is recorded: those that no operation makes would be frozen in the plan."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+
+class Draws:
+    """What is drawn from a generator while a function is recorded."""
+
+    def __init__(self, generator: np.random.Generator, state: Any) -> None:
+        self.generator, self.first, self.last, self._unseen = generator, state, state, False
+
+    def drawn(self, before: Any) -> None:
+        """Take note of a draw that is recorded, of which `before` was the state."""
+        self._unseen = self._unseen or not equal_states(before, self.last)
+        self.last = copy.deepcopy(self.generator.bit_generator.state)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether there were draws that are not recorded."""
+        return self._unseen or not equal_states(self.generator.bit_generator.state, self.last)
+
+    def rewind(self) -> None:
+        """Give the generator back the state that it had before."""
+        self.generator.bit_generator.state = self.first
+
+
+class Dice:
+    """Sources of random numbers that only the library may draw from while it records; they are given back as found.
+
+    The state of `np.random` and `random`, and of the older generators that a function names.
+    """
+
+    def __init__(self, named: Iterable[Any]) -> None:
+        self._sources: list[tuple[str, Callable[[], Any], Callable[[Any], None]]] = [
+            ("np.random", partial(np.random.get_state, legacy=False), np.random.set_state),
+            ("random", random.getstate, random.setstate),
+        ]
+        for part in named:
+            if isinstance(part, np.random.RandomState):
+                self._sources.append(("a np.random.RandomState", partial(part.get_state, legacy=False), part.set_state))
+            elif isinstance(part, random.Random):
+                self._sources.append(("a random.Random", part.getstate, part.setstate))
+        self._before = [get() for _, get, _ in self._sources]  # each a copy
+
+    def drawn(self) -> str | None:
+        """Return the name of a source that was drawn from, or None."""
+        for (name, get, _), before in zip(self._sources, self._before, strict=True):
+            if not equal_states(get(), before):
+                return name
+        return None
+
+    def give_back(self) -> None:
+        """Set all sources back to where they were."""
+        for (_, get, put), before in zip(self._sources, self._before, strict=True):
+            if not equal_states(get(), before):
+                put(before)
+
+
+def equal_states(a: Any, b: Any) -> bool:
+    """Return whether two states of generators, nested dicts with arrays in them, are equal."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal_states(a[key], b[key]) for key in a)
+    return bool(np.array_equal(a, b)) if isinstance(a, np.ndarray) else bool(a == b)
