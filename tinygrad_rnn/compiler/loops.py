@@ -11,168 +11,23 @@ Each loop is a node of the tape like any other operation, the backward one too, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..engine.tape import Array, Changed, Node, Spec, context, is_differentiable, node_count
 from ..engine.tensor import Tensor, wrap
 from ..engine.walk import pull_back
-from ..errors import TraceError
+from .frames import Frame, Place, Recorder
 from .graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Value
-from .operators import VIEWS
+from .skeleton import skeleton
 
 Step = Callable[[list[Any], list[Any]], tuple[list[Any], list[Any]] | None]
 """`step(slices, carried) -> (what the step returns, carried values after it)`, all of them Tensors or arrays."""
 
-_Place = tuple[Node, int]
-
 
 class NotALoopError(Exception):
-    """What a step returns does not fit what it was given, so that one body cannot stand for all steps."""
-
-
-class Recorder(Protocol):
-    """What a loop needs of the tracer."""
-
-    def operand(self, part: Any) -> Any:
-        """Return the value of a Tensor or an array, in the frame that is open."""
-
-    def known(self, tensor: Tensor, value: Value) -> Tensor:
-        """Take note of the value of a Tensor; return the Tensor."""
-
-    def settle(self, value: Value, frame: Frame) -> Value:
-        """Take note that a value belongs to a frame; return the value."""
-
-    def value_at(self, place: _Place) -> Value:
-        """Return the value at a place of the tape."""
-
-    def frame_of(self, value: Value) -> Frame | None:
-        """Return the frame that a value belongs to; None: the graph around all loops."""
-
-    def opened(self, frame: Frame | None) -> Frame | None:
-        """Let calls go into a frame (None: the graph); return the one that was open."""
-
-    def append(self, call: Call) -> None:
-        """Append a call where calls go just now."""
-
-    def lift(self, array: Array, place: _Place) -> Tensor:
-        """Return the Tensor at a place of the tape."""
-
-    def accumulated(self, total: Any, place: _Place) -> None:
-        """Mark a sum as one of terms of a cotangent."""
-
-
-class Frame:
-    """The body of a loop while it is recorded, and after.
-
-    Attributes:
-        calls: of the body.
-        steps, reverse: of the loop.
-        forward: the frame whose values at the same step can be read: that of the loop which this one differentiates.
-        carried, slices, constants: parameters of the body; of slices and constants by what they stand for outside.
-        results: values of the body that the loop returns: carried ones first.
-        places: their places on the tape, or None.
-        call, node: of the loop, once it is closed.
-        outside: from the leaves of slices and constants to the places that they stand for.
-    """
-
-    def __init__(self, steps: int, reverse: bool, forward: Frame | None = None) -> None:
-        self.steps, self.reverse, self.forward = steps, reverse, forward
-        self.calls: list[Call] = []
-        self.carried: list[Value] = []
-        self.slices: dict[Value, Value] = {}
-        self.constants: dict[Value, Value] = {}
-        self.results: list[Value] = []
-        self.places: list[_Place | None] = []
-        self.call: Call | None = None
-        self.node: Node | None = None
-        self._views: dict[Value, Value] = {}
-        self.outside: dict[_Place, _Place | None] = {}
-
-    # -- values of other frames -------------------------------------------------------------------------------------
-
-    def here(self, value: Value, home: Frame | None, recorder: Recorder) -> Value:
-        """Return what stands in this body for a value of the graph around it, or of the forward body."""
-        if home is None:
-            return self._parameter(self.constants, value, value.shape, recorder)
-        frame = self.forward
-        while frame is not None and frame is not home:
-            frame = frame.forward
-        if frame is None:
-            raise leaked()
-        for outer, inner in home.constants.items():
-            if inner is value:
-                return self._parameter(self.constants, outer, value.shape, recorder)
-        for outer, inner in home.slices.items():
-            if inner is value:
-                return self._parameter(self.slices, outer, value.shape, recorder)
-        maker = value.maker
-        if maker is not None and maker.name in VIEWS and isinstance(maker.inputs[0], Value):
-            return self._view(value, maker, home, recorder)
-        return self._parameter(self.slices, home.stack(value, None), value.shape, recorder)
-
-    def _view(self, value: Value, maker: Call, home: Frame, recorder: Recorder) -> Value:
-        """Look anew at what a view of the forward body looks at: so one stack serves all views."""
-        if value not in self._views:
-            base = maker.inputs[0]
-            seen = base if base.constant is not None else self.here(base, home, recorder)
-            specs = [(one.shape, one.dtype) for one in maker.outputs]
-            again = Call(maker.operator, [seen, *maker.inputs[1:]], maker.attrs, specs, maker.place)
-            self.calls.append(again)
-            for old, new in zip(maker.outputs, again.outputs, strict=True):
-                self._views[old] = recorder.settle(new, self)
-        return self._views[value]
-
-    def _parameter(self, kind: dict[Value, Value], outer: Value, shape: tuple[int, ...], recorder: Recorder) -> Value:
-        if outer not in kind:
-            kind[outer] = recorder.settle(Value(shape, outer.dtype, name=outer.name), self)
-        return kind[outer]
-
-    def stack(self, value: Value, place: _Place | None) -> Value:
-        """Return the stack (T, ...) of a value of this body: the loop returns it from now on."""
-        call, node = self.call, self.node
-        assert call is not None
-        carried = len(self.carried)
-        if value not in self.results[carried:]:
-            self.results.append(value)
-            self.places.append(place)
-            call.attrs["body"].graph.outputs.append(value)
-            stacked = Value((self.steps, *value.shape), value.dtype, call, len(call.outputs))
-            call.outputs = (*call.outputs, stacked)
-            if node is not None:
-                node.specs = (*node.specs, Spec(stacked.shape, stacked.dtype))
-        number = self.results.index(value, carried)
-        self.places[number] = self.places[number] or place
-        return call.outputs[number]
-
-    # -- places of the tape -----------------------------------------------------------------------------------------
-
-    def outer(self, place: _Place, recorder: Recorder) -> _Place | None:
-        """Return the place outside of this loop that gives a value used in its body its cotangent; None: there is none.
-
-        For a value of the forward body that is the stack which the forward loop returns.
-        """
-        frame = self.forward
-        while frame is not None:
-            if place in frame.outside:
-                return frame.outside[place]
-            frame = frame.forward
-        value = recorder.value_at(place)
-        home = recorder.frame_of(value)
-        if home is None:
-            return place
-        if home.node is None:
-            return None
-        return home.node, home.stack(value, place).index
-
-
-def leaked() -> TraceError:
-    """Return the error for a value of a step that is used where it does not exist."""
-    return TraceError(
-        "compile: a value that a step of a scan (or unroll) computed is used outside of that step; return it as an "
-        "output of the step, or keep it in the state"
-    )
+    """One body cannot stand for all steps."""
 
 
 def record_loop(
@@ -188,7 +43,7 @@ def record_loop(
 
     Args:
         recorder: the tracer.
-        step: the body, called once.
+        step: the body.
         carried: values before the first step.
         slices: arrays (T, ...) of which each step gets a slice.
         steps: T.
@@ -197,44 +52,86 @@ def record_loop(
 
     Raises:
         NotALoopError: if carried values change their number, shape or dtype.
+        TraceError: if a second call of the step computes something else.
     """
-    frame = Frame(steps, reverse, forward)
-    first = node_count()
     inputs = [recorder.operand(part) for part in (*carried, *slices)]
+    initial, whole = inputs[: len(carried)], inputs[len(carried) :]
+
+    def recorded() -> _Taken:
+        return _take(recorder, step, carried, list(zip(slices, whole, strict=True)), Frame(steps, reverse, forward))
+
+    taken = recorded()
+    if forward is None:  # the user's own step: another call must find the same
+        again = recorded()
+        if _form(again.frame) != _form(taken.frame):
+            raise TraceError(
+                "compile: a step of a scan (or unroll) computes something else each time that it is called, so that "
+                "one body cannot stand for all steps; keep what changes in the state, or write the loop over the steps "
+                "as a for statement"
+            )
+        taken = again
+    frame, results = taken.frame, taken.results
+    captured = _captured(recorder, frame, taken.first)
+    call = _close(frame, initial)
+    recorder.append(call)
+    outer = [*(_place_of(part) for part in (*carried, *slices)), *captured.values()]
+    node: Node | None = None
+    if context().recording and any(place is not None for place in outer):
+        leaves = [*(_place_of(part) for part in taken.parameters), *captured]
+        operation = _LoopOperation(recorder, frame, len(carried), leaves)
+        specs = tuple(Spec(value.shape, value.dtype) for value in call.outputs)
+        node = Node(operation, tuple(outer), tuple(None for _ in outer), None, specs, {})
+        frame.known_as(node)
+    found = []
+    for part, value in zip(results, call.outputs, strict=True):
+        array = _hollow(part if isinstance(part, np.ndarray) else part._array, value.shape)
+        place = node if is_differentiable(value.dtype) else None
+        found.append(recorder.known(wrap(array, place, value.index), value))
+    return found[len(carried) :], found[: len(carried)]
+
+
+class _Taken(NamedTuple):
+    """A step that was recorded: its frame, the number of the first node, what it was given, what it returned."""
+
+    frame: Frame
+    first: int
+    parameters: list[Tensor]
+    results: list[Any]
+
+
+def _take(
+    recorder: Recorder, step: Step, carried: Sequence[Tensor], slices: list[tuple[Tensor, Value]], frame: Frame
+) -> _Taken:
+    """Record a step into a frame.
+
+    Raises:
+        NotALoopError: if carried values change their number, shape or dtype.
+    """
+    first = node_count()
     before = recorder.opened(frame)
     try:
         with Changed(step=None):
             old = [_parameter(recorder, frame, part, None) for part in carried]
-            cut = [
-                _parameter(recorder, frame, part, value) for part, value in zip(slices, inputs[len(old) :], strict=True)
-            ]
+            cut = [_parameter(recorder, frame, part, value) for part, value in slices]
             found = step(cut, old)
         if found is None:
             raise NotALoopError
-        made, new = found
-        frame.results = [recorder.operand(part) for part in (*new, *made)]
+        results = [*found[1], *found[0]]
+        frame.results = [recorder.operand(part) for part in results]
         if [(v.shape, v.dtype) for v in frame.results[: len(old)]] != [(v.shape, v.dtype) for v in frame.carried]:
             raise NotALoopError
     finally:
         recorder.opened(before)
-    frame.places = [_place_of(part) for part in (*new, *made)]
-    captured = _captured(recorder, frame, first)
-    _close(frame, inputs[: len(old)])
-    call = frame.call
-    assert call is not None
-    recorder.append(call)
-    outer = [*(_place_of(part) for part in (*carried, *slices)), *captured.values()]
-    if context().recording and any(place is not None for place in outer):
-        leaves = [*(_place_of(part) for part in (*old, *cut)), *captured]
-        operation = _LoopOperation(recorder, frame, len(old), leaves)
-        specs = tuple(Spec(value.shape, value.dtype) for value in call.outputs)
-        frame.node = Node(operation, tuple(outer), tuple(None for _ in outer), None, specs, {})
-    results = []
-    for part, value in zip((*new, *made), call.outputs, strict=True):
-        array = _hollow(part if isinstance(part, np.ndarray) else part._array, value.shape)
-        node = frame.node if is_differentiable(value.dtype) else None
-        results.append(recorder.known(wrap(array, node, value.index), value))
-    return results[len(old) :], results[: len(old)]
+    frame.places = [_place_of(part) for part in results]
+    return _Taken(frame, first, [*old, *cut], results)
+
+
+def _form(frame: Frame) -> Any:
+    """Return what a step does, as something that can be compared."""
+    graph = Graph([*frame.carried, *frame.slices.values(), *frame.constants.values()], frame.calls, frame.results)
+    found = skeleton(graph)
+    arrays = [(array.dtype, array.shape, array.tobytes()) for array in found.arrays]
+    return found.form, found.numbers.tolist(), found.reals, arrays, [id(outer) for outer in frame.constants]
 
 
 def _hollow(array: Array, shape: tuple[int, ...]) -> Array:
@@ -242,7 +139,7 @@ def _hollow(array: Array, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(array if array.dtype.kind not in "fc" else np.ones((), array.dtype), shape)
 
 
-def _place_of(part: Any) -> _Place | None:
+def _place_of(part: Any) -> Place | None:
     return (part.node, part.index) if isinstance(part, Tensor) and part.node is not None else None
 
 
@@ -265,11 +162,11 @@ def _parameter(recorder: Recorder, frame: Frame, part: Tensor, outer: Value | No
     return recorder.known(tensor, value)
 
 
-def _captured(recorder: Recorder, frame: Frame, first: int) -> dict[_Place, _Place]:
+def _captured(recorder: Recorder, frame: Frame, first: int) -> dict[Place, Place]:
     """Give the body leaves in the place of what it uses from outside; return what each of them stands for."""
-    leaves: dict[_Place, _Place] = {}
+    leaves: dict[Place, Place] = {}
 
-    def inside(place: _Place) -> _Place:
+    def inside(place: Place) -> Place:
         if place[0].id > first:
             return place
         if place not in leaves:
@@ -285,7 +182,7 @@ def _captured(recorder: Recorder, frame: Frame, first: int) -> dict[_Place, _Pla
             seen.add(node)
             node.edges = tuple(None if edge is None else inside(edge) for edge in node.edges)
             waiting += [edge[0] for edge in node.edges if edge is not None]
-    found: dict[_Place, _Place] = {}
+    found: dict[Place, Place] = {}
     for place, leaf in leaves.items():
         outer = frame.outer(place, recorder)
         if outer is not None:
@@ -293,7 +190,7 @@ def _captured(recorder: Recorder, frame: Frame, first: int) -> dict[_Place, _Pla
     return found
 
 
-def _leaf(recorder: Recorder, place: _Place) -> _Place:
+def _leaf(recorder: Recorder, place: Place) -> Place:
     """Return a new leaf that stands in a body for a place outside."""
     spec = place[0].specs[place[1]]
     node = Node(None, (), (), None, (spec,), {})
@@ -302,8 +199,8 @@ def _leaf(recorder: Recorder, place: _Place) -> _Place:
     return node, 0
 
 
-def _close(frame: Frame, initial: list[Value]) -> None:
-    """Make the call of a loop whose body is recorded."""
+def _close(frame: Frame, initial: list[Value]) -> Call:
+    """Make the call of a loop whose body is recorded, and return it."""
     inputs = [*frame.carried, *frame.slices.values(), *frame.constants.values()]
     body = Graph(inputs, frame.calls, list(frame.results))
     draws = any(not call.operator.pure for call in frame.calls)
@@ -315,6 +212,7 @@ def _close(frame: Frame, initial: list[Value]) -> None:
     attrs = {"body": Body(body, carried, len(frame.slices), frame.steps, frame.reverse)}
     operands = [*initial, *frame.slices, *frame.constants]
     frame.call = Call(LOOP_WITH_DRAWS if draws else LOOP, operands, attrs, specs, context()[2:4])
+    return frame.call
 
 
 class _LoopOperation:
@@ -323,7 +221,7 @@ class _LoopOperation:
     multiple = True
     name = "scan"
 
-    def __init__(self, recorder: Recorder, frame: Frame, carried: int, leaves: Sequence[_Place | None]) -> None:
+    def __init__(self, recorder: Recorder, frame: Frame, carried: int, leaves: Sequence[Place | None]) -> None:
         self._recorder, self._frame, self._carried, self._leaves = recorder, frame, carried, leaves
         self.pull: Callable[..., Any] = self.pull_all
 

@@ -17,8 +17,9 @@ from ..errors import TraceError
 from .abstract import counted, hollow, of_one, specs_of
 from .draws import Dice, Draws
 from .elementwise import ELEMENTWISE
+from .frames import Frame, leaked
 from .graph import Call, Operator, Value, map_parts
-from .loops import Frame, NotALoopError, leaked, record_loop
+from .loops import NotALoopError, record_loop
 from .operators import operator_of
 from .outside import same
 

@@ -30,10 +30,9 @@ def scan(
 
     output_t, state_t = step(x_t, state_{t-1}) for t = 0 .. T-1; with `reverse`, output_t, state_t = step(x_t,
     state_{t+1}) for t = T-1 .. 0. Eagerly it is the plain loop. In a compiled function it is recorded as a loop: the
-    step is called once, on what stands for any time, and so is its backward pass; a plan does not grow with T. Then the
-    step must be the same at each time: what it reads from outside may not change from call to call, and what it
-    computes leaves it as output or state only. A step whose state changes its shape, its dtype or its nesting, or has
-    parts that are no arrays, is recorded time by time.
+    step is called twice, on what stands for any time, and must do the same both times; a plan does not grow with T.
+    What a step computes leaves it as output or state only. A step whose state changes its shape, its dtype or its
+    nesting, or has parts that are no arrays, is recorded time by time.
 
     Args:
         step: any callable `step(x, state) -> (output, state)`, such as a cell.
@@ -51,6 +50,7 @@ def scan(
         ShapeError: if `xs` do not agree on T, T is 0, or the outputs of two steps differ in nesting or shape.
         ConfigError: if the step is no callable or does not return (output, state), or T is not known.
         DTypeError: if `xs` are not numbers.
+        TraceError: in a compiled function, if the step does something else each time that it is called.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> outputs, state = tr.scan(lambda x, h: (h, 0.5 * h + x), np.zeros(1), np.ones((1, 4)))
