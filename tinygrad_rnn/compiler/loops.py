@@ -18,6 +18,7 @@ import numpy as np
 from ..engine.tape import Array, Changed, Node, Spec, context, is_differentiable, node_count
 from ..engine.tensor import Tensor, wrap
 from ..engine.walk import pull_back
+from ..errors import TraceError
 from .frames import Frame, Place, Recorder
 from .graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Value
 from .skeleton import skeleton
