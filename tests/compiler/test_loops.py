@@ -148,12 +148,12 @@ def test_a_recurrent_network(native, threads, dtype, odd, reverse):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("N", [1, 3, 7])
+@pytest.mark.parametrize(("N", "H", "T"), [(1, 100, 7), (3, 100, 7), (7, 100, 7), (2, 750, 3)])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_matrix_that_is_larger_than_the_first_cache(dtype, N, reverse):
+def test_a_matrix_that_is_larger_than_the_first_cache(dtype, N, H, T, reverse):
     """The library goes through it from either end in turn, where a step has few rows."""
     need_library()
-    plan, arrays = rnn(N=N, H=100, T=7, dtype=dtype, reverse=reverse)
+    plan, arrays = rnn(N=N, H=H, T=T, dtype=dtype, reverse=reverse)
     for got, want in zip(Executor(plan, 2, True).run(arrays), by_hand(arrays, False, reverse), strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 if dtype == "float32" else 1e-14)
 
@@ -228,16 +228,23 @@ def test_an_id_out_of_range_at_any_step():
         executor.run([normal(7, 3).astype(dtype), np.full((T, 2), 6)])
 
 
-def test_a_replay_beside_another_one_has_the_same_result():
-    """Where the workers belong to another process or another replay, one thread does all parts."""
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_replay_without_workers_has_the_same_result():
+    """In a forked process, or beside another replay, one thread does all parts."""
     need_library()
     plan, arrays = rnn()
     want = Executor(plan, 2, True).run(arrays)
-    pid = os.fork()
-    if pid == 0:
-        got = Executor(plan, 2, True).run(arrays)
-        os._exit(0 if all(map(np.array_equal, got, want)) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            executor = Executor(plan, 2, True)
+            got = executor.run(arrays)
+            seconds = instruction_seconds(executor, arrays, 1)
+            status = 0 if all(map(np.array_equal, got, want)) and all(0 < one < 10 for one in seconds) else 1
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # -- tables --------------------------------------------------------------------------------------------------------
