@@ -5,8 +5,9 @@ import pytest
 from replay import normal, record
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.explain import Explanation, Row, explain
+from tinygrad_rnn.compiler.explain import Explanation, LoopCosts, Row, explain, flops_of
 from tinygrad_rnn.compiler.layout import make_plan
+from tinygrad_rnn.compiler.plan import Loop
 
 
 def model_step():
@@ -58,6 +59,27 @@ def test_sums_and_memory():
     assert [row.nbytes for row in costs.rows] == sorted((row.nbytes for row in costs.rows), reverse=True)
 
 
+def test_loops_are_counted_with_all_their_steps():
+    step, args = model_step()
+    compiled = tr.compile(step)
+    compiled(*args)
+    plan = compiled.plan
+    costs = plan.explain()
+    assert costs.instructions == len([*plan.flat()]) < costs.calls
+    loops = [part for part in plan.instructions if isinstance(part, Loop)]
+    assert [(part.steps, part.reverse) for part in costs.loops] == [(6, False), (6, True)]
+    for found, loop in zip(costs.loops, loops, strict=True):
+        assert found.instructions == len(loop.instructions)
+        assert found.calls == 6 * len(loop.instructions)
+        assert found.flops == 6 * sum(map(flops_of, loop.instructions)) > 0
+    timed = compiled.explain(*args)
+    assert all(loop.seconds > 0 for loop in timed.loops)
+    assert sum(loop.seconds for loop in timed.loops) < timed.seconds
+    text = str(timed).splitlines()
+    assert text[0].startswith(f"plan of {costs.calls} calls ({costs.instructions} instructions): ")
+    assert text[2].startswith(f"loop, T = 6 steps, in reverse: {costs.loops[1].instructions} instructions, ")
+
+
 def test_the_most_of_the_arena_that_is_in_use():
     def function(x):
         y = np.tanh(x * 2.0)
@@ -90,11 +112,15 @@ def test_the_text_has_units():
         Row("add", 20, 1_500_000, 3_000_000, 0.000_6),
         Row("copy", 2, 0, 512, 0.000_001),
     )
-    text = str(Explanation(rows, ("simplify", "fuse_loss"), 4_000_000, 3_500_000, (7, "add"), 1000, 24, 2_000_000))
+    memory = (4_000_000, 3_500_000, (7, "add"), 1000, 24, 2_000_000)
+    loops = (LoopCosts(2, 10, False, 1_500_000, 3_000_000, 0.000_6), LoopCosts(1, 1, True, 0, 0, None))
+    text = str(Explanation(rows, ("simplify", "fuse_loss"), *memory, loops=loops))
     assert text.splitlines() == [
-        "plan of 25 calls: 2.5 GFLOP, 15 MB read and written, 13.1 ms (191 GFLOP/s)",
+        "plan of 25 calls (7 instructions): 2.5 GFLOP, 15 MB read and written, 13.1 ms (191 GFLOP/s)",
+        "loop, T = 10 steps: 2 instructions, 20 calls, 1.5 MFLOP, 3 MB, 600 us (4.6%)",
+        "loop, T = 1 step, in reverse: 1 instruction, 1 call, 0 FLOP, 0 B",
         "memory: 6 MB = arena 4 MB, inputs 1 kB, constants 24 B, results 2 MB",
-        "arena: at most 3.5 MB in use at one time, at call 7 (add)",
+        "arena: at most 3.5 MB in use at one time, at instruction 7 (add)",
         "passes: simplify, fuse_loss",
         "",
         "operator   calls    arithmetic  share    traffic  share       time  share",

@@ -248,6 +248,8 @@ def test_every_instruction_has_a_time(native, threads):
     costs = compiled.explain(*args)
     assert sum(row.calls for row in costs.rows) == sum(loop.steps if loop else 1 for _, loop in compiled.plan.flat())
     assert all(0 < row.seconds < 10 for row in costs.rows)
+    assert [loop.steps for loop in costs.loops] == [5, 5]
+    assert all(0 < loop.seconds < costs.seconds for loop in costs.loops)
     assert_equal(compiled(*args), before, 0)
 
 

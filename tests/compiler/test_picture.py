@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -15,14 +16,20 @@ from tinygrad_rnn.compiler.picture import picture
 
 def nodes(source):
     """Return for each node its attributes' text."""
-    return dict(re.findall(r"^\t(\w+) \[(.*?)\]$", source.source, re.MULTILINE | re.DOTALL))
+    return dict(re.findall(r"^\t+(\w+) \[(.*?)\]\n(?=[\t}])", source.source, re.MULTILINE | re.DOTALL))
 
 
 def edges(source):
     return re.findall(r"^\t(\w+) -> (\w+) \[(.*?)\]$", source.source, re.MULTILINE | re.DOTALL)
 
 
-def unrolled(T):
+def boxes(source):
+    """Return (label, names of the nodes inside) of each box."""
+    found = re.findall(r"subgraph cluster_loop\d+ \{(.*?)\n\t\}", source.source, re.DOTALL)
+    return [(re.search(r'label="(.*?)"', text)[1], re.findall(r"^\t\t(\w+) \[", text, re.MULTILINE)) for text in found]
+
+
+def recurrent(T):
     cell = tr.RNNCell(3, 4, np.random.default_rng(0))
 
     def f(x):
@@ -49,10 +56,22 @@ def test_every_call_input_parameter_constant_and_result_is_a_node_of_its_own_sha
     assert "a title (3 calls)" in picture(graph, "a title").source
 
 
+def by_hand(T):
+    cell = tr.RNNCell(3, 4, np.random.default_rng(0))
+
+    def f(xs, state):
+        for t in range(T):
+            with tr.at_step(t):
+                _, state = cell(xs[t], state)
+        return state, tr.grad(np.sum(state * state), cell.parameters())
+
+    return f, np.ones((T, 2, 3), np.float32), np.zeros((2, 4), np.float32)
+
+
 @pytest.mark.parametrize("T", [2, 9])
 def test_a_small_graph_has_a_node_for_each_call_and_an_edge_for_each_operand(T):
-    f, x = unrolled(T)
-    graph = record(f, x).graph
+    f, *args = by_hand(T)
+    graph = record(f, *args).graph
     drawing = picture(graph, fold=False)
     assert sum(name.startswith("call") for name in nodes(drawing)) == len(graph.calls)
     pairs = {(value, call) for call in graph.calls for value in call.values()}
@@ -60,13 +79,64 @@ def test_a_small_graph_has_a_node_for_each_call_and_an_edge_for_each_operand(T):
     assert not any("cb181d" in text for _, _, text in edges(drawing))  # nothing leads back
 
 
-def test_a_long_sequence_is_folded_over_time():
-    (f, short), (g, long) = unrolled(10), unrolled(60)
-    one, other = picture(record(f, short).graph), picture(record(g, long).graph)
+def test_a_long_sequence_written_by_hand_is_folded_over_time():
+    (f, *short), (g, *long) = by_hand(10), by_hand(60)
+    one, other = picture(record(f, *short).graph), picture(record(g, *long).graph)
     assert len(nodes(one)) == len(nodes(other)) < 60
     assert "60 times, steps 0 to 59" in other.source
-    loops = [pair for *pair, text in edges(other) if "cb181d" in text]
-    assert loops  # the state goes round
+    assert any("cb181d" in text for *_, text in edges(other))  # the state goes round
+
+
+def test_a_loop_is_a_box_with_its_body_inside_once():
+    (f, short), (g, long) = recurrent(113), recurrent(671)
+    graph = record(g, long).graph
+    drawn = picture(graph)
+    assert picture(record(f, short).graph).source.replace("113", "671") == drawn.source
+    assert [label for label, _ in boxes(drawn)] == [r"loop, T = 671 steps\l", r"loop, T = 671 steps, in reverse\l"]
+    bodies = [call.attrs["body"] for call in graph.calls if call.name == "loop"]
+    for (_, inside), body in zip(boxes(drawn), bodies, strict=True):
+        kinds = Counter(name.rstrip("0123456789") for name in inside)
+        assert kinds == {"call": len(body.graph.calls), "state": body.carried, "slice": body.sliced}
+    assert sum(name.startswith("stack") for name in nodes(drawn)) == sum(
+        len(body.graph.outputs) - body.carried for body in bodies
+    )
+
+
+def test_what_a_loop_carries_goes_round_and_what_it_stacks_leaves_the_box():
+    def f(x, h, w):
+        return tr.scan(lambda x, h: (h * 2.0, np.tanh(h + x * w)), h, x, axis=0)
+
+    drawing = picture(record(f, np.ones((7, 3)), np.zeros(3), np.ones(3)).graph)
+    ((_, inside),) = boxes(drawing)
+    names = {
+        re.match(r'label="?([^"\n]*?)(?:["\n]| \w+=)', text)[1]: name
+        for name, text in nodes(drawing).items()
+        if text.startswith("label=")
+    }
+    joined = {(tail, head): text for tail, head, text in edges(drawing)}
+    assert "next step" in joined[names["tanh"], names["carried"]]
+    assert "last: 3" in joined[names["tanh"], names["result 1"]]
+    assert {(names["arg1"], names["carried"]), (names["arg2"], names["multiply"])} <= joined.keys()
+    assert {(names["arg0[t]"], names["multiply"]), (names["multiply 2"], names["multiply, all t"])} <= joined.keys()
+    assert {names[name] for name in ("tanh", "carried", "arg0[t]", "multiply", "multiply 2")} <= set(inside)
+    assert not {names[name] for name in ("arg1", "arg2", "multiply, all t", "result 1")} & set(inside)
+
+
+def test_a_loop_in_words():
+    f = lambda x, h, w: tr.scan(lambda x, h: (h * 2.0, np.tanh(h + x * w)), h, x, axis=0, reverse=True)  # noqa: E731
+    text = str(record(f, np.ones((7, 3)), np.zeros(3), np.ones(3)).graph)
+    lines = [re.sub(r"\bv\d+", "v", line) for line in text.splitlines()]
+    first = lines.index("v[3], v[7, 3] = loop(arg1[3], v[7, 3], arg2[3]; body=7 steps in reverse)")
+    assert lines[first + 1 : first + 9] == [
+        "    v[3] carried, at first arg1[3]",
+        "    v[3] = v[7, 3][t]",
+        "    v[3] = multiply(v[3], 2.0)",
+        "    v[3] = multiply(v[3], arg2[3])",
+        "    v[3] = add(v[3], v[3])",
+        "    v[3] = tanh(v[3])",
+        "    next step: v[3] is v[3]",
+        "    all t: v[7, 3] of v[3]",
+    ]
 
 
 def test_operands_from_other_places_are_not_folded_together():
@@ -93,7 +163,7 @@ def dot(source, kind):
 
 
 def test_every_stage_can_be_drawn_and_draws():
-    f, x = unrolled(4)
+    f, x = recurrent(4)
     step = tr.compile(f, fast_math=True)
     step(x)
     drawn = {name: step.draw(x, stage=name).source for name in ("recorded", *PASSES)}

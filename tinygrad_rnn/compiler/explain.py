@@ -14,9 +14,10 @@ from .operators import VIEWS
 
 if TYPE_CHECKING:  # a plan explains itself with this module, and an executor needs plans
     from .executor import Executor
-    from .plan import Buffer, Instruction, Plan, Slot
+    from .plan import Buffer, Instruction, Loop, Plan, Slot
 
 _MOVES = VIEWS | {"copy", "contiguous", "stack", "concatenate", "take"}  # they compute nothing
+_Cost = tuple[int, int, int, float | None]  # calls, floating point operations, bytes, seconds
 _UNITS = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]
 
 
@@ -26,7 +27,7 @@ class Row:
 
     Attributes:
         operator: its name.
-        calls: how many there are.
+        calls: how many a replay does; one in a loop counts at each step.
         flops: floating point operations.
         nbytes: bytes read and written.
         seconds: time of one replay, or None where it was not measured.
@@ -37,6 +38,30 @@ class Row:
     flops: int
     nbytes: int
     seconds: float | None
+
+
+@dataclass(frozen=True)
+class LoopCosts:
+    """What a loop costs, all its steps together.
+
+    Attributes:
+        instructions: how many its body has.
+        steps: T.
+        reverse: whether the last step comes first.
+        flops, nbytes, seconds: as in `Row`.
+    """
+
+    instructions: int
+    steps: int
+    reverse: bool
+    flops: int
+    nbytes: int
+    seconds: float | None
+
+    @property
+    def calls(self) -> int:
+        """Number of calls of all steps."""
+        return self.steps * self.instructions
 
 
 @dataclass(frozen=True)
@@ -51,6 +76,7 @@ class Explanation:
         alive_at: (number, operator) of the instruction at which that is, in the order of `Plan.flat`.
         input_bytes, constant_bytes, result_bytes: memory beside the arena.
         executor: what replayed the plan where times were measured, such as "native, 2 threads"; else "".
+        loops: costs of each loop, in the order in which they are done; they are in the rows too.
     """
 
     rows: tuple[Row, ...]
@@ -62,11 +88,17 @@ class Explanation:
     constant_bytes: int
     result_bytes: int
     executor: str = ""
+    loops: tuple[LoopCosts, ...] = ()
 
     @property
     def calls(self) -> int:
-        """Number of calls of a replay."""
+        """Number of calls of a replay; those of a loop count at each step."""
         return sum(row.calls for row in self.rows)
+
+    @property
+    def instructions(self) -> int:
+        """Number of instructions of the plan; those of a loop count once."""
+        return self.calls - sum(loop.calls - loop.instructions for loop in self.loops)
 
     @property
     def flops(self) -> int:
@@ -90,9 +122,8 @@ class Explanation:
         return sum(times) if times else None
 
     def __str__(self) -> str:
-        head = (
-            f"plan of {self.calls} calls: {_scaled(self.flops, 'FLOP')}, {_scaled(self.nbytes, 'B')} read and written"
-        )
+        count = f"{self.calls} calls" + (f" ({self.instructions} instructions)" if self.loops else "")
+        head = f"plan of {count}: {_scaled(self.flops, 'FLOP')}, {_scaled(self.nbytes, 'B')} read and written"
         if self.seconds is not None:
             head += f", {_time(self.seconds)}"
             head += f" ({self.flops / self.seconds / 1e9:.3g} GFLOP/s)" if self.seconds else ""
@@ -100,10 +131,11 @@ class Explanation:
         number, operator = self.alive_at
         lines = [
             head,
+            *(self._of_loop(loop) for loop in self.loops),
             f"memory: {_scaled(self.peak_bytes, 'B')} = arena {_scaled(self.arena_bytes, 'B')}, "
             f"inputs {_scaled(self.input_bytes, 'B')}, constants {_scaled(self.constant_bytes, 'B')}, "
             f"results {_scaled(self.result_bytes, 'B')}",
-            f"arena: at most {_scaled(self.alive_bytes, 'B')} in use at one time, at call {number} ({operator})",
+            f"arena: at most {_scaled(self.alive_bytes, 'B')} in use at one time, at instruction {number} ({operator})",
             f"passes: {', '.join(self.passes) or 'none'}",
             "",
         ]
@@ -115,6 +147,14 @@ class Explanation:
         lines += [_line(row, whole, width) for row in (*self.rows, whole)]
         return "\n".join(lines)
 
+    def _of_loop(self, loop: LoopCosts) -> str:
+        way = ", in reverse" if loop.reverse else ""
+        text = f"loop, T = {_count(loop.steps, 'step')}{way}: {_count(loop.instructions, 'instruction')}, "
+        text += f"{_count(loop.calls, 'call')}, {_scaled(loop.flops, 'FLOP')}, {_scaled(loop.nbytes, 'B')}"
+        if loop.seconds is None or self.seconds is None:
+            return text
+        return f"{text}, {_time(loop.seconds)} ({_share(loop.seconds, self.seconds)})"
+
 
 def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = "") -> Explanation:
     """Return what a plan costs.
@@ -122,7 +162,7 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
     A matrix product counts 2 * M * N * K floating point operations, all else one for each element of its largest
     operand or result, and what only moves elements none. A call moves the bytes of its operands and results, an
     element that is repeated by broadcasting once; that they may be in cache is not considered. A call in a loop counts
-    at each of its steps.
+    at each of its steps, in its row and in the line of its loop.
 
     Args:
         plan: what `compile` made.
@@ -144,15 +184,16 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
     """
     flat = list(plan.flat())
     times: Sequence[float | None] = [None] * len(flat) if seconds is None else seconds
-    found: dict[str, list[tuple[int, int, int, float | None]]] = {}
+    found: dict[str, list[_Cost]] = {}
+    within: dict[int, tuple[Loop, list[_Cost]]] = {}
     for (instruction, loop), duration in zip(flat, times, strict=True):
         steps = 1 if loop is None else loop.steps
         cost = steps, steps * flops_of(instruction), steps * sum(map(_traffic, instruction.slots())), duration
         found.setdefault(instruction.operator.name, []).append(cost)
-    rows = []
-    for name, costs in found.items():
-        calls, flops, nbytes, durations = zip(*costs, strict=True)
-        rows.append(Row(name, sum(calls), sum(flops), sum(nbytes), _sum(durations)))
+        if loop is not None:
+            within.setdefault(id(loop), (loop, []))[1].append(cost)
+    rows = [Row(name, *_added(costs)) for name, costs in found.items()]
+    loops = [LoopCosts(len(costs), one.steps, one.reverse, *_added(costs)[1:]) for one, costs in within.values()]
     rows.sort(key=lambda row: (-(row.seconds or 0.0), -row.nbytes, row.operator))
     buffers = {id(slot.buffer): slot.buffer for slot in _all_slots(plan)}.values()
     held = {kind: sum(b.nbytes for b in buffers if b.kind == kind) for kind in ("input", "constant", "output")}
@@ -167,6 +208,7 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
         held["constant"],
         held["output"],
         executor,
+        tuple(loops),
     )
 
 
@@ -249,9 +291,10 @@ def _most_alive(plan: Plan) -> tuple[int, int]:
     return most, number
 
 
-def _sum(times: Iterable[float | None]) -> float | None:
+def _added(costs: list[_Cost]) -> _Cost:
+    calls, flops, nbytes, times = zip(*costs, strict=True)
     known = [duration for duration in times if duration is not None]
-    return sum(known) if known else None
+    return sum(calls), sum(flops), sum(nbytes), sum(known) if known else None
 
 
 def _line(row: Row, whole: Row, width: int) -> str:
@@ -261,6 +304,10 @@ def _line(row: Row, whole: Row, width: int) -> str:
     if row.seconds is None or whole.seconds is None:
         return text
     return f"{text}  {_time(row.seconds):>9} {_share(row.seconds, whole.seconds):>6}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _share(part: float, whole: float) -> str:

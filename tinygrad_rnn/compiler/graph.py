@@ -195,7 +195,28 @@ class Graph:
         return Graph(self.inputs, list(calls), self.outputs, self.captured)
 
     def __str__(self) -> str:
-        return "\n".join(map(repr, self.calls))
+        return "\n".join(line for call in self.calls for line in _lines(call))
+
+
+def _lines(call: Call) -> list[str]:
+    """Return a call in words, and below a loop, further in, what it does at each step."""
+    if call.name != "loop":
+        return [repr(call)]
+    body: Body = call.attrs["body"]
+    graph, n, m = body.graph, body.carried, body.carried + body.sliced
+    sliced = zip(graph.inputs[n:m], call.inputs[n:m], strict=True)
+    constants = zip(graph.inputs[m:], call.inputs[m:], strict=True)
+    carried = zip(graph.inputs[:n], call.inputs[:n], strict=True)
+    lines = [f"{inner!r} carried, at first {outer!r}" for inner, outer in carried]
+    lines += [f"{inner!r} = {outer!r}[t]" for inner, outer in sliced]
+    lines += [f"{inner!r} = {outer!r}" for inner, outer in constants if repr(inner) != repr(outer)]
+    lines += str(graph).splitlines()
+    after = zip(graph.inputs[:n], graph.outputs[:n], strict=True)
+    lines += [f"next step: {old!r} is {new!r}" for old, new in after]
+    lines += [
+        f"all t: {stack!r} of {value!r}" for value, stack in zip(graph.outputs[n:], call.outputs[n:], strict=True)
+    ]
+    return [repr(call), *(f"    {line}" for line in lines)]
 
 
 @dataclass(frozen=True)
@@ -221,6 +242,9 @@ class Body:
     sliced: int
     steps: int
     reverse: bool = False
+
+    def __repr__(self) -> str:
+        return f"{self.steps} {'step' if self.steps == 1 else 'steps'}{' in reverse' if self.reverse else ''}"
 
 
 def _no_loop(*_: Any, **__: Any) -> Any:
