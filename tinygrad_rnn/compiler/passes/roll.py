@@ -1,0 +1,103 @@
+"""Roll up loops that were written in Python: calls that repeat step by step become one call of a loop.
+
+A line of Python in a `for` is recorded as often as it runs. Where the calls of a graph repeat in the same order, with
+operands that are the same at each step, made by the same step, handed on by one before, or elements of an array in a row,
+one step of them becomes the body of a loop. Every operand of every step is checked; what does not fit stays as it is.
+"""
+
+from __future__ import annotations
+
+from ..graph import Graph
+from ..rolling.emit import Circle, emitted
+from ..rolling.extend import extend
+from ..rolling.families import Families, Listed
+from ..rolling.loop import Rolled, Slice
+from ..rolling.numbering import Node, Numbering
+from ..rolling.order import late_sums, stacked_slices
+from ..rolling.periods import Run, runs
+from ..rolling.segments import Line, loop_of, starts_of
+
+_STEPS = 4  # of which a loop is made at least: the first and the last step backward differ from the others
+_CALLS = 8  # that a loop must save
+
+
+def roll(graph: Graph) -> Graph:
+    """Make loops of calls that repeat.
+
+    The graph computes the same, each value in the same way; zeros are added where a step lacks a term.
+    """
+    refused: set[tuple[int, int]] = set()
+    while len(graph.calls) > _CALLS:
+        found = _Search(graph, refused)
+        if not found.loops:
+            return graph
+        try:
+            return emitted(graph, found.families, list(found.line.nodes))
+        except Circle as circle:
+            refused |= {found.loops[loop] for loop in circle.loops or found.loops}
+    return graph
+
+
+class _Search:
+    """Looks for loops in a graph; one use.
+
+    Attributes:
+        loops: that were found, and where each was: (place of its first call, period).
+    """
+
+    def __init__(self, graph: Graph, refused: set[tuple[int, int]]) -> None:
+        self.numbering, self.refused = Numbering(graph), refused
+        self.families = Families(self.numbering)
+        self.loops: dict[Rolled, tuple[int, int]] = {}
+        nodes: list[Node] = stacked_slices(self.numbering, self.numbering.nodes)
+        self.line = Line(nodes)
+        waiting = runs(self.line.roles)
+        ordered = late_sums(self.numbering, nodes, waiting)
+        if ordered != nodes:
+            self.line = Line(ordered)
+            waiting = runs(self.line.roles)
+        while waiting:
+            rest: list[Run] = []
+            before = len(self.loops)
+            for run in waiting:
+                rest += self._looked_at(run)
+            if len(self.loops) == before:
+                return
+            waiting = rest
+
+    def _looked_at(self, run: Run) -> list[Run]:
+        """Make a loop of a run, or of parts of it; return the parts that are left."""
+        if run.end - run.start < 2 * run.period:
+            return []
+        found: list[tuple[Rolled, Run]] = []
+        for start in starts_of(self.line, run):
+            made = loop_of(self.line, self.families, start, run.period, (run.end - start) // run.period)
+            if made is not None and (start % run.period, run.period) not in self.refused:
+                loop, begin = made[0], start + made[1] * run.period
+                found.append((loop, Run(begin, begin + loop.steps * run.period, run.period)))
+                extend(self.numbering, loop, self.families.home)
+        for loop, part in sorted(found, key=lambda pair: -pair[0].steps)[:1]:
+            if self._taken(loop):
+                self.loops[loop] = part.start % run.period, run.period
+                before, after = run._replace(end=part.start), run._replace(start=part.end)
+                return self._looked_at(before) + self._looked_at(after)
+        if run.end - run.start < 4 * run.period:
+            return [run]
+        middle = run.start + (run.end - run.start) // run.period // 2 * run.period
+        return self._looked_at(Run(run.start, middle, run.period)) + self._looked_at(Run(middle, run.end, run.period))
+
+    def _taken(self, loop: Rolled) -> bool:
+        """Take a loop if it is worth it."""
+        slots = len(list(loop.computed()))
+        if loop.steps < _STEPS or slots * (loop.steps - 1) < _CALLS:
+            return False
+        slices = [read for read in loop.inputs() if isinstance(read, Slice)]
+        if not loop.lags and any(self._is_copied(read) for read in slices):
+            return False  # the same done to several arguments
+        loop.reverse = sum(read.step < 0 for read in slices) > sum(read.step > 0 for read in slices)
+        return self.families.claim(loop)
+
+    def _is_copied(self, read: Slice) -> bool:
+        """Return whether a slice is one of arrays that must be put together first."""
+        family, parts = read.family, self.numbering
+        return isinstance(family, Listed) and family.dtype is None and not all(map(parts.is_constant, family.base))

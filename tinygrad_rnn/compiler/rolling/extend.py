@@ -1,0 +1,160 @@
+"""Steps at either end of a loop that the graph computes in part.
+
+Going backward, the first step has no cotangent of the step after it, and the last one need not carry any on. A step that
+is found here computes what the graph computes, with zeros for terms that are missing, and results that nobody wants.
+"""
+
+from __future__ import annotations
+
+from .loop import Inner, Past, Read, Rolled, Same, Slice, is_missing
+from .numbering import ZERO, Node, Numbering
+
+_Start = dict[tuple[int, int, int], int]
+
+
+def extend(numbering: Numbering, loop: Rolled, taken: dict[int, object]) -> None:
+    """Put steps before and after those of a loop, as long as the graph computes at least half of each.
+
+    Args:
+        numbering: of the graph.
+        loop: is written to.
+        taken: numbers of what other loops compute.
+    """
+    if loop.drawn:  # each draw stands for itself
+        return
+    while _earlier(numbering, loop, taken):
+        pass
+    while _later(numbering, loop, taken):
+        pass
+
+
+def _later(numbering: Numbering, loop: Rolled, taken: dict[int, object]) -> bool:
+    made = loop.step(numbering, loop.steps, loop.last())
+    if made is None or not _is_found(numbering, loop, made, taken):
+        return False
+    loop.values.append(made)
+    return True
+
+
+def _earlier(numbering: Numbering, loop: Rolled, taken: dict[int, object]) -> bool:
+    init = _Backward(numbering, loop).start()
+    made = None if init is None else loop.step(numbering, -1, init)
+    if init is None or made is None or not _is_found(numbering, loop, made, taken):
+        return False
+    if any(made[slot][index] != loop.init[slot, index, 1] for slot, index in loop.lags):
+        return False
+    loop.values.insert(0, made)
+    loop.init = init
+    loop.count_from(-1)
+    return True
+
+
+def _is_found(numbering: Numbering, loop: Rolled, made: list[tuple[int, ...]], taken: dict[int, object]) -> bool:
+    """Return whether the graph computes at least half of a step, and no other loop does."""
+    slots = list(loop.computed())
+    found = sum(any(numbering.pulled(n) is not None and n not in taken for n in made[slot]) for slot in slots)
+    return 2 * found >= len(slots) > 0
+
+
+class _Backward:
+    """Finds out what a loop would have to start with, one step earlier; one use.
+
+    From the last slot to the first it says which value of the graph each result must be, if the step before the first
+    is to hand on what the first one starts with. Where the graph has one term, and the step a sum of two, the other one
+    is zero. What it says is a guess, which `Rolled.step` then proves or not.
+    """
+
+    def __init__(self, numbering: Numbering, loop: Rolled) -> None:
+        self.numbering, self.loop = numbering, loop
+        self.wanted: dict[tuple[int, int], int] = {}
+        self.init: _Start = {}
+
+    def start(self) -> _Start | None:
+        """Return what each (slot, index, lag) would have to be before; None if that is not known."""
+        loop = self.loop
+        for (slot, index), most in loop.lags.items():
+            self.wanted[slot, index] = loop.init[slot, index, 1]
+            for lag in range(2, most + 1):
+                self.init[slot, index, lag - 1] = loop.init[slot, index, lag]
+        for slot in reversed(range(len(loop.nodes))):
+            if slot not in loop.stands:
+                self._through(slot)
+        for (slot, index), most in loop.lags.items():
+            value = loop.nodes[slot].call.outputs[index]
+            for lag in range(1, most + 1):
+                if self.init.setdefault((slot, index, lag), ZERO) == ZERO and value.dtype.kind not in "fc":
+                    return None
+        return self.init
+
+    def _through(self, slot: int) -> None:
+        """Say of the operands of a slot what they must be."""
+        node, reads = self.loop.nodes[slot], self.loop.reads[slot]
+        for index in range(len(node.outs)):
+            target = self.wanted.get((slot, index))
+            if target is None:
+                continue
+            if target == ZERO:
+                self._zeros(node, reads)
+                continue
+            made = self.numbering.pulled(target)
+            operands = None
+            if made is not None and made[0].static == node.static and made[1] == index:
+                operands = self._ordered(node, reads, made[0].operands)
+            if operands is not None:
+                for read, number in zip(reads, operands, strict=True):
+                    self._say(read, number)
+            elif node.call.name == "add":
+                self._one_term(reads, target)
+
+    def _ordered(self, node: Node, reads: list[Read], operands: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the operands that a node of the graph has, in the order in which they can be those of the slot."""
+        orders = [operands, operands[::-1]] if node.call.name == "add" else [operands]
+        for order in orders:
+            if all(self._may_be(read, number) for read, number in zip(reads, order, strict=True)):
+                return order
+        return None if node.call.name == "add" else operands
+
+    def _may_be(self, read: Read, number: int) -> bool:
+        """Return whether an operand can be a value, as far as one looks without looking further back."""
+        if isinstance(read, Same):
+            return read.number == number
+        if isinstance(read, Slice):
+            return read.at(-1) == number
+        if isinstance(read, Inner):
+            node = self.loop.nodes[read.slot]
+            made = self.numbering.pulled(number)
+            return (made is not None and (made[0].static == node.static)) or node.call.name == "add"
+        return True
+
+    def _one_term(self, reads: list[Read], target: int) -> None:
+        """Say which term of a sum is the value, where the other one is missing."""
+        for term, other in ((0, 1), (1, 0)):
+            if isinstance(reads[other], Past | Inner) and self._may_be(reads[term], target):
+                if isinstance(reads[term], Past) and not isinstance(reads[other], Past):
+                    continue  # what is carried is missing, not what this step computes
+                self._say(reads[other], ZERO)
+                self._say(reads[term], target)
+                return
+
+    def _zeros(self, node: Node, reads: list[Read]) -> None:
+        """Say what must be zero so that a result is."""
+        terms = [read for read in reads if isinstance(read, Past | Inner)]
+        for read in terms if node.call.name in ("add", "stack", "concatenate") else terms[:1]:
+            self._say(read, ZERO)
+
+    def _say(self, read: Read, number: int) -> None:
+        if isinstance(read, Inner):
+            self.wanted.setdefault((read.slot, read.index), number)
+        elif isinstance(read, Past):
+            self.init.setdefault((read.slot, read.index, read.lag), number)
+
+
+def found_numbers(loop: Rolled) -> set[int]:
+    """Return the numbers of what a loop computes."""
+    return {
+        number
+        for made in loop.values
+        for slot in loop.computed()
+        for number in made[slot]
+        if not is_missing(number)
+    }

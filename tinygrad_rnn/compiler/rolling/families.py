@@ -1,0 +1,175 @@
+"""Arrays of values that loops go along: parts of an array, results of another loop at each step, constants in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .loop import Family, Rolled, Slice
+from .numbering import Node, Numbering
+
+
+class Parts:
+    """What an unstack, or a split into equal parts, makes."""
+
+    def __init__(self, node: Node) -> None:
+        self.node, self.length, self.base = node, len(node.outs), node.operands
+
+    def element(self, index: int) -> int | None:
+        """Return the number of a part."""
+        return self.node.outs[index] if 0 <= index < self.length else None
+
+
+class Slices:
+    """x[i] of one array x for all i on one axis: what is the same in the index stays."""
+
+    def __init__(self, numbering: Numbering, node: Node, hole: int) -> None:
+        self.numbering, self.node, self.hole = numbering, node, hole
+        self.axis = _axis_of(node.call.attrs["index"], hole)
+        self.length, self.base = node.call.inputs[0].shape[self.axis], node.operands
+        self._unknown: dict[int, int] = {}
+
+    def element(self, index: int) -> int | None:
+        """Return the number of a slice; a new one if the graph does not have that slice."""
+        if not 0 <= index < self.length:
+            return None
+        node = self.node
+        ints = (*node.ints[: self.hole], index, *node.ints[self.hole + 1 :])
+        found = self.numbering.slices.get((node.operands[0], node.pattern, ints))
+        return self._unknown.setdefault(index, self.numbering.unknown()) if found is None else found
+
+
+class Results:
+    """What a loop makes at each step, in the order of time; `lag` steps before, if there is one."""
+
+    def __init__(self, loop: Rolled, slot: int, index: int, lag: int = 0) -> None:
+        self.loop, self.slot, self.index, self.lag = loop, slot, index, lag
+        self.length = loop.steps
+        self.base: tuple[int, ...] = ()
+
+    def element(self, index: int) -> int | None:
+        """Return the number of what it made at a time."""
+        if not 0 <= index < self.length:
+            return None
+        return self.loop.past(self.loop.time(index) - self.lag, self.slot, self.index)
+
+
+class Listed:
+    """Values that have nothing in common, such as constants: they are stacked. Python numbers get a dtype."""
+
+    def __init__(self, numbers: tuple[int, ...], dtype: Any = None) -> None:
+        self.base, self.length, self.dtype = numbers, len(numbers), dtype
+
+    def element(self, index: int) -> int | None:
+        """Return the number of one of them."""
+        return self.base[index] if 0 <= index < self.length else None
+
+
+class Families:
+    """Finds out which families a value is in.
+
+    Attributes:
+        home: number of a value to (loop, slot, index of the result, step) that computes it.
+    """
+
+    def __init__(self, numbering: Numbering) -> None:
+        self.numbering = numbering
+        self._known: dict[Any, Family] = {}
+        self.home: dict[int, tuple[Rolled, int, int, int]] = {}
+        self._listed: dict[int, list[tuple[Family, int]]] = {}
+        self._started: dict[int, list[tuple[Family, int]]] = {}
+
+    def of(self, number: int) -> Iterator[tuple[Family, int]]:
+        """Yield (family, index) for each family that a value is in, what costs no memory first."""
+        made = self.numbering.pulled(number)
+        if made is not None:
+            node, index = made
+            if node.call.name == "unstack" or (node.call.name == "split" and _is_even(node)):
+                yield self._family(("parts", node), lambda: Parts(node)), index
+            elif node.pattern >= 0:
+                for hole, at in enumerate(node.ints):
+                    yield self.slices(node, hole), at
+        if number in self.home:
+            loop, slot, index, step = self.home[number]
+            for lag in range(min(loop.lags.get((slot, index), 0), loop.steps - 1 - step) + 1):
+                yield self.results(loop, slot, index, lag), loop.time(step + lag)
+        yield from self._started.get(number, ())
+
+    def slices(self, node: Node, hole: int) -> Family:
+        """Return the family of a getitem, one of whose integers goes along an axis."""
+        rest = *node.ints[:hole], *node.ints[hole + 1 :]
+        key = "slices", node.operands[0], node.pattern, hole, rest
+        return self._family(key, lambda: Slices(self.numbering, node, hole))
+
+    def results(self, loop: Rolled, slot: int, index: int, lag: int = 0) -> Family:
+        """Return the family of a value that a loop makes."""
+        return self._family(("results", loop, slot, index, lag), lambda: Results(loop, slot, index, lag))
+
+    def listed(self, numbers: tuple[int, ...], dtype: Any = None) -> Family:
+        """Return the family of some values, or of some Python numbers as numbers of a dtype."""
+        return self._family(("listed", numbers, dtype), lambda: Listed(numbers, dtype))
+
+    def listed_with(self, number: int) -> list[tuple[Family, int]]:
+        """Return (family, index) for each place of a value in the families of values that loops go along."""
+        return self._listed.get(number, [])
+
+    def claim(self, loop: Rolled) -> bool:
+        """Let a loop compute its values, other than those that it is given; return False if that is impossible.
+
+        What its inputs are computed from is computed outside, even if the loop computes the same.
+        """
+        numbering = self.numbering
+        own: dict[int, tuple[Rolled, int, int, int]] = {}
+        for step, made in enumerate(loop.values):
+            for slot in loop.computed():
+                for index, number in enumerate(made[slot]):
+                    if number > 0 and number not in self.home and numbering.pulled(number) is not None:
+                        own.setdefault(number, (loop, slot, index, step))
+        found = len(own)
+        first = min((numbering.makers[number][0].place for number in own), default=0)  # type: ignore[union-attr]
+        waiting = list(loop.init.values())
+        for read in loop.inputs():
+            waiting += read.family.base if isinstance(read, Slice) else (read.number,)
+        seen: set[int] = set()
+        while waiting:
+            number = waiting.pop()
+            made_by = numbering.pulled(number)
+            if number in seen or number in self.home or made_by is None or made_by[0].place < first:
+                continue
+            seen.add(number)
+            if own.pop(number, None) is not None and not made_by[0].call.operator.pure:
+                return False
+            waiting += made_by[0].operands
+        if 2 * len(own) < found:
+            return False
+        self.home.update(own)
+        for read in loop.inputs():
+            if isinstance(read, Slice) and isinstance(read.family, Listed):
+                for at, number in enumerate(read.family.base):
+                    self._listed.setdefault(number, []).append((read.family, at))
+        for (slot, index), most in loop.lags.items():
+            if slot in loop.stands:
+                for step, made in enumerate(loop.values):
+                    for lag in range(1, min(most, loop.steps - 1 - step) + 1):
+                        family = self.results(loop, slot, index, lag)
+                        self._started.setdefault(made[slot][index], []).append((family, loop.time(step + lag)))
+        for (slot, index, lag), number in loop.init.items():
+            for most in range(lag, loop.lags[slot, index] + 1):  # what is `lag` before the first step is read later too
+                family = self.results(loop, slot, index, most)
+                self._started.setdefault(number, []).append((family, loop.time(most - lag)))
+        return True
+
+    def _family(self, key: Any, make: Any) -> Family:
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = make()
+        return found
+
+
+def _is_even(node: Node) -> bool:
+    return len({value.shape for value in node.call.outputs}) == 1
+
+
+def _axis_of(index: Any, hole: int) -> int:
+    parts = index if type(index) is tuple else (index,)
+    return [axis for axis, part in enumerate(parts) if type(part) is int][hole]

@@ -1,0 +1,195 @@
+"""A loop that is found in a line of calls: one step of it, and what the values of each step are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from .numbering import ZERO, Node, Numbering
+
+
+class Family(Protocol):
+    """Values in a row.
+
+    Attributes:
+        length: how many there are.
+        base: numbers of what it is made of, where it is not made by a loop.
+    """
+
+    length: int
+    base: tuple[int, ...]
+
+    def element(self, index: int) -> int | None:
+        """Return the number of one of them; None outside of 0 .. length - 1."""
+
+
+class Same(NamedTuple):
+    """An operand that is the same at each step."""
+
+    number: int
+
+
+class Inner(NamedTuple):
+    """An operand that the same step makes: a result of the node in a slot."""
+
+    slot: int
+    index: int
+
+
+class Past(NamedTuple):
+    """An operand that an earlier step made, `lag` steps before."""
+
+    slot: int
+    index: int
+    lag: int
+
+
+class Slice(NamedTuple):
+    """An operand that is element `start + step * m` of a family, at the m-th step that is taken."""
+
+    family: Family
+    start: int
+    step: int
+
+    def at(self, step: int) -> int | None:
+        """Return the number of the element at a step."""
+        return self.family.element(self.start + self.step * step)
+
+
+Read = Same | Inner | Past | Slice
+
+
+class Rolled:
+    """A loop.
+
+    Attributes:
+        nodes: of one step, in its slots.
+        reads: of each slot, what its operands are.
+        stands: of a slot that needs no call in the loop (a slice, or what is the same at each step) what stands for it.
+        values: for each step that is taken, first to last, for each slot, the numbers of its results.
+        lags: of each result that later steps read, (slot, index), how many steps later at most.
+        init: number of what (slot, index, lag) is before the first step; lag 1 is the step just before.
+        reverse: whether time goes backward: the first step that is taken is the last in the order of time.
+        others: for a slice, others that are the same values at the steps that were looked at.
+    """
+
+    def __init__(self, nodes: list[Node], reads: list[list[Read]], stands: dict[int, Read]) -> None:
+        self.nodes, self.reads, self.stands = nodes, reads, stands
+        self.values: list[list[tuple[int, ...]]] = []
+        self.lags: dict[tuple[int, int], int] = {}
+        self.init: dict[tuple[int, int, int], int] = {}
+        self.reverse = False
+        self.others: dict[Slice, list[Slice]] = {}
+        for read in (read for some in reads for read in some):
+            if isinstance(read, Past):
+                key = read.slot, read.index
+                self.lags[key] = max(self.lags.get(key, 0), read.lag)
+        self.drawn = any(not node.call.operator.pure for node in nodes)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.values)
+
+    def time(self, step: int) -> int:
+        """Return the place in time of a step that is taken, or the step that is taken at a time."""
+        return self.steps - 1 - step if self.reverse else step
+
+    def past(self, step: int, slot: int, index: int) -> int:
+        """Return the number of a result of a step, or of what stands for it before the first step."""
+        return self.values[step][slot][index] if step >= 0 else self.init[slot, index, -step]
+
+    def computed(self) -> Iterator[int]:
+        """Yield the slots that the loop computes."""
+        return (slot for slot in range(len(self.nodes)) if slot not in self.stands)
+
+    def inputs(self) -> Iterator[Read]:
+        """Yield what it reads from outside, apart from what it starts with."""
+        for read in (*(read for slot in self.computed() for read in self.reads[slot]), *self.stands.values()):
+            if isinstance(read, Same | Slice):
+                yield read
+
+    def step(
+        self, numbering: Numbering, step: int, init: dict[tuple[int, int, int], int]
+    ) -> list[tuple[int, ...]] | None:
+        """Return what a step before the first or after the last would compute; None if a family has no such element.
+
+        Args:
+            numbering: of the graph.
+            step: -1 for one before the first, `steps` for one after the last.
+            init: what (slot, index, lag) would be before that step.
+        """
+        for read in set(self.inputs()):
+            if isinstance(read, Slice) and read.at(step) is None and not self._changed(read, step):
+                return None
+        made: list[tuple[int, ...]] = []
+        for slot, node in enumerate(self.nodes):
+            stand = self.stands.get(slot)
+            if isinstance(stand, Same):
+                made.append(node.outs)
+                continue
+            if isinstance(stand, Slice):
+                element = stand.at(step)
+                if element is None:
+                    return None
+                made.append((element,))
+                continue
+            operands = []
+            for read in self.reads[slot]:
+                number = self._operand(read, step, made, init)
+                if number is None:
+                    return None
+                operands.append(number)
+            made.append(numbering.apply(node, tuple(operands)))
+        return made
+
+    def _changed(self, read: Slice, step: int) -> bool:
+        """Put in the place of a slice one that has an element for one more step; return False if there is none."""
+        for other in self.others.get(read, ()):
+            if other.at(step) is not None and all(other.at(k) == read.at(k) for k in range(self.steps)):
+                self.replace(lambda part, old=read, new=other: new if part == old else part)  # type: ignore[misc]
+                self.others.setdefault(other, []).append(read)
+                return True
+        return False
+
+    def replace(self, function: Callable[[Slice], Slice]) -> None:
+        """Put others in the place of all slices."""
+
+        def put(read: Read) -> Read:
+            return function(read) if isinstance(read, Slice) else read
+
+        self.reads = [list(map(put, reads)) for reads in self.reads]
+        self.stands = {slot: put(read) for slot, read in self.stands.items()}
+
+    def count_from(self, first: int) -> None:
+        """Let slices be counted from another step."""
+
+        def moved(read: Slice) -> Slice:
+            return read._replace(start=read.start + first * read.step)
+
+        self.replace(moved)
+        self.others = {moved(read): list(map(moved, others)) for read, others in self.others.items()}
+
+    def _operand(
+        self, read: Read, step: int, made: list[tuple[int, ...]], init: dict[tuple[int, int, int], int]
+    ) -> int | None:
+        if isinstance(read, Same):
+            return read.number
+        if isinstance(read, Inner):
+            return made[read.slot][read.index]
+        if isinstance(read, Past):
+            return init[read.slot, read.index, read.lag]
+        return read.at(step)
+
+    def last(self) -> dict[tuple[int, int, int], int]:
+        """Return what (slot, index, lag) is after the last step."""
+        return {
+            (slot, index, lag): self.past(self.steps - lag, slot, index)
+            for (slot, index), most in self.lags.items()
+            for lag in range(1, most + 1)
+        }
+
+
+def is_missing(number: int) -> bool:
+    """Return whether a number stands for no value of the graph."""
+    return number <= ZERO

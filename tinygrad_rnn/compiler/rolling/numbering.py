@@ -1,0 +1,338 @@
+"""A graph with a number for each value: two values that are computed alike have the same one.
+
+That is what rolling rests on. A loop is made by computing the numbers that its body gives, step by step: a value of the
+graph with the same number is the same value, however the loop was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from ...engine.tape import Array
+from ..graph import Call, Graph, Value
+
+ZERO = 0
+"""The number of a missing term: zeros of whatever shape is wanted."""
+
+_SMALL = 1 << 16  # elements of a constant that is compared by what it holds
+_NUMBERS = (bool, int, float, complex)
+_COMMUTE = frozenset(("add", "multiply"))
+_LINEAR = frozenset("transpose reshape broadcast_to sum negative astype getitem split unstack stack concatenate cut".split())
+
+
+class Node:
+    """A call, with numbers in place of values.
+
+    Attributes:
+        call: what is computed, its attributes, shapes and dtypes.
+        operands: numbers of what it reads: values, and Python numbers among its inputs.
+        sources: for each operand the node that makes it, and which of its results it is; (None, 0) if none does.
+        outs: numbers of its results.
+        static: number of what it does, apart from its operands.
+        role: the same for nodes that do the same, whatever the integers of an index.
+        ints: of a getitem, the integers of its index.
+        pattern: of a getitem, number of its index with the integers left open.
+        place: its place in the line of nodes.
+    """
+
+    __slots__ = ("call", "ints", "operands", "outs", "pattern", "place", "role", "sources", "static")
+
+    def __init__(self, call: Call, operands: tuple[int, ...], sources: tuple[Any, ...], static: int) -> None:
+        self.call, self.operands, self.sources, self.static = call, operands, sources, static
+        self.outs: tuple[int, ...] = ()
+        self.role = self.pattern = self.place = -1
+        self.ints: tuple[int, ...] = ()
+
+
+class Numbering:
+    """Numbers of the values of a graph.
+
+    Attributes:
+        nodes: of the calls of the graph, in its order.
+        values: for each number a value that has it, or the Python number.
+        makers: for each number the first node that makes it, and which of its results it is.
+        number: of each value of the graph.
+        slices: (number of an array, pattern of an index, its integers) to the number of that slice.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.values: list[Any] = [None]
+        self.makers: list[tuple[Node | None, int]] = [(None, 0)]
+        self.number: dict[Value, int] = {}
+        self.slices: dict[tuple[int, int, tuple[int, ...]], int] = {}
+        self._found: dict[Any, tuple[int, ...]] = {}
+        self._parts: dict[Any, int] = {}
+        self._ids: dict[Any, int] = {}
+        self._unknown = 0
+        self._origin: dict[Value, tuple[Node, int]] = {}
+        for value in (*graph.inputs, *graph.captured):
+            self.number[value] = self.fresh(value)
+        self.nodes = [self._recorded(call) for call in graph.calls]
+
+    def fresh(self, value: Any) -> int:
+        """Return a number that no value has yet, for this one."""
+        self.values.append(value)
+        self.makers.append((None, 0))
+        return len(self.values) - 1
+
+    def of(self, part: Any) -> int:
+        """Return the number of a value of the graph, or of a Python number."""
+        if not isinstance(part, Value):
+            key = type(part), repr(part)
+            if key not in self._parts:
+                self._parts[key] = self.fresh(part)
+            return self._parts[key]
+        found = self.number.get(part)
+        if found is None:  # a constant
+            found = self.number[part] = self._constant(part)
+        return found
+
+    def constant(self, array: Array) -> int:
+        """Return the number of a constant."""
+        return self._constant(Value(array.shape, array.dtype, constant=array))
+
+    def _constant(self, value: Value) -> int:
+        array = value.constant
+        if array is None or array.size > _SMALL or array.dtype.hasobject:
+            return self.fresh(value)
+        key = value.shape, value.dtype.str, array.tobytes()
+        if key not in self._parts:
+            self._parts[key] = self.fresh(value)
+        return self._parts[key]
+
+    def is_number(self, number: int) -> bool:
+        """Return whether a number stands for a Python number."""
+        return number > 0 and not isinstance(self.values[number], Value)
+
+    def is_constant(self, number: int) -> bool:
+        """Return whether a number stands for an array that is known."""
+        value = self.values[number] if number > 0 else None
+        return isinstance(value, Value) and value.constant is not None
+
+    def spec(self, number: int) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+        """Return shape and dtype of a value; None if that is not known, or it is a Python number."""
+        value = self.values[number] if number > 0 else None
+        return (value.shape, value.dtype) if isinstance(value, Value) else None
+
+    def identity(self, key: Any) -> int:
+        """Return a small number for a key."""
+        return self._ids.setdefault(key, len(self._ids))
+
+    # -- nodes --------------------------------------------------------------------------------------------------------
+
+    def _recorded(self, call: Call) -> Node:
+        parts = list(operands_of(call))
+        node = self._node(call, tuple(map(self.of, parts)), tuple(self._origin.get(p, (None, 0)) for p in parts))
+        node.outs = self._outs(node, node.static, call.outputs)
+        self._learn(node)
+        for index, (value, number) in enumerate(zip(call.outputs, node.outs, strict=True)):
+            self.number[value] = number
+            self._origin[value] = node, index
+        return node
+
+    def made(self, call: Call, operands: Sequence[int], outs: tuple[int, ...] | None = None) -> Node:
+        """Return a node for a call that is not in the graph: what it reads are numbers; `outs` are its results'."""
+        node = self._node(call, tuple(operands), tuple(self.makers[number] for number in operands))
+        if outs is None:
+            node.outs = self._outs(node, node.static, call.outputs)
+        else:
+            node.outs = self._found[self._key(node, node.operands)] = outs
+            for index, number in enumerate(outs):
+                self.makers[number] = node, index
+        self._learn(node)
+        return node
+
+    def _node(self, call: Call, operands: tuple[int, ...], sources: tuple[Any, ...]) -> Node:
+        static = self.identity(("static", call.operator.name, _function(call), _structure(call)))
+        node = Node(call, operands, sources, static)
+        open_index = static
+        if call.name == "getitem" and (found := integers_of(call.attrs["index"], call.inputs[0].shape)) is not None:
+            node.ints, rest = found
+            node.pattern = open_index = self.identity(("pattern", rest))
+        specs = tuple((value.shape, value.dtype) for value in call.outputs)
+        node.role = self.identity(("role", open_index, specs))
+        return node
+
+    def _outs(self, node: Node, static: int, outputs: Iterable[Value]) -> tuple[int, ...]:
+        if not node.call.operator.pure:
+            return tuple(map(self.fresh, outputs))
+        key = self._key(node, node.operands)
+        if key not in self._found:
+            self._found[key] = tuple(map(self.fresh, outputs))
+        return self._found[key]
+
+    def _learn(self, node: Node) -> None:
+        for index, number in enumerate(node.outs):
+            if self.makers[number][0] is None:
+                self.makers[number] = node, index
+        if node.pattern >= 0:
+            self.slices.setdefault((node.operands[0], node.pattern, node.ints), node.outs[0])
+
+    def _key(self, node: Node, operands: tuple[int, ...]) -> Any:
+        if node.call.operator.name in _COMMUTE and operands[0] > operands[1]:
+            operands = operands[1], operands[0]
+        return node.static, operands
+
+    # -- what a node would make of other operands ---------------------------------------------------------------------
+
+    def unknown(self) -> int:
+        """Return the number of a value that the graph does not have: no other is equal to it."""
+        self._unknown -= 1
+        return self._unknown
+
+    def apply(self, node: Node, operands: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the numbers of what a pure node makes of these operands.
+
+        Zeros that are added are left out, and what follows from constants is computed.
+        """
+        found = self._found.get(self._key(node, operands))
+        if found is not None:
+            return found
+        call = node.call
+        if ZERO in operands:
+            return self._of_zeros(call, operands)
+        if operands and all(map(self.is_constant, operands)) and sum(v.size for v in call.outputs) <= _SMALL:
+            inputs, attrs = with_operands(call, [self.values[number].constant for number in operands])
+            made = call.operator.results(call.operator.compute(*inputs, **attrs))
+            return tuple(self.constant(np.array(array)) for array in made)
+        return tuple(self.unknown() for _ in call.outputs)
+
+    def _of_zeros(self, call: Call, operands: tuple[int, ...]) -> tuple[int, ...]:
+        zeros = tuple(ZERO for _ in call.outputs)
+        spec = call.outputs[0].shape, call.outputs[0].dtype
+        if call.name == "add":
+            (other,) = [number for number in operands if number != ZERO] or [ZERO]
+            if other == ZERO or self.spec(other) == spec:
+                return (other,)
+        if call.name == "subtract" and (operands[1] == ZERO) and self.spec(operands[0]) == spec:
+            return operands[:1]
+        if call.name in ("multiply", "matmul") or (call.name == "divide" and operands[0] == ZERO):
+            return zeros
+        if call.name in _LINEAR and all(number == ZERO for number in operands):
+            return zeros
+        return tuple(self.unknown() for _ in call.outputs)
+
+    def pulled(self, number: int) -> tuple[Node, int] | None:
+        """Return the node that makes a value, and which of its results it is; None if none does."""
+        node, index = self.makers[number] if number > 0 else (None, 0)
+        return None if node is None else (node, index)
+
+
+# -- calls as something that can be compared --------------------------------------------------------------------------
+
+
+def operands_of(call: Call) -> Iterator[Any]:
+    """Yield what a call reads, in the order of its inputs and attributes: values, and Python numbers of its inputs."""
+    for part in call.inputs:
+        if isinstance(part, Value) or type(part) in _NUMBERS:
+            yield part
+        elif type(part) is tuple:
+            yield from (inner for inner in part if isinstance(inner, Value))
+    for part in call.attrs.values():
+        if isinstance(part, Value):
+            yield part
+        elif type(part) is tuple:
+            yield from (inner for inner in part if isinstance(inner, Value))
+
+
+def with_operands(call: Call, operands: Iterable[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the inputs and the attributes of a call with other operands in the places of its own."""
+    given = iter(operands)
+
+    def put(part: Any, is_input: bool) -> Any:
+        if isinstance(part, Value) or (is_input and type(part) in _NUMBERS):
+            return next(given)
+        if type(part) is tuple:
+            return tuple(next(given) if isinstance(inner, Value) else inner for inner in part)
+        return part
+
+    inputs = [put(part, True) for part in call.inputs]
+    return inputs, {name: put(part, False) for name, part in call.attrs.items()}
+
+
+def _structure(call: Call) -> Any:
+    inputs = tuple(None if isinstance(p, Value) or type(p) in _NUMBERS else _key(p) for p in call.inputs)
+    return inputs, tuple((name, _key(part)) for name, part in call.attrs.items()) if call.attrs else ()
+
+
+def _key(part: Any) -> Any:
+    """Return something that is equal only for parts that are: by what they hold, or, if that is not known, the same."""
+    if isinstance(part, Value):
+        return None
+    if part is None or type(part) in (int, str, bool):
+        return type(part), part
+    if type(part) in (tuple, list):
+        return type(part), tuple(map(_key, part))
+    if isinstance(part, np.ndarray) and part.size <= _SMALL and not part.dtype.hasobject:
+        return "array", part.shape, part.dtype.str, part.tobytes()
+    if isinstance(part, slice):
+        return "slice", _key(part.start), _key(part.stop), _key(part.step)
+    if isinstance(part, float | complex | np.generic | np.dtype):
+        return type(part), repr(part)
+    if isinstance(part, partial):
+        return "partial", _key(part.func), _key(part.args), tuple((n, _key(v)) for n, v in part.keywords.items())
+    if isinstance(part, FunctionType) and not part.__kwdefaults__:
+        held = tuple(map(_held, part.__closure__ or ()))
+        return "function", part.__code__, held, _key(part.__defaults__), id(part.__globals__)
+    return "object", _Same(part)
+
+
+def _held(cell: Any) -> Any:
+    try:
+        return _key(cell.cell_contents)
+    except ValueError:  # nothing yet
+        return _Same(cell)
+
+
+class _Same:
+    """Equal to itself alone, as the object that it holds, which stays alive so that no other gets its id."""
+
+    __slots__ = ("part",)
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.part is self.part
+
+    def __hash__(self) -> int:
+        return id(self.part)
+
+
+def _function(call: Call) -> Any:
+    """Return what the operator is told apart by: functions that are made anew each time by what they are made of."""
+    key = call.operator.key
+    if isinstance(key, str):
+        return key
+    if type(key) is tuple and len(key) == 2 and callable(key[0]):
+        function, name = key
+        if getattr(function, "__self__", None) is not None and hasattr(function, "__func__"):
+            return "method", _Same(function.__self__), function.__func__, name
+        return _key(function), name
+    return _Same(key)
+
+
+def integers_of(index: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any] | None:
+    """Return (integers of an index into an array, counted from 0, the index with None in their places).
+
+    None if the index has no integers, or parts that are neither integers nor slices.
+    """
+    parts = index if type(index) is tuple else (index,)
+    if not all(type(part) in (int, slice) for part in parts) or len(parts) > len(shape):
+        return None
+    ints = tuple(part % length for part, length in zip(parts, shape, strict=False) if type(part) is int)
+    if not ints:
+        return None
+    rest = tuple(None if type(part) is int else _key(part) for part in parts)
+    while rest and rest[-1] == _ALL:
+        rest = rest[:-1]
+    return ints, rest
+
+
+_ALL = _key(slice(None))

@@ -1,0 +1,102 @@
+"""Where a line of roles repeats: runs in which each role is that of one period before."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_Roles = np.ndarray[Any, np.dtype[np.int64]]
+
+_GAPS = 8  # gaps that are looked at for words of one length
+
+
+class Run(NamedTuple):
+    """A stretch of a line, roles[start:end], in which roles[n] == roles[n + period] as long as both are in it."""
+
+    start: int
+    end: int
+    period: int
+
+    @property
+    def saved(self) -> int:
+        """Roles that are not needed if one period stands for all."""
+        return self.end - self.start - self.period
+
+
+def runs(roles: _Roles, given: Iterable[int] | None = None) -> list[Run]:
+    """Return runs of two periods or more that do not overlap, from the left; those that leave few roles come first.
+
+    Args:
+        roles: one for each place of the line.
+        given: periods that are looked for; None: those of `periods`.
+
+    >>> runs(np.array([7, 1, 2, 1, 2, 1, 2, 1, 9, 9]))
+    [Run(start=1, end=8, period=2), Run(start=8, end=10, period=1)]
+    """
+    found = {run for period in (periods(roles) if given is None else given) for run in runs_of(roles, period)}
+    return _chosen(sorted(found, key=lambda run: (-run.saved, run.period, run.start)))
+
+
+def periods(roles: _Roles) -> list[int]:
+    """Return distances at which words of roles occur again: of one role, of two, of four, and so on.
+
+    A word as long as the period occurs at distances of whole periods only, however much repeats within it.
+    """
+    found: set[int] = set()
+    words, length = np.unique(roles, return_inverse=True)[1].astype(np.int64), 1
+    while len(words) > 1:
+        order = np.argsort(words, kind="stable")
+        gaps = np.diff(order)[words[order[1:]] == words[order[:-1]]]
+        if not len(gaps):
+            break
+        counts = np.bincount(gaps)
+        found.update(int(gap) for gap in np.argsort(-counts, kind="stable")[:_GAPS] if counts[gap])
+        if len(words) <= length:
+            break
+        pairs = words[:-length] * (int(words.max()) + 1) + words[length:]
+        words, length = np.unique(pairs, return_inverse=True)[1].astype(np.int64), 2 * length
+    return sorted(found)
+
+
+def runs_of(roles: _Roles, period: int) -> list[Run]:
+    """Return the longest runs with a period, those of two periods or more."""
+    same = np.concatenate(([False], roles[:-period] == roles[period:], [False]))
+    edges = np.flatnonzero(np.diff(same))
+    return [
+        Run(int(start), int(end) + period, period)
+        for start, end in zip(edges[::2], edges[1::2], strict=True)
+        if end - start >= period
+    ]
+
+
+def _chosen(found: list[Run]) -> list[Run]:
+    """Return runs that do not overlap: those that save most first, the others cut to what is free beside them."""
+    taken: list[Run] = []
+    waiting = [(-run.saved, number, run) for number, run in enumerate(found)]
+    while waiting:
+        _, number, run = heapq.heappop(waiting)
+        parts = list(_free(run, taken))
+        if parts == [run]:
+            bisect.insort(taken, run)
+            continue
+        for part in parts:
+            if part.saved >= part.period:
+                heapq.heappush(waiting, (-part.saved, number, part))
+    return taken
+
+
+def _free(run: Run, taken: list[Run]) -> Iterator[Run]:
+    """Yield the parts of a run that no other has taken; these are in order."""
+    start = run.start
+    for other in taken[max(0, bisect.bisect(taken, (start,)) - 1) :]:
+        if other.start >= run.end:
+            break
+        if start < other.start:
+            yield run._replace(start=start, end=other.start)
+        start = max(start, other.end)
+    if start < run.end:
+        yield run._replace(start=start)

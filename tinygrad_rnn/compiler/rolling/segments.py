@@ -1,0 +1,292 @@
+"""From a run of roles to a loop: what each operand is at each step, checked for every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ..elementwise import ELEMENTWISE
+from ..graph import Value
+from .families import Families
+from .loop import Inner, Past, Read, Rolled, Same, Slice
+from .numbering import Node, Numbering
+from .periods import Run
+
+_LAGS = 8  # periods that a value is carried on at most
+
+_PAIRS = 4  # of steps that are looked at to find out how an operand goes along an array
+
+_Column = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Line:
+    """Nodes in an order, with what they read in arrays.
+
+    Attributes:
+        nodes: in the order.
+        roles: of each.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = nodes
+        for place, node in enumerate(nodes):
+            node.place = place
+        self.roles = np.fromiter((node.role for node in nodes), np.int64, len(nodes))
+        self._first = np.cumsum([0, *(len(node.operands) for node in nodes)])
+        count = int(self._first[-1])
+        self._numbers = np.fromiter(chain.from_iterable(node.operands for node in nodes), np.int64, count)
+        sources = [source for node in nodes for source in node.sources]
+        self._places = np.fromiter((-1 if maker is None else maker.place for maker, _ in sources), np.int64, count)
+        self._which = np.fromiter((index for _, index in sources), np.int64, count)
+
+    def operand(self, places: _Column, number: int) -> tuple[_Column, _Column, _Column]:
+        """Return of an operand of the nodes at some places: its numbers, places of the makers, which results."""
+        at = self._first[places] + number
+        return self._numbers[at], self._places[at], self._which[at]
+
+    def crossing(self, run: Run) -> tuple[list[int], list[int]]:
+        """Return for each place of a period how many values, and bytes, pass from before it to it and what follows."""
+        values, sizes = np.zeros(run.period + 1, np.int64), np.zeros(run.period + 1, np.int64)
+        spans: dict[tuple[int, int], int] = {}
+        for place in range(run.end - run.period, run.end):
+            for maker, index in self.nodes[place].sources:
+                if maker is not None and run.start <= maker.place < place:
+                    key = maker.place, index
+                    spans[key] = max(spans.get(key, 0), place - maker.place)
+        longest: dict[tuple[int, int], int] = {}
+        for (place, index), span in spans.items():
+            if span <= _LAGS * run.period:
+                key = (place - run.start) % run.period, index
+                longest[key] = max(longest.get(key, 0), span)
+        for (place, index), span in longest.items():
+            size = self.nodes[run.start + place].call.outputs[index].nbytes
+            whole, rest = divmod(span, run.period)
+            for first, length in ((place + 1, rest), (place + 1 - run.period, rest)):
+                values[max(0, first) : max(0, first + length)] += 1
+                sizes[max(0, first) : max(0, first + length)] += size
+            values += whole
+            sizes += whole * size
+        return values[: run.period].tolist(), sizes[: run.period].tolist()
+
+
+def starts_of(line: Line, run: Run) -> list[int]:
+    """Return places where the first step of a run may begin: where least is carried."""
+    values, sizes = line.crossing(run)
+    free = min((run.end - run.start) % run.period, run.period - 1)
+    least = min(zip(values[: free + 1], sizes[: free + 1], strict=True))
+    found = [run.start + k for k in range(free + 1) if (values[k], sizes[k]) == least]
+    return sorted({found[0], found[-1], found[len(found) // 2]})
+
+
+class _Refused(Exception):
+    """The run is no loop."""
+
+
+def loop_of(line: Line, families: Families, start: int, period: int, count: int) -> tuple[Rolled, int] | None:
+    """Return the loop of steps that begin at `start`, and which of the `count` steps is its first; None if it is none.
+
+    As many steps as fit to the middle one are taken.
+    """
+    try:
+        return _Reader(line, families, start, period, count).loop()
+    except _Refused:
+        return None
+
+
+class _Reader:
+    """Reads what the operands of a run are; one use."""
+
+    def __init__(self, line: Line, families: Families, start: int, period: int, count: int) -> None:
+        self.line, self.families, self.numbering = line, families, families.numbering
+        self.start, self.period, self.count = start, period, count
+        self.middle = max(1, count // 2)
+        self.low, self.high = 0, count
+        self.others: dict[Slice, list[Slice]] = {}
+
+    def loop(self) -> tuple[Rolled, int]:
+        line, reads, stands = self.line, [], {}
+        nodes = list(line.nodes[self.start + self.middle * self.period :][: self.period])
+        for slot, node in enumerate(nodes):
+            places = self.start + slot + self.period * np.arange(self.count)
+            some = [self._read(slot, places, number) for number in range(len(node.operands))]
+            reads.append([_resolved(read, nodes, stands) for read in some])
+            stand = self._stand(node, places, reads[-1])
+            if stand is not None:
+                stands[slot] = stand
+        loop = Rolled(nodes, reads, stands)
+        while self.high - self.low >= 2 and not self._starts(loop):
+            self.low += 1
+        if self.high - self.low < 2:
+            raise _Refused
+        loop.values = [
+            [node.outs for node in line.nodes[self.start + step * self.period :][: self.period]]
+            for step in range(self.low, self.high)
+        ]
+        loop.others = self.others
+        loop.count_from(self.low)
+        return loop, self.low
+
+    def _fits(self, fits: Any) -> None:
+        """Keep the steps around the middle one for which something holds."""
+        wrong = np.flatnonzero(~np.asarray(fits))
+        self.low = max(self.low, *(wrong[wrong < self.middle] + 1).tolist(), 0)
+        self.high = min(self.high, *wrong[wrong >= self.middle].tolist(), self.count)
+        if self.high - self.low < 2:
+            raise _Refused
+
+    def _read(self, slot: int, places: _Column, number: int) -> Read:
+        numbers, makers, which = self.line.operand(places, number)
+        middle = self.middle
+        maker, place = int(makers[middle]), int(places[middle])
+        if self.start <= maker and place - maker < _LAGS * self.period:
+            lag = middle - (maker - self.start) // self.period
+            fits = (places - makers == place - maker) & (which == which[middle])
+            fits[:lag] = True  # what it starts with
+            self._fits(fits)
+            made = (maker - self.start) % self.period, int(which[middle])
+            return Past(*made, lag) if lag else Inner(*made)
+        if (numbers == numbers[middle]).all():
+            return Same(int(numbers[middle]))
+        return self._varying(slot, numbers, number)
+
+    def _varying(self, slot: int, numbers: _Column, number: int) -> Read:
+        """Return an operand that is not the same at all steps as what explains it at most of them."""
+        given = numbers.tolist()
+        candidates: list[tuple[Read, Any]] = [(Same(given[self.middle]), numbers == numbers[self.middle])]
+        for read in self._slices(given):
+            candidates.append((read, np.array([read.at(step) == one for step, one in enumerate(given)])))
+        if all(_around(fits, self.middle) < self.count for _, fits in candidates):
+            listed = self._listed(slot, given, number)
+            if listed is not None:
+                candidates.append((listed, np.ones(self.count, bool)))
+
+        def score(candidate: tuple[Read, Any]) -> int:
+            read, fits = candidate
+            beyond = [isinstance(read, Slice) and read.at(step) is not None for step in (-1, self.count)]
+            return 4 * _around(fits, self.middle) + sum(beyond)
+
+        read, fits = max(candidates, key=score)
+        self._fits(fits)
+        if isinstance(read, Slice):
+            alike = [other for other, some in candidates if some[self.low : self.high].all() and other != read]
+            self.others[read] = [other for other in alike if isinstance(other, Slice)]
+        return read
+
+    def _slices(self, numbers: list[int]) -> Iterator[Slice]:
+        """Yield elements of families that an operand may be, as pairs of steps show, those near the middle first.
+
+        One pair is not always enough: an element that is equal to an earlier one is taken for that.
+        """
+        found: dict[Slice, None] = {}
+        order = sorted(range(1, len(numbers)), key=lambda k: abs(k - self.middle))
+        for at in [k for k in order if numbers[k] != numbers[k - 1]][:_PAIRS]:
+            before = dict(self.families.of(numbers[at - 1]))
+            for family, index in self.families.of(numbers[at]):
+                if family in before and before[family] != index:
+                    step = index - before[family]
+                    found[Slice(family, index - step * at, step)] = None
+            for family, index in self.families.listed_with(numbers[at]):
+                for step in (1, -1):
+                    read = Slice(family, index - step * at, step)
+                    if read not in found and all(read.at(k) == one for k, one in enumerate(numbers)):
+                        found[read] = None
+        yield from found
+
+    def _listed(self, slot: int, numbers: list[int], number: int) -> Read | None:
+        """Return an operand that is another constant, Python number or input at each step, as elements of a stack."""
+        node, parts = self.line.nodes[self.start + slot], self.numbering
+        if node.call.name in ("matmul", "transpose") and number == len(node.operands) - 1:  # weights are not copied
+            return None
+        given = [parts.values[n] for n in numbers]
+        if all(map(parts.is_number, numbers)):
+            return self._numbers(node, numbers, number)
+        if len({parts.spec(n) for n in numbers}) > 1 or not all(isinstance(part, Value) for part in given):
+            return None
+        is_input = len(set(numbers)) == len(numbers) and all(part.maker is None for part in given)
+        return (
+            Slice(self.families.listed(tuple(numbers)), 0, 1)
+            if is_input or all(part.constant is not None for part in given)
+            else None
+        )
+
+    def _numbers(self, node: Node, numbers: list[int], number: int) -> Read | None:
+        """Return Python numbers as elements of an array: of the dtype of the array that they meet."""
+        given = [self.numbering.values[n] for n in numbers]
+        specs = [self.numbering.spec(n) for k, n in enumerate(node.operands) if k != number]
+        if node.call.name not in ELEMENTWISE or len(specs) != 1 or specs[0] is None or len(set(map(type, given))) > 1:
+            return None
+        shape, dtype = specs[0]
+        arrays = [np.asarray(part).astype(dtype) for part in given]
+        if np.result_type(np.empty(0, dtype), given[0]) != dtype or node.call.outputs[0].shape != shape:
+            return None
+        if dtype.kind not in "fc" and not _same_numbers(arrays, given):
+            return None
+        return Slice(self.families.listed(tuple(numbers), dtype), 0, 1)
+
+    def _stand(self, node: Node, places: _Column, reads: list[Read]) -> Read | None:
+        """Return what stands for a node that the loop need not compute, or None."""
+        if node.pattern >= 0:
+            ints = np.array([self.line.nodes[place].ints for place in places.tolist()])
+            varying = np.flatnonzero(ints[self.middle] != ints[self.middle - 1])
+            if len(varying) == 1 and isinstance(reads[0], Same):
+                (hole,) = varying.tolist()
+                at, before = int(ints[self.middle, hole]), int(ints[self.middle - 1, hole])
+                step = at - before
+                first = at - step * self.middle
+                expected = np.repeat(ints[self.middle : self.middle + 1], self.count, 0)
+                expected[:, hole] = first + step * np.arange(self.count)
+                self._fits((ints == expected).all(axis=1))
+                return Slice(self.families.slices(node, hole), first, step)
+            self._fits((ints == ints[self.middle]).all(axis=1))
+        if node.call.operator.pure and all(isinstance(read, Same) for read in reads):
+            return Same(node.outs[0])
+        return None
+
+    def _starts(self, loop: Rolled) -> bool:
+        """Find out what the loop starts with; return False if its first step does not fit to that."""
+        loop.init = {}
+        for slot, reads in enumerate(loop.reads):
+            for number, read in enumerate(reads):
+                if not isinstance(read, Past):
+                    continue
+                value = loop.nodes[read.slot].call.outputs[read.index]
+                for step in range(self.low, min(self.low + read.lag, self.high)):
+                    node = self.line.nodes[self.start + step * self.period + slot]
+                    given = self._converted(node, node.operands[number], value)
+                    key = read.slot, read.index, read.lag - (step - self.low)
+                    if given is None or loop.init.setdefault(key, given) != given:
+                        return False
+        wanted = {(*key, lag) for key, most in loop.lags.items() for lag in range(1, most + 1)}
+        return wanted == loop.init.keys()
+
+    def _converted(self, node: Node, number: int, value: Value) -> int | None:
+        """Return the number of what a loop may start with in place of a value; None if it may not."""
+        if self.numbering.spec(number) == (value.shape, value.dtype):
+            return number
+        if self.numbering.is_number(number) and node.call.name in ELEMENTWISE and value.dtype.kind in "fc":
+            given = self.numbering.values[number]
+            array = np.full(value.shape, given, value.dtype)
+            return self.numbering.constant(array) if _same_numbers([array.reshape(-1)[:1]], [given]) else None
+        return None
+
+
+def _resolved(read: Read, nodes: list[Node], stands: dict[int, Read]) -> Read:
+    if not isinstance(read, Inner) or read.slot not in stands:
+        return read
+    stand = stands[read.slot]
+    return Same(nodes[read.slot].outs[read.index]) if isinstance(stand, Same) else stand
+
+
+def _around(fits: Any, middle: int) -> int:
+    """Return how many entries around the middle one are true, without a gap."""
+    if not fits[middle]:
+        return 0
+    wrong = np.flatnonzero(~fits)
+    return int(min(wrong[wrong > middle], default=len(fits)) - max(wrong[wrong < middle], default=-1) - 1)
+
+
+def _same_numbers(arrays: list[Any], given: list[Any]) -> bool:
+    return all(bool(np.all(np.asarray(array) == part)) for array, part in zip(arrays, given, strict=True))
