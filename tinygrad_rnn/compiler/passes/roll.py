@@ -19,6 +19,7 @@ from ..rolling.segments import Line, loop_of, starts_of
 
 _STEPS = 4  # of which a loop is made at least: the first and the last step backward differ from the others
 _CALLS = 8  # that a loop must save
+_TIMES = 4
 
 
 def roll(graph: Graph) -> Graph:
@@ -26,16 +27,26 @@ def roll(graph: Graph) -> Graph:
 
     The graph computes the same, each value in the same way; zeros are added where a step lacks a term.
     """
+    for _ in range(_TIMES):  # what is left beside loops may repeat, too
+        rolled = _rolled(graph)
+        if rolled is None:
+            break
+        graph = rolled
+    return graph
+
+
+def _rolled(graph: Graph) -> Graph | None:
+    """Return the graph with loops in it; None if there are none to make."""
     refused: set[tuple[int, int]] = set()
     while len(graph.calls) > _CALLS:
         found = _Search(graph, refused)
         if not found.loops:
-            return graph
+            return None
         try:
             return emitted(graph, found.families, list(found.line.nodes))
         except Circle as circle:
             refused |= {found.loops[loop] for loop in circle.loops or found.loops}
-    return graph
+    return None
 
 
 class _Search:
@@ -76,6 +87,8 @@ class _Search:
                 loop, begin = made[0], start + made[1] * run.period
                 found.append((loop, Run(begin, begin + loop.steps * run.period, run.period)))
                 extend(self.numbering, loop, self.families.home)
+                if loop.steps * run.period >= run.end - run.start:
+                    break
         for loop, part in sorted(found, key=lambda pair: -pair[0].steps)[:1]:
             if self._taken(loop):
                 self.loops[loop] = part.start % run.period, run.period

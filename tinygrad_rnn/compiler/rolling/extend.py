@@ -6,7 +6,7 @@ is found here computes what the graph computes, with zeros for terms that are mi
 
 from __future__ import annotations
 
-from .loop import Inner, Past, Read, Rolled, Same, Slice, is_missing
+from .loop import Inner, Past, Read, Rolled, Same, Slice
 from .numbering import ZERO, Node, Numbering
 
 _Start = dict[tuple[int, int, int], int]
@@ -22,26 +22,29 @@ def extend(numbering: Numbering, loop: Rolled, taken: dict[int, object]) -> None
     """
     if loop.drawn:  # each draw stands for itself
         return
-    while _earlier(numbering, loop, taken):
+    own = found_numbers(loop)
+    while _earlier(numbering, loop, taken, own):
         pass
-    while _later(numbering, loop, taken):
+    while _later(numbering, loop, taken, own):
         pass
 
 
-def _later(numbering: Numbering, loop: Rolled, taken: dict[int, object]) -> bool:
+def _later(numbering: Numbering, loop: Rolled, taken: dict[int, object], own: set[int]) -> bool:
     made = loop.step(numbering, loop.steps, loop.last())
-    if made is None or not _is_found(numbering, loop, made, taken):
+    if made is None or not _is_found(numbering, loop, made, taken, own):
         return False
     loop.values.append(made)
     return True
 
 
-def _earlier(numbering: Numbering, loop: Rolled, taken: dict[int, object]) -> bool:
+def _earlier(numbering: Numbering, loop: Rolled, taken: dict[int, object], own: set[int]) -> bool:
     init = _Backward(numbering, loop).start()
     made = None if init is None else loop.step(numbering, -1, init)
-    if init is None or made is None or not _is_found(numbering, loop, made, taken):
+    if init is None or made is None:
         return False
     if any(made[slot][index] != loop.init[slot, index, 1] for slot, index in loop.lags):
+        return False
+    if not _is_found(numbering, loop, made, taken, own):
         return False
     loop.values.insert(0, made)
     loop.init = init
@@ -49,11 +52,16 @@ def _earlier(numbering: Numbering, loop: Rolled, taken: dict[int, object]) -> bo
     return True
 
 
-def _is_found(numbering: Numbering, loop: Rolled, made: list[tuple[int, ...]], taken: dict[int, object]) -> bool:
-    """Return whether the graph computes at least half of a step, and no other loop does."""
+def _is_found(
+    numbering: Numbering, loop: Rolled, made: list[tuple[int, ...]], taken: dict[int, object], own: set[int]
+) -> bool:
+    """Return whether the graph computes at least half of a step, and no step or loop does yet; take note of it."""
     slots = list(loop.computed())
-    found = sum(any(numbering.pulled(n) is not None and n not in taken for n in made[slot]) for slot in slots)
-    return 2 * found >= len(slots) > 0
+    found = {n for slot in slots for n in made[slot] if numbering.pulled(n) is not None and n not in taken}
+    if 2 * sum(not found.isdisjoint(made[slot]) for slot in slots) < len(slots) or found <= own:
+        return False
+    own |= found
+    return True
 
 
 class _Backward:
@@ -151,10 +159,4 @@ class _Backward:
 
 def found_numbers(loop: Rolled) -> set[int]:
     """Return the numbers of what a loop computes."""
-    return {
-        number
-        for made in loop.values
-        for slot in loop.computed()
-        for number in made[slot]
-        if not is_missing(number)
-    }
+    return {number for made in loop.values for slot in loop.computed() for number in made[slot]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from .numbering import ZERO, Node, Numbering
+from .numbering import Node, Numbering
 
 
 class Family(Protocol):
@@ -189,7 +189,3 @@ class Rolled:
             for lag in range(1, most + 1)
         }
 
-
-def is_missing(number: int) -> bool:
-    """Return whether a number stands for no value of the graph."""
-    return number <= ZERO

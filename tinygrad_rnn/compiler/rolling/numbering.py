@@ -68,6 +68,7 @@ class Numbering:
         self.slices: dict[tuple[int, int, tuple[int, ...]], int] = {}
         self._found: dict[Any, tuple[int, ...]] = {}
         self._parts: dict[Any, int] = {}
+        self._kinds: dict[Any, tuple[int, int, int, tuple[int, ...]]] = {}
         self._ids: dict[Any, int] = {}
         self._unknown = 0
         self._origin: dict[Value, tuple[Node, int]] = {}
@@ -128,12 +129,14 @@ class Numbering:
 
     def _recorded(self, call: Call) -> Node:
         parts = list(operands_of(call))
-        node = self._node(call, tuple(map(self.of, parts)), tuple(self._origin.get(p, (None, 0)) for p in parts))
+        number, origin, of = self.number, self._origin, self.of
+        operands = tuple([number[part] if part in number else of(part) for part in parts])
+        node = self._node(call, operands, tuple([origin.get(part, _NOWHERE) for part in parts]))
         node.outs = self._outs(node, node.static, call.outputs)
         self._learn(node)
-        for index, (value, number) in enumerate(zip(call.outputs, node.outs, strict=True)):
-            self.number[value] = number
-            self._origin[value] = node, index
+        for index, value in enumerate(call.outputs):
+            number[value] = node.outs[index]
+            origin[value] = node, index
         return node
 
     def made(self, call: Call, operands: Sequence[int], outs: tuple[int, ...] | None = None) -> Node:
@@ -149,15 +152,20 @@ class Numbering:
         return node
 
     def _node(self, call: Call, operands: tuple[int, ...], sources: tuple[Any, ...]) -> Node:
-        static = self.identity(("static", call.operator.name, _function(call), _structure(call)))
-        node = Node(call, operands, sources, static)
-        open_index = static
-        if call.name == "getitem" and (found := integers_of(call.attrs["index"], call.inputs[0].shape)) is not None:
-            node.ints, rest = found
-            node.pattern = open_index = self.identity(("pattern", rest))
-        specs = tuple((value.shape, value.dtype) for value in call.outputs)
-        node.role = self.identity(("role", open_index, specs))
+        known = self._kinds.get(key := _kind(call))
+        if known is None:
+            known = self._kinds[key] = self._kind_of(call)
+        node = Node(call, operands, sources, known[0])
+        _, node.role, node.pattern, node.ints = known
         return node
+
+    def _kind_of(self, call: Call) -> tuple[int, int, int, tuple[int, ...]]:
+        """Return (static, role, pattern, ints) of a node for a call."""
+        static = self.identity(("static", _function(call), _structure(call)))
+        found = integers_of(call.attrs["index"], call.inputs[0].shape) if call.name == "getitem" else None
+        ints, pattern = ((), -1) if found is None else (found[0], self.identity(("pattern", found[1])))
+        specs = tuple((value.shape, value.dtype) for value in call.outputs)
+        return static, self.identity(("role", static if found is None else pattern, specs)), pattern, ints
 
     def _outs(self, node: Node, static: int, outputs: Iterable[Value]) -> tuple[int, ...]:
         if not node.call.operator.pure:
@@ -257,8 +265,15 @@ def with_operands(call: Call, operands: Iterable[Any]) -> tuple[list[Any], dict[
 
 
 def _structure(call: Call) -> Any:
-    inputs = tuple(None if isinstance(p, Value) or type(p) in _NUMBERS else _key(p) for p in call.inputs)
-    return inputs, tuple((name, _key(part)) for name, part in call.attrs.items()) if call.attrs else ()
+    inputs = tuple([None if isinstance(p, Value) or type(p) in _NUMBERS else _key(p) for p in call.inputs])
+    return inputs, tuple([(name, _key(part)) for name, part in call.attrs.items()]) if call.attrs else ()
+
+
+def _kind(call: Call) -> Any:
+    """Return what a call is, apart from its operands."""
+    specs = tuple([(value.shape, value.dtype) for value in call.outputs])
+    shape = call.inputs[0].shape if call.name == "getitem" else None  # that integers of an index count in
+    return _function(call), _structure(call), specs, shape
 
 
 def _key(part: Any) -> Any:
@@ -335,4 +350,5 @@ def integers_of(index: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], An
     return ints, rest
 
 
+_NOWHERE = (None, 0)
 _ALL = _key(slice(None))

@@ -235,7 +235,7 @@ def _stack(numbering: Numbering, hole: int, group: _Group, outs: tuple[int, ...]
     to = sum(type(part) is slice for part in parts[:axis])
     inner = call.inputs[0]
     whole = (*inner.shape[:to], len(group), *inner.shape[to:])
-    is_all = whole == shape
+    is_all = whole == shape and all(part == slice(None) for part in parts[:axis] + parts[axis + 1 :])
     numbers = [number for _, number, _ in group]
     stack = _made(numbering, STACK, numbers, {"axis": to}, (whole, inner.dtype), outs if is_all else None)
     if is_all:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 _Roles = np.ndarray[Any, np.dtype[np.int64]]
 
 _GAPS = 8  # gaps that are looked at for words of one length
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Run(NamedTuple):
@@ -27,27 +28,23 @@ class Run(NamedTuple):
         return self.end - self.start - self.period
 
 
-def runs(roles: _Roles, given: Iterable[int] | None = None) -> list[Run]:
+def runs(roles: _Roles) -> list[Run]:
     """Return runs of two periods or more that do not overlap, from the left; those that leave few roles come first.
-
-    Args:
-        roles: one for each place of the line.
-        given: periods that are looked for; None: those of `periods`.
 
     >>> runs(np.array([7, 1, 2, 1, 2, 1, 2, 1, 9, 9]))
     [Run(start=1, end=8, period=2), Run(start=8, end=10, period=1)]
     """
-    found = {run for period in (periods(roles) if given is None else given) for run in runs_of(roles, period)}
+    found = {run for period in periods(roles) for run in runs_of(roles, period)}
     return _chosen(sorted(found, key=lambda run: (-run.saved, run.period, run.start)))
 
 
 def periods(roles: _Roles) -> list[int]:
-    """Return distances at which words of roles occur again: of one role, of two, of four, and so on.
+    """Return distances at which words of roles occur again: of one role, of four, of 16, and so on.
 
     A word as long as the period occurs at distances of whole periods only, however much repeats within it.
     """
     found: set[int] = set()
-    words, length = np.unique(roles, return_inverse=True)[1].astype(np.int64), 1
+    words, length = roles.astype(np.uint64), 1
     while len(words) > 1:
         order = np.argsort(words, kind="stable")
         gaps = np.diff(order)[words[order[1:]] == words[order[:-1]]]
@@ -55,10 +52,9 @@ def periods(roles: _Roles) -> list[int]:
             break
         counts = np.bincount(gaps)
         found.update(int(gap) for gap in np.argsort(-counts, kind="stable")[:_GAPS] if counts[gap])
-        if len(words) <= length:
-            break
-        pairs = words[:-length] * (int(words.max()) + 1) + words[length:]
-        words, length = np.unique(pairs, return_inverse=True)[1].astype(np.int64), 2 * length
+        for _ in range(2):  # a word is hashed; two that are different may be the same here, but not in a run
+            words = (words[:-length] * _FACTOR) ^ (words[length:] + (words[length:] >> np.uint64(29)))
+            length *= 2
     return sorted(found)
 
 
