@@ -178,7 +178,7 @@ def test_every_stage_can_be_drawn_and_draws():
 def test_a_stage_that_is_none_or_switched_off_is_an_error():
     step = tr.compile(lambda x: x * 2.0, without=["fuse_loss"])
     for stage in ("nonsense", "fuse_loss"):
-        with pytest.raises(tr.ConfigError, match=f"stage must be one of recorded, simplify, .*, got '{stage}'"):
+        with pytest.raises(tr.ConfigError, match=f"stage must be one of recorded, roll, simplify, .*, got '{stage}'"):
             step.draw(np.ones(2), stage=stage)
 
 

@@ -16,6 +16,7 @@ from .motion import elementwise_out, invariants_out, products_out
 from .prune import prune_loops
 from .regroup import defer_sums, reassociate, regroup_sums
 from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
+from .roll import roll
 from .slopes import slopes_early, slopes_forward
 from .stacks import share_stacks
 from .time_first import flat_products, time_first
@@ -24,6 +25,7 @@ from .weights import copy_transposed
 Pass = Callable[[Graph], Graph]
 
 PASSES: dict[str, tuple[Pass, ...]] = {
+    "roll": (roll,),
     "simplify": (invariants_out,),
     "time_first": (stacks_first, time_first, time_first),
     "flat_products": (flat_products,),

@@ -90,7 +90,10 @@ class _Backward:
         for (slot, index), most in loop.lags.items():
             value = loop.nodes[slot].call.outputs[index]
             for lag in range(1, most + 1):
-                if self.init.setdefault((slot, index, lag), ZERO) == ZERO and value.dtype.kind not in "fc":
+                number = self.init.setdefault((slot, index, lag), ZERO)
+                if number == ZERO and value.dtype.kind not in "fc":
+                    return None
+                if number != ZERO and self.numbering.spec(number) != (value.shape, value.dtype):
                     return None
         return self.init
 
