@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ class Recurrence:
     names: dict[str, Any]
     xs: Any
     steps: int
-    lines: list[str] = field(default_factory=list)
 
     def function(self) -> Any:
         """Return the function."""
@@ -108,7 +107,8 @@ def write(seed: int, steps: int, dtype: str) -> Recurrence:
     lines.append("    before = " + ", ".join(f"np.zeros(({N}, {H}), '{dtype}')" for _ in states) + ",")
     lines += ["    zero = np.zeros_like(before[0])"]
     reverse = w.chance(0.2)
-    lines.append(f"    for t in {'reversed(' if reverse else ''}range({w.one_of([0, 0, 0, 1])}, {steps}){')' * reverse}:")
+    times = f"range({w.one_of([0, 0, 0, 1])}, {steps})"
+    lines.append(f"    for t in {f'reversed({times})' if reverse else times}:")
     old = [f"{name}0" for name in states]
     for name in states:
         if w.chance(0.8):

@@ -15,8 +15,8 @@ from .loss import bias_in_product, fuse_loss, sums_in_product
 from .motion import elementwise_out, invariants_out, products_out
 from .prune import prune_loops
 from .regroup import defer_sums, reassociate, regroup_sums
-from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
 from .roll import roll
+from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
 from .slopes import slopes_early, slopes_forward
 from .stacks import share_stacks
 from .time_first import flat_products, time_first

@@ -1,14 +1,15 @@
 """Roll up loops that were written in Python: calls that repeat step by step become one call of a loop.
 
 A line of Python in a `for` is recorded as often as it runs. Where the calls of a graph repeat in the same order, with
-operands that are the same at each step, made by the same step, handed on by one before, or elements of an array in a row,
-one step of them becomes the body of a loop. Every operand of every step is checked; what does not fit stays as it is.
+operands that are the same at each step, made by the same step, handed on by one before, or elements of an array in a
+row, one step of them becomes the body of a loop. Every operand of every step is checked; what does not fit stays as it
+is.
 """
 
 from __future__ import annotations
 
 from ..graph import Graph
-from ..rolling.emit import Circle, emitted
+from ..rolling.emit import CircleError, emitted
 from ..rolling.extend import extend
 from ..rolling.families import Families, Listed
 from ..rolling.loop import Rolled, Slice
@@ -44,7 +45,7 @@ def _rolled(graph: Graph) -> Graph | None:
             return None
         try:
             return emitted(graph, found.families, list(found.line.nodes))
-        except Circle as circle:
+        except CircleError as circle:
             refused |= {found.loops[loop] for loop in circle.loops or found.loops}
     return None
 

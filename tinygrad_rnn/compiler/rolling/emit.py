@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from .needs import Join, Needs, looked_through
 from .numbering import ZERO, Node, with_operands
 
 
-class Circle(Exception):
+class CircleError(Exception):
     """Loops, or calls that draw, wait for each other.
 
     Attributes:
@@ -36,7 +37,7 @@ def emitted(graph: Graph, families: Families, nodes: list[Node]) -> Graph:
         nodes: of the graph, in their order.
 
     Raises:
-        Circle: if there is no order in which each call follows those that it needs.
+        CircleError: if there is no order in which each call follows those that it needs.
     """
     return _Emission(graph, families, Needs(graph, families, nodes)).graph()
 
@@ -69,9 +70,9 @@ class _Emission:
         """Return what is to be written in an order in which each follows what it needs, near to the old one."""
         after: dict[Node | Rolled, Node | Rolled] = {}
         drawn = self.needs.drawn
-        for before, item in zip(drawn, drawn[1:], strict=False):
+        for before, item in pairwise(drawn):
             if item in after and after[item] is not before:
-                raise Circle([part for part in (before, item) if isinstance(part, Rolled)])
+                raise CircleError([part for part in (before, item) if isinstance(part, Rolled)])
             after[item] = before
         done: set[Node | Rolled] = set()
         opened: dict[Node | Rolled, None] = {}
@@ -92,7 +93,7 @@ class _Emission:
                     opened.pop(item, None)
                     ordered.append(item)
                 elif item in opened:
-                    raise Circle([part for part in opened if isinstance(part, Rolled)])
+                    raise CircleError([part for part in opened if isinstance(part, Rolled)])
                 else:
                     opened[item] = None
                     waiting.extend(missing)
@@ -167,7 +168,7 @@ class _Emission:
         return self._first(whole, axis)
 
     def _without_hole(self, family: Slices, whole: Value) -> tuple[Value, int]:
-        """Return an array indexed as for the slices of a family, but along its whole axis, and where the axis is then."""
+        """Return an array indexed like the slices of a family, but along its whole axis, and where that is now."""
         index = family.node.call.attrs["index"]
         parts = list(index) if type(index) is tuple else [index]
         parts[family.axis] = slice(None)
@@ -236,9 +237,10 @@ class _Emission:
             writer.slot(slot)
         outputs = [writer.after(key) for key in need.carried]
         outputs += [writer.result(*key) for key in need.results]
-        graph = Graph([inner for inner, _ in (*carried, *sliced, *constants) if inner is not None], writer.calls, outputs)
+        pairs = [(inner, outer) for inner, outer in (*carried, *sliced, *constants) if inner is not None]
+        graph = Graph([inner for inner, _ in pairs], writer.calls, outputs)
         body = Body(graph, len(carried), len(sliced), loop.steps, loop.reverse)
-        inputs = [outer for inner, outer in (*carried, *sliced, *constants) if inner is not None]
+        inputs = [outer for _, outer in pairs]
         specs = [(value.shape, value.dtype) for value in outputs[: len(carried)]]
         specs += [((loop.steps, *value.shape), value.dtype) for value in outputs[len(carried) :]]
         made = self.new.call(LOOP_WITH_DRAWS if loop.drawn else LOOP, inputs, {"body": body}, specs).outputs
@@ -303,9 +305,9 @@ class _BodyWriter:
         if isinstance(read, Same):
             return self._same[read.number]
         if isinstance(read, Inner):
-            return self._made[read.slot][read.index]
+            return self._made[read.slot][read.out]
         if isinstance(read, Past):
-            return self._carried[read.slot, read.index, read.lag]
+            return self._carried[read.slot, read.out, read.lag]
         base, view = looked_through(self.emission.families, read)
         return self._sliced[read] if view is None else self._view(base, *view)
 

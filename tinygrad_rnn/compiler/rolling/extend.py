@@ -1,10 +1,13 @@
 """Steps at either end of a loop that the graph computes in part.
 
-Going backward, the first step has no cotangent of the step after it, and the last one need not carry any on. A step that
-is found here computes what the graph computes, with zeros for terms that are missing, and results that nobody wants.
+Going backward, the first step has no cotangent of the step after it, and the last one need not carry any on. A step
+that is found here computes what the graph computes, with zeros for terms that are missing, and results that nobody
+wants.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from .loop import Inner, Past, Read, Rolled, Same, Slice
 from .numbering import ZERO, Node, Numbering
@@ -12,7 +15,7 @@ from .numbering import ZERO, Node, Numbering
 _Start = dict[tuple[int, int, int], int]
 
 
-def extend(numbering: Numbering, loop: Rolled, taken: dict[int, object]) -> None:
+def extend(numbering: Numbering, loop: Rolled, taken: Mapping[int, object]) -> None:
     """Put steps before and after those of a loop, as long as the graph computes at least half of each.
 
     Args:
@@ -29,7 +32,7 @@ def extend(numbering: Numbering, loop: Rolled, taken: dict[int, object]) -> None
         pass
 
 
-def _later(numbering: Numbering, loop: Rolled, taken: dict[int, object], own: set[int]) -> bool:
+def _later(numbering: Numbering, loop: Rolled, taken: Mapping[int, object], own: set[int]) -> bool:
     made = loop.step(numbering, loop.steps, loop.last())
     if made is None or not _is_found(numbering, loop, made, taken, own):
         return False
@@ -37,7 +40,7 @@ def _later(numbering: Numbering, loop: Rolled, taken: dict[int, object], own: se
     return True
 
 
-def _earlier(numbering: Numbering, loop: Rolled, taken: dict[int, object], own: set[int]) -> bool:
+def _earlier(numbering: Numbering, loop: Rolled, taken: Mapping[int, object], own: set[int]) -> bool:
     init = _Backward(numbering, loop).start()
     made = None if init is None else loop.step(numbering, -1, init)
     if init is None or made is None:
@@ -53,7 +56,7 @@ def _earlier(numbering: Numbering, loop: Rolled, taken: dict[int, object], own: 
 
 
 def _is_found(
-    numbering: Numbering, loop: Rolled, made: list[tuple[int, ...]], taken: dict[int, object], own: set[int]
+    numbering: Numbering, loop: Rolled, made: list[tuple[int, ...]], taken: Mapping[int, object], own: set[int]
 ) -> bool:
     """Return whether the graph computes at least half of a step, and no step or loop does yet; take note of it."""
     slots = list(loop.computed())
@@ -155,9 +158,9 @@ class _Backward:
 
     def _say(self, read: Read, number: int) -> None:
         if isinstance(read, Inner):
-            self.wanted.setdefault((read.slot, read.index), number)
+            self.wanted.setdefault((read.slot, read.out), number)
         elif isinstance(read, Past):
-            self.init.setdefault((read.slot, read.index, read.lag), number)
+            self.init.setdefault((read.slot, read.out, read.lag), number)
 
 
 def found_numbers(loop: Rolled) -> set[int]:

@@ -124,7 +124,9 @@ class Families:
             for slot in loop.computed():
                 for index, number in enumerate(made[slot]):
                     if number > 0 and number not in self.home and numbering.pulled(number) is not None:
-                        own.setdefault(number, (loop, slot, index, step))
+                        is_last = step == loop.steps - 1 and (slot, index) in loop.lags
+                        if is_last or number not in own:  # what the loop hands on after its last step costs nothing
+                            own[number] = loop, slot, index, step
         found = len(own)
         first = min((numbering.makers[number][0].place for number in own), default=0)  # type: ignore[union-attr]
         waiting = list(loop.init.values())

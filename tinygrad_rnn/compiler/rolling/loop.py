@@ -33,14 +33,14 @@ class Inner(NamedTuple):
     """An operand that the same step makes: a result of the node in a slot."""
 
     slot: int
-    index: int
+    out: int
 
 
 class Past(NamedTuple):
     """An operand that an earlier step made, `lag` steps before."""
 
     slot: int
-    index: int
+    out: int
     lag: int
 
 
@@ -82,7 +82,7 @@ class Rolled:
         self.others: dict[Slice, list[Slice]] = {}
         for read in (read for some in reads for read in some):
             if isinstance(read, Past):
-                key = read.slot, read.index
+                key = read.slot, read.out
                 self.lags[key] = max(self.lags.get(key, 0), read.lag)
         self.drawn = any(not node.call.operator.pure for node in nodes)
 
@@ -103,7 +103,7 @@ class Rolled:
         """Yield the slots that the loop computes."""
         return (slot for slot in range(len(self.nodes)) if slot not in self.stands)
 
-    def inputs(self) -> Iterator[Read]:
+    def inputs(self) -> Iterator[Same | Slice]:
         """Yield what it reads from outside, apart from what it starts with."""
         for read in (*(read for slot in self.computed() for read in self.reads[slot]), *self.stands.values()):
             if isinstance(read, Same | Slice):
@@ -119,8 +119,8 @@ class Rolled:
             step: -1 for one before the first, `steps` for one after the last.
             init: what (slot, index, lag) would be before that step.
         """
-        for read in set(self.inputs()):
-            if isinstance(read, Slice) and read.at(step) is None and not self._changed(read, step):
+        for part in set(self.inputs()):
+            if isinstance(part, Slice) and part.at(step) is None and not self._changed(part, step):
                 return None
         made: list[tuple[int, ...]] = []
         for slot, node in enumerate(self.nodes):
@@ -176,9 +176,9 @@ class Rolled:
         if isinstance(read, Same):
             return read.number
         if isinstance(read, Inner):
-            return made[read.slot][read.index]
+            return made[read.slot][read.out]
         if isinstance(read, Past):
-            return init[read.slot, read.index, read.lag]
+            return init[read.slot, read.out, read.lag]
         return read.at(step)
 
     def last(self) -> dict[tuple[int, int, int], int]:
@@ -188,4 +188,3 @@ class Rolled:
             for (slot, index), most in self.lags.items()
             for lag in range(1, most + 1)
         }
-

@@ -53,6 +53,7 @@ class Needs:
         self.single: dict[tuple[Rolled, int, int], set[int]] = {}
         self.drawn: list[Node | Rolled] = []
         self._seen: set[int] = set()
+        self._alone: dict[tuple[Rolled, int, int], int] = {}
         self._waiting: list[tuple[Callable[..., None], tuple[object, ...]]] = []
         self._line = nodes
         for node in nodes:
@@ -60,9 +61,12 @@ class Needs:
                 self._draw(node)
         for value in graph.outputs:
             self._number(self.numbering.of(value))
-        while self._waiting:
-            function, arguments = self._waiting.pop()
-            function(*arguments)
+        while self._waiting or self._alone:
+            if not self._waiting:
+                self._outside_or_not(*self._alone.popitem())
+            while self._waiting:
+                function, arguments = self._waiting.pop()
+                function(*arguments)
 
     def items(self) -> list[Node | Rolled]:
         """Return the nodes and the loops that are needed: a loop where its last step was, then nodes in their order."""
@@ -81,7 +85,8 @@ class Needs:
         join = self.joins.get(item)
         if join is None:
             return list(item.operands), []
-        return [start for family, start, *_ in join if family is None], [part[0] for part in join if part[0] is not None]
+        alone = [start for family, start, *_ in join if family is None]
+        return alone, [family for family, *_ in join if family is not None]
 
     def _draw(self, node: Node) -> None:
         home = self.families.home.get(node.outs[0])
@@ -111,8 +116,27 @@ class Needs:
         if step == loop.steps - 1 and (slot, index) in loop.lags:
             self._later(self._past, loop, slot, index, 1)
         else:
-            self.single.setdefault((loop, slot, index), set()).add(step)
-            self._later(self._result, loop, slot, index, 0)
+            steps = self.single.setdefault((loop, slot, index), set())
+            steps.add(step)
+            if len(steps) == 1 and not self._is_wanted(loop, slot, index):
+                self._alone[loop, slot, index] = number
+            else:
+                self._alone.pop((loop, slot, index), None)
+                self._later(self._result, loop, slot, index, 0)
+
+    def _outside_or_not(self, result: tuple[Rolled, int, int], number: int) -> None:
+        """Compute what is wanted of one step only outside of the loop, if that does not need the loop."""
+        loop, slot, index = result
+        made = self.numbering.pulled(number)
+        assert made is not None
+        homes = [self.families.home.get(operand) for operand in made[0].operands]
+        is_free = made[0].call.operator.pure and all(home is None or home[0] is not loop for home in homes)
+        if self._is_wanted(loop, slot, index) or not is_free:
+            self._result(loop, slot, index, 0)
+            return
+        for out in made[0].outs:
+            self.families.home.pop(out, None)
+        self._node(made[0])
 
     def _node(self, node: Node) -> None:
         if node in self.nodes:
@@ -136,6 +160,10 @@ class Needs:
             self._later(self._result, family.loop, family.slot, family.index, family.lag)
         else:
             self._all(family.base)
+
+    def _is_wanted(self, loop: Rolled, slot: int, index: int) -> bool:
+        """Return whether a result of each step is wanted."""
+        return loop in self.loops and (slot, index, 0) in self.loops[loop].results
 
     def _of(self, loop: Rolled) -> OfLoop:
         return self.loops.setdefault(loop, OfLoop())
@@ -205,7 +233,7 @@ def looked_through(families: Families, read: Slice) -> tuple[Read, tuple[Node, i
             start, step = start + step * (loop.steps - 1), -step
         return Slice(base.family, start + step * read.start, step * read.step), view
     lag = base.lag if isinstance(base, Past) else 0
-    return read._replace(family=families.results(loop, base.slot, base.index, lag)), view
+    return read._replace(family=families.results(loop, base.slot, base.out, lag)), view
 
 
 def join_of(families: Families, node: Node) -> Join | None:

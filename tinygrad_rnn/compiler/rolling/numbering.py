@@ -15,6 +15,7 @@ import numpy as np
 
 from ...engine.tape import Array
 from ..graph import Call, Graph, Value
+from ..operators import VIEWS
 
 ZERO = 0
 """The number of a missing term: zeros of whatever shape is wanted."""
@@ -22,7 +23,7 @@ ZERO = 0
 _SMALL = 1 << 16  # elements of a constant that is compared by what it holds
 _NUMBERS = (bool, int, float, complex)
 _COMMUTE = frozenset(("add", "multiply"))
-_LINEAR = frozenset("transpose reshape broadcast_to sum negative astype getitem split unstack stack concatenate cut".split())
+_LINEAR = VIEWS | {"sum", "negative", "astype", "stack", "concatenate"}
 
 
 class Node:

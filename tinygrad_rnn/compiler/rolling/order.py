@@ -199,9 +199,9 @@ def _slices(numbering: Numbering, terms: list[Any]) -> list[tuple[int, _Group]]:
     for members in found.values():
         hole = max(range(len(members[0][0])), key=lambda k: len({ints[k] for ints, _ in members}))
         rows: dict[Any, dict[int, list[Node]]] = {}
-        for ints, maker in members:
-            rest = *ints[:hole], *ints[hole + 1 :]
-            rows.setdefault(rest, {}).setdefault(ints[hole], []).append(maker)
+        for numbers, maker in members:
+            rest = *numbers[:hole], *numbers[hole + 1 :]
+            rows.setdefault(rest, {}).setdefault(numbers[hole], []).append(maker)
         for row in rows.values():
             for depth in range(max(map(len, row.values()))):
                 ids = sorted(at for at, makers in row.items() if len(makers) > depth)

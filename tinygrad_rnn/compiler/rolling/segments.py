@@ -12,7 +12,7 @@ from ..elementwise import ELEMENTWISE
 from ..graph import Value
 from .families import Families
 from .loop import Inner, Past, Read, Rolled, Same, Slice
-from .numbering import Node, Numbering
+from .numbering import Node
 from .periods import Run
 
 _LAGS = 8  # periods that a value is carried on at most
@@ -81,7 +81,7 @@ def starts_of(line: Line, run: Run) -> list[int]:
     return sorted({found[0], found[-1], found[len(found) // 2]})
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The run is no loop."""
 
 
@@ -92,7 +92,7 @@ def loop_of(line: Line, families: Families, start: int, period: int, count: int)
     """
     try:
         return _Reader(line, families, start, period, count).loop()
-    except _Refused:
+    except _RefusedError:
         return None
 
 
@@ -107,7 +107,9 @@ class _Reader:
         self.others: dict[Slice, list[Slice]] = {}
 
     def loop(self) -> tuple[Rolled, int]:
-        line, reads, stands = self.line, [], {}
+        line = self.line
+        reads: list[list[Read]] = []
+        stands: dict[int, Read] = {}
         nodes = list(line.nodes[self.start + self.middle * self.period :][: self.period])
         for slot, node in enumerate(nodes):
             places = self.start + slot + self.period * np.arange(self.count)
@@ -120,7 +122,7 @@ class _Reader:
         while self.high - self.low >= 2 and not self._starts(loop):
             self.low += 1
         if self.high - self.low < 2:
-            raise _Refused
+            raise _RefusedError
         loop.values = [
             [node.outs for node in line.nodes[self.start + step * self.period :][: self.period]]
             for step in range(self.low, self.high)
@@ -135,7 +137,7 @@ class _Reader:
         self.low = max(self.low, *(wrong[wrong < self.middle] + 1).tolist(), 0)
         self.high = min(self.high, *wrong[wrong >= self.middle].tolist(), self.count)
         if self.high - self.low < 2:
-            raise _Refused
+            raise _RefusedError
 
     def _read(self, slot: int, places: _Column, number: int) -> Read:
         numbers, makers, which = self.line.operand(places, number)
@@ -156,8 +158,8 @@ class _Reader:
         """Return an operand that is not the same at all steps as what explains it at most of them."""
         given = numbers.tolist()
         candidates: list[tuple[Read, Any]] = [(Same(given[self.middle]), numbers == numbers[self.middle])]
-        for read in self._slices(given):
-            candidates.append((read, np.array([read.at(step) == one for step, one in enumerate(given)])))
+        for part in self._slices(given):
+            candidates.append((part, np.array([part.at(step) == one for step, one in enumerate(given)])))
         if all(_around(fits, self.middle) < self.count for _, fits in candidates):
             listed = self._listed(slot, given, number)
             if listed is not None:
@@ -252,11 +254,11 @@ class _Reader:
             for number, read in enumerate(reads):
                 if not isinstance(read, Past):
                     continue
-                value = loop.nodes[read.slot].call.outputs[read.index]
+                value = loop.nodes[read.slot].call.outputs[read.out]
                 for step in range(self.low, min(self.low + read.lag, self.high)):
                     node = self.line.nodes[self.start + step * self.period + slot]
                     given = self._converted(node, node.operands[number], value)
-                    key = read.slot, read.index, read.lag - (step - self.low)
+                    key = read.slot, read.out, read.lag - (step - self.low)
                     if given is None or loop.init.setdefault(key, given) != given:
                         return False
         wanted = {(*key, lag) for key, most in loop.lags.items() for lag in range(1, most + 1)}
@@ -277,7 +279,7 @@ def _resolved(read: Read, nodes: list[Node], stands: dict[int, Read]) -> Read:
     if not isinstance(read, Inner) or read.slot not in stands:
         return read
     stand = stands[read.slot]
-    return Same(nodes[read.slot].outs[read.index]) if isinstance(stand, Same) else stand
+    return Same(nodes[read.slot].outs[read.out]) if isinstance(stand, Same) else stand
 
 
 def _around(fits: Any, middle: int) -> int:
