@@ -1,6 +1,9 @@
 """Stepper: a model or a cell one step at a time is the model over the whole sequence, compiled or not."""
 
+import copy
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -177,6 +180,40 @@ def test_a_stepper_in_a_compiled_function_is_part_of_its_plan():
     state = step.model.initial_state(1)
     same(twice(np.array([1]), state), 2 * step([1], step([1], state)[1])[0])
     assert len(step.compiled.plans) == 1
+
+
+def test_a_copy_has_a_model_and_plans_of_its_own():
+    step = tr.Stepper(model_of("rnn"))
+    wanted, _ = step([1])
+    other = copy.deepcopy(step)
+    other.model.output.b.data = np.arange(V) * 10.0
+    assert np.argmax(other([1])[0]) == V - 1
+    same(step([1])[0], wanted)
+
+
+def test_another_array_outside_is_seen():
+    scale = np.ones(D)
+
+    def cell(x, state):
+        return x * scale, state
+
+    step = tr.Stepper(cell)
+    assert np.array_equal(step(np.ones((N, D)))[0], np.ones((N, D)))
+    scale = scale * 3
+    assert np.array_equal(step(np.ones((N, D)))[0], np.full((N, D), 3.0))
+    assert step.reason is None
+
+
+def test_plans_go_with_the_stepper_at_once():
+    step = tr.Stepper(model_of("lstm"))
+    step([1])
+    gc.disable()
+    try:
+        gone = weakref.ref(step.compiled)
+        del step
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 # -- what cannot be compiled ------------------------------------------------------------------------------------------

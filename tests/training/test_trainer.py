@@ -15,7 +15,16 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data import load_corpus
 from tinygrad_rnn.errors import ConfigError, CorpusError, DivergedError, NonFiniteError
-from tinygrad_rnn.training import RunFiles, Trainer, evaluate, load_model, make_schedule, save_curve, train_epoch
+from tinygrad_rnn.training import (
+    Evaluator,
+    RunFiles,
+    Trainer,
+    evaluate,
+    load_model,
+    make_schedule,
+    save_curve,
+    train_epoch,
+)
 from tinygrad_rnn.training import trainer as trainer_module
 
 TRAIN, HELD_OUT = load_corpus("to be or not to be that is the question\n" * 30, "word")
@@ -328,3 +337,19 @@ def test_models_that_cannot_be_trained_on_the_text():
             trainer(model=tr.RNNLM(size, 8, 8, np.random.default_rng(0)))
     with pytest.raises(ConfigError, match="model must have parameters.*got str"):
         trainer(model="lstm")
+
+
+@pytest.mark.parametrize("settings", [{}, {"executor": "numpy"}, {"compile": False}, {"truncation": "windowed:6/3"}])
+def test_the_held_out_text_is_read_as_the_windows_are_trained(monkeypatch, settings):
+    made = []
+
+    def evaluator(model, **how):
+        made.append((Evaluator(model, **how), how))
+        return made[-1][0]
+
+    monkeypatch.setattr(trainer_module, "Evaluator", evaluator)
+    trainer(CONFIG.replace(**settings)).run()
+    ((one, how),) = made
+    assert how == {"compiled": settings != {"compile": False}, "executor": settings.get("executor")}
+    assert one.reason is None
+    assert one.compiled is None if settings == {"compile": False} else len(one.compiled.plans) == 1  # in all epochs

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import integer
+from ..compiler.api import Compiled
 from ..data.vocabulary import id_array
 from ..errors import ConfigError, CorpusError
 from .replayed import Replayed
@@ -96,6 +97,16 @@ class Evaluator:
             )
         self.model = model
         self._loss = Replayed("evaluate", model.loss, compiled=compiled, executor=executor)
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """What replays the loss of a window, with its plans; None: nothing does, it runs operation by operation."""
+        return self._loss.compiled
+
+    @property
+    def reason(self) -> str | None:
+        """Why the loss could not be compiled; None: it could, or was not tried yet."""
+        return self._loss.reason
 
     def __call__(self, ids: npt.ArrayLike, batch_size: int, bptt: int) -> Evaluation:
         """Return the mean loss over a text; see `evaluate`."""

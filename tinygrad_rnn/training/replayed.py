@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -57,20 +58,21 @@ class Replayed:
         threads: int | None = None,
     ) -> None:
         self._name, self._function = name, function
-        recorded = partial(self._noted, function)  # in plain sight, so that what the function names is found
-        made = compile(recorded, executor=executor, threads=threads)
+        self._mark = _Mark()
+        noted = partial(_noted, self._mark, function)  # in plain sight, so that what the function names is found
+        made = compile(noted, executor=executor, threads=threads)
         self.compiled: Compiled | None = made if flag(name, "compiled", compiled) else None
         self.reason: str | None = None
-        self._recorded, self._row = False, 0
+        self._row = 0
         self._shape: tuple[int, ...] | None = None
 
     def __call__(self, *args: Any) -> Any:
         """Return what the function returns, with arrays for its Tensors."""
         if context().tracer is not None:  # part of another plan
-            return self._noted(self._function, *args)
+            return _noted(self._mark, self._function, *args)
         if self.compiled is None:
             return self._as_it_is(args)
-        self._recorded = False
+        self._mark.recorded = False
         try:
             result = self.compiled(*args)
         except NativeError:
@@ -78,16 +80,11 @@ class Replayed:
         except Exception as error:
             result = self._as_it_is(args)
             self._give_up(str(error) or type(error).__name__)
-        if self._recorded:
+        if self._mark.recorded:
             self._count(np.shape(args[0]))
         else:
             self._row = 0
         return result
-
-    def _noted(self, function: Callable[..., Any], *args: Any) -> Any:
-        self._recorded = True
-        with no_grad():
-            return function(*args)
 
     def _as_it_is(self, args: tuple[Any, ...]) -> Any:
         with no_grad():
@@ -110,6 +107,19 @@ class Replayed:
                 f"{self._name}: it runs operation by operation, which is slower, as it cannot be compiled: {reason}",
                 stacklevel=4,
             )
+
+
+@dataclass
+class _Mark:
+    """Whether a function has been recorded. It knows nothing of what replays it: no cycle keeps plans alive."""
+
+    recorded: bool = False
+
+
+def _noted(mark: _Mark, function: Callable[..., Any], *args: Any) -> Any:
+    mark.recorded = True
+    with no_grad():
+        return function(*args)
 
 
 def array_of(part: Any) -> Any:

@@ -102,7 +102,6 @@ class Trainer:
         if files is not None:
             check_describes(config, len(train.vocabulary), self.model)
         self._policy = make_policy(config)
-        self._evaluate = Evaluator(self.model, compiled=config.compile, executor=named_executor(config))
         self._files = files
         self._on_epoch = on_epoch
         self._progress = progress
@@ -137,6 +136,7 @@ class Trainer:
         compiled = config.compile and CompiledUpdate(
             self.model, optimizer, config.clip, self._policy, named_executor(config)
         )
+        evaluator = Evaluator(self.model, compiled=config.compile, executor=named_executor(config))
         schedule = make_schedule(config, config.epochs * updates_per_pass(self.windows, self._policy))
         records: list[EpochRecord] = []
         step, stopped_early = 0, False
@@ -158,7 +158,7 @@ class Trainer:
                         on_window=on_window,
                     )
                 step += trained.steps
-                record = self._evaluated(epoch, step, trained, started)
+                record = self._evaluated(evaluator, epoch, step, trained, started)
                 schedule.observe(record.valid_nats)
                 records.append(record)
                 if best.is_better(record):
@@ -175,8 +175,10 @@ class Trainer:
         assert best.record is not None
         return RunResult(tuple(records), best.record, interrupt.requested, stopped_early and not interrupt.requested)
 
-    def _evaluated(self, epoch: int, step: int, trained: EpochResult, started: float) -> EpochRecord:
-        valid = self._evaluate(self.held_out.ids, self.config.batch_size, self.config.bptt)
+    def _evaluated(
+        self, evaluator: Evaluator, epoch: int, step: int, trained: EpochResult, started: float
+    ) -> EpochRecord:
+        valid = evaluator(self.held_out.ids, self.config.batch_size, self.config.bptt)
         if not valid.nats < float("inf"):
             raise NonFiniteError(f"Trainer: the held-out loss after epoch {epoch} is {valid.nats}; lower lr or clip")
         blind = math.log(len(self.vocabulary))
