@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from replay import counts, leaf, normal, record, rewritten, run_graph
+from replay import counts, leaf, normal, record, rewritten
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.graph import Call, Graph, Operator, Value
-from tinygrad_rnn.compiler.operators import ADD, MULTIPLY, STACK, TRANSPOSE
+from tinygrad_rnn.compiler.operators import ADD, MULTIPLY, TRANSPOSE
 from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, sort, undo
-from tinygrad_rnn.compiler.passes.stacks import share_stacks
 from tinygrad_rnn.compiler.passes.weights import copy_transposed
 
 N, T, D, H, V = 2, 5, 3, 4, 6
@@ -115,51 +114,6 @@ def test_transposes_by_hand_with_axes_none():
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
-
-
-def test_states_before_and_behind_the_steps_are_one_stack():
-    def f(x):
-        h, hs = np.exp(x[0]), []
-        for t in range(T):
-            hs.append(h)
-            h = np.tanh(h * x[t])
-        return np.sum(tr.stack(hs) * tr.stack([*hs[1:], h]))
-
-    graph = rewritten(f, (normal(T, H),), share_stacks, remove_dead)
-    (stack,) = (call for call in graph.calls if call.name == "stack")
-    assert len(stack.inputs) == T + 1
-
-
-def test_stacks_that_overlap_otherwise_stay():
-    def f(x):
-        a, b, c, d = (np.exp(x[t]) for t in range(4))
-        return tr.stack([a, b, c]), tr.stack([c, b, a]), tr.stack([a, c, b]), tr.stack([d, d, a]), tr.stack([b, d])
-
-    assert counts(rewritten(f, (normal(4, 3),), share_stacks, remove_dead))["stack"] == 5
-
-
-def test_a_stack_that_leads_to_an_operand_of_another_stays():
-    x = Value((3,), np.dtype(float), name="x")
-    a, b = (Call(ADD, [x, float(k)], {}, [((3,), x.dtype)]) for k in range(2))
-    past = Call(STACK, [a.output, b.output], {"axis": 0}, [((2, 3), x.dtype)])
-    total = Call(
-        Operator("sum", lambda x, /, axis: np.sum(x, axis=axis)), [past.output], {"axis": 0}, [((3,), x.dtype)]
-    )
-    late = Call(STACK, [a.output, b.output, total.output], {"axis": 0}, [((3, 3), x.dtype)])
-    graph = Graph([x], [a, b, past, total, late], [past.output, late.output])
-    before = run_graph(graph, [normal(3)])
-    for got, want in zip(run_graph(share_stacks(graph), [normal(3)]), before, strict=True):
-        assert np.array_equal(got, want)
-
-
-def test_stacks_of_different_types_stay():
-    def f(x):
-        a, b, c = np.exp(x), np.astype(x * 2.0, np.float32), np.astype(x * 3.0, np.float32)
-        return tr.stack([a, b, b * c]), tr.stack([b, b * c, c])
-
-    recorded = record(f, normal(3))
-    graph = share_stacks(recorded.graph)
-    assert [value.dtype for value in graph.outputs] == [np.float64, np.float32]
 
 
 def test_weights_that_many_products_read_transposed_are_copied():

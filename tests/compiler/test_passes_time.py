@@ -5,8 +5,6 @@ import pytest
 from replay import counts, leaf, normal, record, rewritten
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.passes import batch
-from tinygrad_rnn.compiler.passes.batch import hoist_elementwise, hoist_products
 from tinygrad_rnn.compiler.passes.regroup import defer_sums, reassociate
 from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, stacks_first, undo
 from tinygrad_rnn.compiler.passes.time_first import flat_products, time_first
@@ -128,97 +126,6 @@ def test_rows_that_are_summed_lose_their_order():
 
     graph = rewritten(f, (normal(N, T, D), normal(N, T, H)), flat_products, undo, remove_dead)
     assert all(call.output.ndim == 2 for call in graph.calls if call.name == "transpose")
-
-
-# -- hoist -------------------------------------------------------------------------------------------------------------
-
-
-def test_products_with_one_matrix_become_one_product():
-    w_in, w, b = leaf(D, H), leaf(H, H, seed=1), leaf(H, seed=2)
-    plain = record(rnn(w_in, w, b), normal(N, T, D)).graph
-    graph = rewritten(rnn(w_in, w, b), (normal(N, T, D),), undo, merge_equal, hoist_products, remove_dead)
-    # T products with w_in become one; those with w, and with w.T going backward, wait for each other
-    assert counts(graph)["matmul"] == counts(plain)["matmul"] - (T - 1)
-    assert (T * N, D) in [call.inputs[0].shape for call in graph.calls if call.name == "matmul"]
-
-
-def test_products_that_wait_for_each_other_stay():
-    w = leaf(H, H)
-
-    def f(h):
-        for t in range(T):
-            with tr.at_step(t):
-                h = h @ w
-        return h
-
-    assert counts(rewritten(f, (normal(N, H),), hoist_products))["matmul"] == T
-
-
-def test_products_with_different_matrices_stay():
-    ws = [leaf(D, H, seed=t) for t in range(3)]
-
-    def f(x):
-        outputs = []
-        for t, w in enumerate(ws):
-            with tr.at_step(t):
-                outputs.append(x @ w)
-        return outputs
-
-    assert counts(rewritten(f, (normal(N, D),), hoist_products))["matmul"] == 3
-
-
-def test_steps_of_different_sizes_stay_apart():
-    w = leaf(D, H)
-
-    def f(a, b):
-        outputs = []
-        for t, x in enumerate([a, b, a, b]):
-            with tr.at_step(t):
-                outputs.append(np.exp(x) @ w)
-        return outputs
-
-    assert counts(rewritten(f, (normal(2, D), normal(3, D)), hoist_products))["matmul"] == 2
-
-
-def test_local_derivatives_are_computed_for_all_steps_at_once():
-    def f(x, g):
-        outputs = []
-        for t in range(T):
-            with tr.at_step(t):
-                y = np.tanh(x[t])
-                g = g * (1 - y * y)
-            outputs.append(g)
-        return outputs
-
-    graph = rewritten(f, (normal(T, H), normal(H)), hoist_elementwise, remove_dead)
-    assert counts(graph)["tanh"] == 1
-    assert counts(graph)["subtract"] == 1
-    assert counts(graph)["multiply"] == T + 1
-
-
-def test_large_steps_are_left_where_their_operands_are_in_cache(monkeypatch):
-    def f(x):
-        outputs = []
-        for t in range(3):
-            with tr.at_step(t):
-                outputs.append(np.exp(x[t]))
-        return outputs
-
-    monkeypatch.setattr(batch, "_LARGE", 3)
-    assert counts(rewritten(f, (normal(3, 4),), hoist_elementwise))["exp"] == 3
-    monkeypatch.setattr(batch, "_LARGE", 4)
-    assert counts(rewritten(f, (normal(3, 4),), hoist_elementwise))["exp"] == 1
-
-
-def test_scalars_and_broadcast_operands_of_steps():
-    def f(x, b):
-        outputs = []
-        for t in range(3):
-            with tr.at_step(t):
-                outputs.append((np.exp(x[t]) + b, x[t, 0] * 2.0, x[t, :1] * x[t], np.where(x[t] > 0, x[t], 0)))
-        return outputs
-
-    rewritten(f, (normal(3, 4), normal(4)), hoist_elementwise, undo, remove_dead)
 
 
 # -- regroup -----------------------------------------------------------------------------------------------------------

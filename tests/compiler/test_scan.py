@@ -89,7 +89,7 @@ def test_a_state_with_a_part_that_is_no_array_is_recorded_step_by_step():
         return new, (new, t + 1)
 
     def function(xs):
-        outputs, (h, t) = tr.scan(counted, (np.zeros((2, 3)), 0), xs)
+        outputs, (h, _) = tr.scan(counted, (np.zeros((2, 3)), 0), xs)
         return outputs, h, tr.grad(np.sum(outputs), W)
 
     assert loops(function, XS)[0] == 0

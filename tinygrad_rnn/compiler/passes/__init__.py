@@ -7,7 +7,6 @@ from functools import partial
 
 from ...errors import ConfigError
 from ..graph import Graph
-from .batch import hoist_elementwise, hoist_products
 from .checks import checks_first
 from .editing import in_bodies
 from .loop_sums import defer_carried, regroup_carried
@@ -18,7 +17,6 @@ from .regroup import defer_sums, reassociate, regroup_sums
 from .roll import roll
 from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
 from .slopes import slopes_early, slopes_forward
-from .stacks import share_stacks
 from .time_first import flat_products, time_first
 from .weights import copy_transposed
 
@@ -29,15 +27,14 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "simplify": (invariants_out,),
     "time_first": (stacks_first, time_first, time_first),
     "flat_products": (flat_products,),
-    "hoist_products": (hoist_products, products_out, time_first),
+    "hoist_products": (products_out, time_first),
     "defer_sums": (defer_sums, defer_carried, time_first, flat_products),
     "regroup_sums": (regroup_sums, regroup_carried, time_first, flat_products),
     "fuse_loss": (fuse_loss,),
     "sums_in_product": (sums_in_product,),
     "bias_in_product": (bias_in_product,),
     "reassociate": (partial(in_bodies, reassociate),),
-    "hoist_elementwise": (hoist_elementwise, elementwise_out),
-    "share_stacks": (share_stacks,),
+    "hoist_elementwise": (elementwise_out,),
     "slopes_early": (partial(in_bodies, slopes_early), slopes_forward),
     "copy_transposed": (copy_transposed,),
     "checks_first": (checks_first,),

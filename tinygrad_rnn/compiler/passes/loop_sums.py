@@ -31,12 +31,14 @@ def _deferred(graph: Graph, anybodys: bool) -> Graph:
             total = state.after.maker
             if state.before in stacked or state.after in stacked or total is None or total.name != "add":
                 continue
-            if len(uses.get(state.before, ())) != 1 or not (anybodys or total.cotangent):
+            if len(uses.get(state.before, ())) != 1 or state.after in uses or not (anybodys or total.cotangent):
                 continue
-            terms = _terms(total, state, uses)
+            sums: list[Call] = []
+            terms = _terms(total, state, uses, sums)
             if terms is None or not all(_can_wait(term, loop) for term in terms):
                 continue
             loop.states.remove(state)
+            loop.calls = [call for call in loop.calls if call not in sums]
             parts = [_whole(after, loop, term) for term in terms]
             if state.initial.constant is None or state.initial.constant.any():
                 parts.append(state.initial)
@@ -48,9 +50,13 @@ def _deferred(graph: Graph, anybodys: bool) -> Graph:
     return edit_loops(graph, edit)
 
 
-def _terms(total: Call, state: State, uses: dict[Value, list[Call]]) -> list[Value] | None:
-    """Return the terms that a step adds to a carried sum; None if it does something else with it."""
+def _terms(total: Call, state: State, uses: dict[Value, list[Call]], sums: list[Call]) -> list[Value] | None:
+    """Return the terms that a step adds to a carried sum; None if it does something else with it.
+
+    The additions are appended to `sums`.
+    """
     found: list[Value] = []
+    sums.append(total)
     waiting = list(total.inputs)
     seen = False
     while waiting:
@@ -61,6 +67,7 @@ def _terms(total: Call, state: State, uses: dict[Value, list[Call]]) -> list[Val
         elif not isinstance(part, Value) or (part.shape, part.dtype) != (state.before.shape, state.before.dtype):
             return None
         elif maker is not None and maker.name == "add" and maker.cotangent == total.cotangent and len(uses[part]) == 1:
+            sums.append(maker)
             waiting += maker.inputs
         else:
             found.append(part)

@@ -10,7 +10,7 @@ import numpy as np
 from ..graph import Call, Graph, Rewriter, Value
 from ..kernels import LOSS_AND_GRADIENT
 from ..operators import CONCATENATE, GETITEM, MATMUL, RESHAPE, TRANSPOSE
-from .batch import independent, substitute
+from .common import independent, substitute
 from .regroup import is_outer
 from .simplify import remove_dead, sort
 

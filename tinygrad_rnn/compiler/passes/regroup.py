@@ -13,7 +13,7 @@ from typing import Any
 
 from ..graph import Call, Graph, Rewriter, Value
 from ..operators import ADD, MATMUL, MULTIPLY, RESHAPE, SUM, TRANSPOSE
-from .batch import stacked, substitute
+from .common import stacked, substitute
 from .simplify import sort
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..graph import Graph, Rewriter
 from ..operators import CONTIGUOUS
-from .batch import is_weight
+from .common import is_weight
 from .editing import OpenLoop
 
 
