@@ -10,11 +10,11 @@ import numpy as np
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.picture import picture
 
-STAGES = ("recorded", "defer_sums", "share_stacks")
+STAGES = ("recorded", "defer_sums", "hoist_elementwise")
 
 
 def main() -> None:
-    """Record the step of the page, and draw its graph behind some of the passes."""
+    """Record the step of the page, and draw its graph after some of the passes."""
     model = tr.RNNLM(10, 3, 4, np.random.default_rng(0))
 
     def step(ids, targets, state):

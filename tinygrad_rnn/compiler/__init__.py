@@ -1,1 +1,1 @@
-"""Plans: a function recorded, its backward pass included, as a flat list of NumPy calls on memory laid out before."""
+"""Plans: a function recorded, its backward pass included, as calls and loops of calls on memory laid out in advance."""

@@ -45,7 +45,7 @@ class Compiled:
     Attributes:
         function: the function itself.
         without: names of the passes that are switched off.
-        max_plans: plans that are kept; the one used longest ago goes first.
+        max_plans: plans that are kept, those that differ in sizes alone as one; what was used longest ago goes first.
         threads: threads that a replay is split over.
         executor: what replays plans, "native" or "numpy"; "auto" until the first plan is made.
         fast_math: whether sums and products that the function wrote may be computed in another order.
@@ -104,9 +104,10 @@ class Compiled:
             return [ready.executor.plan for ready in self._plans.values()]
 
     def stages(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Graph]]:
-        """Record the function anew and yield (pass, graph behind it), first ("recorded", graph).
+        """Record the function anew and yield (pass, graph after it), first ("recorded", graph).
 
-        Look at each graph before asking for the next: a pass may write into it.
+        A loop is one call; its body is a graph, `call.attrs["body"].graph`, and `print(graph)` shows both. Look at
+        each graph before asking for the next: a pass may write into it.
         """
         graph = trace(self.function, (args, kwargs)).graph
         yield "recorded", graph
@@ -115,7 +116,8 @@ class Compiled:
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Return what the plan for these arguments costs, with the time of each kind of call, measured now.
 
-        Nothing of the caller's changes; see `Plan.explain` for the costs without times.
+        A call in a loop counts at each step. Nothing of the caller's changes; see `Plan.explain` for the costs without
+        times.
         """
         key, leaves = signature((args, kwargs))
         with self._alone():
@@ -127,11 +129,11 @@ class Compiled:
             )
 
     def draw(self, *args: Any, stage: str | None = None, **kwargs: Any) -> graphviz.Source:
-        """Return a drawing of the graph for these arguments, behind a pass.
+        """Return a drawing of the graph for these arguments, after a pass.
 
         Args:
             args, kwargs: of the function.
-            stage: name of a pass, or "recorded" for the graph before the first; None: behind the last one.
+            stage: name of a pass, or "recorded" for the graph before the first; None: after the last one.
 
         Raises:
             ConfigError: if there is no such pass, or it is switched off.
@@ -322,18 +324,22 @@ def compile(
     executor: str | None = None,
     fast_math: bool = False,
 ) -> Compiled:
-    """Return a function that computes the same, recorded once for each signature and replayed as a flat plan.
+    """Return a function that computes the same, recorded once for each signature and replayed as a plan.
 
     On the first call with some shapes and dtypes the function runs, and everything it computes on Tensors is
-    recorded, the backward passes of `grad` included; passes rewrite the graph, and a flat list of calls on memory laid
-    out in advance is made of it. Later calls replay the list, in C where there is a compiler. Loops and other control
-    flow are unrolled, and what is not an array (numbers, strings, modules) is frozen: another value makes another plan.
+    recorded, the backward passes of `grad` included; passes rewrite the graph, and a list of calls on memory laid out
+    in advance is made of it. Later calls replay the list, in C where there is a compiler. `scan` and `unroll` are
+    recorded as loops, a step once, and so is their backward pass. Where only sizes differ, such as T, from the third
+    on the plan follows from two before in milliseconds. Python's own loops are recorded turn by turn, and rolled up
+    where the turns repeat; other control flow is frozen, and so is what is not an array (numbers, strings, modules):
+    another value makes another plan.
 
     Args:
         function: takes and returns Tensors, arrays, generators and other values, in any nesting of tuples, lists and
             dicts. Parameters may be passed, or used from outside (a model's): they are read anew at each call.
         without: names of passes to switch off, to find out which of them a fault or a gain comes from.
-        max_plans: plans that are kept, one for each signature; the one used longest ago goes first.
+        max_plans: plans that are kept, where those that differ in sizes alone count as one (64 sizes of each are kept);
+            what was used longest ago goes first.
         threads: workers that share the rows of each call, or under "numpy" the parts of the loss; results are the same
             each time for one setting. None: what OPENBLAS_NUM_THREADS says, or one for each core, up to 4.
         executor: "native" replays plans with a C library, which the first use on a machine compiles; "numpy" calls

@@ -24,7 +24,8 @@ def unroll(
 ) -> tuple[Any, State]:
     """Apply a cell to every step of a sequence and return all outputs and the last state.
 
-    state_t, output_t = cell(x_t, state_{t-1}) for t = 0 .. T-1.
+    state_t, output_t = cell(x_t, state_{t-1}) for t = 0 .. T-1. In a compiled function it is recorded as a loop, with
+    the cell called twice whatever T is, and another T costs little; see `scan`.
 
     With `cut_every=n` the state is cut before the steps n, 2n, ...: the chapter's truncated BPTT. A loss reaches back
     at most n uses of the parameters, hence crosses at most n-1 state edges. Going forward nothing changes, bit by bit.
@@ -35,7 +36,7 @@ def unroll(
         xs: (N, T, D), Tensor or array (or what NumPy makes one of: nested lists, a table).
         state: state before the first step, any nesting of tuples; None: `cell.initial_state(N)`.
         cut_every: steps between cuts; None: no cut (full BPTT).
-        lengths: (N,) integers in [1, T], the true length of each sequence; None: all T. Behind its length a
+        lengths: (N,) integers in [1, T], the true length of each sequence; None: all T. After its length a
             sequence's outputs are 0 and its state stays what it was; the padding, whatever it holds, gets no gradient
             and gives none. May be an argument of a compiled function: one plan serves all lengths.
 
