@@ -39,14 +39,16 @@ class Node:
         ints: of a getitem, the integers of its index.
         pattern: of a getitem, number of its index with the integers left open.
         place: its place in the line of nodes.
+        is_sum: whether it adds terms of a cotangent.
     """
 
-    __slots__ = ("call", "ints", "operands", "outs", "pattern", "place", "role", "sources", "static")
+    __slots__ = ("call", "ints", "is_sum", "operands", "outs", "pattern", "place", "role", "sources", "static")
 
     def __init__(self, call: Call, operands: tuple[int, ...], sources: tuple[Any, ...], static: int) -> None:
         self.call, self.operands, self.sources, self.static = call, operands, sources, static
         self.outs: tuple[int, ...] = ()
         self.role = self.pattern = self.place = -1
+        self.is_sum = call.cotangent is not None and call.operator.name == "add"
         self.ints: tuple[int, ...] = ()
 
 

@@ -33,7 +33,7 @@ class _Sums:
         self.returned = {numbering.of(value) for value in numbering.graph.outputs}
         for node in nodes:
             for maker, _ in node.sources:
-                if maker is not None and is_sum(maker):
+                if maker is not None and maker.is_sum:
                     self.readers.setdefault(maker, []).append(node)
 
     def above(self, node: Node) -> Node | None:
@@ -42,7 +42,7 @@ class _Sums:
         if len(readers) != 1 or node.outs[0] in self.returned:
             return None
         (reader,) = readers
-        return reader if is_sum(reader) and reader.call.cotangent == node.call.cotangent else None
+        return reader if reader.is_sum and reader.call.cotangent == node.call.cotangent else None
 
     def terms(self, root: Node) -> Iterator[_Term]:
         """Yield (the sum that adds it, number, what makes it) for each term, from left to right."""
@@ -50,7 +50,7 @@ class _Sums:
         while waiting:
             total, which = waiting.pop()
             maker, _ = total.sources[which]
-            inside = maker is not None and is_sum(maker) and self.above(maker) is total
+            inside = maker is not None and maker.is_sum and self.above(maker) is total
             if inside and maker is not None:
                 waiting += [(maker, 1), (maker, 0)]
             else:
@@ -61,11 +61,6 @@ class _Sums:
         for reader in self.readers.get(old, []):
             reader.sources = tuple((new, 0) if maker is old else (maker, index) for maker, index in reader.sources)
         self.readers[new] = self.readers.pop(old, [])
-
-
-def is_sum(node: Node) -> bool:
-    """Return whether a node adds terms of a cotangent."""
-    return node.call.cotangent is not None and node.call.name == "add"
 
 
 def _add(numbering: Numbering, root: Node, a: int, b: int, outs: tuple[int, ...] | None) -> Node:
@@ -90,7 +85,7 @@ def late_sums(numbering: Numbering, nodes: Sequence[Node], runs: Iterable[Run]) 
         found = []
         far: dict[Any, int] = {}  # of sums alike, the terms that are from long before in one of them, as bits
         for node in nodes[max(0, run.start - run.period) : run.end + run.period]:
-            if is_sum(node) and node not in dropped and (place := _read_at(sums, node, run.period)) is not None:
+            if node.is_sum and node not in dropped and (place := _read_at(sums, node, run.period)) is not None:
                 terms = list(sums.terms(node))
                 key = node.role, *(-1 if maker is None else maker.role for *_, maker in terms)
                 found.append((node, place, terms, key))
@@ -165,7 +160,7 @@ def stacked_slices(numbering: Numbering, nodes: Sequence[Node]) -> list[Node]:
     dropped: set[Node] = set()
     instead: dict[Node, list[Node]] = {}
     for node in nodes:
-        if not is_sum(node) or sums.above(node) is not None:
+        if not node.is_sum or sums.above(node) is not None:
             continue
         terms = list(sums.terms(node))
         groups = _slices(numbering, terms)

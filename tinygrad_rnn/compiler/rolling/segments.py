@@ -28,19 +28,20 @@ class Line:
     Attributes:
         nodes: in the order.
         roles: of each.
+        outs: of each, the numbers of its results.
     """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes = nodes
         for place, node in enumerate(nodes):
             node.place = place
-        self.roles = np.fromiter((node.role for node in nodes), np.int64, len(nodes))
-        self._first = np.cumsum([0, *(len(node.operands) for node in nodes)])
-        count = int(self._first[-1])
-        self._numbers = np.fromiter(chain.from_iterable(node.operands for node in nodes), np.int64, count)
-        sources = [source for node in nodes for source in node.sources]
-        self._places = np.fromiter((-1 if maker is None else maker.place for maker, _ in sources), np.int64, count)
-        self._which = np.fromiter((index for _, index in sources), np.int64, count)
+        self.roles = np.array([node.role for node in nodes], np.int64)
+        self.outs = [node.outs for node in nodes]
+        self._first = np.cumsum([0, *[len(node.operands) for node in nodes]])
+        self._numbers = np.array([*chain.from_iterable([node.operands for node in nodes])], np.int64)
+        sources = [*chain.from_iterable([node.sources for node in nodes])]
+        self._places = np.array([-1 if maker is None else maker.place for maker, _ in sources], np.int64)
+        self._which = np.array([index for _, index in sources], np.int64)
 
     def operand(self, places: _Column, number: int) -> tuple[_Column, _Column, _Column]:
         """Return of an operand of the nodes at some places: its numbers, places of the makers, which results."""
@@ -124,8 +125,8 @@ class _Reader:
         if self.high - self.low < 2:
             raise _RefusedError
         loop.values = [
-            [node.outs for node in line.nodes[self.start + step * self.period :][: self.period]]
-            for step in range(self.low, self.high)
+            line.outs[place : place + self.period]
+            for place in (self.start + step * self.period for step in range(self.low, self.high))
         ]
         loop.others = self.others
         loop.count_from(self.low)
