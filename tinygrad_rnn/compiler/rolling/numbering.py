@@ -20,6 +20,12 @@ from ..operators import VIEWS
 ZERO = 0
 """The number of a missing term: zeros of whatever shape is wanted."""
 
+Source = tuple["Node | None", int]
+"""What makes an operand, and which of its results it is; None: nothing in the graph does."""
+
+Operand = tuple[int, Source]
+"""Number of an operand, and what makes it."""
+
 _SMALL = 1 << 16  # elements of a constant that is compared by what it holds
 _NUMBERS = (bool, int, float, complex)
 _COMMUTE = frozenset(("add", "multiply"))
@@ -142,9 +148,15 @@ class Numbering:
             origin[value] = node, index
         return node
 
-    def made(self, call: Call, operands: Sequence[int], outs: tuple[int, ...] | None = None) -> Node:
-        """Return a node for a call that is not in the graph: what it reads are numbers; `outs` are its results'."""
-        node = self._node(call, tuple(operands), tuple(self.makers[number] for number in operands))
+    def made(self, call: Call, operands: Sequence[Operand], outs: tuple[int, ...] | None = None) -> Node:
+        """Return a node for a call that is not in the graph.
+
+        Args:
+            call: what is computed.
+            operands: what it reads: (number, (node that makes it, which of its results)).
+            outs: numbers of its results, where other nodes read them already.
+        """
+        node = self._node(call, tuple(n for n, _ in operands), tuple(source for _, source in operands))
         if outs is None:
             node.outs = self._outs(node, node.static, call.outputs)
         else:

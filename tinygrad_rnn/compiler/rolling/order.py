@@ -13,7 +13,7 @@ from typing import Any
 
 from ..graph import Call, Operator, Value
 from ..operators import STACK
-from .numbering import Node, Numbering, integers_of
+from .numbering import Node, Numbering, Operand, integers_of
 from .periods import Run
 
 _TERMS = 8  # of a sum that is put in order
@@ -63,13 +63,19 @@ class _Sums:
         self.readers[new] = self.readers.pop(old, [])
 
 
-def _add(numbering: Numbering, root: Node, a: int, b: int, outs: tuple[int, ...] | None) -> Node:
+def _add(numbering: Numbering, root: Node, terms: Sequence[Operand], outs: tuple[int, ...] | None) -> Node:
     """Return a node that adds two terms of the cotangent of a sum."""
     call = root.call
-    inputs = [numbering.values[a], numbering.values[b]]
+    inputs = [numbering.values[number] for number, _ in terms]
     made = Call(call.operator, inputs, {}, [(call.output.shape, call.output.dtype)], call.place)
     made.cotangent = call.cotangent
-    return numbering.made(made, (a, b), outs)
+    return numbering.made(made, terms, outs)
+
+
+def _operand(term: _Term) -> Operand:
+    """Return the number of a term, and what makes it."""
+    total, number, _ = term
+    return number, total.sources[total.operands.index(number)]
 
 
 # -- cotangents of states ---------------------------------------------------------------------------------------------
@@ -139,15 +145,16 @@ def _put_in_order(
     if len(terms) == 2:
         before.setdefault(first, []).append(root)
         return
-    total, last = near[0][1], [*near[1:], *far][-1]
-    for term in [*near[1:], *far]:
-        pair = (term[1], total) if term in far else (total, term[1])  # in the order of a sum of two terms
-        made = _add(numbering, root, *pair, root.outs if term is last else None)
-        if term in far:
+    total = _operand(near[0])
+    for place, term in enumerate([*near[1:], *far], 1):
+        is_far = place >= len(near)
+        pair = (_operand(term), total) if is_far else (total, _operand(term))  # in the order of a sum of two terms
+        made = _add(numbering, root, pair, root.outs if place == len(terms) - 1 else None)
+        if is_far:
             before.setdefault(first, []).append(made)
         else:
             instead[term[0]] = made
-        total = made.outs[0]
+        total = made.outs[0], (made, 0)
     sums.replaced(root, made)
 
 
@@ -168,7 +175,8 @@ def stacked_slices(numbering: Numbering, nodes: Sequence[Node]) -> list[Node]:
             continue
         taken = {maker for _, group in groups for *_, maker in group}
         dropped |= taken | {total for total, *_ in terms}
-        instead[node] = _joined(numbering, node, groups, [number for _, number, maker in terms if maker not in taken])
+        others = [_operand(term) for term in terms if term[2] not in taken]
+        instead[node] = _joined(numbering, node, groups, others)
         sums.replaced(node, instead[node][-1])
     if not instead:
         return list(nodes)
@@ -177,7 +185,7 @@ def stacked_slices(numbering: Numbering, nodes: Sequence[Node]) -> list[Node]:
     return [new for node in nodes for new in (instead.get(node, []) if node in dropped else [node])]
 
 
-_Group = list[tuple[int, int, Node]]
+_Group = list[tuple[int, Operand, Node]]
 
 
 def _slices(numbering: Numbering, terms: list[Any]) -> list[tuple[int, _Group]]:
@@ -201,22 +209,25 @@ def _slices(numbering: Numbering, terms: list[Any]) -> list[tuple[int, _Group]]:
             for depth in range(max(map(len, row.values()))):
                 ids = sorted(at for at, makers in row.items() if len(makers) > depth)
                 if len(ids) > 2 and ids == list(range(ids[0], ids[0] + len(ids))):
-                    groups.append((hole, [(at, row[at][depth].operands[0], row[at][depth]) for at in ids]))
+                    groups.append((hole, [(at, _only(row[at][depth]), row[at][depth]) for at in ids]))
     return groups
 
 
-def _joined(numbering: Numbering, root: Node, groups: list[tuple[int, _Group]], others: list[int]) -> list[Node]:
+def _only(node: Node) -> Operand:
+    return node.operands[0], node.sources[0]
+
+
+def _joined(numbering: Numbering, root: Node, groups: list[tuple[int, _Group]], others: list[Operand]) -> list[Node]:
     """Return nodes that compute a sum whose terms are other values, and slices, which are stacked."""
     made: list[Node] = []
-    for number, (hole, group) in enumerate(groups):
-        is_all = number == len(groups) - 1 and not others and number == 0
-        nodes = _stack(numbering, hole, group, root.outs if is_all else None)
-        made += nodes
-        others = [*others, nodes[-1].outs[0]]
-    total = others[0]
-    for number in others[1:]:
-        made.append(_add(numbering, root, total, number, root.outs if number is others[-1] else None))
-        total = made[-1].outs[0]
+    terms = list(others)
+    for hole, group in groups:
+        made += _stack(numbering, hole, group, root.outs if len(groups) == 1 and not others else None)
+        terms.append((made[-1].outs[0], (made[-1], 0)))
+    total = terms[0]
+    for place, term in enumerate(terms[1:], 1):
+        made.append(_add(numbering, root, (total, term), root.outs if place == len(terms) - 1 else None))
+        total = made[-1].outs[0], (made[-1], 0)
     return made
 
 
@@ -231,17 +242,17 @@ def _stack(numbering: Numbering, hole: int, group: _Group, outs: tuple[int, ...]
     inner = call.inputs[0]
     whole = (*inner.shape[:to], len(group), *inner.shape[to:])
     is_all = whole == shape and all(part == slice(None) for part in parts[:axis] + parts[axis + 1 :])
-    numbers = [number for _, number, _ in group]
-    stack = _made(numbering, STACK, numbers, {"axis": to}, (whole, inner.dtype), outs if is_all else None)
+    parts_of = [operand for _, operand, _ in group]
+    stack = _made(numbering, STACK, parts_of, {"axis": to}, (whole, inner.dtype), outs if is_all else None)
     if is_all:
         return [stack]
     attrs = {**call.attrs, "index": tuple(parts)}
     spec = call.output.shape, call.output.dtype
-    return [stack, _made(numbering, call.operator, list(stack.outs), attrs, spec, outs)]
+    return [stack, _made(numbering, call.operator, [(stack.outs[0], (stack, 0))], attrs, spec, outs)]
 
 
 def _made(
-    numbering: Numbering, operator: Operator, numbers: list[int], attrs: dict[str, Any], spec: Any, outs: Any
+    numbering: Numbering, operator: Operator, operands: list[Operand], attrs: dict[str, Any], spec: Any, outs: Any
 ) -> Node:
-    inputs: list[Value] = [numbering.values[number] for number in numbers]
-    return numbering.made(Call(operator, inputs, attrs, [spec]), numbers, outs)
+    inputs: list[Value] = [numbering.values[number] for number, _ in operands]
+    return numbering.made(Call(operator, inputs, attrs, [spec]), operands, outs)

@@ -144,6 +144,8 @@ class _Reader:
         numbers, makers, which = self.line.operand(places, number)
         middle = self.middle
         maker, place = int(makers[middle]), int(places[middle])
+        if maker >= place:
+            raise _RefusedError
         if self.start <= maker and place - maker < _LAGS * self.period:
             lag = middle - (maker - self.start) // self.period
             fits = (places - makers == place - maker) & (which == which[middle])
