@@ -80,15 +80,31 @@ def test_two_functions_in_turn(native):
             assert_equal(replayed(*args), wanted, 1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:compile. .* has been recorded 4 times:RuntimeWarning")
 def test_many_plans(native):
+    def function(x, w, depth):
+        for _ in range(depth):
+            x = np.tanh(x @ w) @ np.transpose(w, (1, 0))
+        return x
+
+    compiled = tr.compile(function, executor="native", threads=3, max_plans=3)
+    rng = np.random.default_rng(0)
+    for n in [*range(1, 12), *range(1, 12)]:
+        x, w = rng.standard_normal((n, 2 * n)), rng.standard_normal((2 * n, n + 3)) / n
+        assert_equal(compiled(x, w, n), function(x, w, n), 1e-12)
+    assert len(compiled.plans) == 3
+
+
+def test_plans_that_differ_in_sizes_alone_are_all_kept(native):
     compiled = tr.compile(
         lambda x, w: np.tanh(x @ w) @ np.transpose(w, (1, 0)), executor="native", threads=3, max_plans=3
     )
     rng = np.random.default_rng(0)
-    for n in [*range(1, 12), *range(1, 12)]:
-        x, w = rng.standard_normal((n, 2 * n)), rng.standard_normal((2 * n, n + 3))
+    w = rng.standard_normal((6, 5))
+    for n in [*range(2, 30), *range(2, 30)]:
+        x = rng.standard_normal((n, 6))
         assert_equal(compiled(x, w), np.tanh(x @ w) @ w.T, 1e-12)
-    assert len(compiled.plans) == 3
+    assert len(compiled.plans) == 28
 
 
 # -- threads and processes -----------------------------------------------------------------------------------------

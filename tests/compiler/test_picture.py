@@ -122,6 +122,30 @@ def test_what_a_loop_carries_goes_round_and_what_it_stacks_leaves_the_box():
     assert not {names[name] for name in ("arg1", "arg2", "multiply, all t", "result 1")} & set(inside)
 
 
+def test_stacks_and_slices_have_the_name_of_what_they_are_made_of():
+    def f(x, h):
+        def step(x, h):
+            a, b = x
+            return (a[::-1], h), np.tanh(h + a * b)
+
+        (turned, before), last = tr.scan(step, h, (np.exp(x), x), axis=0)
+        return turned, before, last
+
+    drawn = picture(record(f, np.ones((7, 3)), np.zeros(3)).graph)
+    labels = [
+        re.match(r'label="?([^"\n]*)', text)[1] for name, text in nodes(drawn).items() if name[:5] in ("slice", "stack")
+    ]
+    assert sorted(labels) == ["arg0[t]", "carried, all t", "exp, all t", "exp[t]"]
+
+
+def test_constants_of_one_number_show_it():
+    def f(x):
+        return x * np.full(3, 2.5) + np.broadcast_to(0.125, (9000,))[:3] + np.array([1.0, 2.0, 3.0])
+
+    source = picture(record(f, np.ones(3)).graph).source
+    assert re.findall(r'label="(.*?)\n3" fillcolor="#f0f0f0"', source) == ["2.5", "0.125", "constant"]
+
+
 def test_a_loop_in_words():
     f = lambda x, h, w: tr.scan(lambda x, h: (h * 2.0, np.tanh(h + x * w)), h, x, axis=0, reverse=True)  # noqa: E731
     text = str(record(f, np.ones((7, 3)), np.zeros(3), np.ones(3)).graph)

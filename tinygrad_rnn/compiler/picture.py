@@ -13,6 +13,7 @@ from .graph import Body, Call, Graph, Value
 from .operators import VIEWS
 
 _FOLD = 40  # calls; a graph with more of them is drawn with the steps of a sequence on top of each other
+_LOOK = 4096  # elements of a constant that are looked at
 
 # What a call does is told by its shape too, so that the drawing does not depend on its colours.
 _STYLES = {
@@ -43,7 +44,8 @@ def picture(graph: Graph, title: str = "", fold: bool | None = None) -> graphviz
     hands on to the next is a dashed red edge back to them. Nodes [t] are the slice of a step, and results of all steps
     leave the box to their stack. What is the same at each step goes straight in.
 
-    Folded, calls outside of loops that do the same at several time steps are one node, with their number and steps.
+    Folded, calls outside of loops that do the same at several time steps are one node, with their number and steps;
+    what a step hands on to the next leads back, dashed and red.
 
     Args:
         graph: what is drawn.
@@ -73,6 +75,7 @@ class _Drawing:
         self._counts: Counter[str] = Counter()
         self._nodes: dict[Value, str] = {}  # that values come from
         self._same: dict[Value, Value] = {}  # what values of bodies are outside, and finals of loops inside
+        self._sliced: dict[Value, Value] = {}  # from values of bodies to the arrays that they are slices of
         self._last: set[Value] = set()  # carried values after the last step
         self._order: dict[str, int] = {}  # of the nodes of calls
         self._edges: dict[tuple[str, str, str], dict[str, str]] = {}
@@ -115,6 +118,7 @@ class _Drawing:
         self._same.update(zip(graph.inputs[m:], call.inputs[m:], strict=True))
         self._same.update(zip(call.outputs[:n], graph.outputs[:n], strict=True))
         self._last.update(call.outputs[:n])
+        self._sliced.update(zip(graph.inputs[n:m], call.inputs[n:m], strict=True))
         number = self._counts["loop"]
         self._counts["loop"] += 1
         with dot.subgraph(name=f"cluster_loop{number}") as box:
@@ -122,10 +126,24 @@ class _Drawing:
             for value in graph.inputs[:n]:
                 self._nodes[value] = self._node(box, "state", f"carried\n{_shape(value)}")
             for value, outer in zip(graph.inputs[n:m], call.inputs[n:m], strict=True):
-                self._nodes[value] = self._node(box, "slice", f"{_name(outer)}[t]\n{_shape(value)}")
+                self._nodes[value] = self._node(box, "slice", f"{self._name(outer)}[t]\n{_shape(value)}")
             self._calls(graph, box, call.place[1])
         for value, stack in zip(graph.outputs[n:], call.outputs[n:], strict=True):
-            self._nodes[stack] = self._node(dot, "stack", f"{_name(value)}, all t\n{_shape(stack)}")
+            self._nodes[stack] = self._node(dot, "stack", f"{self._name(value)}, all t\n{_shape(stack)}")
+
+    def _name(self, value: Value) -> str:
+        """Return what a slice or a stack is one of, in a word or two."""
+        while value in self._sliced or value in self._same:
+            value = self._sliced[value] if value in self._sliced else self._same[value]
+        maker = value.maker
+        if maker is None:
+            return value.name or ("carried" if value.constant is None else "constant")
+        if maker.name in VIEWS and isinstance(maker.inputs[0], Value):
+            return self._name(maker.inputs[0])
+        if maker.name != "loop":
+            return maker.name
+        body: Body = maker.attrs["body"]
+        return self._name(body.graph.outputs[value.index])
 
     # -- edges ------------------------------------------------------------------------------------------------------
 
@@ -213,26 +231,13 @@ def _modules(names: tuple[str, ...]) -> list[str]:
     return [".".join(names)] if names else []
 
 
-def _name(value: Value) -> str:
-    """Return what a slice or a stack is one of, in a word or two."""
-    if value.name:
-        return value.name
-    maker = value.maker
-    if maker is None:
-        return "carried" if value.constant is None else "constant"
-    if maker.name in VIEWS and isinstance(maker.inputs[0], Value):
-        return _name(maker.inputs[0])
-    if maker.name != "loop":
-        return maker.name
-    body: Body = maker.attrs["body"]
-    return _name(body.graph.outputs[value.index])
-
-
 def _number(value: Value) -> str:
-    """Return what all elements of a constant are, where it was made of one number."""
+    """Return what all elements of a constant are, if that is quick to see."""
     array = value.constant
-    is_one = array is not None and array.size > 0 and (array.size == 1 or not any(array.strides))
-    return f"{array.flat[0].item():.4g}" if array is not None and is_one else "constant"
+    if array is None or array.size == 0 or not (array.size <= _LOOK or not any(array.strides)):
+        return "constant"
+    first = array.flat[0]
+    return f"{first.item():.4g}" if not any(array.strides) or (array == first).all() else "constant"
 
 
 def _steps(body: Body) -> str:
