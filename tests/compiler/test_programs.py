@@ -170,7 +170,7 @@ programs = st.builds(
     before=lines,
     body=lines,
     after=lines,
-    steps=st.sampled_from([0, 0, 1, 2, 3]),
+    steps=st.sampled_from([0, 0, 1, 2, 3, 5]),
     dtype=st.sampled_from(["float64", "float32"]),
     seed=st.integers(0, 2**32 - 1),
 )

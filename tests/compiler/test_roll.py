@@ -298,6 +298,13 @@ def same_for_each(*params):
     return [p - 0.1 * np.tanh(p * p) for p in params]
 
 
+def norm(*params):
+    total = 0.0
+    for p in params:
+        total = total + np.sum(p * p)
+    return np.sqrt(total)
+
+
 def layers(x, *weights):
     for W in weights:
         x = np.tanh(x @ W)
@@ -313,6 +320,7 @@ def growing(xs):
 
 LEFT_ALONE = {
     "a rule for each of several parameters": (same_for_each, [normal(H, H, seed=seed) for seed in range(6)]),
+    "a norm of several parameters": (norm, [normal(H, H, seed=seed) for seed in range(6)]),
     "weights of their own at each step": (layers, [normal(N, H), *(normal(H, H, seed=seed) for seed in range(6))]),
     "a step that reads all before it": (growing, [normal(N, 3, D)]),
     "few steps": (outputs, [normal(N, 3, D)]),

@@ -12,7 +12,7 @@ from ..graph import Graph
 from ..rolling.emit import CircleError, emitted
 from ..rolling.extend import extend
 from ..rolling.families import Families, Listed
-from ..rolling.loop import Rolled, Slice
+from ..rolling.loop import Past, Rolled, Slice
 from ..rolling.numbering import Node, Numbering
 from ..rolling.order import late_sums, stacked_slices
 from ..rolling.periods import Run, runs
@@ -106,8 +106,8 @@ class _Search:
         if loop.steps < _STEPS or slots * (loop.steps - 1) < _CALLS:
             return False
         slices = [read for read in loop.inputs() if isinstance(read, Slice)]
-        if not loop.lags and any(self._is_copied(read) for read in slices):
-            return False  # the same done to several arguments
+        if not _is_recurrent(loop) and any(self._is_copied(read) for read in slices):
+            return False  # the same done to several arguments: it is not worth to put them together
         loop.reverse = sum(read.step < 0 for read in slices) > sum(read.step > 0 for read in slices)
         return self.families.claim(loop)
 
@@ -115,3 +115,10 @@ class _Search:
         """Return whether a slice is one of arrays that must be put together first."""
         family, parts = read.family, self.numbering
         return isinstance(family, Listed) and family.dtype is None and not all(map(parts.is_constant, family.base))
+
+
+def _is_recurrent(loop: Rolled) -> bool:
+    """Return whether a loop carries something other than sums."""
+    return any(
+        loop.nodes[slot].call.name != "add" or Past(slot, out, 1) not in loop.reads[slot] for slot, out in loop.lags
+    )
