@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from replay import counts, leaf, normal, rewritten
+from replay import assert_equal, counts, leaf, normal, rewritten
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes import loss
@@ -107,3 +107,27 @@ def test_sums_of_half_precision_and_of_integers_stay(dtype, monkeypatch):
     args = np.arange(8).reshape(4, 2).astype(dtype), np.arange(12).reshape(4, 3).astype(dtype)
     graph = rewritten(lambda x, d: (np.sum(d, axis=0), np.transpose(x) @ d), args, undo, sums_in_product)
     assert counts(graph)["sum"] == 1
+
+
+@pytest.mark.parametrize("fast_math", [False, True])
+def test_large_logits_leave_plans_for_any_length(monkeypatch, fast_math):
+    """The column of ones is as long as the rows: another length has another."""
+    monkeypatch.setattr(loss, "_LARGE", 1)
+    model = tr.RNNLM(6, 3, 4, np.random.default_rng(0), dtype=np.float64)
+
+    def step(ids):
+        value, _ = model.loss(ids[:, :-1], ids[:, 1:])
+        return value, tr.grad(value, model.parameters())
+
+    compiled = tr.compile(step, fast_math=fast_math)
+    planned, worked = compiled._planned, []
+
+    def counted(graph):
+        worked.append(graph)
+        return planned(graph)
+
+    monkeypatch.setattr(compiled, "_planned", counted)
+    for T in (4, 6, 5, 9, 40, 2):
+        ids = np.random.default_rng(T).integers(0, 6, (3, T + 1))
+        assert_equal(compiled(ids), step(ids), 1e-12)
+        assert len(worked) <= 2

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..graph import Call, Graph, Rewriter, Value
 from ..kernels import LOSS_AND_GRADIENT
-from ..operators import CONCATENATE, GETITEM, MATMUL, RESHAPE, TRANSPOSE
+from ..operators import BROADCAST, CONCATENATE, GETITEM, MATMUL, RESHAPE, TRANSPOSE
 from .common import independent, substitute
 from .regroup import is_outer
 from .simplify import remove_dead, sort
@@ -78,7 +78,10 @@ def bias_in_product(graph: Graph) -> Graph:
 
 def _with_ones(new: Rewriter, rows: Value, call: Call) -> Value:
     """Append what puts a column of ones after the last column of rows."""
-    ones = Value((rows.shape[0], 1), rows.dtype, constant=np.ones((rows.shape[0], 1), rows.dtype))
+    one = Value((1, 1), rows.dtype, constant=np.ones((1, 1), rows.dtype))
+    shape = rows.shape[0], 1
+    ones = Value(shape, rows.dtype, constant=np.ones(shape, rows.dtype))
+    ones.folded = Call(BROADCAST, [one], {"shape": shape}, [(shape, rows.dtype)]), 0  # how another length has its own
     return new.call(CONCATENATE, [new.get(rows), ones], {"axis": 1}, place=call.place).output
 
 
