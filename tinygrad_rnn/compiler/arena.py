@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import insort
+from collections.abc import Iterable, Sequence
 
-import numpy as np
+from .plan import Buffer
 
-from ..engine.tape import Array
+_ALIGNMENT = 64  # bytes; a cache line
 
 
 def offsets(sizes: Sequence[int], born: Sequence[int], dies: Sequence[int]) -> tuple[list[int], int]:
@@ -26,23 +27,38 @@ def offsets(sizes: Sequence[int], born: Sequence[int], dies: Sequence[int]) -> t
     >>> offsets([64, 128, 64], born=[0, 1, 2], dies=[1, 2, 3])
     ([128, 0, 128], 192)
     """
-    size, first, last = (np.asarray(part, np.intp) for part in (sizes, born, dies))
-    order = np.lexsort((first - last, -size))
-    found = np.zeros(len(size), np.intp)
-    placed = np.empty((4, len(size)), np.intp)  # start, end, first, last of those that have a place, by start
-    for count, number in enumerate(order):
-        start, end, since, until = placed[:, :count]
-        meets = (since <= last[number]) & (until >= first[number])
-        at = found[number] = _lowest(start[meets], end[meets], size[number])
-        place = int(start.searchsorted(at))
-        placed[:, place + 1 : count + 1] = placed[:, place:count]
-        placed[:, place] = at, at + size[number], first[number], last[number]
-    return found.tolist(), int(placed[1].max(initial=0))
+    order = sorted(range(len(sizes)), key=lambda number: (-sizes[number], born[number] - dies[number]))
+    found = [0] * len(sizes)
+    placed: list[tuple[int, int, int, int]] = []  # start, end, born, dies of those that have a place, by start
+    for number in order:
+        size, first, last = sizes[number], born[number], dies[number]
+        at = found[number] = _lowest(placed, size, first, last)
+        insort(placed, (at, at + size, first, last))
+    return found, max((end for _, end, _, _ in placed), default=0)
 
 
-def _lowest(start: Array, end: Array, size: int) -> int:
-    """Return the lowest offset at which `size` bytes are free, given what is taken, in the order of its start."""
-    below = np.zeros(len(start) + 1, np.intp)
-    np.maximum.accumulate(end, out=below[1:])  # what was placed in a gap ends before its neighbour does
-    fits = np.flatnonzero(start - below[:-1] >= size)
-    return int(below[fits[0]] if len(fits) else below[-1])
+def _lowest(placed: Sequence[tuple[int, int, int, int]], size: int, first: int, last: int) -> int:
+    """Return the lowest offset at which `size` bytes are free from `first` to `last`."""
+    free = 0
+    for start, end, since, until in placed:
+        if since <= last and until >= first:
+            if start - free >= size:
+                break
+            if end > free:  # what was placed in a gap ends before its neighbour does
+                free = end
+    return free
+
+
+def place_buffers(buffers: Iterable[Buffer]) -> int:
+    """Give those of the buffers that lie in the arena their offsets, by when they are used; return its size."""
+    lying = [buffer for buffer in buffers if buffer.kind == "arena" and buffer.dies >= 0]
+    where, size = offsets(
+        [_rounded(buffer) for buffer in lying], [buffer.born for buffer in lying], [buffer.dies for buffer in lying]
+    )
+    for buffer, offset in zip(lying, where, strict=True):
+        buffer.offset = offset
+    return size
+
+
+def _rounded(buffer: Buffer) -> int:
+    return -(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT

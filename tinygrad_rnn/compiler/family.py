@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .graph import Value
-from .layout import lay_out_arena
 from .memory import Memory
 from .plan import Plan
 from .skeleton import Skeleton, plan_like, plan_skeleton
@@ -43,22 +43,19 @@ class Family:
     def __init__(self) -> None:
         self.memory = Memory()
         self._members: list[_Member] = []  # the last two
+        self._line: _Line | None = None  # through both
 
     def add(self, recorded: Skeleton, plan: Plan) -> None:
         """Take note of a plan that was made of a recording."""
         self._members = [*self._members[-1:], _Member(recorded, plan, plan_skeleton(plan, recorded))]
+        self._line = _line(*self._members) if len(self._members) == 2 else None
 
     def plan_for(self, recorded: Skeleton) -> Plan | None:
         """Return the plan for a recording, or None if the numbers of it do not say what it is."""
-        if len(self._members) < 2:
+        place = None if self._line is None else self._line.place(recorded.numbers)
+        if self._line is None or place is None:
             return None
         first, second = self._members
-        if first.planned.form != second.planned.form:
-            return None
-        place = _place(first.recorded, second.recorded, recorded)
-        if place is None or not _is_straight(first.planned, second.planned):
-            return None
-        numbers = first.planned.numbers + (second.planned.numbers - first.planned.numbers) * place[0] // place[1]
         known = _Known(first.recorded, second.recorded, recorded, place)
         try:
             reals = [known.part(*pair) for pair in zip(first.planned.reals, second.planned.reals, strict=True)]
@@ -67,32 +64,53 @@ class Family:
             constants = [known.constant(*pair, *kept) for pair, kept in zip(values, arrays, strict=True)]
         except _UnknownError:
             return None
+        numbers = first.planned.numbers + self._line.planned * place[0] // place[1]
         found = first.planned._replace(numbers=numbers, reals=tuple(reals), arrays=tuple(constants))
-        plan = plan_like(first.plan, found, first.recorded, recorded)
-        plan.arena_bytes = lay_out_arena(plan.instructions)
-        return plan
+        return plan_like(first.plan, found, first.recorded, recorded)
 
 
-def _place(first: Skeleton, second: Skeleton, third: Skeleton) -> tuple[int, int] | None:
-    """Return (p, q): the third recording's numbers are those of the first and p / q of the way to the second.
+class _Line(NamedTuple):
+    """The line through the numbers of two recordings, and that through the numbers of their plans.
 
-    None: they do not lie on one line, or an axis that changes has a length below 2 somewhere, where arrays are laid out
-    in another way.
+    Attributes:
+        start, way: numbers of the first recording, and what they change by to the second.
+        changing: one that changes.
+        lengths: which of those that change are lengths of axes.
+        planned: what the numbers of the plans change by.
     """
-    way, far = second.numbers - first.numbers, third.numbers - first.numbers
-    changing = np.flatnonzero(way)
-    if not len(changing) or not _is_straight(first, second):
-        return None
-    p, q = int(far[changing[0]]), int(way[changing[0]])
-    if not np.array_equal(far * q, way * p):
+
+    start: NDArray[np.int64]
+    way: NDArray[np.int64]
+    changing: int
+    lengths: NDArray[np.intp]
+    planned: NDArray[np.int64]
+
+    def place(self, numbers: NDArray[np.int64]) -> tuple[int, int] | None:
+        """Return (p, q): the numbers of a recording are those of the first and p / q of the way to the second.
+
+        None: they do not lie on the line, or an axis that changes has a length below 2, where arrays are laid out in
+        another way.
+        """
+        far = numbers - self.start
+        p, q = int(far[self.changing]), int(self.way[self.changing])
+        if not np.array_equal(far * q, self.way * p) or (numbers[self.lengths] < 2).any():
+            return None
+        return p, q
+
+
+def _line(first: _Member, second: _Member) -> _Line | None:
+    """Return the line through two members; None if others do not lie on it."""
+    (one, plan), (other, again) = (first.recorded, first.planned), (second.recorded, second.planned)
+    way = other.numbers - one.numbers
+    if not way.any() or plan.form != again.form or not (_is_straight(one, other) and _is_straight(plan, again)):
         return None
     in_shape = np.zeros(len(way), bool)
-    for start, stop in first.shapes:
+    for start, stop in one.shapes:
         in_shape[start:stop] = True
-    lengths = in_shape & (way != 0)
-    if any((one.numbers[lengths] < 2).any() for one in (first, second, third)):
+    lengths = np.flatnonzero(in_shape & (way != 0))
+    if (one.numbers[lengths] < 2).any() or (other.numbers[lengths] < 2).any():
         return None
-    return p, q
+    return _Line(one.numbers, way, int(np.flatnonzero(way)[0]), lengths, again.numbers - plan.numbers)
 
 
 def _is_straight(first: Skeleton, second: Skeleton) -> bool:

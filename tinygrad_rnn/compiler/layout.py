@@ -18,13 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arena import offsets
+from .arena import place_buffers
 from .graph import Body, Call, Graph, Value, map_parts
 from .loopform import with_places
 from .operators import VIEWS
 from .plan import COPY, IN_PLACE, Buffer, Instruction, Loop, Plan, Slot, places, strides_of, views_in
-
-_ALIGNMENT = 64  # bytes; a cache line
 
 
 class _Span(NamedTuple):
@@ -345,30 +343,22 @@ def _copies(call: Call, inputs: tuple[Any, ...], whole: Slot, direct: Any) -> li
 
 def lay_out_arena(instructions: list[Instruction | Loop]) -> int:
     """Give every buffer of the arena its offset: bytes are used again once nobody reads them; return the size."""
-    born: dict[Buffer, int] = {}
     number = 0
+    found: dict[Buffer, None] = {}
     for one in instructions:
         turn = one.instructions if isinstance(one, Loop) else (one,)
         start, used = number, set()
         for instruction in turn:
             for slot in instruction.slots():
-                used.add(slot)
+                used.add((slot.buffer, slot.turn != 0))
                 slot.buffer.dies = number
-                if slot.buffer.kind == "arena":
-                    born.setdefault(slot.buffer, number)
+                if slot.buffer not in found:
+                    found[slot.buffer] = None
+                    slot.buffer.born = number
             number += 1
-        for slot in used if isinstance(one, Loop) else ():
+        for buffer, moves in used if isinstance(one, Loop) else ():
             # What was there before the loop, or moves on in it, is needed at each of its steps.
-            if slot.turn or born.get(slot.buffer, -1) < start:
-                slot.buffer.dies = number - 1
-                if slot.buffer.kind == "arena":
-                    born[slot.buffer] = min(born[slot.buffer], start)
-    sizes = [_rounded(buffer) for buffer in born]
-    where, size = offsets(sizes, list(born.values()), [buffer.dies for buffer in born])
-    for buffer, offset in zip(born, where, strict=True):
-        buffer.offset = offset
-    return size
-
-
-def _rounded(buffer: Buffer) -> int:
-    return -(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT
+            if moves or buffer.born < start:
+                buffer.dies = number - 1
+                buffer.born = min(buffer.born, start)
+    return place_buffers(found)

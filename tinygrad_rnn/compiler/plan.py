@@ -27,7 +27,8 @@ class Buffer:
         offset: where it starts in the arena.
         constant: the array of a constant.
         index: number of the input or output.
-        dies: number of the last instruction that uses it.
+        born: number of the first instruction that uses it, or of the first of the loop whose steps all need it.
+        dies: number of the last one, likewise; -1: there is none.
         value: what a constant was in the graph.
     """
 
@@ -36,15 +37,17 @@ class Buffer:
     offset: int = 0
     constant: Array | None = None
     index: int = 0
+    born: int = -1
     dies: int = -1
     value: Value | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)  # frozen, it would take ten times as long to make
 class Slot:
     """Where an array lies: its buffer, and how it is laid out in there (offset and strides in bytes).
 
-    Within a loop `turn` is how many bytes further it lies at each step: at step t it begins at offset + t * turn.
+    It is not written to once it is made. Within a loop `turn` is how many bytes further it lies at each step: at step t
+    it begins at offset + t * turn.
     """
 
     buffer: Buffer
@@ -77,7 +80,7 @@ class Slot:
         return np.ndarray(self.shape, self.dtype, memory, start + self.offset, self.strides)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Instruction:
     """One call of a plan: an operator, where its operands and results lie, and its attributes. Data, not code."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.tape import Array
+from .arena import place_buffers
 from .graph import Body, Graph, Operator, Value
 from .plan import Buffer, Instruction, Loop, Plan, Slot
 
@@ -212,7 +213,8 @@ class _Reader:
     """Makes a plan like another one, in the same order, with other numbers."""
 
     def __init__(self, like: Plan, found: Skeleton, recorded: Skeleton, brought: Skeleton) -> None:
-        self._numbers = iter(found.numbers.tolist())
+        self._numbers: list[int] = found.numbers.tolist()
+        self._at = 0
         self._reals, self._arrays = iter(found.reals), iter(found.arrays)
         self._operators = {
             id(old): new for old, new in zip(recorded.operators, brought.operators, strict=True) if old is not new
@@ -225,29 +227,31 @@ class _Reader:
         instructions: list[Instruction | Loop] = []
         for one in self.like.instructions:
             if isinstance(one, Loop):
-                steps = next(self._numbers)
+                (steps,) = self._next(1)
                 instructions.append(Loop(tuple(map(self._instruction, one.instructions)), steps, one.reverse))
             else:
                 instructions.append(self._instruction(one))
         inputs, outputs = self._part(tuple(self.like.inputs)), self._part(tuple(self.like.outputs))
-        return Plan(instructions, list(inputs), list(outputs), self.like.arena_bytes, self.like.passes)
+        size = place_buffers(self._buffers.values())
+        return Plan(instructions, list(inputs), list(outputs), size, self.like.passes)
 
     def _instruction(self, one: Instruction) -> Instruction:
         operator = self._operators.get(id(one.operator), one.operator)
         inputs, outputs = self._part(one.inputs), self._part(one.outputs)
-        return Instruction(operator, inputs, outputs, dict(self._part(tuple(one.attrs.items()))), one.step)
+        attrs = dict(self._part(tuple(one.attrs.items()))) if one.attrs else one.attrs
+        return Instruction(operator, inputs, outputs, attrs, one.step)
 
     def _part(self, part: Any) -> Any:
         kind = type(part)
         if kind is Slot:
             found = self._slots.get(id(part))
             return self._slot(part) if found is None else found
+        if kind is tuple or kind is list:
+            return kind([self._part(inner) for inner in part])
         if kind is int:
-            return next(self._numbers)
+            return self._next(1)[0]
         if kind is float:
             return next(self._reals)
-        if kind is tuple or kind is list:
-            return kind(map(self._part, part))
         if kind is slice:
             return slice(*map(self._part, (part.start, part.stop, part.step)))
         if isinstance(part, np.ndarray):
@@ -255,25 +259,28 @@ class _Reader:
             return next(self._arrays)
         return part
 
-    def _next(self, count: int) -> tuple[int, ...]:
-        return tuple([next(self._numbers) for _ in range(count)])
+    def _next(self, count: int) -> list[int]:
+        at = self._at
+        self._at = at + count
+        return self._numbers[at : self._at]
 
     def _slot(self, old: Slot) -> Slot:
-        offset, turn = next(self._numbers), next(self._numbers)
-        strides, shape = self._next(len(old.shape)), self._next(len(old.shape))
-        buffer = self._buffers.get(id(old.buffer))
+        ndim = len(old.shape)
+        offset, turn, *lengths = self._next(2 + 2 * ndim)
+        like = old.buffer
+        buffer = self._buffers.get(id(like))
         if buffer is None:
-            buffer = self._buffers[id(old.buffer)] = Buffer(
-                old.buffer.kind, next(self._numbers), old.buffer.offset, None, old.buffer.index
-            )
-            if old.buffer.constant is not None:
-                buffer.constant = next(self._arrays)
-        made = self._slots[id(old)] = Slot(buffer, offset, shape, strides, old.dtype, turn)
+            (nbytes,) = self._next(1)
+            constant = None if like.constant is None else next(self._arrays)
+            buffer = Buffer(like.kind, nbytes, 0, constant, like.index, like.born, like.dies)
+            self._buffers[id(like)] = buffer
+        made = Slot(buffer, offset, tuple(lengths[ndim:]), tuple(lengths[:ndim]), old.dtype, turn)
+        self._slots[id(old)] = made
         return made
 
 
 def plan_like(plan: Plan, found: Skeleton, recorded: Skeleton, brought: Skeleton) -> Plan:
-    """Return a plan like another one with the numbers of a skeleton; the arena is still to be laid out.
+    """Return a plan like another one with the numbers of a skeleton, and an arena of its own.
 
     Args:
         plan: the other one.

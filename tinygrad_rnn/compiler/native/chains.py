@@ -18,7 +18,7 @@ _LONG = 1 << 14  # elements; shorter arrays are in cache from call to call anywa
 _BLOCKS = 16  # that a chain keeps in cache, at most; as in source/call.h
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Step:
     """A record, or several that make a chain, and the instructions they come from."""
 

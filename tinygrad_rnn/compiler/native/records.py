@@ -28,7 +28,7 @@ _WIDE = 1 << 20  # bytes; a matrix above this does not stay in the cache of one 
 _MANY = 256  # rows; with more of them the matrix is read from memory seldom enough
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)  # frozen, it would take ten times as long to make
 class Operand:
     """An operand of a record: a slot, its steps in elements as source/call.h wants them, or a number.
 
@@ -58,7 +58,7 @@ class Operand:
         return self.start + low + lo * step, self.start + high - (n - hi) * step
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Record:
     """One call for the library, in Python; operands in the order result, A, B, C. `split` as in source/call.h."""
 
