@@ -8,6 +8,7 @@ leaves the range in which values can be compared, is not taken.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,10 @@ class Program:
     names: dict[str, Any]
     parameters: list[str]
 
+    def arguments(self) -> list[Any]:
+        """Return the inputs, generators as copies, which draw the same each time."""
+        return [copy.deepcopy(part) if isinstance(part, np.random.Generator) else part for part in self.inputs]
+
     def function(self, order: int, numpy: Any = np) -> Callable[..., Any]:
         """Return the function: of its values, gradients of a weighted sum of them (order 1), and theirs (order 2).
 
@@ -64,7 +69,7 @@ class Program:
         return f
 
     def __repr__(self) -> str:
-        described = [f"{kind} {part.shape} {part.dtype}" for part in self.inputs if (kind := type(part).__name__)]
+        described = [f"{type(x).__name__} {getattr(x, 'shape', '')} {getattr(x, 'dtype', '')}" for x in self.inputs]
         constants = {name: getattr(value, "shape", value) for name, value in self.names.items()}
         return f"{self.source}\n# inputs: {described}\n# closed over: {constants}"
 

@@ -57,6 +57,7 @@ class Frame:
         places: their places on the tape, or None.
         call, node: of the loop, once it is closed.
         outside: from the leaves of slices and constants to the places that they stand for.
+        idle: nodes of the body that depend on nothing with a gradient.
     """
 
     def __init__(self, steps: int, reverse: bool, forward: Frame | None = None) -> None:
@@ -71,6 +72,7 @@ class Frame:
         self._node: weakref.ref[Node] | None = None  # the node holds its operation, and that the frame
         self._views: dict[Value, Value] = {}
         self.outside: dict[Place, Place | None] = {}
+        self.idle: set[Node] = set()
 
     @property
     def node(self) -> Node | None:
@@ -139,6 +141,10 @@ class Frame:
 
     # -- places of the tape -----------------------------------------------------------------------------------------
 
+    def busy(self, places: list[Place | None]) -> list[Place | None]:
+        """Return places, None for those that depend on nothing with a gradient."""
+        return [None if place is None or place[0] in self.idle else place for place in places]
+
     def outer(self, place: Place, recorder: Recorder) -> Place | None:
         """Return the place outside of this loop that gives a value used in its body its cotangent; None: there is none.
 
@@ -153,7 +159,7 @@ class Frame:
         home = recorder.frame_of(value)
         if home is None:
             return place
-        if home.node is None:
+        if home.node is None or place[0] in home.idle:
             return None
         return home.node, home.stack(value, place).index
 

@@ -19,6 +19,7 @@ from ..engine.tape import Array, Changed, Node, Spec, context, is_differentiable
 from ..engine.tensor import Tensor, wrap
 from ..engine.walk import pull_back
 from ..errors import TraceError
+from .dependence import idle_nodes, with_cotangents
 from .frames import Frame, Place, Recorder
 from .graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Value
 from .skeleton import skeleton
@@ -73,21 +74,24 @@ def record_loop(
         taken = again
     frame, results = taken.frame, taken.results
     captured = _captured(recorder, frame, taken.first)
+    given, inner = ([_place_of(part) for part in parts] for parts in (carried, taken.parameters))
+    busy = {leaf[0] for leaf, place in frame.outside.items() if place is not None}
+    frame.idle = idle_nodes(frame.places, inner[: len(carried)], given, busy, steps)
+    inner, frame.places = frame.busy(inner), frame.busy(frame.places)
     call = _close(frame, initial)
     recorder.append(call)
-    outer = [*(_place_of(part) for part in (*carried, *slices)), *captured.values()]
+    outer = [*given, *map(_place_of, slices), *captured.values()]
     node: Node | None = None
     if context().recording and any(place is not None for place in outer):
-        leaves = [*(_place_of(part) for part in taken.parameters), *captured]
-        operation = _LoopOperation(recorder, frame, len(carried), leaves)
+        operation = _LoopOperation(recorder, frame, len(carried), [*inner, *captured])
         specs = tuple(Spec(value.shape, value.dtype) for value in call.outputs)
         node = Node(operation, tuple(outer), tuple(None for _ in outer), None, specs, {})
         frame.known_as(node)
     found = []
     for part, value in zip(results, call.outputs, strict=True):
         array = _hollow(part if isinstance(part, np.ndarray) else part._array, value.shape)
-        place = node if is_differentiable(value.dtype) else None
-        found.append(recorder.known(wrap(array, place, value.index), value))
+        home = None if frame.places[value.index] is None else node
+        found.append(recorder.known(wrap(array, home, value.index), value))
     return found[len(carried) :], found[: len(carried)]
 
 
@@ -146,7 +150,7 @@ def _place_of(part: Any) -> Place | None:
 
 def _parameter(recorder: Recorder, frame: Frame, part: Tensor, outer: Value | None) -> Tensor:
     """Return the Tensor that stands in a body for a carried value (`outer` None), or for a slice of `outer`."""
-    array = part._array if outer is None else part._array[0]
+    array = part._array if outer is None else part._array[0, ...]
     value = None if outer is None else frame.slices.get(outer)
     if value is None:
         value = recorder.settle(Value(array.shape, array.dtype), frame)
@@ -230,7 +234,8 @@ class _LoopOperation:
         """Return the cotangent of each input that needs one, given those of the outputs (None: zero)."""
         recorder, frame, n = self._recorder, self._frame, self._carried
         leaves = self._leaves
-        states = [number for number in range(n) if leaves[number] is not None]
+        seeds = [number for number, g in enumerate(cotangents) if g is not None]
+        states = with_cotangents(frame.places, leaves[:n], seeds)
         wanted = [number for number, need in enumerate(needs) if need and number >= n]
         stacked = [number for number in wanted if self._is_slice(number)]
         sums = [number for number in wanted if not self._is_slice(number)]

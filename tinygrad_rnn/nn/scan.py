@@ -93,15 +93,23 @@ def repeated(step: Any, state: State, xs: Any, T: int, reverse: bool, axis: int)
     whole = _as_loop(step, state, xs, T, reverse, axis)
     if whole is not None:
         return whole
-    if T > 1:  # a state that is of another dtype before the first step, for instance
-        first, others = (T - 1, slice(0, T - 1)) if reverse else (0, slice(1, T))
-        output, new = _one_by_one(step, state, xs, range(first, first + 1), reverse, axis)
-        index = (slice(None),) * axis + (others,)
-        rest = _as_loop(step, new, map_leaves(lambda x: x[index], xs), T - 1, reverse, axis)
-        if rest is not None and structure(rest[0]) == structure(output):
-            pair = (rest[0], output) if reverse else (output, rest[0])
-            return map_leaves(lambda a, b: concatenate([a, b], axis=axis), *pair), rest[1]
-    return _one_by_one(step, state, xs, range(T), reverse, axis)
+    if T == 1:
+        return _one_by_one(step, state, xs, range(T), reverse, axis)
+    # A state that is of another dtype before the first step, for instance.
+    first, others = (T - 1, slice(0, T - 1)) if reverse else (0, slice(1, T))
+    output, new = _one_by_one(step, state, xs, range(first, first + 1), reverse, axis)
+    index = (slice(None),) * axis + (others,)
+    rest = _as_loop(step, new, map_leaves(lambda x: x[index], xs), T - 1, reverse, axis)
+    if rest is None:  # the first step is not taken again: it may draw
+        rest = _one_by_one(step, new, xs, range(T)[others], reverse, axis)
+    _alike(step, _one(rest[0], axis), _one(output, axis), 0 if reverse else 1)
+    pair = (rest[0], output) if reverse else (output, rest[0])
+    return map_leaves(lambda a, b: concatenate([a, b], axis=axis), *pair), rest[1]
+
+
+def _one(outputs: Any, axis: int) -> Any:
+    """Return stand-ins of the shapes that the outputs of one step have."""
+    return map_leaves(lambda part: np.empty(part.shape[:axis] + part.shape[axis + 1 :], part.dtype), outputs)
 
 
 def _one_by_one(step: Any, state: State, xs: Any, times: range, reverse: bool, axis: int) -> tuple[Any, State]:
