@@ -33,13 +33,16 @@ class Program:
         source: text of `f(*inputs)`, which returns a list of values.
         inputs: arguments: Tensors that require gradients, arrays, ids.
         names: what closed-over names in the source mean: constants, parameters.
-        leaves: places of the inputs that gradients are wanted for, and names of the closed-over ones.
+        parameters: names of the closed-over parameters; gradients are wanted for them and some inputs.
+        zeros: whether a gradient that is None counts as zeros. A compiled loop has one body for all steps: what
+            depends on a leaf only after more steps than there are is taken to depend on it.
     """
 
     source: str
     inputs: list[Any]
     names: dict[str, Any]
     parameters: list[str]
+    zeros: bool = False
 
     def arguments(self) -> list[Any]:
         """Return the inputs, generators as copies, which draw the same each time."""
@@ -60,11 +63,16 @@ class Program:
             if order == 0:
                 return values
             total = _weighted(values, 1)
-            if total is None:
+            if total is None and not self.zeros:
                 return values
-            grads = tr.grad(total, leaves, create_graph=order > 1, allow_unused=True)
+            grads = [None] * len(leaves)
+            if total is not None:
+                grads = tr.grad(total, leaves, create_graph=order > 1, allow_unused=True)
             second = None if order == 1 else _weighted(grads, 2)
-            return values, grads, None if second is None else tr.grad(second, leaves, allow_unused=True)
+            again = None if second is None else tr.grad(second, leaves, allow_unused=True)
+            if self.zeros:
+                grads, again = (_filled(parts or [None] * len(leaves), leaves) for parts in (grads, again))
+            return values, grads, again
 
         return f
 
@@ -72,6 +80,12 @@ class Program:
         described = [f"{type(x).__name__} {getattr(x, 'shape', '')} {getattr(x, 'dtype', '')}" for x in self.inputs]
         constants = {name: getattr(value, "shape", value) for name, value in self.names.items()}
         return f"{self.source}\n# inputs: {described}\n# closed over: {constants}"
+
+
+def _filled(parts: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
+    """Return gradients, zeros in place of None."""
+    pairs = zip(parts, leaves, strict=True)
+    return [np.zeros(leaf.shape, leaf.dtype) if part is None else part for part, leaf in pairs]
 
 
 def _weighted(values: Sequence[Any], seed: int) -> Any:

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from interpret import interpret
 from oracle import relative_error
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler import executor
-from tinygrad_rnn.compiler.graph import Graph, Operator, Value, map_parts
+from tinygrad_rnn.compiler.graph import Graph, Operator
 from tinygrad_rnn.compiler.native.build import available, library
 from tinygrad_rnn.compiler.native.encode import Table, encode
 from tinygrad_rnn.compiler.native.workers import Replay
@@ -160,25 +161,6 @@ def record(f: Callable[..., Any], *args: Any) -> Recorded:
     return trace(f, (args, {}))
 
 
-def run_graph(graph: Graph, arguments: list[Any]) -> list[np.ndarray]:
-    """Run a graph call by call on arrays: the meaning of a graph. Shapes and dtypes must be what its values say."""
-    inputs = [*graph.inputs, *graph.captured]
-    known: dict[Value, Any] = dict(zip(inputs, arguments, strict=True))
-
-    def operand(part: Any) -> Any:
-        if not isinstance(part, Value):
-            return part
-        return known[part] if part.constant is None else part.constant
-
-    for call in graph.calls:
-        attrs = {name: map_parts(operand, part) for name, part in call.attrs.items()}
-        made = call.operator.compute(*map(operand, call.inputs), **attrs)
-        for value, array in zip(call.outputs, call.operator.results(made), strict=True):
-            assert (value.shape, value.dtype) == (np.shape(array), np.asarray(array).dtype), call
-            known[value] = array
-    return [np.asarray(operand(value)) for value in graph.outputs]
-
-
 def arrays_of(recorded: Recorded, args: tuple[Any, ...]) -> list[Any]:
     """Return the arrays that a recorded function is run on: its arguments, and the parameters it captured."""
     return [part.data if isinstance(part, tr.Tensor) else part for part in (*args, *recorded.captured)]
@@ -188,10 +170,10 @@ def rewritten(f: Callable[..., Any], args: tuple[Any, ...], *passes: Callable[[G
     """Record f, run passes over its graph, check that each leaves the results as they were, and return the graph."""
     recorded = record(f, *args)
     graph, arrays = recorded.graph, arrays_of(recorded, args)
-    before = run_graph(graph, arrays)
+    before = interpret(graph, arrays)
     for one in passes:
         graph = one(graph)
-        for got, want in zip(run_graph(graph, arrays), before, strict=True):
+        for got, want in zip(interpret(graph, arrays), before, strict=True):
             assert got.dtype == want.dtype
             assert relative_error(got, want) <= 1e-12
     return graph

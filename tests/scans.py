@@ -53,7 +53,7 @@ def write(before: Any, body: Any, after: Any, scans: int, steps: int, dtype: str
     results = [name for name in w.known if name not in names and name not in w.names]
     kept = [name for name in results if w.chance(0.7)] or results or names[:1]
     source = "\n".join([f"def f({', '.join(names)}, rng):", *w.lines, f"    return [{', '.join(kept)}]"])
-    return Program(source, inputs, w.names, w.parameters)
+    return Program(source, inputs, w.names, w.parameters, zeros=True)
 
 
 def _scan(w: Writer, body: Any, depth: int) -> None:

@@ -4,6 +4,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from liveness import assert_no_live_value_is_written_over
 from replay import array_of, small_plans_shared
 from sharing import faults
 
@@ -146,6 +147,7 @@ def fault(program, order, expected, without, executor, threads):
             if found := difference(result, expected, slack):
                 return found
     plan = compiled.plan
+    assert_no_live_value_is_written_over(plan)
     if executor == "native" and threads > 1 and faults(encode(plan, 2), plan.arena_bytes, 2):
         return "two workers get in each other's way"
     return None

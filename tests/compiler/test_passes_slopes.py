@@ -51,4 +51,5 @@ def test_a_plan_needs_less_memory():
         compiled = tr.compile(step, executor="numpy", without=without)
         compiled(ids)
         nbytes.append(compiled.plan.arena_bytes)
-    assert nbytes[0] < 0.9 * nbytes[1]
+    # Slopes of three gates are kept, and not what four are taken of.
+    assert nbytes[1] - nbytes[0] >= 20 * 20 * 100 * 4

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from liveness import assert_no_live_value_is_written_over, cells
 from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
@@ -23,54 +24,7 @@ def planned(function, *args, without=None):
 
 
 def names(plan):
-    return [instruction.operator.name for instruction in plan.instructions]
-
-
-def cells(slot):
-    """Return the bytes of its buffer that a slot covers, one by one."""
-    if 0 in slot.shape:
-        return np.empty(0, np.intp)
-    places = np.zeros(slot.shape, np.intp) + slot.offset
-    for axis, (length, stride) in enumerate(zip(slot.shape, slot.strides, strict=True)):
-        places += (np.arange(length) * stride).reshape(-1, *(1,) * (len(slot.shape) - axis - 1))
-    return (places[..., None] + np.arange(slot.dtype.itemsize)).ravel()
-
-
-def memory_of(slot):
-    return "arena" if slot.buffer.kind == "arena" else id(slot.buffer)
-
-
-def assert_no_live_value_is_written_over(plan):
-    """Replay on paper: note who wrote each byte, and see that every reader finds what its buffer's writers left.
-
-    Whoever reads a byte must find it written through the same buffer: if another buffer's value was put there in
-    between, two lives overlap. Inputs and constants are written before the start.
-    """
-    owner = {}
-    for slot in plan.inputs:
-        owner.update({(memory_of(slot), place): slot.buffer for place in cells(slot)})
-
-    def check(slot, what):
-        assert 0 <= slot.buffer.offset <= plan.arena_bytes
-        if slot.dtype == object or slot.buffer.kind == "constant":
-            return
-        start = slot.buffer.offset if slot.buffer.kind == "arena" else 0
-        for place in cells(slot):
-            assert 0 <= place < slot.buffer.nbytes, what
-            assert owner.get((memory_of(slot), start + place)) is slot.buffer, what
-
-    for number, instruction in enumerate(plan.instructions):
-        what = f"{number}: {instruction.operator.name}"
-        written = list(instruction.outputs)
-        for slot in [slot for slot in instruction.slots() if not any(slot is out for out in written)]:
-            check(slot, f"{what} reads what was overwritten, or never written")
-        for slot in written:
-            assert slot.buffer.kind in ("arena", "output"), f"{what} writes to an {slot.buffer.kind}"
-            start = slot.buffer.offset if slot.buffer.kind == "arena" else 0
-            assert start + slot.buffer.nbytes <= plan.arena_bytes or slot.buffer.kind != "arena"
-            owner.update({(memory_of(slot), start + place): slot.buffer for place in cells(slot)})
-    for slot in plan.outputs:
-        check(slot, "a result was overwritten, or never written")
+    return [instruction.operator.name for instruction, _ in plan.flat()]
 
 
 def model_step(cell, layers, dropout=0.0):
@@ -90,7 +44,7 @@ def test_no_live_value_is_written_over_in_a_model(cell, layers, dropout, without
     step, args = model_step(cell, layers, dropout)
     plan = planned(step, *args, without=without)
     assert_no_live_value_is_written_over(plan)
-    rooms = {id(slot.buffer): slot.buffer for i in plan.instructions for slot in i.slots()}
+    rooms = {id(slot.buffer): slot.buffer for i, _ in plan.flat() for slot in i.slots()}
     assert plan.arena_bytes < sum(b.nbytes for b in rooms.values() if b.kind == "arena")  # bytes are used again
 
 
@@ -533,7 +487,7 @@ def test_there_are_few_gaps_in_the_arena(cell, layers):
 def test_the_arena_is_aligned_and_its_size_is_known_before_the_first_replay():
     step, args = model_step("lstm", 1)
     plan = planned(step, *args)
-    offsets = {slot.buffer.offset for i in plan.instructions for slot in i.slots() if slot.buffer.kind == "arena"}
+    offsets = {slot.buffer.offset for i, _ in plan.flat() for slot in i.slots() if slot.buffer.kind == "arena"}
     assert all(offset % 64 == 0 for offset in offsets)
     assert Executor(plan).nbytes >= plan.arena_bytes > 0
 
@@ -553,7 +507,7 @@ def test_logits_are_held_once():
 
 def test_a_plan_is_data():
     step, args = model_step("gru", 2)
-    for instruction in planned(step, *args).instructions:
+    for instruction, _ in planned(step, *args).flat():
         for part in (*instruction.inputs, *instruction.attrs.values()):
             assert not callable(part) or isinstance(part, type)
         assert all(slot.buffer.kind in ("arena", "output") for slot in instruction.outputs)

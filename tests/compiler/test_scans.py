@@ -51,6 +51,18 @@ def test_slices_that_are_scalars():
     assert_replays(f, (tr.tensor(normal(4), requires_grad=True),))
 
 
+def test_a_step_may_make_constants_anew():
+    def f(xs):
+        def step(x, h):
+            zeros = tr.tensor(np.zeros(3))
+            outputs, last = tr.scan(lambda part, c: (c, np.tanh(c + part)), zeros, tr.stack([x, h], axis=1))
+            return outputs, h * 0.5 + last + np.ones(3)
+
+        return tr.scan(step, np.zeros((2, 3)), xs)
+
+    assert_replays(f, (normal(2, 4, 3),))
+
+
 def swapped(dtype):
     """Return a step whose state changes its dtype after the first step, and that draws."""
     drop = tr.Dropout(0.5)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from replay import leaf, normal, record, run_graph
+from interpret import interpret
+from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.trace import ARRAY
@@ -26,7 +27,7 @@ def test_each_operation_is_a_call_in_the_order_of_the_program():
 def test_a_graph_computes_what_the_function_does():
     w = leaf(3)
     graph = record(lambda w, x: np.sum(np.tanh(w * x) ** 2), w, normal(3, seed=1)).graph
-    (result,) = run_graph(graph, [w.data, normal(3, seed=1)])
+    (result,) = interpret(graph, [w.data, normal(3, seed=1)])
     assert result == np.sum(np.tanh(w.data * normal(3, seed=1)) ** 2)
 
 
@@ -43,7 +44,7 @@ def test_a_backward_pass_is_recorded_and_belongs_to_the_steps_of_its_forward_pas
     graph = record(f, normal(1, 2)).graph
     products = [call for call in graph.calls if call.name == "matmul"]
     assert [call.step for call in products] == [0, 1, 2, 2, 2, 1, 1, 0]
-    (result,) = run_graph(graph, [normal(1, 2), w.data])
+    (result,) = interpret(graph, [normal(1, 2), w.data])
     np.testing.assert_allclose(result, f(normal(1, 2)), rtol=1e-13)
 
 
@@ -66,7 +67,7 @@ def test_what_is_not_differentiated_is_recorded_too():
 
 def test_keyword_arguments_do_not_hide_a_function_without_a_gradient():
     graph = record(lambda x: np.argmax(x, axis=-1), normal(3, 4)).graph
-    (result,) = run_graph(graph, [normal(3, 4, seed=1)])
+    (result,) = interpret(graph, [normal(3, 4, seed=1)])
     assert np.array_equal(result, np.argmax(normal(3, 4, seed=1), axis=-1))
 
 
@@ -78,7 +79,7 @@ def test_parameters_from_outside_are_captured_once_and_arrays_are_constants():
     constants = {part for call in recorded.graph.calls for part in call.values() if part.constant is not None}
     assert [np.array_equal(value.constant, scale) for value in constants] == [True]
     scale[:] = 0  # what was recorded does not change with it
-    (result,) = run_graph(recorded.graph, [normal(3), w.data])
+    (result,) = interpret(recorded.graph, [normal(3), w.data])
     np.testing.assert_allclose(result, (normal(3) * w.data + w.data) * 2)
 
 
@@ -89,23 +90,23 @@ def test_a_generator_is_an_input_and_a_draw_is_no_pure_call():
     assert not draw.operator.pure
     assert draw.inputs[0] is recorded.graph.inputs[1]
     rng, again = np.random.default_rng(5), np.random.default_rng(5)
-    (result,) = run_graph(recorded.graph, [normal(8), rng])
+    (result,) = interpret(recorded.graph, [normal(8), rng])
     assert np.array_equal(result, drop(normal(8), again))
 
 
 def test_ids_are_operands_and_their_check_is_a_call():
     table = tr.Embedding(5, 2, np.random.default_rng(0), float)
     recorded = record(table, np.array([1, 2]))
-    (result,) = run_graph(recorded.graph, [np.array([4, 4]), table.W.data])
+    (result,) = interpret(recorded.graph, [np.array([4, 4]), table.W.data])
     assert np.array_equal(result, table.W.data[[4, 4]])
     with pytest.raises(IndexError, match="got 1 to 5"):
-        run_graph(recorded.graph, [np.array([1, 5]), table.W.data])
+        interpret(recorded.graph, [np.array([1, 5]), table.W.data])
 
 
 def test_an_index_array_is_an_operand():
     x = normal(4, 3)
     graph = record(lambda x, i: x[i], x, np.array([0, 2])).graph
-    (result,) = run_graph(graph, [x, np.array([3, 3])])
+    (result,) = interpret(graph, [x, np.array([3, 3])])
     assert np.array_equal(result, x[[3, 3]])
 
 
@@ -113,14 +114,14 @@ def test_a_boolean_index_is_refused_unless_it_is_a_constant():
     x, mask = normal(4, 3), np.array([True, False, True, False])
     with pytest.raises(tr.TraceError, match="the shape of the result depends on values; use where"):
         record(lambda x, mask: x[mask], x, mask)
-    (result,) = run_graph(record(lambda x: x[mask], x).graph, [x])
+    (result,) = interpret(record(lambda x: x[mask], x).graph, [x])
     assert np.array_equal(result, x[mask])
 
 
 def test_index_arrays_inside_a_tuple_are_operands():
     x = normal(4, 3)
     graph = record(lambda x, i, j: x[i, j], x, np.array([0, 2]), np.array([1, 1])).graph
-    (result,) = run_graph(graph, [x, np.array([3, 0]), np.array([2, 2])])
+    (result,) = interpret(graph, [x, np.array([3, 0]), np.array([2, 2])])
     assert np.array_equal(result, x[[3, 0], [2, 2]])
 
 
@@ -138,7 +139,7 @@ def test_a_second_derivative_is_recorded():
         slope = tr.grad(np.sum(w**3 * x), w, create_graph=True)
         return tr.grad(np.sum(slope), w)
 
-    (result,) = run_graph(record(f, normal(3)).graph, [normal(3), w.data])
+    (result,) = interpret(record(f, normal(3)).graph, [normal(3), w.data])
     np.testing.assert_allclose(result, 6 * w.data * normal(3), rtol=1e-13)
 
 
@@ -150,7 +151,7 @@ def test_a_second_derivative_through_the_loss_is_recorded():
         return tr.grad(np.sum(slope * slope), w)
 
     ids = np.array([0, 1, -1, 4])
-    (result,) = run_graph(record(f, ids).graph, [ids, w.data])
+    (result,) = interpret(record(f, ids).graph, [ids, w.data])
     np.testing.assert_allclose(result, f(ids), rtol=1e-12, atol=1e-15)
 
 
@@ -244,14 +245,14 @@ def test_a_result_from_before_is_an_error_unless_it_is_an_argument():
     with pytest.raises(tr.TraceError, match="computed before the function was called; pass it as an argument"):
         record(lambda x: x * y, normal(2))
     graph = record(lambda x, y: x * y, normal(2), y).graph
-    (result,) = run_graph(graph, [normal(2), np.ones(2)])
+    (result,) = interpret(graph, [normal(2), np.ones(2)])
     assert np.array_equal(result, normal(2))
 
 
 def test_a_gradient_at_an_argument_from_before_ends_there():
     y = leaf(2) * 2.0
     graph = record(lambda y: tr.grad(np.sum(y**3), y), y).graph
-    (result,) = run_graph(graph, [np.array([1.0, 2.0])])
+    (result,) = interpret(graph, [np.array([1.0, 2.0])])
     assert np.array_equal(result, [3.0, 12.0])
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .graph import Value
 from .memory import Memory
 from .plan import Plan
-from .skeleton import Skeleton, plan_like, plan_skeleton
+from .skeleton import Skeleton, is_number, plan_like, plan_skeleton
 
 
 class _Member(NamedTuple):
@@ -146,7 +146,7 @@ class _Known:
             raise _UnknownError
         if kind is Value:
             return self.constant(one, other, one.constant, other.constant)
-        if kind is int:
+        if is_number(one) and is_number(other):
             return one + (other - one) * self._place[0] // self._place[1]
         if kind is tuple or kind is list:
             return kind(self.part(*pair) for pair in zip(one, other, strict=True))

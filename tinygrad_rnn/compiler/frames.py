@@ -29,6 +29,9 @@ class Recorder(Protocol):
     def value_at(self, place: Place) -> Value:
         """Return the value at a place of the tape."""
 
+    def made_anew(self, value: Value) -> Any:
+        """Return what a Tensor without a gradient is known by that a step may make anew each time; else None."""
+
     def frame_of(self, value: Value) -> Frame | None:
         """Return the frame that a value belongs to; None: the graph around all loops."""
 

@@ -65,7 +65,7 @@ def record_loop(
     taken = recorded()
     if forward is None:  # the user's own step: another call must find the same
         again = recorded()
-        if _form(again.frame) != _form(taken.frame):
+        if _form(again.frame, recorder) != _form(taken.frame, recorder):
             raise TraceError(
                 "compile: a step of a scan (or unroll) computes something else each time that it is called, so that "
                 "one body cannot stand for all steps; keep what changes in the state, or write the loop over the steps "
@@ -131,12 +131,13 @@ def _take(
     return _Taken(frame, first, [*old, *cut], results)
 
 
-def _form(frame: Frame) -> Any:
+def _form(frame: Frame, recorder: Recorder) -> Any:
     """Return what a step does, as something that can be compared."""
     graph = Graph([*frame.carried, *frame.slices.values(), *frame.constants.values()], frame.calls, frame.results)
     found = skeleton(graph)
+    constants = [recorder.made_anew(outer) or id(outer) for outer in frame.constants]
     arrays = [(array.dtype, array.shape, array.tobytes()) for array in found.arrays]
-    return found.form, found.numbers.tolist(), found.reals, arrays, [id(outer) for outer in frame.constants]
+    return found.form, found.numbers.tolist(), found.reals, arrays, constants
 
 
 def _hollow(array: Array, shape: tuple[int, ...]) -> Array:

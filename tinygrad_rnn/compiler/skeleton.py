@@ -14,6 +14,8 @@ from .arena import place_buffers
 from .graph import Body, Graph, Operator, Value
 from .plan import Buffer, Instruction, Loop, Plan, Slot
 
+_MOST = 1 << 61  # differences of two have room in 64 bits
+
 
 class Skeleton(NamedTuple):
     """A graph, or a plan, without its numbers, and the numbers.
@@ -35,6 +37,11 @@ class Skeleton(NamedTuple):
     arrays: tuple[Array, ...]
     values: tuple[Value | None, ...]
     operators: tuple[Operator, ...]
+
+
+def is_number(part: Any) -> bool:
+    """Return whether a part is an integer that can be reckoned with; others (labels of 64 bits) must be the same."""
+    return type(part) is int and -_MOST < part < _MOST
 
 
 class _Writer:
@@ -113,7 +120,7 @@ class _Writer:
                 self.arrays.append(part.constant)
                 self.values.append(part)
                 self._value(part)
-        elif kind is int:
+        elif is_number(part):
             self.form.append(int)
             self.numbers.append(part)
         elif kind is float:
@@ -248,7 +255,7 @@ class _Reader:
             return self._slot(part) if found is None else found
         if kind is tuple or kind is list:
             return kind([self._part(inner) for inner in part])
-        if kind is int:
+        if is_number(part):
             return self._next(1)[0]
         if kind is float:
             return next(self._reals)

@@ -195,6 +195,13 @@ class Tracer:
         self._frames[value] = frame
         return value
 
+    def made_anew(self, value: Value) -> Any:
+        """Return dtype, shape and bytes of a Tensor without a gradient that is used without being given; else None."""
+        leaf = next((leaf for known, leaf in self.captured if known is value), None)
+        if not isinstance(leaf, Tensor) or leaf.requires_grad:
+            return None
+        return leaf.dtype, leaf.shape, leaf._array.tobytes()
+
     def frame_of(self, value: Value) -> Frame | None:
         """Return the body that a value belongs to; None: the graph."""
         return self._frames.get(value)

@@ -51,6 +51,8 @@ def _sigmoid_slope(y: Operand, x: Operand, /, *, out: Array | None = None) -> An
     """Return y * sigmoid(-x) as y / (1 + exp(x)): the derivative of y = sigmoid(x), where 1 - y would cancel."""
     if np.iscomplexobj(x) or np.iscomplexobj(y):
         return delivered(np.asarray(y * _complex_sigmoid(-np.asarray(x, complex))), out)
+    if isinstance(x, int | float):
+        x = np.asarray(x, np.result_type(y, x))
     own = out if out is None or not np.may_share_memory(out, y) else None  # y is read after exp(x) is written
     with np.errstate(over="ignore"):
         e = np.asarray(np.exp(x, out=own))
