@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -195,7 +196,8 @@ class Writer:
     def add(self, text: str) -> bool:
         """Try a line whose value is an expression (or a tuple of them); take it if it works."""
         names = {"np": np, "tr": tr, **self.names, **self.known}
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of means of nothing
             try:
                 made = eval(text, names)
                 parts = list(made) if isinstance(made, tuple | list) else [made]

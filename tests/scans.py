@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,8 @@ def _scan(w: Writer, body: Any, depth: int) -> None:
 
 def _run(text: str, names: dict[str, Any]) -> Any:
     names = {"np": np, "tr": tr, **names, "rng": np.random.default_rng(0)}
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of means of nothing
         exec(text, names)
         return names["run"]()
 

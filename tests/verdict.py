@@ -1,5 +1,6 @@
 """Drawn programs, compiled and eager: what differs, in words, and how much may differ."""
 
+import warnings
 from types import ModuleType
 
 import numpy as np
@@ -124,7 +125,8 @@ def noisy_terms(add, seed):
 
 def check(program, order, without, executor, threads):
     """Fail if a program, compiled, differs from itself; the message names the passes without which it does not."""
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of means of nothing
         expected = program.function(order)(*program.arguments())
         wrong = fault(program, order, expected, without, executor, threads)
         if wrong is not None:

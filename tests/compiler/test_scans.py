@@ -51,10 +51,23 @@ def test_slices_that_are_scalars():
     assert_replays(f, (tr.tensor(normal(4), requires_grad=True),))
 
 
+def test_a_state_that_becomes_a_number_of_numpy():
+    def f(xs):
+        means, last = tr.scan(lambda x, s: (s, np.float64(0.5)), np.zeros(()), xs, axis=0)
+        return means, last
+
+    assert_replays(f, (normal(2, 3),))
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_a_state_that_becomes_a_python_number(T):
+    assert_replays(lambda xs: tr.scan(lambda x, s: (s + x, 0.5), np.zeros(2, np.float32), xs), (normal(2, T),))
+
+
 def test_a_step_may_make_constants_anew():
     def f(xs):
         def step(x, h):
-            zeros = tr.tensor(np.zeros(3))
+            zeros = tr.tensor(np.zeros((2, 3)))
             outputs, last = tr.scan(lambda part, c: (c, np.tanh(c + part)), zeros, tr.stack([x, h], axis=1))
             return outputs, h * 0.5 + last + np.ones(3)
 
@@ -83,7 +96,7 @@ def inside(xs, rng):
         outputs, inner = tr.scan(lambda part, c: (c, c + drop(part, rng)), h, x, axis=0)
         return outputs, np.tanh(inner + drop(h, rng))
 
-    return tr.scan(step, np.ones(2), xs)
+    return tr.scan(step, np.ones(3), xs)
 
 
 @pytest.mark.parametrize("f", [swapped(np.float32), swapped(np.float64), inside], ids=["promoted", "same", "in a scan"])

@@ -332,3 +332,9 @@ def test_functions_of_two_have_the_dtype_of_numpys(function):
                 for mine, theirs in zip(*([part] if function.nout == 1 else part for part in (got, want)), strict=True):
                     assert mine.dtype == theirs.dtype, (first, second)
                     assert np.allclose(getattr(mine, "data", mine), theirs, rtol=1e-3, equal_nan=True), (first, second)
+
+
+def test_numbers_among_the_choices_take_the_dtype_of_the_others():
+    x = tr.tensor(np.ones(3, np.float32))
+    assert np.select([x > 0.5, x > 0], [x, 3.0], 0.25).dtype == np.float32
+    assert np.select([x > 0.5], [x * np.float64(1) * np.ones(3)], 1).dtype == np.float64

@@ -156,11 +156,12 @@ def _as_loop(step: Any, state: State, xs: Any, T: int, reverse: bool, axis: int)
 
     def body(slices: list[Any], before: list[Any]) -> tuple[list[Any], list[Any]] | None:
         output, new = stepped(step, rebuild(xs, iter(slices)), rebuild(state, iter(before)))
-        if structure(new) != structure(state):
+        after = [np.asarray(part) if isinstance(part, np.generic) else part for part in flatten(new)]
+        if structure(new) != structure(state) or not all(isinstance(part, Tensor | np.ndarray) for part in after):
             return None
         made[:] = [output, new]
         parts = [part if isinstance(part, Tensor) else np.asarray(part) for part in flatten(output)]
-        return parts, flatten(new)
+        return parts, after
 
     found = tracer.loop(body, carried, [moveaxis(x, axis, 0) for x in flatten(xs)], T, reverse)
     if found is None:

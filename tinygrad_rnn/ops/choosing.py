@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.table import Operand, implements
+from ..engine.tensor import Tensor
 from ..errors import ShapeError
 from .elementwise import absolute, maximum, minimum, promoted, where
 
@@ -65,7 +66,9 @@ def select(condlist: Sequence[Operand], choicelist: Sequence[Operand], default: 
     """Return the elements of the first choice whose condition holds, and `default` where none does."""
     if len(condlist) != len(choicelist):
         raise ShapeError(f"select: expected as many conditions as choices, got {len(condlist)} and {len(choicelist)}")
-    made = default
+    kinds = [part.dtype if isinstance(part, Tensor | np.ndarray | np.generic) else part for part in choicelist]
+    is_number = isinstance(default, int | float | complex)
+    made = np.asarray(default, np.result_type(default, *kinds)) if is_number else default
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
         made = where(condition, choice, made)
     return made
