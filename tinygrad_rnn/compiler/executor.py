@@ -55,8 +55,10 @@ class Executor:
     def __init__(self, plan: Plan, threads: int = 1, native: bool = False, memory: Memory | None = None) -> None:
         self.plan = plan
         self._instructions = [instruction for instruction, _ in plan.flat()]
-        small = sum(flops_of(one) * (loop.steps if loop else 1) for one, loop in plan.flat()) < _SHARED
-        self.threads = 1 if native and small else threads
+        if native and threads > 1:
+            flops = sum(flops_of(one) * (loop.steps if loop else 1) for one, loop in plan.flat())
+            threads = 1 if flops < _SHARED else threads
+        self.threads = threads
         self._program = encode(plan, self.threads) if native else None
         self._pieces = pieces_of(plan) if self._program is None else self._program.pieces
         self._pool: ThreadPoolExecutor | None = None

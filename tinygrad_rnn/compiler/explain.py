@@ -237,12 +237,12 @@ def _all_slots(plan: Plan) -> Iterable[Slot]:
 
 def flops_of(instruction: Instruction) -> int:
     """Return the floating point operations of an instruction; see `explain`."""
-    name, slots = instruction.operator.name, list(instruction.slots())
+    name = instruction.operator.name
     if name in _MOVES:
         return 0
     if name == "matmul":
         return 2 * math.prod(instruction.outputs[0].shape) * int(instruction.inputs[0].shape[-1])
-    return max((math.prod(slot.shape) for slot in slots if slot.dtype != np.dtype(object)), default=0)
+    return max([math.prod(slot.shape) for slot in instruction.slots() if slot.dtype.kind != "O"], default=0)
 
 
 def _traffic(slot: Slot) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -59,15 +60,7 @@ class Slot:
 
     def extent(self) -> tuple[int, int]:
         """Return (first byte, byte after the last) of the elements, counted from the first element; (0, 0) for none."""
-        low = high = 0
-        for length, stride in zip(self.shape, self.strides, strict=True):
-            if length == 0:
-                return 0, 0
-            if stride > 0:
-                high += stride * (length - 1)
-            else:
-                low += stride * (length - 1)
-        return low, high + self.dtype.itemsize
+        return _extent(self.shape, self.strides, self.dtype.itemsize)
 
     def at(self, t: int) -> Slot:
         """Return where it lies at a step of a loop."""
@@ -80,6 +73,19 @@ class Slot:
         return np.ndarray(self.shape, self.dtype, memory, start + self.offset, self.strides)
 
 
+@lru_cache(maxsize=1024)
+def _extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+    low = high = 0
+    for length, stride in zip(shape, strides, strict=True):
+        if length == 0:
+            return 0, 0
+        if stride > 0:
+            high += stride * (length - 1)
+        else:
+            low += stride * (length - 1)
+    return low, high + itemsize
+
+
 @dataclass(slots=True, eq=False)
 class Instruction:
     """One call of a plan: an operator, where its operands and results lie, and its attributes. Data, not code."""
@@ -90,18 +96,19 @@ class Instruction:
     attrs: dict[str, Any]
     step: int | None
 
-    def slots(self) -> Iterator[Slot]:
-        """Yield the slots that it reads, then those that it writes."""
-        yield from self.reads()
-        yield from self.outputs
+    def slots(self) -> list[Slot]:
+        """Return the slots that it reads, then those that it writes."""
+        return [*self.reads(), *self.outputs]
 
-    def reads(self) -> Iterator[Slot]:
-        """Yield the slots that it reads."""
+    def reads(self) -> list[Slot]:
+        """Return the slots that it reads."""
+        found: list[Slot] = []
         for part in (*self.inputs, *self.attrs.values()):
             if isinstance(part, Slot):
-                yield part
+                found.append(part)
             elif isinstance(part, tuple):
-                yield from (inner for inner in part if isinstance(inner, Slot))
+                found += [inner for inner in part if isinstance(inner, Slot)]
+        return found
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..elementwise import LOOPS
@@ -36,7 +36,7 @@ class Uses:
         self._read: set[int] = set()
         for number, (instruction, loop) in enumerate(plan.flat()):
             read = {id(slot.buffer) for slot in instruction.reads()}
-            for key in {id(slot.buffer) for slot in instruction.slots()}:
+            for key in read.union([id(slot.buffer) for slot in instruction.outputs]):
                 self._last[key] = number
                 if loop is None:
                     self._first.pop(key, None)
@@ -103,8 +103,7 @@ def _flat_size(record: Record) -> tuple[int, Any] | None:
     """Return (elements, dtype) of a long elementwise record whose operands lie in one piece, or are one number."""
     out = record.operands[0].slot
     assert out is not None
-    size = math.prod(out.shape)
-    if record.op >= len(LOOPS) or size < _LONG:
+    if record.op >= len(LOOPS) or (size := math.prod(out.shape)) < _LONG:
         return None
     whole = all(operand.slot is None or _is_one(operand) or is_whole(operand.slot, size) for operand in record.operands)
     return (size, record.dtype) if whole else None
@@ -125,11 +124,12 @@ def _in_cache(chain: Step, uses: Uses) -> tuple[Record, ...]:
         whole = out.buffer.kind == "arena" and out.buffer.nbytes == math.prod(out.shape) * out.dtype.itemsize
         if whole and uses.end_with(out.buffer, chain) and len(blocks) < _BLOCKS:
             blocks.setdefault(id(out.buffer), len(blocks))
-        found.append(replace(record, operands=(_flat(record.operands[0], blocks), *inputs)))
+        operands = (_flat(record.operands[0], blocks), *inputs)
+        found.append(Record(record.op, record.dtype, operands, record.n, record.split, record.writes))
     return tuple(found)
 
 
 def _flat(operand: Operand, blocks: dict[int, int]) -> Operand:
     if operand.slot is None or _is_one(operand):
         return operand
-    return replace(operand, steps=(1,), block=blocks.get(id(operand.slot.buffer)))
+    return Operand(operand.slot, (1,), operand.shared, operand.number, blocks.get(id(operand.slot.buffer)))

@@ -11,6 +11,7 @@ Python knows is several tables, and Python goes from step to step.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,10 @@ RECORD = np.dtype(
     ]
 )
 """A call as source/call.h has it."""
+
+_ROW = struct.Struct(
+    f"=4i{_OPERANDS * (3 + AXES) + 4}q{_OPERANDS}d"
+)  # assigned to RECORD, rows take three times as long
 
 
 @dataclass(frozen=True)
@@ -237,25 +242,24 @@ class _Rows:
 
     def made(self) -> Table:
         """Return the table."""
-        records = np.zeros(len(self._rows), RECORD)
-        records[:] = self._rows
-        return Table(records, self._heads, self._room)
+        packed = bytearray().join([_ROW.pack(*row) for row in self._rows])
+        return Table(np.frombuffer(packed, RECORD), self._heads, self._room)
 
 
 def _row(record: Record, wait: bool, base: Base, loop_steps: int = 1) -> tuple[Any, ...]:
     check_extents(record, loop_steps)
     bases, offsets, turns = [-1] * _OPERANDS, [0] * _OPERANDS, [0] * _OPERANDS
-    steps, numbers = [[0] * AXES] * _OPERANDS, [0.0] * _OPERANDS
+    steps, numbers = [0] * (_OPERANDS * AXES), [0.0] * _OPERANDS
     for number, operand in enumerate(record.operands):
         numbers[number] = operand.number
-        steps[number] = [*operand.steps, 0, 0, 0][:AXES]
+        steps[AXES * number : AXES * number + len(operand.steps)] = operand.steps
         if operand.block is not None:
             bases[number] = -2 - operand.block
         elif operand.slot is not None:
             bases[number], offsets[number] = base(operand.slot.buffer), operand.start
             turns[number] = operand.slot.turn
-    n = [*record.n, 1, 1, 1, 1][:4]
-    return record.op, TYPES[record.dtype], record.split, wait, bases, offsets, turns, n, steps, numbers
+    n = (*record.n, 1, 1, 1, 1)[:4]
+    return record.op, TYPES[record.dtype], record.split, wait, *bases, *offsets, *turns, *n, *steps, *numbers
 
 
 def _spans(step: Step, workers: int, base: Base, loop: Loop | None = None) -> list[list[Span]]:
@@ -263,17 +267,20 @@ def _spans(step: Step, workers: int, base: Base, loop: Loop | None = None) -> li
     found: list[list[Span]] = [[] for _ in range(workers)]
     for record in step.records:
         n = record.n[0] if len(step.records) == 1 else math.prod(record.n)
-        for worker in range(workers if record.split else 1):
-            lo, hi = (n * worker // workers, n * (worker + 1) // workers) if record.split == 1 else (0, n)
-            if record.split == 1 and lo == hi:
+        if record.split == 1:
+            rows = [(worker, n * worker // workers, n * (worker + 1) // workers) for worker in range(workers)]
+            rows = [(worker, lo, hi) for worker, lo, hi in rows if lo != hi]
+        else:
+            rows = [(worker, 0, n) for worker in range(workers if record.split else 1)]
+        for number, operand in enumerate(record.operands):  # without rows, too, zeros may be written
+            slot = operand.slot
+            if slot is None or operand.block is not None or 0 in slot.shape:
                 continue
-            for number, operand in enumerate(record.operands):  # without rows, too, zeros may be written
-                slot = operand.slot
-                if slot is not None and operand.block is None and 0 not in slot.shape:
-                    start, stop = operand.span(lo, hi, n)
-                    turn = slot.turn if loop is not None else 0
-                    if loop is not None and loop.reverse:
-                        way, turn = (loop.steps - 1) * turn, -turn
-                        start, stop = start + way, stop + way
-                    found[worker].append((base(slot.buffer), start, stop, number in record.writes, turn))
+            memory, writes, (start, stop, by) = base(slot.buffer), number in record.writes, operand.span()
+            turn = slot.turn if loop is not None else 0
+            if loop is not None and loop.reverse:
+                way, turn = (loop.steps - 1) * turn, -turn
+                start, stop = start + way, stop + way
+            for worker, lo, hi in rows:
+                found[worker].append((memory, start + lo * by, stop - (n - hi) * by, writes, turn))
     return found

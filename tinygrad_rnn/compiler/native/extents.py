@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from .records import NAME, Operand, Record
 
@@ -60,11 +61,7 @@ def check_extents(record: Record, steps: int = 1) -> None:
     for number, operand in enumerate(record.operands):
         if operand.slot is None:
             continue
-        if walks is not None:
-            axes = walks[number](record.n, operand.steps)
-        else:
-            axes = list(zip(operand.steps, record.n, strict=False))
-        if not _inside(operand, axes, steps):
+        if not _inside(operand, _reach(walks and walks[number], record.n, operand.steps), steps):
             slot = operand.slot
             raise RuntimeError(
                 f"compile: operand {number} of {NAME[record.op]} over {record.n} would reach beyond its array of shape "
@@ -74,19 +71,32 @@ def check_extents(record: Record, steps: int = 1) -> None:
             )
 
 
-def _inside(operand: Operand, axes: _Axes, steps: int) -> bool:
+@lru_cache(maxsize=1024)
+def _reach(walk: _Walk | None, n: Sequence[int], steps: Sequence[int]) -> tuple[int, int] | None:
+    """Return (first, last) element that a walk comes to, counted from where it starts; None if it comes to none."""
+    first = last = 0
+    for step, length in walk(n, steps) if walk else zip(steps, n, strict=False):
+        if length == 0:
+            return None
+        if step > 0:
+            last += step * (length - 1)
+        else:
+            first += step * (length - 1)
+    return first, last
+
+
+def _inside(operand: Operand, reach: tuple[int, int] | None, steps: int) -> bool:
     """Return whether a walk stays within its slot, and the slot within its buffer at every step."""
     slot = operand.slot
     assert slot is not None
+    if reach is None:
+        return True
     size = slot.dtype.itemsize
-    first, last = 0, size
-    for step, length in axes:
-        if length == 0:
-            return True
-        if step > 0:
-            last += step * (length - 1) * size
-        else:
-            first += step * (length - 1) * size
     low, high = slot.extent()
-    starts = slot.offset, slot.offset + (steps - 1) * slot.turn
-    return low <= first and last <= high and min(starts) + low >= 0 and max(starts) + high <= slot.buffer.nbytes
+    way = (steps - 1) * slot.turn
+    return (
+        low <= reach[0] * size
+        and (reach[1] + 1) * size <= high
+        and slot.offset + min(0, way) + low >= 0
+        and slot.offset + max(0, way) + high <= slot.buffer.nbytes
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ _NUMBER = {name: number for number, name in enumerate(NAME)}
 CHAIN, LOOP = _NUMBER["chain"], _NUMBER["loop"]
 AXES = 3
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
+_BOOL = np.dtype(np.bool_)
+_Layout = tuple[tuple[int, ...], tuple[int, ...], int]
+"""Shape, strides in bytes, and bytes of an element."""
 _LONG = 1 << 12  # elements; a vector that is shorter is not worth waiting for each other
 _FEW = 1 << 8  # elements; for more of them NumPy's loop is quicker than calling the C library for each
 _WIDE = 1 << 20  # bytes; a matrix above this does not stay in the cache of one core, so workers share its columns
@@ -48,14 +52,12 @@ class Operand:
         assert self.slot is not None
         return self.slot.offset + (self.slot.buffer.offset if self.slot.buffer.kind == "arena" else 0)
 
-    def span(self, lo: int, hi: int, n: int) -> tuple[int, int]:
-        """Return (first byte, byte behind the last) of rows lo to hi of n; of all of it if it is not shared."""
+    def span(self) -> tuple[int, int, int]:
+        """Return (first byte, byte behind the last, bytes from row to row, 0 if each worker touches all of it)."""
         assert self.slot is not None
         low, high = self.slot.extent()
         step = self.steps[0] * self.slot.dtype.itemsize if self.shared else 0
-        if step <= 0:
-            return self.start + low, self.start + high
-        return self.start + low + lo * step, self.start + high - (n - hi) * step
+        return self.start + low, self.start + high, max(0, step)
 
 
 @dataclass(slots=True, eq=False)
@@ -88,43 +90,59 @@ def _elementwise(name: str, out: Slot, inputs: Sequence[Any]) -> Record | None:
     if name in SINGLE and math.prod(out.shape) > _FEW:
         return None
     parts = [*inputs[1:], inputs[0]] if name == "where" else list(inputs)
-    dtypes = {part.dtype for part in parts[:2] if isinstance(part, Slot)} or {out.dtype}
-    results = {np.dtype(np.bool_)} if name in TRUTH else dtypes
-    if len(dtypes) != 1 or not dtypes <= TYPES.keys() or results != {out.dtype}:
+    dtypes = [part.dtype for part in parts[:2] if isinstance(part, Slot)] or [out.dtype]
+    dtype = dtypes[0]
+    if dtypes[-1] != dtype or dtype not in TYPES or out.dtype != (_BOOL if name in TRUTH else dtype):
         return None
-    if name == "where" and not (isinstance(parts[2], Slot) and parts[2].dtype == np.bool_):
+    if name == "where" and not (isinstance(parts[2], Slot) and parts[2].dtype == _BOOL):
         return None
-    lengths = list(out.shape) or [1]
-    steps = []
+    layouts: list[_Layout | None] = []
     for part in (out, *parts):
         if isinstance(part, Slot):
-            found = _broadcast(part, lengths)
-            if found is None:
-                return None
-            steps.append(found)
+            layouts.append((part.shape, part.strides, part.dtype.itemsize))
         elif isinstance(part, int | float) and not isinstance(part, bool):
-            steps.append([0] * len(lengths))
+            layouts.append(None)
         else:
             return None
-    lengths, steps = _merged(lengths, steps)
-    if len(lengths) > AXES:
+    found = _walk(out.shape, tuple(layouts))
+    if found is None:
         return None
+    lengths, steps = found
     operands = [
-        Operand(part, tuple(row)) if isinstance(part, Slot) else Operand(None, tuple(row), number=float(part))
+        Operand(part, row) if isinstance(part, Slot) else Operand(None, row, number=float(part))
         for part, row in zip((out, *parts), steps, strict=True)
     ]
     rows = len(out.shape) > 1 and out.shape[0] > 1
     split = int(rows or math.prod(out.shape) >= _LONG)
-    return Record(_NUMBER[name], dtypes.pop(), tuple(operands), tuple(lengths), split)
+    return Record(_NUMBER[name], dtype, tuple(operands), lengths, split)
 
 
-def _broadcast(slot: Slot, lengths: Sequence[int]) -> list[int] | None:
+@lru_cache(maxsize=1024)
+def _walk(
+    shape: tuple[int, ...], layouts: tuple[_Layout | None, ...]
+) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]] | None:
+    """Return the lengths of the axes of an elementwise operation, and along them the steps of operands, in elements.
+
+    None where steps are no whole numbers, or there are too many axes. The layout of a number is None.
+    """
+    lengths = list(shape) or [1]
+    steps = []
+    for layout in layouts:
+        found = [0] * len(lengths) if layout is None else _broadcast(layout, len(lengths))
+        if found is None:
+            return None
+        steps.append(found)
+    lengths, steps = _merged(lengths, steps)
+    return (tuple(lengths), tuple(map(tuple, steps))) if len(lengths) <= AXES else None
+
+
+def _broadcast(layout: _Layout, ndim: int) -> list[int] | None:
     """Return the steps of a slot in elements along the axes of the result; None where they are no whole numbers."""
-    size = slot.dtype.itemsize
-    if any(stride % size for stride in slot.strides):
+    shape, strides, size = layout
+    if any(stride % size for stride in strides):
         return None
-    steps = [0 if n == 1 else stride // size for n, stride in zip(slot.shape, slot.strides, strict=True)]
-    return [0] * (len(lengths) - len(steps)) + steps
+    steps = [0 if n == 1 else stride // size for n, stride in zip(shape, strides, strict=True)]
+    return [0] * (ndim - len(steps)) + steps
 
 
 def _merged(lengths: list[int], steps: list[list[int]]) -> tuple[list[int], list[list[int]]]:
@@ -139,26 +157,30 @@ def _merged(lengths: list[int], steps: list[list[int]]) -> tuple[list[int], list
     return [lengths[axis] for axis in found], [[row[axis] for axis in found] for row in steps]
 
 
-def _flat(slot: Slot, axes: int) -> tuple[list[int], list[int]] | None:
+def _flat(slot: Slot, axes: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Return (lengths, steps) of a slot whose first `axes` axes are one and whose others are one, if it lies so."""
-    size = slot.dtype.itemsize
-    lengths, steps = [], []
-    for part in (range(axes), range(axes, len(slot.shape))):
-        length, step = 1, 1
-        for axis in reversed(part):
-            if slot.shape[axis] == 1:
-                continue
-            if slot.strides[axis] % size:
-                return None
-            here = slot.strides[axis] // size
-            if length == 1:
-                step = here
-            elif here != step * length:
-                return None
-            length *= slot.shape[axis]
-        lengths.append(length)
-        steps.append(step)
-    return lengths, steps
+    layout = slot.shape, slot.strides, slot.dtype.itemsize
+    first, second = _joined(layout, 0, axes), _joined(layout, axes, len(slot.shape))
+    return None if first is None or second is None else ((first[0], second[0]), (first[1], second[1]))
+
+
+@lru_cache(maxsize=1024)
+def _joined(layout: _Layout, start: int, stop: int) -> tuple[int, int] | None:
+    """Return (length, step) of some axes as one, if they lie so."""
+    shape, strides, size = layout
+    length, step = 1, 1
+    for axis in reversed(range(start, stop)):
+        if shape[axis] == 1:
+            continue
+        if strides[axis] % size:
+            return None
+        here = strides[axis] // size
+        if length == 1:
+            step = here
+        elif here != step * length:
+            return None
+        length *= shape[axis]
+    return length, step
 
 
 def _power(instruction: Instruction) -> list[Record] | None:
