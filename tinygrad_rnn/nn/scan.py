@@ -88,18 +88,16 @@ def _steps(leaves: list[Any], steps: int | None, axis: int) -> int:
 
 def repeated(step: Any, state: State, xs: Any, T: int, reverse: bool, axis: int) -> tuple[Any, State]:
     """Do what `scan` does, with arguments that are checked."""
-    if context().tracer is None:
+    if context().tracer is None or T == 1:
         return _one_by_one(step, state, xs, range(T), reverse, axis)
     whole = _as_loop(step, state, xs, T, reverse, axis)
     if whole is not None:
         return whole
-    if T == 1:
-        return _one_by_one(step, state, xs, range(T), reverse, axis)
     # A state that is of another dtype before the first step, for instance.
     first, others = (T - 1, slice(0, T - 1)) if reverse else (0, slice(1, T))
     output, new = _one_by_one(step, state, xs, range(first, first + 1), reverse, axis)
     index = (slice(None),) * axis + (others,)
-    rest = _as_loop(step, new, map_leaves(lambda x: x[index], xs), T - 1, reverse, axis)
+    rest = None if T == 2 else _as_loop(step, new, map_leaves(lambda x: x[index], xs), T - 1, reverse, axis)
     if rest is None:  # the first step is not taken again: it may draw
         rest = _one_by_one(step, new, xs, range(T)[others], reverse, axis)
     _alike(step, _one(rest[0], axis), _one(output, axis), 0 if reverse else 1)
