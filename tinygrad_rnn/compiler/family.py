@@ -22,6 +22,9 @@ from .memory import Memory
 from .plan import Plan
 from .skeleton import Skeleton, is_number, plan_like, plan_skeleton
 
+_MEMBERS = 3  # recordings of which lines are made with the next one
+_LINES = 4  # that are kept: of lengths at the usual batch size, and at that of the last batch, for instance
+
 
 class _Member(NamedTuple):
     """A recording, and the plan that passes made of it."""
@@ -42,43 +45,39 @@ class Family:
 
     def __init__(self) -> None:
         self.memory = Memory()
-        self._members: list[_Member] = []  # the last two
-        self._line: _Line | None = None  # through both
+        self._members: list[_Member] = []  # the newest
+        self._lines: list[_Line] = []  # through two members each; the one used last comes first
 
     def add(self, recorded: Skeleton, plan: Plan) -> None:
         """Take note of a plan that was made of a recording."""
-        self._members = [*self._members[-1:], _Member(recorded, plan, plan_skeleton(plan, recorded))]
-        self._line = _line(*self._members) if len(self._members) == 2 else None
+        new = _Member(recorded, plan, plan_skeleton(plan, recorded))
+        lines = [line for other in reversed(self._members) if (line := _line(other, new)) is not None]
+        self._lines = [*lines, *self._lines][:_LINES]
+        self._members = [*self._members[1 - _MEMBERS :], new]
 
     def plan_for(self, recorded: Skeleton) -> Plan | None:
         """Return the plan for a recording, or None if the numbers of it do not say what it is."""
-        place = None if self._line is None else self._line.place(recorded.numbers)
-        if self._line is None or place is None:
-            return None
-        first, second = self._members
-        known = _Known(first.recorded, second.recorded, recorded, place)
-        try:
-            reals = [known.part(*pair) for pair in zip(first.planned.reals, second.planned.reals, strict=True)]
-            values = zip(first.planned.values, second.planned.values, strict=True)
-            arrays = zip(first.planned.arrays, second.planned.arrays, strict=True)
-            constants = [known.constant(*pair, *kept) for pair, kept in zip(values, arrays, strict=True)]
-        except _UnknownError:
-            return None
-        numbers = first.planned.numbers + self._line.planned * place[0] // place[1]
-        found = first.planned._replace(numbers=numbers, reals=tuple(reals), arrays=tuple(constants))
-        return plan_like(first.plan, found, first.recorded, recorded)
+        for number, line in enumerate(self._lines):
+            plan = line.plan_for(recorded)
+            if plan is not None:
+                self._lines.insert(0, self._lines.pop(number))
+                return plan
+        return None
 
 
 class _Line(NamedTuple):
     """The line through the numbers of two recordings, and that through the numbers of their plans.
 
     Attributes:
+        first, second: the recordings.
         start, way: numbers of the first recording, and what they change by to the second.
         changing: one that changes.
         lengths: which of those that change are lengths of axes.
         planned: what the numbers of the plans change by.
     """
 
+    first: _Member
+    second: _Member
     start: NDArray[np.int64]
     way: NDArray[np.int64]
     changing: int
@@ -97,6 +96,24 @@ class _Line(NamedTuple):
             return None
         return p, q
 
+    def plan_for(self, recorded: Skeleton) -> Plan | None:
+        """Return the plan for a recording; None if it does not lie on the line, or is not known from the two."""
+        place = self.place(recorded.numbers)
+        if place is None:
+            return None
+        first, second = self.first, self.second
+        known = _Known(first.recorded, second.recorded, recorded, place)
+        try:
+            reals = [known.part(*pair) for pair in zip(first.planned.reals, second.planned.reals, strict=True)]
+            values = zip(first.planned.values, second.planned.values, strict=True)
+            arrays = zip(first.planned.arrays, second.planned.arrays, strict=True)
+            constants = [known.constant(*pair, *kept) for pair, kept in zip(values, arrays, strict=True)]
+        except _UnknownError:
+            return None
+        numbers = first.planned.numbers + self.planned * place[0] // place[1]
+        found = first.planned._replace(numbers=numbers, reals=tuple(reals), arrays=tuple(constants))
+        return plan_like(first.plan, found, first.recorded, recorded)
+
 
 def _line(first: _Member, second: _Member) -> _Line | None:
     """Return the line through two members; None if others do not lie on it."""
@@ -110,7 +127,7 @@ def _line(first: _Member, second: _Member) -> _Line | None:
     lengths = np.flatnonzero(in_shape & (way != 0))
     if (one.numbers[lengths] < 2).any() or (other.numbers[lengths] < 2).any():
         return None
-    return _Line(one.numbers, way, int(np.flatnonzero(way)[0]), lengths, again.numbers - plan.numbers)
+    return _Line(first, second, one.numbers, way, int(np.flatnonzero(way)[0]), lengths, again.numbers - plan.numbers)
 
 
 def _is_straight(first: Skeleton, second: Skeleton) -> bool:

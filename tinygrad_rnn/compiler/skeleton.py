@@ -198,8 +198,9 @@ class _PlanWriter(_Writer):
             self.form += (buffer.kind, buffer.index)
             self.numbers.append(buffer.nbytes)
             if buffer.constant is not None:
-                self.arrays.append(buffer.constant)
-                self.values.append(buffer.value)
+                value = buffer.value  # its array may take less memory than a copy in one piece
+                self.arrays.append(buffer.constant if value is None or value.constant is None else value.constant)
+                self.values.append(value)
 
 
 def skeleton(graph: Graph) -> Skeleton:
