@@ -95,7 +95,7 @@ def differences(before: Mapping[str, Part], now: Mapping[str, Part]) -> list[str
     >>> import numpy as np
     >>> one, two = (parts_of(((np.ones(n), 0.1 * n), {})) for n in (1, 2))
     >>> differences(one, two)[0]
-    'args[0]: shape (1,) -> (2,) (each shape has a plan of its own: pad, or raise max_plans)'
+    'args[0]: shape (1,) -> (2,) (write loops over time with tr.scan, whose plans serve any length, or pad, or raise max_plans)'
     """
     found = []
     for path in before:  # of a part that only one of them has, the nesting around it says so
@@ -179,7 +179,11 @@ def _part(words: str, key: Any, advice: str = "") -> Part:
 
 def _array(part: Any, places: dict[Any, int]) -> Part:
     array = part._array if isinstance(part, Tensor) else part
-    shape = Aspect(array.shape, str(array.shape), "each shape has a plan of its own: pad, or raise max_plans")
+    shape = Aspect(
+        array.shape,
+        str(array.shape),
+        "write loops over time with tr.scan, whose plans serve any length, or pad, or raise max_plans",
+    )
     dtype = Aspect(array.dtype, str(array.dtype))
     if isinstance(part, Tensor):
         key = None if part._node is None else of_place(part, places)

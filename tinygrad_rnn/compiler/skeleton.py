@@ -279,7 +279,7 @@ class _Reader:
         buffer = self._buffers.get(id(like))
         if buffer is None:
             (nbytes,) = self._next(1)
-            constant = None if like.constant is None else next(self._arrays)
+            constant = None if like.constant is None else np.ascontiguousarray(next(self._arrays))
             buffer = Buffer(like.kind, nbytes, 0, constant, like.index, like.born, like.dies)
             self._buffers[id(like)] = buffer
         made = Slot(buffer, offset, tuple(lengths[ndim:]), tuple(lengths[:ndim]), old.dtype, turn)
