@@ -26,7 +26,7 @@ def step(ids, state=None, *more, rate=0.0):
 W, V, SCALE = leaf(2), leaf(2), Scale()
 X, Y = np.ones((20, 35)), np.ones((20, 41))
 RNG = np.random.default_rng(0)
-PAD = "write loops over time with tr.scan, whose plans serve any length, or pad, or raise max_plans"
+PAD = "loop over time with tr.scan, which serves any length, or pad, or raise max_plans"
 PASS = "pass it as np.asarray(...), which is read anew at each call"
 
 CASES = [

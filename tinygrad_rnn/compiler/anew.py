@@ -95,7 +95,7 @@ def differences(before: Mapping[str, Part], now: Mapping[str, Part]) -> list[str
     >>> import numpy as np
     >>> one, two = (parts_of(((np.ones(n), 0.1 * n), {})) for n in (1, 2))
     >>> differences(one, two)[0]
-    'args[0]: shape (1,) -> (2,) (write loops over time with tr.scan, whose plans serve any length, or pad, or raise max_plans)'
+    'args[0]: shape (1,) -> (2,) (loop over time with tr.scan, which serves any length, or pad, or raise max_plans)'
     """
     found = []
     for path in before:  # of a part that only one of them has, the nesting around it says so
@@ -182,7 +182,7 @@ def _array(part: Any, places: dict[Any, int]) -> Part:
     shape = Aspect(
         array.shape,
         str(array.shape),
-        "write loops over time with tr.scan, whose plans serve any length, or pad, or raise max_plans",
+        "loop over time with tr.scan, which serves any length, or pad, or raise max_plans",
     )
     dtype = Aspect(array.dtype, str(array.dtype))
     if isinstance(part, Tensor):
