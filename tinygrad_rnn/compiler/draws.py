@@ -50,18 +50,14 @@ class Dice:
                 self._sources.append(("a random.Random", part.getstate, part.setstate))
         self._before = [get() for _, get, _ in self._sources]  # each a copy
 
-    def drawn(self) -> str | None:
-        """Return the name of a source that was drawn from, or None."""
-        for (name, get, _), before in zip(self._sources, self._before, strict=True):
-            if not equal_states(get(), before):
-                return name
-        return None
-
-    def give_back(self) -> None:
-        """Set all sources back to where they were."""
-        for (_, get, put), before in zip(self._sources, self._before, strict=True):
+    def give_back(self) -> str | None:
+        """Set all sources back to where they were; return the name of one that was drawn from, or None."""
+        drawn = None
+        for (name, get, put), before in zip(self._sources, self._before, strict=True):
             if not equal_states(get(), before):
                 put(before)
+                drawn = drawn or name
+        return drawn
 
 
 def equal_states(a: Any, b: Any) -> bool:

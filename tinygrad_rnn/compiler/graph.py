@@ -135,7 +135,7 @@ class Call:
     ) -> None:
         self.operator, self.inputs, self.attrs, self.place = operator, tuple(inputs), attrs, place
         self.cotangent: tuple[int, int] | None = None
-        self.outputs = tuple(Value(shape, dtype, self, index) for index, (shape, dtype) in enumerate(specs))
+        self.outputs = tuple([Value(shape, dtype, self, index) for index, (shape, dtype) in enumerate(specs)])
 
     @property
     def name(self) -> str:

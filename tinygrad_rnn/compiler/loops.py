@@ -19,6 +19,7 @@ from ..engine.tape import Array, Changed, Node, Spec, context, is_differentiable
 from ..engine.tensor import Tensor, wrap
 from ..engine.walk import pull_back
 from ..errors import TraceError
+from .abstract import hollow, spread
 from .dependence import idle_nodes, with_cotangents
 from .frames import Frame, Place, Recorder
 from .graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Value
@@ -142,7 +143,7 @@ def _form(frame: Frame, recorder: Recorder) -> Any:
 
 def _hollow(array: Array, shape: tuple[int, ...]) -> Array:
     """Return an array of this shape that takes no memory; integers are those of one step."""
-    return np.broadcast_to(array if array.dtype.kind not in "fc" else np.ones((), array.dtype), shape)
+    return hollow(shape, array.dtype) if array.dtype.kind in "fc" else np.broadcast_to(array, shape)
 
 
 def _place_of(part: Any) -> Place | None:
@@ -201,7 +202,7 @@ def _leaf(recorder: Recorder, place: Place) -> Place:
     spec = place[0].specs[place[1]]
     node = Node(None, (), (), None, (spec,), {})
     node.id = -node.id  # a walk from the newest to the oldest comes to it last
-    recorder.known(wrap(np.broadcast_to(np.ones((), spec.dtype), spec.shape), node), recorder.value_at(place))
+    recorder.known(wrap(hollow(spec.shape, spec.dtype), node), recorder.value_at(place))
     return node, 0
 
 
@@ -284,7 +285,7 @@ class _LoopOperation:
         leaf = self._leaves[number]
         assert leaf is not None
         spec = leaf[0].specs[leaf[1]]
-        array = np.broadcast_to(np.zeros((), spec.dtype), spec.shape)
+        array = spread(np.zeros((), spec.dtype), spec.shape)
         return self._recorder.known(wrap(array), Value(spec.shape, spec.dtype, constant=array))
 
 

@@ -49,9 +49,9 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
     try:
         with tracing(tracer), np.errstate(all="ignore"):  # the values mean nothing
             result = function(*positional, **named)
-        tracer.check_draws()
     finally:
         tracer.rewind()
+    tracer.check_draws()
     for part in flatten(result):
         if not isinstance(part, Tensor | np.ndarray | np.generic | np.random.Generator | int | float | complex | str):
             raise TraceError(

@@ -46,6 +46,7 @@ class Tracer:
         self._stand_ins: dict[Place, Tensor] = {}
         self.inputs: list[Value] = []
         self._dice = Dice(named)
+        self._drawn: str | None = None  # what the function drew from by itself
         for part in named:
             if isinstance(part, np.random.Generator):
                 self._draws[id(part)] = Draws(part, copy.deepcopy(part.bit_generator.state))
@@ -58,7 +59,7 @@ class Tracer:
         """Append a call of a primitive."""
         joined = operation.name in ("stack", "concatenate")
         call = Call(
-            self._operator(operation),
+            operator_of(operation),
             [self._input(part, joined) for part in inputs],
             {name: map_parts(self._attribute, part) for name, part in attrs.items()} if attrs else {},
             [(part._array.shape, part._array.dtype) for part in results],
@@ -73,12 +74,13 @@ class Tracer:
 
         It must be if no rule says what it gives, if it is wrong (it raises then), and if it gives integers.
         """
-        operator = self._operator(operation)
+        operator = operator_of(operation)
         specs = specs_of(operator.name, operator.compute, values, attrs)
         if specs is None:
             return None
-        if all(dtype.kind in "fc" for _, dtype in specs):
-            return tuple([hollow(shape, dtype) for shape, dtype in specs])
+        outputs = [hollow(shape, dtype) for shape, dtype in specs if dtype.kind in "fc"]
+        if len(outputs) == len(specs):
+            return tuple(outputs)
         if operator.name in ELEMENTWISE:
             made = of_one(partial(operator.compute, **attrs), values, specs[0][0])
         else:
@@ -321,22 +323,21 @@ class Tracer:
 
     def rewind(self) -> None:
         """Give every generator back the state that it had: what was drawn is drawn again by the replay."""
+        self._drawn = self._dice.give_back()
         for draws in self._draws.values():
+            if draws.unseen:
+                self._drawn = self._drawn or "a generator"
             draws.rewind()
-        self._dice.give_back()
 
     def check_draws(self) -> None:
-        """Refuse draws that no operation of the graph makes.
+        """Refuse draws that no operation of the graph makes; to be called after `rewind`.
 
         Raises:
             TraceError: if there are some.
         """
-        source = self._dice.drawn()
-        if source is None and any(draws.unseen for draws in self._draws.values()):
-            source = "a generator"
-        if source is not None:
+        if self._drawn is not None:
             raise TraceError(
-                f"compile: the function draws from {source} by itself; what it drew would be frozen in the plan. "
+                f"compile: the function draws from {self._drawn} by itself; what it drew would be frozen in the plan. "
                 "Draw outside and pass the array, or use Dropout, which draws anew at each replay"
             )
 
@@ -362,12 +363,6 @@ class Tracer:
         self._held.append(tensor)
         if tensor._node is not None:
             self._places[tensor._node.id, tensor._index] = value
-
-    def _operator(self, operation: Any) -> Operator:
-        found = self._operators.get(operation)
-        if found is None:
-            found = self._operators[operation] = operator_of(operation)
-        return found
 
 
 class _Past(NamedTuple):

@@ -49,16 +49,15 @@ class ArrayMethods:
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        name = f"{func.__module__}.{func.__name__}".replace("numpy", "np", 1)
         implementation = TABLE.get(func)
         if implementation is None:
-            raise unsupported(name)
+            raise unsupported(_in_words(func))
         try:
             return implementation(*args, **kwargs)
         except TypeError as error:
             if isinstance(error, UnsupportedError | DTypeError) or "argument" not in str(error):
                 raise
-            raise UnsupportedError(f"{name} on Tensors: {error}") from error
+            raise UnsupportedError(f"{_in_words(func)} on Tensors: {error}") from error
 
     # -- operators: each is its NumPy function ----------------------------------------------------------------------
 
@@ -316,3 +315,7 @@ class ArrayMethods:
     def mT(self) -> Self:  # noqa: N802 (NumPy's name)
         """The transposes of matrices in the last two axes."""
         return cast(Self, TABLE[np.matrix_transpose](self))
+
+
+def _in_words(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)

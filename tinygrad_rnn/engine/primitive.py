@@ -287,11 +287,11 @@ def _has_tensor(attrs: dict[str, Any]) -> bool:
 
 def arrays_in(attrs: dict[str, Any]) -> dict[str, Any]:
     """Return attributes with arrays in place of Tensors, also of those in an index."""
+    return {name: tuple(map(_array, part)) if type(part) is tuple else _array(part) for name, part in attrs.items()}
 
-    def array(part: Any) -> Any:
-        return part._array if isinstance(part, Tensor) else part
 
-    return {name: tuple(map(array, part)) if type(part) is tuple else array(part) for name, part in attrs.items()}
+def _array(part: Any) -> Any:
+    return part._array if isinstance(part, Tensor) else part
 
 
 def primitive(

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 from ..errors import ShapeError
@@ -25,8 +26,19 @@ def flatten(nest: Any) -> list[Any]:
     [1, 2, 3]
     """
     leaves: list[Any] = []
-    _fold(nest, leaves.append, lambda nest, parts: None, DEEPEST)
+    _collect(nest, leaves, DEEPEST)
     return leaves
+
+
+def _collect(nest: Any, leaves: list[Any], levels: int) -> None:
+    if nest is None:
+        return
+    parts = _parts(nest, levels)
+    if parts is None:
+        leaves.append(nest)
+    else:
+        for part in parts:
+            _collect(part, leaves, levels - 1)
 
 
 def rebuild(nest: Any, leaves: Iterator[Any]) -> Any:
@@ -85,18 +97,31 @@ def _fold(nest: Any, leaf: Callable[[Any], Any], join: Callable[[Any, Sequence[A
     """Return `leaf(nest)`, or for a nesting `join(nest, what its parts gave)`."""
     if nest is None:
         return join(nest, ())
-    if isinstance(nest, tuple | list):
-        parts: Any = nest
-    elif isinstance(nest, Mapping):
-        parts = nest.values()
-    else:
+    parts = _parts(nest, levels)
+    if parts is None:
         return leaf(nest)
+    return join(nest, [_fold(part, leaf, join, levels - 1) for part in parts])
+
+
+def _parts(nest: Any, levels: int) -> Iterable[Any] | None:
+    """Return the parts of a nesting that may have so many levels; None for a leaf."""
+    its_type: Any = type(nest)
+    kind = _kind(its_type)
+    if kind is None:
+        return None
     if not levels:
         raise ShapeError(
             f"a nesting of tuples, lists and dicts: expected at most {DEEPEST} levels, got more, or one that contains "
             "itself; put what belongs together into one array"
         )
-    return join(nest, [_fold(part, leaf, join, levels - 1) for part in parts])
+    parts: Iterable[Any] = nest.values() if kind is Mapping else nest
+    return parts
+
+
+@lru_cache(maxsize=256)
+def _kind(kind: type) -> Any:
+    """Return Mapping or tuple for the type of a nesting, None for that of a leaf."""
+    return tuple if issubclass(kind, tuple | list) else Mapping if issubclass(kind, Mapping) else None
 
 
 def _like(nest: Any, parts: Sequence[Any]) -> Any:

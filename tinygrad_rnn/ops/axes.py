@@ -32,8 +32,11 @@ def normalized(function: str, axis: Any, shape: Sequence[int], argument: str = "
     (2, 0)
     """
     ndim = len(shape) + new
-    if type(axis) is int and 0 <= axis < ndim:
-        return (axis,)
+    if type(axis) is int and -ndim <= axis < ndim:  # the usual cases, without what takes time
+        return (axis % ndim,)
+    is_plain = type(axis) is tuple and all(type(part) is int and 0 <= part < ndim for part in axis)
+    if is_plain and len(set(axis)) == len(axis):
+        return tuple(axis)
     if any(isinstance(part, bool | np.bool_) for part in (axis if isinstance(axis, tuple | list) else (axis,))):
         raise DTypeError(f"{function}: {argument} must be an integer or a tuple of integers, got {axis!r}")
     try:
