@@ -60,7 +60,7 @@ class Slot:
 
     def extent(self) -> tuple[int, int]:
         """Return (first byte, byte after the last) of the elements, counted from the first element; (0, 0) for none."""
-        return _extent(self.shape, self.strides, self.dtype.itemsize)
+        return extent(self.shape, self.strides, self.dtype.itemsize)
 
     def at(self, t: int) -> Slot:
         """Return where it lies at a step of a loop."""
@@ -74,7 +74,8 @@ class Slot:
 
 
 @lru_cache(maxsize=1024)
-def _extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+def extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+    """Return what `Slot.extent` does."""
     low = high = 0
     for length, stride in zip(shape, strides, strict=True):
         if length == 0:

@@ -246,7 +246,7 @@ class _Reader:
     def _instruction(self, one: Instruction) -> Instruction:
         operator = self._operators.get(id(one.operator), one.operator)
         inputs, outputs = self._part(one.inputs), self._part(one.outputs)
-        attrs = dict(self._part(tuple(one.attrs.items()))) if one.attrs else one.attrs
+        attrs = {name: self._part(part) for name, part in one.attrs.items()}
         return Instruction(operator, inputs, outputs, attrs, one.step)
 
     def _part(self, part: Any) -> Any:

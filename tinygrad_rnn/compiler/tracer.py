@@ -25,6 +25,8 @@ from .outside import same
 
 Place = tuple[int, int]
 
+_PLAIN = frozenset({int, bool, float, str, type(None)})  # types of attributes that stay what they are
+
 
 class Tracer:
     """Takes note of every operation while a function runs; see `trace`."""
@@ -304,6 +306,8 @@ class Tracer:
         return self._operand(np.asarray(part) if array else part)
 
     def _attribute(self, part: Any) -> Any:
+        if type(part) in _PLAIN:
+            return part
         return self._operand(part) if isinstance(part, Tensor) else self._settled(part)
 
     def _settled(self, part: Any) -> Any:

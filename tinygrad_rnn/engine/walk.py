@@ -23,7 +23,7 @@ def ancestors(nodes: Iterable[Node]) -> list[Node]:
         node = waiting.pop()
         if node.id not in found:
             found[node.id] = node
-            waiting.extend(edge[0] for edge in node.edges if edge is not None and edge[0].id not in found)
+            waiting += [edge[0] for edge in node.edges if edge is not None and edge[0].id not in found]
     return [found[key] for key in sorted(found, reverse=True)]
 
 

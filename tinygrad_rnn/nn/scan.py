@@ -151,11 +151,12 @@ def _as_loop(step: Any, state: State, xs: Any, T: int, reverse: bool, axis: int)
     if tracer is None or not all(isinstance(part, Tensor | np.ndarray) for part in carried):
         return None
     made: list[Any] = []
+    nesting = structure(state)
 
     def body(slices: list[Any], before: list[Any]) -> tuple[list[Any], list[Any]] | None:
         output, new = stepped(step, rebuild(xs, iter(slices)), rebuild(state, iter(before)))
         after = [np.asarray(part) if isinstance(part, np.generic) else part for part in flatten(new)]
-        if structure(new) != structure(state) or not all(isinstance(part, Tensor | np.ndarray) for part in after):
+        if structure(new) != nesting or not all(isinstance(part, Tensor | np.ndarray) for part in after):
             return None
         made[:] = [output, new]
         parts = [part if isinstance(part, Tensor) else np.asarray(part) for part in flatten(output)]

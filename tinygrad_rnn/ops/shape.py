@@ -39,7 +39,7 @@ def transpose(x: Operand, /, axes: Sequence[int] | None = None, *, out: Array | 
 def _(g: Any, y: Any, x: Any, *, axes: Sequence[int] | None) -> Any:
     if axes is None:
         return (np.transpose(g),)
-    return (np.transpose(g, tuple(int(axis) for axis in np.argsort(axes))),)
+    return (np.transpose(g, tuple([axes.index(axis) for axis in range(len(axes))])),)
 
 
 @primitive(np.broadcast_to)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from .records import NAME, Operand, Record
+from ..plan import extent
+from .records import NAME, Record
 
 _Axes = list[tuple[int, int]]
 """(step in elements, length) of each axis along which a call walks over an operand."""
@@ -59,10 +60,14 @@ def check_extents(record: Record, steps: int = 1) -> None:
     """
     walks = _WALKS.get(NAME[record.op])
     for number, operand in enumerate(record.operands):
-        if operand.slot is None:
+        slot = operand.slot
+        if slot is None:
             continue
-        if not _inside(operand, _reach(walks and walks[number], record.n, operand.steps), steps):
-            slot = operand.slot
+        walk = None if walks is None else walks[number]
+        reach = _reach(walk, record.n, operand.steps, slot.shape, slot.strides, slot.dtype.itemsize)
+        way = (steps - 1) * slot.turn
+        first, last = (slot.offset, slot.offset + way) if way > 0 else (slot.offset + way, slot.offset)
+        if reach is None or (reach and not (first + reach[0] >= 0 and last + reach[1] <= slot.buffer.nbytes)):
             raise RuntimeError(
                 f"compile: operand {number} of {NAME[record.op]} over {record.n} would reach beyond its array of shape "
                 f"{slot.shape} and strides {slot.strides} at byte {slot.offset} of {slot.buffer.nbytes}"
@@ -72,31 +77,22 @@ def check_extents(record: Record, steps: int = 1) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _reach(walk: _Walk | None, n: Sequence[int], steps: Sequence[int]) -> tuple[int, int] | None:
-    """Return (first, last) element that a walk comes to, counted from where it starts; None if it comes to none."""
-    first = last = 0
+def _reach(
+    walk: _Walk | None,
+    n: Sequence[int],
+    steps: Sequence[int],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    itemsize: int,
+) -> tuple[int, ...] | None:
+    """Return the extent of a slot that a walk stays within; () if it goes nowhere, None if it leaves the slot."""
+    first, last = 0, itemsize
     for step, length in walk(n, steps) if walk else zip(steps, n, strict=False):
         if length == 0:
-            return None
+            return ()
         if step > 0:
-            last += step * (length - 1)
+            last += step * (length - 1) * itemsize
         else:
-            first += step * (length - 1)
-    return first, last
-
-
-def _inside(operand: Operand, reach: tuple[int, int] | None, steps: int) -> bool:
-    """Return whether a walk stays within its slot, and the slot within its buffer at every step."""
-    slot = operand.slot
-    assert slot is not None
-    if reach is None:
-        return True
-    size = slot.dtype.itemsize
-    low, high = slot.extent()
-    way = (steps - 1) * slot.turn
-    return (
-        low <= reach[0] * size
-        and (reach[1] + 1) * size <= high
-        and slot.offset + min(0, way) + low >= 0
-        and slot.offset + max(0, way) + high <= slot.buffer.nbytes
-    )
+            first += step * (length - 1) * itemsize
+    low, high = extent(shape, strides, itemsize)
+    return (low, high) if low <= first and last <= high else None

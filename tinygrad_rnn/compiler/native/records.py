@@ -55,9 +55,9 @@ class Operand:
     def span(self) -> tuple[int, int, int]:
         """Return (first byte, byte behind the last, bytes from row to row, 0 if each worker touches all of it)."""
         assert self.slot is not None
-        low, high = self.slot.extent()
+        start, (low, high) = self.start, self.slot.extent()
         step = self.steps[0] * self.slot.dtype.itemsize if self.shared else 0
-        return self.start + low, self.start + high, max(0, step)
+        return start + low, start + high, max(0, step)
 
 
 @dataclass(slots=True, eq=False)

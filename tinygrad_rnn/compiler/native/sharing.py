@@ -65,8 +65,10 @@ class Touched:
         """Note what each worker touches now."""
         for worker, spans in enumerate(parts):
             for base, start, stop, writes, _ in spans:
-                sets = self.written if writes else self.read
-                sets[worker].setdefault(base, _Ranges()).add(start, stop)
+                sets = (self.written if writes else self.read)[worker]
+                if base not in sets:
+                    sets[base] = _Ranges()
+                sets[base].add(start, stop)
 
 
 def waits_within(calls: Sequence[Parts], turns: int, around: bool = True) -> list[bool]:
@@ -127,7 +129,7 @@ def _hull(span: Span, turns: int) -> tuple[int, int]:
     """Return (first byte, byte after the last) of all turns."""
     _, start, stop, _, by = span
     way = (turns - 1) * by
-    return start + min(0, way), stop + max(0, way)
+    return (start + way, stop) if way < 0 else (start, stop + way)
 
 
 def _distances(calls: Sequence[Parts], turns: int, most: int) -> list[int | None]:
