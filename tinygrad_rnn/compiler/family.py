@@ -102,8 +102,8 @@ class _Line(NamedTuple):
         if place is None:
             return None
         first, second = self.first, self.second
-        known = _Known(first.recorded, second.recorded, recorded, place)
         try:
+            known = _Known(first.recorded, second.recorded, recorded, place)
             reals = [known.part(*pair) for pair in zip(first.planned.reals, second.planned.reals, strict=True)]
             values = zip(first.planned.values, second.planned.values, strict=True)
             arrays = zip(first.planned.arrays, second.planned.arrays, strict=True)
@@ -150,11 +150,16 @@ class _Known:
         self._operators = {id(one): (other, new) for one, other, new in rows}
         self._parts: dict[Any, Any] = {}
         for kind in ("reals", "arrays"):
-            for row in zip(*(getattr(one, kind) for one in (first, second, third)), strict=True):
-                keys = tuple(map(_key, row))
-                known = self._parts.setdefault(keys[:2], (keys[2], row[2]))[0]
-                if known != keys[2] or (keys[0] == keys[1] != keys[2]):
-                    self._parts[keys[:2]] = None, None  # it may be this one, or that one
+            rows = list(zip(*(getattr(one, kind) for one in (first, second, third)), strict=True))
+            keys = [tuple(map(_key, row)) for row in rows]
+            # Passes look for zeros and ones, and for what is equal: so it must be for this length, too.
+            columns = [[column.index(key) for key in column] for column in map(list, zip(*keys, strict=True))]
+            if any(column != columns[0] for column in columns):
+                raise _UnknownError
+            for row, (one, other, new) in zip(rows, keys, strict=True):
+                if one == other != new or (one != other and len(set(map(_sort, row))) > 1):
+                    raise _UnknownError
+                self._parts[one, other] = row[2]
 
     def part(self, one: Any, other: Any) -> Any:
         """Return what an operand is."""
@@ -191,9 +196,17 @@ class _Known:
         found = self._parts.get(keys)
         if found is None and keys[0] == keys[1]:
             return one  # a pass has put it in, whatever the length
-        if found is None or found[0] is None:
+        if found is None:
             raise _UnknownError
-        return np.ascontiguousarray(found[1]) if isinstance(one, np.ndarray) else found[1]
+        return np.ascontiguousarray(found) if isinstance(one, np.ndarray) else found
+
+
+def _sort(part: Any) -> str:
+    """Return whether a float, or an array, is all zeros, all ones, or neither."""
+    array = np.asarray(part)
+    if not array.any():
+        return "zeros"
+    return "ones" if (array == 1).all() else "others"
 
 
 def _key(part: Any) -> Any:
