@@ -76,6 +76,19 @@ def test_a_step_may_make_constants_anew():
     assert_replays(f, (normal(2, 4, 3),))
 
 
+def test_a_state_that_is_read_through_a_stack_of_one_after_it_is_made_anew():
+    def f(xs):
+        def step(x, state):
+            h, total = state
+            whole = np.stack([h], axis=1)
+            new = h * 0.5 + np.sum(np.absolute(x))
+            return None, (new, np.tanh(total + np.sum(whole) * x))
+
+        return tr.scan(step, (np.ones(3), np.ones((2, 3))), xs)[1]
+
+    assert_replays(f, (normal(2, 4, 3),))
+
+
 def swapped(dtype):
     """Return a step whose state changes its dtype after the first step, and that draws."""
     drop = tr.Dropout(0.5)

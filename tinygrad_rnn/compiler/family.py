@@ -146,8 +146,8 @@ class _Known:
 
     def __init__(self, first: Skeleton, second: Skeleton, third: Skeleton, place: tuple[int, int]) -> None:
         self._place = place
-        rows = zip(first.operators, second.operators, third.operators, strict=True)
-        self._operators = {id(one): (other, new) for one, other, new in rows}
+        operators = zip(first.operators, second.operators, third.operators, strict=True)
+        self._operators = {id(one): (other, new) for one, other, new in operators}
         self._parts: dict[Any, Any] = {}
         for kind in ("reals", "arrays"):
             rows = list(zip(*(getattr(one, kind) for one in (first, second, third)), strict=True))

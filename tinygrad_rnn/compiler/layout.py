@@ -186,7 +186,7 @@ class _Layout:
         names, last = {before}, -1
         for inner in body.graph.calls:
             read = [value for value in inner.values() if value in names]
-            if read and inner.name in VIEWS:
+            if read and (inner.name in VIEWS or inner.name == "stack"):  # see `joined`
                 names.update(inner.outputs)
             elif read:
                 last = self.numbers[inner]
