@@ -153,13 +153,10 @@ class _Known:
             rows = list(zip(*(getattr(one, kind) for one in (first, second, third)), strict=True))
             keys = [tuple(map(_key, row)) for row in rows]
             # Passes look for zeros and ones, and for what is equal: so it must be for this length, too.
-            columns = [[column.index(key) for key in column] for column in map(list, zip(*keys, strict=True))]
-            if any(column != columns[0] for column in columns):
-                raise _UnknownError
             for row, (one, other, new) in zip(rows, keys, strict=True):
-                if one == other != new or (one != other and len(set(map(_sort, row))) > 1):
+                known, _ = self._parts.setdefault((one, other), (new, row[2]))
+                if known != new or one == other != new or (one != other and len(set(map(_sort, row))) > 1):
                     raise _UnknownError
-                self._parts[one, other] = row[2]
 
     def part(self, one: Any, other: Any) -> Any:
         """Return what an operand is."""
@@ -198,7 +195,7 @@ class _Known:
             return one  # a pass has put it in, whatever the length
         if found is None:
             raise _UnknownError
-        return np.ascontiguousarray(found) if isinstance(one, np.ndarray) else found
+        return np.ascontiguousarray(found[1]) if isinstance(one, np.ndarray) else found[1]
 
 
 def _sort(part: Any) -> str:
