@@ -89,6 +89,21 @@ def test_a_state_that_is_read_through_a_stack_of_one_after_it_is_made_anew():
     assert_replays(f, (normal(2, 4, 3),))
 
 
+def test_a_cotangent_that_a_stack_copies_after_it_is_made_anew():
+    """That of the number that is carried is a row of the gradient of x."""
+    w = tr.tensor(normal(3, 3), requires_grad=True)
+
+    def f(x):
+        def step(part, state):
+            number, h = state
+            return None, (tr.unstack(part)[2], np.tanh(h + number * 0.1))
+
+        _, (_, h) = tr.scan(step, (np.zeros(()), x), w)
+        return tr.grad(np.sum(h), w)
+
+    assert_replays(f, (normal(3, seed=1),))
+
+
 def swapped(dtype):
     """Return a step whose state changes its dtype after the first step, and that draws."""
     drop = tr.Dropout(0.5)

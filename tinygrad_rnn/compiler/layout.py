@@ -186,9 +186,9 @@ class _Layout:
         names, last = {before}, -1
         for inner in body.graph.calls:
             read = [value for value in inner.values() if value in names]
-            if read and (inner.name in VIEWS or inner.name == "stack"):  # see `joined`
+            if read and (inner.name in VIEWS or inner.name == "stack"):
                 names.update(inner.outputs)
-            elif read:
+            if read and inner.name not in VIEWS:  # a stack may be a view, or copy: see `joined`
                 last = self.numbers[inner]
         if last < self.numbers[maker]:
             return True
