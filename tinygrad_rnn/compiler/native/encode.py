@@ -26,6 +26,7 @@ from .records import AXES, CHAIN, LOOP, TYPES, Record, records_of
 from .sharing import Span, Touched, touched_after, touched_before, waits_within
 
 _OPERANDS = 4
+_UNWRITTEN = ("input", "constant")  # kinds of buffers that nobody waits for
 
 RECORD = np.dtype(
     [
@@ -274,7 +275,7 @@ def _spans(step: Step, workers: int, base: Base, loop: Loop | None = None) -> li
             rows = [(worker, 0, n) for worker in range(workers if record.split else 1)]
         for number, operand in enumerate(record.operands):  # without rows, too, zeros may be written
             slot = operand.slot
-            if slot is None or operand.block is not None or 0 in slot.shape:
+            if slot is None or operand.block is not None or 0 in slot.shape or slot.buffer.kind in _UNWRITTEN:
                 continue
             memory, writes, (start, stop, by) = base(slot.buffer), number in record.writes, operand.span()
             turn = slot.turn if loop is not None else 0
