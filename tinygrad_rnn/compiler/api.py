@@ -31,7 +31,7 @@ from .native.build import available
 from .passes import run as run_passes
 from .picture import picture
 from .plan import Plan
-from .signature import is_over, signature
+from .signature import is_over, references, signature
 from .skeleton import skeleton
 from .trace import ARRAY, Recorded, trace
 
@@ -166,9 +166,11 @@ class Compiled:
             self._recordings.outside(shape)
             ready = None
         if ready is None:
-            for old in [old for old in self._plans if old == key or is_over(old)]:
+            over = [old for old, kept in self._plans.items() if is_over(kept.references)]
+            for old in {key, *over}.intersection(self._plans):
                 self._drop(old)
             ready = self._plans[key] = self._record(args)
+            ready.references = references(key)
             self._make_room(ready.family)
             if ready.is_first:
                 self._recordings.recorded(args)
@@ -186,7 +188,8 @@ class Compiled:
             for key in [key for key, ready in self._plans.items() if ready.family is family]:
                 self._drop(key)
         kept = {ready.family for ready in self._plans.values()}
-        self._families = {form: family for form, family in self._families.items() if family in kept}
+        if len(kept) < len(self._families):
+            self._families = {form: family for form, family in self._families.items() if family in kept}
 
     def _drop(self, key: Any) -> None:
         self._plans.pop(key).executor.close()
@@ -230,6 +233,8 @@ class Compiled:
 
 class _Ready:
     """A plan, bound, and what it takes to call it with arguments. It holds none of them."""
+
+    references: tuple[Any, ...] = ()  # weak references to what its signature tells apart by identity
 
     def __init__(
         self, recorded: Recorded, executor: Executor, leaves: list[Any], family: Family, is_first: bool

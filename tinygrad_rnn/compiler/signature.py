@@ -95,6 +95,11 @@ def of_value(part: Any) -> tuple[Any, ...]:
     return kind, ref(part) if by_identity and kind.__weakrefoffset__ else part
 
 
-def is_over(key: tuple[Any, ...]) -> bool:
-    """Return whether no call can have a signature any more, as an object in it is gone."""
-    return any(isinstance(part, ref) and part() is None for part in key)
+def references(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the weak references in a signature: to objects that it tells apart by identity."""
+    return tuple([part for part in key if isinstance(part, ref)])
+
+
+def is_over(references: tuple[Any, ...]) -> bool:
+    """Return whether no call can have a signature with these references any more, as an object in it is gone."""
+    return any(part() is None for part in references)
