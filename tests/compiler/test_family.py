@@ -241,7 +241,13 @@ def two_lengths(xs):
     return tr.scan(lambda x, s: (s, np.tanh(s + x)), y[:, 0], y)
 
 
+def same_bytes(xs):
+    number, row = np.asarray(2.0), np.asarray([2.0])
+    return np.sum(xs * number * row) + tr.grad(np.sum(tr.stack([xs * row[0]]) * row), xs)[:, :1] * number[None][0]
+
+
 FUNCTIONS = [
+    same_bytes,
     *(frozen_mask, frozen_number, branch, frozen_python_number, windows, positions, frozen_start, attention),
     *(by_hand, two_lengths),
 ]

@@ -12,6 +12,7 @@ depend on the length (a mask, 1 / T) is recognized among what was recorded, and 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -195,7 +196,12 @@ class _Known:
             return one  # a pass has put it in, whatever the length
         if found is None:
             raise _UnknownError
-        return np.ascontiguousarray(found[1]) if isinstance(one, np.ndarray) else found[1]
+        if not isinstance(one, np.ndarray):
+            return found[1]
+        shape = self.part(one.shape, other.shape)  # others of the same bytes may have another one
+        if math.prod(shape) != found[1].size:
+            raise _UnknownError
+        return np.ascontiguousarray(found[1]).reshape(shape)
 
 
 def _sort(part: Any) -> str:
