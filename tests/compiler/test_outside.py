@@ -15,6 +15,7 @@ from replay import assert_equal, assert_replays, executors, leaf, normal
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.outside import Outside, named_by, same
+from tinygrad_rnn.engine.tensor import adopt
 
 SETTINGS = executors()
 
@@ -380,6 +381,27 @@ def test_arrays_that_change_often_are_worth_a_word(compiled):
         warnings.simplefilter("error")
         buffer[:] = 4
         assert step(np.zeros(3))[0, 0] == 4
+
+
+@pytest.mark.parametrize("passed", [True, False])
+@pytest.mark.parametrize("setting", executors())
+def test_parameters_that_lie_where_results_did_are_not_from_outside(setting, passed, monkeypatch):
+    """Recorded with such parameters, a plan is not recorded anew when an executor writes to that memory again."""
+    w = leaf(80, 60)
+
+    def train(params, x):
+        (w_,) = params or [w]
+        return w_ - 0.1 * tr.grad(np.sum(np.tanh(x @ w_)), w_)
+
+    step = tr.compile(train, **setting)
+    recorded, calls = step._record, []
+    monkeypatch.setattr(step, "_record", lambda args: calls.append(args) or recorded(args))
+    for seed in range(12):
+        x = normal((5, 4, 7)[seed % 3], 80, seed=seed)
+        expected = train([w], x).data
+        adopt(w, step([w] if passed else [], x))
+        assert_equal(w.data, expected, 1e-12)
+    assert len(calls) == 3
 
 
 def test_a_read_only_argument_that_was_written_to_in_between_is_read_anew(compiled):

@@ -61,7 +61,11 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
     outputs = [tracer.value_of(part) for part in flatten(result) if isinstance(part, Tensor | np.ndarray)]
     graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
     kept = map_leaves(lambda part: ARRAY if isinstance(part, Tensor | np.ndarray) else part, result)
-    return Recorded(graph, [leaf for _, leaf in tracer.captured], kept, Outside(tracer.outside, variables))
+    captured = [leaf for _, leaf in tracer.captured]
+    # Rules keep copies of what Tensors hold whose memory an executor writes to; each replay reads those anew.
+    read_anew = {id(leaf._array) for leaf in (*flatten(args), *captured) if isinstance(leaf, Tensor)}
+    seen = [(array, known) for array, known in tracer.outside if known is not None or id(array) not in read_anew]
+    return Recorded(graph, captured, kept, Outside(seen, variables))
 
 
 def _stand_in(tracer: Tracer, leaf: Any, name: str) -> Any:
