@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from liveness import assert_no_live_value_is_written_over
 from replay import assert_equal
 
 import tinygrad_rnn as tr
@@ -50,3 +51,12 @@ def test_passes_run_for_two_sizes_of_a_line(sizes, known, planned):
         if len(planned) == before:
             found.append(size)
     assert found == known.split()
+
+
+def test_no_live_value_is_written_over_in_a_plan_for_another_size(planned):
+    step, rng = model_step(), np.random.default_rng(1)
+    compiled = tr.compile(step)
+    for T in (4, 5, 7, 3):
+        compiled(*rng.integers(0, 11, (2, 2, T)))
+        assert_no_live_value_is_written_over(compiled.plan)
+    assert len(planned) == 2
