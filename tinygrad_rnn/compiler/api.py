@@ -21,6 +21,7 @@ from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves, rebuilder
 from ..errors import ConfigError, TraceError, UnsupportedError
 from .anew import Recordings
+from .donation import checked, donated_leaves
 from .executor import Executor
 from .explain import Explanation, explain, instruction_seconds
 from .family import Family
@@ -49,6 +50,7 @@ class Compiled:
         threads: threads that a replay is split over.
         executor: what replays plans, "native" or "numpy"; "auto" until the first plan is made.
         fast_math: whether sums and products that the function wrote may be computed in another order.
+        donate: arguments whose memory results may be written over, by name or position.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class Compiled:
         threads: int | None = None,
         executor: str | None = None,
         fast_math: bool = False,
+        donate: Collection[str | int] = (),
     ) -> None:
         list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
         self.threads = _threads() if threads is None else integer("compile", "threads", threads)
         self.executor = _named(executor)
         self.function = function
+        self.donate = checked(function, donate)
         self.without = frozenset(without)
         self.fast_math = fast_math
         self.max_plans = integer("compile", "max_plans", max_plans)
@@ -158,7 +162,9 @@ class Compiled:
         )
 
     def _again(self, function: Callable[..., Any]) -> Compiled:
-        return Compiled(function, self.without, self.max_plans, self.threads, self.executor, self.fast_math)
+        return Compiled(
+            function, self.without, self.max_plans, self.threads, self.executor, self.fast_math, self.donate
+        )
 
     def _ready(self, key: Any, args: tuple[Any, ...]) -> _Ready:
         ready = self._plans.get(key)
@@ -206,23 +212,26 @@ class Compiled:
 
     def _made(self, args: Any) -> _Ready:
         recorded = trace(self.function, args)
-        found = skeleton(recorded.graph)
-        family = self._families.setdefault(found.form, Family())
+        found, leaves = skeleton(recorded.graph), flatten(args)
+        inputs = [number for number, leaf in enumerate(leaves) if _is_input(leaf)]
+        given = donated_leaves(self.function, self.donate, args)
+        donated = frozenset(place for place, number in enumerate(inputs) if number in given)
+        family = self._families.setdefault((found.form, donated), Family())
         plan = family.plan_for(found)
         is_first = plan is None
         if plan is None:
-            plan = self._planned(recorded.graph)
+            plan = self._planned(recorded.graph, donated)
             family.add(found, plan)
         recorded.outside.settle()
-        return _Ready(recorded, self._executor(plan, family.memory), flatten(args), family, is_first)
+        return _Ready(recorded, self._executor(plan, family.memory), leaves, family, is_first)
 
-    def _planned(self, graph: Graph) -> Plan:
+    def _planned(self, graph: Graph, donated: Collection[int]) -> Plan:
         """Return the plan that the passes make of a graph."""
         names = []
         for name, rewritten in run_passes(graph, self.without, self.fast_math):
             graph = rewritten
             names.append(name)
-        plan = make_plan(graph)
+        plan = make_plan(graph, donated)
         plan.passes = names
         return plan
 
@@ -328,6 +337,7 @@ def compile(
     threads: int | None = None,
     executor: str | None = None,
     fast_math: bool = False,
+    donate: Collection[str | int] = (),
 ) -> Compiled:
     """Return a function that computes the same, recorded once for each signature and replayed as a plan.
 
@@ -371,4 +381,4 @@ def compile(
     >>> step(w, np.ones(2)).round(3), len(step.plan.instructions)
     (array([0.42 , 0.071]), 5)
     """
-    return Compiled(function, without, max_plans, threads, executor, fast_math)
+    return Compiled(function, without, max_plans, threads, executor, fast_math, donate)

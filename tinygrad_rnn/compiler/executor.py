@@ -75,13 +75,17 @@ class Executor:
             for number, slot in enumerate(plan.outputs)
             if slot.buffer.kind == "output" and slot.buffer.nbytes >= _LARGE
         }
+        inputs = {id(slot.buffer): number for number, slot in enumerate(plan.inputs)}
+        self._over = {  # numbers of results that are written over an input, and of the input
+            number: inputs[id(slot.buffer)] for number, slot in enumerate(plan.outputs) if id(slot.buffer) in inputs
+        }
         self._bound: dict[Any, Bound] = {}
         self._wide = [number for number, slot in enumerate(plan.inputs) if slot.buffer.nbytes >= _LARGE]
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held just now: arena, constants, copies of inputs, blocks of results."""
-        blocks = sum(block.nbytes for part in self._shared.sets for block in part.values())
+        blocks = sum(block.nbytes for block in self._shared.blocks())
         return self._arena.nbytes + blocks + sum(array.nbytes for array in self._memory.values())
 
     def run(self, arrays: list[Any]) -> list[Array]:
@@ -103,8 +107,8 @@ class Executor:
         """Return calls that are bound to these inputs, the blocks they write to, and whether results are copied."""
         chosen, copied = self._shared.free_set(self._needs)
         sources: tuple[Block | None, ...] = ()
-        if self._shared.sets:
-            sources = tuple([self._shared.block_of(arrays[number]) for number in self._wide])
+        if self._shared.sets or self._over:
+            sources = self._sources(arrays)
         wide = dict(zip(self._wide, sources, strict=False))
         for number, source in wide.items():
             if source is not None and self._copies[number] is not None:
@@ -119,7 +123,27 @@ class Executor:
         for number, (array, last) in enumerate(zip(arrays, self._last, strict=False)):
             if wide.get(number) is None and (last is None or last() is not array):
                 self._copy(number, array)
+        if self._over:
+            chosen = chosen | {
+                number: block for number, of in self._over.items() if (block := wide.get(of)) is not None
+            }
         return bound, chosen, copied
+
+    def _sources(self, arrays: list[Any]) -> tuple[Block | None, ...]:
+        """Return the blocks in which large inputs lie; donated ones are copied into one first if they do not yet."""
+        found = {number: self._shared.block_of(arrays[number]) for number in self._wide}
+        taken: dict[int, Block] = {}
+        for number in self._over.values():
+            if number in found:
+                array = arrays[number]
+                block, lies_there = self._shared.donated_block(array, taken.values())
+                if not lies_there:
+                    slot = self.plan.inputs[number]
+                    block.array(slot)[...] = array
+                taken[number] = block
+        if taken:  # what is read beside it is copied
+            found = {n: taken.get(n, None if block in taken.values() else block) for n, block in found.items()}
+        return tuple(found.values())
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
@@ -134,7 +158,8 @@ class Executor:
             copy = self._copies[number] = self._array(slot)
         self._last[number] = None  # whatever interrupts the copy
         copy[...] = array  # np.copyto takes twice as long
-        self._last[number] = ref(array) if is_fixed(array) else None
+        if number not in self._over.values():  # a small one is written over in its copy
+            self._last[number] = ref(array) if is_fixed(array) else None
 
     def _drop_copy(self, number: int) -> None:
         """Give up the copy of a large input that now comes in a block: parameters do so from the second replay on."""
@@ -149,6 +174,8 @@ class Executor:
 
     def _handed(self, number: int, slot: Slot, chosen: dict[int, Block], copied: bool) -> Array:
         """Return a result as the caller gets it."""
+        if number in self._over:
+            return chosen[number].array(slot) if number in chosen else self._array(slot).copy()
         if number not in self._needs:
             if number not in self._small:
                 self._small[number] = self._array(slot)

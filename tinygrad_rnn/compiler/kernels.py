@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.tape import Array
+from ..ops.index import add_equal
 from .graph import Operator
 
 _BLOCK = 1 << 17  # elements of a block of rows that stays in cache
@@ -93,3 +94,46 @@ def _row_sums(x: Array) -> Array:
 
 
 LOSS_AND_GRADIENT = Operator("loss_and_gradient", _loss_and_gradient, True, over=1, parts=True, multiple=True)
+
+
+def _equal_rows(g: Array, /, indices: Array, length: int, *, out: Any = None) -> tuple[Array, Array]:
+    """Return the gradient of a lookup as rows and values: (rows (R, ...), places (R,)).
+
+    Where an id of `indices` (R of them, any shape) stands first, the place is its row of the table, counted from the
+    start, and the row is the sum of the rows of g with that id, as `take_back` adds them up. Elsewhere the place is -1
+    and the row 0.
+
+    Raises:
+        IndexError: if an id is out of range; then nothing has been written.
+    """
+    if out is None:
+        out = np.empty((indices.size, *g.shape[indices.ndim :]), g.dtype), np.empty(indices.size, np.int64)
+    rows, places = out
+    ids = indices.ravel()
+    if ids.size and not -length <= ids.min() <= ids.max() < length:
+        raise IndexError(f"take: index out of range for axis 0 with size {length}")
+    rows[...], places[...] = 0, -1
+    if ids.size:
+        ids = ids % length
+        first, sums = add_equal(g.reshape(rows.shape), ids)
+        rows[first], places[first] = sums, ids[first]
+    return rows, places
+
+
+EQUAL_ROWS = Operator("equal_rows", _equal_rows, True, multiple=True)
+"""`equal_rows(g; indices, length)` -> rows (R, ...), places (R,): the gradient of a lookup, without the zeros."""
+
+
+def _subtract_rows(table: Array, rows: Array, places: Array, /, *, out: Array | None = None) -> Array:
+    """Return a table (V, ...) less rows (R, ...) at their places (R,), each of them there once; -1 is no place."""
+    if out is None:
+        out = np.array(table)
+    elif out is not table:
+        out[...] = table
+    kept = np.flatnonzero(places >= 0)
+    out[places[kept]] -= rows[kept]
+    return out
+
+
+SUBTRACT_ROWS = Operator("subtract_rows", _subtract_rows, True, over=0)
+"""`subtract_rows(table, rows, places)`: an update of the rows of a table that a lookup has used."""

@@ -13,12 +13,13 @@ what a loop uses, and was there before it or is there after it, lives as long as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .arena import place_buffers
+from .donation import placed_over
 from .graph import Body, Call, Graph, Value, map_parts
 from .loopform import with_places
 from .operators import VIEWS
@@ -39,6 +40,7 @@ class _Layout:
         self.graph = graph
         self.slots: dict[Value, Slot] = {}
         self.returned = set(graph.outputs)
+        self.over: dict[Call, Value] = {}  # donated inputs that results are written over
         self.numbers: dict[Call, int] = {}
         self.spans: dict[Call, _Span] = {}
         self.last: dict[Value, int] = {}  # number of the last call that reads a value
@@ -88,6 +90,9 @@ class _Layout:
 
     def place_over(self, call: Call, inputs: tuple[Any, ...]) -> None:
         """Let a result of a call lie where an operand lies that nobody needs after it, if the call allows that."""
+        if call in self.over:
+            self.give(call.output, self.slot(self.over[call]))
+            return
         if call.operator.over is not None:
             value, where = call.outputs[call.operator.over], inputs[:1]
         elif call.name in IN_PLACE:
@@ -271,17 +276,27 @@ def _kind(layout: _Layout, value: Value) -> tuple[str, int]:
     return ("output", layout.graph.outputs.index(value)) if value in layout.returned else ("arena", 0)
 
 
-def make_plan(graph: Graph) -> Plan:
-    """Lay out memory for a graph and return its plan."""
-    graph = with_places(graph)
+def make_plan(graph: Graph, donated: Collection[int] = ()) -> Plan:
+    """Lay out memory for a graph and return its plan.
+
+    Args:
+        graph: after the passes.
+        donated: numbers of the inputs that results may be written over.
+    """
+    placed_last = placed_over(with_places(graph), [graph.inputs[number] for number in sorted(donated)])
+    graph = placed_last.graph
     layout = _Layout(graph)
+    layout.over = placed_last.over
     for number, value in enumerate([*graph.inputs, *graph.captured]):
         layout.root(value, "input", number)
     for call in layout.spans:
         layout.place_results(call)
     placed = _place_in_stacks(layout, graph)
     instructions: list[Instruction | Loop] = []
-    for call in graph.calls:
+    last = 0
+    for number, call in enumerate(graph.calls):
+        if number == placed_last.first:
+            last = len(instructions)
         if call.name != "loop":
             instructions += _instructions(layout, call, placed)
             continue
@@ -294,7 +309,7 @@ def make_plan(graph: Graph) -> Plan:
     results = _outputs(layout, instructions)
     size = lay_out_arena(instructions)
     inputs_at = [layout.slots[value] for value in [*graph.inputs, *graph.captured]]
-    return Plan(instructions, inputs_at, results, size)
+    return Plan(instructions, inputs_at, results, size, last=last if layout.over else None)
 
 
 def _instructions(layout: _Layout, call: Call, placed: dict[Call, set[int]]) -> list[Instruction]:
@@ -318,11 +333,12 @@ def _instructions(layout: _Layout, call: Call, placed: dict[Call, set[int]]) -> 
 
 
 def _outputs(layout: _Layout, instructions: list[Instruction | Loop]) -> list[Slot]:
-    """Return where the results lie: each in memory of its own, which is no input's and no other result's."""
+    """Return where the results lie: each in memory of its own, no other result's, and no input's unless donated."""
     slots: list[Slot] = []
     for number, value in enumerate(layout.graph.outputs):
         slot = layout.slot(value)
-        if slot.buffer.kind != "output" or any(slot.buffer is other.buffer for other in slots):
+        is_own = slot.buffer.kind == "output" or value.maker in layout.over
+        if not is_own or any(slot.buffer is other.buffer for other in slots):
             strides = strides_of(slot.shape, slot.dtype.itemsize)
             own = Slot(Buffer("output", value.nbytes, index=number), 0, slot.shape, strides, slot.dtype)
             instructions.append(Instruction(COPY, (slot,), (own,), {}, None))

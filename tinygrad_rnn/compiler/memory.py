@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,10 +44,12 @@ class Memory:
 
     Attributes:
         sets: of blocks, each by the number of the result.
+        donated: blocks of donated inputs, which results are written over.
     """
 
     def __init__(self) -> None:
         self.sets: list[dict[int, Block]] = []
+        self.donated: list[Block] = []
         self._arena = own_memory(0)
 
     def arena(self, nbytes: int) -> Array:
@@ -74,11 +76,33 @@ class Memory:
         base = array.base
         if base is None or not array.flags.c_contiguous:
             return None
-        for blocks in self.sets:
-            for block in blocks.values():
-                if block.memory is base:
-                    return block if address(array) == block.address else None
+        for block in self.blocks():
+            if block.memory is base:
+                return block if address(array) == block.address else None
         return None
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield all blocks."""
+        yield from self.donated
+        for blocks in self.sets:
+            yield from blocks.values()
+
+    def donated_block(self, array: Array, taken: Collection[Block | None]) -> tuple[Block, bool]:
+        """Return a block that a donated array may lie in, and whether it lies there already.
+
+        Args:
+            array: what is donated.
+            taken: blocks of other donated arrays of the same call.
+        """
+        block = self.block_of(array)
+        if block in self.donated and block not in taken:
+            assert block is not None
+            return block, True
+        free = [one for one in self.donated if one.nbytes >= array.nbytes and one not in taken and not one.held]
+        if not free:
+            free = [Block(array.nbytes)]
+            self.donated += free
+        return min(free, key=lambda one: one.nbytes), False
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -86,12 +110,12 @@ class Memory:
 
         Whatever interrupts it, blocks that were counted wrongly are not used again.
         """
-        found = [block for blocks in self.sets for block in blocks.values()]
+        found = list(self.blocks())
         before = [sys.getrefcount(block.memory) for block in found]
         try:
             yield
         except BaseException:
-            self.sets = []
+            self.sets, self.donated = [], []
             raise
         for block, count in zip(found, before, strict=True):
             block.own += sys.getrefcount(block.memory) - count

@@ -123,13 +123,23 @@ class Loop:
 
 @dataclass
 class Plan:
-    """A list of calls, and loops of calls, on memory that is laid out in advance."""
+    """A list of calls, and loops of calls, on memory that is laid out in advance.
+
+    Attributes:
+        instructions: calls and loops, in their order.
+        inputs, outputs: where they lie; a result that lies in the buffer of an input is written over it.
+        arena_bytes: size of the arena.
+        passes: names of the passes that ran.
+        last: place in `instructions` of the first that is done only when all before it have succeeded, as inputs are
+            written over from there on; None: none is.
+    """
 
     instructions: list[Instruction | Loop]
     inputs: list[Slot]
     outputs: list[Slot]
     arena_bytes: int
     passes: list[str] = field(default_factory=list)
+    last: int | None = None
 
     def flat(self) -> Iterator[tuple[Instruction, Loop | None]]:
         """Yield the instructions, those of a loop once, each with the loop that it is done in.

@@ -241,7 +241,7 @@ class _Reader:
                 instructions.append(self._instruction(one))
         inputs, outputs = self._part(tuple(self.like.inputs)), self._part(tuple(self.like.outputs))
         size = place_buffers(self._buffers.values())
-        return Plan(instructions, list(inputs), list(outputs), size, self.like.passes)
+        return Plan(instructions, list(inputs), list(outputs), size, self.like.passes, self.like.last)
 
     def _instruction(self, one: Instruction) -> Instruction:
         operator = self._operators.get(id(one.operator), one.operator)

@@ -146,12 +146,21 @@ def _take_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...],
     out = _zeros(shape, rows.dtype, out)
     if rows.size:
         ids = indices.ravel() % shape[axis]
-        order = np.argsort(ids, kind="stable")
-        ids = ids[order]
-        starts = np.concatenate(([0], np.flatnonzero(ids[1:] != ids[:-1]) + 1))
+        first, sums = add_equal(rows, ids)
         table = np.moveaxis(out, axis, 0) if axis else out
-        table[ids[starts]] = np.add.reduceat(rows[order], starts, axis=0, dtype=np.result_type(rows, np.float32))
+        table[ids[first]] = sums
     return out
+
+
+def add_equal(rows: Array, ids: Array) -> tuple[Array, Array]:
+    """Return where each id stands first, and the sums of the rows (R, ...) that have the same one of the ids (R,).
+
+    Rows are added up in their order, those of half precision in float32.
+    """
+    order = np.argsort(ids, kind="stable")
+    sorted_ids = ids[order]
+    starts = np.concatenate(([0], np.flatnonzero(sorted_ids[1:] != sorted_ids[:-1]) + 1))
+    return order[starts], np.add.reduceat(rows[order], starts, axis=0, dtype=np.result_type(rows, np.float32))
 
 
 @_take_back.rule()

@@ -124,7 +124,9 @@ def encode(plan: Plan, workers: int) -> Program:
             pending.clear()
 
     number = 0
-    for instructions, loop in _parts(plan):
+    for instructions, loop, anew in _parts(plan):
+        if anew:
+            end_table()  # a table goes on after an id out of range
         runs = list(_runs(instructions, number, uses, loop.steps if loop else 1))
         number += len(instructions)
         if loop is None:
@@ -144,17 +146,19 @@ def encode(plan: Plan, workers: int) -> Program:
     return program
 
 
-def _parts(plan: Plan) -> Iterator[tuple[Sequence[Instruction], Loop | None]]:
-    """Yield instructions with the loop around them, in their order."""
+def _parts(plan: Plan) -> Iterator[tuple[Sequence[Instruction], Loop | None, bool]]:
+    """Yield instructions in their order, the loop around them, and whether all before them must have succeeded."""
     plain: list[Instruction] = []
-    for part in plan.instructions:
+    anew = False
+    for number, part in enumerate(plan.instructions):
+        if isinstance(part, Loop) or number == plan.last:
+            yield plain, None, anew
+            plain, anew = [], number == plan.last
         if isinstance(part, Loop):
-            yield plain, None
-            yield part.instructions, part
-            plain = []
+            yield part.instructions, part, False
         else:
             plain.append(part)
-    yield plain, None
+    yield plain, None, anew
 
 
 def _runs(instructions: Sequence[Instruction], first: int, uses: Uses, steps: int) -> Iterator[list[Step] | int]:

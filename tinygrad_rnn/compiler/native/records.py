@@ -17,8 +17,8 @@ import numpy as np
 from ..elementwise import LOOPS, SINGLE, TRUTH
 from ..plan import Buffer, Instruction, Slot, places, strides_of, views_in
 
-_OTHERS = ["matmul", "sum_rows", "sum_along", "take", "take_back", "loss", "mean_nats", "chain", "convert", "loop"]
-NAME = [*LOOPS, *_OTHERS]
+_LOOKUPS = ["take", "take_back", "find_equal", "add_equal", "subtract_rows"]
+NAME = [*LOOPS, "matmul", "sum_rows", "sum_along", *_LOOKUPS, "loss", "mean_nats", "chain", "convert", "loop"]
 _NUMBER = {name: number for number, name in enumerate(NAME)}
 CHAIN, LOOP = _NUMBER["chain"], _NUMBER["loop"]
 AXES = 3
@@ -282,6 +282,40 @@ def _take_back(instruction: Instruction) -> list[Record] | None:
     return [Record(_NUMBER["take_back"], out.dtype, operands, (R, D, ids[0], out.shape[0]), 2)]
 
 
+def _equal_rows(instruction: Instruction) -> list[Record] | None:
+    """Return the records of a gradient as rows and values: which ids are the same, then sums of their rows."""
+    gradient, (rows, places), indices = instruction.inputs[0], instruction.outputs, instruction.attrs["indices"]
+    ids = _ids(indices)
+    if ids is None or not isinstance(gradient, Slot) or gradient.dtype != rows.dtype:
+        return None
+    read, made = _flat(gradient, len(indices.shape)), _flat(rows, 1)
+    if read is None or made is None or read[1][1] != 1 or made[1][1] != 1 or not is_whole(places, places.shape[0]):
+        return None
+    (R, D), (step, _) = read
+    table = 1 << (2 * R).bit_length()  # at most half full
+    scratch = Buffer("scratch", 8 * (table + R))
+    found = Slot(scratch, 0, (table + R,), (8,), np.dtype(np.int64))
+    first = Slot(scratch, 8 * table, (R,), (8,), np.dtype(np.int64))
+    equal = Operand(places, (1,), False), Operand(found, (1,), False), Operand(indices, ids[1], False)
+    added = Operand(rows, (made[1][0], 1), False), Operand(gradient, (step, 1), False), Operand(first, (1,), False)
+    length = instruction.attrs["length"]
+    return [
+        Record(_NUMBER["find_equal"], rows.dtype, equal, (R, table + R, ids[0], length), 0, (0, 1)),
+        Record(_NUMBER["add_equal"], rows.dtype, added, (R, D), 2),
+    ]
+
+
+def _subtract_rows(instruction: Instruction) -> list[Record] | None:
+    (table, rows, places), (out,) = instruction.inputs, instruction.outputs
+    made, less = _flat(out, 1), _flat(rows, 1)
+    if made is None or less is None or made[1][1] != 1 or less[1][1] != 1 or not is_whole(places, places.shape[0]):
+        return None
+    (V, D), (step, _) = made
+    operands = Operand(out, (step, 1), False), Operand(rows, (less[1][0], 1), False), Operand(places, (1,), False)
+    update = Record(_NUMBER["subtract_rows"], out.dtype, operands, (less[0][0], D, V), 2)
+    return [update] if table == out else _all([_elementwise("copy", out, [table]), update])
+
+
 def _loss_and_gradient(instruction: Instruction) -> list[Record] | None:
     (logits, g), (loss, gradient) = instruction.inputs, instruction.outputs
     ids = _ids(instruction.attrs["targets"])
@@ -378,6 +412,8 @@ _MAKERS: dict[str, Callable[[Instruction], list[Record] | None]] = {
     "scatter": _scatter,
     "take": _take,
     "take_back": _take_back,
+    "equal_rows": _equal_rows,
+    "subtract_rows": _subtract_rows,
     "loss_and_gradient": _loss_and_gradient,
     "astype": _astype,
     "stack": _join,

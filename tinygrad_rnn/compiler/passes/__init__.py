@@ -15,6 +15,7 @@ from .motion import elementwise_out, invariants_out, products_out
 from .prune import prune_loops
 from .regroup import defer_sums, reassociate, regroup_sums
 from .roll import roll
+from .rows import sparse_updates
 from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
 from .slopes import slopes_early, slopes_forward
 from .time_first import flat_products, time_first
@@ -37,6 +38,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "hoist_elementwise": (elementwise_out,),
     "slopes_early": (partial(in_bodies, slopes_early), slopes_forward),
     "copy_transposed": (copy_transposed,),
+    "sparse_updates": (sparse_updates,),
     "checks_first": (checks_first,),
 }
 """Name to functions. After each of them what it left over is cleaned up, if "simplify" is on."""

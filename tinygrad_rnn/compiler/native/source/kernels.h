@@ -264,46 +264,7 @@ static void NAME(sum_along)(Part *part) {
     }
 }
 
-/* -- lookups: ids in B, in rows of n[2]; n[3] is the number of rows of the table ------------------------------------ */
-
-static inline int64_t NAME(id)(const Call *call, const int64_t *ids, long row) {
-    return ids[row / call->n[2] * call->s[B][0] + row % call->n[2] * call->s[B][1]];
-}
-
-/* The row of the table that an id names, from the end if it is negative; -1 if there is none. */
-static inline long NAME(row)(Part *part, long r) {
-    const Call *call = part->call;
-    int64_t id = NAME(id)(call, part->p[B], r), count = call->n[3];
-    id = id < 0 ? id + count : id;
-    bool there = id >= 0 && id < count;
-    part->failed = part->failed || !there;
-    return there ? id : -1;
-}
-
-/* out (n[0], n[1]) = rows of a (n[3], n[1]) */
-static void NAME(take)(Part *part) {
-    const Call *call = part->call;
-    for (long r = part->lo; r < part->hi; r++) {
-        long row = NAME(row)(part, r);
-        if (row >= 0)
-            memcpy((REAL *)part->p[OUT] + r * call->s[OUT][0], (REAL *)part->p[A] + row * call->s[A][0],
-                   call->n[1] * sizeof(REAL));
-    }
-}
-
-/* out (n[3], n[1]) = 0, then rows of a (n[0], n[1]) added, in their order */
-static void NAME(take_back)(Part *part) {
-    const Call *call = part->call;
-    long D = call->n[1], lo = part->lo, width = part->hi - part->lo;
-    REAL *out = (REAL *)part->p[OUT] + lo;
-    for (long v = 0; v < call->n[3]; v++) memset(out + v * D, 0, width * sizeof(REAL));
-    for (long r = 0; r < call->n[0]; r++) {
-        long row = NAME(row)(part, r);
-        const REAL *more = (REAL *)part->p[A] + r * call->s[A][0] + lo;
-        if (row >= 0)
-            for (long j = 0; j < width; j++) out[row * D + j] += more[j];
-    }
-}
+#include "lookups.h"
 
 /* -- the loss: cross-entropy of logits a (n[0], n[1]), and x[A] times its gradient, in out ------------------------- */
 
@@ -378,8 +339,8 @@ static void NAME(mean_nats)(Part *part) {
 /* -- one call ----------------------------------------------------------------------------------------------------- */
 
 static Run *const NAME(others)[] = { /* in the order of replay.c */
-    NAME(matmul), NAME(sum_rows), NAME(sum_along), NAME(take), NAME(take_back), NAME(loss_and_gradient),
-    NAME(mean_nats), NAME(chain)
+    NAME(matmul), NAME(sum_rows), NAME(sum_along), NAME(take), NAME(take_back), NAME(find_equal), NAME(add_equal),
+    NAME(subtract_rows), NAME(loss_and_gradient), NAME(mean_nats), NAME(chain)
 };
 
 static void NAME(prepare)(Part *part) {
