@@ -59,6 +59,12 @@ def part(call, lo, hi):
     if name == "take_back":
         rows = touched(call, A, (s[A][0], all_of[0]), (1, mine))
         return [rows, ids(call, all_of[0])], [touched(call, OUT, (n[1], all_of[3]), (1, mine))]
+    if name == "find_equal":
+        return [ids(call, mine)], [touched(call, OUT, (1, mine), size=8), touched(call, A, (1, all_of[1]), size=8)]
+    if name in ("add_equal", "subtract_rows"):
+        rows = touched(call, A, (s[A][0], all_of[0]), (1, mine)), touched(call, B, (1, all_of[0]), size=8)
+        table = all_of[2 if name == "subtract_rows" else 0]
+        return list(rows), [touched(call, OUT, (s[OUT][0], table), (1, mine))]
     if name == "loss":
         logits, gradient = (touched(call, k, (s[k][0], mine), (1, all_of[1])) for k in (A, OUT))
         return [logits, ids(call, all_of[0])], [gradient, touched(call, C, (1, mine), size=8)]

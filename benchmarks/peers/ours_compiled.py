@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,9 @@ def start(
     """Return the step; see `peers`."""
     model = make_model(config, weights)
     parameters, state = model.parameters(), model.initial_state(config.N)
-    compiled = tr.compile(make_train(model), executor=executor)
+    # In place, as PyTorch's SGD and JAX's donated parameters; --before may be older than that.
+    options: dict[str, Any] = {"donate": ["parameters"]} if "donate" in signature(tr.compile).parameters else {}
+    compiled = tr.compile(make_train(model), executor=executor, **options)
 
     def step(ids: Any, targets: Any) -> float:
         nonlocal state

@@ -364,13 +364,23 @@ def compile(
             result is the same to rounding only if no large terms cancel, and no product leaves the range of its dtype
             halfway: `(x * 1e25) * 1e20` in float32 becomes infinite. Off, only the order of terms within one product,
             one reduction and one cotangent is free.
+        donate: names or positions of arguments (arrays, Tensors, nestings of them) that the caller does not need any
+            more once they are updated. A result that is an elementwise update of one, such as `p - lr * g`, of its
+            shape and dtype, is made where it lies if nothing reads it afterwards: parameters are then there once, not
+            twice. An array of the caller's own is never written to: it is copied once, and the results of later calls
+            lie where the results of earlier ones do that were passed. So **an array that an earlier call returned,
+            passed as a donated argument, shows the new value afterwards**, as does every view of it (below 16 KiB it
+            keeps the old one). If a call raises an error, donated arrays are as they were before, since such updates
+            are done last, when ids have been checked and functions of yours have been called; only an error from an
+            update itself (a Ctrl-C, or np.errstate(all="raise") under "numpy") may leave some done and others not.
 
     Returns:
         A `Compiled`: call it like the function. It returns arrays in place of Tensors; they are the caller's: no later
-        call changes them.
+        call changes them, unless they are donated to it.
 
     Raises:
-        ConfigError: if `without` names no pass, `executor` is none, or `max_plans` or `threads` is below 1.
+        ConfigError: if `without` names no pass, `executor` is none, `max_plans` or `threads` is below 1, or the
+            function has no argument that `donate` names.
         NativeError: when called, if executor="native" and the library cannot be built; the message says why.
         TraceError: when called, if the function reads the value of a Tensor (float(x), if x > 0) or differentiates
             what was recorded before the call.
@@ -380,5 +390,10 @@ def compile(
     >>> step = tr.compile(lambda w, x: tr.grad(np.sum(np.tanh(w * x)), w))
     >>> step(w, np.ones(2)).round(3), len(step.plan.instructions)
     (array([0.42 , 0.071]), 5)
+    >>> update = tr.compile(lambda w, g: w - 0.5 * g, donate=["w"])
+    >>> one = update(np.ones(3000), np.ones(3000))
+    >>> two = update(one, np.ones(3000))
+    >>> float(two[0]), float(one[0])
+    (0.0, 0.0)
     """
     return Compiled(function, without, max_plans, threads, executor, fast_math, donate)

@@ -3,7 +3,9 @@
 Memory is of four kinds: the arena, whose bytes serve one value after another; constants; copies of inputs; and blocks
 for large results. Blocks are handed out without a copy, and written again only when nobody holds what was in them, so
 a result that the caller keeps never changes. An input that lies in such a block (the parameters that the last replay
-returned) is read where it is. For each combination of blocks that comes up the calls are bound once.
+returned) is read where it is. A donated input lies in a block of its own, into which it is copied if it comes from
+elsewhere, and the result that is written over it is the same block. For each combination of blocks that comes up the
+calls are bound once.
 """
 
 from __future__ import annotations

@@ -242,6 +242,8 @@ def flops_of(instruction: Instruction) -> int:
         return 0
     if name == "matmul":
         return 2 * math.prod(instruction.outputs[0].shape) * int(instruction.inputs[0].shape[-1])
+    if name == "subtract_rows":
+        return math.prod(instruction.inputs[1].shape)
     return max([math.prod(slot.shape) for slot in instruction.slots() if slot.dtype.kind != "O"], default=0)
 
 
