@@ -83,6 +83,8 @@ class Executor:
         }
         self._bound: dict[Any, Bound] = {}
         self._wide = [number for number, slot in enumerate(plan.inputs) if slot.buffer.nbytes >= _LARGE]
+        # Places in there of those that are written over.
+        self._given = [place for place, number in enumerate(self._wide) if number in self._over.values()]
 
     @property
     def nbytes(self) -> int:
@@ -109,7 +111,7 @@ class Executor:
         """Return calls that are bound to these inputs, the blocks they write to, and whether results are copied."""
         chosen, copied = self._shared.free_set(self._needs)
         sources: tuple[Block | None, ...] = ()
-        if self._shared.sets or self._over:
+        if self._shared.sets or self._given:
             sources = self._sources(arrays)
         wide = dict(zip(self._wide, sources, strict=False))
         for number, source in wide.items():
@@ -133,19 +135,22 @@ class Executor:
 
     def _sources(self, arrays: list[Any]) -> tuple[Block | None, ...]:
         """Return the blocks in which large inputs lie; donated ones are copied into one first if they do not yet."""
-        found = {number: self._shared.block_of(arrays[number]) for number in self._wide}
-        taken: dict[int, Block] = {}
-        for number in self._over.values():
-            if number in found:
-                array = arrays[number]
-                block, lies_there = self._shared.donated_block(array, taken.values())
-                if not lies_there:
-                    slot = self.plan.inputs[number]
-                    block.array(slot)[...] = array
-                taken[number] = block
-        if taken:  # what is read beside it is copied
-            found = {n: taken.get(n, None if block in taken.values() else block) for n, block in found.items()}
-        return tuple(found.values())
+        shared = self._shared
+        found = [shared.block_of(arrays[number]) for number in self._wide]
+        taken: list[Block] = []
+        for place in self._given:
+            block = found[place]
+            if block is None or not block.donated or block in taken:
+                number = self._wide[place]
+                slot = self.plan.inputs[number]
+                block = shared.donated_block(slot.buffer.nbytes, taken)
+                block.array(slot)[...] = arrays[number]
+            taken.append(block)
+        if taken:
+            found = [None if block in taken else block for block in found]  # what is read beside it is copied
+            for place, block in zip(self._given, taken, strict=True):
+                found[place] = block
+        return tuple(found)
 
     # -- memory -------------------------------------------------------------------------------------------------------
 

@@ -286,9 +286,9 @@ def make_plan(graph: Graph, donated: Collection[int] = ()) -> Plan:
     placed_last = placed_over(with_places(graph), [graph.inputs[number] for number in sorted(donated)])
     graph = placed_last.graph
     layout = _Layout(graph)
-    layout.over = placed_last.over
+    layout.over, given = placed_last.over, set(placed_last.over.values())
     for number, value in enumerate([*graph.inputs, *graph.captured]):
-        layout.root(value, "input", number)
+        layout.root(value, "donated" if value in given else "input", number)
     for call in layout.spans:
         layout.place_results(call)
     placed = _place_in_stacks(layout, graph)
@@ -337,7 +337,7 @@ def _outputs(layout: _Layout, instructions: list[Instruction | Loop]) -> list[Sl
     slots: list[Slot] = []
     for number, value in enumerate(layout.graph.outputs):
         slot = layout.slot(value)
-        is_own = slot.buffer.kind == "output" or value.maker in layout.over
+        is_own = slot.buffer.kind in ("output", "donated")
         if not is_own or any(slot.buffer is other.buffer for other in slots):
             strides = strides_of(slot.shape, slot.dtype.itemsize)
             own = Slot(Buffer("output", value.nbytes, index=number), 0, slot.shape, strides, slot.dtype)

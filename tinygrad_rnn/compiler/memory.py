@@ -19,15 +19,16 @@ class Block:
     """Bytes of one large result.
 
     Whether somebody still holds it, or a view of it, is seen from the references to the array that owns the bytes:
-    every view in NumPy has one. `own` counts those of bound calls.
+    every view in NumPy has one. `own` counts those of bound calls. `donated` says that results are written over inputs
+    in here.
     """
 
-    __slots__ = ("address", "memory", "nbytes", "own", "start")
+    __slots__ = ("address", "donated", "memory", "nbytes", "own", "start")
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, donated: bool = False) -> None:
         self.memory, self.start = _memory(nbytes)
         self.nbytes, self.address = nbytes, address(self.memory) + self.start
-        self.own = 0
+        self.own, self.donated = 0, donated
 
     def array(self, slot: Slot) -> Array:
         """Return the array of a slot that lies in here."""
@@ -76,9 +77,13 @@ class Memory:
         base = array.base
         if base is None or not array.flags.c_contiguous:
             return None
-        for block in self.blocks():
+        for block in self.donated:
             if block.memory is base:
                 return block if address(array) == block.address else None
+        for blocks in self.sets:
+            for block in blocks.values():
+                if block.memory is base:
+                    return block if address(array) == block.address else None
         return None
 
     def blocks(self) -> Iterator[Block]:
@@ -87,22 +92,18 @@ class Memory:
         for blocks in self.sets:
             yield from blocks.values()
 
-    def donated_block(self, array: Array, taken: Collection[Block | None]) -> tuple[Block, bool]:
-        """Return a block that a donated array may lie in, and whether it lies there already.
+    def donated_block(self, nbytes: int, taken: Collection[Block]) -> Block:
+        """Return a block for a donated array that lies in none yet: one that nobody holds, or a new one.
 
         Args:
-            array: what is donated.
+            nbytes: that it needs.
             taken: blocks of other donated arrays of the same call.
         """
-        block = self.block_of(array)
-        if block in self.donated and block not in taken:
-            assert block is not None
-            return block, True
-        free = [one for one in self.donated if one.nbytes >= array.nbytes and one not in taken and not one.held]
+        free = [one for one in self.donated if one.nbytes >= nbytes and one not in taken and not one.held]
         if not free:
-            free = [Block(array.nbytes)]
+            free = [Block(nbytes, donated=True)]
             self.donated += free
-        return min(free, key=lambda one: one.nbytes), False
+        return min(free, key=lambda one: one.nbytes)
 
     @contextmanager
     def counted(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ class Buffer:
     """Memory that some values share.
 
     Attributes:
-        kind: "arena", "input", "constant" or "output".
+        kind: "arena", "input", "constant", "output", or "donated": an input that a result is written over.
         nbytes: its size.
         offset: where it starts in the arena.
         constant: the array of a constant.

@@ -27,6 +27,7 @@ from .sharing import Span, Touched, touched_after, touched_before, waits_within
 
 _OPERANDS = 4
 _UNWRITTEN = ("input", "constant")  # kinds of buffers that nobody waits for
+_ALL_WELL = 2  # `wait` of a call that is done only if no id has been out of range; as in source/call.h
 
 RECORD = np.dtype(
     [
@@ -113,20 +114,24 @@ class _Body:
     loop: Loop
 
 
+class _Stop:
+    """Goes before what is done only if no id has been out of range; a new table is done only then anyway."""
+
+
 def encode(plan: Plan, workers: int) -> Program:
     """Return a plan as tables for a number of workers."""
     program, uses = Program(), Uses(plan)
-    pending: list[Step | _Body] = []
+    pending: list[Step | _Body | _Stop] = []
 
     def end_table() -> None:
-        if pending:
+        if any(not isinstance(item, _Stop) for item in pending):
             program.pieces.append(_table(pending, workers, program.base))
-            pending.clear()
+        pending.clear()
 
     number = 0
-    for instructions, loop, anew in _parts(plan):
-        if anew:
-            end_table()  # a table goes on after an id out of range
+    for instructions, loop, is_last in _parts(plan):
+        if is_last:
+            pending.append(_Stop())
         runs = list(_runs(instructions, number, uses, loop.steps if loop else 1))
         number += len(instructions)
         if loop is None:
@@ -149,16 +154,16 @@ def encode(plan: Plan, workers: int) -> Program:
 def _parts(plan: Plan) -> Iterator[tuple[Sequence[Instruction], Loop | None, bool]]:
     """Yield instructions in their order, the loop around them, and whether all before them must have succeeded."""
     plain: list[Instruction] = []
-    anew = False
+    is_last = False
     for number, part in enumerate(plan.instructions):
         if isinstance(part, Loop) or number == plan.last:
-            yield plain, None, anew
-            plain, anew = [], number == plan.last
+            yield plain, None, is_last
+            plain, is_last = [], number == plan.last
         if isinstance(part, Loop):
             yield part.instructions, part, False
         else:
             plain.append(part)
-    yield plain, None, anew
+    yield plain, None, is_last
 
 
 def _runs(instructions: Sequence[Instruction], first: int, uses: Uses, steps: int) -> Iterator[list[Step] | int]:
@@ -181,7 +186,7 @@ Base = Callable[[Buffer], int]
 """Returns the number of a buffer."""
 
 
-def _table(items: Sequence[Step | _Body], workers: int, base: Base, loop: Loop | None = None) -> Table:
+def _table(items: Sequence[Step | _Body | _Stop], workers: int, base: Base, loop: Loop | None = None) -> Table:
     """Return the table of what the library does in one go: in the body of a loop that Python goes through, if given."""
     touched, table = Touched(workers), _Rows(base)
     if loop is not None:
@@ -189,18 +194,23 @@ def _table(items: Sequence[Step | _Body], workers: int, base: Base, loop: Loop |
         parts = [_spans(step, workers, base, loop) for step in steps]
         table.add_all(steps, waits_within(parts, loop.steps, around=False), loop.steps)
         return table.made()
+    stops = False
     for item in items:
+        if isinstance(item, _Stop):
+            stops = True
+            continue
         if isinstance(item, _Body):
             table.add_loop(item, workers, touched)
             continue
-        wait = False
+        wait = int(stops) * _ALL_WELL
         if workers > 1:
             spans = _spans(item, workers, base)
-            wait = touched.must_wait(spans)
+            wait = wait or int(touched.must_wait(spans))
             if wait:
                 touched.clear()
             touched.add(spans)
         table.add_all([item], [wait], 1)
+        stops = False
     return table.made()
 
 
@@ -213,8 +223,8 @@ class _Rows:
         self._heads: list[tuple[int, tuple[int, ...]]] = []
         self._room = 0
 
-    def add_all(self, calls: Iterable[Step], waits: Iterable[bool], steps: int) -> None:
-        """Append calls, and whether workers wait before each; `steps` of a loop around them."""
+    def add_all(self, calls: Iterable[Step], waits: Iterable[int], steps: int) -> None:
+        """Append calls, and whether workers wait before each (see `wait` in call.h); `steps` of a loop around them."""
         for call, wait in zip(calls, waits, strict=True):
             self._heads.append((len(self._rows), call.instructions))
             first = call.records[0]
@@ -222,7 +232,7 @@ class _Rows:
                 size = math.prod(first.n)
                 chain = Record(CHAIN, first.dtype, (), (size, len(call.records)))
                 self._rows.append(_row(chain, wait, self._base))
-                wait = False
+                wait = 0
             self._rows += [_row(record, wait, self._base, steps) for record in call.records]
 
     def add_loop(self, body: _Body, workers: int, touched: Touched) -> None:
@@ -251,7 +261,7 @@ class _Rows:
         return Table(np.frombuffer(packed, RECORD), self._heads, self._room)
 
 
-def _row(record: Record, wait: bool, base: Base, loop_steps: int = 1) -> tuple[Any, ...]:
+def _row(record: Record, wait: int, base: Base, loop_steps: int = 1) -> tuple[Any, ...]:
     check_extents(record, loop_steps)
     bases, offsets, turns = [-1] * _OPERANDS, [0] * _OPERANDS, [0] * _OPERANDS
     steps, numbers = [0] * (_OPERANDS * AXES), [0.0] * _OPERANDS

@@ -10,11 +10,14 @@ enum { OUT, A, B, C, OPERANDS };
 
 enum { BLOCK = 2048, BLOCKS = 16 }; /* elements of a block of a chain; blocks that a chain may keep in cache */
 
+enum { ALL_WELL = 2 };
+
 typedef struct {
     int32_t op;               /* one of the numbers in replay.c */
     int32_t type;             /* 0: float, 1: double */
     int32_t split;            /* 0: worker 0 does it all; 1: the workers share n[0]; 2: they share n[1] */
-    int32_t wait;             /* 1: every worker waits here for all others before it goes on */
+    int32_t wait;             /* 1: every worker waits here for all others before it goes on; ALL_WELL: and goes on only if
+                                 no id was out of range. No call after that looks at ids */
     int64_t base[OPERANDS];   /* the memory that an operand lies in; -1: it is x[] of that operand, -2 - k: block k */
     int64_t offset[OPERANDS]; /* bytes from there */
     int64_t turn[OPERANDS];   /* within a loop: bytes that are added to the offset at each step */

@@ -133,6 +133,7 @@ static void walk(void *job, int worker) {
     for (long i = 0; i < replay->count; i += 1 + followers(&replay->calls[i])) {
         const Call *call = &replay->calls[i];
         if (call->wait || replay->seconds) wait_for_all(replay->pool);
+        if (call->wait == ALL_WELL && atomic_load(&replay->failed) >= 0) return;
         if (call->op == LOOP) {
             go_round(replay, call, worker, worker + 1, false, scratch);
             continue;
@@ -149,6 +150,7 @@ static void walk(void *job, int worker) {
 static void walk_alone(Replay *replay, void *scratch) {
     int workers = replay->pool->workers;
     for (long i = 0; i < replay->count; i += 1 + followers(&replay->calls[i])) {
+        if (replay->calls[i].wait == ALL_WELL && atomic_load(&replay->failed) >= 0) return;
         if (replay->calls[i].op == LOOP) {
             go_round(replay, &replay->calls[i], 0, workers, true, scratch);
             continue;
