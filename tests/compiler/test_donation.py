@@ -160,6 +160,28 @@ def test_the_same_array_in_two_places(shape, setting):
 
 
 @settings
+def test_the_same_array_read_by_a_later_update(setting):
+    """What is not donated is read as it was, though it is the array that has been written over by then."""
+    step = tr.compile(lambda p, r, q, g: (p - g, r - q[::-1]), donate=["p", "r"], **setting)
+    p, r, g = normal(*SHAPE), normal(*SHAPE, seed=1), normal(*SHAPE, seed=2)
+    for _ in range(3):
+        expected = p - g, r - p[::-1]
+        p, r = step(p, r, p, g)
+        assert_equal((p, r), expected, 1e-12)
+    assert written_over(step.plan) == [(0, 0), (1, 1)]
+
+
+@settings
+def test_other_results_are_copied_when_they_are_donated(setting):
+    step = tr.compile(lambda p, g: (p - 0.5 * g, np.tanh(g)), donate=["p"], **setting)
+    g = normal(*SHAPE, seed=1)
+    _, other = step(normal(*SHAPE), g)
+    new, _ = step(other, g)
+    assert np.array_equal(new, other - 0.5 * g)
+    assert_equal(other, np.tanh(g), 1e-12)
+
+
+@settings
 def test_a_view_of_a_donated_result_is_read_before_it_is_written_over(setting):
     step = tr.compile(lambda p, q: (p - 0.5 * q, np.sum(q)), donate=["p"], **setting)
     p, _ = step(normal(*SHAPE), normal(*SHAPE, seed=1))
@@ -310,6 +332,7 @@ def test_other_lengths_share_what_is_donated(setting):
         adopt(expected, train(expected, x).data)
         assert_equal(w.data, expected.data, 1e-12)
         assert written_over(step.plan) == [(0, 0)]
+        assert step.plan.last is not None
         blocks.add(w.data.__array_interface__["data"][0])
     assert len(blocks) == 1
 
@@ -327,6 +350,16 @@ def test_nestings_by_name_or_position(by_name, donate):
     params = {"a": [P, Q], "b": [normal(*SHAPE, seed=5)]}
     step(g=G, params=params) if by_name else step(params, G)
     assert len(written_over(step.plan)) == 3
+
+
+def test_the_same_form_with_other_arguments_donated():
+    """Arguments in another order: lengths of the one are no lengths of the other."""
+    step = tr.compile(lambda **parts: {name: part - 1.0 for name, part in parts.items()}, donate=["z"])
+    for n in (50, 60, 70):
+        step(y=normal(n, 60), z=normal(n, 60))
+        assert written_over(step.plan) == [(1, 1)]
+    step(z=normal(80, 60), y=normal(80, 60))
+    assert written_over(step.plan) == [(0, 0)]
 
 
 def test_more_positions_and_other_names():

@@ -85,10 +85,16 @@ def product_returned(w, g, s):
     return w - step, step
 
 
+def product_read(w, g, s):
+    step = 0.3 * g
+    return w - step, np.sum(step)
+
+
 DENSE = {
     "read elsewhere": lambda w, g, s: (w - 0.3 * g, np.sum(g * g)),
     "returned": also_returned,
     "step returned": product_returned,
+    "step read elsewhere": product_read,
     "weight decay": lambda w, g, s: w - 0.3 * (g + 0.1 * w),
     "the other way round": lambda w, g, s: 0.3 * g - w,
     "from itself": lambda w, g, s: g - g,

@@ -367,12 +367,12 @@ def compile(
         donate: names or positions of arguments (arrays, Tensors, nestings of them) that the caller does not need any
             more once they are updated. A result that is an elementwise update of one, such as `p - lr * g`, of its
             shape and dtype, is made where it lies if nothing reads it afterwards: parameters are then there once, not
-            twice. An array of the caller's own is never written to: it is copied once, and the results of later calls
-            lie where the results of earlier ones do that were passed. So **an array that an earlier call returned,
-            passed as a donated argument, shows the new value afterwards**, as does every view of it (below 16 KiB it
-            keeps the old one). If a call raises an error, donated arrays are as they were before, since such updates
+            twice. An array of the caller's own is never written to: it is copied once, and the result lies in the copy;
+            passed again, it is written over. So **an updated array that an earlier call returned, passed as a donated
+            argument, shows the new value afterwards**, as does every view of it (the old one where it had to be copied:
+            below 16 KiB, or if a plan of another form had made it). If a call raises an error, donated arrays are as they were before, since such updates
             are done last, when ids have been checked and functions of yours have been called; only an error from an
-            update itself (a Ctrl-C, or np.errstate(all="raise") under "numpy") may leave some done and others not.
+            update itself (a Ctrl-C, or np.errstate(all="raise") under "numpy") may leave some done, others not.
 
     Returns:
         A `Compiled`: call it like the function. It returns arrays in place of Tensors; they are the caller's: no later

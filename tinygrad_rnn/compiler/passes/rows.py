@@ -108,11 +108,7 @@ def _is_scaling(call: Call) -> bool:
     """Return whether a call multiplies an array by one number, in the dtype of the array."""
     out = call.output
     for part, number in (call.inputs, call.inputs[::-1]):
-        is_number = (
-            number.shape == () and number.dtype == out.dtype
-            if isinstance(number, Value)
-            else (type(number) in (int, float))
-        )
+        is_number = number.shape == () if isinstance(number, Value) else type(number) in (int, float)
         if _is_table(part, out) and is_number and out.ndim:
             return True
     return False
