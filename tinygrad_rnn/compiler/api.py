@@ -370,9 +370,10 @@ def compile(
             twice. An array of the caller's own is never written to: it is copied once, and the result lies in the copy;
             passed again, it is written over. So **an updated array that an earlier call returned, passed as a donated
             argument, shows the new value afterwards**, as does every view of it (the old one where it had to be copied:
-            below 16 KiB, or if a plan of another form had made it). If a call raises an error, donated arrays are as they were before, since such updates
-            are done last, when ids have been checked and functions of yours have been called; only an error from an
-            update itself (a Ctrl-C, or np.errstate(all="raise") under "numpy") may leave some done, others not.
+            below 16 KiB, or if a plan of another form had made it). If a call raises an error, donated arrays are as
+            they were before, since such updates are done last, when ids have been checked and functions of yours have
+            been called; only an error from an update itself (a Ctrl-C, or np.errstate(all="raise") under "numpy") may
+            leave some done, others not.
 
     Returns:
         A `Compiled`: call it like the function. It returns arrays in place of Tensors; they are the caller's: no later
