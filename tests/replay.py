@@ -93,7 +93,7 @@ def replay_call(
         whole = part
         while isinstance(whole.base, np.ndarray):
             whole = whole.base
-        buffer, _ = memory.setdefault(id(whole), (Buffer("input", whole.nbytes), whole))
+        buffer, _ = memory.setdefault(id(whole), (Buffer("donated", whole.nbytes), whole))
         return Slot(buffer, _address(part) - _address(whole), part.shape, part.strides, part.dtype)
 
     slots = {name: slot(part) for name, part in attrs.items()}

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.compiler.elementwise import TRUTH
 from tinygrad_rnn.compiler.native.encode import Repeated, Table
-from tinygrad_rnn.compiler.native.records import NAME
+from tinygrad_rnn.compiler.native.record import NAME
 
 OUT, A, B, C = range(4)
 

@@ -17,7 +17,7 @@ from tinygrad_rnn.compiler.explain import explain, instruction_seconds
 from tinygrad_rnn.compiler.graph import Operator
 from tinygrad_rnn.compiler.native import chains, records
 from tinygrad_rnn.compiler.native.encode import Repeated, Table, encode
-from tinygrad_rnn.compiler.native.records import NAME
+from tinygrad_rnn.compiler.native.record import NAME
 from tinygrad_rnn.compiler.operators import ADD, CONCATENATE, MATMUL, RESHAPE, STACK, SUM
 from tinygrad_rnn.compiler.plan import COPY, Loop, Slot
 

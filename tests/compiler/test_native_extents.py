@@ -11,7 +11,8 @@ from replay import normal
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.native.encode import encode
 from tinygrad_rnn.compiler.native.extents import check_extents
-from tinygrad_rnn.compiler.native.records import NAME, records_of
+from tinygrad_rnn.compiler.native.record import NAME
+from tinygrad_rnn.compiler.native.records import records_of
 
 X, W = normal(4, 6, seed=0), normal(6, 5, seed=1)
 

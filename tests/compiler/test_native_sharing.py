@@ -12,7 +12,7 @@ from sharing import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.native.encode import Program, Table, encode
-from tinygrad_rnn.compiler.native.records import NAME
+from tinygrad_rnn.compiler.native.record import NAME
 from tinygrad_rnn.compiler.native.sharing import waits_within
 from tinygrad_rnn.compiler.operators import ADD
 from tinygrad_rnn.compiler.plan import COPY, Loop

@@ -196,7 +196,9 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
     loops = [LoopCosts(len(costs), one.steps, one.reverse, *_added(costs)[1:]) for one, costs in within.values()]
     rows.sort(key=lambda row: (-(row.seconds or 0.0), -row.nbytes, row.operator))
     buffers = {id(slot.buffer): slot.buffer for slot in _all_slots(plan)}.values()
-    held = {kind: sum(b.nbytes for b in buffers if b.kind == kind) for kind in ("input", "donated", "constant", "output")}
+    held = {
+        kind: sum(b.nbytes for b in buffers if b.kind == kind) for kind in ("input", "donated", "constant", "output")
+    }
     alive, number = _most_alive(plan)
     return Explanation(
         tuple(rows),

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..elementwise import LOOPS
 from ..plan import Buffer, Loop, Plan
-from .records import Operand, Record, is_whole
+from .record import Operand, Record, is_whole
 
 _LONG = 1 << 14  # elements; shorter arrays are in cache from call to call anyway
 _BLOCKS = 16  # that a chain keeps in cache, at most; as in source/call.h

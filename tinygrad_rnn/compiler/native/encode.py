@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from ..plan import Buffer, Instruction, Loop, Plan
 from .chains import Step, Uses, chained
 from .extents import check_extents
-from .records import AXES, CHAIN, LOOP, TYPES, Record, records_of
+from .record import AXES, CHAIN, LOOP, TYPES, Record
+from .records import records_of
 from .sharing import Span, Touched, touched_after, touched_before, waits_within
 
 _OPERANDS = 4

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from ..plan import extent
-from .records import NAME, Record
+from .record import NAME, Record
 
 _Axes = list[tuple[int, int]]
 """(step in elements, length) of each axis along which a call walks over an operand."""

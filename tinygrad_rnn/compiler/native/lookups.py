@@ -1,0 +1,104 @@
+"""Records of lookups, of their gradients, and of the loss: calls that look at ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..plan import Buffer, Instruction, Slot
+from .record import NUMBER, Operand, Record, flat, is_whole
+
+
+def _ids(slot: Any) -> tuple[int, tuple[int, int]] | None:
+    """Return (length of a row, steps from row to row and within one) of ids."""
+    if not isinstance(slot, Slot) or slot.dtype != np.int64 or not 1 <= len(slot.shape) <= 2:
+        return None
+    steps = [stride // slot.dtype.itemsize for stride in slot.strides]
+    return max(1, slot.shape[-1]), (steps[0] if len(steps) == 2 else 0, steps[-1])
+
+
+def take(instruction: Instruction) -> list[Record] | None:
+    """Return the record of a lookup of rows, or None if the library does not know it."""
+    table, out, indices = instruction.inputs[0], instruction.outputs[0], instruction.attrs["indices"]
+    ids = _ids(indices)
+    if ids is None or instruction.attrs["axis"] != 0 or not isinstance(table, Slot) or table.dtype != out.dtype:
+        return None
+    rows, made = flat(table, 1), flat(out, len(indices.shape))
+    if rows is None or made is None or rows[1][1] != 1 or made[1][1] != 1:
+        return None
+    (R, D), (step, _) = made
+    operands = Operand(out, (step, 1)), Operand(table, (rows[1][0], 1), False), Operand(indices, ids[1], False)
+    return [Record(NUMBER["take"], out.dtype, operands, (R, D, ids[0], table.shape[0]))]
+
+
+def take_back(instruction: Instruction) -> list[Record] | None:
+    """Return the record of the gradient of a lookup as a table."""
+    gradient, out, indices = instruction.inputs[0], instruction.outputs[0], instruction.attrs["indices"]
+    ids = _ids(indices)
+    if ids is None or instruction.attrs["axis"] != 0 or not isinstance(gradient, Slot) or gradient.dtype != out.dtype:
+        return None
+    rows, made = flat(gradient, len(indices.shape)), flat(out, 0)
+    if rows is None or made is None or rows[1][1] != 1 or made[1][1] != 1:
+        return None
+    (R, D), (step, _) = rows
+    operands = Operand(out, shared=False), Operand(gradient, (step, 1)), Operand(indices, ids[1], False)
+    return [Record(NUMBER["take_back"], out.dtype, operands, (R, D, ids[0], out.shape[0]), 2)]
+
+
+def equal_rows(instruction: Instruction) -> list[Record] | None:
+    """Return the records of a gradient as rows and values: which ids are the same, then sums of their rows."""
+    gradient, (rows, places), indices = instruction.inputs[0], instruction.outputs, instruction.attrs["indices"]
+    ids = _ids(indices)
+    if ids is None or not isinstance(gradient, Slot) or gradient.dtype != rows.dtype:
+        return None
+    read, made = flat(gradient, len(indices.shape)), flat(rows, 1)
+    if read is None or made is None or read[1][1] != 1 or made[1][1] != 1 or not is_whole(places, places.shape[0]):
+        return None
+    (R, D), (step, _) = read
+    table = 1 << (2 * R).bit_length()  # at most half full
+    scratch = Buffer("scratch", 8 * (table + R))
+    found = Slot(scratch, 0, (table + R,), (8,), np.dtype(np.int64))
+    first = Slot(scratch, 8 * table, (R,), (8,), np.dtype(np.int64))
+    equal = Operand(places, (1,), False), Operand(found, (1,), False), Operand(indices, ids[1], False)
+    added = Operand(rows, (made[1][0], 1), False), Operand(gradient, (step, 1), False), Operand(first, (1,), False)
+    length = instruction.attrs["length"]
+    return [
+        Record(NUMBER["find_equal"], rows.dtype, equal, (R, table + R, ids[0], length), 0, (0, 1)),
+        Record(NUMBER["add_equal"], rows.dtype, added, (R, D), 2),
+    ]
+
+
+def subtract_rows(instruction: Instruction) -> list[Record] | None:
+    """Return the record of an update of rows where the result lies, in which the table must be by then."""
+    (_, rows, places), (out,) = instruction.inputs, instruction.outputs
+    made, less = flat(out, 1), flat(rows, 1)
+    if made is None or less is None or made[1][1] != 1 or less[1][1] != 1 or not is_whole(places, places.shape[0]):
+        return None
+    (V, D), (step, _) = made
+    operands = Operand(out, (step, 1), False), Operand(rows, (less[1][0], 1), False), Operand(places, (1,), False)
+    return [Record(NUMBER["subtract_rows"], out.dtype, operands, (less[0][0], D, V), 2)]
+
+
+def loss_and_gradient(instruction: Instruction) -> list[Record] | None:
+    """Return the records of a loss and its gradient, and of the mean of what each row contributes."""
+    (logits, g), (loss, gradient) = instruction.inputs, instruction.outputs
+    ids = _ids(instruction.attrs["targets"])
+    if isinstance(g, Slot):
+        g = None if g.buffer.constant is None else g.buffer.constant.item()
+    if ids is None or g is None or not isinstance(logits, Slot) or logits.dtype != gradient.dtype:
+        return None
+    rows, made = flat(logits, 1), flat(gradient, 1)
+    if rows is None or made is None or rows[1][1] != 1 or made[1][1] != 1:
+        return None
+    (R, V), ignored = rows[0], float(instruction.attrs["ignore_label"])
+    if ignored != instruction.attrs["ignore_label"] or abs(ignored) >= 2.0**63:
+        return None
+    nats = Slot(Buffer("scratch", 8 * R), 0, (R,), (8,), np.dtype(np.float64))
+    targets = Operand(instruction.attrs["targets"], ids[1], False, ignored)
+    parts = Operand(gradient, (made[1][0],)), Operand(logits, (rows[1][0],), number=g), targets, Operand(nats, (1,))
+    mean = Operand(loss, shared=False), Operand(nats, shared=False), targets
+    return [
+        Record(NUMBER["loss"], logits.dtype, parts, (R, V, ids[0]), 1, (0, 3)),
+        Record(NUMBER["mean_nats"], logits.dtype, mean, (R, V, ids[0]), 0),
+    ]
