@@ -36,8 +36,8 @@ def waits(program):
 # -- plans ---------------------------------------------------------------------------------------------------------
 
 
-def plan_of(f, *args):
-    compiled = tr.compile(f, executor="numpy", threads=1)
+def plan_of(f, *args, donate=()):
+    compiled = tr.compile(f, executor="numpy", threads=1, donate=donate)
     compiled(*args)
     return compiled.plan
 
@@ -108,6 +108,20 @@ def update_plan(n):
     return plan_of(f, *arrays, np.asarray(0.1))
 
 
+def donated_plan():
+    """Updates in place that read each other's parameters, by rows and by columns."""
+
+    def f(w, p, q, x, ids):
+        rows = tr.grad(np.sum(tr.take(w, ids, axis=0) * x), w)
+        return w - 0.1 * rows, p * 0.5 + q[::-1], q - np.sum(p, axis=0), p @ q.T
+
+    w = tr.tensor(normal(90, 40), requires_grad=True)
+    args = w, normal(5, 40), normal(5, 40), normal(3, 5, 40), np.arange(15).reshape(3, 5) % 7
+    plan = plan_of(f, *args, donate=("w", "p", "q"))
+    assert sum(slot.buffer.kind == "donated" for slot in plan.outputs) == 3
+    return plan
+
+
 def no_ids_plan():
     """The gradient of a lookup without ids is zeros, which one worker writes and the other reads."""
 
@@ -131,6 +145,7 @@ PLANS = {
     "both ways": lambda: both_ways_plan(3),
     "windowed": lambda: policy_plan(tr.Windowed(3, 2)),
     "strides": strides_plan,
+    "donated": donated_plan,
     "no ids": no_ids_plan,
     "large update": lambda: update_plan(1 << 14),
 }

@@ -14,7 +14,9 @@ def planned(monkeypatch):
     """Return a list that grows by one each time that passes make a plan."""
     found = []
     make = Compiled._planned
-    monkeypatch.setattr(Compiled, "_planned", lambda self, graph: found.append(graph) or make(self, graph))
+    monkeypatch.setattr(
+        Compiled, "_planned", lambda self, graph, given: found.append(graph) or make(self, graph, given)
+    )
     return found
 
 
