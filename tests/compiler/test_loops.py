@@ -13,7 +13,7 @@ from replay import need_library, normal, small_plans_shared
 from sharing import faults
 
 from tinygrad_rnn.compiler.executor import Executor
-from tinygrad_rnn.compiler.explain import explain, instruction_seconds
+from tinygrad_rnn.compiler.explain import explain
 from tinygrad_rnn.compiler.graph import Operator
 from tinygrad_rnn.compiler.native import chains, records
 from tinygrad_rnn.compiler.native.encode import Repeated, Table, encode
@@ -240,7 +240,7 @@ def test_a_replay_without_workers_has_the_same_result():
         try:
             executor = Executor(plan, 2, True)
             got = executor.run(arrays)
-            seconds = instruction_seconds(executor, arrays, 1)
+            seconds = executor.seconds(arrays, 1)
             status = 0 if all(map(np.array_equal, got, want)) and all(0 < one < 10 for one in seconds) else 1
         finally:
             os._exit(status)
@@ -324,7 +324,7 @@ def test_times_are_those_of_all_steps(native, threads, odd):
         loop = plan.instructions[2]
         body = tuple(replace(i, operator=slow) if i.operator is TURNED_OVER else i for i in loop.instructions)
         plan.instructions[2] = replace(loop, instructions=body)
-    seconds = instruction_seconds(Executor(plan, threads, native), arrays, 2)
+    seconds = Executor(plan, threads, native).seconds(arrays, 2)
     assert len(seconds) == 3 + 5
     assert all(0 < one < np.inf for one in seconds)
     if odd:

@@ -1,11 +1,15 @@
 """Loops while they are recorded: one body for all steps, or step by step where one cannot stand for all."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from replay import assert_replays, executors, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.graph import LOOP, LOOP_WITH_DRAWS
+from tinygrad_rnn.compiler.tracer import Tracer
 
 W = tr.tensor(np.random.default_rng(0).standard_normal((3, 3)), requires_grad=True, name="W")
 XS = np.random.default_rng(1).standard_normal((2, 6, 3))
@@ -144,3 +148,29 @@ def test_a_scan_within_a_scan_and_one_after_another():
 
     assert loops(function, XS)[0] == 4
     assert_replays(function, (XS,))
+
+
+def test_nothing_of_a_recording_is_kept_alive_by_a_loop(monkeypatch):
+    found = []
+    start = Tracer.__init__
+    monkeypatch.setattr(Tracer, "__init__", lambda self, *named: found.append(weakref.ref(self)) or start(self, *named))
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        record(trained(plain, np.zeros((2, 3))), XS)
+        assert [tracer() for tracer in found] == [None]
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def test_a_gradient_through_a_loop_after_its_recording_is_refused():
+    kept = []
+
+    def function(xs):
+        kept.append(tr.scan(plain, np.zeros((2, 3)), xs)[1])
+        return kept[-1]
+
+    record(function, XS)
+    with pytest.raises(tr.TraceError, match="after the function that recorded it"):
+        tr.grad(kept[-1], W, cotangent=np.ones((2, 3)))

@@ -23,7 +23,7 @@ from ..errors import ConfigError, TraceError, UnsupportedError
 from .anew import Recordings
 from .donation import checked, donated_leaves
 from .executor import Executor
-from .explain import Explanation, explain, instruction_seconds
+from .explain import Explanation, explain
 from .family import Family
 from .graph import Graph
 from .layout import make_plan
@@ -127,7 +127,7 @@ class Compiled:
         with self._alone():
             ready = self._ready(key, (args, kwargs))
             executor = self._executor(ready.executor.plan)
-            times = instruction_seconds(executor, ready.arrays(leaves))
+            times = executor.seconds(ready.arrays(leaves))
             return explain(
                 executor.plan, times, f"{self.executor}, {executor.threads} thread{'s'[: executor.threads > 1]}"
             )

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Sequence
 
 from ..engine.tape import Node
 from ..engine.walk import ancestors
-
-_Place = tuple[Node, int]
+from .frames import Place
 
 
 def idle_nodes(
-    results: Sequence[_Place | None],
-    inner: Sequence[_Place | None],
-    given: Sequence[_Place | None],
+    results: Sequence[Place | None],
+    inner: Sequence[Place | None],
+    given: Sequence[Place | None],
     leaves: set[Node],
     steps: int,
 ) -> set[Node]:
@@ -46,9 +45,7 @@ def idle_nodes(
     return set(order) - busy
 
 
-def with_cotangents(
-    results: Sequence[_Place | None], inner: Sequence[_Place | None], seeds: Iterable[int]
-) -> list[int]:
+def with_cotangents(results: Sequence[Place | None], inner: Sequence[Place | None], seeds: Iterable[int]) -> list[int]:
     """Return the numbers of the carried values that get a cotangent, at any step.
 
     Args:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from .operators import VIEWS
 
-if TYPE_CHECKING:  # a plan explains itself with this module, and an executor needs plans
-    from .executor import Executor
+if TYPE_CHECKING:  # a plan explains itself with this module
     from .plan import Buffer, Instruction, Loop, Plan, Slot
 
 _MOVES = VIEWS | {"copy", "contiguous", "stack", "concatenate", "take"}  # they compute nothing
@@ -166,7 +162,7 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
 
     Args:
         plan: what `compile` made.
-        seconds: time of each instruction, as `instruction_seconds` measures it, in the order of `Plan.flat`; None: no
+        seconds: time of each instruction, as `Executor.seconds` measures it, in the order of `Plan.flat`; None: no
             times.
         executor: what they were measured on, in words.
 
@@ -214,23 +210,6 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
     )
 
 
-def instruction_seconds(executor: Executor, arrays: Sequence[Any], replays: int = 20) -> list[float]:
-    """Return the time of each instruction in seconds: the least of several replays, one instruction at a time.
-
-    They are in the order of `Plan.flat`; the time of one in a loop is that of all steps of a replay.
-
-    Reading the clock takes about 0.1 microseconds, which is in each of them. Generators are copied: none of the
-    caller's draws anything.
-
-    Args:
-        executor: one that has replayed nothing yet.
-        arrays: inputs of the plan.
-        replays: how many times each instruction is timed, at least 1.
-    """
-    parts = [copy.deepcopy(part) if isinstance(part, np.random.Generator) else part for part in arrays]
-    return executor.seconds(parts, replays)
-
-
 def _all_slots(plan: Plan) -> Iterable[Slot]:
     yield from (slot for instruction, _ in plan.flat() for slot in instruction.slots())
     yield from plan.inputs
@@ -262,25 +241,13 @@ def _most_alive(plan: Plan) -> tuple[int, int]:
     written) is alive in all of it.
     """
     flat = list(plan.flat())
-    loops: dict[int, set[int]] = {}  # of each buffer the loops that use it, and id(None) if others do
-    ends: dict[int, tuple[int, int]] = {}  # of each loop the first and the last instruction
-    kept: set[int] = set()
-    for number, (instruction, loop) in enumerate(flat):
-        ends[id(loop)] = ends.get(id(loop), (number, 0))[0], number
-        for slot in instruction.reads():
-            if id(loop) not in loops.get(id(slot.buffer), ()):
-                kept.add(id(slot.buffer))
-        for slot in instruction.slots():
-            loops.setdefault(id(slot.buffer), set()).add(id(loop))
-            if slot.turn:
-                kept.add(id(slot.buffer))
+    kept, ends = _kept(flat)
     lives: dict[int, tuple[Buffer, int, int]] = {}
     for number, (instruction, loop) in enumerate(flat):
         for slot in instruction.slots():
             if slot.buffer.kind == "arena":
                 key = id(slot.buffer)
-                stays = loop is not None and (key in kept or len(loops[key]) > 1)
-                first, last = ends[id(loop)] if stays else (number, number)
+                first, last = ends[id(loop)] if loop is not None and key in kept else (number, number)
                 _, born, dies = lives.get(key, (None, first, last))
                 lives[key] = slot.buffer, min(born, first), max(dies, last)
     change = [0] * (len(flat) + 1)
@@ -293,6 +260,20 @@ def _most_alive(plan: Plan) -> tuple[int, int]:
         if now > most:
             most, number = now, at
     return most, number
+
+
+def _kept(flat: Sequence[tuple[Instruction, Loop | None]]) -> tuple[set[int], dict[int, tuple[int, int]]]:
+    """Return the buffers that are alive in all of a loop that uses them, and the first and last number of each loop."""
+    users: dict[int, set[int]] = {}  # of each buffer the loops that use it, and id(None) if others do
+    ends: dict[int, tuple[int, int]] = {}
+    kept: set[int] = set()
+    for number, (instruction, loop) in enumerate(flat):
+        ends[id(loop)] = ends.get(id(loop), (number, 0))[0], number
+        kept.update(id(s.buffer) for s in instruction.reads() if id(loop) not in users.get(id(s.buffer), ()))
+        for slot in instruction.slots():
+            users.setdefault(id(slot.buffer), set()).add(id(loop))
+        kept.update(id(slot.buffer) for slot in instruction.slots() if slot.turn)
+    return kept | {key for key, loops in users.items() if len(loops) > 1}, ends
 
 
 def _added(costs: list[_Cost]) -> _Cost:

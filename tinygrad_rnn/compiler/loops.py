@@ -11,7 +11,8 @@ Each loop is a node of the tape like any other operation, the backward one too, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def record_loop(
     outer = [*given, *map(_place_of, slices), *captured.values()]
     node: Node | None = None
     if context().recording and any(place is not None for place in outer):
-        operation = _LoopOperation(recorder, frame, len(carried), [*inner, *captured])
+        operation = _LoopOperation(frame, len(carried), [*inner, *captured])
         specs = tuple(Spec(value.shape, value.dtype) for value in call.outputs)
         node = Node(operation, tuple(outer), tuple(None for _ in outer), None, specs, {})
         frame.known_as(node)
@@ -228,14 +229,28 @@ class _LoopOperation:
     multiple = True
     name = "scan"
 
-    def __init__(self, recorder: Recorder, frame: Frame, carried: int, leaves: Sequence[Place | None]) -> None:
-        self._recorder, self._frame, self._carried, self._leaves = recorder, frame, carried, leaves
-        self.pull: Callable[..., Any] = self.pull_all
+    def __init__(self, frame: Frame, carried: int, leaves: Sequence[Place | None]) -> None:
+        self._frame, self._carried, self._leaves = frame, carried, leaves
+
+    @property
+    def pull(self) -> Callable[..., Any]:
+        """Return the rule; a walk calls `pull_all`, which knows what is needed before it records."""
+        return self.pull_all
 
     def pull_all(self, cotangents: list[Any], needs: list[bool]) -> list[Any]:
-        """Return the cotangent of each input that needs one, given those of the outputs (None: zero)."""
-        recorder, frame, n = self._recorder, self._frame, self._carried
-        leaves = self._leaves
+        """Return the cotangent of each input that needs one, given those of the outputs (None: zero).
+
+        Raises:
+            TraceError: if the function is not being recorded any more.
+        """
+        recorder = cast(Recorder | None, context().tracer)  # the nodes that it holds would hold it
+        if recorder is None:
+            raise TraceError(
+                "compile: the gradient of a loop is wanted after the function that recorded it; return what you need "
+                "of its Tensors, and take gradients inside"
+            )
+        frame, n, leaves = self._frame, self._carried, self._leaves
+        zeros = partial(self._zeros, recorder)
         seeds = [number for number, g in enumerate(cotangents) if g is not None]
         states = with_cotangents(frame.places, leaves[:n], seeds)
         wanted = [number for number, need in enumerate(needs) if need and number >= n]
@@ -252,16 +267,16 @@ class _LoopOperation:
             places = [leaves[number] for number in (*states, *wanted)]
             found = pull_back(seeds, places, recorder.lift)  # type: ignore[arg-type]
             reached.update(number for number in wanted if leaves[number] in found)
-            new = [found[leaves[k]] if leaves[k] in found else self._zeros(k) for k in states]  # type: ignore[index]
+            new = [found[leaves[k]] if leaves[k] in found else zeros(k) for k in states]  # type: ignore[index]
             for number, total in zip(sums, carried[len(states) :], strict=True):
                 term = found.get(leaves[number])  # type: ignore[arg-type]
                 new.append(total if term is None else total + term)
                 if term is not None:
                     recorder.accumulated(new[-1], leaves[number])  # type: ignore[arg-type]
-            return [found[leaves[k]] if leaves[k] in found else self._zeros(k) for k in stacked], new  # type: ignore[index]
+            return [found[leaves[k]] if leaves[k] in found else zeros(k) for k in stacked], new  # type: ignore[index]
 
-        start = [self._zeros(k) if cotangents[k] is None else _tensor(recorder, cotangents[k]) for k in states]
-        start += [self._zeros(k) for k in sums]
+        start = [zeros(k) if cotangents[k] is None else _tensor(recorder, cotangents[k]) for k in states]
+        start += [zeros(k) for k in sums]
         parts = [_tensor(recorder, cotangents[k]) for k in given]
         made, last = record_loop(recorder, step, start, parts, frame.steps, not frame.reverse, frame)
         found = dict(zip((*states, *sums), last, strict=True)) | dict(zip(stacked, made, strict=True))
@@ -280,13 +295,13 @@ class _LoopOperation:
         inner, outer = leaf[0].specs[leaf[1]].shape, edge[0].specs[edge[1]].shape
         return len(outer) == len(inner) + 1
 
-    def _zeros(self, number: int) -> Tensor:
+    def _zeros(self, recorder: Recorder, number: int) -> Tensor:
         """Return zeros in the shape of an input as the body sees it; they take no memory."""
         leaf = self._leaves[number]
         assert leaf is not None
         spec = leaf[0].specs[leaf[1]]
         array = spread(np.zeros((), spec.dtype), spec.shape)
-        return self._recorder.known(wrap(array), Value(spec.shape, spec.dtype, constant=array))
+        return recorder.known(wrap(array), Value(spec.shape, spec.dtype, constant=array))
 
 
 def _tensor(recorder: Recorder, g: Any) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from ..engine.tape import Array
 from .arena import place_buffers
 from .graph import Body, Graph, Operator, Value
+from .identity import Same, opened
 from .plan import Buffer, Instruction, Loop, Plan, Slot
 
 _MOST = 1 << 61  # differences of two have room in 64 bits
@@ -83,20 +82,7 @@ class _Writer:
         if isinstance(key, str):
             return
         self.operators.append(operator)
-        self._function(key[0] if isinstance(key, tuple) else key)
-
-    def _function(self, function: Any) -> None:
-        """Write down a function: its code, and what it holds."""
-        if isinstance(function, partial):
-            self._function(function.func)
-            self.part(function.args)
-            self.part(tuple(part for item in sorted(function.keywords.items()) for part in item))
-        elif isinstance(function, FunctionType):
-            self.form.append(function.__code__)
-            self.part(function.__defaults__ or ())
-            self.part(tuple(cell.cell_contents for cell in function.__closure__ or ()))
-        else:
-            self.form.append(function)
+        self.part(key[0] if isinstance(key, tuple) else key)
 
     def _value(self, value: Value) -> None:
         self._values[value] = len(self._values)
@@ -132,8 +118,7 @@ class _Writer:
                 self.part(inner)
         elif kind is slice:
             self.form.append(slice)
-            for inner in (part.start, part.stop, part.step):
-                self.part(inner)
+            self.part((part.start, part.stop, part.step))
         elif kind is Body:
             self.form += (Body, part.carried, part.sliced, part.reverse)
             self.numbers.append(part.steps)
@@ -143,10 +128,27 @@ class _Writer:
             self.shape(part.shape)
             self.arrays.append(part)
             self.values.append(None)
-        elif kind is FunctionType or kind is partial:
-            self._function(part)
         else:
-            self.form += (kind, part)
+            self._other(kind, part)
+
+    def _other(self, kind: type, part: Any) -> None:
+        """Write down what is no value, number, array or nesting of them: a function, a name, an object."""
+        function = opened(part)
+        if function is not None:
+            self.form.append(function[0])
+            self.part(function[1])
+        elif isinstance(part, complex | np.generic):
+            self.form += (kind, repr(part))  # 0.0 is not -0.0
+        else:
+            self.form += (kind, part if _is_hashable(part) else Same(part))
+
+
+def _is_hashable(part: Any) -> bool:
+    try:
+        hash(part)
+    except TypeError:
+        return False
+    return True
 
 
 class _PlanWriter(_Writer):

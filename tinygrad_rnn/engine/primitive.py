@@ -64,6 +64,8 @@ class Primitive(Generic[P]):
     array(0.5)
     """
 
+    pull_all = None
+
     def __init__(
         self, forward: Callable[P, Any], analytic: bool, multiple: bool, canonical: Canonical | None = None
     ) -> None:

@@ -43,8 +43,18 @@ class Operation(Protocol):
     """What a node needs to know of its primitive."""
 
     name: str
-    pull: Callable[..., Any]
     multiple: bool
+
+    @property
+    def pull_all(self) -> Callable[[list[Any], list[bool]], list[Any]] | None:
+        """Return what is called in place of the rule, or None.
+
+        It gets the cotangents of all outputs (None: zero), and for each input whether it needs one.
+        """
+
+    @property
+    def pull(self) -> Callable[..., Any]:
+        """Return the rule, of the cotangent, the output, the inputs and the attributes."""
 
 
 class Node:

@@ -152,9 +152,8 @@ def _run_rule(node: Node, cotangents: list[Any], needs: list[bool], lift: Lift |
     """Yield the cotangent of each input: un-broadcast, in the input's dtype; None where none is needed."""
     operation, inputs, output = node.operation, node.inputs, node.output
     assert operation is not None
-    pull_all = getattr(operation, "pull_all", None)
-    if pull_all is not None:  # a loop: it must know what is needed before it is recorded
-        yield from pull_all(cotangents, needs)
+    if operation.pull_all is not None:
+        yield from operation.pull_all(cotangents, needs)
         return
     if operation.multiple:
         cotangent: Any = [

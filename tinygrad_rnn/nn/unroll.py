@@ -225,11 +225,10 @@ def _checked_interval(function: str, cut_every: Any) -> int | None:
 
 
 class _Ends(NamedTuple):
-    """Where sequences end: their lengths (N,), the number of steps to take, and of those that all of them take."""
+    """Where sequences end: their lengths (N,), and the number of steps to take."""
 
     array: Any
     steps: int
-    shortest: int
 
 
 def _checked_lengths(function: str, lengths: Any, N: int, T: int) -> _Ends | None:
@@ -244,8 +243,8 @@ def _checked_lengths(function: str, lengths: Any, N: int, T: int) -> _Ends | Non
         raise ShapeError(f"{function}: expected lengths of shape (N,) = ({N},), got {lengths.shape}")
     array = without_gradient("lengths", partial(_in_range, function=function, T=T), lengths)
     if context().tracer is not None:
-        return _Ends(array, T, 1)
-    return _Ends(array, int(array.max(initial=1)), int(array.min(initial=T)))
+        return _Ends(array, T)
+    return _Ends(array, int(array.max(initial=1)))
 
 
 def _in_range(lengths: Array, function: str, T: int) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 Span = tuple[int, int, int, bool, int]
@@ -151,19 +151,25 @@ def _distances(calls: Sequence[Parts], turns: int, most: int) -> list[int | None
             back[after] = distance if known is None else min(known, distance)
 
     for places in by_memory.values():
-        if not any(span[3] for *_, span in places):
-            continue
-        places.sort(key=lambda place: place[0])
-        still: list[tuple[int, int, int, int, Span]] = []  # those that reach as far as the one that is looked at
-        for place in places:
-            low, _, number, worker, span = place
-            still = [other for other in still if other[1] > low]
-            for _, _, number2, worker2, other in still:
-                if worker != worker2 and (span[3] or other[3]):
-                    note(number, span, number2, other)
-                    note(number2, other, number, span)
-            still.append(place)
+        if any(span[3] for *_, span in places):
+            for (number, span), (number2, other) in _meeting(places):
+                note(number, span, number2, other)
+                note(number2, other, number, span)
     return back
+
+
+def _meeting(
+    places: list[tuple[int, int, int, int, Span]],
+) -> Iterator[tuple[tuple[int, Span], tuple[int, Span]]]:
+    """Yield pairs (number of a call, what it touches) of different workers that meet at some turn, where one writes."""
+    still: list[tuple[int, int, int, int, Span]] = []  # those that reach as far as the one that is looked at
+    for place in sorted(places, key=lambda place: place[0]):
+        low, _, number, worker, span = place
+        still = [other for other in still if other[1] > low]
+        for _, _, number2, worker2, other in still:
+            if worker != worker2 and (span[3] or other[3]):
+                yield (number, span), (number2, other)
+        still.append(place)
 
 
 def _nearest(first: Span, second: Span, least: int, most: int) -> int | None:

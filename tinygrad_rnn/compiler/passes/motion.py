@@ -69,25 +69,29 @@ def _moved(graph: Graph, wanted: Callable[[Call, OpenLoop], bool]) -> Graph:
     return edit_loops(graph, edit)
 
 
-def _hoist(loop: OpenLoop, before: Rewriter, wanted: Callable[[Call, OpenLoop], bool]) -> None:
-    """Move wanted calls that wait for nothing carried, and what they are made of, to before the loop."""
+def _early(loop: OpenLoop, wanted: Callable[[Call, OpenLoop], bool]) -> set[Call]:
+    """Return wanted calls that depend on slices and constants alone, and the calls that they need."""
     early: set[Value] = {*loop.slices, *loop.constants}
-    moved: set[Call] = set()
+    found: set[Call] = set()
     makers: dict[Value, Call] = {}
     for call in loop.calls:
-        if not is_known(call) or not all(v in early or v.constant is not None for v in call.values()):
-            continue
-        if not any(isinstance(v, Value) and v.constant is None and v not in loop.constants for v in call.inputs):
+        known = is_known(call) and _waits(call, loop)
+        if not known or not all(value in early or value.constant is not None for value in call.values()):
             continue
         early.update(call.outputs)
         makers.update(dict.fromkeys(call.outputs, call))
-        if wanted(call, loop):
-            waiting = [call]
-            while waiting:
-                one = waiting.pop()
-                if one not in moved:
-                    moved.add(one)
-                    waiting += [makers[value] for value in one.values() if value in makers]
+        waiting = [call] if wanted(call, loop) else []
+        while waiting:
+            one = waiting.pop()
+            if one not in found:
+                found.add(one)
+                waiting += [makers[value] for value in one.values() if value in makers]
+    return found
+
+
+def _hoist(loop: OpenLoop, before: Rewriter, wanted: Callable[[Call, OpenLoop], bool]) -> None:
+    """Move wanted calls that wait for nothing carried, and what they are made of, to before the loop."""
+    moved = _early(loop, wanted)
     if not moved:
         return
     whole: dict[Value, Value] = {}

@@ -70,18 +70,8 @@ def _simpler(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None
         return None
     x = inputs[0]
     maker = x.maker
-    if call.name == "cut":
-        return [x] if x.dtype.kind != "c" else None  # it scales the imaginary part, the tangent of complex step
-    if call.name in ("reshape", "transpose", "broadcast_to") and call.output.shape == x.shape:
-        axes = call.attrs.get("axes")
-        if (
-            call.name != "transpose"
-            or (axes is not None and tuple(a % x.ndim for a in axes) == tuple(range(x.ndim)))
-            or x.ndim < 2
-        ):
-            return [x]
-    if call.name == "where" and inputs[1] is inputs[2] and _spec(inputs[1]) == _spec(call.output):
-        return [inputs[1]]
+    if (same := _unchanged(call, inputs)) is not None:
+        return [same]
     if maker is None:
         return None
     if call.name == "reshape" and maker.name == "reshape":
@@ -97,6 +87,18 @@ def _simpler(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None
         joined = joined_slices(new, inputs, call.attrs["axis"] % call.output.ndim, call.place)
         return None if joined is None else [joined]
     return None
+
+
+def _unchanged(call: Call, inputs: list[Any]) -> Value | None:
+    """Return the operand that a call gives back as it is; None if it does more."""
+    x: Value = inputs[0]
+    if call.name == "cut":
+        return x if x.dtype.kind != "c" else None  # it scales the imaginary part, the tangent of complex step
+    if call.name == "where" and isinstance(inputs[1], Value) and inputs[1] is inputs[2]:
+        return inputs[1] if _spec(inputs[1]) == _spec(call.output) else None
+    if call.name not in ("reshape", "transpose", "broadcast_to") or call.output.shape != x.shape:
+        return None
+    return x if call.name != "transpose" or x.ndim < 2 or _axes(call, x.ndim) == tuple(range(x.ndim)) else None
 
 
 _SMALL = 1 << 12  # elements of a constant that is worth computing in advance

@@ -65,6 +65,10 @@ class Listed:
         return self.base[index] if 0 <= index < self.length else None
 
 
+_Home = tuple[Rolled, int, int, int]
+"""Where a value is computed: the loop, slot and index of its result in the body, step."""
+
+
 class Families:
     """Finds out which families a value is in.
 
@@ -118,16 +122,30 @@ class Families:
 
         What its inputs are computed from is computed outside, even if the loop computes the same.
         """
-        numbering = self.numbering
-        own: dict[int, tuple[Rolled, int, int, int]] = {}
+        own = self._computed(loop)
+        found = len(own)
+        if not self._leave(loop, own) or 2 * len(own) < found:
+            return False
+        self.home.update(own)
+        self._note_lists(loop)
+        self._note_starts(loop)
+        return True
+
+    def _computed(self, loop: Rolled) -> dict[int, _Home]:
+        """Return the values that a loop computes, and that no other has, with their places in it."""
+        own: dict[int, _Home] = {}
         for step, made in enumerate(loop.values):
             for slot in loop.computed():
                 for index, number in enumerate(made[slot]):
-                    if number > 0 and number not in self.home and numbering.pulled(number) is not None:
+                    if number > 0 and number not in self.home and self.numbering.pulled(number) is not None:
                         is_last = step == loop.steps - 1 and (slot, index) in loop.lags
                         if is_last or number not in own:  # what the loop hands on after its last step costs nothing
                             own[number] = loop, slot, index, step
-        found = len(own)
+        return own
+
+    def _leave(self, loop: Rolled, own: dict[int, _Home]) -> bool:
+        """Take out of what a loop computes what its inputs are made of; return False if a draw is among it."""
+        numbering = self.numbering
         first = min((numbering.makers[number][0].place for number in own), default=0)  # type: ignore[union-attr]
         waiting = list(loop.init.values())
         for read in loop.inputs():
@@ -142,24 +160,26 @@ class Families:
             if own.pop(number, None) is not None and not made_by[0].call.operator.pure:
                 return False
             waiting += made_by[0].operands
-        if 2 * len(own) < found:
-            return False
-        self.home.update(own)
+        return True
+
+    def _note_lists(self, loop: Rolled) -> None:
+        """Take note of the values of listed families that a loop goes along."""
         for read in loop.inputs():
             if isinstance(read, Slice) and isinstance(read.family, Listed):
                 for at, number in enumerate(read.family.base):
                     self._listed.setdefault(number, []).append((read.family, at))
+
+    def _note_starts(self, loop: Rolled) -> None:
+        """Take note of what a loop reads that was made some steps before."""
         for (slot, index), most in loop.lags.items():
-            if slot in loop.stands:
-                for step, made in enumerate(loop.values):
-                    for lag in range(1, min(most, loop.steps - 1 - step) + 1):
-                        family = self.results(loop, slot, index, lag)
-                        self._started.setdefault(made[slot][index], []).append((family, loop.time(step + lag)))
+            for step, made in enumerate(loop.values if slot in loop.stands else ()):
+                for lag in range(1, min(most, loop.steps - 1 - step) + 1):
+                    family = self.results(loop, slot, index, lag)
+                    self._started.setdefault(made[slot][index], []).append((family, loop.time(step + lag)))
         for (slot, index, lag), number in loop.init.items():
             for most in range(lag, loop.lags[slot, index] + 1):  # what is `lag` before the first step is read later too
                 family = self.results(loop, slot, index, most)
                 self._started.setdefault(number, []).append((family, loop.time(most - lag)))
-        return True
 
     def _family(self, key: Any, make: Any) -> Family:
         found = self._known.get(key)

@@ -7,14 +7,13 @@ graph with the same number is the same value, however the loop was found.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ...engine.tape import Array
 from ..graph import Call, Graph, Value
+from ..identity import Same, opened
 from ..operators import VIEWS
 
 ZERO = 0
@@ -305,47 +304,20 @@ def _key(part: Any) -> Any:
         return "slice", _key(part.start), _key(part.stop), _key(part.step)
     if isinstance(part, float | complex | np.generic | np.dtype):
         return type(part), repr(part)
-    if isinstance(part, partial):
-        return "partial", _key(part.func), _key(part.args), tuple((n, _key(v)) for n, v in part.keywords.items())
-    if isinstance(part, FunctionType) and not part.__kwdefaults__:
-        held = tuple(map(_held, part.__closure__ or ()))
-        return "function", part.__code__, held, _key(part.__defaults__), id(part.__globals__)
-    return "object", _Same(part)
-
-
-def _held(cell: Any) -> Any:
-    try:
-        return _key(cell.cell_contents)
-    except ValueError:  # nothing yet
-        return _Same(cell)
-
-
-class _Same:
-    """Equal to itself alone, as the object that it holds, which stays alive so that no other gets its id."""
-
-    __slots__ = ("part",)
-
-    def __init__(self, part: Any) -> None:
-        self.part = part
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.part is self.part
-
-    def __hash__(self) -> int:
-        return id(self.part)
+    function = opened(part)
+    if function is not None:
+        return "function", function[0], _key(function[1])
+    return "object", part if isinstance(part, Same) else Same(part)
 
 
 def _function(call: Call) -> Any:
-    """Return what the operator is told apart by: functions that are made anew each time by what they are made of."""
+    """Return what the operator is told apart by."""
     key = call.operator.key
     if isinstance(key, str):
         return key
     if type(key) is tuple and len(key) == 2 and callable(key[0]):
-        function, name = key
-        if getattr(function, "__self__", None) is not None and hasattr(function, "__func__"):
-            return "method", _Same(function.__self__), function.__func__, name
-        return _key(function), name
-    return _Same(key)
+        return _key(key[0]), key[1]
+    return Same(key)
 
 
 def integers_of(index: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any] | None:

@@ -1,0 +1,48 @@
+"""What functions are told apart by: those that are made anew at each call, by what they are made of."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
+
+
+class Same:
+    """Equal to itself alone, as the object that it holds, which stays alive so that no other gets its id."""
+
+    __slots__ = ("part",)
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.part is self.part
+
+    def __hash__(self) -> int:
+        return id(self.part)
+
+
+def opened(function: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """Return (what a function does, the parts that it holds); None if it is none that can be looked into.
+
+    >>> def times(n):
+    ...     return lambda x: x * n
+    >>> opened(times(2))[0] == opened(times(3))[0], opened(times(2))[1]
+    (True, ((), (2,), ()))
+    """
+    if isinstance(function, partial):
+        return partial, (function.func, function.args, tuple(sorted(function.keywords.items())))
+    if isinstance(function, MethodType):
+        return Same(function.__func__), (Same(function.__self__),)
+    if not isinstance(function, FunctionType):
+        return None
+    held = tuple(map(_held, function.__closure__ or ()))
+    named = tuple(sorted((function.__kwdefaults__ or {}).items()))
+    return (function.__code__, id(function.__globals__)), (function.__defaults__ or (), held, named)
+
+
+def _held(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing yet
+        return Same(cell)
