@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peers.process import PeerError, Worker, commit, describe_machine, environment
+from peers.process import Worker, commit, describe_machine, environment
 from peers.task import Config
 from report import brief, head, missing, save, table
-from train_step import check, take_turns
+from train_step import side_by_side
 
 RESULTS = Path(__file__).parent / "results" / "inference"
 Record = dict[str, Any]
@@ -62,32 +62,18 @@ def points(cells: Sequence[str]) -> list[tuple[str, Config]]:
 def measure(task: str, config: Config, env: dict[str, str], args: argparse.Namespace) -> dict[str, Record]:
     """Return the record of each peer."""
     tokens = config.N * (config.T if task == "evaluate" else 1)
-    records: dict[str, Record] = {}
-    workers: dict[str, Worker] = {}
-    try:
-        for name, module in TASKS[task].items():
-            try:
-                workers[name] = Worker(module, config, env, args.limit)
-                records[name] = dict(workers[name].ready)
-                if "training" not in name:  # it reads other targets at the ends of streams
-                    check(records[name]["losses"], records["ours"]["losses"])
-            except PeerError as error:
-                if name == "ours":
-                    raise
-                records[name] = {"missing": str(error)}
-                if name in workers:
-                    workers.pop(name).close()
-            print(f"  {name}: " + (records[name].get("missing") or "ready"), flush=True)
-        for name, worker in workers.items():
-            if name != "ours":
-                records[name] |= take_turns(workers["ours"], worker, args.rounds, args.burst)
-                records[name]["tokens_per_s"] = 1e3 * tokens / records[name]["min_ms"]
-        turns = [record["ours_min_ms"] for record in records.values() if "ours_min_ms" in record]
-        if turns:
-            records["ours"] |= {"min_ms": min(turns), "tokens_per_s": 1e3 * tokens / min(turns)}
-    finally:
-        for worker in workers.values():
-            worker.close()
+
+    def ready(name: str) -> tuple[Worker, Record]:
+        worker = Worker(TASKS[task][name], config, env, args.limit)
+        record = dict(worker.ready)
+        if "training" in name:  # it reads other targets at the ends of streams
+            del record["losses"]
+        return worker, record
+
+    records = side_by_side(list(TASKS[task]), ready, args.rounds, args.burst)
+    for record in records.values():
+        if "min_ms" in record:
+            record["tokens_per_s"] = 1e3 * tokens / record["min_ms"]
     return records
 
 

@@ -28,10 +28,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peers.process import PeerError, Worker, before, commit, describe_machine, environment, once
+from peers.process import Worker, before, commit, describe_machine, environment, once
 from peers.task import Config
 from report import brief, head, missing, save, table
-from train_step import check, take_turns
+from train_step import side_by_side
 
 PEERS = {
     "ours": "ours_compiled",
@@ -60,34 +60,14 @@ def measure_point(
     config: Config, environments: dict[str, dict[str, str]], args: argparse.Namespace
 ) -> dict[str, Record]:
     """Return the record of each peer at one T."""
-    records: dict[str, Record] = {}
-    workers: dict[str, Worker] = {}
-    try:
-        for name, env in environments.items():
-            try:
-                records[name] = {"first_call_s": first_calls(config, PEERS[name], env, args)}
-                workers[name] = Worker(PEERS[name], config, env, args.limit)
-                records[name] |= workers[name].ready
-                check(records[name]["losses"], records["ours"]["losses"])
-            except PeerError as error:
-                if name == "ours":
-                    raise
-                records[name] = {"missing": str(error)}
-                if name in workers:
-                    workers.pop(name).close()
-            print(f"  {name}: " + (records[name].get("missing") or "ready"), flush=True)
-        for name, worker in workers.items():
-            if name != "ours":
-                records[name] |= take_turns(workers["ours"], worker, args.rounds, args.burst)
-                print("  {}: {min_ms:.3g} ms, ratio {ratio_of_minima:.2f}".format(name, **records[name]), flush=True)
-        others = [record for record in records.values() if "min_ms" in record]
-        if others:
-            records["ours"]["min_ms"] = min(record["ours_min_ms"] for record in others)
-            records["ours"]["median_ms"] = statistics.median(record["ours_median_ms"] for record in others)
-    finally:
-        for worker in workers.values():
-            worker.close()
-    return records
+
+    def ready(name: str) -> tuple[Worker, Record]:
+        env = environments[name]
+        first = first_calls(config, PEERS[name], env, args)
+        worker = Worker(PEERS[name], config, env, args.limit)
+        return worker, {"first_call_s": first, **worker.ready}
+
+    return side_by_side(list(environments), ready, args.rounds, args.burst)
 
 
 def measure(args: argparse.Namespace) -> Record:

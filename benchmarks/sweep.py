@@ -134,9 +134,9 @@ def tables(found: Record) -> str:
         for key in ("median_of_ratios", "ratio_of_minima"):
             ratios = sorted(model[key] for model in measured if model["threads"] == count)
             if ratios:
-                behind = sum(ratio < 1 for ratio in ratios)
+                below = sum(ratio < 1 for ratio in ratios)
                 figures = [statistics.median(ratios), statistics.geometric_mean(ratios), ratios[0], ratios[-1]]
-                rows.append([count, key.replace("_", " "), len(ratios), *(f"{x:.2f}" for x in figures), behind])
+                rows.append([count, key.replace("_", " "), len(ratios), *(f"{x:.2f}" for x in figures), below])
     columns = ["threads", "", "models", "median", "geometric mean", "least", "most", "below 1"]
     parts += [table(columns, rows)]
     if "commit_before" in found:

@@ -25,7 +25,7 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,20 +99,27 @@ def take_turns(ours: Worker, peer: Worker, rounds: int, burst: float) -> dict[st
     }
 
 
-def measure(config_name: str, peers: Sequence[str], env: dict[str, str], args: argparse.Namespace) -> dict[str, Any]:
-    """Return the record of every peer on one configuration."""
-    config = CONFIGS[config_name]
+def side_by_side(
+    names: Sequence[str], ready: Callable[[str], tuple[Worker, dict[str, Any]]], rounds: int, burst: float
+) -> dict[str, dict[str, Any]]:
+    """Return the record of each peer, those of others with the times of bursts that alternate with ours.
+
+    Args:
+        names: of the peers, "ours" first.
+        ready: starts a peer, and returns it with its report, or raises `PeerError` where it cannot take part.
+        rounds, burst: see `take_turns`.
+
+    Raises:
+        PeerError: if ours cannot take part.
+    """
     workers: dict[str, Worker] = {}
     records: dict[str, dict[str, Any]] = {}
     try:
-        for name in peers:
-            only = PEERS[name][1]
-            if only is not None and config_name not in only:
-                records[name] = {"missing": "takes too long"}
-                continue
+        for name in names:
             try:
-                workers[name], records[name] = start(name, config, env, args.starts, args.limit)
-                check(records[name]["losses"], records["ours"]["losses"])
+                workers[name], records[name] = ready(name)
+                if "losses" in records[name]:
+                    check(records[name]["losses"], records["ours"]["losses"])
             except PeerError as error:
                 if name == "ours":
                     raise
@@ -122,7 +129,7 @@ def measure(config_name: str, peers: Sequence[str], env: dict[str, str], args: a
             print(f"  {name}: " + (records[name].get("missing") or "ready"), flush=True)
         for name, worker in workers.items():
             if name != "ours":
-                records[name] |= take_turns(workers["ours"], worker, args.rounds, args.burst)
+                records[name] |= take_turns(workers["ours"], worker, rounds, burst)
                 print("  {}: {min_ms:.3g} ms, ratio {ratio_of_minima:.2f}".format(name, **records[name]), flush=True)
         others = [record for record in records.values() if "min_ms" in record]
         if others:
@@ -132,6 +139,18 @@ def measure(config_name: str, peers: Sequence[str], env: dict[str, str], args: a
         for worker in workers.values():
             worker.close()
     return records
+
+
+def measure(config_name: str, peers: Sequence[str], env: dict[str, str], args: argparse.Namespace) -> dict[str, Any]:
+    """Return the record of every peer on one configuration."""
+
+    def ready(name: str) -> tuple[Worker, dict[str, Any]]:
+        only = PEERS[name][1]
+        if only is not None and config_name not in only:
+            raise PeerError("takes too long")
+        return start(name, CONFIGS[config_name], env, args.starts, args.limit)
+
+    return side_by_side(peers, ready, args.rounds, args.burst)
 
 
 def write(found: dict[str, Any], out: Path) -> None:

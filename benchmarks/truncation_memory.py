@@ -107,7 +107,7 @@ def measure(index: int, T: int) -> Cost:
     read(cell, step_of(counted), policies(T)[index], T)
     seconds = time.perf_counter() - start
 
-    tracemalloc.start()  # behind the other run: Python's and NumPy's stocks of small objects are full now
+    tracemalloc.start()  # after the other run: Python's and NumPy's stocks of small objects are full now
     try:
         read(cell, step_of(cell), policies(T)[index], T)
         peak = tracemalloc.get_traced_memory()[1]

@@ -35,7 +35,7 @@ class RNNLM(Module):
         cell: "rnn", "lstm" or "gru"; or a class or function `f(input_size, hidden_size, rng)` that makes a cell of
             your own (it is passed `dtype` too if it takes that); or, for one layer, a cell that is made already.
         layers: number of recurrent layers.
-        dropout: probability of dropping, behind the embedding, between layers and before the output.
+        dropout: probability of dropping, after the embedding, between layers and before the output.
         tied: use the embedding's table for the output too (needs D == H).
         embedding_scale: standard deviation of the embedding's entries at the start; None: 1, or 1/sqrt(D) if tied
             (the output's logits would start far too large). The chapter uses 0.01, which learns more slowly.
@@ -99,7 +99,7 @@ class RNNLM(Module):
         cut_every: int | None = None,
         lengths: Any = None,
     ) -> tuple[Any, State]:
-        """Return the logits of the token behind each position, and the new state.
+        """Return the logits of the token after each position, and the new state.
 
         Args:
             ids: (N, T) integers in [0, V).
@@ -109,7 +109,7 @@ class RNNLM(Module):
             lengths: (N,) true lengths, as in `unroll`.
 
         Returns:
-            logits (N, T, V) and the state behind the last position.
+            logits (N, T, V) and the state after the last position.
         """
         ids = operand(ids, "RNNLM", "ids")
         if ids.ndim != 2:
@@ -210,7 +210,7 @@ class CBOW(Module):
         self.output = Linear(width, vocab_size, rng, dtype)
 
     def __call__(self, contexts: Any) -> Any:
-        """Return the logits (N, V) of the word behind each context (N, C) of ids."""
+        """Return the logits (N, V) of the word after each context (N, C) of ids."""
         contexts = operand(contexts, "CBOW", "contexts")
         shape = contexts.shape
         if len(shape) != 2 or shape[1] != self.window:

@@ -1,4 +1,4 @@
-"""Chains: elementwise calls behind each other on the same large arrays, done block by block.
+"""Chains: consecutive elementwise calls on the same large arrays, done block by block.
 
 They go through memory once, as an optimizer's update should; what only the chain reads stays in cache.
 """
@@ -54,7 +54,7 @@ class Uses:
 
 
 def chained(run: Sequence[Step], uses: Uses, steps: int) -> Iterator[Step]:
-    """Join long elementwise records on arrays of one size, behind each other, to chains."""
+    """Join consecutive long elementwise records on arrays of one size to chains."""
     group: list[Step] = []
     kind = None
     for step in run:
@@ -114,7 +114,7 @@ def _is_one(operand: Operand) -> bool:
 
 
 def _in_cache(chain: Step, uses: Uses) -> tuple[Record, ...]:
-    """Let what is written and read within a chain, and nowhere behind it, stay in cache."""
+    """Let what is written and read within a chain, and nowhere after it, stay in cache."""
     blocks: dict[int, int] = {}
     found = []
     for record in chain.records:

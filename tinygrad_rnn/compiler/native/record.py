@@ -43,7 +43,7 @@ class Operand:
         return self.slot.offset + (self.slot.buffer.offset if self.slot.buffer.kind == "arena" else 0)
 
     def span(self) -> tuple[int, int, int]:
-        """Return (first byte, byte behind the last, bytes from row to row, 0 if each worker touches all of it)."""
+        """Return (first byte, byte after the last, bytes from row to row, 0 if each worker touches all of it)."""
         assert self.slot is not None
         start, (low, high) = self.start, self.slot.extent()
         step = self.steps[0] * self.slot.dtype.itemsize if self.shared else 0
@@ -89,7 +89,7 @@ def _joined(layout: Layout, start: int, stop: int) -> tuple[int, int] | None:
 
 
 def is_whole(slot: Slot, size: int) -> bool:
-    """Return whether a slot has `size` elements, which lie behind each other."""
+    """Return whether a slot has `size` elements, without gaps, in C order."""
     step = slot.dtype.itemsize
     for length, stride in zip(reversed(slot.shape), reversed(slot.strides), strict=True):
         if length != 1 and stride != step:

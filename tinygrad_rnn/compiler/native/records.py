@@ -100,7 +100,7 @@ def _broadcast(layout: Layout, ndim: int) -> list[int] | None:
 
 
 def _merged(lengths: list[int], steps: list[list[int]]) -> tuple[list[int], list[list[int]]]:
-    """Join axes that lie behind each other in every operand; the first longer than 1 stays: it is shared."""
+    """Join axes that follow each other in the memory of every operand; the first longer than 1 stays: it is shared."""
     axes = [axis for axis, length in enumerate(lengths) if length != 1] or [0]
     found: list[int] = []
     lengths = [*lengths]

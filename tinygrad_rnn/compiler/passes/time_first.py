@@ -16,7 +16,7 @@ from ..operators import MATMUL, RESHAPE, TRANSPOSE, UNSTACK
 
 
 def time_first(graph: Graph) -> Graph:
-    """Move transposes behind what works on rows: products, elementwise operations, the loss, lookups."""
+    """Move transposes to after what works on rows: products, elementwise operations, the loss, lookups."""
     new = Rewriter(graph)
     for call in graph.calls:
         now = _moved(call, [new.get(part) for part in call.inputs], new)

@@ -39,7 +39,7 @@ struct Part {
     _Alignas(64) Run *run;
     Loop *loop;               /* of an elementwise call */
     void *p[OPERANDS];        /* at this step */
-    long n[3], s[3][OPERANDS]; /* of an elementwise call; axes that lie behind each other are one */
+    long n[3], s[3][OPERANDS]; /* of an elementwise call; axes that follow each other in memory are one */
     int64_t turn[OPERANDS];   /* bytes to the operands of the step that is done next */
     int64_t t;                /* this step */
     const Call *call;

@@ -116,7 +116,7 @@ static void NAME(gemm_turn)(const REAL *b, long bn, REAL *out, long width) {
     GEMM_UNROLL for (int j = 0; j < GEMM_LANES; j++) GEMM_AT(out + j * width) = x[j];
 }
 
-/* out (depth, width) = a panel of b with `columns` columns; zeros behind them if there are less than GEMM_LANES. */
+/* out (depth, width) = a panel of b with `columns` columns; zeros after them if there are less than GEMM_LANES. */
 static void NAME(gemm_copy)(long depth, long columns, const REAL *b, long bk, long bn, REAL *out, long width) {
     if (bk == 1 && columns >= GEMM_LANES && depth >= GEMM_LANES) {
         for (long at = 0; at < columns; at += GEMM_LANES)

@@ -148,7 +148,7 @@ static void NAME(lines)(Part *part) {
         }
 }
 
-/* Numbers become operands in memory; axes that lie behind each other in every operand are one, the last of the three. */
+/* Numbers become operands in memory; axes that follow each other in every operand are one, the last of the three. */
 static void NAME(prepare_elementwise)(Part *part) {
     const Call *call = part->call;
     REAL *number = part->number.NAME(of);

@@ -46,7 +46,7 @@ static inline void pause_a_little(void) {
 #endif
 }
 
-/* Return when every worker is here; what one wrote before, all see behind. */
+/* Return when every worker is here; what one wrote before, all see after. */
 static void wait_for_all(Pool *pool) {
     if (pool->workers == 1) return;
     int phase = atomic_load_explicit(&pool->phase, memory_order_relaxed);
