@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.graph import Body, Call, Graph, Value, map_parts
+from tinygrad_rnn.compiler.ir.graph import Body, Call, Graph, Value, map_parts
 
 
 def interpret(graph: Graph, arguments: Sequence[Any]) -> list[np.ndarray]:

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.compiler.arena import offsets
-from tinygrad_rnn.compiler.graph import Operator, map_parts
-from tinygrad_rnn.compiler.operators import ADD, MATMUL, MULTIPLY, SUM, operator_of
-from tinygrad_rnn.compiler.plan import COPY, Buffer, Instruction, Loop, Plan, Slot, strides_of
+from tinygrad_rnn.compiler.ir.graph import Operator, map_parts
+from tinygrad_rnn.compiler.ir.operators import ADD, MATMUL, MULTIPLY, SUM, operator_of
+from tinygrad_rnn.compiler.plans.arena import offsets
+from tinygrad_rnn.compiler.plans.plan import COPY, Buffer, Instruction, Loop, Plan, Slot, strides_of
 
 TANH, SUBTRACT, MAXIMUM = (operator_of(getattr(ops, name)) for name in ("tanh", "subtract", "maximum"))
 TAKE = Operator("take", lambda x, /, indices, axis, *, out: np.copyto(out, x[indices]), True)

@@ -15,13 +15,13 @@ from interpret import interpret
 from oracle import relative_error
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler import executor
-from tinygrad_rnn.compiler.graph import Graph, Operator
+from tinygrad_rnn.compiler.ir.graph import Graph, Operator
 from tinygrad_rnn.compiler.native.build import available, library
 from tinygrad_rnn.compiler.native.encode import Table, encode
 from tinygrad_rnn.compiler.native.workers import Replay
-from tinygrad_rnn.compiler.plan import Buffer, Instruction, Plan, Slot
-from tinygrad_rnn.compiler.trace import Recorded, trace
+from tinygrad_rnn.compiler.plans.plan import Buffer, Instruction, Plan, Slot
+from tinygrad_rnn.compiler.recording.trace import Recorded, trace
+from tinygrad_rnn.compiler.replay import executor
 from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
 from tinygrad_rnn.errors import NativeError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_rnn.compiler.elementwise import TRUTH
+from tinygrad_rnn.compiler.ir.elementwise import TRUTH
 from tinygrad_rnn.compiler.native.encode import Repeated, Table
 from tinygrad_rnn.compiler.native.record import NAME
 

@@ -10,7 +10,7 @@ from replay import array_of, small_plans_shared
 from sharing import faults
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.elementwise import LOOPS
+from tinygrad_rnn.compiler.ir.elementwise import LOOPS
 from tinygrad_rnn.compiler.native.encode import encode
 from tinygrad_rnn.compiler.passes import PASSES
 from tinygrad_rnn.engine.tree import flatten, map_leaves, structure

@@ -13,11 +13,11 @@ from programs import lines, write
 from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.abstract import _RULES, counted, hollow, of_one, specs_of
-from tinygrad_rnn.compiler.elementwise import ELEMENTWISE
-from tinygrad_rnn.compiler.operators import operator_of
-from tinygrad_rnn.compiler.trace import trace
-from tinygrad_rnn.compiler.tracer import Tracer
+from tinygrad_rnn.compiler.ir.abstract import _RULES, counted, hollow, of_one, specs_of
+from tinygrad_rnn.compiler.ir.elementwise import ELEMENTWISE
+from tinygrad_rnn.compiler.ir.operators import operator_of
+from tinygrad_rnn.compiler.recording.trace import trace
+from tinygrad_rnn.compiler.recording.tracer import Tracer
 from tinygrad_rnn.engine.primitive import Primitive
 from tinygrad_rnn.engine.tape import tracing
 from tinygrad_rnn.engine.tensor import without_gradient

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from replay import leaf, normal
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.anew import differences, parts_of
-from tinygrad_rnn.compiler.signature import signature
+from tinygrad_rnn.compiler.recording.anew import differences, parts_of
+from tinygrad_rnn.compiler.recording.signature import signature
 
 
 class Scale:

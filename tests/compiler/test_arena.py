@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.compiler.arena import offsets
+from tinygrad_rnn.compiler.plans.arena import offsets
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 12), st.integers(0, 12)), max_size=25))

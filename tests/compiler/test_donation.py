@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from replay import assert_equal, executors, leaf, normal, record
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.executor import Executor
-from tinygrad_rnn.compiler.layout import make_plan
 from tinygrad_rnn.compiler.native.build import available
+from tinygrad_rnn.compiler.plans.layout import make_plan
+from tinygrad_rnn.compiler.replay.executor import Executor
 from tinygrad_rnn.engine.tensor import adopt
 from tinygrad_rnn.errors import ConfigError
 

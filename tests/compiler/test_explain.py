@@ -5,9 +5,9 @@ import pytest
 from replay import normal, record
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.explain import Explanation, LoopCosts, Row, explain, flops_of
-from tinygrad_rnn.compiler.layout import make_plan
-from tinygrad_rnn.compiler.plan import Loop
+from tinygrad_rnn.compiler.plans.explain import Explanation, LoopCosts, Row, explain, flops_of
+from tinygrad_rnn.compiler.plans.layout import make_plan
+from tinygrad_rnn.compiler.plans.plan import Loop
 
 
 def model_step():

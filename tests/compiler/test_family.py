@@ -12,8 +12,8 @@ from scans import scans
 from verdict import difference, rounding
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler import executor
-from tinygrad_rnn.compiler.family import Family
+from tinygrad_rnn.compiler.plans.family import Family
+from tinygrad_rnn.compiler.replay import executor
 from tinygrad_rnn.engine.tree import flatten, map_leaves
 
 pytestmark = pytest.mark.filterwarnings("ignore:compile. .* has been recorded:RuntimeWarning")

@@ -7,9 +7,9 @@ import pytest
 from replay import assert_equal
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.identity import opened
-from tinygrad_rnn.compiler.skeleton import skeleton
-from tinygrad_rnn.compiler.trace import trace
+from tinygrad_rnn.compiler.ir.identity import opened
+from tinygrad_rnn.compiler.plans.skeleton import skeleton
+from tinygrad_rnn.compiler.recording.trace import trace
 from tinygrad_rnn.engine.tensor import without_gradient
 
 

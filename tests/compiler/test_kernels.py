@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler import kernels
-from tinygrad_rnn.compiler.kernels import LOSS_AND_GRADIENT
+from tinygrad_rnn.compiler.replay import kernels
+from tinygrad_rnn.compiler.replay.kernels import LOSS_AND_GRADIENT
 
 M, V = 9, 40
 

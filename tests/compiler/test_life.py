@@ -14,8 +14,8 @@ import pytest
 from replay import executors, leaf, normal, small_plans_shared
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler import executor as executors_of_plans
-from tinygrad_rnn.compiler.signature import signature
+from tinygrad_rnn.compiler.recording.signature import signature
+from tinygrad_rnn.compiler.replay import executor as executors_of_plans
 
 SETTINGS = executors()
 

@@ -12,14 +12,14 @@ from loops import TAKE, TANH, TURNED_OVER, call, placed, plans, rnn, room, row, 
 from replay import need_library, normal, small_plans_shared
 from sharing import faults
 
-from tinygrad_rnn.compiler.executor import Executor
-from tinygrad_rnn.compiler.explain import explain
-from tinygrad_rnn.compiler.graph import Operator
+from tinygrad_rnn.compiler.ir.graph import Operator
+from tinygrad_rnn.compiler.ir.operators import ADD, CONCATENATE, MATMUL, RESHAPE, STACK, SUM
 from tinygrad_rnn.compiler.native import chains, records
 from tinygrad_rnn.compiler.native.encode import Repeated, Table, encode
 from tinygrad_rnn.compiler.native.record import NAME
-from tinygrad_rnn.compiler.operators import ADD, CONCATENATE, MATMUL, RESHAPE, STACK, SUM
-from tinygrad_rnn.compiler.plan import COPY, Loop, Slot
+from tinygrad_rnn.compiler.plans.explain import explain
+from tinygrad_rnn.compiler.plans.plan import COPY, Loop, Slot
+from tinygrad_rnn.compiler.replay.executor import Executor
 
 EXECUTORS = [(False, 1), (False, 2), (True, 1), (True, 2)]
 

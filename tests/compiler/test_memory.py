@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from replay import normal, record
 
-from tinygrad_rnn.compiler.executor import Executor
-from tinygrad_rnn.compiler.layout import make_plan
 from tinygrad_rnn.compiler.native.build import available
+from tinygrad_rnn.compiler.plans.layout import make_plan
+from tinygrad_rnn.compiler.replay.executor import Executor
 
 LARGE, SMALL = (512, 300), (4, 3)  # float64: more than 1 MiB, and next to nothing
 NATIVE = [False, *([True] if available() else [])]

@@ -11,11 +11,11 @@ from replay import assert_equal, need_library, replay_call, small_plans_shared
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import ops
-from tinygrad_rnn.compiler import elementwise
-from tinygrad_rnn.compiler.graph import Operator
+from tinygrad_rnn.compiler.ir import elementwise
+from tinygrad_rnn.compiler.ir.graph import Operator
+from tinygrad_rnn.compiler.ir.operators import CONTIGUOUS, operator_of
 from tinygrad_rnn.compiler.native import build, records
-from tinygrad_rnn.compiler.operators import CONTIGUOUS, operator_of
-from tinygrad_rnn.compiler.plan import COPY
+from tinygrad_rnn.compiler.plans.plan import COPY
 
 COMPARISONS = ["less", "less_equal", "greater", "greater_equal", "equal", "not_equal"]
 ARITHMETIC = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "remainder", "floor_divide", "fmod"]

@@ -160,7 +160,7 @@ FORKED = """
 import os, sys
 import numpy as np
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler import executor
+from tinygrad_rnn.compiler.replay import executor
 executor._SHARED = 0
 
 compiled = tr.compile(lambda a, b: np.tanh(a) @ np.transpose(b, (1, 0)), executor="native", threads=2)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from replay import array_of, assert_equal, need_library, replay_call, small_plans_shared
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.graph import Operator
-from tinygrad_rnn.compiler.kernels import LOSS_AND_GRADIENT
+from tinygrad_rnn.compiler.ir.graph import Operator
 from tinygrad_rnn.compiler.passes import loss as loss_pass
+from tinygrad_rnn.compiler.replay.kernels import LOSS_AND_GRADIENT
 from tinygrad_rnn.engine.tree import map_leaves
 
 TAKE, TAKE_BACK = Operator("take", np.take), Operator("take_back", np.add.at)  # the library computes them

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from replay import need_library, replay_call
 
-from tinygrad_rnn.compiler.operators import MATMUL
+from tinygrad_rnn.compiler.ir.operators import MATMUL
 
 TOLERANCE = {"float64": 1e-13, "float32": 2e-6}  # of |a| @ |b|
 LAYOUTS = ["plain", "transposed", "rows apart", "steps", "transposed steps", "upside down"]
@@ -151,7 +151,7 @@ GUARDED = """
 import ctypes, itertools, mmap
 import numpy as np
 from replay import replay_call
-from tinygrad_rnn.compiler.operators import MATMUL
+from tinygrad_rnn.compiler.ir.operators import MATMUL
 
 protect = ctypes.CDLL(None, use_errno=True).mprotect
 protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]

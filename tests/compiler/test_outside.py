@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from replay import assert_equal, assert_replays, executors, leaf, normal
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.outside import Outside, named_by, same
+from tinygrad_rnn.compiler.recording.outside import Outside, named_by, same
 from tinygrad_rnn.engine.tensor import adopt
 
 SETTINGS = executors()

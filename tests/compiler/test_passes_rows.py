@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from replay import assert_equal, assert_replays, counts, executors, leaf, need_library, normal, replay_call, rewritten
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.kernels import EQUAL_ROWS, SUBTRACT_ROWS
 from tinygrad_rnn.compiler.passes.rows import sparse_updates
 from tinygrad_rnn.compiler.passes.simplify import remove_dead
+from tinygrad_rnn.compiler.replay.kernels import EQUAL_ROWS, SUBTRACT_ROWS
 from tinygrad_rnn.training.compiled import CompiledUpdate
 
 V, D = 40, 3

@@ -8,8 +8,8 @@ from liveness import assert_no_live_value_is_written_over, cells
 from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.executor import Executor
-from tinygrad_rnn.compiler.layout import make_plan
+from tinygrad_rnn.compiler.plans.layout import make_plan
+from tinygrad_rnn.compiler.replay.executor import Executor
 
 N, T, D, H, V = 2, 5, 3, 4, 6
 

@@ -8,8 +8,8 @@ import pytest
 from replay import assert_replays, executors, record
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.graph import LOOP, LOOP_WITH_DRAWS
-from tinygrad_rnn.compiler.tracer import Tracer
+from tinygrad_rnn.compiler.ir.graph import LOOP, LOOP_WITH_DRAWS
+from tinygrad_rnn.compiler.recording.tracer import Tracer
 
 W = tr.tensor(np.random.default_rng(0).standard_normal((3, 3)), requires_grad=True, name="W")
 XS = np.random.default_rng(1).standard_normal((2, 6, 3))

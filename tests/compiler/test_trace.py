@@ -6,7 +6,7 @@ from interpret import interpret
 from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.trace import ARRAY
+from tinygrad_rnn.compiler.recording.trace import ARRAY
 from tinygrad_rnn.engine.tape import context
 
 

@@ -6,11 +6,11 @@ from geometry import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
+from tinygrad_rnn.graphs.model.flow import flow_of
+from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.operations.backward import backward, record_backward
 from tinygrad_rnn.graphs.options import Options
-from tinygrad_rnn.graphs.reading.flow import flow_of
-from tinygrad_rnn.graphs.reading.read import read
-from tinygrad_rnn.graphs.reading.record import record
 
 
 def picture(target, *example, gradients=True, steps=None, **cuts):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import GradientError
-from tinygrad_rnn.graphs.reading.flow import flow_of, norm
-from tinygrad_rnn.graphs.reading.read import read
+from tinygrad_rnn.graphs.model.flow import flow_of, norm
+from tinygrad_rnn.graphs.model.read import read
 
 
 @pytest.mark.parametrize("name", CASES)

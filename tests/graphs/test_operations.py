@@ -8,12 +8,12 @@ from geometry import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
+from tinygrad_rnn.graphs.model.flow import flow_of
+from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.operations import view as module
 from tinygrad_rnn.graphs.operations.view import operations
 from tinygrad_rnn.graphs.options import Options
-from tinygrad_rnn.graphs.reading.flow import flow_of
-from tinygrad_rnn.graphs.reading.read import read
-from tinygrad_rnn.graphs.reading.record import record
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="no dot program on the path")
 ENGINES = ["layered", pytest.param("dot", marks=needs_dot)]

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn
-from tinygrad_rnn.graphs.picture.scene import Box, Edge, Region, Row, Scene
-from tinygrad_rnn.graphs.writers.page import _runs, page, page_data
-from tinygrad_rnn.graphs.writers.svg import write_svg
+from tinygrad_rnn.graphs.export.page import _runs, page, page_data
+from tinygrad_rnn.graphs.export.svg import write_svg
+from tinygrad_rnn.graphs.scene.scene import Box, Edge, Region, Row, Scene
 
 
 class Reader(HTMLParser):
@@ -243,4 +243,4 @@ def test_a_wheel_holds_script_and_style(tmp_path):
     subprocess.run(command, cwd=root, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"tinygrad_rnn/graphs/writers/page.js", "tinygrad_rnn/graphs/writers/page.css"} <= set(names)
+    assert {"tinygrad_rnn/graphs/export/page.js", "tinygrad_rnn/graphs/export/page.css"} <= set(names)

@@ -9,7 +9,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.engine.tape import Node
 from tinygrad_rnn.engine.tensor import wrap
 from tinygrad_rnn.errors import GradientError
-from tinygrad_rnn.graphs.reading.read import Summary, read, shape_text, summarise
+from tinygrad_rnn.graphs.model.read import Summary, read, shape_text, summarise
 
 
 def test_nodes_are_numbered_by_creation_and_read_once():

@@ -5,10 +5,10 @@ import pytest
 from geometry import faults
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.graphs.model.flow import flow_of
+from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.options import Options
-from tinygrad_rnn.graphs.reading.flow import flow_of
-from tinygrad_rnn.graphs.reading.read import read
-from tinygrad_rnn.graphs.reading.record import record
 from tinygrad_rnn.graphs.rolled.loops import when
 from tinygrad_rnn.graphs.rolled.view import rolled
 

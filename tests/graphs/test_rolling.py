@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.graphs.reading.names import names_of
-from tinygrad_rnn.graphs.reading.parts import parts_of
-from tinygrad_rnn.graphs.reading.read import read
-from tinygrad_rnn.graphs.reading.rolling import Rolling, Unlike, cut_scales, roll
+from tinygrad_rnn.graphs.model.names import names_of
+from tinygrad_rnn.graphs.model.parts import parts_of
+from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.rolling import Rolling, Unlike, cut_scales, roll
 from tinygrad_rnn.graphs.rolled.blocks import Kind, blocks_of
 
 

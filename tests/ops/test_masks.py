@@ -5,8 +5,8 @@ import pytest
 from replay import executors, small_plans_shared
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.graph import Operator
-from tinygrad_rnn.compiler.kernels import LOSS_AND_GRADIENT
+from tinygrad_rnn.compiler.ir.graph import Operator
+from tinygrad_rnn.compiler.replay.kernels import LOSS_AND_GRADIENT
 
 COMPILED = pytest.mark.parametrize("setting", [None, *executors()], ids=lambda s: s["executor"] if s else "eager")
 BAD = [[-np.inf] * 4, [np.nan] * 4, [np.inf] * 4, [0, -np.inf, np.nan, np.inf], [np.inf, 0, 0, 0]]

@@ -20,21 +20,21 @@ from ..engine.tape import context
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves, rebuilder
 from ..errors import ConfigError, TraceError, UnsupportedError
-from .anew import Recordings
-from .donation import checked, donated_leaves
-from .executor import Executor
-from .explain import Explanation, explain
-from .family import Family
-from .graph import Graph
-from .layout import make_plan
-from .memory import Memory
+from .ir.graph import Graph
 from .native.build import available
 from .passes import run as run_passes
 from .picture import picture
-from .plan import Plan
-from .signature import is_over, references, signature
-from .skeleton import skeleton
-from .trace import ARRAY, Recorded, trace
+from .plans.donation import checked, donated_leaves
+from .plans.explain import Explanation, explain
+from .plans.family import Family
+from .plans.layout import make_plan
+from .plans.memory import Memory
+from .plans.plan import Plan
+from .plans.skeleton import skeleton
+from .recording.anew import Recordings
+from .recording.signature import is_over, references, signature
+from .recording.trace import ARRAY, Recorded, trace
+from .replay.executor import Executor
 
 _SIZES = 64  # plans of one family that are kept: they share their memory
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of all cores together in a period of so many, on Linux

@@ -17,18 +17,18 @@ from ..engine.collector import collector_paused
 from ..errors import DrawingError
 from ..files import write_atomically
 from ..truncation import Policy
+from .export.dot import write_dot
+from .export.page import page
+from .export.svg import write_svg
+from .model.flow import Flow, flow_of
+from .model.read import Story
+from .model.record import record
 from .operations.backward import backward
 from .operations.view import operations
 from .options import Options
-from .picture.scene import Scene
-from .reading.flow import Flow, flow_of
-from .reading.read import Story
-from .reading.record import record
 from .rolled.view import rolled
+from .scene.scene import Scene
 from .unrolled.view import unrolled
-from .writers.dot import write_dot
-from .writers.page import page
-from .writers.svg import write_svg
 
 ViewName = Literal["auto", "unrolled", "rolled", "ops", "backward"]
 

@@ -10,12 +10,12 @@ from typing import Any, Literal
 from ..errors import ConfigError, DrawingError
 from ..files import write_figure
 from ..truncation import Full, Policy, parse_policy, policy_text
-from .reading.flow import flow_of
-from .reading.names import names_of
-from .reading.parts import parts_of
-from .reading.read import Place, Story
-from .reading.record import record
-from .reading.rolling import Rolling, Unlike, roll
+from .model.flow import flow_of
+from .model.names import names_of
+from .model.parts import parts_of
+from .model.read import Place, Story
+from .model.record import record
+from .model.rolling import Rolling, Unlike, roll
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiler.memory import own_memory
+from ..compiler.plans.memory import own_memory
 from ..data.vocabulary import Vocabulary
 from ..engine.tape import Array
 from ..errors import ConfigError, NonFiniteError

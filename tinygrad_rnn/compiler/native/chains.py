@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..elementwise import LOOPS
-from ..plan import Buffer, Loop, Plan
+from ..ir.elementwise import LOOPS
+from ..plans.plan import Buffer, Loop, Plan
 from .record import Operand, Record, is_whole
 
 _LONG = 1 << 14  # elements; shorter arrays are in cache from call to call anyway

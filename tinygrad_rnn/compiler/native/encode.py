@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plan import Buffer, Instruction, Loop, Plan
+from ..plans.plan import Buffer, Instruction, Loop, Plan
 from .chains import Step, Uses, chained
 from .extents import check_extents
 from .record import AXES, CHAIN, LOOP, TYPES, Record

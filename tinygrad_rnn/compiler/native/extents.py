@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from ..plan import extent
+from ..plans.plan import extent
 from .record import NAME, Record
 
 _Axes = list[tuple[int, int]]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plan import Buffer, Instruction, Slot
+from ..plans.plan import Buffer, Instruction, Slot
 from .record import NUMBER, Operand, Record, flat, is_whole
 
 

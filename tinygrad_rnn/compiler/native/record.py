@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..elementwise import LOOPS
-from ..plan import Slot
+from ..ir.elementwise import LOOPS
+from ..plans.plan import Slot
 
 _LOOKUPS = ["take", "take_back", "find_equal", "add_equal", "subtract_rows"]
 NAME = [*LOOPS, "matmul", "sum_rows", "sum_along", *_LOOKUPS, "loss", "mean_nats", "chain", "convert", "loop"]

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..elementwise import LOOPS, SINGLE, TRUTH
-from ..plan import Instruction, Slot, places, strides_of, views_in
+from ..ir.elementwise import LOOPS, SINGLE, TRUTH
+from ..plans.plan import Instruction, Slot, places, strides_of, views_in
 from .lookups import equal_rows, loss_and_gradient, subtract_rows, take, take_back
 from .record import AXES, NUMBER, TYPES, Layout, Operand, Record, flat, is_whole
 

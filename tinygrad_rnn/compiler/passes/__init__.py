@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 from ...errors import ConfigError
-from ..graph import Graph
+from ..ir.graph import Graph
 from .checks import checks_first
 from .editing import in_bodies
 from .loop_sums import defer_carried, regroup_carried

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Value
+from ..ir.graph import Graph, Value
 
 
 def checks_first(graph: Graph) -> Graph:

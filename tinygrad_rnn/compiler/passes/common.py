@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..graph import Call, Graph, Rewriter, Value
-from ..operators import STACK, VIEWS
+from ..ir.graph import Call, Graph, Rewriter, Value
+from ..ir.operators import STACK, VIEWS
 from .simplify import attrs_key, joined_slices
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from ..graph import Call, Graph, Rewriter, Value
-from ..operators import ADD, MATMUL, RESHAPE, SUM, TRANSPOSE
+from ..ir.graph import Call, Graph, Rewriter, Value
+from ..ir.operators import ADD, MATMUL, RESHAPE, SUM, TRANSPOSE
 from .editing import OpenLoop, State, edit_loops, readers
 from .regroup import is_outer
 

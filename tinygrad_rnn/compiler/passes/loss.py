@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Call, Graph, Rewriter, Value
-from ..kernels import LOSS_AND_GRADIENT
-from ..operators import BROADCAST, CONCATENATE, GETITEM, MATMUL, RESHAPE, TRANSPOSE
+from ..ir.graph import Call, Graph, Rewriter, Value
+from ..ir.operators import BROADCAST, CONCATENATE, GETITEM, MATMUL, RESHAPE, TRANSPOSE
+from ..replay.kernels import LOSS_AND_GRADIENT
 from .common import independent, substitute
 from .regroup import is_outer
 from .simplify import remove_dead, sort

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..elementwise import ELEMENTWISE
-from ..graph import Call, Graph, Rewriter, Value
-from ..operators import VIEWS
+from ..ir.elementwise import ELEMENTWISE
+from ..ir.graph import Call, Graph, Rewriter, Value
+from ..ir.operators import VIEWS
 from .editing import OpenLoop, edit_loops, mapped_attrs, readers
 from .over_time import for_all_steps, is_known
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Graph, Rewriter, Value
-from ..operators import BROADCAST, RESHAPE
+from ..ir.graph import Graph, Rewriter, Value
+from ..ir.operators import BROADCAST, RESHAPE
 from .editing import OpenLoop, edit_loops
 
 

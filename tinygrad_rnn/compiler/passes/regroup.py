@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..graph import Call, Graph, Rewriter, Value
-from ..operators import ADD, MATMUL, MULTIPLY, RESHAPE, SUM, TRANSPOSE
+from ..ir.graph import Call, Graph, Rewriter, Value
+from ..ir.operators import ADD, MATMUL, MULTIPLY, RESHAPE, SUM, TRANSPOSE
 from .common import stacked, substitute
 from .simplify import sort
 

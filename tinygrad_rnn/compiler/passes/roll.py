@@ -8,7 +8,7 @@ is.
 
 from __future__ import annotations
 
-from ..graph import Graph
+from ..ir.graph import Graph
 from ..rolling.emit import CircleError, emitted
 from ..rolling.extend import extend
 from ..rolling.families import Families, Listed

@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from ..graph import Call, Graph, Rewriter, Value
-from ..kernels import EQUAL_ROWS, SUBTRACT_ROWS
-from ..operators import MULTIPLY
+from ..ir.graph import Call, Graph, Rewriter, Value
+from ..ir.operators import MULTIPLY
+from ..replay.kernels import EQUAL_ROWS, SUBTRACT_ROWS
 
 _NORMS = "tinygrad_rnn.optim.clipping.norms"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Body, Call, Graph, Place, Rewriter, Value, map_parts
-from ..operators import GETITEM, RESHAPE, STACK, TRANSPOSE
+from ..ir.graph import Body, Call, Graph, Place, Rewriter, Value, map_parts
+from ..ir.operators import GETITEM, RESHAPE, STACK, TRANSPOSE
 
 
 def remove_dead(graph: Graph) -> Graph:

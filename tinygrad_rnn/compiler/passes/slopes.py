@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..graph import Call, Graph, Value
-from ..operators import VIEWS
+from ..ir.graph import Call, Graph, Value
+from ..ir.operators import VIEWS
 from .editing import OpenLoop
 from .simplify import attrs_key
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Rewriter
-from ..operators import CONTIGUOUS
+from ..ir.graph import Graph, Rewriter
+from ..ir.operators import CONTIGUOUS
 from .common import is_weight
 from .editing import OpenLoop
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Rewriter, Value
-from ..operators import CONCATENATE, GETITEM, RESHAPE, STACK, TRANSPOSE, UNSTACK
+from ..ir.graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Rewriter, Value
+from ..ir.operators import CONCATENATE, GETITEM, RESHAPE, STACK, TRANSPOSE, UNSTACK
 from .families import Families, Listed, Parts, Results, Slices
 from .loop import Family, Inner, Past, Read, Rolled, Same, Slice
 from .needs import Join, Needs, looked_through

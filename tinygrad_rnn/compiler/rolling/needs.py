@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ..graph import Graph
-from ..operators import VIEWS
+from ..ir.graph import Graph
+from ..ir.operators import VIEWS
 from .families import Families, Results
 from .loop import Family, Inner, Past, Read, Rolled, Same, Slice
 from .numbering import ZERO, Node

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ...engine.tape import Array
-from ..graph import Call, Graph, Value
-from ..identity import Same, opened
-from ..operators import VIEWS
+from ..ir.graph import Call, Graph, Value
+from ..ir.identity import Same, opened
+from ..ir.operators import VIEWS
 
 ZERO = 0
 """The number of a missing term: zeros of whatever shape is wanted."""

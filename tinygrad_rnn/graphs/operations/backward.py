@@ -15,11 +15,11 @@ from ...engine.tape import Array, Node, enable_grad, watching
 from ...engine.tensor import Tensor, tensor, wrap
 from ...engine.walk import pull_back
 from ...errors import DrawingError
+from ..model.flow import Flow
+from ..model.parts import parts_of
+from ..model.read import Story
 from ..options import Options
-from ..picture.scene import Scene
-from ..reading.flow import Flow
-from ..reading.parts import parts_of
-from ..reading.read import Story
+from ..scene.scene import Scene
 from .chart import chart_of
 from .facing import facing
 from .mirror import Made, Mirror
@@ -30,7 +30,7 @@ def record_backward(story: Story) -> Made:
     """Run the backward pass of a story's losses with its rules recorded, and return what each rule made.
 
     >>> import tinygrad_rnn as tr
-    >>> from tinygrad_rnn.graphs.reading.read import read
+    >>> from tinygrad_rnn.graphs.model.read import read
     >>> x = tr.tensor(2.0, requires_grad=True)
     >>> y = tr.tanh(x)
     >>> [node.name for node in record_backward(read([y])).by[y.node]]

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...engine.tape import Node
-from ..picture.legend import short_number
-from ..picture.scene import Row
-from ..reading.flow import Flow
-from ..reading.formula import symbol
-from ..reading.parts import Part, Wire, terms_of
-from ..reading.read import Story
+from ..model.flow import Flow
+from ..model.formula import symbol
+from ..model.parts import Part, Wire, terms_of
+from ..model.read import Story
 from ..rolled.sketch import Line
+from ..scene.legend import short_number
+from ..scene.scene import Row
 from .figures import Figure, Figures, data_key
 
 _MANY = 8  # readers of a leaf; more lines than that from one box would be a tangle

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..picture.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
-from ..picture.scene import Edge, EdgeKind, Label, Region, Scale, Scene
-from ..picture.text import text_width
-from ..reading.parts import Part
-from ..reading.reach import reach_of
+from ..model.parts import Part
+from ..model.reach import reach_of
 from ..rolled.sketch import Line
+from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
+from ..scene.scene import Edge, EdgeKind, Label, Region, Scale, Scene
+from ..scene.text import text_width
 from .chart import Chart
 from .layered import Arc, Item, layered
 from .mirror import Mirror

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from ...engine.tape import Node, Spec
-from ..picture.legend import short_number
-from ..picture.lines import box_size
-from ..picture.scene import Box, BoxKind, Row
-from ..reading.flow import Flow
-from ..reading.formula import symbol
-from ..reading.names import names_of
-from ..reading.parts import Part, Wire
-from ..reading.read import Parameter, Story, shape_text
+from ..model.flow import Flow
+from ..model.formula import symbol
+from ..model.names import names_of
+from ..model.parts import Part, Wire
+from ..model.read import Parameter, Story, shape_text
+from ..scene.legend import short_number
+from ..scene.lines import box_size
+from ..scene.scene import Box, BoxKind, Row
 
 _ATTRIBUTES = {"indices": "id", "targets": "target"}
 

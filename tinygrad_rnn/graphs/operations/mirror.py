@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...engine.tape import Array, Node
-from ..picture.legend import short_number
-from ..picture.scene import Row
-from ..reading.flow import Flow, norm
-from ..reading.formula import symbol
-from ..reading.names import names_of
-from ..reading.parts import Part, is_passage
-from ..reading.read import Story, shape_text
+from ..model.flow import Flow, norm
+from ..model.formula import symbol
+from ..model.names import names_of
+from ..model.parts import Part, is_passage
+from ..model.read import Story, shape_text
 from ..rolled.sketch import Line
+from ..scene.legend import short_number
+from ..scene.scene import Row
 from .chart import Chart
 from .figures import Figure, last_name
 

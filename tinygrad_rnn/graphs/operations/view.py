@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import graphviz
 
 from ...errors import DrawingError
+from ..model.flow import Flow
+from ..model.parts import Part, parts_of
+from ..model.reach import reach_of
+from ..model.read import Story
 from ..options import Options
-from ..picture.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
-from ..picture.scene import Edge, EdgeKind, Label, Region, Scale, Scene
-from ..picture.text import text_width
-from ..reading.flow import Flow
-from ..reading.parts import Part, parts_of
-from ..reading.reach import reach_of
-from ..reading.read import Story
+from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
+from ..scene.scene import Edge, EdgeKind, Label, Region, Scale, Scene
+from ..scene.text import text_width
 from .chart import Chart, chart_of
 from .layered import Arc, Item, layered
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..reading.components import cycles
+from ..model.components import cycles
 
 Key = tuple[str, ...]
 

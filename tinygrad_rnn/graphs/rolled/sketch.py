@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...engine.tape import Node
+from ..model.flow import Flow
+from ..model.formula import symbol
+from ..model.parts import Part, Wire, terms_of
+from ..model.read import Story
+from ..model.rolling import Link, Rolling, cut_scales
 from ..operations.figures import Figure, Figures, data_key, mean_square
-from ..picture.legend import short_number
-from ..picture.scene import Row
-from ..reading.flow import Flow
-from ..reading.formula import symbol
-from ..reading.parts import Part, Wire, terms_of
-from ..reading.read import Story
-from ..reading.rolling import Link, Rolling, cut_scales
+from ..scene.legend import short_number
+from ..scene.scene import Row
 from .blocks import Block, Kind, blocks_of
 
 

@@ -11,18 +11,18 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from ..model.flow import Flow
+from ..model.parts import parts_of
+from ..model.reach import reach_of
+from ..model.read import Story
+from ..model.rolling import Unlike, roll
 from ..operations.layered import Arc, Item, layered, separated
 from ..operations.ranks import pulled_right, ranks_of
 from ..options import Options
-from ..picture.curves import bezier
-from ..picture.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
-from ..picture.scene import Edge, EdgeKind, Label, Region, Scale, Scene
-from ..picture.text import text_width
-from ..reading.flow import Flow
-from ..reading.parts import parts_of
-from ..reading.reach import reach_of
-from ..reading.read import Story
-from ..reading.rolling import Unlike, roll
+from ..scene.curves import bezier
+from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
+from ..scene.scene import Edge, EdgeKind, Label, Region, Scale, Scene
+from ..scene.text import text_width
 from ..unrolled.view import unrolled
 from .blocks import Block
 from .loops import TALL, draw_loop

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..picture.curves import Point
-from ..picture.scene import Box, Label
-from ..picture.scene import Row as Line
-from ..reading.groups import Link
+from ..model.groups import Link
+from ..scene.curves import Point
+from ..scene.scene import Box, Label
+from ..scene.scene import Row as Line
 from .board import Board
 from .faces import Face
 from .grid import BELT, CUT_GAP

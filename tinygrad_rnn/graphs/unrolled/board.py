@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..picture.pen import Pen
-from ..picture.scene import Box, Scene
-from ..reading.flow import Flow
-from ..reading.groups import Group, Groups, Link
-from ..reading.read import Story
+from ..model.flow import Flow
+from ..model.groups import Group, Groups, Link
+from ..model.read import Story
+from ..scene.pen import Pen
+from ..scene.scene import Box, Scene
 from .faces import Faces
 from .grid import Grid
 from .table import Row, Table

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ...engine.tape import Node
-from ..picture.curves import Point
-from ..picture.legend import LEGEND_HEIGHT, LEGEND_WIDTH
-from ..picture.pen import Pen
-from ..picture.scene import Box
-from ..reading.flow import Flow
-from ..reading.groups import Group, Groups, Link
-from ..reading.read import Parameter, Place, Story, Use
+from ..model.flow import Flow
+from ..model.groups import Group, Groups, Link
+from ..model.read import Parameter, Place, Story, Use
+from ..scene.curves import Point
+from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
+from ..scene.pen import Pen
+from ..scene.scene import Box
 from .faces import Face, parameter_line
 from .grid import BUS_GAP, MARGIN, Feed, Grid
 from .table import Row, Table

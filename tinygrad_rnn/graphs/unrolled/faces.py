@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...engine.tape import Node, Spec
-from ..picture.legend import short_number
-from ..picture.lines import box_size
-from ..picture.scene import BoxKind
-from ..picture.scene import Row as Line
-from ..picture.text import text_width
-from ..reading.flow import Flow
-from ..reading.formula import formula, maker_of, symbol
-from ..reading.groups import Group, Groups
-from ..reading.read import Parameter, Place, Source, Story, Summary, shape_text
+from ..model.flow import Flow
+from ..model.formula import formula, maker_of, symbol
+from ..model.groups import Group, Groups
+from ..model.read import Parameter, Place, Source, Story, Summary, shape_text
+from ..scene.legend import short_number
+from ..scene.lines import box_size
+from ..scene.scene import BoxKind
+from ..scene.scene import Row as Line
+from ..scene.text import text_width
 from .table import Row, Table
 
 _FORMULA_WIDTH = 150.0  # points; a longer formula gives way to the name of the class

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from ..picture.curves import Point
+from ..scene.curves import Point
 from .faces import Faces
 from .table import Row, Table
 

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ...engine.tape import Node
+from ..model.flow import Flow
+from ..model.groups import Group, Groups, Link
+from ..model.parts import Part, Wire, parts_of
+from ..model.read import Place, Story, Use
 from ..operations.figures import Figure, Figures
 from ..operations.layered import Arc, Item, layered
 from ..operations.ranks import pulled_right, ranks_of
-from ..picture.curves import Point
-from ..picture.pen import Pen
-from ..picture.scene import Box, Label
-from ..picture.scene import Row as Line
-from ..picture.text import text_width
-from ..reading.flow import Flow
-from ..reading.groups import Group, Groups, Link
-from ..reading.parts import Part, Wire, parts_of
-from ..reading.read import Place, Story, Use
+from ..scene.curves import Point
+from ..scene.pen import Pen
+from ..scene.scene import Box, Label
+from ..scene.scene import Row as Line
+from ..scene.text import text_width
 from .table import Row, Table
 
 _HEAD = 48.0  # for the name, and for lines that go out

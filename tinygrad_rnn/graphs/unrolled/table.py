@@ -10,11 +10,11 @@ import numpy as np
 
 from ...engine.tape import Node, Spec, spec_of
 from ...errors import DrawingError
-from ..reading.components import cycles
-from ..reading.groups import Group, Groups, Link
-from ..reading.names import names_of
-from ..reading.read import Story
-from ..reading.web import Kind
+from ..model.components import cycles
+from ..model.groups import Group, Groups, Link
+from ..model.names import names_of
+from ..model.read import Story
+from ..model.web import Kind
 
 SHOWN = 8  # columns; of more steps the middle ones are left out
 

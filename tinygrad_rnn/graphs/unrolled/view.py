@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from ..model.flow import Flow
+from ..model.groups import Group, Link, find_groups
+from ..model.read import Story
 from ..options import Options
-from ..picture.pen import Pen
-from ..picture.scene import Label, Region, Scene
-from ..picture.text import text_width
-from ..reading.flow import Flow
-from ..reading.groups import Group, Link, find_groups
-from ..reading.read import Story
+from ..scene.pen import Pen
+from ..scene.scene import Label, Region, Scene
+from ..scene.text import text_width
 from .belts import Belts
 from .board import Board
 from .buses import find_buses, plan_buses, width_below

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from ..picture.scene import Edge, Region
-from ..picture.text import text_width
+from ..scene.scene import Edge, Region
+from ..scene.text import text_width
 from .board import Board
 from .grid import PAD
 from .table import Row

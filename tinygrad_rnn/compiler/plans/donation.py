@@ -1,0 +1,209 @@
+"""Donated arguments: which of the inputs they are, and which results are made in their place.
+
+A result lies where a donated input lies if it is an elementwise update of it, and nobody reads the input afterwards.
+All such updates are done at the end of a plan, when everything that can fail has been done: an error leaves the inputs
+as they were.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ...engine.tree import flatten
+from ...errors import ConfigError
+from ..ir.graph import Call, Graph, Value
+from ..ir.operators import VIEWS
+from .plan import IN_PLACE
+
+_ALIASES = VIEWS | {"stack"}  # a stack of what lies in order is a view too
+_POSITIONAL = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+# -- arguments --------------------------------------------------------------------------------------------------------
+
+
+def checked(function: Callable[..., Any], donate: Collection[str | int] | str | int) -> frozenset[str | int]:
+    """Return the arguments that are donated, by name or position.
+
+    Raises:
+        ConfigError: if the function has no such argument.
+    """
+    wanted = frozenset((donate,) if isinstance(donate, str | int) else donate)
+    names, more, named, known = _parameters(function)
+    for part in wanted:
+        if isinstance(part, bool) or not isinstance(part, str | int):
+            raise ConfigError(f"compile: donate must hold names or positions of arguments, got {part!r}")
+        fits = part in named if isinstance(part, str) else 0 <= part < len(names) or (more and part >= 0)
+        if known and not fits:
+            raise ConfigError(
+                f"compile: donate names {part!r}, and {getattr(function, '__qualname__', type(function).__qualname__)} "
+                f"takes {', '.join(named) or 'no arguments'}; give names of them, or positions from 0 on"
+            )
+    return wanted
+
+
+class _Parameters(NamedTuple):
+    """Names of positional parameters, whether there may be more, names of all, and whether that is known."""
+
+    positional: list[str]
+    more: bool
+    named: Collection[str]
+    known: bool
+
+
+class _AnyName(list[str]):
+    """Names of parameters where any other name is one too."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def _parameters(function: Callable[..., Any]) -> _Parameters:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a function in C
+        return _Parameters([], True, [], False)
+    kinds = {one.kind for one in parameters}
+    positional = [one.name for one in parameters if one.kind in _POSITIONAL]
+    named = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    any_name = inspect.Parameter.VAR_KEYWORD in kinds
+    more = inspect.Parameter.VAR_POSITIONAL in kinds
+    return _Parameters(positional, more, _AnyName(named) if any_name else named, True)
+
+
+def donated_leaves(function: Callable[..., Any], donate: Collection[str | int], args: Any) -> set[int]:
+    """Return the numbers of the leaves of donated arguments, among those of all positional and named arguments."""
+    if not donate:
+        return set()
+    positional, named = args
+    names = _parameters(function).positional
+    found: set[int] = set()
+    number = 0
+    for place, part in [*enumerate(positional), *named.items()]:
+        count = len(flatten(part))
+        if isinstance(place, int):
+            is_given = place in donate or (place < len(names) and names[place] in donate)
+        else:
+            is_given = place in donate or (place in names and names.index(place) in donate)
+        if is_given:
+            found.update(range(number, number + count))
+        number += count
+    return found
+
+
+# -- results ----------------------------------------------------------------------------------------------------------
+
+
+class Placed(NamedTuple):
+    """A graph that ends with updates in place.
+
+    Attributes:
+        graph: its calls, those of the updates last.
+        first: number of the first call of them.
+        over: by call, the input that its result is written over.
+    """
+
+    graph: Graph
+    first: int
+    over: dict[Call, Value]
+
+
+def placed_over(graph: Graph, donated: Sequence[Value]) -> Placed:
+    """Return a graph in which results are made where donated inputs lie, as far as that can be."""
+    over = dict(_candidates(graph, donated))
+    uses = graph.uses()
+    while True:
+        late = _late(graph, over, uses)
+        calls = [*(c for c in graph.calls if c not in late), *(c for c in graph.calls if c in late)]
+        wrong = {call for call in over if call not in late} | _read_later(graph, calls, over)
+        if not wrong:
+            return Placed(graph.with_calls(calls), len(calls) - len(late), over)
+        # One at a time, the last: what is written elsewhere after all may set others free.
+        del over[next(call for call in reversed(calls) if call in wrong)]
+
+
+def _candidates(graph: Graph, donated: Sequence[Value]) -> Iterator[tuple[Call, Value]]:
+    """Yield results that are elementwise updates of donated inputs, with the nearest of those of their shape."""
+    inputs = set(donated)
+    known = set(graph.calls)
+    pairs: list[tuple[int, int, Call, Value]] = []
+    for number, output in enumerate(dict.fromkeys(graph.outputs)):
+        call = output.maker
+        if call not in known or call is None or not _may_update(call):
+            continue
+        seen: set[Value] = set()
+        level = [output]
+        depth = 0
+        while level:
+            operands = [part for value in level for part in _operands(value, known)]
+            level = [value for value in dict.fromkeys(operands) if value not in seen]
+            seen.update(level)
+            pairs += [
+                (depth, number, call, value)
+                for value in level
+                if value in inputs and (value.shape, value.dtype) == (output.shape, output.dtype)
+            ]
+            depth += 1
+    taken: set[Any] = set()
+    for _, _, call, value in sorted(pairs, key=lambda pair: pair[:2]):
+        if call not in taken and value not in taken:
+            taken |= {call, value}
+            yield call, value
+
+
+def _may_update(call: Call) -> bool:
+    """Return whether a call has one result, which may be written over an operand."""
+    return len(call.outputs) == 1 and call.operator.pure and (call.name in IN_PLACE or call.operator.over is not None)
+
+
+def _operands(value: Value, known: set[Call]) -> list[Value]:
+    """Return what an elementwise result is made of element by element."""
+    call = value.maker
+    if call is None or call not in known or not _may_update(call):
+        return []
+    parts = call.inputs if call.name in IN_PLACE else call.inputs[:1]
+    return [part for part in parts if isinstance(part, Value) and part.shape == value.shape]
+
+
+def _late(graph: Graph, over: dict[Call, Value], uses: dict[Value, list[Call]]) -> set[Call]:
+    """Return the updates, and the elementwise calls that only they need."""
+    late: set[Call] = set()
+    returned = set(graph.outputs)
+    for call in reversed(graph.calls):
+        if not _may_update(call):
+            continue
+        readers = uses.get(call.output, [])
+        wanted = call in over or (call.output not in returned and len(readers) > 0)
+        if wanted and all(reader in late for reader in readers):
+            late.add(call)
+    return late
+
+
+def _read_later(graph: Graph, calls: Sequence[Call], over: dict[Call, Value]) -> set[Call]:
+    """Return the calls that cannot write over an input: it is read after them, or by them in another order."""
+    number = {call: place for place, call in enumerate(calls)}
+    writer = {value: call for call, value in over.items()}
+    part_of: dict[Value, set[Value]] = {value: {value} for value in writer}  # inputs that a value may be a view of
+    wrong: set[Call] = set()
+    for call in calls:
+        read: set[Value] = set()
+        for value in call.values():
+            read |= part_of.get(value, set())
+        for value in read:
+            by = writer[value]
+            if number[call] > number[by]:
+                wrong.add(by)
+            elif call is by:
+                operands = call.inputs if call.name in IN_PLACE else call.inputs[:1]
+                plain = sum(part is value for part in operands)
+                touched = sum(value in part_of.get(part, ()) for part in call.values())
+                if plain != touched:
+                    wrong.add(by)
+        if read and call.name in _ALIASES:
+            for output in call.outputs:
+                part_of[output] = set(read)
+    for value in graph.outputs:
+        wrong.update(writer[part] for part in part_of.get(value, ()))
+    return wrong

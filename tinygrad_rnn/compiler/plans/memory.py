@@ -1,0 +1,149 @@
+"""Memory of executors: it begins on a cache line, as vectors want it, and knows whether anybody holds it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from ...engine.tape import Array
+from .plan import Slot
+
+_LINE = 64  # bytes
+_SETS = 3  # blocks for each large result before copies are made
+
+
+class Block:
+    """Bytes of one large result.
+
+    Whether somebody still holds it, or a view of it, is seen from the references to the array that owns the bytes:
+    every view in NumPy has one. `own` counts those of bound calls. `donated` says that results are written over inputs
+    in here.
+    """
+
+    __slots__ = ("address", "donated", "memory", "nbytes", "own", "start")
+
+    def __init__(self, nbytes: int, donated: bool = False) -> None:
+        self.memory, self.start = _memory(nbytes)
+        self.nbytes, self.address = nbytes, address(self.memory) + self.start
+        self.own, self.donated = 0, donated
+
+    def array(self, slot: Slot) -> Array:
+        """Return the array of a slot that lies in here."""
+        return slot.array(self.memory, self.start)
+
+    @property
+    def held(self) -> bool:
+        """Whether anybody but the executor refers to the bytes."""
+        return sys.getrefcount(self.memory) - 2 > self.own
+
+
+class Memory:
+    """What the executors of one function share, of which one runs at a time: an arena, and blocks for large results.
+
+    Attributes:
+        sets: of blocks, each by the number of the result.
+        donated: blocks of donated inputs, which results are written over.
+    """
+
+    def __init__(self) -> None:
+        self.sets: list[dict[int, Block]] = []
+        self.donated: list[Block] = []
+        self._arena = own_memory(0)
+
+    def arena(self, nbytes: int) -> Array:
+        """Return an arena of at least so many bytes: the one there is, or one of twice its size, if that is enough."""
+        if self._arena.nbytes < nbytes:
+            self._arena = own_memory(max(nbytes, 2 * self._arena.nbytes))  # what is not used takes no memory
+        return self._arena
+
+    def free_set(self, needs: Mapping[int, int]) -> tuple[dict[int, Block], bool]:
+        """Return blocks that nobody holds, and whether results must be copied out of them.
+
+        Args:
+            needs: bytes of each large result, by its number.
+        """
+        for blocks in self.sets[:_SETS]:
+            if not any(number in blocks and blocks[number].held for number in needs):
+                return _enough(blocks, needs), False
+        self.sets += [{}] if len(self.sets) <= _SETS else []
+        # Results of the last set are always copied, so nobody ever holds it.
+        return _enough(self.sets[-1], needs), len(self.sets) > _SETS
+
+    def block_of(self, array: Array) -> Block | None:
+        """Return the block that an array lies in, from its first byte on; None if there is none."""
+        base = array.base
+        if base is None or not array.flags.c_contiguous:
+            return None
+        for block in self.donated:
+            if block.memory is base:
+                return block if address(array) == block.address else None
+        for blocks in self.sets:
+            for block in blocks.values():
+                if block.memory is base:
+                    return block if address(array) == block.address else None
+        return None
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield all blocks."""
+        yield from self.donated
+        for blocks in self.sets:
+            yield from blocks.values()
+
+    def donated_block(self, nbytes: int, taken: Collection[Block]) -> Block:
+        """Return a block for a donated array that lies in none yet: one that nobody holds, or a new one.
+
+        Args:
+            nbytes: that it needs.
+            taken: blocks of other donated arrays of the same call.
+        """
+        free = [one for one in self.donated if one.nbytes >= nbytes and one not in taken and not one.held]
+        if not free:
+            free = [Block(nbytes, donated=True)]
+            self.donated += free
+        return min(free, key=lambda one: one.nbytes)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the references to blocks that binding and unbinding make, as the executors' own.
+
+        Whatever interrupts it, blocks that were counted wrongly are not used again.
+        """
+        found = list(self.blocks())
+        before = [sys.getrefcount(block.memory) for block in found]
+        try:
+            yield
+        except BaseException:
+            self.sets, self.donated = [], []
+            raise
+        for block, count in zip(found, before, strict=True):
+            block.own += sys.getrefcount(block.memory) - count
+
+
+def _enough(blocks: dict[int, Block], needs: Mapping[int, int]) -> dict[int, Block]:
+    """Return blocks, those that are missing or too small made anew."""
+    for number, nbytes in needs.items():
+        if number not in blocks:
+            blocks[number] = Block(nbytes)
+        elif blocks[number].nbytes < nbytes:
+            blocks[number] = Block(max(nbytes, 2 * blocks[number].nbytes))
+    return blocks
+
+
+def _memory(nbytes: int) -> tuple[Array, int]:
+    """Return an array that owns memory, and the first byte in it where a cache line begins: vectors want that."""
+    memory = np.empty(nbytes + _LINE, np.uint8)
+    return memory, -address(memory) % _LINE
+
+
+def own_memory(nbytes: int) -> Array:
+    """Return that many bytes."""
+    memory, start = _memory(nbytes)
+    return memory[start : start + nbytes]
+
+
+def address(array: Array) -> int:
+    """Return where an array begins."""
+    return int(array.__array_interface__["data"][0])

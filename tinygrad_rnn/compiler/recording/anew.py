@@ -1,0 +1,205 @@
+"""Words on functions that are recorded often, and why: what differs between the signatures of two calls.
+
+A plan is quick and recording is slow, so a function that is recorded anew again and again is slower than eager
+execution. Nothing here runs when a call is replayed: signatures are described when a function is recorded.
+"""
+
+from __future__ import annotations
+
+import inspect
+import reprlib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...engine.tape import context
+from ...engine.tensor import Tensor
+from .signature import of_generator, of_place, of_value
+
+_OFTEN = 3  # times that arrays from outside may change before that is worth a word
+_MOST = 3  # differences that are named
+_RECORDING = "whether gradients are recorded"
+
+
+class Aspect(NamedTuple):
+    """One thing that a signature says of a part of the arguments: what is compared, in words, and what may help."""
+
+    key: Any
+    words: str
+    advice: str = ""
+
+
+class Part(NamedTuple):
+    """What a signature says of one part of the arguments: in words, and by name (shape, dtype, "" for itself)."""
+
+    words: str
+    aspects: dict[str, Aspect]
+
+
+class Recordings:
+    """Counts how often a function is recorded, and warns, once for each cause, when that is often.
+
+    Args:
+        function: that is recorded.
+        most: recordings for different signatures that are no cause for a word: as many as there are plans kept.
+    """
+
+    def __init__(self, function: Callable[..., Any], most: int) -> None:
+        self._function, self._most = function, most
+        self._count = self._changes = 0
+        self._last: dict[str, Part] = {}
+
+    def outside(self, shape: tuple[int, ...]) -> None:
+        """Take note that an array from outside, of this shape, has changed since the function was recorded."""
+        self._changes += 1
+        self._count -= 1  # no signature is the cause
+        if self._changes == _OFTEN:
+            warnings.warn(
+                f"compile: an array of shape {shape} that the function uses from outside has changed before "
+                f"{_OFTEN} calls, and each time the function was recorded anew, which is slow; pass the array as an "
+                "argument",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def recorded(self, args: tuple[Any, ...]) -> None:
+        """Take note that the function has been recorded for these positional and named arguments."""
+        self._count += 1
+        if self._count > self._most + 1:
+            return  # it has been said
+        before, self._last = self._last, parts_of(args, self._function)
+        if self._count == self._most + 1:
+            self._last, found = {}, differences(before, self._last)
+            warnings.warn(
+                f"compile: {_name(self._function)} has been recorded {self._count} times, for another signature each "
+                f"time or for one whose plan is not kept any more (max_plans={self._most}), which is slow; since the "
+                f"last time there changed {'; '.join(found[:_MOST])}"
+                + (f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""),
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+# -- signatures in words ----------------------------------------------------------------------------------------------
+
+
+def differences(before: Mapping[str, Part], now: Mapping[str, Part]) -> list[str]:
+    """Return what differs between two signatures, as `parts_of` describes them, in words.
+
+    >>> import numpy as np
+    >>> one, two = (parts_of(((np.ones(n), 0.1 * n), {})) for n in (1, 2))
+    >>> differences(one, two)[0]
+    'args[0]: shape (1,) -> (2,) (loop over time with tr.scan, which serves any length, or pad, or raise max_plans)'
+    """
+    found = []
+    for path in before:  # of a part that only one of them has, the nesting around it says so
+        if path in now:
+            one, two = before[path], now[path]
+            found += [f"{path}: {words}" for words in _changes(one, two)]
+    return found
+
+
+def _changes(before: Part, now: Part) -> list[str]:
+    if before.aspects.keys() != now.aspects.keys():
+        return [f"{before.words} -> {now.words}"]
+    found = []
+    for name, one in before.aspects.items():
+        two = now.aspects[name]
+        if one.key == two.key:
+            continue
+        words = f"{one.words} -> {two.words}" if one.words != two.words else f"{one.words}, and now a different one"
+        found.append(f"{name} {words}".lstrip() + (f" ({two.advice})" if two.advice else ""))
+    return found
+
+
+def parts_of(args: tuple[tuple[Any, ...], dict[str, Any]], function: Any = None) -> dict[str, Part]:
+    """Return what the signature of a call says of each part of its arguments, by the path of the part.
+
+    Nothing that has a state is kept alive by it.
+
+    Args:
+        args: positional and named arguments.
+        function: whose parameters name the positional ones; None: they are args[0], args[1], ...
+    """
+    positional, named = args
+    recording = context().recording
+    found = {
+        _RECORDING: _part(str(recording), recording),
+        "positional arguments": _part(str(len(positional)), len(positional)),
+        "named arguments": _part(str(list(named)), tuple(named)),
+    }
+    names = _parameters(function)
+    places: dict[Any, int] = {}
+    for number, part in enumerate(positional):
+        _add(found, names[number] if number < len(names) else f"args[{number}]", part, places)
+    for name, part in named.items():
+        _add(found, name, part, places)
+    return found
+
+
+def _parameters(function: Any) -> list[str]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a function in C
+        return []
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _add(found: dict[str, Part], path: str, part: Any, places: dict[Any, int]) -> None:
+    """Describe a part of the arguments and those inside it, as `signature` goes through them."""
+    if isinstance(part, Tensor | np.ndarray):
+        found[path] = _array(part, places)
+    elif isinstance(part, tuple | list):
+        kind = type(part)
+        found[path] = _part(f"a {kind.__name__} of {len(part)}", (kind, len(part)))
+        for number, inner in enumerate(part):
+            _add(found, f"{path}[{number}]", inner, places)
+    elif isinstance(part, Mapping):
+        names = [name if type(name) is str else of_value(name) for name in part]
+        found[path] = _part(f"a {type(part).__name__} of {reprlib.repr(list(part))}", (type(part), *names))
+        for name, inner in part.items():
+            _add(found, f'{path}["{name}"]' if isinstance(name, str) else f"{path}[{name!r}]", inner, places)
+    elif part is None:
+        found[path] = _part("None", None)
+    elif isinstance(part, np.random.Generator):
+        found[path] = _part("a Generator", of_generator(part, places))
+    else:
+        found[path] = _value(part)
+
+
+def _part(words: str, key: Any, advice: str = "") -> Part:
+    return Part(words, {"": Aspect(key, words, advice)})
+
+
+def _array(part: Any, places: dict[Any, int]) -> Part:
+    array = part._array if isinstance(part, Tensor) else part
+    shape = Aspect(
+        array.shape,
+        str(array.shape),
+        "loop over time with tr.scan, which serves any length, or pad, or raise max_plans",
+    )
+    dtype = Aspect(array.dtype, str(array.dtype))
+    if isinstance(part, Tensor):
+        key = None if part._node is None else of_place(part, places)
+        words = "a Tensor without a gradient" if key is None else "a Tensor that requires a gradient"
+    else:
+        key = None if type(part) is np.ndarray else type(part)
+        words = "an array" if key is None else f"a {type(part).__name__}"
+    return Part(
+        f"{words}, shape {array.shape}, dtype {array.dtype}",
+        {"shape": shape, "dtype": dtype, "": Aspect(key, words)},
+    )
+
+
+def _value(part: Any) -> Part:
+    key = of_value(part)
+    if isinstance(part, bool | int | float | complex | np.generic):
+        return _part(repr(part), key, "pass it as np.asarray(...), which is read anew at each call")
+    by_identity = getattr(type(part), "__repr__", None) == object.__repr__
+    return _part(f"an object of type {type(part).__name__}" if by_identity else reprlib.repr(part), key)

@@ -1,0 +1,261 @@
+"""What a function uses from outside, without being given it: arrays that may change, draws that a plan would freeze.
+
+A plan holds copies of the arrays that a function uses from outside. Those that somebody can still write to are looked
+at before each replay (`Outside.changed`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dis import get_instructions
+from functools import lru_cache, partial
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
+from weakref import ref
+
+import numpy as np
+
+from ...engine.arrays import is_fixed
+from ...engine.tape import Array
+from ..plans.memory import address
+
+_MANY = 4  # views of one array; of more, the whole is compared first
+_DEEP = 4  # functions that functions name
+_WIDE = 64  # elements of a list that are looked at
+_OWN = __package__.partition(".")[0]
+
+
+# -- arrays -----------------------------------------------------------------------------------------------------------
+
+
+class Layout(NamedTuple):
+    """How a view lies in the memory of the array that owns it."""
+
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def of(self, owner: Array) -> Array:
+        """Return the view. It does not keep the owner alive."""
+        return np.asarray(_Interface(address(owner) + self.offset, self))
+
+
+class _Interface:
+    def __init__(self, start: int, layout: Layout) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (start, True),
+            "shape": layout.shape,
+            "strides": layout.strides,
+            "typestr": layout.dtype.str,
+        }
+
+
+class _Memory:
+    """An array that owns its elements, the views of it that were used, and what they held.
+
+    NumPy resizes no array that a weak reference points to, so the views stay where they are.
+    """
+
+    def __init__(self, owner: Array) -> None:
+        self.owner: Callable[[], Array | None]
+        if owner.base is None:
+            self.owner = ref(owner)
+        else:  # a view of what is no array, such as a file in memory: it is kept
+            self.owner = lambda: owner
+        self.nbytes = owner.nbytes
+        self.views: dict[Layout, Array | None] = {}
+        self.whole: Array | None = None
+
+    def settle(self, owner: Array) -> None:
+        """Take note of what is there now."""
+        self.views = {layout: _copied(layout.of(owner), known) for layout, known in self.views.items()}
+        if len(self.views) > _MANY:
+            self.whole = self._bytes(owner).copy()
+
+    def changed(self, owner: Array) -> tuple[int, ...] | None:
+        """Return the shape of a view that holds something else now, or None."""
+        if self.whole is not None and np.array_equal(self.whole, self._bytes(owner)):
+            return None
+        for layout, known in self.views.items():
+            if known is None or not same(layout.of(owner), known):
+                return layout.shape
+        if self.whole is not None:
+            self.whole = self._bytes(owner).copy()
+        return None
+
+    def _bytes(self, owner: Array) -> Array:
+        return Layout(0, (self.nbytes,), (1,), np.dtype(np.uint8)).of(owner)
+
+
+class Variable(NamedTuple):
+    """A variable of a function's surroundings, of its module or of an object: where it is, and its name there."""
+
+    where: Any
+    name: str | None = None
+
+    @property
+    def value(self) -> Any:
+        """Return what it has now; None if nothing."""
+        if self.name is not None:
+            return self.where.get(self.name)
+        try:
+            return self.where.cell_contents
+        except ValueError:  # it has no value yet
+            return None
+
+
+class Outside:
+    """The arrays from outside that a function has used, and that somebody can write to.
+
+    Args:
+        arrays: the arrays with the copies that the plan holds of them, the newest last, or None. Of arrays that nobody
+            refers to any more once the function has run, nothing is kept.
+        variables: that the function reads; another array in one of them is a change too.
+    """
+
+    def __init__(self, arrays: Iterable[tuple[Array, Array | None]], variables: Iterable[Variable] = ()) -> None:
+        self._variables = [variable for variable in variables if isinstance(variable.value, np.ndarray)]
+        self._bound: list[ref[Any]] = []
+        self._memories: dict[int, _Memory] = {}
+        for array, known in arrays:
+            if is_fixed(array) or not array.size or array.dtype.kind not in "biufc":
+                continue
+            owner = array
+            while isinstance(owner.base, np.ndarray):
+                owner = owner.base
+            memory = self._memories.setdefault(id(owner), _Memory(owner))
+            layout = Layout(address(array) - address(owner), array.shape, array.strides, array.dtype)
+            memory.views[layout] = memory.views.get(layout) if known is None else known
+
+    def settle(self) -> None:
+        """Take note of what the arrays hold now, of those that are still there, and which the variables have."""
+        self._variables = [variable for variable in self._variables if isinstance(variable.value, np.ndarray)]
+        self._bound = [ref(variable.value) for variable in self._variables]
+        for memory, owner in self._alive():
+            memory.settle(owner)
+
+    def changed(self) -> tuple[int, ...] | None:
+        """Return the shape of an array that holds something else now, or None."""
+        for variable, bound in zip(self._variables, self._bound, strict=True):
+            now = variable.value
+            if now is not bound():
+                return tuple(np.shape(now))
+        for memory, owner in self._alive():
+            shape = memory.changed(owner)
+            if shape is not None:
+                return shape
+        return None
+
+    def _alive(self) -> Iterator[tuple[_Memory, Array]]:
+        for key, memory in list(self._memories.items()):
+            owner = memory.owner()
+            if owner is None:
+                del self._memories[key]
+            else:
+                yield memory, owner
+
+
+def _copied(array: Array, known: Array | None) -> Array:
+    """Return `known` if the array holds the same, else a copy."""
+    return array.copy() if known is None or not same(array, known) else known
+
+
+def same(a: Array, b: Array) -> bool:
+    """Return whether two arrays hold the same bit by bit: -0.0 is not 0.0, NaN is NaN."""
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    if a.dtype.kind == "c":
+        return same(a.real, b.real) and same(a.imag, b.imag)
+    if a.dtype.itemsize > 8:  # wide floats have bytes that mean nothing
+        return bool(np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b)))
+    bits = f"u{a.dtype.itemsize}"
+    return bool(np.array_equal(a.view(bits), b.view(bits)))
+
+
+# -- what a function names --------------------------------------------------------------------------------------------
+
+
+def named_by(function: Any) -> tuple[list[Any], list[Variable]]:
+    """Return arrays and sources of random numbers that the code of a function names, and the variables they are in.
+
+    They are found in variables of the function's surroundings and its module, in attributes that it mentions, in lists
+    and dicts of them, and likewise from the functions that it names, but not in those of libraries.
+    """
+    found: dict[int, Any] = {}
+    variables: list[Variable] = []
+    seen: dict[int, Any] = {}  # by id: what is kept has its id for itself
+    waiting: list[tuple[Any, int]] = [(function, 0)]
+    while waiting:
+        part, depth = waiting.pop()
+        if isinstance(part, Variable):
+            variables.append(part)
+            part = part.value
+        if id(part) in seen or depth > _DEEP:
+            continue
+        seen[id(part)] = part
+        if isinstance(part, np.ndarray | np.random.Generator | np.random.RandomState | random.Random):
+            found[id(part)] = part
+        else:
+            waiting += [(inner, depth + 1) for inner in _inside(part)]
+    return list(found.values()), variables
+
+
+def _inside(part: Any) -> list[Any]:
+    if isinstance(part, partial):
+        return [part.func, *part.args, *part.keywords.values()]
+    if isinstance(part, MethodType):
+        return _used(part.__func__, part.__self__)
+    if isinstance(part, FunctionType):
+        return _used(part)
+    if isinstance(part, list | tuple):
+        return list(part[:_WIDE])
+    if isinstance(part, Mapping):
+        return list(part.values())[:_WIDE]
+    wrapped = _attributes(part).get("__wrapped__")
+    return _used(vars(type(part)).get("__call__"), part) if wrapped is None else [wrapped]
+
+
+def _used(function: Any, owner: Any = None) -> list[Any]:
+    """Return a function's variables that come from outside, its defaults, and the attributes that it mentions."""
+    if not isinstance(function, FunctionType) or (function.__module__ or "").partition(".")[0] in (_OWN, "numpy"):
+        return []
+    names, attributes = _names(function.__code__)
+    variables = [*map(Variable, function.__closure__ or ())]
+    variables += [Variable(function.__globals__, name) for name in names if name in function.__globals__]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    inner: list[Any] = []
+    for value in (*(variable.value for variable in variables), *defaults, owner):
+        known = _attributes(value)
+        inner += [Variable(known, name) for name in attributes if name in known]
+        inner += [method for name in attributes if (method := _method(value, name)) is not None]
+    return [*variables, *defaults, *inner]
+
+
+def _method(part: Any, name: str) -> MethodType | None:
+    """Return a method that the class of an object has, but not one of a library's class."""
+    found = None if isinstance(part, type | ModuleType | np.ndarray) else getattr(type(part), name, None)
+    return MethodType(found, part) if isinstance(found, FunctionType) else None
+
+
+def _attributes(part: Any) -> dict[str, Any]:
+    return {} if isinstance(part, type | ModuleType | FunctionType) else getattr(part, "__dict__", {})
+
+
+@lru_cache(maxsize=256)
+def _names(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the global names and the attributes that code mentions, functions inside it included."""
+    names: list[str] = []
+    attributes: list[str] = []
+    for instruction in get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            names.append(instruction.argval)
+        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes.append(instruction.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            for found, more in zip((names, attributes), _names(constant), strict=True):
+                found += more
+    return tuple(names), tuple(attributes)

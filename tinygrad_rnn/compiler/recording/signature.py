@@ -1,0 +1,105 @@
+"""The signature of a call: what a plan is made for, in a form that can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from ...engine.tape import context
+from ...engine.tensor import Tensor
+from ...engine.tree import flatten
+from ...errors import TraceError
+
+
+def signature(args: Any) -> tuple[Any, list[Any]]:
+    """Return what a plan is made for, and the leaves of the arguments.
+
+    It is the nesting, shapes and dtypes, which parameters and generators are the same ones, and all that is no array.
+    Nothing that has a state is kept alive by it.
+
+    Raises:
+        TraceError: if an argument cannot be compared with that of another call.
+    """
+    key: list[Any] = [context().recording]
+    leaves: list[Any] = []
+    try:
+        _describe(args, key, leaves, {})
+    except RecursionError:
+        flatten(args)  # says what is too deep
+        raise
+    return tuple(key), leaves
+
+
+def _describe(part: Any, key: list[Any], leaves: list[Any], places: dict[Any, int]) -> None:
+    """Append what tells an argument apart, and its leaves.
+
+    `places` numbers generators and results of what is recorded in the order in which they come: they may come twice.
+    """
+    if isinstance(part, Tensor):
+        leaves.append(part)
+        key += (part._array.shape, part._array.dtype, part._node and of_place(part, places))
+    elif isinstance(part, np.ndarray):
+        leaves.append(part)
+        key += (part.shape, part.dtype, None if type(part) is np.ndarray else type(part))
+    elif isinstance(part, tuple | list):
+        key += (type(part), len(part))
+        for inner in part:
+            _describe(inner, key, leaves, places)
+    elif isinstance(part, dict | Mapping):  # dict: a question to Mapping takes a microsecond
+        key += (type(part), *[name if type(name) is str else of_value(name) for name in part])
+        for inner in part.values():
+            _describe(inner, key, leaves, places)
+    elif part is None:
+        key.append(None)
+    else:
+        leaves.append(part)
+        key += of_generator(part, places) if isinstance(part, np.random.Generator) else of_value(part)
+
+
+def of_place(tensor: Tensor, places: dict[Any, int]) -> Any:
+    """Return the id of a parameter, and the number of a result of something recorded."""
+    node = tensor._node
+    assert node is not None
+    return node.id if node.operation is None else ("recorded", places.setdefault((node.id, tensor._index), len(places)))
+
+
+def of_generator(part: np.random.Generator, places: dict[Any, int]) -> Any:
+    """Return what tells generators apart: their type, and which of them are the same one."""
+    return type(part), places.setdefault(id(part), len(places))
+
+
+def of_value(part: Any) -> tuple[Any, ...]:
+    """Return what tells values apart that are frozen in a plan: 1 from True and 1.0, 0.0 from -0.0."""
+    kind: Any = type(part)
+    if isinstance(part, np.generic):
+        return kind, part.dtype, part.tobytes()
+    if isinstance(part, float):
+        return kind, float.hex(part)
+    if isinstance(part, complex):
+        return kind, float.hex(part.real), float.hex(part.imag)
+    if isinstance(part, slice):
+        return kind, *map(of_value, (part.start, part.stop, part.step))
+    if isinstance(part, tuple | frozenset):
+        return kind, kind(map(of_value, part)) if kind in (tuple, frozenset) else part
+    try:
+        hash(part)
+    except TypeError:
+        raise TraceError(
+            f"compile: an argument of type {kind.__name__} cannot be part of a signature; pass arrays, Tensors, "
+            "generators, numbers, strings, None, or nestings of them"
+        ) from None
+    by_identity = (kind.__hash__, kind.__eq__) == (object.__hash__, object.__eq__)
+    return kind, ref(part) if by_identity and kind.__weakrefoffset__ else part
+
+
+def references(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the weak references in a signature: to objects that it tells apart by identity."""
+    return tuple([part for part in key if isinstance(part, ref)])
+
+
+def is_over(references: tuple[Any, ...]) -> bool:
+    """Return whether no call can have a signature with these references any more, as an object in it is gone."""
+    return any(part() is None for part in references)

@@ -1,0 +1,80 @@
+"""Recording a function for a plan: everything that is computed on Tensors, forward, backward and without a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...engine.arrays import check_plain
+from ...engine.tape import tracing
+from ...engine.tensor import Tensor
+from ...engine.tree import flatten, map_leaves, rebuild
+from ...errors import TraceError
+from ..ir.graph import Graph
+from .outside import Outside, named_by
+from .tracer import Tracer
+
+
+class Recorded(NamedTuple):
+    """A function, recorded.
+
+    Attributes:
+        graph: what it computed.
+        captured: parameters and generators that it used without being given them.
+        result: what it returned, with `ARRAY` where a Tensor or an array was.
+        outside: arrays that it used from outside, and that may change.
+    """
+
+    graph: Graph
+    captured: list[Any]
+    result: Any
+    outside: Outside
+
+
+ARRAY = object()
+
+
+def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, Any]]) -> Recorded:
+    """Run a function once, on positional and named arguments, and return what it computed.
+
+    Raises:
+        TraceError: if it reads a value, or uses what cannot be replayed.
+    """
+    named_parts, variables = named_by(function)
+    tracer = Tracer(named_parts)
+    stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(flatten(args))]
+    positional, named = rebuild(args, iter(stand_ins))
+    try:
+        with tracing(tracer), np.errstate(all="ignore"):  # the values mean nothing
+            result = function(*positional, **named)
+    finally:
+        tracer.rewind()
+    tracer.check_draws()
+    for part in flatten(result):
+        if not isinstance(part, Tensor | np.ndarray | np.generic | np.random.Generator | int | float | complex | str):
+            raise TraceError(
+                f"compile: the function returned an object of type {type(part).__name__}, which a replay could not "
+                "make anew; return Tensors, arrays, numbers, strings, None, in tuples, lists and dicts"
+            )
+    outputs = [tracer.value_of(part) for part in flatten(result) if isinstance(part, Tensor | np.ndarray)]
+    graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
+    kept = map_leaves(lambda part: ARRAY if isinstance(part, Tensor | np.ndarray) else part, result)
+    captured = [leaf for _, leaf in tracer.captured]
+    # Rules keep copies of what Tensors hold whose memory an executor writes to; each replay reads those anew.
+    read_anew = {id(leaf._array) for leaf in (*flatten(args), *captured) if isinstance(leaf, Tensor)}
+    seen = [(array, known) for array, known in tracer.outside if known is not None or id(array) not in read_anew]
+    return Recorded(graph, captured, kept, Outside(seen, variables))
+
+
+def _stand_in(tracer: Tracer, leaf: Any, name: str) -> Any:
+    """Return what the function gets for an argument while it is recorded."""
+    if isinstance(leaf, Tensor):
+        return tracer.argument(leaf._array, leaf if leaf.requires_grad else None, leaf.name or name)
+    if isinstance(leaf, np.ndarray):
+        check_plain(leaf, f"compile: {name}")
+        return tracer.argument(leaf, None, name)
+    if isinstance(leaf, np.random.Generator):
+        tracer.generator(leaf, name)
+    return leaf

@@ -1,0 +1,134 @@
+"""Calls bound to memory: at each step of a loop that Python goes through, when it is replayed for the first time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ...engine.tape import Array
+from ..native.encode import Piece, Repeated, Table
+from ..native.workers import Replay
+from ..plans.plan import Loop, Plan, Slot
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+Bound = list[Call]
+"""Functions and what they are called with, in order."""
+
+
+def pieces_of(plan: Plan) -> list[Piece]:
+    """Return a plan as pieces that are all done in Python."""
+    found: list[Piece] = []
+    number = 0
+    for part in plan.instructions:
+        if isinstance(part, Loop):
+            numbers: list[Table | int] = [*range(number, number + len(part.instructions))]
+            found.append(Repeated(numbers, part.steps, part.reverse))
+            number += len(numbers)
+        else:
+            found.append(number)
+            number += 1
+    return found
+
+
+class Binding:
+    """Binds pieces of a plan to memory. No reference leads from it to what it has bound.
+
+    Args:
+        place: returns the array of a slot.
+        call: returns an instruction, by number, as a call, given what stands for each of its operands.
+        bases: addresses of the library's buffers, if there are tables among the pieces.
+        threads: workers of the library.
+        counted: what calls are bound within if that happens in a replay; see `Executor`.
+    """
+
+    def __init__(
+        self,
+        place: Callable[[Slot], Array],
+        call: Callable[[int, Callable[[Any], Any]], Call],
+        bases: NDArray[Any] | None,
+        threads: int,
+        counted: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._place, self._call, self._bases, self._threads, self._counted = place, call, bases, threads, counted
+        self._fixed: dict[int, Array] = {}  # by slot, what lies at the same place at each step
+        self._replays: dict[int, Replay] = {}  # by table
+
+    def bound(self, pieces: Sequence[Piece], t: int = 0) -> Bound:
+        """Return the calls of pieces, at a step of the loop around them."""
+        # By slot: if an operand is the result they are one object, and NumPy sees it at once.
+        moved: dict[int, Array] = {}
+
+        def operand(part: Any) -> Any:
+            if not isinstance(part, Slot) or part.dtype == object:
+                return part
+            arrays = moved if part.turn else self._fixed
+            array = arrays.get(id(part))
+            if array is None:
+                array = arrays[id(part)] = self._place(part.at(t))
+            return array
+
+        found: Bound = []
+        for piece in pieces:
+            if isinstance(piece, Repeated):
+                found.append((Repeat(piece, partial(self.bound, piece.pieces), self._counted), ()))
+            elif isinstance(piece, Table):
+                found.append((self._replay(piece), (t,)))
+            else:
+                found.append(self._call(piece, operand))
+        return found
+
+    def _replay(self, table: Table) -> Replay:
+        if id(table) not in self._replays:
+            assert self._bases is not None
+            self._replays[id(table)] = Replay(table, self._bases, self._threads)
+        return self._replays[id(table)]
+
+
+class Repeat:
+    """A loop that Python goes through; a call does all its steps.
+
+    Args:
+        loop: what is done at each step.
+        bind: returns the calls of a step.
+        counted: as in `Binding`.
+    """
+
+    def __init__(
+        self, loop: Repeated, bind: Callable[[int], Bound], counted: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._loop, self._bind, self._counted = loop, bind, counted
+        self._steps: list[Bound] = []
+
+    def __call__(self) -> None:
+        """Do it."""
+        for bound in self.steps():
+            for function, operands in bound:
+                function(*operands)
+
+    def steps(self) -> list[Bound]:
+        """Return the calls of each step, in the order in which they are done."""
+        if not self._steps:
+            with self._counted():
+                self._steps = list(map(self._bind, self._loop.order()))
+        return self._steps
+
+
+def timed(pieces: Sequence[Piece], bound: Bound) -> Iterator[tuple[int, float]]:
+    """Replay once; yield (number of an instruction, seconds), those of a loop at each step."""
+    for piece, (function, operands) in zip(pieces, bound, strict=True):
+        if isinstance(function, Repeat):
+            assert isinstance(piece, Repeated)
+            for step in function.steps():
+                yield from timed(piece.pieces, step)
+        elif isinstance(function, Replay):
+            yield from function.seconds(*operands)
+        else:
+            assert isinstance(piece, int)
+            start = time.perf_counter()
+            function(*operands)
+            yield piece, time.perf_counter() - start

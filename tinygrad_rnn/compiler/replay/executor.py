@@ -1,0 +1,322 @@
+"""The executor: binds a plan to memory, and replays it, with NumPy or with the C library of `native`.
+
+Memory is of four kinds: the arena, whose bytes serve one value after another; constants; copies of inputs; and blocks
+for large results. Blocks are handed out without a copy, and written again only when nobody holds what was in them, so
+a result that the caller keeps never changes. An input that lies in such a block (the parameters that the last replay
+returned) is read where it is. A donated input lies in a block of its own, into which it is copied if it comes from
+elsewhere, and the result that is written over it is the same block. For each combination of blocks that comes up the
+calls are bound once.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
+from itertools import pairwise
+from typing import Any
+from weakref import ref
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...engine.arrays import is_fixed
+from ...engine.tape import Array
+from ...errors import TraceError
+from ..ir.elementwise import UFUNCS
+from ..ir.graph import Operator, map_parts
+from ..native.encode import encode
+from ..plans.explain import flops_of
+from ..plans.memory import Block, Memory, address, own_memory
+from ..plans.plan import Buffer, Plan, Slot
+from .binding import Binding, Bound, Call, pieces_of, timed
+
+_LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
+_HUGE = 1 << 20  # bytes; of larger inputs no copy is kept that is not needed
+_SHARED = 1 << 25  # floating point operations; less is done sooner than another thread can be relied on to be there
+_BOUND = 16  # combinations of blocks for which the calls stay bound
+
+
+class Executor:
+    """A plan bound to memory. `run(arrays)` replays it and returns its outputs, which the caller may keep.
+
+    Args:
+        plan: what `make_plan` made.
+        threads: workers of the C library, or threads of NumPy's large loops.
+        native: replay with the C library what it knows, and only the rest with NumPy.
+        memory: what is shared with other executors of the same function, of which one runs at a time.
+
+    Raises:
+        NativeError: if there is no C library.
+    """
+
+    def __init__(self, plan: Plan, threads: int = 1, native: bool = False, memory: Memory | None = None) -> None:
+        self.plan = plan
+        self._instructions = [instruction for instruction, _ in plan.flat()]
+        if native and threads > 1:
+            flops = sum(flops_of(one) * (loop.steps if loop else 1) for one, loop in plan.flat())
+            threads = 1 if flops < _SHARED else threads
+        self.threads = threads
+        self._program = encode(plan, self.threads) if native else None
+        self._pieces = pieces_of(plan) if self._program is None else self._program.pieces
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+        self._shared = Memory() if memory is None else memory
+        self._arena = self._shared.arena(plan.arena_bytes)
+        self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
+        self._objects: dict[int, Any] = {}  # generators among the inputs, by buffer
+        self._copies: list[Any] = [None] * len(plan.inputs)  # arrays that inputs are copied into
+        self._last: list[Any] = [None] * len(plan.inputs)  # what was copied last, if nobody can change it
+        self._small: dict[int, Array] = {}  # small results, by number
+        self._needs = {
+            number: slot.buffer.nbytes
+            for number, slot in enumerate(plan.outputs)
+            if slot.buffer.kind == "output" and slot.buffer.nbytes >= _LARGE
+        }
+        inputs = {id(slot.buffer): number for number, slot in enumerate(plan.inputs)}
+        self._over = {  # numbers of results that are written over an input, and of the input
+            number: inputs[id(slot.buffer)] for number, slot in enumerate(plan.outputs) if id(slot.buffer) in inputs
+        }
+        self._bound: dict[Any, Bound] = {}
+        self._wide = [number for number, slot in enumerate(plan.inputs) if slot.buffer.nbytes >= _LARGE]
+        # Places in there of those that are written over.
+        self._given = [place for place, number in enumerate(self._wide) if number in self._over.values()]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held just now: arena, constants, copies of inputs, blocks of results."""
+        blocks = sum(block.nbytes for block in self._shared.blocks())
+        return self._arena.nbytes + blocks + sum(array.nbytes for array in self._memory.values())
+
+    def run(self, arrays: list[Any]) -> list[Array]:
+        """Replay the plan with these inputs, of the shapes and dtypes that it was made for."""
+        bound, chosen, copied = self._prepared(arrays)
+        try:
+            for function, operands in bound:
+                function(*operands)
+        finally:
+            self._objects.clear()  # a generator is the caller's
+        return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
+
+    def close(self) -> None:
+        """Give up what is bound to memory that is shared; a replay would bind it anew."""
+        with self._shared.counted():
+            self._bound = {}
+
+    def _prepared(self, arrays: list[Any]) -> tuple[Bound, dict[int, Block], bool]:
+        """Return calls that are bound to these inputs, the blocks they write to, and whether results are copied."""
+        chosen, copied = self._shared.free_set(self._needs)
+        sources: tuple[Block | None, ...] = ()
+        if self._shared.sets or self._given:
+            sources = self._sources(arrays)
+        wide = dict(zip(self._wide, sources, strict=False))
+        for number, source in wide.items():
+            if source is not None and self._copies[number] is not None:
+                self._drop_copy(number)
+        key = (tuple([chosen[number] for number in self._needs]), sources)
+        bound = self._bound.get(key)
+        if bound is None:
+            with self._counted():
+                if len(self._bound) == _BOUND:
+                    del self._bound[next(iter(self._bound))]
+                bound = self._bound[key] = self._bind(chosen, wide)
+        for number, (array, last) in enumerate(zip(arrays, self._last, strict=False)):
+            if wide.get(number) is None and (last is None or last() is not array):
+                self._copy(number, array)
+        if self._over:
+            chosen = chosen | {
+                number: block for number, of in self._over.items() if (block := wide.get(of)) is not None
+            }
+        return bound, chosen, copied
+
+    def _sources(self, arrays: list[Any]) -> tuple[Block | None, ...]:
+        """Return the blocks in which large inputs lie; donated ones are copied into one first if they do not yet."""
+        shared = self._shared
+        found = [shared.block_of(arrays[number]) for number in self._wide]
+        taken: list[Block] = []
+        for place in self._given:
+            block = found[place]
+            if block is None or not block.donated or block in taken:
+                number = self._wide[place]
+                slot = self.plan.inputs[number]
+                block = shared.donated_block(slot.buffer.nbytes, taken)
+                block.array(slot)[...] = arrays[number]
+            taken.append(block)
+        if taken:
+            found = [None if block in taken else block for block in found]  # what is read beside it is copied
+            for place, block in zip(self._given, taken, strict=True):
+                found[place] = block
+        return tuple(found)
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def _copy(self, number: int, array: Any) -> None:
+        """Copy an input to where the calls read it, unless it is a generator."""
+        copy = self._copies[number]
+        if copy is None:
+            slot = self.plan.inputs[number]
+            if slot.dtype == object:
+                self._objects[id(slot.buffer)] = array
+                return
+            copy = self._copies[number] = self._array(slot)
+        self._last[number] = None  # whatever interrupts the copy
+        copy[...] = array  # np.copyto takes twice as long
+        if number not in self._over.values():  # a small one is written over in its copy
+            self._last[number] = ref(array) if is_fixed(array) else None
+
+    def _drop_copy(self, number: int) -> None:
+        """Give up the copy of a large input that now comes in a block: parameters do so from the second replay on."""
+        slot = self.plan.inputs[number]
+        if slot.buffer.nbytes < _HUGE:
+            return
+        place = self._wide.index(number)
+        with self._counted():
+            self._bound = {key: bound for key, bound in self._bound.items() if key[1][place] is not None}
+        self._copies[number] = self._last[number] = None
+        del self._memory[id(slot.buffer)]
+
+    def _handed(self, number: int, slot: Slot, chosen: dict[int, Block], copied: bool) -> Array:
+        """Return a result as the caller gets it."""
+        if number in self._over:
+            return chosen[number].array(slot) if number in chosen else self._array(slot).copy()
+        if number not in self._needs:
+            if number not in self._small:
+                self._small[number] = self._array(slot)
+            return self._small[number].copy()
+        result = chosen[number].array(slot)
+        return result.copy() if copied else result
+
+    def _array(self, slot: Slot) -> Array:
+        """Return the array of a slot that lies in the arena or in memory of its own."""
+        buffer = slot.buffer
+        if buffer.kind == "arena":
+            return slot.array(self._arena, buffer.offset)
+        if id(buffer) not in self._memory:
+            memory = own_memory(buffer.nbytes)
+            if buffer.constant is not None and buffer.nbytes:
+                memory[:] = buffer.constant.reshape(-1).view(np.uint8)
+            self._memory[id(buffer)] = memory
+        return slot.array(self._memory[id(buffer)])
+
+    # -- binding ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count the references to blocks that binding and unbinding make; see `Memory.counted`."""
+        try:
+            with self._shared.counted():
+                yield
+        except BaseException:
+            self._bound = {}
+            raise
+
+    def _bind(self, chosen: dict[int, Block], sources: dict[int, Block | None]) -> Bound:
+        blocks = {id(self.plan.outputs[number].buffer): chosen[number] for number in self._needs}
+        for number, source in sources.items():
+            if source is not None:
+                blocks[id(self.plan.inputs[number].buffer)] = source
+
+        def place(slot: Slot) -> Array:
+            block = blocks.get(id(slot.buffer))
+            return self._array(slot) if block is None else block.array(slot)
+
+        bases = None if self._program is None else self._addresses(blocks)
+        return Binding(place, self._call, bases, self.threads, self._counted).bound(self._pieces)
+
+    def seconds(self, arrays: Sequence[Any], replays: int = 20) -> list[float]:
+        """Return the time of each instruction in seconds: the least of several replays, one instruction at a time.
+
+        They are in the order of `Plan.flat`; the time of one in a loop is that of all steps of a replay. Reading the
+        clock takes about 0.1 microseconds, which is in each of them. Generators are copied: none of the caller's draws.
+
+        Args:
+            arrays: inputs of the plan.
+            replays: how many times each instruction is timed, at least 1.
+        """
+        parts = [copy.deepcopy(part) if isinstance(part, np.random.Generator) else part for part in arrays]
+        self.run(parts)
+        bound, _, _ = self._prepared(parts)
+        best = [math.inf] * len(self._instructions)
+        for _ in range(replays):
+            times = [0.0] * len(best)
+            for number, seconds in timed(self._pieces, bound):
+                times[number] += seconds
+            best = list(map(min, best, times))
+        return best
+
+    def _addresses(self, blocks: dict[int, Block]) -> NDArray[np.int64]:
+        """Return where the memory of the library's buffers starts, the arena first."""
+        assert self._program is not None
+        found = [address(self._arena)]
+        for buffer in self._program.buffers:
+            block = blocks.get(id(buffer))
+            found.append(address(self._array(_whole(buffer))) if block is None else block.address)
+        return np.array(found, np.int64)
+
+    def _call(self, number: int, operand: Callable[[Any], Any]) -> Call:
+        """Return an instruction as a call; `operand` returns what stands for a slot."""
+        instruction = self._instructions[number]
+        inputs = tuple(operand(part) for part in instruction.inputs)
+        outputs = tuple(operand(slot) for slot in instruction.outputs)
+        attrs = {name: map_parts(operand, part) for name, part in instruction.attrs.items()}
+        if self.threads > 1 and instruction.operator.parts:
+            attrs["each"] = self._each
+        operator = instruction.operator
+        ufunc = _UFUNCS.get(operator.name)
+        if operator.name == "matmul" and all(_is_plain(part) for part in (*inputs, *outputs)):
+            return np.dot, (*inputs, *outputs)  # a third of a microsecond less than np.matmul
+        if ufunc is not None:
+            return ufunc, (*inputs, *outputs)
+        if any(isinstance(part, Slot) for part in inputs):
+            compute = partial(self._with_objects, partial(operator.compute, **attrs))
+            return _copy_results, (operator, compute, inputs, outputs)
+        if operator.writes:
+            out = outputs if operator.multiple else outputs[0]
+            return partial(operator.compute, *inputs, **attrs, out=out), ()
+        return _copy_results, (operator, partial(operator.compute, **attrs), inputs, outputs)
+
+    def _each(self, work: Callable[[int, int], Any], count: int) -> list[Any]:
+        """Call work(start, stop) for as many parts of range(count) as there are threads; see `kernels.Each`."""
+        borders = [count * number // self.threads for number in range(self.threads + 1)]
+        if self._pool is None or self._process != os.getpid():  # threads are not there after a fork
+            self._pool, self._process = ThreadPoolExecutor(self.threads - 1), os.getpid()
+        others: list[Future[Any]] = []
+        for start, stop in pairwise(borders[1:]):
+            others.append(self._pool.submit(copy_context().run, work, start, stop))  # with the caller's np.errstate
+        try:
+            first = work(borders[0], borders[1])
+        finally:
+            wait(others)
+        return [first, *(other.result() for other in others)]
+
+    def _with_objects(self, compute: Callable[..., Any], *inputs: Any) -> Any:
+        return compute(*(self._objects[id(part.buffer)] if isinstance(part, Slot) else part for part in inputs))
+
+
+_UFUNCS: dict[str, np.ufunc] = {**UFUNCS, "matmul": np.matmul}
+
+
+def _is_plain(array: Array) -> bool:
+    return array.ndim == 2 and array.flags.c_contiguous and array.dtype.kind == "f"
+
+
+def _copy_results(
+    operator: Operator, compute: Callable[..., Any], inputs: tuple[Any, ...], outputs: tuple[Array, ...]
+) -> None:
+    made = compute(*inputs)
+    for output, part in zip(outputs, operator.results(made), strict=True):
+        if np.shape(part) != output.shape:
+            raise TraceError(
+                f"compile: a result has shape {np.shape(part)} and had shape {output.shape} when the function was "
+                "recorded: its shape depends on values (a boolean index, for instance), which a plan cannot follow"
+            )
+        np.copyto(output, part)
+
+
+def _whole(buffer: Buffer) -> Slot:
+    return Slot(buffer, 0, (buffer.nbytes,), (1,), np.dtype(np.uint8))

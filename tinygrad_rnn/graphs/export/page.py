@@ -1,0 +1,217 @@
+"""A scene as one self-contained page: pan, zoom, and light what a loss teaches. It loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+
+from ..scene.scene import Box, Edge, Scene
+
+_TAUGHT = ("loss", "operation", "state")  # and parameters, in the order in which they are told
+HELP = (
+    ("drag, arrows", "move"),
+    ("wheel, + −", "zoom"),
+    ("0", "fit"),
+    ("Tab", "next loss"),
+    ("Enter", "pin"),
+    ("Esc", "clear"),
+    ("Shift+arrows", "box to box"),
+    ("/", "find"),
+    ("n", "next found"),
+)
+
+
+def page(scene: Scene, svg: str) -> str:
+    """Return one HTML page that shows a picture and lights what each loss teaches.
+
+    The page opens from file:// and asks for nothing else: script and style stand in it, and its content security
+    policy forbids everything from outside. Without JavaScript the picture is still there.
+
+    Args:
+        scene: what is drawn; `scene.reach` says what each loss lights.
+        svg: the same scene as SVG: boxes and edges are `<g class="box ...">` and `<g class="edge ...">` with the
+            scene's ids, their tooltips `<title>`.
+
+    Returns:
+        The page as text, to be written as utf-8.
+
+    Example:
+        >>> from tinygrad_rnn.graphs.scene.scene import Box, Scene
+        >>> scene = Scene("rnn", "1 step", boxes=[Box("n1", 40, 30, 60, 30, "loss", "l_{1}")])
+        >>> text = page(scene, '<svg xmlns="http://www.w3.org/2000/svg"></svg>')
+        >>> text.splitlines()[0], "http-equiv" in text, "https://" in text
+        ('<!doctype html>', True, False)
+    """
+    room = files(__package__)
+    script = room.joinpath("page.js").read_text(encoding="utf-8")
+    style = room.joinpath("page.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'"
+    title = escape(_plain(scene.title) or "graph")
+    # Inside a script element only "<" can end it or open a comment; JSON can always spell it otherwise.
+    data = json.dumps(page_data(scene), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    hint = "Point at a loss, or press Tab, to see what learns from it." if scene.reach else ""
+    keys = "".join(f"<li><kbd>{escape(key)}</kbd> {escape(does)}</li>" for key, does in HELP)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header data-part="tools" hidden>
+<label>Find
+<input data-part="find" type="search" placeholder="name of a box" autocomplete="off" spellcheck="false"></label>
+<span data-part="count" role="status" aria-live="polite"></span>
+<span class="tools">
+<button data-part="out" type="button" aria-label="Zoom out">−</button>
+<output data-part="zoom" aria-label="Zoom" aria-live="off">100 %</output>
+<button data-part="in" type="button" aria-label="Zoom in">+</button>
+<button data-part="fit" type="button">Fit</button>
+<button data-part="save" type="button">Save SVG</button>
+<button data-part="dark" type="button" aria-pressed="false">Dark page</button>
+</span>
+</header>
+<main data-part="stage" aria-label="{title}">
+{svg[max(svg.find("<svg"), 0) :].strip()}
+<div data-part="panel" class="panel" role="tooltip" hidden></div>
+</main>
+<footer data-part="foot" hidden>
+<p data-part="says" class="says" role="status" aria-live="polite"></p>
+<p class="hint">{hint}</p>
+<ul class="help" aria-label="Keys">{keys}</ul>
+</footer>
+<script type="application/json">{data}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def page_data(scene: Scene) -> dict[str, object]:
+    """Return what the page's script needs to know of a scene, ready for JSON.
+
+    Ids are written once and then named by their place; what a loss lights is a list of runs (first place, length, ...),
+    so that many losses that each light thousands of parts stay short.
+
+    Returns:
+        ids: of boxes, then edges, then dots. names: what the search finds of each box. losses: by id, `lit` (runs of
+        places), `stops` (places of cuts) and `says` (the sentence shown). file: name of the saved SVG.
+
+    Example:
+        >>> from tinygrad_rnn.graphs.scene.scene import Edge
+        >>> boxes = [Box("w", 0, 0, 9, 9, "parameter", "W"), Box("l", 0, 0, 9, 9, "loss", "L")]
+        >>> edges = [Edge("w-l", "w", "l", ((0, 0), (9, 9)))]
+        >>> scene = Scene("t", "", boxes=boxes, edges=edges, reach={"l": frozenset({"w", "w-l"})})
+        >>> page_data(scene)["losses"]
+        {'l': {'lit': [0, 3], 'stops': [], 'says': 'L teaches W.'}}
+    """
+    ids = [box.id for box in scene.boxes] + [edge.id for edge in scene.edges] + [dot.id for dot in scene.dots]
+    place = {id: number for number, id in enumerate(ids)}
+    boxes = {box.id: box for box in scene.boxes}
+    closed = {box.id for box in scene.boxes if box.kind == "cut" and box.factor == 0}
+    behind_cuts = [edge for edge in scene.edges if edge.tail in closed and edge.head in boxes]
+    losses = {}
+    for loss, reached in scene.reach.items():
+        if loss not in place:
+            continue
+        # From a closed cut a line leads to a lit box: it and the scissors are lit too, and show where it ends.
+        stops = [edge for edge in behind_cuts if edge.id in reached or edge.head in reached]
+        lit = {loss, *reached, *(edge.id for edge in stops), *(edge.tail for edge in stops)}
+        losses[loss] = {
+            "lit": _runs(sorted(place[id] for id in lit if id in place)),
+            "stops": sorted({place[edge.tail] for edge in stops}),
+            "says": _says(scene, boxes[loss], [box for box in scene.boxes if box.id in reached], stops),
+        }
+    names = [" ".join(dict.fromkeys([box.title, *_names(box)])) for box in scene.boxes]
+    file = re.sub(r"[^\w.-]+", "_", _plain(scene.title)).strip("_.") or "graph"
+    return {"ids": ids, "names": names, "losses": losses, "file": f"{file}.svg"}
+
+
+def _says(scene: Scene, loss: Box, reached: Sequence[Box], stops: Sequence[Edge]) -> str:
+    """Return in words what a loss lights: "l_4 teaches h_4, h_3, Wx, Wh, b; stops at the cut before step 3."."""
+    gaps = [box.x for box in scene.boxes if box.kind == "elision"]
+    # Results have an index ("y_{4}"); of what has none, such as a lone "+", there is nothing to tell.
+    indexed = [box for box in reached if box is not loss and (box.kind == "loss" or "_{" in box.title)]
+    groups = [[box for box in indexed if box.kind == kind] for kind in _TAUGHT]
+    parts = [_in_a_row(group, gaps) for group in groups]
+    tables = [box for box in reached if box.kind == "parameter"]
+    several = len(tables) > 1
+    for box in tables:
+        names = ", ".join(_names(box))
+        if several and names != box.title:
+            names = f"{box.title.partition(':')[0]} ({names})"
+        elif several and box.tooltip.partition("\n")[0].endswith(f".{box.title}"):
+            names = box.tooltip.partition("\n")[0]
+        parts.append(names)
+    taught = ", ".join(part for part in parts if part) or "nothing"
+    borders = list(dict.fromkeys(_before(scene, edge.head) for edge in stops))
+    entered = [box.x for box in reached if box.kind == "elision"]
+    if borders:
+        where = f"; stops at the cut before {' and before '.join(borders)}"
+    elif entered and min(entered) < min((box.x for group in groups for box in group), default=-math.inf):
+        where = "; stops in a step that is not shown"
+    else:
+        where = ""
+    return f"{loss.title} teaches {taught}{where}."
+
+
+def _in_a_row(boxes: Iterable[Box], gaps: Sequence[float]) -> str:
+    """Return names newest first, as the gradient meets them: time runs to the right, `gaps` are elided steps."""
+    names: list[str] = []
+    last = math.inf
+    for box in sorted(boxes, key=lambda box: (-box.x, box.y)):
+        if names and any(box.x < gap < last for gap in gaps):
+            names.append("…")
+        names.append(box.title)
+        last = box.x
+    if len(names) > 8:
+        names = [*names[:3], "…", names[-1]]
+    return ", ".join(dict.fromkeys(names))
+
+
+def _before(scene: Scene, head: str) -> str:
+    """Return what lies right behind a cut: "step 3" if a step's region that says its number holds it, else its name."""
+    box = scene.box(head)
+    for region in scene.regions:
+        inside = 2 * abs(box.x - region.x) <= region.width and 2 * abs(box.y - region.y) <= region.height
+        number = re.search(r"\d+$", region.label)
+        if region.kind == "step" and inside and number:
+            return f"step {number.group()}"
+    return box.title
+
+
+def _names(box: Box) -> list[str]:
+    """Return the names that a box stands for: of a table of parameters the first cell of each row, else its title."""
+    names = [name for name, tab, _ in (row.text.partition("\t") for row in box.rows) if tab]
+    return names if box.kind == "parameter" and names else [box.title]
+
+
+def _plain(text: str) -> str:
+    """Return a title without the marks of its subscripts: "h_{3}" as "h_3"."""
+    return re.sub(r"_\{([^}]*)\}", r"_\1", text)
+
+
+def _runs(places: Iterable[int]) -> list[int]:
+    """Return rising numbers as runs: first number, how many, first number, ...
+
+    >>> _runs([0, 1, 2, 7, 9, 10])
+    [0, 3, 7, 1, 9, 2]
+    """
+    runs: list[int] = []
+    for place in places:
+        if runs and runs[-2] + runs[-1] == place:
+            runs[-1] += 1
+        else:
+            runs += [place, 1]
+    return runs

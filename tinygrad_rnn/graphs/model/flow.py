@@ -1,0 +1,145 @@
+"""How much gradient flows along each edge: `Flow`.
+
+A magnitude is the Euclidean norm of a cotangent, sqrt(sum of its squares), in units of the loss per unit of the value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ...engine.tape import Array, Node
+from ...engine.walk import pull_back
+from .read import Place, Story, Use
+
+VANISHED = 1e-7
+"""A magnitude below this part of the largest one of the picture counts as vanished."""
+
+_K = TypeVar("_K", bound=Hashable)
+
+
+def norm(value: Array) -> float:
+    """Return sqrt(sum(|x|**2)), computed in float64; nan or inf if an element is not finite.
+
+    >>> norm(np.array([3.0, 4.0], np.float32))
+    5.0
+    """
+    wide = np.ravel(value).astype(np.complex128 if np.iscomplexobj(value) else np.float64)
+    with np.errstate(all="ignore"):
+        return math.sqrt(total) if (total := float(np.vdot(wide, wide).real)) >= 0 else math.nan
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The gradient of the losses of a story, in magnitudes.
+
+    Attributes:
+        story: what it flows through.
+        losses: the places that it starts from, each with a cotangent of ones.
+        terms: use (node, number of its input) to the norm of what comes back along that edge alone.
+        totals: place to the norm of its whole cotangent, the sum over its uses.
+
+    >>> import tinygrad_rnn as tr
+    >>> from tinygrad_rnn.graphs.model.read import read
+    >>> w = tr.tensor(3.0, requires_grad=True)
+    >>> loss = w * 2.0 + w
+    >>> flow = flow_of(read([loss]))
+    >>> flow.total((w.node, 0)), sorted(flow.terms.values())
+    (3.0, [1.0, 1.0, 2.0])
+    """
+
+    story: Story
+    losses: tuple[Place, ...]
+    terms: Mapping[Use, float]
+    totals: Mapping[Place, float]
+
+    def edge(self, node: Node, number: int) -> float | None:
+        """Return the norm of what input `number` of a node gets back; None where no gradient passes."""
+        return self.terms.get((node, number))
+
+    def total(self, place: Place) -> float | None:
+        """Return the norm of the whole cotangent of a value; None where no gradient arrives."""
+        return self.totals.get(place)
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest finite magnitude of all edges; 0 if there is none."""
+        return max((m for m in self.terms.values() if math.isfinite(m)), default=0.0)
+
+    def warning(self, magnitude: float | None) -> str:
+        """Return what is wrong with a magnitude: "not finite", "vanished", or "" if nothing is."""
+        if magnitude is None:
+            return ""
+        if not math.isfinite(magnitude):
+            return "not finite"
+        return "vanished" if magnitude < VANISHED * self.largest else ""
+
+    def joint(self, bundles: Mapping[_K, Iterable[Use]]) -> dict[_K, float]:
+        """Return the norm of the *sum* of what comes back along several edges that leave one value, for each bundle.
+
+        A GRU reads its state three times: the gradient of the state edge is the norm of the sum of three terms. This
+        costs one more backward pass. Bundles along which nothing comes back are left out.
+
+        Args:
+            bundles: any key to uses of values of one shape.
+        """
+        members: dict[Use, list[_K]] = {}
+        left: Counter[_K] = Counter()
+        for key, uses in bundles.items():
+            for use in uses:
+                members.setdefault(use, []).append(key)
+                left[key] += use in self.terms
+        sums: dict[_K, Any] = {}
+        found: dict[_K, float] = {}
+
+        def observe(node: Node, number: int, cotangent: Array) -> None:
+            for key in members.get((node, number), ()):
+                sums[key] = cotangent if key not in sums else sums[key] + cotangent
+                left[key] -= 1
+                if not left[key]:  # complete: its array can go
+                    found[key] = norm(sums.pop(key))
+
+        _walk(self.losses, observe)
+        return found
+
+
+def flow_of(story: Story, losses: Iterable[Place] | None = None) -> Flow:
+    """Return how the gradient of some losses (None: all of the story) flows; several losses add up.
+
+    Raises:
+        GradientError: if the graph was consumed by an earlier backward().
+    """
+    starts = tuple(story.losses if losses is None else losses)
+    terms: dict[Use, float] = {}
+    left = {place: len(uses) for place, uses in story.uses.items()}
+    sums: dict[Place, Any] = {place: np.ones(place[0].specs[place[1]].shape) for place in starts}
+    totals = {place: norm(value) for place, value in sums.items()}
+
+    def observe(node: Node, number: int, cotangent: Array) -> None:
+        terms[node, number] = norm(cotangent)
+        place = node.edges[number]
+        assert place is not None
+        sums[place] = cotangent if place not in sums else sums[place] + cotangent
+        left[place] -= 1
+        if not left[place]:
+            totals[place] = norm(sums.pop(place))
+        if node.operation is not None:  # the walk is past this node: what it has gathered is complete
+            for index in range(len(node.specs)):
+                if (node, index) in sums:
+                    totals[node, index] = norm(sums.pop((node, index)))
+
+    _walk(starts, observe)
+    totals.update((place, norm(value)) for place, value in sums.items())
+    return Flow(story, starts, terms, totals)
+
+
+def _walk(starts: Iterable[Place], observe: Any) -> None:
+    seeds = [((node, index), np.ones(node.specs[index].shape, node.specs[index].dtype)) for node, index in starts]
+    with np.errstate(all="ignore"):  # a gradient that is not finite is drawn, with a mark
+        pull_back(seeds, observe=observe)
