@@ -98,7 +98,7 @@ def test_the_policy_allows_this_script_and_no_other():
 
 
 def test_the_script_never_makes_markup_from_text_or_talks_to_anyone():
-    script = (Path(tinygrad_rnn.__file__).parent / "graphs" / "writers" / "page.js").read_text(encoding="utf-8")
+    script = (Path(tinygrad_rnn.__file__).parent / "graphs" / "export" / "page.js").read_text(encoding="utf-8")
     words = [
         "innerHTML",
         "outerHTML",

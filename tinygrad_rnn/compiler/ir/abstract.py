@@ -26,7 +26,7 @@ Specs = list[tuple[Shape, np.dtype[Any]]]
 Compute = Callable[..., Any]
 
 _WEAK = (bool, int, float, complex)  # take the dtype of the array that they meet
-_PACKAGE = __package__.rpartition(".")[0]
+_PACKAGE = __name__.partition(".")[0]
 _BITS = 62  # of a whole number that fits what NumPy makes of it
 
 
