@@ -7,7 +7,7 @@ UV     := $(shell command -v uv 2>/dev/null)
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 
-.PHONY: train test test-matrix lint types env clean
+.PHONY: train test test-matrix bench-check lint types env clean
 .DEFAULT_GOAL := test
 
 train: $(STAMP)  ## train the default language model (ARGS="..." adds flags)
@@ -22,6 +22,10 @@ test: lint types  ## lint, types, then every test, on all cores
 # Other BLAS kernels, CPU levels, threads, Pythons and NumPys: about half an hour on two cores (ARGS="ROW..." for some).
 test-matrix: $(STAMP)
 	$(BIN)/python tests/matrix.py $(ARGS)
+
+# Fails if a training step got slower than at the commit before (ARGS="--base v0.2.0" for another one).
+bench-check: $(STAMP)
+	$(BIN)/python benchmarks/speed_gate.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

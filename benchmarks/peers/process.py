@@ -31,6 +31,7 @@ def environment(threads: int, kernels: str | None) -> dict[str, str]:
         found[name] = str(threads)
     if kernels is not None:
         found["OPENBLAS_CORETYPE"] = kernels
+    found["PYTHONSAFEPATH"] = "1"  # the folder that this runs in hides no other checkout
     found["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     return found
 
