@@ -11,6 +11,9 @@ from .optimizers import Momentum as Momentum
 from .optimizers import RMSprop as RMSprop
 from .schedules import Constant as Constant
 from .schedules import Cosine as Cosine
-from .schedules import Halving as Halving
+from .schedules import Exponential as Exponential
+from .schedules import OneCycle as OneCycle
+from .schedules import Plateau as Plateau
 from .schedules import Schedule as Schedule
+from .schedules import StepDecay as StepDecay
 from .schedules import Warmup as Warmup

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import instance, integer, number
+from ..engine.saved import Saved
 from ..engine.tape import Array
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves
@@ -167,11 +168,11 @@ class Optimizer(ABC):
         found = {f"{slot}.{name}": array.copy() for name, state in self._state.items() for slot, array in state.items()}
         return {"steps": np.array(self.steps), **found}
 
-    def load_state_dict(self, arrays: Mapping[str, ArrayLike]) -> None:
+    def load_state_dict(self, state: Mapping[str, Saved]) -> None:
         """Take the state that `state_dict` of an optimizer of the same class returned; all or nothing.
 
         Args:
-            arrays: "steps" and "slot.parameter name" to array. Shapes are checked by the next update.
+            state: "steps" and "slot.parameter name" to array. Shapes are checked by the next update.
 
         Raises:
             ShapeError: if "steps" or a slot is missing, or a name does not belong to this optimizer.
@@ -179,20 +180,20 @@ class Optimizer(ABC):
             ConfigError: if "steps" is not an integer of 0 or more.
         """
         where = f"{type(self).__name__}.load_state_dict"
-        state: dict[str, dict[str, Array]] = {}
-        for key in arrays.keys() - {"steps"}:
+        slots: dict[str, dict[str, Array]] = {}
+        for key in state.keys() - {"steps"}:
             slot, _, name = key.partition(".")
             if slot not in self.slots or not name:
                 raise ShapeError(f"{where}: unknown name {key!r}; expected 'steps' and {list(self.slots)} with names")
-            array = np.array(arrays[key])
+            array = np.array(state[key])
             if array.dtype.kind not in "fiu":
                 raise DTypeError(f"{where}: {key} has dtype {array.dtype}; expected real floating point")
-            state.setdefault(name, {})[slot] = array
-        incomplete = sorted(name for name, slots in state.items() if len(slots) < len(self.slots))
-        if "steps" not in arrays or incomplete:
+            slots.setdefault(name, {})[slot] = array
+        incomplete = sorted(name for name, found in slots.items() if len(found) < len(self.slots))
+        if "steps" not in state or incomplete:
             raise ShapeError(f"{where}: missing {'slots of ' + ', '.join(incomplete) if incomplete else 'steps'}")
-        steps = integer(where, "steps", np.asarray(arrays["steps"]).item(), low=0)
-        self.steps, self._state = steps, state
+        steps = integer(where, "steps", np.asarray(state["steps"]).item(), low=0)
+        self.steps, self._state = steps, slots
 
     def _decayed(self, p: Any, g: Any) -> Any:
         return g + self.weight_decay * p if self.weight_decay and p.ndim > 1 else g

@@ -7,7 +7,7 @@ import numpy as np
 from ..config import TrainConfig
 from ..data.batches import OffsetBatches
 from ..nn.models import RNNLM
-from ..optim import SGD, Adam, AdamW, Constant, Cosine, Halving, Momentum, Optimizer, RMSprop, Schedule, Warmup
+from ..optim import SGD, Adam, AdamW, Constant, Cosine, Momentum, Optimizer, Plateau, RMSprop, Schedule, Warmup
 from ..truncation import Policy, parse_policy
 
 _OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -116,7 +116,7 @@ def make_schedule(config: TrainConfig, total_steps: int) -> Schedule:
     if config.schedule == "cosine":
         schedule = Cosine(config.lr, total_steps)
     elif config.schedule == "halving":
-        schedule = Halving(config.lr)
+        schedule = Plateau(config.lr)
     else:
         schedule = Constant(config.lr)
     return Warmup(schedule, config.warmup) if config.warmup else schedule

@@ -15,8 +15,8 @@ from tinygrad_rnn.optim import (
     AdamW,
     Constant,
     Cosine,
-    Halving,
     Momentum,
+    Plateau,
     RMSprop,
     Warmup,
     clip_by_norm,
@@ -205,7 +205,7 @@ def test_load_state_dict_refuses(arrays, message):
         lambda: clip_by_norm({}, math.nan),
         lambda: clip_by_value({}, -1.0),
         lambda: Constant(0.0),
-        lambda: Halving(0.1, factor=1.0),
+        lambda: Plateau(0.1, factor=1.0),
         lambda: Cosine(0.1, total_steps=0),
         lambda: Cosine(0.1, total_steps=5, floor=0.2),
         lambda: Warmup(Constant(0.1), steps=0),
@@ -268,7 +268,7 @@ def test_clip_by_value():
 def test_schedules():
     cosine = Cosine(1.0, total_steps=4, floor=0.2)
     assert [round(cosine.lr(step), 6) for step in (0, 2, 4, 6)] == [1.0, 0.6, 0.2, 0.2]
-    halving = Warmup(Halving(0.8), steps=2)
+    halving = Warmup(Plateau(0.8), steps=2)
     assert [halving.lr(step) for step in (0, 1, 2)] == [0.4, 0.8, 0.8]
     for loss in (3.0, 2.0, 2.0, 2.5):
         halving.observe(loss)
