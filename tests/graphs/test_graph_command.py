@@ -90,8 +90,8 @@ def test_a_cell_of_ones_own(folder, monkeypatch):
     ("arguments", "message"),
     [
         ("graph gnu", "'gnu' does not exist"),
-        ("graph nowhere:Cell", "'nowhere:Cell' cannot be had: ModuleNotFoundError"),
-        ("graph cells_for_graph:Other", "has no attribute 'Other'"),
+        ("graph nowhere:Cell", "graph: importing 'nowhere' raised ModuleNotFoundError: No module named 'nowhere'"),
+        ("graph cells_for_graph:Other", "graph: module 'cells_for_graph' has no 'Other'; it has: "),
         ("graph cells_for_graph:broken", "raised RuntimeError: no such luck"),
         ("graph --view rolld", "invalid choice: 'rolld'"),
         ("graph --truncation chunky:3", "'chunky:3' is not a policy"),

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import operator
-import sys
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
 from ..engine.tape import Array
 from ..errors import ConfigError
+from ..imports import import_object
 from ..nn.cells import CELLS
 from ..nn.models import RNNLM
 
@@ -34,7 +29,7 @@ def small_model(name: str, steps: int, layers: int = 1) -> tuple[RNNLM, Array, A
     >>> ids.shape, targets.shape
     ((4, 5), (4, 5))
     """
-    cell = name if name in CELLS else _imported(name)
+    cell = name if name in CELLS else import_object("graph", name)
     rng = np.random.default_rng(0)
     text = rng.integers(0, VOCABULARY, (BATCH, steps + 1))
     try:
@@ -46,18 +41,6 @@ def small_model(name: str, steps: int, layers: int = 1) -> tuple[RNNLM, Array, A
             "f(input_size, hidden_size, rng) that makes a cell"
         ) from error
     return model, text[:, :-1], text[:, 1:]
-
-
-def _imported(target: str) -> Any:
-    module_name, _, name = target.partition(":")
-    before = sys.path.copy()
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
-    try:
-        return operator.attrgetter(name)(importlib.import_module(module_name))
-    except Exception as error:  # whatever the user's module raises
-        raise ConfigError(f"graph: {target!r} cannot be had: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path[:] = before
 
 
 def shown_steps(text: str | None) -> int | tuple[int, ...] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from hypothesis import strategies as hst
 
 from ..engine.tape import Array
 from ..errors import ConfigError
+from ..imports import import_object
 from ..nn.cells import CELLS
 from ..nn.layers import Dropout, Embedding, Linear
 from ..nn.models import CBOW, RNNLM
@@ -86,7 +85,7 @@ def cases_of(target: str) -> Iterator[Case]:
     if not colon or Path(target).exists():
         yield _model_case(target, load_model(target).model, f"load_model({target!r}).model", "")
         return
-    value = _imported(module_name, name)
+    value = import_object("check", target)
     if isinstance(value, RNNLM):
         yield _model_case(target, value, name, module_name)
     elif isinstance(value, Policy):
@@ -119,20 +118,6 @@ def _model_case(name: str, model: RNNLM, source: str, module: str) -> Case:
     # A trained model is large: little text of it, so that an example takes a fraction of a second.
     batch = st.sequences(model.vocab_size, batch=hst.integers(1, 2), steps=hst.integers(1, 4))
     return Case(name, model, {"batch": batch}, source=source, module=module)
-
-
-def _imported(module_name: str, name: str) -> Any:
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module raises
-        raise ConfigError(f"check: importing {module_name!r} raised {type(error).__name__}: {error}") from error
-    try:
-        return operator.attrgetter(name)(module)
-    except (AttributeError, ValueError) as error:
-        known = ", ".join(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise ConfigError(
-            f"check: module {module_name!r} has no {name!r}; it has: {known or 'nothing callable'}"
-        ) from error
 
 
 def _made(target: str, make: Any) -> Any:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -21,6 +20,7 @@ from tqdm import tqdm
 import tinygrad_rnn
 
 from ..errors import ConfigError
+from ..imports import working_folder_first
 from .cases import Case, builtin_cases, cases_of
 from .gradients import check_grads
 from .report import GradCheckError, GradReport
@@ -79,7 +79,7 @@ def check(target: str | None, examples: int, seed_of_draws: int, order: int) -> 
     right
     0
     """
-    with _working_folder_first(), _nothing_left_behind():
+    with working_folder_first(), _nothing_left_behind():
         cases = list(builtin_cases() if target is None else cases_of(target))
         if order == 2:
             cases = [case for case in cases if case.truncation is None]
@@ -220,17 +220,6 @@ _HOMES = {
     "tinygrad_rnn.testing": {"check_grads"},
     "tinygrad_rnn.testing.strategies": {"normal", "token_batch", "with_noise"},
 }
-
-
-@contextmanager
-def _working_folder_first() -> Iterator[None]:
-    """Let modules of the working folder be imported, as `python -m` does."""
-    before = sys.path.copy()
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 @contextmanager
