@@ -8,11 +8,11 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
 from tinygrad_rnn.graphs.model.flow import flow_of
 from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.table import shown_times
 from tinygrad_rnn.graphs.options import Options
 from tinygrad_rnn.graphs.scene.curves import bezier
 from tinygrad_rnn.graphs.scene.lines import texts_of
 from tinygrad_rnn.graphs.scene.text import text_width, title_width
-from tinygrad_rnn.graphs.unrolled.table import shown_times
 from tinygrad_rnn.graphs.unrolled.view import unrolled
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...engine.tape import Node
+from ..content.builder import ContentBuilder, data_key
+from ..content.node import Content
 from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.parts import Part, Wire, terms_of
@@ -15,7 +17,6 @@ from ..model.read import Story
 from ..rolled.sketch import Line
 from ..scene.legend import short_number
 from ..scene.scene import Row
-from .figures import Figure, Figures, data_key
 
 _MANY = 8  # readers of a leaf; more lines than that from one box would be a tangle
 
@@ -32,7 +33,7 @@ class Chart:
         losses: ids of the boxes of losses.
     """
 
-    figures: dict[str, Figure] = field(default_factory=dict)
+    figures: dict[str, Content] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
     scopes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -55,7 +56,7 @@ class _Charter:
     def __init__(self, story: Story, flow: Flow | None, parts: Sequence[Part], chosen: Collection[int]) -> None:
         self.story, self.flow, self.chosen = story, flow, chosen
         self.parts = {part.id: part for part in parts}
-        self.figures = Figures(story, flow)
+        self.figures = ContentBuilder(story, flow)
         self.chart = Chart()
         self.losses = {node.id for node, _ in story.losses}
         self.terms = terms_of(parts, (node for node, _ in story.losses))
@@ -108,7 +109,7 @@ class _Charter:
             self.chart.figures[f"{id}.{found[0]}"] = found[1]
             self.chart.lines.append(Line(f"{id}.{found[0]}", id))
 
-    def _figure(self, part: Part) -> Figure:
+    def _figure(self, part: Part) -> Content:
         given = self.figures.names.get(part.id)
         subscript = "" if part.step is None else f"_{{{part.step + 1}}}"
         if part.id in self.carried:
@@ -125,7 +126,7 @@ class _Charter:
             tail = self._constant(part, wire)
             if tail is None:
                 return
-        elif wire.source.id in self.figures.parameters:
+        elif wire.source in self.figures.parameter_of:
             tail = self._parameter(wire.source, head)
         else:
             tail = self._id(wire.source)
@@ -180,7 +181,7 @@ class _Charter:
             factor = short_number(scale)
             title = "" if wire.closed else f"× {factor}"
             said = "cut\nno gradient passes" if wire.closed else f"cut\nfactor: {factor}"
-            self.chart.figures[id] = Figure("cut", title, (), said, factor=0.0 if wire.closed else scale)
+            self.chart.figures[id] = Content("cut", title, (), said, factor=0.0 if wire.closed else scale)
             passed = None if self.flow is None or wire.closed else self.flow.edge(*wire.passed[0])
             self.chart.lines.append(Line(tail, id, passed, closed=wire.closed))
         return id
@@ -200,5 +201,5 @@ class _Charter:
             known = [m for m in (line.magnitude, magnitude) if m is not None]
             self.chart.lines[before] = replace(line, magnitude=max(known) if known else None)
             return
-        self.chart.figures[id] = Figure("constant", title, (), f"read at {title}")
+        self.chart.figures[id] = Content("constant", title, (), f"read at {title}")
         self.chart.lines.append(Line(tail, id, magnitude, closed=wire.closed))

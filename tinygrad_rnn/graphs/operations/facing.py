@@ -112,7 +112,7 @@ def _extents(*sides: tuple[Chart, Mapping[str, int]]) -> list[float]:
     found = [20.0] * count
     for chart, ranks in sides:
         for id, rank in ranks.items():
-            found[rank] = max(found[rank], chart.figures[id].size[1])
+            found[rank] = max(found[rank], chart.figures[id].size()[1])
     return found
 
 
@@ -128,7 +128,7 @@ def _side(
 ) -> tuple[dict[str, Point], float, float]:
     """Place one side and add it to the scene; return its centres, width and height."""
     index = {id: number for number, id in enumerate(chart.figures)}
-    items = [Item(*figure.size) for figure in chart.figures.values()]
+    items = [Item(*figure.size()) for figure in chart.figures.values()]
     pairs = [(line.head, line.tail) if up else (line.tail, line.head) for line in chart.lines]
     arcs = [Arc(index[a], index[b]) for a, b in pairs]
     layout = layered(
@@ -167,7 +167,7 @@ def _cross(
     }
     for number, line in enumerate(lines):
         lane = corridor + _LANE * lanes[line.tail]
-        (x, y), (width, height) = left[line.tail], forward.figures[line.tail].size
+        (x, y), (width, height) = left[line.tail], forward.figures[line.tail].size()
         beside = any(other > x and abs(level - y) < height for id, (other, level) in left.items() if id != line.tail)
         # Where another box stands in the way, the line goes over it.
         gap = y - height / 2 - 5 - 2 * (lanes[line.tail] % 4)
@@ -176,7 +176,7 @@ def _cross(
             if beside
             else [(x + width / 2, y), (lane, y)]
         )
-        (x, y), (width, height) = right[line.head], backward.figures[line.head].size
+        (x, y), (width, height) = right[line.head], backward.figures[line.head].size()
         beside = any(other < x and abs(level - y) < height for id, (other, level) in right.items() if id != line.head)
         over = y - height / 2 - 6 - 2 * (number % 3)
         into = (

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...engine.tape import Array, Node
+from ..content.builder import last_name
+from ..content.node import Content
 from ..model.flow import Flow, norm
 from ..model.formula import symbol
 from ..model.names import names_of
@@ -16,7 +18,6 @@ from ..rolled.sketch import Line
 from ..scene.legend import short_number
 from ..scene.scene import Row
 from .chart import Chart
-from .figures import Figure, last_name
 
 _TURNING = frozenset(("transpose", "reshape", "astype"))  # not drawn: they move elements, or change their dtype
 _SYMBOLS = {"take_back": "add to rows", "cross_entropy_back": "softmax − target", "scatter": "put back"}
@@ -138,7 +139,7 @@ class Mirror:
         facts += [] if value is None else [f"norm: {short_number(norm(value))}"]
         rows = (*([Row(formula)] if formula else []), Row(shape))
         sign = _SYMBOLS.get(node.name, symbol(node.name))
-        self.chart.figures[id] = Figure("operation", sign, rows, "\n".join([formula or node.name, *facts]))
+        self.chart.figures[id] = Content("operation", sign, rows, "\n".join([formula or node.name, *facts]))
         depth, kept_only = 0, True
         for source in dict.fromkeys(self._resolve(edge[0])[0] for edge in node.edges if edge is not None):
             if source in self.story.number:
@@ -167,9 +168,9 @@ class Mirror:
             self._elsewhere[node] = id
             self.starts[id] = part.id
             if node in self.made.seeds:
-                self.chart.figures[id] = Figure("loss", "∂L/∂L = 1", (), "seed\nthe cotangent of the loss")
+                self.chart.figures[id] = Content("loss", "∂L/∂L = 1", (), "seed\nthe cotangent of the loss")
             else:
-                self.chart.figures[id] = Figure(
+                self.chart.figures[id] = Content(
                     "constant", "∂L/∂·", (Row("from a later step"),), "comes from a later step"
                 )
         return self._elsewhere[node]
@@ -195,7 +196,7 @@ class Mirror:
         figure = self.forward.figures[front]
         title = last_name(figure.title)
         shape = shape_text(source.specs[0].shape)
-        self.chart.figures[self.ends[front]] = Figure(
+        self.chart.figures[self.ends[front]] = Content(
             figure.kind, f"∂{title}", (Row(shape),), f"gradient of {title}\nshape: {shape}\nfrom this step"
         )
 
@@ -211,7 +212,7 @@ class Mirror:
                 summed = maker.specs[0].shape in ((), (1,))  # on the way to the loss
                 title = f"t = {maker.step + 1}" if maker.step is not None else "L" if summed else symbol(maker.name)
                 figure = self.chart.figures[id]
-                self.chart.figures[id] = Figure("constant", title, (Row("∂L"),), figure.tooltip)
+                self.chart.figures[id] = Content("constant", title, (Row("∂L"),), figure.tooltip)
 
 
 def _is_folded(node: Node) -> bool:

@@ -135,7 +135,7 @@ def _free_corner(label: str, borders: tuple[float, float, float, float], chart: 
     width = text_width(label, 9)
     busy = [point for route in places.routes for point in _along(route)]
     for id, figure in chart.figures.items():
-        (x, y), (w, h) = places.centres[id], figure.size
+        (x, y), (w, h) = places.centres[id], figure.size()
         busy += [(x + a * w / 2, y + b * h / 2) for a in (-1, -0.5, 0, 0.5, 1) for b in (-1, 0, 1)]
     corners = [(x, y) for y in (bottom - 10, top + 10) for x in (left + 9, right - 9 - width)]
     x, y = min(corners, key=lambda c: sum(-4 < a - c[0] < width + 4 and abs(b - c[1]) < 9 for a, b in busy))
@@ -173,7 +173,7 @@ def _by_dot(chart: Chart) -> Places | None:
     names = {id: f"b{number}" for number, id in enumerate(chart.figures)}
     lines = ["digraph {", "graph [rankdir=BT nodesep=0.3 ranksep=0.42]", 'node [shape=box fixedsize=true label=""]']
     for id, figure in chart.figures.items():
-        width, height = figure.size
+        width, height = figure.size()
         lines.append(f"{names[id]} [width={width / 72:.4f} height={height / 72:.4f}]")
     for number, (label, members) in enumerate(_modules(chart).items()):
         # The label takes room in the layout, and is written by the picture itself.
@@ -207,7 +207,7 @@ def _by_dot(chart: Chart) -> Places | None:
 def _by_us(chart: Chart) -> Places:
     """Return the project's own layout; a module has a region where no other box stands in it."""
     index = {id: number for number, id in enumerate(chart.figures)}
-    items = [Item(*figure.size) for figure in chart.figures.values()]
+    items = [Item(*figure.size()) for figure in chart.figures.values()]
     arcs = [Arc(index[line.tail], index[line.head]) for line in chart.lines]
     layout = layered(items, arcs, downward=True, across=34.0)
     pad = 16.0
@@ -223,7 +223,7 @@ def _by_us(chart: Chart) -> Places:
 
 
 def _around(members: list[str], centres: Mapping[str, Point], chart: Chart) -> tuple[float, float, float, float]:
-    sizes = {id: chart.figures[id].size for id in members}
+    sizes = {id: chart.figures[id].size() for id in members}
     return (
         min(centres[id][0] - sizes[id][0] / 2 for id in members) - 12,
         min(centres[id][1] - sizes[id][1] / 2 for id in members) - 12,

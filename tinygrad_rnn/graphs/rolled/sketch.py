@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...engine.tape import Node
+from ..content.builder import ContentBuilder, data_key, mean_square
+from ..content.node import Content
 from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.parts import Part, Wire, terms_of
 from ..model.read import Story
 from ..model.rolling import Link, Rolling, cut_scales
-from ..operations.figures import Figure, Figures, data_key, mean_square
 from ..scene.legend import short_number
 from ..scene.scene import Row
 from .blocks import Block, Kind, blocks_of
@@ -69,7 +70,7 @@ class Sketch:
         losses: ids of the boxes that are losses, the last one of all first.
     """
 
-    figures: dict[str, Figure] = field(default_factory=dict)
+    figures: dict[str, Content] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
@@ -88,7 +89,7 @@ class Sketcher:
 
     def __init__(self, story: Story, flow: Flow | None, rolling: Rolling) -> None:
         self.story, self.flow, self.rolling = story, flow, rolling
-        self.figures = Figures(story, flow, "_{t}")
+        self.figures = ContentBuilder(story, flow, "_{t}")
         self.sketch = Sketch()
         self.T = len(rolling.steps)
         self.box = {part.id: f"op{number}" for number, part in enumerate(rolling.template)}
@@ -126,7 +127,7 @@ class Sketcher:
         for (box, _), count in ends.items():
             figure = self.sketch.figures[box]
             if figure.kind != "delay":
-                self.sketch.figures[box] = replace(figure, tall=max(figure.tall, 14.0 * count + 8.0))
+                self.sketch.figures[box] = replace(figure, least_height=max(figure.least_height, 14.0 * count + 8.0))
         kinds = {self.box[part.id]: Kind(part.node.scope, True) for part in self.rolling.template}
         for part in self.rolling.outside:
             plumbing = part.name in ("stack", "unstack")  # between a sequence and its steps: of no module's making
@@ -223,7 +224,7 @@ class Sketcher:
         norms = tuple(self._carried.get((key, t), 0.0) for t in later) if self.flow is not None else ()
         sign = "z⁻" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(lag))
         ago = "the step before" if lag == 1 else f"{lag} steps before"
-        self.sketch.figures[delay] = Figure("delay", sign, (), f"delay\nstate: {name} of {ago}")
+        self.sketch.figures[delay] = Content("delay", sign, (), f"delay\nstate: {name} of {ago}")
         self.sketch.loops.append(Loop(self.box[source], delay, name, lag, tuple(scales), norms))
 
     def _once(self, part: Part) -> None:
@@ -256,7 +257,7 @@ class Sketcher:
         else:
             figure = self.figures.operation(part)
             self.sketch.figures[box] = (
-                Figure(
+                Content(
                     figure.kind, "Σ" if part.name == "add" else figure.title, (Row(f"{self.T} steps"),), figure.tooltip
                 )
                 if gathers
@@ -275,7 +276,7 @@ class Sketcher:
         values = [self.story.summary(place) for place in self.story.losses]
         known = [value.mean for value in values if value is not None]
         text = f"Σ ℓ = {short_number(sum(known))}" if len(known) == len(values) else "Σ ℓ"
-        self.sketch.figures["sum"] = Figure("loss", "L", (Row(text),), f"L\nsum of {len(values)} losses", strong=True)
+        self.sketch.figures["sum"] = Content("loss", "L", (Row(text),), f"L\nsum of {len(values)} losses", strong=True)
         for box in boxes:
             self.sketch.lines.append(Line(box, "sum", None if self.flow is None else 1.0))
         self.sketch.losses = ["sum", *self.sketch.losses]

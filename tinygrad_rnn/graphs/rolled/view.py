@@ -142,7 +142,7 @@ class _Picture:
             arcs.append(Arc(index[f"entry{number}"], index[line.head]))
         ranks = self._ranks(row.blocks, index, arcs, len(exits), len(entries))
         figures = [self.sketch.figures.get(name) for name in names]
-        items = [Item(*figure.size) if figure else Item(0.0, 0.0) for figure in figures]
+        items = [Item(*figure.size()) if figure else Item(0.0, 0.0) for figure in figures]
         readers = {index[box] for found in self.sketch.parameters.values() for box, _ in found if box in index}
         entering = {index[f"entry{number}"] for number in entries}
         nested = sorted(loops, key=lambda loop: ranks[index[loop.source]] - ranks[index[loop.delay]])
@@ -243,7 +243,7 @@ class _Picture:
     def _region(self, block: Block, top: float, bottom: float, loops: Sequence[Loop], tall: float) -> None:
         if not block.members:
             return
-        sizes = {box: self.sketch.figures[box].size for box in block.members}
+        sizes = {box: self.sketch.figures[box].size() for box in block.members}
         left = min(self.places[box][0] - sizes[box][0] / 2 for box in block.members) - _PAD
         right = max(self.places[box][0] + sizes[box][0] / 2 for box in block.members) + _PAD
         for level, loop in enumerate(loops):
@@ -270,12 +270,12 @@ class _Picture:
             return bottom
         figures = [self.sketch.figures[id] for id, _ in mine]
         wanted = [self.places[found[0][0]][0] for _, found in mine]
-        widths = [figure.size[0] for figure in figures]
+        widths = [figure.size()[0] for figure in figures]
         gaps = [(a + b) / 2 + 14 for a, b in pairwise(widths)]
         xs = separated(wanted, [1.0] * len(mine), gaps)
         shift = max(0.0, _LEFT - (xs[0] - widths[0] / 2))
         xs = [round(x + shift, 1) for x in xs]
-        y = bottom + _PARAMETERS + max(figure.size[1] for figure in figures) / 2
+        y = bottom + _PARAMETERS + max(figure.size()[1] for figure in figures) / 2
         taken: dict[str, int] = {}
         for lane, ((id, found), figure, x) in enumerate(zip(mine, figures, xs, strict=True)):
             self.scene.boxes.append(figure.at(id, x, y))
@@ -284,9 +284,9 @@ class _Picture:
                 at = taken.setdefault(box, 0)
                 taken[box] = at + 1
                 to = self.places[box][0] + (at - (count - 1) / 2) * 16
-                start = to if abs(x - to) < figure.size[0] / 2 - 14 else x
-                low = y - figure.size[1] / 2
-                high = self.places[box][1] + self.sketch.figures[box].size[1] / 2
+                start = to if abs(x - to) < figure.size()[0] / 2 - 14 else x
+                low = y - figure.size()[1] / 2
+                high = self.places[box][1] + self.sketch.figures[box].size()[1] / 2
                 middle = bottom + 9 + (lane % 3) * 7
                 points = (
                     ((start, low), (to, high))
@@ -294,7 +294,7 @@ class _Picture:
                     else ((start, low), (start, middle), (to, middle), (to, high))
                 )
                 self._edge(f"{id}-{box}-{number}", id, box, points, magnitude)
-        return y + max(figure.size[1] for figure in figures) / 2
+        return y + max(figure.size()[1] for figure in figures) / 2
 
     def _edge(
         self,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...engine.tape import Node
+from ..content.node import Content
 from ..model.flow import Flow
 from ..model.groups import Link
 from ..model.read import Place, Story, Use
-from ..unrolled.faces import Face
 from .curves import Point
 from .legend import short_number
 from .scene import Box, Dot, Edge, EdgeKind, Scale, Scene
@@ -54,12 +54,10 @@ class Pen:
             self.scene.scale = Scale.of(self.found.values())
 
     def box(
-        self, id: str, face: Face, x: float, y: float, width: float, height: float, nodes: Iterable[Node] = ()
+        self, id: str, content: Content, x: float, y: float, width: float, height: float, nodes: Iterable[Node] = ()
     ) -> Box:
         """Draw a box."""
-        return self.add(
-            Box(id, x, y, width, height, face.kind, face.title, face.rows, face.tooltip, face.strong), nodes
-        )
+        return self.add(content.at(id, x, y, (width, height)), nodes)
 
     def add(self, box: Box, nodes: Iterable[Node] = ()) -> Box:
         """Draw a box that is made already."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from ..content.node import Content
 from ..model.groups import Link
+from ..model.table import Row
 from ..scene.curves import Point
 from ..scene.scene import Box, Label
 from ..scene.scene import Row as Line
 from .board import Board
-from .faces import Face
 from .grid import BELT, CUT_GAP
-from .table import Row
 
 
 class Belts:
@@ -67,10 +67,10 @@ class Belts:
         lines = [Line(f"{len(hidden)} step{'s' * (len(hidden) > 1)}")]
         if cuts:
             lines.append(Line(f"{len(cuts)} cut{'s' * (len(cuts) > 1)}"))
-        face = Face("elision", "⋯", tuple(lines), f"steps {hidden[0] + 1} to {hidden[-1] + 1} are not shown")
+        content = Content("elision", "⋯", tuple(lines), f"steps {hidden[0] + 1} to {hidden[-1] + 1} are not shown")
         nodes = [node for time in hidden if time in row.groups for node in row.groups[time].nodes]
         name = f"elided{self.board.story.number[nodes[0]]}"
-        return self.board.pen.box(name, face, self.board.grid.breaks[between], row.y, 46, face.size()[1], nodes)
+        return self.board.pen.box(name, content, self.board.grid.breaks[between], row.y, 46, content.size()[1], nodes)
 
     def _slot_y(self, link: Link, row: Row) -> float:
         assert link.tail is not None
@@ -116,8 +116,8 @@ class Belts:
             group = row.groups[time]
             if group not in self.board.box:
                 continue
-            face = self.board.faces.start(row, slots)
-            width, height = face.size()
+            content = self.board.content.start(row, slots)
+            width, height = content.size()
             head = self.board.box[group]
             sign = -1 if row.backward else 1
             grid = self.board.grid
@@ -130,7 +130,7 @@ class Belts:
             starts = {slot: self.board.table.starts[row, slot] for slot in slots}
             nodes = [value.place[0] for value in starts.values() if isinstance(value, Link) and value.place is not None]
             box = self.board.pen.box(
-                f"start{self.board.story.number[group.nodes[0]]}", face, x, row.y, width, height, nodes
+                f"start{self.board.story.number[group.nodes[0]]}", content, x, row.y, width, height, nodes
             )
             for slot, value in starts.items():
                 y = self.board.slot_y(row, slot)

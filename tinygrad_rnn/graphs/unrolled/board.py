@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ..content.rows import RowContent
 from ..model.flow import Flow
 from ..model.groups import Group, Groups, Link
 from ..model.read import Story
+from ..model.table import Row, Table
 from ..scene.pen import Pen
 from ..scene.scene import Box, Scene
-from .faces import Faces
 from .grid import Grid
-from .table import Row, Table
 
 _SLOTS = 22.0  # between two states of one cell
 
@@ -23,7 +23,7 @@ class Board:
 
     Attributes:
         story, flow: what is drawn.
-        groups, table, faces: its boxes, rows, and what stands in the boxes.
+        groups, table, content: its boxes, rows, and what stands in the boxes.
         shown: times that have a column.
         pen: draws.
         box: group to its box, once drawn.
@@ -34,7 +34,7 @@ class Board:
     flow: Flow | None
     groups: Groups
     table: Table
-    faces: Faces
+    content: RowContent
     shown: list[int]
     pen: Pen
     box: dict[Group, Box] = field(default_factory=dict)

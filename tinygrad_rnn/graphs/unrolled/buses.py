@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ...engine.tape import Node
-from ..model.flow import Flow
+from ..content.builder import ContentBuilder
+from ..content.node import Content
 from ..model.groups import Group, Groups, Link
 from ..model.read import Parameter, Place, Story, Use
+from ..model.table import Row, Table
 from ..scene.curves import Point
 from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
 from ..scene.pen import Pen
 from ..scene.scene import Box
-from .faces import Face, parameter_line
 from .grid import BUS_GAP, MARGIN, Feed, Grid
-from .table import Row, Table
 
 _APART = 28.0  # between two boxes of parameters
 
@@ -120,14 +120,15 @@ class Harness:
                 self.pen.edge(box, strand.head, strand.points, magnitude, strand.nodes, arrow=arrow, name=strand.name)
 
 
-def plan_buses(pen: Pen, grid: Grid, table: Table, buses: Sequence[Bus], box: dict[Group, Box]) -> Harness:
+def plan_buses(
+    pen: Pen, content: ContentBuilder, grid: Grid, table: Table, buses: Sequence[Bus], box: dict[Group, Box]
+) -> Harness:
     """Draw the boxes of parameters and the legend below the steps, and plan the lines between them and the steps."""
     harness = Harness(pen)
-    sizes = bus_sizes(buses, pen.story, pen.flow)
+    sizes = bus_sizes(buses, content)
     low = grid.end + 22  # of the first bus below everything
     stems = [any(head.step is not None for head in bus.heads) for bus in buses] if grid.stems else []
     top = low + BUS_GAP * len(buses) + 20
-    faces = [_face(bus, pen.story, pen.flow) for bus in buses]
     total = sum(width for width, _ in sizes) + _APART * (len(sizes) - 1)
     has_legend = pen.flow is not None or bool(pen.story.cuts)
     room = LEGEND_WIDTH + 40 if has_legend else 0.0
@@ -137,10 +138,10 @@ def plan_buses(pen: Pen, grid: Grid, table: Table, buses: Sequence[Bus], box: di
     right = max(end + spare, left + total + room)
     space = (right - left - room - total) / max(len(sizes), 1)
     at = left + space / 2
-    for number, (bus, face, (width, height)) in enumerate(zip(buses, faces, sizes, strict=True)):
+    for number, (bus, (width, height)) in enumerate(zip(buses, sizes, strict=True)):
         name = f"p{pen.story.number[bus.parameters[0].node]}"
         nodes = [node for head in bus.heads for node in head.nodes]
-        target = pen.box(name, face, at + width / 2, top + height / 2, width, height, nodes)
+        target = pen.box(name, _content(bus, content), at + width / 2, top + height / 2, width, height, nodes)
         if stems and stems[number]:
             entry = (grid.right_lane(sum(stems[:number])), grid.bus_top + BUS_GAP * sum(stems[:number]))
         else:
@@ -156,30 +157,22 @@ def plan_buses(pen: Pen, grid: Grid, table: Table, buses: Sequence[Bus], box: di
     return harness
 
 
-def bus_sizes(buses: Sequence[Bus], story: Story, flow: Flow | None) -> list[tuple[float, float]]:
+def bus_sizes(buses: Sequence[Bus], content: ContentBuilder) -> list[tuple[float, float]]:
     """Return width and height of the boxes of parameters."""
-    return [_face(bus, story, flow).size(120) for bus in buses]
+    return [_content(bus, content).size(120) for bus in buses]
 
 
-def width_below(buses: Sequence[Bus], story: Story, flow: Flow | None) -> float:
+def width_below(buses: Sequence[Bus], content: ContentBuilder) -> float:
     """Return how wide the parameters and the legend are, side by side."""
-    sizes = bus_sizes(buses, story, flow)
-    legend = LEGEND_WIDTH + 40 if flow is not None or story.cuts else 0.0
+    sizes = bus_sizes(buses, content)
+    legend = LEGEND_WIDTH + 40 if content.flow is not None or content.story.cuts else 0.0
     return sum(width for width, _ in sizes) + _APART * (len(sizes) - 1) + legend
 
 
-def _face(bus: Bus, story: Story, flow: Flow | None) -> Face:
-    lines = []
-    tips = []
-    for parameter in bus.parameters:
-        magnitude = flow.total((parameter.node, 0)) if flow is not None else None
-        lines.append(parameter_line(parameter, magnitude, flow))
-        tips += [parameter.name, *story.facts((parameter.node, 0))[:-1]]
-    count = sum(parameter.size for parameter in bus.parameters)
+def _content(bus: Bus, builder: ContentBuilder) -> Content:
     scope = ".".join(bus.row.groups[max(bus.row.groups)].kind.scope)
     what = scope or {"cell": "cell", "loss": "loss"}.get(bus.row.role, "output")
-    title = f"{what}: {count:,} parameter{'s' * (count != 1)}"
-    return Face("parameter", title, tuple(lines), "\n".join([title, *tips]))
+    return builder.parameters(what, bus.parameters)
 
 
 def _plan(

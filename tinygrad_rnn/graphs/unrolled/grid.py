@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+from ..content.rows import RowContent
+from ..model.table import Row, Table
 from ..scene.curves import Point
-from .faces import Faces
-from .table import Row, Table
 
 TOP = 80.0  # below the headline
 MARGIN = 24.0
@@ -123,7 +123,7 @@ class Grid:
 
 
 def make_grid(
-    faces: Faces,
+    content: RowContent,
     shown: list[int],
     hidden: Iterable[Row],
     fed: Sequence[Iterable[Row]],
@@ -136,7 +136,7 @@ def make_grid(
     """Return coordinates for everything.
 
     Args:
-        faces: what stands in the boxes.
+        content: what stands in the boxes.
         shown: times that have a column.
         hidden: rows that are drawn elsewhere.
         fed: for each bus of parameters, the rows that read them.
@@ -146,9 +146,9 @@ def make_grid(
         sizes: least width and height of boxes of a row, above what their text needs.
         least: width that all steps together take at least, so that what stands below them finds room.
     """
-    table = faces.table
+    table = content.table
     grid = Grid(table, shown)
-    _size(grid, faces, sizes)
+    _size(grid, content, sizes)
     _shelve(grid, set(hidden))
     steps = [number for number, shelf in enumerate(grid.shelves) if shelf[0].role != "wide"]
     if steps and steps[0]:
@@ -159,10 +159,10 @@ def make_grid(
     return grid
 
 
-def _size(grid: Grid, faces: Faces, least: Mapping[Row, tuple[float, float]]) -> None:
+def _size(grid: Grid, content: RowContent, least: Mapping[Row, tuple[float, float]]) -> None:
     for row in grid.table.rows:
         times = [-1] if row.role == "wide" else [t for t in grid.shown if t in (row.inputs or row.groups)]
-        sizes = [faces.of(row, time).size(0.0 if row.role == "input" else LEAST) for time in times] or [(LEAST, 40.0)]
+        sizes = [content.of(row, time).size(0.0 if row.role == "input" else LEAST) for time in times] or [(LEAST, 40.0)]
         sizes.append(least.get(row, (0.0, 0.0)))
         row.width = max(width for width, _ in sizes)
         row.height = max(height for _, height in sizes)

@@ -26,7 +26,7 @@ class Heads:
     def __init__(self, board: Board) -> None:
         self.board = board
         self.totals = self._totals()
-        self.faces = [board.faces.total(number) for number in self.totals]
+        self.contents = [board.content.total(number) for number in self.totals]
         self.sizes = self._sizes()
 
     def _totals(self) -> list[int]:
@@ -58,10 +58,10 @@ class Heads:
 
     def _sizes(self) -> list[tuple[float, float]]:
         sizes = []
-        for number, face in zip(self.totals, self.faces, strict=True):
+        for number, content in zip(self.totals, self.contents, strict=True):
             lines = min(len(self._terms(number)), len(self.board.shown))
             side = lines if len(self.totals) > 1 else math.ceil(lines / 2)
-            width, height = face.size(104)
+            width, height = content.size(104)
             sizes.append((width, max(height, _LINE * side + 8)))
         return sizes
 
@@ -79,14 +79,14 @@ class Heads:
         """Draw boxes and lines."""
         board = self.board
         y = TOP
-        for face, number, (width, height) in zip(self.faces, self.totals, self.sizes, strict=True):
+        for content, number, (width, height) in zip(self.contents, self.totals, self.sizes, strict=True):
             nodes = list(board.groups.sums[number])
             links = self._terms(number)
             for group in board.groups.groups:
                 if self.merged(group) == number:
                     nodes += group.nodes
                     links += [link for link in board.groups.links if link.head is group]
-            box = board.pen.box(f"loss{number + 1}", face, self._x(width), y + height / 2, width, height, nodes)
+            box = board.pen.box(f"loss{number + 1}", content, self._x(width), y + height / 2, width, height, nodes)
             self._lines_to(box, [link for link in links if link.tail in board.box])
             y += height + _APART
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ...engine.tape import Node
+from ..content.builder import ContentBuilder
+from ..content.node import Content
 from ..model.flow import Flow
 from ..model.groups import Group, Groups, Link
 from ..model.parts import Part, Wire, parts_of
 from ..model.read import Place, Story, Use
-from ..operations.figures import Figure, Figures
+from ..model.table import Row, Table
 from ..operations.layered import Arc, Item, layered
 from ..operations.ranks import pulled_right, ranks_of
 from ..scene.curves import Point
@@ -23,7 +25,6 @@ from ..scene.pen import Pen
 from ..scene.scene import Box, Label
 from ..scene.scene import Row as Line
 from ..scene.text import text_width
-from .table import Row, Table
 
 _HEAD = 48.0  # for the name, and for lines that go out
 _FOOT = 24.0  # for lines that come in
@@ -54,7 +55,7 @@ class Interior:
     """The operations of one cell at one step, laid out; (0, 0) is the upper left corner of its box."""
 
     parts: list[Part]
-    figures: list[Figure]
+    figures: list[Content]
     lines: list[_Line] = field(default_factory=list)
     centres: list[Point] = field(default_factory=list)
     ports: dict[_Port, Point] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class Opener:
     def __init__(self, story: Story, flow: Flow | None, groups: Groups, table: Table) -> None:
         self.story, self.flow, self.groups, self.table = story, flow, groups, table
         self.parts = parts_of(node for node, _ in story.losses)[0]
-        self.figures = Figures(story, flow)
+        self.figures = ContentBuilder(story, flow)
         self.by_use: dict[Use, int] = {}  # where a state is read to its number
         self.by_spot: dict[tuple[Row, int, int], int] = {}  # the same by row, position of the reader, and input
         self.above: dict[Group, dict[Place, None]] = {}  # what other rows read
@@ -125,7 +126,7 @@ class Opener:
         for port, place in number.items():
             ranks[place] = 0 if port.side in ("in", "below") else max(ranks[: len(parts)]) + 1
         layout = layered(
-            [*(Item(*figure.size) for figure in made.figures), *(Item(2.0, 2.0) for _ in ports)],
+            [*(Item(*figure.size()) for figure in made.figures), *(Item(2.0, 2.0) for _ in ports)],
             [
                 Arc(*pair, stub=text_width(line.name, 9) + 8 if line.name else 0.0)
                 for pair, line in zip(pairs, made.lines, strict=True)
@@ -190,7 +191,7 @@ class Opener:
             node = node.edges[0][0]
         return place_of.get(node)
 
-    def _figures(self, row: Row, group: Group, parts: list[Part]) -> list[Figure]:
+    def _figures(self, row: Row, group: Group, parts: list[Part]) -> list[Content]:
         figures = [self._figure(row, group, part) for part in parts]
         # A first state is a constant that has no name: the same operation of another step knows what it reads.
         time = (max if row.backward else min)(row.groups)
@@ -203,13 +204,13 @@ class Opener:
                 figures = [replace(figure, rows=own) for figure, own in zip(figures, rows, strict=True)]
         return figures
 
-    def _figure(self, row: Row, group: Group, part: Part) -> Figure:
+    def _figure(self, row: Row, group: Group, part: Part) -> Content:
         names = [row.slots[number] for number, (node, _) in enumerate(group.states) if node is part.node]
         figure = self.figures.operation(part, states=names)
-        weights = [self.figures.name(wire) for wire in part.inputs if self._is_weight(wire)]
+        weights = [self.figures.input_name(wire) for wire in part.inputs if self._is_weight(wire)]
         if weights and not names and not figure.rows:
             figure = replace(figure, rows=(Line(", ".join(weights)),))
-        return replace(figure, tall=14.0 * len(part.node.specs) + 8)
+        return replace(figure, least_height=14.0 * len(part.node.specs) + 8)
 
     def _is_weight(self, wire: Wire) -> bool:
         return wire.source is not None and (wire.source.operation is None or wire.source in self.groups.weights)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from ..content.node import Content
+from ..content.rows import RowContent
 from ..model.flow import Flow
 from ..model.groups import Group, Link, find_groups
 from ..model.read import Story
+from ..model.table import Row, make_table, shown_times
 from ..options import Options
 from ..scene.pen import Pen
 from ..scene.scene import Label, Region, Scene
@@ -19,11 +22,9 @@ from ..scene.text import text_width
 from .belts import Belts
 from .board import Board
 from .buses import find_buses, plan_buses, width_below
-from .faces import Face, Faces
 from .grid import BELT, CUT_GAP, ELISION, MARGIN, make_grid
 from .heads import Heads
 from .opened import Opener
-from .table import Row, make_table, shown_times
 from .windows import draw_borders, draw_regions
 
 
@@ -47,16 +48,16 @@ class _Unrolled:
         table = make_table(story, groups)
         # Of opened cells, unless somebody asks for more, the first and the last are shown.
         steps = 2 if options.steps is None and options.depth == 2 else options.steps
-        faces = Faces(story, groups, table, flow)
+        content = RowContent(story, flow, groups, table)
         self.options = options
         self.board = Board(
-            story, flow, groups, table, faces, shown_times(table.times, steps), Pen(Scene("", ""), story, flow)
+            story, flow, groups, table, content, shown_times(table.times, steps), Pen(Scene("", ""), story, flow)
         )
         self.heads = Heads(self.board)
         self.buses = find_buses(story, groups, table)
         self.opener = Opener(story, flow, groups, table) if options.depth == 2 else None
         self.board.grid = make_grid(
-            faces,
+            content,
             self.board.shown,
             hidden=[row for row in table.rows if row.role == "wide" and self.heads.merged(row.group) is not None],
             fed=[{table.row_of[head] for head in bus.heads} for bus in self.buses],
@@ -64,7 +65,7 @@ class _Unrolled:
             start=self._start_width(),
             head=self.heads.height,
             sizes=self._opened_sizes(),
-            least=width_below(self.buses, story, flow),
+            least=width_below(self.buses, content),
         )
         self.board.pen.lane_room = self.board.grid.lane_room
 
@@ -93,7 +94,7 @@ class _Unrolled:
                 widths.append(text_width(label, 9))
             slots = self.board.first_states(row)
             if slots and not row.backward:
-                widths.append(self.board.faces.start(row, slots).size()[0])
+                widths.append(self.board.content.start(row, slots).size()[0])
         return max(widths)
 
     def _row_label(self, row: Row) -> str:
@@ -101,7 +102,7 @@ class _Unrolled:
             return ""
         group = next(iter(row.groups.values()))
         name = ".".join(group.kind.scope)
-        made = self.board.faces.maker(row) if row.role == "cell" else ""
+        made = self.board.content.maker(row) if row.role == "cell" else ""
         return " · ".join(part for part in (name, made, "backward" if row.backward else "") if part)
 
     def scene(self) -> Scene:
@@ -109,7 +110,7 @@ class _Unrolled:
         board = self.board
         draw_regions(board, bool(self.heads.totals))
         self._draw_boxes()
-        harness = plan_buses(board.pen, board.grid, board.table, self.buses, board.box)
+        harness = plan_buses(board.pen, board.content, board.grid, board.table, self.buses, board.box)
         board.pen.want({("link", link): link.uses for link in board.groups.links})
         board.pen.measure()
         harness.draw()
@@ -128,31 +129,31 @@ class _Unrolled:
                 if self.heads.merged(row.group) is None:
                     left, right = self.board.grid.span(row)
                     self._box(
-                        row.group, self.board.faces.of(row, -1), (left + right) / 2, row.y, right - left, row.height
+                        row.group, self.board.content.of(row, -1), (left + right) / 2, row.y, right - left, row.height
                     )
                 continue
             for time in self.board.shown:
                 if row.role == "input" and time in row.inputs:
                     x = grid.x[time] + row.offset
                     name = f"x{row.key[1]}_{time + 1}"  # type: ignore[index]
-                    self.board.pen.box(name, self.board.faces.of(row, time), x, row.y, row.width, row.height)
+                    self.board.pen.box(name, self.board.content.of(row, time), x, row.y, row.width, row.height)
                 elif time in row.groups:
                     group = row.groups[time]
-                    face = self.board.faces.of(row, time)
+                    content = self.board.content.of(row, time)
                     total = self.heads.in_step(group)
                     if total is not None:
-                        face = self.board.faces.total(total)
+                        content = self.board.content.total(total)
                     x = grid.x[time] + row.offset
                     if self.opener is None or row.role != "cell":
-                        self._box(group, face, x, row.y, row.width, row.height)
+                        self._box(group, content, x, row.y, row.width, row.height)
                         continue
                     area = Region(f"cell{len(self.board.box)}", x, row.y, row.width, row.height, "cell")
                     self.board.pen.scene.regions.append(area)
-                    self._box(group, self.board.faces.frame(row, time), x, row.y, row.width, row.height)
+                    self._box(group, self.board.content.frame(row, time), x, row.y, row.width, row.height)
 
-    def _box(self, group: Group, face: Face, x: float, y: float, width: float, height: float) -> None:
+    def _box(self, group: Group, content: Content, x: float, y: float, width: float, height: float) -> None:
         name = f"n{self.board.story.number[group.nodes[0]]}"
-        self.board.box[group] = self.board.pen.box(name, face, x, y, width, height, group.nodes)
+        self.board.box[group] = self.board.pen.box(name, content, x, y, width, height, group.nodes)
 
     def _draw_ups(self) -> None:
         for link in self.board.groups.links:
@@ -202,7 +203,7 @@ class _Unrolled:
             slots = self.board.first_states(row)
             y = row.y
             if slots and not row.backward:
-                y -= self.board.faces.start(row, slots).size()[1] / 2 + 9
+                y -= self.board.content.start(row, slots).size()[1] / 2 + 9
             scene.labels.append(Label(MARGIN, y, label, "start", 9.0))
         scene.title = self.options.title or self._title()
         scene.subtitle = " · ".join(self._facts())
@@ -224,7 +225,7 @@ class _Unrolled:
         )
 
     def _title(self) -> str:
-        cells = [self.board.faces.maker(row) for row in self.board.table.rows if row.role == "cell"]
+        cells = [self.board.content.maker(row) for row in self.board.table.rows if row.role == "cell"]
         named = [name for name in dict.fromkeys(cells) if name]
         counted = [f"{cells.count(name)} × {name}" if cells.count(name) > 1 else name for name in named]
         return f"{' and '.join(counted)}, unrolled" if counted else "Unrolled graph"

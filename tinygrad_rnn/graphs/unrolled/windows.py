@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from ..model.table import Row
 from ..scene.scene import Edge, Region
 from ..scene.text import text_width
 from .board import Board
 from .grid import PAD
-from .table import Row
 
 
 def draw_regions(board: Board, crossed: bool) -> None:

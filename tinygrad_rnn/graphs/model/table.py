@@ -10,11 +10,11 @@ import numpy as np
 
 from ...engine.tape import Node, Spec, spec_of
 from ...errors import DrawingError
-from ..model.components import cycles
-from ..model.groups import Group, Groups, Link
-from ..model.names import names_of
-from ..model.read import Story
-from ..model.web import Kind
+from .components import cycles
+from .groups import Group, Groups, Link
+from .names import names_of
+from .read import Story
+from .web import Kind
 
 SHOWN = 8  # columns; of more steps the middle ones are left out
 

@@ -1,0 +1,222 @@
+"""Makes the content of one operation, one loss, one array, or some parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ...engine.tape import Node, Spec
+from ..model.flow import Flow
+from ..model.formula import symbol
+from ..model.names import names_of
+from ..model.parts import Part, Wire
+from ..model.read import Parameter, Place, Story, shape_text
+from ..scene.legend import short_number
+from ..scene.scene import Row
+from .node import Content
+
+_ATTRIBUTES = {"indices": "id", "targets": "target"}
+_WITH_NUMBER = frozenset(("add", "subtract", "multiply", "divide", "power"))
+
+
+class ContentBuilder:
+    """Makes content for a recorded graph.
+
+    Args:
+        story: the graph.
+        flow: its gradient, or None.
+        subscript: what the title of a state or an array ends in, such as "_{t}".
+    """
+
+    def __init__(self, story: Story, flow: Flow | None, subscript: str = "") -> None:
+        self.story, self.flow, self.subscript = story, flow, subscript
+        self.parameter_of = {parameter.node: parameter for parameter in story.parameters}
+
+    @cached_property
+    def names(self) -> dict[int, tuple[str, ...]]:
+        """Node id to the names that the source gives to its outputs."""
+        return names_of(self.story.nodes)
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def input_name(self, wire: Wire) -> str:
+        """Return what an input of an operation is called: a parameter, a named result, "x" for data, or ""."""
+        source = wire.source
+        if source is None:
+            return "x" if wire.spec.ndim else ""
+        if source in self.parameter_of:
+            return last_name(self.parameter_of[source].name)
+        given = self.names.get(source.id)
+        return given[wire.output] if given else "x" if source.name in ("unstack", "take") else ""
+
+    def output_name(self, wire: Wire) -> str:
+        """Return the name of one of several outputs of an operation, such as a gate; "" if there is one output."""
+        if wire.source is None or len(wire.source.specs) == 1:
+            return ""
+        given = self.names.get(wire.source.id)
+        return given[wire.output] if given else ""
+
+    # -- operations and losses ----------------------------------------------------------------------------------------
+
+    def operation(self, part: Part, states: Sequence[str] = (), facts: str = "") -> Content:
+        """Return the content of an operation; a state has its name as title, and what made it below."""
+        node = part.node
+        given = self.names.get(node.id, ())
+        tooltip = [f"{'state' if states else 'operation'}: {node.name}", *self.story.facts((node, 0)), facts]
+        sign = sign_of(part)
+        if states:
+            title = ", ".join(f"{name}{self.subscript}" for name in states)
+            row = Row(f"{sign} · {shape_text(node.specs[0].shape)}")
+            return Content("state", title, (row,), _lines(title, *tooltip))
+        below = self._formula(part) or (given[0] if len(given) == 1 else "")
+        return Content("operation", sign, (Row(below),) if below else (), _lines(below or node.name, *tooltip))
+
+    def _formula(self, part: Part) -> str:
+        if part.name == "matmul":
+            names = [self.input_name(wire) for wire in part.inputs]
+            return "·".join(names) if all(names) else ""
+        if part.name == "take":
+            name = self.input_name(part.inputs[0])
+            return f"rows of {name}" if name else ""
+        return ""
+
+    def shape_row(self, part: Part) -> Row:
+        """Return the line with the shape of a result; it warns of values that are not finite."""
+        summary = self.story.summary((part.node, 0))
+        bad = summary.bad if summary is not None else 0
+        shape = " | ".join(dict.fromkeys(shape_text(spec.shape) for spec in part.node.specs))
+        return Row(f"{shape}, {bad} not finite" if bad else shape, warn=bool(bad))
+
+    def loss(self, part: Part, title: str, value: str, strong: bool = False) -> Content:
+        """Return the content of a loss."""
+        rows = (Row(value),) if value else ()
+        return Content("loss", title, rows, _lines(title, *self.story.facts((part.node, 0))), strong=strong)
+
+    # -- arrays and parameters ----------------------------------------------------------------------------------------
+
+    def data(self, title: str, spec: Spec, constant: bool = False) -> Content:
+        """Return the content of an array that the graph reads but did not compute."""
+        rows = (Row(shape_text(spec.shape)),)
+        tooltip = _lines(title, f"shape: {shape_text(spec.shape)}", f"dtype: {spec.dtype}")
+        return Content("constant" if constant else "input", title, rows, tooltip)
+
+    def attribute(self, part: Part, repeats: bool = True) -> tuple[str, Content] | None:
+        """Return (key, content) of the array among an operation's attributes, such as the ids of a lookup."""
+        for key, value in part.node.attrs.items():
+            if isinstance(value, np.ndarray):
+                name = _ATTRIBUTES.get(key, key)
+                title = f"{name}{self.subscript}" if repeats else f"{name}s" if name != key else name
+                return key, self.data(title, Spec(value.shape, value.dtype))
+        return None
+
+    def parameter(self, leaf: Node) -> Content:
+        """Return the content of a parameter: its name without the modules, shape, and the norm of its gradient."""
+        parameter = self.parameter_of[leaf]
+        rows = [Row(shape_text(parameter.shape))]
+        if self.flow is not None:
+            total = self.flow.total((leaf, 0))
+            rows.append(Row(f"‖∇‖ {short_number(total or 0.0)}", total, warn=bool(self.flow.warning(total))))
+        return Content("parameter", last_name(parameter.name), tuple(rows), _lines(*self._about(parameter)))
+
+    def parameters(self, what: str, parameters: Sequence[Parameter]) -> Content:
+        """Return the content of a table of parameters: name, shape (and dtype), norm of the gradient."""
+        count = sum(parameter.size for parameter in parameters)
+        title = f"{what}: {count:,} parameter{'s' * (count != 1)}"
+        facts = [line for parameter in parameters for line in self._about(parameter)]
+        return Content("parameter", title, tuple(map(self._table_row, parameters)), _lines(title, *facts))
+
+    def _table_row(self, parameter: Parameter) -> Row:
+        cells = [last_name(parameter.name), spec_text(Spec(parameter.shape, parameter.dtype))]
+        if self.flow is None:
+            return Row("\t".join(cells))
+        total = self.flow.total((parameter.node, 0))
+        if total is None:
+            return Row("\t".join([*cells, "no gradient"]))
+        return Row("\t".join([*cells, f"‖∇‖ {short_number(total)}"]), total, warn=bool(self.flow.warning(total)))
+
+    def _about(self, parameter: Parameter) -> list[str]:
+        lines = [parameter.name, f"parameters: {parameter.size:,}", f"shape: {shape_text(parameter.shape)}"]
+        summary = self.story.summary((parameter.node, 0))
+        lines += [f"dtype: {parameter.dtype}", *(summary.lines if summary is not None else [])]
+        return lines + self._norm((parameter.node, 0))
+
+    # -- facts about values -------------------------------------------------------------------------------------------
+
+    def facts(self, place: Place) -> list[str]:
+        """Return lines about a value for a tooltip; with gradients, the norm of its own too."""
+        return [*self.story.facts(place), *self._norm(place)]
+
+    def _norm(self, place: Place) -> list[str]:
+        magnitude = None if self.flow is None else self.flow.total(place)
+        return [] if magnitude is None else [f"gradient norm: {short_number(magnitude)}"]
+
+    def warnings(self, places: Sequence[Place]) -> list[Row]:
+        """Return rows that warn of the first value, and of the first gradient, that is not finite or has vanished."""
+        summaries = [self.story.summary(place) for place in places]
+        bad = [Row(f"{s.bad} of {s.size} not finite", warn=True) for s in summaries if s is not None and s.bad]
+        if self.flow is None:
+            return bad[:1]
+        totals = [total for place in places if (total := self.flow.total(place)) is not None]
+        found = [(total, warning) for total in totals if (warning := self.flow.warning(total))]
+        return bad[:1] + [Row(f"‖∇‖ {short_number(total)} {warning}", warn=True) for total, warning in found[:1]]
+
+
+def sign_of(part: Part) -> str:
+    """Return the symbol of an operation, with a number that it always takes: "1 −", "× 0.5"."""
+    sign = symbol(part.name)
+    numbers = [
+        short_number(float(np.real(np.asarray(wire.constant)))) if _is_number(wire) else None for wire in part.inputs
+    ]
+    if len(numbers) == 2 and part.name in _WITH_NUMBER:
+        first, second = numbers
+        return f"{first} {sign}" if first is not None else f"{sign} {second}" if second is not None else sign
+    return sign
+
+
+def data_key(wire: Wire) -> Any:
+    """Return a key that is equal for wires which read equal arrays; None for a number, which needs no box."""
+    value = wire.constant
+    if _is_number(wire) or not wire.spec.ndim or wire.cuts:
+        return None
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, value.tobytes()
+    return wire.uses
+
+
+def _is_number(wire: Wire) -> bool:
+    return wire.source is None and not isinstance(wire.constant, Spec) and np.size(wire.constant) == 1
+
+
+def last_name(name: str) -> str:
+    """Return the name of a parameter without its modules.
+
+    >>> last_name("layers.0.Wx"), last_name("leaf 1")
+    ('Wx', 'leaf 1')
+    """
+    return name.rpartition(".")[2]
+
+
+def spec_text(spec: Spec, what: str = "") -> str:
+    """Return a shape, and the dtype where it is not the usual one: "8×32", "8×32 float64", "ids 8×1"."""
+    usual = spec.dtype == np.float32 or (what and spec.dtype.kind in "iu")
+    parts = [what, shape_text(spec.shape), "" if usual else str(spec.dtype)]
+    return " ".join(part for part in parts if part)
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(line for line in lines if line)
+
+
+def mean_square(magnitudes: Iterable[float | None]) -> float | None:
+    """Return the root of the mean of squares, None counted as 0; None if nothing but None is given.
+
+    >>> mean_square([3.0, 4.0, None, None])
+    2.5
+    """
+    found = list(magnitudes)
+    if all(m is None for m in found):
+        return None
+    return float(np.sqrt(np.mean(np.square([m or 0.0 for m in found]))))

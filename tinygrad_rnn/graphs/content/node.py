@@ -1,0 +1,43 @@
+"""`Content`: what a box shows, before it has a place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..scene.lines import box_size
+from ..scene.scene import Box, BoxKind, Row
+
+_LEAST_WIDTH, _LEAST_HEIGHT = 44.0, 36.0
+_FIXED = {"cut": (30.0, 30.0), "delay": (42.0, 42.0)}  # boxes with a sign in them
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a box shows; the fields are those of `Box`.
+
+    Attributes:
+        least_height: that it takes, for lines that end at its side.
+    """
+
+    kind: BoxKind
+    title: str
+    rows: tuple[Row, ...] = ()
+    tooltip: str = ""
+    strong: bool = False
+    factor: float = 0.0
+    least_height: float = 0.0
+
+    def size(self, least: float = _LEAST_WIDTH) -> tuple[float, float]:
+        """Return the width and height, in points, that its text needs, at least `least` wide."""
+        if self.kind in _FIXED:
+            return _FIXED[self.kind]
+        width, height = box_size(self.kind, self.title, self.rows, least)
+        return round(width, 1), round(max(height, _LEAST_HEIGHT, self.least_height), 1)
+
+    def at(self, id: str, x: float, y: float, size: tuple[float, float] | None = None) -> Box:
+        """Return the box with its centre at (x, y); `size` None: as large as its text needs."""
+        width, height = size or self.size()
+        return Box(
+            id, x, y, width, height, self.kind, self.title, self.rows, self.tooltip,
+            strong=self.strong, factor=self.factor,
+        )  # fmt: skip

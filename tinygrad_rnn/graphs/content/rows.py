@@ -1,0 +1,203 @@
+"""Makes the content of the boxes of the table that the unrolled view shows: cells, layers, losses, inputs, states."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...engine.tape import Node
+from ..model.flow import Flow
+from ..model.formula import formula, maker_of, symbol
+from ..model.groups import Group, Groups, Link
+from ..model.read import Place, Source, Story, Summary
+from ..model.table import Row, Table
+from ..scene.scene import BoxKind
+from ..scene.scene import Row as Line
+from ..scene.text import text_width
+from .builder import ContentBuilder, last_name, spec_text
+from .node import Content
+
+_FORMULA_WIDTH = 150.0  # points; a longer formula gives way to the name of the class
+_SCALING = frozenset(("multiply", "divide", "mean", "subtract", "negative"))
+
+
+class RowContent(ContentBuilder):
+    """Makes content for a table.
+
+    Args:
+        story: the graph.
+        flow: its gradient, or None.
+        groups, table: of the graph.
+    """
+
+    def __init__(self, story: Story, flow: Flow | None, groups: Groups, table: Table) -> None:
+        super().__init__(story, flow)
+        self.groups, self.table = groups, table
+        self._expressions: dict[Row, str] = {}
+
+    def of(self, row: Row, time: int) -> Content:
+        """Return what the box of a row shows at a time (-1: of a wide row)."""
+        if row.role == "input":
+            return self._input(row, time)
+        group = row.groups[time]
+        if row.role == "cell":
+            return self._cell(row, group, time)
+        index = f"{time + 1}" if time >= 0 else self.span()
+        return self._other(row, group, index)
+
+    # -- formulas -----------------------------------------------------------------------------------------------------
+
+    def formula(self, row: Row) -> str:
+        """Return the formula of a row, or the class or function that it was written in."""
+        return self.expression(row) or self.maker(row) or f"{len(_latest(row).nodes)} operations"
+
+    def expression(self, row: Row) -> str:
+        """Return the formula of a row; "" if it is too long."""
+        if row not in self._expressions:
+            group = _latest(row)
+            text = formula(
+                result_of(group), set(group.nodes), self.story.source, lambda source: self._called(row, source)
+            )
+            self._expressions[row] = text if text_width(text, 9) <= _FORMULA_WIDTH else ""
+        return self._expressions[row]
+
+    def maker(self, row: Row) -> str:
+        """Return the class or function that a row was written in."""
+        return maker_of(result_of(_latest(row))[0])
+
+    def _called(self, row: Row, source: Source) -> str:
+        """Return what a formula of a row calls a value from outside."""
+        if source.place is None:
+            return "x" if row.role != "loss" else ""
+        node = source.place[0]
+        leaves = (node,) if node.operation is None else self.groups.weights.get(node, ())
+        if leaves:
+            return last_name(self.parameter_of[leaves[0]].name) + ("ᵀ" if node.name == "transpose" else "")
+        group = self.groups.of.get(node)
+        if group is None:
+            return "…"
+        other = self.table.row_of[group]
+        if source.place in group.states and (other is row or other.role == "cell"):
+            return other.slots[group.states.index(source.place)]
+        return (other.slots[-1] if other.slots else other.letter) or "x"
+
+    # -- boxes of rows ------------------------------------------------------------------------------------------------
+
+    def _input(self, row: Row, time: int) -> Content:
+        spec = row.inputs[time]
+        made = self.data(f"{row.letter}_{{{time + 1}}}", spec)
+        text = spec_text(spec, "ids" if spec.dtype.kind in "iu" else "")
+        return Content("input", made.title, (Line(text),), _plain(made.tooltip))
+
+    def _cell(self, row: Row, group: Group, time: int) -> Content:
+        places = group.states or [result_of(group)]
+        states = list(zip(reversed(row.slots[: len(places)]), reversed(places), strict=False))
+        whole = ", ".join(f"{name}_{{{time + 1}}}" for name, _ in states)
+        title = whole if len(states) < 4 else f"s_{{{time + 1}}}"
+        lines = [Line(self.formula(row)), Line(_spec_of(places[-1]))]
+        tips = [_plain(whole), f"computes: {self.formula(row)}"]
+        for name, place in states:
+            tips += [name] if len(states) > 1 else []
+            tips += self.facts(place)
+        return Content("state", title, (*lines, *self.warnings(places)), "\n".join(tips))
+
+    def frame(self, row: Row, time: int) -> Content:
+        """Return what the border of an opened cell shows."""
+        closed = self._cell(row, row.groups[time], time)
+        return Content("frame", closed.title, (Line(self.maker(row)),), closed.tooltip)
+
+    def _other(self, row: Row, group: Group, index: str) -> Content:
+        place = result_of(group)
+        node, output = place
+        is_loss = group.kind.role == "loss"
+        kind: BoxKind = "loss" if is_loss else "operation"
+        if is_loss:
+            value = self.story.summary(place) if node.specs[output].shape in ((), (1,)) else None
+            lines = self._loss_lines(row, node, value)
+        else:
+            lines = [Line(self.formula(row)), Line(_spec_of(place))]
+        tips = [f"{row.letter}_{index}", f"computes: {self.formula(row)}", *self.facts(place)]
+        return Content(kind, f"{row.letter}_{{{index}}}", (*lines, *self.warnings([place])), "\n".join(tips))
+
+    def span(self) -> str:
+        """Return "1…T" for the steps of the graph, "" if it has none."""
+        times = self.table.times
+        return f"{times[0] + 1}…{times[-1] + 1}" if times else ""
+
+    def start(self, row: Row, slots: list[int]) -> Content:
+        """Return what the box of a first state shows."""
+        time = max(self.table.times) + 2 if row.backward else min(self.table.times)
+        title = ", ".join(f"{row.slots[slot]}_{{{time}}}" for slot in reversed(slots))
+        texts = dict.fromkeys(_origin(self.table.starts[row, slot]) for slot in slots)
+        return Content("constant", title, (Line(", ".join(texts)),), _plain(title))
+
+    # -- losses -------------------------------------------------------------------------------------------------------
+
+    def total(self, number: int) -> Content:
+        """Return what the box of a whole loss shows."""
+        place = self.story.losses[number]
+        name = "L" if len(self.story.losses) == 1 else f"L_{{{number + 1}}}"
+        summary = self.story.summary(place)
+        if not self.groups.sums[number]:
+            group = self.groups.of.get(place[0])
+            lines = [Line("loss")] if group is None else self._loss_lines(self.table.row_of[group], place[0], summary)
+        else:
+            count = len(self.groups.terms[number])
+            value = "" if summary is None else f" = {_short(summary.mean)}"
+            lines = [Line(f"{self._how(number)} ℓ{value}"), Line(f"{count} term{'s' * (count != 1)}")]
+        tips = [_plain(name), *self.facts(place)]
+        return Content("loss", name, (*lines, *self.warnings([place])), "\n".join(tips), strong=True)
+
+    def _loss_lines(self, row: Row, node: Node, summary: Summary | None) -> list[Line]:
+        value = "" if summary is None else _short(summary.mean)
+        if node.name == "cross_entropy":
+            return [Line(f"{symbol(node.name)} {value}".rstrip())]
+        return [Line(self.expression(row) or symbol(node.name)), *([Line(f"= {value}")] if value else [])]
+
+    def _how(self, number: int) -> str:
+        """Return how a loss is made of its terms: "Σ", "mean", or "weighted Σ"."""
+        if not _SCALING & {node.name for node in self.groups.sums[number]}:
+            return "Σ"
+        terms = [self.story.summary(place) for place in self.groups.terms[number]]
+        total = self.story.summary(self.story.losses[number])
+        values = [term.mean for term in terms if term is not None]
+        if total is None or len(values) < len(terms):
+            return "weighted Σ"
+        return "mean" if math.isclose(float(np.mean(values)), total.mean, rel_tol=1e-5) else "weighted Σ"
+
+
+def result_of(group: Group) -> Place:
+    """Return the value that a group stands for: its last state, or what it computed last."""
+    if group.states:
+        return group.states[-1]
+    whole = [node for node in group.nodes if not node.operation.multiple]  # type: ignore[union-attr]  # not a leaf
+    return (whole or group.nodes)[-1], 0
+
+
+def _latest(row: Row) -> Group:
+    return row.groups[max(row.groups)]
+
+
+def _origin(value: object) -> str:
+    """Return in a word where a first state comes from: a constant, or a link."""
+    if isinstance(value, np.ndarray):
+        return "given" if value.any() else "zeros"
+    if not isinstance(value, Link):
+        return "given"
+    if value.cuts and (value.place is None or value.tail is None):
+        return "cut off"
+    return "learned" if value.place is not None and value.place[0].operation is None else "computed"
+
+
+def _spec_of(place: Place) -> str:
+    return spec_text(place[0].specs[place[1]])
+
+
+def _plain(title: str) -> str:
+    """Return a title without the marks of its subscripts."""
+    return title.replace("_{", "_").replace("}", "")
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
