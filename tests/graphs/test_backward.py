@@ -7,7 +7,7 @@ from geometry import faults
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
 from tinygrad_rnn.graphs.model.flow import flow_of
-from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.operations.backward import backward, record_backward
 from tinygrad_rnn.graphs.options import Options
@@ -15,8 +15,8 @@ from tinygrad_rnn.graphs.options import Options
 
 def picture(target, *example, gradients=True, steps=None, **cuts):
     recording = record(target, example, **cuts)
-    story = read(recording.losses, recording.values, recording.names)
-    return backward(story, flow_of(story) if gradients else None, Options(steps=steps))
+    graph = read(recording.losses, recording.values, recording.names)
+    return backward(graph, flow_of(graph) if gradients else None, Options(steps=steps))
 
 
 def model_and_text(cell="rnn", T=4):
@@ -28,9 +28,9 @@ def model_and_text(cell="rnn", T=4):
 def test_every_node_belongs_to_the_rule_that_made_it():
     model, ids, targets = model_and_text("gru")
     recording = record(model, (ids, targets))
-    story = read(recording.losses)
-    made = record_backward(story)
-    forward = set(story.nodes)
+    graph = read(recording.losses)
+    made = record_backward(graph)
+    forward = set(graph.nodes)
     new = [node for nodes in (*made.by.values(), *made.arrives.values()) for node in nodes]
     assert len(set(new)) == len(new)
     assert set(new) == set(made.values) - set(made.seeds)
@@ -42,10 +42,10 @@ def test_every_node_belongs_to_the_rule_that_made_it():
 def test_what_is_sent_adds_up_to_the_gradient(cell):
     model, ids, targets = model_and_text(cell)
     recording = record(model, (ids, targets))
-    story = read(recording.losses, names=model.parameters())
-    made = record_backward(story)
+    graph = read(recording.losses, names=model.parameters())
+    made = record_backward(graph)
     gradients = tr.grad(recording.losses[0], model.parameters())
-    for parameter in story.parameters:
+    for parameter in graph.parameters:
         terms = [
             made.values[node] for (user, number), node in made.sent.items() if user.edges[number][0] is parameter.node
         ]
@@ -55,8 +55,8 @@ def test_what_is_sent_adds_up_to_the_gradient(cell):
 def test_sums_stand_where_a_value_was_read_several_times():
     x = tr.tensor([1.0, 2.0], requires_grad=True)
     h = tr.tanh(x)
-    story = read([np.sum(h * h * h)])
-    made = record_backward(story)
+    graph = read([np.sum(h * h * h)])
+    made = record_backward(graph)
     assert [node.name for node in made.arrives[h.node]] == ["add", "add"]
     assert list(made.arrives) == [h.node]
 

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import GradientError
 from tinygrad_rnn.graphs.model.flow import flow_of, norm
-from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.graph import read
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_total_of_a_parameter_is_the_norm_of_its_gradient(name):
     case = CASES[name]()
-    story = read(case.losses)
-    flow = flow_of(story)
-    for parameter in story.parameters:
+    graph = read(case.losses)
+    flow = flow_of(graph)
+    for parameter in graph.parameters:
         tensor = parameter.node.owner()
         expected = norm(tr.grad(case.losses, tensor))
         assert flow.total((parameter.node, 0)) == pytest.approx(expected)
@@ -29,10 +29,10 @@ def test_the_joint_norm_of_all_uses_is_the_total_and_never_more_than_the_sum_of_
     rng = np.random.default_rng(seed)
     cell = tr.GRUCell(2, H, rng, np.float64)
     outputs, _ = tr.unroll(cell, rng.standard_normal((2, T, 2)))
-    story = read([np.sum(outputs * rng.standard_normal(outputs.shape))])
-    flow = flow_of(story)
-    joint = flow.joint(story.uses)
-    for place, uses in story.uses.items():
+    graph = read([np.sum(outputs * rng.standard_normal(outputs.shape))])
+    flow = flow_of(graph)
+    joint = flow.joint(graph.uses)
+    for place, uses in graph.uses.items():
         terms = [flow.edge(*use) for use in uses]
         assert joint[place] == pytest.approx(flow.total(place), abs=1e-12)
         assert joint[place] <= sum(terms) * (1 + 1e-9) + 1e-12
@@ -49,17 +49,17 @@ def test_a_bundle_adds_up_before_the_norm_is_taken():
 def test_several_losses_add_up_and_one_can_be_chosen():
     x = tr.tensor(1.0, requires_grad=True)
     first, second = x * 2.0, x * 3.0
-    story = read([first, second])
-    assert flow_of(story).total((x.node, 0)) == 5.0
-    assert flow_of(story, [(second.node, 0)]).total((x.node, 0)) == 3.0
+    graph = read([first, second])
+    assert flow_of(graph).total((x.node, 0)) == 5.0
+    assert flow_of(graph, [(second.node, 0)]).total((x.node, 0)) == 3.0
 
 
 def test_nothing_flows_into_a_closed_cut_and_a_scaled_one_scales():
     w = tr.tensor(2.0, requires_grad=True)
     h = w * 3.0
     closed, scaled = tr.cut(h), tr.cut(h, 0.5)
-    story = read([closed * w + scaled * 4.0])
-    flow = flow_of(story)
+    graph = read([closed * w + scaled * 4.0])
+    flow = flow_of(graph)
     assert flow.total((h.node, 0)) == 2.0  # 0.5 * 4
     assert flow.total((closed.node, 0)) is None
     assert flow.edge(scaled.node, 0) == 2.0
@@ -67,8 +67,8 @@ def test_nothing_flows_into_a_closed_cut_and_a_scaled_one_scales():
 
 
 def test_warnings():
-    story = read(rnn(35, only_last=True).losses)
-    flow = flow_of(story)
+    graph = read(rnn(35, only_last=True).losses)
+    flow = flow_of(graph)
     assert flow.warning(flow.largest) == ""
     assert flow.warning(flow.largest * 1e-8) == "vanished"
     assert flow.warning(math.inf) == flow.warning(math.nan) == "not finite"

@@ -9,7 +9,7 @@ from geometry import faults
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
 from tinygrad_rnn.graphs.model.flow import flow_of
-from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.operations import view as module
 from tinygrad_rnn.graphs.operations.view import operations
@@ -21,8 +21,8 @@ ENGINES = ["layered", pytest.param("dot", marks=needs_dot)]
 
 def picture(target, *example, gradients=True, steps=None, engine="layered", **cuts):
     recording = record(target, example, **cuts)
-    story = read(recording.losses, recording.values, recording.names)
-    return operations(story, flow_of(story) if gradients else None, Options(steps=steps), engine)
+    graph = read(recording.losses, recording.values, recording.names)
+    return operations(graph, flow_of(graph) if gradients else None, Options(steps=steps), engine)
 
 
 def model_and_text(cell="rnn", layers=1, T=5):

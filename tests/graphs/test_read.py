@@ -9,7 +9,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.engine.tape import Node
 from tinygrad_rnn.engine.tensor import wrap
 from tinygrad_rnn.errors import GradientError
-from tinygrad_rnn.graphs.model.read import Summary, read, shape_text, summarise
+from tinygrad_rnn.graphs.model.graph import Summary, read, shape_text, summarise
 
 
 def test_nodes_are_numbered_by_creation_and_read_once():
@@ -17,16 +17,16 @@ def test_nodes_are_numbered_by_creation_and_read_once():
     a = x * 3.0
     b = a + a
     loss = b * a
-    story = read([loss])
-    assert [node.name for node in story.nodes] == ["leaf", "multiply", "add", "multiply"]
-    assert [story.number[node] for node in story.nodes] == [0, 1, 2, 3]
-    assert story.uses[a.node, 0] == ((b.node, 0), (b.node, 1), (loss.node, 1))
+    graph = read([loss])
+    assert [node.name for node in graph.nodes] == ["leaf", "multiply", "add", "multiply"]
+    assert [graph.number[node] for node in graph.nodes] == [0, 1, 2, 3]
+    assert graph.uses[a.node, 0] == ((b.node, 0), (b.node, 1), (loss.node, 1))
 
 
 def test_parameters_have_the_names_of_the_model_then_their_own_then_a_number():
     first, second, third = (tr.tensor(1.0, requires_grad=True, name=name) for name in ("a", "b", None))
-    story = read([first * second * third], names={"layer.W": first})
-    assert [parameter.name for parameter in story.parameters] == ["layer.W", "b", "leaf 3"]
+    graph = read([first * second * third], names={"layer.W": first})
+    assert [parameter.name for parameter in graph.parameters] == ["layer.W", "b", "leaf 3"]
     case = model()
     names = [p.name for p in read(case.losses, names=case.alive[0].parameters()).parameters]
     assert names == ["embedding.W", "layers.0.Wx", "layers.0.Wh", "layers.0.b", "output.W", "output.b"]
@@ -37,9 +37,10 @@ def test_a_source_is_found_behind_cuts(scale):
     w = tr.tensor(2.0, requires_grad=True)
     h = w * 3.0
     loss = tr.cut(h, scale) * w
-    source = read([loss]).source(loss.node, 0)
-    assert source.place == (h.node, 0)
-    assert [(cut.scale, cut.closed) for cut in source.cuts] == [(scale, scale == 0)]
+    graph = read([loss])
+    edge = graph.edge(loss.node, 0)
+    assert edge.place == (h.node, 0)
+    assert [(graph.cuts[cut].scale, graph.cuts[cut].closed) for cut in edge.cuts] == [(scale, scale == 0)]
 
 
 def test_what_a_closed_cut_has_freed_is_gone_and_the_cut_remains():
@@ -47,18 +48,18 @@ def test_what_a_closed_cut_has_freed_is_gone_and_the_cut_remains():
     h = tr.cut(w * 3.0)
     gc.collect()
     loss = h * w
-    story = read([loss])
-    source = story.source(loss.node, 0)
-    assert source.place is None
-    assert source.cuts[0].closed
-    assert [node.name for node in story.nodes] == ["leaf", "cut", "multiply"]
+    graph = read([loss])
+    edge = graph.edge(loss.node, 0)
+    assert edge.place is None
+    assert edge.closed
+    assert [node.name for node in graph.nodes] == ["leaf", "cut", "multiply"]
 
 
 def test_a_gradient_reaches_no_further_than_a_closed_cut():
     case = rnn(4, cut_every=2)
-    story = read(case.losses)
-    last = max((node for node in story.nodes if node.name == "cross_entropy"), key=lambda node: node.id)
-    reached = story.reach([(last, 0)])
+    graph = read(case.losses)
+    last = max((node for node in graph.nodes if node.name == "cross_entropy"), key=lambda node: node.id)
+    reached = graph.reach([(last, 0)])
     assert {node.step for node in reached} == {None, 2, 3}
     assert "cut" not in {node.name for node in reached}
 
@@ -69,12 +70,12 @@ def test_values_come_from_whoever_has_them():
     z = y * 2.0  # kept as an input of exp
     e = np.exp(z)
     loss = np.sum(e)
-    story = read([loss])
-    np.testing.assert_array_equal(story.value((x.node, 0)), x.data)
-    np.testing.assert_array_equal(story.value((y.node, 0)), y.data)
-    np.testing.assert_array_equal(story.value((e.node, 0)), e.data)
-    np.testing.assert_array_equal(story.value((z.node, 0)), z.data)  # computed again: its rule keeps what it reads
-    assert story.value((loss.node, 0)) == loss.data
+    graph = read([loss])
+    np.testing.assert_array_equal(graph.value((x.node, 0)), x.data)
+    np.testing.assert_array_equal(graph.value((y.node, 0)), y.data)
+    np.testing.assert_array_equal(graph.value((e.node, 0)), e.data)
+    np.testing.assert_array_equal(graph.value((z.node, 0)), z.data)  # computed again: its rule keeps what it reads
+    assert graph.value((loss.node, 0)) == loss.data
     shifted = np.sum((x + 1.0) + 1.0)
     hidden = shifted.node.edges[0][0]
     assert read([shifted]).value((hidden, 0)) is None
@@ -112,8 +113,8 @@ def test_a_hundred_thousand_nodes_are_read_in_a_few_seconds():
     for _ in range(100_000):  # what `y = y + 1.0` records, without the arithmetic
         last = Node(tr.add, ((last, 0), None), (spec, spec), None, (spec,), {})
     start = time.process_time()
-    story = read([wrap(np.ones(()), last)])
-    assert len(story.steps) == 0
-    assert len(story.uses) == 100_000
+    graph = read([wrap(np.ones(()), last)])
+    assert len(graph.steps) == 0
+    assert len(graph.uses) == 100_000
     assert time.process_time() - start < 10  # one second here; minutes where the work grows with the square
-    assert len(story.nodes) == 100_001
+    assert len(graph.nodes) == 100_001

@@ -6,7 +6,7 @@ from geometry import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.graphs.model.flow import flow_of
-from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.options import Options
 from tinygrad_rnn.graphs.rolled.loops import when
@@ -15,8 +15,8 @@ from tinygrad_rnn.graphs.rolled.view import rolled
 
 def picture(target, *example, gradients=True, **cuts):
     recording = record(target, example, **cuts)
-    story = read(recording.losses, recording.values, recording.names)
-    return rolled(story, flow_of(story) if gradients else None, Options(note=recording.note))
+    graph = read(recording.losses, recording.values, recording.names)
+    return rolled(graph, flow_of(graph) if gradients else None, Options(note=recording.note))
 
 
 def model_and_text(cell="rnn", layers=1, T=8, **settings):

@@ -1,4 +1,4 @@
-"""Do the steps match? Parts, names, rolling, and why a graph cannot be rolled."""
+"""Do the steps match? Operations, names, rolling, and why a graph cannot be rolled."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.names import names_of
-from tinygrad_rnn.graphs.model.parts import parts_of
-from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.operations import operations_of
 from tinygrad_rnn.graphs.model.rolling import Rolling, Unlike, cut_scales, roll
 from tinygrad_rnn.graphs.rolled.blocks import Kind, blocks_of
 
 
 def rolled_of(*losses):
-    nodes = [loss.node for loss in losses]
-    return roll(parts_of(nodes)[0], nodes)
+    graph = read(losses)
+    return roll(graph, operations_of(graph))
 
 
 def language_model(cell="rnn", layers=1, seed=0):
@@ -52,17 +52,17 @@ def test_built_in_models_roll_both_ways_of_recording(cell, layers, cut_every):
         assert len(rolling.template) == layers * SIZES[cell] + rest
         assert len(rolling.states()) == layers * STATES[cell]
         for links in rolling.states().values():
-            scales = cut_scales(links[0].wires)[1:]
+            scales = cut_scales(links[0].edges)[1:]
             assert scales == ([None, 0.0, None, 0.0, None] if cut_every else [None] * 5)
-    assert [part.name for part in whole.outside] == ["take", "unstack", "stack", "matmul", "add", "cross_entropy"]
+    assert [op.name for op in whole.outside] == ["take", "unstack", "stack", "matmul", "add", "cross_entropy"]
 
 
 def test_scaled_cuts_are_marks_on_the_state_edge():
     model, ids = language_model()
     rolling = rolled_of(*one_by_one(model, ids, cut_every=1, scale=0.5))
     ((link,),) = rolling.states().values()
-    assert cut_scales(link.wires) == [None, 0.5, 0.5, 0.5, 0.5, 0.5]
-    assert not any(wire.closed for wire in link.wires)
+    assert cut_scales(link.edges) == [None, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert not any(edge.closed for edge in link.edges)
 
 
 @given(T=st.integers(2, 6), cut_every=st.integers(1, 6))
@@ -70,8 +70,8 @@ def test_every_operation_of_every_step_is_a_copy(T, cut_every):
     cell = tr.GRUCell(3, 4, np.random.default_rng(0))
     outputs, _ = tr.unroll(cell, np.ones((2, T, 3), np.float32), cut_every=cut_every)
     loss = np.sum(outputs)
-    rolling, (parts, _) = rolled_of(loss), parts_of([loss.node])
-    assert set(rolling.home) == {part.id for part in parts if part.step is not None}
+    rolling, ops = rolled_of(loss), operations_of(read([loss]))
+    assert set(rolling.home) == {op.id for op in ops if op.step is not None}
     assert all(sum(copy is not None for copy in copies) == T for copies in rolling.copies.values())
 
 
@@ -83,7 +83,7 @@ def test_the_first_step_may_start_from_a_constant_and_lack_what_only_the_state_g
             slow = h * 0.5  # of a constant in the first step: nothing is recorded
             h = slow + w
     rolling = rolled_of(h)
-    assert [part.name for part in rolling.template] == ["multiply", "add"]
+    assert [op.name for op in rolling.template] == ["multiply", "add"]
     multiply = rolling.copies[rolling.template[0].id]
     assert multiply[0] is None
     assert None not in multiply[1:]
@@ -100,7 +100,7 @@ def test_a_last_step_need_not_carry_its_state_on():
     rolling = rolled_of(total)
     assert isinstance(rolling, Rolling)
     assert len(rolling.states()) == 2
-    assert [part.name for part in rolling.outside] == ["multiply", "multiply", "add"]
+    assert [op.name for op in rolling.outside] == ["multiply", "multiply", "add"]
 
 
 def test_a_head_behind_the_last_step_stands_outside():
@@ -112,7 +112,7 @@ def test_a_head_behind_the_last_step_stands_outside():
             if t == 3:
                 loss = np.sum(state @ W)
     rolling = rolled_of(loss)
-    assert [part.name for part in rolling.outside] == ["matmul", "sum"]
+    assert [op.name for op in rolling.outside] == ["matmul", "sum"]
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -128,7 +128,7 @@ def test_adding_up_losses_is_a_sum_and_no_second_recurrence(inside):
         if not inside:
             total = total + loss
     rolling = rolled_of(total / 5)
-    assert [part.name for part in rolling.outside] == ["add", "divide"]
+    assert [op.name for op in rolling.outside] == ["add", "divide"]
     assert len(rolling.outside[0].inputs) == (6 if not total.node.operation else 5 + 1)
     assert len(rolling.states()) == 1
 
@@ -202,24 +202,23 @@ def test_masked_steps_do_not_roll_and_say_so():
     assert "where" in rolled_of(np.sum(outputs)).reason
 
 
-def test_parts_leave_out_cuts_and_stacks_that_are_undone():
+def test_operations_leave_out_cuts_and_stacks_that_are_undone():
     model, ids = language_model(layers=2)
-    parts, leaves = parts_of([model.loss(ids[:, :-1], ids[:, 1:], cut_every=2)[0].node])
-    names = [part.name for part in parts]
+    ops = operations_of(read([model.loss(ids[:, :-1], ids[:, 1:], cut_every=2)[0]]))
+    names = [op.name for op in ops]
     assert names.count("stack") == names.count("unstack") == 1
     assert "cut" not in names
-    assert len(leaves) == len(model.parameters())
-    assert max(len(part.inputs) for part in parts if part.name == "add") == 3
+    assert max(len(op.inputs) for op in ops if op.name == "add") == 3
 
 
-def test_the_walk_over_parts_does_not_recurse():
+def test_the_walk_over_operations_does_not_recurse():
     h = tr.tensor(1.0, requires_grad=True)
     for t in range(3_000):
         with tr.at_step(t):
             h = h * 0.5 + 1.0
     rolling = rolled_of(h)
     assert len(rolling.steps) == 3_000
-    assert [part.name for part in rolling.template] == ["multiply", "add"]
+    assert [op.name for op in rolling.template] == ["multiply", "add"]
 
 
 def test_names_come_from_the_lines_that_assign():

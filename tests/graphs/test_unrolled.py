@@ -7,7 +7,7 @@ from graph_cases import CASES, bidirectional, lstm, rnn, two_losses
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
 from tinygrad_rnn.graphs.model.flow import flow_of
-from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.table import shown_times
 from tinygrad_rnn.graphs.options import Options
 from tinygrad_rnn.graphs.scene.curves import bezier
@@ -17,8 +17,8 @@ from tinygrad_rnn.graphs.unrolled.view import unrolled
 
 
 def scene_of(case, gradients=True, **options):
-    story = read(case.losses)
-    return unrolled(story, flow_of(story) if gradients else None, Options(**options))
+    graph = read(case.losses)
+    return unrolled(graph, flow_of(graph) if gradients else None, Options(**options))
 
 
 # What stands in the second column (a box on the whole sequence counts everywhere), bottom first.
@@ -142,8 +142,8 @@ def test_the_gradient_of_a_belt_is_that_of_the_state():
             _, h = cell(np.full((1, 2), t + 1.0), h)
             states.append(h)
             losses.append(np.mean(h * h))
-    story = read([losses[0] + losses[1] + losses[2]])
-    scene = unrolled(story, flow_of(story), Options())
+    graph = read([losses[0] + losses[1] + losses[2]])
+    scene = unrolled(graph, flow_of(graph), Options())
     kind = {box.id: box.kind for box in scene.boxes}
     belts = [e for e in scene.edges if kind.get(e.tail) == kind.get(e.head) == "state"]
     belts.sort(key=lambda edge: edge.points[0][0])

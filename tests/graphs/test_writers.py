@@ -13,7 +13,7 @@ from matplotlib.ft2font import FT2Font
 from tinygrad_rnn.graphs.export.dot import write_dot
 from tinygrad_rnn.graphs.export.svg import write_svg
 from tinygrad_rnn.graphs.model.flow import flow_of
-from tinygrad_rnn.graphs.model.read import read
+from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.operations.backward import backward
 from tinygrad_rnn.graphs.operations.view import operations
 from tinygrad_rnn.graphs.options import Options
@@ -27,8 +27,8 @@ CLASSES = {"box", "edge", "region", "heading", "dot", "bar", "label", "legend"}
 
 
 def scene_of(name, **options):
-    story = read(CASES[name]().losses)
-    return unrolled(story, flow_of(story), Options(**options))
+    graph = read(CASES[name]().losses)
+    return unrolled(graph, flow_of(graph), Options(**options))
 
 
 def groups(svg):
@@ -77,9 +77,9 @@ def test_dot_text_is_what_it_was(name, request):
 
 
 VIEWS = {
-    "rolled": lambda story, flow: rolled(story, flow, Options()),
-    "ops": lambda story, flow: operations(story, flow, Options(steps=2), engine="layered"),
-    "backward": lambda story, flow: backward(story, flow, Options(steps=2)),
+    "rolled": lambda graph, flow: rolled(graph, flow, Options()),
+    "ops": lambda graph, flow: operations(graph, flow, Options(steps=2), engine="layered"),
+    "backward": lambda graph, flow: backward(graph, flow, Options(steps=2)),
 }
 
 
@@ -87,8 +87,8 @@ VIEWS = {
 @pytest.mark.parametrize("name", ["rnn cut", "lstm"])
 def test_dot_text_of_the_other_views_is_what_it_was(name, view, request):
     kept = CASES[name]()  # alive while it is drawn: leaves keep their names
-    story = read(kept.losses)
-    text = write_dot(VIEWS[view](story, flow_of(story)), name)
+    graph = read(kept.losses)
+    text = write_dot(VIEWS[view](graph, flow_of(graph)), name)
     text = re.sub(r"recorded: [^\\\"]*", "recorded: here", text)
     path = GOLDEN / f"{view}_{name.replace(' ', '_')}.dot"
     if request.config.getoption("--update-golden"):

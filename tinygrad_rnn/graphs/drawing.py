@@ -21,7 +21,7 @@ from .export.dot import write_dot
 from .export.page import page
 from .export.svg import write_svg
 from .model.flow import Flow, flow_of
-from .model.read import Story
+from .model.graph import Graph
 from .model.record import record
 from .operations.backward import backward
 from .operations.view import operations
@@ -35,7 +35,7 @@ ViewName = Literal["auto", "unrolled", "rolled", "ops", "backward"]
 MOST_BOXES = 3000
 """A picture with more boxes is refused: nobody could read it."""
 
-_VIEWS: dict[str, Callable[[Story, Flow | None, Options], Scene]] = {
+_VIEWS: dict[str, Callable[[Graph, Flow | None, Options], Scene]] = {
     "unrolled": unrolled,
     "rolled": rolled,
     "ops": operations,
@@ -168,11 +168,11 @@ def draw(
         raise DrawingError(f"draw: depth must be 1 or 2, got {depth}")
     with collector_paused():
         recording = record(target, example, truncation, cut_every)
-        story = recording.story()
-        flow = flow_of(story) if gradients else None
-        name = view if view != "auto" else "unrolled" if is_recurrent(story) else "ops"
+        graph = recording.graph()
+        flow = flow_of(graph) if gradients else None
+        name = view if view != "auto" else "unrolled" if is_recurrent(graph) else "ops"
         options = Options(title or "", recording.note, steps, depth)
-        scene = _VIEWS[name](story, flow, options)
+        scene = _VIEWS[name](graph, flow, options)
     if len(scene.boxes) > MOST_BOXES:
         raise DrawingError(
             f"draw: the {name} view has {len(scene.boxes):,} boxes, and more than {MOST_BOXES:,} cannot be read; "
@@ -181,13 +181,13 @@ def draw(
     return Drawing(scene)
 
 
-def is_recurrent(story: Story) -> bool:
+def is_recurrent(graph: Graph) -> bool:
     """Return whether a step reads what another step computed, so that there is a time to unroll."""
-    for node in story.nodes:
+    for node in graph.nodes:
         if node.step is None:
             continue
         for number in range(len(node.edges)):
-            place = story.source(node, number).place
+            place = graph.edge(node, number).place
             if place is not None and place[0].step is not None and place[0].step != node.step:
                 return True
     return False

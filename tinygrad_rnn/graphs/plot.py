@@ -11,9 +11,8 @@ from ..errors import ConfigError, DrawingError
 from ..files import write_figure
 from ..truncation import Full, Policy, parse_policy, policy_text
 from .model.flow import flow_of
-from .model.names import names_of
-from .model.parts import parts_of
-from .model.read import Place, Story
+from .model.graph import Graph, Place
+from .model.operations import operations_of
 from .model.record import record
 from .model.rolling import Rolling, Unlike, roll
 
@@ -31,23 +30,22 @@ Norms = dict[str, list[float]]
 """State, such as "layers.0 h", to the norm of what goes back from step t+2 to step t+1, for t = 0 .. T-2."""
 
 
-def gradient_flow(story: Story, losses: Literal["last", "all"] = "last") -> Norms:
+def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norms:
     """Return the norms of the cotangents that a state edge carries back, for each state and each edge.
 
     norm_t = ||dL/dh_t through step t+1||: what later steps tell step t, and all that they tell it.
 
     Args:
-        story: of a recurrence whose steps match.
+        graph: of a recurrence whose steps match.
         losses: "last": L is the last loss alone, which shows how far back a single loss reaches; "all": their sum.
 
     Raises:
         DrawingError: if the steps do not match; the message says which one differs.
     """
-    nodes = [node for node, _ in story.losses]
-    rolling = roll(parts_of(nodes)[0], nodes)
+    rolling = roll(graph, operations_of(graph))
     if isinstance(rolling, Unlike):
         raise DrawingError(f"plot_gradient_flow: {rolling.reason}")
-    names, found = names_of(story.nodes), {}
+    names, found = graph.names, {}
     bundles = {}
     for key, links in rolling.states().items():
         given, scope = names.get(key[0]), ".".join(_scope(rolling.template, key[0]))
@@ -56,26 +54,26 @@ def gradient_flow(story: Story, losses: Literal["last", "all"] = "last") -> Norm
             name += "'"
         found[name] = key
         for t in range(key[2], len(rolling.steps)):
-            wires = [wire for link in links if (wire := link.wires[t]) is not None]
-            bundles[name, t] = tuple(dict.fromkeys(use for wire in wires for use in wire.passed))
-    joint = flow_of(story, _last_loss(story, rolling) if losses == "last" else None).joint(bundles)
+            edges = [edge for link in links if (edge := link.edges[t]) is not None]
+            bundles[name, t] = tuple(dict.fromkeys(edge.passed for edge in edges))
+    joint = flow_of(graph, _last_loss(graph, rolling) if losses == "last" else None).joint(bundles)
     return {
         name: [joint.get((name, t), 0.0) for t in range(key[2], len(rolling.steps))]
         for name, key in sorted(found.items())
     }
 
 
-def _last_loss(story: Story, rolling: Rolling) -> tuple[Place, ...]:
+def _last_loss(graph: Graph, rolling: Rolling) -> tuple[Place, ...]:
     """Return where the last step's loss stands: the last of several losses, or the last term of a sum of them."""
-    node, index = story.losses[-1]
-    part = next((part for part in rolling.outside if part.node is node), None)
-    wires = [] if part is None or part.name != "add" else part.inputs
-    terms = [(wire.source, wire.output) for wire in wires if wire.source is not None]
+    node, index = graph.losses[-1]
+    op = next((op for op in rolling.outside if op.node is node), None)
+    edges = [] if op is None or op.name != "add" else op.inputs
+    terms = [(edge.source, edge.output) for edge in edges if edge.source is not None]
     return (terms[-1] if terms else (node, index),)
 
 
 def _scope(template: Iterable[Any], id: int) -> tuple[str, ...]:
-    return next(part.node.scope for part in template if part.id == id)
+    return next(op.node.scope for op in template if op.id == id)
 
 
 def plot_gradient_flow(
@@ -128,7 +126,7 @@ def plot_gradient_flow(
     found: dict[str, Norms] = {}
     for policy in chosen:
         recording = record(target, example, policy if example else None, None)
-        found[_called(policy) if example else "as recorded"] = gradient_flow(recording.story(), losses)
+        found[_called(policy) if example else "as recorded"] = gradient_flow(recording.graph(), losses)
     if path is not None or axes is not None:
         _draw(found, path, axes, losses)
     return found

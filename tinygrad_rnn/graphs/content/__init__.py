@@ -4,8 +4,8 @@
 parameter or a loss of a recorded graph; `RowContent` (rows.py), which is a builder too, also for the rows of the table
 that the unrolled view shows: cells, layers, inputs, first states.
 
-    builder = ContentBuilder(story, flow, subscript="_{t}")
-    content = builder.operation(part)            # also .loss, .parameter, .parameters, .data, .attribute
+    builder = ContentBuilder(graph, flow, subscript="_{t}")
+    content = builder.operation(op)            # also .loss, .parameter, .parameters, .data, .attribute
     content.size(), content.at("n1", x, y)       # (width, height); a Box of the scene
 
 This folder reads model/ and scene/, and knows no layout.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,8 @@ import numpy as np
 from ...engine.tape import Node, Spec
 from ..model.flow import Flow
 from ..model.formula import symbol
-from ..model.names import names_of
-from ..model.parts import Part, Wire
-from ..model.read import Parameter, Place, Story, shape_text
+from ..model.graph import Edge, Graph, Parameter, Place, shape_text
+from ..model.operations import Operation
 from ..scene.legend import short_number
 from ..scene.scene import Row
 from .node import Content
@@ -26,74 +24,70 @@ class ContentBuilder:
     """Makes content for a recorded graph.
 
     Args:
-        story: the graph.
+        graph: the graph.
         flow: its gradient, or None.
         subscript: what the title of a state or an array ends in, such as "_{t}".
     """
 
-    def __init__(self, story: Story, flow: Flow | None, subscript: str = "") -> None:
-        self.story, self.flow, self.subscript = story, flow, subscript
-        self.parameter_of = {parameter.node: parameter for parameter in story.parameters}
-
-    @cached_property
-    def names(self) -> dict[int, tuple[str, ...]]:
-        """Node id to the names that the source gives to its outputs."""
-        return names_of(self.story.nodes)
+    def __init__(self, graph: Graph, flow: Flow | None, subscript: str = "") -> None:
+        self.graph, self.flow, self.subscript = graph, flow, subscript
+        self.names = graph.names
+        self.parameter_of = {parameter.node: parameter for parameter in graph.parameters}
 
     # -- names --------------------------------------------------------------------------------------------------------
 
-    def input_name(self, wire: Wire) -> str:
+    def input_name(self, edge: Edge) -> str:
         """Return what an input of an operation is called: a parameter, a named result, "x" for data, or ""."""
-        source = wire.source
+        source = edge.source
         if source is None:
-            return "x" if wire.spec.ndim else ""
+            return "x" if edge.spec.ndim else ""
         if source in self.parameter_of:
             return last_name(self.parameter_of[source].name)
         given = self.names.get(source.id)
-        return given[wire.output] if given else "x" if source.name in ("unstack", "take") else ""
+        return given[edge.output] if given else "x" if source.name in ("unstack", "take") else ""
 
-    def output_name(self, wire: Wire) -> str:
+    def output_name(self, edge: Edge) -> str:
         """Return the name of one of several outputs of an operation, such as a gate; "" if there is one output."""
-        if wire.source is None or len(wire.source.specs) == 1:
+        if edge.source is None or len(edge.source.specs) == 1:
             return ""
-        given = self.names.get(wire.source.id)
-        return given[wire.output] if given else ""
+        given = self.names.get(edge.source.id)
+        return given[edge.output] if given else ""
 
     # -- operations and losses ----------------------------------------------------------------------------------------
 
-    def operation(self, part: Part, states: Sequence[str] = (), facts: str = "") -> Content:
+    def operation(self, op: Operation, states: Sequence[str] = (), facts: str = "") -> Content:
         """Return the content of an operation; a state has its name as title, and what made it below."""
-        node = part.node
+        node = op.node
         given = self.names.get(node.id, ())
-        tooltip = [f"{'state' if states else 'operation'}: {node.name}", *self.story.facts((node, 0)), facts]
-        sign = sign_of(part)
+        tooltip = [f"{'state' if states else 'operation'}: {node.name}", *self.graph.facts((node, 0)), facts]
+        sign = sign_of(op)
         if states:
             title = ", ".join(f"{name}{self.subscript}" for name in states)
             row = Row(f"{sign} · {shape_text(node.specs[0].shape)}")
             return Content("state", title, (row,), _lines(title, *tooltip))
-        below = self._formula(part) or (given[0] if len(given) == 1 else "")
+        below = self._formula(op) or (given[0] if len(given) == 1 else "")
         return Content("operation", sign, (Row(below),) if below else (), _lines(below or node.name, *tooltip))
 
-    def _formula(self, part: Part) -> str:
-        if part.name == "matmul":
-            names = [self.input_name(wire) for wire in part.inputs]
+    def _formula(self, op: Operation) -> str:
+        if op.name == "matmul":
+            names = [self.input_name(edge) for edge in op.inputs]
             return "·".join(names) if all(names) else ""
-        if part.name == "take":
-            name = self.input_name(part.inputs[0])
+        if op.name == "take":
+            name = self.input_name(op.inputs[0])
             return f"rows of {name}" if name else ""
         return ""
 
-    def shape_row(self, part: Part) -> Row:
+    def shape_row(self, op: Operation) -> Row:
         """Return the line with the shape of a result; it warns of values that are not finite."""
-        summary = self.story.summary((part.node, 0))
+        summary = self.graph.summary((op.node, 0))
         bad = summary.bad if summary is not None else 0
-        shape = " | ".join(dict.fromkeys(shape_text(spec.shape) for spec in part.node.specs))
+        shape = " | ".join(dict.fromkeys(shape_text(spec.shape) for spec in op.node.specs))
         return Row(f"{shape}, {bad} not finite" if bad else shape, warn=bool(bad))
 
-    def loss(self, part: Part, title: str, value: str, strong: bool = False) -> Content:
+    def loss(self, op: Operation, title: str, value: str, strong: bool = False) -> Content:
         """Return the content of a loss."""
         rows = (Row(value),) if value else ()
-        return Content("loss", title, rows, _lines(title, *self.story.facts((part.node, 0))), strong=strong)
+        return Content("loss", title, rows, _lines(title, *self.graph.facts((op.node, 0))), strong=strong)
 
     # -- arrays and parameters ----------------------------------------------------------------------------------------
 
@@ -103,9 +97,9 @@ class ContentBuilder:
         tooltip = _lines(title, f"shape: {shape_text(spec.shape)}", f"dtype: {spec.dtype}")
         return Content("constant" if constant else "input", title, rows, tooltip)
 
-    def attribute(self, part: Part, repeats: bool = True) -> tuple[str, Content] | None:
+    def attribute(self, op: Operation, repeats: bool = True) -> tuple[str, Content] | None:
         """Return (key, content) of the array among an operation's attributes, such as the ids of a lookup."""
-        for key, value in part.node.attrs.items():
+        for key, value in op.node.attrs.items():
             if isinstance(value, np.ndarray):
                 name = _ATTRIBUTES.get(key, key)
                 title = f"{name}{self.subscript}" if repeats else f"{name}s" if name != key else name
@@ -139,7 +133,7 @@ class ContentBuilder:
 
     def _about(self, parameter: Parameter) -> list[str]:
         lines = [parameter.name, f"parameters: {parameter.size:,}", f"shape: {shape_text(parameter.shape)}"]
-        summary = self.story.summary((parameter.node, 0))
+        summary = self.graph.summary((parameter.node, 0))
         lines += [f"dtype: {parameter.dtype}", *(summary.lines if summary is not None else [])]
         return lines + self._norm((parameter.node, 0))
 
@@ -147,7 +141,7 @@ class ContentBuilder:
 
     def facts(self, place: Place) -> list[str]:
         """Return lines about a value for a tooltip; with gradients, the norm of its own too."""
-        return [*self.story.facts(place), *self._norm(place)]
+        return [*self.graph.facts(place), *self._norm(place)]
 
     def _norm(self, place: Place) -> list[str]:
         magnitude = None if self.flow is None else self.flow.total(place)
@@ -155,7 +149,7 @@ class ContentBuilder:
 
     def warnings(self, places: Sequence[Place]) -> list[Row]:
         """Return rows that warn of the first value, and of the first gradient, that is not finite or has vanished."""
-        summaries = [self.story.summary(place) for place in places]
+        summaries = [self.graph.summary(place) for place in places]
         bad = [Row(f"{s.bad} of {s.size} not finite", warn=True) for s in summaries if s is not None and s.bad]
         if self.flow is None:
             return bad[:1]
@@ -164,30 +158,30 @@ class ContentBuilder:
         return bad[:1] + [Row(f"‖∇‖ {short_number(total)} {warning}", warn=True) for total, warning in found[:1]]
 
 
-def sign_of(part: Part) -> str:
+def sign_of(op: Operation) -> str:
     """Return the symbol of an operation, with a number that it always takes: "1 −", "× 0.5"."""
-    sign = symbol(part.name)
+    sign = symbol(op.name)
     numbers = [
-        short_number(float(np.real(np.asarray(wire.constant)))) if _is_number(wire) else None for wire in part.inputs
+        short_number(float(np.real(np.asarray(edge.constant)))) if _is_number(edge) else None for edge in op.inputs
     ]
-    if len(numbers) == 2 and part.name in _WITH_NUMBER:
+    if len(numbers) == 2 and op.name in _WITH_NUMBER:
         first, second = numbers
         return f"{first} {sign}" if first is not None else f"{sign} {second}" if second is not None else sign
     return sign
 
 
-def data_key(wire: Wire) -> Any:
-    """Return a key that is equal for wires which read equal arrays; None for a number, which needs no box."""
-    value = wire.constant
-    if _is_number(wire) or not wire.spec.ndim or wire.cuts:
+def data_key(edge: Edge) -> Any:
+    """Return a key that is equal for edges which read equal arrays; None for a number, which needs no box."""
+    value = edge.constant
+    if _is_number(edge) or not edge.spec.ndim or edge.cuts:
         return None
     if isinstance(value, np.ndarray):
         return value.shape, value.dtype.str, value.tobytes()
-    return wire.uses
+    return edge.use
 
 
-def _is_number(wire: Wire) -> bool:
-    return wire.source is None and not isinstance(wire.constant, Spec) and np.size(wire.constant) == 1
+def _is_number(edge: Edge) -> bool:
+    return edge.source is None and not isinstance(edge.constant, Spec) and np.size(edge.constant) == 1
 
 
 def last_name(name: str) -> str:

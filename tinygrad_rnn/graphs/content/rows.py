@@ -9,8 +9,8 @@ import numpy as np
 from ...engine.tape import Node
 from ..model.flow import Flow
 from ..model.formula import formula, maker_of, symbol
+from ..model.graph import Edge, Graph, Place, Summary
 from ..model.groups import Group, Groups, Link
-from ..model.read import Place, Source, Story, Summary
 from ..model.table import Row, Table
 from ..scene.scene import BoxKind
 from ..scene.scene import Row as Line
@@ -26,13 +26,13 @@ class RowContent(ContentBuilder):
     """Makes content for a table.
 
     Args:
-        story: the graph.
+        graph: the graph.
         flow: its gradient, or None.
         groups, table: of the graph.
     """
 
-    def __init__(self, story: Story, flow: Flow | None, groups: Groups, table: Table) -> None:
-        super().__init__(story, flow)
+    def __init__(self, graph: Graph, flow: Flow | None, groups: Groups, table: Table) -> None:
+        super().__init__(graph, flow)
         self.groups, self.table = groups, table
         self._expressions: dict[Row, str] = {}
 
@@ -57,7 +57,7 @@ class RowContent(ContentBuilder):
         if row not in self._expressions:
             group = _latest(row)
             text = formula(
-                result_of(group), set(group.nodes), self.story.source, lambda source: self._called(row, source)
+                result_of(group), set(group.nodes), self.graph.edge, lambda source: self._called(row, source)
             )
             self._expressions[row] = text if text_width(text, 9) <= _FORMULA_WIDTH else ""
         return self._expressions[row]
@@ -66,7 +66,7 @@ class RowContent(ContentBuilder):
         """Return the class or function that a row was written in."""
         return maker_of(result_of(_latest(row))[0])
 
-    def _called(self, row: Row, source: Source) -> str:
+    def _called(self, row: Row, source: Edge) -> str:
         """Return what a formula of a row calls a value from outside."""
         if source.place is None:
             return "x" if row.role != "loss" else ""
@@ -113,7 +113,7 @@ class RowContent(ContentBuilder):
         is_loss = group.kind.role == "loss"
         kind: BoxKind = "loss" if is_loss else "operation"
         if is_loss:
-            value = self.story.summary(place) if node.specs[output].shape in ((), (1,)) else None
+            value = self.graph.summary(place) if node.specs[output].shape in ((), (1,)) else None
             lines = self._loss_lines(row, node, value)
         else:
             lines = [Line(self.formula(row)), Line(_spec_of(place))]
@@ -136,9 +136,9 @@ class RowContent(ContentBuilder):
 
     def total(self, number: int) -> Content:
         """Return what the box of a whole loss shows."""
-        place = self.story.losses[number]
-        name = "L" if len(self.story.losses) == 1 else f"L_{{{number + 1}}}"
-        summary = self.story.summary(place)
+        place = self.graph.losses[number]
+        name = "L" if len(self.graph.losses) == 1 else f"L_{{{number + 1}}}"
+        summary = self.graph.summary(place)
         if not self.groups.sums[number]:
             group = self.groups.of.get(place[0])
             lines = [Line("loss")] if group is None else self._loss_lines(self.table.row_of[group], place[0], summary)
@@ -159,8 +159,8 @@ class RowContent(ContentBuilder):
         """Return how a loss is made of its terms: "Σ", "mean", or "weighted Σ"."""
         if not _SCALING & {node.name for node in self.groups.sums[number]}:
             return "Σ"
-        terms = [self.story.summary(place) for place in self.groups.terms[number]]
-        total = self.story.summary(self.story.losses[number])
+        terms = [self.graph.summary(place) for place in self.groups.terms[number]]
+        total = self.graph.summary(self.graph.losses[number])
         values = [term.mean for term in terms if term is not None]
         if total is None or len(values) < len(terms):
             return "weighted Σ"

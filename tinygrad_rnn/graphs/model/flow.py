@@ -16,7 +16,7 @@ import numpy as np
 
 from ...engine.tape import Array, Node
 from ...engine.walk import pull_back
-from .read import Place, Story, Use
+from .graph import Graph, Place, Use
 
 VANISHED = 1e-7
 """A magnitude below this part of the largest one of the picture counts as vanished."""
@@ -37,16 +37,16 @@ def norm(value: Array) -> float:
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradient of the losses of a story, in magnitudes.
+    """The gradient of the losses of a graph, in magnitudes.
 
     Attributes:
-        story: what it flows through.
+        graph: what it flows through.
         losses: the places that it starts from, each with a cotangent of ones.
         terms: use (node, number of its input) to the norm of what comes back along that edge alone.
         totals: place to the norm of its whole cotangent, the sum over its uses.
 
     >>> import tinygrad_rnn as tr
-    >>> from tinygrad_rnn.graphs.model.read import read
+    >>> from tinygrad_rnn.graphs.model.graph import read
     >>> w = tr.tensor(3.0, requires_grad=True)
     >>> loss = w * 2.0 + w
     >>> flow = flow_of(read([loss]))
@@ -54,7 +54,7 @@ class Flow:
     (3.0, [1.0, 1.0, 2.0])
     """
 
-    story: Story
+    graph: Graph
     losses: tuple[Place, ...]
     terms: Mapping[Use, float]
     totals: Mapping[Place, float]
@@ -109,15 +109,15 @@ class Flow:
         return found
 
 
-def flow_of(story: Story, losses: Iterable[Place] | None = None) -> Flow:
-    """Return how the gradient of some losses (None: all of the story) flows; several losses add up.
+def flow_of(graph: Graph, losses: Iterable[Place] | None = None) -> Flow:
+    """Return how the gradient of some losses (None: all of the graph) flows; several losses add up.
 
     Raises:
         GradientError: if the graph was consumed by an earlier backward().
     """
-    starts = tuple(story.losses if losses is None else losses)
+    starts = tuple(graph.losses if losses is None else losses)
     terms: dict[Use, float] = {}
-    left = {place: len(uses) for place, uses in story.uses.items()}
+    left = {place: len(uses) for place, uses in graph.uses.items()}
     sums: dict[Place, Any] = {place: np.ones(place[0].specs[place[1]].shape) for place in starts}
     totals = {place: norm(value) for place, value in sums.items()}
 
@@ -136,7 +136,7 @@ def flow_of(story: Story, losses: Iterable[Place] | None = None) -> Flow:
 
     _walk(starts, observe)
     totals.update((place, norm(value)) for place, value in sums.items())
-    return Flow(story, starts, terms, totals)
+    return Flow(graph, starts, terms, totals)
 
 
 def _walk(starts: Iterable[Place], observe: Any) -> None:

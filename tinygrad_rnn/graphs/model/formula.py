@@ -7,7 +7,7 @@ from collections.abc import Callable, Container
 import numpy as np
 
 from ...engine.tape import Node
-from .read import Place, Source
+from .graph import Edge, Place
 
 SYMBOLS = {
     "add": "+",
@@ -54,8 +54,8 @@ def symbol(name: str) -> str:
 def formula(
     place: Place,
     inside: Container[Node],
-    source: Callable[[Node, int], Source],
-    called: Callable[[Source], str],
+    source: Callable[[Node, int], Edge],
+    called: Callable[[Edge], str],
 ) -> str:
     """Return the formula of a value in terms of what comes from outside its group; "" if it is too long to help.
 
@@ -77,8 +77,8 @@ def formula(
 def _write(
     place: Place,
     inside: Container[Node],
-    source: Callable[[Node, int], Source],
-    called: Callable[[Source], str],
+    source: Callable[[Node, int], Edge],
+    called: Callable[[Edge], str],
     depth: int,
 ) -> tuple[str, int]:
     """Return text and how tightly it binds: 1 a sum, 2 a product of elements, 3 of matrices, 4 anything closed."""

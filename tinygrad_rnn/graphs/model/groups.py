@@ -15,7 +15,7 @@ from typing import Any
 
 from ...engine.tape import Node
 from .components import components
-from .read import Place, Story, Use
+from .graph import Graph, Place, Use
 from .states import States
 from .terms import terms_of
 from .web import MOVING, SCALING, Kind, Web
@@ -61,7 +61,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Groups:
-    """The groups of a story.
+    """The groups of a graph.
 
     Attributes:
         groups: oldest first.
@@ -82,26 +82,26 @@ class Groups:
     constants: dict[Group, list[tuple[Use, Any]]]
 
 
-def find_groups(story: Story) -> Groups:
-    """Return the groups of a story.
+def find_groups(graph: Graph) -> Groups:
+    """Return the groups of a graph.
 
     >>> import numpy as np, tinygrad_rnn as tr
-    >>> from tinygrad_rnn.graphs.model.read import read
+    >>> from tinygrad_rnn.graphs.model.graph import read
     >>> cell = tr.LSTMCell(2, 3, np.random.default_rng(0))
     >>> outputs, _ = tr.unroll(cell, np.ones((1, 4, 2)))
     >>> found = find_groups(read([np.sum(outputs * outputs)]))
     >>> [(group.kind.role, group.step, len(group.states)) for group in found.groups]
     [('cell', 0, 2), ('cell', 1, 2), ('cell', 2, 2), ('cell', 3, 2), ('loss', None, 0)]
     """
-    return _Finder(story).result()
+    return _Finder(graph).result()
 
 
 class _Finder:
     """Sorts nodes into groups, in a few walks over the graph."""
 
-    def __init__(self, story: Story) -> None:
-        self.web = Web(story)
-        found = [terms_of(self.web, loss) for loss in story.losses]
+    def __init__(self, graph: Graph) -> None:
+        self.web = Web(graph)
+        found = [terms_of(self.web, loss) for loss in graph.losses]
         self.sums = [frozenset(added) for added, _ in found]
         self.terms = [terms for _, terms in found]
         passed = frozenset().union(*self.sums, self.web.weights)
@@ -251,13 +251,13 @@ class _Finder:
                 if source.place is None and not source.cuts:
                     constants.setdefault(head, []).append(((node, number), source.constant))
                     continue
-                cuts = tuple(cut.node for cut in source.cuts)
+                cuts = source.cuts
                 bundles.setdefault((tail, source.place, head, cuts, None), []).append((node, number))
         for loss, (added, terms) in enumerate(zip(self.sums, map(set, self.terms), strict=True)):
             for node in sorted(added, key=lambda node: node.id):
                 for number, source in enumerate(self.web.inputs[node]):
                     if source.place in terms:
-                        cuts = tuple(cut.node for cut in source.cuts)
+                        cuts = source.cuts
                         key = (of.get(source.place[0]), source.place, None, cuts, loss)
                         bundles.setdefault(key, []).append((node, number))
         links = (

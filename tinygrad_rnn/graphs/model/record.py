@@ -18,7 +18,7 @@ from ...nn.cells import Stacked
 from ...nn.unroll import initial_state
 from ...ops import cut
 from ...truncation import Policy, parse_policy, policy_text
-from .read import Place, Story, read
+from .graph import Graph, Place, read
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Recording:
     title: str = ""
     note: str = ""
 
-    def story(self) -> Story:
+    def graph(self) -> Graph:
         """Return the graph, read."""
         return read(self.losses, self.values, self.names)
 

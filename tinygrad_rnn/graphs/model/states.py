@@ -7,7 +7,7 @@ from typing import Any
 
 from ...engine.tape import Node
 from .components import cycles
-from .read import Place
+from .graph import Place
 from .web import Kind, Web
 
 
@@ -70,7 +70,7 @@ class States:
             readers = self.web.readers.get(place[0], ())
             if place not in crossing and any(r.name == "where" and (r, 0) in found for r in readers):
                 del found[place]
-        return sorted(found, key=lambda place: (self.web.story.number[place[0]], place[1]))
+        return sorted(found, key=lambda place: (self.web.graph.number[place[0]], place[1]))
 
     def _reach(self) -> dict[Node, int]:
         """Return for each node the set (as bits) of the spots of states that it leads to within its step."""

@@ -11,9 +11,8 @@ import numpy as np
 from ...engine.tape import Node, Spec, spec_of
 from ...errors import DrawingError
 from .components import cycles
+from .graph import Graph
 from .groups import Group, Groups, Link
-from .names import names_of
-from .read import Story
 from .web import Kind
 
 SHOWN = 8  # columns; of more steps the middle ones are left out
@@ -82,7 +81,7 @@ class Table:
         return self.times[0] + self.times[-1] - group.step if self.row_of[group].backward else group.step
 
 
-def make_table(story: Story, groups: Groups) -> Table:
+def make_table(graph: Graph, groups: Groups) -> Table:
     """Return the rows of a picture."""
     times = tuple(sorted({group.step for group in groups.groups if group.step is not None}))
     backward = _backward_kinds(groups, times)
@@ -102,8 +101,8 @@ def make_table(story: Story, groups: Groups) -> Table:
     _add_inputs(inputs, reads, rows, table)
     for row in rows.values():
         reads.setdefault(row, set())
-    _set_levels(reads, story)
-    _name(list(rows.values()), groups, story)
+    _set_levels(reads, graph)
+    _name(list(rows.values()), groups, graph)
     ordered = sorted(rows.values(), key=lambda row: row.level)
     pairs = tuple((low, high) for high in ordered for low in ordered if low in reads[high])
     return Table(tuple(ordered), row_of, pairs, times, starts)
@@ -224,7 +223,7 @@ def _same(values: dict[int, Any], others: dict[int, Any]) -> bool:
     return all(isinstance(a, Spec) or isinstance(b, Spec) or np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
-def _set_levels(reads: dict[Row, set[Row]], story: Story) -> None:
+def _set_levels(reads: dict[Row, set[Row]], graph: Graph) -> None:
     """Give each row a level above all that it reads, and the losses of steps the same, highest one."""
     for row in list(reads):
         for low in reads[row]:
@@ -242,11 +241,11 @@ def _set_levels(reads: dict[Row, set[Row]], story: Story) -> None:
             row.level = lowest[row] - 1
 
 
-def _name(rows: Iterable[Row], groups: Groups, story: Story) -> None:
+def _name(rows: Iterable[Row], groups: Groups, graph: Graph) -> None:
     """Name the rows: states by the program's own variables, outputs y, lookups e, losses ℓ."""
-    names = names_of(story.nodes)
+    names = graph.names
     # Of two layers whose lines are the same, one has the names.
-    by_line = {(id(node.site[0]), node.site[1], node.name): names[node.id] for node in story.nodes if node.id in names}
+    by_line = {(id(node.site[0]), node.site[1], node.name): names[node.id] for node in graph.nodes if node.id in names}
     letters: dict[str, int] = {}
     for row in rows:
         if row.role == "input":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...engine.tape import Node
-from .read import Place
+from .graph import Place
 from .web import MOVING, Web
 
 _ADDING = frozenset(("add", "subtract", "negative"))
@@ -27,7 +27,7 @@ def terms_of(web: Web, loss: Place) -> tuple[list[Node], tuple[Place, ...]]:
             waiting += [source.place for source in reversed(web.inputs[node]) if source.place is not None]
         elif node.operation is not None:
             terms[place] = None
-    ordered = sorted(terms, key=lambda place: (web.story.number[place[0]], place[1]))
+    ordered = sorted(terms, key=lambda place: (web.graph.number[place[0]], place[1]))
     return (list(added), tuple(ordered)) if ordered else ([], (loss,))
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...engine.tape import Node
-from .read import Source, Story
+from .graph import Edge, Graph, undone_stack
 
 MOVING = frozenset(
     [
@@ -48,43 +48,42 @@ class Web:
     """Who reads what.
 
     Attributes:
-        story: the graph.
+        graph: the graph.
         inputs: operation to where its inputs come from.
         readers: node to the operations that read it.
         weights: node outside time that is computed from leaves and numbers alone, such as W.T, to these leaves.
     """
 
-    def __init__(self, story: Story) -> None:
-        self.story = story
-        self.inputs: dict[Node, tuple[Source, ...]] = {}
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.inputs: dict[Node, tuple[Edge, ...]] = {}
         self.readers: dict[Node, list[Node]] = {}
-        for node in story.nodes:
-            if node.operation is None or node in story.cuts:
+        for node in graph.nodes:
+            if node.operation is None or node in graph.cuts:
                 continue
-            found = tuple(self._source(node, number) for number in range(len(node.edges)))
+            found = tuple(self._edge(node, number) for number in range(len(node.edges)))
             self.inputs[node] = found
             for source in found:
                 if source.place is not None:
                     self.readers.setdefault(source.place[0], []).append(node)
         self.weights = self._find_weights()
 
-    def _source(self, node: Node, number: int) -> Source:
-        """Return where an input comes from, cuts and stacks that an unstack undoes looked through."""
-        source = self.story.source(node, number)
-        cuts = source.cuts
-        while source.place is not None:
-            inner, index = source.place
-            edge = inner.edges[0] if inner.name == "unstack" else None
-            while edge is not None and edge[0].name in SCALING:  # dropout between two layers
-                tracked = [other for other in edge[0].edges if other is not None]
+    def _edge(self, node: Node, number: int) -> Edge:
+        """Return what an input reads, stacks that an unstack undoes after dropout looked through too."""
+        edge = self.graph.edge(node, number)
+        while edge.source is not None and edge.source.name == "unstack":
+            inner = edge.source.edges[0]
+            while inner is not None and inner[0].name in SCALING:  # dropout between two layers
+                tracked = [other for other in inner[0].edges if other is not None]
                 if len(tracked) != 1:
                     break
-                edge = tracked[0]
-            if edge is None or edge[0].name != "stack" or edge[0].attrs["axis"] != inner.attrs["axis"]:
+                inner = tracked[0]
+            stack = undone_stack(edge.source, inner)
+            if stack is None:
                 break
-            source = self.story.source(edge[0], index)
-            cuts += source.cuts
-        return source if cuts is source.cuts else source._replace(cuts=cuts)
+            behind = self.graph.edge(stack, edge.output)
+            edge = behind._replace(use=edge.use, cuts=edge.cuts + behind.cuts)
+        return edge
 
     def _find_weights(self) -> dict[Node, tuple[Node, ...]]:
         """Return nodes outside time that are computed from leaves and numbers alone, such as W.T."""
@@ -95,7 +94,7 @@ class Web:
             leaves: list[Node] = []
             for source in inputs:
                 if source.place is None:
-                    if source.constant is None or np.ndim(source.constant):
+                    if not isinstance(source.constant, int | float | np.ndarray) or np.ndim(source.constant):
                         break
                 elif source.place[0].operation is None:
                     leaves.append(source.place[0])

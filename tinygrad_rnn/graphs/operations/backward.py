@@ -16,8 +16,8 @@ from ...engine.tensor import Tensor, tensor, wrap
 from ...engine.walk import pull_back
 from ...errors import DrawingError
 from ..model.flow import Flow
-from ..model.parts import parts_of
-from ..model.read import Story
+from ..model.graph import Graph
+from ..model.operations import operations_of
 from ..options import Options
 from ..scene.scene import Scene
 from .chart import chart_of
@@ -26,11 +26,11 @@ from .mirror import Made, Mirror
 from .view import LIMIT, chosen_step
 
 
-def record_backward(story: Story) -> Made:
-    """Run the backward pass of a story's losses with its rules recorded, and return what each rule made.
+def record_backward(graph: Graph) -> Made:
+    """Run the backward pass of a graph's losses with its rules recorded, and return what each rule made.
 
     >>> import tinygrad_rnn as tr
-    >>> from tinygrad_rnn.graphs.model.read import read
+    >>> from tinygrad_rnn.graphs.model.graph import read
     >>> x = tr.tensor(2.0, requires_grad=True)
     >>> y = tr.tanh(x)
     >>> [node.name for node in record_backward(read([y])).by[y.node]]
@@ -60,7 +60,7 @@ def record_backward(story: Story) -> Made:
         if known[place] > 1:
             pending.append(place[0])
 
-    for place in story.losses:
+    for place in graph.losses:
         spec = place[0].specs[place[1]]
         # The seed is a leaf: then rules that only hand it on, or multiply it, are recorded too.
         seed = tensor(np.ones(spec.shape, spec.dtype), requires_grad=True, name="1")
@@ -74,11 +74,11 @@ def record_backward(story: Story) -> Made:
     return made
 
 
-def backward(story: Story, flow: Flow | None, options: Options) -> Scene:
+def backward(graph: Graph, flow: Flow | None, options: Options) -> Scene:
     """Return the picture of a graph (one step of it, if it has steps) beside the graph of its backward pass.
 
     Args:
-        story: what was recorded.
+        graph: what was recorded.
         flow: its gradient; None: lines show no magnitude.
         options: `steps` says which step, counted from 1; None: the second.
 
@@ -86,20 +86,20 @@ def backward(story: Story, flow: Flow | None, options: Options) -> Scene:
         DrawingError: if there is no such step, or there are more than 3000 boxes.
         GradientError: if the graph was consumed by an earlier backward().
     """
-    parts = parts_of(node for node, _ in story.losses)[0]
-    step = chosen_step("backward", parts, options)
-    chosen = [part for part in parts if step is None or part.step == step]
-    chart = chart_of(story, flow, parts, {part.id for part in chosen})
+    ops = operations_of(graph)
+    step = chosen_step("backward", ops, options)
+    chosen = [op for op in ops if step is None or op.step == step]
+    chart = chart_of(graph, flow, ops, {op.id for op in chosen})
     if len(chart.figures) * 3 > LIMIT:
         raise DrawingError(
             f'draw: view="backward" would draw about {3 * len(chart.figures)} boxes, more than {LIMIT}; record the '
             "steps with unroll or at_step(t), and draw one of them (steps=1)"
         )
-    mirror = Mirror(story, flow, chart, chosen, record_backward(story))
+    mirror = Mirror(graph, flow, chart, chosen, record_backward(graph))
     count = sum(figure.kind == "operation" for figure in mirror.chart.figures.values())
     facts = [] if step is None else [f"step t = {step + 1}"]
     facts += [f"{len(chosen)} operations forward, {count} backward", *filter(None, [options.note])]
     scene = Scene(options.title or "forward and backward", " · ".join(facts))
-    front = {part.id: f"n{story.number[part.node]}" for part in chosen}
+    front = {op.id: f"n{graph.number[op.node]}" for op in chosen}
     facing(scene, chart, mirror, chosen, front, flow is not None)
     return scene

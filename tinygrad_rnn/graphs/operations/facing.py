@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..model.parts import Part
+from ..model.operations import Operation
 from ..model.reach import reach_of
 from ..rolled.sketch import Line
 from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
@@ -24,7 +24,7 @@ _BAND = 11.0  # from the boxes of a level to its border
 
 
 def facing(
-    scene: Scene, forward: Chart, mirror: Mirror, parts: Sequence[Part], front: Mapping[int, str], gradients: bool
+    scene: Scene, forward: Chart, mirror: Mirror, ops: Sequence[Operation], front: Mapping[int, str], gradients: bool
 ) -> None:
     """Fill a scene with both sides.
 
@@ -32,13 +32,13 @@ def facing(
         scene: to fill; its title and subtitle stay.
         forward: the left side.
         mirror: the right side.
-        parts: drawn operations, oldest first.
-        front: part id to the id of its box on the left.
+        ops: drawn operations, oldest first.
+        front: id of an operation to the id of its box on the left.
         gradients: whether lines show magnitudes.
     """
     magnitudes = [line.magnitude for line in (*forward.lines, *mirror.chart.lines) if line.magnitude]
     scene.scale = Scale.of(magnitudes) if gradients else None
-    left, right, bands = _levels(forward, mirror, parts, front)
+    left, right, bands = _levels(forward, mirror, ops, front)
     extents = _extents((forward, left), (mirror.chart, right))
     lanes = len({line.tail for line in mirror.crossing})
     places, width, height = _side(scene, forward, left, extents, _LEFT, up=False)
@@ -46,10 +46,10 @@ def facing(
     others, wide, _ = _side(scene, mirror.chart, right, extents, start, up=True)
     ends = start + wide
     tops = _rank_tops(extents)
-    for number, (part, (first, last)) in enumerate(zip(parts, bands, strict=True)):
+    for number, (op, (first, last)) in enumerate(zip(ops, bands, strict=True)):
         top, bottom = _TOP + tops[first] - _BAND, _TOP + tops[last] + extents[last] + _BAND
-        made = len(mirror.levels[part.id])
-        said = f"rule of {part.name.replace('_', ' ')}" if made else f"{part.name.replace('_', ' ')}: handed on"
+        made = len(mirror.levels[op.id])
+        said = f"rule of {op.name.replace('_', ' ')}" if made else f"{op.name.replace('_', ' ')}: handed on"
         x0, x1 = _LEFT - 18, max(ends, start + 60) + text_width("rule of cross entropy", 9) + 22
         scene.regions.append(
             Region(f"level{number}", (x0 + x1) / 2, (top + bottom) / 2, x1 - x0, bottom - top, "module")
@@ -67,9 +67,9 @@ def facing(
 
 
 def _levels(
-    forward: Chart, mirror: Mirror, parts: Sequence[Part], front: Mapping[int, str]
+    forward: Chart, mirror: Mirror, ops: Sequence[Operation], front: Mapping[int, str]
 ) -> tuple[dict[str, int], dict[str, int], list[tuple[int, int]]]:
-    """Return the rank of each box on the left and on the right, and the first and last rank of each part."""
+    """Return the rank of each box on the left and on the right, and the first and last rank of each operation."""
     into: dict[str, list[str]] = {}
     for line in forward.lines:
         into.setdefault(line.head, []).append(line.tail)
@@ -78,8 +78,8 @@ def _levels(
     right: dict[str, int] = {}
     bands: list[tuple[int, int]] = []
     rank = 0
-    for part in parts:
-        box = front[part.id]
+    for op in ops:
+        box = front[op.id]
         sources = [tail for tail in into.get(box, ()) if tail not in operations and tail not in left]
         cut = [tail for tail in sources if forward.figures[tail].kind == "cut"]
         behind = [tail for id in cut for tail in into.get(id, ()) if tail not in left and tail not in operations]
@@ -89,14 +89,14 @@ def _levels(
         for id in sources:
             left[id] = rank
         rank += bool(sources)
-        deep = max(mirror.levels[part.id].values(), default=0)
+        deep = max(mirror.levels[op.id].values(), default=0)
         bands.append((rank, rank + deep))
         left[box] = rank + deep // 2
-        for id, depth in mirror.levels[part.id].items():
+        for id, depth in mirror.levels[op.id].items():
             right[id] = rank + deep - depth
         rank += deep + 1
         late = [line.head for line in forward.lines if line.tail == box and line.head not in operations]
-        starts = [id for id, at in mirror.starts.items() if at == part.id]
+        starts = [id for id, at in mirror.starts.items() if at == op.id]
         for id in late:
             left[id] = rank
         for id in starts:

@@ -11,9 +11,8 @@ from ..content.builder import last_name
 from ..content.node import Content
 from ..model.flow import Flow, norm
 from ..model.formula import symbol
-from ..model.names import names_of
-from ..model.parts import Part, is_passage
-from ..model.read import Story, shape_text
+from ..model.graph import Graph, is_passage, shape_text
+from ..model.operations import Operation
 from ..rolled.sketch import Line
 from ..scene.legend import short_number
 from ..scene.scene import Row
@@ -48,38 +47,40 @@ class Mirror:
     """The backward side of a picture.
 
     Args:
-        story: what was recorded.
+        graph: what was recorded.
         flow: its gradient, or None.
         forward: the chart of the forward side.
-        chosen: the parts that it draws.
+        chosen: the operations that it draws.
         made: the recorded backward pass.
 
     Attributes:
         chart: boxes and lines of the backward side, lines in the direction of cotangents.
         crossing: from boxes of the forward side to boxes that read an array kept there.
-        levels: part id to its boxes, each with its depth: 0 is computed first.
+        levels: id of an operation to its boxes, each with its depth: 0 is computed first.
         ends: id of a forward box that is no operation to the box with its cotangent.
-        starts: id of a box where cotangents come in to the part (by its id) at whose level they do.
+        starts: id of a box where cotangents come in to the operation (by its id) at whose level they do.
     """
 
-    def __init__(self, story: Story, flow: Flow | None, forward: Chart, chosen: Sequence[Part], made: Made) -> None:
-        self.story, self.flow, self.forward, self.made = story, flow, forward, made
+    def __init__(
+        self, graph: Graph, flow: Flow | None, forward: Chart, chosen: Sequence[Operation], made: Made
+    ) -> None:
+        self.graph, self.flow, self.forward, self.made = graph, flow, forward, made
         self.chart = Chart()
         self.crossing: list[Line] = []
-        self.levels: dict[int, dict[str, int]] = {part.id: {} for part in chosen}
+        self.levels: dict[int, dict[str, int]] = {op.id: {} for op in chosen}
         self.ends: dict[str, str] = {}
         self.starts: dict[str, int] = {}
         self._chosen = chosen
-        self._part_of = {node: part for part in chosen for node in part.nodes}
-        self._front = {node: f"n{story.number[part.node]}" for node, part in self._part_of.items()}
+        self._part_of = {node: op for op in chosen for node in op.nodes}
+        self._front = {node: f"n{graph.number[op.node]}" for node, op in self._part_of.items()}
         self._front |= {node: id for id, node in forward.nodes.items()}
-        self._names = names_of(story.nodes)
-        self._home: dict[Node, Part] = {}
-        for part in chosen:
-            cuts = [cut for wire in part.inputs for cut in wire.cuts]
-            for node in (*part.nodes, *cuts):
+        self._names = graph.names
+        self._home: dict[Node, Operation] = {}
+        for op in chosen:
+            cuts = [cut for edge in op.inputs for cut in edge.cuts]
+            for node in (*op.nodes, *cuts):
                 for new in (*made.arrives.get(node, ()), *made.by.get(node, ())):
-                    self._home.setdefault(new, part)  # of the parts that read a cut the oldest sends back last
+                    self._home.setdefault(new, op)  # of the operations that read a cut the oldest sends back last
         drawn = [node for node in sorted(self._home, key=lambda node: node.id) if not _is_folded(node)]
         self._ids = {node: f"d{number}" for number, node in enumerate(drawn)}
         self._elsewhere: dict[Node, str] = {}
@@ -108,7 +109,7 @@ class Mirror:
             value = node.inputs[number]
             return short_number(value) if isinstance(value, int | float) else _data(value)
         source, turned = self._resolve(edge[0])
-        if source in self.story.number:
+        if source in self.graph.number:
             name = self._front_name(source, edge[1] if source is edge[0] else 0, node)
             return f"{name}ᵀ" if turned and name else name
         if source in self._kept_only:
@@ -118,7 +119,7 @@ class Mirror:
 
     def _front_name(self, source: Node, output: int, reader: Node) -> str:
         """Return the name of a kept array: a parameter's, the one its line gave it, y for the rule's own output."""
-        if source in self.story.number and source.operation is None and source in self._front:
+        if source in self.graph.number and source.operation is None and source in self._front:
             return self.forward.figures[self._front[source]].title
         if source.id in self._names:
             return self._names[source.id][output]
@@ -128,45 +129,45 @@ class Mirror:
         )
 
     def _operation(self, node: Node, id: str) -> None:
-        part = self._home[node]
+        op = self._home[node]
         formula = ""
         if node.name in _SIGNS:
             formula = _SIGNS[node.name].join(self._called(node, number) for number in range(len(node.edges)))
         self._formulas[node] = formula = formula if len(formula) <= _LIMIT else ""
         value = self.made.values.get(node)
         shape = shape_text(node.specs[0].shape)
-        facts = [f"operation: {node.name}", f"made by: the rule of {part.name}", f"shape: {shape}"]
+        facts = [f"operation: {node.name}", f"made by: the rule of {op.name}", f"shape: {shape}"]
         facts += [] if value is None else [f"norm: {short_number(norm(value))}"]
         rows = (*([Row(formula)] if formula else []), Row(shape))
         sign = _SYMBOLS.get(node.name, symbol(node.name))
         self.chart.figures[id] = Content("operation", sign, rows, "\n".join([formula or node.name, *facts]))
         depth, kept_only = 0, True
         for source in dict.fromkeys(self._resolve(edge[0])[0] for edge in node.edges if edge is not None):
-            if source in self.story.number:
+            if source in self.graph.number:
                 if source in self._front:
                     self.crossing.append(Line(self._front[source], id))
                 continue
             kept_only = kept_only and source in self._kept_only
-            self.chart.lines.append(Line(self._source(source, part), id, self._magnitude(source)))
-            if self._home.get(source) is part:
-                depth = max(depth, self.levels[part.id][self._ids[source]] + 1)
+            self.chart.lines.append(Line(self._source(source, op), id, self._magnitude(source)))
+            if self._home.get(source) is op:
+                depth = max(depth, self.levels[op.id][self._ids[source]] + 1)
         if kept_only:
             self._kept_only.add(node)
-        self.levels[part.id][id] = depth
+        self.levels[op.id][id] = depth
 
     def _magnitude(self, node: Node | None) -> float | None:
         if self.flow is None or node is None or node in self._kept_only or node not in self.made.values:
             return None
         return norm(self.made.values[node])
 
-    def _source(self, node: Node, part: Part) -> str:
+    def _source(self, node: Node, op: Operation) -> str:
         """Return the box of a backward node; one of another step, or a seed, gets a box where it comes in."""
         if node in self._ids:
             return self._ids[node]
         if node not in self._elsewhere:
             id = f"from{len(self._elsewhere)}"
             self._elsewhere[node] = id
-            self.starts[id] = part.id
+            self.starts[id] = op.id
             if node in self.made.seeds:
                 self.chart.figures[id] = Content("loss", "∂L/∂L = 1", (), "seed\nthe cotangent of the loss")
             else:
@@ -177,22 +178,22 @@ class Mirror:
 
     def _cotangents_of_inputs(self) -> None:
         """Draw where cotangents leave: to parameters, and to results of other steps."""
-        for part in self._chosen:
-            for wire in part.inputs:
-                source = wire.source
-                if source is None or source in self._part_of or source not in self._front or wire.closed:
+        for op in self._chosen:
+            for edge in op.inputs:
+                source = edge.source
+                if source is None or source in self._part_of or source not in self._front or edge.closed:
                     continue
-                sent = self.made.sent.get(wire.passed[0])
+                sent = self.made.sent.get(edge.passed)
                 if sent is None:
                     continue
                 front = self._front[source]
                 if front not in self.ends:
                     self.ends[front] = f"end{len(self.ends)}"
-                    self._end(front, source, part)
-                magnitude = None if self.flow is None else self.flow.edge(*wire.passed[0])
-                self.chart.lines.append(Line(self._source(self._resolve(sent)[0], part), self.ends[front], magnitude))
+                    self._end(front, source, op)
+                magnitude = None if self.flow is None else self.flow.edge(*edge.passed)
+                self.chart.lines.append(Line(self._source(self._resolve(sent)[0], op), self.ends[front], magnitude))
 
-    def _end(self, front: str, source: Node, part: Part) -> None:
+    def _end(self, front: str, source: Node, op: Operation) -> None:
         figure = self.forward.figures[front]
         title = last_name(figure.title)
         shape = shape_text(source.specs[0].shape)

@@ -14,9 +14,9 @@ import graphviz
 
 from ...errors import DrawingError
 from ..model.flow import Flow
-from ..model.parts import Part, parts_of
+from ..model.graph import Graph
+from ..model.operations import Operation, operations_of
 from ..model.reach import reach_of
-from ..model.read import Story
 from ..options import Options
 from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
 from ..scene.scene import Edge, EdgeKind, Label, Region, Scale, Scene
@@ -49,11 +49,11 @@ class Places(NamedTuple):
     height: float
 
 
-def operations(story: Story, flow: Flow | None, options: Options, engine: str = "dot") -> Scene:
+def operations(graph: Graph, flow: Flow | None, options: Options, engine: str = "dot") -> Scene:
     """Return the picture of the operations of one step, or of a graph that has no steps.
 
     Args:
-        story: what was recorded.
+        graph: what was recorded.
         flow: its gradient; None: no gradient is drawn.
         options: `steps` says which step, counted from 1 (a number, or a sequence of one); None: the second, which
             reads a state and hands one on.
@@ -62,17 +62,17 @@ def operations(story: Story, flow: Flow | None, options: Options, engine: str = 
     Raises:
         DrawingError: if there is no such step, or there are more than 3000 boxes.
     """
-    parts = parts_of(node for node, _ in story.losses)[0]
-    step = chosen_step("ops", parts, options)
-    chosen = {part.id for part in parts if step is None or part.step == step}
-    chart = chart_of(story, flow, parts, chosen)
+    ops = operations_of(graph)
+    step = chosen_step("ops", ops, options)
+    chosen = {op.id for op in ops if step is None or op.step == step}
+    chart = chart_of(graph, flow, ops, chosen)
     if len(chart.figures) > LIMIT:
         raise DrawingError(
             f'draw: view="ops" would draw {len(chart.figures)} boxes, more than {LIMIT}; record the steps with unroll '
             'or at_step(t), and draw one of them (steps=1), or view="rolled"'
         )
     places = (_by_dot(chart) if engine == "dot" and len(chart.figures) <= _FOR_DOT else None) or _by_us(chart)
-    facts = [] if step is None else [f"step t = {step + 1} of {len({p.step for p in parts if p.step is not None})}"]
+    facts = [] if step is None else [f"step t = {step + 1} of {len({p.step for p in ops if p.step is not None})}"]
     facts += [f"{len(chosen)} operations", *filter(None, [options.note])]
     scene = Scene(
         options.title or "operations", " · ".join(facts), places.width + 2 * _LEFT, places.height + _TOP + _BOTTOM
@@ -83,13 +83,13 @@ def operations(story: Story, flow: Flow | None, options: Options, engine: str = 
     return scene
 
 
-def chosen_step(view: str, parts: list[Part], options: Options) -> int | None:
+def chosen_step(view: str, ops: list[Operation], options: Options) -> int | None:
     """Return the step, as recorded, that a view of one step shows; None: the graph has no steps.
 
     Raises:
         DrawingError: if there is no such step.
     """
-    steps = sorted({part.step for part in parts if part.step is not None})
+    steps = sorted({op.step for op in ops if op.step is not None})
     if not steps:
         return None
     wanted = options.steps

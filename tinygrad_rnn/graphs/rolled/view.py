@@ -12,9 +12,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..model.flow import Flow
-from ..model.parts import parts_of
+from ..model.graph import Graph
+from ..model.operations import operations_of
 from ..model.reach import reach_of
-from ..model.read import Story
 from ..model.rolling import Unlike, roll
 from ..operations.layered import Arc, Item, layered, separated
 from ..operations.ranks import pulled_right, ranks_of
@@ -41,20 +41,19 @@ _SHORT = 4  # characters of a label that is drawn; longer ones would push the co
 _LANE = 11.0  # between two lines that run beside each other
 
 
-def rolled(story: Story, flow: Flow | None, options: Options) -> Scene:
+def rolled(graph: Graph, flow: Flow | None, options: Options) -> Scene:
     """Return the picture of one step with its loops; unrolled, with the reason as a note, where steps do not match.
 
     Args:
-        story: what was recorded.
+        graph: what was recorded.
         flow: its gradient; None: no gradient is drawn.
         options: `steps` and `depth` say nothing here: a rolled picture shows the operations of one step.
     """
-    nodes = [node for node, _ in story.losses]
-    rolling = roll(parts_of(nodes)[0], nodes)
+    rolling = roll(graph, operations_of(graph))
     if isinstance(rolling, Unlike):
         note = f"not rolled: {rolling.reason}"
-        return unrolled(story, flow, replace(options, note=f"{options.note} · {note}" if options.note else note))
-    sketch = Sketcher(story, flow, rolling).draw()
+        return unrolled(graph, flow, replace(options, note=f"{options.note} · {note}" if options.note else note))
+    sketch = Sketcher(graph, flow, rolling).draw()
     T = len(rolling.steps)
     facts = [f"one step, repeated {T} times"]
     for loop in sketch.loops:

@@ -10,8 +10,8 @@ from typing import Any
 from ...engine.tape import Node
 from ..content.node import Content
 from ..model.flow import Flow
+from ..model.graph import Graph, Place, Use
 from ..model.groups import Link
-from ..model.read import Place, Story, Use
 from .curves import Point
 from .legend import short_number
 from .scene import Box, Dot, Edge, EdgeKind, Scale, Scene
@@ -24,7 +24,7 @@ class Pen:
 
     Attributes:
         scene: what is drawn on.
-        story, flow: what is drawn.
+        graph, flow: what is drawn.
         found: what was asked for with `want`, once measured: key to magnitude.
         by_id: the boxes drawn so far.
         nodes: id of a box or an edge to the nodes whose reaching lights it.
@@ -33,7 +33,7 @@ class Pen:
     """
 
     scene: Scene
-    story: Story
+    graph: Graph
     flow: Flow | None
     found: dict[Any, float] = field(default_factory=dict)
     by_id: dict[str, Box] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Pen:
         if not link.cuts:
             self.edge(tail, head, points, magnitude, nodes, arrow=arrow)
             return
-        cuts = [self.story.cuts[node] for node in link.cuts]
+        cuts = [self.graph.cuts[node] for node in link.cuts]
         factor = math.prod(0.0 if cut.closed else cut.scale for cut in cuts)
         # On the longest piece of the way, in the part that lies outside the steps.
         at = max(range(len(points) - 1), key=lambda n: math.dist(points[n], points[n + 1]))
@@ -177,7 +177,7 @@ class Pen:
         key = (round(x, 1), round(y, 1), factor)
         if key in self._cuts:
             return self._cuts[key]
-        number = self.story.number[link.cuts[0]]
+        number = self.graph.number[link.cuts[0]]
         tips = [
             f"cut before {_plain(head)}",
             f"factor: {factor:g}",
@@ -202,7 +202,7 @@ class Pen:
     def light(self, losses: Mapping[str, Iterable[Place]]) -> None:
         """Note what each loss reaches: boxes, edges and junctions."""
         for id, places in losses.items():
-            reached = self.story.reach(places)
+            reached = self.graph.reach(places)
             lit = (key for key, nodes in self.nodes.items() if any(node in reached for node in nodes))
             self.scene.reach[id] = frozenset((*lit, id))
 

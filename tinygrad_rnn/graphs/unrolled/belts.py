@@ -42,7 +42,7 @@ class Belts:
             sign = -1 if low.backward else 1
             points = [(a.x + sign * a.width / 2, y), (b.x - sign * b.width / 2, y)]
             # A cut on the way to a step that is not shown has no place of its own: the elision counts it.
-            closed = any(self.board.story.cuts[cut].closed for cut in link.cuts)
+            closed = any(self.board.graph.cuts[cut].closed for cut in link.cuts)
             nodes = [] if closed and head is None else [node for node, _ in link.uses]
             magnitude = self.board.magnitude(link)
             self.board.pen.edge(a, b, points, magnitude, nodes, kind="cut" if closed else None, arrow=head is not None)
@@ -69,7 +69,7 @@ class Belts:
             lines.append(Line(f"{len(cuts)} cut{'s' * (len(cuts) > 1)}"))
         content = Content("elision", "⋯", tuple(lines), f"steps {hidden[0] + 1} to {hidden[-1] + 1} are not shown")
         nodes = [node for time in hidden if time in row.groups for node in row.groups[time].nodes]
-        name = f"elided{self.board.story.number[nodes[0]]}"
+        name = f"elided{self.board.graph.number[nodes[0]]}"
         return self.board.pen.box(name, content, self.board.grid.breaks[between], row.y, 46, content.size()[1], nodes)
 
     def _slot_y(self, link: Link, row: Row) -> float:
@@ -130,7 +130,7 @@ class Belts:
             starts = {slot: self.board.table.starts[row, slot] for slot in slots}
             nodes = [value.place[0] for value in starts.values() if isinstance(value, Link) and value.place is not None]
             box = self.board.pen.box(
-                f"start{self.board.story.number[group.nodes[0]]}", content, x, row.y, width, height, nodes
+                f"start{self.board.graph.number[group.nodes[0]]}", content, x, row.y, width, height, nodes
             )
             for slot, value in starts.items():
                 y = self.board.slot_y(row, slot)

@@ -7,8 +7,8 @@ from functools import cached_property
 
 from ..content.rows import RowContent
 from ..model.flow import Flow
+from ..model.graph import Graph
 from ..model.groups import Group, Groups, Link
-from ..model.read import Story
 from ..model.table import Row, Table
 from ..scene.pen import Pen
 from ..scene.scene import Box, Scene
@@ -22,7 +22,7 @@ class Board:
     """One picture in the making.
 
     Attributes:
-        story, flow: what is drawn.
+        graph, flow: what is drawn.
         groups, table, content: its boxes, rows, and what stands in the boxes.
         shown: times that have a column.
         pen: draws.
@@ -30,7 +30,7 @@ class Board:
         grid: where everything stands, once known.
     """
 
-    story: Story
+    graph: Graph
     flow: Flow | None
     groups: Groups
     table: Table

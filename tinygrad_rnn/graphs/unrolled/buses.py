@@ -10,8 +10,8 @@ from itertools import pairwise
 from ...engine.tape import Node
 from ..content.builder import ContentBuilder
 from ..content.node import Content
+from ..model.graph import Graph, Parameter, Place, Use
 from ..model.groups import Group, Groups, Link
-from ..model.read import Parameter, Place, Story, Use
 from ..model.table import Row, Table
 from ..scene.curves import Point
 from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
@@ -51,9 +51,9 @@ class Bus:
         return found
 
 
-def find_buses(story: Story, groups: Groups, table: Table) -> list[Bus]:
+def find_buses(graph: Graph, groups: Groups, table: Table) -> list[Bus]:
     """Return the parameters of a picture, in one box for each row that reads them first."""
-    named = {parameter.node: parameter for parameter in story.parameters}
+    named = {parameter.node: parameter for parameter in graph.parameters}
     starts = {value for value in table.starts.values() if isinstance(value, Link)}
     home: dict[Node, Bus] = {}
     buses: dict[Row, Bus] = {}
@@ -74,7 +74,7 @@ def find_buses(story: Story, groups: Groups, table: Table) -> list[Bus]:
                 home[leaf].parameters.append(named[leaf])
             home[leaf].links[link] = None
     for bus in buses.values():
-        bus.parameters.sort(key=lambda parameter: story.number[parameter.node])
+        bus.parameters.sort(key=lambda parameter: graph.number[parameter.node])
     return list(buses.values())
 
 
@@ -130,7 +130,7 @@ def plan_buses(
     stems = [any(head.step is not None for head in bus.heads) for bus in buses] if grid.stems else []
     top = low + BUS_GAP * len(buses) + 20
     total = sum(width for width, _ in sizes) + _APART * (len(sizes) - 1)
-    has_legend = pen.flow is not None or bool(pen.story.cuts)
+    has_legend = pen.flow is not None or bool(pen.graph.cuts)
     room = LEGEND_WIDTH + 40 if has_legend else 0.0
     end = grid.x[grid.shown[-1]] + grid.right + grid.lane_room if grid.shown else grid.first_left
     spare = max(total + room - (end - grid.first_left), 0.0) / 2
@@ -139,7 +139,7 @@ def plan_buses(
     space = (right - left - room - total) / max(len(sizes), 1)
     at = left + space / 2
     for number, (bus, (width, height)) in enumerate(zip(buses, sizes, strict=True)):
-        name = f"p{pen.story.number[bus.parameters[0].node]}"
+        name = f"p{pen.graph.number[bus.parameters[0].node]}"
         nodes = [node for head in bus.heads for node in head.nodes]
         target = pen.box(name, _content(bus, content), at + width / 2, top + height / 2, width, height, nodes)
         if stems and stems[number]:
@@ -165,7 +165,7 @@ def bus_sizes(buses: Sequence[Bus], content: ContentBuilder) -> list[tuple[float
 def width_below(buses: Sequence[Bus], content: ContentBuilder) -> float:
     """Return how wide the parameters and the legend are, side by side."""
     sizes = bus_sizes(buses, content)
-    legend = LEGEND_WIDTH + 40 if content.flow is not None or content.story.cuts else 0.0
+    legend = LEGEND_WIDTH + 40 if content.flow is not None or content.graph.cuts else 0.0
     return sum(width for width, _ in sizes) + _APART * (len(sizes) - 1) + legend
 
 

@@ -14,9 +14,9 @@ from ...engine.tape import Node
 from ..content.builder import ContentBuilder
 from ..content.node import Content
 from ..model.flow import Flow
+from ..model.graph import Edge, Graph, Place, Use
 from ..model.groups import Group, Groups, Link
-from ..model.parts import Part, Wire, parts_of
-from ..model.read import Place, Story, Use
+from ..model.operations import Operation, operations_of
 from ..model.table import Row, Table
 from ..operations.layered import Arc, Item, layered
 from ..operations.ranks import pulled_right, ranks_of
@@ -54,7 +54,7 @@ class _Line:
 class Interior:
     """The operations of one cell at one step, laid out; (0, 0) is the upper left corner of its box."""
 
-    parts: list[Part]
+    ops: list[Operation]
     figures: list[Content]
     lines: list[_Line] = field(default_factory=list)
     centres: list[Point] = field(default_factory=list)
@@ -67,13 +67,13 @@ class Opener:
     """Opens the cells of a picture.
 
     Args:
-        story, flow, groups, table: what is drawn.
+        graph, flow, groups, table: what is drawn.
     """
 
-    def __init__(self, story: Story, flow: Flow | None, groups: Groups, table: Table) -> None:
-        self.story, self.flow, self.groups, self.table = story, flow, groups, table
-        self.parts = parts_of(node for node, _ in story.losses)[0]
-        self.figures = ContentBuilder(story, flow)
+    def __init__(self, graph: Graph, flow: Flow | None, groups: Groups, table: Table) -> None:
+        self.graph, self.flow, self.groups, self.table = graph, flow, groups, table
+        self.ops = operations_of(graph)
+        self.figures = ContentBuilder(graph, flow)
         self.by_use: dict[Use, int] = {}  # where a state is read to its number
         self.by_spot: dict[tuple[Row, int, int], int] = {}  # the same by row, position of the reader, and input
         self.above: dict[Group, dict[Place, None]] = {}  # what other rows read
@@ -106,25 +106,25 @@ class Opener:
 
     def _lay_out(self, row: Row, group: Group) -> Interior:
         members = set(group.nodes)
-        parts = [part for part in self.parts if part.node in members]
-        made = Interior(parts, self._figures(row, group, parts))
-        made.lines = self._lines(row, group, parts)
+        ops = [op for op in self.ops if op.node in members]
+        made = Interior(ops, self._figures(row, group, ops))
+        made.lines = self._lines(row, group, ops)
         ports = list(
             dict.fromkeys(end for line in made.lines for end in (line.tail, line.head) if isinstance(end, _Port))
         )
         order = ["above", "in", "out", "below"]
         ports.sort(key=lambda port: (order.index(port.side), port.slot))
-        number = {port: len(parts) + place for place, port in enumerate(ports)}
+        number = {port: len(ops) + place for place, port in enumerate(ports)}
 
         def item(end: int | _Port) -> int:
             return end if isinstance(end, int) else number[end]
 
         pairs = [(item(line.tail), item(line.head)) for line in made.lines]
-        ranks = pulled_right(ranks_of(len(parts) + len(ports), pairs), pairs)
-        if ports and min(ranks[: len(parts)], default=1) == 0:  # what reads parameters alone must not stand in the way
+        ranks = pulled_right(ranks_of(len(ops) + len(ports), pairs), pairs)
+        if ports and min(ranks[: len(ops)], default=1) == 0:  # what reads parameters alone must not stand in the way
             ranks = [rank + 1 for rank in ranks]
         for port, place in number.items():
-            ranks[place] = 0 if port.side in ("in", "below") else max(ranks[: len(parts)]) + 1
+            ranks[place] = 0 if port.side in ("in", "below") else max(ranks[: len(ops)]) + 1
         layout = layered(
             [*(Item(*figure.size()) for figure in made.figures), *(Item(2.0, 2.0) for _ in ports)],
             [
@@ -141,30 +141,30 @@ class Opener:
         def moved(point: Point) -> Point:
             return point[0] + _SIDE, point[1] + _HEAD
 
-        made.centres = [moved(point) for point in layout.centres[: len(parts)]]
+        made.centres = [moved(point) for point in layout.centres[: len(ops)]]
         made.ports = {port: moved(layout.centres[place]) for port, place in number.items()}
         for line, route in zip(made.lines, layout.routes, strict=True):
             line.route = tuple(map(moved, route))
         made.width, made.height = layout.width + 2 * _SIDE, layout.height + _HEAD + _FOOT
         return made
 
-    def _lines(self, row: Row, group: Group, parts: list[Part]) -> list[_Line]:
-        place_of = {node: number for number, part in enumerate(parts) for node in part.nodes}
+    def _lines(self, row: Row, group: Group, ops: list[Operation]) -> list[_Line]:
+        place_of = {node: number for number, op in enumerate(ops) for node in op.nodes}
         where = {node: number for number, node in enumerate(group.nodes)}
         lines: list[_Line] = []
-        for head, part in enumerate(parts):
-            for wire in part.inputs:
-                node, number = wire.uses[0]
+        for head, op in enumerate(ops):
+            for edge in op.inputs:
+                node, number = edge.use
                 magnitude = None if self.flow is None else self.flow.edge(node, number)
                 tail: int | _Port
-                if wire.source in place_of and not wire.cuts:
-                    tail = place_of[wire.source]
+                if edge.source in place_of and not edge.cuts:
+                    tail = place_of[edge.source]
                 else:
                     slot = self.by_use.get((node, number), self.by_spot.get((row, where[node], number)))
-                    if slot is None and self._is_quiet(wire):
+                    if slot is None and self._is_quiet(edge):
                         continue
                     tail = _Port("below") if slot is None else _Port("in", slot)
-                lines.append(_Line(tail, head, magnitude, [node], self.figures.output_name(wire)))
+                lines.append(_Line(tail, head, magnitude, [node], self.figures.output_name(edge)))
         for number, place in enumerate(group.states):
             made = self._maker(place[0], place_of)
             if made is not None:
@@ -181,7 +181,7 @@ class Opener:
         for link in links:
             magnitude = pen.found.get(("link", link))
             if magnitude is not None:
-                found.append(magnitude * abs(math.prod(self.story.cuts[cut].scale for cut in link.cuts)))
+                found.append(magnitude * abs(math.prod(self.graph.cuts[cut].scale for cut in link.cuts)))
         return math.hypot(*found) if found else None
 
     @staticmethod
@@ -191,33 +191,33 @@ class Opener:
             node = node.edges[0][0]
         return place_of.get(node)
 
-    def _figures(self, row: Row, group: Group, parts: list[Part]) -> list[Content]:
-        figures = [self._figure(row, group, part) for part in parts]
+    def _figures(self, row: Row, group: Group, ops: list[Operation]) -> list[Content]:
+        figures = [self._figure(row, group, op) for op in ops]
         # A first state is a constant that has no name: the same operation of another step knows what it reads.
         time = (max if row.backward else min)(row.groups)
         later = next((other for at, other in sorted(row.groups.items()) if at != time), group)
         if row.groups[time] is group and later is not group:
             members = set(later.nodes)
-            others = [part for part in self.parts if part.node in members]
-            if [part.name for part in others] == [part.name for part in parts]:
-                rows = [self._figure(row, later, part).rows for part in others]
+            others = [op for op in self.ops if op.node in members]
+            if [op.name for op in others] == [op.name for op in ops]:
+                rows = [self._figure(row, later, op).rows for op in others]
                 figures = [replace(figure, rows=own) for figure, own in zip(figures, rows, strict=True)]
         return figures
 
-    def _figure(self, row: Row, group: Group, part: Part) -> Content:
-        names = [row.slots[number] for number, (node, _) in enumerate(group.states) if node is part.node]
-        figure = self.figures.operation(part, states=names)
-        weights = [self.figures.input_name(wire) for wire in part.inputs if self._is_weight(wire)]
+    def _figure(self, row: Row, group: Group, op: Operation) -> Content:
+        names = [row.slots[number] for number, (node, _) in enumerate(group.states) if node is op.node]
+        figure = self.figures.operation(op, states=names)
+        weights = [self.figures.input_name(edge) for edge in op.inputs if self._is_weight(edge)]
         if weights and not names and not figure.rows:
             figure = replace(figure, rows=(Line(", ".join(weights)),))
-        return replace(figure, least_height=14.0 * len(part.node.specs) + 8)
+        return replace(figure, least_height=14.0 * len(op.node.specs) + 8)
 
-    def _is_weight(self, wire: Wire) -> bool:
-        return wire.source is not None and (wire.source.operation is None or wire.source in self.groups.weights)
+    def _is_weight(self, edge: Edge) -> bool:
+        return edge.source is not None and (edge.source.operation is None or edge.source in self.groups.weights)
 
-    def _is_quiet(self, wire: Wire) -> bool:
-        """Return whether a wire is not drawn: a parameter, which the box names, or a number."""
-        return self._is_weight(wire) or (wire.source is None and not wire.spec.shape)
+    def _is_quiet(self, edge: Edge) -> bool:
+        """Return whether a edge is not drawn: a parameter, which the box names, or a number."""
+        return self._is_weight(edge) or (edge.source is None and not edge.spec.shape)
 
     def draw(self, pen: Pen, row: Row, time: int, box: Box, heights: list[float]) -> None:
         """Draw the inside of a box.
@@ -238,8 +238,8 @@ class Opener:
             return (x if side > 0 else 2 * box.x - x), top + point[1]
 
         drawn = [
-            pen.add(figure.at(f"o{self.story.number[part.node]}", *put(centre)), part.nodes)
-            for part, figure, centre in zip(made.parts, made.figures, made.centres, strict=True)
+            pen.add(figure.at(f"o{self.graph.number[op.node]}", *put(centre)), op.nodes)
+            for op, figure, centre in zip(made.ops, made.figures, made.centres, strict=True)
         ]
         entered: set[_Port] = set()
         for line in made.lines:

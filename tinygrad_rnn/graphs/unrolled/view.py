@@ -12,8 +12,8 @@ from itertools import pairwise
 from ..content.node import Content
 from ..content.rows import RowContent
 from ..model.flow import Flow
+from ..model.graph import Graph
 from ..model.groups import Group, Link, find_groups
-from ..model.read import Story
 from ..model.table import Row, make_table, shown_times
 from ..options import Options
 from ..scene.pen import Pen
@@ -28,34 +28,34 @@ from .opened import Opener
 from .windows import draw_borders, draw_regions
 
 
-def unrolled(story: Story, flow: Flow | None, options: Options) -> Scene:
+def unrolled(graph: Graph, flow: Flow | None, options: Options) -> Scene:
     """Return the unrolled view of a recurrent graph; steps are counted from 1.
 
     Args:
-        story: the graph.
+        graph: the graph.
         flow: the gradient to draw, or None.
         options: `steps` chooses the columns, `depth` 2 opens the cells, `title` and `note` are set above.
 
     Raises:
         DrawingError: if `options.steps` names a step that does not exist.
     """
-    return _Unrolled(story, flow, options).scene()
+    return _Unrolled(graph, flow, options).scene()
 
 
 class _Unrolled:
-    def __init__(self, story: Story, flow: Flow | None, options: Options) -> None:
-        groups = find_groups(story)
-        table = make_table(story, groups)
+    def __init__(self, graph: Graph, flow: Flow | None, options: Options) -> None:
+        groups = find_groups(graph)
+        table = make_table(graph, groups)
         # Of opened cells, unless somebody asks for more, the first and the last are shown.
         steps = 2 if options.steps is None and options.depth == 2 else options.steps
-        content = RowContent(story, flow, groups, table)
+        content = RowContent(graph, flow, groups, table)
         self.options = options
         self.board = Board(
-            story, flow, groups, table, content, shown_times(table.times, steps), Pen(Scene("", ""), story, flow)
+            graph, flow, groups, table, content, shown_times(table.times, steps), Pen(Scene("", ""), graph, flow)
         )
         self.heads = Heads(self.board)
-        self.buses = find_buses(story, groups, table)
-        self.opener = Opener(story, flow, groups, table) if options.depth == 2 else None
+        self.buses = find_buses(graph, groups, table)
+        self.opener = Opener(graph, flow, groups, table) if options.depth == 2 else None
         self.board.grid = make_grid(
             content,
             self.board.shown,
@@ -152,7 +152,7 @@ class _Unrolled:
                     self._box(group, self.board.content.frame(row, time), x, row.y, row.width, row.height)
 
     def _box(self, group: Group, content: Content, x: float, y: float, width: float, height: float) -> None:
-        name = f"n{self.board.story.number[group.nodes[0]]}"
+        name = f"n{self.board.graph.number[group.nodes[0]]}"
         self.board.box[group] = self.board.pen.box(name, content, x, y, width, height, group.nodes)
 
     def _draw_ups(self) -> None:
@@ -214,7 +214,7 @@ class _Unrolled:
         scene.height = bottom + MARGIN
         self.board.pen.light(
             {
-                **{f"loss{number + 1}": [self.board.story.losses[number]] for number in self.heads.totals},
+                **{f"loss{number + 1}": [self.board.graph.losses[number]] for number in self.heads.totals},
                 **{
                     self.board.box[group].id: [place]
                     for terms in self.board.groups.terms
@@ -240,7 +240,7 @@ class _Unrolled:
             sizes = {place[0].specs[place[1]].shape[-1:] for place in states}
             if len(shape) == 2:
                 facts += [f"batch {shape[0]}"] + ([f"hidden {shape[1]}"] if len(sizes) == 1 else [])
-        count = sum(parameter.size for parameter in self.board.story.parameters)
+        count = sum(parameter.size for parameter in self.board.graph.parameters)
         facts.append(f"{count:,} parameters")
         if self.options.note:
             facts.append(self.options.note)

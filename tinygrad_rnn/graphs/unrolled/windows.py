@@ -49,7 +49,7 @@ def _windows(board: Board) -> list[tuple[int, tuple[int, int]]]:
     closed: dict[int, set[Row]] = {}
     for link in board.belts:
         assert link.head is not None
-        if any(board.story.cuts[cut].closed for cut in link.cuts):
+        if any(board.graph.cuts[cut].closed for cut in link.cuts):
             closed.setdefault(board.ends(link)[1], set()).add(board.table.row_of[link.head])
     borders = sorted(time for time, rows in closed.items() if cells and rows.issuperset(cells))
     if not borders:

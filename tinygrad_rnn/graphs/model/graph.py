@@ -1,4 +1,4 @@
-"""The recorded graph as data for views: `Story`.
+"""A recorded graph as data: nodes, parameters, cuts, and edges that are seen through cuts.
 
 Reading walks each edge once, without recursion, so it is linear in the graph. Nodes are numbered from 0 in the order of
 their creation, so that the same program gives the same numbers each time.
@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...engine.tape import Array, Node, describe_site
+from ...engine.tape import Array, Node, Spec, describe_site, spec_of
 from ...engine.tensor import Tensor
 from ...engine.walk import ancestors
 from ...errors import GradientError
+from .names import names_of
 
 Place = tuple[Node, int]
 """Where a value stands: a node, and which of its outputs it is."""
@@ -41,7 +42,7 @@ class Parameter(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A cut: its node, what stands behind it (None: freed, or a constant), and what it multiplies a cotangent by."""
+    """A cut: its node, what it was put on (None: freed, or a constant), and what it multiplies a cotangent by."""
 
     node: Node
     source: Place | None
@@ -53,18 +54,50 @@ class Cut(NamedTuple):
         return self.node.past is not None
 
 
-class Source(NamedTuple):
-    """Where an input comes from, cuts looked through.
+class Edge(NamedTuple):
+    """What an input reads: cuts, and stacks that an unstack undoes, are looked through.
 
     Attributes:
-        place: the value that is read; None for a constant, or for what stood behind a closed cut and was freed.
-        cuts: the cuts on the way, the one nearest to the reader first.
+        source: the node that made the value; None for a constant, or for a value that a closed cut has freed.
+        output: which output of the source.
+        use: the node and the number of its input, whose cotangent is that of this edge.
+        cuts: cut nodes on the way, the one nearest to the reader first.
         constant: the constant (an array, or its Spec where the rule did not keep it, or a number), else None.
     """
 
-    place: Place | None
-    cuts: tuple[Cut, ...] = ()
+    source: Node | None
+    output: int
+    use: Use
+    cuts: tuple[Node, ...] = ()
     constant: Any = None
+
+    @property
+    def place(self) -> Place | None:
+        """Where the value stands; None for a constant."""
+        return None if self.source is None else (self.source, self.output)
+
+    @property
+    def closed(self) -> bool:
+        """Whether a cut of scale 0 stands on it: values pass, no gradient comes back."""
+        return any(cut.past is not None for cut in self.cuts)
+
+    @property
+    def passed(self) -> Use:
+        """Where the cotangent is read that arrives at the source: at the last of the cuts, if there are some."""
+        return (self.cuts[-1], 0) if self.cuts else self.use
+
+    @property
+    def spec(self) -> Spec:
+        """Shape and dtype of what it carries."""
+        if self.source is not None:
+            return self.source.specs[self.output]
+        value = self.constant
+        return value if isinstance(value, Spec) else spec_of(np.asarray(value))
+
+
+def is_passage(node: Node) -> bool:
+    """Return whether a node hands one array on as it is: a cut, or a stack or unstack of one."""
+    return node.name == "cut" or (node.name in ("stack", "unstack") and len(node.edges) == 1 == len(node.specs))
 
 
 class Summary(NamedTuple):
@@ -106,12 +139,13 @@ def summarise(array: Array) -> Summary:
 
 
 @dataclass(frozen=True)
-class Story:
+class Graph:
     """A recorded graph, read.
 
     Attributes:
         losses: the places that were asked for, in the order given.
-        nodes: every node behind them, oldest first; also those behind closed cuts, as far as they are alive.
+        nodes: every node that they were computed from, oldest first; across closed cuts
+            too, as far as the nodes are alive.
         number: node to its position in `nodes`.
         parameters: the leaves, oldest first.
         cuts: node to cut.
@@ -123,10 +157,10 @@ class Story:
     ...     h = w * 3.0
     >>> with tr.at_step(1):
     ...     loss = tr.cut(h) * w
-    >>> story = read([loss])
-    >>> [node.name for node in story.nodes], story.steps, [p.name for p in story.parameters]
+    >>> graph = read([loss])
+    >>> [node.name for node in graph.nodes], graph.steps, [p.name for p in graph.parameters]
     (['leaf', 'multiply', 'cut', 'multiply'], (0, 1), ['w'])
-    >>> story.source(loss.node, 0).place == (h.node, 0), story.source(loss.node, 0).cuts[0].closed
+    >>> graph.edge(loss.node, 0).place == (h.node, 0), graph.edge(loss.node, 0).closed
     (True, True)
     """
 
@@ -141,6 +175,11 @@ class Story:
     def steps(self) -> tuple[int, ...]:
         """The time steps that occur, in order, counted as recorded (from 0)."""
         return tuple(sorted({node.step for node in self.nodes if node.step is not None}))
+
+    @cached_property
+    def names(self) -> Mapping[int, tuple[str, ...]]:
+        """Node id to the names that the source text gives to its outputs."""
+        return names_of(self.nodes)
 
     @cached_property
     def uses(self) -> Mapping[Place, tuple[Use, ...]]:
@@ -163,16 +202,30 @@ class Story:
                     found[edge] = value
         return found
 
-    def source(self, node: Node, number: int) -> Source:
-        """Return where input `number` of a node comes from, cuts looked through."""
-        cuts = []
-        edge = node.edges[number]
-        constant = None if edge is not None or not node.inputs else node.inputs[number]
-        while edge is not None and edge[0] in self.cuts:
-            cut = self.cuts[edge[0]]
-            cuts.append(cut)
-            edge = cut.source
-        return Source(edge, tuple(cuts), constant)
+    def edge(self, node: Node, number: int) -> Edge:
+        """Return what input `number` of a node reads."""
+        place = node.edges[number]
+        if place is None:
+            return Edge(None, 0, (node, number), (), node.inputs[number] if node.inputs else Spec((), np.dtype(float)))
+        return self.behind(place, (node, number))
+
+    def behind(self, place: Place, use: Use) -> Edge:
+        """Return the edge from what a place hands on, through cuts, stacks of one, and stacks that are undone."""
+        cuts: list[Node] = []
+        while True:
+            node, index = place
+            if node in self.cuts:
+                cuts.append(node)
+                inner = self.cuts[node].source
+            elif is_passage(node):
+                inner = node.edges[0]
+            elif (stack := undone_stack(node, node.edges[0] if node.edges else None)) is not None:
+                inner = stack.edges[index]
+            else:
+                return Edge(node, index, use, tuple(cuts))
+            if inner is None:  # a constant, or freed
+                return Edge(None, 0, use, tuple(cuts), node.specs[min(index, len(node.specs) - 1)])
+            place = inner
 
     def value(self, place: Place) -> Array | None:
         """Return the array at a place: as recorded, or kept for a rule, or a leaf's own; None if nobody has it."""
@@ -214,6 +267,13 @@ class Story:
         return [*lines, f"recorded: {where}"]
 
 
+def undone_stack(unstack: Node, edge: Place | None) -> Node | None:
+    """Return the stack, read through `edge`, that an unstack undoes; None if it does not."""
+    if unstack.name != "unstack" or edge is None or edge[0].name != "stack":
+        return None
+    return edge[0] if edge[0].attrs["axis"] == unstack.attrs["axis"] else None
+
+
 def shape_text(shape: Sequence[int]) -> str:
     """Return a shape as it is drawn: "8×32", "32", or "scalar".
 
@@ -227,8 +287,8 @@ def read(
     losses: Sequence[Tensor],
     recorded: Mapping[Place, Array] | None = None,
     names: Mapping[str, Tensor] | None = None,
-) -> Story:
-    """Return the graphs behind some Tensors as one story.
+) -> Graph:
+    """Return the graphs behind some Tensors as one graph.
 
     Args:
         losses: one or more Tensors that were recorded.
@@ -258,7 +318,7 @@ def read(
             parameters.append(Parameter(node, name, *node.specs[0]))
     values = dict(recorded or {})
     values.update((place, loss.data) for place, loss in zip(places, losses, strict=True))
-    return Story(
+    return Graph(
         losses=tuple(places),
         nodes=tuple(nodes),
         number={node: number for number, node in enumerate(nodes)},

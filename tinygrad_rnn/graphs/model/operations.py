@@ -1,0 +1,143 @@
+"""The operations of a recorded graph that are worth drawing, and the edges between them.
+
+Left out: cuts (they are marks on an edge), stacks and unstacks of one array, and a stack that an unstack undoes (the
+border between two layers). Sums of sums are one operation: x @ Wx + h @ Wh + b has one "+" with three inputs, and a
+loss that is added up step by step is one sum, not a second recurrence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+
+from ...engine.tape import Node
+from .graph import Edge, Graph, is_passage
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation as it is drawn.
+
+    Attributes:
+        node: the node that makes its result.
+        nodes: all nodes that it stands for, newest first.
+        step: time step, or None: it stands outside time, or is a sum over steps.
+        inputs: what it reads.
+    """
+
+    node: Node
+    nodes: tuple[Node, ...]
+    step: int | None
+    inputs: tuple[Edge, ...]
+
+    @property
+    def id(self) -> int:
+        """The id of its node."""
+        return self.node.id
+
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+        return self.node.name
+
+
+def operations_of(graph: Graph) -> list[Operation]:
+    """Return the operations of a graph, oldest first.
+
+    What a closed cut was put on is included as far as it is still alive.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> from tinygrad_rnn.graphs.model.graph import read
+    >>> cell = tr.RNNCell(2, 3, np.random.default_rng(0))
+    >>> h, _ = cell(np.ones((1, 2)), cell.initial_state(1))
+    >>> ops = operations_of(read([h]))
+    >>> [op.name for op in ops], len(ops[2].inputs)
+    (['matmul', 'matmul', 'add', 'tanh'], 3)
+    """
+    readers = Counter(place[0].id for place, uses in graph.uses.items() for _ in uses)
+    readers.update(cut.source[0].id for cut in graph.cuts.values() if cut.closed and cut.source is not None)
+    final = {node.id for node, _ in graph.losses}
+    readers.update(node.id for node, _ in graph.losses)
+    timed = {place[0].id for place, uses in graph.uses.items() if any(node.step is not None for node, _ in uses)}
+    joined: set[int] = set()  # nodes that are drawn as a piece of a later one
+    found: dict[int, Operation] = {}
+    for node in reversed(graph.nodes):
+        if node.operation is None or node.id in joined or is_passage(node):
+            continue
+        members, inputs = [node], []
+        sums_up = node.id in final or node.id not in timed
+        waiting = [(node, number) for number in reversed(range(len(node.edges)))]
+        while waiting:
+            user, number = waiting.pop()
+            edge = graph.edge(user, number)
+            source = edge.source
+            if (
+                source is not None
+                and not edge.cuts
+                and readers[source.id] == 1
+                and _joins(user, source, sums_up, graph.names)
+            ):
+                joined.add(source.id)
+                members.append(source)
+                waiting.extend((source, n) for n in reversed(range(len(source.edges))))
+            else:
+                inputs.append(edge)
+        step = node.step if len({member.step for member in members}) == 1 else None
+        found[node.id] = Operation(node, tuple(members), step, tuple(inputs))
+    return _used(graph, found)
+
+
+def _joins(user: Node, source: Node, sums_up: bool, names: Container[int]) -> bool:
+    """Return whether a sum that only another sum uses is drawn as one with it.
+
+    Args:
+        user: the sum that uses it.
+        source: the other.
+        sums_up: whether nothing that has a step reads the whole.
+        names: ids of results that have a name of their own: what an author named is worth a box.
+    """
+    alone = sums_up and user.specs[0].shape in ((), (1,)) and source.specs == user.specs
+    weighs = source.name in ("multiply", "divide") and sum(edge is not None for edge in source.edges) == 1
+    if alone and weighs and user.step is None and source.step is None:
+        return user.name == "add"  # a weighted sum: a mean of losses
+    if user.name != "add" or source.name != "add" or source.specs != user.specs:
+        return False
+    if (source.step, source.scope) == (user.step, user.scope) and source.id not in names:
+        return True
+    # Adding up single elements over steps is how a loss is accumulated, wherever the lines stand.
+    over_time = source.step != user.step or user.step is None
+    return alone and over_time
+
+
+def _used(graph: Graph, ops: Mapping[int, Operation]) -> list[Operation]:
+    """Return the operations that the losses reach: a stack that every user undoes is not drawn."""
+    found: set[int] = set()
+    waiting = [graph.behind(place, (place[0], 0)).source for place in graph.losses]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node.id in ops and node.id not in found:
+            found.add(node.id)
+            waiting.extend(edge.source for edge in ops[node.id].inputs)
+    return [ops[key] for key in sorted(found)]
+
+
+def terms_of(ops: Iterable[Operation], losses: Iterable[Node]) -> dict[int, int]:
+    """Return the results that a loss is the sum of: node id to the number of the term, counted from 1.
+
+    >>> import tinygrad_rnn as tr
+    >>> from tinygrad_rnn.graphs.model.graph import read
+    >>> x = tr.tensor([1.0, 2.0], requires_grad=True)
+    >>> terms = x.sum(), (x * x).sum()
+    >>> total = terms[0] + terms[1]
+    >>> terms_of(operations_of(read([total])), [total.node]) == {terms[0].node.id: 1, terms[1].node.id: 2}
+    True
+    """
+    final = {loss.id for loss in losses}
+    found: dict[int, int] = {}
+    for op in ops:
+        if op.id in final and op.name == "add" and op.node.specs[0].shape in ((), (1,)):
+            for edge in op.inputs:
+                if edge.source is not None and edge.source.operation is not None:
+                    found.setdefault(edge.source.id, len(found) + 1)
+    return found
