@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 
-from tinygrad_rnn.graphs.scene.curves import bezier
-from tinygrad_rnn.graphs.scene.text import text_width
+from tinygrad_rnn.pictures.scene.curves import bezier
+from tinygrad_rnn.pictures.scene.text import text_width
 
 
 def _rectangle(box):

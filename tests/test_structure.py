@@ -19,7 +19,7 @@ PACKAGE = Path(tinygrad_rnn.__file__).parent
 # A room may import the rooms above it, and nothing below. Rooms on one line do not know each other.
 ROOMS = [
     {"errors", "handwritten", "files"},
-    {"checks", "imports"},
+    {"checks", "imports", "pictures"},
     {"engine", "config"},
     {"ops"},
     {"nn", "data", "optim", "truncation", "compiler"},

@@ -15,9 +15,9 @@ from chromium import Chromium, find_chromium
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.graphs import draw
-from tinygrad_rnn.graphs.export.page import page
-from tinygrad_rnn.graphs.export.svg import write_svg
-from tinygrad_rnn.graphs.scene.scene import Box, Dot, Edge, Region, Row, Scale, Scene
+from tinygrad_rnn.pictures.export.page import page
+from tinygrad_rnn.pictures.export.svg import write_svg
+from tinygrad_rnn.pictures.scene.scene import Box, Dot, Edge, Region, Row, Scale, Scene
 
 HOSTILE = "</script><b>Wx</b>"
 SHIFT = 8

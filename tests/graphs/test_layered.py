@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.graphs.operations import layered as module
-from tinygrad_rnn.graphs.operations.layered import Arc, Item, _Web, layered, separated
-from tinygrad_rnn.graphs.operations.ranks import pulled_right, ranks_of
+from tinygrad_rnn.pictures.layout import layered as module
+from tinygrad_rnn.pictures.layout.layered import Arc, Item, _Web, layered, separated
+from tinygrad_rnn.pictures.layout.ranks import pulled_right, ranks_of
 
 
 def drawn(seed, count, density):

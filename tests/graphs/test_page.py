@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn
-from tinygrad_rnn.graphs.export.page import _runs, page, page_data
-from tinygrad_rnn.graphs.export.svg import write_svg
-from tinygrad_rnn.graphs.scene.scene import Box, Edge, Region, Row, Scene
+from tinygrad_rnn.pictures.export.page import _runs, page, page_data
+from tinygrad_rnn.pictures.export.svg import write_svg
+from tinygrad_rnn.pictures.scene.scene import Box, Edge, Region, Row, Scene
 
 
 class Reader(HTMLParser):
@@ -98,7 +98,7 @@ def test_the_policy_allows_this_script_and_no_other():
 
 
 def test_the_script_never_makes_markup_from_text_or_talks_to_anyone():
-    script = (Path(tinygrad_rnn.__file__).parent / "graphs" / "export" / "page.js").read_text(encoding="utf-8")
+    script = (Path(tinygrad_rnn.__file__).parent / "pictures" / "export" / "page.js").read_text(encoding="utf-8")
     words = [
         "innerHTML",
         "outerHTML",
@@ -243,4 +243,4 @@ def test_a_wheel_holds_script_and_style(tmp_path):
     subprocess.run(command, cwd=root, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"tinygrad_rnn/graphs/export/page.js", "tinygrad_rnn/graphs/export/page.css"} <= set(names)
+    assert {"tinygrad_rnn/pictures/export/page.js", "tinygrad_rnn/pictures/export/page.css"} <= set(names)

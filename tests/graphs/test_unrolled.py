@@ -10,10 +10,10 @@ from tinygrad_rnn.graphs.model.flow import flow_of
 from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.table import shown_times
 from tinygrad_rnn.graphs.options import Options
-from tinygrad_rnn.graphs.scene.curves import bezier
-from tinygrad_rnn.graphs.scene.lines import texts_of
-from tinygrad_rnn.graphs.scene.text import text_width, title_width
 from tinygrad_rnn.graphs.unrolled.view import unrolled
+from tinygrad_rnn.pictures.scene.curves import bezier
+from tinygrad_rnn.pictures.scene.lines import texts_of
+from tinygrad_rnn.pictures.scene.text import text_width, title_width
 
 
 def scene_of(case, gradients=True, **options):

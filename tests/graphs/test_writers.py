@@ -10,16 +10,16 @@ from graph_cases import CASES
 from matplotlib import get_data_path
 from matplotlib.ft2font import FT2Font
 
-from tinygrad_rnn.graphs.export.dot import write_dot
-from tinygrad_rnn.graphs.export.svg import write_svg
 from tinygrad_rnn.graphs.model.flow import flow_of
 from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.operations.backward import backward
 from tinygrad_rnn.graphs.operations.view import operations
 from tinygrad_rnn.graphs.options import Options
 from tinygrad_rnn.graphs.rolled.view import rolled
-from tinygrad_rnn.graphs.scene.text import text_width, title_runs
 from tinygrad_rnn.graphs.unrolled.view import unrolled
+from tinygrad_rnn.pictures.export.dot import write_dot
+from tinygrad_rnn.pictures.export.svg import write_svg
+from tinygrad_rnn.pictures.scene.text import text_width, title_runs
 
 GOLDEN = Path(__file__).parent / "golden"
 SVG = "{http://www.w3.org/2000/svg}"

@@ -16,10 +16,11 @@ import graphviz
 from ..engine.collector import collector_paused
 from ..errors import DrawingError
 from ..files import write_atomically
+from ..pictures.export.dot import write_dot
+from ..pictures.export.page import page
+from ..pictures.export.svg import write_svg
+from ..pictures.scene.scene import Scene
 from ..truncation import Policy
-from .export.dot import write_dot
-from .export.page import page
-from .export.svg import write_svg
 from .model.flow import Flow, flow_of
 from .model.graph import Graph
 from .model.record import record
@@ -27,7 +28,6 @@ from .operations.backward import backward
 from .operations.view import operations
 from .options import Options
 from .rolled.view import rolled
-from .scene.scene import Scene
 from .unrolled.view import unrolled
 
 ViewName = Literal["auto", "unrolled", "rolled", "ops", "backward"]

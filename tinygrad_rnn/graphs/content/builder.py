@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ...engine.tape import Node, Spec
+from ...pictures.layout.content import Content
+from ...pictures.scene.legend import short_number
+from ...pictures.scene.scene import Row
 from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.graph import Edge, Graph, Parameter, Place, shape_text
 from ..model.operations import Operation
-from ..scene.legend import short_number
-from ..scene.scene import Row
-from .node import Content
 
 _ATTRIBUTES = {"indices": "id", "targets": "target"}
 _WITH_NUMBER = frozenset(("add", "subtract", "multiply", "divide", "power"))

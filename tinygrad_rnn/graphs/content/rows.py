@@ -7,16 +7,16 @@ import math
 import numpy as np
 
 from ...engine.tape import Node
+from ...pictures.layout.content import Content
+from ...pictures.scene.scene import BoxKind
+from ...pictures.scene.scene import Row as Line
+from ...pictures.scene.text import text_width
 from ..model.flow import Flow
 from ..model.formula import formula, maker_of, symbol
 from ..model.graph import Edge, Graph, Place, Summary
 from ..model.groups import Group, Groups, Link
 from ..model.table import Row, Table
-from ..scene.scene import BoxKind
-from ..scene.scene import Row as Line
-from ..scene.text import text_width
 from .builder import ContentBuilder, last_name, spec_text
-from .node import Content
 
 _FORMULA_WIDTH = 150.0  # points; a longer formula gives way to the name of the class
 _SCALING = frozenset(("multiply", "divide", "mean", "subtract", "negative"))

@@ -15,11 +15,11 @@ from ...engine.tape import Array, Node, enable_grad, watching
 from ...engine.tensor import Tensor, tensor, wrap
 from ...engine.walk import pull_back
 from ...errors import DrawingError
+from ...pictures.scene.scene import Scene
 from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.operations import operations_of
 from ..options import Options
-from ..scene.scene import Scene
 from .chart import chart_of
 from .facing import facing
 from .mirror import Made, Mirror

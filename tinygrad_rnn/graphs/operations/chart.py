@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...engine.tape import Node
+from ...pictures.layout.content import Content
+from ...pictures.scene.legend import short_number
+from ...pictures.scene.scene import Row
 from ..content.builder import ContentBuilder, data_key
-from ..content.node import Content
 from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.graph import Edge, Graph
 from ..model.operations import Operation, terms_of
 from ..rolled.sketch import Line
-from ..scene.legend import short_number
-from ..scene.scene import Row
 
 _MANY = 8  # readers of a leaf; more lines than that from one box would be a tangle
 

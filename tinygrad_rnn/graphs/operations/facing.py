@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ...pictures.layout.layered import Arc, Item, layered
+from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
+from ...pictures.scene.reach import reach_of
+from ...pictures.scene.scene import Edge, EdgeKind, Label, Region, Scale, Scene
+from ...pictures.scene.text import text_width
 from ..model.operations import Operation
-from ..model.reach import reach_of
 from ..rolled.sketch import Line
-from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
-from ..scene.scene import Edge, EdgeKind, Label, Region, Scale, Scene
-from ..scene.text import text_width
 from .chart import Chart
-from .layered import Arc, Item, layered
 from .mirror import Mirror
 
 Point = tuple[float, float]

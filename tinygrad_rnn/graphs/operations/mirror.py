@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...engine.tape import Array, Node
+from ...pictures.layout.content import Content
+from ...pictures.scene.legend import short_number
+from ...pictures.scene.scene import Row
 from ..content.builder import last_name
-from ..content.node import Content
 from ..model.flow import Flow, norm
 from ..model.formula import symbol
 from ..model.graph import Graph, is_passage, shape_text
 from ..model.operations import Operation
 from ..rolled.sketch import Line
-from ..scene.legend import short_number
-from ..scene.scene import Row
 from .chart import Chart
 
 _TURNING = frozenset(("transpose", "reshape", "astype"))  # not drawn: they move elements, or change their dtype

@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import graphviz
 
 from ...errors import DrawingError
+from ...pictures.layout.layered import Arc, Item, layered
+from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
+from ...pictures.scene.reach import reach_of
+from ...pictures.scene.scene import Edge, EdgeKind, Label, Region, Scale, Scene
+from ...pictures.scene.text import text_width
 from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.operations import Operation, operations_of
-from ..model.reach import reach_of
 from ..options import Options
-from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
-from ..scene.scene import Edge, EdgeKind, Label, Region, Scale, Scene
-from ..scene.text import text_width
 from .chart import Chart, chart_of
-from .layered import Arc, Item, layered
 
 Point = tuple[float, float]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..scene.legend import short_number
-from ..scene.scene import Bar, Box, Edge, EdgeKind, Label, Scale, Scene
-from ..scene.text import text_width
+from ...pictures.scene.legend import short_number
+from ...pictures.scene.scene import Bar, Box, Edge, EdgeKind, Label, Scale, Scene
+from ...pictures.scene.text import text_width
 from .sketch import Loop
 
 TALL = 58.0

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...engine.tape import Node
+from ...pictures.layout.content import Content
+from ...pictures.scene.legend import short_number
+from ...pictures.scene.scene import Row
 from ..content.builder import ContentBuilder, data_key, mean_square
-from ..content.node import Content
 from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.graph import Edge, Graph
 from ..model.operations import Operation, terms_of
 from ..model.rolling import Link, Rolling, cut_scales
-from ..scene.legend import short_number
-from ..scene.scene import Row
 from .blocks import Block, Kind, blocks_of
 
 

@@ -11,18 +11,18 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from ...pictures.layout.layered import Arc, Item, layered, separated
+from ...pictures.layout.ranks import pulled_right, ranks_of
+from ...pictures.scene.curves import bezier
+from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
+from ...pictures.scene.reach import reach_of
+from ...pictures.scene.scene import Edge, EdgeKind, Label, Region, Scale, Scene
+from ...pictures.scene.text import text_width
 from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.operations import operations_of
-from ..model.reach import reach_of
 from ..model.rolling import Unlike, roll
-from ..operations.layered import Arc, Item, layered, separated
-from ..operations.ranks import pulled_right, ranks_of
 from ..options import Options
-from ..scene.curves import bezier
-from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
-from ..scene.scene import Edge, EdgeKind, Label, Region, Scale, Scene
-from ..scene.text import text_width
 from ..unrolled.view import unrolled
 from .blocks import Block
 from .loops import TALL, draw_loop

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..content.node import Content
+from ...pictures.layout.content import Content
+from ...pictures.scene.curves import Point
+from ...pictures.scene.scene import Box, Label
+from ...pictures.scene.scene import Row as Line
 from ..model.groups import Link
 from ..model.table import Row
-from ..scene.curves import Point
-from ..scene.scene import Box, Label
-from ..scene.scene import Row as Line
 from .board import Board
 from .grid import BELT, CUT_GAP
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ...pictures.scene.scene import Box, Scene
 from ..content.rows import RowContent
 from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.groups import Group, Groups, Link
 from ..model.table import Row, Table
-from ..scene.pen import Pen
-from ..scene.scene import Box, Scene
 from .grid import Grid
+from .pen import Pen
 
 _SLOTS = 22.0  # between two states of one cell
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ...engine.tape import Node
+from ...pictures.layout.content import Content
+from ...pictures.scene.curves import Point
+from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
+from ...pictures.scene.scene import Box
 from ..content.builder import ContentBuilder
-from ..content.node import Content
 from ..model.graph import Graph, Parameter, Place, Use
 from ..model.groups import Group, Groups, Link
 from ..model.table import Row, Table
-from ..scene.curves import Point
-from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
-from ..scene.pen import Pen
-from ..scene.scene import Box
 from .grid import BUS_GAP, MARGIN, Feed, Grid
+from .pen import Pen
 
 _APART = 28.0  # between two boxes of parameters
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+from ...pictures.scene.curves import Point
 from ..content.rows import RowContent
 from ..model.table import Row, Table
-from ..scene.curves import Point
 
 TOP = 80.0  # below the headline
 MARGIN = 24.0

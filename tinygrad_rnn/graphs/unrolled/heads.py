@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ...pictures.scene.scene import Box
 from ..model.groups import Group, Link
-from ..scene.scene import Box
 from .board import Board
 from .grid import TOP
 

@@ -11,20 +11,20 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ...engine.tape import Node
+from ...pictures.layout.content import Content
+from ...pictures.layout.layered import Arc, Item, layered
+from ...pictures.layout.ranks import pulled_right, ranks_of
+from ...pictures.scene.curves import Point
+from ...pictures.scene.scene import Box, Label
+from ...pictures.scene.scene import Row as Line
+from ...pictures.scene.text import text_width
 from ..content.builder import ContentBuilder
-from ..content.node import Content
 from ..model.flow import Flow
 from ..model.graph import Edge, Graph, Place, Use
 from ..model.groups import Group, Groups, Link
 from ..model.operations import Operation, operations_of
 from ..model.table import Row, Table
-from ..operations.layered import Arc, Item, layered
-from ..operations.ranks import pulled_right, ranks_of
-from ..scene.curves import Point
-from ..scene.pen import Pen
-from ..scene.scene import Box, Label
-from ..scene.scene import Row as Line
-from ..scene.text import text_width
+from .pen import Pen
 
 _HEAD = 48.0  # for the name, and for lines that go out
 _FOOT = 24.0  # for lines that come in

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from ..content.node import Content
+from ...pictures.layout.content import Content
+from ...pictures.scene.scene import Label, Region, Scene
+from ...pictures.scene.text import text_width
 from ..content.rows import RowContent
 from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.groups import Group, Link, find_groups
 from ..model.table import Row, make_table, shown_times
 from ..options import Options
-from ..scene.pen import Pen
-from ..scene.scene import Label, Region, Scene
-from ..scene.text import text_width
 from .belts import Belts
 from .board import Board
 from .buses import find_buses, plan_buses, width_below
 from .grid import BELT, CUT_GAP, ELISION, MARGIN, make_grid
 from .heads import Heads
 from .opened import Opener
+from .pen import Pen
 from .windows import draw_borders, draw_regions
 
 

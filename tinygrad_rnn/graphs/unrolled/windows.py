@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from ...pictures.scene.scene import Edge, Region
+from ...pictures.scene.text import text_width
 from ..model.table import Row
-from ..scene.scene import Edge, Region
-from ..scene.text import text_width
 from .board import Board
 from .grid import PAD
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..scene.scene import Scene
+from .scene import Scene
 
 
 def reach_of(scene: Scene, losses: Iterable[str]) -> dict[str, frozenset[str]]:

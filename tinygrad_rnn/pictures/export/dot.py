@@ -39,7 +39,7 @@ def write_dot(scene: Scene, name: str = "graph") -> str:
         scene: from any view.
         name: of the graph.
 
-    >>> from tinygrad_rnn.graphs.scene.scene import Box, Scene
+    >>> from tinygrad_rnn.pictures.scene.scene import Box, Scene
     >>> text = write_dot(Scene("one box", "", 120, 90, boxes=[Box("h", 60, 40, 60, 34, "state", "h_{1}")]))
     >>> '"h" [pos="60,50"' in text
     True

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...engine.tape import Node
-from ..content.node import Content
+from ...pictures.layout.content import Content
+from ...pictures.scene.curves import Point
+from ...pictures.scene.legend import short_number
+from ...pictures.scene.scene import Box, Dot, Edge, EdgeKind, Scale, Scene
+from ...pictures.scene.scene import Row as Line
 from ..model.flow import Flow
 from ..model.graph import Graph, Place, Use
 from ..model.groups import Link
-from .curves import Point
-from .legend import short_number
-from .scene import Box, Dot, Edge, EdgeKind, Scale, Scene
-from .scene import Row as Line
 
 
 @dataclass

@@ -42,7 +42,7 @@ def page(scene: Scene, svg: str) -> str:
         The page as text, to be written as utf-8.
 
     Example:
-        >>> from tinygrad_rnn.graphs.scene.scene import Box, Scene
+        >>> from tinygrad_rnn.pictures.scene.scene import Box, Scene
         >>> scene = Scene("rnn", "1 step", boxes=[Box("n1", 40, 30, 60, 30, "loss", "l_{1}")])
         >>> text = page(scene, '<svg xmlns="http://www.w3.org/2000/svg"></svg>')
         >>> text.splitlines()[0], "http-equiv" in text, "https://" in text
@@ -109,7 +109,7 @@ def page_data(scene: Scene) -> dict[str, object]:
         places), `stops` (places of cuts) and `says` (the sentence shown). file: name of the saved SVG.
 
     Example:
-        >>> from tinygrad_rnn.graphs.scene.scene import Edge
+        >>> from tinygrad_rnn.pictures.scene.scene import Edge
         >>> boxes = [Box("w", 0, 0, 9, 9, "parameter", "W"), Box("l", 0, 0, 9, 9, "loss", "L")]
         >>> edges = [Edge("w-l", "w", "l", ((0, 0), (9, 9)))]
         >>> scene = Scene("t", "", boxes=boxes, edges=edges, reach={"l": frozenset({"w", "w-l"})})

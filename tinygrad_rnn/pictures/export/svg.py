@@ -42,7 +42,7 @@ def write_svg(scene: Scene) -> str:
     Args:
         scene: from any view; its title and subtitle are set in the top left corner, from y = 20 to 60 points.
 
-    >>> from tinygrad_rnn.graphs.scene.scene import Box, Scene
+    >>> from tinygrad_rnn.pictures.scene.scene import Box, Scene
     >>> text = write_svg(Scene("one box", "", 120, 90, boxes=[Box("h", 60, 40, 60, 34, "state", "h_{1}")]))
     >>> 'class="box kind-state" id="h"' in text
     True

@@ -1,0 +1,1 @@
+"""Layouts: functions from a diagram to places."""
