@@ -9,7 +9,8 @@ from tinygrad_rnn import ops
 from tinygrad_rnn.compiler.ir.graph import Operator, map_parts
 from tinygrad_rnn.compiler.ir.operators import ADD, MATMUL, MULTIPLY, SUM, operator_of
 from tinygrad_rnn.compiler.plans.arena import offsets
-from tinygrad_rnn.compiler.plans.plan import COPY, Buffer, Instruction, Loop, Plan, Slot, strides_of
+from tinygrad_rnn.compiler.plans.instructions import COPY, Buffer, Instruction, Loop, Slot, strides_of
+from tinygrad_rnn.compiler.plans.plan import Plan
 
 TANH, SUBTRACT, MAXIMUM = (operator_of(getattr(ops, name)) for name in ("tanh", "subtract", "maximum"))
 TAKE = Operator("take", lambda x, /, indices, axis, *, out: np.copyto(out, x[indices]), True)

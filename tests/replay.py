@@ -19,7 +19,8 @@ from tinygrad_rnn.compiler.ir.graph import Graph, Operator
 from tinygrad_rnn.compiler.native.build import available, library
 from tinygrad_rnn.compiler.native.encode import Table, encode
 from tinygrad_rnn.compiler.native.workers import Replay
-from tinygrad_rnn.compiler.plans.plan import Buffer, Instruction, Plan, Slot
+from tinygrad_rnn.compiler.plans.instructions import Buffer, Instruction, Slot
+from tinygrad_rnn.compiler.plans.plan import Plan
 from tinygrad_rnn.compiler.recording.trace import Recorded, trace
 from tinygrad_rnn.compiler.replay import executor
 from tinygrad_rnn.engine.tree import flatten, map_leaves, structure

@@ -1,6 +1,6 @@
 """Where workers get in each other's way, found without knowing how waits are found.
 
-The oracle takes the records as source/call.h describes them, lists every byte that each worker reads and writes, and
+The oracle takes the records as source/record.h describes them, lists every byte that each worker reads and writes, and
 looks for bytes that two workers touch between two waits.
 """
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.elementwise import TRUTH
+from tinygrad_rnn.compiler.ir.table import TRUTH
 from tinygrad_rnn.compiler.native.encode import Repeated, Table
-from tinygrad_rnn.compiler.native.record import NAME
+from tinygrad_rnn.compiler.native.numbers import NAMES
 
 OUT, A, B, C = range(4)
 
@@ -41,7 +41,7 @@ def ids(call, rows):
 
 def part(call, lo, hi):
     """Return (what is read, what is written) in rows or columns lo to hi of a call: lists of (memory, bytes)."""
-    name, n, s = NAME[call["op"]], [int(length) for length in call["n"]], call["s"]
+    name, n, s = NAMES[call["op"]], [int(length) for length in call["n"]], call["s"]
     mine, all_of = range(lo, hi), [range(length) for length in n]
     if name == "matmul":
         rows, columns = (all_of[0], mine) if call["split"] == 2 else (mine, all_of[1])
@@ -65,7 +65,7 @@ def part(call, lo, hi):
         rows = touched(call, A, (s[A][0], all_of[0]), (1, mine)), touched(call, B, (1, all_of[0]), size=8)
         table = all_of[2 if name == "subtract_rows" else 0]
         return list(rows), [touched(call, OUT, (s[OUT][0], table), (1, mine))]
-    if name == "loss":
+    if name == "loss_and_gradient":
         logits, gradient = (touched(call, k, (s[k][0], mine), (1, all_of[1])) for k in (A, OUT))
         return [logits, ids(call, all_of[0])], [gradient, touched(call, C, (1, mine), size=8)]
     if name == "mean_nats":
@@ -90,13 +90,13 @@ def units(records, t=0):
         call = at(records[number], t)
         members = [call]
         follow = records[number + 1 : number + 1 + int(call["n"][1])]
-        if NAME[call["op"]] == "loop":
+        if NAMES[call["op"]] == "loop":
             yield call, []
             for step in range(int(call["n"][0]))[:: -1 if call["n"][2] else 1]:
                 yield from units(follow, step)
             number += 1 + len(follow)
             continue
-        if NAME[call["op"]] == "chain":
+        if NAMES[call["op"]] == "chain":
             members = [at(row, t) for row in follow]
             number += len(members)
             for row in members:
@@ -151,8 +151,8 @@ def faults(program, arena_bytes, workers):
                     for flags, parts in zip((own.read, own.written), part(record, lo, hi), strict=True):
                         for memory, places in parts:
                             if memory >= 0 and len(places):
-                                assert places.min() >= 0, (number, NAME[record["op"]])
-                                assert places.max() < sizes[memory], (number, NAME[record["op"]])
+                                assert places.min() >= 0, (number, NAMES[record["op"]])
+                                assert places.max() < sizes[memory], (number, NAMES[record["op"]])
                                 flags[memory][places] = True
             for worker, own in enumerate(seen):
                 for other in seen[:worker] + seen[worker + 1 :]:

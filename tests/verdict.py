@@ -10,8 +10,8 @@ from replay import array_of, small_plans_shared
 from sharing import faults
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.ir.elementwise import LOOPS
 from tinygrad_rnn.compiler.native.encode import encode
+from tinygrad_rnn.compiler.native.numbers import NATIVE
 from tinygrad_rnn.compiler.passes import PASSES
 from tinygrad_rnn.engine.tree import flatten, map_leaves, structure
 from tinygrad_rnn.engine.walk import _Cotangents
@@ -92,7 +92,7 @@ def rounding(program, order, expected):
 
 LINEAR = [reduce.sum, reduce.mean, tr.matmul]
 EXACT = {"add", "subtract", "multiply", "divide", "negative", "sqrt", "maximum", "minimum", "floor", "ceil", "sign"}
-FUNCTIONS = [f for f in {*tr.supported().values()} if isinstance(f, tr.Primitive) and f.name in {*LOOPS} - EXACT]
+FUNCTIONS = [f for f in {*tr.supported().values()} if isinstance(f, tr.Primitive) and f.name in NATIVE - EXACT]
 ROUNDED = [*LINEAR, *sorted(FUNCTIONS, key=lambda f: f.name), tr.sigmoid, tr.softplus, tr.logsumexp, tr.log_softmax]
 
 

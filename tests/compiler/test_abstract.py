@@ -14,8 +14,8 @@ from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.abstract import _RULES, counted, hollow, of_one, specs_of
-from tinygrad_rnn.compiler.ir.elementwise import ELEMENTWISE
 from tinygrad_rnn.compiler.ir.operators import operator_of
+from tinygrad_rnn.compiler.ir.table import ELEMENTWISE
 from tinygrad_rnn.compiler.recording.trace import trace
 from tinygrad_rnn.compiler.recording.tracer import Tracer
 from tinygrad_rnn.engine.primitive import Primitive

@@ -6,8 +6,8 @@ from replay import normal, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.plans.explain import Explanation, LoopCosts, Row, explain, flops_of
+from tinygrad_rnn.compiler.plans.instructions import Loop
 from tinygrad_rnn.compiler.plans.layout import make_plan
-from tinygrad_rnn.compiler.plans.plan import Loop
 
 
 def model_step():

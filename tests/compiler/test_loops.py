@@ -16,9 +16,9 @@ from tinygrad_rnn.compiler.ir.graph import Operator
 from tinygrad_rnn.compiler.ir.operators import ADD, CONCATENATE, MATMUL, RESHAPE, STACK, SUM
 from tinygrad_rnn.compiler.native import chains, records
 from tinygrad_rnn.compiler.native.encode import Repeated, Table, encode
-from tinygrad_rnn.compiler.native.record import NAME
+from tinygrad_rnn.compiler.native.numbers import NAMES
 from tinygrad_rnn.compiler.plans.explain import explain
-from tinygrad_rnn.compiler.plans.plan import COPY, Loop, Slot
+from tinygrad_rnn.compiler.plans.instructions import COPY, Loop, Slot
 from tinygrad_rnn.compiler.replay.executor import Executor
 
 EXECUTORS = [(False, 1), (False, 2), (True, 1), (True, 2)]
@@ -113,7 +113,7 @@ def test_no_chain_where_operands_meet_at_a_later_step():
         for far, count in ((24, 0), (25, 1)):  # the last window ends at 9 + 16
             plan = plan_of(far)
             (table,) = encode(plan, 2).pieces
-            assert [NAME[record["op"]] for record in table.records].count("chain") == count
+            assert [NAMES[record["op"]] for record in table.records].count("chain") == count
             assert faults(encode(plan, 2), plan.arena_bytes, 2) == []
             assert_same(plan, [normal(60)], 2, True)
 
@@ -256,7 +256,7 @@ def loops_in(program):
         for piece in program.pieces
         if isinstance(piece, Table)
         for record in piece.records
-        if NAME[record["op"]] == "loop"
+        if NAMES[record["op"]] == "loop"
     ]
 
 

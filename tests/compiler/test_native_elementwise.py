@@ -1,6 +1,7 @@
 """Elementwise calls, sums over rows and conversions of the library."""
 
-import re
+import ctypes
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from replay import assert_equal, need_library, replay_call, small_plans_shared
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import ops
-from tinygrad_rnn.compiler.ir import elementwise
+from tinygrad_rnn.compiler.ir import table
 from tinygrad_rnn.compiler.ir.graph import Operator
 from tinygrad_rnn.compiler.ir.operators import CONTIGUOUS, operator_of
-from tinygrad_rnn.compiler.native import build, records
-from tinygrad_rnn.compiler.plans.plan import COPY
+from tinygrad_rnn.compiler.native import build, numbers, records, workers
+from tinygrad_rnn.compiler.plans.instructions import COPY
+from tinygrad_rnn.errors import NativeError
 
 COMPARISONS = ["less", "less_equal", "greater", "greater_equal", "equal", "not_equal"]
 ARITHMETIC = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "remainder", "floor_divide", "fmod"]
@@ -352,11 +354,37 @@ def test_conversions(source, target, workers):
 # -- the table -----------------------------------------------------------------------------------------------------
 
 
-def test_the_library_has_the_loops_of_the_table_in_its_order():
-    text = (Path(build.__file__).parent / "source" / "elementwise.h").read_text(encoding="utf-8")
-    listed = re.findall(r"X\((\w+), (\w+), ", text.partition("#define ELEMENTWISE(X)")[2])
-    assert [name for name, _ in listed] + ["where"] == elementwise.LOOPS
-    assert {name for name, kind in listed if kind == "uint8_t"} == elementwise.TRUTH & set(elementwise.LOOPS)
+def test_an_operation_more_is_a_row_and_an_expression(tmp_path, monkeypatch):
+    """Built with one more row in the table and one more line of C, the library has one more loop."""
+    source = tmp_path / "source"
+    shutil.copytree(Path(build.__file__).parent / "source", source)
+    row = table.Row("triple")
+    own = [name for name in numbers.NAMES if name not in {one.name for one in numbers.LOOPS}]
+    monkeypatch.setattr(numbers, "LOOPS", [row, *numbers.LOOPS])
+    monkeypatch.setattr(numbers, "NAMES", [*(one.name for one in numbers.LOOPS), *own])
+    with pytest.raises(NativeError, match="VALUE_triple"):
+        build.build(source, tmp_path / "cache", build.find_compiler())
+    with (source / "elementwise.h").open("a") as file:
+        file.write("#define VALUE_triple 3 * x\n")
+    built = build.load(build.build(source, tmp_path / "cache", build.find_compiler()))
+    built.functions.tinygrad_rnn_operations.restype = ctypes.c_char_p
+    assert built.functions.tinygrad_rnn_operations().decode().split() == numbers.NAMES
+    assert built.path != build.library().path
+
+
+def test_a_library_with_other_numbers_is_not_used(monkeypatch):
+    monkeypatch.setattr(workers, "NAMES", [*reversed(numbers.NAMES)])
+    with pytest.raises(NativeError, match="the numbers of operations differ"):
+        workers._functions.__wrapped__()
+
+
+def test_kinds_of_operators_are_read_from_the_table():
+    assert {"add", "where", "astype", "isnan"} <= table.ELEMENTWISE
+    assert {"where"} == table.ELEMENTWISE - table.IN_PLACE
+    assert not table.ELEMENTWISE & table.MOVES
+    assert {"less", "isnan"} <= table.TRUTH < table.ELEMENTWISE
+    assert len({row.name for row in table.TABLE}) == len(table.TABLE)
+    assert numbers.NATIVE <= table.ELEMENTWISE | {"copy"}
 
 
 def test_numpy_does_what_calls_the_c_library_for_each_of_many_elements(monkeypatch):

@@ -11,7 +11,7 @@ from replay import normal
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.native.encode import encode
 from tinygrad_rnn.compiler.native.extents import check_extents
-from tinygrad_rnn.compiler.native.record import NAME
+from tinygrad_rnn.compiler.native.numbers import NAMES
 from tinygrad_rnn.compiler.native.records import records_of
 
 X, W = normal(4, 6, seed=0), normal(6, 5, seed=1)
@@ -36,8 +36,18 @@ def plan():
 @pytest.fixture(scope="module")
 def records(plan):
     found = [record for instruction in plan.instructions for record in records_of(instruction) or ()]
-    kinds = {NAME[record.op] for record in found}
-    assert {"matmul", "sum_rows", "sum_along", "take", "take_back", "loss", "mean_nats", "convert", "where"} <= kinds
+    kinds = {NAMES[record.op] for record in found}
+    assert {
+        "matmul",
+        "sum_rows",
+        "sum_along",
+        "take",
+        "take_back",
+        "loss_and_gradient",
+        "mean_nats",
+        "convert",
+        "where",
+    } <= kinds
     return found
 
 
@@ -47,11 +57,11 @@ def test_a_larger_size_is_refused(records, data, size):
     record = data.draw(st.sampled_from(records))
     check_extents(record)
     axis = data.draw(st.integers(0, len(record.n) - 1))
-    if NAME[record.op] in ("take", "take_back", "loss", "mean_nats") and axis == 2:
+    if NAMES[record.op] in ("take", "take_back", "loss_and_gradient", "mean_nats") and axis == 2:
         return  # the length of a row of ids: a longer one is another way to look at them
     n = list(record.n)
     n[axis] += 1000 * size
-    with pytest.raises(RuntimeError, match=f"of {NAME[record.op]} over .* would reach beyond its array of shape"):
+    with pytest.raises(RuntimeError, match=f"of {NAMES[record.op]} over .* would reach beyond its array of shape"):
         check_extents(replace(record, n=tuple(n)))
 
 

@@ -15,7 +15,7 @@ from tinygrad_rnn.compiler.ir.operators import ADD
 from tinygrad_rnn.compiler.native.encode import Program, Table, encode
 from tinygrad_rnn.compiler.native.record import NAME
 from tinygrad_rnn.compiler.native.sharing import waits_within
-from tinygrad_rnn.compiler.plans.plan import COPY, Loop
+from tinygrad_rnn.compiler.plans.instructions import COPY, Loop
 
 
 def without_wait(program, table_number, row):

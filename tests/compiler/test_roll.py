@@ -14,7 +14,7 @@ from replay import assert_replays, need_library, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes.roll import roll
-from tinygrad_rnn.compiler.plans.plan import Loop
+from tinygrad_rnn.compiler.plans.instructions import Loop
 from tinygrad_rnn.compiler.rolling.periods import Run, runs
 from tinygrad_rnn.engine.tree import flatten
 

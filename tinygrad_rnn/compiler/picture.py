@@ -8,9 +8,8 @@ from typing import Any
 
 import graphviz
 
-from .ir.elementwise import ELEMENTWISE
 from .ir.graph import Body, Call, Graph, Value
-from .ir.operators import VIEWS
+from .ir.table import ELEMENTWISE, VIEWS
 
 _FOLD = 40  # calls; a graph with more of them is drawn with the steps of a sequence on top of each other
 _LOOK = 4096  # elements of a constant that are looked at

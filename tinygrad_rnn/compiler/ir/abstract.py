@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.tape import Array
-from .elementwise import ELEMENTWISE
+from .table import ELEMENTWISE
 
 Shape = tuple[int, ...]
 Specs = list[tuple[Shape, np.dtype[Any]]]

@@ -1,4 +1,4 @@
-"""Operators that passes put into a graph, and what is known of operators by name."""
+"""Operators that passes put into a graph, and those of the primitives of the package."""
 
 from __future__ import annotations
 
@@ -46,8 +46,3 @@ CONCATENATE = Operator("concatenate", _concatenate, True)
 STACK = Operator("stack", _stack, True)
 GETITEM = Operator("getitem", lambda x, /, index: np.asarray(x[index]))
 CONTIGUOUS = Operator("contiguous", lambda x, /, *, out=None: np.array(x) if out is None else np.copyto(out, x), True)
-
-_VIEW_NAMES = "reshape transpose broadcast_to split unstack getitem cut squeeze expand_dims"
-
-VIEWS = frozenset(_VIEW_NAMES.split())
-"""Names of operators whose result is another way to look at their first operand, as a rule."""

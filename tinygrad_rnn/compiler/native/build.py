@@ -26,9 +26,11 @@ from pathlib import Path
 
 from ...errors import NativeError
 from .cpu import processor, target
+from .numbers import header
 
 _SOURCE = Path(__file__).parent / "source"
 _UNIT = "replay.c"  # it includes the other files
+_HEADER = "operations.h"  # and this one, which is written when it is compiled
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = (
     *("-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread"),
@@ -246,7 +248,7 @@ def _key(source: Path, compiler: Sequence[str], cpu: str) -> str:
     files = sorted(path for path in source.iterdir() if path.suffix in (".c", ".h"))
     parts = (
         [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
-        (_FLAGS, _NATIVE, _WIDE, _LIBRARIES, _NOTE),
+        (_FLAGS, _NATIVE, _WIDE, _LIBRARIES, _NOTE, header()),
         (os.uname().machine, processor(), cpu),
         [_identity(word) for word in compiler],
     )
@@ -280,7 +282,9 @@ def _compile(source: Path, workplace: Path, compiler: Sequence[str], cpu: str) -
     version = said.splitlines()[0] if status == 0 and said else compiler[0]
     text = f"{version}\n{shlex.join([*compiler[1:], *flags, *_LIBRARIES])}\0".encode()
     note.write_text(f"const unsigned char {_NOTE}[] = {{{', '.join(map(str, text))}}};\n", encoding="utf-8")
-    command = [*compiler, *flags, str(source.resolve() / _UNIT), str(note), "-o", str(made), *_LIBRARIES]
+    (workplace / _HEADER).write_text(header(), encoding="utf-8")
+    files = [f"-I{workplace}", str(source.resolve() / _UNIT), str(note)]
+    command = [*compiler, *flags, *files, "-o", str(made), *_LIBRARIES]
     made.unlink(missing_ok=True)  # a probe's
     status, said = _run(command, workplace)
     if status or not made.is_file():

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..ir.elementwise import LOOPS
-from ..plans.plan import Buffer, Loop, Plan
+from ..plans.instructions import Buffer, Loop
+from ..plans.plan import Plan
+from .numbers import LAST_LOOP
 from .record import Operand, Record, is_whole
 
 _LONG = 1 << 14  # elements; shorter arrays are in cache from call to call anyway
-_BLOCKS = 16  # that a chain keeps in cache, at most; as in source/call.h
+_BLOCKS = 16  # that a chain keeps in cache, at most; as in source/record.h
 
 
 @dataclass(slots=True, eq=False)
@@ -103,7 +104,7 @@ def _flat_size(record: Record) -> tuple[int, Any] | None:
     """Return (elements, dtype) of a long elementwise record whose operands lie in one piece, or are one number."""
     out = record.operands[0].slot
     assert out is not None
-    if record.op >= len(LOOPS) or (size := math.prod(out.shape)) < _LONG:
+    if record.op > LAST_LOOP or (size := math.prod(out.shape)) < _LONG:
         return None
     whole = all(operand.slot is None or _is_one(operand) or is_whole(operand.slot, size) for operand in record.operands)
     return (size, record.dtype) if whole else None

@@ -19,16 +19,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plans.plan import Buffer, Instruction, Loop, Plan
+from ..plans.instructions import Buffer, Instruction, Loop
+from ..plans.plan import Plan
 from .chains import Step, Uses, chained
 from .extents import check_extents
-from .record import AXES, CHAIN, LOOP, TYPES, Record
+from .numbers import NUMBER
+from .record import AXES, TYPES, Record
 from .records import records_of
 from .sharing import Span, Touched, touched_after, touched_before, waits_within
 
 _OPERANDS = 4
 _UNWRITTEN = ("input", "constant")  # kinds of buffers that nobody waits for
-_ALL_WELL = 2  # `wait` of a call that is done only if no id has been out of range; as in source/call.h
+_ALL_WELL = 2  # `wait` of a call that is done only if no id has been out of range; as in source/record.h
 
 RECORD = np.dtype(
     [
@@ -44,7 +46,7 @@ RECORD = np.dtype(
         ("x", "f8", _OPERANDS),
     ]
 )
-"""A call as source/call.h has it."""
+"""A record as source/record.h has it."""
 
 _ROW = struct.Struct(
     f"=4i{_OPERANDS * (3 + AXES) + 4}q{_OPERANDS}d"
@@ -225,13 +227,13 @@ class _Rows:
         self._room = 0
 
     def add_all(self, calls: Iterable[Step], waits: Iterable[int], steps: int) -> None:
-        """Append calls, and whether workers wait before each (see `wait` in call.h); `steps` of a loop around them."""
+        """Append calls, and how workers wait before each (`wait` in record.h); `steps` of a loop around them."""
         for call, wait in zip(calls, waits, strict=True):
             self._heads.append((len(self._rows), call.instructions))
             first = call.records[0]
             if len(call.records) > 1:
                 size = math.prod(first.n)
-                chain = Record(CHAIN, first.dtype, (), (size, len(call.records)))
+                chain = Record(NUMBER["chain"], first.dtype, (), (size, len(call.records)))
                 self._rows.append(_row(chain, wait, self._base))
                 wait = 0
             self._rows += [_row(record, wait, self._base, steps) for record in call.records]
@@ -252,7 +254,7 @@ class _Rows:
         self._rows.append(())
         self.add_all(steps, waits, loop.steps)
         size = len(self._rows) - at - 1
-        head = Record(LOOP, steps[0].records[0].dtype, (), (loop.steps, size, int(loop.reverse)))
+        head = Record(NUMBER["loop"], steps[0].records[0].dtype, (), (loop.steps, size, int(loop.reverse)))
         self._rows[at] = _row(head, wait, self._base)
         self._room = max(self._room, size)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from ..plans.plan import extent
-from .record import NAME, Record
+from ..plans.instructions import extent
+from .numbers import NAMES
+from .record import Record
 
 _Axes = list[tuple[int, int]]
 """(step in elements, length) of each axis along which a call walks over an operand."""
@@ -44,7 +45,7 @@ _WALKS: dict[str, tuple[_Walk, ...]] = {
     "find_equal": (_line, lambda n, s: [(1, n[1])], _ids),
     "add_equal": (_rows, _rows, _line),
     "subtract_rows": (lambda n, s: [(s[0], n[2]), (1, n[1])], _rows, _line),
-    "loss": (_rows, _rows, _ids, _line),
+    "loss_and_gradient": (_rows, _rows, _ids, _line),
     "mean_nats": (_one, _line, _ids),
     "convert": (_line, _line),
 }
@@ -61,7 +62,7 @@ def check_extents(record: Record, steps: int = 1) -> None:
     Raises:
         RuntimeError: if it does: the plan gives a wrong shape.
     """
-    walks = _WALKS.get(NAME[record.op])
+    walks = _WALKS.get(NAMES[record.op])
     for number, operand in enumerate(record.operands):
         slot = operand.slot
         if slot is None:
@@ -72,8 +73,8 @@ def check_extents(record: Record, steps: int = 1) -> None:
         first, last = (slot.offset, slot.offset + way) if way > 0 else (slot.offset + way, slot.offset)
         if reach is None or (reach and not (first + reach[0] >= 0 and last + reach[1] <= slot.buffer.nbytes)):
             raise RuntimeError(
-                f"compile: operand {number} of {NAME[record.op]} over {record.n} would reach beyond its array of shape "
-                f"{slot.shape} and strides {slot.strides} at byte {slot.offset} of {slot.buffer.nbytes}"
+                f"compile: operand {number} of {NAMES[record.op]} over {record.n} would reach beyond its array of "
+                f"shape {slot.shape} and strides {slot.strides} at byte {slot.offset} of {slot.buffer.nbytes}"
                 + (f", or {slot.turn} bytes further at each of {steps} steps" if slot.turn else "")
                 + "; a pass, or the plan, has made a wrong shape: please report it"
             )

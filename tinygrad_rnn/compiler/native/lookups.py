@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..plans.plan import Buffer, Instruction, Slot
-from .record import NUMBER, Operand, Record, flat, is_whole
+from ..plans.instructions import Buffer, Instruction, Slot
+from .numbers import NUMBER
+from .record import Operand, Record, flat, is_whole
 
 
 def _ids(slot: Any) -> tuple[int, tuple[int, int]] | None:
@@ -99,6 +100,6 @@ def loss_and_gradient(instruction: Instruction) -> list[Record] | None:
     parts = Operand(gradient, (made[1][0],)), Operand(logits, (rows[1][0],), number=g), targets, Operand(nats, (1,))
     mean = Operand(loss, shared=False), Operand(nats, shared=False), targets
     return [
-        Record(NUMBER["loss"], logits.dtype, parts, (R, V, ids[0]), 1, (0, 3)),
+        Record(NUMBER["loss_and_gradient"], logits.dtype, parts, (R, V, ids[0]), 1, (0, 3)),
         Record(NUMBER["mean_nats"], logits.dtype, mean, (R, V, ids[0]), 0),
     ]

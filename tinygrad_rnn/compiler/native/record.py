@@ -9,13 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.elementwise import LOOPS
-from ..plans.plan import Slot
+from ..plans.instructions import Slot
 
-_LOOKUPS = ["take", "take_back", "find_equal", "add_equal", "subtract_rows"]
-NAME = [*LOOPS, "matmul", "sum_rows", "sum_along", *_LOOKUPS, "loss", "mean_nats", "chain", "convert", "loop"]
-NUMBER = {name: number for number, name in enumerate(NAME)}
-CHAIN, LOOP = NUMBER["chain"], NUMBER["loop"]
 AXES = 3
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 Layout = tuple[tuple[int, ...], tuple[int, ...], int]
@@ -24,7 +19,7 @@ Layout = tuple[tuple[int, ...], tuple[int, ...], int]
 
 @dataclass(slots=True, eq=False)  # frozen, it would take ten times as long to make
 class Operand:
-    """An operand of a record: a slot, its steps in elements as source/call.h wants them, or a number.
+    """An operand of a record: a slot, its steps in elements as source/record.h wants them, or a number.
 
     `shared` says that a worker touches only its part of the slot, along the first of the steps. `block` is the number
     of a block in cache that stands for the slot within a chain.
@@ -52,7 +47,7 @@ class Operand:
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """One call for the library, in Python; operands in the order result, A, B, C. `split` as in source/call.h."""
+    """A record, in Python; operands in the order result, A, B, C. `split` as in source/record.h."""
 
     op: int
     dtype: np.dtype[Any]

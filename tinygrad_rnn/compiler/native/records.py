@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.elementwise import LOOPS, SINGLE, TRUTH
-from ..plans.plan import Instruction, Slot, places, strides_of, views_in
+from ..ir.table import TRUTH
+from ..plans.instructions import Instruction, Slot, places, strides_of, views_in
 from .lookups import equal_rows, loss_and_gradient, subtract_rows, take, take_back
-from .record import AXES, NUMBER, TYPES, Layout, Operand, Record, flat, is_whole
+from .numbers import NATIVE, NUMBER, SCALAR
+from .record import AXES, TYPES, Layout, Operand, Record, flat, is_whole
 
 _BOOL = np.dtype(np.bool_)
 _LONG = 1 << 12  # elements; a vector that is shorter is not worth waiting for each other
@@ -30,7 +31,7 @@ def records_of(instruction: Instruction) -> list[Record] | None:
     """Return the records of an instruction, or None if the library does not know it."""
     name = instruction.operator.name
     maker = _MAKERS.get(name)
-    if instruction.operator.key != name or (maker is None and name not in LOOPS):
+    if instruction.operator.key != name or (maker is None and name not in NATIVE):
         return None
     if any(slot.turn % slot.dtype.itemsize for slot in instruction.slots() if slot.turn):
         return None
@@ -41,7 +42,7 @@ def records_of(instruction: Instruction) -> list[Record] | None:
 
 def _elementwise(name: str, out: Slot, inputs: Sequence[Any]) -> Record | None:
     """Return the record of an elementwise operation; a number among the operands is one of their dtype."""
-    if name in SINGLE and math.prod(out.shape) > _FEW:
+    if name in SCALAR and math.prod(out.shape) > _FEW:
         return None
     parts = [*inputs[1:], inputs[0]] if name == "where" else list(inputs)
     dtypes = [part.dtype for part in parts[:2] if isinstance(part, Slot)] or [out.dtype]

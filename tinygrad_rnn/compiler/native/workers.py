@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...errors import NativeError
 from .build import library
 from .encode import RECORD, Table
+from .numbers import NAMES
 
 _NO_MEMORY = -2  # what the library returns then
 
@@ -26,10 +27,12 @@ def _functions() -> ctypes.CDLL:
         *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p),
         *(ctypes.c_void_p, ctypes.c_long, ctypes.c_long),
     ]
-    if functions.tinygrad_rnn_call_bytes() != RECORD.itemsize:
+    functions.tinygrad_rnn_operations.restype = ctypes.c_char_p
+    there = functions.tinygrad_rnn_record_bytes(), functions.tinygrad_rnn_operations().decode().split()
+    if there != (RECORD.itemsize, NAMES):
         raise NativeError(
-            f"native: a call has {functions.tinygrad_rnn_call_bytes()} bytes in C and {RECORD.itemsize} in Python: "
-            "the library and the package do not belong together; delete the cache folder"
+            f"native: a record has {there[0]} bytes in C and {RECORD.itemsize} in Python, or the numbers of operations "
+            "differ: the library and the package do not belong together; delete the cache folder"
         )
     return functions
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..ir.graph import Call, Graph, Rewriter, Value
-from ..ir.operators import STACK, VIEWS
+from ..ir.operators import STACK
+from ..ir.table import VIEWS
 from .simplify import attrs_key, joined_slices
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..ir.elementwise import ELEMENTWISE
 from ..ir.graph import Call, Graph, Rewriter, Value
-from ..ir.operators import VIEWS
+from ..ir.table import ELEMENTWISE, VIEWS
 from .editing import OpenLoop, edit_loops, mapped_attrs, readers
 from .over_time import for_all_steps, is_known
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ir.elementwise import ELEMENTWISE
 from ..ir.graph import Call, Rewriter, Value
 from ..ir.operators import BROADCAST, MATMUL, RESHAPE
+from ..ir.table import ELEMENTWISE
 
 _REDUCTIONS = frozenset(("sum", "mean", "max", "min"))
 

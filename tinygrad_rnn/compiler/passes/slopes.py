@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..ir.graph import Call, Graph, Value
-from ..ir.operators import VIEWS
+from ..ir.table import VIEWS
 from .editing import OpenLoop
 from .simplify import attrs_key
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.elementwise import ELEMENTWISE
 from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.operators import MATMUL, RESHAPE, TRANSPOSE, UNSTACK
+from ..ir.table import ELEMENTWISE
 
 
 def time_first(graph: Graph) -> Graph:

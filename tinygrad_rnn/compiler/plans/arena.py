@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Sequence
 
-from .plan import Buffer
+from .instructions import Buffer
 
 _ALIGNMENT = 64  # bytes; a cache line
 

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 from ...engine.tree import flatten
 from ...errors import ConfigError
 from ..ir.graph import Call, Graph, Value
-from ..ir.operators import VIEWS
-from .plan import IN_PLACE
+from ..ir.table import IN_PLACE, VIEWS
 
 _ALIASES = VIEWS | {"stack"}  # a stack of what lies in order is a view too
 _POSITIONAL = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD

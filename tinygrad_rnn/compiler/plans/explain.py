@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from ..ir.operators import VIEWS
+from ..ir.table import MOVES
+from .instructions import Buffer, Instruction, Loop, Slot
 
-if TYPE_CHECKING:  # a plan explains itself with this module
-    from .plan import Buffer, Instruction, Loop, Plan, Slot
-
-_MOVES = VIEWS | {"copy", "contiguous", "stack", "concatenate", "take"}  # they compute nothing
 _Cost = tuple[int, int, int, float | None]  # calls, floating point operations, bytes, seconds
 _UNITS = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]
 
@@ -152,7 +149,19 @@ class Explanation:
         return f"{text}, {_time(loop.seconds)} ({_share(loop.seconds, self.seconds)})"
 
 
-def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = "") -> Explanation:
+class Costly(Protocol):
+    """What is explained: a `Plan`, which has a method for that and so imports this module."""
+
+    inputs: list[Slot]
+    outputs: list[Slot]
+    arena_bytes: int
+    passes: list[str]
+
+    def flat(self) -> Iterator[tuple[Instruction, Loop | None]]:
+        """Yield the instructions, each with the loop that it is done in."""
+
+
+def explain(plan: Costly, seconds: Sequence[float] | None = None, executor: str = "") -> Explanation:
     """Return what a plan costs.
 
     A matrix product counts 2 * M * N * K floating point operations, all else one for each element of its largest
@@ -210,7 +219,7 @@ def explain(plan: Plan, seconds: Sequence[float] | None = None, executor: str = 
     )
 
 
-def _all_slots(plan: Plan) -> Iterable[Slot]:
+def _all_slots(plan: Costly) -> Iterable[Slot]:
     yield from (slot for instruction, _ in plan.flat() for slot in instruction.slots())
     yield from plan.inputs
     yield from plan.outputs
@@ -219,7 +228,7 @@ def _all_slots(plan: Plan) -> Iterable[Slot]:
 def flops_of(instruction: Instruction) -> int:
     """Return the floating point operations of an instruction; see `explain`."""
     name = instruction.operator.name
-    if name in _MOVES:
+    if name in MOVES:
         return 0
     if name == "matmul":
         return 2 * math.prod(instruction.outputs[0].shape) * int(instruction.inputs[0].shape[-1])
@@ -234,7 +243,7 @@ def _traffic(slot: Slot) -> int:
     return 0 if 0 in slot.shape else math.prod(lengths) * slot.dtype.itemsize
 
 
-def _most_alive(plan: Plan) -> tuple[int, int]:
+def _most_alive(plan: Costly) -> tuple[int, int]:
     """Return (bytes, number): the most bytes of the arena that hold values at one time, and the instruction at which.
 
     What a loop keeps from step to step (it is used outside too, has a place for each step, or is read before it is

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..ir.graph import Body, Call, Graph, Value, map_parts
-from ..ir.operators import VIEWS
+from ..ir.table import IN_PLACE, VIEWS
 from .arena import place_buffers
 from .donation import placed_over
+from .instructions import COPY, Buffer, Instruction, Loop, Slot, places, strides_of, views_in
 from .loopform import with_places
-from .plan import COPY, IN_PLACE, Buffer, Instruction, Loop, Plan, Slot, places, strides_of, views_in
+from .plan import Plan
 
 
 class _Span(NamedTuple):

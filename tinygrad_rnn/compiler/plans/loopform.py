@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..ir.graph import Body, Call, Graph, Value
-from ..ir.operators import CONTIGUOUS, VIEWS
+from ..ir.operators import CONTIGUOUS
+from ..ir.table import VIEWS
 
 
 def with_places(graph: Graph) -> Graph:

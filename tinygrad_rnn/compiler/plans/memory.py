@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from ...engine.tape import Array
-from .plan import Slot
+from .instructions import Slot
 
 _LINE = 64  # bytes
 _SETS = 3  # blocks for each large result before copies are made

@@ -11,7 +11,8 @@ from ...engine.tape import Array
 from ..ir.graph import Body, Graph, Operator, Value
 from ..ir.identity import Same, opened
 from .arena import place_buffers
-from .plan import Buffer, Instruction, Loop, Plan, Slot
+from .instructions import Buffer, Instruction, Loop, Slot
+from .plan import Plan
 
 _MOST = 1 << 61  # differences of two have room in 64 bits
 

@@ -9,7 +9,7 @@ from ...engine.tape import Array, Node, Spec
 from ...engine.tensor import Tensor
 from ...errors import TraceError
 from ..ir.graph import Call, Value
-from ..ir.operators import VIEWS
+from ..ir.table import VIEWS
 
 Place = tuple[Node, int]
 

@@ -15,9 +15,9 @@ from ...engine.tensor import Tensor, wrap
 from ...engine.walk import ancestors
 from ...errors import TraceError
 from ..ir.abstract import counted, hollow, of_one, specs_of
-from ..ir.elementwise import ELEMENTWISE
 from ..ir.graph import Call, Operator, Value, map_parts
 from ..ir.operators import operator_of
+from ..ir.table import ELEMENTWISE
 from .draws import Dice, Draws
 from .frames import Frame, leaked
 from .loops import NotALoopError, record_loop

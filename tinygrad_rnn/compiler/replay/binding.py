@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ...engine.tape import Array
 from ..native.encode import Piece, Repeated, Table
 from ..native.workers import Replay
-from ..plans.plan import Loop, Plan, Slot
+from ..plans.instructions import Loop, Slot
+from ..plans.plan import Plan
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Bound = list[Call]

@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from ...engine.arrays import is_fixed
 from ...engine.tape import Array
 from ...errors import TraceError
-from ..ir.elementwise import UFUNCS
 from ..ir.graph import Operator, map_parts
+from ..ir.table import UFUNCS
 from ..native.encode import encode
 from ..plans.explain import flops_of
+from ..plans.instructions import Buffer, Slot
 from ..plans.memory import Block, Memory, address, own_memory
-from ..plans.plan import Buffer, Plan, Slot
+from ..plans.plan import Plan
 from .binding import Binding, Bound, Call, pieces_of, timed
 
 _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
@@ -267,7 +268,7 @@ class Executor:
         if self.threads > 1 and instruction.operator.parts:
             attrs["each"] = self._each
         operator = instruction.operator
-        ufunc = _UFUNCS.get(operator.name)
+        ufunc = UFUNCS.get(operator.name)
         if operator.name == "matmul" and all(_is_plain(part) for part in (*inputs, *outputs)):
             return np.dot, (*inputs, *outputs)  # a third of a microsecond less than np.matmul
         if ufunc is not None:
@@ -296,9 +297,6 @@ class Executor:
 
     def _with_objects(self, compute: Callable[..., Any], *inputs: Any) -> Any:
         return compute(*(self._objects[id(part.buffer)] if isinstance(part, Slot) else part for part in inputs))
-
-
-_UFUNCS: dict[str, np.ufunc] = {**UFUNCS, "matmul": np.matmul}
 
 
 def _is_plain(array: Array) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..ir.graph import Graph
-from ..ir.operators import VIEWS
+from ..ir.table import VIEWS
 from .families import Families, Results
 from .loop import Family, Inner, Past, Read, Rolled, Same, Slice
 from .numbering import ZERO, Node

@@ -14,7 +14,7 @@ import numpy as np
 from ...engine.tape import Array
 from ..ir.graph import Call, Graph, Value
 from ..ir.identity import Same, opened
-from ..ir.operators import VIEWS
+from ..ir.table import VIEWS
 
 ZERO = 0
 """The number of a missing term: zeros of whatever shape is wanted."""

@@ -1,55 +1,54 @@
-/* The elementwise operations as X(name, type of the result, expression in x and y): their numbers, their loops and the
-   table of them are made from this list. compiler/elementwise.py has the same names in the same order. `where`, which
-   has three operands, follows with a loop of its own. */
-#define ELEMENTWISE(X)                                                                                                \
-    X(add, REAL, x + y)                                                                                               \
-    X(subtract, REAL, x - y)                                                                                          \
-    X(multiply, REAL, x * y)                                                                                          \
-    X(divide, REAL, x / y)                                                                                            \
-    X(maximum, REAL, x > y || x != x ? x : y)                                                                         \
-    X(minimum, REAL, x < y || x != x ? x : y)                                                                         \
-    X(power, REAL, LIBM(pow)(x, y))                                                                                   \
-    X(copy, REAL, x)                                                                                                  \
-    X(negative, REAL, -x)                                                                                             \
-    X(sqrt, REAL, LIBM(sqrt)(x))                                                                                      \
-    X(relu, REAL, x > 0 || x != x ? x : 0)                                                                            \
-    X(exp, REAL, NAME(exp_gradual)(x))                                                                                \
-    X(tanh, REAL, NAME(tanh)(x))                                                                                      \
-    X(sigmoid, REAL, NAME(sigmoid)(x))                                                                                \
-    X(sigmoid_slope, REAL, x / (1 + NAME(exp)(y)))                                                                    \
-    X(softplus, REAL, NAME(logaddexp)(x, 0))                                                                          \
-    X(log, REAL, LIBM(log)(x))                                                                                        \
-    X(sin, REAL, LIBM(sin)(x))                                                                                        \
-    X(cos, REAL, LIBM(cos)(x))                                                                                        \
-    X(tan, REAL, LIBM(tan)(x))                                                                                        \
-    X(arcsin, REAL, LIBM(asin)(x))                                                                                    \
-    X(arccos, REAL, LIBM(acos)(x))                                                                                    \
-    X(arctan, REAL, LIBM(atan)(x))                                                                                    \
-    X(sinh, REAL, LIBM(sinh)(x))                                                                                      \
-    X(cosh, REAL, LIBM(cosh)(x))                                                                                      \
-    X(arcsinh, REAL, LIBM(asinh)(x))                                                                                  \
-    X(arccosh, REAL, LIBM(acosh)(x))                                                                                  \
-    X(arctanh, REAL, LIBM(atanh)(x))                                                                                  \
-    X(log1p, REAL, LIBM(log1p)(x))                                                                                    \
-    X(expm1, REAL, LIBM(expm1)(x))                                                                                    \
-    X(log2, REAL, LIBM(log2)(x))                                                                                      \
-    X(log10, REAL, LIBM(log10)(x))                                                                                    \
-    X(exp2, REAL, LIBM(exp2)(x))                                                                                      \
-    X(cbrt, REAL, LIBM(cbrt)(x))                                                                                      \
-    X(floor, REAL, LIBM(floor)(x))                                                                                    \
-    X(ceil, REAL, LIBM(ceil)(x))                                                                                      \
-    X(trunc, REAL, LIBM(trunc)(x))                                                                                    \
-    X(rint, REAL, LIBM(rint)(x))                                                                                      \
-    X(sign, REAL, NAME(sign)(x))                                                                                      \
-    X(arctan2, REAL, LIBM(atan2)(x, y))                                                                               \
-    X(hypot, REAL, LIBM(hypot)(x, y))                                                                                 \
-    X(fmod, REAL, LIBM(fmod)(x, y))                                                                                   \
-    X(logaddexp, REAL, NAME(logaddexp)(x, y))                                                                         \
-    X(remainder, REAL, NAME(remainder)(x, y))                                                                         \
-    X(floor_divide, REAL, NAME(floor_divide)(x, y))                                                                   \
-    X(less, uint8_t, x < y)                                                                                           \
-    X(less_equal, uint8_t, x <= y)                                                                                    \
-    X(greater, uint8_t, x > y)                                                                                        \
-    X(greater_equal, uint8_t, x >= y)                                                                                 \
-    X(equal, uint8_t, x == y)                                                                                         \
-    X(not_equal, uint8_t, x != y)
+/* The arithmetic of elementwise operations: the value of an element as an expression in x and y, one for each row of
+   compiler/ir/table.py whose loop is made from here. The table says what type the result has. */
+
+#define VALUE_add x + y
+#define VALUE_subtract x - y
+#define VALUE_multiply x * y
+#define VALUE_divide x / y
+#define VALUE_maximum x > y || x != x ? x : y
+#define VALUE_minimum x < y || x != x ? x : y
+#define VALUE_power LIBM(pow)(x, y)
+#define VALUE_copy x
+#define VALUE_negative -x
+#define VALUE_sqrt LIBM(sqrt)(x)
+#define VALUE_relu x > 0 || x != x ? x : 0
+#define VALUE_exp NAME(exp_gradual)(x)
+#define VALUE_tanh NAME(tanh)(x)
+#define VALUE_sigmoid NAME(sigmoid)(x)
+#define VALUE_sigmoid_slope x / (1 + NAME(exp)(y))
+#define VALUE_softplus NAME(logaddexp)(x, 0)
+#define VALUE_log LIBM(log)(x)
+#define VALUE_sin LIBM(sin)(x)
+#define VALUE_cos LIBM(cos)(x)
+#define VALUE_tan LIBM(tan)(x)
+#define VALUE_arcsin LIBM(asin)(x)
+#define VALUE_arccos LIBM(acos)(x)
+#define VALUE_arctan LIBM(atan)(x)
+#define VALUE_sinh LIBM(sinh)(x)
+#define VALUE_cosh LIBM(cosh)(x)
+#define VALUE_arcsinh LIBM(asinh)(x)
+#define VALUE_arccosh LIBM(acosh)(x)
+#define VALUE_arctanh LIBM(atanh)(x)
+#define VALUE_log1p LIBM(log1p)(x)
+#define VALUE_expm1 LIBM(expm1)(x)
+#define VALUE_log2 LIBM(log2)(x)
+#define VALUE_log10 LIBM(log10)(x)
+#define VALUE_exp2 LIBM(exp2)(x)
+#define VALUE_cbrt LIBM(cbrt)(x)
+#define VALUE_floor LIBM(floor)(x)
+#define VALUE_ceil LIBM(ceil)(x)
+#define VALUE_trunc LIBM(trunc)(x)
+#define VALUE_rint LIBM(rint)(x)
+#define VALUE_sign NAME(sign)(x)
+#define VALUE_arctan2 LIBM(atan2)(x, y)
+#define VALUE_hypot LIBM(hypot)(x, y)
+#define VALUE_fmod LIBM(fmod)(x, y)
+#define VALUE_logaddexp NAME(logaddexp)(x, y)
+#define VALUE_remainder NAME(remainder)(x, y)
+#define VALUE_floor_divide NAME(floor_divide)(x, y)
+#define VALUE_less x < y
+#define VALUE_less_equal x <= y
+#define VALUE_greater x > y
+#define VALUE_greater_equal x >= y
+#define VALUE_equal x == y
+#define VALUE_not_equal x != y

@@ -69,21 +69,21 @@ static inline REAL NAME(logaddexp)(REAL a, REAL b) {
 /* -- elementwise: out = f(a, b), or f(a, b, c) with truth values c, over n[0] x n[1] x n[2] ------------------------- */
 
 /* the usual steps have loops of their own, which become vector instructions */
-#define EACH(name, type, expression)                                                                                 \
+#define EACH(name, type)                                                                                             \
     static void NAME(loop_##name)(long n, void *const *p, const long *s) {                                           \
         type *out = p[OUT];                                                                                          \
         const REAL *a = p[A], *b = p[B];                                                                             \
         if (s[OUT] == 1 && s[A] == 1 && s[B] == 1) {                                                                 \
-            for (long i = 0; i < n; i++) { REAL x = a[i], y = b[i]; (void)y; out[i] = expression; }                  \
+            for (long i = 0; i < n; i++) { REAL x = a[i], y = b[i]; (void)y; out[i] = VALUE_##name; }                \
         } else if (s[OUT] == 1 && s[A] == 1 && s[B] == 0) {                                                          \
             REAL y = *b; (void)y;                                                                                    \
-            for (long i = 0; i < n; i++) { REAL x = a[i]; out[i] = expression; }                                     \
+            for (long i = 0; i < n; i++) { REAL x = a[i]; out[i] = VALUE_##name; }                                   \
         } else if (s[OUT] == 1 && s[A] == 0 && s[B] == 1) {                                                          \
             REAL x = *a;                                                                                             \
-            for (long i = 0; i < n; i++) { REAL y = b[i]; (void)y; out[i] = expression; }                            \
+            for (long i = 0; i < n; i++) { REAL y = b[i]; (void)y; out[i] = VALUE_##name; }                          \
         } else {                                                                                                     \
             for (long i = 0; i < n; i++) {                                                                           \
-                REAL x = a[i * s[A]], y = b[i * s[B]]; (void)y; out[i * s[OUT]] = expression;                        \
+                REAL x = a[i * s[A]], y = b[i * s[B]]; (void)y; out[i * s[OUT]] = VALUE_##name;                      \
             }                                                                                                        \
         }                                                                                                            \
     }
@@ -112,11 +112,11 @@ static void NAME(loop_where)(long n, void *const *p, const long *s) {
     }
 }
 
-#define ENTRY(name, type, expression) NAME(loop_##name),
+#define ENTRY(name, type) NAME(loop_##name),
 static Loop *const NAME(loops)[] = {ELEMENTWISE(ENTRY) NAME(loop_where)};
 #undef ENTRY
 
-#define ENTRY(name, type, expression) sizeof(type),
+#define ENTRY(name, type) sizeof(type),
 static const uint8_t NAME(result_bytes)[] = {ELEMENTWISE(ENTRY) sizeof(REAL)};
 #undef ENTRY
 
@@ -143,27 +143,28 @@ static void NAME(lines)(Part *part) {
         for (long j = 0; j < part->n[1]; j++) {
             void *row[OPERANDS];
             for (int k = 0; k < OPERANDS; k++)
-                row[k] = (char *)part->p[k] + (i * part->s[0][k] + j * part->s[1][k]) * NAME(bytes)(part->call->op, k);
+                row[k] = (char *)part->p[k] +
+                         (i * part->s[0][k] + j * part->s[1][k]) * NAME(bytes)(part->record->op, k);
             part->loop(part->n[2], row, part->s[2]);
         }
 }
 
 /* Numbers become operands in memory; axes that follow each other in every operand are one, the last of the three. */
 static void NAME(prepare_elementwise)(Part *part) {
-    const Call *call = part->call;
+    const Record *record = part->record;
     REAL *number = part->number.NAME(of);
-    long n[3] = {part->hi - part->lo, call->n[1], call->n[2]};
+    long n[3] = {part->hi - part->lo, record->n[1], record->n[2]};
     part->run = nothing;
     if (n[0] <= 0 || n[1] <= 0 || n[2] <= 0) return;
     for (int k = 0; k < OPERANDS; k++) {
-        number[k] = (REAL)call->x[k];
-        part->p[k] = call->base[k] < 0 ? (void *)&number[k]
-                                       : (char *)part->p[k] + part->lo * call->s[k][0] * NAME(bytes)(call->op, k);
+        number[k] = (REAL)record->x[k];
+        part->p[k] = record->base[k] < 0 ? (void *)&number[k]
+                                       : (char *)part->p[k] + part->lo * record->s[k][0] * NAME(bytes)(record->op, k);
     }
     int first = 3; /* the outermost axis so far */
     for (int d = 2; d >= 0; d--) {
         bool one = first < 3;
-        for (int k = 0; k < OPERANDS; k++) one = one && call->s[k][d] == part->s[first][k] * part->n[first];
+        for (int k = 0; k < OPERANDS; k++) one = one && record->s[k][d] == part->s[first][k] * part->n[first];
         if (one) {
             part->n[first] *= n[d];
             continue;
@@ -171,35 +172,35 @@ static void NAME(prepare_elementwise)(Part *part) {
         if (first == 3 || (part->n[first] != 1 && n[d] != 1)) first--;
         else if (n[d] == 1) continue;
         part->n[first] = n[d];
-        for (int k = 0; k < OPERANDS; k++) part->s[first][k] = call->s[k][d];
+        for (int k = 0; k < OPERANDS; k++) part->s[first][k] = record->s[k][d];
     }
     for (int d = 0; d < first; d++) {
         part->n[d] = 1;
         for (int k = 0; k < OPERANDS; k++) part->s[d][k] = 0;
     }
-    bool turns = first == 1 && call->op == OP_copy && part->s[1][A] == 1 && part->s[2][OUT] == 1;
-    part->loop = NAME(loops)[call->op];
+    bool turns = first == 1 && record->op == OP_copy && part->s[1][A] == 1 && part->s[2][OUT] == 1;
+    part->loop = NAME(loops)[record->op];
     part->run = first == 2 ? NAME(line) : turns && part->s[1][OUT] == part->n[2] ? NAME(turned) : NAME(lines);
 }
 
-/* The n[1] calls that follow, block by block over n[0] elements: what only they read stays in cache. */
+/* The n[1] records that follow, block by block over n[0] elements: what only they read stays in cache. */
 static void NAME(chain)(Part *part) {
-    const Call *first = part->call + 1;
+    const Record *first = part->record + 1;
     REAL *blocks = part->scratch;
     for (long at = part->lo; at < part->hi; at += BLOCK) {
         long count = part->hi - at < BLOCK ? part->hi - at : BLOCK;
-        for (const Call *call = first; call < first + part->call->n[1]; call++) {
+        for (const Record *record = first; record < first + part->record->n[1]; record++) {
             REAL number[OPERANDS];
             void *p[OPERANDS];
             long steps[OPERANDS];
             for (int k = 0; k < OPERANDS; k++) {
-                number[k] = (REAL)call->x[k];
-                steps[k] = call->base[k] == -1 ? 0 : call->s[k][0];
-                p[k] = call->base[k] == -1  ? (void *)&number[k]
-                       : call->base[k] < -1 ? (void *)(blocks + (-2 - call->base[k]) * BLOCK)
-                                            : place(part, call, k) + at * steps[k] * NAME(bytes)(call->op, k);
+                number[k] = (REAL)record->x[k];
+                steps[k] = record->base[k] == -1 ? 0 : record->s[k][0];
+                p[k] = record->base[k] == -1  ? (void *)&number[k]
+                       : record->base[k] < -1 ? (void *)(blocks + (-2 - record->base[k]) * BLOCK)
+                                            : place(part, record, k) + at * steps[k] * NAME(bytes)(record->op, k);
             }
-            NAME(loops)[call->op](count, p, steps);
+            NAME(loops)[record->op](count, p, steps);
         }
     }
 }
@@ -207,36 +208,36 @@ static void NAME(chain)(Part *part) {
 /* -- products ---------------------------------------------------------------------------------------------------- */
 
 static void NAME(matmul)(Part *part) {
-    const Call *call = part->call;
-    long M = call->n[0], N = call->n[1], K = call->n[2], lo = part->lo, count = part->hi - part->lo;
-    long ak = call->s[A][1], bk = call->s[B][0], bn = call->s[B][1];
+    const Record *record = part->record;
+    long M = record->n[0], N = record->n[1], K = record->n[2], lo = part->lo, count = part->hi - part->lo;
+    long ak = record->s[A][1], bk = record->s[B][0], bn = record->s[B][1];
     REAL *c = part->p[OUT];
     const REAL *a = part->p[A], *b = part->p[B];
-    if (call->split == 2)
+    if (record->split == 2)
         c += lo, b += lo * bn, N = count;
     else
-        c += lo * call->s[OUT][0], a += lo * call->s[A][0], M = count;
+        c += lo * record->s[OUT][0], a += lo * record->s[A][0], M = count;
     if (M <= 0 || N <= 0) return;
     /* A few rows take less time than reading a matrix that is larger than the first cache. In a loop every other step
        goes through K from its end: what was read last at the step before is still in cache. */
     if (part->t & 1 && M <= GEMM_ROWS && bn == 1 && N >= GEMM_LANES && K * N * (long)sizeof(REAL) >= GEMM_CACHE)
         a += (K - 1) * ak, b += (K - 1) * bk, ak = -ak, bk = -bk;
-    NAME(gemm)(M, N, K, a, call->s[A][0], ak, b, bk, bn, c, call->s[OUT][0], part->scratch);
+    NAME(gemm)(M, N, K, a, record->s[A][0], ak, b, bk, bn, c, record->s[OUT][0], part->scratch);
 }
 
 /* -- sums of a (n[0], n[1]), times x[A] ---------------------------------------------------------------------------- */
 
 /* over the rows: out (n[1]) */
 static void NAME(sum_rows)(Part *part) {
-    const Call *call = part->call;
+    const Record *record = part->record;
     const REAL *a = part->p[A];
-    REAL *out = part->p[OUT], factor = (REAL)call->x[A];
+    REAL *out = part->p[OUT], factor = (REAL)record->x[A];
     enum { WIDE = 8 * LANES };
     for (long j = part->lo; j < part->hi; j += WIDE) {
         long width = part->hi - j < WIDE ? part->hi - j : WIDE;
         REAL total[WIDE] = {0};
-        for (long i = 0; i < call->n[0]; i++) {
-            const REAL *row = a + i * call->s[A][0] + j;
+        for (long i = 0; i < record->n[0]; i++) {
+            const REAL *row = a + i * record->s[A][0] + j;
             if (width == WIDE)
                 for (int k = 0; k < WIDE; k++) total[k] += row[k];
             else
@@ -248,20 +249,25 @@ static void NAME(sum_rows)(Part *part) {
 
 /* along each row: out (n[0]); long rows in pieces, so that small numbers are not lost in a large sum */
 static void NAME(sum_along)(Part *part) {
-    const Call *call = part->call;
+    const Record *record = part->record;
     enum { PIECE = 1024 };
     for (long i = part->lo; i < part->hi; i++) {
-        const REAL *row = (const REAL *)part->p[A] + i * call->s[A][0];
+        const REAL *row = (const REAL *)part->p[A] + i * record->s[A][0];
         double total = 0;
-        for (long j = 0; j < call->n[1]; j += PIECE) {
-            long end = j + PIECE < call->n[1] ? j + PIECE : call->n[1];
+        for (long j = 0; j < record->n[1]; j += PIECE) {
+            long end = j + PIECE < record->n[1] ? j + PIECE : record->n[1];
             REAL piece = 0;
 #pragma omp simd reduction(+ : piece)
             for (long k = j; k < end; k++) piece += row[k];
             total += (double)piece;
         }
-        ((REAL *)part->p[OUT])[i * call->s[OUT][0]] = (REAL)(total * call->x[A]);
+        ((REAL *)part->p[OUT])[i * record->s[OUT][0]] = (REAL)(total * record->x[A]);
     }
+}
+
+/* out (n[0]) = a of the other type, in one piece */
+static void NAME(convert)(Part *part) {
+    for (long i = part->lo; i < part->hi; i++) ((REAL *)part->p[OUT])[i] = (REAL)((OTHER *)part->p[A])[i];
 }
 
 #include "lookups.h"
@@ -287,24 +293,24 @@ static REAL NAME(exps)(long n, REAL *out, const REAL *a, REAL most) {
 }
 
 /* Positions that count: those whose target in B is not x[B]. */
-static long NAME(positions)(const Call *call, const int64_t *targets) {
+static long NAME(positions)(const Record *record, const int64_t *targets) {
     long count = 0;
-    for (long r = 0; r < call->n[0]; r++) count += NAME(id)(call, targets, r) != (int64_t)call->x[B];
+    for (long r = 0; r < record->n[0]; r++) count += NAME(id)(record, targets, r) != (int64_t)record->x[B];
     return count;
 }
 
 /* Writes the nats of each row to C (double), for `mean` to add up: whatever the number of workers, in one order. */
 static void NAME(loss_and_gradient)(Part *part) {
     enum { SPAN = 32 * LANES };
-    const Call *call = part->call;
+    const Record *record = part->record;
     const int64_t *targets = part->p[B];
-    long V = call->n[1];
-    REAL weight = (REAL)(call->x[A] / (double)NAME(positions)(call, targets));
+    long V = record->n[1];
+    REAL weight = (REAL)(record->x[A] / (double)NAME(positions)(record, targets));
     for (long r = part->lo; r < part->hi; r++) {
-        const REAL *a = (REAL *)part->p[A] + r * call->s[A][0];
-        REAL *out = (REAL *)part->p[OUT] + r * call->s[OUT][0];
-        int64_t target = NAME(id)(call, targets, r);
-        if (target == (int64_t)call->x[B]) {
+        const REAL *a = (REAL *)part->p[A] + r * record->s[A][0];
+        REAL *out = (REAL *)part->p[OUT] + r * record->s[OUT][0];
+        int64_t target = NAME(id)(record, targets, r);
+        if (target == (int64_t)record->x[B]) {
             memset(out, 0, V * sizeof(REAL));
             ((double *)part->p[C])[r] = 0;
             continue;
@@ -318,7 +324,7 @@ static void NAME(loss_and_gradient)(Part *part) {
         for (long j = 0; j < V; j += SPAN) { /* exp is arithmetic: meanwhile the next row can come from memory */
             long count = V - j < SPAN ? V - j : SPAN;
             if (r + 1 < part->hi)
-                for (long k = 0; k < count; k += LANES) __builtin_prefetch(a + call->s[A][0] + j + k);
+                for (long k = 0; k < count; k += LANES) __builtin_prefetch(a + record->s[A][0] + j + k);
             total += NAME(exps)(count, out + j, a + j, most);
         }
         REAL factor = weight / total;
@@ -330,23 +336,22 @@ static void NAME(loss_and_gradient)(Part *part) {
 
 /* out = the mean of the nats in A */
 static void NAME(mean_nats)(Part *part) {
-    const Call *call = part->call;
+    const Record *record = part->record;
     double total = 0;
-    for (long r = 0; r < call->n[0]; r++) total += ((double *)part->p[A])[r];
-    *(REAL *)part->p[OUT] = (REAL)(total / (double)NAME(positions)(call, part->p[B]));
+    for (long r = 0; r < record->n[0]; r++) total += ((double *)part->p[A])[r];
+    *(REAL *)part->p[OUT] = (REAL)(total / (double)NAME(positions)(record, part->p[B]));
 }
 
-/* -- one call ----------------------------------------------------------------------------------------------------- */
+/* -- one record --------------------------------------------------------------------------------------------------- */
 
-static Run *const NAME(others)[] = { /* in the order of replay.c */
-    NAME(matmul), NAME(sum_rows), NAME(sum_along), NAME(take), NAME(take_back), NAME(find_equal), NAME(add_equal),
-    NAME(subtract_rows), NAME(loss_and_gradient), NAME(mean_nats), NAME(chain)
-};
+#define ENTRY(name) NAME(name),
+static Run *const NAME(operations)[] = {OPERATIONS(ENTRY)};
+#undef ENTRY
 
 static void NAME(prepare)(Part *part) {
-    int op = part->call->op;
-    if (op < MATMUL)
+    int op = part->record->op;
+    if (op <= OP_where)
         NAME(prepare_elementwise)(part);
     else
-        part->run = NAME(others)[op - MATMUL];
+        part->run = NAME(operations)[op - OP_where - 1];
 }

@@ -1,13 +1,13 @@
 /* -- lookups: ids in B, in rows of n[2]; n[3] is the number of rows of the table ------------------------------------ */
 
-static inline int64_t NAME(id)(const Call *call, const int64_t *ids, long row) {
-    return ids[row / call->n[2] * call->s[B][0] + row % call->n[2] * call->s[B][1]];
+static inline int64_t NAME(id)(const Record *record, const int64_t *ids, long row) {
+    return ids[row / record->n[2] * record->s[B][0] + row % record->n[2] * record->s[B][1]];
 }
 
 /* The row of the table that an id names, from the end if it is negative; -1 if there is none. */
 static inline long NAME(row)(Part *part, long r) {
-    const Call *call = part->call;
-    int64_t id = NAME(id)(call, part->p[B], r), count = call->n[3];
+    const Record *record = part->record;
+    int64_t id = NAME(id)(record, part->p[B], r), count = record->n[3];
     id = id < 0 ? id + count : id;
     bool there = id >= 0 && id < count;
     part->failed = part->failed || !there;
@@ -16,24 +16,24 @@ static inline long NAME(row)(Part *part, long r) {
 
 /* out (n[0], n[1]) = rows of a (n[3], n[1]) */
 static void NAME(take)(Part *part) {
-    const Call *call = part->call;
+    const Record *record = part->record;
     for (long r = part->lo; r < part->hi; r++) {
         long row = NAME(row)(part, r);
         if (row >= 0)
-            memcpy((REAL *)part->p[OUT] + r * call->s[OUT][0], (REAL *)part->p[A] + row * call->s[A][0],
-                   call->n[1] * sizeof(REAL));
+            memcpy((REAL *)part->p[OUT] + r * record->s[OUT][0], (REAL *)part->p[A] + row * record->s[A][0],
+                   record->n[1] * sizeof(REAL));
     }
 }
 
 /* out (n[3], n[1]) = 0, then rows of a (n[0], n[1]) added, in their order */
 static void NAME(take_back)(Part *part) {
-    const Call *call = part->call;
-    long D = call->n[1], lo = part->lo, width = part->hi - part->lo;
+    const Record *record = part->record;
+    long D = record->n[1], lo = part->lo, width = part->hi - part->lo;
     REAL *out = (REAL *)part->p[OUT] + lo;
-    for (long v = 0; v < call->n[3]; v++) memset(out + v * D, 0, width * sizeof(REAL));
-    for (long r = 0; r < call->n[0]; r++) {
+    for (long v = 0; v < record->n[3]; v++) memset(out + v * D, 0, width * sizeof(REAL));
+    for (long r = 0; r < record->n[0]; r++) {
         long row = NAME(row)(part, r);
-        const REAL *more = (REAL *)part->p[A] + r * call->s[A][0] + lo;
+        const REAL *more = (REAL *)part->p[A] + r * record->s[A][0] + lo;
         if (row >= 0)
             for (long j = 0; j < width; j++) out[row * D + j] += more[j];
     }
@@ -44,8 +44,8 @@ static void NAME(take_back)(Part *part) {
 /* out (n[0]) = the row that an id in B names, where the id stands first, else -1. After n[1] - n[0] entries of a table
    of what has been found, a power of 2, A gets where the id of each row stands first. */
 static void NAME(find_equal)(Part *part) {
-    const Call *call = part->call;
-    long rows = call->n[0], size = call->n[1] - rows;
+    const Record *record = part->record;
+    long rows = record->n[0], size = record->n[1] - rows;
     int64_t *places = part->p[OUT], *found = part->p[A], *first = found + size;
     for (long k = 0; k < size; k++) found[k] = -1;
     for (long r = 0; r < rows; r++) {
@@ -60,27 +60,27 @@ static void NAME(find_equal)(Part *part) {
 
 /* out (n[0], n[1]) = 0, then each row of a added to the row that stands first for it, in B */
 static void NAME(add_equal)(Part *part) {
-    const Call *call = part->call;
+    const Record *record = part->record;
     const int64_t *first = part->p[B];
     long lo = part->lo, width = part->hi - part->lo;
     if (width <= 0) return;
-    for (long r = 0; r < call->n[0]; r++)
-        memset((REAL *)part->p[OUT] + r * call->s[OUT][0] + lo, 0, width * sizeof(REAL));
-    for (long r = 0; r < call->n[0]; r++) {
-        REAL *out = (REAL *)part->p[OUT] + first[r] * call->s[OUT][0] + lo;
-        const REAL *more = (REAL *)part->p[A] + r * call->s[A][0] + lo;
+    for (long r = 0; r < record->n[0]; r++)
+        memset((REAL *)part->p[OUT] + r * record->s[OUT][0] + lo, 0, width * sizeof(REAL));
+    for (long r = 0; r < record->n[0]; r++) {
+        REAL *out = (REAL *)part->p[OUT] + first[r] * record->s[OUT][0] + lo;
+        const REAL *more = (REAL *)part->p[A] + r * record->s[A][0] + lo;
         for (long j = 0; j < width; j++) out[j] += more[j];
     }
 }
 
 /* rows of out (n[2], n[1]) less rows of a (n[0], n[1]): at the places in B, but -1 */
 static void NAME(subtract_rows)(Part *part) {
-    const Call *call = part->call;
+    const Record *record = part->record;
     const int64_t *places = part->p[B];
-    for (long r = 0; r < call->n[0]; r++) {
+    for (long r = 0; r < record->n[0]; r++) {
         if (places[r] < 0) continue;
-        REAL *out = (REAL *)part->p[OUT] + places[r] * call->s[OUT][0];
-        const REAL *less = (REAL *)part->p[A] + r * call->s[A][0];
+        REAL *out = (REAL *)part->p[OUT] + places[r] * record->s[OUT][0];
+        const REAL *less = (REAL *)part->p[A] + r * record->s[A][0];
         for (long j = part->lo; j < part->hi; j++) out[j] -= less[j];
     }
 }

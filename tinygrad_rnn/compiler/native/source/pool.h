@@ -1,6 +1,7 @@
-/* Workers: threads that walk through the same calls, each doing its part, and wait for each other where a call says so.
+/* Workers: threads that walk through the same records, each doing its part, and wait for each other where a record says
+   so.
 
-   They spin for a while when they wait (a call takes microseconds, waking a thread takes longer), then let others run,
+   They spin for a while when they wait (a record takes microseconds, waking a thread takes longer), then let others run,
    and between replays they sleep. */
 
 #ifndef POOL_H

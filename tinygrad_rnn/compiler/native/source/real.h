@@ -1,6 +1,7 @@
 /* What depends on the type: 32 or 64 bits, set as TYPE before this is included. */
 
 #undef REAL
+#undef OTHER
 #undef BITS
 #undef LANES
 #undef NAME
@@ -22,6 +23,7 @@
    EXP_TAIL is (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: the series, as far as the type can see it. */
 #if TYPE == 32
 #define REAL float
+#define OTHER double
 #define BITS uint32_t
 #define LANES 16
 #define NAME(x) x##_f32
@@ -40,6 +42,7 @@
     (0.5f + r * (1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720 + r * (1.0f / 5040))))))
 #else
 #define REAL double
+#define OTHER float
 #define BITS uint64_t
 #define LANES 8
 #define NAME(x) x##_f64

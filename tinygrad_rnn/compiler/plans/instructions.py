@@ -1,0 +1,166 @@
+"""Instructions of a plan, and slots: where their operands and results lie in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ...engine.tape import Array
+from ..ir.graph import Operator, Value
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory that some values share.
+
+    Attributes:
+        kind: "arena", "input", "constant", "output", or "donated": an input that a result is written over.
+        nbytes: its size.
+        offset: where it starts in the arena.
+        constant: the array of a constant.
+        index: number of the input or output.
+        born: number of the first instruction that uses it, or of the first of the loop whose steps all need it.
+        dies: number of the last one, likewise; -1: there is none.
+        value: what a constant was in the graph.
+    """
+
+    kind: str
+    nbytes: int
+    offset: int = 0
+    constant: Array | None = None
+    index: int = 0
+    born: int = -1
+    dies: int = -1
+    value: Value | None = None
+
+
+@dataclass(slots=True, unsafe_hash=True)  # frozen, it would take ten times as long to make
+class Slot:
+    """Where an array lies: its buffer, and how it is laid out in there (offset and strides in bytes).
+
+    It is not written to once it is made. Within a loop `turn` is how many bytes further it lies at each step: at step t
+    it begins at offset + t * turn.
+    """
+
+    buffer: Buffer
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+    turn: int = 0
+
+    def extent(self) -> tuple[int, int]:
+        """Return (first byte, byte after the last) of the elements, counted from the first element; (0, 0) for none."""
+        return extent(self.shape, self.strides, self.dtype.itemsize)
+
+    def at(self, t: int) -> Slot:
+        """Return where it lies at a step of a loop."""
+        return self if self.turn == 0 else replace(self, offset=self.offset + t * self.turn, turn=0)
+
+    def array(self, memory: Any, start: int = 0) -> Array:
+        """Return the array in memory (anything with the buffer interface); its buffer begins there at byte `start`."""
+        if 0 in self.shape:  # NumPy refuses an offset at the end of the memory, and strides that do not fit
+            return np.empty(self.shape, self.dtype)
+        return np.ndarray(self.shape, self.dtype, memory, start + self.offset, self.strides)
+
+
+@lru_cache(maxsize=1024)
+def extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+    """Return what `Slot.extent` does."""
+    low = high = 0
+    for length, stride in zip(shape, strides, strict=True):
+        if length == 0:
+            return 0, 0
+        if stride > 0:
+            high += stride * (length - 1)
+        else:
+            low += stride * (length - 1)
+    return low, high + itemsize
+
+
+@dataclass(slots=True, eq=False)
+class Instruction:
+    """One call of a plan: an operator, where its operands and results lie, and its attributes. Data, not code."""
+
+    operator: Operator
+    inputs: tuple[Any, ...]
+    outputs: tuple[Slot, ...]
+    attrs: dict[str, Any]
+    step: int | None
+
+    def slots(self) -> list[Slot]:
+        """Return the slots that it reads, then those that it writes."""
+        return [*self.reads(), *self.outputs]
+
+    def reads(self) -> list[Slot]:
+        """Return the slots that it reads."""
+        found: list[Slot] = []
+        for part in (*self.inputs, *self.attrs.values()):
+            if isinstance(part, Slot):
+                found.append(part)
+            elif isinstance(part, tuple):
+                found += [inner for inner in part if isinstance(inner, Slot)]
+        return found
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Instructions that are done at each step t = 0 .. steps - 1, or from the last step to the first."""
+
+    instructions: tuple[Instruction, ...]
+    steps: int
+    reverse: bool
+
+
+def views_in(base: Slot, function: Callable[[Array], Sequence[Array]]) -> list[Slot] | None:
+    """Return where the results of a function of the array in a slot lie if they are views of it, else None."""
+    stand_in = base.array(_memory(base))
+    parts = function(stand_in)
+    start = stand_in.__array_interface__["data"][0] - base.offset
+    if not all(np.may_share_memory(part, stand_in) for part in parts if part.size):
+        return None
+    return [
+        Slot(
+            base.buffer,
+            part.__array_interface__["data"][0] - start if part.size else 0,
+            part.shape,
+            part.strides,
+            part.dtype,
+            base.turn,
+        )
+        for part in parts
+    ]
+
+
+def _memory(slot: Slot) -> Any:
+    return np.empty(max(1, slot.buffer.nbytes), np.uint8)  # never touched: it takes no pages
+
+
+def strides_of(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the strides in bytes of an array in C order."""
+    strides, step = [], itemsize
+    for length in reversed(shape):
+        strides.append(step)
+        step *= max(1, length)
+    return tuple(reversed(strides))
+
+
+def places(name: str, axis: int, parts: Sequence[Value | Slot], whole: Slot) -> list[Slot]:
+    """Return where each operand of a "stack" or a "concatenate" lies in its result."""
+    axis %= len(whole.shape)
+    stride, at, found = whole.strides[axis], whole.offset, []
+    for part in parts:
+        if name == "stack":
+            strides, length = whole.strides[:axis] + whole.strides[axis + 1 :], 1
+        else:
+            strides, length = whole.strides, part.shape[axis]
+        found.append(Slot(whole.buffer, at, part.shape, strides, whole.dtype, whole.turn))
+        at += length * stride
+    return found
+
+
+COPY = Operator("copy", lambda x, /, *, out: np.copyto(out, x), True)
