@@ -226,8 +226,12 @@ if TYPE_CHECKING:
     from .data import embedded_text as embedded_text
     from .data import load_corpus as load_corpus
     from .data import read_text as read_text
+    from .optim import Adagrad as Adagrad
     from .optim import Adam as Adam
     from .optim import AdamW as AdamW
+    from .optim import Averaged as Averaged
+    from .optim import Grouped as Grouped
+    from .optim import Lion as Lion
     from .optim import Momentum as Momentum
     from .optim import RMSprop as RMSprop
     from .optim import SGD as SGD
@@ -280,7 +284,7 @@ _HOME = {
     ),
     "compiler.api": "Compiled compile",
     "data": "Corpus OffsetBatches Vocabulary embedded_text load_corpus read_text",
-    "optim": "Adam AdamW Momentum RMSprop SGD clip_by_norm clip_by_value",
+    "optim": "Adagrad Adam AdamW Averaged Grouped Lion Momentum RMSprop SGD clip_by_norm clip_by_value",
     "config": "TrainConfig",
     "graphs": "Drawing draw plot_gradient_flow",
     "training": "Stepper Trainer evaluate generate load_model save_model train_epoch",

@@ -11,10 +11,12 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.errors import ConfigError, DTypeError, NonFiniteError, ShapeError
 from tinygrad_rnn.optim import (
     SGD,
+    Adagrad,
     Adam,
     AdamW,
     Constant,
     Cosine,
+    Lion,
     Momentum,
     Plateau,
     RMSprop,
@@ -43,23 +45,44 @@ def momentum(p, gs, d, nesterov=False):
     return p
 
 
-def rmsprop(p, gs, d):
-    v = 0.0
+def rmsprop(p, gs, d, momentum=0.0, centered=False):
+    v = m = b = 0.0
     for g in gs:
         g = g + d * p
         v = 0.8 * v + 0.2 * g**2
-        p -= 0.1 * g / (math.sqrt(v) + 1e-3)
+        m = 0.8 * m + 0.2 * g
+        b = momentum * b + g / (math.sqrt(v - m**2 if centered else v) + 1e-3)
+        p -= 0.1 * b
     return p
 
 
-def adam(p, gs, d, decoupled=0.0):
-    m = v = 0.0
+def adam(p, gs, d, decoupled=0.0, amsgrad=False):
+    m = v = peak = 0.0
     for t, g in enumerate(gs, start=1):
         g = g + d * p
         m = 0.6 * m + 0.4 * g
         v = 0.9 * v + 0.1 * g**2
-        step = 0.1 * (m / (1 - 0.6**t)) / (math.sqrt(v / (1 - 0.9**t)) + 1e-3)
+        peak = max(peak, v)
+        step = 0.1 * (m / (1 - 0.6**t)) / (math.sqrt((peak if amsgrad else v) / (1 - 0.9**t)) + 1e-3)
         p = p - step - 0.1 * decoupled * p
+    return p
+
+
+def adagrad(p, gs, d):
+    v = 0.5
+    for t, g in enumerate(gs, start=1):
+        g = g + d * p
+        v += g**2
+        p -= 0.1 / (1 + (t - 1) * 0.2) * g / (math.sqrt(v) + 1e-3)
+    return p
+
+
+def lion(p, gs, d):
+    m = 0.0
+    for g in gs:
+        c = 0.6 * m + 0.4 * g
+        p -= 0.1 * (math.copysign(1, c) + d * p)
+        m = 0.9 * m + 0.1 * g
     return p
 
 
@@ -70,6 +93,16 @@ RULES = {
     "rmsprop": (lambda d: RMSprop(0.1, 0.8, 1e-3, d), rmsprop),
     "adam": (lambda d: Adam(0.1, (0.6, 0.9), 1e-3, d), adam),
     "adamw": (lambda d: AdamW(0.1, (0.6, 0.9), 1e-3, d), lambda p, gs, d: adam(p, gs, 0.0, decoupled=d)),
+    "centered": (
+        lambda d: RMSprop(0.1, 0.8, 1e-3, d, momentum=0.6, centered=True),
+        lambda p, gs, d: rmsprop(p, gs, d, momentum=0.6, centered=True),
+    ),
+    "amsgrad": (
+        lambda d: Adam(0.1, (0.6, 0.9), 1e-3, d, amsgrad=True),
+        lambda p, gs, d: adam(p, gs, d, amsgrad=True),
+    ),
+    "adagrad": (lambda d: Adagrad(0.1, 0.2, 0.5, 1e-3, d), adagrad),
+    "lion": (lambda d: Lion(0.1, (0.6, 0.9), d), lion),
 }
 
 
@@ -188,6 +221,14 @@ def test_load_state_dict_refuses(arrays, message):
         lambda: Momentum(0.1, momentum=1.0),
         lambda: RMSprop(0.1, alpha=-0.1),
         lambda: RMSprop(0.1, eps=0.0),
+        lambda: RMSprop(0.1, momentum=1.0),
+        lambda: RMSprop(0.1, centered="yes"),
+        lambda: Adagrad(0.1, lr_decay=-1),
+        lambda: Adagrad(0.1, initial=-1),
+        lambda: Adagrad(0.1, eps=0.0),
+        lambda: Lion(0.1, betas=(0.9,)),
+        lambda: Lion(0.1, betas=(1.0, 0.9)),
+        lambda: Adam(0.1, amsgrad=1),
         lambda: Adam(0.1, betas=(0.9, 1.0)),
         lambda: SGD(0.1).update(*params_and_grads(), lr=-1.0),
         lambda: SGD(0.1).update(*params_and_grads(), lr=math.nan),
@@ -279,14 +320,14 @@ def test_schedules():
 
 
 def test_an_optimizer_of_ones_own_needs_a_rule():
-    class Ruleless(tr.optim.Optimizer):
+    class Ruleless(tr.optim.Rule):
         pass
 
     with pytest.raises(TypeError, match="rule"):
         Ruleless(lr=0.1)
 
 
-@pytest.mark.parametrize("make", [SGD, Momentum, RMSprop, Adam, AdamW])
+@pytest.mark.parametrize("make", [SGD, Momentum, RMSprop, Adam, AdamW, Adagrad])
 def test_half_precision_follows_the_rule_in_float32(make):
     start, g = np.array([[1.0, 2.0], [-1.0, 0.5]]), np.array([[0.0, 1e-4], [3e-3, -1.0]])
     half, single = tr.tensor(start, np.float16, True), tr.tensor(start, np.float32, True)

@@ -19,6 +19,15 @@ OPTIMIZERS = {
     "rmsprop": lambda: optim.RMSprop(0.01, eps=1e-3),
     "adam": lambda: optim.Adam(0.01),
     "adamw": lambda: optim.AdamW(0.01),
+    "amsgrad": lambda: optim.Adam(0.01, amsgrad=True),
+    "centered": lambda: optim.RMSprop(0.01, eps=1e-3, momentum=0.5, centered=True),
+    "adagrad": lambda: optim.Adagrad(0.1, lr_decay=0.01),
+    "lion": lambda: optim.Lion(0.001, weight_decay=0.1),
+}
+COMBINED = {
+    "ema": lambda: optim.Averaged(optim.Momentum(0.1), decay=0.9),
+    "mean": lambda: optim.Averaged(optim.SGD(0.5), decay=None, start=2),
+    "groups": lambda: optim.Averaged(optim.Grouped({"embed*": optim.Adam(0.01), "*": optim.SGD(0.5)})),
 }
 
 
@@ -26,7 +35,7 @@ def trained(compiled, optimizer="adam", cell="lstm", clip=0.3, dropout=0.0, poli
     """Train for two passes; return what train_epoch says, the parameters and the optimizer's state."""
     ids = np.random.default_rng(1).integers(0, 11, 103)
     model = tr.RNNLM(11, 6, 6, np.random.default_rng(0), cell=cell, layers=layers, dropout=dropout, dtype=dtype)
-    rule = OPTIMIZERS[optimizer]()
+    rule = (OPTIMIZERS | COMBINED)[optimizer]()
     windows, rng = OffsetBatches(ids, 3, 7), np.random.default_rng(2) if dropout else None
     found = [
         train_epoch(model, windows, rule, model.initial_state(3), policy=policy, clip=clip, rng=rng, compiled=compiled)
@@ -46,7 +55,7 @@ def assert_same(one, other, rtol):
             np.testing.assert_allclose(array, other[part][name], rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS | COMBINED)
 def test_every_optimizer(optimizer):
     assert_same(trained(True, optimizer), trained(False, optimizer), 1e-10)
 

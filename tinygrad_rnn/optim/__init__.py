@@ -1,12 +1,17 @@
 """Optimizers, gradient clipping and learning-rate schedules."""
 
 from .base import Optimizer as Optimizer
+from .base import Rule as Rule
 from .clipping import clip_by_norm as clip_by_norm
 from .clipping import clip_by_value as clip_by_value
 from .clipping import global_norm as global_norm
+from .combined import Averaged as Averaged
+from .combined import Grouped as Grouped
 from .optimizers import SGD as SGD
+from .optimizers import Adagrad as Adagrad
 from .optimizers import Adam as Adam
 from .optimizers import AdamW as AdamW
+from .optimizers import Lion as Lion
 from .optimizers import Momentum as Momentum
 from .optimizers import RMSprop as RMSprop
 from .schedules import Constant as Constant

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Set
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,38 +18,33 @@ from ..engine.tree import flatten, map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import astype
 
+V = TypeVar("V", Array, Tensor)
+"""A value that a rule computes with: an array, or a Tensor while an update is compiled."""
+
+Rates: TypeAlias = Any
+"""What a rule gets as its `lr`: a number or a nest of them, as its own `rates` returns it."""
+
 
 class Optimizer(ABC):
     """Base of the optimizers: checks, state by parameter name, and the loop over parameters.
 
-    A rule of your own gives `slots`, the names of the arrays that it keeps for each parameter (zeros at the start),
-    and `rule`.
+    A rule of your own derives from `Rule`; what puts optimizers together (`Grouped`, `Averaged`) from this class.
 
     Args:
         lr: learning rate, above 0.
-        weight_decay: L2 penalty, g <- g + weight_decay * p; 0 turns it off.
 
     Attributes:
         steps: number of updates so far; `rates` sees the number of those before the one that is under way.
+        slots: the names of the arrays that are kept for each parameter (zeros at the start).
 
     Raises:
-        ConfigError: if a setting is out of range.
-
-    >>> import numpy as np, tinygrad_rnn as tr
-    >>> class SignSGD(Optimizer):
-    ...     def rule(self, p, g, lr, state):
-    ...         return p - lr * np.sign(g)
-    >>> b = tr.tensor([1.0, 1.0], requires_grad=True)
-    >>> SignSGD(lr=0.5).update({"b": b}, {"b": np.array([3.0, -4.0])})
-    >>> b.data
-    array([0.5, 1.5])
+        ConfigError: if the rate is not above 0.
     """
 
     slots: tuple[str, ...] = ()
 
-    def __init__(self, lr: float, weight_decay: float = 0.0) -> None:
+    def __init__(self, lr: float) -> None:
         self.lr = number(self.name, "lr", lr, low=0, above=True)
-        self.weight_decay = number(self.name, "weight_decay", weight_decay, low=0)
         self.steps = 0
         self._state: dict[str, dict[str, Array]] = {}
 
@@ -58,33 +53,33 @@ class Optimizer(ABC):
         """The name of the class, for messages."""
         return type(self).__name__
 
-    def rates(self, lr: float) -> Any:
-        """Return the numbers of this update, which `rule` gets as its `lr`: the learning rate, unless it needs more.
+    def rates(self, lr: float) -> Rates:
+        """Return the numbers of this update, which the rule gets as its `lr`: the learning rate, unless it needs more.
 
         A number that changes from update to update (a bias correction, from `self.steps`) belongs here, and not into
-        `rule`, where it would be frozen in a compiled plan.
+        the rule, where it would be frozen in a compiled plan.
         """
         return lr
 
+    def slots_of(self, name: str) -> tuple[str, ...]:
+        """Return the names of the arrays that are kept for the parameter of this name."""
+        return self.slots
+
     @abstractmethod
-    def rule(self, p: Any, g: Any, lr: Any, state: dict[str, Any]) -> Any:
+    def changed(self, name: str, p: V, g: V, rates: Rates, state: dict[str, V]) -> V:
         """Return the new value of one parameter, and put new values into `state`; nothing is written in place.
 
-        It is written with operators and functions that take arrays and Tensors alike, so that it can be compiled.
-
         Args:
-            p: the parameter, any shape.
-            g: its gradient, of the same shape and dtype; weight decay is in it already.
-            lr: what `rates` returned for this update.
+            name: of the parameter.
+            p: the parameter, any shape, float32 at least.
+            g: its gradient, of the same shape and dtype.
+            rates: what `rates` returned for this update.
             state: slot name to value, of the same shape and dtype.
-
-        A parameter of half precision is seen in float32 (a small `eps` and squares would be 0 in float16), and rounded
-        back afterwards; its slots stay in float32.
         """
 
     def updated(
-        self, params: Mapping[str, Any], grads: Mapping[str, Any], state: Mapping[str, Mapping[str, Any]], rates: Any
-    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        self, params: Mapping[str, V], grads: Mapping[str, V], state: Mapping[str, Mapping[str, V]], rates: Rates
+    ) -> tuple[dict[str, V], dict[str, dict[str, V]]]:
         """Return new parameters and new state, of arrays or of Tensors; nothing is changed.
 
         Each parameter keeps its dtype, and so does its state, whatever the dtypes of the others. The rates are rounded
@@ -96,18 +91,19 @@ class Optimizer(ABC):
             state: the same names, each to slot name and value.
             rates: what `rates` returned, as numbers or float64 of shape ().
         """
-        new_params, new_state, rounded = {}, {}, {}
+        new_params, new_state = {}, {}
+        rounded: dict[np.dtype[np.floating], Rates] = {}
         for name, p in params.items():
             dtype = _wide(p.dtype)
             if dtype not in rounded:
                 rounded[dtype] = map_leaves(partial(_as, dtype=dtype), rates)
             slots, wide = dict(state[name]), _as(p, dtype)
-            new = self.rule(wide, self._decayed(wide, _as(grads[name], dtype)), rounded[dtype], slots)
+            new = self.changed(name, wide, _as(grads[name], dtype), rounded[dtype], slots)
             new_params[name] = _as(new, p.dtype)
             new_state[name] = {slot: _as(value, dtype) for slot, value in slots.items()}
         return new_params, new_state
 
-    def start(self, params: Mapping[str, Tensor], lr: float | None = None) -> tuple[dict[str, dict[str, Array]], Any]:
+    def start(self, params: Mapping[str, Tensor], lr: float | None = None) -> tuple[dict[str, dict[str, Array]], Rates]:
         """Return what `updated` needs for the next update, checked: the state and the rates.
 
         Args:
@@ -135,7 +131,9 @@ class Optimizer(ABC):
         state = {}
         for name, p in params.items():
             found, dtype = self._state.get(name, {}), _wide(p.dtype)
-            state[name] = {slot: _as(found[slot], dtype) if found else np.zeros(p.shape, dtype) for slot in self.slots}
+            state[name] = {
+                slot: _as(found[slot], dtype) if found else np.zeros(p.shape, dtype) for slot in self.slots_of(name)
+            }
         return state, rates
 
     def take(self, state: Mapping[str, Mapping[str, Array]]) -> None:
@@ -183,20 +181,20 @@ class Optimizer(ABC):
         slots: dict[str, dict[str, Array]] = {}
         for key in state.keys() - {"steps"}:
             slot, _, name = key.partition(".")
-            if slot not in self.slots or not name:
-                raise ShapeError(f"{where}: unknown name {key!r}; expected 'steps' and {list(self.slots)} with names")
+            if not name or slot not in self.slots_of(name):
+                raise ShapeError(
+                    f"{where}: unknown name {key!r}; expected 'steps' and "
+                    f"{list(self.slots_of(name) if name else self.slots)} with names"
+                )
             array = np.array(state[key])
             if array.dtype.kind not in "fiu":
                 raise DTypeError(f"{where}: {key} has dtype {array.dtype}; expected real floating point")
             slots.setdefault(name, {})[slot] = array
-        incomplete = sorted(name for name, found in slots.items() if len(found) < len(self.slots))
+        incomplete = sorted(name for name, found in slots.items() if len(found) < len(self.slots_of(name)))
         if "steps" not in state or incomplete:
             raise ShapeError(f"{where}: missing {'slots of ' + ', '.join(incomplete) if incomplete else 'steps'}")
         steps = integer(where, "steps", np.asarray(state["steps"]).item(), low=0)
         self.steps, self._state = steps, slots
-
-    def _decayed(self, p: Any, g: Any) -> Any:
-        return g + self.weight_decay * p if self.weight_decay and p.ndim > 1 else g
 
     def _check_parameters(self, params: Mapping[str, Tensor]) -> None:
         where = f"{self.name}.update"
@@ -206,7 +204,9 @@ class Optimizer(ABC):
                 f"{where}: there are no parameters; a parameter is a Tensor with requires_grad=True that is an "
                 "attribute of the Module"
             )
-        self._check_names("earlier updates", self._state.keys() or params.keys(), params)
+        if self._state:  # a saved state has no entry for a parameter without slots
+            known = self._state.keys() | {name for name in params if not self.slots_of(name)}
+            self._check_names("earlier updates", known, params)
         for name, parameter in params.items():
             instance(where, f"params[{name!r}]", parameter, Tensor, "parameter(array) makes one")
             if parameter.dtype.kind != "f":
@@ -233,15 +233,70 @@ class Optimizer(ABC):
             )
 
 
+class Rule(Optimizer):
+    """Base of the optimizers that change each parameter by one rule.
+
+    A rule of your own gives `slots`, the names of the arrays that it keeps for each parameter (zeros at the start),
+    and `rule`.
+
+    Args:
+        lr: learning rate, above 0.
+        weight_decay: L2 penalty, g <- g + weight_decay * p, not for biases; 0 turns it off.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> class SignSGD(Rule):
+    ...     def rule(self, p, g, lr, state):
+    ...         return p - lr * np.sign(g)
+    >>> b = tr.tensor([1.0, 1.0], requires_grad=True)
+    >>> SignSGD(lr=0.5).update({"b": b}, {"b": np.array([3.0, -4.0])})
+    >>> b.data
+    array([0.5, 1.5])
+    """
+
+    def __init__(self, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(lr)
+        self.weight_decay = number(self.name, "weight_decay", weight_decay, low=0)
+
+    @abstractmethod
+    def rule(self, p: V, g: V, lr: Rates, state: dict[str, V]) -> V:
+        """Return the new value of one parameter, and put new values into `state`; nothing is written in place.
+
+        It is written with operators and functions that take arrays and Tensors alike, so that it can be compiled.
+
+        Args:
+            p: the parameter, any shape.
+            g: its gradient, of the same shape and dtype; weight decay is in it already.
+            lr: what `rates` returned for this update.
+            state: slot name to value, of the same shape and dtype.
+
+        A parameter of half precision is seen in float32 (a small `eps` and squares would be 0 in float16), and rounded
+        back afterwards; its slots stay in float32.
+        """
+
+    def changed(self, name: str, p: V, g: V, rates: Rates, state: dict[str, V]) -> V:
+        """Return what `rule` does with the gradient and its weight decay."""
+        return self.rule(p, self.decayed(p, g), rates, state)
+
+    def decayed(self, p: V, g: V) -> V:
+        """Return the gradient with weight decay: g + weight_decay * p, but g for biases (fewer than two axes)."""
+        return g + self.weight_decay * p if self.weight_decay and p.ndim > 1 else g
+
+
 def _check_shape(what: str, array: Array, parameter: Tensor) -> None:
     if np.shape(array) != parameter.shape:
         raise ShapeError(f"{what} has shape {np.shape(array)}, expected {parameter.shape}")
 
 
-def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def _wide(dtype: np.dtype[np.generic]) -> np.dtype[np.floating]:
     """Return the dtype that a rule computes in: that of the parameter, float32 at least."""
     return np.promote_types(dtype, np.float32)
 
 
-def _as(value: Any, dtype: np.dtype[Any]) -> Any:
-    return value if getattr(value, "dtype", None) == dtype else astype(value, dtype)
+def _as(value: V, dtype: np.dtype[np.floating]) -> V:
+    if getattr(value, "dtype", None) == dtype:
+        return value
+    new: V = astype(value, dtype)
+    return new

@@ -28,7 +28,7 @@ from ..engine.tape import Array
 from ..engine.tensor import Tensor, tensor
 from ..nn.cells import CELLS, Cell, Stacked
 from ..nn.models import RNNLM
-from ..optim import SGD, Adam, AdamW, Momentum, Optimizer, RMSprop
+from ..optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
 from ..truncation import Adaptive, Checkpointed, Chunked, Decay, Full, Policy, Randomized, Windowed
 from .targets import Batch
 
@@ -287,9 +287,11 @@ def optimizers() -> st.SearchStrategy[Optimizer]:
     return st.one_of(
         st.builds(SGD, lr=_RATES, weight_decay=_DECAYS),
         st.builds(Momentum, lr=_RATES, nesterov=st.booleans(), weight_decay=_DECAYS),
-        st.builds(RMSprop, lr=_RATES, weight_decay=_DECAYS),
-        st.builds(Adam, lr=_RATES, weight_decay=_DECAYS),
+        st.builds(RMSprop, lr=_RATES, weight_decay=_DECAYS, centered=st.booleans()),
+        st.builds(Adam, lr=_RATES, weight_decay=_DECAYS, amsgrad=st.booleans()),
         st.builds(AdamW, lr=_RATES, weight_decay=_DECAYS),
+        st.builds(Adagrad, lr=_RATES, weight_decay=_DECAYS),
+        st.builds(Lion, lr=_RATES, weight_decay=_DECAYS),
     )
 
 

@@ -7,10 +7,10 @@ import numpy as np
 from ..config import TrainConfig
 from ..data.batches import OffsetBatches
 from ..nn.models import RNNLM
-from ..optim import SGD, Adam, AdamW, Constant, Cosine, Momentum, Optimizer, Plateau, RMSprop, Schedule, Warmup
+from ..optim import SGD, Adam, AdamW, Constant, Cosine, Momentum, Plateau, RMSprop, Rule, Schedule, Warmup
 from ..truncation import Policy, parse_policy
 
-_OPTIMIZERS: dict[str, type[Optimizer]] = {
+_OPTIMIZERS: dict[str, type[Rule]] = {
     "sgd": SGD,
     "momentum": Momentum,
     "adam": Adam,
@@ -64,7 +64,7 @@ def named_executor(config: TrainConfig) -> str | None:
     return None if config.executor == "auto" else config.executor
 
 
-def make_optimizer(config: TrainConfig) -> Optimizer:
+def make_optimizer(config: TrainConfig) -> Rule:
     """Return the optimizer of a configuration.
 
     >>> make_optimizer(TrainConfig(optimizer="sgd", lr=0.5)).lr
