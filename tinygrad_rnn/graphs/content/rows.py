@@ -11,10 +11,10 @@ from ...pictures.layout.content import Content
 from ...pictures.scene.scene import BoxKind
 from ...pictures.scene.scene import Row as Line
 from ...pictures.scene.text import text_width
+from ..model.blocks import Block, Blocks, Link
 from ..model.flow import Flow
 from ..model.formula import formula, maker_of, symbol
 from ..model.graph import Edge, Graph, Place, Summary
-from ..model.groups import Group, Groups, Link
 from ..model.table import Row, Table
 from .builder import ContentBuilder, last_name, spec_text
 
@@ -28,23 +28,23 @@ class RowContent(ContentBuilder):
     Args:
         graph: the graph.
         flow: its gradient, or None.
-        groups, table: of the graph.
+        blocks, table: of the graph.
     """
 
-    def __init__(self, graph: Graph, flow: Flow | None, groups: Groups, table: Table) -> None:
+    def __init__(self, graph: Graph, flow: Flow | None, blocks: Blocks, table: Table) -> None:
         super().__init__(graph, flow)
-        self.groups, self.table = groups, table
+        self.blocks, self.table = blocks, table
         self._expressions: dict[Row, str] = {}
 
     def of(self, row: Row, time: int) -> Content:
         """Return what the box of a row shows at a time (-1: of a wide row)."""
         if row.role == "input":
             return self._input(row, time)
-        group = row.groups[time]
+        block = row.blocks[time]
         if row.role == "cell":
-            return self._cell(row, group, time)
+            return self._cell(row, block, time)
         index = f"{time + 1}" if time >= 0 else self.span()
-        return self._other(row, group, index)
+        return self._other(row, block, index)
 
     # -- formulas -----------------------------------------------------------------------------------------------------
 
@@ -55,9 +55,9 @@ class RowContent(ContentBuilder):
     def expression(self, row: Row) -> str:
         """Return the formula of a row; "" if it is too long."""
         if row not in self._expressions:
-            group = _latest(row)
+            block = _latest(row)
             text = formula(
-                result_of(group), set(group.nodes), self.graph.edge, lambda source: self._called(row, source)
+                result_of(block), set(block.nodes), self.graph.edge, lambda source: self._called(row, source)
             )
             self._expressions[row] = text if text_width(text, 9) <= _FORMULA_WIDTH else ""
         return self._expressions[row]
@@ -71,15 +71,15 @@ class RowContent(ContentBuilder):
         if source.place is None:
             return "x" if row.role != "loss" else ""
         node = source.place[0]
-        leaves = (node,) if node.operation is None else self.groups.weights.get(node, ())
+        leaves = (node,) if node.operation is None else self.blocks.weights.get(node, ())
         if leaves:
             return last_name(self.parameter_of[leaves[0]].name) + ("ᵀ" if node.name == "transpose" else "")
-        group = self.groups.of.get(node)
-        if group is None:
+        block = self.blocks.of.get(node)
+        if block is None:
             return "…"
-        other = self.table.row_of[group]
-        if source.place in group.states and (other is row or other.role == "cell"):
-            return other.slots[group.states.index(source.place)]
+        other = self.table.row_of[block]
+        if source.place in block.states and (other is row or other.role == "cell"):
+            return other.slots[block.states.index(source.place)]
         return (other.slots[-1] if other.slots else other.letter) or "x"
 
     # -- boxes of rows ------------------------------------------------------------------------------------------------
@@ -90,8 +90,8 @@ class RowContent(ContentBuilder):
         text = spec_text(spec, "ids" if spec.dtype.kind in "iu" else "")
         return Content("input", made.title, (Line(text),), _plain(made.tooltip))
 
-    def _cell(self, row: Row, group: Group, time: int) -> Content:
-        places = group.states or [result_of(group)]
+    def _cell(self, row: Row, block: Block, time: int) -> Content:
+        places = block.states or [result_of(block)]
         states = list(zip(reversed(row.slots[: len(places)]), reversed(places), strict=False))
         whole = ", ".join(f"{name}_{{{time + 1}}}" for name, _ in states)
         title = whole if len(states) < 4 else f"s_{{{time + 1}}}"
@@ -104,19 +104,21 @@ class RowContent(ContentBuilder):
 
     def frame(self, row: Row, time: int) -> Content:
         """Return what the border of an opened cell shows."""
-        closed = self._cell(row, row.groups[time], time)
+        closed = self._cell(row, row.blocks[time], time)
         return Content("frame", closed.title, (Line(self.maker(row)),), closed.tooltip)
 
-    def _other(self, row: Row, group: Group, index: str) -> Content:
-        place = result_of(group)
+    def _other(self, row: Row, block: Block, index: str) -> Content:
+        place = result_of(block)
         node, output = place
-        is_loss = group.kind.role == "loss"
+        is_loss = block.kind.role == "loss"
         kind: BoxKind = "loss" if is_loss else "operation"
         if is_loss:
             value = self.graph.summary(place) if node.specs[output].shape in ((), (1,)) else None
             lines = self._loss_lines(row, node, value)
         else:
             lines = [Line(self.formula(row)), Line(_spec_of(place))]
+            weights = [op.node for op in block.ops if op.name == "exp" and block.kind.role == "attention"]
+            lines += [Line(f"weights {_spec_of((weights[0], 0))}")] if weights else []
         tips = [f"{row.letter}_{index}", f"computes: {self.formula(row)}", *self.facts(place)]
         return Content(kind, f"{row.letter}_{{{index}}}", (*lines, *self.warnings([place])), "\n".join(tips))
 
@@ -139,11 +141,11 @@ class RowContent(ContentBuilder):
         place = self.graph.losses[number]
         name = "L" if len(self.graph.losses) == 1 else f"L_{{{number + 1}}}"
         summary = self.graph.summary(place)
-        if not self.groups.sums[number]:
-            group = self.groups.of.get(place[0])
-            lines = [Line("loss")] if group is None else self._loss_lines(self.table.row_of[group], place[0], summary)
+        if not self.blocks.sums[number]:
+            block = self.blocks.of.get(place[0])
+            lines = [Line("loss")] if block is None else self._loss_lines(self.table.row_of[block], place[0], summary)
         else:
-            count = len(self.groups.terms[number])
+            count = len(self.blocks.terms[number])
             value = "" if summary is None else f" = {_short(summary.mean)}"
             lines = [Line(f"{self._how(number)} ℓ{value}"), Line(f"{count} term{'s' * (count != 1)}")]
         tips = [_plain(name), *self.facts(place)]
@@ -157,9 +159,9 @@ class RowContent(ContentBuilder):
 
     def _how(self, number: int) -> str:
         """Return how a loss is made of its terms: "Σ", "mean", or "weighted Σ"."""
-        if not _SCALING & {node.name for node in self.groups.sums[number]}:
+        if not _SCALING & {node.name for node in self.blocks.sums[number]}:
             return "Σ"
-        terms = [self.graph.summary(place) for place in self.groups.terms[number]]
+        terms = [self.graph.summary(place) for place in self.blocks.terms[number]]
         total = self.graph.summary(self.graph.losses[number])
         values = [term.mean for term in terms if term is not None]
         if total is None or len(values) < len(terms):
@@ -167,16 +169,16 @@ class RowContent(ContentBuilder):
         return "mean" if math.isclose(float(np.mean(values)), total.mean, rel_tol=1e-5) else "weighted Σ"
 
 
-def result_of(group: Group) -> Place:
-    """Return the value that a group stands for: its last state, or what it computed last."""
-    if group.states:
-        return group.states[-1]
-    whole = [node for node in group.nodes if not node.operation.multiple]  # type: ignore[union-attr]  # not a leaf
-    return (whole or group.nodes)[-1], 0
+def result_of(block: Block) -> Place:
+    """Return the value that a block stands for: its last state, or what it computed last."""
+    if block.states:
+        return block.states[-1]
+    whole = [node for node in block.nodes if not node.operation.multiple]  # type: ignore[union-attr]  # not a leaf
+    return (whole or block.nodes)[-1], 0
 
 
-def _latest(row: Row) -> Group:
-    return row.groups[max(row.groups)]
+def _latest(row: Row) -> Block:
+    return row.blocks[max(row.blocks)]
 
 
 def _origin(value: object) -> str:

@@ -123,6 +123,8 @@ def _join(node: Node, parts: list[tuple[str, int]]) -> tuple[str, int]:
     if name == "transpose" and len(parts) == 1:
         text, strength = parts[0]
         return f"{text if strength == 4 else f'({text})'}ᵀ", 4
+    if name == "exp" and parts and parts[0][0].startswith("log softmax("):
+        return parts[0][0].removeprefix("log "), 4
     if name == "take" and parts:
         return f"{parts[0][0]}[ids]", 4
     return f"{symbol(name)}({', '.join(text for text, _ in parts)})", 4

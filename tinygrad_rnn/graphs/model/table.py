@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +11,10 @@ import numpy as np
 
 from ...engine.tape import Node, Spec, spec_of
 from ...errors import DrawingError
+from .blocks import Block, Blocks, Link
 from .components import cycles
-from .graph import Graph
-from .groups import Group, Groups, Link
-from .web import Kind
+from .graph import Graph, Use
+from .states import Kind, Site, Spot, spots_of
 
 SHOWN = 8  # columns; of more steps the middle ones are left out
 
@@ -23,10 +24,10 @@ class Row:
     """One row of the table.
 
     Attributes:
-        key: a Kind; for a box on the whole sequence its Group; for inputs ("input", number).
+        key: a Kind; for a box on the whole sequence its Block; for inputs ("input", number).
         role: "input", "cell", "layer", "loss" or "wide".
         level: 0 at the bottom; a row stands above all that it reads.
-        groups: time to group.
+        blocks: time to block.
         inputs: of a row of inputs, time to shape and dtype.
         letter: what its boxes are called: "h" for h_1, h_2, ....
         slots: of a cell, the names of its states.
@@ -38,7 +39,7 @@ class Row:
     key: Hashable
     role: str
     level: int = 0
-    groups: dict[int, Group] = field(default_factory=dict)
+    blocks: dict[int, Block] = field(default_factory=dict)
     inputs: dict[int, Spec] = field(default_factory=dict)
     letter: str = ""
     slots: list[str] = field(default_factory=list)
@@ -49,9 +50,9 @@ class Row:
     height: float = 0.0
 
     @property
-    def group(self) -> Group:
-        """The only group of a wide row."""
-        return self.groups[-1]
+    def block(self) -> Block:
+        """The only block of a wide row."""
+        return self.blocks[-1]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Table:
 
     Attributes:
         rows: by level, bottom first.
-        row_of: group to its row.
+        row_of: block to its row.
         pairs: (lower row, upper row) that are joined by edges within a step.
         times: all steps in order, counted from 0; the picture counts from 1.
         starts: links and constants that give a cell its first state: (row, number of the state) to the link, or None
@@ -69,49 +70,49 @@ class Table:
     """
 
     rows: tuple[Row, ...]
-    row_of: dict[Group, Row]
+    row_of: dict[Block, Row]
     pairs: tuple[tuple[Row, Row], ...]
     times: tuple[int, ...]
     starts: dict[tuple[Row, int], Link | Any]
 
-    def time(self, group: Group) -> int | None:
-        """Return when a group stands in the sequence; None: it spans the sequence."""
-        if group.step is None:
+    def time(self, block: Block) -> int | None:
+        """Return when a block stands in the sequence; None: it spans the sequence."""
+        if block.step is None:
             return None
-        return self.times[0] + self.times[-1] - group.step if self.row_of[group].backward else group.step
+        return self.times[0] + self.times[-1] - block.step if self.row_of[block].backward else block.step
 
 
-def make_table(graph: Graph, groups: Groups) -> Table:
+def make_table(graph: Graph, blocks: Blocks) -> Table:
     """Return the rows of a picture."""
-    times = tuple(sorted({group.step for group in groups.groups if group.step is not None}))
-    backward = _backward_kinds(groups, times)
+    times = tuple(sorted({block.step for block in blocks.blocks if block.step is not None}))
+    backward = _backward_kinds(blocks, times)
     rows: dict[Hashable, Row] = {}
-    row_of: dict[Group, Row] = {}
-    for group in groups.groups:
-        if group.step is None:
-            row = rows[group] = Row(group, "wide", groups={-1: group})
+    row_of: dict[Block, Row] = {}
+    for block in blocks.blocks:
+        if block.step is None:
+            row = rows[block] = Row(block, "wide", blocks={-1: block})
         else:
-            row = rows.setdefault(group.kind, Row(group.kind, group.kind.role, backward=group.kind in backward))
-            time = times[0] + times[-1] - group.step if row.backward else group.step
-            row.groups[time] = group
-        row_of[group] = row
+            row = rows.setdefault(block.kind, Row(block.kind, block.kind.role, backward=block.kind in backward))
+            time = times[0] + times[-1] - block.step if row.backward else block.step
+            row.blocks[time] = block
+        row_of[block] = row
     table = Table((), row_of, (), times, {})
-    starts, inputs = _starts(groups, table)
-    reads = _reads(groups, table)
+    starts, inputs = _starts(blocks, table)
+    reads = _reads(blocks, table)
     _add_inputs(inputs, reads, rows, table)
     for row in rows.values():
         reads.setdefault(row, set())
-    _set_levels(reads, graph)
-    _name(list(rows.values()), groups, graph)
+    _set_levels(reads)
+    _name(rows.values(), graph)
     ordered = sorted(rows.values(), key=lambda row: row.level)
     pairs = tuple((low, high) for high in ordered for low in ordered if low in reads[high])
     return Table(tuple(ordered), row_of, pairs, times, starts)
 
 
-def _backward_kinds(groups: Groups, times: Sequence[int]) -> set[Kind]:
+def _backward_kinds(blocks: Blocks, times: Sequence[int]) -> set[Kind]:
     """Return the cells whose outputs are put into reverse order: they read from the end."""
     found: set[Kind] = set()
-    members = {node for group in groups.groups for node in group.nodes if group.step is None}
+    members = {node for block in blocks.blocks for node in block.nodes if block.step is None}
     for node in members:
         ids = node.attrs.get("indices") if node.name == "take_along" else None
         edge = node.edges[0] if node.edges else None
@@ -120,15 +121,15 @@ def _backward_kinds(groups: Groups, times: Sequence[int]) -> set[Kind]:
         order = np.moveaxis(ids, node.attrs["axis"], 0).reshape(ids.shape[node.attrs["axis"]], -1)
         if (order[0] == order.max()).any() and order.max() > 0:
             found.update(
-                groups.of[source[0]].kind for source in edge[0].edges if source is not None and source[0] in groups.of
+                blocks.of[source[0]].kind for source in edge[0].edges if source is not None and source[0] in blocks.of
             )
     return {kind for kind in found if kind.role == "cell"}
 
 
-def _reads(groups: Groups, table: Table) -> dict[Row, set[Row]]:
+def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
     """Return row to the rows that it reads within a step."""
     reads: dict[Row, set[Row]] = {}
-    for link in groups.links:
+    for link in blocks.links:
         if link.tail is None or link.head is None:
             continue
         low, high = table.row_of[link.tail], table.row_of[link.head]
@@ -138,50 +139,46 @@ def _reads(groups: Groups, table: Table) -> dict[Row, set[Row]]:
     return reads
 
 
-def _starts(groups: Groups, table: Table) -> tuple[dict[tuple[Row, int], Link | Any], dict[Row, dict[int, Any]]]:
+def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Any], dict[Row, dict[int, Any]]]:
     """Part what cells read in their first step into first states and inputs."""
-    carried: dict[tuple[Kind, Hashable], int] = {}  # where in the program a cell reads which of its states
-    spots: dict[Node, Hashable] = {}
-    for group in groups.groups:
-        seen: dict[Hashable, int] = {}
-        for node in group.nodes:
-            key = (node.name, id(node.site[0]), node.site[1])
-            seen[key] = seen.get(key, -1) + 1
-            spots[node] = (key, seen[key])
-    for link in groups.links:
-        if link.tail is None or link.head is None or link.place not in link.tail.states:
-            continue
-        if link.tail.kind == link.head.kind and link.tail.step != link.head.step:
-            for node, number in link.uses:
-                carried[link.head.kind, (spots[node], number)] = link.tail.states.index(link.place)
-    first = {row.groups[(max if row.backward else min)(row.groups)] for row in set(table.row_of.values())}
+    slot_of = _state_reads(blocks)
+    first = {row.blocks[(max if row.backward else min)(row.blocks)] for row in set(table.row_of.values())}
     starts: dict[tuple[Row, int], Link | Any] = {}
-    for link in groups.links:
-        head = link.head
-        outer = link.tail is None or link.tail.step is None
-        if head is None or head.kind.role != "cell" or not outer or head not in first:
-            continue
-        for node, number in link.uses:
-            slot = carried.get((head.kind, (spots[node], number)))
-            if slot is not None:
-                starts[table.row_of[head], slot] = link
+    for link in blocks.links:
+        if link.head in first and link.head.kind.role == "cell" and (link.tail is None or link.tail.step is None):
+            slots = {slot_of(link.head, use) for use in link.uses} - {None}
+            starts.update(((table.row_of[link.head], slot), link) for slot in slots if slot is not None)
     inputs: dict[Row, dict[int, Any]] = {}
-    for group, constants in groups.constants.items():
-        row, time = table.row_of[group], table.time(group)
-        for (node, number), value in constants:
-            slot = carried.get((group.kind, (spots[node], number)))
-            if slot is not None and group in first:
+    for block, constants in blocks.constants.items():
+        row, time = table.row_of[block], table.time(block)
+        for use, value in constants:
+            slot = slot_of(block, use)
+            if slot is not None and block in first:
                 starts.setdefault((row, slot), value)
             elif time is not None and not _is_number(value):
                 inputs.setdefault(row, {}).setdefault(time, value)
-    for group in groups.groups:
-        for node in group.nodes:
-            ids = node.attrs.get("indices") if node.name == "take" else None
-            if ids is not None and group.step is not None:
-                time = table.time(group)
-                assert time is not None
-                inputs.setdefault(table.row_of[group], {}).setdefault(time, ids)
+    for block in blocks.blocks:
+        time = table.time(block)
+        for op in block.ops:
+            if op.name == "take" and time is not None and op.node.attrs.get("indices") is not None:
+                inputs.setdefault(table.row_of[block], {}).setdefault(time, op.node.attrs["indices"])
     return starts, inputs
+
+
+def _state_reads(blocks: Blocks) -> Callable[[Block, Use], int | None]:
+    """Return a function that says which of its states a cell reads there in all steps but the first."""
+    spots: dict[Node, Spot] = {}
+    for block in blocks.blocks:
+        spots.update(spots_of(block.nodes))
+    carried: dict[tuple[Kind, Spot, int], int] = {}
+    for link in blocks.links:
+        tail, head = link.tail, link.head
+        if tail is None or head is None or link.place not in tail.states:
+            continue
+        if tail.kind == head.kind and tail.step != head.step:
+            slot = tail.states.index(link.place)
+            carried.update(((head.kind, spots[node], number), slot) for node, number in link.uses)
+    return lambda block, use: carried.get((block.kind, spots[use[0]], use[1]))
 
 
 def _is_number(value: Any) -> bool:
@@ -223,7 +220,7 @@ def _same(values: dict[int, Any], others: dict[int, Any]) -> bool:
     return all(isinstance(a, Spec) or isinstance(b, Spec) or np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
-def _set_levels(reads: dict[Row, set[Row]], graph: Graph) -> None:
+def _set_levels(reads: dict[Row, set[Row]]) -> None:
     """Give each row a level above all that it reads, and the losses of steps the same, highest one."""
     for row in list(reads):
         for low in reads[row]:
@@ -241,31 +238,33 @@ def _set_levels(reads: dict[Row, set[Row]], graph: Graph) -> None:
             row.level = lowest[row] - 1
 
 
-def _name(rows: Iterable[Row], groups: Groups, graph: Graph) -> None:
-    """Name the rows: states by the program's own variables, outputs y, lookups e, losses ℓ."""
-    names = graph.names
+_LETTERS = {"loss": "ℓ", "attention": "a"}
+
+
+def _name(rows: Iterable[Row], graph: Graph) -> None:
+    """Name the rows: states by the program's own variables, outputs y, lookups e, attentions a, losses ℓ."""
     # Of two layers whose lines are the same, one has the names.
-    by_line = {(id(node.site[0]), node.site[1], node.name): names[node.id] for node in graph.nodes if node.id in names}
-    letters: dict[str, int] = {}
+    names = {Site.of(node)[1:]: graph.names[node.id] for node in graph.nodes if node.id in graph.names}
+    letters: Counter[str] = Counter()
     for row in rows:
-        if row.role == "input":
-            continue
-        group = max(row.groups.values(), key=lambda group: len(group.states))
         if row.role == "cell":
-            row.slots = []
-            for node, index in group.states:
-                name = by_line.get((id(node.site[0]), node.site[1], node.name), ("",) * (index + 1))[index]
-                row.slots.append(name if name and name not in row.slots and len(name) < 8 else "")
-            spare = iter("hcsuvwpqmn")
-            for number, name in enumerate(row.slots):
-                if not name:
-                    row.slots[number] = next(letter for letter in spare if letter not in row.slots)
+            states = max((block.states for block in row.blocks.values()), key=len)
+            row.slots = _slots(names.get(Site.of(node)[1:], {index: ""})[index] for node, index in states)
             row.letter = ", ".join(row.slots) if len(row.slots) <= 2 else row.slots[-1]
-            continue
-        kind = group.kind.role
-        letter = "ℓ" if kind == "loss" else "e" if any(node.name == "take" for node in group.nodes) else "y"
-        letters[letter] = count = letters.get(letter, 0) + 1
-        row.letter = letter + "′" * min(count - 1, 3)
+        elif row.role != "input":
+            block = next(iter(row.blocks.values()))
+            letter = _LETTERS.get(block.kind.role, "e" if any(op.name == "take" for op in block.ops) else "y")
+            row.letter = letter + "′" * min(letters[letter], 3)
+            letters[letter] += 1
+
+
+def _slots(names: Iterable[str]) -> list[str]:
+    """Return names of states: the program's own where they are short, and each once; else spare letters."""
+    found: list[str] = []
+    for name in names:
+        found.append(name if name not in found and len(name) < 8 else "")
+    spare = (letter for letter in "hcsuvwpqmn" if letter not in found)
+    return [name or next(spare) for name in found]
 
 
 def shown_times(times: Sequence[int], steps: int | Sequence[int] | None) -> list[int]:

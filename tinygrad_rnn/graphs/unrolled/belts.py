@@ -6,7 +6,7 @@ from ...pictures.layout.content import Content
 from ...pictures.scene.curves import Point
 from ...pictures.scene.scene import Box, Label
 from ...pictures.scene.scene import Row as Line
-from ..model.groups import Link
+from ..model.blocks import Link
 from ..model.table import Row
 from .board import Board
 from .grid import BELT, CUT_GAP
@@ -68,7 +68,7 @@ class Belts:
         if cuts:
             lines.append(Line(f"{len(cuts)} cut{'s' * (len(cuts) > 1)}"))
         content = Content("elision", "⋯", tuple(lines), f"steps {hidden[0] + 1} to {hidden[-1] + 1} are not shown")
-        nodes = [node for time in hidden if time in row.groups for node in row.groups[time].nodes]
+        nodes = [node for time in hidden if time in row.blocks for node in row.blocks[time].nodes]
         name = f"elided{self.board.graph.number[nodes[0]]}"
         return self.board.pen.box(name, content, self.board.grid.breaks[between], row.y, 46, content.size()[1], nodes)
 
@@ -112,13 +112,13 @@ class Belts:
             slots = self.board.first_states(row)
             if not slots:
                 continue
-            time = (max if row.backward else min)(row.groups)
-            group = row.groups[time]
-            if group not in self.board.box:
+            time = (max if row.backward else min)(row.blocks)
+            block = row.blocks[time]
+            if block not in self.board.box:
                 continue
             content = self.board.content.start(row, slots)
             width, height = content.size()
-            head = self.board.box[group]
+            head = self.board.box[block]
             sign = -1 if row.backward else 1
             grid = self.board.grid
             edge = (
@@ -130,7 +130,7 @@ class Belts:
             starts = {slot: self.board.table.starts[row, slot] for slot in slots}
             nodes = [value.place[0] for value in starts.values() if isinstance(value, Link) and value.place is not None]
             box = self.board.pen.box(
-                f"start{self.board.graph.number[group.nodes[0]]}", content, x, row.y, width, height, nodes
+                f"start{self.board.graph.number[block.nodes[0]]}", content, x, row.y, width, height, nodes
             )
             for slot, value in starts.items():
                 y = self.board.slot_y(row, slot)
@@ -138,7 +138,7 @@ class Belts:
                 if isinstance(value, Link):
                     self.board.pen.passage(box, head, points, self.board.magnitude(value), value)
                 else:
-                    self.board.pen.edge(box, head, points, None, group.nodes)
+                    self.board.pen.edge(box, head, points, None, block.nodes)
                 if len(row.slots) > 1:
                     x_label = (points[0][0] + grid.first_left) / 2 if sign > 0 else points[0][0] - 12
                     self.board.pen.scene.labels.append(Label(x_label, y - 7, row.slots[slot], size=9))

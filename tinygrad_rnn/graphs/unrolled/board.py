@@ -7,9 +7,9 @@ from functools import cached_property
 
 from ...pictures.scene.scene import Box, Scene
 from ..content.rows import RowContent
+from ..model.blocks import Block, Blocks, Link
 from ..model.flow import Flow
 from ..model.graph import Graph
-from ..model.groups import Group, Groups, Link
 from ..model.table import Row, Table
 from .grid import Grid
 from .pen import Pen
@@ -23,21 +23,21 @@ class Board:
 
     Attributes:
         graph, flow: what is drawn.
-        groups, table, content: its boxes, rows, and what stands in the boxes.
+        blocks, table, content: its boxes, rows, and what stands in the boxes.
         shown: times that have a column.
         pen: draws.
-        box: group to its box, once drawn.
+        box: block to its box, once drawn.
         grid: where everything stands, once known.
     """
 
     graph: Graph
     flow: Flow | None
-    groups: Groups
+    blocks: Blocks
     table: Table
     content: RowContent
     shown: list[int]
     pen: Pen
-    box: dict[Group, Box] = field(default_factory=dict)
+    box: dict[Block, Box] = field(default_factory=dict)
     grid: Grid = field(init=False)
 
     @property
@@ -48,7 +48,7 @@ class Board:
     @cached_property
     def belts(self) -> list[Link]:
         """The links that join two steps."""
-        return [link for link in self.groups.links if self.is_belt(link)]
+        return [link for link in self.blocks.links if self.is_belt(link)]
 
     def is_belt(self, link: Link) -> bool:
         """Return whether a link joins two steps."""

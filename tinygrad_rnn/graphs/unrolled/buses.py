@@ -13,8 +13,8 @@ from ...pictures.scene.curves import Point
 from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
 from ...pictures.scene.scene import Box
 from ..content.builder import ContentBuilder
+from ..model.blocks import Block, Blocks, Link
 from ..model.graph import Graph, Parameter, Place, Use
-from ..model.groups import Group, Groups, Link
 from ..model.table import Row, Table
 from .grid import BUS_GAP, MARGIN, Feed, Grid
 from .pen import Pen
@@ -24,12 +24,12 @@ _APART = 28.0  # between two boxes of parameters
 
 @dataclass(eq=False)
 class Bus:
-    """Parameters that stand in one box, and all groups that read them.
+    """Parameters that stand in one box, and all blocks that read them.
 
     Attributes:
         row: where they are read first.
         parameters: what stands in the box.
-        links: from them to groups.
+        links: from them to blocks.
     """
 
     row: Row
@@ -37,13 +37,13 @@ class Bus:
     links: dict[Link, None] = field(default_factory=dict)
 
     @property
-    def heads(self) -> list[Group]:
-        """The groups that read them, each once."""
+    def heads(self) -> list[Block]:
+        """The blocks that read them, each once."""
         return list(dict.fromkeys(link.head for link in self.links if link.head is not None))
 
-    def uses(self, groups: Iterable[Group]) -> dict[Place, list[Use]]:
-        """Return place to its uses in these groups."""
-        wanted = set(groups)
+    def uses(self, blocks: Iterable[Block]) -> dict[Place, list[Use]]:
+        """Return place to its uses in these blocks."""
+        wanted = set(blocks)
         found: dict[Place, list[Use]] = {}
         for link in self.links:
             if link.head in wanted and link.place is not None:
@@ -51,7 +51,7 @@ class Bus:
         return found
 
 
-def find_buses(graph: Graph, groups: Groups, table: Table) -> list[Bus]:
+def find_buses(graph: Graph, blocks: Blocks, table: Table) -> list[Bus]:
     """Return the parameters of a picture, in one box for each row that reads them first."""
     named = {parameter.node: parameter for parameter in graph.parameters}
     starts = {value for value in table.starts.values() if isinstance(value, Link)}
@@ -60,14 +60,14 @@ def find_buses(graph: Graph, groups: Groups, table: Table) -> list[Bus]:
     order = {row: number for number, row in enumerate(table.rows)}
     links = [
         link
-        for link in groups.links
+        for link in blocks.links
         if link.tail is None and link.head is not None and link.place is not None and link not in starts
     ]
     for link in sorted(links, key=lambda link: order[table.row_of[link.head]]):  # type: ignore[index]
         assert link.place is not None
         assert link.head is not None
         node = link.place[0]
-        for leaf in (node,) if node.operation is None else groups.weights.get(node, ()):
+        for leaf in (node,) if node.operation is None else blocks.weights.get(node, ()):
             if leaf not in home:
                 row = table.row_of[link.head]
                 home[leaf] = buses.setdefault(row, Bus(row))
@@ -84,7 +84,7 @@ class _Strand:
 
     name: str
     points: tuple[Point, ...]
-    heads: tuple[Group, ...]
+    heads: tuple[Block, ...]
     head: Box | None = None
     dot: bool = False
 
@@ -121,7 +121,7 @@ class Harness:
 
 
 def plan_buses(
-    pen: Pen, content: ContentBuilder, grid: Grid, table: Table, buses: Sequence[Bus], box: dict[Group, Box]
+    pen: Pen, content: ContentBuilder, grid: Grid, table: Table, buses: Sequence[Bus], box: dict[Block, Box]
 ) -> Harness:
     """Draw the boxes of parameters and the legend below the steps, and plan the lines between them and the steps."""
     harness = Harness(pen)
@@ -170,7 +170,7 @@ def width_below(buses: Sequence[Bus], content: ContentBuilder) -> float:
 
 
 def _content(bus: Bus, builder: ContentBuilder) -> Content:
-    scope = ".".join(bus.row.groups[max(bus.row.groups)].kind.scope)
+    scope = ".".join(bus.row.blocks[max(bus.row.blocks)].kind.scope)
     what = scope or {"cell": "cell", "loss": "loss"}.get(bus.row.role, "output")
     return builder.parameters(what, bus.parameters)
 
@@ -184,7 +184,7 @@ def _plan(
     target: Box,
     entry: Point,
     turn: float,
-    box: dict[Group, Box],
+    box: dict[Block, Box],
 ) -> None:
     """Plan the stem, the pieces of the bus between its stops, and the drop to each step.
 
@@ -223,13 +223,13 @@ def _plan(
     harness.strands += [(bus, target, strand) for strand in strands]
 
 
-def _hidden_x(grid: Grid, table: Table, head: Group) -> float:
+def _hidden_x(grid: Grid, table: Table, head: Block) -> float:
     time = table.time(head)
     return grid.x.get(time, grid.first_left) if time is not None else grid.first_left
 
 
-def _way(grid: Grid, table: Table, feed: Feed, head: Group, box: Box, target: Box) -> tuple[Point, ...]:
-    """Return the way up from a bus to a group, without its start on the bus."""
+def _way(grid: Grid, table: Table, feed: Feed, head: Block, box: Box, target: Box) -> tuple[Point, ...]:
+    """Return the way up from a bus to a block, without its start on the bus."""
     row, time = feed[1], table.time(head)
     bottom = box.y + box.height / 2
     if time is None:

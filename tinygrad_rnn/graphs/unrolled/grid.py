@@ -161,7 +161,7 @@ def make_grid(
 
 def _size(grid: Grid, content: RowContent, least: Mapping[Row, tuple[float, float]]) -> None:
     for row in grid.table.rows:
-        times = [-1] if row.role == "wide" else [t for t in grid.shown if t in (row.inputs or row.groups)]
+        times = [-1] if row.role == "wide" else [t for t in grid.shown if t in (row.inputs or row.blocks)]
         sizes = [content.of(row, time).size(0.0 if row.role == "input" else LEAST) for time in times] or [(LEAST, 40.0)]
         sizes.append(least.get(row, (0.0, 0.0)))
         row.width = max(width for width, _ in sizes)

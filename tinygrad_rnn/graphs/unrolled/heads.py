@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ...pictures.scene.scene import Box
-from ..model.groups import Group, Link
+from ..model.blocks import Block, Link
 from .board import Board
 from .grid import TOP
 
@@ -32,27 +32,27 @@ class Heads:
     def _totals(self) -> list[int]:
         """Return which losses get a box of their own above the steps: all but those that are a box of one step."""
         found = []
-        for number, terms in enumerate(self.board.groups.terms):
+        for number, terms in enumerate(self.board.blocks.terms):
             place = terms[0]
-            group = self.board.groups.of.get(place[0])
-            in_step = not self.board.groups.sums[number] and group is not None and group.step is not None
+            block = self.board.blocks.of.get(place[0])
+            in_step = not self.board.blocks.sums[number] and block is not None and block.step is not None
             if not in_step:
                 found.append(number)
         return found
 
-    def merged(self, group: Group) -> int | None:
-        """Return the loss that a group outside time is drawn as one box with."""
-        if group.step is not None or group.kind.role != "loss":
+    def merged(self, block: Block) -> int | None:
+        """Return the loss that a block outside time is drawn as one box with."""
+        if block.step is not None or block.kind.role != "loss":
             return None
         for number in self.totals:
-            if [self.board.groups.of.get(place[0]) for place in self.board.groups.terms[number]] == [group]:
+            if [self.board.blocks.of.get(place[0]) for place in self.board.blocks.terms[number]] == [block]:
                 return number
         return None
 
-    def in_step(self, group: Group) -> int | None:
+    def in_step(self, block: Block) -> int | None:
         """Return the loss that a box of one step is."""
-        for number, terms in enumerate(self.board.groups.terms):
-            if number not in self.totals and self.board.groups.of.get(terms[0][0]) is group:
+        for number, terms in enumerate(self.board.blocks.terms):
+            if number not in self.totals and self.board.blocks.of.get(terms[0][0]) is block:
                 return number
         return None
 
@@ -73,19 +73,19 @@ class Heads:
         return sum(height for _, height in self.sizes) + _APART * (len(self.sizes) - 1) + 48
 
     def _terms(self, number: int) -> list[Link]:
-        return [link for link in self.board.groups.links if link.loss == number]
+        return [link for link in self.board.blocks.links if link.loss == number]
 
     def draw(self) -> None:
         """Draw boxes and lines."""
         board = self.board
         y = TOP
         for content, number, (width, height) in zip(self.contents, self.totals, self.sizes, strict=True):
-            nodes = list(board.groups.sums[number])
+            nodes = list(board.blocks.sums[number])
             links = self._terms(number)
-            for group in board.groups.groups:
-                if self.merged(group) == number:
-                    nodes += group.nodes
-                    links += [link for link in board.groups.links if link.head is group]
+            for block in board.blocks.blocks:
+                if self.merged(block) == number:
+                    nodes += block.nodes
+                    links += [link for link in board.blocks.links if link.head is block]
             box = board.pen.box(f"loss{number + 1}", content, self._x(width), y + height / 2, width, height, nodes)
             self._lines_to(box, [link for link in links if link.tail in board.box])
             y += height + _APART

@@ -19,9 +19,9 @@ from ...pictures.scene.scene import Box, Label
 from ...pictures.scene.scene import Row as Line
 from ...pictures.scene.text import text_width
 from ..content.builder import ContentBuilder
+from ..model.blocks import Block, Blocks, Link
 from ..model.flow import Flow
 from ..model.graph import Edge, Graph, Place, Use
-from ..model.groups import Group, Groups, Link
 from ..model.operations import Operation, operations_of
 from ..model.table import Row, Table
 from .pen import Pen
@@ -67,20 +67,20 @@ class Opener:
     """Opens the cells of a picture.
 
     Args:
-        graph, flow, groups, table: what is drawn.
+        graph, flow, blocks, table: what is drawn.
     """
 
-    def __init__(self, graph: Graph, flow: Flow | None, groups: Groups, table: Table) -> None:
-        self.graph, self.flow, self.groups, self.table = graph, flow, groups, table
+    def __init__(self, graph: Graph, flow: Flow | None, blocks: Blocks, table: Table) -> None:
+        self.graph, self.flow, self.blocks, self.table = graph, flow, blocks, table
         self.ops = operations_of(graph)
         self.figures = ContentBuilder(graph, flow)
         self.by_use: dict[Use, int] = {}  # where a state is read to its number
         self.by_spot: dict[tuple[Row, int, int], int] = {}  # the same by row, position of the reader, and input
-        self.above: dict[Group, dict[Place, None]] = {}  # what other rows read
-        self.leaving: dict[tuple[Group, _Port], list[Link]] = {}
-        for link in groups.links:
+        self.above: dict[Block, dict[Place, None]] = {}  # what other rows read
+        self.leaving: dict[tuple[Block, _Port], list[Link]] = {}
+        for link in blocks.links:
             self._note(link)
-        self.interiors: dict[Group, Interior] = {}
+        self.interiors: dict[Block, Interior] = {}
 
     def _note(self, link: Link) -> None:
         if link.tail is None or link.place is None:
@@ -99,16 +99,16 @@ class Opener:
 
     def interior(self, row: Row, time: int) -> Interior:
         """Return the operations of a cell at a time, laid out."""
-        group = row.groups[time]
-        if group not in self.interiors:
-            self.interiors[group] = self._lay_out(row, group)
-        return self.interiors[group]
+        block = row.blocks[time]
+        if block not in self.interiors:
+            self.interiors[block] = self._lay_out(row, block)
+        return self.interiors[block]
 
-    def _lay_out(self, row: Row, group: Group) -> Interior:
-        members = set(group.nodes)
+    def _lay_out(self, row: Row, block: Block) -> Interior:
+        members = set(block.nodes)
         ops = [op for op in self.ops if op.node in members]
-        made = Interior(ops, self._figures(row, group, ops))
-        made.lines = self._lines(row, group, ops)
+        made = Interior(ops, self._figures(row, block, ops))
+        made.lines = self._lines(row, block, ops)
         ports = list(
             dict.fromkeys(end for line in made.lines for end in (line.tail, line.head) if isinstance(end, _Port))
         )
@@ -148,9 +148,9 @@ class Opener:
         made.width, made.height = layout.width + 2 * _SIDE, layout.height + _HEAD + _FOOT
         return made
 
-    def _lines(self, row: Row, group: Group, ops: list[Operation]) -> list[_Line]:
+    def _lines(self, row: Row, block: Block, ops: list[Operation]) -> list[_Line]:
         place_of = {node: number for number, op in enumerate(ops) for node in op.nodes}
-        where = {node: number for number, node in enumerate(group.nodes)}
+        where = {node: number for number, node in enumerate(block.nodes)}
         lines: list[_Line] = []
         for head, op in enumerate(ops):
             for edge in op.inputs:
@@ -165,11 +165,11 @@ class Opener:
                         continue
                     tail = _Port("below") if slot is None else _Port("in", slot)
                 lines.append(_Line(tail, head, magnitude, [node], self.figures.output_name(edge)))
-        for number, place in enumerate(group.states):
+        for number, place in enumerate(block.states):
             made = self._maker(place[0], place_of)
             if made is not None:
                 lines.append(_Line(made, _Port("out", number), None, [place[0]]))
-        for place in self.above.get(group, {}):
+        for place in self.above.get(block, {}):
             made = self._maker(place[0], place_of)
             if made is not None:
                 lines.append(_Line(made, _Port("above"), None, [place[0]]))
@@ -191,12 +191,12 @@ class Opener:
             node = node.edges[0][0]
         return place_of.get(node)
 
-    def _figures(self, row: Row, group: Group, ops: list[Operation]) -> list[Content]:
-        figures = [self._figure(row, group, op) for op in ops]
+    def _figures(self, row: Row, block: Block, ops: list[Operation]) -> list[Content]:
+        figures = [self._figure(row, block, op) for op in ops]
         # A first state is a constant that has no name: the same operation of another step knows what it reads.
-        time = (max if row.backward else min)(row.groups)
-        later = next((other for at, other in sorted(row.groups.items()) if at != time), group)
-        if row.groups[time] is group and later is not group:
+        time = (max if row.backward else min)(row.blocks)
+        later = next((other for at, other in sorted(row.blocks.items()) if at != time), block)
+        if row.blocks[time] is block and later is not block:
             members = set(later.nodes)
             others = [op for op in self.ops if op.node in members]
             if [op.name for op in others] == [op.name for op in ops]:
@@ -204,8 +204,8 @@ class Opener:
                 figures = [replace(figure, rows=own) for figure, own in zip(figures, rows, strict=True)]
         return figures
 
-    def _figure(self, row: Row, group: Group, op: Operation) -> Content:
-        names = [row.slots[number] for number, (node, _) in enumerate(group.states) if node is op.node]
+    def _figure(self, row: Row, block: Block, op: Operation) -> Content:
+        names = [row.slots[number] for number, (node, _) in enumerate(block.states) if node is op.node]
         figure = self.figures.operation(op, states=names)
         weights = [self.figures.input_name(edge) for edge in op.inputs if self._is_weight(edge)]
         if weights and not names and not figure.rows:
@@ -213,7 +213,7 @@ class Opener:
         return replace(figure, least_height=14.0 * len(op.node.specs) + 8)
 
     def _is_weight(self, edge: Edge) -> bool:
-        return edge.source is not None and (edge.source.operation is None or edge.source in self.groups.weights)
+        return edge.source is not None and (edge.source.operation is None or edge.source in self.blocks.weights)
 
     def _is_quiet(self, edge: Edge) -> bool:
         """Return whether a edge is not drawn: a parameter, which the box names, or a number."""
@@ -245,7 +245,7 @@ class Opener:
         for line in made.lines:
             magnitude = line.magnitude
             if isinstance(line.head, _Port):
-                links = self.leaving.get((row.groups[time], line.head), [])
+                links = self.leaving.get((row.blocks[time], line.head), [])
                 if not links:  # a last state, which nothing reads
                     continue
                 magnitude = self._left_with(pen, links)

@@ -13,9 +13,9 @@ from ...pictures.scene.curves import Point
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Box, Dot, Edge, EdgeKind, Scale, Scene
 from ...pictures.scene.scene import Row as Line
+from ..model.blocks import Link
 from ..model.flow import Flow
 from ..model.graph import Graph, Place, Use
-from ..model.groups import Link
 
 
 @dataclass

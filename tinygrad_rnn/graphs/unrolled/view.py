@@ -13,9 +13,9 @@ from ...pictures.layout.content import Content
 from ...pictures.scene.scene import Label, Region, Scene
 from ...pictures.scene.text import text_width
 from ..content.rows import RowContent
+from ..model.blocks import Block, Link, find_blocks
 from ..model.flow import Flow
 from ..model.graph import Graph
-from ..model.groups import Group, Link, find_groups
 from ..model.table import Row, make_table, shown_times
 from ..options import Options
 from .belts import Belts
@@ -44,22 +44,22 @@ def unrolled(graph: Graph, flow: Flow | None, options: Options) -> Scene:
 
 class _Unrolled:
     def __init__(self, graph: Graph, flow: Flow | None, options: Options) -> None:
-        groups = find_groups(graph)
-        table = make_table(graph, groups)
+        blocks = find_blocks(graph)
+        table = make_table(graph, blocks)
         # Of opened cells, unless somebody asks for more, the first and the last are shown.
         steps = 2 if options.steps is None and options.depth == 2 else options.steps
-        content = RowContent(graph, flow, groups, table)
+        content = RowContent(graph, flow, blocks, table)
         self.options = options
         self.board = Board(
-            graph, flow, groups, table, content, shown_times(table.times, steps), Pen(Scene("", ""), graph, flow)
+            graph, flow, blocks, table, content, shown_times(table.times, steps), Pen(Scene("", ""), graph, flow)
         )
         self.heads = Heads(self.board)
-        self.buses = find_buses(graph, groups, table)
-        self.opener = Opener(graph, flow, groups, table) if options.depth == 2 else None
+        self.buses = find_buses(graph, blocks, table)
+        self.opener = Opener(graph, flow, blocks, table) if options.depth == 2 else None
         self.board.grid = make_grid(
             content,
             self.board.shown,
-            hidden=[row for row in table.rows if row.role == "wide" and self.heads.merged(row.group) is not None],
+            hidden=[row for row in table.rows if row.role == "wide" and self.heads.merged(row.block) is not None],
             fed=[{table.row_of[head] for head in bus.heads} for bus in self.buses],
             gaps=self._gaps(),
             start=self._start_width(),
@@ -74,7 +74,7 @@ class _Unrolled:
         if self.opener is not None:
             for row in self.board.table.rows:
                 if row.role == "cell":
-                    made = [self.opener.interior(row, time) for time in self.board.shown if time in row.groups]
+                    made = [self.opener.interior(row, time) for time in self.board.shown if time in row.blocks]
                     sizes[row] = max(part.width for part in made), max(part.height for part in made)
         return sizes
 
@@ -100,8 +100,8 @@ class _Unrolled:
     def _row_label(self, row: Row) -> str:
         if row.role not in ("cell", "layer"):
             return ""
-        group = next(iter(row.groups.values()))
-        name = ".".join(group.kind.scope)
+        block = next(iter(row.blocks.values()))
+        name = ".".join(block.kind.scope)
         made = self.board.content.maker(row) if row.role == "cell" else ""
         return " · ".join(part for part in (name, made, "backward" if row.backward else "") if part)
 
@@ -111,7 +111,7 @@ class _Unrolled:
         draw_regions(board, bool(self.heads.totals))
         self._draw_boxes()
         harness = plan_buses(board.pen, board.content, board.grid, board.table, self.buses, board.box)
-        board.pen.want({("link", link): link.uses for link in board.groups.links})
+        board.pen.want({("link", link): link.uses for link in board.blocks.links})
         board.pen.measure()
         harness.draw()
         self._draw_ups()
@@ -126,10 +126,10 @@ class _Unrolled:
         grid = self.board.grid
         for row in grid.table.rows:
             if row.role == "wide":
-                if self.heads.merged(row.group) is None:
+                if self.heads.merged(row.block) is None:
                     left, right = self.board.grid.span(row)
                     self._box(
-                        row.group, self.board.content.of(row, -1), (left + right) / 2, row.y, right - left, row.height
+                        row.block, self.board.content.of(row, -1), (left + right) / 2, row.y, right - left, row.height
                     )
                 continue
             for time in self.board.shown:
@@ -137,26 +137,26 @@ class _Unrolled:
                     x = grid.x[time] + row.offset
                     name = f"x{row.key[1]}_{time + 1}"  # type: ignore[index]
                     self.board.pen.box(name, self.board.content.of(row, time), x, row.y, row.width, row.height)
-                elif time in row.groups:
-                    group = row.groups[time]
+                elif time in row.blocks:
+                    block = row.blocks[time]
                     content = self.board.content.of(row, time)
-                    total = self.heads.in_step(group)
+                    total = self.heads.in_step(block)
                     if total is not None:
                         content = self.board.content.total(total)
                     x = grid.x[time] + row.offset
                     if self.opener is None or row.role != "cell":
-                        self._box(group, content, x, row.y, row.width, row.height)
+                        self._box(block, content, x, row.y, row.width, row.height)
                         continue
                     area = Region(f"cell{len(self.board.box)}", x, row.y, row.width, row.height, "cell")
                     self.board.pen.scene.regions.append(area)
-                    self._box(group, self.board.content.frame(row, time), x, row.y, row.width, row.height)
+                    self._box(block, self.board.content.frame(row, time), x, row.y, row.width, row.height)
 
-    def _box(self, group: Group, content: Content, x: float, y: float, width: float, height: float) -> None:
-        name = f"n{self.board.graph.number[group.nodes[0]]}"
-        self.board.box[group] = self.board.pen.box(name, content, x, y, width, height, group.nodes)
+    def _box(self, block: Block, content: Content, x: float, y: float, width: float, height: float) -> None:
+        name = f"n{self.board.graph.number[block.nodes[0]]}"
+        self.board.box[block] = self.board.pen.box(name, content, x, y, width, height, block.nodes)
 
     def _draw_ups(self) -> None:
-        for link in self.board.groups.links:
+        for link in self.board.blocks.links:
             if link.tail is None or link.head is None or self.board.is_belt(link):
                 continue
             low, high = self.board.table.row_of[link.tail], self.board.table.row_of[link.head]
@@ -169,11 +169,11 @@ class _Unrolled:
         for low, high in self.board.table.pairs:
             if low.role == "input":
                 for time in self.board.shown:
-                    if time in low.inputs and time in high.groups and high.groups[time] in self.board.box:
+                    if time in low.inputs and time in high.blocks and high.blocks[time] in self.board.box:
                         tail = self.board.pen.by_id[f"x{low.key[1]}_{time + 1}"]  # type: ignore[index]
-                        head = self.board.box[high.groups[time]]
+                        head = self.board.box[high.blocks[time]]
                         points = self.board.grid.up(low, high, self.board.grid.x[time], self.board.grid.x[time])
-                        self.board.pen.edge(tail, head, points, None, high.groups[time].nodes)
+                        self.board.pen.edge(tail, head, points, None, high.blocks[time].nodes)
 
     def _up(self, link: Link, low: Row, high: Row) -> None:
         assert link.tail is not None
@@ -191,9 +191,9 @@ class _Unrolled:
         for row in self.board.table.rows:
             if self.opener is not None and row.role == "cell":
                 for time in self.board.shown:
-                    if time in row.groups:
+                    if time in row.blocks:
                         heights = [self.board.slot_y(row, slot) for slot in range(len(row.slots))]
-                        self.opener.draw(self.board.pen, row, time, self.board.box[row.groups[time]], heights)
+                        self.opener.draw(self.board.pen, row, time, self.board.box[row.blocks[time]], heights)
 
     def _finish(self, scene: Scene, bottom: float, width: float) -> None:
         for row in self.board.table.rows:
@@ -216,10 +216,10 @@ class _Unrolled:
             {
                 **{f"loss{number + 1}": [self.board.graph.losses[number]] for number in self.heads.totals},
                 **{
-                    self.board.box[group].id: [place]
-                    for terms in self.board.groups.terms
+                    self.board.box[block].id: [place]
+                    for terms in self.board.blocks.terms
                     for place in terms
-                    if (group := self.board.groups.of.get(place[0])) in self.board.box and group is not None
+                    if (block := self.board.blocks.of.get(place[0])) in self.board.box and block is not None
                 },
             }
         )
@@ -234,7 +234,7 @@ class _Unrolled:
         times = self.board.table.times
         hidden = len(times) - len(self.board.shown)
         facts = [f"{len(times)} step{'s' * (len(times) != 1)}" + (f", {hidden} not shown" if hidden else "")]
-        states = [place for group in self.board.groups.groups for place in group.states]
+        states = [place for block in self.board.blocks.blocks for place in block.states]
         if states:
             shape = states[0][0].specs[states[0][1]].shape
             sizes = {place[0].specs[place[1]].shape[-1:] for place in states}

@@ -36,7 +36,7 @@ def draw_regions(board: Board, crossed: bool) -> None:
             board.pen.borders.append((one[1] + two[0]) / 2)
     for time in board.shown:
         x = grid.x[time] + (grid.right - grid.left) / 2
-        tops = [row.y - row.height / 2 for row in board.table.rows if time in (row.inputs or row.groups)]
+        tops = [row.y - row.height / 2 for row in board.table.rows if time in (row.inputs or row.blocks)]
         top = max(min(tops, default=grid.top) - PAD, grid.top)
         y, tall = (top + grid.bottom) / 2, grid.bottom - top
         region = Region(f"t{time + 1}", x, y, grid.left + grid.right, tall, "step", f"t = {time + 1}")
@@ -45,7 +45,7 @@ def draw_regions(board: Board, crossed: bool) -> None:
 
 def _windows(board: Board) -> list[tuple[int, tuple[int, int]]]:
     """Return (number, (first, last shown time)) of the windows of backpropagation; none if nothing is cut through."""
-    cells = [row for row in board.table.rows if row.role == "cell" and len(row.groups) > 1]
+    cells = [row for row in board.table.rows if row.role == "cell" and len(row.blocks) > 1]
     closed: dict[int, set[Row]] = {}
     for link in board.belts:
         assert link.head is not None

@@ -1,0 +1,66 @@
+"""Which operations are drawn as one box: cells, attentions, layers, losses."""
+
+import numpy as np
+import pytest
+from graph_cases import CASES, rng, xs
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.graphs import draw
+from tinygrad_rnn.graphs.model.blocks import find_blocks
+from tinygrad_rnn.graphs.model.graph import read
+
+
+def attend(query, keys):
+    """Return the mean of keys (N, T, H), weighed by their products with a query (N, H)."""
+    N, T, H = keys.shape
+    weights = tr.softmax((keys @ query.reshape(N, H, 1)).reshape(N, T))
+    return (weights.reshape(N, 1, T) @ keys).reshape(N, H)
+
+
+def attentive(feeding):
+    """Return the loss of a decoder that attends to the states of an encoder, before or after its cell."""
+    encoder, decoder = tr.RNNCell(3, 4, rng(), np.float64), tr.GRUCell(4, 4, rng(), np.float64)
+    output = tr.Linear(8, 5, rng(), np.float64)
+    keys, h = tr.unroll(encoder, xs())
+    total = 0.0
+    for t in range(3):
+        with tr.at_step(t):
+            x = attend(h, keys) if feeding else xs()[:, t, :1] * np.ones(4)
+            _, h = decoder(x, h)
+            y = output(tr.concatenate([x if feeding else attend(h, keys), h], axis=-1))
+            total = total + tr.cross_entropy(y, np.array([1, 2]))
+    return total, (encoder, decoder, output)
+
+
+@pytest.mark.parametrize("feeding", [False, True])
+def test_attention_is_a_box_of_its_own_with_its_weights(feeding):
+    loss, _alive = attentive(feeding)
+    found = [block for block in find_blocks(read([loss])).blocks if block.kind.role == "attention"]
+    assert [block.step for block in found] == [0, 1, 2]
+    assert all({"log_softmax", "exp", "matmul"} <= {op.name for op in block.ops} for block in found)
+    boxes = draw(loss, view="unrolled").scene.boxes
+    assert [box.title for box in boxes if box.title.startswith("a_")] == ["a_{1}", "a_{2}", "a_{3}"]
+    assert all("weights 2×4 float64" in [row.text for row in box.rows] for box in boxes if box.title.startswith("a_"))
+    linear = [box for box in boxes if box.title.startswith("y′_")]
+    assert len(linear) == 3
+    assert not any("softmax" in row.text for box in linear for row in box.rows)
+
+
+def test_attention_over_a_whole_sequence_is_a_box_too():
+    cell, W = tr.GRUCell(3, 4, rng(), np.float64), tr.tensor(np.ones((4, 3)), requires_grad=True, name="W")
+    keys, h = tr.unroll(cell, xs())
+    loss = tr.cross_entropy(attend(h, keys) @ W, np.array([0, 1]))
+    (box,) = (box for box in draw(loss, view="unrolled").scene.boxes if box.title.startswith("a_"))
+    assert [row.text for row in box.rows] == ["softmax(h·h)·h", "2×1×4 float64", "weights 2×4 float64"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_operation_is_in_one_block_or_adds_up_a_loss(case):
+    graph = read(CASES[case]().losses)
+    blocks = find_blocks(graph)
+    inside = [node for block in blocks.blocks for node in block.nodes]
+    assert len(inside) == len(set(inside))
+    assert set(inside) == set(blocks.of)
+    assert not set(inside) & frozenset().union(*blocks.sums)
+    losses = {place[0] for place in graph.losses}
+    assert losses <= set(inside) | frozenset().union(*blocks.sums)

@@ -1,0 +1,259 @@
+"""Blocks of a recorded graph: cells, attentions, layers and losses, as every view shows them.
+
+Nobody says where a cell begins: a user's own is any function. What the record tells is enough: a value that another
+step reads is a state; the operations that lead to it within its step are its cell; states that depend on each other,
+going round, belong to one cell; a softmax that weighs values is an attention; what is computed from a cell for no later
+step is a layer; a single number that is only added up on its way to the loss is a loss of its step. Operations outside
+time (on a whole sequence) are grouped by the module that they were recorded in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ...engine.tape import Node
+from .components import components
+from .dataflow import MOVING, SCALING, Dataflow
+from .graph import Graph, Place, Use
+from .operations import Operation, operations_of
+from .states import Kind, States
+
+
+@dataclass(eq=False)
+class Block:
+    """Operations that belong together.
+
+    Attributes:
+        kind: what it has in common with blocks of other steps.
+        step: as recorded; None: on the whole sequence.
+        ops: oldest first.
+        states: places of it that later steps read (or would read, in the last step).
+    """
+
+    kind: Kind
+    step: int | None
+    ops: list[Operation] = field(default_factory=list)
+    states: list[Place] = field(default_factory=list)
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """All its nodes, oldest first."""
+        return sorted((node for op in self.ops for node in op.nodes), key=lambda node: node.id)
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """All edges that bring one value to one block.
+
+    Attributes:
+        tail: the block that made the value; None for a parameter or a constant.
+        place: the value; None: a constant, or freed by a closed cut.
+        head: the block that reads it; None: the total loss `loss`.
+        uses: where it is read.
+        cuts: cut nodes on the way, the nearest to the reader first.
+        loss: for a term of a loss, which.
+    """
+
+    tail: Block | None
+    place: Place | None
+    head: Block | None
+    uses: tuple[Use, ...]
+    cuts: tuple[Node, ...] = ()
+    loss: int | None = None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a graph.
+
+    Attributes:
+        blocks: oldest first.
+        of: node to its block; nodes on the way from a loss to its terms, cuts and leaves are in none.
+        links: between blocks, and from parameters (a leaf, or what is computed from leaves alone) to blocks.
+        terms: of each loss, the places that it adds up; itself if it adds up nothing.
+        sums: of each loss, the nodes that do so.
+        weights: node outside time that is computed from leaves alone, to these leaves.
+        constants: block to arrays, or their Specs, that it reads and that no node made.
+    """
+
+    blocks: tuple[Block, ...]
+    of: dict[Node, Block]
+    links: tuple[Link, ...]
+    terms: tuple[tuple[Place, ...], ...]
+    sums: tuple[frozenset[Node], ...]
+    weights: dict[Node, tuple[Node, ...]]
+    constants: dict[Block, list[tuple[Use, Any]]]
+
+
+def find_blocks(graph: Graph, ops: Sequence[Operation] | None = None) -> Blocks:
+    """Return the blocks of a graph.
+
+    Args:
+        graph: what was recorded.
+        ops: its operations, if they are known.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> from tinygrad_rnn.graphs.model.graph import read
+    >>> cell = tr.LSTMCell(2, 3, np.random.default_rng(0))
+    >>> outputs, _ = tr.unroll(cell, np.ones((1, 4, 2)))
+    >>> found = find_blocks(read([np.sum(outputs * outputs)]))
+    >>> [(block.kind.role, block.step, len(block.states)) for block in found.blocks]
+    [('cell', 0, 2), ('cell', 1, 2), ('cell', 2, 2), ('cell', 3, 2), ('loss', None, 0)]
+    """
+    flow = Dataflow(graph, operations_of(graph) if ops is None else ops)
+    found = [flow.terms_of(loss) for loss in graph.losses]
+    sums = {node for added, _ in found for node in added}
+    used = flow.behind([*sums, *(node for _, terms in found for node, _ in terms)])
+    members = [node for node in flow.ops if node in used and node not in sums and node not in flow.weights]
+    states = States(flow, members)
+    kinds = _Sorter(flow, members, states).kinds([terms for _, terms in found])
+    blocks: dict[Hashable, Block] = {}
+    of: dict[Node, Block] = {}
+    for node in members:
+        block = blocks.setdefault((kinds[node], node.step), Block(kinds[node], node.step))
+        block.ops.append(flow.ops[node])
+        of.update((member, block) for member in flow.ops[node].nodes)
+    for place in states.places:
+        of[place[0]].states.append(place)
+    links, constants = _links(flow, members, of, found)
+    nodes = (frozenset(node for result in added for node in flow.ops[result].nodes) for added, _ in found)
+    terms = tuple(terms for _, terms in found)
+    return Blocks(tuple(blocks.values()), of, links, terms, tuple(nodes), flow.weights, constants)
+
+
+class _Sorter:
+    """Says for each operation in which kind of block it is."""
+
+    def __init__(self, flow: Dataflow, members: Sequence[Node], states: States) -> None:
+        self.flow, self.members, self.states = flow, members, states
+        self.kind: dict[Node, Kind] = {}
+        self.counts: dict[Hashable, int] = {}
+
+    def kinds(self, losses: Iterable[Iterable[Place]]) -> dict[Node, Kind]:
+        """Return operation to kind.
+
+        Args:
+            losses: of each loss, the places that it adds up.
+        """
+        for found in self.flow.attention(self.states.places):
+            first = next(node for node in self.members if node in found)
+            kind = self._new("attention", first)
+            self.kind.update((node, kind) for node in found if node not in self.kind)
+        for node in self.members:
+            cell = None if node.step is None or _looks_up(node) else self.states.cell_of(node)
+            if cell is not None:
+                self.kind.setdefault(node, cell)
+        for terms in losses:
+            for node, _ in terms:
+                if node not in self.kind:
+                    self._loss(node)
+        self._layers()
+        return self.kind
+
+    def _new(self, role: str, node: Node) -> Kind:
+        """Return a kind for a block that this node stands for; of one step and module each has a number of its own."""
+        key = (role, node.step, node.scope)
+        number = self.counts[key] = self.counts.get(key, -1) + 1
+        return Kind(role, node.scope, number)
+
+    def _loss(self, node: Node) -> None:
+        """Put a loss into a block of its own, with what serves it alone and reads no parameter."""
+        self.kind[node] = kind = self._new("loss", node)
+        waiting = [node]
+        while waiting:
+            for edge in self.flow.inputs[waiting.pop()]:
+                inner = edge.source
+                if (
+                    inner in self.flow.ops
+                    and inner not in self.kind
+                    and not edge.cuts
+                    and (inner.step, inner.scope) == (node.step, node.scope)
+                    and not self.flow.has_weights(inner)
+                    and all(self.kind.get(reader) == kind for reader in self.flow.readers[inner])
+                ):
+                    self.kind[inner] = kind
+                    waiting.append(inner)
+
+    def _layers(self) -> None:
+        """Group what is left: within a step and module, what hangs together; outside time likewise, phase by phase."""
+        phases = self._phases()
+        left = [node for node in self.members if node not in self.kind]
+        where = {node: (node.step, node.scope, phases[node] if node.step is None else 0) for node in left}
+        pairs = [
+            (source, node) for node in left for source in self.flow.sources(node) if where.get(source) == where[node]
+        ]
+        found = components(left, pairs)
+        for part in found:
+            if not self._is_plain(part):
+                kind = self._new("layer", part[0])
+                self.kind.update((node, kind) for node in part)
+        for part in found:
+            if part[0] not in self.kind:
+                kind = self._neighbour(part) or self._new("layer", part[0])
+                self.kind.update((node, kind) for node in part)
+
+    def _is_plain(self, part: list[Node]) -> bool:
+        """Return whether a part only moves elements, or, within a step, computes without parameters."""
+        if part[0].step is None:
+            return all(node.name in MOVING or self._scales(node) for node in part)
+        return not any(self.flow.has_weights(node) for node in part)
+
+    def _scales(self, node: Node) -> bool:
+        """Return whether a node multiplies by a constant, or puts 0 in some places: what dropout is made of."""
+        return node.name in SCALING and len(self.flow.sources(node)) == 1 and not self.flow.has_weights(node)
+
+    def _neighbour(self, part: list[Node]) -> Kind | None:
+        """Return the kind of what a plain part reads within its step, or of what reads it."""
+        members, step = set(part), part[0].step
+        sources = [source for node in part for source in self.flow.sources(node)]
+        readers = [reader for node in part for reader in self.flow.readers.get(node, ())]
+        for node in (*reversed(sources), *readers):
+            if node not in members and node.step == step and node in self.kind:
+                return self.kind[node]
+        return None
+
+    def _phases(self) -> dict[Node, int]:
+        """Return how often the way to each node has left time: below a first cell 0, after its stack 1, ...."""
+        phases: dict[Node, int] = {}
+        for node in self.flow.ops:
+            before = [(phases[source], source) for source in self.flow.sources(node) if source in phases]
+            phases[node] = max(
+                (phase + (node.step is None and source.step is not None) for phase, source in before), default=0
+            )
+        return phases
+
+
+def _looks_up(node: Node) -> bool:
+    """Return whether a node is a lookup in a table of parameters: an embedding, not a part of the cell it feeds."""
+    edge = node.edges[0] if node.edges else None
+    return node.name == "take" and edge is not None and edge[0].operation is None
+
+
+def _links(
+    flow: Dataflow,
+    members: Iterable[Node],
+    of: Mapping[Node, Block],
+    losses: Iterable[tuple[Iterable[Node], Collection[Place]]],
+) -> tuple[tuple[Link, ...], dict[Block, list[tuple[Use, Any]]]]:
+    """Return the links between blocks, and the constants that blocks read."""
+    bundles: dict[tuple[Any, ...], list[Use]] = {}
+    constants: dict[Block, list[tuple[Use, Any]]] = {}
+    for node in members:
+        head = of[node]
+        for edge in flow.inputs[node]:
+            if edge.source is None and not edge.cuts:
+                constants.setdefault(head, []).append((edge.use, edge.constant))
+            elif edge.source is None or of.get(edge.source) is not head:
+                tail = None if edge.source is None else of.get(edge.source)
+                bundles.setdefault((tail, edge.place, head, edge.cuts, None), []).append(edge.use)
+    for loss, (added, terms) in enumerate(losses):
+        for node in sorted(added, key=lambda node: node.id):
+            for edge in flow.inputs[node]:
+                if edge.source is not None and (edge.source, edge.output) in terms:
+                    key = (of.get(edge.source), edge.place, None, edge.cuts, loss)
+                    bundles.setdefault(key, []).append(edge.use)
+    links = (Link(tail, place, head, tuple(u), cuts, loss) for (tail, place, head, cuts, loss), u in bundles.items())
+    return tuple(links), constants
