@@ -580,6 +580,15 @@ def scanned(w: Writer) -> str:
 
 
 @operation
+def recurrence(w: Writer) -> str:
+    a = w.value(least=1)
+    axis = w.axis(np.ndim(w.of(a)))
+    if not np.shape(w.of(a))[axis]:
+        return f"np.cumsum({a}, axis={axis})"  # a recurrence has a step
+    return f"tr.linear_scan({w.one_of(['0.5', a])}, {a}, axis={axis}, reverse={w.one_of([True, False])})"
+
+
+@operation
 def statistic(w: Writer) -> str:
     a = w.value()
     axis = w.one_of([None, w.axis(np.ndim(w.of(a)))])

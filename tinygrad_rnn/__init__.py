@@ -195,6 +195,15 @@ if TYPE_CHECKING:
     from .nn.scan import scan as scan
     from .nn.unroll import bidirectional as bidirectional
     from .nn.unroll import unroll as unroll
+    from .nn.linear_scan import linear_scan as linear_scan
+    from .nn.normalization import LayerNorm as LayerNorm
+    from .nn.gated import CoupledLSTMCell as CoupledLSTMCell
+    from .nn.gated import LayerNormLSTMCell as LayerNormLSTMCell
+    from .nn.gated import PeepholeLSTMCell as PeepholeLSTMCell
+    from .nn.light import IndRNNCell as IndRNNCell
+    from .nn.light import LRUCell as LRUCell
+    from .nn.light import MinGRUCell as MinGRUCell
+    from .nn.light import MinLSTMCell as MinLSTMCell
     from .nn.layers import Dropout as Dropout
     from .nn.layers import Embedding as Embedding
     from .nn.layers import Linear as Linear
@@ -276,6 +285,10 @@ _HOME = {
     "nn.cells": "GRUCell LSTMCell RNNCell Stacked",
     "nn.scan": "scan",
     "nn.unroll": "bidirectional unroll",
+    "nn.linear_scan": "linear_scan",
+    "nn.normalization": "LayerNorm",
+    "nn.gated": "CoupledLSTMCell LayerNormLSTMCell PeepholeLSTMCell",
+    "nn.light": "IndRNNCell LRUCell MinGRUCell MinLSTMCell",
     "nn.layers": "Dropout Embedding Linear",
     "nn.models": "CBOW RNNLM",
     "truncation": (

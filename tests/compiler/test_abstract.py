@@ -200,6 +200,7 @@ CASES = {
     "getitem": picked,
     "take": looked_up,
     "take_along": along,
+    "linear_recurrence": lambda draw: ([draw(floats.filter(np.ndim)), draw(floats)], {}),
     "cross_entropy": loss,
     "cross_entropy_back": loss_back,
     "norms": lambda draw: (

@@ -8,7 +8,7 @@ import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import ops
-from tinygrad_rnn.ops import index, logistic, loss, reduce, scan, shape, truncate
+from tinygrad_rnn.ops import index, logistic, loss, recurrence, reduce, scan, shape, truncate
 from tinygrad_rnn.testing import GradCheckError
 from tinygrad_rnn.testing.primitives import check_primitive
 
@@ -45,6 +45,13 @@ def take_back(g, indices, axis, shape):
     y = np.zeros(shape)
     np.add.at(np.moveaxis(y, axis, 0), indices, rows)
     return y
+
+
+def recurred(a, b):
+    h = [b[0]]
+    for factor, addend in zip(a[1:], b[1:], strict=True):
+        h.append(factor * h[-1] + addend)
+    return np.stack(h)
 
 
 def take_along_back(g, indices, axis, shape):
@@ -134,6 +141,8 @@ CASES = {
     "min": (reduce.min, [(2, 3)], {"reference": np.min}),
     "cumsum": (scan._cumsum, [(2, 3)], {"attrs": {"axis": 1}, "reference": np.add.accumulate}),
     "cumprod": (scan._cumprod, [(2, 3)], {"attrs": {"axis": 0}, "reference": np.multiply.accumulate}),
+    "linear_recurrence": (recurrence.linear_recurrence, [(9, 2), (9, 2)], {"reference": recurred}),
+    "linear_recurrence, short": (recurrence.linear_recurrence, [(3, 2), (3, 2)], {"reference": recurred}),
     "prod": (scan._prod, [(2, 3)], {"reference": np.prod}),
     "prod, axes": (scan._prod, [(2, 3, 4)], {"attrs": {"axis": (0, 2), "keepdims": True}, "reference": np.prod}),
     "logsumexp": (ops.logsumexp, [(2, 3)], {"reference": logsumexp}),

@@ -63,22 +63,27 @@ def in_words(state: State) -> str:
     return f"one of shape {state.shape}" if isinstance(state, Tensor | np.ndarray) else f"{type(state).__name__}"
 
 
-class _GatedCell(Module):
+class GatedCell(Module):
     """Parameters that every built-in cell has: Wx (D, G*H), Wh (H, G*H), b (G*H,) for G gates.
 
-    Weights start normal with variance 1/D and 1/H, biases at 0.
+    Weights start normal with variance 1/D and 1/H, biases at 0. A cell with `dense = False` has no Wh: each of its
+    units sees its own past alone.
     """
 
-    gates: int
+    gates: int = 1
+    dense: bool = True
 
-    def __init__(self, input_size: int, hidden_size: int, rng: np.random.Generator, dtype: DTypeLike) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32
+    ) -> None:
         input_size = integer(type(self).__name__, "input_size", input_size)
         hidden_size = integer(type(self).__name__, "hidden_size", hidden_size)
         generator(type(self).__name__, "rng", rng)
         width = self.gates * hidden_size
         self.input_size, self.hidden_size = input_size, hidden_size
         self.Wx = parameter(rng.standard_normal((input_size, width)) / np.sqrt(input_size), dtype, "Wx")
-        self.Wh = parameter(rng.standard_normal((hidden_size, width)) / np.sqrt(hidden_size), dtype, "Wh")
+        if self.dense:
+            self.Wh = parameter(rng.standard_normal((hidden_size, width)) / np.sqrt(hidden_size), dtype, "Wh")
         self.b = parameter(np.zeros(width), dtype, "b")
 
     def _zeros(self, batch_size: int) -> Tensor:
@@ -102,7 +107,25 @@ class _GatedCell(Module):
         return x, *(operand(h, name, "state") for h in states)
 
 
-class RNNCell(_GatedCell):
+class PairCell(GatedCell):
+    """A gated cell whose state is a pair (h, c), as an LSTM's is."""
+
+    def initial_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Return (h, c), zeros (N, H) each."""
+        return self._zeros(batch_size), self._zeros(batch_size)
+
+    def _pair(self, state: tuple[Operand, Operand]) -> tuple[Operand, Operand]:
+        """Return (h, c), or raise `ShapeError` if the state is no pair."""
+        if not isinstance(state, tuple | list) or len(state) != 2:
+            raise ShapeError(
+                f"{type(self).__name__}: expected a state (h, c), two parts of shape (N, H) = (N, {self.hidden_size}), "
+                f"got {in_words(state)}; start from cell.initial_state(N)"
+            )
+        h, c = state
+        return h, c
+
+
+class RNNCell(GatedCell):
     """The Elman cell: h' = tanh(x @ Wx + h @ Wh + b). Source: Elman 1990, Finding structure in time.
 
     Args:
@@ -140,7 +163,7 @@ class RNNCell(_GatedCell):
         return h, h
 
 
-class LSTMCell(_GatedCell):
+class LSTMCell(PairCell):
     """Long short-term memory. Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
 
     i, f, o = sigmoid(...), g = tanh(...) of x @ Wx + h @ Wh + b, in this order of columns;
@@ -182,18 +205,9 @@ class LSTMCell(_GatedCell):
         forget_bias = number("LSTMCell", "forget_bias", forget_bias)
         self.b.data = np.repeat([0.0, forget_bias, 0.0, 0.0], hidden_size)
 
-    def initial_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Return (h, c), zeros (N, H) each."""
-        return self._zeros(batch_size), self._zeros(batch_size)
-
     def __call__(self, x: Operand, state: tuple[Operand, Operand]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return (output, state) of one step: h' and (h', c')."""
-        if not isinstance(state, tuple | list) or len(state) != 2:
-            raise ShapeError(
-                f"LSTMCell: expected a state (h, c), two parts of shape (N, H) = (N, {self.hidden_size}), got "
-                f"{in_words(state)}; start from cell.initial_state(N)"
-            )
-        x, h, c = self._inputs(x, *state)
+        x, h, c = self._inputs(x, *self._pair(state))
         sigmoids, candidate = split(x @ self.Wx + self.b + h @ self.Wh, (3 * self.hidden_size,), axis=1)
         i, f, o = split(sigmoid(sigmoids), 3, axis=1)
         c = f * c + i * tanh(candidate)
@@ -201,7 +215,7 @@ class LSTMCell(_GatedCell):
         return h, (h, c)
 
 
-class GRUCell(_GatedCell):
+class GRUCell(GatedCell):
     """Gated recurrent unit. Source: Cho et al. 2014.
 
     r, z = sigmoid(...) and the candidate n, in this order of columns; h' = (1 - z) * n + z * h.

@@ -342,6 +342,13 @@ def _cross_entropy_back(_: Compute, logits: Any, g: Any, *, targets: Any, ignore
     return [(logits.shape, logits.dtype)]
 
 
+def _recurrence(_: Compute, *parts: Any) -> Specs:
+    shape = _broadcast(*(getattr(part, "shape", ()) for part in parts))
+    if not shape:
+        raise IndexError  # it has no first axis
+    return [(shape, np.result_type(*(getattr(part, "dtype", part) for part in parts)))]
+
+
 def _norms(_: Compute, *gs: Any, function: str, names: tuple[str, ...]) -> Specs:
     return [((len(gs) + 1,), np.dtype(np.float64))]
 
@@ -367,6 +374,7 @@ _RULES: dict[Any, Callable[..., Specs]] = {
     "getitem": _getitem,
     "take": _take,
     "take_along": _take_along,
+    "linear_recurrence": _recurrence,
     "cross_entropy": _cross_entropy,
     "cross_entropy_back": _cross_entropy_back,
     f"{_PACKAGE}.optim.clipping.norms": _norms,
