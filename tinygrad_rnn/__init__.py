@@ -98,10 +98,12 @@ if TYPE_CHECKING:
     from .ops import fmax as fmax
     from .ops import fmin as fmin
     from .ops import fmod as fmod
+    from .ops import gaussian_nll as gaussian_nll
     from .ops import getitem as getitem
     from .ops import heaviside as heaviside
     from .ops import hsplit as hsplit
     from .ops import hstack as hstack
+    from .ops import huber as huber
     from .ops import hypot as hypot
     from .ops import inner as inner
     from .ops import kron as kron
@@ -114,6 +116,7 @@ if TYPE_CHECKING:
     from .ops import logaddexp as logaddexp
     from .ops import logaddexp2 as logaddexp2
     from .ops import logsumexp as logsumexp
+    from .ops import mae as mae
     from .ops import matmul as matmul
     from .ops import matrix_transpose as matrix_transpose
     from .ops import matvec as matvec
@@ -125,6 +128,7 @@ if TYPE_CHECKING:
     from .ops import minimum as minimum
     from .ops import modf as modf
     from .ops import moveaxis as moveaxis
+    from .ops import mse as mse
     from .ops import multi_dot as multi_dot
     from .ops import multiply as multiply
     from .ops import nan_to_num as nan_to_num
@@ -193,6 +197,7 @@ if TYPE_CHECKING:
     from .nn.cells import RNNCell as RNNCell
     from .nn.cells import Stacked as Stacked
     from .nn.scan import scan as scan
+    from .nn.ctc import ctc as ctc
     from .nn.unroll import bidirectional as bidirectional
     from .nn.unroll import unroll as unroll
     from .nn.linear_scan import linear_scan as linear_scan
@@ -272,18 +277,19 @@ _HOME = {
         "atleast_2d atleast_3d average binary_cross_entropy block broadcast_arrays broadcast_to cbrt ceil clip "
         "column_stack concatenate copy copysign cos cosh cross cross_entropy cumprod cumsum cumulative_prod "
         "cumulative_sum cut deg2rad delete diag diagflat diagonal diff divide divmod dot dsplit dstack einsum exp "
-        "exp2 expand_dims expm1 fabs fix flip fliplr flipud floor floor_divide fmax fmin fmod getitem heaviside "
-        "hsplit hstack hypot inner kron log log10 log1p log2 log_sigmoid log_softmax logaddexp logaddexp2 "
-        "logsumexp matmul matrix_transpose matvec max maximum mean median min minimum modf moveaxis multi_dot "
-        "multiply nan_to_num nanmean nanstd nansum nanvar negative norm outer pad power prod ptp rad2deg ravel "
-        "relu remainder repeat reshape rint roll rollaxis rot90 round select sigmoid sign sin sinh softmax "
-        "softplus sort split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tan tanh "
-        "tensordot tile trace transpose trapezoid tril triu trunc unstack var vdot vecdot vecmat vsplit vstack "
-        "where"
+        "exp2 expand_dims expm1 fabs fix flip fliplr flipud floor floor_divide fmax fmin fmod gaussian_nll "
+        "getitem heaviside hsplit hstack huber hypot inner kron log log10 log1p log2 log_sigmoid log_softmax "
+        "logaddexp logaddexp2 logsumexp mae matmul matrix_transpose matvec max maximum mean median min minimum "
+        "modf moveaxis mse multi_dot multiply nan_to_num nanmean nanstd nansum nanvar negative norm outer pad "
+        "power prod ptp rad2deg ravel relu remainder repeat reshape rint roll rollaxis rot90 round select sigmoid "
+        "sign sin sinh softmax softplus sort split sqrt square squeeze stack std subtract sum swapaxes take "
+        "take_along_axis tan tanh tensordot tile trace transpose trapezoid tril triu trunc unstack var vdot "
+        "vecdot vecmat vsplit vstack where"
     ),
     "nn.module": "Module",
     "nn.cells": "GRUCell LSTMCell RNNCell Stacked",
     "nn.scan": "scan",
+    "nn.ctc": "ctc",
     "nn.unroll": "bidirectional unroll",
     "nn.linear_scan": "linear_scan",
     "nn.normalization": "LayerNorm",

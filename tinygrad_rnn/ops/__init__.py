@@ -92,6 +92,10 @@ from .products import vecmat as vecmat
 from .reduce import log_softmax as log_softmax
 from .reduce import logsumexp as logsumexp
 from .reduce import softmax as softmax
+from .regression import gaussian_nll as gaussian_nll
+from .regression import huber as huber
+from .regression import mae as mae
+from .regression import mse as mse
 from .rounding import ceil as ceil
 from .rounding import divmod as divmod
 from .rounding import fix as fix

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import number
 from ..engine.arrays import delivered, frozen
 from ..engine.primitive import primitive
 from ..engine.tape import Array
 from ..engine.tensor import Operand, Tensor, shape_of, without_gradient
-from ..errors import DTypeError, ShapeError, UnsupportedError
+from ..errors import DTypeError, ShapeError
+from .distributions import are_probabilities, distribution_loss, masked_ids, one_hot
 from .elementwise import narrowed, widened
 from .index import as_ids
 from .logistic import softplus
+from .masked import Reduction, check_constant, check_floating, check_reduction, kept_of, reduced_loss
 from .reduce import softmax
 
 _CHUNK = 1 << 16  # elements of a block of rows that stays in cache
@@ -100,24 +103,46 @@ def _(v: Any, y: Any, logits: Any, g: Any, *, targets: Array, ignore_label: int)
     return to_logits, to_g
 
 
-def cross_entropy(logits: Operand, targets: Any, ignore_label: int = -1) -> Any:
+def cross_entropy(
+    logits: Operand,
+    targets: Any,
+    ignore_label: int = -1,
+    *,
+    mask: Operand = None,
+    class_weights: Operand = None,
+    smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Any:
     """Return the mean negative log-likelihood of `targets`, in nats per unmasked position.
 
     loss = -mean over unmasked positions of log softmax(logits)[target]; exp(loss) is the perplexity.
     Source: Bishop, Pattern Recognition and Machine Learning, 4.3.4.
 
+    In general, with the target distribution q, class weights w and smoothing s, the loss of a position is
+    -sum over c of w_c * ((1 - s) * q_c + s / V) * log softmax(logits)_c (Szegedy et al. 2016, Rethinking the Inception
+    architecture, section 7). Where targets are ids, the mean weighs each position by the weight of its target.
+
     Args:
         logits: (..., V) floating point, for instance (N, T, V).
-        targets: (...) integer ids in [0, V), or `ignore_label`.
-        ignore_label: target of positions that do not count (padding).
+        targets: (...) integer ids in [0, V), or `ignore_label`; or (..., V) probabilities, floating point.
+        ignore_label: target id of positions that do not count (padding).
+        mask: booleans, True where a position counts, of shape (...) or of its first axes; None: all count.
+        class_weights: (V,), 0 or more; None: 1 for each.
+        smoothing: the share of the target that is spread over all classes, in [0, 1].
+        reduction: "mean", "sum", or "none" for the loss of each position (...), 0 where masked.
 
     Returns:
-        A 0-d Tensor (a 0-d array if logits is an array), of the dtype of logits.
+        A 0-d Tensor (a 0-d array if logits is an array), of the dtype of logits; with "none", of shape (...).
 
     Raises:
-        ShapeError: if targets has not the shape of logits without V, or every position is masked.
-        DTypeError: if logits are not floating point, or targets (or `ignore_label`) not integers.
+        ShapeError: if targets, mask or class_weights do not fit logits; or if the mean is wanted and every position is
+            masked, or has the weight 0.
+        DTypeError: if logits are not floating point, targets (or `ignore_label`) neither integers nor probabilities, or
+            the mask not boolean.
         IndexError: if a target is outside [0, V).
+        ValueError: if a probability or a weight is negative or not finite.
+        UnsupportedError: if probabilities are a Tensor that requires a gradient, for it would get none.
+        ConfigError: if smoothing or reduction is out of range.
 
     The gradient at a masked position is exactly 0, whatever its logits are, infinite or NaN; its loss is not looked at.
 
@@ -125,30 +150,38 @@ def cross_entropy(logits: Operand, targets: Any, ignore_label: int = -1) -> Any:
     >>> loss = tr.cross_entropy(np.zeros((2, 4)), [3, -1])
     >>> round(float(np.exp(loss)), 6)
     4.0
+    >>> tr.cross_entropy(np.zeros((2, 2)), [[0.5, 0.5], [1.0, 0.0]], reduction="none").round(4)
+    array([0.6931, 0.6931])
     """
     shape = shape_of(logits)
-    _check_logits("cross_entropy", logits)
+    check_floating("cross_entropy", "logits", logits)
+    check_reduction("cross_entropy", reduction)
+    smoothing = number("cross_entropy", "smoothing", smoothing, low=0, high=1)
     if isinstance(ignore_label, bool) or not isinstance(ignore_label, int | np.integer):
         raise DTypeError(f"cross_entropy: ignore_label must be an integer, got {ignore_label!r}")
     ignore_label = int(ignore_label)
-    ids = without_gradient("targets", lambda given: _checked(given, shape, ignore_label), targets)
-    return _cross_entropy(logits, targets=ids, ignore_label=ignore_label)
+    needed = reduction == "mean"
+    if are_probabilities(targets, shape):
+        kept = kept_of("cross_entropy", mask, shape[:-1], needed)
+        return distribution_loss(logits, targets, kept, None, class_weights, smoothing, reduction)
+    if mask is not None:
+        kept = kept_of("cross_entropy", mask, shape[:-1], False)
+        targets = without_gradient("targets", lambda ids, kept: masked_ids(ids, kept, ignore_label), targets, kept)
+    ids = without_gradient("targets", lambda given: _checked(given, shape, ignore_label, needed), targets)
+    if class_weights is None and not smoothing and needed:
+        return _cross_entropy(logits, targets=ids, ignore_label=ignore_label)
+    kept = without_gradient("kept", lambda ids: ids != ignore_label, ids)
+    return distribution_loss(logits, one_hot(ids, kept, logits), kept, ids, class_weights, smoothing, reduction)
 
 
-def _check_logits(function: str, logits: Operand) -> None:
-    dtype = logits.dtype if isinstance(logits, Tensor | np.ndarray) else np.asarray(logits).dtype
-    if dtype.kind not in "fc":
-        raise DTypeError(
-            f"{function}: expected floating point logits, got dtype {dtype} of shape {shape_of(logits)}; convert them, "
-            "for instance logits.astype(np.float32)"
-        )
-
-
-def _checked(targets: Any, shape: tuple[int, ...], ignore_label: int) -> Array:
+def _checked(targets: Any, shape: tuple[int, ...], ignore_label: int, needed: bool) -> Array:
     """Return the targets of logits of this shape, as ids that nobody can change; see `cross_entropy` for the errors."""
     ids = np.asarray(targets)
     if ids.dtype.kind not in "iu":
-        raise DTypeError(f"cross_entropy: expected integer targets, got dtype {ids.dtype} of shape {ids.shape}")
+        raise DTypeError(
+            f"cross_entropy: expected integer targets of shape {shape[:-1]}, or probabilities of shape {shape}, got "
+            f"dtype {ids.dtype} of shape {ids.shape}"
+        )
     if len(shape) < 1 or ids.shape != shape[:-1]:
         raise ShapeError(
             f"cross_entropy: expected targets of shape {shape[:-1]} for logits of shape {shape} (..., V), "
@@ -158,7 +191,7 @@ def _checked(targets: Any, shape: tuple[int, ...], ignore_label: int) -> Array:
     if not 0 <= ignore_label < shape[-1] and ids.size and ids.min() >= 0 and ids.max() < shape[-1]:
         return ids  # none is masked, all are in range: the usual case
     kept = ids != ignore_label
-    if not kept.any():
+    if needed and not kept.any():
         raise ShapeError(
             f"cross_entropy: all {ids.size} positions are masked (ignore_label={ignore_label}); the mean is undefined"
         )
@@ -171,7 +204,14 @@ def _checked(targets: Any, shape: tuple[int, ...], ignore_label: int) -> Array:
     return ids
 
 
-def binary_cross_entropy(logits: Operand, targets: Any, ignore_label: float = -1) -> Any:
+def binary_cross_entropy(
+    logits: Operand,
+    targets: Any,
+    ignore_label: float = -1,
+    *,
+    mask: Operand = None,
+    reduction: Reduction = "mean",
+) -> Any:
     """Return the mean negative log-likelihood of yes-or-no `targets`, in nats per unmasked element.
 
     loss = -mean over unmasked elements of t * log(sigmoid(z)) + (1 - t) * log(sigmoid(-z)), z the logits. Computed as
@@ -182,13 +222,16 @@ def binary_cross_entropy(logits: Operand, targets: Any, ignore_label: float = -1
         logits: any shape, floating point.
         targets: of that shape, probabilities of yes in [0, 1], booleans, or `ignore_label`; constants.
         ignore_label: target of elements that do not count (padding).
+        mask: booleans, True where an element counts, of that shape or of its first axes; None: all count.
+        reduction: "mean", "sum", or "none" for the loss of each element, 0 where masked.
 
     Returns:
-        A 0-d Tensor (a 0-d array if logits is an array), of the dtype of logits.
+        A 0-d Tensor (a 0-d array if logits is an array), of the dtype of logits; with "none", of their shape.
 
     Raises:
-        ShapeError: if targets has not the shape of logits, or every element is masked.
-        DTypeError: if logits are not floating point, or targets no real numbers.
+        ShapeError: if targets or mask do not fit logits, or the mean is wanted and every element is masked.
+        DTypeError: if logits are not floating point, targets no real numbers, or the mask not boolean.
+        ConfigError: if there is no such reduction.
         UnsupportedError: if targets is a Tensor that requires a gradient, for it would get none.
         ValueError: if a target is outside [0, 1].
 
@@ -199,27 +242,27 @@ def binary_cross_entropy(logits: Operand, targets: Any, ignore_label: float = -1
     >>> round(float(loss), 6)
     400.346574
     """
-    _check_logits("binary_cross_entropy", logits)
-    if isinstance(targets, Tensor) and targets.requires_grad:
-        raise UnsupportedError(
-            "binary_cross_entropy: targets are constants, and a Tensor that requires a gradient was given; pass "
-            "targets.data, or exchange the arguments if that is the logits"
-        )
+    check_floating("binary_cross_entropy", "logits", logits)
+    check_reduction("binary_cross_entropy", reduction)
+    check_constant("binary_cross_entropy", "targets", targets)
     z = widened(logits if isinstance(logits, Tensor) else np.asarray(logits))
-    shape, real = z.shape, np.empty(0, z.dtype).real.dtype
+    shape, real, needed = z.shape, np.empty(0, z.dtype).real.dtype, reduction == "mean"
+    kept = kept_of("binary_cross_entropy", mask, shape, False)
 
-    def likelihoods(given: Any) -> Array:
+    def likelihoods(given: Any, kept: Array | None) -> Array:
         """Return those of yes, and of no, each 0 where masked."""
-        return _likelihoods(given, shape, ignore_label).astype(real)
+        return _likelihoods(given, kept, shape, ignore_label, needed).astype(real)
 
-    both = without_gradient("likelihoods", likelihoods, targets)
+    both = without_gradient("likelihoods", likelihoods, targets, kept)
     yes, no = both[0], both[1]
     z = np.where(yes + no > 0, z, 0)
     nats = yes * np.where(yes > 0, softplus(-z), 0) + no * np.where(no > 0, softplus(z), 0)
-    return narrowed(np.sum(nats) / np.sum(yes + no), logits)
+    return narrowed(reduced_loss(nats, None, reduction, real, weights=yes + no), logits)
 
 
-def _likelihoods(targets: Any, shape: tuple[int, ...], ignore_label: float) -> Array:
+def _likelihoods(
+    targets: Any, counted: Array | None, shape: tuple[int, ...], ignore_label: float, needed: bool
+) -> Array:
     given = np.asarray(targets)
     if given.dtype.kind not in "biuf":
         raise DTypeError(
@@ -228,8 +271,8 @@ def _likelihoods(targets: Any, shape: tuple[int, ...], ignore_label: float) -> A
         )
     if given.shape != shape:
         raise ShapeError(f"binary_cross_entropy: expected targets of shape {shape}, that of logits, got {given.shape}")
-    kept = given != ignore_label
-    if not kept.any():
+    kept = given != ignore_label if counted is None else (given != ignore_label) & counted
+    if needed and not kept.any():
         raise ShapeError(
             f"binary_cross_entropy: all {given.size} elements are masked (ignore_label={ignore_label}); the mean is "
             "undefined"

@@ -1,0 +1,162 @@
+"""The loss of a labelling without an alignment: the sum over all alignments, by a recursion over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..checks import integer
+from ..engine.table import Operand
+from ..engine.tape import Array
+from ..engine.tensor import Tensor, shape_of, without_gradient
+from ..errors import DTypeError, ShapeError
+from ..ops import concatenate, log_softmax, logsumexp, stack, take_along_axis
+from ..ops.elementwise import narrowed, widened
+from ..ops.masked import Reduction, check_floating, check_reduction, reduced_loss
+from .scan import scan
+
+_NEVER = -1e30  # the logarithm of no probability: finite, so that differences of two are numbers
+
+
+def ctc(
+    logits: Operand,
+    targets: Operand,
+    lengths: Operand = None,
+    target_lengths: Operand = None,
+    *,
+    blank: int = 0,
+    reduction: Reduction = "mean",
+) -> Any:
+    """Return the connectionist temporal classification loss: the mean of -log p(labelling), in nats per sequence.
+
+    An alignment gives each step a label or the blank; runs of one label are joined, then blanks dropped. p is the sum
+    over all alignments that leave the labelling. With the labels l' = blank, l_1, blank, ..., l_L, blank and the
+    log-probabilities y, the recursion is, in logarithms,
+
+        alpha_t(s) = y_t(l'_s) + logaddexp(alpha_{t-1}(s), alpha_{t-1}(s - 1), alpha_{t-1}(s - 2)),
+
+    the last term only where l'_s is no blank and not l'_{s-2}.
+    Source: Graves et al. 2006, Connectionist temporal classification, equations 5 to 8.
+
+    Args:
+        logits: (N, T, V), floating point; the log-probabilities are their log_softmax.
+        targets: (N, L) label ids in [0, V) without the blank; what stands after `target_lengths` is not looked at.
+        lengths: (N,), steps of each sequence, 1 .. T; None: T.
+        target_lengths: (N,), labels of each sequence, 0 .. L; None: L.
+        blank: id of the blank, in [0, V).
+        reduction: "mean" or "sum" over the sequences, or "none": (N,).
+
+    Returns:
+        A 0-d Tensor (a 0-d array if logits is an array), of the dtype of logits; with "none", of shape (N,).
+
+    Raises:
+        ShapeError: if shapes or lengths do not fit, or a sequence has fewer steps than its labels need: one for each,
+            and one for a blank between two that are equal.
+        DTypeError: if logits are not floating point, or ids or lengths not integers.
+        IndexError: if a label is outside [0, V), or the blank.
+        ConfigError: if blank or reduction is out of range.
+
+    Steps after the end of a sequence get the gradient 0, whatever stands there.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> loss = tr.ctc(np.zeros((1, 2, 3)), [[1]])  # a1, 1a and 11, each of probability 1/9
+    >>> round(float(np.exp(-loss)), 6)
+    0.333333
+    """
+    check_floating("ctc", "logits", logits)
+    check_reduction("ctc", reduction)
+    shape = shape_of(logits)
+    if len(shape) != 3 or 0 in shape:
+        raise ShapeError(f"ctc: expected logits of shape (N, T, V), none of them 0, got {shape}")
+    blank = integer("ctc", "blank", blank, low=0, high=shape[2] - 1)
+    N, T, _ = shape
+    labels = without_gradient(
+        "labels", lambda *given: _labels(shape, blank, *given), targets, lengths, target_lengths
+    )  # (N, S)
+    wide = widened(logits if isinstance(logits, Tensor) else np.asarray(logits))
+    real = np.empty(0, wide.dtype).real.dtype
+    running = without_gradient("running", lambda given: _running(N, T, given), lengths)  # (N, T)
+    skips = without_gradient("skips", lambda ids: _skips(ids, blank), labels)
+    ends = without_gradient("ends", lambda ids, given: _ends(ids, given), labels, target_lengths)
+    logs = log_softmax(np.where(running[..., None], wide, 0))
+    index = without_gradient("index", lambda ids: np.broadcast_to(ids[:, None], (N, T, ids.shape[1])), labels)
+    emitted = take_along_axis(logs, index, axis=2)
+    S = shape_of(labels)[1]
+    before = np.full((N, 2), _NEVER, real)
+
+    def step(now: tuple[Any, Any], alpha: Any) -> tuple[None, Any]:
+        y, runs = now
+        one = concatenate([before[:, :1], alpha[:, :-1]], axis=1)
+        two = concatenate([before, alpha[:, :-2]], axis=1) if S > 1 else one
+        new = logsumexp(stack([alpha, one, np.where(skips, two, _NEVER)]), axis=0) + y
+        return None, np.where(runs[:, None], new, alpha)
+
+    # Before the first step all alignments are at the first blank, from which they stay or go on to the first label.
+    start = np.where(np.arange(S) == 0, 0.0, _NEVER).astype(real) * np.ones((N, 1), real)
+    _, alpha = scan(step, start, (emitted, running))
+    nats = -logsumexp(np.where(ends, alpha, _NEVER), axis=1)
+    return narrowed(reduced_loss(nats, None, reduction, real), logits)
+
+
+def _labels(shape: tuple[int, ...], blank: int, targets: Any, lengths: Any, target_lengths: Any) -> Array:
+    """Return the labels with blanks around each (N, 2L + 1); blanks after the end of a labelling; all is checked."""
+    N, T, V = shape
+    ids = np.asarray(targets)
+    if ids.size == 0:
+        ids = ids.astype(np.intp)
+    if ids.dtype.kind not in "iu":
+        raise DTypeError(f"ctc: expected integer targets, got dtype {ids.dtype}")
+    if ids.ndim != 2 or len(ids) != N:
+        raise ShapeError(
+            f"ctc: expected targets of shape (N, L) = ({N}, L) for logits of shape {shape}, got {ids.shape}"
+        )
+    L = ids.shape[1]
+    steps = _counts("lengths", lengths, N, 1, T)
+    counts = _counts("target_lengths", target_lengths, N, 0, L)
+    there = np.arange(L) < counts[:, None]
+    wrong = there & ((ids < 0) | (ids >= V) | (ids == blank))
+    if wrong.any():
+        raise IndexError(f"ctc: label {int(ids[wrong][0])} is outside [0, V) with V={V}, or the blank {blank}")
+    ids = np.where(there, ids, blank).astype(np.intp)
+    equal = (ids[:, 1:] == ids[:, :-1]) & there[:, 1:]
+    needed = counts + np.count_nonzero(equal, axis=1)
+    if (needed > steps).any():
+        n = int(np.argmax(needed > steps))
+        raise ShapeError(
+            f"ctc: sequence {n} has {steps[n]} steps, and its {counts[n]} labels need {needed[n]} (a blank stands "
+            "between two that are equal); no alignment is possible"
+        )
+    labels = np.full((N, 2 * L + 1), blank, np.intp)
+    labels[:, 1::2] = ids
+    return labels
+
+
+def _counts(name: str, given: Any, N: int, low: int, high: int) -> Array:
+    if given is None:
+        return np.full(N, high)
+    found = np.asarray(given)
+    if found.dtype.kind not in "iu":
+        raise DTypeError(f"ctc: expected integer {name}, got dtype {found.dtype}")
+    if found.shape != (N,) or found.min() < low or found.max() > high:
+        raise ShapeError(f"ctc: expected {name} of shape (N,) = ({N},), each in {low} .. {high}, got {found.tolist()}")
+    return found.astype(np.intp)
+
+
+def _running(N: int, T: int, lengths: Any) -> Array:
+    return np.arange(T) < _counts("lengths", lengths, N, 1, T)[:, None]
+
+
+def _skips(labels: Array, blank: int) -> Array:
+    """Return where the step before the blank before may come directly before (N, S)."""
+    found = np.zeros(labels.shape, np.bool_)
+    found[:, 2:] = (labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2])
+    return found
+
+
+def _ends(labels: Array, target_lengths: Any) -> Array:
+    """Return where an alignment may end: at the last label, and at the blank after it (N, S)."""
+    N, S = labels.shape
+    last = 2 * _counts("target_lengths", target_lengths, N, 0, S // 2)[:, None]
+    places = np.arange(S)
+    return np.asarray((places == last) | (places == last - 1))

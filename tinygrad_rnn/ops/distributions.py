@@ -1,0 +1,116 @@
+"""The cross-entropy of target distributions: what class weights, label smoothing and probabilities make of ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..engine.table import Operand
+from ..engine.tape import Array
+from ..engine.tensor import Tensor, shape_of, without_gradient
+from ..errors import DTypeError, ShapeError
+from .elementwise import narrowed, widened
+from .masked import Reduction, check_constant, reduced_loss
+from .reduce import log_softmax
+
+
+def are_probabilities(targets: Operand, shape: tuple[int, ...]) -> bool:
+    """Return whether targets are distributions for logits of this shape, and not ids."""
+    given = targets if isinstance(targets, Tensor | np.ndarray) else np.asarray(targets)
+    return given.dtype.kind == "f" and given.shape == shape
+
+
+def masked_ids(targets: Operand, kept: Array, ignore_label: int) -> Array:
+    """Return ids with `ignore_label` where a mask says that they do not count; what does not fit stays as it is."""
+    ids = np.asarray(targets)
+    if ids.dtype.kind not in "iu" or ids.shape != kept.shape:
+        return ids
+    if ids.dtype.kind == "u" or not np.iinfo(ids.dtype).min <= ignore_label <= np.iinfo(ids.dtype).max:
+        ids = ids.astype(np.int64)
+    return np.where(kept, ids, ignore_label)
+
+
+def one_hot(ids: Any, kept: Any, logits: Operand) -> Any:
+    """Return (..., V) with a 1 at each id that is kept, in the dtype of the logits, float32 at least."""
+    V, dtype = shape_of(logits)[-1], _real(logits)
+
+    def filled(ids: Array, kept: Array) -> Array:
+        made = np.zeros((*ids.shape, V), dtype)
+        np.put_along_axis(
+            made, np.where(kept, ids, 0)[..., None].astype(np.intp), kept[..., None].astype(dtype), axis=-1
+        )
+        return made
+
+    return without_gradient("one hot", filled, ids, kept)
+
+
+def distribution_loss(
+    logits: Operand,
+    targets: Any,
+    kept: Any,
+    ids: Any,
+    class_weights: Operand,
+    smoothing: float,
+    reduction: Reduction,
+) -> Any:
+    """Return the cross-entropy of target distributions; see `cross_entropy`.
+
+    Args:
+        logits: (..., V), floating point.
+        targets: (..., V), the distributions, of any floating point dtype.
+        kept: which positions count; None: all.
+        ids: (...), of which the distributions were made; None: of none.
+        class_weights: (V,) or None.
+        smoothing: in [0, 1].
+        reduction: as in `cross_entropy`.
+    """
+    check_constant("cross_entropy", "targets", targets)
+    shape, dtype = shape_of(logits), _real(logits)
+    weights = None if class_weights is None else without_gradient("weights", _weights(shape, dtype), class_weights)
+
+    def smoothed(given: Operand, kept: Array | None, weights: Array | None) -> Array:
+        targets = np.asarray(given)
+        if kept is not None:
+            targets = np.where(kept[..., None], targets, 0)
+        if not np.all((targets >= 0) & np.isfinite(targets)):
+            raise ValueError("cross_entropy: expected target probabilities of 0 or more, finite")
+        q = (1 - smoothing) * targets + smoothing / shape[-1]
+        q = q if weights is None else q * weights
+        return (q if kept is None else np.where(kept[..., None], q, 0)).astype(dtype)
+
+    def share(ids: Array, kept: Array, weights: Array) -> Array:
+        found = np.where(kept, weights[np.where(kept, ids, 0)], 0)
+        if reduction == "mean" and not found.any():
+            raise ShapeError("cross_entropy: every position is masked or has the weight 0; the mean is undefined")
+        return found
+
+    q = without_gradient("distribution", smoothed, targets, kept, weights)
+    wide = widened(logits if isinstance(logits, Tensor) else np.asarray(logits))
+    if kept is not None:
+        wide = np.where(kept[..., None], wide, 0)
+    nats = -np.sum(q * np.where(q > 0, log_softmax(wide), 0), axis=-1)
+    shares = None if ids is None or weights is None else without_gradient("shares", share, ids, kept, weights)
+    return narrowed(reduced_loss(nats, kept, reduction, dtype, shares), logits)
+
+
+def _real(logits: Operand) -> np.dtype[np.floating]:
+    given = logits if isinstance(logits, Tensor | np.ndarray) else np.asarray(logits)
+    return np.promote_types(np.empty(0, given.dtype).real.dtype, np.float32)
+
+
+def _weights(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Any:
+    def checked(given: Operand) -> Array:
+        array = np.asarray(given)
+        if array.dtype.kind not in "biuf":
+            raise DTypeError(f"cross_entropy: expected class_weights that are real numbers, got dtype {array.dtype}")
+        if array.shape != shape[-1:]:
+            raise ShapeError(
+                f"cross_entropy: expected class_weights of shape (V,) = {shape[-1:]} for logits of shape {shape}, "
+                f"got {array.shape}"
+            )
+        if not np.all((array >= 0) & np.isfinite(array)):
+            raise ValueError("cross_entropy: expected class_weights of 0 or more, finite")
+        return array.astype(dtype)
+
+    return checked

@@ -1,0 +1,118 @@
+"""What the losses share: which elements count, and how their losses become one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from ..engine.table import Operand
+from ..engine.tape import Array
+from ..engine.tensor import Tensor, shape_of, without_gradient
+from ..errors import ConfigError, DTypeError, ShapeError, UnsupportedError
+
+Reduction: TypeAlias = Literal["mean", "sum", "none"]
+"""The mean over the elements that count, their sum, or the loss of each, 0 where it does not count."""
+
+
+def check_floating(function: str, name: str, value: Operand) -> None:
+    """Raise unless a value is of a floating point dtype (or complex, for complex steps)."""
+    dtype = value.dtype if isinstance(value, Tensor | np.ndarray) else np.asarray(value).dtype
+    if dtype.kind not in "fc":
+        raise DTypeError(
+            f"{function}: expected floating point {name}, got dtype {dtype} of shape {shape_of(value)}; convert them, "
+            f"for instance {name}.astype(np.float32)"
+        )
+
+
+def check_reduction(function: str, reduction: str) -> None:
+    """Raise unless `reduction` is one of the three."""
+    if reduction not in get_args(Reduction):
+        raise ConfigError(f"{function}: reduction must be one of {get_args(Reduction)}, got {reduction!r}")
+
+
+def check_constant(function: str, name: str, value: Operand) -> None:
+    """Raise if a value that gets no gradient is a Tensor that requires one."""
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise UnsupportedError(
+            f"{function}: {name} are constants, and a Tensor that requires a gradient was given; pass {name}.data, or "
+            "exchange the arguments if that is the prediction"
+        )
+
+
+def numbers_like(function: str, name: str, given: Operand, like: Operand) -> Any:
+    """Return constants in the dtype of a prediction, if they have its shape.
+
+    Raises:
+        ShapeError, DTypeError, UnsupportedError: if they have not, are no real numbers, or want a gradient.
+    """
+    check_constant(function, name, given)
+    shape, dtype = shape_of(like), np.empty(0, like.dtype).real.dtype
+
+    def checked(given: Operand) -> Array:
+        array = np.asarray(given)
+        if array.dtype.kind not in "biuf":
+            raise DTypeError(f"{function}: expected {name} that are real numbers, got dtype {array.dtype}")
+        if array.shape != shape:
+            raise ShapeError(f"{function}: expected {name} of shape {shape}, that of the prediction, got {array.shape}")
+        return array.astype(dtype)
+
+    return without_gradient(name, checked, given)
+
+
+def kept_of(function: str, mask: Operand, shape: tuple[int, ...], needed: bool) -> Any:
+    """Return which elements of `shape` count, as booleans; None where all do.
+
+    Args:
+        function: what the user called, for messages.
+        mask: booleans of the leading axes of `shape`, such as (N, T) for (N, T, D); or None.
+        shape: of the losses.
+        needed: whether one element at least must count, for the mean.
+
+    Raises:
+        ShapeError: if the mask is not of the leading axes, or one element is needed and none counts.
+        DTypeError: if it is not boolean.
+    """
+
+    def checked(given: Operand) -> Array:
+        array = np.asarray(given)
+        if array.dtype != np.bool_:
+            raise DTypeError(
+                f"{function}: expected a mask of booleans, True where an element counts, got {array.dtype}"
+            )
+        if array.shape != shape[: array.ndim]:
+            raise ShapeError(
+                f"{function}: expected a mask of shape {shape}, or of its first axes, for losses of shape {shape}, "
+                f"got {array.shape}"
+            )
+        if needed and not array.any():
+            raise ShapeError(f"{function}: all {array.size} positions are masked; the mean is undefined")
+        whole = np.reshape(array, array.shape + (1,) * (len(shape) - array.ndim))
+        return np.broadcast_to(whole, shape)
+
+    if mask is None:
+        if needed and 0 in shape:
+            raise ShapeError(f"{function}: there are no elements (shape {shape}); the mean is undefined")
+        return None
+    return without_gradient("mask", checked, mask)
+
+
+def reduced_loss(nats: Any, kept: Any, reduction: Reduction, dtype: np.dtype[np.generic], weights: Any = None) -> Any:
+    """Return the losses of all elements as one, or as they are.
+
+    Args:
+        nats: the loss of each element, 0 where it does not count.
+        kept: which elements count, as `kept_of` returns it.
+        reduction: how.
+        dtype: real, in which elements are counted.
+        weights: of each element in the mean, 0 where it does not count; None: 1.
+    """
+    if reduction == "none":
+        return nats
+    if reduction == "sum":
+        return np.sum(nats)
+    if weights is not None:
+        return np.sum(nats) / np.sum(weights)
+    if kept is None:
+        return np.mean(nats)
+    return np.sum(nats) / without_gradient("count", lambda given: np.asarray(np.count_nonzero(given), dtype), kept)
