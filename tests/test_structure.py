@@ -22,7 +22,7 @@ ROOMS = [
     {"checks", "imports", "pictures"},
     {"engine", "config"},
     {"ops"},
-    {"nn", "data", "optim", "truncation", "compiler"},
+    {"nn", "data", "optim", "metrics", "truncation", "compiler"},
     {"training"},
     {"testing", "graphs"},
     {"commands"},

@@ -309,7 +309,20 @@ _HOME = {
     "training": "Stepper Trainer evaluate generate load_model save_model train_epoch",
 }
 _ROOMS = frozenset(
-    {"compiler", "data", "engine", "graphs", "handwritten", "nn", "ops", "optim", "testing", "training", "truncation"}
+    {
+        "compiler",
+        "data",
+        "engine",
+        "graphs",
+        "handwritten",
+        "metrics",
+        "nn",
+        "ops",
+        "optim",
+        "testing",
+        "training",
+        "truncation",
+    }
 )
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
