@@ -9,8 +9,8 @@ from oracle import relative_error
 from replay import normal, record
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.compiler.ir.editing import in_bodies
 from tinygrad_rnn.compiler.passes import motion
-from tinygrad_rnn.compiler.passes.editing import in_bodies
 from tinygrad_rnn.compiler.passes.loop_sums import defer_carried
 from tinygrad_rnn.compiler.passes.motion import elementwise_out, invariants_out, products_out
 from tinygrad_rnn.compiler.passes.prune import prune_loops

@@ -7,7 +7,8 @@ from replay import counts, leaf, normal, record, rewritten
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.graph import Call, Graph, Operator, Value
 from tinygrad_rnn.compiler.ir.operators import ADD, MULTIPLY, TRANSPOSE
-from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, sort, undo
+from tinygrad_rnn.compiler.ir.order import sort
+from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, undo
 from tinygrad_rnn.compiler.passes.weights import copy_transposed
 
 N, T, D, H, V = 2, 5, 3, 4, 6

@@ -13,9 +13,9 @@ from recurrences import write
 from replay import assert_replays, need_library, record
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.passes.roll import roll
+from tinygrad_rnn.compiler.passes.rolling.periods import Run, runs
+from tinygrad_rnn.compiler.passes.rolling.roll import roll
 from tinygrad_rnn.compiler.plans.instructions import Loop
-from tinygrad_rnn.compiler.rolling.periods import Run, runs
 from tinygrad_rnn.engine.tree import flatten
 
 N, D, H = 2, 3, 4

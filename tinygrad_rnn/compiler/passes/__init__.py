@@ -6,15 +6,15 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 from ...errors import ConfigError
+from ..ir.editing import in_bodies
 from ..ir.graph import Graph
 from .checks import checks_first
-from .editing import in_bodies
 from .loop_sums import defer_carried, regroup_carried
 from .loss import bias_in_product, fuse_loss, sums_in_product
 from .motion import elementwise_out, invariants_out, products_out
 from .prune import prune_loops
 from .regroup import defer_sums, reassociate, regroup_sums
-from .roll import roll
+from .rolling.roll import roll
 from .rows import sparse_updates
 from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
 from .slopes import slopes_early, slopes_forward

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
+from ..ir.editing import OpenLoop, State, edit_loops, readers
 from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.operators import ADD, MATMUL, RESHAPE, SUM, TRANSPOSE
-from .editing import OpenLoop, State, edit_loops, readers
 from .regroup import is_outer
 
 

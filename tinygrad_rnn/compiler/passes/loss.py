@@ -9,10 +9,11 @@ import numpy as np
 
 from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.operators import BROADCAST, CONCATENATE, GETITEM, MATMUL, RESHAPE, TRANSPOSE
+from ..ir.order import sort
 from ..replay.kernels import LOSS_AND_GRADIENT
 from .common import independent, substitute
 from .regroup import is_outer
-from .simplify import remove_dead, sort
+from .simplify import remove_dead
 
 _PLAIN = (np.dtype(np.float32), np.dtype(np.float64))  # sums of half precision are added up wider, products are not
 _LARGE = 1 << 18  # logits; above this a pass over them costs more than a copy of the weights

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..ir.editing import OpenLoop, edit_loops, mapped_attrs, readers
 from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.table import ELEMENTWISE, VIEWS
-from .editing import OpenLoop, edit_loops, mapped_attrs, readers
 from .over_time import for_all_steps, is_known
 
 _LARGE = 1 << 12  # elements: above this a call costs little, and what a step has just made is still in cache

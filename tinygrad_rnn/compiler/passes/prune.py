@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..ir.editing import OpenLoop, edit_loops
 from ..ir.graph import Graph, Rewriter, Value
 from ..ir.operators import BROADCAST, RESHAPE
-from .editing import OpenLoop, edit_loops
 
 
 def prune_loops(graph: Graph) -> Graph:

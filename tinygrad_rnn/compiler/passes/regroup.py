@@ -13,8 +13,8 @@ from typing import Any
 
 from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.operators import ADD, MATMUL, MULTIPLY, RESHAPE, SUM, TRANSPOSE
+from ..ir.order import sort
 from .common import stacked, substitute
-from .simplify import sort
 
 
 def reassociate(graph: Graph) -> Graph:

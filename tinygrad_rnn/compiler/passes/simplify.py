@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -178,36 +177,6 @@ def slices_of(values: list[Any]) -> tuple[Value, int, int] | None:
     if any(v.maker is not maker or v.index != values[0].index + k for k, v in enumerate(values)):
         return None
     return maker.inputs[0], maker.attrs["axis"] % maker.inputs[0].ndim, values[0].index
-
-
-def sort(graph: Graph) -> Graph:
-    """Put the calls in an order in which each follows those that it needs, as near to the old order as that allows."""
-    place = {call: number for number, call in enumerate(graph.calls)}
-    needs = {call: [v.maker for v in call.values() if v.maker is not None] for call in graph.calls}
-    draws = [call for call in graph.calls if not call.operator.pure]
-    for before, call in pairwise(draws):  # what draws from a generator keeps its order
-        needs[call].append(before)
-    done: set[Call] = set()
-    opened: set[Call] = set()
-    ordered: list[Call] = []
-    for first in graph.calls:
-        waiting = [first]
-        while waiting:
-            call = waiting[-1]
-            if call in done:
-                waiting.pop()
-                continue
-            missing = [maker for maker in needs[call] if maker not in done]
-            if not missing:
-                waiting.pop()
-                done.add(call)
-                ordered.append(call)
-            elif call in opened:
-                raise RuntimeError(f"compile: {call} needs its own result; a pass has made a circle")
-            else:
-                opened.add(call)
-                waiting.extend(sorted(set(missing), key=lambda c: -place[c]))
-    return graph.with_calls(ordered)
 
 
 def stacks_first(graph: Graph) -> Graph:

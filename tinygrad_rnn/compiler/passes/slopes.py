@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..ir.editing import OpenLoop
 from ..ir.graph import Call, Graph, Value
 from ..ir.table import VIEWS
-from .editing import OpenLoop
 from .simplify import attrs_key
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..ir.editing import OpenLoop
 from ..ir.graph import Graph, Rewriter
 from ..ir.operators import CONTIGUOUS
 from .common import is_weight
-from .editing import OpenLoop
 
 
 def copy_transposed(graph: Graph) -> Graph:

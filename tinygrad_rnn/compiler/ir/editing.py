@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..ir.graph import Body, Call, Graph, Rewriter, Value, map_parts
+from .graph import Body, Call, Graph, Rewriter, Value, map_parts
 
 
 @dataclass

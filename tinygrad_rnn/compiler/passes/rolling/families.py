@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .loop import Family, Rolled, Slice
+from ...ir.table import VIEWS
+from .loop import Family, Past, Read, Rolled, Same, Slice
 from .numbering import Node, Numbering
 
 
@@ -64,6 +65,9 @@ class Listed:
         """Return the number of one of them."""
         return self.base[index] if 0 <= index < self.length else None
 
+
+Join = list[tuple[Family | None, int, int, int]]
+"""What a stack joins, in order: (family, first index, step, count), or (None, number of a value, 0, 1)."""
 
 _Home = tuple[Rolled, int, int, int]
 """Where a value is computed: the loop, slot and index of its result in the body, step."""
@@ -195,3 +199,59 @@ def _is_even(node: Node) -> bool:
 def _axis_of(index: Any, hole: int) -> int:
     parts = index if type(index) is tuple else (index,)
     return [axis for axis, part in enumerate(parts) if type(part) is int][hole]
+
+
+def looked_through(families: Families, read: Slice) -> tuple[Read, tuple[Node, int] | None]:
+    """Return (what a view of another loop's looks at, (the view, which of its results)), or (the slice, None).
+
+    So the other loop returns one array for all views of it.
+    """
+    family = read.family
+    if not isinstance(family, Results) or family.lag or family.slot in family.loop.stands:
+        return read, None
+    loop, node = family.loop, family.loop.nodes[family.slot]
+    if node.call.name not in VIEWS or len(node.operands) != 1:
+        return read, None
+    (base,) = loop.reads[family.slot]
+    view = node, family.index
+    if isinstance(base, Same):
+        return base, view
+    if isinstance(base, Slice):  # element start + step * m at the step m that is taken, at the time t
+        start, step = base.start, base.step
+        if loop.reverse:
+            start, step = start + step * (loop.steps - 1), -step
+        return Slice(base.family, start + step * read.start, step * read.step), view
+    lag = base.lag if isinstance(base, Past) else 0
+    return read._replace(family=families.results(loop, base.slot, base.out, lag)), view
+
+
+def join_of(families: Families, node: Node) -> Join | None:
+    """Return what a stack or a concatenation joins, as elements of families; None: join them one by one."""
+    if node.call.name not in ("stack", "concatenate"):
+        return None
+    outputs = {families.numbering.spec(number) for number in node.operands}
+    if len(outputs) != 1 or len(node.operands) < 2:
+        return None
+    join: Join = []
+    at = 0
+    while at < len(node.operands):
+        best: tuple[Family | None, int, int, int] = (None, node.operands[at], 0, 1)
+        for family, start, step in _starting(families, node.operands[at : at + 2]):
+            count = 2
+            while at + count < len(node.operands) and family.element(start + count * step) == node.operands[at + count]:
+                count += 1
+            if count > best[3]:
+                best = family, start, step, count
+        join.append(best)
+        at += best[3]
+    whole = len(join) == 1 if node.call.name == "concatenate" else 3 * len(join) <= len(node.operands) + 2
+    return join if whole and join[0][3] + join[-1][3] > 2 else None
+
+
+def _starting(families: Families, numbers: tuple[int, ...]) -> Iterable[tuple[Family, int, int]]:
+    """Yield (family, index, step) of each family that two values are in."""
+    if len(numbers) == 2:
+        second = dict(families.of(numbers[1]))
+        for family, index in families.of(numbers[0]):
+            if family in second and second[family] != index:
+                yield family, index, second[family] - index

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ..ir.graph import Call, Operator, Value
-from ..ir.operators import STACK
+from ...ir.graph import Call, Operator, Value
+from ...ir.operators import STACK
 from .numbering import Node, Numbering, Operand, integers_of
 from .periods import Run
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.tape import Array
-from ..ir.graph import Call, Graph, Value
-from ..ir.identity import Same, opened
-from ..ir.table import VIEWS
+from ....engine.tape import Array
+from ...ir.graph import Call, Graph, Value
+from ...ir.identity import Same, opened
+from ...ir.table import VIEWS
 
 ZERO = 0
 """The number of a missing term: zeros of whatever shape is wanted."""

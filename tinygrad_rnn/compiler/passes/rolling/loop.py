@@ -58,6 +58,9 @@ class Slice(NamedTuple):
 
 Read = Same | Inner | Past | Slice
 
+Key = tuple[int, int, int]
+"""A result of a slot, some steps before: (slot, index, lag)."""
+
 
 class Rolled:
     """A loop.
@@ -77,7 +80,7 @@ class Rolled:
         self.nodes, self.reads, self.stands = nodes, reads, stands
         self.values: list[list[tuple[int, ...]]] = []
         self.lags: dict[tuple[int, int], int] = {}
-        self.init: dict[tuple[int, int, int], int] = {}
+        self.init: dict[Key, int] = {}
         self.reverse = False
         self.others: dict[Slice, list[Slice]] = {}
         for read in (read for some in reads for read in some):
@@ -90,6 +93,11 @@ class Rolled:
     def steps(self) -> int:
         """Number of steps."""
         return len(self.values)
+
+    @property
+    def place(self) -> int:
+        """Place in the line of calls: that of a draw, or of the first call of a step."""
+        return next((node.place for node in self.nodes if not node.call.operator.pure), self.nodes[0].place)
 
     def time(self, step: int) -> int:
         """Return the place in time of a step that is taken, or the step that is taken at a time."""
@@ -109,9 +117,7 @@ class Rolled:
             if isinstance(read, Same | Slice):
                 yield read
 
-    def step(
-        self, numbering: Numbering, step: int, init: dict[tuple[int, int, int], int]
-    ) -> list[tuple[int, ...]] | None:
+    def step(self, numbering: Numbering, step: int, init: dict[Key, int]) -> list[tuple[int, ...]] | None:
         """Return what a step before the first or after the last would compute; None if a family has no such element.
 
         Args:
@@ -170,9 +176,7 @@ class Rolled:
         self.replace(moved)
         self.others = {moved(read): list(map(moved, others)) for read, others in self.others.items()}
 
-    def _operand(
-        self, read: Read, step: int, made: list[tuple[int, ...]], init: dict[tuple[int, int, int], int]
-    ) -> int | None:
+    def _operand(self, read: Read, step: int, made: list[tuple[int, ...]], init: dict[Key, int]) -> int | None:
         if isinstance(read, Same):
             return read.number
         if isinstance(read, Inner):
@@ -181,7 +185,7 @@ class Rolled:
             return init[read.slot, read.out, read.lag]
         return read.at(step)
 
-    def last(self) -> dict[tuple[int, int, int], int]:
+    def last(self) -> dict[Key, int]:
         """Return what (slot, index, lag) is after the last step."""
         return {
             (slot, index, lag): self.past(self.steps - lag, slot, index)

@@ -8,15 +8,15 @@ is.
 
 from __future__ import annotations
 
-from ..ir.graph import Graph
-from ..rolling.emit import CircleError, emitted
-from ..rolling.extend import extend
-from ..rolling.families import Families, Listed
-from ..rolling.loop import Past, Rolled, Slice
-from ..rolling.numbering import Node, Numbering
-from ..rolling.order import late_sums, stacked_slices
-from ..rolling.periods import Run, runs
-from ..rolling.segments import Line, loop_of, starts_of
+from ...ir.graph import Graph
+from .emit import ConflictError, emitted
+from .extend import extend
+from .families import Families, Listed
+from .loop import Past, Rolled, Slice
+from .numbering import Node, Numbering
+from .order import late_sums, stacked_slices
+from .periods import Run, runs
+from .segments import Line, loop_of, starts_of
 
 _STEPS = 4  # of which a loop is made at least: the first and the last step backward differ from the others
 _CALLS = 8  # that a loop must save
@@ -45,8 +45,8 @@ def _rolled(graph: Graph) -> Graph | None:
             return None
         try:
             return emitted(graph, found.families, list(found.line.nodes))
-        except CircleError as circle:
-            refused |= {found.loops[loop] for loop in circle.loops or found.loops}
+        except ConflictError as conflict:
+            refused |= {found.loops[loop] for loop in conflict.loops or found.loops}
     return None
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.graph import Value
-from ..ir.table import ELEMENTWISE
+from ...ir.graph import Value
+from ...ir.table import ELEMENTWISE
 from .families import Families
 from .loop import Inner, Past, Read, Rolled, Same, Slice
 from .numbering import Node

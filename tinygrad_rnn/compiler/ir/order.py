@@ -1,0 +1,53 @@
+"""Topological order of the calls of a graph."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from .graph import Call, Graph
+
+
+class CircleError(RuntimeError):
+    """Calls wait for each other.
+
+    Attributes:
+        calls: each needs the one after it, at least one of them itself.
+    """
+
+    def __init__(self, calls: list[Call]) -> None:
+        super().__init__(f"compile: {calls[-1]} needs its own result; a pass has made a circle")
+        self.calls = calls
+
+
+def sort(graph: Graph) -> Graph:
+    """Put the calls in an order in which each follows those that it needs, as near to the old order as that allows.
+
+    Raises:
+        CircleError: if there is none.
+    """
+    place = {call: number for number, call in enumerate(graph.calls)}
+    needs = {call: [v.maker for v in call.values() if v.maker is not None] for call in graph.calls}
+    draws = [call for call in graph.calls if not call.operator.pure]
+    for before, call in pairwise(draws):  # what draws from a generator keeps its order
+        needs[call].append(before)
+    done: set[Call] = set()
+    opened: set[Call] = set()
+    ordered: list[Call] = []
+    for first in graph.calls:
+        waiting = [first]
+        while waiting:
+            call = waiting[-1]
+            if call in done:
+                waiting.pop()
+                continue
+            missing = [maker for maker in needs[call] if maker not in done]
+            if not missing:
+                waiting.pop()
+                done.add(call)
+                ordered.append(call)
+            elif call in opened:
+                raise CircleError([*(one for one in waiting if one in opened and one not in done)])
+            else:
+                opened.add(call)
+                waiting.extend(sorted(set(missing), key=lambda c: -place[c]))
+    return graph.with_calls(ordered)

@@ -1,0 +1,354 @@
+"""The graph with its loops as calls: what the results need, and nothing else.
+
+Values of the old graph stand for themselves until the end. What is demanded of a loop is added to it, and what that
+needs is demanded in turn; then results of loops take the place of the old values, and the calls are put in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from ....engine.tape import Array
+from ...ir.editing import OpenLoop, State
+from ...ir.graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Place, Rewriter, Value
+from ...ir.operators import CONCATENATE, GETITEM, RESHAPE, STACK, TRANSPOSE, UNSTACK
+from ...ir.order import CircleError, sort
+from .families import Families, Join, Listed, Parts, Results, Slices, join_of, looked_through
+from .loop import Family, Inner, Key, Past, Read, Rolled, Same
+from .numbering import ZERO, Node, with_operands
+
+
+class ConflictError(Exception):
+    """Loops, or calls that draw, wait for each other.
+
+    Attributes:
+        loops: that are part of it.
+    """
+
+    def __init__(self, loops: list[Rolled]) -> None:
+        super().__init__()
+        self.loops = loops
+
+
+def emitted(graph: Graph, families: Families, nodes: list[Node]) -> Graph:
+    """Return the graph with calls of loops.
+
+    Args:
+        graph: what was recorded.
+        families: which know what the loops compute.
+        nodes: of the graph, in their order.
+
+    Raises:
+        ConflictError: if there is no order in which each call follows those that it needs.
+    """
+    return _Emission(graph, families).graph(nodes)
+
+
+class _Emission:
+    """Writes the new graph; one use."""
+
+    def __init__(self, graph: Graph, families: Families) -> None:
+        self.old, self.families, self.numbering = graph, families, families.numbering
+        self.new = Rewriter(graph)
+        self.loops: dict[Rolled, _Loop] = {}
+        self._places: dict[Call, int] = {}
+        self._seen: set[int] = set()
+        self._waiting: list[Callable[[], None]] = []
+        self._single: dict[tuple[Rolled, int, int], dict[int, Value]] = {}  # steps that are read one by one
+        self._alone: dict[tuple[Rolled, int, int], Node] = {}  # those of which only one is
+        self._arrays: dict[Any, Value] = {}
+
+    def graph(self, nodes: list[Node]) -> Graph:
+        """Return the new graph."""
+        drawn = [node for node in nodes if not node.call.operator.pure]
+        homes = [self.families.home.get(node.outs[0]) for node in drawn]
+        order = [loop for loop, _ in groupby(home[0] if home else None for home in homes) if loop]
+        if len(set(order)) < len(order):  # another draw lies between two of its steps
+            raise ConflictError([loop for loop in order if order.count(loop) > 1])
+        for node, home in zip(drawn, homes, strict=True):
+            if home is None:
+                self.node(node)
+            else:
+                self.loop(home[0]).result(home[1], home[2])
+        outputs = [self.value(self.numbering.of(value)) for value in self.old.outputs]
+        while self._waiting or self._alone:
+            if self._waiting:
+                self._waiting.pop()()
+            else:
+                self._one_step(*self._alone.popitem())
+        self._steps()
+        for loop in self.loops.values():
+            call = loop.close()
+            self.new.calls.append(call)
+            self._places[call] = loop.rolled.place
+        return self._sorted(outputs)
+
+    def _sorted(self, outputs: list[Value]) -> Graph:
+        last = len(self.numbering.nodes)
+        calls = sorted(self.new.calls, key=lambda call: self._places.get(call, last))
+        new, now = Rewriter(Graph(self.old.inputs, calls, outputs, self.old.captured)), self.new.now
+        for value in now:
+            found = value
+            while found in now:
+                found = now[found]
+            new.now[value] = found
+        for call in calls:
+            new.keep(call)
+        try:
+            return sort(new.done())
+        except CircleError as circle:
+            raise ConflictError([loop.rolled for loop in self.loops.values() if loop.call in circle.calls]) from None
+
+    # -- values -------------------------------------------------------------------------------------------------------
+
+    def later(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call a function when all that was demanded before has been dealt with."""
+        self._waiting.append(partial(function, *arguments))
+
+    def value(self, number: int) -> Any:
+        """Demand a value of the old graph, and return it, or the Python number."""
+        if number not in self._seen:
+            self._seen.add(number)
+            self.later(self._demanded, number)
+        return self.numbering.values[number]
+
+    def _demanded(self, number: int) -> None:
+        made, home = self.numbering.pulled(number), self.families.home.get(number)
+        if made is None:
+            return
+        if home is None:
+            self.node(made[0])
+            return
+        loop, slot, index, step = home
+        value, key = self.numbering.values[number], (loop, slot, index)
+        if step == loop.steps - 1 and (slot, index) in loop.lags:
+            self.new.now[value] = self.loop(loop).state((slot, index, 1)).final
+            return
+        steps = self._single.setdefault(key, {})
+        steps[step] = value
+        if len(steps) == 1 and (slot, index, 0) not in self.loop(loop).stacks:
+            self._alone[key] = made[0]
+        else:
+            self._alone.pop(key, None)
+            self.loop(loop).stack((slot, index, 0))
+
+    def _one_step(self, result: tuple[Rolled, int, int], node: Node) -> None:
+        """Compute what is wanted of one step only outside of the loop, if that does not need the loop."""
+        loop, slot, index = result
+        homes = [self.families.home.get(operand) for operand in node.operands]
+        is_free = node.call.operator.pure and all(home is None or home[0] is not loop for home in homes)
+        if (slot, index, 0) in self.loop(loop).stacks or not is_free:
+            self.loop(loop).stack((slot, index, 0))
+            return
+        del self._single[result]
+        for out in node.outs:
+            self.families.home.pop(out, None)
+        self.node(node)
+
+    def _steps(self) -> None:
+        """Append what picks single steps out of stacks."""
+        for (loop, slot, index), steps in self._single.items():
+            whole = self.loop(loop).stack((slot, index, 0))
+            if len(steps) == 1:
+                ((step, value),) = steps.items()
+                self.new.now[value] = self.new.call(GETITEM, [whole], {"index": loop.time(step)}).output
+                continue
+            parts = self.new.call(UNSTACK, [whole], {"axis": 0}).outputs
+            self.new.now.update((value, parts[loop.time(step)]) for step, value in steps.items())
+
+    def loop(self, rolled: Rolled) -> _Loop:
+        """Return the call of a loop."""
+        if rolled not in self.loops:
+            self.loops[rolled] = _Loop(self, rolled)
+        return self.loops[rolled]
+
+    # -- arrays that loops go along -----------------------------------------------------------------------------------
+
+    def along(self, family: Family, start: int, step: int, count: int) -> Value:
+        """Return elements start, start + step, ... of a family, stacked."""
+        if (start, step, count) == (0, 1, family.length):
+            return self._whole(family)
+        key = family, start, step, count
+        if key not in self._arrays:
+            end = start + step * count
+            part = slice(start, None if end < 0 else end, step)
+            self._arrays[key] = self.new.call(GETITEM, [self._whole(family)], {"index": part}).output
+        return self._arrays[key]
+
+    def _whole(self, family: Family) -> Value:
+        """Return the array of a family, the axis along which it goes first."""
+        if family not in self._arrays:
+            self._arrays[family] = self._array_of(family)
+        return self._arrays[family]
+
+    def _array_of(self, family: Family) -> Value:
+        if isinstance(family, Results):
+            return self.loop(family.loop).stack((family.slot, family.index, family.lag))
+        if isinstance(family, Listed):
+            values = list(map(self.value, family.base))
+            if family.dtype is not None:
+                return _constant(np.array(values).astype(family.dtype))
+            if all(value.constant is not None for value in values):
+                return _constant(np.stack([value.constant for value in values]))
+            return self.new.call(STACK, values, {"axis": 0}).output
+        assert isinstance(family, Parts | Slices)
+        call, whole = family.node.call, self.value(family.node.operands[0])
+        if isinstance(family, Slices):
+            return self._first(*self._without_hole(family, whole))
+        axis = call.attrs["axis"] % whole.ndim
+        if call.name == "split":
+            length = whole.shape[axis] // family.length
+            shape = (*whole.shape[:axis], family.length, length, *whole.shape[axis + 1 :])
+            whole = self.new.call(RESHAPE, [whole], {"shape": shape}).output
+        return self._first(whole, axis)
+
+    def _without_hole(self, family: Slices, whole: Value) -> tuple[Value, int]:
+        """Return an array indexed like the slices of a family, but along its whole axis, and where that is now."""
+        index = family.node.call.attrs["index"]
+        parts = list(index) if type(index) is tuple else [index]
+        parts[family.axis] = slice(None)
+        axis = sum(type(part) is not int for part in parts[: family.axis])
+        if all(part == slice(None) for part in parts):
+            return whole, axis
+        return self.new.call(GETITEM, [whole], {"index": tuple(parts)}).output, axis
+
+    def _first(self, whole: Value, axis: int) -> Value:
+        """Return an array with an axis moved to the front."""
+        if axis == 0:
+            return whole
+        order = (axis, *(a for a in range(whole.ndim) if a != axis))
+        return self.new.call(TRANSPOSE, [whole], {"axes": order}).output
+
+    # -- calls outside of loops ---------------------------------------------------------------------------------------
+
+    def node(self, node: Node) -> None:
+        """Append the call of a node."""
+        join = join_of(self.families, node)
+        if join is not None:
+            self.new.now[self.numbering.values[node.outs[0]]] = self._joined(node.call, join)
+            return
+        call = _copy(node.call, map(self.value, node.operands), node.call.place)
+        self.new.calls.append(call)
+        self._places[call] = node.place
+        self.new.now.update(zip((self.numbering.values[n] for n in node.outs), call.outputs, strict=True))
+        self._seen.update(node.outs)
+
+    def _joined(self, call: Call, join: Join) -> Value:
+        """Return what a stack, or a concatenation, makes of elements of families."""
+        new = self.new
+        parts = []
+        for family, start, step, count in join:
+            if family is None:
+                value = self.value(start)
+                parts.append(new.call(RESHAPE, [value], {"shape": (1, *value.shape)}).output)
+            else:
+                parts.append(self.along(family, start, step, count))
+        whole = parts[0] if len(parts) == 1 else new.call(CONCATENATE, parts, {"axis": 0}).output
+        axis = call.attrs["axis"] % call.output.ndim
+        if axis:
+            order = (*range(1, axis + 1), 0, *range(axis + 1, whole.ndim))
+            whole = new.call(TRANSPOSE, [whole], {"axes": order}, place=call.place).output
+        if call.name == "concatenate":
+            whole = new.call(RESHAPE, [whole], {"shape": call.output.shape}, place=call.place).output
+        return whole
+
+
+class _Loop:
+    """The call of a loop, as far as something was demanded of it.
+
+    Attributes:
+        stacks: of each (slot, index, lag) that was demanded of all steps, its values.
+    """
+
+    def __init__(self, emission: _Emission, rolled: Rolled) -> None:
+        self.rolled, self.stacks = rolled, dict[Key, Value]()
+        body = Body(Graph([], [], []), 0, 0, rolled.steps, rolled.reverse)
+        self.call = Call(LOOP_WITH_DRAWS if rolled.drawn else LOOP, [], {"body": body}, [])
+        self._emission, self._open = emission, OpenLoop(self.call)
+        self._states: dict[Key, State] = {}
+        self._made: dict[int, tuple[Value, ...]] = {}
+        self._slots: dict[int, Call] = {}
+        self._views: dict[tuple[Read, int], Call] = {}
+
+    def close(self) -> Call:
+        """Return the call."""
+        self._open.states = list(self._states.values())
+        self._open.calls = [*self._views.values(), *(self._slots[slot] for slot in sorted(self._slots))]
+        return self._open.close()
+
+    def stack(self, key: Key) -> Value:
+        """Return the values of a result at all steps, or what they were `lag` steps before, in the order of time."""
+        if key not in self.stacks:
+            slot, index, lag = key
+            self.stacks[key] = self._open.stack_of(self.state(key).before if lag else self.result(slot, index))
+        return self.stacks[key]
+
+    def state(self, key: Key) -> State:
+        """Return what carries a result for `lag` steps."""
+        if key not in self._states:
+            slot, index, lag = key
+            after = self.state((slot, index, lag - 1)).before if lag > 1 else None
+            like, number = self.rolled.nodes[slot].call.outputs[index], self.rolled.init[key]
+            spec = like.shape, like.dtype
+            initial = _constant(np.zeros(*spec)) if number == ZERO else self._emission.value(number)
+            state = self._states[key] = State(initial, Value(*spec), like, Value(*spec, self.call))
+            state.after = self.result(slot, index) if after is None else after
+        return self._states[key]
+
+    def result(self, slot: int, index: int) -> Any:
+        """Return a result of a slot."""
+        stand = self.rolled.stands.get(slot)
+        if stand is not None:
+            return self._read(Same(self.rolled.nodes[slot].outs[index]) if isinstance(stand, Same) else stand)
+        if slot not in self._made:
+            made = self.rolled.nodes[slot].call.outputs
+            self._made[slot] = tuple([Value(value.shape, value.dtype) for value in made])
+            self._emission.later(self._compute, slot)
+        return self._made[slot][index]
+
+    def _compute(self, slot: int) -> None:
+        """Append the call of a slot."""
+        call = self.rolled.nodes[slot].call
+        made = self._slots[slot] = _copy(call, map(self._read, self.rolled.reads[slot]), (None, call.place[1]))
+        made.outputs = self._made[slot]
+        for index, value in enumerate(made.outputs):
+            value.maker, value.index = made, index
+
+    def _read(self, read: Read) -> Any:
+        """Return an operand."""
+        if isinstance(read, Same):
+            outer = self._emission.value(read.number)
+            return self._open.constant(outer) if isinstance(outer, Value) else outer
+        if isinstance(read, Inner):
+            return self.result(read.slot, read.out)
+        if isinstance(read, Past):
+            return self.state((read.slot, read.out, read.lag)).before
+        base, view = looked_through(self._emission.families, read)
+        if view is not None:
+            node, index = view
+            if (base, node.static) not in self._views:
+                place = None, node.call.place[1]
+                made = _copy(node.call, [self._read(base)], place)
+                self._views[base, node.static] = made
+            return self._views[base, node.static].outputs[index]
+        start, step, steps = read.start, read.step, self.rolled.steps
+        if self.rolled.reverse:
+            start, step = start + step * (steps - 1), -step
+        return self._open.slice_of(self._emission.along(read.family, start, step, steps))
+
+
+def _constant(array: Array) -> Value:
+    return Value(array.shape, array.dtype, constant=array)
+
+
+def _copy(call: Call, operands: Iterable[Any], place: Place) -> Call:
+    """Return a call with other operands."""
+    inputs, attrs = with_operands(call, operands)
+    made = Call(call.operator, inputs, attrs, [(value.shape, value.dtype) for value in call.outputs], place)
+    made.cotangent = call.cotangent
+    return made
