@@ -37,7 +37,13 @@ def test_train_evaluate_generate(folder, capsys):
     assert main(["train", "play.txt", *SMALL]) == 0
     out = capsys.readouterr().out
     run = Path("runs/play-lstm-1")
-    assert sorted(path.name for path in run.iterdir()) == ["config.toml", "curve.png", "metrics.jsonl", "model.npz"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints",
+        "config.toml",
+        "curve.png",
+        "metrics.jsonl",
+        "model.npz",
+    ]
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in metrics] == [1, 2]
     best = min(record["valid_perplexity"] for record in metrics)

@@ -252,11 +252,18 @@ if TYPE_CHECKING:
     from .optim import clip_by_norm as clip_by_norm
     from .optim import clip_by_value as clip_by_value
     from .config import TrainConfig as TrainConfig
+    from .training import Callback as Callback
+    from .training import Checkpoints as Checkpoints
+    from .training import LanguageTrainer as LanguageTrainer
     from .training import Stepper as Stepper
     from .training import Trainer as Trainer
+    from .training import TrainStep as TrainStep
     from .training import evaluate as evaluate
     from .training import generate as generate
+    from .training import load as load
     from .training import load_model as load_model
+    from .training import run_epoch as run_epoch
+    from .training import save as save
     from .training import save_model as save_model
     from .training import train_epoch as train_epoch
     from .graphs import Drawing as Drawing
@@ -306,7 +313,10 @@ _HOME = {
     "optim": "Adagrad Adam AdamW Averaged Grouped Lion Momentum RMSprop SGD clip_by_norm clip_by_value",
     "config": "TrainConfig",
     "graphs": "Drawing draw plot_gradient_flow",
-    "training": "Stepper Trainer evaluate generate load_model save_model train_epoch",
+    "training": (
+        "Callback Checkpoints LanguageTrainer Stepper Trainer TrainStep evaluate generate load load_model run_epoch "
+        "save save_model train_epoch"
+    ),
 }
 _ROOMS = frozenset(
     {

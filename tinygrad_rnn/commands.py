@@ -20,15 +20,16 @@ from .data.text import EOS, Level, detokenize, embedded_text, read_text, tokeniz
 from .data.vocabulary import UNKNOWN, Vocabulary
 from .errors import ConfigError, CorpusError, NonFiniteError
 from .nn.cells import CELLS
-from .training.build import make_model, make_optimizer, named_executor, stream
+from .training.build import make_model, make_optimizer, named_executor
 from .training.evaluation import evaluate as evaluate_model
 from .training.evaluation import perplexity, written
 from .training.files import RunFiles, numbered, save_curve
 from .training.generation import generate as generate_ids
 from .training.guards import cause
+from .training.language import LanguageTrainer as Trainer
 from .training.modelfile import load_model
 from .training.records import EpochRecord, RunResult
-from .training.trainer import Trainer
+from .training.streams import stream
 from .truncation import parse_policy, truncation_report
 
 _RUNS = "runs"

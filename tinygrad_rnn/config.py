@@ -30,8 +30,9 @@ def _setting(
     high: int | None = None,
     above: bool = False,
     below: bool = False,
+    own: bool = False,
 ) -> _T:
-    limits = {"choices": choices, "low": low, "high": high, "above": above, "below": below}
+    limits = {"choices": choices, "low": low, "high": high, "above": above, "below": below, "own": own}
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -47,7 +48,7 @@ class TrainConfig:
     ('gru', 'adam')
     >>> TrainConfig(cell="gnu")
     Traceback (most recent call last):
-    tinygrad_rnn.errors.ConfigError: cell must be one of rnn, lstm, gru; got 'gnu'
+    tinygrad_rnn.errors.ConfigError: cell must be one of rnn, lstm, gru, or module:Name; got 'gnu'
     """
 
     corpus: str = _setting("", "text file to train on, utf-8; empty: the text that Python carries")
@@ -55,7 +56,13 @@ class TrainConfig:
     min_count: int = _setting(2, "tokens rarer than this in the training part become <unk>", low=1)
     max_tokens: int = _setting(0, "use this many tokens from the start of the text; 0: all")
     held_out: float = _setting(0.1, "share of the tokens, at the end, that is held out", high=1, above=True, below=True)
-    cell: str = _setting("lstm", "recurrent cell", choices=("rnn", "lstm", "gru"))
+    valid: str = _setting("", "text file to hold out instead; the whole corpus is trained on then")
+    test: str = _setting("", "text file to measure the best model on at the end")
+    cell: str = _setting(
+        "lstm", "recurrent cell, or mymodule:MyCell for one of your own", choices=("rnn", "lstm", "gru"), own=True
+    )
+    model: str = _setting("", "mymodule:make, a function make(vocab_size, config, rng) that makes the whole model")
+    init: str = _setting("", "model file to start from: its weights are taken as far as names and shapes agree")
     hidden_size: int = _setting(200, "units of each layer", low=1, high=1_000_000)
     embedding_size: int = _setting(0, "length of a token's vector; 0: the hidden size", high=1_000_000)
     layers: int = _setting(1, "recurrent layers", low=1, high=1000)
@@ -72,10 +79,12 @@ class TrainConfig:
     optimizer: str = _setting("adam", "update rule", choices=("sgd", "momentum", "adam", "adamw", "rmsprop"))
     lr: float = _setting(0.003, "learning rate", above=True)
     weight_decay: float = _setting(0.0, "weight decay, not for biases")
+    accumulate: int = _setting(1, "windows whose gradients make one update together", low=1)
     clip: float = _setting(1.0, "largest global norm of the gradient; 0: no clipping")
     schedule: str = _setting("halving", "how the learning rate changes", choices=("constant", "halving", "cosine"))
     warmup: int = _setting(0, "steps in which the learning rate rises to its value")
     patience: int = _setting(0, "stop after this many epochs without a better held-out loss; 0: never")
+    checkpoint_every: int = _setting(0, "updates between two checkpoints, beside those at the epochs' ends; 0: none")
     seed: int = _setting(0, "seed of everything that is random")
     dtype: str = _setting("float32", "dtype of the parameters", choices=("float32", "float64"))
     compile: bool = _setting(True, "replay compiled plans; the numbers are the same to rounding")
@@ -154,8 +163,8 @@ class TrainConfig:
     def to_toml(self) -> str:
         r"""Return the configuration as TOML text, which `from_toml` reads back.
 
-        >>> TrainConfig(cell="gru").to_toml().splitlines()[5:7]
-        ['cell = "gru"', 'hidden_size = 200']
+        >>> TrainConfig(cell="gru").to_toml().splitlines()[7:8]
+        ['cell = "gru"']
         """
         return "".join(f"{name} = {_toml(value)}\n" for name, value in dataclasses.asdict(self).items())
 
@@ -190,16 +199,17 @@ def _checked(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> An
     if kind is float:
         high = float("inf") if limits["high"] is None else limits["high"]
         return number("", name, value, limits["low"], high, above=limits["above"], below=limits["below"])
-    return _checked_text(name, value, limits["choices"])
+    return _checked_text(name, value, limits["choices"], limits["own"])
 
 
-def _checked_text(name: str, value: Any, choices: tuple[str, ...]) -> str:
+def _checked_text(name: str, value: object, choices: tuple[str, ...], own: bool) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be a string, got {value!r}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(f"{name} must be text that utf-8 can hold, got {value!r}") from error
-    if choices and value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+    if choices and value not in choices and not (own and ":" in value):
+        others = ", or module:Name" if own else ""
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}{others}; got {value!r}")
     return str(value)

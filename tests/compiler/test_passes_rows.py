@@ -10,7 +10,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes.rows import sparse_updates
 from tinygrad_rnn.compiler.passes.simplify import remove_dead
 from tinygrad_rnn.compiler.replay.kernels import EQUAL_ROWS, SUBTRACT_ROWS
-from tinygrad_rnn.training.compiled import CompiledUpdate
+from tinygrad_rnn.training.objective import language_loss
 
 V, D = 40, 3
 IDS = np.array([[1, 5, 1], [-40, 0, 39]])
@@ -203,17 +203,18 @@ def test_other_lengths_and_the_second_derivative(setting):
 def test_a_clipped_training_step_keeps_rows(clip):
     """Lengths of gradients are measured of the rows: the zeros around them add nothing."""
     models = [tr.RNNLM(V, 4, 5, np.random.default_rng(0)) for _ in range(2)]
-    updates = [CompiledUpdate(model, tr.SGD(lr=0.5), clip=clip) for model in models]
-    updates[1].step = tr.compile(updates[1]._step, without=["sparse_updates"])
+    steps = [tr.TrainStep(model, language_loss, tr.SGD(lr=0.5), clip=clip) for model in models]
+    steps[1]._fused = tr.compile(steps[1]._whole, without=["sparse_updates"])
     states = [model.initial_state(2) for model in models]
     for seed in range(4):
         ids = np.random.default_rng(seed).integers(0, V, (2, 6))
         found = []
-        for number, update in enumerate(updates):
-            loss, norm, states[number] = update(ids[:, :-1], ids[:, 1:], states[number], lr=0.5)
-            found.append((loss, norm))
+        for number, step in enumerate(steps):
+            result = step((ids[:, :-1], ids[:, 1:]), states[number])
+            states[number] = result.state
+            found.append((result.loss, result.gradient_norm))
         assert np.allclose(*found, rtol=1e-6)
-    names = [{one.operator.name for one, _ in update.step.plan.flat()} for update in updates]
+    names = [{one.operator.name for one, _ in step.compiled.plan.flat()} for step in steps]
     assert ["subtract_rows" in part for part in names] == [True, False]
     for one, other in zip(*(model.parameters().values() for model in models), strict=True):
         assert np.allclose(one.data, other.data, rtol=2e-5, atol=1e-6)

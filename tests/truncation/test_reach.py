@@ -13,7 +13,8 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.data import OffsetBatches
 from tinygrad_rnn.testing import check_grads
 from tinygrad_rnn.training import train_epoch
-from tinygrad_rnn.training.compiled import CompiledUpdate, is_compilable
+from tinygrad_rnn.training.objective import language_loss
+from tinygrad_rnn.training.step import is_compilable
 
 RNG = np.random.default_rng(0)
 XS = RNG.standard_normal((2, 6, 3))
@@ -245,7 +246,9 @@ def trained(policy, compiled=False):
 
 def updated(policy):
     model, ids, targets = model_and_text()
-    return CompiledUpdate(model, tr.SGD(0.1), policy=policy)(ids, targets, model.initial_state(2), 0.1)[:2]
+    step = tr.TrainStep(model, language_loss, tr.SGD(0.1), policy=policy)
+    result = step((ids, targets), model.initial_state(2))
+    return result.loss, result.gradient_norm
 
 
 # Everything that takes a policy, and what it gives.
@@ -257,7 +260,7 @@ TAKERS = {
     "truncation_report": lambda p: tr.truncation_report(*model_and_text(), [p], repeats=1).policies[0].agreement,
     "train_epoch": lambda p: trained(p),
     "train_epoch, compiled": lambda p: trained(p, compiled=True),
-    "CompiledUpdate": updated,
+    "TrainStep": updated,
     "is_compilable": is_compilable,
     "check_grads": lambda p: check_grads(tr.RNNCell(3, 2, np.random.default_rng(0)), XS, truncation=p).ok,
     "draw": lambda p: tr.draw(*model_and_text(), truncation=p).svg(),

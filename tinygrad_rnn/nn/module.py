@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,12 +37,22 @@ class Module:
     ['a']
     """
 
+    __slots__ = ("__dict__", "__weakref__", "_made_with")
+
     buffers: ClassVar[tuple[str, ...]] = ()
     """Names of attributes that hold what nothing trains: statistics, masks, a state."""
 
+    _made_with: MadeWith
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Take note of the arguments, with which a saved module is made again."""
+        new = super().__new__(cls)
+        new._made_with = MadeWith(args, kwargs)
+        return new
+
     def parameters(self) -> dict[str, Tensor]:
         """Return the parameters by name ("layers.0.Wx"), in a fixed order; a shared one once, by its first name."""
-        found, untrained = _look_through(self)
+        found, untrained, _ = _look_through(self)
         for owner, attribute, what in untrained:
             _warn_of_untrained(owner, attribute, what)
         return found
@@ -50,52 +61,127 @@ class Module:
         """Return the number of elements of all parameters."""
         return sum(parameter.size for parameter in _look_through(self)[0].values())
 
-    def load(self, arrays: Mapping[str, ArrayLike]) -> None:
+    def state_dict(self) -> dict[str, Array]:
+        """Return the arrays of all parameters, of frozen weights and of buffers, by name; `load` takes them.
+
+        >>> import numpy as np, tinygrad_rnn as tr
+        >>> layer = tr.Linear(2, 1, np.random.default_rng(0))
+        >>> layer.b.requires_grad = False  # frozen
+        >>> list(layer.parameters()), list(layer.state_dict())
+        (['W'], ['W', 'b'])
+        """
+        return {name: np.asarray(_values(part.value)) for name, part in _look_through(self)[2].items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all leaf Tensors by name, frozen ones too. One is frozen by `tensor.requires_grad = False`."""
+        return {name: part.value for name, part in _look_through(self)[2].items() if isinstance(part.value, Tensor)}
+
+    def load(self, arrays: Mapping[str, ArrayLike], *, strict: bool = True, names: Sequence[str] | None = None) -> None:
         """Give every parameter a new array; all or nothing.
 
         Args:
-            arrays: name to array (or Tensor), as `parameters()` names them; converted to each parameter's dtype.
+            arrays: name to array (or Tensor), as `parameters()` or `state_dict()` names them; converted to each
+                parameter's dtype.
+            strict: every parameter must be there, and nothing unknown.
+            names: patterns of the names to take, such as ["embedding.*"], a star for anything; None: all.
 
         Raises:
             ShapeError: if a name is missing or unknown, or a shape differs; nothing has been changed then.
             DTypeError: if an array does not fit the dtype of its parameter: complex numbers, strings; likewise.
+
+        >>> import numpy as np, tinygrad_rnn as tr
+        >>> old, new = (tr.Linear(2, 1, np.random.default_rng(seed)) for seed in (0, 1))
+        >>> new.load(old.state_dict(), names=["W"])
+        >>> bool(np.array_equal(new.W.data, old.W.data))
+        True
         """
         called = f"{type(self).__name__}.load"
         if not isinstance(arrays, Mapping):
             raise ShapeError(f"{called}: expected a dict of arrays by name, got a {type(arrays).__name__}")
-        parameters = _look_through(self)[0]
-        missing, unknown = (
-            sorted(parameters.keys() - arrays.keys()),
-            sorted(arrays.keys() - parameters.keys()),
-        )
-        if missing or unknown:
+        parameters, _, held = _look_through(self)
+        arrays = {name: part for name, part in arrays.items() if _is_wanted(name, names)}
+        missing = sorted(name for name in parameters.keys() - arrays.keys() if _is_wanted(name, names))
+        unknown = sorted(arrays.keys() - held.keys())
+        if strict and (missing or unknown):
             raise ShapeError(f"{called}: missing parameters {missing}, unknown parameters {unknown}")
-        given = {name: part.data if isinstance(part, Tensor) else part for name, part in arrays.items()}
-        new = {name: fitting_copy(given[name], p.dtype, f"{called}: {name}") for name, p in parameters.items()}
-        for name, parameter in parameters.items():
-            if new[name].shape != parameter.shape:
-                raise ShapeError(f"{called}: {name} has shape {new[name].shape}, expected {parameter.shape}")
-        for name, parameter in parameters.items():
-            parameter.data = new[name]
+        new = {}
+        for name in arrays.keys() & held.keys():
+            old = _values(held[name].value)
+            new[name] = fitting_copy(_values(arrays[name]), old.dtype, f"{called}: {name}")
+            if new[name].shape != old.shape:
+                raise ShapeError(f"{called}: {name} has shape {new[name].shape}, expected {old.shape}")
+        for name, array in new.items():
+            held[name].replace(array)
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {parameter.shape}" for name, parameter in _look_through(self)[0].items())
         return f"{type(self).__name__}({self.parameter_count():,} parameters: {shapes})"
 
 
+class MadeWith:
+    """The arguments that a module was made with. Copies of the module share them."""
+
+    __slots__ = ("args", "kwargs")
+
+    def __init__(self, args: tuple[Any, ...] | None = None, kwargs: dict[str, Any] | None = None) -> None:
+        self.args, self.kwargs = args, kwargs  # None: not known
+
+    def __copy__(self) -> MadeWith:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MadeWith:
+        return self
+
+    def __reduce__(self) -> Any:
+        """Pickle what is plain: a function among the arguments must not keep the module from being pickled."""
+        plain = (bool, int, float, str, type(None), np.random.Generator)
+        given = [*(self.args or ()), *(self.kwargs or {}).values()]
+        return (MadeWith, (self.args, self.kwargs) if all(isinstance(part, plain) for part in given) else ())
+
+
+class Held(NamedTuple):
+    """A Tensor or an array that a module holds, and where: an attribute, or a place in a list or a dict."""
+
+    value: Tensor | Array
+    owner: Any
+    key: Any
+
+    def replace(self, array: Array) -> None:
+        """Put another array there, of the same shape and dtype."""
+        if isinstance(self.value, Tensor):
+            self.value.data = array
+        elif self.value.flags.writeable:
+            self.value[...] = array
+        elif isinstance(self.owner, Module):
+            setattr(self.owner, self.key, array)
+        else:
+            self.owner[self.key] = array
+
+
 Untrained: TypeAlias = tuple["Module", str, str]
 """A module, the name of an attribute, and what that holds."""
 
 
-def _look_through(module: Module) -> tuple[dict[str, Tensor], list[Untrained]]:
-    """Return the parameters of a module by name, and what it holds that is none and is not meant to be."""
+def _is_wanted(name: str, patterns: Sequence[str] | None) -> bool:
+    return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _values(part: Any) -> Any:
+    return part.data if isinstance(part, Tensor) else part
+
+
+def _look_through(module: Module) -> tuple[dict[str, Tensor], list[Untrained], dict[str, Held]]:
+    """Return the parameters of a module, what it holds that is none and is not meant to be, and all that it holds."""
     found: dict[str, Tensor] = {}
+    held: dict[str, Held] = {}
     untrained: list[Untrained] = []
     seen: set[int] = set()  # a module may know the one that holds it
-    waiting: list[tuple[Any, str, Module, str]] = [(module, "", module, "")]
+    waiting: list[tuple[Any, str, Module, str, Any, Any]] = [(module, "", module, "", None, None)]
     while waiting:
-        value, name, owner, attribute = waiting.pop()
+        value, name, owner, attribute, container, place = waiting.pop()
         if isinstance(value, Tensor | np.ndarray):
+            if value.dtype != object and (isinstance(value, np.ndarray) or value.is_leaf) and id(value) not in seen:
+                held[name] = Held(value, container, place)
             if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
                 if id(value) not in seen:
                     seen.add(id(value))
@@ -106,8 +192,8 @@ def _look_through(module: Module) -> tuple[dict[str, Tensor], list[Untrained]]:
             seen.add(id(value))
             for key, part in reversed(parts):
                 held_by = (value, key) if isinstance(value, Module) else (owner, attribute)
-                waiting.append((part, f"{name}.{key}" if name else str(key), *held_by))
-    return found, untrained
+                waiting.append((part, f"{name}.{key}" if name else str(key), *held_by, value, key))
+    return found, untrained, held
 
 
 def _parts(value: Any) -> list[tuple[Any, Any]]:

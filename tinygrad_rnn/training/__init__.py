@@ -1,23 +1,33 @@
-"""Training: the loop, evaluation, generation, model files, and the Trainer on top."""
+"""Training: the step, the loop, evaluation, generation, files and checkpoints, and the Trainer on top."""
 
 from .build import make_model as make_model
 from .build import make_optimizer as make_optimizer
 from .build import make_schedule as make_schedule
-from .build import stream as stream
+from .checkpoint import Checkpoints as Checkpoints
 from .evaluation import Evaluation as Evaluation
 from .evaluation import Evaluator as Evaluator
+from .evaluation import Measure as Measure
 from .evaluation import evaluate as evaluate
 from .evaluation import perplexity as perplexity
 from .files import RunFiles as RunFiles
 from .files import save_curve as save_curve
 from .generation import generate as generate
+from .language import LanguageTrainer as LanguageTrainer
+from .legacy import Trainer as Trainer
 from .loop import EpochResult as EpochResult
-from .loop import Window as Window
+from .loop import run_epoch as run_epoch
 from .loop import train_epoch as train_epoch
 from .modelfile import SavedModel as SavedModel
 from .modelfile import load_model as load_model
 from .modelfile import save_model as save_model
+from .modulefile import load as load
+from .modulefile import save as save
 from .records import EpochRecord as EpochRecord
+from .records import History as History
+from .records import Record as Record
 from .records import RunResult as RunResult
+from .step import StepResult as StepResult
+from .step import TrainStep as TrainStep
 from .stepper import Stepper as Stepper
-from .trainer import Trainer as Trainer
+from .streams import stream as stream
+from .trainer import Callback as Callback

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..config import TrainConfig
 from ..data.batches import OffsetBatches
+from ..errors import ConfigError
+from ..imports import import_object
 from ..nn.models import RNNLM
 from ..optim import SGD, Adam, AdamW, Constant, Cosine, Momentum, Plateau, RMSprop, Rule, Schedule, Warmup
 from ..truncation import Policy, parse_policy
+from .streams import stream
 
 _OPTIMIZERS: dict[str, type[Rule]] = {
     "sgd": SGD,
@@ -19,35 +20,37 @@ _OPTIMIZERS: dict[str, type[Rule]] = {
 }
 
 
-def stream(seed: int, *key: int) -> np.random.Generator:
-    """Return the generator of one purpose: the same key gives the same numbers, other keys independent ones.
-
-    Args:
-        seed: seed of the run.
-        key: what the numbers are for, such as (1, epoch) for an epoch's dropout.
-
-    >>> stream(0, 1, 2).integers(100) == stream(0, 1, 2).integers(100)
-    np.True_
-    """
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-
-
 def make_model(config: TrainConfig, vocab_size: int) -> RNNLM:
     """Return the model of a configuration, with its first weights drawn from `stream(seed, 0)`.
+
+    `config.model` names a function of the user's, make(vocab_size, config, rng), which is imported, and so is a cell
+    that `config.cell` names as module:Name.
 
     Args:
         config: of the run.
         vocab_size: V.
 
+    Raises:
+        ConfigError: if what is named cannot be imported, or makes no model.
+
     >>> make_model(TrainConfig(hidden_size=4), vocab_size=10).parameter_count()  # 10*4 + 4*16 + 4*16 + 16 + 4*10 + 10
     234
     """
+    rng = stream(config.seed, 0)
+    if config.model:
+        made: RNNLM = import_object("model", config.model)(vocab_size, config, rng)
+        if not all(callable(getattr(made, name, None)) for name in ("initial_state", "loss", "parameters")):
+            raise ConfigError(
+                f"model: {config.model} must return a Module with initial_state(batch_size) and "
+                f"loss(ids, targets, state, rng=rng), got {type(made).__name__}"
+            )
+        return made
     return RNNLM(
         vocab_size,
         config.embedding_width,
         config.hidden_size,
-        stream(config.seed, 0),
-        cell=config.cell,
+        rng,
+        cell=import_object("cell", config.cell) if ":" in config.cell else config.cell,
         layers=config.layers,
         dropout=config.dropout,
         tied=config.tied,

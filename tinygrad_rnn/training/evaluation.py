@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +14,18 @@ import numpy.typing as npt
 from ..checks import integer
 from ..compiler.api import Compiled
 from ..data.vocabulary import id_array
+from ..engine.tape import no_grad
 from ..errors import ConfigError, CorpusError
+from ..nn.cells import State
+from ..nn.module import Module
+from .loop import Totals
+from .objective import WEIGHT, Batch, Loss, Objective, Outcome, size_of
 from .replayed import Replayed
+
+LanguageModel: TypeAlias = Any
+"""Anything with `initial_state(N)` and `loss(ids, targets, state) -> (loss, state)`, such as an `RNNLM`."""
+
+Metric: TypeAlias = Callable[[Any, Batch], float]
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,57 @@ def written(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.{digits}e}"
 
 
+class Measure:
+    """Mean loss and metrics of a model over batches, without gradients; its plan is kept from call to call.
+
+    Args:
+        model: a `Module`; its parameters are read anew at each call.
+        loss: a loss function, as in `TrainStep`; it is given no generator.
+        metrics: name to `function(model, batch)`, a mean over the batch; called operation by operation.
+        compiled: False: run all of it operation by operation.
+        executor: what replays the plan, as in `compile`.
+        name: what the user called, for messages.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> measure = Measure(tr.Linear(2, 1, np.random.default_rng(0)), lambda model, x: np.mean(model(x)))
+    >>> measure([np.zeros((3, 2)), np.zeros((5, 2))])
+    ({'loss': 0.0}, 8.0)
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss | Objective,
+        metrics: Mapping[str, Metric] | None = None,
+        *,
+        compiled: bool = True,
+        executor: str | None = None,
+        name: str = "evaluate",
+    ) -> None:
+        self.model, self._metrics = model, dict(metrics or {})
+        objective = loss if isinstance(loss, Objective) else Objective(loss)
+        self.replayed = Replayed(name, partial(_outcome, objective, model), compiled=compiled, executor=executor)
+
+    def __call__(self, batches: Iterable[Batch], state: State = None) -> tuple[dict[str, float], float]:
+        """Return name to mean, the loss as "loss", and what the means are over; a state goes from batch to batch."""
+        totals = Totals()
+        for batch in batches:
+            found = self.replayed(batch, state)
+            state = found.state
+            means = {"loss": float(np.asarray(found.loss).item())}
+            means |= {name: float(value) for name, value in found.metrics.items()}
+            with no_grad():
+                means |= {name: float(metric(self.model, batch)) for name, metric in self._metrics.items()}
+            totals.mean_of(means, size_of(batch) if found.weight is None else float(found.weight))
+        if not totals.sums:
+            raise CorpusError("evaluate: there are no batches; an iterator can be used for one pass only")
+        return totals.means, totals.weight
+
+
+def _outcome(objective: Objective, model: Module, batch: Batch, state: State) -> Outcome:
+    return objective(model, batch, state, None)
+
+
 class Evaluator:
     """`evaluate` for one model, again and again: its plan is kept from call to call.
 
@@ -89,53 +152,75 @@ class Evaluator:
     29
     """
 
-    def __init__(self, model: Any, *, compiled: bool = True, executor: str | None = None) -> None:
+    def __init__(self, model: LanguageModel, *, compiled: bool = True, executor: str | None = None) -> None:
         if not all(callable(getattr(model, name, None)) for name in ("initial_state", "loss")):
             raise ConfigError(
                 "evaluate: model must have initial_state(batch_size) and loss(ids, targets, state), got "
                 f"{type(model).__name__}"
             )
         self.model = model
-        self._loss = Replayed("evaluate", model.loss, compiled=compiled, executor=executor)
+        self._measure = Measure(model, masked_language_loss, compiled=compiled, executor=executor)
 
     @property
     def compiled(self) -> Compiled | None:
         """What replays the loss of a window, with its plans; None: nothing does, it runs operation by operation."""
-        return self._loss.compiled
+        return self._measure.replayed.compiled
 
     @property
     def reason(self) -> str | None:
         """Why the loss could not be compiled; None: it could, or was not tried yet."""
-        return self._loss.reason
+        return self._measure.replayed.reason
 
     def __call__(self, ids: npt.ArrayLike, batch_size: int, bptt: int) -> Evaluation:
         """Return the mean loss over a text; see `evaluate`."""
-        batch_size = integer("evaluate", "batch_size", batch_size)
-        bptt = integer("evaluate", "bptt", bptt)
-        array = id_array("evaluate", ids)
-        tokens = len(array) - 1
-        if tokens < 1:
-            raise CorpusError(f"evaluate: expected 2 tokens or more, to predict one from another; got {len(array)}")
-        N = min(batch_size, max(1, tokens // bptt))
-        length = -(-tokens // N)
-        T = min(bptt, length)
-        # The last streams may end early, and so may the last window: a target of -1 does not count.
-        after = (0, N * length - tokens)
-        last = ((0, 0), (0, 0 if self._loss.compiled is None else -length % T))
-        xs = np.pad(np.pad(array[:-1].astype(np.int64), after).reshape(N, length), last)
-        targets = np.pad(array[1:].astype(np.int64), after, constant_values=-1).reshape(N, length)
-        targets = np.pad(targets, last, constant_values=-1)
+        windows = held_out_windows(ids, batch_size, bptt, whole=self.compiled is not None)
+        first = next(iter(windows))[0]
+        means, weight = self._measure(windows, self.model.initial_state(len(first)))
+        return Evaluation(means["loss"], round(weight), len(first))
 
-        nats, state = 0.0, self.model.initial_state(N)
-        for start in range(0, length, T):
-            window = np.s_[:, start : start + T]
-            loss, state = self._loss(xs[window], targets[window], state)
-            nats += float(loss.item()) * np.count_nonzero(targets[window] != -1)
-        return Evaluation(nats / tokens, tokens, N)
+
+def masked_language_loss(model: LanguageModel, batch: Batch, state: State) -> tuple[object, State, dict[str, object]]:
+    """Return `model.loss` of windows (ids, targets), the state after them, and the number of targets other than -1."""
+    ids, targets = batch
+    loss, state = model.loss(ids, targets, state)
+    return loss, state, {WEIGHT: np.sum(targets != -1)}
+
+
+def held_out_windows(ids: npt.ArrayLike, batch_size: int, bptt: int, whole: bool = True) -> list[Batch]:
+    """Return windows (ids, targets) in which each token of a text but the first is a target once, all others -1.
+
+    Args:
+        ids: the text, (len(ids),) integers, 2 or more.
+        batch_size: N, the most streams; fewer, down to one, where they would be shorter than `bptt`.
+        bptt: T, steps in a window.
+        whole: whether the last window is as long as the others, filled up with id 0 and target -1.
+
+    Raises:
+        CorpusError, ConfigError, ShapeError, DTypeError: as `evaluate`.
+
+    >>> [targets.tolist() for _, targets in held_out_windows(np.arange(8), batch_size=2, bptt=3)]
+    [[[1, 2, 3], [5, 6, 7]], [[4, -1, -1], [-1, -1, -1]]]
+    """
+    batch_size = integer("evaluate", "batch_size", batch_size)
+    bptt = integer("evaluate", "bptt", bptt)
+    array = id_array("evaluate", ids)
+    tokens = len(array) - 1
+    if tokens < 1:
+        raise CorpusError(f"evaluate: expected 2 tokens or more, to predict one from another; got {len(array)}")
+    N = min(batch_size, max(1, tokens // bptt))
+    length = -(-tokens // N)
+    T = min(bptt, length)
+    # The last streams may end early, and so may the last window: a target of -1 does not count.
+    after = (0, N * length - tokens)
+    last = ((0, 0), (0, -length % T if whole else 0))
+    xs = np.pad(np.pad(array[:-1].astype(np.int64), after).reshape(N, length), last)
+    targets = np.pad(array[1:].astype(np.int64), after, constant_values=-1).reshape(N, length)
+    targets = np.pad(targets, last, constant_values=-1)
+    return [(xs[:, start : start + T], targets[:, start : start + T]) for start in range(0, length, T)]
 
 
 def evaluate(
-    model: Any,
+    model: LanguageModel,
     ids: npt.ArrayLike,
     batch_size: int,
     bptt: int,

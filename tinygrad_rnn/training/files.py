@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,14 +16,14 @@ from ..data.vocabulary import Vocabulary
 from ..errors import ConfigError
 from ..files import append_whole, write_atomically, write_figure
 from ..nn.models import RNNLM
-from .lock import locked
+from .lock import folder_taken, made, remove_empty
 from .modelfile import MODEL_NAME, save_model
 from .records import EpochRecord
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """A model file and what stands beside it: config.toml, metrics.jsonl and curve.png.
+    """A model file and what stands beside it: config.toml, metrics.jsonl, curve.png and a folder of checkpoints.
 
     Args:
         model: the model file.
@@ -58,6 +57,12 @@ class RunFiles:
         """The picture of the learning curve."""
         return self.model.with_name("curve.png")
 
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the run's checkpoints."""
+        name = "checkpoints" if self.model.name == MODEL_NAME else f"{self.model.stem}-checkpoints"
+        return self.model.with_name(name)
+
     def check(self) -> None:
         """Check that no files of an earlier run stand there; nothing is written.
 
@@ -84,8 +89,7 @@ class RunFiles:
         ...     files.model.name
         'model.npz'
         """
-        folder = self.model.parent
-        with _made(folder), _lock(folder):
+        with folder_taken(self.model.parent):
             self.check()
             yield TakenFiles(self.model, self.force)
 
@@ -107,7 +111,7 @@ class RunFiles:
         ...         [files.model.parent.name for files in (one, other)]
         ['poem-1', 'poem-2']
         """
-        with _made(Path(folder)):
+        with made(Path(folder)):
             for path in numbered(folder, name):
                 try:
                     path.mkdir()
@@ -120,7 +124,7 @@ class RunFiles:
                 with cls.at(path).taken() as files:
                     yield files
             finally:
-                _remove_empty([path])
+                remove_empty([path])
 
 
 class TakenFiles(RunFiles):
@@ -144,11 +148,20 @@ class TakenFiles(RunFiles):
     def append(self, record: EpochRecord) -> None:
         """Add a line to the metrics; the first epoch's takes the place of an earlier run's metrics and curve."""
         if record.epoch == 1:
-            self.curve.unlink(missing_ok=True)
-        # JSON has no infinity, which the perplexity of a large loss can be.
-        values = {name: None if value == math.inf else value for name, value in asdict(record).items()}
-        write = write_atomically if record.epoch == 1 else append_whole
-        write(self.metrics, json.dumps(values, allow_nan=False) + "\n")
+            self.rewrite([record])
+        else:
+            append_whole(self.metrics, _line(record))
+
+    def rewrite(self, records: Sequence[EpochRecord]) -> None:
+        """Write the metrics of these epochs and no others, since a resumed run repeats what came after."""
+        self.curve.unlink(missing_ok=True)
+        write_atomically(self.metrics, "".join(_line(record) for record in records))
+
+
+def _line(record: EpochRecord) -> str:
+    # JSON has no infinity, which the perplexity of a large loss can be.
+    values = {name: None if value == math.inf else value for name, value in asdict(record).items()}
+    return json.dumps(values, allow_nan=False) + "\n"
 
 
 def numbered(folder: str | os.PathLike[str], name: str) -> Iterator[Path]:
@@ -199,37 +212,3 @@ def save_curve(records: Sequence[EpochRecord], path: str | os.PathLike[str], bas
     axes.legend()
     write_figure(path, figure, dpi=150)
     return True
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(locked(folder))
-        except OSError as error:
-            raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
-        yield
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make a folder and those above it; afterwards remove those of them that are still empty."""
-    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
-    try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
-        yield
-    finally:
-        _remove_empty(missing)
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Remove folders, the innermost first, up to one that holds something."""
-    for path in folders:
-        try:
-            path.rmdir()
-        except OSError:
-            if os.path.lexists(path):  # otherwise it could not be made
-                return

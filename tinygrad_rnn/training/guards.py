@@ -1,19 +1,21 @@
-"""What a training run checks before its first update, and what it says where a value is not finite."""
+"""What training checks before its first update, and what it says where a value is not finite."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten
-from ..errors import ConfigError, GradientError
+from ..errors import ConfigError
+from ..nn.cells import State
+from ..nn.module import Module
+from .objective import Batch
 
 
-def parameters_of(function: str, model: Any) -> dict[str, Tensor]:
+def parameters_of(function: str, model: Module) -> dict[str, Tensor]:
     """Return the parameters of a model.
 
     Args:
@@ -24,17 +26,15 @@ def parameters_of(function: str, model: Any) -> dict[str, Tensor]:
         ConfigError: if it is no model, or has no parameters.
 
     >>> import tinygrad_rnn as tr
-    >>> parameters_of("train_epoch", tr.Linear(1, 1, rng=np.random.default_rng(0)))
+    >>> parameters_of("train_epoch", "lstm")
     Traceback (most recent call last):
-    tinygrad_rnn.errors.ConfigError: train_epoch: model must have parameters() and loss(inputs, targets, state,
-    rng=rng), got Linear
+    tinygrad_rnn.errors.ConfigError: train_epoch: model must be a Module, or have parameters() as one does; got str
     """
-    if not all(callable(getattr(model, name, None)) for name in ("parameters", "loss")):
+    if not callable(getattr(model, "parameters", None)):
         raise ConfigError(
-            f"{function}: model must have parameters() and loss(inputs, targets, state, rng=rng), got "
-            f"{type(model).__name__}"
+            f"{function}: model must be a Module, or have parameters() as one does; got {type(model).__name__}"
         )
-    found: dict[str, Tensor] = model.parameters()
+    found = model.parameters()
     if not found:
         raise ConfigError(
             f"{function}: the model {type(model).__name__} has no parameters, so there is nothing to train; a "
@@ -43,44 +43,13 @@ def parameters_of(function: str, model: Any) -> dict[str, Tensor]:
     return found
 
 
-def loss_of(model: Any, inputs: Any, targets: Any, state: Any, rng: Any) -> tuple[Tensor, Any]:
-    """Return `model.loss(inputs, targets, state, rng=rng)`, a recorded loss and the new state.
-
-    Raises:
-        ConfigError: if it returns anything but a pair.
-        GradientError: if nothing was recorded of the loss: then no parameter would learn.
-
-    >>> class Still:
-    ...     def loss(self, inputs, targets, state, rng):
-    ...         return 3.0, state
-    >>> loss_of(Still(), None, None, None, None)
-    Traceback (most recent call last):
-    tinygrad_rnn.errors.GradientError: Still.loss: the loss is a float, which no gradient flows through; compute it from
-    the parameters with operations on Tensors, outside of no_grad()
-    """
-    found = model.loss(inputs, targets, state, rng=rng)
-    where = f"{type(model).__name__}.loss"
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise ConfigError(
-            f"{where}: must return (loss, state), got {type(found).__name__}; without a state: (loss, ())"
-        )
-    loss, state = found
-    if not isinstance(loss, Tensor) or not loss.requires_grad:
-        kind = "a constant Tensor" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise GradientError(
-            f"{where}: the loss is {kind}, which no gradient flows through; compute it from the parameters with "
-            "operations on Tensors, outside of no_grad()"
-        )
-    return loss, state
-
-
-def warn_if_mixed(function: str, params: Mapping[str, Tensor], met: Mapping[str, Any]) -> None:
+def warn_if_mixed(function: str, params: Mapping[str, Tensor], met: Mapping[str, State]) -> None:
     """Warn if parameters, and what they meet, are of several dtypes: all that follows takes the widest.
 
     Args:
         function: what the user called, for the message.
         params: name to parameter.
-        met: what it is to values that the parameters meet, any nestings: the first state and inputs.
+        met: what it is to values that the parameters meet, any nestings: the first state and batch.
 
     >>> import tinygrad_rnn as tr
     >>> with warnings.catch_warnings(record=True) as caught:
@@ -107,30 +76,41 @@ def warn_if_mixed(function: str, params: Mapping[str, Tensor], met: Mapping[str,
         )
 
 
-def cause(params: Mapping[str, Tensor], inputs: Iterable[Any], state: Any) -> str:
+def cause(params: Mapping[str, Tensor], batch: Batch, state: State) -> str:
     """Return why a loss or a gradient is not finite, as far as what went into it says, and what to do.
 
     Args:
         params: name to parameter.
-        inputs: (inputs, targets) of the windows that the update covers.
+        batch: the batch, or a list of those that the update covers.
         state: before the first of them, if it is known.
 
-    >>> cause({}, [(np.array([[1.0, np.nan]]), np.array([[0, 1]]))], None)
-    'the inputs hold 1 non-finite of 2 values, the first at [0, 1]; look at the data'
+    >>> cause({}, (np.array([[1.0, np.nan]]), np.array([[0, 1]])), None)
+    'batch[0] holds 1 non-finite of 2 values, the first at [0, 1]; look at the data'
     """
-    for window in inputs:
-        for what, part in zip(("inputs", "targets"), window, strict=False):
-            if found := _bad(part):
-                return f"the {what} hold {found}; look at the data"
+    for name, part in _named(batch, "batch"):
+        if found := _bad(part):
+            return f"{name} holds {found}; look at the data"
     if found := _bad(state):
         return f"the state before this update holds {found}; start from a fresh one, or lower lr or clip"
     for name, parameter in params.items():
         if found := _bad(parameter):
             return f"the parameter {name} holds {found}; start from fresh weights, and lower lr or clip"
-    return "inputs, state and all parameters are finite; lower lr or clip, or find the operation with anomaly_mode()"
+    return "batch, state and all parameters are finite; lower lr or clip, or find the operation with anomaly_mode()"
 
 
-def _bad(value: Any) -> str:
+def _named(nest: Batch, name: str) -> Iterator[tuple[str, Batch]]:
+    """Yield the leaves of a nesting with the expressions that lead to them."""
+    if isinstance(nest, Mapping):
+        for key, part in nest.items():
+            yield from _named(part, f"{name}[{key!r}]")
+    elif isinstance(nest, tuple | list):
+        for place, part in enumerate(nest):
+            yield from _named(part, f"{name}[{place}]")
+    else:
+        yield name, nest
+
+
+def _bad(value: State) -> str:
     for part in flatten(value):
         array = part.data if isinstance(part, Tensor) else np.asarray(part)
         if array.dtype.kind in "fc" and not (finite := np.isfinite(array)).all():

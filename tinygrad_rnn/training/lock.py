@@ -8,14 +8,30 @@ import os
 import secrets
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..errors import ConfigError
 
 NAME = ".tinygrad_rnn.lock"
+_Owner: TypeAlias = dict[str, Any]
+
+
+@contextmanager
+def folder_taken(folder: Path) -> Iterator[None]:
+    """Make a folder and hold its lock; afterwards folders that were made for it and are still empty are gone.
+
+    Raises:
+        ConfigError: if it cannot be made or written to, or another run holds its lock.
+    """
+    with made(folder), contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(folder))
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
+        yield
 
 
 @contextmanager
@@ -67,7 +83,7 @@ def locked(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _made(path: Path, own: dict[str, Any]) -> bool:
+def _made(path: Path, own: _Owner) -> bool:
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(json.dumps(own))
@@ -76,7 +92,7 @@ def _made(path: Path, own: dict[str, Any]) -> bool:
     return True
 
 
-def _owner(path: Path) -> dict[str, Any]:
+def _owner(path: Path) -> _Owner:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # gone again, or not written yet
@@ -84,7 +100,7 @@ def _owner(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_dead(owner: dict[str, Any]) -> bool:
+def _is_dead(owner: _Owner) -> bool:
     """Return whether the process of a lock is known to be gone."""
     pid = owner.get("pid")
     if os.name != "posix" or owner.get("host") != socket.gethostname() or type(pid) is not int or pid < 1:
@@ -99,7 +115,7 @@ def _is_dead(owner: dict[str, Any]) -> bool:
     return None not in (now, owner.get("started")) and now != owner["started"]
 
 
-def _removed(path: Path, owner: dict[str, Any]) -> bool:
+def _removed(path: Path, owner: _Owner) -> bool:
     """Remove a dead process's lock; one process only may do that, so that nobody removes the lock of the next run."""
     claim = path.with_name(f"{NAME}.{owner.get('token')}")
     try:
@@ -121,9 +137,33 @@ def _started(pid: int) -> str | None:
     return None
 
 
-def _held(path: Path, owner: dict[str, Any]) -> ConfigError:
+def _held(path: Path, owner: _Owner) -> ConfigError:
     who = f"process {owner.get('pid', 'unknown')} on {owner.get('host', 'an unknown machine')}"
     return ConfigError(
         f"{path.parent}: another run ({who}) is writing there; choose another place to save, or remove {path} if that "
         "run is gone"
     )
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; afterwards remove those of them that are still empty."""
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
+        yield
+    finally:
+        remove_empty(missing)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the innermost first, up to one that holds something."""
+    for path in folders:
+        try:
+            path.rmdir()
+        except OSError:
+            if os.path.lexists(path):  # otherwise it could not be made
+                return

@@ -1,117 +1,219 @@
-"""The training loop: truncated backpropagation through time over windows of text, as one plain function."""
+"""The training loop: one pass over batches, as one plain function."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
-from ..checks import flag, generator, instance, integer, number
-from ..errors import ConfigError, CorpusError, NonFiniteError
-from ..nn.models import RNNLM
-from ..optim import Optimizer, Schedule, clip_by_norm
-from ..truncation import Adaptive, Full, Policy, Step, Update, parse_policy, stream
-from .compiled import CompiledUpdate, is_compilable
-from .guards import cause, loss_of, parameters_of, warn_if_mixed
+from ..checks import generator, instance, integer
+from ..errors import CorpusError, NonFiniteError
+from ..nn.cells import State
+from ..nn.module import Module
+from ..optim import Optimizer, Schedule
+from ..truncation import Adaptive, Policy, parse_policy
+from .guards import parameters_of, warn_if_mixed
+from .objective import Batch, Loss, Objective, language_loss
+from .step import Rng, StepResult, TrainStep
 
-
-@dataclass(frozen=True)
-class Window:
-    """One update.
-
-    Attributes:
-        step: number of updates before this one.
-        nats: mean loss of the positions that it covers, nats per token, before the update.
-        tokens: positions that it covers, N * T.
-        gradient_norm: global norm before clipping.
-        lr: learning rate of the update.
-    """
-
-    step: int
-    nats: float
-    tokens: int
-    gradient_norm: float
-    lr: float
+OnUpdate: TypeAlias = Callable[[StepResult], bool | None]
+"""Called after each update; returns True to end the pass there."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One pass over the windows.
+    """One pass over the batches.
 
     Attributes:
-        nats: mean training loss in nats per token; each position's from before its update.
-        tokens: positions trained on.
+        loss: mean training loss; each batch's from before its update.
+        metrics: name to mean likewise.
+        weight: what the means are over: positions, for a language model.
         steps: updates.
-        gradient_norm: mean of the windows' global norms before clipping.
+        gradient_norm: mean of the updates' global norms before clipping.
         lr: learning rate of the last update.
         seconds: time taken.
-        stopped: whether `on_window` ended the pass.
+        stopped: whether `on_update` ended the pass.
     """
 
-    nats: float
-    tokens: int
+    loss: float
+    metrics: dict[str, float]
+    weight: float
     steps: int
     gradient_norm: float
     lr: float
     seconds: float
     stopped: bool
 
+    @property
+    def nats(self) -> float:
+        """The loss of a language model, in nats per token."""
+        return self.loss
+
+    @property
+    def tokens(self) -> int:
+        """Positions that a language model was trained on."""
+        return round(self.weight)
+
+
+@dataclass
+class Totals:
+    """What a pass has added up so far, and where it is: what a checkpoint holds of it.
+
+    Attributes:
+        batches: batches (or pieces of them) that were read.
+        steps, lr, seconds: as in `EpochResult`.
+        weight: as in `EpochResult`.
+        norms: sum of the norms.
+        sums: name to sum of weight * mean, "loss" among them.
+    """
+
+    batches: int = 0
+    steps: int = 0
+    weight: float = 0.0
+    norms: float = 0.0
+    lr: float = 0.0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, result: StepResult, batches: int) -> None:
+        """Take note of an update from so many batches."""
+        self.batches, self.steps = self.batches + batches, self.steps + 1
+        self.norms, self.lr = self.norms + result.gradient_norm, result.lr
+        self.mean_of({"loss": result.loss, **result.metrics}, result.weight)
+
+    def mean_of(self, means: dict[str, float], weight: float) -> None:
+        """Take note of means over so many elements."""
+        self.weight += weight
+        for name, mean in means.items():
+            self.sums[name] = self.sums.get(name, 0.0) + mean * weight
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Name to mean, over all of it."""
+        return {name: total / self.weight for name, total in self.sums.items()}
+
+
+def run_epoch(
+    step: TrainStep,
+    batches: Iterable[Batch],
+    state: State = None,
+    *,
+    schedule: Schedule | None = None,
+    rng: Rng = None,
+    accumulate: int = 1,
+    first: int = 0,
+    totals: Totals | None = None,
+    on_update: OnUpdate | None = None,
+) -> EpochResult:
+    """Train on batches that continue each other, and carry the state from each to the next.
+
+    Args:
+        step: makes the updates.
+        batches: what its loss function takes, one after another; with a truncation policy that has passes of its own
+            (`every`), they are cut into pieces as long as these.
+        state: before the first batch.
+        schedule: learning rate of each update; None: the optimizer's own.
+        rng: generator for the loss function.
+        accumulate: batches of an update.
+        first: number of the first update, for the schedule and for messages.
+        totals: of a pass that was broken off, which goes on: its batches are skipped, and it is added to.
+        on_update: called after each update, when `totals` has it; returns True to end the pass there.
+
+    Raises:
+        CorpusError: if there are no batches.
+        NonFiniteError: if a loss or a gradient is not finite. The parameters are those before that update.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> model, x = tr.Linear(3, 1, np.random.default_rng(0)), np.ones((4, 3), np.float32)
+    >>> step = tr.TrainStep(model, lambda model, x: np.mean(model(x) ** 2), tr.SGD(lr=0.1))
+    >>> result = run_epoch(step, [x] * 6, accumulate=2)
+    >>> result.steps, result.weight
+    (3, 24.0)
+    """
+    totals = Totals() if totals is None else totals
+    params = parameters_of("run_epoch", step.model)
+    pieces = itertools.islice(step.pieces(batches), totals.batches, None)
+    stopped, started, before = False, time.perf_counter(), totals.seconds
+    for group in _groups(pieces, accumulate):
+        number = first + totals.steps
+        if not number:
+            warn_if_mixed("train_epoch", params, {"the state": state, "the batch": group[0]})
+        lr = step.optimizer.lr if schedule is None else schedule.lr(number)
+        try:
+            result = step.accumulated(group, state, lr=lr, rng=rng)._replace(step=number)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"update {number}: {error}") from error
+        state = result.state
+        totals.add(result, len(group))
+        totals.seconds = before + time.perf_counter() - started
+        if on_update is not None and on_update(result):
+            stopped = True
+            break
+    if not totals.steps:
+        raise CorpusError("train_epoch: batches (windows) is empty; an iterator can be used for one pass only")
+    for parameter in params.values():
+        parameter.data = parameter.data  # memory of its own, which no plan writes again
+    means, norm = totals.means, totals.norms / totals.steps
+    loss = means.pop("loss")
+    return EpochResult(loss, means, totals.weight, totals.steps, norm, totals.lr, totals.seconds, stopped)
+
 
 def train_epoch(
-    model: RNNLM,
-    windows: Iterable[tuple[Any, Any]],
+    model: Module,
+    windows: Iterable[Batch],
     optimizer: Optimizer,
-    state: Any,
+    state: State = None,
     *,
+    loss: Loss | None = None,
     policy: Policy | str | None = None,
     schedule: Schedule | None = None,
     clip: float = 0.0,
     rng: np.random.Generator | None = None,
     step: int = 0,
-    compiled: bool | CompiledUpdate = False,
-    on_window: Callable[[Window], bool] | None = None,
+    compiled: bool = False,
+    on_window: OnUpdate | None = None,
 ) -> EpochResult:
-    """Train a model on windows that continue each other, and carry the state from each to the next.
+    """Train a model on batches that continue each other, and carry the state from each to the next.
 
-    Without a policy there is one update for each window, and the state is cut in between: its value goes on, the
+    Without a policy there is one update for each batch, and the state is cut in between: its value goes on, the
     gradient does not (truncated BPTT, Williams and Peng 1990). A policy that says when its passes run (`every`) makes
-    updates and cuts there, whatever the length of the windows; one that does not, such as `Full()` or `Decay(0.9)`,
-    acts inside each window, with one update a window. So no more is held than a window, or than the policy reaches
-    back. The gradient is that of the mean loss of the positions that an update covers; it and its norm are checked
-    before the update.
+    updates and cuts there, whatever the length of the batches; one that does not, such as `Full()` or `Decay(0.9)`,
+    acts inside each batch. So no more is held than a batch, or than the policy reaches back. The gradient is that of
+    the mean loss over what an update covers; it and its norm are checked before the update.
+
+    For several passes make a `TrainStep`, which keeps its plans, and call `run_epoch`; a `Trainer` does so.
 
     Args:
-        model: anything with `parameters()` and `loss(ids, targets, state, rng=rng) -> (loss, state)`.
-        windows: pairs (ids, targets), integers (N, T) without masked targets, such as an `OffsetBatches`.
+        model: a `Module`; without `loss`, one with `loss(ids, targets, state, rng=rng) -> (loss, state)`.
+        windows: batches; without `loss` pairs (ids, targets), integers (N, T) without masked targets, such as an
+            `OffsetBatches`.
         optimizer: gives the parameters new arrays.
-        state: before the first window, such as `model.initial_state(batch_size)`.
+        state: before the first batch, such as `model.initial_state(batch_size)`.
+        loss: `loss(model, batch, state, rng) -> (loss, state, metrics)`, as in `TrainStep`; None: the model's own.
         policy: a truncation policy, or its text, whose passes run once a window if it does not say; None: `Full()`.
         schedule: learning rate of each update; None: the optimizer's own.
         clip: largest global norm of the gradient; 0: no clipping.
         rng: generator for dropout; None: nothing is dropped.
         step: number of the first update, for the schedule and for messages.
-        compiled: make a plan of the update and replay it (see `compile`): the same numbers to rounding, faster. A
-            `CompiledUpdate` of this model, optimizer and policy keeps its plans from one pass to the next. Under a
-            policy that is not `is_compilable` updates are recorded anew each time.
-        on_window: called after each update; returns True to end the pass there.
+        compiled: make a plan of the update and replay it (see `TrainStep`): the same numbers to rounding, faster.
+        on_window: called with the `StepResult` of each update; returns True to end the pass there.
 
     Returns:
         Means over the pass.
 
     Raises:
-        ConfigError: if a setting is out of range, there is no such policy, the model has no parameters, or `compiled`
-            is an update of something else; before the first update.
-        CorpusError: if there are no windows.
+        ConfigError: if a setting is out of range, there is no such policy, or the model has no parameters; before the
+            first update.
+        CorpusError: if there are no batches.
         NonFiniteError: if a loss or a gradient is not finite; the message names the update, and what was not finite
             before it (the data, the state, a parameter). No parameter has been touched by that update.
 
     Warns:
-        UserWarning: if the parameters, or the state that they meet, are of several dtypes.
+        UserWarning: if the parameters, or what they meet, are of several dtypes.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.data import OffsetBatches
@@ -122,46 +224,29 @@ def train_epoch(
     >>> passes[0].tokens, passes[2].nats < passes[0].nats
     (198, True)
     """
-    started = time.perf_counter()
-    params = parameters_of("train_epoch", model)
+    parameters_of("train_epoch", model)
     instance("train_epoch", "optimizer", optimizer, Optimizer, "such as Adam(lr=0.001)")
+    instance("train_epoch", "windows", windows, Iterable, "such as OffsetBatches")
     if schedule is not None:
         instance("train_epoch", "schedule", schedule, Schedule, "such as Cosine(0.1, total_steps)")
-    clip, rate = number("train_epoch", "clip", clip, low=0), _Rate(optimizer, schedule, step)
-    first, windows = _opened(windows)
-    policy = _policy_for(policy, first)
+    first = integer("train_epoch", "step", step, low=0)
     if rng is not None:
         generator("train_epoch", "rng", rng)
-    if not step:
-        warn_if_mixed("train_epoch", params, {"the state": state, "the inputs": first[0]})
-    if compiled and is_compilable(policy, rng is not None):
-        update = _update(compiled, model, optimizer, clip, policy)
-        parts = windows if policy is None or policy.every is None else _resized(windows, policy.every)
-        windows_done = _compiled_updates(update, parts, state, rng, rate)
-    else:
-        windows_done = _eager_updates(model, windows, optimizer, state, policy, clip, rng, rate)
-    steps, tokens, nats, norms, lr, stopped = 0, 0, 0.0, 0.0, optimizer.lr, False
-    for window in windows_done:
-        steps, tokens, nats = steps + 1, tokens + window.tokens, nats + window.nats * window.tokens
-        norms, lr = norms + window.gradient_norm, window.lr
-        if on_window is not None and on_window(window):
-            stopped = True
-            break
-    for parameter in params.values():
-        parameter.data = parameter.data  # memory of its own, which no plan writes again
-    seconds = time.perf_counter() - started
-    return EpochResult(nats / tokens, tokens, steps, norms / steps, lr, seconds, stopped)
+    batches = iter(windows)
+    if loss is None:
+        batches = _pairs(batches)
+        loss = Objective(language_loss, f"{type(model).__name__}.loss")
+    policy, batches = _policy_for(policy, batches)
+    update = TrainStep(model, loss, optimizer, clip=clip, policy=policy, compile=compiled)
+    return run_epoch(update, batches, state, schedule=schedule, rng=rng, first=first, on_update=on_window)
 
 
-def _opened(windows: Iterable[tuple[Any, Any]]) -> tuple[tuple[Any, Any], Iterator[tuple[Any, Any]]]:
-    """Return the first window, and an iterator over all of them."""
-    pairs = _pairs(instance("train_epoch", "windows", windows, Iterable, "such as OffsetBatches"))
-    for first in pairs:
-        return first, itertools.chain([first], pairs)
-    raise CorpusError("train_epoch: windows is empty; an iterator can be used for one pass only")
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    while group := list(itertools.islice(batches, size)):
+        yield group
 
 
-def _pairs(windows: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+def _pairs(windows: Iterable[Batch]) -> Iterator[Batch]:
     for count, window in enumerate(windows):
         if not isinstance(window, tuple | list) or len(window) != 2:
             raise CorpusError(
@@ -171,136 +256,17 @@ def _pairs(windows: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
         yield inputs, targets
 
 
-def _policy_for(policy: Policy | str | None, first: tuple[Any, Any]) -> Policy | None:
-    """Return the policy; one that adapts and is given as text has a pass for each window, as long as the first is."""
+def _policy_for(policy: Policy | str | None, batches: Iterator[Batch]) -> tuple[Policy | None, Iterator[Batch]]:
+    """Return the policy, and the batches; one that adapts and is given as text has a pass as often as the first ends.
+
+    The first batch says how long they are.
+    """
     if policy is None:
-        return None
+        return None, batches
     found = parse_policy(policy, argument="train_epoch: policy")
-    if isinstance(policy, str) and isinstance(found, Adaptive):
-        return parse_policy(policy, np.shape(first[0])[1], argument="train_epoch: policy")
-    return found
-
-
-class _Rate:
-    """Numbers the updates, and knows the learning rate of each."""
-
-    def __init__(self, optimizer: Optimizer, schedule: Schedule | None, step: int) -> None:
-        self._optimizer, self._schedule = optimizer, schedule
-        self.step = integer("train_epoch", "step", step, low=0)
-
-    @property
-    def lr(self) -> float:
-        return self._optimizer.lr if self._schedule is None else self._schedule.lr(self.step)
-
-
-def _update(
-    compiled: bool | CompiledUpdate, model: Any, optimizer: Optimizer, clip: float, policy: Policy | None
-) -> CompiledUpdate:
-    """Return the compiled update that was passed, if it is one of all these, or a new one."""
-    if not isinstance(compiled, CompiledUpdate):
-        flag("train_epoch", "compiled", compiled)
-        return CompiledUpdate(model, optimizer, clip, policy)
-    wanted = {"model": model, "optimizer": optimizer, "clip": clip or math.inf, "policy": policy}
-    for name, value in wanted.items():
-        if (own := getattr(compiled, name)) is not value and own != value:
-            raise ConfigError(f"train_epoch: compiled is an update with another {name} ({own!r}) than {value!r}")
-    return compiled
-
-
-def _resized(windows: Iterable[tuple[Any, Any]], steps: int) -> Iterator[tuple[Any, Any]]:
-    """Yield the same streams in windows of `steps` steps; the last may be shorter."""
-    rest: tuple[Any, Any] | None = None
-    for window in windows:
-        ids, targets = (
-            window if rest is None else (np.concatenate(pair, axis=1) for pair in zip(rest, window, strict=True))
-        )
-        whole = np.shape(ids)[1] // steps * steps
-        for start in range(0, whole, steps):
-            yield ids[:, start : start + steps], targets[:, start : start + steps]
-        rest = ids[:, whole:], targets[:, whole:]
-    if rest is not None and rest[0].shape[1]:
-        yield rest
-
-
-def _compiled_updates(
-    update: CompiledUpdate,
-    windows: Iterable[tuple[Any, Any]],
-    state: Any,
-    rng: np.random.Generator | None,
-    rate: _Rate,
-) -> Iterator[Window]:
-    for ids, targets in windows:
-        lr = rate.lr
-        try:
-            nats, norm, state = update(ids, targets, state, lr, rng)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"train_epoch: update {rate.step}: {error}") from error
-        yield Window(rate.step, nats, np.size(targets), norm, lr)
-        rate.step += 1
-
-
-def _eager_updates(
-    model: RNNLM,
-    windows: Iterable[tuple[Any, Any]],
-    optimizer: Optimizer,
-    state: Any,
-    policy: Policy | None,
-    clip: float,
-    rng: np.random.Generator | None,
-    rate: _Rate,
-) -> Iterator[Window]:
-    params = model.parameters()
-    covered: list[Any] = []  # by the next update
-
-    def window_loss(inputs: Any, state: Any) -> tuple[Any, Any]:
-        ids, targets = inputs
-        covered.append(inputs)
-        loss, state = loss_of(model, ids, targets, state, rng)
-        if policy is not None:
-            loss = loss * np.size(targets)  # a sum: how many positions share an update is the policy's business
-        return loss, state
-
-    updates = _inside_windows if policy is None or policy.every is None else _across_windows
-    for update, size in updates(window_loss, params, windows, state, policy or Full(), rng):
-        count = 1 if policy is None else size
-        value = update.loss / count
-        try:
-            if not math.isfinite(value):
-                raise NonFiniteError(f"the loss is {value}")
-            grads, norm = clip_by_norm({name: g / count for name, g in update.gradients.items()}, clip or math.inf)
-        except NonFiniteError as error:
-            raise NonFiniteError(
-                f"train_epoch: update {rate.step}: {error}: {cause(params, covered, None)}; no parameter was touched"
-            ) from error
-        covered.clear()
-        lr = rate.lr
-        optimizer.update(params, grads, lr)
-        yield Window(rate.step, value, size, norm, lr)
-        rate.step += 1
-
-
-def _inside_windows(
-    loss: Step, params: Any, windows: Iterable[tuple[Any, Any]], state: Any, policy: Policy, rng: Any
-) -> Iterator[tuple[Update, int]]:
-    """Yield an update for each window, which is a sequence of its own, with the number of positions that it covers."""
-    for ids, targets in windows:
-        for update in stream(loss, params, [(ids, targets)], state, policy, rng):
-            yield update, np.size(targets)
-            state = update.state
-
-
-def _across_windows(
-    loss: Step, params: Any, windows: Iterable[tuple[Any, Any]], state: Any, policy: Policy, rng: Any
-) -> Iterator[tuple[Update, int]]:
-    """Yield each update that a policy asks for, with the number of positions that it covers."""
-    before, N = 0, 0
-
-    def counted() -> Iterator[tuple[Any, Any]]:
-        nonlocal N
-        for ids, targets in windows:
-            N = len(ids)
-            yield ids, targets
-
-    for update in stream(loss, params, counted(), state, policy, rng):
-        yield update, N * (update.end - before)
-        before = update.end
+    if not (isinstance(policy, str) and isinstance(found, Adaptive)):
+        return found, batches
+    for first in batches:
+        every = np.shape(first[0])[1]
+        return parse_policy(policy, every, argument="train_epoch: policy"), itertools.chain([first], batches)
+    return found, batches

@@ -1,39 +1,22 @@
-"""Model files: one .npz with the arrays and a JSON manifest, written so that a crash cannot damage it.
-
-Members: "manifest.npy" (utf-8 bytes of JSON, as uint8) and "parameters/<name>.npy". The manifest holds the format's
-name and version, the configuration, the vocabulary, the versions of this library and of NumPy, and a sha256 for each
-array. Nothing is pickled, and loading executes nothing.
-"""
+"""Files of language models: an archive with the parameters, the configuration and the vocabulary."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import io
-import json
 import os
-import sys
-import zipfile
-from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from .. import __version__
 from ..config import TrainConfig
 from ..data.vocabulary import Vocabulary
-from ..engine.tape import Array
 from ..errors import ConfigError, ModelFileError
-from ..files import read_whole, write_atomically
 from ..nn.models import RNNLM
+from .archive import Archive, Kind, damaged, model_file, read_archive, write_archive
 from .build import make_model
 
-FORMAT = "tinygrad_rnn model"
-VERSION = 1
+LANGUAGE_MODEL = Kind("tinygrad_rnn model", 1, "a model of tinygrad_rnn", prefix="parameters/")
 MODEL_NAME = "model.npz"
-_PREFIX = "parameters/"
 
 
 class SavedModel(NamedTuple):
@@ -57,6 +40,7 @@ def save_model(path: str | os.PathLike[str], model: RNNLM, config: TrainConfig, 
         ConfigError: if the model is not of the kind that the configuration describes.
         OSError: if the file cannot be written; what stood there before stands there still.
 
+    >>> from pathlib import Path
     >>> config, vocabulary = TrainConfig(hidden_size=4), Vocabulary(["<unk>", "to", "be"])
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -66,24 +50,8 @@ def save_model(path: str | os.PathLike[str], model: RNNLM, config: TrainConfig, 
     ('<unk>', 'to', 'be')
     """
     check_describes(config, len(vocabulary), model)
-    arrays = {name: parameter.data for name, parameter in model.parameters().items()}
-    manifest = {
-        "format": FORMAT,
-        "version": VERSION,
-        "tinygrad_rnn": __version__,
-        "numpy": np.__version__,
-        "config": asdict(config),
-        "vocabulary": vocabulary.to_list(),
-        "sha256": {name: _digest(array) for name, array in arrays.items()},
-    }
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        allow_pickle=False,
-        manifest=np.frombuffer(json.dumps(manifest).encode(), np.uint8),
-        **{_PREFIX + name: array for name, array in arrays.items()},
-    )
-    write_atomically(path, buffer.getvalue())
+    manifest = {"config": asdict(config), "vocabulary": vocabulary.to_list()}
+    write_archive(path, LANGUAGE_MODEL, manifest, model.state_dict())
 
 
 def check_describes(config: TrainConfig, vocab_size: int, model: RNNLM) -> None:
@@ -101,18 +69,20 @@ def check_describes(config: TrainConfig, vocab_size: int, model: RNNLM) -> None:
     """
     expected = make_model(config, vocab_size)
     have, want = (
-        {name: (parameter.shape, str(parameter.dtype)) for name, parameter in each.parameters().items()}
+        {name: (array.shape, str(array.dtype)) for name, array in each.state_dict().items()}
         for each in (model, expected)
     )
     if have != want:
         raise ConfigError(
             f"save_model: the configuration with V={vocab_size} describes {expected}, but the model is {model}; "
-            "a model file can hold only what make_model(config, V) builds"
+            "a model file can hold only what make_model(config, V) builds; tr.save takes any Module"
         )
 
 
 def load_model(path: str | os.PathLike[str]) -> SavedModel:
     """Read a model file, check all of it, and build the model.
+
+    A model with a cell or a function of the user's names it, as module:Name; that module is imported.
 
     Args:
         path: the file, or a folder with a model.npz.
@@ -123,66 +93,38 @@ def load_model(path: str | os.PathLike[str]) -> SavedModel:
     Raises:
         ModelFileError: if there is no such file, it is not a model of this project, it is damaged, or it was written
             by a newer version.
+        ConfigError: if a module that it names cannot be imported.
 
     >>> load_model("poem.txt")
     Traceback (most recent call last):
     tinygrad_rnn.errors.ModelFileError: load_model: 'poem.txt' does not exist; check the path
     """
-    file = Path(path, MODEL_NAME) if Path(path).is_dir() else Path(path)
+    file = model_file(path, MODEL_NAME)
+    archive = read_archive(file, LANGUAGE_MODEL, "load_model")
     where = f"load_model: {os.fspath(file)!r}"
     try:
-        content = read_whole(file, sys.maxsize, start=b"PK")
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{where} does not exist; check the path") from error
-    except (OSError, ValueError) as error:  # ValueError: a path that holds a NUL character
-        if isinstance(error, OSError) and error.errno == errno.EINVAL:
-            raise ModelFileError(
-                f"{where} is not a model of tinygrad_rnn, or it is damaged: it {error.strerror}"
-            ) from error
-        raise ModelFileError(f"{where} cannot be read ({error})") from error
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise ModelFileError(f"{where} is not a model of tinygrad_rnn, or it is damaged (no zip archive)")
-    try:
-        return _parse(content)
-    except ModelFileError as error:
-        raise ModelFileError(f"{where} {error}") from error
-    except Exception as error:  # zipfile, NumPy, json and the checks raise a dozen classes on damaged bytes
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ModelFileError(f"{where} is not a model of tinygrad_rnn, or it is damaged ({reason})") from error
-
-
-def _parse(content: bytes) -> SavedModel:
-    with zipfile.ZipFile(io.BytesIO(content)) as members:
-        held = sum(member.file_size for member in members.infolist())
-    if held > len(content):  # arrays are stored as they are; what unpacks to more could fill the memory
-        raise ModelFileError("is not a model of tinygrad_rnn, or it is damaged: its members are larger than the file")
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile) or "manifest" not in archive.files:
-            raise ModelFileError("is not a model of tinygrad_rnn: it has no manifest")
-        manifest: Mapping[str, Any] = json.loads(archive["manifest"].tobytes())
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise ModelFileError("is not a model of tinygrad_rnn: its manifest is of another format")
-        if type(manifest["version"]) is not int or manifest["version"] > VERSION:
-            raise ModelFileError(
-                f"has format version {manifest['version']!r}; this tinygrad_rnn {__version__} reads up to {VERSION}: "
-                f"use a newer one (it was written by {manifest.get('tinygrad_rnn')!r})"
-            )
-        digests: Mapping[str, str] = manifest["sha256"]
-        config, vocabulary = TrainConfig.from_mapping(manifest["config"]), Vocabulary(manifest["vocabulary"])
-        least = len(vocabulary) * config.embedding_width + config.layers * config.hidden_size**2
-        if least * np.dtype(config.dtype).itemsize > held:  # before memory for them is asked for
-            raise ModelFileError(f"is damaged: its configuration has {least:,} parameters or more, and the file fewer")
-        arrays = {name.removeprefix(_PREFIX): archive[name] for name in archive.files if name.startswith(_PREFIX)}
-    if arrays.keys() != digests.keys():
-        raise ModelFileError(f"is damaged: parameters {sorted(arrays.keys() ^ digests.keys())} are missing or unknown")
-    for name, array in arrays.items():
-        if _digest(array) != digests[name]:
-            raise ModelFileError(f"is damaged: the sha256 of {name} does not fit its values")
+        config = TrainConfig.from_mapping(archive.manifest["config"])
+        vocabulary = Vocabulary(archive.manifest["vocabulary"])
+        _check_size(where, archive, config, len(vocabulary))
+    except ModelFileError:
+        raise
+    except Exception as error:  # whatever a damaged manifest makes of it
+        raise damaged(where, LANGUAGE_MODEL.noun, error) from error
     model = make_model(config, len(vocabulary))
-    model.load(arrays)
+    try:
+        model.load(archive.arrays)
+    except (ValueError, TypeError) as error:
+        raise damaged(where, LANGUAGE_MODEL.noun, error) from error
     return SavedModel(model, config, vocabulary)
 
 
-def _digest(array: Array) -> str:
-    shape = f"{array.dtype.str} {array.shape} "
-    return hashlib.sha256(shape.encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+def _check_size(where: str, archive: Archive, config: TrainConfig, vocab_size: int) -> None:
+    """Check that the file can hold what its configuration describes, before memory for that is asked for."""
+    if config.model or ":" in config.cell:
+        return  # made by the user's code, of any size
+    held = sum(array.nbytes for array in archive.arrays.values())
+    least = vocab_size * config.embedding_width + config.layers * config.hidden_size**2
+    if least * np.dtype(config.dtype).itemsize > held:
+        raise ModelFileError(
+            f"{where} is damaged: its configuration has {least:,} parameters or more, and the file fewer"
+        )

@@ -14,7 +14,7 @@ from ..checks import flag
 from ..compiler.api import Compiled, compile
 from ..engine.tape import context, no_grad
 from ..engine.tensor import Tensor
-from ..engine.tree import map_leaves
+from ..engine.tree import flatten, map_leaves
 from ..errors import NativeError
 
 _IN_A_ROW = 4  # calls on arguments of one shape that each needed a plan of their own
@@ -64,7 +64,7 @@ class Replayed:
         self.compiled: Compiled | None = made if flag(name, "compiled", compiled) else None
         self.reason: str | None = None
         self._row = 0
-        self._shape: tuple[int, ...] | None = None
+        self._shapes: list[tuple[int, ...]] = []
 
     def __call__(self, *args: Any) -> Any:
         """Return what the function returns, with arrays for its Tensors."""
@@ -81,7 +81,7 @@ class Replayed:
             result = self._as_it_is(args)
             self._give_up(str(error) or type(error).__name__)
         if self._mark.recorded:
-            self._count(np.shape(args[0]))
+            self._count([np.shape(part) for part in flatten(args[0])])
         else:
             self._row = 0
         return result
@@ -90,10 +90,10 @@ class Replayed:
         with no_grad():
             return map_leaves(array_of, self._function(*args))
 
-    def _count(self, shape: tuple[int, ...]) -> None:
+    def _count(self, shapes: list[tuple[int, ...]]) -> None:
         """Take note of a call that was recorded, and give up after some in a row."""
-        self._row = self._row + 1 if shape == self._shape else 1
-        self._shape = shape
+        self._row = self._row + 1 if shapes == self._shapes else 1
+        self._shapes = shapes
         if self._row == _IN_A_ROW:
             self._give_up(
                 f"{_IN_A_ROW} calls in a row each needed a plan of their own: the state has another shape, or holds "

@@ -1,282 +1,392 @@
-"""Trainer: epochs of the training loop, with evaluation, schedules, early stop, files and progress."""
+"""Trainer: epochs of the training loop for any task, with evaluation, schedules, early stop and checkpoints."""
 
 from __future__ import annotations
 
 import math
-import signal
-import threading
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Self, TypeAlias
 
-from tqdm import tqdm
+import numpy as np
 
-from ..checks import instance
-from ..compiler.api import chosen_executor
-from ..config import TrainConfig
-from ..data.batches import OffsetBatches
-from ..data.corpus import Corpus
-from ..engine.tape import Array
-from ..errors import ConfigError, CorpusError, DivergedError, NonFiniteError
-from ..nn.models import RNNLM
-from .build import make_model, make_optimizer, make_policy, make_schedule, named_executor, stream, updates_per_pass
-from .compiled import CompiledUpdate, is_compilable
-from .evaluation import Evaluator, perplexity, written
-from .files import RunFiles, TakenFiles
-from .guards import parameters_of
-from .loop import EpochResult, Window, train_epoch
-from .modelfile import check_describes
-from .records import EpochRecord, RunResult
+from ..checks import generator, instance, integer, number
+from ..errors import ConfigError, DivergedError, NonFiniteError
+from ..nn.cells import State
+from ..nn.module import Module
+from ..optim import Adam, Optimizer, Schedule
+from ..truncation import Policy
+from .checkpoint import Checkpoints
+from .evaluation import Measure, Metric, written
+from .interrupt import Interrupt, interruptible
+from .loop import EpochResult, run_epoch
+from .objective import Loss, Objective
+from .plain import Plain
+from .progress import Progress
+from .records import History, Record
+from .run import Batches, Run, Source, policy_state, restore_into, restore_model, restore_policy, states_of
+from .step import StepResult, TrainStep
+from .streams import stream
+
+OnEpoch: TypeAlias = Callable[[Record], bool | None]
+
+
+class Callback:
+    """What a `Trainer` calls: derive from it, and write the methods that you need. Each returns True to end the run.
+
+    With `state_dict` and `load_state_dict` its state stands in checkpoints.
+
+    >>> class Patient(Callback):
+    ...     def on_epoch(self, trainer, record):
+    ...         return record.train["loss"] < 0.1
+    """
+
+    def on_update(self, trainer: Trainer, result: StepResult) -> bool | None:
+        """Take note of an update."""
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> bool | None:
+        """Take note of an epoch; `trainer.best` is the best so far, maybe this one."""
 
 
 class Trainer:
-    r"""Train a language model as a configuration says, and keep its best epoch.
+    r"""Train a module on batches, and keep its best epoch.
 
-    Each epoch starts from a fresh state, draws its dropout from a stream of its own (`seed` and the epoch's number),
-    and ends with an evaluation on the held-out text. The schedule sees the held-out loss. `patience` epochs without a
-    better one end the run. Afterwards the model has the parameters of its best epoch.
+    An epoch is one pass over `train`. It starts from a fresh state, draws from a stream of its own (`seed` and the
+    epoch's number), and ends with an evaluation on `valid`, whose loss the schedule sees. Afterwards the model has the
+    parameters of its best epoch.
 
-    Ctrl-C ends the run after the current window: the epoch is evaluated and recorded like any other. A second Ctrl-C
-    ends it at once; the files are whole then too.
+    The first Ctrl-C, or SIGTERM, ends the run after the current update: the epoch is evaluated and recorded like any
+    other. A second one ends it at once; files are whole then too.
 
     Args:
-        train: text to train on, at least batch_size * bptt + 1 tokens.
-        held_out: text to evaluate on, at least 2 tokens, with the same vocabulary.
-        config: settings of the run.
-        model: the model to train; None: a new one, `make_model(config, V)`.
-        files: where to write the model of the best epoch so far, the configuration and the metrics; None: nowhere.
-        on_epoch: called with each epoch's record.
-        progress: show a progress bar on stderr, where that is a terminal.
+        model: what is trained.
+        loss: `loss(model, batch, state, rng) -> (loss, state, metrics)`; state, rng and metrics may be left out, as in
+            `lambda model, batch: ...`. The loss is a mean, and so are the metrics; "weight" among them is the number of
+            elements that they are means over.
+        train: batches, nestings of arrays: an iterable that can be read once for each epoch, or a function that returns
+            one; the function may take a generator, to shuffle with.
+        valid: held-out batches likewise; None: the training loss decides which epoch is the best.
+        optimizer: None: Adam(lr=0.001).
+        schedule: learning rate of each update; None: the optimizer's own.
+        clip: largest global norm of the gradient; 0: no clipping.
+        policy: a truncation policy, or its text, for batches of sequences (N, T, ...).
+        metrics: name to `function(model, batch)`, a mean over a held-out batch, beside those that the loss returns.
+        callbacks: `Callback`s, or functions that are called with each epoch's `Record`; True ends the run.
+        checkpoints: a folder, or `Checkpoints`; None: none are written.
+        epochs: how many; None: as many as `updates` take.
+        updates: how many, at most; None: no limit.
+        epoch_updates: updates after which an epoch ends, where a pass is long or endless; None: the whole pass.
+        accumulate: batches of one update.
+        patience: epochs without a better one that end the run; 0: no end.
+        monitor: what is better: the smallest of this mean, "loss" or a metric.
+        maximize: the largest.
+        limit: a loss above which, in training and on the held-out batches, a run has diverged.
+        state: before the first batch of an epoch, or a function that makes it; `valid_state` likewise.
+        seed: of everything random that the Trainer draws: 0, unless `rng` gives one.
+        rng: generator that the seed is drawn from.
+        compile: False: record each batch anew.
+        executor: what replays plans, as in `compile`.
+        progress: show a progress bar on stderr, where that is a terminal; or how it counts.
+        notes: kept in each checkpoint, for whoever resumes.
 
     Attributes:
-        model: what is trained.
-        windows: the training text as windows.
+        step: the `TrainStep` that makes the updates.
+        run: where the run is.
+        notes: as given; after `resume` those of the checkpoint.
 
     Raises:
-        CorpusError: if a text is too short, or the vocabularies differ.
-        ConfigError: if an argument is of the wrong type, the model has no parameters or is of another vocabulary, or
-            there are `files`, and `config` does not describe the model.
+        ConfigError: if an argument is of the wrong type or out of range, or the model has no parameters.
 
-    >>> from tinygrad_rnn.data import load_corpus
-    >>> train, held_out = load_corpus("to be or not to be\n" * 60, "word")
-    >>> config = TrainConfig(hidden_size=8, batch_size=4, bptt=5, epochs=4, lr=0.05, dropout=0.0, seed=1)
-    >>> trainer = Trainer(train, held_out, config, progress=False)
-    >>> result = trainer.run()
-    >>> len(result.records), result.best.valid_perplexity < 1.5
-    (4, True)
+    >>> import tinygrad_rnn as tr
+    >>> rng, w = np.random.default_rng(0), np.array([[1.0], [-2.0]])
+    >>> def batches(rng):
+    ...     for _ in range(20):
+    ...         x = rng.standard_normal((8, 2))
+    ...         yield x, x @ w
+    >>> def loss(model, batch):
+    ...     return np.mean((model(batch[0]) - batch[1]) ** 2)
+    >>> model = tr.Linear(2, 1, rng, dtype=np.float64)
+    >>> history = Trainer(model, loss, batches, optimizer=tr.Adam(0.05), epochs=5, progress=False).fit()
+    >>> len(history.records), history.best.train["loss"] < 0.01
+    (5, True)
     """
 
     def __init__(
         self,
-        train: Corpus,
-        held_out: Corpus,
-        config: TrainConfig,
+        model: Module,
+        loss: Loss | Objective,
+        train: Batches,
+        valid: Batches | None = None,
         *,
-        model: RNNLM | None = None,
-        files: RunFiles | None = None,
-        on_epoch: Callable[[EpochRecord], None] | None = None,
-        progress: bool = True,
+        optimizer: Optimizer | None = None,
+        schedule: Schedule | None = None,
+        clip: float = 0.0,
+        policy: Policy | str | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        callbacks: Sequence[Callback | OnEpoch] = (),
+        checkpoints: Checkpoints | str | os.PathLike[str] | None = None,
+        epochs: int | None = None,
+        updates: int | None = None,
+        epoch_updates: int | None = None,
+        accumulate: int = 1,
+        patience: int = 0,
+        monitor: str = "loss",
+        maximize: bool = False,
+        limit: float = math.inf,
+        state: State = None,
+        valid_state: State = None,
+        seed: int = 0,
+        rng: np.random.Generator | None = None,
+        compile: bool = True,
+        executor: str | None = None,
+        progress: bool | Progress = True,
+        notes: Plain = None,
     ) -> None:
-        for name, part in (("train", train), ("held_out", held_out)):
-            instance("Trainer", name, part, Corpus, "train, held_out = load_corpus(text, level) makes both")
-        instance("Trainer", "config", config, TrainConfig)
-        self.windows = OffsetBatches(train.ids, config.batch_size, config.bptt)
-        if len(held_out) < 2:
-            raise CorpusError(f"Trainer: expected 2 held-out tokens or more, got {len(held_out)}; raise held_out")
-        if train.vocabulary != held_out.vocabulary:
-            raise CorpusError(
-                "Trainer: train and held_out have different vocabularies; load_corpus makes both with one"
-            )
-        self.config = config
-        self.vocabulary = train.vocabulary
-        self.held_out = held_out
-        self.model = make_model(config, len(train.vocabulary)) if model is None else model
-        parameters_of("Trainer", self.model)
-        if getattr(self.model, "vocab_size", len(self.vocabulary)) != len(self.vocabulary):
-            raise ConfigError(
-                f"Trainer: the model has logits for {self.model.vocab_size} tokens, but the vocabulary of the text has "
-                f"V={len(self.vocabulary)}"
-            )
-        if files is not None:
-            check_describes(config, len(train.vocabulary), self.model)
-        self._policy = make_policy(config)
-        self._files = files
-        self._on_epoch = on_epoch
-        self._progress = progress
+        if epochs is None and updates is None:
+            raise ConfigError("Trainer: pass epochs=, updates= or both: how long to train")
+        if schedule is not None:
+            instance("Trainer", "schedule", schedule, Schedule, "such as Cosine(0.1, total_steps)")
+        self.model = model
+        self.step = TrainStep(
+            model,
+            loss,
+            Adam(0.001) if optimizer is None else optimizer,
+            clip=clip,
+            policy=policy,
+            compile=compile,
+            executor=executor,
+        )
+        self.schedule = schedule
+        self._train = Source("train", train)
+        self._valid = None if valid is None else Source("valid", valid)
+        self._measure = Measure(
+            model, self.step.objective, metrics, compiled=compile, executor=executor, name="Trainer"
+        )
+        self.callbacks = [one if isinstance(one, Callback) else _OnEpoch(one) for one in callbacks]
+        self._checkpoints = _checkpoints(checkpoints)
+        self._epochs = None if epochs is None else integer("Trainer", "epochs", epochs)
+        self._updates = None if updates is None else integer("Trainer", "updates", updates)
+        self._epoch_updates = None if epoch_updates is None else integer("Trainer", "epoch_updates", epoch_updates)
+        self._accumulate = integer("Trainer", "accumulate", accumulate)
+        self._patience = integer("Trainer", "patience", patience, low=0)
+        self._monitor, self._sign = monitor, -1.0 if maximize else 1.0
+        self._limit = number("Trainer", "limit", limit, infinite=True)
+        self._state, self._valid_state = state, valid_state
+        self._progress, self.notes = progress, notes
+        if rng is not None:
+            seed = int(generator("Trainer", "rng", rng).integers(2**63))
+        self.run = Run(integer("Trainer", "seed", seed, low=0))
+        self._resumed = False
 
     @property
-    def executor(self) -> str | None:
-        """What replays the updates, "native" or "numpy"; None: each is recorded anew. It may build the C library."""
-        config = self.config
-        compilable = config.compile and is_compilable(self._policy, draws=True)  # epochs are given a generator
-        return chosen_executor(named_executor(config)) if compilable else None
+    def optimizer(self) -> Optimizer:
+        """What makes new parameters of gradients."""
+        return self.step.optimizer
 
-    def run(self) -> RunResult:
-        """Train, and give the model the parameters of its best epoch, also where an error ends the run.
+    @property
+    def best(self) -> Record | None:
+        """The best epoch so far."""
+        return self.run.best
 
-        The folder of the files is this run's alone from here to the end.
+    def resume(self, path: str | os.PathLike[str] | None = None) -> Self:
+        """Go on from the newest checkpoint, to the bits of a run that was never stopped; `fit` does the rest.
 
-        Returns:
-            The records of all epochs.
+        The Trainer must be made like that of the run: the same model, data and settings. `epochs`, `updates` and
+        `patience` may be others. Where there is no checkpoint yet, the run starts at its start.
+
+        Args:
+            path: the folder of the checkpoints; None: that of `checkpoints`.
 
         Raises:
-            NonFiniteError: if a loss or a gradient is not finite. The files hold the best epoch before.
-            DivergedError: if both losses of an epoch are far above that of guessing blindly. Likewise.
-            ConfigError, OSError: if a file cannot be written, or another run writes to the same folder.
+            ConfigError: if there is no folder.
+            ModelFileError: if the checkpoint is of another run, or all are damaged.
+
+        Warns:
+            UserWarning: if the environment is another one, which may give other bits.
+        """
+        if path is not None:
+            old = self._checkpoints
+            self._checkpoints = _checkpoints(path) if old is None else replace(old, folder=path)
+        if self._checkpoints is None:
+            raise ConfigError("Trainer.resume: pass the folder of the checkpoints, here or as checkpoints=")
+        snapshot = self._checkpoints.latest()
+        self._resumed = True
+        if snapshot is not None:
+            self._restore(snapshot)
+        return self
+
+    def fit(self) -> History:
+        """Train, and give the model the parameters of its best epoch, also where an error ends the run.
+
+        Raises:
+            NonFiniteError: if a loss or a gradient is not finite.
+            DivergedError: if both losses of an epoch are above `limit`.
+            ConfigError, OSError: if a checkpoint cannot be written, or another run writes to the same folder.
+            CorpusError: if there are no batches.
             KeyboardInterrupt: on a second Ctrl-C.
         """
-        with nullcontext() if self._files is None else self._files.taken() as files:
-            return self._run(files)
+        run = self.run
+        taken = nullcontext() if self._checkpoints is None else self._checkpoints.taken(self._resumed)
+        with taken, self._best_kept(), interruptible() as interrupt:
+            while not (run.stop or interrupt.signal or self._waited_enough() or self._is_over()):
+                self._epoch(interrupt)
+        if run.best is None:
+            raise ConfigError("Trainer.fit: the run was over before its first epoch")
+        stopped = self._waited_enough() and not interrupt.signal
+        return History(tuple(run.records), run.best, interrupt.signal is not None, stopped, interrupt.signal)
 
-    def _run(self, files: TakenFiles | None) -> RunResult:
-        config = self.config
-        optimizer = make_optimizer(config)
-        compiled = config.compile and CompiledUpdate(
-            self.model, optimizer, config.clip, self._policy, named_executor(config)
-        )
-        evaluator = Evaluator(self.model, compiled=config.compile, executor=named_executor(config))
-        schedule = make_schedule(config, config.epochs * updates_per_pass(self.windows, self._policy))
-        records: list[EpochRecord] = []
-        step, stopped_early = 0, False
-        with _Best(self.model, files).kept() as best, _interruptible() as interrupt:
-            for epoch in range(1, config.epochs + 1):
-                started = time.perf_counter()
-                with self._bar(epoch, interrupt) as on_window:
-                    trained = train_epoch(
-                        self.model,
-                        self.windows,
-                        optimizer,
-                        self.model.initial_state(config.batch_size),
-                        policy=self._policy,
-                        schedule=schedule,
-                        clip=config.clip,
-                        rng=stream(config.seed, 1, epoch),
-                        step=step,
-                        compiled=compiled,
-                        on_window=on_window,
-                    )
-                step += trained.steps
-                record = self._evaluated(evaluator, epoch, step, trained, started)
-                schedule.observe(record.valid_nats)
-                records.append(record)
-                if best.is_better(record):
-                    best.take(record)
-                    if files is not None:
-                        files.save(self.model, config, self.vocabulary)
-                if files is not None:
-                    files.append(record)
-                if self._on_epoch is not None:
-                    self._on_epoch(record)
-                stopped_early = 0 < config.patience <= epoch - best.epoch
-                if interrupt.requested or stopped_early:
-                    break
-        assert best.record is not None
-        return RunResult(tuple(records), best.record, interrupt.requested, stopped_early and not interrupt.requested)
+    def _is_over(self) -> bool:
+        updates_done = self._updates is not None and self.run.updates >= self._updates
+        return updates_done or (self._epochs is not None and len(self.run.records) >= self._epochs)
 
-    def _evaluated(
-        self, evaluator: Evaluator, epoch: int, step: int, trained: EpochResult, started: float
-    ) -> EpochRecord:
-        valid = evaluator(self.held_out.ids, self.config.batch_size, self.config.bptt)
-        if not valid.nats < float("inf"):
-            raise NonFiniteError(f"Trainer: the held-out loss after epoch {epoch} is {valid.nats}; lower lr or clip")
-        blind = math.log(len(self.vocabulary))
-        if min(trained.nats, valid.nats) > 2 * blind + 10:
-            raise DivergedError(
-                f"Trainer: training diverged: in epoch {epoch} the training loss is {trained.nats:.3g} and the "
-                f"held-out loss {valid.nats:.3g} nats per token, where guessing blindly gives {blind:.3g}; lower lr or "
-                "clip"
+    def _waited_enough(self) -> bool:
+        best = 0 if self.run.best is None else self.run.best.epoch
+        return 0 < self._patience <= len(self.run.records) - best
+
+    def _epoch(self, interrupt: Interrupt) -> None:
+        run, started = self.run, time.perf_counter()
+        totals = run.begin_epoch(self._state, self._train.batches)
+        read, before = self._train.read, totals.seconds
+        with self._bar() as bar:
+            trained = run_epoch(
+                self.step,
+                self._train.epoch(stream(run.seed, 4, run.epoch), run.read),
+                run.state,
+                schedule=self.schedule,
+                rng=run.rng,
+                accumulate=self._accumulate,
+                first=run.step,
+                totals=totals,
+                on_update=lambda result: self._after_update(result, bar, interrupt),
             )
-        return EpochRecord(
-            epoch=epoch,
-            step=step,
-            train_nats=trained.nats,
-            train_perplexity=perplexity(trained.nats),
-            valid_nats=valid.nats,
-            valid_perplexity=valid.perplexity,
-            valid_bits=valid.bits,
+        record = self._evaluated(trained, before + time.perf_counter() - started, interrupt)
+        value = record.valid.get("loss", record.train["loss"])
+        if self.schedule is not None:
+            self.schedule.observe(value)
+        run.end_epoch(record, self._train.read - read)
+        if run.best is None or self._value(record) < self._value(run.best):
+            run.best, run.arrays = record, self.model.state_dict()
+        answers = [callback.on_epoch(self, record) for callback in self.callbacks]
+        run.stop |= any(answers)
+        if not record.interrupted:
+            self._save()
+
+    def _after_update(self, result: StepResult, bar: Callable[[StepResult], None], interrupt: Interrupt) -> bool:
+        """Take note of an update, and return whether the epoch ends here."""
+        run = self.run
+        assert run.totals is not None
+        run.state = result.state
+        bar(result)
+        answers = [callback.on_update(self, result) for callback in self.callbacks]
+        run.stop |= any(answers)
+        every = 0 if self._checkpoints is None else self._checkpoints.every
+        if interrupt.signal or (every and run.updates % every == 0):
+            self._save()
+        full = run.totals.steps == self._epoch_updates or run.updates == self._updates
+        return bool(interrupt.signal) or run.stop or full
+
+    def _evaluated(self, trained: EpochResult, seconds: float, interrupt: Interrupt) -> Record:
+        """Evaluate, and return the record of the epoch.
+
+        Raises:
+            NonFiniteError: if the held-out loss is not finite.
+            DivergedError: if both losses are above the limit.
+        """
+        run, started = self.run, time.perf_counter()
+        valid: dict[str, float] = {}
+        if self._valid is not None:
+            state = self._valid_state() if callable(self._valid_state) else self._valid_state
+            valid, _ = self._measure(self._valid.epoch(stream(run.seed, 5), 0), state)
+        loss = valid.get("loss", trained.loss)
+        if not math.isfinite(loss):
+            raise NonFiniteError(f"Trainer: the held-out loss after epoch {run.epoch} is {loss}; lower lr or clip")
+        if min(trained.loss, loss) > self._limit:
+            raise DivergedError(
+                f"Trainer: training diverged: in epoch {run.epoch} the training loss is {trained.loss:.3g} and the "
+                f"held-out loss {loss:.3g}, above the limit of {self._limit:.3g}; lower lr or clip"
+            )
+        return Record(
+            epoch=run.epoch,
+            step=run.step + trained.steps,
+            train={"loss": trained.loss, **trained.metrics},
+            valid=valid,
             lr=trained.lr,
             gradient_norm=trained.gradient_norm,
-            tokens=trained.tokens,
-            tokens_per_s=trained.tokens / trained.seconds,
-            seconds=time.perf_counter() - started,
-            interrupted=trained.stopped,
+            weight=trained.weight,
+            train_seconds=trained.seconds,
+            seconds=seconds + time.perf_counter() - started,
+            interrupted=trained.stopped and interrupt.signal is not None,
         )
 
-    @contextmanager
-    def _bar(self, epoch: int, interrupt: _Interrupt) -> Iterator[Callable[[Window], bool]]:
-        with tqdm(
-            total=self.windows.tokens,
-            desc=f"epoch {epoch}/{self.config.epochs}",
-            unit=" tokens",
-            unit_scale=True,
-            leave=False,
-            disable=None if self._progress else True,  # None: hidden where stderr is not a terminal
-        ) as bar:
-
-            def on_window(window: Window) -> bool:
-                bar.update(window.tokens)
-                loss, tokens = written(window.nats, 3), written(perplexity(window.nats), 1)
-                bar.set_postfix_str(f"loss {loss}, perplexity {tokens}", refresh=False)
-                return interrupt.requested
-
-            yield on_window
-
-
-class _Best:
-    """The best epoch so far, and its parameters: before the first, those that the model started with."""
-
-    def __init__(self, model: RNNLM, files: RunFiles | None) -> None:
-        self._model, self._files = model, files
-        self.record: EpochRecord | None = None
-        self._parameters: dict[str, Array] = {}
-
-    @property
-    def epoch(self) -> int:
-        return 0 if self.record is None else self.record.epoch
-
-    def is_better(self, record: EpochRecord) -> bool:
-        return self.record is None or record.valid_nats < self.record.valid_nats
-
-    def take(self, record: EpochRecord | None = None) -> None:
-        self.record = record
-        self._parameters = {name: parameter.data for name, parameter in self._model.parameters().items()}
+    def _value(self, record: Record) -> float:
+        """Return the monitored mean, so that less is better."""
+        means = record.valid or record.train
+        if self._monitor not in means:
+            raise ConfigError(f"Trainer: monitor must be one of {', '.join(means)}, got {self._monitor!r}")
+        return self._sign * means[self._monitor]
 
     @contextmanager
-    def kept(self) -> Iterator[_Best]:
+    def _best_kept(self) -> Iterator[None]:
         """At the end, whatever ends it, give the model the parameters of the best epoch."""
-        self.take()
+        run = self.run
+        run.arrays = run.arrays or self.model.state_dict()
         try:
-            yield self
+            yield
         except (NonFiniteError, DivergedError) as error:
-            place = "" if self._files is None else f" in {self._files.model}"
-            kept = f"the model of epoch {self.epoch} is kept{place}" if self.epoch else "no epoch was kept"
+            kept = f"the model of epoch {run.best.epoch} is kept" if run.best else "no epoch was kept"
             raise type(error)(f"{error}; {kept}") from error
         finally:
-            self._model.load(self._parameters)
+            self.model.load(run.arrays, strict=False)
+
+    def _bar(self) -> AbstractContextManager[Callable[[StepResult], None]]:
+        how, total = self._progress, self._epoch_updates
+        if not isinstance(how, Progress):
+            if total is None and isinstance(self._train.batches, Sized):
+                total = -(-len(self._train.batches) // self._accumulate)
+            how = Progress(" updates", total, lambda _: 1, lambda result: f"loss {written(result.loss, 4)}")
+        epochs = "" if self._epochs is None else f"/{self._epochs}"
+        return how.bar(f"epoch {self.run.epoch}{epochs}", shown=bool(self._progress))
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        """Write a checkpoint, if all that a run needs to go on is outside of graphs."""
+        if self._checkpoints is None or not (self.step.is_whole or self.run.totals is None):
+            return
+        self._checkpoints.save(
+            self.run.updates,
+            {
+                "run": self.run.snapshot(),
+                "model": self.model.state_dict(),
+                "states": states_of(self.optimizer, self.schedule, *self.callbacks),
+                "policy": policy_state(self.step.policy),
+                "notes": self.notes,
+            },
+            alone=not self._resumed,
+        )
+        self._resumed = True
+
+    def _restore(self, snapshot: Mapping[str, Plain]) -> None:
+        restore_model(self.model, snapshot["model"])
+        targets: dict[str, object] = {"optimizer": self.optimizer, "schedule": self.schedule}
+        targets |= {f"callback {place}": callback for place, callback in enumerate(self.callbacks)}
+        for (what, target), state in zip(targets.items(), snapshot["states"], strict=True):
+            restore_into(what, target, state)
+        restore_policy(self.step.policy, snapshot["policy"])
+        self.run, self.notes = Run.restored(snapshot["run"]), snapshot["notes"]
 
 
-@dataclass
-class _Interrupt:
-    requested: bool = False
+class _OnEpoch(Callback):
+    """A function as a callback."""
+
+    def __init__(self, function: OnEpoch) -> None:
+        self._function = function
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> bool | None:
+        return self._function(record)
 
 
-@contextmanager
-def _interruptible() -> Iterator[_Interrupt]:
-    """Note the first Ctrl-C instead of raising; the second one raises. Only the main thread can be interrupted."""
-    interrupt = _Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if interrupt.requested:
-            raise KeyboardInterrupt
-        interrupt.requested = True
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _checkpoints(given: Checkpoints | str | os.PathLike[str] | None) -> Checkpoints | None:
+    return given if given is None or isinstance(given, Checkpoints) else Checkpoints(given)

@@ -16,14 +16,13 @@ from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data import load_corpus
 from tinygrad_rnn.errors import ConfigError, CorpusError, DivergedError, NonFiniteError
 from tinygrad_rnn.training import (
-    Evaluator,
+    LanguageTrainer,
     RunFiles,
-    Trainer,
     evaluate,
     load_model,
     make_schedule,
     save_curve,
-    train_epoch,
+    run_epoch,
 )
 from tinygrad_rnn.training import trainer as trainer_module
 
@@ -32,20 +31,14 @@ CONFIG = TrainConfig(hidden_size=8, tied=True, batch_size=4, bptt=5, epochs=3, l
 
 
 def trainer(config=CONFIG, **settings):
-    return Trainer(TRAIN, HELD_OUT, config, progress=False, **settings)
+    return LanguageTrainer(TRAIN, HELD_OUT, config, progress=False, **settings)
 
 
 def scripted(monkeypatch, nats):
     """Let the evaluations say these losses, one an epoch."""
     losses = iter(nats)
 
-    usual = trainer_module.Evaluator.__call__
-
-    def evaluation(evaluator, ids, batch_size, bptt):
-        found = usual(evaluator, ids, batch_size, bptt)
-        return type(found)(next(losses), found.tokens, found.batch_size)
-
-    monkeypatch.setattr(trainer_module.Evaluator, "__call__", evaluation)
+    monkeypatch.setattr(trainer_module.Measure, "__call__", lambda *_: ({"loss": next(losses)}, 1.0))
 
 
 def test_learns_and_reports_what_evaluate_says(tmp_path):
@@ -166,7 +159,7 @@ def test_runs_outside_the_main_thread():
 )
 def test_texts_that_do_not_fit(train, held_out, message):
     with pytest.raises(CorpusError, match=message):
-        Trainer(train, held_out, CONFIG)
+        LanguageTrainer(train, held_out, CONFIG)
 
 
 def test_model_that_a_file_cannot_hold(tmp_path):
@@ -262,15 +255,15 @@ def test_no_curve_without_matplotlib(tmp_path):
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_every_policy_trains_every_cell(truncation, updates, cell):
     config = CONFIG.replace(truncation=truncation, cell=cell, epochs=2, dropout=0.0, layers=2)
-    result = Trainer(TRAIN, HELD_OUT, config, progress=False).run()
-    plain = Trainer(TRAIN, HELD_OUT, config.replace(truncation=""), progress=False)
+    result = LanguageTrainer(TRAIN, HELD_OUT, config, progress=False).run()
+    plain = LanguageTrainer(TRAIN, HELD_OUT, config.replace(truncation=""), progress=False)
     assert result.records[-1].step == pytest.approx(2 * updates * len(plain.windows), abs=2 * updates)
     assert result.records[-1].train_nats < result.records[0].train_nats
 
 
 def test_an_unknown_policy_is_refused_before_anything_is_trained():
     with pytest.raises(tr.ConfigError, match="'chunkd:3' is not a policy"):
-        Trainer(TRAIN, HELD_OUT, CONFIG.replace(truncation="chunkd:3"))
+        LanguageTrainer(TRAIN, HELD_OUT, CONFIG.replace(truncation="chunkd:3"))
 
 
 @pytest.mark.parametrize("nats", [1e27, 40.0])
@@ -281,10 +274,10 @@ def test_training_that_diverged_keeps_the_last_good_model(monkeypatch, tmp_path,
 
     def trained(*args, epoch=[], **settings):  # noqa: B006 (counts its calls)
         epoch.append(1)
-        found = train_epoch(*args, **settings)
-        return replace(found, nats=nats) if len(epoch) == 2 else found
+        found = run_epoch(*args, **settings)
+        return replace(found, loss=nats) if len(epoch) == 2 else found
 
-    monkeypatch.setattr(trainer_module, "train_epoch", trained)
+    monkeypatch.setattr(trainer_module, "run_epoch", trained)
     message = rf"training diverged: in epoch 2 the training loss is {nats:.3g} .*the model of epoch 1 is kept in .*npz"
     with pytest.raises(DivergedError, match=message.replace("+", r"\+")):
         run.run()
@@ -327,7 +320,7 @@ def test_a_run_that_fails_in_the_first_epoch_gives_the_first_weights_back(monkey
 )
 def test_arguments_of_the_wrong_kind(arguments, error, message):
     with pytest.raises(error, match=message):
-        Trainer(*arguments)
+        LanguageTrainer(*arguments)
 
 
 def test_models_that_cannot_be_trained_on_the_text():
@@ -335,21 +328,18 @@ def test_models_that_cannot_be_trained_on_the_text():
     for size in (V - 1, V + 1):
         with pytest.raises(ConfigError, match=f"the model has logits for {size} tokens, .* has V={V}"):
             trainer(model=tr.RNNLM(size, 8, 8, np.random.default_rng(0)))
-    with pytest.raises(ConfigError, match="model must have parameters.*got str"):
+    with pytest.raises(ConfigError, match="model must be a Module.*got str"):
         trainer(model="lstm")
 
 
 @pytest.mark.parametrize("settings", [{}, {"executor": "numpy"}, {"compile": False}, {"truncation": "windowed:6/3"}])
-def test_the_held_out_text_is_read_as_the_windows_are_trained(monkeypatch, settings):
-    made = []
-
-    def evaluator(model, **how):
-        made.append((Evaluator(model, **how), how))
-        return made[-1][0]
-
-    monkeypatch.setattr(trainer_module, "Evaluator", evaluator)
-    trainer(CONFIG.replace(**settings)).run()
-    ((one, how),) = made
-    assert how == {"compiled": settings != {"compile": False}, "executor": settings.get("executor")}
-    assert one.reason is None
-    assert one.compiled is None if settings == {"compile": False} else len(one.compiled.plans) == 1  # in all epochs
+def test_the_held_out_text_is_read_as_the_windows_are_trained(settings):
+    run = trainer(CONFIG.replace(**settings))
+    run.run()
+    replayed = run.trainer._measure.replayed
+    assert replayed.reason is None
+    if settings == {"compile": False}:
+        assert replayed.compiled is None
+    else:
+        assert len(replayed.compiled.plans) == 1  # in all epochs
+        assert replayed.compiled.executor == settings.get("executor", replayed.compiled.executor)

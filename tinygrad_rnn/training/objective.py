@@ -1,0 +1,174 @@
+"""A task's loss function, in one form whatever the user's takes and returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from inspect import Parameter
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ..engine.tensor import Tensor
+from ..engine.tree import flatten
+from ..errors import ConfigError, GradientError, ShapeError
+from ..nn.cells import State
+from ..nn.module import Module
+
+Batch: TypeAlias = Any
+"""An array, or any nesting of tuples, lists and dicts of arrays, whose first axis is N; read by the loss alone."""
+
+Value: TypeAlias = Tensor | np.ndarray[Any, Any] | float
+Loss: TypeAlias = Callable[..., Any]
+"""`loss(model, batch, state, rng) -> (loss, state, metrics)`; see `Objective` for what may be left out."""
+
+WEIGHT = "weight"
+_OPTIONAL = ("state", "rng")
+
+
+class Outcome(NamedTuple):
+    """What a loss function says of a batch.
+
+    Attributes:
+        loss: the mean over what the batch predicts, a single element.
+        state: after the batch; None for a task without one.
+        metrics: name to single element, means likewise.
+        weight: how many elements the means are over: the weight of the batch in any mean over several; None: not said.
+    """
+
+    loss: Value
+    state: State
+    metrics: dict[str, Value]
+    weight: Value | None
+
+
+class Objective:
+    """A loss function `loss(model, batch, state, rng) -> (loss, state, metrics)`.
+
+    It may do without `state` and `rng`: a parameter of either name gets it, and so do a third and a fourth one without
+    a default, in this order. It may return the loss alone, or (loss, state). Metrics are a dict of means; "weight"
+    among them is the number of elements that the loss and the metrics are means over.
+
+    Args:
+        function: the loss function.
+        name: what messages call it; None: its own name.
+
+    Raises:
+        ConfigError: if it is not callable, or does not take a model and a batch.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> objective = Objective(lambda model, batch: np.mean(model(batch) ** 2))
+    >>> outcome = objective(tr.Linear(2, 1, np.random.default_rng(0)), np.ones((3, 2)), None, None)
+    >>> outcome.loss.shape, outcome.state, outcome.metrics, outcome.weight
+    ((), None, {}, None)
+    """
+
+    def __init__(self, function: Loss, name: str | None = None) -> None:
+        if not callable(function):
+            raise ConfigError(f"loss: expected a function loss(model, batch, ...), got {type(function).__name__}")
+        self.function = function
+        self.name = name or str(getattr(function, "__qualname__", type(function).__name__))
+        self._by_place, self._by_name = _taken(function, self.name)
+
+    def __call__(self, model: Module, batch: Batch, state: State, rng: np.random.Generator | None) -> Outcome:
+        """Return what the loss function says of a batch, checked.
+
+        Raises:
+            ConfigError: if it returns anything but a loss, (loss, state) or (loss, state, metrics).
+            ShapeError: if the loss is not a single element.
+        """
+        given = {"state": state, "rng": rng}
+        found = self.function(
+            model, batch, *(given[name] for name in self._by_place), **{name: given[name] for name in self._by_name}
+        )
+        loss, state, metrics = self._parts(found, state)
+        if np.shape(loss) not in ((), (1,)):
+            raise ShapeError(f"{self.name}: the loss must be a single element, got shape {np.shape(loss)}; reduce it")
+        return Outcome(loss, state, metrics, metrics.pop(WEIGHT, None))
+
+    def recorded(
+        self, model: Module, batch: Batch, state: State, rng: np.random.Generator | None
+    ) -> tuple[Tensor, Outcome]:
+        """Return a loss that a gradient flows through, and all that the loss function says.
+
+        Raises:
+            GradientError: if nothing was recorded of the loss: then no parameter would learn.
+        """
+        found = self(model, batch, state, rng)
+        if not isinstance(found.loss, Tensor) or not found.loss.requires_grad:
+            kind = "a constant Tensor" if isinstance(found.loss, Tensor) else f"a {type(found.loss).__name__}"
+            raise GradientError(
+                f"{self.name}: the loss is {kind}, which no gradient flows through; compute it from the parameters "
+                "with operations on Tensors, outside of no_grad()"
+            )
+        return found.loss, found
+
+    def _parts(self, found: Any, state: State) -> tuple[Tensor, State, dict[str, Value]]:
+        if not isinstance(found, tuple | list):
+            return found, None, {}
+        if len(found) == 2:
+            return found[0], found[1], {}
+        if len(found) != 3 or not isinstance(found[2], Mapping):
+            kinds = ", ".join(type(part).__name__ for part in found)
+            raise ConfigError(
+                f"{self.name}: must return the loss, (loss, state) or (loss, state, metrics) with a dict of metrics, "
+                f"got ({kinds})"
+            )
+        return found[0], found[1], dict(found[2])
+
+
+def _taken(function: Loss, name: str) -> tuple[list[str], list[str]]:
+    """Return which of state and rng a function takes by place, and which by name."""
+    parameters = [*inspect.signature(function).parameters.values()]
+    by_name = [p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY and p.name in _OPTIONAL]
+    places = [p for p in parameters if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind is Parameter.VAR_POSITIONAL for p in parameters):
+        return list(_OPTIONAL), []
+    if len(places) < 2:
+        raise ConfigError(f"loss: {name} must take a model and a batch, as loss(model, batch, state, rng) does")
+    by_place: list[str] = []
+    for p, other in zip(places[2:], _OPTIONAL, strict=False):
+        if p.name not in _OPTIONAL and p.default is not Parameter.empty:
+            break
+        by_place.append(p.name if p.name in _OPTIONAL else other)
+    return by_place, by_name
+
+
+def size_of(batch: Batch) -> int:
+    """Return N of a batch: the length of the first axis of its first array.
+
+    Raises:
+        ShapeError: if it holds no array with an axis.
+
+    >>> size_of({"x": np.zeros((3, 5)), "y": np.zeros(3)})
+    3
+    """
+    for part in flatten(batch):
+        if isinstance(part, Tensor | np.ndarray) and part.ndim:
+            return len(part)
+    raise ShapeError("a batch must hold an array (N, ...); this one holds none")
+
+
+def language_loss(model: Any, batch: Batch, state: State, rng: np.random.Generator | None) -> Any:
+    """Return `model.loss` of windows (ids, targets), the state after them, and the number of targets.
+
+    Args:
+        model: has `loss(ids, targets, state, rng=rng) -> (mean loss, state)`, as an `RNNLM` does.
+        batch: ids and targets, integers (N, T).
+        state: before the windows.
+        rng: of dropout; None: nothing is dropped.
+
+    >>> import tinygrad_rnn as tr
+    >>> model, ids = tr.RNNLM(5, 4, 4, np.random.default_rng(0)), np.array([[1, 2, 3]])
+    >>> loss, state, metrics = language_loss(model, (ids, ids), model.initial_state(1), None)
+    >>> metrics
+    {'weight': 3}
+    """
+    inputs, targets = batch
+    found = model.loss(inputs, targets, state, rng=rng)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ConfigError(
+            f"{type(model).__name__}.loss: must return (loss, state), got {type(found).__name__}; without a state: "
+            "(loss, ())"
+        )
+    return *found, {WEIGHT: int(np.prod(np.shape(targets)))}

@@ -1,0 +1,121 @@
+"""Values as JSON and arrays, without pickle: states, settings, generators, in any nesting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..engine.tape import Array
+from ..engine.tensor import Tensor
+from ..errors import ConfigError
+
+Json: TypeAlias = Any
+Plain: TypeAlias = Any
+"""None, booleans, numbers, strings, arrays, Tensors, generators, and lists, tuples and dicts of them."""
+
+
+def encoded(
+    value: Plain, arrays: dict[str, Array], where: str, special: Callable[[object, str], Json] | None = None
+) -> Json:
+    """Return a value as JSON; arrays go into `arrays`, and the JSON names them.
+
+    Args:
+        value: what `decoded` will return.
+        arrays: gets the arrays, under new names.
+        where: what the value is, for messages and as the names of arrays.
+        special: asked about everything else: returns its JSON, a dict with one key, or None.
+
+    Raises:
+        ConfigError: if something in it is neither plain nor special.
+
+    >>> arrays = {}
+    >>> encoded((1, [np.zeros(2), None]), arrays, "state"), [*arrays]
+    ({'tuple': [1, [{'array': 'state.1.0'}, None]]}, ['state.1.0'])
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) in (list, tuple):
+        parts = [encoded(part, arrays, f"{where}.{place}", special) for place, part in enumerate(value)]
+        return parts if type(value) is list else {"tuple": parts}
+    if isinstance(value, Mapping):
+        keys = [encoded(key, arrays, where, special) for key in value]
+        parts = [encoded(part, arrays, f"{where}.{key}", special) for key, part in value.items()]
+        return {"dict": [list(pair) for pair in zip(keys, parts, strict=True)]}
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return _array(value, arrays, where)
+    if isinstance(value, np.random.Generator):
+        return {"generator": encoded(_state_of(value), arrays, where, special)}
+    found = None if special is None else special(value, where)
+    if found is None:
+        raise ConfigError(
+            f"{where} is of type {type(value).__name__}, which no file can hold; numbers, texts, arrays, generators, "
+            "and lists, tuples and dicts of them can be written"
+        )
+    return found
+
+
+def decoded(value: Json, arrays: Mapping[str, Array], special: Callable[[str, Json], object] | None = None) -> Plain:
+    """Return the value that `encoded` has written.
+
+    Args:
+        value: the JSON.
+        arrays: by name.
+        special: makes of (key, JSON) what the encoder's `special` has written.
+
+    >>> decoded({"tuple": [1, [{"array": "x"}, None]]}, {"x": np.zeros(2)})
+    (1, [array([0., 0.]), None])
+    """
+    if isinstance(value, list):
+        return [decoded(part, arrays, special) for part in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tuple":
+        return tuple(decoded(part, arrays, special) for part in content)
+    if kind == "dict":
+        return {decoded(key, arrays, special): decoded(part, arrays, special) for key, part in content}
+    if kind == "array":
+        return arrays[content]
+    if kind == "scalar":
+        return arrays[content][()]
+    if kind == "generator":
+        return _generator(decoded(content, arrays, special))
+    if special is None:
+        raise ConfigError(f"a file holds a {kind}, which is not expected there")
+    return special(kind, content)
+
+
+def _array(value: Tensor | Array | np.generic, arrays: dict[str, Array], where: str) -> Json:
+    array = value.data if isinstance(value, Tensor) else np.asarray(value)
+    if array.dtype.hasobject:
+        raise ConfigError(f"{where} is an array of objects, which no file can hold")
+    while where in arrays:  # a key may hold a dot
+        where += "'"
+    arrays[where] = array
+    return {"scalar" if isinstance(value, np.generic) else "array": where}
+
+
+def _state_of(generator: np.random.Generator) -> dict[str, Plain]:
+    return dict(generator.bit_generator.state)
+
+
+def set_state(generator: np.random.Generator, other: np.random.Generator) -> None:
+    """Let a generator go on where another one is.
+
+    >>> one, other = np.random.default_rng(0), np.random.default_rng(1)
+    >>> set_state(one, other)
+    >>> one.random() == other.random()
+    True
+    """
+    generator.bit_generator.state = other.bit_generator.state
+
+
+def _generator(state: dict[str, Plain]) -> np.random.Generator:
+    kind = getattr(np.random, str(state["bit_generator"]), None)
+    if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
+        raise ConfigError(f"a file holds the state of an unknown generator, {state['bit_generator']!r}")
+    made = kind()
+    made.state = state
+    return np.random.Generator(made)

@@ -1,0 +1,51 @@
+"""The progress bar of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from .step import StepResult
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a progress bar counts.
+
+    Attributes:
+        unit: name of what it counts.
+        total: of an epoch; None: not known.
+        amount: of an update.
+        text: what it says of an update.
+    """
+
+    unit: str
+    total: float | None
+    amount: Callable[[StepResult], float]
+    text: Callable[[StepResult], str]
+
+    @contextmanager
+    def bar(self, title: str, shown: bool = True) -> Iterator[Callable[[StepResult], None]]:
+        """Show a bar on stderr, if that is a terminal; yield what takes note of an update.
+
+        Args:
+            title: what stands before it.
+            shown: False: show nothing.
+        """
+        with tqdm(
+            total=self.total,
+            desc=title,
+            unit=self.unit,
+            unit_scale=True,
+            leave=False,
+            disable=None if shown else True,  # None: hidden where stderr is not a terminal
+        ) as bar:
+
+            def note(result: StepResult) -> None:
+                bar.update(self.amount(result))
+                bar.set_postfix_str(self.text(result), refresh=False)
+
+            yield note
