@@ -117,7 +117,7 @@ BUDGET = {
     "optim": 803,
     "ops": 3704,
     "nn": 1309,
-    "training": 2559,
+    "training": 4600,
     "graphs": 8684,
     "engine": 2532,
     "data": 796,

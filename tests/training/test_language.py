@@ -21,8 +21,8 @@ from tinygrad_rnn.training import (
     evaluate,
     load_model,
     make_schedule,
-    save_curve,
     run_epoch,
+    save_curve,
 )
 from tinygrad_rnn.training import trainer as trainer_module
 

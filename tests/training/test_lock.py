@@ -171,7 +171,8 @@ def test_the_trainer_of_the_library_holds_the_lock(tmp_path):
 
         def run():
             try:
-                LanguageTrainer(train, held_out, config, files=RunFiles.at(tmp_path / "run", force=True), progress=False).run()
+                files = RunFiles.at(tmp_path / "run", force=True)
+                LanguageTrainer(train, held_out, config, files=files, progress=False).run()
             except ConfigError as error:
                 errors.append(str(error))
 

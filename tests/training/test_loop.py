@@ -332,7 +332,8 @@ def test_an_argument_of_the_wrong_kind(settings, message):
 @pytest.mark.parametrize("compiled", [True, False])
 def test_inputs_of_another_dtype_are_said(compiled):
     model, windows = Regression(), [(np.ones((4, 2, 2), np.float32), np.zeros((4, 2, 3)))]
-    with pytest.warns(UserWarning, match=r"mixes float32 \(the batch\) and float64 \(the batch, the state, cell.Wx .*\)"):
+    mixed = r"mixes float32 \(the batch\) and float64 \(the batch, the state, cell.Wx .*\)"
+    with pytest.warns(UserWarning, match=mixed):
         train_epoch(model, windows, SGD(0.1), np.zeros((4, 3)), compiled=compiled)
 
 

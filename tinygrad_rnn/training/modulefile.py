@@ -53,7 +53,7 @@ def save(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     tr.save(Path(folder, "cell.npz"), tr.GRUCell(2, 3, np.random.default_rng(0)))
     ...     tr.load(Path(folder, "cell.npz"))
-    GRUCell(54 parameters: Wx (2, 9), Wh (3, 9), b (9,))
+    GRUCell(57 parameters: Wx (2, 9), Wh (3, 9), b (9,), bh (3,))
     """
     instance("save", "module", module, Module)
     arrays: dict[str, Array] = dict(module.state_dict())

@@ -99,7 +99,7 @@ class Trainer:
     Raises:
         ConfigError: if an argument is of the wrong type or out of range, or the model has no parameters.
 
-    >>> import tinygrad_rnn as tr
+    >>> import numpy as np, tinygrad_rnn as tr
     >>> rng, w = np.random.default_rng(0), np.array([[1.0], [-2.0]])
     >>> def batches(rng):
     ...     for _ in range(20):
@@ -108,7 +108,7 @@ class Trainer:
     >>> def loss(model, batch):
     ...     return np.mean((model(batch[0]) - batch[1]) ** 2)
     >>> model = tr.Linear(2, 1, rng, dtype=np.float64)
-    >>> history = Trainer(model, loss, batches, optimizer=tr.Adam(0.05), epochs=5, progress=False).fit()
+    >>> history = tr.Trainer(model, loss, batches, optimizer=tr.Adam(0.05), epochs=5, progress=False).fit()
     >>> len(history.records), history.best.train["loss"] < 0.01
     (5, True)
     """
