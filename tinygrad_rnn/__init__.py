@@ -214,6 +214,9 @@ if TYPE_CHECKING:
     from .nn.layers import Linear as Linear
     from .nn.models import CBOW as CBOW
     from .nn.models import RNNLM as RNNLM
+    from .nn.attention import AdditiveAttention as AdditiveAttention
+    from .nn.attention import DotAttention as DotAttention
+    from .nn.seq2seq import Seq2Seq as Seq2Seq
     from .truncation import Adaptive as Adaptive
     from .truncation import Checkpointed as Checkpointed
     from .truncation import Chunked as Chunked
@@ -258,6 +261,7 @@ if TYPE_CHECKING:
     from .training import Stepper as Stepper
     from .training import Trainer as Trainer
     from .training import TrainStep as TrainStep
+    from .training.decoding import decode as decode
     from .training import evaluate as evaluate
     from .training import generate as generate
     from .training import load as load
@@ -304,6 +308,9 @@ _HOME = {
     "nn.light": "IndRNNCell LRUCell MinGRUCell MinLSTMCell",
     "nn.layers": "Dropout Embedding Linear",
     "nn.models": "CBOW RNNLM",
+    "nn.attention": "AdditiveAttention DotAttention",
+    "nn.seq2seq": "Seq2Seq",
+    "training.decoding": "decode",
     "truncation": (
         "Adaptive Checkpointed Chunked Decay Full Policy Randomized Recurrence Update Windowed bptt "
         "TruncationReport credit_profile parse_policy policy_text recurrence_report stream truncation_report"

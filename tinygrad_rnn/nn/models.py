@@ -80,7 +80,7 @@ class RNNLM(Module):
             embedding_scale = embedding_size**-0.5 if tied else 1.0
         self.embedding = Embedding(vocab_size, embedding_size, rng, dtype, embedding_scale)
         sizes = [embedding_size] + [hidden_size] * (layers - 1)
-        self.layers = [_make_cell(cell, size, hidden_size, rng, dtype, layers) for size in sizes]
+        self.layers = [make_cell("RNNLM", cell, size, hidden_size, rng, dtype, layers == 1) for size in sizes]
         self.dropout = Dropout(dropout)
         self.output = (
             parameter(np.zeros(vocab_size), dtype, "b") if tied else Linear(hidden_size, vocab_size, rng, dtype)
@@ -145,24 +145,32 @@ class RNNLM(Module):
         return cross_entropy(logits, targets, ignore_label), state
 
 
-def _make_cell(
+def make_cell(
+    function: str,
     cell: str | Any,
     input_size: int,
     hidden_size: int,
     rng: np.random.Generator,
     dtype: DTypeLike,
-    layers: int,
+    single: bool,
 ) -> Any:
+    """Return a cell of a name, a class or a function; or the one that is made already, where a `single` one is needed.
+
+    Raises:
+        ConfigError: if there is no such name, it is not callable, or a cell that is made already is needed twice.
+    """
     if hasattr(cell, "initial_state") and not isinstance(cell, type):
-        if layers > 1:
-            raise ConfigError("RNNLM: a cell that is made already serves one layer; pass its class for several layers")
+        if not single:
+            raise ConfigError(
+                f"{function}: a cell that is made already serves one layer; pass its class for several layers"
+            )
         return cell
     if isinstance(cell, str):
         if cell not in CELLS:
-            raise ConfigError(f"RNNLM: cell must be one of {', '.join(CELLS)}, or a callable; got {cell!r}")
+            raise ConfigError(f"{function}: cell must be one of {', '.join(CELLS)}, or a callable; got {cell!r}")
         cell = CELLS[cell]
     if not callable(cell):
-        raise ConfigError(f"RNNLM: cell must be a name or a callable, got {type(cell).__name__}")
+        raise ConfigError(f"{function}: cell must be a name or a callable, got {type(cell).__name__}")
     factory: Callable[..., Any] = cell
     extra = {"dtype": dtype} if "dtype" in inspect.signature(factory).parameters else {}
     return factory(input_size, hidden_size, rng, **extra)

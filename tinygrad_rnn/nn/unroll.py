@@ -177,9 +177,9 @@ def bidirectional(
         )
     checked = None if ends is None else ends.array
     if checked is None:
-        order = _backward_order(np.full(N, T), T)
+        order = backward_order(np.full(N, T), T)
     else:
-        order = without_gradient("order", _backward_order, checked, T)
+        order = without_gradient("order", backward_order, checked, T)
     ahead, ahead_state = unroll(forward, xs, states[0], cut_every, checked)
     back, back_state = unroll(backward, take_along_axis(xs, order, axis=1), states[1], cut_every, checked)
     return concatenate([ahead, take_along_axis(back, order, axis=1)], axis=2), (ahead_state, back_state)
@@ -253,7 +253,7 @@ def _in_range(lengths: Array, function: str, T: int) -> Array:
     return lengths.astype(np.intp)
 
 
-def _backward_order(lengths: Array, T: int) -> Array:
+def backward_order(lengths: Array, T: int) -> Array:
     """Return the steps (N, T, 1) of each sequence, reversed within its own length. The order is its own inverse."""
     t, last = np.arange(T)[None, :, None], lengths[:, None, None]
     return np.where(t < last, last - 1 - t, t)  # padding stays where it is
