@@ -214,6 +214,9 @@ if TYPE_CHECKING:
     from .nn.layers import Linear as Linear
     from .nn.models import CBOW as CBOW
     from .nn.models import RNNLM as RNNLM
+    from .nn.noise import VariationalDropout as VariationalDropout
+    from .nn.noise import Zoneout as Zoneout
+    from .nn.recurrent import RecurrentLayers as RecurrentLayers
     from .nn.attention import AdditiveAttention as AdditiveAttention
     from .nn.attention import DotAttention as DotAttention
     from .nn.seq2seq import Seq2Seq as Seq2Seq
@@ -308,6 +311,8 @@ _HOME = {
     "nn.light": "IndRNNCell LRUCell MinGRUCell MinLSTMCell",
     "nn.layers": "Dropout Embedding Linear",
     "nn.models": "CBOW RNNLM",
+    "nn.noise": "VariationalDropout Zoneout",
+    "nn.recurrent": "RecurrentLayers",
     "nn.attention": "AdditiveAttention DotAttention",
     "nn.seq2seq": "Seq2Seq",
     "training.decoding": "decode",

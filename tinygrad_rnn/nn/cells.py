@@ -15,13 +15,24 @@ from numpy.typing import DTypeLike
 from ..checks import generator, integer, number
 from ..engine.tensor import Operand, Tensor, operand, parameter, shape_of, tensor
 from ..errors import ConfigError, ShapeError
-from ..ops import sigmoid, split, tanh
+from ..ops import relu, sigmoid, split, tanh
+from .layers import Dropout
 from .module import Module
 
 State: TypeAlias = Any
 """What a cell carries from step to step: a Tensor or array (N, H), or any nesting of tuples of them."""
 
 Cell: TypeAlias = Callable[[Any, State], tuple[Any, State]]
+
+
+NONLINEARITIES = {"tanh": tanh, "relu": relu}
+
+
+def check_nonlinearity(function: str, name: str) -> str:
+    """Return the name of a nonlinearity, or raise `ConfigError` if there is none of that name."""
+    if name not in NONLINEARITIES:
+        raise ConfigError(f"{function}: nonlinearity must be one of {', '.join(NONLINEARITIES)}, got {name!r}")
+    return name
 
 
 def check_cell(function: str, cell: Any) -> None:
@@ -61,6 +72,11 @@ def in_words(state: State) -> str:
     if isinstance(state, tuple | list | dict):
         return f"{len(state)} part{'s' * (len(state) != 1)}"
     return f"one of shape {state.shape}" if isinstance(state, Tensor | np.ndarray) else f"{type(state).__name__}"
+
+
+def drawing(cell: Any, rng: np.random.Generator | None, batch_size: int) -> Any:
+    """Return the cell of one pass over a batch: `cell.with_rng(rng, N)` if there is a generator, and it draws."""
+    return cell if rng is None or not hasattr(cell, "with_rng") else cell.with_rng(rng, batch_size)
 
 
 class GatedCell(Module):
@@ -133,9 +149,10 @@ class RNNCell(GatedCell):
         hidden_size: H.
         rng: generator that draws the weights.
         dtype: of the parameters; float32 unless given.
+        nonlinearity: "tanh", or "relu" in its place.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
+        ConfigError: if a size is not an integer of 1 or more, `rng` is no generator, or the nonlinearity is unknown.
         ShapeError: when called with x not (N, D) or a state not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -148,8 +165,14 @@ class RNNCell(GatedCell):
     gates = 1
 
     def __init__(
-        self, input_size: int, hidden_size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32
+        self,
+        input_size: int,
+        hidden_size: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
     ) -> None:
+        self.nonlinearity = check_nonlinearity("RNNCell", nonlinearity)
         super().__init__(input_size, hidden_size, rng, dtype)
 
     def initial_state(self, batch_size: int) -> Tensor:
@@ -159,7 +182,7 @@ class RNNCell(GatedCell):
     def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
         """Return (output, state) of one step; both are h' (N, H)."""
         x, state = self._inputs(x, state)
-        h = tanh(x @ self.Wx + self.b + state @ self.Wh)
+        h = NONLINEARITIES[self.nonlinearity](x @ self.Wx + self.b + state @ self.Wh)
         return h, h
 
 
@@ -286,9 +309,11 @@ class Stacked(Module):
 
     Args:
         cells: the layers, bottom first.
+        dropout: probability of dropping between the layers, in `stacked.with_rng(rng, N)`, the cell of one pass over a
+            batch, which models call where they are given a generator.
 
     Raises:
-        ConfigError: if there is no cell.
+        ConfigError: if there is no cell, or dropout is outside [0, 1).
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> rng = np.random.default_rng(0)
@@ -298,25 +323,48 @@ class Stacked(Module):
     (2, 6, 5)
     """
 
-    def __init__(self, cells: Sequence[Any]) -> None:
+    def __init__(self, cells: Sequence[Any], dropout: float = 0.0) -> None:
         if not isinstance(cells, list | tuple) or not cells:
             raise ConfigError(f"Stacked: expected a list of at least one cell, got {cells!r}")
         for cell in cells:
             check_cell("Stacked", cell)
         self.cells = list(cells)
+        self.dropout = Dropout(number("Stacked", "dropout", dropout, low=0, high=1, below=True))
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
         """Return the tuple of the layers' initial states."""
         return tuple(cell.initial_state(batch_size) for cell in self.cells)
 
+    def with_rng(self, rng: np.random.Generator, batch_size: int) -> Cell:
+        """Return the cell that drops what `rng` draws, for one pass over a batch of N sequences."""
+        generator("Stacked.with_rng", "rng", rng)
+        cells = [drawing(cell, rng, batch_size) for cell in self.cells]
+        return OnePass(self, lambda x, state: self._stepped(cells, x, state, rng))
+
     def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
         """Return (output of the top layer, tuple of new states)."""
-        check_parts("Stacked", state, len(self.cells))
+        return self._stepped(self.cells, x, state, None)
+
+    def _stepped(
+        self, cells: list[Any], x: Operand, state: State, rng: np.random.Generator | None
+    ) -> tuple[Any, State]:
+        check_parts("Stacked", state, len(cells))
         states = []
-        for cell, part in zip(self.cells, state, strict=True):
-            x, new = stepped(cell, x, part)
+        for layer, (cell, part) in enumerate(zip(cells, state, strict=True)):
+            x, new = stepped(cell, self.dropout(x, rng) if layer else x, part)
             states.append(new)
         return x, tuple(states)
+
+
+class OnePass:
+    """The cell of one pass over a batch, which draws; it starts like the cell that it is made of."""
+
+    def __init__(self, like: Any, step: Cell) -> None:
+        self._step, self.initial_state = step, like.initial_state
+
+    def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
+        """Return (output, state) of one step."""
+        return self._step(x, state)
 
 
 CELLS = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}

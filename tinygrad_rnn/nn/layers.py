@@ -11,7 +11,7 @@ from ..checks import flag, generator, integer, number
 from ..engine.tape import Array
 from ..engine.tensor import Operand, operand, parameter, shape_of, without_gradient
 from ..errors import DTypeError, ShapeError
-from ..ops import take, where
+from ..ops import expand_dims, take, where
 from .module import Module
 
 _FEW = 16  # ids
@@ -68,9 +68,10 @@ class Embedding(Module):
         rng: generator that draws W, normal with standard deviation `scale`.
         dtype: of W; float32 unless given.
         scale: standard deviation of the entries at the start.
+        padding_id: id whose vector is 0 and gets no gradient; None: there is none.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
+        ConfigError: if a size is not an integer of 1 or more, `rng` is no generator, or there is no such padding id.
         IndexError: when called with an id outside [0, V).
         DTypeError: when called with ids that are not integers.
 
@@ -86,17 +87,24 @@ class Embedding(Module):
         rng: np.random.Generator,
         dtype: DTypeLike = np.float32,
         scale: float = 1.0,
+        padding_id: int | None = None,
     ) -> None:
         vocab_size = integer("Embedding", "vocab_size", vocab_size)
         embedding_size = integer("Embedding", "embedding_size", embedding_size)
         scale = number("Embedding", "scale", scale, low=0)
         generator("Embedding", "rng", rng)
         self.W = parameter(rng.standard_normal((vocab_size, embedding_size)) * scale, dtype, "W")
+        if padding_id is not None:
+            padding_id = integer("Embedding", "padding_id", padding_id, 0, vocab_size - 1)
+        self.padding_id = padding_id
 
     def __call__(self, ids: Any) -> Any:
         """Return the rows of integer ids (...), as (..., D)."""
         ids = operand(ids, "Embedding", "ids")
-        return take(self.W, without_gradient("ids", self._checked, ids), axis=0)
+        rows = take(self.W, without_gradient("ids", self._checked, ids), axis=0)
+        if self.padding_id is None:
+            return rows
+        return where(expand_dims(np.not_equal(ids, self.padding_id), -1), rows, 0)
 
     def _checked(self, given: Array) -> Array:
         if given.dtype.kind not in "iu" and given.size:

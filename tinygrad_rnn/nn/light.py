@@ -10,11 +10,9 @@ from numpy.typing import DTypeLike
 from ..checks import number
 from ..engine.tensor import Operand, Tensor, operand, parameter
 from ..errors import ConfigError, ShapeError
-from ..ops import cos, exp, relu, sigmoid, sin, split, tanh
-from .cells import GatedCell, PairCell
+from ..ops import cos, exp, sigmoid, sin, split
+from .cells import NONLINEARITIES, GatedCell, PairCell, check_nonlinearity
 from .linear_scan import linear_scan
-
-ACTIVATIONS = {"tanh": tanh, "relu": relu}
 
 
 class IndRNNCell(GatedCell):
@@ -49,11 +47,9 @@ class IndRNNCell(GatedCell):
         dtype: DTypeLike = np.float32,
         nonlinearity: Literal["relu", "tanh"] = "relu",
     ) -> None:
-        if nonlinearity not in ACTIVATIONS:
-            raise ConfigError(f'IndRNNCell: nonlinearity must be "relu" or "tanh", got {nonlinearity!r}')
+        self.nonlinearity = check_nonlinearity("IndRNNCell", nonlinearity)
         super().__init__(input_size, hidden_size, rng, dtype)
         self.u = parameter(rng.random(self.hidden_size), dtype, "u")
-        self.nonlinearity = nonlinearity
 
     def initial_state(self, batch_size: int) -> Tensor:
         """Return zeros (N, H)."""
@@ -62,7 +58,7 @@ class IndRNNCell(GatedCell):
     def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
         """Return (output, state) of one step; both are h' (N, H)."""
         x, state = self._inputs(x, state)
-        h = ACTIVATIONS[self.nonlinearity](x @ self.Wx + self.b + self.u * state)
+        h = NONLINEARITIES[self.nonlinearity](x @ self.Wx + self.b + self.u * state)
         return h, h
 
 

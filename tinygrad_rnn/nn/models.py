@@ -14,7 +14,7 @@ from ..engine.tape import scope
 from ..engine.tensor import Operand, Tensor, operand, parameter
 from ..errors import ConfigError, ShapeError
 from ..ops import cross_entropy, reshape
-from .cells import CELLS, State, check_parts
+from .cells import CELLS, State, check_parts, drawing
 from .layers import Dropout, Embedding, Linear
 from .module import Module
 from .unroll import initial_state, unroll
@@ -122,7 +122,7 @@ class RNNLM(Module):
         states = []
         for number, (cell, part) in enumerate(zip(self.layers, state, strict=True)):
             with scope(f"layers.{number}"):
-                hs, new = unroll(cell, hs, part, cut_every, lengths)
+                hs, new = unroll(drawing(cell, rng, hs.shape[0]), hs, part, cut_every, lengths)
                 hs = self.dropout(hs, rng)
             states.append(new)
         with scope("output"):

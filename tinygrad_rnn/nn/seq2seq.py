@@ -13,7 +13,7 @@ from ..engine.tensor import operand, without_gradient
 from ..errors import ConfigError, ShapeError
 from ..ops import broadcast_to, concatenate, cross_entropy, expand_dims, reshape, take_along_axis
 from .attention import AdditiveAttention, DotAttention
-from .cells import State
+from .cells import State, drawing
 from .layers import Dropout, Embedding, Linear
 from .models import make_cell
 from .module import Module
@@ -108,7 +108,7 @@ class Seq2Seq(Module):
             xs = self.dropout(self.source_embedding(sources), rng)
             if self.reverse:
                 xs = take_along_axis(xs, without_gradient("order", backward_order, ends, T), axis=1)
-            keys, state = unroll(self.encoder, xs, lengths=lengths)
+            keys, state = unroll(drawing(self.encoder, rng, N), xs, lengths=lengths)
             mask = None if lengths is None else np.arange(T) < reshape(ends, (-1, 1))
             last = take_along_axis(keys, reshape(ends, (-1, 1, 1)) - 1, axis=1)[:, 0]
         return Encoded(keys, mask, last, state)
@@ -120,7 +120,8 @@ class Seq2Seq(Module):
         with scope("decoder"):
             xs = self.dropout(self.target_embedding(inputs), rng)
             last = broadcast_to(expand_dims(encoded.last, 1), (*xs.shape[:2], encoded.last.shape[-1]))
-            hs, state = unroll(self.decoder, concatenate([xs, last], axis=-1) if self.peek else xs, state)
+            cell = drawing(self.decoder, rng, xs.shape[0])
+            hs, state = unroll(cell, concatenate([xs, last], axis=-1) if self.peek else xs, state)
             parts = [hs]
             if self.attention is not None:
                 parts.append(self.attention(hs, encoded.keys, encoded.mask)[0])

@@ -1,0 +1,150 @@
+"""Noise in the recurrence, as wrappers of any cell: zoneout, and dropout that is the same at each step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..checks import generator, number
+from ..engine.tape import Array
+from ..engine.tensor import Operand, Tensor, without_gradient
+from ..engine.tree import flatten, map_leaves, rebuild
+from ..errors import ConfigError
+from ..ops import where
+from .cells import Cell, OnePass, State, check_cell, drawing, stepped
+from .module import Module
+from .unroll import initial_state
+
+
+class Zoneout(Module):
+    """A cell, each number of whose state stays what it was with probability p, at each step anew.
+
+    state' = m * state + (1 - m) * cell(x, state), m drawn from Bernoulli(p); without a generator (evaluation) m = p.
+    Source: Krueger et al. 2017, Zoneout: regularizing RNNs by randomly preserving hidden activations.
+
+    It draws in `zoneout.with_rng(rng, N)`, the cell of one pass over a batch, which models call where they are given a
+    generator. The output is that of the cell itself, or, where that is a part of its state, the part that is kept.
+
+    Args:
+        cell: any cell.
+        p: probability in [0, 1).
+
+    Raises:
+        ConfigError: if p is outside [0, 1), or `cell` is no cell.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> rng = np.random.default_rng(0)
+    >>> cell, xs = tr.Zoneout(tr.GRUCell(3, 4, rng), 0.1), np.ones((2, 5, 3), np.float32)
+    >>> outputs, state = tr.unroll(cell.with_rng(rng, 2), xs)
+    >>> outputs.shape
+    (2, 5, 4)
+    """
+
+    def __init__(self, cell: Any, p: float) -> None:
+        check_cell("Zoneout", cell)
+        self.cell = cell
+        self.p = number("Zoneout", "p", p, low=0, high=1, below=True)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the initial state of the cell."""
+        return initial_state(self.cell, batch_size)
+
+    def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
+        """Return (output, state) of one step, without chance: the mean of what is drawn."""
+        return self._stepped(self.cell, x, state, None)
+
+    def with_rng(self, rng: np.random.Generator, batch_size: int) -> Cell:
+        """Return the cell that draws from `rng`, for one pass over a batch of N sequences."""
+        generator("Zoneout.with_rng", "rng", rng)
+        cell = drawing(self.cell, rng, batch_size)
+        return OnePass(self, lambda x, state: self._stepped(cell, x, state, rng))
+
+    def _stepped(self, cell: Cell, x: Operand, state: State, rng: np.random.Generator | None) -> tuple[Any, State]:
+        output, new = stepped(cell, x, state)
+
+        def choose(after: Any, before: Any) -> Any:
+            if not _is_real(after):
+                return after
+            if rng is None:
+                return after + self.p * (before - after)
+            stays = without_gradient("zoneout", _drawn, rng, after.shape, self.p, repeatable=False)
+            return where(stays, before, after)
+
+        kept = map_leaves(choose, new, state)
+        pairs = zip(flatten(new), flatten(kept), strict=True)
+        return next((part for made, part in pairs if made is output), output), kept
+
+
+class VariationalDropout(Module):
+    """A cell, of whose inputs and state the same units are dropped at each step of a sequence.
+
+    x and h are multiplied by masks that are drawn once for each sequence: 0 with probability p, else 1 / (1 - p); h is
+    the first part of the state, so that an LSTM's memory stays. Source: Gal and Ghahramani 2016, A theoretically
+    grounded application of dropout in recurrent neural networks.
+
+    It drops in `dropout.with_rng(rng, N)`, the cell of one pass over a batch, which models call where they are given a
+    generator; without one (evaluation) nothing is dropped.
+
+    Args:
+        cell: a cell with an `input_size` and an `initial_state`.
+        inputs: p of the inputs, in [0, 1).
+        states: p of the state, in [0, 1).
+
+    Raises:
+        ConfigError: if a p is outside [0, 1), or `cell` is no cell with an `input_size`.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> rng = np.random.default_rng(0)
+    >>> cell = tr.VariationalDropout(tr.LSTMCell(3, 4, rng), inputs=0.2, states=0.3)
+    >>> outputs, state = tr.unroll(cell.with_rng(rng, 2), np.ones((2, 5, 3), np.float32))
+    >>> outputs.shape
+    (2, 5, 4)
+    """
+
+    def __init__(self, cell: Any, inputs: float = 0.0, states: float = 0.0) -> None:
+        check_cell("VariationalDropout", cell)
+        if not hasattr(cell, "input_size"):
+            raise ConfigError(f"VariationalDropout: {type(cell).__name__} has no input_size: set it to D")
+        self.cell = cell
+        self.inputs = number("VariationalDropout", "inputs", inputs, low=0, high=1, below=True)
+        self.states = number("VariationalDropout", "states", states, low=0, high=1, below=True)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the initial state of the cell."""
+        return initial_state(self.cell, batch_size)
+
+    def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
+        """Return (output, state) of one step, without chance."""
+        return stepped(self.cell, x, state)
+
+    def with_rng(self, rng: np.random.Generator, batch_size: int) -> Cell:
+        """Return the cell that drops what `rng` draws now, for one pass over a batch of N sequences."""
+        generator("VariationalDropout.with_rng", "rng", rng)
+        cell = drawing(self.cell, rng, batch_size)
+        width = flatten(self.initial_state(batch_size))[0].shape
+        x_kept = _kept(rng, (batch_size, self.cell.input_size), self.inputs)
+        h_kept = _kept(rng, width, self.states)
+
+        def step(x: Any, state: State) -> tuple[Any, State]:
+            parts = flatten(state)
+            parts[0] = _dropped(parts[0], h_kept, self.states)
+            return stepped(cell, _dropped(x, x_kept, self.inputs), rebuild(state, iter(parts)))
+
+        return OnePass(self, step)
+
+
+def _is_real(part: Any) -> bool:
+    return isinstance(part, Tensor | np.ndarray) and part.dtype.kind in "fc"
+
+
+def _kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Any:
+    return without_gradient("dropout", _drawn, rng, shape, 1 - p, repeatable=False) if p else None
+
+
+def _drawn(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Array:
+    return np.asarray(rng.random(shape, dtype=np.float32) < p)
+
+
+def _dropped(x: Any, kept: Any, p: float) -> Any:
+    return x if kept is None else where(kept, x * (1 / (1 - p)), 0)

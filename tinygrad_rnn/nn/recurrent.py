@@ -1,0 +1,110 @@
+"""Layers of cells over whole sequences, in one direction or in both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..checks import flag, integer
+from ..engine.tape import scope
+from ..engine.tensor import Operand
+from .cells import State, check_parts, drawing
+from .layers import Dropout
+from .models import make_cell
+from .module import Module
+from .unroll import bidirectional, initial_state, unroll
+
+
+class RecurrentLayers(Module):
+    """Layers of cells, each of which reads all outputs of the one below: (outputs, states) = layers(xs, states).
+
+    In both directions each layer has two cells, whose outputs stand side by side, and the next layer reads both.
+
+    Args:
+        cell: "rnn", "lstm", "gru", or what makes a cell, as in `RNNLM`.
+        input_size: D.
+        hidden_size: H of each cell.
+        rng: generator that draws the weights.
+        layers: number of layers.
+        bidirectional: whether each layer reads in both directions.
+        dropout: probability of dropping between layers; see `Dropout`.
+        dtype: of the parameters; float32 unless given.
+
+    Raises:
+        ConfigError: if a size, a probability or a name is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> layers = tr.RecurrentLayers("gru", 3, 4, np.random.default_rng(0), layers=2, bidirectional=True)
+    >>> outputs, states = layers(np.ones((2, 5, 3), np.float32), lengths=np.array([5, 2]))
+    >>> outputs.shape, len(states)
+    ((2, 5, 8), 2)
+    """
+
+    def __init__(
+        self,
+        cell: str | Any,
+        input_size: int,
+        hidden_size: int,
+        rng: np.random.Generator,
+        *,
+        layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        name = "RecurrentLayers"
+        input_size, hidden_size = integer(name, "input_size", input_size), integer(name, "hidden_size", hidden_size)
+        layers, self.bidirectional = integer(name, "layers", layers), flag(name, "bidirectional", bidirectional)
+        directions = 1 + self.bidirectional
+        sizes = [input_size] + [directions * hidden_size] * (layers - 1)
+        single = layers * directions == 1
+        self.layers = [
+            [make_cell(name, cell, size, hidden_size, rng, dtype, single) for _ in range(directions)] for size in sizes
+        ]
+        self.dropout = Dropout(dropout)
+
+    def initial_state(self, batch_size: int) -> tuple[State, ...]:
+        """Return the tuple of the layers' states; in both directions each is a pair."""
+        states = [tuple(initial_state(cell, batch_size) for cell in cells) for cells in self.layers]
+        return tuple(states) if self.bidirectional else tuple(state for (state,) in states)
+
+    def __call__(
+        self,
+        xs: Operand,
+        state: State = None,
+        *,
+        lengths: Any = None,
+        cut_every: int | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Any, tuple[State, ...]]:
+        """Return outputs (N, T, H), or (N, T, 2H), of the top layer, and the states of all.
+
+        Args:
+            xs: (N, T, D).
+            state: as `initial_state` makes it; None: that.
+            lengths: (N,) true lengths, as in `unroll`.
+            cut_every: steps between cuts, as in `unroll`.
+            rng: generator for dropout, and for cells that draw; None: no chance (evaluation).
+
+        Raises:
+            ShapeError, DTypeError, ConfigError: as `unroll`.
+        """
+        if state is not None:
+            check_parts("RecurrentLayers", state, len(self.layers))
+        states: list[State] = []
+        hs: Any = xs
+        for number, cells in enumerate(self.layers):
+            before = None if state is None else state[number]
+            with scope(f"layers.{number}"):
+                if number:
+                    hs = self.dropout(hs, rng)
+                forward, *backward = [drawing(cell, rng, len(hs)) for cell in cells]
+                if backward:
+                    both = (None, None) if before is None else before
+                    hs, new = bidirectional(forward, backward[0], hs, both, cut_every, lengths)
+                else:
+                    hs, new = unroll(forward, hs, before, cut_every, lengths)
+            states.append(new)
+        return hs, tuple(states)
