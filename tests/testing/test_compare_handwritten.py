@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tr
 from tinygrad_rnn import handwritten as hw
 from tinygrad_rnn.testing import GradCheckError
-from tinygrad_rnn.testing.byhand import Automatic
 from tinygrad_rnn.testing.handwritten import compare_handwritten, where
+from tinygrad_rnn.testing.targets.handwritten import Automatic, Window
 
 sizes = st.integers(1, 4)
 CELLS = {
@@ -47,7 +47,7 @@ def test_the_automatic_side_is_the_gradient_of_unroll(D, H, N, T, seed):
     cell = tr.LSTMCell(D, H, rng, np.float64)
     xs, h, c = (tr.tensor(rng.standard_normal(shape), requires_grad=True) for shape in ((N, T, D), (N, H), (N, H)))
     dhs, dc = rng.standard_normal((N, T, H)), rng.standard_normal((N, H))
-    ours = Automatic(cell, (0, 0)).run(xs.data, [h.data, c.data], dhs, [dc])
+    ours = Automatic(cell, (0, 0), cell.parameters()).run(Window(xs.data, [h.data, c.data], dhs, [dc]))
     outputs, (_, last) = tr.unroll(cell, xs, (h, c))
     dxs, dh, d_c, gradients = tr.grad([outputs, last], [xs, h, c, cell.parameters()], cotangent=[dhs, dc])
     np.testing.assert_allclose(ours.dxs, dxs, rtol=1e-11, atol=1e-13)
@@ -312,7 +312,7 @@ def test_a_wrong_step_is_named(name):
     report = caught.value.report
     assert names <= set(report.wrong)
     if name not in ("forward", "dh missing"):
-        in_one_step = {result.name for result in report.results if result.run == "1 step" and result.verdict == "WRONG"}
+        in_one_step = {result.name for result in report.results if result.run == "1 step" and result.verdict == "wrong"}
         assert in_one_step <= names
     assert words in str(report)
     assert "reproduce: compare_handwritten(RNNCell" in str(report) or base is StudentLSTM
@@ -402,7 +402,7 @@ def test_a_wrong_loop_over_time_is_named(name):
     assert all(result.verdict == "ok" for result in report.results if result.run == "1 step")
     for quantity, (place, step) in quantities.items():
         result = report.result(f"{quantity}", "5 steps")
-        assert (result.verdict, result.where, result.first_step) == ("WRONG", place, step)
+        assert (result.verdict, result.where, result.first_step) == ("wrong", place, step)
     assert words in str(report)
 
 
@@ -522,7 +522,7 @@ def test_what_cannot_be_compared(handwritten, error, words):
 
 def test_the_report_in_a_notebook():
     report = compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), hw.RNN)
-    assert str(report).startswith("RNN by hand against RNNCell, N = 2, T = 5 (seed 0): ok\n")
+    assert str(report).startswith("RNN by hand against RNNCell, N = 2, T = 5: ok (seed 0)\n")
     assert report._repr_html_().count("<tr>") == 1 + len(report.results)
     with pytest.raises(KeyError):
         report.result("dc", "1 step")

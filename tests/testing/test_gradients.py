@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.testing import Batch, GradCheckError, backward, check_grads
-from tinygrad_rnn.testing.backward import differing, sharing
+from tinygrad_rnn.testing import Batch, GradCheckError, check_grads
+from tinygrad_rnn.testing.targets import backward
+from tinygrad_rnn.testing.targets.backward import differing, sharing
 
 seeds = st.integers(0, 2**32 - 1)
 CELLS = {

@@ -5,15 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.testing.oracles import (
-    ComplexStep,
-    Differences,
-    OracleError,
-    Slope,
-    four_point_slope,
-    one_sided_slope,
-)
-from tinygrad_rnn.testing.tolerance import Tolerance
+from tinygrad_rnn.testing.judge import Tolerance
+from tinygrad_rnn.testing.oracles.complex_step import ComplexStep, OracleError
+from tinygrad_rnn.testing.oracles.differences import Differences, four_point_slope, one_sided_slope
+from tinygrad_rnn.testing.oracles.slopes import Slope
 
 EPS = float(np.finfo(np.longdouble).eps)
 points = st.floats(-2, 2, allow_nan=False)
@@ -52,7 +47,7 @@ def test_at_a_kink_every_slope_between_the_sides_is_accepted(claimed):
     oracle = Differences(np.longdouble, EPS, size=1.0)
     slope = oracle.slope(lambda t: max(t, 0 * t), claimed, allowed=1e-13, length=1.0)
     assert slope.distance(claimed) <= 1e-13 + slope.slack
-    sides = ComplexStep(level=0.0, size=1.0, sides=True).slope(lambda t: np.maximum(t, 0), claimed, 1e-13, 1.0)
+    sides = ComplexStep(value=0.0, size=1.0, sides=True).slope(lambda t: np.maximum(t, 0), claimed, 1e-13, 1.0)
     assert sides == (0, 1, 0)
 
 
@@ -80,7 +75,7 @@ def test_a_wrong_slope_of_a_smooth_function_gets_no_slack():
 
 
 def test_another_real_part_under_complex_inputs_is_an_error():
-    oracle = ComplexStep(level=1.0, size=1.0)
+    oracle = ComplexStep(value=1.0, size=1.0)
     assert oracle.slope(lambda t: 1.0 + 2 * t, 2.0, 1e-13, 1.0) == (2, 2, 0)
     with pytest.raises(OracleError, match="its value is 3.0 for complex inputs, and 1.0 for real ones"):
         oracle.slope(lambda t: 3.0 + t, 1.0, 1e-13, 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinygrad_rnn.testing import GradCheckError, GradReport, LeafResult
-from tinygrad_rnn.testing.hints import hint, ratio
+from tinygrad_rnn.testing.diagnose.hints import hint, ratio
 
 GOOD = LeafResult("Wx", (3, 4), 1e-16, 2e-10, "complex step", 12, every=True)
 BAD = LeafResult("Wh", (4, 4), 0.5, 1e-10, "complex step", 3, False, "wrong", (2, 1), 0.5, 1.0, "times 2 there")
@@ -31,7 +31,7 @@ def test_a_bad_one_says_where_what_and_how_to_see_it_again():
     assert not bad.ok
     assert str(GradCheckError(bad)) == str(bad)
     assert str(bad).splitlines() == [
-        "gradients of Cell: WRONG (seed 7)",
+        "gradients of Cell: WRONG in Wh (seed 7)",
         "leaf  shape   largest error  allowed  method        looked at     verdict",
         "Wx    (3, 4)  1.0e-16        2.0e-10  complex step  every entry   ok",
         "Wh    (4, 4)  5.0e-01        1.0e-10  complex step  3 directions  wrong",

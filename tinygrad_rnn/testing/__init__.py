@@ -9,4 +9,4 @@ from .primitives import check_primitive as check_primitive
 from .report import GradCheckError as GradCheckError
 from .report import GradReport as GradReport
 from .report import LeafResult as LeafResult
-from .targets import Batch as Batch
+from .targets.build import Batch as Batch

@@ -17,7 +17,7 @@ from ..engine.tape import Array
 from ..engine.tensor import Tensor, tensor
 from ..ops import tanh
 from .gradients import check_grads
-from .oracles import STEP
+from .oracles.complex_step import STEP
 
 _CLOSE = 1e-12  # of values that differ in rounding only, relative to the largest
 REFUSED = (ValueError, IndexError, TypeError, ArithmeticError)  # how a function says that it takes no such input

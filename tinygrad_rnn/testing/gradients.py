@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from ..engine.tensor import Tensor
 from ..errors import ConfigError
 from ..truncation import Policy
-from .backward import Found
-from .direct import Direct, SecondOrder, Target
-from .methods import Method, Settings, compare
+from .judge import Method, Options
+from .methods import judged
 from .report import GradCheckError, GradReport, LeafResult
-from .targets import target_of
-
-_DEFAULTS: tuple[tuple[str, Any], ...] = (
-    *(("directions", 3), ("full", "auto"), ("rtol", 1e-10), ("atol", 1e-13)),
-    *(("method", "auto"), ("order", 1), ("truncation", None), ("allow_unused", False)),
-)
-"""Options that a reproducer names where they are not the default."""
+from .targets.backward import BackwardPass
+from .targets.base import Target
+from .targets.build import build_target
+from .targets.function import FunctionTarget, SecondOrderTarget
 
 
 def check_grads(
-    f: Any,
-    *inputs: Any,
+    f: object,
+    *inputs: object,
+    loss: Callable[..., object] | None = None,
     directions: int = 3,
     full: bool | Literal["auto"] = "auto",
     rtol: float = 1e-10,
@@ -56,10 +52,11 @@ def check_grads(
 
     Args:
         f: a function of Tensors and arrays, which returns a Tensor or a nesting of them; a cell, with x (N, D) or xs
-            (N, T, D), and a state if you like; a model with `loss`, with ids and targets (or a `Batch`); a module or
+            (N, T, D), and a state if you like; a module with a method `loss`, with the inputs of that; any module, or
             a bound method of one, with its inputs; with `truncation` also step(inputs, state) -> (loss, state).
-        inputs: of f. Floating point arrays and Tensors, in any nesting, are leaves; integers and the rest are
-            constants. A Generator is rewound for each call.
+        inputs: of f, or of its loss, one by one or as a tuple. Floating point arrays and Tensors, in any nesting, are
+            leaves; integers and the rest are constants. A Generator is rewound for each call.
+        loss: of a module: `loss(f, *inputs)` is checked in place of f.
         directions: random directions for each leaf, where not every entry is compared.
         full: compare every entry; "auto": where entries times operations are at most 3,000.
         rtol: relative tolerance.
@@ -91,66 +88,47 @@ def check_grads(
     >>> report.ok, [leaf.name for leaf in report.leaves]
     (True, ['Wx', 'Wh', 'b', 'bh', 'first state'])
     """
-    _check_options(directions, full, rtol, atol, method, order)
+    options = Options(seed, directions, full, rtol, atol, method, order, truncation, allow_unused)
     rng = np.random.default_rng(seed)
-    target = target_of(f, inputs, parameters, truncation, rng)
-    if order == 2 and not isinstance(target, Direct):
+    target = build_target(f, inputs, loss, parameters, truncation, rng)
+    if order == 2 and not isinstance(target, FunctionTarget):
         raise ConfigError(
             "check_grads: order=2 is for gradients that can be recorded; a policy's gradient cannot: use unroll with "
             "cut_every= instead of truncation="
         )
-    given = (directions, full, rtol, atol, method, order, truncation, allow_unused)
-    options = [f"{name}={value!r}" for (name, usual), value in zip(_DEFAULTS, given, strict=True) if value != usual]
-    options += ["parameters=parameters"] if parameters else []
-    settings = Settings(directions, full, rtol, atol, seed, method, allow_unused)
-    report = _report(target, settings, options, 1)
-    if order == 2 and report.ok and isinstance(target, Direct):
-        report = _report(SecondOrder(target, rng), settings, options, 2)
+    written = ", ".join([*target.call, *(["parameters=parameters"] if parameters else []), *options.written])
+    report = _report(target, options, f"check_grads({written})", 1)
+    if isinstance(target, FunctionTarget) and order == 2 and report.ok:
+        report = _report(SecondOrderTarget(target, rng), options, f"check_grads({written})", 2)
     if check and not report.ok:
         raise GradCheckError(report)
     return report
 
 
-def _check_options(directions: int, full: Any, rtol: float, atol: float, method: str, order: int) -> None:
-    for right, name, expected, value in (
-        (isinstance(directions, int) and directions >= 1, "directions", "a number from 1", directions),
-        (full in (True, False, "auto"), "full", 'True, False or "auto"', full),
-        (0 <= rtol < math.inf, "rtol", "a number from 0", rtol),
-        (0 <= atol < math.inf, "atol", "a number from 0", atol),
-        (method in ("auto", "complex", "longdouble"), "method", '"auto", "complex" or "longdouble"', method),
-        (order in (1, 2), "order", "1 or 2", order),
-    ):
-        if not right:
-            raise ConfigError(f"check_grads: {name} must be {expected}, got {value!r}")
-
-
-def _report(target: Target, settings: Settings, options: list[str], order: int) -> GradReport:
-    with target.held(np.float64):
-        found = target.gradient()
-        found.failures += target.changed_inputs()
-        leaves, notes = ([], []) if found.failures else compare(target, found, settings)
-        notes = [*target.notes, *_remarks(target, found, leaves), *notes]
+def _report(target: Target, options: Options, call: str, order: int) -> GradReport:
+    evaluation = target.evaluate(np.float64)
+    found = evaluation.gradient()
+    failures = [*found.failures, *target.changed_inputs()]
+    leaves, notes = ([], []) if failures else judged(evaluation, found, options)
     shapes = [f"{name} {leaf.shape}" for name, leaf in target.leaves.items()]
     shapes += [f"{name} {array.shape} {array.dtype}" for name, array, _ in target.constants]
-    call = ", ".join([*target.call, *options, f"seed={settings.seed}"])
     return GradReport(
         target=target.title,
         leaves=tuple(leaves),
-        seed=settings.seed,
+        seed=options.seed,
         order=order,
-        notes=tuple(notes),
-        failures=tuple(found.failures),
-        reproducer=f"check_grads({call})  # {', '.join(shapes)}",
+        notes=(*target.notes, *_remarks(target, found, leaves), *notes),
+        failures=tuple(failures),
+        reproducer=f"{call}  # {', '.join(shapes)}",
     )
 
 
-def _remarks(target: Target, found: Found, leaves: Sequence[LeafResult]) -> list[str]:
-    """Return notes on what was not checked, or says little."""
-    notes = []
-    wide = ", ".join(f"{name} ({dtype})" for name, dtype in target.dtypes.items() if dtype != np.float64)
+def _remarks(target: Target, found: BackwardPass, leaves: Sequence[LeafResult]) -> Iterator[str]:
+    """Yield notes on what was not checked, or says little."""
+    wide = [f"{name} ({leaf.dtype})" for name, leaf in target.leaves.items() if leaf.dtype != np.float64]
     if wide:
-        notes.append(f"checked in float64: {wide}")
-    ours = {leaf.node for leaf in target.leaves.values()}
+        yield f"checked in float64: {', '.join(wide)}"
+    ours = {node for node, _ in found.places.values()}
     others = [node for node in found.nodes if node.operation is None and node not in ours]
     if others:
         owners = [node.owner() if node.owner is not None else None for node in others]
@@ -158,10 +136,7 @@ def _remarks(target: Target, found: Found, leaves: Sequence[LeafResult]) -> list
             f"{getattr(owner, 'name', None) or '?'} {node.specs[0].shape}"
             for owner, node in zip(owners, others, strict=True)
         ]
-        notes.append(
-            f"not checked: {', '.join(named)}, used from outside; pass parameters={{name: Tensor}} to check them"
-        )
+        yield f"not checked: {', '.join(named)}, used from outside; pass parameters={{name: Tensor}} to check them"
     zero = [leaf.name for leaf in leaves if leaf.verdict == "ok" and not found.gradients[leaf.name].any()]
     if zero:
-        notes.append(f"the gradient of {', '.join(zero)} is 0 everywhere, so the check says little of it")
-    return notes
+        yield f"the gradient of {', '.join(zero)} is 0 everywhere, so the check says little of it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,42 +11,36 @@ import numpy as np
 
 from ..engine.tape import Array
 from ..engine.tree import flatten, map_leaves
-from .byhand import Automatic, ByHand, ByHandError, Pass, by_hand, state_names
-from .causes import causes, gates_hint
-from .hints import hint
-from .report import GradCheckError, table
-from .tables import html
-from .targets import place
-from .tolerance import Tolerance
-
-_HEAD = ("quantity", "shape", "run", "largest error", "allowed", "verdict", "where", "what it looks like")
+from .diagnose.handwritten import causes
+from .diagnose.hints import hint
+from .judge import Judge, Options
+from .oracles.linear import Linear
+from .report import GradCheckError, LeafResult, Report
+from .targets.base import renew
+from .targets.handwritten import (
+    Automatic,
+    ByHandError,
+    HandwrittenEvaluation,
+    HandwrittenTarget,
+    Layer,
+    Window,
+    as_layer,
+)
 
 
 @dataclass(frozen=True)
-class QuantityResult:
-    """What was found for one quantity of one run.
+class QuantityResult(LeafResult):
+    """What was found for one quantity of one run: "h" (forward), "dx", "dh", "dc", or "d" and a parameter's name.
 
     Attributes:
-        name: "h" (forward), "dx", "dh", "dc", or "d" and the name of a parameter.
         run: "1 step", or "5 steps".
-        shape: that it must have.
-        error: largest difference from the automatic gradient.
-        allowed: what that may be.
-        verdict: "ok" or "WRONG".
         steps: time steps at which it is wrong; empty if that is not known, or the quantity has no steps.
         where: the same in words.
-        hint: what the difference looks like.
     """
 
-    name: str
-    run: str
-    shape: tuple[int, ...]
-    error: float
-    allowed: float
-    verdict: str
+    run: str = ""
     steps: tuple[int, ...] = ()
     where: str = ""
-    hint: str = ""
 
     @property
     def first_step(self) -> int | None:
@@ -55,40 +50,52 @@ class QuantityResult:
     @property
     def cells(self) -> tuple[str, ...]:
         """The row of the table."""
-        error = "-" if np.isnan(self.error) else f"{self.error:.1e}"
-        return (
-            *(self.name, str(self.shape), self.run, error, f"{self.allowed:.1e}", self.verdict),
-            *(self.where or "-", self.hint or "-"),
-        )
+        name, shape, error, bound, *_ = super().cells
+        return name, shape, self.run, error, bound, self.verdict, self.where or "-", self.hint or "-"
+
+    @property
+    def story(self) -> str:
+        """Nothing: the row says it all."""
+        return ""
 
 
 @dataclass(frozen=True)
-class HandwrittenReport:
+class HandwrittenReport(Report):
     """The outcome of `compare_handwritten`.
 
     Attributes:
-        title: what was compared.
+        sides: what was compared.
         results: one for each quantity and run.
+        seed: of everything that was drawn.
         failures: what is wrong besides values: an error was raised, an input changed, grads pile up.
         causes: what the error may be, as far as it can be read off the numbers.
         reproducer: one line of Python that repeats the comparison.
     """
 
-    title: str
+    columns = ("quantity", "shape", "run", "largest error", "allowed", "verdict", "where", "what it looks like")
+    notes = ()
+
+    sides: str
     results: tuple[QuantityResult, ...]
+    seed: int
     failures: tuple[str, ...]
     causes: tuple[str, ...]
     reproducer: str
 
     @property
-    def ok(self) -> bool:
-        """Whether everything agrees."""
-        return not self.failures and not self.wrong
+    def subject(self) -> str:
+        """What was compared."""
+        return self.sides
 
     @property
-    def wrong(self) -> tuple[str, ...]:
-        """Names of the quantities that are wrong in any run, each once."""
-        return tuple(dict.fromkeys(result.name for result in self.results if result.verdict == "WRONG"))
+    def rows(self) -> Sequence[QuantityResult]:
+        """The quantities."""
+        return self.results
+
+    @property
+    def stories(self) -> tuple[str, ...]:
+        """What is wrong besides values, and what the error may be."""
+        return (*(f"wrong: {failure}" for failure in self.failures), *(f"looks like: {cause}" for cause in self.causes))
 
     def result(self, name: str, run: str) -> QuantityResult:
         """Return the result of one quantity ("dWh") in one run ("1 step", "5 steps").
@@ -96,33 +103,12 @@ class HandwrittenReport:
         Raises:
             KeyError: if there is none.
         """
-        found = {(result.name, result.run): result for result in self.results}
-        return found[name, run]
-
-    @property
-    def _headline(self) -> str:
-        wrong = ", ".join(self.wrong) or "see below"
-        return f"{self.title}: {'ok' if self.ok else f'WRONG: {wrong}'}"
-
-    @property
-    def _stories(self) -> list[str]:
-        lines = [
-            *(f"wrong: {failure}" for failure in self.failures),
-            *(f"looks like: {cause}" for cause in self.causes),
-        ]
-        return lines if self.ok else [*lines, f"reproduce: {self.reproducer}"]
-
-    def __str__(self) -> str:
-        return "\n".join([self._headline, *table(_HEAD, [result.cells for result in self.results]), *self._stories])
-
-    def _repr_html_(self) -> str:
-        rows = [(result.cells, result.verdict == "WRONG") for result in self.results]
-        return html(self._headline, _HEAD, rows, self._stories)
+        return {(result.name, result.run): result for result in self.results}[name, run]
 
 
 def compare_handwritten(
     cell: Any,
-    handwritten: Any,
+    handwritten: object,
     T: int = 5,
     N: int = 2,
     seed: int = 0,
@@ -173,148 +159,114 @@ def compare_handwritten(
     True
     """
     rng = np.random.default_rng(seed)
-    cell = copy.deepcopy(cell)
-    parameters = cell.parameters()
-    for parameter in parameters.values():
-        values = parameter.data.astype(np.float64)
-        place(parameter, values + 0.1 * rng.standard_normal(values.shape))
-    nest = map_leaves(lambda part: np.zeros(part.shape), cell.initial_state(N))
-    state = [0.5 * rng.standard_normal(part.shape) for part in flatten(nest)]
-    D = getattr(cell, "input_size", None) or next(iter(parameters.values())).shape[0]
-    xs, dhs = rng.standard_normal((N, T, D)), rng.standard_normal((N, T, state[0].shape[1]))
-    automatic = Automatic(cell, nest)
-    layer = by_hand(handwritten, {name: parameter.data for name, parameter in parameters.items()})
-    dothers = [rng.standard_normal(part.shape) for part in state[1:]]
-    if layer.whole:  # it gives out h alone, so no loss can depend on the rest of the last state
-        dothers = [np.zeros_like(part) for part in dothers]
-    if not layer.fresh().starts_from(state):
-        state = [np.zeros_like(part) for part in state]
-
-    comparison = _Comparison(automatic, layer, {"N": N, "T": T}, rtol, atol)
+    automatic, layer, window = _sides(cell, handwritten, T, N, rng)
+    by = getattr(handwritten, "__name__", type(handwritten).__name__)
+    title = f"{by} by hand against {type(cell).__name__}, N = {N}, T = {T}"
+    target = HandwrittenTarget(title, automatic, layer, window)
     results: list[QuantityResult] = []
     failures: list[str] = []
     for steps in dict.fromkeys((1, T)):
-        window = (xs[:, :steps], state, dhs[:, :steps], dothers)
         try:
-            results += comparison.compare(*window)
+            results += _compared(HandwrittenTarget(title, automatic, layer, window.until(steps)), seed, rtol, atol)
             if steps == 1:
-                failures += comparison.again(*window)
+                failures += _repeated(layer, window.until(1))
         except ByHandError as error:
-            failures.append(f"in a run of {steps} step{'s' if steps > 1 else ''}, {error}")
-    wrong = {(result.run, result.name): result.first_step for result in results if result.verdict == "WRONG"}
-    found = causes(automatic, layer, (xs, state, dhs, dothers), wrong) if wrong else []
-    by = getattr(handwritten, "__name__", type(handwritten).__name__)
-    title = f"{by} by hand against {type(cell).__name__}, N = {N}, T = {T} (seed {seed})"
-    reproducer = f"compare_handwritten({type(cell).__name__}(...), {by}, T={T}, N={N}, seed={seed})"
-    report = HandwrittenReport(title, tuple(results), tuple(failures), tuple(found), reproducer)
+            failures.append(f"in a run of {_run(steps)}, {error}")
+    wrong = {(int(r.run.split()[0]), r.name): r.first_step for r in results if not r.ok}
+    report = HandwrittenReport(
+        sides=title,
+        results=tuple(results),
+        seed=seed,
+        failures=tuple(failures),
+        causes=tuple(causes(target, wrong) if wrong else ()),
+        reproducer=f"compare_handwritten({type(cell).__name__}(...), {by}, T={T}, N={N}, seed={seed})",
+    )
     if check and not report.ok:
         raise GradCheckError(report)
     return report
 
 
-class _Comparison:
-    """Runs both sides on a window and judges each quantity."""
+def _sides(cell: Any, handwritten: object, T: int, N: int, rng: np.random.Generator) -> tuple[Automatic, Layer, Window]:
+    """Return both sides with the same weights, and what they are run on."""
+    cell = copy.deepcopy(cell)
+    parameters = cell.parameters()
+    for parameter in parameters.values():
+        values = parameter.data.astype(np.float64)
+        parameter._array = values + 0.1 * rng.standard_normal(values.shape)
+        renew(parameter)
+    nest = map_leaves(lambda part: np.zeros(part.shape), cell.initial_state(N))
+    state = [0.5 * rng.standard_normal(part.shape) for part in flatten(nest)]
+    D = getattr(cell, "input_size", None) or next(iter(parameters.values())).shape[0]
+    xs, dhs = rng.standard_normal((N, T, D)), rng.standard_normal((N, T, state[0].shape[1]))
+    layer = as_layer(handwritten, {name: parameter.data for name, parameter in parameters.items()})
+    dlast = [rng.standard_normal(part.shape) for part in state[1:]]
+    if layer.whole:  # it gives out h alone, so no loss can depend on the rest of the last state
+        dlast = [np.zeros_like(part) for part in dlast]
+    if not layer.fresh().starts_from(state):
+        state = [np.zeros_like(part) for part in state]
+    return Automatic(cell, nest, parameters), layer, Window(xs, state, dhs, dlast)
 
-    def __init__(self, automatic: Automatic, layer: ByHand, sizes: dict[str, int], rtol: float, atol: float) -> None:
-        self.automatic, self.layer, self.sizes = automatic, layer, sizes
-        self.rtol, self.atol = rtol, atol
 
-    def compare(self, xs: Array, state: list[Array], dhs: Array, dothers: list[Array]) -> list[QuantityResult]:
-        """Return a result for each quantity."""
-        expected = self.automatic.run(xs, state, dhs, dothers)
-        actual = self.layer.fresh().run(xs, state, dhs, dothers)
-        names = state_names(len(state))
-        judge = _Judge(expected, xs.shape[1], state[0].shape[1], self.sizes, self.rtol, self.atol)
-        results = [judge.by_step("h", expected.hs, actual.hs)]
-        if actual.last is not None and expected.last is not None:
-            results += map(judge.whole, names[1:], expected.last, actual.last)
-        results.append(judge.by_step("dx", expected.dxs, actual.dxs))
-        for name, e, a in zip(names, expected.dstate, actual.dstate, strict=True):
-            if a is not None and e is not None:
-                results.append(judge.whole(f"d{name}", e, a))
-        for name, e in expected.gradients.items():
-            result = judge.whole(f"d{name}", e, actual.gradients[name])
-            if result.verdict != "ok" and xs.shape[1] > 1:
-                result = self._locate(result, name, judge, expected, actual, (xs, state, dhs, dothers))
-            results.append(result)
-        return results
+def _compared(target: HandwrittenTarget, seed: int, rtol: float, atol: float) -> list[QuantityResult]:
+    """Return a result for each quantity that the hand-written side tells."""
+    evaluation = target.evaluate()
+    options = Options(seed, full=False, rtol=rtol, atol=atol)
+    judge = Judge(evaluation, evaluation.gradient(), Linear("automatic gradient"), options)
+    run = _run(target.window.xs.shape[1])
+    return [_located(QuantityResult(**vars(found), run=run), evaluation, judge) for found in judge.results()]
 
-    def _locate(
-        self, result: QuantityResult, name: str, judge: _Judge, expected: Pass, actual: Pass, window: Any
-    ) -> QuantityResult:
-        if actual.parts is not None and expected.parts is not None:
-            pairs = zip(expected.parts, actual.parts, strict=True)
-            steps = [t for t, (e, a) in enumerate(pairs) if judge.is_wrong(e[name], a[name])]
-            return replace(result, steps=tuple(steps), where=where(steps, judge.T))
-        xs, state, dhs, dothers = window
-        for s in range(judge.T):
-            alone = np.zeros_like(dhs)
-            alone[:, s] = dhs[:, s]
-            parts = [side.run(xs, state, alone, dothers) for side in (self.automatic, self.layer.fresh())]
-            if judge.is_wrong(*(part.gradients[name] for part in parts)):
-                return replace(
-                    result, where=f"with a loss at step {s} alone" + (", and later" if s < judge.T - 1 else "")
-                )
+
+def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: Judge) -> QuantityResult:
+    """Return the result with the steps at which it is wrong."""
+    T = evaluation.target.window.xs.shape[1]
+    name, actual = result.name, judge.found.gradients[result.name]
+    if result.ok or T == 1 or actual.shape != result.shape:
         return result
 
-    def again(self, xs: Array, state: list[Array], dhs: Array, dothers: list[Array]) -> list[str]:
-        """Return what is wrong with a second run of the same layer."""
-        layer = self.layer.fresh()
-        first = layer.run(xs, state, dhs, dothers).gradients
-        second = layer.run(xs, state, dhs, dothers).gradients
-        changed = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
-        if not changed:
-            return []
-        if all(np.allclose(second[name], 2 * first[name]) for name in changed):
-            return [
-                "grads pile up: a second backward adds to what the first left; overwrite them (grads[0][...] = dWx)"
-            ]
-        return [f"a second run of the same window gives another gradient of {', '.join(changed)}"]
-
-
-class _Judge:
-    def __init__(self, expected: Pass, T: int, H: int, sizes: dict[str, int], rtol: float, atol: float) -> None:
-        found = [expected.dxs, *(part for part in expected.dstate if part is not None), *expected.gradients.values()]
-        self.tolerance = Tolerance(rtol, atol, max(float(np.abs(array).max(initial=0.0)) for array in found))
-        self.T, self.H = T, H
-        self.run = "1 step" if T == 1 else f"{T} steps"
-        self.sizes = sizes if T > 1 else {letter: n for letter, n in sizes.items() if letter != "T"}
-
-    def allowed(self, expected: Array) -> float:
+    def is_wrong(expected: Array, actual: Array) -> bool:
         largest = float(np.abs(expected).max(initial=0.0))
-        return self.tolerance.allowed(terms=largest, slope=largest, spread=1.0)
+        return not (np.abs(actual - expected) <= judge.tolerance.allowed(largest, largest, 1.0)).all()
 
-    def is_wrong(self, expected: Array, actual: Array) -> bool:
-        return expected.shape != actual.shape or not bool((np.abs(actual - expected) <= self.allowed(expected)).all())
-
-    def whole(self, name: str, expected: Array, actual: Array) -> QuantityResult:
-        """Judge an array that has no axis of time."""
-        allowed = self.allowed(expected)
-        if actual.shape != expected.shape:
-            looks = f"has shape {actual.shape}"
-            if actual.shape == expected.shape[::-1]:
-                looks += ": transposed"
-            elif actual.ndim < expected.ndim or (actual.ndim == 1 and actual.shape == (self.sizes["N"],)):
-                looks += ": summed over the wrong axis"
-            return QuantityResult(name, self.run, expected.shape, np.nan, allowed, "WRONG", hint=looks)
-        error = float(np.abs(actual - expected).max(initial=0.0))
-        if not self.is_wrong(expected, actual):
-            return QuantityResult(name, self.run, expected.shape, error, allowed, "ok")
-        looks = gates_hint(expected, actual, self.H, self.sizes)
-        return QuantityResult(name, self.run, expected.shape, error, allowed, "WRONG", hint=looks)
-
-    def by_step(self, name: str, expected: Array, actual: Array) -> QuantityResult:
-        """Judge an array (N, T, ...)."""
-        result = self.whole(name, expected, actual)
-        if result.verdict == "ok" or actual.shape != expected.shape or self.T == 1:
-            return result
-        close = np.abs(actual - expected) <= result.allowed
-        steps = [t for t in range(self.T) if not close[:, t].all()]
-        if len(steps) < self.T:
+    if name in ("h", "dx"):
+        expected = evaluation.expected.quantities[name]
+        steps = [t for t in range(T) if is_wrong(expected[:, t], actual[:, t])]
+        if len(steps) < T:
             t = steps[-1]
-            looks = hint(expected[:, t], actual[:, t], {"N": self.sizes["N"]})
+            looks = hint(expected[:, t], actual[:, t], {"N": len(actual)})
             result = replace(result, hint=f"at step {t}: {looks}" if looks else "")
-        return replace(result, steps=tuple(steps), where=where(steps, self.T))
+        return replace(result, steps=tuple(steps), where=where(steps, T))
+    parameter = name.removeprefix("d")
+    if parameter not in evaluation.expected.gradients:
+        return result
+    if evaluation.expected.parts is not None and evaluation.actual.parts is not None:
+        pairs = zip(evaluation.expected.parts, evaluation.actual.parts, strict=True)
+        steps = [t for t, (e, a) in enumerate(pairs) if is_wrong(e[parameter], a[parameter])]
+        return replace(result, steps=tuple(steps), where=where(steps, T))
+    target = evaluation.target
+    for s in range(T):
+        alone = np.zeros_like(target.window.dhs)
+        alone[:, s] = target.window.dhs[:, s]
+        window = target.window._replace(dhs=alone)
+        e, a = (side.run(window).gradients[parameter] for side in (target.automatic, target.layer.fresh()))
+        if is_wrong(e, a):
+            return replace(result, where=f"with a loss at step {s} alone" + (", and later" if s < T - 1 else ""))
+    return result
+
+
+def _repeated(layer: Layer, window: Window) -> list[str]:
+    """Return what is wrong with a second run of the same layer."""
+    layer = layer.fresh()
+    first, second = layer.run(window).gradients, layer.run(window).gradients
+    changed = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
+    if not changed:
+        return []
+    if all(np.allclose(second[name], 2 * first[name]) for name in changed):
+        return ["grads pile up: a second backward adds to what the first left; overwrite them (grads[0][...] = dWx)"]
+    return [f"a second run of the same window gives another gradient of {', '.join(changed)}"]
+
+
+def _run(steps: int) -> str:
+    return "1 step" if steps == 1 else f"{steps} steps"
 
 
 def where(steps: list[int], T: int) -> str:

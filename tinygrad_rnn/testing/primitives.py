@@ -1,6 +1,6 @@
 """`check_primitive`: everything that an operation of your own must do, in one call.
 
-The aspects that are looked at, and how, stand in `aspects` and `buffers`; here are the call and its report.
+The aspects that are looked at, and how, stand in `aspects` and `memory`; here are the call and its report.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from numpy.typing import ArrayLike
 
 from ..engine.primitive import Primitive
 from ..engine.tensor import supported
-from . import aspects, buffers
+from . import aspects, memory
 from .aspects import AspectError, Case, NotApplicableError
-from .report import GradCheckError, table
-from .tables import html
+from .report import GOOD, GradCheckError, Report
 
 Domain: TypeAlias = tuple[float, float]
 """Draw an input uniformly between these two."""
@@ -31,13 +30,12 @@ _ASPECTS: dict[str, Callable[[Case], str]] = {
     "dtype": aspects.dtype,
     "zero-size": aspects.zero_size,
     "0-d": aspects.zero_d,
-    "layout": buffers.layout,
-    "read-only": buffers.read_only,
-    "no mutation": buffers.no_mutation,
-    "out=": buffers.out,
+    "layout": memory.layout,
+    "read-only": memory.read_only,
+    "no mutation": memory.no_mutation,
+    "out=": memory.out,
     "attributes": aspects.attributes,
 }
-_HEAD = ("aspect", "verdict", "what was seen")
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class AspectResult:
 
     Attributes:
         name: of the aspect.
-        verdict: "ok", "WRONG" or "not applicable".
+        verdict: "ok", "wrong" or "not applicable".
         detail: what was looked at, what is wrong, or why it does not apply.
     """
 
@@ -54,9 +52,24 @@ class AspectResult:
     verdict: str
     detail: str
 
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.verdict in GOOD
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row of the table."""
+        return self.name, self.verdict, self.detail.partition("\n")[0]
+
+    @property
+    def story(self) -> str:
+        """What is wrong, in words; "" if nothing is."""
+        return "" if self.ok else f"{self.name}: {self.detail}"
+
 
 @dataclass(frozen=True)
-class PrimitiveReport:
+class PrimitiveReport(Report):
     """The outcome of `check_primitive`.
 
     Attributes:
@@ -68,44 +81,26 @@ class PrimitiveReport:
         reproducer: one line of Python that repeats the check.
     """
 
+    columns = ("aspect", "verdict", "what was seen")
+    notes = failures = ()
+
     name: str
     inputs: str
-    attrs: Mapping[str, Any]
+    attrs: Mapping[str, object]
     aspects: tuple[AspectResult, ...]
     seed: int
     reproducer: str
 
     @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.wrong
-
-    @property
-    def wrong(self) -> tuple[str, ...]:
-        """Names of the aspects that are wrong."""
-        return tuple(aspect.name for aspect in self.aspects if aspect.verdict == "WRONG")
-
-    @property
-    def title(self) -> str:
-        """The line above the table."""
+    def subject(self) -> str:
+        """The primitive, its inputs and attributes."""
         attrs = "".join(f", {name}={_shown(value)}" for name, value in self.attrs.items())
-        verdict = f"WRONG in {', '.join(self.wrong)}" if self.wrong else "ok"
-        return f"primitive {self.name} on {self.inputs}{attrs}: {verdict} (seed {self.seed})"
+        return f"primitive {self.name} on {self.inputs}{attrs}"
 
     @property
-    def _rows(self) -> list[tuple[str, str, str]]:
-        return [(aspect.name, aspect.verdict, aspect.detail.partition("\n")[0]) for aspect in self.aspects]
-
-    @property
-    def _stories(self) -> list[str]:
-        found = [f"{aspect.name}: {aspect.detail}" for aspect in self.aspects if aspect.verdict == "WRONG"]
-        return [*found, f"reproduce: {self.reproducer}"] if found else []
-
-    def __str__(self) -> str:
-        return "\n".join([self.title, *table(_HEAD, self._rows), *([""] if self.wrong else []), *self._stories])
-
-    def _repr_html_(self) -> str:
-        return html(self.title, _HEAD, [(row, row[1] == "WRONG") for row in self._rows], self._stories)
+    def rows(self) -> Sequence[AspectResult]:
+        """The aspects."""
+        return self.aspects
 
 
 def check_primitive(
@@ -185,9 +180,9 @@ def check_primitive(
         except NotApplicableError as reason:
             verdict, detail = "not applicable", str(reason)
         except AspectError as fault:
-            verdict, detail = "WRONG", str(fault)
+            verdict, detail = "wrong", str(fault)
         except Exception as error:  # whatever a user's function raises is a finding
-            verdict, detail = "WRONG", f"raised {type(error).__name__}: {error}"
+            verdict, detail = "wrong", f"raised {type(error).__name__}: {error}"
         results.append(AspectResult(name, verdict, detail))
 
     drawn = "*inputs" if shapes is None else f"shapes={list(shapes)}" + (f", domain={domain}" if domain else "")

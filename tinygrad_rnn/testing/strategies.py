@@ -30,7 +30,7 @@ from ..nn.cells import CELLS, Cell, Stacked
 from ..nn.models import RNNLM
 from ..optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
 from ..truncation import Adaptive, Checkpointed, Chunked, Decay, Full, Policy, Randomized, Windowed
-from .targets import Batch
+from .targets.build import Batch
 
 try:
     from hypothesis import strategies as st

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
-from ..engine.tape import Array
-from .byhand import Automatic, ByHand, ByHandError, state_names
+from ...engine.tape import Array
+from ..targets.handwritten import Automatic, ByHandError, HandwrittenTarget, Layer, Pass, Window, state_names
 from .hints import hint
 
 _NEAR = 1e-8
@@ -45,16 +44,13 @@ def gates_hint(expected: Array, actual: Array, H: int, sizes: Mapping[str, int])
     return f"{_blocks(wrong, count)} only" + (f": {inner}" if inner else "")
 
 
-def causes(
-    automatic: Automatic, layer: ByHand, window: tuple[Any, ...], wrong: Mapping[tuple[str, str], int | None]
-) -> list[str]:
+def causes(target: HandwrittenTarget, wrong: Mapping[tuple[int, str], int | None]) -> list[str]:
     """Return what the mistake may be.
 
     Args:
-        automatic: the right side.
-        layer: the hand-written side.
-        window: xs, state, dhs, and the gradients of the other parts of the last state.
-        wrong: (run, name of a wrong quantity) to the step at which the error first appears, going backward, or None.
+        target: both sides, and the longer window.
+        wrong: (steps of a run, name of a wrong quantity) to the step at which the error first appears, going backward,
+            or None.
     """
     forward = sorted({name for _, name in wrong if not name.startswith("d")})
     if forward:
@@ -63,42 +59,44 @@ def causes(
             "backward of another function"
         ]
     try:
-        if any(run == "1 step" for run, _ in wrong):
-            return _in_one_step(automatic, layer, *window)
-        return _over_time(automatic, layer, window, wrong)
+        if any(steps == 1 for steps, _ in wrong):
+            return _in_one_step(target.automatic, target.layer, target.window)
+        return _over_time(target.automatic, target.layer, target.window, wrong)
     except ByHandError:
         return []
 
 
-def _in_one_step(
-    automatic: Automatic, layer: ByHand, xs: Array, state: Sequence[Array], dhs: Array, dothers: Sequence[Array]
-) -> list[str]:
+def _in_one_step(automatic: Automatic, layer: Layer, window: Window) -> list[str]:
     """Look at one sequence and a loss of h alone: then db is the gradient of the sum a = x @ Wx + h @ Wh + b."""
-    x, h, dh = xs[:1, :1], [part[:1] for part in state], dhs[:1, :1]
-    nothing = [np.zeros_like(part[:1]) for part in dothers]
-    expected, actual = automatic.run(x, h, dh, nothing), layer.fresh().run(x, h, dh, nothing)
+    x, h = window.xs[:1, 0], window.state[0][:1]
+    alone = Window(
+        window.xs[:1, :1],
+        [part[:1] for part in window.state],
+        window.dhs[:1, :1],
+        [np.zeros_like(part[:1]) for part in window.dlast],
+    )
     names = [next((n for n in layer.weights if n.rpartition(".")[2] == letter), "") for letter in ("Wx", "Wh", "b")]
     if not all(names):
         return []
     Wx, Wh, b = (layer.weights[name] for name in names)
-    H = h[0].shape[1]
-    if b.ndim != 1 or Wx.shape != (x.shape[2], b.size) or Wh.shape != (H, b.size):
+    if b.ndim != 1 or Wx.shape != (x.shape[1], b.size) or Wh.shape != (h.shape[1], b.size):
         return []
+    expected, actual = automatic.run(alone), layer.fresh().run(alone)
     da, found = expected.gradients[names[2]], actual.gradients[names[2]]
     if found.shape != da.shape or not found.any():
         return []
-    a = (x[:, 0] @ Wx + h[0] @ Wh + b)[0]
-    after = [] if expected.last is None else [part[0] for part in expected.last]
-    lines = _derivatives(a, da, found, after, H)
+    after = [part[0] for part in expected.last if part is not None]
+    lines = _derivatives((x @ Wx + h @ Wh + b)[0], da, found, after, h.shape[1])
+    return [*lines, *_products(found, h, expected.hs[:, 0], actual, actual.gradients[names[1]], Wx, Wh)]
 
-    dWh, before, new = actual.gradients[names[1]], h[0], expected.hs[:, 0]
-    if dWh.shape == Wh.shape and _same(dWh, new.T @ found[None]) and not _same(new, before):
-        lines.append("dWh is taken with the state after the step, not that before it; dWh = h_prev' @ da")
+
+def _products(da: Array, before: Array, after: Array, actual: Pass, dWh: Array, Wx: Array, Wh: Array) -> Iterator[str]:
+    """Yield which product with da is taken of a wrong factor."""
+    if dWh.shape == Wh.shape and _same(dWh, after.T @ da[None]) and not _same(after, before):
+        yield "dWh is taken with the state after the step, not that before it; dWh = h_prev' @ da"
     for name, dv, W in (("dh", actual.dstate[0], Wh), ("dx", actual.dxs[:, 0], Wx)):
-        square = W.shape[0] == W.shape[1] and dv is not None
-        if square and _same(dv, found[None] @ W) and not _same(dv, found[None] @ W.T):
-            lines.append(f"{name} is da @ W{name[1]}; it must be da @ W{name[1]}', with W{name[1]} transposed")
-    return lines
+        if W.shape[0] == W.shape[1] and _same(dv, da[None] @ W) and not _same(dv, da[None] @ W.T):
+            yield f"{name} is da @ W{name[1]}; it must be da @ W{name[1]}', with W{name[1]} transposed"
 
 
 def _derivatives(a: Array, da: Array, found: Array, after: Sequence[Array], H: int) -> list[str]:
@@ -123,37 +121,36 @@ def _derivatives(a: Array, da: Array, found: Array, after: Sequence[Array], H: i
 
 
 def _over_time(
-    automatic: Automatic, layer: ByHand, window: tuple[Any, ...], wrong: Mapping[tuple[str, str], int | None]
+    automatic: Automatic, layer: Layer, window: Window, wrong: Mapping[tuple[int, str], int | None]
 ) -> list[str]:
     """One step is right, a window is not: see what a later step failed to send back."""
-    xs, state, dhs, dothers = window
-    T = xs.shape[1]
-    step = wrong.get((f"{T} steps", "dx"))
+    T, state = window.xs.shape[1], window.state
+    step = wrong.get((T, "dx"))
     if step is None:
         sums = ", ".join(dict.fromkeys(name for _, name in wrong))
         return [f"one step by itself is right: look at how the loop adds up {sums}"]
     if step < T - 1:
-        head = slice(0, step + 1)
-        before = automatic.run(xs[:, head], state, dhs[:, head], [np.zeros_like(part) for part in dothers])
-        middle = [before.hs[:, -1], *(before.last or [])]
-        sent = automatic.run(xs[:, step + 1 :], middle, dhs[:, step + 1 :], dothers).dstate
-        actual = layer.fresh().run(xs, state, dhs, dothers).dxs[:, step]
+        head = window.until(step + 1)._replace(dlast=[np.zeros_like(part) for part in window.dlast])
+        before = automatic.run(head)
+        middle = [before.hs[:, -1], *(part for part in before.last if part is not None)]
+        sent = automatic.run(Window(window.xs[:, step + 1 :], middle, window.dhs[:, step + 1 :], window.dlast)).dstate
+        actual = layer.fresh().run(window).dxs[:, step]
         names = state_names(len(state))
         for count in range(1, len(state) + 1):
             for lost in combinations(range(len(state)), count):
                 kept = [np.zeros_like(state[k]) if k in lost or part is None else part for k, part in enumerate(sent)]
-                loss = np.array(dhs[:, head])
-                loss[:, -1] += kept[0]
-                if _same(actual, automatic.run(xs[:, head], state, loss, kept[1:]).dxs[:, step]):
+                dhs = np.array(head.dhs)
+                dhs[:, -1] += kept[0]
+                if _same(actual, automatic.run(head._replace(dhs=dhs, dlast=kept[1:])).dxs[:, step]):
                     parts = " and ".join(names[k] for k in lost)
                     return [f"what step {step + 1} sends back to {parts} of step {step} is lost"]
     return [f"one step by itself is right: look at what the loop over time does at step {step}"]
 
 
-def _same(actual: Any, expected: Array) -> bool:
-    return actual.shape == expected.shape and bool(
-        np.abs(actual - expected).max(initial=0.0) <= _NEAR * np.abs(expected).max(initial=0.0)
-    )
+def _same(actual: Array | None, expected: Array) -> bool:
+    if actual is None or actual.shape != expected.shape:
+        return False
+    return bool(np.abs(actual - expected).max(initial=0.0) <= _NEAR * np.abs(expected).max(initial=0.0))
 
 
 def _blocks(blocks: Sequence[int], count: int) -> str:

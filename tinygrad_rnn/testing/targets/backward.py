@@ -4,47 +4,61 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from ..engine.arrays import frozen_copy
-from ..engine.autograd import grad
-from ..engine.tape import Array, Node, enable_grad
-from ..engine.tensor import Tensor
-from ..engine.walk import ancestors, pull_back
+from ...engine.arrays import frozen_copy
+from ...engine.autograd import grad
+from ...engine.tape import Array, Node, enable_grad
+from ...engine.tensor import Tensor
+from ...engine.walk import ancestors, pull_back
+
+Place = tuple[Node, int]
 
 
 @dataclass
-class Found:
-    """A gradient under test.
+class BackwardPass:
+    """A gradient under test, and the graph that it was taken through.
 
     Attributes:
         gradients: leaf name to array; zeros for a leaf that nothing reaches.
         reached: names of the leaves that the graph leads to.
         nodes: of the graph, newest first.
-        seeds: places where the backward pass starts, each with its cotangent.
+        seeds: places where the pass starts, each with its cotangent.
+        places: leaf name to its place in the graph, for leaves that are in it.
         failures: what the pass did that it must not.
     """
 
     gradients: dict[str, Array]
     reached: set[str]
     nodes: list[Node]
-    seeds: list[tuple[tuple[Node, int], Array]] = field(default_factory=list)
+    seeds: list[tuple[Place, Array]] = field(default_factory=list)
+    places: dict[str, Place] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
+    @property
+    def cuts(self) -> list[Node]:
+        """The cuts that change what passes, newest first."""
+        return [node for node in self.nodes if node.name == "cut" and node.attrs.get("scale", 1) != 1]
 
-def go_back(ys: Sequence[Tensor], cotangents: Sequence[Array], leaves: Mapping[str, Tensor]) -> Found:
+    @property
+    def eps(self) -> float:
+        """The largest rounding error of what the operations compute; 0 if there are none."""
+        specs = (spec for node in self.nodes if node.operation is not None for spec in node.specs)
+        return max((float(np.finfo(spec.dtype).eps) for spec in specs if spec.dtype.kind == "f"), default=0.0)
+
+
+def backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Array], leaves: Mapping[str, Tensor]) -> BackwardPass:
     """Return the gradient of sum(cotangent * y), as `grad` gives it, and what is wrong with how it was found."""
     seeds = [
         ((y.node, y.index), frozen_copy(c, y.dtype)) for y, c in zip(ys, cotangents, strict=True) if y.node is not None
     ]
-    nodes = ancestors(node for (node, _), _ in seeds)
-    among = set(nodes)
-    places = {name: (leaf.node, 0) for name, leaf in leaves.items() if leaf.node is not None and leaf.node in among}
-    found = Found({name: np.zeros(leaf.shape) for name, leaf in leaves.items()}, set(places), nodes, seeds)
+    nodes, places = graph_of((node for (node, _), _ in seeds), leaves)
+    found = BackwardPass(
+        {name: np.zeros(leaf.shape) for name, leaf in leaves.items()}, set(places), nodes, seeds, places
+    )
     if not seeds:
         return found
     try:
@@ -62,13 +76,20 @@ def go_back(ys: Sequence[Tensor], cotangents: Sequence[Array], leaves: Mapping[s
     return found
 
 
-def _watched(
-    seeds: list[tuple[tuple[Node, int], Array]], places: Mapping[str, tuple[Node, int]]
-) -> tuple[dict[tuple[Node, int], Any], list[str]]:
+def graph_of(ends: Iterable[Node], leaves: Mapping[str, Tensor]) -> tuple[list[Node], dict[str, Place]]:
+    """Return the nodes that lead to some ends, newest first, and the places of those leaves that are among them."""
+    nodes = ancestors(ends)
+    among = set(nodes)
+    return nodes, {
+        name: (leaf.node, 0) for name, leaf in leaves.items() if leaf.node is not None and leaf.node in among
+    }
+
+
+def _watched(seeds: list[tuple[Place, Array]], places: Mapping[str, Place]) -> tuple[Mapping[Place, Array], list[str]]:
     """Go back once more, and look whether a rule writes into the cotangent that it is given."""
     carried: list[tuple[Node, Array, Array]] = []
 
-    def observe(node: Node, number: int, value: Any) -> None:
+    def observe(node: Node, number: int, value: Array) -> None:
         edge = node.edges[number]
         assert edge is not None
         carried.append((edge[0], value, np.array(value)))

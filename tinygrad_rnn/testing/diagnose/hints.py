@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 
-from ..engine.tape import Array
+from ...engine.tape import Array
 
 _NEAR = 1e-6  # relative: two numbers that are meant to be the same
 
@@ -65,6 +65,20 @@ def ratio(expected: float, actual: float, sizes: Mapping[str, int]) -> str:
         return ""
     factor = actual / expected
     return f"times {_named(factor, sizes)} there{_reason(factor, sizes)}"
+
+
+def shape_hint(expected: tuple[int, ...], actual: tuple[int, ...], sizes: Mapping[str, int]) -> str:
+    """Return what is wrong with the shape of a gradient.
+
+    >>> shape_hint((3, 4), (4, 3), {})
+    'has shape (4, 3): transposed'
+    """
+    looks = f"has shape {actual}"
+    if actual == expected[::-1]:
+        return f"{looks}: transposed"
+    if len(actual) < len(expected) or (len(actual) == 1 and actual == (sizes.get("N"),)):
+        return f"{looks}: summed over the wrong axis"
+    return looks
 
 
 def _factor(expected: Array, actual: Array) -> float | None:

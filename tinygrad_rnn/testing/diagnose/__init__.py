@@ -1,0 +1,1 @@
+"""What a wrong gradient looks like, and what in the code under test explains it."""

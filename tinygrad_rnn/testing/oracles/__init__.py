@@ -1,0 +1,1 @@
+"""Oracles: slopes of a function along a line, without any derivative rule."""

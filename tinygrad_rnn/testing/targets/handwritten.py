@@ -1,0 +1,383 @@
+"""A backward that was written by hand, as a target: what it gives over a window, beside the automatic gradient."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ...engine.autograd import grad
+from ...engine.tape import Array
+from ...engine.tensor import Tensor, tensor
+from ...engine.tree import flatten, rebuild
+from ...nn.cells import Cell
+from ..oracles.slopes import Scalar
+from .backward import BackwardPass
+from .base import Evaluation, Target
+
+Arrays = Mapping[str, Array]
+
+
+class ByHandError(Exception):
+    """The hand-written code raised an error, returned something of a wrong form, or changed what it was given."""
+
+
+class Window(NamedTuple):
+    """What both sides are run on.
+
+    Attributes:
+        xs: (N, T, D).
+        state: the parts of the state before the first step, (N, H) each, h first.
+        dhs: (N, T, H), gradient of the loss with respect to h after each step.
+        dlast: gradient with respect to the other parts of the state after the last step.
+    """
+
+    xs: Array
+    state: Sequence[Array]
+    dhs: Array
+    dlast: Sequence[Array]
+
+    def until(self, steps: int) -> Window:
+        """Return the first steps."""
+        return self._replace(xs=self.xs[:, :steps], dhs=self.dhs[:, :steps])
+
+
+@dataclass
+class Pass:
+    """What one forward and one backward over a window gave.
+
+    Attributes:
+        hs: (N, T, H), the state h after each step.
+        last: the other parts of the state after the last step; None where they are not known.
+        dxs: (N, T, D).
+        dstate: gradient of each part of the state before the first step; None where it is not known.
+        gradients: parameter name to gradient, summed over the steps.
+        parts: for each step, parameter name to its part of the gradient; None if that is not known.
+    """
+
+    hs: Array
+    last: list[Array | None]
+    dxs: Array
+    dstate: list[Array | None]
+    gradients: dict[str, Array]
+    parts: list[dict[str, Array]] | None
+
+    @property
+    def quantities(self) -> dict[str, Array]:
+        """What is known, by name: "h", "c", "dx", "dh", "dc", and "d" and the name of each parameter."""
+        names = state_names(len(self.dstate))
+        found = {"h": self.hs, **dict(zip(names[1:], self.last, strict=True)), "dx": self.dxs}
+        found |= {f"d{name}": part for name, part in zip(names, self.dstate, strict=True)}
+        known = {name: part for name, part in found.items() if part is not None}
+        return {**known, **{f"d{name}": part for name, part in self.gradients.items()}}
+
+
+def state_names(count: int) -> tuple[str, ...]:
+    """Return names for the parts of a state: h, c, and then numbers.
+
+    >>> state_names(3)
+    ('h', 'c', 'state2')
+    """
+    return ("h", "c", *(f"state{k}" for k in range(2, count)))[:count]
+
+
+# -- both sides, step by step ------------------------------------------------------------------------------------------
+
+
+class Step(Protocol):
+    """One step in time of either side; it keeps what its backward needs."""
+
+    def forward(self, x: Array, state: Sequence[Array]) -> list[Array]:
+        """Return the state after the step."""
+
+    def backward(self, dstate: Sequence[Array]) -> tuple[Array, Sequence[Array], dict[str, Array]]:
+        """Return the gradient of x, of the state before the step, and of the parameters by name."""
+
+
+def unrolled(steps: Sequence[Step], window: Window) -> Pass:
+    """Return the pass over a window, one step after the other."""
+    state, hs = window.state, []
+    for t, step in enumerate(steps):
+        state = step.forward(window.xs[:, t], state)
+        hs.append(state[0])
+    dstate: Sequence[Array] = [np.zeros_like(window.dhs[:, 0]), *window.dlast]
+    dxs, parts = [], []
+    for t in reversed(range(len(steps))):
+        dx, dstate, part = steps[t].backward([dstate[0] + window.dhs[:, t], *dstate[1:]])
+        dxs.append(dx)
+        parts.append(part)
+    total = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+    return Pass(np.stack(hs, 1), [*state[1:]], np.stack(dxs[::-1], 1), [*dstate], total, parts[::-1])
+
+
+class Automatic:
+    """The automatic gradient of a cell.
+
+    Args:
+        cell: the cell; its state is an array or a nesting of them, h first.
+        nest: a state, for its nesting.
+        parameters: of the cell.
+    """
+
+    def __init__(self, cell: Cell, nest: object, parameters: Mapping[str, Tensor]) -> None:
+        self.cell, self.nest, self.parameters = cell, nest, dict(parameters)
+
+    def run(self, window: Window) -> Pass:
+        """Return the pass over a window."""
+        return unrolled([_AutomaticStep(self) for _ in range(window.xs.shape[1])], window)
+
+
+class _AutomaticStep:
+    def __init__(self, side: Automatic) -> None:
+        self._side = side
+
+    def forward(self, x: Array, state: Sequence[Array]) -> list[Array]:
+        before = [tensor(part, requires_grad=True) for part in state]
+        self._before = tensor(x, requires_grad=True), before
+        self._after = flatten(self._side.cell(self._before[0], rebuild(self._side.nest, iter(before)))[1])
+        return [part.data for part in self._after]
+
+    def backward(self, dstate: Sequence[Array]) -> tuple[Array, Sequence[Array], dict[str, Array]]:
+        leaves = [*self._before, self._side.parameters]
+        dx, before, part = grad(self._after, leaves, cotangent=list(dstate), allow_unused=True)
+        return dx, before, part
+
+
+class Layer(ABC):
+    """A hand-written layer.
+
+    Args:
+        code: the object or functions; a copy is used.
+        weights: parameter name to array, in the order of the cell.
+
+    Attributes:
+        whole: whether it goes over a whole window by itself.
+    """
+
+    whole = False
+
+    def __init__(self, code: Any, weights: Arrays) -> None:
+        self.code = copy.deepcopy(code)
+        self.weights = {name: np.array(value) for name, value in weights.items()}
+
+    def fresh(self) -> Layer:
+        """Return another one that has not been run."""
+        return type(self)(self.code, self.weights)
+
+    def starts_from(self, state: Sequence[Array]) -> bool:
+        """Return whether it can start from a given state."""
+        return True
+
+    @abstractmethod
+    def run(self, window: Window) -> Pass:
+        """Return the pass over a window.
+
+        Raises:
+            ByHandError: if the hand-written code fails.
+        """
+
+    def gradients(self) -> dict[str, Array]:
+        """Return what the code keeps as `grads`, by name."""
+        grads = getattr(self.code, "grads", None)
+        if grads is None or len(grads) != len(self.weights):
+            raise ByHandError(
+                f"backward: expected the layer's grads to hold {len(self.weights)} arrays after it, for "
+                f"{', '.join(self.weights)}, got {'none' if grads is None else len(grads)}"
+            )
+        return {name: np.array(g) for name, g in zip(self.weights, grads, strict=True)}
+
+
+class StepLayer(Layer):
+    """A layer of one step: forward(x, *state) -> state, backward(*dstate) -> (dx, *dstate), params, grads."""
+
+    def run(self, window: Window) -> Pass:
+        """Unroll the layer, with a copy of it for each further step: what forward keeps for backward stays apart."""
+        return unrolled([self, *(StepLayer(self.code, self.weights) for _ in range(window.xs.shape[1] - 1))], window)
+
+    def forward(self, x: Array, state: Sequence[Array]) -> list[Array]:
+        """Return the state after the step."""
+        return _called("forward", self.code.forward, [x, *state], len(state))
+
+    def backward(self, dstate: Sequence[Array]) -> tuple[Array, Sequence[Array], dict[str, Array]]:
+        """Return the gradients of x, of the state and of the parameters."""
+        dx, *before = _called("backward", self.code.backward, dstate, 1 + len(dstate))
+        return dx, before, self.gradients()
+
+
+class WindowLayer(Layer):
+    """A layer of a window: forward(xs) -> hs, backward(dhs) -> dxs, params, grads; perhaps set_state, dh and dc."""
+
+    whole = True
+
+    def starts_from(self, state: Sequence[Array]) -> bool:
+        """Return whether it can start from a given state, and let it."""
+        try:
+            self.code.set_state(*map(np.array, state))
+        except (AttributeError, ValueError, TypeError):
+            return False
+        return True
+
+    def run(self, window: Window) -> Pass:
+        """Run the layer over the window; from zeros if it cannot start from a given state."""
+        count = len(window.state)
+        if not self.starts_from(window.state) and hasattr(self.code, "reset_state"):
+            self.code.reset_state()
+        (hs,) = _called("forward", self.code.forward, [window.xs], 1)
+        (dxs,) = _called("backward", self.code.backward, [window.dhs], 1)
+        first = [getattr(self.code, name, None) for name in ("dh", "dc")[:count]]
+        dstate = [None if part is None else np.array(part) for part in first] + [None] * (count - len(first))
+        return Pass(hs, [None] * (count - 1), dxs, dstate, self.gradients(), None)
+
+
+class FunctionLayer(Layer):
+    """A pair: forward(x, state, parameters) -> (state, cache) and backward(dstate, cache) -> (dx, dstate, gradients).
+
+    state and dstate are tuples of arrays (N, H), h first; parameters and gradients are dicts with the cell's names.
+    """
+
+    def run(self, window: Window) -> Pass:
+        """Unroll the functions."""
+        forward, backward = self.code
+        return unrolled([_FunctionStep(forward, backward, self.weights) for _ in range(window.xs.shape[1])], window)
+
+
+class _FunctionStep:
+    def __init__(self, forward: Callable[..., object], backward: Callable[..., object], weights: Arrays) -> None:
+        self._forward, self._backward, self._weights = forward, backward, weights
+
+    def forward(self, x: Array, state: Sequence[Array]) -> list[Array]:
+        result = _guarded("forward", lambda x, *s: self._forward(x, s, self._weights), [x, *state])
+        after, self._cache = _unpacked("forward", result, ("state", "cache"))
+        return _arrays("forward", after, len(state))
+
+    def backward(self, dstate: Sequence[Array]) -> tuple[Array, Sequence[Array], dict[str, Array]]:
+        result = _guarded("backward", lambda *d: self._backward(d, self._cache), dstate)
+        dx, before, gradients = _unpacked("backward", result, ("dx", "dstate", "gradients"))
+        if not isinstance(gradients, Mapping) or set(gradients) != set(self._weights):
+            raise ByHandError(f"backward: expected gradients to be a dict with the keys {list(self._weights)}")
+        part = {name: np.array(gradients[name]) for name in self._weights}
+        return np.array(dx), _arrays("backward", before, len(dstate)), part
+
+
+def as_layer(handwritten: Any, weights: Arrays) -> Layer:
+    """Return hand-written code with the given weights, of whatever form.
+
+    Raises:
+        TypeError: if it is none of what `compare_handwritten` takes.
+        ValueError: if its parameters do not fit those of the cell.
+    """
+    if isinstance(handwritten, tuple) and len(handwritten) == 2 and all(map(callable, handwritten)):
+        return FunctionLayer(handwritten, weights)
+    if isinstance(handwritten, type) or not hasattr(handwritten, "forward"):
+        if not callable(handwritten):
+            raise TypeError(
+                f"compare_handwritten: handwritten is a {type(handwritten).__name__}; expected a layer with forward "
+                "and backward, a class or function that makes one of the weights, or a pair (forward, backward)"
+            )
+        code = handwritten(*(np.array(value) for value in weights.values()))
+    else:
+        code = copy.deepcopy(handwritten)
+    _load(code, weights)
+    takes = inspect.signature(code.forward).parameters.values()
+    needed = [p for p in takes if p.kind is not p.VAR_KEYWORD and p.default is p.empty]
+    alone = len(needed) == 1 and needed[0].kind is not inspect.Parameter.VAR_POSITIONAL
+    return (WindowLayer if alone else StepLayer)(code, weights)
+
+
+def _load(code: object, weights: Arrays) -> None:
+    params = getattr(code, "params", None)
+    if params is None or len(params) != len(weights):
+        have = "none" if params is None else f"{len(params)}"
+        raise ValueError(
+            f"compare_handwritten: expected params to hold {len(weights)} arrays, for {', '.join(weights)}, got {have}"
+        )
+    for held, (name, value) in zip(params, weights.items(), strict=True):
+        if held.shape != value.shape or held.dtype != value.dtype:
+            raise ValueError(
+                f"compare_handwritten: params holds an array of {held.dtype} {held.shape} where {name} of float64 "
+                f"{value.shape} is expected; build the layer of float64 arrays in the order {', '.join(weights)}"
+            )
+        held[...] = value
+
+
+def _called(name: str, function: Callable[..., object], arrays: Sequence[Array], count: int) -> list[Array]:
+    """Return what a hand-written method returns for copies of some arrays, as `count` arrays of its own."""
+    return _arrays(name, _guarded(name, function, arrays), count)
+
+
+def _guarded(name: str, function: Callable[..., object], arrays: Sequence[Array]) -> object:
+    handed = [np.array(array) for array in arrays]
+    try:
+        result = copy.deepcopy(function(*handed))
+    except Exception as error:  # whatever hand-written code raises is a finding
+        raise ByHandError(f"{name} raised {type(error).__name__}: {error}") from error
+    if any(not np.array_equal(new, old, equal_nan=True) for new, old in zip(handed, arrays, strict=True)):
+        raise ByHandError(f"{name} changes an array that it was given; compute into a new one")
+    return result
+
+
+def _arrays(name: str, result: object, count: int) -> list[Array]:
+    found = list(result) if isinstance(result, tuple | list) else [result]
+    if len(found) != count:
+        raise ByHandError(f"{name}: expected it to return {count} arrays, got {len(found)}")
+    return [np.array(part) for part in found]
+
+
+def _unpacked(name: str, result: object, parts: tuple[str, ...]) -> tuple[Any, ...]:
+    if not isinstance(result, tuple) or len(result) != len(parts):
+        raise ByHandError(f"{name}: expected it to return ({', '.join(parts)})")
+    return result
+
+
+# -- the target --------------------------------------------------------------------------------------------------------
+
+
+class HandwrittenTarget(Target):
+    """What a hand-written layer gives over a window; the leaves are its quantities.
+
+    Args:
+        title: what is compared.
+        automatic: the side that is right.
+        layer: the side under test.
+        window: what both are run on.
+    """
+
+    def __init__(self, title: str, automatic: Automatic, layer: Layer, window: Window) -> None:
+        N, T, _ = window.xs.shape
+        super().__init__(title, (), {}, {"N": N, "T": T} if T > 1 else {"N": N})
+        self.automatic, self.layer, self.window = automatic, layer, window
+
+    def evaluate(self, dtype: DTypeLike = np.float64) -> HandwrittenEvaluation:
+        """Run both sides; the arrays of the window decide the dtype.
+
+        Raises:
+            ByHandError: if the hand-written code fails.
+        """
+        return HandwrittenEvaluation(self)
+
+
+class HandwrittenEvaluation(Evaluation):
+    """What both sides gave. The value along a line is linear, with the automatic gradient as its slope."""
+
+    def __init__(self, target: HandwrittenTarget) -> None:
+        self.target: HandwrittenTarget = target
+        self.expected, self.actual = target.automatic.run(target.window), target.layer.fresh().run(target.window)
+        self._right = self.expected.quantities
+        self.arrays = {name: np.ones(quantity.shape) for name, quantity in self._right.items()}
+        self.value = self.size = 0.0
+        self.dtype = np.dtype(np.float64)
+
+    def gradient(self) -> BackwardPass:
+        """Return the quantities of the hand-written side that it tells."""
+        known = self.actual.quantities
+        return BackwardPass({name: known[name] for name in self._right if name in known}, set(known), [])
+
+    def along(self, name: str, direction: Array, t: Scalar) -> Scalar:
+        """Return t times the automatic gradient along the direction."""
+        return t * np.sum(self._right[name] * direction)

@@ -1,0 +1,244 @@
+"""A recurrence under a truncation policy: gradient == sum of M * C, with C from steps with untied parameters.
+
+M = policy.mask(T) says how much of the credit C[tau, t], of loss tau to the use of the parameters at step t, counts.
+The oracle needs no cut and no backward pass: it walks over the steps one at a time, carries the state by hand, and
+moves the parameters at step t by M[tau, t] times the distance; then the slope of loss tau is the sum over t of
+M[tau, t] * C[tau, t]. One walk serves every row of M that begins with the row before.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ...engine.tape import Array, enable_grad, no_grad, slice_of_a_sequence
+from ...engine.tensor import Tensor
+from ...engine.tree import flatten, map_leaves
+from ...errors import ConfigError, GradientError, NonFiniteError
+from ...truncation import Full, Policy, bptt
+from ...truncation.driver import Step
+from ...truncation.nests import arrays_of, floats, steps_of, value_of
+from ..oracles.slopes import Scalar
+from .backward import BackwardPass, differing, graph_of, sharing
+from .base import Evaluation, Target, holding, narrowest
+from .leaves import Constant
+
+
+class TruncatedTarget(Target):
+    """A step that a policy carries over a sequence.
+
+    Args:
+        title: what is checked.
+        call: as for `Target`.
+        step: `step(inputs, state) -> (loss, state)`.
+        parameters: name to leaf Tensor.
+        inputs: arrays (N, T, ...), or any nesting of them.
+        state: before the first step; its floating point parts are leaves too: Tensors that require a gradient, each
+            with a name.
+        policy: the truncation policy; it is copied for each use, so an adaptive or random one begins the same way.
+        constants: as for `Target`.
+        notes: as for `Target`.
+
+    Raises:
+        ShapeError: if inputs do not agree on N and T.
+        ConfigError: if the policy's mask is not lower triangular (T, T).
+    """
+
+    def __init__(
+        self,
+        title: str,
+        call: Sequence[str],
+        step: Step,
+        parameters: Mapping[str, Tensor],
+        inputs: object,
+        state: object,
+        policy: Policy,
+        constants: Sequence[Constant],
+        notes: Sequence[str],
+    ) -> None:
+        self.parameters = dict(parameters)
+        self.first_state = {str(leaf.name): leaf for leaf in floats(state)}
+        sizes = {"N": len(flatten(inputs)[0]), "T": steps_of(inputs)}
+        super().__init__(title, call, {**parameters, **self.first_state}, sizes, constants, notes)
+        self.step, self.inputs, self.state, self.policy = step, inputs, state, policy
+        self.mask = self._mask(sizes["T"])
+        full = np.array_equal(self.mask, Full().mask(sizes["T"]))
+        self.whole = full and policy.every is None and policy.grain is None
+        """Whether the policy keeps the sequence whole, so that a step may need all of it at once."""
+
+    def evaluate(self, dtype: DTypeLike) -> TruncatedEvaluation:
+        """Walk over the steps with the leaves in a dtype.
+
+        Raises:
+            NonFiniteError: if a loss is not finite.
+        """
+        return TruncatedEvaluation(self, dtype, self.whole)
+
+    def slices(self) -> list[object]:
+        """Return the inputs of each step."""
+        return [map_leaves(lambda x, t=t: x[:, t : t + 1], self.inputs) for t in range(self.sizes["T"])]
+
+    def _mask(self, T: int) -> Array:
+        """Return the mask, in the precision of the gradient, which some policies look at."""
+        policy = self.policy
+        if type(policy).observe is Policy.observe:
+            M = np.asarray(copy.deepcopy(policy).mask(T))
+        else:
+            logged = _Logged(copy.deepcopy(policy), T)
+            with holding(self.leaves, self.arrays(np.float64), recorded=True), enable_grad():
+                bptt(self.step, self.parameters, self.inputs, arrays_of(self.state), logged)
+            M = logged.rows
+            self.notes.append(
+                f"{policy!r} chose its windows from the gradient; the mask is that of the windows it chose"
+            )
+        if M.shape != (T, T) or np.triu(M, 1).any() or not np.isfinite(M).all():
+            raise ConfigError(
+                f"check_grads: truncation: {policy!r}.mask({T}) must be a finite lower triangular (T, T) = ({T}, {T}) "
+                f"matrix, got shape {M.shape}"
+            )
+        return M
+
+
+class TruncatedEvaluation(Evaluation):
+    """The losses and states of each step.
+
+    Args:
+        target: the step and its policy.
+        dtype: of the leaves.
+        whole: take the sequence as one step, if nothing is cut.
+    """
+
+    def __init__(self, target: TruncatedTarget, dtype: DTypeLike, whole: bool) -> None:
+        self.target: TruncatedTarget = target
+        self.arrays = target.arrays(dtype)
+        self._whole = whole
+        self._slices = [target.inputs] if whole else target.slices()
+        self._walks = _walks(np.ones((1, 1)) if whole else target.mask)
+        self.runs = sum(walk.rows[-1] - walk.start + 1 for walk in self._walks) / len(self._slices)
+        self._states, losses = [target.state], []
+        with holding(target.leaves, self.arrays), no_grad():
+            for t in range(len(self._slices)):
+                loss, after = self._step(t, self._states[-1])
+                self._states.append(after)
+                losses.append(np.asarray(0.0 if loss is None else loss))
+                if not np.isfinite(losses[-1]):
+                    raise NonFiniteError(
+                        f"check_grads: the loss at step {t} of {target.title} is {losses[-1]}; check where it is finite"
+                    )
+        self.dtype = narrowest([*losses, *(np.asarray(value_of(h)) for h in floats(after))])
+        self.value = float(sum(losses[row] for walk in self._walks for row in walk.rows if row >= walk.start))
+        largest = float(np.abs(target.mask).max(initial=0.0))
+        self.size = float(sum(abs(loss) for loss in losses)) * max(1.0, largest)
+
+    def gradient(self) -> BackwardPass:
+        """Run the driver twice; the graph is that of the whole sequence."""
+        target = self.target
+        with holding(target.leaves, self.arrays, recorded=True):
+            first, second = self._bptt(), self._bptt()
+            with enable_grad():
+                loss, _ = target.step(target.inputs, target.state)
+            ends = [loss.node] if isinstance(loss, Tensor) and loss.node is not None else []
+            nodes, places = graph_of(ends, target.leaves)
+            failures = [*differing(first, second), *sharing(first, target.leaves)]
+        return BackwardPass(first, set(places), nodes, places=places, failures=failures)
+
+    def along(self, name: str, direction: Array, t: Scalar) -> Scalar:
+        """Return the sum of the losses, with the leaf moved at each step by its weight in the mask."""
+        total: Scalar = 0.0
+        for walk in self._walks:
+            losses = self._losses(walk, name, t * direction)
+            total = total + sum((losses[row - walk.start] for row in walk.rows if row >= walk.start), start=0.0)
+        return total
+
+    def credits(self, name: str, directions: Array, h: float) -> Array:
+        """Return C[tau, t] along each direction (K, T, T) by complex steps of h, from one walk for each t."""
+        T = len(self._slices)
+        C = np.zeros((len(directions), T, T))
+        for k, direction in enumerate(directions):
+            for t in range(T):
+                walk = _Walk(t, [T - 1], np.eye(T)[t])
+                C[k, t:, t] = np.imag(self._losses(walk, name, 1j * h * direction)) / h
+        return C
+
+    def _bptt(self) -> dict[str, Array]:
+        target = self.target
+        policy = copy.deepcopy(target.policy)
+        update = bptt(target.step, target.parameters, target.inputs, arrays_of(target.state), policy)
+        found: dict[str, Array] = dict(update.gradients)
+        if update.state_gradient is None:
+            found |= {name: np.zeros(leaf.shape) for name, leaf in target.first_state.items()}
+        else:
+            found |= dict(zip(target.first_state, floats(update.state_gradient), strict=True))
+        return found
+
+    def _losses(self, walk: _Walk, name: str, by: Array) -> list[Scalar]:
+        """Return the losses of a walk from its first step to its last row."""
+        losses, leaves = [], self.target.leaves
+        state = self._states[walk.start]
+        with holding(leaves, self.arrays), no_grad():
+            for s in range(walk.start, walk.rows[-1] + 1):
+                weight = walk.weights[s]
+                moved = {name: np.asarray(self.arrays[name] + weight * by)} if weight else {}
+                with holding(leaves, moved):
+                    loss, state = self._step(s, state)
+                losses.append(0.0 if loss is None else loss)
+        return losses
+
+    def _step(self, t: int, state: object) -> tuple[Scalar, object]:
+        """Return the loss of a step as a number, or None, and the state after it."""
+        with nullcontext() if self._whole else slice_of_a_sequence():
+            loss, state = self.target.step(self._slices[t], state)
+        if loss is not None and np.size(value_of(loss)) != 1:
+            raise GradientError(
+                "check_grads: with truncation=, step must return the sum of its losses, one element or None, and the "
+                f"state; got a loss of shape {np.shape(value_of(loss))}"
+            )
+        return None if loss is None else np.sum(value_of(loss)), state
+
+
+class _Walk(NamedTuple):
+    """Rows of a mask that one walk serves.
+
+    Attributes:
+        start: first step whose parameters are moved.
+        rows: the losses that are read, in order.
+        weights: what each step's parameters are moved by, up to the last of the rows.
+    """
+
+    start: int
+    rows: list[int]
+    weights: Array
+
+
+def _walks(M: Array) -> list[_Walk]:
+    """Return as few walks as serve every row of a mask."""
+    walks: list[_Walk] = []
+    for tau, row in enumerate(M):
+        if walks and np.array_equal(walks[-1].weights[:tau], row[:tau]):
+            walks[-1].rows.append(tau)
+            walks[-1] = walks[-1]._replace(weights=row)
+        else:
+            walks.append(_Walk(0, [tau], row))
+    return [walk._replace(start=int(np.flatnonzero(walk.weights)[0])) for walk in walks if walk.weights.any()]
+
+
+class _Logged(Policy):
+    """A policy that adapts as it goes, with the rows of the mask that its passes carried out."""
+
+    def __init__(self, policy: Policy, T: int) -> None:
+        self._policy = policy.start()
+        self.every, self.reach = self._policy.every, self._policy.reach
+        self.grain, self.recompute = self._policy.grain, self._policy.recompute
+        self.rows = np.zeros((T, T))
+
+    def scale(self, edge: int, end: int) -> float:
+        return self._policy.scale(edge, end)
+
+    def observe(self, end: int, begin: int, norms: Sequence[tuple[int, float]]) -> None:
+        self.rows[begin:end] = copy.deepcopy(self._policy).mask(len(self.rows))[begin:end]
+        self._policy.observe(end, begin, norms)
