@@ -11,7 +11,7 @@ BAD = LeafResult("Wh", (4, 4), 0.5, 1e-10, "complex step", 3, False, "wrong", (2
 
 
 def report(*leaves, notes=(), failures=()):
-    return GradReport("Cell", leaves, 7, 1, notes, failures, "check_grads(Cell(...), xs, seed=7)")
+    return GradReport("Cell", leaves, 7, "check_grads(Cell(...), xs, seed=7)", notes, failures)
 
 
 def test_a_good_report_is_a_table():

@@ -185,7 +185,7 @@ import sys; sys.path.insert(0, {str(tmp_path)!r})
 from hypothesis import given, settings
 print("tinygrad_rnn.testing.strategies" in sys.modules)
 
-@settings(database=None, max_examples=5)
+@settings(database=None, deadline=None, max_examples=5)
 @given(...)
 def check(x: tinygrad_rnn.Tensor):
     assert isinstance(x, tinygrad_rnn.Tensor)

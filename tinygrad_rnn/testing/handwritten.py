@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +20,6 @@ from .targets.handwritten import (
     Automatic,
     ByHandError,
     HandwrittenEvaluation,
-    HandwrittenTarget,
     Layer,
     Window,
     as_layer,
@@ -60,37 +58,16 @@ class QuantityResult(LeafResult):
 
 
 @dataclass(frozen=True)
-class HandwrittenReport(Report):
+class HandwrittenReport(Report[QuantityResult]):
     """The outcome of `compare_handwritten`.
 
-    Attributes:
-        sides: what was compared.
-        results: one for each quantity and run.
-        seed: of everything that was drawn.
-        failures: what is wrong besides values: an error was raised, an input changed, grads pile up.
-        causes: what the error may be, as far as it can be read off the numbers.
-        reproducer: one line of Python that repeats the comparison.
+    `causes` are what the error may be, as far as it can be read off the numbers. Failures are an error that was raised,
+    an input that was changed, grads that pile up.
     """
 
     columns = ("quantity", "shape", "run", "largest error", "allowed", "verdict", "where", "what it looks like")
-    notes = ()
 
-    sides: str
-    results: tuple[QuantityResult, ...]
-    seed: int
-    failures: tuple[str, ...]
-    causes: tuple[str, ...]
-    reproducer: str
-
-    @property
-    def subject(self) -> str:
-        """What was compared."""
-        return self.sides
-
-    @property
-    def rows(self) -> Sequence[QuantityResult]:
-        """The quantities."""
-        return self.results
+    causes: tuple[str, ...] = ()
 
     @property
     def stories(self) -> tuple[str, ...]:
@@ -162,23 +139,22 @@ def compare_handwritten(
     automatic, layer, window = _sides(cell, handwritten, T, N, rng)
     by = getattr(handwritten, "__name__", type(handwritten).__name__)
     title = f"{by} by hand against {type(cell).__name__}, N = {N}, T = {T}"
-    target = HandwrittenTarget(title, automatic, layer, window)
     results: list[QuantityResult] = []
     failures: list[str] = []
     for steps in dict.fromkeys((1, T)):
         try:
-            results += _compared(HandwrittenTarget(title, automatic, layer, window.until(steps)), seed, rtol, atol)
+            results += _compared(title, automatic, layer, window.until(steps), Options(seed, 3, False, rtol, atol))
             if steps == 1:
                 failures += _repeated(layer, window.until(1))
         except ByHandError as error:
             failures.append(f"in a run of {_run(steps)}, {error}")
     wrong = {(int(r.run.split()[0]), r.name): r.first_step for r in results if not r.ok}
     report = HandwrittenReport(
-        sides=title,
+        target=title,
         results=tuple(results),
         seed=seed,
         failures=tuple(failures),
-        causes=tuple(causes(target, wrong) if wrong else ()),
+        causes=tuple(causes(automatic, layer, window, wrong) if wrong else ()),
         reproducer=f"compare_handwritten({type(cell).__name__}(...), {by}, T={T}, N={N}, seed={seed})",
     )
     if check and not report.ok:
@@ -207,18 +183,17 @@ def _sides(cell: Any, handwritten: object, T: int, N: int, rng: np.random.Genera
     return Automatic(cell, nest, parameters), layer, Window(xs, state, dhs, dlast)
 
 
-def _compared(target: HandwrittenTarget, seed: int, rtol: float, atol: float) -> list[QuantityResult]:
+def _compared(title: str, automatic: Automatic, layer: Layer, window: Window, options: Options) -> list[QuantityResult]:
     """Return a result for each quantity that the hand-written side tells."""
-    evaluation = target.evaluate()
-    options = Options(seed, full=False, rtol=rtol, atol=atol)
+    evaluation = HandwrittenEvaluation(automatic, layer, window, title)
     judge = Judge(evaluation, evaluation.gradient(), Linear("automatic gradient"), options)
-    run = _run(target.window.xs.shape[1])
+    run = _run(window.xs.shape[1])
     return [_located(QuantityResult(**vars(found), run=run), evaluation, judge) for found in judge.results()]
 
 
 def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: Judge) -> QuantityResult:
     """Return the result with the steps at which it is wrong."""
-    T = evaluation.target.window.xs.shape[1]
+    window, T = evaluation.window, evaluation.window.xs.shape[1]
     name, actual = result.name, judge.found.gradients[result.name]
     if result.ok or T == 1 or actual.shape != result.shape:
         return result
@@ -242,12 +217,11 @@ def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: J
         pairs = zip(evaluation.expected.parts, evaluation.actual.parts, strict=True)
         steps = [t for t, (e, a) in enumerate(pairs) if is_wrong(e[parameter], a[parameter])]
         return replace(result, steps=tuple(steps), where=where(steps, T))
-    target = evaluation.target
     for s in range(T):
-        alone = np.zeros_like(target.window.dhs)
-        alone[:, s] = target.window.dhs[:, s]
-        window = target.window._replace(dhs=alone)
-        e, a = (side.run(window).gradients[parameter] for side in (target.automatic, target.layer.fresh()))
+        alone = np.zeros_like(window.dhs)
+        alone[:, s] = window.dhs[:, s]
+        sides = evaluation.automatic, evaluation.layer.fresh()
+        e, a = (side.run(window._replace(dhs=alone)).gradients[parameter] for side in sides)
         if is_wrong(e, a):
             return replace(result, where=f"with a loss at step {s} alone" + (", and later" if s < T - 1 else ""))
     return result

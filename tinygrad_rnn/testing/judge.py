@@ -55,6 +55,11 @@ class Options:
         ):
             if (value := getattr(self, name)) not in known:
                 raise ConfigError(f"check_grads: {name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+        if self.order == 2 and self.truncation is not None:
+            raise ConfigError(
+                "check_grads: order=2 is for gradients that can be recorded; a policy's gradient cannot: use unroll "
+                "with cut_every= instead of truncation="
+            )
 
     @property
     def written(self) -> list[str]:
@@ -73,12 +78,8 @@ class Tolerance(NamedTuple):
     largest entry of the gradient over all leaves. The second part is needed where units saturate: there the rule's own
     1 - y * y cancels. Each leaf is judged alone, or a fault in one would be diluted by the others.
 
-    Attributes:
-        rtol: relative part.
-        atol: part relative to the largest gradient.
-        largest: Gmax.
-        relative: largest entry of the gradient times the scale of its variable, for variables that are far from 1: a
-            variable s * z of scale s has a gradient in z of s times its own, and is judged by that if it is stricter.
+    A variable s * z of a scale s far from 1 has a gradient in z of s times its own, and is judged by that, if it is
+    stricter: `relative` is the largest entry of a gradient times the scale of its variable.
 
     >>> Tolerance(1e-10, 1e-13, largest=2.0).allowed(terms=3.0, slope=1.0, spread=5.0)
     4.01e-10
@@ -86,18 +87,11 @@ class Tolerance(NamedTuple):
 
     rtol: float
     atol: float
-    largest: float
+    largest: float  # Gmax
     relative: float = 0.0
 
     def allowed(self, terms: float, slope: float, spread: float, scale: float = 1.0) -> float:
-        """Return the largest allowed |j - s|.
-
-        Args:
-            terms: |s|_1, the sum of the absolute terms of j.
-            slope: |j|.
-            spread: |u|_1.
-            scale: of the variables that u moves.
-        """
+        """Return the largest allowed |j - s|, for |s|_1, |j|, |u|_1, and the scale of the variables that u moves."""
         level = max(self.largest, 1.0)
         if scale != 1:
             level = min(level, max(self.relative, 1.0) / scale)
@@ -106,21 +100,13 @@ class Tolerance(NamedTuple):
 
 @dataclass(frozen=True)
 class Judge:
-    """Compares the gradients of a target with an oracle.
-
-    Attributes:
-        evaluation: gives the values.
-        found: the gradient under test.
-        oracle: finds the slopes.
-        options: how many are looked at.
-        eps: rounding error of the narrowest type that the oracle computes in; 0: that of float64.
-    """
+    """Compares the gradients of a target with an oracle."""
 
     evaluation: Evaluation
     found: BackwardPass
     oracle: Oracle
     options: Options
-    eps: float = 0.0
+    eps: float = 0.0  # rounding error of the narrowest type that the oracle computes in; 0: that of float64
     tolerance: Tolerance = field(init=False)
 
     def __post_init__(self) -> None:

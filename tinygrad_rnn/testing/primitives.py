@@ -40,17 +40,11 @@ _ASPECTS: dict[str, Callable[[Case], str]] = {
 
 @dataclass(frozen=True)
 class AspectResult:
-    """What was found of one aspect.
-
-    Attributes:
-        name: of the aspect.
-        verdict: "ok", "wrong" or "not applicable".
-        detail: what was looked at, what is wrong, or why it does not apply.
-    """
+    """What was found of one aspect."""
 
     name: str
-    verdict: str
-    detail: str
+    verdict: str  # "ok", "wrong" or "not applicable"
+    detail: str  # what was looked at, what is wrong, or why it does not apply
 
     @property
     def ok(self) -> bool:
@@ -69,38 +63,15 @@ class AspectResult:
 
 
 @dataclass(frozen=True)
-class PrimitiveReport(Report):
-    """The outcome of `check_primitive`.
-
-    Attributes:
-        name: of the primitive.
-        inputs: shapes of the inputs, in words.
-        attrs: the attributes it was called with.
-        aspects: one result an aspect.
-        seed: that inputs, directions and cotangents were drawn from.
-        reproducer: one line of Python that repeats the check.
-    """
+class PrimitiveReport(Report[AspectResult]):
+    """The outcome of `check_primitive`."""
 
     columns = ("aspect", "verdict", "what was seen")
-    notes = failures = ()
-
-    name: str
-    inputs: str
-    attrs: Mapping[str, object]
-    aspects: tuple[AspectResult, ...]
-    seed: int
-    reproducer: str
 
     @property
-    def subject(self) -> str:
-        """The primitive, its inputs and attributes."""
-        attrs = "".join(f", {name}={_shown(value)}" for name, value in self.attrs.items())
-        return f"primitive {self.name} on {self.inputs}{attrs}"
-
-    @property
-    def rows(self) -> Sequence[AspectResult]:
-        """The aspects."""
-        return self.aspects
+    def aspects(self) -> tuple[AspectResult, ...]:
+        """One result an aspect."""
+        return self.results
 
 
 def check_primitive(
@@ -186,11 +157,14 @@ def check_primitive(
         results.append(AspectResult(name, verdict, detail))
 
     drawn = "*inputs" if shapes is None else f"shapes={list(shapes)}" + (f", domain={domain}" if domain else "")
-    reproducer = f"check_primitive({p.name}, {drawn}" + (
-        f", attrs={' '.join(repr(case.attrs).split())}" if case.attrs else ""
+    called = f", attrs={' '.join(repr(case.attrs).split())}" if case.attrs else ""
+    with_attrs = "".join(f", {name}={_shown(value)}" for name, value in case.attrs.items())
+    report = PrimitiveReport(
+        target=f"primitive {p.name} on {', '.join(map(_shown, values))}{with_attrs}",
+        results=tuple(results),
+        seed=seed,
+        reproducer=f"check_primitive({p.name}, {drawn}{called}, seed={seed})",
     )
-    shown = ", ".join(map(_shown, values))
-    report = PrimitiveReport(p.name, shown, case.attrs, tuple(results), seed, f"{reproducer}, seed={seed})")
     if check and not report.ok:
         raise GradCheckError(report)
     return report

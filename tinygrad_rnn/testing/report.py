@@ -2,62 +2,52 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import ClassVar, Protocol
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 GOOD = frozenset({"ok", "empty", "unused", "not applicable"})
 """Verdicts with which a check passes."""
 
 
 class Result(Protocol):
-    """What was found for one thing that was looked at: a row of the table."""
+    """What was found of one thing: its name, whether it is right, its row of the table, and what is wrong in words."""
 
     @property
-    def name(self) -> str:
-        """What was looked at."""
-
+    def name(self) -> str: ...  # noqa: D102
     @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong with it."""
-
+    def ok(self) -> bool: ...  # noqa: D102
     @property
-    def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
-
+    def cells(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
-    def story(self) -> str:
-        """What is wrong, in words; "" if nothing is, or the row says it all."""
+    def story(self) -> str: ...  # noqa: D102
 
 
-class Report(ABC):
+R = TypeVar("R", bound=Result, covariant=True)
+
+
+@dataclass(frozen=True)
+class Report(Generic[R]):
     """A line that says how it went, a table, notes, and what is wrong in words.
 
     Attributes:
-        columns: names of the columns.
+        target: what was checked.
+        results: one for each thing that was looked at: the rows of the table.
         seed: of everything that was drawn.
         reproducer: one line of Python that repeats the check.
-        notes: what a reader should know of how it was checked.
-        failures: what is wrong besides the rows of the table.
+        notes: how it was checked, where that is not the ordinary way.
+        failures: what is wrong besides the results.
     """
 
     columns: ClassVar[tuple[str, ...]]
+
+    target: str
+    results: tuple[R, ...]
     seed: int
     reproducer: str
-    notes: tuple[str, ...]
-    failures: tuple[str, ...]
-
-    @property
-    @abstractmethod
-    def subject(self) -> str:
-        """What was checked, in words."""
-
-    @property
-    @abstractmethod
-    def rows(self) -> Sequence[Result]:
-        """The rows of the table."""
+    notes: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -67,30 +57,31 @@ class Report(ABC):
     @property
     def wrong(self) -> tuple[str, ...]:
         """Names of what is wrong, each once."""
-        return tuple(dict.fromkeys(row.name for row in self.rows if not row.ok))
+        return tuple(dict.fromkeys(result.name for result in self.results if not result.ok))
 
     @property
     def title(self) -> str:
         """The line above the table."""
         verdict = "ok" if self.ok else f"WRONG in {', '.join(self.wrong)}" if self.wrong else "WRONG"
-        return f"{self.subject}: {verdict} (seed {self.seed})"
+        return f"{self.target}: {verdict} (seed {self.seed})"
 
     @property
     def stories(self) -> tuple[str, ...]:
-        """What is wrong, the worst first."""
-        return (*self.failures, *(row.story for row in self.rows if row.story))
+        """What is wrong, in words."""
+        return (*self.failures, *(result.story for result in self.results if result.story))
 
     @property
-    def _lines(self) -> list[str]:
-        lines = [f"note: {note}" for note in self.notes]
-        return lines if self.ok else [*lines, "", *self.stories, f"reproduce: {self.reproducer}"]
+    def _below(self) -> list[str]:
+        notes = [f"note: {note}" for note in self.notes]
+        return notes if self.ok else [*notes, "", *self.stories, f"reproduce: {self.reproducer}"]
 
     def __str__(self) -> str:
-        table = text_table(self.columns, [row.cells for row in self.rows]) if self.rows else []
-        return "\n".join([self.title, *table, *self._lines])
+        table = text_table(self.columns, [result.cells for result in self.results]) if self.results else []
+        return "\n".join([self.title, *table, *self._below])
 
     def _repr_html_(self) -> str:
-        return html_table(self.title, self.columns, [(row.cells, not row.ok) for row in self.rows], self._lines)
+        rows = [(result.cells, not result.ok) for result in self.results]
+        return html_table(self.title, self.columns, rows, self._below)
 
 
 @dataclass(frozen=True)
@@ -132,8 +123,8 @@ class LeafResult:
 
     @property
     def excess(self) -> float:
-        """How many times what is allowed the error is; 0 where nothing was compared."""
-        return self.error / self.bound if self.bound else 0.0
+        """How many times what is allowed the error is."""
+        return self.error / (self.bound or 1)
 
     @property
     def place(self) -> str:
@@ -155,24 +146,16 @@ class LeafResult:
         """What is wrong, in words; "" if nothing is."""
         if self.ok:
             return ""
-        text = f"{self.place}: {self.verdict}"
-        if self.expected is not None:
-            text += f", expected {self.expected:.12g}, got {self.actual:.12g}"
-        return text + (f"\n  {self.hint}" if self.hint else "")
+        values = "" if self.expected is None else f", expected {self.expected:.12g}, got {self.actual:.12g}"
+        return f"{self.place}: {self.verdict}{values}" + (f"\n  {self.hint}" if self.hint else "")
 
 
 @dataclass(frozen=True)
-class GradReport(Report):
-    """The outcome of `check_grads`.
+class GradReport(Report[LeafResult]):
+    """The outcome of `check_grads`; `order` is that of the derivative, 1 or 2.
 
-    Attributes:
-        target: what was checked.
-        leaves: one result a leaf; none where a failure makes values meaningless.
-        seed: that the directions and cotangents were drawn from.
-        order: of the derivative, 1 or 2.
-        notes: how it was checked, where that is not the ordinary way.
-        failures: what is wrong besides values: not repeatable, an input changed, memory shared.
-        reproducer: one line of Python that repeats the check.
+    There are no results where a failure makes values meaningless: the function is not repeatable, an input was
+    changed, or gradients share memory.
 
     >>> import numpy as np
     >>> from tinygrad_rnn.testing import check_grads
@@ -183,29 +166,23 @@ class GradReport(Report):
 
     columns = ("leaf", "shape", "largest error", "allowed", "method", "looked at", "verdict")
 
-    target: str
-    leaves: tuple[LeafResult, ...]
-    seed: int
-    order: int
-    notes: tuple[str, ...]
-    failures: tuple[str, ...]
-    reproducer: str
+    order: int = 1
 
     @property
-    def subject(self) -> str:
-        """What was checked, in words."""
-        return f"{'gradients' if self.order == 1 else 'second-order gradients'} of {self.target}"
+    def leaves(self) -> tuple[LeafResult, ...]:
+        """One result a leaf."""
+        return self.results
 
     @property
-    def rows(self) -> Sequence[LeafResult]:
-        """The leaves."""
-        return self.leaves
+    def title(self) -> str:
+        """The line above the table."""
+        return f"{'gradients' if self.order == 1 else 'second-order gradients'} of {super().title}"
 
     @property
     def stories(self) -> tuple[str, ...]:
         """What is wrong, the worst leaf first."""
-        worst = sorted(self.leaves, key=lambda leaf: leaf.error / (leaf.bound or 1), reverse=True)
-        return (*self.failures, *(leaf.story for leaf in worst if not leaf.ok))
+        worst = sorted((leaf for leaf in self.leaves if not leaf.ok), key=lambda leaf: leaf.excess, reverse=True)
+        return (*self.failures, *(leaf.story for leaf in worst))
 
 
 class GradCheckError(AssertionError):
@@ -216,7 +193,7 @@ class GradCheckError(AssertionError):
     True
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report[Result]) -> None:
         super().__init__(str(report))
         self.report = report
 
@@ -237,13 +214,9 @@ _CELL = "padding:2px 10px;text-align:left;border-bottom:1px solid rgba(128,128,1
 def html_table(
     title: str, head: Sequence[str], rows: Sequence[tuple[Sequence[str], bool]], below: Sequence[str]
 ) -> str:
-    """Return a table as HTML. No colour is set: text and background are the notebook's, light or dark.
+    """Return a table as HTML, with paragraphs below it; a row says whether it is printed in bold.
 
-    Args:
-        title: above the table.
-        head: names of the columns.
-        rows: cells, and whether the row is printed in bold.
-        below: paragraphs under it.
+    No colour is set: text and background are the notebook's, light or dark.
 
     >>> html_table("t", ["a"], [(["1 < 2"], True)], []).count("1 &lt; 2")
     1

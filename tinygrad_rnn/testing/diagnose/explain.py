@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...engine.tape import Array, Node, enable_grad, no_grad
+from ...engine.tape import Array, Node, enable_grad
 from ...engine.walk import pull_back
 from ...errors import ConfigError
 from ...truncation import Full, Policy
@@ -16,7 +16,7 @@ from ..targets.backward import BackwardPass, Place
 from ..targets.base import Evaluation
 from ..targets.function import FunctionEvaluation
 from ..targets.handwritten import HandwrittenEvaluation
-from ..targets.truncated import TruncatedEvaluation, TruncatedTarget
+from ..targets.truncated import Recurrence, TruncatedEvaluation
 from .handwritten import gates_hint
 from .hints import hint
 
@@ -28,14 +28,7 @@ Recorded = list[tuple[Node, tuple[Array, ...]]]
 
 
 def explained(evaluation: Evaluation, name: str, expected: Array, actual: Array) -> str:
-    """Return what a wrong gradient of a leaf looks like, and what explains it, in words, or "".
-
-    Args:
-        evaluation: of the target.
-        name: of the leaf.
-        expected: the oracle's gradient.
-        actual: the gradient under test.
-    """
+    """Return what a wrong gradient of a leaf looks like beside the oracle's, and what explains it, or ""."""
     sizes, why = evaluation.target.sizes, ""
     if isinstance(evaluation, HandwrittenEvaluation):
         return gates_hint(expected, actual, evaluation.expected.hs.shape[2], sizes)
@@ -105,27 +98,26 @@ def _used_as_constant(found: BackwardPass, recorded: Recorded) -> str:
 
 def _other_mask(evaluation: TruncatedEvaluation, name: str, actual: Array) -> str:
     """Return which other mask would make the gradient under test right."""
-    target = evaluation.target
-    if target.sizes["T"] > _MOST_STEPS or name in target.first_state:
+    recurrence = evaluation.recurrence
+    if recurrence.sizes["T"] > _MOST_STEPS or name in recurrence.first_state:
         return ""
     us = np.random.default_rng(0).standard_normal((2, *actual.shape))
     try:
-        with no_grad():
-            credits = TruncatedEvaluation(target, np.float64, whole=False).credits(name, us, STEP)
+        credits = TruncatedEvaluation(recurrence, False, evaluation.target, np.float64).credits(name, us, STEP)
     except ConfigError:  # a step that needs the whole sequence at once
         return ""
     claimed = np.array([float(np.sum(actual * u)) for u in us])
     near = 1e-8 * np.abs(credits).sum(axis=(1, 2))
-    for M, meaning in _suspected_masks(target):
+    for M, meaning in _suspected_masks(recurrence):
         counted = np.where(M != 0, credits, 0) * M  # a credit that does not count may be infinite
         if (np.abs(counted.sum(axis=(1, 2)) - claimed) <= near).all():
             return f"equals the gradient {meaning}"
     return ""
 
 
-def _suspected_masks(target: TruncatedTarget) -> Iterator[tuple[Array, str]]:
+def _suspected_masks(recurrence: Recurrence) -> Iterator[tuple[Array, str]]:
     """Yield masks that might be what was carried out instead of the policy's, and what that would mean."""
-    ours, policy = target.mask, target.policy
+    ours, policy = recurrence.mask, recurrence.policy
     T = len(ours)
     if type(policy).mask is not Policy.mask:
         yield Policy.mask(copy.deepcopy(policy), T), "of the mask that the policy's scale gives, not its mask"

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from ...engine.tape import Array
-from ..targets.handwritten import Automatic, ByHandError, HandwrittenTarget, Layer, Pass, Window, state_names
+from ..targets.handwritten import Automatic, ByHandError, Layer, Pass, Window, state_names
 from .hints import hint
 
 _NEAR = 1e-8
@@ -44,13 +44,13 @@ def gates_hint(expected: Array, actual: Array, H: int, sizes: Mapping[str, int])
     return f"{_blocks(wrong, count)} only" + (f": {inner}" if inner else "")
 
 
-def causes(target: HandwrittenTarget, wrong: Mapping[tuple[int, str], int | None]) -> list[str]:
+def causes(
+    automatic: Automatic, layer: Layer, window: Window, wrong: Mapping[tuple[int, str], int | None]
+) -> list[str]:
     """Return what the mistake may be.
 
-    Args:
-        target: both sides, and the longer window.
-        wrong: (steps of a run, name of a wrong quantity) to the step at which the error first appears, going backward,
-            or None.
+    `wrong` has for (steps of a run, name of a wrong quantity) the step at which the error first appears, going
+    backward, or None.
     """
     forward = sorted({name for _, name in wrong if not name.startswith("d")})
     if forward:
@@ -60,8 +60,8 @@ def causes(target: HandwrittenTarget, wrong: Mapping[tuple[int, str], int | None
         ]
     try:
         if any(steps == 1 for steps, _ in wrong):
-            return _in_one_step(target.automatic, target.layer, target.window)
-        return _over_time(target.automatic, target.layer, target.window, wrong)
+            return _in_one_step(automatic, layer, window)
+        return _over_time(automatic, layer, window, wrong)
     except ByHandError:
         return []
 

@@ -17,17 +17,11 @@ Phi: TypeAlias = Callable[[Scalar], Scalar]
 
 
 class Slope(NamedTuple):
-    """What an oracle says of a slope.
-
-    Attributes:
-        low: smallest right answer.
-        high: largest right answer; above `low` at a kink only.
-        slack: how far the oracle itself may be off.
-    """
+    """What an oracle says of a slope: from the smallest to the largest right answer, which differ at a kink only."""
 
     low: float
     high: float
-    slack: float = 0.0
+    slack: float = 0.0  # how far the oracle itself may be off
 
     def distance(self, slope: float) -> float:
         """Return how far `slope` is from the nearest right answer; nan counts as infinitely far."""

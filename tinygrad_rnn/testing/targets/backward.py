@@ -20,23 +20,14 @@ Place = tuple[Node, int]
 
 @dataclass
 class BackwardPass:
-    """A gradient under test, and the graph that it was taken through.
+    """A gradient under test, and the graph that it was taken through."""
 
-    Attributes:
-        gradients: leaf name to array; zeros for a leaf that nothing reaches.
-        reached: names of the leaves that the graph leads to.
-        nodes: of the graph, newest first.
-        seeds: places where the pass starts, each with its cotangent.
-        places: leaf name to its place in the graph, for leaves that are in it.
-        failures: what the pass did that it must not.
-    """
-
-    gradients: dict[str, Array]
-    reached: set[str]
-    nodes: list[Node]
-    seeds: list[tuple[Place, Array]] = field(default_factory=list)
-    places: dict[str, Place] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
+    gradients: dict[str, Array]  # by leaf; zeros for a leaf that nothing reaches
+    reached: set[str]  # names of the leaves that the graph leads to
+    nodes: list[Node]  # of the graph, newest first
+    seeds: list[tuple[Place, Array]] = field(default_factory=list)  # where the pass starts, each with its cotangent
+    places: dict[str, Place] = field(default_factory=dict)  # of the leaves that are in the graph
+    failures: list[str] = field(default_factory=list)  # what the pass did that it must not
 
     @property
     def cuts(self) -> list[Node]:

@@ -1,4 +1,4 @@
-"""What every target has.
+"""What every target is made of.
 
 A `Target` is a number that depends on named leaves; `evaluate` gives an `Evaluation` of it, with the leaves in one
 dtype. An evaluation offers two things that have nothing in common but the forward pass: the gradient that users get,
@@ -9,8 +9,9 @@ the slope of. Leaves belong to the user: they hold other arrays only while the u
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -22,41 +23,21 @@ from .backward import BackwardPass
 from .leaves import Constant
 
 
-class Target(ABC):
-    """A number that depends on named leaves.
+@dataclass(frozen=True)
+class Target:
+    """A number that depends on named leaves."""
 
-    Args:
-        title: what is checked, in words.
-        call: the arguments of `check_grads` that name it, for the reproducer.
-        leaves: name to leaf Tensor.
-        sizes: letters and lengths that a wrong factor may be: {"N": 2, "T": 5}.
-        constants: inputs that are no leaves, and must stay what they are.
-        notes: what a reader should know of how it was set up.
-    """
+    title: str
+    call: Sequence[str]  # the arguments of check_grads that name it
+    leaves: Mapping[str, Tensor]
+    constants: Sequence[Constant]  # inputs that are no leaves, and must stay what they are
+    sizes: Mapping[str, int]  # letters and lengths that a wrong factor may be: {"N": 2, "T": 5}
+    notes: Sequence[str]  # what a reader should know of how it was set up
+    evaluated: Callable[[Target, DTypeLike], Evaluation]
 
-    def __init__(
-        self,
-        title: str,
-        call: Sequence[str],
-        leaves: Mapping[str, Tensor],
-        sizes: Mapping[str, int],
-        constants: Sequence[Constant] = (),
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.title = title
-        self.call = list(call)
-        self.leaves = dict(leaves)
-        self.sizes = dict(sizes)
-        self.constants = list(constants)
-        self.notes = list(notes)
-
-    @abstractmethod
     def evaluate(self, dtype: DTypeLike) -> Evaluation:
         """Return the target at the values of its leaves, in a dtype."""
-
-    def arrays(self, dtype: DTypeLike) -> dict[str, Array]:
-        """Return the values of the leaves in a dtype."""
-        return {name: leaf.data.astype(dtype) for name, leaf in self.leaves.items()}
+        return self.evaluated(self, dtype)
 
     def changed_inputs(self) -> list[str]:
         """Return what happened to inputs that must stay what they are."""
@@ -68,23 +49,14 @@ class Target(ABC):
 
 
 class Evaluation(ABC):
-    """A target with its leaves in one dtype.
-
-    Attributes:
-        target: what is evaluated.
-        arrays: name to the values of the leaf.
-        value: the number.
-        size: sum of the absolute terms of the value.
-        dtype: narrowest floating point type of the value's parts.
-        runs: how many times the operations of the graph one call of `along` costs.
-    """
+    """A target with its leaves in one dtype."""
 
     target: Target
-    arrays: dict[str, Array]
+    arrays: Mapping[str, Array]  # name to the values of the leaf
     value: float
-    size: float
-    dtype: np.dtype[np.floating]
-    runs: float = 1.0
+    size: float  # sum of the absolute terms of the value
+    dtype: np.dtype[np.floating]  # narrowest of the value's parts
+    runs: float = 1.0  # how many times the operations of the graph one call of `along` costs
 
     @abstractmethod
     def gradient(self) -> BackwardPass:
@@ -97,12 +69,9 @@ class Evaluation(ABC):
 
 @contextmanager
 def holding(leaves: Mapping[str, Tensor], arrays: Mapping[str, Array], recorded: bool = False) -> Iterator[None]:
-    """Let leaves hold other arrays, of whatever dtype, for a while.
+    """Let some leaves hold other arrays, of whatever dtype, for a while.
 
-    Args:
-        leaves: name to leaf.
-        arrays: name to array, for some of the leaves.
-        recorded: give those leaves a new place in the graph too, so that a gradient can be taken.
+    `recorded` gives them a new place in the graph too, so that a gradient can be taken.
     """
     before = [(leaf, leaf._array, leaf._node) for leaf in (leaves[name] for name in arrays)]
     try:
@@ -123,6 +92,11 @@ def renew(leaf: Tensor) -> None:
     leaf.requires_grad = True
 
 
+def arrays_in(dtype: DTypeLike, leaves: Mapping[str, Tensor]) -> dict[str, Array]:
+    """Return the values of leaves in a dtype."""
+    return {name: leaf.data.astype(dtype) for name, leaf in leaves.items()}
+
+
 def weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return random weights between 0.5 and 1.5, of either sign: none is so small that it hides an entry.
 
@@ -130,6 +104,14 @@ def weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     True
     """
     return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape))
+
+
+def weighted(weights: Iterable[Array], values: Iterable[Array | Tensor]) -> Scalar:
+    """Return the sum of all values, each times its weight."""
+    total: Scalar = 0.0
+    for weight, value in zip(weights, values, strict=True):
+        total = total + np.sum(value * weight)
+    return total
 
 
 def narrowest(values: Iterable[Array]) -> np.dtype[np.floating]:

@@ -26,9 +26,9 @@ from ...truncation import Policy, parse_policy
 from ...truncation.driver import Step
 from ...truncation.nests import is_float, value_of
 from .base import Target, weights
-from .function import FunctionTarget
+from .function import FunctionEvaluation
 from .leaves import Constant, Leaves, in_float64, paths
-from .truncated import TruncatedTarget
+from .truncated import Recurrence, TruncatedEvaluation
 
 _NOISY = "first state: initial_state and normal noise of standard deviation 0.5"
 
@@ -171,7 +171,7 @@ def _function(
     leaves: Leaves,
     rng: np.random.Generator,
     notes: Sequence[str] = (),
-) -> FunctionTarget:
+) -> Target:
     args = [leaves.add_input(name, value) for name, value in zip(names, inputs, strict=True)]
     if not leaves.named:
         kinds = ", ".join(
@@ -189,14 +189,16 @@ def _function(
     def function() -> object:
         return f(*(map_leaves(_rewound, arg) if draws else arg for arg in args))
 
-    return FunctionTarget(title, call, leaves, function, rng, dict(zip(letters, first.shape, strict=False)), notes)
+    sizes = dict(zip(letters, first.shape, strict=False))
+    evaluated = partial(FunctionEvaluation, function, copy.deepcopy(rng))
+    return Target(title, call, leaves.named, leaves.constants, sizes, notes, evaluated)
 
 
 def _rewound(part: object) -> object:
     return copy.deepcopy(part) if isinstance(part, np.random.Generator) else part
 
 
-def _cell(cell: Any, inputs: Sequence[Any], leaves: Leaves, rng: np.random.Generator) -> FunctionTarget:
+def _cell(cell: Any, inputs: Sequence[Any], leaves: Leaves, rng: np.random.Generator) -> Target:
     shape = shape_of(inputs[0])
     if len(shape) not in (2, 3) or len(inputs) > 2:
         raise ShapeError(
@@ -234,7 +236,7 @@ def _truncated(
     leaves: Leaves,
     parameters: Mapping[str, Tensor] | None,
     rng: np.random.Generator,
-) -> TruncatedTarget:
+) -> Target:
     policy, notes = parse_policy(policy, argument="check_grads: truncation"), list[str]()
     if callable(getattr(owner, "loss", None)) and len(inputs) >= 2:
         names, parts = _names(owner.loss, inputs), _names(owner.loss, inputs[:2])
@@ -258,8 +260,11 @@ def _truncated(
     data = map_leaves(lambda x: np.asarray(value_of(x), np.float64 if is_float(x) else None), data)
     constants = [Constant(name, part, part.copy()) for name, part in zip(parts, flatten(data), strict=True)]
     title, call = f"{_title(f)} under {policy!r}", [_as_argument(f), *names]
-    first = in_float64("first state", state)
-    return TruncatedTarget(title, call, step, leaves.named, data, first, policy, constants, notes)
+    run = Recurrence(step, leaves.named, data, in_float64("first state", state), policy)
+    if run.adapts:
+        notes.append(f"{policy!r} chose its windows from the gradient; the mask is that of the windows it chose")
+    evaluated = partial(TruncatedEvaluation, run, run.whole)
+    return Target(title, call, run.leaves, constants, run.sizes, notes, evaluated)
 
 
 def _model_step(model: Any, inputs: Sequence[Any]) -> tuple[Step, tuple[Array, Array], object]:

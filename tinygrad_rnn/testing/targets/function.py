@@ -1,10 +1,11 @@
-"""Targets that are evaluated in one call: a function, a cell over a sequence, a loss; and the gradient of one."""
+"""What is evaluated in one call: a function, a cell over a sequence, a loss; and the gradient of one."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -17,52 +18,26 @@ from ...errors import GradientError, NonFiniteError
 from ...truncation.nests import is_float, value_of
 from ..oracles.slopes import Scalar
 from .backward import BackwardPass, backward_pass
-from .base import Evaluation, Target, holding, narrowest, weights
-from .leaves import Leaves
-
-
-class FunctionTarget(Target):
-    """A function that is called once: its outputs, weighted with random cotangents and added up.
-
-    Args:
-        title: what is checked.
-        call: as for `Target`.
-        leaves: leaves and constants.
-        function: of no arguments; it returns any nesting of outputs.
-        rng: draws the cotangents; a copy is used, so that each evaluation gets the same.
-        sizes: as for `Target`.
-        notes: as for `Target`.
-    """
-
-    def __init__(
-        self,
-        title: str,
-        call: Sequence[str],
-        leaves: Leaves,
-        function: Callable[[], object],
-        rng: np.random.Generator,
-        sizes: Mapping[str, int],
-        notes: Sequence[str] = (),
-    ) -> None:
-        super().__init__(title, call, leaves.named, sizes, leaves.constants, notes)
-        self.function = function
-        self.rng = copy.deepcopy(rng)
-
-    def evaluate(self, dtype: DTypeLike) -> FunctionEvaluation:
-        """Call the function with its leaves in a dtype.
-
-        Raises:
-            NonFiniteError: if an output is not finite.
-        """
-        return FunctionEvaluation(self, dtype)
+from .base import Evaluation, Target, arrays_in, holding, narrowest, weighted, weights
 
 
 class FunctionEvaluation(Evaluation):
-    """The outputs of a function, and the cotangents that weigh them."""
+    """A function that is called once: its outputs, weighted with random cotangents and added up.
 
-    def __init__(self, target: FunctionTarget, dtype: DTypeLike) -> None:
-        self.target: FunctionTarget = target
-        self.arrays = target.arrays(dtype)
+    Args:
+        function: of no arguments; it returns any nesting of outputs.
+        rng: draws the cotangents; a copy is used, so that each evaluation gets the same.
+        target: whose leaves the function reads.
+        dtype: of the leaves.
+
+    Raises:
+        NonFiniteError: if an output is not finite.
+    """
+
+    def __init__(
+        self, function: Callable[[], object], rng: np.random.Generator, target: Target, dtype: DTypeLike
+    ) -> None:
+        self.target, self.arrays, self._function = target, arrays_in(dtype, target.leaves), function
         with holding(target.leaves, self.arrays), no_grad():
             self._values = [np.asarray(value_of(part)) for part in self._call()]
         for number, output in enumerate(self._values):
@@ -71,17 +46,16 @@ class FunctionEvaluation(Evaluation):
                     f"check_grads: output {number} of {target.title}, of shape {output.shape}, is not finite; check at "
                     "inputs where it is, or find the operation with anomaly_mode()"
                 )
-        rng = copy.deepcopy(target.rng)
+        rng = copy.deepcopy(rng)
         self._cotangents = [weights(rng, output.shape) for output in self._values]
         self.dtype = narrowest(self._values)
-        self.size = sum(float(np.sum(np.abs(c * y))) for c, y in zip(self._cotangents, self._values, strict=True))
-        self.value = float(self._weighted(self._values))
+        self.size = float(weighted(map(np.abs, self._cotangents), map(np.abs, self._values)))
+        self.value = float(weighted(self._cotangents, self._values))
 
     def gradient(self, watcher: Watcher | None = None) -> BackwardPass:
         """Record the function, and go back through the graph.
 
-        Args:
-            watcher: shown every node that is recorded, with the arrays that it computed.
+        `watcher` is shown every node that is recorded, with the arrays that it computed.
 
         Raises:
             GradientError: if there is no graph.
@@ -104,7 +78,7 @@ class FunctionEvaluation(Evaluation):
         """Return the weighted sum of the outputs with one leaf moved."""
         moved = {**self.arrays, name: np.asarray(self.arrays[name] + t * direction)}
         with holding(self.target.leaves, moved), no_grad():
-            return self._weighted(self._outputs())
+            return weighted(self._cotangents, map(value_of, self._outputs()))
 
     def record(self) -> tuple[list[Tensor], list[Array], list[str]]:
         """Call the function and record it: the outputs with a graph, their cotangents, and what is wrong with them."""
@@ -121,14 +95,11 @@ class FunctionEvaluation(Evaluation):
         return [y for y, _ in recorded], [c for _, c in recorded], failures
 
     def _call(self) -> list[Tensor | Array]:
-        return [part for part in flatten(self.target.function()) if is_float(part)]
+        """Return the outputs that carry a gradient."""
+        return [part for part in flatten(self._function()) if is_float(part)]
 
     def _outputs(self) -> list[Tensor | Array]:
-        """Return the outputs that carry a gradient.
-
-        Raises:
-            GradientError: if they have other shapes than before.
-        """
+        """Return the outputs that carry a gradient, which must have the shapes that they had before."""
         outputs = self._call()
         expected, found = [c.shape for c in self._cotangents], [output.shape for output in outputs]
         if found != expected:
@@ -138,55 +109,31 @@ class FunctionEvaluation(Evaluation):
             )
         return outputs
 
-    def _weighted(self, outputs: Sequence[Tensor | Array]) -> Scalar:
-        total: Scalar = 0.0
-        for cotangent, y in zip(self._cotangents, outputs, strict=True):
-            total = total + np.sum(cotangent * value_of(y))
-        return total
 
-
-class SecondOrderTarget(Target):
-    """The gradient of a target, weighted with random numbers and added up, as a number of its own.
+class SecondOrderEvaluation(Evaluation):
+    """The gradient of a function, weighted with random numbers and added up, as a number of its own.
 
     The gradient under test goes back through a recorded backward pass; the oracle moves a leaf and looks at the
     ordinary gradient: one complex step along v gives H @ v.
-
-    Args:
-        first: whose gradient it is.
-        rng: draws the weights.
     """
-
-    def __init__(self, first: FunctionTarget, rng: np.random.Generator) -> None:
-        super().__init__(first.title, first.call, first.leaves, first.sizes, first.constants, first.notes)
-        self.first = first
-        self.weights = {name: weights(rng, leaf.shape) for name, leaf in first.leaves.items()}
-
-    def evaluate(self, dtype: DTypeLike) -> SecondOrderEvaluation:
-        """Take the gradient with the leaves in a dtype."""
-        return SecondOrderEvaluation(self, dtype)
-
-
-class SecondOrderEvaluation(Evaluation):
-    """The gradient of a function, and the weights of its entries."""
 
     runs = 3.0
 
-    def __init__(self, target: SecondOrderTarget, dtype: DTypeLike) -> None:
-        self.target: SecondOrderTarget = target
-        self._first = target.first.evaluate(dtype)
-        self.arrays, self.dtype = self._first.arrays, self._first.dtype
-        with holding(target.leaves, self.arrays, recorded=True):
+    def __init__(self, weights: Mapping[str, Array], first: FunctionEvaluation, target: Target) -> None:
+        self.target, self.arrays, self.dtype = target, first.arrays, first.dtype
+        self._first, self._weights = first, weights
+        with holding(self.target.leaves, self.arrays, recorded=True):
             gradients = self._gradients(create_graph=False)
-        self.size = sum(float(np.sum(np.abs(target.weights[name] * g))) for name, g in gradients.items())
-        self.value = float(self._weighted(gradients))
+        self.size = float(weighted(map(np.abs, weights.values()), map(np.abs, gradients)))
+        self.value = float(weighted(weights.values(), gradients))
 
     def gradient(self) -> BackwardPass:
         """Record the backward pass, and go back through that."""
         leaves = self.target.leaves
         with holding(leaves, self.arrays, recorded=True):
-            gradients = self._gradients(create_graph=True)
-            recorded = {name: g for name, g in gradients.items() if g.node is not None}
-            found = backward_pass(list(recorded.values()), [self.target.weights[name] for name in recorded], leaves)
+            pairs = zip(self._gradients(create_graph=True), self._weights.values(), strict=True)
+            recorded = [(g, weight) for g, weight in pairs if g.node is not None]
+            found = backward_pass([g for g, _ in recorded], [weight for _, weight in recorded], leaves)
         found.reached = set(leaves)  # a leaf that the first gradient does not depend on has second derivatives of 0
         return found
 
@@ -195,14 +142,21 @@ class SecondOrderEvaluation(Evaluation):
         moved = {name: np.asarray(self.arrays[name] + t * direction)}
         # The places in the graph are those of the real numbers: a complex leaf has none.
         with holding(self.target.leaves, self.arrays, recorded=True), holding(self.target.leaves, moved):
-            return self._weighted(self._gradients(create_graph=False))
+            return weighted(self._weights.values(), self._gradients(create_graph=False))
 
-    def _gradients(self, create_graph: bool) -> Mapping[str, Tensor]:
+    def _gradients(self, create_graph: bool) -> list[Tensor]:
         ys, cotangents, _ = self._first.record()
-        return dict(grad(ys, self.target.leaves, cotangent=cotangents, create_graph=create_graph, allow_unused=True))
+        leaves = list(self.target.leaves.values())
+        return list(grad(ys, leaves, cotangent=cotangents, create_graph=create_graph, allow_unused=True))
 
-    def _weighted(self, gradients: Mapping[str, Tensor]) -> Scalar:
-        total: Scalar = 0.0
-        for name, g in gradients.items():
-            total = total + np.sum(self.target.weights[name] * g)
-        return total
+
+def second_order(first: Target, rng: np.random.Generator) -> Target:
+    """Return the gradient of a function as a target of its own."""
+    random = {name: weights(rng, leaf.shape) for name, leaf in first.leaves.items()}
+
+    def evaluated(target: Target, dtype: DTypeLike) -> Evaluation:
+        evaluation = first.evaluate(dtype)
+        assert isinstance(evaluation, FunctionEvaluation)
+        return SecondOrderEvaluation(random, evaluation, target)
+
+    return replace(first, evaluated=evaluated)

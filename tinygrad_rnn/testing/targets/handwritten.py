@@ -7,10 +7,9 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ...engine.autograd import grad
 from ...engine.tape import Array
@@ -29,19 +28,12 @@ class ByHandError(Exception):
 
 
 class Window(NamedTuple):
-    """What both sides are run on.
+    """What both sides are run on; the parts of a state are (N, H), h first."""
 
-    Attributes:
-        xs: (N, T, D).
-        state: the parts of the state before the first step, (N, H) each, h first.
-        dhs: (N, T, H), gradient of the loss with respect to h after each step.
-        dlast: gradient with respect to the other parts of the state after the last step.
-    """
-
-    xs: Array
-    state: Sequence[Array]
-    dhs: Array
-    dlast: Sequence[Array]
+    xs: Array  # (N, T, D)
+    state: Sequence[Array]  # before the first step
+    dhs: Array  # (N, T, H), gradient of the loss with respect to h after each step
+    dlast: Sequence[Array]  # gradient with respect to the other parts of the state after the last step
 
     def until(self, steps: int) -> Window:
         """Return the first steps."""
@@ -50,23 +42,14 @@ class Window(NamedTuple):
 
 @dataclass
 class Pass:
-    """What one forward and one backward over a window gave.
+    """What one forward and one backward over a window gave; None stands for what is not known."""
 
-    Attributes:
-        hs: (N, T, H), the state h after each step.
-        last: the other parts of the state after the last step; None where they are not known.
-        dxs: (N, T, D).
-        dstate: gradient of each part of the state before the first step; None where it is not known.
-        gradients: parameter name to gradient, summed over the steps.
-        parts: for each step, parameter name to its part of the gradient; None if that is not known.
-    """
-
-    hs: Array
-    last: list[Array | None]
-    dxs: Array
-    dstate: list[Array | None]
-    gradients: dict[str, Array]
-    parts: list[dict[str, Array]] | None
+    hs: Array  # (N, T, H), the state h after each step
+    last: list[Array | None]  # the other parts of the state after the last step
+    dxs: Array  # (N, T, D)
+    dstate: list[Array | None]  # gradient of each part of the state before the first step
+    gradients: dict[str, Array]  # by parameter, summed over the steps
+    parts: list[dict[str, Array]] | None  # the same for each step
 
     @property
     def quantities(self) -> dict[str, Array]:
@@ -87,29 +70,26 @@ def state_names(count: int) -> tuple[str, ...]:
     return ("h", "c", *(f"state{k}" for k in range(2, count)))[:count]
 
 
-# -- both sides, step by step ------------------------------------------------------------------------------------------
+# -- both sides --------------------------------------------------------------------------------------------------------
+
+Forward = Callable[[Array, Sequence[Array]], tuple[Sequence[Array], Any]]
+"""forward(x, state) -> (state, cache), one step in time."""
+
+Backward = Callable[[Sequence[Array], Any], tuple[Array, Sequence[Array], dict[str, Array]]]
+"""backward(dstate, cache) -> (dx, dstate, gradients)."""
 
 
-class Step(Protocol):
-    """One step in time of either side; it keeps what its backward needs."""
-
-    def forward(self, x: Array, state: Sequence[Array]) -> list[Array]:
-        """Return the state after the step."""
-
-    def backward(self, dstate: Sequence[Array]) -> tuple[Array, Sequence[Array], dict[str, Array]]:
-        """Return the gradient of x, of the state before the step, and of the parameters by name."""
-
-
-def unrolled(steps: Sequence[Step], window: Window) -> Pass:
+def unrolled(forward: Forward, backward: Backward, window: Window) -> Pass:
     """Return the pass over a window, one step after the other."""
-    state, hs = window.state, []
-    for t, step in enumerate(steps):
-        state = step.forward(window.xs[:, t], state)
+    T, state, hs, caches = window.xs.shape[1], window.state, [], []
+    for t in range(T):
+        state, cache = forward(window.xs[:, t], state)
         hs.append(state[0])
+        caches.append(cache)
     dstate: Sequence[Array] = [np.zeros_like(window.dhs[:, 0]), *window.dlast]
     dxs, parts = [], []
-    for t in reversed(range(len(steps))):
-        dx, dstate, part = steps[t].backward([dstate[0] + window.dhs[:, t], *dstate[1:]])
+    for t in reversed(range(T)):
+        dx, dstate, part = backward([dstate[0] + window.dhs[:, t], *dstate[1:]], caches[t])
         dxs.append(dx)
         parts.append(part)
     total = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
@@ -117,50 +97,30 @@ def unrolled(steps: Sequence[Step], window: Window) -> Pass:
 
 
 class Automatic:
-    """The automatic gradient of a cell.
-
-    Args:
-        cell: the cell; its state is an array or a nesting of them, h first.
-        nest: a state, for its nesting.
-        parameters: of the cell.
-    """
+    """The automatic gradient of a cell; `nest` is a state of it, for its nesting."""
 
     def __init__(self, cell: Cell, nest: object, parameters: Mapping[str, Tensor]) -> None:
-        self.cell, self.nest, self.parameters = cell, nest, dict(parameters)
+        self._cell, self._nest, self._parameters = cell, nest, dict(parameters)
 
     def run(self, window: Window) -> Pass:
         """Return the pass over a window."""
-        return unrolled([_AutomaticStep(self) for _ in range(window.xs.shape[1])], window)
+        return unrolled(self._forward, self._backward, window)
 
+    def _forward(self, x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], Any]:
+        before = tensor(x, requires_grad=True), [tensor(part, requires_grad=True) for part in state]
+        after = flatten(self._cell(before[0], rebuild(self._nest, iter(before[1])))[1])
+        return [part.data for part in after], (before, after)
 
-class _AutomaticStep:
-    def __init__(self, side: Automatic) -> None:
-        self._side = side
-
-    def forward(self, x: Array, state: Sequence[Array]) -> list[Array]:
-        before = [tensor(part, requires_grad=True) for part in state]
-        self._before = tensor(x, requires_grad=True), before
-        self._after = flatten(self._side.cell(self._before[0], rebuild(self._side.nest, iter(before)))[1])
-        return [part.data for part in self._after]
-
-    def backward(self, dstate: Sequence[Array]) -> tuple[Array, Sequence[Array], dict[str, Array]]:
-        leaves = [*self._before, self._side.parameters]
-        dx, before, part = grad(self._after, leaves, cotangent=list(dstate), allow_unused=True)
-        return dx, before, part
+    def _backward(self, dstate: Sequence[Array], cache: Any) -> tuple[Array, Sequence[Array], dict[str, Array]]:
+        before, after = cache
+        (dx, dbefore), part = grad(after, [before, self._parameters], cotangent=list(dstate), allow_unused=True)
+        return dx, dbefore, part
 
 
 class Layer(ABC):
-    """A hand-written layer.
+    """A hand-written layer: a copy of the object or functions, and weights by name, in the order of the cell."""
 
-    Args:
-        code: the object or functions; a copy is used.
-        weights: parameter name to array, in the order of the cell.
-
-    Attributes:
-        whole: whether it goes over a whole window by itself.
-    """
-
-    whole = False
+    whole = False  # whether it goes over a whole window by itself
 
     def __init__(self, code: Any, weights: Arrays) -> None:
         self.code = copy.deepcopy(code)
@@ -176,15 +136,10 @@ class Layer(ABC):
 
     @abstractmethod
     def run(self, window: Window) -> Pass:
-        """Return the pass over a window.
+        """Return the pass over a window; raise `ByHandError` if the hand-written code fails."""
 
-        Raises:
-            ByHandError: if the hand-written code fails.
-        """
-
-    def gradients(self) -> dict[str, Array]:
-        """Return what the code keeps as `grads`, by name."""
-        grads = getattr(self.code, "grads", None)
+    def _gradients(self, code: object) -> dict[str, Array]:
+        grads = getattr(code, "grads", None)
         if grads is None or len(grads) != len(self.weights):
             raise ByHandError(
                 f"backward: expected the layer's grads to hold {len(self.weights)} arrays after it, for "
@@ -198,16 +153,18 @@ class StepLayer(Layer):
 
     def run(self, window: Window) -> Pass:
         """Unroll the layer, with a copy of it for each further step: what forward keeps for backward stays apart."""
-        return unrolled([self, *(StepLayer(self.code, self.weights) for _ in range(window.xs.shape[1] - 1))], window)
+        further = [copy.deepcopy(self.code) for _ in range(window.xs.shape[1] - 1)]
+        codes = iter([self.code, *further])
 
-    def forward(self, x: Array, state: Sequence[Array]) -> list[Array]:
-        """Return the state after the step."""
-        return _called("forward", self.code.forward, [x, *state], len(state))
+        def forward(x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], Any]:
+            code = next(codes)
+            return _called("forward", code.forward, [x, *state], len(state)), code
 
-    def backward(self, dstate: Sequence[Array]) -> tuple[Array, Sequence[Array], dict[str, Array]]:
-        """Return the gradients of x, of the state and of the parameters."""
-        dx, *before = _called("backward", self.code.backward, dstate, 1 + len(dstate))
-        return dx, before, self.gradients()
+        def backward(dstate: Sequence[Array], code: Any) -> tuple[Array, Sequence[Array], dict[str, Array]]:
+            dx, *before = _called("backward", code.backward, dstate, 1 + len(dstate))
+            return dx, before, self._gradients(code)
+
+        return unrolled(forward, backward, window)
 
 
 class WindowLayer(Layer):
@@ -232,7 +189,7 @@ class WindowLayer(Layer):
         (dxs,) = _called("backward", self.code.backward, [window.dhs], 1)
         first = [getattr(self.code, name, None) for name in ("dh", "dc")[:count]]
         dstate = [None if part is None else np.array(part) for part in first] + [None] * (count - len(first))
-        return Pass(hs, [None] * (count - 1), dxs, dstate, self.gradients(), None)
+        return Pass(hs, [None] * (count - 1), dxs, dstate, self._gradients(self.code), None)
 
 
 class FunctionLayer(Layer):
@@ -243,25 +200,19 @@ class FunctionLayer(Layer):
 
     def run(self, window: Window) -> Pass:
         """Unroll the functions."""
-        forward, backward = self.code
-        return unrolled([_FunctionStep(forward, backward, self.weights) for _ in range(window.xs.shape[1])], window)
+        return unrolled(self._forward, self._backward, window)
 
+    def _forward(self, x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], Any]:
+        result = _guarded("forward", lambda x, *state: self.code[0](x, state, self.weights), [x, *state])
+        after, cache = _unpacked("forward", result, ("state", "cache"))
+        return _arrays("forward", after, len(state)), cache
 
-class _FunctionStep:
-    def __init__(self, forward: Callable[..., object], backward: Callable[..., object], weights: Arrays) -> None:
-        self._forward, self._backward, self._weights = forward, backward, weights
-
-    def forward(self, x: Array, state: Sequence[Array]) -> list[Array]:
-        result = _guarded("forward", lambda x, *s: self._forward(x, s, self._weights), [x, *state])
-        after, self._cache = _unpacked("forward", result, ("state", "cache"))
-        return _arrays("forward", after, len(state))
-
-    def backward(self, dstate: Sequence[Array]) -> tuple[Array, Sequence[Array], dict[str, Array]]:
-        result = _guarded("backward", lambda *d: self._backward(d, self._cache), dstate)
+    def _backward(self, dstate: Sequence[Array], cache: Any) -> tuple[Array, Sequence[Array], dict[str, Array]]:
+        result = _guarded("backward", lambda *dstate: self.code[1](dstate, cache), dstate)
         dx, before, gradients = _unpacked("backward", result, ("dx", "dstate", "gradients"))
-        if not isinstance(gradients, Mapping) or set(gradients) != set(self._weights):
-            raise ByHandError(f"backward: expected gradients to be a dict with the keys {list(self._weights)}")
-        part = {name: np.array(gradients[name]) for name in self._weights}
+        if not isinstance(gradients, Mapping) or set(gradients) != set(self.weights):
+            raise ByHandError(f"backward: expected gradients to be a dict with the keys {list(self.weights)}")
+        part = {name: np.array(gradients[name]) for name in self.weights}
         return np.array(dx), _arrays("backward", before, len(dstate)), part
 
 
@@ -338,36 +289,18 @@ def _unpacked(name: str, result: object, parts: tuple[str, ...]) -> tuple[Any, .
 # -- the target --------------------------------------------------------------------------------------------------------
 
 
-class HandwrittenTarget(Target):
-    """What a hand-written layer gives over a window; the leaves are its quantities.
+class HandwrittenEvaluation(Evaluation):
+    """What both sides gave over a window: the leaves are the quantities.
 
-    Args:
-        title: what is compared.
-        automatic: the side that is right.
-        layer: the side under test.
-        window: what both are run on.
+    The value along a line is linear, with the automatic gradient as its slope.
     """
 
-    def __init__(self, title: str, automatic: Automatic, layer: Layer, window: Window) -> None:
+    def __init__(self, automatic: Automatic, layer: Layer, window: Window, title: str) -> None:
         N, T, _ = window.xs.shape
-        super().__init__(title, (), {}, {"N": N, "T": T} if T > 1 else {"N": N})
+        sizes = {"N": N, "T": T} if T > 1 else {"N": N}
+        self.target = Target(title, (), {}, (), sizes, (), lambda target, dtype: self)
         self.automatic, self.layer, self.window = automatic, layer, window
-
-    def evaluate(self, dtype: DTypeLike = np.float64) -> HandwrittenEvaluation:
-        """Run both sides; the arrays of the window decide the dtype.
-
-        Raises:
-            ByHandError: if the hand-written code fails.
-        """
-        return HandwrittenEvaluation(self)
-
-
-class HandwrittenEvaluation(Evaluation):
-    """What both sides gave. The value along a line is linear, with the automatic gradient as its slope."""
-
-    def __init__(self, target: HandwrittenTarget) -> None:
-        self.target: HandwrittenTarget = target
-        self.expected, self.actual = target.automatic.run(target.window), target.layer.fresh().run(target.window)
+        self.expected, self.actual = automatic.run(window), layer.fresh().run(window)
         self._right = self.expected.quantities
         self.arrays = {name: np.ones(quantity.shape) for name, quantity in self._right.items()}
         self.value = self.size = 0.0

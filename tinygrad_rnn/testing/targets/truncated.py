@@ -21,28 +21,23 @@ from ...engine.tensor import Tensor
 from ...engine.tree import flatten, map_leaves
 from ...errors import ConfigError, GradientError, NonFiniteError
 from ...truncation import Full, Policy, bptt
-from ...truncation.driver import Step
+from ...truncation.driver import Step, Update
 from ...truncation.nests import arrays_of, floats, steps_of, value_of
 from ..oracles.slopes import Scalar
 from .backward import BackwardPass, differing, graph_of, sharing
-from .base import Evaluation, Target, holding, narrowest
-from .leaves import Constant
+from .base import Evaluation, Target, arrays_in, holding, narrowest
 
 
-class TruncatedTarget(Target):
-    """A step that a policy carries over a sequence.
+class Recurrence:
+    """A step that a policy carries over a sequence, and the policy's mask.
 
     Args:
-        title: what is checked.
-        call: as for `Target`.
         step: `step(inputs, state) -> (loss, state)`.
         parameters: name to leaf Tensor.
         inputs: arrays (N, T, ...), or any nesting of them.
         state: before the first step; its floating point parts are leaves too: Tensors that require a gradient, each
             with a name.
         policy: the truncation policy; it is copied for each use, so an adaptive or random one begins the same way.
-        constants: as for `Target`.
-        notes: as for `Target`.
 
     Raises:
         ShapeError: if inputs do not agree on N and T.
@@ -50,52 +45,36 @@ class TruncatedTarget(Target):
     """
 
     def __init__(
-        self,
-        title: str,
-        call: Sequence[str],
-        step: Step,
-        parameters: Mapping[str, Tensor],
-        inputs: object,
-        state: object,
-        policy: Policy,
-        constants: Sequence[Constant],
-        notes: Sequence[str],
+        self, step: Step, parameters: Mapping[str, Tensor], inputs: object, state: object, policy: Policy
     ) -> None:
-        self.parameters = dict(parameters)
+        self.step, self.parameters, self.inputs, self.state, self.policy = step, parameters, inputs, state, policy
         self.first_state = {str(leaf.name): leaf for leaf in floats(state)}
-        sizes = {"N": len(flatten(inputs)[0]), "T": steps_of(inputs)}
-        super().__init__(title, call, {**parameters, **self.first_state}, sizes, constants, notes)
-        self.step, self.inputs, self.state, self.policy = step, inputs, state, policy
-        self.mask = self._mask(sizes["T"])
-        full = np.array_equal(self.mask, Full().mask(sizes["T"]))
+        self.leaves = {**parameters, **self.first_state}
+        self.sizes = {"N": len(flatten(inputs)[0]), "T": steps_of(inputs)}
+        self.adapts = type(policy).observe is not Policy.observe
+        self.mask = self._mask(self.sizes["T"])
+        full = np.array_equal(self.mask, Full().mask(self.sizes["T"]))
         self.whole = full and policy.every is None and policy.grain is None
         """Whether the policy keeps the sequence whole, so that a step may need all of it at once."""
-
-    def evaluate(self, dtype: DTypeLike) -> TruncatedEvaluation:
-        """Walk over the steps with the leaves in a dtype.
-
-        Raises:
-            NonFiniteError: if a loss is not finite.
-        """
-        return TruncatedEvaluation(self, dtype, self.whole)
 
     def slices(self) -> list[object]:
         """Return the inputs of each step."""
         return [map_leaves(lambda x, t=t: x[:, t : t + 1], self.inputs) for t in range(self.sizes["T"])]
 
+    def update(self, policy: Policy) -> Update:
+        """Return what the driver makes of the whole sequence."""
+        return bptt(self.step, self.parameters, self.inputs, arrays_of(self.state), policy)
+
     def _mask(self, T: int) -> Array:
         """Return the mask, in the precision of the gradient, which some policies look at."""
         policy = self.policy
-        if type(policy).observe is Policy.observe:
-            M = np.asarray(copy.deepcopy(policy).mask(T))
-        else:
+        if self.adapts:
             logged = _Logged(copy.deepcopy(policy), T)
-            with holding(self.leaves, self.arrays(np.float64), recorded=True), enable_grad():
-                bptt(self.step, self.parameters, self.inputs, arrays_of(self.state), logged)
+            with holding(self.leaves, arrays_in(np.float64, self.leaves), recorded=True), enable_grad():
+                self.update(logged)
             M = logged.rows
-            self.notes.append(
-                f"{policy!r} chose its windows from the gradient; the mask is that of the windows it chose"
-            )
+        else:
+            M = np.asarray(copy.deepcopy(policy).mask(T))
         if M.shape != (T, T) or np.triu(M, 1).any() or not np.isfinite(M).all():
             raise ConfigError(
                 f"check_grads: truncation: {policy!r}.mask({T}) must be a finite lower triangular (T, T) = ({T}, {T}) "
@@ -105,22 +84,20 @@ class TruncatedTarget(Target):
 
 
 class TruncatedEvaluation(Evaluation):
-    """The losses and states of each step.
+    """The losses and states of each step; `whole` takes the sequence as one step, if nothing is cut.
 
-    Args:
-        target: the step and its policy.
-        dtype: of the leaves.
-        whole: take the sequence as one step, if nothing is cut.
+    Raises:
+        NonFiniteError: if a loss is not finite.
     """
 
-    def __init__(self, target: TruncatedTarget, dtype: DTypeLike, whole: bool) -> None:
-        self.target: TruncatedTarget = target
-        self.arrays = target.arrays(dtype)
+    def __init__(self, recurrence: Recurrence, whole: bool, target: Target, dtype: DTypeLike) -> None:
+        self.target, self.recurrence = target, recurrence
+        self.arrays = arrays_in(dtype, target.leaves)
         self._whole = whole
-        self._slices = [target.inputs] if whole else target.slices()
-        self._walks = _walks(np.ones((1, 1)) if whole else target.mask)
+        self._slices = [recurrence.inputs] if whole else recurrence.slices()
+        self._walks = _walks(np.ones((1, 1)) if whole else recurrence.mask)
         self.runs = sum(walk.rows[-1] - walk.start + 1 for walk in self._walks) / len(self._slices)
-        self._states, losses = [target.state], []
+        self._states, losses = [recurrence.state], []
         with holding(target.leaves, self.arrays), no_grad():
             for t in range(len(self._slices)):
                 loss, after = self._step(t, self._states[-1])
@@ -132,19 +109,19 @@ class TruncatedEvaluation(Evaluation):
                     )
         self.dtype = narrowest([*losses, *(np.asarray(value_of(h)) for h in floats(after))])
         self.value = float(sum(losses[row] for walk in self._walks for row in walk.rows if row >= walk.start))
-        largest = float(np.abs(target.mask).max(initial=0.0))
+        largest = float(np.abs(recurrence.mask).max(initial=0.0))
         self.size = float(sum(abs(loss) for loss in losses)) * max(1.0, largest)
 
     def gradient(self) -> BackwardPass:
         """Run the driver twice; the graph is that of the whole sequence."""
-        target = self.target
-        with holding(target.leaves, self.arrays, recorded=True):
+        leaves, recurrence = self.target.leaves, self.recurrence
+        with holding(leaves, self.arrays, recorded=True):
             first, second = self._bptt(), self._bptt()
             with enable_grad():
-                loss, _ = target.step(target.inputs, target.state)
+                loss, _ = recurrence.step(recurrence.inputs, recurrence.state)
             ends = [loss.node] if isinstance(loss, Tensor) and loss.node is not None else []
-            nodes, places = graph_of(ends, target.leaves)
-            failures = [*differing(first, second), *sharing(first, target.leaves)]
+            nodes, places = graph_of(ends, leaves)
+            failures = [*differing(first, second), *sharing(first, leaves)]
         return BackwardPass(first, set(places), nodes, places=places, failures=failures)
 
     def along(self, name: str, direction: Array, t: Scalar) -> Scalar:
@@ -156,7 +133,7 @@ class TruncatedEvaluation(Evaluation):
         return total
 
     def credits(self, name: str, directions: Array, h: float) -> Array:
-        """Return C[tau, t] along each direction (K, T, T) by complex steps of h, from one walk for each t."""
+        """Return C[tau, t] along K directions, (K, T, T), by complex steps of h, from one walk for each t."""
         T = len(self._slices)
         C = np.zeros((len(directions), T, T))
         for k, direction in enumerate(directions):
@@ -166,15 +143,10 @@ class TruncatedEvaluation(Evaluation):
         return C
 
     def _bptt(self) -> dict[str, Array]:
-        target = self.target
-        policy = copy.deepcopy(target.policy)
-        update = bptt(target.step, target.parameters, target.inputs, arrays_of(target.state), policy)
-        found: dict[str, Array] = dict(update.gradients)
+        update, states = self.recurrence.update(copy.deepcopy(self.recurrence.policy)), self.recurrence.first_state
         if update.state_gradient is None:
-            found |= {name: np.zeros(leaf.shape) for name, leaf in target.first_state.items()}
-        else:
-            found |= dict(zip(target.first_state, floats(update.state_gradient), strict=True))
-        return found
+            return {**update.gradients, **{name: np.zeros(leaf.shape) for name, leaf in states.items()}}
+        return {**update.gradients, **dict(zip(states, floats(update.state_gradient), strict=True))}
 
     def _losses(self, walk: _Walk, name: str, by: Array) -> list[Scalar]:
         """Return the losses of a walk from its first step to its last row."""
@@ -192,7 +164,7 @@ class TruncatedEvaluation(Evaluation):
     def _step(self, t: int, state: object) -> tuple[Scalar, object]:
         """Return the loss of a step as a number, or None, and the state after it."""
         with nullcontext() if self._whole else slice_of_a_sequence():
-            loss, state = self.target.step(self._slices[t], state)
+            loss, state = self.recurrence.step(self._slices[t], state)
         if loss is not None and np.size(value_of(loss)) != 1:
             raise GradientError(
                 "check_grads: with truncation=, step must return the sum of its losses, one element or None, and the "
@@ -202,17 +174,11 @@ class TruncatedEvaluation(Evaluation):
 
 
 class _Walk(NamedTuple):
-    """Rows of a mask that one walk serves.
+    """Rows of a mask that one walk serves."""
 
-    Attributes:
-        start: first step whose parameters are moved.
-        rows: the losses that are read, in order.
-        weights: what each step's parameters are moved by, up to the last of the rows.
-    """
-
-    start: int
-    rows: list[int]
-    weights: Array
+    start: int  # first step whose parameters are moved
+    rows: list[int]  # the losses that are read, in order
+    weights: Array  # what each step's parameters are moved by, up to the last of the rows
 
 
 def _walks(M: Array) -> list[_Walk]:
