@@ -103,7 +103,7 @@ def test_nothing_is_left_out():
         for name, value in vars(room).items()
         if isinstance(value, type) and issubclass(value, tr.Module) and not name.startswith("_")
     }
-    assert modules - {tr.Module} == {
+    assert modules - {tr.Module, cells.GatedCell, cells.PairCell} == {
         *(tr.RNNCell, tr.LSTMCell, tr.GRUCell, tr.Stacked),
         *(tr.Linear, tr.Embedding, tr.Dropout, tr.RNNLM, tr.CBOW),
     }

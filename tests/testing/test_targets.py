@@ -252,3 +252,95 @@ class Upper(tr.Windowed):
 class Misplaced(tr.Policy):
     def scale(self, edge, end):
         return 0.5
+
+
+# -- modules with a loss -----------------------------------------------------------------------------------------------
+
+
+class Regression(tr.Module):
+    """A number for each sequence; `initial_state` does not make it a cell, for it has a loss."""
+
+    def __init__(self, seed=0):
+        rng = np.random.default_rng(seed)
+        self.cell, self.output = tr.GRUCell(3, 2, rng, np.float64), tr.Linear(2, 1, rng, np.float64)
+
+    def initial_state(self, batch_size):
+        return self.cell.initial_state(batch_size)
+
+    def __call__(self, xs, state=None):
+        outputs, state = tr.unroll(self.cell, xs, state)
+        return self.output(outputs)[..., 0], state
+
+    def loss(self, xs, ys, state=None):
+        outputs, state = self(xs, state)
+        return np.mean((outputs - ys) ** 2), state
+
+
+class OnlyLoss(tr.Module):
+    """A module that cannot be called, and takes its batch as one dict."""
+
+    def __init__(self):
+        self.w = tr.parameter(normal(3))
+
+    def loss(self, batch):
+        return np.sum((batch["x"] @ self.w - batch["y"]) ** 2)
+
+
+class WrongLoss(OnlyLoss):
+    def loss(self, batch):
+        return np.sum((batch["x"] @ self.w.data - batch["y"]) ** 2) + 0 * np.sum(self.w)
+
+
+def squared(model, xs, ys):
+    return np.mean((model(xs)[0] - ys) ** 2), {"sequences": len(ys)}
+
+
+PARAMETERS = [*(f"cell.{name}" for name in ("Wx", "Wh", "b", "bh")), *OUT]
+
+
+@pytest.mark.parametrize(
+    ("call", "names", "called"),
+    [
+        (lambda m: check_grads(m, normal(2, 4, 3), normal(2, 4)), [*PARAMETERS, "xs", "ys"], "Regression.loss, xs, ys"),
+        (lambda m: check_grads(m, (normal(2, 4, 3), normal(2, 4))), [*PARAMETERS, "xs", "ys"], "Regression.loss, xs"),
+        (lambda m: check_grads(m, normal(2, 4, 3)), [*PARAMETERS, "xs"], "Regression(...), xs"),
+        (lambda m: check_grads(m, normal(2, 4, 3), normal(2, 2)), [*PARAMETERS, "xs", "state"], "Regression(...), xs"),
+        (
+            lambda m: check_grads(m, normal(2, 4, 3), normal(2, 4), loss=squared),
+            [*PARAMETERS, "xs", "ys"],
+            "Regression(...), xs, ys, loss=squared",
+        ),
+        (
+            lambda m: check_grads(m, (normal(2, 4, 3), normal(2, 4)), loss=squared, order=2),
+            [*PARAMETERS, "xs", "ys"],
+            "Regression(...), xs, ys, loss=squared, order=2",
+        ),
+        (
+            lambda m: check_grads(m, normal(2, 4, 3), normal(2, 4), truncation=tr.Windowed(2)),
+            [*PARAMETERS, "first state"],
+            "Regression(...), xs, ys, truncation=Windowed(h=2, every=1)",
+        ),
+        (
+            lambda m: check_grads(OnlyLoss(), {"x": normal(2, 3), "y": normal(2)}),
+            ["w", "batch.x", "batch.y"],
+            "OnlyLoss.loss, batch",
+        ),
+    ],
+)
+def test_any_module_with_a_loss(call, names, called):
+    report = call(Regression())
+    assert report.ok
+    assert [leaf.name for leaf in report.leaves] == names
+    assert report.reproducer.startswith(f"check_grads({called}")
+
+
+def test_a_wrong_loss_is_found():
+    batch = {"x": normal(2, 3), "y": normal(2)}
+    assert check_grads(WrongLoss(), batch, check=False).wrong == ("w",)
+
+    def forgets(model, batch):
+        return np.sum((batch["x"] @ model.w - tr.cut(batch["x"] @ model.w)) ** 2) + np.sum(batch["x"].data @ model.w)
+
+    assert check_grads(OnlyLoss(), batch, loss=forgets, check=False).wrong == ("batch.x", "batch.y")
+    with pytest.raises(tr.ConfigError, match=r"loss= and truncation= do not go together; pass step"):
+        check_grads(Regression(), normal(2, 4, 3), normal(2, 4), loss=squared, truncation=tr.Full())
