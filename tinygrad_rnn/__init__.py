@@ -212,6 +212,7 @@ if TYPE_CHECKING:
     from .nn.layers import Dropout as Dropout
     from .nn.layers import Embedding as Embedding
     from .nn.layers import Linear as Linear
+    from .nn.standardize import Standardize as Standardize
     from .nn.models import CBOW as CBOW
     from .nn.models import RNNLM as RNNLM
     from .nn.noise import VariationalDropout as VariationalDropout
@@ -240,8 +241,14 @@ if TYPE_CHECKING:
     from .truncation import truncation_report as truncation_report
     from .compiler.api import Compiled as Compiled
     from .compiler.api import compile as compile
+    from .data import Batch as Batch
+    from .data import Batches as Batches
     from .data import Corpus as Corpus
+    from .data import group_rows as group_rows
     from .data import OffsetBatches as OffsetBatches
+    from .data import pad_sequences as pad_sequences
+    from .data import Sequences as Sequences
+    from .data import sliding_windows as sliding_windows
     from .data import Vocabulary as Vocabulary
     from .data import embedded_text as embedded_text
     from .data import load_corpus as load_corpus
@@ -310,6 +317,7 @@ _HOME = {
     "nn.gated": "CoupledLSTMCell LayerNormLSTMCell PeepholeLSTMCell",
     "nn.light": "IndRNNCell LRUCell MinGRUCell MinLSTMCell",
     "nn.layers": "Dropout Embedding Linear",
+    "nn.standardize": "Standardize",
     "nn.models": "CBOW RNNLM",
     "nn.noise": "VariationalDropout Zoneout",
     "nn.recurrent": "RecurrentLayers",
@@ -321,7 +329,10 @@ _HOME = {
         "TruncationReport credit_profile parse_policy policy_text recurrence_report stream truncation_report"
     ),
     "compiler.api": "Compiled compile",
-    "data": "Corpus OffsetBatches Vocabulary embedded_text load_corpus read_text",
+    "data": (
+        "Batch Batches Corpus embedded_text group_rows load_corpus OffsetBatches pad_sequences read_text "
+        "Sequences sliding_windows Vocabulary"
+    ),
     "optim": "Adagrad Adam AdamW Averaged Grouped Lion Momentum RMSprop SGD clip_by_norm clip_by_value",
     "config": "TrainConfig",
     "graphs": "Drawing draw plot_gradient_flow",

@@ -78,7 +78,7 @@ def test_a_window_is_a_copy_of_a_read_only_corpus() -> None:
 def test_the_shortest_corpus_gives_one_window() -> None:
     assert [xs.shape for xs, _ in OffsetBatches(np.arange(7), 2, 3)] == [(2, 3)]
     with pytest.raises(
-        CorpusError, match=r"ids has 6 tokens, but batch_size \* bptt \+ 1 = 2 \* 3 \+ 1 = 7.*longer corpus"
+        CorpusError, match=r"values has 6 tokens, but batch_size \* bptt \+ 1 = 2 \* 3 \+ 1 = 7.*longer corpus"
     ):
         OffsetBatches(np.arange(6), 2, 3)
 
@@ -99,11 +99,42 @@ def test_numpy_integers_count_as_integers() -> None:
 @pytest.mark.parametrize(
     ("ids", "error", "message"),
     [
-        (np.zeros((4, 5), np.int64), ShapeError, r"got \(4, 5\)"),
-        (np.zeros(20), DTypeError, "float64"),
-        ([], CorpusError, "ids has 0 tokens"),
+        (np.int64(3), ShapeError, "got a single number"),
+        (["a"] * 20, DTypeError, "expected values of real numbers, got dtype <U1"),
+        (np.zeros(20, complex), DTypeError, "complex128"),
+        ([], CorpusError, "values has 0 tokens"),
     ],
 )
 def test_ids_of_the_wrong_kind_are_rejected(ids: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         OffsetBatches(ids, 2, 2)  # type: ignore[arg-type]
+
+
+@given(
+    shape=st.lists(st.integers(1, 3), max_size=2),
+    lengths=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 9)),
+    own=st.booleans(),
+)
+def test_streams_of_any_numbers(shape: list[int], lengths: tuple[int, int, int], own: bool) -> None:
+    """Joined, the windows of stream i are values[i * L :][:L], and the targets those of one step later, or as given."""
+    N, bptt, more = lengths
+    M = N * bptt + 1 + more
+    values = np.random.default_rng(M).standard_normal((M, *shape))
+    targets = np.arange(M) - 5 if own else None
+    batches = OffsetBatches(values, N, bptt, targets=targets, dtype=None)
+    L = batches.stream_length
+    xs, ts = (np.concatenate(parts, axis=1) for parts in zip(*batches, strict=True))
+    for i in range(N):
+        np.testing.assert_array_equal(xs[i], values[i * L :][:L])
+        np.testing.assert_array_equal(ts[i], (values[1:] if targets is None else targets)[i * L :][:L])
+
+
+def test_floats_come_in_the_dtype_of_the_model() -> None:
+    assert {part.dtype for part in next(iter(OffsetBatches(np.ones(9), 2, 2)))} == {np.dtype(np.float32)}
+    xs, ts = next(iter(OffsetBatches(np.ones((9, 2), np.uint8), 2, 2, targets=np.ones(9, bool))))
+    assert (xs.dtype, ts.dtype) == (np.int64, np.bool_)
+
+
+def test_as_many_targets_as_values() -> None:
+    with pytest.raises(ShapeError, match="as many targets as values, 9, got 8"):
+        OffsetBatches(np.ones(9), 2, 2, targets=np.ones(8))

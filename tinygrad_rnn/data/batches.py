@@ -8,17 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_rnn.checks import flag, integer
+from tinygrad_rnn.data.arrays import Array as Numbers
+from tinygrad_rnn.data.arrays import Given, as_array
 from tinygrad_rnn.data.vocabulary import id_array
-from tinygrad_rnn.errors import CorpusError
+from tinygrad_rnn.errors import CorpusError, ShapeError
 
 
 class OffsetBatches:
-    """Cut a corpus into N parallel streams and yield them window by window, in order.
+    """Cut a corpus or a series into N parallel streams and yield them window by window, in order.
 
-    The inputs are ids[:-1] and the targets ids[1:]. With L = (len(ids) - 1) // N, stream i holds the L
-    positions from i * L on, and each window is the next `bptt` positions of every stream (Saito, Deep
-    Learning from Scratch 2, chapter 5: the offsets of the truncated-BPTT training loop). A window continues
-    the one before it, so the hidden state is carried from window to window.
+    The inputs are values[:-1] and the targets values[1:]; or all values, and targets of the same time. With
+    L = (number of inputs) // N, stream i holds the L positions from i * L on, and each window is the next
+    `bptt` positions of every stream (Saito, Deep Learning from Scratch 2, chapter 5: the offsets of the truncated-BPTT
+    training loop). A window continues the one before it, so the hidden state is carried from window to window.
 
     Where this differs from that chapter: its loop reads position (offset + time_idx) modulo the data size,
     takes data size // (N * T) steps an epoch, and lets time_idx run on across epochs, so that windows wrap
@@ -28,10 +30,13 @@ class OffsetBatches:
     out.
 
     Args:
-        ids: The corpus, shape (len(ids),), an integer dtype.
+        values: The corpus, ids of shape (M,) and an integer dtype; or a series (M,) or (M, ...) of any real numbers,
+            in the order of time. Arrays of pandas and PyTorch are taken as they are.
         batch_size: N, the number of streams.
         bptt: Steps in a window.
         drop_last: Leave out a last window that is shorter than `bptt`.
+        targets: (M, ...), what to predict at each position; None: the next value.
+        dtype: of floating point values and targets, that of the model; None: they keep their own.
 
     Attributes:
         batch_size: N.
@@ -39,9 +44,10 @@ class OffsetBatches:
         stream_length: L, in positions.
 
     Raises:
-        CorpusError: If the corpus is shorter than N * bptt + 1 tokens.
+        CorpusError: If the corpus is shorter than N * bptt positions, and one more for the last target; or an id is
+            negative.
         ConfigError: If `batch_size` or `bptt` is not an integer of 1 or more. (It is a ValueError.)
-        ShapeError, DTypeError: If `ids` is not a one-dimensional integer array.
+        ShapeError, DTypeError: If `values` have no axis of time or are not real numbers, or `targets` are not as many.
 
     Example:
         >>> batches = OffsetBatches(np.arange(11), batch_size=2, bptt=3)
@@ -51,26 +57,47 @@ class OffsetBatches:
         ...     print(xs.tolist(), ts.tolist())
         [[0, 1, 2], [5, 6, 7]] [[1, 2, 3], [6, 7, 8]]
         [[3, 4], [8, 9]] [[4, 5], [9, 10]]
+        >>> xs, ts = next(iter(OffsetBatches(np.arange(8.0).reshape(4, 2), 1, 2)))
+        >>> xs.tolist(), ts.tolist()
+        ([[[0.0, 1.0], [2.0, 3.0]]], [[[2.0, 3.0], [4.0, 5.0]]])
     """
 
-    def __init__(self, ids: npt.ArrayLike, batch_size: int, bptt: int, drop_last: bool = False) -> None:
+    def __init__(
+        self,
+        values: Given,
+        batch_size: int,
+        bptt: int,
+        drop_last: bool = False,
+        *,
+        targets: Given | None = None,
+        dtype: npt.DTypeLike | None = np.float32,
+    ) -> None:
         self.batch_size = integer("OffsetBatches", "batch_size", batch_size)
         self.bptt = integer("OffsetBatches", "bptt", bptt)
-        array = id_array("OffsetBatches", ids)
-        needed = self.batch_size * self.bptt + 1
+        array = _series("values", values, dtype)
+        if array.ndim == 1 and array.dtype.kind != "f":
+            array = id_array("OffsetBatches", array)
+        inputs, wanted = (array[:-1], array[1:]) if targets is None else (array, _series("targets", targets, dtype))
+        if len(inputs) != len(wanted):
+            raise ShapeError(
+                f"OffsetBatches: expected as many targets as values, {len(inputs)}, got {len(wanted)}; without targets "
+                "the next value is one"
+            )
+        needed, more = self.batch_size * self.bptt + (targets is None), " + 1" if targets is None else ""
         if len(array) < needed:
             raise CorpusError(
-                f"OffsetBatches: ids has {len(array)} tokens, but batch_size * bptt + 1 = "
-                f"{self.batch_size} * {self.bptt} + 1 = {needed} are needed; "
+                f"OffsetBatches: values has {len(array)} tokens, but batch_size * bptt{more} = "
+                f"{self.batch_size} * {self.bptt}{more} = {needed} are needed; "
                 "pass a longer corpus, or a smaller batch_size or bptt"
             )
-        self.stream_length = (len(array) - 1) // self.batch_size
+        self.stream_length = len(inputs) // self.batch_size
         self._used = self.stream_length - (
             self.stream_length % self.bptt if flag("OffsetBatches", "drop_last", drop_last) else 0
         )
         positions = self.batch_size * self.stream_length
-        self._inputs = array[:positions].reshape(self.batch_size, -1)
-        self._targets = array[1 : positions + 1].reshape(self.batch_size, -1)
+        self._inputs, self._targets = (
+            part[:positions].reshape(self.batch_size, self.stream_length, *part.shape[1:]) for part in (inputs, wanted)
+        )
 
     def __len__(self) -> int:
         return -(-self._used // self.bptt)
@@ -80,11 +107,23 @@ class OffsetBatches:
         """The number of positions in one pass over all windows."""
         return self.batch_size * self._used
 
-    def __iter__(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        """Yield (inputs, targets), each of shape (N, T) and dtype int64, from the start of the streams.
+    def __iter__(self) -> Iterator[tuple[Numbers, Numbers]]:
+        """Yield (inputs, targets), each of shape (N, T, ...), from the start of the streams.
 
-        T is `bptt`, or less in the last window.
+        T is `bptt`, or less in the last window. Ids are int64.
         """
         for start in range(0, self._used, self.bptt):
             window = np.s_[:, start : start + self.bptt]
-            yield self._inputs[window].astype(np.int64), self._targets[window].astype(np.int64)
+            yield _window(self._inputs[window]), _window(self._targets[window])
+
+
+def _series(name: str, given: Given, dtype: npt.DTypeLike | None) -> Numbers:
+    """Return an array of numbers with an axis of time."""
+    array = as_array("OffsetBatches", name, given)
+    if array.ndim == 0:
+        raise ShapeError(f"OffsetBatches: expected {name} of shape (M, ...), in the order of time, got a single number")
+    return array.astype(dtype, copy=False) if dtype is not None and array.dtype.kind == "f" else array
+
+
+def _window(part: Numbers) -> Numbers:
+    return part.astype(np.int64) if part.dtype.kind in "iu" else part.copy()

@@ -1,0 +1,51 @@
+"""Standardizing: mean 0, deviation 1, there and back, as a part of a model."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tr
+
+
+@given(seed=st.integers(0, 99), D=st.integers(1, 4), missing=st.floats(0, 0.5))
+def test_there_and_back(seed, D, missing):
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((40, 5, D)) * 10.0 ** rng.integers(-3, 4, D) + rng.standard_normal(D)
+    seen = np.where(rng.random(values.shape) < missing, np.nan, values)
+    scale = tr.Standardize(D, np.float64).fit(seen)
+    scaled = scale(seen)
+    np.testing.assert_allclose(np.nanmean(scaled, axis=(0, 1)), 0, atol=1e-9)
+    np.testing.assert_allclose(np.nanstd(scaled, axis=(0, 1)), 1, rtol=1e-9)
+    np.testing.assert_allclose(scale.inverse(scale(values)), values, rtol=1e-9, atol=1e-9)
+
+
+def test_in_a_model_it_is_no_parameter_and_gradients_go_through():
+    scale = tr.Standardize(2).fit([[0.0, 5.0], [2.0, 5.0]])
+    assert scale.parameters() == {}
+    assert scale.deviation.tolist() == [1.0, 1.0]  # a constant is divided by 1
+    x = tr.tensor(np.ones((3, 2)), np.float32, True)
+    y = scale(x)
+    assert y.dtype == np.float32
+    assert tr.grad(y.sum(), x).tolist() == [[1.0, 1.0]] * 3
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: tr.Standardize(0), tr.ConfigError, "features must be"),
+        (
+            lambda: tr.Standardize(2).fit(np.ones((3, 3))),
+            tr.ShapeError,
+            r"Standardize.fit: expected \(..., D\) with D = 2",
+        ),
+        (lambda: tr.Standardize(2)(np.ones(3)), tr.ShapeError, "D = 2"),
+        (lambda: tr.Standardize(2).inverse(np.ones(3)), tr.ShapeError, "Standardize.inverse"),
+        (lambda: tr.Standardize(2).fit([[1.0, np.nan]]), tr.ShapeError, "feature 1 of 2 has no finite values"),
+        (lambda: tr.Standardize(1).fit([]), tr.ShapeError, "feature 0 of 1 has no finite values"),
+        (lambda: tr.Standardize(1).fit([1j]), tr.DTypeError, "expected real values"),
+    ],
+)
+def test_what_does_not_fit(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,130 @@
+"""Arrays of other libraries, and arrays of different lengths, as NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checks import integer
+from ..errors import DTypeError, ShapeError
+
+Array: TypeAlias = npt.NDArray[np.generic]
+
+
+@runtime_checkable
+class _Detachable(Protocol):
+    """What holds an array that may be part of a graph, or on another device, as in PyTorch."""
+
+    def detach(self) -> _Detachable:
+        """Return it outside of the graph."""
+
+    def cpu(self) -> _Detachable:
+        """Return it in the memory of the host."""
+
+    def numpy(self) -> Array:
+        """Return its array."""
+
+
+@runtime_checkable
+class _Convertible(Protocol):
+    """What converts itself, as the tables and columns of pandas and Polars do."""
+
+    def to_numpy(self) -> Array:
+        """Return its array."""
+
+
+Given: TypeAlias = npt.ArrayLike | _Detachable | _Convertible
+"""What is taken as an array: NumPy's, lists of numbers, columns and tables of pandas, tensors of PyTorch."""
+
+
+def as_array(function: str, name: str, given: object) -> Array:
+    """Return what was given as an array of numbers or booleans.
+
+    It is told by its methods, so that no other library is imported; it is not copied where that can be avoided.
+
+    Args:
+        function: what the user called, for messages.
+        name: of the argument.
+        given: the values.
+
+    Raises:
+        DTypeError: if they are not real numbers or booleans.
+        ShapeError: if they are rows of different lengths.
+
+    >>> as_array("f", "x", [1, 2])
+    array([1, 2])
+    """
+    try:
+        array = converted(given)
+    except ValueError as error:
+        raise ShapeError(f"{function}: {name} is no array: {error}; pass arrays of one shape") from error
+    if array.dtype == np.object_ and all(isinstance(value, int | float | np.number) for value in array.flat):
+        array = array.astype(np.float64)  # a column that held something else once, missing values for instance
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{function}: expected {name} of real numbers, got dtype {array.dtype}; encode it as numbers")
+    return array
+
+
+def converted(given: object) -> Array:
+    """Return what was given as an array of any dtype, such as one of texts.
+
+    >>> converted(["a", "b"]).shape
+    (2,)
+    """
+    if isinstance(given, _Detachable):
+        return given.detach().cpu().numpy()
+    return np.asarray(given.to_numpy() if isinstance(given, _Convertible) else given)
+
+
+def pad_sequences(rows: Iterable[Given], value: float = 0, multiple: int = 1) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Return sequences of different lengths as one array, padded at the end.
+
+    Args:
+        rows: N arrays of shapes (T_n, ...), which agree but for T_n.
+        value: what stands after the end.
+        multiple: T is the next multiple of it, so that fewer lengths occur.
+
+    Returns:
+        The array (N, T, ...) and the lengths T_n (N,).
+
+    Raises:
+        ShapeError: if there are no rows, one has no axis, or they do not agree.
+        DTypeError: if they are not real numbers.
+
+    >>> array, lengths = pad_sequences([[1, 2, 3], [4]], value=-1)
+    >>> array.tolist(), lengths.tolist()
+    ([[1, 2, 3], [4, -1, -1]], [3, 1])
+    """
+    arrays = [as_array("pad_sequences", f"rows[{n}]", row) for n, row in enumerate(rows)]
+    if not arrays:
+        raise ShapeError("pad_sequences: there are no rows; pass one or more")
+    return padded(arrays, value, integer("pad_sequences", "multiple", multiple), check_rows("pad_sequences", arrays))
+
+
+def check_rows(function: str, arrays: Sequence[Array], name: str = "rows") -> npt.NDArray[np.int64]:
+    """Return the lengths of arrays that agree but for their first axis.
+
+    Raises:
+        ShapeError: if they do not, or one has no axis.
+    """
+    for n, array in enumerate(arrays):
+        if array.ndim == 0 or array.shape[1:] != arrays[0].shape[1:]:
+            raise ShapeError(
+                f"{function}: expected {name} of shapes (T_n, ...) that agree but for T_n, got {arrays[0].shape} for "
+                f"the first and {array.shape} for {name}[{n}]"
+            )
+    return np.array([len(array) for array in arrays], np.int64)
+
+
+def padded(
+    arrays: Sequence[Array], value: float, multiple: int, lengths: npt.NDArray[np.int64]
+) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Return checked arrays as one; see `pad_sequences`."""
+    T = -(-int(lengths.max()) // multiple) * multiple
+    whole = np.full((len(arrays), T, *arrays[0].shape[1:]), value, np.result_type(*arrays))
+    for row, array in zip(whole, arrays, strict=True):
+        row[: len(array)] = array
+    return whole, lengths

@@ -1,0 +1,93 @@
+"""Standardizing: what a network reads has mean 0 and deviation 1, and what it says is turned back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..checks import integer
+from ..engine.arrays import as_numbers
+from ..engine.table import Operand
+from ..engine.tensor import shape_of
+from ..errors import DTypeError, ShapeError
+from .module import Module
+
+
+class Standardize(Module):
+    """Subtract the mean and divide by the deviation of each feature: (x - mean) / deviation.
+
+    As an attribute of a model it is part of what is saved with it. Nothing trains it.
+
+    Args:
+        features: D, the length of the last axis; 1 also serves arrays without that axis.
+        dtype: of both, that of the model.
+
+    Attributes:
+        mean: (D,), 0 at first.
+        deviation: (D,), 1 at first.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> scale = tr.Standardize(1).fit([1.0, 3.0])
+    >>> scale(np.array([1.0, 3.0, 4.0])).tolist(), scale.inverse(np.array([0.0])).tolist()
+    ([-1.0, 1.0, 2.0], [2.0])
+    """
+
+    buffers = ("mean", "deviation")
+
+    def __init__(self, features: int = 1, dtype: DTypeLike = np.float32) -> None:
+        self.mean = np.zeros(integer("Standardize", "features", features), dtype)
+        self.deviation = np.ones_like(self.mean)
+
+    def fit(self, values: Operand) -> Standardize:
+        """Take the mean and the deviation of each feature, and return this module.
+
+        Args:
+            values: (..., D), or any shape where D = 1; of training data alone. NaN is a missing value. A feature that
+                does not vary is divided by 1.
+
+        Raises:
+            ShapeError: if the last axis is not D, or a feature has no values.
+            DTypeError: if they are not real numbers.
+        """
+        array = as_numbers(values, "Standardize.fit: values")
+        if array.dtype.kind not in "biuf":
+            raise DTypeError(f"Standardize.fit: expected real values, got dtype {array.dtype}")
+        D = len(self.mean)
+        self._check("Standardize.fit", array.shape)
+        rows = array.reshape(-1, D).astype(np.float64)
+        known = np.isfinite(rows)
+        counts = known.sum(axis=0)
+        if not counts.all():
+            raise ShapeError(f"Standardize.fit: feature {int(counts.argmin())} of {D} has no finite values")
+        mean = np.where(known, rows, 0).sum(axis=0) / counts
+        deviation = np.sqrt(np.square(np.where(known, rows, mean) - mean).sum(axis=0) / counts)
+        self.mean = mean.astype(self.mean.dtype)
+        self.deviation = np.where(deviation > 0, deviation, 1).astype(self.mean.dtype)
+        return self
+
+    def __call__(self, x: Operand) -> Any:
+        """Return (x - mean) / deviation.
+
+        Args:
+            x: (..., D), or any shape where D = 1.
+
+        Raises:
+            ShapeError: if the last axis is not D.
+        """
+        self._check("Standardize", shape_of(x))
+        return (x - self._over(self.mean)) / self._over(self.deviation)
+
+    def inverse(self, y: Operand) -> Any:
+        """Return y * deviation + mean: numbers in the units of the data."""
+        self._check("Standardize.inverse", shape_of(y))
+        return y * self._over(self.deviation) + self._over(self.mean)
+
+    def _over(self, statistic: Any) -> Any:
+        return statistic[0] if len(statistic) == 1 else statistic
+
+    def _check(self, where: str, shape: tuple[int, ...]) -> None:
+        D = len(self.mean)
+        if D > 1 and shape[-1:] != (D,):
+            raise ShapeError(f"{where}: expected (..., D) with D = {D}, got {shape}")
