@@ -247,7 +247,7 @@ def group_rows(
             for rows, group in zip(members, found, strict=True):
                 if (group != group[0]).any():
                     raise ShapeError(
-                        f"{where}: the targets of {names[rows[0]]!r} differ; steps=True keeps one for each row"
+                        f"{where}: the targets of {names[rows[0]].item()!r} differ; steps=True keeps one for each row"
                     )
             found = [np.asarray(group[0]) for group in found]
     return Sequences([values[rows] for rows in members], found, steps, dtype)
