@@ -9,7 +9,8 @@ from tinygrad_rnn.errors import DrawingError
 from tinygrad_rnn.graphs.model.flow import flow_of
 from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.record import record
-from tinygrad_rnn.graphs.operations.backward import backward, record_backward
+from tinygrad_rnn.graphs.operations.backward import backward
+from tinygrad_rnn.graphs.operations.recorded import record_backward
 from tinygrad_rnn.graphs.options import Options
 
 

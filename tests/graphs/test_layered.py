@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_rnn.pictures.layout import layered as module
-from tinygrad_rnn.pictures.layout.layered import Arc, Item, _Web, layered, separated
+from tinygrad_rnn.pictures.layout.layered import Arc, Item, _Web, layered
 from tinygrad_rnn.pictures.layout.ranks import pulled_right, ranks_of
+from tinygrad_rnn.pictures.layout.spacing import separated
 
 
 def drawn(seed, count, density):
@@ -103,7 +104,7 @@ def test_no_two_neighbours_would_cross_less_the_other_way_round(seed, count):
     place = {node: number for layer in web.layers for number, node in enumerate(layer)}
 
     def crossings(a, b):
-        return sum(place[x] > place[y] for side in (web.behind, web.ahead) for x, _ in side[a] for y, _ in side[b])
+        return sum(place[x] > place[y] for side in (web.behind, web.ahead) for x, *_ in side[a] for y, *_ in side[b])
 
     for layer in web.layers:
         for a, b in itertools.pairwise(layer):

@@ -1,6 +1,4 @@
-"""The operations view, laid out by Graphviz and by us."""
-
-import shutil
+"""The operations view."""
 
 import numpy as np
 import pytest
@@ -15,14 +13,11 @@ from tinygrad_rnn.graphs.operations import view as module
 from tinygrad_rnn.graphs.operations.view import operations
 from tinygrad_rnn.graphs.options import Options
 
-needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="no dot program on the path")
-ENGINES = ["layered", pytest.param("dot", marks=needs_dot)]
 
-
-def picture(target, *example, gradients=True, steps=None, engine="layered", **cuts):
+def picture(target, *example, gradients=True, steps=None, **cuts):
     recording = record(target, example, **cuts)
     graph = read(recording.losses, recording.values, recording.names)
-    return operations(graph, flow_of(graph) if gradients else None, Options(steps=steps), engine)
+    return operations(graph, flow_of(graph) if gradients else None, Options(steps=steps))
 
 
 def model_and_text(cell="rnn", layers=1, T=5):
@@ -31,34 +26,37 @@ def model_and_text(cell="rnn", layers=1, T=5):
     return tr.RNNLM(9, 6, 5, rng, cell=cell, layers=layers), text[:, :-1], text[:, 1:]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_nothing_overlaps(engine, cell, layers):
-    scene = picture(*model_and_text(cell, layers), engine=engine, cut_every=2, steps=3)
-    # dot's splines may graze a box; its boxes and our own lines may not.
-    wrong = [fault for fault in faults(scene) if engine == "layered" or "line" not in fault]
-    assert wrong == []
+def test_nothing_overlaps(cell, layers):
+    scene = picture(*model_and_text(cell, layers), cut_every=2, steps=3)
+    assert list(faults(scene)) == []
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_both_layouts_draw_the_same_graph(engine):
-    scene = picture(*model_and_text("lstm"), engine=engine)
-    other = picture(*model_and_text("lstm"), engine="layered")
-    assert [(box.id, box.title, box.rows) for box in scene.boxes] == [
-        (box.id, box.title, box.rows) for box in other.boxes
-    ]
-    assert [(e.tail, e.head, e.magnitude) for e in scene.edges] == [(e.tail, e.head, e.magnitude) for e in other.edges]
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_each_module_has_a_region_of_its_own(cell):
+    scene = picture(*model_and_text(cell, layers=2), cut_every=2, steps=3)
+    labels = [label.text for label in scene.labels if not label.warn]
+    assert {"embedding", "layers.0", "layers.1", "output"} <= set(labels)
+    assert len(scene.regions) == 4
+    for region in scene.regions:
+        inside = [
+            box
+            for box in scene.boxes
+            if abs(box.x - region.x) < (region.width + box.width) / 2
+            and abs(box.y - region.y) < (region.height + box.height) / 2
+        ]
+        assert inside
+        assert all(box.kind in ("operation", "state", "parameter") for box in inside)
+        for edge in scene.edges:  # what has no end in a region stays outside
+            if not {edge.tail, edge.head} & {box.id for box in inside}:
+                points = np.array(edge.points)
+                away = np.abs(points - (region.x, region.y)) >= np.array((region.width, region.height)) / 2 - 0.1
+                assert away.any(axis=1).all()
 
 
-def test_without_dot_the_layout_is_ours(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert picture(*model_and_text(), engine="dot") == picture(*model_and_text(), engine="layered")
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_lines_meet_their_boxes(engine):
-    scene = picture(*model_and_text("gru"), engine=engine)
+def test_lines_meet_their_boxes():
+    scene = picture(*model_and_text("gru"))
     for edge in scene.edges:
         tail, head = scene.box(edge.tail), scene.box(edge.head)
         for (x, y), box in ((edge.points[0], tail), (edge.points[-1], head)):
@@ -98,12 +96,11 @@ def test_cuts_are_scissors_on_a_dashed_line():
     assert into.magnitude == pytest.approx(0.5 * out.magnitude, rel=1e-5)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_graph_without_steps(engine):
+def test_a_graph_without_steps():
     model = tr.CBOW(9, 4, 2, np.random.default_rng(0))
     loss = model.loss(np.zeros((3, 2), int), np.zeros(3, int))
-    scene = picture(loss, engine=engine)
-    assert [fault for fault in faults(scene) if "line" not in fault] == []
+    scene = picture(loss)
+    assert list(faults(scene)) == []
     assert [box.title for box in scene.boxes if box.kind == "operation"] == ["lookup", "Σ", "×", "+"]
     assert scene.reach.keys() == {box.id for box in scene.boxes if box.strong}
 

@@ -78,7 +78,7 @@ def test_dot_text_is_what_it_was(name, request):
 
 VIEWS = {
     "rolled": lambda graph, flow: rolled(graph, flow, Options()),
-    "ops": lambda graph, flow: operations(graph, flow, Options(steps=2), engine="layered"),
+    "ops": lambda graph, flow: operations(graph, flow, Options(steps=2)),
     "backward": lambda graph, flow: backward(graph, flow, Options(steps=2)),
 }
 

@@ -277,7 +277,8 @@ _ARRAYS = (np.ndarray, Tensor)
 def _spec(value: Any) -> Any:
     if isinstance(value, _ARRAYS):
         return Spec(value.shape, value.dtype)
-    return Spec((), np.result_type(value))
+    # A number is as small as its Spec, and a drawing can say which one it is.
+    return value if isinstance(value, _NUMBERS) else Spec((), np.result_type(value))
 
 
 def _has_tensor(attrs: dict[str, Any]) -> bool:

@@ -7,71 +7,19 @@ cotangents up on the right. A thin line crosses over where a rule reads an array
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import chain
 
-import numpy as np
-
-from ...engine.tape import Array, Node, enable_grad, watching
-from ...engine.tensor import Tensor, tensor, wrap
-from ...engine.walk import pull_back
-from ...errors import DrawingError
-from ...pictures.scene.scene import Scene
+from ...pictures.scene.reach import reach_of
+from ...pictures.scene.scene import Scale, Scene
 from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.operations import operations_of
 from ..options import Options
-from .chart import chart_of
-from .facing import facing
-from .mirror import Made, Mirror
-from .view import LIMIT, chosen_step
-
-
-def record_backward(graph: Graph) -> Made:
-    """Run the backward pass of a graph's losses with its rules recorded, and return what each rule made.
-
-    >>> import tinygrad_rnn as tr
-    >>> from tinygrad_rnn.graphs.model.graph import read
-    >>> x = tr.tensor(2.0, requires_grad=True)
-    >>> y = tr.tanh(x)
-    >>> [node.name for node in record_backward(read([y])).by[y.node]]
-    ['multiply', 'subtract', 'multiply']
-    """
-    made = Made()
-    fresh: list[Node] = []
-    seeds: list[tuple[tuple[Node, int], Any]] = []
-    known: dict[tuple[Node, int], int] = {}  # place to how many cotangents have come back to it
-    pending: list[Node] = []  # the place whose sum is recorded next
-
-    def watch(node: Node, outputs: tuple[Array, ...]) -> None:
-        made.values[node] = outputs[0]
-        if pending and node.name == "add":
-            made.arrives.setdefault(pending.pop(), []).append(node)
-        else:
-            fresh.append(node)
-
-    def observe(node: Node, number: int, cotangent: Any) -> None:
-        made.by.setdefault(node, []).extend(fresh)
-        fresh.clear()
-        pending.clear()
-        made.sent[node, number] = cotangent.node if isinstance(cotangent, Tensor) else None
-        place = node.edges[number]
-        assert place is not None
-        known[place] = known.get(place, 0) + 1
-        if known[place] > 1:
-            pending.append(place[0])
-
-    for place in graph.losses:
-        spec = place[0].specs[place[1]]
-        # The seed is a leaf: then rules that only hand it on, or multiply it, are recorded too.
-        seed = tensor(np.ones(spec.shape, spec.dtype), requires_grad=True, name="1")
-        assert seed.node is not None
-        made.seeds.append(seed.node)
-        made.values[seed.node] = seed.data
-        seeds.append((place, seed))
-        known[place] = known.get(place, 0) + 1
-    with enable_grad(), watching(watch):
-        pull_back(seeds, lift=lambda array, place: wrap(array, *place), observe=observe)
-    return made
+from .backward_diagram import backward_diagram_of
+from .diagram import diagram_of
+from .recorded import record_backward
+from .side_by_side import side_by_side
+from .view import check_size, chosen_step
 
 
 def backward(graph: Graph, flow: Flow | None, options: Options) -> Scene:
@@ -89,17 +37,14 @@ def backward(graph: Graph, flow: Flow | None, options: Options) -> Scene:
     ops = operations_of(graph)
     step = chosen_step("backward", ops, options)
     chosen = [op for op in ops if step is None or op.step == step]
-    chart = chart_of(graph, flow, ops, {op.id for op in chosen})
-    if len(chart.figures) * 3 > LIMIT:
-        raise DrawingError(
-            f'draw: view="backward" would draw about {3 * len(chart.figures)} boxes, more than {LIMIT}; record the '
-            "steps with unroll or at_step(t), and draw one of them (steps=1)"
-        )
-    mirror = Mirror(graph, flow, chart, chosen, record_backward(graph))
-    count = sum(figure.kind == "operation" for figure in mirror.chart.figures.values())
+    forward = diagram_of(graph, flow, ops, chosen)
+    check_size("backward", 3 * len(forward.boxes))
+    back = backward_diagram_of(graph, flow, forward, chosen, record_backward(graph))
+    count = sum(content.kind == "operation" for content in back.boxes.values())
     facts = [] if step is None else [f"step t = {step + 1}"]
     facts += [f"{len(chosen)} operations forward, {count} backward", *filter(None, [options.note])]
     scene = Scene(options.title or "forward and backward", " · ".join(facts))
-    front = {op.id: f"n{graph.number[op.node]}" for op in chosen}
-    facing(scene, chart, mirror, chosen, front, flow is not None)
+    scene.scale = Scale.of(chain(forward.magnitudes(), back.magnitudes())) if flow is not None else None
+    side_by_side(scene, forward, back)
+    scene.reach = reach_of(scene, forward.losses)
     return scene

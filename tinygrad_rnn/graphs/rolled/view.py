@@ -11,8 +11,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from ...pictures.layout.layered import Arc, Item, layered, separated
+from ...pictures.layout.layered import Arc, Item, layered
 from ...pictures.layout.ranks import pulled_right, ranks_of
+from ...pictures.layout.spacing import separated
 from ...pictures.scene.curves import bezier
 from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
 from ...pictures.scene.reach import reach_of

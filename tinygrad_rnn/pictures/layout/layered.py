@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .ranks import pulled_right, ranks_of
+from .spacing import separated
 
 Point = tuple[float, float]
 
@@ -22,6 +23,7 @@ _SWEEPS = 40
 _ROUNDS = 12
 _PLACES = 10_000  # of passing lines in all layers
 _STRAIGHT = 7.0  # a bend of less than this is as good as none: it is drawn straight
+_THICK = 60.0  # so much thicker than an item, a layer is crossed straight
 _PORT = 13.0  # between two lines that meet one side of a box
 
 
@@ -39,12 +41,24 @@ class Arc(NamedTuple):
         tail, head: numbers of items.
         weight: heavier lines are kept straighter.
         stub: length of a straight piece at its start, in points, for a label.
+        tail_at, head_at: how far from the middle of an item's side it meets the item, in points; None: where it suits.
     """
 
     tail: int
     head: int
     weight: float = 1.0
     stub: float = 0.0
+    tail_at: float | None = None
+    head_at: float | None = None
+
+
+class _Near(NamedTuple):
+    """A neighbour of a node: how strong the line is, and where it meets both, in points from their middles."""
+
+    node: int
+    weight: float
+    here: float
+    there: float
 
 
 class Layout(NamedTuple):
@@ -74,6 +88,7 @@ def layered(
     last: Collection[int] = (),
     spine: Collection[int] = (),
     extents: Sequence[float] = (),
+    drawn: bool = False,
 ) -> Layout:
     """Place items in layers, from left to right (or downward), and route the arcs between them.
 
@@ -88,6 +103,7 @@ def layered(
         last: items that stand at the end of their layer.
         spine: items that stand on one straight line.
         extents: least thickness of each layer, so that two layouts have common layers; ranks then count from 0.
+        drawn: in a thick layer, items that nothing leads to are drawn to its end, and loose ends to its start.
 
     Raises:
         ValueError: if the arcs run in a circle.
@@ -102,7 +118,7 @@ def layered(
     web = _Web(sizes, arcs, placed, between, extents)
     web.order(first, last)
     web.straighten(set(spine))
-    layout = web.layout(across)
+    layout = web.layout(across, drawn)
     if not downward:
         return layout
     return Layout(
@@ -130,8 +146,8 @@ class _Web:
         low = 0 if extents else min(ranks, default=0)
         self.rank = [rank - low for rank in ranks]
         self.chains: list[list[int]] = []
-        self.ahead: list[list[tuple[int, float]]] = [[] for _ in sizes]
-        self.behind: list[list[tuple[int, float]]] = [[] for _ in sizes]
+        self.ahead: list[list[_Near]] = [[] for _ in sizes]
+        self.behind: list[list[_Near]] = [[] for _ in sizes]
         longest = self._longest()
         for arc in arcs:
             chain = [arc.tail]
@@ -143,8 +159,10 @@ class _Web:
             for a, b in itertools.pairwise(chain):
                 bends = (a >= self.count) + (b >= self.count)
                 weight = arc.weight * (1.0, 3.0, 9.0)[bends]
-                self.ahead[a].append((b, weight))
-                self.behind[b].append((a, weight))
+                start = (arc.tail_at or 0.0) if a == arc.tail else 0.0
+                end = (arc.head_at or 0.0) if b == arc.head else 0.0
+                self.ahead[a].append(_Near(b, weight, start, end))
+                self.behind[b].append(_Near(a, weight, end, start))
         self.layers: list[list[int]] = [[] for _ in range(max(max(self.rank, default=0) + 1, len(extents)))]
         for node in range(len(self.rank)):
             self.layers[self.rank[node]].append(node)
@@ -171,6 +189,7 @@ class _Web:
     def order(self, first: Sequence[int], last: Collection[int]) -> None:
         """Sort each layer by the mean place of its neighbours, back and forth; keep the order that crosses least."""
         place = [0.0] * len(self.rank)
+        step = [1.0 / len(self.layers[rank]) for rank in self.rank]
         key = dict.fromkeys(last, 1) | {node: number - len(first) for number, node in enumerate(first)}
 
         def settle(layer: list[int]) -> None:
@@ -185,20 +204,20 @@ class _Web:
         for layer in self.layers:
             layer.sort(key=lambda node: node in last)
             settle(layer)
-        best, fewest = [list(layer) for layer in self.layers], self._crossings(place)
+        best, fewest = [list(layer) for layer in self.layers], self._crossings(place, step)
         for sweep in range(_SWEEPS // 2):
             forward = sweep % 2 == 0
             sides = self.behind if forward else self.ahead
             for layer in self.layers if forward else reversed(self.layers):
                 wanted = {
-                    node: sum(place[other] for other, _ in sides[node]) / len(sides[node])
+                    node: sum(self._spot(near, place, step) for near in sides[node]) / len(sides[node])
                     if sides[node]
                     else place[node]
                     for node in layer
                 }
                 layer.sort(key=wanted.__getitem__)
                 settle(layer)
-            crossings = self._crossings(place)
+            crossings = self._crossings(place, step)
             if crossings < fewest:
                 best, fewest = [list(layer) for layer in self.layers], crossings
             if not fewest:
@@ -206,17 +225,23 @@ class _Web:
         self.layers = best
         self._exchange(place, key)
 
+    def _spot(self, near: _Near, place: Sequence[float], step: Sequence[float]) -> float:
+        """Return where a line meets a neighbour, as a place in its layer, whose nodes stand `step` apart."""
+        return place[near.node] + 0.9 * step[near.node] * near.there / max(self.height(near.node), 1.0)
+
     def _exchange(self, place: list[float], key: Mapping[int, int]) -> None:
         """Let neighbours change places where that crosses less, until none does."""
+        sides = (self.behind, self.ahead)
         for layer in self.layers:
             for number, node in enumerate(layer):
                 place[node] = number
 
+        step = [1.0] * len(place)
+
         def crossings(a: int, b: int) -> int:
             """Count the crossings of the lines of a, above, with those of b, below."""
-            return sum(
-                place[x] > place[y] for side in (self.behind, self.ahead) for x, _ in side[a] for y, _ in side[b]
-            )
+            spots = [[[self._spot(near, place, step) for near in side[n]] for n in (a, b)] for side in sides]
+            return sum(x > y for above, below in spots for x in above for y in below)
 
         for _ in range(_ROUNDS):
             moved = False
@@ -231,11 +256,15 @@ class _Web:
             if not moved:
                 return
 
-    def _crossings(self, place: Sequence[float]) -> int:
+    def _crossings(self, place: Sequence[float], step: Sequence[float]) -> int:
         total = 0
         for layer in self.layers:
             ends: list[float] = []
-            lines = sorted((place[node], place[other]) for node in layer for other, _ in self.ahead[node])
+            lines = sorted(
+                (self._spot(near._replace(node=node, there=near.here), place, step), self._spot(near, place, step))
+                for node in layer
+                for near in self.ahead[node]
+            )
             for _, end in lines:
                 total += len(ends) - bisect_right(ends, end)
                 insort(ends, end)
@@ -253,7 +282,8 @@ class _Web:
             for layer in self.layers if sweep % 2 == 0 else reversed(self.layers):
                 wanted, weights = [], []
                 for node in layer:
-                    near = [(self.y[other], w) for other, w in (*self.behind[node], *self.ahead[node])]
+                    sides = (*self.behind[node], *self.ahead[node])
+                    near = [(self.y[other] + there - here, weight) for other, weight, here, there in sides]
                     if sweep >= _SWEEPS // 2:  # from squares towards absolute distances: one bend, not many small ones
                         near = [(y, w / (3.0 + abs(y - self.y[node]))) for y, w in near]
                     weight = sum(w for _, w in near)
@@ -269,7 +299,7 @@ class _Web:
         passing = (a >= self.count) + (b >= self.count)
         return (self.height(a) + self.height(b)) / 2 + (self.between, self.between * 0.7, 11.0)[passing]
 
-    def layout(self, across: float) -> Layout:
+    def layout(self, across: float, drawn: bool = False) -> Layout:
         """Return centres and routes, moved so that everything starts at (0, 0)."""
         widths = [max((self.sizes[n][0] for n in layer if n < self.count), default=0.0) for layer in self.layers]
         widths = [max(pair) for pair in zip(widths, self.extents or widths, strict=True)]
@@ -278,10 +308,14 @@ class _Web:
             stubs[self.rank[arc.tail]] = max(stubs[self.rank[arc.tail]], arc.stub)
         starts = np.cumsum([0.0, *(width + across + stub for width, stub in zip(widths, stubs, strict=True))])
         x = [float(starts[rank]) + widths[rank] / 2 for rank in self.rank]
+        for node in range(self.count if drawn else 0):
+            side = (not self.behind[node]) - (not self.ahead[node])
+            x[node] += side * (widths[self.rank[node]] - self.sizes[node][0]) / 2
         top = min((self.y[n] - self.height(n) / 2 for n in range(len(self.rank))), default=0.0)
         y = [round(value - top, 2) for value in self.y]
         ports = self._ports(y)
-        routes = [self._route(number, x, y, widths, ports) for number in range(len(self.arcs))]
+        middle = [float(start) + width / 2 for start, width in zip(starts[:-1], widths, strict=True)]
+        routes = [self._route(number, x, y, widths, middle, ports) for number in range(len(self.arcs))]
         height = max((y[n] + self.height(n) / 2 for n in range(len(self.rank))), default=0.0)
         return Layout(
             list(zip(x, y, strict=True))[: self.count], routes, float(starts[-1]) - across - stubs[-1], height
@@ -295,9 +329,11 @@ class _Web:
             sides.setdefault((chain[-1], False), []).append((y[chain[-2]], number))
         ports: dict[tuple[int, bool], float] = {}
         for (item, tail), lines in sides.items():
+            given = {number: self.arcs[number].tail_at if tail else self.arcs[number].head_at for _, number in lines}
             step = min(_PORT, (self.height(item) - 10) / max(1, len(lines)))
             for place, (_, number) in enumerate(sorted(lines)):
-                ports[number, tail] = (place - (len(lines) - 1) / 2) * step
+                at = given[number]
+                ports[number, tail] = (place - (len(lines) - 1) / 2) * step if at is None else at
         return ports
 
     def _route(
@@ -306,6 +342,7 @@ class _Web:
         x: Sequence[float],
         y: Sequence[float],
         widths: Sequence[float],
+        middle: Sequence[float],
         ports: Mapping[tuple[int, bool], float],
     ) -> tuple[Point, ...]:
         chain = self.chains[number]
@@ -321,14 +358,17 @@ class _Web:
                 stays = len(levels) > 2 or bool(ports[number, True])
                 levels[-2] = levels[-2] if stays and len(levels) == 2 else levels[-1]
         points: list[Point] = [(x[tail] + self.sizes[tail][0] / 2, levels[0])]
-        if self.arcs[number].stub:
-            start = x[tail] + widths[self.rank[tail]] / 2 + self.arcs[number].stub
-            _flow(points, (start, levels[0]))
+        end = middle[self.rank[tail]] + widths[self.rank[tail]] / 2 + self.arcs[number].stub
+        if self.arcs[number].stub or end > points[0][0] + _THICK:
+            _flow(points, (end, levels[0]))
         for node, level in zip(chain[1:-1], levels[1:-1], strict=True):
             half = widths[self.rank[node]] / 2
             _flow(points, (x[node] - half, level))
             _flow(points, (x[node] + half, level))
-        _flow(points, (x[head] - self.sizes[head][0] / 2, levels[-1]))
+        start, border = middle[self.rank[head]] - widths[self.rank[head]] / 2, x[head] - self.sizes[head][0] / 2
+        if border > start + _THICK:
+            _flow(points, (start, levels[-1]))
+        _flow(points, (border, levels[-1]))
         return tuple(points)
 
 
@@ -339,28 +379,3 @@ def _flow(points: list[Point], end: Point) -> None:
         return
     half = (bx - ax) * (1 / 3 if ay == by else 0.5)
     points += [(ax + half, ay), (bx - half, by), end]
-
-
-def separated(wanted: Sequence[float], weights: Sequence[float], gaps: Sequence[float]) -> list[float]:
-    """Return the places nearest to `wanted` with at least `gaps` between neighbours.
-
-    Least squares: minimise sum w_i (x_i - wanted_i)^2 with x_{i+1} - x_i >= gaps_i; by pool adjacent violators.
-
-    Args:
-        wanted: places, in the order that they keep.
-        weights: above 0.
-        gaps: one fewer.
-
-    >>> separated([0.0, 1.0, 10.0], [1.0, 1.0, 1.0], [5.0, 5.0])
-    [-2.0, 3.0, 10.0]
-    """
-    offsets = np.cumsum([0.0, *gaps]) if len(wanted) else np.zeros(0)
-    blocks: list[tuple[float, float, int]] = []  # mean, weight, members
-    for want, weight, offset in zip(wanted, weights, offsets, strict=True):
-        mean, total, members = want - float(offset), weight, 1
-        while blocks and blocks[-1][0] >= mean:
-            other, heavy, many = blocks.pop()
-            mean, total, members = (mean * total + other * heavy) / (total + heavy), total + heavy, members + many
-        blocks.append((mean, total, members))
-    flat = [mean for mean, _, members in blocks for _ in range(members)]
-    return [mean + float(offset) for mean, offset in zip(flat, offsets, strict=True)]

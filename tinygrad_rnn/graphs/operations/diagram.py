@@ -1,4 +1,4 @@
-"""The operations of one step, or of a small graph, as boxes and lines that have no places yet: `Chart`."""
+"""The operations of one step, or of a small graph, as a diagram: with what they read, and who reads them elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from ...engine.tape import Node
 from ...pictures.layout.content import Content
+from ...pictures.layout.diagram import Diagram, DiagramEdge, Group
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
 from ..content.builder import ContentBuilder, data_key
@@ -16,53 +17,48 @@ from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.graph import Edge, Graph
 from ..model.operations import Operation, terms_of
-from ..rolled.sketch import Line
 
 _MANY = 8  # readers of a leaf; more lines than that from one box would be a tangle
 
 
 @dataclass
-class Chart:
-    """Boxes and lines, without places.
+class OperationDiagram(Diagram):
+    """Operations, and what is around them; a group for each module.
 
     Attributes:
-        figures: id to box.
-        lines: between them, in the direction of values.
-        scopes: id of an operation's box to the modules that it was recorded in.
-        nodes: id of an operation's (or parameter's) box to its node.
-        losses: ids of the boxes of losses.
+        nodes: id of the box of an operation or a parameter to its node.
     """
 
-    figures: dict[str, Content] = field(default_factory=dict)
-    lines: list[Line] = field(default_factory=list)
-    scopes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
-    losses: list[str] = field(default_factory=list)
 
 
-def chart_of(graph: Graph, flow: Flow | None, ops: Sequence[Operation], chosen: Collection[int]) -> Chart:
-    """Return the chart of some operations of a graph, with what they read and, where that is elsewhere, who reads them.
+def diagram_of(
+    graph: Graph, flow: Flow | None, ops: Sequence[Operation], chosen: Collection[Operation]
+) -> OperationDiagram:
+    """Return the diagram of some operations of a graph.
 
     Args:
         graph: what was recorded.
         flow: its gradient, or None.
         ops: of the whole graph, oldest first.
-        chosen: ids of the operations to draw.
+        chosen: those to draw.
     """
-    return _Charter(graph, flow, ops, chosen).draw()
+    return _Builder(graph, flow, ops, {op.id for op in chosen}).build()
 
 
-class _Charter:
+class _Builder:
     def __init__(self, graph: Graph, flow: Flow | None, ops: Sequence[Operation], chosen: Collection[int]) -> None:
         self.graph, self.flow, self.chosen = graph, flow, chosen
         self.ops = {op.id: op for op in ops}
-        self.figures = ContentBuilder(graph, flow)
-        self.chart = Chart()
+        self.content = ContentBuilder(graph, flow)
+        self.made = OperationDiagram()
         self.losses = {node.id for node, _ in graph.losses}
         self.terms = terms_of(ops, (node for node, _ in graph.losses))
         if len(graph.losses) > 1:
             self.terms |= {node.id: number for number, (node, _) in enumerate(graph.losses, start=1)}
         self.data: dict[Any, str] = {}
+        self.outside: set[str] = set()  # ids of boxes of results of other steps
+        self.elsewhere: dict[str, list[Edge]] = {}  # id of the box of a reader to what it reads
         here = [op for op in ops if op.id in chosen]
         self.reads = Counter(edge.source for op in here for edge in op.inputs if edge.source is not None)
         self.carried = {  # results that a later step reads: states
@@ -72,7 +68,7 @@ class _Charter:
             if edge.source is not None and (step := self._step(edge.source)) is not None and (op.step or 0) > step
         }
 
-    def draw(self) -> Chart:
+    def build(self) -> OperationDiagram:
         for op in self.ops.values():
             if op.id in self.chosen:
                 self._operation(op)
@@ -82,7 +78,22 @@ class _Charter:
                     self._input(op, number, edge)
                 elif edge.source is not None and edge.source.id in self.chosen:
                     self._reader(op, edge)
-        return self.chart
+        self._readers()
+        self._modules()
+        return self.made
+
+    def _modules(self) -> None:
+        """Put the operations of each module, and the parameters that it alone reads, into a group."""
+        module_of = {
+            id: ".".join(node.scope) for id, node in self.made.nodes.items() if node.id in self.chosen and node.scope
+        }
+        for id in self.made.boxes:
+            if id in self.made.nodes and self.made.nodes[id].operation is None:
+                readers = {module_of.get(edge.head, "") for edge in self.made.edges if edge.tail == id}
+                module_of[id] = readers.pop() if len(readers) == 1 else ""
+        for id, module in module_of.items():
+            if module:
+                self.made.groups.setdefault(f"module {module}", Group(module)).members.append(id)
 
     def _step(self, node: Node) -> int | None:
         op = self.ops.get(node.id)
@@ -98,25 +109,25 @@ class _Charter:
             title = "L" if whole else f"ℓ_{{{self.terms[node.id]}}}"
             summary = self.graph.summary((node, 0))
             value = "" if summary is None or summary.size > 1 else f" = {short_number(summary.mean)}"
-            self.chart.figures[id] = self.figures.loss(op, title, symbol(op.name) + value, strong=whole)
+            self.made.boxes[id] = self.content.loss(op, title, symbol(op.name) + value, strong=whole)
             if whole or node.id in self.losses or not self.losses & set(self.chosen):
-                self.chart.losses.append(id)
+                self.made.losses.append(id)
         else:
-            self.chart.figures[id] = self._figure(op)
-        self.chart.scopes[id], self.chart.nodes[id] = node.scope, node
-        found = self.figures.attribute(op)
+            self.made.boxes[id] = self._content(op)
+        self.made.nodes[id] = node
+        found = self.content.attribute(op)
         if found is not None:
-            self.chart.figures[f"{id}.{found[0]}"] = found[1]
-            self.chart.lines.append(Line(f"{id}.{found[0]}", id))
+            self.made.boxes[f"{id}.{found[0]}"] = found[1]
+            self.made.edges.append(DiagramEdge(f"{id}.{found[0]}", id))
 
-    def _figure(self, op: Operation) -> Content:
-        given = self.figures.names.get(op.id)
+    def _content(self, op: Operation) -> Content:
+        given = self.content.names.get(op.id)
         subscript = "" if op.step is None else f"_{{{op.step + 1}}}"
         if op.id in self.carried:
-            return self.figures.operation(op, states=[f"{given[0] if given else 's'}{subscript}"])
-        figure = self.figures.operation(op)
-        shape = self.figures.shape_row(op)
-        return replace(figure, rows=(*figure.rows, shape))
+            return self.content.operation(op, states=[f"{given[0] if given else 's'}{subscript}"])
+        made = self.content.operation(op)
+        shape = self.content.shape_row(op)
+        return replace(made, rows=(*made.rows, shape))
 
     def _input(self, op: Operation, number: int, edge: Edge) -> None:
         head = self._id(op.node)
@@ -126,29 +137,29 @@ class _Charter:
             tail = self._constant(op, edge)
             if tail is None:
                 return
-        elif edge.source in self.figures.parameter_of:
+        elif edge.source in self.content.parameter_of:
             tail = self._parameter(edge.source, head)
         else:
             tail = self._id(edge.source)
-            label = self.figures.output_name(edge)
+            label = self.content.output_name(edge)
             if edge.source.id not in self.chosen:
                 self._elsewhere(self.ops[edge.source.id])
         if edge.cuts and edge.source is not None:
             tail = self._cut(tail, edge)
-        self.chart.lines.append(
-            Line(tail, head, magnitude, closed=edge.closed and edge.source is not None, label=label)
+        self.made.edges.append(
+            DiagramEdge(tail, head, magnitude, closed=edge.closed and edge.source is not None, label=label)
         )
 
     def _parameter(self, leaf: Node, head: str) -> str:
         """Return the box of a leaf; one that is read at many places stands at each of them."""
-        figure = self.figures.parameter(leaf)
+        made = self.content.parameter(leaf)
         if self.reads[leaf] <= _MANY:
             id = self._id(leaf)
         else:
             id = f"{self._id(leaf)} {head}"
-            figure = replace(figure, rows=(*figure.rows, Row(f"read {self.reads[leaf]} times")))
-        self.chart.figures.setdefault(id, figure)
-        self.chart.nodes[id] = leaf
+            made = replace(made, rows=(*made.rows, Row(f"read {self.reads[leaf]} times")))
+        self.made.boxes.setdefault(id, made)
+        self.made.nodes[id] = leaf
         return id
 
     def _constant(self, op: Operation, edge: Edge) -> str | None:
@@ -159,43 +170,50 @@ class _Charter:
             self.data[key] = f"data{len(self.data)}"
             subscript = "" if op.step is None else f"_{{{op.step + 1}}}"
             title = f"x{subscript}" if op.name == "matmul" else "data"
-            self.chart.figures[self.data[key]] = self.figures.data(title, edge.spec)
+            self.made.boxes[self.data[key]] = self.content.data(title, edge.spec)
         return self.data[key]
 
     def _elsewhere(self, op: Operation) -> None:
         """Draw a result of another step, or of no step, that is read here."""
         id = self._id(op.node)
-        self.chart.nodes[id] = op.node
-        if id not in self.chart.figures:
-            figure = self._figure(op)
+        self.outside.add(id)
+        self.made.nodes[id] = op.node
+        if id not in self.made.boxes:
+            made = self._content(op)
             where = "" if op.step is None else f"from t = {op.step + 1}"
-            facts = f"{figure.tooltip}\n{where}" if where else figure.tooltip
-            self.chart.figures[id] = replace(figure, kind="state" if op.id in self.carried else "input", tooltip=facts)
+            facts = f"{made.tooltip}\n{where}" if where else made.tooltip
+            self.made.boxes[id] = replace(made, kind="state" if op.id in self.carried else "input", tooltip=facts)
 
     def _cut(self, tail: str, edge: Edge) -> str:
         cut = edge.cuts[0]
         id, scale = self._id(cut), float(cut.attrs["scale"])
-        if id not in self.chart.figures:
+        if id not in self.made.boxes:
             factor = short_number(scale)
             title = "" if edge.closed else f"× {factor}"
             said = "cut\nno gradient passes" if edge.closed else f"cut\nfactor: {factor}"
-            self.chart.figures[id] = Content("cut", title, (), said, factor=0.0 if edge.closed else scale)
+            self.made.boxes[id] = Content("cut", title, (), said, factor=0.0 if edge.closed else scale)
             passed = None if self.flow is None or edge.closed else self.flow.edge(*edge.passed)
-            self.chart.lines.append(Line(tail, id, passed, closed=edge.closed))
+            self.made.edges.append(DiagramEdge(tail, id, passed, closed=edge.closed))
+            if tail in self.outside:  # a state and its cut stay together
+                self.made.groups.setdefault(f"from {tail}", Group("", [tail])).members.append(id)
         return id
 
     def _reader(self, op: Operation, edge: Edge) -> None:
-        """Draw where a result goes that is read elsewhere: gradient comes in from there."""
+        """Note where a result is read elsewhere: gradient comes in from there."""
         assert edge.source is not None
-        tail = self._id(edge.source)
         title = f"t = {op.step + 1}" if op.step is not None else "L" if op.id in self.losses else symbol(op.name)
-        id = f"to {title} {tail}"
-        magnitude = None if self.flow is None or edge.closed else self.flow.edge(*edge.passed)
-        if id in self.chart.figures:  # read several times: the norms of its terms are joined below
-            before = next(n for n, line in enumerate(self.chart.lines) if line.head == id)
-            line = self.chart.lines[before]
-            known = [m for m in (line.magnitude, magnitude) if m is not None]
-            self.chart.lines[before] = replace(line, magnitude=max(known) if known else None)
-            return
-        self.chart.figures[id] = Content("constant", title, (), f"read at {title}")
-        self.chart.lines.append(Line(tail, id, magnitude, closed=edge.closed))
+        id = f"to {title} {self._id(edge.source)}"
+        self.made.boxes.setdefault(id, Content("constant", title, (), f"read at {title}"))
+        self.elsewhere.setdefault(id, []).append(edge)
+
+    def _readers(self) -> None:
+        """Draw these readers; one that reads a value several times gets the joint gradient."""
+        passed = {id: [edge.passed for edge in edges if not edge.closed] for id, edges in self.elsewhere.items()}
+        several = {id: uses for id, uses in passed.items() if len(uses) > 1}
+        joint = self.flow.joint(several) if self.flow is not None and several else {}
+        for id, edges in self.elsewhere.items():
+            magnitude = joint.get(id)
+            if self.flow is not None and len(passed[id]) == 1:
+                magnitude = self.flow.edge(*passed[id][0])
+            assert edges[0].source is not None
+            self.made.edges.append(DiagramEdge(self._id(edges[0].source), id, magnitude, closed=not passed[id]))

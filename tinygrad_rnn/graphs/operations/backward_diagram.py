@@ -1,0 +1,223 @@
+"""The recorded backward pass of some operations as a diagram, each of its boxes at the level of one operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...engine.tape import Node
+from ...pictures.layout.content import Content
+from ...pictures.layout.diagram import Diagram, DiagramEdge
+from ...pictures.scene.legend import short_number
+from ...pictures.scene.scene import Row
+from ..content.builder import last_name
+from ..model.flow import Flow, norm
+from ..model.formula import symbol
+from ..model.graph import Graph, is_passage, shape_text
+from ..model.operations import Operation
+from .diagram import OperationDiagram
+from .recorded import RecordedBackward
+
+_MOVING = frozenset(("transpose", "reshape", "astype"))  # not drawn: they move elements, or change their dtype
+_SYMBOLS = {"take_back": "add to rows", "cross_entropy_back": "softmax − target", "scatter": "put back"}
+_SIGNS = {"matmul": "·", "multiply": " ⊙ ", "add": " + ", "subtract": " − ", "divide": " / "}
+_LIMIT = 24  # characters of a formula
+
+
+@dataclass
+class BackwardDiagram(Diagram):
+    """A backward pass; its edges lead in the direction of cotangents.
+
+    Attributes:
+        crossing: edges from boxes of the forward diagram to boxes that read an array kept there.
+        rules: box of a forward operation, oldest first, to the name of the operation.
+        levels: box of a forward operation to the boxes that its rule made, each with its depth: 0 is computed first.
+        ends: forward box that is no operation to the box with its cotangent.
+        starts: box where cotangents come in to the box of the operation at whose level they do.
+    """
+
+    crossing: list[DiagramEdge] = field(default_factory=list)
+    rules: dict[str, str] = field(default_factory=dict)
+    levels: dict[str, dict[str, int]] = field(default_factory=dict)
+    ends: dict[str, str] = field(default_factory=dict)
+    starts: dict[str, str] = field(default_factory=dict)
+
+
+def backward_diagram_of(
+    graph: Graph,
+    flow: Flow | None,
+    forward: OperationDiagram,
+    chosen: Sequence[Operation],
+    recorded: RecordedBackward,
+) -> BackwardDiagram:
+    """Return the diagram of the backward pass of some operations.
+
+    Args:
+        graph: what was recorded.
+        flow: its gradient, or None.
+        forward: the diagram of the operations.
+        chosen: the operations that it draws.
+        recorded: the backward pass of the graph.
+    """
+    return _Builder(graph, flow, forward, chosen, recorded).build()
+
+
+class _Builder:
+    def __init__(
+        self,
+        graph: Graph,
+        flow: Flow | None,
+        forward: OperationDiagram,
+        chosen: Sequence[Operation],
+        recorded: RecordedBackward,
+    ) -> None:
+        self.graph, self.flow, self.forward, self.recorded, self.chosen = graph, flow, forward, recorded, chosen
+        self.made = BackwardDiagram()
+        self.box = {node: id for id, node in forward.nodes.items()}  # of the forward diagram
+        self.op_of = {node: op for op in chosen for node in op.nodes}
+        self.box |= {node: self.box[op.node] for node, op in self.op_of.items()}
+        self.home: dict[Node, Operation] = {}
+        for op in chosen:
+            self.made.rules[self.box[op.node]] = op.name.replace("_", " ")
+            self.made.levels[self.box[op.node]] = {}
+            cuts = [cut for edge in op.inputs for cut in edge.cuts]
+            for node in (*op.nodes, *cuts):
+                for new in (*recorded.arrives.get(node, ()), *recorded.by.get(node, ())):
+                    self.home.setdefault(new, op)  # of the operations that read a cut the oldest sends back last
+        drawn = [node for node in sorted(self.home, key=lambda node: node.id) if not _only_moves(node)]
+        self.ids = {node: f"d{number}" for number, node in enumerate(drawn)}
+        self.elsewhere: dict[Node, str] = {}
+        self.kept_only: set[Node] = set()  # computed from kept arrays alone: no cotangent
+        self.formulas: dict[Node, str] = {}
+
+    def build(self) -> BackwardDiagram:
+        for node, id in self.ids.items():
+            self._operation(node, id)
+        self._cotangents_of_inputs()
+        self._where_it_starts()
+        return self.made
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def _resolve(self, node: Node) -> tuple[Node, bool]:
+        """Return what a node shows, through operations that only move elements, and whether axes are exchanged."""
+        transposed = False
+        while _only_moves(node) and node not in self.box:
+            edge = node.edges[0]
+            if edge is None:
+                break
+            transposed ^= node.name == "transpose"
+            node = edge[0]
+        return node, transposed
+
+    def _called(self, node: Node, number: int) -> str:
+        """Return what an input of a backward operation is called: g for a cotangent, the name of a kept array."""
+        edge = node.edges[number]
+        if edge is None:
+            value = node.inputs[number]
+            return short_number(value) if isinstance(value, int | float) else "x"
+        source, transposed = self._resolve(edge[0])
+        if source in self.graph.number:
+            name = self._kept_name(source, edge[1] if source is edge[0] else 0, node)
+            return f"{name}ᵀ" if transposed and name else name
+        if source in self.kept_only:
+            inner = self.formulas.get(source, "")
+            return f"({inner})" if inner else "·"
+        return "gᵀ" if transposed else "g"
+
+    def _kept_name(self, source: Node, output: int, reader: Node) -> str:
+        """Return the name of a kept array: a parameter's, the one its line gave it, y for the rule's own output."""
+        if source.operation is None and source in self.box:
+            return self.forward.boxes[self.box[source]].title
+        if source.id in self.graph.names:
+            return self.graph.names[source.id][output]
+        if self.op_of.get(source) is self.home[reader]:
+            return "y"
+        return "x" if source.name in ("take", "unstack") else "·"
+
+    # -- boxes and edges ----------------------------------------------------------------------------------------------
+
+    def _operation(self, node: Node, id: str) -> None:
+        op = self.home[node]
+        formula = ""
+        if node.name in _SIGNS:
+            formula = _SIGNS[node.name].join(self._called(node, number) for number in range(len(node.edges)))
+        self.formulas[node] = formula = formula if len(formula) <= _LIMIT else ""
+        value = self.recorded.values.get(node)
+        shape = shape_text(node.specs[0].shape)
+        facts = [f"operation: {node.name}", f"made by: the rule of {op.name}", f"shape: {shape}"]
+        facts += [] if value is None else [f"norm: {short_number(norm(value))}"]
+        rows = (*([Row(formula)] if formula else []), Row(shape))
+        sign = _SYMBOLS.get(node.name, symbol(node.name))
+        self.made.boxes[id] = Content("operation", sign, rows, "\n".join([formula or node.name, *facts]))
+        sources = list(dict.fromkeys(self._resolve(edge[0])[0] for edge in node.edges if edge is not None))
+        for source in sources:
+            if source in self.graph.number and source in self.box:
+                self.made.crossing.append(DiagramEdge(self.box[source], id))
+        backward = [source for source in sources if source not in self.graph.number]
+        if all(source in self.kept_only for source in backward):
+            self.kept_only.add(node)
+        level = self.made.levels[self.box[op.node]]
+        for source in backward:
+            self.made.edges.append(DiagramEdge(self._source(source, op), id, self._magnitude(source)))
+        level[id] = max((level[self.ids[source]] + 1 for source in backward if self.home.get(source) is op), default=0)
+
+    def _magnitude(self, node: Node) -> float | None:
+        if self.flow is None or node in self.kept_only or node not in self.recorded.values:
+            return None
+        return norm(self.recorded.values[node])
+
+    def _source(self, node: Node, op: Operation) -> str:
+        """Return the box of a backward node; one of another step, or a seed, gets a box where it comes in."""
+        if node in self.ids:
+            return self.ids[node]
+        if node not in self.elsewhere:
+            self.elsewhere[node] = id = f"from{len(self.elsewhere)}"
+            self.made.starts[id] = self.box[op.node]
+            if node in self.recorded.seeds:
+                self.made.boxes[id] = Content("loss", "∂L/∂L = 1", (), "seed\nthe cotangent of the loss")
+            else:
+                rows = (Row("from a later step"),)
+                self.made.boxes[id] = Content("constant", "∂L/∂·", rows, "comes from a later step")
+        return self.elsewhere[node]
+
+    def _cotangents_of_inputs(self) -> None:
+        """Draw where cotangents leave: to parameters, and to results of other steps."""
+        for op in self.chosen:
+            for edge in op.inputs:
+                source = edge.source
+                if source is None or source in self.op_of or source not in self.box or edge.closed:
+                    continue
+                sent = self.recorded.sent.get(edge.passed)
+                if sent is None:
+                    continue
+                front = self.box[source]
+                if front not in self.made.ends:
+                    self.made.ends[front] = f"end{len(self.made.ends)}"
+                    self._end(front, source)
+                magnitude = None if self.flow is None else self.flow.edge(*edge.passed)
+                tail = self._source(self._resolve(sent)[0], op)
+                self.made.edges.append(DiagramEdge(tail, self.made.ends[front], magnitude))
+
+    def _end(self, front: str, source: Node) -> None:
+        content = self.forward.boxes[front]
+        title = last_name(content.title)
+        shape = shape_text(source.specs[0].shape)
+        self.made.boxes[self.made.ends[front]] = Content(
+            content.kind, f"∂{title}", (Row(shape),), f"gradient of {title}\nshape: {shape}\nfrom this step"
+        )
+
+    def _where_it_starts(self) -> None:
+        """Say, better than "a later step", which one a cotangent comes from."""
+        tables = (self.recorded.by, self.recorded.arrives)
+        made_by = {new: node for table in tables for node, made in table.items() for new in made}
+        for node, id in self.elsewhere.items():
+            maker = made_by.get(node)
+            if maker is not None:
+                summed = maker.specs[0].shape in ((), (1,))  # on the way to the loss
+                title = f"t = {maker.step + 1}" if maker.step is not None else "L" if summed else symbol(maker.name)
+                self.made.boxes[id] = Content("constant", title, (Row("∂L"),), self.made.boxes[id].tooltip)
+
+
+def _only_moves(node: Node) -> bool:
+    return len(node.edges) == 1 and (node.name in _MOVING or is_passage(node))

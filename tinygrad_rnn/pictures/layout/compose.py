@@ -1,0 +1,73 @@
+"""From a diagram and its places to a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
+from ..scene.scene import Edge, EdgeKind, Label, Region, Scene
+from ..scene.text import text_width
+from .diagram import Diagram, DiagramEdge
+from .nested import Borders, Places, Point
+
+_SHORT = 4  # characters of a label of an edge that is drawn
+LEFT, TOP, BOTTOM = 30.0, 84.0, 30.0
+"""Room around a diagram: beside it, above it for the headline, and below it."""
+
+
+def compose(
+    scene: Scene, diagram: Diagram, places: Places, left: float = LEFT, top: float = TOP, id: str = "line"
+) -> None:
+    """Add a diagram to a scene, (0, 0) of its places at (left, top); `id` is what the ids of edges begin with."""
+    routes = [tuple((round(left + x, 2), round(top + y, 2)) for x, y in route) for route in places.routes]
+    for number, (group, (west, north, east, south)) in enumerate(places.regions.items()):
+        if not diagram.groups[group].label:
+            continue
+        x, y = left + (west + east) / 2, top + (north + south) / 2
+        scene.regions.append(Region(f"module{number}", x, y, east - west, south - north, "module"))
+        borders = (left + west, top + north, left + east, top + south)
+        scene.labels.append(_group_label(diagram.groups[group].label, borders, routes))
+    for name, content in diagram.boxes.items():
+        x, y = places.centres[name]
+        scene.boxes.append(content.at(name, left + x, top + y))
+    for number, (edge, route) in enumerate(zip(diagram.edges, routes, strict=True)):
+        scene.edges.append(scene_edge(f"{id}{number}", edge, route))
+        if 0 < len(edge.label) <= _SHORT:
+            x, y = route[0]
+            scene.labels.append(Label(x + 4, y + (9 if route[-1][1] > y else -8), edge.label, "start", size=9))
+
+
+def scene_edge(id: str, edge: DiagramEdge, route: Sequence[Point]) -> Edge:
+    """Return an edge of a diagram as one of a scene, along cubic Bezier points."""
+    kind: EdgeKind = "cut" if edge.closed else "value" if edge.magnitude is None else "gradient"
+    tooltip = "" if edge.magnitude is None else f"gradient norm: {short_number(edge.magnitude)}"
+    return Edge(id, edge.tail, edge.head, tuple(route), kind, edge.magnitude, curved=True, tooltip=tooltip)
+
+
+def finish(scene: Scene, right: float, bottom: float) -> None:
+    """Set the size of a scene whose parts end at (right, bottom), with its legend below them if it needs one."""
+    scene.width = max(right, text_width(scene.subtitle, 11) + 60, LEGEND_WIDTH + 60)
+    scene.height = bottom
+    if scene.scale is not None or any(edge.kind == "cut" for edge in scene.edges):
+        scene.legend = (scene.width - LEGEND_WIDTH - 30, bottom - 14)
+        scene.height += LEGEND_HEIGHT
+
+
+def _group_label(text: str, borders: Borders, routes: Iterable[Sequence[Point]]) -> Label:
+    """Return the label of a group in the corner where least runs through it."""
+    left, top, right, _ = borders
+    width = text_width(text, 9)
+    busy = [point for route in routes for point in _along(route)]
+    corners = [(x, top + 10) for x in (left + 9, right - 9 - width)]
+    x, y = min(corners, key=lambda c: sum(-4 < a - c[0] < width + 4 and abs(b - c[1]) < 9 for a, b in busy))
+    return Label(x, y, text, "start", size=9)
+
+
+def _along(route: Sequence[Point]) -> Iterator[Point]:
+    """Yield points of a Bezier route, close enough to each other to find what it crosses."""
+    for at in range(0, len(route) - 3, 3):
+        (ax, ay), (bx, by), (cx, cy), (dx, dy) = route[at : at + 4]
+        for number in range(17):
+            t = number / 16
+            a, b, c, d = (1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t * t, t**3
+            yield a * ax + b * bx + c * cx + d * dx, a * ay + b * by + c * cy + d * dy

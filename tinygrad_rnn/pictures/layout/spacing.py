@@ -1,0 +1,32 @@
+"""Distances between what stands in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def separated(wanted: Sequence[float], weights: Sequence[float], gaps: Sequence[float]) -> list[float]:
+    """Return the places nearest to `wanted` with at least `gaps` between neighbours.
+
+    Least squares: minimise sum w_i (x_i - wanted_i)^2 with x_{i+1} - x_i >= gaps_i; by pool adjacent violators.
+
+    Args:
+        wanted: places, in the order that they keep.
+        weights: above 0.
+        gaps: one fewer.
+
+    >>> separated([0.0, 1.0, 10.0], [1.0, 1.0, 1.0], [5.0, 5.0])
+    [-2.0, 3.0, 10.0]
+    """
+    offsets = np.cumsum([0.0, *gaps]) if len(wanted) else np.zeros(0)
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, members
+    for want, weight, offset in zip(wanted, weights, offsets, strict=True):
+        mean, total, members = want - float(offset), weight, 1
+        while blocks and blocks[-1][0] >= mean:
+            other, heavy, many = blocks.pop()
+            mean, total, members = (mean * total + other * heavy) / (total + heavy), total + heavy, members + many
+        blocks.append((mean, total, members))
+    flat = [mean for mean, _, members in blocks for _ in range(members)]
+    return [mean + float(offset) for mean, offset in zip(flat, offsets, strict=True)]
