@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike
 from ..checks import number
 from ..engine.tensor import Operand, Tensor, operand, parameter
 from ..errors import ConfigError, ShapeError
-from ..ops import cos, exp, sigmoid, sin, split
-from .cells import NONLINEARITIES, GatedCell, PairCell, check_nonlinearity
+from ..ops import cos, exp, relu, sigmoid, sin, split, tanh
+from .cells import GatedCell, PairCell, check_nonlinearity
 from .linear_scan import linear_scan
 
 
@@ -58,7 +58,11 @@ class IndRNNCell(GatedCell):
     def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
         """Return (output, state) of one step; both are h' (N, H)."""
         x, state = self._inputs(x, state)
-        h = NONLINEARITIES[self.nonlinearity](x @ self.Wx + self.b + self.u * state)
+        sums = x @ self.Wx + self.b + self.u * state
+        if self.nonlinearity == "relu":
+            h = relu(sums)
+        else:
+            h = tanh(sums)
         return h, h
 
 
