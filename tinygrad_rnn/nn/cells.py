@@ -180,10 +180,10 @@ class RNNCell(GatedCell):
         """Return (output, state) of one step; both are h' (N, H)."""
         x, state = self._inputs(x, state)
         sums = x @ self.Wx + self.b + state @ self.Wh
-        if self.nonlinearity == "tanh":
-            h = tanh(sums)
-        else:
+        if self.nonlinearity == "relu":
             h = relu(sums)
+            return h, h
+        h = tanh(sums)
         return h, h
 
 

@@ -61,8 +61,8 @@ class IndRNNCell(GatedCell):
         sums = x @ self.Wx + self.b + self.u * state
         if self.nonlinearity == "relu":
             h = relu(sums)
-        else:
-            h = tanh(sums)
+            return h, h
+        h = tanh(sums)
         return h, h
 
 
