@@ -114,6 +114,57 @@ def test_batches_go_on_where_they_stopped(stop, seed, pool):
     assert (found + rest)[: len(expected)] == expected
 
 
+def test_a_pass_that_is_left_is_over():
+    """Whoever looks at a batch, or leaves a loop, starts anew; several passes at a time do not disturb each other."""
+    batches = dataset(range(1, 7)).batches(2)
+    assert numbers(next(iter(batches))) == [0, 1]
+    assert batches.state_dict()["position"] == 0
+    one, two = iter(batches), iter(batches)
+    found = [numbers(next(each)) for each in (one, two, one, two, two, one)]
+    assert found == [[0, 1], [0, 1], [2, 3], [2, 3], [4, 5], [4, 5]]
+    assert batches.state_dict()["position"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:resume")
+def test_a_resumed_training_run_has_the_same_batches(tmp_path):
+    """Killed in the middle of its second epoch."""
+
+    def trainer(folder, updates, stop=0):
+        rng = np.random.default_rng(3)
+        data = dataset([3, 1, 4, 1, 5, 2, 6, 5])
+        model = tr.Linear(1, 1, np.random.default_rng(0))
+
+        def loss(model, batch):
+            return tr.mse(model(batch.inputs)[..., 0], np.zeros(batch.mask.shape), batch.mask)
+
+        return tr.Trainer(
+            model,
+            loss,
+            data.batches(2, rng, pool=2),
+            updates=updates,
+            checkpoints=folder,
+            progress=False,
+            callbacks=[Stop(stop)],
+        )
+
+    class Stop(tr.Callback):
+        def __init__(self, update):
+            self.update = update
+
+        def on_update(self, trainer, result):
+            if trainer.run.updates == self.update:
+                raise KeyboardInterrupt
+
+    straight = trainer(tmp_path / "a", 12)
+    straight.fit()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tr.Checkpoints(tmp_path / "b", every=1), 12, stop=7).fit()
+    resumed = trainer(tr.Checkpoints(tmp_path / "b", every=1), 12).resume()
+    resumed.fit()
+    for name, p in straight.model.parameters().items():
+        np.testing.assert_array_equal(resumed.model.parameters()[name].data, p.data)
+
+
 def test_the_last_short_batch_can_be_left_out():
     batches = dataset([1] * 7).batches(3, np.random.default_rng(0), drop_last=True)
     assert [len(batch.lengths) for batch in batches] == [3, 3]

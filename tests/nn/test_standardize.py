@@ -30,6 +30,18 @@ def test_in_a_model_it_is_no_parameter_and_gradients_go_through():
     assert tr.grad(y.sum(), x).tolist() == [[1.0, 1.0]] * 3
 
 
+def test_it_is_saved_with_a_model():
+    class Model(tr.Module):
+        def __init__(self):
+            self.scale, self.head = tr.Standardize(2), tr.Linear(2, 1, np.random.default_rng(0))
+
+    fitted, other = Model(), Model()
+    fitted.scale.fit([[0.0, 5.0], [2.0, 9.0]])
+    other.load(fitted.state_dict())
+    assert other.scale.mean.tolist() == [1.0, 7.0]
+    assert other.scale.deviation.tolist() == [1.0, 2.0]
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

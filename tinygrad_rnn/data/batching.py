@@ -88,26 +88,35 @@ class Batches:
                 f"Batches: {len(sequences.lengths)} sequences make no batch of {batch_size}; lower batch_size, or keep "
                 "the last batch"
             )
-        self._position = 0  # batches of the pass under way that were yielded
-        self._begin = self._drawn()
+        self._pass = object()  # the one that was begun last, of several at a time
+        self._position = 0  # batches of it that were yielded
+        self._begin = self._drawn()  # the generator before it
+        self._skip = 0  # batches that the next pass leaves out, for they were yielded before a stop
 
     def __len__(self) -> int:
         count = len(self.sequences.lengths)
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of a pass; of one that was resumed, the rest."""
-        skip, self._position = self._position, 0
+        """Yield the batches of a pass; of one that was resumed, the rest. A pass that is left early is over."""
+        skip, self._skip = self._skip, 0
         if skip and self.rng is not None and self._begin is not None:
             self.rng.bit_generator.state = self._begin
-        self._begin = self._drawn()
-        for place, rows in enumerate(self._order()):
-            if place < skip:
-                continue
-            self._position = place + 1
-            if self._position == len(self):  # the pass is over for whoever saves after its last batch
-                self._position, self._begin = 0, self._drawn()
-            yield self._batch(rows)
+        self._begin, self._position = self._drawn(), skip
+        this = self._pass = object()
+        try:
+            for place, rows in enumerate(self._order()[skip:], start=skip + 1):
+                if self._pass is this:
+                    self._position = place
+                    if place == len(self):  # whoever saves after the last batch goes on with a new pass
+                        self._end_pass()
+                yield self._batch(rows)
+        finally:
+            if self._pass is this:
+                self._end_pass()
+
+    def _end_pass(self) -> None:
+        self._position, self._begin = 0, self._drawn()
 
     def state_dict(self) -> dict[str, Saved]:
         """Return the number of batches of this pass that were yielded, and the generator at its start."""
@@ -129,7 +138,9 @@ class Batches:
                 self.rng.bit_generator.state = dict(begin)
             except (TypeError, ValueError, KeyError) as error:
                 raise ConfigError(f"{where}: rng is the state of another kind of generator: {error}") from error
-        self._position, self._begin = position, self._drawn()
+        self._pass = object()
+        self._position = self._skip = position
+        self._begin = self._drawn()
 
     def _drawn(self) -> dict[str, Saved] | None:
         return None if self.rng is None else dict(copy.deepcopy(self.rng.bit_generator.state))
