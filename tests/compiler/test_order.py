@@ -1,5 +1,7 @@
 """The order of sums and products: what the user wrote keeps it, whatever the magnitudes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from replay import assert_replays, counts, executors, leaf, normal, record, rewr
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes import FAST_MATH, PASSES, loss
-from tinygrad_rnn.compiler.passes.regroup import defer_sums, reassociate, regroup_sums
+from tinygrad_rnn.compiler.passes.reassociate import reassociate
+from tinygrad_rnn.compiler.passes.sums import defer_sums
 from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, undo
 
 f32 = np.float32
@@ -112,7 +115,7 @@ def test_products_of_steps_that_the_user_adds_up_stay_in_their_order():
     assert both(f, *x) == 1.25
     x = normal(3, 2), normal(3, 2, seed=1), normal(3, 2, seed=2)
     assert counts(rewritten(f, x, undo, defer_sums))["matmul"] == 3
-    assert counts(rewritten(f, x, undo, regroup_sums, remove_dead))["matmul"] == 1
+    assert counts(rewritten(f, x, undo, partial(defer_sums, all_sums=True), remove_dead))["matmul"] == 1
 
 
 def test_a_sum_that_both_the_user_and_the_engine_wrote_keeps_its_order():
@@ -214,7 +217,7 @@ def test_sums_of_two_types_are_not_joined():
     x, d, y, e = (normal(3, 2, seed=s) for s in range(4))
     graph = record(f, x, d, y.astype(f32), e.astype(f32)).graph
     expected = interpret(graph, [x, d, y.astype(f32), e.astype(f32)])
-    (got,) = interpret(regroup_sums(graph), [x, d, y.astype(f32), e.astype(f32)])
+    (got,) = interpret(defer_sums(graph, all_sums=True), [x, d, y.astype(f32), e.astype(f32)])
     np.testing.assert_allclose(got, expected[0], rtol=1e-12)
 
 

@@ -11,8 +11,8 @@ from replay import normal, record
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.editing import in_bodies
 from tinygrad_rnn.compiler.passes import motion
-from tinygrad_rnn.compiler.passes.loop_sums import defer_carried
-from tinygrad_rnn.compiler.passes.motion import elementwise_out, invariants_out, products_out
+from tinygrad_rnn.compiler.passes.sums import defer_carried
+from tinygrad_rnn.compiler.passes.motion import move_elementwise, hoist_invariants, move_products
 from tinygrad_rnn.compiler.passes.prune import prune_loops
 from tinygrad_rnn.compiler.passes.simplify import remove_dead, undo
 from tinygrad_rnn.compiler.passes.slopes import slopes_forward
@@ -66,7 +66,7 @@ def test_the_product_of_an_input_comes_before_the_loop_and_that_of_its_cotangent
         outputs, _ = tr.scan(cell, np.zeros((N, H)), xs * given)
         return tr.grad(np.sum(outputs * outputs), xs)
 
-    graph = rewritten(f, (normal(N, T, D, seed=3),), invariants_out, products_out, *TIDY)
+    graph = rewritten(f, (normal(N, T, D, seed=3),), hoist_invariants, move_products, *TIDY)
     forward, backward = bodies(graph)
     assert (forward["matmul"], backward["matmul"]) == (1, 1)
     shapes = [call.inputs[0].shape for call in graph.calls if call.name == "matmul"]
@@ -74,7 +74,7 @@ def test_the_product_of_an_input_comes_before_the_loop_and_that_of_its_cotangent
 
 
 def test_gradients_of_weights_are_one_product_and_those_of_biases_one_sum():
-    graph = rewritten(trained, (normal(N, T, D),), invariants_out, products_out, defer_carried, *TIDY)
+    graph = rewritten(trained, (normal(N, T, D),), hoist_invariants, move_products, defer_carried, *TIDY)
     backward = bodies(graph)[1]
     assert backward["matmul"] == 1  # d @ W.T, which the step before waits for
     assert backward["sum"] == 0
@@ -99,7 +99,7 @@ def test_local_derivatives_are_computed_for_all_steps_at_once():
     def f(xs):
         return tr.scan(lambda x, g: (g, g * (1 - np.tanh(x) ** 2)), np.ones((N, D)), xs)[1]
 
-    graph = rewritten(f, (normal(N, T, D),), elementwise_out, *TIDY)
+    graph = rewritten(f, (normal(N, T, D),), move_elementwise, *TIDY)
     assert bodies(graph) == [Counter(multiply=1)]
 
 
@@ -109,14 +109,14 @@ def test_large_steps_are_left_where_their_operands_are_in_cache(monkeypatch):
 
     for large, count in ((N * D - 1, 1), (N * D, 0)):
         monkeypatch.setattr(motion, "_LARGE", large)
-        assert bodies(rewritten(f, (normal(N, T, D),), elementwise_out, *TIDY))[0]["exp"] == count
+        assert bodies(rewritten(f, (normal(N, T, D),), move_elementwise, *TIDY))[0]["exp"] == count
 
 
 def test_what_is_the_same_at_each_step_is_computed_once():
     def f(xs):
         return tr.scan(lambda x, h: (h, np.tanh(h @ (W * 2.0 + 1.0)) + np.sum(B)), np.ones((N, H)), xs)
 
-    graph = rewritten(f, (normal(N, T, D),), invariants_out, *TIDY)
+    graph = rewritten(f, (normal(N, T, D),), hoist_invariants, *TIDY)
     assert bodies(graph) == [Counter(matmul=1, tanh=1, add=1)]
 
 
@@ -135,8 +135,8 @@ def test_operations_for_all_steps_at_once(step):
     def f(xs):
         return tr.scan(step, np.ones((N, D)), xs)
 
-    rewritten(f, (normal(N, T, D),), invariants_out, products_out, elementwise_out, *TIDY)
-    rewritten(lambda xs: tr.scan(step, np.ones((N, D)), xs, reverse=True), (normal(N, T, D),), elementwise_out, *TIDY)
+    rewritten(f, (normal(N, T, D),), hoist_invariants, move_products, move_elementwise, *TIDY)
+    rewritten(lambda xs: tr.scan(step, np.ones((N, D)), xs, reverse=True), (normal(N, T, D),), move_elementwise, *TIDY)
 
 
 def test_what_nobody_needs_is_dropped_from_a_loop():
@@ -178,6 +178,6 @@ def test_stacks_of_what_never_changes_are_no_stacks():
         outputs, _ = tr.scan(lambda x, h: ((h, B), h * tr.sigmoid(B)), np.ones((N, H)), xs)
         return outputs[1], tr.grad(np.sum(outputs[0]), B)
 
-    graph = rewritten(f, (normal(N, T, D),), invariants_out, *TIDY, invariants_out, *TIDY)
+    graph = rewritten(f, (normal(N, T, D),), hoist_invariants, *TIDY, hoist_invariants, *TIDY)
     assert all(body["sigmoid"] == 0 for body in bodies(graph))
     assert outside(graph)["sigmoid"] == 1

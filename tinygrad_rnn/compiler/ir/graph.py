@@ -263,11 +263,12 @@ class Rewriter:
 
     The graph that it is given is used up: calls that stay are taken over, with new operands.
 
-    `self.now[value]` is what stands for an old value in the new graph.
+    `self.now[value]` is what stands for an old value in the new graph, `self.place` where new calls belong.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.place: Place = (None, ())
         self.calls: list[Call] = []
         self.now: dict[Value, Any] = {}
 
@@ -281,13 +282,12 @@ class Rewriter:
         inputs: Iterable[Any],
         attrs: dict[str, Any] | None = None,
         specs: Any = None,
-        place: Place = (None, ()),
+        place: Place | None = None,
     ) -> Call:
         """Append a new call, whose operands are values of the new graph."""
-        inputs = tuple(inputs)
-        new = Call(
-            operator, inputs, attrs or {}, specs if specs is not None else infer(operator, inputs, attrs or {}), place
-        )
+        inputs, attrs = tuple(inputs), attrs or {}
+        specs = infer(operator, inputs, attrs) if specs is None else specs
+        new = Call(operator, inputs, attrs, specs, place or self.place)
         self.calls.append(new)
         return new
 

@@ -9,33 +9,35 @@ from ...errors import ConfigError
 from ..ir.editing import in_bodies
 from ..ir.graph import Graph
 from .checks import checks_first
-from .loop_sums import defer_carried, regroup_carried
 from .loss import bias_in_product, fuse_loss, sums_in_product
-from .motion import elementwise_out, invariants_out, products_out
+from .motion import hoist_invariants, move_elementwise, move_products
 from .prune import prune_loops
-from .regroup import defer_sums, reassociate, regroup_sums
+from .reassociate import reassociate
 from .rolling.roll import roll
 from .rows import sparse_updates
 from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
 from .slopes import slopes_early, slopes_forward
+from .sums import defer_carried, defer_sums
 from .time_first import flat_products, time_first
 from .weights import copy_transposed
 
 Pass = Callable[[Graph], Graph]
 
+_regroup_sums, _regroup_carried = partial(defer_sums, all_sums=True), partial(defer_carried, all_sums=True)
+
 PASSES: dict[str, tuple[Pass, ...]] = {
     "roll": (roll,),
-    "simplify": (invariants_out,),
+    "simplify": (hoist_invariants,),
     "time_first": (stacks_first, time_first, time_first),
     "flat_products": (flat_products,),
-    "hoist_products": (products_out, time_first),
+    "hoist_products": (move_products, time_first),
     "defer_sums": (defer_sums, defer_carried, time_first, flat_products),
-    "regroup_sums": (regroup_sums, regroup_carried, time_first, flat_products),
+    "regroup_sums": (_regroup_sums, _regroup_carried, time_first, flat_products),
     "fuse_loss": (fuse_loss,),
     "sums_in_product": (sums_in_product,),
     "bias_in_product": (bias_in_product,),
     "reassociate": (partial(in_bodies, reassociate),),
-    "hoist_elementwise": (elementwise_out,),
+    "hoist_elementwise": (move_elementwise,),
     "slopes_early": (partial(in_bodies, slopes_early), slopes_forward),
     "copy_transposed": (copy_transposed,),
     "sparse_updates": (sparse_updates,),

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from ..ir.graph import Call, Graph, Rewriter, Value
-from ..ir.operators import STACK
+import numpy as np
+
+from ..ir.graph import Body, Call, Graph, Rewriter, Value
+from ..ir.operators import MATMUL, RESHAPE, TRANSPOSE
 from ..ir.table import VIEWS
-from .simplify import attrs_key, joined_slices
+
+Rule = Callable[[Call, list[Any], Rewriter], Sequence[Value] | None]
+"""Returns what stands for the results of a call, given its operands in the new graph; None: the call stays."""
 
 
-def is_weight(value: Value) -> bool:
-    """Return whether a matrix is the same at all steps: an input, or a view of one."""
-    if value.ndim != 2:
-        return False
-    while value.maker is not None and value.maker.name in VIEWS - {"unstack"}:
-        value = value.maker.inputs[0]
-    return value.maker is None or (value.maker.step is None and value.maker.name != "unstack")
-
-
-def independent(graph: Graph, group: list[Call]) -> bool:
-    """Return whether no call of a group needs the result of another, however far around."""
-    members = set(group)
-    reached: set[Value] = set()
-    drawn = False  # what draws from a generator waits for the draw before
+def rewrite(graph: Graph, rule: Rule) -> Graph:
+    """Return a graph with its calls replaced by what a rule makes of each."""
+    new = Rewriter(graph)
     for call in graph.calls:
-        touched = any(value in reached for value in call.values()) or (drawn and not call.operator.pure)
-        if call in members:
-            if touched:
-                return False
-            reached.update(call.outputs)
-        elif touched:
-            reached.update(call.outputs)
-            drawn = drawn or not call.operator.pure
-    return True
+        new.place = call.place
+        now = rule(call, [new.get(part) for part in call.inputs], new)
+        if now is None:
+            new.keep(call)
+        else:
+            new.now.update(zip(call.outputs, now, strict=True))
+    return new.done()
 
 
 def substitute(graph: Graph, now: dict[Value, Value]) -> Graph:
@@ -45,42 +38,103 @@ def substitute(graph: Graph, now: dict[Value, Value]) -> Graph:
     return new.done()
 
 
-def stacked(new: Rewriter, values: list[Value]) -> Value:
-    """Append what joins values along a new first axis, without a copy where they are slices, or views of slices."""
-    joined = joined_slices(new, values, 0)
-    if joined is not None:
-        return joined
-    makers = [value.maker for value in values]
-    first = makers[0]
-    if (
-        first is not None
-        and first.name in VIEWS - {"unstack"}
-        and all(
-            maker is not None
-            and maker.name == first.name
-            and attrs_key(maker) == attrs_key(first)
-            and value.index == values[0].index
-            and maker.inputs[0].shape == first.inputs[0].shape
-            for maker, value in zip(makers, values, strict=True)
-        )
-        and (attrs := _shifted(first)) is not None
-    ):
-        below = stacked(new, [maker.inputs[0] for maker in makers if maker is not None])
-        return new.call(first.operator, [below], attrs).outputs[values[0].index]
-    return new.call(STACK, values, {"axis": 0}).output
+# -- what a value is --------------------------------------------------------------------------------------------------
 
 
-def _shifted(call: Call) -> dict[str, Any] | None:
-    """Return the attributes of a view for arrays with one more axis in front; None where that is not known."""
-    ndim = call.inputs[0].ndim
-    if call.name == "split":
-        return {**call.attrs, "axis": call.attrs["axis"] % ndim + 1}
-    if call.name == "transpose":
-        axes = call.attrs["axes"]
-        axes = tuple(reversed(range(ndim))) if axes is None else axes
-        return {"axes": (0, *(a % ndim + 1 for a in axes))}
-    if call.name == "getitem":
-        index = call.attrs["index"]
-        index = index if isinstance(index, tuple) else (index,)
-        return {"index": (slice(None), *index)} if all(isinstance(part, slice | int) for part in index) else None
-    return None
+def spec(value: Value) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and dtype."""
+    return value.shape, value.dtype
+
+
+def maker_of(part: object, name: str) -> Call | None:
+    """Return the call that makes an operand, if it has this name."""
+    maker = part.maker if isinstance(part, Value) else None
+    return maker if maker is not None and maker.name == name else None
+
+
+def axes_of(call: Call) -> tuple[int, ...]:
+    """Return the axes of a transpose, or those that a reduction goes over, counted from 0."""
+    ndim, axes = call.inputs[0].ndim, call.attrs["axes" if call.name == "transpose" else "axis"]
+    if axes is None:
+        return tuple(range(ndim))[:: -1 if call.name == "transpose" else 1]
+    return tuple(axis % ndim for axis in ((axes,) if isinstance(axes, int) else axes))
+
+
+def is_weight(value: Value) -> bool:
+    """Return whether a matrix is the same at all steps: an input, or a view of one."""
+    if value.ndim != 2:
+        return False
+    while value.maker is not None and value.maker.name in VIEWS - {"unstack"}:
+        value = value.maker.inputs[0]
+    return value.maker is None or (value.maker.step is None and value.maker.name != "unstack")
+
+
+def is_outer(call: Call) -> bool:
+    """Return whether a call is A.T @ B of matrices."""
+    left = maker_of(call.inputs[0], "transpose") if call.name == "matmul" else None
+    return left is not None and axes_of(left) == (1, 0) and call.inputs[1].ndim == 2
+
+
+def before_reshapes(value: Value) -> Value:
+    """Return what a value is a reshape of, or of a reshape of, and so on."""
+    while (maker := maker_of(value, "reshape")) is not None:
+        value = maker.inputs[0]
+    return value
+
+
+def attrs_key(call: Call) -> Hashable:
+    """Return the attributes of a call as something that can be compared."""
+    return tuple((name, part_key(part)) for name, part in sorted(call.attrs.items()))
+
+
+def part_key(part: object) -> Hashable:
+    """Return an operand or an attribute as something that can be compared."""
+    if type(part) is tuple:
+        return tuple(map(part_key, part))
+    if isinstance(part, Value | np.ndarray | Body) or callable(part):
+        return id(part)
+    return type(part).__name__, repr(part)
+
+
+def independent(graph: Graph, group: list[Call]) -> bool:
+    """Return whether no call of a group needs the result of another, however far around."""
+    members = set(group)
+    reached: set[Value] = set()
+    drawn = False  # what draws from a generator waits for the draw before
+    for call in graph.calls:
+        touched = any(value in reached for value in call.values()) or (drawn and not call.operator.pure)
+        if call in members and touched:
+            return False
+        if call in members or touched:
+            reached.update(call.outputs)
+            drawn = drawn or (touched and not call.operator.pure)
+    return True
+
+
+# -- calls that passes append -----------------------------------------------------------------------------------------
+
+
+def reshaped(new: Rewriter, x: Value, shape: tuple[int, ...]) -> Value:
+    """Append x in another shape."""
+    return new.call(RESHAPE, [x], {"shape": shape}).output
+
+
+def transposed(new: Rewriter, x: Value, axes: Sequence[int]) -> Value:
+    """Append x with its axes in another order."""
+    return new.call(TRANSPOSE, [x], {"axes": tuple(axes)}).output
+
+
+def product(new: Rewriter, a: Value, b: Value) -> Value:
+    """Append a @ b."""
+    return new.call(MATMUL, [a, b]).output
+
+
+def rows(new: Rewriter, x: Value) -> Value:
+    """Append x as a matrix, the rows of its last axis below each other."""
+    return reshaped(new, x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def outer_product(new: Rewriter, a: Value, b: Value) -> Value:
+    """Append A.T @ B of the rows of two arrays."""
+    left, right = rows(new, a), rows(new, b)
+    return product(new, transposed(new, left, (1, 0)), right)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from ..ir.graph import Call, Graph, Rewriter, Value
-from ..ir.operators import BROADCAST, CONCATENATE, GETITEM, MATMUL, RESHAPE, TRANSPOSE
+from ..ir.operators import BROADCAST, CONCATENATE, GETITEM
 from ..ir.order import sort
 from ..replay.kernels import LOSS_AND_GRADIENT
-from .common import independent, substitute
-from .regroup import is_outer
+from .common import (
+    axes_of,
+    before_reshapes,
+    independent,
+    is_outer,
+    product,
+    reshaped,
+    rewrite,
+    rows,
+    substitute,
+    transposed,
+)
 from .simplify import remove_dead
 
 _PLAIN = (np.dtype(np.float32), np.dtype(np.float64))  # sums of half precision are added up wider, products are not
@@ -45,13 +54,11 @@ def fuse_loss(graph: Graph) -> Graph:
 
 def _both(new: Rewriter, loss: Call, back: Call) -> dict[Value, Value]:
     """Append one call for a loss and its gradient; return what stands for both."""
-    logits = loss.inputs[0]
-    rows, V = math.prod(logits.shape[:-1]), logits.shape[-1]
-    flat = new.call(RESHAPE, [logits], {"shape": (rows, V)}, place=loss.place).output
+    new.place, logits = loss.place, loss.inputs[0]
+    flat = rows(new, logits)
     specs = [((), logits.dtype), (flat.shape, logits.dtype)]
-    made = new.call(LOSS_AND_GRADIENT, [flat, back.inputs[1]], loss.attrs, specs, loss.place)
-    gradient = new.call(RESHAPE, [made.outputs[1]], {"shape": logits.shape}, place=loss.place).output
-    return {loss.output: made.outputs[0], back.output: gradient}
+    made = new.call(LOSS_AND_GRADIENT, [flat, back.inputs[1]], loss.attrs, specs)
+    return {loss.output: made.outputs[0], back.output: reshaped(new, made.outputs[1], logits.shape)}
 
 
 def _is_constant(part: Any) -> bool:
@@ -61,29 +68,28 @@ def _is_constant(part: Any) -> bool:
 def bias_in_product(graph: Graph) -> Graph:
     """Add a bias to large logits within the product, by a column of ones: [x, 1] @ [W; b] is x @ W + b."""
     uses = graph.uses()
-    new = Rewriter(graph)
     affine = {call: _affine(call, uses) for call in graph.calls}
-    for call in graph.calls:
+
+    def rule(call: Call, _: list[Any], new: Rewriter) -> list[Value] | None:
         found = affine[call]
         if found is None:
-            new.keep(call)
-            continue
-        product, bias = found
-        x1, W = _with_ones(new, product.inputs[0], call), new.get(product.inputs[1])
-        b = new.call(RESHAPE, [new.get(bias)], {"shape": (1, W.shape[1])}, place=call.place).output
-        W1 = new.call(CONCATENATE, [W, b], {"axis": 0}, place=call.place).output
-        logits = new.call(MATMUL, [x1, W1], place=call.place).output
-        new.now[call.output] = new.call(RESHAPE, [logits], {"shape": call.output.shape}, place=call.place).output
-    return new.done()
+            return None
+        multiplied, bias = found
+        x1, W = _with_ones(new, multiplied.inputs[0]), new.get(multiplied.inputs[1])
+        b = reshaped(new, new.get(bias), (1, W.shape[1]))
+        W1 = new.call(CONCATENATE, [W, b], {"axis": 0}).output
+        return [reshaped(new, product(new, x1, W1), call.output.shape)]
+
+    return rewrite(graph, rule)
 
 
-def _with_ones(new: Rewriter, rows: Value, call: Call) -> Value:
+def _with_ones(new: Rewriter, x: Value) -> Value:
     """Append what puts a column of ones after the last column of rows."""
-    one = Value((1, 1), rows.dtype, constant=np.ones((1, 1), rows.dtype))
-    shape = rows.shape[0], 1
-    ones = Value(shape, rows.dtype, constant=np.ones(shape, rows.dtype))
-    ones.folded = Call(BROADCAST, [one], {"shape": shape}, [(shape, rows.dtype)]), 0  # how another length has its own
-    return new.call(CONCATENATE, [new.get(rows), ones], {"axis": 1}, place=call.place).output
+    one = Value((1, 1), x.dtype, constant=np.ones((1, 1), x.dtype))
+    shape = x.shape[0], 1
+    ones = Value(shape, x.dtype, constant=np.ones(shape, x.dtype))
+    ones.folded = Call(BROADCAST, [one], {"shape": shape}, [(shape, x.dtype)]), 0  # how another length has its own
+    return new.call(CONCATENATE, [new.get(x), ones], {"axis": 1}).output
 
 
 def _affine(call: Call, uses: dict[Value, list[Call]]) -> tuple[Call, Value] | None:
@@ -108,20 +114,23 @@ def sums_in_product(graph: Graph) -> Graph:
     [x, 1].T @ d is [x.T @ d; sum over the rows of d]: the gradients of a matrix and of its bias.
     """
     while (found := _product_and_sum(graph)) is not None:
-        product, total = found
-        new = Rewriter(graph)
-        for call in graph.calls:
-            if call is not product:
-                new.keep(call)
-                continue
-            x1 = _with_ones(new, call.inputs[0].maker.inputs[0], call)
-            turned = new.call(TRANSPOSE, [x1], {"axes": (1, 0)}, place=call.place).output
-            both = new.call(MATMUL, [turned, call.inputs[1]], place=call.place).output
-            H = call.output.shape[0]
-            new.now[call.output] = new.call(GETITEM, [both], {"index": (slice(0, H),)}, place=call.place).output
-            column = new.call(GETITEM, [both], {"index": (H,)}, place=call.place).output
-        graph = remove_dead(sort(substitute(new.done(), {total.output: column})))
+        graph = _in_one_product(graph, *found)
     return graph
+
+
+def _in_one_product(graph: Graph, multiplied: Call, total: Call) -> Graph:
+    columns: dict[Value, Value] = {}
+
+    def rule(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+        if call is not multiplied:
+            return None
+        x1 = _with_ones(new, inputs[0].maker.inputs[0])
+        both, H = product(new, transposed(new, x1, (1, 0)), inputs[1]), call.output.shape[0]
+        of_matrix = new.call(GETITEM, [both], {"index": (slice(0, H),)}).output
+        columns[total.output] = new.call(GETITEM, [both], {"index": (H,)}).output
+        return [of_matrix]
+
+    return remove_dead(sort(substitute(rewrite(graph, rule), columns)))
 
 
 def _product_and_sum(graph: Graph) -> tuple[Call, Call] | None:
@@ -131,16 +140,10 @@ def _product_and_sum(graph: Graph) -> tuple[Call, Call] | None:
         if call.name == "sum" and not call.attrs["keepdims"] and (d := _flat_source(call)) is not None:
             sums[d] = call
     for call in graph.calls:
-        total = sums.get(_root(call.inputs[1])) if sums and is_outer(call) else None
+        total = sums.get(before_reshapes(call.inputs[1])) if sums and is_outer(call) else None
         if total is not None and total.output.shape == call.output.shape[1:] and independent(graph, [call, total]):
             return call, total
     return None
-
-
-def _root(value: Value) -> Value:
-    while value.maker is not None and value.maker.name == "reshape":
-        value = value.maker.inputs[0]
-    return value
 
 
 def _flat_source(call: Call) -> Value | None:
@@ -148,8 +151,6 @@ def _flat_source(call: Call) -> Value | None:
     x = call.inputs[0]
     if x.size < _LARGE or x.dtype not in _PLAIN or call.output.dtype != x.dtype:
         return None
-    axis = call.attrs["axis"]
-    axes = (axis,) if isinstance(axis, int) else axis
-    if axes is None or tuple(sorted(a % x.ndim for a in axes)) != tuple(range(x.ndim - 1)):
+    if tuple(sorted(axes_of(call))) != tuple(range(x.ndim - 1)):
         return None
-    return _root(x)
+    return before_reshapes(x)

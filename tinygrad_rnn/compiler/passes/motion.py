@@ -1,22 +1,23 @@
-"""Code motion: what no step of a loop waits for is computed for all steps at once, before the loop or after it.
+"""Loop-invariant code motion, and its likes: what no step waits for is computed for all steps at once.
 
-What depends on slices and constants alone can come before the loop; what nothing carried depends on can come after it.
+What depends on slices and constants alone is hoisted, to before the loop; what nothing carried depends on is sunk, to
+after it; what is the same at each step is computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..ir.editing import OpenLoop, edit_loops, mapped_attrs, readers
 from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.table import ELEMENTWISE, VIEWS
-from .over_time import for_all_steps, is_known
+from .over_time import Operand, for_all_steps, is_known
 
 _LARGE = 1 << 12  # elements: above this a call costs little, and what a step has just made is still in cache
 
 
-def products_out(graph: Graph) -> Graph:
+def move_products(graph: Graph) -> Graph:
     """Compute products with a matrix that is the same at each step for all steps at once."""
 
     def wanted(call: Call, loop: OpenLoop) -> bool:
@@ -27,28 +28,28 @@ def products_out(graph: Graph) -> Graph:
     return _moved(graph, wanted)
 
 
-def elementwise_out(graph: Graph) -> Graph:
+def move_elementwise(graph: Graph) -> Graph:
     """Compute small elementwise operations for all steps at once: local derivatives, biases."""
     return _moved(graph, lambda call, _: call.name in ELEMENTWISE and call.output.size <= _LARGE)
 
 
-def invariants_out(graph: Graph) -> Graph:
+def hoist_invariants(graph: Graph) -> Graph:
     """Compute what is the same at each step once."""
 
     def edit(loop: OpenLoop, before: Rewriter, _: Rewriter) -> None:
         now: dict[Value, Value] = {}
+
+        def outside(part: Any) -> Any:
+            part = now.get(part, part) if isinstance(part, Value) else part
+            return loop.constants.get(part, part) if isinstance(part, Value) else part
+
         kept = []
         for call in loop.calls:
             operands = [now.get(value, value) for value in call.values()]
-            is_fixed = call.operator.pure and all(v in loop.constants or v.constant is not None for v in operands)
+            is_fixed = call.operator.pure and not any(_varies(value, loop) for value in operands)
             if not is_fixed or not operands:
                 kept.append(call)
                 continue
-
-            def outside(part: Any) -> Any:
-                part = now.get(part, part) if isinstance(part, Value) else part
-                return loop.constants.get(part, part) if isinstance(part, Value) else part
-
             inputs, attrs = tuple(map(outside, call.inputs)), mapped_attrs(call, outside)
             specs = [(value.shape, value.dtype) for value in call.outputs]
             made = before.call(call.operator, inputs, attrs, specs, call.place)
@@ -60,7 +61,11 @@ def invariants_out(graph: Graph) -> Graph:
     return edit_loops(graph, edit)
 
 
-def _moved(graph: Graph, wanted: Callable[[Call, OpenLoop], bool]) -> Graph:
+Wanted = Callable[[Call, OpenLoop], bool]
+"""Returns whether an operation of a body is worth moving; what it needs, or what needs it, is moved with it."""
+
+
+def _moved(graph: Graph, wanted: Wanted) -> Graph:
     def edit(loop: OpenLoop, before: Rewriter, after: Rewriter) -> None:
         _hoist(loop, before, wanted)
         _sink(loop, after, wanted)
@@ -68,13 +73,28 @@ def _moved(graph: Graph, wanted: Callable[[Call, OpenLoop], bool]) -> Graph:
     return edit_loops(graph, edit)
 
 
-def _early(loop: OpenLoop, wanted: Callable[[Call, OpenLoop], bool]) -> set[Call]:
+def _hoist(loop: OpenLoop, before: Rewriter, wanted: Wanted) -> None:
+    """Move wanted calls that wait for nothing carried, and what they are made of, to before the loop."""
+    moved = _early(loop, wanted)
+    whole = _for_all_steps(loop, before, [call for call in loop.calls if call in moved])
+    now: dict[Value, Value] = {}
+    kept = []
+    for call in loop.calls:
+        if call in moved and call.name not in VIEWS:
+            now.update((value, loop.slice_of(whole[value])) for value in call.outputs)
+        else:
+            kept.append(call)
+    loop.calls = kept
+    loop.substitute(now)
+
+
+def _early(loop: OpenLoop, wanted: Wanted) -> set[Call]:
     """Return wanted calls that depend on slices and constants alone, and the calls that they need."""
     early: set[Value] = {*loop.slices, *loop.constants}
     found: set[Call] = set()
     makers: dict[Value, Call] = {}
     for call in loop.calls:
-        known = is_known(call) and _waits(call, loop)
+        known = is_known(call) and any(_varies(part, loop) for part in call.inputs)
         if not known or not all(value in early or value.constant is not None for value in call.values()):
             continue
         early.update(call.outputs)
@@ -88,63 +108,48 @@ def _early(loop: OpenLoop, wanted: Callable[[Call, OpenLoop], bool]) -> set[Call
     return found
 
 
-def _hoist(loop: OpenLoop, before: Rewriter, wanted: Callable[[Call, OpenLoop], bool]) -> None:
-    """Move wanted calls that wait for nothing carried, and what they are made of, to before the loop."""
-    moved = _early(loop, wanted)
-    if not moved:
-        return
-    whole: dict[Value, Value] = {}
-    now: dict[Value, Value] = {}
-    for call in loop.calls:
-        if call in moved:
-            operands = [_outside(part, whole, loop) for part in call.inputs]
-            whole.update(zip(call.outputs, for_all_steps(before, call, operands, loop.steps), strict=True))
-    kept = []
-    for call in loop.calls:
-        if call in moved and call.name not in VIEWS:
-            now.update((value, loop.slice_of(whole[value])) for value in call.outputs)
-        else:
-            kept.append(call)
-    loop.calls = kept
-    loop.substitute(now)
-
-
-def _sink(loop: OpenLoop, after: Rewriter, wanted: Callable[[Call, OpenLoop], bool]) -> None:
+def _sink(loop: OpenLoop, after: Rewriter, wanted: Wanted) -> None:
     """Move wanted calls that nothing carried depends on, and what is made of them, to after the loop."""
-    uses = readers(loop.calls)
-    needed = {state.after for state in loop.states}
-    for call in reversed(loop.calls):
-        if not call.operator.pure or any(value in needed for value in call.outputs):
-            needed.update(call.outputs)
-            needed.update(call.values())
-    can: set[Call] = set()  # that can be done after the loop, with all that is made of them
-    for call in reversed(loop.calls):
-        is_late = not any(value in needed for value in call.outputs) and is_known(call)
-        if is_late and all(user in can for value in call.outputs for user in uses.get(value, ())):
-            can.add(call)
-    moved: set[Call] = set()
-    for call in loop.calls:
-        is_moved = call in can and (wanted(call, loop) or any(v.maker in moved for v in call.values()))
-        if is_moved and _waits(call, loop):
-            moved.add(call)
-    if not moved:
-        return
-    late = [call for call in loop.calls if call in moved]
-    loop.calls = [call for call in loop.calls if call not in moved]
+    moved = _late(loop, wanted)
+    late, loop.calls = ([c for c in loop.calls if c in moved], [c for c in loop.calls if c not in moved])
     stacks = [pair for pair in loop.stacks if pair[0].maker in moved]
     loop.stacks = [pair for pair in loop.stacks if pair[0].maker not in moved]
-    whole: dict[Value, Value] = {}
-    for call in late:
-        operands = [_outside(part, whole, loop) for part in call.inputs]
-        whole.update(zip(call.outputs, for_all_steps(after, call, operands, loop.steps), strict=True))
+    whole = _for_all_steps(loop, after, late)
     after.now.update((stack, whole[value]) for value, stack in stacks)
 
 
-def _outside(part: Any, whole: dict[Value, Value], loop: OpenLoop) -> tuple[Any, bool]:
-    """Return what an operand is for all steps at once, and whether it is stacked; `whole` has been computed so."""
-    return (whole[part], True) if isinstance(part, Value) and part in whole else loop.outside(part)
+def _late(loop: OpenLoop, wanted: Wanted) -> set[Call]:
+    """Return wanted calls that nothing carried depends on, and the calls that need them."""
+    uses = readers(loop.calls)
+    needed = {state.after for state in loop.states}
+    can: set[Call] = set()  # that can be done after the loop, with all that is made of them
+    for call in reversed(loop.calls):
+        if not call.operator.pure or any(value in needed for value in call.outputs):
+            needed.update((*call.outputs, *call.values()))
+        elif is_known(call) and all(user in can for value in call.outputs for user in uses.get(value, ())):
+            can.add(call)
+    moved: set[Call] = set()
+    for call in loop.calls:
+        is_moved = call in can and (wanted(call, loop) or any(value.maker in moved for value in call.values()))
+        if is_moved and any(_varies(part, loop) for part in call.inputs):
+            moved.add(call)
+    return moved
 
 
-def _waits(call: Call, loop: OpenLoop) -> bool:
+def _for_all_steps(loop: OpenLoop, new: Rewriter, calls: Iterable[Call]) -> dict[Value, Value]:
+    """Append calls of a body for all steps at once; return what their results are then."""
+    whole: dict[Value, Value] = {}
+
+    def outside(part: Any) -> Operand:
+        return (whole[part], True) if isinstance(part, Value) and part in whole else loop.outside(part)
+
+    for call in calls:
+        whole.update(
+            zip(call.outputs, for_all_steps(new, call, list(map(outside, call.inputs)), loop.steps), strict=True)
+        )
+    return whole
+
+
+def _varies(part: object, loop: OpenLoop) -> bool:
     """Return whether an operand differs from step to step."""
-    return any(isinstance(part, Value) and part.constant is None and part not in loop.constants for part in call.inputs)
+    return isinstance(part, Value) and part.constant is None and part not in loop.constants

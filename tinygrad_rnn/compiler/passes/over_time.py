@@ -5,68 +5,80 @@ from __future__ import annotations
 from typing import Any
 
 from ..ir.graph import Call, Rewriter, Value
-from ..ir.operators import BROADCAST, MATMUL, RESHAPE
+from ..ir.operators import BROADCAST, MATMUL, RESHAPE, STACK
 from ..ir.table import ELEMENTWISE
+from .common import attrs_key, axes_of, product, reshaped, rows
+from .simplify import joined_slices
 
 _REDUCTIONS = frozenset(("sum", "mean", "max", "min"))
+_BY_AXIS = frozenset(("transpose", "getitem", "split", "unstack", *_REDUCTIONS))
+_KNOWN = ELEMENTWISE | _BY_AXIS | {"matmul", "reshape", "concatenate", "broadcast_to"}
+
+Operand = tuple[Any, bool]
+"""What an operand is outside of a loop, and whether that is stacked along time."""
 
 
 def is_known(call: Call) -> bool:
     """Return whether an operation can be done for all steps at once."""
-    if not call.operator.pure or call.operator.key != call.name:
+    if not call.operator.pure or call.operator.key != call.name or call.name not in _KNOWN:
         return False
-    name = call.name
-    if name in ELEMENTWISE:
-        return True
-    if name == "matmul":
+    if call.name == "matmul":
         return all(isinstance(part, Value) and part.ndim >= 2 for part in call.inputs)
-    if name == "getitem":
-        return all(isinstance(part, slice | int) for part in _index(call)) and not any(
-            isinstance(part, bool) for part in _index(call)
-        )
-    return name in _REDUCTIONS or name in ("reshape", "transpose", "split", "unstack", "concatenate", "broadcast_to")
+    return call.name != "getitem" or all(type(part) in (slice, int) for part in _index(call))
 
 
-def for_all_steps(new: Rewriter, call: Call, operands: list[tuple[Any, bool]], steps: int) -> list[Value]:
+def for_all_steps(new: Rewriter, call: Call, operands: list[Operand], steps: int) -> tuple[Value, ...]:
     """Append an operation of a body for all steps at once, and return its results, each (T, ...).
 
     Args:
         new: what is appended to.
         call: the operation of one step.
-        operands: for each input what it is outside of the loop, and whether that is stacked along time; one is.
+        operands: its inputs; one is stacked.
         steps: T.
     """
-    if call.name in ELEMENTWISE:
-        return [
-            new.call(call.operator, [_aligned(new, *part, call.output.ndim) for part in operands], call.attrs).output
-        ]
+    ndim, shape = call.outputs[0].ndim, (steps, *call.outputs[0].shape)
+    x = operands[0][0]
     if call.name == "matmul":
-        return [_product(new, call, operands, steps)]
+        return (_product(new, operands, shape),)
+    if call.name in ELEMENTWISE:
+        return new.call(call.operator, [_aligned(new, *part, ndim) for part in operands], call.attrs).outputs
     if call.name == "concatenate":
-        parts = [_repeated(new, *part, steps) for part in operands]
-        return [new.call(call.operator, parts, {"axis": call.attrs["axis"] % call.output.ndim + 1}).output]
-    (x, _), *_ = operands
-    shape = (steps, *call.outputs[0].shape)
+        parts = [part if is_stacked else _repeated(new, part, steps) for part, is_stacked in operands]
+        return new.call(call.operator, parts, {"axis": call.attrs["axis"] % ndim + 1}).outputs
     if call.name == "broadcast_to":
-        return [new.call(BROADCAST, [_aligned(new, x, True, call.output.ndim)], {"shape": shape}).output]
+        return new.call(BROADCAST, [_aligned(new, x, True, ndim)], {"shape": shape}).outputs
     if call.name == "reshape":
-        return [new.call(RESHAPE, [x], {"shape": shape}).output]
-    return list(new.call(call.operator, [x], _later_axes(call, call.inputs[0].ndim)).outputs)
+        return new.call(RESHAPE, [x], {"shape": shape}).outputs
+    return new.call(call.operator, [x], _later_axes(call)).outputs
 
 
-def _later_axes(call: Call, ndim: int) -> dict[str, Any]:
+def stacked(new: Rewriter, values: list[Value]) -> Value:
+    """Append what joins values along a new first axis, without a copy where they are slices, or views of slices."""
+    joined = joined_slices(new, values, 0)
+    if joined is not None:
+        return joined
+    makers = [value.maker for value in values if value.maker is not None]
+    first = makers[0] if len(makers) == len(values) else None
+    if first is not None and first.name in ("transpose", "getitem", "split") and is_known(first):
+
+        def kind(value: Value, maker: Call) -> object:
+            return maker.name, attrs_key(maker), value.index, maker.inputs[0].shape
+
+        if len({kind(value, maker) for value, maker in zip(values, makers, strict=True)}) == 1:
+            below = stacked(new, [maker.inputs[0] for maker in makers])
+            return new.call(first.operator, [below], _later_axes(first)).outputs[values[0].index]
+    return new.call(STACK, values, {"axis": 0}).output
+
+
+def _later_axes(call: Call) -> dict[str, Any]:
     """Return the attributes of an operation on an array with one more axis in front."""
     attrs = call.attrs
-    if call.name == "transpose":
-        axes = tuple(reversed(range(ndim))) if attrs["axes"] is None else attrs["axes"]
-        return {"axes": (0, *(axis % ndim + 1 for axis in axes))}
     if call.name == "getitem":
         return {"index": (slice(None), *_index(call))}
-    axis = attrs["axis"]
     if call.name in ("split", "unstack"):
-        return {**attrs, "axis": axis % ndim + 1}
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    return {**attrs, "axis": tuple(one % ndim + 1 for one in axes)}
+        return {**attrs, "axis": attrs["axis"] % call.inputs[0].ndim + 1}
+    axes = tuple(axis + 1 for axis in axes_of(call))
+    return {"axes": (0, *axes)} if call.name == "transpose" else {**attrs, "axis": axes}
 
 
 def _index(call: Call) -> tuple[Any, ...]:
@@ -78,19 +90,16 @@ def _aligned(new: Rewriter, part: Any, is_stacked: bool, ndim: int) -> Any:
     """Return an operand whose axes meet those of a result that has time in front of `ndim` others."""
     if not is_stacked or part.ndim == ndim + 1:
         return part
-    shape = (part.shape[0], *(1,) * (ndim + 1 - part.ndim), *part.shape[1:])
-    return new.call(RESHAPE, [part], {"shape": shape}).output
+    return reshaped(new, part, (part.shape[0], *(1,) * (ndim + 1 - part.ndim), *part.shape[1:]))
 
 
-def _repeated(new: Rewriter, part: Value, is_stacked: bool, steps: int) -> Value:
-    return part if is_stacked else new.call(BROADCAST, [part], {"shape": (steps, *part.shape)}).output
+def _repeated(new: Rewriter, part: Value, steps: int) -> Value:
+    return new.call(BROADCAST, [part], {"shape": (steps, *part.shape)}).output
 
 
-def _product(new: Rewriter, call: Call, operands: list[tuple[Any, bool]], steps: int) -> Value:
+def _product(new: Rewriter, operands: list[Operand], shape: tuple[int, ...]) -> Value:
     (a, a_stacked), (b, b_stacked) = operands
     if a_stacked and not b_stacked and a.ndim == 3 and b.ndim == 2:
-        rows = new.call(RESHAPE, [a], {"shape": (steps * a.shape[1], a.shape[2])}).output
-        flat = new.call(MATMUL, [rows, b]).output
-        return new.call(RESHAPE, [flat], {"shape": (steps, *call.output.shape)}).output
-    ndim = call.output.ndim
+        return reshaped(new, product(new, rows(new, a), b), shape)
+    ndim = len(shape) - 1
     return new.call(MATMUL, [_aligned(new, a, a_stacked, ndim), _aligned(new, b, b_stacked, ndim)]).output

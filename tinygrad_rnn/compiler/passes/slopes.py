@@ -7,7 +7,7 @@ from typing import Any
 from ..ir.editing import OpenLoop
 from ..ir.graph import Call, Graph, Value
 from ..ir.table import VIEWS
-from .simplify import attrs_key
+from .common import attrs_key
 
 
 def slopes_early(graph: Graph) -> Graph:
