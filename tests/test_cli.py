@@ -135,7 +135,7 @@ def test_another_seed_is_another_model(folder):
         ("train play.txt --bptt 5 --save .", "config.toml exists already"),
         ("train play.txt --lr -1", "lr must be a finite number above 0"),
         ("train play.txt --lr big", "argument --lr: invalid float value: 'big'"),
-        ("train play.txt --cell gnu", "invalid choice: 'gnu'"),
+        ("train play.txt --cell gnu", "cell must be one of rnn, lstm, gru, or module:Name; got 'gnu'"),
         ("train play.txt --colour red", "unrecognized arguments: --colour red"),
         ("train play.txt --threads 0", "must be an integer of 1 or more, got '0'"),
         ("train play.txt --config config.toml", "unknown setting 'colour'"),
@@ -266,7 +266,7 @@ def test_interrupt_elsewhere(monkeypatch, model_file, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinygrad_rnn.commands.load_model", interrupted)
+    monkeypatch.setattr("tinygrad_rnn.commands.generation.load_model", interrupted)
     assert main(["generate", model_file]) == 130
     assert capsys.readouterr().err == "tinygrad-rnn: interrupted\n"
 
@@ -275,7 +275,7 @@ def test_not_enough_memory(monkeypatch, model_file, capsys):
     def full(*_):
         raise MemoryError("Unable to allocate\n9 TiB")
 
-    monkeypatch.setattr("tinygrad_rnn.commands.load_model", full)
+    monkeypatch.setattr("tinygrad_rnn.commands.generation.load_model", full)
     assert main(["generate", model_file]) == 2
     assert capsys.readouterr().err.startswith("tinygrad-rnn: error: not enough memory (Unable to allocate 9 TiB)")
 

@@ -105,11 +105,11 @@ def test_modules_are_read_in_a_few_screens():
 
 # Lines of Python that a room may have, with its folders. A room that grows has earned it: raise the number here.
 BUDGET = {
-    "cli": 254,
+    "cli": 275,
     "errors": 59,
-    "config": 205,
+    "config": 220,
     "__init__": 309,
-    "commands": 362,
+    "commands": 480,
     "files": 142,
     "__main__": 8,
     "checks": 172,
@@ -117,7 +117,7 @@ BUDGET = {
     "optim": 803,
     "ops": 3704,
     "nn": 1309,
-    "training": 4600,
+    "training": 4700,
     "graphs": 8684,
     "engine": 2532,
     "data": 796,

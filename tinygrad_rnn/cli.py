@@ -1,4 +1,4 @@
-"""The command line: tinygrad-rnn train, evaluate, truncation, generate, check and graph.
+"""The command line: tinygrad-rnn train, evaluate, score, truncation, generate, check and graph.
 
 Only the parser lives here. NumPy and everything that needs it come in with the command itself, so that the help
 appears at once.
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None: those of the process.
 
     Returns:
-        0; 1 if training diverged or met a value that is not finite; 2 on bad input; 130 after Ctrl-C; 141 if the reader
-        of the output went away.
+        0; 1 if training diverged or met a value that is not finite; 2 on bad input; 130 after Ctrl-C, 143 after
+        SIGTERM; 141 if the reader of the output went away.
 
     Raises:
         SystemExit: with 0 after --help and --version, with 2 on a wrong flag.
@@ -119,6 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--save", metavar="PATH", help="a model file ending with .npz, or a folder (default: a new one in runs/)"
     )
+    train.add_argument("--resume", metavar="PATH", help="go on with the run in this folder, or of this model file")
+    train.add_argument(
+        "--repeat", type=_count, default=1, metavar="N", help="train with N seeds, and print mean and deviation"
+    )
     train.add_argument("--force", action="store_true", help="overwrite files of an earlier run")
     train.add_argument("--dry-run", action="store_true", help="print what would be done, and write nothing")
     train.add_argument("--no-progress", action="store_true", help="show no progress bar")
@@ -135,6 +139,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--held-out", action="store_true", help="use only the end of the corpus, as long as training held out"
         )
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of the rows")
+    score = commands.add_parser("score", help="print the nats of each line of a text", allow_abbrev=False)
+    score.add_argument("model", help="a model file, or the folder that holds it")
+    score.add_argument("corpus", help="text file, utf-8; - for stdin")
+    score.add_argument("--json", action="store_true", help="print JSON instead of the lines")
     truncation.add_argument("--fresh", action="store_true", help="use fresh weights, not the trained ones")
     truncation.add_argument("--steps", type=_count, default=100, help="T, steps of the sequence (default: %(default)s)")
     truncation.add_argument("--batch-size", type=_count, default=4, help="N, streams of text (default: %(default)s)")
@@ -150,14 +159,18 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate", help="write text with a model", allow_abbrev=False)
     generate.add_argument("model", help="a model file, or the folder that holds it")
     generate.add_argument("--prompt", default="", help="text to go on from (default: a new line)")
+    generate.add_argument("--prompts", metavar="FILE", help="go on from each line of a file; - for stdin")
     generate.add_argument("--length", type=int, default=100, help="tokens to write (default: %(default)s)")
     generate.add_argument(
         "--temperature", type=float, default=0.8, help="0: always the likeliest token (default: %(default)s)"
     )
     generate.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens; 0: all (the default)")
+    generate.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this much together (default: all)"
+    )
     generate.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
 
-    for command in (evaluate, generate):
+    for command in (evaluate, score, generate):
         for field in dataclasses.fields(TrainConfig):
             if field.name in ("compile", "executor"):
                 _add_setting(command, field, field.default)
@@ -208,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument(
         "--out", default="graph.html", metavar="FILE", help=".html, .svg, .png, .pdf or .dot (default: %(default)s)"
     )
-    for command in (train, evaluate, truncation, generate, check, graph):
+    for command in (train, evaluate, score, truncation, generate, check, graph):
         command.add_argument(
             "--threads",
             type=_count,
@@ -243,7 +256,7 @@ def _add_setting(
     if isinstance(field.default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=described)
         return
-    choices = field.metadata["choices"] or None
+    choices = None if field.metadata["own"] else field.metadata["choices"] or None
     parser.add_argument(
         flag,
         type=type(field.default),

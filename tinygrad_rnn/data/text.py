@@ -71,6 +71,23 @@ def read_text(path: str | os.PathLike[str], max_bytes: int = _MOST) -> str:
         if error.errno == errno.EINVAL:
             raise CorpusError(f"{where} {error.strerror}; pass a text file") from error
         raise CorpusError(f"{where} cannot be read: {error.strerror}; pass a text file") from error
+    return decode_text(where, data)
+
+
+def decode_text(where: str, data: bytes) -> str:
+    r"""Return the text that bytes of a file hold, as `read_text` does.
+
+    Args:
+        where: What was read, for messages.
+        data: The bytes.
+
+    Raises:
+        CorpusError: If they are no text: not utf-8, with a NUL byte, or none.
+
+    Example:
+        >>> decode_text("stdin", b"to be\r\n")
+        'to be\n'
+    """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

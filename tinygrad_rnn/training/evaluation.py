@@ -14,10 +14,12 @@ import numpy.typing as npt
 from ..checks import integer
 from ..compiler.api import Compiled
 from ..data.vocabulary import id_array
-from ..engine.tape import no_grad
+from ..engine.tape import Array, no_grad
+from ..engine.tensor import Tensor
 from ..errors import ConfigError, CorpusError
 from ..nn.cells import State
 from ..nn.module import Module
+from ..ops import log_softmax, take_along_axis
 from .loop import Totals
 from .objective import WEIGHT, Batch, Loss, Objective, Outcome, size_of
 from .replayed import Replayed
@@ -25,6 +27,7 @@ from .replayed import Replayed
 LanguageModel: TypeAlias = Any
 """Anything with `initial_state(N)` and `loss(ids, targets, state) -> (loss, state)`, such as an `RNNLM`."""
 
+Ids: TypeAlias = npt.NDArray[np.int64]
 Metric: TypeAlias = Callable[[Any, Batch], float]
 
 
@@ -217,6 +220,39 @@ def held_out_windows(ids: npt.ArrayLike, batch_size: int, bptt: int, whole: bool
     targets = np.pad(array[1:].astype(np.int64), after, constant_values=-1).reshape(N, length)
     targets = np.pad(targets, last, constant_values=-1)
     return [(xs[:, start : start + T], targets[:, start : start + T]) for start in range(0, length, T)]
+
+
+def token_nats(
+    model: LanguageModel, ids: npt.ArrayLike, bptt: int, *, compiled: bool = True, executor: str | None = None
+) -> Array:
+    """Return the nats of each token of a text but the first, after all those before it: (len(ids) - 1,) float64.
+
+    Args:
+        model: has `initial_state(N)`, and `model(ids, state) -> (logits, state)`.
+        ids: the text, (len(ids),) integers in [0, V), 2 or more.
+        bptt: steps at a time; it changes memory and speed, not the result.
+        compiled, executor: as in `evaluate`.
+
+    Raises:
+        CorpusError, ConfigError, ShapeError, DTypeError: as `evaluate`.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> model, ids = tr.RNNLM(5, 4, 4, np.random.default_rng(0)), np.arange(30) % 5
+    >>> nats = token_nats(model, ids, bptt=10)
+    >>> bool(np.isclose(nats.mean(), evaluate(model, ids, batch_size=1, bptt=10).nats, rtol=1e-6))
+    True
+    """
+    replayed = Replayed("score", partial(_nats, model), compiled=compiled, executor=executor)
+    found, state = [], model.initial_state(1)
+    for xs, targets in held_out_windows(ids, 1, bptt):
+        nats, state = replayed(xs, np.maximum(targets, 0), state)
+        found.append(np.asarray(nats, np.float64)[targets >= 0])
+    return np.concatenate(found)
+
+
+def _nats(model: LanguageModel, ids: Ids, targets: Ids, state: State) -> tuple[Tensor, State]:
+    logits, state = model(ids, state)
+    return -take_along_axis(log_softmax(logits), targets[..., None], axis=-1)[..., 0], state
 
 
 def evaluate(

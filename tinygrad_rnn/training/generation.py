@@ -31,6 +31,7 @@ def generate(
     *,
     temperature: float = ...,
     top_k: int = ...,
+    top_p: float = ...,
     rng: np.random.Generator | Sequence[np.random.Generator] | None = ...,
     allow_unknown: bool = ...,
     compiled: bool = ...,
@@ -47,6 +48,7 @@ def generate(
     *,
     temperature: float = ...,
     top_k: int = ...,
+    top_p: float = ...,
     rng: np.random.Generator | Sequence[np.random.Generator] | None = ...,
     allow_unknown: bool = ...,
     compiled: bool = ...,
@@ -63,6 +65,7 @@ def generate(
     *,
     temperature: float = ...,
     top_k: int = ...,
+    top_p: float = ...,
     rng: np.random.Generator | Sequence[np.random.Generator] | None = ...,
     allow_unknown: bool = ...,
     compiled: bool = ...,
@@ -78,6 +81,7 @@ def generate(
     *,
     temperature: float = 1.0,
     top_k: int = 0,
+    top_p: float = 1.0,
     rng: np.random.Generator | Sequence[np.random.Generator] | None = None,
     allow_unknown: bool = False,
     compiled: bool = True,
@@ -101,6 +105,8 @@ def generate(
         length: ids to yield.
         temperature: 0 or more; below 1 plays safe, above 1 takes risks.
         top_k: how many of the most likely tokens may be drawn; 0: all.
+        top_p: draw from the fewest tokens, the most likely first, whose probabilities add up to it (nucleus sampling,
+            Holtzman et al. 2020); 1: all.
         rng: draws the tokens; only temperature 0 does without. For N prompts, one generator or a list of N: then each
             prompt is continued as it would be alone with its own.
         allow_unknown: whether "<unk>" may be drawn.
@@ -133,6 +139,7 @@ def generate(
     """
     temperature = number("generate", "temperature", temperature, low=0)
     length, top_k = integer("generate", "length", length, low=0), integer("generate", "top_k", top_k, low=0)
+    top_p = number("generate", "top_p", top_p, low=0, high=1, above=True)
     stepper = model if isinstance(model, Stepper) else Stepper(model, compiled=compiled, executor=executor)
     instance("generate", "vocabulary", vocabulary, Vocabulary)
     if getattr(stepper.model, "vocab_size", len(vocabulary)) != len(vocabulary):
@@ -147,7 +154,7 @@ def generate(
     banned = None if flag("generate", "allow_unknown", allow_unknown) else vocabulary.unknown_id
     if banned is not None and len(vocabulary) == 1:
         raise CorpusError("generate: the vocabulary holds the unknown token only; pass allow_unknown=True")
-    steps = _continue(stepper, prompts, length, Sampler(vocabulary, temperature, top_k, rngs, banned))
+    steps = _continue(stepper, prompts, length, Sampler(vocabulary, temperature, top_k, rngs, banned, top_p))
     return steps if several else (int(ids[0]) for ids in steps)
 
 

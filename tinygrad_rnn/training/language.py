@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Self
 
 from ..checks import instance
@@ -129,7 +130,7 @@ class LanguageTrainer:
             compile=config.compile,
             executor=named_executor(config),
             progress=progress and Progress(" tokens", self.windows.tokens, _tokens, _progress_text),
-            notes={"text": self._text},
+            notes={"config": asdict(config), "text": self._text},
         )
 
     def _checkpoints(self) -> Checkpoints | None:
@@ -153,7 +154,7 @@ class LanguageTrainer:
         """
         self.trainer.resume(None if path is None else RunFiles.at(path).checkpoints)
         self._resumed = True
-        if self.trainer.notes is not None and self.trainer.notes != {"text": self._text}:
+        if self.trainer.notes["text"] != self._text:
             raise CorpusError("Trainer.resume: the text is not the one that the run was trained on")
         return self
 

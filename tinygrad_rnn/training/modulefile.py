@@ -10,6 +10,7 @@ from typing import TypeVar, overload
 import numpy as np
 
 from ..checks import instance
+from ..data.vocabulary import Vocabulary
 from ..engine.tape import Array
 from ..errors import ConfigError, ModelFileError, ShapeError
 from ..imports import import_object
@@ -139,6 +140,46 @@ def load(
             raise ModelFileError(f"load: {os.fspath(path)!r} holds no optimizer; save(..., optimizer=...) writes one")
         optimizer.load_state_dict(decoded(state, archive.arrays))
     return into
+
+
+def init_from(path: str | os.PathLike[str], model: Module, vocabulary: Vocabulary) -> list[str]:
+    """Give a language model the weights of a file, as far as names and shapes agree; return the names that stay fresh.
+
+    Of a language model with another vocabulary, what belongs to a token goes to the same token.
+
+    Args:
+        path: a file of `save` or `save_model`, or a folder with a model.npz.
+        model: that starts from it.
+        vocabulary: of the model.
+
+    Raises:
+        ModelFileError: as `load`; or if nothing in the file fits.
+    """
+    archive = read_archive(model_file(path, MODEL_NAME), (MODULE, LANGUAGE_MODEL), "init")
+    own, found = model.state_dict(), weights(archive)
+    if archive.kind is LANGUAGE_MODEL:
+        old = Vocabulary(archive.manifest["vocabulary"])
+        if old != vocabulary:
+            found = {name: _by_token(name, array, own.get(name), old, vocabulary) for name, array in found.items()}
+    fitting = {name: array for name, array in found.items() if name in own and array.shape == own[name].shape}
+    if not fitting:
+        raise ModelFileError(f"init: {os.fspath(path)!r} holds nothing of the shape that this model has")
+    model.load(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
+def _by_token(name: str, array: Array, own: Array | None, old: Vocabulary, new: Vocabulary) -> Array:
+    """Return an array of a model with another vocabulary for this one's tokens; those that it lacks keep their own."""
+    axes = [axis for axis, length in enumerate(array.shape) if length == len(old)]
+    if own is None or own.ndim != array.ndim or not axes or not name.startswith(("embedding", "output", "b")):
+        return array
+    axis = axes[0] if name.startswith("embedding") else axes[-1]
+    common = [token for token in new.tokens if token in old]
+    found = np.moveaxis(own.copy(), axis, 0)
+    if found.shape[0] != len(new) or found.shape[1:] != np.moveaxis(array, axis, 0).shape[1:]:
+        return array
+    found[new.encode(common)] = np.moveaxis(array, axis, 0)[old.encode(common)]
+    return np.moveaxis(found, 0, axis)
 
 
 def weights(archive: Archive) -> dict[str, Array]:

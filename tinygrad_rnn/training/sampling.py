@@ -33,6 +33,7 @@ class Sampler:
         top_k: how many of the most likely tokens may be drawn, of equals those with the lowest ids; 0: all.
         rngs: one generator for all rows, or one for each; none at temperature 0.
         banned: id that is never drawn; None: none.
+        top_p: probability that those which may be drawn have together, the likeliest first; 1: all.
 
     >>> sampler = Sampler(Vocabulary(["a", "b"]), 1.0, 0, [np.random.default_rng(0)], None)
     >>> sampler(np.log([[0.9, 0.1], [0.1, 0.9]]))
@@ -46,10 +47,12 @@ class Sampler:
         top_k: int,
         rngs: Sequence[np.random.Generator],
         banned: int | None,
+        top_p: float = 1.0,
     ) -> None:
         self._vocabulary, self._V = vocabulary, len(vocabulary)
         self._temperature, self._banned, self._rngs = temperature, banned, rngs
         self._top_k = top_k if 0 < top_k < self._V else 0
+        self._top_p = top_p
         self._width: int = 2 ** round(math.log2(self._V) / 2)  # of a block: about as many as there are blocks
         self._columns = -(-self._V // self._width) * self._width
         self._ones = np.ones(self._width)
@@ -95,6 +98,8 @@ class Sampler:
             if self._temperature != 1:
                 x /= self._temperature
             np.exp(x, out=x)
+        if self._top_p < 1:
+            self._keep_nucleus(x[None])
         u: float = rng.random()
         return _by_choice(x, u) if self._V <= _FEW else self._find(u)
 
@@ -140,6 +145,8 @@ class Sampler:
             if self._temperature != 1:
                 x /= self._temperature
             np.exp(x, out=x)
+        if self._top_p < 1:
+            self._keep_nucleus(x[:, :V])
         one = len(self._rngs) == 1
         u = np.asarray(self._rngs[0].random(N) if one else [rng.random() for rng in self._rngs])
         return self._find_all(u)
@@ -174,6 +181,14 @@ class Sampler:
             equal = np.flatnonzero(x[row] == least[row])
             kept[row, equal[len(equal) - (np.count_nonzero(kept[row]) - self._top_k) :]] = False
         x[~kept] = -np.inf
+
+    def _keep_nucleus(self, weights: Array) -> None:
+        """Set to 0 what comes after the fewest weights of each row, the largest first, that have a share of `top_p`."""
+        order = np.argsort(-weights, axis=1, kind="stable")
+        falling = np.take_along_axis(weights, order, axis=1)
+        before = falling.cumsum(axis=1) - falling
+        falling[before >= self._top_p * falling.sum(axis=1, keepdims=True)] = 0
+        np.put_along_axis(weights, order, falling, axis=1)
 
     def _refuse(self, logits: Array) -> None:
         """Say what is wrong with the first row of logits that is no distribution."""

@@ -1,0 +1,100 @@
+"""Runs that are killed with -9 and resumed end with the bits of a run that was never stopped."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygrad_rnn.training import load_model
+from tinygrad_rnn.training.archive import digest
+
+LINES = "to be or not to be that is the question\nwhether tis nobler in the mind to suffer\n"
+SETTINGS = ["--hidden-size", "16", "--batch-size", "4", "--bptt", "7", "--epochs", "3", "--dropout", "0.3"]
+SETTINGS += ["--checkpoint-every", "10", "--no-progress", "--layers", "2", "--executor", "numpy"]
+TIMES = {"seconds", "tokens_per_s"}  # all else in the metrics is a result
+
+# Repetitions of the lines, and what decides differently about plans, draws and schedules.
+WAYS = {
+    "default": (150, []),
+    "policy": (100, ["--truncation", "chunked:5", "--schedule", "cosine", "--warmup", "9"]),
+    "recorded anew": (40, ["--no-compile", "--optimizer", "momentum"]),
+    "drawn cuts": (20, ["--truncation", "randomized:0.2", "--no-compile"]),
+}
+
+
+def run(folder, *arguments):
+    """Start the command in a process of its own."""
+    command = [sys.executable, "-m", "tinygrad_rnn", "train", *arguments]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finished(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def results(folder):
+    """Return the digests of the model's arrays, and the metrics without the times."""
+    model = load_model(folder).model
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    metrics = [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+    return {name: digest(p.data) for name, p in model.parameters().items()}, metrics
+
+
+def killed_and_resumed(folder, settings, rng, kills, seconds):
+    """Run into run/, killing it that many times at random moments; return (updates seen, what each kill hit)."""
+    table, started, done = [], False, False
+    while not done:
+        begin = ["play.txt", *SETTINGS, *settings, "--save", "run", "--force"]
+        process = run(folder, *(["--resume", "run", "--no-progress"] if started else begin))
+        # The first checkpoint must be there before there is something to resume; after that any moment will do.
+        deadline = time.monotonic() + rng.uniform(0.2, seconds)
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.002)
+        done = process.poll() is not None or len(table) >= kills
+        if done:
+            finished(process)
+        else:
+            process.kill()
+            process.communicate()
+            there = sorted(path.name for path in Path(folder, "run").rglob("*") if path.is_file())
+            table.append(there)
+            started = started or any(name.startswith("checkpoint-") for name in there)
+    return table
+
+
+def compared(tmp_path, way, seed, kills, seconds):
+    repeats, settings = WAYS[way]
+    (tmp_path / "play.txt").write_text(LINES * repeats)
+    finished(run(tmp_path, "play.txt", *SETTINGS, *settings, "--save", "whole"))
+    table = killed_and_resumed(tmp_path, settings, np.random.default_rng(seed), kills, seconds)
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    return table
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_killed_run_ends_with_the_same_bits(tmp_path, way):
+    assert len(compared(tmp_path, way, seed=1, kills=3, seconds=2.0)) >= 1
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("way", WAYS)
+def test_ten_kills_each(tmp_path, way):
+    """Forty in all. Prints a table: run with -s."""
+    table, seed = [], 0
+    while len(table) < 10:
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        table += compared(folder, way, seed, kills=10 - len(table), seconds=2.5)
+        seed += 1
+    for number, files in enumerate(table, 1):
+        print(f"{way:>14}  kill {number:>2}  files: {', '.join(files)}")

@@ -1,0 +1,9 @@
+"""What the commands do; `cli` has the parser."""
+
+from .generation import generate as generate
+from .look import check as check
+from .look import graph as graph
+from .measure import evaluate as evaluate
+from .measure import score as score
+from .measure import truncation as truncation
+from .train import train as train

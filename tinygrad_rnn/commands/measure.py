@@ -1,0 +1,103 @@
+"""The commands that measure a model on a text: evaluate, score, truncation."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+from typing import cast
+
+import numpy as np
+
+from ..data.corpus import Corpus
+from ..data.text import Level
+from ..errors import ConfigError, NonFiniteError
+from ..training.build import make_model
+from ..training.evaluation import evaluate as evaluate_model
+from ..training.evaluation import perplexity, token_nats
+from ..training.guards import cause
+from ..training.modelfile import load_model
+from ..truncation import parse_policy, truncation_report
+from .printing import describe, how_to_replay, note, readable, row, score_text
+from .texts import first_window, line_start, text_at, text_for
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Evaluate a model; return 0."""
+    model, config, vocabulary = load_model(arguments.model)
+    corpus, described = text_for(arguments, config, vocabulary)
+    with np.errstate(all="ignore"):
+        found = evaluate_model(model, corpus.ids, config.batch_size, config.bptt, **how_to_replay(arguments))
+    if not math.isfinite(found.nats):
+        raise NonFiniteError(f"evaluate: the loss is {found.nats}: {cause(model.parameters(), (), None)}")
+
+    if arguments.json:
+        values = {"nats": found.nats, "bits": found.bits, "perplexity": found.perplexity, "tokens": found.tokens}
+        print(json.dumps({**values, "unknown_rate": corpus.unknown_rate, "batch_size": found.batch_size}))
+        return 0
+    row("model", f"{describe(config)}, {model.parameter_count():,} parameters")
+    row("text", described)
+    row("", f"{len(corpus):,} tokens, {corpus.unknown_rate:.1%} of them unknown")
+    if found.batch_size < config.batch_size:
+        streams = "1 stream" if found.batch_size == 1 else f"{found.batch_size} streams"
+        row("", f"read as {streams} instead of {config.batch_size}: it is short")
+    row("result", score_text(found.nats, cast(Level, config.level)) + f", {found.tokens:,} tokens predicted")
+    return 0
+
+
+def score(arguments: argparse.Namespace) -> int:
+    """Print the nats of each line of a text, and of all of it; return 0.
+
+    The text is read as one stream, each token after all those before it; the first has none before it and no score.
+    """
+    model, config, vocabulary = load_model(arguments.model)
+    level = cast(Level, config.level)
+    corpus = Corpus.from_text(text_at(arguments.corpus), level, vocabulary=vocabulary)
+    with np.errstate(all="ignore"):
+        nats = token_nats(model, corpus.ids, config.bptt, **how_to_replay(arguments))
+    ends = np.flatnonzero(corpus.ids == vocabulary.encode([line_start(vocabulary, level)])[0])
+    starts = [0, *(int(end) + 1 for end in ends if end + 1 < len(corpus))]
+    lines = []
+    for start, stop in zip(starts, [*starts[1:], len(corpus)], strict=True):
+        scored = nats[max(start - 1, 0) : stop - 1]  # that of token t stands at t - 1
+        lines.append({"nats": float(scored.sum()), "tokens": len(scored)})
+        text = readable(vocabulary.decode(corpus.ids[start:stop]), level)
+        if not arguments.json:
+            print(f"{lines[-1]['nats']:>10.3f}  {len(scored):>6}  {text}")
+    mean = float(nats.mean())
+    if arguments.json:
+        total = {"nats": mean, "perplexity": perplexity(mean), "tokens": len(nats)}
+        print(json.dumps({**total, "unknown_rate": corpus.unknown_rate, "lines": lines}))
+        return 0
+    row("result", score_text(mean, level) + f", {len(nats):,} tokens in {len(lines):,} lines")
+    return 0
+
+
+def truncation(arguments: argparse.Namespace) -> int:
+    """Report what truncation does to the gradient of a model; return 0."""
+    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError('truncation: --plot needs matplotlib: pip install "tinygrad_rnn[plot]"')
+    policies = (
+        [parse_policy(text, argument="truncation: --policies") for text in arguments.policies]
+        if arguments.policies
+        else None
+    )
+    model, config, vocabulary = load_model(arguments.model)
+    if arguments.fresh:
+        model = make_model(config, len(vocabulary))
+    corpus, described = text_for(arguments, config, vocabulary)
+    N, T = arguments.batch_size, arguments.steps
+    ids, targets = first_window("truncation", corpus, described, N, T)
+    report = truncation_report(model, ids, targets, policies, wanted_cosine=arguments.wanted_cosine)
+    if arguments.json:
+        print(report.to_json())
+    else:
+        fresh = ", fresh weights" if arguments.fresh else ""
+        row("model", f"{describe(config)}, {model.parameter_count():,} parameters{fresh}")
+        row("text", f"the first {N} x {T} tokens of {described}")
+        print("\n" + report.table())
+    if arguments.plot:
+        report.plot(arguments.plot)
+        note(f"picture: {arguments.plot}")
+    return 0

@@ -1,0 +1,69 @@
+"""The texts that the commands read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import cast
+
+from ..config import TrainConfig
+from ..data.batches import OffsetBatches
+from ..data.corpus import Corpus, load_corpus
+from ..data.text import EOS, Level, decode_text, embedded_text, read_text
+from ..data.vocabulary import Vocabulary
+from ..errors import ConfigError, CorpusError
+from ..training.generation import Ids
+from .printing import note
+
+EMBEDDED = "the Python reference that Python carries"
+
+
+def text_at(path: str) -> str:
+    """Return the text of a file, of stdin for "-", or Python's own without a path."""
+    if path == "-":
+        return decode_text("stdin", sys.stdin.buffer.read())
+    return read_text(path) if path else embedded_text()
+
+
+def training_texts(config: TrainConfig) -> tuple[Corpus, Corpus]:
+    """Return the text to train on and the one to hold out, as a configuration says."""
+    level, text, most = cast(Level, config.level), text_at(config.corpus), config.max_tokens or None
+    if not config.valid:
+        return load_corpus(text, level, config.min_count, config.held_out, most)
+    train = Corpus.from_text(text, level, config.min_count, max_tokens=most)
+    return train, Corpus.from_text(text_at(config.valid), level, vocabulary=train.vocabulary)
+
+
+def text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Vocabulary) -> tuple[Corpus, str]:
+    """Return the text that a trained model is to be tried on, and what it is in words."""
+    level = cast(Level, config.level)
+    if arguments.corpus is None and config.corpus:
+        raise ConfigError(
+            f"{arguments.command}: the model was trained on {config.corpus!r}; pass the text to use "
+            "(--held-out uses the part at its end that training held out)"
+        )
+    text, name = text_at(arguments.corpus or ""), arguments.corpus or EMBEDDED
+    if not (arguments.held_out or arguments.corpus is None):
+        return Corpus.from_text(text, level, vocabulary=vocabulary), name
+    corpus = Corpus.from_text(text, level, vocabulary=vocabulary, max_tokens=config.max_tokens or None)
+    first, corpus = corpus.split(config.held_out)
+    # The training part alone made the vocabulary, so the same text makes the same one again.
+    if Vocabulary.from_tokens(vocabulary.decode(first.ids), 1) != vocabulary:
+        note("this is not the text that the model was trained on, or another version of it")
+    return corpus, f"the held-out part of {name}"
+
+
+def first_window(command: str, corpus: Corpus, described: str, N: int, T: int) -> tuple[Ids, Ids]:
+    """Return the first ids and targets (N, T) of a text."""
+    if len(corpus) < N * T + 1:
+        raise CorpusError(
+            f"{command}: --batch-size {N} streams of --steps {T} need {N * T + 1} tokens, and {described} has "
+            f"{len(corpus)}; lower one of them"
+        )
+    return next(iter(OffsetBatches(corpus.ids[: N * T + 1], N, T)))
+
+
+def line_start(vocabulary: Vocabulary, level: Level) -> str:
+    """Return the token that ends a line, after which the next one begins."""
+    line_end = EOS if level == "word" else "\n"
+    return line_end if line_end in vocabulary else vocabulary.tokens[min(1, len(vocabulary) - 1)]

@@ -1,0 +1,238 @@
+"""The command that trains a language model."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import numpy as np
+
+from ..config import TrainConfig, read_toml
+from ..data.corpus import Corpus, unigram_nats
+from ..data.text import Level
+from ..errors import ConfigError
+from ..training.build import make_optimizer, named_executor
+from ..training.checkpoint import Checkpoints
+from ..training.evaluation import evaluate, perplexity, written
+from ..training.files import RunFiles, numbered, save_curve
+from ..training.generation import generate as generate_ids
+from ..training.language import LanguageTrainer
+from ..training.modulefile import init_from
+from ..training.records import EpochRecord, RunResult
+from ..training.streams import stream
+from .printing import describe, note, readable, row, score_text
+from .texts import EMBEDDED, line_start, text_at, training_texts
+
+Texts: TypeAlias = tuple[Corpus, Corpus]
+_RUNS = "runs"
+_UPDATES = {
+    "native": "compiled, replayed by the C library",
+    "numpy": "compiled, replayed by NumPy",
+    None: "recorded anew for each window",
+}
+
+
+# Settings that a resumed run may change: all others decide about its numbers.
+_RESUMABLE = frozenset({"corpus", "epochs", "patience", "checkpoint_every", "valid", "test"})
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train a model; return 128 and the signal's number if one ended it, else 0."""
+    if arguments.save == "":
+        raise ConfigError("train: --save must be a folder or a file ending with .npz, got an empty text")
+    if arguments.resume is not None:
+        return _resume(arguments)
+    config = _resolve(arguments)
+    if arguments.repeat > 1:
+        return _repeat(arguments, config)
+    parts = training_texts(config)
+    if arguments.dry_run:
+        return _dry_run(arguments, config, parts)
+    return _run(arguments, config, parts)[0]
+
+
+def _run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts) -> tuple[int, RunResult]:
+    """Train in a folder of its own, and say how it went; return the exit code, and what was found."""
+    fresh = RunFiles.fresh(_RUNS, _run_name(config))
+    with RunFiles.at(arguments.save, arguments.force).taken() if arguments.save else fresh as files:
+        trainer = _trainer(arguments, config, parts, files)
+        if config.init:
+            for name in init_from(config.init, trainer.model, trainer.vocabulary):
+                note(f"{name} is not in {config.init} in this shape: it starts with fresh weights")
+        return _trained(trainer, parts[0], files)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    """Go on with a run that was stopped."""
+    files = RunFiles.at(arguments.resume, force=True)
+    snapshot = Checkpoints(files.checkpoints).latest()
+    if snapshot is None:
+        raise ConfigError(f"train: there is no checkpoint in {files.checkpoints}; without --resume a run starts")
+    given = _flags(arguments)
+    if others := sorted(given.keys() - _RESUMABLE):
+        flags = ", ".join("--" + name.replace("_", "-") for name in others)
+        raise ConfigError(f"train: --resume goes on with the settings of the run; leave out {flags}")
+    if arguments.config or arguments.save or arguments.force or arguments.dry_run or arguments.repeat > 1:
+        raise ConfigError("train: --resume goes with neither --config, --save, --force, --dry-run nor --repeat")
+    config = TrainConfig.from_mapping(snapshot["notes"]["config"] | given, "train")
+    parts = training_texts(config)
+    with files.taken() as taken:
+        trainer = _trainer(arguments, config, parts, taken).resume()
+        row("resumed", f"after {trainer.trainer.run.updates:,} updates")
+        return _trained(trainer, parts[0], taken)[0]
+
+
+def _repeat(arguments: argparse.Namespace, config: TrainConfig) -> int:
+    """Train with several seeds, and say how far apart the results are."""
+    if arguments.save or arguments.dry_run:
+        raise ConfigError("train: --repeat makes a folder for each seed in runs/; leave out --save and --dry-run")
+    found: list[float] = []
+    for seed in range(config.seed, config.seed + arguments.repeat):
+        row("seed", str(seed))
+        each = config.replace(seed=seed)
+        code, result = _run(arguments, each, training_texts(each))
+        found.append(result.best.valid_perplexity)
+        if code:
+            return code
+        print()
+    deviation = float(np.std(found, ddof=1))
+    row("held out", f"perplexity {np.mean(found):.2f}, standard deviation {deviation:.2f} over {len(found)} seeds")
+    return 0
+
+
+def _dry_run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts) -> int:
+    files = RunFiles.at(arguments.save or _free_folder(config), arguments.force)
+    files.check()
+    trainer = _trainer(arguments, config, parts, files)
+    _print_plan(trainer, parts[0])
+    row("memory", _memory(trainer))
+    row("save to", f"{files.model} (dry run: nothing was written)")
+    print("\n" + config.to_toml(), end="")
+    return 0
+
+
+def _trainer(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, files: RunFiles) -> LanguageTrainer:
+    return LanguageTrainer(*parts, config, files=files, on_epoch=_print_epoch, progress=not arguments.no_progress)
+
+
+def _trained(trainer: LanguageTrainer, train_part: Corpus, files: RunFiles) -> tuple[int, RunResult]:
+    baseline = _print_plan(trainer, train_part)
+    config, level = trainer.config, cast(Level, trainer.config.level)
+    row("updates", _UPDATES[trainer.executor])
+    print(
+        f"\n{'epoch':>5}  {'train ppl':>9}  {'held-out ppl':>12}  {'lr':>8}  {'tokens/s':>8}  {'seconds':>7}",
+        flush=True,
+    )
+    with np.errstate(all="ignore"):  # the run itself checks that its values are finite
+        result = trainer.run()
+    print()
+    if result.interrupted:
+        row("interrupted", f"in epoch {len(result.records)} of {config.epochs}; --resume goes on")
+    elif result.stopped_early:
+        row("stopped", f"no better held-out loss for {config.patience} epochs")
+    row("best epoch", f"{result.best.epoch} of {len(result.records)}")
+    row("held out", score_text(result.best.valid_nats, level) + f" (unigram {written(baseline, 1)})")
+    if config.test:
+        test = Corpus.from_text(text_at(config.test), level, vocabulary=trainer.vocabulary)
+        found = evaluate(trainer.model, test.ids, config.batch_size, config.bptt, compiled=config.compile)
+        row("test", score_text(found.nats, level) + f", {found.tokens:,} tokens")
+    _print_sample(trainer, level)
+    row("saved", f"{files.model}, with {files.config.name}, {files.metrics.name}" + _curve(result, files, baseline))
+    return (0 if result.signal is None else 128 + result.signal), result
+
+
+def _print_plan(trainer: LanguageTrainer, train_part: Corpus) -> float:
+    """Say what will be done; return the perplexity of word frequencies alone."""
+    config, held_out = trainer.config, trainer.held_out
+    baseline = perplexity(unigram_nats(train_part, held_out))
+    row("corpus", f"{config.corpus or EMBEDDED}, {config.level} level")
+    row("", f"{len(train_part):,} training tokens, vocabulary {len(train_part.vocabulary):,}")
+    row("", f"{len(held_out):,} held-out tokens, {held_out.unknown_rate:.1%} of them unknown")
+    row("model", describe(config) + f", {trainer.model.parameter_count():,} parameters")
+    row("training", _plan(trainer))
+    row("baseline", f"unigram perplexity {written(baseline, 1)} on the held-out part")
+    return baseline
+
+
+def _resolve(arguments: argparse.Namespace) -> TrainConfig:
+    values: dict[str, object] = {}
+    if arguments.config is not None:
+        values = read_toml(arguments.config)
+        TrainConfig.from_mapping(values, arguments.config)  # a mistake in the file is reported as the file's
+    return TrainConfig.from_mapping({**values, **_flags(arguments)}, "train")
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the settings that were given as flags."""
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    return {name: value for name, value in vars(arguments).items() if name in names}
+
+
+def _run_name(config: TrainConfig) -> str:
+    name = re.sub(r"[^\w-]+", "-", Path(config.corpus).stem) if config.corpus else "python-reference"
+    return f"{name}-{config.cell}"
+
+
+def _free_folder(config: TrainConfig) -> Path:
+    return next(folder for folder in numbered(_RUNS, _run_name(config)) if not folder.exists())
+
+
+def _plan(trainer: LanguageTrainer) -> str:
+    config, windows = trainer.config, trainer.windows
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+    return (
+        f"{epochs} of {len(windows):,} windows ({config.batch_size} x {config.bptt} tokens), {config.optimizer}, "
+        f"lr {config.lr:g} ({config.schedule}), dropout {config.dropout:g}, clip {config.clip:g}, seed {config.seed}"
+        + (f", truncation {config.truncation}" if config.truncation else "")
+    )
+
+
+def _memory(trainer: LanguageTrainer) -> str:
+    config = trainer.config
+    width = 4 if config.dtype == "float32" else 8
+    arrays = 2 + len(make_optimizer(config).slots)  # parameters, gradients, moments
+    held = trainer.model.parameter_count() * arrays * width
+    positions = config.batch_size * config.bptt
+    logits = positions * len(trainer.vocabulary) * 3 * width  # logits, probabilities, cotangent
+    return (
+        f"about {held / 1e6:,.0f} MB for parameters, gradients and moments, and {logits / 1e6:,.0f} MB or more "
+        "for the graph of a window"
+    )
+
+
+def _curve(result: RunResult, files: RunFiles, baseline: float) -> str:
+    if save_curve(result.records, files.curve, baseline):
+        return f" and {files.curve.name}"
+    note("for a picture of the learning curve install tinygrad_rnn[plot] (matplotlib)")
+    return ""
+
+
+def _print_sample(trainer: LanguageTrainer, level: Level) -> None:
+    vocabulary, config = trainer.vocabulary, trainer.config
+    if len(vocabulary) == 1:
+        return
+    start = vocabulary.encode([line_start(vocabulary, level)])
+    ids = generate_ids(
+        trainer.model,
+        vocabulary,
+        start,
+        60 if level == "word" else 300,
+        temperature=0.8,
+        rng=stream(config.seed, 2),
+        compiled=config.compile,
+        executor=named_executor(config),
+    )
+    row("sample", "at temperature 0.8")
+    print("    " + readable(vocabulary.decode(list(ids)), level).replace("\n", "\n    "))
+
+
+def _print_epoch(record: EpochRecord) -> None:
+    print(
+        f"{record.epoch:>5}  {written(record.train_perplexity, 1):>9}  {written(record.valid_perplexity, 1):>12}  "
+        f"{record.lr:>8.2g}  "
+        f"{record.tokens_per_s:>8,.0f}  {record.seconds:>7.1f}{'  (interrupted)' if record.interrupted else ''}",
+        flush=True,
+    )
