@@ -12,7 +12,7 @@ from ..data.corpus import Corpus, load_corpus
 from ..data.text import EOS, Level, decode_text, embedded_text, read_text
 from ..data.vocabulary import Vocabulary
 from ..errors import ConfigError, CorpusError
-from ..training.generation import Ids
+from ..training.objective import Batch
 from .printing import note
 
 EMBEDDED = "the Python reference that Python carries"
@@ -53,7 +53,7 @@ def text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Voc
     return corpus, f"the held-out part of {name}"
 
 
-def first_window(command: str, corpus: Corpus, described: str, N: int, T: int) -> tuple[Ids, Ids]:
+def first_window(command: str, corpus: Corpus, described: str, N: int, T: int) -> Batch:
     """Return the first ids and targets (N, T) of a text."""
     if len(corpus) < N * T + 1:
         raise CorpusError(
