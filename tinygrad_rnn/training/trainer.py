@@ -16,7 +16,7 @@ from ..checks import generator, instance, integer, number
 from ..errors import ConfigError, DivergedError, NonFiniteError
 from ..nn.cells import State
 from ..nn.module import Module
-from ..optim import Adam, Optimizer, Schedule
+from ..optim import Adam, Averaged, Optimizer, Schedule
 from ..truncation import Policy
 from .checkpoint import Checkpoints
 from .evaluation import Measure, Metric, written
@@ -68,7 +68,7 @@ class Trainer:
         train: batches, nestings of arrays: an iterable that can be read once for each epoch, or a function that returns
             one; the function may take a generator, to shuffle with.
         valid: held-out batches likewise; None: the training loss decides which epoch is the best.
-        optimizer: None: Adam(lr=0.001).
+        optimizer: None: Adam(lr=0.001). What `Averaged` keeps is evaluated, and is the model's afterwards.
         schedule: learning rate of each update; None: the optimizer's own.
         clip: largest global norm of the gradient; 0: no clipping.
         policy: a truncation policy, or its text, for batches of sequences (N, T, ...).
@@ -261,17 +261,23 @@ class Trainer:
                 totals=totals,
                 on_update=lambda result: self._after_update(result, bar, interrupt),
             )
-        record = self._evaluated(trained, before + time.perf_counter() - started, interrupt)
-        value = record.valid.get("loss", record.train["loss"])
-        if self.schedule is not None:
-            self.schedule.observe(value)
-        run.end_epoch(record, self._train.read - read)
-        if run.best is None or self._value(record) < self._value(run.best):
-            run.best, run.arrays = record, self.model.state_dict()
-        answers = [callback.on_epoch(self, record) for callback in self.callbacks]
-        run.stop |= any(answers)
+        with self._averaged():
+            record = self._evaluated(trained, before + time.perf_counter() - started, interrupt)
+            value = record.valid.get("loss", record.train["loss"])
+            if self.schedule is not None:
+                self.schedule.observe(value)
+            run.end_epoch(record, self._train.read - read)
+            if run.best is None or self._value(record) < self._value(run.best):
+                run.best, run.arrays = record, self.model.state_dict()
+            answers = [callback.on_epoch(self, record) for callback in self.callbacks]
+            run.stop |= any(answers)
         if not record.interrupted:
             self._save()
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Give the model the averages of its weights, if the optimizer keeps them, for a `with` block."""
+        optimizer = self.optimizer
+        return optimizer.averaged(self.model.parameters()) if isinstance(optimizer, Averaged) else nullcontext()
 
     def _after_update(self, result: StepResult, bar: Callable[[StepResult], None], interrupt: Interrupt) -> bool:
         """Take note of an update, and return whether the epoch ends here."""
