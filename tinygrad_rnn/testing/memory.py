@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from types import EllipsisType
 
 import numpy as np
 
@@ -16,10 +16,9 @@ def _strided(value: Array) -> Array:
     buffer = np.zeros([2 * n for n in value.shape], value.dtype)
     if value.dtype.kind in "fc":
         buffer.fill(np.nan)  # whoever reads over a gap shall notice
-    steps: Any = (..., *[slice(None, None, 2)] * value.ndim)
-    every_other: Array = buffer[steps]
-    every_other[...] = value
-    return every_other
+    every_other: tuple[slice | EllipsisType, ...] = (..., *[slice(None, None, 2)] * value.ndim)
+    buffer[every_other] = value
+    return buffer[every_other]
 
 
 def _reversed(value: Array) -> Array:
@@ -41,8 +40,8 @@ def layout(case: Case) -> str:
         agree(case.forward(case.map(change)), expected, f"value of {name} inputs")
         agree(_pull(case, node, change), pulled, f"rule on {name} arrays")
     repeated = case.map(lambda value: np.broadcast_to(value[:1], value.shape) if value.ndim and value.size else value)
-    copied = replace(case, inputs=[np.array(v) if isinstance(v, np.ndarray) else v for v in repeated])
-    agree(case.forward(repeated), copied.forward(), "value of broadcast inputs")
+    copied = replace(case, inputs=repeated).map(np.array)
+    agree(case.forward(repeated), case.forward(copied), "value of broadcast inputs")
     return f"{', '.join(_LAYOUTS)}, broadcast: function and rule"
 
 
@@ -117,11 +116,11 @@ def out(case: Case) -> str:
     text = ", ".join(layouts)
     if not case.p.accepts_out:
         return f"{text}; copied there by the engine"
-    over = [i for i in case.checked if np.shape(case.inputs[i]) == expected[0].shape] if _is_elementwise(case) else []
+    over = [i for i, v in case.checked.items() if v.shape == expected[0].shape] if _is_elementwise(case) else []
     for i in over:
         inputs = case.map(np.array)
         case.p(*inputs, **case.attrs, out=inputs[i])
-        agree([inputs[i]], expected, f"value written over input {i}")
+        agree([np.asarray(inputs[i])], expected, f"value written over input {i}")
     return f"{text}; over an input" if over else text
 
 
@@ -130,15 +129,14 @@ def _is_elementwise(case: Case) -> bool:
     if case.p.multiple:
         return False
     before = case.forward()[0]
-    for i in case.checked:
-        value = case.inputs[i]
+    for i, value in case.checked.items():
         if value.shape != before.shape or before.dtype != value.dtype:
             return False
         for index in np.ndindex(value.shape):
             moved = np.array(value)
             moved[index] *= 1.25
             with np.errstate(all="ignore"):  # it may have left the domain of the function
-                after = case.forward([moved if j == i else other for j, other in enumerate(case.inputs)])[0]
+                after = case.forward(case.replaced({i: moved}))[0]
             after[index] = before[index]
             if not np.array_equal(after, before, equal_nan=True):
                 return False

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..engine.primitive import Primitive
+from ..engine.tape import Array
 from ..engine.tensor import supported
 from . import aspects, memory
-from .aspects import AspectError, Case, NotApplicableError
+from .aspects import AspectError, Case, Input, NotApplicableError
 from .report import GOOD, GradCheckError, Report
 
 Domain: TypeAlias = tuple[float, float]
@@ -75,11 +76,11 @@ class PrimitiveReport(Report[AspectResult]):
 
 
 def check_primitive(
-    p: Primitive[Any],
+    p: Primitive[...],
     *inputs: ArrayLike,
     shapes: Sequence[tuple[int, ...]] | None = None,
-    attrs: Mapping[str, Any] | None = None,
-    reference: Callable[..., Any] | None = None,
+    attrs: Mapping[str, object] | None = None,
+    reference: Callable[..., object] | None = None,
     domain: Domain | Sequence[Domain | None] | None = None,
     seed: int = 0,
     rtol: float = 1e-10,
@@ -133,13 +134,8 @@ def check_primitive(
         )
     if bool(inputs) == (shapes is not None):
         raise ValueError("check_primitive: pass example inputs, or shapes= of inputs to draw, and not both")
-    rng = np.random.default_rng(seed)
-    if shapes is not None:
-        limits = [domain] * len(shapes) if domain is None or _is_pair(domain) else list(domain)
-        values: list[Any] = [_draw(rng, shape, limit) for shape, limit in zip(shapes, limits, strict=True)]
-    else:
-        values = [value if isinstance(value, bool | int | float) else np.array(value) for value in inputs]
-    values = [_as_float64(value) for value in values]
+    drawn = _drawn(np.random.default_rng(seed), shapes or (), domain)
+    values = drawn or [value if isinstance(value, bool | int | float) else _as_float64(value) for value in inputs]
     case = Case(p, values, dict(attrs or {}), reference or _numpy_function(p), seed, rtol, atol)
     if not case.checked:
         raise ValueError(f"check_primitive: no input of {p.name} is a floating point array: nothing to differentiate")
@@ -156,35 +152,40 @@ def check_primitive(
             verdict, detail = "wrong", f"raised {type(error).__name__}: {error}"
         results.append(AspectResult(name, verdict, detail))
 
-    drawn = "*inputs" if shapes is None else f"shapes={list(shapes)}" + (f", domain={domain}" if domain else "")
+    given = "*inputs" if shapes is None else f"shapes={list(shapes)}" + (f", domain={domain}" if domain else "")
     called = f", attrs={' '.join(repr(case.attrs).split())}" if case.attrs else ""
     with_attrs = "".join(f", {name}={_shown(value)}" for name, value in case.attrs.items())
     report = PrimitiveReport(
         target=f"primitive {p.name} on {', '.join(map(_shown, values))}{with_attrs}",
         results=tuple(results),
         seed=seed,
-        reproducer=f"check_primitive({p.name}, {drawn}{called}, seed={seed})",
+        reproducer=f"check_primitive({p.name}, {given}{called}, seed={seed})",
     )
     if check and not report.ok:
         raise GradCheckError(report)
     return report
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return str(value.shape) if isinstance(value, np.ndarray) else repr(value)
 
 
-def _is_pair(domain: Any) -> bool:
-    return len(domain) == 2 and all(isinstance(limit, int | float) for limit in domain)
+def _drawn(
+    rng: np.random.Generator, shapes: Sequence[tuple[int, ...]], domain: Domain | Sequence[Domain | None] | None
+) -> list[Input]:
+    """Return inputs of these shapes, uniform in their domain, or normal without one."""
+    one_for_all = domain is None or (len(domain) == 2 and all(isinstance(limit, int | float) for limit in domain))
+    limits: Sequence[Any] = [domain] * len(shapes) if domain is None or one_for_all else domain
+    return [
+        np.asarray(rng.standard_normal(shape) if limit is None else rng.uniform(limit[0], limit[1], shape))
+        for shape, limit in zip(shapes, limits, strict=True)
+    ]
 
 
-def _draw(rng: np.random.Generator, shape: tuple[int, ...], limits: Any) -> Any:
-    return np.asarray(rng.standard_normal(shape) if limits is None else rng.uniform(limits[0], limits[1], shape))
+def _as_float64(value: ArrayLike) -> Array:
+    array = np.array(value)
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def _as_float64(value: Any) -> Any:
-    return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
-
-
-def _numpy_function(p: Primitive[Any]) -> Callable[..., Any] | None:
+def _numpy_function(p: Primitive[...]) -> Callable[..., object] | None:
     return next((function for function, implementation in supported().items() if implementation is p), None)

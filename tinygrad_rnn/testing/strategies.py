@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -28,6 +28,7 @@ from ..engine.tape import Array
 from ..engine.tensor import Tensor, tensor
 from ..nn.cells import CELLS, Cell, Stacked
 from ..nn.models import RNNLM
+from ..nn.module import Module
 from ..optim import SGD, Adagrad, Adam, AdamW, Lion, Momentum, Optimizer, RMSprop
 from ..truncation import Adaptive, Checkpointed, Chunked, Decay, Full, Policy, Randomized, Windowed
 from .targets.build import Batch
@@ -40,7 +41,14 @@ except ModuleNotFoundError as error:
         'tinygrad_rnn.testing.strategies needs Hypothesis: pip install "tinygrad_rnn[testing]"'
     ) from error
 
-M = TypeVar("M")
+
+class _HasParameters(Protocol):
+    def parameters(self) -> dict[str, Tensor]: ...
+
+
+M = TypeVar("M", bound=_HasParameters)
+
+Shapes: TypeAlias = "st.SearchStrategy[tuple[int, ...]]"
 
 Size: TypeAlias = "int | st.SearchStrategy[int]"
 """A length, or a strategy that draws one; share it (`hypothesis.strategies.shared`) where two things must agree."""
@@ -55,12 +63,7 @@ _EVERY = st.none() | _STEPS
 
 
 def normal(shape: tuple[int, ...], seed: int, dtype: DTypeLike = np.float64) -> Array:
-    """Return standard normal numbers of a seed.
-
-    Args:
-        shape: of the array.
-        seed: of the generator.
-        dtype: real floating point.
+    """Return standard normal numbers of a seed, in a real floating point dtype.
 
     >>> normal((2,), 0)
     array([ 0.12573022, -0.13210486])
@@ -71,12 +74,6 @@ def normal(shape: tuple[int, ...], seed: int, dtype: DTypeLike = np.float64) -> 
 def token_batch(vocab_size: int, batch: int, steps: int, seed: int) -> Batch:
     """Return ids and targets (N, T) of a seed, each in [0, V) and independent of the others.
 
-    Args:
-        vocab_size: V.
-        batch: N.
-        steps: T.
-        seed: of the generator.
-
     >>> token_batch(5, 1, 3, 0)
     Batch(inputs=array([[4, 3, 2]]), targets=array([[1, 1, 0]]))
     """
@@ -84,34 +81,23 @@ def token_batch(vocab_size: int, batch: int, steps: int, seed: int) -> Batch:
 
 
 def with_noise(module: M, seed: int, scale: float = 0.5) -> M:
-    """Return a copy of a module (or cell) with normal noise added to each parameter.
+    """Return a copy of a module (or cell) with normal noise of standard deviation `scale` added to each parameter.
 
-    Biases start at zero, where many a fault does not show: behind a factor of 0 anything is right.
-
-    Args:
-        module: anything with `parameters()`.
-        seed: of the generator.
-        scale: standard deviation of the noise.
+    Biases start at zero, where many a fault does not show: times 0 anything is right.
 
     >>> import tinygrad_rnn as tr
     >>> with_noise(tr.RNNCell(1, 2, np.random.default_rng(0), dtype="float64"), 0).b.data.round(2)
     array([0.65, 0.47])
     """
-    new: Any = copy.deepcopy(module)
+    new = copy.deepcopy(module)
     rng = np.random.default_rng(seed)
     for parameter in new.parameters().values():
         parameter.data = parameter.data + scale * rng.standard_normal(parameter.shape)
-    return new  # type: ignore[no-any-return]
+    return new
 
 
-def shapes(min_dims: int = 0, max_dims: int = 3, min_side: int = 1, max_side: int = 4) -> st.SearchStrategy[Any]:
-    """Return a strategy for shapes, tuples of lengths.
-
-    Args:
-        min_dims: fewest axes.
-        max_dims: most axes.
-        min_side: shortest axis; 0 draws empty arrays too.
-        max_side: longest axis.
+def shapes(min_dims: int = 0, max_dims: int = 3, min_side: int = 1, max_side: int = 4) -> Shapes:
+    """Return a strategy for shapes, tuples of lengths; `min_side=0` draws empty arrays too.
 
     >>> from hypothesis import find
     >>> find(shapes(min_dims=2), lambda shape: shape[0] > 2)
@@ -121,10 +107,10 @@ def shapes(min_dims: int = 0, max_dims: int = 3, min_side: int = 1, max_side: in
 
 
 def tensors(
-    shape: tuple[int, ...] | st.SearchStrategy[Any] | None = None,
+    shape: tuple[int, ...] | Shapes | None = None,
     dtype: DTypeLike = np.float64,
     requires_grad: bool = True,
-    elements: st.SearchStrategy[Any] | None = None,
+    elements: st.SearchStrategy[float] | None = None,
 ) -> st.SearchStrategy[Tensor]:
     """Return a strategy for leaf Tensors of standard normal numbers.
 
@@ -154,7 +140,7 @@ def sequences(
     batch: Size = SIZES,
     steps: Size = _STEPS,
     dtype: DTypeLike = np.float64,
-    elements: st.SearchStrategy[Any] | None = None,
+    elements: st.SearchStrategy[float] | None = None,
 ) -> st.SearchStrategy[Array]: ...
 
 
@@ -165,20 +151,16 @@ def sequences(
     batch: Size = SIZES,
     steps: Size = _STEPS,
     dtype: DTypeLike = np.float64,
-    elements: st.SearchStrategy[Any] | None = None,
-) -> st.SearchStrategy[Any]:
+    elements: st.SearchStrategy[float] | None = None,
+) -> st.SearchStrategy[Batch] | st.SearchStrategy[Array]:
     """Return a strategy for sequences: of ids and targets, for a model; with `features`, of vectors, for a cell.
 
     Args:
         vocab_size: V; ids and targets lie in [0, V).
-        features: D; given, float arrays (N, T, D) are drawn.
-        batch: N.
-        steps: T.
+        features: D; given, float arrays (N, T, D) are drawn, and otherwise a `Batch` of inputs and targets (N, T).
+        batch, steps: N and T.
         dtype: of the vectors.
         elements: strategy for each number of the vectors, instead of normal numbers.
-
-    Returns:
-        Of `Batch` (inputs (N, T), targets (N, T)), or of arrays (N, T, D).
 
     >>> from hypothesis import find
     >>> find(sequences(steps=3), lambda batch: True)
@@ -189,13 +171,11 @@ def sequences(
     return _values(st.tuples(_size(batch), _size(steps), _size(features)), dtype, elements)
 
 
-def modules(make: Callable[..., M], *sizes: Size, **settings: Any) -> st.SearchStrategy[M]:
+def modules(make: Callable[..., M], *sizes: Size, **settings: object) -> st.SearchStrategy[M]:
     """Return a strategy for modules of one kind, with float64 parameters, none of them zero.
 
-    Args:
-        make: class or function `f(*sizes, rng, **settings)`; it is passed `dtype` if it takes that.
-        sizes: such as D and H, or V and D.
-        settings: keyword arguments.
+    `make` is a class or function `f(*sizes, rng, **settings)`, with sizes such as D and H; it is passed `dtype` if it
+    takes that.
 
     >>> import tinygrad_rnn as tr
     >>> from hypothesis import find
@@ -205,15 +185,16 @@ def modules(make: Callable[..., M], *sizes: Size, **settings: Any) -> st.SearchS
     return _noisy(_made(make, sizes, settings))
 
 
-def cells(*makes: str | Callable[..., Cell], input_size: Size = 2, hidden_size: Size = SIZES) -> st.SearchStrategy[Any]:
+def cells(
+    *makes: str | Callable[..., Module], input_size: Size = 2, hidden_size: Size = SIZES
+) -> st.SearchStrategy[Module]:
     """Return a strategy for cells with float64 parameters, none of them zero.
 
     Args:
         makes: what to draw from: names of `CELL_NAMES` ("gru before" is the GRU's other form, "stacked" is two of the
             others on top of each other), or classes or functions `f(input_size, hidden_size, rng)` of your own. None
             given: all the names.
-        input_size: D.
-        hidden_size: H.
+        input_size, hidden_size: D and H.
 
     Raises:
         KeyError: if a name is none of these.
@@ -245,11 +226,9 @@ def models(
 
 
 def truncations(*kinds: type[Policy], max_steps: int = 3) -> st.SearchStrategy[Policy]:
-    """Return a strategy for truncation policies.
+    """Return a strategy for truncation policies: of the given classes of this package, or all of them.
 
-    Args:
-        kinds: classes of this package to draw from; none given: all of them.
-        max_steps: longest window, chunk or segment.
+    `max_steps` is the longest window, chunk or segment.
 
     Raises:
         KeyError: if a kind is not a policy of this package.
@@ -316,7 +295,9 @@ def _given(requires_grad: bool) -> dict[str, st.SearchStrategy[bool]]:
     return {"requires_grad": st.just(True)} if requires_grad else {}
 
 
-def _values(shape: Any, dtype: DTypeLike, elements: st.SearchStrategy[Any] | None) -> st.SearchStrategy[Any]:
+def _values(
+    shape: tuple[int, ...] | Shapes, dtype: DTypeLike, elements: st.SearchStrategy[float] | None
+) -> st.SearchStrategy[Array]:
     if elements is not None:
         return arrays(dtype, shape, elements=elements, fill=st.nothing())
     extra = {} if dtype == np.float64 else {"dtype": st.just(np.dtype(dtype).name)}
@@ -327,21 +308,21 @@ def _noisy(made: st.SearchStrategy[M]) -> st.SearchStrategy[M]:
     return st.builds(with_noise, made, SEEDS)
 
 
-def _made(make: Callable[..., M], sizes: tuple[Size, ...], settings: dict[str, Any]) -> st.SearchStrategy[M]:
+def _made(make: Callable[..., M], sizes: tuple[Size, ...], settings: dict[str, object]) -> st.SearchStrategy[M]:
     if "dtype" in inspect.signature(make).parameters:
         settings = {**settings, "dtype": "float64"}
     keywords = {name: st.just(value) for name, value in settings.items()}
     return st.builds(make, *map(_size, sizes), generators(), **keywords)
 
 
-_CELLS: dict[str, tuple[Callable[..., Cell], dict[str, str]]] = {
+_CELLS: dict[str, tuple[Callable[..., Module], dict[str, object]]] = {
     **{name: (make, {}) for name, make in CELLS.items()},
     "gru before": (CELLS["gru"], {"reset": "before"}),
 }
 CELL_NAMES = (*_CELLS, "stacked")
 
 
-def _cell(make: str | Callable[..., Cell], D: Size, H: Size) -> st.SearchStrategy[Any]:
+def _cell(make: str | Callable[..., Module], D: Size, H: Size) -> st.SearchStrategy[Module]:
     if make == "stacked":
         return _stacked(D, H)
     factory, settings = _CELLS[make] if isinstance(make, str) else (make, {})
@@ -356,7 +337,7 @@ def _stacked(draw: st.DrawFn, D: Size, H: Size) -> Stacked:
 
 
 @st.composite
-def _models(draw: st.DrawFn, V: Size, cell: st.SearchStrategy[Any], max_layers: int) -> RNNLM:
+def _models(draw: st.DrawFn, V: Size, cell: st.SearchStrategy[str | Callable[..., Cell]], max_layers: int) -> RNNLM:
     # All are drawn, used or not: a shorter draw would count as simpler, and every counter-example would be tied.
     layers, H, D, tied = draw(st.tuples(st.integers(1, max_layers), SIZES, SIZES, st.booleans()))
     settings = {"cell": draw(cell), "layers": layers, **({"tied": True} if tied else {})}
