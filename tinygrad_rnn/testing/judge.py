@@ -122,11 +122,6 @@ class Judge:
         """Return the result of each leaf."""
         return [self._leaf(number, name) for number, name in enumerate(self.found.gradients)]
 
-    def agrees(self, name: str) -> bool:
-        """Return whether the gradient of a leaf is right along two directions."""
-        rng = np.random.default_rng(self.options.seed)
-        return all(found.ok for found in self._along(name, self.found.gradients[name], rng, 2))
-
     def _leaf(self, number: int, name: str) -> LeafResult:
         g, shape = self.found.gradients[name], self.evaluation.arrays[name].shape
         blank = LeafResult(name, shape, 0.0, 0.0, self.oracle.name, 0)
