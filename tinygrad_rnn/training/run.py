@@ -41,7 +41,8 @@ class Run:
         totals: of the epoch under way; None: none is.
         state: after its last update.
         rng: that its loss function draws from.
-        data: the state of the batches when it began, if they have one.
+        data: the state of the batches when it began (when the next one begins), if they have one.
+        resumed: whether the batches must still be given that state.
     """
 
     seed: int
@@ -55,6 +56,7 @@ class Run:
     state: State = None
     rng: np.random.Generator | None = None
     data: Plain = None
+    resumed: bool = False
 
     @property
     def epoch(self) -> int:
@@ -68,19 +70,21 @@ class Run:
 
     def begin_epoch(self, state: State, batches: Batches) -> Totals:
         """Return the totals of the epoch under way; a new one starts if there is none."""
+        if self.resumed:
+            restore_into("batches", batches, self.data)
+            self.resumed = False
         if self.totals is None:
             self.totals, self.state = Totals(), state() if callable(state) else state
             self.rng = stream(self.seed, 1, self.epoch)
             self.data = _state_of(batches)
-        elif isinstance(batches, Stateful):
-            batches.load_state_dict(self.data)
         return self.totals
 
-    def end_epoch(self, record: Record, read: int) -> None:
+    def end_epoch(self, record: Record, read: int, batches: Batches) -> None:
         """Take the record of the epoch."""
         self.records.append(record)
         self.step, self.read = record.step, self.read + read
-        self.totals = self.state = self.rng = self.data = None
+        self.totals = self.state = self.rng = None
+        self.data = _state_of(batches)
 
     def snapshot(self) -> dict[str, Plain]:
         """Return all of it."""
@@ -104,7 +108,7 @@ class Run:
         records = [Record(**record) for record in snapshot["records"]]
         best = None if snapshot["best"] is None else records[snapshot["best"] - 1]
         totals = None if snapshot["totals"] is None else Totals(**snapshot["totals"])
-        return cls(**{**snapshot, "records": records, "best": best, "totals": totals})
+        return cls(**{**snapshot, "records": records, "best": best, "totals": totals, "resumed": True})
 
 
 class Source:

@@ -13,7 +13,7 @@ from typing import Self, TypeAlias
 import numpy as np
 
 from ..checks import generator, instance, integer, number
-from ..errors import ConfigError, DivergedError, NonFiniteError
+from ..errors import ConfigError, DivergedError, ModelFileError, NonFiniteError
 from ..nn.cells import State
 from ..nn.module import Module
 from ..optim import Adam, Averaged, Optimizer, Schedule
@@ -266,7 +266,7 @@ class Trainer:
             value = record.valid.get("loss", record.train["loss"])
             if self.schedule is not None:
                 self.schedule.observe(value)
-            run.end_epoch(record, self._train.read - read)
+            run.end_epoch(record, self._train.read - read, self._train.batches)
             if run.best is None or self._value(record) < self._value(run.best):
                 run.best, run.arrays = record, self.model.state_dict()
             answers = [callback.on_epoch(self, record) for callback in self.callbacks]
@@ -375,9 +375,14 @@ class Trainer:
         self._resumed = True
 
     def _restore(self, snapshot: Mapping[str, Plain]) -> None:
-        restore_model(self.model, snapshot["model"])
         targets: dict[str, object] = {"optimizer": self.optimizer, "schedule": self.schedule}
         targets |= {f"callback {place}": callback for place, callback in enumerate(self.callbacks)}
+        if len(targets) != len(snapshot["states"]):
+            raise ModelFileError(
+                f"resume: the run had {len(snapshot['states']) - 2} callbacks, and this Trainer has "
+                f"{len(self.callbacks)}; make it like the one of the run, or another folder for another run"
+            )
+        restore_model(self.model, snapshot["model"])
         for (what, target), state in zip(targets.items(), snapshot["states"], strict=True):
             restore_into(what, target, state)
         restore_policy(self.step.policy, snapshot["policy"])

@@ -1,0 +1,439 @@
+"""Trainer: any loss, any batches, metrics, early stop, callbacks, checkpoints that go on to the same bits."""
+
+import math
+import signal
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.data import Sequences
+from tinygrad_rnn.optim import SGD, Adam, Averaged, Plateau
+from tinygrad_rnn.training.archive import digest
+
+W = np.array([[1.0], [-2.0], [0.5]])
+
+
+def line(rng, batches=6, N=5):
+    """Batches of a linear map with noise."""
+    for _ in range(batches):
+        x = rng.standard_normal((N, 3))
+        yield {"x": x, "y": x @ W + 0.01 * rng.standard_normal((N, 1))}
+
+
+def squared(model, batch):
+    return np.mean((model(batch["x"]) - batch["y"]) ** 2)
+
+
+def linear():
+    return tr.Linear(3, 1, np.random.default_rng(0), dtype=np.float64)
+
+
+def fitted(**settings):
+    settings = {"optimizer": Adam(0.05), "epochs": 4, "progress": False} | settings
+    return tr.Trainer(linear(), squared, line, line, **settings).fit()
+
+
+class Reader(tr.Module):
+    """Reads sequences and says a class of each, and how long they were on average."""
+
+    buffers = ("seen",)
+
+    def __init__(self, seed=0):
+        rng = np.random.default_rng(seed)
+        self.cell = tr.GRUCell(2, 4, rng)
+        self.drop = tr.Dropout(0.3)
+        self.out = tr.Linear(4, 3, rng)
+        self.seen = np.zeros(1)
+
+
+def classified(model, batch, rng=None):
+    _, h = tr.unroll(model.cell, batch.inputs, model.cell.initial_state(len(batch.inputs)), lengths=batch.lengths)
+    logits = model.out(model.drop(h, rng))
+    return tr.cross_entropy(logits, batch.targets), None, {"accuracy": np.mean(logits, dtype=np.float64)}
+
+
+def sequences(seed=0, count=23):
+    rng = np.random.default_rng(seed)
+    inputs = [rng.standard_normal((rng.integers(2, 9), 2)).astype(np.float32) for _ in range(count)]
+    return Sequences(inputs, rng.integers(0, 3, count))
+
+
+def reader(folder=None, model=None, **settings):
+    """A run with all that a checkpoint has to hold: dropout, shuffled batches, moments, a schedule that remembers."""
+    settings = {"epochs": 3, "checkpoints": folder} | settings
+    return tr.Trainer(
+        Reader() if model is None else model,
+        classified,
+        sequences().batches(4, np.random.default_rng(5)),
+        sequences(1).batches(7),
+        optimizer=Adam(0.02),
+        schedule=Plateau(0.02),
+        clip=0.5,
+        seed=3,
+        progress=False,
+        **settings,
+    )
+
+
+def results(trainer, history):
+    arrays = {name: digest(array) for name, array in trainer.model.state_dict().items()}
+    return arrays, [(record.train, record.valid, record.lr, record.gradient_norm) for record in history.records]
+
+
+def test_learns_any_loss_on_any_batches():
+    history = fitted(epochs=30)
+    assert history.best.valid["loss"] < 1e-3
+    assert history.best.valid["loss"] == min(record.valid["loss"] for record in history.records)
+    assert [record.step for record in history.records] == [6 * epoch for epoch in range(1, 31)]
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_is_the_plain_loop(compile):
+    model, twin = linear(), linear()
+    batches = list(line(np.random.default_rng(1)))
+    tr.Trainer(model, squared, batches, optimizer=SGD(0.1), epochs=2, compile=compile, progress=False).fit()
+    losses = []
+    for _ in range(2):
+        losses.append([])
+        for batch in batches:
+            loss = squared(twin, batch)
+            for name, g in tr.grad(loss, twin.parameters()).items():
+                twin.parameters()[name].data = twin.parameters()[name].data - 0.1 * g
+            losses[-1].append(loss.item())
+    assert np.mean(losses[1]) < np.mean(losses[0])  # the second epoch is the best: its weights are kept
+    for name, parameter in twin.parameters().items():
+        np.testing.assert_allclose(model.parameters()[name].data, parameter.data, rtol=1e-12)
+
+
+def test_metrics_of_the_loss_and_of_its_own():
+    trainer = reader(metrics={"first": lambda model, batch: batch.lengths[0]})
+    record = trainer.fit().records[0]
+    assert record.train.keys() == {"loss", "accuracy"}
+    assert record.valid.keys() == {"loss", "accuracy", "first"}
+    lengths, weights = zip(*[(b.lengths[0], len(b.lengths)) for b in sequences(1).batches(7)], strict=True)
+    assert record.valid["first"] == pytest.approx(np.average(lengths, weights=weights))
+
+
+def test_the_weight_that_a_loss_names_is_the_weight_of_its_batch():
+    def weighted(model, batch):
+        return tr.tensor(1.0) * model.b[0] * 0 + batch["value"][0], None, {"weight": np.sum(batch["mask"])}
+
+    batches = [{"value": np.array([1.0]), "mask": np.ones(3)}, {"value": np.array([5.0]), "mask": np.ones(1)}]
+    record = tr.Trainer(linear(), weighted, batches, epochs=1, progress=False).fit().best
+    assert (record.train["loss"], record.weight) == (2.0, 4.0)
+
+
+def test_monitor_a_metric_that_is_to_be_large():
+    history = reader(monitor="accuracy", maximize=True).fit()
+    assert history.best.valid["accuracy"] == max(record.valid["accuracy"] for record in history.records)
+    with pytest.raises(tr.ConfigError, match="monitor must be one of loss, accuracy, got 'f1'"):
+        reader(monitor="f1").fit()
+
+
+def test_updates_end_a_run_in_the_middle_of_an_epoch():
+    history = fitted(epochs=None, updates=10)
+    assert [record.step for record in history.records] == [6, 10]
+
+
+def endless(rng=None):
+    rng = np.random.default_rng(7)
+    while True:
+        yield from line(rng, batches=1)
+
+
+def test_an_endless_stream_is_cut_into_epochs():
+    trainer = tr.Trainer(linear(), squared, endless(), epoch_updates=5, updates=12, progress=False)
+    assert [record.step for record in trainer.fit().records] == [5, 10, 12]
+    assert trainer._train.read == 12  # and each batch is read once
+
+
+def test_an_iterator_serves_one_epoch():
+    with pytest.raises(tr.CorpusError, match="an iterator can be used for one pass only"):
+        tr.Trainer(linear(), squared, line(np.random.default_rng(0)), epochs=2, progress=False).fit()
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_batches_are_one_batch(accumulate):
+    batches = list(line(np.random.default_rng(0), batches=8))
+    joined = [
+        {name: np.concatenate([batch[name] for batch in batches[n : n + accumulate]]) for name in "xy"}
+        for n in range(0, 8, accumulate)
+    ]
+    found = []
+    for data, size in ((batches, accumulate), (joined, 1)):
+        model = linear()
+        optimizer = Adam(0.1)
+        trainer = tr.Trainer(model, squared, data, optimizer=optimizer, epochs=1, accumulate=size, progress=False)
+        found.append((trainer.fit().best, model.W.data))
+        assert optimizer.steps == 8 // accumulate
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-10)
+    assert found[0][0].train["loss"] == pytest.approx(found[1][0].train["loss"], rel=1e-10)
+
+
+def test_callbacks_see_updates_and_epochs_and_end_a_run():
+    class Watcher(tr.Callback):
+        updates, epochs = 0, 0
+
+        def on_update(self, trainer, result):
+            self.updates += 1
+            assert trainer.run.updates == self.updates == result.step + 1
+
+        def on_epoch(self, trainer, record):
+            self.epochs += 1
+            return self.epochs == 2
+
+    watcher, seen = Watcher(), []
+    history = fitted(epochs=9, callbacks=[watcher, seen.append])
+    assert (watcher.updates, watcher.epochs, len(history.records)) == (12, 2, 2)
+    assert tuple(seen) == history.records
+
+
+def test_averages_are_evaluated_and_kept():
+    optimizer, weights = Averaged(SGD(0.1), decay=0.5), []
+    model = linear()
+    trainer = tr.Trainer(
+        model, squared, line, line, optimizer=optimizer, epochs=1, progress=False,
+        callbacks=[lambda _: weights.append(model.W.data)],
+    )  # fmt: skip
+    trainer.fit()
+    np.testing.assert_array_equal(model.W.data, optimizer.averages()["W"])
+    np.testing.assert_array_equal(weights[0], model.W.data)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_after_the_update_and_the_run_goes_on_to_the_same_bits(tmp_path, number):
+    whole = reader()
+    expected = results(whole, whole.fit())
+
+    class Interrupts(tr.Callback):
+        def on_update(self, trainer, result):
+            if result.step == 8:
+                signal.raise_signal(number)
+
+    handler = signal.getsignal(number)
+    history = reader(tmp_path, callbacks=[Interrupts()]).fit()
+    assert (history.interrupted, history.signal, history.records[-1].step) == (True, number, 9)
+    assert signal.getsignal(number) is handler
+    resumed = reader(tmp_path, callbacks=[tr.Callback()]).resume()
+    assert resumed.run.updates == 9
+    assert results(resumed, resumed.fit()) == expected
+
+
+class Crash(Exception):
+    pass
+
+
+def crashed(at, folder, every=2, **settings):
+    """A run that ends without any notice after an update."""
+
+    class Crashes(tr.Callback):
+        def on_update(self, trainer, result):
+            if result.step == at:
+                raise Crash
+
+    with pytest.raises(Crash):
+        reader(tr.Checkpoints(folder, every=every), callbacks=[Crashes()], **settings).fit()
+
+
+@pytest.mark.parametrize("at", [2, 5, 7, 11, 17])
+@pytest.mark.parametrize("settings", [{}, {"compile": False}, {"accumulate": 2, "epochs": 6}, {"epoch_updates": 4}])
+def test_a_run_that_crashed_goes_on_to_the_same_bits(tmp_path, at, settings):
+    whole = reader(**settings)
+    expected = results(whole, whole.fit())
+    if at >= len(expected[1]) * 4:
+        pytest.skip("the run is shorter")
+    crashed(at, tmp_path, **settings)
+    resumed = reader(tmp_path, callbacks=[tr.Callback()], **settings).resume()
+    assert 0 < resumed.run.updates <= at
+    assert results(resumed, resumed.fit()) == expected
+
+
+def test_an_endless_stream_goes_on_where_it_was(tmp_path):
+    def trainer(callbacks=()):
+        checkpoints = tr.Checkpoints(tmp_path, every=3)
+        return tr.Trainer(
+            linear(), squared, endless(), epoch_updates=5, updates=14, checkpoints=checkpoints, callbacks=callbacks,
+            progress=False,
+        )  # fmt: skip
+
+    class Crashes(tr.Callback):
+        def on_update(self, trainer, result):
+            if result.step == 8:
+                raise Crash
+
+    with pytest.raises(Crash):
+        trainer([Crashes()]).fit()
+    resumed = trainer([tr.Callback()]).resume()
+    history = resumed.fit()
+    whole = tr.Trainer(linear(), squared, endless(), epoch_updates=5, updates=14, progress=False)
+    assert results(resumed, history) == results(whole, whole.fit())
+
+
+def begun():
+    return dict(sequences().batches(4, np.random.default_rng(6)).state_dict())
+
+
+# What a checkpoint holds, and the change that shows that it matters: without it other bits come out.
+PARTS = {
+    "the moments": lambda snapshot: snapshot["states"].__setitem__(0, Adam(0.02).state_dict()),
+    "the schedule": lambda snapshot: snapshot["states"].__setitem__(1, Plateau(0.2).state_dict()),
+    "the parameters": lambda snapshot: snapshot["model"].update(Reader(1).state_dict()),
+    "the place in the data": lambda snapshot: snapshot["run"]["totals"].__setitem__("batches", 0),
+    "the shuffling": lambda snapshot: snapshot["run"].__setitem__("data", begun()),
+    "the generator": lambda snapshot: snapshot["run"].__setitem__("rng", np.random.default_rng(9)),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_nothing_that_a_checkpoint_holds_is_there_in_vain(tmp_path, part):
+    whole = reader()
+    expected = results(whole, whole.fit())
+    crashed(8, tmp_path)
+    snapshot = tr.Checkpoints(tmp_path).latest()
+    PARTS[part](snapshot)
+    resumed = reader(tmp_path, callbacks=[tr.Callback()])
+    resumed._restore(snapshot)
+    resumed._resumed = True
+    assert results(resumed, resumed.fit()) != expected
+
+
+def test_a_finished_run_may_go_on_for_longer(tmp_path):
+    reader(tmp_path, epochs=2).fit()
+    again = reader(tmp_path, epochs=2).resume().fit()
+    assert len(again.records) == 2
+    longer, whole = reader(tmp_path, epochs=3).resume(), reader()
+    assert results(longer, longer.fit()) == results(whole, whole.fit())
+
+
+def test_a_run_that_waited_long_enough_stays_ended(tmp_path):
+    def trainer():
+        return tr.Trainer(
+            linear(), squared, line, line, optimizer=SGD(1e-9), epochs=9, patience=1, monitor="loss", maximize=True,
+            checkpoints=tmp_path, progress=False,
+        )  # fmt: skip
+
+    first = trainer().fit()
+    assert first.stopped_early
+    assert len(trainer().resume().fit().records) == len(first.records)
+
+
+def test_checkpoints_of_another_run_are_not_taken(tmp_path):
+    reader(tmp_path).fit()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
+    with pytest.raises(tr.ConfigError, match="is a checkpoint of an earlier run: resume it"):
+        reader(tmp_path).fit()
+    with pytest.raises(tr.ModelFileError, match="the checkpoint is of another model"):
+        reader(tmp_path, model=tr.Linear(2, 1, np.random.default_rng(0))).resume()
+    with pytest.raises(tr.ModelFileError, match="another"):
+        reader(tmp_path, callbacks=[tr.Callback()] * 3).resume()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
+    reader(tr.Checkpoints(tmp_path, force=True), epochs=1).fit()
+    assert len(list(tmp_path.glob("*.npz"))) == 1
+
+
+def test_a_loss_that_is_not_finite_ends_with_the_best_weights():
+    def explodes(model, batch):
+        return squared(model, batch) * np.where(batch["y"][0, 0] > 1e3, np.inf, 1.0)
+
+    batches = list(line(np.random.default_rng(0)))
+    late = [*batches, {"x": batches[0]["x"], "y": batches[0]["y"] + 1e9}]
+    epochs = iter([batches, late])
+    model = linear()
+    trainer = tr.Trainer(model, explodes, lambda: next(epochs), optimizer=SGD(0.05), epochs=3, progress=False)
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(tr.NonFiniteError, match="update 12: .*; the model of epoch 1 is kept"),
+    ):
+        trainer.fit()
+    np.testing.assert_array_equal(model.W.data, trainer.run.arrays["W"])
+
+
+def test_a_loss_above_the_limit_is_divergence():
+    with pytest.raises(tr.DivergedError, match="above the limit of 0.001; lower lr or clip; no epoch was kept"):
+        fitted(limit=1e-3, optimizer=SGD(1e-9))
+
+
+def test_policies_train_any_sequence_task():
+    def steps(model, batch, state, rng):
+        xs, ys = batch
+        hs, state = tr.unroll(model.cell, xs, state)
+        return np.mean((model.out(hs)[..., 0] - ys) ** 2), state, {"mae": np.mean(abs(model.out(hs)[..., 0] - ys))}
+
+    rng = np.random.default_rng(0)
+    data = [(x, x.sum(axis=2).cumsum(axis=1)) for x in rng.standard_normal((6, 3, 8, 2)).astype(np.float32)]
+    for policy in (None, "chunked:4", "windowed:6/2", tr.Full()):
+        model = Reader()
+        trainer = tr.Trainer(
+            model, steps, data, optimizer=Adam(0.02), policy=policy, epochs=6, progress=False,
+            state=lambda model=model: model.cell.initial_state(3),
+        )  # fmt: skip
+        records = trainer.fit().records
+        assert records[-1].train["loss"] < records[0].train["loss"]
+        assert records[-1].train["mae"] < records[0].train["mae"]
+
+
+def test_the_history_is_a_table():
+    history = reader().fit()
+    text = str(history).splitlines()
+    assert " ".join(text[0].split()) == "epoch step train loss train accuracy valid loss valid accuracy lr seconds"
+    assert len(text) == 5
+    assert text[-1] == f"best epoch: {history.best.epoch}"
+    html = history._repr_html_()
+    assert html.count("<tr") == 4
+    assert html.count("font-weight:bold") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": None}, "pass epochs=, updates= or both"),
+        ({"epochs": 0}, "epochs must be an integer of 1 or more"),
+        ({"clip": -1}, "clip must be a finite number of 0 or more"),
+        ({"optimizer": "adam"}, "optimizer must be of type Optimizer"),
+        ({"schedule": 0.1}, "schedule must be of type Schedule"),
+        ({"accumulate": 0}, "accumulate must be an integer of 1 or more"),
+        ({"rng": 3}, "rng must be a numpy.random.Generator"),
+        ({"policy": "chunkd:3"}, "is not a policy"),
+    ],
+)
+def test_settings_are_checked_at_once(settings, message):
+    with pytest.raises(tr.ConfigError, match=message):
+        fitted(**settings)
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        (3, tr.ConfigError, "loss: expected a function"),
+        (lambda model: 1, tr.ConfigError, "must take a model and a batch"),
+        (lambda model, batch: (1, 2, 3), tr.ConfigError, "with a dict of metrics, got .int, int, int"),
+        (lambda model, batch: model(batch["x"]), tr.ShapeError, "must be a single element"),
+        (lambda model, batch: 3.0, tr.GradientError, "the loss is a float, which no gradient flows through"),
+    ],
+)
+def test_losses_that_are_none(loss, error, message):
+    with pytest.raises(error, match=message):
+        tr.Trainer(linear(), loss, line, epochs=1, progress=False).fit()
+
+
+def test_what_a_loss_function_is_given():
+    def names(function):
+        seen = []
+        model = linear()
+        trainer = tr.Trainer(model, function(seen), line, epochs=1, updates=1, state=7, compile=False, progress=False)
+        trainer.fit()
+        return seen[0]
+
+    assert names(lambda seen: lambda m, b, h: seen.append(h) or squared(m, b)) == 7
+    assert isinstance(names(lambda seen: lambda m, b, rng: seen.append(rng) or squared(m, b)), np.random.Generator)
+    assert names(lambda seen: lambda m, b, weight=2.0: seen.append(weight) or squared(m, b)) == 2.0
+    assert names(lambda seen: lambda m, b, *, state: seen.append(state) or squared(m, b)) == 7
+
+
+def test_the_trainer_of_earlier_versions_warns_once():
+    train, held_out = tr.load_corpus("to be or not to be\n" * 60, "word")
+    config = tr.TrainConfig(hidden_size=4, batch_size=4, bptt=5, epochs=1)
+    with pytest.warns(DeprecationWarning, match="is LanguageTrainer"):
+        trainer = tr.Trainer(train, held_out, config, progress=False)
+    assert math.isfinite(trainer.run().best.valid_perplexity)
