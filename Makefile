@@ -7,7 +7,7 @@ UV     := $(shell command -v uv 2>/dev/null)
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 
-.PHONY: train test test-matrix bench-check lint types env clean
+.PHONY: train test coverage lock test-matrix bench-check lint types env clean
 .DEFAULT_GOAL := test
 
 train: $(STAMP)  ## train the default language model (ARGS="..." adds flags)
@@ -18,6 +18,15 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 
 test: lint types  ## lint, types, then every test, on all cores
 	OPENBLAS_NUM_THREADS=1 $(PYTEST) $(ARGS)
+
+# Lines and branches of the package that the tests reach; fails below the floor in pyproject.toml.
+coverage: lint types
+	OPENBLAS_NUM_THREADS=1 $(PYTEST) --cov --cov-report=term $(ARGS)
+
+# What the environment is built from, after a change of pyproject.toml; needs uv.
+lock:
+	uv pip compile pyproject.toml --group dev --python-version 3.11 --universal --generate-hashes \
+	  --no-header --no-annotate --quiet --output-file requirements.lock
 
 # Other BLAS kernels, CPU levels, threads, Pythons and NumPys: about half an hour on two cores (ARGS="ROW..." for some).
 test-matrix: $(STAMP)
