@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from .engine.tape import no_grad as no_grad
     from .engine.tape import scope as scope
     from .engine.tensor import Tensor as Tensor
-    from .engine.tensor import implements as implements
-    from .engine.tensor import supported as supported
+    from .engine.table import implements as implements
+    from .engine.table import supported as supported
     from .engine.tensor import parameter as parameter
     from .engine.tensor import tensor as tensor
     from .engine.primitive import Primitive as Primitive
@@ -290,7 +290,8 @@ _HOME = {
         "NativeError NonFiniteError ShapeError TraceError UnsupportedError"
     ),
     "engine.tape": "anomaly_mode at_step enable_grad no_grad scope",
-    "engine.tensor": "Tensor implements supported parameter tensor",
+    "engine.table": "implements supported",
+    "engine.tensor": "Tensor parameter tensor",
     "engine.primitive": "Primitive primitive",
     "engine.autograd": "grad",
     "ops": (

@@ -18,9 +18,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from .engine.table import Operand
+from .engine.operands import without_gradient
 from .engine.tape import Array, no_grad
-from .engine.tensor import Tensor, shape_of, without_gradient
+from .engine.tensor import Operand, Tensor, shape_of
 from .errors import ConfigError, DTypeError, ShapeError
 from .ops import astype, cross_entropy, stack
 from .ops.masked import kept_of
@@ -111,7 +111,7 @@ def merged(metrics: Iterable[_M]) -> _M:
     return type(found[0])(np.sum(parts, axis=0))
 
 
-def accuracy(predictions: Operand, targets: Operand, mask: Operand = None, ignore_label: int = -1) -> Metric:
+def accuracy(predictions: Operand, targets: Operand, mask: Operand | None = None, ignore_label: int = -1) -> Metric:
     """Return the share of the positions whose target is predicted.
 
     Args:
@@ -146,12 +146,12 @@ def accuracy(predictions: Operand, targets: Operand, mask: Operand = None, ignor
     return Metric(without_gradient("accuracy", sums, predictions, targets, kept))
 
 
-def nats(logits: Operand, targets: Operand, mask: Operand = None, ignore_label: int = -1) -> Metric:
+def nats(logits: Operand, targets: Operand, mask: Operand | None = None, ignore_label: int = -1) -> Metric:
     """Return the mean negative log-likelihood of the targets, in nats per position; see `cross_entropy`."""
     return Metric(_nats(logits, targets, mask, ignore_label))
 
 
-def perplexity(logits: Operand, targets: Operand, mask: Operand = None, ignore_label: int = -1) -> Perplexity:
+def perplexity(logits: Operand, targets: Operand, mask: Operand | None = None, ignore_label: int = -1) -> Perplexity:
     """Return exp of the mean negative log-likelihood; see `cross_entropy`.
 
     >>> import numpy as np
@@ -161,17 +161,17 @@ def perplexity(logits: Operand, targets: Operand, mask: Operand = None, ignore_l
     return Perplexity(_nats(logits, targets, mask, ignore_label))
 
 
-def bits(logits: Operand, targets: Operand, mask: Operand = None, ignore_label: int = -1) -> Bits:
+def bits(logits: Operand, targets: Operand, mask: Operand | None = None, ignore_label: int = -1) -> Bits:
     """Return the mean negative log-likelihood in bits per position (per character, where these are characters)."""
     return Bits(_nats(logits, targets, mask, ignore_label))
 
 
-def mae(predictions: Operand, targets: Operand, mask: Operand = None) -> Metric:
+def mae(predictions: Operand, targets: Operand, mask: Operand | None = None) -> Metric:
     """Return the mean absolute error; arguments as for `rmse`."""
     return Metric(_errors("mae", predictions, targets, mask, lambda y, t: np.stack([np.abs(y - t), np.ones_like(t)])))
 
 
-def rmse(predictions: Operand, targets: Operand, mask: Operand = None) -> RootMean:
+def rmse(predictions: Operand, targets: Operand, mask: Operand | None = None) -> RootMean:
     """Return the root of the mean squared error.
 
     Args:
@@ -187,7 +187,7 @@ def rmse(predictions: Operand, targets: Operand, mask: Operand = None) -> RootMe
     )
 
 
-def r2(predictions: Operand, targets: Operand, mask: Operand = None) -> Determination:
+def r2(predictions: Operand, targets: Operand, mask: Operand | None = None) -> Determination:
     """Return the coefficient of determination: 1 is perfect, 0 is as good as the mean of the targets.
 
     >>> import numpy as np
@@ -235,7 +235,7 @@ def error_rate(predictions: Iterable[Sequence[object]], targets: Iterable[Sequen
     return Metric(np.array([distances, sum(len(theirs) for _, theirs in pairs)], np.float64))
 
 
-def _nats(logits: Operand, targets: Operand, mask: Operand, ignore_label: int) -> Array | Tensor:
+def _nats(logits: Operand, targets: Operand, mask: Operand | None, ignore_label: int) -> Array | Tensor:
     kept = kept_of("nats", mask, shape_of(targets), False)
     with no_grad():
         total = cross_entropy(logits, targets, ignore_label, mask=kept, reduction="sum")
@@ -249,7 +249,7 @@ def _nats(logits: Operand, targets: Operand, mask: Operand, ignore_label: int) -
 
 
 def _errors(
-    function: str, predictions: Operand, targets: Operand, mask: Operand, terms: Callable[[Array, Array], Array]
+    function: str, predictions: Operand, targets: Operand, mask: Operand | None, terms: Callable[[Array, Array], Array]
 ) -> Array | Tensor:
     """Return the sums of terms (K, ...) of predictions and targets, where they count."""
     kept = kept_of(function, mask, shape_of(targets), False)

@@ -18,9 +18,9 @@ from tinygrad_rnn.compiler.ir.operators import operator_of
 from tinygrad_rnn.compiler.ir.table import ELEMENTWISE
 from tinygrad_rnn.compiler.recording.trace import trace
 from tinygrad_rnn.compiler.recording.tracer import Tracer
+from tinygrad_rnn.engine.operands import without_gradient
 from tinygrad_rnn.engine.primitive import Primitive
 from tinygrad_rnn.engine.tape import tracing
-from tinygrad_rnn.engine.tensor import without_gradient
 
 MODULES = [m.name for m in pkgutil.walk_packages(tr.__path__, "tinygrad_rnn.") if not m.name.endswith("__main__")]
 PRIMITIVES = {

@@ -10,7 +10,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.identity import opened
 from tinygrad_rnn.compiler.plans.skeleton import skeleton
 from tinygrad_rnn.compiler.recording.trace import trace
-from tinygrad_rnn.engine.tensor import without_gradient
+from tinygrad_rnn.engine.operands import without_gradient
 
 
 @tr.primitive()

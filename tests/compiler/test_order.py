@@ -12,8 +12,8 @@ from replay import assert_replays, counts, executors, leaf, normal, record, rewr
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes import FAST_MATH, PASSES, loss
 from tinygrad_rnn.compiler.passes.reassociate import reassociate
-from tinygrad_rnn.compiler.passes.sums import defer_sums
 from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, undo
+from tinygrad_rnn.compiler.passes.sums import defer_sums
 
 f32 = np.float32
 

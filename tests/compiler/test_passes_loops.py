@@ -11,11 +11,11 @@ from replay import normal, record
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.editing import in_bodies
 from tinygrad_rnn.compiler.passes import motion
-from tinygrad_rnn.compiler.passes.sums import defer_carried
-from tinygrad_rnn.compiler.passes.motion import move_elementwise, hoist_invariants, move_products
+from tinygrad_rnn.compiler.passes.motion import hoist_invariants, move_elementwise, move_products
 from tinygrad_rnn.compiler.passes.prune import prune_loops
 from tinygrad_rnn.compiler.passes.simplify import remove_dead, undo
 from tinygrad_rnn.compiler.passes.slopes import slopes_forward
+from tinygrad_rnn.compiler.passes.sums import defer_carried
 
 N, T, D, H = 2, 4, 3, 5
 W_IN, W = (tr.tensor(normal(*shape, seed=n) / 2, requires_grad=True) for n, shape in enumerate([(D, H), (H, H)]))

@@ -6,8 +6,8 @@ from replay import counts, leaf, normal, record, rewritten
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes.reassociate import reassociate
-from tinygrad_rnn.compiler.passes.sums import defer_sums
 from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, stacks_first, undo
+from tinygrad_rnn.compiler.passes.sums import defer_sums
 from tinygrad_rnn.compiler.passes.time_first import flat_products, time_first
 
 N, T, D, H, V = 2, 5, 3, 4, 6

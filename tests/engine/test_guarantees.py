@@ -304,7 +304,7 @@ def test_the_callers_array_is_copied_and_stays_writable():
         (
             lambda: tr.grad(np.ones(2), leaf(1.0)),
             tr.GradientError,
-            r"got an ndarray of shape \(2,\); a number or an array comes",
+            r"got an ndarray of shape \(2,\); a number or an array was computed",
         ),
         (lambda: tr.grad(leaf(1.0) * 2, tr.Dropout(0.5)), tr.GradientError, r"a Dropout, whose .parameters\(\) can be"),
         (lambda: tr.grad([leaf(1.0)], [], cotangent=3.0), tr.GradientError, "list of 1 cotangents, .*, got a float"),

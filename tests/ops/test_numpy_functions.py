@@ -338,3 +338,35 @@ def test_numbers_among_the_choices_take_the_dtype_of_the_others():
     x = tr.tensor(np.ones(3, np.float32))
     assert np.select([x > 0.5, x > 0], [x, 3.0], 0.25).dtype == np.float32
     assert np.select([x > 0.5], [x * np.float64(1) * np.ones(3)], 1).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("ours", "numpys", "args"),
+    [
+        (tr.absolute, np.absolute, ([-1.0, 2.0],)),
+        (tr.ops.elementwise.positive, np.positive, ([1.0, 2.0],)),
+        (tr.clip, np.clip, ([1.0, 2.0], None, None)),
+        (tr.dot, np.dot, ([1.0, 2.0], 3.0)),
+        (tr.nan_to_num, np.nan_to_num, ([1, 2],)),
+        (tr.deg2rad, np.deg2rad, ([90.0, 180.0],)),
+        (tr.rad2deg, np.rad2deg, ([1.0, 2.0],)),
+        (tr.diff, np.diff, ([1.0, 2.0], 0)),
+        (tr.multi_dot, lambda arrays: np.asarray(arrays[0]), ([[[1.0, 2.0]]],)),
+        (tr.logaddexp2, np.logaddexp2, ([1.0, 2.0], [3.0, 4.0])),
+        (tr.roll, np.roll, ([1.0, 2.0], (), ())),
+        (tr.pad, lambda a, width, mode: np.asarray(a), ([1.0, 2.0], 0, "edge")),
+        (tr.select, lambda *args: np.asarray([1.0]), ([], [], [1.0])),
+        (tr.vdot, np.vdot, ([1.0, 2.0], [3.0, 4.0])),
+        (tr.trapezoid, np.trapezoid, ([1.0, 2.0], [3.0, 5.0])),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_lists_are_taken_as_arrays(ours, numpys, args):
+    expected = numpys(*args)
+    found = ours(*args)
+    assert isinstance(found, np.ndarray | np.generic)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_log_sigmoid_takes_a_list():
+    np.testing.assert_allclose(tr.log_sigmoid([0.0, 1.0]), -np.logaddexp(0, [0.0, -1.0]))

@@ -1,9 +1,8 @@
-"""Arrays that nobody can write to, for what a graph holds must not change under it; and arrays to be written to."""
+"""Read-only arrays, for a graph must not change under its rules; and arrays that results are written into."""
 
 from __future__ import annotations
 
 from numbers import Number
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -38,7 +37,7 @@ def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None, function: str 
     return array
 
 
-def _numeric(dtype: DTypeLike, function: str) -> np.dtype[Any]:
+def _numeric(dtype: DTypeLike, function: str) -> np.dtype[np.generic]:
     try:
         wanted = np.dtype(dtype)
     except TypeError as error:
@@ -48,7 +47,7 @@ def _numeric(dtype: DTypeLike, function: str) -> np.dtype[Any]:
     return wanted
 
 
-def fitting_copy(value: ArrayLike, dtype: np.dtype[Any], function: str) -> Array:
+def fitting_copy(value: ArrayLike, dtype: np.dtype[np.generic], function: str) -> Array:
     """Return a read-only copy of `value` in `dtype`, which must be able to hold it.
 
     Floating point numbers may lose digits; nothing else may be lost.
@@ -70,7 +69,7 @@ def fitting_copy(value: ArrayLike, dtype: np.dtype[Any], function: str) -> Array
     return frozen_copy(array, dtype, function)
 
 
-def as_numbers(value: Any, function: str, dtype: DTypeLike | None = None) -> Array:
+def as_numbers(value: object, function: str, dtype: DTypeLike | None = None) -> Array:
     """Return a value as an array of numbers, of their own dtype (numbers too large for any: of `dtype`).
 
     Args:
@@ -85,7 +84,7 @@ def as_numbers(value: Any, function: str, dtype: DTypeLike | None = None) -> Arr
     """
     check_plain(value, function)
     try:
-        array = np.from_dlpack(value) if _is_foreign(value) else np.asarray(value)
+        array = np.from_dlpack(value) if _is_foreign(value) else np.asarray(value)  # type: ignore[arg-type]
         if array.dtype.kind == "O" and dtype is not None and all(isinstance(one, Number) for one in array.flat):
             array = np.asarray(value, dtype=dtype)
     except UnsupportedError as error:
@@ -100,7 +99,7 @@ def as_numbers(value: Any, function: str, dtype: DTypeLike | None = None) -> Arr
     return array
 
 
-def check_plain(value: Any, function: str) -> None:
+def check_plain(value: object, function: str) -> None:
     """Raise `DTypeError` for an array that means more than its numbers: a masked one, a matrix."""
     if isinstance(value, np.ma.MaskedArray | np.matrix):
         lost = "its mask" if isinstance(value, np.ma.MaskedArray) else "its own meaning of *"
@@ -110,7 +109,7 @@ def check_plain(value: Any, function: str) -> None:
         )
 
 
-def _is_foreign(value: Any) -> bool:
+def _is_foreign(value: object) -> bool:
     return hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
 
 
@@ -121,7 +120,7 @@ def frozen(array: Array) -> Array:
 
 def is_fixed(array: Array) -> bool:
     """Return whether nobody can write to an array, through itself or through what it is a view of."""
-    owner: Any = array
+    owner: object = array
     while isinstance(owner, np.ndarray):
         if owner.flags.writeable:
             return False

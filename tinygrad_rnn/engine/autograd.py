@@ -1,27 +1,110 @@
-"""`grad`: gradients as values, without touching anything."""
+"""`grad`: gradients as values, without side effects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
 from ..errors import GradientError
-from .tape import Node, context, enable_grad, no_grad
+from .tape import Array, Edge, context, enable_grad, no_grad
 from .tensor import Operand, Tensor, described, seed_for, wrap
 from .tree import flatten, rebuild
 from .walk import own, pull_back
 
+Key = TypeVar("Key")
 
+
+@overload
 def grad(
     y: Tensor | Sequence[Tensor],
-    xs: Any,
+    xs: Tensor,
     *,
-    cotangent: Operand = None,
+    cotangent: Operand | Sequence[Operand | None] | None = None,
+    create_graph: Literal[False] = False,
+    allow_unused: bool = False,
+) -> Array: ...
+@overload
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: tuple[Tensor, ...],
+    *,
+    cotangent: Operand | Sequence[Operand | None] | None = None,
+    create_graph: Literal[False] = False,
+    allow_unused: bool = False,
+) -> tuple[Array, ...]: ...
+@overload
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: list[Tensor],
+    *,
+    cotangent: Operand | Sequence[Operand | None] | None = None,
+    create_graph: Literal[False] = False,
+    allow_unused: bool = False,
+) -> list[Array]: ...
+@overload
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: Mapping[Key, Tensor],
+    *,
+    cotangent: Operand | Sequence[Operand | None] | None = None,
+    create_graph: Literal[False] = False,
+    allow_unused: bool = False,
+) -> dict[Key, Array]: ...
+@overload
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: Tensor,
+    *,
+    cotangent: Operand | Sequence[Operand | None] | None = None,
+    create_graph: Literal[True],
+    allow_unused: bool = False,
+) -> Tensor: ...
+@overload
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: tuple[Tensor, ...],
+    *,
+    cotangent: Operand | Sequence[Operand | None] | None = None,
+    create_graph: Literal[True],
+    allow_unused: bool = False,
+) -> tuple[Tensor, ...]: ...
+@overload
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: list[Tensor],
+    *,
+    cotangent: Operand | Sequence[Operand | None] | None = None,
+    create_graph: Literal[True],
+    allow_unused: bool = False,
+) -> list[Tensor]: ...
+@overload
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: Mapping[Key, Tensor],
+    *,
+    cotangent: Operand | Sequence[Operand | None] | None = None,
+    create_graph: Literal[True],
+    allow_unused: bool = False,
+) -> dict[Key, Tensor]: ...
+@overload
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: object,
+    *,
+    cotangent: Operand | Sequence[Operand | None] | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
-) -> Any:
+) -> Any: ...
+def grad(
+    y: Tensor | Sequence[Tensor],
+    xs: object,
+    *,
+    cotangent: Operand | Sequence[Operand | None] | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> object:
     """Return dy/dx for each x of `xs`: the sum over the elements of y of cotangent * dy/dx.
 
     Pure: no `.grad` changes, the graph stays, and calling it twice gives the same bits.
@@ -60,7 +143,7 @@ def grad(
     for part, weight in zip(ys, cotangents, strict=True):
         seed = seed_for(part, weight, "grad")
         records = create_graph and isinstance(weight, Tensor)
-        seeds.append((_place(part), weight if records else make(seed)))
+        seeds.append((_edge(part), weight if records else make(seed)))
 
     wanted = flatten(xs)
     for number, x in enumerate(wanted):
@@ -69,34 +152,34 @@ def grad(
                 f"grad: xs[{number}]{_called(x)} is {described(x)}{_hint(x)}; expected a Tensor that requires a "
                 "gradient (requires_grad=True when it was made, before y was computed)"
             )
-    places = [_place(x) for x in wanted]
+    edges = [_edge(x) for x in wanted]
     if tracer is not None:
-        tracer.wanted([node for node, _ in places])
+        tracer.wanted([node for node, _ in edges])
     with recording():
         lift = tracer.lift if tracer is not None else _lift if create_graph else None
-        found = pull_back(seeds, places, lift=lift)
+        found = pull_back(seeds, edges, lift=lift)
 
     results: list[Any] = []
-    for number, (x, place) in enumerate(zip(wanted, places, strict=True)):
-        if place not in found and not allow_unused:
+    for number, (x, edge) in enumerate(zip(wanted, edges, strict=True)):
+        if edge not in found and not allow_unused:
             raise GradientError(
                 f"grad: y does not depend on xs[{number}]{_called(x)}, of shape {x.shape}: it was not used, or a cut "
                 "stands between; pass allow_unused=True for zeros"
             )
-        results.append(found[place] if place in found else np.zeros(x.shape, x.dtype))
+        results.append(found[edge] if edge in found else np.zeros(x.shape, x.dtype))
     if create_graph:
         return rebuild(xs, iter([g if isinstance(g, Tensor) else wrap(g) for g in results]))
     return rebuild(xs, iter(own(results)))
 
 
-def _pairs(y: Any, cotangent: Any) -> tuple[list[Any], list[Any]]:
+def _pairs(y: object, cotangent: object) -> tuple[list[Any], list[Any]]:
     """Return what is differentiated, and the cotangent of each (None where none was given)."""
     if isinstance(y, Tensor):
         return [y], [cotangent]
     if not isinstance(y, tuple | list):
         raise GradientError(
-            f"grad: expected y to be a Tensor or a list of Tensors, got {described(y)}; a number or an array comes of "
-            "arrays alone, or of .data or .item(), and has no graph"
+            f"grad: expected y to be a Tensor or a list of Tensors, got {described(y)}; a number or an array was "
+            "computed from arrays alone, or taken with .data or .item(), and has no graph"
         )
     if cotangent is None:
         return list(y), [None] * len(y)
@@ -107,18 +190,19 @@ def _pairs(y: Any, cotangent: Any) -> tuple[list[Any], list[Any]]:
     return list(y), list(cotangent)
 
 
-def _place(x: Tensor) -> tuple[Node, int]:
+def _edge(x: Tensor) -> Edge:
     assert x.node is not None
     return x.node, x.index
 
 
-def _lift(array: Any, place: tuple[Node, int]) -> Tensor:
-    return wrap(array, *place)
+def _lift(array: Array, edge: Edge) -> Tensor:
+    return wrap(array, *edge)
 
 
-def _hint(x: Any) -> str:
+def _hint(x: object) -> str:
     return ", whose .parameters() can be passed" if hasattr(x, "parameters") else ""
 
 
-def _called(x: Any) -> str:
-    return f" ({x.name})" if getattr(x, "name", None) else ""
+def _called(x: object) -> str:
+    name = getattr(x, "name", None)
+    return f" ({name})" if name else ""

@@ -1,4 +1,4 @@
-"""A Tensor as a number, as text, as an array: what the user asks for is given, and no gradient is lost unseen.
+"""A Tensor as a number, as text, as an array; no gradient is lost without a word.
 
 `item`, `tolist`, `data` and text ask for values, and get them. `float(x)` does too, but NumPy calls it as well, of its
 own accord (`array.fill(x)`, `np.float64(x)`), and Python does not tell who called. So it gives the number, and a
@@ -22,7 +22,7 @@ from .tape import Array, Node, context
 
 
 class Conversions:
-    """What a Tensor turns into that is none."""
+    """Conversions of a Tensor to values that are not Tensors."""
 
     __slots__ = ()
 
@@ -73,8 +73,9 @@ class Conversions:
     def __complex__(self) -> complex:
         return complex(self._number("complex()", sys._getframe(1)))
 
-    def __round__(self, digits: int | None = None) -> Any:
-        return round(self._number("round()", sys._getframe(1)), digits)
+    def __round__(self, digits: int | None = None) -> float:
+        number: float = self._number("round()", sys._getframe(1))
+        return round(number, digits)
 
     def __index__(self) -> int:
         if self._array.dtype.kind not in "biu":

@@ -9,15 +9,18 @@ losing a gradient.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any, Self, cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, Self, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import DTypeError, UnsupportedError
-from .table import TABLE, Axis, Operand, unsupported
+from .table import TABLE, Function, unsupported
 from .tape import Array
+from .types import Axis, Index, Numbers
+
+SortKind: TypeAlias = Literal["quicksort", "mergesort", "heapsort", "stable"]
 
 
 class ArrayMethods:
@@ -27,7 +30,7 @@ class ArrayMethods:
 
     # -- NumPy's protocols --------------------------------------------------------------------------------------------
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **kwargs: object) -> Any:
         name = f"np.{ufunc.__name__}" if method == "__call__" else f"np.{ufunc.__name__}.{method}"
         if method != "__call__":
             raise unsupported(name)
@@ -47,7 +50,7 @@ class ArrayMethods:
         return implementation(*inputs)
 
     def __array_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, func: Function, types: Collection[type], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> Any:
         implementation = TABLE.get(func)
         if implementation is None:
@@ -61,220 +64,293 @@ class ArrayMethods:
 
     # -- operators: each is its NumPy function ----------------------------------------------------------------------
 
-    def __add__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.add](self, other))
+    def __add__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.add](self, other)
 
-    def __radd__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.add](other, self))
+    def __radd__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.add](other, self)
 
-    def __sub__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.subtract](self, other))
+    def __sub__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.subtract](self, other)
 
-    def __rsub__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.subtract](other, self))
+    def __rsub__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.subtract](other, self)
 
-    def __mul__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.multiply](self, other))
+    def __mul__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.multiply](self, other)
 
-    def __rmul__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.multiply](other, self))
+    def __rmul__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.multiply](other, self)
 
-    def __truediv__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.divide](self, other))
+    def __truediv__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.divide](self, other)
 
-    def __rtruediv__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.divide](other, self))
+    def __rtruediv__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.divide](other, self)
 
-    def __floordiv__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.floor_divide](self, other))
+    def __floordiv__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.floor_divide](self, other)
 
-    def __rfloordiv__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.floor_divide](other, self))
+    def __rfloordiv__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.floor_divide](other, self)
 
-    def __mod__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.remainder](self, other))
+    def __mod__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.remainder](self, other)
 
-    def __rmod__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.remainder](other, self))
+    def __rmod__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.remainder](other, self)
 
-    def __divmod__(self, other: Operand) -> tuple[Self, Self]:
-        return cast(tuple[Self, Self], TABLE[np.divmod](self, other))
+    def __divmod__(self, other: Self | Numbers) -> tuple[Self, Self]:
+        return TABLE[np.divmod](self, other)
 
-    def __rdivmod__(self, other: Operand) -> tuple[Self, Self]:
-        return cast(tuple[Self, Self], TABLE[np.divmod](other, self))
+    def __rdivmod__(self, other: Self | Numbers) -> tuple[Self, Self]:
+        return TABLE[np.divmod](other, self)
 
-    def __pow__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.power](self, other))
+    def __pow__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.power](self, other)
 
-    def __rpow__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.power](other, self))
+    def __rpow__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.power](other, self)
 
-    def __matmul__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.matmul](self, other))
+    def __matmul__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.matmul](self, other)
 
-    def __rmatmul__(self, other: Operand) -> Self:
-        return cast(Self, TABLE[np.matmul](other, self))
+    def __rmatmul__(self, other: Self | Numbers) -> Self:
+        return TABLE[np.matmul](other, self)
 
     def __neg__(self) -> Self:
-        return cast(Self, TABLE[np.negative](self))
+        return TABLE[np.negative](self)
 
     def __pos__(self) -> Self:
         return self
 
     def __abs__(self) -> Self:
-        return cast(Self, TABLE[np.absolute](self))
+        return TABLE[np.absolute](self)
 
-    def __getitem__(self, key: Any) -> Self:
-        return cast(Self, TABLE[operator.getitem](self, key))
+    def __getitem__(self, key: Index) -> Self:
+        return TABLE[operator.getitem](self, key)
 
     # Comparisons are piecewise constant: they give plain boolean arrays.
-    def __lt__(self, other: Operand) -> Array:
-        return cast(Array, TABLE[np.less](self, other))
+    def __lt__(self, other: Self | Numbers) -> Array:
+        return TABLE[np.less](self, other)
 
-    def __le__(self, other: Operand) -> Array:
-        return cast(Array, TABLE[np.less_equal](self, other))
+    def __le__(self, other: Self | Numbers) -> Array:
+        return TABLE[np.less_equal](self, other)
 
-    def __gt__(self, other: Operand) -> Array:
-        return cast(Array, TABLE[np.greater](self, other))
+    def __gt__(self, other: Self | Numbers) -> Array:
+        return TABLE[np.greater](self, other)
 
-    def __ge__(self, other: Operand) -> Array:
-        return cast(Array, TABLE[np.greater_equal](self, other))
+    def __ge__(self, other: Self | Numbers) -> Array:
+        return TABLE[np.greater_equal](self, other)
 
     def __eq__(self, other: object) -> Array:  # type: ignore[override]  # elementwise, as in NumPy
         if isinstance(other, str | bytes):
-            return cast(Array, TABLE[np.zeros_like](self, dtype=bool))  # no number is a text
-        return cast(Array, TABLE[np.equal](self, other))
+            return TABLE[np.zeros_like](self, dtype=bool)  # no number is a text
+        return TABLE[np.equal](self, other)
 
     def __ne__(self, other: object) -> Array:  # type: ignore[override]
         if isinstance(other, str | bytes):
-            return cast(Array, TABLE[np.ones_like](self, dtype=bool))
-        return cast(Array, TABLE[np.not_equal](self, other))
+            return TABLE[np.ones_like](self, dtype=bool)
+        return TABLE[np.not_equal](self, other)
 
     __hash__ = object.__hash__
 
     # Masks are arrays; in a compiled function they are Tensors, and are joined as arrays are.
-    def __and__(self, other: Operand) -> Array:
-        return cast(Array, TABLE[np.bitwise_and](self, other))
+    def __and__(self, other: Self | Numbers) -> Array:
+        return TABLE[np.bitwise_and](self, other)
 
-    def __rand__(self, other: Operand) -> Array:
-        return cast(Array, TABLE[np.bitwise_and](other, self))
+    def __rand__(self, other: Self | Numbers) -> Array:
+        return TABLE[np.bitwise_and](other, self)
 
-    def __or__(self, other: Operand) -> Array:
-        return cast(Array, TABLE[np.bitwise_or](self, other))
+    def __or__(self, other: Self | Numbers) -> Array:
+        return TABLE[np.bitwise_or](self, other)
 
-    def __ror__(self, other: Operand) -> Array:
-        return cast(Array, TABLE[np.bitwise_or](other, self))
+    def __ror__(self, other: Self | Numbers) -> Array:
+        return TABLE[np.bitwise_or](other, self)
 
-    def __xor__(self, other: Operand) -> Array:
-        return cast(Array, TABLE[np.bitwise_xor](self, other))
+    def __xor__(self, other: Self | Numbers) -> Array:
+        return TABLE[np.bitwise_xor](self, other)
 
-    def __rxor__(self, other: Operand) -> Array:
-        return cast(Array, TABLE[np.bitwise_xor](other, self))
+    def __rxor__(self, other: Self | Numbers) -> Array:
+        return TABLE[np.bitwise_xor](other, self)
 
     def __invert__(self) -> Array:
-        return cast(Array, TABLE[np.invert](self))
+        return TABLE[np.invert](self)
 
     # -- methods: NumPy's own, with its arguments in its order -------------------------------------------------------
 
-    def sum(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+    def sum(
+        self,
+        axis: Axis = None,
+        dtype: DTypeLike | None = None,
+        out: Array | None = None,
+        keepdims: bool = False,
+        initial: Self | Numbers | None = None,
+        where: Self | Numbers | None = None,
+    ) -> Self:
         """Return `np.sum(self, axis, dtype, out, keepdims, initial, where)`."""
-        return cast(Self, TABLE[np.sum](self, axis, *args, **kwargs))
+        return TABLE[np.sum](self, axis, dtype, out, keepdims, initial, where)
 
-    def prod(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+    def prod(
+        self,
+        axis: Axis = None,
+        dtype: DTypeLike | None = None,
+        out: Array | None = None,
+        keepdims: bool = False,
+        initial: Self | Numbers | None = None,
+        where: Self | Numbers | None = None,
+    ) -> Self:
         """Return `np.prod(self, axis, dtype, out, keepdims, initial, where)`."""
-        return cast(Self, TABLE[np.prod](self, axis, *args, **kwargs))
+        return TABLE[np.prod](self, axis, dtype, out, keepdims, initial, where)
 
-    def mean(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+    def mean(
+        self,
+        axis: Axis = None,
+        dtype: DTypeLike | None = None,
+        out: Array | None = None,
+        keepdims: bool = False,
+        *,
+        where: Self | Numbers | None = None,
+    ) -> Self:
         """Return `np.mean(self, axis, dtype, out, keepdims, where=where)`."""
-        return cast(Self, TABLE[np.mean](self, axis, *args, **kwargs))
+        return TABLE[np.mean](self, axis, dtype, out, keepdims, where=where)
 
-    def var(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
-        """Return `np.var(self, axis, dtype, out, ddof, keepdims, where=where)`."""
-        return cast(Self, TABLE[np.var](self, axis, *args, **kwargs))
+    def var(
+        self,
+        axis: Axis = None,
+        dtype: DTypeLike | None = None,
+        out: Array | None = None,
+        ddof: float = 0,
+        keepdims: bool = False,
+        *,
+        where: Self | Numbers | None = None,
+        mean: Self | Numbers | None = None,
+        correction: float | None = None,
+    ) -> Self:
+        """Return `np.var(self, axis, dtype, out, ddof, keepdims, where=where, mean=mean)`."""
+        return TABLE[np.var](self, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
 
-    def std(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
-        """Return `np.std(self, axis, dtype, out, ddof, keepdims, where=where)`."""
-        return cast(Self, TABLE[np.std](self, axis, *args, **kwargs))
+    def std(
+        self,
+        axis: Axis = None,
+        dtype: DTypeLike | None = None,
+        out: Array | None = None,
+        ddof: float = 0,
+        keepdims: bool = False,
+        *,
+        where: Self | Numbers | None = None,
+        mean: Self | Numbers | None = None,
+        correction: float | None = None,
+    ) -> Self:
+        """Return `np.std(self, axis, dtype, out, ddof, keepdims, where=where, mean=mean)`."""
+        return TABLE[np.std](self, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
 
-    def max(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+    def max(
+        self,
+        axis: Axis = None,
+        out: Array | None = None,
+        keepdims: bool = False,
+        initial: Self | Numbers | None = None,
+        where: Self | Numbers | None = None,
+    ) -> Self:
         """Return `np.max(self, axis, out, keepdims, initial, where)`."""
-        return cast(Self, TABLE[np.max](self, axis, *args, **kwargs))
+        return TABLE[np.max](self, axis, out, keepdims, initial, where)
 
-    def min(self, axis: Axis = None, *args: Any, **kwargs: Any) -> Self:
+    def min(
+        self,
+        axis: Axis = None,
+        out: Array | None = None,
+        keepdims: bool = False,
+        initial: Self | Numbers | None = None,
+        where: Self | Numbers | None = None,
+    ) -> Self:
         """Return `np.min(self, axis, out, keepdims, initial, where)`."""
-        return cast(Self, TABLE[np.min](self, axis, *args, **kwargs))
+        return TABLE[np.min](self, axis, out, keepdims, initial, where)
 
     def cumsum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Self:
         """Return `np.cumsum(self, axis, dtype)`."""
-        return cast(Self, TABLE[np.cumsum](self, axis, dtype))
+        return TABLE[np.cumsum](self, axis, dtype)
 
     def cumprod(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Self:
         """Return `np.cumprod(self, axis, dtype)`."""
-        return cast(Self, TABLE[np.cumprod](self, axis, dtype))
+        return TABLE[np.cumprod](self, axis, dtype)
 
     def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> Array:
         """Return `np.argmax(self, axis, keepdims=keepdims)`, plain integers."""
-        return cast(Array, TABLE[np.argmax](self, axis, keepdims=keepdims))
+        return TABLE[np.argmax](self, axis, keepdims=keepdims)
 
     def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Array:
         """Return `np.argmin(self, axis, keepdims=keepdims)`, plain integers."""
-        return cast(Array, TABLE[np.argmin](self, axis, keepdims=keepdims))
+        return TABLE[np.argmin](self, axis, keepdims=keepdims)
 
-    def argsort(self, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None) -> Array:
+    def argsort(self, axis: int | None = -1, kind: SortKind | None = None, *, stable: bool | None = None) -> Array:
         """Return `np.argsort(self, axis, kind, stable=stable)`, plain integers."""
-        return cast(Array, TABLE[np.argsort](self, axis, kind, stable=stable))
+        return TABLE[np.argsort](self, axis, kind, stable=stable)
 
-    def any(self, *args: Any, **kwargs: Any) -> Array:
-        """Return `np.any(self, axis, keepdims=keepdims, where=where)`, plain truth values."""
-        return cast(Array, TABLE[np.any](self, *args, **kwargs))
+    def any(
+        self, axis: Axis = None, out: Array | None = None, keepdims: bool = False, *, where: Self | Numbers = True
+    ) -> Array:
+        """Return `np.any(self, axis, out, keepdims, where=where)`, plain truth values."""
+        return TABLE[np.any](self, axis, out, keepdims, where=where)
 
-    def all(self, *args: Any, **kwargs: Any) -> Array:
-        """Return `np.all(self, axis, keepdims=keepdims, where=where)`, plain truth values."""
-        return cast(Array, TABLE[np.all](self, *args, **kwargs))
+    def all(
+        self, axis: Axis = None, out: Array | None = None, keepdims: bool = False, *, where: Self | Numbers = True
+    ) -> Array:
+        """Return `np.all(self, axis, out, keepdims, where=where)`, plain truth values."""
+        return TABLE[np.all](self, axis, out, keepdims, where=where)
 
     def nonzero(self) -> tuple[Array, ...]:
         """Return `np.nonzero(self)`, plain integers."""
-        return cast(tuple[Array, ...], TABLE[np.nonzero](self))
+        return TABLE[np.nonzero](self)
 
-    def searchsorted(self, v: Any, side: str = "left", sorter: Any = None) -> Array:
+    def searchsorted(
+        self, v: Self | Numbers, side: Literal["left", "right"] = "left", sorter: Array | None = None
+    ) -> Array:
         """Return `np.searchsorted(self, v, side, sorter)`, plain integers."""
-        return cast(Array, TABLE[np.searchsorted](self, v, side, sorter))
+        return TABLE[np.searchsorted](self, v, side, sorter)
 
     def round(self, decimals: int = 0) -> Self:
         """Return `np.round(self, decimals)`; the gradient is 0."""
-        return cast(Self, TABLE[np.round](self, decimals))
+        return TABLE[np.round](self, decimals)
 
-    def clip(self, *args: Any, **kwargs: Any) -> Self:
-        """Return `np.clip(self, min, max)`."""
-        return cast(Self, TABLE[np.clip](self, *args, **kwargs))
+    def clip(
+        self,
+        a_min: Self | Numbers | None = None,
+        a_max: Self | Numbers | None = None,
+        *,
+        min: Self | Numbers | None = None,
+        max: Self | Numbers | None = None,
+    ) -> Self:
+        """Return `np.clip(self, a_min, a_max)`, the bounds also called min and max."""
+        return TABLE[np.clip](self, a_min, a_max, min=min, max=max)
 
-    def dot(self, b: Operand) -> Self:
+    def dot(self, b: Self | Numbers) -> Self:
         """Return `np.dot(self, b)`."""
-        return cast(Self, TABLE[np.dot](self, b))
+        return TABLE[np.dot](self, b)
 
     def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Self:
         """Return `np.trace(self, offset, axis1, axis2)`."""
-        return cast(Self, TABLE[np.trace](self, offset, axis1, axis2))
+        return TABLE[np.trace](self, offset, axis1, axis2)
 
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Self:
         """Return `np.diagonal(self, offset, axis1, axis2)`."""
-        return cast(Self, TABLE[np.diagonal](self, offset, axis1, axis2))
+        return TABLE[np.diagonal](self, offset, axis1, axis2)
 
-    def repeat(self, repeats: Any, axis: int | None = None) -> Self:
+    def repeat(self, repeats: int | Sequence[int] | Array, axis: int | None = None) -> Self:
         """Return `np.repeat(self, repeats, axis)`."""
-        return cast(Self, TABLE[np.repeat](self, repeats, axis))
+        return TABLE[np.repeat](self, repeats, axis)
 
-    def take(self, indices: Any, axis: int | None = None) -> Self:
+    def take(self, indices: Self | Numbers, axis: int | None = None) -> Self:
         """Return `np.take(self, indices, axis)`."""
-        return cast(Self, TABLE[np.take](self, indices, axis))
+        return TABLE[np.take](self, indices, axis)
 
     def copy(self) -> Self:
         """Return a Tensor of its own with the same values; the cotangent goes on to this one."""
-        return cast(Self, TABLE[np.copy](self))
+        return TABLE[np.copy](self)
 
     def ravel(self, order: str = "C") -> Self:
         """Return the elements along one axis, the last index running fastest."""
-        return cast(Self, TABLE[np.ravel](self, order))
+        return TABLE[np.ravel](self, order)
 
     def flatten(self, order: str = "C") -> Self:
         """Return the elements along one axis, as `ravel` does: no Tensor can be written to."""
@@ -282,29 +358,29 @@ class ArrayMethods:
 
     def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Self:
         """Return `np.squeeze(self, axis)`."""
-        return cast(Self, TABLE[np.squeeze](self, axis))
+        return TABLE[np.squeeze](self, axis)
 
-    def reshape(self, *shape: Any, order: str = "C") -> Self:
+    def reshape(self, *shape: SupportsIndex | Sequence[SupportsIndex], order: str = "C") -> Self:
         """Return `np.reshape(self, shape)`; the shape as one tuple or as several integers."""
         if order not in ("C", "A"):
             raise UnsupportedError(f"reshape: order must be 'C', the last index running fastest, got {order!r}")
-        return cast(Self, TABLE[np.reshape](self, shape[0] if len(shape) == 1 else shape))
+        return TABLE[np.reshape](self, shape[0] if len(shape) == 1 else shape)
 
-    def transpose(self, *axes: Any) -> Self:
+    def transpose(self, *axes: int | Sequence[int] | None) -> Self:
         """Return `np.transpose(self, axes)`; no axes: reversed."""
         order = None if not axes else axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        return cast(Self, TABLE[np.transpose](self, axes=order))
+        return TABLE[np.transpose](self, axes=order)
 
     def swapaxes(self, axis1: int, axis2: int) -> Self:
         """Return `np.swapaxes(self, axis1, axis2)`."""
-        return cast(Self, TABLE[np.swapaxes](self, axis1, axis2))
+        return TABLE[np.swapaxes](self, axis1, axis2)
 
     def astype(self, dtype: DTypeLike, *, copy: bool = True) -> Self:
         """Return `np.astype(self, dtype)`, recorded; the cotangent comes back in this tensor's dtype.
 
         `copy` makes no difference: no Tensor can be written to.
         """
-        return cast(Self, TABLE[np.astype](self, dtype))
+        return TABLE[np.astype](self, dtype)
 
     @property
     def T(self) -> Self:  # noqa: N802 (NumPy's name)
@@ -314,8 +390,8 @@ class ArrayMethods:
     @property
     def mT(self) -> Self:  # noqa: N802 (NumPy's name)
         """The transposes of matrices in the last two axes."""
-        return cast(Self, TABLE[np.matrix_transpose](self))
+        return TABLE[np.matrix_transpose](self)
 
 
-def _in_words(function: Callable[..., Any]) -> str:
+def _in_words(function: Function) -> str:
     return f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)

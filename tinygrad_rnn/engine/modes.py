@@ -1,46 +1,52 @@
 """Modes: settings that hold within a `with` statement, or within each call of a function that they decorate.
 
-One mode may be entered again, while it is open or later, in other threads and tasks too: what was set before stands in
-the setting itself, not in the mode.
+One mode may be entered again, while it is open or later, in other threads and tasks too: the setting before is kept in
+the new setting, not in the mode.
 """
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Protocol, TypeVar, cast
+from typing import Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
 from ..errors import ConfigError
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
+P = ParamSpec("P")
+Result = TypeVar("Result")
+Sent = TypeVar("Sent")
+Item = TypeVar("Item")
 
 
 class Setting(Protocol):
-    """The value of a context variable: it knows the one that it replaced."""
+    """The value of a context variable, which holds the one that it replaced."""
 
     @property
-    def outer(self) -> Any:
-        """Return what was set before, or None."""
+    def outer(self) -> Self | None:
+        """The value before, or None."""
 
 
-class Mode(ABC):
+S = TypeVar("S", bound=Setting)
+
+
+class Mode(ABC, Generic[S]):
     """Base of context managers that are decorators too, of functions, generators, coroutines and their mixture.
 
-    A decorated generator runs in the mode, and whoever takes its items does not: it goes on with the settings that it
-    had, and gives back those of the caller.
+    A decorated generator runs in the mode; the code that takes its items does not, and keeps its own settings.
     """
 
     __slots__ = ("_variable",)
 
-    def __init__(self, variable: ContextVar[Any]) -> None:
+    def __init__(self, variable: ContextVar[S]) -> None:
         self._variable = variable
 
     @abstractmethod
-    def changed(self, now: Any) -> Setting:
-        """Return what is set within the mode; its `outer` is `now`."""
+    def changed(self, now: S) -> S:
+        """Return the setting within the mode; its `outer` is `now`."""
 
     def __enter__(self) -> None:
         self._variable.set(self.changed(self._variable.get()))
@@ -50,54 +56,55 @@ class Mode(ABC):
         if before is not None:  # a generator may be closed in another thread, where it was never entered
             self._variable.set(before)
 
-    def __call__(self, function: _F) -> _F:
+    def __call__(self, function: F) -> F:
         """Return `function`, each call of which runs in the mode.
 
         Raises:
             ConfigError: if it is no function: a class, a result.
         """
         if isinstance(function, staticmethod | classmethod):
-            return cast(_F, type(function)(self(function.__func__)))
+            return cast(F, type(function)(self(function.__func__)))
         if isinstance(function, type) or not callable(function):
             raise ConfigError(
                 f"decorator: expected a function, got {function!r}; decorate the methods of a class one by one, and "
                 "write a statement as `with mode(): ...`"
             )
         if inspect.isasyncgenfunction(function):
-            return cast(_F, self._async_generator(function))
+            return cast(F, self._async_generator(function))
         if inspect.iscoroutinefunction(function):
-            return cast(_F, self._coroutine(function))
+            return cast(F, self._coroutine(function))
         if inspect.isgeneratorfunction(function):
-            return cast(_F, self._generator(function))
-        return cast(_F, self._function(function))
+            return cast(F, self._generator(function))
+        return cast(F, self._function(function))
 
-    def _function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _function(self, function: Callable[P, Result]) -> Callable[P, Result]:
         @wraps(function)
-        def inside(*args: Any, **kwargs: Any) -> Any:
+        def inside(*args: P.args, **kwargs: P.kwargs) -> Result:
             with self:
                 return function(*args, **kwargs)
 
         return inside
 
-    def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _coroutine(self, function: Callable[P, Awaitable[Result]]) -> Callable[P, Awaitable[Result]]:
         @wraps(function)
-        async def inside(*args: Any, **kwargs: Any) -> Any:
+        async def inside(*args: P.args, **kwargs: P.kwargs) -> Result:
             with self:
                 return await function(*args, **kwargs)
 
         return inside
 
-    def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _generator(self, function: Callable[P, Generator[Item, Sent, Result]]) -> Callable[P, Iterator[Item]]:
         @wraps(function)
-        def inside(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        def inside(*args: P.args, **kwargs: P.kwargs) -> Generator[Item, Sent, Result]:
             items, stay = function(*args, **kwargs), _Stay(self)
-            resume, value = items.send, None
+            resume: Callable[..., Item] = items.send
+            value: object = None
             while True:
                 try:
                     with stay:
                         item = resume(value)
                 except StopIteration as end:
-                    return end.value
+                    return cast(Result, end.value)
                 try:
                     resume, value = items.send, (yield item)
                 except GeneratorExit:
@@ -109,11 +116,12 @@ class Mode(ABC):
 
         return inside
 
-    def _async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _async_generator(self, function: Callable[P, AsyncGenerator[Item, Sent]]) -> Callable[P, AsyncIterator[Item]]:
         @wraps(function)
-        async def inside(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        async def inside(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Item, Sent]:
             items, stay = function(*args, **kwargs), _Stay(self)
-            resume, value = items.asend, None
+            resume: Callable[..., Awaitable[Item]] = items.asend
+            value: object = None
             while True:
                 try:
                     with stay:
@@ -132,14 +140,14 @@ class Mode(ABC):
         return inside
 
 
-class _Stay:
-    """What is set inside a generator, from one of its items to the next."""
+class _Stay(Generic[S]):
+    """The setting inside a generator, from one of its items to the next."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: Mode[S]) -> None:
         self._mode = mode
         self._variable = mode._variable
-        self._inside: Any = None
-        self._outside: Any = None
+        self._inside: S | None = None
+        self._outside = mode._variable.get()
 
     def __enter__(self) -> None:
         self._outside = self._variable.get()

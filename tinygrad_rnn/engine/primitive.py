@@ -1,7 +1,7 @@
 """A primitive: one function on arrays, and the rule that carries a cotangent back through it.
 
     @primitive(np.tanh)
-    def tanh(x: Operand, /) -> Array:
+    def tanh(x: Array, /) -> Array:
         return np.tanh(x)
 
     @tanh.rule(keep="y")
@@ -23,23 +23,38 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, ParamSpec
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 import numpy as np
 
-from ..errors import DTypeError, ShapeError, UnsupportedError
+from ..errors import UnsupportedError
 from .arrays import as_numbers, frozen
-from .tape import Array, Context, Node, Spec, call_site, check_finite, context, describe_site
-from .tensor import Tensor, implements, wrap
+from .explain import explained
+from .operands import arrays_in, has_tensor
+from .table import Function, implements
+from .tape import Array, Attributes, Context, Edge, Node, Spec, call_site, check_finite, context, describe_site
+from .tensor import Operand, Tensor, Value, wrap
+from .types import Numbers
 
 P = ParamSpec("P")
+Rest = ParamSpec("Rest")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
-Canonical = Callable[[str, Sequence[Any], dict[str, Any]], dict[str, Any]]
+Canonical: TypeAlias = Callable[[str, Sequence[object], Attributes], Attributes]
 """Checks the attributes of a call, given its name and its inputs, and returns the form that they are recorded in."""
 
+Cotangents: TypeAlias = Sequence[Value | Callable[[], Value] | None]
+"""What a rule returns, for each input: its cotangent, a function that computes it, or None for zero."""
 
-class Primitive(Generic[P]):
+Rule: TypeAlias = Callable[..., Cotangents]
+
+
+class Primitive(Generic[P, R_co]):
     """A function on arrays with a derivative rule; called on a Tensor it records, on arrays alone it just computes.
+
+    P are the parameters of the function, R its result: an array, or a tuple of them. Called with a Tensor among its
+    inputs, it returns a Tensor in place of each array.
 
     Attributes:
         name: the function's name.
@@ -67,14 +82,14 @@ class Primitive(Generic[P]):
     pull_all = None
 
     def __init__(
-        self, forward: Callable[P, Any], analytic: bool, multiple: bool, canonical: Canonical | None = None
+        self, forward: Callable[P, R_co], analytic: bool, multiple: bool, canonical: Canonical | None = None
     ) -> None:
-        self.forward: Callable[..., Any] = forward
+        self.forward: Callable[..., R_co] = forward
         self.name = forward.__name__.lstrip("_")
         self.analytic = analytic
         self.multiple = multiple
         self._canonical = canonical
-        self.pull: Callable[..., Any] = self._missing_rule
+        self.pull: Rule = self._missing_rule
         self._keeps_output = False
         self._keeps: tuple[bool, ...] = ()
         parameters = list(inspect.signature(forward).parameters.values())
@@ -99,10 +114,10 @@ class Primitive(Generic[P]):
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
 
-    def rule(self, keep: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def rule(self, keep: str = "") -> Callable[[Rule], Rule]:
         """Return a decorator that sets the derivative rule; `keep` names the parameters whose values it reads."""
 
-        def register(pull: Callable[..., Any]) -> Callable[..., Any]:
+        def register(pull: Rule) -> Rule:
             names = [p.name for p in inspect.signature(pull).parameters.values() if p.kind is not p.KEYWORD_ONLY]
             kept = keep.split()
             unknown = set(kept) - set(names[1:])
@@ -115,16 +130,101 @@ class Primitive(Generic[P]):
 
         return register
 
-    def _missing_rule(self, *_: Any, **__: Any) -> Any:
+    def _missing_rule(self, *_: object, **__: object) -> Cotangents:
         raise TypeError(f"primitive {self.name}: no derivative rule; add one with @{self.name}.rule()")
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    # A Tensor among one, two or three inputs makes a Tensor; the first overload that fits is taken.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self: Primitive[Concatenate[Array, Rest], tuple[Array, ...]],
+        x: Tensor,
+        /,
+        *args: Rest.args,
+        **kwargs: Rest.kwargs,
+    ) -> tuple[Tensor, ...]: ...
+    @overload
+    def __call__(
+        self: Primitive[Concatenate[Array, Rest], object], x: Tensor, /, *args: Rest.args, **kwargs: Rest.kwargs
+    ) -> Tensor: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self: Primitive[Concatenate[Array, Rest], R], x: Numbers, /, *args: Rest.args, **kwargs: Rest.kwargs
+    ) -> R: ...
+    @overload
+    def __call__(
+        self: Primitive[Concatenate[Array, Array, Rest], object],
+        a: Tensor,
+        b: Operand,
+        /,
+        *args: Rest.args,
+        **kwargs: Rest.kwargs,
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self: Primitive[Concatenate[Array, Array, Rest], object],
+        a: Operand,
+        b: Tensor,
+        /,
+        *args: Rest.args,
+        **kwargs: Rest.kwargs,
+    ) -> Tensor: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self: Primitive[Concatenate[Array, Array, Rest], R],
+        a: Numbers,
+        b: Numbers,
+        /,
+        *args: Rest.args,
+        **kwargs: Rest.kwargs,
+    ) -> R: ...
+    @overload
+    def __call__(
+        self: Primitive[Concatenate[Array, Array, Array, Rest], object],
+        a: Tensor,
+        b: Operand,
+        c: Operand,
+        /,
+        *args: Rest.args,
+        **kwargs: Rest.kwargs,
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self: Primitive[Concatenate[Array, Array, Array, Rest], object],
+        a: Operand,
+        b: Tensor,
+        c: Operand,
+        /,
+        *args: Rest.args,
+        **kwargs: Rest.kwargs,
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self: Primitive[Concatenate[Array, Array, Array, Rest], object],
+        a: Operand,
+        b: Operand,
+        c: Tensor,
+        /,
+        *args: Rest.args,
+        **kwargs: Rest.kwargs,
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self: Primitive[Concatenate[Array, Array, Array, Rest], R],
+        a: Numbers,
+        b: Numbers,
+        c: Numbers,
+        /,
+        *args: Rest.args,
+        **kwargs: Rest.kwargs,
+    ) -> R: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    def __call__(self, *args: object, **kwargs: object) -> object:  # type: ignore[misc]  # it does accept them all
         """Compute the function, and record it if an input is recorded.
 
         Plain arrays may be given `out=`, an array of the result's shape and dtype that the result is written into.
         """
-        inputs: tuple[Any, ...] = args
-        attrs: dict[str, Any] = kwargs
+        inputs, attrs = args, kwargs
         if not self._variadic and len(args) != self._arity:
             inputs, attrs = self._split_attributes(args, kwargs)
         out = attrs.pop("out") if attrs and "out" in attrs else None
@@ -133,16 +233,17 @@ class Primitive(Generic[P]):
         if out is not None:
             return self._into(out, inputs, attrs)
         how = context()
-        tracer = how.tracer
         for value in inputs:
             if isinstance(value, Tensor):
-                break
-        else:
-            if tracer is None or not _has_tensor(attrs):
-                return self.forward(*inputs, **attrs)
+                return self._on_tensors(inputs, attrs, how)
+        if how.tracer is not None and has_tensor(attrs):
+            return self._on_tensors(inputs, attrs, how)
+        return self.forward(*inputs, **attrs)
 
-        values: list[Any] = []
-        edges: list[tuple[Node, int] | None] = []
+    def _on_tensors(self, inputs: Sequence[object], attrs: Attributes, how: Context) -> Tensor | tuple[Tensor, ...]:
+        """Compute the function, record it where a gradient may be wanted, and show it to the tracer if there is one."""
+        values: list[Array | complex] = []
+        edges: list[Edge | None] = []
         tracked = False
         for value in inputs:
             edge = None
@@ -155,27 +256,30 @@ class Primitive(Generic[P]):
                 value = as_numbers(value, self.name)  # Python numbers stay what they are: they take the tensor's dtype
             values.append(value)
             edges.append(edge)
-        given = arrays_in(attrs) if tracer is not None and attrs else attrs
-        outputs = None if tracer is None else tracer.abstract(self, values, given)
-        if outputs is None:
-            outputs = self._computed(values, attrs, how)
+        outputs = self._outputs(values, attrs, how)
         tracked = tracked and how.recording and outputs[0].dtype.kind in "fc"
         node = self._node(inputs, values, edges, attrs, outputs, how) if tracked else None
         if self.multiple:
             results = tuple([wrap(part, node, index) for index, part in enumerate(outputs)])
         else:
             results = (wrap(outputs[0], node),)
-        if tracer is not None:
-            tracer.record(self, inputs, self._complete(attrs) if node is None else node.attrs, results)
+        if how.tracer is not None:
+            how.tracer.record(self, inputs, self._complete(attrs) if node is None else node.attrs, results)
         return results if self.multiple else results[0]
 
-    def _computed(self, values: list[Any], attrs: dict[str, Any], how: Context) -> tuple[Array, ...]:
-        """Return the outputs of the function."""
+    def _outputs(self, values: list[Array | complex], attrs: Attributes, how: Context) -> tuple[Array, ...]:
+        """Return the outputs of the function; while `compile` records, arrays of their shapes and dtypes."""
+        if how.tracer is not None:
+            attrs = arrays_in(attrs)
+            abstract = how.tracer.abstract(self, values, attrs)
+            if abstract is not None:
+                return abstract
         try:
-            output = self.forward(*values, **(attrs if how.tracer is None else arrays_in(attrs)))
+            output = self.forward(*values, **attrs)
         except (ValueError, IndexError, TypeError) as error:
-            raise self._explain(error, values, attrs) from error
-        outputs = tuple([np.asarray(part) for part in (output if self.multiple else (output,))])
+            raise explained(error, self.name, self._attributes, values, attrs) from error
+        parts = output if isinstance(output, tuple) and self.multiple else (output,)
+        outputs = tuple([np.asarray(part) for part in parts])
         if how.anomaly:
             for part in outputs:
                 check_finite(part, "output", self.name, describe_site(call_site(), how.step, how.scope))
@@ -183,18 +287,19 @@ class Primitive(Generic[P]):
 
     def _node(
         self,
-        inputs: Sequence[Any],
-        values: list[Any],
-        edges: list[tuple[Node, int] | None],
-        attrs: dict[str, Any],
+        inputs: Sequence[object],
+        values: list[Array | complex],
+        edges: list[Edge | None],
+        attrs: Attributes,
         outputs: tuple[Array, ...],
         how: Context,
     ) -> Node:
-        """Return the place of a call in the graph, with what its rule reads."""
+        """Return the node of a call, with what its rule reads."""
         if self.pull == self._missing_rule:
             self._missing_rule()
+        kept: Sequence[object] = values
         if how.tracer is not None:  # a rule that is recorded must see Tensors, where recording eagerly takes arrays
-            values = [
+            kept = [
                 operand if edge is None and isinstance(operand, Tensor) else value
                 for operand, edge, value in zip(inputs, edges, values, strict=True)
             ]
@@ -203,20 +308,20 @@ class Primitive(Generic[P]):
         node = Node(
             self,
             tuple(edges),
-            tuple([self._kept(value) if keep else _spec(value) for value, keep in zip(values, keeps, strict=True)]),
+            tuple([_kept(value) if keep else _spec(value) for value, keep in zip(kept, keeps, strict=True)]),
             outputs[0] if self._keeps_output else None,
             tuple([Spec(part.shape, part.dtype) for part in outputs]),
-            {name: self._kept(part) for name, part in attrs.items()} if attrs else attrs,
+            {name: _kept(part) for name, part in attrs.items()} if attrs else attrs,
         )
         if how.watcher is not None:
             how.watcher(node, outputs)
         return node
 
-    def _complete(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Return all attributes of a call, those too that it left out."""
+    def _complete(self, attrs: Attributes) -> Attributes:
+        """Return all attributes of a call, also those that it left out."""
         return {**self._defaults, **attrs} if self._defaults else attrs
 
-    def _into(self, out: Any, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+    def _into(self, out: Any, inputs: tuple[object, ...], attrs: Attributes) -> object:
         if any(isinstance(value, Tensor) for value in (*inputs, out)):
             raise UnsupportedError(
                 f"{self.name}: out= is for plain arrays; writing the result of a Tensor into an existing array would "
@@ -225,16 +330,15 @@ class Primitive(Generic[P]):
         try:
             if self.accepts_out:
                 return self.forward(*inputs, **attrs, out=out)
-            result = self.forward(*inputs, **attrs)
-            for buffer, part in zip(out, result, strict=True) if self.multiple else ((out, result),):
+            result: Any = self.forward(*inputs, **attrs)
+            parts = zip(out, result, strict=True) if isinstance(result, tuple) and self.multiple else ((out, result),)
+            for buffer, part in parts:
                 np.copyto(buffer, part)
             return out
         except (ValueError, IndexError, TypeError) as error:
-            raise self._explain(error, inputs, attrs, out) from error
+            raise explained(error, self.name, self._attributes, inputs, attrs, out) from error
 
-    def _split_attributes(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _split_attributes(self, args: tuple[object, ...], kwargs: Attributes) -> tuple[tuple[object, ...], Attributes]:
         """Give attributes that were passed by position their names, as in `np.sum(x, 0)`."""
         if len(args) < self._arity or len(args) > self._arity + len(self._attributes):
             raise TypeError(
@@ -247,63 +351,29 @@ class Primitive(Generic[P]):
             raise TypeError(f"{self.name}: got several values for the arguments {twice}")
         return args[: self._arity], {**attrs, **kwargs}
 
-    @staticmethod
-    def _kept(value: Any) -> Any:
-        return frozen(value) if isinstance(value, np.ndarray) else value
-
-    def _explain(self, error: Exception, values: Sequence[Any], attrs: dict[str, Any], out: Any = None) -> Exception:
-        if type(error).__module__ == ShapeError.__module__:
-            return error
-        unknown = sorted(attrs.keys() - set(self._attributes))
-        if unknown:
-            return UnsupportedError(
-                f"{self.name}: the keyword arguments {unknown} are not supported on Tensors; "
-                f"it takes {self._attributes}"
-            )
-        shapes = ", ".join(str(np.shape(value)) for value in values)
-        extra = "".join(f", {name}={value!r}" for name, value in attrs.items() if not isinstance(value, np.ndarray))
-        if out is not None:
-            buffers = out if isinstance(out, tuple) else (out,)
-            extra += ", out of " + ", ".join(f"shape {np.shape(part)} {getattr(part, 'dtype', '')}" for part in buffers)
-        kinds = {np.exceptions.AxisError: ShapeError, IndexError: IndexError, TypeError: DTypeError}
-        kind = next((named for plain, named in kinds.items() if isinstance(error, plain)), ShapeError)
-        return kind(f"{self.name}: {error} (arguments of shape {shapes}{extra})")
-
 
 _NUMBERS = (int, float, complex)
 _ARRAYS = (np.ndarray, Tensor)
 
 
-def _spec(value: Any) -> Any:
+def _kept(value: Any) -> Any:
+    return frozen(value) if isinstance(value, np.ndarray) else value
+
+
+def _spec(value: Any) -> Spec | complex:
     if isinstance(value, _ARRAYS):
         return Spec(value.shape, value.dtype)
     # A number is as small as its Spec, and a drawing can say which one it is.
     return value if isinstance(value, _NUMBERS) else Spec((), np.result_type(value))
 
 
-def _has_tensor(attrs: dict[str, Any]) -> bool:
-    """Return whether an attribute is a Tensor: ids that are looked up in a constant, while a function is recorded."""
-    return any(
-        isinstance(part, Tensor) for value in attrs.values() for part in (value if type(value) is tuple else (value,))
-    )
-
-
-def arrays_in(attrs: dict[str, Any]) -> dict[str, Any]:
-    """Return attributes with arrays in place of Tensors, also of those in an index."""
-    return {name: tuple(map(_array, part)) if type(part) is tuple else _array(part) for name, part in attrs.items()}
-
-
-def _array(part: Any) -> Any:
-    return part._array if isinstance(part, Tensor) else part
-
-
 def primitive(
-    *functions: Callable[..., Any], analytic: bool = True, multiple: bool = False, canonical: Canonical | None = None
-) -> Callable[[Callable[P, Any]], Primitive[P]]:
+    *functions: Function, analytic: bool = True, multiple: bool = False, canonical: Canonical | None = None
+) -> Callable[[Callable[P, R]], Primitive[P, R]]:
     """Return a decorator that makes a primitive of a function on arrays.
 
     Args:
-        functions: NumPy functions that shall record as this primitive when they meet a Tensor.
+        functions: NumPy functions that this primitive implements on Tensors.
         analytic: whether the function is complex-analytic (False for max and its like, which have kinks).
         multiple: whether it returns a tuple of outputs; the rule then gets a list of cotangents.
         canonical: `canonical(name, inputs, attributes)` checks the attributes and returns them in the one form that is
@@ -324,7 +394,7 @@ def primitive(
     array(2.)
     """
 
-    def decorate(forward: Callable[P, Any]) -> Primitive[P]:
+    def decorate(forward: Callable[P, R]) -> Primitive[P, R]:
         return implements(*functions)(Primitive(forward, analytic, multiple, canonical))
 
     return decorate

@@ -8,18 +8,16 @@ from typing import Any, TypeAlias, TypeVar
 from ..errors import UnsupportedError
 from .refused import INSTEAD
 
-Operand: TypeAlias = Any
-"""What an operation takes: a Tensor, an array, a Python number, or nested lists of numbers."""
+Function: TypeAlias = Callable[..., Any]
+"""A function of NumPy's, or one that implements it: the table holds functions of all signatures."""
 
-Axis: TypeAlias = int | tuple[int, ...] | None
+_F = TypeVar("_F", bound=Function)
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}
+TABLE: dict[Function, Function] = {}
 """For reading; `implements` writes to it."""
 
 
-def implements(*functions: Callable[..., Any]) -> Callable[[_F], _F]:
+def implements(*functions: Function) -> Callable[[_F], _F]:
     """Return a decorator that makes a function of this package the meaning of NumPy `functions` on Tensors."""
 
     def register(implementation: _F) -> _F:
@@ -30,7 +28,7 @@ def implements(*functions: Callable[..., Any]) -> Callable[[_F], _F]:
     return register
 
 
-def supported() -> Mapping[Callable[..., Any], Callable[..., Any]]:
+def supported() -> Mapping[Function, Function]:
     """Return a copy of the table from NumPy functions to what implements them on Tensors."""
     return dict(TABLE)
 

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from types import CodeType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -24,7 +24,10 @@ from numpy.typing import DTypeLike, NDArray
 from ..errors import ConfigError, NonFiniteError
 from .modes import Mode
 
-Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
+
+Attributes: TypeAlias = dict[str, Any]
+"""The keyword arguments of an operation: axis, shape, indices. Each operation knows the types of its own."""
 
 
 class Spec(NamedTuple):
@@ -46,14 +49,14 @@ class Operation(Protocol):
     multiple: bool
 
     @property
-    def pull_all(self) -> Callable[[list[Any], list[bool]], list[Any]] | None:
+    def pull_all(self) -> Callable[[list[Array | None], list[bool]], Sequence[Array | None]] | None:
         """Return what is called in place of the rule, or None.
 
         It gets the cotangents of all outputs (None: zero), and for each input whether it needs one.
         """
 
     @property
-    def pull(self) -> Callable[..., Any]:
+    def pull(self) -> Callable[..., Sequence[Any]]:
         """Return the rule, of the cotangent, the output, the inputs and the attributes."""
 
 
@@ -62,9 +65,9 @@ class Node:
 
     Attributes:
         operation: the primitive, or None for a leaf.
-        edges: for each input, (node, output index) or None for a constant.
-        inputs: for each input, the array kept for the rule, or its Spec.
-        output: the array (or tuple of arrays) kept for the rule, or None.
+        edges: for each input, the edge to what computed it, or None for a constant.
+        inputs: for each input, the array or number kept for the rule, or its Spec.
+        output: the array kept for the rule, or None.
         specs: shape and dtype of each output.
         attrs: keyword arguments of the operation (axis, indices, ...).
         id: creation order, unique in the process.
@@ -102,11 +105,11 @@ class Node:
     def __init__(
         self,
         operation: Operation | None,
-        edges: tuple[tuple[Node, int] | None, ...],
-        inputs: tuple[Any, ...],
-        output: Any,
+        edges: tuple[Edge | None, ...],
+        inputs: tuple[Kept, ...],
+        output: Array | None,
         specs: tuple[Spec, ...],
-        attrs: dict[str, Any],
+        attrs: Attributes,
     ) -> None:
         context = _context.get()
         self.operation = operation
@@ -136,6 +139,12 @@ class Node:
         return describe_site(self.site, self.step, self.scope)
 
 
+Edge: TypeAlias = tuple[Node, int]
+"""A node, and which of its outputs: where a value was computed."""
+
+Kept: TypeAlias = Array | np.generic | complex | Spec | None
+"""What a node keeps of an input: the value that the rule reads, or its shape and dtype."""
+
 _ids = itertools.count()
 
 
@@ -146,7 +155,7 @@ def node_count() -> int:
 
 # Frames of these modules are the engine's own; the first one outside is the line that the user wrote.
 _ENGINE = frozenset(
-    f"{__package__}.{name}" for name in ("conversions", "methods", "tape", "tensor", "primitive", "tree")
+    f"{__package__}.{name}" for name in ("conversions", "methods", "operands", "primitive", "tape", "tensor", "tree")
 )
 _ENGINE_OPS = f"{__package__.rpartition('.')[0]}.ops"
 
@@ -174,15 +183,17 @@ Watcher = Callable[[Node, tuple[Array, ...]], None]
 """What `watching` calls with each node, as it is recorded, and the arrays that it computed."""
 
 
+LoopStep: TypeAlias = Callable[[list[Any], list[Any]], tuple[Sequence[object], Sequence[object]] | None]
+"""`step(slices, carried) -> (outputs, carried)`, flat lists of Tensors; None: it cannot be recorded as a loop."""
+
+
 class Tracer(Protocol):
     """What `tracing` shows everything to that is computed on Tensors, recorded for a gradient or not."""
 
-    def record(
-        self, operation: Operation, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Any]
-    ) -> None:
+    def record(self, operation: Operation, inputs: Sequence[object], attrs: Attributes, results: Sequence[Any]) -> None:
         """Take note of one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
 
-    def abstract(self, operation: Operation, values: Sequence[Any], attrs: dict[str, Any]) -> tuple[Array, ...] | None:
+    def abstract(self, operation: Operation, values: Sequence[object], attrs: Attributes) -> tuple[Array, ...] | None:
         """Return what stands for the outputs of an operation, without computing them; None: compute them."""
 
     def hollow(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -194,23 +205,23 @@ class Tracer(Protocol):
     def fixed(self, array: Array) -> Any:
         """Return a Tensor that is the same at each replay."""
 
-    def alone(self, part: Any, is_leaf: bool) -> Any:
+    def alone(self, part: object, is_leaf: bool) -> Any:
         """Return a value without what it was computed from: a leaf, or a constant for the gradient."""
 
-    def lift(self, array: Array, place: tuple[Node, int]) -> Any:
-        """Return the Tensor that stands at a place of the graph, for a backward pass that is recorded."""
+    def lift(self, array: Array, edge: Edge) -> Any:
+        """Return the Tensor that an edge leads to, for a backward pass that is recorded."""
 
     def seen(self, array: Array) -> None:
         """Take note of an array of which a copy is used: what is written to it later, a replay would not see."""
 
-    def accumulated(self, total: Any, place: tuple[Node, int]) -> None:
-        """Take note that a sum was not written by the user: it adds a term to the cotangent of this place."""
+    def accumulated(self, total: object, edge: Edge) -> None:
+        """Take note that a sum was not written by the user: it adds a term to the cotangent of this edge."""
 
-    def constant(self, name: str, function: Callable[..., Any], args: Sequence[Any], repeatable: bool) -> Any:
+    def constant(self, name: str, function: Callable[..., Any], args: Sequence[object], repeatable: bool) -> Any:
         """Call a function that has no gradient (a comparison, a check, a draw), now and at each replay."""
 
     def loop(
-        self, step: Callable[..., Any], carried: Sequence[Any], slices: Sequence[Any], steps: int, reverse: bool
+        self, step: LoopStep, carried: Sequence[object], slices: Sequence[object], steps: int, reverse: bool
     ) -> tuple[list[Any], list[Any]] | None:
         """Take note of a loop over time: (what its steps return, stacked, and the carried values after the last).
 
@@ -239,21 +250,25 @@ def context() -> Context:
     return _context.get()
 
 
-class Changed(Mode):
+Recording: TypeAlias = Mode[Context]
+"""A context manager, and a decorator, of how operations are recorded."""
+
+
+class Changed(Mode[Context]):
     """A mode in which fields of the context have other values."""
 
     __slots__ = ("_fields",)
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, **fields: object) -> None:
         super().__init__(_context)
         self._fields = fields
 
     def changed(self, now: Context) -> Context:
         """Return the context with the other values."""
-        return now._replace(outer=now, **self._fields)
+        return now._replace(outer=now, **self._fields)  # type: ignore[arg-type]  # each of its field's type
 
 
-class _Scope(Mode):
+class _Scope(Mode[Context]):
     """A mode with one name more in the scope."""
 
     __slots__ = ("_name",)
@@ -267,7 +282,7 @@ class _Scope(Mode):
         return now._replace(outer=now, scope=(*now.scope, self._name))
 
 
-def no_grad() -> Mode:
+def no_grad() -> Recording:
     """Return a context manager (or decorator) in which nothing is recorded.
 
     As a decorator, of a function, generator or coroutine, it holds in each call.
@@ -281,12 +296,12 @@ def no_grad() -> Mode:
     return Changed(recording=False)
 
 
-def enable_grad() -> Mode:
+def enable_grad() -> Recording:
     """Return a context manager (or decorator) in which operations are recorded, also inside `no_grad`."""
     return Changed(recording=True)
 
 
-def anomaly_mode() -> Mode:
+def anomaly_mode() -> Recording:
     """Return a context manager (or decorator) that checks every operation's output for NaN and infinity.
 
     It checks every cotangent, too. Slower by a pass over each array. The first non-finite value raises
@@ -302,12 +317,12 @@ def anomaly_mode() -> Mode:
     return Changed(anomaly=True)
 
 
-def at_step(step: int | None) -> Mode:
+def at_step(step: int | None) -> Recording:
     """Return a context manager (or decorator) that marks what is recorded in it with a time step."""
     return Changed(step=step)
 
 
-def watching(watcher: Watcher) -> Mode:
+def watching(watcher: Watcher) -> Recording:
     """Return a context manager that shows every recorded node, and the arrays that it computed, to `watcher`.
 
     A graph keeps only the arrays that its rules need; who wants to see the others (a drawing) looks on while it is
@@ -316,12 +331,12 @@ def watching(watcher: Watcher) -> Mode:
     return Changed(watcher=watcher)
 
 
-def tracing(tracer: Tracer) -> Mode:
+def tracing(tracer: Tracer) -> Recording:
     """Return a context manager in which `tracer` is shown all that is computed on Tensors, and values are not read."""
     return Changed(tracer=tracer)
 
 
-def slice_of_a_sequence() -> Mode:
+def slice_of_a_sequence() -> Recording:
     """Return a context manager that marks what is recorded in it as a slice of a longer sequence.
 
     What needs the whole sequence at once, such as a cell that reads from the end, refuses to run there.
@@ -329,7 +344,7 @@ def slice_of_a_sequence() -> Mode:
     return Changed(sliced=True)
 
 
-def scope(name: str) -> Mode:
+def scope(name: str) -> Recording:
     """Return a context manager (or decorator) that marks what is recorded in it with the name of a module.
 
     It stands below the scopes already open.

@@ -6,22 +6,19 @@ What it shares with arrays is in `methods`, what it turns into that is no Tensor
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import DTypeError, GradientError, ShapeError, TraceError, UnsupportedError
-from .arrays import as_numbers, fitting_copy, frozen_copy
+from .arrays import fitting_copy, frozen_copy
 from .conversions import Conversions
 from .methods import ArrayMethods
 from .table import TABLE
-from .table import Axis as Axis
-from .table import Operand as Operand
-from .table import implements as implements
-from .table import supported as supported
 from .tape import Array, Node, context, is_differentiable, spec_of
+from .types import Numbers
 from .walk import own, pull_back
 
 
@@ -182,7 +179,7 @@ class Tensor(Conversions, ArrayMethods):
             raise ShapeError(f"Tensor.grad{self._label}: expected shape {self.shape}, got {new.shape}")
         self._node.gradient = new
 
-    def backward(self, cotangent: Operand = None, *, retain_graph: bool = False) -> None:
+    def backward(self, cotangent: Operand | None = None, *, retain_graph: bool = False) -> None:
         """Add d(self)/d(leaf) to the `.grad` of every leaf behind this tensor.
 
         The graph is consumed: what it kept for its rules is dropped on the way, so memory falls while the pass runs.
@@ -211,7 +208,7 @@ class Tensor(Conversions, ArrayMethods):
 
     # -- NumPy ----------------------------------------------------------------------------------------------------
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> NoReturn:
         raise UnsupportedError(
             "Tensor: writing into a tensor would change what a live graph holds; build a new one with np.where or "
             "np.concatenate, or give a leaf a new array with x.data = array"
@@ -251,7 +248,7 @@ class Tensor(Conversions, ArrayMethods):
     def __copy__(self) -> Tensor:
         return self._copied("copy.copy")
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+    def __deepcopy__(self, memo: dict[int, object]) -> Tensor:
         new = memo[id(self)] = self._copied("copy.deepcopy")
         return new
 
@@ -268,8 +265,14 @@ class Tensor(Conversions, ArrayMethods):
             new.grad = self.grad
         return new
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         raise UnsupportedError("Tensor: pickling is not supported; save .data, for instance with np.savez")
+
+
+Operand: TypeAlias = "Tensor | Numbers"
+"""What an operation takes."""
+Value: TypeAlias = Tensor | Array
+"""What an operation returns: a Tensor if one of its operands is one, else an array."""
 
 
 def tensor(
@@ -317,23 +320,6 @@ def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:
     return new
 
 
-def without_gradient(name: str, function: Callable[..., Any], *args: Any, repeatable: bool = True) -> Any:
-    """Return `function(*args)`, computed on arrays: a comparison, a check of ids, a draw.
-
-    While `compile` records, the result is a Tensor, and the function is called again at each replay of the plan.
-
-    Args:
-        name: for messages and drawings.
-        function: of arrays (and other objects, such as a generator) that returns an array.
-        args: Tensors, arrays and other objects.
-        repeatable: whether it gives the same for the same arguments.
-    """
-    tracer = context().tracer
-    if tracer is not None:
-        return tracer.constant(name, function, args, repeatable)
-    return function(*(value._array if isinstance(value, Tensor) else value for value in args))
-
-
 def adopt(leaf: Tensor, array: Array) -> None:
     """Give a leaf an array without a copy; for those who promise that nobody will write to it."""
     view = array.view()
@@ -341,29 +327,12 @@ def adopt(leaf: Tensor, array: Array) -> None:
     leaf._array = view
 
 
-def operand(value: Operand, function: str, name: str) -> Any:
-    """Return a Tensor or an array as it is, and what else holds numbers (lists, tables) as an array.
-
-    Args:
-        value: what the user passed.
-        function: what the user called, for the message.
-        name: of the argument, for the message.
-
-    Raises:
-        DTypeError: if the values are not numbers.
-        UnsupportedError: if it is a list of recorded Tensors, which `stack` joins.
-    """
-    if type(value) is np.ndarray or isinstance(value, Tensor):
-        return value
-    return as_numbers(value, f"{function}: {name}")
-
-
-def shape_of(value: Operand) -> tuple[int, ...]:
+def shape_of(value: object) -> tuple[int, ...]:
     """Return the shape of a Tensor, an array, or nested lists of numbers (quicker than `np.shape` on a Tensor)."""
-    return value.shape if isinstance(value, Tensor | np.ndarray) else np.shape(value)
+    return value.shape if isinstance(value, Tensor | np.ndarray) else np.shape(value)  # type: ignore[call-overload]
 
 
-def described(value: Any) -> str:
+def described(value: object) -> str:
     """Return what a value is, in words for a message: "a float", "a constant of shape (3,)"."""
     if isinstance(value, Tensor):
         return f"a {'constant' if value.node is None else 'recorded Tensor'} of shape {value.shape}"
@@ -372,7 +341,7 @@ def described(value: Any) -> str:
     return f"{article} {name}" + (f" of shape {value.shape}" if isinstance(value, np.ndarray) else "")
 
 
-def seed_for(y: Tensor, cotangent: Operand, function: str) -> Array:
+def seed_for(y: Tensor, cotangent: Operand | None, function: str) -> Array:
     """Return the cotangent that starts a backward pass at `y`: checked, in its shape and dtype.
 
     Raises:

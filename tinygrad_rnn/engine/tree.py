@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, TypeAlias, TypeVar
 
 from ..errors import ShapeError
+
+Folded = TypeVar("Folded")
+
+Rebuild: TypeAlias = Callable[[Iterator[object]], object]
+"""Puts leaves into a nesting."""
 
 DEEPEST = 100
 """Levels of a nesting; what is deeper contains itself, or is a list of links that should be one array."""
 
 
-def flatten(nest: Any) -> list[Any]:
+def flatten(nest: object) -> list[Any]:
     """Return the leaves of `nest`, left to right (dicts in insertion order).
 
     Raises:
@@ -30,7 +35,7 @@ def flatten(nest: Any) -> list[Any]:
     return leaves
 
 
-def _collect(nest: Any, leaves: list[Any], levels: int) -> None:
+def _collect(nest: object, leaves: list[object], levels: int) -> None:
     if nest is None:
         return
     parts = _parts(nest, levels)
@@ -41,7 +46,7 @@ def _collect(nest: Any, leaves: list[Any], levels: int) -> None:
             _collect(part, leaves, levels - 1)
 
 
-def rebuild(nest: Any, leaves: Iterator[Any]) -> Any:
+def rebuild(nest: object, leaves: Iterator[object]) -> Any:
     """Return a nesting like `nest` whose leaves are taken from `leaves` in order.
 
     Raises:
@@ -50,22 +55,26 @@ def rebuild(nest: Any, leaves: Iterator[Any]) -> Any:
     return _fold(nest, lambda leaf: next(leaves), _like, DEEPEST)
 
 
-def rebuilder(nest: Any) -> Callable[[Iterator[Any]], Any]:
+def rebuilder(nest: object) -> Rebuild:
     """Return `rebuild` for one nesting that is made again and again: a function of the leaves.
 
     >>> rebuilder((1, [2, None]))(iter("ab"))
     ('a', ['b', None])
     """
-    return cast(Callable[[Iterator[Any]], Any], _fold(nest, lambda leaf: next, _maker, DEEPEST))
+    return _fold(nest, lambda leaf: _next, _maker, DEEPEST)
 
 
-def _maker(nest: Any, parts: Sequence[Callable[[Iterator[Any]], Any]]) -> Callable[[Iterator[Any]], Any]:
+def _next(leaves: Iterator[object]) -> object:
+    return next(leaves)
+
+
+def _maker(nest: object, parts: Sequence[Rebuild]) -> Rebuild:
     if type(nest) is tuple:
         return lambda leaves: tuple([part(leaves) for part in parts])
     return lambda leaves: _like(nest, [part(leaves) for part in parts])
 
 
-def map_leaves(function: Callable[..., Any], nest: Any, *others: Any) -> Any:
+def map_leaves(function: Callable[..., object], nest: object, *others: object) -> Any:
     """Return a nesting like `nest` with `function` applied to each leaf (and to the leaves of `others` beside it).
 
     Raises:
@@ -81,7 +90,7 @@ def map_leaves(function: Callable[..., Any], nest: Any, *others: Any) -> Any:
     return rebuild(nest, iter([function(*row) for row in zip(*columns, strict=True)]))
 
 
-def structure(nest: Any) -> str:
+def structure(nest: object) -> str:
     """Return the nesting of `nest` in words, a star for each leaf.
 
     Raises:
@@ -90,10 +99,12 @@ def structure(nest: Any) -> str:
     >>> structure((1, [2, 3]))
     '(*, [*, *])'
     """
-    return str(_fold(nest, lambda leaf: "*", _in_words, DEEPEST))
+    return _fold(nest, lambda leaf: "*", _in_words, DEEPEST)
 
 
-def _fold(nest: Any, leaf: Callable[[Any], Any], join: Callable[[Any, Sequence[Any]], Any], levels: int) -> Any:
+def _fold(
+    nest: object, leaf: Callable[[object], Folded], join: Callable[[object, Sequence[Folded]], Folded], levels: int
+) -> Folded:
     """Return `leaf(nest)`, or for a nesting `join(nest, what its parts gave)`."""
     if nest is None:
         return join(nest, ())
@@ -103,9 +114,9 @@ def _fold(nest: Any, leaf: Callable[[Any], Any], join: Callable[[Any, Sequence[A
     return join(nest, [_fold(part, leaf, join, levels - 1) for part in parts])
 
 
-def _parts(nest: Any, levels: int) -> Iterable[Any] | None:
+def _parts(nest: Any, levels: int) -> Iterable[object] | None:
     """Return the parts of a nesting that may have so many levels; None for a leaf."""
-    its_type: Any = type(nest)
+    its_type: type = type(nest)
     kind = _kind(its_type)
     if kind is None:
         return None
@@ -114,17 +125,17 @@ def _parts(nest: Any, levels: int) -> Iterable[Any] | None:
             f"a nesting of tuples, lists and dicts: expected at most {DEEPEST} levels, got more, or one that contains "
             "itself; put what belongs together into one array"
         )
-    parts: Iterable[Any] = nest.values() if kind is Mapping else nest
+    parts: Iterable[object] = nest.values() if kind is Mapping else nest
     return parts
 
 
 @lru_cache(maxsize=256)
-def _kind(kind: type) -> Any:
+def _kind(kind: type) -> type | None:
     """Return Mapping or tuple for the type of a nesting, None for that of a leaf."""
     return tuple if issubclass(kind, tuple | list) else Mapping if issubclass(kind, Mapping) else None
 
 
-def _like(nest: Any, parts: Sequence[Any]) -> Any:
+def _like(nest: Any, parts: Sequence[Any]) -> object:
     if nest is None:
         return None
     if isinstance(nest, tuple):

@@ -1,18 +1,26 @@
-"""The walk backward over a recorded graph.
+"""The backward walk over a recorded graph.
 
-It knows nothing of tensors. To record the backward pass itself, `pull_back` is given `lift`, which turns an array and
-its place in the graph into a value that records.
+It knows nothing of Tensors. To record the backward pass itself, `pull_back` is given `lift`, which turns an array and
+the edge to it into a value that records; then every cotangent is such a value, and computes like an array.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 from ..errors import GradientError
-from .tape import Array, Changed, Node, Spec, check_finite, context
+from .tape import Array, Changed, Edge, Kept, Node, Spec, check_finite, context
+
+Cotangent = TypeVar("Cotangent")
+
+Lift: TypeAlias = Callable[[Array, Edge], Cotangent]
+"""Turns an array and the edge to it into a value that records."""
+
+Observer: TypeAlias = Callable[[Node, int, Cotangent], None]
+"""Sees the cotangent on each edge: (node, number of its input, cotangent that its rule sends to that input)."""
 
 
 def ancestors(nodes: Iterable[Node]) -> list[Node]:
@@ -27,53 +35,39 @@ def ancestors(nodes: Iterable[Node]) -> list[Node]:
     return [found[key] for key in sorted(found, reverse=True)]
 
 
-Lift = Callable[[Array, tuple[Node, int]], Any]
-"""Turns an array and its place in the graph (node, output index) into a value that records."""
-
-Observer = Callable[[Node, int, Any], None]
-"""Sees what each edge carries back: (node, number of its input, cotangent that its rule sends to that input)."""
-
-
 def pull_back(
-    seeds: Sequence[tuple[tuple[Node, int], Any]],
-    wanted: Iterable[tuple[Node, int]] | None = None,
-    lift: Lift | None = None,
+    seeds: Sequence[tuple[Edge, Cotangent]],
+    wanted: Iterable[Edge] | None = None,
+    lift: Lift[Cotangent] | None = None,
     consume: bool = False,
-    observe: Observer | None = None,
-) -> dict[tuple[Node, int], Any]:
-    """Carry cotangents from `seeds` to the wanted places of the graph.
+    observe: Observer[Cotangent] | None = None,
+) -> dict[Edge, Cotangent]:
+    """Carry cotangents from `seeds` back to the wanted edges.
 
     Reverse accumulation: for each node, newest first, cotangent(input) += rule(cotangent(output)).
 
     Args:
-        seeds: pairs of a place (node, output index) and the cotangent that starts there.
-        wanted: places whose cotangent is returned; None means every leaf.
+        seeds: pairs of an edge and the cotangent that starts there: arrays, or values that record.
+        wanted: edges whose cotangent is returned; None means every leaf.
         lift: given, the rules run on values that record, so that the result can be differentiated again.
         consume: drop what each node keeps as soon as its rule has run.
-        observe: shown what each edge carries, before the terms of a node that is used several times are added up.
+        observe: shown the cotangent on each edge, before the terms of a node that is used several times are added up.
 
     Returns:
-        A table from place to cotangent; a place that nothing reaches is absent.
+        A table from edge to cotangent; an edge that no cotangent reaches is absent.
 
     Raises:
         GradientError: if a node of the graph was consumed before, or a rule returns a wrong shape.
         NonFiniteError: in anomaly mode, if a cotangent is not finite.
     """
-    nodes = ancestors(place[0] for place, _ in seeds)
+    nodes = ancestors(edge[0] for edge, _ in seeds)
     targets = {(node, 0) for node in nodes if node.operation is None} if wanted is None else set(wanted)
-    useful = {
-        node for node, _ in targets
-    }  # grows to the nodes from which a target can be reached: only these are walked
-    for node in reversed(nodes):
-        if any(edge is not None and edge[0] in useful for edge in node.edges):
-            useful.add(node)
-
-    table = _Cotangents(in_place=lift is None)
+    useful = _useful(nodes, targets)
+    table = _Cotangents(lift, observe)
     for (node, index), cotangent in seeds:
         if node in useful:
             table.add(node, index, cotangent)
-
-    found: dict[tuple[Node, int], Any] = {}
+    found: dict[Edge, Cotangent] = {}
     for node in nodes:
         cotangents = table.pop(node)
         if cotangents is None:
@@ -82,56 +76,44 @@ def pull_back(
             if value is not None and (node, index) in targets:
                 found[node, index] = value
         needs = [edge is not None and edge[0] in useful for edge in node.edges]
-        if node.operation is None or not any(needs):
-            continue
-        if node.consumed:
-            raise GradientError(
-                f"backward: the graph behind {node.name} (recorded at {node.where()}) was consumed by an earlier "
-                "backward(); use backward(retain_graph=True) or grad() for all but the last pass over it"
-            )
-        if lift is None:
-            _send(node, cotangents, needs, None, table, observe)
-        else:  # a backward pass that is recorded belongs to the time step whose operation it goes back through
-            with Changed(step=node.step, scope=node.scope):
-                _send(node, cotangents, needs, lift, table, observe)
-        node.walked = True
-        if consume:
-            node.inputs = ()  # the edges stay: a second pass must find its way here, to say what is wrong
-            node.output = None
-            node.consumed = True
+        if node.operation is not None and any(needs):
+            table.pull(node, cotangents, needs)
+            if consume:
+                _consume(node)
     return found
 
 
-def _send(
-    node: Node,
-    cotangents: list[Any],
-    needs: list[bool],
-    lift: Lift | None,
-    table: _Cotangents,
-    observe: Observer | None,
-) -> None:
-    """Run the rule of a node, and add what it gives to the cotangents of its inputs."""
-    anomaly = context().anomaly
-    for number, (edge, value) in enumerate(zip(node.edges, _run_rule(node, cotangents, needs, lift), strict=True)):
-        if edge is None or value is None:
-            continue
-        if observe is not None:
-            observe(node, number, value)
-        if anomaly:
-            check_finite(value if lift is None else value._array, "cotangent", node.name, node.where())
-        table.add(*edge, value)
+def _useful(nodes: Iterable[Node], targets: Iterable[Edge]) -> set[Node]:
+    """Return the nodes (newest first) from which a target can be reached: only these are walked."""
+    useful = {node for node, _ in targets}
+    for node in reversed(list(nodes)):
+        if any(edge is not None and edge[0] in useful for edge in node.edges):
+            useful.add(node)
+    return useful
 
 
-class _Cotangents:
-    """Sums what arrives at each output of each node; adds in place only to sums that it made itself."""
+def _consume(node: Node) -> None:
+    """Drop what a node keeps, but its edges: a second pass must find its way here, to say what is wrong."""
+    node.inputs = ()
+    node.output = None
+    node.consumed = True
 
-    def __init__(self, in_place: bool) -> None:
-        self._sums: dict[int, list[Any]] = {}
+
+class _Cotangents(Generic[Cotangent]):
+    """The cotangents that have arrived at each output of each node, added up; and the rules that send them on.
+
+    It adds in place only to sums that it made itself.
+    """
+
+    def __init__(self, lift: Lift[Cotangent] | None, observe: Observer[Cotangent] | None) -> None:
+        self._sums: dict[int, list[Any]] = {}  # of cotangents, None where none came
         self._owned: set[tuple[int, int]] = set()
-        self._in_place = in_place
-        self._tracer = context().tracer
+        self._lift, self._observe = lift, observe
+        how = context()
+        self._tracer, self._anomaly = how.tracer, how.anomaly
 
     def add(self, node: Node, index: int, value: Any) -> None:
+        """Add a term to the cotangent of an output."""
         sums = self._sums.setdefault(node.id, [None] * len(node.specs))
         if sums[index] is None:
             sums[index] = value
@@ -141,34 +123,54 @@ class _Cotangents:
             sums[index] = sums[index] + value
             if self._tracer is not None:
                 self._tracer.accumulated(sums[index], (node, index))
-            if self._in_place and isinstance(sums[index], np.ndarray):  # a sum of 0-d arrays is a scalar
+            if self._lift is None and isinstance(sums[index], np.ndarray):  # a sum of 0-d arrays is a scalar
                 self._owned.add((node.id, index))
 
-    def pop(self, node: Node) -> list[Any] | None:
+    def pop(self, node: Node) -> list[Cotangent | None] | None:
+        """Return the cotangents of a node's outputs, of which no more will come; None if none came."""
         return self._sums.pop(node.id, None)
 
+    def pull(self, node: Node, cotangents: list[Cotangent | None], needs: list[bool]) -> None:
+        """Run the rule of a node, and add what it gives to the cotangents of its inputs."""
+        if node.consumed:
+            raise GradientError(
+                f"backward: the graph of {node.name} (recorded at {node.where()}) was consumed by an earlier "
+                "backward(); use backward(retain_graph=True) or grad() for all but the last pass over it"
+            )
+        if self._lift is None:
+            self._send(node, cotangents, needs)
+        else:  # a backward pass that is recorded belongs to the time step whose operation it goes back through
+            with Changed(step=node.step, scope=node.scope):
+                self._send(node, cotangents, needs)
+        node.walked = True
 
-def _run_rule(node: Node, cotangents: list[Any], needs: list[bool], lift: Lift | None) -> Iterator[Any]:
+    def _send(self, node: Node, cotangents: list[Cotangent | None], needs: list[bool]) -> None:
+        terms = _run_rule(node, cotangents, needs, self._lift)
+        for number, (edge, value) in enumerate(zip(node.edges, terms, strict=True)):
+            if edge is None or value is None:
+                continue
+            if self._observe is not None:
+                self._observe(node, number, value)
+            if self._anomaly:
+                check_finite(value if self._lift is None else value._array, "cotangent", node.name, node.where())
+            self.add(*edge, value)
+
+
+def _run_rule(node: Node, cotangents: list[Any], needs: list[bool], lift: Lift[Cotangent] | None) -> Iterator[Any]:
     """Yield the cotangent of each input: un-broadcast, in the input's dtype; None where none is needed."""
-    operation, inputs, output = node.operation, node.inputs, node.output
+    operation = node.operation
     assert operation is not None
     if operation.pull_all is not None:
         yield from operation.pull_all(cotangents, needs)
         return
     if operation.multiple:
-        cotangent: Any = [
+        cotangent: object = [
             np.zeros(spec.shape, spec.dtype) if value is None else value
             for value, spec in zip(cotangents, node.specs, strict=True)
         ]
     else:
         cotangent = cotangents[0]
-    if lift is not None:
-        inputs = tuple(
-            value if edge is None or isinstance(value, Spec) else lift(value, edge)
-            for value, edge in zip(inputs, node.edges, strict=True)
-        )
-        if output is not None:
-            output = lift(output, (node, 0))
+    inputs, output = (node.inputs, node.output) if lift is None else _lifted(node, lift)
     results = operation.pull(cotangent, output, *inputs, **node.attrs)
     for edge, result, need in zip(node.edges, results, needs, strict=True):
         if edge is None or not need or result is None:
@@ -178,7 +180,16 @@ def _run_rule(node: Node, cotangents: list[Any], needs: list[bool], lift: Lift |
         yield _fit(value, edge[0].specs[edge[1]], node)
 
 
-def _fit(value: Any, spec: Spec, node: Node) -> Any:
+def _lifted(node: Node, lift: Lift[Cotangent]) -> tuple[Sequence[Cotangent | Kept], Cotangent | None]:
+    """Return the inputs and the output that a node keeps, as values that record."""
+    inputs = [
+        lift(value, edge) if edge is not None and isinstance(value, np.ndarray) else value
+        for value, edge in zip(node.inputs, node.edges, strict=True)
+    ]
+    return inputs, None if node.output is None else lift(node.output, (node, 0))
+
+
+def _fit(value: Array, spec: Spec, node: Node) -> Array:
     """Sum a cotangent over broadcast axes and cast it to the input's dtype."""
     if value.shape != spec.shape:
         value = _unbroadcast(value, spec.shape, node)
@@ -187,7 +198,7 @@ def _fit(value: Any, spec: Spec, node: Node) -> Any:
     return value
 
 
-def _unbroadcast(value: Any, shape: tuple[int, ...], node: Node) -> Any:
+def _unbroadcast(value: Array, shape: tuple[int, ...], node: Node) -> Array:
     lead = len(value.shape) - len(shape)
     fits = lead >= 0 and all(have == want or want == 1 for have, want in zip(value.shape[lead:], shape, strict=True))
     if not fits:
@@ -200,13 +211,14 @@ def _unbroadcast(value: Any, shape: tuple[int, ...], node: Node) -> Any:
     )
     if value.dtype == np.float16:  # too narrow to add up in
         value = np.astype(value, np.float32)
-    return np.reshape(np.sum(value, axis=axes), shape)
+    total: Array = np.reshape(np.sum(value, axis=axes), shape)
+    return total
 
 
 def own(values: Iterable[Array]) -> list[Array]:
-    """Return writable arrays of these values that share memory with nothing else.
+    """Return these values as writable arrays that share memory with nothing else.
 
-    A rule may hand on the very array it was given, so two leaves can get the same one; copies are made only then.
+    A rule may pass on the very array it was given, so two leaves can get the same one; copies are made only then.
     """
     seen: set[int] = set()
     owned = []

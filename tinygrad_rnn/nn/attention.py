@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import generator, integer, number
+from ..engine.operands import operand
 from ..engine.tape import Array, scope
-from ..engine.tensor import Operand, Tensor, operand, parameter, shape_of
+from ..engine.tensor import Operand, Tensor, parameter, shape_of
 from ..errors import DTypeError, ShapeError
 from ..ops import expand_dims, matmul, softmax, swapaxes, tanh, where
 from .module import Module

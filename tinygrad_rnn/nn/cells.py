@@ -7,22 +7,29 @@ any nesting of tuples. These classes have nothing that a cell of your own cannot
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import generator, integer, number
-from ..engine.tensor import Operand, Tensor, operand, parameter, shape_of, tensor
+from ..engine.operands import operand
+from ..engine.tensor import Operand, Tensor, parameter, shape_of, tensor
 from ..errors import ConfigError, ShapeError
 from ..ops import relu, sigmoid, split, tanh
 from .layers import Dropout
 from .module import Module
 
-State: TypeAlias = Any
-"""What a cell carries from step to step: a Tensor or array (N, H), or any nesting of tuples of them."""
+State: TypeAlias = object
+"""The state of any cell: a Tensor or array (N, H), or any nesting of tuples, lists and dicts of them."""
 
-Cell: TypeAlias = Callable[[Any, State], tuple[Any, State]]
+Cell: TypeAlias = Callable[..., tuple[Any, Any]]
+"""Any cell. Where its types matter, a cell is a `Callable[[Input, Before], tuple[Output, After]]`."""
+
+Input = TypeVar("Input")
+Before = TypeVar("Before")
+Output = TypeVar("Output")
+After = TypeVar("After")
 
 
 def check_nonlinearity(function: str, name: str) -> str:
@@ -32,7 +39,7 @@ def check_nonlinearity(function: str, name: str) -> str:
     return name
 
 
-def check_cell(function: str, cell: Any) -> None:
+def check_cell(function: str, cell: object) -> None:
     """Raise `ConfigError` if this is no cell: a class, a name."""
     if isinstance(cell, type) or not callable(cell):
         raise ConfigError(
@@ -41,7 +48,7 @@ def check_cell(function: str, cell: Any) -> None:
         )
 
 
-def stepped(cell: Cell, x: Any, state: State) -> tuple[Any, State]:
+def stepped(cell: Callable[[Input, Before], tuple[Output, After]], x: Input, state: Before) -> tuple[Output, After]:
     """Return `cell(x, state)`.
 
     Raises:
@@ -55,13 +62,27 @@ def stepped(cell: Cell, x: Any, state: State) -> tuple[Any, State]:
     return output, new
 
 
-def check_parts(function: str, state: State, count: int) -> None:
-    """Raise `ShapeError` if a state of layers has not one part for each of them."""
+def initial_state(cell: object, batch_size: int, function: str = "unroll") -> Any:
+    """Return `cell.initial_state(batch_size)`.
+
+    Raises:
+        ValueError: if the cell has none.
+    """
+    initial = getattr(cell, "initial_state", None)
+    if initial is None:
+        name = getattr(cell, "__name__", type(cell).__name__)
+        raise ValueError(f"{function}: the cell {name} has no initial_state(batch_size); pass state=")
+    return initial(batch_size)
+
+
+def check_parts(function: str, state: State, count: int) -> Sequence[Any]:
+    """Return a state of layers, or raise `ShapeError` if it has not one part for each of them."""
     if not isinstance(state, tuple | list) or len(state) != count:
         raise ShapeError(
             f"{function}: expected a state of {count} part{'s' * (count != 1)}, one for each layer, got "
             f"{in_words(state)}; start from initial_state(N)"
         )
+    return state
 
 
 def in_words(state: State) -> str:
@@ -103,10 +124,13 @@ class GatedCell(Module):
         batch_size = integer(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 0)
         return tensor(np.zeros((batch_size, self.hidden_size)), self.Wx.dtype)
 
-    def _inputs(self, x: Operand, *states: Operand) -> tuple[Any, ...]:
-        """Return x (N, D) and parts of a state (N, H), checked, as Tensors or arrays."""
+    def _inputs(self, given: Operand, *states: Operand) -> tuple[Tensor, ...]:
+        """Return x (N, D) and parts of a state (N, H), checked.
+
+        Arrays stay arrays: with the parameters, which are Tensors, their products are Tensors.
+        """
         name = type(self).__name__
-        x = operand(x, name, "x")
+        x = operand(given, name, "x")
         if x.ndim != 2 or x.shape[1] != self.input_size:
             raise ShapeError(f"{name}: expected x of shape (N, D) = (N, {self.input_size}), got {x.shape}")
         wanted = (x.shape[0], self.hidden_size)
@@ -117,7 +141,8 @@ class GatedCell(Module):
                     f"{name}: expected a state of shape (N, H) = {wanted}, got {shape}; start from "
                     f"cell.initial_state({wanted[0]})"
                 )
-        return x, *(operand(h, name, "state") for h in states)
+        parts: list[Any] = [x, *(operand(h, name, "state") for h in states)]
+        return tuple(parts)
 
 
 class PairCell(GatedCell):
@@ -178,8 +203,8 @@ class RNNCell(GatedCell):
 
     def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
         """Return (output, state) of one step; both are h' (N, H)."""
-        x, state = self._inputs(x, state)
-        sums = x @ self.Wx + self.b + state @ self.Wh
+        x, h = self._inputs(x, state)
+        sums = x @ self.Wx + self.b + h @ self.Wh
         if self.nonlinearity == "relu":
             h = relu(sums)
             return h, h
@@ -288,18 +313,18 @@ class GRUCell(GatedCell):
 
     def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
         """Return (output, state) of one step; both are h' (N, H)."""
-        x, state = self._inputs(x, state)
+        x, h = self._inputs(x, state)
         at = (2 * self.hidden_size,)
         x_gates, x_candidate = split(x @ self.Wx + self.b, at, axis=1)
         if self.bh is not None:
-            h_gates, h_candidate = split(state @ self.Wh, at, axis=1)
+            h_gates, h_candidate = split(h @ self.Wh, at, axis=1)
             r, z = split(sigmoid(x_gates + h_gates), 2, axis=1)
             n = tanh(x_candidate + r * (h_candidate + self.bh))
         else:
             Wh_gates, Wh_candidate = split(self.Wh, at, axis=1)
-            r, z = split(sigmoid(x_gates + state @ Wh_gates), 2, axis=1)
-            n = tanh(x_candidate + (r * state) @ Wh_candidate)
-        h = n + z * (state - n)
+            r, z = split(sigmoid(x_gates + h @ Wh_gates), 2, axis=1)
+            n = tanh(x_candidate + (r * h) @ Wh_candidate)
+        h = n + z * (h - n)
         return h, h
 
 
@@ -324,7 +349,7 @@ class Stacked(Module):
     (2, 6, 5)
     """
 
-    def __init__(self, cells: Sequence[Any], dropout: float = 0.0) -> None:
+    def __init__(self, cells: Sequence[Cell], dropout: float = 0.0) -> None:
         if not isinstance(cells, list | tuple) or not cells:
             raise ConfigError(f"Stacked: expected a list of at least one cell, got {cells!r}")
         for cell in cells:
@@ -332,9 +357,9 @@ class Stacked(Module):
         self.cells = list(cells)
         self.dropout = Dropout(number("Stacked", "dropout", dropout, low=0, high=1, below=True))
 
-    def initial_state(self, batch_size: int) -> tuple[State, ...]:
+    def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         """Return the tuple of the layers' initial states."""
-        return tuple(cell.initial_state(batch_size) for cell in self.cells)
+        return tuple(initial_state(cell, batch_size, "Stacked") for cell in self.cells)
 
     def with_rng(self, rng: np.random.Generator, batch_size: int) -> Cell:
         """Return the cell that drops what `rng` draws, for one pass over a batch of N sequences."""
@@ -342,19 +367,19 @@ class Stacked(Module):
         cells = [drawing(cell, rng, batch_size) for cell in self.cells]
         return OnePass(self, lambda x, state: self._stepped(cells, x, state, rng))
 
-    def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
+    def __call__(self, x: Operand, state: Sequence[State]) -> tuple[Any, tuple[Any, ...]]:
         """Return (output of the top layer, tuple of new states)."""
         return self._stepped(self.cells, x, state, None)
 
     def _stepped(
-        self, cells: list[Any], x: Operand, state: State, rng: np.random.Generator | None
-    ) -> tuple[Any, State]:
-        check_parts("Stacked", state, len(cells))
+        self, cells: list[Cell], x: Operand, state: Sequence[State], rng: np.random.Generator | None
+    ) -> tuple[Any, tuple[Any, ...]]:
+        output: Operand = x
         states = []
-        for layer, (cell, part) in enumerate(zip(cells, state, strict=True)):
-            x, new = stepped(cell, self.dropout(x, rng) if layer else x, part)
+        for layer, (cell, part) in enumerate(zip(cells, check_parts("Stacked", state, len(cells)), strict=True)):
+            output, new = stepped(cell, self.dropout(output, rng) if layer else output, part)
             states.append(new)
-        return x, tuple(states)
+        return output, tuple(states)
 
 
 class OnePass:

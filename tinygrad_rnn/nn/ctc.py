@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..checks import integer
-from ..engine.table import Operand
+from ..engine.operands import as_value, without_gradient
+from ..engine.signatures import unary
 from ..engine.tape import Array
-from ..engine.tensor import Tensor, shape_of, without_gradient
+from ..engine.tensor import Operand, Value, shape_of
+from ..engine.types import Numbers
 from ..errors import DTypeError, ShapeError
 from ..ops import concatenate, log_softmax, logsumexp, stack, take_along_axis
 from ..ops.elementwise import narrowed, widened
@@ -19,15 +19,16 @@ from .scan import scan
 _NEVER = -1e30  # the logarithm of no probability: finite, so that differences of two are numbers
 
 
+@unary()
 def ctc(
     logits: Operand,
     targets: Operand,
-    lengths: Operand = None,
-    target_lengths: Operand = None,
+    lengths: Operand | None = None,
+    target_lengths: Operand | None = None,
     *,
     blank: int = 0,
     reduction: Reduction = "mean",
-) -> Any:
+) -> Value:
     """Return the connectionist temporal classification loss: the mean of -log p(labelling), in nats per sequence.
 
     An alignment gives each step a label or the blank; runs of one label are joined, then blanks dropped. p is the sum
@@ -74,7 +75,7 @@ def ctc(
     labels = without_gradient(
         "labels", lambda *given: _labels(shape, blank, *given), targets, lengths, target_lengths
     )  # (N, S)
-    wide = widened(logits if isinstance(logits, Tensor) else np.asarray(logits))
+    wide = widened(as_value(logits))
     real = np.empty(0, wide.dtype).real.dtype
     running = without_gradient("running", lambda given: _running(N, T, given), lengths)  # (N, T)
     skips = without_gradient("skips", lambda ids: _skips(ids, blank), labels)
@@ -85,7 +86,7 @@ def ctc(
     S = shape_of(labels)[1]
     before = np.full((N, 2), _NEVER, real)
 
-    def step(now: tuple[Any, Any], alpha: Any) -> tuple[None, Any]:
+    def step(now: tuple[Value, Value], alpha: Value) -> tuple[None, Value]:
         y, runs = now
         one = concatenate([before[:, :1], alpha[:, :-1]], axis=1)
         two = concatenate([before, alpha[:, :-2]], axis=1) if S > 1 else one
@@ -99,7 +100,9 @@ def ctc(
     return narrowed(reduced_loss(nats, None, reduction, real), logits)
 
 
-def _labels(shape: tuple[int, ...], blank: int, targets: Any, lengths: Any, target_lengths: Any) -> Array:
+def _labels(
+    shape: tuple[int, ...], blank: int, targets: Numbers, lengths: Numbers | None, target_lengths: Numbers | None
+) -> Array:
     """Return the labels with blanks around each (N, 2L + 1); blanks after the end of a labelling; all is checked."""
     N, T, V = shape
     ids = np.asarray(targets)
@@ -132,7 +135,7 @@ def _labels(shape: tuple[int, ...], blank: int, targets: Any, lengths: Any, targ
     return labels
 
 
-def _counts(name: str, given: Any, N: int, low: int, high: int) -> Array:
+def _counts(name: str, given: Numbers | None, N: int, low: int, high: int) -> Array:
     if given is None:
         return np.full(N, high)
     found = np.asarray(given)
@@ -143,7 +146,7 @@ def _counts(name: str, given: Any, N: int, low: int, high: int) -> Array:
     return found.astype(np.intp)
 
 
-def _running(N: int, T: int, lengths: Any) -> Array:
+def _running(N: int, T: int, lengths: Numbers | None) -> Array:
     return np.arange(T) < _counts("lengths", lengths, N, 1, T)[:, None]
 
 
@@ -154,7 +157,7 @@ def _skips(labels: Array, blank: int) -> Array:
     return found
 
 
-def _ends(labels: Array, target_lengths: Any) -> Array:
+def _ends(labels: Array, target_lengths: Numbers | None) -> Array:
     """Return where an alignment may end: at the last label, and at the blank after it (N, S)."""
     N, S = labels.shape
     last = 2 * _counts("target_lengths", target_lengths, N, 0, S // 2)[:, None]

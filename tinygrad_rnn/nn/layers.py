@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import flag, generator, integer, number
+from ..engine.operands import operand, without_gradient
 from ..engine.tape import Array
-from ..engine.tensor import Operand, operand, parameter, shape_of, without_gradient
+from ..engine.tensor import Operand, Tensor, parameter
+from ..engine.types import Numbers
 from ..errors import DTypeError, ShapeError
-from ..ops import expand_dims, take, where
+from ..ops import expand_dims, matmul, multiply, take, where
 from .module import Module
 
 _FEW = 16  # ids
@@ -50,12 +52,12 @@ class Linear(Module):
         self.W = parameter(rng.standard_normal((input_size, output_size)) / np.sqrt(input_size), dtype, "W")
         self.b = parameter(np.zeros(output_size), dtype, "b") if flag("Linear", "bias", bias) else None
 
-    def __call__(self, x: Operand) -> Any:
+    def __call__(self, x: Operand) -> Tensor:
         """Return x @ W + b for x (..., D)."""
         x = operand(x, "Linear", "x")
-        if shape_of(x)[-1:] != self.W.shape[:1]:
-            raise ShapeError(f"Linear: expected x of shape (..., D) = (..., {self.W.shape[0]}), got {shape_of(x)}")
-        y = x @ self.W
+        if x.shape[-1:] != self.W.shape[:1]:
+            raise ShapeError(f"Linear: expected x of shape (..., D) = (..., {self.W.shape[0]}), got {x.shape}")
+        y = matmul(x, self.W)
         return y if self.b is None else y + self.b
 
 
@@ -98,7 +100,7 @@ class Embedding(Module):
             padding_id = integer("Embedding", "padding_id", padding_id, 0, vocab_size - 1)
         self.padding_id = padding_id
 
-    def __call__(self, ids: Any) -> Any:
+    def __call__(self, ids: Operand) -> Tensor:
         """Return the rows of integer ids (...), as (..., D)."""
         ids = operand(ids, "Embedding", "ids")
         rows = take(self.W, without_gradient("ids", self._checked, ids), axis=0)
@@ -145,15 +147,19 @@ class Dropout(Module):
     def __init__(self, p: float) -> None:
         self.p = number("Dropout", "p", p, low=0, high=1, below=True)
 
-    def __call__(self, x: Operand, rng: np.random.Generator | None = None) -> Any:
+    @overload
+    def __call__(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor: ...
+    @overload
+    def __call__(self, x: Numbers, rng: np.random.Generator | None = None) -> Array: ...
+    def __call__(self, x: Operand, rng: np.random.Generator | None = None) -> Operand:
         """Return x with elements dropped by `rng`; x itself without one."""
         if rng is None or self.p == 0:
             return x
         generator("Dropout", "rng", rng)
         x = operand(x, "Dropout", "x")
         kept = without_gradient("dropout", _kept, rng, x.shape, self.p, repeatable=False)
-        return where(kept, x * (1 / (1 - self.p)), 0)  # what is dropped is 0, also where it was infinite
+        return where(kept, multiply(x, 1 / (1 - self.p)), 0)  # what is dropped is 0, also where it was infinite
 
 
-def _kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Any:
+def _kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Array:
     return rng.random(shape, dtype=np.float32) >= p

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import number
-from ..engine.tensor import Operand, Tensor, operand, parameter
+from ..engine.operands import operand
+from ..engine.tensor import Operand, Tensor, Value, parameter
 from ..errors import ConfigError, ShapeError
-from ..ops import cos, exp, relu, sigmoid, sin, split, tanh
+from ..ops import cos, exp, matmul, relu, sigmoid, sin, split, tanh
 from .cells import GatedCell, PairCell, check_nonlinearity
 from .linear_scan import linear_scan
 
@@ -71,7 +72,7 @@ class AffineCell(GatedCell):
 
     dense = False
 
-    def affine(self, x: Any) -> tuple[Any, Any]:
+    def affine(self, x: Value) -> tuple[Tensor, Tensor]:
         """Return a and b of h' = a * h + b, both (..., H), for x (..., D)."""
         raise NotImplementedError(f"{type(self).__name__}: define affine(x) -> (a, b)")
 
@@ -86,7 +87,7 @@ class AffineCell(GatedCell):
         h = a * state + b
         return h, h
 
-    def parallel(self, xs: Operand, state: Operand = None) -> tuple[Tensor, Tensor]:
+    def parallel(self, xs: Operand, state: Operand | None = None) -> tuple[Tensor, Tensor]:
         """Return what `unroll(cell, xs, state)` does, from one `linear_scan`: outputs (N, T, H) and the last state."""
         name = type(self).__name__
         xs = operand(xs, name, "xs")
@@ -120,9 +121,9 @@ class MinGRUCell(AffineCell):
 
     gates = 2
 
-    def affine(self, x: Any) -> tuple[Any, Any]:
+    def affine(self, x: Value) -> tuple[Tensor, Tensor]:
         """Return 1 - z and z * n."""
-        gate, n = split(x @ self.Wx + self.b, 2, axis=-1)
+        gate, n = split(matmul(x, self.Wx) + self.b, 2, axis=-1)
         return sigmoid(-gate), sigmoid(gate) * n
 
 
@@ -149,9 +150,9 @@ class MinLSTMCell(AffineCell):
 
     gates = 3
 
-    def affine(self, x: Any) -> tuple[Any, Any]:
+    def affine(self, x: Value) -> tuple[Tensor, Tensor]:
         """Return f / (f + i) and i / (f + i) * n."""
-        gates, n = split(x @ self.Wx + self.b, (2 * self.hidden_size,), axis=-1)
+        gates, n = split(matmul(x, self.Wx) + self.b, (2 * self.hidden_size,), axis=-1)
         f, i = split(sigmoid(gates), 2, axis=-1)
         total = f + i
         return f / total, i / total * n

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..checks import flag
-from ..engine.tape import Array, context
-from ..engine.tensor import Operand, Tensor, operand, shape_of
+from ..engine.operands import operand
+from ..engine.signatures import binary
+from ..engine.tape import context
+from ..engine.tensor import Operand, Value, shape_of
 from ..errors import ShapeError
 from ..ops import astype, broadcast_to, concatenate, flip, moveaxis
 from ..ops.axes import one
@@ -16,7 +16,10 @@ from ..ops.recurrence import linear_recurrence
 from .scan import repeated
 
 
-def linear_scan(a: Operand, b: Operand, initial: Operand = None, *, axis: int = 1, reverse: bool = False) -> Any:
+@binary()
+def linear_scan(
+    a: Operand, b: Operand, initial: Operand | None = None, *, axis: int = 1, reverse: bool = False
+) -> Value:
     """Return all h of a linear recurrence, h_t = a_t * h_{t-1} + b_t.
 
     Eagerly spans of about sqrt(T) steps are computed side by side, then joined: 3 * sqrt(T) calls of NumPy in place of
@@ -42,38 +45,41 @@ def linear_scan(a: Operand, b: Operand, initial: Operand = None, *, axis: int = 
     >>> tr.linear_scan(0.5, np.ones((1, 4)))
     array([[1.   , 1.5  , 1.75 , 1.875]])
     """
-    a, b = operand(a, "linear_scan", "a"), operand(b, "linear_scan", "b")
-    shape = shape_of(b)
+    factors, inputs = operand(a, "linear_scan", "a"), operand(b, "linear_scan", "b")
+    shape = inputs.shape
     axis = one("linear_scan", axis, shape)
     reverse = flag("linear_scan", "reverse", reverse)
     if not shape[axis]:
         raise ShapeError(f"linear_scan: expected b with at least one step along axis {axis}, got shape {shape}")
     step = shape[:axis] + shape[axis + 1 :]
-    parts = [_spread("a", a, shape), b]
+    parts = [_spread("a", factors, shape), inputs]
     if initial is not None:
         parts.append(_spread("initial", operand(initial, "linear_scan", "initial"), step))
     dtype = np.result_type(*parts)
     parts = [part if part.dtype == dtype else astype(part, dtype) for part in parts]
     first = parts[2] if initial is not None else None
-    a, b = (moveaxis(part, axis, 0) for part in parts[:2])
+    factors, inputs = (moveaxis(part, axis, 0) for part in parts[:2])
     if context().tracer is not None:
-        h, _ = repeated(_step, np.zeros(step, dtype) if first is None else first, (a, b), shape[axis], reverse, 0)
+        h: Value
+        h, _ = repeated(
+            _step, np.zeros(step, dtype) if first is None else first, (factors, inputs), shape[axis], reverse, 0
+        )
         return moveaxis(h, 0, axis)
     if reverse:
-        a, b = flip(a, 0), flip(b, 0)
+        factors, inputs = flip(factors, 0), flip(inputs, 0)
     if first is not None:
-        b = concatenate([b[:1] + a[:1] * first, b[1:]], axis=0)
-    h = linear_recurrence(a, b)
+        inputs = concatenate([inputs[:1] + factors[:1] * first, inputs[1:]], axis=0)
+    h = linear_recurrence(factors, inputs)
     return moveaxis(flip(h, 0) if reverse else h, 0, axis)
 
 
-def _step(x: tuple[Any, Any], h: Any) -> tuple[Any, Any]:
+def _step(x: tuple[Value, Value], h: Value) -> tuple[Value, Value]:
     a, b = x
     h = a * h + b
     return h, h
 
 
-def _spread(argument: str, given: Tensor | Array, shape: tuple[int, ...]) -> Any:
+def _spread(argument: str, given: Value, shape: tuple[int, ...]) -> Value:
     try:
         fits = np.broadcast_shapes(shape_of(given), shape) == shape
     except ValueError:

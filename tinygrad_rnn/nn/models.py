@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import flag, generator, integer
+from ..engine.operands import operand
 from ..engine.tape import scope
-from ..engine.tensor import Operand, Tensor, operand, parameter
+from ..engine.tensor import Operand, Tensor, parameter
 from ..errors import ConfigError, ShapeError
 from ..ops import cross_entropy, reshape
-from .cells import CELLS, State, check_parts, drawing
+from .cells import CELLS, Cell, State, check_parts, drawing, initial_state
 from .layers import Dropout, Embedding, Linear
 from .module import Module
-from .unroll import initial_state, unroll
+from .unroll import unroll
 
 
 class RNNLM(Module):
@@ -58,7 +59,7 @@ class RNNLM(Module):
         hidden_size: int,
         rng: np.random.Generator,
         *,
-        cell: str | Any = "rnn",
+        cell: str | Cell | Callable[..., Cell] = "rnn",
         layers: int = 1,
         dropout: float = 0.0,
         tied: bool = False,
@@ -86,19 +87,19 @@ class RNNLM(Module):
             parameter(np.zeros(vocab_size), dtype, "b") if tied else Linear(hidden_size, vocab_size, rng, dtype)
         )
 
-    def initial_state(self, batch_size: int) -> tuple[State, ...]:
+    def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         """Return a fresh state: the tuple of the layers' initial states."""
         return tuple(initial_state(cell, batch_size) for cell in self.layers)
 
     def __call__(
         self,
-        ids: Any,
-        state: State = None,
+        ids: Operand,
+        state: Sequence[State] | None = None,
         *,
         rng: np.random.Generator | None = None,
         cut_every: int | None = None,
-        lengths: Any = None,
-    ) -> tuple[Any, State]:
+        lengths: Operand | None = None,
+    ) -> tuple[Tensor, tuple[Any, ...]]:
         """Return the logits of the token after each position, and the new state.
 
         Args:
@@ -116,11 +117,11 @@ class RNNLM(Module):
             raise ShapeError(f"RNNLM: expected ids of shape (N, T), got {ids.shape}")
         if state is None:
             state = self.initial_state(ids.shape[0])
-        check_parts("RNNLM", state, len(self.layers))
+        parts = check_parts("RNNLM", state, len(self.layers))
         with scope("embedding"):
             hs = self.dropout(self.embedding(ids), rng)
         states = []
-        for number, (cell, part) in enumerate(zip(self.layers, state, strict=True)):
+        for number, (cell, part) in enumerate(zip(self.layers, parts, strict=True)):
             with scope(f"layers.{number}"):
                 hs, new = unroll(drawing(cell, rng, hs.shape[0]), hs, part, cut_every, lengths)
                 hs = self.dropout(hs, rng)
@@ -131,15 +132,15 @@ class RNNLM(Module):
 
     def loss(
         self,
-        ids: Any,
-        targets: Any,
-        state: State = None,
+        ids: Operand,
+        targets: Operand,
+        state: Sequence[State] | None = None,
         *,
         rng: np.random.Generator | None = None,
         cut_every: int | None = None,
-        lengths: Any = None,
+        lengths: Operand | None = None,
         ignore_label: int = -1,
-    ) -> tuple[Any, State]:
+    ) -> tuple[Tensor, tuple[Any, ...]]:
         """Return the mean nats per unmasked position of `targets` (N, T), and the new state; see `__call__`."""
         logits, state = self(ids, state, rng=rng, cut_every=cut_every, lengths=lengths)
         return cross_entropy(logits, targets, ignore_label), state
@@ -147,13 +148,13 @@ class RNNLM(Module):
 
 def make_cell(
     function: str,
-    cell: str | Any,
+    cell: Any,
     input_size: int,
     hidden_size: int,
     rng: np.random.Generator,
     dtype: DTypeLike,
     single: bool,
-) -> Any:
+) -> Cell:
     """Return a cell of a name, a class or a function; or the one that is made already, where a `single` one is needed.
 
     Raises:
@@ -164,14 +165,15 @@ def make_cell(
             raise ConfigError(
                 f"{function}: a cell that is made already serves one layer; pass its class for several layers"
             )
-        return cell
+        made: Cell = cell
+        return made
     if isinstance(cell, str):
         if cell not in CELLS:
             raise ConfigError(f"{function}: cell must be one of {', '.join(CELLS)}, or a callable; got {cell!r}")
         cell = CELLS[cell]
     if not callable(cell):
         raise ConfigError(f"{function}: cell must be a name or a callable, got {type(cell).__name__}")
-    factory: Callable[..., Any] = cell
+    factory: Callable[..., Cell] = cell
     extra = {"dtype": dtype} if "dtype" in inspect.signature(factory).parameters else {}
     return factory(input_size, hidden_size, rng, **extra)
 
@@ -217,7 +219,7 @@ class CBOW(Module):
         width = embedding_size if combine == "sum" else window * embedding_size
         self.output = Linear(width, vocab_size, rng, dtype)
 
-    def __call__(self, contexts: Any) -> Any:
+    def __call__(self, contexts: Operand) -> Tensor:
         """Return the logits (N, V) of the word after each context (N, C) of ids."""
         contexts = operand(contexts, "CBOW", "contexts")
         shape = contexts.shape
@@ -228,6 +230,6 @@ class CBOW(Module):
             return self.output(vectors.sum(axis=1))
         return self.output(reshape(vectors, (shape[0], -1)))
 
-    def loss(self, contexts: Any, targets: Operand) -> Any:
+    def loss(self, contexts: Operand, targets: Operand) -> Tensor:
         """Return the mean nats per word of `targets` (N,)."""
         return cross_entropy(self(contexts), targets)

@@ -44,7 +44,7 @@ class Module:
 
     _made_with: MadeWith
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
         """Take note of the arguments, with which a saved module is made again."""
         new = super().__new__(cls)
         new._made_with = MadeWith(args, kwargs)
@@ -123,13 +123,13 @@ class MadeWith:
 
     __slots__ = ("args", "kwargs")
 
-    def __init__(self, args: tuple[Any, ...] | None = None, kwargs: dict[str, Any] | None = None) -> None:
+    def __init__(self, args: tuple[object, ...] | None = None, kwargs: dict[str, object] | None = None) -> None:
         self.args, self.kwargs = args, kwargs  # None: not known
 
     def __copy__(self) -> MadeWith:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> MadeWith:
+    def __deepcopy__(self, memo: dict[int, object]) -> MadeWith:
         return self
 
     def __reduce__(self) -> Any:
@@ -166,7 +166,7 @@ def _is_wanted(name: str, patterns: Sequence[str] | None) -> bool:
     return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _values(part: Any) -> Any:
+def _values(part: object) -> Any:
     return part.data if isinstance(part, Tensor) else part
 
 
@@ -176,7 +176,7 @@ def _look_through(module: Module) -> tuple[dict[str, Tensor], list[Untrained], d
     held: dict[str, Held] = {}
     untrained: list[Untrained] = []
     seen: set[int] = set()  # a module may know the one that holds it
-    waiting: list[tuple[Any, str, Module, str, Any, Any]] = [(module, "", module, "", None, None)]
+    waiting: list[tuple[object, str, Module, str, object, object]] = [(module, "", module, "", None, None)]
     while waiting:
         value, name, owner, attribute, container, place = waiting.pop()
         if isinstance(value, Tensor | np.ndarray):
@@ -191,12 +191,12 @@ def _look_through(module: Module) -> tuple[dict[str, Tensor], list[Untrained], d
         elif (parts := _parts(value)) and id(value) not in seen:
             seen.add(id(value))
             for key, part in reversed(parts):
-                held_by = (value, key) if isinstance(value, Module) else (owner, attribute)
+                held_by = (value, str(key)) if isinstance(value, Module) else (owner, attribute)
                 waiting.append((part, f"{name}.{key}" if name else str(key), *held_by, value, key))
     return found, untrained, held
 
 
-def _parts(value: Any) -> list[tuple[Any, Any]]:
+def _parts(value: object) -> list[tuple[object, object]]:
     """Return what a container holds, by name or number; of anything else nothing."""
     if isinstance(value, Module):
         value = vars(value)
@@ -221,7 +221,9 @@ def _warn_of_untrained(owner: Module, attribute: str, what: str) -> None:
     kind = type(owner)
     code = getattr(kind.__init__, "__code__", None)
     file, line = (code.co_filename, code.co_firstlineno) if code else (kind.__module__, 1)
-    registry: Any = vars(sys.modules[kind.__module__]).setdefault("__warningregistry__", {})
+    registry: dict[str | tuple[str, type[Warning], int], int] = vars(sys.modules[kind.__module__]).setdefault(
+        "__warningregistry__", {}
+    )
     warnings.warn_explicit(
         f"{kind.__name__}.{attribute} is {what}: nothing trains it. Make a weight with parameter(...); if it is meant "
         f"to stay, say so in the class: buffers = ({attribute!r},)",

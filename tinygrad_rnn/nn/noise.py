@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from ..checks import generator, number
+from ..engine.operands import without_gradient
 from ..engine.tape import Array
-from ..engine.tensor import Operand, Tensor, without_gradient
+from ..engine.tensor import Operand, Tensor
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import ConfigError
 from ..ops import where
-from .cells import Cell, OnePass, State, check_cell, drawing, stepped
+from .cells import Cell, OnePass, State, check_cell, drawing, initial_state, stepped
 from .module import Module
-from .unroll import initial_state
 
 
 class Zoneout(Module):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import integer, number
-from ..engine.tensor import Operand, operand, parameter, shape_of
+from ..engine.operands import operand
+from ..engine.tensor import Operand, Tensor, parameter, shape_of
 from ..errors import ShapeError
-from ..ops import mean, sqrt, square
+from ..ops import mean, multiply, sqrt, square
 from .module import Module
 
 
@@ -40,10 +39,11 @@ class LayerNorm(Module):
         self.g = parameter(np.ones(size), dtype, "g")
         self.b = parameter(np.zeros(size), dtype, "b")
 
-    def __call__(self, x: Operand) -> Any:
+    def __call__(self, x: Operand) -> Tensor:
         """Return x (..., D), normalized."""
         x = operand(x, "LayerNorm", "x")
         if shape_of(x)[-1:] != self.g.shape:
             raise ShapeError(f"LayerNorm: expected x of shape (..., D) = (..., {self.g.size}), got {shape_of(x)}")
         centred = x - mean(x, axis=-1, keepdims=True)
-        return centred / sqrt(mean(square(centred), axis=-1, keepdims=True) + self.eps) * self.g + self.b
+        deviation = sqrt(mean(square(centred), axis=-1, keepdims=True) + self.eps)
+        return multiply(centred / deviation, self.g) + self.b

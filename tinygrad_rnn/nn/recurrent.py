@@ -10,11 +10,11 @@ from numpy.typing import DTypeLike
 from ..checks import flag, integer
 from ..engine.tape import scope
 from ..engine.tensor import Operand
-from .cells import State, check_parts, drawing
+from .cells import State, check_parts, drawing, initial_state
 from .layers import Dropout
 from .models import make_cell
 from .module import Module
-from .unroll import bidirectional, initial_state, unroll
+from .unroll import bidirectional, unroll
 
 
 class RecurrentLayers(Module):
@@ -91,12 +91,11 @@ class RecurrentLayers(Module):
         Raises:
             ShapeError, DTypeError, ConfigError: as `unroll`.
         """
-        if state is not None:
-            check_parts("RecurrentLayers", state, len(self.layers))
+        parts = None if state is None else check_parts("RecurrentLayers", state, len(self.layers))
         states: list[State] = []
         hs: Any = xs
         for number, cells in enumerate(self.layers):
-            before = None if state is None else state[number]
+            before = None if parts is None else parts[number]
             with scope(f"layers.{number}"):
                 if number:
                     hs = self.dropout(hs, rng)

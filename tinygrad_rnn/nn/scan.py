@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from ..checks import flag, integer
 from ..engine.arrays import as_numbers
 from ..engine.tape import at_step, context
-from ..engine.tensor import Tensor, described
+from ..engine.tensor import Tensor, Value, described, shape_of
 from ..engine.tree import flatten, map_leaves, rebuild, structure
 from ..errors import ConfigError, ShapeError
 from ..ops import concatenate, moveaxis, stack, unstack
-from .cells import State, stepped
+from .cells import After, Before, Cell, Input, Output, State, stepped
 
 
+@overload
 def scan(
-    step: Callable[[Any, State], tuple[Any, State]],
-    state: State,
-    xs: Any = None,
+    step: Callable[[Input, Before], tuple[Output, After]],
+    state: Before,
+    xs: Input,
     *,
     steps: int | None = None,
     reverse: bool = False,
     axis: int = 1,
-) -> tuple[Any, State]:
+) -> tuple[Output, After]: ...
+@overload
+def scan(
+    step: Callable[[None, Before], tuple[Output, After]],
+    state: Before,
+    xs: None = None,
+    *,
+    steps: int,
+    reverse: bool = False,
+    axis: int = 1,
+) -> tuple[Output, After]: ...
+def scan(
+    step: Cell,
+    state: State,
+    xs: object = None,
+    *,
+    steps: int | None = None,
+    reverse: bool = False,
+    axis: int = 1,
+) -> tuple[object, State]:
     """Take a step for each time of a sequence, each from the state that the one before left.
 
     output_t, state_t = step(x_t, state_{t-1}) for t = 0 .. T-1; with `reverse`, output_t, state_t = step(x_t,
@@ -65,7 +85,7 @@ def scan(
     return repeated(step, state, xs, _steps(flatten(xs), steps, axis), flag("scan", "reverse", reverse), axis)
 
 
-def _steps(leaves: list[Any], steps: int | None, axis: int) -> int:
+def _steps(leaves: list[Value], steps: int | None, axis: int) -> int:
     """Return T."""
     if not leaves:
         if steps is None:
@@ -86,7 +106,7 @@ def _steps(leaves: list[Any], steps: int | None, axis: int) -> int:
     return T
 
 
-def repeated(step: Any, state: State, xs: Any, T: int, reverse: bool, axis: int) -> tuple[Any, State]:
+def repeated(step: Cell, state: State, xs: object, T: int, reverse: bool, axis: int) -> tuple[Any, Any]:
     """Do what `scan` does, with arguments that are checked."""
     if context().tracer is None or T == 1:
         return _one_by_one(step, state, xs, range(T), reverse, axis)
@@ -105,17 +125,17 @@ def repeated(step: Any, state: State, xs: Any, T: int, reverse: bool, axis: int)
     return map_leaves(lambda a, b: concatenate([a, b], axis=axis), *pair), rest[1]
 
 
-def _one(outputs: Any, axis: int) -> Any:
+def _one(outputs: object, axis: int) -> object:
     """Return stand-ins of the shapes that the outputs of one step have."""
     return map_leaves(lambda part: np.empty(part.shape[:axis] + part.shape[axis + 1 :], part.dtype), outputs)
 
 
-def _one_by_one(step: Any, state: State, xs: Any, times: range, reverse: bool, axis: int) -> tuple[Any, State]:
+def _one_by_one(step: Cell, state: State, xs: object, times: range, reverse: bool, axis: int) -> tuple[object, State]:
     """Take the steps in a plain loop."""
     slices = [unstack(x, axis=axis) for x in flatten(xs)]
-    outputs: dict[int, Any] = {}
+    outputs: dict[int, list[Value]] = {}
     begin = context().step or 0  # a slice of a sequence counts on from the step that is open
-    before: Any = None
+    before: object = None
     for t in reversed(times) if reverse else times:
         with at_step(begin + t):
             output, state = stepped(step, rebuild(xs, iter([parts[t] for parts in slices])), state)
@@ -125,7 +145,7 @@ def _one_by_one(step: Any, state: State, xs: Any, times: range, reverse: bool, a
     return rebuild(before, iter([stack(column, axis=axis) for column in columns])), state
 
 
-def _alike(step: Any, output: Any, before: Any, t: int) -> Any:
+def _alike(step: Cell, output: object, before: object, t: int) -> object:
     """Return the output of a step, in nesting and shapes like that before."""
     if before is not None and (structure(output), _shapes(output)) != (structure(before), _shapes(before)):
         name = getattr(step, "__name__", type(step).__name__)
@@ -136,24 +156,24 @@ def _alike(step: Any, output: Any, before: Any, t: int) -> Any:
     return output
 
 
-def _shapes(nest: Any) -> list[Any]:
-    return [np.shape(leaf._array if isinstance(leaf, Tensor) else leaf) for leaf in flatten(nest)]
+def _shapes(nest: object) -> list[tuple[int, ...]]:
+    return [shape_of(leaf) for leaf in flatten(nest)]
 
 
-def _in_words(nest: Any) -> str:
+def _in_words(nest: object) -> str:
     return f"{structure(nest)} of {', '.join(described(leaf) for leaf in flatten(nest)) or 'nothing'}"
 
 
-def _as_loop(step: Any, state: State, xs: Any, T: int, reverse: bool, axis: int) -> tuple[Any, State] | None:
+def _as_loop(step: Cell, state: State, xs: object, T: int, reverse: bool, axis: int) -> tuple[object, State] | None:
     """Let the tracer record a loop; None if it cannot."""
     tracer = context().tracer
     carried = flatten(state)
     if tracer is None or not all(isinstance(part, Tensor | np.ndarray) for part in carried):
         return None
-    made: list[Any] = []
+    made: list[object] = []
     nesting = structure(state)
 
-    def body(slices: list[Any], before: list[Any]) -> tuple[list[Any], list[Any]] | None:
+    def body(slices: list[Value], before: list[Value]) -> tuple[list[Value], list[Value]] | None:
         output, new = stepped(step, rebuild(xs, iter(slices)), rebuild(state, iter(before)))
         after = [np.asarray(part) if isinstance(part, np.generic) else part for part in flatten(new)]
         if structure(new) != nesting or not all(isinstance(part, Tensor | np.ndarray) for part in after):

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import flag, generator, integer
+from ..engine.operands import operand, without_gradient
 from ..engine.tape import Array, scope
-from ..engine.tensor import operand, without_gradient
 from ..errors import ConfigError, ShapeError
 from ..ops import broadcast_to, concatenate, cross_entropy, expand_dims, reshape, take_along_axis
 from .attention import AdditiveAttention, DotAttention

@@ -9,8 +9,7 @@ from numpy.typing import DTypeLike
 
 from ..checks import integer
 from ..engine.arrays import as_numbers
-from ..engine.table import Operand
-from ..engine.tensor import shape_of
+from ..engine.tensor import Operand, shape_of
 from ..errors import DTypeError, ShapeError
 from .module import Module
 

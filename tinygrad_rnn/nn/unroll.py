@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ..checks import integer
 from ..engine.arrays import as_numbers
+from ..engine.operands import operand, without_gradient
 from ..engine.tape import Array, context
-from ..engine.tensor import Operand, Tensor, described, operand, without_gradient
+from ..engine.tensor import Operand, Tensor, Value, described
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import concatenate, cut, take_along_axis, where
-from .cells import Cell, State, check_cell, in_words, stepped
+from .cells import After, Before, Cell, Input, Output, State, check_cell, in_words, initial_state, stepped
 from .scan import repeated
 from .windows import mark_windows, uncut_windows
 
+Earlier = TypeVar("Earlier")  # the state before and after a step of the backward cell
+Later = TypeVar("Later")
+
 
 def unroll(
-    cell: Cell, xs: Operand, state: State = None, cut_every: int | None = None, lengths: Any = None
-) -> tuple[Any, State]:
+    cell: Callable[[Input, Before], tuple[Output, After]],
+    xs: Input,
+    state: Before | None = None,
+    cut_every: int | None = None,
+    lengths: Operand | None = None,
+) -> tuple[Output, After]:
     """Apply a cell to every step of a sequence and return all outputs and the last state.
 
     state_t, output_t = cell(x_t, state_{t-1}) for t = 0 .. T-1. In a compiled function it is recorded as a loop, with
@@ -56,18 +65,18 @@ def unroll(
     ((2, 5, 4), (2, 4))
     """
     check_cell("unroll", cell)
-    xs, N, T = _sequence("unroll", xs)
+    sequence, N, T = _sequence("unroll", xs)
     cut_every = _checked_interval("unroll", cut_every)
     ends = _checked_lengths("unroll", lengths, N, T)
-    state = initial_state(cell, N) if state is None else state
-    windows = uncut_windows(state)
+    start = initial_state(cell, N) if state is None else state
+    windows = uncut_windows(start)
     steps = T if ends is None else ends.steps
-    parts = (xs if steps == T else xs[:, :steps], _active(ends, steps), _cuts(cut_every, steps))
-    outputs, state = repeated(_Step(cell), state, parts, steps, False, 1)
-    mark_windows(state, windows)
+    parts = (sequence if steps == T else sequence[:, :steps], _active(ends, steps), _cuts(cut_every, steps))
+    outputs, after = repeated(_Step(cell), start, parts, steps, False, 1)
+    mark_windows(after, windows)
     if steps < T:
         outputs = concatenate([outputs, np.zeros((N, T - steps, *outputs.shape[2:]), outputs.dtype)], axis=1)
-    return outputs, state
+    return outputs, after
 
 
 class _Step:
@@ -78,7 +87,7 @@ class _Step:
         self._taken = 0
         self._shape: tuple[int, ...] | None = None
 
-    def __call__(self, parts: tuple[Any, Any, Any], before: State) -> tuple[Any, State]:
+    def __call__(self, parts: tuple[Value, Value | None, Value | None], before: State) -> tuple[Value, State]:
         x, active, is_cut = parts
         start = before if is_cut is None else _cut_where(is_cut, before)
         if active is None or (isinstance(active, np.ndarray) and active.all()):
@@ -89,7 +98,7 @@ class _Step:
         self._taken += 1
         return output, state
 
-    def _check(self, output: Any) -> None:
+    def _check(self, output: object) -> None:
         """Refuse an output that is no array, or not of the shape of those before."""
         if not isinstance(output, Tensor | np.ndarray) or output.ndim == 0:
             expected = "an output of shape (N, H)"
@@ -102,7 +111,7 @@ class _Step:
         raise ShapeError(f"unroll: expected {expected}, got {described(output)} from {name} at step {self._taken}")
 
 
-def _active(ends: _Ends | None, steps: int) -> Any:
+def _active(ends: _Ends | None, steps: int) -> Value | None:
     """Return (N, T) truth values, whether a sequence goes on at a step; None if all go on at all."""
     return None if ends is None else np.reshape(ends.array, (-1, 1)) > np.arange(steps)
 
@@ -115,27 +124,28 @@ def _cuts(cut_every: int | None, steps: int) -> Array | None:
     return np.asarray((t % cut_every == 0) & (t > 0))
 
 
-def _cut_where(is_cut: Any, state: State) -> State:
+def _cut_where(is_cut: Value, state: State) -> State:
     """Cut a state, or leave it: while a loop is recorded, at the steps where `is_cut` (1,) says so."""
     if isinstance(is_cut, np.ndarray):
         return cut(state) if is_cut[0] else state
     here = np.reshape(is_cut, ())
 
-    def either(part: Any) -> Any:
-        is_float = isinstance(part, Tensor | np.ndarray) and part.dtype.kind in "fc"
-        return where(here, cut(part), part) if is_float else part
+    def either(part: object) -> object:
+        if not isinstance(part, Tensor | np.ndarray) or part.dtype.kind not in "fc":
+            return part
+        return where(here, cut(part), part)
 
     return map_leaves(either, state)
 
 
 def bidirectional(
-    forward: Cell,
-    backward: Cell,
-    xs: Operand,
-    states: tuple[State, State] = (None, None),
+    forward: Callable[[Input, Before], tuple[Output, After]],
+    backward: Callable[[Input, Earlier], tuple[Output, Later]],
+    xs: Input,
+    states: tuple[Before | None, Earlier | None] = (None, None),
     cut_every: int | None = None,
-    lengths: Any = None,
-) -> tuple[Any, tuple[State, State]]:
+    lengths: Operand | None = None,
+) -> tuple[Output, tuple[After, Later]]:
     """Apply one cell from left to right and another from right to left, and join their outputs.
 
     Source: Schuster and Paliwal 1997, Bidirectional recurrent neural networks.
@@ -167,7 +177,7 @@ def bidirectional(
             "bidirectional: this truncation policy records the sequence in slices, but the backward cell starts at the "
             "end of the whole sequence; use Full() on whole sequences, or cut_every= of bidirectional itself"
         )
-    xs, N, T = _sequence("bidirectional", xs)
+    sequence, N, T = _sequence("bidirectional", xs)
     cut_every = _checked_interval("bidirectional", cut_every)
     ends = _checked_lengths("bidirectional", lengths, N, T)
     if not isinstance(states, tuple | list) or len(states) != 2:
@@ -180,30 +190,21 @@ def bidirectional(
         order = backward_order(np.full(N, T), T)
     else:
         order = without_gradient("order", backward_order, checked, T)
+    reverse: Any = take_along_axis(sequence, order, axis=1)
     ahead, ahead_state = unroll(forward, xs, states[0], cut_every, checked)
-    back, back_state = unroll(backward, take_along_axis(xs, order, axis=1), states[1], cut_every, checked)
-    return concatenate([ahead, take_along_axis(back, order, axis=1)], axis=2), (ahead_state, back_state)
+    back, back_state = unroll(backward, reverse, states[1], cut_every, checked)
+    joined: list[Any] = [ahead, back]  # of the type Output, of which a checker does not know that it is an array
+    outputs: Any = concatenate([joined[0], take_along_axis(joined[1], order, axis=1)], axis=2)
+    return outputs, (ahead_state, back_state)
 
 
-def initial_state(cell: Any, batch_size: int) -> State:
-    """Return `cell.initial_state(batch_size)`.
-
-    Raises:
-        ValueError: if the cell has none.
-    """
-    if not hasattr(cell, "initial_state"):
-        name = getattr(cell, "__name__", type(cell).__name__)
-        raise ValueError(f"unroll: the cell {name} has no initial_state(batch_size); pass state=")
-    return cell.initial_state(batch_size)
-
-
-def _masked_step(cell: Cell, x: Operand, start: State, before: State, active: Any) -> tuple[Any, State]:
+def _masked_step(cell: Cell, x: Value, start: State, before: State, active: Value) -> tuple[Value, State]:
     """Step from `start` where a sequence goes on; elsewhere keep the state before. Padding is zeroed: it may be NaN.
 
     `start` is `before`, or what a cut made of it: where a sequence has ended, nothing is cut any more.
     """
 
-    def choose(new: Any, old: Any) -> Any:
+    def choose(new: object, old: Operand) -> Any:
         if not isinstance(new, Tensor | np.ndarray) or new.ndim == 0:
             return new  # a step counter or the like, the same for all sequences
         return where(active.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
@@ -212,26 +213,26 @@ def _masked_step(cell: Cell, x: Operand, start: State, before: State, active: An
     return choose(output, 0), map_leaves(choose, new_state, before)
 
 
-def _sequence(function: str, xs: Operand) -> tuple[Any, int, int]:
+def _sequence(function: str, xs: object) -> tuple[Value, int, int]:
     """Return a sequence as a Tensor or an array, and its N and T."""
-    xs = operand(xs, function, "xs")
-    if xs.ndim != 3 or xs.shape[1] < 1:
-        raise ShapeError(f"{function}: expected xs of shape (N, T, D) with T >= 1, got {xs.shape}")
-    return xs, *xs.shape[:2]
+    sequence = operand(xs, function, "xs")
+    if sequence.ndim != 3 or sequence.shape[1] < 1:
+        raise ShapeError(f"{function}: expected xs of shape (N, T, D) with T >= 1, got {sequence.shape}")
+    return sequence, *sequence.shape[:2]
 
 
-def _checked_interval(function: str, cut_every: Any) -> int | None:
+def _checked_interval(function: str, cut_every: object) -> int | None:
     return None if cut_every is None else integer(function, "cut_every", cut_every)
 
 
 class _Ends(NamedTuple):
     """Where sequences end: their lengths (N,), and the number of steps to take."""
 
-    array: Any
+    array: Array
     steps: int
 
 
-def _checked_lengths(function: str, lengths: Any, N: int, T: int) -> _Ends | None:
+def _checked_lengths(function: str, lengths: Operand | None, N: int, T: int) -> _Ends | None:
     """Return where sequences end; while `compile` records, it must do for all lengths, and each replay checks them."""
     if lengths is None:
         return None
@@ -241,7 +242,7 @@ def _checked_lengths(function: str, lengths: Any, N: int, T: int) -> _Ends | Non
         raise DTypeError(f"{function}: expected integer lengths, got dtype {lengths.dtype} of shape {lengths.shape}")
     if lengths.shape != (N,):
         raise ShapeError(f"{function}: expected lengths of shape (N,) = ({N},), got {lengths.shape}")
-    array = without_gradient("lengths", partial(_in_range, function=function, T=T), lengths)
+    array: Array = without_gradient("lengths", partial(_in_range, function=function, T=T), lengths)
     if context().tracer is not None:
         return _Ends(array, T)
     return _Ends(array, int(array.max(initial=1)))

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
-from ..engine.table import Axis, Operand, implements
-from ..engine.tensor import shape_of
+from ..engine.methods import SortKind
+from ..engine.operands import as_value
+from ..engine.signatures import unary
+from ..engine.tape import Array
+from ..engine.tensor import Operand, Value, shape_of
+from ..engine.types import Axis, IndexPart, Numbers
 from ..errors import ShapeError, UnsupportedError
 from .axes import normalized, one
+from .elementwise import add
 from .index import _scatter, getitem, take, take_along_axis
 from .shape import broadcast_to, concatenate, expand_dims, moveaxis, ravel, reshape, swapaxes
 
 
-def part_of(a: Operand, axis: int, index: Any) -> Any:
+@unary()
+def part_of(a: Operand, axis: int, index: IndexPart) -> Value:
     """Return a[..., index, ...] with `index` at `axis`, which counts from the front."""
     return getitem(a, (*(slice(None),) * axis, index))
 
 
-@implements(np.copy)
-def copy(a: Operand) -> Any:
+@unary(np.copy)
+def copy(a: Operand) -> Value:
     """Return a Tensor of its own with the same values; the cotangent goes on to `a`."""
     return reshape(a, shape_of(a))
 
 
-@implements(np.roll)
-def roll(a: Operand, shift: int | Sequence[int], axis: Axis = None) -> Any:
+@unary(np.roll)
+def roll(a: Operand, shift: int | Sequence[int], axis: Axis = None) -> Value:
     """Return a with its elements moved by `shift` places along `axis` (None: of the flattened array), round the end.
 
     >>> import tinygrad_rnn as tr
@@ -44,11 +50,11 @@ def roll(a: Operand, shift: int | Sequence[int], axis: Axis = None) -> Any:
         length = shape_of(a)[place]
         at = length - by % length if length else 0
         a = concatenate([part_of(a, place, slice(at, None)), part_of(a, place, slice(None, at))], axis=place)
-    return a
+    return as_value(a)
 
 
-@implements(np.repeat)
-def repeat(a: Operand, repeats: int | Sequence[int], axis: int | None = None) -> Any:
+@unary(np.repeat)
+def repeat(a: Operand, repeats: int | Sequence[int], axis: int | None = None) -> Value:
     """Return a with each slice along `axis` (None: each element) repeated; `repeats` may differ from slice to slice.
 
     >>> import tinygrad_rnn as tr
@@ -70,8 +76,8 @@ def repeat(a: Operand, repeats: int | Sequence[int], axis: int | None = None) ->
     return reshape(each, (*shape[:place], shape[place] * count, *after))
 
 
-@implements(np.tile)
-def tile(A: Operand, reps: int | Sequence[int]) -> Any:
+@unary(np.tile)
+def tile(A: Operand, reps: int | Sequence[int]) -> Value:
     """Return A put side by side `reps` times along each axis; axes are counted from the last."""
     shape, given = shape_of(A), np.atleast_1d(reps)
     if (given.dtype.kind not in "iu" and given.size) or np.any(given < 0):
@@ -85,28 +91,28 @@ def tile(A: Operand, reps: int | Sequence[int]) -> Any:
     return reshape(made, tuple(count * length for count, length in zip(counts, shape, strict=True)))
 
 
-@implements(np.flip)
-def flip(m: Operand, axis: Axis = None) -> Any:
+@unary(np.flip)
+def flip(m: Operand, axis: Axis = None) -> Value:
     """Return m with the order of its elements reversed along `axis` (None: along all axes)."""
     shape = shape_of(m)
     axes = range(len(shape)) if axis is None else normalized("flip", axis, shape)
     return getitem(m, tuple(slice(None, None, -1 if place in axes else None) for place in range(len(shape))))
 
 
-@implements(np.flipud)
-def flipud(m: Operand) -> Any:
+@unary(np.flipud)
+def flipud(m: Operand) -> Value:
     """Return m with axis 0 reversed."""
     return flip(m, 0)
 
 
-@implements(np.fliplr)
-def fliplr(m: Operand) -> Any:
+@unary(np.fliplr)
+def fliplr(m: Operand) -> Value:
     """Return m with axis 1 reversed."""
     return flip(m, 1)
 
 
-@implements(np.rot90)
-def rot90(m: Operand, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
+@unary(np.rot90)
+def rot90(m: Operand, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Value:
     """Return m turned `k` times by 90 degrees in the plane of two axes, from the first towards the second."""
     first, second = normalized("rot90", tuple(axes), shape_of(m), "axes")
     if k % 4 == 0:
@@ -116,22 +122,22 @@ def rot90(m: Operand, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return swapaxes(flip(m, second), first, second) if k % 4 == 1 else flip(swapaxes(m, first, second), second)
 
 
-@implements(np.matrix_transpose, np.linalg.matrix_transpose)
-def matrix_transpose(x: Operand, /) -> Any:
+@unary(np.matrix_transpose, np.linalg.matrix_transpose)
+def matrix_transpose(x: Operand, /) -> Value:
     """Return x with its last two axes exchanged."""
     return swapaxes(x, -1, -2)
 
 
-@implements(np.rollaxis)
-def rollaxis(a: Operand, axis: int, start: int = 0) -> Any:
+@unary(np.rollaxis)
+def rollaxis(a: Operand, axis: int, start: int = 0) -> Value:
     """Return a with `axis` moved before the axis `start`."""
     shape = shape_of(a)
     axis, start = one("rollaxis", axis, shape), one("rollaxis", start, (*shape, 1), "start")
     return moveaxis(a, axis, start - (start > axis))
 
 
-@implements(np.delete)
-def delete(arr: Operand, obj: Any, axis: int | None = None) -> Any:
+@unary(np.delete)
+def delete(arr: Operand, obj: int | slice | Sequence[int] | Array, axis: int | None = None) -> Value:
     """Return arr without the slices along `axis` (None: of the flattened array) that `obj` names."""
     if axis is None:
         return delete(ravel(arr), obj, 0)
@@ -139,8 +145,8 @@ def delete(arr: Operand, obj: Any, axis: int | None = None) -> Any:
     return take(arr, np.delete(np.arange(shape_of(arr)[place]), obj), axis=place)
 
 
-@implements(np.sort)
-def sort(a: Operand, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None) -> Any:
+@unary(np.sort)
+def sort(a: Operand, axis: int | None = -1, kind: SortKind | None = None, *, stable: bool | None = None) -> Value:
     """Return a sorted along `axis` (None: the flattened array); the cotangent goes where each element came from."""
     if axis is None:
         return sort(ravel(a), 0, kind, stable=stable)
@@ -148,11 +154,14 @@ def sort(a: Operand, axis: int | None = -1, kind: Any = None, *, stable: bool | 
     return take_along_axis(a, np.argsort(a, axis=place, kind=kind, stable=stable), axis=place)
 
 
+PadWidth: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | Array | Mapping[int, int | Sequence[int]]
+"""Elements before and after, of all axes or of each; see `pad`."""
+
 _BY_PLACE = ("edge", "reflect", "symmetric", "wrap")
 
 
-@implements(np.pad)
-def pad(array: Operand, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Any:
+@unary(np.pad)
+def pad(array: Operand, pad_width: PadWidth, mode: str = "constant", *, constant_values: Numbers = 0) -> Value:
     """Return `array` with `pad_width` elements put before and after it along each axis.
 
     Args:
@@ -177,16 +186,16 @@ def pad(array: Operand, pad_width: Any, mode: str = "constant", *, constant_valu
         if not np.any(constant_values):
             return made
         zeros = np.zeros(shape, made.dtype)
-        return made + np.pad(zeros, widths, constant_values=constant_values)
+        return add(made, np.pad(zeros, widths, constant_values=constant_values))
     if mode not in _BY_PLACE:
         raise UnsupportedError(f"pad: mode must be one of {('constant', *_BY_PLACE)}, got {mode!r}")
     for axis, pair in enumerate(widths):
         if any(pair):
             array = take(array, np.pad(np.arange(shape[axis]), pair, mode=mode), axis=axis)  # type: ignore[call-overload]
-    return array
+    return as_value(array)
 
 
-def _pairs(argument: str, given: Any, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+def _pairs(argument: str, given: PadWidth, shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """Return (before, after) for each axis."""
     if isinstance(given, Mapping):
         found = [(0, 0)] * len(shape)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from ..engine.tape import Attributes
 from ..engine.tensor import shape_of
 from ..errors import DTypeError, ShapeError
 
-Attributes = dict[str, Any]
 
-
-def normalized(function: str, axis: Any, shape: Sequence[int], argument: str = "axis", new: int = 0) -> tuple[int, ...]:
+def normalized(
+    function: str, axis: int | Sequence[int], shape: Sequence[int], argument: str = "axis", new: int = 0
+) -> tuple[int, ...]:
     """Return the axes that `axis` names, an integer or several, counted from the front.
 
     Args:
@@ -34,9 +34,9 @@ def normalized(function: str, axis: Any, shape: Sequence[int], argument: str = "
     ndim = len(shape) + new
     if type(axis) is int and -ndim <= axis < ndim:  # the usual cases, without what takes time
         return (axis % ndim,)
-    is_plain = type(axis) is tuple and all(type(part) is int and 0 <= part < ndim for part in axis)
-    if is_plain and len(set(axis)) == len(axis):
-        return tuple(axis)
+    is_plain = isinstance(axis, tuple) and all(type(part) is int and 0 <= part < ndim for part in axis)
+    if isinstance(axis, tuple) and is_plain and len(set(axis)) == len(axis):
+        return axis
     if any(isinstance(part, bool | np.bool_) for part in (axis if isinstance(axis, tuple | list) else (axis,))):
         raise DTypeError(f"{function}: {argument} must be an integer or a tuple of integers, got {axis!r}")
     try:
@@ -55,14 +55,14 @@ def normalized(function: str, axis: Any, shape: Sequence[int], argument: str = "
         ) from error
 
 
-def one(function: str, axis: Any, shape: Sequence[int], argument: str = "axis", new: int = 0) -> int:
+def one(function: str, axis: int | Sequence[int], shape: Sequence[int], argument: str = "axis", new: int = 0) -> int:
     """Return what a single axis is, counted from the front; arguments and errors as of `normalized`."""
     if isinstance(axis, tuple | list | None):
         raise DTypeError(f"{function}: {argument} must be one integer, got {axis!r}")
     return normalized(function, axis, shape, argument, new)[0]
 
 
-def reduced(function: str, inputs: Sequence[Any], attrs: Attributes) -> Attributes:
+def reduced(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:
     """Return the attributes of a reduction with its `axis` normalized: None, an integer, or a tuple of them."""
     axis = attrs["axis"]
     if axis is None:
@@ -74,17 +74,17 @@ def reduced(function: str, inputs: Sequence[Any], attrs: Attributes) -> Attribut
     return {**attrs, "axis": axes if isinstance(axis, tuple | list) else axes[0]}
 
 
-def single(function: str, inputs: Sequence[Any], attrs: Attributes) -> Attributes:
+def single(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:
     """Return attributes with an `axis` normalized that must be one axis of the first operand."""
     return {**attrs, "axis": one(function, attrs["axis"], shape_of(inputs[0]))} if inputs else attrs
 
 
-def added(function: str, inputs: Sequence[Any], attrs: Attributes) -> Attributes:
+def added(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:
     """Return attributes with an `axis` normalized that the result has and the operands have not."""
     return {**attrs, "axis": one(function, attrs["axis"], shape_of(inputs[0]), new=1)} if inputs else attrs
 
 
-def permuted(function: str, inputs: Sequence[Any], attrs: Attributes) -> Attributes:
+def permuted(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:
     """Return attributes with `axes` normalized, that must name each axis of the operand."""
     axes, shape = attrs["axes"], shape_of(inputs[0])
     if axes is None:

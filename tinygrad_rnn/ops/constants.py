@@ -5,18 +5,18 @@ On Tensors they answer with plain arrays (or numbers), because there is nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
+from ..engine.operands import without_gradient
+from ..engine.table import Function, implements
 from ..engine.tape import context
-from ..engine.tensor import Tensor, implements, without_gradient
+from ..engine.tensor import Tensor
 from ..engine.tree import map_leaves
 from ..errors import DTypeError, ShapeError, TraceError, UnsupportedError
 
-_CONSTANT: tuple[Callable[..., Any], ...] = (
+_CONSTANT: tuple[Function, ...] = (
     *(np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal),
     *(np.isfinite, np.isnan, np.isinf, np.isneginf, np.isposinf, np.iscomplex, np.isreal, np.signbit, np.isin),
     *(np.logical_and, np.logical_or, np.logical_not, np.logical_xor),
@@ -34,7 +34,7 @@ _CONSTANT: tuple[Callable[..., Any], ...] = (
 )
 
 
-_ABOUT_SHAPE: frozenset[Callable[..., Any]] = frozenset(
+_ABOUT_SHAPE: frozenset[Function] = frozenset(
     [
         *(np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj),
         *(np.result_type, np.can_cast, np.common_type, np.min_scalar_type, np.shares_memory, np.may_share_memory),
@@ -44,20 +44,20 @@ _ABOUT_SHAPE: frozenset[Callable[..., Any]] = frozenset(
 )
 """Those that look at shapes and dtypes alone, so that a plan may keep their answer."""
 
-_SHAPED_BY_VALUES: frozenset[Callable[..., Any]] = frozenset(
+_SHAPED_BY_VALUES: frozenset[Function] = frozenset(
     [np.nonzero, np.flatnonzero, np.argwhere, np.bincount, np.unravel_index, np.ix_]
 )
 """Those whose answer has a length that depends on values, or several parts, which a plan cannot follow."""
 
 
-_PASSED_ON: dict[Callable[..., Any], tuple[str, str]] = {
+_PASSED_ON: dict[Function, tuple[str, str]] = {
     np.full_like: ("fill_value", "fill_value * np.ones_like(a)"),
     np.bincount: ("weights", "one_hot(x).T @ weights"),
 }
 """The second argument of those whose answer would need its gradient, and what to write then."""
 
 
-def _refuse_gradient(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _refuse_gradient(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
     name, instead = _PASSED_ON[function]
     part = args[1] if len(args) > 1 else kwargs.get(name)
     if isinstance(part, Tensor) and part._may_need_gradient():
@@ -67,8 +67,8 @@ def _refuse_gradient(function: Callable[..., Any], args: tuple[Any, ...], kwargs
         )
 
 
-def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
-    def constant(*args: Any, **kwargs: Any) -> Any:
+def _on_arrays(function: Function) -> Function:
+    def constant(*args: object, **kwargs: object) -> object:
         if function in _PASSED_ON:
             _refuse_gradient(function, args, kwargs)
         if context().tracer is not None and function in _SHAPED_BY_VALUES:
@@ -90,11 +90,11 @@ def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     return constant
 
 
-def _shapes(args: tuple[Any, ...]) -> list[str]:
+def _shapes(args: tuple[object, ...]) -> list[str]:
     return [str(part.shape) for part in args if isinstance(part, Tensor | np.ndarray)]
 
 
-def _data(value: Any) -> Any:
+def _data(value: object) -> object:
     return value._array if isinstance(value, Tensor) else value
 
 

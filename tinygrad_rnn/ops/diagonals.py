@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ..engine.table import Operand, implements
-from ..engine.tensor import shape_of
+from ..engine.signatures import unary
+from ..engine.tape import Array
+from ..engine.tensor import Operand, Tensor, Value, shape_of
 from ..errors import ShapeError
 from .axes import normalized
 from .elementwise import where
@@ -23,8 +22,8 @@ def _every(rows: int, columns: int, offset: int) -> slice:
     return slice(start, start + (count - 1) * (columns + 1) + 1, columns + 1) if count else slice(0, 0)
 
 
-@implements(np.diagonal)
-def diagonal(a: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+@unary(np.diagonal)
+def diagonal(a: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
     """Return the elements a[..., i, i + offset] of the matrices in two axes of `a`, as the last axis."""
     shape = shape_of(a)
     if len(shape) < 2:
@@ -35,26 +34,26 @@ def diagonal(a: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any
     return getitem(reshape(a, (*lead, rows * columns)), (..., _every(rows, columns, offset)))
 
 
-@implements(np.linalg.diagonal)
-def matrix_diagonal(x: Operand, /, *, offset: int = 0) -> Any:
+@unary(np.linalg.diagonal)
+def matrix_diagonal(x: Operand, /, *, offset: int = 0) -> Value:
     """Return the diagonals of matrices in the last two axes."""
     return diagonal(x, offset, -2, -1)
 
 
-@implements(np.trace)
-def trace(a: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+@unary(np.trace)
+def trace(a: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
     """Return the sum of a diagonal; see `diagonal`."""
     return sum(diagonal(a, offset, axis1, axis2), axis=-1)
 
 
-@implements(np.linalg.trace)
-def matrix_trace(x: Operand, /, *, offset: int = 0) -> Any:
+@unary(np.linalg.trace)
+def matrix_trace(x: Operand, /, *, offset: int = 0) -> Value:
     """Return the sums of the diagonals of matrices in the last two axes."""
     return trace(x, offset, -2, -1)
 
 
-@implements(np.diag)
-def diag(v: Operand, k: int = 0) -> Any:
+@unary(np.diag)
+def diag(v: Operand, k: int = 0) -> Value:
     """Return the k-th diagonal of a matrix, or a square matrix with a vector as its k-th diagonal and 0 elsewhere."""
     shape = shape_of(v)
     if len(shape) == 2:
@@ -65,25 +64,25 @@ def diag(v: Operand, k: int = 0) -> Any:
     return reshape(_scatter(v, _every(side, side, k), (side * side,)), (side, side))
 
 
-@implements(np.diagflat)
-def diagflat(v: Operand, k: int = 0) -> Any:
+@unary(np.diagflat)
+def diagflat(v: Operand, k: int = 0) -> Value:
     """Return a square matrix with the elements of `v` as its k-th diagonal."""
     return diag(ravel(v), k)
 
 
-@implements(np.tril)
-def tril(m: Operand, k: int = 0) -> Any:
+@unary(np.tril)
+def tril(m: Operand, k: int = 0) -> Value:
     """Return matrices with 0 above the k-th diagonal."""
     return where(_below("tril", m, k), m, _zero(m))
 
 
-@implements(np.triu)
-def triu(m: Operand, k: int = 0) -> Any:
+@unary(np.triu)
+def triu(m: Operand, k: int = 0) -> Value:
     """Return matrices with 0 below the k-th diagonal."""
     return where(_below("triu", m, k - 1), _zero(m), m)
 
 
-def _below(function: str, m: Operand, k: int) -> Any:
+def _below(function: str, m: Operand, k: int) -> Array:
     """Return which elements of a matrix are on the k-th diagonal or below it; NumPy takes a vector for every row."""
     shape = shape_of(m)
     if not shape:
@@ -91,5 +90,5 @@ def _below(function: str, m: Operand, k: int) -> Any:
     return np.tri((shape[-1:] * 2 if len(shape) == 1 else shape)[-2], shape[-1], k, dtype=bool)
 
 
-def _zero(m: Operand) -> Any:
-    return np.zeros((), m.dtype if hasattr(m, "dtype") else np.asarray(m).dtype)
+def _zero(m: Operand) -> Array:
+    return np.zeros((), m.dtype if isinstance(m, Tensor | np.ndarray) else np.asarray(m).dtype)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from ..engine.table import Operand
+from ..engine.operands import as_value, without_gradient
 from ..engine.tape import Array
-from ..engine.tensor import Tensor, shape_of, without_gradient
+from ..engine.tensor import Operand, Value, shape_of
+from ..engine.types import Numbers
 from ..errors import DTypeError, ShapeError
 from .elementwise import narrowed, widened
 from .masked import Reduction, check_constant, reduced_loss
@@ -17,11 +18,11 @@ from .reduce import log_softmax
 
 def are_probabilities(targets: Operand, shape: tuple[int, ...]) -> bool:
     """Return whether targets are distributions for logits of this shape, and not ids."""
-    given = targets if isinstance(targets, Tensor | np.ndarray) else np.asarray(targets)
-    return given.dtype.kind == "f" and given.shape == shape
+    given = as_value(targets)
+    return bool(given.dtype.kind == "f" and given.shape == shape)
 
 
-def masked_ids(targets: Operand, kept: Array, ignore_label: int) -> Array:
+def masked_ids(targets: Numbers, kept: Array, ignore_label: int) -> Array:
     """Return ids with `ignore_label` where a mask says that they do not count; what does not fit stays as it is."""
     ids = np.asarray(targets)
     if ids.dtype.kind not in "iu" or ids.shape != kept.shape:
@@ -31,7 +32,7 @@ def masked_ids(targets: Operand, kept: Array, ignore_label: int) -> Array:
     return np.where(kept, ids, ignore_label)
 
 
-def one_hot(ids: Any, kept: Any, logits: Operand) -> Any:
+def one_hot(ids: Value, kept: Value, logits: Operand) -> Value:
     """Return (..., V) with a 1 at each id that is kept, in the dtype of the logits, float32 at least."""
     V, dtype = shape_of(logits)[-1], _real(logits)
 
@@ -42,18 +43,19 @@ def one_hot(ids: Any, kept: Any, logits: Operand) -> Any:
         )
         return made
 
-    return without_gradient("one hot", filled, ids, kept)
+    made: Value = without_gradient("one hot", filled, ids, kept)
+    return made
 
 
 def distribution_loss(
     logits: Operand,
-    targets: Any,
-    kept: Any,
-    ids: Any,
-    class_weights: Operand,
+    targets: Operand,
+    kept: Value | None,
+    ids: Value | None,
+    class_weights: Operand | None,
     smoothing: float,
     reduction: Reduction,
-) -> Any:
+) -> Value:
     """Return the cross-entropy of target distributions; see `cross_entropy`.
 
     Args:
@@ -69,7 +71,7 @@ def distribution_loss(
     shape, dtype = shape_of(logits), _real(logits)
     weights = None if class_weights is None else without_gradient("weights", _weights(shape, dtype), class_weights)
 
-    def smoothed(given: Operand, kept: Array | None, weights: Array | None) -> Array:
+    def smoothed(given: Numbers, kept: Array | None, weights: Array | None) -> Array:
         targets = np.asarray(given)
         if kept is not None:
             targets = np.where(kept[..., None], targets, 0)
@@ -86,7 +88,7 @@ def distribution_loss(
         return found
 
     q = without_gradient("distribution", smoothed, targets, kept, weights)
-    wide = widened(logits if isinstance(logits, Tensor) else np.asarray(logits))
+    wide = widened(as_value(logits))
     if kept is not None:
         wide = np.where(kept[..., None], wide, 0)
     nats = -np.sum(q * np.where(q > 0, log_softmax(wide), 0), axis=-1)
@@ -95,12 +97,12 @@ def distribution_loss(
 
 
 def _real(logits: Operand) -> np.dtype[np.floating]:
-    given = logits if isinstance(logits, Tensor | np.ndarray) else np.asarray(logits)
+    given = as_value(logits)
     return np.promote_types(np.empty(0, given.dtype).real.dtype, np.float32)
 
 
-def _weights(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Any:
-    def checked(given: Operand) -> Array:
+def _weights(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Callable[[Numbers], Array]:
+    def checked(given: Numbers) -> Array:
         array = np.asarray(given)
         if array.dtype.kind not in "biuf":
             raise DTypeError(f"cross_entropy: expected class_weights that are real numbers, got dtype {array.dtype}")

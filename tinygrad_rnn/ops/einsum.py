@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
-from ..engine.table import Operand, implements
-from ..engine.tensor import Tensor, shape_of
+from ..engine.operands import as_value
+from ..engine.table import implements
+from ..engine.tape import Array
+from ..engine.tensor import Operand, Tensor, Value, shape_of
+from ..engine.types import Numbers
 from ..errors import ShapeError, UnsupportedError
 from .diagonals import diagonal
 from .elementwise import multiply
@@ -24,12 +27,18 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class _Term(NamedTuple):
     """An operand, and the letter of each of its axes: each once."""
 
-    value: Any
+    value: Operand
     axes: str
 
 
+@overload
+def einsum(subscripts: str, /, *operands: Tensor, optimize: bool | str = False) -> Tensor: ...
+@overload
+def einsum(subscripts: str, /, *operands: Numbers, optimize: bool | str = False) -> Array: ...
+@overload
+def einsum(subscripts: str, /, *operands: Operand, optimize: bool | str = False) -> Value: ...
 @implements(np.einsum)
-def einsum(subscripts: str, /, *operands: Operand, optimize: Any = False) -> Any:
+def einsum(subscripts: str, /, *operands: Operand, optimize: bool | str = False) -> Value:
     """Return the sum of products that `subscripts` says, such as "nth,hk->ntk": letters without an output are summed.
 
     Args:
@@ -49,14 +58,14 @@ def einsum(subscripts: str, /, *operands: Operand, optimize: Any = False) -> Any
     """
     if not isinstance(subscripts, str):
         raise UnsupportedError('einsum: the subscripts must be a string, such as "ij,jk->ik"; lists are not served')
-    operands = tuple(part if isinstance(part, Tensor | np.ndarray) else np.asarray(part) for part in operands)
+    operands = tuple(map(as_value, operands))
     inputs, output, lengths = _parsed(subscripts, tuple(shape_of(operand) for operand in operands))
     terms = [_without_repeats(_Term(*pair)) for pair in zip(operands, inputs, strict=True)]
     for pair in _order(terms, output, optimize):
         right, left = (terms.pop(number) for number in sorted(pair, reverse=True))
         terms.append(_product(left, right, set(output).union(*(term.axes for term in terms)), lengths))
     last = _summed(terms[0], set(output))
-    return _turned(last, output)
+    return as_value(_turned(last, output))
 
 
 # -- subscripts --------------------------------------------------------------------------------------------------------
@@ -135,7 +144,7 @@ def _without_repeats(term: _Term) -> _Term:
     return _Term(value, axes)
 
 
-def _order(terms: Sequence[_Term], output: str, optimize: Any) -> list[tuple[int, int]]:
+def _order(terms: Sequence[_Term], output: str, optimize: bool | str) -> list[tuple[int, int]]:
     """Return which terms are multiplied, pair by pair; the product becomes the last term."""
     if len(terms) < 3:
         return [(0, 1)] * (len(terms) - 1)
@@ -184,17 +193,17 @@ def _of(term: _Term, letters: Iterable[str]) -> list[int]:
     return [shape_of(term.value)[term.axes.index(letter)] for letter in letters]
 
 
-def _turned(term: _Term, letters: Iterable[str]) -> Any:
+def _turned(term: _Term, letters: Iterable[str]) -> Operand:
     """Return the array with its axes in the order of `letters`."""
     order = tuple(term.axes.index(letter) for letter in letters)
     return term.value if order == tuple(range(len(order))) else transpose(term.value, order)
 
 
-def _shaped(value: Any, shape: tuple[int, ...]) -> Any:
+def _shaped(value: Operand, shape: tuple[int, ...]) -> Operand:
     return value if shape_of(value) == shape else reshape(value, shape)
 
 
-def _spread(term: _Term, letters: Sequence[str]) -> Any:
+def _spread(term: _Term, letters: Sequence[str]) -> Operand:
     """Return the array with its axes in the order of `letters`, and length 1 for those that it has not."""
     ordered = _turned(term, [letter for letter in letters if letter in term.axes])
     lengths = iter(shape_of(ordered))
@@ -203,7 +212,7 @@ def _spread(term: _Term, letters: Sequence[str]) -> Any:
 
 def _grouped(
     term: _Term, batch: Sequence[str], rows: Sequence[str], columns: Sequence[str], longest: dict[str, int]
-) -> Any:
+) -> Operand:
     """Return the array as matrices: batch axes, one axis for all of `rows`, one for all of `columns`.
 
     Axes in `longest` are summed over; one of length 1 is broadcast before.

@@ -7,149 +7,151 @@ and a cotangent of 0 stays 0.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..engine.arrays import delivered
-from ..engine.primitive import primitive
+from ..engine.operands import as_value
+from ..engine.primitive import Cotangents, primitive
+from ..engine.signatures import unary
 from ..engine.tape import Array, context
-from ..engine.tensor import Operand, Tensor, implements
+from ..engine.tensor import Operand, Tensor, Value
 from ..errors import DTypeError, UnsupportedError
 
 
 @primitive(np.add)
-def add(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
+def add(a: Array, b: Array, /, *, out: Array | None = None) -> Array:
     """Return a + b."""
     return np.add(a, b, out=out)
 
 
 @add.rule()
-def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+def _(g: Value, y: Value, a: Value, b: Value) -> Cotangents:
     return g, g
 
 
 @primitive(np.subtract)
-def subtract(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
+def subtract(a: Array, b: Array, /, *, out: Array | None = None) -> Array:
     """Return a - b."""
     return np.subtract(a, b, out=out)
 
 
 @subtract.rule()
-def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+def _(g: Value, y: Value, a: Value, b: Value) -> Cotangents:
     return g, lambda: -g
 
 
 @primitive(np.multiply)
-def multiply(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
+def multiply(a: Array, b: Array, /, *, out: Array | None = None) -> Array:
     """Return a * b."""
     return np.multiply(a, b, out=out)
 
 
 @multiply.rule(keep="a b")
-def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+def _(g: Value, y: Value, a: Value, b: Value) -> Cotangents:
     return lambda: g * b, lambda: g * a
 
 
 @primitive(np.divide)
-def divide(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
+def divide(a: Array, b: Array, /, *, out: Array | None = None) -> Array:
     """Return a / b."""
     return np.divide(a, b, out=out)
 
 
 @divide.rule(keep="y b")
-def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+def _(g: Value, y: Value, a: Value, b: Value) -> Cotangents:
     return lambda: g / b, lambda: -g * y / b
 
 
 @primitive(np.negative)
-def negative(x: Operand, /, *, out: Array | None = None) -> Any:
+def negative(x: Array, /, *, out: Array | None = None) -> Array:
     """Return -x."""
     return np.negative(x, out=out)
 
 
 @negative.rule()
-def _(g: Any, y: Any, x: Any) -> Any:
+def _(g: Value, y: Value, x: Value) -> Cotangents:
     return (-g,)
 
 
 @primitive(np.power)
-def power(x: Operand, n: Operand, /, *, out: Array | None = None) -> Any:
+def power(x: Array, n: Array, /, *, out: Array | None = None) -> Array:
     """Return x ** n; the derivative with respect to n is defined for x > 0 (and taken as 0 at x = 0)."""
     return np.power(x, n, out=out)
 
 
 @power.rule(keep="y x n")
-def _(g: Any, y: Any, x: Any, n: Any) -> Any:
-    def base() -> Any:
+def _(g: Value, y: Value, x: Value, n: Value | complex) -> Cotangents:
+    def base() -> Value:
         # n * x ** (n - 1), without 0 * inf where n = 0. A Python number stays one, or float32 would become float64.
         number = isinstance(n, int | float | complex)
         return g * n * x ** ((n - 1 if n else 1) if number else np.where(n == 0, 1, n - 1))
 
-    def exponent() -> Any:
+    def exponent() -> Value:
         return g * y * np.log(np.where(x == 0, 1, x))
 
     return base, exponent
 
 
 @primitive(np.exp)
-def exp(x: Operand, /, *, out: Array | None = None) -> Any:
+def exp(x: Array, /, *, out: Array | None = None) -> Array:
     """Return e ** x."""
     return np.exp(x, out=out)
 
 
 @exp.rule(keep="y")
-def _(g: Any, y: Any, x: Any) -> Any:
+def _(g: Value, y: Value, x: Value) -> Cotangents:
     return (g * y,)
 
 
 @primitive(np.log)
-def log(x: Operand, /, *, out: Array | None = None) -> Any:
+def log(x: Array, /, *, out: Array | None = None) -> Array:
     """Return the natural logarithm of x, in nats."""
     return np.log(x, out=out)
 
 
 @log.rule(keep="x")
-def _(g: Any, y: Any, x: Any) -> Any:
+def _(g: Value, y: Value, x: Value) -> Cotangents:
     return (g / x,)
 
 
 @primitive(np.sqrt)
-def sqrt(x: Operand, /, *, out: Array | None = None) -> Any:
+def sqrt(x: Array, /, *, out: Array | None = None) -> Array:
     """Return the square root of x."""
     return np.sqrt(x, out=out)
 
 
 @sqrt.rule(keep="y")
-def _(g: Any, y: Any, x: Any) -> Any:
+def _(g: Value, y: Value, x: Value) -> Cotangents:
     return (g * 0.5 / y,)
 
 
 @primitive(np.tanh)
-def tanh(x: Operand, /, *, out: Array | None = None) -> Any:
+def tanh(x: Array, /, *, out: Array | None = None) -> Array:
     """Return the hyperbolic tangent of x; dy/dx = 1 - y * y."""
     return np.tanh(x, out=out)
 
 
 @tanh.rule(keep="y")
-def _(g: Any, y: Any, x: Any) -> Any:
+def _(g: Value, y: Value, x: Value) -> Cotangents:
     return (g * (1 - y * y),)
 
 
 @primitive(analytic=False)
-def relu(x: Operand, /, *, out: Array | None = None) -> Any:
+def relu(x: Array, /, *, out: Array | None = None) -> Array:
     """Return max(x, 0); the derivative at 0 is taken as 0, and that at NaN is NaN."""
     return np.maximum(x, 0, out=out)
 
 
 @relu.rule(keep="y")
-def _(g: Any, y: Any, x: Any) -> Any:
+def _(g: Value, y: Value, x: Value) -> Cotangents:
     return (np.where(y > 0, g, np.where(g == 0, 0, y)),)  # y is 0 there, or NaN
 
 
 @primitive(np.maximum, analytic=False)
-def maximum(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
+def maximum(a: Array, b: Array, /, *, out: Array | None = None) -> Array:
     """Return the larger of a and b; where they are equal each gets half of the cotangent.
 
     Where the result is NaN, because one of them is, the derivatives are NaN.
@@ -158,12 +160,12 @@ def maximum(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
 
 
 @maximum.rule(keep="a b")
-def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+def _(g: Value, y: Value, a: Value, b: Value) -> Cotangents:
     return _chosen(g, a > b, a < b, a == b)
 
 
 @primitive(np.minimum, analytic=False)
-def minimum(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
+def minimum(a: Array, b: Array, /, *, out: Array | None = None) -> Array:
     """Return the smaller of a and b; where they are equal each gets half of the cotangent.
 
     Where the result is NaN, because one of them is, the derivatives are NaN.
@@ -172,16 +174,16 @@ def minimum(a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
 
 
 @minimum.rule(keep="a b")
-def _(g: Any, y: Any, a: Any, b: Any) -> Any:
+def _(g: Value, y: Value, a: Value, b: Value) -> Cotangents:
     return _chosen(g, a < b, a > b, a == b)
 
 
-def undefined(g: Any) -> Any:
+def undefined(g: Value) -> Value:
     """Return the cotangent where a derivative is NaN: that, but 0 where g is, for what is masked counts for nothing."""
     return np.where(g == 0, 0, np.nan)
 
 
-def _chosen(g: Any, first: Any, second: Any, equal: Any) -> Any:
+def _chosen(g: Value, first: Value, second: Value, equal: Value) -> Cotangents:
     """Return the cotangents of two operands of which the first or the second was chosen, both, or none: one is NaN."""
     shared = np.where(equal, g * 0.5, undefined(g))
     return lambda: np.where(first, g, np.where(second, 0, shared)), lambda: np.where(
@@ -190,7 +192,7 @@ def _chosen(g: Any, first: Any, second: Any, equal: Any) -> Any:
 
 
 @primitive(np.where)
-def where(condition: Operand, a: Operand, b: Operand, /, *, out: Array | None = None) -> Any:
+def where(condition: Array, a: Array, b: Array, /, *, out: Array | None = None) -> Array:
     """Return a where `condition` holds, else b."""
     if out is None or any(np.may_share_memory(out, value) for value in (condition, a, b)):
         return delivered(np.asarray(np.where(condition, a, b)), out)
@@ -200,12 +202,12 @@ def where(condition: Operand, a: Operand, b: Operand, /, *, out: Array | None = 
 
 
 @where.rule(keep="condition")
-def _(g: Any, y: Any, condition: Any, a: Any, b: Any) -> Any:
+def _(g: Value, y: Value, condition: Value, a: Value, b: Value) -> Cotangents:
     return None, lambda: np.where(condition, g, 0), lambda: np.where(condition, 0, g)
 
 
 @primitive(np.astype, analytic=False)
-def astype(x: Operand, /, dtype: DTypeLike, *, out: Array | None = None) -> Any:
+def astype(x: Array, /, dtype: DTypeLike, *, out: Array | None = None) -> Array:
     """Return x in another dtype; the cotangent comes back in the dtype of x."""
     if out is None:
         return np.asarray(x).astype(dtype)
@@ -216,28 +218,34 @@ def astype(x: Operand, /, dtype: DTypeLike, *, out: Array | None = None) -> Any:
 
 
 @astype.rule()
-def _(g: Any, y: Any, x: Any, *, dtype: DTypeLike) -> Any:
+def _(g: Value, y: Value, x: Value, *, dtype: DTypeLike) -> Cotangents:
     return (g,)
 
 
-def widened(x: Operand) -> Any:
+@overload
+def widened(x: Tensor) -> Tensor: ...
+@overload
+def widened(x: Array) -> Array: ...
+@overload
+def widened(x: Operand) -> Operand: ...
+def widened(x: Operand) -> Operand:
     """Return x in float32 if it is in half precision, which sums must not be added up in; else x itself."""
     return astype(x, np.float32) if getattr(x, "dtype", None) == np.float16 else x
 
 
-def narrowed(y: Any, x: Operand) -> Any:
+def narrowed(y: Value, x: Operand) -> Value:
     """Return y, computed of `widened(x)`, in half precision if x is."""
     return astype(y, np.float16) if getattr(x, "dtype", None) == np.float16 else y
 
 
-def promoted(function: np.ufunc, a: Operand, b: Operand) -> tuple[Any, Any]:
+def promoted(function: np.ufunc, a: Operand, b: Operand) -> tuple[Operand, Operand]:
     """Return operands in the dtype in which a NumPy function of two computes with them; Python numbers stay.
 
     >>> [part.dtype.name for part in promoted(np.copysign, np.ones(2, np.float32), np.zeros(2))]
     ['float64', 'float64']
     """
     parts = [
-        part if type(part) in (int, float, complex) or isinstance(part, Tensor) else np.asarray(part) for part in (a, b)
+        part if isinstance(part, Tensor) or type(part) in (int, float, complex) else np.asarray(part) for part in (a, b)
     ]
     if any(np.iscomplexobj(part) for part in parts):  # complex step, which NumPy's function may not know
         return parts[0], parts[1]
@@ -249,8 +257,8 @@ def promoted(function: np.ufunc, a: Operand, b: Operand) -> tuple[Any, Any]:
 # -- derived --------------------------------------------------------------------------------------------------------
 
 
-@implements(np.absolute)
-def absolute(x: Operand) -> Any:
+@unary(np.absolute)
+def absolute(x: Operand) -> Value:
     """Return |x| for real x, as max(x, -x); the derivative at 0 is 0.
 
     Complex numbers pass if their imaginary part is the step of a complex-step derivative, so small that it is a
@@ -267,7 +275,7 @@ def absolute(x: Operand) -> Any:
         )
     if values.dtype.kind in "ub":  # which have no negative numbers: -x would wrap round
         return positive(x)
-    return maximum(x, -x)
+    return maximum(x, negative(x))
 
 
 def _is_step(z: Array) -> bool:
@@ -276,20 +284,27 @@ def _is_step(z: Array) -> bool:
     return bool(imaginary <= 1e-15 * np.abs(z.real).max(initial=0) or imaginary <= 1e-25)
 
 
-@implements(np.square)
-def square(x: Operand) -> Any:
+@unary(np.square)
+def square(x: Operand) -> Value:
     """Return x * x."""
     return multiply(x, x)
 
 
-@implements(np.reciprocal)
-def reciprocal(x: Operand) -> Any:
+@unary(np.reciprocal)
+def reciprocal(x: Operand) -> Value:
     """Return 1 / x."""
     return divide(1, x)
 
 
-@implements(np.clip)
-def clip(a: Operand, a_min: Operand = None, a_max: Operand = None, *, min: Operand = None, max: Operand = None) -> Any:
+@unary(np.clip)
+def clip(
+    a: Operand,
+    a_min: Operand | None = None,
+    a_max: Operand | None = None,
+    *,
+    min: Operand | None = None,
+    max: Operand | None = None,
+) -> Value:
     """Return a held between a_min and a_max, also called min and max; None leaves that side open.
 
     It is minimum(maximum(a, a_min), a_max), and so are its derivatives: 1 between the bounds, 0 beyond them, and at a
@@ -303,10 +318,10 @@ def clip(a: Operand, a_min: Operand = None, a_max: Operand = None, *, min: Opera
     low, high = a_min if min is None else min, a_max if max is None else max
     if low is not None:
         a = maximum(a, low)
-    return a if high is None else minimum(a, high)
+    return as_value(a) if high is None else minimum(a, high)
 
 
-@implements(np.positive)
-def positive(x: Operand) -> Any:
+@unary(np.positive)
+def positive(x: Operand) -> Value:
     """Return x."""
-    return x
+    return as_value(x)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import cast
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..engine.arrays import delivered, frozen
-from ..engine.primitive import primitive
+from ..engine.operands import without_gradient
+from ..engine.primitive import Cotangents, primitive
+from ..engine.signatures import unary
 from ..engine.tape import Array, context
-from ..engine.tensor import Operand, Tensor, implements, shape_of, without_gradient
+from ..engine.tensor import Operand, Tensor, Value, shape_of
+from ..engine.types import Index, IndexPart, Numbers
 from ..errors import DTypeError, ShapeError, TraceError
 from .axes import one, single
 
 _INTP = np.dtype(np.intp)
 
 
-def _plain(index: Any) -> Any:
+def _plain(index: Index) -> Index:
     """Return an index that nobody can change later: integer and boolean arrays copied, Tensors unwrapped."""
-    if isinstance(index, tuple):
-        return tuple(_plain(part) for part in index)
+    return tuple(map(_plain_part, index)) if isinstance(index, tuple) else _plain_part(index)
+
+
+def _plain_part(index: IndexPart) -> IndexPart:
     if isinstance(index, Tensor):
         if context().tracer is None:
             index = index._array
@@ -30,7 +36,7 @@ def _plain(index: Any) -> Any:
                 "use where()"
             )
         else:
-            index = without_gradient("index", _plain, index)
+            index = without_gradient("index", _plain_part, index)
     elif isinstance(index, list):
         index = np.asarray(index, dtype=None if index else int)
     if isinstance(index, np.ndarray):
@@ -58,12 +64,12 @@ def as_ids(function: str, ids: Array) -> Array:
     return ids.astype(np.intp, copy=False)
 
 
-def _is_basic(index: Any) -> bool:
+def _is_basic(index: Index) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     return not any(isinstance(part, np.ndarray) for part in parts)
 
 
-def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any], out: Array | None) -> Array:
+def _zeros(shape: tuple[int, ...], dtype: DTypeLike, out: Array | None) -> Array:
     """Return zeros to add into: `out`, or a new array."""
     if out is None:
         return np.zeros(shape, dtype)
@@ -74,17 +80,17 @@ def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any], out: Array | None) -> A
 
 
 @primitive()
-def _getitem(x: Operand, /, index: Any, *, out: Array | None = None) -> Array:
+def _getitem(x: Array, /, index: Index, *, out: Array | None = None) -> Array:
     return delivered(np.asarray(np.asarray(x)[index]), out)
 
 
 @_getitem.rule()
-def _(g: Any, y: Any, x: Any, *, index: Any) -> Any:
+def _(g: Value, y: Value, x: Value, *, index: Index) -> Cotangents:
     return (_scatter(g, index=index, shape=x.shape),)
 
 
 @primitive()
-def _scatter(g: Operand, /, index: Any, shape: tuple[int, ...], *, out: Array | None = None) -> Array:
+def _scatter(g: Array, /, index: Index, shape: tuple[int, ...], *, out: Array | None = None) -> Array:
     out = _zeros(shape, np.asarray(g).dtype, out)
     if _is_basic(index):
         out[index] = g
@@ -94,31 +100,33 @@ def _scatter(g: Operand, /, index: Any, shape: tuple[int, ...], *, out: Array | 
 
 
 @_scatter.rule()
-def _(g: Any, y: Any, x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
+def _(g: Value, y: Value, x: Value, *, index: Index, shape: tuple[int, ...]) -> Cotangents:
     return (_getitem(g, index=index),)
 
 
-@implements(operator.getitem)
-def getitem(x: Operand, index: Any) -> Any:
+@unary(operator.getitem)
+def getitem(x: Operand, index: Index) -> Value:
     """Return x[index]: slices, integers, None, Ellipsis, integer or boolean arrays. Repeated picks add up."""
     return _getitem(x, index=_plain(index))
 
 
-def _ids(function: str, indices: Any) -> Any:
-    def checked(indices: Any) -> Array:
+def _ids(function: str, indices: Operand) -> Array:
+    """Return indices as an array of `np.intp`; while `compile` records, as a Tensor."""
+
+    def checked(indices: Numbers) -> Array:
         ids = np.asarray(indices)
         if ids.dtype.kind not in "iu" and ids.size:
             raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
         return as_ids(function, ids)
 
     if context().tracer is not None and isinstance(indices, Tensor) and indices.dtype == _INTP:
-        return indices  # there is nothing to look at in each replay
-    ids = without_gradient("ids", checked, indices)
+        return cast(Array, indices)  # there is nothing to look at in each replay
+    ids: Array = without_gradient("ids", checked, indices)
     return frozen(ids) if isinstance(ids, np.ndarray) else ids
 
 
 @primitive(canonical=single)
-def _take(x: Operand, /, indices: Array, axis: int, *, out: Array | None = None) -> Array:
+def _take(x: Array, /, indices: Array, axis: int, *, out: Array | None = None) -> Array:
     if out is None:
         return np.take(x, indices, axis=axis)
     # While it looks for an index out of range, NumPy takes into a buffer and then copies: look before.
@@ -129,12 +137,12 @@ def _take(x: Operand, /, indices: Array, axis: int, *, out: Array | None = None)
 
 
 @_take.rule()
-def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int) -> Any:
+def _(g: Value, y: Value, x: Value, *, indices: Array, axis: int) -> Cotangents:
     return (_take_back(g, indices=indices, axis=axis, shape=x.shape),)
 
 
 @primitive()
-def _take_back(g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...], *, out: Array | None = None) -> Array:
+def _take_back(g: Array, /, indices: Array, axis: int, shape: tuple[int, ...], *, out: Array | None = None) -> Array:
     """Add the slices of g to the places that `indices` name.
 
     Sorting the ids and adding up runs of equal ones is about three times faster than `np.add.at` on natural text.
@@ -164,12 +172,12 @@ def add_equal(rows: Array, ids: Array) -> tuple[Array, Array]:
 
 
 @_take_back.rule()
-def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int, shape: tuple[int, ...]) -> Any:
+def _(g: Value, y: Value, x: Value, *, indices: Array, axis: int, shape: tuple[int, ...]) -> Cotangents:
     return (_take(g, indices=indices, axis=axis),)
 
 
-@implements(np.take)
-def take(a: Operand, indices: Any, axis: int | None = None) -> Any:
+@unary(np.take)
+def take(a: Operand, indices: Operand, axis: int | None = None) -> Value:
     """Return the slices of `a` along `axis` named by integer `indices` (None: of the flattened array).
 
     The embedding lookup: `take(W, ids, axis=0)` with W (V, D) and ids (N, T) gives (N, T, D). The cotangents of an id
@@ -186,18 +194,18 @@ def take(a: Operand, indices: Any, axis: int | None = None) -> Any:
 
 
 @primitive(canonical=single)
-def _take_along(x: Operand, /, indices: Array, axis: int, *, out: Array | None = None) -> Array:
+def _take_along(x: Array, /, indices: Array, axis: int, *, out: Array | None = None) -> Array:
     return delivered(np.take_along_axis(np.asarray(x), indices, axis=axis), out)
 
 
 @_take_along.rule()
-def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int) -> Any:
+def _(g: Value, y: Value, x: Value, *, indices: Array, axis: int) -> Cotangents:
     return (_take_along_back(g, indices=indices, axis=axis, shape=x.shape),)
 
 
 @primitive()
 def _take_along_back(
-    g: Operand, /, indices: Array, axis: int, shape: tuple[int, ...], *, out: Array | None = None
+    g: Array, /, indices: Array, axis: int, shape: tuple[int, ...], *, out: Array | None = None
 ) -> Array:
     out = _zeros(shape, np.asarray(g).dtype, out)
     places: list[Array] = list(np.ix_(*(np.arange(n) for n in shape)))
@@ -206,21 +214,21 @@ def _take_along_back(
     return out
 
 
-def _add_at(out: Array, places: Any, g: Operand) -> None:
-    """Add g to places of zeros, in float32 at least; one that is named several times gets all that is meant for it."""
+def _add_at(out: Array, index: Index, g: Array) -> None:
+    """Add g to zeros at an index, in float32 at least; an element that is named several times gets the sum."""
     total = out.astype(np.float32) if out.dtype == np.float16 else out
-    np.add.at(total, places, g)
+    np.add.at(total, index, g)  # type: ignore[arg-type]  # slices too
     if total is not out:
         out[...] = total
 
 
 @_take_along_back.rule()
-def _(g: Any, y: Any, x: Any, *, indices: Array, axis: int, shape: tuple[int, ...]) -> Any:
+def _(g: Value, y: Value, x: Value, *, indices: Array, axis: int, shape: tuple[int, ...]) -> Cotangents:
     return (_take_along(g, indices=indices, axis=axis),)
 
 
-@implements(np.take_along_axis)
-def take_along_axis(arr: Operand, indices: Any, axis: int | None = -1) -> Any:
+@unary(np.take_along_axis)
+def take_along_axis(arr: Operand, indices: Operand, axis: int | None = -1) -> Value:
     """Return the elements of `arr` that `indices`, of as many axes, names along `axis` (None: of the flattened array).
 
     Raises:

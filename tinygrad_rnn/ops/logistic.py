@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..engine.arrays import delivered
-from ..engine.primitive import primitive
-from ..engine.table import Operand
+from ..engine.primitive import Cotangents, primitive
+from ..engine.signatures import unary
 from ..engine.tape import Array
+from ..engine.tensor import Operand, Value
+from .elementwise import negative
 
 
 @primitive()
-def sigmoid(x: Operand, /, *, out: Array | None = None) -> Any:
+def sigmoid(x: Array, /, *, out: Array | None = None) -> Array:
     """Return the logistic function 1 / (1 + exp(-x)); dy/dx = y * (1 - y).
 
     Every result that is a normal number has full relative precision, however far out x is: sigmoid(-40.0) is 4.2e-18.
@@ -31,7 +31,8 @@ def sigmoid(x: Operand, /, *, out: Array | None = None) -> Any:
     with np.errstate(over="ignore"):
         np.exp(y, out=y)
     np.add(y, 1, out=y)
-    return np.divide(1, y, out=y)
+    np.divide(1, y, out=y)
+    return y
 
 
 def _complex_sigmoid(z: Array) -> Array:
@@ -42,12 +43,12 @@ def _complex_sigmoid(z: Array) -> Array:
 
 
 @sigmoid.rule(keep="y x")
-def _(g: Any, y: Any, x: Any) -> Any:
+def _(g: Value, y: Value, x: Value) -> Cotangents:
     return (g * _sigmoid_slope(y, x),)
 
 
 @primitive()
-def _sigmoid_slope(y: Operand, x: Operand, /, *, out: Array | None = None) -> Any:
+def _sigmoid_slope(y: Array, x: Array, /, *, out: Array | None = None) -> Array:
     """Return y * sigmoid(-x) as y / (1 + exp(x)): the derivative of y = sigmoid(x), where 1 - y would cancel."""
     if np.iscomplexobj(x) or np.iscomplexobj(y):
         return delivered(np.asarray(y * _complex_sigmoid(-np.asarray(x, complex))), out)
@@ -63,12 +64,12 @@ def _sigmoid_slope(y: Operand, x: Operand, /, *, out: Array | None = None) -> An
 
 
 @_sigmoid_slope.rule(keep="s x")
-def _(g: Any, s: Any, y: Any, x: Any) -> Any:
+def _(g: Value, s: Value, y: Value, x: Value) -> Cotangents:
     return lambda: g * sigmoid(-x), lambda: -g * s * sigmoid(x)
 
 
 @primitive()
-def softplus(x: Operand, /, *, out: Array | None = None) -> Any:
+def softplus(x: Array, /, *, out: Array | None = None) -> Array:
     """Return log(1 + exp(x)) as max(x, 0) + log(1 + exp(-|x|)), which never overflows; dy/dx = sigmoid(x).
 
     It is the minus logarithm of the probability that a logit -x gives.
@@ -89,18 +90,19 @@ def softplus(x: Operand, /, *, out: Array | None = None) -> Any:
 
 
 @softplus.rule(keep="x")
-def _(g: Any, y: Any, x: Any) -> Any:
+def _(g: Value, y: Value, x: Value) -> Cotangents:
     return (g * sigmoid(x),)
 
 
 # -- derived --------------------------------------------------------------------------------------------------------
 
 
-def log_sigmoid(x: Operand) -> Any:
+@unary()
+def log_sigmoid(x: Operand) -> Value:
     """Return log(sigmoid(x)) as -softplus(-x), finite for every finite x; dy/dx = sigmoid(-x).
 
     >>> import tinygrad_rnn as tr
     >>> float(tr.log_sigmoid(-800.0))
     -800.0
     """
-    return -softplus(-x)
+    return negative(softplus(negative(x)))

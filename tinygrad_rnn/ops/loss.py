@@ -6,22 +6,24 @@ That of many is fused: over a large vocabulary its passes over memory are most o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from ..checks import number
 from ..engine.arrays import delivered, frozen
-from ..engine.primitive import primitive
+from ..engine.operands import as_value, without_gradient
+from ..engine.primitive import Cotangents, primitive
+from ..engine.signatures import unary
 from ..engine.tape import Array
-from ..engine.tensor import Operand, Tensor, shape_of, without_gradient
+from ..engine.tensor import Operand, Value, shape_of
+from ..engine.types import Numbers
 from ..errors import DTypeError, ShapeError
 from .distributions import are_probabilities, distribution_loss, masked_ids, one_hot
-from .elementwise import narrowed, widened
+from .elementwise import multiply, narrowed, widened
 from .index import as_ids
 from .logistic import softplus
 from .masked import Reduction, check_constant, check_floating, check_reduction, kept_of, reduced_loss
-from .reduce import softmax
+from .reduce import softmax, sum
 
 _CHUNK = 1 << 16  # elements of a block of rows that stays in cache
 
@@ -46,7 +48,7 @@ def _read(x: Array, kept: Array) -> Array:
 
 
 @primitive()
-def _cross_entropy(logits: Operand, /, targets: Array, ignore_label: int, *, out: Array | None = None) -> Array:
+def _cross_entropy(logits: Array, /, targets: Array, ignore_label: int, *, out: Array | None = None) -> Array:
     x, ids, kept = _flat(np.asarray(logits), targets, ignore_label)
     nats = np.zeros(len(x), np.result_type(x, np.float32))
     for block in _blocks(x):
@@ -59,13 +61,13 @@ def _cross_entropy(logits: Operand, /, targets: Array, ignore_label: int, *, out
 
 
 @_cross_entropy.rule(keep="logits")
-def _(g: Any, y: Any, logits: Any, *, targets: Array, ignore_label: int) -> Any:
+def _(g: Value, y: Value, logits: Value, *, targets: Array, ignore_label: int) -> Cotangents:
     return (_cross_entropy_back(logits, g, targets=targets, ignore_label=ignore_label),)
 
 
 @primitive()
 def _cross_entropy_back(
-    logits: Operand, g: Operand, /, targets: Array, ignore_label: int, *, out: Array | None = None
+    logits: Array, g: Array, /, targets: Array, ignore_label: int, *, out: Array | None = None
 ) -> Array:
     """Return g * (softmax(logits) - onehot(targets)) / (number of unmasked positions), 0 where masked."""
     x, ids, kept = _flat(np.asarray(logits), targets, ignore_label)
@@ -89,30 +91,32 @@ def _cross_entropy_back(
 
 
 @_cross_entropy_back.rule(keep="logits g")
-def _(v: Any, y: Any, logits: Any, g: Any, *, targets: Array, ignore_label: int) -> Any:
+def _(v: Value, y: Value, logits: Value, g: Value, *, targets: Array, ignore_label: int) -> Cotangents:
     kept = (targets != ignore_label)[..., None]
     v = np.where(kept, widened(v), 0)
 
-    def to_logits() -> Any:
+    def to_logits() -> Value:
         p = softmax(np.where(kept, widened(logits), 0))
-        return p * (v - np.sum(p * v, axis=-1, keepdims=True)) * (widened(g) / np.count_nonzero(kept))
+        at_one = p * (v - sum(p * v, axis=-1, keepdims=True))
+        return multiply(at_one, widened(g) / np.count_nonzero(kept))
 
-    def to_g() -> Any:
-        return np.sum(v * _cross_entropy_back(logits, 1.0, targets=targets, ignore_label=ignore_label))
+    def to_g() -> Value:
+        return sum(v * _cross_entropy_back(logits, 1.0, targets=targets, ignore_label=ignore_label))
 
     return to_logits, to_g
 
 
+@unary()
 def cross_entropy(
     logits: Operand,
-    targets: Any,
+    targets: Operand,
     ignore_label: int = -1,
     *,
-    mask: Operand = None,
-    class_weights: Operand = None,
+    mask: Operand | None = None,
+    class_weights: Operand | None = None,
     smoothing: float = 0.0,
     reduction: Reduction = "mean",
-) -> Any:
+) -> Value:
     """Return the mean negative log-likelihood of `targets`, in nats per unmasked position.
 
     loss = -mean over unmasked positions of log softmax(logits)[target]; exp(loss) is the perplexity.
@@ -174,7 +178,7 @@ def cross_entropy(
     return distribution_loss(logits, one_hot(ids, kept, logits), kept, ids, class_weights, smoothing, reduction)
 
 
-def _checked(targets: Any, shape: tuple[int, ...], ignore_label: int, needed: bool) -> Array:
+def _checked(targets: Numbers, shape: tuple[int, ...], ignore_label: int, needed: bool) -> Array:
     """Return the targets of logits of this shape, as ids that nobody can change; see `cross_entropy` for the errors."""
     ids = np.asarray(targets)
     if ids.dtype.kind not in "iu":
@@ -204,14 +208,15 @@ def _checked(targets: Any, shape: tuple[int, ...], ignore_label: int, needed: bo
     return ids
 
 
+@unary()
 def binary_cross_entropy(
     logits: Operand,
-    targets: Any,
+    targets: Operand,
     ignore_label: float = -1,
     *,
-    mask: Operand = None,
+    mask: Operand | None = None,
     reduction: Reduction = "mean",
-) -> Any:
+) -> Value:
     """Return the mean negative log-likelihood of yes-or-no `targets`, in nats per unmasked element.
 
     loss = -mean over unmasked elements of t * log(sigmoid(z)) + (1 - t) * log(sigmoid(-z)), z the logits. Computed as
@@ -245,11 +250,11 @@ def binary_cross_entropy(
     check_floating("binary_cross_entropy", "logits", logits)
     check_reduction("binary_cross_entropy", reduction)
     check_constant("binary_cross_entropy", "targets", targets)
-    z = widened(logits if isinstance(logits, Tensor) else np.asarray(logits))
+    z = widened(as_value(logits))
     shape, real, needed = z.shape, np.empty(0, z.dtype).real.dtype, reduction == "mean"
     kept = kept_of("binary_cross_entropy", mask, shape, False)
 
-    def likelihoods(given: Any, kept: Array | None) -> Array:
+    def likelihoods(given: Numbers, kept: Array | None) -> Array:
         """Return those of yes, and of no, each 0 where masked."""
         return _likelihoods(given, kept, shape, ignore_label, needed).astype(real)
 
@@ -261,7 +266,7 @@ def binary_cross_entropy(
 
 
 def _likelihoods(
-    targets: Any, counted: Array | None, shape: tuple[int, ...], ignore_label: float, needed: bool
+    targets: Numbers, counted: Array | None, shape: tuple[int, ...], ignore_label: float, needed: bool
 ) -> Array:
     given = np.asarray(targets)
     if given.dtype.kind not in "biuf":

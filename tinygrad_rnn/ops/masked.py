@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ..engine.table import Operand
+from ..engine.operands import without_gradient
 from ..engine.tape import Array
-from ..engine.tensor import Tensor, shape_of, without_gradient
+from ..engine.tensor import Operand, Tensor, Value, shape_of
+from ..engine.types import Numbers
 from ..errors import ConfigError, DTypeError, ShapeError, UnsupportedError
+from .elementwise import divide
+from .reduce import mean, sum
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 """The mean over the elements that count, their sum, or the loss of each, 0 where it does not count."""
@@ -40,7 +43,7 @@ def check_constant(function: str, name: str, value: Operand) -> None:
         )
 
 
-def numbers_like(function: str, name: str, given: Operand, like: Operand) -> Any:
+def numbers_like(function: str, name: str, given: Operand, like: Value) -> Value:
     """Return constants in the dtype of a prediction, if they have its shape.
 
     Raises:
@@ -49,7 +52,7 @@ def numbers_like(function: str, name: str, given: Operand, like: Operand) -> Any
     check_constant(function, name, given)
     shape, dtype = shape_of(like), np.empty(0, like.dtype).real.dtype
 
-    def checked(given: Operand) -> Array:
+    def checked(given: Numbers) -> Array:
         array = np.asarray(given)
         if array.dtype.kind not in "biuf":
             raise DTypeError(f"{function}: expected {name} that are real numbers, got dtype {array.dtype}")
@@ -57,10 +60,11 @@ def numbers_like(function: str, name: str, given: Operand, like: Operand) -> Any
             raise ShapeError(f"{function}: expected {name} of shape {shape}, that of the prediction, got {array.shape}")
         return array.astype(dtype)
 
-    return without_gradient(name, checked, given)
+    made: Value = without_gradient(name, checked, given)
+    return made
 
 
-def kept_of(function: str, mask: Operand, shape: tuple[int, ...], needed: bool) -> Any:
+def kept_of(function: str, mask: Operand | None, shape: tuple[int, ...], needed: bool) -> Value | None:
     """Return which elements of `shape` count, as booleans; None where all do.
 
     Args:
@@ -74,7 +78,7 @@ def kept_of(function: str, mask: Operand, shape: tuple[int, ...], needed: bool) 
         DTypeError: if it is not boolean.
     """
 
-    def checked(given: Operand) -> Array:
+    def checked(given: Numbers) -> Array:
         array = np.asarray(given)
         if array.dtype != np.bool_:
             raise DTypeError(
@@ -94,10 +98,13 @@ def kept_of(function: str, mask: Operand, shape: tuple[int, ...], needed: bool) 
         if needed and 0 in shape:
             raise ShapeError(f"{function}: there are no elements (shape {shape}); the mean is undefined")
         return None
-    return without_gradient("mask", checked, mask)
+    made: Value = without_gradient("mask", checked, mask)
+    return made
 
 
-def reduced_loss(nats: Any, kept: Any, reduction: Reduction, dtype: np.dtype[np.generic], weights: Any = None) -> Any:
+def reduced_loss(
+    nats: Value, kept: Value | None, reduction: Reduction, dtype: np.dtype[np.generic], weights: Value | None = None
+) -> Value:
     """Return the losses of all elements as one, or as they are.
 
     Args:
@@ -110,9 +117,9 @@ def reduced_loss(nats: Any, kept: Any, reduction: Reduction, dtype: np.dtype[np.
     if reduction == "none":
         return nats
     if reduction == "sum":
-        return np.sum(nats)
+        return sum(nats)
     if weights is not None:
-        return np.sum(nats) / np.sum(weights)
+        return divide(sum(nats), sum(weights))
     if kept is None:
-        return np.mean(nats)
-    return np.sum(nats) / without_gradient("count", lambda given: np.asarray(np.count_nonzero(given), dtype), kept)
+        return mean(nats)
+    return divide(sum(nats), without_gradient("count", lambda given: np.asarray(np.count_nonzero(given), dtype), kept))

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
-from ..engine.table import Axis, Operand, implements
-from ..engine.tensor import shape_of
+from ..engine.operands import as_value
+from ..engine.signatures import unary
+from ..engine.tensor import Operand, Value, shape_of
+from ..engine.types import Axis
 from ..errors import DTypeError, ShapeError, UnsupportedError
 from .axes import normalized
 from .elementwise import absolute, astype, multiply, narrowed, power, sqrt, where, widened
 from .reduce import max, min, sum
 from .shape import ravel, reshape
 
+Order: TypeAlias = float | str | None
+"""Which norm; see `norm`."""
 
-def root(x: Any) -> Any:
+
+@unary()
+def root(x: Operand) -> Value:
     """Return the square root of x, with the derivative 0 where x is 0: that of a norm, or a deviation, of nothing."""
     zero = x == 0
     return where(zero, 0, sqrt(where(zero, 1, x)))
 
 
-@implements(np.linalg.norm)
-def norm(x: Operand, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:
+@unary(np.linalg.norm)
+def norm(x: Operand, ord: Order = None, axis: Axis = None, keepdims: bool = False) -> Value:
     """Return a norm of vectors, or of matrices; the derivative at 0 is taken as 0.
 
     Args:
@@ -56,12 +62,12 @@ def norm(x: Operand, ord: Any = None, axis: Axis = None, keepdims: bool = False)
     raise ShapeError(f"norm: axis must be one axis of vectors or two of matrices, got {axis!r}")
 
 
-def _inexact(x: Operand) -> Any:
-    x = x if hasattr(x, "dtype") else np.asarray(x)
+def _inexact(x: Operand) -> Value:
+    x = as_value(x)
     return x if x.dtype.kind in "fc" else astype(x, np.float64)
 
 
-def _of_vectors(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:
+def _of_vectors(x: Value, ord: Order, axis: int, keepdims: bool) -> Value:
     if ord is None or ord == 2:
         return root(sum(multiply(x, x), axis=axis, keepdims=keepdims))
     if isinstance(ord, str) or not isinstance(ord, int | float | np.number):
@@ -77,7 +83,7 @@ def _of_vectors(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:
     return where(zero, 0, power(where(zero, 1, total), 1 / float(ord)))
 
 
-def _of_matrices(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def _of_matrices(x: Value, ord: Order, axes: tuple[int, ...], keepdims: bool) -> Value:
     if ord is None or ord in ("fro", "f"):
         return root(sum(multiply(x, x), axis=axes, keepdims=keepdims))
     if ord not in (1, -1, np.inf, -np.inf):
@@ -92,8 +98,8 @@ def _of_matrices(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any
     return most if keepdims else reshape(most, kept)
 
 
-@implements(np.linalg.vector_norm)
-def vector_norm(x: Operand, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Any:
+@unary(np.linalg.vector_norm)
+def vector_norm(x: Operand, /, *, axis: Axis = None, keepdims: bool = False, ord: Order = 2) -> Value:
     """Return a norm of vectors along one axis, or over several (None: all) as one vector; see `norm`."""
     shape = shape_of(x)
     axes = normalized("vector_norm", tuple(range(len(shape))) if axis is None else axis, shape)
@@ -105,7 +111,7 @@ def vector_norm(x: Operand, /, *, axis: Axis = None, keepdims: bool = False, ord
     return reshape(made, (1,) * len(shape)) if keepdims else made
 
 
-@implements(np.linalg.matrix_norm)
-def matrix_norm(x: Operand, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
+@unary(np.linalg.matrix_norm)
+def matrix_norm(x: Operand, /, *, keepdims: bool = False, ord: Order = "fro") -> Value:
     """Return a norm of matrices in the last two axes; see `norm`."""
     return norm(x, ord, (-2, -1), keepdims)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
-from ..engine.table import Operand, implements
-from ..engine.tensor import shape_of
+from ..engine.operands import as_value
+from ..engine.signatures import binary, joining
+from ..engine.tensor import Operand, Value, shape_of
 from ..errors import ShapeError
 from .arrange import part_of
 from .axes import normalized, one
@@ -21,8 +21,8 @@ from .reduce import sum
 from .shape import concatenate, expand_dims, moveaxis, ravel, reshape, transpose
 
 
-@implements(np.tensordot, np.linalg.tensordot)
-def tensordot(a: Operand, b: Operand, axes: Any = 2) -> Any:
+@binary(np.tensordot, np.linalg.tensordot)
+def tensordot(a: Operand, b: Operand, axes: int | Sequence[int | Sequence[int]] = 2) -> Value:
     """Return the sum of products over pairs of axes: the last `axes` of a with the first of b, or those that it names.
 
     Args:
@@ -31,7 +31,7 @@ def tensordot(a: Operand, b: Operand, axes: Any = 2) -> Any:
         axes: a number of axes, or a pair (axes of a, axes of b).
     """
     left, right = shape_of(a), shape_of(b)
-    if np.ndim(axes) == 0:
+    if isinstance(axes, int | np.integer):
         count = int(axes)
         if not 0 <= count <= min(len(left), len(right)):
             raise ShapeError(f"tensordot: axes={count} of operands of shape {left} and {right}")
@@ -53,28 +53,28 @@ def tensordot(a: Operand, b: Operand, axes: Any = 2) -> Any:
     return reshape(made, (*(left[axis] for axis in rows), *(right[axis] for axis in columns)))
 
 
-@implements(np.outer, np.linalg.outer)
-def outer(a: Operand, b: Operand) -> Any:
+@binary(np.outer, np.linalg.outer)
+def outer(a: Operand, b: Operand) -> Value:
     """Return a[i] * b[j] of two flattened arrays, (m,) and (n,), as (m, n)."""
     return multiply(reshape(a, (-1, 1)), reshape(b, (1, -1)))
 
 
-@implements(np.inner)
-def inner(a: Operand, b: Operand) -> Any:
+@binary(np.inner)
+def inner(a: Operand, b: Operand) -> Value:
     """Return the sums of products over the last axes of a and b; a * b if one is a single number."""
     if not shape_of(a) or not shape_of(b):
         return multiply(a, b)
     return tensordot(a, b, (-1, -1))
 
 
-@implements(np.vdot)
-def vdot(a: Operand, b: Operand) -> Any:
+@binary(np.vdot)
+def vdot(a: Operand, b: Operand) -> Value:
     """Return the sum of products of two flattened arrays of real numbers."""
     return matmul(ravel(a), ravel(b))
 
 
-@implements(np.kron)
-def kron(a: Operand, b: Operand) -> Any:
+@binary(np.kron)
+def kron(a: Operand, b: Operand) -> Value:
     """Return the Kronecker product: blocks of b, each times an element of a."""
     ndim = max(len(shape_of(a)), len(shape_of(b)))
     left, right = ((1,) * (ndim - len(shape_of(part))) + shape_of(part) for part in (a, b))
@@ -84,8 +84,8 @@ def kron(a: Operand, b: Operand) -> Any:
     return reshape(made, tuple(one * other for one, other in zip(left, right, strict=True)))
 
 
-@implements(np.cross)
-def cross(a: Operand, b: Operand, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+@binary(np.cross)
+def cross(a: Operand, b: Operand, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Value:
     """Return the cross product of vectors of 3 numbers along an axis."""
     axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis, axis, axis)
     parts = []
@@ -99,20 +99,20 @@ def cross(a: Operand, b: Operand, axisa: int = -1, axisb: int = -1, axisc: int =
     return moveaxis(concatenate([expand_dims(part, -1) for part in made], axis=-1), -1, axisc)
 
 
-@implements(np.linalg.cross)
-def vector_cross(x1: Operand, x2: Operand, /, *, axis: int = -1) -> Any:
+@binary(np.linalg.cross)
+def vector_cross(x1: Operand, x2: Operand, /, *, axis: int = -1) -> Value:
     """Return the cross product of vectors of 3 numbers along `axis`."""
     return cross(x1, x2, axis=axis)
 
 
-@implements(np.linalg.matmul)
-def matrix_product(x1: Operand, x2: Operand, /) -> Any:
+@binary(np.linalg.matmul)
+def matrix_product(x1: Operand, x2: Operand, /) -> Value:
     """Return x1 @ x2."""
     return matmul(x1, x2)
 
 
-@implements(np.vecdot, np.linalg.vecdot)
-def vecdot(x1: Operand, x2: Operand, /, *, axis: int = -1) -> Any:
+@binary(np.vecdot, np.linalg.vecdot)
+def vecdot(x1: Operand, x2: Operand, /, *, axis: int = -1) -> Value:
     """Return the sums of products of real vectors along `axis`, other axes broadcast."""
     if axis != -1:
         x1, x2 = moveaxis(x1, axis, -1), moveaxis(x2, axis, -1)
@@ -121,21 +121,22 @@ def vecdot(x1: Operand, x2: Operand, /, *, axis: int = -1) -> Any:
     return made if made.dtype == products.dtype else astype(made, products.dtype)  # small integers stay what they are
 
 
-@implements(*(getattr(np, name) for name in ("matvec",) if hasattr(np, name)))  # from NumPy 2.2 on
-def matvec(x1: Operand, x2: Operand, /) -> Any:
+@binary(*(getattr(np, name) for name in ("matvec",) if hasattr(np, name)))  # from NumPy 2.2 on
+def matvec(x1: Operand, x2: Operand, /) -> Value:
     """Return the products of matrices (..., m, n) and vectors (..., n)."""
     need_axes("matvec", x1, 2)
     return matmul(x1, expand_dims(x2, -1))[..., 0]
 
 
-@implements(*(getattr(np, name) for name in ("vecmat",) if hasattr(np, name)))
-def vecmat(x1: Operand, x2: Operand, /) -> Any:
+@binary(*(getattr(np, name) for name in ("vecmat",) if hasattr(np, name)))
+def vecmat(x1: Operand, x2: Operand, /) -> Value:
     """Return the products of real vectors (..., m) and matrices (..., m, n)."""
     need_axes("vecmat", x2, 2)
     return matmul(expand_dims(x1, -2), x2)[..., 0, :]
 
 
-@implements(np.linalg.multi_dot)
-def multi_dot(arrays: Sequence[Operand]) -> Any:
+@joining(np.linalg.multi_dot)
+def multi_dot(arrays: Sequence[Operand]) -> Value:
     """Return the matrix product of several arrays, from left to right."""
-    return reduce(matmul, arrays)
+    first, *others = map(as_value, arrays)
+    return reduce(lambda made, array: matmul(made, array), others, first)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from ..engine.arrays import delivered
-from ..engine.primitive import primitive
+from ..engine.primitive import Cotangents, primitive
+from ..engine.signatures import unary
 from ..engine.tape import Array
-from ..engine.tensor import Axis, Operand
+from ..engine.tensor import Operand, Value
+from ..engine.types import Axis
 from .axes import reduced
 from .elementwise import narrowed, undefined, widened
 
@@ -23,13 +24,13 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     return tuple(range(ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
 
 
-def _keep_axes(value: Any, x: Any, axis: Axis) -> Any:
+def _keep_axes(value: Value, x: Value, axis: Axis) -> Value:
     """Return a reduced `value` with the axes that `axis` removed from the shape of `x` put back, with length 1."""
     axes = _axes(axis, x.ndim)
     return np.reshape(value, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
 
-def _added_up(f: Callable[..., Any], x: Operand, axis: Axis, keepdims: bool, out: Array | None) -> Array:
+def _added_up(f: Callable[..., object], x: Array, axis: Axis, keepdims: bool, out: Array | None) -> Array:
     """Return f(x), a sum or a mean; of half precision it is added up in float32, and rounded once."""
     if getattr(x, "dtype", None) != np.float16:
         return np.asarray(f(x, axis=axis, keepdims=keepdims, out=out))
@@ -37,30 +38,30 @@ def _added_up(f: Callable[..., Any], x: Operand, axis: Axis, keepdims: bool, out
 
 
 @primitive(canonical=reduced)
-def sum(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
+def sum(x: Array, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the sum of x over `axis` (None: all axes)."""
     return _added_up(np.sum, x, axis, keepdims, out)
 
 
 @sum.rule()
-def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
+def _(g: Value, y: Value, x: Value, *, axis: Axis, keepdims: bool) -> Cotangents:
     return (np.broadcast_to(_keep_axes(g, x, axis), x.shape),)
 
 
 @primitive(canonical=reduced)
-def mean(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
+def mean(x: Array, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the mean of x over `axis` (None: all axes)."""
     return _added_up(np.mean, x, axis, keepdims, out)
 
 
 @mean.rule()
-def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
+def _(g: Value, y: Value, x: Value, *, axis: Axis, keepdims: bool) -> Cotangents:
     count = math.prod(x.shape[a] for a in _axes(axis, x.ndim))  # may be too large for half precision
     return (np.broadcast_to(_keep_axes(widened(g) / count, x, axis), x.shape),)
 
 
 @primitive(analytic=False, canonical=reduced)
-def max(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
+def max(x: Array, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the largest element of x over `axis`; equal largest elements share the cotangent evenly.
 
     Where the result is NaN, because an element is, the derivative of each element is NaN.
@@ -69,7 +70,7 @@ def max(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array 
 
 
 @max.rule(keep="y x")
-def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
+def _(g: Value, y: Value, x: Value, *, axis: Axis, keepdims: bool) -> Cotangents:
     y, g = _keep_axes(y, x, axis), _keep_axes(widened(g), x, axis)
     largest = x == y
     count = np.sum(largest, axis=_axes(axis, x.ndim), keepdims=True)
@@ -77,7 +78,7 @@ def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
 
 
 @primitive(analytic=False, canonical=reduced)
-def min(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
+def min(x: Array, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return the smallest element of x over `axis`; equal smallest elements share the cotangent; NaN as in `max`."""
     return np.asarray(np.min(x, axis=axis, keepdims=keepdims, out=out))
 
@@ -86,7 +87,7 @@ min.rule(keep="y x")(max.pull)  # which looks for the elements that are equal to
 
 
 @primitive(canonical=reduced)
-def logsumexp(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
+def logsumexp(x: Array, /, axis: Axis = None, keepdims: bool = False, *, out: Array | None = None) -> Array:
     """Return log(sum(exp(x))) over `axis`, without overflow; its derivative is softmax(x).
 
     Where every element is -inf (a sum of no probability at all), or there is none, the result is -inf, and the
@@ -101,7 +102,7 @@ def logsumexp(x: Operand, /, axis: Axis = None, keepdims: bool = False, *, out: 
 
 
 @logsumexp.rule(keep="y x")
-def _(g: Any, y: Any, x: Any, *, axis: Axis, keepdims: bool) -> Any:
+def _(g: Value, y: Value, x: Value, *, axis: Axis, keepdims: bool) -> Cotangents:
     y = _keep_axes(y, x, axis)
     return (_keep_axes(g, x, axis) * np.exp(x - np.where(y == -np.inf, 0, y)),)
 
@@ -115,7 +116,7 @@ def _shift(x: Array, axis: Axis) -> Array:
 
 
 @primitive(canonical=reduced)
-def log_softmax(x: Operand, /, axis: Axis = -1, *, out: Array | None = None) -> Array:
+def log_softmax(x: Array, /, axis: Axis = -1, *, out: Array | None = None) -> Array:
     """Return x - logsumexp(x) over `axis` (None: all axes): the log-probabilities, in nats, of logits x.
 
     Where every element is -inf there is no distribution: the results are NaN, and so are the derivatives.
@@ -130,14 +131,15 @@ def log_softmax(x: Operand, /, axis: Axis = -1, *, out: Array | None = None) -> 
 
 
 @log_softmax.rule(keep="y")
-def _(g: Any, y: Any, x: Any, *, axis: Axis) -> Any:
+def _(g: Value, y: Value, x: Value, *, axis: Axis) -> Cotangents:
     return (g - np.exp(widened(y)) * np.sum(widened(g), axis=axis, keepdims=True),)
 
 
 # -- derived --------------------------------------------------------------------------------------------------------
 
 
-def softmax(x: Operand, axis: Axis = -1) -> Any:
+@unary()
+def softmax(x: Operand, axis: Axis = -1) -> Value:
     """Return exp(log_softmax(x)): probabilities that add up to 1 over `axis` (None: all axes).
 
     >>> import numpy as np, tinygrad_rnn as tr

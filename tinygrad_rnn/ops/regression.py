@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from ..checks import number
-from ..engine.table import Operand
-from ..engine.tensor import Tensor, shape_of
+from ..engine.operands import as_value
+from ..engine.signatures import binary, unary
+from ..engine.tape import Array
+from ..engine.tensor import Operand, Value, shape_of
 from ..errors import ShapeError
-from .elementwise import narrowed, widened
+from .elementwise import absolute, multiply, narrowed, widened
 from .masked import Reduction, check_floating, check_reduction, kept_of, numbers_like, reduced_loss
 
 
 def _errors(
-    function: str, predictions: Operand, targets: Operand, mask: Operand, reduction: Reduction
-) -> tuple[Any, Any]:
+    function: str, predictions: Operand, targets: Operand, mask: Operand | None, reduction: Reduction
+) -> tuple[Value, Value | None]:
     """Return predictions - targets, 0 where masked, in float32 at least; and which elements count."""
     check_reduction(function, reduction)
     check_floating(function, "predictions", predictions)
-    found = widened(predictions if isinstance(predictions, Tensor) else np.asarray(predictions))
+    found = widened(as_value(predictions))
     error = found - numbers_like(function, "targets", targets, found)
     kept = kept_of(function, mask, shape_of(error), reduction == "mean")
     return (error if kept is None else np.where(kept, error, 0)), kept
 
 
-def _one(losses: Any, kept: Any, reduction: Reduction, predictions: Operand) -> Any:
+def _one(losses: Value, kept: Value | None, reduction: Reduction, predictions: Operand) -> Value:
     return narrowed(reduced_loss(losses, kept, reduction, np.empty(0, losses.dtype).real.dtype), predictions)
 
 
-def mse(predictions: Operand, targets: Operand, mask: Operand = None, *, reduction: Reduction = "mean") -> Any:
+@unary()
+def mse(predictions: Operand, targets: Operand, mask: Operand | None = None, *, reduction: Reduction = "mean") -> Value:
     """Return the mean squared error, (y - t)^2.
 
     Args:
@@ -60,7 +62,8 @@ def mse(predictions: Operand, targets: Operand, mask: Operand = None, *, reducti
     return _one(np.square(error), kept, reduction, predictions)
 
 
-def mae(predictions: Operand, targets: Operand, mask: Operand = None, *, reduction: Reduction = "mean") -> Any:
+@unary()
+def mae(predictions: Operand, targets: Operand, mask: Operand | None = None, *, reduction: Reduction = "mean") -> Value:
     """Return the mean absolute error, |y - t|; arguments and errors as for `mse`. At y = t the gradient is 0.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -71,14 +74,15 @@ def mae(predictions: Operand, targets: Operand, mask: Operand = None, *, reducti
     return _one(_magnitude(error), kept, reduction, predictions)
 
 
+@unary()
 def huber(
     predictions: Operand,
     targets: Operand,
-    mask: Operand = None,
+    mask: Operand | None = None,
     *,
     delta: float = 1.0,
     reduction: Reduction = "mean",
-) -> Any:
+) -> Value:
     """Return the mean Huber loss: half the squared error e where |e| <= delta, and delta * (|e| - delta / 2) beyond.
 
     Source: Huber 1964, Robust estimation of a location parameter. Arguments and errors as for `mse`.
@@ -101,14 +105,15 @@ def huber(
     return _one(near * (size - 0.5 * near), kept, reduction, predictions)
 
 
+@binary()
 def gaussian_nll(
     mean: Operand,
     log_variance: Operand,
     targets: Operand,
-    mask: Operand = None,
+    mask: Operand | None = None,
     *,
     reduction: Reduction = "mean",
-) -> Any:
+) -> Value:
     """Return the mean negative log-likelihood of targets under normal distributions, in nats per element.
 
     loss = (log_variance + (t - mean)^2 * exp(-log_variance) + log(2 pi)) / 2.
@@ -131,7 +136,7 @@ def gaussian_nll(
     """
     error, kept = _errors("gaussian_nll", mean, targets, mask, reduction)
     check_floating("gaussian_nll", "log_variance", log_variance)
-    spread = widened(log_variance if isinstance(log_variance, Tensor) else np.asarray(log_variance))
+    spread = widened(as_value(log_variance))
     if shape_of(spread) != shape_of(error):
         raise ShapeError(
             f"gaussian_nll: expected log_variance of shape {shape_of(error)}, that of mean, got {shape_of(spread)}"
@@ -142,7 +147,9 @@ def gaussian_nll(
     return _one(nats if kept is None else np.where(kept, nats, 0), kept, reduction, mean)
 
 
-def _magnitude(error: Any) -> Any:
+def _magnitude(error: Value) -> Value:
     """Return |error|; of a complex step, along the real axis."""
-    stepped = isinstance(error, np.ndarray) and np.iscomplexobj(error)
-    return error * np.sign(error.real) if stepped else np.absolute(error)
+    if isinstance(error, np.ndarray) and np.iscomplexobj(error):
+        signs: Array = np.sign(error.real)
+        return multiply(error, signs)
+    return absolute(error)

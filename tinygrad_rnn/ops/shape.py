@@ -5,88 +5,89 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..engine.arrays import delivered
-from ..engine.primitive import primitive
-from ..engine.tape import Array
-from ..engine.tensor import Operand, implements, shape_of
+from ..engine.primitive import Cotangents, primitive
+from ..engine.signatures import joining, unary
+from ..engine.tape import Array, Attributes
+from ..engine.tensor import Operand, Value, shape_of
 from ..errors import DTypeError, ShapeError, UnsupportedError
-from .axes import Attributes, added, normalized, one, permuted, single
+from .axes import added, normalized, one, permuted, single
+from .elementwise import astype
 
 
 @primitive(np.reshape)
-def reshape(x: Operand, /, shape: int | tuple[int, ...], *, out: Array | None = None) -> Array:
+def reshape(x: Array, /, shape: int | tuple[int, ...], *, out: Array | None = None) -> Array:
     """Return x with another shape of as many elements; one length may be -1."""
     return delivered(np.reshape(x, shape), out)
 
 
 @reshape.rule()
-def _(g: Any, y: Any, x: Any, *, shape: Any) -> Any:
+def _(g: Value, y: Value, x: Value, *, shape: int | tuple[int, ...]) -> Cotangents:
     return (np.reshape(g, x.shape),)
 
 
 @primitive(np.transpose, canonical=permuted)
-def transpose(x: Operand, /, axes: Sequence[int] | None = None, *, out: Array | None = None) -> Array:
+def transpose(x: Array, /, axes: Sequence[int] | None = None, *, out: Array | None = None) -> Array:
     """Return x with its axes in the order `axes` (None: reversed)."""
     return delivered(np.transpose(x, axes), out)
 
 
 @transpose.rule()
-def _(g: Any, y: Any, x: Any, *, axes: Sequence[int] | None) -> Any:
+def _(g: Value, y: Value, x: Value, *, axes: Sequence[int] | None) -> Cotangents:
     if axes is None:
         return (np.transpose(g),)
     return (np.transpose(g, tuple([axes.index(axis) for axis in range(len(axes))])),)
 
 
 @primitive(np.broadcast_to)
-def broadcast_to(x: Operand, /, shape: int | tuple[int, ...], *, out: Array | None = None) -> Array:
+def broadcast_to(x: Array, /, shape: int | tuple[int, ...], *, out: Array | None = None) -> Array:
     """Return x repeated along new or length-1 axes to `shape`; the engine sums the cotangent back."""
     return delivered(np.broadcast_to(x, shape), out)
 
 
 @broadcast_to.rule()
-def _(g: Any, y: Any, x: Any, *, shape: Any) -> Any:
+def _(g: Value, y: Value, x: Value, *, shape: int | tuple[int, ...]) -> Cotangents:
     return (g,)
 
 
 @primitive(canonical=single)
-def _concatenate(*xs: Operand, axis: int = 0, out: Array | None = None) -> Array:
+def _concatenate(*xs: Operand, axis: int = 0, out: Array | None = None) -> Value:
     return np.concatenate(xs, axis=axis, out=out)
 
 
 @_concatenate.rule()
-def _(g: Any, y: Any, *xs: Any, axis: int) -> Any:
+def _(g: Value, y: Value, *xs: Value, axis: int) -> Cotangents:
     ends = np.cumsum([x.shape[axis] for x in xs])
     return split(g, tuple(int(end) for end in ends[:-1]), axis=axis)
 
 
-@implements(np.concatenate)
-def concatenate(xs: Sequence[Operand], axis: int | None = 0, *, dtype: DTypeLike | None = None) -> Any:
+@joining(np.concatenate)
+def concatenate(xs: Sequence[Operand], axis: int | None = 0, *, dtype: DTypeLike | None = None) -> Value:
     """Return the arrays of `xs` joined along an existing axis (None: each as one axis), in `dtype` if there is one."""
     parts = xs if axis is not None else [np.reshape(x, (-1,)) for x in xs]
     made = _concatenate(*parts, axis=axis or 0)
-    return made if dtype is None else np.astype(made, dtype)
+    return made if dtype is None else astype(made, dtype)
 
 
 @primitive(canonical=added)
-def _stack(*xs: Operand, axis: int = 0, out: Array | None = None) -> Array:
+def _stack(*xs: Operand, axis: int = 0, out: Array | None = None) -> Value:
     return np.stack(xs, axis=axis, out=out)
 
 
 @_stack.rule()
-def _(g: Any, y: Any, *xs: Any, axis: int) -> Any:
+def _(g: Value, y: Value, *xs: Value, axis: int) -> Cotangents:
     return unstack(g, axis=axis)
 
 
-@implements(np.stack)
-def stack(xs: Sequence[Operand], axis: int = 0, *, dtype: DTypeLike | None = None) -> Any:
+@joining(np.stack)
+def stack(xs: Sequence[Operand], axis: int = 0, *, dtype: DTypeLike | None = None) -> Value:
     """Return the arrays of `xs`, of one shape, joined along a new axis, in `dtype` if there is one."""
     made = _stack(*xs, axis=axis)
-    return made if dtype is None else np.astype(made, dtype)
+    return made if dtype is None else astype(made, dtype)
 
 
 def _all_delivered(parts: Sequence[Array], out: tuple[Array, ...] | None) -> tuple[Array, ...]:
@@ -95,7 +96,7 @@ def _all_delivered(parts: Sequence[Array], out: tuple[Array, ...] | None) -> tup
     return tuple(delivered(part, buffer) for part, buffer in zip(parts, out, strict=True))
 
 
-def _cuts(function: str, inputs: Sequence[Any], attrs: Attributes) -> Attributes:
+def _cuts(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:
     """Return the attributes of a split with its axis normalized, and its indices as a tuple."""
     given = attrs["indices_or_sections"]
     try:
@@ -111,16 +112,22 @@ def _cuts(function: str, inputs: Sequence[Any], attrs: Attributes) -> Attributes
 
 @primitive(np.split, multiple=True, canonical=_cuts)
 def split(
-    x: Operand, /, indices_or_sections: int | Sequence[int], axis: int = 0, *, out: tuple[Array, ...] | None = None
+    x: Array,
+    /,
+    indices_or_sections: int | Sequence[int] | Array,
+    axis: int = 0,
+    *,
+    out: tuple[Array, ...] | None = None,
 ) -> tuple[Array, ...]:
     """Return x cut along `axis` into equal sections, or at the given indices; the cotangents are joined again."""
     return _all_delivered(np.split(x, indices_or_sections, axis=axis), out)
 
 
 @split.rule()
-def _(gs: Any, y: Any, x: Any, *, indices_or_sections: Any, axis: int) -> Any:
+def _(gs: Sequence[Value], y: Value, x: Value, *, indices_or_sections: int | Sequence[int], axis: int) -> Cotangents:
     if sum(g.shape[axis] for g in gs) == x.shape[axis]:
         return (concatenate(gs, axis=axis),)
+    assert not isinstance(indices_or_sections, int)  # sections do not overlap
     # Indices that go back, as in np.split(x, [2, 1]), make sections that overlap: an element has several cotangents.
     starts = [0, *(slice(index, None).indices(x.shape[axis])[0] for index in indices_or_sections)]
     return (
@@ -130,7 +137,7 @@ def _(gs: Any, y: Any, x: Any, *, indices_or_sections: Any, axis: int) -> Any:
     )
 
 
-def _widened(g: Any, start: int, shape: tuple[int, ...], axis: int) -> Any:
+def _widened(g: Value, start: int, shape: tuple[int, ...], axis: int) -> Value:
     """Return g with zeros before and after it along `axis`, so that it has a shape and begins at `start` in it."""
     before, after = list(shape), list(shape)
     before[axis], after[axis] = start, shape[axis] - start - g.shape[axis]
@@ -138,21 +145,21 @@ def _widened(g: Any, start: int, shape: tuple[int, ...], axis: int) -> Any:
 
 
 @primitive(np.unstack, multiple=True, canonical=single)
-def unstack(x: Operand, /, axis: int = 0, *, out: tuple[Array, ...] | None = None) -> tuple[Array, ...]:
+def unstack(x: Array, /, axis: int = 0, *, out: tuple[Array, ...] | None = None) -> tuple[Array, ...]:
     """Return the slices of x along `axis`, without that axis: one node for all of them, so T steps cost O(T)."""
     return _all_delivered(np.unstack(x, axis=axis), out)
 
 
 @unstack.rule()
-def _(gs: Any, y: Any, x: Any, *, axis: int) -> Any:
+def _(gs: Sequence[Value], y: Value, x: Value, *, axis: int) -> Cotangents:
     return (stack(gs, axis=axis),)
 
 
 # -- derived --------------------------------------------------------------------------------------------------------
 
 
-@implements(np.swapaxes)
-def swapaxes(x: Operand, axis1: int, axis2: int) -> Any:
+@unary(np.swapaxes)
+def swapaxes(x: Operand, axis1: int, axis2: int) -> Value:
     """Return x with two axes exchanged."""
     shape = shape_of(x)
     first, second = (one("swapaxes", axis, shape, name) for axis, name in ((axis1, "axis1"), (axis2, "axis2")))
@@ -161,8 +168,8 @@ def swapaxes(x: Operand, axis1: int, axis2: int) -> Any:
     return transpose(x, tuple(axes))
 
 
-@implements(np.moveaxis)
-def moveaxis(a: Operand, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
+@unary(np.moveaxis)
+def moveaxis(a: Operand, source: int | Sequence[int], destination: int | Sequence[int]) -> Value:
     """Return a with axes moved to new places, the others in their order."""
     shape = shape_of(a)
     sources = normalized("moveaxis", source, shape, "source")
@@ -175,8 +182,8 @@ def moveaxis(a: Operand, source: int | Sequence[int], destination: int | Sequenc
     return transpose(a, tuple(order))
 
 
-@implements(np.expand_dims)
-def expand_dims(a: Operand, axis: int | tuple[int, ...]) -> Any:
+@unary(np.expand_dims)
+def expand_dims(a: Operand, axis: int | tuple[int, ...]) -> Value:
     """Return a with axes of length 1 put in."""
     shape = shape_of(a)
     places = normalized("expand_dims", axis, shape, new=len(axis) if isinstance(axis, tuple | list) else 1)
@@ -184,8 +191,8 @@ def expand_dims(a: Operand, axis: int | tuple[int, ...]) -> Any:
     return reshape(a, tuple(1 if i in places else next(rest) for i in range(len(shape) + len(places))))
 
 
-@implements(np.squeeze)
-def squeeze(a: Operand, axis: int | tuple[int, ...] | None = None) -> Any:
+@unary(np.squeeze)
+def squeeze(a: Operand, axis: int | tuple[int, ...] | None = None) -> Value:
     """Return a without axes of length 1 (all of them, or those of `axis`)."""
     shape = shape_of(a)
     gone = [i for i, n in enumerate(shape) if n == 1] if axis is None else list(normalized("squeeze", axis, shape))
@@ -194,8 +201,8 @@ def squeeze(a: Operand, axis: int | tuple[int, ...] | None = None) -> Any:
     return reshape(a, tuple(n for i, n in enumerate(shape) if i not in gone))
 
 
-@implements(np.ravel)
-def ravel(a: Operand, order: str = "C") -> Any:
+@unary(np.ravel)
+def ravel(a: Operand, order: str = "C") -> Value:
     """Return a as one axis, the last index running fastest (`order` "C", the only one)."""
     if order not in ("C", "K", "A"):
         raise UnsupportedError(f"ravel: order must be 'C', got {order!r}; for columns first write ravel(transpose(a))")

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Literal, TypeGuard, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..engine.table import Axis, Operand, implements
+from ..engine.signatures import unary
+from ..engine.table import implements
 from ..engine.tape import Array
-from ..engine.tensor import Tensor, shape_of
+from ..engine.tensor import Operand, Tensor, Value, shape_of
+from ..engine.types import Axis, Numbers
 from ..errors import DTypeError, ShapeError, UnsupportedError
 from . import reduce, scan
 from .arrange import part_of, sort
@@ -33,17 +35,17 @@ def _axis(function: str, a: Operand, axis: Axis) -> Axis:
     return found
 
 
-def _given(where: Any) -> bool:
+def _given(where: Operand | None) -> TypeGuard[Operand]:
     return where is not None and where is not True
 
 
-def _in_dtype(function: str, a: Operand, dtype: DTypeLike | None) -> Any:
+def _in_dtype(function: str, a: Operand, dtype: DTypeLike | None) -> Operand:
     if isinstance(dtype, bool):
         raise DTypeError(f"{function}: dtype must be a dtype or None, got {dtype}; pass keepdims by its name")
     return a if dtype is None else astype(a, dtype)
 
 
-def _masked(function: str, a: Operand, dtype: DTypeLike | None, where: Any, neutral: Any) -> Any:
+def _masked(function: str, a: Operand, dtype: DTypeLike | None, where: Operand | None, neutral: Operand) -> Operand:
     """Return the operand in `dtype`, with `neutral` where it does not count."""
     a = _in_dtype(function, a, dtype)
     if not _given(where):
@@ -53,21 +55,21 @@ def _masked(function: str, a: Operand, dtype: DTypeLike | None, where: Any, neut
     return choose(where, a, neutral)
 
 
-def _like(initial: Any, total: Any) -> Any:
+def _like(initial: Operand, total: Operand) -> Value:
     """Return a number to begin with in the dtype of what it is joined to, as NumPy takes it."""
     return initial if isinstance(initial, Tensor) else np.asarray(initial).astype(np.result_type(total))
 
 
-@implements(np.sum)
+@unary(np.sum)
 def sum(
     a: Operand,
     axis: Axis = None,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
     keepdims: bool = False,
-    initial: Any = None,
-    where: Any = None,
-) -> Any:
+    initial: Operand | None = None,
+    where: Operand | None = None,
+) -> Value:
     """Return the sum of a over `axis` (None: all axes); see the module for the keywords.
 
     >>> import tinygrad_rnn as tr
@@ -80,16 +82,16 @@ def sum(
     return total if initial is None else add(total, _like(initial, total))
 
 
-@implements(np.prod)
+@unary(np.prod)
 def prod(
     a: Operand,
     axis: Axis = None,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
     keepdims: bool = False,
-    initial: Any = None,
-    where: Any = None,
-) -> Any:
+    initial: Operand | None = None,
+    where: Operand | None = None,
+) -> Value:
     """Return the product of a over `axis` (None: all axes); zeros among the factors have their exact gradient."""
     axis = _axis("prod", a, axis)
     a = _masked("prod", a, dtype, where, 1)
@@ -97,43 +99,43 @@ def prod(
     return total if initial is None else multiply(total, _like(initial, total))
 
 
-@implements(np.max, np.amax)
+@unary(np.max, np.amax)
 def max(
     a: Operand,
     axis: Axis = None,
     out: Array | None = None,
     keepdims: bool = False,
-    initial: Any = None,
-    where: Any = None,
-) -> Any:
+    initial: Operand | None = None,
+    where: Operand | None = None,
+) -> Value:
     """Return the largest element of a over `axis`; equal largest elements share the cotangent evenly."""
     return _extreme("max", reduce.max, maximum, a, axis, out, keepdims, initial, where)
 
 
-@implements(np.min, np.amin)
+@unary(np.min, np.amin)
 def min(
     a: Operand,
     axis: Axis = None,
     out: Array | None = None,
     keepdims: bool = False,
-    initial: Any = None,
-    where: Any = None,
-) -> Any:
+    initial: Operand | None = None,
+    where: Operand | None = None,
+) -> Value:
     """Return the smallest element of a over `axis`; equal smallest elements share the cotangent evenly."""
     return _extreme("min", reduce.min, minimum, a, axis, out, keepdims, initial, where)
 
 
 def _extreme(
     name: str,
-    primitive: Callable[..., Any],
-    join: Callable[..., Any],
+    primitive: Callable[..., Value],
+    join: Callable[..., Value],
     a: Operand,
     axis: Axis,
-    out: Any,
+    out: Array | None,
     keepdims: bool,
-    initial: Any,
-    where: Any,
-) -> Any:
+    initial: Operand | None,
+    where: Operand | None,
+) -> Value:
     if initial is None:
         if _given(where):
             raise UnsupportedError(f"{name}: where= needs initial=, which is the result where nothing is chosen")
@@ -145,7 +147,7 @@ def _extreme(
     return join(primitive(_masked(name, a, None, where, initial), axis=axis, keepdims=keepdims, out=out), initial)
 
 
-@implements(np.mean)
+@unary(np.mean)
 def mean(
     a: Operand,
     axis: Axis = None,
@@ -153,8 +155,8 @@ def mean(
     out: Array | None = None,
     keepdims: bool = False,
     *,
-    where: Any = None,
-) -> Any:
+    where: Operand | None = None,
+) -> Value:
     """Return the mean of a over `axis` (None: all axes), of the elements where `where` holds."""
     a = _masked("mean", a, dtype, where, 0)
     if _given(where):
@@ -165,13 +167,13 @@ def mean(
     return made if dtype is None or made.dtype == dtype else astype(made, dtype)
 
 
-def _count(where: Any, a: Operand, axis: Axis, keepdims: bool, dtype: Any) -> Any:
+def _count(where: Operand, a: Operand, axis: Axis, keepdims: bool, dtype: DTypeLike) -> Value:
     """Return how many elements count, in a dtype that leaves that of what is divided by it as it is."""
     number = reduce.sum(broadcast_to(where, shape_of(a)), axis=axis, keepdims=keepdims)
     return astype(number, dtype if np.dtype(dtype).kind in "fc" else np.float64)
 
 
-@implements(np.var)
+@unary(np.var)
 def var(
     a: Operand,
     axis: Axis = None,
@@ -180,10 +182,10 @@ def var(
     ddof: float = 0,
     keepdims: bool = False,
     *,
-    where: Any = None,
-    mean: Any = None,
+    where: Operand | None = None,
+    mean: Operand | None = None,
     correction: float | None = None,
-) -> Any:
+) -> Value:
     """Return the variance sum((a - m) * (a - m)) / (n - ddof) over `axis`, m the mean of the n elements.
 
     Args:
@@ -217,7 +219,7 @@ def var(
 _mean = mean  # `var` has an argument of that name
 
 
-@implements(np.std)
+@unary(np.std)
 def std(
     a: Operand,
     axis: Axis = None,
@@ -226,10 +228,10 @@ def std(
     ddof: float = 0,
     keepdims: bool = False,
     *,
-    where: Any = None,
-    mean: Any = None,
+    where: Operand | None = None,
+    mean: Operand | None = None,
     correction: float | None = None,
-) -> Any:
+) -> Value:
     """Return the standard deviation, the square root of `var`; its derivative where all elements are equal is 0."""
     axis = _axis("std", a, axis)
     return root(var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction))
@@ -238,17 +240,39 @@ def std(
 # -- others ---------------------------------------------------------------------------------------------------------
 
 
-@implements(np.ptp)
-def ptp(a: Operand, axis: Axis = None, out: Array | None = None, keepdims: bool = False) -> Any:
+@unary(np.ptp)
+def ptp(a: Operand, axis: Axis = None, out: Array | None = None, keepdims: bool = False) -> Value:
     """Return the largest minus the smallest element of a over `axis`."""
     axis = _axis("ptp", a, axis)
     return subtract(max(a, axis, out, keepdims), min(a, axis, out, keepdims))
 
 
+@overload
+def average(
+    a: Tensor,
+    axis: Axis = None,
+    weights: Operand | None = None,
+    returned: Literal[False] = False,
+    *,
+    keepdims: bool = ...,
+) -> Tensor: ...
+@overload
+def average(
+    a: Numbers,
+    axis: Axis = None,
+    weights: Numbers | None = None,
+    returned: Literal[False] = False,
+    *,
+    keepdims: bool = ...,
+) -> Array: ...
+@overload
+def average(
+    a: Operand, axis: Axis = None, weights: Operand | None = None, returned: bool = False, *, keepdims: bool = ...
+) -> Value | tuple[Value, Value]: ...
 @implements(np.average)
 def average(
-    a: Operand, axis: Axis = None, weights: Operand = None, returned: bool = False, *, keepdims: bool = False
-) -> Any:
+    a: Operand, axis: Axis = None, weights: Operand | None = None, returned: bool = False, *, keepdims: bool = False
+) -> Value | tuple[Value, Value]:
     """Return sum(a * weights) / sum(weights) over `axis`; weights of the shape of a, or of one axis, that of `axis`.
 
     With `returned`, also the sum of the weights.
@@ -271,10 +295,10 @@ def average(
     return (made, total) if returned else made
 
 
-@implements(np.median)
+@unary(np.median)
 def median(
     a: Operand, axis: Axis = None, out: Array | None = None, overwrite_input: bool = False, keepdims: bool = False
-) -> Any:
+) -> Value:
     """Return the median over `axis`: the middle of the sorted elements, or the mean of the two in the middle."""
     shape = shape_of(a)
     axes = normalized("median", tuple(range(len(shape))) if axis is None else axis, shape)
@@ -291,33 +315,33 @@ def median(
     return reshape(made, tuple(1 if i in axes else n for i, n in enumerate(shape))) if keepdims else made
 
 
-def _without_nan(a: Operand) -> Any:
+def _without_nan(a: Operand) -> Array:
     return np.logical_not(np.isnan(a))
 
 
-@implements(np.nansum)
-def nansum(a: Operand, axis: Axis = None, dtype: DTypeLike | None = None, *, keepdims: bool = False) -> Any:
+@unary(np.nansum)
+def nansum(a: Operand, axis: Axis = None, dtype: DTypeLike | None = None, *, keepdims: bool = False) -> Value:
     """Return the sum of what is not NaN."""
     return sum(a, axis, dtype, keepdims=keepdims, where=_without_nan(a))
 
 
-@implements(np.nanmean)
-def nanmean(a: Operand, axis: Axis = None, dtype: DTypeLike | None = None, *, keepdims: bool = False) -> Any:
+@unary(np.nanmean)
+def nanmean(a: Operand, axis: Axis = None, dtype: DTypeLike | None = None, *, keepdims: bool = False) -> Value:
     """Return the mean of what is not NaN."""
     return mean(a, axis, dtype, keepdims=keepdims, where=_without_nan(a))
 
 
-@implements(np.nanvar)
+@unary(np.nanvar)
 def nanvar(
     a: Operand, axis: Axis = None, dtype: DTypeLike | None = None, *, ddof: float = 0, keepdims: bool = False
-) -> Any:
+) -> Value:
     """Return the variance of what is not NaN."""
     return var(a, axis, dtype, ddof=ddof, keepdims=keepdims, where=_without_nan(a))
 
 
-@implements(np.nanstd)
+@unary(np.nanstd)
 def nanstd(
     a: Operand, axis: Axis = None, dtype: DTypeLike | None = None, *, ddof: float = 0, keepdims: bool = False
-) -> Any:
+) -> Value:
     """Return the standard deviation of what is not NaN."""
     return root(nanvar(a, axis, dtype, ddof=ddof, keepdims=keepdims))

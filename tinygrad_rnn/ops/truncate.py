@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from ..engine.arrays import delivered
-from ..engine.primitive import primitive
+from ..engine.primitive import Cotangents, primitive
 from ..engine.tape import Array, Node, context
-from ..engine.tensor import Operand, Tensor, wrap
+from ..engine.tensor import Tensor, Value, wrap
 from ..engine.tree import map_leaves
 from ..errors import GradientError
 
+Nest = TypeVar("Nest")
+
 
 @primitive()
-def _cut(h: Operand, /, scale: float, *, out: Array | None = None) -> Array:
+def _cut(h: Array, /, scale: float, *, out: Array | None = None) -> Array:
     if np.iscomplexobj(h):
         # Complex step carries the tangent in the imaginary part: the cut scales it, as it scales the cotangent.
         scaled = np.real(h) + 1j * (np.imag(h) * scale if scale else np.zeros_like(np.imag(h)))
@@ -26,11 +28,11 @@ def _cut(h: Operand, /, scale: float, *, out: Array | None = None) -> Array:
 
 
 @_cut.rule()
-def _(g: Any, y: Any, h: Any, *, scale: float) -> Any:
+def _(g: Value, y: Value, h: Value, *, scale: float) -> Cotangents:
     return (g * scale,)
 
 
-def cut(h: Any, scale: float = 0.0) -> Any:
+def cut(h: Nest, scale: float = 0.0) -> Nest:
     """Return h unchanged going forward; going backward the cotangent is multiplied by `scale`.
 
     y = h,  cotangent(h) = scale * cotangent(y).
@@ -59,10 +61,11 @@ def cut(h: Any, scale: float = 0.0) -> Any:
     """
     if isinstance(scale, bool) or not isinstance(scale, int | float | np.number) or not math.isfinite(scale):
         raise GradientError(f"cut: scale must be a finite real number, got {scale!r}")
-    return map_leaves(lambda part: _cut_one(part, float(scale)), h)
+    made: Nest = map_leaves(lambda part: _cut_one(part, float(scale)), h)
+    return made
 
 
-def _cut_one(h: Any, scale: float) -> Any:
+def _cut_one(h: object, scale: float) -> object:
     if not isinstance(h, Tensor | np.ndarray) or h.dtype.kind not in "fc":
         return h
     if scale != 0 or not isinstance(h, Tensor):

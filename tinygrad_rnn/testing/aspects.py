@@ -39,7 +39,7 @@ class NotApplicableError(Exception):
 class Case:
     """A primitive and what it is checked with."""
 
-    p: Primitive[...]
+    p: Primitive[..., Any]
     inputs: Sequence[Input]
     attrs: Mapping[str, Any]
     reference: Callable[..., object] | None  # plain NumPy function of the same inputs and attributes

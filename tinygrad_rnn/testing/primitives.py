@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..engine.primitive import Primitive
+from ..engine.table import supported
 from ..engine.tape import Array
-from ..engine.tensor import supported
 from . import aspects, memory
 from .aspects import AspectError, Case, Input, NotApplicableError
 from .report import GOOD, GradCheckError, Report
@@ -76,7 +76,7 @@ class PrimitiveReport(Report[AspectResult]):
 
 
 def check_primitive(
-    p: Primitive[...],
+    p: Primitive[..., Any],
     *inputs: ArrayLike,
     shapes: Sequence[tuple[int, ...]] | None = None,
     attrs: Mapping[str, object] | None = None,
@@ -187,5 +187,5 @@ def _as_float64(value: ArrayLike) -> Array:
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def _numpy_function(p: Primitive[...]) -> Callable[..., object] | None:
+def _numpy_function(p: Primitive[..., Any]) -> Callable[..., object] | None:
     return next((function for function, implementation in supported().items() if implementation is p), None)

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..checks import flag
 from ..compiler.api import Compiled
+from ..engine.operands import operand
 from ..engine.tape import no_grad
-from ..engine.tensor import Operand, Tensor, described, operand
+from ..engine.tensor import Operand, Tensor, described
 from ..engine.tree import map_leaves
 from ..errors import ShapeError
 from ..nn.cells import State, check_cell, stepped

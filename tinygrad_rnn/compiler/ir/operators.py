@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from .graph import Operator
 
 
 @cache
-def operator_of(operation: Primitive[Any]) -> Operator:
+def operator_of(operation: Primitive[..., object]) -> Operator:
     """Return the operator that computes a primitive; passes know those of the package by name, and no others."""
     writes = operation.accepts_out
     if operation.__module__.startswith(_OWN):

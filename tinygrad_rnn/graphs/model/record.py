@@ -14,8 +14,7 @@ from ...engine.tape import Array, Node, at_step, enable_grad, scope, watching
 from ...engine.tensor import Tensor, shape_of
 from ...engine.tree import flatten
 from ...errors import ConfigError, DrawingError
-from ...nn.cells import Stacked
-from ...nn.unroll import initial_state
+from ...nn.cells import Stacked, initial_state
 from ...ops import cut
 from ...truncation import Policy, parse_policy, policy_text
 from .graph import Graph, Place, read

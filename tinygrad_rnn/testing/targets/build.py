@@ -21,7 +21,8 @@ from ...engine.tape import Array, no_grad
 from ...engine.tensor import Tensor, shape_of
 from ...engine.tree import flatten, map_leaves, structure
 from ...errors import ConfigError, DTypeError, GradientError, ShapeError
-from ...nn.unroll import initial_state, unroll
+from ...nn.cells import initial_state
+from ...nn.unroll import unroll
 from ...truncation import Policy, parse_policy
 from ...truncation.driver import Step
 from ...truncation.nests import is_float, value_of

@@ -1,0 +1,64 @@
+"""Operands and attributes of a call: Tensors, arrays and other numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .arrays import as_numbers
+from .tape import Attributes, context
+from .tensor import Operand, Tensor, Value
+
+
+def operand(value: object, function: str, name: str) -> Value:
+    """Return a Tensor or an array as it is, and other numbers (lists, tables) as an array.
+
+    The name of the argument, and of the function that the user called, are for the message.
+
+    Raises:
+        DTypeError: if the values are not numbers.
+        UnsupportedError: if it is a list of recorded Tensors, which `stack` joins.
+    """
+    if type(value) is np.ndarray or isinstance(value, Tensor):
+        return value
+    return as_numbers(value, f"{function}: {name}")
+
+
+def as_value(x: Operand) -> Value:
+    """Return a Tensor or an array as it is, and numbers and lists of them as an array."""
+    return x if isinstance(x, Tensor | np.ndarray) else np.asarray(x)
+
+
+def without_gradient(name: str, function: Callable[..., Any], *args: object, repeatable: bool = True) -> Any:
+    """Return `function(*args)`, computed on arrays: a comparison, a check of ids, a draw.
+
+    While `compile` records, the result is a Tensor, and the function is called again at each replay of the plan.
+
+    Args:
+        name: for messages and drawings.
+        function: of arrays (and other objects, such as a generator) that returns an array.
+        args: Tensors, arrays and other objects.
+        repeatable: whether it gives the same for the same arguments.
+    """
+    tracer = context().tracer
+    if tracer is not None:
+        return tracer.constant(name, function, args, repeatable)
+    return function(*(value._array if isinstance(value, Tensor) else value for value in args))
+
+
+def has_tensor(attrs: Attributes) -> bool:
+    """Return whether an attribute is a Tensor: ids that are looked up in a constant, while a function is recorded."""
+    return any(
+        isinstance(part, Tensor) for value in attrs.values() for part in (value if type(value) is tuple else (value,))
+    )
+
+
+def arrays_in(attrs: Attributes) -> Attributes:
+    """Return attributes with arrays in place of Tensors, also of those in an index."""
+    return {name: tuple(map(_array, part)) if type(part) is tuple else _array(part) for name, part in attrs.items()}
+
+
+def _array(part: object) -> object:
+    return part._array if isinstance(part, Tensor) else part
