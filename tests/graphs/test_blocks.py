@@ -64,3 +64,30 @@ def test_every_operation_is_in_one_block_or_adds_up_a_loss(case):
     assert not set(inside) & frozenset().union(*blocks.sums)
     losses = {place[0] for place in graph.losses}
     assert losses <= set(inside) | frozenset().union(*blocks.sums)
+
+
+def test_stacked_cells_in_one_module_are_told_apart_by_their_states():
+    graph = read(CASES["stacked"]().losses)
+    cells = {block.kind for block in find_blocks(graph).blocks if block.kind.role == "cell"}
+    assert sorted(kind.number for kind in cells) == [0, 1]
+    labels = {label.text for label in draw(CASES["stacked"]().losses, view="rolled").scene.labels}
+    assert {"recurrent cell 1 · × 4 steps", "recurrent cell 2 · × 4 steps"} <= labels
+
+
+def test_states_that_feed_each_other_are_one_cell():
+    blocks = find_blocks(read(CASES["lstm"]().losses)).blocks
+    assert {len(block.states) for block in blocks if block.kind.role == "cell"} == {2}
+
+
+@pytest.mark.parametrize("view", ["unrolled", "rolled"])
+def test_a_lookup_outside_any_module_is_an_embedding(view):
+    cell, table = tr.RNNCell(4, 4, rng(), np.float64), tr.tensor(np.ones((9, 4)), requires_grad=True, name="table")
+    state, total = cell.initial_state(2), 0.0
+    for t in range(4):
+        with tr.at_step(t):
+            h, state = cell(tr.take(table, np.array([t, t + 1]), axis=0), state)
+            total = total + np.sum(h)
+    scene = draw(total, view=view).scene
+    said = [box.title for box in scene.boxes] + [label.text for label in scene.labels]
+    assert any(text.startswith("embedding") for text in said)
+    assert not any(text.startswith("output") for text in said)

@@ -1,5 +1,7 @@
 """The rolled view: what it shows, and that nothing overlaps."""
 
+import itertools
+
 import numpy as np
 import pytest
 from geometry import faults
@@ -11,12 +13,13 @@ from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.options import Options
 from tinygrad_rnn.graphs.rolled.loops import when
 from tinygrad_rnn.graphs.rolled.view import rolled
+from tinygrad_rnn.pictures.scene.curves import bezier
 
 
-def picture(target, *example, gradients=True, **cuts):
+def picture(target, *example, gradients=True, depth=None, **cuts):
     recording = record(target, example, **cuts)
     graph = read(recording.losses, recording.values, recording.names)
-    return rolled(graph, flow_of(graph) if gradients else None, Options(note=recording.note))
+    return rolled(graph, flow_of(graph) if gradients else None, Options(note=recording.note, depth=depth))
 
 
 def model_and_text(cell="rnn", layers=1, T=8, **settings):
@@ -195,3 +198,63 @@ def test_many_passes_share_bars():
 def test_the_same_program_gives_the_same_picture():
     first, second = (picture(*model_and_text("gru", 2), cut_every=3) for _ in range(2))
     assert first == second
+
+
+def lines_of(edge):
+    """Return the pieces of an edge's path, as pairs of points."""
+    points = bezier(edge)
+    return list(itertools.pairwise([points[0], *points[3::3]]))
+
+
+def test_a_line_to_another_row_crosses_no_cell():
+    cells = [tr.GRUCell(3, 4, np.random.default_rng(0)), tr.RNNCell(3, 4, np.random.default_rng(1))]
+    scene = picture(np.sum(tr.bidirectional(*cells, np.ones((2, 5, 3)))[0]))
+    boxes = {box.id: box for box in scene.boxes}
+    for region in scene.regions:
+        left, right = region.x - region.width / 2, region.x + region.width / 2
+        top, bottom = region.y - region.height / 2, region.y + region.height / 2
+        for edge in scene.edges:
+            ends = [boxes[id] for id in (edge.tail, edge.head)]
+            if not any(left < box.x < right and top < box.y < bottom for box in ends):
+                for (ax, ay), (bx, by) in lines_of(edge):
+                    apart = max(ax, bx) <= left or min(ax, bx) >= right or max(ay, by) <= top or min(ay, by) >= bottom
+                    assert apart, f"{edge.id} crosses {region.id}"
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_depth_one_draws_a_cell_as_one_box(cell, layers, gradients):
+    scene = picture(*model_and_text(cell, layers), gradients=gradients, depth=1, cut_every=3)
+    assert list(faults(scene)) == []
+    states = [box for box in scene.boxes if box.kind == "state"]
+    assert [box.title for box in states] == ["h_{t}, c_{t}" if cell == "lstm" else "h_{t}"] * layers
+    titles = {box.title for box in scene.boxes}
+    assert {"e_{t}", "y_{t}", "ℓ_{t}", "L"} <= titles
+    assert not titles & {"×", "+", "tanh"}
+    open_loops = [
+        bar.magnitude for bar in picture(*model_and_text(cell, layers), gradients=gradients, cut_every=3).bars
+    ]
+    assert sorted(bar.magnitude for bar in scene.bars) == sorted(open_loops)
+
+
+def test_the_gradient_of_several_readings_in_a_closed_cell_is_added_up_first():
+    w = tr.tensor(np.eye(3) / 2, requires_grad=True, name="w")
+    xs = [tr.tensor(np.full((1, 3), t + 1.0), requires_grad=True) for t in range(4)]
+    h = np.zeros((1, 3))
+    for t, x in enumerate(xs):
+        with tr.at_step(t):
+            h = tr.tanh(h @ w + x * x)  # two readings, that add up to 2 x g
+    loss = np.sum(h)
+    scene = picture(loss, depth=1)
+    (line,) = (edge for edge in scene.edges if edge.tail.startswith("leaf"))
+    norms = [np.linalg.norm(g) for g in tr.grad(loss, xs)]
+    assert line.magnitude == pytest.approx(np.sqrt(np.mean(np.square(norms))))
+
+
+def test_weights_that_two_rows_read_have_a_box_in_each():
+    model, ids, targets = model_and_text("lstm", 2, hidden_size=6, tied=True)
+    scene = picture(model.loss(ids, targets)[0])
+    assert list(faults(scene)) == []
+    assert [box.title for box in scene.boxes if box.kind == "parameter"].count("W") == 2
+    assert len({box.id for box in scene.boxes}) == len(scene.boxes)

@@ -10,7 +10,6 @@ from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.names import names_of
 from tinygrad_rnn.graphs.model.operations import operations_of
 from tinygrad_rnn.graphs.model.rolling import Rolling, Unlike, cut_scales, roll
-from tinygrad_rnn.graphs.rolled.blocks import Kind, blocks_of
 
 
 def rolled_of(*losses):
@@ -249,21 +248,3 @@ def test_states_of_cells_have_their_names(cell, expected):
     losses = one_by_one(model, ids)
     names = names_of(read(losses).nodes)
     assert {names[source][output] for source, output, _ in rolled_of(*losses).states()} == expected
-
-
-def test_stacked_cells_in_one_module_part_by_their_loops():
-    kinds = {f"op{n}": Kind((), True) for n in range(5)}
-    arrows = [("d0", "op0"), ("op0", "op1"), ("op1", "op2"), ("op2", "op3"), ("d1", "op3"), ("op3", "op4")]
-    blocks = blocks_of(kinds, arrows, [("d0", "op1"), ("d1", "op3")])
-    assert [(block.label, block.members) for block in blocks] == [
-        ("recurrent cell 1", ("d0", "op0", "op1")),
-        ("recurrent cell 2", ("d1", "op2", "op3")),
-        ("head", ("op4",)),
-    ]
-
-
-def test_states_that_feed_each_other_are_one_cell():
-    kinds = {f"op{n}": Kind(("lstm",), True) for n in range(3)}
-    arrows = [("dh", "op0"), ("dc", "op1"), ("op0", "op1"), ("op1", "op2")]
-    (block,) = blocks_of(kinds, arrows, [("dh", "op2"), ("dc", "op1")])
-    assert (block.label, block.cell) == ("lstm", True)

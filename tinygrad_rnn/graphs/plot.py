@@ -11,7 +11,7 @@ from ..errors import ConfigError, DrawingError
 from ..files import write_figure
 from ..truncation import Full, Policy, parse_policy, policy_text
 from .model.flow import flow_of
-from .model.graph import Graph, Place
+from .model.graph import Graph, Place, Use
 from .model.operations import operations_of
 from .model.record import record
 from .model.rolling import Rolling, Unlike, roll
@@ -45,22 +45,17 @@ def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norm
     rolling = roll(graph, operations_of(graph))
     if isinstance(rolling, Unlike):
         raise DrawingError(f"plot_gradient_flow: {rolling.reason}")
-    names, found = graph.names, {}
-    bundles = {}
-    for key, links in rolling.states().items():
-        given, scope = names.get(key[0]), ".".join(_scope(rolling.template, key[0]))
-        name = f"{scope} {given[key[1]] if given else 'state'}".strip()
+    names, found = graph.names, dict[str, list[tuple[Use, ...]]]()
+    bundles: dict[tuple[str, int], tuple[Use, ...]] = {}
+    for state, readers in rolling.states().items():
+        given, scope = names.get(state.source), ".".join(_scope(rolling.template, state.source))
+        name = f"{scope} {given[state.output] if given else 'state'}".strip()
         while name in found:
             name += "'"
-        found[name] = key
-        for t in range(key[2], len(rolling.steps)):
-            edges = [edge for link in links if (edge := link.edges[t]) is not None]
-            bundles[name, t] = tuple(dict.fromkeys(edge.passed for edge in edges))
+        found[name] = carried = rolling.carried(state, readers)
+        bundles.update(((name, number), uses) for number, uses in enumerate(carried))
     joint = flow_of(graph, _last_loss(graph, rolling) if losses == "last" else None).joint(bundles)
-    return {
-        name: [joint.get((name, t), 0.0) for t in range(key[2], len(rolling.steps))]
-        for name, key in sorted(found.items())
-    }
+    return {name: [joint.get((name, t), 0.0) for t in range(len(found[name]))] for name in sorted(found)}
 
 
 def _last_loss(graph: Graph, rolling: Rolling) -> tuple[Place, ...]:

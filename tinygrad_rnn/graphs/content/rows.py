@@ -40,11 +40,11 @@ class RowContent(ContentBuilder):
         """Return what the box of a row shows at a time (-1: of a wide row)."""
         if row.role == "input":
             return self._input(row, time)
-        block = row.blocks[time]
-        if row.role == "cell":
-            return self._cell(row, block, time)
-        index = f"{time + 1}" if time >= 0 else self.span()
-        return self._other(row, block, index)
+        return self.content(row, row.blocks[time], f"{time + 1}" if time >= 0 else self.span())
+
+    def content(self, row: Row, block: Block, index: str) -> Content:
+        """Return what a block of a row shows; its title ends in an index."""
+        return self._cell(row, block, index) if row.role == "cell" else self._other(row, block, index)
 
     # -- formulas -----------------------------------------------------------------------------------------------------
 
@@ -90,11 +90,11 @@ class RowContent(ContentBuilder):
         text = spec_text(spec, "ids" if spec.dtype.kind in "iu" else "")
         return Content("input", made.title, (Line(text),), _plain(made.tooltip))
 
-    def _cell(self, row: Row, block: Block, time: int) -> Content:
+    def _cell(self, row: Row, block: Block, index: str) -> Content:
         places = block.states or [result_of(block)]
         states = list(zip(reversed(row.slots[: len(places)]), reversed(places), strict=False))
-        whole = ", ".join(f"{name}_{{{time + 1}}}" for name, _ in states)
-        title = whole if len(states) < 4 else f"s_{{{time + 1}}}"
+        whole = ", ".join(f"{name}_{{{index}}}" for name, _ in states)
+        title = whole if len(states) < 4 else f"s_{{{index}}}"
         lines = [Line(self.formula(row)), Line(_spec_of(places[-1]))]
         tips = [_plain(whole), f"computes: {self.formula(row)}"]
         for name, place in states:
@@ -104,7 +104,7 @@ class RowContent(ContentBuilder):
 
     def frame(self, row: Row, time: int) -> Content:
         """Return what the border of an opened cell shows."""
-        closed = self._cell(row, row.blocks[time], time)
+        closed = self._cell(row, row.blocks[time], f"{time + 1}")
         return Content("frame", closed.title, (Line(self.maker(row)),), closed.tooltip)
 
     def _other(self, row: Row, block: Block, index: str) -> Content:

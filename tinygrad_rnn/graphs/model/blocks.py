@@ -38,6 +38,13 @@ class Block:
     ops: list[Operation] = field(default_factory=list)
     states: list[Place] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """The module that it was recorded in, or what it is."""
+        lookup = self.kind.role == "layer" and any(_looks_up(op.node) for op in self.ops)
+        role = "embedding" if lookup else {"layer": "output"}.get(self.kind.role, self.kind.role)
+        return ".".join(self.kind.scope) or role
+
     @cached_property
     def nodes(self) -> list[Node]:
         """All its nodes, oldest first."""

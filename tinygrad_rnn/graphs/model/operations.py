@@ -8,7 +8,7 @@ loss that is added up step by step is one sum, not a second recurrence.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from ...engine.tape import Node
@@ -120,24 +120,3 @@ def _used(graph: Graph, ops: Mapping[int, Operation]) -> list[Operation]:
             found.add(node.id)
             waiting.extend(edge.source for edge in ops[node.id].inputs)
     return [ops[key] for key in sorted(found)]
-
-
-def terms_of(ops: Iterable[Operation], losses: Iterable[Node]) -> dict[int, int]:
-    """Return the results that a loss is the sum of: node id to the number of the term, counted from 1.
-
-    >>> import tinygrad_rnn as tr
-    >>> from tinygrad_rnn.graphs.model.graph import read
-    >>> x = tr.tensor([1.0, 2.0], requires_grad=True)
-    >>> terms = x.sum(), (x * x).sum()
-    >>> total = terms[0] + terms[1]
-    >>> terms_of(operations_of(read([total])), [total.node]) == {terms[0].node.id: 1, terms[1].node.id: 2}
-    True
-    """
-    final = {loss.id for loss in losses}
-    found: dict[int, int] = {}
-    for op in ops:
-        if op.id in final and op.name == "add" and op.node.specs[0].shape in ((), (1,)):
-            for edge in op.inputs:
-                if edge.source is not None and edge.source.operation is not None:
-                    found.setdefault(edge.source.id, len(found) + 1)
-    return found

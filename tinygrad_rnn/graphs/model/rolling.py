@@ -2,7 +2,7 @@
 
 Two steps match if they record the same operations in the same order: name, attributes, shapes, modules, and wiring.
 The first step may start from a constant, and the last need not carry its state on: these are borders. So are operations
-behind the last step alone, such as an output layer that reads the last state only; they stand outside the loop.
+after the last step alone, such as an output layer that reads the last state only; they stand outside the loop.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ...engine.tape import Node
-from .graph import Edge, Graph
+from .graph import Edge, Graph, Use
 from .operations import Operation
 
 
@@ -31,7 +32,7 @@ class Unlike(NamedTuple):
     reason: str
 
 
-class Link(NamedTuple):
+class StepEdge(NamedTuple):
     """One input of an operation of the step that stands for all.
 
     Attributes:
@@ -49,6 +50,14 @@ class Link(NamedTuple):
     edges: tuple[Edge | None, ...]
 
 
+class State(NamedTuple):
+    """A value that is carried from step to step: which operation of the template makes it, and for how many steps."""
+
+    source: int
+    output: int
+    lag: int
+
+
 @dataclass(frozen=True)
 class Rolling:
     """A recurrence as one step.
@@ -57,7 +66,7 @@ class Rolling:
         steps: the steps that match.
         template: the operations of the step that stands for all, oldest first.
         copies: id of a template operation to its copy in each step (None where a border lacks it).
-        links: id of a template operation to its inputs.
+        inputs: id of a template operation to what it reads.
         outside: operations outside time, oldest first.
         home: id of an operation of any step to the id of its template op.
     """
@@ -65,18 +74,22 @@ class Rolling:
     steps: tuple[int, ...]
     template: tuple[Operation, ...]
     copies: dict[int, tuple[Operation | None, ...]]
-    links: dict[int, tuple[Link, ...]]
+    inputs: dict[int, tuple[StepEdge, ...]]
     outside: tuple[Operation, ...]
     home: dict[int, int]
 
-    def states(self) -> dict[tuple[int, int, int], tuple[Link, ...]]:
-        """Return what is carried from step to step: (template operation, output, lag) to the links that read it."""
-        found: dict[tuple[int, int, int], list[Link]] = {}
-        for links in self.links.values():
-            for link in links:
-                if link.kind == "back":
-                    found.setdefault((link.source, link.output, link.lag), []).append(link)
+    def states(self) -> dict[State, tuple[StepEdge, ...]]:
+        """Return what is carried from step to step, with the edges that read it."""
+        found: dict[State, list[StepEdge]] = {}
+        for edge in (edge for edges in self.inputs.values() for edge in edges if edge.kind == "back"):
+            found.setdefault(State(edge.source, edge.output, edge.lag), []).append(edge)
         return {key: tuple(found[key]) for key in sorted(found)}
+
+    def carried(self, state: State, readers: Iterable[StepEdge]) -> list[tuple[Use, ...]]:
+        """Return, for each step that can read a state, the uses whose cotangents go back to the step before."""
+        steps = range(state.lag, len(self.steps))
+        read = [[edge for reader in readers if (edge := reader.edges[t]) is not None] for t in steps]
+        return [tuple(dict.fromkeys(edge.passed for edge in edges)) for edges in read]
 
 
 def roll(graph: Graph, ops: Sequence[Operation]) -> Rolling | Unlike:
@@ -96,56 +109,81 @@ def roll(graph: Graph, ops: Sequence[Operation]) -> Rolling | Unlike:
     >>> len(rolling.steps), [op.name for op in rolling.template], [op.name for op in rolling.outside]
     (6, ['matmul', 'matmul', 'add', 'tanh'], ['stack', 'sum'])
     """
-    groups: dict[int, list[Operation]] = {}
-    for op in ops:
-        if op.step is not None:
-            groups.setdefault(op.step, []).append(op)
-    steps = sorted(groups)
+    steps: dict[int, list[Operation]] = {}
+    for op in sorted((op for op in ops if op.step is not None), key=lambda op: op.step or 0):
+        steps.setdefault(op.step or 0, []).append(op)
     if len(steps) < 2:
-        what = "no operation has a time step" if not steps else f"there is one step only, t = {steps[0] + 1}"
+        what = "no operation has a time step" if not steps else f"there is one step only, t = {min(steps) + 1}"
         return Unlike(None, f"{what}: record steps with unroll, or inside at_step(t)")
-    reference = steps[max(1, len(steps) - 2)]
-    template = groups[reference]
-    where = {op.id: step for step in steps for op in groups[step]}
-    final = {node.id for node, _ in graph.losses}
-    late = _extras(template, groups[steps[-1]], reference)
-    outside = [op for op in ops if op.step is None or op.id in late]
-    read = {edge.source.id for op in outside for edge in op.inputs if edge.source is not None} | final
+    return _Matcher(graph, ops, steps).rolling()
 
-    copies: dict[int, dict[int, Operation]] = {op.id: {} for op in template}
-    home: dict[int, int] = {}
-    for step in steps:
-        own = [op for op in groups[step] if op.id not in late]
-        wanted = template
-        if len(own) < len(template) and step == steps[0]:
-            lacking = _without_input(template, where)
-            wanted = [op for op in template if op.id not in lacking]
-        elif len(own) < len(template) and step == steps[-1]:
-            now = _needed_now(template, read)
-            wanted = [op for op in template if op.id in now]
-        for number in range(max(len(own), len(wanted))):
-            mine = own[number] if number < len(own) else None
-            theirs = wanted[number] if number < len(wanted) else None
+
+class _Matcher:
+    """Lays all steps over the last but one, which has a state before it and hands one on.
+
+    Args:
+        graph: what was recorded.
+        ops: its operations, oldest first.
+        steps: step to its operations, in order; two at least.
+    """
+
+    def __init__(self, graph: Graph, ops: Sequence[Operation], steps: dict[int, list[Operation]]) -> None:
+        self.steps = steps
+        self.first, self.last = min(steps), max(steps)
+        self.reference = list(steps)[max(1, len(steps) - 2)]
+        self.template = steps[self.reference]
+        self.where = {op.id: step for step, own in steps.items() for op in own}
+        late = _extras(self.template, steps[self.last], self.reference)
+        self.own = {step: [op for op in found if op.id not in late] for step, found in steps.items()}
+        self.outside = [op for op in ops if op.step is None or op.id in late]
+        read = {edge.source.id for op in self.outside for edge in op.inputs if edge.source is not None}
+        self.read = read | {node.id for node, _ in graph.losses}
+        self.copies: dict[int, dict[int, Operation]] = {op.id: {} for op in self.template}
+        self.home: dict[int, int] = {}
+
+    def rolling(self) -> Rolling | Unlike:
+        """Return the recurrence as one step, or why it is not one."""
+        unlike = next(filter(None, map(self._match, self.steps)), None)
+        if unlike is not None:
+            return unlike
+        order = {step: number for number, step in enumerate(self.steps)}
+        table = _Table(order, self.where, self.home, {op.id for op in self.outside})
+        unlike = next(filter(None, (self._wire(table, op) for op in self.template)), None)
+        if unlike is not None:
+            return unlike
+        copies = {key: tuple(map(found.get, self.steps)) for key, found in self.copies.items()}
+        inputs = {
+            op.id: tuple(table.edge(op, number, copies[op.id]) for number in range(len(op.inputs)))
+            for op in self.template
+        }
+        return Rolling(tuple(self.steps), tuple(self.template), copies, inputs, tuple(self.outside), self.home)
+
+    def _wanted(self, step: int) -> list[Operation]:
+        """Return the operations of the template that a step must have: a border may lack some."""
+        if len(self.own[step]) < len(self.template) and step == self.first:
+            lacking = _without_input(self.template, self.where)
+            return [op for op in self.template if op.id not in lacking]
+        if len(self.own[step]) < len(self.template) and step == self.last:
+            needed = _needed_now(self.template, self.read)
+            return [op for op in self.template if op.id in needed]
+        return self.template
+
+    def _match(self, step: int) -> Unlike | None:
+        """Note which operation of the template each operation of a step is a copy of."""
+        for mine, theirs in zip_longest(self.own[step], self._wanted(step)):
             if mine is None or theirs is None or not _alike(mine, theirs):
-                return Unlike(step, _difference(step, mine, reference, theirs))
-            copies[theirs.id][step] = mine
-            home[mine.id] = theirs.id
+                return Unlike(step, _difference(step, mine, self.reference, theirs))
+            self.copies[theirs.id][step] = mine
+            self.home[mine.id] = theirs.id
+        return None
 
-    table = _Table({step: number for number, step in enumerate(steps)}, where, home, {op.id for op in outside})
-    links: dict[int, tuple[Link, ...]] = {}
-    for op in template:
-        for step in steps:
-            copy = copies[op.id].get(step)
-            if copy is None:
-                continue
-            for mine_wire, edge in zip(copy.inputs, op.inputs, strict=True):
-                if not table.fits(copy, mine_wire, op, edge):
-                    return Unlike(step, _difference(step, copy, reference, op, wiring=True))
-        links[op.id] = tuple(
-            table.link(op, number, [copies[op.id].get(step) for step in steps]) for number in range(len(op.inputs))
-        )
-    whole = {key: tuple(found.get(step) for step in steps) for key, found in copies.items()}
-    return Rolling(tuple(steps), tuple(template), whole, links, tuple(outside), home)
+    def _wire(self, table: _Table, op: Operation) -> Unlike | None:
+        """Return where a copy of an operation reads something else than the operation does."""
+        for step, copy in self.copies[op.id].items():
+            pairs = zip(copy.inputs, op.inputs, strict=True)
+            if not all(table.fits(copy, mine, op, theirs) for mine, theirs in pairs):
+                return Unlike(step, _difference(step, copy, self.reference, op, wiring=True))
+        return None
 
 
 class _Table(NamedTuple):
@@ -183,11 +221,11 @@ class _Table(NamedTuple):
         # What depends on nothing but the initial state is a constant in the first step.
         return here[0] == "constant" and there[0] == "here" and not self.order[self.where[copy.id]]
 
-    def link(self, op: Operation, number: int, copies: Sequence[Operation | None]) -> Link:
+    def edge(self, op: Operation, number: int, copies: Sequence[Operation | None]) -> StepEdge:
         edges = tuple(None if copy is None else copy.inputs[number] for copy in copies)
         kind, *rest = self.place(op, op.inputs[number])
         source = rest[0] if rest else -1
-        return Link(kind, source, op.inputs[number].output, rest[2] if kind == "back" else 0, edges)
+        return StepEdge(kind, source, op.inputs[number].output, rest[2] if kind == "back" else 0, edges)
 
 
 def _is_parameter(leaf: Node | None) -> bool:
@@ -196,7 +234,7 @@ def _is_parameter(leaf: Node | None) -> bool:
 
 
 def _extras(template: Sequence[Operation], last: Sequence[Operation], reference: int) -> set[int]:
-    """Return the ids of operations that only the last step has, behind everything that it shares with the others."""
+    """Return the ids of operations that only the last step has, after everything that it shares with the others."""
     if not last or last[0].step == reference or len(last) <= len(template):
         return set()
     waiting = iter(template)

@@ -13,10 +13,11 @@ from ...pictures.layout.diagram import Diagram, DiagramEdge, Group
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
 from ..content.builder import ContentBuilder, data_key
+from ..model.dataflow import terms_of
 from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.graph import Edge, Graph
-from ..model.operations import Operation, terms_of
+from ..model.operations import Operation
 
 _MANY = 8  # readers of a leaf; more lines than that from one box would be a tangle
 
@@ -53,7 +54,7 @@ class _Builder:
         self.content = ContentBuilder(graph, flow)
         self.made = OperationDiagram()
         self.losses = {node.id for node, _ in graph.losses}
-        self.terms = terms_of(ops, (node for node, _ in graph.losses))
+        self.terms = terms_of(graph, ops)
         if len(graph.losses) > 1:
             self.terms |= {node.id: number for number, (node, _) in enumerate(graph.losses, start=1)}
         self.data: dict[Any, str] = {}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Bar, Box, Edge, EdgeKind, Label, Scale, Scene
 from ...pictures.scene.text import text_width
-from .sketch import Loop
+from .diagram import Loop
 
 TALL = 58.0
 """Height that a loop with bars takes, in points."""
@@ -17,7 +17,7 @@ _SIDE = 15.0  # between loops that enter delays from the left
 _ENTRY = 30.0
 
 
-def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level: int) -> None:
+def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level: int, shift: float = 0.0) -> None:
     """Add a loop to a scene: its line, what cuts it, and a bar for each pass.
 
     Args:
@@ -27,6 +27,7 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
         delay: its delay; the innermost loop enters it from above, the others from the left.
         y: height of the line.
         level: 0 for the innermost loop.
+        shift: how far from the middle of its source it leaves.
     """
     closed = [scale == 0 for scale in loop.scales]
     magnitude = loop.magnitude
@@ -37,7 +38,7 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
     else:
         x = delay.x
         end = [(x, y), (x, delay.y - delay.height / 2)]
-    points = [(source.x, source.y - source.height / 2), (source.x, y), *end]
+    points = [(source.x + shift, source.y - source.height / 2), (source.x + shift, y), *end]
     tooltip = f"state: {loop.name}, carried to the next step"
     if magnitude is not None:
         tooltip += f"\ngradient norm: {short_number(magnitude)} (root mean square)"
@@ -62,7 +63,7 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
         scene.labels.append(Label(badge.x + badge.width / 2 + 5, y + 11, said, "start", size=9, warn=True))
         start = badge.x + badge.width / 2 + 14
     if loop.norms:
-        _bars(scene, loop, closed, start, source.x - 20, y)
+        _bars(scene, loop, closed, start, source.x + shift - 20, y)
 
 
 def _badge(loop: Loop, x: float, y: float) -> tuple[Box | None, str]:

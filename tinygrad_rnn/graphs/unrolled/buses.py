@@ -170,9 +170,7 @@ def width_below(buses: Sequence[Bus], content: ContentBuilder) -> float:
 
 
 def _content(bus: Bus, builder: ContentBuilder) -> Content:
-    scope = ".".join(bus.row.blocks[max(bus.row.blocks)].kind.scope)
-    what = scope or {"cell": "cell", "loss": "loss"}.get(bus.row.role, "output")
-    return builder.parameters(what, bus.parameters)
+    return builder.parameters(bus.row.blocks[max(bus.row.blocks)].name, bus.parameters)
 
 
 def _plan(

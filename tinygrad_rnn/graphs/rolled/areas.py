@@ -1,0 +1,131 @@
+"""Which boxes of a rolled picture stand together: the blocks of the step, and the modules outside time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...pictures.layout.diagram import DiagramEdge
+from ..model.blocks import Blocks
+from ..model.operations import Operation
+from ..model.rolling import Rolling
+from ..model.states import Kind
+
+
+@dataclass(frozen=True)
+class Area:
+    """Boxes of one cell or module.
+
+    Attributes:
+        label: what stands in its region; "": no region.
+        members: ids of boxes.
+        cell: whether it carries a state.
+        repeats: whether it is computed in each step.
+    """
+
+    label: str
+    members: tuple[str, ...]
+    cell: bool
+    repeats: bool
+
+
+_Key = tuple[Kind | tuple[str, ...], bool]
+"""A kind of blocks, or a module where there is no block; and whether it is computed in each step."""
+
+
+def areas_of(
+    edges: Iterable[DiagramEdge],
+    box: Mapping[int, str],
+    delays: Mapping[str, str],
+    rolling: Rolling,
+    blocks: Blocks,
+) -> list[Area]:
+    """Return the cells and modules of a picture, each after those that it reads where they do not go round.
+
+    Args:
+        edges: of the picture.
+        box: id of an operation to its box.
+        delays: id of a delay's box to the box that makes its state.
+        rolling: the step that stands for all.
+        blocks: of the graph.
+    """
+    keys: dict[str, _Key] = {}
+    before = _before_the_steps(rolling)
+    for op in rolling.template:
+        keys.setdefault(box[op.id], _area_of(op, blocks))
+    for op in rolling.outside:
+        read = {box.get(edge.source.id, "") for edge in op.inputs if edge.source is not None} & keys.keys()
+        keys.setdefault(box[op.id], _area_outside(op, op.id in before, {keys[source] for source in read}))
+    keys.update((delay, keys[source]) for delay, source in delays.items())
+    edges = list(edges)
+    for edge in edges:  # data stand with their first reader
+        keys.setdefault(edge.head, (("sum",), False))
+        keys.setdefault(edge.tail, keys[edge.head])
+    members: dict[_Key, list[str]] = {}
+    for id, key in keys.items():
+        members.setdefault(key, []).append(id)
+    reads: dict[_Key, set[_Key]] = {key: set() for key in members}
+    for edge in edges:
+        reads[keys[edge.head]].add(keys[edge.tail])
+    cells = [key for key in members if isinstance(key[0], Kind) and key[0].role == "cell"]
+    return [
+        Area(_label(key, cells, blocks), tuple(sorted(members[key])), key in cells, key[1]) for key in _sorted(reads)
+    ]
+
+
+def _before_the_steps(rolling: Rolling) -> set[int]:
+    """Return the ids of operations outside time that the steps read."""
+    outside = {op.id: op for op in rolling.outside}
+    found: set[int] = set()
+    waiting: list[Operation] = list(rolling.template)
+    while waiting:
+        ids = {edge.source.id for edge in waiting.pop().inputs if edge.source is not None}
+        waiting += [outside[id] for id in ids if id in outside and id not in found]
+        found |= ids & outside.keys()
+    return found
+
+
+def _area_outside(op: Operation, before: bool, read: set[_Key]) -> _Key:
+    """Return the area of an operation outside time: its module; without one, that of the one area it reads."""
+    scope = () if op.name in ("stack", "unstack") else op.node.scope  # between a sequence and its steps
+    if not scope and len(read) == 1 and not next(iter(read))[1]:
+        return read.pop()
+    return (*scope, "before" if before else "after"), False
+
+
+def _area_of(op: Operation, blocks: Blocks) -> _Key:
+    """Return the area of an operation of the step: its block; a loss stands with the layer it is computed from."""
+    sources = [edge.source for edge in op.inputs if edge.source is not None and edge.source.step == op.step]
+    block = next((blocks.of[node] for node in (op.node, *sources) if node in blocks.of), None)
+    if block is None:
+        return op.node.scope, True
+    if block.kind.role == "loss":
+        read = {blocks.of.get(edge.source) for o in block.ops for edge in o.inputs if edge.source} - {block}
+        layers = {b.kind for b in read if b is not None and b.step == op.step and b.kind.role != "cell"}
+        return layers.pop() if len(layers) == 1 else block.kind, True
+    return block.kind, True
+
+
+def _label(key: _Key, cells: Sequence[_Key], blocks: Blocks) -> str:
+    kind = key[0]
+    if not isinstance(kind, Kind):
+        return ".".join(kind if key[1] else kind[:-1])
+    alike = [other for other in cells if isinstance(other[0], Kind) and other[0].scope == kind.scope]
+    if kind.role != "cell":
+        block = next(b for b in blocks.blocks if b.kind == kind)
+        return block.name
+    scope = ".".join(kind.scope)
+    if scope and len(alike) == 1:
+        return scope
+    return f"{scope or 'recurrent'} cell{f' {cells.index(key) + 1}' if len(cells) > 1 else ''}"
+
+
+def _sorted(reads: Mapping[_Key, set[_Key]]) -> list[_Key]:
+    """Return areas, each after those that it reads (where they do not read each other)."""
+    done: list[_Key] = []
+    waiting = list(reads)
+    while waiting:
+        ready = [key for key in waiting if reads[key] <= {*done, key}] or waiting
+        done.append(ready[0])
+        waiting.remove(ready[0])
+    return done

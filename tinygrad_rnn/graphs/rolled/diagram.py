@@ -1,0 +1,322 @@
+"""What a rolled picture shows, before anything has a place: boxes, lines, loops and regions of one step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ...engine.tape import Node
+from ...pictures.layout.content import Content
+from ...pictures.layout.diagram import Diagram, DiagramEdge
+from ...pictures.scene.legend import short_number
+from ...pictures.scene.scene import Row
+from ..content.builder import ContentBuilder, data_key, mean_square
+from ..content.rows import RowContent
+from ..model.blocks import Block, find_blocks
+from ..model.flow import Flow
+from ..model.formula import symbol
+from ..model.graph import Edge, Graph, Use, shape_text
+from ..model.operations import Operation
+from ..model.rolling import Rolling, State, StepEdge, cut_scales
+from ..model.table import make_table
+from .areas import Area, areas_of
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A state that is carried from step to step.
+
+    Attributes:
+        source: id of the box that makes it.
+        delay: id of its delay box.
+        name: of the state.
+        shape: of the state, as text.
+        lag: steps that the delay waits.
+        scales: for each step that could read it, what the cut there multiplies by; None: no cut.
+        norms: for each of these, the norm of what goes back to the step before; empty without gradients.
+    """
+
+    source: str
+    delay: str
+    name: str
+    shape: str
+    lag: int
+    scales: tuple[float | None, ...]
+    norms: tuple[float, ...]
+
+    @property
+    def magnitude(self) -> float | None:
+        """The root mean square of the norms."""
+        return mean_square([norm or None for norm in self.norms]) if self.norms else None
+
+
+@dataclass
+class RolledDiagram(Diagram):
+    """Boxes, lines, loops, parameters and areas of a rolled picture.
+
+    Attributes:
+        loops: states that are carried.
+        areas: cells and modules, in the order in which values pass through them.
+        parameters: id of a parameter's box to its readers: (id of the box that reads it, magnitude).
+        closed: whether cells are one box each.
+    """
+
+    loops: list[Loop] = field(default_factory=list)
+    areas: list[Area] = field(default_factory=list)
+    parameters: dict[str, list[tuple[str, float | None]]] = field(default_factory=dict)
+    closed: bool = False
+
+
+_LineKey = tuple[str, str, str, Hashable]
+"""Tail, head, label, and what tells lines apart that are drawn beside each other."""
+
+
+def rolled_diagram(graph: Graph, flow: Flow | None, rolling: Rolling, closed: bool = False) -> RolledDiagram:
+    """Return what the picture of a recurrence shows.
+
+    Args:
+        graph: what was recorded.
+        flow: its gradient, or None.
+        rolling: the step that stands for all.
+        closed: draw each cell, layer and loss as one box, instead of its operations.
+    """
+    return _Builder(graph, flow, rolling, closed).diagram()
+
+
+class _Builder:
+    def __init__(self, graph: Graph, flow: Flow | None, rolling: Rolling, closed: bool) -> None:
+        self.graph, self.flow, self.rolling, self.closed = graph, flow, rolling, closed
+        self.content = ContentBuilder(graph, flow, "_{t}")
+        self.made = RolledDiagram(closed=closed)
+        self.T = len(rolling.steps)
+        self.blocks = find_blocks(graph)
+        self.ops = [*rolling.template, *rolling.outside]
+        self.states = rolling.states()
+        self.box = self._boxes()
+        self.losses = {node.id for node, _ in graph.losses}
+        self.terms = self.losses | {node.id for terms in self.blocks.terms for node, _ in terms}
+        self.delays = {state: f"delay{number}" for number, state in enumerate(self.states)}
+        self.names = {state: self._name(number, state) for number, state in enumerate(self.states)}
+        self.data: dict[Hashable, str] = {}
+        self.lines: dict[_LineKey, dict[int, list[Use]]] = {}  # to the uses whose cotangents come back, in each step
+
+    def _boxes(self) -> dict[int, str]:
+        """Return id of an operation to its box: its own, or, in a closed picture, that of its block."""
+        box = {op.id: f"op{number}" for number, op in enumerate(self.rolling.template)}
+        box |= {op.id: f"once{number}" for number, op in enumerate(self.rolling.outside)}
+        first: dict[tuple[Block, bool], str] = {}
+        for op in self.ops if self.closed else ():
+            block = self.blocks.of.get(op.node)
+            if block is not None:
+                box[op.id] = first.setdefault((block, op.id in self.rolling.home), box[op.id])
+        return box | {copy: box[home] for copy, home in self.rolling.home.items()}
+
+    def _name(self, number: int, state: State) -> str:
+        given = self.graph.names.get(state.source)
+        return given[state.output] if given else "s" if len(self.states) == 1 else f"s{number + 1}"
+
+    def diagram(self) -> RolledDiagram:
+        """Return the diagram."""
+        for op in self.rolling.template:
+            self._operation(op)
+            for number, edge in enumerate(self.rolling.inputs[op.id]):
+                self._input(op, number, edge)
+        for op in self.rolling.outside:
+            self._once(op)
+        if self.closed:
+            self._close()
+        self._measure()
+        self._sum_of_losses()
+        ends = Counter((line.tail, "out") for line in self.made.edges)
+        ends.update((line.head, "in") for line in self.made.edges)
+        for (box, _), count in ends.items():
+            content = self.made.boxes[box]
+            if content.kind != "delay":
+                least = max(content.least_height, 14.0 * count + 8.0)
+                self.made.boxes[box] = replace(content, least_height=least)
+        sources = {delay: self.box[state.source] for state, delay in self.delays.items()}
+        self.made.areas = areas_of(self.made.edges, self.box, sources, self.rolling, self.blocks)
+        return self.made
+
+    # -- boxes --------------------------------------------------------------------------------------------------------
+
+    def _operation(self, op: Operation) -> None:
+        """Draw an operation of the step."""
+        box = self.box[op.id]
+        copies = [copy for copy in self.rolling.copies[op.id] if copy is not None]
+        if any(copy.id in self.terms for copy in copies) and op.node.specs[0].shape in ((), (1,)):
+            values = [self.graph.summary((copy.node, 0)) for copy in copies if copy.id in self.terms]
+            mean = [value.mean for value in values if value is not None]
+            text = f"{symbol(op.name)}, mean {short_number(sum(mean) / len(mean))}" if mean else symbol(op.name)
+            self.made.boxes[box] = self.content.loss(op, "ℓ_{t}", text)
+            self.made.losses.append(box)
+        else:
+            states = list(dict.fromkeys(name for state, name in self.names.items() if state.source == op.id))
+            facts = f"repeated: {self.T} steps"
+            self.made.boxes.setdefault(box, self.content.operation(op, states=states, facts=facts))
+        self._attribute(op)
+
+    def _attribute(self, op: Operation, repeats: bool = True) -> None:
+        found = self.content.attribute(op, repeats)
+        if found is not None:
+            box = self.box[op.id]
+            self.made.boxes[f"{box}.{found[0]}"] = found[1]
+            self._line(f"{box}.{found[0]}", box, {})
+
+    def _once(self, op: Operation) -> None:
+        """Draw an operation outside time; the edges that come from all steps are one line."""
+        box = self.box[op.id]
+        gathers = False
+        groups: dict[tuple[str, int], list[Edge]] = {}
+        for edge in op.inputs:
+            source = edge.source
+            if source is not None and source.operation is None:
+                self._line(self._parameter(source), box, {0: [edge.use]})
+            elif source is not None:
+                output = edge.output if source.id not in self.rolling.home else 0
+                groups.setdefault((self.box[source.id], output), []).append(edge)
+            elif data_key(edge) is not None:
+                tail = f"{box}.data{len(groups)}"
+                self.made.boxes[tail] = self.content.data("data", edge.spec)
+                self._line(tail, box, {})
+        for (tail, output), edges in groups.items():
+            gathers = gathers or (len(edges) == self.T and self.T > 1)
+            uses = {number: [edge.use] for number, edge in enumerate(edges)}
+            self._line(tail, box, uses, key=None if self.closed else (op.id, output))
+        if op.id in self.losses:
+            self.made.boxes[box] = self._total(op, gathers)
+            self.made.losses.insert(0, box)
+        else:
+            content = self.content.operation(op)
+            if gathers:
+                title = "Σ" if op.name == "add" else content.title
+                content = replace(content, title=title, rows=(Row(f"{self.T} steps"),))
+            self.made.boxes.setdefault(box, content)
+        self._attribute(op, repeats=False)
+
+    def _total(self, op: Operation, gathers: bool) -> Content:
+        value = self.graph.summary((op.node, 0))
+        weighted = any(node.name != "add" for node in op.nodes)
+        made = ("mean ℓ" if weighted else "Σ ℓ") if op.name == "add" and gathers else symbol(op.name)
+        text = made if value is None else f"{made} = {short_number(value.mean)}"
+        return self.content.loss(op, "L", text, strong=True)
+
+    def _close(self) -> None:
+        """Let the box of a block show what it shows in the unrolled view."""
+        table = make_table(self.graph, self.blocks)
+        rows = RowContent(self.graph, None, self.blocks, table)
+        for op in self.ops:
+            box, block = self.box[op.id], self.blocks.of.get(op.node)
+            if block is not None and self.made.boxes[box].kind != "loss":
+                self.made.boxes[box] = rows.content(table.row_of[block], block, "t" if op.step is not None else "")
+
+    def _sum_of_losses(self) -> None:
+        """Several losses, one a step: the picture adds them up in a box of its own, as the gradient does."""
+        boxes = [box for box in self.made.losses if box.startswith("op")]
+        if not boxes or len(self.losses) < 2:
+            return
+        values = [self.graph.summary(place) for place in self.graph.losses]
+        known = [value.mean for value in values if value is not None]
+        text = f"Σ ℓ = {short_number(sum(known))}" if len(known) == len(values) else "Σ ℓ"
+        self.made.boxes["sum"] = Content("loss", "L", (Row(text),), f"L\nsum of {len(values)} losses", strong=True)
+        self.made.edges += [DiagramEdge(box, "sum", None if self.flow is None else 1.0) for box in boxes]
+        self.made.losses = ["sum", *self.made.losses]
+
+    # -- lines --------------------------------------------------------------------------------------------------------
+
+    def _line(
+        self, tail: str, head: str, uses: Mapping[int, Sequence[Use]], label: str = "", key: Hashable = None
+    ) -> None:
+        """Note a line; lines between the same boxes are one unless `key` tells them apart."""
+        if tail != head:
+            found = self.lines.setdefault((tail, head, label, key), {})
+            for step, read in uses.items():
+                found.setdefault(step, []).extend(read)
+
+    def _input(self, op: Operation, number: int, edge: StepEdge) -> None:
+        """Draw what an operation of the step reads."""
+        box, edges = self.box[op.id], [found for found in edge.edges if found is not None]
+        if edge.kind == "leaf":
+            leaf = edges[-1].source
+            assert leaf is not None
+            if len({found.source for found in edges}) == 1:
+                tail = self._parameter(leaf)
+            else:
+                tail = f"leaf{self.graph.number[leaf]}"
+                self.made.boxes[tail] = self.content.data("x_{t}", edges[0].spec)
+        elif edge.kind == "constant":
+            found = self._data(op, number, edges)
+            if found is None:
+                return
+            tail = found
+        elif edge.kind == "back":
+            tail = self.delays[State(edge.source, edge.output, edge.lag)]
+        else:
+            tail = self.box[edge.source]
+        named = edge.kind in ("here", "outside") and not self.closed
+        label = self.content.output_name(op.inputs[number]) if named else ""
+        uses = {step: [found.use] for step, found in enumerate(edges)}
+        self._line(tail, box, uses, label, None if self.closed else (op.id, number))
+
+    def _parameter(self, leaf: Node) -> str:
+        id = f"parameter{self.graph.number[leaf]}"
+        self.made.boxes.setdefault(id, self.content.parameter(leaf))
+        return id
+
+    def _data(self, op: Operation, number: int, edges: list[Edge]) -> str | None:
+        """Return the id of the box of an array that the step reads; None for a number."""
+        keys = [data_key(edge) for edge in edges]
+        mine = data_key(op.inputs[number])
+        if mine is None:
+            return None
+        if mine not in self.data:
+            self.data[mine] = f"data{len(self.data)}"
+            same = self.T > 1 and len(set(keys)) == 1 and isinstance(keys[0], tuple) and len(edges) == self.T
+            title = "x_{t}" if op.name == "matmul" and not same else "const" if same else "data_{t}"
+            self.made.boxes[self.data[mine]] = self.content.data(title, op.inputs[number].spec, constant=same)
+        return self.data[mine]
+
+    # -- magnitudes and loops -----------------------------------------------------------------------------------------
+
+    def _measure(self) -> None:
+        """Give lines, readers of parameters and loops their magnitudes; cotangents that meet are added up first."""
+        carried = {state: self.rolling.carried(state, readers) for state, readers in self.states.items()}
+        joint: dict[Hashable, float] = {}
+        if self.flow is not None:
+            bundles = {(state, t): uses for state, found in carried.items() for t, uses in enumerate(found)}
+            several = {
+                (key, step): tuple(uses)
+                for key, steps in self.lines.items()
+                for step, uses in steps.items()
+                if len(uses) > 1
+            }
+            joint = dict(self.flow.joint({**bundles, **several}))
+        for state, readers in self.states.items():
+            norms = tuple(joint.get((state, t), 0.0) for t in range(len(carried[state]))) if self.flow else ()
+            self._loop(state, readers, norms)
+        for key, steps in self.lines.items():
+            tail, head, label, _ = key
+            magnitude = self._rms(key, steps, joint)
+            if self.made.boxes[tail].kind == "parameter":
+                self.made.parameters.setdefault(tail, []).append((head, magnitude))
+            else:
+                self.made.edges.append(DiagramEdge(tail, head, magnitude, label=label))
+
+    def _rms(self, key: _LineKey, steps: Mapping[int, list[Use]], joint: Mapping[Hashable, float]) -> float | None:
+        if self.flow is None:
+            return None
+        found = [joint.get((key, step)) if len(uses) > 1 else self.flow.edge(*uses[0]) for step, uses in steps.items()]
+        return mean_square([norm or None for norm in found])
+
+    def _loop(self, state: State, readers: Sequence[StepEdge], norms: tuple[float, ...]) -> None:
+        scales: list[float | None] = []
+        for t in range(state.lag, self.T):
+            scales.append(next((s for s in cut_scales(reader.edges[t] for reader in readers) if s is not None), None))
+        name, delay = self.names[state], self.delays[state]
+        sign = "z⁻" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(state.lag))
+        ago = "the step before" if state.lag == 1 else f"{state.lag} steps before"
+        self.made.boxes[delay] = Content("delay", sign, (), f"delay\nstate: {name} of {ago}")
+        op = next(op for op in self.rolling.template if op.id == state.source)
+        shape = shape_text(op.node.specs[state.output].shape)
+        self.made.loops.append(Loop(self.box[op.id], delay, name, shape, state.lag, tuple(scales), norms))

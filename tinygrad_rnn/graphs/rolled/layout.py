@@ -1,0 +1,377 @@
+"""Places for the rolled view: a row for each cell, the lowest cell at the bottom, values flowing to the right.
+
+What reads the top cell stands after it in the same row. Each row is laid out by `layered`; lines from row to row run in
+the space between them, and parameters stand below the row that reads them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from ...pictures.layout.content import Content
+from ...pictures.layout.layered import Arc, Item, Layout, layered
+from ...pictures.layout.ranks import pulled_right, ranks_of
+from ...pictures.layout.spacing import separated
+from ...pictures.scene.curves import bezier
+from ...pictures.scene.scene import Edge
+from ...pictures.scene.text import text_width
+from .areas import Area
+from .diagram import Loop, RolledDiagram
+from .loops import TALL
+
+Point = tuple[float, float]
+
+TOP = 84.0  # below the headline
+LEFT = 30.0
+SHORT = 4  # characters of a label that is drawn; longer ones would push the columns apart
+_PAD = 18.0  # between the boxes of an area and its border
+_HEAD = 16.0  # for the label of an area
+_SIDE = 16.0  # for each loop that enters from the left
+_PARAMETERS = 34.0  # from the areas down to their parameters
+_ACROSS = 34.0  # between columns
+_LOOP_ROOM = 170.0  # above which a closed cell's loop has its scissors and bars
+_LANE = 11.0  # between two lines that run beside each other
+
+
+class Frame(NamedTuple):
+    """The border of an area."""
+
+    area: Area
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class Feed(NamedTuple):
+    """A line from a parameter up to an operation that reads it."""
+
+    parameter: str
+    head: str
+    points: tuple[Point, ...]
+    magnitude: float | None
+
+
+@dataclass
+class Places:
+    """Where everything stands.
+
+    Attributes:
+        centres: id of a box to its centre; of a parameter's box, for each row that reads it.
+        contents: id of a box to what it shows.
+        routes: number of a line to cubic Bezier points from tail to head.
+        loops: loops, with the height of their lines and how many others they enclose.
+        frames: of the areas that have a label.
+        feeds: lines from parameters.
+        bottom: end of the lowest row.
+    """
+
+    centres: dict[str, Point] = field(default_factory=dict)
+    contents: dict[str, Content] = field(default_factory=dict)
+    routes: dict[int, tuple[Point, ...]] = field(default_factory=dict)
+    loops: list[tuple[Loop, float, int]] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    feeds: list[Feed] = field(default_factory=list)
+    bottom: float = 0.0
+
+
+class _Gate(NamedTuple):
+    """Where line number `line` leaves its row, or comes into it."""
+
+    line: int
+    out: bool
+
+
+_Name = str | _Gate
+"""What stands in a row: a box, by its id, or a gate."""
+
+
+@dataclass
+class _Row:
+    """A row before it is laid out.
+
+    Attributes:
+        areas: in order.
+        index: id of each box, then each gate, to its number.
+        arcs: what connects them.
+        lines: number of the diagram's line, or gate, that each arc belongs to.
+        loops: of its cells.
+        readers: numbers of the boxes that read parameters.
+    """
+
+    areas: list[Area]
+    index: dict[_Name, int]
+    arcs: list[Arc] = field(default_factory=list)
+    lines: list[int | _Gate] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
+    readers: set[int] = field(default_factory=set)
+
+    def gates(self, out: bool) -> list[_Gate]:
+        """Return the gates where lines leave, or come in."""
+        return [name for name in self.index if isinstance(name, _Gate) and name.out == out]
+
+    def first(self, diagram: RolledDiagram) -> list[_Gate]:
+        """Return the gates of lines that come into the first area."""
+        members = self.areas[0].members if self.areas else ()
+        return [gate for gate in self.gates(False) if diagram.edges[gate.line].head in members]
+
+
+def lay_out(diagram: RolledDiagram, gradients: bool) -> Places:
+    """Return where the parts of a diagram stand.
+
+    Args:
+        diagram: what is drawn.
+        gradients: whether loops have bars.
+    """
+    places = Places(bottom=TOP)
+    gates: dict[_Gate, tuple[Point, ...]] = {}
+    tops: dict[_Gate, float] = {}
+    tall = (TALL if gradients else 40.0) + (14.0 if diagram.closed else 0.0)
+    rows = _rows(diagram)
+    for row in reversed(rows):
+        upper = _place(row, diagram, places, gates, tall)
+        tops.update((gate, upper) for gate in row.gates(True))
+    for lane, gate in enumerate(sorted(tops)):
+        into = gates[_Gate(gate.line, False)]
+        head = diagram.edges[gate.line].head
+        first = any(head in row.areas[0].members for row in rows)
+        left = min([frame.left for frame in places.frames if frame.top < tops[gate]], default=into[0][0])
+        back = min(left, into[0][0]) - 10 - 8 * lane if first else into[0][0] - 3 - 6 * lane
+        places.routes[gate.line] = _between(gates[gate], into, back, tops[gate] - 12, lane)
+    return places
+
+
+def _rows(diagram: RolledDiagram) -> list[_Row]:
+    """Return the rows, lowest first: each cell begins one."""
+    found: list[list[Area]] = [[]]
+    for area in diagram.areas:
+        if area.cell and any(other.cell for other in found[-1]):
+            found.append([])
+        found[-1].append(area)
+    row_of = {box: number for number, areas in enumerate(found) for area in areas for box in area.members}
+    crossing = [n for n, line in enumerate(diagram.edges) if row_of[line.tail] != row_of[line.head]]
+    delays = {loop.delay for loop in diagram.loops}
+    reading = {box for readers in diagram.parameters.values() for box, _ in readers}
+    rows = []
+    for number, areas in enumerate(found):
+        names: list[_Name] = [box for area in areas for box in area.members]
+        names += [_Gate(n, True) for n in crossing if row_of[diagram.edges[n].tail] == number]
+        names += [_Gate(n, False) for n in crossing if row_of[diagram.edges[n].head] == number]
+        row = _Row(areas, {name: place for place, name in enumerate(names)})
+        row.readers = {row.index[box] for box in reading if box in row.index}
+        row.loops = [loop for loop in diagram.loops if loop.source in row.index]
+        for n, line in enumerate(diagram.edges):
+            if line.tail in row.index and line.head in row.index:
+                stub = text_width(line.label, 9) + 4 if 0 < len(line.label) <= SHORT else 0.0
+                stub = _LOOP_ROOM if diagram.closed and line.tail in delays else stub
+                weight = 4.0 if line.tail in delays else 1.0
+                row.arcs.append(Arc(row.index[line.tail], row.index[line.head], weight, stub))
+                row.lines.append(n)
+        for gate in (*row.gates(True), *row.gates(False)):
+            line = diagram.edges[gate.line]
+            ends = (line.tail, gate) if gate.out else (gate, line.head)
+            row.arcs.append(Arc(row.index[ends[0]], row.index[ends[1]]))
+            row.lines.append(gate)
+        rows.append(row)
+    return rows
+
+
+def _place(
+    row: _Row, diagram: RolledDiagram, places: Places, gates: dict[_Gate, tuple[Point, ...]], tall: float
+) -> float:
+    """Place one row below what stands already; return where it begins.
+
+    Args:
+        row: to place.
+        diagram: that it belongs to.
+        places: to add to.
+        gates: to add the routes of lines that leave the row or come into it.
+        tall: height of a loop.
+    """
+    ranks = _ranks(row, diagram)
+    nested = sorted(row.loops, key=lambda loop: ranks[row.index[loop.source]] - ranks[row.index[loop.delay]])
+    high = [row.index[box] for loop in nested for box in (loop.delay, loop.source)]
+    entering = {row.index[gate] for gate in row.gates(False)}
+    sizes = [diagram.boxes[name].size() if isinstance(name, str) else (0.0, 0.0) for name in row.index]
+    layout = layered(
+        [Item(*size) for size in sizes],
+        row.arcs,
+        ranks=ranks,
+        across=_ACROSS,
+        first=list(dict.fromkeys(high)),
+        last=(row.readers | entering) - set(high),
+        spine=_spine(row),
+    )
+    loops_of = [[loop for loop in nested if loop.source in area.members] for area in row.areas]
+    over = max(tall * len(loops) for loops in loops_of)
+    top = places.bottom + _LANE * len(row.gates(True))
+    upper = top + (over + 4 if row.loops else 0.0)
+    early = any(ranks[row.index[loop.delay]] <= 1 for loop in row.loops)
+    x0 = LEFT + _PAD + (_SIDE * len(row.loops) if early else 0.0) + 8.0 * len(row.first(diagram))
+    y0 = upper + _HEAD + _PAD
+    _put(row, layout, diagram, places, gates, (x0, y0))
+    bottom = y0 + layout.height + _PAD
+    for area, loops in zip(row.areas, loops_of, strict=True):
+        places.loops += [(loop, y0 - 24 - level * tall, level) for level, loop in enumerate(loops)]
+        places.frames.append(_frame(area, loops, diagram, places, (y0, bottom), tall))
+    places.bottom = _parameters(row, diagram, places, gates, bottom) + 26
+    return y0 - _HEAD - _PAD - over - 4
+
+
+def _put(
+    row: _Row,
+    layout: Layout,
+    diagram: RolledDiagram,
+    places: Places,
+    gates: dict[_Gate, tuple[Point, ...]],
+    corner: Point,
+) -> None:
+    """Note where the boxes and lines of a row stand."""
+    x0, y0 = corner
+    for name, (x, y) in zip(row.index, layout.centres, strict=True):
+        if isinstance(name, str):
+            places.centres[name] = (x0 + x, y0 + y)
+            places.contents[name] = diagram.boxes[name]
+    for line, route in zip(row.lines, layout.routes, strict=True):
+        moved = tuple((x0 + x, y0 + y) for x, y in route)
+        if isinstance(line, _Gate):
+            gates[line] = moved
+        else:
+            places.routes[line] = moved
+
+
+def _ranks(row: _Row, diagram: RolledDiagram) -> list[int]:
+    """Return columns: area after area, one reader of parameters a column, data not below such a reader."""
+    ranks = [0] * len(row.index)
+    delays = {row.index[loop.delay] for loop in row.loops}
+    start = 1 if row.first(diagram) else 0
+    for area in row.areas:
+        own = [row.index[box] for box in area.members]
+        found = _columns(own, row, delays)
+        for item, rank in zip(own, found, strict=True):
+            ranks[item] = start + rank
+        for gate in row.gates(False):  # just before the area that reads it
+            if diagram.edges[gate.line].head in area.members:
+                ranks[row.index[gate]] = start - 1
+        start += max(found, default=0) + 2
+    for gate in row.gates(True):
+        ranks[row.index[gate]] = start - 1
+    return ranks
+
+
+def _columns(own: Sequence[int], row: _Row, delays: set[int]) -> list[int]:
+    """Return the columns of one area."""
+    local = {number: place for place, number in enumerate(own)}
+    pairs = [(local[arc.tail], local[arc.head]) for arc in row.arcs if arc.tail in local and arc.head in local]
+    eager = sorted(local[number] for number in row.readers if number in local)
+    reads_state = {local[arc.head] for arc in row.arcs if arc.tail in delays and arc.head in local}
+    while True:
+        found = pulled_right(ranks_of(len(own), pairs), pairs)
+        clash = next(((a, b) for a in eager for b in eager if a != b and found[a] == found[b]), None)
+        if clash is None:
+            break
+        a, b = clash
+        pairs.append((b, a) if b in reads_state and a not in reads_state else (a, b))
+    taken = {found[a] for a in eager}
+    fed = {head for _, head in pairs}
+    for item, rank in enumerate(found):
+        if own[item] in delays:
+            found[item] = 0
+        elif item not in fed and item not in eager:
+            found[item] = next((free for free in range(rank, 0, -1) if free not in taken), 0)
+    return found
+
+
+def _spine(row: _Row) -> set[int]:
+    """Return the items of the longest way from a delay to the last column: they stand on one line."""
+    delays = {row.index[loop.delay] for loop in row.loops}
+    if not delays:
+        return set()
+    tails: dict[int, list[int]] = {}
+    for arc in row.arcs:
+        tails.setdefault(arc.head, []).append(arc.tail)
+    count = len(row.index)
+    length = {number: 1 if number in delays else -count for number in range(count)}
+    way: dict[int, int] = {}
+    order = ranks_of(count, [(arc.tail, arc.head) for arc in row.arcs])
+    for item in sorted(range(count), key=order.__getitem__):
+        for tail in tails.get(item, ()):
+            if length[tail] + 1 > length[item]:
+                length[item], way[item] = length[tail] + 1, tail
+    item = max(range(count), key=length.__getitem__)
+    spine = {item}
+    while item in way:
+        item = way[item]
+        spine.add(item)
+    return spine
+
+
+def _frame(
+    area: Area, loops: Sequence[Loop], diagram: RolledDiagram, places: Places, span: tuple[float, float], tall: float
+) -> Frame:
+    """Return the border of an area, with room for its loops above `span`, the heights of its boxes."""
+    widths = {box: diagram.boxes[box].size()[0] / 2 for box in area.members}
+    lefts = [places.centres[box][0] - widths[box] - _PAD for box in area.members]
+    lefts += [places.centres[loop.delay][0] - 44.0 - 15.0 * level for level, loop in enumerate(loops)]
+    right = max(places.centres[box][0] + widths[box] for box in area.members) + _PAD
+    upper = span[0] - _HEAD - _PAD - (len(loops) * tall + 4 if loops else 0.0)
+    return Frame(area, min(lefts), upper, right, span[1])
+
+
+def _parameters(
+    row: _Row, diagram: RolledDiagram, places: Places, gates: Mapping[_Gate, tuple[Point, ...]], bottom: float
+) -> float:
+    """Place the parameters that a row reads below it, each below its first reader; return where they end."""
+    mine = [(id, [read for read in found if read[0] in row.index]) for id, found in diagram.parameters.items()]
+    mine = sorted(((id, found) for id, found in mine if found), key=lambda pair: places.centres[pair[1][0][0]][0])
+    if not mine:
+        return bottom
+    sizes = [diagram.boxes[id].size() for id, _ in mine]
+    # What rises from below into a later area passes between the parameters: it keeps its place.
+    rising = [gates[gate][0][0] - 6 for gate in row.gates(False) if gate not in row.first(diagram)]
+    wanted = [
+        (places.centres[found[0][0]][0], width, 1.0, id) for (id, found), (width, _) in zip(mine, sizes, strict=True)
+    ]
+    wanted = sorted([*wanted, *((x, 20.0, 1e6, "") for x in rising)], key=lambda item: item[0])
+    gaps = [(one[1] + two[1]) / 2 + 14 for one, two in pairwise(wanted)]
+    xs = separated([item[0] for item in wanted], [item[2] for item in wanted], gaps)
+    shift = max(0.0, LEFT - (xs[0] - wanted[0][1] / 2))
+    tallest = max(height for _, height in sizes)
+    y = bottom + _PARAMETERS + tallest / 2
+    boxes: dict[str, str] = {}  # a parameter that several rows read has a box in each
+    for (_, _, _, id), x in zip(wanted, xs, strict=True):
+        if id:
+            boxes[id] = id if id not in places.centres else f"{id} {dict(mine)[id][0][0]}"
+            places.centres[boxes[id]] = round(x + shift, 1), y
+            places.contents[boxes[id]] = diagram.boxes[id]
+    _feed([(boxes[id], found) for id, found in mine], places, bottom)
+    return y + tallest / 2
+
+
+def _feed(mine: Sequence[tuple[str, list[tuple[str, float | None]]]], places: Places, bottom: float) -> None:
+    """Note the lines from the parameters of a row to what reads them; the readings of one box stand apart."""
+    counts = Counter(box for _, found in mine for box, _ in found)
+    taken: Counter[str] = Counter()
+    for lane, (id, found) in enumerate(mine):
+        x, y = places.centres[id]
+        width, height = places.contents[id].size()
+        for box, magnitude in found:
+            to = places.centres[box][0] + (taken[box] - (counts[box] - 1) / 2) * 16
+            taken[box] += 1
+            low, high = y - height / 2, places.centres[box][1] + places.contents[box].size()[1] / 2
+            middle = bottom + 9 + (lane % 3) * 7
+            points = ((to, low), (to, high)) if abs(x - to) < width / 2 - 14 else (
+                (x, low), (x, middle), (to, middle), (to, high)
+            )  # fmt: skip
+            places.feeds.append(Feed(id, box, points, magnitude))
+
+
+def _between(out: tuple[Point, ...], into: tuple[Point, ...], back: float, y: float, lane: int) -> tuple[Point, ...]:
+    """Return the way of a line to a row above: out to the right, back in the space between the rows, and up."""
+    x, y = out[-1][0] + 14 + 8 * lane, y - _LANE * lane
+    way = Edge("", "", "", (out[-1], (x, out[-1][1]), (x, y), (back, y), (back, into[0][1]), into[0]))
+    return (*out, *bezier(way)[1:], *into[1:])
