@@ -291,6 +291,21 @@ def test_a_step_that_differs_stays_outside():
     assert [steps for steps, _ in loops(graph)] == [6, 6]
 
 
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_with_a_cut_every_few_steps_the_backward_loop_has_a_body_of_several(k):
+    def f(xs):
+        h, hs = np.zeros((N, H)), []
+        for t in range(xs.shape[1]):
+            h = cell(xs[:, t], tr.cut(h) if t and t % k == 0 else h)
+            hs.append(h)
+        loss = np.sum(np.stack(hs, axis=1) ** 2)
+        return loss, tr.grad(loss, [Wx, Wh, b])
+
+    graphs = [rolled(f, normal(N, k * times, D)) for times in (4, 5, 12)]
+    assert [loops(graph) for graph in graphs] == [[(k * times, False), (times, True)] for times in (4, 5, 12)]
+    assert len({len(graph.calls) for graph in graphs}) == 1
+
+
 # -- what is no loop --------------------------------------------------------------------------------------------------
 
 

@@ -127,8 +127,7 @@ class Families:
         What its inputs are computed from is computed outside, even if the loop computes the same.
         """
         own = self._computed(loop)
-        found = len(own)
-        if not self._leave(loop, own) or 2 * len(own) < found:
+        if not self._leave(loop, own):
             return False
         self.home.update(own)
         self._note_lists(loop)

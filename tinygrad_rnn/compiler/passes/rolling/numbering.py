@@ -82,7 +82,7 @@ class Numbering:
         self._origin: dict[Value, tuple[Node, int]] = {}
         for value in (*graph.inputs, *graph.captured):
             self.number[value] = self.fresh(value)
-        self.nodes = [self._recorded(call) for call in graph.calls]
+        self.nodes = [self._recorded(call) for call in graph.calls if not self._is_cut(call)]
 
     def fresh(self, value: Any) -> int:
         """Return a number that no value has yet, for this one."""
@@ -134,6 +134,16 @@ class Numbering:
         return self._ids.setdefault(key, len(self._ids))
 
     # -- nodes --------------------------------------------------------------------------------------------------------
+
+    def _is_cut(self, call: Call) -> bool:
+        """Return whether a call is a cut, which is its operand going forward; let its result be that then."""
+        if call.name != "cut" or call.output.dtype.kind == "c":  # it scales the imaginary part
+            return False
+        (x,) = call.inputs
+        self.number[call.output] = self.of(x)
+        if x in self._origin:
+            self._origin[call.output] = self._origin[x]
+        return True
 
     def _recorded(self, call: Call) -> Node:
         parts = list(operands_of(call))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-import heapq
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +32,7 @@ def runs(roles: _Roles) -> list[Run]:
     [Run(start=1, end=8, period=2), Run(start=8, end=10, period=1)]
     """
     found = {run for period in periods(roles) for run in runs_of(roles, period)}
-    return _chosen(sorted(found, key=lambda run: (-run.saved, run.period, run.start)))
+    return _chosen(sorted(found, key=lambda run: (-run.saved, run.period, run.start)), len(roles))
 
 
 def periods(roles: _Roles) -> list[int]:
@@ -69,30 +66,14 @@ def runs_of(roles: _Roles, period: int) -> list[Run]:
     ]
 
 
-def _chosen(found: list[Run]) -> list[Run]:
-    """Return runs that do not overlap: those that save most first, the others cut to what is free beside them."""
-    taken: list[Run] = []
-    waiting = [(-run.saved, number, run) for number, run in enumerate(found)]
-    while waiting:
-        _, number, run = heapq.heappop(waiting)
-        parts = list(_free(run, taken))
-        if parts == [run]:
-            bisect.insort(taken, run)
-            continue
-        for part in parts:
-            if part.saved >= part.period:
-                heapq.heappush(waiting, (-part.saved, number, part))
-    return taken
-
-
-def _free(run: Run, taken: list[Run]) -> Iterator[Run]:
-    """Yield the parts of a run that no other has taken; these are in order."""
-    start = run.start
-    for other in taken[max(0, bisect.bisect(taken, (start,)) - 1) :]:
-        if other.start >= run.end:
-            break
-        if start < other.start:
-            yield run._replace(start=start, end=other.start)
-        start = max(start, other.end)
-    if start < run.end:
-        yield run._replace(start=start)
+def _chosen(found: list[Run], length: int) -> list[Run]:
+    """Return what is left of each run beside those before it, from the left."""
+    free = np.ones(length, bool)
+    chosen: list[Run] = []
+    for run in found:
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], free[run.start : run.end], [False])))) + run.start
+        for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            if end - start >= 2 * run.period:
+                chosen.append(Run(start, end, run.period))
+                free[start:end] = False
+    return sorted(chosen)

@@ -13,7 +13,7 @@ from .emit import ConflictError, emitted
 from .extend import extend
 from .families import Families, Listed
 from .loop import Past, Rolled, Slice
-from .numbering import Node, Numbering
+from .numbering import Numbering
 from .order import late_sums, stacked_slices
 from .periods import Run, runs
 from .segments import Line, loop_of, starts_of
@@ -61,44 +61,39 @@ class _Search:
         self.numbering, self.refused = Numbering(graph), refused
         self.families = Families(self.numbering)
         self.loops: dict[Rolled, tuple[int, int]] = {}
-        nodes: list[Node] = stacked_slices(self.numbering, self.numbering.nodes)
+        nodes = stacked_slices(self.numbering, self.numbering.nodes)
         self.line = Line(nodes)
-        waiting = runs(self.line.roles)
-        ordered = late_sums(self.numbering, nodes, waiting)
+        found = runs(self.line.roles)
+        ordered = late_sums(self.numbering, nodes, found)
         if ordered != nodes:
             self.line = Line(ordered)
-            waiting = runs(self.line.roles)
-        while waiting:
-            rest: list[Run] = []
-            before = len(self.loops)
-            for run in waiting:
-                rest += self._looked_at(run)
-            if len(self.loops) == before:
-                return
-            waiting = rest
+            found = runs(self.line.roles)
+        for run in found:
+            self._look_at(run)
 
-    def _looked_at(self, run: Run) -> list[Run]:
-        """Make a loop of a run, or of parts of it; return the parts that are left."""
+    def _look_at(self, run: Run) -> None:
+        """Make a loop of a run, or of parts of it."""
         if run.end - run.start < 2 * run.period:
-            return []
-        found: list[tuple[Rolled, Run]] = []
+            return
+        found: list[tuple[Rolled, int, int]] = []
         for start in starts_of(self.line, run):
             made = loop_of(self.line, self.families, start, run.period, (run.end - start) // run.period)
             if made is not None and (start % run.period, run.period) not in self.refused:
                 loop, begin = made[0], start + made[1] * run.period
-                found.append((loop, Run(begin, begin + loop.steps * run.period, run.period)))
+                found.append((loop, begin, begin + loop.steps * run.period))
                 extend(self.numbering, loop, self.families.home)
                 if loop.steps * run.period >= run.end - run.start:
                     break
-        for loop, part in sorted(found, key=lambda pair: -pair[0].steps)[:1]:
+        for loop, begin, end in sorted(found, key=lambda one: -one[0].steps)[:1]:
             if self._taken(loop):
-                self.loops[loop] = part.start % run.period, run.period
-                before, after = run._replace(end=part.start), run._replace(start=part.end)
-                return self._looked_at(before) + self._looked_at(after)
-        if run.end - run.start < 4 * run.period:
-            return [run]
-        middle = run.start + (run.end - run.start) // run.period // 2 * run.period
-        return self._looked_at(Run(run.start, middle, run.period)) + self._looked_at(Run(middle, run.end, run.period))
+                self.loops[loop] = begin % run.period, run.period
+                self._look_at(run._replace(end=begin))
+                self._look_at(run._replace(start=end))
+                return
+        if run.end - run.start >= 4 * run.period:
+            middle = run.start + (run.end - run.start) // run.period // 2 * run.period
+            self._look_at(run._replace(end=middle))
+            self._look_at(run._replace(start=middle))
 
     def _taken(self, loop: Rolled) -> bool:
         """Take a loop if it is worth it."""

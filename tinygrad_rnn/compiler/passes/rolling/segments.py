@@ -74,12 +74,18 @@ class Line:
 
 
 def starts_of(line: Line, run: Run) -> list[int]:
-    """Return places where the first step of a run may begin: where least is carried."""
+    """Return places where the first step of a run may begin: where least is carried.
+
+    First those that leave as many steps as any, then those of all places in a period: what lies before that may be a
+    step that the graph computes in part.
+    """
     values, sizes = line.crossing(run)
-    free = min((run.end - run.start) % run.period, run.period - 1)
-    least = min(zip(values[: free + 1], sizes[: free + 1], strict=True))
-    found = [run.start + k for k in range(free + 1) if (values[k], sizes[k]) == least]
-    return sorted({found[0], found[-1], found[len(found) // 2]})
+    found: dict[int, None] = {}
+    for free in ((run.end - run.start) % run.period, run.period - 1 if run.end - run.start >= 3 * run.period else 0):
+        carried = list(zip(values, sizes, strict=True))[: free + 1]
+        best = [run.start + k for k, one in enumerate(carried) if one == min(carried)]
+        found.update(dict.fromkeys(sorted({best[0], best[-1], best[len(best) // 2]})))
+    return list(found)
 
 
 class _RefusedError(Exception):
