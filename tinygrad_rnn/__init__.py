@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from .engine.primitive import Primitive as Primitive
     from .engine.primitive import primitive as primitive
     from .engine.autograd import grad as grad
+    from .engine.transforms import hvp as hvp
+    from .engine.transforms import jacobian as jacobian
+    from .engine.transforms import jvp as jvp
+    from .engine.transforms import vjp as vjp
     from .ops import absolute as absolute
     from .ops import add as add
     from .ops import append as append
@@ -294,6 +298,7 @@ _HOME = {
     "engine.tensor": "Tensor parameter tensor",
     "engine.primitive": "Primitive primitive",
     "engine.autograd": "grad",
+    "engine.transforms": "hvp jacobian jvp vjp",
     "ops": (
         "absolute add append arccos arccosh arcsin arcsinh arctan arctan2 arctanh array_split astype atleast_1d "
         "atleast_2d atleast_3d average binary_cross_entropy block broadcast_arrays broadcast_to cbrt ceil clip "
