@@ -130,6 +130,11 @@ class Checkpoints:
         return None
 
 
+def checkpoints_in(given: Checkpoints | str | os.PathLike[str]) -> Checkpoints:
+    """Return the checkpoints of a folder, if they are not given as such."""
+    return given if isinstance(given, Checkpoints) else Checkpoints(given)
+
+
 def _environment() -> dict[str, str]:
     """Return what decides about the bits of a result, beside the program."""
     return {

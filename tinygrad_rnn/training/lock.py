@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import warnings
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias
 from ..errors import ConfigError
 
 NAME = ".tinygrad_rnn.lock"
+_PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # as `write_atomically` names them
 _Owner: TypeAlias = dict[str, Any]
 
 
@@ -31,6 +33,9 @@ def folder_taken(folder: Path) -> Iterator[None]:
             held.enter_context(locked(folder))
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
+        for path in folder.glob(".*.part"):  # half written when a run was killed
+            if _PART.fullmatch(path.name):
+                path.unlink(missing_ok=True)
         yield
 
 

@@ -18,7 +18,7 @@ from ..nn.cells import State
 from ..nn.module import Module
 from ..optim import Adam, Averaged, Optimizer, Schedule
 from ..truncation import Policy
-from .checkpoint import Checkpoints
+from .checkpoint import Checkpoints, checkpoints_in
 from .evaluation import Measure, Metric, written
 from .interrupt import Interrupt, interruptible
 from .loop import EpochResult, run_epoch
@@ -165,7 +165,7 @@ class Trainer:
             model, self.step.objective, metrics, compiled=compile, executor=executor, name="Trainer"
         )
         self.callbacks = [one if isinstance(one, Callback) else _OnEpoch(one) for one in callbacks]
-        self._checkpoints = _checkpoints(checkpoints)
+        self._checkpoints = None if checkpoints is None else checkpoints_in(checkpoints)
         self._epochs = None if epochs is None else integer("Trainer", "epochs", epochs)
         self._updates = None if updates is None else integer("Trainer", "updates", updates)
         self._epoch_updates = None if epoch_updates is None else integer("Trainer", "epoch_updates", epoch_updates)
@@ -208,7 +208,7 @@ class Trainer:
         """
         if path is not None:
             old = self._checkpoints
-            self._checkpoints = _checkpoints(path) if old is None else replace(old, folder=path)
+            self._checkpoints = Checkpoints(path) if old is None else replace(old, folder=path)
         if self._checkpoints is None:
             raise ConfigError("Trainer.resume: pass the folder of the checkpoints, here or as checkpoints=")
         snapshot = self._checkpoints.latest()
@@ -397,7 +397,3 @@ class _OnEpoch(Callback):
 
     def on_epoch(self, trainer: Trainer, record: Record) -> bool | None:
         return self._function(record)
-
-
-def _checkpoints(given: Checkpoints | str | os.PathLike[str] | None) -> Checkpoints | None:
-    return given if given is None or isinstance(given, Checkpoints) else Checkpoints(given)
