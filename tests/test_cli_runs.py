@@ -1,0 +1,265 @@
+"""Runs from the command line: resumed, started from other weights, with cells and models of the user's, repeated."""
+
+import io
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.cli import main
+from tinygrad_rnn.training import load_model
+from tinygrad_rnn.training.archive import digest
+
+TEXT = "to be or not to be that is the question\n" * 30
+SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "5", "--epochs", "2", "--lr", "0.05", "--no-progress"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with texts and a module in it."""
+    monkeypatch.chdir(tmp_path)
+    Path("play.txt").write_text(TEXT)
+    Path("other.txt").write_text("that is not the question to be\n" * 8)
+    Path("mine_for_cli.py").write_text(
+        "import numpy as np, tinygrad_rnn as tr\n"
+        "class Leaky(tr.RNNCell):\n"
+        "    def __call__(self, x, state):\n"
+        "        h = 0.5 * state + 0.5 * super().__call__(x, state)[0]\n"
+        "        return h, h\n"
+        "def make(vocab_size, config, rng):\n"
+        "    return tr.RNNLM(vocab_size, 6, 7, rng, cell='gru', layers=2)\n"
+        "def nothing(vocab_size, config, rng):\n"
+        "    return 3\n"
+    )
+    yield tmp_path
+    sys.modules.pop("mine_for_cli", None)
+
+
+def arrays(path):
+    return {name: digest(p.data) for name, p in load_model(path).model.parameters().items()}
+
+
+def failed(capsys, *arguments):
+    assert main([*arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_a_finished_run_is_made_longer(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--epochs", "4", "--save", "whole"]) == 0
+    assert main(["train", "play.txt", *SMALL, "--save", "run"]) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", "run", "--epochs", "4", "--no-progress"]) == 0
+    out = capsys.readouterr().out
+    assert "resumed     after 30 updates" in out
+    assert arrays("run") == arrays("whole")
+    assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_what_cannot_be_resumed(folder, capsys):
+    assert "no checkpoint in run" in failed(capsys, "train", "--resume", "run")
+    assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--save", "run.npz"]) == 0
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert "leave out --cell, --lr" in failed(capsys, "train", "--resume", "run.npz", "--lr", "1", "--cell", "rnn")
+    assert "neither --config" in failed(capsys, "train", "--resume", "run.npz", "--force")
+    message = failed(capsys, "train", "other.txt", "--resume", "run.npz", "--epochs", "3")
+    assert "another model" in message or "not the one that the run was trained on" in message
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "tinygrad_rnn", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_can_be_resumed(folder, number, code, capsys):
+    with start("train", "play.txt", *SMALL, "--epochs", "100000", "--save", "a") as process:
+        for line in process.stdout:
+            if line.strip().startswith("1 "):  # the first epoch is done
+                break
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "--resume goes on" in out
+    done = len(Path("a/metrics.jsonl").read_text().splitlines())
+    assert main(["train", "--resume", "a", "--epochs", str(done + 1), "--no-progress"]) == 0
+    assert main(["train", "play.txt", *SMALL, "--epochs", str(done + 1), "--save", "whole"]) == 0
+    assert arrays("a") == arrays("whole")
+
+
+def test_a_second_process_leaves_the_run_alone(folder, capsys):
+    with start("train", "play.txt", *SMALL, "--epochs", "100000", "--save", "a") as process:
+        for line in process.stdout:
+            if line.strip().startswith("1 "):
+                break
+        for arguments in (["--resume", "a"], ["play.txt", *SMALL, "--save", "a", "--force"]):
+            found = subprocess.run(
+                [sys.executable, "-m", "tinygrad_rnn", "train", *arguments], capture_output=True, text=True, check=False
+            )
+            assert found.returncode == 2
+            assert "is writing there" in found.stderr
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    load_model("a")
+
+
+def test_a_full_disk_leaves_the_files_as_they_were(folder):
+    """Files may not grow beyond a limit, as on a disk that is full."""
+    assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--save", "a"]) == 0
+    before = {path: path.read_bytes() for path in Path("a").rglob("*") if path.is_file()}
+    limit = min(path.stat().st_size for path in Path("a/checkpoints").iterdir()) // 2
+
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of the write instead
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, "-m", "tinygrad_rnn", "train", "--resume", "a", "--epochs", "3", "--no-progress"]
+    command += ["--checkpoint-every", "3"]
+    found = subprocess.run(command, preexec_fn=limited, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert "File too large" in found.stderr
+    after = {path: path.read_bytes() for path in Path("a").rglob("*") if path.is_file()}
+    after.pop(Path("a/curve.png"), None)
+    before.pop(Path("a/curve.png"), None)
+    assert after == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_to(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--save", "a"]) == 0
+    before = {path: path.read_bytes() for path in Path("a").rglob("*") if path.is_file()}
+    Path("a").chmod(0o500)
+    try:
+        assert "cannot be written to" in failed(capsys, "train", "--resume", "a", "--epochs", "3")
+        assert {path: path.read_bytes() for path in Path("a").rglob("*") if path.is_file()} == before
+    finally:
+        Path("a").chmod(0o700)
+
+
+def test_a_cell_and_a_model_of_the_users(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--cell", "mine_for_cli:Leaky", "--save", "a"]) == 0
+    assert main(["train", "play.txt", *SMALL, "--model", "mine_for_cli:make", "--save", "b"]) == 0
+    assert type(load_model("a").model.layers[0]).__name__ == "Leaky"
+    assert load_model("b").model.parameters()["layers.1.Wh"].shape == (7, 21)
+    for name in "ab":
+        assert main(["evaluate", name, "play.txt", "--held-out"]) == 0
+        assert main(["generate", name, "--length", "5"]) == 0
+    assert main(["train", "--resume", "b", "--epochs", "3", "--no-progress"]) == 0
+    capsys.readouterr()
+    assert "must return a Module" in failed(capsys, "train", "play.txt", *SMALL, "--model", "mine_for_cli:nothing")
+    assert "has no 'Lost'" in failed(capsys, "train", "play.txt", *SMALL, "--cell", "mine_for_cli:Lost")
+
+
+def test_start_from_another_model(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--epochs", "6", "--save", "a"]) == 0
+    best = json.loads(Path("a/metrics.jsonl").read_text().splitlines()[-1])["valid_nats"]
+    capsys.readouterr()
+    assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--lr", "1e-9", "--init", "a", "--save", "b"]) == 0
+    found = json.loads(Path("b/metrics.jsonl").read_text())["valid_nats"]
+    assert math.isclose(found, best, rel_tol=1e-4)
+    assert capsys.readouterr().err == ""
+    assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--layers", "2", "--init", "a", "--save", "c"]) == 0
+    assert "layers.1.Wh is not in a in this shape: it starts with fresh weights" in capsys.readouterr().err
+    assert "'none.npz' does not exist" in failed(capsys, "train", "play.txt", *SMALL, "--init", "none.npz")
+
+
+def test_held_out_and_test_texts_of_their_own(folder, capsys):
+    command = ["train", "play.txt", *SMALL, "--valid", "other.txt", "--test", "other.txt", "--save", "a"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "330 training tokens" in out
+    assert "64 held-out tokens" in out
+    rows = {line.split(" ")[0]: line for line in out.splitlines()}
+    assert rows["test"].endswith("63 tokens")
+    best = min(json.loads(line)["valid_perplexity"] for line in Path("a/metrics.jsonl").read_text().splitlines())
+    assert f"perplexity {best:.1f}" in rows["test"]
+
+
+def test_text_from_stdin(folder, capsys, monkeypatch):
+    def given(data):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    given(TEXT.encode())
+    assert main(["train", "-", *SMALL, "--epochs", "1", "--save", "a"]) == 0
+    capsys.readouterr()
+    given(TEXT.encode())
+    assert main(["evaluate", "a", "-", "--json"]) == 0
+    from_stdin = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", "a", "play.txt", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == from_stdin
+    assert from_stdin.keys() == {"nats", "bits", "perplexity", "tokens", "unknown_rate", "batch_size"}
+    assert math.isclose(from_stdin["perplexity"], math.exp(from_stdin["nats"]))
+    given(b"to\xe9be")
+    assert "stdin is not utf-8 at byte offset 2" in failed(capsys, "evaluate", "a", "-")
+
+
+def test_score_says_the_nats_of_each_line(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--save", "a"]) == 0
+    Path("three.txt").write_text("to be or not to be\nthat is the question\nquestion the not\n")
+    capsys.readouterr()
+    assert main(["score", "a", "three.txt"]) == 0
+    *lines, result = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["6", "5", "4"]  # the first token has none before it
+    assert main(["score", "a", "three.txt", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert math.isclose(sum(line["nats"] for line in found["lines"]), found["nats"] * found["tokens"])
+    for line, printed in zip(found["lines"], lines, strict=True):
+        assert float(printed.split()[0]) == pytest.approx(line["nats"], abs=1e-3)
+    assert f"perplexity {found['perplexity']:.1f}" in result
+    model, _, vocabulary = load_model("a")
+    ids = vocabulary.encode(tr.data.tokenize(Path("three.txt").read_text(), "word"))
+    whole = tr.evaluate(model, ids, batch_size=1, bptt=5)
+    assert (found["tokens"], found["nats"]) == (whole.tokens, pytest.approx(whole.nats, rel=1e-6))
+    assert found["lines"][2]["nats"] / 4 > found["lines"][1]["nats"] / 5  # never seen in this order
+
+
+def test_prompts_from_a_file(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--save", "a"]) == 0
+    Path("prompts.txt").write_text("to be\nthat is the\n")
+    capsys.readouterr()
+    assert main(["generate", "a", "--prompts", "prompts.txt", "--length", "6", "--seed", "3"]) == 0
+    together = capsys.readouterr().out.splitlines()
+    for prompt, line in zip(("to be", "that is the"), together, strict=False):
+        assert main(["generate", "a", "--prompt", prompt, "--length", "6", "--seed", "3"]) == 0
+        assert line == capsys.readouterr().out.splitlines()[0]
+    assert "not both" in failed(capsys, "generate", "a", "--prompts", "prompts.txt", "--prompt", "to")
+
+
+def test_top_p_of_nearly_nothing_is_the_likeliest(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--save", "a"]) == 0
+    capsys.readouterr()
+    texts = []
+    for flags in (["--temperature", "0"], ["--top-p", "1e-9"], ["--top-k", "1"]):
+        assert main(["generate", "a", "--length", "20", *flags]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] == texts[2]
+    assert "top_p must be a number in (0, 1]" in failed(capsys, "generate", "a", "--top-p", "0")
+
+
+def test_repeated_with_several_seeds(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--epochs", "1", "--repeat", "3"]) == 0
+    out = capsys.readouterr().out
+    best = [json.loads(Path(f"runs/play-lstm-{n}/metrics.jsonl").read_text())["valid_perplexity"] for n in (1, 2, 3)]
+    assert out.endswith(f"{np.mean(best):.2f}, standard deviation {np.std(best, ddof=1):.2f} over 3 seeds\n")
+    assert [load_model(f"runs/play-lstm-{n}").config.seed for n in (1, 2, 3)] == [0, 1, 2]
+    assert "leave out --save" in failed(capsys, "train", "play.txt", *SMALL, "--repeat", "2", "--save", "a")
+
+
+def test_accumulated_windows_make_one_update(folder):
+    for name, flags in {"a": ["--accumulate", "3"], "b": ["--accumulate", "3", "--no-compile"]}.items():
+        assert main(["train", "play.txt", *SMALL, "--epochs", "1", *flags, "--save", name]) == 0
+    one, other = (json.loads(Path(name, "metrics.jsonl").read_text()) for name in "ab")
+    assert one["step"] == other["step"] == 5
+    assert one["valid_nats"] == pytest.approx(other["valid_nats"], rel=1e-4)
