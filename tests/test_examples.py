@@ -155,3 +155,23 @@ def test_without_matplotlib_the_tables_still_come(name, options, tmp_path, monke
     example.main([*options, "--out", str(picture)])
     assert 'pip install "tinygrad_rnn[plot]"' in capsys.readouterr().out
     assert not picture.exists()
+
+
+@pytest.mark.parametrize("task", ["dates", "addition"])
+def test_seq2seq_learns_a_little_and_shows_what_it_makes(task, capsys):
+    accuracies = load("seq2seq").main(["--task", task, "--pairs", "256", "--epochs", "2", "--hidden-size", "16"])
+    assert len(accuracies) == 2
+    assert all(0 <= accuracy <= 1 for accuracy in accuracies)
+    printed = capsys.readouterr().out
+    assert printed.count("% of the test set right") == 2
+    assert printed.count(" -> ") == 5
+
+
+def test_seq2seq_pairs_are_right():
+    example = load("seq2seq")
+    rng = np.random.default_rng(0)
+    assert all(eval(source) == int(target) for source, target in example.sums(100, rng))
+    sources, lengths, targets = example.encoded([("1+22", "23"), ("9+0", "9")])
+    assert sources.shape == (2, 4)
+    assert lengths.tolist() == [4, 3]
+    assert targets.tolist() == [[1, example.IDS["2"], example.IDS["3"], 2], [1, example.IDS["9"], 2, -1]]
