@@ -1,8 +1,7 @@
-"""Draw the pictures of docs/compile.md: python docs/make_compile_pictures.py (needs the dot program of Graphviz)."""
+"""Draw the pictures of docs/compile.md: python docs/make_compile_pictures.py."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,7 @@ def main() -> None:
     folder = Path(__file__).parent / "pictures" / "compile"
     for name, graph in tr.compile(step).stages(ids[:, :-1], ids[:, 1:], model.initial_state(2)):
         if name in STAGES:
-            svg = picture(graph, name, fold=True).pipe(format="svg", encoding="utf-8")
-            small = re.sub(r"<!--.*?-->\n|<title>.*?</title>\n", "", svg, flags=re.DOTALL)
-            (folder / f"{name}.svg").write_text(small, encoding="utf-8")
+            picture(graph, name, fold=True).save(folder / f"{name}.svg")
             print(folder / f"{name}.svg")
 
 

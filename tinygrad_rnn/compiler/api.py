@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import graphviz
 import numpy as np
 
 from ..checks import integer
@@ -20,10 +19,11 @@ from ..engine.tape import context
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves, rebuilder
 from ..errors import ConfigError, TraceError, UnsupportedError
+from ..pictures.drawing import Drawing
 from .ir.graph import Graph
 from .native.build import available
 from .passes import run as run_passes
-from .picture import picture
+from .picture import prepared
 from .plans.donation import checked, donated_leaves
 from .plans.explain import Explanation, explain
 from .plans.family import Family
@@ -132,7 +132,7 @@ class Compiled:
                 executor.plan, times, f"{self.executor}, {executor.threads} thread{'s'[: executor.threads > 1]}"
             )
 
-    def draw(self, *args: Any, stage: str | None = None, **kwargs: Any) -> graphviz.Source:
+    def draw(self, *args: Any, stage: str | None = None, **kwargs: Any) -> Drawing:
         """Return a drawing of the graph for these arguments, after a pass.
 
         Args:
@@ -142,10 +142,10 @@ class Compiled:
         Raises:
             ConfigError: if there is no such pass, or it is switched off.
         """
-        drawn = {name: picture(graph, name) for name, graph in self.stages(*args, **kwargs)}
+        drawn = {name: prepared(graph, name) for name, graph in self.stages(*args, **kwargs)}
         if stage is not None and stage not in drawn:
             raise ConfigError(f"Compiled.draw: stage must be one of {', '.join(drawn)}, got {stage!r}")
-        return drawn[stage or next(reversed(drawn))]
+        return drawn[stage or next(reversed(drawn))]()
 
     def __copy__(self) -> Compiled:
         """Return the same function compiled with the same settings: it has no plans yet."""

@@ -1,5 +1,5 @@
 """Drawings of recorded graphs: unrolled, rolled, cut, with the gradient that flows back."""
 
-from .drawing import Drawing as Drawing
+from ..pictures.drawing import Drawing as Drawing
 from .drawing import draw as draw
 from .plot import plot_gradient_flow as plot_gradient_flow

@@ -1,24 +1,13 @@
-"""`draw`: pictures of recorded graphs, and what can be done with one: look at it, save it, hand it on."""
+"""`draw`: pictures of recorded graphs."""
 
 from __future__ import annotations
 
-import importlib
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
-
-import graphviz
 
 from ..engine.collector import collector_paused
 from ..errors import DrawingError
-from ..files import write_atomically
-from ..pictures.export.dot import write_dot
-from ..pictures.export.page import page
-from ..pictures.export.svg import write_svg
+from ..pictures.drawing import Drawing
 from ..pictures.scene.scene import Scene
 from ..truncation import Policy
 from .model.flow import Flow, flow_of
@@ -41,77 +30,6 @@ _VIEWS: dict[str, Callable[[Graph, Flow | None, Options], Scene]] = {
     "ops": operations,
     "backward": backward,
 }
-_FORMATS = ("svg", "html", "dot", "png", "pdf")
-
-
-class Drawing:
-    """A picture of a graph; a notebook shows it.
-
-    Attributes:
-        scene: its parts, with their positions.
-
-    >>> import numpy as np, tinygrad_rnn as tr
-    >>> cell = tr.RNNCell(3, 4, np.random.default_rng(0))
-    >>> picture = tr.draw(cell, np.ones((2, 5, 3), np.float32))
-    >>> picture
-    <Drawing 'RNNCell, unrolled': 18 boxes, 1103 by 639 points>
-    >>> picture.dot.splitlines()[0]
-    'digraph "RNNCell, unrolled" {'
-    """
-
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-
-    @cached_property
-    def dot(self) -> str:
-        """The picture as DOT text with positions; any Graphviz draws it as it stands."""
-        return write_dot(self.scene, self.scene.title)
-
-    def svg(self) -> str:
-        """Return the picture as SVG text; Graphviz is not needed."""
-        return write_svg(self.scene)
-
-    def html(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that needs no network: pan, zoom, and hover a loss to see what learns from it.
-
-        Raises:
-            OSError: if the file cannot be written; an old one is as it was.
-        """
-        write_atomically(path, page(self.scene, self.svg()))
-
-    def graphviz(self) -> graphviz.Source:
-        """Return the picture for the `graphviz` package, to render or to show with it."""
-        return graphviz.Source(self.dot)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture to a file whose suffix says how: .svg, .html or .dot, or, with Graphviz, .png or .pdf.
-
-        Raises:
-            DrawingError: if the suffix is another one, or Graphviz is needed and missing.
-            OSError: if the file cannot be written; an old one is as it was.
-        """
-        suffix = Path(path).suffix[1:].lower()
-        if suffix == "html":
-            self.html(path)
-        elif suffix in ("svg", "dot"):
-            write_atomically(path, self.svg() if suffix == "svg" else self.dot)
-        elif suffix in ("png", "pdf"):
-            write_atomically(path, _render(self.dot, suffix))
-        else:
-            raise DrawingError(f"Drawing.save: {str(path)!r} must end in one of .{', .'.join(_FORMATS)}")
-
-    def __repr__(self) -> str:
-        scene = self.scene
-        return f"<Drawing {scene.title!r}: {len(scene.boxes)} boxes, {scene.width:.0f} by {scene.height:.0f} points>"
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Return the picture for a notebook; never raise, for an error here would hide the user's own output."""
-        bundle = {"text/plain": repr(self)}
-        try:
-            bundle["image/svg+xml"] = self.svg()
-        except Exception as error:  # whatever it is, the notebook goes on
-            bundle["text/plain"] += f" (no SVG: {type(error).__name__}: {error})"
-        return bundle
 
 
 def draw(
@@ -191,23 +109,3 @@ def is_recurrent(graph: Graph) -> bool:
             if place is not None and place[0].step is not None and place[0].step != node.step:
                 return True
     return False
-
-
-def _render(dot: str, suffix: str) -> bytes:
-    """Return the picture as PNG or PDF, made by Graphviz: the program, or the one inside pygraphviz."""
-    program = shutil.which("dot")
-    if program is not None:
-        flags = ["-Gdpi=144"] if suffix == "png" else []
-        done = subprocess.run([program, f"-T{suffix}", *flags], input=dot.encode(), capture_output=True, check=False)
-        if done.returncode or not done.stdout:
-            raise DrawingError(f"Drawing.save: dot failed: {done.stderr.decode(errors='replace').strip()}")
-        return done.stdout
-    try:
-        pygraphviz = importlib.import_module("pygraphviz")
-    except ImportError:
-        raise DrawingError(
-            f"Drawing.save: a {suffix} file needs Graphviz: install its dot program (graphviz.org), or "
-            'pip install "tinygrad_rnn[viz]"; svg, html and dot files need neither'
-        ) from None
-    rendered: bytes = pygraphviz.AGraph(string=dot).draw(format=suffix, prog="nop2")
-    return rendered

@@ -39,16 +39,18 @@ def compose(
 
 def scene_edge(id: str, edge: DiagramEdge, route: Sequence[Point]) -> Edge:
     """Return an edge of a diagram as one of a scene, along cubic Bezier points."""
-    kind: EdgeKind = "cut" if edge.closed else "value" if edge.magnitude is None else "gradient"
+    kind: EdgeKind = "value" if edge.magnitude is None else "gradient"
+    kind = "cut" if edge.closed else "next" if edge.back else kind
     tooltip = "" if edge.magnitude is None else f"gradient norm: {short_number(edge.magnitude)}"
-    return Edge(id, edge.tail, edge.head, tuple(route), kind, edge.magnitude, curved=True, tooltip=tooltip)
+    points = tuple(route)
+    return Edge(id, edge.tail, edge.head, points, kind, edge.magnitude, curved=True, tooltip=edge.tooltip or tooltip)
 
 
 def finish(scene: Scene, right: float, bottom: float) -> None:
     """Set the size of a scene whose parts end at (right, bottom), with its legend below them if it needs one."""
     scene.width = max(right, text_width(scene.subtitle, 11) + 60, LEGEND_WIDTH + 60)
     scene.height = bottom
-    if scene.scale is not None or any(edge.kind == "cut" for edge in scene.edges):
+    if scene.scale is not None or any(edge.kind in ("cut", "next") for edge in scene.edges):
         scene.legend = (scene.width - LEGEND_WIDTH - 30, bottom - 14)
         scene.height += LEGEND_HEIGHT
 

@@ -17,7 +17,8 @@ class DiagramEdge:
         magnitude: norm of the cotangent that comes back along it; None: nothing, or not asked for.
         closed: whether a cut stops the gradient.
         label: small text where it starts.
-        back: whether it leads back to an earlier box, from one step to the next.
+        back: whether it leads from one step to the next, back to an earlier box.
+        tooltip: shown on hover; "": the norm, if there is one.
     """
 
     tail: str
@@ -26,6 +27,7 @@ class DiagramEdge:
     closed: bool = False
     label: str = ""
     back: bool = False
+    tooltip: str = ""
 
 
 @dataclass

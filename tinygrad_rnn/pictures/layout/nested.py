@@ -79,8 +79,13 @@ class _Nest:
         self.diagram, self.upward, self.across, self.between = diagram, upward, across, between
         self.size: dict[str, Item] = {id: Item(*content.size()) for id, content in diagram.boxes.items()}
         self.top: dict[str, float] = {}  # of a group: from its border to its layout
-        self.ends = [(edge.head, edge.tail) if edge.back else (edge.tail, edge.head) for edge in diagram.edges]
         self.parent = {member: id for id, group in diagram.groups.items() for member in group.members}
+        self.ends = [
+            (edge.head, edge.tail)
+            if edge.back and self.parent.get(edge.head, "") in self._way(edge.tail)
+            else (edge.tail, edge.head)
+            for edge in diagram.edges
+        ]
         while True:
             self.levels = self._levels()
             circle = next((id for id in self.levels if id and self._in_circle(id)), None)
@@ -228,7 +233,7 @@ class _Nest:
             left, top = corner[group]
             pieces.append([(left + x, top + y) for x, y in level.layout.routes[at]])
         route = joined(pieces)
-        return route[::-1] if self.diagram.edges[number].back else route
+        return route if tail == self.diagram.edges[number].tail else route[::-1]
 
 
 def joined(pieces: Iterable[Sequence[Point]]) -> tuple[Point, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from .scene import Edge, Label, Scene
+from .scene import Edge, EdgeKind, Label, Scene
 
 LEGEND_WIDTH = 190.0
 LEGEND_HEIGHT = 62.0
 _SWATCH, _GAP = 30.0, 8.0
+_DASHED: dict[EdgeKind, str] = {"cut": "value only, no gradient", "next": "into the next step"}
 
 
 def legend_of(scene: Scene) -> tuple[list[Edge], list[Label]]:
@@ -30,9 +31,10 @@ def legend_of(scene: Scene) -> tuple[list[Edge], list[Label]]:
             edges.append(Edge(f"legend{number}", "", "", line, "gradient", magnitude, arrow=False))
             labels.append(Label(left + _SWATCH / 2, y + 34, short_number(magnitude), size=8))
         y += 42
-    if any(edge.kind == "cut" for edge in scene.edges):
-        edges.append(Edge("legend_cut", "", "", ((x, y + 8), (x + _SWATCH + _GAP, y + 8)), "cut", arrow=False))
-        labels.append(Label(x + _SWATCH + 2 * _GAP, y + 8, "value only, no gradient", "start", size=9))
+    for kind, said in _DASHED.items():
+        if any(edge.kind == kind for edge in scene.edges):
+            edges.append(Edge(f"legend_{kind}", "", "", ((x, y + 8), (x + _SWATCH + _GAP, y + 8)), kind, arrow=False))
+            labels.append(Label(x + _SWATCH + 2 * _GAP, y + 8, said, "start", size=9))
     return edges, labels
 
 

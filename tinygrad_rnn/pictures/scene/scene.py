@@ -13,8 +13,23 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-BoxKind = Literal["input", "state", "operation", "loss", "parameter", "constant", "delay", "cut", "elision", "frame"]
-EdgeKind = Literal["value", "gradient", "cut", "border"]
+BoxKind = Literal[
+    "input",
+    "state",
+    "operation",
+    "loss",
+    "parameter",
+    "constant",
+    "delay",
+    "cut",
+    "elision",
+    "frame",
+    "product",
+    "view",
+    "joined",
+    "result",
+]
+EdgeKind = Literal["value", "gradient", "cut", "border", "next"]
 RegionKind = Literal["step", "window", "module", "cell"]
 
 
@@ -39,6 +54,7 @@ class Box:
         x, y, width, height: centre and size.
         kind: what it stands for: colour and shape, never colour alone. "cut" with a `factor` of 0 is drawn as
             scissors; with another one as a round badge that holds the title ("× 0.5").
+            The last four are of compiled graphs: matrix products, views, what joins arrays, and results.
             "frame" is the border of an opened cell, with its title in a corner; a "cell" Region lies below it.
         title: one line; "h_{3}" sets 3 as a subscript; single letters are set in italics.
         rows: small lines below the title.
@@ -69,7 +85,8 @@ class Edge:
         tail, head: ids of boxes; "" where it starts or ends on another line.
         points: two or more corners, from tail to head, in the direction in which *values* flow.
         kind: "value" (no gradient is known or asked for), "gradient" (has a magnitude), "cut" (value passes, gradient
-            does not: dashed), or "border" (no edge of the graph: the border between two windows).
+            does not: dashed), "border" (no edge of the graph: the border between two windows), or "next" (leads back,
+            into the next step).
         magnitude: norm of the cotangent that comes back along it, or None.
         arrow: whether there is a head at its end.
         curved: through a spline instead of rounded corners; `points` are then cubic Bezier points, 1 + 3n of them.

@@ -44,6 +44,10 @@ _LOOKS = {
     "cut": Look("#ffffff", SCISSORS, 1.8),
     "elision": Look("none", "none"),
     "frame": Look("none", "#2f9e78", 1.7),
+    "product": Look("#e6f1fb", "#2171b5", 1.8, corner=3.0),
+    "view": Look("#ffffff", "#b4bcc9", 1.0, True, SMALL, 3.0),
+    "joined": Look("#fef3e7", "#e08a3c", corner=3.0),
+    "result": Look("#fff1f2", "#ee7f97", 1.8),
 }
 _STRONG_LOSS = Look("#ffe4e6", "#e11d48", 1.8)
 
@@ -76,6 +80,8 @@ def stroke_of(edge: Edge, scale: Scale | None) -> Stroke:
     """Return colour and width of an edge: by its magnitude if the picture has a scale."""
     if edge.kind == "cut":
         return Stroke(DASHED, 1.6, True)
+    if edge.kind == "next":
+        return Stroke(SCISSORS, 1.5, True)
     if edge.kind == "border":
         return Stroke(BORDER, 1.2, True)
     if scale is None:
