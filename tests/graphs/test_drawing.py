@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -142,14 +143,14 @@ def test_too_many_boxes_are_refused_with_a_better_view(monkeypatch):
 
 @pytest.mark.parametrize("suffix", ["svg", "html", "dot", "SVG"])
 def test_files_that_need_no_graphviz(suffix, tmp_path, monkeypatch):
-    monkeypatch.setattr(drawing.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     path = tmp_path / f"picture.{suffix}"
     draw(rnn().losses[0]).save(path)
     start = {"svg": "<svg", "html": "<!doctype html", "dot": "digraph"}[suffix.lower()]
     assert path.read_text(encoding="utf-8").lower().startswith(start)
 
 
-@pytest.mark.skipif(drawing.shutil.which("dot") is None, reason="the dot program is not installed")
+@pytest.mark.skipif(shutil.which("dot") is None, reason="the dot program is not installed")
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
 def test_files_that_graphviz_makes(suffix, start, tmp_path):
     path = tmp_path / f"picture.{suffix}"
@@ -158,7 +159,7 @@ def test_files_that_graphviz_makes(suffix, start, tmp_path):
 
 
 def test_without_graphviz_a_png_names_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(drawing.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
     with pytest.raises(DrawingError, match=r"tinygrad_rnn\[viz\]"):
         draw(rnn(2).losses[0]).save(tmp_path / "picture.png")
@@ -181,7 +182,7 @@ def test_a_notebook_gets_an_svg_and_never_an_error(monkeypatch):
     def broken(scene):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(drawing, "write_svg", broken)
+    monkeypatch.setattr("tinygrad_rnn.pictures.drawing.write_svg", broken)
     bundle = made._repr_mimebundle_()
     assert "image/svg+xml" not in bundle
     assert "RuntimeError" in bundle["text/plain"]
