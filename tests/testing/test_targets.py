@@ -295,6 +295,10 @@ def squared(model, xs, ys):
     return np.mean((model(xs)[0] - ys) ** 2), {"sequences": len(ys)}
 
 
+def squared_batch(model, batch):
+    return squared(model, *batch)
+
+
 PARAMETERS = [*(f"cell.{name}" for name in ("Wx", "Wh", "b", "bh")), *OUT]
 
 
@@ -309,6 +313,11 @@ PARAMETERS = [*(f"cell.{name}" for name in ("Wx", "Wh", "b", "bh")), *OUT]
             lambda m: check_grads(m, normal(2, 4, 3), normal(2, 4), loss=squared),
             [*PARAMETERS, "xs", "ys"],
             "Regression(...), xs, ys, loss=squared",
+        ),
+        (
+            lambda m: check_grads(m, (normal(2, 4, 3), normal(2, 4)), loss=squared_batch),
+            [*PARAMETERS, "batch.0", "batch.1"],
+            "Regression(...), batch, loss=squared_batch",
         ),
         (
             lambda m: check_grads(m, (normal(2, 4, 3), normal(2, 4)), loss=squared, order=2),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from hypothesis import strategies as hst
@@ -36,9 +35,9 @@ class Case:
     """
 
     name: str
-    f: Any
-    inputs: dict[str, hst.SearchStrategy[Any]]
-    truncation: Any = None
+    f: object
+    inputs: Mapping[str, hst.SearchStrategy[object]]
+    truncation: hst.SearchStrategy[Policy] | Policy | None = None
     source: str = ""
     module: str = ""
 
@@ -120,19 +119,20 @@ def _model_case(name: str, model: RNNLM, source: str, module: str) -> Case:
     return Case(name, model, {"batch": batch}, source=source, module=module)
 
 
-def _made(target: str, make: Any) -> Any:
+def _made(target: str, make: object) -> object:
     expected = "a cell, a class or function f(input_size, hidden_size, rng) that makes one, an RNNLM or a policy"
     if not callable(make) or (isinstance(make, type) and issubclass(make, Policy | RNNLM)):
         raise ConfigError(f"check: {target} is {make!r}; expected {expected}")
     try:
-        return make(2, 3, np.random.default_rng(0))
+        function: Callable[..., object] = make
+        return function(2, 3, np.random.default_rng(0))
     except Exception as error:
         raise ConfigError(
             f"check: {target}(2, 3, rng) raised {type(error).__name__}: {error}; expected {expected}"
         ) from error
 
 
-def _check_cell(target: str, cell: Any) -> None:
+def _check_cell(target: str, cell: object) -> None:
     missing = [name for name in ("__call__", "initial_state", "parameters") if not hasattr(cell, name)]
     if missing:
         raise ConfigError(
@@ -141,11 +141,12 @@ def _check_cell(target: str, cell: Any) -> None:
         )
 
 
-def _input_size(target: str, cell: Any) -> int:
+def _input_size(target: str, cell: object) -> int:
     """Return D of a cell that is made already."""
-    if not isinstance(getattr(cell, "input_size", None), int):
+    size = getattr(cell, "input_size", None)
+    if not isinstance(size, int):
         raise ConfigError(
             f"check: {target} is a cell that does not say its input_size; give it that attribute, or pass the class "
             "or a function f(input_size, hidden_size, rng)"
         )
-    return int(cell.input_size)
+    return size

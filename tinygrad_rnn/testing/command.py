@@ -104,7 +104,7 @@ def check(target: str | None, examples: int, seed_of_draws: int, order: int) -> 
 
 
 def run_case(
-    case: Case, examples: int, seed_of_draws: int, order: int, on_example: Callable[[], Any] = lambda: None
+    case: Case, examples: int, seed_of_draws: int, order: int, on_example: Callable[[], object] = lambda: None
 ) -> Outcome:
     """Return what Hypothesis finds for one case; the same for the same seed.
 

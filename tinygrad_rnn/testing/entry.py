@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..engine.tensor import Tensor
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 
 def register() -> None:
@@ -24,7 +27,7 @@ def register() -> None:
     register_type_strategy(Tensor, _tensors)
 
 
-def _tensors(_: type[Tensor]) -> Any:
+def _tensors(_: type[Tensor]) -> SearchStrategy[Tensor]:
     from . import strategies
 
     return strategies.tensors()

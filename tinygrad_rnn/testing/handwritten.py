@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from .targets.base import renew
 from .targets.handwritten import (
     Automatic,
     ByHandError,
+    CheckedCell,
     HandwrittenEvaluation,
     Layer,
     Window,
@@ -84,7 +84,7 @@ class HandwrittenReport(Report[QuantityResult]):
 
 
 def compare_handwritten(
-    cell: Any,
+    cell: CheckedCell,
     handwritten: object,
     T: int = 5,
     N: int = 2,
@@ -162,7 +162,9 @@ def compare_handwritten(
     return report
 
 
-def _sides(cell: Any, handwritten: object, T: int, N: int, rng: np.random.Generator) -> tuple[Automatic, Layer, Window]:
+def _sides(
+    cell: CheckedCell, handwritten: object, T: int, N: int, rng: np.random.Generator
+) -> tuple[Automatic, Layer, Window]:
     """Return both sides with the same weights, and what they are run on."""
     cell = copy.deepcopy(cell)
     parameters = cell.parameters()
@@ -180,7 +182,7 @@ def _sides(cell: Any, handwritten: object, T: int, N: int, rng: np.random.Genera
         dlast = [np.zeros_like(part) for part in dlast]
     if not layer.fresh().starts_from(state):
         state = [np.zeros_like(part) for part in state]
-    return Automatic(cell, nest, parameters), layer, Window(xs, state, dhs, dlast)
+    return Automatic(cell, nest), layer, Window(xs, state, dhs, dlast)
 
 
 def _compared(title: str, automatic: Automatic, layer: Layer, window: Window, options: Options) -> list[QuantityResult]:

@@ -12,7 +12,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ...engine.tape import Array, no_grad
 from ...engine.tensor import Tensor, shape_of
 from ...engine.tree import flatten, map_leaves, structure
 from ...errors import ConfigError, DTypeError, GradientError, ShapeError
-from ...nn.cells import initial_state
+from ...nn.cells import Cell, initial_state
 from ...nn.unroll import unroll
 from ...truncation import Policy, parse_policy
 from ...truncation.driver import Step
@@ -50,22 +50,14 @@ class Batch(NamedTuple):
 
 
 def build_target(
-    f: Any,
+    f: object,
     inputs: Sequence[object],
     loss: Callable[..., object] | None,
     parameters: Mapping[str, Tensor] | None,
     truncation: Policy | str | None,
     rng: np.random.Generator,
 ) -> Target:
-    """Return the target for what `check_grads` was given.
-
-    Args:
-        f: function, cell, module, bound method of a module, or step.
-        inputs: its inputs.
-        loss: `loss(f, *inputs)`, or None.
-        parameters: more leaves.
-        truncation: policy, its text, or None.
-        rng: draws cotangents, weights of losses, and first states.
+    """Return the target for what `check_grads` was given; `rng` draws cotangents, weights of losses, first states.
 
     Raises:
         TypeError: if f is not callable and has no loss.
@@ -73,28 +65,26 @@ def build_target(
         ConfigError: if `truncation` or `loss` does not fit.
         ShapeError, GradientError, NonFiniteError: if an input or a parameter cannot be used.
     """
-    if not callable(f) and loss is None and not callable(getattr(f, "loss", None)):
-        raise TypeError(f"check_grads: f must be a function, a cell or a model, got {type(f).__name__}")
-    owner = f.__self__ if inspect.ismethod(f) else f
+    bound = _own_loss(f) if loss is None else partial(loss, f)
     leaves = Leaves()
-    found = owner.parameters() if hasattr(owner, "parameters") else {}
+    found: Mapping[str, object] = getattr(_owner(f), "parameters", dict)()
     for name, parameter in {**found, **dict(parameters or {})}.items():
         leaves.add_parameter(name, parameter)
-    inputs = _spread(loss and partial(loss, f), f, inputs)
+    inputs = _spread(bound, inputs)
     if truncation is not None:
         if loss is not None:
             raise ConfigError(
                 "check_grads: loss= and truncation= do not go together; pass step(inputs, state) -> (loss, state) in "
                 "place of the model, with parameters=model.parameters()"
             )
-        return _truncated(f, owner, inputs, truncation, leaves, parameters, rng)
+        return _truncated(f, inputs, truncation, leaves, parameters, rng)
     if loss is not None:
-        names = _names(partial(loss, f), inputs)
+        names = _names(bound, inputs)
         title, call = f"{_title(loss)} of {_title(f)}", [_as_argument(f), *names, f"loss={_as_argument(loss)}"]
-        return _function(title, call, partial(loss, f), names, inputs, leaves, rng)
-    if f is owner and _is_cell(f) and inputs and _kind(inputs[0]) == "f":
+        return _function(title, call, bound, names, inputs, leaves, rng)
+    if callable(f) and _is_cell(f) and inputs and _kind(inputs[0]) == "f":
         return _cell(f, inputs, leaves, rng)
-    called: Callable[..., object] = owner.loss if f is owner and _takes_loss(f, inputs) else f
+    called = f if callable(f) and not _takes_loss(f, inputs) else bound
     names = _names(called, inputs)
     return _function(_title(f), [_as_argument(called), *names], called, names, inputs, leaves, rng)
 
@@ -102,12 +92,25 @@ def build_target(
 # -- what f is ---------------------------------------------------------------------------------------------------------
 
 
-def _spread(loss: Callable[..., object] | None, f: Any, inputs: Sequence[object]) -> Sequence[object]:
-    """Return the parts of a batch, if f takes several inputs and was given one tuple of them."""
+def _owner(f: object) -> object:
+    """Return the module of a bound method, anything else as it is."""
+    return f.__self__ if inspect.ismethod(f) else f
+
+
+def _own_loss(f: object) -> Callable[..., object]:
+    """Return the loss of a module; f itself if it has none."""
+    loss = getattr(f, "loss", f)
+    if not callable(loss):
+        raise TypeError(f"check_grads: f must be a function, a cell or a model, got {type(f).__name__}")
+    return loss
+
+
+def _spread(function: Callable[..., object], inputs: Sequence[object]) -> Sequence[object]:
+    """Return the parts of a batch, if the function takes several inputs and was given one tuple of them."""
     if len(inputs) != 1 or not isinstance(inputs[0], tuple):
         return inputs
-    parts, loss = inputs[0], loss or getattr(f, "loss", None)
-    spread = isinstance(parts, Batch) or (callable(loss) and not _fits(loss, inputs) and _fits(loss, parts))
+    parts = inputs[0]
+    spread = isinstance(parts, Batch) or (not _fits(function, inputs) and _fits(function, parts))
     return parts if spread else inputs
 
 
@@ -120,13 +123,14 @@ def _fits(function: Callable[..., object], inputs: Sequence[object]) -> bool:
     return True
 
 
-def _takes_loss(f: Any, inputs: Sequence[object]) -> bool:
+def _takes_loss(f: object, inputs: Sequence[object]) -> bool:
     """Return whether f has a loss that these are the inputs of; a state means that f itself is called with it."""
-    if not callable(getattr(f, "loss", None)) or not _fits(f.loss, inputs):
+    loss, first_state = getattr(f, "loss", None), getattr(f, "initial_state", None)
+    if loss is None or not _fits(loss, inputs):
         return False
-    if len(inputs) < 2 or not hasattr(f, "initial_state"):
+    if len(inputs) < 2 or first_state is None:
         return True
-    like = f.initial_state(len(np.asarray(value_of(inputs[0]))))
+    like = first_state(len(np.asarray(value_of(inputs[0]))))
     shapes = [[shape_of(part) for part in flatten(nest)] for nest in (inputs[1], like)]
     return structure(inputs[1]) != structure(like) or shapes[0] != shapes[1]
 
@@ -199,7 +203,7 @@ def _rewound(part: object) -> object:
     return copy.deepcopy(part) if isinstance(part, np.random.Generator) else part
 
 
-def _cell(cell: Any, inputs: Sequence[Any], leaves: Leaves, rng: np.random.Generator) -> Target:
+def _cell(cell: Cell, inputs: Sequence[object], leaves: Leaves, rng: np.random.Generator) -> Target:
     shape = shape_of(inputs[0])
     if len(shape) not in (2, 3) or len(inputs) > 2:
         raise ShapeError(
@@ -212,7 +216,7 @@ def _cell(cell: Any, inputs: Sequence[Any], leaves: Leaves, rng: np.random.Gener
     return _function(_title(cell), call, function, names, (inputs[0], state), leaves, rng, notes)
 
 
-def _first_state(cell: Any, N: int, given: Sequence[object], rng: np.random.Generator) -> tuple[Any, list[str]]:
+def _first_state(cell: Cell, N: int, given: Sequence[object], rng: np.random.Generator) -> tuple[object, list[str]]:
     """Return the state before the first step, and a note if noise was added to an initial state.
 
     From zeros the gradient of Wh would be 0 at the first step, and a check of it would say nothing.
@@ -220,7 +224,7 @@ def _first_state(cell: Any, N: int, given: Sequence[object], rng: np.random.Gene
     if given:
         return given[0], []
 
-    def noisy(h: Any) -> Any:
+    def noisy(h: object) -> object:
         return value_of(h) + 0.5 * rng.standard_normal(shape_of(h)) if is_float(h) else h
 
     return map_leaves(noisy, initial_state(cell, N)), [_NOISY]
@@ -230,23 +234,27 @@ def _first_state(cell: Any, N: int, given: Sequence[object], rng: np.random.Gene
 
 
 def _truncated(
-    f: Any,
-    owner: Any,
-    inputs: Sequence[Any],
+    f: object,
+    inputs: Sequence[object],
     policy: Policy | str,
     leaves: Leaves,
     parameters: Mapping[str, Tensor] | None,
     rng: np.random.Generator,
 ) -> Target:
     policy, notes = parse_policy(policy, argument="check_grads: truncation"), list[str]()
-    if callable(getattr(owner, "loss", None)) and len(inputs) >= 2:
-        names, parts = _names(owner.loss, inputs), _names(owner.loss, inputs[:2])
-        step, data, state = _model_step(owner, inputs)
-    elif _is_cell(f) and inputs and len(shape_of(inputs[0])) == 3 and len(inputs) <= 2:
+    data: object
+    loss = getattr(_owner(f), "loss", None)
+    if loss is not None and len(inputs) >= 2:
+        names = _names(loss, inputs)
+        parts = names[:2]
+        step, data, N = _model_step(loss, inputs)
+        state = inputs[2] if len(inputs) == 3 else initial_state(_owner(f), N)
+    elif callable(f) and _is_cell(f) and inputs and len(shape_of(inputs[0])) == 3 and len(inputs) <= 2:
         names, parts = ["xs", "state"][: len(inputs)], ["xs", "weights of the losses"]
-        state, notes = _first_state(f, len(inputs[0]), inputs[1:], rng)
-        step, data = _cell_step(f, inputs[0], state, rng)
-    elif parameters and len(inputs) == 2:
+        xs = np.asarray(value_of(inputs[0]))
+        state, notes = _first_state(f, len(xs), inputs[1:], rng)
+        step, data = _cell_step(f, xs, state, rng)
+    elif callable(f) and parameters and len(inputs) == 2:
         names = ["inputs", "state"]
         step, (data, state) = f, inputs
         parts = [path for path, _ in paths("inputs", data)]
@@ -268,8 +276,10 @@ def _truncated(
     return Target(title, call, run.leaves, constants, run.sizes, notes, evaluated)
 
 
-def _model_step(model: Any, inputs: Sequence[Any]) -> tuple[Step, tuple[Array, Array], object]:
-    """Return a step of a model whose loss is a mean over the positions that count, with its inputs and first state."""
+def _model_step(
+    loss: Callable[..., tuple[Tensor, object]], inputs: Sequence[object]
+) -> tuple[Step, tuple[Array, Array], int]:
+    """Return a step of a model whose loss is a mean over the positions that count, its inputs and targets, and N."""
     xs, targets = (np.asarray(value_of(value)) for value in inputs[:2])
     if xs.ndim < 2 or targets.shape[:2] != xs.shape[:2] or len(inputs) > 3:
         raise ShapeError(
@@ -286,16 +296,16 @@ def _model_step(model: Any, inputs: Sequence[Any]) -> tuple[Step, tuple[Array, A
         xs, ts = inputs
         here = positions(ts)
         # A mean over no targets would be nan: read them as any, and let them have no loss.
-        loss, state = model.loss(xs, ts if here else np.zeros_like(ts), state)
-        return (loss * (here / counted) if here else None), state
+        mean, state = loss(xs, ts if here else np.zeros_like(ts), state)
+        return (mean * (here / counted) if here else None), state
 
-    return step, (xs, targets), inputs[2] if len(inputs) == 3 else model.initial_state(len(xs))
+    return step, (xs, targets), len(xs)
 
 
-def _cell_step(cell: Any, xs: object, state: object, rng: np.random.Generator) -> tuple[Step, tuple[Array, Array]]:
+def _cell_step(cell: Cell, xs: Array, state: object, rng: np.random.Generator) -> tuple[Step, tuple[Array, Array]]:
     """Return a step of a cell, its outputs weighed with random numbers, and the inputs and weights."""
     with no_grad():
-        outputs, _ = unroll(cell, value_of(xs), state)
+        outputs, _ = unroll(cell, xs, state)
     if not is_float(outputs):
         raise GradientError(
             f"check_grads: {_title(cell)} must return a floating point output, to weigh with a cotangent"
@@ -306,4 +316,4 @@ def _cell_step(cell: Any, xs: object, state: object, rng: np.random.Generator) -
         outputs, state = unroll(cell, xs, state)
         return np.sum(outputs * es), state
 
-    return step, (np.asarray(value_of(xs)), weights(rng, shape_of(outputs)))
+    return step, (xs, weights(rng, shape_of(outputs)))

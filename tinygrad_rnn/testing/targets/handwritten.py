@@ -7,7 +7,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from ...engine.autograd import grad
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, tensor
 from ...engine.tree import flatten, rebuild
-from ...nn.cells import Cell
 from ..oracles.slopes import Scalar
 from .backward import BackwardPass
 from .base import Evaluation, Target
 
-Arrays = Mapping[str, Array]
+Arrays: TypeAlias = Mapping[str, Array]
+Code: TypeAlias = Any
+"""What a user wrote: an object or functions whose form is looked at."""
 
 
 class ByHandError(Exception):
@@ -72,14 +73,16 @@ def state_names(count: int) -> tuple[str, ...]:
 
 # -- both sides --------------------------------------------------------------------------------------------------------
 
-Forward = Callable[[Array, Sequence[Array]], tuple[Sequence[Array], Any]]
+C = TypeVar("C")
+
+Forward: TypeAlias = Callable[[Array, Sequence[Array]], tuple[Sequence[Array], C]]
 """forward(x, state) -> (state, cache), one step in time."""
 
-Backward = Callable[[Sequence[Array], Any], tuple[Array, Sequence[Array], dict[str, Array]]]
+Backward: TypeAlias = Callable[[Sequence[Array], C], tuple[Array, Sequence[Array], dict[str, Array]]]
 """backward(dstate, cache) -> (dx, dstate, gradients)."""
 
 
-def unrolled(forward: Forward, backward: Backward, window: Window) -> Pass:
+def unrolled(forward: Forward[C], backward: Backward[C], window: Window) -> Pass:
     """Return the pass over a window, one step after the other."""
     T, state, hs, caches = window.xs.shape[1], window.state, [], []
     for t in range(T):
@@ -96,22 +99,39 @@ def unrolled(forward: Forward, backward: Backward, window: Window) -> Pass:
     return Pass(np.stack(hs, 1), [*state[1:]], np.stack(dxs[::-1], 1), [*dstate], total, parts[::-1])
 
 
+_Recorded: TypeAlias = tuple[tuple[Tensor, list[Tensor]], list[Tensor]]
+"""The Tensors x and state before a step, and the state after it."""
+
+
+class CheckedCell(Protocol):
+    """A cell with parameters; its state is an array or a nesting of them, h first."""
+
+    def __call__(self, x: Any, state: Any, /) -> tuple[object, object]:
+        """Return output and state."""
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the parameters by name."""
+
+    def initial_state(self, batch_size: int) -> object:
+        """Return the state before the first step."""
+
+
 class Automatic:
     """The automatic gradient of a cell; `nest` is a state of it, for its nesting."""
 
-    def __init__(self, cell: Cell, nest: object, parameters: Mapping[str, Tensor]) -> None:
-        self._cell, self._nest, self._parameters = cell, nest, dict(parameters)
+    def __init__(self, cell: CheckedCell, nest: object) -> None:
+        self._cell, self._nest, self._parameters = cell, nest, cell.parameters()
 
     def run(self, window: Window) -> Pass:
         """Return the pass over a window."""
         return unrolled(self._forward, self._backward, window)
 
-    def _forward(self, x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], Any]:
+    def _forward(self, x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], _Recorded]:
         before = tensor(x, requires_grad=True), [tensor(part, requires_grad=True) for part in state]
         after = flatten(self._cell(before[0], rebuild(self._nest, iter(before[1])))[1])
         return [part.data for part in after], (before, after)
 
-    def _backward(self, dstate: Sequence[Array], cache: Any) -> tuple[Array, Sequence[Array], dict[str, Array]]:
+    def _backward(self, dstate: Sequence[Array], cache: _Recorded) -> tuple[Array, Sequence[Array], dict[str, Array]]:
         before, after = cache
         (dx, dbefore), part = grad(after, [before, self._parameters], cotangent=list(dstate), allow_unused=True)
         return dx, dbefore, part
@@ -122,7 +142,7 @@ class Layer(ABC):
 
     whole = False  # whether it goes over a whole window by itself
 
-    def __init__(self, code: Any, weights: Arrays) -> None:
+    def __init__(self, code: Code, weights: Arrays) -> None:
         self.code = copy.deepcopy(code)
         self.weights = {name: np.array(value) for name, value in weights.items()}
 
@@ -156,11 +176,11 @@ class StepLayer(Layer):
         further = [copy.deepcopy(self.code) for _ in range(window.xs.shape[1] - 1)]
         codes = iter([self.code, *further])
 
-        def forward(x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], Any]:
+        def forward(x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], Code]:
             code = next(codes)
             return _called("forward", code.forward, [x, *state], len(state)), code
 
-        def backward(dstate: Sequence[Array], code: Any) -> tuple[Array, Sequence[Array], dict[str, Array]]:
+        def backward(dstate: Sequence[Array], code: Code) -> tuple[Array, Sequence[Array], dict[str, Array]]:
             dx, *before = _called("backward", code.backward, dstate, 1 + len(dstate))
             return dx, before, self._gradients(code)
 
@@ -202,12 +222,12 @@ class FunctionLayer(Layer):
         """Unroll the functions."""
         return unrolled(self._forward, self._backward, window)
 
-    def _forward(self, x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], Any]:
+    def _forward(self, x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], object]:
         result = _guarded("forward", lambda x, *state: self.code[0](x, state, self.weights), [x, *state])
         after, cache = _unpacked("forward", result, ("state", "cache"))
         return _arrays("forward", after, len(state)), cache
 
-    def _backward(self, dstate: Sequence[Array], cache: Any) -> tuple[Array, Sequence[Array], dict[str, Array]]:
+    def _backward(self, dstate: Sequence[Array], cache: object) -> tuple[Array, Sequence[Array], dict[str, Array]]:
         result = _guarded("backward", lambda *dstate: self.code[1](dstate, cache), dstate)
         dx, before, gradients = _unpacked("backward", result, ("dx", "dstate", "gradients"))
         if not isinstance(gradients, Mapping) or set(gradients) != set(self.weights):
@@ -216,7 +236,7 @@ class FunctionLayer(Layer):
         return np.array(dx), _arrays("backward", before, len(dstate)), part
 
 
-def as_layer(handwritten: Any, weights: Arrays) -> Layer:
+def as_layer(handwritten: Code, weights: Arrays) -> Layer:
     """Return hand-written code with the given weights, of whatever form.
 
     Raises:

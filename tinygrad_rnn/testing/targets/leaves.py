@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Leaves:
             )
         self._add(name, parameter)
 
-    def add_input(self, name: str, nest: object) -> Any:
+    def add_input(self, name: str, nest: object) -> object:
         """Return an input with leaves in place of its floating point parts.
 
         Raises:
@@ -100,7 +100,7 @@ def as_array(value: object) -> object:
     return np.asarray(value) if is_numbers else value
 
 
-def in_float64(name: str, nest: object) -> Any:
+def in_float64(name: str, nest: object) -> object:
     """Return a nesting with its floating point parts as float64 leaves, each with a name; the rest as it is."""
     parts = [
         Tensor(value_of(part), np.float64, requires_grad=True, name=path) if is_float(part) else part
