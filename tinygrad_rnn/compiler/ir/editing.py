@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from .graph import Body, Call, Graph, Rewriter, Value, map_parts
 
@@ -67,7 +66,7 @@ class OpenLoop:
         self.stacks.append((value, stack))
         return stack
 
-    def outside(self, part: Any) -> tuple[Any, bool]:
+    def outside(self, part: object) -> tuple[object, bool]:
         """Return what an operand of a body is for all steps at once, and whether it is stacked."""
         if not isinstance(part, Value) or part.constant is not None:
             return part, False
@@ -148,6 +147,6 @@ def readers(calls: Iterable[Call]) -> dict[Value, list[Call]]:
     return found
 
 
-def mapped_attrs(call: Call, function: Callable[[Any], Any]) -> dict[str, Any]:
+def mapped_attrs(call: Call, function: Callable[[object], object]) -> dict[str, object]:
     """Return the attributes of a call with a function applied to the operands among them."""
     return {name: map_parts(function, part) for name, part in call.attrs.items()}

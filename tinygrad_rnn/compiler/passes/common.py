@@ -12,7 +12,10 @@ from ..ir.graph import Body, Call, Graph, Rewriter, Value
 from ..ir.operators import MATMUL, RESHAPE, TRANSPOSE
 from ..ir.table import VIEWS
 
-Rule = Callable[[Call, list[Any], Rewriter], Sequence[Value] | None]
+Operands = list[Any]
+"""Values, and Python numbers."""
+
+Rule = Callable[[Call, Operands, Rewriter], Sequence[Value] | None]
 """Returns what stands for the results of a call, given its operands in the new graph; None: the call stays."""
 
 
@@ -41,7 +44,7 @@ def substitute(graph: Graph, now: dict[Value, Value]) -> Graph:
 # -- what a value is --------------------------------------------------------------------------------------------------
 
 
-def spec(value: Value) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def spec(value: Value) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Return shape and dtype."""
     return value.shape, value.dtype
 

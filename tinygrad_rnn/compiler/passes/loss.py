@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..ir.graph import Call, Graph, Rewriter, Value
@@ -11,6 +9,7 @@ from ..ir.operators import BROADCAST, CONCATENATE, GETITEM
 from ..ir.order import sort
 from ..replay.kernels import LOSS_AND_GRADIENT
 from .common import (
+    Operands,
     axes_of,
     before_reshapes,
     independent,
@@ -61,7 +60,7 @@ def _both(new: Rewriter, loss: Call, back: Call) -> dict[Value, Value]:
     return {loss.output: made.outputs[0], back.output: reshaped(new, made.outputs[1], logits.shape)}
 
 
-def _is_constant(part: Any) -> bool:
+def _is_constant(part: object) -> bool:
     return not isinstance(part, Value) or (part.constant is not None and part.ndim == 0)
 
 
@@ -70,7 +69,7 @@ def bias_in_product(graph: Graph) -> Graph:
     uses = graph.uses()
     affine = {call: _affine(call, uses) for call in graph.calls}
 
-    def rule(call: Call, _: list[Any], new: Rewriter) -> list[Value] | None:
+    def rule(call: Call, _: Operands, new: Rewriter) -> list[Value] | None:
         found = affine[call]
         if found is None:
             return None
@@ -121,7 +120,7 @@ def sums_in_product(graph: Graph) -> Graph:
 def _in_one_product(graph: Graph, multiplied: Call, total: Call) -> Graph:
     columns: dict[Value, Value] = {}
 
-    def rule(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+    def rule(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
         if call is not multiplied:
             return None
         x1 = _with_ones(new, inputs[0].maker.inputs[0])

@@ -7,7 +7,6 @@ after it; what is the same at each step is computed once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from ..ir.editing import OpenLoop, edit_loops, mapped_attrs, readers
 from ..ir.graph import Call, Graph, Rewriter, Value
@@ -39,9 +38,9 @@ def hoist_invariants(graph: Graph) -> Graph:
     def edit(loop: OpenLoop, before: Rewriter, _: Rewriter) -> None:
         now: dict[Value, Value] = {}
 
-        def outside(part: Any) -> Any:
-            part = now.get(part, part) if isinstance(part, Value) else part
-            return loop.constants.get(part, part) if isinstance(part, Value) else part
+        def outside(part: object) -> object:
+            inner = now.get(part, part) if isinstance(part, Value) else None
+            return part if inner is None else loop.constants.get(inner, inner)
 
         kept = []
         for call in loop.calls:
@@ -140,7 +139,7 @@ def _for_all_steps(loop: OpenLoop, new: Rewriter, calls: Iterable[Call]) -> dict
     """Append calls of a body for all steps at once; return what their results are then."""
     whole: dict[Value, Value] = {}
 
-    def outside(part: Any) -> Operand:
+    def outside(part: object) -> Operand:
         return (whole[part], True) if isinstance(part, Value) and part in whole else loop.outside(part)
 
     for call in calls:

@@ -41,12 +41,12 @@ def for_all_steps(new: Rewriter, call: Call, operands: list[Operand], steps: int
     if call.name == "matmul":
         return (_product(new, operands, shape),)
     if call.name in ELEMENTWISE:
-        return new.call(call.operator, [_aligned(new, *part, ndim) for part in operands], call.attrs).outputs
+        return new.call(call.operator, [_aligned(new, operand, ndim) for operand in operands], call.attrs).outputs
     if call.name == "concatenate":
         parts = [part if is_stacked else _repeated(new, part, steps) for part, is_stacked in operands]
         return new.call(call.operator, parts, {"axis": call.attrs["axis"] % ndim + 1}).outputs
     if call.name == "broadcast_to":
-        return new.call(BROADCAST, [_aligned(new, x, True, ndim)], {"shape": shape}).outputs
+        return new.call(BROADCAST, [_aligned(new, operands[0], ndim)], {"shape": shape}).outputs
     if call.name == "reshape":
         return new.call(RESHAPE, [x], {"shape": shape}).outputs
     return new.call(call.operator, [x], _later_axes(call)).outputs
@@ -70,7 +70,7 @@ def stacked(new: Rewriter, values: list[Value]) -> Value:
     return new.call(STACK, values, {"axis": 0}).output
 
 
-def _later_axes(call: Call) -> dict[str, Any]:
+def _later_axes(call: Call) -> dict[str, object]:
     """Return the attributes of an operation on an array with one more axis in front."""
     attrs = call.attrs
     if call.name == "getitem":
@@ -81,13 +81,14 @@ def _later_axes(call: Call) -> dict[str, Any]:
     return {"axes": (0, *axes)} if call.name == "transpose" else {**attrs, "axis": axes}
 
 
-def _index(call: Call) -> tuple[Any, ...]:
+def _index(call: Call) -> tuple[object, ...]:
     index = call.attrs["index"]
     return index if isinstance(index, tuple) else (index,)
 
 
-def _aligned(new: Rewriter, part: Any, is_stacked: bool, ndim: int) -> Any:
+def _aligned(new: Rewriter, operand: Operand, ndim: int) -> object:
     """Return an operand whose axes meet those of a result that has time in front of `ndim` others."""
+    part, is_stacked = operand
     if not is_stacked or part.ndim == ndim + 1:
         return part
     return reshaped(new, part, (part.shape[0], *(1,) * (ndim + 1 - part.ndim), *part.shape[1:]))
@@ -102,4 +103,4 @@ def _product(new: Rewriter, operands: list[Operand], shape: tuple[int, ...]) -> 
     if a_stacked and not b_stacked and a.ndim == 3 and b.ndim == 2:
         return reshaped(new, product(new, rows(new, a), b), shape)
     ndim = len(shape) - 1
-    return new.call(MATMUL, [_aligned(new, a, a_stacked, ndim), _aligned(new, b, b_stacked, ndim)]).output
+    return new.call(MATMUL, [_aligned(new, operand, ndim) for operand in operands]).output

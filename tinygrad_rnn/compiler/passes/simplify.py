@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 
 from ..ir.graph import Call, Graph, Rewriter, Value, map_parts
 from ..ir.operators import GETITEM, STACK
-from .common import attrs_key, axes_of, maker_of, part_key, reshaped, rewrite, spec, transposed
+from .common import Operands, attrs_key, axes_of, maker_of, part_key, reshaped, rewrite, spec, transposed
 
 
 def remove_dead(graph: Graph) -> Graph:
@@ -46,7 +45,7 @@ def undo(graph: Graph) -> Graph:
     return rewrite(graph, _simpler)
 
 
-def _simpler(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+def _simpler(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     if not inputs or not isinstance(inputs[0], Value):
         return None
     x = inputs[0]
@@ -68,7 +67,7 @@ def _simpler(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None
     return None
 
 
-def _unchanged(call: Call, inputs: list[Any]) -> Value | None:
+def _unchanged(call: Call, inputs: Operands) -> Value | None:
     """Return the operand that a call gives back as it is; None if it does more."""
     x: Value = inputs[0]
     if call.name == "cut":
@@ -88,7 +87,7 @@ def fold(graph: Graph) -> Graph:
     return rewrite(graph, _folded)
 
 
-def _folded(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+def _folded(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     if call.name == "multiply":
         kept = [part for part in inputs if not _is_ones(part)]
         if len(kept) == 1 and isinstance(kept[0], Value) and spec(kept[0]) == spec(call.output):
@@ -107,7 +106,7 @@ def _folded(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
     return constants
 
 
-def _array(part: Any) -> Any:
+def _array(part: object) -> object:
     return part.constant if isinstance(part, Value) else part
 
 
@@ -116,7 +115,7 @@ def _is_ones(part: object) -> bool:
     return constant is not None and constant.size <= _SMALL and bool((constant == 1).all())
 
 
-def joined_slices(new: Rewriter, values: list[Any], to: int) -> Value | None:
+def joined_slices(new: Rewriter, values: Operands, to: int) -> Value | None:
     """Append views that join slices of one array again, along axis `to`; None if they are not such slices, in order."""
     maker = maker_of(values[0], "unstack")
     first = values[0].index if maker is not None else 0
@@ -141,7 +140,7 @@ def _moved_axis(new: Rewriter, x: Value, axis: int, to: int) -> Value:
 def stacks_first(graph: Graph) -> Graph:
     """Let every stack join along its first axis, with a view that moves the axis: so that slices lie in one piece."""
 
-    def rule(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+    def rule(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
         axis = call.attrs["axis"] % call.output.ndim if call.name == "stack" else 0
         return [_moved_axis(new, new.call(STACK, inputs, {"axis": 0}).output, 0, axis)] if axis else None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..ir.editing import OpenLoop
 from ..ir.graph import Call, Graph, Value
 from ..ir.table import VIEWS
@@ -70,7 +68,7 @@ def _forward(slope: Call, later: OpenLoop) -> Value | None:
     return stack
 
 
-def _is_same(part: Any, value: Any, inside: dict[Value, Value | None]) -> bool:
+def _is_same(part: object, value: object, inside: dict[Value, Value | None]) -> bool:
     """Return whether what a backward loop reads is a value of the forward loop, or the same view of one."""
     if not isinstance(part, Value) or not isinstance(value, Value):
         return False

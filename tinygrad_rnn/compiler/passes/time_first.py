@@ -6,20 +6,19 @@ Users write (N, T, D). Steps want each step's slice in one piece, (T, N, D), and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.operators import UNSTACK
 from ..ir.table import ELEMENTWISE
-from .common import Rule, axes_of, maker_of, outer_product, product, reshaped, rewrite, rows, transposed
+from .common import Operands, Rule, axes_of, maker_of, outer_product, product, reshaped, rewrite, rows, transposed
 
 
 def time_first(graph: Graph) -> Graph:
     """Move transposes to after what works on rows: products, elementwise operations, the loss, lookups."""
 
-    def rule(call: Call, inputs: list[Any], new: Rewriter) -> Sequence[Value] | None:
+    def rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None:
         move = _elementwise if call.name in ELEMENTWISE else _RULES.get(call.name)
         return None if move is None else move(call, inputs, new)
 
@@ -33,7 +32,7 @@ def _turned(part: object) -> tuple[Value, tuple[int, ...]] | None:
     return (maker.inputs[0], axes) if maker is not None and len(axes) > 2 and axes[-1] == len(axes) - 1 else None
 
 
-def _unstack(call: Call, inputs: list[Any], new: Rewriter) -> Sequence[Value] | None:
+def _unstack(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None:
     maker = maker_of(inputs[0], "transpose")
     if maker is None:
         return None
@@ -43,7 +42,7 @@ def _unstack(call: Call, inputs: list[Any], new: Rewriter) -> Sequence[Value] | 
     return new.call(UNSTACK, maker.inputs, {"axis": axis}).outputs if rest == sorted(rest) else None
 
 
-def _take(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+def _take(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     """Take with the ids in the other order instead of turning what was taken."""
     maker, axes = maker_of(inputs[0], "take"), axes_of(call)
     if maker is None or not _is_table(maker, maker.output) or len(axes) < 3 or axes[-1] != len(axes) - 1:
@@ -52,7 +51,7 @@ def _take(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
     return [new.call(maker.operator, maker.inputs, attrs, [(call.output.shape, call.output.dtype)]).output]
 
 
-def _product(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+def _product(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     turned = _turned(inputs[0])
     if turned is None or inputs[1].ndim != 2:
         return None
@@ -60,7 +59,7 @@ def _product(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None
     return [transposed(new, product(new, source, inputs[1]), axes)]
 
 
-def _with_ids(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+def _with_ids(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     """Turn the ids that go with the rows of a loss, of its gradient, or of the gradient of a lookup."""
     name = "indices" if call.name == "take_back" else "targets"
     turned = _turned(inputs[0])
@@ -80,14 +79,14 @@ def _is_table(call: Call, taken: Value) -> bool:
     return call.attrs["axis"] == 0 and isinstance(ids, Value) and taken.ndim == ids.ndim + 1
 
 
-def _column_sum(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+def _column_sum(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     turned, leading = _turned(inputs[0]), tuple(range(inputs[0].ndim - 1))
     if turned is None or call.attrs["keepdims"] or tuple(sorted(axes_of(call))) != leading:
         return None
     return [new.call(call.operator, turned[:1], {**call.attrs, "axis": leading}).output]
 
 
-def _elementwise(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+def _elementwise(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     turned = [_turned(part) for part in inputs]
     orders = {found[1] for found in turned if found}
     fixed = [part for part, found in zip(inputs, turned, strict=True) if not found]
@@ -111,7 +110,7 @@ _RULES: dict[str, Rule] = {
 def flat_products(graph: Graph) -> Graph:
     """Make products of stacks of rows products of matrices, and drop the order of rows that are summed."""
 
-    def rule(call: Call, inputs: list[Any], new: Rewriter) -> list[Value] | None:
+    def rule(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
         if call.name != "matmul":
             return None
         if inputs[0].ndim > 2 and inputs[1].ndim == 2:
@@ -122,7 +121,7 @@ def flat_products(graph: Graph) -> Graph:
     return rewrite(graph, rule)
 
 
-def _unordered(inputs: list[Any]) -> tuple[Value, Value] | None:
+def _unordered(inputs: Operands) -> tuple[Value, Value] | None:
     """Return (A, B) if a product is rows(turned A).T @ rows(turned B): the order of the rows does not matter."""
     left = maker_of(inputs[0], "transpose")
     if left is None or inputs[0].ndim != 2:

@@ -61,7 +61,7 @@ class _Emission:
         self._waiting: list[Callable[[], None]] = []
         self._single: dict[tuple[Rolled, int, int], dict[int, Value]] = {}  # steps that are read one by one
         self._alone: dict[tuple[Rolled, int, int], Node] = {}  # those of which only one is
-        self._arrays: dict[Any, Value] = {}
+        self._arrays: dict[object, Value] = {}
 
     def graph(self, nodes: list[Node]) -> Graph:
         """Return the new graph."""
@@ -300,14 +300,15 @@ class _Loop:
             state.after = self.result(slot, index) if after is None else after
         return self._states[key]
 
-    def result(self, slot: int, index: int) -> Any:
+    def result(self, slot: int, index: int) -> Value:
         """Return a result of a slot."""
         stand = self.rolled.stands.get(slot)
         if stand is not None:
-            return self._read(Same(self.rolled.nodes[slot].outs[index]) if isinstance(stand, Same) else stand)
+            made: Value = self._read(Same(self.rolled.nodes[slot].outs[index]) if isinstance(stand, Same) else stand)
+            return made
         if slot not in self._made:
-            made = self.rolled.nodes[slot].call.outputs
-            self._made[slot] = tuple([Value(value.shape, value.dtype) for value in made])
+            outputs = self.rolled.nodes[slot].call.outputs
+            self._made[slot] = tuple([Value(value.shape, value.dtype) for value in outputs])
             self._emission.later(self._compute, slot)
         return self._made[slot][index]
 
@@ -346,7 +347,7 @@ def _constant(array: Array) -> Value:
     return Value(array.shape, array.dtype, constant=array)
 
 
-def _copy(call: Call, operands: Iterable[Any], place: Place) -> Call:
+def _copy(call: Call, operands: Iterable[object], place: Place) -> Call:
     """Return a call with other operands."""
     inputs, attrs = with_operands(call, operands)
     made = Call(call.operator, inputs, attrs, [(value.shape, value.dtype) for value in call.outputs], place)

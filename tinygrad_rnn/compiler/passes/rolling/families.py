@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+
+import numpy as np
 
 from ...ir.table import VIEWS
 from .loop import Family, Past, Read, Rolled, Same, Slice
@@ -58,7 +59,7 @@ class Results:
 class Listed:
     """Values that have nothing in common, such as constants: they are stacked. Python numbers get a dtype."""
 
-    def __init__(self, numbers: tuple[int, ...], dtype: Any = None) -> None:
+    def __init__(self, numbers: tuple[int, ...], dtype: np.dtype[np.generic] | None = None) -> None:
         self.base, self.length, self.dtype = numbers, len(numbers), dtype
 
     def element(self, index: int) -> int | None:
@@ -82,7 +83,7 @@ class Families:
 
     def __init__(self, numbering: Numbering) -> None:
         self.numbering = numbering
-        self._known: dict[Any, Family] = {}
+        self._known: dict[Hashable, Family] = {}
         self.home: dict[int, tuple[Rolled, int, int, int]] = {}
         self._listed: dict[int, list[tuple[Family, int]]] = {}
         self._started: dict[int, list[tuple[Family, int]]] = {}
@@ -113,7 +114,7 @@ class Families:
         """Return the family of a value that a loop makes."""
         return self._family(("results", loop, slot, index, lag), lambda: Results(loop, slot, index, lag))
 
-    def listed(self, numbers: tuple[int, ...], dtype: Any = None) -> Family:
+    def listed(self, numbers: tuple[int, ...], dtype: np.dtype[np.generic] | None = None) -> Family:
         """Return the family of some values, or of some Python numbers as numbers of a dtype."""
         return self._family(("listed", numbers, dtype), lambda: Listed(numbers, dtype))
 
@@ -184,7 +185,7 @@ class Families:
                 family = self.results(loop, slot, index, most)
                 self._started.setdefault(number, []).append((family, loop.time(most - lag)))
 
-    def _family(self, key: Any, make: Any) -> Family:
+    def _family(self, key: Hashable, make: Callable[[], Family]) -> Family:
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = make()
@@ -195,8 +196,8 @@ def _is_even(node: Node) -> bool:
     return len({value.shape for value in node.call.outputs}) == 1
 
 
-def _axis_of(index: Any, hole: int) -> int:
-    parts = index if type(index) is tuple else (index,)
+def _axis_of(index: object, hole: int) -> int:
+    parts = index if isinstance(index, tuple) else (index,)
     return [axis for axis, part in enumerate(parts) if type(part) is int][hole]
 
 

@@ -6,7 +6,7 @@ graph with the same number is the same value, however the loop was found.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ Source = tuple["Node | None", int]
 
 Operand = tuple[int, Source]
 """Number of an operand, and what makes it."""
+
+Spec = tuple[tuple[int, ...], np.dtype[np.generic]]
+"""Shape and dtype."""
 
 _SMALL = 1 << 16  # elements of a constant that is compared by what it holds
 _NUMBERS = (bool, int, float, complex)
@@ -49,7 +52,7 @@ class Node:
 
     __slots__ = ("call", "ints", "is_sum", "operands", "outs", "pattern", "place", "role", "sources", "static")
 
-    def __init__(self, call: Call, operands: tuple[int, ...], sources: tuple[Any, ...], static: int) -> None:
+    def __init__(self, call: Call, operands: tuple[int, ...], sources: tuple[Source, ...], static: int) -> None:
         self.call, self.operands, self.sources, self.static = call, operands, sources, static
         self.outs: tuple[int, ...] = ()
         self.role = self.pattern = self.place = -1
@@ -74,23 +77,23 @@ class Numbering:
         self.makers: list[tuple[Node | None, int]] = [(None, 0)]
         self.number: dict[Value, int] = {}
         self.slices: dict[tuple[int, int, tuple[int, ...]], int] = {}
-        self._found: dict[Any, tuple[int, ...]] = {}
-        self._parts: dict[Any, int] = {}
-        self._kinds: dict[Any, tuple[int, int, int, tuple[int, ...]]] = {}
-        self._ids: dict[Any, int] = {}
+        self._found: dict[Hashable, tuple[int, ...]] = {}
+        self._parts: dict[Hashable, int] = {}
+        self._kinds: dict[Hashable, tuple[int, int, int, tuple[int, ...]]] = {}
+        self._ids: dict[Hashable, int] = {}
         self._unknown = 0
         self._origin: dict[Value, tuple[Node, int]] = {}
         for value in (*graph.inputs, *graph.captured):
             self.number[value] = self.fresh(value)
         self.nodes = [self._recorded(call) for call in graph.calls if not self._is_cut(call)]
 
-    def fresh(self, value: Any) -> int:
+    def fresh(self, value: object) -> int:
         """Return a number that no value has yet, for this one."""
         self.values.append(value)
         self.makers.append((None, 0))
         return len(self.values) - 1
 
-    def of(self, part: Any) -> int:
+    def of(self, part: object) -> int:
         """Return the number of a value of the graph, or of a Python number."""
         if not isinstance(part, Value):
             key = type(part), repr(part)
@@ -124,12 +127,12 @@ class Numbering:
         value = self.values[number] if number > 0 else None
         return isinstance(value, Value) and value.constant is not None
 
-    def spec(self, number: int) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    def spec(self, number: int) -> Spec | None:
         """Return shape and dtype of a value; None if that is not known, or it is a Python number."""
         value = self.values[number] if number > 0 else None
         return (value.shape, value.dtype) if isinstance(value, Value) else None
 
-    def identity(self, key: Any) -> int:
+    def identity(self, key: Hashable) -> int:
         """Return a small number for a key."""
         return self._ids.setdefault(key, len(self._ids))
 
@@ -175,7 +178,7 @@ class Numbering:
         self._learn(node)
         return node
 
-    def _node(self, call: Call, operands: tuple[int, ...], sources: tuple[Any, ...]) -> Node:
+    def _node(self, call: Call, operands: tuple[int, ...], sources: tuple[Source, ...]) -> Node:
         known = self._kinds.get(key := _kind(call))
         if known is None:
             known = self._kinds[key] = self._kind_of(call)
@@ -206,7 +209,7 @@ class Numbering:
         if node.pattern >= 0:
             self.slices.setdefault((node.operands[0], node.pattern, node.ints), node.outs[0])
 
-    def _key(self, node: Node, operands: tuple[int, ...]) -> Any:
+    def _key(self, node: Node, operands: tuple[int, ...]) -> Hashable:
         if node.call.operator.name in _COMMUTE and operands[0] > operands[1]:
             operands = operands[1], operands[0]
         return node.static, operands
@@ -273,14 +276,14 @@ def operands_of(call: Call) -> Iterator[Any]:
             yield from (inner for inner in part if isinstance(inner, Value))
 
 
-def with_operands(call: Call, operands: Iterable[Any]) -> tuple[list[Any], dict[str, Any]]:
+def with_operands(call: Call, operands: Iterable[object]) -> tuple[list[object], dict[str, object]]:
     """Return the inputs and the attributes of a call with other operands in the places of its own."""
     given = iter(operands)
 
-    def put(part: Any, is_input: bool) -> Any:
+    def put(part: object, is_input: bool) -> object:
         if isinstance(part, Value) or (is_input and type(part) in _NUMBERS):
             return next(given)
-        if type(part) is tuple:
+        if isinstance(part, tuple):
             return tuple(next(given) if isinstance(inner, Value) else inner for inner in part)
         return part
 
@@ -288,25 +291,25 @@ def with_operands(call: Call, operands: Iterable[Any]) -> tuple[list[Any], dict[
     return inputs, {name: put(part, False) for name, part in call.attrs.items()}
 
 
-def _structure(call: Call) -> Any:
+def _structure(call: Call) -> Hashable:
     inputs = tuple([None if isinstance(p, Value) or type(p) in _NUMBERS else _key(p) for p in call.inputs])
     return inputs, tuple([(name, _key(part)) for name, part in call.attrs.items()]) if call.attrs else ()
 
 
-def _kind(call: Call) -> Any:
+def _kind(call: Call) -> Hashable:
     """Return what a call is, apart from its operands."""
     specs = tuple([(value.shape, value.dtype) for value in call.outputs])
     shape = call.inputs[0].shape if call.name == "getitem" else None  # that integers of an index count in
     return _function(call), _structure(call), specs, shape
 
 
-def _key(part: Any) -> Any:
+def _key(part: object) -> Hashable:
     """Return something that is equal only for parts that are: by what they hold, or, if that is not known, the same."""
     if isinstance(part, Value):
         return None
     if part is None or type(part) in (int, str, bool):
         return type(part), part
-    if type(part) in (tuple, list):
+    if isinstance(part, tuple | list):
         return type(part), tuple(map(_key, part))
     if isinstance(part, np.ndarray) and part.size <= _SMALL and not part.dtype.hasobject:
         return "array", part.shape, part.dtype.str, part.tobytes()
@@ -320,7 +323,7 @@ def _key(part: Any) -> Any:
     return "object", part if isinstance(part, Same) else Same(part)
 
 
-def _function(call: Call) -> Any:
+def _function(call: Call) -> Hashable:
     """Return what the operator is told apart by."""
     key = call.operator.key
     if isinstance(key, str):
@@ -330,12 +333,12 @@ def _function(call: Call) -> Any:
     return Same(key)
 
 
-def integers_of(index: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any] | None:
+def integers_of(index: object, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[Hashable, ...]] | None:
     """Return (integers of an index into an array, counted from 0, the index with None in their places).
 
     None if the index has no integers, or parts that are neither integers nor slices.
     """
-    parts = index if type(index) is tuple else (index,)
+    parts = index if isinstance(index, tuple) else (index,)
     if not all(type(part) in (int, slice) for part in parts) or len(parts) > len(shape):
         return None
     ints = tuple(part % length for part, length in zip(parts, shape, strict=False) if type(part) is int)

@@ -8,17 +8,20 @@ each in zeros: in a loop they are stacked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from ...ir.graph import Call, Operator, Value
 from ...ir.operators import STACK
-from .numbering import Node, Numbering, Operand, integers_of
+from .numbering import Node, Numbering, Operand, Spec, integers_of
 from .periods import Run
 
 _TERMS = 8  # of a sum that is put in order
 
 _Term = tuple[Node, int, Node | None]  # (the sum that adds it, number, what makes it)
+
+
+_Moves = tuple[set[Node], dict[Node, Node], dict[Node, list[Node]]]
+"""Sums that are dropped, what stands in the place of some, and what comes before a node."""
 
 
 class _Sums:
@@ -89,7 +92,7 @@ def late_sums(numbering: Numbering, nodes: Sequence[Node], runs: Iterable[Run]) 
     before: dict[Node, list[Node]] = {}
     for run in runs:
         found = []
-        far: dict[Any, int] = {}  # of sums alike, the terms that are from long before in one of them, as bits
+        far: dict[Hashable, int] = {}  # of sums alike, the terms that are from long before in one of them, as bits
         for node in nodes[max(0, run.start - run.period) : run.end + run.period]:
             if node.is_sum and node not in dropped and (place := _read_at(sums, node, run.period)) is not None:
                 terms = list(sums.terms(node))
@@ -131,7 +134,7 @@ def _long_before(root: Node, terms: list[_Term], period: int) -> int:
 
 
 def _put_in_order(
-    numbering: Numbering, sums: _Sums, found: tuple[Node, Node, list[_Term], list[bool]], moves: Any
+    numbering: Numbering, sums: _Sums, found: tuple[Node, Node, list[_Term], list[bool]], moves: _Moves
 ) -> None:
     """Say where the additions of a sum go: those of terms from long before come last, right before it is read."""
     root, first, terms, which = found
@@ -188,9 +191,9 @@ def stacked_slices(numbering: Numbering, nodes: Sequence[Node]) -> list[Node]:
 _Group = list[tuple[int, Operand, Node]]
 
 
-def _slices(numbering: Numbering, terms: list[Any]) -> list[tuple[int, _Group]]:
+def _slices(numbering: Numbering, terms: list[_Term]) -> list[tuple[int, _Group]]:
     """Return (which integer of the index goes along an axis, [(integer, cotangent, what puts it into zeros)])."""
-    found: dict[Any, list[tuple[tuple[int, ...], Node]]] = {}
+    found: dict[Hashable, list[tuple[tuple[int, ...], Node]]] = {}
     for _, _, maker in terms:
         if maker is None or maker.call.name != "scatter":
             continue
@@ -201,7 +204,7 @@ def _slices(numbering: Numbering, terms: list[Any]) -> list[tuple[int, _Group]]:
     groups = []
     for members in found.values():
         hole = max(range(len(members[0][0])), key=lambda k: len({ints[k] for ints, _ in members}))
-        rows: dict[Any, dict[int, list[Node]]] = {}
+        rows: dict[Hashable, dict[int, list[Node]]] = {}
         for numbers, maker in members:
             rest = *numbers[:hole], *numbers[hole + 1 :]
             rows.setdefault(rest, {}).setdefault(numbers[hole], []).append(maker)
@@ -252,7 +255,12 @@ def _stack(numbering: Numbering, hole: int, group: _Group, outs: tuple[int, ...]
 
 
 def _made(
-    numbering: Numbering, operator: Operator, operands: list[Operand], attrs: dict[str, Any], spec: Any, outs: Any
+    numbering: Numbering,
+    operator: Operator,
+    operands: list[Operand],
+    attrs: dict[str, object],
+    spec: Spec,
+    outs: tuple[int, ...] | None,
 ) -> Node:
     inputs: list[Value] = [numbering.values[number] for number, _ in operands]
     return numbering.made(Call(operator, inputs, attrs, [spec]), operands, outs)

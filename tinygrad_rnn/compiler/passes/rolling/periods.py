@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-_Roles = np.ndarray[Any, np.dtype[np.int64]]
+_Roles = NDArray[np.int64]
 
 _GAPS = 8  # gaps that are looked at for words of one length
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ....engine.tape import Array
 from ...ir.graph import Value
 from ...ir.table import ELEMENTWISE
 from .families import Families
@@ -19,7 +20,8 @@ _LAGS = 8  # periods that a value is carried on at most
 
 _PAIRS = 4  # of steps that are looked at to find out how an operand goes along an array
 
-_Column = np.ndarray[Any, np.dtype[np.int64]]
+_Column = NDArray[np.int64]
+_Fits = NDArray[np.bool_]
 
 
 class Line:
@@ -138,7 +140,7 @@ class _Reader:
         loop.count_from(self.low)
         return loop, self.low
 
-    def _fits(self, fits: Any) -> None:
+    def _fits(self, fits: _Fits) -> None:
         """Keep the steps around the middle one for which something holds."""
         wrong = np.flatnonzero(~np.asarray(fits))
         self.low = max(self.low, *(wrong[wrong < self.middle] + 1).tolist(), 0)
@@ -166,7 +168,7 @@ class _Reader:
     def _varying(self, slot: int, numbers: _Column, number: int) -> Read:
         """Return an operand that is not the same at all steps as what explains it at most of them."""
         given = numbers.tolist()
-        candidates: list[tuple[Read, Any]] = [(Same(given[self.middle]), numbers == numbers[self.middle])]
+        candidates: list[tuple[Read, _Fits]] = [(Same(given[self.middle]), numbers == numbers[self.middle])]
         for part in self._slices(given):
             candidates.append((part, np.array([part.at(step) == one for step, one in enumerate(given)])))
         if all(_around(fits, self.middle) < self.count for _, fits in candidates):
@@ -174,7 +176,7 @@ class _Reader:
             if listed is not None:
                 candidates.append((listed, np.ones(self.count, bool)))
 
-        def score(candidate: tuple[Read, Any]) -> int:
+        def score(candidate: tuple[Read, _Fits]) -> int:
             read, fits = candidate
             beyond = [isinstance(read, Slice) and read.at(step) is not None for step in (-1, self.count)]
             return 4 * _around(fits, self.middle) + sum(beyond)
@@ -291,7 +293,7 @@ def _resolved(read: Read, nodes: list[Node], stands: dict[int, Read]) -> Read:
     return Same(nodes[read.slot].outs[read.out]) if isinstance(stand, Same) else stand
 
 
-def _around(fits: Any, middle: int) -> int:
+def _around(fits: _Fits, middle: int) -> int:
     """Return how many entries around the middle one are true, without a gap."""
     if not fits[middle]:
         return 0
@@ -299,5 +301,5 @@ def _around(fits: Any, middle: int) -> int:
     return int(min(wrong[wrong > middle], default=len(fits)) - max(wrong[wrong < middle], default=-1) - 1)
 
 
-def _same_numbers(arrays: list[Any], given: list[Any]) -> bool:
+def _same_numbers(arrays: Sequence[Array], given: Sequence[object]) -> bool:
     return all(bool(np.all(np.asarray(array) == part)) for array, part in zip(arrays, given, strict=True))
