@@ -240,7 +240,7 @@ def test_threads_take_turns():
 )
 def test_threads_are_those_of_the_environment_or_the_cores_granted(monkeypatch, tmp_path, setting, quota, threads):
     (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr("tinygrad_rnn.compiler.api._QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr("tinygrad_rnn.compiler.settings._QUOTA", tmp_path / "cpu.max")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", setting)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     expected = min(cores, 4) if threads is None else threads

@@ -8,20 +8,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 import numpy as np
 
 from ..checks import integer
 from ..engine.collector import collector_paused
-from ..engine.tape import context
+from ..engine.tape import Array, context
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves, rebuilder
 from ..errors import ConfigError, TraceError, UnsupportedError
 from ..pictures.drawing import Drawing
 from .ir.graph import Graph
-from .native.build import available
 from .passes import run as run_passes
 from .picture import prepared
 from .plans.donation import checked, donated_leaves
@@ -35,13 +33,23 @@ from .recording.anew import Recordings
 from .recording.signature import is_over, references, signature
 from .recording.trace import ARRAY, Recorded, trace
 from .replay.executor import Executor
+from .settings import chosen_executor, default_threads, named_executor
 
 _SIZES = 64  # plans of one family that are kept: they share their memory
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of all cores together in a period of so many, on Linux
 
 
-class Compiled:
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+First = TypeVar("First")
+Second = TypeVar("Second")
+
+
+class Compiled(Generic[P, R_co]):
     """A function that `compile` has taken; call it like the function.
+
+    P are the parameters of the function, R its result. A call returns arrays in place of Tensors, and its type says so
+    for a Tensor, a pair of results, and tuples, lists and dicts of Tensors; within other nestings it says Tensor.
 
     Attributes:
         function: the function itself.
@@ -55,7 +63,7 @@ class Compiled:
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Callable[P, R_co],
         without: Collection[str] = (),
         max_plans: int = 8,
         threads: int | None = None,
@@ -64,8 +72,8 @@ class Compiled:
         donate: Collection[str | int] = (),
     ) -> None:
         list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
-        self.threads = _threads() if threads is None else integer("compile", "threads", threads)
-        self.executor = _named(executor)
+        self.threads = default_threads() if threads is None else integer("compile", "threads", threads)
+        self.executor = named_executor(executor)
         self.function = function
         self.donate = checked(function, donate)
         self.without = frozenset(without)
@@ -78,7 +86,29 @@ class Compiled:
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    @overload
+    def __call__(self: Compiled[P, Tensor], *args: P.args, **kwargs: P.kwargs) -> Array: ...
+    @overload
+    def __call__(
+        self: Compiled[P, tuple[Tensor, Tensor]], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[Array, Array]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # the first that fits is taken
+        self: Compiled[P, tuple[Tensor, Second]], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[Array, Second]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self: Compiled[P, tuple[First, Tensor]], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[First, Array]: ...
+    @overload
+    def __call__(self: Compiled[P, tuple[Tensor, ...]], *args: P.args, **kwargs: P.kwargs) -> tuple[Array, ...]: ...
+    @overload
+    def __call__(self: Compiled[P, list[Tensor]], *args: P.args, **kwargs: P.kwargs) -> list[Array]: ...
+    @overload
+    def __call__(self: Compiled[P, dict[First, Tensor]], *args: P.args, **kwargs: P.kwargs) -> dict[First, Array]: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> object:
         """Return what the function returns, with arrays for its Tensors; see `compile`."""
         how = context()
         if how.tracer is not None:  # compiled inside compiled: one plan
@@ -107,7 +137,7 @@ class Compiled:
         with self._alone():
             return [ready.executor.plan for ready in self._plans.values()]
 
-    def stages(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Graph]]:
+    def stages(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[tuple[str, Graph]]:
         """Record the function anew and yield (pass, graph after it), first ("recorded", graph).
 
         A loop is one call; its body is a graph, `call.attrs["body"].graph`, and `print(graph)` shows both. Look at
@@ -117,7 +147,7 @@ class Compiled:
         yield "recorded", graph
         yield from run_passes(graph, self.without, self.fast_math)
 
-    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Return what the plan for these arguments costs, with the time of each kind of call, measured now.
 
         A call in a loop counts at each step. Nothing of the caller's changes; see `Plan.explain` for the costs without
@@ -132,7 +162,7 @@ class Compiled:
                 executor.plan, times, f"{self.executor}, {executor.threads} thread{'s'[: executor.threads > 1]}"
             )
 
-    def draw(self, *args: Any, stage: str | None = None, **kwargs: Any) -> Drawing:
+    def draw(self, *args: object, stage: str | None = None, **kwargs: object) -> Drawing:
         """Return a drawing of the graph for these arguments, after a pass.
 
         Args:
@@ -142,26 +172,27 @@ class Compiled:
         Raises:
             ConfigError: if there is no such pass, or it is switched off.
         """
-        drawn = {name: prepared(graph, name) for name, graph in self.stages(*args, **kwargs)}
+        stages = self.stages(*args, **kwargs)  # type: ignore[arg-type]  # they are P, as far as they are not `stage`
+        drawn = {name: prepared(graph, name) for name, graph in stages}
         if stage is not None and stage not in drawn:
             raise ConfigError(f"Compiled.draw: stage must be one of {', '.join(drawn)}, got {stage!r}")
         return drawn[stage or next(reversed(drawn))]()
 
-    def __copy__(self) -> Compiled:
+    def __copy__(self) -> Compiled[P, R_co]:
         """Return the same function compiled with the same settings: it has no plans yet."""
         return self._again(self.function)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+    def __deepcopy__(self, memo: dict[int, object]) -> Compiled[P, R_co]:
         """Return a copy of the function (of a method: that of a copy of its object), compiled: it has no plans yet."""
         return self._again(copy.deepcopy(self.function, memo))
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         raise UnsupportedError(
             "compile: a compiled function cannot be pickled, as its plans are bound to memory; pickle what it was made "
             "of, and compile again"
         )
 
-    def _again(self, function: Callable[..., Any]) -> Compiled:
+    def _again(self, function: Callable[P, R_co]) -> Compiled[P, R_co]:
         return Compiled(
             function, self.without, self.max_plans, self.threads, self.executor, self.fast_math, self.donate
         )
@@ -289,48 +320,8 @@ def _is_input(part: Any) -> bool:
     return isinstance(part, Tensor | np.ndarray | np.random.Generator)
 
 
-def chosen_executor(executor: str | None = None) -> str:
-    """Return "native" or "numpy": what `compile(..., executor=executor)` takes; it may build the C library.
-
-    Raises:
-        ConfigError: if there is no such executor.
-
-    >>> chosen_executor("numpy")
-    'numpy'
-    """
-    named = _named(executor)
-    return ("native" if available() else "numpy") if named == "auto" else named
-
-
-def _named(executor: str | None) -> str:
-    named = os.environ.get("TINYGRAD_RNN_EXECUTOR", "auto") if executor is None else executor
-    if named not in ("auto", "native", "numpy"):
-        raise ConfigError(
-            f'compile: executor (or TINYGRAD_RNN_EXECUTOR) must be "auto", "native" or "numpy", got {named!r}'
-        )
-    return named
-
-
-def _threads() -> int:
-    """Return the threads that matrix products have: what OPENBLAS_NUM_THREADS says, or one for each core, up to 4."""
-    text = os.environ.get("OPENBLAS_NUM_THREADS", "")
-    if text.isdecimal() and int(text):
-        return int(text)
-    return min(_cores(), 4)  # more would have few rows of a small batch each, and wait for each other
-
-
-def _cores() -> int:
-    """Return the cores that this process may use: those it is bound to, and no more than its container grants."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _QUOTA.read_text(encoding="ascii").split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # not Linux, or "max": no limit
-        return cores
-
-
 def compile(
-    function: Callable[..., Any],
+    function: Callable[P, R],
     *,
     without: Collection[str] = (),
     max_plans: int = 8,
@@ -338,7 +329,7 @@ def compile(
     executor: str | None = None,
     fast_math: bool = False,
     donate: Collection[str | int] = (),
-) -> Compiled:
+) -> Compiled[P, R]:
     """Return a function that computes the same, recorded once for each signature and replayed as a plan.
 
     On the first call with some shapes and dtypes the function runs, and everything it computes on Tensors is

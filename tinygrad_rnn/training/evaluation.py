@@ -165,7 +165,7 @@ class Evaluator:
         self._measure = Measure(model, masked_language_loss, compiled=compiled, executor=executor)
 
     @property
-    def compiled(self) -> Compiled | None:
+    def compiled(self) -> Compiled[..., Any] | None:
         """What replays the loss of a window, with its plans; None: nothing does, it runs operation by operation."""
         return self._measure.replayed.compiled
 

@@ -61,7 +61,7 @@ class Replayed:
         self._mark = _Mark()
         noted = partial(_noted, self._mark, function)  # in plain sight, so that what the function names is found
         made = compile(noted, executor=executor, threads=threads)
-        self.compiled: Compiled | None = made if flag(name, "compiled", compiled) else None
+        self.compiled: Compiled[..., Any] | None = made if flag(name, "compiled", compiled) else None
         self.reason: str | None = None
         self._row = 0
         self._shapes: list[tuple[int, ...]] = []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..checks import flag, instance, number
-from ..compiler.api import Compiled, chosen_executor, compile
+from ..compiler.api import Compiled, compile
+from ..compiler.settings import chosen_executor
 from ..engine.autograd import grad
 from ..engine.tape import Array
 from ..engine.tensor import Tensor, adopt, shape_of
@@ -131,7 +132,7 @@ class TrainStep:
         return len(self._fused.plans) + len(self._gradients_alone.plans)
 
     @property
-    def compiled(self) -> Compiled:
+    def compiled(self) -> Compiled[..., Any]:
         """What replays an update of one batch, with its plans."""
         return self._fused
 
@@ -292,7 +293,7 @@ class _Open(NamedTuple):
     recurrence: Recurrence
 
 
-def _compiled(function: object, executor: str | None) -> Compiled:
+def _compiled(function: object, executor: str | None) -> Compiled[..., Any]:
     return compile(function, executor=executor)  # type: ignore[arg-type]
 
 

@@ -76,7 +76,7 @@ class Stepper:
         self._step = Replayed("Stepper", step, compiled=compiled, executor=executor, threads=threads)
 
     @property
-    def compiled(self) -> Compiled | None:
+    def compiled(self) -> Compiled[..., Any] | None:
         """What replays the step, with its plans; None: nothing does, it runs operation by operation."""
         return self._step.compiled
 
