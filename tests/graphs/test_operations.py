@@ -8,10 +8,10 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
 from tinygrad_rnn.graphs.model.flow import flow_of
 from tinygrad_rnn.graphs.model.graph import read
+from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.operations import view as module
 from tinygrad_rnn.graphs.operations.view import operations
-from tinygrad_rnn.graphs.options import Options
 
 
 def picture(target, *example, gradients=True, steps=None, **cuts):

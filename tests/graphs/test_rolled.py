@@ -9,8 +9,8 @@ from geometry import faults
 import tinygrad_rnn as tr
 from tinygrad_rnn.graphs.model.flow import flow_of
 from tinygrad_rnn.graphs.model.graph import read
+from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
-from tinygrad_rnn.graphs.options import Options
 from tinygrad_rnn.graphs.rolled.loops import when
 from tinygrad_rnn.graphs.rolled.view import rolled
 from tinygrad_rnn.pictures.scene.curves import bezier

@@ -8,8 +8,8 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
 from tinygrad_rnn.graphs.model.flow import flow_of
 from tinygrad_rnn.graphs.model.graph import read
+from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.table import shown_times
-from tinygrad_rnn.graphs.options import Options
 from tinygrad_rnn.graphs.unrolled.view import unrolled
 from tinygrad_rnn.pictures.scene.curves import bezier
 from tinygrad_rnn.pictures.scene.lines import texts_of

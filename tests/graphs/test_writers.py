@@ -12,9 +12,9 @@ from matplotlib.ft2font import FT2Font
 
 from tinygrad_rnn.graphs.model.flow import flow_of
 from tinygrad_rnn.graphs.model.graph import read
+from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.operations.backward import backward
 from tinygrad_rnn.graphs.operations.view import operations
-from tinygrad_rnn.graphs.options import Options
 from tinygrad_rnn.graphs.rolled.view import rolled
 from tinygrad_rnn.graphs.unrolled.view import unrolled
 from tinygrad_rnn.pictures.export.dot import write_dot

@@ -12,10 +12,10 @@ from ..pictures.scene.scene import Scene
 from ..truncation import Policy
 from .model.flow import Flow, flow_of
 from .model.graph import Graph
+from .model.options import Options
 from .model.record import record
 from .operations.backward import backward
 from .operations.view import operations
-from .options import Options
 from .rolled.view import rolled
 from .unrolled.view import unrolled
 

@@ -14,7 +14,7 @@ from ...pictures.scene.scene import Scale, Scene
 from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.operations import operations_of
-from ..options import Options
+from ..model.options import Options
 from .backward_diagram import backward_diagram_of
 from .diagram import diagram_of
 from .recorded import record_backward

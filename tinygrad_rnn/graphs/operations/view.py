@@ -12,7 +12,7 @@ from ...pictures.scene.scene import Scale, Scene
 from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.operations import Operation, operations_of
-from ..options import Options
+from ..model.options import Options
 from .diagram import diagram_of
 
 LIMIT = 3000  # boxes; more are no picture

@@ -13,8 +13,8 @@ from ...pictures.scene.text import text_width
 from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.operations import operations_of
+from ..model.options import Options
 from ..model.rolling import Unlike, roll
-from ..options import Options
 from ..unrolled.view import unrolled
 from .diagram import RolledDiagram, rolled_diagram
 from .layout import LEFT, SHORT, Places, lay_out

@@ -16,8 +16,8 @@ from ..content.rows import RowContent
 from ..model.blocks import Block, Link, find_blocks
 from ..model.flow import Flow
 from ..model.graph import Graph
+from ..model.options import Options
 from ..model.table import Row, make_table, shown_times
-from ..options import Options
 from .belts import Belts
 from .board import Board
 from .buses import find_buses, plan_buses, width_below
