@@ -175,3 +175,25 @@ def test_seq2seq_pairs_are_right():
     assert sources.shape == (2, 4)
     assert lengths.tolist() == [4, 3]
     assert targets.tolist() == [[1, example.IDS["2"], example.IDS["3"], 2], [1, example.IDS["9"], 2, -1]]
+
+
+def test_forecast_beats_the_naive_ones(tmp_path, capsys):
+    errors = load("forecast").main(["--epochs", "12"])
+    assert errors["GRU"] < min(errors["the last value"], errors["one cycle ago"])
+    table = tmp_path / "own.csv"
+    table.write_text("year,number\n" + "\n".join(f"{n},{50 + 40 * np.sin(n / 2):.3f}" for n in range(120)))
+    errors = load("forecast").main([str(table), "--window", "10", "--epochs", "10", "--cycle", "10"])
+    assert errors["linear, 10 values"] < 0.01  # a sine is linear in its last two values
+    assert "120 values, 22 of them held out" in capsys.readouterr().out
+
+
+def test_adding_is_learned_over_a_short_time(capsys):
+    errors = load("adding").main(["--steps", "10", "--hidden-size", "24", "--epochs", "4", "--updates", "100"])
+    assert errors[-1] < 0.03  # 0.167 by answering 1
+    assert "answering 1 has an error of 0.167" in capsys.readouterr().out
+
+
+def test_digits_of_different_heights_are_read(capsys):
+    found = load("digits").main(["--count", "1200", "--hidden-size", "32", "--epochs", "10"])
+    assert found > 0.4  # a tenth by chance
+    assert "pictures of 9 to 24 rows" in capsys.readouterr().out
