@@ -8,7 +8,7 @@ from replay import assert_equal, assert_replays, counts, executors, leaf, need_l
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes.rows import sparse_updates
-from tinygrad_rnn.compiler.passes.simplify import remove_dead
+from tinygrad_rnn.compiler.passes.simplify import remove_dead_code
 from tinygrad_rnn.compiler.replay.kernels import EQUAL_ROWS, SUBTRACT_ROWS
 from tinygrad_rnn.training.objective import language_loss
 
@@ -71,7 +71,7 @@ def test_an_update_of_rows_is_the_dense_one_bit_by_bit(shape, names, scaled, dty
 
 @pytest.mark.parametrize("scaled", SCALED)
 def test_what_is_recognized(scaled):
-    graph = rewritten(updated(SCALED[scaled]), arguments(IDS), sparse_updates, remove_dead)
+    graph = rewritten(updated(SCALED[scaled]), arguments(IDS), sparse_updates, remove_dead_code)
     assert counts(graph)["subtract_rows"] == counts(graph)["equal_rows"] == 1
     assert counts(graph)["take_back"] == 0
 

@@ -8,7 +8,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.graph import Call, Graph, Operator, Value
 from tinygrad_rnn.compiler.ir.operators import ADD, MULTIPLY, TRANSPOSE
 from tinygrad_rnn.compiler.ir.order import sort
-from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, undo
+from tinygrad_rnn.compiler.passes.simplify import cancel_inverses, merge_subexpressions, remove_dead_code
 from tinygrad_rnn.compiler.passes.weights import copy_transposed
 
 N, T, D, H, V = 2, 5, 3, 4, 6
@@ -24,12 +24,12 @@ def test_dead_calls_go_and_draws_stay():
         return x + 1
 
     args = (normal(3), np.random.default_rng(0))
-    graph = remove_dead(record(f, *args).graph)
+    graph = remove_dead_code(record(f, *args).graph)
     assert counts(graph) == {"dropout": 1, "add": 1}
 
 
 def test_equal_calls_become_one():
-    graph = rewritten(lambda x: np.tanh(x) * 2 + np.tanh(x) * 2, (normal(3),), merge_equal)
+    graph = rewritten(lambda x: np.tanh(x) * 2 + np.tanh(x) * 2, (normal(3),), merge_subexpressions)
     assert counts(graph) == {"tanh": 1, "multiply": 1, "add": 1}
 
 
@@ -37,14 +37,14 @@ def test_calls_that_differ_in_an_attribute_a_number_or_its_type_stay_apart():
     def f(x):
         return x.sum(axis=0), x.sum(axis=1), x.sum(axis=(0,)), x * 2, x * 2.0, x * -2.0
 
-    graph = rewritten(f, (normal(3, 3),), merge_equal)
+    graph = rewritten(f, (normal(3, 3),), merge_subexpressions)
     assert counts(graph) == {"sum": 3, "multiply": 3}
 
 
 def test_two_draws_stay_two_draws():
     drop = tr.Dropout(0.5)
     graph = record(lambda x, rng: (drop(x, rng), drop(x, rng)), normal(3), np.random.default_rng(0)).graph
-    assert counts(merge_equal(graph))["dropout"] == 2
+    assert counts(merge_subexpressions(graph))["dropout"] == 2
 
 
 def test_operators_of_one_name_that_compute_different_things_stay_apart():
@@ -56,7 +56,7 @@ def test_operators_of_one_name_that_compute_different_things_stay_apart():
         return scale
 
     twice, thrice = scaled(2.0), scaled(3.0)
-    graph = rewritten(lambda x: (twice(x), thrice(x)), (normal(3),), merge_equal)
+    graph = rewritten(lambda x: (twice(x), thrice(x)), (normal(3),), merge_subexpressions)
     assert len(graph.calls) == 2
 
 
@@ -79,7 +79,7 @@ UNDONE = {
 
 @pytest.mark.parametrize(("function", "left"), UNDONE.values(), ids=UNDONE)
 def test_operations_that_undo_each_other_go(function, left):
-    graph = rewritten(function, (normal(4, 3),), undo, undo, undo, remove_dead)
+    graph = rewritten(function, (normal(4, 3),), cancel_inverses, cancel_inverses, cancel_inverses, remove_dead_code)
     if left is not None:
         assert [call.name for call in graph.calls] == left
 
@@ -109,7 +109,7 @@ def test_transposes_by_hand_with_axes_none():
     x = Value((2, 3), np.dtype(float))
     one = Call(TRANSPOSE, [x], {"axes": None}, [((3, 2), x.dtype)])
     two = Call(TRANSPOSE, [one.output], {"axes": (1, 0)}, [((2, 3), x.dtype)])
-    graph = remove_dead(undo(undo(Graph([x], [one, two], [two.output]))))
+    graph = remove_dead_code(cancel_inverses(cancel_inverses(Graph([x], [one, two], [two.output]))))
     assert graph.calls == []
     assert graph.outputs == [x]
 
@@ -125,8 +125,8 @@ def test_weights_that_many_products_read_transposed_are_copied():
             h = h @ w.T
         return h, np.sum(w.T)
 
-    graph = rewritten(f, (normal(N, H),), merge_equal, copy_transposed)
+    graph = rewritten(f, (normal(N, H),), merge_subexpressions, copy_transposed)
     assert counts(graph)["contiguous"] == 1
     assert all(call.inputs[1].maker.name == "contiguous" for call in graph.calls if call.name == "matmul")
-    few = rewritten(lambda h: (h @ w.T) @ w.T, (normal(N, H),), merge_equal, copy_transposed)
+    few = rewritten(lambda h: (h @ w.T) @ w.T, (normal(N, H),), merge_subexpressions, copy_transposed)
     assert counts(few)["contiguous"] == 0

@@ -6,7 +6,7 @@ from replay import counts, leaf, normal, record, rewritten
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes.reassociate import reassociate
-from tinygrad_rnn.compiler.passes.simplify import merge_equal, remove_dead, stacks_first, undo
+from tinygrad_rnn.compiler.passes.simplify import cancel_inverses, merge_subexpressions, remove_dead_code, stacks_first
 from tinygrad_rnn.compiler.passes.sums import defer_sums
 from tinygrad_rnn.compiler.passes.time_first import flat_products, time_first
 
@@ -51,7 +51,7 @@ TURNED = {
 @pytest.mark.parametrize("function", TURNED.values(), ids=TURNED)
 def test_transposes_move_behind_what_works_on_rows(function):
     args = (normal(N, T, D), normal(D, H), normal(D))
-    graph = rewritten(function, args, stacks_first, time_first, remove_dead)
+    graph = rewritten(function, args, stacks_first, time_first, remove_dead_code)
     turned = {call.output for call in graph.calls if call.name == "transpose"}
     readers = [call for call in graph.calls if turned & set(call.values())]
     assert readers == []  # nothing but the output is turned
@@ -80,7 +80,7 @@ def negative_axes(x, w, b):
 
 @pytest.mark.parametrize("function", [other_operand, last_axis, some_axes, different_orders, negative_axes])
 def test_transposes_stay_where_their_order_matters(function):
-    rewritten(function, (normal(N, T, D), normal(N, D), normal(D)), stacks_first, time_first, remove_dead)
+    rewritten(function, (normal(N, T, D), normal(N, D), normal(D)), stacks_first, time_first, remove_dead_code)
 
 
 def test_lookups_and_the_loss_take_their_ids_in_the_other_order():
@@ -92,7 +92,16 @@ def test_lookups_and_the_loss_take_their_ids_in_the_other_order():
         return value, tr.grad(value, [table, w])
 
     ids = np.random.default_rng(0).integers(0, V, (N, T))
-    passes = stacks_first, time_first, undo, time_first, flat_products, undo, merge_equal, remove_dead
+    passes = (
+        stacks_first,
+        time_first,
+        cancel_inverses,
+        time_first,
+        flat_products,
+        cancel_inverses,
+        merge_subexpressions,
+        remove_dead_code,
+    )
     graph = rewritten(f, (ids,), *passes)
     assert (T, N, H) in [call.output.shape for call in graph.calls if call.name == "take"]
     (loss_call,) = (call for call in graph.calls if call.name == "cross_entropy")
@@ -116,7 +125,7 @@ def test_products_of_stacks_of_rows_become_products_of_matrices():
         y = x @ w
         return y, tr.grad(np.sum(y * y), w)
 
-    graph = rewritten(f, (normal(N, T, D),), flat_products, undo, remove_dead)
+    graph = rewritten(f, (normal(N, T, D),), flat_products, cancel_inverses, remove_dead_code)
     assert all(part.ndim == 2 for call in graph.calls if call.name == "matmul" for part in call.inputs)
 
 
@@ -125,7 +134,7 @@ def test_rows_that_are_summed_lose_their_order():
         rows = [np.transpose(part, (1, 0, 2)).reshape(-1, part.shape[-1]) for part in (a, b)]
         return rows[0].T @ rows[1]
 
-    graph = rewritten(f, (normal(N, T, D), normal(N, T, H)), flat_products, undo, remove_dead)
+    graph = rewritten(f, (normal(N, T, D), normal(N, T, H)), flat_products, cancel_inverses, remove_dead_code)
     assert all(call.output.ndim == 2 for call in graph.calls if call.name == "transpose")
 
 
@@ -134,7 +143,9 @@ def test_rows_that_are_summed_lose_their_order():
 
 def test_gradients_of_weights_become_one_product_over_all_steps():
     w_in, w, b = leaf(D, H), leaf(H, H, seed=1), leaf(H, seed=2)
-    graph = rewritten(rnn(w_in, w, b), (normal(N, T, D),), undo, merge_equal, defer_sums, remove_dead)
+    graph = rewritten(
+        rnn(w_in, w, b), (normal(N, T, D),), cancel_inverses, merge_subexpressions, defer_sums, remove_dead_code
+    )
     outer = [call for call in graph.calls if call.name == "matmul" and call.output.shape in ((D, H),)]
     assert len(outer) == 1
     assert outer[0].inputs[0].shape == (D, T * N)
@@ -149,7 +160,7 @@ def test_products_of_different_numbers_of_rows_are_not_joined():
         (y, _), (z, _) = (rnn(w_in, w, b)(part) for part in (x, other))
         return tr.grad(np.sum(y * y) + np.sum(z * z), [w_in, w, b])
 
-    rewritten(f, (normal(2, T, D), normal(3, T, D)), undo, defer_sums)
+    rewritten(f, (normal(2, T, D), normal(3, T, D)), cancel_inverses, defer_sums)
 
 
 def test_what_is_ready_early_is_combined_first():

@@ -15,7 +15,7 @@ from .prune import prune_loops
 from .reassociate import reassociate
 from .rolling.roll import roll
 from .rows import sparse_updates
-from .simplify import fold, merge_equal, remove_dead, stacks_first, undo
+from .simplify import cancel_inverses, fold_constants, merge_subexpressions, remove_dead_code, stacks_first
 from .slopes import slopes_early, slopes_forward
 from .sums import defer_carried, defer_sums
 from .time_first import flat_products, time_first
@@ -49,7 +49,10 @@ FAST_MATH = frozenset(("regroup_sums", "bias_in_product", "reassociate"))
 """Passes that change the order of sums and products that the user wrote: they run only where that was asked for."""
 
 _CLEAN: tuple[Pass, ...] = (
-    *(partial(in_bodies, function) for function in (undo, fold, merge_equal, remove_dead)),
+    *(
+        partial(in_bodies, function)
+        for function in (cancel_inverses, fold_constants, merge_subexpressions, remove_dead_code)
+    ),
     prune_loops,
 )
 

@@ -21,7 +21,7 @@ from .common import (
     substitute,
     transposed,
 )
-from .simplify import remove_dead
+from .simplify import remove_dead_code
 
 _PLAIN = (np.dtype(np.float32), np.dtype(np.float64))  # sums of half precision are added up wider, products are not
 _LARGE = 1 << 18  # logits; above this a pass over them costs more than a copy of the weights
@@ -129,7 +129,7 @@ def _in_one_product(graph: Graph, multiplied: Call, total: Call) -> Graph:
         columns[total.output] = new.call(GETITEM, [both], {"index": (H,)}).output
         return [of_matrix]
 
-    return remove_dead(sort(substitute(rewrite(graph, rule), columns)))
+    return remove_dead_code(sort(substitute(rewrite(graph, rule), columns)))
 
 
 def _product_and_sum(graph: Graph) -> tuple[Call, Call] | None:

@@ -11,7 +11,7 @@ from ..ir.operators import GETITEM, STACK
 from .common import Operands, attrs_key, axes_of, maker_of, part_key, reshaped, rewrite, spec, transposed
 
 
-def remove_dead(graph: Graph) -> Graph:
+def remove_dead_code(graph: Graph) -> Graph:
     """Remove calls that no output needs: dead code elimination."""
     needed = set(graph.outputs)
     kept = []
@@ -22,7 +22,7 @@ def remove_dead(graph: Graph) -> Graph:
     return graph.with_calls(reversed(kept))
 
 
-def merge_equal(graph: Graph) -> Graph:
+def merge_subexpressions(graph: Graph) -> Graph:
     """Compute what is computed twice once: common subexpression elimination."""
     new = Rewriter(graph)
     seen: dict[Hashable, Call] = {}
@@ -40,7 +40,7 @@ def merge_equal(graph: Graph) -> Graph:
     return new.done()
 
 
-def undo(graph: Graph) -> Graph:
+def cancel_inverses(graph: Graph) -> Graph:
     """Remove pairs that undo each other: cuts going forward, stack and unstack, reshapes and transposes in a row."""
     return rewrite(graph, _simpler)
 
@@ -82,7 +82,7 @@ def _unchanged(call: Call, inputs: Operands) -> Value | None:
 _SMALL = 1 << 12  # elements of a constant that is worth computing in advance
 
 
-def fold(graph: Graph) -> Graph:
+def fold_constants(graph: Graph) -> Graph:
     """Fold small constants, and drop products with ones: the cotangent that a backward pass starts with."""
     return rewrite(graph, _folded)
 

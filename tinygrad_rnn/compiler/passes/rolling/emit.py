@@ -18,9 +18,9 @@ from ...ir.editing import OpenLoop, State
 from ...ir.graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Place, Rewriter, Value
 from ...ir.operators import CONCATENATE, GETITEM, RESHAPE, STACK, TRANSPOSE, UNSTACK
 from ...ir.order import CircleError, sort
-from .families import Families, Join, Listed, Parts, Results, Slices, join_of, looked_through
-from .loop import Family, Inner, Key, Past, Read, Rolled, Same
+from .loop import Carried, Invariant, Key, Local, Read, Rolled, Series
 from .numbering import ZERO, Node, with_operands
+from .series import Join, Listed, Parts, Results, SeriesTable, Slices, join_of, looked_through
 
 
 class ConflictError(Exception):
@@ -35,25 +35,25 @@ class ConflictError(Exception):
         self.loops = loops
 
 
-def emitted(graph: Graph, families: Families, nodes: list[Node]) -> Graph:
+def emitted(graph: Graph, table: SeriesTable, nodes: list[Node]) -> Graph:
     """Return the graph with calls of loops.
 
     Args:
         graph: what was recorded.
-        families: which know what the loops compute.
+        table: knows what the loops compute.
         nodes: of the graph, in their order.
 
     Raises:
         ConflictError: if there is no order in which each call follows those that it needs.
     """
-    return _Emission(graph, families).graph(nodes)
+    return _Emission(graph, table).graph(nodes)
 
 
 class _Emission:
     """Writes the new graph; one use."""
 
-    def __init__(self, graph: Graph, families: Families) -> None:
-        self.old, self.families, self.numbering = graph, families, families.numbering
+    def __init__(self, graph: Graph, table: SeriesTable) -> None:
+        self.old, self.table, self.numbering = graph, table, table.numbering
         self.new = Rewriter(graph)
         self.loops: dict[Rolled, _Loop] = {}
         self._places: dict[Call, int] = {}
@@ -66,7 +66,7 @@ class _Emission:
     def graph(self, nodes: list[Node]) -> Graph:
         """Return the new graph."""
         drawn = [node for node in nodes if not node.call.operator.pure]
-        homes = [self.families.home.get(node.outs[0]) for node in drawn]
+        homes = [self.table.home.get(node.outs[0]) for node in drawn]
         order = [loop for loop, _ in groupby(home[0] if home else None for home in homes) if loop]
         if len(set(order)) < len(order):  # another draw lies between two of its steps
             raise ConflictError([loop for loop in order if order.count(loop) > 1])
@@ -118,7 +118,7 @@ class _Emission:
         return self.numbering.values[number]
 
     def _demanded(self, number: int) -> None:
-        made, home = self.numbering.pulled(number), self.families.home.get(number)
+        made, home = self.numbering.pulled(number), self.table.home.get(number)
         if made is None:
             return
         if home is None:
@@ -140,14 +140,14 @@ class _Emission:
     def _one_step(self, result: tuple[Rolled, int, int], node: Node) -> None:
         """Compute what is wanted of one step only outside of the loop, if that does not need the loop."""
         loop, slot, index = result
-        homes = [self.families.home.get(operand) for operand in node.operands]
+        homes = [self.table.home.get(operand) for operand in node.operands]
         is_free = node.call.operator.pure and all(home is None or home[0] is not loop for home in homes)
         if (slot, index, 0) in self.loop(loop).stacks or not is_free:
             self.loop(loop).stack((slot, index, 0))
             return
         del self._single[result]
         for out in node.outs:
-            self.families.home.pop(out, None)
+            self.table.home.pop(out, None)
         self.node(node)
 
     def _steps(self) -> None:
@@ -169,50 +169,50 @@ class _Emission:
 
     # -- arrays that loops go along -----------------------------------------------------------------------------------
 
-    def along(self, family: Family, start: int, step: int, count: int) -> Value:
-        """Return elements start, start + step, ... of a family, stacked."""
-        if (start, step, count) == (0, 1, family.length):
-            return self._whole(family)
-        key = family, start, step, count
+    def along(self, series: Series, start: int, step: int, count: int) -> Value:
+        """Return elements start, start + step, ... of a series, stacked."""
+        if (start, step, count) == (0, 1, series.length):
+            return self._whole(series)
+        key = series, start, step, count
         if key not in self._arrays:
             end = start + step * count
             part = slice(start, None if end < 0 else end, step)
-            self._arrays[key] = self.new.call(GETITEM, [self._whole(family)], {"index": part}).output
+            self._arrays[key] = self.new.call(GETITEM, [self._whole(series)], {"index": part}).output
         return self._arrays[key]
 
-    def _whole(self, family: Family) -> Value:
-        """Return the array of a family, the axis along which it goes first."""
-        if family not in self._arrays:
-            self._arrays[family] = self._array_of(family)
-        return self._arrays[family]
+    def _whole(self, series: Series) -> Value:
+        """Return the array of a series, the axis along which it goes first."""
+        if series not in self._arrays:
+            self._arrays[series] = self._array_of(series)
+        return self._arrays[series]
 
-    def _array_of(self, family: Family) -> Value:
-        if isinstance(family, Results):
-            return self.loop(family.loop).stack((family.slot, family.index, family.lag))
-        if isinstance(family, Listed):
-            values = list(map(self.value, family.base))
-            if family.dtype is not None:
-                return _constant(np.array(values).astype(family.dtype))
+    def _array_of(self, series: Series) -> Value:
+        if isinstance(series, Results):
+            return self.loop(series.loop).stack((series.slot, series.index, series.lag))
+        if isinstance(series, Listed):
+            values = list(map(self.value, series.base))
+            if series.dtype is not None:
+                return _constant(np.array(values).astype(series.dtype))
             if all(value.constant is not None for value in values):
                 return _constant(np.stack([value.constant for value in values]))
             return self.new.call(STACK, values, {"axis": 0}).output
-        assert isinstance(family, Parts | Slices)
-        call, whole = family.node.call, self.value(family.node.operands[0])
-        if isinstance(family, Slices):
-            return self._first(*self._without_hole(family, whole))
+        assert isinstance(series, Parts | Slices)
+        call, whole = series.node.call, self.value(series.node.operands[0])
+        if isinstance(series, Slices):
+            return self._first(*self._without_hole(series, whole))
         axis = call.attrs["axis"] % whole.ndim
         if call.name == "split":
-            length = whole.shape[axis] // family.length
-            shape = (*whole.shape[:axis], family.length, length, *whole.shape[axis + 1 :])
+            length = whole.shape[axis] // series.length
+            shape = (*whole.shape[:axis], series.length, length, *whole.shape[axis + 1 :])
             whole = self.new.call(RESHAPE, [whole], {"shape": shape}).output
         return self._first(whole, axis)
 
-    def _without_hole(self, family: Slices, whole: Value) -> tuple[Value, int]:
-        """Return an array indexed like the slices of a family, but along its whole axis, and where that is now."""
-        index = family.node.call.attrs["index"]
+    def _without_hole(self, series: Slices, whole: Value) -> tuple[Value, int]:
+        """Return an array indexed like the slices of a series, but along its whole axis, and where that is now."""
+        index = series.node.call.attrs["index"]
         parts = list(index) if type(index) is tuple else [index]
-        parts[family.axis] = slice(None)
-        axis = sum(type(part) is not int for part in parts[: family.axis])
+        parts[series.axis] = slice(None)
+        axis = sum(type(part) is not int for part in parts[: series.axis])
         if all(part == slice(None) for part in parts):
             return whole, axis
         return self.new.call(GETITEM, [whole], {"index": tuple(parts)}).output, axis
@@ -228,7 +228,7 @@ class _Emission:
 
     def node(self, node: Node) -> None:
         """Append the call of a node."""
-        join = join_of(self.families, node)
+        join = join_of(self.table, node)
         if join is not None:
             self.new.now[self.numbering.values[node.outs[0]]] = self._joined(node.call, join)
             return
@@ -239,15 +239,15 @@ class _Emission:
         self._seen.update(node.outs)
 
     def _joined(self, call: Call, join: Join) -> Value:
-        """Return what a stack, or a concatenation, makes of elements of families."""
+        """Return what a stack, or a concatenation, makes of elements of series."""
         new = self.new
         parts = []
-        for family, start, step, count in join:
-            if family is None:
+        for series, start, step, count in join:
+            if series is None:
                 value = self.value(start)
                 parts.append(new.call(RESHAPE, [value], {"shape": (1, *value.shape)}).output)
             else:
-                parts.append(self.along(family, start, step, count))
+                parts.append(self.along(series, start, step, count))
         whole = parts[0] if len(parts) == 1 else new.call(CONCATENATE, parts, {"axis": 0}).output
         axis = call.attrs["axis"] % call.output.ndim
         if axis:
@@ -304,7 +304,9 @@ class _Loop:
         """Return a result of a slot."""
         stand = self.rolled.stands.get(slot)
         if stand is not None:
-            made: Value = self._read(Same(self.rolled.nodes[slot].outs[index]) if isinstance(stand, Same) else stand)
+            made: Value = self._read(
+                Invariant(self.rolled.nodes[slot].outs[index]) if isinstance(stand, Invariant) else stand
+            )
             return made
         if slot not in self._made:
             outputs = self.rolled.nodes[slot].call.outputs
@@ -322,14 +324,14 @@ class _Loop:
 
     def _read(self, read: Read) -> Any:
         """Return an operand."""
-        if isinstance(read, Same):
+        if isinstance(read, Invariant):
             outer = self._emission.value(read.number)
             return self._open.constant(outer) if isinstance(outer, Value) else outer
-        if isinstance(read, Inner):
+        if isinstance(read, Local):
             return self.result(read.slot, read.out)
-        if isinstance(read, Past):
+        if isinstance(read, Carried):
             return self.state((read.slot, read.out, read.lag)).before
-        base, view = looked_through(self._emission.families, read)
+        base, view = looked_through(self._emission.table, read)
         if view is not None:
             node, index = view
             if (base, node.static) not in self._views:
@@ -340,7 +342,7 @@ class _Loop:
         start, step, steps = read.start, read.step, self.rolled.steps
         if self.rolled.reverse:
             start, step = start + step * (steps - 1), -step
-        return self._open.slice_of(self._emission.along(read.family, start, step, steps))
+        return self._open.slice_of(self._emission.along(read.series, start, step, steps))
 
 
 def _constant(array: Array) -> Value:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from .numbering import Node, Numbering
 
 
-class Family(Protocol):
+class Series(Protocol):
     """Values in a row.
 
     Attributes:
@@ -23,20 +23,20 @@ class Family(Protocol):
         """Return the number of one of them; None outside of 0 .. length - 1."""
 
 
-class Same(NamedTuple):
+class Invariant(NamedTuple):
     """An operand that is the same at each step."""
 
     number: int
 
 
-class Inner(NamedTuple):
+class Local(NamedTuple):
     """An operand that the same step makes: a result of the node in a slot."""
 
     slot: int
     out: int
 
 
-class Past(NamedTuple):
+class Carried(NamedTuple):
     """An operand that an earlier step made, `lag` steps before."""
 
     slot: int
@@ -44,19 +44,19 @@ class Past(NamedTuple):
     lag: int
 
 
-class Slice(NamedTuple):
-    """An operand that is element `start + step * m` of a family, at the m-th step that is taken."""
+class Affine(NamedTuple):
+    """An operand that is element `start + step * m` of a series, at the m-th step that is taken."""
 
-    family: Family
+    series: Series
     start: int
     step: int
 
     def at(self, step: int) -> int | None:
         """Return the number of the element at a step."""
-        return self.family.element(self.start + self.step * step)
+        return self.series.element(self.start + self.step * step)
 
 
-Read = Same | Inner | Past | Slice
+Read = Invariant | Local | Carried | Affine
 
 Key = tuple[int, int, int]
 """A result of a slot, some steps before: (slot, index, lag)."""
@@ -82,9 +82,9 @@ class Rolled:
         self.lags: dict[tuple[int, int], int] = {}
         self.init: dict[Key, int] = {}
         self.reverse = False
-        self.others: dict[Slice, list[Slice]] = {}
+        self.others: dict[Affine, list[Affine]] = {}
         for read in (read for some in reads for read in some):
-            if isinstance(read, Past):
+            if isinstance(read, Carried):
                 key = read.slot, read.out
                 self.lags[key] = max(self.lags.get(key, 0), read.lag)
         self.drawn = any(not node.call.operator.pure for node in nodes)
@@ -111,14 +111,14 @@ class Rolled:
         """Yield the slots that the loop computes."""
         return (slot for slot in range(len(self.nodes)) if slot not in self.stands)
 
-    def inputs(self) -> Iterator[Same | Slice]:
+    def inputs(self) -> Iterator[Invariant | Affine]:
         """Yield what it reads from outside, apart from what it starts with."""
         for read in (*(read for slot in self.computed() for read in self.reads[slot]), *self.stands.values()):
-            if isinstance(read, Same | Slice):
+            if isinstance(read, Invariant | Affine):
                 yield read
 
     def step(self, numbering: Numbering, step: int, init: dict[Key, int]) -> list[tuple[int, ...]] | None:
-        """Return what a step before the first or after the last would compute; None if a family has no such element.
+        """Return what a step before the first or after the last would compute; None if a series has no such element.
 
         Args:
             numbering: of the graph.
@@ -126,15 +126,15 @@ class Rolled:
             init: what (slot, index, lag) would be before that step.
         """
         for part in set(self.inputs()):
-            if isinstance(part, Slice) and part.at(step) is None and not self._changed(part, step):
+            if isinstance(part, Affine) and part.at(step) is None and not self._changed(part, step):
                 return None
         made: list[tuple[int, ...]] = []
         for slot, node in enumerate(self.nodes):
             stand = self.stands.get(slot)
-            if isinstance(stand, Same):
+            if isinstance(stand, Invariant):
                 made.append(node.outs)
                 continue
-            if isinstance(stand, Slice):
+            if isinstance(stand, Affine):
                 element = stand.at(step)
                 if element is None:
                     return None
@@ -149,7 +149,7 @@ class Rolled:
             made.append(numbering.apply(node, tuple(operands)))
         return made
 
-    def _changed(self, read: Slice, step: int) -> bool:
+    def _changed(self, read: Affine, step: int) -> bool:
         """Put in the place of a slice one that has an element for one more step; return False if there is none."""
         for other in self.others.get(read, ()):
             if other.at(step) is not None and all(other.at(k) == read.at(k) for k in range(self.steps)):
@@ -158,11 +158,11 @@ class Rolled:
                 return True
         return False
 
-    def replace(self, function: Callable[[Slice], Slice]) -> None:
+    def replace(self, function: Callable[[Affine], Affine]) -> None:
         """Put others in the place of all slices."""
 
         def put(read: Read) -> Read:
-            return function(read) if isinstance(read, Slice) else read
+            return function(read) if isinstance(read, Affine) else read
 
         self.reads = [list(map(put, reads)) for reads in self.reads]
         self.stands = {slot: put(read) for slot, read in self.stands.items()}
@@ -170,18 +170,18 @@ class Rolled:
     def count_from(self, first: int) -> None:
         """Let slices be counted from another step."""
 
-        def moved(read: Slice) -> Slice:
+        def moved(read: Affine) -> Affine:
             return read._replace(start=read.start + first * read.step)
 
         self.replace(moved)
         self.others = {moved(read): list(map(moved, others)) for read, others in self.others.items()}
 
     def _operand(self, read: Read, step: int, made: list[tuple[int, ...]], init: dict[Key, int]) -> int | None:
-        if isinstance(read, Same):
+        if isinstance(read, Invariant):
             return read.number
-        if isinstance(read, Inner):
+        if isinstance(read, Local):
             return made[read.slot][read.out]
-        if isinstance(read, Past):
+        if isinstance(read, Carried):
             return init[read.slot, read.out, read.lag]
         return read.at(step)
 

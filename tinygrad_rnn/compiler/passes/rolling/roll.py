@@ -9,14 +9,14 @@ is.
 from __future__ import annotations
 
 from ...ir.graph import Graph
+from .boundary import extend
+from .cotangents import late_sums, stacked_slices
 from .emit import ConflictError, emitted
-from .extend import extend
-from .families import Families, Listed
-from .loop import Past, Rolled, Slice
+from .loop import Affine, Carried, Rolled
 from .numbering import Numbering
-from .order import late_sums, stacked_slices
 from .periods import Run, runs
-from .segments import Line, loop_of, starts_of
+from .recognition import Line, loop_of, starts_of
+from .series import Listed, SeriesTable
 
 _STEPS = 4  # of which a loop is made at least: the first and the last step backward differ from the others
 _CALLS = 8  # that a loop must save
@@ -44,7 +44,7 @@ def _rolled(graph: Graph) -> Graph | None:
         if not found.loops:
             return None
         try:
-            return emitted(graph, found.families, list(found.line.nodes))
+            return emitted(graph, found.table, list(found.line.nodes))
         except ConflictError as conflict:
             refused |= {found.loops[loop] for loop in conflict.loops or found.loops}
     return None
@@ -59,7 +59,7 @@ class _Search:
 
     def __init__(self, graph: Graph, refused: set[tuple[int, int]]) -> None:
         self.numbering, self.refused = Numbering(graph), refused
-        self.families = Families(self.numbering)
+        self.table = SeriesTable(self.numbering)
         self.loops: dict[Rolled, tuple[int, int]] = {}
         nodes = stacked_slices(self.numbering, self.numbering.nodes)
         self.line = Line(nodes)
@@ -77,11 +77,11 @@ class _Search:
             return
         found: list[tuple[Rolled, int, int]] = []
         for start in starts_of(self.line, run):
-            made = loop_of(self.line, self.families, start, run.period, (run.end - start) // run.period)
+            made = loop_of(self.line, self.table, start, run.period, (run.end - start) // run.period)
             if made is not None and (start % run.period, run.period) not in self.refused:
                 loop, begin = made[0], start + made[1] * run.period
                 found.append((loop, begin, begin + loop.steps * run.period))
-                extend(self.numbering, loop, self.families.home)
+                extend(self.numbering, loop, self.table.home)
                 if loop.steps * run.period >= run.end - run.start:
                     break
         for loop, begin, end in sorted(found, key=lambda one: -one[0].steps)[:1]:
@@ -100,20 +100,20 @@ class _Search:
         slots = len(list(loop.computed()))
         if loop.steps < _STEPS or slots * (loop.steps - 1) < _CALLS:
             return False
-        slices = [read for read in loop.inputs() if isinstance(read, Slice)]
+        slices = [read for read in loop.inputs() if isinstance(read, Affine)]
         if not _is_recurrent(loop) and any(self._is_copied(read) for read in slices):
             return False  # the same done to several arguments: it is not worth to put them together
         loop.reverse = sum(read.step < 0 for read in slices) > sum(read.step > 0 for read in slices)
-        return self.families.claim(loop)
+        return self.table.claim(loop)
 
-    def _is_copied(self, read: Slice) -> bool:
+    def _is_copied(self, read: Affine) -> bool:
         """Return whether a slice is one of arrays that must be put together first."""
-        family, parts = read.family, self.numbering
-        return isinstance(family, Listed) and family.dtype is None and not all(map(parts.is_constant, family.base))
+        series, parts = read.series, self.numbering
+        return isinstance(series, Listed) and series.dtype is None and not all(map(parts.is_constant, series.base))
 
 
 def _is_recurrent(loop: Rolled) -> bool:
     """Return whether a loop carries something other than sums."""
     return any(
-        loop.nodes[slot].call.name != "add" or Past(slot, out, 1) not in loop.reads[slot] for slot, out in loop.lags
+        loop.nodes[slot].call.name != "add" or Carried(slot, out, 1) not in loop.reads[slot] for slot, out in loop.lags
     )

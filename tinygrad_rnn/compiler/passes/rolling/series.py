@@ -1,4 +1,4 @@
-"""Arrays of values that loops go along: parts of an array, results of another loop at each step, constants in a row."""
+"""Series that loops go along: parts of an array, results of another loop at each step, constants in a row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 import numpy as np
 
 from ...ir.table import VIEWS
-from .loop import Family, Past, Read, Rolled, Same, Slice
+from .loop import Affine, Carried, Invariant, Read, Rolled, Series
 from .numbering import Node, Numbering
 
 
@@ -67,15 +67,15 @@ class Listed:
         return self.base[index] if 0 <= index < self.length else None
 
 
-Join = list[tuple[Family | None, int, int, int]]
-"""What a stack joins, in order: (family, first index, step, count), or (None, number of a value, 0, 1)."""
+Join = list[tuple[Series | None, int, int, int]]
+"""What a stack joins, in order: (series, first index, step, count), or (None, number of a value, 0, 1)."""
 
 _Home = tuple[Rolled, int, int, int]
 """Where a value is computed: the loop, slot and index of its result in the body, step."""
 
 
-class Families:
-    """Finds out which families a value is in.
+class SeriesTable:
+    """Finds out which series a value is in, and which loop computes it.
 
     Attributes:
         home: number of a value to (loop, slot, index of the result, step) that computes it.
@@ -83,18 +83,18 @@ class Families:
 
     def __init__(self, numbering: Numbering) -> None:
         self.numbering = numbering
-        self._known: dict[Hashable, Family] = {}
+        self._known: dict[Hashable, Series] = {}
         self.home: dict[int, tuple[Rolled, int, int, int]] = {}
-        self._listed: dict[int, list[tuple[Family, int]]] = {}
-        self._started: dict[int, list[tuple[Family, int]]] = {}
+        self._listed: dict[int, list[tuple[Series, int]]] = {}
+        self._started: dict[int, list[tuple[Series, int]]] = {}
 
-    def of(self, number: int) -> Iterator[tuple[Family, int]]:
-        """Yield (family, index) for each family that a value is in, what costs no memory first."""
+    def of(self, number: int) -> Iterator[tuple[Series, int]]:
+        """Yield (series, index) for each series that a value is in, what costs no memory first."""
         made = self.numbering.pulled(number)
         if made is not None:
             node, index = made
             if node.call.name == "unstack" or (node.call.name == "split" and _is_even(node)):
-                yield self._family(("parts", node), lambda: Parts(node)), index
+                yield self._series(("parts", node), lambda: Parts(node)), index
             elif node.pattern >= 0:
                 for hole, at in enumerate(node.ints):
                     yield self.slices(node, hole), at
@@ -104,22 +104,22 @@ class Families:
                 yield self.results(loop, slot, index, lag), loop.time(step + lag)
         yield from self._started.get(number, ())
 
-    def slices(self, node: Node, hole: int) -> Family:
-        """Return the family of a getitem, one of whose integers goes along an axis."""
+    def slices(self, node: Node, hole: int) -> Series:
+        """Return the series of a getitem, one of whose integers goes along an axis."""
         rest = *node.ints[:hole], *node.ints[hole + 1 :]
         key = "slices", node.operands[0], node.pattern, hole, rest
-        return self._family(key, lambda: Slices(self.numbering, node, hole))
+        return self._series(key, lambda: Slices(self.numbering, node, hole))
 
-    def results(self, loop: Rolled, slot: int, index: int, lag: int = 0) -> Family:
-        """Return the family of a value that a loop makes."""
-        return self._family(("results", loop, slot, index, lag), lambda: Results(loop, slot, index, lag))
+    def results(self, loop: Rolled, slot: int, index: int, lag: int = 0) -> Series:
+        """Return the series of a value that a loop makes."""
+        return self._series(("results", loop, slot, index, lag), lambda: Results(loop, slot, index, lag))
 
-    def listed(self, numbers: tuple[int, ...], dtype: np.dtype[np.generic] | None = None) -> Family:
-        """Return the family of some values, or of some Python numbers as numbers of a dtype."""
-        return self._family(("listed", numbers, dtype), lambda: Listed(numbers, dtype))
+    def listed(self, numbers: tuple[int, ...], dtype: np.dtype[np.generic] | None = None) -> Series:
+        """Return the series of some values, or of some Python numbers as numbers of a dtype."""
+        return self._series(("listed", numbers, dtype), lambda: Listed(numbers, dtype))
 
-    def listed_with(self, number: int) -> list[tuple[Family, int]]:
-        """Return (family, index) for each place of a value in the families of values that loops go along."""
+    def listed_with(self, number: int) -> list[tuple[Series, int]]:
+        """Return (series, index) for each place of a value in the listed series that loops go along."""
         return self._listed.get(number, [])
 
     def claim(self, loop: Rolled) -> bool:
@@ -153,7 +153,7 @@ class Families:
         first = min((numbering.makers[number][0].place for number in own), default=0)  # type: ignore[union-attr]
         waiting = list(loop.init.values())
         for read in loop.inputs():
-            waiting += read.family.base if isinstance(read, Slice) else (read.number,)
+            waiting += read.series.base if isinstance(read, Affine) else (read.number,)
         seen: set[int] = set()
         while waiting:
             number = waiting.pop()
@@ -167,25 +167,25 @@ class Families:
         return True
 
     def _note_lists(self, loop: Rolled) -> None:
-        """Take note of the values of listed families that a loop goes along."""
+        """Take note of the values of listed series that a loop goes along."""
         for read in loop.inputs():
-            if isinstance(read, Slice) and isinstance(read.family, Listed):
-                for at, number in enumerate(read.family.base):
-                    self._listed.setdefault(number, []).append((read.family, at))
+            if isinstance(read, Affine) and isinstance(read.series, Listed):
+                for at, number in enumerate(read.series.base):
+                    self._listed.setdefault(number, []).append((read.series, at))
 
     def _note_starts(self, loop: Rolled) -> None:
         """Take note of what a loop reads that was made some steps before."""
         for (slot, index), most in loop.lags.items():
             for step, made in enumerate(loop.values if slot in loop.stands else ()):
                 for lag in range(1, min(most, loop.steps - 1 - step) + 1):
-                    family = self.results(loop, slot, index, lag)
-                    self._started.setdefault(made[slot][index], []).append((family, loop.time(step + lag)))
+                    series = self.results(loop, slot, index, lag)
+                    self._started.setdefault(made[slot][index], []).append((series, loop.time(step + lag)))
         for (slot, index, lag), number in loop.init.items():
             for most in range(lag, loop.lags[slot, index] + 1):  # what is `lag` before the first step is read later too
-                family = self.results(loop, slot, index, most)
-                self._started.setdefault(number, []).append((family, loop.time(most - lag)))
+                series = self.results(loop, slot, index, most)
+                self._started.setdefault(number, []).append((series, loop.time(most - lag)))
 
-    def _family(self, key: Hashable, make: Callable[[], Family]) -> Family:
+    def _series(self, key: Hashable, make: Callable[[], Series]) -> Series:
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = make()
@@ -201,57 +201,57 @@ def _axis_of(index: object, hole: int) -> int:
     return [axis for axis, part in enumerate(parts) if type(part) is int][hole]
 
 
-def looked_through(families: Families, read: Slice) -> tuple[Read, tuple[Node, int] | None]:
+def looked_through(table: SeriesTable, read: Affine) -> tuple[Read, tuple[Node, int] | None]:
     """Return (what a view of another loop's looks at, (the view, which of its results)), or (the slice, None).
 
     So the other loop returns one array for all views of it.
     """
-    family = read.family
-    if not isinstance(family, Results) or family.lag or family.slot in family.loop.stands:
+    series = read.series
+    if not isinstance(series, Results) or series.lag or series.slot in series.loop.stands:
         return read, None
-    loop, node = family.loop, family.loop.nodes[family.slot]
+    loop, node = series.loop, series.loop.nodes[series.slot]
     if node.call.name not in VIEWS or len(node.operands) != 1:
         return read, None
-    (base,) = loop.reads[family.slot]
-    view = node, family.index
-    if isinstance(base, Same):
+    (base,) = loop.reads[series.slot]
+    view = node, series.index
+    if isinstance(base, Invariant):
         return base, view
-    if isinstance(base, Slice):  # element start + step * m at the step m that is taken, at the time t
+    if isinstance(base, Affine):  # element start + step * m at the step m that is taken, at the time t
         start, step = base.start, base.step
         if loop.reverse:
             start, step = start + step * (loop.steps - 1), -step
-        return Slice(base.family, start + step * read.start, step * read.step), view
-    lag = base.lag if isinstance(base, Past) else 0
-    return read._replace(family=families.results(loop, base.slot, base.out, lag)), view
+        return Affine(base.series, start + step * read.start, step * read.step), view
+    lag = base.lag if isinstance(base, Carried) else 0
+    return read._replace(series=table.results(loop, base.slot, base.out, lag)), view
 
 
-def join_of(families: Families, node: Node) -> Join | None:
-    """Return what a stack or a concatenation joins, as elements of families; None: join them one by one."""
+def join_of(table: SeriesTable, node: Node) -> Join | None:
+    """Return what a stack or a concatenation joins, as elements of series; None: join them one by one."""
     if node.call.name not in ("stack", "concatenate"):
         return None
-    outputs = {families.numbering.spec(number) for number in node.operands}
+    outputs = {table.numbering.spec(number) for number in node.operands}
     if len(outputs) != 1 or len(node.operands) < 2:
         return None
     join: Join = []
     at = 0
     while at < len(node.operands):
-        best: tuple[Family | None, int, int, int] = (None, node.operands[at], 0, 1)
-        for family, start, step in _starting(families, node.operands[at : at + 2]):
+        best: tuple[Series | None, int, int, int] = (None, node.operands[at], 0, 1)
+        for series, start, step in _starting(table, node.operands[at : at + 2]):
             count = 2
-            while at + count < len(node.operands) and family.element(start + count * step) == node.operands[at + count]:
+            while at + count < len(node.operands) and series.element(start + count * step) == node.operands[at + count]:
                 count += 1
             if count > best[3]:
-                best = family, start, step, count
+                best = series, start, step, count
         join.append(best)
         at += best[3]
     whole = len(join) == 1 if node.call.name == "concatenate" else 3 * len(join) <= len(node.operands) + 2
     return join if whole and join[0][3] + join[-1][3] > 2 else None
 
 
-def _starting(families: Families, numbers: tuple[int, ...]) -> Iterable[tuple[Family, int, int]]:
-    """Yield (family, index, step) of each family that two values are in."""
+def _starting(table: SeriesTable, numbers: tuple[int, ...]) -> Iterable[tuple[Series, int, int]]:
+    """Yield (series, index, step) of each series that two values are in."""
     if len(numbers) == 2:
-        second = dict(families.of(numbers[1]))
-        for family, index in families.of(numbers[0]):
-            if family in second and second[family] != index:
-                yield family, index, second[family] - index
+        second = dict(table.of(numbers[1]))
+        for series, index in table.of(numbers[0]):
+            if series in second and second[series] != index:
+                yield series, index, second[series] - index

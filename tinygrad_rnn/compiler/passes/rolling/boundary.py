@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .loop import Inner, Past, Read, Rolled, Same, Slice
+from .loop import Affine, Carried, Invariant, Local, Read, Rolled
 from .numbering import ZERO, Node, Numbering
 
 _Start = dict[tuple[int, int, int], int]
@@ -130,11 +130,11 @@ class _Backward:
 
     def _may_be(self, read: Read, number: int) -> bool:
         """Return whether an operand can be a value, as far as one looks without looking further back."""
-        if isinstance(read, Same):
+        if isinstance(read, Invariant):
             return read.number == number
-        if isinstance(read, Slice):
+        if isinstance(read, Affine):
             return read.at(-1) == number
-        if isinstance(read, Inner):
+        if isinstance(read, Local):
             node = self.loop.nodes[read.slot]
             made = self.numbering.pulled(number)
             return (made is not None and (made[0].static == node.static)) or node.call.name == "add"
@@ -143,8 +143,8 @@ class _Backward:
     def _one_term(self, reads: list[Read], target: int) -> None:
         """Say which term of a sum is the value, where the other one is missing."""
         for term, other in ((0, 1), (1, 0)):
-            if isinstance(reads[other], Past | Inner) and self._may_be(reads[term], target):
-                if isinstance(reads[term], Past) and not isinstance(reads[other], Past):
+            if isinstance(reads[other], Carried | Local) and self._may_be(reads[term], target):
+                if isinstance(reads[term], Carried) and not isinstance(reads[other], Carried):
                     continue  # what is carried is missing, not what this step computes
                 self._say(reads[other], ZERO)
                 self._say(reads[term], target)
@@ -152,14 +152,14 @@ class _Backward:
 
     def _zeros(self, node: Node, reads: list[Read]) -> None:
         """Say what must be zero so that a result is."""
-        terms = [read for read in reads if isinstance(read, Past | Inner)]
+        terms = [read for read in reads if isinstance(read, Carried | Local)]
         for read in terms if node.call.name in ("add", "stack", "concatenate") else terms[:1]:
             self._say(read, ZERO)
 
     def _say(self, read: Read, number: int) -> None:
-        if isinstance(read, Inner):
+        if isinstance(read, Local):
             self.wanted.setdefault((read.slot, read.out), number)
-        elif isinstance(read, Past):
+        elif isinstance(read, Carried):
             self.init.setdefault((read.slot, read.out, read.lag), number)
 
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from ....engine.tape import Array
 from ...ir.graph import Value
 from ...ir.table import ELEMENTWISE
-from .families import Families
-from .loop import Inner, Past, Read, Rolled, Same, Slice
+from .loop import Affine, Carried, Invariant, Local, Read, Rolled
 from .numbering import Node
 from .periods import Run
+from .series import SeriesTable
 
 _LAGS = 8  # periods that a value is carried on at most
 
@@ -94,13 +94,13 @@ class _RefusedError(Exception):
     """The run is no loop."""
 
 
-def loop_of(line: Line, families: Families, start: int, period: int, count: int) -> tuple[Rolled, int] | None:
+def loop_of(line: Line, table: SeriesTable, start: int, period: int, count: int) -> tuple[Rolled, int] | None:
     """Return the loop of steps that begin at `start`, and which of the `count` steps is its first; None if it is none.
 
     As many steps as fit to the middle one are taken.
     """
     try:
-        return _Reader(line, families, start, period, count).loop()
+        return _Reader(line, table, start, period, count).loop()
     except _RefusedError:
         return None
 
@@ -108,12 +108,12 @@ def loop_of(line: Line, families: Families, start: int, period: int, count: int)
 class _Reader:
     """Reads what the operands of a run are; one use."""
 
-    def __init__(self, line: Line, families: Families, start: int, period: int, count: int) -> None:
-        self.line, self.families, self.numbering = line, families, families.numbering
+    def __init__(self, line: Line, table: SeriesTable, start: int, period: int, count: int) -> None:
+        self.line, self.table, self.numbering = line, table, table.numbering
         self.start, self.period, self.count = start, period, count
         self.middle = max(1, count // 2)
         self.low, self.high = 0, count
-        self.others: dict[Slice, list[Slice]] = {}
+        self.others: dict[Affine, list[Affine]] = {}
 
     def loop(self) -> tuple[Rolled, int]:
         line = self.line
@@ -160,15 +160,15 @@ class _Reader:
             fits[:lag] = True  # what it starts with
             self._fits(fits)
             made = (maker - self.start) % self.period, int(which[middle])
-            return Past(*made, lag) if lag else Inner(*made)
+            return Carried(*made, lag) if lag else Local(*made)
         if (numbers == numbers[middle]).all():
-            return Same(int(numbers[middle]))
+            return Invariant(int(numbers[middle]))
         return self._varying(slot, numbers, number)
 
     def _varying(self, slot: int, numbers: _Column, number: int) -> Read:
         """Return an operand that is not the same at all steps as what explains it at most of them."""
         given = numbers.tolist()
-        candidates: list[tuple[Read, _Fits]] = [(Same(given[self.middle]), numbers == numbers[self.middle])]
+        candidates: list[tuple[Read, _Fits]] = [(Invariant(given[self.middle]), numbers == numbers[self.middle])]
         for part in self._slices(given):
             candidates.append((part, np.array([part.at(step) == one for step, one in enumerate(given)])))
         if all(_around(fits, self.middle) < self.count for _, fits in candidates):
@@ -178,32 +178,32 @@ class _Reader:
 
         def score(candidate: tuple[Read, _Fits]) -> int:
             read, fits = candidate
-            beyond = [isinstance(read, Slice) and read.at(step) is not None for step in (-1, self.count)]
+            beyond = [isinstance(read, Affine) and read.at(step) is not None for step in (-1, self.count)]
             return 4 * _around(fits, self.middle) + sum(beyond)
 
         read, fits = max(candidates, key=score)
         self._fits(fits)
-        if isinstance(read, Slice):
+        if isinstance(read, Affine):
             alike = [other for other, some in candidates if some[self.low : self.high].all() and other != read]
-            self.others[read] = [other for other in alike if isinstance(other, Slice)]
+            self.others[read] = [other for other in alike if isinstance(other, Affine)]
         return read
 
-    def _slices(self, numbers: list[int]) -> Iterator[Slice]:
-        """Yield elements of families that an operand may be, as pairs of steps show, those near the middle first.
+    def _slices(self, numbers: list[int]) -> Iterator[Affine]:
+        """Yield elements of series that an operand may be, as pairs of steps show, those near the middle first.
 
         One pair is not always enough: an element that is equal to an earlier one is taken for that.
         """
-        found: dict[Slice, None] = {}
+        found: dict[Affine, None] = {}
         order = sorted(range(1, len(numbers)), key=lambda k: abs(k - self.middle))
         for at in [k for k in order if numbers[k] != numbers[k - 1]][:_PAIRS]:
-            before = dict(self.families.of(numbers[at - 1]))
-            for family, index in self.families.of(numbers[at]):
-                if family in before and before[family] != index:
-                    step = index - before[family]
-                    found[Slice(family, index - step * at, step)] = None
-            for family, index in self.families.listed_with(numbers[at]):
+            before = dict(self.table.of(numbers[at - 1]))
+            for series, index in self.table.of(numbers[at]):
+                if series in before and before[series] != index:
+                    step = index - before[series]
+                    found[Affine(series, index - step * at, step)] = None
+            for series, index in self.table.listed_with(numbers[at]):
                 for step in (1, -1):
-                    read = Slice(family, index - step * at, step)
+                    read = Affine(series, index - step * at, step)
                     if read not in found and all(read.at(k) == one for k, one in enumerate(numbers)):
                         found[read] = None
         yield from found
@@ -220,7 +220,7 @@ class _Reader:
             return None
         is_input = len(set(numbers)) == len(numbers) and all(part.maker is None for part in given)
         return (
-            Slice(self.families.listed(tuple(numbers)), 0, 1)
+            Affine(self.table.listed(tuple(numbers)), 0, 1)
             if is_input or all(part.constant is not None for part in given)
             else None
         )
@@ -237,14 +237,14 @@ class _Reader:
             return None
         if dtype.kind not in "fc" and not _same_numbers(arrays, given):
             return None
-        return Slice(self.families.listed(tuple(numbers), dtype), 0, 1)
+        return Affine(self.table.listed(tuple(numbers), dtype), 0, 1)
 
     def _stand(self, node: Node, places: _Column, reads: list[Read]) -> Read | None:
         """Return what stands for a node that the loop need not compute, or None."""
         if node.pattern >= 0:
             ints = np.array([self.line.nodes[place].ints for place in places.tolist()])
             varying = np.flatnonzero(ints[self.middle] != ints[self.middle - 1])
-            if len(varying) == 1 and isinstance(reads[0], Same):
+            if len(varying) == 1 and isinstance(reads[0], Invariant):
                 (hole,) = varying.tolist()
                 at, before = int(ints[self.middle, hole]), int(ints[self.middle - 1, hole])
                 step = at - before
@@ -252,10 +252,10 @@ class _Reader:
                 expected = np.repeat(ints[self.middle : self.middle + 1], self.count, 0)
                 expected[:, hole] = first + step * np.arange(self.count)
                 self._fits((ints == expected).all(axis=1))
-                return Slice(self.families.slices(node, hole), first, step)
+                return Affine(self.table.slices(node, hole), first, step)
             self._fits((ints == ints[self.middle]).all(axis=1))
-        if node.call.operator.pure and all(isinstance(read, Same) for read in reads):
-            return Same(node.outs[0])
+        if node.call.operator.pure and all(isinstance(read, Invariant) for read in reads):
+            return Invariant(node.outs[0])
         return None
 
     def _starts(self, loop: Rolled) -> bool:
@@ -263,7 +263,7 @@ class _Reader:
         loop.init = {}
         for slot, reads in enumerate(loop.reads):
             for number, read in enumerate(reads):
-                if not isinstance(read, Past):
+                if not isinstance(read, Carried):
                     continue
                 value = loop.nodes[read.slot].call.outputs[read.out]
                 for step in range(self.low, min(self.low + read.lag, self.high)):
@@ -287,10 +287,10 @@ class _Reader:
 
 
 def _resolved(read: Read, nodes: list[Node], stands: dict[int, Read]) -> Read:
-    if not isinstance(read, Inner) or read.slot not in stands:
+    if not isinstance(read, Local) or read.slot not in stands:
         return read
     stand = stands[read.slot]
-    return Same(nodes[read.slot].outs[read.out]) if isinstance(stand, Same) else stand
+    return Invariant(nodes[read.slot].outs[read.out]) if isinstance(stand, Invariant) else stand
 
 
 def _around(fits: _Fits, middle: int) -> int:
