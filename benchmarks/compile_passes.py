@@ -72,8 +72,8 @@ def main() -> None:
             found[name][switched_off] = {
                 "ratio": without_it / with_it,
                 "ms": 1000 * with_it,
-                "calls": len(plan.plan.instructions),
-                "calls_without": len(other.plan.instructions),
+                "calls": len(list(plan.plan.flat())),
+                "calls_without": len(list(other.plan.flat())),
             }
     record = {"machine": machine(), "executor": executor, "passes": found}
     name = "compile_passes.json" if executor == "native" else "compile_passes_numpy.json"
