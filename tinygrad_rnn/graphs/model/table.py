@@ -75,6 +75,26 @@ class Table:
     times: tuple[int, ...]
     starts: dict[tuple[Row, int], Link | Any]
 
+    def joins_steps(self, link: Link) -> bool:
+        """Return whether a link joins two steps."""
+        if link.tail is None or link.head is None:
+            return False
+        times = self.time(link.tail), self.time(link.head)
+        return None not in times and times[0] != times[1]
+
+    def ends(self, link: Link) -> tuple[int, int]:
+        """Return the times of the ends of a link that joins two steps, the earlier first."""
+        a, b = sorted(time for block in (link.tail, link.head) if block and (time := self.time(block)) is not None)
+        return a, b
+
+    def first_states(self, row: Row) -> list[int]:
+        """Return the numbers of the states of a row that come from before its first step."""
+        return sorted(slot for other, slot in self.starts if other is row)
+
+    def input_id(self, row: Row, time: int) -> str:
+        """Return the id of the box of an input."""
+        return f"x{[other for other in self.rows if other.role == 'input'].index(row)}_{time + 1}"
+
     def time(self, block: Block) -> int | None:
         """Return when a block stands in the sequence; None: it spans the sequence."""
         if block.step is None:

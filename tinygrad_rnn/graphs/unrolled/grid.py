@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
 from ...pictures.scene.curves import Point
 from ..content.rows import RowContent
+from ..model.blocks import Block
 from ..model.table import Row, Table
 
 TOP = 80.0  # below the headline
@@ -40,6 +41,23 @@ class Route(NamedTuple):
     lane: int = 0
 
 
+class Window(NamedTuple):
+    """A window of backpropagation, and its first and last column."""
+
+    number: int
+    first: int
+    last: int
+
+
+class Place(NamedTuple):
+    """Where a box stands."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
 @dataclass
 class Grid:
     """Coordinates.
@@ -47,6 +65,8 @@ class Grid:
     Attributes:
         table: rows and times.
         shown: times that have a column, in order.
+        hidden: rows that are drawn elsewhere.
+        windows: of backpropagation.
         shelves: rows that stand side by side, bottom first.
         routes: (lower row, upper row) to how edges go up.
         feeds: (bus, row) to the x (from the column's middle) at which parameters come straight up; None: by a lane.
@@ -64,6 +84,8 @@ class Grid:
 
     table: Table
     shown: list[int]
+    hidden: Collection[Row] = ()
+    windows: list[Window] = field(default_factory=list)
     shelves: list[list[Row]] = field(default_factory=list)
     routes: dict[tuple[Row, Row], Route] = field(default_factory=dict)
     feeds: dict[Feed, float | None] = field(default_factory=dict)
@@ -94,6 +116,42 @@ class Grid:
         more = LANE * (self.stems + own[-1]) + 12 if own else 0
         return self.x[self.shown[0]] - self.left, right + more
 
+    def place(self, block: Block) -> Place | None:
+        """Return where the box of a block stands; None if it has none."""
+        row, time = self.table.row_of[block], self.table.time(block)
+        if row in self.hidden or (time is not None and time not in self.shown):
+            return None
+        if time is not None:
+            return Place(self.x[time] + row.offset, row.y, row.width, row.height)
+        left, right = self.span(row)
+        return Place((left + right) / 2, row.y, right - left, row.height)
+
+    def hidden_x(self, block: Block) -> float:
+        """Return the x of the gap in which a block is left out; of a wide one, where the steps begin."""
+        time = self.table.time(block)
+        return self.first_left if time is None else self.x.get(time, self.first_left)
+
+    def window_span(self, window: Window) -> tuple[float, float]:
+        """Return the left and the right border of a window."""
+        return self.x[window.first] - self.left - 9, self.x[window.last] + self.right + self.lane_room + 6
+
+    @property
+    def borders(self) -> list[float]:
+        """The x of the borders between windows that stand side by side."""
+        pairs = [(one, two) for one, two in pairwise(self.windows) if (one.last, two.first) not in self.breaks]
+        return [(self.window_span(one)[1] + self.window_span(two)[0]) / 2 for one, two in pairs]
+
+    def mark_x(self, a: float, b: float) -> float:
+        """Return where the mark of a cut stands on a level line from a to b: between steps, on a border if there is."""
+        low, high = min(a, b), max(a, b)
+        border = next((x for x in self.borders if low < x < high), None)
+        ends = [self.x[time] + self.right for time in self.shown if low < self.x[time] + self.right < high]
+        begins = [self.x[time] - self.left for time in self.shown if low < self.x[time] - self.left < high]
+        left, right = max([low, *ends]), min([high, *begins])
+        if border is not None or left >= right:
+            return border if border is not None else (a + b) / 2
+        return (left + (self.lane_room if ends else 0.0) + right) / 2
+
     def right_lane(self, number: int) -> float:
         """Return the x of a lane behind the last column: stems of buses first, then what wide rows are fed by."""
         return self.span()[1] + 10 + LANE * number
@@ -122,40 +180,48 @@ class Grid:
         return [(a, start), (a, turn), (lane, turn), (lane, over), (b, over), (b, end)]
 
 
-def make_grid(
-    content: RowContent,
-    shown: list[int],
-    hidden: Iterable[Row],
-    fed: Sequence[Iterable[Row]],
-    gaps: Mapping[tuple[int, int], float],
-    start: float,
-    head: float,
-    sizes: Mapping[Row, tuple[float, float]],
-    least: float = 0.0,
-) -> Grid:
-    """Return coordinates for everything.
+@dataclass
+class Needs:
+    """What needs room.
 
-    Args:
-        content: what stands in the boxes.
-        shown: times that have a column.
+    Attributes:
         hidden: rows that are drawn elsewhere.
-        fed: for each bus of parameters, the rows that read them.
+        fed: for each box of parameters, the rows that read them.
         gaps: (time, next shown time) to the room that marks between their steps need.
         start: width of the column of first states, on the left.
         head: height of the losses above the steps.
         sizes: least width and height of boxes of a row, above what their text needs.
         least: width that all steps together take at least, so that what stands below them finds room.
+        windows: of backpropagation.
     """
-    table = content.table
-    grid = Grid(table, shown)
-    _size(grid, content, sizes)
-    _shelve(grid, set(hidden))
+
+    hidden: Collection[Row]
+    fed: Sequence[Iterable[Row]]
+    gaps: Mapping[tuple[int, int], float]
+    start: float
+    head: float
+    sizes: Mapping[Row, tuple[float, float]]
+    least: float
+    windows: list[Window]
+
+
+def make_grid(content: RowContent, shown: list[int], needs: Needs) -> Grid:
+    """Return coordinates for everything.
+
+    Args:
+        content: what stands in the boxes.
+        shown: times that have a column.
+        needs: what needs room.
+    """
+    grid = Grid(content.table, shown, hidden=needs.hidden, windows=needs.windows)
+    _size(grid, content, needs.sizes)
+    _shelve(grid)
     steps = [number for number, shelf in enumerate(grid.shelves) if shelf[0].role != "wide"]
     if steps and steps[0]:
-        grid.stems = sum(any(row.role != "wide" for row in rows) for rows in fed)
-    _stack(grid, TOP + head, steps)
-    _route(grid, [(bus, row) for bus, rows in enumerate(fed) for row in rows])
-    _spread(grid, gaps, start, least)
+        grid.stems = sum(any(row.role != "wide" for row in rows) for rows in needs.fed)
+    _stack(grid, TOP + needs.head, steps)
+    _route(grid, [(number, row) for number, rows in enumerate(needs.fed) for row in rows])
+    _spread(grid, needs)
     return grid
 
 
@@ -170,9 +236,9 @@ def _size(grid: Grid, content: RowContent, least: Mapping[Row, tuple[float, floa
             row.height = max(row.height, 26.0 + 22.0 * len(row.slots))
 
 
-def _shelve(grid: Grid, hidden: set[Row]) -> None:
+def _shelve(grid: Grid) -> None:
     for level in sorted({row.level for row in grid.table.rows}):
-        rows = [row for row in grid.table.rows if row.level == level and row not in hidden]
+        rows = [row for row in grid.table.rows if row.level == level and row not in grid.hidden]
         side_by_side = [row for row in rows if row.role not in ("cell", "wide")]
         cells = [row for row in rows if row.role == "cell"]
         if side_by_side:
@@ -271,7 +337,8 @@ def _is_clear(x: float, rows: Sequence[Row]) -> bool:
     return all(abs(x - row.offset) > row.width / 2 + 6 for row in rows)
 
 
-def _spread(grid: Grid, gaps: Mapping[tuple[int, int], float], start: float, least: float) -> None:
+def _spread(grid: Grid, needs: Needs) -> None:
+    gaps, start, least = needs.gaps, needs.start, needs.least
     at = MARGIN + start + (BELT - 8 if start else 0)
     steps = len(grid.shown)
     wide = steps * (grid.left + grid.right + grid.lane_room) + sum(

@@ -7,6 +7,7 @@ a strip that nothing else uses. Parameters are named in the boxes of what reads 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -15,16 +16,16 @@ from ...pictures.layout.content import Content
 from ...pictures.layout.layered import Arc, Item, layered
 from ...pictures.layout.ranks import pulled_right, ranks_of
 from ...pictures.scene.curves import Point
-from ...pictures.scene.scene import Box, Label
+from ...pictures.scene.scene import Label
 from ...pictures.scene.scene import Row as Line
 from ...pictures.scene.text import text_width
 from ..content.builder import ContentBuilder
 from ..model.blocks import Block, Blocks, Link
 from ..model.flow import Flow
 from ..model.graph import Edge, Graph, Place, Use
-from ..model.operations import Operation, operations_of
+from ..model.operations import Operation
 from ..model.table import Row, Table
-from .pen import Pen
+from .canvas import Canvas
 
 _HEAD = 48.0  # for the name, and for lines that go out
 _FOOT = 24.0  # for lines that come in
@@ -55,7 +56,7 @@ class Interior:
     """The operations of one cell at one step, laid out; (0, 0) is the upper left corner of its box."""
 
     ops: list[Operation]
-    figures: list[Content]
+    contents: list[Content]
     lines: list[_Line] = field(default_factory=list)
     centres: list[Point] = field(default_factory=list)
     ports: dict[_Port, Point] = field(default_factory=dict)
@@ -72,8 +73,7 @@ class Opener:
 
     def __init__(self, graph: Graph, flow: Flow | None, blocks: Blocks, table: Table) -> None:
         self.graph, self.flow, self.blocks, self.table = graph, flow, blocks, table
-        self.ops = operations_of(graph)
-        self.figures = ContentBuilder(graph, flow)
+        self.content = ContentBuilder(graph, flow)
         self.by_use: dict[Use, int] = {}  # where a state is read to its number
         self.by_spot: dict[tuple[Row, int, int], int] = {}  # the same by row, position of the reader, and input
         self.above: dict[Block, dict[Place, None]] = {}  # what other rows read
@@ -86,8 +86,7 @@ class Opener:
         if link.tail is None or link.place is None:
             return
         row = self.table.row_of[link.tail]
-        times = self.table.time(link.tail), None if link.head is None else self.table.time(link.head)
-        if link.head is None or (self.table.row_of[link.head] is not row and (None in times or times[0] == times[1])):
+        if link.head is None or (self.table.row_of[link.head] is not row and not self.table.joins_steps(link)):
             self.above.setdefault(link.tail, {})[link.place] = None
             self.leaving.setdefault((link.tail, _Port("above")), []).append(link)
         elif link.place in link.tail.states and self.table.row_of[link.head] is row:
@@ -97,17 +96,24 @@ class Opener:
                 self.by_use[node, number] = slot
                 self.by_spot[row, link.head.nodes.index(node), number] = slot
 
-    def interior(self, row: Row, time: int) -> Interior:
-        """Return the operations of a cell at a time, laid out."""
-        block = row.blocks[time]
+    def interior(self, row: Row, block: Block) -> Interior:
+        """Return the operations of a cell, laid out."""
         if block not in self.interiors:
             self.interiors[block] = self._lay_out(row, block)
         return self.interiors[block]
 
+    def sizes(self, shown: Iterable[int]) -> dict[Row, tuple[float, float]]:
+        """Return the width and height that the cells of each row need."""
+        sizes: dict[Row, tuple[float, float]] = {}
+        for row in self.table.rows:
+            if row.role == "cell":
+                made = [self.interior(row, row.blocks[time]) for time in shown if time in row.blocks]
+                sizes[row] = max(part.width for part in made), max(part.height for part in made)
+        return sizes
+
     def _lay_out(self, row: Row, block: Block) -> Interior:
-        members = set(block.nodes)
-        ops = [op for op in self.ops if op.node in members]
-        made = Interior(ops, self._figures(row, block, ops))
+        ops = block.ops
+        made = Interior(ops, self._contents(row, block))
         made.lines = self._lines(row, block, ops)
         ports = list(
             dict.fromkeys(end for line in made.lines for end in (line.tail, line.head) if isinstance(end, _Port))
@@ -126,7 +132,7 @@ class Opener:
         for port, place in number.items():
             ranks[place] = 0 if port.side in ("in", "below") else max(ranks[: len(ops)]) + 1
         layout = layered(
-            [*(Item(*figure.size()) for figure in made.figures), *(Item(2.0, 2.0) for _ in ports)],
+            [*(Item(*figure.size()) for figure in made.contents), *(Item(2.0, 2.0) for _ in ports)],
             [
                 Arc(*pair, stub=text_width(line.name, 9) + 8 if line.name else 0.0)
                 for pair, line in zip(pairs, made.lines, strict=True)
@@ -164,7 +170,7 @@ class Opener:
                     if slot is None and self._is_quiet(edge):
                         continue
                     tail = _Port("below") if slot is None else _Port("in", slot)
-                lines.append(_Line(tail, head, magnitude, [node], self.figures.output_name(edge)))
+                lines.append(_Line(tail, head, magnitude, [node], self.content.output_name(edge)))
         for number, place in enumerate(block.states):
             made = self._maker(place[0], place_of)
             if made is not None:
@@ -175,11 +181,11 @@ class Opener:
                 lines.append(_Line(made, _Port("above"), None, [place[0]]))
         return lines
 
-    def _left_with(self, pen: Pen, links: list[Link]) -> float | None:
+    def _left_with(self, canvas: Canvas, links: list[Link]) -> float | None:
         """Return the gradient that comes back into a cell along some links."""
         found = []
         for link in links:
-            magnitude = pen.found.get(("link", link))
+            magnitude = canvas.norms.get(link)
             if magnitude is not None:
                 found.append(magnitude * abs(math.prod(self.graph.cuts[cut].scale for cut in link.cuts)))
         return math.hypot(*found) if found else None
@@ -191,26 +197,23 @@ class Opener:
             node = node.edges[0][0]
         return place_of.get(node)
 
-    def _figures(self, row: Row, block: Block, ops: list[Operation]) -> list[Content]:
-        figures = [self._figure(row, block, op) for op in ops]
+    def _contents(self, row: Row, block: Block) -> list[Content]:
+        contents = [self._content(row, block, op) for op in block.ops]
         # A first state is a constant that has no name: the same operation of another step knows what it reads.
         time = (max if row.backward else min)(row.blocks)
         later = next((other for at, other in sorted(row.blocks.items()) if at != time), block)
-        if row.blocks[time] is block and later is not block:
-            members = set(later.nodes)
-            others = [op for op in self.ops if op.node in members]
-            if [op.name for op in others] == [op.name for op in ops]:
-                rows = [self._figure(row, later, op).rows for op in others]
-                figures = [replace(figure, rows=own) for figure, own in zip(figures, rows, strict=True)]
-        return figures
+        if row.blocks[time] is block and [op.name for op in later.ops] == [op.name for op in block.ops]:
+            rows = [self._content(row, later, op).rows for op in later.ops]
+            contents = [replace(content, rows=own) for content, own in zip(contents, rows, strict=True)]
+        return contents
 
-    def _figure(self, row: Row, block: Block, op: Operation) -> Content:
+    def _content(self, row: Row, block: Block, op: Operation) -> Content:
         names = [row.slots[number] for number, (node, _) in enumerate(block.states) if node is op.node]
-        figure = self.figures.operation(op, states=names)
-        weights = [self.figures.input_name(edge) for edge in op.inputs if self._is_weight(edge)]
-        if weights and not names and not figure.rows:
-            figure = replace(figure, rows=(Line(", ".join(weights)),))
-        return replace(figure, least_height=14.0 * len(op.node.specs) + 8)
+        content = self.content.operation(op, states=names)
+        weights = [self.content.input_name(edge) for edge in op.inputs if self._is_weight(edge)]
+        if weights and not names and not content.rows:
+            content = replace(content, rows=(Line(", ".join(weights)),))
+        return replace(content, least_height=14.0 * len(op.node.specs) + 8)
 
     def _is_weight(self, edge: Edge) -> bool:
         return edge.source is not None and (edge.source.operation is None or edge.source in self.blocks.weights)
@@ -219,17 +222,15 @@ class Opener:
         """Return whether a edge is not drawn: a parameter, which the box names, or a number."""
         return self._is_weight(edge) or (edge.source is None and not edge.spec.shape)
 
-    def draw(self, pen: Pen, row: Row, time: int, box: Box, heights: list[float]) -> None:
-        """Draw the inside of a box.
+    def draw(self, canvas: Canvas) -> None:
+        """Draw the insides of all cells; their boxes are drawn already."""
+        for row in self.table.rows:
+            for _, block in sorted(row.blocks.items()):
+                if row.role == "cell" and block in canvas.boxes:
+                    self._draw(canvas, row, block)
 
-        Args:
-            pen: draws.
-            row: of the cell.
-            time: of the cell.
-            box: its frame.
-            heights: where its states pass its sides.
-        """
-        made = self.interior(row, time)
+    def _draw(self, canvas: Canvas, row: Row, block: Block) -> None:
+        made, box = self.interior(row, block), canvas.boxes[block]
         left, top = box.x - made.width / 2, box.y - made.height / 2
         side = -1 if row.backward else 1
 
@@ -238,22 +239,25 @@ class Opener:
             return (x if side > 0 else 2 * box.x - x), top + point[1]
 
         drawn = [
-            pen.add(figure.at(f"o{self.graph.number[op.node]}", *put(centre)), op.nodes)
-            for op, figure, centre in zip(made.ops, made.figures, made.centres, strict=True)
+            canvas.add(content.at(f"o{self.graph.number[op.node]}", *put(centre)), op.nodes)
+            for op, content, centre in zip(made.ops, made.contents, made.centres, strict=True)
         ]
         entered: set[_Port] = set()
         for line in made.lines:
             magnitude = line.magnitude
             if isinstance(line.head, _Port):
-                links = self.leaving.get((row.blocks[time], line.head), [])
+                links = self.leaving.get((block, line.head), [])
                 if not links:  # a last state, which nothing reads
                     continue
-                magnitude = self._left_with(pen, links)
+                magnitude = self._left_with(canvas, links)
             points = tuple(map(put, line.route))
             tail = drawn[line.tail] if isinstance(line.tail, int) else box
             head = drawn[line.head] if isinstance(line.head, int) else box
             if isinstance(line.tail, _Port) and line.tail.side == "in":
-                points = (*_bend((box.x - side * box.width / 2, heights[line.tail.slot]), points[0]), *points[1:])
+                points = (
+                    *_bend((box.x - side * box.width / 2, canvas.state_y(row, line.tail.slot)), points[0]),
+                    *points[1:],
+                )
             elif isinstance(line.tail, _Port) and line.tail not in entered:
                 entered.add(line.tail)
                 floor = box.y + box.height / 2
@@ -261,19 +265,19 @@ class Opener:
                 known = [
                     other.magnitude for other in made.lines if other.tail == line.tail and other.magnitude is not None
                 ]
-                pen.edge(box, None, way, max(known, default=None), line.nodes, arrow=False)
+                canvas.edge(box, None, way, max(known, default=None), line.nodes, arrow=False)
             if isinstance(line.head, _Port) and line.head.side == "out":
-                border = (box.x + side * box.width / 2, heights[line.head.slot])
+                border = (box.x + side * box.width / 2, canvas.state_y(row, line.head.slot))
                 points = (*points[:-1], *_bend(points[-1], border))
             elif isinstance(line.head, _Port):
                 ceiling = box.y - box.height / 2
                 end = points[-1]
                 way = (end, (end[0], ceiling + 29), (box.x, ceiling + 29), (box.x, ceiling))
-                pen.edge(box, None, way, magnitude, line.nodes, arrow=False)
-            pen.edge(tail, head, points, magnitude, line.nodes, arrow=head is not box, curved=True)
+                canvas.edge(box, None, way, magnitude, line.nodes, arrow=False)
+            canvas.edge(tail, head, points, magnitude, line.nodes, arrow=head is not box, curved=True)
             if line.name:
                 x, y = points[0]
-                pen.scene.labels.append(Label(x + 5 * side, y - 7, line.name, "start" if side > 0 else "end", 9.0))
+                canvas.scene.labels.append(Label(x + 5 * side, y - 7, line.name, "start" if side > 0 else "end", 9.0))
 
 
 def _bend(a: Point, b: Point) -> tuple[Point, Point, Point, Point]:

@@ -1,0 +1,170 @@
+"""The unrolled picture while it is drawn: boxes, edges with their gradients, cuts, and what lights up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ...engine.tape import Node
+from ...pictures.scene.curves import Point
+from ...pictures.scene.legend import short_number
+from ...pictures.scene.scene import Box, Dot, Edge, EdgeKind, Row, Scale, Scene
+from ..content.rows import RowContent
+from ..model.blocks import Block, Blocks, Link
+from ..model.flow import Flow
+from ..model.graph import Graph, Place
+from ..model.table import Row as TableRow
+from ..model.table import Table
+from .grid import Grid
+
+_APART = 22.0  # between two states of one cell
+
+
+@dataclass
+class Canvas:
+    """A scene to draw on, and what is known before anything is drawn.
+
+    Attributes:
+        graph, flow, blocks, table, content: what is drawn.
+        grid: where rows and columns stand.
+        norms: gradients of links, and of what else was asked for.
+        scene: what is drawn on.
+        boxes: block to its box, once drawn.
+    """
+
+    graph: Graph
+    flow: Flow | None
+    blocks: Blocks
+    table: Table
+    content: RowContent
+    grid: Grid
+    norms: Mapping[Hashable, float]
+    scene: Scene = field(default_factory=lambda: Scene("", ""))
+    boxes: dict[Block, Box] = field(default_factory=dict)
+    _nodes: dict[str, list[Node]] = field(default_factory=dict)  # whose reaching lights a box or an edge
+    _cuts: dict[tuple[float, float, float], Box] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.flow is not None:
+            self.scene.scale = Scale.of(self.norms.values())
+
+    # -- rows and columns ---------------------------------------------------------------------------------------------
+
+    def row(self, block: Block | None) -> TableRow:
+        """Return the row of a block."""
+        assert block is not None
+        return self.table.row_of[block]
+
+    def carried(self) -> Iterator[tuple[Link, Block, Block]]:
+        """Yield the links that join two steps, each with its ends."""
+        for link in self.blocks.links:
+            if self.table.joins_steps(link) and link.tail is not None and link.head is not None:
+                yield link, link.tail, link.head
+
+    def state_y(self, row: TableRow, slot: int) -> float:
+        """Return the height at which a state runs through a row."""
+        return row.y + (slot - (len(row.slots) - 1) / 2) * _APART
+
+    # -- boxes and edges ----------------------------------------------------------------------------------------------
+
+    def add(self, box: Box, nodes: Iterable[Node] = ()) -> Box:
+        """Draw a box, lit with any of `nodes`."""
+        self.scene.boxes.append(box)
+        self._nodes[box.id] = list(nodes)
+        return box
+
+    def dot(self, id: str, point: Point, magnitude: float | None, nodes: Iterable[Node]) -> None:
+        """Draw a junction."""
+        self.scene.dots.append(Dot(id, *point, magnitude))
+        self._nodes[id] = list(nodes)
+
+    def edge(
+        self,
+        tail: Box | None,
+        head: Box | None,
+        points: Sequence[Point],
+        magnitude: float | None,
+        nodes: Iterable[Node],
+        *,
+        kind: EdgeKind | None = None,
+        arrow: bool = True,
+        curved: bool = False,
+        name: str = "",
+    ) -> None:
+        """Draw an edge, lit with any of `nodes`."""
+        ends = tail.id if tail is not None else "", head.id if head is not None else ""
+        id, number = name or "-".join(ends), 1
+        while id in self._nodes:
+            number += 1
+            id = f"{name or '-'.join(ends)}-{number}"
+        kind = kind or ("value" if magnitude is None else "gradient")
+        tip = self._tip(" → ".join(_plain(box) for box in (tail, head) if box is not None) or name, magnitude, kind)
+        self.scene.edges.append(Edge(id, *ends, tuple(points), kind, magnitude, arrow, curved, tooltip=tip))
+        self._nodes[id] = list(nodes)
+
+    def _tip(self, what: str, magnitude: float | None, kind: EdgeKind) -> str:
+        if kind == "cut":
+            return f"{what}\ngradient: stops at the cut"
+        if magnitude is None:
+            return what + ("\ngradient: none" if self.flow is not None else "")
+        warning = self.flow.warning(magnitude) if self.flow is not None else ""
+        return f"{what}\ngradient norm: {short_number(magnitude)}" + (f"\nwarning: {warning}" if warning else "")
+
+    # -- links and cuts -----------------------------------------------------------------------------------------------
+
+    def link(self, link: Link, tail: Box, head: Box, points: Sequence[Point], *, small: bool = False) -> None:
+        """Draw a link, with the cut on it if there is one: scissors, or a badge with its factor."""
+        nodes, magnitude = [node for node, _ in link.uses], self.norms.get(link)
+        if not link.cuts:
+            self.edge(tail, head, points, magnitude, nodes)
+            return
+        factor = math.prod(0.0 if cut.closed else cut.scale for cut in map(self.graph.cuts.__getitem__, link.cuts))
+        # On the longest piece of the way, in the part that lies outside the steps.
+        at = max(range(len(points) - 1), key=lambda n: math.dist(points[n], points[n + 1]))
+        (ax, ay), (bx, by) = points[at], points[at + 1]
+        upright = ax == bx
+        x, y = ((ax + bx) / 2, (ay + by) / 2) if upright else (self.grid.mark_x(ax, bx), ay)
+        box = self._cut((x, head.y if not upright and tail.y == head.y else y), factor, link, head, small)
+        in_x, in_y = (0.0, box.height / 2) if upright else (_half_chord(box, y), 0.0)
+        toward = math.copysign(1.0, by - ay if upright else bx - ax)
+        first = [*points[: at + 1], (x - in_x * toward, y - in_y * toward)]
+        second = [(x + in_x * toward, y + in_y * toward), *points[at + 1 :]]
+        if factor == 0:
+            self.edge(tail, box, first, None, [], kind="cut", arrow=False)
+            self.edge(box, head, second, None, nodes, kind="cut")
+        else:
+            self.edge(tail, box, first, None if magnitude is None else magnitude * abs(factor), nodes, arrow=False)
+            self.edge(box, head, second, magnitude, nodes)
+
+    def _cut(self, at: Point, factor: float, link: Link, head: Box, small: bool) -> Box:
+        """Return the mark of a cut; states that are cut at one place share it."""
+        key = (round(at[0], 1), round(at[1], 1), factor)
+        if key not in self._cuts:
+            id, stops = f"cut{self.graph.number[link.cuts[0]]}", factor == 0
+            passes = "stops here" if stops else f"× {factor:.4g}"
+            tips = f"cut before {_plain(head)}\nfactor: {factor:g}\nvalues: pass unchanged\ngradient: {passes}"
+            width, height = (22.0, 22.0) if small and stops else (34.0, 34.0) if stops else (46, 24)
+            rows = (Row("gradient stops"),) if stops and not small else ()
+            title = ("" if small else "cut") if stops else f"× {factor:.3g}"
+            self._cuts[key] = self.add(Box(id, *at, width, height, "cut", title, rows, tips, factor=factor))
+        return self._cuts[key]
+
+    # -- light --------------------------------------------------------------------------------------------
+
+    def light(self, losses: Mapping[str, Iterable[Place]]) -> None:
+        """Note what each loss reaches: boxes, edges and junctions."""
+        for id, places in losses.items():
+            reached = self.graph.reach(places)
+            lit = (key for key, nodes in self._nodes.items() if any(node in reached for node in nodes))
+            self.scene.reach[id] = frozenset((*lit, id))
+
+
+def _half_chord(box: Box, y: float) -> float:
+    """Return how far from its middle the border of a round mark is, at this height."""
+    radius = box.height / 2
+    return box.width / 2 - radius + math.sqrt(max(radius**2 - (y - box.y) ** 2, 0.0))
+
+
+def _plain(box: Box) -> str:
+    return box.tooltip.partition("\n")[0] or box.title.replace("_{", "_").replace("}", "")

@@ -1,0 +1,117 @@
+"""States on their way from step to step, with cuts, elisions, and first states."""
+
+from __future__ import annotations
+
+from ...pictures.layout.content import Content
+from ...pictures.scene.curves import Point
+from ...pictures.scene.scene import Box, EdgeKind, Label
+from ...pictures.scene.scene import Row as Line
+from ..model.blocks import Block, Link
+from ..model.table import Row
+from .canvas import Canvas
+from .grid import BELT, CUT_GAP
+
+
+def draw_states(canvas: Canvas) -> None:
+    """Draw first states, and what joins two steps."""
+    for row in canvas.table.rows:
+        slots = canvas.table.first_states(row)
+        if slots:
+            _draw_first(canvas, row, slots)
+    elided: dict[tuple[Row, tuple[int, int]], Box] = {}
+    for link, tail, head in canvas.carried():
+        boxes = canvas.boxes.get(tail), canvas.boxes.get(head)
+        if boxes[0] is not None and boxes[1] is not None:
+            canvas.link(link, boxes[0], boxes[1], _way(canvas, link, tail, head))
+            continue
+        early, late = canvas.table.ends(link)
+        breaks = canvas.grid.breaks
+        between = next(((a, b) for a, b in breaks if a <= early < b and a < late <= b), None)
+        row = canvas.row(tail)
+        if boxes == (None, None) or between is None or row is not canvas.row(head):
+            continue
+        if (row, between) not in elided:
+            elided[row, between] = _elision(canvas, row, between)
+        _draw_stub(canvas, link, boxes, elided[row, between])
+
+
+def _state_y(canvas: Canvas, link: Link, tail: Block) -> float:
+    slot = tail.states.index(link.place) if link.place in tail.states else 0
+    return canvas.state_y(canvas.row(tail), slot)
+
+
+def _draw_stub(canvas: Canvas, link: Link, boxes: tuple[Box | None, Box | None], elision: Box) -> None:
+    """Draw a state into steps that are left out, or out of them."""
+    assert link.tail is not None
+    sign = -1 if canvas.row(link.tail).backward else 1
+    y = _state_y(canvas, link, link.tail)
+    a, b = boxes[0] or elision, boxes[1] or elision
+    points = [(a.x + sign * a.width / 2, y), (b.x - sign * b.width / 2, y)]
+    # A cut on the way to a step that is not shown has no place of its own: the elision counts it.
+    closed = any(canvas.graph.cuts[cut].closed for cut in link.cuts)
+    nodes = [] if closed and boxes[1] is None else [node for node, _ in link.uses]
+    kind: EdgeKind | None = "cut" if closed else None
+    canvas.edge(a, b, points, canvas.norms.get(link), nodes, kind=kind, arrow=boxes[1] is not None)
+
+
+def _elision(canvas: Canvas, row: Row, between: tuple[int, int]) -> Box:
+    """Draw what stands for the steps that are left out: how many, and how many cuts."""
+    times = canvas.table.times
+    hidden = times[times.index(between[0]) + 1 : times.index(between[1])]
+    cuts = set()
+    for link, _, head in canvas.carried():
+        early, late = canvas.table.ends(link)
+        if link.cuts and canvas.row(head) is row and between[0] <= early and late <= between[1]:
+            cuts.add((early, late))
+    lines = [Line(f"{len(hidden)} step{'s' * (len(hidden) > 1)}")]
+    lines += [Line(f"{len(cuts)} cut{'s' * (len(cuts) > 1)}")] if cuts else []
+    content = Content("elision", "⋯", tuple(lines), f"steps {hidden[0] + 1} to {hidden[-1] + 1} are not shown")
+    nodes = [node for time in hidden if time in row.blocks for node in row.blocks[time].nodes]
+    id, size = f"elided{canvas.graph.number[nodes[0]]}", (46, content.size()[1])
+    return canvas.add(content.at(id, canvas.grid.breaks[between], row.y, size), nodes)
+
+
+def _way(canvas: Canvas, link: Link, tail: Block, head: Block) -> list[Point]:
+    """Return the way of a state: straight to the next column, else along the gap above the row that it goes to."""
+    grid, low, high = canvas.grid, canvas.row(tail), canvas.row(head)
+    a, b = canvas.boxes[tail], canvas.boxes[head]
+    early, late = canvas.table.ends(link)
+    sign = -1 if low.backward else 1
+    start = (a.x + sign * a.width / 2, _state_y(canvas, link, tail))
+    if low is high and next((time for time in grid.shown if time > early), None) == late:
+        return [start, (b.x - sign * b.width / 2, start[1])]
+    before, after = canvas.table.time(tail) or 0, canvas.table.time(head) or 0
+    out = grid.x[before] + grid.right + grid.lane_room + 8
+    into = grid.x[after] - grid.left - 10
+    y = high.y - high.height / 2 - 16
+    enter = (b.x - b.width / 2, b.y - b.height / 4)
+    if abs(out - into) < BELT + CUT_GAP and out <= into + BELT:
+        middle = (out + into) / 2
+        return [start, (middle, start[1]), (middle, enter[1]), enter]
+    return [start, (out, start[1]), (out, y), (into, y), (into, enter[1]), enter]
+
+
+def _draw_first(canvas: Canvas, row: Row, slots: list[int]) -> None:
+    """Draw what a cell's states start from."""
+    block = row.blocks[(max if row.backward else min)(row.blocks)]
+    head = canvas.boxes.get(block)
+    if head is None:
+        return
+    content, grid = canvas.content.start(row, slots), canvas.grid
+    width = content.size()[0]
+    sign = -1 if row.backward else 1
+    edge = grid.x[grid.shown[-1]] + grid.right + grid.lane_room + 26 if row.backward else grid.first_left - 30
+    x = edge - sign * width / 2
+    starts = {slot: canvas.table.starts[row, slot] for slot in slots}
+    nodes = [value.place[0] for value in starts.values() if isinstance(value, Link) and value.place is not None]
+    box = canvas.add(content.at(f"start{canvas.graph.number[block.nodes[0]]}", x, row.y), nodes)
+    for slot, value in starts.items():
+        y = canvas.state_y(row, slot)
+        points = [(x + sign * width / 2, y), (head.x - sign * head.width / 2, y)]
+        if isinstance(value, Link):
+            canvas.link(value, box, head, points)
+        else:
+            canvas.edge(box, head, points, None, block.nodes)
+        if len(row.slots) > 1:
+            at = (points[0][0] + grid.first_left) / 2 if sign > 0 else points[0][0] - 12
+            canvas.scene.labels.append(Label(at, y - 7, row.slots[slot], size=9))

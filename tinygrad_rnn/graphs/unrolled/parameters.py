@@ -1,0 +1,230 @@
+"""Parameters, drawn once below the steps, and the lines that carry them up to each step and gather their gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from ...engine.tape import Node
+from ...pictures.layout.content import Content
+from ...pictures.scene.curves import Point
+from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
+from ...pictures.scene.scene import Box
+from ..content.builder import ContentBuilder
+from ..model.blocks import Block, Blocks, Link
+from ..model.graph import Graph, Parameter, Place, Use
+from ..model.table import Row, Table
+from .canvas import Canvas
+from .grid import BUS_GAP, MARGIN, Feed, Grid
+
+_APART = 28.0  # between two boxes of parameters
+_LEGEND = LEGEND_WIDTH + 40
+
+
+@dataclass(eq=False)
+class Parameters:
+    """Parameters that stand in one box, and what reads them.
+
+    Attributes:
+        row: where they are read first.
+        parameters: what stands in the box.
+        links: from them to blocks.
+    """
+
+    row: Row
+    parameters: list[Parameter] = field(default_factory=list)
+    links: dict[Link, None] = field(default_factory=dict)
+
+    @property
+    def readers(self) -> list[Block]:
+        """The blocks that read them, each once."""
+        return list(dict.fromkeys(link.head for link in self.links if link.head is not None))
+
+    def uses(self, blocks: Iterable[Block]) -> dict[Place, list[Use]]:
+        """Return place to its uses in these blocks."""
+        wanted = set(blocks)
+        found: dict[Place, list[Use]] = {}
+        for link in self.links:
+            if link.head in wanted and link.place is not None:
+                found.setdefault(link.place, []).extend(link.uses)
+        return found
+
+    def content(self, builder: ContentBuilder) -> Content:
+        """Return what their box shows."""
+        return builder.parameters(self.row.blocks[max(self.row.blocks)].name, self.parameters)
+
+
+def find_parameters(graph: Graph, blocks: Blocks, table: Table) -> list[Parameters]:
+    """Return the parameters of a picture, in one box for each row that reads them first."""
+    named = {parameter.node: parameter for parameter in graph.parameters}
+    starts = {value for value in table.starts.values() if isinstance(value, Link)}
+    home: dict[Node, Parameters] = {}
+    found: dict[Row, Parameters] = {}
+    links = [
+        (table.rows.index(table.row_of[link.head]), link, link.place[0])
+        for link in blocks.links
+        if link.tail is None and link.head is not None and link.place is not None and link not in starts
+    ]
+    for number, link, node in sorted(links, key=lambda item: item[0]):
+        row = table.rows[number]
+        for leaf in (node,) if node.operation is None else blocks.weights.get(node, ()):
+            if leaf not in home:
+                home[leaf] = found.setdefault(row, Parameters(row))
+                home[leaf].parameters.append(named[leaf])
+            home[leaf].links[link] = None
+    for own in found.values():
+        own.parameters.sort(key=lambda parameter: graph.number[parameter.node])
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Wire:
+    """A piece of line: its gradient is what the parameters get from `readers`; it ends at `head`, or is a junction."""
+
+    name: str
+    points: tuple[Point, ...]
+    readers: tuple[Block, ...]
+    head: Block | None = None
+
+
+@dataclass
+class ParameterPlan:
+    """Where the boxes of parameters stand, and how lines lead from them to the steps.
+
+    Attributes:
+        boxes: parameters and their box.
+        wires: for each box, the pieces of its lines.
+        bottom, right: where everything ends.
+        legend: where the legend stands; None: there is none.
+    """
+
+    boxes: list[tuple[Parameters, Box]] = field(default_factory=list)
+    wires: list[list[_Wire]] = field(default_factory=list)
+    bottom: float = 0.0
+    right: float = 0.0
+    legend: Point | None = None
+
+    def bundles(self) -> Iterator[tuple[Hashable, Sequence[Use]]]:
+        """Yield the uses whose cotangents each piece of line gathers, by a key."""
+        for (own, _), wires in zip(self.boxes, self.wires, strict=True):
+            for wire in wires:
+                for place, uses in own.uses(wire.readers).items():
+                    yield (wire.name, place), uses
+
+    def draw(self, canvas: Canvas) -> None:
+        """Draw the lines and the boxes; the norms of the bundles are known."""
+        canvas.scene.legend = self.legend
+        for (own, box), wires in zip(self.boxes, self.wires, strict=True):
+            canvas.add(box, [node for reader in own.readers for node in reader.nodes])
+            for wire in wires:
+                norms = (canvas.norms.get((wire.name, place)) for place in own.uses(wire.readers))
+                known = [norm for norm in norms if norm is not None]
+                magnitude = math.hypot(*known) if known else None
+                nodes = [node for reader in wire.readers for node in reader.nodes]
+                if len(wire.points) == 1:
+                    canvas.dot(wire.name, wire.points[0], magnitude, nodes)
+                else:
+                    head = None if wire.head is None else canvas.boxes[wire.head]
+                    arrow = head is not None
+                    canvas.edge(box, head, wire.points, magnitude, nodes, arrow=arrow, name=wire.name)
+
+
+def width_below(contents: Sequence[Content], legend: bool) -> float:
+    """Return how wide the parameters and the legend are, side by side."""
+    return sum(content.size(120)[0] for content in contents) + _APART * (len(contents) - 1) + _LEGEND * legend
+
+
+def plan_parameters(
+    graph: Graph, grid: Grid, found: Sequence[Parameters], contents: Sequence[Content], legend: bool
+) -> ParameterPlan:
+    """Return where parameters, their lines and the legend stand.
+
+    Args:
+        graph: what is drawn.
+        grid: where rows and columns stand.
+        found: the parameters.
+        contents: what their boxes show.
+        legend: whether there is one.
+    """
+    plan = ParameterPlan()
+    low = grid.end + 22  # of the first line below everything
+    stems = [any(reader.step is not None for reader in own.readers) for own in found] if grid.stems else []
+    top = low + BUS_GAP * len(found) + 20
+    wide = width_below(contents, legend)
+    end = grid.x[grid.shown[-1]] + grid.right + grid.lane_room if grid.shown else grid.first_left
+    spare = max(wide - (end - grid.first_left), 0.0) / 2
+    left = max(grid.first_left - spare, MARGIN)
+    plan.right = right = max(end + spare, left + wide)
+    space = (right - left - wide) / max(len(found), 1)
+    at = left + space / 2
+    for number, (own, content) in enumerate(zip(found, contents, strict=True)):
+        width, height = content.size(120)
+        id = f"p{graph.number[own.parameters[0].node]}"
+        box = content.at(id, at + width / 2, top + height / 2, (width, height))
+        if stems and stems[number]:
+            entry = (grid.right_lane(sum(stems[:number])), grid.bus_top + BUS_GAP * sum(stems[:number]))
+        else:
+            entry = (box.x, (low if stems else grid.bus_top) + BUS_GAP * number)
+        plan.boxes.append((own, box))
+        plan.wires.append(_wires(grid, number, own, box, entry, low + BUS_GAP * number))
+        at += width + _APART + space
+        plan.bottom = max(plan.bottom, height)
+    plan.bottom += top
+    if legend:
+        plan.legend = (right - LEGEND_WIDTH, top + 6)
+        plan.bottom = max(plan.bottom, top + 6 + LEGEND_HEIGHT)
+    return plan
+
+
+def _wires(grid: Grid, number: int, own: Parameters, box: Box, entry: Point, turn: float) -> list[_Wire]:
+    """Return the stem, the pieces of the line between its stops, and the drop to each step.
+
+    The line lies at the height of `entry`, where the stem meets it; a stem to another x turns at the height `turn`.
+    """
+    ways = {reader: way for reader in own.readers if (way := _way(grid, (number, reader), box)) is not None}
+    top = box.y - box.height / 2
+    below = [reader for reader in ways if reader.step is None and grid.table.row_of[reader].y > grid.bottom]
+    wires = [_Wire(f"{box.id}-up", ((box.x, top), *ways.pop(reader)), (reader,), reader) for reader in below]
+    readers = tuple(reader for reader in own.readers if reader not in below)
+    place = {reader: ways[reader][0][0] if reader in ways else grid.hidden_x(reader) for reader in readers}
+    x, y = entry
+    out = box.x + (16 if below else 0)
+    stem: tuple[Point, ...] = ((out, top), (out, y)) if x == box.x else ((out, top), (out, turn), (x, turn), (x, y))
+    if len(readers) == 1 and ways and abs(place[readers[0]] - x) < 1:
+        return [*wires, _Wire(f"{box.id}-drop1", (*stem[:-1], *ways[readers[0]]), readers, readers[0])]
+    if not ways:
+        return wires
+    x = stem[-1][0]
+    for piece, (a, b) in enumerate(pairwise(sorted({*(way[0][0] for way in ways.values()), x})), 1):
+        outward = b > x
+        beyond = tuple(reader for reader, at in place.items() if (at > a + 1e-6 if outward else at < b - 1e-6))
+        wires.append(_Wire(f"{box.id}-bus{piece}", ((a, y), (b, y)) if outward else ((b, y), (a, y)), beyond))
+    wires.append(_Wire(f"{box.id}-stem", stem, readers))
+    for nth, (reader, way) in enumerate(sorted(ways.items(), key=lambda pair: pair[1][0][0]), 1):
+        start = (way[0][0], y)
+        wires.append(_Wire(f"{box.id}-drop{nth}", (start, *way), (reader,), reader))
+        wires.append(_Wire(f"{box.id}-dot{nth}", (start,), (reader,)))
+    return [*wires, _Wire(f"{box.id}-dot", ((x, y),), readers)]
+
+
+def _way(grid: Grid, feed: tuple[int, Block], box: Box) -> tuple[Point, ...] | None:
+    """Return the way up from a line to a block, without its start on the line; None if the block is not drawn."""
+    head = grid.place(feed[1])
+    if head is None:
+        return None
+    row, time = grid.table.row_of[feed[1]], grid.table.time(feed[1])
+    key: Feed = (feed[0], row)
+    bottom = head.y + head.height / 2
+    if time is None:
+        x = grid.right_lane(grid.stems + grid.wide_fed.index(key)) if key in grid.wide_fed else box.x
+        return ((x, bottom),)
+    straight = grid.feeds.get(key)
+    if straight is not None:
+        return ((grid.x[time] + straight, bottom),)
+    lanes = [other for other in grid.lanes if other[1] is row]
+    turn = bottom + 24 - 8 * lanes.index(key)
+    enter = head.x + (0.34 - 0.1 * (len(lanes) - 1 - lanes.index(key))) * head.width
+    x = grid.lane_x(key, time)
+    return ((x, turn), (enter, turn), (enter, bottom))
