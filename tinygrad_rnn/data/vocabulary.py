@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from tinygrad_rnn.checks import integer
 from tinygrad_rnn.errors import CorpusError, DTypeError, ShapeError
 
-IdArray = npt.NDArray[np.integer[Any]]
+IdArray = npt.NDArray[np.integer]
 
 UNKNOWN = "<unk>"
 """The token that stands for every token outside the vocabulary."""
@@ -115,7 +114,7 @@ class Vocabulary:
         return self._unknown_id
 
     @property
-    def id_dtype(self) -> np.dtype[Any]:
+    def id_dtype(self) -> np.dtype[np.unsignedinteger]:
         """The smaller of uint16 and uint32 that holds every id: uint16 up to V = 65536."""
         return np.dtype(np.uint16 if len(self) <= 1 << 16 else np.uint32)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import integer
 from ..engine.arrays import as_numbers
-from ..engine.tensor import Operand, shape_of
+from ..engine.operands import as_value
+from ..engine.tape import Array
+from ..engine.tensor import Operand, Value, shape_of
 from ..errors import DTypeError, ShapeError
 from .module import Module
 
@@ -66,7 +66,7 @@ class Standardize(Module):
         self.deviation = np.where(deviation > 0, deviation, 1).astype(self.mean.dtype)
         return self
 
-    def __call__(self, x: Operand) -> Any:
+    def __call__(self, x: Operand) -> Value:
         """Return (x - mean) / deviation.
 
         Args:
@@ -76,15 +76,15 @@ class Standardize(Module):
             ShapeError: if the last axis is not D.
         """
         self._check("Standardize", shape_of(x))
-        return (x - self._over(self.mean)) / self._over(self.deviation)
+        return (as_value(x) - self._over(self.mean)) / self._over(self.deviation)
 
-    def inverse(self, y: Operand) -> Any:
+    def inverse(self, y: Operand) -> Value:
         """Return y * deviation + mean: numbers in the units of the data."""
         self._check("Standardize.inverse", shape_of(y))
-        return y * self._over(self.deviation) + self._over(self.mean)
+        return as_value(y) * self._over(self.deviation) + self._over(self.mean)
 
-    def _over(self, statistic: Any) -> Any:
-        return statistic[0] if len(statistic) == 1 else statistic
+    def _over(self, statistic: Array) -> Array:
+        return statistic.reshape(()) if len(statistic) == 1 else statistic
 
     def _check(self, where: str, shape: tuple[int, ...]) -> None:
         D = len(self.mean)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Set
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from ..checks import instance, integer, number
 from ..engine.saved import Saved
 from ..engine.tape import Array
-from ..engine.tensor import Tensor
+from ..engine.tensor import Tensor, Value
 from ..engine.tree import flatten, map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import astype
@@ -78,7 +78,7 @@ class Optimizer(ABC):
         """
 
     def updated(
-        self, params: Mapping[str, V], grads: Mapping[str, V], state: Mapping[str, Mapping[str, V]], rates: Rates
+        self, params: Mapping[str, Value], grads: Mapping[str, V], state: Mapping[str, Mapping[str, V]], rates: Rates
     ) -> tuple[dict[str, V], dict[str, dict[str, V]]]:
         """Return new parameters and new state, of arrays or of Tensors; nothing is changed.
 
@@ -97,7 +97,7 @@ class Optimizer(ABC):
             dtype = _wide(p.dtype)
             if dtype not in rounded:
                 rounded[dtype] = map_leaves(partial(_as, dtype=dtype), rates)
-            slots, wide = dict(state[name]), _as(p, dtype)
+            slots, wide = dict(state[name]), _as(cast("V", p), dtype)  # a Tensor where its gradient is one
             new = self.changed(name, wide, _as(grads[name], dtype), rounded[dtype], slots)
             new_params[name] = _as(new, p.dtype)
             new_state[name] = {slot: _as(value, dtype) for slot, value in slots.items()}

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar, overload
 
 import numpy as np
 
 from ..checks import instance, number
-from ..engine.primitive import primitive
+from ..engine.primitive import Cotangents, primitive
 from ..engine.tape import Array
-from ..engine.tensor import Tensor
+from ..engine.tensor import Tensor, Value
 from ..errors import DTypeError, NonFiniteError
 from ..ops import astype, clip, maximum, where
 
@@ -23,7 +23,14 @@ _BLOCK = 1 << 14  # elements whose squares float32 adds up to 1e-6
 _SAFE = 1e-20, 1e37  # sums of squares between which float32 lost nothing
 
 
-def global_norm(grads: Mapping[str, Any]) -> Any:
+V = TypeVar("V", Array, Tensor)
+
+
+@overload
+def global_norm(grads: Mapping[str, Array]) -> float: ...
+@overload
+def global_norm(grads: Mapping[str, Tensor]) -> Tensor: ...
+def global_norm(grads: Mapping[str, V]) -> float | Tensor:
     """Return the length of all gradients together, as one vector.
 
     norm = sqrt(sum over parameters and elements of g^2), a float64 whatever the dtypes. Where squares would leave the
@@ -47,7 +54,11 @@ def global_norm(grads: Mapping[str, Any]) -> Any:
     return _own_kind(norms("global_norm", grads)[-1])
 
 
-def clip_by_norm(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, Any], Any]:
+@overload
+def clip_by_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[str, Array], float]: ...
+@overload
+def clip_by_norm(grads: Mapping[str, Tensor], max_norm: float) -> tuple[dict[str, Tensor], Tensor]: ...
+def clip_by_norm(grads: Mapping[str, V], max_norm: float) -> tuple[dict[str, V], float | Tensor]:
     """Return gradients of global norm `max_norm` at most, and the norm they had.
 
     g <- g * min(1, max_norm / norm). Source: Pascanu et al. 2013, On the difficulty of training recurrent networks.
@@ -74,7 +85,7 @@ def clip_by_norm(grads: Mapping[str, Any], max_norm: float) -> tuple[dict[str, A
     return scaled(grads, norm, max_norm), _own_kind(norm)
 
 
-def clip_by_value(grads: Mapping[str, Any], limit: float) -> dict[str, Any]:
+def clip_by_value(grads: Mapping[str, V], limit: float) -> dict[str, V]:
     """Return gradients with every element moved into [-limit, limit]; a NaN stays a NaN.
 
     Args:
@@ -96,7 +107,11 @@ def clip_by_value(grads: Mapping[str, Any], limit: float) -> dict[str, Any]:
     return {name: _array(clip(g, -limit, limit)) for name, g in _checked("clip_by_value", grads).items()}
 
 
-def norms(function: str, grads: Mapping[str, Any], raises: bool = True) -> Any:
+@overload
+def norms(function: str, grads: Mapping[str, Array], raises: bool = True) -> Array: ...
+@overload
+def norms(function: str, grads: Mapping[str, Tensor], raises: bool = True) -> Tensor: ...
+def norms(function: str, grads: Mapping[str, V], raises: bool = True) -> Value:
     """Return the length of each gradient and, last, that of all together: (P + 1,) in float64.
 
     Args:
@@ -114,7 +129,7 @@ def norms(function: str, grads: Mapping[str, Any], raises: bool = True) -> Any:
     return _norms(*gradients.values(), function=function, names=tuple(gradients) if raises else ())
 
 
-def scaled(grads: Mapping[str, Any], norm: Any, max_norm: float) -> dict[str, Any]:
+def scaled(grads: Mapping[str, V], norm: Value | float, max_norm: float) -> dict[str, V]:
     """Return gradients times min(1, max_norm / norm), each in its own dtype; themselves if that is known to be 1.
 
     >>> import numpy as np
@@ -128,7 +143,7 @@ def scaled(grads: Mapping[str, Any], norm: Any, max_norm: float) -> dict[str, An
 
 
 @primitive(analytic=False)
-def _norms(*gs: Any, function: str, names: tuple[str, ...]) -> Array:
+def _norms(*gs: Array, function: str, names: tuple[str, ...]) -> Array:
     with np.errstate(all="ignore"):  # what leaves the range of a dtype is computed again
         found = [_length(g) for g in gs]
         found.append(_length(np.array(found)))
@@ -145,12 +160,12 @@ def _norms(*gs: Any, function: str, names: tuple[str, ...]) -> Array:
 
 
 @_norms.rule(keep="y gs")
-def _(g: Any, y: Any, *gs: Any, function: str, names: tuple[str, ...]) -> Any:
+def _(g: Value, y: Value, *gs: Value, function: str, names: tuple[str, ...]) -> Cotangents:
     shares = where(y > 0, g / where(y > 0, y, 1.0), 0.0)  # the length of zeros has a kink there: 0
     return tuple(x * astype(shares[n] + shares[-1], x.dtype) for n, x in enumerate(gs))
 
 
-def _length(g: Any) -> float:
+def _length(g: Array) -> float:
     flat = np.reshape(g, -1)
     if flat.dtype.itemsize < 4:
         flat = flat.astype(np.float32)
@@ -172,7 +187,7 @@ def _square_sum(flat: Array) -> float:
     return total
 
 
-def _checked(function: str, grads: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(function: str, grads: Mapping[str, V]) -> dict[str, V]:
     instance(function, "grads", grads, Mapping, "as grad(loss, model.parameters()) gives them")
     found = {name: g if isinstance(g, Tensor) else np.asarray(g) for name, g in grads.items()}
     for name, g in found.items():
@@ -181,9 +196,9 @@ def _checked(function: str, grads: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _own_kind(norm: Any) -> Any:
+def _own_kind(norm: Value) -> float | Tensor:
     return norm if isinstance(norm, Tensor) else float(norm)
 
 
-def _array(g: Any) -> Any:
+def _array(g: V) -> V:
     return g if isinstance(g, Tensor) else np.asarray(g)
