@@ -7,7 +7,7 @@ UV     := $(shell command -v uv 2>/dev/null)
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 
-.PHONY: train test coverage lock test-matrix bench-check lint types env clean
+.PHONY: train test coverage lock stub test-matrix bench-check lint types env clean
 .DEFAULT_GOAL := test
 
 train: $(STAMP)  ## train the default language model (ARGS="..." adds flags)
@@ -35,6 +35,9 @@ test-matrix: $(STAMP)
 # Fails if a training step got slower than at the commit before (ARGS="--base v0.2.0" for another one).
 bench-check: $(STAMP)
 	$(BIN)/python benchmarks/speed_gate.py $(ARGS)
+
+stub: $(STAMP)  ## the public names as type checkers read them, from the table in __init__.py
+	$(BIN)/python .ci/stub.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
