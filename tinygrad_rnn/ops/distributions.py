@@ -19,7 +19,7 @@ from .reduce import log_softmax
 def are_probabilities(targets: Operand, shape: tuple[int, ...]) -> bool:
     """Return whether targets are distributions for logits of this shape, and not ids."""
     given = as_value(targets)
-    return bool(given.dtype.kind == "f" and given.shape == shape)
+    return len(given.shape) == len(shape) and given.dtype.kind == "f" and given.shape == shape
 
 
 def masked_ids(targets: Numbers, kept: Array, ignore_label: int) -> Array:

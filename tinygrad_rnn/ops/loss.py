@@ -160,7 +160,8 @@ def cross_entropy(
     shape = shape_of(logits)
     check_floating("cross_entropy", "logits", logits)
     check_reduction("cross_entropy", reduction)
-    smoothing = number("cross_entropy", "smoothing", smoothing, low=0, high=1)
+    if type(smoothing) is not float or smoothing:
+        smoothing = number("cross_entropy", "smoothing", smoothing, low=0, high=1)
     if isinstance(ignore_label, bool) or not isinstance(ignore_label, int | np.integer):
         raise DTypeError(f"cross_entropy: ignore_label must be an integer, got {ignore_label!r}")
     ignore_label = int(ignore_label)

@@ -17,6 +17,8 @@ from .reduce import mean, sum
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 """The mean over the elements that count, their sum, or the loss of each, 0 where it does not count."""
 
+_REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+
 
 def check_floating(function: str, name: str, value: Operand) -> None:
     """Raise unless a value is of a floating point dtype (or complex, for complex steps)."""
@@ -30,8 +32,8 @@ def check_floating(function: str, name: str, value: Operand) -> None:
 
 def check_reduction(function: str, reduction: str) -> None:
     """Raise unless `reduction` is one of the three."""
-    if reduction not in get_args(Reduction):
-        raise ConfigError(f"{function}: reduction must be one of {get_args(Reduction)}, got {reduction!r}")
+    if reduction not in _REDUCTIONS:
+        raise ConfigError(f"{function}: reduction must be one of {_REDUCTIONS}, got {reduction!r}")
 
 
 def check_constant(function: str, name: str, value: Operand) -> None:

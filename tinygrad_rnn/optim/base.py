@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Set
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -204,7 +204,9 @@ class Optimizer(ABC):
                 f"{where}: there are no parameters; a parameter is a Tensor with requires_grad=True that is an "
                 "attribute of the Module"
             )
-        if self._state:  # a saved state has no entry for a parameter without slots
+        if (
+            self._state and self._state.keys() != params.keys()
+        ):  # a saved state has no entry for a parameter without slots
             known = self._state.keys() | {name for name in params if not self.slots_of(name)}
             self._check_names("earlier updates", known, params)
         for name, parameter in params.items():
@@ -290,6 +292,7 @@ def _check_shape(what: str, array: Array, parameter: Tensor) -> None:
         raise ShapeError(f"{what} has shape {np.shape(array)}, expected {parameter.shape}")
 
 
+@lru_cache(maxsize=64)
 def _wide(dtype: np.dtype[np.generic]) -> np.dtype[np.floating]:
     """Return the dtype that a rule computes in: that of the parameter, float32 at least."""
     return np.promote_types(dtype, np.float32)
