@@ -243,4 +243,4 @@ def test_a_wheel_holds_script_and_style(tmp_path):
     subprocess.run(command, cwd=root, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"tinygrad_rnn/pictures/export/page.js", "tinygrad_rnn/pictures/export/page.css"} <= set(names)
+    assert {f"tinygrad_rnn/pictures/export/page.{kind}" for kind in ("js", "css", "html")} <= set(names)

@@ -12,8 +12,8 @@ from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.table import shown_times
 from tinygrad_rnn.graphs.unrolled.view import unrolled
 from tinygrad_rnn.pictures.scene.curves import bezier
-from tinygrad_rnn.pictures.scene.lines import texts_of
 from tinygrad_rnn.pictures.scene.text import text_width, title_width
+from tinygrad_rnn.pictures.scene.texts import texts_of
 
 
 def scene_of(case, gradients=True, **options):

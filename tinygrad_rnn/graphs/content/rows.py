@@ -10,7 +10,7 @@ from ...engine.tape import Node
 from ...pictures.layout.content import Content
 from ...pictures.scene.scene import BoxKind
 from ...pictures.scene.scene import Row as Line
-from ...pictures.scene.text import text_width
+from ...pictures.scene.text import plain, text_width
 from ..model.blocks import Block, Blocks, Link
 from ..model.flow import Flow
 from ..model.formula import formula, maker_of, symbol
@@ -88,7 +88,7 @@ class RowContent(ContentBuilder):
         spec = row.inputs[time]
         made = self.data(f"{row.letter}_{{{time + 1}}}", spec)
         text = spec_text(spec, "ids" if spec.dtype.kind in "iu" else "")
-        return Content("input", made.title, (Line(text),), _plain(made.tooltip))
+        return Content("input", made.title, (Line(text),), plain(made.tooltip))
 
     def _cell(self, row: Row, block: Block, index: str) -> Content:
         places = block.states or [result_of(block)]
@@ -96,7 +96,7 @@ class RowContent(ContentBuilder):
         whole = ", ".join(f"{name}_{{{index}}}" for name, _ in states)
         title = whole if len(states) < 4 else f"s_{{{index}}}"
         lines = [Line(self.formula(row)), Line(_spec_of(places[-1]))]
-        tips = [_plain(whole), f"computes: {self.formula(row)}"]
+        tips = [plain(whole), f"computes: {self.formula(row)}"]
         for name, place in states:
             tips += [name] if len(states) > 1 else []
             tips += self.facts(place)
@@ -132,7 +132,7 @@ class RowContent(ContentBuilder):
         time = max(self.table.times) + 2 if row.backward else min(self.table.times)
         title = ", ".join(f"{row.slots[slot]}_{{{time}}}" for slot in reversed(slots))
         texts = dict.fromkeys(_origin(self.table.starts[row, slot]) for slot in slots)
-        return Content("constant", title, (Line(", ".join(texts)),), _plain(title))
+        return Content("constant", title, (Line(", ".join(texts)),), plain(title))
 
     # -- losses -------------------------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class RowContent(ContentBuilder):
             count = len(self.blocks.terms[number])
             value = "" if summary is None else f" = {_short(summary.mean)}"
             lines = [Line(f"{self._how(number)} ℓ{value}"), Line(f"{count} term{'s' * (count != 1)}")]
-        tips = [_plain(name), *self.facts(place)]
+        tips = [plain(name), *self.facts(place)]
         return Content("loss", name, (*lines, *self.warnings([place])), "\n".join(tips), strong=True)
 
     def _loss_lines(self, row: Row, node: Node, summary: Summary | None) -> list[Line]:
@@ -194,11 +194,6 @@ def _origin(value: object) -> str:
 
 def _spec_of(place: Place) -> str:
     return spec_text(place[0].specs[place[1]])
-
-
-def _plain(title: str) -> str:
-    """Return a title without the marks of its subscripts."""
-    return title.replace("_{", "_").replace("}", "")
 
 
 def _short(value: float) -> str:

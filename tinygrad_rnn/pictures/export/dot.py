@@ -10,23 +10,10 @@ from html import escape
 
 from ..scene.curves import Point, bezier, tip_direction
 from ..scene.legend import legend_of
-from ..scene.lines import COLUMN_GAP, Text, columns_of, is_table, texts_of
 from ..scene.scene import Box, Edge, Region, Scene
-from ..scene.style import (
-    HEADLINE_SIZE,
-    INK,
-    LINE,
-    REGIONS,
-    SCISSORS,
-    SMALL,
-    SUBTITLE_SIZE,
-    arrow_length,
-    line_end,
-    look_of,
-    stroke_of,
-)
+from ..scene.style import LINE, REGIONS, SCISSORS, SMALL, arrow_length, dot_stroke, line_end, look_of, stroke_of
 from ..scene.text import FAMILY, text_width, title_runs, title_width
-from .svg import dot_stroke, edge_text, label_text, region_text
+from ..scene.texts import COLUMN_GAP, Text, columns_of, edge_text, heading, is_table, label_text, region_text, texts_of
 
 _ALIGN = {"start": "left", "end": "right", "middle": "center"}
 _FACE = FAMILY.partition(",Liberation")[0] + ",sans-serif"
@@ -67,9 +54,8 @@ class _Dot:
             yield f'  "{corner}" [pos="{_n(x)},{_n(y)}", shape=point, width=0.01, height=0.01, style=invis, label=""];'
         for region in scene.regions:
             yield self._region(region)
-        yield self._text("headline", Text(24, 33, scene.title, HEADLINE_SIZE, INK, "start", strong=True, symbols=False))
-        if scene.subtitle:
-            yield self._text("subtitle", Text(24, 54, scene.subtitle, SUBTITLE_SIZE, SMALL, "start", symbols=False))
+        for id, text in zip(("headline", "subtitle"), heading(scene), strict=False):
+            yield self._text(id, text)
         for box in scene.boxes:
             yield from self._box(box)
         for dot in scene.dots:

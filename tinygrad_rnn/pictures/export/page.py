@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from string import Template
 
 from ..scene.scene import Box, Edge, Scene
+from ..scene.text import plain
 
 _TAUGHT = ("loss", "operation", "state")  # and parameters, in the order in which they are told
 HELP = (
@@ -53,49 +55,14 @@ def page(scene: Scene, svg: str) -> str:
     style = room.joinpath("page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'"
-    title = escape(_plain(scene.title) or "graph")
+    title = escape(plain(scene.title) or "graph")
     # Inside a script element only "<" can end it or open a comment; JSON can always spell it otherwise.
     data = json.dumps(page_data(scene), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     hint = "Point at a loss, or press Tab, to see what learns from it." if scene.reach else ""
     keys = "".join(f"<li><kbd>{escape(key)}</kbd> {escape(does)}</li>" for key, does in HELP)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header data-part="tools" hidden>
-<label>Find
-<input data-part="find" type="search" placeholder="name of a box" autocomplete="off" spellcheck="false"></label>
-<span data-part="count" role="status" aria-live="polite"></span>
-<span class="tools">
-<button data-part="out" type="button" aria-label="Zoom out">−</button>
-<output data-part="zoom" aria-label="Zoom" aria-live="off">100 %</output>
-<button data-part="in" type="button" aria-label="Zoom in">+</button>
-<button data-part="fit" type="button">Fit</button>
-<button data-part="save" type="button">Save SVG</button>
-<button data-part="dark" type="button" aria-pressed="false">Dark page</button>
-</span>
-</header>
-<main data-part="stage" aria-label="{title}">
-{svg[max(svg.find("<svg"), 0) :].strip()}
-<div data-part="panel" class="panel" role="tooltip" hidden></div>
-</main>
-<footer data-part="foot" hidden>
-<p data-part="says" class="says" role="status" aria-live="polite"></p>
-<p class="hint">{hint}</p>
-<ul class="help" aria-label="Keys">{keys}</ul>
-</footer>
-<script type="application/json">{data}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+    parts = {"policy": policy, "title": title, "style": style, "svg": svg[max(svg.find("<svg"), 0) :].strip()}
+    parts |= {"hint": hint, "keys": keys, "data": data, "script": script}
+    return Template(room.joinpath("page.html").read_text(encoding="utf-8")).substitute(parts)
 
 
 def page_data(scene: Scene) -> dict[str, object]:
@@ -134,7 +101,7 @@ def page_data(scene: Scene) -> dict[str, object]:
             "says": _says(scene, boxes[loss], [box for box in scene.boxes if box.id in reached], stops),
         }
     names = [" ".join(dict.fromkeys([box.title, *_names(box)])) for box in scene.boxes]
-    file = re.sub(r"[^\w.-]+", "_", _plain(scene.title)).strip("_.") or "graph"
+    file = re.sub(r"[^\w.-]+", "_", plain(scene.title)).strip("_.") or "graph"
     return {"ids": ids, "names": names, "losses": losses, "file": f"{file}.svg"}
 
 
@@ -195,11 +162,6 @@ def _names(box: Box) -> list[str]:
     """Return the names that a box stands for: of a table of parameters the first cell of each row, else its title."""
     names = [name for name, tab, _ in (row.text.partition("\t") for row in box.rows) if tab]
     return names if box.kind == "parameter" and names else [box.title]
-
-
-def _plain(text: str) -> str:
-    """Return a title without the marks of its subscripts: "h_{3}" as "h_3"."""
-    return re.sub(r"_\{([^}]*)\}", r"_\1", text)
 
 
 def _runs(places: Iterable[int]) -> list[int]:

@@ -9,29 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from itertools import pairwise
 
-from ..scene.curves import bezier, middle, tip_direction
+from ..scene.curves import bezier, tip_direction
 from ..scene.legend import legend_of
-from ..scene.lines import Text, texts_of
 from ..scene.scene import Bar, Box, Dot, Edge, Label, Region, Scale, Scene
 from ..scene.style import (
-    FADED,
-    HEADLINE_SIZE,
-    INK,
     LINE,
     REGIONS,
     SCISSORS,
-    SMALL,
-    SUBTITLE_SIZE,
-    WARNING,
     arrow_half_width,
     arrow_length,
+    dot_stroke,
     line_end,
     look_of,
     stroke_of,
 )
 from ..scene.text import FAMILY, title_runs
+from ..scene.texts import Text, edge_text, heading, label_text, region_text, texts_of
 
 _UNDER = 0.36  # of the font size: from the middle of a line of text down to its baseline
 
@@ -54,8 +48,7 @@ def write_svg(scene: Scene) -> str:
         f'aria-label="{escape(scene.title)}">',
         f'<rect class="background" x="0" y="0" width="{_n(scene.width)}" height="{_n(scene.height)}" fill="#ffffff"/>',
         '<g class="heading">',
-        _text(Text(24, 33, scene.title, HEADLINE_SIZE, INK, "start", strong=True, symbols=False)),
-        _text(Text(24, 54, scene.subtitle, SUBTITLE_SIZE, SMALL, "start", symbols=False)),
+        *(_text(text) for text in heading(scene)),
         "</g>",
         *(_region(region) for region in scene.regions),
         *(line for edge in scene.edges for line in _edge(edge, scene.scale)),
@@ -93,15 +86,6 @@ def _region(region: Region) -> str:
     return f'<g class="region kind-{region.kind}" id="{escape(region.id)}">{shape}{label}</g>'
 
 
-def region_text(region: Region) -> Text:
-    """Return where a region's label stands: a window's in its upper left, others' in their lower right."""
-    if region.kind == "window":
-        left, top = region.x - region.width / 2 + 14, region.y - region.height / 2 + 12
-        return Text(left, top, region.label, 9, SMALL, "start", symbols=False)
-    right, bottom = region.x + region.width / 2 - 10, region.y + region.height / 2 - 11
-    return Text(right, bottom, region.label, 9, SMALL, "end", symbols=False)
-
-
 def _edge(edge: Edge, scale: Scale | None) -> Iterator[str]:
     stroke = stroke_of(edge, scale)
     path = bezier(edge, line_end(stroke.width) if edge.arrow else 0.0)
@@ -125,22 +109,6 @@ def _edge(edge: Edge, scale: Scale | None) -> Iterator[str]:
     if edge.label:
         yield _text(edge_text(edge))
     yield "</g>"
-
-
-def edge_text(edge: Edge) -> Text:
-    """Return where an edge's label stands: above the middle of its longest piece, beside it if that is upright."""
-    x, y = middle(edge)
-    upright = not edge.curved and any(
-        a[0] == b[0] == x and min(a[1], b[1]) <= y <= max(a[1], b[1]) for a, b in pairwise(edge.points)
-    )
-    return Text(x + 7, y, edge.label, 9, SMALL, "start") if upright else Text(x, y - 9, edge.label, 9, SMALL)
-
-
-def dot_stroke(dot: Dot, scale: Scale | None) -> tuple[str, float]:
-    """Return colour and radius of a junction."""
-    if scale is None or dot.magnitude is None:
-        return (LINE if scale is None else FADED), 2.2
-    return scale.colour(dot.magnitude), 1.6 + 0.5 * scale.thickness(dot.magnitude)
 
 
 def _dot(dot: Dot, scale: Scale | None) -> str:
@@ -186,12 +154,6 @@ def _bar(bar: Bar, scale: Scale | None) -> str:
         f'height="{_n(bar.height)}" fill="{colour}"/>'
     )
     return f'<g class="bar">{_title(bar.tooltip)}{shape}</g>'
-
-
-def label_text(label: Label) -> Text:
-    """Return a label as a line of text."""
-    colour = WARNING if label.warn else SMALL
-    return Text(label.x, label.y, label.text, label.size, colour, label.anchor, label.strong)
 
 
 def _label(label: Label) -> str:

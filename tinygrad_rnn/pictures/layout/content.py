@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..scene.lines import box_size
 from ..scene.scene import Box, BoxKind, Row
+from ..scene.texts import box_size
 
 _LEAST_WIDTH, _LEAST_HEIGHT = 44.0, 36.0
 _FIXED = {"cut": (30.0, 30.0), "delay": (42.0, 42.0)}  # boxes with a sign in them

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .scene import Box, Edge, Scale
+from .scene import Box, Dot, Edge, Scale
 
 INK = "#1f2937"  # titles
 SMALL = "#566072"  # small text
@@ -18,8 +18,6 @@ BORDER = "#eb9a94"  # between two windows of backpropagation
 TITLE_SIZE = 15.0
 ROW_SIZE = 9.0
 ROW_STEP = 12.5
-HEADLINE_SIZE = 19.0
-SUBTITLE_SIZE = 11.0
 
 
 class Look(NamedTuple):
@@ -89,6 +87,13 @@ def stroke_of(edge: Edge, scale: Scale | None) -> Stroke:
     if edge.magnitude is None:
         return Stroke(FADED, 1.2)
     return Stroke(scale.colour(edge.magnitude), scale.thickness(edge.magnitude))
+
+
+def dot_stroke(dot: Dot, scale: Scale | None) -> tuple[str, float]:
+    """Return colour and radius of a junction."""
+    if scale is None or dot.magnitude is None:
+        return (LINE if scale is None else FADED), 2.2
+    return scale.colour(dot.magnitude), 1.6 + 0.5 * scale.thickness(dot.magnitude)
 
 
 def text_colour(magnitude: float, scale: Scale) -> str:

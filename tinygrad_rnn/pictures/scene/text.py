@@ -71,6 +71,15 @@ def title_runs(title: str) -> list[Run]:
     return [run for run in runs if run.text]
 
 
+def plain(title: str) -> str:
+    """Return a title without the marks of its subscripts.
+
+    >>> plain("h_{3}")
+    'h_3'
+    """
+    return _SUBSCRIPT.sub(r"_\1", title)
+
+
 def title_width(title: str, size: float, strong: bool = False) -> float:
     """Return how wide a title is at most, in points; subscripts are set at two thirds of its size."""
     return sum(text_width(run.text, size * (2 / 3 if run.subscript else 1), strong) for run in title_runs(title))

@@ -1,12 +1,14 @@
-"""Where the lines of text of a box stand, and how large a box must be for them."""
+"""Where all lines of text of a picture stand, and how large a box must be for those in it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
-from .scene import Box, BoxKind, Row, Scale
-from .style import ROW_SIZE, ROW_STEP, SMALL, TITLE_SIZE, WARNING, look_of, text_colour
+from .curves import middle
+from .scene import Box, BoxKind, Edge, Label, Region, Row, Scale, Scene
+from .style import INK, ROW_SIZE, ROW_STEP, SMALL, TITLE_SIZE, WARNING, look_of, text_colour
 from .text import text_width, title_width
 
 _PAD = 13.0
@@ -118,3 +120,33 @@ def _row(box: Box, row: Row, y: float, columns: list[float], scale: Scale | None
             texts.append(Text(left, y, cell, ROW_SIZE, ink, "start", symbols=False))
         left += columns[number] + COLUMN_GAP
     return texts
+
+
+def heading(scene: Scene) -> list[Text]:
+    """Return the title and the subtitle of a picture."""
+    title = Text(24, 33, scene.title, 19.0, INK, "start", strong=True, symbols=False)
+    return [title, *([Text(24, 54, scene.subtitle, 11.0, SMALL, "start", symbols=False)] if scene.subtitle else [])]
+
+
+def region_text(region: Region) -> Text:
+    """Return where a region's label stands: a window's in its upper left, others' in their lower right."""
+    if region.kind == "window":
+        left, top = region.x - region.width / 2 + 14, region.y - region.height / 2 + 12
+        return Text(left, top, region.label, 9, SMALL, "start", symbols=False)
+    right, bottom = region.x + region.width / 2 - 10, region.y + region.height / 2 - 11
+    return Text(right, bottom, region.label, 9, SMALL, "end", symbols=False)
+
+
+def edge_text(edge: Edge) -> Text:
+    """Return where an edge's label stands: above the middle of its longest piece, beside it if that is upright."""
+    x, y = middle(edge)
+    upright = not edge.curved and any(
+        a[0] == b[0] == x and min(a[1], b[1]) <= y <= max(a[1], b[1]) for a, b in pairwise(edge.points)
+    )
+    return Text(x + 7, y, edge.label, 9, SMALL, "start") if upright else Text(x, y - 9, edge.label, 9, SMALL)
+
+
+def label_text(label: Label) -> Text:
+    """Return a label as a line of text."""
+    colour = WARNING if label.warn else SMALL
+    return Text(label.x, label.y, label.text, label.size, colour, label.anchor, label.strong)
