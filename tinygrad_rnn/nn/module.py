@@ -70,11 +70,15 @@ class Module:
         >>> list(layer.parameters()), list(layer.state_dict())
         (['W'], ['W', 'b'])
         """
-        return {name: np.asarray(_values(part.value)) for name, part in _look_through(self)[2].items()}
+        return {name: np.asarray(_values(part.value)) for name, part in _look_through(self, every=True)[2].items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all leaf Tensors by name, frozen ones too. One is frozen by `tensor.requires_grad = False`."""
-        return {name: part.value for name, part in _look_through(self)[2].items() if isinstance(part.value, Tensor)}
+        return {
+            name: part.value
+            for name, part in _look_through(self, every=True)[2].items()
+            if isinstance(part.value, Tensor)
+        }
 
     def load(self, arrays: Mapping[str, ArrayLike], *, strict: bool = True, names: Sequence[str] | None = None) -> None:
         """Give every parameter a new array; all or nothing.
@@ -98,7 +102,7 @@ class Module:
         called = f"{type(self).__name__}.load"
         if not isinstance(arrays, Mapping):
             raise ShapeError(f"{called}: expected a dict of arrays by name, got a {type(arrays).__name__}")
-        parameters, _, held = _look_through(self)
+        parameters, _, held = _look_through(self, every=True)
         arrays = {name: part for name, part in arrays.items() if _is_wanted(name, names)}
         missing = sorted(name for name in parameters.keys() - arrays.keys() if _is_wanted(name, names))
         unknown = sorted(arrays.keys() - held.keys())
@@ -170,7 +174,7 @@ def _values(part: object) -> Any:
     return part.data if isinstance(part, Tensor) else part
 
 
-def _look_through(module: Module) -> tuple[dict[str, Tensor], list[Untrained], dict[str, Held]]:
+def _look_through(module: Module, every: bool = False) -> tuple[dict[str, Tensor], list[Untrained], dict[str, Held]]:
     """Return the parameters of a module, what it holds that is none and is not meant to be, and all that it holds."""
     found: dict[str, Tensor] = {}
     held: dict[str, Held] = {}
@@ -180,7 +184,7 @@ def _look_through(module: Module) -> tuple[dict[str, Tensor], list[Untrained], d
     while waiting:
         value, name, owner, attribute, container, place = waiting.pop()
         if isinstance(value, Tensor | np.ndarray):
-            if value.dtype != object and (isinstance(value, np.ndarray) or value.is_leaf) and id(value) not in seen:
+            if every and id(value) not in seen and not value.dtype.hasobject and getattr(value, "is_leaf", True):
                 held[name] = Held(value, container, place)
             if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
                 if id(value) not in seen:

@@ -122,6 +122,10 @@ class TrainStep:
         self.policy = None if policy is None else parse_policy(policy, argument="TrainStep: policy")
         self.compile = flag("TrainStep", "compile", compile)
         self._executor = executor
+        self._fast = {draws: self.compile and is_compilable(self.policy, draws) for draws in (False, True)}
+        self._carries_over = (
+            self.policy is not None and self.policy.every is not None and not is_compilable(self.policy)
+        )
         self._fused = _compiled(self._whole, executor)
         self._gradients_alone = _compiled(self._gradients, executor)
         self._open: _Open | None = None  # what overlapping passes still hold of the batches before
@@ -147,7 +151,7 @@ class TrainStep:
         Args:
             draws: whether the loss function is given a generator.
         """
-        return chosen_executor(self._executor) if self.compile and is_compilable(self.policy, draws) else None
+        return chosen_executor(self._executor) if self._fast[draws] else None
 
     def __call__(self, batch: Batch, state: State = None, *, lr: float | None = None, rng: Rng = None) -> StepResult:
         """Update the model from one batch.
@@ -174,7 +178,7 @@ class TrainStep:
         params = parameters_of("TrainStep", self.model)
         lr = self.optimizer.lr if lr is None else lr
         moments, rates = self.optimizer.start(params, lr)
-        fast, before = self.compile and is_compilable(self.policy, rng is not None), state
+        fast, before = self._fast[rng is not None], state
         new: dict[str, Array] | None = None
         if fast and len(batches) == 1:
             rates = map_leaves(partial(np.asarray, dtype=np.float64), rates)
@@ -223,7 +227,7 @@ class TrainStep:
     ) -> _Found:
         """Return the gradient of the mean over several batches."""
         gradients = self._gradients_alone if fast else self._gradients
-        if _carries_over(self.policy):
+        if self._carries_over:  # a pass may reach into the batches before
             gradients = self._carried
         total: _Found | None = None
         for batch in batches:
@@ -316,18 +320,18 @@ def _joined(one: _Found, other: _Found) -> _Found:
 def _resized(batches: Iterable[Batch], steps: int) -> Iterator[Batch]:
     """Yield the same sequences in pieces of `steps` steps; the last may be shorter."""
     rest: Batch = None
-
-    def part(begin: int, end: int | None) -> Batch:
-        return map_leaves(lambda array: np.asarray(array)[:, begin:end], rest)
-
     for batch in batches:
-        rest = batch if rest is None else map_leaves(_side_by_side, rest, batch)
-        whole = np.shape(flatten(rest)[0])[1] // steps * steps
-        for start in range(0, whole, steps):
-            yield part(start, start + steps)
-        rest = part(whole, None)
-    if rest is not None and np.shape(flatten(rest)[0])[1]:
+        whole = batch if rest is None else map_leaves(_side_by_side, rest, batch)
+        length = int(np.shape(flatten(whole)[0])[1])
+        for start in range(0, length - steps + 1, steps):
+            yield _steps_of(whole, start, start + steps)
+        rest = _steps_of(whole, length // steps * steps, length) if length % steps else None
+    if rest is not None:
         yield rest
+
+
+def _steps_of(batch: Batch, begin: int, end: int) -> Batch:
+    return map_leaves(lambda array: np.asarray(array)[:, begin:end], batch)
 
 
 def _side_by_side(left: Array, right: Array) -> Array:
@@ -358,11 +362,6 @@ def is_compilable(policy: Policy | str | None, draws: bool = False) -> bool:
     every, first = policy.every, policy.factors(policy.every)
     passes = [[policy.factor(begin + t, begin + every) for t in range(every)] for begin in (every, 2 * every)]
     return all(factors == [0.0, *first[1:]] for factors in passes)
-
-
-def _carries_over(policy: Policy | None) -> bool:
-    """Return whether a pass may reach into batches before: it has passes of its own, and they are no plan."""
-    return policy is not None and policy.every is not None and not is_compilable(policy)
 
 
 def _trouble(loss: float, lengths: Array, params: Mapping[str, Tensor]) -> str:
