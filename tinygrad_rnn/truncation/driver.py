@@ -8,15 +8,15 @@ anything twice; cutting changes nothing that is recorded; and what lies too far 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..engine.tape import Array, Node, context, slice_of_a_sequence
-from ..engine.tensor import Tensor, shape_of
+from ..engine.tape import Array, Edge, context, slice_of_a_sequence
+from ..engine.tensor import Operand, Tensor, shape_of
 from ..engine.tree import map_leaves
 from ..engine.walk import own, pull_back
 from ..errors import ConfigError, ShapeError, TraceError
@@ -24,6 +24,7 @@ from .base import Policy
 from .nests import (
     added,
     arrays_of,
+    edge_to,
     floats,
     fresh_leaf,
     is_float,
@@ -31,14 +32,13 @@ from .nests import (
     loss_and_state,
     number_of,
     one_for,
-    place_of,
     steps_of,
     value_of,
     with_floats,
 )
 from .parse import parse_policy
 
-Step = Callable[[Any, Any], tuple[Any, Any]]
+Step: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 """`step(inputs, state) -> (loss, state)`: some steps of a recurrence, and the sum of their losses (None: no loss)."""
 
 
@@ -69,10 +69,10 @@ class Update(NamedTuple):
 class _Segment:
     start: int
     stop: int
-    inputs: Any
-    before: Any  # the state before it: leaves of this segment's graph
-    after: Any  # the state after it; results of the graph
-    loss: Any
+    inputs: object
+    before: object  # the state before it: leaves of this segment's graph
+    after: object  # the state after it; results of the graph
+    loss: Operand | None
     rng_state: Any
 
 
@@ -114,7 +114,7 @@ class Recurrence:
         step: Step,
         parameters: Mapping[str, Tensor],
         policy: Policy | str,
-        state: Any,
+        state: object,
         rng: np.random.Generator | None = None,
     ) -> None:
         followed = parse_policy(policy, argument="Recurrence: policy")
@@ -142,7 +142,7 @@ class Recurrence:
         """Steps whose graph (or, with recomputation, whose first state) is held just now."""
         return sum(segment.stop - segment.start for segment in self._alive)
 
-    def feed(self, inputs: Any) -> Iterator[Update]:
+    def feed(self, inputs: object) -> Iterator[Update]:
         """Take the next steps, and yield the update of each pass that falls due; the rest waits for more.
 
         Parameters may be updated between two updates: segments that are alive keep what they were recorded with.
@@ -167,7 +167,7 @@ class Recurrence:
         borders = [n for n in (self._policy.every, self._policy.grain) if n is not None]
         return min((n - self._now % n for n in borders), default=2**62)
 
-    def _record(self, inputs: Any, length: int) -> None:
+    def _record(self, inputs: object, length: int) -> None:
         before = map_leaves(fresh_leaf, self._state)
         rng_state = self._rng.bit_generator.state if self._rng is not None and self._policy.recompute else None
         loss, after = self._run_step(inputs, before)
@@ -178,7 +178,7 @@ class Recurrence:
         self._alive.append(segment)
         self._now += length
 
-    def _run_step(self, inputs: Any, before: Any) -> tuple[Any, Any]:
+    def _run_step(self, inputs: object, before: object) -> tuple[Operand | None, object]:
         whole = self._policy.every is None and self._policy.grain is None  # then what is fed stays in one piece
         with nullcontext() if whole else slice_of_a_sequence():
             return loss_and_state(self._step(inputs, before), "Recurrence")
@@ -188,7 +188,7 @@ class Recurrence:
         sums: dict[str, Array] = {}
         losses: list[float] = []
         norms: list[tuple[int, float]] = []
-        carried: list[Any] | None = None  # cotangents of the state after the segment; None: all zero
+        carried: Sequence[Array | None] | None = None  # cotangents of the state after the segment; None: all zero
         scale = 1.0
         for segment in reversed(self._alive):
             if segment.start >= begin and segment.loss is not None:
@@ -219,21 +219,26 @@ class Recurrence:
         }
         return Update(end, losses[::-1], gradients, self._state, first)
 
-    def _norm(self, carried: list[Any]) -> float:
+    def _norm(self, carried: Sequence[Array | None]) -> float:
         if type(self._policy).observe is Policy.observe:
             return 0.0  # nobody looks at it
         return float(np.sqrt(sum(np.vdot(g, g).real for g in carried if g is not None)))
 
     def _pull(
-        self, segment: _Segment, carried: list[Any] | None, through: bool, is_new: bool, sums: dict[str, Array]
-    ) -> list[Any] | None:
+        self,
+        segment: _Segment,
+        carried: Sequence[Array | None] | None,
+        through: bool,
+        is_new: bool,
+        sums: dict[str, Array],
+    ) -> list[Array | None] | None:
         """Go back over one segment: add to `sums`, and return the cotangents of its first state (None: all zero)."""
         if carried is None and not (is_new and segment.loss is not None):
             return None
         before, after, loss = segment.before, segment.after, segment.loss
         if self._policy.recompute:
             before, after, loss = self._again(segment)
-        seeds: list[tuple[tuple[Node, int], Any]] = []
+        seeds: list[tuple[Edge, Array]] = []
         if is_new and isinstance(loss, Tensor) and loss.node is not None:
             seeds.append(((loss.node, loss.index), one_for(loss)))
         for h, g in zip(floats(after), carried or [], strict=carried is not None):
@@ -241,8 +246,8 @@ class Recurrence:
                 seeds.append(((h.node, h.index), g))
         if not seeds:
             return None
-        places = {name: place_of(p) for name, p in self._parameters.items()}
-        states = [place_of(h) for h in floats(before)] if through else []
+        places = {name: edge_to(p) for name, p in self._parameters.items()}
+        states = [edge_to(h) for h in floats(before)] if through else []
         tracer = context().tracer
         found = pull_back(seeds, [*places.values(), *states], None if tracer is None else tracer.lift)
         names = [name for name, place in places.items() if place in found]
@@ -253,7 +258,7 @@ class Recurrence:
             return None
         return [found.get(place) for place in states]
 
-    def _again(self, segment: _Segment) -> tuple[Any, Any, Any]:
+    def _again(self, segment: _Segment) -> tuple[object, object, Operand | None]:
         before = map_leaves(fresh_leaf, arrays_of(segment.before))
         if self._rng is None:
             loss, after = self._run_step(segment.inputs, before)
@@ -288,8 +293,8 @@ def decides(policy: Policy) -> bool:
 def bptt(
     step: Step,
     parameters: Mapping[str, Tensor],
-    inputs: Any,
-    state: Any,
+    inputs: object,
+    state: object,
     policy: Policy | str,
     rng: np.random.Generator | None = None,
 ) -> Update:
@@ -330,7 +335,7 @@ def bptt(
 def _added(total: Update, update: Update, parameters: Mapping[str, Tensor]) -> Update:
     """Add the next update to the sum so far, in place: no more than two gradients are held at a time."""
     for name, g in update.gradients.items():
-        total.gradients[name] = added(total.gradients[name], g, place_of(parameters[name]))
+        total.gradients[name] = added(total.gradients[name], g, edge_to(parameters[name]))
     total.losses.extend(update.losses)
     first = total.state_gradient
     if first is None:
@@ -343,8 +348,8 @@ def _added(total: Update, update: Update, parameters: Mapping[str, Tensor]) -> U
 def stream(
     step: Step,
     parameters: Mapping[str, Tensor],
-    windows: Iterable[Any],
-    state: Any,
+    windows: Iterable[object],
+    state: object,
     policy: Policy | str,
     rng: np.random.Generator | None = None,
 ) -> Iterator[Update]:

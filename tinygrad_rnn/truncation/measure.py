@@ -9,7 +9,6 @@ import tracemalloc
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -114,8 +113,8 @@ def _cosine_and_error(ab: float, aa: float, bb: float, difference: float) -> tup
 def measure(
     step: Step,
     parameters: Mapping[str, Tensor],
-    inputs: Any,
-    state: Any,
+    inputs: object,
+    state: object,
     policy: Policy,
     full: Mapping[str, Array],
     repeats: int = 3,
@@ -149,7 +148,7 @@ def measure(
     held: list[tuple[int, weakref.ref[Node]]] = []
     alive_steps = 0
 
-    def watched(inputs: Any, state: Any) -> tuple[Any, Any]:
+    def watched(inputs: object, state: object) -> tuple[object, object]:
         nonlocal alive_steps
         loss, after = step(inputs, state)
         made = [part.node for part in flatten((loss, after)) if isinstance(part, Tensor) and part.node is not None]

@@ -1,36 +1,39 @@
-"""States and inputs of the driver: nestings in which some parts carry a gradient and others are carried along."""
+"""States and inputs of the driver: nestings in which some parts carry a gradient, and others do not.
+
+Cotangents are written as arrays; while `compile` records they are Tensors, which compute like arrays.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 
 from ..engine.arrays import frozen_copy
-from ..engine.tape import Node, context
-from ..engine.tensor import Tensor, shape_of, wrap
+from ..engine.tape import Array, Edge, context
+from ..engine.tensor import Operand, Tensor, Value, shape_of, wrap
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import GradientError, ShapeError
 
 
-def is_float(value: Any) -> bool:
+def is_float(value: object) -> TypeGuard[Value]:
     """Return whether a part of a state carries a gradient; step counters and ids do not."""
     return isinstance(value, Tensor | np.ndarray) and value.dtype.kind in "fc"
 
 
-def floats(nest: Any) -> list[Any]:
+def floats(nest: object) -> list[Any]:
     """Return the parts of a state that carry a gradient, in order."""
     return [part for part in flatten(nest) if is_float(part)]
 
 
-def with_floats(nest: Any, values: list[Any]) -> Any:
+def with_floats(nest: object, values: Iterable[object]) -> object:
     """Return a state with other values for the parts that carry a gradient."""
     new = iter(values)
     return rebuild(nest, iter([next(new) if is_float(part) else part for part in flatten(nest)]))
 
 
-def value_of(part: Any) -> Any:
+def value_of(part: object) -> Any:
     """Return the array of a Tensor (while `compile` records: a Tensor without its past), anything else as it is."""
     tracer = context().tracer
     if tracer is not None and isinstance(part, Tensor):
@@ -38,46 +41,48 @@ def value_of(part: Any) -> Any:
     return part.data if isinstance(part, Tensor) else part
 
 
-def number_of(loss: Any) -> Any:
+def number_of(loss: object) -> float:
     """Return a loss as a number; while `compile` records, as a Tensor without its past."""
-    return value_of(loss) if context().tracer is not None else float(value_of(loss))
+    value: float = value_of(loss)
+    return value if context().tracer is not None else float(value)
 
 
-def one_for(loss: Tensor) -> Any:
+def one_for(loss: Tensor) -> Array:
     """Return the cotangent 1 of a loss."""
     tracer = context().tracer
-    ones = np.ones(loss.shape, loss.dtype)
-    return ones if tracer is None else tracer.fixed(ones)
+    ones: Array = np.ones(loss.shape, loss.dtype)
+    return ones if tracer is None else cast(Array, tracer.fixed(ones))
 
 
-def added(total: Any, term: Any, place: tuple[Node, int]) -> Any:
-    """Return the sum of two terms of the cotangent of a place, written into `total` where that is an array."""
+def added(total: Array, term: Array, edge: Edge) -> Array:
+    """Return the sum of two terms of the cotangent of an edge, written into `total` where that is an array."""
     if isinstance(total, np.ndarray):
         return np.add(total, term, out=total)
-    made = total + term
+    made: Array = total + term
     if (tracer := context().tracer) is not None:
-        tracer.accumulated(made, place)
+        tracer.accumulated(made, edge)
     return made
 
 
-def arrays_of(state: Any) -> Any:
+def arrays_of(state: object) -> Any:
     """Return a state without its graph."""
     return map_leaves(value_of, state)
 
 
-def fresh_leaf(part: Any) -> Any:
+def fresh_leaf(part: object) -> object:
     """Return a part of a state as a leaf of a new graph, if it can carry a gradient."""
     if not is_float(part):
         return part
     tracer = context().tracer
     if tracer is not None:
         return tracer.alone(part, is_leaf=True)
-    leaf = wrap(part if not part.flags.writeable else frozen_copy(part))
+    array = cast(Array, part)  # states are held without their graphs
+    leaf = wrap(frozen_copy(array) if array.flags.writeable else array)
     leaf.requires_grad = True
     return leaf
 
 
-def loss_and_state(found: Any, function: str) -> tuple[Any, Any]:
+def loss_and_state(found: object, function: str) -> tuple[Operand | None, object]:
     """Return what a step returned, if it is a loss and a state.
 
     Args:
@@ -100,7 +105,7 @@ def loss_and_state(found: Any, function: str) -> tuple[Any, Any]:
     return loss, state
 
 
-def leaves_of(parameters: Any, function: str) -> dict[str, Tensor]:
+def leaves_of(parameters: object, function: str) -> dict[str, Tensor]:
     """Return parameters as a dictionary.
 
     Args:
@@ -124,8 +129,8 @@ def leaves_of(parameters: Any, function: str) -> dict[str, Tensor]:
     return dict(parameters)
 
 
-def place_of(leaf: Tensor) -> tuple[Node, int]:
-    """Return the place of a leaf in its graph.
+def edge_to(leaf: Tensor) -> Edge:
+    """Return the edge to a leaf.
 
     Raises:
         GradientError: if it does not require a gradient.
@@ -135,7 +140,7 @@ def place_of(leaf: Tensor) -> tuple[Node, int]:
     return leaf.node, leaf.index
 
 
-def steps_of(inputs: Any) -> int:
+def steps_of(inputs: object) -> int:
     """Return T of inputs (N, T, ...).
 
     Raises:

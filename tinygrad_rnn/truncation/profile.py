@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..engine.tape import Array, Node
+from ..engine.tape import Array, Edge
 from ..engine.tensor import Tensor
 from ..engine.tree import map_leaves
 from ..engine.walk import own, pull_back
 from .driver import Step
-from .nests import arrays_of, floats, fresh_leaf, leaves_of, loss_and_state, place_of, steps_of
+from .nests import arrays_of, edge_to, floats, fresh_leaf, leaves_of, loss_and_state, steps_of
 
 
-def credit_profile(step: Step, parameters: Mapping[str, Tensor], inputs: Any, state: Any) -> Iterator[dict[str, Array]]:
+def credit_profile(
+    step: Step, parameters: Mapping[str, Tensor], inputs: object, state: object
+) -> Iterator[dict[str, Array]]:
     """Yield G_0, G_1, ..., G_{T-1}: the parts of the full gradient that come from k steps back.
 
     G_k = sum over tau of C[tau, tau-k], with C the credits of `policies`. So sum over all k of G_k is the full
@@ -48,28 +50,28 @@ def credit_profile(step: Step, parameters: Mapping[str, Tensor], inputs: Any, st
     [11.0, 8.0, 4.0]
     """
     T, parameters = steps_of(inputs), leaves_of(parameters, "credit_profile")
-    seeds: list[tuple[tuple[Node, int], Any]] = []
-    behind: dict[tuple[Node, int], tuple[Node, int]] = {}  # leaf of a state: the result of the step before that it is
-    after: Any = None
+    seeds: list[tuple[Edge, Array]] = []
+    before_leaf: dict[Edge, Edge] = {}  # from the leaf of a state to the result of the step before that it stands for
+    after: object = None
     for t in range(T):
         before = map_leaves(fresh_leaf, arrays_of(state))
         for leaf, result in zip(floats(before), floats(after), strict=bool(t)):
             if isinstance(result, Tensor) and result.node is not None:
-                behind[place_of(leaf)] = (result.node, result.index)
+                before_leaf[edge_to(leaf)] = (result.node, result.index)
         here = map_leaves(lambda x, t=t: x[:, t : t + 1], inputs)
         loss, after = loss_and_state(step(here, before), "credit_profile")
         if isinstance(loss, Tensor) and loss.node is not None:
             seeds.append(((loss.node, loss.index), np.ones_like(loss.data)))
         state = after
-    places = {name: place_of(parameter) for name, parameter in parameters.items()}
+    places = {name: edge_to(parameter) for name, parameter in parameters.items()}
     for _ in range(T):
-        found = pull_back(seeds, [*places.values(), *behind])
+        found = pull_back(seeds, [*places.values(), *before_leaf])
         values = own(
             found[place] if place in found else np.zeros(parameters[name].shape, parameters[name].dtype)
             for name, place in places.items()
         )
         yield dict(zip(places, values, strict=True))
-        seeds = [(behind[leaf], found[leaf]) for leaf in behind if leaf in found]
+        seeds = [(before_leaf[leaf], found[leaf]) for leaf in before_leaf if leaf in found]
 
 
 class Trend(NamedTuple):

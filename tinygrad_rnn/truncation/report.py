@@ -19,7 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..checks import integer, number
-from ..engine.tensor import Tensor, shape_of
+from ..engine.tape import Array
+from ..engine.tensor import Operand, Tensor, shape_of
 from ..engine.tree import flatten
 from ..errors import ConfigError, NonFiniteError, ShapeError
 from .base import Policy
@@ -41,7 +42,7 @@ class LanguageModel(Protocol):
     def initial_state(self, batch_size: int) -> Any:
         """Return the state before the first step."""
 
-    def loss(self, ids: Any, targets: Any, state: Any) -> tuple[Any, Any]:
+    def loss(self, ids: Array, targets: Array, state: Any) -> tuple[Tensor, Any]:
         """Return the mean loss over the targets that are not -1, and the new state."""
 
 
@@ -199,7 +200,7 @@ class TruncationReport:
         draw(picture, path)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -225,12 +226,12 @@ def default_policies(T: int) -> list[Policy]:
 
 def truncation_report(
     model: LanguageModel,
-    ids: Any,
-    targets: Any,
+    ids: Operand,
+    targets: Operand,
     policies: Sequence[Policy | str] | None = None,
     *,
     horizon: int | None = None,
-    state: Any = None,
+    state: object = None,
     wanted_cosine: float = 0.99,
     repeats: int = 3,
 ) -> TruncationReport:
@@ -266,7 +267,7 @@ def truncation_report(
             f"truncation_report: expected ids and targets of one shape (N, T), got {shape} and {shape_of(targets)}"
         )
 
-    def step(inputs: Any, state: Any) -> tuple[Any, Any]:
+    def step(inputs: tuple[Array, Array], state: object) -> tuple[Tensor | None, object]:
         xs, ts = inputs
         here = np.count_nonzero(ts != -1)
         # A mean over no targets would be nan: read them as any, and let them have no loss.
@@ -289,8 +290,8 @@ def truncation_report(
 def recurrence_report(
     step: Step,
     parameters: Mapping[str, Tensor],
-    inputs: Any,
-    state: Any,
+    inputs: object,
+    state: object,
     policies: Sequence[Policy | str] | None = None,
     *,
     horizon: int | None = None,
