@@ -13,7 +13,7 @@ from ..scene.legend import legend_of
 from ..scene.scene import Box, Edge, Region, Scene
 from ..scene.style import LINE, REGIONS, SCISSORS, SMALL, arrow_length, dot_stroke, line_end, look_of, stroke_of
 from ..scene.text import FAMILY, text_width, title_runs, title_width
-from ..scene.texts import COLUMN_GAP, Text, columns_of, edge_text, heading, is_table, label_text, region_text, texts_of
+from ..scene.texts import COLUMN_GAP, Text, columns_of, heading, is_table, label_text, region_text, texts_of
 
 _ALIGN = {"start": "left", "end": "right", "middle": "center"}
 _FACE = FAMILY.partition(",Liberation")[0] + ",sans-serif"
@@ -151,12 +151,6 @@ class _Dot:
         attributes.append("dir=none")
         if stroke.dashed:
             attributes.append("style=dashed")
-        if edge.label:
-            text = edge_text(edge)
-            attributes += [
-                f'label="{_quoted(text.text)}"',
-                f'lp="{self._point((_middle(text, _width(text)), text.y))}"',
-            ]
         if edge.tooltip:
             attributes.append(f'tooltip="{_quoted(edge.tooltip)}"')
         yield f"{ends} [{', '.join(attributes)}];"

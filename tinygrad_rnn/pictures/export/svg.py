@@ -25,7 +25,7 @@ from ..scene.style import (
     stroke_of,
 )
 from ..scene.text import FAMILY, title_runs
-from ..scene.texts import Text, edge_text, heading, label_text, region_text, texts_of
+from ..scene.texts import Text, heading, label_text, region_text, texts_of
 
 _UNDER = 0.36  # of the font size: from the middle of a line of text down to its baseline
 
@@ -106,8 +106,6 @@ def _edge(edge: Edge, scale: Scale | None) -> Iterator[str]:
         )
         shape = " ".join(f"{_n(a)},{_n(b)}" for a, b in corners)
         yield f'<polygon points="{shape}" fill="{stroke.colour}"/>'
-    if edge.label:
-        yield _text(edge_text(edge))
     yield "</g>"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 from .scene import Edge
 
@@ -30,14 +29,6 @@ def tip_direction(edge: Edge) -> Point:
     cx, cy = next(point for point in reversed(edge.points[:-1]) if point != edge.points[-1])
     length = math.hypot(x - cx, y - cy)
     return (x - cx) / length, (y - cy) / length
-
-
-def middle(edge: Edge) -> Point:
-    """Return a point near the middle of an edge, on its longest straight piece."""
-    if edge.curved:
-        return edge.points[len(edge.points) // 2]
-    (ax, ay), (bx, by) = max(pairwise(edge.points), key=lambda pair: math.dist(*pair))
-    return (ax + bx) / 2, (ay + by) / 2
 
 
 def _rounded(points: Sequence[Point], radius: float) -> list[Point]:

@@ -90,7 +90,6 @@ class Edge:
         magnitude: norm of the cotangent that comes back along it, or None.
         arrow: whether there is a head at its end.
         curved: through a spline instead of rounded corners; `points` are then cubic Bezier points, 1 + 3n of them.
-        label: small text beside its middle, such as a factor "x 0.5".
         tooltip: shown on hover.
     """
 
@@ -102,7 +101,6 @@ class Edge:
     magnitude: float | None = None
     arrow: bool = True
     curved: bool = False
-    label: str = ""
     tooltip: str = ""
 
 

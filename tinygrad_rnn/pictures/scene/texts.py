@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
-from .curves import middle
-from .scene import Box, BoxKind, Edge, Label, Region, Row, Scale, Scene
+from .scene import Box, BoxKind, Label, Region, Row, Scale, Scene
 from .style import INK, ROW_SIZE, ROW_STEP, SMALL, TITLE_SIZE, WARNING, look_of, text_colour
 from .text import text_width, title_width
 
@@ -135,15 +133,6 @@ def region_text(region: Region) -> Text:
         return Text(left, top, region.label, 9, SMALL, "start", symbols=False)
     right, bottom = region.x + region.width / 2 - 10, region.y + region.height / 2 - 11
     return Text(right, bottom, region.label, 9, SMALL, "end", symbols=False)
-
-
-def edge_text(edge: Edge) -> Text:
-    """Return where an edge's label stands: above the middle of its longest piece, beside it if that is upright."""
-    x, y = middle(edge)
-    upright = not edge.curved and any(
-        a[0] == b[0] == x and min(a[1], b[1]) <= y <= max(a[1], b[1]) for a, b in pairwise(edge.points)
-    )
-    return Text(x + 7, y, edge.label, 9, SMALL, "start") if upright else Text(x, y - 9, edge.label, 9, SMALL)
 
 
 def label_text(label: Label) -> Text:
