@@ -59,7 +59,8 @@ def _group_label(text: str, borders: Borders, routes: Iterable[Sequence[Point]])
     """Return the label of a group in the corner where least runs through it."""
     left, top, right, _ = borders
     width = text_width(text, 9)
-    busy = [point for route in routes for point in _along(route)]
+    near = [route for route in routes if min(y for _, y in route) < top + 19 and max(y for _, y in route) > top + 1]
+    busy = [point for route in near for point in _along(route)]
     corners = [(x, top + 10) for x in (left + 9, right - 9 - width)]
     x, y = min(corners, key=lambda c: sum(-4 < a - c[0] < width + 4 and abs(b - c[1]) < 9 for a, b in busy))
     return Label(x, y, text, "start", size=9)

@@ -53,10 +53,16 @@ class Arc(NamedTuple):
 
 
 class _Near(NamedTuple):
-    """A neighbour of a node: how strong the line is, and where it meets both, in points from their middles."""
+    """A neighbour of a node: how strong the line to it is, and where it meets both.
+
+    Attributes:
+        bend: how much further from the middle it meets the neighbour than the node, in points.
+        here, there: where it meets the node and the neighbour, as part of their places in their layers.
+    """
 
     node: int
     weight: float
+    bend: float
     here: float
     there: float
 
@@ -161,8 +167,9 @@ class _Web:
                 weight = arc.weight * (1.0, 3.0, 9.0)[bends]
                 start = (arc.tail_at or 0.0) if a == arc.tail else 0.0
                 end = (arc.head_at or 0.0) if b == arc.head else 0.0
-                self.ahead[a].append(_Near(b, weight, start, end))
-                self.behind[b].append(_Near(a, weight, end, start))
+                here, there = start / max(self.height(a), 1.0), end / max(self.height(b), 1.0)
+                self.ahead[a].append(_Near(b, weight, end - start, 0.9 * here, 0.9 * there))
+                self.behind[b].append(_Near(a, weight, start - end, 0.9 * there, 0.9 * here))
         self.layers: list[list[int]] = [[] for _ in range(max(max(self.rank, default=0) + 1, len(extents)))]
         for node in range(len(self.rank)):
             self.layers[self.rank[node]].append(node)
@@ -210,7 +217,7 @@ class _Web:
             sides = self.behind if forward else self.ahead
             for layer in self.layers if forward else reversed(self.layers):
                 wanted = {
-                    node: sum(self._spot(near, place, step) for near in sides[node]) / len(sides[node])
+                    node: sum([place[o] + step[o] * spot for o, _, _, _, spot in sides[node]]) / len(sides[node])
                     if sides[node]
                     else place[node]
                     for node in layer
@@ -225,10 +232,6 @@ class _Web:
         self.layers = best
         self._exchange(place, key)
 
-    def _spot(self, near: _Near, place: Sequence[float], step: Sequence[float]) -> float:
-        """Return where a line meets a neighbour, as a place in its layer, whose nodes stand `step` apart."""
-        return place[near.node] + 0.9 * step[near.node] * near.there / max(self.height(near.node), 1.0)
-
     def _exchange(self, place: list[float], key: Mapping[int, int]) -> None:
         """Let neighbours change places where that crosses less, until none does."""
         sides = (self.behind, self.ahead)
@@ -236,12 +239,13 @@ class _Web:
             for number, node in enumerate(layer):
                 place[node] = number
 
-        step = [1.0] * len(place)
-
         def crossings(a: int, b: int) -> int:
             """Count the crossings of the lines of a, above, with those of b, below."""
-            spots = [[[self._spot(near, place, step) for near in side[n]] for n in (a, b)] for side in sides]
-            return sum(x > y for above, below in spots for x in above for y in below)
+            total = 0
+            for side in sides:
+                below = [place[near.node] + near.there for near in side[b]]
+                total += sum([place[near.node] + near.there > y for near in side[a] for y in below])
+            return total
 
         for _ in range(_ROUNDS):
             moved = False
@@ -261,9 +265,11 @@ class _Web:
         for layer in self.layers:
             ends: list[float] = []
             lines = sorted(
-                (self._spot(near._replace(node=node, there=near.here), place, step), self._spot(near, place, step))
-                for node in layer
-                for near in self.ahead[node]
+                [
+                    (place[node] + step[node] * here, place[other] + step[other] * there)
+                    for node in layer
+                    for other, _, _, here, there in self.ahead[node]
+                ]
             )
             for _, end in lines:
                 total += len(ends) - bisect_right(ends, end)
@@ -278,22 +284,30 @@ class _Web:
             anchor = next((places[n] for n, node in enumerate(layer) if node in spine), places[-1] / 2 if layer else 0)
             for node, place in zip(layer, places, strict=False):  # an empty layer has one place
                 self.y[node] = float(place - anchor)
+        gaps = [[self._distance(a, b) for a, b in itertools.pairwise(layer)] for layer in self.layers]
         for sweep in range(_SWEEPS):
-            for layer in self.layers if sweep % 2 == 0 else reversed(self.layers):
+            layers = list(zip(self.layers, gaps, strict=True))
+            for layer, distances in layers if sweep % 2 == 0 else reversed(layers):
                 wanted, weights = [], []
                 for node in layer:
-                    sides = (*self.behind[node], *self.ahead[node])
-                    near = [(self.y[other] + there - here, weight) for other, weight, here, there in sides]
-                    if sweep >= _SWEEPS // 2:  # from squares towards absolute distances: one bend, not many small ones
-                        near = [(y, w / (3.0 + abs(y - self.y[node]))) for y, w in near]
-                    weight = sum(w for _, w in near)
-                    wanted.append(sum(y * w for y, w in near) / weight if weight else self.y[node])
-                    weights.append(weight or 0.01)
-                    if node in spine:
-                        wanted[-1], weights[-1] = 0.0, 1e9
-                gaps = [self._distance(a, b) for a, b in itertools.pairwise(layer)]
-                for node, place in zip(layer, separated(wanted, weights, gaps), strict=True):
+                    want, weight = self._pull(node, sweep >= _SWEEPS // 2)
+                    wanted.append(0.0 if node in spine else want)
+                    weights.append(1e9 if node in spine else weight)
+                for node, place in zip(layer, separated(wanted, weights, distances), strict=True):
                     self.y[node] = place
+
+    def _pull(self, node: int, late: bool) -> tuple[float, float]:
+        """Return where its neighbours want a node, and how much."""
+        y, here = self.y, self.y[node]
+        total = pull = 0.0
+        for side in (self.behind[node], self.ahead[node]):
+            for other, weight, bend, _, _ in side:
+                level = y[other] + bend
+                if late:  # from squares towards absolute distances: one bend, not many small ones
+                    weight /= 3.0 + abs(level - here)
+                total += weight
+                pull += level * weight
+        return (pull / total, total) if total else (here, 0.01)
 
     def _distance(self, a: int, b: int) -> float:
         passing = (a >= self.count) + (b >= self.count)

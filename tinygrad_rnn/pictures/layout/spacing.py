@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from itertools import accumulate
 
 
 def separated(wanted: Sequence[float], weights: Sequence[float], gaps: Sequence[float]) -> list[float]:
@@ -20,13 +19,13 @@ def separated(wanted: Sequence[float], weights: Sequence[float], gaps: Sequence[
     >>> separated([0.0, 1.0, 10.0], [1.0, 1.0, 1.0], [5.0, 5.0])
     [-2.0, 3.0, 10.0]
     """
-    offsets = np.cumsum([0.0, *gaps]) if len(wanted) else np.zeros(0)
+    offsets = list(accumulate(gaps, initial=0.0))[: len(wanted)]
     blocks: list[tuple[float, float, int]] = []  # mean, weight, members
     for want, weight, offset in zip(wanted, weights, offsets, strict=True):
-        mean, total, members = want - float(offset), weight, 1
+        mean, total, members = want - offset, weight, 1
         while blocks and blocks[-1][0] >= mean:
             other, heavy, many = blocks.pop()
             mean, total, members = (mean * total + other * heavy) / (total + heavy), total + heavy, members + many
         blocks.append((mean, total, members))
     flat = [mean for mean, _, members in blocks for _ in range(members)]
-    return [mean + float(offset) for mean, offset in zip(flat, offsets, strict=True)]
+    return [mean + offset for mean, offset in zip(flat, offsets, strict=True)]
