@@ -144,7 +144,7 @@ def run_epoch(
             warn_if_mixed("train_epoch", params, {"the state": state, "the batch": group[0]})
         lr = step.optimizer.lr if schedule is None else schedule.lr(number)
         try:
-            result = step.accumulated(group, state, lr=lr, rng=rng)._replace(step=number)
+            result = step.accumulated(group, state, lr=lr, rng=rng, params=params)._replace(step=number)
         except NonFiniteError as error:
             raise NonFiniteError(f"update {number}: {error}") from error
         state = result.state

@@ -168,14 +168,20 @@ class TrainStep:
         return self.accumulated([batch], state, lr=lr, rng=rng)
 
     def accumulated(
-        self, batches: Sequence[Batch], state: State = None, *, lr: float | None = None, rng: Rng = None
+        self,
+        batches: Sequence[Batch],
+        state: State = None,
+        *,
+        lr: float | None = None,
+        rng: Rng = None,
+        params: dict[str, Tensor] | None = None,
     ) -> StepResult:
         """Make one update from several batches, which need not fit into memory together; see `__call__`.
 
         The gradient is that of the mean over all of them, by their weights, as if they were one batch. The state goes
-        from each to the next.
+        from each to the next. `params` are the model's parameters, for who has them at hand: a loop asks once.
         """
-        params = parameters_of("TrainStep", self.model)
+        params = parameters_of("TrainStep", self.model) if params is None else params
         lr = self.optimizer.lr if lr is None else lr
         moments, rates = self.optimizer.start(params, lr)
         fast, before = self._fast[rng is not None], state
