@@ -321,12 +321,26 @@ def test_the_callers_array_is_copied_and_stays_writable():
         (lambda: len(leaf(1.0)), tr.ShapeError, "0-d"),
         (lambda: iter(leaf(1.0)), tr.ShapeError, "0-d"),
         (lambda: copy.deepcopy(leaf(1.0) * 2), tr.GradientError, "deepcopy"),
-        (lambda: pickle.dumps(leaf(1.0)), tr.UnsupportedError, "pickling"),
+        (lambda: pickle.dumps(leaf(1.0) * 2), tr.GradientError, "only leaves can be pickled"),
     ],
 )
 def test_errors(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_a_leaf_can_be_pickled():
+    x = leaf([1.0, 2.0], np.float32)
+    x.name = "x"
+    np.sum(x * x).backward()
+    frozen = leaf([3.0])
+    frozen.requires_grad = False
+    for one in (x, frozen, tr.tensor([1, 2])):
+        again = pickle.loads(pickle.dumps(one))
+        np.testing.assert_array_equal(again.data, one.data)
+        assert (again.dtype, again.name) == (one.dtype, one.name)
+        assert (again.requires_grad, again.is_frozen) == (one.requires_grad, one.is_frozen)
+        assert (again.grad is None) == (one.grad is None)
 
 
 def test_allow_unused_gives_zeros():

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import zipfile
 
 import numpy as np
@@ -158,6 +159,12 @@ def test_copies_and_pickles(tmp_path):
     assert_same(again, module)
     again.cell.b.data = again.cell.b.data + 1
     assert not np.array_equal(again.cell.b.data, module.cell.b.data)
+    assert_same(pickle.loads(pickle.dumps(module)), module)
+    cell = pickle.loads(pickle.dumps(tr.GRUCell(2, 3, RNG(0))))  # made with what is plain: it can be saved too
+    tr.save(tmp_path / "c.npz", cell)
+    assert_same(tr.load(tmp_path / "c.npz"), cell)
+    with pytest.raises(tr.ConfigError, match="nobody knows which arguments this Wrapped was made with"):
+        tr.save(tmp_path / "m.npz", pickle.loads(pickle.dumps(Wrapped(print))))
     tr.save(tmp_path / "m.npz", again)
     assert_same(tr.load(tmp_path / "m.npz"), again)
 

@@ -265,8 +265,22 @@ class Tensor(Conversions, ArrayMethods):
             new.grad = self.grad
         return new
 
-    def __reduce__(self) -> NoReturn:
-        raise UnsupportedError("Tensor: pickling is not supported; save .data, for instance with np.savez")
+    def __reduce__(self) -> tuple[object, ...]:
+        if not self.is_leaf:
+            raise GradientError(
+                f"pickle: only leaves can be pickled; this is the result of {self._op}, of shape {self.shape}; pickle "
+                "its .data"
+            )
+        return _unpickled, (self._array, self.requires_grad, self.is_frozen, self.name, self.grad)
+
+
+def _unpickled(array: Array, requires_grad: bool, is_frozen: bool, name: str | None, gradient: Array | None) -> Tensor:
+    new = Tensor(array, requires_grad=requires_grad, name=name)
+    if is_frozen:
+        new.requires_grad = False
+    if gradient is not None:
+        new.grad = gradient
+    return new
 
 
 Operand: TypeAlias = "Tensor | Numbers"
