@@ -19,6 +19,7 @@ from tinygrad_rnn.graphs.rolled.view import rolled
 from tinygrad_rnn.graphs.unrolled.view import unrolled
 from tinygrad_rnn.pictures.export.dot import write_dot
 from tinygrad_rnn.pictures.export.svg import write_svg
+from tinygrad_rnn.pictures.scene.scene import Label, Scene
 from tinygrad_rnn.pictures.scene.text import text_width, title_runs
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -144,3 +145,9 @@ def test_text_is_never_wider_than_reckoned(bold):
 
 def test_what_stands_in_braces_is_a_subscript():
     assert [run.text for run in title_runs("h_{1…35}, c_{2}") if run.subscript] == ["1…35", "2"]
+
+
+def test_words_beside_a_symbol_are_written_in_one_piece():
+    scene = Scene("", "", 100, 50, labels=[Label(50, 25, "cut before t = 5", size=9)])
+    assert ">cut before t = 5<" in write_svg(scene)
+    assert ">cut before t = 5<" in write_dot(scene)

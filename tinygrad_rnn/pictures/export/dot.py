@@ -217,11 +217,11 @@ def _marked(text: Text) -> str:
     """Return a line of text as HTML-like markup of Graphviz."""
     if text.symbols:
         parts = []
-        for run in title_runs(text.text):
+        for run in title_runs(text.text, text.italics):
             part = escape(run.text, quote=False)
             if run.subscript:
                 part = f'<sub><font point-size="{_n(text.size * 0.84)}">{part}</font></sub>'
-            elif run.italic and text.italics:
+            elif run.italic:
                 part = f"<i>{part}</i>"
             parts.append(part)
         inner = "".join(parts)

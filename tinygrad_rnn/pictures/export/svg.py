@@ -168,8 +168,8 @@ def _text(text: Text) -> str:
     if not text.symbols:
         return head + escape(text.text, quote=False) + "</text>"
     parts, low = [], False
-    for run in title_runs(text.text):
-        italic = ' font-style="italic"' if run.italic and text.italics else ""
+    for run in title_runs(text.text, text.italics):
+        italic = ' font-style="italic"' if run.italic else ""
         size = f' font-size="{_n(text.size * 2 / 3)}"' if run.subscript else ""
         shift = f' dy="{_n((run.subscript - low) * text.size * 0.27)}"' if run.subscript != low else ""
         low = run.subscript

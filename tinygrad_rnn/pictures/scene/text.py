@@ -51,8 +51,8 @@ class Run(NamedTuple):
     subscript: bool = False
 
 
-def title_runs(title: str) -> list[Run]:
-    """Return the pieces of a title: what stands in _{...} is a subscript, single letters are italic.
+def title_runs(title: str, italics: bool = True) -> list[Run]:
+    """Return the pieces of a title: what stands in _{...} is a subscript, single letters are italic, if any may be.
 
     >>> [(run.text, run.italic, run.subscript) for run in title_runs("h_{3} x")]
     [('h', True, False), ('3', False, True), (' ', False, False), ('x', True, False)]
@@ -63,7 +63,7 @@ def title_runs(title: str) -> list[Run]:
             runs.append(Run(part, subscript=True))
             continue
         at = 0
-        for letter in _SYMBOLS.finditer(part):
+        for letter in _SYMBOLS.finditer(part) if italics else ():
             runs.append(Run(part[at : letter.start()]))
             runs.append(Run(letter.group(), italic=True))
             at = letter.end()
