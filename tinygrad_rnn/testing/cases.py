@@ -25,13 +25,7 @@ from . import strategies as st
 class Case:
     """One row of the table: `check_grads(f, *inputs, truncation=truncation)` on what is drawn.
 
-    Attributes:
-        name: what is checked.
-        f: a strategy, or the value itself.
-        inputs: name to strategy, in the order of the arguments.
-        truncation: a strategy, or the policy itself; None: none.
-        source: Python for the value, where one of these is not drawn.
-        module: name of the user's module that its names come from.
+    f and truncation are strategies, or values; `source` is Python for the one that is a value.
     """
 
     name: str
@@ -39,7 +33,7 @@ class Case:
     inputs: Mapping[str, hst.SearchStrategy[object]]
     truncation: hst.SearchStrategy[Policy] | Policy | None = None
     source: str = ""
-    module: str = ""
+    module: str = ""  # the user's module that its names come from
 
 
 def builtin_cases() -> Iterator[Case]:

@@ -28,25 +28,15 @@ from .report import GradCheckError, GradReport
 
 @dataclass
 class Outcome:
-    """What was found for one case.
-
-    Attributes:
-        case: that was checked.
-        examples: that were drawn, up to the first that failed.
-        leaves: that were checked in them.
-        worst: largest error of a leaf, in units of what is allowed.
-        seconds: it took.
-        report: of the counter-example, shrunk; None if there is none.
-        drawn: the counter-example, name of the argument to Python.
-    """
+    """What was found for one case."""
 
     case: Case
-    examples: int = 0
-    leaves: int = 0
-    worst: float = 0.0
+    examples: int = 0  # that were drawn, up to the first that failed
+    leaves: int = 0  # that were checked in them
+    worst: float = 0.0  # largest error of a leaf, in units of what is allowed
     seconds: float = 0.0
-    report: GradReport | None = None
-    drawn: dict[str, str] = field(default_factory=dict)
+    report: GradReport | None = None  # of the counter-example, shrunk
+    drawn: dict[str, str] = field(default_factory=dict)  # the counter-example, name of the argument to Python
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -108,12 +98,7 @@ def run_case(
 ) -> Outcome:
     """Return what Hypothesis finds for one case; the same for the same seed.
 
-    Args:
-        case: to check.
-        examples: most examples.
-        seed_of_draws: of everything that is drawn.
-        order: of the derivatives, 1 or 2.
-        on_example: called for each example, up to the first that fails.
+    `on_example` is called for each example, up to the first that fails.
 
     Raises:
         ConfigError: if what is checked raises an error of its own.
