@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -26,7 +25,7 @@ class FunctionEvaluation(Evaluation):
 
     Args:
         function: of no arguments; it returns any nesting of outputs.
-        rng: draws the cotangents; a copy is used, so that each evaluation gets the same.
+        seed: of the cotangents.
         target: whose leaves the function reads.
         dtype: of the leaves.
 
@@ -34,9 +33,7 @@ class FunctionEvaluation(Evaluation):
         NonFiniteError: if an output is not finite.
     """
 
-    def __init__(
-        self, function: Callable[[], object], rng: np.random.Generator, target: Target, dtype: DTypeLike
-    ) -> None:
+    def __init__(self, function: Callable[[], object], seed: int, target: Target, dtype: DTypeLike) -> None:
         self.target, self.arrays, self._function = target, arrays_in(dtype, target.leaves), function
         with holding(target.leaves, self.arrays), no_grad():
             self._values = [np.asarray(value_of(part)) for part in self._call()]
@@ -46,7 +43,7 @@ class FunctionEvaluation(Evaluation):
                     f"check_grads: output {number} of {target.title}, of shape {output.shape}, is not finite; check at "
                     "inputs where it is, or find the operation with anomaly_mode()"
                 )
-        rng = copy.deepcopy(rng)
+        rng = np.random.default_rng(seed)
         self._cotangents = [weights(rng, output.shape) for output in self._values]
         self.dtype = narrowest(self._values)
         self.size = float(weighted(map(np.abs, self._cotangents), map(np.abs, self._values)))
@@ -77,7 +74,7 @@ class FunctionEvaluation(Evaluation):
     def along(self, name: str, direction: Array, t: Scalar) -> Scalar:
         """Return the weighted sum of the outputs with one leaf moved."""
         moved = {**self.arrays, name: np.asarray(self.arrays[name] + t * direction)}
-        with holding(self.target.leaves, moved), no_grad():
+        with holding(self.target.leaves, moved):
             return weighted(self._cotangents, map(value_of, self._outputs()))
 
     def record(self) -> tuple[list[Tensor], list[Array], list[str]]:
