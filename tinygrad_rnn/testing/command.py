@@ -47,16 +47,13 @@ class Outcome:
 
 
 def check(target: str | None, examples: int, seed_of_draws: int, order: int) -> int:
-    """Check what the command line names, and print a table.
+    """Check what the command line names, print a table, and return 1 if a gradient is wrong, else 0.
 
     Args:
         target: "mymodule:name", a model file, its folder, or None for everything built in.
         examples: most examples a case.
         seed_of_draws: of everything that is drawn.
         order: of the derivatives, 1 or 2.
-
-    Returns:
-        0, or 1 if a gradient is wrong.
 
     Raises:
         ConfigError: if the target cannot be found, or what is checked raises an error of its own.

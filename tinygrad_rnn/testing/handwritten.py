@@ -12,7 +12,7 @@ from ..engine.tree import flatten, map_leaves
 from .diagnose.handwritten import causes
 from .diagnose.hints import hint
 from .judge import Judge, Options
-from .oracles.linear import Linear
+from .oracles.complex_step import ComplexStep
 from .report import GradCheckError, LeafResult, Report
 from .targets.base import renew
 from .targets.handwritten import (
@@ -188,7 +188,7 @@ def _sides(
 def _compared(title: str, automatic: Automatic, layer: Layer, window: Window, options: Options) -> list[QuantityResult]:
     """Return a result for each quantity that the hand-written side tells."""
     evaluation = HandwrittenEvaluation(automatic, layer, window, title)
-    judge = Judge(evaluation, evaluation.gradient(), Linear("automatic gradient"), options)
+    judge = Judge(evaluation, evaluation.gradient(), ComplexStep(0.0, 0.0, name="automatic gradient"), options)
     run = _run(window.xs.shape[1])
     return [_located(QuantityResult(**vars(found), run=run), evaluation, judge) for found in judge.results()]
 

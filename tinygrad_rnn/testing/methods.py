@@ -31,12 +31,7 @@ Judged = tuple[list[LeafResult], list[str]]
 
 
 def judged(evaluation: Evaluation, found: BackwardPass, options: Options) -> Judged:
-    """Return the result of each leaf, by the method that fits, and notes on why it was chosen.
-
-    Args:
-        evaluation: of the target, in float64.
-        found: the gradient under test.
-        options: how leaves are compared.
+    """Return the result of each leaf, by the method that fits a target in float64, and notes on why it was chosen.
 
     Raises:
         ConfigError: if differences are asked for where there are cuts.

@@ -15,13 +15,7 @@ _NEAR = 1e-8
 
 
 def gates_hint(expected: Array, actual: Array, H: int, sizes: Mapping[str, int]) -> str:
-    """Return what a difference looks like, gate by gate: `hint`, for arrays whose columns are blocks of H.
-
-    Args:
-        expected: (..., G * H), or any other shape.
-        actual: of the same shape.
-        H: columns of one gate.
-        sizes: as for `hint`.
+    """Return what a difference looks like, gate by gate: `hint`, for arrays (..., G * H) whose columns are blocks of H.
 
     >>> gates_hint(np.arange(8.0), np.array([2.0, 3, 0, 1, 4, 5, 6, 7]), 2, {})
     'gate blocks 0 and 1 of 4 are swapped'

@@ -13,12 +13,7 @@ _NEAR = 1e-6  # relative: two numbers that are meant to be the same
 
 
 def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
-    """Return what the difference between two arrays looks like, or "".
-
-    Args:
-        expected: the oracle's gradient.
-        actual: the one under test, of the same shape.
-        sizes: letters with lengths, such as {"N": 2, "T": 5}.
+    """Return what the difference between two arrays of one shape looks like, or "".
 
     >>> hint(np.array([1.0, 3.0]), np.array([-1.0, -3.0]), {})
     'times -1 in every entry: a sign is flipped'

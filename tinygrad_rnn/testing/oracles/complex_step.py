@@ -22,15 +22,12 @@ class OracleError(ArithmeticError):
 class ComplexStep:
     """Slopes by the complex step.
 
-    Attributes:
-        value: phi(0); the real part must be that.
-        size: sum of the absolute terms of phi(0).
-        sides: look from both sides: NumPy compares complex numbers by their real parts, then the imaginary ones, so a
-            maximum of complex numbers carries the slope of that side, exactly.
+    From both sides if `sides`: NumPy compares complex numbers by their real parts, then the imaginary ones, so a
+    maximum of complex numbers carries the slope of that side, exactly.
     """
 
-    value: float
-    size: float
+    value: float  # phi(0); the real part must be that
+    size: float  # sum of the absolute terms of phi(0)
     sides: bool = False
     name: str = "complex step"
 

@@ -35,17 +35,11 @@ def one_sided_slope(phi: Phi, h: Scalar) -> float:
 
 @dataclass(frozen=True)
 class Differences:
-    """Slopes from differences, good beside and at a kink.
+    """Slopes from differences, good beside and at a kink."""
 
-    Attributes:
-        dtype: floating point type that phi computes in.
-        eps: its rounding error, or a larger one if a part of phi computes in a narrower type.
-        size: sum of the absolute terms of phi; its rounding error is eps times that.
-    """
-
-    dtype: DTypeLike
-    eps: float
-    size: float
+    dtype: DTypeLike  # floating point type that phi computes in
+    eps: float  # its rounding error, or a larger one if a part of phi computes in a narrower type
+    size: float  # sum of the absolute terms of phi; its rounding error is eps times that
 
     @property
     def name(self) -> str:

@@ -44,21 +44,15 @@ class Oracle(Protocol):
     def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
         """Return the slope of phi at 0, as the right answer nearest to `claimed` if there are several.
 
-        Args:
-            phi: function of the distance.
-            claimed: slope under test.
-            allowed: how far it may be off.
-            length: of the direction, in the 2-norm.
-            scale: of the numbers that are moved: steps must be small against it.
+        `claimed` is the slope under test, `allowed` how far it may be off, `length` that of the direction in the
+        2-norm, and `scale` that of the numbers that are moved: steps must be small against it.
         """
 
 
 def scales(x: Array, fine: bool = False) -> Array:
     """Return the scale of each number: 1, or a power of 10 of its size where that is far from 1; 1 for 0.
 
-    Args:
-        x: the numbers.
-        fine: differences, whose steps are much longer than complex ones, tell apart every power of 10 below 1.
+    `fine` is for differences, whose steps are much longer than complex ones: every power of 10 below 1 is told apart.
 
     >>> scales(np.array([0.0, 1e-5, 1.0, 1e300, 2e-26])).tolist()
     [1.0, 1.0, 1.0, 1e+300, 1e-36]

@@ -21,13 +21,7 @@ from .base import Evaluation, Target, arrays_in, holding, narrowest, weighted, w
 
 
 class FunctionEvaluation(Evaluation):
-    """A function that is called once: its outputs, weighted with random cotangents and added up.
-
-    Args:
-        function: of no arguments; it returns any nesting of outputs.
-        seed: of the cotangents.
-        target: whose leaves the function reads.
-        dtype: of the leaves.
+    """A function of no arguments, called once: its outputs, weighted with random cotangents and added up.
 
     Raises:
         NonFiniteError: if an output is not finite.

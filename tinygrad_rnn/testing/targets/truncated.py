@@ -29,15 +29,10 @@ from .base import Evaluation, Target, arrays_in, holding, narrowest
 
 
 class Recurrence:
-    """A step that a policy carries over a sequence, and the policy's mask.
+    """A step(inputs, state) -> (loss, state) that a policy carries over a sequence, and the policy's mask.
 
-    Args:
-        step: `step(inputs, state) -> (loss, state)`.
-        parameters: name to leaf Tensor.
-        inputs: arrays (N, T, ...), or any nesting of them.
-        state: before the first step; its floating point parts are leaves too: Tensors that require a gradient, each
-            with a name.
-        policy: the truncation policy; it is copied for each use, so an adaptive or random one begins the same way.
+    Floating point parts of the first state are leaves too: Tensors that require a gradient, each with a name. The
+    policy is copied for each use, so an adaptive or random one begins the same way.
 
     Raises:
         ShapeError: if inputs do not agree on N and T.
