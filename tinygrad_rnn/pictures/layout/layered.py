@@ -366,11 +366,11 @@ class _Web:
             if abs(levels[at] - levels[at - 1]) < _STRAIGHT:
                 levels[at] = levels[at - 1]
         if abs(levels[-1] - levels[-2]) < _STRAIGHT:
-            if not ports[number, False]:  # the only line there may meet its box a little off the middle
-                levels[-1] = levels[-2]
-            else:
-                stays = len(levels) > 2 or bool(ports[number, True])
-                levels[-2] = levels[-2] if stays and len(levels) == 2 else levels[-1]
+            arc = self.arcs[number]
+            if not ports[number, False] and arc.head_at is None:
+                levels[-1] = levels[-2]  # the only line there may meet its box a little off the middle
+            elif len(levels) > 2 or not (ports[number, True] or arc.tail_at is not None):
+                levels[-2] = levels[-1]
         points: list[Point] = [(x[tail] + self.sizes[tail][0] / 2, levels[0])]
         end = middle[self.rank[tail]] + widths[self.rank[tail]] / 2 + self.arcs[number].stub
         if self.arcs[number].stub or end > points[0][0] + _THICK:

@@ -215,6 +215,8 @@ class _Nest:
 
     def _offset(self, item: _Name, edge: int, out: bool) -> float | None:
         """Return how far from its middle an edge meets an item: at the port, if it is a group."""
+        if isinstance(item, _Port):
+            return 0.0
         if item not in self.levels:
             return None
         level = self.levels[item]
