@@ -1,6 +1,7 @@
 """Every example runs, with small settings, and what it claims holds."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -197,3 +198,13 @@ def test_digits_of_different_heights_are_read(capsys):
     found = load("digits").main(["--count", "1200", "--hidden-size", "32", "--epochs", "10"])
     assert found > 0.4  # a tenth by chance
     assert "pictures of 9 to 24 rows" in capsys.readouterr().out
+
+
+def test_chorales_of_a_file(tmp_path, capsys):
+    """Scales in two parts: the next step follows from the one before."""
+    pieces = [[[48 + (start + t) % 12, 72 + (start + t) % 12] for t in range(20)] for start in range(8)]
+    file = tmp_path / "pieces.json"
+    file.write_text(json.dumps({"train": pieces, "valid": pieces[:3], "test": pieces[3:5]}))
+    sizes = ["--hidden-size", "32", "--epochs", "120", "--dropout", "0", "--lr", "0.05"]
+    assert load("chorales").main([str(file), *sizes]) < 3  # by the share of each note: 6.9
+    assert "test: " in capsys.readouterr().out
