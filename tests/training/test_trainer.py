@@ -50,7 +50,8 @@ class Reader(tr.Module):
 def classified(model, batch, rng=None):
     _, h = tr.unroll(model.cell, batch.inputs, model.cell.initial_state(len(batch.inputs)), lengths=batch.lengths)
     logits = model.out(model.drop(h, rng))
-    return tr.cross_entropy(logits, batch.targets), None, {"accuracy": np.mean(logits, dtype=np.float64)}
+    metrics = {"accuracy": tr.metrics.accuracy(logits, batch.targets), "logit": np.mean(logits, dtype=np.float64)}
+    return tr.cross_entropy(logits, batch.targets), None, metrics
 
 
 def sequences(seed=0, count=23):
@@ -109,8 +110,8 @@ def test_is_the_plain_loop(compile):
 def test_metrics_of_the_loss_and_of_its_own():
     trainer = reader(metrics={"first": lambda model, batch: batch.lengths[0]})
     record = trainer.fit().records[0]
-    assert record.train.keys() == {"loss", "accuracy"}
-    assert record.valid.keys() == {"loss", "accuracy", "first"}
+    assert record.train.keys() == {"loss", "accuracy", "logit"}
+    assert record.valid.keys() == {"loss", "accuracy", "logit", "first"}
     lengths, weights = zip(*[(b.lengths[0], len(b.lengths)) for b in sequences(1).batches(7)], strict=True)
     assert record.valid["first"] == pytest.approx(np.average(lengths, weights=weights))
 
@@ -124,10 +125,29 @@ def test_the_weight_that_a_loss_names_is_the_weight_of_its_batch():
     assert (record.train["loss"], record.weight) == (2.0, 4.0)
 
 
+@pytest.mark.parametrize("settings", [{}, {"accumulate": 3}, {"compile": False}])
+def test_a_metric_is_of_all_elements_whatever_the_batches(settings):
+    def fit(model, batch):
+        y = model(batch["x"])
+        return np.mean((y - batch["y"]) ** 2), None, {"rmse": tr.metrics.rmse(y, batch["y"])}
+
+    whole = next(line(np.random.default_rng(3), batches=1, N=12))
+    parts = [{name: array[a:b] for name, array in whole.items()} for a, b in ((0, 2), (2, 9), (9, 12))]
+    found = []
+    for batches in (parts, [whole]):
+        trainer = tr.Trainer(
+            linear(), fit, batches, batches, optimizer=SGD(1e-12), epochs=1, progress=False, **settings
+        )
+        found.append(trainer.fit().best)
+    for record in found:
+        assert record.valid["rmse"] == pytest.approx(math.sqrt(found[1].valid["loss"]))
+        assert record.train["rmse"] == pytest.approx(record.valid["rmse"])
+
+
 def test_monitor_a_metric_that_is_to_be_large():
     history = reader(monitor="accuracy", maximize=True).fit()
     assert history.best.valid["accuracy"] == max(record.valid["accuracy"] for record in history.records)
-    with pytest.raises(tr.ConfigError, match="monitor must be one of loss, accuracy, got 'f1'"):
+    with pytest.raises(tr.ConfigError, match="monitor must be one of loss, logit, accuracy, got 'f1'"):
         reader(monitor="f1").fit()
 
 
@@ -376,7 +396,10 @@ def test_policies_train_any_sequence_task():
 def test_the_history_is_a_table():
     history = reader().fit()
     text = str(history).splitlines()
-    assert " ".join(text[0].split()) == "epoch step train loss train accuracy valid loss valid accuracy lr seconds"
+    assert (
+        " ".join(text[0].split())
+        == "epoch step train loss train logit train accuracy valid loss valid logit valid accuracy lr seconds"
+    )
     assert len(text) == 5
     assert text[-1] == f"best epoch: {history.best.epoch}"
     html = history._repr_html_()

@@ -21,14 +21,14 @@ from ..nn.cells import State
 from ..nn.module import Module
 from ..ops import log_softmax, take_along_axis
 from .loop import Totals
-from .objective import WEIGHT, Batch, Loss, Objective, Outcome, size_of
+from .objective import WEIGHT, Batch, Loss, Mean, Objective, Outcome, as_number, size_of
 from .replayed import Replayed
 
 LanguageModel: TypeAlias = Any
 """Anything with `initial_state(N)` and `loss(ids, targets, state) -> (loss, state)`, such as an `RNNLM`."""
 
 Ids: TypeAlias = npt.NDArray[np.int64]
-Metric: TypeAlias = Callable[[Any, Batch], float]
+OnBatch: TypeAlias = Callable[[Any, Batch], Mean]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Measure:
     Args:
         model: a `Module`; its parameters are read anew at each call.
         loss: a loss function, as in `TrainStep`; it is given no generator.
-        metrics: name to `function(model, batch)`, a mean over the batch; called operation by operation.
+        metrics: name to `function(model, batch)`, a mean over the batch or a `Metric`; called operation by operation.
         compiled: False: run all of it operation by operation.
         executor: what replays the plan, as in `compile`.
         name: what the user called, for messages.
@@ -108,7 +108,7 @@ class Measure:
         self,
         model: Module,
         loss: Loss | Objective,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Mapping[str, OnBatch] | None = None,
         *,
         compiled: bool = True,
         executor: str | None = None,
@@ -124,11 +124,11 @@ class Measure:
         for batch in batches:
             found = self.replayed(batch, state)
             state = found.state
-            means = {"loss": float(np.asarray(found.loss).item())}
-            means |= {name: float(value) for name, value in found.metrics.items()}
+            said = {"loss": found.loss, **found.metrics}
             with no_grad():
-                means |= {name: float(metric(self.model, batch)) for name, metric in self._metrics.items()}
-            totals.mean_of(means, size_of(batch) if found.weight is None else float(found.weight))
+                said |= {name: metric(self.model, batch) for name, metric in self._metrics.items()}
+            means = {name: as_number(mean) for name, mean in said.items()}
+            totals.take(means, size_of(batch) if found.weight is None else float(found.weight))
         if not totals.sums:
             raise CorpusError("evaluate: there are no batches; an iterator can be used for one pass only")
         return totals.means, totals.weight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from ..checks import generator, instance, integer
 from ..errors import CorpusError, NonFiniteError
+from ..metrics import Metric, merged
 from ..nn.cells import State
 from ..nn.module import Module
 from ..optim import Optimizer, Schedule
@@ -69,6 +70,7 @@ class Totals:
         weight: as in `EpochResult`.
         norms: sum of the norms.
         sums: name to sum of weight * mean, "loss" among them.
+        metrics: name to metric of all so far.
     """
 
     batches: int = 0
@@ -78,23 +80,28 @@ class Totals:
     lr: float = 0.0
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
 
     def add(self, result: StepResult, batches: int) -> None:
         """Take note of an update from so many batches."""
         self.batches, self.steps = self.batches + batches, self.steps + 1
         self.norms, self.lr = self.norms + result.gradient_norm, result.lr
-        self.mean_of({"loss": result.loss, **result.metrics}, result.weight)
+        self.take({"loss": result.loss, **result.metrics}, result.weight)
 
-    def mean_of(self, means: dict[str, float], weight: float) -> None:
-        """Take note of means over so many elements."""
+    def take(self, means: Mapping[str, float | Metric], weight: float) -> None:
+        """Take note of means over so many elements, and of metrics."""
         self.weight += weight
         for name, mean in means.items():
-            self.sums[name] = self.sums.get(name, 0.0) + mean * weight
+            if isinstance(mean, Metric):
+                self.metrics[name] = merged([self.metrics[name], mean]) if name in self.metrics else mean
+            else:
+                self.sums[name] = self.sums.get(name, 0.0) + mean * weight
 
     @property
     def means(self) -> dict[str, float]:
-        """Name to mean, over all of it."""
-        return {name: total / self.weight for name, total in self.sums.items()}
+        """Name to mean, over all of it, or to the value of a metric."""
+        means = {name: total / self.weight for name, total in self.sums.items()}
+        return means | {name: metric.value for name, metric in self.metrics.items()}
 
 
 def run_epoch(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from inspect import Parameter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +13,7 @@ import numpy as np
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten
 from ..errors import ConfigError, GradientError, ShapeError
+from ..metrics import Metric
 from ..nn.cells import State
 from ..nn.module import Module
 
@@ -19,6 +21,8 @@ Batch: TypeAlias = Any
 """An array, or any nesting of tuples, lists and dicts of arrays, whose first axis is N; read by the loss alone."""
 
 Value: TypeAlias = Tensor | np.ndarray[Any, Any] | float
+Mean: TypeAlias = Value | Metric
+"""A mean over a batch, or a `Metric`, whose sums add up over batches."""
 Loss: TypeAlias = Callable[..., Any]
 """`loss(model, batch, state, rng) -> (loss, state, metrics)`; see `Objective` for what may be left out."""
 
@@ -32,13 +36,13 @@ class Outcome(NamedTuple):
     Attributes:
         loss: the mean over what the batch predicts, a single element.
         state: after the batch; None for a task without one.
-        metrics: name to single element, means likewise.
+        metrics: name to single element, means likewise; or to a `Metric`.
         weight: how many elements the means are over: the weight of the batch in any mean over several; None: not said.
     """
 
     loss: Value
     state: State
-    metrics: dict[str, Value]
+    metrics: dict[str, Mean]
     weight: Value | None
 
 
@@ -46,8 +50,8 @@ class Objective:
     """A loss function `loss(model, batch, state, rng) -> (loss, state, metrics)`.
 
     It may do without `state` and `rng`: a parameter of either name gets it, and so do a third and a fourth one without
-    a default, in this order. It may return the loss alone, or (loss, state). Metrics are a dict of means; "weight"
-    among them is the number of elements that the loss and the metrics are means over.
+    a default, in this order. It may return the loss alone, or (loss, state). Metrics are a dict of means, or of
+    what `metrics` gives; "weight" among them is the number of elements that the loss and the metrics are means over.
 
     Args:
         function: the loss function.
@@ -84,7 +88,10 @@ class Objective:
         loss, state, metrics = self._parts(found, state)
         if np.shape(loss) not in ((), (1,)):
             raise ShapeError(f"{self.name}: the loss must be a single element, got shape {np.shape(loss)}; reduce it")
-        return Outcome(loss, state, metrics, metrics.pop(WEIGHT, None))
+        weight = metrics.pop(WEIGHT, None)
+        if isinstance(weight, Metric):
+            raise ConfigError(f'{self.name}: "weight" among the metrics is a number of elements, not a Metric')
+        return Outcome(loss, state, metrics, weight)
 
     def recorded(
         self, model: Module, batch: Batch, state: State, rng: np.random.Generator | None
@@ -103,7 +110,7 @@ class Objective:
             )
         return found.loss, found
 
-    def _parts(self, found: Any, state: State) -> tuple[Tensor, State, dict[str, Value]]:
+    def _parts(self, found: Any, state: State) -> tuple[Value, State, dict[str, Mean]]:
         if not isinstance(found, tuple | list):
             return found, None, {}
         if len(found) == 2:
@@ -132,6 +139,24 @@ def _taken(function: Loss, name: str) -> tuple[list[str], list[str]]:
             break
         by_place.append(p.name if p.name in _OPTIONAL else other)
     return by_place, by_name
+
+
+def as_number(value: Mean) -> float | Metric:
+    """Return a mean as a number, a `Metric` as it is."""
+    return value if isinstance(value, Metric) else float(np.asarray(value).item())
+
+
+def mean_of(parts: Sequence[tuple[Value, Mean]]) -> Mean:
+    """Return the mean of means with their weights, or the sum of metrics.
+
+    >>> mean_of([(1.0, 2.0), (3.0, 6.0)])
+    5.0
+    """
+    metrics = [mean for _, mean in parts if isinstance(mean, Metric)]
+    if metrics:
+        return type(metrics[0])(reduce(lambda total, metric: total + metric.sums, metrics[1:], metrics[0].sums))
+    means = [(weight, mean) for weight, mean in parts if not isinstance(mean, Metric)]
+    return sum(weight * mean for weight, mean in means) / sum(weight for weight, _ in means)
 
 
 def size_of(batch: Batch) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +14,8 @@ from ..engine.tape import Array
 from ..engine.tensor import Tensor
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, ModelFileError
+from ..imports import import_object
+from ..metrics import Metric
 from ..nn.cells import State
 from ..nn.module import Module
 from ..truncation import Policy
@@ -96,7 +98,7 @@ class Run:
             "best": None if self.best is None else self.best.epoch,
             "arrays": dict(self.arrays),
             "stop": self.stop,
-            "totals": None if self.totals is None else asdict(self.totals),
+            "totals": None if self.totals is None else _totals_as_plain(self.totals),
             "state": map_leaves(_array_of, self.state),
             "rng": self.rng,
             "data": self.data,
@@ -107,8 +109,29 @@ class Run:
         """Return the run that `snapshot` describes."""
         records = [Record(**record) for record in snapshot["records"]]
         best = None if snapshot["best"] is None else records[snapshot["best"] - 1]
-        totals = None if snapshot["totals"] is None else Totals(**snapshot["totals"])
+        totals = None if snapshot["totals"] is None else _totals(snapshot["totals"])
         return cls(**{**snapshot, "records": records, "best": best, "totals": totals, "resumed": True})
+
+
+def _totals_as_plain(totals: Totals) -> dict[str, Plain]:
+    plain = {
+        name: {"kind": f"{type(metric).__module__}:{type(metric).__qualname__}", "sums": metric.sums}
+        for name, metric in totals.metrics.items()
+    }
+    return {**asdict(replace(totals, metrics={})), "metrics": plain}
+
+
+def _totals(plain: Mapping[str, Plain]) -> Totals:
+    metrics = {name: _metric(**metric) for name, metric in plain["metrics"].items()}
+    return Totals(**{**plain, "metrics": metrics})
+
+
+def _metric(kind: str, sums: Array) -> Metric:
+    found = import_object("resume", kind)
+    if not (isinstance(found, type) and issubclass(found, Metric)):
+        raise ModelFileError(f"resume: {kind} is not a Metric")
+    made: Metric = found(sums)
+    return made
 
 
 class Source:

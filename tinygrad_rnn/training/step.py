@@ -17,6 +17,7 @@ from ..engine.tape import Array
 from ..engine.tensor import Tensor, adopt, shape_of
 from ..engine.tree import flatten, map_leaves
 from ..errors import NonFiniteError
+from ..metrics import Metric
 from ..nn.cells import State
 from ..nn.module import Module
 from ..ops import cut
@@ -26,7 +27,7 @@ from ..truncation import Policy, Recurrence, Update, bptt, parse_policy
 from ..truncation.driver import decides
 from ..truncation.nests import arrays_of
 from .guards import cause, parameters_of
-from .objective import Batch, Loss, Objective, Outcome, Value, size_of
+from .objective import Batch, Loss, Mean, Objective, Outcome, Value, as_number, mean_of, size_of
 
 Rng: TypeAlias = np.random.Generator | None
 Moments: TypeAlias = dict[str, dict[str, Array]]
@@ -38,7 +39,7 @@ class StepResult(NamedTuple):
     Attributes:
         loss: mean over what the update covers, before it.
         state: after the last batch, arrays.
-        metrics: name to mean.
+        metrics: name to mean, or to a `Metric`.
         weight: what the means are over: as the loss function says, else N (under a truncation policy N * T).
         gradient_norm: global norm before clipping.
         lr: learning rate of the update.
@@ -47,7 +48,7 @@ class StepResult(NamedTuple):
 
     loss: float
     state: State
-    metrics: dict[str, float]
+    metrics: dict[str, float | Metric]
     weight: float
     gradient_norm: float
     lr: float
@@ -204,7 +205,7 @@ class TrainStep:
             adopt(parameter, np.asarray(new[name]))  # of a single element, arithmetic makes a scalar
         number = self.optimizer.steps
         self.optimizer.take(moments)
-        metrics = {name: float(value) for name, value in outcome.metrics.items()}
+        metrics = {name: as_number(value) for name, value in outcome.metrics.items()}
         assert outcome.weight is not None
         return StepResult(loss, outcome.state, metrics, float(outcome.weight), float(lengths[-1]), lr, number)
 
@@ -273,7 +274,7 @@ class _Said:
 
     def __init__(self, owner: TrainStep, rng: Rng) -> None:
         self._owner, self.rng = owner, rng
-        self._parts: dict[int, tuple[Batch, Value, dict[str, Value]]] = {}
+        self._parts: dict[int, tuple[Batch, Value, dict[str, Mean]]] = {}
         self._covered: dict[int, Batch] = {}  # what a later pass may record again, which is no news
 
     def step(self, batch: Batch, state: State) -> tuple[Tensor, State]:
@@ -288,7 +289,7 @@ class _Said:
         """Return means over the parts: of the gradient, the loss and the metrics."""
         parts = [*self._parts.values()]
         weight = sum(part[1] for part in parts)
-        metrics = {name: sum(size * said[name] for _, size, said in parts) / weight for name in parts[0][2]}
+        metrics = {name: mean_of([(size, said[name]) for _, size, said in parts]) for name in parts[0][2]}
         if self._owner.policy is not None and self._owner.policy.recompute:
             self._covered.update((key, part[0]) for key, part in self._parts.items())
         self._parts = {}
@@ -312,15 +313,14 @@ def _joined(one: _Found, other: _Found) -> _Found:
     a, b = one.outcome, other.outcome
     assert a.weight is not None
     assert b.weight is not None
-    total = a.weight + b.weight
-    one_share, other_share = a.weight / total, b.weight / total
-
-    def mean(x: Value, y: Value) -> Value:
-        return one_share * x + other_share * y
-
-    gradients = {name: np.asarray(mean(g, other.gradients[name]), g.dtype) for name, g in one.gradients.items()}
-    metrics = {name: mean(value, b.metrics[name]) for name, value in a.metrics.items()}
-    return _Found(gradients, Outcome(mean(a.loss, b.loss), b.state, metrics, total))
+    shares = a.weight / (a.weight + b.weight), b.weight / (a.weight + b.weight)
+    gradients = {
+        name: np.asarray(shares[0] * g + shares[1] * other.gradients[name], g.dtype)
+        for name, g in one.gradients.items()
+    }
+    metrics = {name: mean_of([(shares[0], mean), (shares[1], b.metrics[name])]) for name, mean in a.metrics.items()}
+    loss = shares[0] * a.loss + shares[1] * b.loss
+    return _Found(gradients, Outcome(loss, b.state, metrics, a.weight + b.weight))
 
 
 def _resized(batches: Iterable[Batch], steps: int) -> Iterator[Batch]:

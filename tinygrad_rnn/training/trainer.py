@@ -19,7 +19,7 @@ from ..nn.module import Module
 from ..optim import Adam, Averaged, Optimizer, Schedule
 from ..truncation import Policy
 from .checkpoint import Checkpoints, checkpoints_in
-from .evaluation import Measure, Metric, written
+from .evaluation import Measure, OnBatch, written
 from .interrupt import Interrupt, interruptible
 from .loop import EpochResult, run_epoch
 from .objective import Loss, Objective
@@ -124,7 +124,7 @@ class Trainer:
         schedule: Schedule | None = None,
         clip: float = 0.0,
         policy: Policy | str | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Mapping[str, OnBatch] | None = None,
         callbacks: Sequence[Callback | OnEpoch] = (),
         checkpoints: Checkpoints | str | os.PathLike[str] | None = None,
         epochs: int | None = None,
