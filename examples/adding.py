@@ -15,7 +15,8 @@ The output (20 s of one core):
         800         0.0010
        1600         0.0001
 
-(every line of a power of two; the program prints one for each 100 updates).
+(a part of the lines; the program prints one for each 100 updates). At T = 1,000 the error is 0.0030 after 600 updates,
+40 s of one core.
 """
 
 from __future__ import annotations
