@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import generator, integer, number
 from ..engine.operands import operand
-from ..engine.tape import Array, scope
-from ..engine.tensor import Operand, Tensor, parameter, shape_of
+from ..engine.tape import scope
+from ..engine.tensor import Operand, Value, parameter, shape_of
 from ..errors import DTypeError, ShapeError
 from ..ops import expand_dims, matmul, softmax, swapaxes, tanh, where
 from .module import Module
@@ -38,7 +36,7 @@ class DotAttention(Module):
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = number("DotAttention", "scale", scale)
 
-    def __call__(self, query: Operand, keys: Operand, mask: Any = None) -> tuple[Any, Any]:
+    def __call__(self, query: Operand, keys: Operand, mask: Operand | None = None) -> tuple[Value, Value]:
         """Return the context and the weights of one query for each sequence, or of Q.
 
         Args:
@@ -96,7 +94,7 @@ class AdditiveAttention(Module):
         self.Wk = parameter(rng.standard_normal((key_size, hidden_size)) / np.sqrt(key_size), dtype, "Wk")
         self.v = parameter(rng.standard_normal(hidden_size) / np.sqrt(hidden_size), dtype, "v")
 
-    def __call__(self, query: Operand, keys: Operand, mask: Any = None) -> tuple[Any, Any]:
+    def __call__(self, query: Operand, keys: Operand, mask: Operand | None = None) -> tuple[Value, Value]:
         """Return the context and the weights; see `DotAttention.__call__`, where keys may have another D here."""
         query, keys, single = _checked("AdditiveAttention", query, keys, (len(self.Wq), len(self.Wk)))
         with scope("attention"):
@@ -106,7 +104,7 @@ class AdditiveAttention(Module):
 
 def _checked(
     function: str, query: Operand, keys: Operand, sizes: tuple[int, int] | None = None
-) -> tuple[Any, Any, bool]:
+) -> tuple[Value, Value, bool]:
     """Return queries (N, Q, D), keys (N, T, D), and whether there was one query for each sequence."""
     query, keys = operand(query, function, "query"), operand(keys, function, "keys")
     if keys.ndim != 3:
@@ -123,7 +121,7 @@ def _checked(
     return expand_dims(query, 1) if single else query, keys, single
 
 
-def _weighed(function: str, scores: Any, keys: Any, mask: Any, single: bool) -> tuple[Any, Any]:
+def _weighed(function: str, scores: Value, keys: Value, mask: Operand | None, single: bool) -> tuple[Value, Value]:
     """Return the context and the weights of scores (N, Q, T)."""
     if mask is None:
         weights = softmax(scores, axis=-1)
@@ -135,8 +133,8 @@ def _weighed(function: str, scores: Any, keys: Any, mask: Any, single: bool) -> 
     return (context[:, 0], weights[:, 0]) if single else (context, weights)
 
 
-def _mask(function: str, mask: Any, shape: tuple[int, ...]) -> Tensor | Array:
-    found: Tensor | Array = operand(mask, function, "mask")
+def _mask(function: str, mask: Operand, shape: tuple[int, ...]) -> Value:
+    found = operand(mask, function, "mask")
     if found.dtype != np.bool_:
         raise DTypeError(f"{function}: expected a mask of truth values, got dtype {found.dtype}")
     if found.shape != shape:

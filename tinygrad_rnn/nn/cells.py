@@ -92,9 +92,10 @@ def in_words(state: State) -> str:
     return f"one of shape {state.shape}" if isinstance(state, Tensor | np.ndarray) else f"{type(state).__name__}"
 
 
-def drawing(cell: Any, rng: np.random.Generator | None, batch_size: int) -> Any:
+def drawing(cell: Cell, rng: np.random.Generator | None, batch_size: int) -> Cell:
     """Return the cell of one pass over a batch: `cell.with_rng(rng, N)` if there is a generator, and it draws."""
-    return cell if rng is None or not hasattr(cell, "with_rng") else cell.with_rng(rng, batch_size)
+    with_rng: Callable[[np.random.Generator, int], Cell] | None = getattr(cell, "with_rng", None)
+    return cell if rng is None or with_rng is None else with_rng(rng, batch_size)
 
 
 class GatedCell(Module):

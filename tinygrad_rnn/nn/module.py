@@ -136,7 +136,7 @@ class MadeWith:
     def __deepcopy__(self, memo: dict[int, object]) -> MadeWith:
         return self
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """Pickle what is plain: a function among the arguments must not keep the module from being pickled."""
         plain = (bool, int, float, str, type(None), np.random.Generator)
         given = [*(self.args or ()), *(self.kwargs or {}).values()]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
 from ..checks import generator, number
 from ..engine.operands import without_gradient
 from ..engine.tape import Array
-from ..engine.tensor import Operand, Tensor
+from ..engine.tensor import Operand, Tensor, Value
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import ConfigError
-from ..ops import where
+from ..ops import multiply, where
 from .cells import Cell, OnePass, State, check_cell, drawing, initial_state, stepped
 from .module import Module
 
@@ -41,7 +41,7 @@ class Zoneout(Module):
     (2, 5, 4)
     """
 
-    def __init__(self, cell: Any, p: float) -> None:
+    def __init__(self, cell: Cell, p: float) -> None:
         check_cell("Zoneout", cell)
         self.cell = cell
         self.p = number("Zoneout", "p", p, low=0, high=1, below=True)
@@ -50,7 +50,7 @@ class Zoneout(Module):
         """Return the initial state of the cell."""
         return initial_state(self.cell, batch_size)
 
-    def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
+    def __call__(self, x: Operand, state: State) -> tuple[Value, State]:
         """Return (output, state) of one step, without chance: the mean of what is drawn."""
         return self._stepped(self.cell, x, state, None)
 
@@ -60,10 +60,10 @@ class Zoneout(Module):
         cell = drawing(self.cell, rng, batch_size)
         return OnePass(self, lambda x, state: self._stepped(cell, x, state, rng))
 
-    def _stepped(self, cell: Cell, x: Operand, state: State, rng: np.random.Generator | None) -> tuple[Any, State]:
+    def _stepped(self, cell: Cell, x: Operand, state: State, rng: np.random.Generator | None) -> tuple[Value, State]:
         output, new = stepped(cell, x, state)
 
-        def choose(after: Any, before: Any) -> Any:
+        def choose(after: object, before: Value) -> object:
             if not _is_real(after):
                 return after
             if rng is None:
@@ -102,7 +102,7 @@ class VariationalDropout(Module):
     (2, 5, 4)
     """
 
-    def __init__(self, cell: Any, inputs: float = 0.0, states: float = 0.0) -> None:
+    def __init__(self, cell: Cell, inputs: float = 0.0, states: float = 0.0) -> None:
         check_cell("VariationalDropout", cell)
         if not hasattr(cell, "input_size"):
             raise ConfigError(f"VariationalDropout: {type(cell).__name__} has no input_size: set it to D")
@@ -114,7 +114,7 @@ class VariationalDropout(Module):
         """Return the initial state of the cell."""
         return initial_state(self.cell, batch_size)
 
-    def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
+    def __call__(self, x: Operand, state: State) -> tuple[Value, State]:
         """Return (output, state) of one step, without chance."""
         return stepped(self.cell, x, state)
 
@@ -126,7 +126,7 @@ class VariationalDropout(Module):
         x_kept = _kept(rng, (batch_size, self.cell.input_size), self.inputs)
         h_kept = _kept(rng, width, self.states)
 
-        def step(x: Any, state: State) -> tuple[Any, State]:
+        def step(x: Operand, state: State) -> tuple[Value, State]:
             parts = flatten(state)
             parts[0] = _dropped(parts[0], h_kept, self.states)
             return stepped(cell, _dropped(x, x_kept, self.inputs), rebuild(state, iter(parts)))
@@ -134,11 +134,11 @@ class VariationalDropout(Module):
         return OnePass(self, step)
 
 
-def _is_real(part: Any) -> bool:
+def _is_real(part: object) -> TypeGuard[Value]:
     return isinstance(part, Tensor | np.ndarray) and part.dtype.kind in "fc"
 
 
-def _kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Any:
+def _kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Value | None:
     return without_gradient("dropout", _drawn, rng, shape, 1 - p, repeatable=False) if p else None
 
 
@@ -146,5 +146,5 @@ def _drawn(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Array:
     return np.asarray(rng.random(shape, dtype=np.float32) < p)
 
 
-def _dropped(x: Any, kept: Any, p: float) -> Any:
-    return x if kept is None else where(kept, x * (1 / (1 - p)), 0)
+def _dropped(x: Operand, kept: Value | None, p: float) -> Operand:
+    return x if kept is None else where(kept, multiply(x, 1 / (1 - p)), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ from numpy.typing import DTypeLike
 
 from ..checks import flag, integer
 from ..engine.tape import scope
-from ..engine.tensor import Operand
-from .cells import State, check_parts, drawing, initial_state
+from ..engine.tensor import Operand, Value
+from .cells import Cell, State, check_parts, drawing, initial_state
 from .layers import Dropout
 from .models import make_cell
 from .module import Module
@@ -44,7 +45,7 @@ class RecurrentLayers(Module):
 
     def __init__(
         self,
-        cell: str | Any,
+        cell: str | Cell | Callable[..., Cell],
         input_size: int,
         hidden_size: int,
         rng: np.random.Generator,
@@ -75,10 +76,10 @@ class RecurrentLayers(Module):
         xs: Operand,
         state: State = None,
         *,
-        lengths: Any = None,
+        lengths: Operand | None = None,
         cut_every: int | None = None,
         rng: np.random.Generator | None = None,
-    ) -> tuple[Any, tuple[State, ...]]:
+    ) -> tuple[Value, tuple[State, ...]]:
         """Return outputs (N, T, H), or (N, T, 2H), of the top layer, and the states of all.
 
         Args:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -10,10 +11,11 @@ from numpy.typing import DTypeLike
 from ..checks import flag, generator, integer
 from ..engine.operands import operand, without_gradient
 from ..engine.tape import Array, scope
+from ..engine.tensor import Operand, Tensor, Value
 from ..errors import ConfigError, ShapeError
 from ..ops import broadcast_to, concatenate, cross_entropy, expand_dims, reshape, take_along_axis
 from .attention import AdditiveAttention, DotAttention
-from .cells import State, drawing
+from .cells import Cell, State, drawing
 from .layers import Dropout, Embedding, Linear
 from .models import make_cell
 from .module import Module
@@ -30,9 +32,9 @@ class Encoded(NamedTuple):
         state: of the cell after each source's last step.
     """
 
-    keys: Any
-    mask: Any
-    last: Any
+    keys: Value
+    mask: Value | None
+    last: Value
     state: State
 
 
@@ -74,7 +76,7 @@ class Seq2Seq(Module):
         hidden_size: int,
         rng: np.random.Generator,
         *,
-        cell: str | Any = "lstm",
+        cell: str | Cell | Callable[..., Cell] = "lstm",
         attention: Literal["dot", "additive"] | None = None,
         peek: bool = False,
         reverse: bool = False,
@@ -97,7 +99,9 @@ class Seq2Seq(Module):
         self.dropout = Dropout(dropout)
         self.output = Linear(H * (1 + self.peek + (attention is not None)), self.target_size, rng, dtype)
 
-    def encode(self, sources: Any, lengths: Any = None, rng: np.random.Generator | None = None) -> Encoded:
+    def encode(
+        self, sources: Operand, lengths: Operand | None = None, rng: np.random.Generator | None = None
+    ) -> Encoded:
         """Return what the encoder makes of sources (N, T), of true `lengths` (N,); `rng` draws the dropout."""
         sources = operand(sources, "Seq2Seq", "sources")
         if sources.ndim != 2 or not sources.shape[1]:
@@ -114,13 +118,14 @@ class Seq2Seq(Module):
         return Encoded(keys, mask, last, state)
 
     def decode(
-        self, inputs: Any, state: State, encoded: Encoded, rng: np.random.Generator | None = None
-    ) -> tuple[Any, State]:
+        self, inputs: Operand, state: State, encoded: Encoded, rng: np.random.Generator | None = None
+    ) -> tuple[Tensor, State]:
         """Return the logits (N, T, V) of the tokens after inputs (N, T), and the state of the decoder's cell."""
         with scope("decoder"):
             xs = self.dropout(self.target_embedding(inputs), rng)
             last = broadcast_to(expand_dims(encoded.last, 1), (*xs.shape[:2], encoded.last.shape[-1]))
             cell = drawing(self.decoder, rng, xs.shape[0])
+            hs: Value
             hs, state = unroll(cell, concatenate([xs, last], axis=-1) if self.peek else xs, state)
             parts = [hs]
             if self.attention is not None:
@@ -130,14 +135,19 @@ class Seq2Seq(Module):
             outputs = parts[0] if len(parts) == 1 else concatenate(parts, axis=-1)
             return self.output(self.dropout(outputs, rng)), state
 
-    def step(self, ids: Any, state: State, encoded: Encoded) -> tuple[Any, State]:
+    def step(self, ids: Operand, state: State, encoded: Encoded) -> tuple[Tensor, State]:
         """Return the logits (N, V) of the tokens after ids (N,), and the state of the decoder's cell."""
         logits, state = self.decode(expand_dims(operand(ids, "Seq2Seq", "ids"), 1), state, encoded)
         return logits[:, 0], state
 
     def __call__(
-        self, sources: Any, inputs: Any, *, lengths: Any = None, rng: np.random.Generator | None = None
-    ) -> Any:
+        self,
+        sources: Operand,
+        inputs: Operand,
+        *,
+        lengths: Operand | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> Tensor:
         """Return the logits of the token after each position, the true ones before it given (teacher forcing).
 
         Args:
@@ -157,13 +167,13 @@ class Seq2Seq(Module):
 
     def loss(
         self,
-        sources: Any,
-        targets: Any,
+        sources: Operand,
+        targets: Operand,
         *,
-        lengths: Any = None,
+        lengths: Operand | None = None,
         rng: np.random.Generator | None = None,
         ignore_label: int = -1,
-    ) -> Any:
+    ) -> Tensor:
         """Return the mean nats per token of targets (N, T), each predicted from those before it.
 
         The first column of `targets` begins the targets and is not predicted; `ignore_label` stands after their ends.
