@@ -1,4 +1,4 @@
-"""Checks of settings: one place that says what an integer, a number, a generator in range is.
+"""Checks of settings: integers, numbers, flags and generators, with one wording of errors.
 
 Standard library only: the configuration and the command line check without NumPy. NumPy's integers and floats pass
 like Python's; a bool never does, because `True` for a count is a slip.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 
 def integer(function: str, name: str, value: object, low: int = 1, high: int | None = None) -> int:
@@ -100,7 +103,7 @@ def flag(function: str, name: str, value: object) -> bool:
     raise _refused(function, name, "true or false", value)
 
 
-def instance(function: str, name: str, value: object, kind: type[Any], hint: str = "") -> Any:
+def instance(function: str, name: str, value: object, kind: type, hint: str = "") -> Any:
     """Return `value` if it is an instance of a class.
 
     Args:
@@ -123,7 +126,7 @@ def instance(function: str, name: str, value: object, kind: type[Any], hint: str
     raise ConfigError(f"{error}; {hint}") if hint else error
 
 
-def generator(function: str, name: str, value: object) -> Any:
+def generator(function: str, name: str, value: object) -> Generator:
     """Return `value` if it is a `numpy.random.Generator`.
 
     Args:
@@ -138,7 +141,7 @@ def generator(function: str, name: str, value: object) -> Any:
     Traceback (most recent call last):
     tinygrad_rnn.errors.ConfigError: RNNLM: rng must be a numpy.random.Generator, got 0; pass np.random.default_rng(0)
     """
-    # Imported here: who checks numbers only can do without NumPy.
+    # Imported here: checks of numbers do without NumPy.
     from numpy.random import Generator
 
     if isinstance(value, Generator):
@@ -148,11 +151,11 @@ def generator(function: str, name: str, value: object) -> Any:
     raise ConfigError(f"{error}; pass np.random.default_rng({seed})")
 
 
-def _float(value: Any) -> float:
+def _float(value: Real) -> float:
     try:
         return float(value)
     except OverflowError:  # an integer beyond the largest float
-        return math.inf if value > 0 else -math.inf
+        return -math.inf if value < 0 else math.inf
 
 
 def _span(low: float, high: float, above: bool, below: bool, infinite: bool) -> str:

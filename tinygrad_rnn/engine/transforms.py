@@ -9,25 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 from ..errors import DTypeError, GradientError, ShapeError
 from .autograd import grad
 from .tape import Array, context, enable_grad, is_differentiable
-from .tensor import Tensor, described
+from .tensor import Operand, Tensor, Value, described
 from .tree import flatten, rebuild, structure
 
-Nest: TypeAlias = Any
+Nest: TypeAlias = object
 """An array or a Tensor, or any nesting of tuples, lists and dicts of them."""
 
-Value: TypeAlias = Tensor | Array
+Result = TypeVar("Result")
 
 
 def vjp(
-    function: Callable[..., Nest], *primals: Nest, create_graph: bool = False
-) -> tuple[Nest, Callable[[Nest], Nest]]:
+    function: Callable[..., Result], *primals: Nest, create_graph: bool = False
+) -> tuple[Result, Callable[[Nest], Any]]:
     """Return `function(*primals)`, and the function that multiplies its Jacobian from the left: u -> J^T u.
 
     Args:
@@ -57,12 +57,12 @@ def vjp(
 
 
 def jvp(
-    function: Callable[..., Nest],
+    function: Callable[..., Result],
     primals: tuple[Nest, ...],
     tangents: tuple[Nest, ...],
     *,
     create_graph: bool = False,
-) -> tuple[Nest, Nest]:
+) -> tuple[Result, Any]:
     """Return `function(*primals)`, and the product of its Jacobian with tangents: J v.
 
     Args:
@@ -90,7 +90,7 @@ def jvp(
     return at.value, rebuild(at.value, iter(at.push(direction)))
 
 
-def jacobian(function: Callable[..., Nest], *primals: Nest, create_graph: bool = False) -> Nest:
+def jacobian(function: Callable[..., Nest], *primals: Nest, create_graph: bool = False) -> Any:
     """Return the Jacobian of a function, dense.
 
     It takes as many products as the value has elements, or the primals, whichever is less.
@@ -125,12 +125,12 @@ def jacobian(function: Callable[..., Nest], *primals: Nest, create_graph: bool =
 
 
 def hvp(
-    function: Callable[..., Nest],
+    function: Callable[..., Result],
     primals: tuple[Nest, ...],
     tangents: tuple[Nest, ...],
     *,
     create_graph: bool = False,
-) -> tuple[Nest, Nest]:
+) -> tuple[Any, Any]:
     """Return the gradient of a function of one number, and the product of its Hessian with tangents: H v.
 
     Source: Pearlmutter 1994, Fast exact multiplication by the Hessian.
@@ -166,21 +166,23 @@ def hvp(
     return at.like_primals(gradient), at.like_primals(along)
 
 
-class _Point:
+class _Point(Generic[Result]):
     """A function where it is looked at: its value there, and its Jacobian as products.
 
     Attributes:
         value: what it returned.
         outputs: the leaves of that.
-        leaves: of the primals, each a place of its own in the graph.
+        leaves: of the primals, each a node of its own in the graph.
     """
 
-    def __init__(self, name: str, function: Callable[..., Nest], primals: tuple[Nest, ...], create_graph: bool) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Result], primals: tuple[Nest, ...], create_graph: bool
+    ) -> None:
         self._primals, self._create_graph = primals, create_graph
         self.leaves = [_leaf(name, number, part) for number, part in enumerate(flatten(primals))]
         with enable_grad():
             self.value = function(*rebuild(primals, iter(self.leaves)))
-        self.outputs: list[Any] = flatten(self.value)
+        self.outputs = flatten(self.value)
         self._recorded = [part for part in self.outputs if _is_recorded(part)]
         if not self._recorded:
             raise GradientError(
@@ -188,7 +190,7 @@ class _Point:
                 "depends on its arguments; compute with them, without .data and .item()"
             )
 
-    def like_primals(self, parts: Sequence[Value]) -> Nest:
+    def like_primals(self, parts: Sequence[Value]) -> Any:
         """Return parts in the nesting of the primals, or of the only one."""
         primals = self._primals
         return rebuild(primals[0] if len(primals) == 1 else primals, iter(parts))
@@ -233,8 +235,8 @@ def _sloped(ys: Sequence[Value], weights: Sequence[Value], xs: list[Tensor], cre
     return found
 
 
-def _leaf(name: str, number: int, part: Any) -> Tensor:
-    """Return a primal at a place of its own in the graph, where the function's use of it can be told from others."""
+def _leaf(name: str, number: int, part: Operand) -> Tensor:
+    """Return a primal as a node of its own in the graph, so that the function's use of it is told from others."""
     given = part if isinstance(part, Tensor) else np.asarray(part)
     if not is_differentiable(given.dtype):
         raise DTypeError(
@@ -255,7 +257,7 @@ def _fresh(part: Value) -> Tensor:
     return Tensor(part, requires_grad=True)
 
 
-def _is_recorded(part: Any) -> bool:
+def _is_recorded(part: object) -> bool:
     return isinstance(part, Tensor) and part.node is not None
 
 
@@ -279,7 +281,7 @@ def _alike(name: str, argument: str, given: Nest, like: Nest) -> list[Value]:
     return [part if part.dtype.kind in "fc" else np.asarray(part, np.float64) for part in parts]
 
 
-def _unit_vectors(parts: Sequence[Any]) -> Iterator[list[Array]]:
+def _unit_vectors(parts: Sequence[Value]) -> Iterator[list[Array]]:
     """Yield, for each element of each part, arrays like all parts that are 1 there and else 0."""
     for number, part in enumerate(parts):
         for index in np.ndindex(np.shape(part)):
@@ -288,13 +290,13 @@ def _unit_vectors(parts: Sequence[Any]) -> Iterator[list[Array]]:
             yield seeds
 
 
-def _joined(products: Iterator[Sequence[Value]], part: Any, others: Sequence[Any], leading: bool) -> list[Value]:
+def _joined(products: Iterator[Sequence[Value]], part: Value, others: Sequence[Value], leading: bool) -> list[Value]:
     """Return the products of the elements of a part, for each other part as one array: the part's axes come first."""
     rows = [next(products) for _ in range(np.size(part))]
     found: list[Value] = []
     for number, other in enumerate(others):
         if rows:
-            block: Any = np.stack([row[number] for row in rows], axis=0 if leading else -1)
+            block: Array = np.stack([row[number] for row in rows], axis=0 if leading else -1)
         else:
             block = np.zeros((0, *np.shape(other)) if leading else (*np.shape(other), 0))
         shape = (*np.shape(part), *np.shape(other)) if leading else (*np.shape(other), *np.shape(part))

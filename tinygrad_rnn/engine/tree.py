@@ -30,7 +30,7 @@ def flatten(nest: object) -> list[Any]:
     >>> flatten((1, [2, {"c": 3}], None))
     [1, 2, 3]
     """
-    leaves: list[Any] = []
+    leaves: list[object] = []
     _collect(nest, leaves, DEEPEST)
     return leaves
 
@@ -143,11 +143,12 @@ def _like(nest: Any, parts: Sequence[Any]) -> object:
     return list(parts) if isinstance(nest, list) else dict(zip(nest, parts, strict=True))
 
 
-def _in_words(nest: Any, parts: Sequence[str]) -> str:
+def _in_words(nest: object, parts: Sequence[str]) -> str:
     if nest is None:
         return "None"
     if isinstance(nest, tuple):
         return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
     if isinstance(nest, list):
         return f"[{', '.join(parts)}]"
-    return "{" + ", ".join(f"{key}: {part}" for key, part in zip(nest, parts, strict=True)) + "}"
+    keys = nest if isinstance(nest, Mapping) else ()
+    return "{" + ", ".join(f"{key}: {part}" for key, part in zip(keys, parts, strict=True)) + "}"
