@@ -269,21 +269,22 @@ class Primitive(Generic[P, R_co]):
 
     def _outputs(self, values: list[Array | complex], attrs: Attributes, how: Context) -> tuple[Array, ...]:
         """Return the outputs of the function; while `compile` records, arrays of their shapes and dtypes."""
-        if how.tracer is not None:
+        tracer = how.tracer
+        if tracer is not None:
             attrs = arrays_in(attrs)
-            abstract = how.tracer.abstract(self, values, attrs)
+            abstract = tracer.abstract(self, values, attrs)
             if abstract is not None:
                 return abstract
         try:
             output = self.forward(*values, **attrs)
         except (ValueError, IndexError, TypeError) as error:
             raise explained(error, self.name, self._attributes, values, attrs) from error
-        parts = output if isinstance(output, tuple) and self.multiple else (output,)
+        parts = output if self.multiple and isinstance(output, tuple) else (output,)
         outputs = tuple([np.asarray(part) for part in parts])
         if how.anomaly:
             for part in outputs:
                 check_finite(part, "output", self.name, describe_site(call_site(), how.step, how.scope))
-        return outputs if how.tracer is None else how.tracer.hollow(outputs)
+        return outputs if tracer is None else tracer.hollow(outputs)
 
     def _node(
         self,
