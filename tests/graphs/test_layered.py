@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_rnn.pictures.layout import layered as module
-from tinygrad_rnn.pictures.layout.layered import Arc, Item, _Web, layered
+from tinygrad_rnn.pictures.layout.layered import Arc, Item, _Layering, layered
 from tinygrad_rnn.pictures.layout.ranks import pulled_right, ranks_of
 from tinygrad_rnn.pictures.layout.spacing import separated
 
@@ -73,8 +73,8 @@ def test_every_line_leads_to_a_later_layer():
     )
 
 
-def test_a_circle_is_refused():
-    with pytest.raises(ValueError, match="circle"):
+def test_a_cycle_is_refused():
+    with pytest.raises(ValueError, match="cycle"):
         ranks_of(2, [(0, 1), (1, 0)])
 
 
@@ -99,14 +99,16 @@ def test_first_and_last_in_a_layer():
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 12))
 def test_no_two_neighbours_would_cross_less_the_other_way_round(seed, count):
     items, arcs = drawn(seed, count, 0.4)
-    web = _Web([tuple(item) for item in items], arcs, ranks_of(count, [arc[:2] for arc in arcs]), 10.0, ())
-    web.order((), ())
-    place = {node: number for layer in web.layers for number, node in enumerate(layer)}
+    layering = _Layering([tuple(item) for item in items], arcs, ranks_of(count, [arc[:2] for arc in arcs]), 10.0, ())
+    layering.order((), ())
+    place = {node: number for layer in layering.layers for number, node in enumerate(layer)}
 
     def crossings(a, b):
-        return sum(place[x] > place[y] for side in (web.behind, web.ahead) for x, *_ in side[a] for y, *_ in side[b])
+        return sum(
+            place[x] > place[y] for side in (layering.tails, layering.heads) for x, *_ in side[a] for y, *_ in side[b]
+        )
 
-    for layer in web.layers:
+    for layer in layering.layers:
         for a, b in itertools.pairwise(layer):
             assert crossings(a, b) <= crossings(b, a)
 

@@ -18,7 +18,7 @@ from tinygrad_rnn.pictures.scene.scene import Scene
 
 @st.composite
 def diagrams(draw):
-    """Random diagrams without circles, some of their boxes in groups, one group in another."""
+    """Random diagrams without cycles, some of their boxes in groups, one group in another."""
     count = draw(st.integers(1, 12))
     boxes = {f"b{n}": Content("operation", "x" * draw(st.integers(1, 6))) for n in range(count)}
     pairs = [pair for pair in itertools.combinations(range(count), 2) if draw(st.booleans())]
@@ -68,12 +68,20 @@ def test_no_line_runs_through_a_box_and_no_region_holds_a_stranger(upward, diagr
             assert abs(x - cx) <= width / 2
 
 
-def test_a_group_in_a_circle_is_not_kept_together():
+def test_a_group_in_a_cycle_is_not_kept_together():
     boxes = {name: Content("operation", name) for name in "abc"}
     edges = [DiagramEdge("a", "b"), DiagramEdge("b", "c")]
     places = nested(Diagram(boxes, edges, {"g": Group("g", ["a", "c"]), "h": Group("h", ["b"])}))
     assert set(places.regions) == {"h"}
     assert places.centres["a"][1] < places.centres["b"][1] < places.centres["c"][1]
+
+
+def test_boxes_in_a_cycle_stand_in_their_order():
+    boxes = {name: Content("operation", name) for name in "abc"}
+    edges = [DiagramEdge("a", "b"), DiagramEdge("b", "c"), DiagramEdge("c", "a")]
+    places = nested(Diagram(boxes, edges))
+    assert places.centres["a"][1] < places.centres["b"][1] < places.centres["c"][1]
+    assert places.routes[2][0][1] > places.routes[2][-1][1]
 
 
 def test_what_leads_back_is_drawn_against_the_stream():

@@ -119,7 +119,7 @@ class _Dot:
         rows = []
         for number, y in enumerate(heights):
             before = heights[number - 1] if number else y - 12.5
-            behind = heights[number + 1] if number + 1 < len(heights) else y + 12.5
+            after = heights[number + 1] if number + 1 < len(heights) else y + 12.5
             line = by_height[y]
             cells = []
             for place, text in enumerate(line):
@@ -128,7 +128,7 @@ class _Dot:
                 width = "" if span or len(columns) == 1 else f' width="{columns[place] + gap:.0f}"'
                 align = _ALIGN[text.anchor]
                 cells.append(
-                    f'<td align="{align}" height="{(behind - before) / 2:.0f}"{span}{width}>{_marked(text)}</td>'
+                    f'<td align="{align}" height="{(after - before) / 2:.0f}"{span}{width}>{_marked(text)}</td>'
                 )
             rows.append(f"<tr>{''.join(cells)}</tr>")
         table = f'<table border="0" cellborder="0" cellspacing="0" cellpadding="0">{"".join(rows)}</table>'

@@ -87,13 +87,13 @@ def page_data(scene: Scene) -> dict[str, object]:
     place = {id: number for number, id in enumerate(ids)}
     boxes = {box.id: box for box in scene.boxes}
     closed = {box.id for box in scene.boxes if box.kind == "cut" and box.factor == 0}
-    behind_cuts = [edge for edge in scene.edges if edge.tail in closed and edge.head in boxes]
+    after_cuts = [edge for edge in scene.edges if edge.tail in closed and edge.head in boxes]
     losses = {}
     for loss, reached in scene.reach.items():
         if loss not in place:
             continue
         # From a closed cut a line leads to a lit box: it and the scissors are lit too, and show where it ends.
-        stops = [edge for edge in behind_cuts if edge.id in reached or edge.head in reached]
+        stops = [edge for edge in after_cuts if edge.id in reached or edge.head in reached]
         lit = {loss, *reached, *(edge.id for edge in stops), *(edge.tail for edge in stops)}
         losses[loss] = {
             "lit": _runs(sorted(place[id] for id in lit if id in place)),
@@ -148,7 +148,7 @@ def _in_a_row(boxes: Iterable[Box], gaps: Sequence[float]) -> str:
 
 
 def _before(scene: Scene, head: str) -> str:
-    """Return what lies right behind a cut: "step 3" if a step's region that says its number holds it, else its name."""
+    """Return what comes right after a cut: "step 3" if a step's region that says its number holds it, else its name."""
     box = scene.box(head)
     for region in scene.regions:
         inside = 2 * abs(box.x - region.x) <= region.width and 2 * abs(box.y - region.y) <= region.height

@@ -44,7 +44,7 @@ class Diagram:
 
     Attributes:
         boxes: id to what stands in the box.
-        edges: between them; without those that lead back there is no circle.
+        edges: between them; without those that lead back there is no cycle.
         groups: id to group; none is in two others.
         losses: ids of the boxes of losses.
     """

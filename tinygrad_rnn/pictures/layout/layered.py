@@ -112,7 +112,7 @@ def layered(
         drawn: in a thick layer, items that nothing leads to are drawn to its end, and loose ends to its start.
 
     Raises:
-        ValueError: if the arcs run in a circle.
+        ValueError: if the arcs run in a cycle.
 
     >>> layout = layered([Item(40, 20)] * 3, [Arc(0, 1), Arc(1, 2)])
     >>> layout.centres, layout.width
@@ -121,10 +121,10 @@ def layered(
     pairs = [(arc.tail, arc.head) for arc in arcs]
     placed = pulled_right(ranks_of(len(items), pairs), pairs) if ranks is None else list(ranks)
     sizes = [item[::-1] if downward else item for item in items]  # (along the layers, within a layer)
-    web = _Web(sizes, arcs, placed, between, extents)
-    web.order(first, last)
-    web.straighten(set(spine))
-    layout = web.layout(across, drawn)
+    layering = _Layering(sizes, arcs, placed, between, extents)
+    layering.order(first, last)
+    layering.straighten(set(spine))
+    layout = layering.layout(across, drawn)
     if not downward:
         return layout
     return Layout(
@@ -135,7 +135,7 @@ def layered(
     )
 
 
-class _Web:
+class _Layering:
     """Items and the places of passing lines ("dummies") in layers; all directions as if left to right."""
 
     def __init__(
@@ -152,8 +152,8 @@ class _Web:
         low = 0 if extents else min(ranks, default=0)
         self.rank = [rank - low for rank in ranks]
         self.chains: list[list[int]] = []
-        self.ahead: list[list[_Near]] = [[] for _ in sizes]
-        self.behind: list[list[_Near]] = [[] for _ in sizes]
+        self.heads: list[list[_Near]] = [[] for _ in sizes]
+        self.tails: list[list[_Near]] = [[] for _ in sizes]
         longest = self._longest()
         for arc in arcs:
             chain = [arc.tail]
@@ -168,8 +168,8 @@ class _Web:
                 start = (arc.tail_at or 0.0) if a == arc.tail else 0.0
                 end = (arc.head_at or 0.0) if b == arc.head else 0.0
                 here, there = start / max(self.height(a), 1.0), end / max(self.height(b), 1.0)
-                self.ahead[a].append(_Near(b, weight, end - start, 0.9 * here, 0.9 * there))
-                self.behind[b].append(_Near(a, weight, start - end, 0.9 * there, 0.9 * here))
+                self.heads[a].append(_Near(b, weight, end - start, 0.9 * here, 0.9 * there))
+                self.tails[b].append(_Near(a, weight, start - end, 0.9 * there, 0.9 * here))
         self.layers: list[list[int]] = [[] for _ in range(max(max(self.rank, default=0) + 1, len(extents)))]
         for node in range(len(self.rank)):
             self.layers[self.rank[node]].append(node)
@@ -186,8 +186,8 @@ class _Web:
 
     def _dummy(self, rank: int) -> int:
         self.rank.append(rank)
-        self.ahead.append([])
-        self.behind.append([])
+        self.heads.append([])
+        self.tails.append([])
         return len(self.rank) - 1
 
     def height(self, node: int) -> float:
@@ -214,7 +214,7 @@ class _Web:
         best, fewest = [list(layer) for layer in self.layers], self._crossings(place, step)
         for sweep in range(_SWEEPS // 2):
             forward = sweep % 2 == 0
-            sides = self.behind if forward else self.ahead
+            sides = self.tails if forward else self.heads
             for layer in self.layers if forward else reversed(self.layers):
                 wanted = {
                     node: sum([place[o] + step[o] * spot for o, _, _, _, spot in sides[node]]) / len(sides[node])
@@ -234,7 +234,7 @@ class _Web:
 
     def _exchange(self, place: list[float], key: Mapping[int, int]) -> None:
         """Let neighbours change places where that crosses less, until none does."""
-        sides = (self.behind, self.ahead)
+        sides = (self.tails, self.heads)
         for layer in self.layers:
             for number, node in enumerate(layer):
                 place[node] = number
@@ -268,7 +268,7 @@ class _Web:
                 [
                     (place[node] + step[node] * here, place[other] + step[other] * there)
                     for node in layer
-                    for other, _, _, here, there in self.ahead[node]
+                    for other, _, _, here, there in self.heads[node]
                 ]
             )
             for _, end in lines:
@@ -300,7 +300,7 @@ class _Web:
         """Return where its neighbours want a node, and how much."""
         y, here = self.y, self.y[node]
         total = pull = 0.0
-        for side in (self.behind[node], self.ahead[node]):
+        for side in (self.tails[node], self.heads[node]):
             for other, weight, bend, _, _ in side:
                 level = y[other] + bend
                 if late:  # from squares towards absolute distances: one bend, not many small ones
@@ -323,7 +323,7 @@ class _Web:
         starts = np.cumsum([0.0, *(width + across + stub for width, stub in zip(widths, stubs, strict=True))])
         x = [float(starts[rank]) + widths[rank] / 2 for rank in self.rank]
         for node in range(self.count if drawn else 0):
-            side = (not self.behind[node]) - (not self.ahead[node])
+            side = (not self.tails[node]) - (not self.heads[node])
             x[node] += side * (widths[self.rank[node]] - self.sizes[node][0]) / 2
         top = min((self.y[n] - self.height(n) / 2 for n in range(len(self.rank))), default=0.0)
         y = [round(value - top, 2) for value in self.y]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..scene.text import text_width
 from .diagram import Diagram
 from .layered import Arc, Item, Layout, layered
-from .ranks import gathered
+from .ranks import gathered, ranks_of
 
 Point = tuple[float, float]
 Borders = tuple[float, float, float, float]
@@ -52,7 +52,9 @@ class Places(NamedTuple):
 
 
 def nested(diagram: Diagram, *, upward: bool = False, across: float = 34.0, between: float = 22.0) -> Places:
-    """Return places for a diagram, its edges running down (or up); groups that run in a circle are not kept together.
+    """Return places for a diagram, its edges running down (or up); groups that run in a cycle are not kept together.
+
+    Where boxes run in a cycle, they stand in the order in which they are given.
 
     Args:
         diagram: what is placed.
@@ -86,16 +88,19 @@ class _Nest:
             else (edge.tail, edge.head)
             for edge in diagram.edges
         ]
+        place = {id: number for number, id in enumerate(diagram.boxes)}
+        if not _is_acyclic(len(place), [(place[a], place[b]) for a, b in self.ends]):
+            self.ends = [(a, b) if place[a] < place[b] else (b, a) for a, b in self.ends]
         while True:
             self.levels = self._levels()
-            circle = next((id for id in self.levels if id and self._in_circle(id)), None)
-            if circle is None:
+            cycle = next((id for id in self.levels if id and self._in_cycle(id)), None)
+            if cycle is None:
                 break
-            for member in self.diagram.groups[circle].members:
+            for member in self.diagram.groups[cycle].members:
                 self.parent.pop(member)
-                if circle in self.parent:
-                    self.parent[member] = self.parent[circle]
-            self.parent.pop(circle, None)
+                if cycle in self.parent:
+                    self.parent[member] = self.parent[cycle]
+            self.parent.pop(cycle, None)
 
     def _way(self, item: str) -> list[str]:
         """Return an item and the groups around it, the outermost, "", last."""
@@ -125,7 +130,7 @@ class _Nest:
             level.of = {number: at for at, (_, _, number) in enumerate(level.arcs)}
         return dict(sorted(levels.items(), key=lambda pair: len(self._way(pair[0])) if pair[0] else 0))
 
-    def _in_circle(self, group: str) -> bool:
+    def _in_cycle(self, group: str) -> bool:
         """Return whether a group is reached from itself, around it."""
         level = self.levels[self.parent.get(group, "")]
         heads: dict[_Name, list[_Name]] = {}
@@ -236,6 +241,14 @@ class _Nest:
             pieces.append([(left + x, top + y) for x, y in level.layout.routes[at]])
         route = joined(pieces)
         return route if tail == self.diagram.edges[number].tail else route[::-1]
+
+
+def _is_acyclic(count: int, arcs: Sequence[tuple[int, int]]) -> bool:
+    try:
+        ranks_of(count, arcs)
+    except ValueError:
+        return False
+    return True
 
 
 def joined(pieces: Iterable[Sequence[Point]]) -> tuple[Point, ...]:

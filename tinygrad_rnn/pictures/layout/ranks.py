@@ -9,15 +9,15 @@ def ranks_of(count: int, arcs: Iterable[tuple[int, int]]) -> list[int]:
     """Return the layer of each item: the length of the longest path that leads to it.
 
     Raises:
-        ValueError: if the arcs run in a circle.
+        ValueError: if the arcs run in a cycle.
 
     >>> ranks_of(4, [(0, 1), (1, 2), (0, 2), (2, 3)])
     [0, 1, 2, 3]
     """
-    behind: list[list[int]] = [[] for _ in range(count)]
+    heads: list[list[int]] = [[] for _ in range(count)]
     missing = [0] * count
     for tail, head in arcs:
-        behind[tail].append(head)
+        heads[tail].append(head)
         missing[head] += 1
     ready = [item for item in range(count) if not missing[item]]
     ranks = [0] * count
@@ -25,13 +25,13 @@ def ranks_of(count: int, arcs: Iterable[tuple[int, int]]) -> list[int]:
     while ready:
         item = ready.pop()
         done += 1
-        for head in behind[item]:
+        for head in heads[item]:
             ranks[head] = max(ranks[head], ranks[item] + 1)
             missing[head] -= 1
             if not missing[head]:
                 ready.append(head)
     if done < count:
-        raise ValueError("ranks_of: the arcs run in a circle, so there is no first layer")
+        raise ValueError("ranks_of: the arcs run in a cycle, so there is no first layer")
     return ranks
 
 
@@ -59,7 +59,7 @@ def gathered(count: int, arcs: Sequence[tuple[int, int]]) -> list[int]:
     The items of the longest path keep their layers, and the rest is drawn to them, so that lines are short.
 
     Raises:
-        ValueError: if the arcs run in a circle.
+        ValueError: if the arcs run in a cycle.
 
     >>> gathered(7, [(0, 1), (1, 2), (2, 3), (4, 5), (5, 3), (1, 6)])
     [0, 1, 2, 3, 1, 2, 2]
