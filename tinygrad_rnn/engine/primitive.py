@@ -364,8 +364,7 @@ def _kept(value: Any) -> Any:
 def _spec(value: Any) -> Spec | complex:
     if isinstance(value, _ARRAYS):
         return Spec(value.shape, value.dtype)
-    # A number is as small as its Spec, and a drawing can say which one it is.
-    return value if isinstance(value, _NUMBERS) else Spec((), np.result_type(value))
+    return value if isinstance(value, _NUMBERS) else Spec((), np.result_type(value))  # drawings show numbers
 
 
 def primitive(
