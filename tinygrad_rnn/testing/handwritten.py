@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..engine.tape import Array
+from ..engine.tensor import adopt
 from ..engine.tree import flatten, map_leaves
 from .diagnose.handwritten import causes
 from .diagnose.hints import hint
@@ -169,8 +170,7 @@ def _sides(
     cell = copy.deepcopy(cell)
     parameters = cell.parameters()
     for parameter in parameters.values():
-        values = parameter.data.astype(np.float64)
-        parameter._array = values + 0.1 * rng.standard_normal(values.shape)
+        adopt(parameter, parameter.data.astype(np.float64) + 0.1 * rng.standard_normal(parameter.shape))
         renew(parameter)
     nest = map_leaves(lambda part: np.zeros(part.shape), cell.initial_state(N))
     state = [0.5 * rng.standard_normal(part.shape) for part in flatten(nest)]
@@ -207,7 +207,7 @@ def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: J
     if name in ("h", "dx"):
         expected = evaluation.expected.quantities[name]
         steps = [t for t in range(T) if is_wrong(expected[:, t], actual[:, t])]
-        if len(steps) < T:
+        if 0 < len(steps) < T:
             t = steps[-1]
             looks = hint(expected[:, t], actual[:, t], {"N": len(actual)})
             result = replace(result, hint=f"at step {t}: {looks}" if looks else "")
