@@ -195,7 +195,7 @@ def _function(
         return f(*(map_leaves(_rewound, arg) if draws else arg for arg in args))
 
     sizes = dict(zip(letters, first.shape, strict=False))
-    evaluated = partial(FunctionEvaluation, function, int(rng.integers(2**32)))
+    evaluated = partial(FunctionEvaluation, function, rng)
     return Target(title, call, leaves.named, leaves.constants, sizes, notes, evaluated)
 
 

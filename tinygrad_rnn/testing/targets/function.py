@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -27,7 +28,9 @@ class FunctionEvaluation(Evaluation):
         NonFiniteError: if an output is not finite.
     """
 
-    def __init__(self, function: Callable[[], object], seed: int, target: Target, dtype: DTypeLike) -> None:
+    def __init__(
+        self, function: Callable[[], object], rng: np.random.Generator, target: Target, dtype: DTypeLike
+    ) -> None:
         self.target, self.arrays, self._function = target, arrays_in(dtype, target.leaves), function
         with holding(target.leaves, self.arrays), no_grad():
             self._values = [np.asarray(value_of(part)) for part in self._call()]
@@ -37,7 +40,7 @@ class FunctionEvaluation(Evaluation):
                     f"check_grads: output {number} of {target.title}, of shape {output.shape}, is not finite; check at "
                     "inputs where it is, or find the operation with anomaly_mode()"
                 )
-        rng = np.random.default_rng(seed)
+        rng = copy.deepcopy(rng)  # each evaluation gets the same cotangents
         self._cotangents = [weights(rng, output.shape) for output in self._values]
         self.dtype = narrowest(self._values)
         self.size = float(weighted(map(np.abs, self._cotangents), map(np.abs, self._values)))
