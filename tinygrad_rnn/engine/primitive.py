@@ -90,7 +90,7 @@ class Primitive(Generic[P, R_co]):
         self.multiple = multiple
         self._canonical = canonical
         self.pull: Rule = self._missing_rule
-        self._keeps_output = False
+        self._has_rule = self._keeps_output = False
         self._keeps: tuple[bool, ...] = ()
         parameters = list(inspect.signature(forward).parameters.values())
         self._variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
@@ -106,8 +106,7 @@ class Primitive(Generic[P, R_co]):
         self._attributes = [p.name for p in attributes]
         self._defaults = {p.name: p.default for p in attributes if p.default is not p.empty}
         self.__doc__ = forward.__doc__
-        self.__name__ = self.name
-        self.__module__ = forward.__module__
+        self.__name__, self.__module__ = self.name, forward.__module__
         self.__signature__ = inspect.signature(forward)
         self.__wrapped__ = forward
 
@@ -123,7 +122,7 @@ class Primitive(Generic[P, R_co]):
             unknown = set(kept) - set(names[1:])
             if unknown:
                 raise TypeError(f"primitive {self.name}: keep names {sorted(unknown)}, not parameters of the rule")
-            self.pull = pull
+            self.pull, self._has_rule = pull, True
             self._keeps_output = names[1] in kept
             self._keeps = tuple(name in kept for name in names[2:])
             return pull
@@ -296,7 +295,7 @@ class Primitive(Generic[P, R_co]):
         how: Context,
     ) -> Node:
         """Return the node of a call, with what its rule reads."""
-        if self.pull == self._missing_rule:
+        if not self._has_rule:
             self._missing_rule()
         kept: Sequence[object] = values
         if how.tracer is not None:  # a rule that is recorded must see Tensors, where recording eagerly takes arrays
