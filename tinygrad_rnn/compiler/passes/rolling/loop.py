@@ -125,28 +125,17 @@ class Rolled:
             step: -1 for one before the first, `steps` for one after the last.
             init: what (slot, index, lag) would be before that step.
         """
-        for part in set(self.inputs()):
+        for part in dict.fromkeys(self.inputs()):
             if isinstance(part, Affine) and part.at(step) is None and not self._changed(part, step):
                 return None
         made: list[tuple[int, ...]] = []
         for slot, node in enumerate(self.nodes):
             stand = self.stands.get(slot)
-            if isinstance(stand, Invariant):
-                made.append(node.outs)
-                continue
-            if isinstance(stand, Affine):
-                element = stand.at(step)
-                if element is None:
-                    return None
-                made.append((element,))
-                continue
-            operands = []
-            for read in self.reads[slot]:
-                number = self._operand(read, step, made, init)
-                if number is None:
-                    return None
-                operands.append(number)
-            made.append(numbering.apply(node, tuple(operands)))
+            if stand is None:
+                operands = [self._operand(read, step, made, init) for read in self.reads[slot]]
+                made.append(numbering.apply(node, tuple(operands)))
+            else:
+                made.append(node.outs if isinstance(stand, Invariant) else (self._operand(stand, step, made, init),))
         return made
 
     def _changed(self, read: Affine, step: int) -> bool:
@@ -176,14 +165,16 @@ class Rolled:
         self.replace(moved)
         self.others = {moved(read): list(map(moved, others)) for read, others in self.others.items()}
 
-    def _operand(self, read: Read, step: int, made: list[tuple[int, ...]], init: dict[Key, int]) -> int | None:
+    def _operand(self, read: Read, step: int, made: list[tuple[int, ...]], init: dict[Key, int]) -> int:
         if isinstance(read, Invariant):
             return read.number
         if isinstance(read, Local):
             return made[read.slot][read.out]
         if isinstance(read, Carried):
             return init[read.slot, read.out, read.lag]
-        return read.at(step)
+        element = read.at(step)
+        assert element is not None
+        return element
 
     def last(self) -> dict[Key, int]:
         """Return what (slot, index, lag) is after the last step."""
