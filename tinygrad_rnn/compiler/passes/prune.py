@@ -7,6 +7,7 @@ import numpy as np
 from ..ir.editing import OpenLoop, edit_loops
 from ..ir.graph import Graph, Rewriter, Value
 from ..ir.operators import BROADCAST, RESHAPE
+from .simplify import remove_dead_code
 
 
 def prune_loops(graph: Graph) -> Graph:
@@ -71,21 +72,15 @@ def _drop_states(loop: OpenLoop, used: set[Value], after: Rewriter) -> None:
     loop.states = states
     loop.substitute(now)
     needed = stacked | {state.after for state in loop.states if state.final in used}
-    live: set[Value] = set()  # finals of the carried values that something needs
     while True:
-        reached = set(needed)
-        for call in reversed(loop.calls):
-            if not call.operator.pure or any(value in reached for value in call.outputs):
-                reached.update(call.values())
-        more = {state.after for state in loop.states if state.before in reached and state.before not in live}
-        live |= {state.before for state in loop.states if state.before in reached}
+        live = remove_dead_code(Graph([], loop.calls, list(needed))).calls
+        read = needed.union(*(call.values() for call in live))
+        more = {state.after for state in loop.states if state.before in read} - needed
         if not more:
             break
         needed |= more
-    loop.states = [state for state in loop.states if state.before in live or state.final in used]
-    loop.calls = [
-        call for call in loop.calls if not call.operator.pure or any(value in reached for value in call.outputs)
-    ]
+    loop.states = [state for state in loop.states if state.before in read or state.final in used]
+    loop.calls = live
 
 
 def _is_fixed(initial: Value, after: Value, before: Value) -> bool:

@@ -20,10 +20,6 @@ _TERMS = 8  # of a sum that is put in order
 _Term = tuple[Node, int, Node | None]  # (the sum that adds it, number, what makes it)
 
 
-_Moves = tuple[set[Node], dict[Node, Node], dict[Node, list[Node]]]
-"""Sums that are dropped, what stands in the place of some, and what comes before a node."""
-
-
 class _Sums:
     """The sums that the engine made, among nodes.
 
@@ -87,32 +83,20 @@ def _operand(term: _Term) -> Operand:
 def late_sums(numbering: Numbering, nodes: Sequence[Node], runs: Iterable[Run]) -> list[Node]:
     """Return nodes in which terms from before a run are added last, right before the sum is read."""
     sums = _Sums(numbering, nodes)
-    dropped: set[Node] = set()
-    instead: dict[Node, Node] = {}
-    before: dict[Node, list[Node]] = {}
+    moves = _Moves(numbering, sums)
     for run in runs:
         found = []
         far: dict[Hashable, int] = {}  # of sums alike, the terms that are from long before in one of them, as bits
         for node in nodes[max(0, run.start - run.period) : run.end + run.period]:
-            if node.is_sum and node not in dropped and (place := _read_at(sums, node, run.period)) is not None:
+            if node.is_sum and node not in moves.dropped and (reader := _read_at(sums, node, run.period)) is not None:
                 terms = list(sums.terms(node))
                 key = node.role, *(-1 if maker is None else maker.role for *_, maker in terms)
-                found.append((node, place, terms, key))
+                found.append((node, reader, terms, key))
                 far[key] = far.get(key, 0) | _long_before(node, terms, run.period)
-        for node, place, terms, key in found:
+        for node, reader, terms, key in found:
             if far[key]:
-                which = [bool(far[key] >> number & 1) for number in range(len(terms))]
-                _put_in_order(numbering, sums, (node, place, terms, which), (dropped, instead, before))
-    if not before:
-        return list(nodes)
-    ordered: list[Node] = []
-    for node in nodes:
-        ordered += before.get(node, ())
-        if node in instead:
-            ordered.append(instead[node])
-        elif node not in dropped:
-            ordered.append(node)
-    return ordered
+                moves.put(node, reader, terms, far[key])
+    return moves.applied(nodes)
 
 
 def _read_at(sums: _Sums, root: Node, period: int) -> Node | None:
@@ -133,32 +117,52 @@ def _long_before(root: Node, terms: list[_Term], period: int) -> int:
     return sum(is_far << number for number, is_far in enumerate(far))
 
 
-def _put_in_order(
-    numbering: Numbering, sums: _Sums, found: tuple[Node, Node, list[_Term], list[bool]], moves: _Moves
-) -> None:
-    """Say where the additions of a sum go: those of terms from long before come last, right before it is read."""
-    root, first, terms, which = found
-    dropped, instead, before = moves
-    far = [term for term, is_far in zip(terms, which, strict=True) if is_far]
-    near = [term for term, is_far in zip(terms, which, strict=True) if not is_far]
-    places = [total.place for total, *_ in near]
-    if not near or places != sorted(places):
-        return
-    dropped.update(total for total, *_ in terms)
-    if len(terms) == 2:
-        before.setdefault(first, []).append(root)
-        return
-    total = _operand(near[0])
-    for place, term in enumerate([*near[1:], *far], 1):
-        is_far = place >= len(near)
-        pair = (_operand(term), total) if is_far else (total, _operand(term))  # in the order of a sum of two terms
-        made = _add(numbering, root, pair, root.outs if place == len(terms) - 1 else None)
-        if is_far:
-            before.setdefault(first, []).append(made)
-        else:
-            instead[term[0]] = made
-        total = made.outs[0], (made, 0)
-    sums.replaced(root, made)
+class _Moves:
+    """Additions that are done elsewhere; one use.
+
+    Attributes:
+        dropped: sums that are not computed where they were.
+        instead: what stands in the place of some of them.
+        before: what is computed right before a node.
+    """
+
+    def __init__(self, numbering: Numbering, sums: _Sums) -> None:
+        self.numbering, self.sums = numbering, sums
+        self.dropped: set[Node] = set()
+        self.instead: dict[Node, Node] = {}
+        self.before: dict[Node, list[Node]] = {}
+
+    def put(self, root: Node, reader: Node, terms: list[_Term], far: int) -> None:
+        """Add the terms of a sum that are from long before, as bits, last: right before it is read."""
+        late = [term for number, term in enumerate(terms) if far >> number & 1]
+        near = [term for number, term in enumerate(terms) if not far >> number & 1]
+        places = [total.place for total, *_ in near]
+        if not near or places != sorted(places):
+            return
+        self.dropped.update(total for total, *_ in terms)
+        if len(terms) == 2:
+            self.before.setdefault(reader, []).append(root)
+            return
+        total = _operand(near[0])
+        for place, term in enumerate([*near[1:], *late], 1):
+            is_late = place >= len(near)
+            pair = (_operand(term), total) if is_late else (total, _operand(term))  # in the order of a sum of two terms
+            made = _add(self.numbering, root, pair, root.outs if place == len(terms) - 1 else None)
+            if is_late:
+                self.before.setdefault(reader, []).append(made)
+            else:
+                self.instead[term[0]] = made
+            total = made.outs[0], (made, 0)
+        self.sums.replaced(root, made)
+
+    def applied(self, nodes: Sequence[Node]) -> list[Node]:
+        """Return nodes with the additions where they are done now."""
+        ordered: list[Node] = []
+        for node in nodes:
+            ordered += self.before.get(node, ())
+            if node not in self.dropped or node in self.instead:
+                ordered.append(self.instead.get(node, node))
+        return ordered
 
 
 # -- cotangents of sequences ------------------------------------------------------------------------------------------
