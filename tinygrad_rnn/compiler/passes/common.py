@@ -24,7 +24,7 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
     new = Rewriter(graph)
     for call in graph.calls:
         new.place = call.place
-        now = rule(call, [new.get(part) for part in call.inputs], new)
+        now = rule(call, [new.get(part) for part in call.inputs] if new.now else list(call.inputs), new)
         if now is None:
             new.keep(call)
         else:

@@ -140,7 +140,7 @@ class Numbering:
 
     def _is_cut(self, call: Call) -> bool:
         """Return whether a call is a cut, which is its operand going forward; let its result be that then."""
-        if call.name != "cut" or call.output.dtype.kind == "c":  # it scales the imaginary part
+        if call.operator.name != "cut" or call.output.dtype.kind == "c":  # it scales the imaginary part
             return False
         (x,) = call.inputs
         self.number[call.output] = self.of(x)

@@ -72,6 +72,8 @@ def _chosen(found: list[Run], length: int) -> list[Run]:
     free = np.ones(length, bool)
     chosen: list[Run] = []
     for run in found:
+        if np.count_nonzero(free[run.start : run.end]) < 2 * run.period:
+            continue
         edges = np.flatnonzero(np.diff(np.concatenate(([False], free[run.start : run.end], [False])))) + run.start
         for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
             if end - start >= 2 * run.period:

@@ -81,11 +81,11 @@ def starts_of(line: Line, run: Run) -> list[int]:
     First those that leave as many steps as any, then those of all places in a period: what lies before that may be a
     step that the graph computes in part.
     """
-    values, sizes = line.crossing(run)
+    carried = list(zip(*line.crossing(run), strict=True))
     found: dict[int, None] = {}
     for free in ((run.end - run.start) % run.period, run.period - 1 if run.end - run.start >= 3 * run.period else 0):
-        carried = list(zip(values, sizes, strict=True))[: free + 1]
-        best = [run.start + k for k, one in enumerate(carried) if one == min(carried)]
+        least = min(carried[: free + 1])
+        best = [run.start + k for k, one in enumerate(carried[: free + 1]) if one == least]
         found.update(dict.fromkeys(sorted({best[0], best[-1], best[len(best) // 2]})))
     return list(found)
 
