@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import GradientError
+from tinygrad_rnn.graphs import draw
 from tinygrad_rnn.graphs.model.flow import flow_of, norm
 from tinygrad_rnn.graphs.model.graph import read
 
@@ -87,3 +88,22 @@ def test_a_consumed_graph_is_refused():
     loss.backward()
     with pytest.raises(GradientError, match="consumed"):
         flow_of(read([loss]))
+
+
+@pytest.mark.parametrize("view", ["unrolled", "rolled"])
+def test_a_windowed_gradient_is_the_sum_over_all_passes(view):
+    cell, xs = tr.RNNCell(3, 4, np.random.default_rng(0), np.float64), np.random.default_rng(1).normal(size=(2, 6, 3))
+    scene = draw(cell, xs, view=view, gradients=True, truncation="windowed:3").scene
+    wanted = dict.fromkeys(cell.parameters(), 0.0)
+    for last in range(6):  # each loss by itself, cut where its window begins
+        state = cell.initial_state(2)
+        for t in range(last + 1):
+            output, state = cell(xs[:, t], tr.cut(state) if t == last - 2 else state)
+        for name, gradient in tr.grad(np.sum(output), cell.parameters()).items():
+            wanted[name] = wanted[name] + gradient
+    shown = {row.text.split("\t")[0]: row.magnitude for box in scene.boxes for row in box.rows if row.magnitude}
+    if view == "rolled":
+        shown = {box.title: box.rows[-1].magnitude for box in scene.boxes if box.kind == "parameter"}
+    assert shown == pytest.approx({name: np.linalg.norm(value) for name, value in wanted.items()})
+    titles = [box.title for box in scene.boxes if box.kind == "cut"]
+    assert titles == (["✂ 3 of 5", "✂ 2 of 4", "✂ 1 of 3"] if view == "unrolled" else ["✂"])

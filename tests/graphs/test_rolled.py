@@ -8,7 +8,6 @@ from geometry import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.graphs.model.flow import flow_of
-from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.rolled.loops import when
@@ -18,7 +17,7 @@ from tinygrad_rnn.pictures.scene.curves import bezier
 
 def picture(target, *example, gradients=True, depth=None, **cuts):
     recording = record(target, example, **cuts)
-    graph = read(recording.losses, recording.values, recording.names)
+    graph = recording.graph()
     return rolled(graph, flow_of(graph) if gradients else None, Options(note=recording.note, depth=depth))
 
 
@@ -138,7 +137,7 @@ def test_parameters_show_the_norm_of_their_whole_gradient():
         (tr.Chunked(1), "", "cut every step"),
         (tr.Decay(0.5), "× 0.5", "each step"),
         (tr.Randomized(c=0.3, rng=1), "", "else × 1.4"),
-        (tr.Windowed(3), "", "cut 6 of 8 times"),
+        (tr.Windowed(3), "✂", "in some passes"),
     ],
 )
 def test_truncation_is_marked_on_the_loop(policy, badge, words):

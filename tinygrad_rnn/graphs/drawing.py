@@ -62,9 +62,10 @@ def draw(
             Other views: which one.
         gradients: draw how much gradient flows along each edge, as thickness and colour on a logarithmic scale: the
             norm of the cotangent that comes back along it.
-        depth: 1, a cell is one box; 2, opened to its operations; None: 1 where time is unrolled.
-        truncation: a policy, or its text such as "windowed:20", of which the cuts of the pass after the last step
-            are drawn; for models and cells.
+        depth: 1, a cell is one box; 2, opened to its operations; None: 1 in the unrolled view, 2 in the rolled one.
+        truncation: a policy, or its text such as "chunked:20", whose cuts are drawn; where the windows of several
+            passes overlap ("windowed:20"), their gradients are added up, and marks say how many passes stop there;
+            for models and cells.
         cut_every: steps between cuts; for models and cells.
         title: headline; None: the view's own.
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ...engine.tape import Array, Node
-from ...engine.walk import pull_back
-from .graph import Graph, Place, Use
+from ...engine.walk import Observer, ancestors, pull_back
+from .graph import Graph, Pass, Place, Use
 
 VANISHED = 1e-7
 """A magnitude below this part of the largest one of the picture counts as vanished."""
@@ -105,7 +105,7 @@ class Flow:
                 if not left[key]:  # complete: its array can go
                     found[key] = norm(sums.pop(key))
 
-        _walk(self.losses, observe)
+        _walk(self.graph, self.losses, observe)
         return found
 
 
@@ -134,12 +134,33 @@ def flow_of(graph: Graph, losses: Iterable[Place] | None = None) -> Flow:
                 if (node, index) in sums:
                     totals[node, index] = norm(sums.pop((node, index)))
 
-    _walk(starts, observe)
+    _walk(graph, starts, observe)
     totals.update((place, norm(value)) for place, value in sums.items())
     return Flow(graph, starts, terms, totals)
 
 
-def _walk(starts: Iterable[Place], observe: Any) -> None:
+def _walk(graph: Graph, starts: tuple[Place, ...], observe: Observer[Array]) -> None:
+    """Show `observe` what each edge carries back: in one pass, or added up over the passes of the graph."""
+    if not graph.passes or starts != graph.losses:
+        _pull(starts, observe)
+        return
+    found: dict[Use, Any] = {}
+    own: dict[Use, Any] = {}
+    _pull(starts, lambda node, number, cotangent: own.setdefault((node, number), cotangent))
+    for one in graph.passes:
+
+        def add(node: Node, number: int, cotangent: Array, one: Pass = one) -> None:
+            use = one.node.get(node, node), number
+            found[use] = found[use] + cotangent if use in found else cotangent
+
+        _pull(one.seeds, add)
+    below = set(ancestors(one.node[node] for one in graph.passes for node, _ in one.seeds))
+    found.update((use, value) for use, value in own.items() if use[0] not in below)  # the sum of the losses
+    for node, number in sorted(found, key=lambda use: (-use[0].id, use[1])):
+        observe(node, number, found[node, number])
+
+
+def _pull(starts: Iterable[Place], observe: Observer[Array]) -> None:
     seeds = [((node, index), np.ones(node.specs[index].shape, node.specs[index].dtype)) for node, index in starts]
     with np.errstate(all="ignore"):  # a gradient that is not finite is drawn, with a mark
         pull_back(seeds, observe=observe)

@@ -47,11 +47,28 @@ class Cut(NamedTuple):
     node: Node
     source: Place | None
     scale: float
+    label: str = ""  # of a cut that only some passes close: how many
 
     @property
     def closed(self) -> bool:
         """Return whether no gradient passes."""
         return self.node.past is not None
+
+
+class Pass(NamedTuple):
+    """One of several backward passes, whose windows overlap: the graph, recorded again with its cuts.
+
+    Attributes:
+        seeds: the losses that it starts from, each with a cotangent of ones.
+        node: node of this recording to the same node of the graph.
+        closed: steps at whose first edge it is cut.
+        end: the step after its last loss.
+    """
+
+    seeds: tuple[Place, ...]
+    node: Mapping[Node, Node]
+    closed: frozenset[int]
+    end: int
 
 
 class Edge(NamedTuple):
@@ -150,6 +167,7 @@ class Graph:
         parameters: the leaves, oldest first.
         cuts: node to cut.
         recorded: arrays of places that were seen while the graph was recorded, and of the losses.
+        passes: if several backward passes with windows that overlap make up the gradient, these.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.tensor(2.0, requires_grad=True, name="w")
@@ -170,6 +188,7 @@ class Graph:
     parameters: tuple[Parameter, ...]
     cuts: Mapping[Node, Cut]
     recorded: Mapping[Place, Array]
+    passes: tuple[Pass, ...] = ()
 
     @cached_property
     def steps(self) -> tuple[int, ...]:
@@ -215,7 +234,7 @@ class Graph:
         while True:
             node, index = place
             if node in self.cuts:
-                cuts.append(node)
+                cuts += [node] if self.cuts[node].scale != 1 or self.cuts[node].label else []
                 inner = self.cuts[node].source
             elif is_passage(node):
                 inner = node.edges[0]
@@ -287,6 +306,7 @@ def read(
     losses: Sequence[Tensor],
     recorded: Mapping[Place, Array] | None = None,
     names: Mapping[str, Tensor] | None = None,
+    passes: tuple[Pass, ...] = (),
 ) -> Graph:
     """Return the graphs behind some Tensors as one graph.
 
@@ -295,6 +315,7 @@ def read(
         recorded: arrays of places that were seen while the graph was recorded.
         names: name to leaf Tensor, as a module's `parameters()` gives them; a leaf that is not in it has the name that
             it was made with, or "leaf 1", "leaf 2", ....
+        passes: backward passes that make up the gradient; (): one.
 
     Raises:
         GradientError: if a Tensor was not recorded, so that there is no graph to read.
@@ -323,8 +344,9 @@ def read(
         nodes=tuple(nodes),
         number={node: number for number, node in enumerate(nodes)},
         parameters=tuple(parameters),
-        cuts={node: _cut(node) for node in nodes if node.name == "cut" and node.operation is not None},
+        cuts={node: _cut(node, passes) for node in nodes if node.name == "cut" and node.operation is not None},
         recorded=values,
+        passes=passes,
     )
 
 
@@ -343,11 +365,14 @@ def _everything(roots: Iterable[Node]) -> list[Node]:
     return [found[key] for key in sorted(found)]
 
 
-def _cut(node: Node) -> Cut:
+def _cut(node: Node, passes: Sequence[Pass]) -> Cut:
+    reading = [one for one in passes if node.step is not None and one.end > node.step]
+    closing = sum(node.step in one.closed for one in reading)
+    label = f"✂ {closing} of {len(reading)}" if closing else ""
     scale = float(node.attrs["scale"])
     past = None if node.past is None else node.past()
     if past is not None:
         # A closed cut remembers the node, not which of its outputs: the first of its shape.
         index = next((i for i, spec in enumerate(past.specs) if spec == node.specs[0]), 0)
         return Cut(node, (past, index), scale)
-    return Cut(node, node.edges[0] if node.edges else None, scale)
+    return Cut(node, node.edges[0] if node.edges else None, scale, label)

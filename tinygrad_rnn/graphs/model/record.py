@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ...errors import ConfigError, DrawingError
 from ...nn.cells import Stacked, initial_state
 from ...ops import cut
 from ...truncation import Policy, parse_policy, policy_text
-from .graph import Graph, Place, read
+from .graph import Graph, Pass, Place, read
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Recording:
         names: name to leaf Tensor.
         title: "" or the name of what was recorded.
         note: "" or the truncation.
+        passes: backward passes with windows that overlap, so that no cuts of one graph stand for all of them.
     """
 
     losses: list[Tensor]
@@ -37,10 +38,11 @@ class Recording:
     names: Mapping[str, Tensor] = field(default_factory=dict)
     title: str = ""
     note: str = ""
+    passes: tuple[Pass, ...] = ()
 
     def graph(self) -> Graph:
         """Return the graph, read."""
-        return read(self.losses, self.values, self.names)
+        return read(self.losses, self.values, self.names, self.passes)
 
 
 def record(
@@ -68,28 +70,57 @@ def record(
             f"draw: expected a loss (a Tensor), several losses, or a model or cell with an example, such as "
             f"draw(model, ids, targets) or draw(cell, xs); got {type(target).__name__} and {len(example)} arguments"
         )
-    scales = _scales(truncation, cut_every)
     found = Recording([], title=getattr(target, "__name__", type(target).__name__), note=_note(truncation, cut_every))
     if hasattr(target, "parameters"):
         found.names = target.parameters()
 
+    nodes: list[Node] = []
+
     def look(node: Node, outputs: tuple[Array, ...]) -> None:
+        nodes.append(node)
         found.values.update(((node, index), output) for index, output in enumerate(outputs))
 
+    policy = None if truncation is None else parse_policy(truncation, argument="draw: truncation").start()
+    windows: list[_Window] = []
     with watching(look), enable_grad():
-        found.losses = _run(target, example, scales)
+        found.losses = _run(target, example, _scales(policy, cut_every, windows), {})
+    found.passes = tuple(_pass(target, example, window, nodes) for window in windows)
     return found
 
 
-def _run(target: Any, example: Sequence[Any], scales: Callable[[int], list[float]]) -> list[Tensor]:
+class _Window(NamedTuple):
+    """A backward pass: the steps of its losses, begin to end - 1, and the factor at the first edge of each step."""
+
+    begin: int
+    end: int
+    scales: list[float | None]
+
+
+_Scales = Callable[[int], Sequence[float | None]]
+"""From T to the factor at the first edge of each step; None: no cut there."""
+
+
+def _pass(target: Any, example: Sequence[Any], window: _Window, nodes: Sequence[Node]) -> Pass:
+    """Record the target once more, with the cuts of one pass; `nodes` are those of the first recording, in order."""
+    again: list[Node] = []
+    terms: dict[int, Tensor] = {}
+    with watching(lambda node, _: again.append(node)), enable_grad():
+        _run(target, example, lambda _: window.scales, terms)
+    seeds = [(part.node, part.index) for t, part in terms.items() if window.begin <= t < window.end and part.node]
+    closed = frozenset(t for t, scale in enumerate(window.scales) if scale == 0 and t < window.end)
+    return Pass(tuple(seeds), dict(zip(again, nodes, strict=True)), closed, window.end)
+
+
+def _run(target: Any, example: Sequence[Any], scales: _Scales, terms: dict[int, Tensor]) -> list[Tensor]:
+    """Run a target and return its losses; the terms of a loss that are recorded step by step go into `terms`."""
     shape = shape_of(example[0])
     if hasattr(target, "loss") and hasattr(target, "initial_state") and len(example) > 1:
-        return [_language_model(target, example[0], example[1], _first(target, example[2:], shape), scales)]
+        return [_language_model(target, example[0], example[1], _first(target, example[2:], shape), scales, terms)]
     if hasattr(target, "loss"):
         loss = target.loss(*example)
         return [loss[0] if isinstance(loss, tuple) else loss]
     if len(shape) == 3 and (hasattr(target, "initial_state") or len(example) > 1):
-        return [_cell(target, example[0], _first(target, example[1:], shape), scales)]
+        return [_cell(target, example[0], _first(target, example[1:], shape), scales, terms)]
     outputs = [part for part in flatten(target(*example)) if isinstance(part, Tensor) and part.node is not None]
     if not outputs:
         raise DrawingError(f"draw: {type(target).__name__} recorded nothing that requires a gradient")
@@ -100,7 +131,9 @@ def _first(target: Any, given: Sequence[Any], shape: tuple[int, ...]) -> Any:
     return given[0] if given and given[0] is not None else initial_state(target, shape[0])
 
 
-def _language_model(model: Any, ids: Any, targets: Any, state: Any, scales: Callable[[int], list[float]]) -> Tensor:
+def _language_model(
+    model: Any, ids: Any, targets: Any, state: Any, scales: _Scales, terms: dict[int, Tensor]
+) -> Tensor:
     """Return the mean nats of a language model, recorded position by position."""
     ids, targets = np.asarray(ids), np.asarray(targets)
     if ids.ndim != 2 or ids.shape != targets.shape:
@@ -109,43 +142,66 @@ def _language_model(model: Any, ids: Any, targets: Any, state: Any, scales: Call
     total: Any = None
     for t, cuts in enumerate(scales(ids.shape[1])):
         with at_step(t):
-            state = state if cuts == 1 else cut(state, cuts)
+            state = state if cuts is None else cut(state, cuts)
             here = np.count_nonzero(targets[:, t] != -1)
             if not here:
                 _, state = model(ids[:, t : t + 1], state)
                 continue
             loss, state = model.loss(ids[:, t : t + 1], targets[:, t : t + 1], state)
-        part = loss * (here / counted)
+        terms[t] = part = loss * (here / counted)
         total = part if total is None else total + part
     if total is None:
         raise DrawingError("draw: every target is -1, so there is no loss")
     return total  # type: ignore[no-any-return]  # a Tensor: a loss of a model
 
 
-def _cell(cell: Any, xs: Any, state: Any, scales: Callable[[int], list[float]]) -> Tensor:
+def _cell(cell: Any, xs: Any, state: Any, scales: _Scales, terms: dict[int, Tensor]) -> Tensor:
     """Return the sum of all outputs of a cell: it has no loss of its own."""
     name = getattr(cell, "__name__", type(cell).__name__)
     total: Any = None
     for t, cuts in enumerate(scales(shape_of(xs)[1])):
         with at_step(t):
-            state = state if cuts == 1 else cut(state, cuts)
+            state = state if cuts is None else cut(state, cuts)
             with nullcontext() if isinstance(cell, Stacked) else scope(name):
                 output, state = cell(xs[:, t], state)
-            part = np.sum(output)
+            terms[t] = part = np.sum(output)
         total = part if total is None else total + part
     if not isinstance(total, Tensor):
         raise DrawingError(f"draw: the cell {name} recorded nothing that requires a gradient")
     return total
 
 
-def _scales(truncation: Policy | str | None, cut_every: int | None) -> Callable[[int], list[float]]:
-    """Return a function from T to the factor at each step's first edge; 1 at the first step."""
+def _scales(policy: Policy | None, cut_every: int | None, windows: list[_Window]) -> _Scales:
+    """Return where the cuts of the drawn graph stand.
+
+    Where the windows of a policy's passes overlap, every edge is open, and `windows` gets the passes.
+    """
     if cut_every is not None:
         interval = integer("draw", "cut_every", cut_every)
-        return lambda T: [0.0 if t and t % interval == 0 else 1.0 for t in range(T)]
-    if truncation is None:
-        return lambda T: [1.0] * T
-    return parse_policy(truncation, argument="draw: truncation").start().factors
+        return lambda T: [0.0 if t and t % interval == 0 else None for t in range(T)]
+    if policy is None:
+        return lambda T: [None] * T
+
+    def scales(T: int) -> Sequence[float | None]:
+        factors, begin = policy.factors(T), 0
+        if len(policy.passes(T)) > 1 and not np.allclose(policy.mask(T), _mask(factors)):
+            for end in policy.passes(T):
+                own = [*policy.factors(end, begin), *[1.0] * (T - end)]
+                windows.append(_Window(begin, end, [None, *own[1:]]))
+                begin = end
+            return [None, *[1.0] * (T - 1)]
+        return [None if factor == 1 else factor for factor in factors]
+
+    return scales
+
+
+def _mask(factors: Sequence[float]) -> Array:
+    """Return what is left of each loss (row) at each use (column) in a graph with these factors at its edges."""
+    M = np.eye(len(factors))
+    for tau in range(len(factors)):
+        for t in reversed(range(tau)):
+            M[tau, t] = M[tau, t + 1] * factors[t + 1]
+    return M
 
 
 def _note(truncation: Policy | str | None, cut_every: int | None) -> str:

@@ -71,6 +71,8 @@ def _badge(loop: Loop, x: float, y: float) -> tuple[Box | None, str]:
     cuts = [number for number, scale in enumerate(loop.scales) if scale == 0]
     factors = sorted({scale for scale in loop.scales if scale not in (None, 0, 1)})
     id = f"cut {loop.delay}"
+    if 1.0 in loop.scales:
+        return Box(id, x, y, 46, 30, "cut", "✂", (), "cut\nwindows of the passes overlap", factor=1.0), "in some passes"
     if not cuts and not factors:
         return None, ""
     said = " or ".join(short_number(f) for f in factors[:2]) + (" ..." if len(factors) > 2 else "")

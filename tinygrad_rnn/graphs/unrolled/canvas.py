@@ -142,11 +142,13 @@ class Canvas:
         key = (round(at[0], 1), round(at[1], 1), factor)
         if key not in self._cuts:
             id, stops = f"cut{self.graph.number[link.cuts[0]]}", factor == 0
-            passes = "stops here" if stops else f"× {factor:.4g}"
+            label = "".join(self.graph.cuts[cut].label for cut in link.cuts[:1])
+            passes = "stops here" if stops else f"{label.removeprefix('✂ ')} passes stop here" if label else ""
+            passes = passes or f"× {factor:.4g}"
             tips = f"cut before {_plain(head)}\nfactor: {factor:g}\nvalues: pass unchanged\ngradient: {passes}"
-            width, height = (22.0, 22.0) if small and stops else (34.0, 34.0) if stops else (46, 24)
+            width, height = (22.0, 22.0) if small and stops else (34.0, 34.0) if stops else (64 if label else 46, 24)
             rows = (Row("gradient stops"),) if stops and not small else ()
-            title = ("" if small else "cut") if stops else f"× {factor:.3g}"
+            title = ("" if small else "cut") if stops else label or f"× {factor:.3g}"
             self._cuts[key] = self.add(Box(id, *at, width, height, "cut", title, rows, tips, factor=factor))
         return self._cuts[key]
 
