@@ -102,11 +102,10 @@ def draw(
 
 def is_recurrent(graph: Graph) -> bool:
     """Return whether a step reads what another step computed, so that there is a time to unroll."""
-    for node in graph.nodes:
-        if node.step is None:
-            continue
-        for number in range(len(node.edges)):
-            place = graph.edge(node, number).place
-            if place is not None and place[0].step is not None and place[0].step != node.step:
-                return True
-    return False
+    edges = (
+        (node, graph.edge(node, n).place)
+        for node in graph.nodes
+        if node.step is not None
+        for n in range(len(node.edges))
+    )
+    return any(place is not None and place[0].step not in (None, node.step) for node, place in edges)

@@ -15,8 +15,8 @@ from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.operations import operations_of
 from ..model.options import Options
-from .backward_diagram import backward_diagram_of
-from .diagram import diagram_of
+from .backward_diagram import BackwardDiagramBuilder
+from .diagram import OperationDiagramBuilder
 from .recorded import record_backward
 from .side_by_side import side_by_side
 from .view import check_size, chosen_step
@@ -37,9 +37,9 @@ def backward(graph: Graph, flow: Flow | None, options: Options) -> Scene:
     ops = operations_of(graph)
     step = chosen_step("backward", ops, options)
     chosen = [op for op in ops if step is None or op.step == step]
-    forward = diagram_of(graph, flow, ops, chosen)
+    forward = OperationDiagramBuilder(graph, flow, ops, chosen).build()
     check_size("backward", 3 * len(forward.boxes))
-    back = backward_diagram_of(graph, flow, forward, chosen, record_backward(graph))
+    back = BackwardDiagramBuilder(graph, flow, forward, chosen, record_backward(graph)).build()
     count = sum(content.kind == "operation" for content in back.boxes.values())
     facts = [] if step is None else [f"step t = {step + 1}"]
     facts += [f"{len(chosen)} operations forward, {count} backward", *filter(None, [options.note])]

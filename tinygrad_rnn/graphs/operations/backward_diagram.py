@@ -43,14 +43,8 @@ class BackwardDiagram(Diagram):
     starts: dict[str, str] = field(default_factory=dict)
 
 
-def backward_diagram_of(
-    graph: Graph,
-    flow: Flow | None,
-    forward: OperationDiagram,
-    chosen: Sequence[Operation],
-    recorded: RecordedBackward,
-) -> BackwardDiagram:
-    """Return the diagram of the backward pass of some operations.
+class BackwardDiagramBuilder:
+    """Makes the diagram of the backward pass of some operations.
 
     Args:
         graph: what was recorded.
@@ -59,10 +53,7 @@ def backward_diagram_of(
         chosen: the operations that it draws.
         recorded: the backward pass of the graph.
     """
-    return _Builder(graph, flow, forward, chosen, recorded).build()
 
-
-class _Builder:
     def __init__(
         self,
         graph: Graph,
@@ -91,6 +82,7 @@ class _Builder:
         self.formulas: dict[Node, str] = {}
 
     def build(self) -> BackwardDiagram:
+        """Return the diagram."""
         for node, id in self.ids.items():
             self._operation(node, id)
         self._cotangents_of_inputs()

@@ -33,10 +33,8 @@ class OperationDiagram(Diagram):
     nodes: dict[str, Node] = field(default_factory=dict)
 
 
-def diagram_of(
-    graph: Graph, flow: Flow | None, ops: Sequence[Operation], chosen: Collection[Operation]
-) -> OperationDiagram:
-    """Return the diagram of some operations of a graph.
+class OperationDiagramBuilder:
+    """Makes the diagram of some operations of a graph.
 
     Args:
         graph: what was recorded.
@@ -44,12 +42,11 @@ def diagram_of(
         ops: of the whole graph, oldest first.
         chosen: those to draw.
     """
-    return _Builder(graph, flow, ops, {op.id for op in chosen}).build()
 
-
-class _Builder:
-    def __init__(self, graph: Graph, flow: Flow | None, ops: Sequence[Operation], chosen: Collection[int]) -> None:
-        self.graph, self.flow, self.chosen = graph, flow, chosen
+    def __init__(
+        self, graph: Graph, flow: Flow | None, ops: Sequence[Operation], chosen: Collection[Operation]
+    ) -> None:
+        self.graph, self.flow, self.chosen = graph, flow, {op.id for op in chosen}
         self.ops = {op.id: op for op in ops}
         self.content = ContentBuilder(graph, flow)
         self.made = OperationDiagram()
@@ -60,8 +57,7 @@ class _Builder:
         self.data: dict[Any, str] = {}
         self.outside: set[str] = set()  # ids of boxes of results of other steps
         self.elsewhere: dict[str, list[Edge]] = {}  # id of the box of a reader to what it reads
-        here = [op for op in ops if op.id in chosen]
-        self.reads = Counter(edge.source for op in here for edge in op.inputs if edge.source is not None)
+        self.reads = Counter(edge.source for op in chosen for edge in op.inputs if edge.source is not None)
         self.carried = {  # results that a later step reads: states
             edge.source.id
             for op in ops
@@ -70,6 +66,7 @@ class _Builder:
         }
 
     def build(self) -> OperationDiagram:
+        """Return the diagram."""
         for op in self.ops.values():
             if op.id in self.chosen:
                 self._operation(op)

@@ -13,7 +13,7 @@ from ..model.flow import Flow
 from ..model.graph import Graph
 from ..model.operations import Operation, operations_of
 from ..model.options import Options
-from .diagram import diagram_of
+from .diagram import OperationDiagramBuilder
 
 LIMIT = 3000  # boxes; more are no picture
 
@@ -33,7 +33,7 @@ def operations(graph: Graph, flow: Flow | None, options: Options) -> Scene:
     ops = operations_of(graph)
     step = chosen_step("ops", ops, options)
     chosen = [op for op in ops if step is None or op.step == step]
-    diagram = diagram_of(graph, flow, ops, chosen)
+    diagram = OperationDiagramBuilder(graph, flow, ops, chosen).build()
     check_size("ops", len(diagram.boxes))
     facts = [] if step is None else [f"step t = {step + 1} of {len({op.step for op in ops if op.step is not None})}"]
     facts += [f"{len(chosen)} operations", *filter(None, [options.note])]
