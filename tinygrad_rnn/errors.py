@@ -52,8 +52,8 @@ class DrawingError(ValueError):
 
 
 class NativeError(RuntimeError):
-    """A native executor that cannot be had: no C compiler, one that fails, or a library that must not be loaded."""
+    """A native executor that is not available: no C compiler, one that fails, or a library that must not be loaded."""
 
 
 class GradientWarning(UserWarning):
-    """A gradient that nobody gets, where one may have been meant: a number read, a weight that nothing trains."""
+    """A gradient that is lost, where one may have been meant: a number read, a weight that is not trained."""

@@ -1,1 +1,1 @@
-"""The engine: tensors, the tape that records them, primitives with their rules, and the walk backward."""
+"""The engine: tensors, the tape that records them, primitives with their rules, and the backward walk."""

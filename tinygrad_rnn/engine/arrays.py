@@ -114,12 +114,12 @@ def _is_foreign(value: object) -> bool:
 
 
 def frozen(array: Array) -> Array:
-    """Return `array` itself if nobody can write to its memory, else a read-only copy."""
+    """Return `array` itself if its memory is read-only, else a read-only copy."""
     return array if is_fixed(array) else frozen_copy(array)
 
 
 def is_fixed(array: Array) -> bool:
-    """Return whether nobody can write to an array, through itself or through what it is a view of."""
+    """Return whether the memory of an array is read-only, also through the arrays that it is a view of."""
     owner: object = array
     while isinstance(owner, np.ndarray):
         if owner.flags.writeable:

@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept out of the way while many small objects are made and none of them is garbage."""
+"""A pause of Python's garbage collector, while many small objects are made and none of them is garbage."""
 
 from __future__ import annotations
 

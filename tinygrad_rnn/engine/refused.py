@@ -1,4 +1,4 @@
-"""NumPy functions that Tensors do not take, and what to write in their place: for messages, and docs/numpy.md."""
+"""NumPy functions that Tensors do not support, and replacements for them: for messages, and docs/numpy.md."""
 
 from __future__ import annotations
 

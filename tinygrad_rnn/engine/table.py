@@ -1,4 +1,4 @@
-"""The table from NumPy functions to what implements them on Tensors."""
+"""The table from NumPy functions to their implementations on Tensors."""
 
 from __future__ import annotations
 

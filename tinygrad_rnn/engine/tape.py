@@ -1,11 +1,11 @@
-"""The recorded graph, and what recording depends on: the context.
+"""The recorded graph, and the context that recording depends on.
 
 A `Node` is one recorded operation (or a leaf). It points at the nodes of its inputs and holds the *arrays* that its
 derivative rule needs, never the tensors: a parameter may be updated while a graph that used its old value is alive.
 Edges point to the past only, so there are no reference cycles, and a dropped graph is freed at once. Node ids grow
 with creation, so descending id is a topological order: the walk back (in `walk`) needs no recursion.
 
-This module knows nothing of tensors.
+This module knows nothing of Tensors.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Node:
         scope: names of the modules it was recorded in, outermost first.
         site: (code object, line) of the call that recorded it.
         gradient: what `backward()` has accumulated; leaves only.
-        past: weak reference to the node behind a closed cut, or None.
+        past: weak reference to the node before a closed cut, or None.
         consumed: whether `backward()` has dropped what the rule needs.
         walked: whether a gradient has gone through its rule.
         windows: for a state that `unroll` returned: through how many uncut windows it came, a gradient taken in each.
@@ -325,7 +325,7 @@ def at_step(step: int | None) -> Recording:
 def watching(watcher: Watcher) -> Recording:
     """Return a context manager that shows every recorded node, and the arrays that it computed, to `watcher`.
 
-    A graph keeps only the arrays that its rules need; who wants to see the others (a drawing) looks on while it is
+    A graph keeps only the arrays that its rules need; a drawing, which shows the others too, watches while it is
     recorded.
     """
     return Changed(watcher=watcher)

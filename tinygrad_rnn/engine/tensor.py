@@ -1,6 +1,6 @@
-"""Tensor: an array and its place in the recorded graph.
+"""Tensor: an array and its node in the recorded graph.
 
-What it shares with arrays is in `methods`, what it turns into that is no Tensor in `conversions`.
+Its operators and array methods are in `methods`, its conversions to numbers, text and arrays in `conversions`.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Tensor(Conversions, ArrayMethods):
 
     @property
     def node(self) -> Node | None:
-        """Place in the graph, or None for a constant."""
+        """Node in the graph, or None for a constant."""
         return self._node
 
     @property
@@ -180,7 +180,7 @@ class Tensor(Conversions, ArrayMethods):
         self._node.gradient = new
 
     def backward(self, cotangent: Operand | None = None, *, retain_graph: bool = False) -> None:
-        """Add d(self)/d(leaf) to the `.grad` of every leaf behind this tensor.
+        """Add d(self)/d(leaf) to the `.grad` of every leaf that this tensor depends on.
 
         The graph is consumed: what it kept for its rules is dropped on the way, so memory falls while the pass runs.
 
@@ -335,7 +335,7 @@ def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:
 
 
 def adopt(leaf: Tensor, array: Array) -> None:
-    """Give a leaf an array without a copy; for those who promise that nobody will write to it."""
+    """Give a leaf an array without a copy; the caller promises not to write to it."""
     view = array.view()
     view.flags.writeable = False
     leaf._array = view

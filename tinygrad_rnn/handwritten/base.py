@@ -1,4 +1,4 @@
-"""What every hand-written layer shares: parameters, gradients, a cache, and the checks of its arguments."""
+"""The base of hand-written layers: parameters, gradients, a cache, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Layer:
         return self.cache
 
     def _set_grads(self, *grads: Array) -> None:
-        # In place: whoever holds `grads` (an optimizer, a model's flat list) must see the new values.
+        # In place: other holders of `grads` (an optimizer, a model's flat list) must see the new values.
         for held, new in zip(self.grads, grads, strict=True):
             held[...] = new
 

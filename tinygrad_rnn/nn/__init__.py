@@ -1,1 +1,1 @@
-"""What users build networks from: modules, layers, cells, time, models."""
+"""The parts of networks: modules, layers, cells, time, models."""

@@ -1,4 +1,4 @@
-"""Layers without a time: Linear, Embedding, Dropout."""
+"""Layers without time: Linear, Embedding, Dropout."""
 
 from __future__ import annotations
 

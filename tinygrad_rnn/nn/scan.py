@@ -1,4 +1,4 @@
-"""A step repeated over time: what `unroll` is made of."""
+"""A step repeated over time; `unroll` is made of it."""
 
 from __future__ import annotations
 

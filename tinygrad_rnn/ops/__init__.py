@@ -1,4 +1,4 @@
-"""The operations: primitives with one rule each, by family, and what is derived from them."""
+"""The operations: primitives with one rule each, by family, and functions derived from them."""
 
 from . import constants as constants  # registers functions without a gradient
 from .arrange import copy as copy

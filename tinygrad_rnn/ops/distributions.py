@@ -1,4 +1,4 @@
-"""The cross-entropy of target distributions: what class weights, label smoothing and probabilities make of ids."""
+"""The cross-entropy of target distributions: class weights, label smoothing, probabilities."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def _order(terms: Sequence[_Term], output: str, optimize: bool | str) -> list[tu
 
 
 def _summed(term: _Term, wanted: set[str]) -> _Term:
-    """Sum over the axes that nobody wants."""
+    """Sum over the axes that are not wanted."""
     gone = tuple(place for place, letter in enumerate(term.axes) if letter not in wanted)
     if not gone:
         return term
@@ -172,7 +172,7 @@ def _summed(term: _Term, wanted: set[str]) -> _Term:
 
 
 def _product(left: _Term, right: _Term, wanted: set[str], lengths: dict[str, int]) -> _Term:
-    """Multiply two terms, and sum over the letters that nobody wants."""
+    """Multiply two terms, and sum over the letters that are not wanted."""
     left, right = _summed(left, wanted | set(right.axes)), _summed(right, wanted | set(left.axes))
     both = [letter for letter in left.axes if letter in right.axes]
     batch, inner = [x for x in both if x in wanted], [x for x in both if x not in wanted]

@@ -1,4 +1,4 @@
-"""Elementwise primitives, with NumPy broadcasting, and what is derived from them.
+"""Elementwise primitives, with NumPy broadcasting, and functions derived from them.
 
 Inputs of any shape, real or complex. At a kink (relu at 0, equal arguments of maximum) the rule takes the middle of
 the two one-sided derivatives for `maximum`, and 0 for `relu`. Where a result is NaN its derivative is NaN too,

@@ -22,7 +22,7 @@ _INTP = np.dtype(np.intp)
 
 
 def _plain(index: Index) -> Index:
-    """Return an index that nobody can change later: integer and boolean arrays copied, Tensors unwrapped."""
+    """Return an index that cannot change later: integer and boolean arrays copied, Tensors unwrapped."""
     return tuple(map(_plain_part, index)) if isinstance(index, tuple) else _plain_part(index)
 
 

@@ -180,7 +180,7 @@ def cross_entropy(
 
 
 def _checked(targets: Numbers, shape: tuple[int, ...], ignore_label: int, needed: bool) -> Array:
-    """Return the targets of logits of this shape, as ids that nobody can change; see `cross_entropy` for the errors."""
+    """Return the targets of logits of this shape, as read-only ids; see `cross_entropy` for the errors."""
     ids = np.asarray(targets)
     if ids.dtype.kind not in "iu":
         raise DTypeError(

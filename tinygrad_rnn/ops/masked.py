@@ -1,4 +1,4 @@
-"""What the losses share: which elements count, and how their losses become one."""
+"""Masks and reductions of losses: which elements count, and how their losses become one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph cut: what truncates backpropagation through time."""
+"""The graph cut, which truncates backpropagation through time."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def cut(h: Nest, scale: float = 0.0) -> Nest:
     y = h,  cotangent(h) = scale * cotangent(y).
 
     With `scale=0`, the scissors of truncated BPTT, the edge is not walked at all (0 * inf never becomes nan) and the
-    result holds no strong reference to its past, which is freed as soon as nobody else needs it. The result is a
-    place of its own in the graph: `grad(loss, cut_h)` is the cotangent that arrives at the cut. Nothing that exists
+    result holds no strong reference to its past, which is freed as soon as nothing else needs it. The result is a
+    node of its own in the graph: `grad(loss, cut_h)` is the cotangent that arrives at the cut. Nothing that exists
     is changed, so a cut under one loss leaves the gradient of another loss alone.
 
     On complex arrays (complex-step checks) the imaginary part, the tangent, is scaled likewise.

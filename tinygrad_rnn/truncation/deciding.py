@@ -1,4 +1,4 @@
-"""The policies that find out where they cut as they go: randomized ones draw, the adaptive one looks at norms."""
+"""Policies that decide where to cut as they go: randomized ones draw, the adaptive one looks at norms."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Randomized(Policy):
 
 
 class _Drawn(Policy):
-    """The draws of a random policy for one sequence, made edge by edge in order, whoever asks first."""
+    """The draws of a random policy for one sequence, made edge by edge in order, whichever edge is asked for first."""
 
     grain = 1
 

@@ -221,7 +221,7 @@ class Recurrence:
 
     def _norm(self, carried: Sequence[Array | None]) -> float:
         if type(self._policy).observe is Policy.observe:
-            return 0.0  # nobody looks at it
+            return 0.0  # it is not used
         return float(np.sqrt(sum(np.vdot(g, g).real for g in carried if g is not None)))
 
     def _pull(

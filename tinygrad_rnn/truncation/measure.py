@@ -1,4 +1,4 @@
-"""What one policy makes of a gradient, and what it costs."""
+"""The agreement of a truncated gradient with the full one, and the cost of a policy."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def parse_policy(
     makers: dict[str, Callable[..., Policy]] = {
         "full": lambda: Full(every),
         f"chunked:{_WHOLE}": lambda n: Chunked(int(n)),
-        f"windowed:{_WHOLE}(?:/{_WHOLE})?": lambda h, behind: Windowed(int(h), int(behind or 1)),
+        f"windowed:{_WHOLE}(?:/{_WHOLE})?": lambda h, every: Windowed(int(h), int(every or 1)),
         f"decay:{_NUMBER}": lambda g: Decay(float(g), every),
         f"randomized:{_NUMBER}": lambda c: Randomized(c=float(c), rng=rng, every=every),
         f"randomized:mean={_NUMBER}(?:,alpha={_NUMBER})?": lambda mean, alpha: Randomized(

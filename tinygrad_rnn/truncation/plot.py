@@ -1,4 +1,4 @@
-"""The picture of a truncation report; matplotlib, the extra tinygrad_rnn[plot], comes in when one is drawn."""
+"""The picture of a truncation report; it needs matplotlib, the extra tinygrad_rnn[plot]."""
 
 from __future__ import annotations
 

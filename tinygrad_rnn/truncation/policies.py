@@ -1,4 +1,4 @@
-"""The policies whose weights are known beforehand: full, chunked, windowed, decay, checkpointed."""
+"""Policies whose weights are known beforehand: full, chunked, windowed, decay, checkpointed."""
 
 from __future__ import annotations
 

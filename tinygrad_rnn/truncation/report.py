@@ -1,4 +1,4 @@
-"""The truncation report: what policies make of the gradient on real text, what they cost, and how far back it reaches.
+"""The truncation report: the bias and the cost of policies on real text, and how far back the gradient reaches.
 
 A gradient g is compared with the full one, f, by its cosine and by its relative error |g - f| / |f|. How far back the
 full gradient reaches is its credit profile: the norms of its parts G_k from k steps back, see `credit_profile`.
