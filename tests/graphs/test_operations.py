@@ -145,3 +145,21 @@ def test_values_that_are_not_finite_are_marked():
         scene = picture(np.sum(y * 2.0))
     (box,) = (box for box in scene.boxes if box.title == "log")
     assert [row.text for row in box.rows if row.warn] == ["2, 1 not finite"]
+
+
+def test_a_number_that_an_operation_takes_stands_in_its_box():
+    x = tr.tensor([1.0, 2.0], requires_grad=True, name="x")
+    scene = picture(np.sum((1 - x) * 0.5 + 3) / 2)
+    titles = [box.title for box in scene.boxes if box.kind == "operation"]
+    assert titles == ["1 −", "⊙ 0.5", "+ 3"]
+
+
+def test_a_state_that_is_read_several_times_elsewhere_gets_the_joint_gradient():
+    x = tr.tensor([3.0, 4.0], requires_grad=True, name="x")
+    with tr.at_step(0):
+        h = x * 2.0
+    with tr.at_step(1):
+        loss = np.sum(h * 3.0 - h)
+    scene = picture(loss, steps=1)
+    (edge,) = (edge for edge in scene.edges if scene.box(edge.head).title == "t = 2")
+    assert edge.magnitude == pytest.approx(float(np.linalg.norm([2.0, 2.0])))
