@@ -152,7 +152,7 @@ class TrainConfig:
         """
         return cls.from_mapping(read_toml(path), source=os.fspath(path))
 
-    def replace(self, **changes: Any) -> TrainConfig:
+    def replace(self, **changes: object) -> TrainConfig:
         """Return a copy with other values, checked.
 
         >>> TrainConfig().replace(epochs=3).epochs
@@ -169,7 +169,7 @@ class TrainConfig:
         return "".join(f"{name} = {_toml(value)}\n" for name, value in dataclasses.asdict(self).items())
 
 
-def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_toml(path: str | os.PathLike[str]) -> dict[str, object]:
     """Return what a TOML file holds.
 
     Raises:
@@ -186,12 +186,12 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(f"{where}: is not TOML of names and values: it is nested too deeply") from error
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     # JSON's strings and numbers are TOML's too, but for pairs of surrogates (not escaped here) and DEL (escaped here).
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _checked(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> Any:
+def _checked(name: str, value: object, kind: type, limits: Mapping[str, Any]) -> bool | int | float | str:
     if kind is bool:
         return flag("", name, value)
     if kind is int:

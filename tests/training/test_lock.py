@@ -64,7 +64,7 @@ def test_runs_that_start_at_once_get_a_folder_each(folder):
     assert sorted(load_model(path).config.seed for path in folders) == [0, 1, 2]
     for path in folders:
         names = sorted(file.name for file in path.iterdir())
-        assert names == ["config.toml", "curve.png", "metrics.jsonl", "model.npz"]
+        assert names == ["checkpoints", "config.toml", "curve.png", "metrics.jsonl", "model.npz"]
 
 
 def test_a_second_writer_is_refused_while_the_first_runs(folder):

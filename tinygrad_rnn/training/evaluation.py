@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import integer
-from ..compiler.api import Compiled
 from ..data.vocabulary import id_array
 from ..engine.tape import Array, no_grad
 from ..engine.tensor import Tensor
@@ -22,13 +21,13 @@ from ..nn.module import Module
 from ..ops import log_softmax, take_along_axis
 from .loop import Totals
 from .objective import WEIGHT, Batch, Loss, Mean, Objective, Outcome, as_number, size_of
-from .replayed import Replayed
+from .replayed import Plan, Replayed
 
 LanguageModel: TypeAlias = Any
 """Anything with `initial_state(N)` and `loss(ids, targets, state) -> (loss, state)`, such as an `RNNLM`."""
 
 Ids: TypeAlias = npt.NDArray[np.int64]
-OnBatch: TypeAlias = Callable[[Any, Batch], Mean]
+OnBatch: TypeAlias = Callable[[LanguageModel, Batch], Mean]
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ class Evaluator:
         self._measure = Measure(model, masked_language_loss, compiled=compiled, executor=executor)
 
     @property
-    def compiled(self) -> Compiled[..., Any] | None:
+    def compiled(self) -> Plan | None:
         """What replays the loss of a window, with its plans; None: nothing does, it runs operation by operation."""
         return self._measure.replayed.compiled
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from ..engine.tape import Array
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves, structure
 from ..errors import ConfigError, CorpusError, ShapeError
+from ..nn.cells import State
+from .evaluation import LanguageModel
+from .replayed import Nest
 from .sampling import Sampler, other_size
 from .stepper import Stepper
 
@@ -24,7 +27,7 @@ Ids = NDArray[np.int64]
 
 @overload
 def generate(
-    model: Any,
+    model: LanguageModel,
     vocabulary: Vocabulary,
     prompt: Sequence[int],
     length: int,
@@ -41,9 +44,9 @@ def generate(
 
 @overload
 def generate(
-    model: Any,
+    model: LanguageModel,
     vocabulary: Vocabulary,
-    prompt: Sequence[Sequence[int] | NDArray[np.integer[Any]]],
+    prompt: Sequence[Sequence[int] | NDArray[np.integer]],
     length: int,
     *,
     temperature: float = ...,
@@ -58,7 +61,7 @@ def generate(
 
 @overload
 def generate(
-    model: Any,
+    model: LanguageModel,
     vocabulary: Vocabulary,
     prompt: npt.ArrayLike,
     length: int,
@@ -70,13 +73,13 @@ def generate(
     allow_unknown: bool = ...,
     compiled: bool = ...,
     executor: str | None = ...,
-) -> Iterator[Any]: ...
+) -> Iterator[Nest]: ...
 
 
 def generate(
-    model: Any,
+    model: LanguageModel,
     vocabulary: Vocabulary,
-    prompt: Any,
+    prompt: Nest,
     length: int,
     *,
     temperature: float = 1.0,
@@ -86,7 +89,7 @@ def generate(
     allow_unknown: bool = False,
     compiled: bool = True,
     executor: str | None = None,
-) -> Iterator[Any]:
+) -> Iterator[Nest]:
     """Return an iterator over the ids with which a model continues a prompt, or N prompts at once.
 
     Each is drawn from softmax(logits / temperature) over the `top_k` most likely tokens, and read by the model before
@@ -158,7 +161,7 @@ def generate(
     return steps if several else (int(ids[0]) for ids in steps)
 
 
-def _is_several(prompt: Any) -> bool:
+def _is_several(prompt: object) -> bool:
     """Return whether these are prompts, not the ids of one."""
     if isinstance(prompt, np.ndarray):
         return prompt.ndim == 2
@@ -167,7 +170,7 @@ def _is_several(prompt: Any) -> bool:
     )
 
 
-def _checked(prompt: Any, vocabulary: Vocabulary, number: int | None) -> Ids:
+def _checked(prompt: npt.ArrayLike, vocabulary: Vocabulary, number: int | None) -> Ids:
     ids = id_array("generate" if number is None else f"generate: prompt {number}", prompt, len(vocabulary))
     if not len(ids):
         which = "prompt" if number is None else f"prompt {number}"
@@ -175,7 +178,7 @@ def _checked(prompt: Any, vocabulary: Vocabulary, number: int | None) -> Ids:
     return ids.astype(np.int64)
 
 
-def _generators(rng: Any, temperature: float, N: int) -> list[np.random.Generator]:
+def _generators(rng: object, temperature: float, N: int) -> list[np.random.Generator]:
     """Return the generators that draw: one for all, or one for each prompt."""
     if rng is None:
         if temperature > 0:
@@ -201,7 +204,7 @@ def _continue(stepper: Stepper, prompts: list[Ids], length: int, sampler: Sample
             logits, state = stepper(ids, state)
 
 
-def _read(stepper: Stepper, prompts: list[Ids]) -> tuple[Array, Any]:
+def _read(stepper: Stepper, prompts: list[Ids]) -> tuple[Array, State]:
     """Return the logits (N, V) after the last token of each prompt, and the state there.
 
     Prompts end together. Until one begins, its stream reads its first token again and again, and then gets a fresh
@@ -211,7 +214,7 @@ def _read(stepper: Stepper, prompts: list[Ids]) -> tuple[Array, Any]:
     begins = np.array([T - len(ids) for ids in prompts])
     columns = np.stack([np.pad(ids, (T - len(ids), 0), mode="edge") for ids in prompts], axis=1)
     fresh = state = stepper.initial_state(len(prompts))
-    logits: Any = None
+    logits = np.zeros((len(prompts), 0))
     for t, ids in enumerate(columns):
         if stepper.compiled is None or (t and not _fit(state, fresh, len(prompts))):
             return _read_apart(stepper, prompts)
@@ -221,19 +224,19 @@ def _read(stepper: Stepper, prompts: list[Ids]) -> tuple[Array, Any]:
     return logits, state
 
 
-def _fit(state: Any, fresh: Any, N: int) -> bool:
+def _fit(state: State, fresh: State, N: int) -> bool:
     """Return whether a state consists of arrays (N, ...), as a fresh one does."""
     parts = [*flatten(state), *flatten(fresh)]
     arrays = all(isinstance(part, Tensor | np.ndarray) and part.shape[:1] == (N,) for part in parts)
     return arrays and structure(state) == structure(fresh)
 
 
-def _begun(begin: Array, now: Any, fresh: Any) -> Array:
+def _begun(begin: Array, now: Array, fresh: Tensor | Array) -> Array:
     first = fresh.data if isinstance(fresh, Tensor) else fresh
     return np.where(begin.reshape(-1, *(1,) * (now.ndim - 1)), first, now)
 
 
-def _read_apart(stepper: Stepper, prompts: list[Ids]) -> tuple[Array, Any]:
+def _read_apart(stepper: Stepper, prompts: list[Ids]) -> tuple[Array, State]:
     """Return the same, prompts of each length read apart from the others."""
     groups = [[n for n, ids in enumerate(prompts) if len(ids) == T] for T in sorted(set(map(len, prompts)))]
     made = [stepper.read(np.stack([prompts[n] for n in group])) for group in groups]
@@ -243,7 +246,7 @@ def _read_apart(stepper: Stepper, prompts: list[Ids]) -> tuple[Array, Any]:
     return joined(*(logits for logits, _ in made)), map_leaves(joined, *(state for _, state in made))
 
 
-def _joined(order: NDArray[np.intp], *parts: Any) -> Any:
+def _joined(order: NDArray[np.intp], *parts: Nest) -> Nest:
     """Return the rows of all parts in order; what is no array must be the same in all of them."""
     if all(isinstance(part, np.ndarray) and part.ndim for part in parts):
         return np.concatenate(parts)[order]

@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from ..errors import ConfigError
 
 NAME = ".tinygrad_rnn.lock"
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # as `write_atomically` names them
-_Owner: TypeAlias = dict[str, Any]
+_Owner: TypeAlias = dict[str, str | int | None]
 
 
 @contextmanager

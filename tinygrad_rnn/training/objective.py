@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ..engine.tape import Array
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten
 from ..errors import ConfigError, GradientError, ShapeError
@@ -20,10 +21,10 @@ from ..nn.module import Module
 Batch: TypeAlias = Any
 """An array, or any nesting of tuples, lists and dicts of arrays, whose first axis is N; read by the loss alone."""
 
-Value: TypeAlias = Tensor | np.ndarray[Any, Any] | float
+Value: TypeAlias = Tensor | Array | float
 Mean: TypeAlias = Value | Metric
 """A mean over a batch, or a `Metric`, whose sums add up over batches."""
-Loss: TypeAlias = Callable[..., Any]
+Loss: TypeAlias = Callable[..., object]
 """`loss(model, batch, state, rng) -> (loss, state, metrics)`; see `Objective` for what may be left out."""
 
 WEIGHT = "weight"
@@ -110,7 +111,7 @@ class Objective:
             )
         return found.loss, found
 
-    def _parts(self, found: Any, state: State) -> tuple[Value, State, dict[str, Mean]]:
+    def _parts(self, found: Batch, state: State) -> tuple[Value, State, dict[str, Mean]]:
         if not isinstance(found, tuple | list):
             return found, None, {}
         if len(found) == 2:
@@ -174,7 +175,9 @@ def size_of(batch: Batch) -> int:
     raise ShapeError("a batch must hold an array (N, ...); this one holds none")
 
 
-def language_loss(model: Any, batch: Batch, state: State, rng: np.random.Generator | None) -> Any:
+def language_loss(
+    model: Batch, batch: Batch, state: State, rng: np.random.Generator | None
+) -> tuple[Tensor, State, dict[str, int]]:
     """Return `model.loss` of windows (ids, targets), the state after them, and the number of targets.
 
     Args:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves
 from ..errors import NativeError
 
+Nest: TypeAlias = Any
+"""What a function takes and returns: arrays, Tensors and other values, in any nesting."""
+Plan: TypeAlias = Compiled[..., Nest]
 _IN_A_ROW = 4  # calls on arguments of one shape that each needed a plan of their own
 
 
@@ -51,7 +54,7 @@ class Replayed:
     def __init__(
         self,
         name: str,
-        function: Callable[..., Any],
+        function: Callable[..., Nest],
         *,
         compiled: bool = True,
         executor: str | None = None,
@@ -61,12 +64,12 @@ class Replayed:
         self._mark = _Mark()
         noted = partial(_noted, self._mark, function)  # in plain sight, so that what the function names is found
         made = compile(noted, executor=executor, threads=threads)
-        self.compiled: Compiled[..., Any] | None = made if flag(name, "compiled", compiled) else None
+        self.compiled: Plan | None = made if flag(name, "compiled", compiled) else None
         self.reason: str | None = None
         self._row = 0
         self._shapes: list[tuple[int, ...]] = []
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Nest) -> Nest:
         """Return what the function returns, with arrays for its Tensors."""
         if context().tracer is not None:  # part of another plan
             return _noted(self._mark, self._function, *args)
@@ -86,7 +89,7 @@ class Replayed:
             self._row = 0
         return result
 
-    def _as_it_is(self, args: tuple[Any, ...]) -> Any:
+    def _as_it_is(self, args: tuple[Nest, ...]) -> Nest:
         with no_grad():
             return map_leaves(array_of, self._function(*args))
 
@@ -116,12 +119,12 @@ class _Mark:
     recorded: bool = False
 
 
-def _noted(mark: _Mark, function: Callable[..., Any], *args: Any) -> Any:
+def _noted(mark: _Mark, function: Callable[..., Nest], *args: Nest) -> Nest:
     mark.recorded = True
     with no_grad():
         return function(*args)
 
 
-def array_of(part: Any) -> Any:
+def array_of(part: Nest) -> Nest:
     """Return the array of a Tensor, and what else is in a result as it is."""
     return part.data if isinstance(part, Tensor) else part

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..checks import flag, instance, number
-from ..compiler.api import Compiled, compile
+from ..compiler.api import compile
 from ..compiler.settings import chosen_executor
 from ..engine.autograd import grad
 from ..engine.tape import Array
@@ -28,6 +28,7 @@ from ..truncation.driver import decides
 from ..truncation.nests import arrays_of
 from .guards import cause, parameters_of
 from .objective import Batch, Loss, Mean, Objective, Outcome, Value, as_number, mean_of, size_of
+from .replayed import Plan
 
 Rng: TypeAlias = np.random.Generator | None
 Moments: TypeAlias = dict[str, dict[str, Array]]
@@ -137,7 +138,7 @@ class TrainStep:
         return len(self._fused.plans) + len(self._gradients_alone.plans)
 
     @property
-    def compiled(self) -> Compiled[..., Any]:
+    def compiled(self) -> Plan:
         """What replays an update of one batch, with its plans."""
         return self._fused
 
@@ -304,7 +305,7 @@ class _Open(NamedTuple):
     recurrence: Recurrence
 
 
-def _compiled(function: object, executor: str | None) -> Compiled[..., Any]:
+def _compiled(function: object, executor: str | None) -> Plan:
     return compile(function, executor=executor)  # type: ignore[arg-type]
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from ..checks import flag
-from ..compiler.api import Compiled
 from ..engine.operands import operand
 from ..engine.tape import no_grad
 from ..engine.tensor import Operand, Tensor, described
 from ..engine.tree import map_leaves
 from ..errors import ShapeError
 from ..nn.cells import State, check_cell, stepped
-from .replayed import Replayed, array_of
+from .replayed import Nest, Plan, Replayed, array_of
 
 
 class Stepper:
@@ -62,7 +60,7 @@ class Stepper:
 
     def __init__(
         self,
-        model: Any,
+        model: Nest,
         *,
         compiled: bool = True,
         executor: str | None = None,
@@ -76,7 +74,7 @@ class Stepper:
         self._step = Replayed("Stepper", step, compiled=compiled, executor=executor, threads=threads)
 
     @property
-    def compiled(self) -> Compiled[..., Any] | None:
+    def compiled(self) -> Plan | None:
         """What replays the step, with its plans; None: nothing does, it runs operation by operation."""
         return self._step.compiled
 
@@ -90,7 +88,7 @@ class Stepper:
         make = getattr(self.model, "initial_state", None)
         return None if make is None else make(batch_size)
 
-    def __call__(self, x: Operand, state: State = None) -> tuple[Any, State]:
+    def __call__(self, x: Operand, state: State = None) -> tuple[Nest, State]:
         """Read one step of each stream.
 
         Args:
@@ -109,7 +107,7 @@ class Stepper:
         output, state = self._step(x, state)
         return output, state
 
-    def read(self, xs: Operand, state: State = None) -> tuple[Any, State]:
+    def read(self, xs: Operand, state: State = None) -> tuple[Nest, State]:
         """Read T steps of each stream, such as prompts, one after another.
 
         A model that takes a time axis and is not compiled reads all of them at once.
@@ -152,7 +150,7 @@ def _has_time(time_axis: bool | None, ndim: int) -> bool:
     return ndim == 1 if time_axis is None else time_axis
 
 
-def _one_step(model: Any, time_axis: bool | None, x: Any, state: State) -> tuple[Any, State]:
+def _one_step(model: Nest, time_axis: bool | None, x: Nest, state: State) -> tuple[Nest, State]:
     if not _has_time(time_axis, x.ndim):
         return stepped(model, x, state)
     output, state = stepped(model, x[:, None], state)
