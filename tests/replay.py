@@ -17,7 +17,7 @@ from oracle import relative_error
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.graph import Graph, Operator
 from tinygrad_rnn.compiler.native.build import available, library
-from tinygrad_rnn.compiler.native.encode import Table, encode
+from tinygrad_rnn.compiler.native.encode import Records, encode
 from tinygrad_rnn.compiler.native.workers import Replay
 from tinygrad_rnn.compiler.plans.instructions import Buffer, Instruction, Slot
 from tinygrad_rnn.compiler.plans.plan import Plan
@@ -105,7 +105,7 @@ def replay_call(
     arrays |= {id(b): np.empty(b.nbytes, np.uint8) for b in program.buffers if id(b) not in arrays}
     bases = np.array([0, *(_address(arrays[id(buffer)]) for buffer in program.buffers)], np.int64)
     for table in program.pieces:
-        assert isinstance(table, Table), f"the library does not know {operator.name} of these operands"
+        assert isinstance(table, Records), f"the library does not know {operator.name} of these operands"
         Replay(table, bases, workers)()
 
 

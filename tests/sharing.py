@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygrad_rnn.compiler.ir.table import TRUTH
-from tinygrad_rnn.compiler.native.encode import Repeated, Table
+from tinygrad_rnn.compiler.native.encode import Records, Repeated
 from tinygrad_rnn.compiler.native.numbers import NAMES
 
 OUT, A, B, C = range(4)
@@ -117,8 +117,8 @@ def tables(program):
     for piece in program.pieces:
         if isinstance(piece, Repeated):
             for t in piece.order():
-                yield from ((table, t) for table in piece.pieces if isinstance(table, Table))
-        elif isinstance(piece, Table):
+                yield from ((table, t) for table in piece.pieces if isinstance(table, Records))
+        elif isinstance(piece, Records):
             yield piece, 0
 
 
@@ -136,7 +136,7 @@ def faults(program, arena_bytes, workers):
     found = []
     for table_number, (table, t) in enumerate(tables(program)):
         seen = []
-        for number, (call, members) in enumerate(units(table.records, t)):
+        for number, (call, members) in enumerate(units(table.array, t)):
             if call["wait"] or not seen:
                 seen = [Bytes(*([np.zeros(size, bool) for size in sizes] for _ in "rw")) for _ in range(workers)]
             for worker, own in enumerate(seen):

@@ -13,11 +13,12 @@ from programs import lines, write
 from replay import leaf, normal, record
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.ir.abstract import _RULES, counted, hollow, of_one, specs_of
+from tinygrad_rnn.compiler.ir.abstract import _RULES, specs_of
+from tinygrad_rnn.compiler.ir.arrays import abstract_array, uniform_elementwise, uniform_reduction
 from tinygrad_rnn.compiler.ir.operators import operator_of
 from tinygrad_rnn.compiler.ir.table import ELEMENTWISE
+from tinygrad_rnn.compiler.recording.loops import LoopTracer
 from tinygrad_rnn.compiler.recording.trace import trace
-from tinygrad_rnn.compiler.recording.tracer import Tracer
 from tinygrad_rnn.engine.operands import without_gradient
 from tinygrad_rnn.engine.primitive import Primitive
 from tinygrad_rnn.engine.tape import tracing
@@ -273,7 +274,7 @@ FOLLOWED = [
 
 @pytest.mark.parametrize(("name", "shapes", "attrs"), FOLLOWED)
 def test_rules_follow_what_is_common(name, shapes, attrs):
-    parts = [hollow(shape, np.dtype("f4")) for shape in shapes]
+    parts = [abstract_array(shape, np.dtype("f4")) for shape in shapes]
     p = PRIMITIVES[name]
     assert specs_of(name, p.forward, parts, attrs) == given_by(p, parts, attrs) is not None
 
@@ -287,7 +288,7 @@ def test_rules_follow_what_is_common(name, shapes, attrs):
 def test_what_stands_for_results_of_programs_is_what_they_would_be(before, body, after, steps, seed):
     program = write(before, body, after, steps, "float32", seed)
 
-    class Compared(Tracer):
+    class Compared(LoopTracer):
         def abstract(self, operation, values, attrs):
             made = super().abstract(operation, values, attrs)
             if made is not None:
@@ -313,13 +314,13 @@ def large(x, w, ids):
 
 def test_nothing_large_is_computed():
     n = 1 << 24  # a product of (n, n) and (n, n) has 2**72 multiplications
-    tracer, dtype = Tracer(), np.dtype("f4")
-    one = hollow((), dtype)
+    tracer, dtype = LoopTracer(), np.dtype("f4")
+    one = abstract_array((), dtype)
     x, w = (tracer.argument(one, None, name) for name in "xw")
     for part in (x, w):
-        part._array = hollow((n, n), dtype)
+        part._array = abstract_array((n, n), dtype)
     w.requires_grad = True
-    tracer._know(w, tracer.inputs[1])
+    tracer.know(w, tracer.inputs[1])
     ids = np.zeros(n, int)
     with tracing(tracer), np.errstate(all="ignore"):
         gradient = large(x, w, ids)
@@ -332,16 +333,16 @@ def test_nothing_large_is_computed():
 def test_whole_numbers_that_are_all_one_are_counted(name, axis, element):
     x = np.broadcast_to(element, (3, 4))
     want = getattr(np, name)(x, axis=axis)
-    made = counted(name, x, (np.shape(want), want.dtype))
+    made = uniform_reduction(name, x, (np.shape(want), want.dtype))
     assert (made.dtype, made.shape) == (want.dtype, np.shape(want))
     assert np.array_equal(made, want)
-    assert counted(name, np.arange(3), ((), np.dtype(int))) is None
+    assert uniform_reduction(name, np.arange(3), ((), np.dtype(int))) is None
 
 
-def test_comparisons_of_hollow_arrays_are_one_element():
-    made = of_one(np.greater, [hollow((1000, 1000), np.dtype("f4")), 0], (1000, 1000))
+def test_comparisons_of_abstract_values_are_one_element():
+    made = uniform_elementwise(np.greater, [abstract_array((1000, 1000), np.dtype("f4")), 0], (1000, 1000))
     assert (made.shape, made.strides, bool(made[5, 5])) == ((1000, 1000), (0, 0), True)
-    assert of_one(np.add, [np.arange(3), 1], (3,)) is None
+    assert uniform_elementwise(np.add, [np.arange(3), 1], (3,)) is None
 
 
 ERRORS = [

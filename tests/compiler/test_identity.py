@@ -7,7 +7,7 @@ import pytest
 from replay import assert_equal
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.ir.identity import opened
+from tinygrad_rnn.compiler.ir.identity import code_and_captures
 from tinygrad_rnn.compiler.plans.skeleton import skeleton
 from tinygrad_rnn.compiler.recording.trace import trace
 from tinygrad_rnn.engine.operands import without_gradient
@@ -87,9 +87,9 @@ def test_functions_that_are_made_anew_are_known_by_what_they_hold():
     def made(n, extra=()):
         return lambda x: (x * n, extra)
 
-    assert opened(made(2)) == opened(made(2))
-    assert opened(made(2)) != opened(made(3))
+    assert code_and_captures(made(2)) == code_and_captures(made(2))
+    assert code_and_captures(made(2)) != code_and_captures(made(3))
     masks = Masks()
-    assert opened(masks.positive) == opened(masks.positive)
-    assert opened(masks.positive) != opened(Masks().positive)
-    assert opened(np.add) is None
+    assert code_and_captures(masks.positive) == code_and_captures(masks.positive)
+    assert code_and_captures(masks.positive) != code_and_captures(Masks().positive)
+    assert code_and_captures(np.add) is None

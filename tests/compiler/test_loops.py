@@ -15,7 +15,7 @@ from sharing import faults
 from tinygrad_rnn.compiler.ir.graph import Operator
 from tinygrad_rnn.compiler.ir.operators import ADD, CONCATENATE, MATMUL, RESHAPE, STACK, SUM
 from tinygrad_rnn.compiler.native import chains, records
-from tinygrad_rnn.compiler.native.encode import Repeated, Table, encode
+from tinygrad_rnn.compiler.native.encode import Records, Repeated, encode
 from tinygrad_rnn.compiler.native.numbers import NAMES
 from tinygrad_rnn.compiler.plans.explain import explain
 from tinygrad_rnn.compiler.plans.instructions import COPY, Loop, Slot
@@ -113,7 +113,7 @@ def test_no_chain_where_operands_meet_at_a_later_step():
         for far, count in ((24, 0), (25, 1)):  # the last window ends at 9 + 16
             plan = plan_of(far)
             (table,) = encode(plan, 2).pieces
-            assert [NAMES[record["op"]] for record in table.records].count("chain") == count
+            assert [NAMES[record["op"]] for record in table.array].count("chain") == count
             assert faults(encode(plan, 2), plan.arena_bytes, 2) == []
             assert_same(plan, [normal(60)], 2, True)
 
@@ -201,7 +201,7 @@ def test_calls_that_are_several_records_or_views():
     doubled = np.concatenate([a, a], axis=1)
     want = [a @ b, np.moveaxis(a, 3, 1).reshape(T, 5, 12), np.stack([a, a], 1), doubled, padded]
     need_library()
-    assert all(isinstance(piece, Table) for piece in encode(plan, 2).pieces)
+    assert all(isinstance(piece, Records) for piece in encode(plan, 2).pieces)
     for native, threads in EXECUTORS:
         for got, expected in zip(Executor(plan, threads, native).run(arrays), want, strict=True):
             np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
@@ -254,8 +254,8 @@ def loops_in(program):
     return [
         record
         for piece in program.pieces
-        if isinstance(piece, Table)
-        for record in piece.records
+        if isinstance(piece, Records)
+        for record in piece.array
         if NAMES[record["op"]] == "loop"
     ]
 
@@ -271,7 +271,7 @@ def test_python_goes_through_the_rest():
     _, loop, _ = program.pieces
     assert isinstance(loop, Repeated)
     first, number, second = loop.pieces
-    assert (len(first.records), number, len(second.records)) == (3, 5, 1)
+    assert (len(first.array), number, len(second.array)) == (3, 5, 1)
     assert list(loop.order()) == list(range(9))
 
 

@@ -12,7 +12,7 @@ from sharing import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.operators import ADD
-from tinygrad_rnn.compiler.native.encode import Program, Table, encode
+from tinygrad_rnn.compiler.native.encode import Program, Records, encode
 from tinygrad_rnn.compiler.native.record import NAME
 from tinygrad_rnn.compiler.native.sharing import waits_within
 from tinygrad_rnn.compiler.plans.instructions import COPY, Loop
@@ -20,8 +20,8 @@ from tinygrad_rnn.compiler.plans.instructions import COPY, Loop
 
 def without_wait(program, table_number, row):
     """Return a program that lacks one wait."""
-    tables = [piece for piece in program.pieces if isinstance(piece, Table)]
-    records = tables[table_number].records.copy()
+    tables = [piece for piece in program.pieces if isinstance(piece, Records)]
+    records = tables[table_number].array.copy()
     records[row]["wait"] = 0
     tables[table_number] = replace(tables[table_number], records=records)
     return Program(tables, program.buffers)
@@ -29,8 +29,8 @@ def without_wait(program, table_number, row):
 
 def waits(program):
     """Return (number of the table, row) of each wait."""
-    tables = [piece for piece in program.pieces if isinstance(piece, Table)]
-    return [(number, int(row)) for number, table in enumerate(tables) for row in np.flatnonzero(table.records["wait"])]
+    tables = [piece for piece in program.pieces if isinstance(piece, Records)]
+    return [(number, int(row)) for number, table in enumerate(tables) for row in np.flatnonzero(table.array["wait"])]
 
 
 # -- plans ---------------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ PLANS = {
 def test_no_worker_gets_in_anothers_way(name, workers):
     plan = PLANS[name]()
     program = encode(plan, workers)
-    assert sum(len(piece.records) for piece in program.pieces if isinstance(piece, Table)) > 5
+    assert sum(len(piece.array) for piece in program.pieces if isinstance(piece, Records)) > 5
     assert faults(program, plan.arena_bytes, workers) == []
 
 
@@ -201,8 +201,8 @@ def test_streams_go_through_a_loop_side_by_side(reverse):
     plan = replace(plan, instructions=[*plan.instructions, call(COPY, own, states)])
     program = encode(plan, 2)
     (table,) = program.pieces
-    assert [NAME[table.records[row]["op"]] for _, row in waits(program)] == ["loop", "copy"]
-    assert waits(program)[1] == (0, len(table.records) - 1)
+    assert [NAME[table.array[row]["op"]] for _, row in waits(program)] == ["loop", "copy"]
+    assert waits(program)[1] == (0, len(table.array) - 1)
     assert faults(program, plan.arena_bytes, 2) == []
 
 

@@ -10,6 +10,7 @@ from replay import assert_replays, executors, record
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.graph import LOOP, LOOP_WITH_DRAWS
 from tinygrad_rnn.compiler.recording.tracer import Tracer
+from tinygrad_rnn.engine.tape import Node
 
 W = tr.tensor(np.random.default_rng(0).standard_normal((3, 3)), requires_grad=True, name="W")
 XS = np.random.default_rng(1).standard_normal((2, 6, 3))
@@ -174,3 +175,18 @@ def test_a_gradient_through_a_loop_after_its_recording_is_refused():
     record(function, XS)
     with pytest.raises(tr.TraceError, match="after the function that recorded it"):
         tr.grad(kept[-1], W, cotangent=np.ones((2, 3)))
+
+
+def test_no_node_of_a_recording_outlives_it(no_collector):
+    def loss(w, xs):
+        _, h = tr.scan(lambda h, x: (h, np.tanh(h * w + x)), np.zeros((2, 3)), xs)
+        return tr.grad(np.sum(h), w)
+
+    def nodes():
+        return sum(isinstance(one, Node) for one in gc.get_objects())
+
+    w, before = tr.tensor([1.0, 2.0, 3.0], requires_grad=True), nodes()
+    compiled = tr.compile(loss)
+    for T in (2, 3, 4):
+        compiled(w, np.ones((2, T, 3)))
+    assert nodes() <= before + 1  # the parameter's

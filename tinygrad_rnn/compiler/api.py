@@ -8,7 +8,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+from weakref import ref
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from ..pictures.drawing import Drawing
 from .ir.graph import Graph
 from .passes import run as run_passes
 from .picture import prepared
-from .plans.donation import checked, donated_leaves
 from .plans.explain import Explanation, explain
 from .plans.family import Family
 from .plans.layout import make_plan
@@ -30,9 +30,10 @@ from .plans.memory import Memory
 from .plans.plan import Plan
 from .plans.skeleton import skeleton
 from .recording.anew import Recordings
-from .recording.signature import is_over, references, signature
+from .recording.arguments import Arguments, checked, donated_leaves
+from .recording.signature import Key, is_over, references, signature
 from .recording.trace import ARRAY, Recorded, trace
-from .replay.executor import Executor
+from .replay.executor import Executor, Input
 from .settings import chosen_executor, default_threads, named_executor
 
 _SIZES = 64  # plans of one family that are kept: they share their memory
@@ -79,8 +80,9 @@ class Compiled(Generic[P, R_co]):
         self.without = frozenset(without)
         self.fast_math = fast_math
         self.max_plans = integer("compile", "max_plans", max_plans)
-        self._plans: OrderedDict[Any, _Ready] = OrderedDict()
-        self._families: dict[Any, Family] = {}  # by the form of what was recorded
+        self._plans: OrderedDict[Key, _Ready] = OrderedDict()
+        self._verified: set[int] = set()  # steps of loops that do the same each time; see `trace`
+        self._families: dict[object, Family] = {}  # by the form of what was recorded
         self._lock, self._process = threading.RLock(), os.getpid()
         self._recordings = Recordings(function, self.max_plans)
         self.__doc__ = function.__doc__
@@ -197,7 +199,7 @@ class Compiled(Generic[P, R_co]):
             function, self.without, self.max_plans, self.threads, self.executor, self.fast_math, self.donate
         )
 
-    def _ready(self, key: Any, args: tuple[Any, ...]) -> _Ready:
+    def _ready(self, key: Key, args: Arguments) -> _Ready:
         ready = self._plans.get(key)
         if ready is not None and (shape := ready.outside.changed()) is not None:
             self._recordings.outside(shape)
@@ -217,6 +219,8 @@ class Compiled(Generic[P, R_co]):
 
     def _make_room(self, newest: Family) -> None:
         """Drop what was used longest ago: sizes of the newest family, and whole families."""
+        if len(self._plans) <= _SIZES and len(self._families) <= self.max_plans:
+            return
         sizes = [key for key, ready in self._plans.items() if ready.family is newest]
         for key in sizes[:-_SIZES]:
             self._drop(key)
@@ -228,7 +232,7 @@ class Compiled(Generic[P, R_co]):
         if len(kept) < len(self._families):
             self._families = {form: family for form, family in self._families.items() if family in kept}
 
-    def _drop(self, key: Any) -> None:
+    def _drop(self, key: Key) -> None:
         self._plans.pop(key).executor.close()
 
     def _alone(self) -> threading.RLock:
@@ -237,12 +241,9 @@ class Compiled(Generic[P, R_co]):
             self._lock, self._process = threading.RLock(), os.getpid()
         return self._lock
 
-    def _record(self, args: Any) -> _Ready:
-        with collector_paused():
-            return self._made(args)
-
-    def _made(self, args: Any) -> _Ready:
-        recorded = trace(self.function, args)
+    @collector_paused()
+    def _record(self, args: Arguments) -> _Ready:
+        recorded = trace(self.function, args, self._verified)
         found, leaves = skeleton(recorded.graph), flatten(args)
         inputs = [number for number, leaf in enumerate(leaves) if _is_input(leaf)]
         given = donated_leaves(self.function, self.donate, args)
@@ -253,6 +254,8 @@ class Compiled(Generic[P, R_co]):
         if plan is None:
             plan = self._planned(recorded.graph, donated)
             family.add(found, plan)
+        else:
+            recorded.graph.release()
         recorded.outside.settle()
         return _Ready(recorded, self._executor(plan, family.memory), leaves, family, is_first)
 
@@ -274,10 +277,10 @@ class Compiled(Generic[P, R_co]):
 class _Ready:
     """A plan, bound, and what it takes to call it with arguments. It holds none of them."""
 
-    references: tuple[Any, ...] = ()  # weak references to what its signature tells apart by identity
+    references: tuple[ref[object], ...] = ()  # weak references to what its signature tells apart by identity
 
     def __init__(
-        self, recorded: Recorded, executor: Executor, leaves: list[Any], family: Family, is_first: bool
+        self, recorded: Recorded, executor: Executor, leaves: list[object], family: Family, is_first: bool
     ) -> None:
         self.executor, self.outside, self.family, self.is_first = executor, recorded.outside, family, is_first
         self._captured = recorded.captured
@@ -286,16 +289,16 @@ class _Ready:
         self._parts, self._rebuilt = flatten(result), rebuilder(result)
         self._inputs = [number for number, leaf in enumerate(leaves) if _is_input(leaf)]  # the same for one signature
 
-    def arrays(self, leaves: list[Any]) -> list[Any]:
+    def arrays(self, leaves: list[object]) -> list[Input]:
         """Return the inputs of the plan: of the call, then those that the function uses from outside."""
         parts = [leaves[number] for number in self._inputs] + self._captured
-        return [part._array if isinstance(part, Tensor) else _unknown(part) for part in parts]
+        return [part._array if isinstance(part, Tensor) else _unknown(cast(Input, part)) for part in parts]
 
-    def run(self, leaves: list[Any]) -> Any:
+    def run(self, leaves: list[object]) -> object:
         made = iter(self.executor.run(self.arrays(leaves)))
         return self._rebuilt(iter([next(made) if part is ARRAY else self._given(part, leaves) for part in self._parts]))
 
-    def _given(self, part: Any, leaves: list[Any]) -> Any:
+    def _given(self, part: object, leaves: list[object]) -> object:
         """Return a result that is no array: a generator of this call, or what the function returned."""
         return leaves[part.number] if isinstance(part, _Argument) else part
 
@@ -307,16 +310,16 @@ class _Argument:
     number: int
 
 
-def _unknown(part: Any) -> Any:
+def _unknown(part: Input) -> Input:
     """Return an array so that no executor takes it for one of an earlier call: a caller may make it writable again."""
     return part.view() if isinstance(part, np.ndarray) and not part.flags.writeable else part
 
 
-def _own_array(part: Any) -> Any:
+def _own_array(part: object) -> object:
     return np.array(part.data if isinstance(part, Tensor) else part) if isinstance(part, Tensor | np.ndarray) else part
 
 
-def _is_input(part: Any) -> bool:
+def _is_input(part: object) -> bool:
     return isinstance(part, Tensor | np.ndarray | np.random.Generator)
 
 

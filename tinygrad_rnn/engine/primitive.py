@@ -283,7 +283,7 @@ class Primitive(Generic[P, R_co]):
         if how.anomaly:
             for part in outputs:
                 check_finite(part, "output", self.name, describe_site(call_site(), how.step, how.scope))
-        return outputs if tracer is None else tracer.hollow(outputs)
+        return outputs if tracer is None else tracer.abstracted(outputs)
 
     def _node(
         self,

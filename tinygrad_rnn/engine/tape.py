@@ -196,7 +196,7 @@ class Tracer(Protocol):
     def abstract(self, operation: Operation, values: Sequence[object], attrs: Attributes) -> tuple[Array, ...] | None:
         """Return what stands for the outputs of an operation, without computing them; None: compute them."""
 
-    def hollow(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
+    def abstracted(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
         """Return what stands for outputs, of which only shapes and dtypes matter."""
 
     def wanted(self, nodes: Sequence[Node]) -> None:

@@ -1,36 +1,46 @@
-"""Abstract evaluation: shapes and dtypes of what an operation makes, worked out without computing anything large.
+"""Abstract values: shapes and dtypes of what an operation makes, worked out without computing anything large.
 
 While a function is recorded only shapes and dtypes matter, and so they do when a pass puts calls into a graph: both ask
 `specs_of`. A rule knows an operation by the key of its operator. It takes what has a shape and a dtype (arrays, values
 of a graph) and Python numbers, and the attributes by name, as the operation does. It need not find faults: where it
-cannot follow, it raises, and then the operation itself is called on hollow arrays and raises the error that users know.
+cannot follow, it raises, and then the operation itself is called on abstract values and raises the error that users
+know.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from operator import index as whole
-from typing import Any
+from typing import Protocol, TypeGuard, cast
 
 import numpy as np
 
-from ...engine.tape import Array
+from .arrays import Compute, DType, Shape, abstract_array
 from .table import ELEMENTWISE
 
-Shape = tuple[int, ...]
-Specs = list[tuple[Shape, np.dtype[Any]]]
+Specs = list[tuple[Shape, DType]]
 """Shape and dtype of each output."""
 
-Compute = Callable[..., Any]
+Axes = int | Sequence[int] | None
 
 _WEAK = (bool, int, float, complex)  # take the dtype of the array that they meet
 _PACKAGE = __name__.partition(".")[0]
 _BITS = 62  # of a whole number that fits what NumPy makes of it
 
 
-def specs_of(key: Any, compute: Compute, parts: Sequence[Any], attrs: dict[str, Any]) -> Specs | None:
+class Abstract(Protocol):
+    """What has a shape and a dtype: an array, a Tensor, a value of a graph."""
+
+    @property
+    def shape(self) -> Shape: ...  # noqa: D102
+
+    @property
+    def dtype(self) -> DType: ...  # noqa: D102
+
+
+def specs_of(key: object, compute: Compute, parts: Sequence[object], attrs: dict[str, object]) -> Specs | None:
     """Return shape and dtype of each output of an operation; None if no rule can say.
 
     Args:
@@ -52,85 +62,33 @@ def specs_of(key: Any, compute: Compute, parts: Sequence[Any], attrs: dict[str, 
         return None
 
 
-def hollow(shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Return a read-only array of ones that takes the memory of one element.
-
-    >>> import numpy as np
-    >>> hollow((1000, 1000), np.dtype(np.float32)).strides
-    (0, 0)
-    """
-    return spread(_one(dtype), shape)
-
-
-def spread(one: Array, shape: Shape) -> Array:
-    """Return a 0-d array, repeated to a shape without a copy: what `np.broadcast_to` does, at a tenth of its time."""
-    return np.ndarray(shape, one.dtype, one, 0, (0,) * len(shape))
-
-
-def of_one(compute: Compute, parts: Sequence[Any], shape: Shape) -> Array | None:
-    """Return an elementwise result of arrays that each hold one element many times; None if one of them does not.
-
-    It is computed once, and repeated to `shape`.
-    """
-    ones = [_element(part) if isinstance(part, np.ndarray) else part for part in parts]
-    return None if any(part is None for part in ones) else _repeated(compute(*ones), shape)
-
-
-def counted(key: Any, x: Any, made: tuple[Shape, np.dtype[Any]]) -> Array | None:
-    """Return the sum, the largest or the smallest of elements that are all one, in the shape and dtype that is made.
-
-    None if they are not.
-    """
-    one = _element(x) if isinstance(x, np.ndarray) and key in ("sum", "max", "min") else None
-    if one is None:
-        return None
-    shape, dtype = made
-    count = x.size // math.prod(shape) if key == "sum" else 1
-    return _repeated(np.asarray(one, dtype) * np.asarray(count, dtype), shape)
-
-
-def _element(array: Array) -> Any:
-    """Return the element that an array holds in all places, None if there are more."""
-    if not array.size or any(n != 1 and stride for n, stride in zip(array.shape, array.strides, strict=True)):
-        return None
-    return array[(0,) * array.ndim]
-
-
-def _repeated(element: Any, shape: Shape) -> Array:
-    one = np.array(element)
-    one.flags.writeable = False
-    return spread(one, shape)
-
-
-@lru_cache(maxsize=64)
-def _one(dtype: np.dtype[Any]) -> Array:
-    one = np.ones((), dtype)
-    one.flags.writeable = False  # or a node would keep a copy of the whole
-    return one
-
-
 # -- dtypes -----------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
-def _dtype(compute: Compute, *kinds: Any, **attrs: Any) -> np.dtype[Any]:
+def _dtype(compute: Compute, *kinds: Hashable, **attrs: int) -> DType:
     """Return the dtype that an operation gives, of one element of each dtype, and 1 of each type of number."""
-    ones = [np.ones((1, 1), kind) if isinstance(kind, np.dtype) else kind(1) for kind in kinds]
+    ones = [np.ones((1, 1), kind) if isinstance(kind, np.dtype) else cast("type[int]", kind)(1) for kind in kinds]
     with np.errstate(all="ignore"):
         return np.asarray(compute(*ones, **attrs)).dtype
 
 
 @lru_cache(maxsize=4096)
-def _promoted(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+def _promoted(*dtypes: DType) -> DType:
     return np.result_type(*dtypes)
 
 
-def _strong(part: Any) -> np.dtype[Any]:
+def _strong(part: Abstract | complex) -> DType:
     """Return the dtype of an operand that becomes an array, numbers too."""
-    return np.asarray(part).dtype if type(part) in _WEAK else part.dtype
+    return np.asarray(part).dtype if isinstance(part, int | float | complex) else part.dtype
 
 
-def _check_whole(number: int, kinds: Sequence[Any]) -> None:
+def _shape(part: Abstract | complex) -> Shape:
+    """Return the shape of an operand that becomes an array, numbers too."""
+    return () if isinstance(part, int | float | complex) else part.shape
+
+
+def _check_whole(number: int, kinds: Sequence[object]) -> None:
     """Refuse a whole number that may not fit what it meets: NumPy says so."""
     narrow = any(isinstance(kind, np.dtype) and kind.kind not in "fc" for kind in kinds)
     if not 0 <= number < 128 if narrow else number.bit_length() > _BITS:
@@ -145,11 +103,11 @@ def _broadcast(*shapes: Shape) -> Shape:
     return np.broadcast_shapes(*shapes)
 
 
-def _elementwise(compute: Compute, *parts: Any) -> Specs:
+def _elementwise(compute: Compute, *parts: Abstract) -> Specs:
     shapes: list[Shape] = []
-    kinds: list[Any] = []
+    kinds: list[Hashable] = []
     for part in parts:
-        kind = type(part)
+        kind: Hashable = type(part)
         if kind in _WEAK:
             kinds.append(kind)
         else:
@@ -157,33 +115,33 @@ def _elementwise(compute: Compute, *parts: Any) -> Specs:
             kinds.append(part.dtype)
     if int in kinds:
         for part in parts:
-            if type(part) is int:
+            if isinstance(part, int) and not isinstance(part, bool):
                 _check_whole(part, kinds)
     return [(shapes[0] if len(shapes) == 1 else _broadcast(*shapes), _dtype(compute, *kinds))]
 
 
-def _astype(_: Compute, x: Any, *, dtype: Any) -> Specs:
+def _astype(_: Compute, x: Abstract, *, dtype: np.typing.DTypeLike) -> Specs:
     made = np.dtype(dtype)
     if x.dtype.kind == "c" and made.kind != "c":
         raise ValueError  # NumPy warns
     return [(x.shape, made)]
 
 
-def _rounded(compute: Compute, x: Any, *, decimals: int = 0) -> Specs:
+def _rounded(compute: Compute, x: Abstract, *, decimals: int = 0) -> Specs:
     return [_element_of(x.shape, _dtype(compute, x.dtype, decimals=whole(decimals)))]
 
 
-def _slope(compute: Compute, y: Any, x: Any) -> Specs:
+def _slope(compute: Compute, y: Abstract, x: Abstract) -> Specs:
     if y.shape != x.shape:
         raise ValueError
     return [(x.shape, _dtype(compute, y.dtype, x.dtype))]
 
 
-def _unchanged(_: Compute, x: Any, *, scale: float) -> Specs:
+def _unchanged(_: Compute, x: Abstract, *, scale: float) -> Specs:
     return [(x.shape, x.dtype)]
 
 
-def _matmul(_: Compute, a: Any, b: Any) -> Specs:
+def _matmul(_: Compute, a: Abstract, b: Abstract) -> Specs:
     left, right = a.shape, b.shape
     if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
         raise ValueError
@@ -192,14 +150,14 @@ def _matmul(_: Compute, a: Any, b: Any) -> Specs:
     return [((*lead, *rows, *columns), _promoted(a.dtype, b.dtype))]
 
 
-def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
+def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
     axes = tuple(range(ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
     if not all(-ndim <= place < ndim for place in axes):
         raise ValueError
     return tuple(place % ndim for place in axes)
 
 
-def _reduced(compute: Compute, x: Any, *, axis: Any = None, keepdims: bool = False) -> Specs:
+def _reduced(compute: Compute, x: Abstract, *, axis: Axes = None, keepdims: bool = False) -> Specs:
     axes = _axes(axis, len(x.shape))
     if 0 in x.shape or len(set(axes)) != len(axes):
         raise ValueError  # there is no largest of nothing
@@ -210,24 +168,28 @@ def _reduced(compute: Compute, x: Any, *, axis: Any = None, keepdims: bool = Fal
     return [_element_of(shape, _dtype(compute, x.dtype, axis=0))]
 
 
-def _logsumexp(compute: Compute, x: Any, *, axis: Any = None, keepdims: bool = False) -> Specs:
+def _logsumexp(compute: Compute, x: Abstract, *, axis: Axes = None, keepdims: bool = False) -> Specs:
     ((shape, _),) = _reduced(compute, x, axis=axis, keepdims=keepdims)
     return [(shape, x.dtype)]
 
 
-def _along(compute: Compute, x: Any, *, axis: Any) -> Specs:
+def _along(compute: Compute, x: Abstract, *, axis: int) -> Specs:
     _axes(axis, len(x.shape))
     return [(x.shape, _dtype(compute, x.dtype, axis=0))]
 
 
-def _reshape(_: Compute, x: Any, *, shape: Any) -> Specs:
-    wanted = (whole(shape),) if isinstance(shape, int | np.integer) else tuple(map(whole, shape))
+def _lengths(shape: int | Sequence[int]) -> Shape:
+    return (whole(shape),) if isinstance(shape, int | np.integer) else tuple(map(whole, shape))
+
+
+def _reshape(_: Compute, x: Abstract, *, shape: int | Sequence[int]) -> Specs:
+    wanted = _lengths(shape)
     if math.prod(wanted) != math.prod(x.shape) or min(wanted, default=0) < 0:
-        wanted = hollow(x.shape, x.dtype).reshape(wanted).shape
+        wanted = abstract_array(x.shape, x.dtype).reshape(wanted).shape
     return [(wanted, x.dtype)]
 
 
-def _transpose(_: Compute, x: Any, *, axes: Sequence[int] | None = None) -> Specs:
+def _transpose(_: Compute, x: Abstract, *, axes: Sequence[int] | None = None) -> Specs:
     if axes is None:
         return [(x.shape[::-1], x.dtype)]
     if sorted(axes) != list(range(len(x.shape))):
@@ -235,14 +197,14 @@ def _transpose(_: Compute, x: Any, *, axes: Sequence[int] | None = None) -> Spec
     return [(tuple(x.shape[axis] for axis in axes), x.dtype)]
 
 
-def _broadcast_to(_: Compute, x: Any, *, shape: Any) -> Specs:
-    wanted = (whole(shape),) if isinstance(shape, int | np.integer) else tuple(map(whole, shape))
+def _broadcast_to(_: Compute, x: Abstract, *, shape: int | Sequence[int]) -> Specs:
+    wanted = _lengths(shape)
     if _broadcast(x.shape, wanted) != wanted:
         raise ValueError
     return [(wanted, x.dtype)]
 
 
-def _element_of(shape: Shape, dtype: np.dtype[Any]) -> tuple[Shape, np.dtype[Any]]:
+def _element_of(shape: Shape, dtype: DType) -> tuple[Shape, DType]:
     """Return shape and dtype of what is taken from an array: a single element has the byte order of the machine."""
     return shape, dtype if shape else dtype.newbyteorder("=")
 
@@ -254,7 +216,7 @@ def _with(shape: Shape, axis: int, *lengths: int) -> Shape:
     return (*shape[:axis], *lengths, *shape[axis + 1 :])
 
 
-def _concatenate(_: Compute, *parts: Any, axis: int = 0) -> Specs:
+def _concatenate(_: Compute, *parts: Abstract, axis: int = 0) -> Specs:
     first = parts[0].shape
     others = _with(first, axis)
     if any(_with(part.shape, axis) != others for part in parts):
@@ -263,15 +225,15 @@ def _concatenate(_: Compute, *parts: Any, axis: int = 0) -> Specs:
     return [(_with(first, axis, length), _promoted(*{part.dtype for part in parts}))]
 
 
-def _stack(_: Compute, *parts: Any, axis: int = 0) -> Specs:
-    shapes = {() if type(part) in _WEAK else part.shape for part in parts}
+def _stack(_: Compute, *parts: Abstract, axis: int = 0) -> Specs:
+    shapes = set(map(_shape, parts))
     (shape,) = shapes
     if not 0 <= axis <= len(shape):
         raise ValueError
     return [((*shape[:axis], len(parts), *shape[axis:]), _promoted(*set(map(_strong, parts))))]
 
 
-def _split(_: Compute, x: Any, *, indices_or_sections: Any, axis: int = 0) -> Specs:
+def _split(_: Compute, x: Abstract, *, indices_or_sections: int | Sequence[int], axis: int = 0) -> Specs:
     length = x.shape[axis]
     if isinstance(indices_or_sections, int):
         part, rest = divmod(length, indices_or_sections)
@@ -286,15 +248,15 @@ def _split(_: Compute, x: Any, *, indices_or_sections: Any, axis: int = 0) -> Sp
     return [(_with(x.shape, axis, part), x.dtype) for part in lengths]
 
 
-def _unstack(_: Compute, x: Any, *, axis: int = 0) -> Specs:
+def _unstack(_: Compute, x: Abstract, *, axis: int = 0) -> Specs:
     return [_element_of(_with(x.shape, axis), x.dtype)] * x.shape[axis]
 
 
-def _is_array(part: Any) -> bool:
+def _is_array(part: object) -> TypeGuard[Abstract]:
     return hasattr(part, "dtype") and not isinstance(part, np.generic)
 
 
-def _check_ids(ids: Any, length: int) -> None:
+def _check_ids(ids: Abstract, length: int) -> None:
     """Refuse ids that are out of range, where they are known."""
     if ids.dtype.kind not in "iu" or (
         isinstance(ids, np.ndarray) and ids.size and not -length <= ids.min() <= ids.max() < length
@@ -302,58 +264,61 @@ def _check_ids(ids: Any, length: int) -> None:
         raise IndexError
 
 
-def _getitem(_: Compute, x: Any, *, index: Any) -> Specs:
+def _getitem(_: Compute, x: Abstract, *, index: Abstract) -> Specs:
     parts = index if isinstance(index, tuple) else (index,)
-    if not any(map(_is_array, parts)):
-        return [_element_of(hollow(x.shape, x.dtype)[index].shape, x.dtype)]  # a view
-    if not all(map(_is_array, parts)) or len(parts) > len(x.shape):
+    arrays = [part for part in parts if _is_array(part)]
+    if not arrays:
+        view = abstract_array(x.shape, x.dtype)[cast("tuple[slice, ...]", index)]
+        return [_element_of(view.shape, x.dtype)]
+    if len(arrays) < len(parts) or len(parts) > len(x.shape):
         raise IndexError  # arrays among slices
-    for ids, length in zip(parts, x.shape, strict=False):
+    for ids, length in zip(arrays, x.shape, strict=False):
         _check_ids(ids, length)
-    return [_element_of((*_broadcast(*(ids.shape for ids in parts)), *x.shape[len(parts) :]), x.dtype)]
+    return [_element_of((*_broadcast(*(ids.shape for ids in arrays)), *x.shape[len(arrays) :]), x.dtype)]
 
 
-def _take(_: Compute, x: Any, *, indices: Any, axis: int) -> Specs:
+def _take(_: Compute, x: Abstract, *, indices: Abstract, axis: int) -> Specs:
     shape = _with(x.shape, axis, *indices.shape)
     _check_ids(indices, x.shape[axis])
     return [_element_of(shape, x.dtype)]
 
 
-def _take_along(_: Compute, x: Any, *, indices: Any, axis: int) -> Specs:
+def _take_along(_: Compute, x: Abstract, *, indices: Abstract, axis: int) -> Specs:
     if _with(indices.shape, axis) != _with(x.shape, axis):
         raise ValueError
     _check_ids(indices, x.shape[axis])
     return [(indices.shape, x.dtype)]
 
 
-def _put_back(_: Compute, g: Any, *, shape: Shape, index: Any = None, indices: Any = None, axis: int = 0) -> Specs:
+def _put_back(_: Compute, g: Abstract, *, shape: Shape, **_attrs: object) -> Specs:
     return [(shape, g.dtype)]
 
 
-def _cross_entropy(_: Compute, logits: Any, *, targets: Any, ignore_label: int) -> Specs:
+def _cross_entropy(_: Compute, logits: Abstract, *, targets: Abstract, ignore_label: object) -> Specs:
     if 0 in logits.shape or targets.shape != logits.shape[:-1]:
         raise ValueError
     return [((), logits.dtype)]
 
 
-def _cross_entropy_back(_: Compute, logits: Any, g: Any, *, targets: Any, ignore_label: int) -> Specs:
-    if 0 in logits.shape or targets.shape != logits.shape[:-1] or getattr(g, "shape", ()) or _strong(g).kind == "c":
+def _cross_entropy_back(compute: Compute, logits: Abstract, g: Abstract | complex, **attrs: Abstract) -> Specs:
+    if _shape(g) or _strong(g).kind == "c":
         raise ValueError
+    _cross_entropy(compute, logits, **attrs)
     return [(logits.shape, logits.dtype)]
 
 
-def _recurrence(_: Compute, *parts: Any) -> Specs:
-    shape = _broadcast(*(getattr(part, "shape", ()) for part in parts))
+def _recurrence(_: Compute, *parts: Abstract | complex) -> Specs:
+    shape = _broadcast(*map(_shape, parts))
     if not shape:
         raise IndexError  # it has no first axis
-    return [(shape, np.result_type(*(getattr(part, "dtype", part) for part in parts)))]
+    return [(shape, np.result_type(*(p if isinstance(p, int | float | complex) else p.dtype for p in parts)))]
 
 
-def _norms(_: Compute, *gs: Any, function: str, names: tuple[str, ...]) -> Specs:
+def _norms(_: Compute, *gs: object, function: str, names: tuple[str, ...]) -> Specs:
     return [((len(gs) + 1,), np.dtype(np.float64))]
 
 
-_RULES: dict[Any, Callable[..., Specs]] = {
+_RULES: dict[object, Callable[..., Specs]] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(("sum", "mean", "max", "min", "prod"), _reduced),
     **dict.fromkeys(("log_softmax", "cumsum", "cumprod"), _along),

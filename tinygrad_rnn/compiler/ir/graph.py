@@ -12,14 +12,19 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ...engine.tape import Array
-from .abstract import hollow, specs_of
+from .abstract import Specs, specs_of
+from .arrays import DType, Shape, abstract_array
 
-Place = tuple[int | None, tuple[str, ...]]
+Origin = tuple[int | None, tuple[str, ...]]
+"""Where a call was recorded: the time step, and the names of the modules."""
+
+Attrs = dict[str, Any]
+"""Attributes of an operation by name. What each is, only the operation knows, and a pass that knows it by name."""
 
 _numbers = itertools.count()
 
@@ -40,8 +45,8 @@ class Value:
 
     def __init__(
         self,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
+        shape: Shape,
+        dtype: DType,
         maker: Call | None = None,
         index: int = 0,
         constant: Array | None = None,
@@ -90,11 +95,11 @@ class Operator:
     def __init__(
         self,
         name: str,
-        compute: Callable[..., Any],
+        compute: Callable[..., object],
         writes: bool = False,
         pure: bool = True,
         over: int | None = None,
-        key: Any = None,
+        key: object = None,
         parts: bool = False,
         multiple: bool = False,
     ) -> None:
@@ -102,9 +107,9 @@ class Operator:
         self.parts, self.multiple = parts, multiple
         self.key = name if key is None else key
 
-    def results(self, made: Any) -> tuple[Any, ...]:
+    def results(self, made: object) -> tuple[Any, ...]:
         """Return what `compute` returned, or what it takes as `out=`, as a tuple with one entry for each result."""
-        return tuple(made) if self.multiple else (made,)
+        return tuple(cast(Iterable[object], made)) if self.multiple else (made,)
 
     def __repr__(self) -> str:
         return self.name
@@ -118,7 +123,7 @@ class Call:
         inputs: operands: values, and Python numbers.
         attrs: attributes; one of them may be a Value (ids of a lookup).
         outputs: the values it makes.
-        place: (time step, names of modules) that it was recorded at; (None, ()) where a pass put it in.
+        place: where it was recorded; (None, ()) where a pass put it in.
         cotangent: of an addition that the engine made, the place (node id, output) whose cotangent it adds a term to;
             None where the user wrote the sum, whose order is then kept.
     """
@@ -128,12 +133,13 @@ class Call:
     def __init__(
         self,
         operator: Operator,
-        inputs: Iterable[Any],
-        attrs: dict[str, Any],
-        specs: Iterable[tuple[tuple[int, ...], np.dtype[Any]]],
-        place: Place = (None, ()),
+        inputs: Iterable[object],
+        attrs: Attrs,
+        specs: Iterable[tuple[Shape, DType]],
+        place: Origin = (None, ()),
     ) -> None:
-        self.operator, self.inputs, self.attrs, self.place = operator, tuple(inputs), attrs, place
+        self.operator, self.attrs, self.place = operator, attrs, place
+        self.inputs: tuple[Any, ...] = tuple(inputs)  # values and numbers, as the operator takes them
         self.cotangent: tuple[int, int] | None = None
         self.outputs = tuple([Value(shape, dtype, self, index) for index, (shape, dtype) in enumerate(specs)])
 
@@ -194,6 +200,14 @@ class Graph:
         """Return a graph of these calls with the same inputs and outputs."""
         return Graph(self.inputs, list(calls), self.outputs, self.captured)
 
+    def release(self) -> None:
+        """Let go of the graph: values and calls refer to each other, which only the garbage collector would find."""
+        for call in self.calls:
+            if call.name == "loop":
+                call.attrs["body"].graph.release()
+            for value in call.outputs:
+                value.maker = None
+
     def __str__(self) -> str:
         return "\n".join(line for call in self.calls for line in _lines(call))
 
@@ -247,7 +261,7 @@ class Body:
         return f"{self.steps} {'step' if self.steps == 1 else 'steps'}{' in reverse' if self.reverse else ''}"
 
 
-def _no_loop(*_: Any, **__: Any) -> Any:
+def _no_loop(*_: object, **__: object) -> object:
     raise RuntimeError("compile: a loop has no function of its own; executors go through its body")
 
 
@@ -268,7 +282,7 @@ class Rewriter:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.place: Place = (None, ())
+        self.place: Origin = (None, ())
         self.calls: list[Call] = []
         self.now: dict[Value, Any] = {}
 
@@ -279,10 +293,10 @@ class Rewriter:
     def call(
         self,
         operator: Operator,
-        inputs: Iterable[Any],
-        attrs: dict[str, Any] | None = None,
-        specs: Any = None,
-        place: Place | None = None,
+        inputs: Iterable[object],
+        attrs: Attrs | None = None,
+        specs: Specs | None = None,
+        place: Origin | None = None,
     ) -> Call:
         """Append a new call, whose operands are values of the new graph."""
         inputs, attrs = tuple(inputs), attrs or {}
@@ -314,22 +328,20 @@ def map_parts(function: Callable[[Any], Any], part: Any) -> Any:
     return tuple(map(function, part)) if type(part) is tuple else function(part)
 
 
-def infer(
-    operator: Operator, inputs: Iterable[Any], attrs: dict[str, Any]
-) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+def infer(operator: Operator, inputs: Iterable[object], attrs: Attrs) -> Specs:
     """Return shapes and dtypes of what an operator makes, as far as possible without computing anything large."""
     parts = tuple(inputs)
     known = specs_of(operator.key, operator.compute, parts, attrs)
     return [(part.shape, part.dtype) for part in _made(operator, parts, attrs)] if known is None else known
 
 
-def _made(operator: Operator, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> list[Array]:
-    """Call an operator on arrays of ones that take no memory."""
+def _made(operator: Operator, inputs: tuple[object, ...], attrs: Attrs) -> list[Array]:
+    """Call an operator on abstract values."""
 
-    def ones(part: Any) -> Any:
+    def ones(part: object) -> object:
         if not isinstance(part, Value):
             return part
-        return hollow(part.shape, part.dtype) if part.constant is None else part.constant
+        return abstract_array(part.shape, part.dtype) if part.constant is None else part.constant
 
     with np.errstate(all="ignore"):
         made = operator.compute(*map(ones, inputs), **{name: map_parts(ones, part) for name, part in attrs.items()})

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from types import FunctionType, MethodType
-from typing import Any
+from types import CellType, FunctionType, MethodType
 
 
 class Same:
@@ -12,7 +11,7 @@ class Same:
 
     __slots__ = ("part",)
 
-    def __init__(self, part: Any) -> None:
+    def __init__(self, part: object) -> None:
         self.part = part
 
     def __eq__(self, other: object) -> bool:
@@ -22,12 +21,12 @@ class Same:
         return id(self.part)
 
 
-def opened(function: Any) -> tuple[Any, tuple[Any, ...]] | None:
-    """Return (what a function does, the parts that it holds); None if it is none that can be looked into.
+def code_and_captures(function: object) -> tuple[object, tuple[object, ...]] | None:
+    """Return (what a function does, the values that it holds); None if it is none that can be looked into.
 
     >>> def times(n):
     ...     return lambda x: x * n
-    >>> opened(times(2))[0] == opened(times(3))[0], opened(times(2))[1]
+    >>> code_and_captures(times(2))[0] == code_and_captures(times(3))[0], code_and_captures(times(2))[1]
     (True, ((), (2,), ()))
     """
     if isinstance(function, partial):
@@ -41,7 +40,7 @@ def opened(function: Any) -> tuple[Any, tuple[Any, ...]] | None:
     return (function.__code__, id(function.__globals__)), (function.__defaults__ or (), held, named)
 
 
-def _held(cell: Any) -> Any:
+def _held(cell: CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # nothing yet

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ..ir.arrays import DType
 from ..plans.instructions import Buffer, Loop
 from ..plans.plan import Plan
 from .numbers import LAST_LOOP
@@ -28,14 +28,17 @@ class Step:
 
 
 class Uses:
-    """Where buffers are used."""
+    """Where buffers are used: found out for the first chain."""
 
     def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self._last: dict[int, float] = {}
         # Of those that are used last in a loop: the loop and the first use there, and which are read there first.
         self._first: dict[int, tuple[Loop, int]] = {}
         self._read: set[int] = set()
-        for number, (instruction, loop) in enumerate(plan.flat()):
+
+    def _find(self) -> None:
+        for number, (instruction, loop) in enumerate(self._plan.flat()):
             read = {id(slot.buffer) for slot in instruction.reads()}
             for key in read.union([id(slot.buffer) for slot in instruction.outputs]):
                 self._last[key] = number
@@ -44,10 +47,12 @@ class Uses:
                 elif key not in self._first or self._first[key][0] is not loop:
                     self._first[key] = loop, number
                     (self._read.add if key in read else self._read.discard)(key)
-        self._last |= dict.fromkeys((id(slot.buffer) for slot in plan.outputs), math.inf)
+        self._last |= dict.fromkeys((id(slot.buffer) for slot in self._plan.outputs), math.inf)
 
     def end_with(self, buffer: Buffer, chain: Step) -> bool:
         """Return whether nobody reads a buffer after a chain that writes all of it, at the next step neither."""
+        if not self._last:
+            self._find()
         key = id(buffer)
         if self._last[key] > chain.instructions[-1]:
             return False
@@ -100,11 +105,9 @@ def _places(record: Record) -> Iterator[tuple[int, int, int, int, bool]]:
             yield memory, operand.start, math.prod(slot.shape) * slot.dtype.itemsize, slot.turn, number in record.writes
 
 
-def _flat_size(record: Record) -> tuple[int, Any] | None:
+def _flat_size(record: Record) -> tuple[int, DType] | None:
     """Return (elements, dtype) of a long elementwise record whose operands lie in one piece, or are one number."""
-    out = record.operands[0].slot
-    assert out is not None
-    if record.op > LAST_LOOP or (size := math.prod(out.shape)) < _LONG:
+    if record.op > LAST_LOOP or (size := math.prod(record.n)) < _LONG:
         return None
     whole = all(operand.slot is None or _is_one(operand) or is_whole(operand.slot, size) for operand in record.operands)
     return (size, record.dtype) if whole else None

@@ -1,11 +1,11 @@
-"""A plan as the table that the C library reads.
+"""A plan as the records that the C library reads.
 
 Workers share the rows of a call: the streams of a batch, as a rule. As long as each of them reads only what it has
 written itself they go on side by side through as many calls as there are; where one needs what another has written, or
 writes where another still reads, they wait for each other. This follows from the addresses alone.
 
 A loop is a record, and its body those that follow: the library does them at each step. A body with calls that only
-Python knows is several tables, and Python goes from step to step.
+Python knows is several runs of records, and Python goes from step to step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,16 +53,16 @@ _ROW = struct.Struct(
 
 
 @dataclass(frozen=True)
-class Table:
+class Records:
     """Records that the library replays in one go.
 
     Attributes:
-        records: an array of `RECORD`.
+        array: of `RECORD`, one for each.
         heads: for each call (row of its record, numbers of the instructions of the plan that it does).
         room: calls of the longest body of a loop among them.
     """
 
-    records: NDArray[np.void]
+    array: NDArray[np.void]
     heads: list[tuple[int, tuple[int, ...]]]
     room: int = 0
 
@@ -72,7 +71,7 @@ class Table:
 class Repeated:
     """What Python does at each step of a loop, from the last to the first if `reverse`."""
 
-    pieces: list[Table | int]
+    pieces: list[Records | int]
     steps: int
     reverse: bool
 
@@ -81,7 +80,7 @@ class Repeated:
         return range(self.steps)[:: -1 if self.reverse else 1]
 
 
-Piece = Table | int | Repeated
+Piece = Records | int | Repeated
 
 
 @dataclass
@@ -89,7 +88,7 @@ class Program:
     """A plan for the library.
 
     Attributes:
-        pieces: tables, and between them numbers of instructions that Python does, and loops that it goes through.
+        pieces: records, and between them numbers of instructions that Python does, and loops that it goes through.
         buffers: what the numbers in `base` stand for; 0 is the arena, k is buffers[k - 1].
     """
 
@@ -118,17 +117,17 @@ class _Body:
 
 
 class _Stop:
-    """Goes before what is done only if no id has been out of range; a new table is done only then anyway."""
+    """Goes before what is done only if no id has been out of range; the next piece is done only then anyway."""
 
 
 def encode(plan: Plan, workers: int) -> Program:
-    """Return a plan as tables for a number of workers."""
+    """Return a plan as records for a number of workers."""
     program, uses = Program(), Uses(plan)
     pending: list[Step | _Body | _Stop] = []
 
-    def end_table() -> None:
+    def end_run() -> None:
         if any(not isinstance(item, _Stop) for item in pending):
-            program.pieces.append(_table(pending, workers, program.base))
+            program.pieces.append(_records(pending, workers, program.base))
         pending.clear()
 
     number = 0
@@ -140,17 +139,17 @@ def encode(plan: Plan, workers: int) -> Program:
         if loop is None:
             for run in runs:
                 if isinstance(run, int):
-                    end_table()
+                    end_run()
                     program.pieces.append(run)
                 else:
                     pending += run
         elif len(runs) == 1 and not isinstance(runs[0], int):
             pending.append(_Body(runs[0], loop))
         else:
-            end_table()
-            pieces = [run if isinstance(run, int) else _table(run, workers, program.base, loop) for run in runs]
+            end_run()
+            pieces = [run if isinstance(run, int) else _records(run, workers, program.base, loop) for run in runs]
             program.pieces.append(Repeated(pieces, loop.steps, loop.reverse))
-    end_table()
+    end_run()
     return program
 
 
@@ -189,21 +188,21 @@ Base = Callable[[Buffer], int]
 """Returns the number of a buffer."""
 
 
-def _table(items: Sequence[Step | _Body | _Stop], workers: int, base: Base, loop: Loop | None = None) -> Table:
-    """Return the table of what the library does in one go: in the body of a loop that Python goes through, if given."""
-    touched, table = Touched(workers), _Rows(base)
+def _records(items: Sequence[Step | _Body | _Stop], workers: int, base: Base, loop: Loop | None = None) -> Records:
+    """Return what the library does in one go: in the body of a loop that Python goes through, if given."""
+    touched, rows = Touched(workers), _Rows(base)
     if loop is not None:
         steps = [item for item in items if isinstance(item, Step)]
         parts = [_spans(step, workers, base, loop) for step in steps]
-        table.add_all(steps, waits_within(parts, loop.steps, around=False), loop.steps)
-        return table.made()
+        rows.add_all(steps, waits_within(parts, loop.steps, around=False), loop.steps)
+        return rows.made()
     stops = False
     for item in items:
         if isinstance(item, _Stop):
             stops = True
             continue
         if isinstance(item, _Body):
-            table.add_loop(item, workers, touched)
+            rows.add_loop(item, workers, touched)
             continue
         wait = int(stops) * _ALL_WELL
         if workers > 1:
@@ -212,17 +211,17 @@ def _table(items: Sequence[Step | _Body | _Stop], workers: int, base: Base, loop
             if wait:
                 touched.clear()
             touched.add(spans)
-        table.add_all([item], [wait], 1)
+        rows.add_all([item], [wait], 1)
         stops = False
-    return table.made()
+    return rows.made()
 
 
 class _Rows:
-    """A table in the making."""
+    """Records in the making."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: list[tuple[float, ...]] = []
         self._heads: list[tuple[int, tuple[int, ...]]] = []
         self._room = 0
 
@@ -258,26 +257,31 @@ class _Rows:
         self._rows[at] = _row(head, wait, self._base)
         self._room = max(self._room, size)
 
-    def made(self) -> Table:
-        """Return the table."""
+    def made(self) -> Records:
+        """Return the records."""
         packed = bytearray().join([_ROW.pack(*row) for row in self._rows])
-        return Table(np.frombuffer(packed, RECORD), self._heads, self._room)
+        return Records(np.frombuffer(packed, RECORD), self._heads, self._room)
 
 
-def _row(record: Record, wait: int, base: Base, loop_steps: int = 1) -> tuple[Any, ...]:
+def _row(record: Record, wait: int, base: Base, loop_steps: int = 1) -> tuple[float, ...]:
     check_extents(record, loop_steps)
-    bases, offsets, turns = [-1] * _OPERANDS, [0] * _OPERANDS, [0] * _OPERANDS
-    steps, numbers = [0] * (_OPERANDS * AXES), [0.0] * _OPERANDS
+    bases, offsets, turns = [-1, -1, -1, -1], [0, 0, 0, 0], [0, 0, 0, 0]
+    steps: list[int] = []
+    numbers = [0.0, 0.0, 0.0, 0.0]
     for number, operand in enumerate(record.operands):
         numbers[number] = operand.number
-        steps[AXES * number : AXES * number + len(operand.steps)] = operand.steps
+        steps += operand.steps
+        steps += _ZEROS[len(operand.steps) : AXES]
         if operand.block is not None:
             bases[number] = -2 - operand.block
-        elif operand.slot is not None:
-            bases[number], offsets[number] = base(operand.slot.buffer), operand.start
-            turns[number] = operand.slot.turn
+        elif (slot := operand.slot) is not None:
+            bases[number], offsets[number], turns[number] = base(slot.buffer), operand.start, slot.turn
+    steps += _ZEROS[len(steps) :]
     n = (*record.n, 1, 1, 1, 1)[:4]
     return record.op, TYPES[record.dtype], record.split, wait, *bases, *offsets, *turns, *n, *steps, *numbers
+
+
+_ZEROS = (0,) * (_OPERANDS * AXES)
 
 
 def _spans(step: Step, workers: int, base: Base, loop: Loop | None = None) -> list[list[Span]]:

@@ -1,10 +1,11 @@
-"""What memory a record reaches: checked when a table is made, so that no wrong shape reads or writes elsewhere."""
+"""What memory a record reaches: checked when records are encoded, so that no wrong shape reads or writes elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from ..ir.arrays import Shape
 from ..plans.instructions import extent
 from .numbers import NAMES
 from .record import Record
@@ -85,8 +86,8 @@ def _reach(
     walk: _Walk | None,
     n: Sequence[int],
     steps: Sequence[int],
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
+    shape: Shape,
+    strides: Shape,
     itemsize: int,
 ) -> tuple[int, ...] | None:
     """Return the extent of a slot that a walk stays within; () if it goes nowhere, None if it leaves the slot."""

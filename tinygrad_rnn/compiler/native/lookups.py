@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..plans.instructions import Buffer, Instruction, Slot
@@ -11,7 +9,7 @@ from .numbers import NUMBER
 from .record import Operand, Record, flat, is_whole
 
 
-def _ids(slot: Any) -> tuple[int, tuple[int, int]] | None:
+def _ids(slot: object) -> tuple[int, tuple[int, int]] | None:
     """Return (length of a row, steps from row to row and within one) of ids."""
     if not isinstance(slot, Slot) or slot.dtype != np.int64 or not 1 <= len(slot.shape) <= 2:
         return None

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
+from ..ir.arrays import DType, Shape
 from ..plans.instructions import Slot
 
 AXES = 3
-TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
-Layout = tuple[tuple[int, ...], tuple[int, ...], int]
+TYPES: dict[DType, int] = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
+Layout = tuple[Shape, Shape, int]
 """Shape, strides in bytes, and bytes of an element."""
 
 
@@ -26,7 +26,7 @@ class Operand:
     """
 
     slot: Slot | None
-    steps: tuple[int, ...] = ()
+    steps: Shape = ()
     shared: bool = True
     number: float = 0.0
     block: int | None = None
@@ -35,7 +35,7 @@ class Operand:
     def start(self) -> int:
         """Where the slot starts, in bytes from the start of its memory."""
         assert self.slot is not None
-        return self.slot.offset + (self.slot.buffer.offset if self.slot.buffer.kind == "arena" else 0)
+        return self.slot.offset + self.slot.buffer.offset
 
     def span(self) -> tuple[int, int, int]:
         """Return (first byte, byte after the last, bytes from row to row, 0 if each worker touches all of it)."""
@@ -50,11 +50,11 @@ class Record:
     """A record, in Python; operands in the order result, A, B, C. `split` as in source/record.h."""
 
     op: int
-    dtype: np.dtype[Any]
+    dtype: DType
     operands: tuple[Operand, ...]
-    n: tuple[int, ...]
+    n: Shape
     split: int = 1
-    writes: tuple[int, ...] = (0,)
+    writes: Shape = (0,)
 
 
 def flat(slot: Slot, axes: int) -> tuple[tuple[int, int], tuple[int, int]] | None:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -33,14 +32,15 @@ def records_of(instruction: Instruction) -> list[Record] | None:
     maker = _MAKERS.get(name)
     if instruction.operator.key != name or (maker is None and name not in NATIVE):
         return None
-    if any(slot.turn % slot.dtype.itemsize for slot in instruction.slots() if slot.turn):
-        return None
+    for slot in (*instruction.inputs, *instruction.outputs, *instruction.attrs.values()):
+        if isinstance(slot, Slot) and slot.turn % slot.dtype.itemsize:
+            return None
     if maker is not None:
         return maker(instruction) if instruction.outputs[0].dtype in TYPES else None
     return _all([_elementwise(name, instruction.outputs[0], instruction.inputs)])
 
 
-def _elementwise(name: str, out: Slot, inputs: Sequence[Any]) -> Record | None:
+def _elementwise(name: str, out: Slot, inputs: Sequence[object]) -> Record | None:
     """Return the record of an elementwise operation; a number among the operands is one of their dtype."""
     if name in SCALAR and math.prod(out.shape) > _FEW:
         return None
@@ -52,11 +52,14 @@ def _elementwise(name: str, out: Slot, inputs: Sequence[Any]) -> Record | None:
     if name == "where" and not (isinstance(parts[2], Slot) and parts[2].dtype == _BOOL):
         return None
     layouts: list[Layout | None] = []
+    numbers: list[float] = []
     for part in (out, *parts):
         if isinstance(part, Slot):
             layouts.append((part.shape, part.strides, part.dtype.itemsize))
+            numbers.append(0.0)
         elif isinstance(part, int | float) and not isinstance(part, bool):
             layouts.append(None)
+            numbers.append(float(part))
         else:
             return None
     found = _walk(out.shape, tuple(layouts))
@@ -64,8 +67,8 @@ def _elementwise(name: str, out: Slot, inputs: Sequence[Any]) -> Record | None:
         return None
     lengths, steps = found
     operands = [
-        Operand(part, row) if isinstance(part, Slot) else Operand(None, row, number=float(part))
-        for part, row in zip((out, *parts), steps, strict=True)
+        Operand(part if isinstance(part, Slot) else None, row, number=number)
+        for part, row, number in zip((out, *parts), steps, numbers, strict=True)
     ]
     rows = len(out.shape) > 1 and out.shape[0] > 1
     split = int(rows or math.prod(out.shape) >= _LONG)
@@ -115,7 +118,7 @@ def _merged(lengths: list[int], steps: list[list[int]]) -> tuple[list[int], list
 def _power(instruction: Instruction) -> list[Record] | None:
     """Return the record of a power; those that are something simpler are done so, which is far quicker."""
     (x, exponent), out = instruction.inputs, instruction.outputs[0]
-    simple: dict[Any, tuple[str, list[Any]]] = {1: ("copy", [x]), 2: ("multiply", [x, x]), 0.5: ("sqrt", [x])}
+    simple: dict[object, tuple[str, list[object]]] = {1: ("copy", [x]), 2: ("multiply", [x, x]), 0.5: ("sqrt", [x])}
     name, inputs = simple.get(exponent, ("power", [x, exponent])) if isinstance(x, Slot) else ("power", [x, exponent])
     return _all([_elementwise(name, out, inputs)])
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...errors import NativeError
 from .build import library
-from .encode import RECORD, Table
+from .encode import RECORD, Records
 from .numbers import NAMES
 
 _NO_MEMORY = -2  # what the library returns then
@@ -47,32 +47,32 @@ def _pool(workers: int) -> int:
 
 
 class Replay:
-    """A table bound to memory; a call replays it.
+    """Records bound to memory; a call replays them.
 
     Args:
-        table: what `encode` made for this number of workers.
+        records: what `encode` made for this number of workers.
         bases: addresses of the arena and of the other buffers of the program; the caller keeps what lies there alive.
         workers: threads, the caller's among them.
     """
 
-    def __init__(self, table: Table, bases: NDArray[np.int64], workers: int) -> None:
-        self._table, self._bases = table, bases
+    def __init__(self, records: Records, bases: NDArray[np.int64], workers: int) -> None:
+        self._records, self._bases = records, bases
         self._replay = _functions().tinygrad_rnn_replay
-        self._arguments = _pool(workers), table.records.ctypes.data, len(table.records), bases.ctypes.data
+        self._arguments = _pool(workers), records.array.ctypes.data, len(records.array), bases.ctypes.data
 
     def __call__(self, step: int = 0) -> None:
-        """Replay, at a step of the loop whose body the table is a part of, if it is.
+        """Replay, at a step of the loop whose body they are a part of, if they are.
 
         Raises:
             IndexError: if an id of a lookup is out of range.
             MemoryError: if there is not enough memory: another replay may have the workers, for instance, and this one
                 needs some to do without them.
         """
-        failed = self._replay(*self._arguments, None, step, self._table.room)
+        failed = self._replay(*self._arguments, None, step, self._records.room)
         if failed == _NO_MEMORY:
             raise MemoryError("compile: no memory for a replay")
         if failed >= 0:
-            length = self._table.records[failed]["n"][3]
+            length = self._records.array[failed]["n"][3]
             raise IndexError(f"take: index out of range for axis 0 with size {length}")
 
     def seconds(self, step: int = 0) -> Iterator[tuple[int, float]]:
@@ -80,8 +80,8 @@ class Replay:
 
         In a loop it is the time of all steps. The time of a call that does several instructions is divided among them.
         """
-        times = np.zeros(len(self._table.records))
-        self._replay(*self._arguments, times.ctypes.data, step, self._table.room)
-        for row, numbers in self._table.heads:
+        times = np.zeros(len(self._records.array))
+        self._replay(*self._arguments, times.ctypes.data, step, self._records.room)
+        for row, numbers in self._records.heads:
             for number in numbers:
                 yield number, float(times[row]) / len(numbers)

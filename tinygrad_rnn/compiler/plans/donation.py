@@ -1,4 +1,4 @@
-"""Donated arguments: which of the inputs they are, and which results are made in their place.
+"""Donated inputs: which results are made in their place.
 
 A result lies where a donated input lies if it is an elementwise update of it, and nobody reads the input afterwards.
 All such updates are done at the end of a plan, when everything that can fail has been done: an error leaves the inputs
@@ -7,92 +7,13 @@ as they were.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from ...engine.tree import flatten
-from ...errors import ConfigError
 from ..ir.graph import Call, Graph, Value
 from ..ir.table import IN_PLACE, VIEWS
 
 _ALIASES = VIEWS | {"stack"}  # a stack of what lies in order is a view too
-_POSITIONAL = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-
-
-# -- arguments --------------------------------------------------------------------------------------------------------
-
-
-def checked(function: Callable[..., Any], donate: Collection[str | int] | str | int) -> frozenset[str | int]:
-    """Return the arguments that are donated, by name or position.
-
-    Raises:
-        ConfigError: if the function has no such argument.
-    """
-    wanted = frozenset((donate,) if isinstance(donate, str | int) else donate)
-    names, more, named, known = _parameters(function)
-    for part in wanted:
-        if isinstance(part, bool) or not isinstance(part, str | int):
-            raise ConfigError(f"compile: donate must hold names or positions of arguments, got {part!r}")
-        fits = part in named if isinstance(part, str) else 0 <= part < len(names) or (more and part >= 0)
-        if known and not fits:
-            raise ConfigError(
-                f"compile: donate names {part!r}, and {getattr(function, '__qualname__', type(function).__qualname__)} "
-                f"takes {', '.join(named) or 'no arguments'}; give names of them, or positions from 0 on"
-            )
-    return wanted
-
-
-class _Parameters(NamedTuple):
-    """Names of positional parameters, whether there may be more, names of all, and whether that is known."""
-
-    positional: list[str]
-    more: bool
-    named: Collection[str]
-    known: bool
-
-
-class _AnyName(list[str]):
-    """Names of parameters where any other name is one too."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
-def _parameters(function: Callable[..., Any]) -> _Parameters:
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a function in C
-        return _Parameters([], True, [], False)
-    kinds = {one.kind for one in parameters}
-    positional = [one.name for one in parameters if one.kind in _POSITIONAL]
-    named = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-    any_name = inspect.Parameter.VAR_KEYWORD in kinds
-    more = inspect.Parameter.VAR_POSITIONAL in kinds
-    return _Parameters(positional, more, _AnyName(named) if any_name else named, True)
-
-
-def donated_leaves(function: Callable[..., Any], donate: Collection[str | int], args: Any) -> set[int]:
-    """Return the numbers of the leaves of donated arguments, among those of all positional and named arguments."""
-    if not donate:
-        return set()
-    positional, named = args
-    names = _parameters(function).positional
-    found: set[int] = set()
-    number = 0
-    for place, part in [*enumerate(positional), *named.items()]:
-        count = len(flatten(part))
-        if isinstance(place, int):
-            is_given = place in donate or (place < len(names) and names[place] in donate)
-        else:
-            is_given = place in donate or (place in names and names.index(place) in donate)
-        if is_given:
-            found.update(range(number, number + count))
-        number += count
-    return found
-
-
-# -- results ----------------------------------------------------------------------------------------------------------
 
 
 class Placed(NamedTuple):
@@ -145,7 +66,7 @@ def _candidates(graph: Graph, donated: Sequence[Value]) -> Iterator[tuple[Call, 
                 if value in inputs and (value.shape, value.dtype) == (output.shape, output.dtype)
             ]
             depth += 1
-    taken: set[Any] = set()
+    taken: set[Call | Value] = set()
     for _, _, call, value in sorted(pairs, key=lambda pair: pair[:2]):
         if call not in taken and value not in taken:
             taken |= {call, value}

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...engine.tape import Array
-from ..ir.graph import Operator, Value
+from ..ir.arrays import DType, Shape
+from ..ir.graph import Attrs, Operator, Value
 
 
 @dataclass(eq=False)
@@ -20,7 +21,7 @@ class Buffer:
     Attributes:
         kind: "arena", "input", "constant", "output", or "donated": an input that a result is written over.
         nbytes: its size.
-        offset: where it starts in the arena.
+        offset: where it starts in the arena; 0 if it lies elsewhere.
         constant: the array of a constant.
         index: number of the input or output.
         born: number of the first instruction that uses it, or of the first of the loop whose steps all need it.
@@ -48,9 +49,9 @@ class Slot:
 
     buffer: Buffer
     offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: np.dtype[Any]
+    shape: Shape
+    strides: Shape
+    dtype: DType
     turn: int = 0
 
     def extent(self) -> tuple[int, int]:
@@ -61,7 +62,7 @@ class Slot:
         """Return where it lies at a step of a loop."""
         return self if self.turn == 0 else replace(self, offset=self.offset + t * self.turn, turn=0)
 
-    def array(self, memory: Any, start: int = 0) -> Array:
+    def array(self, memory: Array | bytearray, start: int = 0) -> Array:
         """Return the array in memory (anything with the buffer interface); its buffer begins there at byte `start`."""
         if 0 in self.shape:  # NumPy refuses an offset at the end of the memory, and strides that do not fit
             return np.empty(self.shape, self.dtype)
@@ -69,7 +70,7 @@ class Slot:
 
 
 @lru_cache(maxsize=1024)
-def extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+def extent(shape: Shape, strides: Shape, itemsize: int) -> tuple[int, int]:
     """Return what `Slot.extent` does."""
     low = high = 0
     for length, stride in zip(shape, strides, strict=True):
@@ -89,7 +90,7 @@ class Instruction:
     operator: Operator
     inputs: tuple[Any, ...]
     outputs: tuple[Slot, ...]
-    attrs: dict[str, Any]
+    attrs: Attrs
     step: int | None
 
     def slots(self) -> list[Slot]:
@@ -136,11 +137,11 @@ def views_in(base: Slot, function: Callable[[Array], Sequence[Array]]) -> list[S
     ]
 
 
-def _memory(slot: Slot) -> Any:
+def _memory(slot: Slot) -> Array:
     return np.empty(max(1, slot.buffer.nbytes), np.uint8)  # never touched: it takes no pages
 
 
-def strides_of(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+def strides_of(shape: Shape, itemsize: int) -> Shape:
     """Return the strides in bytes of an array in C order."""
     strides, step = [], itemsize
     for length in reversed(shape):

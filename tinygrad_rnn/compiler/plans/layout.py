@@ -14,10 +14,11 @@ what a loop uses, and was there before it or is there after it, lives as long as
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ..ir.arrays import DType, Shape
 from ..ir.graph import Body, Call, Graph, Value, map_parts
 from ..ir.table import IN_PLACE, VIEWS
 from .arena import place_buffers
@@ -85,11 +86,11 @@ class _Layout:
         found = self.slots.get(value)
         return self.root(value) if found is None else found
 
-    def operand(self, part: Any) -> Any:
+    def operand(self, part: object) -> object:
         """Return the slot of a value; what is not one as it is."""
         return self.slot(part) if isinstance(part, Value) else part
 
-    def place_over(self, call: Call, inputs: tuple[Any, ...]) -> None:
+    def place_over(self, call: Call, inputs: tuple[object, ...]) -> None:
         """Let a result of a call lie where an operand lies that nobody needs after it, if the call allows that."""
         if call in self.over:
             self.give(call.output, self.slot(self.over[call]))
@@ -179,7 +180,7 @@ class _Layout:
             start = _at(whole, 1 - number if body.reverse else number)
             self.give(stack, Slot(whole.buffer, start.offset, stack.shape, whole.strides, whole.dtype))
 
-    def _own(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Slot:
+    def _own(self, shape: Shape, dtype: DType) -> Slot:
         strides = strides_of(shape, dtype.itemsize)
         buffer = Buffer("arena", max(1, shape[0] if shape else 1) * (strides[0] if shape else dtype.itemsize))
         return Slot(buffer, 0, shape, strides, dtype)
@@ -237,7 +238,7 @@ def _at(whole: Slot, index: int) -> Slot:
     return Slot(whole.buffer, offset, whole.shape[1:], whole.strides[1:], whole.dtype)
 
 
-def _parts(index: Any) -> tuple[Any, ...]:
+def _parts(index: object) -> tuple[object, ...]:
     return index if isinstance(index, tuple) else (index,)
 
 
@@ -348,7 +349,7 @@ def _outputs(layout: _Layout, instructions: list[Instruction | Loop]) -> list[Sl
     return slots
 
 
-def _copies(call: Call, inputs: tuple[Any, ...], whole: Slot, direct: Any) -> list[Instruction]:
+def _copies(call: Call, inputs: tuple[object, ...], whole: Slot, direct: Collection[int]) -> list[Instruction]:
     """Return the copies that a stack still needs: of operands that could not be made in their place."""
     where = places(call.name, call.attrs["axis"], call.inputs, whole)
     return [

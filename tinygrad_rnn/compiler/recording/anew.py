@@ -6,17 +6,17 @@ execution. Nothing here runs when a call is replayed: signatures are described w
 
 from __future__ import annotations
 
-import inspect
 import reprlib
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ...engine.tape import context
+from ...engine.tape import Array, context
 from ...engine.tensor import Tensor
-from .signature import of_generator, of_place, of_value
+from .arguments import Arguments, parameters_of
+from .signature import Numbers, of_generator, of_place, of_value
 
 _OFTEN = 3  # times that arrays from outside may change before that is worth a word
 _MOST = 3  # differences that are named
@@ -26,7 +26,7 @@ _RECORDING = "whether gradients are recorded"
 class Aspect(NamedTuple):
     """One thing that a signature says of a part of the arguments: what is compared, in words, and what may help."""
 
-    key: Any
+    key: object
     words: str
     advice: str = ""
 
@@ -46,7 +46,7 @@ class Recordings:
         most: recordings for different signatures that are no cause for a word: as many as there are plans kept.
     """
 
-    def __init__(self, function: Callable[..., Any], most: int) -> None:
+    def __init__(self, function: Callable[..., object], most: int) -> None:
         self._function, self._most = function, most
         self._count = self._changes = 0
         self._last: dict[str, Part] = {}
@@ -64,7 +64,7 @@ class Recordings:
                 stacklevel=4,
             )
 
-    def recorded(self, args: tuple[Any, ...]) -> None:
+    def recorded(self, args: Arguments) -> None:
         """Take note that the function has been recorded for these positional and named arguments."""
         self._count += 1
         if self._count > self._most + 1:
@@ -82,7 +82,7 @@ class Recordings:
             )
 
 
-def _name(function: Callable[..., Any]) -> str:
+def _name(function: Callable[..., object]) -> str:
     return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
@@ -118,7 +118,7 @@ def _changes(before: Part, now: Part) -> list[str]:
     return found
 
 
-def parts_of(args: tuple[tuple[Any, ...], dict[str, Any]], function: Any = None) -> dict[str, Part]:
+def parts_of(args: Arguments, function: Callable[..., object] | None = None) -> dict[str, Part]:
     """Return what the signature of a call says of each part of its arguments, by the path of the part.
 
     Nothing that has a state is kept alive by it.
@@ -134,8 +134,8 @@ def parts_of(args: tuple[tuple[Any, ...], dict[str, Any]], function: Any = None)
         "positional arguments": _part(str(len(positional)), len(positional)),
         "named arguments": _part(str(list(named)), tuple(named)),
     }
-    names = _parameters(function)
-    places: dict[Any, int] = {}
+    names = [] if function is None else parameters_of(function).positional
+    places: Numbers = {}
     for number, part in enumerate(positional):
         _add(found, names[number] if number < len(names) else f"args[{number}]", part, places)
     for name, part in named.items():
@@ -143,15 +143,7 @@ def parts_of(args: tuple[tuple[Any, ...], dict[str, Any]], function: Any = None)
     return found
 
 
-def _parameters(function: Any) -> list[str]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a function in C
-        return []
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-
-
-def _add(found: dict[str, Part], path: str, part: Any, places: dict[Any, int]) -> None:
+def _add(found: dict[str, Part], path: str, part: object, places: Numbers) -> None:
     """Describe a part of the arguments and those inside it, as `signature` goes through them."""
     if isinstance(part, Tensor | np.ndarray):
         found[path] = _array(part, places)
@@ -173,11 +165,11 @@ def _add(found: dict[str, Part], path: str, part: Any, places: dict[Any, int]) -
         found[path] = _value(part)
 
 
-def _part(words: str, key: Any, advice: str = "") -> Part:
+def _part(words: str, key: object, advice: str = "") -> Part:
     return Part(words, {"": Aspect(key, words, advice)})
 
 
-def _array(part: Any, places: dict[Any, int]) -> Part:
+def _array(part: Tensor | Array, places: Numbers) -> Part:
     array = part._array if isinstance(part, Tensor) else part
     shape = Aspect(
         array.shape,
@@ -186,7 +178,7 @@ def _array(part: Any, places: dict[Any, int]) -> Part:
     )
     dtype = Aspect(array.dtype, str(array.dtype))
     if isinstance(part, Tensor):
-        key = None if part._node is None else of_place(part, places)
+        key: object = None if part._node is None else of_place(part, places)
         words = "a Tensor without a gradient" if key is None else "a Tensor that requires a gradient"
     else:
         key = None if type(part) is np.ndarray else type(part)
@@ -197,7 +189,7 @@ def _array(part: Any, places: dict[Any, int]) -> Part:
     )
 
 
-def _value(part: Any) -> Part:
+def _value(part: object) -> Part:
     key = of_value(part)
     if isinstance(part, bool | int | float | complex | np.generic):
         return _part(repr(part), key, "pass it as np.asarray(...), which is read anew at each call")

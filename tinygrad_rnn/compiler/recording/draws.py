@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 
+State = Mapping[str, object]
+
 
 class Draws:
-    """What is drawn from a generator while a function is recorded."""
+    """What is drawn from a generator while a function is recorded; `state` is what it had before."""
 
-    def __init__(self, generator: np.random.Generator, state: Any) -> None:
-        self.generator, self.first, self.last, self._unseen = generator, state, state, False
+    def __init__(self, generator: np.random.Generator, state: State | None = None) -> None:
+        self.generator, self._unseen = generator, False
+        self.first = self.last = state_of(generator) if state is None else state
 
-    def drawn(self, before: Any) -> None:
+    def drawn(self, before: State) -> None:
         """Take note of a draw that is recorded, of which `before` was the state."""
         self._unseen = self._unseen or not equal_states(before, self.last)
-        self.last = copy.deepcopy(self.generator.bit_generator.state)
+        self.last = state_of(self.generator)
 
     @property
     def unseen(self) -> bool:
@@ -32,14 +34,14 @@ class Draws:
         self.generator.bit_generator.state = self.first
 
 
-class Dice:
+class OtherSources:
     """Sources of random numbers that only the library may draw from while it records; they are given back as found.
 
     The state of `np.random` and `random`, and of the older generators that a function names.
     """
 
-    def __init__(self, named: Iterable[Any]) -> None:
-        self._sources: list[tuple[str, Callable[[], Any], Callable[[Any], None]]] = [
+    def __init__(self, named: Iterable[object]) -> None:
+        self._sources: list[tuple[str, Callable[[], object], Callable[..., None]]] = [
             ("np.random", partial(np.random.get_state, legacy=False), np.random.set_state),
             ("random", random.getstate, random.setstate),
         ]
@@ -60,8 +62,13 @@ class Dice:
         return drawn
 
 
-def equal_states(a: Any, b: Any) -> bool:
+def state_of(generator: np.random.Generator) -> State:
+    """Return a copy of the state of a generator."""
+    return copy.deepcopy(generator.bit_generator.state)
+
+
+def equal_states(a: object, b: object) -> bool:
     """Return whether two states of generators, nested dicts with arrays in them, are equal."""
-    if isinstance(a, dict):
+    if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(equal_states(a[key], b[key]) for key in a)
-    return bool(np.array_equal(a, b)) if isinstance(a, np.ndarray) else bool(a == b)
+    return np.array_equal(a, np.asarray(b)) if isinstance(a, np.ndarray) else bool(a == b)

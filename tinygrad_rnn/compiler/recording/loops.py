@@ -12,22 +12,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
-from ...engine.tape import Array, Changed, Node, Spec, context, is_differentiable, node_count
+from ...engine.tape import Array, Changed, Edge, LoopStep, Node, Operation, Spec, context, is_differentiable, node_count
 from ...engine.tensor import Tensor, wrap
 from ...engine.walk import pull_back
 from ...errors import TraceError
-from ..ir.abstract import hollow, spread
+from ..ir.arrays import Shape, abstract_array, repeated
 from ..ir.graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Value
-from ..plans.skeleton import skeleton
+from ..plans.skeleton import Skeleton, skeleton
 from .dependence import idle_nodes, with_cotangents
-from .frames import Frame, Place, Recorder
+from .frames import Frame
+from .tracer import Tracer
 
-Step = Callable[[list[Any], list[Any]], tuple[list[Any], list[Any]] | None]
-"""`step(slices, carried) -> (what the step returns, carried values after it)`, all of them Tensors or arrays."""
+
+class LoopTracer(Tracer):
+    """A tracer that records loops over time as loops."""
+
+    def loop(
+        self, step: LoopStep, carried: Sequence[object], slices: Sequence[object], steps: int, reverse: bool
+    ) -> tuple[list[Tensor], list[Tensor]] | None:
+        """Record a loop over time, but within another one, or where a body cannot stand for all steps: then None."""
+        if self.frame is not None:
+            return None
+        try:
+            return record_loop(
+                self, step, [*map(self.tensor_of, carried)], [*map(self.tensor_of, slices)], steps, reverse
+            )
+        except NotALoopError:
+            return None
 
 
 class NotALoopError(Exception):
@@ -35,8 +50,8 @@ class NotALoopError(Exception):
 
 
 def record_loop(
-    recorder: Recorder,
-    step: Step,
+    tracer: Tracer,
+    step: LoopStep,
     carried: Sequence[Tensor],
     slices: Sequence[Tensor],
     steps: int,
@@ -46,7 +61,7 @@ def record_loop(
     """Record a loop; return what the steps returned, stacked (T, ...), and the carried values after the last one.
 
     Args:
-        recorder: the tracer.
+        tracer: the tracer.
         step: the body.
         carried: values before the first step.
         slices: arrays (T, ...) of which each step gets a slice.
@@ -58,43 +73,46 @@ def record_loop(
         NotALoopError: if carried values change their number, shape or dtype.
         TraceError: if a second call of the step computes something else.
     """
-    inputs = [recorder.operand(part) for part in (*carried, *slices)]
+    inputs = [tracer.value_of(part) for part in (*carried, *slices)]
     initial, whole = inputs[: len(carried)], inputs[len(carried) :]
 
     def recorded() -> _Taken:
-        return _take(recorder, step, carried, list(zip(slices, whole, strict=True)), Frame(steps, reverse, forward))
+        return _take(tracer, step, carried, list(zip(slices, whole, strict=True)), Frame(steps, reverse, forward))
 
     taken = recorded()
     if forward is None:  # the user's own step: another call must find the same
-        again = recorded()
-        if _form(again.frame, recorder) != _form(taken.frame, recorder):
-            raise TraceError(
-                "compile: a step of a scan (or unroll) computes something else each time that it is called, so that "
-                "one body cannot stand for all steps; keep what changes in the state, or write the loop over the steps "
-                "as a for statement"
-            )
-        taken = again
+        found = skeleton(_graph_of(taken.frame))
+        if hash(found.form) not in tracer.verified:
+            again = recorded()
+            if _form(taken.frame, found, tracer) != _form(again.frame, skeleton(_graph_of(again.frame)), tracer):
+                raise TraceError(
+                    "compile: a step of a scan (or unroll) computes something else each time that it is called, so "
+                    "that one body cannot stand for all steps; keep what changes in the state, or write the loop over "
+                    "the steps as a for statement"
+                )
+            taken = again
+            tracer.verified.add(hash(found.form))
     frame, results = taken.frame, taken.results
-    captured = _captured(recorder, frame, taken.first)
-    given, inner = ([_place_of(part) for part in parts] for parts in (carried, taken.parameters))
-    busy = {leaf[0] for leaf, place in frame.outside.items() if place is not None}
-    frame.idle = idle_nodes(frame.places, inner[: len(carried)], given, busy, steps)
-    inner, frame.places = frame.busy(inner), frame.busy(frame.places)
+    captured = _captured(tracer, frame, taken.first)
+    given, inner = ([_edge_of(part) for part in parts] for parts in (carried, taken.parameters))
+    busy = {leaf[0] for leaf, edge in frame.outside.items() if edge is not None}
+    frame.idle = idle_nodes(frame.edges, inner[: len(carried)], given, busy, steps)
+    inner, frame.edges = frame.busy(inner), frame.busy(frame.edges)
     call = _close(frame, initial)
-    recorder.append(call)
-    outer = [*given, *map(_place_of, slices), *captured.values()]
+    tracer.append(call)
+    outer = [*given, *map(_edge_of, slices), *captured.values()]
     node: Node | None = None
-    if context().recording and any(place is not None for place in outer):
+    if context().recording and any(edge is not None for edge in outer):
         operation = _LoopOperation(frame, len(carried), [*inner, *captured])
         specs = tuple(Spec(value.shape, value.dtype) for value in call.outputs)
-        node = Node(operation, tuple(outer), tuple(None for _ in outer), None, specs, {})
-        frame.known_as(node)
-    found = []
+        node = Node(cast(Operation, operation), tuple(outer), tuple(None for _ in outer), None, specs, {})
+        frame.node = node
+    made = []
     for part, value in zip(results, call.outputs, strict=True):
-        array = _hollow(part if isinstance(part, np.ndarray) else part._array, value.shape)
-        home = None if frame.places[value.index] is None else node
-        found.append(recorder.known(wrap(array, home, value.index), value))
-    return found[len(carried) :], found[: len(carried)]
+        array = _abstract(part._array if isinstance(part, Tensor) else cast(Array, part), value.shape)
+        home = None if frame.edges[value.index] is None else node
+        made.append(tracer.know(wrap(array, home, value.index), value))
+    return made[len(carried) :], made[: len(carried)]
 
 
 class _Taken(NamedTuple):
@@ -103,11 +121,11 @@ class _Taken(NamedTuple):
     frame: Frame
     first: int
     parameters: list[Tensor]
-    results: list[Any]
+    results: list[object]
 
 
 def _take(
-    recorder: Recorder, step: Step, carried: Sequence[Tensor], slices: list[tuple[Tensor, Value]], frame: Frame
+    tracer: Tracer, step: LoopStep, carried: Sequence[Tensor], slices: list[tuple[Tensor, Value]], frame: Frame
 ) -> _Taken:
     """Record a step into a frame.
 
@@ -115,48 +133,52 @@ def _take(
         NotALoopError: if carried values change their number, shape or dtype.
     """
     first = node_count()
-    before = recorder.opened(frame)
+    around, tracer.frame = tracer.frame, frame
     try:
         with Changed(step=None):
-            old = [_parameter(recorder, frame, part, None) for part in carried]
-            cut = [_parameter(recorder, frame, part, value) for part, value in slices]
+            old = [_parameter(tracer, frame, part, None) for part in carried]
+            cut = [_parameter(tracer, frame, part, value) for part, value in slices]
             found = step(cut, old)
         if found is None:
             raise NotALoopError
         results = [*found[1], *found[0]]
-        frame.results = [recorder.operand(part) for part in results]
+        frame.results = [*map(tracer.value_of, results)]
         if [(v.shape, v.dtype) for v in frame.results[: len(old)]] != [(v.shape, v.dtype) for v in frame.carried]:
             raise NotALoopError
     finally:
-        recorder.opened(before)
-    frame.places = [_place_of(part) for part in results]
+        tracer.frame = around
+    frame.edges = [_edge_of(part) for part in results]
     return _Taken(frame, first, [*old, *cut], results)
 
 
-def _form(frame: Frame, recorder: Recorder) -> Any:
+def _graph_of(frame: Frame) -> Graph:
+    inputs = [*frame.carried, *frame.slices.values(), *frame.constants.values()]
+    return Graph(inputs, frame.calls, list(frame.results))
+
+
+def _form(frame: Frame, found: Skeleton, tracer: Tracer) -> tuple[object, ...]:
     """Return what a step does, as something that can be compared."""
-    graph = Graph([*frame.carried, *frame.slices.values(), *frame.constants.values()], frame.calls, frame.results)
-    found = skeleton(graph)
-    constants = [recorder.made_anew(outer) or id(outer) for outer in frame.constants]
+    constants = [tracer.made_anew(outer) or id(outer) for outer in frame.constants]
     arrays = [(array.dtype, array.shape, array.tobytes()) for array in found.arrays]
     return found.form, found.numbers.tolist(), found.reals, arrays, constants
 
 
-def _hollow(array: Array, shape: tuple[int, ...]) -> Array:
+def _abstract(array: Array, shape: Shape) -> Array:
     """Return an array of this shape that takes no memory; integers are those of one step."""
-    return hollow(shape, array.dtype) if array.dtype.kind in "fc" else np.broadcast_to(array, shape)
+    return abstract_array(shape, array.dtype) if array.dtype.kind in "fc" else np.broadcast_to(array, shape)
 
 
-def _place_of(part: Any) -> Place | None:
-    return (part.node, part.index) if isinstance(part, Tensor) and part.node is not None else None
+def _edge_of(part: object) -> Edge | None:
+    return (part._node, part._index) if isinstance(part, Tensor) and part._node is not None else None
 
 
-def _parameter(recorder: Recorder, frame: Frame, part: Tensor, outer: Value | None) -> Tensor:
+def _parameter(tracer: Tracer, frame: Frame, part: Tensor, outer: Value | None) -> Tensor:
     """Return the Tensor that stands in a body for a carried value (`outer` None), or for a slice of `outer`."""
     array = part._array if outer is None else part._array[0, ...]
     value = None if outer is None else frame.slices.get(outer)
     if value is None:
-        value = recorder.settle(Value(array.shape, array.dtype), frame)
+        value = Value(array.shape, array.dtype)
+        tracer.homes[value] = frame
     if outer is None:
         frame.carried.append(value)
     else:
@@ -166,23 +188,23 @@ def _parameter(recorder: Recorder, frame: Frame, part: Tensor, outer: Value | No
     if context().recording and is_differentiable(array.dtype) and (outer is None or part.node is not None):
         tensor.requires_grad = True
     if outer is not None and tensor.node is not None:
-        frame.outside[tensor.node, 0] = _place_of(part)
-    return recorder.known(tensor, value)
+        frame.outside[tensor.node, 0] = _edge_of(part)
+    return tracer.know(tensor, value)
 
 
-def _captured(recorder: Recorder, frame: Frame, first: int) -> dict[Place, Place]:
+def _captured(tracer: Tracer, frame: Frame, first: int) -> dict[Edge, Edge]:
     """Give the body leaves in the place of what it uses from outside; return what each of them stands for."""
-    leaves: dict[Place, Place] = {}
+    leaves: dict[Edge, Edge] = {}
 
-    def inside(place: Place) -> Place:
-        if place[0].id > first:
-            return place
-        if place not in leaves:
-            leaves[place] = _leaf(recorder, place)
-        return leaves[place]
+    def inside(edge: Edge) -> Edge:
+        if edge[0].id > first:
+            return edge
+        if edge not in leaves:
+            leaves[edge] = _leaf(tracer, edge)
+        return leaves[edge]
 
-    frame.places = [None if place is None else inside(place) for place in frame.places]
-    waiting = [place[0] for place in frame.places if place is not None]
+    frame.edges = [None if edge is None else inside(edge) for edge in frame.edges]
+    waiting = [edge[0] for edge in frame.edges if edge is not None]
     seen: set[Node] = set()
     while waiting:
         node = waiting.pop()
@@ -190,27 +212,27 @@ def _captured(recorder: Recorder, frame: Frame, first: int) -> dict[Place, Place
             seen.add(node)
             node.edges = tuple(None if edge is None else inside(edge) for edge in node.edges)
             waiting += [edge[0] for edge in node.edges if edge is not None]
-    found: dict[Place, Place] = {}
-    for place, leaf in leaves.items():
-        outer = frame.outer(place, recorder)
+    found: dict[Edge, Edge] = {}
+    for edge, leaf in leaves.items():
+        value = tracer.value_at(edge)
+        outer = frame.outer(edge, value, tracer.homes.get(value))
         if outer is not None:
             found[leaf] = frame.outside[leaf] = outer
     return found
 
 
-def _leaf(recorder: Recorder, place: Place) -> Place:
-    """Return a new leaf that stands in a body for a place outside."""
-    spec = place[0].specs[place[1]]
+def _leaf(tracer: Tracer, edge: Edge) -> Edge:
+    """Return a new leaf that stands in a body for an edge outside."""
+    spec = edge[0].specs[edge[1]]
     node = Node(None, (), (), None, (spec,), {})
     node.id = -node.id  # a walk from the newest to the oldest comes to it last
-    recorder.known(wrap(hollow(spec.shape, spec.dtype), node), recorder.value_at(place))
+    tracer.know(wrap(abstract_array(spec.shape, spec.dtype), node), tracer.value_at(edge))
     return node, 0
 
 
 def _close(frame: Frame, initial: list[Value]) -> Call:
     """Make the call of a loop whose body is recorded, and return it."""
-    inputs = [*frame.carried, *frame.slices.values(), *frame.constants.values()]
-    body = Graph(inputs, frame.calls, list(frame.results))
+    body = _graph_of(frame)
     draws = any(not call.operator.pure for call in frame.calls)
     carried = len(frame.carried)
     specs = [
@@ -224,87 +246,88 @@ def _close(frame: Frame, initial: list[Value]) -> Call:
 
 
 class _LoopOperation:
-    """A loop as an operation of the tape: its rule is a loop in the other direction."""
+    """A loop as an operation of the tape: its rule is a loop in the other direction.
+
+    Args:
+        frame: the body.
+        carried: how many values are carried.
+        leaves: for each input of the node, the leaf that stands for it in the body; None: it needs no cotangent.
+    """
 
     multiple = True
     name = "scan"
 
-    def __init__(self, frame: Frame, carried: int, leaves: Sequence[Place | None]) -> None:
+    def __init__(self, frame: Frame, carried: int, leaves: Sequence[Edge | None]) -> None:
         self._frame, self._carried, self._leaves = frame, carried, leaves
 
     @property
-    def pull(self) -> Callable[..., Any]:
+    def pull(self) -> Callable[..., object]:
         """Return the rule; a walk calls `pull_all`, which knows what is needed before it records."""
         return self.pull_all
 
-    def pull_all(self, cotangents: list[Any], needs: list[bool]) -> list[Any]:
+    def pull_all(self, cotangents: list[Tensor | None], needs: list[bool]) -> list[Tensor | None]:
         """Return the cotangent of each input that needs one, given those of the outputs (None: zero).
 
         Raises:
             TraceError: if the function is not being recorded any more.
         """
-        recorder = cast(Recorder | None, context().tracer)  # the nodes that it holds would hold it
-        if recorder is None:
+        tracer = context().tracer  # the nodes that it holds would hold it
+        if not isinstance(tracer, Tracer):
             raise TraceError(
                 "compile: the gradient of a loop is wanted after the function that recorded it; return what you need "
                 "of its Tensors, and take gradients inside"
             )
-        frame, n, leaves = self._frame, self._carried, self._leaves
-        zeros = partial(self._zeros, recorder)
+        frame, n = self._frame, self._carried
+        zeros = partial(self._zeros, tracer)
         seeds = [number for number, g in enumerate(cotangents) if g is not None]
-        states = with_cotangents(frame.places, leaves[:n], seeds)
+        states = with_cotangents(frame.edges, self._leaves[:n], seeds)
         wanted = [number for number, need in enumerate(needs) if need and number >= n]
         stacked = [number for number in wanted if self._is_slice(number)]
         sums = [number for number in wanted if not self._is_slice(number)]
-        given = [
-            number for number, g in enumerate(cotangents) if number >= n and g is not None and frame.places[number]
-        ]
+        given = [number for number in seeds if number >= n and frame.edges[number]]
         reached: set[int] = set()
 
-        def step(parts: list[Any], carried: list[Any]) -> tuple[list[Any], list[Any]]:
-            seeds = [(frame.places[k], g) for k, g in zip(states, carried, strict=False) if frame.places[k] is not None]
-            seeds += [(frame.places[k], g) for k, g in zip(given, parts, strict=True)]
-            places = [leaves[number] for number in (*states, *wanted)]
-            found = pull_back(seeds, places, recorder.lift)  # type: ignore[arg-type]
-            reached.update(number for number in wanted if leaves[number] in found)
-            new = [found[leaves[k]] if leaves[k] in found else zeros(k) for k in states]  # type: ignore[index]
+        def step(parts: list[Tensor], carried: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+            seeds = [(edge, g) for k, g in zip(states, carried, strict=False) if (edge := frame.edges[k])]
+            seeds += [(edge, g) for k, g in zip(given, parts, strict=True) if (edge := frame.edges[k])]
+            inner = {k: edge for k in (*states, *wanted) if (edge := self._leaves[k]) is not None}
+            found = pull_back(seeds, inner.values(), tracer.lift)
+            terms: dict[int, Tensor] = {k: found[edge] for k, edge in inner.items() if edge in found}
+            reached.update(terms.keys() & wanted)
+            new = [terms[k] if k in terms else zeros(k) for k in states]
             for number, total in zip(sums, carried[len(states) :], strict=True):
-                term = found.get(leaves[number])  # type: ignore[arg-type]
-                new.append(total if term is None else total + term)
-                if term is not None:
-                    recorder.accumulated(new[-1], leaves[number])  # type: ignore[arg-type]
-            return [found[leaves[k]] if leaves[k] in found else zeros(k) for k in stacked], new  # type: ignore[index]
+                new.append(total)
+                if number in terms:
+                    new[-1] = total + terms[number]
+                    tracer.accumulated(new[-1], inner[number])
+            return [terms[k] if k in terms else zeros(k) for k in stacked], new
 
-        start = [zeros(k) if cotangents[k] is None else _tensor(recorder, cotangents[k]) for k in states]
+        start = [zeros(k) if (g := cotangents[k]) is None else tracer.tensor_of(g) for k in states]
         start += [zeros(k) for k in sums]
-        parts = [_tensor(recorder, cotangents[k]) for k in given]
-        made, last = record_loop(recorder, step, start, parts, frame.steps, not frame.reverse, frame)
+        outer = [tracer.tensor_of(cotangents[k]) for k in given]
+        made, last = record_loop(tracer, step, start, outer, frame.steps, not frame.reverse, frame)
         found = dict(zip((*states, *sums), last, strict=True)) | dict(zip(stacked, made, strict=True))
         return [
             found.get(number) if need and (number < n or number in reached) else None
             for number, need in enumerate(needs)
         ]
 
+    def _spec(self, number: int) -> Spec:
+        """Return shape and dtype of an input as the body sees it."""
+        leaf = self._leaves[number]
+        assert leaf is not None
+        return leaf[0].specs[leaf[1]]
+
     def _is_slice(self, number: int) -> bool:
         """Return whether an input of the node is sliced along time."""
         node = self._frame.node
         assert node is not None
-        edge, leaf = node.edges[number], self._leaves[number]
+        edge = node.edges[number]
         assert edge is not None
-        assert leaf is not None
-        inner, outer = leaf[0].specs[leaf[1]].shape, edge[0].specs[edge[1]].shape
-        return len(outer) == len(inner) + 1
+        return len(edge[0].specs[edge[1]].shape) == len(self._spec(number).shape) + 1
 
-    def _zeros(self, recorder: Recorder, number: int) -> Tensor:
+    def _zeros(self, tracer: Tracer, number: int) -> Tensor:
         """Return zeros in the shape of an input as the body sees it; they take no memory."""
-        leaf = self._leaves[number]
-        assert leaf is not None
-        spec = leaf[0].specs[leaf[1]]
-        array = spread(np.zeros((), spec.dtype), spec.shape)
-        return recorder.known(wrap(array), Value(spec.shape, spec.dtype, constant=array))
-
-
-def _tensor(recorder: Recorder, g: Any) -> Tensor:
-    if isinstance(g, Tensor):
-        return g
-    return recorder.known(wrap(np.asarray(g)), recorder.operand(np.asarray(g)))
+        spec = self._spec(number)
+        array = repeated(np.zeros((), spec.dtype), spec.shape)
+        return tracer.know(wrap(array), Value(spec.shape, spec.dtype, constant=array))

@@ -10,14 +10,15 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dis import get_instructions
 from functools import lru_cache, partial
-from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import NamedTuple, cast
 from weakref import ref
 
 import numpy as np
 
 from ...engine.arrays import is_fixed
 from ...engine.tape import Array
+from ..ir.arrays import DType, Shape
 from ..plans.memory import address
 
 _MANY = 4  # views of one array; of more, the whole is compared first
@@ -33,9 +34,9 @@ class Layout(NamedTuple):
     """How a view lies in the memory of the array that owns it."""
 
     offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: np.dtype[Any]
+    shape: Shape
+    strides: Shape
+    dtype: DType
 
     def of(self, owner: Array) -> Array:
         """Return the view. It does not keep the owner alive."""
@@ -75,7 +76,7 @@ class _Memory:
         if len(self.views) > _MANY:
             self.whole = self._bytes(owner).copy()
 
-    def changed(self, owner: Array) -> tuple[int, ...] | None:
+    def changed(self, owner: Array) -> Shape | None:
         """Return the shape of a view that holds something else now, or None."""
         if self.whole is not None and np.array_equal(self.whole, self._bytes(owner)):
             return None
@@ -93,16 +94,16 @@ class _Memory:
 class Variable(NamedTuple):
     """A variable of a function's surroundings, of its module or of an object: where it is, and its name there."""
 
-    where: Any
+    where: CellType | Mapping[str, object]
     name: str | None = None
 
     @property
-    def value(self) -> Any:
+    def value(self) -> object:
         """Return what it has now; None if nothing."""
-        if self.name is not None:
+        if self.name is not None and not isinstance(self.where, CellType):
             return self.where.get(self.name)
         try:
-            return self.where.cell_contents
+            return cast(CellType, self.where).cell_contents
         except ValueError:  # it has no value yet
             return None
 
@@ -118,7 +119,7 @@ class Outside:
 
     def __init__(self, arrays: Iterable[tuple[Array, Array | None]], variables: Iterable[Variable] = ()) -> None:
         self._variables = [variable for variable in variables if isinstance(variable.value, np.ndarray)]
-        self._bound: list[ref[Any]] = []
+        self._bound: list[ref[Array]] = []
         self._memories: dict[int, _Memory] = {}
         for array, known in arrays:
             if is_fixed(array) or not array.size or array.dtype.kind not in "biufc":
@@ -132,17 +133,18 @@ class Outside:
 
     def settle(self) -> None:
         """Take note of what the arrays hold now, of those that are still there, and which the variables have."""
-        self._variables = [variable for variable in self._variables if isinstance(variable.value, np.ndarray)]
-        self._bound = [ref(variable.value) for variable in self._variables]
+        arrays = [(variable, array) for variable in self._variables if isinstance(array := variable.value, np.ndarray)]
+        self._variables = [variable for variable, _ in arrays]
+        self._bound = [ref(array) for _, array in arrays]
         for memory, owner in self._alive():
             memory.settle(owner)
 
-    def changed(self) -> tuple[int, ...] | None:
+    def changed(self) -> Shape | None:
         """Return the shape of an array that holds something else now, or None."""
         for variable, bound in zip(self._variables, self._bound, strict=True):
             now = variable.value
             if now is not bound():
-                return tuple(np.shape(now))
+                return np.shape(np.asarray(now))
         for memory, owner in self._alive():
             shape = memory.changed(owner)
             if shape is not None:
@@ -178,16 +180,16 @@ def same(a: Array, b: Array) -> bool:
 # -- what a function names --------------------------------------------------------------------------------------------
 
 
-def named_by(function: Any) -> tuple[list[Any], list[Variable]]:
+def named_by(function: object) -> tuple[list[object], list[Variable]]:
     """Return arrays and sources of random numbers that the code of a function names, and the variables they are in.
 
     They are found in variables of the function's surroundings and its module, in attributes that it mentions, in lists
     and dicts of them, and likewise from the functions that it names, but not in those of libraries.
     """
-    found: dict[int, Any] = {}
+    found: dict[int, object] = {}
     variables: list[Variable] = []
-    seen: dict[int, Any] = {}  # by id: what is kept has its id for itself
-    waiting: list[tuple[Any, int]] = [(function, 0)]
+    seen: dict[int, object] = {}  # by id: what is kept has its id for itself
+    waiting: list[tuple[object, int]] = [(function, 0)]
     while waiting:
         part, depth = waiting.pop()
         if isinstance(part, Variable):
@@ -203,7 +205,7 @@ def named_by(function: Any) -> tuple[list[Any], list[Variable]]:
     return list(found.values()), variables
 
 
-def _inside(part: Any) -> list[Any]:
+def _inside(part: object) -> list[object]:
     if isinstance(part, partial):
         return [part.func, *part.args, *part.keywords.values()]
     if isinstance(part, MethodType):
@@ -218,7 +220,7 @@ def _inside(part: Any) -> list[Any]:
     return _used(vars(type(part)).get("__call__"), part) if wrapped is None else [wrapped]
 
 
-def _used(function: Any, owner: Any = None) -> list[Any]:
+def _used(function: object, owner: object = None) -> list[object]:
     """Return a function's variables that come from outside, its defaults, and the attributes that it mentions."""
     if not isinstance(function, FunctionType) or (function.__module__ or "").partition(".")[0] in (_OWN, "numpy"):
         return []
@@ -226,7 +228,7 @@ def _used(function: Any, owner: Any = None) -> list[Any]:
     variables = [*map(Variable, function.__closure__ or ())]
     variables += [Variable(function.__globals__, name) for name in names if name in function.__globals__]
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    inner: list[Any] = []
+    inner: list[object] = []
     for value in (*(variable.value for variable in variables), *defaults, owner):
         known = _attributes(value)
         inner += [Variable(known, name) for name in attributes if name in known]
@@ -234,13 +236,13 @@ def _used(function: Any, owner: Any = None) -> list[Any]:
     return [*variables, *defaults, *inner]
 
 
-def _method(part: Any, name: str) -> MethodType | None:
+def _method(part: object, name: str) -> MethodType | None:
     """Return a method that the class of an object has, but not one of a library's class."""
     found = None if isinstance(part, type | ModuleType | np.ndarray) else getattr(type(part), name, None)
     return MethodType(found, part) if isinstance(found, FunctionType) else None
 
 
-def _attributes(part: Any) -> dict[str, Any]:
+def _attributes(part: object) -> dict[str, object]:
     return {} if isinstance(part, type | ModuleType | FunctionType) else getattr(part, "__dict__", {})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 from weakref import ref
 
 import numpy as np
@@ -13,8 +12,11 @@ from ...engine.tensor import Tensor
 from ...engine.tree import flatten
 from ...errors import TraceError
 
+Key = tuple[object, ...]
+Numbers = dict[object, int]
 
-def signature(args: Any) -> tuple[Any, list[Any]]:
+
+def signature(args: object) -> tuple[Key, list[object]]:
     """Return what a plan is made for, and the leaves of the arguments.
 
     It is the nesting, shapes and dtypes, which parameters and generators are the same ones, and all that is no array.
@@ -23,8 +25,8 @@ def signature(args: Any) -> tuple[Any, list[Any]]:
     Raises:
         TraceError: if an argument cannot be compared with that of another call.
     """
-    key: list[Any] = [context().recording]
-    leaves: list[Any] = []
+    key: list[object] = [context().recording]
+    leaves: list[object] = []
     try:
         _describe(args, key, leaves, {})
     except RecursionError:
@@ -33,7 +35,7 @@ def signature(args: Any) -> tuple[Any, list[Any]]:
     return tuple(key), leaves
 
 
-def _describe(part: Any, key: list[Any], leaves: list[Any], places: dict[Any, int]) -> None:
+def _describe(part: object, key: list[object], leaves: list[object], places: Numbers) -> None:
     """Append what tells an argument apart, and its leaves.
 
     `places` numbers generators and results of what is recorded in the order in which they come: they may come twice.
@@ -59,21 +61,21 @@ def _describe(part: Any, key: list[Any], leaves: list[Any], places: dict[Any, in
         key += of_generator(part, places) if isinstance(part, np.random.Generator) else of_value(part)
 
 
-def of_place(tensor: Tensor, places: dict[Any, int]) -> Any:
+def of_place(tensor: Tensor, places: Numbers) -> object:
     """Return the id of a parameter, and the number of a result of something recorded."""
     node = tensor._node
     assert node is not None
     return node.id if node.operation is None else ("recorded", places.setdefault((node.id, tensor._index), len(places)))
 
 
-def of_generator(part: np.random.Generator, places: dict[Any, int]) -> Any:
+def of_generator(part: np.random.Generator, places: Numbers) -> Key:
     """Return what tells generators apart: their type, and which of them are the same one."""
     return type(part), places.setdefault(id(part), len(places))
 
 
-def of_value(part: Any) -> tuple[Any, ...]:
+def of_value(part: object) -> Key:
     """Return what tells values apart that are frozen in a plan: 1 from True and 1.0, 0.0 from -0.0."""
-    kind: Any = type(part)
+    kind = type(part)
     if isinstance(part, np.generic):
         return kind, part.dtype, part.tobytes()
     if isinstance(part, float):
@@ -83,7 +85,10 @@ def of_value(part: Any) -> tuple[Any, ...]:
     if isinstance(part, slice):
         return kind, *map(of_value, (part.start, part.stop, part.step))
     if isinstance(part, tuple | frozenset):
-        return kind, kind(map(of_value, part)) if kind in (tuple, frozenset) else part
+        return kind, (tuple if kind is tuple else frozenset)(map(of_value, part)) if kind in (
+            tuple,
+            frozenset,
+        ) else part
     try:
         hash(part)
     except TypeError:
@@ -95,11 +100,11 @@ def of_value(part: Any) -> tuple[Any, ...]:
     return kind, ref(part) if by_identity and kind.__weakrefoffset__ else part
 
 
-def references(key: tuple[Any, ...]) -> tuple[Any, ...]:
+def references(key: Key) -> tuple[ref[object], ...]:
     """Return the weak references in a signature: to objects that it tells apart by identity."""
     return tuple([part for part in key if isinstance(part, ref)])
 
 
-def is_over(references: tuple[Any, ...]) -> bool:
+def is_over(references: tuple[ref[object], ...]) -> bool:
     """Return whether no call can have a signature with these references any more, as an object in it is gone."""
     return any(part() is None for part in references)

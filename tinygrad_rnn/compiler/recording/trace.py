@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ...engine.arrays import check_plain
 from ...engine.tape import tracing
 from ...engine.tensor import Tensor
-from ...engine.tree import flatten, map_leaves, rebuild
+from ...engine.tree import flatten, rebuild
 from ...errors import TraceError
 from ..ir.graph import Graph
+from .arguments import Arguments
+from .loops import LoopTracer
 from .outside import Outside, named_by
-from .tracer import Tracer
 
 
 class Recorded(NamedTuple):
@@ -28,22 +29,29 @@ class Recorded(NamedTuple):
     """
 
     graph: Graph
-    captured: list[Any]
-    result: Any
+    captured: list[object]
+    result: object
     outside: Outside
 
 
 ARRAY = object()
+_ARRAYS = Tensor, np.ndarray
 
 
-def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, Any]]) -> Recorded:
+def trace(function: Callable[..., object], args: Arguments, verified: set[int] | None = None) -> Recorded:
     """Run a function once, on positional and named arguments, and return what it computed.
+
+    Args:
+        function: what is recorded.
+        args: of the call.
+        verified: hashes of the forms of steps of which a second call has found the same, in earlier recordings of this
+            function; None: there are none. Those of this recording are added.
 
     Raises:
         TraceError: if it reads a value, or uses what cannot be replayed.
     """
     named_parts, variables = named_by(function)
-    tracer = Tracer(named_parts)
+    tracer = LoopTracer(named_parts, verified)
     stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(flatten(args))]
     positional, named = rebuild(args, iter(stand_ins))
     try:
@@ -52,15 +60,16 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
     finally:
         tracer.rewind()
     tracer.check_draws()
-    for part in flatten(result):
+    parts = flatten(result)
+    for part in parts:
         if not isinstance(part, Tensor | np.ndarray | np.generic | np.random.Generator | int | float | complex | str):
             raise TraceError(
                 f"compile: the function returned an object of type {type(part).__name__}, which a replay could not "
                 "make anew; return Tensors, arrays, numbers, strings, None, in tuples, lists and dicts"
             )
-    outputs = [tracer.value_of(part) for part in flatten(result) if isinstance(part, Tensor | np.ndarray)]
+    outputs = [tracer.value_of(part) for part in parts if isinstance(part, _ARRAYS)]
     graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
-    kept = map_leaves(lambda part: ARRAY if isinstance(part, Tensor | np.ndarray) else part, result)
+    kept = rebuild(result, iter([ARRAY if isinstance(part, _ARRAYS) else part for part in parts]))
     captured = [leaf for _, leaf in tracer.captured]
     # Rules keep copies of what Tensors hold whose memory an executor writes to; each replay reads those anew.
     read_anew = {id(leaf._array) for leaf in (*flatten(args), *captured) if isinstance(leaf, Tensor)}
@@ -68,7 +77,7 @@ def trace(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, A
     return Recorded(graph, captured, kept, Outside(seen, variables))
 
 
-def _stand_in(tracer: Tracer, leaf: Any, name: str) -> Any:
+def _stand_in(tracer: LoopTracer, leaf: object, name: str) -> object:
     """Return what the function gets for an argument while it is recorded."""
     if isinstance(leaf, Tensor):
         return tracer.argument(leaf._array, leaf if leaf.requires_grad else None, leaf.name or name)

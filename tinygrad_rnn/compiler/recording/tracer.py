@@ -2,99 +2,112 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from ...engine.arrays import is_fixed
-from ...engine.tape import Array, Node, context
+from ...engine.primitive import Primitive
+from ...engine.tape import Array, Edge, Node, Operation, context
 from ...engine.tensor import Tensor, wrap
 from ...engine.walk import ancestors
 from ...errors import TraceError
-from ..ir.abstract import counted, hollow, of_one, specs_of
-from ..ir.graph import Call, Operator, Value, map_parts
+from ..ir.abstract import specs_of
+from ..ir.arrays import abstract_array, uniform_elementwise, uniform_reduction
+from ..ir.graph import Attrs, Call, Operator, Value, map_parts
 from ..ir.operators import operator_of
 from ..ir.table import ELEMENTWISE
-from .draws import Dice, Draws
-from .frames import Frame, leaked
-from .loops import NotALoopError, record_loop
+from .draws import Draws, OtherSources, state_of
+from .frames import Frame, Homes, leaked
 from .outside import same
 
-Place = tuple[int, int]
-
 _PLAIN = frozenset({int, bool, float, str, type(None)})  # types of attributes that stay what they are
+_ARRAYS = np.ndarray, np.generic
 
 
 class Tracer:
-    """Takes note of every operation while a function runs; see `trace`."""
+    """Takes note of every operation while a function runs; see `trace`.
 
-    def __init__(self, named: Sequence[Any] = ()) -> None:
+    Args:
+        named: arrays and sources of random numbers that the code of the function names.
+        verified: what `trace` says; it is written to.
+    """
+
+    def __init__(self, named: Iterable[object] = (), verified: set[int] | None = None) -> None:
+        self.verified = set[int]() if verified is None else verified
         self.calls: list[Call] = []
-        self._frame: Frame | None = None  # the body of a loop that is being recorded
-        self._frames: dict[Value, Frame] = {}  # of values that are not of the graph around all loops
-        self.captured: list[tuple[Value, Any]] = []
+        self.frame: Frame | None = None  # the body of a loop that is being recorded
+        self.homes: Homes = {}
+        self.captured: list[tuple[Value, object]] = []
         self._values: dict[int, Value] = {}  # by id of a Tensor
-        self._places: dict[Place, Value] = {}  # by node and output: a rule sees new Tensors of kept arrays
-        self._held: list[Any] = []  # keeps what is known by id alive
+        self._by_edge: dict[tuple[int, int], Value] = {}  # by node and output: a rule sees new Tensors of kept arrays
+        self._held: list[object] = []  # keeps what is known by id alive
         self._constants: dict[int, tuple[Array, Value]] = {}  # by id of an array: the array, and what it held last
         self.outside: list[tuple[Array, Array | None]] = []  # arrays of the caller's, and copies of them
-        self._operators: dict[Any, Operator] = {}
+        self._operators: dict[object, Operator] = {}
         self._draws: dict[int, Draws] = {}
         self._past: list[_Past] = []  # of arguments that were computed before the call
         self._origins: dict[Node, Node] = {}  # from what stands for such an argument to what it was
-        self._stand_ins: dict[Place, Tensor] = {}
+        self._stand_ins: dict[tuple[int, int], Tensor] = {}
         self.inputs: list[Value] = []
-        self._dice = Dice(named)
+        self._others = OtherSources(named)
         self._drawn: str | None = None  # what the function drew from by itself
         for part in named:
             if isinstance(part, np.random.Generator):
-                self._draws[id(part)] = Draws(part, copy.deepcopy(part.bit_generator.state))
+                self._draws[id(part)] = Draws(part)
             elif isinstance(part, np.ndarray):
                 self.seen(part)
 
     # -- what the engine calls ----------------------------------------------------------------------------------------
 
-    def record(self, operation: Any, inputs: Sequence[Any], attrs: dict[str, Any], results: Sequence[Tensor]) -> None:
+    def record(self, operation: Operation, inputs: Sequence[object], attrs: Attrs, results: Sequence[Tensor]) -> None:
         """Append a call of a primitive."""
-        joined = operation.name in ("stack", "concatenate")
+        values, homes, frame = self._values, self.homes, self.frame
+        operands: list[object] = []
+        for part in inputs:
+            value = values.get(id(part))
+            if value is None or homes.get(value) is not frame:
+                operands.append(self._input(part, operation.name))
+            else:
+                operands.append(value)
+        now = context()
         call = Call(
-            operator_of(operation),
-            [self._input(part, joined) for part in inputs],
+            operator_of(cast("Primitive[..., object]", operation)),
+            operands,
             {name: map_parts(self._attribute, part) for name, part in attrs.items()} if attrs else {},
             [(part._array.shape, part._array.dtype) for part in results],
-            context()[2:4],
+            (now.step, now.scope),
         )
         self.append(call)
-        for result, value in zip(results, call.outputs, strict=True):
-            self._know(result, value)
+        for result, made in zip(results, call.outputs, strict=True):
+            self.know(result, made)
 
-    def abstract(self, operation: Any, values: Sequence[Any], attrs: dict[str, Any]) -> tuple[Array, ...] | None:
-        """Return hollow arrays of the shapes and dtypes that an operation gives; None if it must be computed.
+    def abstract(self, operation: Operation, values: Sequence[object], attrs: Attrs) -> tuple[Array, ...] | None:
+        """Return abstract values of the shapes and dtypes that an operation gives; None if it must be computed.
 
         It must be if no rule says what it gives, if it is wrong (it raises then), and if it gives integers.
         """
-        operator = operator_of(operation)
+        operator = operator_of(cast("Primitive[..., object]", operation))
         specs = specs_of(operator.name, operator.compute, values, attrs)
         if specs is None:
             return None
-        outputs = [hollow(shape, dtype) for shape, dtype in specs if dtype.kind in "fc"]
+        outputs = [abstract_array(shape, dtype) for shape, dtype in specs if dtype.kind in "fc"]
         if len(outputs) == len(specs):
             return tuple(outputs)
         if operator.name in ELEMENTWISE:
-            made = of_one(partial(operator.compute, **attrs), values, specs[0][0])
+            made = uniform_elementwise(partial(operator.compute, **attrs), values, specs[0][0])
         else:
-            made = counted(operator.name, values[0], specs[0])
+            made = uniform_reduction(operator.name, values[0], specs[0])
         return None if made is None else (made,)
 
-    def hollow(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
+    def abstracted(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
         """Return arrays that take no memory in place of floating point outputs: nobody may read them.
 
         Integers and booleans stay what they are, since checks of ids look at them.
         """
-        return tuple(_hollow(part) for part in outputs)
+        return tuple(map(_abstract, outputs))
 
     def wanted(self, nodes: Sequence[Node]) -> None:
         """Refuse gradients that would go back through what was recorded before the call."""
@@ -108,112 +121,78 @@ class Tracer:
                         "cannot go back through; pass cut(argument), or its array"
                     )
 
-    def alone(self, part: Any, is_leaf: bool) -> Tensor:
+    def alone(self, part: object, is_leaf: bool) -> Tensor:
         """Return a value without what it was computed from: as a leaf of its own, or as a constant for the gradient."""
-        value = self._operand(part)
+        value = self.value_of(part)
         tensor = wrap(part._array.view() if isinstance(part, Tensor) else np.array(part))
         tensor.requires_grad = is_leaf
-        self._know(tensor, value)
+        self.know(tensor, value)
         return tensor
 
-    def lift(self, array: Array, place: tuple[Node, int]) -> Tensor:
-        """Return the Tensor at a place of the graph, around an array that its rule kept."""
-        tensor = wrap(array, *place)
-        self._know(tensor, self.value_at(place))
-        return tensor
+    def lift(self, array: Array, edge: Edge) -> Tensor:
+        """Return the Tensor that an edge leads to, around an array that its rule kept."""
+        return self.know(wrap(array, *edge), self.value_at(edge))
 
-    def constant(self, name: str, function: Callable[..., Any], args: Sequence[Any], repeatable: bool) -> Any:
+    def constant(self, name: str, function: Callable[..., object], args: Sequence[object], repeatable: bool) -> Tensor:
         """Append a call of a function without a gradient; its result is a Tensor, so that nobody reads it unseen."""
         generators = [part for part in args if isinstance(part, np.random.Generator)]
-        before = [copy.deepcopy(generator.bit_generator.state) for generator in generators]
+        before = [state_of(generator) for generator in generators]
         made = _computed(function, [part._array if isinstance(part, Tensor) else part for part in args])
         for generator, state in zip(generators, before, strict=True):
             self._draws.setdefault(id(generator), Draws(generator, state)).drawn(state)
         if made.dtype.kind not in "biufc":
             raise TraceError(f"compile: {name} reads the values of a Tensor; they would be frozen in the plan")
-        result = wrap(_hollow(made))
-        function = self._settled(function)
+        result = wrap(_abstract(made))
+        function = cast(Callable[..., object], self._settled(function))
         key = (function, name)
         if key not in self._operators:
             writes = isinstance(function, np.ufunc)
             self._operators[key] = Operator(name, function, writes, repeatable, key=None if writes else key)
-        operands = [self._operand(part) for part in args]
+        operands = [self.operand(part) for part in args]
         call = Call(self._operators[key], operands, {}, [(result._array.shape, result._array.dtype)], context()[2:4])
         self.append(call)
-        self._know(result, call.output)
+        self.know(result, call.output)
         return result
 
-    def accumulated(self, total: Any, place: tuple[Node, int]) -> None:
+    def accumulated(self, total: object, edge: Edge) -> None:
         """Mark the addition that made a sum: it adds a term to a cotangent, and nobody wrote its order down."""
         value = self._values.get(id(total))
         if value is not None and value.maker is not None and value.maker.name == "add":
-            value.maker.cotangent = place[0].id, place[1]
+            value.maker.cotangent = edge[0].id, edge[1]
 
     def fixed(self, array: Array) -> Tensor:
         """Return a Tensor that is the same at each replay: a cotangent that a backward pass starts with."""
-        tensor = wrap(array)
-        self._know(tensor, self._constant(array))
-        return tensor
+        return self.know(wrap(array), self._constant(array))
 
-    # -- loops: see `loops.Recorder` ----------------------------------------------------------------------------------
-
-    def loop(
-        self, step: Callable[..., Any], carried: Sequence[Any], slices: Sequence[Any], steps: int, reverse: bool
-    ) -> tuple[list[Any], list[Any]] | None:
-        """Record a loop over time, but within another one, or where a body cannot stand for all steps: then None."""
-        if self._frame is not None:
-            return None
-        try:
-            return record_loop(self, step, [*map(self._tensor, carried)], [*map(self._tensor, slices)], steps, reverse)
-        except NotALoopError:
-            return None
-
-    def _tensor(self, part: Any) -> Tensor:
-        return part if isinstance(part, Tensor) else self.known(wrap(np.array(part)), self._operand(part))
+    # -- what recording a loop needs ----------------------------------------------------------------------------------
 
     def append(self, call: Call) -> None:
         """Append a call to the graph, or to the body that is being recorded."""
-        if self._frame is None:
-            self.calls.append(call)
-        else:
-            self._frame.calls.append(call)
+        (self if self.frame is None else self.frame).calls.append(call)
+        if self.frame is not None:
             for value in call.outputs:
-                self._frames[value] = self._frame
+                self.homes[value] = self.frame
 
-    def opened(self, frame: Frame | None) -> Frame | None:
-        """Let calls go into a body (None: into the graph); return where they went before."""
-        before, self._frame = self._frame, frame
-        return before
+    def tensor_of(self, part: object) -> Tensor:
+        """Return a value as a Tensor."""
+        if isinstance(part, Tensor):
+            return part
+        return self.know(wrap(np.array(part)), self.value_of(part))
 
-    def operand(self, part: Any) -> Any:
-        """Return the value of a Tensor or an array where calls go just now."""
-        return self._operand(part)
+    def made_anew(self, value: Value) -> tuple[object, ...] | None:
+        """Return dtype, shape and bytes of a Tensor without a gradient that is used without being given; else None.
 
-    def known(self, tensor: Tensor, value: Value) -> Tensor:
-        """Take note of the value of a Tensor; return the Tensor."""
-        self._know(tensor, value)
-        return tensor
-
-    def settle(self, value: Value, frame: Frame) -> Value:
-        """Take note that a value belongs to a body."""
-        self._frames[value] = frame
-        return value
-
-    def made_anew(self, value: Value) -> Any:
-        """Return dtype, shape and bytes of a Tensor without a gradient that is used without being given; else None."""
+        A step may make such a Tensor anew each time.
+        """
         leaf = next((leaf for known, leaf in self.captured if known is value), None)
         if not isinstance(leaf, Tensor) or leaf.requires_grad:
             return None
         return leaf.dtype, leaf.shape, leaf._array.tobytes()
 
-    def frame_of(self, value: Value) -> Frame | None:
-        """Return the body that a value belongs to; None: the graph."""
-        return self._frames.get(value)
-
-    def value_at(self, place: tuple[Node, int]) -> Value:
-        """Return the value at a place of the tape."""
-        node, index = place
-        value = self._places.get((node.id, index))
+    def value_at(self, edge: Edge) -> Value:
+        """Return the value that an edge leads to."""
+        node, index = edge
+        value = self._by_edge.get((node.id, index))
         if value is None and node.operation is None and node.owner is not None and (leaf := node.owner()) is not None:
             value = self._values.get(id(leaf)) or self._capture(leaf)
         if value is None:
@@ -231,7 +210,7 @@ class Tracer:
         self.inputs.append(value)
         if tensor is None or not tensor.is_leaf:
             tensor = self._stand_in(array, tensor, name)
-        self._know(tensor, value)
+        self.know(tensor, value)
         return tensor
 
     def _stand_in(self, array: Array, tensor: Tensor | None, name: str) -> Tensor:
@@ -239,14 +218,14 @@ class Tracer:
         node = None if tensor is None else tensor._node
         if tensor is None or node is None:
             return wrap(np.array(array))
-        place = node.id, tensor._index
-        if place not in self._stand_ins:
-            made = self._stand_ins[place] = wrap(np.array(array))
+        edge = node.id, tensor._index
+        if edge not in self._stand_ins:
+            made = self._stand_ins[edge] = wrap(np.array(array))
             made.requires_grad = True
             assert made._node is not None
             self._origins[made._node] = node
             self._past.append(_Past(name, node, frozenset(ancestors([node]))))
-        return self._stand_ins[place]
+        return self._stand_ins[edge]
 
     def generator(self, rng: np.random.Generator, name: str) -> None:
         """Take note of a generator among the arguments."""
@@ -254,66 +233,66 @@ class Tracer:
         self.inputs.append(value)
         self._values[id(rng)] = value
         self._held.append(rng)
-        self._draws[id(rng)] = Draws(rng, copy.deepcopy(rng.bit_generator.state))
+        self._draws[id(rng)] = Draws(rng)
 
-    def value_of(self, part: Any) -> Value:
-        """Return the value of a result of the function."""
-        return self._operand(part) if isinstance(part, Tensor) else self._constant(np.asarray(part))
+    def value_of(self, part: object) -> Value:
+        """Return the value of a Tensor, or of something that becomes an array."""
+        value = self.operand(part if isinstance(part, Tensor) else np.asarray(part))
+        assert isinstance(value, Value)
+        return value
 
-    def _operand(self, part: Any) -> Any:
+    def operand(self, part: object) -> object:
+        """Return the value of a Tensor or an array where calls go just now; a Python number as it is."""
         value = self._found(part)
-        if not isinstance(value, Value) or value.constant is not None:
+        if not isinstance(value, Value) or value.constant is not None or self.homes.get(value) is self.frame:
             return value
-        home, frame = self._frames.get(value), self._frame
-        if home is frame:
-            return value
-        if frame is None:
+        if self.frame is None:
             raise leaked()
-        return frame.here(value, home, self)
+        return self.frame.here(value, self.homes)
 
-    def _found(self, part: Any) -> Any:
+    def _found(self, part: object) -> object:
         """Return the value of an operand, whatever frame it belongs to."""
         if isinstance(part, Tensor):
-            value = self._values.get(id(part))
-            if value is None and part._node is not None:
-                value = self._places.get((part._node.id, part._index))
-                if value is None and part.is_leaf:
-                    value = self._capture(part)
-                elif value is None:
-                    raise TraceError(
-                        f"compile: a result of {part._node.name}, recorded at {part._node.where()}, was computed "
-                        "before the function was called; pass it as an argument"
-                    )
-            return self._capture(part) if value is None else value
-        if isinstance(part, np.ndarray):
-            return self._constant(part)
+            return self._values.get(id(part)) or self._of_edge(part)
+        if isinstance(part, _ARRAYS):
+            return self._constant(np.asarray(part))
         if isinstance(part, np.random.Generator):
             value = self._values.get(id(part))
             if value is None:
                 value = self._values[id(part)] = Value((), np.dtype(object), name="generator")
                 self.captured.append((value, part))
             return value
-        if isinstance(part, np.generic):
-            return self._constant(np.asarray(part))
         return self._settled(part)  # a Python number, a shape, a dtype: frozen
 
-    def _input(self, part: Any, joined: bool) -> Any:
-        """Return an operand of a primitive: lists, and numbers that are joined with arrays, as arrays."""
-        value = self._values.get(id(part))
-        if value is not None and self._frames.get(value) is self._frame:
+    def _of_edge(self, tensor: Tensor) -> Value:
+        """Return the value of a Tensor that is not known by itself."""
+        node = tensor._node
+        value = None if node is None else self._by_edge.get((node.id, tensor._index))
+        if value is not None:
             return value
-        array = isinstance(part, list | tuple) or (joined and not isinstance(part, Tensor))
-        return self._operand(np.asarray(part) if array else part)
+        if node is not None and not tensor.is_leaf:
+            raise TraceError(
+                f"compile: a result of {node.name}, recorded at {node.where()}, was computed before the function was "
+                "called; pass it as an argument"
+            )
+        return self._capture(tensor)
 
-    def _attribute(self, part: Any) -> Any:
+    def _input(self, part: object, name: str) -> object:
+        """Return an operand of a primitive: lists, and numbers that are joined with arrays, as arrays."""
+        joined = name in ("stack", "concatenate") and not isinstance(part, Tensor)
+        return self.operand(np.asarray(part) if joined or isinstance(part, list | tuple) else part)
+
+    def _attribute(self, part: object) -> object:
         if type(part) in _PLAIN:
             return part
-        return self._operand(part) if isinstance(part, Tensor) else self._settled(part)
+        return self.operand(part) if isinstance(part, Tensor) else self._settled(part)
 
-    def _settled(self, part: Any) -> Any:
+    def _settled(self, part: object) -> object:
         """Return what is frozen in the plan, so that nobody can change it: arrays and lists are copied."""
-        if isinstance(part, list) or type(part) is tuple:
-            return type(part)(map(self._settled, part))
+        if isinstance(part, list):
+            return [*map(self._settled, part)]
+        if type(part) is tuple:
+            return tuple(map(self._settled, part))
         if isinstance(part, partial):
             return partial(part.func, *part.args, **{name: self._settled(one) for name, one in part.keywords.items()})
         if not isinstance(part, np.ndarray) or is_fixed(part):
@@ -327,7 +306,7 @@ class Tracer:
 
     def rewind(self) -> None:
         """Give every generator back the state that it had: what was drawn is drawn again by the replay."""
-        self._drawn = self._dice.give_back()
+        self._drawn = self._others.give_back()
         for draws in self._draws.values():
             if draws.unseen:
                 self._drawn = self._drawn or "a generator"
@@ -359,14 +338,16 @@ class Tracer:
         """Return the value of a Tensor that the function uses without being given it: read anew at each replay."""
         value = Value(leaf._array.shape, leaf._array.dtype, name=leaf.name or "")
         self.captured.append((value, leaf))
-        self._know(leaf, value)
+        self.know(leaf, value)
         return value
 
-    def _know(self, tensor: Tensor, value: Value) -> None:
+    def know(self, tensor: Tensor, value: Value) -> Tensor:
+        """Take note of the value of a Tensor; return the Tensor."""
         self._values[id(tensor)] = value
         self._held.append(tensor)
         if tensor._node is not None:
-            self._places[tensor._node.id, tensor._index] = value
+            self._by_edge[tensor._node.id, tensor._index] = value
+        return tensor
 
 
 class _Past(NamedTuple):
@@ -377,14 +358,14 @@ class _Past(NamedTuple):
     nodes: frozenset[Node]
 
 
-def _hollow(array: Array) -> Array:
-    return hollow(array.shape, array.dtype) if array.dtype.kind in "fc" else array
+def _abstract(array: Array) -> Array:
+    return abstract_array(array.shape, array.dtype) if array.dtype.kind in "fc" else array
 
 
-def _computed(function: Callable[..., Any], args: Sequence[Any]) -> Array:
-    """Return what a function without a gradient gives, of a comparison of hollow arrays one element."""
+def _computed(function: Callable[..., object], args: Sequence[object]) -> Array:
+    """Return what a function without a gradient gives, of a comparison of abstract values one element."""
     if isinstance(function, np.ufunc) and function.nout == 1:
-        shape = np.broadcast_shapes(*map(np.shape, args))
-        if (made := of_one(function, args, shape)) is not None:
+        shape = np.broadcast_shapes(*(np.shape(cast(Array, part)) for part in args))
+        if (made := uniform_elementwise(function, args, shape)) is not None:
             return made
     return np.array(function(*args))

@@ -6,19 +6,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.tape import Array
-from ..native.encode import Piece, Repeated, Table
+from ..native.encode import Piece, Records, Repeated
 from ..native.workers import Replay
 from ..plans.instructions import Loop, Slot
 from ..plans.plan import Plan
 
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
-Bound = list[Call]
-"""Functions and what they are called with, in order."""
+BoundCall = tuple[Callable[..., object], tuple[object, ...]]
+"""A function and what it is called with."""
 
 
 def pieces_of(plan: Plan) -> list[Piece]:
@@ -27,7 +27,7 @@ def pieces_of(plan: Plan) -> list[Piece]:
     number = 0
     for part in plan.instructions:
         if isinstance(part, Loop):
-            numbers: list[Table | int] = [*range(number, number + len(part.instructions))]
+            numbers: list[Records | int] = [*range(number, number + len(part.instructions))]
             found.append(Repeated(numbers, part.steps, part.reverse))
             number += len(numbers)
         else:
@@ -42,7 +42,7 @@ class Binding:
     Args:
         place: returns the array of a slot.
         call: returns an instruction, by number, as a call, given what stands for each of its operands.
-        bases: addresses of the library's buffers, if there are tables among the pieces.
+        bases: addresses of the library's buffers, if there are records among the pieces.
         threads: workers of the library.
         counted: what calls are bound within if that happens in a replay; see `Executor`.
     """
@@ -50,21 +50,21 @@ class Binding:
     def __init__(
         self,
         place: Callable[[Slot], Array],
-        call: Callable[[int, Callable[[Any], Any]], Call],
-        bases: NDArray[Any] | None,
+        call: Callable[[int, Callable[[object], object]], BoundCall],
+        bases: NDArray[np.int64] | None,
         threads: int,
         counted: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._place, self._call, self._bases, self._threads, self._counted = place, call, bases, threads, counted
         self._fixed: dict[int, Array] = {}  # by slot, what lies at the same place at each step
-        self._replays: dict[int, Replay] = {}  # by table
+        self._replays: dict[int, Replay] = {}  # by records
 
-    def bound(self, pieces: Sequence[Piece], t: int = 0) -> Bound:
+    def bound(self, pieces: Sequence[Piece], t: int = 0) -> list[BoundCall]:
         """Return the calls of pieces, at a step of the loop around them."""
         # By slot: if an operand is the result they are one object, and NumPy sees it at once.
         moved: dict[int, Array] = {}
 
-        def operand(part: Any) -> Any:
+        def operand(part: object) -> object:
             if not isinstance(part, Slot) or part.dtype == object:
                 return part
             arrays = moved if part.turn else self._fixed
@@ -73,21 +73,21 @@ class Binding:
                 array = arrays[id(part)] = self._place(part.at(t))
             return array
 
-        found: Bound = []
+        found: list[BoundCall] = []
         for piece in pieces:
             if isinstance(piece, Repeated):
                 found.append((Repeat(piece, partial(self.bound, piece.pieces), self._counted), ()))
-            elif isinstance(piece, Table):
+            elif isinstance(piece, Records):
                 found.append((self._replay(piece), (t,)))
             else:
                 found.append(self._call(piece, operand))
         return found
 
-    def _replay(self, table: Table) -> Replay:
-        if id(table) not in self._replays:
+    def _replay(self, records: Records) -> Replay:
+        if id(records) not in self._replays:
             assert self._bases is not None
-            self._replays[id(table)] = Replay(table, self._bases, self._threads)
-        return self._replays[id(table)]
+            self._replays[id(records)] = Replay(records, self._bases, self._threads)
+        return self._replays[id(records)]
 
 
 class Repeat:
@@ -100,10 +100,13 @@ class Repeat:
     """
 
     def __init__(
-        self, loop: Repeated, bind: Callable[[int], Bound], counted: Callable[[], AbstractContextManager[None]]
+        self,
+        loop: Repeated,
+        bind: Callable[[int], list[BoundCall]],
+        counted: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._loop, self._bind, self._counted = loop, bind, counted
-        self._steps: list[Bound] = []
+        self._steps: list[list[BoundCall]] = []
 
     def __call__(self) -> None:
         """Do it."""
@@ -111,7 +114,7 @@ class Repeat:
             for function, operands in bound:
                 function(*operands)
 
-    def steps(self) -> list[Bound]:
+    def steps(self) -> list[list[BoundCall]]:
         """Return the calls of each step, in the order in which they are done."""
         if not self._steps:
             with self._counted():
@@ -119,7 +122,7 @@ class Repeat:
         return self._steps
 
 
-def timed(pieces: Sequence[Piece], bound: Bound) -> Iterator[tuple[int, float]]:
+def timed(pieces: Sequence[Piece], bound: Sequence[BoundCall]) -> Iterator[tuple[int, float]]:
     """Replay once; yield (number of an instruction, seconds), those of a loop at each step."""
     for piece, (function, operands) in zip(pieces, bound, strict=True):
         if isinstance(function, Repeat):
@@ -127,7 +130,7 @@ def timed(pieces: Sequence[Piece], bound: Bound) -> Iterator[tuple[int, float]]:
             for step in function.steps():
                 yield from timed(piece.pieces, step)
         elif isinstance(function, Replay):
-            yield from function.seconds(*operands)
+            yield from function.seconds(*cast("tuple[int]", operands))
         else:
             assert isinstance(piece, int)
             start = time.perf_counter()

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TypeVar, cast
 from weakref import ref
 
 import numpy as np
@@ -35,7 +35,10 @@ from ..plans.explain import flops_of
 from ..plans.instructions import Buffer, Slot
 from ..plans.memory import Block, Memory, address, own_memory
 from ..plans.plan import Plan
-from .binding import Binding, Bound, Call, pieces_of, timed
+from .binding import Binding, BoundCall, pieces_of, timed
+
+Input = Array | np.random.Generator
+R = TypeVar("R")
 
 _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
 _HUGE = 1 << 20  # bytes; of larger inputs no copy is kept that is not needed
@@ -70,9 +73,9 @@ class Executor:
         self._shared = Memory() if memory is None else memory
         self._arena = self._shared.arena(plan.arena_bytes)
         self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
-        self._objects: dict[int, Any] = {}  # generators among the inputs, by buffer
-        self._copies: list[Any] = [None] * len(plan.inputs)  # arrays that inputs are copied into
-        self._last: list[Any] = [None] * len(plan.inputs)  # what was copied last, if nobody can change it
+        self._objects: dict[int, object] = {}  # generators among the inputs, by buffer
+        self._copies: list[Array | None] = [None] * len(plan.inputs)  # arrays that inputs are copied into
+        self._last: list[ref[Array] | None] = [None] * len(plan.inputs)  # what was copied last, if nobody can change it
         self._small: dict[int, Array] = {}  # small results, by number
         self._needs = {
             number: slot.buffer.nbytes
@@ -83,7 +86,7 @@ class Executor:
         self._over = {  # numbers of results that are written over an input, and of the input
             number: inputs[id(slot.buffer)] for number, slot in enumerate(plan.outputs) if id(slot.buffer) in inputs
         }
-        self._bound: dict[Any, Bound] = {}
+        self._bound: dict[tuple[tuple[Block, ...], tuple[Block | None, ...]], list[BoundCall]] = {}
         self._wide = [number for number, slot in enumerate(plan.inputs) if slot.buffer.nbytes >= _LARGE]
         # Places in there of those that are written over.
         self._given = [place for place, number in enumerate(self._wide) if number in self._over.values()]
@@ -94,7 +97,7 @@ class Executor:
         blocks = sum(block.nbytes for block in self._shared.blocks())
         return self._arena.nbytes + blocks + sum(array.nbytes for array in self._memory.values())
 
-    def run(self, arrays: list[Any]) -> list[Array]:
+    def run(self, arrays: Sequence[Input]) -> list[Array]:
         """Replay the plan with these inputs, of the shapes and dtypes that it was made for."""
         bound, chosen, copied = self._prepared(arrays)
         try:
@@ -109,7 +112,7 @@ class Executor:
         with self._shared.counted():
             self._bound = {}
 
-    def _prepared(self, arrays: list[Any]) -> tuple[Bound, dict[int, Block], bool]:
+    def _prepared(self, arrays: Sequence[Input]) -> tuple[list[BoundCall], dict[int, Block], bool]:
         """Return calls that are bound to these inputs, the blocks they write to, and whether results are copied."""
         chosen, copied = self._shared.free_set(self._needs)
         sources: tuple[Block | None, ...] = ()
@@ -135,10 +138,10 @@ class Executor:
             }
         return bound, chosen, copied
 
-    def _sources(self, arrays: list[Any]) -> tuple[Block | None, ...]:
+    def _sources(self, arrays: Sequence[Input]) -> tuple[Block | None, ...]:
         """Return the blocks in which large inputs lie; donated ones are copied into one first if they do not yet."""
         shared = self._shared
-        found = [shared.block_of(arrays[number]) for number in self._wide]
+        found = [shared.block_of(cast("Array", arrays[number])) for number in self._wide]
         taken: list[Block] = []
         for place in self._given:
             block = found[place]
@@ -156,14 +159,13 @@ class Executor:
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
-    def _copy(self, number: int, array: Any) -> None:
+    def _copy(self, number: int, array: Input) -> None:
         """Copy an input to where the calls read it, unless it is a generator."""
-        copy = self._copies[number]
+        slot, copy = self.plan.inputs[number], self._copies[number]
+        if not isinstance(array, np.ndarray):
+            self._objects[id(slot.buffer)] = array
+            return
         if copy is None:
-            slot = self.plan.inputs[number]
-            if slot.dtype == object:
-                self._objects[id(slot.buffer)] = array
-                return
             copy = self._copies[number] = self._array(slot)
         self._last[number] = None  # whatever interrupts the copy
         copy[...] = array  # np.copyto takes twice as long
@@ -216,7 +218,7 @@ class Executor:
             self._bound = {}
             raise
 
-    def _bind(self, chosen: dict[int, Block], sources: dict[int, Block | None]) -> Bound:
+    def _bind(self, chosen: dict[int, Block], sources: dict[int, Block | None]) -> list[BoundCall]:
         blocks = {id(self.plan.outputs[number].buffer): chosen[number] for number in self._needs}
         for number, source in sources.items():
             if source is not None:
@@ -229,7 +231,7 @@ class Executor:
         bases = None if self._program is None else self._addresses(blocks)
         return Binding(place, self._call, bases, self.threads, self._counted).bound(self._pieces)
 
-    def seconds(self, arrays: Sequence[Any], replays: int = 20) -> list[float]:
+    def seconds(self, arrays: Sequence[Input], replays: int = 20) -> list[float]:
         """Return the time of each instruction in seconds: the least of several replays, one instruction at a time.
 
         They are in the order of `Plan.flat`; the time of one in a loop is that of all steps of a replay. Reading the
@@ -259,7 +261,7 @@ class Executor:
             found.append(address(self._array(_whole(buffer))) if block is None else block.address)
         return np.array(found, np.int64)
 
-    def _call(self, number: int, operand: Callable[[Any], Any]) -> Call:
+    def _call(self, number: int, operand: Callable[[object], object]) -> BoundCall:
         """Return an instruction as a call; `operand` returns what stands for a slot."""
         instruction = self._instructions[number]
         inputs = tuple(operand(part) for part in instruction.inputs)
@@ -281,12 +283,12 @@ class Executor:
             return partial(operator.compute, *inputs, **attrs, out=out), ()
         return _copy_results, (operator, partial(operator.compute, **attrs), inputs, outputs)
 
-    def _each(self, work: Callable[[int, int], Any], count: int) -> list[Any]:
+    def _each(self, work: Callable[[int, int], R], count: int) -> list[R]:
         """Call work(start, stop) for as many parts of range(count) as there are threads; see `kernels.Each`."""
         borders = [count * number // self.threads for number in range(self.threads + 1)]
         if self._pool is None or self._process != os.getpid():  # threads are not there after a fork
             self._pool, self._process = ThreadPoolExecutor(self.threads - 1), os.getpid()
-        others: list[Future[Any]] = []
+        others: list[Future[R]] = []
         for start, stop in pairwise(borders[1:]):
             others.append(self._pool.submit(copy_context().run, work, start, stop))  # with the caller's np.errstate
         try:
@@ -295,16 +297,18 @@ class Executor:
             wait(others)
         return [first, *(other.result() for other in others)]
 
-    def _with_objects(self, compute: Callable[..., Any], *inputs: Any) -> Any:
+    def _with_objects(self, compute: Callable[..., object], *inputs: object) -> object:
         return compute(*(self._objects[id(part.buffer)] if isinstance(part, Slot) else part for part in inputs))
 
 
-def _is_plain(array: Array) -> bool:
+def _is_plain(array: object) -> bool:
+    if not isinstance(array, np.ndarray):
+        return False
     return array.ndim == 2 and array.flags.c_contiguous and array.dtype.kind == "f"
 
 
 def _copy_results(
-    operator: Operator, compute: Callable[..., Any], inputs: tuple[Any, ...], outputs: tuple[Array, ...]
+    operator: Operator, compute: Callable[..., object], inputs: tuple[object, ...], outputs: tuple[Array, ...]
 ) -> None:
     made = compute(*inputs)
     for output, part in zip(outputs, operator.results(made), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -15,17 +15,30 @@ from ..ir.graph import Operator
 _BLOCK = 1 << 17  # elements of a block of rows that stays in cache
 _LEAST, _MOST = 1e-20, 1e20  # sums of exp between which float32 loses neither terms nor quotients
 
-Each = Callable[[Callable[[int, int], Any], int], list[Any]]
-"""`each(work, count)` calls work(start, stop) for parts of range(count), perhaps on several threads at a time."""
+R = TypeVar("R")
 
 
-def in_one_piece(work: Callable[[int, int], Any], count: int) -> list[Any]:
+class Each(Protocol):
+    """Calls work(start, stop) for parts of range(count), perhaps on several threads at a time."""
+
+    def __call__(self, work: Callable[[int, int], R], count: int, /) -> list[R]:
+        """Return what the calls returned, in order."""
+
+
+def in_one_piece(work: Callable[[int, int], R], count: int) -> list[R]:
     """Return [work(0, count)]."""
     return [work(0, count)]
 
 
 def _loss_and_gradient(
-    logits: Array, g: Any, /, targets: Array, ignore_label: int, *, out: Any = None, each: Each = in_one_piece
+    logits: Array,
+    g: Array | float,
+    /,
+    targets: Array,
+    ignore_label: int,
+    *,
+    out: tuple[Array, Array] | None = None,
+    each: Each = in_one_piece,
 ) -> tuple[Array, Array]:
     """Return the cross-entropy of logits (M, V) and g times its gradient, which may be written over the logits.
 
@@ -40,7 +53,7 @@ def _loss_and_gradient(
     kept = ids != ignore_label
     count = int(np.count_nonzero(kept))
     wide = np.result_type(logits, np.float32)  # half precision is too narrow to add up in
-    weight: Any = wide.type(np.asarray(g).item() / count)  # of a position, once for all if none is masked
+    weight = wide.type(np.asarray(g).item() / count)  # of a position, once for all if none is masked
     weights = None
     if count < len(ids):
         ids, weights = np.where(kept, ids, 0), np.where(kept, weight, 0)
@@ -96,7 +109,9 @@ def _row_sums(x: Array) -> Array:
 LOSS_AND_GRADIENT = Operator("loss_and_gradient", _loss_and_gradient, True, over=1, parts=True, multiple=True)
 
 
-def _equal_rows(g: Array, /, indices: Array, length: int, *, out: Any = None) -> tuple[Array, Array]:
+def _equal_rows(
+    g: Array, /, indices: Array, length: int, *, out: tuple[Array, Array] | None = None
+) -> tuple[Array, Array]:
     """Return the gradient of a lookup as rows and values: (rows (R, ...), places (R,)).
 
     Where an id of `indices` (R of them, any shape) stands first, the place is its row of the table, counted from the

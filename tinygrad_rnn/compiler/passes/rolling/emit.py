@@ -15,7 +15,7 @@ import numpy as np
 
 from ....engine.tape import Array
 from ...ir.editing import OpenLoop, State
-from ...ir.graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Place, Rewriter, Value
+from ...ir.graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Origin, Rewriter, Value
 from ...ir.operators import CONCATENATE, GETITEM, RESHAPE, STACK, TRANSPOSE, UNSTACK
 from ...ir.order import CircleError, sort
 from .loop import Carried, Invariant, Key, Local, Read, Rolled, Series
@@ -349,7 +349,7 @@ def _constant(array: Array) -> Value:
     return Value(array.shape, array.dtype, constant=array)
 
 
-def _copy(call: Call, operands: Iterable[object], place: Place) -> Call:
+def _copy(call: Call, operands: Iterable[object], place: Origin) -> Call:
     """Return a call with other operands."""
     inputs, attrs = with_operands(call, operands)
     made = Call(call.operator, inputs, attrs, [(value.shape, value.dtype) for value in call.outputs], place)

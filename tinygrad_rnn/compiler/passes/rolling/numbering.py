@@ -13,7 +13,7 @@ import numpy as np
 
 from ....engine.tape import Array
 from ...ir.graph import Call, Graph, Value
-from ...ir.identity import Same, opened
+from ...ir.identity import Same, code_and_captures
 from ...ir.table import VIEWS
 
 ZERO = 0
@@ -317,7 +317,7 @@ def _key(part: object) -> Hashable:
         return "slice", _key(part.start), _key(part.stop), _key(part.step)
     if isinstance(part, float | complex | np.generic | np.dtype):
         return type(part), repr(part)
-    function = opened(part)
+    function = code_and_captures(part)
     if function is not None:
         return "function", function[0], _key(function[1])
     return "object", part if isinstance(part, Same) else Same(part)

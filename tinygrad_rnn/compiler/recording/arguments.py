@@ -1,0 +1,85 @@
+"""Arguments of a compiled function: the names of its parameters, and which of them are donated."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from ...engine.tree import flatten
+from ...errors import ConfigError
+
+Arguments = tuple[tuple[object, ...], dict[str, object]]
+"""Positional and named arguments of a call."""
+
+_POSITIONAL = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+def checked(function: Callable[..., object], donate: Collection[str | int] | str | int) -> frozenset[str | int]:
+    """Return the arguments that are donated, by name or position.
+
+    Raises:
+        ConfigError: if the function has no such argument.
+    """
+    wanted = frozenset((donate,) if isinstance(donate, str | int) else donate)
+    names, more, named, known = parameters_of(function)
+    for part in wanted:
+        if isinstance(part, bool) or not isinstance(part, str | int):
+            raise ConfigError(f"compile: donate must hold names or positions of arguments, got {part!r}")
+        fits = part in named if isinstance(part, str) else 0 <= part < len(names) or (more and part >= 0)
+        if known and not fits:
+            raise ConfigError(
+                f"compile: donate names {part!r}, and {getattr(function, '__qualname__', type(function).__qualname__)} "
+                f"takes {', '.join(named) or 'no arguments'}; give names of them, or positions from 0 on"
+            )
+    return wanted
+
+
+class Parameters(NamedTuple):
+    """Names of positional parameters, whether there may be more, names of all, and whether that is known."""
+
+    positional: list[str]
+    more: bool
+    named: Collection[str]
+    known: bool
+
+
+class _AnyName(list[str]):
+    """Names of parameters where any other name is one too."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def parameters_of(function: Callable[..., object]) -> Parameters:
+    """Return the parameters of a function."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a function in C
+        return Parameters([], True, [], False)
+    kinds = {one.kind for one in parameters}
+    positional = [one.name for one in parameters if one.kind in _POSITIONAL]
+    named = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    any_name = inspect.Parameter.VAR_KEYWORD in kinds
+    more = inspect.Parameter.VAR_POSITIONAL in kinds
+    return Parameters(positional, more, _AnyName(named) if any_name else named, True)
+
+
+def donated_leaves(function: Callable[..., object], donate: Collection[str | int], args: Arguments) -> set[int]:
+    """Return the numbers of the leaves of donated arguments, among those of all positional and named arguments."""
+    if not donate:
+        return set()
+    positional, named = args
+    names = parameters_of(function).positional
+    found: set[int] = set()
+    number = 0
+    for place, part in [*enumerate(positional), *named.items()]:
+        count = len(flatten(part))
+        if isinstance(place, int):
+            is_given = place in donate or (place < len(names) and names[place] in donate)
+        else:
+            is_given = place in donate or (place in names and names.index(place) in donate)
+        if is_given:
+            found.update(range(number, number + count))
+        number += count
+    return found
