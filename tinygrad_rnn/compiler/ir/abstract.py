@@ -9,7 +9,6 @@ know.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from operator import index as whole
@@ -178,27 +177,15 @@ def _along(compute: Compute, x: Abstract, *, axis: int) -> Specs:
     return [(x.shape, _dtype(compute, x.dtype, axis=0))]
 
 
-def _lengths(shape: int | Sequence[int]) -> Shape:
-    return (whole(shape),) if isinstance(shape, int | np.integer) else tuple(map(whole, shape))
-
-
-def _reshape(_: Compute, x: Abstract, *, shape: int | Sequence[int]) -> Specs:
-    wanted = _lengths(shape)
-    if math.prod(wanted) != math.prod(x.shape) or min(wanted, default=0) < 0:
-        wanted = abstract_array(x.shape, x.dtype).reshape(wanted).shape
-    return [(wanted, x.dtype)]
-
-
-def _transpose(_: Compute, x: Abstract, *, axes: Sequence[int] | None = None) -> Specs:
-    if axes is None:
-        return [(x.shape[::-1], x.dtype)]
-    if sorted(axes) != list(range(len(x.shape))):
-        raise ValueError
-    return [(tuple(x.shape[axis] for axis in axes), x.dtype)]
+def _view(compute: Compute, x: Abstract, **attrs: object) -> Specs:
+    """Return what the operation makes: of an abstract value it makes views, which cost nothing."""
+    made = compute(abstract_array(x.shape, x.dtype), **attrs)
+    parts = made if isinstance(made, tuple | list) else (made,)
+    return [(part.shape, part.dtype) for part in parts]
 
 
 def _broadcast_to(_: Compute, x: Abstract, *, shape: int | Sequence[int]) -> Specs:
-    wanted = _lengths(shape)
+    wanted = (whole(shape),) if isinstance(shape, int | np.integer) else tuple(map(whole, shape))
     if _broadcast(x.shape, wanted) != wanted:
         raise ValueError
     return [(wanted, x.dtype)]
@@ -231,21 +218,6 @@ def _stack(_: Compute, *parts: Abstract, axis: int = 0) -> Specs:
     if not 0 <= axis <= len(shape):
         raise ValueError
     return [((*shape[:axis], len(parts), *shape[axis:]), _promoted(*set(map(_strong, parts))))]
-
-
-def _split(_: Compute, x: Abstract, *, indices_or_sections: int | Sequence[int], axis: int = 0) -> Specs:
-    length = x.shape[axis]
-    if isinstance(indices_or_sections, int):
-        part, rest = divmod(length, indices_or_sections)
-        if rest:
-            raise ValueError
-        lengths = [part] * indices_or_sections
-    else:
-        ends = [*indices_or_sections, length]
-        starts = [0, *indices_or_sections]
-        pairs = zip(starts, ends, strict=True)
-        lengths = [len(range(*slice(start, end).indices(length))) for start, end in pairs]
-    return [(_with(x.shape, axis, part), x.dtype) for part in lengths]
 
 
 def _unstack(_: Compute, x: Abstract, *, axis: int = 0) -> Specs:
@@ -321,6 +293,7 @@ def _norms(_: Compute, *gs: object, function: str, names: tuple[str, ...]) -> Sp
 _RULES: dict[object, Callable[..., Specs]] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(("sum", "mean", "max", "min", "prod"), _reduced),
+    **dict.fromkeys(("reshape", "transpose", "split"), _view),
     **dict.fromkeys(("log_softmax", "cumsum", "cumprod"), _along),
     **dict.fromkeys(("scatter", "take_back", "take_along_back"), _put_back),
     "logsumexp": _logsumexp,
@@ -329,12 +302,9 @@ _RULES: dict[object, Callable[..., Specs]] = {
     "round": _rounded,
     "cut": _unchanged,
     "matmul": _matmul,
-    "reshape": _reshape,
-    "transpose": _transpose,
     "broadcast_to": _broadcast_to,
     "concatenate": _concatenate,
     "stack": _stack,
-    "split": _split,
     "unstack": _unstack,
     "getitem": _getitem,
     "take": _take,
