@@ -1,5 +1,6 @@
 """The C library: built once, loaded only if it is whole and nobody else could have written it."""
 
+import ctypes
 import os
 import select
 import shutil
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tinygrad_rnn.compiler.ir import table
 from tinygrad_rnn.compiler.native import build as native
+from tinygrad_rnn.compiler.native import numbers
 from tinygrad_rnn.errors import NativeError
 
 CC = shutil.which("cc")
@@ -456,3 +459,20 @@ def test_the_outcome_is_remembered(monkeypatch):
     finally:
         native._outcome.cache_clear()
     assert len(calls) == 1
+
+
+def test_an_operation_more_is_a_row_and_an_expression(cc, cache, tmp_path, monkeypatch):
+    """Built with one more row in the table and one more line of C, the library has one more loop."""
+    source = tmp_path / "source"
+    shutil.copytree(native._SOURCE, source)
+    row = table.Row("triple")
+    own = [name for name in numbers.NAMES if name not in {one.name for one in numbers.LOOPS}]
+    monkeypatch.setattr(numbers, "LOOPS", [row, *numbers.LOOPS])
+    monkeypatch.setattr(numbers, "NAMES", [*(one.name for one in numbers.LOOPS), *own])
+    with pytest.raises(NativeError, match="VALUE_triple"):
+        native.build(source, cache, [cc])
+    with (source / "elementwise.h").open("a") as file:
+        file.write("#define VALUE_triple 3 * x\n")
+    built = native.load(native.build(source, cache, [cc]))
+    built.functions.tinygrad_rnn_operations.restype = ctypes.c_char_p
+    assert built.functions.tinygrad_rnn_operations().decode().split() == numbers.NAMES

@@ -1,9 +1,5 @@
 """Elementwise calls, sums over rows and conversions of the library."""
 
-import ctypes
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +11,7 @@ from tinygrad_rnn import ops
 from tinygrad_rnn.compiler.ir import table
 from tinygrad_rnn.compiler.ir.graph import Operator
 from tinygrad_rnn.compiler.ir.operators import CONTIGUOUS, operator_of
-from tinygrad_rnn.compiler.native import build, numbers, records, workers
+from tinygrad_rnn.compiler.native import numbers, records, workers
 from tinygrad_rnn.compiler.plans.instructions import COPY
 from tinygrad_rnn.errors import NativeError
 
@@ -352,24 +348,6 @@ def test_conversions(source, target, workers):
 
 
 # -- the table -----------------------------------------------------------------------------------------------------
-
-
-def test_an_operation_more_is_a_row_and_an_expression(tmp_path, monkeypatch):
-    """Built with one more row in the table and one more line of C, the library has one more loop."""
-    source = tmp_path / "source"
-    shutil.copytree(Path(build.__file__).parent / "source", source)
-    row = table.Row("triple")
-    own = [name for name in numbers.NAMES if name not in {one.name for one in numbers.LOOPS}]
-    monkeypatch.setattr(numbers, "LOOPS", [row, *numbers.LOOPS])
-    monkeypatch.setattr(numbers, "NAMES", [*(one.name for one in numbers.LOOPS), *own])
-    with pytest.raises(NativeError, match="VALUE_triple"):
-        build.build(source, tmp_path / "cache", build.find_compiler())
-    with (source / "elementwise.h").open("a") as file:
-        file.write("#define VALUE_triple 3 * x\n")
-    built = build.load(build.build(source, tmp_path / "cache", build.find_compiler()))
-    built.functions.tinygrad_rnn_operations.restype = ctypes.c_char_p
-    assert built.functions.tinygrad_rnn_operations().decode().split() == numbers.NAMES
-    assert built.path != build.library().path
 
 
 def test_a_library_with_other_numbers_is_not_used(monkeypatch):

@@ -13,7 +13,7 @@ from sharing import faults
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.operators import ADD
 from tinygrad_rnn.compiler.native.encode import Program, Records, encode
-from tinygrad_rnn.compiler.native.record import NAME
+from tinygrad_rnn.compiler.native.numbers import NAMES
 from tinygrad_rnn.compiler.native.sharing import waits_within
 from tinygrad_rnn.compiler.plans.instructions import COPY, Loop
 
@@ -23,7 +23,7 @@ def without_wait(program, table_number, row):
     tables = [piece for piece in program.pieces if isinstance(piece, Records)]
     records = tables[table_number].array.copy()
     records[row]["wait"] = 0
-    tables[table_number] = replace(tables[table_number], records=records)
+    tables[table_number] = replace(tables[table_number], array=records)
     return Program(tables, program.buffers)
 
 
@@ -201,7 +201,7 @@ def test_streams_go_through_a_loop_side_by_side(reverse):
     plan = replace(plan, instructions=[*plan.instructions, call(COPY, own, states)])
     program = encode(plan, 2)
     (table,) = program.pieces
-    assert [NAME[table.array[row]["op"]] for _, row in waits(program)] == ["loop", "copy"]
+    assert [NAMES[table.array[row]["op"]] for _, row in waits(program)] == ["loop", "copy"]
     assert waits(program)[1] == (0, len(table.array) - 1)
     assert faults(program, plan.arena_bytes, 2) == []
 
