@@ -14,24 +14,16 @@ def components(items: Iterable[_K], pairs: Iterable[tuple[_K, _K]]) -> list[list
     >>> components("abcd", [("a", "c"), ("d", "d")])
     [['a', 'c'], ['b'], ['d']]
     """
-    parent = {item: item for item in items}
-
-    def root(item: _K) -> _K:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
+    place = {item: number for number, item in enumerate(items)}
+    near: dict[_K, list[_K]] = {item: [] for item in place}
     for a, b in pairs:
-        parent[root(a)] = root(b)
-    found: dict[_K, list[_K]] = {}
-    for item in parent:
-        found.setdefault(root(item), []).append(item)
-    return list(found.values())
+        near[a].append(b)
+        near[b].append(a)
+    return [sorted(group, key=place.__getitem__) for group in cycles(near)]
 
 
 def cycles(depends: Mapping[_K, Iterable[_K]]) -> list[list[_K]]:
-    """Return the items in groups that depend on each other, going round; a group comes behind those it depends on.
+    """Return the items in groups that depend on each other, going round; a group comes after those it depends on.
 
     Source: Tarjan 1972, Depth-first search and linear graph algorithms (strongly connected components).
 

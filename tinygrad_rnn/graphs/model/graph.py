@@ -308,7 +308,7 @@ def read(
     names: Mapping[str, Tensor] | None = None,
     passes: tuple[Pass, ...] = (),
 ) -> Graph:
-    """Return the graphs behind some Tensors as one graph.
+    """Return the graph that some Tensors end.
 
     Args:
         losses: one or more Tensors that were recorded.

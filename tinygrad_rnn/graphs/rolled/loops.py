@@ -90,7 +90,7 @@ def when(cuts: Sequence[int], passes: int, lag: int = 1) -> str:
     >>> when([9, 19, 29], 34), when([3], 7), when([0, 1, 2], 3), when([2, 11, 13, 30, 31], 34)
     ('every 10 steps', 'before t = 5', 'every step', '5 of 34 times')
     """
-    steps = [cut + lag for cut in cuts]  # the step that begins behind the cut, counted from 0
+    steps = [cut + lag for cut in cuts]  # the step that begins after the cut, counted from 0
     if len(cuts) == passes:
         return "every step"
     every = steps[1] - steps[0] if len(steps) > 1 else 0

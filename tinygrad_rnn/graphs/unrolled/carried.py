@@ -9,7 +9,7 @@ from ...pictures.scene.scene import Row as Line
 from ..model.blocks import Block, Link
 from ..model.table import Row
 from .canvas import Canvas
-from .grid import BELT, CUT_GAP
+from .grid import CUT_GAP, STEP_GAP
 
 
 def draw_states(canvas: Canvas) -> None:
@@ -85,7 +85,7 @@ def _way(canvas: Canvas, link: Link, tail: Block, head: Block) -> list[Point]:
     into = grid.x[after] - grid.left - 10
     y = high.y - high.height / 2 - 16
     enter = (b.x - b.width / 2, b.y - b.height / 4)
-    if abs(out - into) < BELT + CUT_GAP and out <= into + BELT:
+    if abs(out - into) < STEP_GAP + CUT_GAP and out <= into + STEP_GAP:
         middle = (out + into) / 2
         return [start, (middle, start[1]), (middle, enter[1]), enter]
     return [start, (out, start[1]), (out, y), (into, y), (into, enter[1]), enter]

@@ -17,15 +17,15 @@ MARGIN = 24.0
 ROW_GAP = 52.0
 LANE = 13.0
 PAD = 13.0  # between the boxes of a step and its border
-BUS_GAP = 17.0  # between two buses
-BELT = 38.0  # between the borders of two steps
+LINE_GAP = 17.0  # between two lines below the steps
+STEP_GAP = 38.0  # between the borders of two steps
 CUT_GAP = 106.0
 ELISION = 108.0
 LEAST = 112.0  # width of a box that parameters enter from below
 
 
 Feed = tuple[int, Row]
-"""A bus, by its number, and a row that reads its parameters."""
+"""A box of parameters, by its number, and a row that reads them."""
 
 
 class Route(NamedTuple):
@@ -69,15 +69,15 @@ class Grid:
         windows: of backpropagation.
         shelves: rows that stand side by side, bottom first.
         routes: (lower row, upper row) to how edges go up.
-        feeds: (bus, row) to the x (from the column's middle) at which parameters come straight up; None: by a lane.
-        lanes: (bus, row) that are joined by a lane to the right of each column, innermost first.
-        wide_fed: (bus, wide row) that are joined behind the last column, innermost first.
+        feeds: (box, row) to the x (from the column's middle) at which parameters come straight up; None: by a lane.
+        lanes: (box, row) that are joined by a lane to the right of each column, innermost first.
+        wide_fed: (box, wide row) that are joined after the last column, innermost first.
         left, right: from a column's middle to the border of its step.
         x: time to the middle of its column; times that are not shown to the middle of the gap.
-        breaks: (time before, time behind) for each gap in which steps are left out, to the x of its middle.
+        breaks: (time before, time after) for each gap in which steps are left out, to the x of its middle.
         top, bottom: of the area of steps.
-        bus_top: height of the first bus of parameters of steps.
-        stems: number of buses that lie above a box on the whole sequence, and are reached around its right end.
+        line_top: height of the first line of parameters of steps.
+        stems: number of lines that lie above a box on the whole sequence, and are reached around its right end.
         first_left: left border of the first step.
         end: bottom of the lowest row.
     """
@@ -97,7 +97,7 @@ class Grid:
     breaks: dict[tuple[int, int], float] = field(default_factory=dict)
     top: float = 0.0
     bottom: float = 0.0
-    bus_top: float = 0.0
+    line_top: float = 0.0
     stems: int = 0
     first_left: float = 0.0
     end: float = 0.0
@@ -153,11 +153,11 @@ class Grid:
         return (left + (self.lane_room if ends else 0.0) + right) / 2
 
     def right_lane(self, number: int) -> float:
-        """Return the x of a lane behind the last column: stems of buses first, then what wide rows are fed by."""
+        """Return the x of a lane after the last column: stems first, then what wide rows are fed by."""
         return self.span()[1] + 10 + LANE * number
 
     def lane_x(self, feed: Feed, time: int) -> float:
-        """Return the x of the lane between a bus and a row, at a time."""
+        """Return the x of the lane between a line and a row, at a time."""
         return self.x[time] + self.right + 8 + LANE * self.lanes.index(feed)
 
     def up(self, low: Row, high: Row, low_x: float, high_x: float) -> list[Point]:
@@ -270,14 +270,14 @@ def _stack(grid: Grid, top: float, steps: Sequence[int]) -> None:
         if steps and number == steps[0]:
             y += 24
             grid.bottom = y
-            grid.bus_top = y + 26
-            y += 4 + (BUS_GAP * grid.stems + 6 if grid.stems else 0)
+            grid.line_top = y + 26
+            y += 4 + (LINE_GAP * grid.stems + 6 if grid.stems else 0)
         y += ROW_GAP if number else 0
     if not steps:
         grid.top, grid.bottom = top, y
     grid.end = y
     if not grid.stems:
-        grid.bus_top = y + 22
+        grid.line_top = y + 22
 
 
 def _route(grid: Grid, fed: Sequence[Feed]) -> None:
@@ -339,10 +339,10 @@ def _is_clear(x: float, rows: Sequence[Row]) -> bool:
 
 def _spread(grid: Grid, needs: Needs) -> None:
     gaps, start, least = needs.gaps, needs.start, needs.least
-    at = MARGIN + start + (BELT - 8 if start else 0)
+    at = MARGIN + start + (STEP_GAP - 8 if start else 0)
     steps = len(grid.shown)
     wide = steps * (grid.left + grid.right + grid.lane_room) + sum(
-        gaps.get(pair, BELT) for pair in pairwise(grid.shown)
+        gaps.get(pair, STEP_GAP) for pair in pairwise(grid.shown)
     )
     more = min(max(least - wide, 0.0) / max(steps - 1, 1), 70.0) if steps > 1 else 0.0
     at += max(least - wide - more * (steps - 1), 0.0) / 2
@@ -353,11 +353,11 @@ def _spread(grid: Grid, needs: Needs) -> None:
         grid.x[time] = at
         at += grid.right + grid.lane_room
         if number + 1 < len(grid.shown):
-            behind = grid.shown[number + 1]
-            room = gaps.get((time, behind), BELT) + more
-            skipped = times[times.index(time) + 1 : times.index(behind)]
+            after = grid.shown[number + 1]
+            room = gaps.get((time, after), STEP_GAP) + more
+            skipped = times[times.index(time) + 1 : times.index(after)]
             if skipped:
-                grid.breaks[time, behind] = at + room / 2
+                grid.breaks[time, after] = at + room / 2
                 grid.x.update((hidden, at + room / 2) for hidden in skipped)
             at += room
     if grid.shown:

@@ -17,7 +17,7 @@ from ..model.blocks import Block, Blocks, Link
 from ..model.graph import Graph, Parameter, Place, Use
 from ..model.table import Row, Table
 from .canvas import Canvas
-from .grid import BUS_GAP, MARGIN, Feed, Grid
+from .grid import LINE_GAP, MARGIN, Feed, Grid
 
 _APART = 28.0  # between two boxes of parameters
 _LEGEND = LEGEND_WIDTH + 40
@@ -151,7 +151,7 @@ def plan_parameters(
     plan = ParameterPlan()
     low = grid.end + 22  # of the first line below everything
     stems = [any(reader.step is not None for reader in own.readers) for own in found] if grid.stems else []
-    top = low + BUS_GAP * len(found) + 20
+    top = low + LINE_GAP * len(found) + 20
     wide = width_below(contents, legend)
     end = grid.x[grid.shown[-1]] + grid.right + grid.lane_room if grid.shown else grid.first_left
     spare = max(wide - (end - grid.first_left), 0.0) / 2
@@ -164,11 +164,11 @@ def plan_parameters(
         id = f"p{graph.number[own.parameters[0].node]}"
         box = content.at(id, at + width / 2, top + height / 2, (width, height))
         if stems and stems[number]:
-            entry = (grid.right_lane(sum(stems[:number])), grid.bus_top + BUS_GAP * sum(stems[:number]))
+            entry = (grid.right_lane(sum(stems[:number])), grid.line_top + LINE_GAP * sum(stems[:number]))
         else:
-            entry = (box.x, (low if stems else grid.bus_top) + BUS_GAP * number)
+            entry = (box.x, (low if stems else grid.line_top) + LINE_GAP * number)
         plan.boxes.append((own, box))
-        plan.wires.append(_wires(grid, number, own, box, entry, low + BUS_GAP * number))
+        plan.wires.append(_wires(grid, number, own, box, entry, low + LINE_GAP * number))
         at += width + _APART + space
         plan.bottom = max(plan.bottom, height)
     plan.bottom += top

@@ -19,7 +19,7 @@ from ..model.options import Options
 from ..model.table import Row, Table, make_table, shown_times
 from .canvas import Canvas
 from .carried import draw_states
-from .grid import BELT, CUT_GAP, ELISION, MARGIN, Needs, make_grid
+from .grid import CUT_GAP, ELISION, MARGIN, STEP_GAP, Needs, make_grid
 from .losses import Total, draw_losses, find_totals, height_of, losses_in_steps
 from .opened import Opener
 from .parameters import find_parameters, plan_parameters, width_below
@@ -92,7 +92,7 @@ def _gaps(blocks: Blocks, table: Table, shown: list[int]) -> dict[tuple[int, int
     gaps: dict[tuple[int, int], float] = {}
     for pair in pairwise(shown):
         hidden = table.times.index(pair[1]) - table.times.index(pair[0]) - 1
-        gaps[pair] = ELISION if hidden else CUT_GAP if pair in cut else BELT
+        gaps[pair] = ELISION if hidden else CUT_GAP if pair in cut else STEP_GAP
     return gaps
 
 
