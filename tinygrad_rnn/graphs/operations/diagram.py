@@ -183,13 +183,14 @@ class OperationDiagramBuilder:
             self.made.boxes[id] = replace(made, kind="state" if op.id in self.carried else "input", tooltip=facts)
 
     def _cut(self, tail: str, edge: Edge) -> str:
-        cut = edge.cuts[0]
-        id, scale = self._id(cut), float(cut.attrs["scale"])
+        cut = self.graph.cuts[edge.cuts[0]]
+        id = self._id(cut.node)
         if id not in self.made.boxes:
-            factor = short_number(scale)
-            title = "" if edge.closed else f"× {factor}"
-            said = "cut\nno gradient passes" if edge.closed else f"cut\nfactor: {factor}"
-            self.made.boxes[id] = Content("cut", title, (), said, factor=0.0 if edge.closed else scale)
+            factor = short_number(cut.scale)
+            some = f"{cut.label.removeprefix('✂ ')} passes stop here"
+            said = "no gradient passes" if edge.closed else some if cut.label else f"factor: {factor}"
+            title = "" if edge.closed else cut.label or f"× {factor}"
+            self.made.boxes[id] = Content("cut", title, (), f"cut\n{said}", factor=0.0 if edge.closed else cut.scale)
             passed = None if self.flow is None or edge.closed else self.flow.edge(*edge.passed)
             self.made.edges.append(DiagramEdge(tail, id, passed, closed=edge.closed))
             if tail in self.outside:  # a state and its cut stay together
