@@ -45,7 +45,8 @@ class Progress:
         ) as bar:
 
             def note(result: StepResult) -> None:
-                bar.update(self.amount(result))
-                bar.set_postfix_str(self.text(result), refresh=False)
+                if not bar.disable:
+                    bar.update(self.amount(result))
+                    bar.set_postfix_str(self.text(result), refresh=False)
 
             yield note
