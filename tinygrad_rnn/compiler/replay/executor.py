@@ -161,12 +161,12 @@ class Executor:
 
     def _copy(self, number: int, array: Input) -> None:
         """Copy an input to where the calls read it, unless it is a generator."""
-        slot, copy = self.plan.inputs[number], self._copies[number]
         if not isinstance(array, np.ndarray):
-            self._objects[id(slot.buffer)] = array
+            self._objects[id(self.plan.inputs[number].buffer)] = array
             return
+        copy = self._copies[number]
         if copy is None:
-            copy = self._copies[number] = self._array(slot)
+            copy = self._copies[number] = self._array(self.plan.inputs[number])
         self._last[number] = None  # whatever interrupts the copy
         copy[...] = array  # np.copyto takes twice as long
         if number not in self._over.values():  # a small one is written over in its copy
