@@ -12,6 +12,7 @@ from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.operations import view as module
 from tinygrad_rnn.graphs.operations.view import operations
+from tinygrad_rnn.pictures.scene.text import text_width
 
 
 def picture(target, *example, gradients=True, steps=None, **cuts):
@@ -163,3 +164,11 @@ def test_a_state_that_is_read_several_times_elsewhere_gets_the_joint_gradient():
     scene = picture(loss, steps=1)
     (edge,) = (edge for edge in scene.edges if scene.box(edge.head).title == "t = 2")
     assert edge.magnitude == pytest.approx(float(np.linalg.norm([2.0, 2.0])))
+
+
+@pytest.mark.parametrize("view", ["ops", "rolled", "unrolled", "backward"])
+def test_a_long_title_fits_into_the_picture(view):
+    title = "A headline that is longer than the picture of two small operations is wide"
+    cell = tr.RNNCell(1, 1, np.random.default_rng(0))
+    scene = tr.draw(cell, np.ones((1, 2, 1), np.float32), view=view, title=title).scene
+    assert scene.width >= text_width(title, 19, strong=True) + 30

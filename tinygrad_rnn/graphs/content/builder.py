@@ -181,7 +181,7 @@ def data_key(edge: Edge) -> Any:
 
 
 def _is_number(edge: Edge) -> bool:
-    return edge.source is None and not isinstance(edge.constant, Spec) and np.size(edge.constant) == 1
+    return edge.source is None and not isinstance(edge.constant, Spec) and np.ndim(edge.constant) == 0
 
 
 def last_name(name: str) -> str:

@@ -83,7 +83,8 @@ def _finish(scene: Scene, bottom: float) -> None:
     """Give the scene its size, and the legend a place where nothing stands."""
     parts: list[Box | Region] = [*scene.boxes, *scene.regions]
     right = max(part.x + part.width / 2 for part in parts)
-    scene.width, scene.height = right + LEFT, bottom
+    headline = max(text_width(scene.title, 19, True), text_width(scene.subtitle, 11))
+    scene.width, scene.height = max(right, LEFT + headline) + LEFT, bottom
     if scene.scale is None:
         return
     x, y = scene.width - LEGEND_WIDTH - 30, bottom - 26 - LEGEND_HEIGHT + 8

@@ -48,7 +48,8 @@ def scene_edge(id: str, edge: DiagramEdge, route: Sequence[Point]) -> Edge:
 
 def finish(scene: Scene, right: float, bottom: float) -> None:
     """Set the size of a scene whose parts end at (right, bottom), with its legend below them if it needs one."""
-    scene.width = max(right, text_width(scene.subtitle, 11) + 60, LEGEND_WIDTH + 60)
+    headline = max(text_width(scene.title, 19, True), text_width(scene.subtitle, 11), LEGEND_WIDTH)
+    scene.width = max(right, headline + 60)
     scene.height = bottom
     if scene.scale is not None or any(edge.kind in ("cut", "next") for edge in scene.edges):
         scene.legend = (scene.width - LEGEND_WIDTH - 30, bottom - 14)
