@@ -397,6 +397,15 @@ def loss(w: Writer) -> str:
 
 
 @operation
+def regression_loss(w: Writer) -> str:
+    a = w.value(least=1)
+    targets = w.constant(np.shape(w.of(a)))
+    arguments = f"{a}, {targets}, reduction={w.one_of(['mean', 'sum', 'none'])!r}"
+    calls = (f"tr.mse({arguments})", f"tr.mae({arguments})", f"tr.huber({arguments})")
+    return w.one_of([*calls, f"tr.gaussian_nll({a}, np.tanh({a}), {targets})"])
+
+
+@operation
 def binary_loss(w: Writer) -> str:
     a = w.value(least=1)
     return f"tr.binary_cross_entropy({a}, {w.constant(np.shape(w.of(a)), 'i', 2)}, ignore_label={w.one_of([-1, 0])})"
