@@ -124,7 +124,7 @@ BUDGET = {
     "pictures": 2450,
     "engine": 2532,
     "data": 1430,
-    "handwritten": 1435,
+    "handwritten": 2175,
     "testing": 4480,
     "compiler": 11452,
     "truncation": 2044,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygrad_rnn.handwritten import TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss
+from tinygrad_rnn.handwritten import TimeAffine, TimeEmbedding, TimeSigmoidWithLoss, TimeSoftmaxWithLoss
 
 
 def test_embedding_backward_is_the_complex_step_with_repeated_ids(complex_step, relative_error):
@@ -146,3 +146,58 @@ def test_loss_refuses_what_does_not_fit():
         head.forward(logits, np.full((2, 3), -2))
     with pytest.raises(TypeError, match=r"targets must be of an integer type, got float64"):
         head.forward(logits, np.zeros((2, 3)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    N=st.integers(1, 3), T=st.integers(1, 4), ignore_label=st.sampled_from([-1, 0, 99]), seed=st.integers(0, 2**32 - 1)
+)
+def test_sigmoid_loss_and_its_gradient_are_the_plain_formula_over_what_counts(N, T, ignore_label, seed):
+    rng = np.random.default_rng(seed)
+    logits, targets = 3 * rng.standard_normal((N, T)), rng.integers(0, 2, (N, T))
+    targets[rng.random((N, T)) < 0.3] = ignore_label
+    counted = targets != ignore_label
+    M = counted.sum()
+    head = TimeSigmoidWithLoss(ignore_label)
+    if not M:
+        with pytest.raises(ValueError, match=f"all {N * T} targets are the ignored label {ignore_label}"):
+            head.forward(logits, targets)
+        return
+    p = 1 / (1 + np.exp(-logits))
+    nats = -np.where(targets == 1, np.log(p), np.log(1 - p))
+    np.testing.assert_allclose(head.forward(logits, targets), nats[counted].sum() / M, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        head.backward(0.5), np.where(counted, 0.5 * (p - targets) / M, 0), rtol=1e-12, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("targets", [[[0, 1, 1], [1, 0, 0]], [[0.25, -1, 1.0], [-1, 0.5, -1]]])
+def test_sigmoid_loss_backward_is_the_complex_step(targets, complex_step, relative_error):
+    logits, targets = 3 * np.random.default_rng(4).standard_normal((2, 3)), np.array(targets)
+    head = TimeSigmoidWithLoss()
+    head.forward(logits, targets)
+    expected = complex_step(lambda logits: TimeSigmoidWithLoss().forward(logits, targets), logits)[0]
+    assert relative_error(head.backward(), expected) <= 1e-12
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoid_loss_of_huge_logits_is_finite_and_keeps_the_dtype(dtype):
+    head = TimeSigmoidWithLoss()
+    loss = head.forward(np.array([[1e4, 1e4, -1e4, np.nan]], dtype=dtype), np.array([[1, 0, 1, -1]]))
+    dlogits = head.backward()
+    np.testing.assert_allclose(loss, 2e4 / 3, rtol=1e-6)
+    np.testing.assert_allclose(dlogits, [[0, 1 / 3, -1 / 3, 0]], rtol=1e-6)
+    assert loss.dtype == dlogits.dtype == dtype
+
+
+def test_sigmoid_loss_refuses_what_does_not_fit():
+    head = TimeSigmoidWithLoss()
+    with pytest.raises(ValueError, match=r"TimeSigmoidWithLoss.backward: nothing to differentiate"):
+        head.backward()
+    with pytest.raises(ValueError, match=r"logits must have shape \(N, T\), got \(2, 3, 1\)"):
+        head.forward(np.zeros((2, 3, 1)), np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"targets must have shape \(N=2, T=3\), got \(3, 2\)"):
+        head.forward(np.zeros((2, 3)), np.zeros((3, 2)))
+    for wrong in (2, -0.5, np.nan):
+        with pytest.raises(ValueError, match=r"TimeSigmoidWithLoss.forward: targets must lie in \[0, 1\], got"):
+            head.forward(np.zeros((1, 2)), np.array([[0, wrong]]))

@@ -186,6 +186,30 @@ def test_grads_are_overwritten_in_place_and_not_summed_over_windows(layer_of, ga
 
 
 @every_cell
+def test_the_last_state_sends_its_own_gradient(layer_of, gates, has_bh, complex_step, relative_error):
+    rng = np.random.default_rng(9)
+    N, T, D, H = 2, 3, 2, 3
+    xs, dhs, params = (
+        rng.standard_normal((N, T, D)),
+        rng.standard_normal((N, T, H)),
+        draw_weights(rng, D, H, gates, has_bh),
+    )
+    layer = layer_of(*params)
+    names = layer.step.state_names
+    dstate = tuple(rng.standard_normal((N, H)) for _ in names)
+
+    def loss(xs, *params):
+        layer = layer_of(*params)
+        by_hs = (layer.forward(xs) * dhs).sum()
+        return by_hs + sum((getattr(layer, name) * d).sum() for name, d in zip(names, dstate, strict=True))
+
+    layer.forward(xs)
+    actual = [layer.backward(dhs, dstate), *layer.grads]
+    for got, expected in zip(actual, complex_step(loss, xs, *params), strict=True):
+        assert relative_error(got, expected) <= 1e-12
+
+
+@every_cell
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_dtype_of_the_weights_is_kept(layer_of, gates, has_bh, dtype):
     rng = np.random.default_rng(8)
@@ -217,5 +241,7 @@ def test_arguments_that_do_not_fit_are_refused():
     layer.forward(np.ones((2, 5, 3)))
     with pytest.raises(ValueError, match=r"TimeRNN.backward: dhs must have shape \(N=2, T=5, H=4\), got \(2, 4, 4\)"):
         layer.backward(np.ones((2, 4, 4)))
+    with pytest.raises(ValueError, match=r"TimeRNN.backward: dstate of h must have shape \(N=2, H=4\), got \(2, 3\)"):
+        layer.backward(np.ones((2, 5, 4)), (np.ones((2, 3)),))
     with pytest.raises(ValueError, match=r"batch N=1, but the carried state has N=2; .* reset_state\(\)"):
         layer.forward(np.ones((1, 5, 3)))

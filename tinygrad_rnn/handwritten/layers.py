@@ -1,12 +1,10 @@
-"""The layers of a language model around the recurrent one, each over a whole window of T steps."""
+"""The layers around the recurrent one, each over a whole window of T steps: embedding, affine map, losses."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_rnn.handwritten.base import Array, Layer, check_labels, check_shape
+from tinygrad_rnn.handwritten.base import Array, Layer, Scalar, check_labels, check_shape, sigmoid
 
 
 class TimeEmbedding(Layer):
@@ -208,7 +206,7 @@ class TimeSoftmaxWithLoss(Layer):
         super().__init__()
         self.ignore_label = ignore_label
 
-    def forward(self, logits: Array, targets: Array) -> np.inexact[Any]:
+    def forward(self, logits: Array, targets: Array) -> Scalar:
         """Compute the mean loss over the positions that count.
 
         Args:
@@ -234,16 +232,13 @@ class TimeSoftmaxWithLoss(Layer):
         rows, labels = logits[mask], targets[mask]  # (M, V) and (M,)
         M = len(labels)
         if M == 0:
-            raise ValueError(
-                f"{name}: all {targets.size} targets are the ignored label {self.ignore_label}, "
-                "so that the mean is over nothing; leave such a batch out"
-            )
+            raise _nothing_counts(name, targets, self.ignore_label)
         check_labels(name, "targets", labels, logits.shape[2])
         # The real part: complex numbers, which a complex-step check sends through here, have no order.
         rows = rows - rows.real.max(axis=1, keepdims=True)
         log_p = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
         self.cache = (mask, labels, np.exp(log_p))
-        loss: np.inexact[Any] = -log_p[np.arange(M), labels].mean()
+        loss: Scalar = -log_p[np.arange(M), labels].mean()
         return loss
 
     def backward(self, dout: float = 1.0) -> Array:
@@ -271,3 +266,99 @@ class TimeSoftmaxWithLoss(Layer):
         dlogits = np.zeros((*mask.shape, V), dtype=p.dtype)
         dlogits[mask] = rows * (dout / M)
         return dlogits
+
+
+class TimeSigmoidWithLoss(Layer):
+    """Compute the mean binary cross-entropy, in nats, of the sigmoid of the logits, one yes-or-no question per step.
+
+    With z for logits[n, t] and t for targets[n, t], M the number of positions whose target is not
+    `ignore_label`, and the sum over these alone:
+
+        p    = sigmoid(z)
+        loss = -(1 / M) * sum of t * log p + (1 - t) * log(1 - p)
+
+    It is computed as max(z, 0) - t * z + log(1 + exp(-|z|)), in which no exp overflows and no log is of 0.
+
+    Backward. With dp/dz = p * (1 - p) the two terms give -t * (1 - p) + (1 - t) * p = p - t:
+
+        dlogits[n, t] = (dout / M) * (p - t), and zero where ignored
+
+    Args:
+        ignore_label: the target that marks a position that does not count.
+
+    Examples:
+        >>> head = TimeSigmoidWithLoss()
+        >>> loss = head.forward(np.zeros((1, 3)), np.array([[1, 0, -1]]))
+        >>> bool(np.isclose(loss, np.log(2)))
+        True
+        >>> head.backward()
+        array([[-0.25,  0.25,  0.  ]])
+    """
+
+    def __init__(self, ignore_label: int = -1) -> None:
+        super().__init__()
+        self.ignore_label = ignore_label
+
+    def forward(self, logits: Array, targets: Array) -> Scalar:
+        """Compute the mean loss over the positions that count.
+
+        Args:
+            logits: (N, T), float.
+            targets: (N, T), the probability of yes, in [0, 1] (so 0 and 1, or booleans), or `ignore_label`.
+
+        Returns:
+            The loss in nats for each position, a scalar of the logits' dtype.
+
+        Raises:
+            ValueError: a shape does not fit, a target is out of range, or every position is ignored.
+
+        Examples:
+            >>> float(TimeSigmoidWithLoss().forward(np.array([[1000.0, -1000.0]]), np.array([[0, 0]])))
+            500.0
+        """
+        name = "TimeSigmoidWithLoss.forward"
+        check_shape(name, "logits", logits, "N, T", (None, None))
+        check_shape(name, "targets", targets, "N, T", logits.shape)
+        mask = targets != self.ignore_label
+        z, t = logits[mask], targets[mask].astype(logits.real.dtype)  # (M,) each
+        if not t.size:
+            raise _nothing_counts(name, targets, self.ignore_label)
+        outside = t[~((t >= 0) & (t <= 1))]
+        if outside.size:
+            raise ValueError(f"{name}: targets must lie in [0, 1], got {outside[0]}; check the labels")
+        # By the real part: complex numbers, which a complex-step check sends through here, have no order.
+        positive = z.real > 0
+        nats = np.where(positive, z, 0) - t * z + np.log1p(np.exp(np.where(positive, -z, z)))
+        self.cache = (mask, sigmoid(z) - t)
+        loss: Scalar = nats.mean()
+        return loss
+
+    def backward(self, dout: float = 1.0) -> Array:
+        """Compute dlogits by the equation of the class.
+
+        Args:
+            dout: dL/dloss, a number.
+
+        Returns:
+            dlogits, (N, T).
+
+        Raises:
+            ValueError: there was no forward.
+
+        Examples:
+            >>> head = TimeSigmoidWithLoss()
+            >>> loss = head.forward(np.zeros((1, 1)), np.array([[0]]))
+            >>> head.backward(2.0)
+            array([[1.]])
+        """
+        mask, difference = self._kept()
+        dlogits = np.zeros(mask.shape, dtype=difference.dtype)
+        dlogits[mask] = difference * (dout / difference.size)
+        return dlogits
+
+
+def _nothing_counts(function: str, targets: Array, ignore_label: int) -> ValueError:
+    return ValueError(
+        f"{function}: all {targets.size} targets are the ignored label {ignore_label}, "
+        "so that the mean is over nothing; leave such a batch out"
+    )

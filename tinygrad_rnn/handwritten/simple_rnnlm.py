@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from tinygrad_rnn.handwritten.base import Array, check_shape
+from tinygrad_rnn.handwritten.base import Array, Scalar, check_shape
 from tinygrad_rnn.handwritten.layers import TimeAffine, TimeEmbedding, TimeSoftmaxWithLoss
 from tinygrad_rnn.handwritten.rnn import TimeRNN
 
@@ -144,7 +142,7 @@ class SimpleRnnlm:
         """
         return self.affine.forward(self.rnn.forward(self.embedding.forward(ids)))
 
-    def forward(self, ids: Array, targets: Array) -> np.inexact[Any]:
+    def forward(self, ids: Array, targets: Array) -> Scalar:
         """Compute the mean loss of a window. The state of a stateful model moves on.
 
         Args:

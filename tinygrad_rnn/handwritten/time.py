@@ -72,7 +72,7 @@ class TimeLayer(Layer):
     Backward (Werbos, 1990). h_t is used twice: it is an output of the layer, and it is an input of the next
     step. Its gradient is therefore a sum of two parts, and the loop runs from the last step to the first:
 
-        dh_t    = dhs_t + (what step t+1 sends back to h_t; zero for t = T)
+        dh_t    = dhs_t + (what step t+1 sends back to h_t; for t = T, `dstate`)
         dx_t, (what goes to h_{t-1}) = step backward(dh_t)
         dW      = sum over t of step t's dW, as all T steps share the weights
 
@@ -215,18 +215,20 @@ class TimeLayer(Layer):
         self.cache = tuple(caches)
         return np.stack(hs, axis=1)
 
-    def backward(self, dhs: Array) -> Array:
+    def backward(self, dhs: Array, dstate: tuple[Array, ...] | None = None) -> Array:
         """Run backpropagation through time over the latest window, by the equations of the class.
 
         Args:
             dhs: (N, T, H), dL/dhs.
+            dstate: the gradients of the arrays of the state after the last step, each (N, H), without the part
+                that goes through hs; needed where another layer starts from that state. None: zeros.
 
         Returns:
             dxs, (N, T, D). `grads` then holds the sums over the T steps and `dh` the gradient of the
             window's first state.
 
         Raises:
-            ValueError: there was no forward, or the shape is not that of hs.
+            ValueError: there was no forward, or a shape is not that of hs or of the state.
 
         Examples:
             >>> from tinygrad_rnn.handwritten import TimeRNN
@@ -238,17 +240,20 @@ class TimeLayer(Layer):
         """
         caches = self._kept()
         N, H, T = caches[0][0].shape[0], self.params[1].shape[0], len(caches)
-        check_shape(f"{type(self).__name__}.backward", "dhs", dhs, "N, T, H", (N, T, H))
+        name = f"{type(self).__name__}.backward"
+        check_shape(name, "dhs", dhs, "N, T, H", (N, T, H))
+        following = list(self._zero_state(N) if dstate is None else dstate)
+        for state_name, array in zip(self.step.state_names, following, strict=True):
+            check_shape(name, f"dstate of {state_name}", array, "N, H", (N, H))
         for total in self.grads:
             total.fill(0)
         dxs = []
-        dstate = list(self._zero_state(N))
         for t in reversed(range(T)):
             self.step.cache = caches[t]
-            dstate[0] = dstate[0] + dhs[:, t]
-            dx, *dstate = self.step.backward(*dstate)
+            following[0] = following[0] + dhs[:, t]
+            dx, *following = self.step.backward(*following)
             dxs.append(dx)
             for total, part in zip(self.grads, self.step.grads, strict=True):
                 total += part
-        self._dstate = tuple(dstate)
+        self._dstate = tuple(following)
         return np.stack(dxs[::-1], axis=1)
