@@ -12,6 +12,7 @@ from oracle import relative_error
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import handwritten as hw
+from tinygrad_rnn.testing import compare_handwritten
 
 sizes = st.integers(1, 5)
 seeds = st.integers(0, 2**32 - 1)
@@ -114,6 +115,105 @@ def test_embedding_affine_and_loss(seed, N, T, V, masked):
     assert relative_error(loss.item(), by_hand.forward(affine.forward(embed.forward(ids)), targets)) < 1e-12
     embed.backward(affine.backward(by_hand.backward()))
     for ours, theirs in zip(tr.grad(loss, leaves), [*embed.grads, *affine.grads], strict=True):
+        assert relative_error(ours, theirs) < 1e-12
+
+
+@given(seed=seeds, N=sizes, T=sizes, ignore_label=st.sampled_from([-1, 0, 9]), soft=st.booleans())
+def test_binary_cross_entropy(seed, N, T, ignore_label, soft):
+    rng = np.random.default_rng(seed)
+    logits = tr.tensor(rng.standard_normal((N, T)), requires_grad=True)
+    targets = rng.random((N, T)) if soft else rng.integers(0, 2, (N, T))
+    targets[rng.random((N, T)) < 0.3] = ignore_label
+    targets[0, 0] = 1  # at least one counts
+    loss, by_hand = tr.binary_cross_entropy(logits, targets, ignore_label), hw.TimeSigmoidWithLoss(ignore_label)
+    assert relative_error(loss.item(), by_hand.forward(logits.data, targets)) < 1e-12
+    assert relative_error(tr.grad(2.5 * loss, [logits])[0], by_hand.backward(2.5)) < 1e-12
+
+
+@given(seed=seeds, N=sizes, S=sizes, T=sizes, H=sizes)
+def test_dot_attention(seed, N, S, T, H):
+    rng = np.random.default_rng(seed)
+    queries, keys = (tr.tensor(rng.standard_normal(shape), requires_grad=True) for shape in ((N, T, H), (N, S, H)))
+    dcontexts, dweights = rng.standard_normal((N, T, H)), rng.standard_normal((N, S))
+    contexts, weights = tr.DotAttention()(queries, keys)
+    by_hand = hw.TimeAttention()
+    assert relative_error(contexts.data, by_hand.forward(queries.data, keys.data)) < 1e-12
+    assert relative_error(weights.data, by_hand.weights) < 1e-12
+    gradients = tr.grad(contexts, [queries, keys], cotangent=dcontexts)
+    for ours, theirs in zip(gradients, by_hand.backward(dcontexts), strict=True):
+        assert relative_error(ours, theirs) < 1e-12
+    _, weights = tr.DotAttention()(queries[:, 0], keys)  # one query; a loss of the weights themselves
+    step = hw.AttentionWeight()
+    assert relative_error(weights.data, step.forward(queries.data[:, 0], keys.data)) < 1e-12
+    dquery, dkeys = step.backward(dweights)
+    ours = tr.grad(weights, [queries, keys], cotangent=dweights)
+    assert relative_error(ours[0][:, 0], dquery) < 1e-12
+    assert relative_error(ours[1], dkeys) < 1e-12
+
+
+class Attending(tr.Module):
+    """An LSTM that reads, beside x, what h attends to; the keys are the further parts of its state."""
+
+    def __init__(self, D, H, S, rng):
+        self.lstm, self.attend, self.input_size, self._S = (
+            tr.LSTMCell(D + H, H, rng, np.float64),
+            tr.DotAttention(),
+            D,
+            S,
+        )
+
+    def initial_state(self, batch_size):
+        h, c = self.lstm.initial_state(batch_size)
+        return h, c, *[h] * self._S
+
+    def __call__(self, x, state):
+        h, c, *keys = state
+        context, _ = self.attend(h, tr.stack(keys, axis=1))
+        h, (h, c) = self.lstm(tr.concatenate([x, context], axis=1), (h, c))
+        return h, (h, c, *keys)
+
+
+def attend_by_hand(x, state, parameters):
+    (h, c, *keys), attention, lstm = state, hw.Attention(), hw.LSTM(*parameters.values())
+    context = attention.forward(h, np.stack(keys, axis=1))
+    h, c = lstm.forward(np.concatenate([x, context], axis=1), h, c)
+    return (h, c, *keys), (attention, lstm, x.shape[1], parameters)
+
+
+def attend_by_hand_backward(dstate, cache):
+    (dh, dc, *dkeys), (attention, lstm, D, parameters) = dstate, cache
+    dx, dh, dc = lstm.backward(dh, dc)
+    dquery, by_attention = attention.backward(dx[:, D:])
+    dkeys = [dkey + by_attention[:, s] for s, dkey in enumerate(dkeys)]
+    return dx[:, :D], (dh + dquery, dc, *dkeys), dict(zip(parameters, lstm.grads, strict=True))
+
+
+@given(seed=seeds, N=sizes, S=sizes, D=sizes, H=sizes)
+def test_attention_inside_a_step(seed, N, S, D, H):
+    cell = Attending(D, H, S, np.random.default_rng(seed))
+    assert compare_handwritten(cell, (attend_by_hand, attend_by_hand_backward), N=N, seed=seed).ok
+
+
+@pytest.mark.parametrize("attention", [None, "dot"])
+@pytest.mark.parametrize("peek", [False, True])
+@given(seed=seeds, N=sizes, S=sizes, T=sizes, D=sizes, H=sizes, reverse=st.booleans())
+def test_from_one_sequence_to_another(attention, peek, seed, N, S, T, D, H, reverse):
+    rng = np.random.default_rng(seed)
+    options = {"attention": attention, "peek": peek, "reverse": reverse, "dtype": np.float64}
+    model = tr.Seq2Seq(6, 7, D, H, rng, cell="lstm", **options)
+    p = model.parameters()
+    model.load({name: 0.3 * rng.standard_normal(parameter.shape) for name, parameter in p.items()})
+    arrays = [parameter.data.copy() for parameter in p.values()]
+    encoder, decoder = hw.Encoder(*arrays[:4]), hw.Decoder(*arrays[4:], attention=attention == "dot", peek=peek)
+    by_hand = hw.Seq2Seq(encoder, decoder)
+    sources, targets = rng.integers(0, 6, (N, S)), rng.integers(0, 7, (N, T + 1))
+    read = sources[:, ::-1] if reverse else sources
+    assert relative_error(model(sources, targets[:, :T]).data, by_hand.predict(read, targets[:, :T])) < 1e-12
+    targets[1:, 1 + T // 2 :] = -1  # ends in the middle, so that what is ignored is also read
+    loss = model.loss(sources, targets)
+    assert relative_error(loss.item(), by_hand.forward(read, targets)) < 1e-12
+    by_hand.backward()
+    for ours, theirs in zip(tr.grad(loss, p).values(), by_hand.grads, strict=True):
         assert relative_error(ours, theirs) < 1e-12
 
 
