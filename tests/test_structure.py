@@ -6,6 +6,7 @@ import graphlib
 import importlib
 import importlib.util
 import pkgutil
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -138,6 +139,30 @@ def test_rooms_keep_to_their_budget():
         lines[room_of(path)] += len(path.read_text(encoding="utf-8").splitlines())
     assert {room: count for room, count in lines.items() if count > BUDGET[room]} == {}
     assert BUDGET.keys() == lines.keys()
+
+
+# Words that the project has given up; docs/architecture.md has those that it uses.
+RETIRED = set("belt belts board chart faces facing hollow merge_equal mirror pen story undo".split())
+
+
+def test_the_words_of_the_project_name_what_exists():
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| ([^|]+) \| [^|]+ \| ([^|]*) \|$", page.split("## The words")[1].split("\n## ")[0], re.MULTILINE
+    )
+    assert 20 < len(rows) - 2 <= 40
+    for word, place in rows[2:]:
+        for name in re.findall(r"`([\w.]+)`", place):
+            module, _, attribute = name.rpartition(".")
+            assert hasattr(importlib.import_module(f"tinygrad_rnn.{module}"), attribute), word
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_words_that_were_given_up_name_nothing(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)} | {path.stem}
+    assert not {name.strip("_").lower() for name in names} & RETIRED
 
 
 def test_handwritten_imports_nothing_of_the_package_but_itself():
