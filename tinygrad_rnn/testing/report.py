@@ -21,7 +21,7 @@ class Result(Protocol):
     @property
     def cells(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
-    def story(self) -> str: ...  # noqa: D102
+    def account(self) -> str: ...  # noqa: D102
 
 
 R = TypeVar("R", bound=Result, covariant=True)
@@ -68,7 +68,7 @@ class Report(Generic[R]):
     @property
     def stories(self) -> tuple[str, ...]:
         """What is wrong, in words."""
-        return (*self.failures, *(result.story for result in self.results if result.story))
+        return (*self.failures, *(result.account for result in self.results if result.account))
 
     @property
     def _below(self) -> list[str]:
@@ -142,7 +142,7 @@ class LeafResult:
         return (self.name, str(self.shape), error, bound, self.method or "-", looked_at, self.verdict)
 
     @property
-    def story(self) -> str:
+    def account(self) -> str:
         """What is wrong, in words; "" if nothing is."""
         if self.ok:
             return ""
@@ -182,7 +182,7 @@ class GradReport(Report[LeafResult]):
     def stories(self) -> tuple[str, ...]:
         """What is wrong, the worst leaf first."""
         worst = sorted((leaf for leaf in self.leaves if not leaf.ok), key=lambda leaf: leaf.excess, reverse=True)
-        return (*self.failures, *(leaf.story for leaf in worst))
+        return (*self.failures, *(leaf.account for leaf in worst))
 
 
 class GradCheckError(AssertionError):
