@@ -125,3 +125,10 @@ def test_one_cycle_goes_up_and_down_within_its_ends(total, rise):
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert math.isclose(rates[-1], 1e-3)
     assert max(rates) <= 1.0
+
+
+def test_the_old_name_of_plateau_warns():
+    with pytest.warns(DeprecationWarning, match=r"optim\.Halving is optim\.Plateau now"):
+        assert tr.optim.Halving is tr.optim.Plateau
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        _ = tr.optim.Nonsense

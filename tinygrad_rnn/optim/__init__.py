@@ -1,5 +1,7 @@
 """Optimizers, gradient clipping and learning-rate schedules."""
 
+import warnings
+
 from .base import Optimizer as Optimizer
 from .base import Rule as Rule
 from .clipping import clip_by_norm as clip_by_norm
@@ -22,3 +24,10 @@ from .schedules import Plateau as Plateau
 from .schedules import Schedule as Schedule
 from .schedules import StepDecay as StepDecay
 from .schedules import Warmup as Warmup
+
+
+def __getattr__(name: str) -> type[Plateau]:
+    if name != "Halving":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("optim.Halving is optim.Plateau now", DeprecationWarning, stacklevel=2)
+    return Plateau
