@@ -76,7 +76,9 @@ class TrainConfig:
         "checkpointed:50; empty: one update a window of bptt steps, cut in between",
     )
     epochs: int = _setting(8, "passes over the training part", low=1)
-    optimizer: str = _setting("adam", "update rule", choices=("sgd", "momentum", "adam", "adamw", "rmsprop"))
+    optimizer: str = _setting(
+        "adam", "update rule", choices=("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "lion")
+    )
     lr: float = _setting(0.003, "learning rate", above=True)
     weight_decay: float = _setting(0.0, "weight decay, not for biases")
     accumulate: int = _setting(1, "windows whose gradients make one update together", low=1)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tinygrad_rnn as tr
 from tinygrad_rnn.engine.saved import Stateful
 from tinygrad_rnn.errors import ConfigError
 from tinygrad_rnn.optim import Constant, Cosine, Exponential, OneCycle, Plateau, StepDecay, Warmup

@@ -7,7 +7,21 @@ from ..data.batches import OffsetBatches
 from ..errors import ConfigError
 from ..imports import import_object
 from ..nn.models import RNNLM
-from ..optim import SGD, Adam, AdamW, Constant, Cosine, Momentum, Plateau, RMSprop, Rule, Schedule, Warmup
+from ..optim import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    Lion,
+    Momentum,
+    Plateau,
+    RMSprop,
+    Rule,
+    Schedule,
+    Warmup,
+)
 from ..truncation import Policy, parse_policy
 from .streams import stream
 
@@ -17,6 +31,8 @@ _OPTIMIZERS: dict[str, type[Rule]] = {
     "adam": Adam,
     "adamw": AdamW,
     "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+    "lion": Lion,
 }
 
 
