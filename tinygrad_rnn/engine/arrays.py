@@ -1,4 +1,4 @@
-"""Read-only arrays, for a graph must not change under its rules; and arrays that results are written into."""
+"""Read-only arrays, which a recorded graph needs, and arrays that results are written into."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def frozen_copy(value: ArrayLike, dtype: DTypeLike | None = None, function: str 
 
     Args:
         value: numbers.
-        dtype: dtype to convert to, as `astype` does, but for complex numbers, which do not become real ones.
+        dtype: dtype to convert to, as `astype` does, except that complex numbers are not converted to real ones.
         function: what the user called, for the message.
 
     Raises:
@@ -70,13 +70,13 @@ def fitting_copy(value: ArrayLike, dtype: np.dtype[np.generic], function: str) -
 
 
 def as_numbers(value: object, function: str, dtype: DTypeLike | None = None) -> Array:
-    """Return a value as an array of numbers, of their own dtype (numbers too large for any: of `dtype`).
+    """Return a value as an array of numbers, in their own dtype (in `dtype`, if they are too large for any).
 
     Args:
-        value: numbers, nested lists of them, or what has `__array__` or `__dlpack__`: a table, an array of another
-            library.
+        value: numbers, nested lists of them, or an object with `__array__` or `__dlpack__`: a table, an array of
+            another library.
         function: what the user called, for the message.
-        dtype: dtype that is wanted.
+        dtype: the requested dtype.
 
     Raises:
         DTypeError: if the values are not numbers.

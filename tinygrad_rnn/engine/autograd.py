@@ -112,7 +112,7 @@ def grad(
     Args:
         y: a Tensor, or several; several add up.
         xs: a Tensor, or any nesting (tuple, list, dict) of Tensors, leaves of the graph or results inside it.
-        cotangent: weight of each element, in the shape of y (a sequence for several); may be left out where y has
+        cotangent: weight of each element, in the shape of y (a sequence for several); may be left out if y has
             one element.
         create_graph: record the backward pass, so that the result can be differentiated again.
         allow_unused: give zeros for an x that y does not depend on, instead of an error.
@@ -124,7 +124,7 @@ def grad(
     Raises:
         GradientError: if y was not recorded, an x does not require a gradient or y does not depend on it, or y has
             several elements and no cotangent.
-        ShapeError: if a cotangent has not the shape of its y.
+        ShapeError: if a cotangent does not have the shape of its y.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> x = tr.tensor([1.0, 2.0], requires_grad=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Pause the collector: it would look at every node again and again while a large graph is built.
+    """Pause the collector, which would scan every node again and again while a large graph is built.
 
     >>> import gc
     >>> with collector_paused():

@@ -106,7 +106,7 @@ class Conversions:
         return self._array
 
     def _may_need_gradient(self) -> bool:
-        """Return whether a gradient can still be taken through this, where gradients are recorded."""
+        """Return whether a gradient can still be taken through this Tensor, if gradients are recorded."""
         return self._node is not None and not self._node.consumed and context().recording
 
     def _number(self, call: str, caller: FrameType) -> Any:
@@ -135,5 +135,5 @@ _TEXT = frozenset([opmap["BINARY_OP"]])
 
 
 def _runs(frame: FrameType, instructions: frozenset[int]) -> bool:
-    """Return whether a frame of Python is at one of these instructions: what asks it for a number is not Python."""
+    """Return whether a Python frame is at one of these instructions, so that C code asks for the number."""
     return frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] in instructions

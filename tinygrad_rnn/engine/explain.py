@@ -1,4 +1,4 @@
-"""NumPy's errors in an operation's own words: its name, the shapes of its arguments, its attributes."""
+"""NumPy's errors in terms of the operation: its name, the shapes of its arguments, its attributes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def explained(
     """Return an error that says which operation failed, and on what.
 
     Args:
-        error: what its function raised; an error of this package is returned as it is.
+        error: the error that its function raised; an error of this package is returned unchanged.
         name: of the operation.
         known: names of the attributes that it has.
         values: its operands.

@@ -1,9 +1,9 @@
 """Operators and methods of a Tensor: each is its NumPy function, found in the table.
 
-An operator of a Tensor *is* its NumPy function: `x + y` and `np.add(x, y)` take the same way, through one table from
-NumPy functions to the primitives that implement them (`implements`). NumPy's own protocols lead there too, so
-`np.tanh(x)` and `array @ x` record, and a function that is not in the table raises `UnsupportedError` instead of
-losing a gradient.
+An operator of a Tensor *is* its NumPy function: `x + y` and `np.add(x, y)` both go through one table from NumPy
+functions to the primitives that implement them (`implements`). NumPy's own protocols lead there too, so `np.tanh(x)`
+and `array @ x` record, and a function that is not in the table raises `UnsupportedError` instead of losing a
+gradient.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SortKind: TypeAlias = Literal["quicksort", "mergesort", "heapsort", "stable"]
 
 
 class ArrayMethods:
-    """What a Tensor shares with arrays: operators, and the methods that are NumPy functions too."""
+    """The operators and methods that a Tensor has in common with arrays."""
 
     __slots__ = ()
 

@@ -1,7 +1,7 @@
 """Modes: settings that hold within a `with` statement, or within each call of a function that they decorate.
 
-One mode may be entered again, while it is open or later, in other threads and tasks too: the setting before is kept in
-the new setting, not in the mode.
+A mode may be entered again, while it is open or later, also in other threads and tasks: the previous setting is kept
+in the new setting, not in the mode.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ Item = TypeVar("Item")
 
 
 class Setting(Protocol):
-    """The value of a context variable, which holds the one that it replaced."""
+    """The value of a context variable, with a reference to the value that it replaced."""
 
     @property
     def outer(self) -> Self | None:
-        """The value before, or None."""
+        """The previous value, or None."""
 
 
 S = TypeVar("S", bound=Setting)
 
 
 class Mode(ABC, Generic[S]):
-    """Base of context managers that are decorators too, of functions, generators, coroutines and their mixture.
+    """Base of context managers that can also decorate functions, generators, coroutines and asynchronous generators.
 
     A decorated generator runs in the mode; the code that takes its items does not, and keeps its own settings.
     """
@@ -57,10 +57,10 @@ class Mode(ABC, Generic[S]):
             self._variable.set(before)
 
     def __call__(self, function: F) -> F:
-        """Return `function`, each call of which runs in the mode.
+        """Return `function` so that each call of it runs in the mode.
 
         Raises:
-            ConfigError: if it is no function: a class, a result.
+            ConfigError: if it is not a function, but a class or a result.
         """
         if isinstance(function, staticmethod | classmethod):
             return cast(F, type(function)(self(function.__func__)))

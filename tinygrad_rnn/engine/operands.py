@@ -15,7 +15,7 @@ from .tensor import Operand, Tensor, Value
 def operand(value: object, function: str, name: str) -> Value:
     """Return a Tensor or an array as it is, and other numbers (lists, tables) as an array.
 
-    The name of the argument, and of the function that the user called, are for the message.
+    The names of the argument and of the function that the user called are for the message.
 
     Raises:
         DTypeError: if the values are not numbers.
@@ -40,7 +40,7 @@ def without_gradient(name: str, function: Callable[..., Any], *args: object, rep
         name: for messages and drawings.
         function: of arrays (and other objects, such as a generator) that returns an array.
         args: Tensors, arrays and other objects.
-        repeatable: whether it gives the same for the same arguments.
+        repeatable: whether it gives the same result for the same arguments.
     """
     tracer = context().tracer
     if tracer is not None:
@@ -49,14 +49,14 @@ def without_gradient(name: str, function: Callable[..., Any], *args: object, rep
 
 
 def has_tensor(attrs: Attributes) -> bool:
-    """Return whether an attribute is a Tensor: ids that are looked up in a constant, while a function is recorded."""
+    """Return whether an attribute is a Tensor, such as ids that a recorded function looks up in a constant."""
     return any(
         isinstance(part, Tensor) for value in attrs.values() for part in (value if type(value) is tuple else (value,))
     )
 
 
 def arrays_in(attrs: Attributes) -> Attributes:
-    """Return attributes with arrays in place of Tensors, also of those in an index."""
+    """Return attributes with arrays in place of Tensors, also inside an index."""
     return {name: tuple(map(_array, part)) if type(part) is tuple else _array(part) for name, part in attrs.items()}
 
 

@@ -9,11 +9,11 @@
         return (g * (1 - y * y),)
 
 Parameters before the `/` (or a `*xs`) are inputs, the rest are attributes. The rule gets the cotangent, the output,
-the inputs, and the attributes by name, and returns one entry an input: a cotangent, None, or a function of no
-arguments that computes it, called only if that input wants one. `keep` names the rule's parameters whose values it
-reads; of the others it sees shape and dtype only, and their memory is not held. Rules are written with operators and
-functions that take arrays and Tensors alike: on arrays nothing is recorded, on Tensors the backward pass is a graph
-itself, so one rule serves every order. Un-broadcasting, casts and zeros for unused outputs are the engine's work.
+the inputs, and the attributes by name, and returns one entry for each input: a cotangent, None, or a function that
+computes it and is called only if that input needs one. `keep` names the rule's parameters whose values it reads; of the
+others it sees only shape and dtype, and their memory is not held. Rules are written with operators and functions that
+take arrays and Tensors alike: on arrays nothing is recorded, on Tensors the backward pass is a graph itself, so one
+rule serves every order. The engine does un-broadcasting, casts and zeros for unused outputs.
 
 One keyword is reserved: `out`, an array of the result's shape and dtype (a tuple of them for several outputs) that
 the function writes into and returns. It is for plain arrays and is never recorded. A primitive may do without it.
@@ -42,7 +42,8 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 Canonical: TypeAlias = Callable[[str, Sequence[object], Attributes], Attributes]
-"""Checks the attributes of a call, given its name and its inputs, and returns the form that they are recorded in."""
+"""Checks the attributes of a call, given its name and its inputs, and returns them in the form in which they are
+recorded."""
 
 Cotangents: TypeAlias = Sequence[Value | Callable[[], Value] | None]
 """What a rule returns, for each input: its cotangent, a function that computes it, or None for zero."""
@@ -51,7 +52,7 @@ Rule: TypeAlias = Callable[..., Cotangents]
 
 
 class Primitive(Generic[P, R_co]):
-    """A function on arrays with a derivative rule; called on a Tensor it records, on arrays alone it just computes.
+    """A function on arrays with a derivative rule: calls on a Tensor are recorded, calls on arrays alone just compute.
 
     P are the parameters of the function, R its result: an array, or a tuple of them. Called with a Tensor among its
     inputs, it returns a Tensor in place of each array.
@@ -62,10 +63,10 @@ class Primitive(Generic[P, R_co]):
         pull: its rule.
         analytic: whether it is complex-analytic, so that complex-step differentiation is exact through it.
         multiple: whether it has several outputs (a tuple).
-        accepts_out: whether `forward` takes `out=` and writes into it; if not, a call with `out=` copies into it.
+        accepts_out: whether `forward` takes `out=` and writes into it; if not, `out=` gets a copy of the result.
 
     Example:
-        A primitive of your own, with a rule that the engine can differentiate again:
+        A primitive with a rule that the engine can differentiate again:
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> @tr.primitive()
@@ -240,7 +241,7 @@ class Primitive(Generic[P, R_co]):
         return self.forward(*inputs, **attrs)
 
     def _on_tensors(self, inputs: Sequence[object], attrs: Attributes, how: Context) -> Tensor | tuple[Tensor, ...]:
-        """Compute the function, record it where a gradient may be wanted, and show it to the tracer if there is one."""
+        """Compute the function, record it where a gradient may be needed, and show it to the tracer if there is one."""
         values: list[Array | complex] = []
         edges: list[Edge | None] = []
         tracked = False
@@ -252,7 +253,7 @@ class Primitive(Generic[P, R_co]):
                     tracked = True
                 value = value._array
             elif type(value) is not np.ndarray and not isinstance(value, _NUMBERS):
-                value = as_numbers(value, self.name)  # Python numbers stay what they are: they take the tensor's dtype
+                value = as_numbers(value, self.name)  # Python numbers are not converted: they take the tensor's dtype
             values.append(value)
             edges.append(edge)
         outputs = self._outputs(values, attrs, how)
@@ -294,7 +295,7 @@ class Primitive(Generic[P, R_co]):
         outputs: tuple[Array, ...],
         how: Context,
     ) -> Node:
-        """Return the node of a call, with what its rule reads."""
+        """Return the node of a call, with the values that its rule reads."""
         if not self._has_rule:
             self._missing_rule()
         kept: Sequence[object] = values
@@ -318,7 +319,7 @@ class Primitive(Generic[P, R_co]):
         return node
 
     def _complete(self, attrs: Attributes) -> Attributes:
-        """Return all attributes of a call, also those that it left out."""
+        """Return all attributes of a call, with defaults for those that it left out."""
         return {**self._defaults, **attrs} if self._defaults else attrs
 
     def _into(self, out: Any, inputs: tuple[object, ...], attrs: Attributes) -> object:
@@ -373,10 +374,10 @@ def primitive(
 
     Args:
         functions: NumPy functions that this primitive implements on Tensors.
-        analytic: whether the function is complex-analytic (False for max and its like, which have kinks).
+        analytic: whether the function is complex-analytic (False for functions with kinks, such as max).
         multiple: whether it returns a tuple of outputs; the rule then gets a list of cotangents.
         canonical: `canonical(name, inputs, attributes)` checks the attributes and returns them in the one form that is
-            recorded, and that the function and its rule see: an axis counted from the front, for instance.
+            recorded and that the function and its rule get: an axis counted from the front, for instance.
 
     Raises:
         TypeError: if the function has no positional-only parameter (its array inputs).

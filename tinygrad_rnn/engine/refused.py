@@ -130,4 +130,4 @@ INSTEAD: dict[str, str] = {
     "subtract.outer": "`a[:, None] - b`",
     "add.outer": "`a[:, None] + b`",
 }
-"""By NumPy's name without `np.`: what serves the same purpose, in the words of the page."""
+"""From NumPy's name, without `np.`, to what serves the same purpose, in the words of the page."""

@@ -1,4 +1,4 @@
-"""What can go on after a stop: objects whose state is a nest of arrays and JSON values."""
+"""Objects that can be saved and resumed: their state is a nest of arrays and JSON values."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy.typing as npt
 from ..errors import ConfigError
 
 Saved: TypeAlias = "npt.NDArray[np.generic] | str | int | float | bool | Sequence[Saved] | Mapping[str, Saved] | None"
-"""Arrays, texts, numbers, truth values and None, in lists and in dicts with texts as keys."""
+"""Arrays, strings, numbers, booleans and None, in lists and in dicts with strings as keys."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
     """An object that can be saved and resumed: an optimizer, a schedule, a stream of batches.
 
-    What `state_dict` returns shares nothing with the object; `load_state_dict` of an object made with the same settings
-    takes it, all or nothing, and that object then goes on as the first one would have.
+    The result of `state_dict` shares nothing with the object. `load_state_dict` of an object made with the same
+    settings takes it, all or nothing, and that object then continues as the first one would have.
 
     >>> from tinygrad_rnn.optim import Plateau
     >>> isinstance(Plateau(0.1), Stateful), isinstance([], Stateful)

@@ -1,4 +1,4 @@
-"""Signatures of functions that are derived from primitives: a Tensor for Tensors, an array for arrays.
+"""Signatures of functions that are derived from primitives: they return a Tensor for Tensors, an array for arrays.
 
 Each of these decorators is `implements` with a signature. The function is written once, for either kind of operand;
 a type checker sees one overload for each.

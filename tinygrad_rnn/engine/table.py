@@ -9,7 +9,7 @@ from ..errors import UnsupportedError
 from .refused import INSTEAD
 
 Function: TypeAlias = Callable[..., Any]
-"""A function of NumPy's, or one that implements it: the table holds functions of all signatures."""
+"""A function of NumPy, or one that implements it; the table holds functions of all signatures."""
 
 _F = TypeVar("_F", bound=Function)
 
@@ -18,7 +18,7 @@ TABLE: dict[Function, Function] = {}
 
 
 def implements(*functions: Function) -> Callable[[_F], _F]:
-    """Return a decorator that makes a function of this package the meaning of NumPy `functions` on Tensors."""
+    """Return a decorator that makes a function of this package the implementation of NumPy `functions` on Tensors."""
 
     def register(implementation: _F) -> _F:
         for function in functions:
@@ -29,12 +29,12 @@ def implements(*functions: Function) -> Callable[[_F], _F]:
 
 
 def supported() -> Mapping[Function, Function]:
-    """Return a copy of the table from NumPy functions to what implements them on Tensors."""
+    """Return a copy of the table from NumPy functions to their implementations on Tensors."""
     return dict(TABLE)
 
 
 def unsupported(name: str) -> UnsupportedError:
-    """Return the error that says that a NumPy function has no meaning on Tensors, and what to write instead."""
+    """Return the error for a NumPy function that does not take Tensors, with what to write instead."""
     instead = INSTEAD.get(name.removeprefix("np."))
     advice = "write it with the functions of tinygrad_rnn" if instead is None else f"in its place: {instead}"
     return UnsupportedError(

@@ -1,9 +1,9 @@
 """The recorded graph, and the context that recording depends on.
 
-A `Node` is one recorded operation (or a leaf). It points at the nodes of its inputs and holds the *arrays* that its
+A `Node` is one recorded operation (or a leaf). It points to the nodes of its inputs and holds the *arrays* that its
 derivative rule needs, never the tensors: a parameter may be updated while a graph that used its old value is alive.
-Edges point to the past only, so there are no reference cycles, and a dropped graph is freed at once. Node ids grow
-with creation, so descending id is a topological order: the walk back (in `walk`) needs no recursion.
+Edges point only to the past, so there are no reference cycles, and a dropped graph is freed at once. Node ids grow
+with creation, so descending id is a topological order: the backward walk (in `walk`) needs no recursion.
 
 This module knows nothing of Tensors.
 """
@@ -27,7 +27,7 @@ from .modes import Mode
 Array: TypeAlias = NDArray[Any]
 
 Attributes: TypeAlias = dict[str, Any]
-"""The keyword arguments of an operation: axis, shape, indices. Each operation knows the types of its own."""
+"""The keyword arguments of an operation: axis, shape, indices. Each operation knows the types of its own arguments."""
 
 
 class Spec(NamedTuple):
@@ -43,25 +43,25 @@ class Spec(NamedTuple):
 
 
 class Operation(Protocol):
-    """What a node needs to know of its primitive."""
+    """The part of a primitive that its nodes need."""
 
     name: str
     multiple: bool
 
     @property
     def pull_all(self) -> Callable[[list[Array | None], list[bool]], Sequence[Array | None]] | None:
-        """Return what is called in place of the rule, or None.
+        """Return the function that is called in place of the rule, or None.
 
         It gets the cotangents of all outputs (None: zero), and for each input whether it needs one.
         """
 
     @property
     def pull(self) -> Callable[..., Sequence[Any]]:
-        """Return the rule, of the cotangent, the output, the inputs and the attributes."""
+        """Return the rule, a function of the cotangent, the output, the inputs and the attributes."""
 
 
 class Node:
-    """One recorded operation: where it came from, and what its rule needs.
+    """One recorded operation: its origin, and the values that its rule needs.
 
     Attributes:
         operation: the primitive, or None for a leaf.
@@ -78,7 +78,8 @@ class Node:
         past: weak reference to the node before a closed cut, or None.
         consumed: whether `backward()` has dropped what the rule needs.
         walked: whether a gradient has gone through its rule.
-        windows: for a state that `unroll` returned: through how many uncut windows it came, a gradient taken in each.
+        windows: for a state that `unroll` returned, the number of uncut windows before it in which a gradient was
+        taken.
         owner: weak reference to the Tensor of a leaf, or None; drawings and messages read its name and its values.
     """
 
@@ -140,16 +141,16 @@ class Node:
 
 
 Edge: TypeAlias = tuple[Node, int]
-"""A node, and which of its outputs: where a value was computed."""
+"""A node and the number of one of its outputs: the origin of a value."""
 
 Kept: TypeAlias = Array | np.generic | complex | Spec | None
-"""What a node keeps of an input: the value that the rule reads, or its shape and dtype."""
+"""An input as a node keeps it: the value that the rule reads, or its shape and dtype."""
 
 _ids = itertools.count()
 
 
 def node_count() -> int:
-    """Return a number that is above the ids of all nodes so far, and below those of all to come."""
+    """Return a number above the ids of all existing nodes, and below those of all future nodes."""
     return next(_ids)
 
 
@@ -180,42 +181,42 @@ def describe_site(site: tuple[CodeType, int], step: int | None, names: tuple[str
 
 
 Watcher = Callable[[Node, tuple[Array, ...]], None]
-"""What `watching` calls with each node, as it is recorded, and the arrays that it computed."""
+"""Called by `watching` with each node as it is recorded, and the arrays that it computed."""
 
 
 LoopStep: TypeAlias = Callable[[list[Any], list[Any]], tuple[Sequence[object], Sequence[object]] | None]
-"""`step(slices, carried) -> (outputs, carried)`, flat lists of Tensors; None: it cannot be recorded as a loop."""
+"""`step(slices, carried) -> (outputs, carried)`, flat lists of Tensors; None if it cannot be recorded as a loop."""
 
 
 class Tracer(Protocol):
-    """What `tracing` shows everything to that is computed on Tensors, recorded for a gradient or not."""
+    """The receiver of everything that is computed on Tensors within `tracing`, recorded for a gradient or not."""
 
     def record(self, operation: Operation, inputs: Sequence[object], attrs: Attributes, results: Sequence[Any]) -> None:
-        """Take note of one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
+        """Note one operation: its operands (Tensors, arrays, numbers), and the Tensors that it made."""
 
     def abstract(self, operation: Operation, values: Sequence[object], attrs: Attributes) -> tuple[Array, ...] | None:
-        """Return what stands for the outputs of an operation, without computing them; None: compute them."""
+        """Return placeholders for the outputs of an operation, without computing them; None: compute them."""
 
     def abstracted(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Return what stands for outputs, of which only shapes and dtypes matter."""
+        """Return placeholders for outputs of which only shapes and dtypes matter."""
 
     def wanted(self, nodes: Sequence[Node]) -> None:
-        """Take note of the nodes whose gradient is wanted."""
+        """Note the nodes whose gradient is requested."""
 
     def fixed(self, array: Array) -> Any:
         """Return a Tensor that is the same at each replay."""
 
     def alone(self, part: object, is_leaf: bool) -> Any:
-        """Return a value without what it was computed from: a leaf, or a constant for the gradient."""
+        """Return a value detached from its graph, as a leaf or as a constant for the gradient."""
 
     def lift(self, array: Array, edge: Edge) -> Any:
-        """Return the Tensor that an edge leads to, for a backward pass that is recorded."""
+        """Return the Tensor that an edge leads to, for a recorded backward pass."""
 
     def seen(self, array: Array) -> None:
-        """Take note of an array of which a copy is used: what is written to it later, a replay would not see."""
+        """Note an array of which a copy is used, so that a replay would not see later changes to it."""
 
     def accumulated(self, total: object, edge: Edge) -> None:
-        """Take note that a sum was not written by the user: it adds a term to the cotangent of this edge."""
+        """Note that a sum was not written by the user: it adds a term to the cotangent of this edge."""
 
     def constant(self, name: str, function: Callable[..., Any], args: Sequence[object], repeatable: bool) -> Any:
         """Call a function that has no gradient (a comparison, a check, a draw), now and at each replay."""
@@ -230,7 +231,7 @@ class Tracer(Protocol):
 
 
 class Context(NamedTuple):
-    """How operations are recorded just now, and how they were before (`outer`); one value per thread and task."""
+    """How operations are currently recorded, and how they were before (`outer`); one value per thread and task."""
 
     recording: bool = True
     anomaly: bool = False
@@ -246,7 +247,7 @@ _context: ContextVar[Context] = ContextVar("tinygrad_rnn recording", default=Con
 
 
 def context() -> Context:
-    """Return how operations are recorded just now."""
+    """Return how operations are currently recorded."""
     return _context.get()
 
 
@@ -255,7 +256,7 @@ Recording: TypeAlias = Mode[Context]
 
 
 class Changed(Mode[Context]):
-    """A mode in which fields of the context have other values."""
+    """A mode that changes the values of some fields of the context."""
 
     __slots__ = ("_fields",)
 
@@ -269,7 +270,7 @@ class Changed(Mode[Context]):
 
 
 class _Scope(Mode[Context]):
-    """A mode with one name more in the scope."""
+    """A mode that adds one name to the scope."""
 
     __slots__ = ("_name",)
 
@@ -285,7 +286,7 @@ class _Scope(Mode[Context]):
 def no_grad() -> Recording:
     """Return a context manager (or decorator) in which nothing is recorded.
 
-    As a decorator, of a function, generator or coroutine, it holds in each call.
+    As a decorator of a function, generator or coroutine, it applies to each call.
 
     >>> import tinygrad_rnn as tr
     >>> x = tr.tensor([1.0], requires_grad=True)
@@ -332,14 +333,14 @@ def watching(watcher: Watcher) -> Recording:
 
 
 def tracing(tracer: Tracer) -> Recording:
-    """Return a context manager in which `tracer` is shown all that is computed on Tensors, and values are not read."""
+    """Return a context manager in which `tracer` is shown everything computed on Tensors, and values cannot be read."""
     return Changed(tracer=tracer)
 
 
 def slice_of_a_sequence() -> Recording:
     """Return a context manager that marks what is recorded in it as a slice of a longer sequence.
 
-    What needs the whole sequence at once, such as a cell that reads from the end, refuses to run there.
+    Code that needs the whole sequence at once, such as a cell that reads from the end, refuses to run there.
     """
     return Changed(sliced=True)
 

@@ -30,14 +30,14 @@ class Tensor(Conversions, ArrayMethods):
 
     Args:
         data: anything that `np.array` takes; bool, integer, float or complex. The dtype is NumPy's choice
-            (Python floats become float64) unless `dtype` says otherwise. Of a Tensor the values are taken: a new leaf.
+            (Python floats become float64) unless `dtype` says otherwise. A Tensor gives its values to a new leaf.
         dtype: dtype to convert to.
         requires_grad: record operations on this tensor, so that gradients with respect to it exist.
         name: a name for drawings and messages.
 
     Raises:
         DTypeError: if the dtype is not numeric, or not floating point while `requires_grad` is set.
-        UnsupportedError: if data is recorded and the new tensor is not: its gradient would be lost.
+        UnsupportedError: if data is recorded and the new tensor is not, so that its gradient would be lost.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> x = tr.Tensor([1.0, 2.0], requires_grad=True)
@@ -78,8 +78,8 @@ class Tensor(Conversions, ArrayMethods):
         """The array, read-only. Assign a new array of the same shape to a leaf; the dtype is kept.
 
         Raises:
-            DTypeError: if what is assigned does not fit the dtype: complex numbers a real one, say.
-            TraceError: while a function is recorded by `compile`: what is read then would be the same at each replay.
+            DTypeError: if the assigned values do not fit the dtype, such as complex numbers for a real one.
+            TraceError: while `compile` records a function: the values read then would be the same at each replay.
         """
         return self._values()
 
@@ -124,7 +124,7 @@ class Tensor(Conversions, ArrayMethods):
 
     @property
     def index(self) -> int:
-        """Which output of its node this is; 0 but for operations with several outputs (split, unstack)."""
+        """The number of this output of its node; 0 except for operations with several outputs (split, unstack)."""
         return self._index
 
     @property
@@ -134,7 +134,7 @@ class Tensor(Conversions, ArrayMethods):
 
     @property
     def is_frozen(self) -> bool:
-        """Whether this is a leaf whose `requires_grad` was set to False: it is meant to stay as it is."""
+        """Whether this is a leaf whose `requires_grad` was set to False, so that it is not to be trained."""
         return getattr(self, "_frozen", False)
 
     @property
@@ -163,7 +163,7 @@ class Tensor(Conversions, ArrayMethods):
 
     @property
     def grad(self) -> Array | None:
-        """What `backward()` has accumulated for this leaf: an array of its shape and dtype, or None."""
+        """The gradient that `backward()` has accumulated for this leaf: an array of its shape and dtype, or None."""
         return None if self._node is None else self._node.gradient
 
     @grad.setter
@@ -182,7 +182,8 @@ class Tensor(Conversions, ArrayMethods):
     def backward(self, cotangent: Operand | None = None, *, retain_graph: bool = False) -> None:
         """Add d(self)/d(leaf) to the `.grad` of every leaf that this tensor depends on.
 
-        The graph is consumed: what it kept for its rules is dropped on the way, so memory falls while the pass runs.
+        The graph is consumed: the arrays that it kept for its rules are dropped on the way, so memory falls during
+        the pass.
 
         Args:
             cotangent: weight of each element, of this tensor's shape; may be left out for a single element (1).
@@ -284,9 +285,9 @@ def _unpickled(array: Array, requires_grad: bool, is_frozen: bool, name: str | N
 
 
 Operand: TypeAlias = "Tensor | Numbers"
-"""What an operation takes."""
+"""An operand of an operation."""
 Value: TypeAlias = Tensor | Array
-"""What an operation returns: a Tensor if one of its operands is one, else an array."""
+"""The result of an operation: a Tensor if one of its operands is one, else an array."""
 
 
 def tensor(
@@ -308,8 +309,8 @@ def parameter(data: ArrayLike, dtype: DTypeLike | None = None, name: str | None 
     """Return a weight: a new leaf `Tensor` that requires a gradient, so that a `Module` counts it as a parameter.
 
     Args:
-        data: what it starts with, floating point numbers.
-        dtype: dtype to convert to; None: that of the data (float64 for draws of a generator).
+        data: initial values, floating point numbers.
+        dtype: dtype to convert to; None: the dtype of the data (float64 for draws of a generator).
         name: a name for drawings and messages.
 
     Raises:
@@ -324,7 +325,7 @@ def parameter(data: ArrayLike, dtype: DTypeLike | None = None, name: str | None 
 
 
 def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:
-    """Return a Tensor around `array` without a copy; for the engine, which owns the array. Makes it read-only."""
+    """Return a Tensor around `array` without a copy, and make the array read-only; for the engine, which owns it."""
     array.flags.writeable = False
     new = Tensor.__new__(Tensor)
     new._array = array

@@ -1,7 +1,7 @@
 """Derivatives of functions: products with a Jacobian from either side, the Jacobian itself, products with a Hessian.
 
-All are made of `grad`. J^T u is linear in u, so its own derivative with respect to u, in the direction v, is J v: a
-product from the right is two from the left, and one rule for each operation serves both.
+All are built on `grad`. J^T u is linear in u, so its own derivative with respect to u, in the direction v, is J v:
+a product from the right takes two from the left, and one rule for each operation serves both.
 Source: Townsend 2017, A new trick for calculating Jacobian vector products.
 """
 
@@ -167,12 +167,12 @@ def hvp(
 
 
 class _Point(Generic[Result]):
-    """A function where it is looked at: its value there, and its Jacobian as products.
+    """A function at one point: its value there, and products with its Jacobian.
 
     Attributes:
-        value: what it returned.
-        outputs: the leaves of that.
-        leaves: of the primals, each a node of its own in the graph.
+        value: the result of the function.
+        outputs: the leaves of the value.
+        leaves: the leaves of the primals, each a node of its own in the graph.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class _Point(Generic[Result]):
 
 
 def _sloped(ys: Sequence[Value], weights: Sequence[Value], xs: list[Tensor], create_graph: bool) -> list[Value]:
-    """Return the gradient of the weighed sum of those ys that were recorded; the others are constants."""
+    """Return the gradient of the weighted sum of the recorded ys; the others are constants."""
     pairs = [(y, weight) for y, weight in zip(ys, weights, strict=True) if _is_recorded(y)]
     if not pairs:
         return [np.zeros(x.shape, x.dtype) for x in xs]
@@ -236,7 +236,7 @@ def _sloped(ys: Sequence[Value], weights: Sequence[Value], xs: list[Tensor], cre
 
 
 def _leaf(name: str, number: int, part: Operand) -> Tensor:
-    """Return a primal as a node of its own in the graph, so that the function's use of it is told from others."""
+    """Return a primal as a node of its own in the graph, to distinguish the function's use of it from others."""
     given = part if isinstance(part, Tensor) else np.asarray(part)
     if not is_differentiable(given.dtype):
         raise DTypeError(
@@ -291,7 +291,7 @@ def _unit_vectors(parts: Sequence[Value]) -> Iterator[list[Array]]:
 
 
 def _joined(products: Iterator[Sequence[Value]], part: Value, others: Sequence[Value], leading: bool) -> list[Value]:
-    """Return the products of the elements of a part, for each other part as one array: the part's axes come first."""
+    """Return the products of the elements of a part as one array for each other part, with the part's axes first."""
     rows = [next(products) for _ in range(np.size(part))]
     found: list[Value] = []
     for number, other in enumerate(others):

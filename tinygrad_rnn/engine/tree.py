@@ -1,7 +1,7 @@
 """Nested values: a recurrent state is an array, or any nesting of tuples, lists and dicts of them.
 
 `flatten` lists the leaves in order, `rebuild` puts leaves back into the same nesting, `map_leaves` does both.
-`None` is an empty nesting, so that a cell without a state is one too. Named tuples keep their type.
+`None` is an empty nesting, the state of a cell without one. Named tuples keep their type.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Rebuild: TypeAlias = Callable[[Iterator[object]], object]
 """Puts leaves into a nesting."""
 
 DEEPEST = 100
-"""Levels of a nesting; what is deeper contains itself, or is a list of links that should be one array."""
+"""The most levels of a nesting; a deeper one contains itself, or is a linked list that should be one array."""
 
 
 def flatten(nest: object) -> list[Any]:
@@ -56,7 +56,7 @@ def rebuild(nest: object, leaves: Iterator[object]) -> Any:
 
 
 def rebuilder(nest: object) -> Rebuild:
-    """Return `rebuild` for one nesting that is made again and again: a function of the leaves.
+    """Return `rebuild` for one nesting that is made repeatedly, as a function of the leaves.
 
     >>> rebuilder((1, [2, None]))(iter("ab"))
     ('a', ['b', None])
@@ -105,7 +105,7 @@ def structure(nest: object) -> str:
 def _fold(
     nest: object, leaf: Callable[[object], Folded], join: Callable[[object, Sequence[Folded]], Folded], levels: int
 ) -> Folded:
-    """Return `leaf(nest)`, or for a nesting `join(nest, what its parts gave)`."""
+    """Return `leaf(nest)`, or for a nesting `join(nest, results of its parts)`."""
     if nest is None:
         return join(nest, ())
     parts = _parts(nest, levels)
@@ -115,7 +115,7 @@ def _fold(
 
 
 def _parts(nest: Any, levels: int) -> Iterable[object] | None:
-    """Return the parts of a nesting that may have so many levels; None for a leaf."""
+    """Return the parts of a nesting that may have this many levels; None for a leaf."""
     its_type: type = type(nest)
     kind = _kind(its_type)
     if kind is None:

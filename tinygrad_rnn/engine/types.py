@@ -1,4 +1,4 @@
-"""Types that signatures are written in: numbers, axes, indices."""
+"""Types for signatures: numbers, axes, indices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ Nested: TypeAlias = "Sequence[complex | Nested]"
 """Lists of Python numbers, nested to any depth."""
 
 Numbers: TypeAlias = "Array | np.generic | complex | Nested | Sequence[Array | np.generic] | Table"
-"""What NumPy makes an array of. No Tensor is one, so a type checker can tell which of the two an operation returns."""
+"""What NumPy converts to an array. A Tensor is not among them, so a type checker can tell which of the two an
+operation returns."""
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 """The axes of a reduction; None: all."""
@@ -32,4 +33,4 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 IndexPart: TypeAlias = SupportsIndex | slice | EllipsisType | Array | Sequence[int] | None
 
 Index: TypeAlias = IndexPart | tuple[IndexPart, ...]
-"""What stands between the brackets of `x[...]`."""
+"""The index in `x[...]`."""

@@ -1,7 +1,7 @@
 """The backward walk over a recorded graph.
 
-It knows nothing of Tensors. To record the backward pass itself, `pull_back` is given `lift`, which turns an array and
-the edge to it into a value that records; then every cotangent is such a value, and computes like an array.
+It knows nothing about Tensors. To record the backward pass itself, `pull_back` is given `lift`, which turns an array
+and the edge to it into a value that records; every cotangent is then such a value, and computes like an array.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Lift: TypeAlias = Callable[[Array, Edge], Cotangent]
 """Turns an array and the edge to it into a value that records."""
 
 Observer: TypeAlias = Callable[[Node, int, Cotangent], None]
-"""Sees the cotangent on each edge: (node, number of its input, cotangent that its rule sends to that input)."""
+"""Observes the cotangent on each edge: (node, number of its input, cotangent that its rule sends to that input)."""
 
 
 def ancestors(nodes: Iterable[Node]) -> list[Node]:
@@ -49,9 +49,10 @@ def pull_back(
     Args:
         seeds: pairs of an edge and the cotangent that starts there: arrays, or values that record.
         wanted: edges whose cotangent is returned; None means every leaf.
-        lift: given, the rules run on values that record, so that the result can be differentiated again.
+        lift: if given, the rules run on values that record, so that the result can be differentiated again.
         consume: drop what each node keeps as soon as its rule has run.
-        observe: shown the cotangent on each edge, before the terms of a node that is used several times are added up.
+        observe: called with the cotangent on each edge, before the terms of a node that is used several times are
+        added up.
 
     Returns:
         A table from edge to cotangent; an edge that no cotangent reaches is absent.
@@ -93,7 +94,7 @@ def _useful(nodes: Iterable[Node], targets: Iterable[Edge]) -> set[Node]:
 
 
 def _consume(node: Node) -> None:
-    """Drop what a node keeps, but its edges: a second pass must find its way here, to say what is wrong."""
+    """Drop what a node keeps, except its edges: a second pass must get here to report what is wrong."""
     node.inputs = ()
     node.output = None
     node.consumed = True
@@ -127,11 +128,11 @@ class _Cotangents(Generic[Cotangent]):
                 self._owned.add((node.id, index))
 
     def pop(self, node: Node) -> list[Cotangent | None] | None:
-        """Return the cotangents of a node's outputs, of which no more will come; None if none came."""
+        """Return the complete cotangents of a node's outputs; None if none has arrived."""
         return self._sums.pop(node.id, None)
 
     def pull(self, node: Node, cotangents: list[Cotangent | None], needs: list[bool]) -> None:
-        """Run the rule of a node, and add what it gives to the cotangents of its inputs."""
+        """Run the rule of a node, and add its results to the cotangents of its inputs."""
         if node.consumed:
             raise GradientError(
                 f"backward: the graph of {node.name} (recorded at {node.where()}) was consumed by an earlier "
@@ -139,7 +140,7 @@ class _Cotangents(Generic[Cotangent]):
             )
         if self._lift is None:
             self._send(node, cotangents, needs)
-        else:  # a backward pass that is recorded belongs to the time step whose operation it goes back through
+        else:  # a recorded backward pass belongs to the time step of the operation that it goes back through
             with Changed(step=node.step, scope=node.scope):
                 self._send(node, cotangents, needs)
         node.walked = True
