@@ -1,4 +1,4 @@
-"""Checks of gradients, for the operations, cells, models and truncation policies that users write.
+"""Gradient checks for the operations, cells, models and truncation policies that users write.
 
 `strategies`, which needs Hypothesis (the extra `[testing]`), is imported by its own name.
 """

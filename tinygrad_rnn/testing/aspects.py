@@ -1,4 +1,4 @@
-"""What `check_primitive` looks at: one function an aspect, which returns what it saw or raises `AspectError`."""
+"""The aspects of `check_primitive`: one function each, which returns what it found or raises `AspectError`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .gradients import check_grads
 from .oracles.complex_step import STEP
 from .oracles.slopes import Scalar
 
-_CLOSE = 1e-12  # of values that differ in rounding only, relative to the largest
-REFUSED = (ValueError, IndexError, TypeError, ArithmeticError)  # how a function says that it takes no such input
+_CLOSE = 1e-12  # of values that differ only by rounding, relative to the largest
+REFUSED = (ValueError, IndexError, TypeError, ArithmeticError)  # the errors by which a function rejects an input
 
 Input: TypeAlias = "Array | Tensor | float"
-"""An input of a primitive: an array, or a number of Python's."""
+"""An input of a primitive: an array, or a Python number."""
 
 
 class AspectError(Exception):
@@ -32,12 +32,12 @@ class AspectError(Exception):
 
 
 class NotApplicableError(Exception):
-    """An aspect that this primitive, or these inputs, do not have."""
+    """An aspect that does not apply to this primitive or these inputs."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A primitive and what it is checked with."""
+    """A primitive with the inputs and settings of a check."""
 
     p: Primitive[..., Any]
     inputs: Sequence[Input]
@@ -66,7 +66,7 @@ class Case:
         return self.replaced({i: change(value) for i, value in self.arrays.items()})
 
     def outputs(self, result: Any) -> list[Array | Tensor]:
-        """Return what a call gave as a list of outputs."""
+        """Return the result of a call as a list of outputs."""
         return list(result) if self.p.multiple else [result]
 
     def forward(self, inputs: Sequence[Input] | None = None) -> list[Array]:
@@ -74,7 +74,7 @@ class Case:
         return list(map(np.asarray, self.outputs(self.p(*(self.inputs if inputs is None else inputs), **self.attrs))))
 
     def expected(self, inputs: Sequence[Input]) -> list[Array]:
-        """Return what the reference gives."""
+        """Return the result of the reference."""
         if self.reference is None:
             raise NotApplicableError("no reference=, and it stands for no NumPy function")
         return list(map(np.asarray, self.outputs(self.reference(*inputs, **self.attrs))))
@@ -90,7 +90,7 @@ class Case:
         return [y for y in outputs if isinstance(y, Tensor)], list(leaves.values())
 
     def check_rule(self, order: int = 1) -> str:
-        """Run `check_grads` on the primitive; return what was seen, or raise what is wrong."""
+        """Run `check_grads` on the primitive; return what was checked, or raise `AspectError`."""
         checked = self.checked
 
         def function(*leaves: Tensor) -> object:
@@ -99,7 +99,7 @@ class Case:
             # A curved readout, so that the second derivative of a linear operation is not zero too.
             return outputs if order == 1 else [tanh(y) for y in outputs]
 
-        # So that the report calls the leaves what the primitive calls them.
+        # So that the report uses the primitive's own names for the leaves.
         names = [inspect.Parameter(self._name(i), inspect.Parameter.POSITIONAL_ONLY) for i in checked]
         function.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]
         report = check_grads(
@@ -110,7 +110,7 @@ class Case:
         return "; ".join([", ".join(sorted({leaf.method for leaf in report.leaves if leaf.method})), *report.notes])
 
     def _name(self, number: int) -> str:
-        """Return what the primitive calls an input."""
+        """Return the primitive's name for an input."""
         parameters = inspect.signature(self.p.forward).parameters.values()
         variadic = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         if variadic:
@@ -153,7 +153,7 @@ def values(case: Case) -> str:
 
 
 def analytic(case: Case) -> str:
-    """Compare complex step through the function with differences of it."""
+    """Compare the complex step through the function with differences."""
     if not case.p.analytic:
         raise NotApplicableError("declared not analytic")
     directions = {i: case.normal(value.shape) for i, value in case.checked.items()}
@@ -205,7 +205,7 @@ def broadcasting(case: Case) -> str:
 
 
 def _same_shapes(case: Case) -> Case:
-    """Return the case with inputs repeated to one shape, if that leaves the result what it was."""
+    """Return the case with inputs repeated to one shape, if that does not change the result."""
     try:
         inputs = [np.array(value) for value in np.broadcast_arrays(*case.inputs)]
         agree(case.forward(inputs), case.forward(), "")
@@ -234,7 +234,7 @@ def _broadcasts(case: Case, changed: Mapping[int, Array], seen: list[str]) -> bo
 
 def dtype(case: Case) -> str:
     """Expect float32 from float32, also next to a Python number."""
-    # NumPy makes float64 of float32 and wide integers, but not of float32 and narrow ones.
+    # NumPy promotes float32 and wide integers to float64, but not float32 and narrow integers.
     narrow = {"f": np.float32, "i": np.int16, "u": np.uint16}
     inputs = case.map(lambda value: value.astype(narrow.get(value.dtype.kind, value.dtype)))
     case = replace(case, inputs=inputs)
@@ -292,7 +292,7 @@ def _taken(case: Case, inputs: Sequence[Input]) -> list[Array] | None:
 
 
 def zero_size(case: Case) -> str:
-    """Give inputs no elements, where the function takes that."""
+    """Give inputs without elements, where the function takes them."""
     arrays = {i: value for i, value in case.arrays.items() if value.ndim}
     seen = []
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -313,7 +313,7 @@ def zero_size(case: Case) -> str:
 
 
 def zero_d(case: Case) -> str:
-    """Give inputs no axes, where the function takes that."""
+    """Give inputs without axes, where the function takes them."""
     inputs = case.map(lambda value: np.array(value.flat[0]) if value.size else value)
     if any(np.ndim(value) for value in inputs) or _taken(case, inputs) is None:
         raise NotApplicableError("it takes no 0-d arrays here")
@@ -321,7 +321,7 @@ def zero_d(case: Case) -> str:
 
 
 def attributes(case: Case) -> str:
-    """Pass attributes by keyword and by position, and leave those out that have a default."""
+    """Pass attributes by keyword and by position, and leave out those that have a default."""
     if not case.attrs:
         raise NotApplicableError("called without attributes")
     expected, seen = case.forward(), ["by keyword"]

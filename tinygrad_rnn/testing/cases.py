@@ -1,4 +1,4 @@
-"""What the command `check` checks: everything built in, a cell, model or policy of the user's, or a saved model."""
+"""The cases of the command `check`: everything built in; a user's cell, model or policy; or a saved model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from . import strategies as st
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: `check_grads(f, *inputs, truncation=truncation)` on what is drawn.
+    """One row of the table: `check_grads(f, *inputs, truncation=truncation)` on drawn examples.
 
-    f and truncation are strategies, or values; `source` is Python for the one that is a value.
+    f and truncation are strategies or values; `source` is Python code for the one that is a value.
     """
 
     name: str
@@ -63,9 +63,9 @@ def builtin_cases() -> Iterator[Case]:
 
 
 def cases_of(target: str) -> Iterator[Case]:
-    """Yield the cases for a model file or for "mymodule:name": a cell, what makes one, a model or a policy.
+    """Yield the cases for a model file or for "mymodule:name": a cell, a function that makes one, a model or a policy.
 
-    A cell that can be made in any size is checked twice: in full, and truncated.
+    A cell that can be made in any size is checked twice: in full and truncated.
 
     Raises:
         ConfigError: if there is no such name, or nothing can be made of it.
@@ -82,7 +82,7 @@ def cases_of(target: str) -> Iterator[Case]:
     if isinstance(value, RNNLM):
         yield _model_case(target, value, name, module_name)
     elif isinstance(value, Policy):
-        # A small model is enough: what a policy does, it does to the edges between steps.
+        # A small model is enough: a policy acts only on the edges between steps.
         model = st.models(cell="rnn", max_layers=1)
         yield Case(target, model, _TOKENS, value, source=name, module=module_name)
     elif hasattr(value, "initial_state") and not isinstance(value, type):
@@ -108,7 +108,7 @@ def _ids(steps: hst.SearchStrategy[int]) -> hst.SearchStrategy[Array]:
 
 
 def _model_case(name: str, model: RNNLM, source: str, module: str) -> Case:
-    # A trained model is large: little text of it, so that an example takes a fraction of a second.
+    # A trained model is large: little text, so that an example takes a fraction of a second.
     batch = st.sequences(model.vocab_size, batch=hst.integers(1, 2), steps=hst.integers(1, 4))
     return Case(name, model, {"batch": batch}, source=source, module=module)
 
@@ -136,7 +136,7 @@ def _check_cell(target: str, cell: object) -> None:
 
 
 def _input_size(target: str, cell: object) -> int:
-    """Return D of a cell that is made already."""
+    """Return D of an existing cell."""
     size = getattr(cell, "input_size", None)
     if not isinstance(size, int):
         raise ConfigError(

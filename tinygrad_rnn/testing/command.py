@@ -1,4 +1,4 @@
-"""The command `check`: cases drawn by Hypothesis, a row of a table for each, and what it takes to repeat a failure."""
+"""The command `check`: cases drawn by Hypothesis, a table row for each, and the code that repeats a failure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .report import GradCheckError, GradReport
 
 @dataclass
 class Outcome:
-    """What was found for one case."""
+    """The outcome of one case."""
 
     case: Case
     examples: int = 0  # that were drawn, up to the first that failed
@@ -47,13 +47,13 @@ class Outcome:
 
 
 def check(target: str | None, examples: int, seed_of_draws: int, order: int) -> int:
-    """Check what the command line names, print a table, and return 1 if a gradient is wrong, else 0.
+    """Check the target named on the command line, print a table, and return 1 if a gradient is wrong, else 0.
 
     Args:
         target: "mymodule:name", a model file, its folder, or None for everything built in.
-        examples: most examples a case.
-        seed_of_draws: of everything that is drawn.
-        order: of the derivatives, 1 or 2.
+        examples: largest number of examples per case.
+        seed_of_draws: seed of everything that is drawn.
+        order: order of the derivatives, 1 or 2.
 
     Raises:
         ConfigError: if the target cannot be found, or what is checked raises an error of its own.
@@ -134,7 +134,7 @@ def run_case(
         seed(seed_of_draws)(configured(given(**draws)(check)))()
     except GradCheckError as error:
         outcome.drawn = _drawn(error)
-    except Exception as error:  # a cell of the user's may raise anything
+    except Exception as error:  # a user's cell may raise anything
         where = "".join(f", {name} = {text}" for name, text in _drawn(error).items())
         raise ConfigError(f"check: {case.name} raised {type(error).__name__}: {error}{where}") from error
     outcome.seconds = time.perf_counter() - start
@@ -169,7 +169,7 @@ def _account(outcome: Outcome, report: GradReport, seed_of_draws: int, order: in
 
 
 def _line(outcome: Outcome, seed_of_draws: int, order: int) -> str:
-    """Return the counter-example as one line of Python that needs nothing before it."""
+    """Return the counter-example as one self-contained line of Python."""
     case, drawn = outcome.case, outcome.drawn
     texts = {"f": case.source, "truncation": case.source if case.truncation is not None else "", **drawn}
     arguments = [texts[name] for name in ("f", *case.inputs)]
@@ -197,7 +197,7 @@ _HOMES = {
 
 @contextmanager
 def _nothing_left_behind() -> Iterator[None]:
-    """Let Hypothesis keep its notes in a folder that goes away, not in the user's."""
+    """Let Hypothesis keep its database in a temporary folder, not in the user's."""
     name = "HYPOTHESIS_STORAGE_DIRECTORY"
     with tempfile.TemporaryDirectory() as folder:
         before = os.environ.get(name)

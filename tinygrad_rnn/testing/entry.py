@@ -1,4 +1,4 @@
-"""What Hypothesis calls when it is imported, so that `from_type(Tensor)` works wherever this package is installed."""
+"""The entry point that Hypothesis calls on import, so that `from_type(Tensor)` works without further imports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def register() -> None:
     >>> find(strategies.from_type(Tensor), lambda x: x.ndim == 2).shape
     (1, 1)
     """
-    # Imported here: this module is loaded by Hypothesis itself, when it is half imported.
+    # Imported here: Hypothesis loads this module while it is itself only partly imported.
     from hypothesis.strategies import register_type_strategy
 
     register_type_strategy(Tensor, _tensors)

@@ -1,4 +1,4 @@
-"""`check_grads`: gradients against an oracle that knows no derivative rule, leaf by leaf."""
+"""`check_grads`: gradients compared, leaf by leaf, with an oracle that uses no derivative rules."""
 
 from __future__ import annotations
 
@@ -45,28 +45,28 @@ def check_grads(
     is checked by four-point differences in longdouble, and at a kink every value between the one-sided slopes is
     right. Under a policy the oracle is sum(M * C), M = policy.mask(T) and C the credits of untied steps.
 
-    Also checked: the function and the backward pass give the same bits twice, inputs and cotangents are not written to,
+    Also checked: the function and the backward pass are deterministic, inputs and cotangents are not written to,
     gradients share no memory, and every leaf has a gradient. Leaves are checked in float64, whatever their dtype, and
-    get their values back.
+    are restored afterwards.
 
     Args:
-        f: a function of Tensors and arrays, which returns a Tensor or a nesting of them; a cell, with x (N, D) or xs
-            (N, T, D), and a state if you like; a module with a method `loss`, with the inputs of that; any module, or
+        f: a function of Tensors and arrays that returns a Tensor or a nesting of them; a cell, with x (N, D) or xs (N,
+            T, D), and optionally a state; a module with a method `loss`, with the inputs of that method; any module, or
             a bound method of one, with its inputs; with `truncation` also step(inputs, state) -> (loss, state).
-        inputs: of f, or of its loss, one by one or as a tuple. Floating point arrays and Tensors, in any nesting, are
-            leaves; integers and the rest are constants. A Generator is rewound for each call.
-        loss: of a module: `loss(f, *inputs)` is checked in place of f.
-        directions: random directions for each leaf, where not every entry is compared.
+        inputs: inputs of f, or of its loss, one by one or as a tuple. Floating point arrays and Tensors, in any
+            nesting, are leaves; integers and the rest are constants. A Generator is rewound for each call.
+        loss: a loss of the module f: `loss(f, *inputs)` is checked instead of f.
+        directions: number of random directions for each leaf of which not every entry is compared.
         full: compare every entry; "auto": where entries times operations are at most 3,000.
         rtol: relative tolerance.
         atol: tolerance relative to the largest gradient.
-        seed: of cotangents, directions and noise.
+        seed: seed of cotangents, directions and noise.
         method: "complex", "longdouble", or "auto" to choose.
-        order: 1, or 2 to check the second-order gradient behind the first.
-        truncation: the policy to check under, or its text.
-        parameters: name to leaf Tensor: more leaves, such as Tensors that f uses from outside.
+        order: 1, or 2 to check the gradient of the gradient.
+        truncation: the truncation policy to apply, or its text.
+        parameters: name to leaf Tensor; further leaves, such as Tensors that f captures.
         allow_unused: accept a leaf that the result does not depend on.
-        check: raise if something is wrong; False: just report.
+        check: raise an error if something is wrong; False: only report it.
 
     Returns:
         The report; print it for a table.
@@ -118,7 +118,7 @@ def _report(target: Target, options: Options, call: str, order: int) -> GradRepo
 
 
 def _remarks(target: Target, found: BackwardPass, leaves: Sequence[LeafResult]) -> Iterator[str]:
-    """Yield notes on what was not checked, or says little."""
+    """Yield notes on what was not checked, or hardly."""
     wide = [f"{name} ({leaf.dtype})" for name, leaf in target.leaves.items() if leaf.dtype != np.float64]
     if wide:
         yield f"checked in float64: {', '.join(wide)}"

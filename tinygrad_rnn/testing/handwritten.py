@@ -1,4 +1,4 @@
-"""`compare_handwritten`: a backward that was derived by hand, against the automatic gradient, quantity by quantity."""
+"""`compare_handwritten`: a hand-derived backward pass compared with the automatic gradient, quantity by quantity."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from .targets.handwritten import (
 
 @dataclass(frozen=True)
 class QuantityResult(LeafResult):
-    """What was found for one quantity of one run: "h" (forward), "dx", "dh", "dc", or "d" and a parameter's name.
+    """The result for one quantity of one run: "h" (forward), "dx", "dh", "dc", or "d" and a parameter's name.
 
     Attributes:
         run: "1 step", or "5 steps".
-        steps: time steps at which it is wrong; empty if that is not known, or the quantity has no steps.
-        where: the same in words.
+        steps: time steps at which it is wrong; empty if they are unknown, or the quantity has no steps.
+        where: the steps in words.
     """
 
     run: str = ""
@@ -43,7 +43,7 @@ class QuantityResult(LeafResult):
 
     @property
     def first_step(self) -> int | None:
-        """The step at which the error first appears, going backward; None if that is not known."""
+        """The step at which the error first appears in the backward pass; None if unknown."""
         return max(self.steps, default=None)
 
     @property
@@ -54,7 +54,7 @@ class QuantityResult(LeafResult):
 
     @property
     def account(self) -> str:
-        """Nothing: the row says it all."""
+        """Nothing: the row says everything."""
         return ""
 
 
@@ -62,8 +62,8 @@ class QuantityResult(LeafResult):
 class HandwrittenReport(Report[QuantityResult]):
     """The outcome of `compare_handwritten`.
 
-    `causes` are what the error may be, as far as it can be read off the numbers. Failures are an error that was raised,
-    an input that was changed, grads that pile up.
+    `causes` are the possible mistakes, as far as the numbers show them. Failures are an error that was raised, an input
+    that was changed, grads that accumulate.
     """
 
     columns = ("quantity", "shape", "run", "largest error", "allowed", "verdict", "where", "what it looks like")
@@ -72,7 +72,7 @@ class HandwrittenReport(Report[QuantityResult]):
 
     @property
     def stories(self) -> tuple[str, ...]:
-        """What is wrong besides values, and what the error may be."""
+        """Failures besides wrong values, and the possible mistakes."""
         return (*(f"wrong: {failure}" for failure in self.failures), *(f"looks like: {cause}" for cause in self.causes))
 
     def result(self, name: str, run: str) -> QuantityResult:
@@ -94,18 +94,18 @@ def compare_handwritten(
     atol: float = 1e-13,
     check: bool = True,
 ) -> HandwrittenReport:
-    """Compare a backward derived by hand with the automatic gradient of a cell that computes the same.
+    """Compare a hand-derived backward pass with the automatic gradient of a cell that computes the same.
 
     One step and T steps are run from random states with random gradients of the loss, in float64, and each of dx, dh
     (dc), dWx, dWh, db is compared; the report says which is wrong, by what factor, and from which time step back.
-    The weights are the cell's, moved by small random numbers, so that a bias that starts at 0 hides nothing.
+    The weights are the cell's plus small random numbers, so that a bias that starts at 0 hides no fault.
 
     `handwritten` is one of these; arrays of a state are (N, H), h first (h, or h and c):
 
-    - a layer of one step: forward(x, *state) -> state (an array or a tuple), backward(*dstate) -> (dx, *dstate),
+    - a layer for one step: forward(x, *state) -> state (an array or a tuple), backward(*dstate) -> (dx, *dstate),
       x and dx (N, D); a list `params` in the order of `cell.parameters()`, and a list `grads` of the same shapes that
       backward overwrites (in this package: `handwritten.RNN`);
-    - a layer of a window: forward(xs) -> hs, backward(dhs) -> dxs, with xs (N, T, D) and hs (N, T, H); `params` and
+    - a layer for a window: forward(xs) -> hs, backward(dhs) -> dxs, with xs (N, T, D) and hs (N, T, H); `params` and
       `grads` likewise; if it has them, set_state(*state) before and dh, dc after it are used (`handwritten.TimeRNN`);
     - a class, or any function, that makes one of these from the weights: `handwritten.LSTM`;
     - a pair of functions: forward(x, state, parameters) -> (state, cache) and
@@ -115,9 +115,9 @@ def compare_handwritten(
     Args:
         cell: a cell whose state holds h first, with `initial_state`, `parameters`, and `input_size` (or a first
             parameter of D rows).
-        handwritten: what is checked; it is copied.
-        T: steps of the longer run.
-        N: sequences.
+        handwritten: the code to check; it is copied.
+        T: number of steps of the longer run.
+        N: number of sequences.
         seed: of everything drawn.
         rtol, atol: allowed error relative to the largest entry of a quantity, and to the largest of all.
         check: raise an error if something is wrong; otherwise only report it.
@@ -166,7 +166,7 @@ def compare_handwritten(
 def _sides(
     cell: CheckedCell, handwritten: object, T: int, N: int, rng: np.random.Generator
 ) -> tuple[Automatic, Layer, Window]:
-    """Return both sides with the same weights, and what they are run on."""
+    """Return both sides with the same weights, and the window that they are run on."""
     cell = copy.deepcopy(cell)
     parameters = cell.parameters()
     for parameter in parameters.values():
@@ -178,7 +178,7 @@ def _sides(
     xs, dhs = rng.standard_normal((N, T, D)), rng.standard_normal((N, T, state[0].shape[1]))
     layer = as_layer(handwritten, {name: parameter.data for name, parameter in parameters.items()})
     dlast = [rng.standard_normal(part.shape) for part in state[1:]]
-    if layer.whole:  # it gives out h alone, so no loss can depend on the rest of the last state
+    if layer.whole:  # it returns only h, so no loss can depend on the rest of the last state
         dlast = [np.zeros_like(part) for part in dlast]
     if not layer.fresh().starts_from(state):
         state = [np.zeros_like(part) for part in state]
@@ -186,7 +186,7 @@ def _sides(
 
 
 def _compared(title: str, automatic: Automatic, layer: Layer, window: Window, options: Options) -> list[QuantityResult]:
-    """Return a result for each quantity that the hand-written side tells."""
+    """Return a result for each quantity that the hand-written side provides."""
     evaluation = HandwrittenEvaluation(automatic, layer, window, title)
     judge = Judge(evaluation, evaluation.gradient(), ComplexStep(0.0, 0.0, name="automatic gradient"), options)
     run = _run(window.xs.shape[1])
@@ -230,7 +230,7 @@ def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: J
 
 
 def _repeated(layer: Layer, window: Window) -> list[str]:
-    """Return what is wrong with a second run of the same layer."""
+    """Return the failures of a second run of the same layer."""
     layer = layer.fresh()
     first, second = layer.run(window).gradients, layer.run(window).gradients
     changed = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
@@ -246,7 +246,7 @@ def _run(steps: int) -> str:
 
 
 def where(steps: list[int], T: int) -> str:
-    """Return the wrong steps of a window in words, as they are met going backward.
+    """Return the wrong steps of a window in words, in the order of the backward pass.
 
     >>> where([0, 1], 5)
     'from step 1 back; the last 3 are right'

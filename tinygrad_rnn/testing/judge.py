@@ -1,4 +1,4 @@
-"""One leaf at a time: its gradient beside the oracle's slopes, and where it is wrong if it is."""
+"""The comparison of one leaf's gradient with the oracle's slopes, and the location of errors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .report import LeafResult
 from .targets.backward import BackwardPass
 from .targets.base import Evaluation, weights
 
-_EVERY_ENTRY = 3000  # entries of a leaf times operations of one evaluation, up to which "auto" looks at each entry
-_LOCATE = 1024  # entries of a wrong leaf that are all looked at, to say what is wrong with it
+_EVERY_ENTRY = 3000  # entries of a leaf times operations of one evaluation, up to which "auto" compares every entry
+_LOCATE = 1024  # up to this many entries of a wrong leaf are all compared, to diagnose the error
 
 Method: TypeAlias = Literal["auto", "complex", "longdouble"]
 
@@ -63,7 +63,7 @@ class Options:
 
     @property
     def written(self) -> list[str]:
-        """The options that are not the usual ones, and the seed, as arguments of a call."""
+        """The options that differ from their defaults, and the seed, as arguments of a call."""
         usual = Options(self.seed)
         changed = {name: value for name, value in vars(self).items() if value != getattr(usual, name)}
         return [f"{name}={value!r}" for name, value in {**changed, "seed": self.seed}.items()]
@@ -75,10 +75,10 @@ class Tolerance(NamedTuple):
     |j - s| <= rtol * (|s|_1 + |j|) + atol * max(Gmax, 1) * |u|_1
 
     j is the gradient under test times u, s the oracle's slope, |s|_1 the sum of the absolute terms of j, and Gmax the
-    largest entry of the gradient over all leaves. The second part is needed where units saturate: there the rule's own
-    1 - y * y cancels. Each leaf is judged alone, or a fault in one would be diluted by the others.
+    largest entry of the gradient over all leaves. The second term is needed where units saturate: there the rule's own
+    1 - y * y cancels. Each leaf is judged separately, because the others would dilute a fault in one.
 
-    A variable s * z of a scale s far from 1 has a gradient in z of s times its own, and is judged by that, if it is
+    A variable s * z with a scale s far from 1 has a gradient in z of s times its own, and is judged by that if it is
     stricter: `relative` is the largest entry of a gradient times the scale of its variable.
 
     >>> Tolerance(1e-10, 1e-13, largest=2.0).allowed(terms=3.0, slope=1.0, spread=5.0)
@@ -106,7 +106,7 @@ class Judge:
     found: BackwardPass
     oracle: Oracle
     options: Options
-    eps: float = 0.0  # rounding error of the narrowest type that the oracle computes in; 0: that of float64
+    eps: float = 0.0  # rounding error of the narrowest type that the oracle computes in; 0 means that of float64
     tolerance: Tolerance = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,11 +153,11 @@ class Judge:
         found = self._measured(name, g, u, fine=False)
         if found.ok or not isinstance(self.oracle, Differences):
             return found
-        finer = self._measured(name, g, u, fine=True)  # the steps may have been too long for numbers near 0
+        finer = self._measured(name, g, u, fine=True)  # the steps may be too long for numbers near 0
         return finer if finer.ok else found
 
     def _measured(self, name: str, g: Array, u: Array, fine: bool) -> _Comparison:
-        """Compare along u, entries of each scale by themselves, for a step that fits all would be lost in some."""
+        """Compare along u, separately for entries of each scale: in some of them a common step would be lost."""
         of = scales(self.evaluation.arrays[name], fine)
         low = high = slack = bound = total = nearest = 0.0
         for scale in np.unique(of[u != 0]).tolist():
@@ -192,7 +192,7 @@ class Judge:
         return replace(self._located(result, g, None), verdict="no gradient", hint=lost)
 
     def _located(self, result: LeafResult, g: Array, found: list[_Comparison] | None) -> LeafResult:
-        """Return what is wrong with a leaf: the worst entry, both values, and a hint."""
+        """Return the error of a leaf: the worst entry, both values, and a hint."""
         name, sizes = result.name, self.evaluation.target.sizes
         places = list(range(g.size))
         if found is None and g.size > _LOCATE:
@@ -203,7 +203,7 @@ class Judge:
         worst = max(range(len(found)), key=lambda k: found[k].excess)
         error, bound, expected, _ = found[worst]
         if not result.every and all(one.ok for one in found) and any(one.kink for one in found):
-            # A direction moves several entries over their kinks at once; each of them alone is right.
+            # A direction moves several entries across their kinks at once, although each is right by itself.
             return replace(result, error=error, bound=bound)
         index = _place(places[worst], g.shape)
         wrong = replace(result, verdict="wrong", index=index, expected=expected, actual=float(g[index]))
@@ -213,7 +213,7 @@ class Judge:
         return replace(wrong, hint=explained(self.evaluation, name, whole, g))
 
     def _search(self, name: str, g: Array) -> int:
-        """Return a wrong entry of a large leaf: halve, and go on with the half that is further off."""
+        """Return a wrong entry of a large leaf by bisection, following the half with the larger error."""
         places = np.arange(g.size)
         rng = np.random.default_rng(self.options.seed)
         while len(places) > 1:
@@ -227,7 +227,7 @@ class Judge:
 
 
 class _Comparison(NamedTuple):
-    """One derivative: how far off it is, what is allowed, the right answer nearest to it, and whether 0 is a kink."""
+    """The comparison of one derivative: error, bound, the nearest right answer, and whether 0 is a kink."""
 
     error: float
     bound: float
@@ -240,7 +240,7 @@ class _Comparison(NamedTuple):
 
     @property
     def excess(self) -> float:
-        """How many times what is allowed the error is."""
+        """The error as a multiple of the bound."""
         return self.error / self.bound if self.bound else np.inf if self.error else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Aspects of a primitive that concern memory: the layout of its arrays, what it may write to, and `out=`."""
+"""The aspects of a primitive that concern memory: the layout of its arrays, writes to its arguments, and `out=`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .aspects import AspectError, Case, agree
 def _strided(value: Array) -> Array:
     buffer = np.zeros([2 * n for n in value.shape], value.dtype)
     if value.dtype.kind in "fc":
-        buffer.fill(np.nan)  # whoever reads over a gap shall notice
+        buffer.fill(np.nan)  # so that reads past a gap are noticed
     every_other: tuple[slice | EllipsisType, ...] = (..., *[slice(None, None, 2)] * value.ndim)
     buffer[every_other] = value
     return buffer[every_other]
@@ -33,7 +33,7 @@ _LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 
 def layout(case: Case) -> str:
-    """Give the function and its rule the same arrays, laid out in memory in other ways."""
+    """Give the function and its rule the same arrays in other memory layouts."""
     expected, node = case.forward(), _node(case)
     pulled = _pull(case, node, np.array)
     for name, change in _LAYOUTS.items():
@@ -97,12 +97,12 @@ def _pull(case: Case, node: Node, change: Callable[[Array], Array]) -> list[Arra
 
 
 def _blank(y: Array) -> Array:
-    """Return an array of the same shape, dtype and order, full of what no result is."""
+    """Return an array of the same shape, dtype and order, filled with values that no result has."""
     return np.full_like(y, np.nan if y.dtype.kind in "fc" else np.iinfo(y.dtype).max if y.dtype.kind in "iu" else True)
 
 
 def out(case: Case) -> str:
-    """Have the result written into given arrays of several layouts, and over an input."""
+    """Write the result into given arrays of several layouts, and over an input."""
     expected = case.forward()
     layouts: dict[str, Callable[[Array], Array]] = {"C-ordered": np.ascontiguousarray, **_LAYOUTS}
     for name, order in layouts.items():

@@ -1,4 +1,4 @@
-"""Which oracle fits a graph: the complex step, or differences where an operation is not complex-analytic."""
+"""The choice of the oracle: the complex step, or differences where an operation is not complex-analytic."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .targets.backward import BackwardPass
 from .targets.base import Evaluation, weights
 
 _COMPARE = frozenset({"relu", "maximum", "minimum", "max", "astype"})
-"""Operations that carry the complex step though they are not analytic: NumPy compares complex numbers by their real
+"""Operations that carry the complex step although they are not analytic: NumPy compares complex numbers by their real
 parts first. (A conversion does so too, or warns, which is an error here.)"""
 
-_REFUSED = (TypeError, ValueError)  # how a function says that it takes no numbers of a type
+_REFUSED = (TypeError, ValueError)  # the errors by which a function rejects numbers of a type
 
 Judged = tuple[list[LeafResult], list[str]]
 """The result of each leaf, and notes on why the method was chosen."""
 
 
 def judged(evaluation: Evaluation, found: BackwardPass, options: Options) -> Judged:
-    """Return the result of each leaf, by the method that fits a target in float64, and notes on why it was chosen.
+    """Return the result of each leaf by the method that suits a target in float64, and notes on why it was chosen.
 
     Raises:
         ConfigError: if differences are asked for where there are cuts.
-        UnsupportedError: if complex numbers do not pass, and nothing else will do.
+        UnsupportedError: if complex numbers do not pass, and no other method applies.
     """
     operations = [node for node in found.nodes if node.operation is not None]
     kinked = sorted({node.name for node in operations if not getattr(node.operation, "analytic", True)})
@@ -74,9 +74,9 @@ def judged(evaluation: Evaluation, found: BackwardPass, options: Options) -> Jud
 def _second_opinion(
     evaluation: Evaluation, found: BackwardPass, options: Options, results: list[LeafResult]
 ) -> Judged | None:
-    """Return what differences say, if they agree with a gradient that the complex step does not agree with.
+    """Return the result by differences if it agrees with the gradient where the complex step does not.
 
-    An operation that is not analytic, and does not say so, spoils the complex step alone.
+    An operation that is not analytic but not declared so spoils only the complex step.
     """
     wrong = [result.name for result in results if result.verdict == "wrong"]
     if not wrong or any(_confirmed(evaluation, name, options.seed) for name in wrong):
@@ -94,7 +94,7 @@ def _second_opinion(
 
 
 def _confirmed(evaluation: Evaluation, name: str, seed: int) -> bool:
-    """Return whether one quick difference, along a random direction, is what the complex step says."""
+    """Return whether one quick difference along a random direction agrees with the complex step."""
     u = weights(np.random.default_rng(seed), evaluation.arrays[name].shape)
     h = 1e-3 / max(1.0, float(np.sqrt(np.sum(u * u))))
     try:
@@ -115,12 +115,12 @@ def _by_differences(evaluation: Evaluation, found: BackwardPass, options: Option
 
     try:
         return judged_in(np.longdouble)
-    except _REFUSED:  # linear algebra, for one, has no longdouble
+    except _REFUSED:  # linear algebra, for example, has no longdouble
         return judged_in(np.float64)
 
 
 def _differences(evaluation: Evaluation, found: BackwardPass, options: Options, dtype: DTypeLike) -> Judge:
-    """Return a judge that computes in a wide type, and knows which parts do not."""
+    """Return a judge that computes in a wide type, and allows for the parts that do not."""
     wide = evaluation.target.evaluate(dtype)
     eps = max(wide.gradient().eps, float(np.finfo(wide.dtype).eps), float(np.finfo(dtype).eps))
     return Judge(wide, found, Differences(dtype, eps, wide.size), options, eps)
@@ -128,7 +128,7 @@ def _differences(evaluation: Evaluation, found: BackwardPass, options: Options, 
 
 @contextmanager
 def _computing() -> Iterator[None]:
-    """Compute values only; what turns complex numbers into real ones is an error."""
+    """Compute only values; a conversion of complex numbers to real ones is an error."""
     with no_grad(), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("error", ComplexWarning)
         yield

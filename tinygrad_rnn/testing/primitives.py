@@ -1,6 +1,6 @@
 """`check_primitive`: everything that an operation of your own must do, in one call.
 
-The aspects that are looked at, and how, stand in `aspects` and `memory`; here are the call and its report.
+The aspects that it checks are in `aspects` and `memory`; the call and its report are here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .aspects import AspectError, Case, Input, NotApplicableError
 from .report import GOOD, GradCheckError, Report
 
 Domain: TypeAlias = tuple[float, float]
-"""Draw an input uniformly between these two."""
+"""Bounds between which an input is drawn uniformly."""
 
 _ASPECTS: dict[str, Callable[[Case], str]] = {
     "values": aspects.values,
@@ -41,11 +41,11 @@ _ASPECTS: dict[str, Callable[[Case], str]] = {
 
 @dataclass(frozen=True)
 class AspectResult:
-    """What was found of one aspect."""
+    """The result of one aspect."""
 
     name: str
     verdict: str  # "ok", "wrong" or "not applicable"
-    detail: str  # what was looked at, what is wrong, or why it does not apply
+    detail: str  # what was checked, what is wrong, or why it does not apply
 
     @property
     def ok(self) -> bool:
@@ -71,7 +71,7 @@ class PrimitiveReport(Report[AspectResult]):
 
     @property
     def aspects(self) -> tuple[AspectResult, ...]:
-        """One result an aspect."""
+        """One result per aspect."""
         return self.results
 
 
@@ -87,22 +87,22 @@ def check_primitive(
     atol: float = 1e-13,
     check: bool = True,
 ) -> PrimitiveReport:
-    """Check that a primitive does all that the engine, and whoever writes a network with it, relies on.
+    """Check everything about a primitive that the engine and its users rely on.
 
-    The aspects, each with a verdict of its own: values (against a plain NumPy function), analytic (whether complex
-    step may be used), rule (first derivatives), second order, broadcasting, dtype, zero-size, 0-d, layout (strided,
-    transposed, reversed, broadcast arrays), read-only, no mutation, out=, and attributes. One that the function does
-    not take, such as 0-d arrays with an axis, is "not applicable", and the report says so.
+    There are separate verdicts on these aspects: values (compared with a plain NumPy function), analytic (whether the
+    complex step may be used), rule (first derivatives), second order, broadcasting, dtype, zero-size, 0-d, layout
+    (strided, transposed, reversed, broadcast arrays), read-only, no mutation, out=, and attributes. An aspect that does
+    not apply, such as 0-d arrays with an axis, is reported as "not applicable".
 
     Args:
         p: the primitive.
         inputs: example inputs; floating point arrays are differentiated, others (integers, booleans, Python numbers)
-            are constants. Small arrays are best: every entry of the gradient is looked at.
-        shapes: instead of inputs: shapes of floating point inputs, to be drawn.
+            are constants. Small arrays are best, because every entry of the gradient is compared.
+        shapes: shapes of floating point inputs to be drawn, instead of inputs.
         attrs: attributes to call it with, such as {"axis": 1}.
-        reference: a plain NumPy function of the same inputs and attributes; None: the NumPy function that the
-            primitive stands for, if there is one.
-        domain: (low, high) to draw inputs from, uniformly, or one such pair an input; None: standard normal numbers.
+        reference: a plain NumPy function of the same inputs and attributes; None: the NumPy function that the primitive
+            implements, if there is one.
+        domain: (low, high) to draw inputs from, uniformly, or one such pair per input; None: standard normal numbers.
         seed: of everything drawn.
         rtol, atol: allowed difference of derivatives, as in `check_grads`.
         check: raise an error if something is wrong; otherwise only report it.
@@ -113,7 +113,7 @@ def check_primitive(
     Raises:
         GradCheckError: if something is wrong; its `report` holds everything found.
         ValueError: if not exactly one of `inputs` and `shapes` is given, or nothing among them is floating point.
-        TypeError: if `p` is no primitive.
+        TypeError: if `p` is not a primitive.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.testing import check_primitive
@@ -148,7 +148,7 @@ def check_primitive(
             verdict, detail = "not applicable", str(reason)
         except AspectError as fault:
             verdict, detail = "wrong", str(fault)
-        except Exception as error:  # whatever a user's function raises is a finding
+        except Exception as error:  # any error of a user's function is a finding
             verdict, detail = "wrong", f"raised {type(error).__name__}: {error}"
         results.append(AspectResult(name, verdict, detail))
 

@@ -1,4 +1,4 @@
-"""What a check found: one report for all checks, for the terminal and for notebooks, and the error that carries it."""
+"""The report of a check, the same for all checks, for terminals and notebooks, and the error that carries it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GOOD = frozenset({"ok", "empty", "unused", "not applicable"})
 
 
 class Result(Protocol):
-    """What was found of one thing: its name, whether it is right, its row of the table, and what is wrong in words."""
+    """The result for one item: its name, whether it is right, its row of the table, and its error in words."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -29,15 +29,15 @@ R = TypeVar("R", bound=Result, covariant=True)
 
 @dataclass(frozen=True)
 class Report(Generic[R]):
-    """A line that says how it went, a table, notes, and what is wrong in words.
+    """A headline with the verdict, a table, notes, and a description of the errors.
 
     Attributes:
         target: what was checked.
-        results: one for each thing that was looked at: the rows of the table.
-        seed: of everything that was drawn.
+        results: one for each item that was checked; the rows of the table.
+        seed: seed of everything that was drawn.
         reproducer: one line of Python that repeats the check.
-        notes: how it was checked, where that is not the ordinary way.
-        failures: what is wrong besides the results.
+        notes: the method of the check, where it is not the default.
+        failures: errors besides those in the results.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -56,7 +56,7 @@ class Report(Generic[R]):
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """Names of what is wrong, each once."""
+        """Names of the wrong items, each once."""
         return tuple(dict.fromkeys(result.name for result in self.results if not result.ok))
 
     @property
@@ -86,21 +86,21 @@ class Report(Generic[R]):
 
 @dataclass(frozen=True)
 class LeafResult:
-    """What was found for one leaf.
+    """The result for one leaf.
 
     Attributes:
-        name: of the leaf.
-        shape: of the leaf.
-        error: largest difference from the oracle, measured by what is allowed there.
-        bound: what was allowed there.
-        method: of the oracle: "complex step", or "4 points, " and the dtype of the differences.
-        directions: derivatives that were compared.
-        every: whether these were those of every entry; else of random directions.
+        name: name of the leaf.
+        shape: shape of the leaf.
+        error: the difference from the oracle that is largest relative to its bound.
+        bound: the allowed difference there.
+        method: method of the oracle: "complex step", or "4 points, " and the dtype of the differences.
+        directions: number of derivatives that were compared.
+        every: whether every entry was compared, instead of random directions.
         verdict: "ok"; "wrong"; "not finite"; "no gradient"; "unused" (and allowed); "empty" (no elements).
-        index: of the worst entry of a gradient that is not ok, or None.
+        index: index of the worst entry of a gradient that is not ok, or None.
         expected: the oracle's value there.
         actual: the gradient's value there.
-        hint: what the difference looks like, or "".
+        hint: a description of the difference, or "".
     """
 
     name: str
@@ -152,10 +152,10 @@ class LeafResult:
 
 @dataclass(frozen=True)
 class GradReport(Report[LeafResult]):
-    """The outcome of `check_grads`; `order` is that of the derivative, 1 or 2.
+    """The outcome of `check_grads`; `order` is the order of the derivative, 1 or 2.
 
-    There are no results where a failure makes values meaningless: the function is not repeatable, an input was
-    changed, or gradients share memory.
+    There are no results if a failure makes values meaningless: the function is not repeatable, an input was changed, or
+    gradients share memory.
 
     >>> import numpy as np
     >>> from tinygrad_rnn.testing import check_grads
@@ -170,7 +170,7 @@ class GradReport(Report[LeafResult]):
 
     @property
     def leaves(self) -> tuple[LeafResult, ...]:
-        """One result a leaf."""
+        """One result per leaf."""
         return self.results
 
     @property
@@ -180,13 +180,13 @@ class GradReport(Report[LeafResult]):
 
     @property
     def stories(self) -> tuple[str, ...]:
-        """What is wrong, the worst leaf first."""
+        """The errors in words, the worst leaf first."""
         worst = sorted((leaf for leaf in self.leaves if not leaf.ok), key=lambda leaf: leaf.excess, reverse=True)
         return (*self.failures, *(leaf.account for leaf in worst))
 
 
 class GradCheckError(AssertionError):
-    """A gradient that is wrong, or a backward pass that does what it must not; `report` holds everything found.
+    """Raised for a wrong gradient, or a backward pass with side effects; `report` holds all findings.
 
     >>> from tinygrad_rnn.testing import GradCheckError
     >>> issubclass(GradCheckError, AssertionError)
@@ -214,7 +214,7 @@ _CELL = "padding:2px 10px;text-align:left;border-bottom:1px solid rgba(128,128,1
 def html_table(
     title: str, head: Sequence[str], rows: Sequence[tuple[Sequence[str], bool]], below: Sequence[str]
 ) -> str:
-    """Return a table as HTML, with paragraphs below it; a row says whether it is printed in bold.
+    """Return a table as HTML, with paragraphs below it; each row has a flag for bold print.
 
     No colour is set: text and background are the notebook's, light or dark.
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: what to draw when the gradients of a network are checked.
+"""Hypothesis strategies for checks of the gradients of a network.
 
     import tinygrad_rnn.testing.strategies as st
 
@@ -6,10 +6,10 @@
     def test_mine(model, batch, policy):
         check_grads(model, batch, truncation=policy)
 
-What is drawn is a *shape* and an integer *seed*; the values are standard normal numbers of `default_rng(seed)`. A fault
-in a derivative hides in a shape (a third step, a broadcast axis, an id that occurs twice), hardly ever in a value, and
-a counter-example shrinks to the smallest shape that shows it, printed as the call that makes it. For a fault that does
-hide in a value, `elements=` draws value by value.
+They draw a *shape* and an integer *seed*; the values are standard normal numbers of `default_rng(seed)`. A fault in a
+derivative usually depends on a shape (a third step, a broadcast axis, an id that occurs twice), hardly ever on a value,
+and a counter-example shrinks to the smallest shape that shows it, printed as the call that makes it. For a fault that
+does depend on a value, `elements=` draws value by value.
 
 Needs Hypothesis: `pip install "tinygrad_rnn[testing]"`.
 """
@@ -83,7 +83,7 @@ def token_batch(vocab_size: int, batch: int, steps: int, seed: int) -> Batch:
 def with_noise(module: M, seed: int, scale: float = 0.5) -> M:
     """Return a copy of a module (or cell) with normal noise of standard deviation `scale` added to each parameter.
 
-    Biases start at zero, where many a fault does not show: times 0 anything is right.
+    Biases start at zero, which hides many faults: anything times 0 is right.
 
     >>> import tinygrad_rnn as tr
     >>> with_noise(tr.RNNCell(1, 2, np.random.default_rng(0), dtype="float64"), 0).b.data.round(2)
@@ -226,7 +226,7 @@ def models(
 
 
 def truncations(*kinds: type[Policy], max_steps: int = 3) -> st.SearchStrategy[Policy]:
-    """Return a strategy for truncation policies: of the given classes of this package, or all of them.
+    """Return a strategy for truncation policies of the given classes of this package, or of all of them.
 
     `max_steps` is the longest window, chunk or segment.
 
@@ -284,7 +284,7 @@ def generators() -> st.SearchStrategy[np.random.Generator]:
     return st.builds(np.random.default_rng, SEEDS)
 
 
-# Everything is made with `builds`, of calls that Hypothesis can print: a counter-example is a line to paste.
+# Everything is made with `builds`, from calls that Hypothesis can print, so a counter-example is a line to paste.
 
 
 def _size(size: Size) -> st.SearchStrategy[int]:
@@ -338,7 +338,7 @@ def _stacked(draw: st.DrawFn, D: Size, H: Size) -> Stacked:
 
 @st.composite
 def _models(draw: st.DrawFn, V: Size, cell: st.SearchStrategy[str | Callable[..., Cell]], max_layers: int) -> RNNLM:
-    # All are drawn, used or not: a shorter draw would count as simpler, and every counter-example would be tied.
+    # All are drawn, even if unused: a shorter draw would count as simpler, and every counter-example would be tied.
     layers, H, D, tied = draw(st.tuples(st.integers(1, max_layers), SIZES, SIZES, st.booleans()))
     settings = {"cell": draw(cell), "layers": layers, **({"tied": True} if tied else {})}
     return draw(modules(RNNLM, V, H if tied else D, H, **settings))

@@ -1,1 +1,1 @@
-"""What a wrong gradient looks like, and what in the code under test explains it."""
+"""Diagnosis of wrong gradients: patterns in the numbers, and their causes in the code under test."""

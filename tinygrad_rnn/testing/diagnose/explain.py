@@ -1,4 +1,4 @@
-"""What explains a wrong gradient of a leaf: a cut that does not hold, a result used as a constant, another mask."""
+"""Causes of a wrong gradient of a leaf: an ineffective cut, a result used as a constant, a different mask."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _MOST_CUTS = 20  # that are opened one at a time
 _MOST_STEPS = 40  # up to which other masks are tried
 
 Recorded = list[tuple[Node, tuple[Array, ...]]]
-"""Every node that was recorded, with the arrays that it computed."""
+"""Every recorded node, with the arrays that it computed."""
 
 
 def explained(evaluation: Evaluation, name: str, expected: Array, actual: Array) -> str:
-    """Return what a wrong gradient of a leaf looks like beside the oracle's, and what explains it, or ""."""
+    """Return how a wrong gradient of a leaf differs from the oracle's, and the cause, or ""."""
     sizes, why = evaluation.target.sizes, ""
     if isinstance(evaluation, HandwrittenEvaluation):
         return gates_hint(expected, actual, evaluation.expected.hs.shape[2], sizes)
@@ -42,7 +42,7 @@ def explained(evaluation: Evaluation, name: str, expected: Array, actual: Array)
 
 
 def _opened_cut(found: BackwardPass, recorded: Recorded, name: str, expected: Array, actual: Array) -> str:
-    """Return which cut, if it were open, would make of the expected gradient the actual one."""
+    """Return which cut, if it were open, would turn the expected gradient into the actual one."""
     cuts = found.cuts[::-1]
     if not 0 < len(cuts) <= _MOST_CUTS or name not in found.places:
         return ""
@@ -65,7 +65,7 @@ def _opened_cut(found: BackwardPass, recorded: Recorded, name: str, expected: Ar
 
 
 def _before(cut: Node, computed: dict[int, tuple[Array, ...]]) -> Place | None:
-    """Return the place that a cut goes back to; a closed one knows the node, and the values say which output."""
+    """Return the edge that a cut goes back to; a closed cut knows the node, and the values say which output."""
     if cut.edges:
         return cut.edges[0]
     past = cut.past() if cut.past is not None else None
@@ -97,7 +97,7 @@ def _used_as_constant(found: BackwardPass, recorded: Recorded) -> str:
 
 
 def _other_mask(evaluation: TruncatedEvaluation, name: str, actual: Array) -> str:
-    """Return which other mask would make the gradient under test right."""
+    """Return a mask with which the gradient under test would be right."""
     recurrence = evaluation.recurrence
     if recurrence.sizes["T"] > _MOST_STEPS or name in recurrence.first_state:
         return ""
@@ -116,7 +116,7 @@ def _other_mask(evaluation: TruncatedEvaluation, name: str, actual: Array) -> st
 
 
 def _suspected_masks(recurrence: Recurrence) -> Iterator[tuple[Array, str]]:
-    """Yield masks that might be what was carried out instead of the policy's, and what that would mean."""
+    """Yield masks that might have been carried out instead of the policy's, and what each would mean."""
     ours, policy = recurrence.mask, recurrence.policy
     T = len(ours)
     if type(policy).mask is not Policy.mask:

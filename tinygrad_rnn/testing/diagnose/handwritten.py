@@ -1,4 +1,4 @@
-"""What a wrong hand-written backward looks like: the mistakes that are made again and again, read off the numbers."""
+"""Common mistakes in a hand-written backward pass, recognized from the numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NEAR = 1e-8
 
 
 def gates_hint(expected: Array, actual: Array, H: int, sizes: Mapping[str, int]) -> str:
-    """Return what a difference looks like, gate by gate: `hint`, for arrays (..., G * H) whose columns are blocks of H.
+    """Describe a difference gate by gate: `hint` for arrays (..., G * H) whose columns are blocks of H.
 
     >>> gates_hint(np.arange(8.0), np.array([2.0, 3, 0, 1, 4, 5, 6, 7]), 2, {})
     'gate blocks 0 and 1 of 4 are swapped'
@@ -41,10 +41,10 @@ def gates_hint(expected: Array, actual: Array, H: int, sizes: Mapping[str, int])
 def causes(
     automatic: Automatic, layer: Layer, window: Window, wrong: Mapping[tuple[int, str], int | None]
 ) -> list[str]:
-    """Return what the mistake may be.
+    """Return the possible mistakes.
 
-    `wrong` has for (steps of a run, name of a wrong quantity) the step at which the error first appears, going
-    backward, or None.
+    `wrong` maps (steps of a run, name of a wrong quantity) to the step at which the error first appears in the backward
+    pass, or None.
     """
     forward = sorted({name for _, name in wrong if not name.startswith("d")})
     if forward:
@@ -61,7 +61,7 @@ def causes(
 
 
 def _in_one_step(automatic: Automatic, layer: Layer, window: Window) -> list[str]:
-    """Look at one sequence and a loss of h alone: then db is the gradient of the sum a = x @ Wx + h @ Wh + b."""
+    """Examine one sequence with a loss on h alone: then db is the gradient of the sum a = x @ Wx + h @ Wh + b."""
     x, h = window.xs[:1, 0], window.state[0][:1]
     alone = Window(
         window.xs[:1, :1],
@@ -85,7 +85,7 @@ def _in_one_step(automatic: Automatic, layer: Layer, window: Window) -> list[str
 
 
 def _products(da: Array, before: Array, after: Array, actual: Pass, dWh: Array, Wx: Array, Wh: Array) -> Iterator[str]:
-    """Yield which product with da is taken of a wrong factor."""
+    """Yield each product with da that uses a wrong factor."""
     if dWh.shape == Wh.shape and _same(dWh, after.T @ da[None]) and not _same(after, before):
         yield "dWh is taken with the state after the step, not that before it; dWh = h_prev' @ da"
     for name, dv, W in (("dh", actual.dstate[0], Wh), ("dx", actual.dxs[:, 0], Wx)):
@@ -94,7 +94,7 @@ def _products(da: Array, before: Array, after: Array, actual: Pass, dWh: Array, 
 
 
 def _derivatives(a: Array, da: Array, found: Array, after: Sequence[Array], H: int) -> list[str]:
-    """Return which derivative of an activation is missing, or taken twice, in which gates."""
+    """Return which derivative of an activation is missing or applied twice, and in which gates."""
     s = 0.5 * (np.tanh(0.5 * a) + 1)
     factors = {
         "the derivative of tanh, 1 - tanh(a)^2,": 1 - np.tanh(a) ** 2,
@@ -117,7 +117,7 @@ def _derivatives(a: Array, da: Array, found: Array, after: Sequence[Array], H: i
 def _over_time(
     automatic: Automatic, layer: Layer, window: Window, wrong: Mapping[tuple[int, str], int | None]
 ) -> list[str]:
-    """One step is right, a window is not: see what a later step failed to send back."""
+    """Find what a later step failed to send back, if one step is right but a window is not."""
     T, state = window.xs.shape[1], window.state
     step = wrong.get((T, "dx"))
     if step is None:

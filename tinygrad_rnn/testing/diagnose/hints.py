@@ -1,4 +1,4 @@
-"""What a wrong gradient looks like: a factor, a transpose, a swapped block, one row."""
+"""Patterns in a wrong gradient: a factor, a transpose, a swapped block, one row."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from ...engine.tape import Array
 
-_NEAR = 1e-6  # relative: two numbers that are meant to be the same
+_NEAR = 1e-6  # relative, between two numbers that should be equal
 
 
 def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
-    """Return what the difference between two arrays of one shape looks like, or "".
+    """Describe the difference between two arrays of one shape, or return "".
 
     >>> hint(np.array([1.0, 3.0]), np.array([-1.0, -3.0]), {})
     'times -1 in every entry: a sign is flipped'
@@ -51,7 +51,7 @@ def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
 
 
 def ratio(expected: float, actual: float, sizes: Mapping[str, int]) -> str:
-    """Return a hint from one entry.
+    """Return a hint based on one entry.
 
     >>> ratio(1.5, 3.0, {})
     'times 2 there: counted twice'
@@ -63,7 +63,7 @@ def ratio(expected: float, actual: float, sizes: Mapping[str, int]) -> str:
 
 
 def shape_hint(expected: tuple[int, ...], actual: tuple[int, ...], sizes: Mapping[str, int]) -> str:
-    """Return what is wrong with the shape of a gradient.
+    """Describe what is wrong with the shape of a gradient.
 
     >>> shape_hint((3, 4), (4, 3), {})
     'has shape (4, 3): transposed'
@@ -83,7 +83,7 @@ def _factor(expected: Array, actual: Array) -> float | None:
         return None
     e, a = expected / scale, actual / scale
     factor = float(np.sum(e * a) / np.sum(e * e))
-    # A factor that is 1 but for 1e-7 says something only if the rest agrees more closely than that.
+    # A factor that differs from 1 by 1e-7 means something only if the rest agrees more closely than that.
     near = min(_NEAR * max(1.0, abs(factor)), 0.01 * abs(factor - 1))
     return factor if bool((np.abs(a - factor * e) <= near).all()) else None
 
@@ -112,7 +112,7 @@ def _named(factor: float, sizes: Mapping[str, int]) -> str:
 
 
 def _reason(factor: float, sizes: Mapping[str, int]) -> str:
-    """Return what usually makes such a factor, behind a colon, or ""."""
+    """Return the usual cause of such a factor, after a colon, or ""."""
     letters = _letters(factor, sizes)
     reasons = {
         -1.0: "a sign is flipped",
@@ -127,7 +127,7 @@ def _reason(factor: float, sizes: Mapping[str, int]) -> str:
 
 
 def _moved(expected: Array, actual: Array, near: float) -> str:
-    """Return a hint if the right numbers stand in wrong places."""
+    """Return a hint if the right numbers are in the wrong places."""
     if expected.ndim == 2 and min(expected.shape) > 1:
         turned = actual.reshape(expected.shape[::-1]).T
         if np.abs(turned - expected).max() <= near:

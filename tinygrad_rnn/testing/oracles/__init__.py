@@ -1,1 +1,1 @@
-"""Oracles: slopes of a function along a line, without any derivative rule."""
+"""Oracles: slopes of a function along a line, computed without derivative rules."""

@@ -15,7 +15,7 @@ STEP = 1e-30
 
 
 class OracleError(ArithmeticError):
-    """A function whose complex values say nothing about its slope."""
+    """Raised for a function whose complex values do not give its slope."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ComplexStep:
     maximum of complex numbers carries the slope of that side, exactly.
     """
 
-    value: float  # phi(0); the real part must be that
+    value: float  # phi(0), which the real part must equal
     size: float  # sum of the absolute terms of phi(0)
     sides: bool = False
     name: str = "complex step"
@@ -35,7 +35,7 @@ class ComplexStep:
         """Return the slope of phi; see `Oracle`.
 
         Raises:
-            OracleError: if the real part is another under complex inputs.
+            OracleError: if complex inputs change the real part.
         """
         step = step_for(scale)
         found = [self._side(phi, step), self._side(phi, -step)] if self.sides else [self._side(phi, step)]
@@ -49,7 +49,7 @@ class ComplexStep:
 
 
 def step_for(scale: float) -> float:
-    """Return h for a function of numbers of this scale: small against them, however small they are.
+    """Return h for a function of numbers of this scale: small relative to them, however small they are.
 
     >>> step_for(1.0), step_for(1e-24), step_for(1e-300)
     (1e-30, 1e-54, 1e-308)

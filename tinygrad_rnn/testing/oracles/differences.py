@@ -1,7 +1,7 @@
-"""Differences of values in the widest floating point type there is, for functions with kinks.
+"""Differences of values in the widest floating point type available, for functions with kinks.
 
 - Four points: (8 (phi(h) - phi(-h)) - (phi(2h) - phi(-2h))) / 12h, with an error of h**4.
-- One-sided slopes, from five points on one side; at a kink everything between the two is a right answer.
+- One-sided slopes, from five points on one side; at a kink every value between the two is accepted.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def one_sided_slope(phi: Phi, h: Scalar) -> float:
 
 @dataclass(frozen=True)
 class Differences:
-    """Slopes from differences, good beside and at a kink."""
+    """Slopes from differences, valid near and at a kink."""
 
     dtype: DTypeLike  # floating point type that phi computes in
-    eps: float  # its rounding error, or a larger one if a part of phi computes in a narrower type
+    eps: float  # the rounding error of that type, or a larger one if a part of phi computes in a narrower type
     size: float  # sum of the absolute terms of phi; its rounding error is eps times that
 
     @property
@@ -49,8 +49,8 @@ class Differences:
     def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
         """Return the slope of phi; see `Oracle`.
 
-        A kink that lies within the four points spoils them, so smaller and smaller steps are tried, each with the
-        slack that its rounding needs. If none agrees, 0 itself may be a kink: the one-sided slopes say so.
+        A kink within the four points spoils them, so smaller and smaller steps are tried, each with the slack that its
+        rounding needs. If none agrees, 0 itself may be a kink, which the one-sided slopes show.
         """
         steps = [scale * self.eps**0.2 / max(1.0, length) * 0.1**k for k in range(4)]
         best = self._four_points(phi, steps[0], scale)
@@ -81,7 +81,7 @@ class Differences:
         return Slope(value, value, self._rounding(step, scale))
 
     def _rounding(self, step: float, scale: float) -> float:
-        return 64 * self.eps * max(min(1.0, scale), self.size) / step  # of small numbers even small terms are seen
+        return 64 * self.eps * max(min(1.0, scale), self.size) / step  # for small numbers even small terms are visible
 
     def _number(self, step: float) -> Scalar:
         return np.asarray(step, self.dtype)[()]

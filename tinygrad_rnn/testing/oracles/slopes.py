@@ -1,4 +1,4 @@
-"""What an oracle is given and what it says: a function of the distance along a line, and the slope of it at 0."""
+"""The input and output of an oracle: a function of the distance along a line, and its slope at 0."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from ...engine.tape import Array
 
 Scalar: TypeAlias = Any
-"""One number, of Python or NumPy, real or complex, of any precision: no type of either covers its arithmetic."""
+"""One Python or NumPy number, real or complex, of any precision: no type of either library covers its arithmetic."""
 
 Phi: TypeAlias = Callable[[Scalar], Scalar]
 """phi(t): the value of a function at distance t along a line; t is complex, or real in a wide type."""
 
 
 class Slope(NamedTuple):
-    """What an oracle says of a slope: from the smallest to the largest right answer, which differ at a kink only."""
+    """An oracle's answer: the smallest and the largest right slope, which differ only at a kink."""
 
     low: float
     high: float
-    slack: float = 0.0  # how far the oracle itself may be off
+    slack: float = 0.0  # possible error of the oracle itself
 
     def distance(self, slope: float) -> float:
         """Return how far `slope` is from the nearest right answer; nan counts as infinitely far."""
@@ -35,14 +35,14 @@ class Slope(NamedTuple):
 
 
 class Oracle(Protocol):
-    """What finds slopes."""
+    """A method that finds slopes."""
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """The name in the report."""
 
     def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
-        """Return the slope of phi at 0, as the right answer nearest to `claimed` if there are several.
+        """Return the slope of phi at 0; if several are right, the one nearest to `claimed`.
 
         `claimed` is the slope under test, `allowed` how far it may be off, `length` that of the direction in the
         2-norm, and `scale` that of the numbers that are moved: steps must be small against it.
@@ -52,7 +52,8 @@ class Oracle(Protocol):
 def scales(x: Array, fine: bool = False) -> Array:
     """Return the scale of each number: 1, or a power of 10 of its size where that is far from 1; 1 for 0.
 
-    `fine` is for differences, whose steps are much longer than complex ones: every power of 10 below 1 is told apart.
+    `fine` is for differences, whose steps are much longer than complex ones: it distinguishes every power of 10 below
+    1.
 
     >>> scales(np.array([0.0, 1e-5, 1.0, 1e300, 2e-26])).tolist()
     [1.0, 1.0, 1.0, 1e+300, 1e-36]

@@ -1,1 +1,1 @@
-"""What is checked: a number that depends on named leaves, and the gradient of it that users get."""
+"""Targets of checks: a number that depends on named leaves, and its gradient as users get it."""

@@ -1,4 +1,4 @@
-"""The backward pass under test, and what it must not do: give other bits a second time, write where others read."""
+"""The backward pass under test, and checks that it is deterministic and writes to no shared memory."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ Place = tuple[Node, int]
 class BackwardPass:
     """A gradient under test, and the graph that it was taken through."""
 
-    gradients: dict[str, Array]  # by leaf; zeros for a leaf that nothing reaches
+    gradients: dict[str, Array]  # by leaf; zeros for a leaf that no gradient reaches
     reached: set[str]  # names of the leaves that the graph leads to
     nodes: list[Node]  # of the graph, newest first
     seeds: list[tuple[Place, Array]] = field(default_factory=list)  # where the pass starts, each with its cotangent
     places: dict[str, Place] = field(default_factory=dict)  # of the leaves that are in the graph
-    failures: list[str] = field(default_factory=list)  # what the pass did that it must not
+    failures: list[str] = field(default_factory=list)  # forbidden side effects of the pass
 
     @property
     def cuts(self) -> list[Node]:
-        """The cuts that change what passes, newest first."""
+        """The cuts that change the cotangent, newest first."""
         return [node for node in self.nodes if node.name == "cut" and node.attrs.get("scale", 1) != 1]
 
     @property
     def eps(self) -> float:
-        """The largest rounding error of what the operations compute; 0 if there are none."""
+        """The largest rounding error of the operations; 0 if there are none."""
         specs = (spec for node in self.nodes if node.operation is not None for spec in node.specs)
         return max((float(np.finfo(spec.dtype).eps) for spec in specs if spec.dtype.kind == "f"), default=0.0)
 
 
 def backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Array], leaves: Mapping[str, Tensor]) -> BackwardPass:
-    """Return the gradient of sum(cotangent * y), as `grad` gives it, and what is wrong with how it was found."""
+    """Return the gradient of sum(cotangent * y), as `grad` gives it, with the failures of the pass."""
     seeds = [
         ((y.node, y.index), frozen_copy(c, y.dtype)) for y, c in zip(ys, cotangents, strict=True) if y.node is not None
     ]
@@ -68,7 +68,7 @@ def backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Array], leaves: Map
 
 
 def graph_of(ends: Iterable[Node], leaves: Mapping[str, Tensor]) -> tuple[list[Node], dict[str, Place]]:
-    """Return the nodes that lead to some ends, newest first, and the places of those leaves that are among them."""
+    """Return the nodes that lead to some ends, newest first, and the leaves that are among them."""
     nodes = ancestors(ends)
     among = set(nodes)
     return nodes, {
@@ -77,7 +77,7 @@ def graph_of(ends: Iterable[Node], leaves: Mapping[str, Tensor]) -> tuple[list[N
 
 
 def _watched(seeds: list[tuple[Place, Array]], places: Mapping[str, Place]) -> tuple[Mapping[Place, Array], list[str]]:
-    """Go back once more, and look whether a rule writes into the cotangent that it is given."""
+    """Run the pass once more, and check whether a rule writes into its cotangent."""
     carried: list[tuple[Node, Array, Array]] = []
 
     def observe(node: Node, number: int, value: Array) -> None:

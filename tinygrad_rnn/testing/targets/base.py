@@ -1,9 +1,9 @@
-"""What every target is made of.
+"""The base classes of targets.
 
-A `Target` is a number that depends on named leaves; `evaluate` gives an `Evaluation` of it, with the leaves in one
-dtype. An evaluation offers two things that have nothing in common but the forward pass: the gradient that users get,
-and `along`, the same number as a function of the distance gone from one leaf in one direction, for an oracle to take
-the slope of. Leaves belong to the user: they hold other arrays only while the user's own code runs.
+A `Target` is a number that depends on named leaves; `evaluate` returns an `Evaluation` of it, with the leaves in one
+dtype. An evaluation has two methods that share only the forward pass: `gradient`, the gradient that users get, and
+`along`, the same number as a function of the distance from one leaf in one direction, whose slope an oracle takes.
+Leaves belong to the user: they hold other arrays only while the user's own code runs.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Target:
     title: str
     call: Sequence[str]  # the arguments of check_grads that name it
     leaves: Mapping[str, Tensor]
-    constants: Sequence[Constant]  # inputs that are no leaves, and must stay what they are
-    sizes: Mapping[str, int]  # letters and lengths that a wrong factor may be: {"N": 2, "T": 5}
-    notes: Sequence[str]  # what a reader should know of how it was set up
+    constants: Sequence[Constant]  # inputs that are not leaves, and must not change
+    sizes: Mapping[str, int]  # lengths that may explain a wrong factor, by letter: {"N": 2, "T": 5}
+    notes: Sequence[str]  # notes for the reader on the setup
     evaluated: Callable[[Target, DTypeLike], Evaluation]
 
     def evaluate(self, dtype: DTypeLike) -> Evaluation:
@@ -40,7 +40,7 @@ class Target:
         return self.evaluated(self, dtype)
 
     def changed_inputs(self) -> list[str]:
-        """Return what happened to inputs that must stay what they are."""
+        """Return a failure for each input that changed and must not."""
         return [
             f"input changed: {self.title} wrote into its input {name}, of shape {array.shape}"
             for name, array, copy in self.constants
@@ -52,11 +52,11 @@ class Evaluation(ABC):
     """A target with its leaves in one dtype."""
 
     target: Target
-    arrays: Mapping[str, Array]  # name to the values of the leaf
+    arrays: Mapping[str, Array]  # name of a leaf to its values
     value: float
     size: float  # sum of the absolute terms of the value
     dtype: np.dtype[np.floating]  # narrowest of the value's parts
-    runs: float = 1.0  # how many times the operations of the graph one call of `along` costs
+    runs: float = 1.0  # cost of one call of `along`, in multiples of the operations of the graph
 
     @abstractmethod
     def gradient(self) -> BackwardPass:
@@ -69,7 +69,7 @@ class Evaluation(ABC):
 
 @contextmanager
 def holding(leaves: Mapping[str, Tensor], arrays: Mapping[str, Array], recorded: bool = False) -> Iterator[None]:
-    """Let some leaves hold other arrays, of whatever dtype, for a while.
+    """Let some leaves temporarily hold other arrays, of any dtype.
 
     `recorded` gives them a new place in the graph too, so that a gradient can be taken.
     """
@@ -98,7 +98,7 @@ def arrays_in(dtype: DTypeLike, leaves: Mapping[str, Tensor]) -> dict[str, Array
 
 
 def weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return random weights between 0.5 and 1.5, of either sign: none is so small that it hides an entry.
+    """Return random weights between 0.5 and 1.5, of either sign, so that none is small enough to hide an entry.
 
     >>> bool((abs(weights(np.random.default_rng(0), (50,))) >= 0.5).all())
     True

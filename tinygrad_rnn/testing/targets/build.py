@@ -1,8 +1,8 @@
-"""What `check_grads` is given, turned into a target.
+"""Construction of a target from the arguments of `check_grads`.
 
 - A function: its floating point inputs are leaves.
 - A cell (it has `initial_state`): x (N, D) for one step or xs (N, T, D) for a sequence, the state, and its parameters.
-- A module with a loss and the inputs of that, or any module with its inputs: its parameters, and floating inputs.
+- A module with a loss and the inputs of the loss, or any module with its inputs: its parameters, and floating inputs.
 - With `truncation=`: a cell with xs, a module with a loss, inputs and targets, or a step with inputs and state.
 """
 
@@ -35,7 +35,7 @@ _NOISY = "first state: initial_state and normal noise of standard deviation 0.5"
 
 
 class Batch(NamedTuple):
-    """Token ids and the ids that follow them: what a language model is checked on.
+    """Token ids and the ids that follow them, the inputs for a check of a language model.
 
     Attributes:
         inputs: (N, T) integers in [0, V).
@@ -57,7 +57,7 @@ def build_target(
     truncation: Policy | str | None,
     rng: np.random.Generator,
 ) -> Target:
-    """Return the target for what `check_grads` was given; `rng` draws cotangents, weights of losses, first states.
+    """Return the target for the arguments of `check_grads`; `rng` draws cotangents, weights of losses, first states.
 
     Raises:
         TypeError: if f is not callable and has no loss.
@@ -93,7 +93,7 @@ def build_target(
 
 
 def _owner(f: object) -> object:
-    """Return the module of a bound method, anything else as it is."""
+    """Return the module of a bound method, and anything else unchanged."""
     return f.__self__ if inspect.ismethod(f) else f
 
 
@@ -115,7 +115,7 @@ def _spread(function: Callable[..., object], inputs: Sequence[object]) -> Sequen
 
 
 def _fits(function: Callable[..., object], inputs: Sequence[object]) -> bool:
-    """Return whether a function takes these inputs, as far as its signature says."""
+    """Return whether a function takes these inputs, as far as its signature shows."""
     try:
         inspect.signature(function).bind(*inputs)
     except (TypeError, ValueError):
@@ -124,7 +124,7 @@ def _fits(function: Callable[..., object], inputs: Sequence[object]) -> bool:
 
 
 def _takes_loss(f: object, inputs: Sequence[object]) -> bool:
-    """Return whether f has a loss that these are the inputs of; a state means that f itself is called with it."""
+    """Return whether these are the inputs of f's loss; a state means that f itself is called with it."""
     loss, first_state = getattr(f, "loss", None), getattr(f, "initial_state", None)
     if loss is None or not _fits(loss, inputs):
         return False
@@ -149,13 +149,13 @@ def _title(f: object) -> str:
 
 
 def _as_argument(f: object) -> str:
-    """Return f as it may be written in a call."""
+    """Return f as it is written in a call."""
     is_named = inspect.isroutine(f) or isinstance(f, type | np.ufunc | Primitive)
     return _title(f).replace("<lambda>", "f") if is_named else f"{_title(f)}(...)"
 
 
 def _names(f: Callable[..., object], inputs: Sequence[object]) -> list[str]:
-    """Return the names that f gives its inputs, or x0, x1, ... where it does not say."""
+    """Return the names of f's inputs, or x0, x1, ... where it has none."""
     try:
         parameters = list(inspect.signature(f).parameters.values())
     except (TypeError, ValueError):
@@ -219,7 +219,7 @@ def _cell(cell: Cell, inputs: Sequence[object], leaves: Leaves, rng: np.random.G
 def _first_state(cell: Cell, N: int, given: Sequence[object], rng: np.random.Generator) -> tuple[object, list[str]]:
     """Return the state before the first step, and a note if noise was added to an initial state.
 
-    From zeros the gradient of Wh would be 0 at the first step, and a check of it would say nothing.
+    With a state of zeros the gradient of Wh would be 0 at the first step, and a check of it would show nothing.
     """
     if given:
         return given[0], []
@@ -295,7 +295,7 @@ def _model_step(
     def step(inputs: tuple[Array, Array], state: object) -> tuple[Tensor | None, object]:
         xs, ts = inputs
         here = positions(ts)
-        # A mean over no targets would be nan: read them as any, and let them have no loss.
+        # A mean over no targets would be nan: give them arbitrary ids and no loss.
         mean, state = loss(xs, ts if here else np.zeros_like(ts), state)
         return (mean * (here / counted) if here else None), state
 
@@ -303,7 +303,7 @@ def _model_step(
 
 
 def _cell_step(cell: Cell, xs: Array, state: object, rng: np.random.Generator) -> tuple[Step, tuple[Array, Array]]:
-    """Return a step of a cell, its outputs weighed with random numbers, and the inputs and weights."""
+    """Return a step of a cell, its outputs weighted with random numbers, and the inputs and weights."""
     with no_grad():
         outputs, _ = unroll(cell, xs, state)
     if not is_float(outputs):

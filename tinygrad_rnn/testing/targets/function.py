@@ -1,4 +1,4 @@
-"""What is evaluated in one call: a function, a cell over a sequence, a loss; and the gradient of one."""
+"""Targets that are evaluated in one call: a function, a cell over a sequence, a loss, and a gradient of one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .base import Evaluation, Target, arrays_in, holding, narrowest, weighted, w
 
 
 class FunctionEvaluation(Evaluation):
-    """A function of no arguments, called once: its outputs, weighted with random cotangents and added up.
+    """A function without arguments, called once: its outputs, weighted with random cotangents and added up.
 
     Raises:
         NonFiniteError: if an output is not finite.
@@ -75,7 +75,7 @@ class FunctionEvaluation(Evaluation):
             return weighted(self._cotangents, map(value_of, self._outputs()))
 
     def record(self) -> tuple[list[Tensor], list[Array], list[str]]:
-        """Call the function and record it: the outputs with a graph, their cotangents, and what is wrong with them."""
+        """Call the function and record it: the outputs with a graph, their cotangents, and failures."""
         with enable_grad():
             outputs = self._outputs()
         failures = []
@@ -107,7 +107,7 @@ class FunctionEvaluation(Evaluation):
 class SecondOrderEvaluation(Evaluation):
     """The gradient of a function, weighted with random numbers and added up, as a number of its own.
 
-    The gradient under test goes back through a recorded backward pass; the oracle moves a leaf and looks at the
+    The gradient under test goes back through a recorded backward pass; the oracle moves a leaf and observes the
     ordinary gradient: one complex step along v gives H @ v.
     """
 
@@ -134,7 +134,7 @@ class SecondOrderEvaluation(Evaluation):
     def along(self, name: str, direction: Array, t: Scalar) -> Scalar:
         """Return the weighted sum of the gradients with one leaf moved."""
         moved = {name: np.asarray(self.arrays[name] + t * direction)}
-        # The places in the graph are those of the real numbers: a complex leaf has none.
+        # The nodes in the graph are those of the real numbers: a complex leaf has none.
         with holding(self.target.leaves, self.arrays, recorded=True), holding(self.target.leaves, moved):
             return weighted(self._weights.values(), self._gradients(create_graph=False))
 

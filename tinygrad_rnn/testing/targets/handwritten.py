@@ -1,4 +1,4 @@
-"""A backward that was written by hand, as a target: what it gives over a window, beside the automatic gradient."""
+"""A hand-written backward pass as a target: its results over a window, next to the automatic gradient."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .base import Evaluation, Target
 
 Arrays: TypeAlias = Mapping[str, Array]
 Code: TypeAlias = Any
-"""What a user wrote: an object or functions whose form is looked at."""
+"""A user's code: an object or functions whose form is inspected."""
 
 
 class ByHandError(Exception):
-    """The hand-written code raised an error, returned something of a wrong form, or changed what it was given."""
+    """Raised if the hand-written code raises an error, returns a wrong form, or changes its arguments."""
 
 
 class Window(NamedTuple):
-    """What both sides are run on; the parts of a state are (N, H), h first."""
+    """The input of both sides; the parts of a state are (N, H), h first."""
 
     xs: Array  # (N, T, D)
     state: Sequence[Array]  # before the first step
@@ -43,7 +43,7 @@ class Window(NamedTuple):
 
 @dataclass
 class Pass:
-    """What one forward and one backward over a window gave; None stands for what is not known."""
+    """The results of one forward and one backward pass over a window; None where unknown."""
 
     hs: Array  # (N, T, H), the state h after each step
     last: list[Array | None]  # the other parts of the state after the last step
@@ -54,7 +54,7 @@ class Pass:
 
     @property
     def quantities(self) -> dict[str, Array]:
-        """What is known, by name: "h", "c", "dx", "dh", "dc", and "d" and the name of each parameter."""
+        """The known quantities by name: "h", "c", "dx", "dh", "dc", and "d" and the name of each parameter."""
         names = state_names(len(self.dstate))
         found = {"h": self.hs, **dict(zip(names[1:], self.last, strict=True)), "dx": self.dxs}
         found |= {f"d{name}": part for name, part in zip(names, self.dstate, strict=True)}
@@ -117,7 +117,7 @@ class CheckedCell(Protocol):
 
 
 class Automatic:
-    """The automatic gradient of a cell; `nest` is a state of it, for its nesting."""
+    """The automatic gradient of a cell; `nest` is one of its states, for the nesting."""
 
     def __init__(self, cell: CheckedCell, nest: object) -> None:
         self._cell, self._nest, self._parameters = cell, nest, cell.parameters()
@@ -140,14 +140,14 @@ class Automatic:
 class Layer(ABC):
     """A hand-written layer: a copy of the object or functions, and weights by name, in the order of the cell."""
 
-    whole = False  # whether it goes over a whole window by itself
+    whole = False  # whether it runs over a whole window by itself
 
     def __init__(self, code: Code, weights: Arrays) -> None:
         self.code = copy.deepcopy(code)
         self.weights = {name: np.array(value) for name, value in weights.items()}
 
     def fresh(self) -> Layer:
-        """Return another one that has not been run."""
+        """Return a copy that has not been run."""
         return type(self)(self.code, self.weights)
 
     def starts_from(self, state: Sequence[Array]) -> bool:
@@ -172,7 +172,7 @@ class StepLayer(Layer):
     """A layer of one step: forward(x, *state) -> state, backward(*dstate) -> (dx, *dstate), params, grads."""
 
     def run(self, window: Window) -> Pass:
-        """Unroll the layer, with a copy of it for each further step: what forward keeps for backward stays apart."""
+        """Unroll the layer, with a copy for each further step, so that the caches of the steps stay separate."""
         further = [copy.deepcopy(self.code) for _ in range(window.xs.shape[1] - 1)]
         codes = iter([self.code, *further])
 
@@ -237,10 +237,10 @@ class FunctionLayer(Layer):
 
 
 def as_layer(handwritten: Code, weights: Arrays) -> Layer:
-    """Return hand-written code with the given weights, of whatever form.
+    """Return hand-written code of any form, with the given weights.
 
     Raises:
-        TypeError: if it is none of what `compare_handwritten` takes.
+        TypeError: if it has none of the forms that `compare_handwritten` takes.
         ValueError: if its parameters do not fit those of the cell.
     """
     if isinstance(handwritten, tuple) and len(handwritten) == 2 and all(map(callable, handwritten)):
@@ -278,7 +278,7 @@ def _load(code: object, weights: Arrays) -> None:
 
 
 def _called(name: str, function: Callable[..., object], arrays: Sequence[Array], count: int) -> list[Array]:
-    """Return what a hand-written method returns for copies of some arrays, as `count` arrays of its own."""
+    """Return the result of a hand-written method for copies of some arrays, as `count` new arrays."""
     return _arrays(name, _guarded(name, function, arrays), count)
 
 
@@ -286,7 +286,7 @@ def _guarded(name: str, function: Callable[..., object], arrays: Sequence[Array]
     handed = [np.array(array) for array in arrays]
     try:
         result = copy.deepcopy(function(*handed))
-    except Exception as error:  # whatever hand-written code raises is a finding
+    except Exception as error:  # any error of hand-written code is a finding
         raise ByHandError(f"{name} raised {type(error).__name__}: {error}") from error
     if any(not np.array_equal(new, old, equal_nan=True) for new, old in zip(handed, arrays, strict=True)):
         raise ByHandError(f"{name} changes an array that it was given; compute into a new one")
@@ -310,7 +310,7 @@ def _unpacked(name: str, result: object, parts: tuple[str, ...]) -> tuple[Any, .
 
 
 class HandwrittenEvaluation(Evaluation):
-    """What both sides gave over a window: the leaves are the quantities.
+    """The results of both sides over a window: the leaves are the quantities.
 
     The value along a line is linear, with the automatic gradient as its slope.
     """
@@ -327,7 +327,7 @@ class HandwrittenEvaluation(Evaluation):
         self.dtype = np.dtype(np.float64)
 
     def gradient(self) -> BackwardPass:
-        """Return the quantities of the hand-written side that it tells."""
+        """Return the quantities that the hand-written side provides."""
         known = self.actual.quantities
         return BackwardPass({name: known[name] for name in self._right if name in known}, set(known), [])
 

@@ -15,7 +15,7 @@ from ...truncation.nests import is_float, value_of
 
 
 class Constant(NamedTuple):
-    """An input that is no leaf, with a copy of what it held at first."""
+    """An input that is not a leaf, with a copy of its initial values."""
 
     name: str
     array: Array
@@ -23,17 +23,17 @@ class Constant(NamedTuple):
 
 
 class Leaves:
-    """Named leaves, each Tensor once, and the constants beside them."""
+    """Named leaves, each Tensor once, and the constants."""
 
     def __init__(self) -> None:
         self.named: dict[str, Tensor] = {}
         self.constants: list[Constant] = []
 
     def add_parameter(self, name: str, parameter: object) -> None:
-        """Add a Tensor of a module, or one that was named by the user.
+        """Add a Tensor of a module, or one that the user named.
 
         Raises:
-            GradientError: if it is no leaf Tensor with requires_grad.
+            GradientError: if it is not a leaf Tensor with requires_grad.
         """
         if not isinstance(parameter, Tensor) or not parameter.requires_grad or not parameter.is_leaf:
             what = f"of shape {parameter.shape}" if isinstance(parameter, Tensor) else f"({type(parameter).__name__})"
@@ -77,7 +77,7 @@ class Leaves:
 
 
 def paths(name: str, nest: object) -> Iterator[tuple[str, object]]:
-    """Yield the parts of a nesting in the order of `flatten`, each with a name that says where it is.
+    """Yield the parts of a nesting in the order of `flatten`, each with a name for its position.
 
     >>> list(paths("state", (1, {"c": 2})))
     [('state.0', 1), ('state.1.c', 2)]
@@ -95,13 +95,13 @@ def paths(name: str, nest: object) -> Iterator[tuple[str, object]]:
 
 
 def as_array(value: object) -> object:
-    """Return a list of Python numbers as an array, anything else as it is."""
+    """Return a list of Python numbers as an array, and anything else unchanged."""
     is_numbers = isinstance(value, list) and value and all(isinstance(part, int | float) for part in flatten(value))
     return np.asarray(value) if is_numbers else value
 
 
 def in_float64(name: str, nest: object) -> object:
-    """Return a nesting with its floating point parts as float64 leaves, each with a name; the rest as it is."""
+    """Return a nesting with its floating point parts as named float64 leaves, and the rest unchanged."""
     parts = [
         Tensor(value_of(part), np.float64, requires_grad=True, name=path) if is_float(part) else part
         for path, part in paths(name, nest)

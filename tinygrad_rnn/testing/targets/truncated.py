@@ -1,9 +1,9 @@
 """A recurrence under a truncation policy: gradient == sum of M * C, with C from steps with untied parameters.
 
-M = policy.mask(T) says how much of the credit C[tau, t], of loss tau to the use of the parameters at step t, counts.
-The oracle needs no cut and no backward pass: it walks over the steps one at a time, carries the state by hand, and
-moves the parameters at step t by M[tau, t] times the distance; then the slope of loss tau is the sum over t of
-M[tau, t] * C[tau, t]. One walk serves every row of M that begins with the row before.
+M = policy.mask(T) says how much the credit C[tau, t], from loss tau to the use of the parameters at step t, counts.
+The oracle needs neither a cut nor a backward pass: it runs the steps one at a time, carries the state by hand, and
+moves the parameters at step t by M[tau, t] times the distance; the slope of loss tau is then the sum over t of M[tau,
+t] * C[tau, t]. One walk serves every row of M that begins with the previous row.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Recurrence:
     """A step(inputs, state) -> (loss, state) that a policy carries over a sequence, and the policy's mask.
 
     Floating point parts of the first state are leaves too: Tensors that require a gradient, each with a name. The
-    policy is copied for each use, so an adaptive or random one begins the same way.
+    policy is copied for each use, so that an adaptive or random one always starts in the same way.
 
     Raises:
         ShapeError: if inputs do not agree on N and T.
@@ -50,18 +50,18 @@ class Recurrence:
         self.mask = self._mask(self.sizes["T"])
         full = np.array_equal(self.mask, Full().mask(self.sizes["T"]))
         self.whole = full and policy.every is None and policy.grain is None
-        """Whether the policy keeps the sequence whole, so that a step may need all of it at once."""
+        """Whether the policy does not split the sequence, so that a step may need all of it at once."""
 
     def slices(self) -> list[object]:
         """Return the inputs of each step."""
         return [map_leaves(lambda x, t=t: x[:, t : t + 1], self.inputs) for t in range(self.sizes["T"])]
 
     def update(self, policy: Policy) -> Update:
-        """Return what the driver makes of the whole sequence."""
+        """Return the driver's update for the whole sequence."""
         return bptt(self.step, self.parameters, self.inputs, arrays_of(self.state), policy)
 
     def _mask(self, T: int) -> Array:
-        """Return the mask, in the precision of the gradient, which some policies look at."""
+        """Return the mask, in the precision of the gradient, which some policies observe."""
         policy = self.policy
         if self.adapts:
             logged = _Logged(copy.deepcopy(policy), T)
@@ -79,7 +79,7 @@ class Recurrence:
 
 
 class TruncatedEvaluation(Evaluation):
-    """The losses and states of each step; `whole` takes the sequence as one step, if nothing is cut.
+    """The losses and states of each step; `whole` runs the sequence as one step, if nothing is cut.
 
     Raises:
         NonFiniteError: if a loss is not finite.
@@ -108,7 +108,7 @@ class TruncatedEvaluation(Evaluation):
         self.size = float(sum(abs(loss) for loss in losses)) * max(1.0, largest)
 
     def gradient(self) -> BackwardPass:
-        """Run the driver twice; the graph is that of the whole sequence."""
+        """Run the driver twice; the graph covers the whole sequence."""
         leaves, recurrence = self.target.leaves, self.recurrence
         with holding(leaves, self.arrays, recorded=True):
             first, second = self._bptt(), self._bptt()
@@ -169,15 +169,15 @@ class TruncatedEvaluation(Evaluation):
 
 
 class _Walk(NamedTuple):
-    """Rows of a mask that one walk serves."""
+    """The rows of a mask that one walk serves."""
 
     start: int  # first step whose parameters are moved
     rows: list[int]  # the losses that are read, in order
-    weights: Array  # what each step's parameters are moved by, up to the last of the rows
+    weights: Array  # factors by which each step's parameters are moved, up to the last of the rows
 
 
 def _walks(M: Array) -> list[_Walk]:
-    """Return as few walks as serve every row of a mask."""
+    """Return the fewest walks that serve every row of a mask."""
     walks: list[_Walk] = []
     for tau, row in enumerate(M):
         if walks and np.array_equal(walks[-1].weights[:tau], row[:tau]):
