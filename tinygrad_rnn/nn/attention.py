@@ -1,4 +1,4 @@
-"""Attention of queries to a sequence: how much each of its steps counts, and their mean."""
+"""Attention of queries to a sequence: weights of its steps, and their weighted mean."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DotAttention(Module):
     Source: Luong, Pham and Manning 2015 (dot); with scale = 1/sqrt(D) that of Vaswani et al. 2017.
 
     Args:
-        scale: factor of the products.
+        scale: factor by which the products are multiplied.
 
     Raises:
         ConfigError: if `scale` is not a finite number.
@@ -37,12 +37,13 @@ class DotAttention(Module):
         self.scale = number("DotAttention", "scale", scale)
 
     def __call__(self, query: Operand, keys: Operand, mask: Operand | None = None) -> tuple[Value, Value]:
-        """Return the context and the weights of one query for each sequence, or of Q.
+        """Return the context and the weights for one query per sequence, or for Q queries.
 
         Args:
             query: (N, D) or (N, Q, D).
             keys: (N, T, D), a sequence of vectors; they are the values, too.
-            mask: (N, T) truth values, which steps count; None: all. A sequence of which none counts has weights 0.
+            mask: (N, T) booleans, True for steps that count; None: all. A sequence in which no step counts has weights
+            0.
 
         Returns:
             context (N, D) or (N, Q, D), and weights (N, T) or (N, Q, T), which add up to 1.
@@ -64,10 +65,10 @@ class AdditiveAttention(Module):
         key_size: D of the keys.
         hidden_size: H of the network.
         rng: generator that draws the weights, normal with variance 1/D, 1/D and 1/H.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
         ShapeError: when called with arguments that do not fit each other or the sizes.
         DTypeError: when called with a mask that is not boolean.
 
@@ -95,7 +96,7 @@ class AdditiveAttention(Module):
         self.v = parameter(rng.standard_normal(hidden_size) / np.sqrt(hidden_size), dtype, "v")
 
     def __call__(self, query: Operand, keys: Operand, mask: Operand | None = None) -> tuple[Value, Value]:
-        """Return the context and the weights; see `DotAttention.__call__`, where keys may have another D here."""
+        """Return the context and the weights; see `DotAttention.__call__`; here keys may have a different D."""
         query, keys, single = _checked("AdditiveAttention", query, keys, (len(self.Wq), len(self.Wk)))
         with scope("attention"):
             hidden = tanh(expand_dims(query @ self.Wq, 2) + expand_dims(keys @ self.Wk, 1))  # (N, Q, T, H)

@@ -1,7 +1,7 @@
-"""Recurrent cells: parameters, and one step written in graph operations only.
+"""Recurrent cells: parameters, and one step written only in graph operations.
 
 A cell is any callable `cell(x, state) -> (output, state)` with x (N, D) and output (N, H); the state is a Tensor or
-any nesting of tuples. These classes have nothing that a cell of your own cannot have.
+any nesting of tuples. These classes have no privileges over a cell of your own.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ After = TypeVar("After")
 
 
 def check_nonlinearity(function: str, name: str) -> str:
-    """Return the name of a nonlinearity, or raise `ConfigError` if there is none of that name."""
+    """Return the name of a nonlinearity, or raise `ConfigError` if it is unknown."""
     if name not in ("tanh", "relu"):
         raise ConfigError(f'{function}: nonlinearity must be "tanh" or "relu", got {name!r}')
     return name
 
 
 def check_cell(function: str, cell: object) -> None:
-    """Raise `ConfigError` if this is no cell: a class, a name."""
+    """Raise `ConfigError` if this is not a cell, but a class or a name, for instance."""
     if isinstance(cell, type) or not callable(cell):
         raise ConfigError(
             f"{function}: expected a cell, a callable cell(x, state) -> (output, state), got {cell!r}"
@@ -76,7 +76,7 @@ def initial_state(cell: object, batch_size: int, function: str = "unroll") -> An
 
 
 def check_parts(function: str, state: State, count: int) -> Sequence[Any]:
-    """Return a state of layers, or raise `ShapeError` if it has not one part for each of them."""
+    """Return a state of layers, or raise `ShapeError` if it does not have one part for each of them."""
     if not isinstance(state, tuple | list) or len(state) != count:
         raise ShapeError(
             f"{function}: expected a state of {count} part{'s' * (count != 1)}, one for each layer, got "
@@ -86,23 +86,23 @@ def check_parts(function: str, state: State, count: int) -> Sequence[Any]:
 
 
 def in_words(state: State) -> str:
-    """Return what a state is, in words for a message: "3 parts", "one of shape (2, 4)"."""
+    """Describe a state for a message: "3 parts", "one of shape (2, 4)"."""
     if isinstance(state, tuple | list | dict):
         return f"{len(state)} part{'s' * (len(state) != 1)}"
     return f"one of shape {state.shape}" if isinstance(state, Tensor | np.ndarray) else f"{type(state).__name__}"
 
 
 def drawing(cell: Cell, rng: np.random.Generator | None, batch_size: int) -> Cell:
-    """Return the cell of one pass over a batch: `cell.with_rng(rng, N)` if there is a generator, and it draws."""
+    """Return the cell for one pass over a batch: `cell.with_rng(rng, N)` if there is a generator and the cell draws."""
     with_rng: Callable[[np.random.Generator, int], Cell] | None = getattr(cell, "with_rng", None)
     return cell if rng is None or with_rng is None else with_rng(rng, batch_size)
 
 
 class GatedCell(Module):
-    """Parameters that every built-in cell has: Wx (D, G*H), Wh (H, G*H), b (G*H,) for G gates.
+    """Base of the built-in cells, with parameters Wx (D, G*H), Wh (H, G*H), b (G*H,) for G gates.
 
     Weights start normal with variance 1/D and 1/H, biases at 0. A cell with `dense = False` has no Wh: each of its
-    units sees its own past alone.
+    units sees only its own past.
     """
 
     gates: int = 1
@@ -128,7 +128,7 @@ class GatedCell(Module):
     def _inputs(self, given: Operand, *states: Operand) -> tuple[Tensor, ...]:
         """Return x (N, D) and parts of a state (N, H), checked.
 
-        Arrays stay arrays: with the parameters, which are Tensors, their products are Tensors.
+        Arrays stay arrays: their products with the parameters, which are Tensors, are Tensors.
         """
         name = type(self).__name__
         x = operand(given, name, "x")
@@ -154,7 +154,7 @@ class PairCell(GatedCell):
         return self._zeros(batch_size), self._zeros(batch_size)
 
     def _pair(self, state: tuple[Operand, Operand]) -> tuple[Operand, Operand]:
-        """Return (h, c), or raise `ShapeError` if the state is no pair."""
+        """Return (h, c), or raise `ShapeError` if the state is not a pair."""
         if not isinstance(state, tuple | list) or len(state) != 2:
             raise ShapeError(
                 f"{type(self).__name__}: expected a state (h, c), two parts of shape (N, H) = (N, {self.hidden_size}), "
@@ -171,11 +171,11 @@ class RNNCell(GatedCell):
         input_size: D.
         hidden_size: H.
         rng: generator that draws the weights.
-        dtype: of the parameters; float32 unless given.
-        nonlinearity: "tanh", or "relu" in its place.
+        dtype: dtype of the parameters; float32 by default.
+        nonlinearity: "tanh" or "relu".
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, `rng` is no generator, or the nonlinearity is unknown.
+        ConfigError: if a size is not an integer of 1 or more, `rng` is not a generator, or the nonlinearity is unknown.
         ShapeError: when called with x not (N, D) or a state not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -226,12 +226,12 @@ class LSTMCell(PairCell):
         input_size: D.
         hidden_size: H.
         rng: generator that draws the weights.
-        dtype: of the parameters; float32 unless given.
-        forget_bias: what the forget gate's part of b starts at. 1 helps on tasks with long gaps (Jozefowicz et al.
+        dtype: dtype of the parameters; float32 by default.
+        forget_bias: initial value of the forget gate's part of b. 1 helps on tasks with long gaps (Jozefowicz et al.
             2015); on text, in short runs, 0 learns faster.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
         ShapeError: when called with x not (N, D) or a state part not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -279,8 +279,8 @@ class GRUCell(GatedCell):
         input_size: D.
         hidden_size: H.
         rng: generator that draws the weights.
-        dtype: of the parameters; float32 unless given.
-        reset: where the reset gate stands.
+        dtype: dtype of the parameters; float32 by default.
+        reset: whether the reset gate comes before or after the product with Wh.
 
     Raises:
         ConfigError: if a size is below 1 or `reset` is unknown.
@@ -336,8 +336,8 @@ class Stacked(Module):
 
     Args:
         cells: the layers, bottom first.
-        dropout: probability of dropping between the layers, in `stacked.with_rng(rng, N)`, the cell of one pass over a
-            batch, which models call where they are given a generator.
+        dropout: probability of dropping between the layers, in `stacked.with_rng(rng, N)`, the cell for one pass over a
+            batch, which models use when they are given a generator.
 
     Raises:
         ConfigError: if there is no cell, or dropout is outside [0, 1).
@@ -363,7 +363,7 @@ class Stacked(Module):
         return tuple(initial_state(cell, batch_size, "Stacked") for cell in self.cells)
 
     def with_rng(self, rng: np.random.Generator, batch_size: int) -> Cell:
-        """Return the cell that drops what `rng` draws, for one pass over a batch of N sequences."""
+        """Return the cell with dropout drawn from `rng`, for one pass over a batch of N sequences."""
         generator("Stacked.with_rng", "rng", rng)
         cells = [drawing(cell, rng, batch_size) for cell in self.cells]
         return OnePass(self, lambda x, state: self._stepped(cells, x, state, rng))
@@ -384,7 +384,7 @@ class Stacked(Module):
 
 
 class OnePass:
-    """The cell of one pass over a batch, which draws; it starts like the cell that it is made of."""
+    """The cell with random draws for one pass over a batch; its initial state is that of the cell that it wraps."""
 
     def __init__(self, like: Any, step: Cell) -> None:
         self._step, self.initial_state = step, like.initial_state

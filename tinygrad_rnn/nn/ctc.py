@@ -1,4 +1,4 @@
-"""The loss of a labelling without an alignment: the sum over all alignments, by a recursion over time."""
+"""The loss of a labelling without an alignment: a sum over all alignments, by a recursion over time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..ops.elementwise import narrowed, widened
 from ..ops.masked import Reduction, check_floating, check_reduction, reduced_loss
 from .scan import scan
 
-_NEVER = -1e30  # the logarithm of no probability: finite, so that differences of two are numbers
+_NEVER = -1e30  # the logarithm of probability 0: finite, so that differences of two are numbers
 
 
 @unary()
@@ -42,7 +42,7 @@ def ctc(
 
     Args:
         logits: (N, T, V), floating point; the log-probabilities are their log_softmax.
-        targets: (N, L) label ids in [0, V) without the blank; what stands after `target_lengths` is not looked at.
+        targets: (N, L) label ids in [0, V) without the blank; entries after `target_lengths` are ignored.
         lengths: (N,), steps of each sequence, 1 .. T; None: T.
         target_lengths: (N,), labels of each sequence, 0 .. L; None: L.
         blank: id of the blank, in [0, V).
@@ -58,7 +58,7 @@ def ctc(
         IndexError: if a label is outside [0, V), or the blank.
         ConfigError: if blank or reduction is out of range.
 
-    Steps after the end of a sequence get the gradient 0, whatever stands there.
+    Steps after the end of a sequence get the gradient 0, whatever they contain.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> loss = tr.ctc(np.zeros((1, 2, 3)), [[1]])  # a1, 1a and 11, each of probability 1/9
@@ -93,7 +93,7 @@ def ctc(
         new = logsumexp(stack([alpha, one, np.where(skips, two, _NEVER)]), axis=0) + y
         return None, np.where(runs[:, None], new, alpha)
 
-    # Before the first step all alignments are at the first blank, from which they stay or go on to the first label.
+    # Before the first step all alignments are at the first blank, where they stay or continue to the first label.
     start = np.where(np.arange(S) == 0, 0.0, _NEVER).astype(real) * np.ones((N, 1), real)
     _, alpha = scan(step, start, (emitted, running))
     nats = -logsumexp(np.where(ends, alpha, _NEVER), axis=1)
@@ -103,7 +103,7 @@ def ctc(
 def _labels(
     shape: tuple[int, ...], blank: int, targets: Numbers, lengths: Numbers | None, target_lengths: Numbers | None
 ) -> Array:
-    """Return the labels with blanks around each (N, 2L + 1); blanks after the end of a labelling; all is checked."""
+    """Return the checked labels with blanks around each (N, 2L + 1), and blanks after the end of a labelling."""
     N, T, V = shape
     ids = np.asarray(targets)
     if ids.size == 0:
@@ -151,7 +151,7 @@ def _running(N: int, T: int, lengths: Numbers | None) -> Array:
 
 
 def _skips(labels: Array, blank: int) -> Array:
-    """Return where the step before the blank before may come directly before (N, S)."""
+    """Return where an alignment may skip the blank between two labels (N, S)."""
     found = np.zeros(labels.shape, np.bool_)
     found[:, 2:] = (labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2])
     return found

@@ -21,10 +21,10 @@ class PeepholeLSTMCell(PairCell):
         input_size: D.
         hidden_size: H.
         rng: generator that draws Wx and Wh; the peepholes p (3, H), for i, f and o, start at 0.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
         ShapeError: when called with x not (N, D) or a state part not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -60,10 +60,10 @@ class CoupledLSTMCell(PairCell):
         input_size: D.
         hidden_size: H.
         rng: generator that draws the weights.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
         ShapeError: when called with x not (N, D) or a state part not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -95,10 +95,10 @@ class LayerNormLSTMCell(PairCell):
         input_size: D.
         hidden_size: H.
         rng: generator that draws the weights.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
         ShapeError: when called with x not (N, D) or a state part not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr

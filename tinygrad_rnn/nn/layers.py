@@ -26,11 +26,11 @@ class Linear(Module):
         input_size: D, length of the last axis of x.
         output_size: length of the last axis of y.
         rng: generator that draws W, normal with variance 1/D; b starts at 0.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
         bias: whether there is a b.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
         ShapeError: when called with an x whose last axis is not D long.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -68,12 +68,12 @@ class Embedding(Module):
         vocab_size: V.
         embedding_size: D.
         rng: generator that draws W, normal with standard deviation `scale`.
-        dtype: of W; float32 unless given.
+        dtype: dtype of W; float32 by default.
         scale: standard deviation of the entries at the start.
-        padding_id: id whose vector is 0 and gets no gradient; None: there is none.
+        padding_id: id whose vector is 0 and gets no gradient; None for no such id.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, `rng` is no generator, or there is no such padding id.
+        ConfigError: if a size is not an integer of 1 or more, `rng` is not a generator, or there is no such padding id.
         IndexError: when called with an id outside [0, V).
         DTypeError: when called with ids that are not integers.
 
@@ -118,7 +118,7 @@ class Embedding(Module):
 
 
 def _ends(ids: Array) -> tuple[int, int]:
-    """Return the least and the largest id. A few, as in a step of generation, Python compares in half the time."""
+    """Return the smallest and the largest id. Python compares a few, as in a step of generation, in half the time."""
     if ids.size > _FEW:
         return int(ids.min()), int(ids.max())
     values = ids.ravel().tolist()
@@ -158,7 +158,7 @@ class Dropout(Module):
         generator("Dropout", "rng", rng)
         x = operand(x, "Dropout", "x")
         kept = without_gradient("dropout", _kept, rng, x.shape, self.p, repeatable=False)
-        return where(kept, multiply(x, 1 / (1 - self.p)), 0)  # what is dropped is 0, also where it was infinite
+        return where(kept, multiply(x, 1 / (1 - self.p)), 0)  # dropped elements are 0, even where x is infinite
 
 
 def _kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Array:

@@ -1,4 +1,4 @@
-"""Cells whose recurrence is elementwise, or linear: each unit has its own past, and no product stands in the loop."""
+"""Cells with an elementwise or linear recurrence: each unit sees only its own past, and the loop has no products."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class IndRNNCell(GatedCell):
         input_size: D.
         hidden_size: H.
         rng: generator that draws the weights.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
         nonlinearity: "relu" or "tanh".
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, `rng` is no generator, or the nonlinearity is unknown.
+        ConfigError: if a size is not an integer of 1 or more, `rng` is not a generator, or the nonlinearity is unknown.
         ShapeError: when called with x not (N, D) or a state not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -68,7 +68,7 @@ class IndRNNCell(GatedCell):
 
 
 class AffineCell(GatedCell):
-    """A cell with h' = a(x) * h + b(x): what it does to a whole sequence is a `linear_scan`."""
+    """A cell with h' = a(x) * h + b(x), which processes a whole sequence by a `linear_scan`."""
 
     dense = False
 
@@ -88,7 +88,7 @@ class AffineCell(GatedCell):
         return h, h
 
     def parallel(self, xs: Operand, state: Operand | None = None) -> tuple[Tensor, Tensor]:
-        """Return what `unroll(cell, xs, state)` does, from one `linear_scan`: outputs (N, T, H) and the last state."""
+        """Return the same as `unroll(cell, xs, state)`, by one `linear_scan`: outputs (N, T, H) and the last state."""
         name = type(self).__name__
         xs = operand(xs, name, "xs")
         if xs.ndim != 3 or xs.shape[2] != self.input_size:
@@ -99,7 +99,7 @@ class AffineCell(GatedCell):
 
 
 class MinGRUCell(AffineCell):
-    """GRU whose gate sees the input alone: h' = (1 - z) * h + z * n. Source: Feng et al. 2024, Were RNNs all we needed?
+    """GRU whose gate sees only the input: h' = (1 - z) * h + z * n. Source: Feng et al. 2024, Were RNNs all we needed?
 
     z = sigmoid(...), n = ... of x @ Wx + b, in this order of columns. `parallel` takes a whole sequence at once.
 
@@ -107,10 +107,10 @@ class MinGRUCell(AffineCell):
         input_size: D.
         hidden_size: H.
         rng: generator that draws Wx; b starts at 0.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
         ShapeError: when called with x not (N, D) or a state not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -128,7 +128,7 @@ class MinGRUCell(AffineCell):
 
 
 class MinLSTMCell(AffineCell):
-    """LSTM whose gates see the input alone and add up to 1: h' = f / (f + i) * h + i / (f + i) * n.
+    """LSTM whose gates see only the input and add up to 1: h' = f / (f + i) * h + i / (f + i) * n.
 
     f, i = sigmoid(...), n = ... of x @ Wx + b, in this order of columns. `parallel` takes a whole sequence at once.
     Source: Feng et al. 2024, Were RNNs all we needed?
@@ -137,10 +137,10 @@ class MinLSTMCell(AffineCell):
         input_size: D.
         hidden_size: H.
         rng: generator that draws Wx; b starts at 0.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is no generator.
+        ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
         ShapeError: when called with x not (N, D) or a state not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -170,12 +170,12 @@ class LRUCell(PairCell):
         hidden_size: H, complex units.
         rng: generator that draws the weights: |lambda| between `radius`, its phase between 0 and `phase`; gamma starts
             at sqrt(1 - |lambda|^2).
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
         radius: (least, largest) |lambda| at the start.
         phase: largest phase at the start, radians.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, `rng` is no generator, or a radius is not in [0, 1).
+        ConfigError: if a size is not an integer of 1 or more, `rng` is not a generator, or a radius is not in [0, 1).
         ShapeError: when called with x not (N, D) or a state part not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr

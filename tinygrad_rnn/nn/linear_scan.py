@@ -22,9 +22,9 @@ def linear_scan(
 ) -> Value:
     """Return all h of a linear recurrence, h_t = a_t * h_{t-1} + b_t.
 
-    Eagerly spans of about sqrt(T) steps are computed side by side, then joined: 3 * sqrt(T) calls of NumPy in place of
-    T, and nothing is divided by, so any a will do, zeros included. Going backward it is the same recurrence from the
-    end. In a compiled function it is a loop like that of `scan`, which a plan takes at the speed of memory.
+    In eager execution, spans of about sqrt(T) steps are computed side by side, then joined: 3 * sqrt(T) calls of NumPy
+    instead of T. There is no division, so a may be 0. The backward pass is the same recurrence from the end. In a
+    compiled function it is a loop like that of `scan`, limited only by memory bandwidth.
     Sources: Blelloch 1990, Prefix sums and their applications; Martin and Cundy 2018, Parallelizing linear recurrent
     neural nets over sequence length.
 
@@ -32,7 +32,7 @@ def linear_scan(
         a: factors, of a shape that broadcasts to that of b; real or complex.
         b: inputs (N, T, ...).
         initial: h_{-1}, of a shape that broadcasts to (N, ...); None: zeros.
-        axis: of time.
+        axis: the axis of time.
         reverse: whether the recurrence runs from the last step to the first: h_t = a_t * h_{t+1} + b_t.
 
     Returns:

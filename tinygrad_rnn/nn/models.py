@@ -1,4 +1,4 @@
-"""Language models: the recurrent one, and CBOW, where the chapter starts."""
+"""Language models: a recurrent one, and CBOW, the starting point of the textbook chapter."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class RNNLM(Module):
         embedding_size: D.
         hidden_size: H of every layer.
         rng: generator that draws the weights.
-        cell: "rnn", "lstm" or "gru"; or a class or function `f(input_size, hidden_size, rng)` that makes a cell of
-            your own (it is passed `dtype` too if it takes that); or, for one layer, a cell that is made already.
+        cell: "rnn", "lstm" or "gru"; or a class or function `f(input_size, hidden_size, rng)` that makes a cell (it is
+            passed `dtype` too if it takes that); or, for one layer, an existing cell.
         layers: number of recurrent layers.
         dropout: probability of dropping, after the embedding, between layers and before the output.
         tied: use the embedding's table for the output too (needs D == H).
         embedding_scale: standard deviation of the embedding's entries at the start; None: 1, or 1/sqrt(D) if tied
             (the output's logits would start far too large). The chapter uses 0.01, which learns more slowly.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
         ConfigError: if a size, a probability or a name is out of range.
@@ -155,10 +155,10 @@ def make_cell(
     dtype: DTypeLike,
     single: bool,
 ) -> Cell:
-    """Return a cell of a name, a class or a function; or the one that is made already, where a `single` one is needed.
+    """Return a cell made from a name, a class or a function; or an existing cell, if a `single` one is needed.
 
     Raises:
-        ConfigError: if there is no such name, it is not callable, or a cell that is made already is needed twice.
+        ConfigError: if there is no such name, it is not callable, or an existing cell is needed twice.
     """
     if hasattr(cell, "initial_state") and not isinstance(cell, type):
         if not single:
@@ -191,7 +191,7 @@ class CBOW(Module):
         window: C, the number of words before the predicted one.
         rng: generator that draws the weights.
         combine: "sum" or "concat".
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
         ConfigError: if a size is below 1 or `combine` is unknown.

@@ -1,4 +1,4 @@
-"""Module: an object that has parameters, with names."""
+"""Module: an object with named parameters."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..errors import GradientWarning, ShapeError
 
 
 class Module:
-    """Base of everything that holds parameters. It adds names and nothing else: no hidden state, no modes.
+    """Base of all objects that hold parameters. It adds only names: no hidden state, no modes.
 
     Parameters are the attributes that are Tensors with `requires_grad` (`parameter` makes them), and those of
     attributes that are modules, or lists, tuples and dicts of them, in the order in which they were set.
 
-    A Tensor or a floating point array among the attributes that is no parameter stays what it is, and `parameters`
-    says so in a `GradientWarning`, once for a class. If that is meant, name the attribute in `buffers`, or freeze a
+    A Tensor or a floating point array among the attributes that is not a parameter is never trained, and `parameters`
+    says so in a `GradientWarning`, once per class. If that is intended, name the attribute in `buffers`, or freeze a
     weight: `module.W.requires_grad = False`.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -40,18 +40,18 @@ class Module:
     __slots__ = ("__dict__", "__weakref__", "_made_with")
 
     buffers: ClassVar[tuple[str, ...]] = ()
-    """Names of attributes that hold what nothing trains: statistics, masks, a state."""
+    """Names of attributes that are not trained: statistics, masks, a state."""
 
     _made_with: MadeWith
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
-        """Take note of the arguments, with which a saved module is made again."""
+        """Note the arguments, from which a saved module is reconstructed."""
         new = super().__new__(cls)
         new._made_with = MadeWith(args, kwargs)
         return new
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return the parameters by name ("layers.0.Wx"), in a fixed order; a shared one once, by its first name."""
+        """Return the parameters by name ("layers.0.Wx"), in a fixed order; a shared one only under its first name."""
         found, untrained, _ = _look_through(self)
         for owner, attribute, what in untrained:
             _warn_of_untrained(owner, attribute, what)
@@ -73,7 +73,7 @@ class Module:
         return {name: np.asarray(_values(part.value)) for name, part in _look_through(self, every=True)[2].items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all leaf Tensors by name, frozen ones too. One is frozen by `tensor.requires_grad = False`."""
+        """Return all leaf Tensors by name, including those frozen by `tensor.requires_grad = False`."""
         return {
             name: part.value
             for name, part in _look_through(self, every=True)[2].items()
@@ -86,8 +86,8 @@ class Module:
         Args:
             arrays: name to array (or Tensor), as `parameters()` or `state_dict()` names them; converted to each
                 parameter's dtype.
-            strict: every parameter must be there, and nothing unknown.
-            names: patterns of the names to take, such as ["embedding.*"], a star for anything; None: all.
+            strict: every parameter must be present, and no unknown name.
+            names: patterns of the names to load, such as ["embedding.*"], where a star matches anything; None: all.
 
         Raises:
             ShapeError: if a name is missing or unknown, or a shape differs; nothing has been changed then.
@@ -137,21 +137,21 @@ class MadeWith:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle what is plain: a function among the arguments must not keep the module from being pickled."""
+        """Pickle only plain arguments: a function among them must not keep the module from being pickled."""
         plain = (bool, int, float, str, type(None), np.random.Generator)
         given = [*(self.args or ()), *(self.kwargs or {}).values()]
         return (MadeWith, (self.args, self.kwargs) if all(isinstance(part, plain) for part in given) else ())
 
 
 class Held(NamedTuple):
-    """A Tensor or an array that a module holds, and where: an attribute, or a place in a list or a dict."""
+    """A Tensor or an array that a module holds, and its location: an attribute, or an item of a list or a dict."""
 
     value: Tensor | Array
     owner: Any
     key: Any
 
     def replace(self, array: Array) -> None:
-        """Put another array there, of the same shape and dtype."""
+        """Replace it by another array of the same shape and dtype."""
         if isinstance(self.value, Tensor):
             self.value.data = array
         elif self.value.flags.writeable:
@@ -163,7 +163,7 @@ class Held(NamedTuple):
 
 
 Untrained: TypeAlias = tuple["Module", str, str]
-"""A module, the name of an attribute, and what that holds."""
+"""A module, the name of an attribute, and its value."""
 
 
 def _is_wanted(name: str, patterns: Sequence[str] | None) -> bool:
@@ -175,11 +175,11 @@ def _values(part: object) -> Any:
 
 
 def _look_through(module: Module, every: bool = False) -> tuple[dict[str, Tensor], list[Untrained], dict[str, Held]]:
-    """Return the parameters of a module, what it holds that is none and is not meant to be, and all that it holds."""
+    """Return the parameters of a module, its Tensors and arrays that are unintentionally untrained, and all of them."""
     found: dict[str, Tensor] = {}
     held: dict[str, Held] = {}
     untrained: list[Untrained] = []
-    seen: set[int] = set()  # a module may know the one that holds it
+    seen: set[int] = set()  # a module may refer to the one that holds it
     waiting: list[tuple[object, str, Module, str, object, object]] = [(module, "", module, "", None, None)]
     while waiting:
         value, name, owner, attribute, container, place = waiting.pop()
@@ -201,7 +201,7 @@ def _look_through(module: Module, every: bool = False) -> tuple[dict[str, Tensor
 
 
 def _parts(value: object) -> list[tuple[object, object]]:
-    """Return what a container holds, by name or number; of anything else nothing."""
+    """Return the contents of a container, by name or number; nothing for anything else."""
     if isinstance(value, Module):
         value = vars(value)
     if isinstance(value, Mapping):
@@ -210,7 +210,7 @@ def _parts(value: object) -> list[tuple[object, object]]:
 
 
 def _untrained(value: Tensor | Array) -> str:
-    """Return what a value is, if it looks like a weight that nothing trains; else an empty text."""
+    """Describe a value that looks like an untrained weight; else return an empty string."""
     if not is_differentiable(value.dtype):
         return ""
     if isinstance(value, np.ndarray):
@@ -221,7 +221,7 @@ def _untrained(value: Tensor | Array) -> str:
 
 
 def _warn_of_untrained(owner: Module, attribute: str, what: str) -> None:
-    """Warn once for a class: the place of the warning is its `__init__`, wherever the parameters are asked for."""
+    """Warn once per class; the location of the warning is its `__init__`, wherever the parameters are requested."""
     kind = type(owner)
     code = getattr(kind.__init__, "__code__", None)
     file, line = (code.co_filename, code.co_firstlineno) if code else (kind.__module__, 1)

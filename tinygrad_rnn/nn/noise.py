@@ -1,4 +1,4 @@
-"""Noise in the recurrence, as wrappers of any cell: zoneout, and dropout that is the same at each step."""
+"""Noise in the recurrence, as wrappers of any cell: zoneout, and dropout with one mask for all steps."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from .module import Module
 
 
 class Zoneout(Module):
-    """A cell, each number of whose state stays what it was with probability p, at each step anew.
+    """A cell in which, at each step, each element of the state keeps its old value with probability p.
 
     state' = m * state + (1 - m) * cell(x, state), m drawn from Bernoulli(p); without a generator (evaluation) m = p.
     Source: Krueger et al. 2017, Zoneout: regularizing RNNs by randomly preserving hidden activations.
 
-    It draws in `zoneout.with_rng(rng, N)`, the cell of one pass over a batch, which models call where they are given a
-    generator. The output is that of the cell itself, or, where that is a part of its state, the part that is kept.
+    `zoneout.with_rng(rng, N)` is the cell with draws for one pass over a batch; models use it when they are given a
+    generator. The output is that of the cell itself, or, if that is a part of its state, the corresponding part of the
+    new state.
 
     Args:
         cell: any cell.
         p: probability in [0, 1).
 
     Raises:
-        ConfigError: if p is outside [0, 1), or `cell` is no cell.
+        ConfigError: if p is outside [0, 1), or `cell` is not a cell.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> rng = np.random.default_rng(0)
@@ -51,7 +52,7 @@ class Zoneout(Module):
         return initial_state(self.cell, batch_size)
 
     def __call__(self, x: Operand, state: State) -> tuple[Value, State]:
-        """Return (output, state) of one step, without chance: the mean of what is drawn."""
+        """Return (output, state) of one step without draws, with the mean of m."""
         return self._stepped(self.cell, x, state, None)
 
     def with_rng(self, rng: np.random.Generator, batch_size: int) -> Cell:
@@ -77,14 +78,14 @@ class Zoneout(Module):
 
 
 class VariationalDropout(Module):
-    """A cell, of whose inputs and state the same units are dropped at each step of a sequence.
+    """A cell in which the same units of input and state are dropped at each step of a sequence.
 
     x and h are multiplied by masks that are drawn once for each sequence: 0 with probability p, else 1 / (1 - p); h is
-    the first part of the state, so that an LSTM's memory stays. Source: Gal and Ghahramani 2016, A theoretically
+    the first part of the state, so that an LSTM's memory is kept. Source: Gal and Ghahramani 2016, A theoretically
     grounded application of dropout in recurrent neural networks.
 
-    It drops in `dropout.with_rng(rng, N)`, the cell of one pass over a batch, which models call where they are given a
-    generator; without one (evaluation) nothing is dropped.
+    `dropout.with_rng(rng, N)` is the cell with draws for one pass over a batch; models use it when they are given a
+    generator. Without one (evaluation) nothing is dropped.
 
     Args:
         cell: a cell with an `input_size` and an `initial_state`.
@@ -92,7 +93,7 @@ class VariationalDropout(Module):
         states: p of the state, in [0, 1).
 
     Raises:
-        ConfigError: if a p is outside [0, 1), or `cell` is no cell with an `input_size`.
+        ConfigError: if a p is outside [0, 1), or `cell` is not a cell with an `input_size`.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> rng = np.random.default_rng(0)
@@ -115,11 +116,11 @@ class VariationalDropout(Module):
         return initial_state(self.cell, batch_size)
 
     def __call__(self, x: Operand, state: State) -> tuple[Value, State]:
-        """Return (output, state) of one step, without chance."""
+        """Return (output, state) of one step, without draws."""
         return stepped(self.cell, x, state)
 
     def with_rng(self, rng: np.random.Generator, batch_size: int) -> Cell:
-        """Return the cell that drops what `rng` draws now, for one pass over a batch of N sequences."""
+        """Return the cell with masks drawn from `rng` now, for one pass over a batch of N sequences."""
         generator("VariationalDropout.with_rng", "rng", rng)
         cell = drawing(self.cell, rng, batch_size)
         width = flatten(self.initial_state(batch_size))[0].shape

@@ -21,7 +21,7 @@ class LayerNorm(Module):
     Args:
         size: D, length of the last axis; g (D,) starts at 1, b (D,) at 0.
         eps: added to the variance.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
         ConfigError: if `size` is not an integer of 1 or more, or `eps` is negative.

@@ -21,17 +21,17 @@ from .unroll import bidirectional, unroll
 class RecurrentLayers(Module):
     """Layers of cells, each of which reads all outputs of the one below: (outputs, states) = layers(xs, states).
 
-    In both directions each layer has two cells, whose outputs stand side by side, and the next layer reads both.
+    If bidirectional, each layer has two cells whose outputs are concatenated, and the next layer reads both.
 
     Args:
-        cell: "rnn", "lstm", "gru", or what makes a cell, as in `RNNLM`.
+        cell: "rnn", "lstm", "gru", or a class or function that makes a cell, as in `RNNLM`.
         input_size: D.
         hidden_size: H of each cell.
         rng: generator that draws the weights.
         layers: number of layers.
         bidirectional: whether each layer reads in both directions.
         dropout: probability of dropping between layers; see `Dropout`.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
         ConfigError: if a size, a probability or a name is out of range.
@@ -67,7 +67,7 @@ class RecurrentLayers(Module):
         self.dropout = Dropout(dropout)
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
-        """Return the tuple of the layers' states; in both directions each is a pair."""
+        """Return the tuple of the layers' states; if bidirectional, each is a pair."""
         states = [tuple(initial_state(cell, batch_size) for cell in cells) for cells in self.layers]
         return tuple(states) if self.bidirectional else tuple(state for (state,) in states)
 
@@ -84,10 +84,10 @@ class RecurrentLayers(Module):
 
         Args:
             xs: (N, T, D).
-            state: as `initial_state` makes it; None: that.
+            state: a state like that of `initial_state`; None: the initial state.
             lengths: (N,) true lengths, as in `unroll`.
             cut_every: steps between cuts, as in `unroll`.
-            rng: generator for dropout, and for cells that draw; None: no chance (evaluation).
+            rng: generator for dropout, and for cells that draw; None: no draws (evaluation).
 
         Raises:
             ShapeError, DTypeError, ConfigError: as `unroll`.

@@ -46,21 +46,21 @@ def scan(
     reverse: bool = False,
     axis: int = 1,
 ) -> tuple[object, State]:
-    """Take a step for each time of a sequence, each from the state that the one before left.
+    """Apply a step at each time of a sequence, starting from the state that the previous step left.
 
     output_t, state_t = step(x_t, state_{t-1}) for t = 0 .. T-1; with `reverse`, output_t, state_t = step(x_t,
     state_{t+1}) for t = T-1 .. 0. Eagerly it is the plain loop. In a compiled function it is recorded as a loop: the
     step is called twice, on what stands for any time, and must do the same both times; a plan does not grow with T.
-    What a step computes leaves it as output or state only. A step whose state changes its shape, its dtype or its
-    nesting, or has parts that are no arrays, is recorded time by time.
+    Values that a step computes may leave it only as output or state. A step whose state changes its shape, dtype or
+    nesting, or has parts that are not arrays, is recorded step by step.
 
     Args:
         step: any callable `step(x, state) -> (output, state)`, such as a cell.
-        state: before the first step; any nesting of tuples, lists and dicts of Tensors and arrays.
+        state: the state before the first step; any nesting of tuples, lists and dicts of Tensors and arrays.
         xs: Tensors or arrays (N, T, ...), any nesting of them; x_t is the same nesting of slices (N, ...). None: the
-            step gets None, and `steps` says how often.
-        steps: T, where there are no `xs`.
-        reverse: whether the last time comes first. Slices and outputs stay in the order of time.
+            step gets None, and `steps` gives the number of steps.
+        steps: T, if there are no `xs`.
+        reverse: whether to start at the last time. Slices and outputs stay in the order of time.
         axis: which axis of `xs`, and of the outputs, is time: 1, or 0 for arrays (T, ...).
 
     Returns:
@@ -68,9 +68,9 @@ def scan(
 
     Raises:
         ShapeError: if `xs` do not agree on T, T is 0, or the outputs of two steps differ in nesting or shape.
-        ConfigError: if the step is no callable or does not return (output, state), or T is not known.
+        ConfigError: if the step is not callable or does not return (output, state), or T is unknown.
         DTypeError: if `xs` are not numbers.
-        TraceError: in a compiled function, if the step does something else each time that it is called.
+        TraceError: in a compiled function, if the step does something different each time it is called.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> outputs, state = tr.scan(lambda x, h: (h, 0.5 * h + x), np.zeros(1), np.ones((1, 4)))
@@ -113,12 +113,12 @@ def repeated(step: Cell, state: State, xs: object, T: int, reverse: bool, axis: 
     whole = _as_loop(step, state, xs, T, reverse, axis)
     if whole is not None:
         return whole
-    # A state that is of another dtype before the first step, for instance.
+    # The state has another dtype before the first step, for instance.
     first, others = (T - 1, slice(0, T - 1)) if reverse else (0, slice(1, T))
     output, new = _one_by_one(step, state, xs, range(first, first + 1), reverse, axis)
     index = (slice(None),) * axis + (others,)
     rest = None if T == 2 else _as_loop(step, new, map_leaves(lambda x: x[index], xs), T - 1, reverse, axis)
-    if rest is None:  # the first step is not taken again: it may draw
+    if rest is None:  # the first step is not repeated, because it may draw
         rest = _one_by_one(step, new, xs, range(T)[others], reverse, axis)
     _alike(step, _one(rest[0], axis), _one(output, axis), 0 if reverse else 1)
     pair = (rest[0], output) if reverse else (output, rest[0])
@@ -126,7 +126,7 @@ def repeated(step: Cell, state: State, xs: object, T: int, reverse: bool, axis: 
 
 
 def _one(outputs: object, axis: int) -> object:
-    """Return stand-ins of the shapes that the outputs of one step have."""
+    """Return placeholders with the shapes of the outputs of one step."""
     return map_leaves(lambda part: np.empty(part.shape[:axis] + part.shape[axis + 1 :], part.dtype), outputs)
 
 
@@ -134,7 +134,7 @@ def _one_by_one(step: Cell, state: State, xs: object, times: range, reverse: boo
     """Take the steps in a plain loop."""
     slices = [unstack(x, axis=axis) for x in flatten(xs)]
     outputs: dict[int, list[Value]] = {}
-    begin = context().step or 0  # a slice of a sequence counts on from the step that is open
+    begin = context().step or 0  # a slice of a sequence continues the count of the open step
     before: object = None
     for t in reversed(times) if reverse else times:
         with at_step(begin + t):
@@ -146,7 +146,7 @@ def _one_by_one(step: Cell, state: State, xs: object, times: range, reverse: boo
 
 
 def _alike(step: Cell, output: object, before: object, t: int) -> object:
-    """Return the output of a step, in nesting and shapes like that before."""
+    """Return the output of a step, checked to have the nesting and shapes of the previous one."""
     if before is not None and (structure(output), _shapes(output)) != (structure(before), _shapes(before)):
         name = getattr(step, "__name__", type(step).__name__)
         raise ShapeError(

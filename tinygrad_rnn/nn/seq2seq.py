@@ -1,4 +1,4 @@
-"""From one sequence to another: an encoder, a decoder, and attention between them."""
+"""Sequence-to-sequence models: an encoder, a decoder, and attention between them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .unroll import backward_order, unroll
 
 
 class Encoded(NamedTuple):
-    """What an encoder makes of its sources.
+    """The result of an encoder.
 
     Attributes:
         keys: (N, T, H), the outputs at each step.
-        mask: (N, T) truth values, which steps belong to a source; None: all.
+        mask: (N, T) booleans, True for steps that belong to a source; None: all.
         last: (N, H), the output at each source's last step.
-        state: of the cell after each source's last step.
+        state: the cell's state after each source's last step.
     """
 
     keys: Value
@@ -39,7 +39,7 @@ class Encoded(NamedTuple):
 
 
 class Seq2Seq(Module):
-    """An encoder reads a source; a decoder, from the state that is left, predicts a target token by token.
+    """An encoder that reads a source, and a decoder that predicts a target from its last state, token by token.
 
     P(y_{t+1} | y_1 .. y_t, x) = softmax([h_t, c_t] @ W + b): h_t is the output of the decoder's cell, which reads y_t,
     and c_t, with attention, is the mean of the encoder's outputs that h_t attends to.
@@ -51,12 +51,12 @@ class Seq2Seq(Module):
         embedding_size: D of both embeddings.
         hidden_size: H of both cells.
         rng: generator that draws the weights.
-        cell: "rnn", "lstm", "gru", or what makes a cell, as in `RNNLM`; encoder and decoder have one each.
+        cell: "rnn", "lstm", "gru", or a function that makes a cell, as in `RNNLM`; encoder and decoder have one each.
         attention: "dot", "additive", or None.
-        peek: whether the decoder sees the encoder's last output at each step, beside y_t and beside h_t.
+        peek: whether the decoder sees the encoder's last output at each step, next to y_t and to h_t.
         reverse: whether the encoder reads each source from its end to its start, which helps without attention.
         dropout: probability of dropping, after the embeddings and before the output.
-        dtype: of the parameters; float32 unless given.
+        dtype: dtype of the parameters; float32 by default.
 
     Raises:
         ConfigError: if a size, a probability or a name is out of range.
@@ -102,7 +102,7 @@ class Seq2Seq(Module):
     def encode(
         self, sources: Operand, lengths: Operand | None = None, rng: np.random.Generator | None = None
     ) -> Encoded:
-        """Return what the encoder makes of sources (N, T), of true `lengths` (N,); `rng` draws the dropout."""
+        """Return the encoding of sources (N, T) of true `lengths` (N,); `rng` draws the dropout."""
         sources = operand(sources, "Seq2Seq", "sources")
         if sources.ndim != 2 or not sources.shape[1]:
             raise ShapeError(f"Seq2Seq: expected sources of shape (N, T) with T >= 1, got {sources.shape}")
@@ -148,11 +148,11 @@ class Seq2Seq(Module):
         lengths: Operand | None = None,
         rng: np.random.Generator | None = None,
     ) -> Tensor:
-        """Return the logits of the token after each position, the true ones before it given (teacher forcing).
+        """Return the logits of the token after each position, given the true tokens before it (teacher forcing).
 
         Args:
             sources: (N, S) ids in [0, source_size).
-            inputs: (N, T) ids in [0, target_size), that of the start first.
+            inputs: (N, T) ids in [0, target_size), beginning with the start token.
             lengths: (N,) true lengths of the sources; None: all S.
             rng: generator for dropout; None: nothing is dropped (evaluation).
 
@@ -176,7 +176,8 @@ class Seq2Seq(Module):
     ) -> Tensor:
         """Return the mean nats per token of targets (N, T), each predicted from those before it.
 
-        The first column of `targets` begins the targets and is not predicted; `ignore_label` stands after their ends.
+        The first column of `targets` holds the start token and is not predicted; `ignore_label` fills the rows after
+        their ends.
         """
         targets = operand(targets, "Seq2Seq", "targets")
         if targets.ndim != 2 or targets.shape[1] < 2:
@@ -186,5 +187,5 @@ class Seq2Seq(Module):
 
 
 def _inputs(ids: Array, ignore_label: int) -> Array:
-    """Return ids with one that exists in place of those that do not count: what follows them does not count either."""
+    """Return ids with a valid id in place of ignored ones: what follows those is ignored too."""
     return np.where(ids == ignore_label, 0, ids)

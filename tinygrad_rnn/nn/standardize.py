@@ -1,4 +1,4 @@
-"""Standardizing: what a network reads has mean 0 and deviation 1, and what it says is turned back."""
+"""Standardization: a network's inputs get mean 0 and deviation 1, and its outputs are converted back."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .module import Module
 class Standardize(Module):
     """Subtract the mean and divide by the deviation of each feature: (x - mean) / deviation.
 
-    As an attribute of a model it is part of what is saved with it. Nothing trains it.
+    As an attribute of a model it is saved with the model. It is not trained.
 
     Args:
         features: D, the length of the last axis; 1 also serves arrays without that axis.
-        dtype: of both, that of the model.
+        dtype: dtype of both, that of the model.
 
     Attributes:
         mean: (D,), 0 at first.
@@ -40,10 +40,10 @@ class Standardize(Module):
         self.deviation = np.ones_like(self.mean)
 
     def fit(self, values: Operand) -> Standardize:
-        """Take the mean and the deviation of each feature, and return this module.
+        """Compute the mean and the deviation of each feature, and return this module.
 
         Args:
-            values: (..., D), or any shape where D = 1; of training data alone. NaN is a missing value. A feature that
+            values: training data (..., D), or of any shape if D = 1. NaN is a missing value. A feature that
                 does not vary is divided by 1.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Time: a cell repeated over a sequence, with cuts."""
+"""Unrolling: a cell repeated over a sequence, with cuts."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def unroll(
     """Apply a cell to every step of a sequence and return all outputs and the last state.
 
     state_t, output_t = cell(x_t, state_{t-1}) for t = 0 .. T-1. In a compiled function it is recorded as a loop, with
-    the cell called twice whatever T is, and another T costs little; see `scan`.
+    the cell called twice whatever T is, and a new T costs little; see `scan`.
 
-    With `cut_every=n` the state is cut before the steps n, 2n, ...: the chapter's truncated BPTT. A loss reaches back
-    at most n uses of the parameters, hence crosses at most n-1 state edges. Going forward nothing changes, bit by bit.
-    The state that is returned is *not* cut: between windows write `state = cut(state)`.
+    With `cut_every=n` the state is cut before the steps n, 2n, ...: the textbook's truncated BPTT. A loss reaches back
+    at most n uses of the parameters, hence crosses at most n-1 state edges. The forward pass is bitwise unchanged. The
+    returned state is *not* cut: between windows write `state = cut(state)`.
 
     Args:
         cell: any callable `cell(x, state) -> (output, state)`, x (N, D), output (N, H).
-        xs: (N, T, D), Tensor or array (or what NumPy makes one of: nested lists, a table).
+        xs: (N, T, D), Tensor or array (or a value that NumPy converts: nested lists, a table).
         state: state before the first step, any nesting of tuples; None: `cell.initial_state(N)`.
         cut_every: steps between cuts; None: no cut (full BPTT).
         lengths: (N,) integers in [1, T], the true length of each sequence; None: all T. After its length a
-            sequence's outputs are 0 and its state stays what it was; the padding, whatever it holds, gets no gradient
-            and gives none. May be an argument of a compiled function: one plan serves all lengths.
+            sequence's outputs are 0 and its state does not change; the padding, whatever it contains, neither gets nor
+            gives a gradient. They may be an argument of a compiled function: one plan serves all lengths.
 
     Returns:
         outputs (N, T, H) and the state after the last step (for each sequence, after its own last step).
@@ -80,7 +80,7 @@ def unroll(
 
 
 class _Step:
-    """One step of a cell as `unroll` takes it: after a cut where there is one, and only where a sequence goes on."""
+    """One step of a cell within `unroll`: after a cut if there is one, and only for sequences that continue."""
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
@@ -99,7 +99,7 @@ class _Step:
         return output, state
 
     def _check(self, output: object) -> None:
-        """Refuse an output that is no array, or not of the shape of those before."""
+        """Reject an output that is not an array, or does not have the shape of the previous ones."""
         if not isinstance(output, Tensor | np.ndarray) or output.ndim == 0:
             expected = "an output of shape (N, H)"
         elif self._shape is not None and output.shape != self._shape:
@@ -112,12 +112,12 @@ class _Step:
 
 
 def _active(ends: _Ends | None, steps: int) -> Value | None:
-    """Return (N, T) truth values, whether a sequence goes on at a step; None if all go on at all."""
+    """Return (N, T) booleans, whether a sequence continues at a step; None if all continue at every step."""
     return None if ends is None else np.reshape(ends.array, (-1, 1)) > np.arange(steps)
 
 
 def _cuts(cut_every: int | None, steps: int) -> Array | None:
-    """Return (1, T) truth values, whether the state before a step is cut; None if it is at none."""
+    """Return (1, T) booleans, whether the state before a step is cut; None if it never is."""
     if cut_every is None or cut_every >= steps:
         return None
     t = np.arange(steps)[None]
@@ -125,7 +125,7 @@ def _cuts(cut_every: int | None, steps: int) -> Array | None:
 
 
 def _cut_where(is_cut: Value, state: State) -> State:
-    """Cut a state, or leave it: while a loop is recorded, at the steps where `is_cut` (1,) says so."""
+    """Cut a state or leave it; while a loop is recorded, it is cut at the steps where `is_cut` (1,) is True."""
     if isinstance(is_cut, np.ndarray):
         return cut(state) if is_cut[0] else state
     here = np.reshape(is_cut, ())
@@ -155,7 +155,7 @@ def bidirectional(
         backward: cell that reads from each sequence's last step to the first.
         xs: (N, T, D), Tensor or array.
         states: (state before the first step, state after the last step); None for initial states.
-        cut_every: as in `unroll`, for each direction counted from its own start.
+        cut_every: as in `unroll`, counted from the start of each direction.
         lengths: (N,) true lengths, as in `unroll`; the backward cell starts at each sequence's own end.
 
     Returns:
@@ -193,7 +193,7 @@ def bidirectional(
     reverse: Any = take_along_axis(sequence, order, axis=1)
     ahead, ahead_state = unroll(forward, xs, states[0], cut_every, checked)
     back, back_state = unroll(backward, reverse, states[1], cut_every, checked)
-    joined: list[Any] = [ahead, back]  # of the type Output, of which a checker does not know that it is an array
+    joined: list[Any] = [ahead, back]  # of type Output, which a type checker does not know to be an array
     outputs: Any = concatenate([joined[0], take_along_axis(joined[1], order, axis=1)], axis=2)
     return outputs, (ahead_state, back_state)
 
@@ -201,12 +201,12 @@ def bidirectional(
 def _masked_step(cell: Cell, x: Value, start: State, before: State, active: Value) -> tuple[Value, State]:
     """Step from `start` where a sequence goes on; elsewhere keep the state before. Padding is zeroed: it may be NaN.
 
-    `start` is `before`, or what a cut made of it: where a sequence has ended, nothing is cut any more.
+    `start` is `before`, possibly after a cut: where a sequence has ended, nothing is cut any more.
     """
 
     def choose(new: object, old: Operand) -> Any:
         if not isinstance(new, Tensor | np.ndarray) or new.ndim == 0:
-            return new  # a step counter or the like, the same for all sequences
+            return new  # a step counter, for instance, the same for all sequences
         return where(active.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
     output, new_state = stepped(cell, where(active[:, None], x, 0), start)
@@ -233,7 +233,7 @@ class _Ends(NamedTuple):
 
 
 def _checked_lengths(function: str, lengths: Operand | None, N: int, T: int) -> _Ends | None:
-    """Return where sequences end; while `compile` records, it must do for all lengths, and each replay checks them."""
+    """Return where sequences end; while `compile` records, this must hold for all lengths, checked by each replay."""
     if lengths is None:
         return None
     if not isinstance(lengths, Tensor):

@@ -1,7 +1,7 @@
 """A hint for a state that is carried from window to window without a cut.
 
-Each backward pass then goes back through all windows before, and each step takes longer than the last. It is right all
-the same, and may be meant; so there is a warning, once the chain is long.
+Each backward pass then goes back through all earlier windows, and each step takes longer than the last. The result is
+still right and may be intended, so there is only a warning, once the chain is long.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ..errors import GradientWarning
 from .cells import State
 
 MANY = 10
-"""Windows in a chain, with a gradient taken after each, from which on there is a warning."""
+"""The number of windows in a chain, with a gradient taken after each, at which there is a warning."""
 
 
 def uncut_windows(state: State) -> int:
-    """Return through how many windows a state has come without a cut, with a gradient taken in each.
+    """Return the number of windows that a state has passed through without a cut, with a gradient taken in each.
 
-    One loss over many windows (a decoder that is stepped by hand) counts as none, however many they are.
+    One loss over many windows (a decoder that is stepped by hand) does not count, however many they are.
     """
     windows = max((node.windows + 1 for node in _nodes(state) if node.walked), default=0)
     if windows >= MANY:
