@@ -119,7 +119,7 @@ BUDGET = {
     "ops": 4360,
     "nn": 2880,
     "training": 4850,
-    "graphs": 6660,
+    "graphs": 6624,
     "pictures": 2450,
     "engine": 3400,
     "data": 1430,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from ..engine.collector import collector_paused
 from ..errors import DrawingError
@@ -33,8 +33,8 @@ _VIEWS: dict[str, Callable[[Graph, Flow | None, Options], Scene]] = {
 
 
 def draw(
-    target: Any,
-    *example: Any,
+    target: object,
+    *example: object,
     view: ViewName = "auto",
     steps: int | Sequence[int] | None = None,
     gradients: bool = False,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError, DrawingError
 from ..files import write_figure
@@ -16,10 +16,13 @@ from .model.operations import operations_of
 from .model.record import record
 from .model.rolling import Rolling, Unlike, roll
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # One for each policy. A truncated line often lies on the full one: below it a broad, pale one shows.
-_LOOKS: tuple[dict[str, Any], ...] = (
+_LOOKS: tuple[dict[str, str | float], ...] = (
     {"linewidth": 1.6, "marker": "o", "markersize": 3.5},
     {"linewidth": 7, "alpha": 0.3},
     {"linewidth": 1.8, "linestyle": "--"},
@@ -48,7 +51,7 @@ def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norm
     names, found = graph.names, dict[str, list[tuple[Use, ...]]]()
     bundles: dict[tuple[str, int], tuple[Use, ...]] = {}
     for state, readers in rolling.states().items():
-        given, scope = names.get(state.source), ".".join(_scope(rolling.template, state.source))
+        given, scope = names.get(state.source), ".".join(rolling.maker(state).node.scope)
         name = f"{scope} {given[state.output] if given else 'state'}".strip()
         while name in found:
             name += "'"
@@ -67,16 +70,12 @@ def _last_loss(graph: Graph, rolling: Rolling) -> tuple[Place, ...]:
     return (terms[-1] if terms else (node, index),)
 
 
-def _scope(template: Iterable[Any], id: int) -> tuple[str, ...]:
-    return next(op.node.scope for op in template if op.id == id)
-
-
 def plot_gradient_flow(
-    target: Any,
-    *example: Any,
+    target: object,
+    *example: object,
     policies: Sequence[Policy | str] | None = None,
     path: str | os.PathLike[str] | None = None,
-    axes: Any = None,
+    axes: Axes | None = None,
     losses: Literal["last", "all"] = "last",
 ) -> dict[str, Norms]:
     """Plot the norm of the state gradient at each step, for each layer, full against truncated.
@@ -134,7 +133,7 @@ def _called(policy: Policy) -> str:
         return repr(policy)
 
 
-def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes: Any, losses: str) -> None:
+def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes: Axes | None, losses: str) -> None:
     try:
         # Imported here: an optional extra.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -160,8 +159,9 @@ def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes:
             looks = _LOOKS[number if number < 2 else 2 + number % 2]
             axes.semilogy(steps, values, label=label, color=_COLOURS[place % len(_COLOURS)], **looks)
             stops = [t for t in steps if t > 1 and norms[state][t - 1] > 0 and norms[state][t - 2] == 0]
-            marks = {"marker": "|", "markersize": 16, "markeredgewidth": 2, "color": "#dc2626", "linestyle": "none"}
-            (line,) = axes.plot(stops, [values[t - 1] for t in stops], **marks)
+            (line,) = axes.plot(
+                stops, [values[t - 1] for t in stops], "|", markersize=16, markeredgewidth=2, color="#dc2626"
+            )
             stopped = line if stops else stopped
     which = "the last step's loss" if losses == "last" else "the sum of all losses"
     if stopped is not None:

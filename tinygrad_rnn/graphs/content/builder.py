@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
@@ -161,27 +160,21 @@ class ContentBuilder:
 def sign_of(op: Operation) -> str:
     """Return the symbol of an operation, with a number that it always takes: "1 −", "× 0.5"."""
     sign = symbol(op.name)
-    numbers = [
-        short_number(float(np.real(np.asarray(edge.constant)))) if _is_number(edge) else None for edge in op.inputs
-    ]
+    numbers = [None if edge.number is None else short_number(edge.number) for edge in op.inputs]
     if len(numbers) == 2 and op.name in _WITH_NUMBER:
         first, second = numbers
         return f"{first} {sign}" if first is not None else f"{sign} {second}" if second is not None else sign
     return sign
 
 
-def data_key(edge: Edge) -> Any:
+def data_key(edge: Edge) -> Hashable:
     """Return a key that is equal for edges which read equal arrays; None for a number, which needs no box."""
     value = edge.constant
-    if _is_number(edge) or not edge.spec.ndim or edge.cuts:
+    if not edge.spec.ndim or edge.cuts:
         return None
     if isinstance(value, np.ndarray):
         return value.shape, value.dtype.str, value.tobytes()
     return edge.use
-
-
-def _is_number(edge: Edge) -> bool:
-    return edge.source is None and not isinstance(edge.constant, Spec) and np.ndim(edge.constant) == 0
 
 
 def last_name(name: str) -> str:

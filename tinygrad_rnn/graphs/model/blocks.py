@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from ...engine.tape import Node
+from ...engine.tape import Kept, Node
 from .components import components
 from .dataflow import MOVING, SCALING, Dataflow
 from .graph import Graph, Place, Use
@@ -92,7 +91,7 @@ class Blocks:
     terms: tuple[tuple[Place, ...], ...]
     sums: tuple[frozenset[Node], ...]
     weights: dict[Node, tuple[Node, ...]]
-    constants: dict[Block, list[tuple[Use, Any]]]
+    constants: dict[Block, list[tuple[Use, Kept]]]
 
 
 def find_blocks(graph: Graph, ops: Sequence[Operation] | None = None) -> Blocks:
@@ -239,15 +238,19 @@ def _looks_up(node: Node) -> bool:
     return node.name == "take" and edge is not None and edge[0].operation is None
 
 
+_Ends = tuple[Block | None, Place | None, Block | None, tuple[Node, ...], int | None]
+"""Of a link: tail, value, head, cuts, and loss."""
+
+
 def _links(
     flow: Dataflow,
     members: Iterable[Node],
     of: Mapping[Node, Block],
     losses: Iterable[tuple[Iterable[Node], Collection[Place]]],
-) -> tuple[tuple[Link, ...], dict[Block, list[tuple[Use, Any]]]]:
+) -> tuple[tuple[Link, ...], dict[Block, list[tuple[Use, Kept]]]]:
     """Return the links between blocks, and the constants that blocks read."""
-    bundles: dict[tuple[Any, ...], list[Use]] = {}
-    constants: dict[Block, list[tuple[Use, Any]]] = {}
+    bundles: dict[_Ends, list[Use]] = {}
+    constants: dict[Block, list[tuple[Use, Kept]]] = {}
     for node in members:
         head = of[node]
         for edge in flow.inputs[node]:

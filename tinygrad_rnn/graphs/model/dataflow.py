@@ -72,8 +72,7 @@ class Dataflow:
         leaves: list[Node] = []
         for edge in self.inputs[node]:
             found = self.leaves_of(edge)
-            number = isinstance(edge.constant, int | float | np.ndarray) and not np.ndim(edge.constant)
-            if not found and not (edge.source is None and number):
+            if not found and edge.number is None:
                 return ()
             leaves += found
         return tuple(dict.fromkeys(leaves))

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def norm(value: Array) -> float:
     """
     wide = np.ravel(value).astype(np.complex128 if np.iscomplexobj(value) else np.float64)
     with np.errstate(all="ignore"):
-        return math.sqrt(total) if (total := float(np.vdot(wide, wide).real)) >= 0 else math.nan
+        return float(np.linalg.norm(wide))
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Flow:
             for use in uses:
                 members.setdefault(use, []).append(key)
                 left[key] += use in self.terms
-        sums: dict[_K, Any] = {}
+        sums: dict[_K, Array] = {}
         found: dict[_K, float] = {}
 
         def observe(node: Node, number: int, cotangent: Array) -> None:
@@ -118,7 +118,7 @@ def flow_of(graph: Graph, losses: Iterable[Place] | None = None) -> Flow:
     starts = tuple(graph.losses if losses is None else losses)
     terms: dict[Use, float] = {}
     left = {place: len(uses) for place, uses in graph.uses.items()}
-    sums: dict[Place, Any] = {place: np.ones(place[0].specs[place[1]].shape) for place in starts}
+    sums: dict[Place, Array] = {place: np.ones(place[0].specs[place[1]].shape) for place in starts}
     totals = {place: norm(value) for place, value in sums.items()}
 
     def observe(node: Node, number: int, cotangent: Array) -> None:
@@ -144,9 +144,9 @@ def _walk(graph: Graph, starts: tuple[Place, ...], observe: Observer[Array]) -> 
     if not graph.passes or starts != graph.losses:
         _pull(starts, observe)
         return
-    found: dict[Use, Any] = {}
-    own: dict[Use, Any] = {}
-    _pull(starts, lambda node, number, cotangent: own.setdefault((node, number), cotangent))
+    found: dict[Use, Array] = {}
+    own: dict[Use, Array] = {}
+    _pull(starts, lambda node, number, cotangent: own.update({(node, number): cotangent}))
     for one in graph.passes:
 
         def add(node: Node, number: int, cotangent: Array, one: Pass = one) -> None:

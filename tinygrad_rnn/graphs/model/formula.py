@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 
-import numpy as np
-
 from ...engine.tape import Node
 from .graph import Edge, Place
 
@@ -90,10 +88,8 @@ def _write(
         found = source(node, number)
         if found.place is not None and found.place[0] in inside:
             part = _write(found.place, inside, source, called, depth - 1)
-        elif found.place is None and isinstance(found.constant, int | float):
-            part = (f"{found.constant:.3g}", 4)
-        elif found.place is None and isinstance(found.constant, np.ndarray) and not found.constant.ndim:
-            part = (f"{float(found.constant.real):.3g}", 4)
+        elif found.number is not None:
+            part = (f"{found.number:.3g}", 4)
         else:
             part = (called(found), 4)
         if part[0]:

@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ...engine.tape import Array, Node, Spec, describe_site, spec_of
-from ...engine.tensor import Tensor
+from ...engine.tape import Array, Kept, Node, Spec, describe_site, spec_of
+from ...engine.tensor import Tensor, described
 from ...engine.walk import ancestors
 from ...errors import GradientError
 from .names import names_of
@@ -33,7 +33,7 @@ class Parameter(NamedTuple):
     node: Node
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
 
     @property
     def size(self) -> int:
@@ -86,7 +86,7 @@ class Edge(NamedTuple):
     output: int
     use: Use
     cuts: tuple[Node, ...] = ()
-    constant: Any = None
+    constant: Kept = None
 
     @property
     def place(self) -> Place | None:
@@ -106,10 +106,20 @@ class Edge(NamedTuple):
     @property
     def spec(self) -> Spec:
         """Shape and dtype of what it carries."""
-        if self.source is not None:
-            return self.source.specs[self.output]
+        return spec_of_kept(self.constant) if self.source is None else self.source.specs[self.output]
+
+    @property
+    def number(self) -> float | None:
+        """The number that it brings (the real part); None for anything else, and for one that the rule did not keep."""
         value = self.constant
-        return value if isinstance(value, Spec) else spec_of(np.asarray(value))
+        if self.source is not None or value is None or isinstance(value, Spec) or np.asarray(value).ndim:
+            return None
+        return float(np.asarray(value).real)
+
+
+def spec_of_kept(value: Kept) -> Spec:
+    """Return shape and dtype of what a node keeps of an input."""
+    return value if isinstance(value, Spec) else spec_of(np.asarray(value))
 
 
 def is_passage(node: Node) -> bool:
@@ -176,8 +186,8 @@ class Graph:
     >>> with tr.at_step(1):
     ...     loss = tr.cut(h) * w
     >>> graph = read([loss])
-    >>> [node.name for node in graph.nodes], graph.steps, [p.name for p in graph.parameters]
-    (['leaf', 'multiply', 'cut', 'multiply'], (0, 1), ['w'])
+    >>> [node.name for node in graph.nodes], [p.name for p in graph.parameters]
+    (['leaf', 'multiply', 'cut', 'multiply'], ['w'])
     >>> graph.edge(loss.node, 0).place == (h.node, 0), graph.edge(loss.node, 0).closed
     (True, True)
     """
@@ -189,11 +199,6 @@ class Graph:
     cuts: Mapping[Node, Cut]
     recorded: Mapping[Place, Array]
     passes: tuple[Pass, ...] = ()
-
-    @cached_property
-    def steps(self) -> tuple[int, ...]:
-        """The time steps that occur, in order, counted as recorded (from 0)."""
-        return tuple(sorted({node.step for node in self.nodes if node.step is not None}))
 
     @cached_property
     def names(self) -> Mapping[int, tuple[str, ...]]:
@@ -323,10 +328,9 @@ def read(
     places: list[Place] = []
     for number, loss in enumerate(losses):
         if not isinstance(loss, Tensor) or loss.node is None:
-            what = f"a constant of shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
             raise GradientError(
-                f"draw: target {number} is {what}; expected a Tensor that was computed from one that requires a "
-                "gradient (outside no_grad)"
+                f"draw: target {number} is {described(loss)}; expected a Tensor that was computed from one that "
+                "requires a gradient (outside no_grad)"
             )
         places.append((loss.node, loss.index))
     nodes = _everything(node for node, _ in places)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ...engine.tape import Array, Node, at_step, enable_grad, scope, watching
 from ...engine.tensor import Tensor, shape_of
 from ...engine.tree import flatten
 from ...errors import ConfigError, DrawingError
-from ...nn.cells import Stacked, initial_state
+from ...nn.cells import Cell, Stacked, initial_state
 from ...ops import cut
 from ...truncation import Policy, parse_policy, policy_text
 from .graph import Graph, Pass, Place, read
@@ -28,7 +28,6 @@ class Recording:
         losses: the Tensors to draw.
         values: what every operation computed.
         names: name to leaf Tensor.
-        title: "" or the name of what was recorded.
         note: "" or the truncation.
         passes: backward passes with windows that overlap, so that no cuts of one graph stand for all of them.
     """
@@ -36,7 +35,6 @@ class Recording:
     losses: list[Tensor]
     values: dict[Place, Array] = field(default_factory=dict)
     names: Mapping[str, Tensor] = field(default_factory=dict)
-    title: str = ""
     note: str = ""
     passes: tuple[Pass, ...] = ()
 
@@ -46,7 +44,7 @@ class Recording:
 
 
 def record(
-    target: Any, example: Sequence[Any], truncation: Policy | str | None = None, cut_every: int | None = None
+    target: object, example: Sequence[object], truncation: Policy | str | None = None, cut_every: int | None = None
 ) -> Recording:
     """Return the graph of a target; see `draw` for what a target can be.
 
@@ -70,7 +68,7 @@ def record(
             f"draw: expected a loss (a Tensor), several losses, or a model or cell with an example, such as "
             f"draw(model, ids, targets) or draw(cell, xs); got {type(target).__name__} and {len(example)} arguments"
         )
-    found = Recording([], title=getattr(target, "__name__", type(target).__name__), note=_note(truncation, cut_every))
+    found = Recording([], note=_note(truncation, cut_every))
     if hasattr(target, "parameters"):
         found.names = target.parameters()
 
@@ -88,6 +86,14 @@ def record(
     return found
 
 
+class _LanguageModel(Protocol):
+    """What is recorded position by position."""
+
+    def loss(self, ids: Array, targets: Array, state: object, /) -> tuple[Tensor, object]: ...
+
+    def __call__(self, ids: Array, state: object, /) -> tuple[object, object]: ...
+
+
 class _Window(NamedTuple):
     """A backward pass: the steps of its losses, begin to end - 1, and the factor at the first edge of each step."""
 
@@ -100,7 +106,7 @@ _Scales = Callable[[int], Sequence[float | None]]
 """From T to the factor at the first edge of each step; None: no cut there."""
 
 
-def _pass(target: Any, example: Sequence[Any], window: _Window, nodes: Sequence[Node]) -> Pass:
+def _pass(target: object, example: Sequence[object], window: _Window, nodes: Sequence[Node]) -> Pass:
     """Record the target once more, with the cuts of one pass; `nodes` are those of the first recording, in order."""
     again: list[Node] = []
     terms: dict[int, Tensor] = {}
@@ -111,35 +117,38 @@ def _pass(target: Any, example: Sequence[Any], window: _Window, nodes: Sequence[
     return Pass(tuple(seeds), dict(zip(again, nodes, strict=True)), closed, window.end)
 
 
-def _run(target: Any, example: Sequence[Any], scales: _Scales, terms: dict[int, Tensor]) -> list[Tensor]:
+def _run(target: object, example: Sequence[object], scales: _Scales, terms: dict[int, Tensor]) -> list[Tensor]:
     """Run a target and return its losses; the terms of a loss that are recorded step by step go into `terms`."""
+    assert callable(target)
     shape = shape_of(example[0])
     if hasattr(target, "loss") and hasattr(target, "initial_state") and len(example) > 1:
-        return [_language_model(target, example[0], example[1], _first(target, example[2:], shape), scales, terms)]
+        model, state = cast(_LanguageModel, target), _first(target, example[2:], shape)
+        return [_language_model(model, example[0], example[1], state, scales, terms)]
     if hasattr(target, "loss"):
         loss = target.loss(*example)
         return [loss[0] if isinstance(loss, tuple) else loss]
     if len(shape) == 3 and (hasattr(target, "initial_state") or len(example) > 1):
-        return [_cell(target, example[0], _first(target, example[1:], shape), scales, terms)]
+        xs = example[0] if isinstance(example[0], Tensor) else np.asarray(example[0])
+        return [_cell(target, xs, _first(target, example[1:], shape), scales, terms)]
     outputs = [part for part in flatten(target(*example)) if isinstance(part, Tensor) and part.node is not None]
     if not outputs:
         raise DrawingError(f"draw: {type(target).__name__} recorded nothing that requires a gradient")
     return [np.sum(output) for output in outputs[:1]]
 
 
-def _first(target: Any, given: Sequence[Any], shape: tuple[int, ...]) -> Any:
+def _first(target: object, given: Sequence[object], shape: tuple[int, ...]) -> object:
     return given[0] if given and given[0] is not None else initial_state(target, shape[0])
 
 
 def _language_model(
-    model: Any, ids: Any, targets: Any, state: Any, scales: _Scales, terms: dict[int, Tensor]
+    model: _LanguageModel, ids: object, targets: object, state: object, scales: _Scales, terms: dict[int, Tensor]
 ) -> Tensor:
     """Return the mean nats of a language model, recorded position by position."""
     ids, targets = np.asarray(ids), np.asarray(targets)
     if ids.ndim != 2 or ids.shape != targets.shape:
         raise DrawingError(f"draw: expected ids and targets of one shape (N, T), got {ids.shape} and {targets.shape}")
     counted = np.count_nonzero(targets != -1)
-    total: Any = None
+    total: Tensor | None = None
     for t, cuts in enumerate(scales(ids.shape[1])):
         with at_step(t):
             state = state if cuts is None else cut(state, cuts)
@@ -152,13 +161,13 @@ def _language_model(
         total = part if total is None else total + part
     if total is None:
         raise DrawingError("draw: every target is -1, so there is no loss")
-    return total  # type: ignore[no-any-return]  # a Tensor: a loss of a model
+    return total
 
 
-def _cell(cell: Any, xs: Any, state: Any, scales: _Scales, terms: dict[int, Tensor]) -> Tensor:
+def _cell(cell: Cell, xs: Tensor | Array, state: object, scales: _Scales, terms: dict[int, Tensor]) -> Tensor:
     """Return the sum of all outputs of a cell: it has no loss of its own."""
     name = getattr(cell, "__name__", type(cell).__name__)
-    total: Any = None
+    total: Tensor | None = None
     for t, cuts in enumerate(scales(shape_of(xs)[1])):
         with at_step(t):
             state = state if cuts is None else cut(state, cuts)

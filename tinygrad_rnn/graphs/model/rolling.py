@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -44,10 +44,10 @@ class StepEdge(NamedTuple):
     """
 
     kind: Literal["here", "back", "outside", "leaf", "constant"]
-    source: int
-    output: int
-    lag: int
-    edges: tuple[Edge | None, ...]
+    source: int = -1
+    output: int = 0
+    lag: int = 0
+    edges: tuple[Edge | None, ...] = ()
 
 
 class State(NamedTuple):
@@ -77,6 +77,10 @@ class Rolling:
     inputs: dict[int, tuple[StepEdge, ...]]
     outside: tuple[Operation, ...]
     home: dict[int, int]
+
+    def maker(self, state: State) -> Operation:
+        """Return the operation of the template that makes a state."""
+        return next(op for op in self.template if op.id == state.source)
 
     def states(self) -> dict[State, tuple[StepEdge, ...]]:
         """Return what is carried from step to step, with the edges that read it."""
@@ -194,38 +198,36 @@ class _Table(NamedTuple):
     home: dict[int, int]
     outside: set[int]
 
-    def place(self, op: Operation, edge: Edge) -> tuple[Any, ...]:
-        """Return what an input is, seen from its own step; equal for edges that do the same."""
+    def place(self, op: Operation, edge: Edge) -> StepEdge:
+        """Return what an input is, seen from its own step; equal for inputs that do the same."""
         source, now = edge.source, self.order[self.where[op.id]]
         if source is None:
-            return ("constant",)
+            return StepEdge("constant")
         if source.id in self.home:
             lag = now - self.order[self.where[source.id]]
-            return ("back" if lag else "here", self.home[source.id], edge.output, lag)
+            return StepEdge("back" if lag else "here", self.home[source.id], edge.output, lag)
         if source.operation is None:
-            return ("leaf", source.id, edge.output)
-        return ("outside", source.id, edge.output - now)
+            return StepEdge("leaf", source.id, edge.output)
+        return StepEdge("outside", source.id, edge.output - now)
 
     def fits(self, copy: Operation, mine: Edge, op: Operation, edge: Edge) -> bool:
         """Return whether an input of a copy does what that input of the template does."""
         if mine.spec.shape != edge.spec.shape:  # an initial state may be narrower than what follows
             return False
         here, there = self.place(copy, mine), self.place(op, edge)
-        if here == there or (here[0] == there[0] == "outside" and mine.source is edge.source):
+        if here == there or (here.kind == there.kind == "outside" and mine.source is edge.source):
             return True
-        if there[0] == "back":  # an initial state, or one whose past is freed
-            early = self.order[self.where[copy.id]] < there[3]
-            return (early and here[0] != "here") or (mine.source is None and bool(mine.cuts))
-        if here[0] == there[0] == "leaf":  # inputs that are leaves, a new one for each step
+        if there.kind == "back":  # an initial state, or one whose past is freed
+            early = self.order[self.where[copy.id]] < there.lag
+            return (early and here.kind != "here") or (mine.source is None and bool(mine.cuts))
+        if here.kind == there.kind == "leaf":  # inputs that are leaves, a new one for each step
             return not _is_parameter(mine.source) and not _is_parameter(edge.source)
         # What depends on nothing but the initial state is a constant in the first step.
-        return here[0] == "constant" and there[0] == "here" and not self.order[self.where[copy.id]]
+        return here.kind == "constant" and there.kind == "here" and not self.order[self.where[copy.id]]
 
     def edge(self, op: Operation, number: int, copies: Sequence[Operation | None]) -> StepEdge:
         edges = tuple(None if copy is None else copy.inputs[number] for copy in copies)
-        kind, *rest = self.place(op, op.inputs[number])
-        source = rest[0] if rest else -1
-        return StepEdge(kind, source, op.inputs[number].output, rest[2] if kind == "back" else 0, edges)
+        return self.place(op, op.inputs[number])._replace(output=op.inputs[number].output, edges=edges)
 
 
 def _is_parameter(leaf: Node | None) -> bool:
@@ -279,7 +281,7 @@ def _alike(a: Operation, b: Operation) -> bool:
     )
 
 
-def _alike_attrs(a: Any, b: Any, apart: int) -> bool:
+def _alike_attrs(a: object, b: object, apart: int) -> bool:
     """Return whether attributes agree: arrays in shape and dtype, integers also if they count on with the steps."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(_alike_attrs(a[key], b[key], apart) for key in a)

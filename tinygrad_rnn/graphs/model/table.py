@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from ...engine.tape import Node, Spec, spec_of
+from ...engine.tape import Kept, Node, Spec
 from ...errors import DrawingError
 from .blocks import Block, Blocks, Link
 from .components import cycles
-from .graph import Graph, Use
+from .graph import Graph, Use, spec_of_kept
 from .states import Kind, Site, Spot, spots_of
 
 SHOWN = 8  # columns; of more steps the middle ones are left out
@@ -50,9 +49,9 @@ class Row:
     height: float = 0.0
 
     @property
-    def block(self) -> Block:
-        """The only block of a wide row."""
-        return self.blocks[-1]
+    def first(self) -> Block:
+        """The block of the step that the row computes first."""
+        return self.blocks[(max if self.backward else min)(self.blocks)]
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,13 @@ class Table:
         times: all steps in order, counted from 0; the picture counts from 1.
         starts: links and constants that give a cell its first state: (row, number of the state) to the link, or None
             for a constant.
-        first: what the initial states are numbered: 0 for a sequence from its start.
     """
 
     rows: tuple[Row, ...]
     row_of: dict[Block, Row]
     pairs: tuple[tuple[Row, Row], ...]
     times: tuple[int, ...]
-    starts: dict[tuple[Row, int], Link | Any]
+    starts: dict[tuple[Row, int], Link | Kept]
 
     def joins_steps(self, link: Link) -> bool:
         """Return whether a link joins two steps."""
@@ -108,15 +106,13 @@ def make_table(graph: Graph, blocks: Blocks) -> Table:
     backward = _backward_kinds(blocks, times)
     rows: dict[Hashable, Row] = {}
     row_of: dict[Block, Row] = {}
-    for block in blocks.blocks:
-        if block.step is None:
-            row = rows[block] = Row(block, "wide", blocks={-1: block})
-        else:
-            row = rows.setdefault(block.kind, Row(block.kind, block.kind.role, backward=block.kind in backward))
-            time = times[0] + times[-1] - block.step if row.backward else block.step
-            row.blocks[time] = block
-        row_of[block] = row
     table = Table((), row_of, (), times, {})
+    for block in blocks.blocks:
+        kind, key = block.kind, block if block.step is None else block.kind
+        role = "wide" if block.step is None else kind.role
+        row = row_of[block] = rows.setdefault(key, Row(key, role, backward=role == "cell" and kind in backward))
+        time = table.time(block)
+        row.blocks[-1 if time is None else time] = block
     starts, inputs = _starts(blocks, table)
     reads = _reads(blocks, table)
     _add_inputs(inputs, reads, rows, table)
@@ -153,29 +149,28 @@ def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
         if link.tail is None or link.head is None:
             continue
         low, high = table.row_of[link.tail], table.row_of[link.head]
-        times = table.time(link.tail), table.time(link.head)
-        if low is not high and (None in times or times[0] == times[1]):
+        if low is not high and not table.joins_steps(link):
             reads.setdefault(high, set()).add(low)
     return reads
 
 
-def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Any], dict[Row, dict[int, Any]]]:
+def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Kept], dict[Row, dict[int, Kept]]]:
     """Part what cells read in their first step into first states and inputs."""
     slot_of = _state_reads(blocks)
-    first = {row.blocks[(max if row.backward else min)(row.blocks)] for row in set(table.row_of.values())}
-    starts: dict[tuple[Row, int], Link | Any] = {}
+    first = {row.first for row in set(table.row_of.values())}
+    starts: dict[tuple[Row, int], Link | Kept] = {}
     for link in blocks.links:
         if link.head in first and link.head.kind.role == "cell" and (link.tail is None or link.tail.step is None):
             slots = {slot_of(link.head, use) for use in link.uses} - {None}
             starts.update(((table.row_of[link.head], slot), link) for slot in slots if slot is not None)
-    inputs: dict[Row, dict[int, Any]] = {}
+    inputs: dict[Row, dict[int, Kept]] = {}
     for block, constants in blocks.constants.items():
         row, time = table.row_of[block], table.time(block)
         for use, value in constants:
             slot = slot_of(block, use)
             if slot is not None and block in first:
                 starts.setdefault((row, slot), value)
-            elif time is not None and not _is_number(value):
+            elif time is not None and spec_of_kept(value).shape:
                 inputs.setdefault(row, {}).setdefault(time, value)
     for block in blocks.blocks:
         time = table.time(block)
@@ -201,26 +196,18 @@ def _state_reads(blocks: Blocks) -> Callable[[Block, Use], int | None]:
     return lambda block, use: carried.get((block.kind, spots[use[0]], use[1]))
 
 
-def _is_number(value: Any) -> bool:
-    return (
-        value is None
-        or (isinstance(value, Spec) and not value.shape)
-        or (np.ndim(value) == 0 and not isinstance(value, Spec))
-    )
-
-
 def _add_inputs(
-    inputs: dict[Row, dict[int, Any]], reads: dict[Row, set[Row]], rows: dict[Hashable, Row], table: Table
+    inputs: dict[Row, dict[int, Kept]], reads: dict[Row, set[Row]], rows: dict[Hashable, Row], table: Table
 ) -> None:
     """Add rows of inputs below the rows that read nothing else; rows that read the like share them."""
-    found: list[tuple[Row, dict[int, Any]]] = []
+    found: list[tuple[Row, dict[int, Kept]]] = []
     for row, values in inputs.items():
         if reads.get(row) or row.role == "loss":
             continue
         like = next((other for other, theirs in found if _same(values, theirs)), None)
         if like is None:
             like = Row(("input", len(found)), "input", letter="x")
-            like.inputs = {time: _spec(value) for time, value in values.items()}
+            like.inputs = {time: spec_of_kept(value) for time, value in values.items()}
             found.append((like, values))
         reads.setdefault(row, set()).add(like)
     for number, (row, _) in enumerate(found):
@@ -228,24 +215,16 @@ def _add_inputs(
         rows[row.key] = row
 
 
-def _spec(value: Any) -> Spec:
-    return value if isinstance(value, Spec) else spec_of(np.asarray(value))
-
-
-def _same(values: dict[int, Any], others: dict[int, Any]) -> bool:
+def _same(values: dict[int, Kept], others: dict[int, Kept]) -> bool:
     """Return whether two cells read the same sequence: the same shapes, and the same numbers where they were kept."""
-    if values.keys() != others.keys() or any(_spec(values[t]) != _spec(others[t]) for t in values):
+    if values.keys() != others.keys() or any(spec_of_kept(values[t]) != spec_of_kept(others[t]) for t in values):
         return False
-    pairs = ((values[t], others[t]) for t in values)
-    return all(isinstance(a, Spec) or isinstance(b, Spec) or np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+    kept = [(values[t], others[t]) for t in values if not isinstance(values[t], Spec) | isinstance(others[t], Spec)]
+    return all(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True) for a, b in kept)
 
 
 def _set_levels(reads: dict[Row, set[Row]]) -> None:
     """Give each row a level above all that it reads, and the losses of steps the same, highest one."""
-    for row in list(reads):
-        for low in reads[row]:
-            if low not in reads and low.role == "input":
-                reads.setdefault(low, set())
     for cycle in cycles(reads):  # rows that read each other are taken as they come
         for row in cycle:
             row.level = 1 + max((low.level for low in reads[row] if low not in cycle), default=-1)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ...engine.tape import Node
 from ...pictures.layout.content import Content
@@ -54,7 +53,7 @@ class OperationDiagramBuilder:
         self.terms = terms_of(graph, ops)
         if len(graph.losses) > 1:
             self.terms |= {node.id: number for number, (node, _) in enumerate(graph.losses, start=1)}
-        self.data: dict[Any, str] = {}
+        self.data: dict[Hashable, str] = {}
         self.outside: set[str] = set()  # ids of boxes of results of other steps
         self.elsewhere: dict[str, list[Edge]] = {}  # id of the box of a reader to what it reads
         self.reads = Counter(edge.source for op in chosen for edge in op.inputs if edge.source is not None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,7 @@ def record_backward(graph: Graph) -> RecordedBackward:
     """
     made = RecordedBackward()
     fresh: list[Node] = []
-    seeds: list[tuple[tuple[Node, int], Any]] = []
+    seeds: list[tuple[tuple[Node, int], Tensor]] = []
     known: dict[tuple[Node, int], int] = {}  # place to how many cotangents have come back to it
     pending: list[Node] = []  # the place whose sum is recorded next
 
@@ -55,7 +54,7 @@ def record_backward(graph: Graph) -> RecordedBackward:
         else:
             fresh.append(node)
 
-    def observe(node: Node, number: int, cotangent: Any) -> None:
+    def observe(node: Node, number: int, cotangent: Tensor) -> None:
         made.by.setdefault(node, []).extend(fresh)
         fresh.clear()
         pending.clear()

@@ -10,11 +10,10 @@ from ...pictures.layout.compose import compose, finish
 from ...pictures.layout.diagram import Diagram
 from ...pictures.layout.layered import Arc, Item, layered
 from ...pictures.layout.nested import Places
+from ...pictures.scene.curves import Point
 from ...pictures.scene.scene import Box, Edge, Label, Region, Scene
 from ...pictures.scene.text import text_width
 from .backward_diagram import BackwardDiagram
-
-Point = tuple[float, float]
 
 _LEFT, _TOP = 34.0, 118.0
 _BETWEEN = 60.0  # from the forward side to the backward side, besides the lanes

@@ -317,6 +317,6 @@ class _Builder:
         sign = "z⁻" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(state.lag))
         ago = "the step before" if state.lag == 1 else f"{state.lag} steps before"
         self.made.boxes[delay] = Content("delay", sign, (), f"delay\nstate: {name} of {ago}")
-        op = next(op for op in self.rolling.template if op.id == state.source)
+        op = self.rolling.maker(state)
         shape = shape_text(op.node.specs[state.output].shape)
         self.made.loops.append(Loop(self.box[op.id], delay, name, shape, state.lag, tuple(scales), norms))

@@ -16,14 +16,12 @@ from ...pictures.layout.content import Content
 from ...pictures.layout.layered import Arc, Item, Layout, layered
 from ...pictures.layout.ranks import pulled_right, ranks_of
 from ...pictures.layout.spacing import separated
-from ...pictures.scene.curves import bezier
+from ...pictures.scene.curves import Point, bezier
 from ...pictures.scene.scene import Edge
 from ...pictures.scene.text import text_width
 from .areas import Area
 from .diagram import Loop, RolledDiagram
 from .loops import TALL
-
-Point = tuple[float, float]
 
 TOP = 84.0  # below the headline
 LEFT = 30.0

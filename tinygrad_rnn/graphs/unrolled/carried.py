@@ -93,7 +93,7 @@ def _way(canvas: Canvas, link: Link, tail: Block, head: Block) -> list[Point]:
 
 def _draw_first(canvas: Canvas, row: Row, slots: list[int]) -> None:
     """Draw what a cell's states start from."""
-    block = row.blocks[(max if row.backward else min)(row.blocks)]
+    block = row.first
     head = canvas.boxes.get(block)
     if head is None:
         return

@@ -115,11 +115,9 @@ class Opener:
         ops = block.ops
         made = Interior(ops, self._contents(row, block))
         made.lines = self._lines(row, block, ops)
-        ports = list(
-            dict.fromkeys(end for line in made.lines for end in (line.tail, line.head) if isinstance(end, _Port))
-        )
         order = ["above", "in", "out", "below"]
-        ports.sort(key=lambda port: (order.index(port.side), port.slot))
+        ends = {end for line in made.lines for end in (line.tail, line.head) if isinstance(end, _Port)}
+        ports = sorted(ends, key=lambda port: (order.index(port.side), port.slot))
         number = {port: len(ops) + place for place, port in enumerate(ports)}
 
         def item(end: int | _Port) -> int:
@@ -171,14 +169,12 @@ class Opener:
                         continue
                     tail = _Port("below") if slot is None else _Port("in", slot)
                 lines.append(_Line(tail, head, magnitude, [node], self.content.output_name(edge)))
-        for number, place in enumerate(block.states):
-            made = self._maker(place[0], place_of)
+        leaving = [(_Port("out", number), node) for number, (node, _) in enumerate(block.states)]
+        leaving += [(_Port("above"), node) for node, _ in self.above.get(block, {})]
+        for port, node in leaving:
+            made = self._maker(node, place_of)
             if made is not None:
-                lines.append(_Line(made, _Port("out", number), None, [place[0]]))
-        for place in self.above.get(block, {}):
-            made = self._maker(place[0], place_of)
-            if made is not None:
-                lines.append(_Line(made, _Port("above"), None, [place[0]]))
+                lines.append(_Line(made, port, None, [node]))
         return lines
 
     def _left_with(self, canvas: Canvas, links: list[Link]) -> float | None:
@@ -200,9 +196,8 @@ class Opener:
     def _contents(self, row: Row, block: Block) -> list[Content]:
         contents = [self._content(row, block, op) for op in block.ops]
         # A first state is a constant that has no name: the same operation of another step knows what it reads.
-        time = (max if row.backward else min)(row.blocks)
-        later = next((other for at, other in sorted(row.blocks.items()) if at != time), block)
-        if row.blocks[time] is block and [op.name for op in later.ops] == [op.name for op in block.ops]:
+        later = next((other for _, other in sorted(row.blocks.items()) if other is not row.first), block)
+        if row.first is block and [op.name for op in later.ops] == [op.name for op in block.ops]:
             rows = [self._content(row, later, op).rows for op in later.ops]
             contents = [replace(content, rows=own) for content, own in zip(contents, rows, strict=True)]
         return contents
