@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
 
 from ..pictures.drawing import Drawing
 from ..pictures.layout.compose import BOTTOM, LEFT, TOP, compose, finish
@@ -195,7 +194,7 @@ def _groups(graph: Graph, fold: bool) -> list[list[Call]]:
     return list(groups.values())
 
 
-def _role(part: Any) -> Hashable:
+def _role(part: object) -> Hashable:
     """Return where an operand comes from, in words that are the same at every step."""
     if not isinstance(part, Value):
         return repr(part)

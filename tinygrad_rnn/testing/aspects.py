@@ -39,7 +39,7 @@ class NotApplicableError(Exception):
 class Case:
     """A primitive with the inputs and settings of a check."""
 
-    p: Primitive[..., Any]
+    p: Primitive[..., object]
     inputs: Sequence[Input]
     attrs: Mapping[str, Any]
     reference: Callable[..., object] | None  # plain NumPy function of the same inputs and attributes

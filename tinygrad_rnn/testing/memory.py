@@ -109,7 +109,7 @@ def out(case: Case) -> str:
         buffers = tuple(order(_blank(y)).reshape(y.shape) for y in expected)
         given = buffers if case.p.multiple else buffers[0]
         returned = case.p(*case.inputs, **case.attrs, out=given)
-        parts = tuple(returned) if case.p.multiple else (returned,)
+        parts = tuple(case.outputs(returned))
         if len(parts) != len(buffers) or any(a is not b for a, b in zip(parts, buffers, strict=True)):
             raise AspectError("what is returned is not the array given as out=")
         agree(buffers, expected, f"value in a {name} out=")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -76,7 +76,7 @@ class PrimitiveReport(Report[AspectResult]):
 
 
 def check_primitive(
-    p: Primitive[..., Any],
+    p: Primitive[..., object],
     *inputs: ArrayLike,
     shapes: Sequence[tuple[int, ...]] | None = None,
     attrs: Mapping[str, object] | None = None,
@@ -175,7 +175,7 @@ def _drawn(
 ) -> list[Input]:
     """Return inputs of these shapes, uniform in their domain, or normal without one."""
     one_for_all = domain is None or (len(domain) == 2 and all(isinstance(limit, int | float) for limit in domain))
-    limits: Sequence[Any] = [domain] * len(shapes) if domain is None or one_for_all else domain
+    limits = cast("Sequence[Domain | None]", [domain] * len(shapes) if domain is None or one_for_all else domain)
     return [
         np.asarray(rng.standard_normal(shape) if limit is None else rng.uniform(limit[0], limit[1], shape))
         for shape, limit in zip(shapes, limits, strict=True)
@@ -187,5 +187,5 @@ def _as_float64(value: ArrayLike) -> Array:
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def _numpy_function(p: Primitive[..., Any]) -> Callable[..., object] | None:
+def _numpy_function(p: Primitive[..., object]) -> Callable[..., object] | None:
     return next((function for function, implementation in supported().items() if implementation is p), None)

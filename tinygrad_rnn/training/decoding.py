@@ -91,7 +91,7 @@ def decode(
     return search.best(penalty)
 
 
-def _rows(order: NDArray[np.intp], part: Any) -> Any:
+def _rows(order: NDArray[np.intp], part: object) -> object:
     return part[order] if isinstance(part, np.ndarray) else part
 
 

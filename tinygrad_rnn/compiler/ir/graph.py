@@ -286,7 +286,7 @@ class Rewriter:
         self.calls: list[Call] = []
         self.now: dict[Value, Any] = {}
 
-    def get(self, part: Any) -> Any:
+    def get(self, part: object) -> Any:
         """Return what an operand of the old graph is in the new one."""
         return self.now.get(part, part) if isinstance(part, Value) else part
 
@@ -323,7 +323,7 @@ class Rewriter:
         return Graph(self.graph.inputs, self.calls, [self.get(v) for v in self.graph.outputs], self.graph.captured)
 
 
-def map_parts(function: Callable[[Any], Any], part: Any) -> Any:
+def map_parts(function: Callable[[object], object], part: object) -> object:
     """Return an attribute with `function` applied to it, or to the parts of a tuple (an index)."""
     return tuple(map(function, part)) if type(part) is tuple else function(part)
 

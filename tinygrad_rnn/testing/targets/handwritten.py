@@ -300,7 +300,7 @@ def _arrays(name: str, result: object, count: int) -> list[Array]:
     return [np.array(part) for part in found]
 
 
-def _unpacked(name: str, result: object, parts: tuple[str, ...]) -> tuple[Any, ...]:
+def _unpacked(name: str, result: object, parts: tuple[str, ...]) -> tuple[object, ...]:
     if not isinstance(result, tuple) or len(result) != len(parts):
         raise ByHandError(f"{name}: expected it to return ({', '.join(parts)})")
     return result
