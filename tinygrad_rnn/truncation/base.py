@@ -5,12 +5,13 @@ own, in the full graph). A policy is a matrix of weights over these credits:
 
     dL/dtheta = sum over t <= tau of M[tau, t] * C[tau, t],    M = policy.mask(T)
 
-A policy says when backward passes run (after every `every` steps, and at the end), and what each state edge multiplies
-the cotangent by. Steps count from 0; edge j joins the uses j-1 and j; the pass at `end` covers the losses before step
-`end` that no pass has covered. `mask` is computed from just these, so what is drawn and what is done cannot differ.
+A policy defines when backward passes run (after every `every` steps, and at the end), and the factor by which each
+state edge multiplies the cotangent. Steps count from 0; edge j joins the uses j-1 and j; the pass at `end` covers the
+losses before step `end` that no pass has covered. `mask` is computed from these definitions alone, so the picture and
+the driver cannot differ.
 
-A window of h means that a loss touches h uses of the parameters, hence crosses h - 1 state edges. Other libraries count
-edges, or steps before the window, and are off by one from each other.
+A window of h means that a loss reaches h uses of the parameters, hence crosses h - 1 state edges. Other libraries count
+edges, or steps before the window, and differ by one from each other.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from ..engine.tape import Array
 
 
 class Policy(ABC):
-    """What every policy has; derive from it for a policy of your own.
+    """Base of the truncation policies; derive from it for a policy of your own.
 
     Attributes:
         every: steps between backward passes; None: one pass, at the end.
-        reach: most uses of the parameters that a pass goes back, counted from the next multiple of `every` (from the
-            end of the sequence without one); None: no limit. The edge before them is a cut, about which `scale` is
-            not asked, and neither is it about any further back; what lies there is freed.
-        grain: cuts stand at multiples of this many steps only, so the graph is recorded in segments of that length;
-            None: at passes only.
-        recompute: keep only the state at each segment's start, and record the segment again going backward.
+        reach: largest number of uses of the parameters that a pass goes back, counted from the next multiple of `every`
+            (from the end of the sequence without one); None: no limit. The edge before them is a cut; `scale` is not
+            called for it or any earlier edge, and earlier steps are freed.
+        grain: cuts are only at multiples of this many steps, so the graph is recorded in segments of that length; None:
+            only at passes.
+        recompute: keep only the state at each segment's start, and record the segment again in the backward pass.
 
     Example:
         A linear taper: the weight of a use falls evenly to 0 over h steps.
@@ -63,13 +64,13 @@ class Policy(ABC):
 
     @abstractmethod
     def scale(self, edge: int, end: int) -> float:
-        """Return what the cotangent is multiplied by at `edge` in the pass at `end`; 0 ends the pass there.
+        """Return the factor of the cotangent at `edge` in the pass at `end`; 0 ends the pass there.
 
-        The library asks through `factor`, so never about an edge beyond `reach`.
+        The library calls it through `factor`, so never for an edge beyond `reach`.
         """
 
     def factor(self, edge: int, end: int) -> float:
-        """Return what `scale` says of an edge within `reach`, and 0 beyond it.
+        """Return `scale` of an edge within `reach`, and 0 beyond it.
 
         Raises:
             ConfigError: if `scale` returns anything but a finite number.
@@ -85,11 +86,11 @@ class Policy(ABC):
         return number(type(self).__name__, f"scale({edge}, {end})", self.scale(edge, end))
 
     def factors(self, end: int, begin: int = 0) -> list[float]:
-        """Return the factor of every edge before `end`, that of edge 0, which there is not, being 1.
+        """Return the factor of every edge before `end`; that of edge 0, which does not exist, is 1.
 
         Args:
             end: where the pass runs.
-            begin: the first loss that it covers; older edges from which nothing comes through have 0.
+            begin: the first loss that it covers; older edges that no cotangent passes have 0.
 
         >>> import tinygrad_rnn as tr
         >>> tr.Decay(0.5).factors(3)
@@ -103,11 +104,11 @@ class Policy(ABC):
         return found
 
     def start(self) -> Policy:
-        """Return the policy for a new sequence: itself, unless it draws something for each."""
+        """Return the policy for a new sequence: itself, unless it draws for each sequence."""
         return self
 
     def observe(self, end: int, begin: int, norms: Sequence[tuple[int, float]]) -> None:  # noqa: B027 (most need none)
-        """Take note of a pass at `end` over the losses from step `begin`.
+        """Observe a pass at `end` over the losses from step `begin`.
 
         `norms` holds (edge, norm of the cotangent that arrived there), newest first.
         """
@@ -135,22 +136,22 @@ class Policy(ABC):
                 weight = M[tau, tau] = 1.0
                 for t in reversed(range(tau)):
                     if not factors[t + 1]:
-                        break  # nothing comes through, not even of what has grown to infinity
+                        break  # nothing passes, not even an infinite cotangent
                     M[tau, t] = weight = weight * factors[t + 1]
             begin = end
         return M
 
     def expected_mask(self, T: int) -> Array:
-        """Return the mean of `mask(T)` over what the policy draws; `mask(T)` itself if it draws nothing."""
+        """Return the mean of `mask(T)` over the policy's draws; `mask(T)` itself if it draws nothing."""
         return self.mask(T)
 
 
 def set_steps(policy: Policy, *names: str) -> None:
-    """Check the settings of a policy that are numbers of steps, and keep them as Python's integers.
+    """Check the settings of a policy that are numbers of steps, and store them as Python integers.
 
     Args:
         policy: the policy, which may be frozen.
-        names: of the settings; one that is None is left alone.
+        names: names of the settings; a setting of None is left alone.
 
     Raises:
         ConfigError: if one is not an integer of 1 or more.

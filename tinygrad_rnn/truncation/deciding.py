@@ -19,9 +19,9 @@ from .policies import Full
 class Randomized(Policy):
     """Random cuts, unbiased: each edge multiplies by 0 with probability c, else by 1 / (1 - c), so E[M] = 1.
 
-    The compensation stands on the state edge only. Source: Tallec and Ollivier 2017, Unbiasing truncated
+    The compensation applies only to the state edge. Source: Tallec and Ollivier 2017, Unbiasing truncated
     backpropagation through time. With `mean_length` L instead of c, the probability depends on the d edges since the
-    last cut, c = (alpha - 1) / ((alpha - 2) * L + d), which makes long stretches likelier and the variance smaller.
+    last cut, c = (alpha - 1) / ((alpha - 2) * L + d), which makes long spans likelier and the variance smaller.
 
     Cost: one backward pass; T (or `every`) steps alive.
 
@@ -29,7 +29,7 @@ class Randomized(Policy):
         c: probability of a cut at an edge, in [0, 1).
         mean_length: mean number of steps between cuts, above 1; instead of c.
         alpha: exponent of the tail, above 2; with mean_length.
-        rng: generator or seed of the draws. Each sequence draws on.
+        rng: generator or seed of the draws. Each sequence continues to draw from it.
         every: as in `Full`.
 
     Raises:
@@ -75,7 +75,7 @@ class Randomized(Policy):
         return _Drawn(self)
 
     def scale(self, edge: int, end: int) -> float:
-        """Raise: the draws belong to a sequence; ask `start()`."""
+        """Raise an error, because the draws belong to a sequence; call `start()`."""
         raise ConfigError("Randomized: scale is known for a started sequence only; use policy.start()")
 
     def expected_mask(self, T: int) -> Array:
@@ -108,14 +108,14 @@ class Adaptive(Policy):
     """BPTT(K; every) with a window K chosen from how fast the cotangent fades. Source: Aicher, Foti and Fox 2019.
 
     After each pass the norms n_k of the cotangent at k edges before the losses are fitted by n_k ~ beta ** k over the
-    older half. What a window of K leaves out is then at most n_K * beta / (1 - beta), and K becomes the smallest window
-    for which this is no more than `tolerance` times what the window has; where the cotangent does not fade, or not
-    enough within K, K is doubled, up to `max_window`.
+    older half. The part that a window of K leaves out is then at most n_K * beta / (1 - beta), and K becomes the
+    smallest window for which this is at most `tolerance` times the part within the window; if the cotangent does not
+    fade, or not enough within K, K is doubled, up to `max_window`.
 
     Cost: as Windowed(K, every), with max_window + every steps alive.
 
     Args:
-        tolerance: largest relative bias, estimated; above 0.
+        tolerance: largest estimated relative bias; above 0.
         max_window: largest K, uses of the parameters.
         every: steps between passes.
         window: K to start with; None: twice `every`.
@@ -140,7 +140,7 @@ class Adaptive(Policy):
         return f"Adaptive({self.tolerance}, max_window={self.max_window}, every={self.every}, window={self.window})"
 
     def scale(self, edge: int, end: int) -> float:
-        """Return 1 within the window of now."""
+        """Return 1 within the current window."""
         assert self.every is not None
         update = -(-end // self.every) * self.every
         return 1.0 if update - edge < self.window else 0.0
@@ -149,7 +149,7 @@ class Adaptive(Policy):
         """Choose the next window from the norms of this pass."""
         assert self.every is not None
         if not norms:
-            return  # a pass without a loss, or without an edge, says nothing
+            return  # a pass without a loss, or without an edge, gives no information
         fading = [norm for edge, norm in norms if edge <= begin]  # past all the losses of the pass, newest first
         if len(fading) < 2 or not all(math.isfinite(norm) and norm > 0 for norm in fading):
             self.window = min(self.max_window, 2 * self.window)

@@ -1,9 +1,9 @@
 """The driver: records a recurrence in segments, and runs the backward passes that a policy asks for.
 
 Each segment is a graph of its own, from leaves that hold the state before it to the state after it. A backward pass
-goes over the segments from newest to oldest and hands the cotangent of each segment's first state, times what the
-policy says for that edge, to the segment before. So every policy is the same loop; only one that recomputes records
-anything twice; cutting changes nothing that is recorded; and what lies too far back is freed.
+goes over the segments from newest to oldest and passes the cotangent of each segment's first state, times the policy's
+factor for that edge, to the previous segment. Every policy is therefore the same loop; only a policy that recomputes
+records anything twice; a cut does not change the recorded graph; and segments that are too far back are freed.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ Step: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 
 
 class Update(NamedTuple):
-    """What one backward pass found.
+    """The result of one backward pass.
 
     Attributes:
-        end: steps of the sequence so far.
+        end: number of steps of the sequence so far.
         losses: the sum of losses of each segment that this pass covers, oldest first.
         gradients: name to array; the policy's gradient of the sum of these losses.
         state: the state after the last step, arrays without a graph.
@@ -77,7 +77,7 @@ class _Segment:
 
 
 class Recurrence:
-    """A recurrence that is fed with inputs, as they come, and gives the updates that a policy asks for.
+    """A recurrence that is fed with inputs as they arrive, and yields the updates that a policy calls for.
 
     Args:
         step: `step(inputs, state) -> (loss, state)`. It gets slices of the inputs along time (axis 1), and returns the
@@ -85,12 +85,12 @@ class Recurrence:
             that crosses slices cannot be written in it: carry it in the state (a running sum or maximum).
         parameters: name to leaf Tensor.
         policy: a truncation policy, or its text.
-        state: before the first step, any nesting of tuples.
-        rng: the generator that `step` draws from, if it does: a policy that recomputes rewinds it.
+        state: the state before the first step, any nesting of tuples. rng: the generator that `step` draws from, if
+        any; a policy that recomputes rewinds it.
 
     Raises:
         ShapeError: when fed with inputs that do not agree on N and T.
-        GradientError: if `step` does not return a pair, or a loss that is not a single element; if a parameter is no
+        GradientError: if `step` does not return a pair, or its loss is not a single element; if a parameter is not a
             leaf Tensor.
         ConfigError: if there is no such policy, or it scales an edge where it allows no cut.
 
@@ -129,7 +129,7 @@ class Recurrence:
         self._rng = rng
         self._state = arrays_of(state)
         self._alive: list[_Segment] = []
-        self._begin = 0  # losses before this step have had their pass
+        self._begin = 0  # losses before this step are already covered by a pass
         self._now = 0
 
     @property
@@ -139,13 +139,13 @@ class Recurrence:
 
     @property
     def alive_steps(self) -> int:
-        """Steps whose graph (or, with recomputation, whose first state) is held just now."""
+        """Number of steps whose graph (or, with recomputation, whose first state) is currently held."""
         return sum(segment.stop - segment.start for segment in self._alive)
 
     def feed(self, inputs: object) -> Iterator[Update]:
-        """Take the next steps, and yield the update of each pass that falls due; the rest waits for more.
+        """Run the next steps, and yield the update of each pass that is due; the remaining losses wait for more.
 
-        Parameters may be updated between two updates: segments that are alive keep what they were recorded with.
+        Parameters may be updated between two updates: live segments keep the values they were recorded with.
 
         Args:
             inputs: an array (N, T, ...), or any nesting of them, T the same for all.
@@ -160,7 +160,7 @@ class Recurrence:
                 yield self._backward()
 
     def finish(self) -> Update | None:
-        """Run the pass of the losses that still wait for one, whether it is due or not; None if there are none."""
+        """Run a pass for the losses that still wait for one, even if it is not due; None if there are none."""
         return self._backward() if self._begin < self._now else None
 
     def _until_border(self) -> int:
@@ -179,7 +179,7 @@ class Recurrence:
         self._now += length
 
     def _run_step(self, inputs: object, before: object) -> tuple[Operand | None, object]:
-        whole = self._policy.every is None and self._policy.grain is None  # then what is fed stays in one piece
+        whole = self._policy.every is None and self._policy.grain is None  # then the input is not split
         with nullcontext() if whole else slice_of_a_sequence():
             return loss_and_state(self._step(inputs, before), "Recurrence")
 
@@ -277,7 +277,7 @@ class Recurrence:
         if every is None:
             self._alive = []
             return
-        if reach is None:  # no limit but a cut: later passes may go back through what is alive if none stands here
+        if reach is None:  # no limit except a cut: without one here, later passes may go back through the live segments
             if self._policy.factor(self._now, self._now + every) == 0:
                 self._alive = []
             return
@@ -286,7 +286,7 @@ class Recurrence:
 
 
 def decides(policy: Policy) -> bool:
-    """Return whether a policy draws, or looks at norms, to find out where it cuts."""
+    """Return whether a policy draws, or observes norms, to choose its cuts."""
     return type(policy).start is not Policy.start or type(policy).observe is not Policy.observe
 
 
@@ -353,11 +353,12 @@ def stream(
     policy: Policy | str,
     rng: np.random.Generator | None = None,
 ) -> Iterator[Update]:
-    """Yield the updates of a stream of windows that continue each other, of any length, in memory that does not grow.
+    """Yield the updates of a stream of consecutive windows, of any length, in constant memory.
 
-    Windows need not be as long as the policy's: passes fall where it says, and a longer window is cut up. A segment of
-    the graph never spans two windows, so short ones make more, smaller segments. Parameters may be updated between
-    two updates. With a policy whose `every` is None there is one update, at the end, and memory does grow.
+    Windows need not be as long as the policy's: passes run where the policy says, and a longer window is split. A
+    segment of the graph never spans two windows, so short windows make more and smaller segments. Parameters may be
+    updated between two updates. With a policy whose `every` is None there is a single update, at the end, and memory
+    grows.
 
     Args:
         step: as in `Recurrence`.

@@ -20,18 +20,18 @@ from .base import Policy
 from .driver import Step, bptt
 from .parse import policy_text
 
-_SECONDS = 2.0  # no further timed run of a policy begins after this
+_SECONDS = 2.0  # seconds after which no further timed run of a policy begins
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a gradient g agrees with the full one, f.
+    """Agreement of a gradient g with the full gradient f.
 
     Attributes:
         cosine: g . f / (|g| |f|) over all parameters; 1 is the same direction.
         error: |g - f| / |f|.
-        cosines: parameter to the cosine of its part.
-        errors: parameter to the error of its part.
+        cosines: name of a parameter to the cosine of its part.
+        errors: name of a parameter to the error of its part.
     """
 
     cosine: float
@@ -52,15 +52,15 @@ class Agreement:
 
 @dataclass(frozen=True)
 class PolicyCost:
-    """One policy: how its gradient agrees with the full one, and what it costs.
+    """One policy: the agreement of its gradient with the full one, and its cost.
 
     Attributes:
-        policy: what was measured.
-        agreement: with the full gradient; for a random policy, that of one draw.
-        passes: backward passes.
-        alive_steps: most steps whose graph was held at a time.
+        policy: the policy that was measured.
+        agreement: agreement with the full gradient; for a random policy, that of one draw.
+        passes: number of backward passes.
+        alive_steps: largest number of steps whose graph was held at a time.
         peak_mib: peak memory of the forward and backward passes, MiB.
-        ms: shortest time of some runs over the sequence, forward and backward, milliseconds.
+        ms: shortest time of several runs over the sequence, forward and backward, milliseconds.
     """
 
     policy: Policy
@@ -72,7 +72,7 @@ class PolicyCost:
 
     @property
     def name(self) -> str:
-        """The policy as the command line spells it; one of your own as Python does."""
+        """The policy in the form of the command line; a user's own policy as its repr."""
         try:
             return policy_text(self.policy)
         except ConfigError:
@@ -80,7 +80,7 @@ class PolicyCost:
 
 
 def agreement(found: Mapping[str, Array], full: Mapping[str, Array]) -> Agreement:
-    """Return how a gradient agrees with the full one, computed in float64.
+    """Return the agreement of a gradient with the full one, computed in float64.
 
     Where the full gradient is 0, the cosine is 1 if the other is 0 too, else 0.
 
@@ -121,15 +121,15 @@ def measure(
 ) -> PolicyCost:
     """Run a policy on a sequence and return its agreement and its cost.
 
-    Memory is traced in a run of its own, since tracing takes time. Each run has a copy of the policy: random ones draw
-    the same each time, and the policy that was passed stays as it is.
+    Memory is traced in a separate run, since tracing takes time. Each run has a copy of the policy: random policies
+    draw the same each time, and the given policy does not change.
 
     Args:
         step: as in `Recurrence`; it must compute the same each time.
         parameters: name to leaf Tensor.
         inputs: arrays (N, T, ...), or any nesting of them.
         state: before the first step.
-        policy: to measure.
+        policy: the policy to measure.
         full: the full gradient.
         repeats: timed runs; fewer if they take longer than 2 seconds.
 

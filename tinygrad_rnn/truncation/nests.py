@@ -1,6 +1,6 @@
-"""States and inputs of the driver: nestings in which some parts carry a gradient, and others do not.
+"""States and inputs of the driver: nestings in which only some parts carry a gradient.
 
-Cotangents are written as arrays; while `compile` records they are Tensors, which compute like arrays.
+Cotangents are typed as arrays; while `compile` records they are Tensors, which compute like arrays.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def with_floats(nest: object, values: Iterable[object]) -> object:
 
 
 def value_of(part: object) -> Any:
-    """Return the array of a Tensor (while `compile` records: a Tensor without its past), anything else as it is."""
+    """Return the array of a Tensor (while `compile` records, a detached Tensor), and anything else unchanged."""
     tracer = context().tracer
     if tracer is not None and isinstance(part, Tensor):
         return tracer.alone(part, is_leaf=False)
@@ -42,7 +42,7 @@ def value_of(part: object) -> Any:
 
 
 def number_of(loss: object) -> float:
-    """Return a loss as a number; while `compile` records, as a Tensor without its past."""
+    """Return a loss as a number; while `compile` records, as a detached Tensor."""
     value: float = value_of(loss)
     return value if context().tracer is not None else float(value)
 
@@ -83,11 +83,11 @@ def fresh_leaf(part: object) -> object:
 
 
 def loss_and_state(found: object, function: str) -> tuple[Operand | None, object]:
-    """Return what a step returned, if it is a loss and a state.
+    """Return the result of a step, checked to be a loss and a state.
 
     Args:
-        found: what the step returned.
-        function: which called it, for the message.
+        found: the result of the step.
+        function: the function that called it, for the message.
 
     Raises:
         GradientError: if it is not a pair, or the loss is not a single element.
@@ -110,10 +110,10 @@ def leaves_of(parameters: object, function: str) -> dict[str, Tensor]:
 
     Args:
         parameters: name to leaf Tensor.
-        function: to which they were passed, for the message.
+        function: the function that they were passed to, for the message.
 
     Raises:
-        GradientError: if they are no mapping, or one is no Tensor.
+        GradientError: if they are not a mapping, or one is not a Tensor.
     """
     if not isinstance(parameters, Mapping):
         raise GradientError(

@@ -1,4 +1,4 @@
-"""Policies as one word of text: `parse_policy`, through which every argument that is a policy goes, and its inverse."""
+"""The text form of policies: `parse_policy`, which reads every policy argument, and its inverse."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POLICY_FORMS = (
     "adaptive:0.1/200",
     "checkpointed:50",
 )
-"""An example of each spelling: windowed is h/every, adaptive is tolerance/max_window, mean is steps between cuts."""
+"""An example of each form: windowed is h/every, adaptive is tolerance/max_window, mean is the steps between cuts."""
 
 _WHOLE = r"([0-9]{1,9})"
 _NUMBER = r"(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?)"
@@ -39,20 +39,20 @@ def parse_policy(
     *,
     argument: str = "parse_policy: policy",
 ) -> Policy:
-    """Return the policy that a text names, or a policy as it is; `POLICY_FORMS` has an example of each spelling.
+    """Return the policy that a text names, or a given policy; `POLICY_FORMS` has an example of each form.
 
-    Every function that takes a policy takes such a text too, and reads it through this one.
+    Every function that takes a policy also takes such a text, and reads it with this function.
 
     Args:
         policy: `name` or `name:numbers`, or a policy, which `every` and `rng` do not change.
-        every: steps between backward passes (the training window), for the policies that do not say it themselves:
+        every: steps between backward passes (the training window), for the policies that do not set it themselves:
             full, decay, checkpointed, randomized, adaptive. None: one pass at the end (adaptive: after each step).
         rng: generator or seed of the draws of `randomized`.
-        argument: what the message calls the policy.
+        argument: name of the argument, for the message.
 
     Raises:
-        ConfigError: if the text is none of the forms, which the message lists, or a number is out of range; if a
-            policy's every, reach or grain is not a number of steps; or if it is something else.
+        ConfigError: if the text has none of the forms, which the message lists, or a number is out of range; if a
+            policy's every, reach or grain is not a number of steps; or if it is neither a policy nor a text.
 
     >>> parse_policy("windowed:70/35")
     Windowed(h=70, every=35)
@@ -97,7 +97,7 @@ def parse_policy(
 
 
 def _checked(policy: Policy) -> Policy:
-    """Check what a policy of the user's own says of its steps; those of the package have done so themselves."""
+    """Check the steps of a user's own policy; the package's policies have checked theirs themselves."""
     if type(policy).__module__.rpartition(".")[0] != __package__:
         set_steps(policy, "every", "reach", "grain")
     return policy
@@ -106,13 +106,13 @@ def _checked(policy: Policy) -> Policy:
 def policy_text(policy: Policy | str) -> str:
     """Return the text that `parse_policy` reads back, given the policy's `every` and `rng` where it takes them.
 
-    The window that an `Adaptive` has reached is not part of the text.
+    The current window of an `Adaptive` policy is not part of the text.
 
     Args:
-        policy: one of this package; of a text, the shortest spelling is returned.
+        policy: a policy of this package; or a text, of which the shortest form is returned.
 
     Raises:
-        ConfigError: if it is a policy of your own, which has no spelling, or no policy.
+        ConfigError: if it is not a policy, or is a policy of your own, which has no text form.
 
     >>> policy_text(Windowed(20)), policy_text(Adaptive(0.1, max_window=50)), policy_text(Full(every=35))
     ('windowed:20', 'adaptive:0.1/50', 'full')

@@ -11,7 +11,7 @@ from ..engine.tape import Array
 from ..files import write_figure
 from .profile import Trend
 
-# Okabe and Ito's colours, which colour-blind people can tell apart; the marker says the same.
+# Okabe and Ito's colours, which colour-blind people can distinguish; the markers differ too.
 _LOOKS = {
     "full": ("#000000", "*"),
     "checkpointed": ("#000000", "P"),
@@ -29,7 +29,7 @@ class Point(NamedTuple):
     """A policy in the panel of bias against cost.
 
     Attributes:
-        name: as `policy_text` spells it.
+        name: the text form of the policy, by `policy_text`.
         ms: time, milliseconds.
         bias: 1 - cosine.
     """
@@ -40,13 +40,13 @@ class Point(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """What `draw` draws.
+    """The content of the picture.
 
     Attributes:
         masks: names of policies, and their M, up to 6.
         profile: norms of G_k, k = 0, 1, ...
-        trend: fitted to them, or None.
-        window: recommended uses, or None.
+        trend: trend fitted to the profile, or None.
+        window: recommended window in uses, or None.
         points: of the policies.
         wanted_bias: 1 - wanted cosine.
     """
@@ -147,7 +147,7 @@ def _draw_cost(axes: Any, picture: Picture, minor: Any) -> None:
 
 
 def _label(axes: Any, points: Sequence[Point]) -> None:
-    """Write the numbers of each policy at its point, at the corner that leaves most room."""
+    """Write the numbers of each policy at its point, at the corner with the most room."""
     places = [(p.ms, max(p.bias, _EXACT)) for p in points]
     spots = [tuple(axes.transData.transform(place)) for place in places]  # in pixels
     for number, (point, place) in enumerate(zip(points, places, strict=True)):

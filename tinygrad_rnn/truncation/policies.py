@@ -17,8 +17,8 @@ class Full(Policy):
     Cost: one backward pass over T steps; T steps alive.
 
     Args:
-        every: None: one pass at the end. Given: a pass after this many steps, with the state cut there; the sequences
-            are then these windows.
+        every: a pass after this many steps, with the state cut there, so that the sequences are these windows; None:
+            one pass, at the end.
 
     >>> Full().mask(3)
     array([[1., 0., 0.],
@@ -38,7 +38,7 @@ class Full(Policy):
 
 @dataclass(frozen=True)
 class Chunked(Policy):
-    """The chapter's truncated BPTT: M[tau, t] = 1 within chunks of n steps, else 0 (k1 = k2 = n).
+    """The textbook's truncated BPTT: M[tau, t] = 1 within chunks of n steps, else 0 (k1 = k2 = n).
 
     Source: Williams and Peng 1990, BPTT(n; n). Cost: one backward pass over n steps for each n steps; n steps alive.
 
@@ -74,8 +74,8 @@ class Windowed(Policy):
     every=h this is Chunked(h). Each loss is counted once. Source: Williams and Peng 1990.
 
     Cost: a backward pass over h steps for each `every` steps (h / every times a full pass); at most h + every steps
-    alive; nothing is computed forward twice. With updates in between, older steps keep the parameters that they were
-    recorded with.
+    alive; nothing is computed forward twice. If parameters are updated in between, older steps keep those that they
+    were recorded with.
 
     Args:
         h: uses of the parameters that a pass reaches back.
@@ -142,13 +142,13 @@ class Decay(Policy):
 class Checkpointed(Policy):
     """The exact full gradient in little memory: M[tau, t] = 1. Source: Gruslys et al. 2016.
 
-    Only the state at each segment's start is kept; going backward each segment is recorded again, seeded with the
+    Only the state at each segment's start is kept; in the backward pass each segment is recorded again, seeded with the
     cotangent of the state after it.
 
     Cost: one backward pass and one more forward pass; `segment` steps alive and T / segment states.
 
     Args:
-        segment: steps in a segment; about the square root of T takes least memory.
+        segment: steps in a segment; about the square root of T takes the least memory.
         every: as in `Full`.
 
     Raises:

@@ -24,12 +24,12 @@ def credit_profile(
     G_k = sum over tau of C[tau, tau-k], with C the credits of `policies`. So sum over all k of G_k is the full
     gradient, and sum over k < h is the gradient of Windowed(h).
 
-    The steps are recorded once, each as a graph of its own. One walk back over all of them at once carries every
-    loss's cotangent one step further, and finds one G_k: the cost is a full backward pass for each k that is asked
-    for, with T steps alive.
+    The steps are recorded once, each as a separate graph. One walk back over all of them at once carries every loss's
+    cotangent one step further, and gives one G_k: the cost is a full backward pass for each requested k, with T steps
+    alive.
 
     Args:
-        step: as in `Recurrence`; what it draws, it draws once.
+        step: as in `Recurrence`; if it draws, it draws only once.
         parameters: name to leaf Tensor.
         inputs: arrays (N, T, ...), or any nesting of them.
         state: before the first step.
@@ -51,7 +51,7 @@ def credit_profile(
     """
     T, parameters = steps_of(inputs), leaves_of(parameters, "credit_profile")
     seeds: list[tuple[Edge, Array]] = []
-    before_leaf: dict[Edge, Edge] = {}  # from the leaf of a state to the result of the step before that it stands for
+    before_leaf: dict[Edge, Edge] = {}  # from the leaf of a state to the result of the previous step that it represents
     after: object = None
     for t in range(T):
         before = map_leaves(fresh_leaf, arrays_of(state))
@@ -75,7 +75,7 @@ def credit_profile(
 
 
 class Trend(NamedTuple):
-    """How the credit goes on: level * rate ** k, fitted to the logarithms of the norms over the older half.
+    """The trend of the credit: level * rate ** k, fitted to the logarithms of the norms over the older half.
 
     Attributes:
         rate: factor per step.
@@ -109,10 +109,10 @@ def fit_trend(norms: Sequence[float]) -> Trend | None:
     """Return the trend of a profile's tail: a straight line through the logarithms of its older half.
 
     Args:
-        norms: of G_0, G_1, ...; what stands after the first that is 0 or not finite is left out.
+        norms: norms of G_0, G_1, ...; those from the first that is 0 or not finite on are left out.
 
     Returns:
-        None where fewer than 3 norms are left for the fit.
+        None if fewer than 3 norms are left for the fit.
 
     >>> fit_trend([3.0, 1.0, 1.0, 0.25, 0.0625, 0.015625]).sentence
     'vanishing: the credit halves every 0.5 steps (factor 0.25 per step, fitted from k = 3 to 5)'

@@ -34,7 +34,7 @@ from .profile import Trend, credit_profile, fit_trend
 
 
 class LanguageModel(Protocol):
-    """What `truncation_report` needs of a model."""
+    """The interface of a model for `truncation_report`."""
 
     def parameters(self) -> Mapping[str, Tensor]:
         """Return name to leaf Tensor."""
@@ -48,16 +48,16 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True)
 class TruncationReport:
-    """What policies make of the gradient of one sequence, and how its credit fades with the distance.
+    """The effect of policies on the gradient of one sequence, and the decay of its credit with the distance.
 
     Attributes:
         steps: T.
         batch_size: N.
-        wanted_cosine: what the recommended window reaches, in every parameter.
-        policies: what was measured of each policy.
+        wanted_cosine: cosine that the recommended window reaches in every parameter.
+        policies: the measurements of each policy.
         profile: norm of G_k for k = 0 .. horizon, the part of the full gradient that comes from k steps back.
         profiles: parameter to the norms of its part of G_k.
-        windows: for h = 1 .. horizon + 1, how the gradient of Windowed(h) agrees with the full one.
+        windows: for h = 1 .. horizon + 1, the agreement of the gradient of Windowed(h) with the full one.
     """
 
     steps: int
@@ -75,7 +75,7 @@ class TruncationReport:
 
     @property
     def trend(self) -> Trend | None:
-        """What fits the profile's tail; None if the profile is too short."""
+        """The trend of the profile's tail; None if the profile is too short."""
         return fit_trend(self.profile)
 
     @property
@@ -87,7 +87,7 @@ class TruncationReport:
 
     @property
     def trend_sentence(self) -> str:
-        """How the credit goes on with the distance, in words and numbers."""
+        """The trend of the credit with the distance, in words and numbers."""
         largest = int(np.argmax(self.profile))
         last = max((k for k, norm in enumerate(self.profile) if norm), default=0)
         if not last:
@@ -135,7 +135,7 @@ class TruncationReport:
             )
         lines += ["", "Cosine of each parameter"]
         columns = list(self.profiles)
-        for start in range(0, len(columns), 6):  # six fit on a line
+        for start in range(0, len(columns), 6):  # six fit on one line
             names = columns[start : start + 6]
             lines.append(" " * wide + "".join(f"  {name:>13}" for name in names))
             for row in self.policies:
@@ -157,7 +157,7 @@ class TruncationReport:
         return "\n".join(line.rstrip() for line in lines)
 
     def to_json(self) -> str:
-        """Return the report as JSON text, with trend and recommendation; null stands for what is not finite."""
+        """Return the report as JSON text, with trend and recommendation; null stands for non-finite numbers."""
         trend = self.trend
         report = {
             "steps": self.steps,
@@ -189,7 +189,7 @@ class TruncationReport:
             kinds.setdefault(type(row.policy), []).append(row)
         middle = [rows[len(rows) // 2] for rows in kinds.values()]
         picture = Picture(
-            # a copy draws what was measured, and leaves the policy's generator where it is
+            # a copy repeats the measured draws, and does not advance the policy's generator
             masks=[(row.name, copy.deepcopy(row.policy).mask(min(self.steps, 60))) for row in middle[:6]],
             profile=self.profile,
             trend=self.trend,
@@ -209,7 +209,7 @@ def _finite(value: object) -> object:
 
 
 def default_policies(T: int) -> list[Policy]:
-    """Return the policies that a report measures if it is told none: some of each kind that suit T steps.
+    """Return the default policies of a report: some of each kind that suit T steps.
 
     >>> [policy.n for policy in default_policies(30) if isinstance(policy, Chunked)]
     [1, 2, 5, 10, 20]
@@ -237,7 +237,7 @@ def truncation_report(
 ) -> TruncationReport:
     """Measure truncation policies, and how far back credit reaches, for a language model on some text.
 
-    The loss is the mean nats per target. Nothing is dropped out, and no parameter changes.
+    The loss is the mean nats per target. There is no dropout, and no parameter changes.
 
     Args:
         model: an `RNNLM`, or anything with `parameters()`, `initial_state(N)` and
@@ -270,7 +270,7 @@ def truncation_report(
     def step(inputs: tuple[Array, Array], state: object) -> tuple[Tensor | None, object]:
         xs, ts = inputs
         here = np.count_nonzero(ts != -1)
-        # A mean over no targets would be nan: read them as any, and let them have no loss.
+        # A mean over no targets would be nan: give them arbitrary ids and no loss.
         loss, state = model.loss(xs, ts if here else np.zeros_like(ts), state)
         return (loss * (here / counted) if here else None), state
 
@@ -307,11 +307,12 @@ def recurrence_report(
         state: before the first step.
         policies: to measure, or their texts; None: `default_policies(T)`.
         horizon: largest k of the credit profile, in steps; None: 50. At most T - 1 are looked at.
-        wanted_cosine: what the recommended window is to reach, in (0, 1].
+        wanted_cosine: cosine that the recommended window is to reach, in (0, 1].
         repeats: timed runs of each policy, of which the shortest counts; fewer if they take longer than 2 seconds.
 
     Raises:
-        ConfigError: if horizon, wanted_cosine or repeats is out of range, or policies is empty or holds something else.
+        ConfigError: if horizon, wanted_cosine or repeats is out of range, or policies is empty or contains anything
+        else.
         NonFiniteError: if the full gradient is not finite.
         ShapeError, GradientError: as `Recurrence`.
 
