@@ -1,7 +1,7 @@
 """Checks of settings: integers, numbers, flags and generators, with one wording of errors.
 
-Standard library only: the configuration and the command line check without NumPy. NumPy's integers and floats pass
-like Python's; a bool never does, because `True` for a count is a slip.
+Standard library only, because the configuration and the command line are checked without NumPy. NumPy's integers and
+floats are accepted like Python's; a bool never is, because `True` for a count is a mistake.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def number(
         high: largest value.
         above: the value must be above `low`.
         below: the value must be below `high`.
-        infinite: +inf will do, too.
+        infinite: +inf is allowed too.
 
     Raises:
         ConfigError: if the value is not a number, NaN, infinite or out of range.
@@ -141,7 +141,7 @@ def generator(function: str, name: str, value: object) -> Generator:
     Traceback (most recent call last):
     tinygrad_rnn.errors.ConfigError: RNNLM: rng must be a numpy.random.Generator, got 0; pass np.random.default_rng(0)
     """
-    # Imported here: checks of numbers do without NumPy.
+    # Imported here: checks of numbers do not need NumPy.
     from numpy.random import Generator
 
     if isinstance(value, Generator):

@@ -1,7 +1,7 @@
 """The command line: tinygrad-rnn train, evaluate, score, truncation, generate, check and graph.
 
-Only the parser lives here. NumPy and everything that needs it come in with the command itself, so that the help
-appears at once.
+This module holds only the parser. NumPy and everything that needs it are imported by the command itself, so that the
+help appears at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLI
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Print one line instead of the usage and a line."""
+        """Print one line, without the usage."""
         self.exit(BAD_INPUT, f"tinygrad-rnn: error: {message} (see {self.prog} --help)\n")
 
 
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None: those of the process.
 
     Returns:
-        0; 1 if training diverged or met a value that is not finite; 2 on bad input; 130 after Ctrl-C, 143 after
-        SIGTERM; 141 if the reader of the output went away.
+        0; 1 if training diverged or met a non-finite value; 2 on bad input; 130 after Ctrl-C, 143 after SIGTERM; 141 if
+        the reader of the output closed it.
 
     Raises:
         SystemExit: with 0 after --help and --version, with 2 on a wrong flag.
@@ -51,12 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without utf-8 shows ? instead of ending the run
+        sys.stdout.reconfigure(errors="replace")  # a terminal without utf-8 shows ? instead of stopping the run
     if arguments.threads or not any(name in os.environ for name in _THREADS):
         # One by default: two gain little on products this small, and on a busy machine they wait for each other.
         os.environ.update(dict.fromkeys(_THREADS, str(arguments.threads or 1)))
     try:
-        # Imported here: this is what makes NumPy load, which reads the number of threads then.
+        # Imported here: this loads NumPy, which then reads the number of threads.
         from . import commands
 
         with _notes():
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The interpreter flushes stdout once more on its way out; there must be something to write to.
+        # The interpreter flushes stdout once more on exit, and needs something to write to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except KeyboardInterrupt:
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Print warnings that are meant for users as notes of one line, each once."""
+    """Print warnings for users as one-line notes, each once."""
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
         usual = warnings.showwarning
@@ -98,7 +98,7 @@ def _notes() -> Iterator[None]:
             else:
                 usual(message, category, filename, lineno, file, line)
 
-        warnings.showwarning = show  # the documented hook; catch_warnings puts the usual one back
+        warnings.showwarning = show  # the documented hook; catch_warnings restores the usual one
         yield
 
 
@@ -115,13 +115,13 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a language model on a text", allow_abbrev=False)
     for field in dataclasses.fields(TrainConfig):
         _add_setting(train, field)
-    train.add_argument("--config", metavar="FILE.toml", help="settings to start from; flags win over it")
+    train.add_argument("--config", metavar="FILE.toml", help="settings to start from; flags override it")
     train.add_argument(
         "--save", metavar="PATH", help="a model file ending with .npz, or a folder (default: a new one in runs/)"
     )
-    train.add_argument("--resume", metavar="PATH", help="go on with the run in this folder, or of this model file")
+    train.add_argument("--resume", metavar="PATH", help="continue the run in this folder, or of this model file")
     train.add_argument(
-        "--repeat", type=_count, default=1, metavar="N", help="train with N seeds, and print mean and deviation"
+        "--repeat", type=_count, default=1, metavar="N", help="train with N seeds, print mean and standard deviation"
     )
     train.add_argument("--force", action="store_true", help="overwrite files of an earlier run")
     train.add_argument("--dry-run", action="store_true", help="print what would be done, and write nothing")
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure a model on a text", allow_abbrev=False)
     truncation = commands.add_parser(
-        "truncation", help="measure what truncation policies make of a model's gradient", allow_abbrev=False
+        "truncation", help="measure how truncation policies change a model's gradient", allow_abbrev=False
     )
     for command in (evaluate, truncation):
         command.add_argument("model", help="a model file, or the folder that holds it")
@@ -158,15 +158,18 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = commands.add_parser("generate", help="write text with a model", allow_abbrev=False)
     generate.add_argument("model", help="a model file, or the folder that holds it")
-    generate.add_argument("--prompt", default="", help="text to go on from (default: a new line)")
-    generate.add_argument("--prompts", metavar="FILE", help="go on from each line of a file; - for stdin")
+    generate.add_argument("--prompt", default="", help="text to continue (default: a new line)")
+    generate.add_argument("--prompts", metavar="FILE", help="continue each line of a file; - for stdin")
     generate.add_argument("--length", type=int, default=100, help="tokens to write (default: %(default)s)")
     generate.add_argument(
-        "--temperature", type=float, default=0.8, help="0: always the likeliest token (default: %(default)s)"
+        "--temperature", type=float, default=0.8, help="0 always takes the likeliest token (default: %(default)s)"
     )
     generate.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens; 0: all (the default)")
     generate.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this much together (default: all)"
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="draw from the likeliest tokens of this total probability (default: all)",
     )
     generate.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
 
@@ -186,10 +189,12 @@ def _parser() -> argparse.ArgumentParser:
         "that makes a cell; or a model file or its folder (default: everything built in)",
     )
     check.add_argument(
-        "--examples", type=_count, default=20, metavar="N", help="most examples for each (default: %(default)s)"
+        "--examples", type=_count, default=20, metavar="N", help="number of examples for each (default: %(default)s)"
     )
-    check.add_argument("--seed", type=_natural, default=0, metavar="S", help="of all draws (default: %(default)s)")
-    check.add_argument("--order", type=int, choices=(1, 2), default=1, help="of the derivatives (default: %(default)s)")
+    check.add_argument("--seed", type=_natural, default=0, metavar="S", help="seed of all draws (default: %(default)s)")
+    check.add_argument(
+        "--order", type=int, choices=(1, 2), default=1, help="order of derivatives (default: %(default)s)"
+    )
 
     graph = commands.add_parser("graph", help="draw the graph of a model or a cell", allow_abbrev=False)
     graph.add_argument(
@@ -212,11 +217,11 @@ def _parser() -> argparse.ArgumentParser:
         help="what to draw (default: %(default)s)",
     )
     graph.add_argument("--steps", type=_count, default=8, help="T, steps of the sequence (default: %(default)s)")
-    graph.add_argument("--show", metavar="STEPS", help="how many of them to show, or which, such as 1,2,8")
+    graph.add_argument("--show", metavar="STEPS", help="how many steps to show, or which ones, such as 1,2,8")
     graph.add_argument("--batch-size", type=_count, default=4, help="N, streams of text (default: %(default)s)")
     graph.add_argument("--layers", type=_count, default=1, help="of a cell that is named (default: %(default)s)")
-    graph.add_argument("--depth", type=int, choices=(1, 2), help="2: open cells to their operations")
-    graph.add_argument("--gradients", action="store_true", help="draw how much gradient flows along each line")
+    graph.add_argument("--depth", type=int, choices=(1, 2), help="2 opens cells to their operations")
+    graph.add_argument("--gradients", action="store_true", help="show how much gradient flows along each line")
     graph.add_argument("--truncation", metavar="POLICY", help="such as chunked:4 or decay:0.9 (default: none)")
     graph.add_argument(
         "--out", default="graph.html", metavar="FILE", help=".html, .svg, .png, .pdf or .dot (default: %(default)s)"

@@ -1,6 +1,6 @@
-"""Files that a user names: read only if they are files, and written whole or not at all.
+"""User files: read only if they are regular files, and written completely or not at all.
 
-A full disk or a killed process leaves the old one as it was.
+A full disk or a killed process leaves the old file unchanged.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 
 def read_whole(path: str | os.PathLike[str], most: int, start: bytes = b"") -> bytes:
-    """Return what a regular file holds; what never ends or would wait for a writer is refused, before it is read.
+    """Return the content of a regular file; one that may never end or wait for a writer is refused before it is read.
 
     Args:
         path: the file.
-        most: bytes that it may hold.
-        start: what it must start with.
+        most: largest number of bytes in it.
+        start: bytes that it must start with.
 
     Raises:
         OSError: if there is no such file, it is a folder, a device or a pipe, holds more than `most` bytes, starts
@@ -48,17 +48,17 @@ def read_whole(path: str | os.PathLike[str], most: int, start: bytes = b"") -> b
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Replace a file: its name leads to the old content or to the new, even if the process is killed.
+    """Replace a file: its name refers to the old content or to the new, even if the process is killed.
 
-    The new content goes to a temporary file in the same folder, to the disk, and then takes the name. A link stays a
-    link, and a file keeps its permissions. What is no file, such as /dev/stdout or a pipe, is written to as it stands.
+    The new content is written to a temporary file in the same folder, synced to disk, and renamed. A link stays a link,
+    and a file keeps its permissions. Anything else, such as /dev/stdout or a pipe, is written to directly.
 
     Args:
         path: the file; its folder exists.
         content: new content; text is encoded as UTF-8.
 
     Raises:
-        OSError: if it cannot be written; the temporary file is gone and the old file is as it was.
+        OSError: if it cannot be written; the temporary file is removed and the old file unchanged.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -96,14 +96,14 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
 
 
 def append_whole(path: str | os.PathLike[str], text: str) -> None:
-    """Add text to the end of a file, made if it is not there: all of it, or nothing. Who follows the file sees it grow.
+    """Append all of a text to a file or nothing; create the file if needed. Readers that follow the file see it grow.
 
     Args:
         path: the file; its folder exists.
         text: encoded as UTF-8.
 
     Raises:
-        OSError: if it cannot be written; the file is as it was.
+        OSError: if it cannot be written; the file is unchanged.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +125,7 @@ def append_whole(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_figure(path: str | os.PathLike[str], figure: Any, dpi: int) -> None:
-    """Replace a file by a figure of matplotlib, as `write_atomically` does.
+    """Replace a file by a matplotlib figure, as `write_atomically` does.
 
     Args:
         path: the file; its ending chooses the format, PNG if it has none.
@@ -133,8 +133,8 @@ def write_figure(path: str | os.PathLike[str], figure: Any, dpi: int) -> None:
         dpi: dots per inch.
 
     Raises:
-        ValueError: if matplotlib has no such format, which the message lists; nothing was written.
-        OSError: if it cannot be written; the old file is as it was.
+        ValueError: if matplotlib has no such format (the message lists them); nothing was written. OSError: if it
+        cannot be written; the old file is unchanged.
     """
     target = Path(path)
     buffer = io.BytesIO()

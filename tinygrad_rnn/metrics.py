@@ -1,7 +1,7 @@
-"""Metrics: sums over what is not masked, which add up over batches, and the value that they give.
+"""Metrics: sums over the unmasked elements, which add up over batches, and the value computed from them.
 
-Each takes arrays or Tensors, gives no gradient, and can stand in a function that `compile` records (those of texts
-excepted). Over no elements a value is NaN.
+Each takes arrays or Tensors, has no gradient, and (except for those of texts) can be used in a function that `compile`
+records. The value over no elements is NaN.
 
     >>> import numpy as np
     >>> batches = [([1.0, 2.0], [1.0, 4.0]), ([3.0], [0.0])]
@@ -27,10 +27,10 @@ from .ops.masked import kept_of
 
 
 class Metric(NamedTuple):
-    """What a metric needs to know of the elements it has seen; a nest, so that a compiled function can return it.
+    """The sums of a metric over the elements so far; a nest, so that a compiled function can return it.
 
     Attributes:
-        sums: over the elements, shape (K,), float64; the last is their number.
+        sums: sums over the elements, shape (K,), float64; the last is their number.
     """
 
     sums: Array | Tensor
@@ -52,7 +52,7 @@ class Metric(NamedTuple):
 
 
 class Perplexity(Metric):
-    """exp of the mean, which is in nats."""
+    """The exponential of the mean, which is in nats."""
 
     @property
     def value(self) -> float:
@@ -84,7 +84,7 @@ class Determination(Metric):
 
     @property
     def value(self) -> float:
-        """The share of the variance that is explained; NaN where the targets do not vary."""
+        """The share of the variance that is explained; NaN if the targets do not vary."""
         errors, total, squares, count = self._numbers()
         spread = squares - total * total / count if count else 0.0
         return 1 - errors / spread if spread > 0 else math.nan
@@ -97,7 +97,7 @@ def merged(metrics: Iterable[_M]) -> _M:
     """Return one metric of all elements, such as those of the batches of an epoch.
 
     Args:
-        metrics: one or more, of one kind.
+        metrics: one or more metrics of one kind.
 
     Raises:
         ConfigError: if there are none, or they are of several kinds.
@@ -112,10 +112,10 @@ def merged(metrics: Iterable[_M]) -> _M:
 
 
 def accuracy(predictions: Operand, targets: Operand, mask: Operand | None = None, ignore_label: int = -1) -> Metric:
-    """Return the share of the positions whose target is predicted.
+    """Return the share of positions whose target is predicted correctly.
 
     Args:
-        predictions: ids (...), or logits (..., V), of which the largest counts (of several the first).
+        predictions: ids (...), or logits (..., V), of which the largest counts (the first, if several are equal).
         targets: (...) ids, or `ignore_label` at positions that do not count.
         mask: booleans, True where a position counts, of shape (...) or of its first axes.
         ignore_label: target of positions that do not count.
@@ -215,7 +215,7 @@ def edit_distance(predictions: Iterable[Sequence[object]], targets: Iterable[Seq
         targets: N sequences.
 
     Raises:
-        ShapeError: if there are not as many of both.
+        ShapeError: if their numbers differ.
 
     >>> edit_distance(["kitten", "same"], ["sitting", "same"]).value
     1.5
@@ -251,7 +251,7 @@ def _nats(logits: Operand, targets: Operand, mask: Operand | None, ignore_label:
 def _errors(
     function: str, predictions: Operand, targets: Operand, mask: Operand | None, terms: Callable[[Array, Array], Array]
 ) -> Array | Tensor:
-    """Return the sums of terms (K, ...) of predictions and targets, where they count."""
+    """Return the sums of terms (K, ...) of the predictions and targets that count."""
     kept = kept_of(function, mask, shape_of(targets), False)
 
     def sums(predictions: Operand, targets: Operand, kept: Array | None) -> Array:

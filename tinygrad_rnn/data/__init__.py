@@ -1,4 +1,4 @@
-"""Data: sequences of any numbers and texts for language models, cut into mini-batches."""
+"""Data: numeric sequences, and texts for language models, cut into mini-batches."""
 
 from tinygrad_rnn.data.arrays import pad_sequences as pad_sequences
 from tinygrad_rnn.data.batches import OffsetBatches as OffsetBatches

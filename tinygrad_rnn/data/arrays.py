@@ -1,4 +1,4 @@
-"""Arrays of other libraries, and arrays of different lengths, as NumPy arrays."""
+"""Conversion of arrays of other libraries, and of arrays of different lengths, to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array: TypeAlias = npt.NDArray[np.generic]
 
 @runtime_checkable
 class _Detachable(Protocol):
-    """What holds an array that may be part of a graph, or on another device, as in PyTorch."""
+    """An object whose array may be part of a graph, or on another device, as in PyTorch."""
 
     def detach(self) -> _Detachable:
         """Return it outside of the graph."""
@@ -30,20 +30,20 @@ class _Detachable(Protocol):
 
 @runtime_checkable
 class _Convertible(Protocol):
-    """What converts itself, as the tables and columns of pandas and Polars do."""
+    """An object that converts itself, as the tables and columns of pandas and Polars do."""
 
     def to_numpy(self) -> Array:
         """Return its array."""
 
 
 Given: TypeAlias = npt.ArrayLike | _Detachable | _Convertible
-"""What is taken as an array: NumPy's, lists of numbers, columns and tables of pandas, tensors of PyTorch."""
+"""Values accepted as an array: NumPy arrays, lists of numbers, columns and tables of pandas, tensors of PyTorch."""
 
 
 def as_array(function: str, name: str, given: object) -> Array:
-    """Return what was given as an array of numbers or booleans.
+    """Return the given values as an array of numbers or booleans.
 
-    It is told by its methods, so that no other library is imported; it is not copied where that can be avoided.
+    They are recognized by their methods, so that no other library is imported, and copied only if necessary.
 
     Args:
         function: what the user called, for messages.
@@ -62,14 +62,14 @@ def as_array(function: str, name: str, given: object) -> Array:
     except ValueError as error:
         raise ShapeError(f"{function}: {name} is no array: {error}; pass arrays of one shape") from error
     if array.dtype == np.object_ and all(isinstance(value, int | float | np.number) for value in array.flat):
-        array = array.astype(np.float64)  # a column that held something else once, missing values for instance
+        array = array.astype(np.float64)  # a column that once held something else, missing values for instance
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{function}: expected {name} of real numbers, got dtype {array.dtype}; encode it as numbers")
     return array
 
 
 def converted(given: object) -> Array:
-    """Return what was given as an array of any dtype, such as one of texts.
+    """Return the given values as an array of any dtype, such as one of strings.
 
     >>> converted(["a", "b"]).shape
     (2,)
@@ -83,9 +83,9 @@ def pad_sequences(rows: Iterable[Given], value: float = 0, multiple: int = 1) ->
     """Return sequences of different lengths as one array, padded at the end.
 
     Args:
-        rows: N arrays of shapes (T_n, ...), which agree but for T_n.
-        value: what stands after the end.
-        multiple: T is the next multiple of it, so that fewer lengths occur.
+        rows: N arrays of shapes (T_n, ...) that agree except for T_n.
+        value: the padding after the end.
+        multiple: T is rounded up to a multiple of it, so that fewer lengths occur.
 
     Returns:
         The array (N, T, ...) and the lengths T_n (N,).
@@ -105,7 +105,7 @@ def pad_sequences(rows: Iterable[Given], value: float = 0, multiple: int = 1) ->
 
 
 def check_rows(function: str, arrays: Sequence[Array], name: str = "rows") -> npt.NDArray[np.int64]:
-    """Return the lengths of arrays that agree but for their first axis.
+    """Return the lengths of arrays that agree except for their first axis.
 
     Raises:
         ShapeError: if they do not, or one has no axis.

@@ -1,4 +1,4 @@
-"""Mini-batches of sequences: shuffled, sorted by length, padded, and resumed where they stopped."""
+"""Mini-batches of sequences: shuffled, sorted by length, padded, and resumable."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class Table(Protocol):
-    """What is cut into batches: `Sequences`."""
+    """The data that is cut into batches: `Sequences`."""
 
     inputs: list[Array]
     targets: list[Array] | None
@@ -47,15 +47,15 @@ class Table(Protocol):
 class Batches:
     """The mini-batches of a data set: each pass over this object yields every sequence once.
 
-    With a generator, each pass is in another order. The generator should be used for nothing else: a pass that is
-    resumed starts it again from where it stood at the start of the pass.
+    With a generator, each pass has a different order. The generator should be used for nothing else: a resumed pass
+    restores its state at the start of the pass.
 
     Args:
         sequences: the data set.
         batch_size: N, sequences in a batch; the last batch may have fewer.
-        rng: shuffles; None: the order stays.
-        pool: batches that are sorted by length together; 1: none.
-        multiple: T is padded to a multiple of it.
+        rng: generator that shuffles; None: the order is kept.
+        pool: number of batches that are sorted by length together; 1: no sorting.
+        multiple: T is rounded up to a multiple of it.
         drop_last: leave out a last batch of fewer than N.
 
     Raises:
@@ -88,17 +88,17 @@ class Batches:
                 f"Batches: {len(sequences.lengths)} sequences make no batch of {batch_size}; lower batch_size, or keep "
                 "the last batch"
             )
-        self._pass = object()  # the one that was begun last, of several at a time
+        self._pass = object()  # the pass that was begun last, of several at a time
         self._position = 0  # batches of it that were yielded
         self._begin = self._drawn()  # the generator before it
-        self._skip = 0  # batches that the next pass leaves out, for they were yielded before a stop
+        self._skip = 0  # batches that the next pass leaves out, because they were yielded before a stop
 
     def __len__(self) -> int:
         count = len(self.sequences.lengths)
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of a pass; of one that was resumed, the rest. A pass that is left early is over."""
+        """Yield the batches of a pass, or the rest of a resumed pass. A pass that is left early is over."""
         skip, self._skip = self._skip, 0
         if skip and self.rng is not None and self._begin is not None:
             self.rng.bit_generator.state = self._begin
@@ -108,7 +108,7 @@ class Batches:
             for place, rows in enumerate(self._order()[skip:], start=skip + 1):
                 if self._pass is this:
                     self._position = place
-                    if place == len(self):  # whoever saves after the last batch goes on with a new pass
+                    if place == len(self):  # a state saved after the last batch continues with a new pass
                         self._end_pass()
                 yield self._batch(rows)
         finally:
@@ -146,7 +146,7 @@ class Batches:
         return None if self.rng is None else dict(copy.deepcopy(self.rng.bit_generator.state))
 
     def _order(self) -> list[npt.NDArray[np.int64]]:
-        """Return which sequences each batch of a pass has."""
+        """Return the numbers of the sequences in each batch of a pass."""
         lengths, N = self.sequences.lengths, self.batch_size
         order = np.arange(len(lengths))
         if self.rng is not None:

@@ -1,4 +1,4 @@
-"""A text as an array of ids, cut in order into a training part and a held-out part."""
+"""A text as an array of ids, split in order into a training part and a held-out part."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Corpus:
         return float(np.mean(self.ids == self.vocabulary.unknown_id))
 
     def split(self, held_out: float = 0.1) -> tuple[Corpus, Corpus]:
-        """Cut off the end of the corpus; both parts keep the vocabulary.
+        """Split off the end of the corpus; both parts keep the vocabulary.
 
         Nothing is shuffled: the order of the tokens is what a recurrent network learns. If the vocabulary
         was built from this corpus it has seen the held-out part; `load_corpus` avoids that.

@@ -1,4 +1,4 @@
-"""Data sets of sequences: of different lengths, with targets for each step or each sequence, split and windowed."""
+"""Data sets of sequences of different lengths, with targets for each step or each sequence; splits and windows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Rows: TypeAlias = Given | Sequence[Given]
 class Sequences:
     """N sequences of different lengths, each with a target.
 
-    Targets are one value or array for each sequence (a class, the numbers that follow: all of one shape), or an array
-    with a time axis of its own for each: as long as its sequence (a target for each step) or not (a translation).
-    Which, is told from `steps`.
+    Targets are one value or array for each sequence (a class, the following numbers: all of one shape), or an array
+    with its own time axis for each: as long as its sequence (a target for each step) or not (a translation). `steps`
+    says which.
 
     Args:
         inputs: N arrays (T_n, ...), such as (T_n, D) or ids (T_n,); or one array (N, T, ...).
-        targets: N targets; None: none (to predict for, or to be learned without).
-        steps: whether targets have a time axis; None: if each has one that is as long as that of its input.
+        targets: N targets; None: no targets (for prediction, or unsupervised learning).
+        steps: whether targets have a time axis; None: True if each has one that is as long as that of its input.
         dtype: of floating point inputs and targets, that of the model; None: they keep their own.
 
     Attributes:
@@ -83,18 +83,18 @@ class Sequences:
         return len(self.inputs)
 
     def __getitem__(self, chosen: slice | Sequence[int] | npt.NDArray[np.integer | np.bool_]) -> Sequences:
-        """Return some of the sequences: `data[:100]`, `data[[3, 1]]`, `data[data.lengths > 5]`."""
+        """Return a selection of the sequences: `data[:100]`, `data[[3, 1]]`, `data[data.lengths > 5]`."""
         places = np.atleast_1d(np.arange(len(self))[chosen])
         targets = None if self.targets is None else [self.targets[place] for place in places]
         return Sequences([self.inputs[place] for place in places], targets, self.steps, None)
 
     def split(self, *shares: float, rng: np.random.Generator | None = None) -> tuple[Sequences, ...]:
-        """Cut off parts: the rest first, then one part for each share.
+        """Split off parts, and return the rest first, then one part for each share.
 
         Args:
             shares: of all sequences, each above 0, together below 1; counts are rounded to the nearest.
-            rng: draws what comes into which part; None: the order stays, and the parts are cut from the end, the last
-                share last.
+            rng: generator that assigns sequences to parts; None: the order is kept, and the parts are cut from the end,
+                the last share last.
 
         Raises:
             ConfigError: if the shares are out of range.
@@ -126,14 +126,15 @@ class Sequences:
         multiple: int = 1,
         drop_last: bool = False,
     ) -> Batches:
-        """Return the mini-batches of this data set, which can be gone through again and again; see `Batches`.
+        """Return the mini-batches of this data set, which can be iterated repeatedly; see `Batches`.
 
         Args:
             batch_size: N, sequences in a batch.
-            rng: shuffles anew for each pass; None: the order stays.
-            pool: sequences of similar length come together: so many batches are drawn at once, sorted by length, and
-                cut into batches, which are shuffled; 1: no sorting.
-            multiple: T is padded to a multiple of it, so that fewer shapes occur (a compiled update has a plan each).
+            rng: generator that shuffles anew for each pass; None: the order is kept.
+            pool: number of batches that are drawn at once, sorted by length, cut into batches, and shuffled, so that
+                sequences of similar length are together; 1: no sorting.
+            multiple: T is rounded up to a multiple of it, so that fewer shapes occur (a compiled update has a plan for
+            each).
             drop_last: leave out a last batch of fewer than N sequences.
 
         >>> data = Sequences([np.zeros(n) for n in (5, 1, 4, 2)], targets=[5, 1, 4, 2])
@@ -153,7 +154,7 @@ def sliding_windows(
     steps: bool = False,
     dtype: npt.DTypeLike | None = np.float32,
 ) -> Sequences:
-    """Return the windows of a series, each with what follows it: a forecasting task.
+    """Return the windows of a series, each with the values that follow it: a forecasting task.
 
     Window i holds series[i * stride :][:length]. Its target is the next `horizon` values; with `steps`, at each step
     the value `horizon` steps later.
@@ -163,7 +164,7 @@ def sliding_windows(
         length: steps of a window.
         horizon: how far to look ahead, 1 or more.
         stride: steps from one window to the next.
-        targets: (T,) or (T, K), of the same time, to predict in place of the series itself.
+        targets: (T,) or (T, K), of the same times, to predict instead of the series itself.
         steps: a target for each step.
         dtype: as in `Sequences`.
 
@@ -210,21 +211,21 @@ def group_rows(
     steps: bool = False,
     dtype: npt.DTypeLike | None = np.float32,
 ) -> Sequences:
-    """Return the sequences of a table with a row for each step: rows of one key, in the order in which they stand.
+    """Return the sequences of a table with a row for each step; rows with the same key form a sequence, in their order.
 
     Args:
         keys: (M,), which sequence a row belongs to: numbers or texts.
         inputs: (M,) or (M, D).
         targets: (M,) or (M, K); None: none.
-        steps: a target for each step; otherwise that of a sequence is the one of its first row, and must be the same
-            in all of them.
+        steps: a target for each step; otherwise the target of a sequence is that of its first row, and must be the same
+            in all rows.
         dtype: as in `Sequences`.
 
     Returns:
-        The sequences, in the order in which their keys come first.
+        The sequences, in the order in which their keys first appear.
 
     Raises:
-        ShapeError: if there are not as many rows of all, or the targets of a sequence differ.
+        ShapeError: if the numbers of rows differ, or the targets of a sequence differ.
         DTypeError: if inputs or targets are not real numbers.
 
     >>> data = group_rows(["a", "a", "b", "a"], [1.0, 2.0, 3.0, 4.0], targets=[0, 0, 1, 0])

@@ -1,4 +1,4 @@
-"""From a file to text, and from text to tokens and back."""
+"""Reading of text files, and conversion of text to tokens and back."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tinygrad_rnn.errors import ConfigError, CorpusError
 from tinygrad_rnn.files import read_whole
 
 Level = Literal["word", "char"]
-"""What a token is: a word or a character."""
+"""The kind of token: a word or a character."""
 
 EOS = "<eos>"
 """The word-level token for a line end."""
 
 # One alternative a kind of token: line end with the blank lines after it, <unk>, word, any other sign.
 _WORD = re.compile(rf"\n\s*|{UNKNOWN}|\w+(?:['\u2019]\w+)*|[^\w\s]")
-_RULE = re.compile(r"[-=*~+|^\s]{4,}")  # draws a line, says nothing
+_RULE = re.compile(r"[-=*~+|^\s]{4,}")  # a ruled line, without content
 _SPACE_BEFORE = re.compile("[ ](?=[,.;:!?)\\]}'\u2019])")
 _SPACE_AFTER = re.compile(r"(?<=[(\[{])[ ]")
 
 
-_MOST = 1 << 28  # bytes; the tokens of such a text take some ten times as many
+_MOST = 1 << 28  # bytes; the tokens of such a text take about ten times as much
 
 
 def read_text(path: str | os.PathLike[str], max_bytes: int = _MOST) -> str:
@@ -106,12 +106,12 @@ def decode_text(where: str, data: bytes) -> str:
 
 
 def embedded_text() -> str:
-    """Return the Python language reference that CPython carries, about 448 000 characters of English.
+    """Return the Python language reference that ships with CPython, about 448 000 characters of English.
 
     The text is `pydoc_data.topics`, its topics in the order of their names with a newline between two. Lines that
-    only rule a heading or a table (-----, =====, +---+) are left out: a model would predict their next sign for
-    nothing, and its perplexity would flatter. The text is the same on every machine with the same Python version,
-    and differs a little between versions.
+    only rule a heading or a table (-----, =====, +---+) are left out, because they are trivial to predict and would
+    flatter the perplexity. The text is the same on every machine with the same Python version, and differs a little
+    between versions.
 
     Returns:
         The text.

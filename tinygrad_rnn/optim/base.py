@@ -1,4 +1,4 @@
-"""What every optimizer has: checks, state by parameter name, dtypes, and the loop over parameters."""
+"""The base classes of optimizers: checks, state by parameter name, dtypes, and the loop over parameters."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ V = TypeVar("V", Array, Tensor)
 """A value that a rule computes with: an array, or a Tensor while an update is compiled."""
 
 Rates: TypeAlias = Any
-"""What a rule gets as its `lr`: a number or a nest of them, as its own `rates` returns it."""
+"""The `lr` of a rule: a number or a nest of numbers, as its own `rates` returns it."""
 
 
 class Optimizer(ABC):
     """Base of the optimizers: checks, state by parameter name, and the loop over parameters.
 
-    A rule of your own derives from `Rule`; what puts optimizers together (`Grouped`, `Averaged`) from this class.
+    Your own update rule derives from `Rule`; classes that combine optimizers (`Grouped`, `Averaged`) derive from this
+    one.
 
     Args:
         lr: learning rate, above 0.
 
     Attributes:
-        steps: number of updates so far; `rates` sees the number of those before the one that is under way.
-        slots: the names of the arrays that are kept for each parameter (zeros at the start).
+        steps: number of completed updates; `rates` does not count the current one.
+        slots: the names of the arrays that are kept for each parameter (initially zeros).
 
     Raises:
         ConfigError: if the rate is not above 0.
@@ -54,10 +55,10 @@ class Optimizer(ABC):
         return type(self).__name__
 
     def rates(self, lr: float) -> Rates:
-        """Return the numbers of this update, which the rule gets as its `lr`: the learning rate, unless it needs more.
+        """Return the numbers that the rule gets as its `lr` in this update: the learning rate, unless it needs more.
 
-        A number that changes from update to update (a bias correction, from `self.steps`) belongs here, and not into
-        the rule, where it would be frozen in a compiled plan.
+        A number that changes from update to update (a bias correction, from `self.steps`) belongs here, not in the
+        rule, where it would be frozen in a compiled plan.
         """
         return lr
 
@@ -80,9 +81,9 @@ class Optimizer(ABC):
     def updated(
         self, params: Mapping[str, Value], grads: Mapping[str, V], state: Mapping[str, Mapping[str, V]], rates: Rates
     ) -> tuple[dict[str, V], dict[str, dict[str, V]]]:
-        """Return new parameters and new state, of arrays or of Tensors; nothing is changed.
+        """Return new parameters and new state, as arrays or Tensors, without changing anything.
 
-        Each parameter keeps its dtype, and so does its state, whatever the dtypes of the others. The rates are rounded
+        Each parameter and its state keep their dtypes, whatever the dtypes of the others. The rates are rounded
         once to the dtype of each parameter.
 
         Args:
@@ -104,14 +105,14 @@ class Optimizer(ABC):
         return new_params, new_state
 
     def start(self, params: Mapping[str, Tensor], lr: float | None = None) -> tuple[dict[str, dict[str, Array]], Rates]:
-        """Return what `updated` needs for the next update, checked: the state and the rates.
+        """Return the checked state and rates that `updated` needs for the next update.
 
         Args:
             params: name to leaf Tensor.
             lr: learning rate of this update; None: the optimizer's own.
 
         Returns:
-            The state by parameter name and slot, zeros where there was no update yet; and `rates(lr)`.
+            The state by parameter name and slot, zeros before the first update; and `rates(lr)`.
 
         Raises:
             ConfigError: if there are no parameters, `lr` is not a finite number of 0 or more, or a rate is too large
@@ -238,8 +239,8 @@ class Optimizer(ABC):
 class Rule(Optimizer):
     """Base of the optimizers that change each parameter by one rule.
 
-    A rule of your own gives `slots`, the names of the arrays that it keeps for each parameter (zeros at the start),
-    and `rule`.
+    Your own rule defines `slots`, the names of the arrays that it keeps for each parameter (initially zeros), and
+    `rule`.
 
     Args:
         lr: learning rate, above 0.
@@ -266,24 +267,24 @@ class Rule(Optimizer):
     def rule(self, p: V, g: V, lr: Rates, state: dict[str, V]) -> V:
         """Return the new value of one parameter, and put new values into `state`; nothing is written in place.
 
-        It is written with operators and functions that take arrays and Tensors alike, so that it can be compiled.
+        Write it with operators and functions that take arrays and Tensors alike, so that it can be compiled.
 
         Args:
             p: the parameter, any shape.
-            g: its gradient, of the same shape and dtype; weight decay is in it already.
-            lr: what `rates` returned for this update.
+            g: its gradient, of the same shape and dtype, including weight decay.
+            lr: the result of `rates` for this update.
             state: slot name to value, of the same shape and dtype.
 
-        A parameter of half precision is seen in float32 (a small `eps` and squares would be 0 in float16), and rounded
-        back afterwards; its slots stay in float32.
+        A parameter of half precision is passed in float32 (a small `eps` and squares would be 0 in float16), and
+        rounded back afterwards; its slots stay in float32.
         """
 
     def changed(self, name: str, p: V, g: V, rates: Rates, state: dict[str, V]) -> V:
-        """Return what `rule` does with the gradient and its weight decay."""
+        """Return the result of `rule` for the gradient with weight decay."""
         return self.rule(p, self.decayed(p, g), rates, state)
 
     def decayed(self, p: V, g: V) -> V:
-        """Return the gradient with weight decay: g + weight_decay * p, but g for biases (fewer than two axes)."""
+        """Return the gradient with weight decay, g + weight_decay * p; for biases (fewer than two axes), g."""
         return g + self.weight_decay * p if self.weight_decay and p.ndim > 1 else g
 
 
@@ -294,7 +295,7 @@ def _check_shape(what: str, array: Array, parameter: Tensor) -> None:
 
 @lru_cache(maxsize=64)
 def _wide(dtype: np.dtype[np.generic]) -> np.dtype[np.floating]:
-    """Return the dtype that a rule computes in: that of the parameter, float32 at least."""
+    """Return the dtype that a rule computes in: that of the parameter, but at least float32."""
     return np.promote_types(dtype, np.float32)
 
 

@@ -1,7 +1,7 @@
 """Clipping: gradients in, smaller gradients out. Nothing is changed in place.
 
-The functions take arrays and Tensors alike, so they can stand in a function that `compile` records, and the length of
-a recorded gradient has a gradient itself.
+The functions take arrays and Tensors alike, so they can be used in a function that `compile` records, and the norm of a
+recorded gradient has a gradient itself.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..engine.tensor import Tensor, Value
 from ..errors import DTypeError, NonFiniteError
 from ..ops import astype, clip, maximum, where
 
-_BLOCK = 1 << 14  # elements whose squares float32 adds up to 1e-6
-_SAFE = 1e-20, 1e37  # sums of squares between which float32 lost nothing
+_BLOCK = 1 << 14  # number of elements whose squares float32 adds up with an error of 1e-6
+_SAFE = 1e-20, 1e37  # range of sums of squares in which float32 loses nothing
 
 
 V = TypeVar("V", Array, Tensor)
@@ -31,10 +31,10 @@ def global_norm(grads: Mapping[str, Array]) -> float: ...
 @overload
 def global_norm(grads: Mapping[str, Tensor]) -> Tensor: ...
 def global_norm(grads: Mapping[str, V]) -> float | Tensor:
-    """Return the length of all gradients together, as one vector.
+    """Return the norm of all gradients together, as one vector.
 
-    norm = sqrt(sum over parameters and elements of g^2), a float64 whatever the dtypes. Where squares would leave the
-    range of a dtype, the largest |g| is taken out first.
+    norm = sqrt(sum over parameters and elements of g^2), a float64 whatever the dtypes. If squares would leave the
+    range of a dtype, the largest |g| is factored out first.
 
     Args:
         grads: name to array or Tensor, any shapes, a real floating point dtype.
@@ -59,7 +59,7 @@ def clip_by_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[str,
 @overload
 def clip_by_norm(grads: Mapping[str, Tensor], max_norm: float) -> tuple[dict[str, Tensor], Tensor]: ...
 def clip_by_norm(grads: Mapping[str, V], max_norm: float) -> tuple[dict[str, V], float | Tensor]:
-    """Return gradients of global norm `max_norm` at most, and the norm they had.
+    """Return gradients with a global norm of at most `max_norm`, and the norm before clipping.
 
     g <- g * min(1, max_norm / norm). Source: Pascanu et al. 2013, On the difficulty of training recurrent networks.
     The factor is computed in float64 and rounded once to the dtype of each gradient.
@@ -86,7 +86,7 @@ def clip_by_norm(grads: Mapping[str, V], max_norm: float) -> tuple[dict[str, V],
 
 
 def clip_by_value(grads: Mapping[str, V], limit: float) -> dict[str, V]:
-    """Return gradients with every element moved into [-limit, limit]; a NaN stays a NaN.
+    """Return gradients with every element clipped to [-limit, limit]; a NaN stays a NaN.
 
     Args:
         grads: name to array or Tensor, any shapes, a real floating point dtype.
@@ -112,12 +112,12 @@ def norms(function: str, grads: Mapping[str, Array], raises: bool = True) -> Arr
 @overload
 def norms(function: str, grads: Mapping[str, Tensor], raises: bool = True) -> Tensor: ...
 def norms(function: str, grads: Mapping[str, V], raises: bool = True) -> Value:
-    """Return the length of each gradient and, last, that of all together: (P + 1,) in float64.
+    """Return the norm of each gradient and, last, that of all together: (P + 1,) in float64.
 
     Args:
         function: what the user called, for messages.
         grads: name to array or Tensor; P of them.
-        raises: whether a length that is not finite is an error (the message names the first).
+        raises: whether a non-finite norm is an error (the message names the first).
 
     >>> import numpy as np
     >>> norms("f", {"W": np.array([[3.0]]), "b": np.array([4.0])})
@@ -130,7 +130,7 @@ def norms(function: str, grads: Mapping[str, V], raises: bool = True) -> Value:
 
 
 def scaled(grads: Mapping[str, V], norm: Value | float, max_norm: float) -> dict[str, V]:
-    """Return gradients times min(1, max_norm / norm), each in its own dtype; themselves if that is known to be 1.
+    """Return gradients times min(1, max_norm / norm), each in its own dtype; the same arrays if that is known to be 1.
 
     >>> import numpy as np
     >>> scaled({"b": np.array([4.0, 3.0])}, 5.0, 1.0)
@@ -144,7 +144,7 @@ def scaled(grads: Mapping[str, V], norm: Value | float, max_norm: float) -> dict
 
 @primitive(analytic=False)
 def _norms(*gs: Array, function: str, names: tuple[str, ...]) -> Array:
-    with np.errstate(all="ignore"):  # what leaves the range of a dtype is computed again
+    with np.errstate(all="ignore"):  # sums that leave the range of a dtype are computed again
         found = [_length(g) for g in gs]
         found.append(_length(np.array(found)))
     for name, g, length in zip(names, gs, found, strict=False):
@@ -161,7 +161,7 @@ def _norms(*gs: Array, function: str, names: tuple[str, ...]) -> Array:
 
 @_norms.rule(keep="y gs")
 def _(g: Value, y: Value, *gs: Value, function: str, names: tuple[str, ...]) -> Cotangents:
-    shares = where(y > 0, g / where(y > 0, y, 1.0), 0.0)  # the length of zeros has a kink there: 0
+    shares = where(y > 0, g / where(y > 0, y, 1.0), 0.0)  # the norm has a kink at zero: its gradient is 0 there
     return tuple(x * astype(shares[n] + shares[-1], x.dtype) for n, x in enumerate(gs))
 
 
@@ -178,7 +178,7 @@ def _length(g: Array) -> float:
 
 
 def _square_sum(flat: Array) -> float:
-    """Return the sum of squares: of blocks in their own dtype, of the blocks' sums in float64."""
+    """Return the sum of squares: blocks are summed in their own dtype, the blocks' sums in float64."""
     whole = len(flat) // _BLOCK * _BLOCK
     total = float(flat[whole:] @ flat[whole:])
     if whole:

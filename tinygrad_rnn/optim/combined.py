@@ -1,4 +1,4 @@
-"""Optimizers made of optimizers: one for each group of parameters, and one that averages the weights."""
+"""Combinations of optimizers: one optimizer per group of parameters, and averaging of the weights."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .base import Optimizer, Rates, V
 
 
 class Grouped(Optimizer):
-    """Update each group of parameters by an optimizer of its own, with its own rate and weight decay.
+    """Update each group of parameters with its own optimizer, which has its own rate and weight decay.
 
-    A parameter belongs to the first pattern that its name fits (`*` is any text, as in file names). A learning rate
-    that an update is given, such as that of a schedule, is meant for the last group; the others' follow in proportion,
-    so that the groups' rates keep their ratios.
+    A parameter belongs to the first pattern that its name matches (`*` matches any text, as in file names). A learning
+    rate passed to an update, such as that of a schedule, applies to the last group; the rates of the other groups
+    follow in proportion.
 
     Args:
         groups: pattern to optimizer, such as {"embedding.*": SGD(1.0), "*": Adam(0.001)}.
 
     Raises:
-        ConfigError: if there are no groups, or a member is no optimizer, averages, or has made updates; and at an
-            update, if a parameter fits no pattern, or a pattern no parameter.
+        ConfigError: if there are no groups, or a member is not an optimizer, averages, or has made updates; at an
+            update, if a parameter matches no pattern, or a pattern no parameter.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.optim import SGD
@@ -59,11 +59,11 @@ class Grouped(Optimizer):
         return tuple(found)
 
     def slots_of(self, name: str) -> tuple[str, ...]:
-        """Return those of its group."""
+        """Return the slots of the parameter's group."""
         return self._member(name)[1].slots_of(name)
 
     def changed(self, name: str, p: V, g: V, rates: Rates, state: dict[str, V]) -> V:
-        """Return what its group's optimizer makes of the parameter."""
+        """Return the parameter's new value from its group's optimizer."""
         place, member = self._member(name)
         return member.changed(name, p, g, rates[place], state)
 
@@ -71,7 +71,7 @@ class Grouped(Optimizer):
         """Return the state and the rates; see `Optimizer.start`.
 
         Raises:
-            ConfigError: also if a parameter fits no pattern, or a pattern no parameter.
+            ConfigError: also if a parameter matches no pattern, or a pattern no parameter.
         """
         used = {self._member(name)[0] for name in params}
         for place, pattern in enumerate(self.groups):
@@ -87,18 +87,18 @@ class Grouped(Optimizer):
 
 
 class Averaged(Optimizer):
-    """Keep an average of the weights beside those that are trained, for evaluation.
+    """Keep an average of the trained weights, for evaluation.
 
     After update t, average <- (1 - w) * average + w * p. With a `decay`, w = (1 - decay) / (1 - decay^n), where n
     counts the updates since averaging began: the exponential moving average, without the bias of its start (Kingma and
     Ba 2015, section 7.2). With None, w = 1 / n: the mean of all weights (Polyak and Juditsky 1992). Before averaging
-    begins, the average is the weights themselves.
+    begins, the average equals the weights.
 
     Args:
-        optimizer: trains the weights.
+        optimizer: the optimizer that trains the weights.
         decay: how slowly the average forgets, in [0, 1); None: never.
-        start: updates before averaging begins, 0 or more; None: `begin()` says when, for instance when the held-out
-            loss stops improving (Merity, Keskar and Socher 2018, algorithm 1).
+        start: updates before averaging begins, 0 or more; None: averaging begins with `begin()`, for instance when the
+            held-out loss stops improving (Merity, Keskar and Socher 2018, algorithm 1).
 
     Raises:
         ConfigError: if a setting is out of range, or the optimizer has made updates.
@@ -123,7 +123,7 @@ class Averaged(Optimizer):
         self.slots = (*optimizer.slots, "average")
 
     def begin(self) -> None:
-        """Begin to average with the next update, if that has not begun."""
+        """Begin to average with the next update, unless averaging has begun."""
         self.since = self.steps if self.since is None else min(self.since, self.steps)
 
     def averages(self) -> dict[str, Array]:
@@ -132,10 +132,10 @@ class Averaged(Optimizer):
 
     @contextmanager
     def averaged(self, params: Mapping[str, Tensor]) -> Iterator[None]:
-        """Give the parameters their averages for the time of a `with` block; before the first update, change nothing.
+        """Give the parameters their averages within a `with` block; before the first update, change nothing.
 
         Args:
-            params: name to leaf Tensor, those of the updates.
+            params: name to leaf Tensor, the parameters of the updates.
         """
         before = {name: parameter.data for name, parameter in params.items()}
         try:
@@ -156,11 +156,11 @@ class Averaged(Optimizer):
         return self.optimizer.rates(lr), weight
 
     def slots_of(self, name: str) -> tuple[str, ...]:
-        """Return the optimizer's, and "average"."""
+        """Return the optimizer's slots, and "average"."""
         return (*self.optimizer.slots_of(name), "average")
 
     def changed(self, name: str, p: V, g: V, rates: Rates, state: dict[str, V]) -> V:
-        """Return what the optimizer makes of the parameter, and average it."""
+        """Return the parameter's new value from the optimizer, and average it."""
         inner, weight = rates
         new = self.optimizer.changed(name, p, g, inner, state)
         state["average"] = (1 - weight) * state["average"] + weight * new
@@ -174,7 +174,7 @@ class Averaged(Optimizer):
         """Take what `state_dict` returned; see `Optimizer.load_state_dict`.
 
         Raises:
-            ConfigError: also if "since" is missing or no integer.
+            ConfigError: also if "since" is missing or not an integer.
         """
         if "since" not in state:
             raise ConfigError("Averaged.load_state_dict: 'since' is missing; the state is that of another optimizer")

@@ -1,7 +1,7 @@
 """Optimizers: from gradients to new parameters.
 
-In the equations p is a parameter, g its gradient, lr the learning rate, t = 1, 2, ... the update. Weight decay leaves
-out parameters with fewer than two axes: biases.
+In the equations p is a parameter, g its gradient, lr the learning rate, t = 1, 2, ... the number of the update. Weight
+decay does not apply to biases, parameters with fewer than two axes.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Momentum(Rule):
     """Gradient descent with momentum: v <- momentum * v + g,  p <- p - lr * v.
 
     With `nesterov`, p <- p - lr * (g + momentum * v). Sources: Polyak 1964; Sutskever et al. 2013, On the importance
-    of initialization and momentum, where lr stands inside v.
+    of initialization and momentum, where lr is inside v.
 
     Args:
         lr: learning rate, above 0.
         momentum: in [0, 1).
-        nesterov: look ahead.
+        nesterov: use Nesterov's look-ahead.
         weight_decay: L2 penalty, g <- g + weight_decay * p, not for biases.
 
     Raises:
@@ -118,7 +118,7 @@ class RMSprop(Rule):
         self.slots = ("v", *(("m",) if self.centered else ()), *(("b",) if self.momentum else ()))
 
     def rule(self, p: V, g: V, lr: Rates, state: dict[str, V]) -> V:
-        """Return p - lr * g / (sqrt(v) + eps), or what `centered` and `momentum` make of it."""
+        """Return p - lr * g / (sqrt(v) + eps), or its variant with `centered` and `momentum`."""
         size = v = state["v"] = self.alpha * state["v"] + (1 - self.alpha) * g * g
         if self.centered:
             m = state["m"] = self.alpha * state["m"] + (1 - self.alpha) * g
@@ -208,14 +208,14 @@ class Lion(Rule):
         return lr, lr * self.weight_decay
 
     def rule(self, p: V, g: V, lr: Rates, state: dict[str, V]) -> V:
-        """Return p less a step of lr or -lr in each element, and less the decay."""
+        """Return p minus a step of lr or -lr in each element, minus the decay."""
         (beta1, beta2), (step, decay) = self.betas, lr
         new: V = p - step * np.sign(beta1 * state["m"] + (1 - beta1) * g)
         state["m"] = beta2 * state["m"] + (1 - beta2) * g
         return new - decay * p if self.weight_decay and p.ndim > 1 else new
 
     def decayed(self, p: V, g: V) -> V:
-        """Return g: the decay stands beside the momentum."""
+        """Return g: the decay is separate from the momentum."""
         return g
 
 
@@ -224,7 +224,7 @@ class Adam(Rule):
 
     m <- beta1 * m + (1 - beta1) * g,  v <- beta2 * v + (1 - beta2) * g^2,
     p <- p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
-    With `amsgrad`, the largest v so far stands for v: rates only fall. Source: Reddi, Kale and Kumar 2018, On the
+    With `amsgrad`, the largest v so far replaces v, so rates only fall. Source: Reddi, Kale and Kumar 2018, On the
     convergence of Adam and beyond.
 
     Args:
@@ -317,7 +317,7 @@ class AdamW(Adam):
         return new - lr[2] * p if p.ndim > 1 else new
 
     def decayed(self, p: V, g: V) -> V:
-        """Return g: the decay stands beside the moments."""
+        """Return g: the decay is separate from the moments."""
         return g
 
 

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: the rate of each update, from its number and from how validation goes.
+"""Learning-rate schedules: the rate of each update, from its number and from validation losses.
 
-A schedule is any object with `lr(step)` and `observe(validation_loss)`. One that remembers what it observed has
-`state_dict` and `load_state_dict` too, so that a run can be resumed; without them it is taken as one without state.
+A schedule is any object with `lr(step)` and `observe(validation_loss)`. A schedule that remembers its observations also
+has `state_dict` and `load_state_dict`, so that a run can be resumed; without them it is assumed to be stateless.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from ..errors import ConfigError
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What the training loop asks of a schedule."""
+    """The interface of a schedule for the training loop."""
 
     def lr(self, step: int) -> float:
         """Return the learning rate of update `step`, counted from 0."""
 
     def observe(self, validation_loss: float) -> None:
-        """Take note of a validation loss, in nats per token."""
+        """Observe a validation loss, in nats per token."""
 
 
 class _Stateless:
-    """A schedule that follows from the number of the step alone."""
+    """A schedule that depends only on the number of the step."""
 
     def observe(self, validation_loss: float) -> None:
-        """Take no note."""
+        """Ignore the loss."""
 
     def state_dict(self) -> dict[str, Saved]:
         """Return the state: there is none."""
@@ -70,8 +70,8 @@ class Constant(_Stateless):
 class Plateau:
     """Multiply the rate by `factor` when the validation loss has stopped improving.
 
-    A loss improves if it is below best - threshold * |best|. After more than `patience` losses in a row that do not,
-    the rate is lowered, and the count starts again; factor=0.25 divides by 4.
+    A loss improves if it is below best - threshold * |best|. After more than `patience` losses in a row without an
+    improvement, the rate is lowered, and the count starts again; factor=0.25 divides by 4.
 
     Args:
         lr: the rate at the start, above 0.
@@ -134,7 +134,7 @@ class Plateau:
 
 
 class StepDecay(_Stateless):
-    """Multiply the rate by `factor` every so many steps, or at given steps.
+    """Multiply the rate by `factor` at regular intervals, or at given steps.
 
     lr(step) = lr * factor ** (number of milestones m with m <= step).
 
@@ -315,12 +315,12 @@ def _rate(where: str, lr: float) -> float:
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:
-    """Return the rate after a share of the way from `start` to `end`, flat at both ends."""
+    """Return the rate after a fraction of the way from `start` to `end`, flat at both ends."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
 def _power(factor: float, count: int) -> float:
-    """Return factor ** count, infinity where that is too large for a float."""
+    """Return factor ** count, or infinity if that is too large for a float."""
     try:
         return factor**count
     except OverflowError:

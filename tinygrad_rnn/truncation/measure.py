@@ -46,7 +46,7 @@ class Agreement:
 
     @property
     def lowest(self) -> float:
-        """The lowest cosine of a parameter: an output layer, which no truncation changes, cannot hide the others."""
+        """The lowest cosine of a parameter, which an output layer, unchanged by any truncation, cannot hide."""
         return self.cosines[self.worst]
 
 
