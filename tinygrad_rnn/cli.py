@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         "that makes a cell; or a model file or its folder (default: everything built in)",
     )
     check.add_argument(
-        "--examples", type=_count, default=20, metavar="N", help="number of examples for each (default: %(default)s)"
+        "--examples", type=_count, default=20, metavar="N", help="at most N examples for each (default: %(default)s)"
     )
     check.add_argument("--seed", type=_natural, default=0, metavar="S", help="seed of all draws (default: %(default)s)")
     check.add_argument(

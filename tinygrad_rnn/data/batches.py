@@ -30,36 +30,35 @@ class OffsetBatches:
     out.
 
     Args:
-        values: The corpus, ids of shape (M,) and an integer dtype; or a series (M,) or (M, ...) of any real numbers,
+        values: the corpus, ids of shape (M,) and an integer dtype; or a series (M,) or (M, ...) of any real numbers,
             in the order of time. Arrays of pandas and PyTorch are taken as they are.
         batch_size: N, the number of streams.
-        bptt: Steps in a window.
-        drop_last: Leave out a last window that is shorter than `bptt`.
+        bptt: steps in a window.
+        drop_last: leave out a last window that is shorter than `bptt`.
         targets: (M, ...), what to predict at each position; None: the next value.
         dtype: of floating point values and targets, that of the model; None: they keep their own.
 
     Attributes:
         batch_size: N.
-        bptt: Steps in a window.
+        bptt: steps in a window.
         stream_length: L, in positions.
 
     Raises:
-        CorpusError: If the corpus is shorter than N * bptt positions, and one more for the last target; or an id is
+        CorpusError: if the corpus is shorter than N * bptt positions, and one more for the last target; or an id is
             negative.
-        ConfigError: If `batch_size` or `bptt` is not an integer of 1 or more. (It is a ValueError.)
-        ShapeError, DTypeError: If `values` have no axis of time or are not real numbers, or `targets` are not as many.
+        ConfigError: if `batch_size` or `bptt` is not an integer of 1 or more. (It is a ValueError.)
+        ShapeError, DTypeError: if `values` have no axis of time or are not real numbers, or `targets` are not as many.
 
-    Example:
-        >>> batches = OffsetBatches(np.arange(11), batch_size=2, bptt=3)
-        >>> len(batches), batches.stream_length, batches.tokens
-        (2, 5, 10)
-        >>> for xs, ts in batches:
-        ...     print(xs.tolist(), ts.tolist())
-        [[0, 1, 2], [5, 6, 7]] [[1, 2, 3], [6, 7, 8]]
-        [[3, 4], [8, 9]] [[4, 5], [9, 10]]
-        >>> xs, ts = next(iter(OffsetBatches(np.arange(8.0).reshape(4, 2), 1, 2)))
-        >>> xs.tolist(), ts.tolist()
-        ([[[0.0, 1.0], [2.0, 3.0]]], [[[2.0, 3.0], [4.0, 5.0]]])
+    >>> batches = OffsetBatches(np.arange(11), batch_size=2, bptt=3)
+    >>> len(batches), batches.stream_length, batches.tokens
+    (2, 5, 10)
+    >>> for xs, ts in batches:
+    ...     print(xs.tolist(), ts.tolist())
+    [[0, 1, 2], [5, 6, 7]] [[1, 2, 3], [6, 7, 8]]
+    [[3, 4], [8, 9]] [[4, 5], [9, 10]]
+    >>> xs, ts = next(iter(OffsetBatches(np.arange(8.0).reshape(4, 2), 1, 2)))
+    >>> xs.tolist(), ts.tolist()
+    ([[[0.0, 1.0], [2.0, 3.0]]], [[[2.0, 3.0], [4.0, 5.0]]])
     """
 
     def __init__(

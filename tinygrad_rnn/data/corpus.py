@@ -18,21 +18,20 @@ class Corpus:
     r"""Hold a text as ids, with the vocabulary that made them.
 
     Args:
-        ids: The ids of the text, shape (T,), an integer dtype. The corpus keeps a read-only copy in the
+        ids: the ids of the text, shape (T,), an integer dtype. The corpus keeps a read-only copy in the
             vocabulary's `id_dtype`.
         vocabulary: V tokens.
         level: "word" or "char".
 
     Raises:
-        CorpusError: If there are no ids, or one is outside 0 .. V-1.
-        ConfigError, ShapeError, DTypeError: If `level` or `ids` is of the wrong kind.
+        CorpusError: if there are no ids, or one is outside 0 .. V-1.
+        ConfigError, ShapeError, DTypeError: if `level` or `ids` is of the wrong kind.
 
-    Example:
-        >>> corpus = Corpus.from_text("the cat sat\nthe cat ran\n", "word")
-        >>> len(corpus), len(corpus.vocabulary)
-        (8, 6)
-        >>> corpus.ids
-        array([1, 2, 4, 3, 1, 2, 5, 3], dtype=uint16)
+    >>> corpus = Corpus.from_text("the cat sat\nthe cat ran\n", "word")
+    >>> len(corpus), len(corpus.vocabulary)
+    (8, 6)
+    >>> corpus.ids
+    array([1, 2, 4, 3, 1, 2, 5, 3], dtype=uint16)
     """
 
     ids: IdArray
@@ -63,26 +62,25 @@ class Corpus:
         it builds the vocabulary from the training part alone.
 
         Args:
-            text: The text.
+            text: the text.
             level: "word" or "char".
-            min_count: Tokens that appear fewer times become "<unk>"; not used if `vocabulary` is given.
-            vocabulary: The vocabulary to encode with, such as that of a trained model.
-            max_tokens: Keep this many tokens from the start; None keeps all.
+            min_count: tokens that appear fewer times become "<unk>"; not used if `vocabulary` is given.
+            vocabulary: the vocabulary to encode with, such as that of a trained model.
+            max_tokens: keep this many tokens from the start; None keeps all.
 
         Returns:
             The corpus.
 
         Raises:
-            CorpusError: If the text holds no tokens, none appears `min_count` times, or `vocabulary` lacks
+            CorpusError: if the text holds no tokens, none appears `min_count` times, or `vocabulary` lacks
                 both a token of the text and an unknown token.
-            ConfigError: If `level`, `min_count` or `max_tokens` is out of range.
+            ConfigError: if `level`, `min_count` or `max_tokens` is out of range.
 
         Warns:
-            UserWarning: If every token of the text is unknown.
+            UserWarning: if every token of the text is unknown.
 
-        Example:
-            >>> Corpus.from_text("abracadabra", "char").vocabulary
-            Vocabulary(6 tokens: '<unk>', 'a', 'b', 'r', 'c', ...)
+        >>> Corpus.from_text("abracadabra", "char").vocabulary
+        Vocabulary(6 tokens: '<unk>', 'a', 'b', 'r', 'c', ...)
         """
         tokens = _tokens("Corpus.from_text", text, level, max_tokens)
         if vocabulary is None:
@@ -113,19 +111,18 @@ class Corpus:
         was built from this corpus it has seen the held-out part; `load_corpus` avoids that.
 
         Args:
-            held_out: The share to hold out, between 0 and 1; the count is rounded to the nearest token.
+            held_out: the share to hold out, between 0 and 1; the count is rounded to the nearest token.
 
         Returns:
             The first part and the held-out part.
 
         Raises:
-            ConfigError: If `held_out` is not between 0 and 1.
-            CorpusError: If the corpus is too short to leave a token in each part.
+            ConfigError: if `held_out` is not between 0 and 1.
+            CorpusError: if the corpus is too short to leave a token in each part.
 
-        Example:
-            >>> train, valid = Corpus.from_text("abcdefghij", "char").split(held_out=0.2)
-            >>> valid.vocabulary.decode(valid.ids)
-            ['i', 'j']
+        >>> train, valid = Corpus.from_text("abcdefghij", "char").split(held_out=0.2)
+        >>> valid.vocabulary.decode(valid.ids)
+        ['i', 'j']
         """
         cut = _cut("Corpus.split", len(self), held_out)
         first, last = self.ids[:cut], self.ids[cut:]
@@ -145,26 +142,25 @@ def load_corpus(
     part has becomes "<unk>" there; see `unknown_rate`.
 
     Args:
-        text: The text, such as `read_text` or `embedded_text` returns.
+        text: the text, such as `read_text` or `embedded_text` returns.
         level: "word" or "char".
-        min_count: Tokens that appear fewer times in the training part become "<unk>".
-        held_out: The share to hold out, between 0 and 1; the count is rounded to the nearest token.
-        max_tokens: Use this many tokens from the start of the text; None uses all.
+        min_count: tokens that appear fewer times in the training part become "<unk>".
+        held_out: the share to hold out, between 0 and 1; the count is rounded to the nearest token.
+        max_tokens: use this many tokens from the start of the text; None uses all.
 
     Returns:
         The training part and the held-out part.
 
     Raises:
-        CorpusError: If the text is too short, or no token of the training part appears `min_count` times.
-        ConfigError: If `level`, `min_count`, `held_out` or `max_tokens` is out of range.
+        CorpusError: if the text is too short, or no token of the training part appears `min_count` times.
+        ConfigError: if `level`, `min_count`, `held_out` or `max_tokens` is out of range.
 
     Warns:
-        UserWarning: If words are so few, or so many of them unknown, that the text is hardly one of words.
+        UserWarning: if words are so few, or so many of them unknown, that the text is hardly one of words.
 
-    Example:
-        >>> train, valid = load_corpus("a b a b a b c a", "word", held_out=0.25)
-        >>> train.vocabulary.tokens, valid.ids.tolist(), valid.unknown_rate
-        (('<unk>', 'a', 'b'), [0, 1], 0.5)
+    >>> train, valid = load_corpus("a b a b a b c a", "word", held_out=0.25)
+    >>> train.vocabulary.tokens, valid.ids.tolist(), valid.unknown_rate
+    (('<unk>', 'a', 'b'), [0, 1], 0.5)
     """
     tokens = _tokens("load_corpus", text, level, max_tokens)
     cut = _cut("load_corpus", len(tokens), held_out)
@@ -192,19 +188,18 @@ def unigram_nats(train: Corpus, held_out: Corpus) -> float:
     (Jurafsky and Martin, Speech and Language Processing, chapter 3).
 
     Args:
-        train: The training part.
-        held_out: The held-out part, with the same vocabulary.
+        train: the training part.
+        held_out: the held-out part, with the same vocabulary.
 
     Returns:
         The mean loss in nats per token.
 
     Raises:
-        CorpusError: If the two vocabularies differ.
+        CorpusError: if the two vocabularies differ.
 
-    Example:
-        >>> train, valid = load_corpus("a b a b a b c a", "word", held_out=0.25)
-        >>> round(unigram_nats(train, valid), 4)  # -(ln 1/9 + ln 4/9) / 2
-        1.5041
+    >>> train, valid = load_corpus("a b a b a b c a", "word", held_out=0.25)
+    >>> round(unigram_nats(train, valid), 4)  # -(ln 1/9 + ln 4/9) / 2
+    1.5041
     """
     if train.vocabulary != held_out.vocabulary:
         raise CorpusError(

@@ -36,25 +36,24 @@ def read_text(path: str | os.PathLike[str], max_bytes: int = _MOST) -> str:
     rejected: it is a binary file, or utf-16 that happens to be valid utf-8.
 
     Args:
-        path: The file.
-        max_bytes: The most that it may hold. A larger file is refused before it is read.
+        path: the file.
+        max_bytes: the most that it may hold. A larger file is refused before it is read.
 
     Returns:
         Its text, at least one character.
 
     Raises:
-        CorpusError: If the file is missing, a folder, a device or pipe, too large, unreadable or empty, holds a
+        CorpusError: if the file is missing, a folder, a device or pipe, too large, unreadable or empty, holds a
             NUL byte, or is not utf-8. The last two name the byte offset, counted from 0.
-        ConfigError: If `max_bytes` is not an integer of 1 or more.
+        ConfigError: if `max_bytes` is not an integer of 1 or more.
 
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "poem.txt")
-        ...     _ = path.write_bytes(b"\xef\xbb\xbfto be\r\nor not\r\n")
-        ...     read_text(path)
-        'to be\nor not\n'
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "poem.txt")
+    ...     _ = path.write_bytes(b"\xef\xbb\xbfto be\r\nor not\r\n")
+    ...     read_text(path)
+    'to be\nor not\n'
     """
     where = f"read_text: {os.fspath(path)!r}"
     if "\0" in os.fsdecode(path):
@@ -78,15 +77,14 @@ def decode_text(where: str, data: bytes) -> str:
     r"""Return the text that bytes of a file hold, as `read_text` does.
 
     Args:
-        where: What was read, for messages.
-        data: The bytes.
+        where: what was read, for messages.
+        data: the bytes.
 
     Raises:
-        CorpusError: If they are no text: not utf-8, with a NUL byte, or none.
+        CorpusError: if they are no text: not utf-8, with a NUL byte, or none.
 
-    Example:
-        >>> decode_text("stdin", b"to be\r\n")
-        'to be\n'
+    >>> decode_text("stdin", b"to be\r\n")
+    'to be\n'
     """
     try:
         text = data.decode("utf-8")
@@ -117,11 +115,10 @@ def embedded_text() -> str:
         The text.
 
     Raises:
-        CorpusError: If this Python was packaged without `pydoc_data`.
+        CorpusError: if this Python was packaged without `pydoc_data`.
 
-    Example:
-        >>> "assert" in embedded_text()
-        True
+    >>> "assert" in embedded_text()
+    True
     """
     try:
         # Imported here, not above: it is half a megabyte that only this function needs.
@@ -139,14 +136,13 @@ def check_level(function: str, level: str) -> None:
     """Raise unless `level` is "word" or "char".
 
     Args:
-        function: Name of the function that the user called, for the message.
-        level: What the user passed.
+        function: name of the function that the user called, for the message.
+        level: what the user passed.
 
     Raises:
-        ConfigError: If it is anything else.
+        ConfigError: if it is anything else.
 
-    Example:
-        >>> check_level("tokenize", "word")
+    >>> check_level("tokenize", "word")
     """
     if level not in get_args(Level):
         raise ConfigError(f"{function}: level must be 'word' or 'char', got {level!r}")
@@ -165,20 +161,19 @@ def tokenize(text: str, level: Level) -> list[str]:
     "<unk>" in the text, as the Penn Treebank files have it, stays one token.
 
     Args:
-        text: The text, with "\n" as its line end.
+        text: the text, with "\n" as its line end.
         level: "word" or "char".
 
     Returns:
         The tokens.
 
     Raises:
-        ConfigError: If `level` is neither.
+        ConfigError: if `level` is neither.
 
-    Example:
-        >>> tokenize("Don't panic!\n\nSee (42).\n", "word")
-        ["don't", 'panic', '!', '<eos>', 'see', '(', '42', ')', '.', '<eos>']
-        >>> tokenize("Hi\n", "char")
-        ['H', 'i', '\n']
+    >>> tokenize("Don't panic!\n\nSee (42).\n", "word")
+    ["don't", 'panic', '!', '<eos>', 'see', '(', '42', ')', '.', '<eos>']
+    >>> tokenize("Hi\n", "char")
+    ['H', 'i', '\n']
     """
     check_level("tokenize", level)
     instance("tokenize", "text", text, str)
@@ -197,20 +192,19 @@ def detokenize(tokens: Sequence[str], level: Level) -> str:
     back if they came from `tokenize`.
 
     Args:
-        tokens: The tokens.
+        tokens: the tokens.
         level: "word" or "char".
 
     Returns:
         The text.
 
     Raises:
-        ConfigError: If `level` is neither.
+        ConfigError: if `level` is neither.
 
-    Example:
-        >>> detokenize(["see", "(", "42", ")", ".", "<eos>", "bye"], "word")
-        'see (42).\nbye'
-        >>> detokenize(["H", "i", "\n"], "char")
-        'Hi\n'
+    >>> detokenize(["see", "(", "42", ")", ".", "<eos>", "bye"], "word")
+    'see (42).\nbye'
+    >>> detokenize(["H", "i", "\n"], "char")
+    'Hi\n'
     """
     check_level("detokenize", level)
     if level == "char":

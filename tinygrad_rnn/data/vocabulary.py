@@ -26,21 +26,20 @@ class Vocabulary:
 
     Args:
         tokens: V different strings, in the order of their ids.
-        unknown: The token that stands for tokens outside the vocabulary. `"<unk>"` has this role if
+        unknown: the token that stands for tokens outside the vocabulary. `"<unk>"` has this role if
             `tokens` holds it; without it, or with None, `encode` raises on a token outside the vocabulary.
 
     Raises:
-        CorpusError: If there are no tokens, one is not a string, one appears twice, or an `unknown` of your
+        CorpusError: if there are no tokens, one is not a string, one appears twice, or an `unknown` of your
             own is not among them.
 
-    Example:
-        >>> vocabulary = Vocabulary(["<unk>", "to", "be"])
-        >>> vocabulary.encode(["to", "be", "or"])
-        array([1, 2, 0], dtype=uint16)
-        >>> vocabulary.decode([2, 1])
-        ['be', 'to']
-        >>> Vocabulary(vocabulary.to_list()) == vocabulary
-        True
+    >>> vocabulary = Vocabulary(["<unk>", "to", "be"])
+    >>> vocabulary.encode(["to", "be", "or"])
+    array([1, 2, 0], dtype=uint16)
+    >>> vocabulary.decode([2, 1])
+    ['be', 'to']
+    >>> Vocabulary(vocabulary.to_list()) == vocabulary
+    True
     """
 
     __slots__ = ("_characters", "_ids", "_tokens", "_unknown_id")
@@ -73,22 +72,21 @@ class Vocabulary:
         same text always gives the same ids.
 
         Args:
-            tokens: The running text as tokens.
-            min_count: Tokens that appear fewer times are left out.
-            unknown: The token for everything left out, or None for a vocabulary without one.
+            tokens: the running text as tokens.
+            min_count: tokens that appear fewer times are left out.
+            unknown: the token for everything left out, or None for a vocabulary without one.
 
         Returns:
             The vocabulary.
 
         Raises:
-            ConfigError: If `min_count` is not an integer of 1 or more.
-            CorpusError: If no token appears `min_count` times.
+            ConfigError: if `min_count` is not an integer of 1 or more.
+            CorpusError: if no token appears `min_count` times.
 
-        Example:
-            >>> Vocabulary.from_tokens("a rose is a rose".split()).tokens
-            ('<unk>', 'a', 'rose', 'is')
-            >>> Vocabulary.from_tokens("a rose is a rose".split(), min_count=2, unknown=None).tokens
-            ('a', 'rose')
+        >>> Vocabulary.from_tokens("a rose is a rose".split()).tokens
+        ('<unk>', 'a', 'rose', 'is')
+        >>> Vocabulary.from_tokens("a rose is a rose".split(), min_count=2, unknown=None).tokens
+        ('a', 'rose')
         """
         min_count = integer("Vocabulary.from_tokens", "min_count", min_count)
         # most_common is documented to keep first-seen order among equal counts.
@@ -142,9 +140,8 @@ class Vocabulary:
         Returns:
             The V tokens in the order of their ids.
 
-        Example:
-            >>> Vocabulary(["a", "b"]).to_list()
-            ['a', 'b']
+        >>> Vocabulary(["a", "b"]).to_list()
+        ['a', 'b']
         """
         return list(self._tokens)
 
@@ -160,12 +157,11 @@ class Vocabulary:
             the vocabulary gets `unknown_id`.
 
         Raises:
-            CorpusError: If `tokens` is a text and the vocabulary's tokens are words, one is not a string, or one is
+            CorpusError: if `tokens` is a text and the vocabulary's tokens are words, one is not a string, or one is
                 outside the vocabulary and there is no unknown token.
 
-        Example:
-            >>> Vocabulary(["a", "b"]).encode(["b", "a", "b"])
-            array([1, 0, 1], dtype=uint16)
+        >>> Vocabulary(["a", "b"]).encode(["b", "a", "b"])
+        array([1, 0, 1], dtype=uint16)
         """
         if isinstance(tokens, str) and not self._characters:
             raise CorpusError(
@@ -193,13 +189,12 @@ class Vocabulary:
             The T tokens.
 
         Raises:
-            DTypeError: If the ids are not integers.
-            ShapeError: If the ids are not one-dimensional.
-            CorpusError: If an id is outside 0 .. V-1.
+            DTypeError: if the ids are not integers.
+            ShapeError: if the ids are not one-dimensional.
+            CorpusError: if an id is outside 0 .. V-1.
 
-        Example:
-            >>> Vocabulary(["a", "b"]).decode([1, 0, 1])
-            ['b', 'a', 'b']
+        >>> Vocabulary(["a", "b"]).decode([1, 0, 1])
+        ['b', 'a', 'b']
         """
         return [self._tokens[i] for i in id_array("Vocabulary.decode", ids, len(self)).tolist()]
 
@@ -220,21 +215,20 @@ def id_array(function: str, ids: npt.ArrayLike, vocabulary_size: int | None = No
     """Return `ids` as a one-dimensional integer array, with every id below the vocabulary size.
 
     Args:
-        function: Name of the function that the user called, for the messages.
-        ids: The ids, shape (T,), an integer dtype.
+        function: name of the function that the user called, for the messages.
+        ids: the ids, shape (T,), an integer dtype.
         vocabulary_size: V; None allows every id that an int64 holds.
 
     Returns:
         The ids as an array, without a copy where they are one already.
 
     Raises:
-        DTypeError: If the ids are not integers.
-        ShapeError: If the ids are not one-dimensional.
-        CorpusError: If an id is outside 0 .. V-1.
+        DTypeError: if the ids are not integers.
+        ShapeError: if the ids are not one-dimensional.
+        CorpusError: if an id is outside 0 .. V-1.
 
-    Example:
-        >>> id_array("f", np.array([1, 0]), 2)
-        array([1, 0])
+    >>> id_array("f", np.array([1, 0]), 2)
+    array([1, 0])
     """
     array = np.asarray(ids)
     if array.ndim != 1:
