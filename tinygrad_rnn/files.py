@@ -29,7 +29,7 @@ def read_whole(path: str | os.PathLike[str], most: int, start: bytes = b"") -> b
 
     >>> read_whole("/dev/zero", most=100)
     Traceback (most recent call last):
-    OSError: [Errno 22] is no regular file, but a device, a pipe or the like: '/dev/zero'
+    OSError: [Errno 22] is not a regular file, but a device, a pipe or the like: '/dev/zero'
     """
     # A pipe is opened without waiting for its writer.
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -38,7 +38,7 @@ def read_whole(path: str | os.PathLike[str], most: int, start: bytes = b"") -> b
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "is no regular file, but a device, a pipe or the like", os.fspath(path))
+            raise OSError(errno.EINVAL, "is not a regular file, but a device, a pipe or the like", os.fspath(path))
         if status.st_size > most:
             raise OSError(errno.EFBIG, f"holds {status.st_size:,} bytes, more than {most:,}", os.fspath(path))
         begin = file.read(len(start))

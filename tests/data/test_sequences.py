@@ -309,7 +309,7 @@ def test_padding_of_ones_own():
             "targets of one shape, or with a time axis",
         ),
         (lambda: tr.Sequences([["a"]]), DTypeError, r"inputs\[0\] of real numbers, got dtype <U1"),
-        (lambda: tr.Sequences([[[1], [1, 2]]]), ShapeError, r"inputs\[0\] is no array"),
+        (lambda: tr.Sequences([[[1], [1, 2]]]), ShapeError, r"inputs\[0\] is not an array"),
         (lambda: tr.Sequences([[1], [2]], steps=1), ConfigError, "steps must be true or false"),
         (lambda: dataset([1] * 5).split(0.5, 0.5), ConfigError, "together above 0 and below 1"),
         (lambda: dataset([1] * 5).split(), ConfigError, "together above 0 and below 1"),

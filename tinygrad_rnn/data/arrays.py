@@ -60,7 +60,7 @@ def as_array(function: str, name: str, given: object) -> Array:
     try:
         array = converted(given)
     except ValueError as error:
-        raise ShapeError(f"{function}: {name} is no array: {error}; pass arrays of one shape") from error
+        raise ShapeError(f"{function}: {name} is not an array: {error}; pass arrays of one shape") from error
     if array.dtype == np.object_ and all(isinstance(value, int | float | np.number) for value in array.flat):
         array = array.astype(np.float64)  # a column that once held something else, missing values for instance
     if array.dtype.kind not in "biuf":

@@ -81,7 +81,7 @@ def decode_text(where: str, data: bytes) -> str:
         data: the bytes.
 
     Raises:
-        CorpusError: if they are no text: not utf-8, with a NUL byte, or none.
+        CorpusError: if they are not a text: not utf-8, with a NUL byte, or empty.
 
     >>> decode_text("stdin", b"to be\r\n")
     'to be\n'

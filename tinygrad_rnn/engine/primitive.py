@@ -46,7 +46,7 @@ Canonical: TypeAlias = Callable[[str, Sequence[object], Attributes], Attributes]
 recorded."""
 
 Cotangents: TypeAlias = Sequence[Value | Callable[[], Value] | None]
-"""What a rule returns, for each input: its cotangent, a function that computes it, or None for zero."""
+"""The result of a rule for one input: its cotangent, a function that computes it, or None for zero."""
 
 Rule: TypeAlias = Callable[..., Cotangents]
 

@@ -351,7 +351,7 @@ def scope(name: str) -> Recording:
     It stands below the scopes already open.
 
     Raises:
-        ConfigError: if the name is no text.
+        ConfigError: if the name is not a string.
     """
     if not isinstance(name, str):
         raise ConfigError(f"scope: name must be a str, got {name!r} ({type(name).__name__})")

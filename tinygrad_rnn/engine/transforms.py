@@ -78,7 +78,7 @@ def jvp(
     Raises:
         DTypeError: if a primal is not floating point.
         GradientError: if no part of the value is a Tensor that depends on the primals.
-        ShapeError: if the tangents are not like the primals, or one of the two is no tuple.
+        ShapeError: if the tangents are not like the primals, or one of the two is not a tuple.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> _, slope = tr.jvp(lambda x: x**3, (np.array([1.0, 2.0]),), (np.array([1.0, 10.0]),))
@@ -146,8 +146,8 @@ def hvp(
 
     Raises:
         DTypeError: if a primal is not floating point.
-        GradientError: if the value is no Tensor of one element that depends on the primals.
-        ShapeError: if the tangents are not like the primals, or one of the two is no tuple.
+        GradientError: if the value is not a Tensor of one element that depends on the primals.
+        ShapeError: if the tangents are not like the primals, or one of the two is not a tuple.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> tr.hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 1.0]),))

@@ -37,7 +37,7 @@ def ctc(
 
         alpha_t(s) = y_t(l'_s) + logaddexp(alpha_{t-1}(s), alpha_{t-1}(s - 1), alpha_{t-1}(s - 2)),
 
-    the last term only where l'_s is no blank and not l'_{s-2}.
+    the last term only where l'_s is neither the blank nor l'_{s-2}.
     Source: Graves et al. 2006, Connectionist temporal classification, equations 5 to 8.
 
     Args:

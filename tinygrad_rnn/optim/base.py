@@ -28,8 +28,7 @@ Rates: TypeAlias = Any
 class Optimizer(ABC):
     """Base of the optimizers: checks, state by parameter name, and the loop over parameters.
 
-    Your own update rule derives from `Rule`; classes that combine optimizers (`Grouped`, `Averaged`) derive from this
-    one.
+    Your own rule derives from `Rule`; combinations of optimizers (`Grouped`, `Averaged`) derive from this class.
 
     Args:
         lr: learning rate, above 0.
@@ -239,8 +238,7 @@ class Optimizer(ABC):
 class Rule(Optimizer):
     """Base of the optimizers that change each parameter by one rule.
 
-    Your own rule defines `slots`, the names of the arrays that it keeps for each parameter (initially zeros), and
-    `rule`.
+    Your own rule defines `slots`, the names of its arrays for each parameter (initially zeros), and `rule`.
 
     Args:
         lr: learning rate, above 0.

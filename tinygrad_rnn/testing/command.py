@@ -110,7 +110,7 @@ def run_case(
 
     def check(**drawn: Any) -> None:
         f, *inputs, truncation = {**arguments, **drawn}.values()
-        searching = outcome.report is None  # behind the first failure Hypothesis shrinks it
+        searching = outcome.report is None  # after the first failure Hypothesis shrinks it
         report = check_grads(f, *inputs, truncation=truncation, order=order, seed=seed_of_draws, check=False)
         if searching:
             on_example()

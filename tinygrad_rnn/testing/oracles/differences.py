@@ -43,7 +43,7 @@ class Differences:
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """The name in the report."""
         return f"4 points, {dtype_name(self.dtype)}"
 
     def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
