@@ -172,7 +172,7 @@ def grad(
     return rebuild(xs, iter(own(results)))
 
 
-def _pairs(y: object, cotangent: object) -> tuple[list[Any], list[Any]]:
+def _pairs(y: object, cotangent: object) -> tuple[list[Tensor], list[object]]:
     """Return what is differentiated, and the cotangent of each (None where none was given)."""
     if isinstance(y, Tensor):
         return [y], [cotangent]

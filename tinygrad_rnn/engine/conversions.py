@@ -74,7 +74,7 @@ class Conversions:
         return complex(self._number("complex()", sys._getframe(1)))
 
     def __round__(self, digits: int | None = None) -> float:
-        number: float = self._number("round()", sys._getframe(1))
+        number = self._number("round()", sys._getframe(1))
         return round(number, digits)
 
     def __index__(self) -> int:
@@ -109,8 +109,8 @@ class Conversions:
         """Return whether a gradient can still be taken through this Tensor, if gradients are recorded."""
         return self._node is not None and not self._node.consumed and context().recording
 
-    def _number(self, call: str, caller: FrameType) -> Any:
-        number = self.item()
+    def _number(self, call: str, caller: FrameType) -> float:
+        number: float = self.item()
         if not self._may_need_gradient() or _runs(caller, _TEXT):
             return number
         if _runs(caller, _STORE):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, Self, SupportsIndex, TypeAlias
+from typing import Literal, Self, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -30,7 +30,7 @@ class ArrayMethods:
 
     # -- NumPy's protocols --------------------------------------------------------------------------------------------
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **kwargs: object) -> Any:
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **kwargs: object) -> object:
         name = f"np.{ufunc.__name__}" if method == "__call__" else f"np.{ufunc.__name__}.{method}"
         if method != "__call__":
             raise unsupported(name)
@@ -51,7 +51,7 @@ class ArrayMethods:
 
     def __array_function__(
         self, func: Function, types: Collection[type], args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> Any:
+    ) -> object:
         implementation = TABLE.get(func)
         if implementation is None:
             raise unsupported(_in_words(func))

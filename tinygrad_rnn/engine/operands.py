@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar, cast
 
 import numpy as np
 
 from .arrays import as_numbers
 from .tape import Attributes, context
 from .tensor import Operand, Tensor, Value
+
+Result = TypeVar("Result")
 
 
 def operand(value: object, function: str, name: str) -> Value:
@@ -31,7 +33,7 @@ def as_value(x: Operand) -> Value:
     return x if isinstance(x, Tensor | np.ndarray) else np.asarray(x)
 
 
-def without_gradient(name: str, function: Callable[..., Any], *args: object, repeatable: bool = True) -> Any:
+def without_gradient(name: str, function: Callable[..., Result], *args: object, repeatable: bool = True) -> Result:
     """Return `function(*args)`, computed on arrays: a comparison, a check of ids, a draw.
 
     While `compile` records, the result is a Tensor, and the function is called again at each replay of the plan.
@@ -44,7 +46,7 @@ def without_gradient(name: str, function: Callable[..., Any], *args: object, rep
     """
     tracer = context().tracer
     if tracer is not None:
-        return tracer.constant(name, function, args, repeatable)
+        return cast(Result, tracer.constant(name, function, args, repeatable))  # a Tensor computes like an array
     return function(*(value._array if isinstance(value, Tensor) else value for value in args))
 
 

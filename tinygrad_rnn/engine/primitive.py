@@ -298,7 +298,7 @@ class Primitive(Generic[P, R_co]):
         """Return the node of a call, with the values that its rule reads."""
         if not self._has_rule:
             self._missing_rule()
-        kept: Sequence[object] = values
+        kept: Sequence[Value | complex] = values
         if how.tracer is not None:  # a rule that is recorded must see Tensors, where recording eagerly takes arrays
             kept = [
                 operand if edge is None and isinstance(operand, Tensor) else value
@@ -357,11 +357,11 @@ _NUMBERS = (int, float, complex)
 _ARRAYS = (np.ndarray, Tensor)
 
 
-def _kept(value: Any) -> Any:
+def _kept(value: object) -> Any:
     return frozen(value) if isinstance(value, np.ndarray) else value
 
 
-def _spec(value: Any) -> Spec | complex:
+def _spec(value: Value | complex) -> Spec | complex:
     if isinstance(value, _ARRAYS):
         return Spec(value.shape, value.dtype)
     return value if isinstance(value, _NUMBERS) else Spec((), np.result_type(value))  # drawings show numbers

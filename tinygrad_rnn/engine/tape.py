@@ -26,6 +26,9 @@ from .modes import Mode
 
 Array: TypeAlias = NDArray[Any]
 
+DType: TypeAlias = np.dtype[Any]
+"""The dtype of an array."""
+
 Attributes: TypeAlias = dict[str, Any]
 """The keyword arguments of an operation: axis, shape, indices. Each operation knows the types of its own arguments."""
 
@@ -34,7 +37,7 @@ class Spec(NamedTuple):
     """Shape and dtype of an array; stands in for an input that a rule did not ask to keep."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: DType
 
     @property
     def ndim(self) -> int:
@@ -184,7 +187,7 @@ Watcher = Callable[[Node, tuple[Array, ...]], None]
 """Called by `watching` with each node as it is recorded, and the arrays that it computed."""
 
 
-LoopStep: TypeAlias = Callable[[list[Any], list[Any]], tuple[Sequence[object], Sequence[object]] | None]
+LoopStep: TypeAlias = Callable[[Sequence[object], Sequence[object]], tuple[Sequence[object], Sequence[object]] | None]
 """`step(slices, carried) -> (outputs, carried)`, flat lists of Tensors; None if it cannot be recorded as a loop."""
 
 
@@ -203,10 +206,10 @@ class Tracer(Protocol):
     def wanted(self, nodes: Sequence[Node]) -> None:
         """Note the nodes whose gradient is requested."""
 
-    def fixed(self, array: Array) -> Any:
+    def fixed(self, array: Array) -> object:
         """Return a Tensor that is the same at each replay."""
 
-    def alone(self, part: object, is_leaf: bool) -> Any:
+    def alone(self, part: object, is_leaf: bool) -> object:
         """Return a value detached from its graph, as a leaf or as a constant for the gradient."""
 
     def lift(self, array: Array, edge: Edge) -> Any:
@@ -218,12 +221,12 @@ class Tracer(Protocol):
     def accumulated(self, total: object, edge: Edge) -> None:
         """Note that a sum was not written by the user: it adds a term to the cotangent of this edge."""
 
-    def constant(self, name: str, function: Callable[..., Any], args: Sequence[object], repeatable: bool) -> Any:
+    def constant(self, name: str, function: Callable[..., object], args: Sequence[object], repeatable: bool) -> object:
         """Call a function that has no gradient (a comparison, a check, a draw), now and at each replay."""
 
     def loop(
         self, step: LoopStep, carried: Sequence[object], slices: Sequence[object], steps: int, reverse: bool
-    ) -> tuple[list[Any], list[Any]] | None:
+    ) -> tuple[Sequence[object], Sequence[object]] | None:
         """Take note of a loop over time: (what its steps return, stacked, and the carried values after the last).
 
         None: it cannot be recorded as one, and the steps must be taken one by one.

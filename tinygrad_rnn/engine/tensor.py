@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -17,7 +17,7 @@ from .arrays import fitting_copy, frozen_copy
 from .conversions import Conversions
 from .methods import ArrayMethods
 from .table import TABLE
-from .tape import Array, Node, context, is_differentiable, spec_of
+from .tape import Array, DType, Node, context, is_differentiable, spec_of
 from .types import Numbers
 from .walk import own, pull_back
 
@@ -101,7 +101,7 @@ class Tensor(Conversions, ArrayMethods):
         return self._array.shape
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """The array's dtype."""
         return self._array.dtype
 
@@ -356,7 +356,7 @@ def described(value: object) -> str:
     return f"{article} {name}" + (f" of shape {value.shape}" if isinstance(value, np.ndarray) else "")
 
 
-def seed_for(y: Tensor, cotangent: Operand | None, function: str) -> Array:
+def seed_for(y: Tensor, cotangent: object, function: str) -> Array:
     """Return the cotangent that starts a backward pass at `y`: checked, in its shape and dtype.
 
     Raises:

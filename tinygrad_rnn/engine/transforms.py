@@ -190,7 +190,7 @@ class _Point(Generic[Result]):
                 "depends on its arguments; compute with them, without .data and .item()"
             )
 
-    def like_primals(self, parts: Sequence[Value]) -> Any:
+    def like_primals(self, parts: Sequence[Value]) -> object:
         """Return parts in the nesting of the primals, or of the only one."""
         primals = self._primals
         return rebuild(primals[0] if len(primals) == 1 else primals, iter(parts))
@@ -252,7 +252,8 @@ def _leaf(name: str, number: int, part: Operand) -> Tensor:
 def _fresh(part: Value) -> Tensor:
     tracer = context().tracer
     if tracer is not None:
-        made: Tensor = tracer.alone(part, is_leaf=True)
+        made = tracer.alone(part, is_leaf=True)
+        assert isinstance(made, Tensor)
         return made
     return Tensor(part, requires_grad=True)
 

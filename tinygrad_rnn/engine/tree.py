@@ -20,6 +20,8 @@ Rebuild: TypeAlias = Callable[[Iterator[object]], object]
 DEEPEST = 100
 """The most levels of a nesting; a deeper one contains itself, or is a linked list that should be one array."""
 
+_SEQUENCES, _MAPPINGS = (tuple, list), (dict, Mapping)  # dict: asking an abstract class takes longer
+
 
 def flatten(nest: object) -> list[Any]:
     """Return the leaves of `nest`, left to right (dicts in insertion order).
@@ -114,33 +116,37 @@ def _fold(
     return join(nest, [_fold(part, leaf, join, levels - 1) for part in parts])
 
 
-def _parts(nest: Any, levels: int) -> Iterable[object] | None:
+def _parts(nest: object, levels: int) -> Iterable[object] | None:
     """Return the parts of a nesting that may have this many levels; None for a leaf."""
-    its_type: type = type(nest)
-    kind = _kind(its_type)
-    if kind is None:
+    kind: type = type(nest)
+    if not _has_parts(kind):
         return None
     if not levels:
         raise ShapeError(
             f"a nesting of tuples, lists and dicts: expected at most {DEEPEST} levels, got more, or one that contains "
             "itself; put what belongs together into one array"
         )
-    parts: Iterable[object] = nest.values() if kind is Mapping else nest
-    return parts
+    if isinstance(nest, _SEQUENCES):
+        return nest
+    return nest.values() if isinstance(nest, _MAPPINGS) else None
 
 
 @lru_cache(maxsize=256)
-def _kind(kind: type) -> type | None:
-    """Return Mapping or tuple for the type of a nesting, None for that of a leaf."""
-    return tuple if issubclass(kind, tuple | list) else Mapping if issubclass(kind, Mapping) else None
+def _has_parts(kind: type) -> bool:
+    """Return whether this is the type of a nesting, and not that of a leaf."""
+    return issubclass(kind, _SEQUENCES) or issubclass(kind, Mapping)
 
 
-def _like(nest: Any, parts: Sequence[Any]) -> object:
+def _like(nest: object, parts: Sequence[object]) -> object:
     if nest is None:
         return None
     if isinstance(nest, tuple):
-        return type(nest)(*parts) if hasattr(nest, "_fields") else tuple(parts)
-    return list(parts) if isinstance(nest, list) else dict(zip(nest, parts, strict=True))
+        named: Callable[..., object] | None = type(nest) if hasattr(nest, "_fields") else None
+        return tuple(parts) if named is None else named(*parts)
+    if isinstance(nest, list):
+        return list(parts)
+    keys = nest if isinstance(nest, _MAPPINGS) else ()
+    return dict(zip(keys, parts, strict=True))
 
 
 def _in_words(nest: object, parts: Sequence[str]) -> str:

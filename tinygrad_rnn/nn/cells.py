@@ -7,14 +7,14 @@ any nesting of tuples. These classes have no privileges over a cell of your own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import generator, integer, number
 from ..engine.operands import operand
-from ..engine.tensor import Operand, Tensor, parameter, shape_of, tensor
+from ..engine.tensor import Operand, Tensor, Value, parameter, shape_of, tensor
 from ..errors import ConfigError, ShapeError
 from ..ops import relu, sigmoid, split, tanh
 from .layers import Dropout
@@ -23,8 +23,8 @@ from .module import Module
 State: TypeAlias = object
 """The state of any cell: a Tensor or array (N, H), or any nesting of tuples, lists and dicts of them."""
 
-Cell: TypeAlias = Callable[..., tuple[Any, Any]]
-"""Any cell. Where its types matter, a cell is a `Callable[[Input, Before], tuple[Output, After]]`."""
+Cell: TypeAlias = Callable[..., tuple[Value, State]]
+"""A cell. Where its types matter, a cell is a `Callable[[Input, Before], tuple[Output, After]]`."""
 
 Input = TypeVar("Input")
 Before = TypeVar("Before")
@@ -62,7 +62,7 @@ def stepped(cell: Callable[[Input, Before], tuple[Output, After]], x: Input, sta
     return output, new
 
 
-def initial_state(cell: object, batch_size: int, function: str = "unroll") -> Any:
+def initial_state(cell: object, batch_size: int, function: str = "unroll") -> State:
     """Return `cell.initial_state(batch_size)`.
 
     Raises:
@@ -75,7 +75,7 @@ def initial_state(cell: object, batch_size: int, function: str = "unroll") -> An
     return initial(batch_size)
 
 
-def check_parts(function: str, state: State, count: int) -> Sequence[Any]:
+def check_parts(function: str, state: State, count: int) -> Sequence[State]:
     """Return a state of layers, or raise `ShapeError` if it does not have one part for each of them."""
     if not isinstance(state, tuple | list) or len(state) != count:
         raise ShapeError(
@@ -142,8 +142,8 @@ class GatedCell(Module):
                     f"{name}: expected a state of shape (N, H) = {wanted}, got {shape}; start from "
                     f"cell.initial_state({wanted[0]})"
                 )
-        parts: list[Any] = [x, *(operand(h, name, "state") for h in states)]
-        return tuple(parts)
+        parts = (x, *[operand(h, name, "state") for h in states])
+        return cast("tuple[Tensor, ...]", parts)
 
 
 class PairCell(GatedCell):
@@ -358,7 +358,7 @@ class Stacked(Module):
         self.cells = list(cells)
         self.dropout = Dropout(number("Stacked", "dropout", dropout, low=0, high=1, below=True))
 
-    def initial_state(self, batch_size: int) -> tuple[Any, ...]:
+    def initial_state(self, batch_size: int) -> tuple[State, ...]:
         """Return the tuple of the layers' initial states."""
         return tuple(initial_state(cell, batch_size, "Stacked") for cell in self.cells)
 
@@ -366,30 +366,30 @@ class Stacked(Module):
         """Return the cell with dropout drawn from `rng`, for one pass over a batch of N sequences."""
         generator("Stacked.with_rng", "rng", rng)
         cells = [drawing(cell, rng, batch_size) for cell in self.cells]
-        return OnePass(self, lambda x, state: self._stepped(cells, x, state, rng))
+        return OnePass(self.initial_state, lambda x, state: self._stepped(cells, x, state, rng))
 
-    def __call__(self, x: Operand, state: Sequence[State]) -> tuple[Any, tuple[Any, ...]]:
+    def __call__(self, x: Operand, state: Sequence[State]) -> tuple[Value, tuple[State, ...]]:
         """Return (output of the top layer, tuple of new states)."""
         return self._stepped(self.cells, x, state, None)
 
     def _stepped(
         self, cells: list[Cell], x: Operand, state: Sequence[State], rng: np.random.Generator | None
-    ) -> tuple[Any, tuple[Any, ...]]:
+    ) -> tuple[Value, tuple[State, ...]]:
         output: Operand = x
         states = []
         for layer, (cell, part) in enumerate(zip(cells, check_parts("Stacked", state, len(cells)), strict=True)):
             output, new = stepped(cell, self.dropout(output, rng) if layer else output, part)
             states.append(new)
-        return output, tuple(states)
+        return cast(Value, output), tuple(states)  # there is at least one layer
 
 
 class OnePass:
     """The cell with random draws for one pass over a batch; its initial state is that of the cell that it wraps."""
 
-    def __init__(self, like: Any, step: Cell) -> None:
-        self._step, self.initial_state = step, like.initial_state
+    def __init__(self, initial_state: Callable[[int], State], step: Cell) -> None:
+        self._step, self.initial_state = step, initial_state
 
-    def __call__(self, x: Operand, state: State) -> tuple[Any, State]:
+    def __call__(self, x: Operand, state: State) -> tuple[Value, State]:
         """Return (output, state) of one step."""
         return self._step(x, state)
 

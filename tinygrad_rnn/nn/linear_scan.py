@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from ..checks import flag
@@ -60,11 +62,9 @@ def linear_scan(
     first = parts[2] if initial is not None else None
     factors, inputs = (moveaxis(part, axis, 0) for part in parts[:2])
     if context().tracer is not None:
-        h: Value
-        h, _ = repeated(
-            _step, np.zeros(step, dtype) if first is None else first, (factors, inputs), shape[axis], reverse, 0
-        )
-        return moveaxis(h, 0, axis)
+        start = np.zeros(step, dtype) if first is None else first
+        states, _ = repeated(_step, start, (factors, inputs), shape[axis], reverse, 0)
+        return moveaxis(cast(Value, states), 0, axis)
     if reverse:
         factors, inputs = flip(factors, 0), flip(inputs, 0)
     if first is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from ..checks import flag, generator, integer
 from ..engine.operands import operand
 from ..engine.tape import scope
-from ..engine.tensor import Operand, Tensor, parameter
+from ..engine.tensor import Operand, Tensor, Value, parameter
 from ..errors import ConfigError, ShapeError
 from ..ops import cross_entropy, reshape
 from .cells import CELLS, Cell, State, check_parts, drawing, initial_state
@@ -87,7 +87,7 @@ class RNNLM(Module):
             parameter(np.zeros(vocab_size), dtype, "b") if tied else Linear(hidden_size, vocab_size, rng, dtype)
         )
 
-    def initial_state(self, batch_size: int) -> tuple[Any, ...]:
+    def initial_state(self, batch_size: int) -> tuple[State, ...]:
         """Return a fresh state: the tuple of the layers' initial states."""
         return tuple(initial_state(cell, batch_size) for cell in self.layers)
 
@@ -99,7 +99,7 @@ class RNNLM(Module):
         rng: np.random.Generator | None = None,
         cut_every: int | None = None,
         lengths: Operand | None = None,
-    ) -> tuple[Tensor, tuple[Any, ...]]:
+    ) -> tuple[Tensor, tuple[State, ...]]:
         """Return the logits of the token after each position, and the new state.
 
         Args:
@@ -119,7 +119,7 @@ class RNNLM(Module):
             state = self.initial_state(ids.shape[0])
         parts = check_parts("RNNLM", state, len(self.layers))
         with scope("embedding"):
-            hs = self.dropout(self.embedding(ids), rng)
+            hs: Value = self.dropout(self.embedding(ids), rng)
         states = []
         for number, (cell, part) in enumerate(zip(self.layers, parts, strict=True)):
             with scope(f"layers.{number}"):
@@ -128,7 +128,7 @@ class RNNLM(Module):
             states.append(new)
         with scope("output"):
             logits = hs @ self.embedding.W.T + self.output if isinstance(self.output, Tensor) else self.output(hs)
-        return logits, tuple(states)
+        return cast(Tensor, logits), tuple(states)  # an array times a Tensor is one
 
     def loss(
         self,
@@ -140,7 +140,7 @@ class RNNLM(Module):
         cut_every: int | None = None,
         lengths: Operand | None = None,
         ignore_label: int = -1,
-    ) -> tuple[Tensor, tuple[Any, ...]]:
+    ) -> tuple[Tensor, tuple[State, ...]]:
         """Return the mean nats per unmasked position of `targets` (N, T), and the new state; see `__call__`."""
         logits, state = self(ids, state, rng=rng, cut_every=cut_every, lengths=lengths)
         return cross_entropy(logits, targets, ignore_label), state
@@ -148,7 +148,7 @@ class RNNLM(Module):
 
 def make_cell(
     function: str,
-    cell: Any,
+    cell: object,
     input_size: int,
     hidden_size: int,
     rng: np.random.Generator,
@@ -165,8 +165,7 @@ def make_cell(
             raise ConfigError(
                 f"{function}: a cell that is made already serves one layer; pass its class for several layers"
             )
-        made: Cell = cell
-        return made
+        return cast(Cell, cell)
     if isinstance(cell, str):
         if cell not in CELLS:
             raise ConfigError(f"{function}: cell must be one of {', '.join(CELLS)}, or a callable; got {cell!r}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
+from typing import ClassVar, NamedTuple, Self, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -110,7 +110,7 @@ class Module:
             raise ShapeError(f"{called}: missing parameters {missing}, unknown parameters {unknown}")
         new = {}
         for name in arrays.keys() & held.keys():
-            old = _values(held[name].value)
+            old = np.asarray(_values(held[name].value))
             new[name] = fitting_copy(_values(arrays[name]), old.dtype, f"{called}: {name}")
             if new[name].shape != old.shape:
                 raise ShapeError(f"{called}: {name} has shape {new[name].shape}, expected {old.shape}")
@@ -147,8 +147,8 @@ class Held(NamedTuple):
     """A Tensor or an array that a module holds, and its location: an attribute, or an item of a list or a dict."""
 
     value: Tensor | Array
-    owner: Any
-    key: Any
+    owner: object
+    key: object
 
     def replace(self, array: Array) -> None:
         """Replace it by another array of the same shape and dtype."""
@@ -157,9 +157,9 @@ class Held(NamedTuple):
         elif self.value.flags.writeable:
             self.value[...] = array
         elif isinstance(self.owner, Module):
-            setattr(self.owner, self.key, array)
+            setattr(self.owner, str(self.key), array)
         else:
-            self.owner[self.key] = array
+            cast(MutableMapping[object, object], self.owner)[self.key] = array
 
 
 Untrained: TypeAlias = tuple["Module", str, str]
@@ -170,7 +170,7 @@ def _is_wanted(name: str, patterns: Sequence[str] | None) -> bool:
     return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _values(part: object) -> Any:
+def _values(part: Tensor | ArrayLike) -> ArrayLike:
     return part.data if isinstance(part, Tensor) else part
 
 

@@ -59,7 +59,7 @@ class Zoneout(Module):
         """Return the cell that draws from `rng`, for one pass over a batch of N sequences."""
         generator("Zoneout.with_rng", "rng", rng)
         cell = drawing(self.cell, rng, batch_size)
-        return OnePass(self, lambda x, state: self._stepped(cell, x, state, rng))
+        return OnePass(self.initial_state, lambda x, state: self._stepped(cell, x, state, rng))
 
     def _stepped(self, cell: Cell, x: Operand, state: State, rng: np.random.Generator | None) -> tuple[Value, State]:
         output, new = stepped(cell, x, state)
@@ -132,7 +132,7 @@ class VariationalDropout(Module):
             parts[0] = _dropped(parts[0], h_kept, self.states)
             return stepped(cell, _dropped(x, x_kept, self.inputs), rebuild(state, iter(parts)))
 
-        return OnePass(self, step)
+        return OnePass(self.initial_state, step)
 
 
 def _is_real(part: object) -> TypeGuard[Value]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -94,7 +94,8 @@ class RecurrentLayers(Module):
         """
         parts = None if state is None else check_parts("RecurrentLayers", state, len(self.layers))
         states: list[State] = []
-        hs: Any = xs
+        new: State
+        hs = cast(Value, xs)  # of lists, the first layer makes an array
         for number, cells in enumerate(self.layers):
             before = None if parts is None else parts[number]
             with scope(f"layers.{number}"):
@@ -102,7 +103,7 @@ class RecurrentLayers(Module):
                     hs = self.dropout(hs, rng)
                 forward, *backward = [drawing(cell, rng, len(hs)) for cell in cells]
                 if backward:
-                    both = (None, None) if before is None else before
+                    both = (None, None) if before is None else cast(tuple[State, State], before)
                     hs, new = bidirectional(forward, backward[0], hs, both, cut_every, lengths)
                 else:
                     hs, new = unroll(forward, hs, before, cut_every, lengths)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, overload
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, cast, overload
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from ..engine.tensor import Tensor, Value, described, shape_of
 from ..engine.tree import flatten, map_leaves, rebuild, structure
 from ..errors import ConfigError, ShapeError
 from ..ops import concatenate, moveaxis, stack, unstack
-from .cells import After, Before, Cell, Input, Output, State, stepped
+from .cells import After, Before, Input, Output, State, stepped
+
+Step: TypeAlias = Callable[..., tuple[object, State]]
+"""`step(x, state) -> (output, state)`: a cell, or one whose output is a nesting."""
 
 
 @overload
@@ -38,7 +41,7 @@ def scan(
     axis: int = 1,
 ) -> tuple[Output, After]: ...
 def scan(
-    step: Cell,
+    step: Step,
     state: State,
     xs: object = None,
     *,
@@ -106,7 +109,7 @@ def _steps(leaves: list[Value], steps: int | None, axis: int) -> int:
     return T
 
 
-def repeated(step: Cell, state: State, xs: object, T: int, reverse: bool, axis: int) -> tuple[Any, Any]:
+def repeated(step: Step, state: State, xs: object, T: int, reverse: bool, axis: int) -> tuple[object, State]:
     """Do what `scan` does, with arguments that are checked."""
     if context().tracer is None or T == 1:
         return _one_by_one(step, state, xs, range(T), reverse, axis)
@@ -130,7 +133,7 @@ def _one(outputs: object, axis: int) -> object:
     return map_leaves(lambda part: np.empty(part.shape[:axis] + part.shape[axis + 1 :], part.dtype), outputs)
 
 
-def _one_by_one(step: Cell, state: State, xs: object, times: range, reverse: bool, axis: int) -> tuple[object, State]:
+def _one_by_one(step: Step, state: State, xs: object, times: range, reverse: bool, axis: int) -> tuple[object, State]:
     """Take the steps in a plain loop."""
     slices = [unstack(x, axis=axis) for x in flatten(xs)]
     outputs: dict[int, list[Value]] = {}
@@ -145,7 +148,7 @@ def _one_by_one(step: Cell, state: State, xs: object, times: range, reverse: boo
     return rebuild(before, iter([stack(column, axis=axis) for column in columns])), state
 
 
-def _alike(step: Cell, output: object, before: object, t: int) -> object:
+def _alike(step: Step, output: object, before: object, t: int) -> object:
     """Return the output of a step, checked to have the nesting and shapes of the previous one."""
     if before is not None and (structure(output), _shapes(output)) != (structure(before), _shapes(before)):
         name = getattr(step, "__name__", type(step).__name__)
@@ -164,7 +167,7 @@ def _in_words(nest: object) -> str:
     return f"{structure(nest)} of {', '.join(described(leaf) for leaf in flatten(nest)) or 'nothing'}"
 
 
-def _as_loop(step: Cell, state: State, xs: object, T: int, reverse: bool, axis: int) -> tuple[object, State] | None:
+def _as_loop(step: Step, state: State, xs: object, T: int, reverse: bool, axis: int) -> tuple[object, State] | None:
     """Let the tracer record a loop; None if it cannot."""
     tracer = context().tracer
     carried = flatten(state)
@@ -173,7 +176,7 @@ def _as_loop(step: Cell, state: State, xs: object, T: int, reverse: bool, axis: 
     made: list[object] = []
     nesting = structure(state)
 
-    def body(slices: list[Value], before: list[Value]) -> tuple[list[Value], list[Value]] | None:
+    def body(slices: Sequence[object], before: Sequence[object]) -> tuple[list[Value], list[Value]] | None:
         output, new = stepped(step, rebuild(xs, iter(slices)), rebuild(state, iter(before)))
         after = [np.asarray(part) if isinstance(part, np.generic) else part for part in flatten(new)]
         if structure(new) != nesting or not all(isinstance(part, Tensor | np.ndarray) for part in after):
@@ -185,5 +188,5 @@ def _as_loop(step: Cell, state: State, xs: object, T: int, reverse: bool, axis: 
     found = tracer.loop(body, carried, [moveaxis(x, axis, 0) for x in flatten(xs)], T, reverse)
     if found is None:
         return None
-    stacks, last = found
+    stacks, last = cast(tuple[Sequence[Tensor], Sequence[Tensor]], found)
     return rebuild(made[0], iter([moveaxis(part, 0, axis) for part in stacks])), rebuild(made[1], iter(last))

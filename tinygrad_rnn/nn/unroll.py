@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from ..engine.tensor import Operand, Tensor, Value, described
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import concatenate, cut, take_along_axis, where
-from .cells import After, Before, Cell, Input, Output, State, check_cell, in_words, initial_state, stepped
-from .scan import repeated
+from .cells import After, Before, Input, Output, State, check_cell, in_words, initial_state, stepped
+from .scan import Step, repeated
 from .windows import mark_windows, uncut_windows
 
 Earlier = TypeVar("Earlier")  # the state before and after a step of the backward cell
@@ -72,17 +72,18 @@ def unroll(
     windows = uncut_windows(start)
     steps = T if ends is None else ends.steps
     parts = (sequence if steps == T else sequence[:, :steps], _active(ends, steps), _cuts(cut_every, steps))
-    outputs, after = repeated(_Step(cell), start, parts, steps, False, 1)
+    found, after = repeated(_Step(cell), start, parts, steps, False, 1)
+    outputs = cast(Value, found)  # so says the check of each step
     mark_windows(after, windows)
     if steps < T:
         outputs = concatenate([outputs, np.zeros((N, T - steps, *outputs.shape[2:]), outputs.dtype)], axis=1)
-    return outputs, after
+    return cast(Output, outputs), cast(After, after)
 
 
 class _Step:
     """One step of a cell within `unroll`: after a cut if there is one, and only for sequences that continue."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Step) -> None:
         self._cell = cell
         self._taken = 0
         self._shape: tuple[int, ...] | None = None
@@ -94,19 +95,19 @@ class _Step:
             output, state = stepped(self._cell, x, start)
         else:
             output, state = _masked_step(self._cell, x, start, before, active)
-        self._check(output)
+        checked = self._checked(output)
         self._taken += 1
-        return output, state
+        return checked, state
 
-    def _check(self, output: object) -> None:
-        """Reject an output that is not an array, or does not have the shape of the previous ones."""
+    def _checked(self, output: object) -> Value:
+        """Return an output; reject one that is not an array, or does not have the shape of the previous ones."""
         if not isinstance(output, Tensor | np.ndarray) or output.ndim == 0:
             expected = "an output of shape (N, H)"
         elif self._shape is not None and output.shape != self._shape:
             expected = f"the output to have shape {self._shape} at each step, as at the first"
         else:
             self._shape = output.shape
-            return
+            return output
         name = getattr(self._cell, "__name__", type(self._cell).__name__)
         raise ShapeError(f"unroll: expected {expected}, got {described(output)} from {name} at step {self._taken}")
 
@@ -190,21 +191,21 @@ def bidirectional(
         order = backward_order(np.full(N, T), T)
     else:
         order = without_gradient("order", backward_order, checked, T)
-    reverse: Any = take_along_axis(sequence, order, axis=1)
+    reverse = cast(Input, take_along_axis(sequence, order, axis=1))
     ahead, ahead_state = unroll(forward, xs, states[0], cut_every, checked)
     back, back_state = unroll(backward, reverse, states[1], cut_every, checked)
-    joined: list[Any] = [ahead, back]  # of type Output, which a type checker does not know to be an array
-    outputs: Any = concatenate([joined[0], take_along_axis(joined[1], order, axis=1)], axis=2)
-    return outputs, (ahead_state, back_state)
+    turned = take_along_axis(cast(Value, back), order, axis=1)  # of type Output, which is an array
+    outputs = concatenate([cast(Value, ahead), turned], axis=2)
+    return cast(Output, outputs), (ahead_state, back_state)
 
 
-def _masked_step(cell: Cell, x: Value, start: State, before: State, active: Value) -> tuple[Value, State]:
+def _masked_step(cell: Step, x: Value, start: State, before: State, active: Value) -> tuple[object, State]:
     """Step from `start` where a sequence goes on; elsewhere keep the state before. Padding is zeroed: it may be NaN.
 
     `start` is `before`, possibly after a cut: where a sequence has ended, nothing is cut any more.
     """
 
-    def choose(new: object, old: Operand) -> Any:
+    def choose(new: object, old: Operand) -> object:
         if not isinstance(new, Tensor | np.ndarray) or new.ndim == 0:
             return new  # a step counter, for instance, the same for all sequences
         return where(active.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

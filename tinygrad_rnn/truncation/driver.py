@@ -38,7 +38,7 @@ from .nests import (
 )
 from .parse import parse_policy
 
-Step: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+Step: TypeAlias = Callable[..., tuple[object, object]]
 """`step(inputs, state) -> (loss, state)`: some steps of a recurrence, and the sum of their losses (None: no loss)."""
 
 
@@ -73,7 +73,7 @@ class _Segment:
     before: object  # the state before it: leaves of this segment's graph
     after: object  # the state after it; results of the graph
     loss: Operand | None
-    rng_state: Any
+    rng_state: Mapping[str, object] | None
 
 
 class Recurrence:
@@ -260,7 +260,7 @@ class Recurrence:
 
     def _again(self, segment: _Segment) -> tuple[object, object, Operand | None]:
         before = map_leaves(fresh_leaf, arrays_of(segment.before))
-        if self._rng is None:
+        if self._rng is None or segment.rng_state is None:
             loss, after = self._run_step(segment.inputs, before)
             return before, after, loss
         now = self._rng.bit_generator.state

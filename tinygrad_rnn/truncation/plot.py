@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..engine.tape import Array
 from ..files import write_figure
 from .profile import Trend
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+    from matplotlib.ticker import Formatter
 
 # Okabe and Ito's colours, which colour-blind people can distinguish; the markers differ too.
 _LOOKS = {
@@ -81,14 +86,14 @@ def draw(picture: Picture, path: str | os.PathLike[str]) -> None:
         ) from error
     figure = Figure(figsize=(18, 6), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    panels: Any = figure.subfigures(1, 3, width_ratios=[1.2, 1, 1.2], wspace=0.03)
+    (panels,) = figure.subfigures(1, 3, squeeze=False, width_ratios=[1.2, 1, 1.2], wspace=0.03)
     _draw_masks(panels[0], picture.masks)
     _draw_profile(panels[1].add_subplot(), picture)
     _draw_cost(panels[2].add_subplot(), picture, LogFormatter(minor_thresholds=(1.5, 0.5)))
     write_figure(path, figure, dpi=150)
 
 
-def _draw_masks(figure: Any, masks: Sequence[tuple[str, Array]]) -> None:
+def _draw_masks(figure: SubFigure, masks: Sequence[tuple[str, Array]]) -> None:
     columns = min(len(masks), 3)
     panels = figure.subplots(math.ceil(len(masks) / columns), columns, squeeze=False)
     for axes in panels.flat[len(masks) :]:
@@ -104,7 +109,7 @@ def _draw_masks(figure: Any, masks: Sequence[tuple[str, Array]]) -> None:
     figure.supylabel("loss, tau (step)", fontsize=10)
 
 
-def _draw_profile(axes: Any, picture: Picture) -> None:
+def _draw_profile(axes: Axes, picture: Picture) -> None:
     profile, trend = picture.profile, picture.trend
     ks = [k for k, norm in enumerate(profile) if norm > 0]
     axes.semilogy(ks, [profile[k] for k in ks], "o-", color="#0072B2", markersize=4, label="measured")
@@ -123,7 +128,7 @@ def _draw_profile(axes: Any, picture: Picture) -> None:
     axes.legend()
 
 
-def _draw_cost(axes: Any, picture: Picture, minor: Any) -> None:
+def _draw_cost(axes: Axes, picture: Picture, minor: Formatter) -> None:
     families: dict[str, list[Point]] = {}
     for point in picture.points:
         name = point.name.partition(":")[0]
@@ -146,7 +151,7 @@ def _draw_cost(axes: Any, picture: Picture, minor: Any) -> None:
     _label(axes, picture.points)
 
 
-def _label(axes: Any, points: Sequence[Point]) -> None:
+def _label(axes: Axes, points: Sequence[Point]) -> None:
     """Write the numbers of each policy at its point, at the corner with the most room."""
     places = [(p.ms, max(p.bias, _EXACT)) for p in points]
     spots = [tuple(axes.transData.transform(place)) for place in places]  # in pixels

@@ -14,7 +14,7 @@ import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -32,17 +32,19 @@ from .plot import Picture, Point, draw
 from .policies import Checkpointed, Chunked, Decay, Full, Windowed
 from .profile import Trend, credit_profile, fit_trend
 
+State = TypeVar("State")
 
-class LanguageModel(Protocol):
+
+class LanguageModel(Protocol[State]):
     """The interface of a model for `truncation_report`."""
 
     def parameters(self) -> Mapping[str, Tensor]:
         """Return name to leaf Tensor."""
 
-    def initial_state(self, batch_size: int) -> Any:
+    def initial_state(self, batch_size: int) -> State:
         """Return the state before the first step."""
 
-    def loss(self, ids: Array, targets: Array, state: Any) -> tuple[Tensor, Any]:
+    def loss(self, ids: Array, targets: Array, state: State) -> tuple[Tensor, State]:
         """Return the mean loss over the targets that are not -1, and the new state."""
 
 
@@ -225,13 +227,13 @@ def default_policies(T: int) -> list[Policy]:
 
 
 def truncation_report(
-    model: LanguageModel,
+    model: LanguageModel[State],
     ids: Operand,
     targets: Operand,
     policies: Sequence[Policy | str] | None = None,
     *,
     horizon: int | None = None,
-    state: object = None,
+    state: State | None = None,
     wanted_cosine: float = 0.99,
     repeats: int = 3,
 ) -> TruncationReport:
@@ -267,7 +269,7 @@ def truncation_report(
             f"truncation_report: expected ids and targets of one shape (N, T), got {shape} and {shape_of(targets)}"
         )
 
-    def step(inputs: tuple[Array, Array], state: object) -> tuple[Tensor | None, object]:
+    def step(inputs: tuple[Array, Array], state: State) -> tuple[Tensor | None, State]:
         xs, ts = inputs
         here = np.count_nonzero(ts != -1)
         # A mean over no targets would be nan: give them arbitrary ids and no loss.
