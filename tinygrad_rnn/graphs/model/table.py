@@ -219,7 +219,7 @@ def _same(values: dict[int, Kept], others: dict[int, Kept]) -> bool:
     """Return whether two cells read the same sequence: the same shapes, and the same numbers where they were kept."""
     if values.keys() != others.keys() or any(spec_of_kept(values[t]) != spec_of_kept(others[t]) for t in values):
         return False
-    kept = [(values[t], others[t]) for t in values if not isinstance(values[t], Spec) | isinstance(others[t], Spec)]
+    kept = [(a, others[t]) for t, a in values.items() if not (isinstance(a, Spec) or isinstance(others[t], Spec))]
     return all(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True) for a, b in kept)
 
 

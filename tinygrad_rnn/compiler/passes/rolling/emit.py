@@ -304,9 +304,8 @@ class _Loop:
         """Return a result of a slot."""
         stand = self.rolled.stands.get(slot)
         if stand is not None:
-            made: Value = self._read(
-                Invariant(self.rolled.nodes[slot].outs[index]) if isinstance(stand, Invariant) else stand
-            )
+            made = self._read(Invariant(self.rolled.nodes[slot].outs[index]) if isinstance(stand, Invariant) else stand)
+            assert isinstance(made, Value)
             return made
         if slot not in self._made:
             outputs = self.rolled.nodes[slot].call.outputs
@@ -322,7 +321,7 @@ class _Loop:
         for index, value in enumerate(made.outputs):
             value.maker, value.index = made, index
 
-    def _read(self, read: Read) -> Any:
+    def _read(self, read: Read) -> object:
         """Return an operand."""
         if isinstance(read, Invariant):
             outer = self._emission.value(read.number)
