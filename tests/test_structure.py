@@ -138,6 +138,14 @@ def test_rooms_keep_to_their_budget():
     assert BUDGET.keys() == lines.keys()
 
 
+def test_types_that_say_nothing_are_few():
+    used = Counter()
+    for path in FILES:
+        names = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Name))
+        used[str(path.relative_to(PACKAGE))] = sum(node.id == "Any" for node in names)
+    assert used.total() <= 75, {name: count for name, count in used.items() if count}
+
+
 # Words that the project has given up; docs/architecture.md has those that it uses.
 RETIRED = {"belt", "belts", "board", "chart", "faces", "facing", "hollow", "merge_equal", "mirror", "pen", "story"}
 
