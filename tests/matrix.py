@@ -2,8 +2,8 @@
 
 `make test-matrix` runs every row, `make test-matrix ARGS="haswell plain"` some, `ARGS=--list` says what they are. A row
 changes few things from what this machine does by itself. One that this machine cannot run is skipped, with a reason.
-Every test runs under another Python or NumPy; drawings and the reading of corpora are left out of the other rows, which
-change arithmetic alone.
+Every test runs under another Python or NumPy; drawings, the reading of corpora, pages and commands are left out of the
+other rows, which change arithmetic alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from tinygrad_rnn.compiler.native.cpu import levels, processor
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = ROOT / ".venv-matrix"
 PYTEST = ("-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "8", "--dist", "worksteal")
-NO_ARITHMETIC = ("--ignore", "tests/graphs", "--ignore", "tests/data")
+NO_ARITHMETIC = tuple(
+    f"--ignore=tests/{path}"
+    for path in (
+        *("graphs", "data", "test_structure.py", "test_types.py", "test_docs.py", "test_cli.py", "test_examples.py"),
+        *("training/test_lock.py", "training/test_killed.py"),
+    )
+)
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 # Kernels of OpenBLAS, and the level or the flag of a CPU that can run them.

@@ -460,7 +460,7 @@ def check(program):
         assert len(roll(graph).calls) == before
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @drawn
 def test_drawn_recurrences(program):
     check(program)
