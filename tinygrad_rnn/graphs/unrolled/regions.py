@@ -1,4 +1,4 @@
-"""The areas behind the boxes of the unrolled view: steps, and windows of backpropagation between cuts."""
+"""The shaded areas of the unrolled view, under its boxes: steps, and windows of backpropagation between cuts."""
 
 from __future__ import annotations
 
