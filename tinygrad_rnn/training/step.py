@@ -12,6 +12,7 @@ import numpy as np
 from ..checks import flag, instance, number
 from ..compiler.api import compile
 from ..compiler.settings import chosen_executor
+from ..credit.nests import arrays_of
 from ..engine.autograd import grad
 from ..engine.tape import Array
 from ..engine.tensor import Tensor, adopt, shape_of
@@ -25,7 +26,6 @@ from ..optim import Optimizer
 from ..optim.clipping import norms, scaled
 from ..truncation import Policy, Recurrence, Update, bptt, parse_policy
 from ..truncation.driver import decides
-from ..truncation.nests import arrays_of
 from .guards import cause, parameters_of
 from .objective import Batch, Loss, Mean, Objective, Outcome, Value, as_number, mean_of, size_of
 from .replayed import Plan

@@ -1,11 +1,11 @@
 """Truncated backpropagation through time: policies, and the driver that carries them out."""
 
-from .base import Policy as Policy
+from ..credit.policy import Policy as Policy
+from ..credit.update import Step as Step
+from ..credit.update import Update as Update
 from .deciding import Adaptive as Adaptive
 from .deciding import Randomized as Randomized
 from .driver import Recurrence as Recurrence
-from .driver import Step as Step
-from .driver import Update as Update
 from .driver import bptt as bptt
 from .driver import stream as stream
 from .parse import parse_policy as parse_policy

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..checks import integer, number
+from ..credit.policy import Policy, inside, set_steps
 from ..engine.tape import Array
 from ..errors import ConfigError
-from .base import Policy, inside, set_steps
 from .policies import Full
 
 

@@ -8,20 +8,14 @@ records anything twice; a cut does not change the recorded graph; and segments t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from ..engine.tape import Array, Edge, context, slice_of_a_sequence
-from ..engine.tensor import Operand, Tensor, shape_of
-from ..engine.tree import map_leaves
-from ..engine.walk import own, pull_back
-from ..errors import ConfigError, ShapeError, TraceError
-from .base import Policy
-from .nests import (
+from ..credit.nests import (
     added,
     arrays_of,
     edge_to,
@@ -36,33 +30,14 @@ from .nests import (
     value_of,
     with_floats,
 )
+from ..credit.policy import Policy
+from ..credit.update import Step, Update
+from ..engine.tape import Array, Edge, context, slice_of_a_sequence
+from ..engine.tensor import Operand, Tensor, shape_of
+from ..engine.tree import map_leaves
+from ..engine.walk import own, pull_back
+from ..errors import ConfigError, ShapeError, TraceError
 from .parse import parse_policy
-
-Step: TypeAlias = Callable[..., tuple[object, object]]
-"""`step(inputs, state) -> (loss, state)`: some steps of a recurrence, and the sum of their losses (None: no loss)."""
-
-
-class Update(NamedTuple):
-    """The result of one backward pass.
-
-    Attributes:
-        end: number of steps of the sequence so far.
-        losses: the sum of losses of each segment that this pass covers, oldest first.
-        gradients: name to array; the policy's gradient of the sum of these losses.
-        state: the state after the last step, arrays without a graph.
-        state_gradient: the cotangent that arrived at the sequence's first state; None where the pass did not reach it.
-    """
-
-    end: int
-    losses: list[float]
-    gradients: dict[str, Array]
-    state: Any
-    state_gradient: Any
-
-    @property
-    def loss(self) -> float:
-        """The sum of the losses that this pass covers."""
-        return float(sum(self.losses))
 
 
 @dataclass

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..credit.policy import Policy
 from ..engine.tape import Array, Node
 from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import flatten
 from ..errors import ConfigError
-from .base import Policy
 from .driver import Step, bptt
 from .parse import policy_text
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..credit.policy import Policy, set_steps
 from ..errors import ConfigError
-from .base import Policy, set_steps
 from .deciding import Adaptive, Randomized
 from .policies import Checkpointed, Chunked, Decay, Full, Windowed
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from ..checks import number
+from ..credit.policy import Policy, inside, set_steps
 from ..errors import ConfigError
-from .base import Policy, inside, set_steps
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ..checks import integer, number
+from ..credit.policy import Policy
 from ..engine.tape import Array
 from ..engine.tensor import Operand, Tensor, shape_of
 from ..engine.tree import flatten
 from ..errors import ConfigError, NonFiniteError, ShapeError
-from .base import Policy
 from .deciding import Randomized
 from .driver import Step, bptt
 from .measure import Agreement, PolicyCost, agreement, measure

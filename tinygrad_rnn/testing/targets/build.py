@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...credit.nests import is_float, value_of
+from ...credit.update import Step
 from ...engine.primitive import Primitive
 from ...engine.tape import Array, no_grad
 from ...engine.tensor import Tensor, shape_of
@@ -24,8 +26,6 @@ from ...errors import ConfigError, DTypeError, GradientError, ShapeError
 from ...nn.cells import Cell, initial_state
 from ...nn.unroll import unroll
 from ...truncation import Policy, parse_policy
-from ...truncation.driver import Step
-from ...truncation.nests import is_float, value_of
 from .base import Target, weights
 from .function import FunctionEvaluation
 from .leaves import Constant, Leaves, in_float64, paths

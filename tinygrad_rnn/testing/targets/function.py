@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ...credit.nests import is_float, value_of
 from ...engine.autograd import grad
 from ...engine.tape import Array, Watcher, enable_grad, no_grad, watching
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten
 from ...errors import GradientError, NonFiniteError
-from ...truncation.nests import is_float, value_of
 from ..oracles.slopes import Scalar
 from .backward import BackwardPass, backward_pass
 from .base import Evaluation, Target, arrays_in, holding, narrowest, weighted, weights

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...credit.nests import is_float, value_of
 from ...engine.tape import Array
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten, rebuild
 from ...errors import DTypeError, GradientError, NonFiniteError
-from ...truncation.nests import is_float, value_of
 
 
 class Constant(NamedTuple):

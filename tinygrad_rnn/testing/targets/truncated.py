@@ -16,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ...credit.nests import arrays_of, floats, steps_of, value_of
+from ...credit.update import Step, Update
 from ...engine.tape import Array, enable_grad, no_grad, slice_of_a_sequence
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten, map_leaves
 from ...errors import ConfigError, GradientError, NonFiniteError
 from ...truncation import Full, Policy, bptt
-from ...truncation.driver import Step, Update
-from ...truncation.nests import arrays_of, floats, steps_of, value_of
 from ..oracles.slopes import Scalar
 from .backward import BackwardPass, differing, graph_of, sharing
 from .base import Evaluation, Target, arrays_in, holding, narrowest

@@ -1,0 +1,1 @@
+"""Credit in time: what every policy is, and credit that is carried forward."""

@@ -1,0 +1,34 @@
+"""What a driver is given, and what it yields: the steps of a recurrence, and the update of one gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from ..engine.tape import Array
+
+Step: TypeAlias = Callable[..., tuple[object, object]]
+"""`step(inputs, state) -> (loss, state)`: some steps of a recurrence, and the sum of their losses (None: no loss)."""
+
+
+class Update(NamedTuple):
+    """The result of one backward pass.
+
+    Attributes:
+        end: number of steps of the sequence so far.
+        losses: the sum of losses of each segment that this pass covers, oldest first.
+        gradients: name to array; the policy's gradient of the sum of these losses.
+        state: the state after the last step, arrays without a graph.
+        state_gradient: the cotangent that arrived at the sequence's first state; None where the pass did not reach it.
+    """
+
+    end: int
+    losses: list[float]
+    gradients: dict[str, Array]
+    state: Any
+    state_gradient: Any
+
+    @property
+    def loss(self) -> float:
+        """The sum of the losses that this pass covers."""
+        return float(sum(self.losses))
