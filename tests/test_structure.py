@@ -125,7 +125,7 @@ BUDGET = {
     "engine": 3410,
     "data": 1430,
     "handwritten": 2175,
-    "testing": 4480,
+    "testing": 4442,
     "compiler": 11452,
     "truncation": 1720,
     "credit": 1900,

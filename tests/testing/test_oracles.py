@@ -6,9 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_rnn.testing.judge import Tolerance
-from tinygrad_rnn.testing.oracles.complex_step import ComplexStep, OracleError
-from tinygrad_rnn.testing.oracles.differences import Differences, four_point_slope, one_sided_slope
-from tinygrad_rnn.testing.oracles.slopes import Slope
+from tinygrad_rnn.testing.oracles import ComplexStep, Differences, OracleError, Slope, four_point_slope, one_sided_slope
 
 EPS = float(np.finfo(np.longdouble).eps)
 points = st.floats(-2, 2, allow_nan=False)

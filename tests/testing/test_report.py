@@ -51,7 +51,7 @@ def test_a_failure_without_values():
 
 def test_the_worst_leaf_is_told_first():
     worse = LeafResult("b", (4,), 5.0, 1e-10, "complex step", 3, False, "wrong", (1,), 0.5, 5.5)
-    assert [account[:2] for account in report(BAD, worse).stories] == ["b[", "Wh"]
+    assert [finding[:2] for finding in report(BAD, worse).findings] == ["b[", "Wh"]
 
 
 def test_html_escapes_and_sets_no_colour_of_its_own():

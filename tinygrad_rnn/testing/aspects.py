@@ -7,6 +7,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,8 +18,7 @@ from ..engine.tape import Array
 from ..engine.tensor import Tensor, tensor
 from ..ops import tanh
 from .gradients import check_grads
-from .oracles.complex_step import STEP
-from .oracles.slopes import Scalar
+from .oracles import STEP, Scalar, four_point_slope
 
 _CLOSE = 1e-12  # of values that differ only by rounding, relative to the largest
 REFUSED = (ValueError, IndexError, TypeError, ArithmeticError)  # the errors by which a function rejects an input
@@ -106,7 +106,7 @@ class Case:
             function, *checked.values(), rtol=self.rtol, atol=self.atol, seed=self.seed, order=order, check=False
         )
         if not report.ok:
-            raise AspectError("\n".join(report.stories) + f"\n  (inputs of shape {shapes_of(self.inputs)})")
+            raise AspectError("\n".join(report.findings) + f"\n  (inputs of shape {shapes_of(self.inputs)})")
         return "; ".join([", ".join(sorted({leaf.method for leaf in report.leaves if leaf.method})), *report.notes])
 
     def _name(self, number: int) -> str:
@@ -156,19 +156,20 @@ def analytic(case: Case) -> str:
     """Compare the complex step through the function with differences."""
     if not case.p.analytic:
         raise NotApplicableError("declared not analytic")
+    outputs = case.forward()
     directions = {i: case.normal(value.shape) for i, value in case.checked.items()}
 
-    def moved(by: Scalar) -> list[Array]:
-        return case.forward(case.replaced({i: case.checked[i] + by * u for i, u in directions.items()}))
+    def moved(number: int, by: Scalar) -> Array:
+        inputs = case.replaced({i: case.checked[i] + by * u for i, u in directions.items()})
+        return case.forward(inputs)[number]
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
-        stepped = moved(1j * STEP)
-    agree([y.real for y in stepped], case.forward(), "real part on complex inputs")
-    h = np.longdouble(1e-3)
-    for y, *around in zip(stepped, *(moved(by * h) for by in (-2, -1, 1, 2)), strict=True):
-        slope = np.asarray((around[0] - 8 * around[1] + 8 * around[2] - around[3]) / (12 * h), np.float64)
-        if not np.allclose(y.imag / STEP, slope, rtol=1e-5, atol=1e-6):
+        stepped = [moved(number, 1j * STEP) for number in range(len(outputs))]
+    agree([y.real for y in stepped], outputs, "real part on complex inputs")
+    for number, y in enumerate(stepped):
+        slope = four_point_slope(partial(moved, number), np.longdouble(1e-3))
+        if not np.allclose(y.imag / STEP, np.asarray(slope, np.float64), rtol=1e-5, atol=1e-6):
             raise AspectError("its complex step is not its derivative; declare it with primitive(analytic=False)")
     return "complex step is its derivative"
 

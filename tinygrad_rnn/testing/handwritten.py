@@ -13,7 +13,7 @@ from ..engine.tree import flatten, map_leaves
 from .diagnose.handwritten import causes
 from .diagnose.hints import hint
 from .judge import Judge, Options
-from .oracles.complex_step import ComplexStep
+from .oracles import ComplexStep
 from .report import GradCheckError, LeafResult, Report
 from .targets.base import renew
 from .targets.handwritten import (
@@ -52,11 +52,6 @@ class QuantityResult(LeafResult):
         name, shape, error, bound, *_ = super().cells
         return name, shape, self.run, error, bound, self.verdict, self.where or "-", self.hint or "-"
 
-    @property
-    def account(self) -> str:
-        """Nothing: the row says everything."""
-        return ""
-
 
 @dataclass(frozen=True)
 class HandwrittenReport(Report[QuantityResult]):
@@ -71,7 +66,7 @@ class HandwrittenReport(Report[QuantityResult]):
     causes: tuple[str, ...] = ()
 
     @property
-    def stories(self) -> tuple[str, ...]:
+    def findings(self) -> tuple[str, ...]:
         """Failures besides wrong values, and the possible mistakes."""
         return (*(f"wrong: {failure}" for failure in self.failures), *(f"looks like: {cause}" for cause in self.causes))
 
@@ -140,22 +135,22 @@ def compare_handwritten(
     automatic, layer, window = _sides(cell, handwritten, T, N, rng)
     by = getattr(handwritten, "__name__", type(handwritten).__name__)
     title = f"{by} by hand against {type(cell).__name__}, N = {N}, T = {T}"
-    results: list[QuantityResult] = []
+    runs: dict[int, list[QuantityResult]] = {1: [], T: []}
     failures: list[str] = []
-    for steps in dict.fromkeys((1, T)):
+    for steps in runs:
         try:
-            results += _compared(title, automatic, layer, window.until(steps), Options(seed, 1, False, rtol, atol))
+            runs[steps] = _compared(title, automatic, layer, window.until(steps), Options(seed, 1, False, rtol, atol))
             if steps == 1:
                 failures += _repeated(layer, window.until(1))
         except ByHandError as error:
             failures.append(f"in a run of {_run(steps)}, {error}")
-    wrong = {(int(r.run.split()[0]), r.name): r.first_step for r in results if not r.ok}
+    in_one_step, over_time = ({r.name: r.first_step for r in runs[steps] if not r.ok} for steps in (1, T))
     report = HandwrittenReport(
         target=title,
-        results=tuple(results),
+        results=tuple(result for results in runs.values() for result in results),
         seed=seed,
         failures=tuple(failures),
-        causes=tuple(causes(automatic, layer, window, wrong) if wrong else ()),
+        causes=tuple(causes(automatic, layer, window, in_one_step, over_time)),
         reproducer=f"compare_handwritten({type(cell).__name__}(...), {by}, T={T}, N={N}, seed={seed})",
     )
     if check and not report.ok:

@@ -14,8 +14,7 @@ from ..errors import ConfigError
 from ..truncation import Policy
 from .diagnose.explain import explained
 from .diagnose.hints import ratio, shape_hint
-from .oracles.differences import Differences
-from .oracles.slopes import Oracle, Slope, scales
+from .oracles import Differences, Oracle, Slope, scales
 from .report import LeafResult
 from .targets.backward import BackwardPass
 from .targets.base import Evaluation, weights

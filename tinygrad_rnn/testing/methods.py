@@ -14,8 +14,7 @@ from numpy.typing import DTypeLike
 from ..engine.tape import no_grad
 from ..errors import ConfigError, UnsupportedError
 from .judge import Judge, Options
-from .oracles.complex_step import STEP, ComplexStep, OracleError
-from .oracles.differences import Differences, dtype_name, four_point_slope
+from .oracles import STEP, ComplexStep, Differences, OracleError, dtype_name, four_point_slope
 from .report import LeafResult
 from .targets.backward import BackwardPass
 from .targets.base import Evaluation, weights
@@ -101,7 +100,7 @@ def _confirmed(evaluation: Evaluation, name: str, seed: int) -> bool:
         with _computing():
             exact = float(evaluation.along(name, u, 1j * STEP).imag) / STEP
             wide = evaluation.target.evaluate(np.longdouble)
-            slope = four_point_slope(partial(wide.along, name, u), np.longdouble(h))
+            slope = float(four_point_slope(partial(wide.along, name, u), np.longdouble(h)))
     except _REFUSED:
         return False
     return abs(slope - exact) <= 1e-6 * abs(exact)

@@ -17,7 +17,7 @@ from ..engine.table import supported
 from ..engine.tape import Array
 from . import aspects, memory
 from .aspects import AspectError, Case, Input, NotApplicableError
-from .report import GOOD, GradCheckError, Report
+from .report import GradCheckError, Report, Result
 
 Domain: TypeAlias = tuple[float, float]
 """Bounds between which an input is drawn uniformly."""
@@ -40,7 +40,7 @@ _ASPECTS: dict[str, Callable[[Case], str]] = {
 
 
 @dataclass(frozen=True)
-class AspectResult:
+class AspectResult(Result):
     """The result of one aspect."""
 
     name: str
@@ -48,17 +48,12 @@ class AspectResult:
     detail: str  # what was checked, what is wrong, or why it does not apply
 
     @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong with it."""
-        return self.verdict in GOOD
-
-    @property
     def cells(self) -> tuple[str, ...]:
         """The row of the table."""
         return self.name, self.verdict, self.detail.partition("\n")[0]
 
     @property
-    def account(self) -> str:
+    def finding(self) -> str:
         """What is wrong, in words; "" if nothing is."""
         return "" if self.ok else f"{self.name}: {self.detail}"
 

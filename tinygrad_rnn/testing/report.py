@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import ClassVar, Generic, Protocol, TypeVar
+from operator import attrgetter
+from typing import ClassVar, Generic, TypeVar
 
 GOOD = frozenset({"ok", "empty", "unused", "not applicable"})
 """Verdicts with which a check passes."""
 
 
-class Result(Protocol):
-    """The result for one item: its name, whether it is right, its row of the table, and its error in words."""
+class Result(ABC):
+    """The result for one item: its name, a verdict, its row of the table, and its error in words."""
+
+    name: str
+    verdict: str
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def ok(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.verdict in GOOD
+
     @property
-    def ok(self) -> bool: ...  # noqa: D102
+    def excess(self) -> float:
+        """How many times what is allowed the error is, where that is a number."""
+        return 0.0
+
     @property
-    def cells(self) -> tuple[str, ...]: ...  # noqa: D102
+    @abstractmethod
+    def cells(self) -> tuple[str, ...]:
+        """The row of the table."""
+
     @property
-    def account(self) -> str: ...  # noqa: D102
+    @abstractmethod
+    def finding(self) -> str:
+        """What is wrong, in words; "" if nothing is."""
 
 
 R = TypeVar("R", bound=Result, covariant=True)
@@ -66,14 +82,15 @@ class Report(Generic[R]):
         return f"{self.target}: {verdict} (seed {self.seed})"
 
     @property
-    def stories(self) -> tuple[str, ...]:
-        """What is wrong, in words."""
-        return (*self.failures, *(result.account for result in self.results if result.account))
+    def findings(self) -> tuple[str, ...]:
+        """What is wrong, in words, the worst item first."""
+        worst = sorted(self.results, key=attrgetter("excess"), reverse=True)
+        return (*self.failures, *(result.finding for result in worst if not result.ok))
 
     @property
     def _below(self) -> list[str]:
         notes = [f"note: {note}" for note in self.notes]
-        return notes if self.ok else [*notes, "", *self.stories, f"reproduce: {self.reproducer}"]
+        return notes if self.ok else [*notes, "", *self.findings, f"reproduce: {self.reproducer}"]
 
     def __str__(self) -> str:
         table = text_table(self.columns, [result.cells for result in self.results]) if self.results else []
@@ -85,7 +102,7 @@ class Report(Generic[R]):
 
 
 @dataclass(frozen=True)
-class LeafResult:
+class LeafResult(Result):
     """The result for one leaf.
 
     Attributes:
@@ -117,11 +134,6 @@ class LeafResult:
     hint: str = ""
 
     @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong with it."""
-        return self.verdict in GOOD
-
-    @property
     def excess(self) -> float:
         """How many times what is allowed the error is."""
         return self.error / (self.bound or 1)
@@ -142,7 +154,7 @@ class LeafResult:
         return (self.name, str(self.shape), error, bound, self.method or "-", looked_at, self.verdict)
 
     @property
-    def account(self) -> str:
+    def finding(self) -> str:
         """What is wrong, in words; "" if nothing is."""
         if self.ok:
             return ""
@@ -177,12 +189,6 @@ class GradReport(Report[LeafResult]):
     def title(self) -> str:
         """The line above the table."""
         return f"{'gradients' if self.order == 1 else 'second-order gradients'} of {super().title}"
-
-    @property
-    def stories(self) -> tuple[str, ...]:
-        """The errors in words, the worst leaf first."""
-        worst = sorted((leaf for leaf in self.leaves if not leaf.ok), key=lambda leaf: leaf.excess, reverse=True)
-        return (*self.failures, *(leaf.account for leaf in worst))
 
 
 class GradCheckError(AssertionError):

@@ -124,7 +124,8 @@ def tensors(
     >>> find(tensors((2,)), lambda x: True)
     tensor([ 0.12573022, -0.13210486], dtype=float64, requires_grad=True)
     """
-    return st.builds(tensor, _values(shapes() if shape is None else shape, dtype, elements), **_given(requires_grad))
+    settings = {"requires_grad": st.just(True)} if requires_grad else {}
+    return st.builds(tensor, _values(shapes() if shape is None else shape, dtype, elements), **settings)
 
 
 @overload
@@ -182,7 +183,7 @@ def modules(make: Callable[..., M], *sizes: Size, **settings: object) -> st.Sear
     >>> find(modules(tr.Linear, 3, st.integers(1, 4), bias=False), lambda layer: True)
     Linear(3 parameters: W (3, 1))
     """
-    return _noisy(_made(make, sizes, settings))
+    return st.builds(with_noise, _made(make, sizes, settings), SEEDS)
 
 
 def cells(
@@ -203,7 +204,8 @@ def cells(
     >>> find(cells("lstm"), lambda cell: cell.hidden_size > 1)
     LSTMCell(40 parameters: Wx (2, 8), Wh (2, 8), b (8,))
     """
-    return st.one_of([_noisy(_cell(make, input_size, hidden_size)) for make in makes or CELL_NAMES])
+    made = [_cell(make, input_size, hidden_size) for make in makes or CELL_NAMES]
+    return st.builds(with_noise, st.one_of(made), SEEDS)
 
 
 def models(
@@ -291,10 +293,6 @@ def _size(size: Size) -> st.SearchStrategy[int]:
     return st.just(size) if isinstance(size, int) else size
 
 
-def _given(requires_grad: bool) -> dict[str, st.SearchStrategy[bool]]:
-    return {"requires_grad": st.just(True)} if requires_grad else {}
-
-
 def _values(
     shape: tuple[int, ...] | Shapes, dtype: DTypeLike, elements: st.SearchStrategy[float] | None
 ) -> st.SearchStrategy[Array]:
@@ -302,10 +300,6 @@ def _values(
         return arrays(dtype, shape, elements=elements, fill=st.nothing())
     extra = {} if dtype == np.float64 else {"dtype": st.just(np.dtype(dtype).name)}
     return st.builds(normal, shape if isinstance(shape, st.SearchStrategy) else st.just(shape), SEEDS, **extra)
-
-
-def _noisy(made: st.SearchStrategy[M]) -> st.SearchStrategy[M]:
-    return st.builds(with_noise, made, SEEDS)
 
 
 def _made(make: Callable[..., M], sizes: tuple[Size, ...], settings: dict[str, object]) -> st.SearchStrategy[M]:

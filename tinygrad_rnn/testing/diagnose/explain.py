@@ -11,7 +11,7 @@ from ...engine.tape import Array, Node, enable_grad
 from ...engine.walk import pull_back
 from ...errors import ConfigError
 from ...truncation import Full, Policy
-from ..oracles.complex_step import STEP
+from ..oracles import STEP
 from ..targets.backward import BackwardPass, Place
 from ..targets.base import Evaluation
 from ..targets.function import FunctionEvaluation

@@ -38,24 +38,22 @@ def gates_hint(expected: Array, actual: Array, H: int, sizes: Mapping[str, int])
     return f"{_blocks(wrong, count)} only" + (f": {inner}" if inner else "")
 
 
-def causes(
-    automatic: Automatic, layer: Layer, window: Window, wrong: Mapping[tuple[int, str], int | None]
-) -> list[str]:
-    """Return the possible mistakes.
+Wrong = Mapping[str, int | None]
+"""The wrong quantities of a run, each with the step at which the error first appears in the backward pass, or None."""
 
-    `wrong` maps (steps of a run, name of a wrong quantity) to the step at which the error first appears in the backward
-    pass, or None.
-    """
-    forward = sorted({name for _, name in wrong if not name.startswith("d")})
+
+def causes(automatic: Automatic, layer: Layer, window: Window, in_one_step: Wrong, over_time: Wrong) -> list[str]:
+    """Return the possible mistakes, given what is wrong in a run of one step and in one over the window."""
+    forward = sorted({name for name in (*in_one_step, *over_time) if not name.startswith("d")})
     if forward:
         return [
             f"the forward gives another {' and '.join(forward)}: make it equal first, what is compared now is the "
             "backward of another function"
         ]
     try:
-        if any(steps == 1 for steps, _ in wrong):
+        if in_one_step:
             return _in_one_step(automatic, layer, window)
-        return _over_time(automatic, layer, window, wrong)
+        return _over_time(automatic, layer, window, over_time) if over_time else []
     except ByHandError:
         return []
 
@@ -114,15 +112,12 @@ def _derivatives(a: Array, da: Array, found: Array, after: Sequence[Array], H: i
     return lines
 
 
-def _over_time(
-    automatic: Automatic, layer: Layer, window: Window, wrong: Mapping[tuple[int, str], int | None]
-) -> list[str]:
+def _over_time(automatic: Automatic, layer: Layer, window: Window, wrong: Wrong) -> list[str]:
     """Find what a later step failed to send back, if one step is right but a window is not."""
     T, state = window.xs.shape[1], window.state
-    step = wrong.get((T, "dx"))
+    step = wrong.get("dx")
     if step is None:
-        sums = ", ".join(dict.fromkeys(name for _, name in wrong))
-        return [f"one step by itself is right: look at how the loop adds up {sums}"]
+        return [f"one step by itself is right: look at how the loop adds up {', '.join(wrong)}"]
     if step < T - 1:
         head = window.until(step + 1)._replace(dlast=[np.zeros_like(part) for part in window.dlast])
         before = automatic.run(head)

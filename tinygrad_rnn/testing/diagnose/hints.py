@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import permutations
+from itertools import combinations
 
 import numpy as np
 
 from ...engine.tape import Array
 
 _NEAR = 1e-6  # relative, between two numbers that should be equal
+
+_REASONS = {
+    -1.0: "a sign is flipped",
+    0.0: "no gradient arrives",
+    2.0: "counted twice",
+    0.5: "one of two parts is lost",
+}
 
 
 def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
@@ -30,8 +37,10 @@ def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
     if np.abs(actual - expected).max() <= 1e-14 * near / _NEAR:
         return "the difference is rounding: rtol and atol ask for more than float64 has"
     whole = _factor(expected, actual)
-    if whole is not None and (expected.size > 1 or _reason(whole, sizes)):
-        return f"times {_named(whole, sizes)} in every entry{_reason(whole, sizes)}"
+    if whole is not None:
+        looks = _times(whole, "in every entry", sizes)
+        if expected.size > 1 or ":" in looks:
+            return looks
     moved = _moved(expected, actual, near)
     if moved:
         return moved
@@ -45,9 +54,7 @@ def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
     if not where:
         return ""
     part = _factor(expected[wrong], actual[wrong]) if wrong.sum() > 1 else None
-    return f"wrong {where} only" + (
-        f", times {_named(part, sizes)} there{_reason(part, sizes)}" if part is not None else ""
-    )
+    return f"wrong {where} only" + (f", {_times(part, 'there', sizes)}" if part is not None else "")
 
 
 def ratio(expected: float, actual: float, sizes: Mapping[str, int]) -> str:
@@ -58,8 +65,7 @@ def ratio(expected: float, actual: float, sizes: Mapping[str, int]) -> str:
     """
     if not (np.isfinite(expected) and np.isfinite(actual)) or expected == 0:
         return ""
-    factor = actual / expected
-    return f"times {_named(factor, sizes)} there{_reason(factor, sizes)}"
+    return _times(actual / expected, "there", sizes)
 
 
 def shape_hint(expected: tuple[int, ...], actual: tuple[int, ...], sizes: Mapping[str, int]) -> str:
@@ -88,42 +94,26 @@ def _factor(expected: Array, actual: Array) -> float | None:
     return factor if bool((np.abs(a - factor * e) <= near).all()) else None
 
 
-def _candidates(sizes: Mapping[str, int]) -> dict[str, float]:
-    named: dict[str, float] = {}
-    for letter, n in sizes.items():
-        if n > 1:
-            named |= {letter: float(n), f"1/{letter}": 1 / n}
-    for (a, n), (b, m) in permutations(sizes.items(), 2):
-        if n > 1 and m > 1 and a < b:
-            named |= {f"{a} * {b}": float(n * m), f"1/({a} * {b})": 1 / (n * m)}
-    return named
-
-
 def _letters(factor: float, sizes: Mapping[str, int]) -> list[str]:
-    return [name for name, value in _candidates(sizes).items() if abs(factor - value) <= _NEAR * value]
+    """Return what a factor may be in terms of the sizes, such as "N" or "1/(N * T)"."""
+    named = {letter: n for letter, n in sizes.items() if n > 1}
+    named |= {f"{a} * {b}": n * m for (a, n), (b, m) in combinations(sorted(named.items()), 2)}
+    inverse = {f"1/({name})" if "*" in name else f"1/{name}": 1 / n for name, n in named.items()}
+    return [name for name, value in {**named, **inverse}.items() if abs(factor - value) <= _NEAR * value]
 
 
-def _named(factor: float, sizes: Mapping[str, int]) -> str:
-    if abs(factor) <= _NEAR:
-        return "0"
-    if 0 < abs(factor - 1) < 1e-3:
-        return f"1 {'+' if factor > 1 else '-'} {abs(factor - 1):.1e}"
-    return " = ".join([f"{factor:.6g}", *_letters(factor, sizes)])
-
-
-def _reason(factor: float, sizes: Mapping[str, int]) -> str:
-    """Return the usual cause of such a factor, after a colon, or ""."""
+def _times(factor: float, place: str, sizes: Mapping[str, int]) -> str:
+    """Return "times", the factor, and the place, with the usual cause of such a factor after a colon."""
     letters = _letters(factor, sizes)
-    reasons = {
-        -1.0: "a sign is flipped",
-        0.0: "no gradient arrives",
-        2.0: "counted twice",
-        0.5: "one of two parts is lost",
-    }
-    found = [reason for value, reason in reasons.items() if abs(factor - value) <= _NEAR]
-    found += ["averaged where it is summed"] if any(name.startswith("1/") for name in letters) else []
-    found += ["summed where it is averaged"] if any(not name.startswith("1/") for name in letters) else []
-    return f": {', or '.join(found)}" if found else ""
+    number = " = ".join([f"{factor:.6g}", *letters])
+    if abs(factor) <= _NEAR:
+        number = "0"
+    elif 0 < abs(factor - 1) < 1e-3:
+        number = f"1 {'+' if factor > 1 else '-'} {abs(factor - 1):.1e}"
+    reasons = [reason for value, reason in _REASONS.items() if abs(factor - value) <= _NEAR]
+    reasons += ["averaged where it is summed"] if any(name.startswith("1/") for name in letters) else []
+    reasons += ["summed where it is averaged"] if any(not name.startswith("1/") for name in letters) else []
+    return f"times {number} {place}" + (f": {', or '.join(reasons)}" if reasons else "")
 
 
 def _moved(expected: Array, actual: Array, near: float) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 
 from ...engine.tape import Array
 from ...engine.tensor import Tensor
-from ..oracles.slopes import Scalar
+from ..oracles import Scalar
 from .backward import BackwardPass
 from .leaves import Constant
 

@@ -16,7 +16,7 @@ from ...engine.tape import Array, Watcher, enable_grad, no_grad, watching
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten
 from ...errors import GradientError, NonFiniteError
-from ..oracles.slopes import Scalar
+from ..oracles import Scalar
 from .backward import BackwardPass, backward_pass
 from .base import Evaluation, Target, arrays_in, holding, narrowest, weighted, weights
 

@@ -7,7 +7,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -15,13 +15,11 @@ from ...engine.autograd import grad
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, tensor
 from ...engine.tree import flatten, rebuild
-from ..oracles.slopes import Scalar
+from ..oracles import Scalar
 from .backward import BackwardPass
 from .base import Evaluation, Target
 
 Arrays: TypeAlias = Mapping[str, Array]
-Code: TypeAlias = Any
-"""A user's code: an object or functions whose form is inspected."""
 
 
 class ByHandError(Exception):
@@ -137,8 +135,17 @@ class Automatic:
         return dx, dbefore, part
 
 
+class Code(Protocol):
+    """A user's layer: of one step, or of a window if forward takes only xs. It may have set_state, dh and dc too."""
+
+    params: Sequence[Array]
+    grads: Sequence[Array]
+    forward: Callable[..., object]
+    backward: Callable[..., object]
+
+
 class Layer(ABC):
-    """A hand-written layer: a copy of the object or functions, and weights by name, in the order of the cell."""
+    """A hand-written layer: a copy of the user's, and weights by name, in the order of the cell."""
 
     whole = False  # whether it runs over a whole window by itself
 
@@ -158,7 +165,7 @@ class Layer(ABC):
     def run(self, window: Window) -> Pass:
         """Return the pass over a window; raise `ByHandError` if the hand-written code fails."""
 
-    def _gradients(self, code: object) -> dict[str, Array]:
+    def _gradients(self, code: Code) -> dict[str, Array]:
         grads = getattr(code, "grads", None)
         if grads is None or len(grads) != len(self.weights):
             raise ByHandError(
@@ -195,7 +202,7 @@ class WindowLayer(Layer):
     def starts_from(self, state: Sequence[Array]) -> bool:
         """Return whether it can start from a given state, and let it."""
         try:
-            self.code.set_state(*map(np.array, state))
+            getattr(self.code, "set_state")(*map(np.array, state))  # noqa: B009 (not every layer has it)
         except (AttributeError, ValueError, TypeError):
             return False
         return True
@@ -203,40 +210,40 @@ class WindowLayer(Layer):
     def run(self, window: Window) -> Pass:
         """Run the layer over the window; from zeros if it cannot start from a given state."""
         count = len(window.state)
-        if not self.starts_from(window.state) and hasattr(self.code, "reset_state"):
-            self.code.reset_state()
+        if not self.starts_from(window.state):
+            getattr(self.code, "reset_state", lambda: None)()
         (hs,) = _called("forward", self.code.forward, [window.xs], 1)
         (dxs,) = _called("backward", self.code.backward, [window.dhs], 1)
-        first = [getattr(self.code, name, None) for name in ("dh", "dc")[:count]]
-        dstate = [None if part is None else np.array(part) for part in first] + [None] * (count - len(first))
+        held = [getattr(self.code, f"d{name}", None) for name in state_names(count)]
+        dstate = [None if part is None else np.array(part) for part in held]
         return Pass(hs, [None] * (count - 1), dxs, dstate, self._gradients(self.code), None)
 
 
-class FunctionLayer(Layer):
-    """A pair: forward(x, state, parameters) -> (state, cache) and backward(dstate, cache) -> (dx, dstate, gradients).
+class _Pair:
+    """A pair of functions as the code of a `StepLayer`.
 
-    state and dstate are tuples of arrays (N, H), h first; parameters and gradients are dicts with the cell's names.
+    forward(x, state, parameters) -> (state, cache) and backward(dstate, cache) -> (dx, dstate, gradients); state and
+    dstate are tuples of arrays (N, H), h first; parameters and gradients are dicts with the cell's names.
     """
 
-    def run(self, window: Window) -> Pass:
-        """Unroll the functions."""
-        return unrolled(self._forward, self._backward, window)
+    def __init__(self, forward: Callable[..., object], backward: Callable[..., object], weights: Arrays) -> None:
+        self._functions, self._weights = (forward, backward), weights
 
-    def _forward(self, x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], object]:
-        result = _guarded("forward", lambda x, *state: self.code[0](x, state, self.weights), [x, *state])
-        after, cache = _unpacked("forward", result, ("state", "cache"))
-        return _arrays("forward", after, len(state)), cache
+    def forward(self, x: Array, *state: Array) -> object:
+        result = self._functions[0](x, state, self._weights)
+        after, self._cache = _unpacked("forward", result, ("state", "cache"))
+        return after
 
-    def _backward(self, dstate: Sequence[Array], cache: object) -> tuple[Array, Sequence[Array], dict[str, Array]]:
-        result = _guarded("backward", lambda *dstate: self.code[1](dstate, cache), dstate)
+    def backward(self, *dstate: Array) -> object:
+        result = self._functions[1](dstate, self._cache)
         dx, before, gradients = _unpacked("backward", result, ("dx", "dstate", "gradients"))
-        if not isinstance(gradients, Mapping) or set(gradients) != set(self.weights):
-            raise ByHandError(f"backward: expected gradients to be a dict with the keys {list(self.weights)}")
-        part = {name: np.array(gradients[name]) for name in self.weights}
-        return np.array(dx), _arrays("backward", before, len(dstate)), part
+        if not isinstance(gradients, Mapping) or set(gradients) != set(self._weights):
+            raise ByHandError(f"backward: expected gradients to be a dict with the keys {list(self._weights)}")
+        self.grads = [gradients[name] for name in self._weights]
+        return dx, *_parts(before)
 
 
-def as_layer(handwritten: Code, weights: Arrays) -> Layer:
+def as_layer(handwritten: object, weights: Arrays) -> Layer:
     """Return hand-written code of any form, with the given weights.
 
     Raises:
@@ -244,24 +251,24 @@ def as_layer(handwritten: Code, weights: Arrays) -> Layer:
         ValueError: if its parameters do not fit those of the cell.
     """
     if isinstance(handwritten, tuple) and len(handwritten) == 2 and all(map(callable, handwritten)):
-        return FunctionLayer(handwritten, weights)
+        return StepLayer(cast(Code, _Pair(*handwritten, weights)), weights)
     if isinstance(handwritten, type) or not hasattr(handwritten, "forward"):
         if not callable(handwritten):
             raise TypeError(
                 f"compare_handwritten: handwritten is a {type(handwritten).__name__}; expected a layer with forward "
                 "and backward, a class or function that makes one of the weights, or a pair (forward, backward)"
             )
-        code = handwritten(*(np.array(value) for value in weights.values()))
+        code = _loaded(handwritten(*(np.array(value) for value in weights.values())), weights)
     else:
-        code = copy.deepcopy(handwritten)
-    _load(code, weights)
+        code = _loaded(copy.deepcopy(handwritten), weights)
     takes = inspect.signature(code.forward).parameters.values()
     needed = [p for p in takes if p.kind is not p.VAR_KEYWORD and p.default is p.empty]
     alone = len(needed) == 1 and needed[0].kind is not inspect.Parameter.VAR_POSITIONAL
     return (WindowLayer if alone else StepLayer)(code, weights)
 
 
-def _load(code: object, weights: Arrays) -> None:
+def _loaded(code: object, weights: Arrays) -> Code:
+    """Return the code with the weights written into its params."""
     params = getattr(code, "params", None)
     if params is None or len(params) != len(weights):
         have = "none" if params is None else f"{len(params)}"
@@ -275,29 +282,27 @@ def _load(code: object, weights: Arrays) -> None:
                 f"{value.shape} is expected; build the layer of float64 arrays in the order {', '.join(weights)}"
             )
         held[...] = value
+    return cast(Code, code)
 
 
 def _called(name: str, function: Callable[..., object], arrays: Sequence[Array], count: int) -> list[Array]:
     """Return the result of a hand-written method for copies of some arrays, as `count` new arrays."""
-    return _arrays(name, _guarded(name, function, arrays), count)
-
-
-def _guarded(name: str, function: Callable[..., object], arrays: Sequence[Array]) -> object:
     handed = [np.array(array) for array in arrays]
     try:
-        result = copy.deepcopy(function(*handed))
+        found = _parts(function(*handed))
+    except ByHandError:
+        raise
     except Exception as error:  # any error of hand-written code is a finding
         raise ByHandError(f"{name} raised {type(error).__name__}: {error}") from error
     if any(not np.array_equal(new, old, equal_nan=True) for new, old in zip(handed, arrays, strict=True)):
         raise ByHandError(f"{name} changes an array that it was given; compute into a new one")
-    return result
-
-
-def _arrays(name: str, result: object, count: int) -> list[Array]:
-    found = list(result) if isinstance(result, tuple | list) else [result]
     if len(found) != count:
         raise ByHandError(f"{name}: expected it to return {count} arrays, got {len(found)}")
     return [np.array(part) for part in found]
+
+
+def _parts(result: object) -> list[Any]:
+    return list(result) if isinstance(result, tuple | list) else [result]
 
 
 def _unpacked(name: str, result: object, parts: tuple[str, ...]) -> tuple[object, ...]:

@@ -23,7 +23,7 @@ from ...engine.tensor import Tensor
 from ...engine.tree import flatten, map_leaves
 from ...errors import ConfigError, GradientError, NonFiniteError
 from ...truncation import Full, Policy, bptt
-from ..oracles.slopes import Scalar
+from ..oracles import Scalar
 from .backward import BackwardPass, differing, graph_of, sharing
 from .base import Evaluation, Target, arrays_in, holding, narrowest
 
