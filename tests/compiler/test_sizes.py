@@ -20,8 +20,8 @@ def planned(monkeypatch):
     return found
 
 
-def model_step():
-    model = tr.RNNLM(11, 5, 6, np.random.default_rng(0), cell="gru", dtype=np.float64)
+def model_step(V=100):
+    model = tr.RNNLM(V, 5, 6, np.random.default_rng(0), cell="gru", dtype=np.float64)
     parameters = model.parameters()
 
     def step(ids, targets):
@@ -53,6 +53,15 @@ def test_passes_run_for_two_sizes_of_a_line(sizes, known, planned):
         if len(planned) == before:
             found.append(size)
     assert found == known.split()
+
+
+def test_passes_run_for_two_sizes_on_each_side_of_what_a_pass_decides_by(planned):
+    step, rng = model_step(V=11), np.random.default_rng(1)
+    compiled = tr.compile(step)
+    for T, made in ((5, 1), (7, 2), (9, 3), (30, 3), (6, 3), (7, 3), (5, 3)):  # from T = 6 on, tables are multiplied
+        ids, targets = rng.integers(0, 11, (2, 4, T))
+        assert_equal(compiled(ids, targets), step(ids, targets), 1e-12)
+        assert len(planned) == made
 
 
 def test_no_live_value_is_written_over_in_a_plan_for_another_size(planned):

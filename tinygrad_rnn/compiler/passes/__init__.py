@@ -9,6 +9,7 @@ from ...errors import ConfigError
 from ..ir.editing import in_bodies
 from ..ir.graph import Graph
 from .checks import checks_first
+from .lookups import lookup_products
 from .loss import bias_in_product, fuse_loss, sums_in_product
 from .motion import hoist_invariants, move_elementwise, move_products
 from .prune import prune_loops
@@ -33,6 +34,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "hoist_products": (move_products, time_first),
     "defer_sums": (defer_sums, defer_carried, time_first, flat_products),
     "regroup_sums": (_regroup_sums, _regroup_carried, time_first, flat_products),
+    "lookup_products": (lookup_products,),
     "fuse_loss": (fuse_loss,),
     "sums_in_product": (sums_in_product,),
     "bias_in_product": (bias_in_product,),

@@ -1,0 +1,86 @@
+"""Products of rows that were looked up: a table of few rows is multiplied as a whole, and looked up after that."""
+
+from __future__ import annotations
+
+import math
+
+from ..ir.graph import Call, Graph, Rewriter, Value
+from ..ir.operators import TAKE_BACK
+from .common import Operands, before_reshapes, is_outer, maker_of, product, reshaped, rewrite, transposed
+
+_SAVED = 2  # so many times as many rows are looked up as there are in the table
+
+
+def lookup_products(graph: Graph) -> Graph:
+    """Multiply tables instead of the rows that are looked up in them, where that is less than half of the arithmetic.
+
+    With E (V, D), ids of n rows, W (D, M) and d (n, M):
+
+        take(E, ids) @ W           is  take(E @ W, ids)
+        take(E, ids).T @ d         is  E.T @ take_back(d, ids)
+        take_back(d @ W.T, ids)    is  take_back(d, ids) @ W.T
+
+    The others add up rows with the same id before they are multiplied. Rows that no id names are multiplied by 0, so if
+    one of them is not finite, E.T @ take_back(d, ids) has NaN.
+    """
+    uses = graph.uses()
+
+    def rule(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
+        if call.name == "take_back":
+            return _of_gradient(call, inputs, new, uses)
+        if is_outer(call):
+            return _outer(inputs, new)
+        return _of_rows(call, inputs, new) if call.name == "matmul" else None
+
+    return rewrite(graph, rule)
+
+
+def _of_rows(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
+    taken = _taken(inputs[0])
+    if taken is None or inputs[1].ndim != 2:
+        return None
+    table, ids = product(new, taken.inputs[0], inputs[1]), taken.attrs["indices"]
+    specs = [((*ids.shape, table.shape[1]), table.dtype)]
+    found = new.call(taken.operator, [table], taken.attrs, specs).output
+    return [reshaped(new, found, call.output.shape)]
+
+
+def _outer(inputs: Operands, new: Rewriter) -> list[Value] | None:
+    taken, d = _taken(inputs[0].maker.inputs[0]), inputs[1]
+    if taken is None or taken.output.dtype != d.dtype:
+        return None
+    table = taken.inputs[0]
+    return [product(new, transposed(new, table, (1, 0)), _added(new, d, taken.attrs["indices"], table.shape[0]))]
+
+
+def _of_gradient(call: Call, inputs: Operands, new: Rewriter, uses: dict[Value, list[Call]]) -> list[Value] | None:
+    ids = new.get(call.attrs["indices"])
+    multiplied = maker_of(before_reshapes(inputs[0]), "matmul")
+    if multiplied is None or not _saves(ids, call.attrs["axis"], call.output) or len(uses[call.inputs[0]]) > 1:
+        return None
+    d, W = multiplied.inputs
+    if d.shape != (math.prod(ids.shape), W.shape[0]) or W.ndim != 2 or not d.dtype == W.dtype == call.output.dtype:
+        return None
+    return [product(new, _added(new, d, ids, call.output.shape[0]), W)]
+
+
+def _taken(part: Value) -> Call | None:
+    """Return the lookup in a table whose rows an operand has, as a matrix."""
+    taken = maker_of(before_reshapes(part), "take")
+    if taken is None or not _saves(taken.attrs["indices"], taken.attrs["axis"], taken.inputs[0]):
+        return None
+    return taken if part.shape == (math.prod(taken.attrs["indices"].shape), taken.inputs[0].shape[1]) else None
+
+
+def _saves(ids: object, axis: int, table: Value) -> bool:
+    """Return whether ids name rows of a table so often that its product has less arithmetic than theirs."""
+    if not isinstance(ids, Value) or axis != 0 or table.ndim != 2 or table.dtype.kind != "f":
+        return False
+    return math.prod(ids.shape) >= _SAVED * table.shape[0] > 0
+
+
+def _added(new: Rewriter, d: Value, ids: Value, V: int) -> Value:
+    """Append the sums (V, M) of the rows of d with the same id."""
+    shape = V, d.shape[1]
+    attrs = {"indices": ids, "axis": 0, "shape": shape}
+    return new.call(TAKE_BACK, [reshaped(new, d, (*ids.shape, d.shape[1]))], attrs, [(shape, d.dtype)]).output
