@@ -125,7 +125,7 @@ BUDGET = {
     "engine": 3410,
     "data": 1430,
     "handwritten": 2175,
-    "testing": 4442,
+    "testing": 4462,
     "compiler": 11452,
     "truncation": 1720,
     "credit": 1900,

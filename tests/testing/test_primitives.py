@@ -281,6 +281,10 @@ def memory_order_rule(g, y, x):
     return (g * (1 - y * y),)
 
 
+def reading_rule(g, y, x):
+    return (g * (1 - y * y),) if np.any(g) else (np.zeros(x.shape),)
+
+
 def out_ignored(x, /, *, out=None):
     return np.tanh(x)
 
@@ -392,6 +396,7 @@ FAULTS = [
     ("out=", "added to", plain(out_added_to), [(2, 3)], {}),
     ("out=", "a copy is written", plain(out_of_a_copy), [(2, 3)], {}),
     ("out=", "over an input", plain(out_over_its_input), [(2, 3)], {}),
+    ("compiled", "the rule reads a value", made(lambda x, /: np.tanh(x), reading_rule), [(2, 3)], {}),
     (
         "attributes",
         "the rule does not take the default",

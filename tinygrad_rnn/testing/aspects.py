@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..compiler.api import compile
+from ..credit.nests import value_of
 from ..engine.autograd import grad
 from ..engine.primitive import Primitive
 from ..engine.tape import Array
@@ -319,6 +321,23 @@ def zero_d(case: Case) -> str:
     if any(np.ndim(value) for value in inputs) or _taken(case, inputs) is None:
         raise NotApplicableError("it takes no 0-d arrays here")
     return replace(case, inputs=inputs).check_rule()
+
+
+def compiled(case: Case) -> str:
+    """Record the function and its gradient with `compile`, and replay them on the same values in reverse order."""
+
+    def both(*leaves: Tensor) -> list[Tensor | Array]:
+        outputs = case.outputs(case.p(*case.replaced(dict(zip(case.checked, leaves, strict=True))), **case.attrs))
+        recorded = [y for y in outputs if isinstance(y, Tensor)]
+        cotangents = [np.ones(y.shape, y.dtype) for y in recorded]
+        return [*recorded, *grad(recorded, list(leaves), cotangent=cotangents)]
+
+    replayed = compile(both, executor="numpy")
+    for change in (np.array, np.flip):
+        leaves = [tensor(change(value), requires_grad=True) for value in case.checked.values()]
+        actual, expected = (list(map(value_of, function(*leaves))) for function in (replayed, both))
+        agree(actual, expected, "compiled function and gradient")
+    return "function and rule"
 
 
 def attributes(case: Case) -> str:

@@ -35,6 +35,7 @@ _ASPECTS: dict[str, Callable[[Case], str]] = {
     "read-only": memory.read_only,
     "no mutation": memory.no_mutation,
     "out=": memory.out,
+    "compiled": aspects.compiled,
     "attributes": aspects.attributes,
 }
 
@@ -86,8 +87,8 @@ def check_primitive(
 
     There are separate verdicts on these aspects: values (compared with a plain NumPy function), analytic (whether the
     complex step may be used), rule (first derivatives), second order, broadcasting, dtype, zero-size, 0-d, layout
-    (strided, transposed, reversed, broadcast arrays), read-only, no mutation, out=, and attributes. An aspect that does
-    not apply, such as 0-d arrays with an axis, is reported as "not applicable".
+    (strided, transposed, reversed, broadcast arrays), read-only, no mutation, out=, compiled, and attributes. An aspect
+    that does not apply, such as 0-d arrays with an axis, is reported as "not applicable".
 
     Args:
         p: the primitive.
