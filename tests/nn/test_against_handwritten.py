@@ -4,6 +4,8 @@ float64, relative 1e-12; drawn shapes; single step, whole sequence, stateful acr
 scaled by 0.3: near saturation the hand-written 1 - h*h itself loses digits to cancellation.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from oracle import relative_error
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import handwritten as hw
+from tinygrad_rnn.engine.tree import flatten
 from tinygrad_rnn.testing import compare_handwritten
 
 sizes = st.integers(1, 5)
@@ -19,6 +22,7 @@ seeds = st.integers(0, 2**32 - 1)
 PAIRS = {
     "rnn": (tr.RNNCell, hw.RNN, hw.TimeRNN, {}),
     "lstm": (tr.LSTMCell, hw.LSTM, hw.TimeLSTM, {}),
+    "lstm projected": (partial(tr.LSTMCell, proj_size=2), hw.LSTM, hw.TimeLSTM, {}),
     "gru after": (tr.GRUCell, hw.GRU, hw.TimeGRU, {"reset": "after"}),
     "gru before": (tr.GRUCell, hw.GRU, hw.TimeGRU, {"reset": "before"}),
 }
@@ -33,9 +37,8 @@ def pair(name, layer, D, H, rng, **options):
     return cell, (step if layer == "step" else time)(*arrays, **extra, **options)
 
 
-def states(name, rng, N, H):
-    count = 2 if name == "lstm" else 1
-    return [tr.tensor(rng.standard_normal((N, H)), requires_grad=True) for _ in range(count)]
+def states(cell, rng, N):
+    return [tr.tensor(rng.standard_normal(h.shape), requires_grad=True) for h in flatten(cell.initial_state(N))]
 
 
 def as_state(parts):
@@ -47,13 +50,13 @@ def as_state(parts):
 def test_single_step(name, N, D, H, seed):
     rng = np.random.default_rng(seed)
     cell, by_hand = pair(name, "step", D, H, rng)
-    x, parts = tr.tensor(rng.standard_normal((N, D)), requires_grad=True), states(name, rng, N, H)
+    x, parts = tr.tensor(rng.standard_normal((N, D)), requires_grad=True), states(cell, rng, N)
     _, new = cell(x, as_state(parts))
     new_parts = list(new) if isinstance(new, tuple) else [new]
     expected = by_hand.forward(x.data, *(h.data for h in parts))
     for ours, theirs in zip(new_parts, expected if isinstance(expected, tuple) else (expected,), strict=True):
         assert relative_error(ours.data, theirs) < 1e-12
-    cotangents = [rng.standard_normal((N, H)) for _ in parts]
+    cotangents = [rng.standard_normal(part.shape) for part in parts]
     gradients = tr.grad(new_parts, [x, *parts, *cell.parameters().values()], cotangent=cotangents)
     for ours, theirs in zip(gradients, [*by_hand.backward(*cotangents), *by_hand.grads], strict=True):
         assert relative_error(ours, theirs) < 1e-12
@@ -64,11 +67,11 @@ def test_single_step(name, N, D, H, seed):
 def test_whole_sequence_from_a_given_state(name, N, T, D, H, seed):
     rng = np.random.default_rng(seed)
     cell, by_hand = pair(name, "time", D, H, rng, stateful=True)
-    xs, parts = tr.tensor(rng.standard_normal((N, T, D)), requires_grad=True), states(name, rng, N, H)
+    xs, parts = tr.tensor(rng.standard_normal((N, T, D)), requires_grad=True), states(cell, rng, N)
     by_hand.set_state(*(h.data.copy() for h in parts))
     outputs, _ = tr.unroll(cell, xs, as_state(parts))
     assert relative_error(outputs.data, by_hand.forward(xs.data)) < 1e-12
-    dhs = rng.standard_normal((N, T, H))
+    dhs = rng.standard_normal(outputs.shape)
     gradients = tr.grad(outputs, [xs, *parts, *cell.parameters().values()], cotangent=dhs)
     dxs = by_hand.backward(dhs)
     first = [by_hand.dh] if len(parts) == 1 else [by_hand.dh, by_hand.dc]
@@ -83,7 +86,7 @@ def test_stateful_windows_equal_cuts_inside_one_sequence(name, N, window, window
     rng = np.random.default_rng(seed)
     cell, by_hand = pair(name, "time", D, H, rng, stateful=True)
     parameters = cell.parameters()
-    data, dhs = (rng.standard_normal((N, window * windows, size)) for size in (D, H))
+    data, dhs = (rng.standard_normal((N, window * windows, size)) for size in (D, cell.output_size))
     whole_xs = tr.tensor(data, requires_grad=True)
     whole, _ = tr.unroll(cell, whole_xs, cut_every=window)
     whole_gradients = tr.grad(whole, {**parameters, "xs": whole_xs}, cotangent=dhs)

@@ -102,7 +102,12 @@ def test_forget_bias_and_names_and_count():
     ("call", "error", "words"),
     [
         (lambda c: c(np.ones((2, 5)), np.ones((2, 4))), tr.ShapeError, r"\(N, D\) = \(N, 3\), got \(2, 5\)"),
-        (lambda c: c(np.ones(3), np.ones((2, 4))), tr.ShapeError, r"got \(3,\)"),
+        (lambda c: c(np.ones((1, 2, 3)), np.ones((2, 4))), tr.ShapeError, r"got \(1, 2, 3\)"),
+        (
+            lambda c: c(np.ones(3), np.ones((1, 4))),
+            tr.ShapeError,
+            r"\(H,\) = \(4,\), got \(1, 4\); x .* x\[None\]",
+        ),
         (lambda c: c(np.ones((2, 3)), np.ones((1, 4))), tr.ShapeError, r"\(N, H\) = \(2, 4\), got \(1, 4\)"),
         (
             lambda c: tr.RNNCell(0, 4, np.random.default_rng(0)),

@@ -137,7 +137,7 @@ def test_cbow_trains():
 def test_a_value_that_is_not_finite_is_named_with_its_step_and_its_layer():
     model = tr.RNNLM(5, 6, 7, rng(), layers=2)
     model.layers[1].b.data = np.full(7, np.nan)
-    with tr.anomaly_mode(), pytest.raises(tr.NonFiniteError, match=r"add: .*cells.py:\d+, step 0, in layers.1"):
+    with tr.anomaly_mode(), pytest.raises(tr.NonFiniteError, match=r"add: .*base.py:\d+, step 0, in layers.1"):
         model(IDS)
 
 
@@ -151,7 +151,7 @@ def test_a_value_that_is_not_finite_is_named_with_its_step_and_its_layer():
         (lambda: tr.RNNLM(5, 6, 7, rng(), dropout=1.0), tr.ConfigError, r"p must be a number in \[0, 1\)"),
         (lambda: tr.RNNLM(5, 6, 6, rng(), cell=tr.RNNCell(6, 6, rng()), layers=2), tr.ConfigError, "one layer"),
         (lambda: tr.RNNLM(0, 6, 7, rng()), tr.ConfigError, "vocab_size must be an integer of 1 or more"),
-        (lambda: tr.RNNLM(5, 6, 7, rng())([1, 2]), tr.ShapeError, r"\(N, T\), got \(2,\)"),
+        (lambda: tr.RNNLM(5, 6, 7, rng())([[[1, 2]]]), tr.ShapeError, r"\(N, T\), got \(1, 1, 2\)"),
         (lambda: tr.RNNLM(5, 6, 7, rng())([[1, 5]]), IndexError, r"\[0, V\) with V=5, got 1 to 5"),
         (lambda: tr.RNNLM(5, 6, 7, rng())([[1.0]]), tr.DTypeError, "integer indices"),
         (lambda: tr.Linear(3, 2, rng())(np.ones((2, 4))), tr.ShapeError, r"\(..., 3\), got \(2, 4\)"),

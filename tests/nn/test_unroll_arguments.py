@@ -125,7 +125,8 @@ def test_dropout_of_integers_keeps_the_mean():
         (lambda: both([["a"]]), tr.DTypeError, "bidirectional: xs: expected numbers, got list of dtype <U1"),
         (lambda: tr.unroll(make(), [[[1.0], [1.0, 2.0]]]), tr.DTypeError, "unroll: xs: cannot make an array .* list"),
         (lambda: tr.unroll(make(), None), tr.DTypeError, "unroll: xs: expected numbers, got NoneType of dtype object"),
-        (lambda: tr.unroll(make(), [[1.0]]), tr.ShapeError, r"\(N, T, D\) with T >= 1, got \(1, 1\)"),
+        (lambda: tr.unroll(make(), [1.0]), tr.ShapeError, r"\(N, T, D\) with T >= 1, got \(1,\)"),
+        (lambda: tr.unroll(make(), [[1.0]]), tr.ShapeError, r"\(T, D\) = \(T, 3\) .*, got \(1, 1\); add the axis D"),
         (
             lambda: tr.Linear(3, 2, np.random.default_rng(0))("text"),
             tr.DTypeError,

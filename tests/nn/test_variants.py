@@ -148,7 +148,7 @@ def test_errors_of_the_variants():
     with pytest.raises(tr.ConfigError, match=r"LRUCell: radius must be \(least, largest\)"):
         tr.LRUCell(3, 4, rng, radius=(0.9, 0.5))
     with pytest.raises(tr.ShapeError, match=r"MinGRUCell: expected xs of shape \(N, T, D\)"):
-        tr.MinGRUCell(3, 4, rng).parallel(np.ones((2, 3)))
+        tr.MinGRUCell(3, 4, rng).parallel(np.ones((2, 4)))
 
 
 def test_lru_stays_stable_and_starts_in_its_ring():

@@ -112,7 +112,7 @@ def check_shape(function: str, argument: str, array: Array, letters: str, sizes:
             raise ValueError(f"{message}; make axis {axis} ({name}) {size} long")
 
 
-def check_recurrent_weights(function: str, gates: int, Wx: Array, Wh: Array, b: Array) -> None:
+def check_recurrent_weights(function: str, gates: int, Wx: Array, Wh: Array, b: Array, Wp: Array | None = None) -> None:
     """Refuse weights of a recurrent step whose shapes do not fit each other.
 
     Args:
@@ -121,6 +121,7 @@ def check_recurrent_weights(function: str, gates: int, Wx: Array, Wh: Array, b: 
         Wx: (D, gates * H).
         Wh: (H, gates * H); its rows say what H is.
         b: (gates * H,).
+        Wp: (H, P), a projection of the state, with which Wh is (P, gates * H); None: there is none.
 
     Raises:
         ValueError: a shape does not fit.
@@ -133,8 +134,12 @@ def check_recurrent_weights(function: str, gates: int, Wx: Array, Wh: Array, b: 
     """
     columns = "H" if gates == 1 else f"{gates}H"
     check_shape(function, "Wh", Wh, f"H, {columns}", (None, None))
-    width = gates * Wh.shape[0]
-    check_shape(function, "Wh", Wh, f"H, {columns}", (Wh.shape[0], width))
+    H = Wh.shape[0]
+    if Wp is not None:
+        check_shape(function, "Wp", Wp, "H, P", (None, None))
+        H = Wp.shape[0]
+    rows, width = ("H", H) if Wp is None else ("P", Wp.shape[1]), gates * H
+    check_shape(function, "Wh", Wh, f"{rows[0]}, {columns}", (rows[1], width))
     check_shape(function, "Wx", Wx, f"D, {columns}", (None, width))
     check_shape(function, "b", b, columns, (width,))
 

@@ -36,10 +36,14 @@ class LSTM(Step):
         dWx = x' @ da       dWh = h_prev' @ da      db = sum of da over the batch
         dx  = da @ Wx'      dh_prev = da @ Wh'
 
+    With a projection (Sak, Senior and Beaufays, 2014), h_next = m @ Wp, where m = o * tanh(c_next), and Wh has P rows.
+    Then dWp = m' @ dh_next, and dm = dh_next @ Wp' takes the place of dh_next in the equations above.
+
     Args:
         Wx: (D, 4H), float.
-        Wh: (H, 4H), float.
+        Wh: (H, 4H), float; (P, 4H) with a projection.
         b: (4H,), float.
+        Wp: (H, P), float, the projection; None: there is none, and P is H.
 
     Raises:
         ValueError: the shapes do not fit each other.
@@ -57,20 +61,30 @@ class LSTM(Step):
 
     state_names: ClassVar[tuple[str, ...]] = ("h", "c")
 
-    def __init__(self, Wx: Array, Wh: Array, b: Array) -> None:
-        check_recurrent_weights("LSTM", 4, Wx, Wh, b)
-        super().__init__(Wx, Wh, b)
+    def __init__(self, Wx: Array, Wh: Array, b: Array, Wp: Array | None = None) -> None:
+        check_recurrent_weights("LSTM", 4, Wx, Wh, b, Wp)
+        super().__init__(Wx, Wh, b, *([] if Wp is None else [Wp]))
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Return P and H, the lengths of h and of c.
+
+        Examples:
+            >>> LSTM(np.zeros((3, 8)), np.zeros((1, 8)), np.zeros(8), np.zeros((2, 1))).state_sizes
+            (1, 2)
+        """
+        return self.params[1].shape[0], self.params[2].shape[0] // 4
 
     def forward(self, x: Array, h_prev: Array, c_prev: Array) -> tuple[Array, Array]:
         """Compute the next state by the equations of the class.
 
         Args:
             x: (N, D), the input of this step.
-            h_prev: (N, H), the hidden state before it.
+            h_prev: (N, P), the hidden state before it.
             c_prev: (N, H), the memory cell before it.
 
         Returns:
-            h_next and c_next, each (N, H).
+            h_next, (N, P), and c_next, (N, H).
 
         Raises:
             ValueError: a shape does not fit the weights.
@@ -80,10 +94,10 @@ class LSTM(Step):
             >>> lstm.forward(np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)))
             (array([[0.]]), array([[0.]]))
         """
-        Wx, Wh, b = self.params
-        H = Wh.shape[0]
+        Wx, Wh, b, *Wp = self.params
+        P, H = self.state_sizes
         check_shape("LSTM.forward", "x", x, "N, D", (None, Wx.shape[0]))
-        check_shape("LSTM.forward", "h_prev", h_prev, "N, H", (x.shape[0], H))
+        check_shape("LSTM.forward", "h_prev", h_prev, "N, P" if Wp else "N, H", (x.shape[0], P))
         check_shape("LSTM.forward", "c_prev", c_prev, "N, H", (x.shape[0], H))
         a = x @ Wx + h_prev @ Wh + b
         i, f, o = np.split(sigmoid(a[:, : 3 * H]), 3, axis=1)
@@ -91,17 +105,19 @@ class LSTM(Step):
         c_next = f * c_prev + i * g
         tanh_c = np.tanh(c_next)
         self.cache = (x, h_prev, c_prev, i, f, o, g, tanh_c)
-        return o * tanh_c, c_next
+        m = o * tanh_c
+        return (m @ Wp[0] if Wp else m), c_next
 
     def backward(self, dh_next: Array, dc_next: Array) -> tuple[Array, Array, Array]:
         """Take the gradient back through the latest forward, by the equations of the class.
 
         Args:
-            dh_next: (N, H), dL/dh_next.
+            dh_next: (N, P), dL/dh_next.
             dc_next: (N, H), dL/dc_next, without the part that goes through h_next.
 
         Returns:
-            dx, (N, D), dh_prev, (N, H), and dc_prev, (N, H). `grads` then holds dWx, dWh and db of this step.
+            dx, (N, D), dh_prev, (N, P), and dc_prev, (N, H). `grads` then holds dWx, dWh and db of this step, and dWp
+            where there is a projection.
 
         Raises:
             ValueError: there was no forward, or a shape is not that of h_next.
@@ -112,17 +128,19 @@ class LSTM(Step):
             >>> lstm.backward(np.ones((1, 1)), np.zeros((1, 1)))[2]  # through h: o * f
             array([[0.25]])
         """
-        Wx, Wh, _ = self.params
+        Wx, Wh, _, *Wp = self.params
         x, h_prev, c_prev, i, f, o, g, tanh_c = self._kept()
-        check_shape("LSTM.backward", "dh_next", dh_next, "N, H", tanh_c.shape)
+        check_shape("LSTM.backward", "dh_next", dh_next, "N, P" if Wp else "N, H", h_prev.shape)
         check_shape("LSTM.backward", "dc_next", dc_next, "N, H", tanh_c.shape)
-        dc = dc_next + dh_next * o * (1 - tanh_c**2)
+        dm = dh_next @ Wp[0].T if Wp else dh_next
+        dc = dc_next + dm * o * (1 - tanh_c**2)
         da_i = dc * g * i * (1 - i)
         da_f = dc * c_prev * f * (1 - f)
-        da_o = dh_next * tanh_c * o * (1 - o)
+        da_o = dm * tanh_c * o * (1 - o)
         da_g = dc * i * (1 - g**2)
         da = np.concatenate([da_i, da_f, da_o, da_g], axis=1)
-        self._set_grads(x.T @ da, h_prev.T @ da, da.sum(axis=0))
+        dWp = [(o * tanh_c).T @ dh_next] if Wp else []
+        self._set_grads(x.T @ da, h_prev.T @ da, da.sum(axis=0), *dWp)
         return da @ Wx.T, da @ Wh.T, dc * f
 
 
@@ -134,8 +152,9 @@ class TimeLSTM(TimeLayer):
 
     Args:
         Wx: (D, 4H), float; columns in the order i, f, o, g.
-        Wh: (H, 4H), float.
+        Wh: (H, 4H), float; (P, 4H) with a projection.
         b: (4H,), float.
+        Wp: (H, P), float, the projection, as in `LSTM`; None: there is none.
         stateful: carry h and c from one window to the next.
 
     Raises:
@@ -148,8 +167,8 @@ class TimeLSTM(TimeLayer):
         ((4, 5, 2), (4, 5, 3))
     """
 
-    def __init__(self, Wx: Array, Wh: Array, b: Array, stateful: bool = False) -> None:
-        super().__init__(LSTM(Wx, Wh, b), stateful)
+    def __init__(self, Wx: Array, Wh: Array, b: Array, Wp: Array | None = None, *, stateful: bool = False) -> None:
+        super().__init__(LSTM(Wx, Wh, b, Wp), stateful)
 
     @property
     def c(self) -> Array | None:
@@ -180,7 +199,7 @@ class TimeLSTM(TimeLayer):
         """Start the next window from h and c.
 
         Args:
-            h: (N, H), float. It is copied.
+            h: (N, P), float. It is copied.
             c: (N, H), float. It is copied; without it the memory cell starts from zeros.
 
         Raises:
@@ -193,4 +212,6 @@ class TimeLSTM(TimeLayer):
             >>> layer.c
             array([[0.5]])
         """
-        self._start_from(h, np.zeros_like(h) if c is None else c)
+        if c is None:
+            c = np.zeros((len(h), self.step.state_sizes[1]), h.dtype)
+        self._start_from(h, c)

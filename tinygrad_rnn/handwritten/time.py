@@ -25,6 +25,17 @@ class Step(Layer, ABC):
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
 
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Return the length of the last axis of each array of the state: H.
+
+        Examples:
+            >>> from tinygrad_rnn.handwritten import RNN
+            >>> RNN(np.ones((3, 4)), np.ones((4, 4)), np.ones(4)).state_sizes
+            (4,)
+        """
+        return (self.params[1].shape[0],) * len(self.state_names)
+
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Array | tuple[Array, ...]:
         """Compute the next state.
@@ -152,9 +163,8 @@ class TimeLayer(Layer):
         name = f"{type(self).__name__}.set_state"
         if not self.stateful:
             raise ValueError(f"{name}: this layer starts every window from zeros; build it with stateful=True")
-        H = self.params[1].shape[0]
         N = None  # the first state says what the batch is, the others must follow
-        for state_name, array in zip(self.step.state_names, state, strict=True):
+        for state_name, array, H in zip(self.step.state_names, state, self.step.state_sizes, strict=True):
             check_shape(name, state_name, array, "N, H", (N, H))
             N = array.shape[0]
         self._state = tuple(array.copy() for array in state)
@@ -173,8 +183,7 @@ class TimeLayer(Layer):
         self._state = None
 
     def _zero_state(self, N: int) -> tuple[Array, ...]:
-        Wh = self.params[1]
-        return tuple(np.zeros((N, Wh.shape[0]), dtype=Wh.dtype) for _ in self.step.state_names)
+        return tuple(np.zeros((N, H), dtype=self.params[1].dtype) for H in self.step.state_sizes)
 
     def forward(self, xs: Array) -> Array:
         """Run the step over a window.
@@ -239,11 +248,11 @@ class TimeLayer(Layer):
                     [1.]]])
         """
         caches = self._kept()
-        N, H, T = caches[0][0].shape[0], self.params[1].shape[0], len(caches)
+        N, sizes, T = caches[0][0].shape[0], self.step.state_sizes, len(caches)
         name = f"{type(self).__name__}.backward"
-        check_shape(name, "dhs", dhs, "N, T, H", (N, T, H))
+        check_shape(name, "dhs", dhs, "N, T, H", (N, T, sizes[0]))
         following = list(self._zero_state(N) if dstate is None else dstate)
-        for state_name, array in zip(self.step.state_names, following, strict=True):
+        for state_name, array, H in zip(self.step.state_names, following, sizes, strict=True):
             check_shape(name, f"dstate of {state_name}", array, "N, H", (N, H))
         for total in self.grads:
             total.fill(0)

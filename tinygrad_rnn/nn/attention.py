@@ -11,6 +11,7 @@ from ..engine.tape import scope
 from ..engine.tensor import Operand, Value, parameter, shape_of
 from ..errors import DTypeError, ShapeError
 from ..ops import expand_dims, matmul, softmax, swapaxes, tanh, where
+from .base import batch_of_one
 from .module import Module
 
 
@@ -109,7 +110,9 @@ def _checked(
     """Return queries (N, Q, D), keys (N, T, D), and whether there was one query for each sequence."""
     query, keys = operand(query, function, "query"), operand(keys, function, "keys")
     if keys.ndim != 3:
-        raise ShapeError(f"{function}: expected keys of shape (N, T, D), got {keys.shape}")
+        raise ShapeError(
+            f"{function}: expected keys of shape (N, T, D), got {keys.shape}{batch_of_one('keys', keys, 2)}"
+        )
     single = query.ndim == 2
     N, D = keys.shape[0], keys.shape[2] if sizes is None else sizes[0]
     if query.ndim not in (2, 3) or query.shape[0] != N or query.shape[-1] != D:

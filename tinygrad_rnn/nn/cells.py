@@ -1,7 +1,8 @@
 """Recurrent cells: parameters, and one step written only in graph operations.
 
 A cell is any callable `cell(x, state) -> (output, state)` with x (N, D) and output (N, H); the state is a Tensor or
-any nesting of tuples. These classes have no privileges over a cell of your own.
+any nesting of tuples. These classes have no privileges over a cell of your own. They also take x (D,) with a state
+(H,), one sequence without the axis N.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import generator, integer, number
-from ..engine.operands import operand
-from ..engine.tensor import Operand, Tensor, Value, parameter, shape_of, tensor
+from ..engine.tensor import Operand, Tensor, Value, parameter
 from ..errors import ConfigError, ShapeError
 from ..ops import relu, sigmoid, split, tanh
+from .base import GatedCell, PairCell, check_nonlinearity, in_words
 from .layers import Dropout
 from .module import Module
 
@@ -30,13 +31,6 @@ Input = TypeVar("Input")
 Before = TypeVar("Before")
 Output = TypeVar("Output")
 After = TypeVar("After")
-
-
-def check_nonlinearity(function: str, name: str) -> str:
-    """Return the name of a nonlinearity, or raise `ConfigError` if it is unknown."""
-    if name not in ("tanh", "relu"):
-        raise ConfigError(f'{function}: nonlinearity must be "tanh" or "relu", got {name!r}')
-    return name
 
 
 def check_cell(function: str, cell: object) -> None:
@@ -85,83 +79,22 @@ def check_parts(function: str, state: State, count: int) -> Sequence[State]:
     return state
 
 
-def in_words(state: State) -> str:
-    """Describe a state for a message: "3 parts", "one of shape (2, 4)"."""
-    if isinstance(state, tuple | list | dict):
-        return f"{len(state)} part{'s' * (len(state) != 1)}"
-    return f"one of shape {state.shape}" if isinstance(state, Tensor | np.ndarray) else f"{type(state).__name__}"
+def output_size(cell: object, hidden_size: int) -> int:
+    """Return the length of the last axis of a cell's output: its attribute `output_size`, or H if it has none."""
+    return int(getattr(cell, "output_size", hidden_size))
+
+
+def copy_sizes(module: Module, first: Cell, last: Cell) -> None:
+    """Give a cell that is made of others the `input_size` of the first and the `output_size` of the last, if any."""
+    for name, cell in (("input_size", first), ("output_size", last)):
+        if hasattr(cell, name):
+            setattr(module, name, getattr(cell, name))
 
 
 def drawing(cell: Cell, rng: np.random.Generator | None, batch_size: int) -> Cell:
     """Return the cell for one pass over a batch: `cell.with_rng(rng, N)` if there is a generator and the cell draws."""
     with_rng: Callable[[np.random.Generator, int], Cell] | None = getattr(cell, "with_rng", None)
     return cell if rng is None or with_rng is None else with_rng(rng, batch_size)
-
-
-class GatedCell(Module):
-    """Base of the built-in cells, with parameters Wx (D, G*H), Wh (H, G*H), b (G*H,) for G gates.
-
-    Weights start normal with variance 1/D and 1/H, biases at 0. A cell with `dense = False` has no Wh: each of its
-    units sees only its own past.
-    """
-
-    gates: int = 1
-    dense: bool = True
-
-    def __init__(
-        self, input_size: int, hidden_size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32
-    ) -> None:
-        input_size = integer(type(self).__name__, "input_size", input_size)
-        hidden_size = integer(type(self).__name__, "hidden_size", hidden_size)
-        generator(type(self).__name__, "rng", rng)
-        width = self.gates * hidden_size
-        self.input_size, self.hidden_size = input_size, hidden_size
-        self.Wx = parameter(rng.standard_normal((input_size, width)) / np.sqrt(input_size), dtype, "Wx")
-        if self.dense:
-            self.Wh = parameter(rng.standard_normal((hidden_size, width)) / np.sqrt(hidden_size), dtype, "Wh")
-        self.b = parameter(np.zeros(width), dtype, "b")
-
-    def _zeros(self, batch_size: int) -> Tensor:
-        batch_size = integer(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 0)
-        return tensor(np.zeros((batch_size, self.hidden_size)), self.Wx.dtype)
-
-    def _inputs(self, given: Operand, *states: Operand) -> tuple[Tensor, ...]:
-        """Return x (N, D) and parts of a state (N, H), checked.
-
-        Arrays stay arrays: their products with the parameters, which are Tensors, are Tensors.
-        """
-        name = type(self).__name__
-        x = operand(given, name, "x")
-        if x.ndim != 2 or x.shape[1] != self.input_size:
-            raise ShapeError(f"{name}: expected x of shape (N, D) = (N, {self.input_size}), got {x.shape}")
-        wanted = (x.shape[0], self.hidden_size)
-        for h in states:
-            shape = "a nesting" if isinstance(h, tuple | dict) else shape_of(h)
-            if shape != wanted:
-                raise ShapeError(
-                    f"{name}: expected a state of shape (N, H) = {wanted}, got {shape}; start from "
-                    f"cell.initial_state({wanted[0]})"
-                )
-        parts = (x, *[operand(h, name, "state") for h in states])
-        return cast("tuple[Tensor, ...]", parts)
-
-
-class PairCell(GatedCell):
-    """A gated cell whose state is a pair (h, c), as an LSTM's is."""
-
-    def initial_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Return (h, c), zeros (N, H) each."""
-        return self._zeros(batch_size), self._zeros(batch_size)
-
-    def _pair(self, state: tuple[Operand, Operand]) -> tuple[Operand, Operand]:
-        """Return (h, c), or raise `ShapeError` if the state is not a pair."""
-        if not isinstance(state, tuple | list) or len(state) != 2:
-            raise ShapeError(
-                f"{type(self).__name__}: expected a state (h, c), two parts of shape (N, H) = (N, {self.hidden_size}), "
-                f"got {in_words(state)}; start from cell.initial_state(N)"
-            )
-        h, c = state
-        return h, c
 
 
 class RNNCell(GatedCell):
@@ -173,6 +106,7 @@ class RNNCell(GatedCell):
         rng: generator that draws the weights.
         dtype: dtype of the parameters; float32 by default.
         nonlinearity: "tanh" or "relu".
+        bias: whether there is a b.
 
     Raises:
         ConfigError: if a size is not an integer of 1 or more, `rng` is not a generator, or the nonlinearity is unknown.
@@ -194,9 +128,11 @@ class RNNCell(GatedCell):
         rng: np.random.Generator,
         dtype: DTypeLike = np.float32,
         nonlinearity: Literal["tanh", "relu"] = "tanh",
+        *,
+        bias: bool = True,
     ) -> None:
         self.nonlinearity = check_nonlinearity("RNNCell", nonlinearity)
-        super().__init__(input_size, hidden_size, rng, dtype)
+        super().__init__(input_size, hidden_size, rng, dtype, bias=bias)
 
     def initial_state(self, batch_size: int) -> Tensor:
         """Return zeros (N, H)."""
@@ -205,7 +141,7 @@ class RNNCell(GatedCell):
     def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
         """Return (output, state) of one step; both are h' (N, H)."""
         x, h = self._inputs(x, state)
-        sums = x @ self.Wx + self.b + h @ self.Wh
+        sums = self._from_input(x) + h @ self.Wh
         if self.nonlinearity == "relu":
             h = relu(sums)
             return h, h
@@ -219,8 +155,11 @@ class LSTMCell(PairCell):
     i, f, o = sigmoid(...), g = tanh(...) of x @ Wx + h @ Wh + b, in this order of columns;
     c' = f * c + i * g,  h' = o * tanh(c').
 
-    PyTorch orders the columns (i, f, g, o) and has two biases, whose sum is b. The forget gate's bias starts at
-    `forget_bias`.
+    With a projection h' = (o * tanh(c')) @ Wp, Wp (H, P), and Wh is (P, 4H): the output and h are (N, P), c is (N, H).
+    Source: Sak, Senior and Beaufays 2014, Long short-term memory based recurrent neural network architectures.
+
+    PyTorch orders the columns (i, f, g, o) and has two biases, whose sum is b; its weight_hr is the transpose of Wp.
+    The forget gate's bias starts at `forget_bias`.
 
     Args:
         input_size: D.
@@ -229,9 +168,12 @@ class LSTMCell(PairCell):
         dtype: dtype of the parameters; float32 by default.
         forget_bias: initial value of the forget gate's part of b. 1 helps on tasks with long gaps (Jozefowicz et al.
             2015); on text, in short runs, 0 learns faster.
+        bias: whether there is a b.
+        proj_size: P, the size of the projection; None: no projection.
 
     Raises:
-        ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
+        ConfigError: if a size is not an integer of 1 or more, `rng` is not a generator, or there is a forget bias, but
+            no bias.
         ShapeError: when called with x not (N, D) or a state part not (N, H).
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -250,18 +192,34 @@ class LSTMCell(PairCell):
         rng: np.random.Generator,
         dtype: DTypeLike = np.float32,
         forget_bias: float = 0.0,
+        *,
+        bias: bool = True,
+        proj_size: int | None = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, rng, dtype)
+        size = None if proj_size is None else integer("LSTMCell", "proj_size", proj_size)
+        super().__init__(input_size, hidden_size, rng, dtype, bias=bias, output_size=size)
         forget_bias = number("LSTMCell", "forget_bias", forget_bias)
-        self.b.data = np.repeat([0.0, forget_bias, 0.0, 0.0], hidden_size)
+        if self.b is not None:
+            self.b.data = np.repeat([0.0, forget_bias, 0.0, 0.0], hidden_size)
+        elif forget_bias:
+            raise ConfigError(f"LSTMCell: forget_bias needs a bias, got forget_bias={forget_bias} and bias=False")
+        self.Wp = None
+        if size is not None:
+            self.Wp = parameter(rng.standard_normal((hidden_size, size)) / np.sqrt(hidden_size), dtype, "Wp")
+
+    def initial_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Return (h, c), zeros (N, H) each, or (N, P) and (N, H)."""
+        return self._zeros(batch_size, self.output_size), self._zeros(batch_size)
 
     def __call__(self, x: Operand, state: tuple[Operand, Operand]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return (output, state) of one step: h' and (h', c')."""
-        x, h, c = self._inputs(x, *self._pair(state))
-        sigmoids, candidate = split(x @ self.Wx + self.b + h @ self.Wh, (3 * self.hidden_size,), axis=1)
-        i, f, o = split(sigmoid(sigmoids), 3, axis=1)
+        x, h, c = self._inputs(x, *self._pair(state), sizes=(self.output_size, self.hidden_size))
+        sigmoids, candidate = split(self._from_input(x) + h @ self.Wh, (3 * self.hidden_size,), axis=-1)
+        i, f, o = split(sigmoid(sigmoids), 3, axis=-1)
         c = f * c + i * tanh(candidate)
         h = o * tanh(c)
+        if self.Wp is not None:
+            h = h @ self.Wp
         return h, (h, c)
 
 
@@ -281,6 +239,7 @@ class GRUCell(GatedCell):
         rng: generator that draws the weights.
         dtype: dtype of the parameters; float32 by default.
         reset: whether the reset gate comes before or after the product with Wh.
+        bias: whether there are b and bh.
 
     Raises:
         ConfigError: if a size is below 1 or `reset` is unknown.
@@ -301,12 +260,14 @@ class GRUCell(GatedCell):
         rng: np.random.Generator,
         dtype: DTypeLike = np.float32,
         reset: Literal["after", "before"] = "after",
+        *,
+        bias: bool = True,
     ) -> None:
         if reset not in ("after", "before"):
             raise ConfigError(f'GRUCell: reset must be "after" or "before", got {reset!r}')
-        super().__init__(input_size, hidden_size, rng, dtype)
+        super().__init__(input_size, hidden_size, rng, dtype, bias=bias)
         self.reset = reset
-        self.bh = parameter(np.zeros(hidden_size), dtype, "bh") if reset == "after" else None
+        self.bh = parameter(np.zeros(hidden_size), dtype, "bh") if bias and reset == "after" else None
 
     def initial_state(self, batch_size: int) -> Tensor:
         """Return zeros (N, H)."""
@@ -316,14 +277,17 @@ class GRUCell(GatedCell):
         """Return (output, state) of one step; both are h' (N, H)."""
         x, h = self._inputs(x, state)
         at = (2 * self.hidden_size,)
-        x_gates, x_candidate = split(x @ self.Wx + self.b, at, axis=1)
-        if self.bh is not None:
-            h_gates, h_candidate = split(h @ self.Wh, at, axis=1)
-            r, z = split(sigmoid(x_gates + h_gates), 2, axis=1)
-            n = tanh(x_candidate + r * (h_candidate + self.bh))
+        x_gates, x_candidate = split(self._from_input(x), at, axis=-1)
+        if self.reset == "after":
+            h_gates, h_candidate = split(h @ self.Wh, at, axis=-1)
+            r, z = split(sigmoid(x_gates + h_gates), 2, axis=-1)
+            if self.bh is not None:
+                n = tanh(x_candidate + r * (h_candidate + self.bh))
+            else:
+                n = tanh(x_candidate + r * h_candidate)
         else:
-            Wh_gates, Wh_candidate = split(self.Wh, at, axis=1)
-            r, z = split(sigmoid(x_gates + h @ Wh_gates), 2, axis=1)
+            Wh_gates, Wh_candidate = split(self.Wh, at, axis=-1)
+            r, z = split(sigmoid(x_gates + h @ Wh_gates), 2, axis=-1)
             n = tanh(x_candidate + (r * h) @ Wh_candidate)
         h = n + z * (h - n)
         return h, h
@@ -357,6 +321,7 @@ class Stacked(Module):
             check_cell("Stacked", cell)
         self.cells = list(cells)
         self.dropout = Dropout(number("Stacked", "dropout", dropout, low=0, high=1, below=True))
+        copy_sizes(self, cells[0], cells[-1])
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
         """Return the tuple of the layers' initial states."""

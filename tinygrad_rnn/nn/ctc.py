@@ -14,6 +14,7 @@ from ..errors import DTypeError, ShapeError
 from ..ops import concatenate, log_softmax, logsumexp, stack, take_along_axis
 from ..ops.elementwise import narrowed, widened
 from ..ops.masked import Reduction, check_floating, check_reduction, reduced_loss
+from .base import batch_of_one
 from .scan import scan
 
 _NEVER = -1e30  # the logarithm of probability 0: finite, so that differences of two are numbers
@@ -69,7 +70,8 @@ def ctc(
     check_reduction("ctc", reduction)
     shape = shape_of(logits)
     if len(shape) != 3 or 0 in shape:
-        raise ShapeError(f"ctc: expected logits of shape (N, T, V), none of them 0, got {shape}")
+        hint = batch_of_one("logits", as_value(logits), 2)
+        raise ShapeError(f"ctc: expected logits of shape (N, T, V), none of them 0, got {shape}{hint}")
     blank = integer("ctc", "blank", blank, low=0, high=shape[2] - 1)
     N, T, _ = shape
     labels = without_gradient(

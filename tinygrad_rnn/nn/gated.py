@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 
 from ..engine.tensor import Operand, Tensor, parameter
 from ..ops import sigmoid, split, tanh
-from .cells import PairCell
+from .base import PairCell
 from .normalization import LayerNorm
 
 
@@ -22,6 +22,7 @@ class PeepholeLSTMCell(PairCell):
         hidden_size: H.
         rng: generator that draws Wx and Wh; the peepholes p (3, H), for i, f and o, start at 0.
         dtype: dtype of the parameters; float32 by default.
+        bias: whether there is a b.
 
     Raises:
         ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
@@ -36,15 +37,21 @@ class PeepholeLSTMCell(PairCell):
     gates = 4
 
     def __init__(
-        self, input_size: int, hidden_size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32
+        self,
+        input_size: int,
+        hidden_size: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(input_size, hidden_size, rng, dtype)
+        super().__init__(input_size, hidden_size, rng, dtype, bias=bias)
         self.p = parameter(np.zeros((3, hidden_size)), dtype, "p")
 
     def __call__(self, x: Operand, state: tuple[Operand, Operand]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return (output, state) of one step: h' and (h', c')."""
         x, h, c = self._inputs(x, *self._pair(state))
-        i, f, o, g = split(x @ self.Wx + self.b + h @ self.Wh, 4, axis=1)
+        i, f, o, g = split(self._from_input(x) + h @ self.Wh, 4, axis=-1)
         c_new = sigmoid(f + c * self.p[1]) * c + sigmoid(i + c * self.p[0]) * tanh(g)
         h = sigmoid(o + c_new * self.p[2]) * tanh(c_new)
         return h, (h, c_new)
@@ -61,6 +68,7 @@ class CoupledLSTMCell(PairCell):
         hidden_size: H.
         rng: generator that draws the weights.
         dtype: dtype of the parameters; float32 by default.
+        bias: whether there is a b.
 
     Raises:
         ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
@@ -73,11 +81,22 @@ class CoupledLSTMCell(PairCell):
 
     gates = 3
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(input_size, hidden_size, rng, dtype, bias=bias)
+
     def __call__(self, x: Operand, state: tuple[Operand, Operand]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return (output, state) of one step: h' and (h', c')."""
         x, h, c = self._inputs(x, *self._pair(state))
-        gates, candidate = split(x @ self.Wx + self.b + h @ self.Wh, (2 * self.hidden_size,), axis=1)
-        f, o = split(sigmoid(gates), 2, axis=1)
+        gates, candidate = split(self._from_input(x) + h @ self.Wh, (2 * self.hidden_size,), axis=-1)
+        f, o = split(sigmoid(gates), 2, axis=-1)
         g = tanh(candidate)
         c = g + f * (c - g)
         h = o * tanh(c)
@@ -96,6 +115,7 @@ class LayerNormLSTMCell(PairCell):
         hidden_size: H.
         rng: generator that draws the weights.
         dtype: dtype of the parameters; float32 by default.
+        bias: whether there is a b.
 
     Raises:
         ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
@@ -109,9 +129,15 @@ class LayerNormLSTMCell(PairCell):
     gates = 4
 
     def __init__(
-        self, input_size: int, hidden_size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32
+        self,
+        input_size: int,
+        hidden_size: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(input_size, hidden_size, rng, dtype)
+        super().__init__(input_size, hidden_size, rng, dtype, bias=bias)
         self.x_norm = LayerNorm(4 * hidden_size, dtype=dtype)
         self.h_norm = LayerNorm(4 * hidden_size, dtype=dtype)
         self.c_norm = LayerNorm(hidden_size, dtype=dtype)
@@ -119,9 +145,11 @@ class LayerNormLSTMCell(PairCell):
     def __call__(self, x: Operand, state: tuple[Operand, Operand]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return (output, state) of one step: h' and (h', c')."""
         x, h, c = self._inputs(x, *self._pair(state))
-        sums = self.x_norm(x @ self.Wx) + self.h_norm(h @ self.Wh) + self.b
-        sigmoids, candidate = split(sums, (3 * self.hidden_size,), axis=1)
-        i, f, o = split(sigmoid(sigmoids), 3, axis=1)
+        sums = self.x_norm(x @ self.Wx) + self.h_norm(h @ self.Wh)
+        if self.b is not None:
+            sums = sums + self.b
+        sigmoids, candidate = split(sums, (3 * self.hidden_size,), axis=-1)
+        i, f, o = split(sigmoid(sigmoids), 3, axis=-1)
         c = f * c + i * tanh(candidate)
         h = o * tanh(self.c_norm(c))
         return h, (h, c)

@@ -11,8 +11,8 @@ from ..checks import number
 from ..engine.operands import operand
 from ..engine.tensor import Operand, Tensor, Value, parameter
 from ..errors import ConfigError, ShapeError
-from ..ops import cos, exp, matmul, relu, sigmoid, sin, split, tanh
-from .cells import GatedCell, PairCell, check_nonlinearity
+from ..ops import cos, exp, relu, sigmoid, sin, split, tanh
+from .base import GatedCell, PairCell, check_nonlinearity
 from .linear_scan import linear_scan
 
 
@@ -27,6 +27,7 @@ class IndRNNCell(GatedCell):
         rng: generator that draws the weights.
         dtype: dtype of the parameters; float32 by default.
         nonlinearity: "relu" or "tanh".
+        bias: whether there is a b.
 
     Raises:
         ConfigError: if a size is not an integer of 1 or more, `rng` is not a generator, or the nonlinearity is unknown.
@@ -47,9 +48,11 @@ class IndRNNCell(GatedCell):
         rng: np.random.Generator,
         dtype: DTypeLike = np.float32,
         nonlinearity: Literal["relu", "tanh"] = "relu",
+        *,
+        bias: bool = True,
     ) -> None:
         self.nonlinearity = check_nonlinearity("IndRNNCell", nonlinearity)
-        super().__init__(input_size, hidden_size, rng, dtype)
+        super().__init__(input_size, hidden_size, rng, dtype, bias=bias)
         self.u = parameter(rng.random(self.hidden_size), dtype, "u")
 
     def initial_state(self, batch_size: int) -> Tensor:
@@ -59,7 +62,7 @@ class IndRNNCell(GatedCell):
     def __call__(self, x: Operand, state: Operand) -> tuple[Tensor, Tensor]:
         """Return (output, state) of one step; both are h' (N, H)."""
         x, state = self._inputs(x, state)
-        sums = x @ self.Wx + self.b + self.u * state
+        sums = self._from_input(x) + self.u * state
         if self.nonlinearity == "relu":
             h = relu(sums)
             return h, h
@@ -71,6 +74,17 @@ class AffineCell(GatedCell):
     """A cell with h' = a(x) * h + b(x), which processes a whole sequence by a `linear_scan`."""
 
     dense = False
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike = np.float32,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(input_size, hidden_size, rng, dtype, bias=bias)
 
     def affine(self, x: Value) -> tuple[Tensor, Tensor]:
         """Return a and b of h' = a * h + b, both (..., H), for x (..., D)."""
@@ -88,14 +102,17 @@ class AffineCell(GatedCell):
         return h, h
 
     def parallel(self, xs: Operand, state: Operand | None = None) -> tuple[Tensor, Tensor]:
-        """Return the same as `unroll(cell, xs, state)`, by one `linear_scan`: outputs (N, T, H) and the last state."""
+        """Return the same as `unroll(cell, xs, state)`, by one `linear_scan`: outputs (N, T, H) and the last state.
+
+        For xs (T, D) they are (T, H) and (H,).
+        """
         name = type(self).__name__
         xs = operand(xs, name, "xs")
-        if xs.ndim != 3 or xs.shape[2] != self.input_size:
+        if xs.ndim not in (2, 3) or xs.shape[-1] != self.input_size:
             raise ShapeError(f"{name}: expected xs of shape (N, T, D) = (N, T, {self.input_size}), got {xs.shape}")
         a, b = self.affine(xs)
-        hs = linear_scan(a, b, state)
-        return hs, hs[:, -1]
+        hs = linear_scan(a, b, state, axis=-2)
+        return hs, hs[..., -1, :]
 
 
 class MinGRUCell(AffineCell):
@@ -108,6 +125,7 @@ class MinGRUCell(AffineCell):
         hidden_size: H.
         rng: generator that draws Wx; b starts at 0.
         dtype: dtype of the parameters; float32 by default.
+        bias: whether there is a b.
 
     Raises:
         ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
@@ -123,7 +141,7 @@ class MinGRUCell(AffineCell):
 
     def affine(self, x: Value) -> tuple[Tensor, Tensor]:
         """Return 1 - z and z * n."""
-        gate, n = split(matmul(x, self.Wx) + self.b, 2, axis=-1)
+        gate, n = split(self._from_input(x), 2, axis=-1)
         return sigmoid(-gate), sigmoid(gate) * n
 
 
@@ -138,6 +156,7 @@ class MinLSTMCell(AffineCell):
         hidden_size: H.
         rng: generator that draws Wx; b starts at 0.
         dtype: dtype of the parameters; float32 by default.
+        bias: whether there is a b.
 
     Raises:
         ConfigError: if a size is not an integer of 1 or more, or `rng` is not a generator.
@@ -152,7 +171,7 @@ class MinLSTMCell(AffineCell):
 
     def affine(self, x: Value) -> tuple[Tensor, Tensor]:
         """Return f / (f + i) and i / (f + i) * n."""
-        gates, n = split(matmul(x, self.Wx) + self.b, (2 * self.hidden_size,), axis=-1)
+        gates, n = split(self._from_input(x), (2 * self.hidden_size,), axis=-1)
         f, i = split(sigmoid(gates), 2, axis=-1)
         total = f + i
         return f / total, i / total * n
@@ -196,7 +215,7 @@ class LRUCell(PairCell):
         radius: tuple[float, float] = (0.9, 0.999),
         phase: float = 2 * np.pi,
     ) -> None:
-        super().__init__(input_size, hidden_size, rng, dtype)
+        super().__init__(input_size, hidden_size, rng, dtype, bias=False, output_size=input_size)
         low, high = (number("LRUCell", "radius", part, low=0, high=1, below=True) for part in radius)
         if not 0 < low <= high:
             raise ConfigError(f"LRUCell: radius must be (least, largest) in (0, 1), got {radius!r}")
@@ -209,7 +228,6 @@ class LRUCell(PairCell):
         self.Wx.data = self.Wx.data / np.sqrt(2)
         self.C = parameter(rng.standard_normal((2 * size, self.input_size)) / np.sqrt(size), dtype, "C")
         self.d = parameter(rng.standard_normal(self.input_size), dtype, "d")
-        del self.b
 
     def __call__(self, x: Operand, state: tuple[Operand, Operand]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return (output, state) of one step: y (N, D) and (Re h', Im h')."""
@@ -217,7 +235,7 @@ class LRUCell(PairCell):
         scale = exp(-exp(self.nu))
         turn_re, turn_im = scale * cos(exp(self.theta)), scale * sin(exp(self.theta))
         gain = exp(self.gamma)
-        in_re, in_im = split(x @ self.Wx, 2, axis=1)
+        in_re, in_im = split(x @ self.Wx, 2, axis=-1)
         re, im = turn_re * re - turn_im * im + gain * in_re, turn_re * im + turn_im * re + gain * in_im
         C_re, C_im = split(self.C, 2, axis=0)
         return re @ C_re - im @ C_im + x * self.d, (re, im)

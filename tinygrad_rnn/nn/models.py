@@ -14,8 +14,9 @@ from ..engine.operands import operand
 from ..engine.tape import scope
 from ..engine.tensor import Operand, Tensor, Value, parameter
 from ..errors import ConfigError, ShapeError
-from ..ops import cross_entropy, reshape
-from .cells import CELLS, Cell, State, check_parts, drawing, initial_state
+from ..ops import cross_entropy, expand_dims, reshape
+from .base import batch_of_one, with_batch_axis, without_batch_axis
+from .cells import CELLS, Cell, State, check_parts, drawing, initial_state, output_size
 from .layers import Dropout, Embedding, Linear
 from .module import Module
 from .unroll import unroll
@@ -41,6 +42,7 @@ class RNNLM(Module):
         embedding_scale: standard deviation of the embedding's entries at the start; None: 1, or 1/sqrt(D) if tied
             (the output's logits would start far too large). The chapter uses 0.01, which learns more slowly.
         dtype: dtype of the parameters; float32 by default.
+        options: further arguments of each cell, such as `bias=False`, `proj_size=8` or `nonlinearity="relu"`.
 
     Raises:
         ConfigError: if a size, a probability or a name is out of range.
@@ -65,27 +67,31 @@ class RNNLM(Module):
         tied: bool = False,
         embedding_scale: float | None = None,
         dtype: DTypeLike = np.float32,
+        **options: object,
     ) -> None:
         vocab_size = integer("RNNLM", "vocab_size", vocab_size)
         embedding_size = integer("RNNLM", "embedding_size", embedding_size)
         hidden_size = integer("RNNLM", "hidden_size", hidden_size)
         layers = integer("RNNLM", "layers", layers)
         generator("RNNLM", "rng", rng)
-        if flag("RNNLM", "tied", tied) and embedding_size != hidden_size:
-            raise ConfigError(
-                f"RNNLM: tied weights need embedding_size == hidden_size, got {embedding_size} and {hidden_size}"
-            )
         self.vocab_size = vocab_size
-        self.tied = tied
+        self.tied = flag("RNNLM", "tied", tied)
         if embedding_scale is None:
             embedding_scale = embedding_size**-0.5 if tied else 1.0
         self.embedding = Embedding(vocab_size, embedding_size, rng, dtype, embedding_scale)
-        sizes = [embedding_size] + [hidden_size] * (layers - 1)
-        self.layers = [make_cell("RNNLM", cell, size, hidden_size, rng, dtype, layers == 1) for size in sizes]
+        self.layers: list[Cell] = []
+        size = embedding_size
+        for _ in range(layers):
+            made = make_cell("RNNLM", cell, size, hidden_size, rng, dtype, layers == 1, **options)
+            self.layers.append(made)
+            size = output_size(made, hidden_size)
+        if tied and embedding_size != size:
+            raise ConfigError(
+                f"RNNLM: tied weights need embedding_size == hidden_size, got {embedding_size} and {size} "
+                "(the size of a cell's outputs)"
+            )
         self.dropout = Dropout(dropout)
-        self.output = (
-            parameter(np.zeros(vocab_size), dtype, "b") if tied else Linear(hidden_size, vocab_size, rng, dtype)
-        )
+        self.output = parameter(np.zeros(vocab_size), dtype, "b") if tied else Linear(size, vocab_size, rng, dtype)
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
         """Return a fresh state: the tuple of the layers' initial states."""
@@ -103,7 +109,8 @@ class RNNLM(Module):
         """Return the logits of the token after each position, and the new state.
 
         Args:
-            ids: (N, T) integers in [0, V).
+            ids: (N, T) integers in [0, V); or one sequence (T,), whose logits are (T, V), and whose states have no
+                axis N either.
             state: state before the first position; None: `initial_state(N)`.
             rng: generator for dropout; None: nothing is dropped (evaluation).
             cut_every: steps between cuts, as in `unroll`.
@@ -113,6 +120,10 @@ class RNNLM(Module):
             logits (N, T, V) and the state after the last position.
         """
         ids = operand(ids, "RNNLM", "ids")
+        if ids.ndim == 1:
+            start = None if state is None else check_parts("RNNLM", with_batch_axis(state), len(self.layers))
+            batch, after = self(expand_dims(ids, 0), start, rng=rng, cut_every=cut_every, lengths=lengths)
+            return batch[0], cast("tuple[State, ...]", without_batch_axis(after))
         if ids.ndim != 2:
             raise ShapeError(f"RNNLM: expected ids of shape (N, T), got {ids.shape}")
         if state is None:
@@ -154,16 +165,22 @@ def make_cell(
     rng: np.random.Generator,
     dtype: DTypeLike,
     single: bool,
+    **options: object,
 ) -> Cell:
     """Return a cell made from a name, a class or a function; or an existing cell, if a `single` one is needed.
 
     Raises:
-        ConfigError: if there is no such name, it is not callable, or an existing cell is needed twice.
+        ConfigError: if there is no such name, it is not callable, an existing cell is needed twice or given options, or
+            the cell does not take an option.
     """
     if hasattr(cell, "initial_state") and not isinstance(cell, type):
         if not single:
             raise ConfigError(
                 f"{function}: a cell that is made already serves one layer; pass its class for several layers"
+            )
+        if options:
+            raise ConfigError(
+                f"{function}: a cell that is made already takes no {', '.join(options)}; make the cell with them"
             )
         return cast(Cell, cell)
     if isinstance(cell, str):
@@ -173,8 +190,15 @@ def make_cell(
     if not callable(cell):
         raise ConfigError(f"{function}: cell must be a name or a callable, got {type(cell).__name__}")
     factory: Callable[..., Cell] = cell
-    extra = {"dtype": dtype} if "dtype" in inspect.signature(factory).parameters else {}
-    return factory(input_size, hidden_size, rng, **extra)
+    signature = inspect.signature(factory)
+    if "dtype" in signature.parameters:
+        options = {"dtype": dtype, **options}
+    try:
+        signature.bind(input_size, hidden_size, rng, **options)
+    except TypeError as error:
+        name = getattr(factory, "__name__", type(factory).__name__)
+        raise ConfigError(f"{function}: {name} {error}; it takes {', '.join(signature.parameters)}") from error
+    return factory(input_size, hidden_size, rng, **options)
 
 
 class CBOW(Module):
@@ -223,7 +247,10 @@ class CBOW(Module):
         contexts = operand(contexts, "CBOW", "contexts")
         shape = contexts.shape
         if len(shape) != 2 or shape[1] != self.window:
-            raise ShapeError(f"CBOW: expected contexts of shape (N, C) = (N, {self.window}), got {shape}")
+            raise ShapeError(
+                f"CBOW: expected contexts of shape (N, C) = (N, {self.window}), got {shape}"
+                + batch_of_one("contexts", contexts, 1)
+            )
         vectors = self.embedding(contexts)
         if self.combine == "sum":
             return self.output(vectors.sum(axis=1))

@@ -13,7 +13,7 @@ from ..engine.tensor import Operand, Tensor, Value
 from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import ConfigError
 from ..ops import multiply, where
-from .cells import Cell, OnePass, State, check_cell, drawing, initial_state, stepped
+from .cells import Cell, OnePass, State, check_cell, copy_sizes, drawing, initial_state, stepped
 from .module import Module
 
 
@@ -45,6 +45,7 @@ class Zoneout(Module):
     def __init__(self, cell: Cell, p: float) -> None:
         check_cell("Zoneout", cell)
         self.cell = cell
+        copy_sizes(self, cell, cell)
         self.p = number("Zoneout", "p", p, low=0, high=1, below=True)
 
     def initial_state(self, batch_size: int) -> State:
@@ -108,6 +109,7 @@ class VariationalDropout(Module):
         if not hasattr(cell, "input_size"):
             raise ConfigError(f"VariationalDropout: {type(cell).__name__} has no input_size: set it to D")
         self.cell = cell
+        copy_sizes(self, cell, cell)
         self.inputs = number("VariationalDropout", "inputs", inputs, low=0, high=1, below=True)
         self.states = number("VariationalDropout", "states", states, low=0, high=1, below=True)
 

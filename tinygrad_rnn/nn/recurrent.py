@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import flag, integer
+from ..engine.operands import operand
 from ..engine.tape import scope
 from ..engine.tensor import Operand, Value
-from .cells import Cell, State, check_parts, drawing, initial_state
+from ..ops import expand_dims
+from .base import with_batch_axis, without_batch_axis
+from .cells import Cell, State, check_parts, drawing, initial_state, output_size
 from .layers import Dropout
 from .models import make_cell
 from .module import Module
@@ -32,6 +35,10 @@ class RecurrentLayers(Module):
         bidirectional: whether each layer reads in both directions.
         dropout: probability of dropping between layers; see `Dropout`.
         dtype: dtype of the parameters; float32 by default.
+        options: further arguments of each cell, such as `bias=False`, `proj_size=8` or `nonlinearity="relu"`.
+
+    Attributes:
+        output_size: length of the last axis of the outputs.
 
     Raises:
         ConfigError: if a size, a probability or a name is out of range.
@@ -42,6 +49,9 @@ class RecurrentLayers(Module):
     >>> outputs.shape, len(states)
     ((2, 5, 8), 2)
     """
+
+    time_axis: ClassVar[bool] = True
+    """It reads sequences (N, T, D), not single steps as a cell does; `Stepper`, `draw` and `check_grads` ask."""
 
     def __init__(
         self,
@@ -54,16 +64,20 @@ class RecurrentLayers(Module):
         bidirectional: bool = False,
         dropout: float = 0.0,
         dtype: DTypeLike = np.float32,
+        **options: object,
     ) -> None:
         name = "RecurrentLayers"
         input_size, hidden_size = integer(name, "input_size", input_size), integer(name, "hidden_size", hidden_size)
         layers, self.bidirectional = integer(name, "layers", layers), flag(name, "bidirectional", bidirectional)
         directions = 1 + self.bidirectional
-        sizes = [input_size] + [directions * hidden_size] * (layers - 1)
         single = layers * directions == 1
-        self.layers = [
-            [make_cell(name, cell, size, hidden_size, rng, dtype, single) for _ in range(directions)] for size in sizes
-        ]
+        self.layers: list[list[Cell]] = []
+        self.output_size = input_size
+        for _ in range(layers):
+            size = self.output_size
+            cells = [make_cell(name, cell, size, hidden_size, rng, dtype, single, **options) for _ in range(directions)]
+            self.output_size = sum(output_size(cell, hidden_size) for cell in cells)
+            self.layers.append(cells)
         self.dropout = Dropout(dropout)
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
@@ -83,7 +97,7 @@ class RecurrentLayers(Module):
         """Return outputs (N, T, H), or (N, T, 2H), of the top layer, and the states of all.
 
         Args:
-            xs: (N, T, D).
+            xs: (N, T, D); or one sequence (T, D), as in `unroll`.
             state: a state like that of `initial_state`; None: the initial state.
             lengths: (N,) true lengths, as in `unroll`.
             cut_every: steps between cuts, as in `unroll`.
@@ -92,10 +106,15 @@ class RecurrentLayers(Module):
         Raises:
             ShapeError, DTypeError, ConfigError: as `unroll`.
         """
+        xs = operand(xs, "RecurrentLayers", "xs")
+        if xs.ndim == 2:
+            start = with_batch_axis(state)
+            batch, after = self(expand_dims(xs, 0), start, lengths=lengths, cut_every=cut_every, rng=rng)
+            return batch[0], cast("tuple[State, ...]", without_batch_axis(after))
         parts = None if state is None else check_parts("RecurrentLayers", state, len(self.layers))
         states: list[State] = []
         new: State
-        hs = cast(Value, xs)  # of lists, the first layer makes an array
+        hs: Value = xs
         for number, cells in enumerate(self.layers):
             before = None if parts is None else parts[number]
             with scope(f"layers.{number}"):

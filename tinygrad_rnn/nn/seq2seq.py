@@ -15,7 +15,8 @@ from ..engine.tensor import Operand, Tensor, Value
 from ..errors import ConfigError, ShapeError
 from ..ops import broadcast_to, concatenate, cross_entropy, expand_dims, reshape, take_along_axis
 from .attention import AdditiveAttention, DotAttention
-from .cells import Cell, State, drawing
+from .base import batch_of_one
+from .cells import Cell, State, drawing, output_size
 from .layers import Dropout, Embedding, Linear
 from .models import make_cell
 from .module import Module
@@ -57,6 +58,7 @@ class Seq2Seq(Module):
         reverse: whether the encoder reads each source from its end to its start, which helps without attention.
         dropout: probability of dropping, after the embeddings and before the output.
         dtype: dtype of the parameters; float32 by default.
+        options: further arguments of both cells, such as `bias=False`, `proj_size=8` or `nonlinearity="relu"`.
 
     Raises:
         ConfigError: if a size, a probability or a name is out of range.
@@ -82,6 +84,7 @@ class Seq2Seq(Module):
         reverse: bool = False,
         dropout: float = 0.0,
         dtype: DTypeLike = np.float32,
+        **options: object,
     ) -> None:
         source_size = integer("Seq2Seq", "source_size", source_size)
         self.target_size = integer("Seq2Seq", "target_size", target_size)
@@ -91,13 +94,16 @@ class Seq2Seq(Module):
             raise ConfigError(f'Seq2Seq: attention must be "dot", "additive" or None, got {attention!r}')
         self.peek, self.reverse = flag("Seq2Seq", "peek", peek), flag("Seq2Seq", "reverse", reverse)
         self.source_embedding = Embedding(source_size, D, rng, dtype)
-        self.encoder = make_cell("Seq2Seq", cell, D, H, rng, dtype, single=False)
+        self.encoder = make_cell("Seq2Seq", cell, D, H, rng, dtype, single=False, **options)
+        encoded = output_size(self.encoder, H)
         self.target_embedding = Embedding(self.target_size, D, rng, dtype)
-        self.decoder = make_cell("Seq2Seq", cell, D + H * self.peek, H, rng, dtype, single=False)
-        made = {None: None, "dot": DotAttention(), "additive": AdditiveAttention(H, H, H, rng, dtype)}
+        self.decoder = make_cell("Seq2Seq", cell, D + encoded * self.peek, H, rng, dtype, single=False, **options)
+        decoded = output_size(self.decoder, H)
+        made = {None: None, "dot": DotAttention(), "additive": AdditiveAttention(decoded, encoded, H, rng, dtype)}
         self.attention = made[attention]
         self.dropout = Dropout(dropout)
-        self.output = Linear(H * (1 + self.peek + (attention is not None)), self.target_size, rng, dtype)
+        width = decoded + encoded * (self.peek + (attention is not None))
+        self.output = Linear(width, self.target_size, rng, dtype)
 
     def encode(
         self, sources: Operand, lengths: Operand | None = None, rng: np.random.Generator | None = None
@@ -105,7 +111,8 @@ class Seq2Seq(Module):
         """Return the encoding of sources (N, T) of true `lengths` (N,); `rng` draws the dropout."""
         sources = operand(sources, "Seq2Seq", "sources")
         if sources.ndim != 2 or not sources.shape[1]:
-            raise ShapeError(f"Seq2Seq: expected sources of shape (N, T) with T >= 1, got {sources.shape}")
+            hint = batch_of_one("sources", sources, 1)
+            raise ShapeError(f"Seq2Seq: expected sources of shape (N, T) with T >= 1, got {sources.shape}{hint}")
         N, T = sources.shape
         ends = np.full(N, T) if lengths is None else operand(lengths, "Seq2Seq", "lengths")
         with scope("encoder"):
@@ -161,7 +168,8 @@ class Seq2Seq(Module):
         """
         inputs = operand(inputs, "Seq2Seq", "inputs")
         if inputs.ndim != 2 or not inputs.shape[1]:
-            raise ShapeError(f"Seq2Seq: expected inputs of shape (N, T) with T >= 1, got {inputs.shape}")
+            hint = batch_of_one("inputs", inputs, 1)
+            raise ShapeError(f"Seq2Seq: expected inputs of shape (N, T) with T >= 1, got {inputs.shape}{hint}")
         encoded = self.encode(sources, lengths, rng)
         return self.decode(inputs, encoded.state, encoded, rng)[0]
 
@@ -181,7 +189,8 @@ class Seq2Seq(Module):
         """
         targets = operand(targets, "Seq2Seq", "targets")
         if targets.ndim != 2 or targets.shape[1] < 2:
-            raise ShapeError(f"Seq2Seq: expected targets of shape (N, T) with T >= 2, got {targets.shape}")
+            hint = batch_of_one("targets", targets, 1)
+            raise ShapeError(f"Seq2Seq: expected targets of shape (N, T) with T >= 2, got {targets.shape}{hint}")
         inputs = without_gradient("inputs", _inputs, targets[:, :-1], ignore_label)
         return cross_entropy(self(sources, inputs, lengths=lengths, rng=rng), targets[:, 1:], ignore_label)
 

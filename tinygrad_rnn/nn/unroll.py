@@ -15,8 +15,9 @@ from ..engine.tape import Array, context
 from ..engine.tensor import Operand, Tensor, Value, described
 from ..engine.tree import map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
-from ..ops import concatenate, cut, take_along_axis, where
-from .cells import After, Before, Input, Output, State, check_cell, in_words, initial_state, stepped
+from ..ops import concatenate, cut, expand_dims, take_along_axis, where
+from .base import in_words, with_batch_axis, without_batch_axis
+from .cells import After, Before, Input, Output, State, check_cell, initial_state, stepped
 from .scan import Step, repeated
 from .windows import mark_windows, uncut_windows
 
@@ -42,7 +43,8 @@ def unroll(
 
     Args:
         cell: any callable `cell(x, state) -> (output, state)`, x (N, D), output (N, H).
-        xs: (N, T, D), Tensor or array (or a value that NumPy converts: nested lists, a table).
+        xs: (N, T, D), Tensor or array (or a value that NumPy converts: nested lists, a table); or one sequence (T, D),
+            whose outputs are (T, H), and whose states have no axis N either: (H,).
         state: state before the first step, any nesting of tuples; None: `cell.initial_state(N)`.
         cut_every: steps between cuts; None: no cut (full BPTT).
         lengths: (N,) integers in [1, T], the true length of each sequence; None: all T. After its length a
@@ -53,7 +55,7 @@ def unroll(
         outputs (N, T, H) and the state after the last step (for each sequence, after its own last step).
 
     Raises:
-        ShapeError: if xs is not (N, T, D) with T >= 1, or lengths do not fit.
+        ShapeError: if xs is not (N, T, D) or (T, D) with T >= 1, or lengths do not fit.
         DTypeError: if xs are not numbers, or lengths are not integers.
         ConfigError: if cut_every is not an integer of 1 or more, or the cell does not return (output, state).
         ValueError: if state is None and the cell has no `initial_state`.
@@ -65,7 +67,11 @@ def unroll(
     ((2, 5, 4), (2, 4))
     """
     check_cell("unroll", cell)
-    sequence, N, T = _sequence("unroll", xs)
+    sequence, N, T = _sequence("unroll", xs, cell)
+    if sequence.ndim == 2:
+        before = cast("Before | None", with_batch_axis(state))
+        batch = unroll(cell, cast(Input, expand_dims(sequence, 0)), before, cut_every, lengths)
+        return cast(Output, cast(Value, batch[0])[0]), cast(After, without_batch_axis(batch[1]))
     cut_every = _checked_interval("unroll", cut_every)
     ends = _checked_lengths("unroll", lengths, N, T)
     start = initial_state(cell, N) if state is None else state
@@ -154,7 +160,7 @@ def bidirectional(
     Args:
         forward: cell that reads from the first step to the last.
         backward: cell that reads from each sequence's last step to the first.
-        xs: (N, T, D), Tensor or array.
+        xs: (N, T, D), Tensor or array; or one sequence (T, D), as in `unroll`.
         states: (state before the first step, state after the last step); None for initial states.
         cut_every: as in `unroll`, counted from the start of each direction.
         lengths: (N,) true lengths, as in `unroll`; the backward cell starts at each sequence's own end.
@@ -178,7 +184,7 @@ def bidirectional(
             "bidirectional: this truncation policy records the sequence in slices, but the backward cell starts at the "
             "end of the whole sequence; use Full() on whole sequences, or cut_every= of bidirectional itself"
         )
-    sequence, N, T = _sequence("bidirectional", xs)
+    sequence, N, T = _sequence("bidirectional", xs, forward)
     cut_every = _checked_interval("bidirectional", cut_every)
     ends = _checked_lengths("bidirectional", lengths, N, T)
     if not isinstance(states, tuple | list) or len(states) != 2:
@@ -186,6 +192,11 @@ def bidirectional(
             "bidirectional: expected states (state before the first step, state after the last), each of them None or "
             f"a state, got {in_words(states)}"
         )
+    if sequence.ndim == 2:
+        start = cast("tuple[Before | None, Earlier | None]", tuple(map(with_batch_axis, states)))
+        batch = bidirectional(forward, backward, cast(Input, expand_dims(sequence, 0)), start, cut_every, lengths)
+        after = cast("tuple[After, Later]", tuple(map(without_batch_axis, batch[1])))
+        return cast(Output, cast(Value, batch[0])[0]), after
     checked = None if ends is None else ends.array
     if checked is None:
         order = backward_order(np.full(N, T), T)
@@ -214,12 +225,18 @@ def _masked_step(cell: Step, x: Value, start: State, before: State, active: Valu
     return choose(output, 0), map_leaves(choose, new_state, before)
 
 
-def _sequence(function: str, xs: object) -> tuple[Value, int, int]:
-    """Return a sequence as a Tensor or an array, and its N and T."""
+def _sequence(function: str, xs: object, cell: object) -> tuple[Value, int, int]:
+    """Return a sequence as a Tensor or an array, (N, T, D) or (T, D), and its N and T."""
     sequence = operand(xs, function, "xs")
-    if sequence.ndim != 3 or sequence.shape[1] < 1:
+    if sequence.ndim not in (2, 3) or sequence.shape[-2] < 1:
         raise ShapeError(f"{function}: expected xs of shape (N, T, D) with T >= 1, got {sequence.shape}")
-    return sequence, *sequence.shape[:2]
+    D = getattr(cell, "input_size", sequence.shape[-1])
+    if sequence.ndim == 2 and sequence.shape[-1] != D:
+        raise ShapeError(
+            f"{function}: expected xs of shape (N, T, D) = (N, T, {D}), or (T, D) = (T, {D}) for one sequence, got "
+            f"{sequence.shape}; add the axis D to N series (N, T) of numbers: xs[..., None]"
+        )
+    return sequence, *(1, *sequence.shape)[-3:-1]
 
 
 def _checked_interval(function: str, cut_every: object) -> int | None:

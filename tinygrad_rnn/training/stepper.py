@@ -9,9 +9,10 @@ import numpy as np
 from ..checks import flag
 from ..engine.operands import operand
 from ..engine.tape import no_grad
-from ..engine.tensor import Operand, Tensor, described
+from ..engine.tensor import Operand, Tensor, Value, described
 from ..engine.tree import map_leaves
 from ..errors import ShapeError
+from ..nn.base import batch_of_one
 from ..nn.cells import State, check_cell, stepped
 from .replayed import Nest, Plan, Replayed, array_of
 
@@ -34,7 +35,7 @@ class Stepper:
         executor: "native", "numpy" or "auto", as in `compile`.
         threads: as in `compile`.
         time_axis: whether the model takes a time axis, and is given one of length T = 1: x (N, 1, ...). None: if x is
-            (N,), as ids are.
+            (N,), as ids are, or the model says so itself (`model.time_axis`), as `RecurrentLayers` does.
 
     Attributes:
         model: as given.
@@ -69,6 +70,8 @@ class Stepper:
     ) -> None:
         check_cell("Stepper", model)
         self.model = model
+        if time_axis is None:
+            time_axis = getattr(model, "time_axis", None)
         self._time_axis = None if time_axis is None else flag("Stepper", "time_axis", time_axis)
         step = partial(_one_step, model, self._time_axis)
         self._step = Replayed("Stepper", step, compiled=compiled, executor=executor, threads=threads)
@@ -102,6 +105,7 @@ class Stepper:
             x = operand(x, "Stepper", "x")
         if not x.ndim:
             raise ShapeError(f"Stepper: expected x of shape (N,) or (N, D), a step of each of N streams, got {x.shape}")
+        self._check_axes("Stepper", "x", x, x.ndim)
         if state is None:
             state = self.initial_state(x.shape[0])
         output, state = self._step(x, state)
@@ -132,6 +136,7 @@ class Stepper:
         xs = operand(xs, "Stepper.read", "xs")
         if xs.ndim < 2 or not xs.shape[1]:
             raise ShapeError(f"Stepper.read: expected xs of shape (N, T) or (N, T, D) with T >= 1, got {xs.shape}")
+        self._check_axes("Stepper.read", "xs", xs, xs.ndim - 1)
         if self.compiled is None and _has_time(self._time_axis, xs.ndim - 1):
             if state is None:
                 state = self.initial_state(xs.shape[0])
@@ -143,6 +148,15 @@ class Stepper:
         for t in range(xs.shape[1]):
             output, state = self(xs[:, t], state)
         return output, state
+
+    def _check_axes(self, function: str, name: str, given: Value, ndim: int) -> None:
+        """Raise `ShapeError` if the steps of a cell, which are (N, D), have the axis D alone."""
+        if self._time_axis is None and ndim == 1 and hasattr(self.model, "input_size"):
+            letters = "(N, D)" if name == "x" else "(N, T, D)"
+            raise ShapeError(
+                f"{function}: expected {name} of shape {letters} with D = {self.model.input_size}, got {given.shape}"
+                + batch_of_one(name, given, given.ndim)
+            )
 
 
 def _has_time(time_axis: bool | None, ndim: int) -> bool:

@@ -14,6 +14,7 @@ from ...engine.tape import Array, Node, at_step, enable_grad, scope, watching
 from ...engine.tensor import Tensor, shape_of
 from ...engine.tree import flatten
 from ...errors import ConfigError, DrawingError
+from ...nn.base import batch_of_one
 from ...nn.cells import Cell, Stacked, initial_state
 from ...ops import cut
 from ...truncation import Policy, parse_policy, policy_text
@@ -127,7 +128,10 @@ def _run(target: object, example: Sequence[object], scales: _Scales, terms: dict
     if hasattr(target, "loss"):
         loss = target.loss(*example)
         return [loss[0] if isinstance(loss, tuple) else loss]
-    if len(shape) == 3 and (hasattr(target, "initial_state") or len(example) > 1):
+    is_cell = hasattr(target, "initial_state") and not getattr(target, "time_axis", False)
+    if is_cell and len(example) == 1 and len(shape) == 2:
+        example = (example[0], _first(target, (), shape))
+    if len(shape) == 3 and (is_cell or (len(example) > 1 and not hasattr(target, "time_axis"))):
         xs = example[0] if isinstance(example[0], Tensor) else np.asarray(example[0])
         return [_cell(target, xs, _first(target, example[1:], shape), scales, terms)]
     outputs = [part for part in flatten(target(*example)) if isinstance(part, Tensor) and part.node is not None]
@@ -146,7 +150,10 @@ def _language_model(
     """Return the mean nats of a language model, recorded position by position."""
     ids, targets = np.asarray(ids), np.asarray(targets)
     if ids.ndim != 2 or ids.shape != targets.shape:
-        raise DrawingError(f"draw: expected ids and targets of one shape (N, T), got {ids.shape} and {targets.shape}")
+        raise DrawingError(
+            f"draw: expected ids and targets of one shape (N, T), got {ids.shape} and {targets.shape}"
+            + batch_of_one("ids", ids, 1)
+        )
     counted = np.count_nonzero(targets != -1)
     total: Tensor | None = None
     for t, cuts in enumerate(scales(ids.shape[1])):

@@ -136,7 +136,7 @@ def _takes_loss(f: object, inputs: Sequence[object]) -> bool:
 
 
 def _is_cell(f: object) -> bool:
-    return hasattr(f, "initial_state") and not hasattr(f, "loss")
+    return hasattr(f, "initial_state") and not hasattr(f, "loss") and not getattr(f, "time_axis", False)
 
 
 def _kind(value: object) -> str:
@@ -205,13 +205,13 @@ def _rewound(part: object) -> object:
 
 def _cell(cell: Cell, inputs: Sequence[object], leaves: Leaves, rng: np.random.Generator) -> Target:
     shape = shape_of(inputs[0])
-    if len(shape) not in (2, 3) or len(inputs) > 2:
+    if (len(shape) not in (2, 3) and (len(shape), len(inputs)) != (1, 2)) or len(inputs) > 2:
         raise ShapeError(
-            f"check_grads: a cell ({_title(cell)}) is checked on x (N, D) or xs (N, T, D), and a state if you like; "
-            f"got {len(inputs)} inputs, the first of shape {shape}"
+            f"check_grads: a cell ({_title(cell)}) is checked on x (N, D) or xs (N, T, D), and a state if you like, or "
+            f"on x (D,) and a state; got {len(inputs)} inputs, the first of shape {shape}"
         )
     state, notes = _first_state(cell, shape[0], inputs[1:], rng)
-    names, function = (["x", "state"], cell) if len(shape) == 2 else (["xs", "state"], partial(unroll, cell))
+    names, function = (["xs", "state"], partial(unroll, cell)) if len(shape) == 3 else (["x", "state"], cell)
     call = [_as_argument(cell), *names[: len(inputs)]]
     return _function(_title(cell), call, function, names, (inputs[0], state), leaves, rng, notes)
 
