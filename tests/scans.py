@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from programs import OPERATIONS, Program, Writer, _dtype, _take, _tame, lines
+from programs import OPERATIONS, lines, take
+from programs.writer import Program, Writer, dtype_of, is_tame
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.engine.tree import flatten
@@ -46,11 +47,11 @@ def write(before: Any, body: Any, after: Any, scans: int, steps: int, dtype: str
     w.parameters += ["W", "b"]
     w.names["flat"] = flatten
     w.known.update(W=w.names["W"], b=w.names["b"])
-    _take(w, before)
+    take(w, before)
     for number in range(scans):
         w.rng = np.random.default_rng((seed, number))
         _scan(w, body if number == 0 else body[::-1], 0)
-    _take(w, after)
+    take(w, after)
     results = [name for name in w.known if name not in names and name not in w.names]
     kept = [name for name in results if w.chance(0.7)] or results or names[:1]
     source = "\n".join([f"def f({', '.join(names)}, rng):", *w.lines, f"    return [{', '.join(kept)}]"])
@@ -67,7 +68,7 @@ def _scan(w: Writer, body: Any, depth: int) -> None:
         # A scan within a step is tried on what the first step has.
         text = ["def run():", *(f"    {line[len(indent) :]}" for line in w.lines[start:]), f"    return {results}"]
         values = _run("\n".join(text), {**w.names, **w.known})
-        if len(values) != len(names) or not all(map(_tame, values)) or any(np.size(v) > 200 for v in values):
+        if len(values) != len(names) or not all(map(is_tame, values)) or any(np.size(v) > 200 for v in values):
             raise LookupError
         w.known.update(zip(names, values, strict=True))
     except (ValueError, IndexError, TypeError, OverflowError, LookupError):
@@ -102,7 +103,7 @@ def _written(w: Writer, body: Any, depth: int) -> tuple[str, list[str]]:
     if xs:
         w.lines.append(f"{w.indent}{', '.join(cut)}, = flat(x)")
         w.known.update({name: np.unstack(outer[x], axis=axis)[0] for name, x in zip(cut, xs, strict=True)})
-    _take(w, body)
+    take(w, body)
     if depth + 1 < _DEPTH and w.chance(0.25):
         _scan(w, body[:2], depth + 1)
     if w.chance(0.2):
@@ -129,7 +130,7 @@ def _written(w: Writer, body: Any, depth: int) -> tuple[str, list[str]]:
 
 def _initial(w: Writer, outer: dict[str, Any]) -> str:
     """Return an expression of an initial state: a value, a view of one, zeros, a count."""
-    a = w.one_of([n for n, v in outer.items() if _dtype(v).kind == "f" and np.ndim(v) < 3] or ["b"])
+    a = w.one_of([n for n, v in outer.items() if dtype_of(v).kind == "f" and np.ndim(v) < 3] or ["b"])
     shape = np.shape(outer[a])
     return w.one_of(
         [a, a, f"{a}.T", f"np.zeros({shape}, np.{w.dtype})", f"np.zeros({shape}, np.float32)", f"np.tanh({a})"]
@@ -157,11 +158,11 @@ def _sequences(w: Writer, outer: dict[str, Any], axis: int) -> list[str]:
 def _renewed(w: Writer, name: str, old: list[str], made: list[str]) -> str:
     """Return an expression of a state after a step: renewed, passed on, swapped, summed up, taken from elsewhere."""
     value = w.of(name)
-    shape, dtype = np.shape(value), _dtype(value)
+    shape, dtype = np.shape(value), dtype_of(value)
     if dtype.kind != "f":
         return w.one_of([f"{name} + 1", name, f"np.maximum({name}, 2)"])
-    alike = [n for n, v in w.known.items() if np.shape(v) == shape and _dtype(v).kind == "f"]
-    fits = [n for n in (*made, *old) if _dtype(w.of(n)).kind == "f"]
+    alike = [n for n, v in w.known.items() if np.shape(v) == shape and dtype_of(v).kind == "f"]
+    fits = [n for n in (*made, *old) if dtype_of(w.of(n)).kind == "f"]
     terms = [w.one_of(fits) for _ in range(2)]
     terms = [t if np.shape(w.of(t)) == shape else f"np.sum({t}) * 0.1" for t in terms]
     product = []
