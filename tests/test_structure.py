@@ -126,7 +126,7 @@ BUDGET = {
     "data": 1430,
     "handwritten": 2210,
     "testing": 4462,
-    "compiler": 11452,
+    "compiler": 11460,
     "truncation": 1720,
     "credit": 1900,
 }

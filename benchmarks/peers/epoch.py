@@ -2,7 +2,7 @@
 
 EPOCH is a JSON list of the fields of `Epoch`; see `process.once`. Answers with the seconds and the loss of each batch
 as it was met for the first time, and then, for each T that was met, the seconds of a batch of this T right after
-another one of it: what the first one took longer is what a new length costs.
+another one of it: the difference is the cost of a new length. It is measured in processor time of all threads too.
 """
 
 from __future__ import annotations
@@ -67,23 +67,25 @@ def measure(module: str, epoch: Epoch) -> dict[str, Any]:
     step = peer.start(epoch.config, weights, carry=False)
     made = time.perf_counter() - begin
 
-    def timed(batch: tuple[Any, Any]) -> tuple[float, float]:
-        begin = time.perf_counter()
+    def timed(batch: tuple[Any, Any]) -> tuple[float, float, float]:
+        begin, work = time.perf_counter(), time.process_time()
         loss = step(*batch)
-        return time.perf_counter() - begin, loss
+        return time.perf_counter() - begin, time.process_time() - work, loss
 
     met = [timed(batch) for batch in batches]
     of_length = {batch[0].shape[1]: batch for batch in batches}
-    again = {T: min(timed(batch)[0] for _ in range(3)) for T, batch in of_length.items()}
+    again = {T: [timed(batch) for _ in range(3)] for T, batch in of_length.items()}
     return {
         "version": peer.VERSION,
         "import_s": imported,
         "start_s": made,
-        "epoch_s": made + sum(seconds for seconds, _ in met),
+        "epoch_s": made + sum(seconds for seconds, _, _ in met),
         "lengths": [batch[0].shape[1] for batch in batches],
-        "batch_s": [seconds for seconds, _ in met],
-        "losses": [loss for _, loss in met],
-        "again_s": again,
+        "batch_s": [seconds for seconds, _, _ in met],
+        "batch_cpu_s": [work for _, work, _ in met],
+        "losses": [loss for _, _, loss in met],
+        "again_s": {T: min(seconds for seconds, _, _ in runs) for T, runs in again.items()},
+        "again_cpu_s": {T: min(work for _, work, _ in runs) for T, runs in again.items()},
     }
 
 

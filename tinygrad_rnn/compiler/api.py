@@ -205,8 +205,8 @@ class Compiled(Generic[P, R_co]):
             self._recordings.outside(shape)
             ready = None
         if ready is None:
-            over = [old for old, kept in self._plans.items() if is_over(kept.references)]
-            for old in {key, *over}.intersection(self._plans):
+            over = [old for old, kept in self._plans.items() if kept.references and is_over(kept.references)]
+            for old in over if key in over or key not in self._plans else (key, *over):
                 self._drop(old)
             ready = self._plans[key] = self._record(args)
             ready.references = references(key)

@@ -1,27 +1,27 @@
-"""The plan for a third recording, from those of two that differ from it in numbers alone.
+"""Plans on a line: from the plans of two recordings that differ in numbers alone, the plan of any other on their line.
 
-The plans are gone through side by side. A number is a + p / q of the way from a to b. A constant, or a floating point
-number, is recognized among what was recorded, and taken from the third recording; one that a pass has folded is folded
-again.
+The two plans are compared once. Each number of a third plan is a + p / q of the way from a to b. A constant, or a
+floating point number, is found again among what was recorded, and taken from the third recording; a constant that a
+pass has folded is folded again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NoReturn, TypeVar, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, NoReturn, TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from ...engine.tape import Array
-from ..ir.arrays import Shape
 from ..ir.graph import Attrs, Operator, Value
 from .arena import place_buffers
 from .instructions import Buffer, Instruction, Loop, Slot
 from .plan import Plan
-from .skeleton import Skeleton, is_number
+from .skeleton import Skeleton, is_number, key_of
 
 T = TypeVar("T")
+_LARGEST = 1 << 62  # of a product that has room in 64 bits
 
 
 class UnknownError(Exception):
@@ -32,210 +32,329 @@ def _unknown() -> NoReturn:
     raise UnknownError
 
 
-class Between:
-    """Makes the plan; one use.
+class _Third(NamedTuple):
+    """What the parts of a third plan are made from: its numbers, its recording, its buffers and slots."""
+
+    numbers: list[int]
+    operators: tuple[Operator, ...]
+    constants: dict[object, float | Array]
+    buffers: list[Buffer]
+    slots: list[Slot]
+
+
+Make: TypeAlias = Callable[[_Third], T]
+
+
+class _Memory(NamedTuple):
+    """A buffer of the first plan; the place of its size among the numbers, and its constant, if it is made anew."""
+
+    buffer: Buffer
+    size: int | None
+    constant: Make[Array] | None
+
+
+class _Place(NamedTuple):
+    """A slot of the first plan; if it is made anew, its buffer, and its numbers: offset, turn, shape, strides."""
+
+    slot: Slot
+    buffer: int
+    at: int | None
+
+
+class _Call(NamedTuple):
+    """An instruction of the first plan; its operands (numbers of slots, or how they are made), results, attributes."""
+
+    instruction: Instruction
+    operator: Make[Operator]
+    inputs: tuple[int | Make[object], ...]
+    outputs: tuple[int, ...]
+    attrs: dict[str, Make[object]]
+
+
+class _Repeat(NamedTuple):
+    """A loop: its calls, the place of its number of steps, and its direction."""
+
+    calls: tuple[_Call, ...]
+    steps: int
+    reverse: bool
+
+
+class PlanLine:
+    """The plans on the line through two.
 
     Args:
-        first, second: recordings of the same form, with plans.
-        third: the one that a plan is wanted for.
-        p, q: its numbers are those of the first and p / q of the way to the second.
+        first, second: recordings of the same form.
+        one, other: their plans.
 
     Raises:
-        UnknownError: if its constants do not say what they stand for.
+        UnknownError: if the two plans do not say how they depend on the recordings.
     """
 
-    def __init__(self, first: Skeleton, second: Skeleton, third: Skeleton, p: int, q: int) -> None:
-        self._p, self._q = p, q
-        operators = zip(first.operators, second.operators, third.operators, strict=True)
-        self._operators = {id(one): (other, new) for one, other, new in operators}
-        self._slots: dict[int, tuple[Slot, Slot]] = {}  # by id of the first's: the second's, and the new one
-        self._buffers: dict[int, tuple[Buffer, Buffer]] = {}
+    def __init__(self, first: Skeleton, second: Skeleton, one: Plan, other: Plan) -> None:
+        operators = enumerate(zip(first.operators, second.operators, strict=True))
+        self._operators = {id(mine): (theirs, number) for number, (mine, theirs) in operators}
+        self._constants = _Constants(first, second)
+        self._values: list[tuple[int, int]] = []  # the numbers of both plans
+        self._buffers: dict[int, tuple[Buffer, int]] = {}  # by id of the first's: the second's, and its number
+        self._slots: dict[int, tuple[Slot, int]] = {}
         self._taken: set[int] = set()  # the second's buffers
-        self._recorded: dict[object, tuple[object, float | Array]] = {}  # reals and arrays by what they are in the two
-        for row in zip(first.reals, second.reals, third.reals, strict=True):
-            self._know(row)
-        for arrays in zip(first.arrays, second.arrays, third.arrays, strict=True):
-            self._know(arrays)
-
-    def _know(self, row: tuple[float | Array, float | Array, float | Array]) -> None:
-        """Take note of what a real, or an array, is in the three recordings."""
-        one, other, new = map(_key, row)
-        # Passes look for zeros and ones, and for what is equal: so it must be for this length, too.
-        known, _ = self._recorded.setdefault((one, other), (new, row[2]))
-        if known != new or one == other != new or (one != other and len(set(map(_sort, row))) > 1):
+        self._memories: list[_Memory] = []
+        self._places: list[_Place] = []
+        if one.last != other.last:
             _unknown()
+        self._one = one
+        self._parts_of_plan = [self._turn(*pair) for pair in _pairs(one.instructions, other.instructions)]
+        self._inputs = [self._slot(*pair) for pair in _pairs(one.inputs, other.inputs)]
+        self._outputs = [self._slot(*pair) for pair in _pairs(one.outputs, other.outputs)]
+        values = np.array(self._values, np.int64).reshape(-1, 2)
+        self._start, self._way = values[:, 0], values[:, 1] - values[:, 0]
+        self._longest = int(np.abs(self._way).max(initial=0))
 
-    def plan(self, one: Plan, other: Plan) -> Plan:
-        """Return the plan, with an arena of its own.
+    def plan(self, third: Skeleton, p: int, q: int) -> Plan:
+        """Return the plan of a recording, with an arena of its own.
+
+        Args:
+            third: the recording.
+            p, q: its numbers are those of the first and p / q of the way to the second.
 
         Raises:
-            UnknownError: if the two plans do not say what it is.
+            UnknownError: if its constants do not say what they stand for.
         """
-        if len(one.instructions) != len(other.instructions) or one.last != other.last:
+        if abs(p) * self._longest >= _LARGEST:
             _unknown()
-        instructions = [self._turn(*pair) for pair in zip(one.instructions, other.instructions, strict=True)]
-        inputs, outputs = self._part(one.inputs, other.inputs), self._part(one.outputs, other.outputs)
-        size = place_buffers(new for _, new in self._buffers.values())
-        return Plan(instructions, inputs, outputs, size, one.passes, one.last)
+        numbers: list[int] = (self._start + self._way * p // q).tolist()
+        new = _Third(numbers, third.operators, self._constants.of(third), [], [])
+        new.buffers.extend([_new_buffer(memory, new) for memory in self._memories])
+        new.slots.extend([_new_slot(place, new) for place in self._places])
+        instructions: list[Instruction | Loop] = []
+        for part in self._parts_of_plan:
+            if isinstance(part, _Repeat):
+                calls = tuple([_new_instruction(call, new) for call in part.calls])
+                instructions.append(Loop(calls, numbers[part.steps], part.reverse))
+            else:
+                instructions.append(_new_instruction(part, new))
+        inputs, outputs = ([new.slots[number] for number in group] for group in (self._inputs, self._outputs))
+        size = place_buffers(new.buffers)
+        return Plan(instructions, inputs, outputs, size, self._one.passes, self._one.last)
 
-    def _turn(self, one: Instruction | Loop, other: Instruction | Loop) -> Instruction | Loop:
+    # -- comparing the two plans --------------------------------------------------------------------------------------
+
+    def _turn(self, one: Instruction | Loop, other: Instruction | Loop) -> _Call | _Repeat:
         if isinstance(one, Instruction) and isinstance(other, Instruction):
-            return self._instruction(one, other)
+            return self._call(one, other)
         if not isinstance(one, Loop) or not isinstance(other, Loop) or one.reverse != other.reverse:
             _unknown()
-        if len(one.instructions) != len(other.instructions):
-            _unknown()
-        pairs = zip(one.instructions, other.instructions, strict=True)
-        body = tuple([self._instruction(*pair) for pair in pairs])
-        return Loop(body, self._number(one.steps, other.steps), one.reverse)
+        calls = [self._call(*pair) for pair in _pairs(one.instructions, other.instructions)]
+        return _Repeat(tuple(calls), self._numbers((one.steps,), (other.steps,)), one.reverse)
 
-    def _instruction(self, one: Instruction, other: Instruction) -> Instruction:
+    def _call(self, one: Instruction, other: Instruction) -> _Call:
         operator = self._operator(one.operator, other.operator)
-        if len(one.inputs) != len(other.inputs) or len(one.outputs) != len(other.outputs):
-            _unknown()
-        inputs = tuple([self._part(*pair) for pair in zip(one.inputs, other.inputs, strict=True)])
-        outputs = tuple([self._slot(*pair) for pair in zip(one.outputs, other.outputs, strict=True)])
-        attrs = self._attrs(one.attrs, other.attrs) if one.attrs or other.attrs else {}
-        return Instruction(operator, inputs, outputs, attrs, one.step)
+        inputs = [self._operand(*pair) for pair in _pairs(one.inputs, other.inputs)]
+        outputs = [self._slot(*pair) for pair in _pairs(one.outputs, other.outputs)]
+        return _Call(one, operator, tuple(inputs), tuple(outputs), self._attrs(one.attrs, other.attrs))
 
-    def _operator(self, one: Operator, other: Operator) -> Operator:
-        """Return an operator: of those that the recordings brought, the third's."""
-        if id(one) in self._operators:
-            like, new = self._operators[id(one)]
-            return new if like is other else _unknown()
-        return one if one.name == other.name and one.key == other.key else _unknown()
+    def _operator(self, one: Operator, other: Operator) -> Make[Operator]:
+        """Return how an operator is made: of those that the recordings brought, the third's is taken."""
+        if id(one) not in self._operators:
+            return _always(one) if one.name == other.name and one.key == other.key else _unknown()
+        like, number = self._operators[id(one)]
+        return (lambda new: new.operators[number]) if like is other else _unknown()
 
-    def _attrs(self, one: Attrs, other: Attrs) -> Attrs:
+    def _attrs(self, one: Attrs, other: Attrs) -> dict[str, Make[object]]:
         if one.keys() != other.keys():
             _unknown()
         return {name: self._part(part, other[name]) for name, part in one.items()}
 
-    def _number(self, one: int, other: int) -> int:
-        return one if one == other else one + (other - one) * self._p // self._q
+    def _numbers(self, one: Sequence[int], other: Sequence[int]) -> int:
+        """Take note of numbers of both plans; return the place of the first."""
+        start = len(self._values)
+        self._values += _pairs(one, other)
+        return start
 
-    def _part(self, one: T, other: T) -> T:
-        """Return an operand or an attribute, or a nesting of them."""
-        kind = type(one)
+    def _operand(self, one: object, other: object) -> int | Make[object]:
         if isinstance(one, Slot) and isinstance(other, Slot):
-            return cast(T, self._slot(one, other))
+            return self._slot(one, other)
+        return self._part(one, other)
+
+    def _part(self, one: object, other: object) -> Make[object]:
+        """Return how an operand or an attribute is made, or a nesting of them."""
+        kind = type(one)
         if kind is not type(other):
             _unknown()
-        made: object = one
         if one is other:
-            pass
-        elif kind is tuple or kind is list:
+            return _always(one)
+        if isinstance(one, Slot):
+            number = self._slot(one, cast(Slot, other))
+            return lambda new: new.slots[number]
+        if kind is tuple or kind is list:
             parts = self._parts(cast("Sequence[object]", one), cast("Sequence[object]", other))
-            made = parts if kind is list else tuple(parts)
-        elif is_number(one) and is_number(other):
-            made = self._number(cast(int, one), cast(int, other))
-        elif isinstance(one, slice):
-            made = slice(*self._parts(_bounds(one), _bounds(cast(slice, other))))
-        elif isinstance(one, Value):
-            like = cast(Value, other)
-            made = self._constant(one, like, one.constant, like.constant)
-        elif isinstance(one, float | np.ndarray):
-            made = self._known(one, cast("float | Array", other))
-        elif one != other or repr(one) != repr(other):  # 0.0 is not -0.0
-            _unknown()
-        return cast(T, made)
+            return parts if kind is list else lambda new: tuple(parts(new))
+        if is_number(one) and is_number(other):
+            place = self._numbers((cast(int, one),), (cast(int, other),))
+            return lambda new: new.numbers[place]
+        if isinstance(one, slice):
+            bounds = self._parts(_bounds(one), _bounds(cast(slice, other)))
+            return lambda new: slice(*bounds(new))
+        if isinstance(one, Value):
+            return self._constant(one, cast(Value, other))
+        if isinstance(one, float | np.ndarray):
+            return self._known(one, cast("float | Array", other))
+        return _always(one) if one == other and repr(one) == repr(other) else _unknown()  # 0.0 is not -0.0
 
-    def _parts(self, one: Sequence[object], other: Sequence[object]) -> list[object]:
-        if len(one) != len(other):
-            _unknown()
-        return [self._part(*pair) for pair in zip(one, other, strict=True)]
+    def _parts(self, one: Sequence[object], other: Sequence[object]) -> Make[list[object]]:
+        parts = [self._part(*pair) for pair in _pairs(one, other)]
+        return lambda new: [part(new) for part in parts]
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
-    def _slot(self, one: Slot, other: Slot) -> Slot:
-        found = self._slots.get(id(one))
-        if found is not None:
-            return found[1] if found[0] is other else _unknown()
+    def _slot(self, one: Slot, other: Slot) -> int:
+        """Return the number of a slot.
+
+        The shape of an array with two axes that change does not change evenly with each.
+        """
+        if id(one) in self._slots:
+            like, number = self._slots[id(one)]
+            return number if like is other else _unknown()
         buffer = self._buffer(one.buffer, other.buffer)
-        if one.dtype != other.dtype:
+        if one.dtype != other.dtype or sum(a != b for a, b in _pairs(one.shape, other.shape)) > 1:
             _unknown()
-        if one.shape == other.shape and one.strides == other.strides and (one.turn, one.offset) == (0, other.offset):
-            shape, strides, turn = one.shape, one.strides, self._number(0, other.turn)
-            new = (
-                one if buffer is one.buffer and turn == 0 else Slot(buffer, one.offset, shape, strides, one.dtype, turn)
-            )
-        else:
-            new = Slot(
-                buffer,
-                self._number(one.offset, other.offset),
-                self._shape(one.shape, other.shape),
-                self._lengths(one.strides, other.strides),
-                one.dtype,
-                self._number(one.turn, other.turn),
-            )
-        self._slots[id(one)] = other, new
-        return new
+        mine, theirs = ((part.offset, part.turn, *part.shape, *part.strides) for part in (one, other))
+        is_fixed = mine == theirs and self._memories[buffer].size is None
+        self._places.append(_Place(one, buffer, None if is_fixed else self._numbers(mine, theirs)))
+        self._slots[id(one)] = other, len(self._slots)
+        return len(self._places) - 1
 
-    def _lengths(self, one: Shape, other: Shape) -> Shape:
-        if one == other:
-            return one
-        return tuple([self._number(*pair) for pair in zip(one, other, strict=True)])
-
-    def _shape(self, one: Shape, other: Shape) -> Shape:
-        """Return a shape; that of an array with two axes that change does not change evenly with each."""
-        if one == other:
-            return one
-        if len(one) != len(other) or sum(a != b for a, b in zip(one, other, strict=True)) > 1:
-            _unknown()
-        return self._lengths(one, other)
-
-    def _buffer(self, one: Buffer, other: Buffer) -> Buffer:
-        found = self._buffers.get(id(one))
-        if found is not None:
-            return found[1] if found[0] is other else _unknown()
+    def _buffer(self, one: Buffer, other: Buffer) -> int:
+        if id(one) in self._buffers:
+            like, number = self._buffers[id(one)]
+            return number if like is other else _unknown()
         if (one.kind, one.index) != (other.kind, other.index) or id(other) in self._taken:
             _unknown()
         self._taken.add(id(other))
-        nbytes, constant = self._number(one.nbytes, other.nbytes), None
+        constant = None
         if one.constant is not None and other.constant is not None:
-            constant = self._constant(one.value, other.value, _small(one), _small(other))
-            constant = np.ascontiguousarray(constant)
-        new = one  # the plans share what nobody writes to
-        if one.kind == "arena" or constant is not None or nbytes != one.nbytes:
-            new = Buffer(one.kind, nbytes, 0, constant, one.index, one.born, one.dies)
-        self._buffers[id(one)] = other, new
-        return new
+            constant = self._constant(one, other)
+        is_fixed = one.kind != "arena" and constant is None and one.nbytes == other.nbytes  # nobody writes to it
+        size = None if is_fixed else self._numbers((one.nbytes,), (other.nbytes,))
+        self._memories.append(_Memory(one, size, constant))
+        self._buffers[id(one)] = other, len(self._buffers)
+        return len(self._memories) - 1
 
     # -- constants ----------------------------------------------------------------------------------------------------
 
-    def _constant(self, one: Value | None, other: Value | None, array: Array | None, second: Array | None) -> Array:
-        """Return the array of a constant: as it was recorded, or computed anew as it was computed in advance."""
-        if array is None or second is None:
+    def _constant(self, one: Value | Buffer, other: Value | Buffer) -> Make[Array]:
+        """Return how a constant is made: as it was recorded, or computed anew as it was computed in advance."""
+        one, other = _in_the_graph(one), _in_the_graph(other)
+        if one.constant is None or other.constant is None:
             _unknown()
-        if one is None or other is None or one.folded is None or other.folded is None:
-            return cast(Array, self._known(array, second))
+        if isinstance(one, Buffer) or isinstance(other, Buffer) or one.folded is None or other.folded is None:
+            return cast("Make[Array]", self._known(one.constant, other.constant))
         (call, index), (again, _) = one.folded, other.folded
         operator = self._operator(call.operator, again.operator)
         inputs, attrs = self._parts(call.inputs, again.inputs), self._attrs(call.attrs, again.attrs)
-        with np.errstate(all="ignore"):
-            return np.array(operator.results(operator.compute(*inputs, **attrs))[index])
 
-    def _known(self, one: float | Array, other: float | Array) -> float | Array:
-        """Return what a real, or an array, that the two recordings had is in the third."""
-        keys = _key(one), _key(other)
-        if keys not in self._recorded:
-            return one if keys[0] == keys[1] else _unknown()  # a pass has put it in, whatever the length
-        new = self._recorded[keys][1]
+        def folded(new: _Third) -> Array:
+            computed = operator(new)
+            with np.errstate(all="ignore"):
+                made = computed.compute(*inputs(new), **{name: part(new) for name, part in attrs.items()})
+            return np.array(computed.results(made)[index])
+
+        return folded
+
+    def _known(self, one: float | Array, other: float | Array) -> Make[float | Array]:
+        """Return how a real, or an array, that the two recordings had is found in the third."""
+        keys = key_of(one), key_of(other)
+        if keys not in self._constants.known:
+            return _always(one) if keys[0] == keys[1] else _unknown()  # a pass has put it in, whatever the length
         if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
-            return new
-        shape = self._lengths(one.shape, other.shape)  # others of the same bytes may have another one
-        if math.prod(shape) != np.size(new):
-            _unknown()
-        return np.ascontiguousarray(new).reshape(shape)
+            return lambda new: new.constants[keys]
+        start, ndim = self._numbers(one.shape, other.shape), one.ndim
+
+        def reshaped(new: _Third) -> Array:
+            array, shape = new.constants[keys], tuple(new.numbers[start : start + ndim])
+            if math.prod(shape) != np.size(array):  # others of the same bytes may have another one
+                _unknown()
+            return np.ascontiguousarray(array).reshape(shape)
+
+        return reshaped
+
+
+def _new_buffer(memory: _Memory, new: _Third) -> Buffer:
+    one, size, constant = memory
+    if size is None:
+        return one
+    array = None if constant is None else np.ascontiguousarray(constant(new))
+    return Buffer(one.kind, new.numbers[size], 0, array, one.index, one.born, one.dies)
+
+
+def _new_slot(place: _Place, new: _Third) -> Slot:
+    one, buffer, at = place
+    if at is None:
+        return one
+    numbers, ndim = new.numbers, len(one.shape)
+    lengths = numbers[at + 2 : at + 2 + 2 * ndim]
+    shape, strides = tuple(lengths[:ndim]), tuple(lengths[ndim:])
+    return Slot(new.buffers[buffer], numbers[at], shape, strides, one.dtype, numbers[at + 1])
+
+
+def _new_instruction(call: _Call, new: _Third) -> Instruction:
+    one, operator, inputs, outputs, attrs = call
+    slots = new.slots
+    return Instruction(
+        operator(new),
+        tuple([slots[part] if isinstance(part, int) else part(new) for part in inputs]),
+        tuple([slots[number] for number in outputs]),
+        {name: part(new) for name, part in attrs.items()} if attrs else {},
+        one.step,
+    )
+
+
+class _Constants:
+    """Floating point numbers and arrays of two recordings, by what each is in both; see `of`."""
+
+    def __init__(self, first: Skeleton, second: Skeleton) -> None:
+        self._rows: list[tuple[object, object, str]] = []
+        for one, other in _pairs(first.constants, second.constants):
+            row = key_of(one), key_of(other), _sort(one)
+            if row[0] != row[1] and row[2] != _sort(other):
+                _unknown()
+            self._rows.append(row)
+        self.known = {row[:2] for row in self._rows}
+
+    def of(self, third: Skeleton) -> dict[object, float | Array]:
+        """Return what stands for each in a third recording.
+
+        Raises:
+            UnknownError: if it is not clear: passes look for zeros and ones, and for what is equal, so what was equal
+            in both must be equal in the third, what was the same in both the same, zeros zeros, and ones ones.
+        """
+        found: dict[object, tuple[object, float | Array]] = {}
+        for (one, other, sort), part in zip(self._rows, third.constants, strict=True):
+            key = key_of(part)
+            known, _ = found.setdefault((one, other), (key, part))
+            if known != key or one == other != key or (one != other and _sort(part) != sort):
+                _unknown()
+        return {keys: part for keys, (_, part) in found.items()}
+
+
+def _pairs(one: Sequence[T], other: Sequence[T]) -> Iterable[tuple[T, T]]:
+    if len(one) != len(other):
+        _unknown()
+    return zip(one, other, strict=True)
+
+
+def _always(part: T) -> Make[T]:
+    return lambda new: part
 
 
 def _bounds(part: slice) -> tuple[object, ...]:
     return part.start, part.stop, part.step
 
 
-def _small(buffer: Buffer) -> Array | None:
-    """Return the array of a constant, which may take less memory than the copy in one piece."""
-    value = buffer.value
-    return buffer.constant if value is None or value.constant is None else value.constant
+def _in_the_graph(constant: Value | Buffer) -> Value | Buffer:
+    """Return what a constant was in the graph: its array may take less memory than the copy in one piece."""
+    value = constant.value if isinstance(constant, Buffer) else None
+    return constant if value is None or value.constant is None else value
 
 
 def _sort(part: float | Array) -> str:
@@ -244,12 +363,3 @@ def _sort(part: float | Array) -> str:
     if not array.any():
         return "zeros"
     return "ones" if (array == 1).all() else "others"
-
-
-def _key(part: float | Array) -> object:
-    """Return what tells floats and constants apart: 0.0 from -0.0, and arrays by their bytes, whatever their shape."""
-    if not isinstance(part, np.ndarray):
-        return float.hex(part)
-    if part.size and not any(part.strides):  # one element everywhere
-        return part.dtype, part.size, part[(0,) * part.ndim].tobytes()
-    return part.dtype, part.size, part.tobytes()

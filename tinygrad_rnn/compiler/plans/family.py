@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .between import Between, UnknownError
+from .between import PlanLine, UnknownError
 from .memory import Memory
 from .plan import Plan
 from .skeleton import Skeleton
@@ -67,40 +67,31 @@ class _Line(NamedTuple):
     """The line through the numbers of two recordings; the numbers of their plans lie on one too.
 
     Attributes:
-        first, second: the recordings.
+        plans: the plans on it.
         start, way: numbers of the first recording, and what they change by to the second.
         changing: one that changes.
         lengths: which of those that change are lengths of axes.
     """
 
-    first: _Member
-    second: _Member
+    plans: PlanLine
     start: NDArray[np.int64]
     way: NDArray[np.int64]
     changing: int
     lengths: NDArray[np.intp]
 
-    def place(self, numbers: NDArray[np.int64]) -> tuple[int, int] | None:
-        """Return (p, q): the numbers of a recording are those of the first and p / q of the way to the second.
+    def plan_for(self, recorded: Skeleton) -> Plan | None:
+        """Return the plan for a recording; None if its numbers or its constants do not say what it is.
 
-        None: they do not lie on the line, or an axis that changes has a length below 2, where arrays are laid out in
-        another way.
+        They do not if the numbers are off the line, or an axis that changes has a length below 2, where arrays are
+        laid out in another way.
         """
+        numbers = recorded.numbers
         far = numbers - self.start
         p, q = int(far[self.changing]), int(self.way[self.changing])
         if not np.array_equal(far * q, self.way * p) or (numbers[self.lengths] < 2).any():
             return None
-        return p, q
-
-    def plan_for(self, recorded: Skeleton) -> Plan | None:
-        """Return the plan for a recording; None if it does not lie on the line, or is not known from the two."""
-        place = self.place(recorded.numbers)
-        if place is None:
-            return None
         try:
-            return Between(self.first.recorded, self.second.recorded, recorded, *place).plan(
-                self.first.plan, self.second.plan
-            )
+            return self.plans.plan(recorded, p, q)
         except UnknownError:
             return None
 
@@ -115,8 +106,13 @@ def _line(first: _Member, second: _Member) -> _Line | None:
     for start, stop in one.shapes:
         in_shape[start:stop] = True
     lengths = np.flatnonzero(in_shape & (way != 0))
-    line = _Line(first, second, one.numbers, way, int(np.flatnonzero(way)[0]), lengths)
-    return None if (one.numbers[lengths] < 2).any() or line.plan_for(other) is None else line
+    if (one.numbers[lengths] < 2).any() or (other.numbers[lengths] < 2).any():
+        return None
+    try:
+        plans = PlanLine(one, other, first.plan, second.plan)
+    except UnknownError:
+        return None
+    return _Line(plans, one.numbers, way, int(np.flatnonzero(way)[0]), lengths)
 
 
 def _is_straight(first: Skeleton, second: Skeleton) -> bool:

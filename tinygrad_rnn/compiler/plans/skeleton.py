@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.tape import Array
+from ..ir.arrays import DType, Shape
 from ..ir.graph import Body, Graph, Operator, Value
 from ..ir.identity import Same, code_and_captures
 
@@ -21,16 +23,14 @@ class Skeleton(NamedTuple):
         form: what must be the same, as something that can be compared and hashed.
         numbers: integers: lengths of axes, indices, steps.
         shapes: which of them are the lengths of one shape: (start, stop) of each.
-        reals: floating point numbers.
-        arrays: constants.
+        constants: floating point numbers and arrays.
         operators: those that are not the package's own: functions that may hold numbers themselves.
     """
 
     form: tuple[object, ...]
     numbers: NDArray[np.int64]
     shapes: tuple[tuple[int, int], ...]
-    reals: tuple[float, ...]
-    arrays: tuple[Array, ...]
+    constants: tuple[float | Array, ...]
     operators: tuple[Operator, ...]
 
 
@@ -46,8 +46,7 @@ class _Writer:
         self.form: list[object] = []
         self.numbers: list[int] = []
         self.shapes: list[tuple[int, int]] = []
-        self.reals: list[float] = []
-        self.arrays: list[Array] = []
+        self.constants: list[float | Array] = []
         self.operators: list[Operator] = []
         self._values: dict[Value, int] = {}
 
@@ -57,8 +56,7 @@ class _Writer:
             tuple(self.form),
             np.array(self.numbers, np.int64),
             tuple(self.shapes),
-            tuple(self.reals),
-            tuple(self.arrays),
+            tuple(self.constants),
             tuple(self.operators),
         )
 
@@ -66,11 +64,17 @@ class _Writer:
         """Write down a graph."""
         for value in (*graph.inputs, *graph.captured):
             self._value(value)
+        form, values = self.form, self._values
         for call in graph.calls:
             self._operator(call.operator)
-            self.part(call.inputs)
+            form.append(len(call.inputs))
+            for part in call.inputs:
+                if type(part) is Value and part in values:  # nearly all: here, as a call takes longer
+                    form.append(values[part])
+                else:
+                    self.part(part)
             for name, attribute in call.attrs.items():
-                self.form.append(name)
+                form.append(name)
                 self.part(attribute)
             for value in call.outputs:
                 self._value(value)
@@ -86,14 +90,12 @@ class _Writer:
 
     def _value(self, value: Value) -> None:
         self._values[value] = len(self._values)
-        self.shape(value.shape)
-        self.form.append(value.dtype)
+        self._array(value.shape, value.dtype)
 
-    def shape(self, shape: tuple[int, ...]) -> None:
-        """Write down a shape."""
+    def _array(self, shape: Shape, dtype: DType) -> None:
         start = len(self.numbers)
         self.shapes.append((start, start + len(shape)))
-        self.form.append(len(shape))
+        self.form += (len(shape), dtype)
         self.numbers += shape
 
     def part(self, part: object) -> None:
@@ -103,7 +105,7 @@ class _Writer:
             self.form.append(number)
             if number is None:
                 assert part.constant is not None
-                self.arrays.append(part.constant)
+                self.constants.append(part.constant)
                 self._value(part)
         elif type(part) is int and -_MOST < part < _MOST:
             self.form.append(int)
@@ -114,7 +116,7 @@ class _Writer:
                 self.part(inner)
         elif type(part) is float:
             self.form.append(float)
-            self.reals.append(part)
+            self.constants.append(part)
         elif type(part) is slice:
             self.form.append(slice)
             self.part((part.start, part.stop, part.step))
@@ -123,9 +125,8 @@ class _Writer:
             self.numbers.append(part.steps)
             self.graph(part.graph)
         elif isinstance(part, np.ndarray):
-            self.form.append(part.dtype)
-            self.shape(part.shape)
-            self.arrays.append(part)
+            self._array(part.shape, part.dtype)
+            self.constants.append(part)
         else:
             self._other(part)
 
@@ -147,6 +148,15 @@ def _is_hashable(part: object) -> bool:
     except TypeError:
         return False
     return True
+
+
+def key_of(part: float | Array) -> object:
+    """Return what tells floats and constants apart: 0.0 from -0.0, and arrays by their bytes, whatever their shape."""
+    if not isinstance(part, np.ndarray):
+        return float.hex(part)
+    if part.size and not any(part.strides):  # one element everywhere
+        return part.dtype, part.size, part[(0,) * part.ndim].tobytes()
+    return part.dtype, part.size, blake2b(part.tobytes(), digest_size=16).digest()
 
 
 def skeleton(graph: Graph) -> Skeleton:

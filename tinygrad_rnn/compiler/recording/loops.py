@@ -22,7 +22,7 @@ from ...engine.walk import pull_back
 from ...errors import TraceError
 from ..ir.arrays import Shape, abstract_array, repeated
 from ..ir.graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Value
-from ..plans.skeleton import Skeleton, skeleton
+from ..plans.skeleton import Skeleton, key_of, skeleton
 from .dependence import idle_nodes, with_cotangents
 from .frames import Frame
 from .tracer import Tracer
@@ -159,8 +159,7 @@ def _graph_of(frame: Frame) -> Graph:
 def _form(frame: Frame, found: Skeleton, tracer: Tracer) -> tuple[object, ...]:
     """Return what a step does, as something that can be compared."""
     constants = [tracer.made_anew(outer) or id(outer) for outer in frame.constants]
-    arrays = [(array.dtype, array.shape, array.tobytes()) for array in found.arrays]
-    return found.form, found.numbers.tolist(), found.reals, arrays, constants
+    return found.form, found.numbers.tolist(), [*map(key_of, found.constants)], constants
 
 
 def _abstract(array: Array, shape: Shape) -> Array:

@@ -72,13 +72,12 @@ class Tracer:
                 operands.append(self._input(part, operation.name))
             else:
                 operands.append(value)
-        now = context()
         call = Call(
             operator_of(cast("Primitive[..., object]", operation)),
             operands,
             {name: map_parts(self._attribute, part) for name, part in attrs.items()} if attrs else {},
             [(part._array.shape, part._array.dtype) for part in results],
-            (now.step, now.scope),
+            context()[2:4],
         )
         self.append(call)
         for result, made in zip(results, call.outputs, strict=True):
@@ -93,9 +92,9 @@ class Tracer:
         specs = specs_of(operator.name, operator.compute, values, attrs)
         if specs is None:
             return None
-        outputs = [abstract_array(shape, dtype) for shape, dtype in specs if dtype.kind in "fc"]
+        outputs = tuple([abstract_array(*spec) for spec in specs if spec[1].kind in "fc"])
         if len(outputs) == len(specs):
-            return tuple(outputs)
+            return outputs
         if operator.name in ELEMENTWISE:
             made = uniform_elementwise(partial(operator.compute, **attrs), values, specs[0][0])
         else:
