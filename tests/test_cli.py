@@ -14,7 +14,8 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.config import TrainConfig
-from tinygrad_rnn.training import load_model, replayed, save_model
+from tinygrad_rnn.training import load_model, save_model
+from tinygrad_rnn.training.inference import replayed
 
 TEXT = "to be or not to be that is the question\n" * 30
 SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "5", "--epochs", "2", "--lr", "0.05", "--no-progress"]
@@ -375,5 +376,5 @@ def test_a_model_that_is_not_finite_is_not_evaluated_in_silence(folder, capsys):
     assert "evaluate: the loss is nan: the parameter layers.0.Wh holds" in capsys.readouterr().err
     assert main(["generate", "m", "--temperature", "0"]) == 1
     captured = capsys.readouterr()
-    assert "logits are no distribution" in captured.err
+    assert "logits do not define a distribution" in captured.err
     assert captured.out == ""

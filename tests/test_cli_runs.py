@@ -16,7 +16,7 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.training import load_model
-from tinygrad_rnn.training.archive import digest
+from tinygrad_rnn.training.files.archive import digest
 
 TEXT = "to be or not to be that is the question\n" * 30
 SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "5", "--epochs", "2", "--lr", "0.05", "--no-progress"]

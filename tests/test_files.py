@@ -14,8 +14,8 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn import files
 from tinygrad_rnn.files import append_whole, write_atomically, write_figure
-from tinygrad_rnn.training.files import TakenFiles, save_curve
-from tinygrad_rnn.training.records import EpochRecord
+from tinygrad_rnn.training.language.records import EpochRecord
+from tinygrad_rnn.training.language.runfiles import TakenFiles, save_curve
 
 OLD = b"what was there before"
 

@@ -91,11 +91,12 @@ def test_no_circle_of_files():
 
 
 def test_no_circle_of_folders():
+    top = {PACKAGE / name for name in ("cli.py", "__main__.py", "__init__.py")}  # they stand above all folders
     imports = {}
-    for path in FILES:
-        others = {file.parent for file in imported_files(path)}
-        imports.setdefault(path.parent, set()).update(others - {path.parent, PACKAGE})
-    del imports[PACKAGE]
+    for path in set(FILES) - top:
+        others = {file.parent for file in imported_files(path) - top}
+        imports.setdefault(path.parent, set()).update(others - {path.parent})
+    assert imports[PACKAGE] == set(), "modules at the root of the package import no folder"
     list(graphlib.TopologicalSorter(imports).static_order())
 
 
@@ -106,20 +107,20 @@ def test_modules_are_read_in_a_few_screens():
 
 # Lines of Python that a room may have, with its folders. A room that grows has earned it: raise the number here.
 BUDGET = {
-    "cli": 275,
+    "cli": 280,
     "errors": 59,
-    "config": 220,
+    "config": 235,
     "__init__": 110,
-    "commands": 580,
+    "commands": 590,
     "files": 142,
     "__main__": 8,
     "checks": 180,
     "imports": 60,
     "optim": 1387,
-    "metrics": 290,
+    "metrics": 330,
     "ops": 4360,
     "nn": 3110,
-    "training": 4860,
+    "training": 4975,
     "graphs": 6640,
     "pictures": 2450,
     "engine": 3410,
@@ -145,7 +146,7 @@ def test_types_that_say_nothing_are_few():
     for path in FILES:
         names = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Name))
         used[str(path.relative_to(PACKAGE))] = sum(node.id == "Any" for node in names)
-    assert used.total() <= 76, {name: count for name, count in used.items() if count}
+    assert used.total() <= 65, {name: count for name, count in used.items() if count}
 
 
 # Words that the project has given up; docs/architecture.md has those that it uses.

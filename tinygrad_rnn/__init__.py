@@ -50,7 +50,7 @@ _HOME = {
     "nn.recurrent": "RecurrentLayers",
     "nn.attention": "AdditiveAttention DotAttention",
     "nn.seq2seq": "Seq2Seq",
-    "training.decoding": "decode",
+    "training.inference.decoding": "decode",
     "truncation": (
         "Adaptive Checkpointed Chunked Decay Full Policy Randomized Recurrence Update Windowed bptt "
         "TruncationReport credit_profile parse_policy policy_text recurrence_report stream truncation_report"

@@ -227,7 +227,7 @@ from .nn.recurrent import RecurrentLayers as RecurrentLayers
 from .nn.attention import AdditiveAttention as AdditiveAttention
 from .nn.attention import DotAttention as DotAttention
 from .nn.seq2seq import Seq2Seq as Seq2Seq
-from .training.decoding import decode as decode
+from .training.inference.decoding import decode as decode
 from .truncation import Adaptive as Adaptive
 from .truncation import Checkpointed as Checkpointed
 from .truncation import Chunked as Chunked

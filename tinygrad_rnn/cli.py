@@ -14,11 +14,14 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, TextIO
+from typing import NoReturn, TextIO, TypeAlias
 
 from . import __version__
 from .config import TrainConfig
 from .errors import ConfigError, CorpusError, DivergedError, DrawingError, ModelFileError, NativeError, NonFiniteError
+
+Setting: TypeAlias = bool | int | float | str
+"""The value of a setting of a run."""
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -176,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (evaluate, score, generate):
         for field in dataclasses.fields(TrainConfig):
             if field.name in ("compile", "executor"):
-                _add_setting(command, field, field.default)
+                _add_setting(command, field, getattr(TrainConfig, field.name))
 
     check = commands.add_parser(
         "check", help="check gradients, of everything built in or of a cell of your own", allow_abbrev=False
@@ -231,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
             "--threads",
             type=_count,
             metavar="INT",
-            help="threads of products and of compiled updates (default: what OPENBLAS_NUM_THREADS says, or 1)",
+            help="threads of products and of compiled updates (default: OPENBLAS_NUM_THREADS, or 1)",
         )
     return parser
 
@@ -249,7 +252,7 @@ def _natural(text: str) -> int:
 
 
 def _add_setting(
-    parser: argparse.ArgumentParser, field: dataclasses.Field[Any], default: Any = argparse.SUPPRESS
+    parser: argparse.ArgumentParser, field: dataclasses.Field[Setting], default: Setting = argparse.SUPPRESS
 ) -> None:
     help_text = field.metadata["help"]
     if field.name == "corpus":
@@ -261,7 +264,8 @@ def _add_setting(
     if isinstance(field.default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=described)
         return
-    choices = None if field.metadata["own"] else field.metadata["choices"] or None
+    limits = field.metadata["limits"]
+    choices = None if limits.own else limits.choices or None
     parser.add_argument(
         flag,
         type=type(field.default),

@@ -10,15 +10,26 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
 from .checks import flag, integer, number
 from .errors import ConfigError
 from .files import read_whole
 
 _T = TypeVar("_T")
+
+
+class _Limits(NamedTuple):
+    """The values that a setting may have."""
+
+    choices: tuple[str, ...]
+    low: int
+    high: int | None
+    above: bool
+    below: bool
+    own: bool
 
 
 def _setting(
@@ -32,8 +43,8 @@ def _setting(
     below: bool = False,
     own: bool = False,
 ) -> _T:
-    limits = {"choices": choices, "low": low, "high": high, "above": above, "below": below, "own": own}
-    return dataclasses.field(default=default, metadata={"help": help, **limits})
+    limits = _Limits(choices, low, high, above, below, own)
+    return dataclasses.field(default=default, metadata={"help": help, "limits": limits})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,19 +97,21 @@ class TrainConfig:
     schedule: str = _setting("halving", "how the learning rate changes", choices=("constant", "halving", "cosine"))
     warmup: int = _setting(0, "steps in which the learning rate rises to its value")
     patience: int = _setting(0, "stop after this many epochs without a better held-out loss; 0: never")
-    checkpoint_every: int = _setting(0, "updates between two checkpoints, beside those at the epochs' ends; 0: none")
+    checkpoint_every: int = _setting(
+        0, "updates between two checkpoints; each epoch also ends with one; 0: none in between"
+    )
     seed: int = _setting(0, "seed of everything that is random")
     dtype: str = _setting("float32", "dtype of the parameters", choices=("float32", "float64"))
     compile: bool = _setting(True, "replay compiled plans; the numbers are the same to rounding")
     executor: str = _setting(
         "auto",
-        "what replays the plan: numpy, or native, a C library; auto: native where there is a C compiler",
+        "executor of the plan: numpy, or native, a C library; auto: native if there is a C compiler",
         choices=("auto", "native", "numpy"),
     )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            checked = _checked(field.name, getattr(self, field.name), type(field.default), field.metadata)
+            checked = _checked(field.name, getattr(self, field.name), type(field.default), field.metadata["limits"])
             object.__setattr__(self, field.name, checked)
         if self.tied and self.embedding_width != self.hidden_size:
             raise ConfigError(
@@ -112,8 +125,8 @@ class TrainConfig:
         return self.embedding_size or self.hidden_size
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], source: str = "TrainConfig") -> TrainConfig:
-        """Make a configuration from names and values; what is not given has its default.
+    def from_mapping(cls, values: Mapping[str, object], source: str = "TrainConfig") -> TrainConfig:
+        """Make a configuration from names and values; settings that are not given have their defaults.
 
         Args:
             values: setting to value.
@@ -132,8 +145,9 @@ class TrainConfig:
                 close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
                 hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(names)}"
                 raise ConfigError(f"{source}: unknown setting {name!r}; {hint}")
+        make: Callable[..., TrainConfig] = cls
         try:
-            return cls(**values)
+            return make(**values)
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error
 
@@ -193,15 +207,15 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _checked(name: str, value: object, kind: type, limits: Mapping[str, Any]) -> bool | int | float | str:
+def _checked(name: str, value: object, kind: type, limits: _Limits) -> bool | int | float | str:
     if kind is bool:
         return flag("", name, value)
     if kind is int:
-        return integer("", name, value, limits["low"], limits["high"])
+        return integer("", name, value, limits.low, limits.high)
     if kind is float:
-        high = float("inf") if limits["high"] is None else limits["high"]
-        return number("", name, value, limits["low"], high, above=limits["above"], below=limits["below"])
-    return _checked_text(name, value, limits["choices"], limits["own"])
+        high = float("inf") if limits.high is None else limits.high
+        return number("", name, value, limits.low, high, above=limits.above, below=limits.below)
+    return _checked_text(name, value, limits.choices, limits.own)
 
 
 def _checked_text(name: str, value: object, choices: tuple[str, ...], own: bool) -> str:

@@ -10,7 +10,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes.rows import sparse_updates
 from tinygrad_rnn.compiler.passes.simplify import remove_dead_code
 from tinygrad_rnn.compiler.replay.kernels import EQUAL_ROWS, SUBTRACT_ROWS
-from tinygrad_rnn.training.objective import language_loss
+from tinygrad_rnn.training.loop.objective import language_loss
 
 V, D = 40, 3
 IDS = np.array([[1, 5, 1], [-40, 0, 39]])

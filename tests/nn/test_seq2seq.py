@@ -198,7 +198,7 @@ def test_errors_of_decode():
     model = made({})
     with pytest.raises(tr.ConfigError, match="decode: rng"):
         tr.decode(model, [[1]], start=1, stop=2, length=3, temperature=1.0)
-    with pytest.raises(tr.ConfigError, match="decode: a beam search takes no chances"):
+    with pytest.raises(tr.ConfigError, match="decode: a beam search draws nothing"):
         tr.decode(model, [[1]], start=1, stop=2, length=3, temperature=1.0, beam=2, rng=np.random.default_rng(0))
     with pytest.raises(tr.ConfigError, match="decode: beam"):
         tr.decode(model, [[1]], start=1, stop=2, length=3, beam=0)

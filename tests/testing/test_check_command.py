@@ -12,7 +12,7 @@ from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data.vocabulary import Vocabulary
 from tinygrad_rnn.testing import GradCheckError
 from tinygrad_rnn.training import save_model
-from tinygrad_rnn.training.build import make_model
+from tinygrad_rnn.training.language.build import make_model
 
 CELL = """
 import numpy as np

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from tinygrad_rnn.config import TrainConfig
-from tinygrad_rnn.training.build import make_optimizer, make_schedule
+from tinygrad_rnn.training.language.build import make_optimizer, make_schedule
 
-CHOICES = {field.name: field.metadata["choices"] for field in dataclasses.fields(TrainConfig)}
+CHOICES = {field.name: field.metadata["limits"].choices for field in dataclasses.fields(TrainConfig)}
 
 
 @pytest.mark.parametrize("name", CHOICES["optimizer"])

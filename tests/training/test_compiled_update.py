@@ -10,9 +10,9 @@ import tinygrad_rnn as tr
 from tinygrad_rnn import optim
 from tinygrad_rnn.data import OffsetBatches
 from tinygrad_rnn.testing import check_grads
-from tinygrad_rnn.training.loop import run_epoch, train_epoch
-from tinygrad_rnn.training.objective import language_loss
-from tinygrad_rnn.training.step import TrainStep, is_compilable
+from tinygrad_rnn.training.loop.epoch import run_epoch, train_epoch
+from tinygrad_rnn.training.loop.objective import language_loss
+from tinygrad_rnn.training.loop.step import TrainStep, is_compilable
 
 OPTIMIZERS = {
     "sgd": lambda: optim.SGD(0.5, weight_decay=0.01),

@@ -133,7 +133,7 @@ class Fixed:
     ],
 )
 def test_logits_that_are_no_distribution(temperature, top_k, logits, message):
-    with pytest.raises(NonFiniteError, match=f"generate: the model's logits are no distribution: {message}"):
+    with pytest.raises(NonFiniteError, match=f"generate: the model's logits do not define a distribution: {message}"):
         next(generate(Fixed(*logits), WORDS, [1], 3, temperature=temperature, top_k=top_k, rng=rng()))
 
 
@@ -270,7 +270,7 @@ def test_a_model_that_cannot_be_compiled_gives_the_same():
         alone = list(generate(model, WORDS, prompt, 9, temperature=0, compiled=False))
         assert [ids[n] for ids in found] == alone
     for compiled in (True, False):
-        with pytest.raises(ShapeError, match="holds 1 and 2, which is no array with a row for each prompt"):
+        with pytest.raises(ShapeError, match="holds 1 and 2, and not an array with a row for each prompt"):
             list(generate(model, WORDS, [[1], [2, 3]], 2, temperature=0, compiled=compiled))
 
 
@@ -300,5 +300,5 @@ def test_which_prompt_has_logits_that_are_no_distribution():
         def __call__(self, ids, state):
             return tr.where((ids == 3)[..., None], np.nan, super().__call__(ids, state)[0]), state
 
-    with pytest.raises(NonFiniteError, match="no distribution for prompt 2: 5 of 5 are NaN"):
+    with pytest.raises(NonFiniteError, match="not define a distribution for prompt 2: 5 of 5 are NaN"):
         next(generate(Broken(*range(5)), WORDS, [[1], [2], [3]], 3, rng=rng()))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinygrad_rnn.training import load_model
-from tinygrad_rnn.training.archive import digest
+from tinygrad_rnn.training.files.archive import digest
 
 LINES = "to be or not to be that is the question\nwhether tis nobler in the mind to suffer\n"
 SETTINGS = ["--hidden-size", "16", "--batch-size", "4", "--bptt", "7", "--epochs", "3", "--dropout", "0.3"]

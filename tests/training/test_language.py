@@ -24,7 +24,7 @@ from tinygrad_rnn.training import (
     run_epoch,
     save_curve,
 )
-from tinygrad_rnn.training import trainer as trainer_module
+from tinygrad_rnn.training.runs import trainer as trainer_module
 
 TRAIN, HELD_OUT = load_corpus("to be or not to be that is the question\n" * 30, "word")
 CONFIG = TrainConfig(hidden_size=8, tied=True, batch_size=4, bptt=5, epochs=3, lr=0.05, dropout=0.2)

@@ -15,7 +15,7 @@ from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data import load_corpus
 from tinygrad_rnn.errors import ConfigError
 from tinygrad_rnn.training import LanguageTrainer, RunFiles, load_model
-from tinygrad_rnn.training.lock import NAME, locked
+from tinygrad_rnn.training.files.lock import NAME, locked
 
 TEXT = "to be or not to be that is the question\n" * 30
 SMALL = ["--hidden-size", "8", "--batch-size", "4", "--bptt", "5", "--lr", "0.05", "--no-progress", "--no-compile"]
@@ -140,7 +140,7 @@ def test_one_of_many_takes_a_dead_lock_over(tmp_path):
     lock(tmp_path, pid=dead_process())
     code = (
         "import sys, time, warnings; from pathlib import Path\n"
-        "from tinygrad_rnn.errors import ConfigError; from tinygrad_rnn.training.lock import locked\n"
+        "from tinygrad_rnn.errors import ConfigError; from tinygrad_rnn.training.files.lock import locked\n"
         "sys.stdin.read(1)\n"
         "try:\n"
         "    with locked(Path(sys.argv[1])): print('held'); sys.stdout.flush(); sys.stdin.read(1)\n"

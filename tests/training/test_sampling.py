@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.errors import ConfigError
-from tinygrad_rnn.training.sampling import Sampler
+from tinygrad_rnn.training.inference.sampling import Sampler
 
 
 def words(V):

@@ -9,7 +9,7 @@ import pytest
 import tinygrad_rnn as tr
 from tinygrad_rnn.data import Sequences
 from tinygrad_rnn.optim import SGD, Adam, Averaged, Plateau
-from tinygrad_rnn.training.archive import digest
+from tinygrad_rnn.training.files.archive import digest
 
 W = np.array([[1.0], [-2.0], [0.5]])
 

@@ -13,8 +13,8 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.data import OffsetBatches
 from tinygrad_rnn.testing import check_grads
 from tinygrad_rnn.training import train_epoch
-from tinygrad_rnn.training.objective import language_loss
-from tinygrad_rnn.training.step import is_compilable
+from tinygrad_rnn.training.loop.objective import language_loss
+from tinygrad_rnn.training.loop.step import is_compilable
 
 RNG = np.random.default_rng(0)
 XS = RNG.standard_normal((2, 6, 3))

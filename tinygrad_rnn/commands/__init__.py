@@ -1,4 +1,4 @@
-"""What the commands do; `cli` has the parser."""
+"""The commands; `cli` has their parser."""
 
 from .generation import generate as generate
 from .look import check as check

@@ -8,9 +8,9 @@ from typing import cast
 from ..data.text import Level, tokenize
 from ..data.vocabulary import UNKNOWN
 from ..errors import ConfigError
-from ..training.generation import generate as generate_ids
-from ..training.modelfile import load_model
-from ..training.streams import stream
+from ..training.inference.generation import generate as generate_ids
+from ..training.language.modelfile import load_model
+from ..training.loop.streams import stream
 from .printing import how_to_replay, note, readable
 from .texts import line_start, text_at
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..nn.cells import CELLS
-from ..training.modelfile import load_model
+from ..training.language.modelfile import load_model
 from ..truncation import parse_policy
 from .printing import describe, row
 from .texts import first_window, text_for

@@ -13,11 +13,11 @@ import numpy as np
 from ..data.corpus import Corpus
 from ..data.text import Level
 from ..errors import ConfigError, NonFiniteError
-from ..training.build import make_model
-from ..training.evaluation import evaluate as evaluate_model
-from ..training.evaluation import perplexity, token_nats
-from ..training.guards import cause
-from ..training.modelfile import load_model
+from ..training.inference.evaluation import evaluate as evaluate_model
+from ..training.inference.evaluation import perplexity, token_nats
+from ..training.language.build import make_model
+from ..training.language.modelfile import load_model
+from ..training.loop.guards import cause
 from ..truncation import parse_policy, truncation_report
 from .printing import describe, how_to_replay, note, readable, row, score_text
 from .texts import first_window, line_start, text_at, text_for

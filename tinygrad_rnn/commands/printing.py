@@ -1,4 +1,4 @@
-"""What the commands print: rows of a name and a text, notes, scores."""
+"""Printing of the commands: rows of a name and a text, notes, scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from ..config import TrainConfig
 from ..data.text import Level, detokenize
-from ..training.evaluation import perplexity, written
+from ..training.inference.evaluation import perplexity, written
 
 
 def row(name: str, text: str) -> None:
@@ -31,7 +31,7 @@ def score_text(nats: float, level: Level) -> str:
 
 
 def describe(config: TrainConfig) -> str:
-    """Return what a configuration's model is, in words."""
+    """Return a description of a configuration's model."""
     layers = "1 layer" if config.layers == 1 else f"{config.layers} layers"
     sizes = f"{config.hidden_size} units, embedding {config.embedding_width}{' (tied)' if config.tied else ''}"
     return f"{config.cell}, {layers} of {sizes}, {config.dtype}"
@@ -50,5 +50,5 @@ class Replay(TypedDict):
 
 
 def how_to_replay(arguments: argparse.Namespace) -> Replay:
-    """Return what `evaluate` and `generate` are told of how to run the model."""
+    """Return how `evaluate` and `generate` run the model, from the flags."""
     return {"compiled": arguments.compile, "executor": None if arguments.executor == "auto" else arguments.executor}

@@ -12,7 +12,7 @@ from ..data.corpus import Corpus, load_corpus
 from ..data.text import EOS, Level, decode_text, embedded_text, read_text
 from ..data.vocabulary import Vocabulary
 from ..errors import ConfigError, CorpusError
-from ..training.objective import Batch
+from ..training.loop.objective import Window
 from .printing import note
 
 EMBEDDED = "the Python reference that Python carries"
@@ -26,7 +26,7 @@ def text_at(path: str) -> str:
 
 
 def training_texts(config: TrainConfig) -> tuple[Corpus, Corpus]:
-    """Return the text to train on and the one to hold out, as a configuration says."""
+    """Return the text to train on and the held-out text of a configuration."""
     level, text, most = cast(Level, config.level), text_at(config.corpus), config.max_tokens or None
     if not config.valid:
         return load_corpus(text, level, config.min_count, config.held_out, most)
@@ -35,7 +35,7 @@ def training_texts(config: TrainConfig) -> tuple[Corpus, Corpus]:
 
 
 def text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Vocabulary) -> tuple[Corpus, str]:
-    """Return the text that a trained model is to be tried on, and what it is in words."""
+    """Return the text that a trained model is measured on, and a description of it."""
     level = cast(Level, config.level)
     if arguments.corpus is None and config.corpus:
         raise ConfigError(
@@ -53,7 +53,7 @@ def text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Voc
     return corpus, f"the held-out part of {name}"
 
 
-def first_window(command: str, corpus: Corpus, described: str, N: int, T: int) -> Batch:
+def first_window(command: str, corpus: Corpus, described: str, N: int, T: int) -> Window:
     """Return the first ids and targets (N, T) of a text."""
     if len(corpus) < N * T + 1:
         raise CorpusError(

@@ -14,15 +14,15 @@ from ..config import TrainConfig, read_toml
 from ..data.corpus import Corpus, unigram_nats
 from ..data.text import Level
 from ..errors import ConfigError
-from ..training.build import make_optimizer, named_executor
-from ..training.checkpoint import Checkpoints
-from ..training.evaluation import evaluate, perplexity, written
-from ..training.files import RunFiles, numbered, save_curve
-from ..training.generation import generate as generate_ids
-from ..training.language import LanguageTrainer
-from ..training.modulefile import init_from
-from ..training.records import EpochRecord, RunResult
-from ..training.streams import stream
+from ..training.files.checkpoints import Checkpoints
+from ..training.inference.evaluation import evaluate, perplexity, written
+from ..training.inference.generation import generate as generate_ids
+from ..training.language.build import make_optimizer, named_executor
+from ..training.language.modelfile import init_from
+from ..training.language.records import EpochRecord, RunResult
+from ..training.language.runfiles import RunFiles, numbered, save_curve
+from ..training.language.trainer import LanguageTrainer, Notes
+from ..training.loop.streams import stream
 from .printing import describe, note, readable, row, score_text
 from .texts import EMBEDDED, line_start, text_at, training_texts
 
@@ -35,7 +35,7 @@ _UPDATES = {
 }
 
 
-# Settings that a resumed run may change: all others decide about its numbers.
+# Settings that a resumed run may change: its numbers depend on all others.
 _RESUMABLE = frozenset({"corpus", "epochs", "patience", "checkpoint_every", "valid", "test"})
 
 
@@ -55,38 +55,44 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts) -> tuple[int, RunResult]:
-    """Train in a folder of its own, and say how it went; return the exit code, and what was found."""
+    """Train in a folder of its own, and print the result; return the exit code and the result."""
     fresh = RunFiles.fresh(_RUNS, _run_name(config))
     with RunFiles.at(arguments.save, arguments.force).taken() if arguments.save else fresh as files:
         trainer = _trainer(arguments, config, parts, files)
         if config.init:
             for name in init_from(config.init, trainer.model, trainer.vocabulary):
                 note(f"{name} is not in {config.init} in this shape: it starts with fresh weights")
-        return _trained(trainer, parts[0], files)
+        baseline = _print_start(trainer, parts[0])
+        with np.errstate(all="ignore"):  # the run itself checks that its values are finite
+            result = trainer.run()
+        return _print_result(trainer, result, files, baseline), result
 
 
 def _resume(arguments: argparse.Namespace) -> int:
-    """Go on with a run that was stopped."""
+    """Continue a run that was stopped."""
     files = RunFiles.at(arguments.resume, force=True)
     snapshot = Checkpoints(files.checkpoints).latest()
     if snapshot is None:
-        raise ConfigError(f"train: there is no checkpoint in {files.checkpoints}; without --resume a run starts")
+        raise ConfigError(f"train: there is no checkpoint in {files.checkpoints}; leave out --resume to start a run")
     given = _flags(arguments)
     if others := sorted(given.keys() - _RESUMABLE):
         flags = ", ".join("--" + name.replace("_", "-") for name in others)
         raise ConfigError(f"train: --resume goes on with the settings of the run; leave out {flags}")
     if arguments.config or arguments.save or arguments.force or arguments.dry_run or arguments.repeat > 1:
         raise ConfigError("train: --resume goes with neither --config, --save, --force, --dry-run nor --repeat")
-    config = TrainConfig.from_mapping(snapshot["notes"]["config"] | given, "train")
+    config = TrainConfig.from_mapping(cast(Notes, snapshot["notes"])["config"] | given, "train")
     parts = training_texts(config)
     with files.taken() as taken:
         trainer = _trainer(arguments, config, parts, taken).resume()
         row("resumed", f"after {trainer.trainer.run.updates:,} updates")
-        return _trained(trainer, parts[0], taken)[0]
+        baseline = _print_start(trainer, parts[0])
+        with np.errstate(all="ignore"):
+            result = trainer.run()
+        return _print_result(trainer, result, taken, baseline)
 
 
 def _repeat(arguments: argparse.Namespace, config: TrainConfig) -> int:
-    """Train with several seeds, and say how far apart the results are."""
+    """Train with several seeds, and print the mean and the standard deviation of the results."""
     if arguments.save or arguments.dry_run:
         raise ConfigError("train: --repeat makes a folder for each seed in runs/; leave out --save and --dry-run")
     found: list[float] = []
@@ -118,16 +124,20 @@ def _trainer(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, f
     return LanguageTrainer(*parts, config, files=files, on_epoch=_print_epoch, progress=not arguments.no_progress)
 
 
-def _trained(trainer: LanguageTrainer, train_part: Corpus, files: RunFiles) -> tuple[int, RunResult]:
+def _print_start(trainer: LanguageTrainer, train_part: Corpus) -> float:
+    """Print what will be done, and the head of the table of epochs; return the perplexity of the unigram model."""
     baseline = _print_plan(trainer, train_part)
-    config, level = trainer.config, cast(Level, trainer.config.level)
     row("updates", _UPDATES[trainer.executor])
     print(
         f"\n{'epoch':>5}  {'train ppl':>9}  {'held-out ppl':>12}  {'lr':>8}  {'tokens/s':>8}  {'seconds':>7}",
         flush=True,
     )
-    with np.errstate(all="ignore"):  # the run itself checks that its values are finite
-        result = trainer.run()
+    return baseline
+
+
+def _print_result(trainer: LanguageTrainer, result: RunResult, files: RunFiles, baseline: float) -> int:
+    """Print the result of a run, and return the exit code."""
+    config, level = trainer.config, cast(Level, trainer.config.level)
     print()
     if result.interrupted:
         row("interrupted", f"in epoch {len(result.records)} of {config.epochs}; --resume goes on")
@@ -141,11 +151,11 @@ def _trained(trainer: LanguageTrainer, train_part: Corpus, files: RunFiles) -> t
         row("test", score_text(found.nats, level) + f", {found.tokens:,} tokens")
     _print_sample(trainer, level)
     row("saved", f"{files.model}, with {files.config.name}, {files.metrics.name}" + _curve(result, files, baseline))
-    return (0 if result.signal is None else 128 + result.signal), result
+    return 0 if result.signal is None else 128 + result.signal
 
 
 def _print_plan(trainer: LanguageTrainer, train_part: Corpus) -> float:
-    """Say what will be done; return the perplexity of word frequencies alone."""
+    """Print what will be done; return the perplexity of the unigram model."""
     config, held_out = trainer.config, trainer.held_out
     baseline = perplexity(unigram_nats(train_part, held_out))
     row("corpus", f"{config.corpus or EMBEDDED}, {config.level} level")
@@ -214,7 +224,7 @@ def _print_sample(trainer: LanguageTrainer, level: Level) -> None:
     vocabulary, config = trainer.vocabulary, trainer.config
     if len(vocabulary) == 1:
         return
-    start = vocabulary.encode([line_start(vocabulary, level)])
+    start = [int(one) for one in vocabulary.encode([line_start(vocabulary, level)])]
     ids = generate_ids(
         trainer.model,
         vocabulary,

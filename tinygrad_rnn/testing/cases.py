@@ -16,7 +16,7 @@ from ..nn.cells import CELLS
 from ..nn.layers import Dropout, Embedding, Linear
 from ..nn.models import CBOW, RNNLM
 from ..ops import cross_entropy
-from ..training.modelfile import load_model
+from ..training.language.modelfile import load_model
 from ..truncation import Adaptive, Checkpointed, Chunked, Decay, Full, Policy, Randomized, Windowed
 from . import strategies as st
 

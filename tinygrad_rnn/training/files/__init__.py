@@ -1,0 +1,1 @@
+"""Files: archives of arrays, checkpoints, modules, and the lock of a folder."""

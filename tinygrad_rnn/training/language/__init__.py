@@ -1,0 +1,1 @@
+"""Language models: from a configuration to a model, its Trainer, its files and its baselines."""

@@ -1,0 +1,1 @@
+"""Runs: the Trainer, with epochs, evaluation, early stopping, records, and resuming."""

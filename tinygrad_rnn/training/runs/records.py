@@ -1,0 +1,92 @@
+"""Records of the epochs of any task, and of a whole run."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Record:
+    """One epoch of any task.
+
+    Attributes:
+        epoch: counted from 1.
+        step: updates since the start of the run.
+        train: name to mean over the epoch, the loss as "loss"; that of each batch before its update.
+        valid: name to mean over the held-out batches after the epoch; empty without any.
+        lr: learning rate of the last update.
+        gradient_norm: mean global norm of the gradient before clipping.
+        weight: the number of elements that the means of training are taken over.
+        train_seconds: for training alone.
+        seconds: for training and evaluation.
+        interrupted: whether the epoch was cut short.
+    """
+
+    epoch: int
+    step: int
+    train: dict[str, float]
+    valid: dict[str, float]
+    lr: float
+    gradient_norm: float
+    weight: float
+    train_seconds: float
+    seconds: float
+    interrupted: bool = False
+
+    def row(self) -> dict[str, str]:
+        """Return column to text."""
+        means = {f"train {name}": mean for name, mean in self.train.items()}
+        means |= {f"valid {name}": mean for name, mean in self.valid.items()}
+        return {
+            "epoch": f"{self.epoch}{'*' if self.interrupted else ''}",
+            "step": str(self.step),
+            **{name: f"{mean:.4g}" for name, mean in means.items()},
+            "lr": f"{self.lr:.2g}",
+            "seconds": f"{self.seconds:.1f}",
+        }
+
+
+@dataclass(frozen=True)
+class History:
+    """A whole run of any task; it prints as a table, and is shown as one in a notebook.
+
+    Attributes:
+        records: one for each epoch.
+        best: the epoch whose parameters are the model's now.
+        interrupted: whether a signal ended the run: Ctrl-C or SIGTERM.
+        stopped_early: whether `patience` ended it.
+        signal: the number of the signal that ended it; None: none did.
+    """
+
+    records: tuple[Record, ...]
+    best: Record
+    interrupted: bool = False
+    stopped_early: bool = False
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        rows = _rows(self.records)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join([*lines, f"best epoch: {self.best.epoch}"])
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook, the best epoch in bold."""
+        head, *rows = _rows(self.records)
+        body = "".join(
+            f"<tr{' style=font-weight:bold' if record is self.best else ''}>{_cells(row, 'td')}</tr>"
+            for record, row in zip(self.records, rows, strict=True)
+        )
+        return f"<table><thead><tr>{_cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _rows(records: Sequence[Record]) -> list[list[str]]:
+    rows = [record.row() for record in records]
+    columns = [*dict.fromkeys(name for row in rows for name in row)]
+    return [columns, *([row.get(name, "") for name in columns] for row in rows)]
+
+
+def _cells(texts: Sequence[str], tag: str) -> str:
+    return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)

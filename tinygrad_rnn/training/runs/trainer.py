@@ -1,0 +1,400 @@
+"""Trainer: epochs of the training loop for any task, with evaluation, schedules, early stop and checkpoints."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Self, TypeAlias, cast
+
+import numpy as np
+
+from ...checks import generator, instance, integer, number
+from ...errors import ConfigError, DivergedError, ModelFileError, NonFiniteError
+from ...nn.cells import State
+from ...nn.module import Module
+from ...optim import Adam, Averaged, Optimizer, Schedule
+from ...truncation import Policy
+from ..files.checkpoints import Checkpoints, checkpoints_in
+from ..files.plain import Plain
+from ..inference.evaluation import Measure, OnBatch, written
+from ..loop.epoch import EpochResult, run_epoch
+from ..loop.objective import Loss, Objective
+from ..loop.step import StepResult, TrainStep
+from ..loop.streams import stream
+from .interrupt import Interrupt, interruptible
+from .progress import Progress
+from .records import History, Record
+from .run import Batches, Run, Snapshot, Source, policy_state, restore_into, restore_model, restore_policy, states_of
+
+OnEpoch: TypeAlias = Callable[[Record], bool | None]
+
+
+class Callback:
+    """The methods that a `Trainer` calls: derive from it, and write those that you need.
+
+    Each returns True to end the run. With `state_dict` and `load_state_dict` its state is kept in checkpoints.
+
+    >>> class Patient(Callback):
+    ...     def on_epoch(self, trainer, record):
+    ...         return record.train["loss"] < 0.1
+    """
+
+    def on_update(self, trainer: Trainer, result: StepResult) -> bool | None:
+        """Called after each update."""
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> bool | None:
+        """Called after each epoch; `trainer.best` is the best so far, possibly this one."""
+
+
+class Trainer:
+    r"""Train a module on batches, and keep its best epoch.
+
+    An epoch is one pass over `train`. It starts from a fresh state, draws from a stream of its own (`seed` and the
+    epoch's number), and ends with an evaluation on `valid`, whose loss the schedule sees. Afterwards the model has the
+    parameters of its best epoch.
+
+    The first Ctrl-C, or SIGTERM, ends the run after the current update: the epoch is evaluated and recorded like any
+    other. A second one ends it at once; files are complete even then.
+
+    Args:
+        model: the model that is trained.
+        loss: `loss(model, batch, state, rng) -> (loss, state, metrics)`; state, rng and metrics may be left out, as in
+            `lambda model, batch: ...`. The loss is a mean, and so are the metrics; "weight" among them is the number of
+            elements that they are means over.
+        train: batches, nestings of arrays: an iterable that can be read once for each epoch, or a function that returns
+            one; the function may take a generator, to shuffle with.
+        valid: held-out batches, in the same forms; None: the training loss decides which epoch is the best.
+        optimizer: None: Adam(lr=0.001). The averages of `Averaged` are evaluated, and are the final weights.
+        schedule: learning rate of each update; None: the optimizer's own.
+        clip: largest global norm of the gradient; 0: no clipping.
+        policy: a truncation policy, or its text, for batches of sequences (N, T, ...).
+        metrics: name to `function(model, batch)`, further means over a held-out batch.
+        callbacks: `Callback`s, or functions that are called with each epoch's `Record`; True ends the run.
+        checkpoints: a folder, or `Checkpoints`; None: none are written.
+        epochs: how many; None: until `updates` are done.
+        updates: how many, at most; None: no limit.
+        epoch_updates: updates after which an epoch ends, where a pass is long or endless; None: the whole pass.
+        accumulate: batches of one update.
+        patience: the run ends after this many epochs without a better one; 0: never.
+        monitor: the mean that decides which epoch is best, "loss" or a metric: the smallest is best.
+        maximize: the largest is best instead.
+        limit: a loss above which, in training and on the held-out batches, a run has diverged.
+        state: before the first batch of an epoch, or a function that returns it; `valid_state` is that of evaluation.
+        seed: of everything random that the Trainer draws: 0, unless `rng` gives one.
+        rng: generator that the seed is drawn from.
+        compile: False: record each batch anew.
+        executor: the executor of plans, as in `compile`.
+        progress: show a progress bar on stderr, if that is a terminal; a `Progress` sets what it counts.
+        notes: kept in each checkpoint, for the code that resumes the run.
+
+    Attributes:
+        step: the `TrainStep` that makes the updates.
+        run: the position and the records of the run.
+        notes: as given; after `resume` those of the checkpoint.
+
+    Raises:
+        ConfigError: if an argument is of the wrong type or out of range, or the model has no parameters.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> rng, w = np.random.default_rng(0), np.array([[1.0], [-2.0]])
+    >>> def batches(rng):
+    ...     for _ in range(20):
+    ...         x = rng.standard_normal((8, 2))
+    ...         yield x, x @ w
+    >>> def loss(model, batch):
+    ...     return np.mean((model(batch[0]) - batch[1]) ** 2)
+    >>> model = tr.Linear(2, 1, rng, dtype=np.float64)
+    >>> history = tr.Trainer(model, loss, batches, optimizer=tr.Adam(0.05), epochs=5, progress=False).fit()
+    >>> len(history.records), history.best.train["loss"] < 0.01
+    (5, True)
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss | Objective,
+        train: Batches,
+        valid: Batches | None = None,
+        *,
+        optimizer: Optimizer | None = None,
+        schedule: Schedule | None = None,
+        clip: float = 0.0,
+        policy: Policy | str | None = None,
+        metrics: Mapping[str, OnBatch] | None = None,
+        callbacks: Sequence[Callback | OnEpoch] = (),
+        checkpoints: Checkpoints | str | os.PathLike[str] | None = None,
+        epochs: int | None = None,
+        updates: int | None = None,
+        epoch_updates: int | None = None,
+        accumulate: int = 1,
+        patience: int = 0,
+        monitor: str = "loss",
+        maximize: bool = False,
+        limit: float = math.inf,
+        state: State = None,
+        valid_state: State = None,
+        seed: int = 0,
+        rng: np.random.Generator | None = None,
+        compile: bool = True,
+        executor: str | None = None,
+        progress: bool | Progress = True,
+        notes: Plain = None,
+    ) -> None:
+        if epochs is None and updates is None:
+            raise ConfigError("Trainer: pass epochs=, updates= or both: how long to train")
+        if schedule is not None:
+            instance("Trainer", "schedule", schedule, Schedule, "such as Cosine(0.1, total_steps)")
+        self.model = model
+        self.step = TrainStep(
+            model,
+            loss,
+            Adam(0.001) if optimizer is None else optimizer,
+            clip=clip,
+            policy=policy,
+            compile=compile,
+            executor=executor,
+        )
+        self.schedule = schedule
+        self._train = Source("train", train)
+        self._valid = None if valid is None else Source("valid", valid)
+        self._measure = Measure(
+            model, self.step.objective, metrics, compiled=compile, executor=executor, name="Trainer"
+        )
+        self.callbacks = [one if isinstance(one, Callback) else _OnEpoch(one) for one in callbacks]
+        self._checkpoints = None if checkpoints is None else checkpoints_in(checkpoints)
+        self._epochs = None if epochs is None else integer("Trainer", "epochs", epochs)
+        self._updates = None if updates is None else integer("Trainer", "updates", updates)
+        self._epoch_updates = None if epoch_updates is None else integer("Trainer", "epoch_updates", epoch_updates)
+        self._accumulate = integer("Trainer", "accumulate", accumulate)
+        self._patience = integer("Trainer", "patience", patience, low=0)
+        self._monitor, self._sign = monitor, -1.0 if maximize else 1.0
+        self._limit = number("Trainer", "limit", limit, infinite=True)
+        self._state, self._valid_state = state, valid_state
+        self._progress, self.notes = progress, notes
+        if rng is not None:
+            seed = int(generator("Trainer", "rng", rng).integers(2**63))
+        self.run = Run(integer("Trainer", "seed", seed, low=0))
+        self._resumed = False
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer of the step."""
+        return self.step.optimizer
+
+    @property
+    def best(self) -> Record | None:
+        """The best epoch so far."""
+        return self.run.best
+
+    def resume(self, path: str | os.PathLike[str] | None = None) -> Self:
+        """Continue from the newest checkpoint, with the bits of a run that was never stopped; `fit` does the rest.
+
+        The Trainer must be constructed like that of the run: the same model, data and settings. `epochs`, `updates` and
+        `patience` may differ. Without a checkpoint the run starts from the beginning.
+
+        Args:
+            path: the folder of the checkpoints; None: that of `checkpoints`.
+
+        Raises:
+            ConfigError: if there is no folder.
+            ModelFileError: if the checkpoint is of another run, or all are damaged.
+
+        Warns:
+            UserWarning: if the environment differs, so that the bits may differ.
+        """
+        if path is not None:
+            old = self._checkpoints
+            self._checkpoints = Checkpoints(path) if old is None else replace(old, folder=path)
+        if self._checkpoints is None:
+            raise ConfigError("Trainer.resume: pass the folder of the checkpoints, here or as checkpoints=")
+        snapshot = self._checkpoints.latest()
+        self._resumed = True
+        if snapshot is not None:
+            self._restore(cast(Snapshot, snapshot))
+        return self
+
+    def fit(self) -> History:
+        """Train, and give the model the parameters of its best epoch, even if an error ends the run.
+
+        Raises:
+            NonFiniteError: if a loss or a gradient is not finite.
+            DivergedError: if both losses of an epoch are above `limit`.
+            ConfigError, OSError: if a checkpoint cannot be written, or another run writes to the same folder.
+            CorpusError: if there are no batches.
+            KeyboardInterrupt: on a second Ctrl-C.
+        """
+        run = self.run
+        taken = nullcontext() if self._checkpoints is None else self._checkpoints.taken(self._resumed)
+        with taken, self._best_kept(), interruptible() as interrupt:
+            while not (run.stop or interrupt.signal or self._waited_enough() or self._is_over()):
+                self._epoch(interrupt)
+        if run.best is None:
+            raise ConfigError("Trainer.fit: the run was over before its first epoch")
+        stopped = self._waited_enough() and not interrupt.signal
+        return History(tuple(run.records), run.best, interrupt.signal is not None, stopped, interrupt.signal)
+
+    def _is_over(self) -> bool:
+        updates_done = self._updates is not None and self.run.updates >= self._updates
+        return updates_done or (self._epochs is not None and len(self.run.records) >= self._epochs)
+
+    def _waited_enough(self) -> bool:
+        best = 0 if self.run.best is None else self.run.best.epoch
+        return 0 < self._patience <= len(self.run.records) - best
+
+    def _epoch(self, interrupt: Interrupt) -> None:
+        run, started = self.run, time.perf_counter()
+        totals = run.begin_epoch(self._state, self._train.batches)
+        read, before = self._train.read, totals.seconds
+        with self._bar() as bar:
+            trained = run_epoch(
+                self.step,
+                self._train.epoch(stream(run.seed, 4, run.epoch), run.read),
+                run.state,
+                schedule=self.schedule,
+                rng=run.rng,
+                accumulate=self._accumulate,
+                first=run.step,
+                totals=totals,
+                on_update=partial(self._after_update, bar, interrupt),
+            )
+        with self._averaged():
+            record = self._evaluated(trained, before + time.perf_counter() - started, interrupt)
+            value = record.valid.get("loss", record.train["loss"])
+            if self.schedule is not None:
+                self.schedule.observe(value)
+            run.end_epoch(record, self._train.read - read, self._train.batches)
+            if run.best is None or self._value(record) < self._value(run.best):
+                run.best, run.arrays = record, self.model.state_dict()
+            answers = [callback.on_epoch(self, record) for callback in self.callbacks]
+            run.stop |= any(answers)
+        if not record.interrupted:
+            self._save()
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Give the model the averages of its weights, if the optimizer keeps them, for a `with` block."""
+        optimizer = self.optimizer
+        return optimizer.averaged(self.model.parameters()) if isinstance(optimizer, Averaged) else nullcontext()
+
+    def _after_update(self, bar: Callable[[StepResult], None], interrupt: Interrupt, result: StepResult) -> bool:
+        """Record an update, and return whether the epoch ends here."""
+        run = self.run
+        assert run.totals is not None
+        run.state = result.state
+        bar(result)
+        answers = [callback.on_update(self, result) for callback in self.callbacks]
+        run.stop |= any(answers)
+        every = 0 if self._checkpoints is None else self._checkpoints.every
+        if interrupt.signal or (every and run.updates % every == 0):
+            self._save()
+        full = run.totals.steps == self._epoch_updates or run.updates == self._updates
+        return bool(interrupt.signal) or run.stop or full
+
+    def _evaluated(self, trained: EpochResult, seconds: float, interrupt: Interrupt) -> Record:
+        """Evaluate, and return the record of the epoch.
+
+        Raises:
+            NonFiniteError: if the held-out loss is not finite.
+            DivergedError: if both losses are above the limit.
+        """
+        run, started = self.run, time.perf_counter()
+        valid: dict[str, float] = {}
+        if self._valid is not None:
+            state = self._valid_state() if callable(self._valid_state) else self._valid_state
+            valid, _ = self._measure(self._valid.epoch(stream(run.seed, 5), 0), state)
+        loss = valid.get("loss", trained.loss)
+        if not math.isfinite(loss):
+            raise NonFiniteError(f"Trainer: the held-out loss after epoch {run.epoch} is {loss}; lower lr or clip")
+        if min(trained.loss, loss) > self._limit:
+            raise DivergedError(
+                f"Trainer: training diverged: in epoch {run.epoch} the training loss is {trained.loss:.3g} and the "
+                f"held-out loss {loss:.3g}, above the limit of {self._limit:.3g}; lower lr or clip"
+            )
+        return Record(
+            epoch=run.epoch,
+            step=run.step + trained.steps,
+            train={"loss": trained.loss, **trained.metrics},
+            valid=valid,
+            lr=trained.lr,
+            gradient_norm=trained.gradient_norm,
+            weight=trained.weight,
+            train_seconds=trained.seconds,
+            seconds=seconds + time.perf_counter() - started,
+            interrupted=trained.stopped and interrupt.signal is not None,
+        )
+
+    def _value(self, record: Record) -> float:
+        """Return the monitored mean, with the sign that makes less better."""
+        means = record.valid or record.train
+        if self._monitor not in means:
+            raise ConfigError(f"Trainer: monitor must be one of {', '.join(means)}, got {self._monitor!r}")
+        return self._sign * means[self._monitor]
+
+    @contextmanager
+    def _best_kept(self) -> Iterator[None]:
+        """At the end of the run, however it ends, give the model the parameters of the best epoch."""
+        run = self.run
+        run.arrays = run.arrays or self.model.state_dict()
+        try:
+            yield
+        except (NonFiniteError, DivergedError) as error:
+            kept = f"the model of epoch {run.best.epoch} is kept" if run.best else "no epoch was kept"
+            raise type(error)(f"{error}; {kept}") from error
+        finally:
+            self.model.load(run.arrays, strict=False)
+
+    def _bar(self) -> AbstractContextManager[Callable[[StepResult], None]]:
+        how, total = self._progress, self._epoch_updates
+        if not isinstance(how, Progress):
+            if total is None and isinstance(self._train.batches, Sized):
+                total = -(-len(self._train.batches) // self._accumulate)
+            how = Progress(" updates", total, lambda _: 1, lambda result: f"loss {written(result.loss, 4)}")
+        epochs = "" if self._epochs is None else f"/{self._epochs}"
+        return how.bar(f"epoch {self.run.epoch}{epochs}", shown=bool(self._progress))
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        """Write a checkpoint, unless a graph holds part of what the run needs to continue."""
+        if self._checkpoints is None or not (self.step.is_whole or self.run.totals is None):
+            return
+        self._checkpoints.save(
+            self.run.updates,
+            {
+                "run": self.run.snapshot(),
+                "model": self.model.state_dict(),
+                "states": states_of(self.optimizer, self.schedule, *self.callbacks),
+                "policy": policy_state(self.step.policy),
+                "notes": self.notes,
+            },
+            alone=not self._resumed,
+        )
+        self._resumed = True
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        targets: dict[str, object] = {"optimizer": self.optimizer, "schedule": self.schedule}
+        targets |= {f"callback {place}": callback for place, callback in enumerate(self.callbacks)}
+        if len(targets) != len(snapshot["states"]):
+            raise ModelFileError(
+                f"resume: the run had {len(snapshot['states']) - 2} callbacks, and this Trainer has "
+                f"{len(self.callbacks)}; construct it like that of the run, or use another folder for another run"
+            )
+        restore_model(self.model, snapshot["model"])
+        for (what, target), state in zip(targets.items(), snapshot["states"], strict=True):
+            restore_into(what, target, state)
+        restore_policy(self.step.policy, snapshot["policy"])
+        self.run, self.notes = Run.restored(snapshot["run"]), snapshot["notes"]
+
+
+class _OnEpoch(Callback):
+    """A function as a callback."""
+
+    def __init__(self, function: OnEpoch) -> None:
+        self._function = function
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> bool | None:
+        return self._function(record)
