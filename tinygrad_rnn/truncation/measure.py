@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..credit.policy import Policy
+from ..credit.update import Step
 from ..engine.tape import Array, Node
 from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import flatten
 from ..errors import ConfigError
-from .driver import Step, bptt
+from .driver import bptt
 from .parse import policy_text
 
 _SECONDS = 2.0  # seconds after which no further timed run of a policy begins

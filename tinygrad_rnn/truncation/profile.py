@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..credit.nests import arrays_of, edge_to, floats, fresh_leaf, leaves_of, loss_and_state, steps_of
+from ..credit.update import Step
 from ..engine.tape import Array, Edge
 from ..engine.tensor import Tensor
 from ..engine.tree import map_leaves
 from ..engine.walk import own, pull_back
-from .driver import Step
 
 
 def credit_profile(

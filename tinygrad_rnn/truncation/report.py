@@ -20,12 +20,13 @@ import numpy as np
 
 from ..checks import integer, number
 from ..credit.policy import Policy
+from ..credit.update import Step
 from ..engine.tape import Array
 from ..engine.tensor import Operand, Tensor, shape_of
 from ..engine.tree import flatten
 from ..errors import ConfigError, NonFiniteError, ShapeError
 from .deciding import Randomized
-from .driver import Step, bptt
+from .driver import bptt
 from .measure import Agreement, PolicyCost, agreement, measure
 from .parse import parse_policy
 from .plot import Picture, Point, draw
