@@ -19,7 +19,9 @@ from tinygrad_rnn.compiler.ir.graph import Graph, Operator
 from tinygrad_rnn.compiler.native.build import available, library
 from tinygrad_rnn.compiler.native.encode import Records, encode
 from tinygrad_rnn.compiler.native.workers import Replay
+from tinygrad_rnn.compiler.passes.rolling.roll import roll
 from tinygrad_rnn.compiler.plans.instructions import Buffer, Instruction, Slot
+from tinygrad_rnn.compiler.plans.layout import make_plan
 from tinygrad_rnn.compiler.plans.plan import Plan
 from tinygrad_rnn.compiler.recording.trace import Recorded, trace
 from tinygrad_rnn.compiler.replay import executor
@@ -160,6 +162,41 @@ def _copied_generator(part: Any) -> Any:
 def record(f: Callable[..., Any], *args: Any) -> Recorded:
     """Record f, called with these arguments."""
     return trace(f, (args, {}))
+
+
+def rolled(function: Callable[..., Any], *args: Any, tolerance: float = 1e-12) -> Graph:
+    """Record a function and roll its graph up; return that, if it computes the same, draws included."""
+    recorded = record(function, *args)
+
+    def arrays() -> list[Any]:
+        parts = (*args, *recorded.captured)
+        return [np.array(part.data) if isinstance(part, tr.Tensor) else copy.deepcopy(part) for part in parts]
+
+    before = interpret(recorded.graph, arrays())
+    graph = roll(recorded.graph)
+    for got, want in zip(interpret(graph, arrays()), before, strict=True):
+        assert (got.shape, got.dtype) == (want.shape, want.dtype)
+        finite = np.isfinite(want)
+        assert np.array_equal(np.isfinite(got), finite)
+        if want.dtype.kind == "f":
+            assert relative_error(got[finite], want[finite]) <= tolerance
+        else:
+            assert np.array_equal(got, want)
+    return graph
+
+
+def planned(function: Callable[..., Any], *args: Any, without: str | None = None) -> Plan:
+    """Return the plan of a function, after all passes, or (without="all") after none."""
+    if without == "all":
+        return make_plan(record(function, *args).graph)
+    step = tr.compile(function)
+    step(*args)
+    return step.plan
+
+
+def names(plan: Plan) -> list[str]:
+    """Return the operators of a plan, in order."""
+    return [instruction.operator.name for instruction, _ in plan.flat()]
 
 
 def arrays_of(recorded: Recorded, args: tuple[Any, ...]) -> list[Any]:

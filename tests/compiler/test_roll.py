@@ -1,22 +1,11 @@
 """Loops that are written in Python become loops of the graph, and the graph computes the same."""
 
-import copy
-from itertools import pairwise
-
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from interpret import interpret
-from oracle import relative_error
-from recurrences import write
-from replay import assert_replays, need_library, record
+from replay import assert_replays, record, rolled
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.passes.rolling.periods import Run, runs
 from tinygrad_rnn.compiler.passes.rolling.roll import roll
-from tinygrad_rnn.compiler.plans.instructions import Loop
-from tinygrad_rnn.engine.tree import flatten
 
 N, D, H = 2, 3, 4
 
@@ -32,27 +21,6 @@ def leaf(*shape, seed=0):
 Wx, Wh, U, b, leak, E = leaf(D, H), leaf(H, H, seed=1), leaf(H, H, seed=2), leaf(H), leaf(H, seed=3), leaf(7, D, seed=4)
 V = leaf(D, D, seed=5)
 drop = tr.Dropout(0.3)
-
-
-def rolled(f, *args, tolerance=1e-12):
-    """Record f and roll the graph; return it, if it computes the same, draws included."""
-    recorded = record(f, *args)
-
-    def arrays():
-        parts = (*args, *recorded.captured)
-        return [np.array(part.data) if isinstance(part, tr.Tensor) else copy.deepcopy(part) for part in parts]
-
-    before = interpret(recorded.graph, arrays())
-    graph = roll(recorded.graph)
-    for got, want in zip(interpret(graph, arrays()), before, strict=True):
-        assert (got.shape, got.dtype) == (want.shape, want.dtype)
-        finite = np.isfinite(want)
-        assert np.array_equal(np.isfinite(got), finite)
-        if want.dtype.kind == "f":
-            assert relative_error(got[finite], want[finite]) <= tolerance
-        else:
-            assert np.array_equal(got, want)
-    return graph
 
 
 def loops(graph):
@@ -360,155 +328,3 @@ def test_draws_between_steps_keep_their_order():
         return h, kept
 
     rolled(f, normal(N, 9, D), np.random.default_rng(0))
-
-
-# -- the same plan as scan --------------------------------------------------------------------------------------------
-
-
-class LeakyCell(tr.Module):
-    """The cell of the README."""
-
-    def __init__(self, input_size, hidden_size, rng):
-        self.Wx = tr.parameter(rng.standard_normal((input_size, hidden_size)), np.float32)
-        self.Wh = tr.parameter(rng.standard_normal((hidden_size, hidden_size)), np.float32)
-        self.leak = tr.parameter(np.zeros(hidden_size), np.float32)
-        self.hidden_size = hidden_size
-
-    def initial_state(self, batch_size):
-        return np.zeros((batch_size, self.hidden_size), np.float32)
-
-    def __call__(self, x, h):
-        a = tr.sigmoid(self.leak)
-        h = (1 - a) * h + a * np.tanh(x @ self.Wx + h @ self.Wh)
-        return h, h
-
-
-class LSTM(tr.Module):
-    """Five lines."""
-
-    def __init__(self, input_size, hidden_size, rng):
-        self.Wx = tr.parameter(rng.standard_normal((input_size, 4 * hidden_size)), np.float32)
-        self.Wh = tr.parameter(rng.standard_normal((hidden_size, 4 * hidden_size)), np.float32)
-        self.b = tr.parameter(np.zeros(4 * hidden_size), np.float32)
-        self.hidden_size = hidden_size
-
-    def initial_state(self, batch_size):
-        return (np.zeros((batch_size, self.hidden_size), np.float32),) * 2
-
-    def __call__(self, x, state):
-        h, c = state
-        i, f, g, o = np.split(x @ self.Wx + h @ self.Wh + self.b, 4, axis=1)
-        c = tr.sigmoid(f) * c + tr.sigmoid(i) * np.tanh(g)
-        h = tr.sigmoid(o) * np.tanh(c)
-        return h, (h, c)
-
-
-def instructions(plan):
-    """Return how many instructions a replay goes through."""
-    parts = plan.instructions
-    return sum(part.steps * len(part.instructions) if isinstance(part, Loop) else 1 for part in parts)
-
-
-@pytest.mark.parametrize("kind", [LeakyCell, LSTM])
-def test_a_loop_in_python_has_the_plan_of_a_scan(kind):
-    model = kind(D, H, np.random.default_rng(0))
-    params = model.parameters()
-
-    def loop(params, xs):
-        state, ys = model.initial_state(N), []
-        for t in range(xs.shape[1]):
-            y, state = model(xs[:, t], state)
-            ys.append(y)
-        loss = np.mean(np.stack(ys, axis=1) ** 2)
-        return loss, tr.grad(loss, params)
-
-    def scan(params, xs):
-        ys, _ = tr.scan(model, model.initial_state(N), xs)
-        loss = np.mean(ys**2)
-        return loss, tr.grad(loss, params)
-
-    xs = normal(N, 10, D, dtype=np.float32)
-    compiled, reference = tr.compile(loop), tr.compile(scan)
-    for got, want in zip(flatten(compiled(params, xs)), flatten(reference(params, xs)), strict=True):
-        assert relative_error(got, want) <= 1e-6
-    assert instructions(compiled.plan) <= instructions(reference.plan)
-    lengths = [[len(p.instructions) for p in f.plan.instructions if isinstance(p, Loop)] for f in (compiled, reference)]
-    assert sum(lengths[0]) <= sum(lengths[1])
-
-
-# -- drawn ------------------------------------------------------------------------------------------------------------
-
-drawn = given(
-    program=st.builds(
-        write,
-        seed=st.integers(0, 2**32 - 1),
-        steps=st.integers(1, 9),
-        dtype=st.sampled_from(["float64", "float64", "float32"]),
-    )
-)
-
-
-def check(program):
-    f, args = program.function(), (program.xs, np.random.default_rng(3))
-    with np.errstate(all="ignore"):
-        try:
-            record(f, *args)
-        except tr.GradientError:  # the loss depends on nothing
-            return
-        graph = rolled(f, *args, tolerance=1e-10 if program.xs.dtype == np.float64 else 2e-4)
-        before = len(graph.calls)
-        assert len(roll(graph).calls) == before
-
-
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
-@drawn
-def test_drawn_recurrences(program):
-    check(program)
-
-
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
-@drawn
-def test_drawn_recurrences_compiled(program):
-    need_library()
-    with np.errstate(all="ignore"):
-        f, args = program.function(), (program.xs, np.random.default_rng(3))
-        try:
-            record(f, *args)
-        except tr.GradientError:
-            return
-        assert_replays(f, args, args, tolerance=1e-10 if program.xs.dtype == np.float64 else 3e-4)
-
-
-@pytest.mark.nightly
-@settings(max_examples=10_000, derandomize=False, suppress_health_check=list(HealthCheck))
-@drawn
-def test_many_drawn_recurrences(program):
-    check(program)
-
-
-# -- periods ----------------------------------------------------------------------------------------------------------
-
-
-@given(
-    before=st.lists(st.integers(0, 5), max_size=5),
-    period=st.lists(st.integers(0, 5), min_size=1, max_size=12),
-    times=st.integers(3, 20),
-    after=st.lists(st.integers(0, 5), max_size=5),
-)
-def test_what_repeats_is_found(before, period, times, after):
-    roles = np.array(before + period * times + after)
-    found = runs(roles)
-    for run in found:
-        part = roles[run.start : run.end]
-        assert len(part) >= 2 * run.period
-        assert np.array_equal(part[run.period :], part[: -run.period])
-    for one, other in pairwise(found):
-        assert one.end <= other.start
-    # It saves as much as one period in place of all, at least.
-    assert sum(run.saved for run in found) >= len(period) * (times - 1)
-
-
-def test_roles_that_do_not_repeat():
-    assert runs(np.arange(20)) == []
-    assert runs(np.array([], np.int64)) == []
-    assert runs(np.array([3, 3])) == [Run(0, 2, 1)]
