@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.pictures.layout import layered as module
-from tinygrad_rnn.pictures.layout.layered import Arc, Item, _Layering, layered
+from tinygrad_rnn.pictures.layout import proper
+from tinygrad_rnn.pictures.layout.layered import Arc, Item, layered
+from tinygrad_rnn.pictures.layout.order import ordered
 from tinygrad_rnn.pictures.layout.ranks import pulled_right, ranks_of
 from tinygrad_rnn.pictures.layout.spacing import separated
 
@@ -99,16 +100,14 @@ def test_first_and_last_in_a_layer():
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 12))
 def test_no_two_neighbours_would_cross_less_the_other_way_round(seed, count):
     items, arcs = drawn(seed, count, 0.4)
-    layering = _Layering([tuple(item) for item in items], arcs, ranks_of(count, [arc[:2] for arc in arcs]), 10.0, ())
-    layering.order((), ())
-    place = {node: number for layer in layering.layers for number, node in enumerate(layer)}
+    graph = proper.ProperGraph(items, arcs, ranks_of(count, [arc[:2] for arc in arcs]), 10.0)
+    layers = ordered(graph)
+    place = {node: number for layer in layers for number, node in enumerate(layer)}
 
     def crossings(a, b):
-        return sum(
-            place[x] > place[y] for side in (layering.tails, layering.heads) for x, *_ in side[a] for y, *_ in side[b]
-        )
+        return sum(place[x] > place[y] for side in (graph.tails, graph.heads) for x, *_ in side[a] for y, *_ in side[b])
 
-    for layer in layering.layers:
+    for layer in layers:
         for a, b in itertools.pairwise(layer):
             assert crossings(a, b) <= crossings(b, a)
 
@@ -140,7 +139,7 @@ def test_separation_keeps_distances_and_is_nearest(seed, count):
 def test_the_longest_of_too_many_long_lines_run_straight(monkeypatch):
     arcs = [Arc(n, n + 1) for n in range(9)] + [Arc(0, 9), Arc(0, 3)]
     assert [len(route) for route in layered([Item(30, 20)] * 10, arcs).routes[-2:]] == [52, 16]
-    monkeypatch.setattr(module, "_PLACES", 5)
+    monkeypatch.setattr(proper, "_PLACES", 5)
     assert [len(route) for route in layered([Item(30, 20)] * 10, arcs).routes[-2:]] == [4, 16]
 
 

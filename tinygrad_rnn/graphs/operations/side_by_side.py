@@ -129,5 +129,5 @@ def _around(box: Box, others: Sequence[Box], sign: int, lane: float, rise: float
     beside = any(sign * (other.x - box.x) > 0 and abs(other.y - box.y) < box.height for other in others)
     if not beside:
         return [(box.x + sign * box.width / 2, box.y), (lane, box.y)]
-    x, top = box.x + sign * box.width / 4, box.y - box.height / 2
+    x, top = box.x + sign * box.width / 4, box.top
     return [(x, top), (x, top - rise), (lane, top - rise)]

@@ -33,12 +33,12 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
     magnitude = loop.magnitude
     kind: EdgeKind = "cut" if all(closed) else "gradient" if magnitude is not None else "value"
     if level:
-        x = delay.x - delay.width / 2 - _ENTRY - _SIDE * (level - 1)
-        end = [(x, y), (x, delay.y), (delay.x - delay.width / 2, delay.y)]
+        x = delay.left - _ENTRY - _SIDE * (level - 1)
+        end = [(x, y), (x, delay.y), (delay.left, delay.y)]
     else:
         x = delay.x
-        end = [(x, y), (x, delay.y - delay.height / 2)]
-    points = [(source.x + shift, source.y - source.height / 2), (source.x + shift, y), *end]
+        end = [(x, y), (x, delay.top)]
+    points = [(source.x + shift, source.top), (source.x + shift, y), *end]
     tooltip = f"state: {loop.name}, carried to the next step"
     if magnitude is not None:
         tooltip += f"\ngradient norm: {short_number(magnitude)} (root mean square)"
@@ -49,7 +49,7 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
         )
     else:
         # Two pieces, so that what lights up can stop at the scissors.
-        right, left = (badge.x + badge.width / 2, y), (badge.x - badge.width / 2, y)
+        right, left = (badge.right, y), (badge.left, y)
         before = (*points[:2], right)
         scene.edges.append(
             Edge(f"loop {loop.delay}", source.id, badge.id, before, kind, magnitude, arrow=False, tooltip=tooltip)
@@ -60,8 +60,8 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
         scene.boxes.append(badge)
     start = x + 30.0
     if badge is not None:
-        scene.labels.append(Label(badge.x + badge.width / 2 + 5, y + 11, said, "start", size=9, warn=True))
-        start = badge.x + badge.width / 2 + 14
+        scene.labels.append(Label(badge.right + 5, y + 11, said, "start", size=9, warn=True))
+        start = badge.right + 14
     if loop.norms:
         _bars(scene, loop, closed, start, source.x + shift - 20, y)
 

@@ -82,13 +82,13 @@ def _fill(scene: Scene, diagram: RolledDiagram, places: Places, T: int) -> None:
 def _finish(scene: Scene, bottom: float) -> None:
     """Give the scene its size, and the legend a place where nothing stands."""
     parts: list[Box | Region] = [*scene.boxes, *scene.regions]
-    right = max(part.x + part.width / 2 for part in parts)
+    right = max(part.right for part in parts)
     headline = max(text_width(scene.title, 19, True), text_width(scene.subtitle, 11))
     scene.width, scene.height = max(right, LEFT + headline) + LEFT, bottom
     if scene.scale is None:
         return
     x, y = scene.width - LEGEND_WIDTH - 30, bottom - 26 - LEGEND_HEIGHT + 8
-    if any(part.x + part.width / 2 > x - 16 and part.y + part.height / 2 > y - 10 for part in parts):
+    if any(part.right > x - 16 and part.bottom > y - 10 for part in parts):
         y = bottom
         scene.height += LEGEND_HEIGHT + 10
     scene.legend = (x, y)

@@ -84,7 +84,7 @@ def _way(canvas: Canvas, link: Link, tail: Block, head: Block) -> list[Point]:
     out = grid.x[before] + grid.right + grid.lane_room + 8
     into = grid.x[after] - grid.left - 10
     y = high.y - high.height / 2 - 16
-    enter = (b.x - b.width / 2, b.y - b.height / 4)
+    enter = (b.left, b.y - b.height / 4)
     if abs(out - into) < STEP_GAP + CUT_GAP and out <= into + STEP_GAP:
         middle = (out + into) / 2
         return [start, (middle, start[1]), (middle, enter[1]), enter]

@@ -107,7 +107,7 @@ def _lines_to(canvas: Canvas, box: Box, links: Sequence[tuple[Link, Box]]) -> No
         wide = canvas.row(link.tail).role == "wide"
         if wide or abs(tail.x - box.x) < box.width / 2 - 14:
             x = box.x if wide else tail.x
-            points = [(x, tail.y - tail.height / 2), (x, box.y + box.height / 2)]
+            points = [(x, tail.top), (x, box.bottom)]
             canvas.link(link, tail, box, points, small=True)
         else:
             sides[-1 if tail.x < box.x else 1].append((link, tail))
@@ -118,5 +118,5 @@ def _lines_to(canvas: Canvas, box: Box, links: Sequence[tuple[Link, Box]]) -> No
         for place, (link, tail) in enumerate(side):
             y = box.y + ((len(side) - 1) / 2 - place) * gap
             canvas.link(
-                link, tail, box, [(tail.x, tail.y - tail.height / 2), (tail.x, y), (box.x + sign * box.width / 2, y)]
+                link, tail, box, [(tail.x, tail.top), (tail.x, y), (box.x + sign * box.width / 2, y)]
             )

@@ -255,7 +255,7 @@ class Opener:
                 )
             elif isinstance(line.tail, _Port) and line.tail not in entered:
                 entered.add(line.tail)
-                floor = box.y + box.height / 2
+                floor = box.bottom
                 way = ((box.x, floor), (box.x, floor - 12), (points[0][0], floor - 12), points[0])
                 known = [
                     other.magnitude for other in made.lines if other.tail == line.tail and other.magnitude is not None
@@ -265,7 +265,7 @@ class Opener:
                 border = (box.x + side * box.width / 2, canvas.state_y(row, line.head.slot))
                 points = (*points[:-1], *_bend(points[-1], border))
             elif isinstance(line.head, _Port):
-                ceiling = box.y - box.height / 2
+                ceiling = box.top
                 end = points[-1]
                 way = (end, (end[0], ceiling + 29), (box.x, ceiling + 29), (box.x, ceiling))
                 canvas.edge(box, None, way, magnitude, line.nodes, arrow=False)

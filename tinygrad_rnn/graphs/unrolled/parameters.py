@@ -184,7 +184,7 @@ def _wires(grid: Grid, number: int, own: Parameters, box: Box, entry: Point, tur
     The line lies at the height of `entry`, where the stem meets it; a stem to another x turns at the height `turn`.
     """
     ways = {reader: way for reader in own.readers if (way := _way(grid, (number, reader), box)) is not None}
-    top = box.y - box.height / 2
+    top = box.top
     below = [reader for reader in ways if reader.step is None and grid.table.row_of[reader].y > grid.bottom]
     wires = [_Wire(f"{box.id}-up", ((box.x, top), *ways.pop(reader)), (reader,), reader) for reader in below]
     readers = tuple(reader for reader in own.readers if reader not in below)

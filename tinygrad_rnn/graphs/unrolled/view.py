@@ -76,7 +76,7 @@ def unrolled(graph: Graph, flow: Flow | None, options: Options) -> Scene:
     scene.title = options.title or _title(table, content)
     scene.subtitle = " · ".join([*_facts(canvas), *filter(None, [options.note])])
     parts: list[Box | Region] = [*scene.boxes, *scene.regions]
-    right = max([plan.right, *(part.x + part.width / 2 for part in parts)])
+    right = max([plan.right, *(part.right for part in parts)])
     headline = max(text_width(scene.title, 19, True), text_width(scene.subtitle, 11))
     scene.width = max(right, MARGIN + headline) + MARGIN
     scene.height = plan.bottom + MARGIN

@@ -77,7 +77,7 @@ def _title(tooltip: str) -> str:
 
 def _region(region: Region) -> str:
     look = REGIONS[region.kind]
-    x, y = region.x - region.width / 2, region.y - region.height / 2
+    x, y = region.left, region.top
     shape = (
         f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(region.width)}" height="{_n(region.height)}" rx="{_n(look.corner)}" '
         f'fill="{look.fill}" stroke="{look.stroke}" stroke-width="{_n(look.stroke_width)}"/>'
@@ -118,7 +118,7 @@ def _dot(dot: Dot, scale: Scale | None) -> str:
 def _box(box: Box, scale: Scale | None) -> Iterator[str]:
     yield f'<g class="box kind-{box.kind}" id="{escape(box.id)}">{_title(box.tooltip)}'
     look = look_of(box)
-    x, y = box.x - box.width / 2, box.y - box.height / 2
+    x, y = box.left, box.top
     if box.kind != "elision":
         round_ = min(box.width, box.height) / 2 if box.kind == "cut" else min(look.corner, box.height / 2)
         dashes = ' stroke-dasharray="5 4"' if look.dashed else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..scene.scene import Box, BoxKind, Row
+from ..scene.scene import Box, BoxText
 from ..scene.text import title_width
 from ..scene.texts import box_size, title_size
 
@@ -14,19 +14,13 @@ _FIXED = {"cut": (30.0, 30.0), "delay": (42.0, 42.0)}  # boxes with a sign in th
 
 
 @dataclass(frozen=True)
-class Content:
-    """What a box shows; the fields are those of `Box`.
+class Content(BoxText):
+    """What a box says, before it has a place.
 
     Attributes:
         least_height: that it takes, for lines that end at its side.
     """
 
-    kind: BoxKind
-    title: str
-    rows: tuple[Row, ...] = ()
-    tooltip: str = ""
-    strong: bool = False
-    factor: float = 0.0
     least_height: float = 0.0
 
     def size(self, least: float = _LEAST_WIDTH) -> tuple[float, float]:

@@ -46,12 +46,41 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Box:
-    """A node of the picture.
+class Rectangle:
+    """A place in the picture: `x`, `y` is its centre; `id` is made from creation order, so that texts stay the same."""
+
+    id: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def left(self) -> float:
+        """The x of its left side."""
+        return self.x - self.width / 2
+
+    @property
+    def right(self) -> float:
+        """The x of its right side."""
+        return self.x + self.width / 2
+
+    @property
+    def top(self) -> float:
+        """The y of its upper side."""
+        return self.y - self.height / 2
+
+    @property
+    def bottom(self) -> float:
+        """The y of its lower side."""
+        return self.y + self.height / 2
+
+
+@dataclass(frozen=True)
+class BoxText:
+    """What a box says.
 
     Attributes:
-        id: unique, made from creation order, so that the text is the same each time.
-        x, y, width, height: centre and size.
         kind: what it stands for: colour and shape, never colour alone. "cut" with a `factor` of 0 is drawn as
             scissors; with another one as a round badge that holds the title ("× 0.5").
             The last four are of compiled graphs: matrix products, views, what joins arrays, and results.
@@ -63,17 +92,17 @@ class Box:
         factor: of a cut.
     """
 
-    id: str
-    x: float
-    y: float
-    width: float
-    height: float
     kind: BoxKind
     title: str
     rows: tuple[Row, ...] = ()
     tooltip: str = ""
     strong: bool = False
     factor: float = 0.0
+
+
+@dataclass(frozen=True)
+class Box(BoxText, Rectangle):
+    """A node of the picture: what it says, and where it stands."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +134,9 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Region:
-    """A shaded area behind boxes: a time step, a window of backpropagation, a module."""
+class Region(Rectangle):
+    """A shaded area below boxes: a time step, a window of backpropagation, a module."""
 
-    id: str
-    x: float
-    y: float
-    width: float
-    height: float
     kind: RegionKind
     label: str = ""
 

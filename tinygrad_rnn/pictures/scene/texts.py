@@ -75,7 +75,7 @@ def texts_of(box: Box, scale: Scale | None) -> list[Text]:
     ink = _HEADER if table else look.stroke if box.kind == "cut" else look.ink
     texts: list[Text] = []
     if box.kind == "frame":
-        left, y = box.x - box.width / 2 + _PAD, box.y - box.height / 2 + 15
+        left, y = box.left + _PAD, box.top + 15
         texts.append(Text(left, y, box.title, size, ink, "start", italics=True))
         left += title_width(box.title, size) + COLUMN_GAP
         return texts + [
@@ -83,14 +83,14 @@ def texts_of(box: Box, scale: Scale | None) -> list[Text]:
         ]
     step = 15.0 if table else size * 1.25
     if box.kind == "cut" and box.factor == 0:
-        y = box.y + box.height / 2 + 4
+        y = box.bottom + 4
     elif box.kind == "cut":
         texts.append(Text(box.x, box.y, box.title, size, ink, strong=True))
-        y = box.y + box.height / 2 + 4
+        y = box.bottom + 4
     else:
         y = box.y - (step * bool(box.title) + ROW_STEP * len(box.rows)) / 2
     if box.title and not (box.kind == "cut" and box.factor != 0):
-        left = box.x - box.width / 2 + _PAD
+        left = box.left + _PAD
         where = (left, "start") if table else (box.x, "middle")
         texts.append(Text(where[0], y + step / 2, box.title, size, ink, where[1], strong, italics=not table))  # type: ignore[arg-type]
         y += step
@@ -107,7 +107,7 @@ def _row(box: Box, row: Row, y: float, columns: list[float], scale: Scale | None
     if not columns:
         return [Text(box.x, y, row_text(row), ROW_SIZE, last, symbols=False)]
     cells = row_text(row).split("\t")
-    left, right = box.x - box.width / 2 + _PAD, box.x + box.width / 2 - _PAD
+    left, right = box.left + _PAD, box.right - _PAD
     texts = []
     for number, cell in enumerate(cells):
         if number == 0:
@@ -129,9 +129,9 @@ def heading(scene: Scene) -> list[Text]:
 def region_text(region: Region) -> Text:
     """Return where a region's label stands: a window's in its upper left, others' in their lower right."""
     if region.kind == "window":
-        left, top = region.x - region.width / 2 + 14, region.y - region.height / 2 + 12
+        left, top = region.left + 14, region.top + 12
         return Text(left, top, region.label, 9, SMALL, "start", symbols=False)
-    right, bottom = region.x + region.width / 2 - 10, region.y + region.height / 2 - 11
+    right, bottom = region.right - 10, region.bottom - 11
     return Text(right, bottom, region.label, 9, SMALL, "end", symbols=False)
 
 
