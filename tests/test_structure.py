@@ -122,7 +122,7 @@ BUDGET = {
     "nn": 3110,
     "training": 4975,
     "graphs": 6640,
-    "pictures": 2450,
+    "pictures": 2500,
     "engine": 3410,
     "data": 1430,
     "handwritten": 2210,

@@ -6,18 +6,18 @@ from geometry import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
-from tinygrad_rnn.graphs.model.flow import flow_of
+from tinygrad_rnn.graphs.model.flow import Flow, flow_of
 from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
-from tinygrad_rnn.graphs.operations.backward import backward
 from tinygrad_rnn.graphs.operations.recorded import record_backward
+from tinygrad_rnn.graphs.operations.view import backward
 
 
 def picture(target, *example, gradients=True, steps=None, **cuts):
     recording = record(target, example, **cuts)
     graph = read(recording.losses, recording.values, recording.names)
-    return backward(graph, flow_of(graph) if gradients else None, Options(steps=steps))
+    return backward(flow_of(graph) if gradients else Flow(graph), Options(steps=steps))
 
 
 def model_and_text(cell="rnn", T=4):

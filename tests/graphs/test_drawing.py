@@ -8,7 +8,8 @@ from graph_cases import TwoSpeeds, model, rnn, two_losses, xs
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import ConfigError, DrawingError
-from tinygrad_rnn.graphs import Drawing, draw, drawing
+from tinygrad_rnn.graphs import Drawing, draw
+from tinygrad_rnn.graphs.model import options
 
 
 def language_model(**kwargs):
@@ -136,7 +137,7 @@ def test_a_truncation_is_a_policy_or_its_text(wrong, message):
 
 
 def test_too_many_boxes_are_refused_with_a_better_view(monkeypatch):
-    monkeypatch.setattr(drawing, "MOST_BOXES", 20)
+    monkeypatch.setattr(options, "MOST_BOXES", 20)
     with pytest.raises(DrawingError, match='view="rolled"'):
         draw(rnn(6).losses[0])
 

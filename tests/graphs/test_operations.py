@@ -6,11 +6,11 @@ from geometry import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
-from tinygrad_rnn.graphs.model.flow import flow_of
+from tinygrad_rnn.graphs.model import options
+from tinygrad_rnn.graphs.model.flow import Flow, flow_of
 from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
-from tinygrad_rnn.graphs.operations import view as module
 from tinygrad_rnn.graphs.operations.view import operations
 from tinygrad_rnn.pictures.scene.text import text_width
 
@@ -18,7 +18,7 @@ from tinygrad_rnn.pictures.scene.text import text_width
 def picture(target, *example, gradients=True, steps=None, **cuts):
     recording = record(target, example, **cuts)
     graph = read(recording.losses, recording.values, recording.names)
-    return operations(graph, flow_of(graph) if gradients else None, Options(steps=steps))
+    return operations(flow_of(graph) if gradients else Flow(graph), Options(steps=steps))
 
 
 def model_and_text(cell="rnn", layers=1, T=5):
@@ -134,8 +134,8 @@ def test_a_step_that_is_not_there(steps):
 
 
 def test_too_many_boxes_name_the_rolled_view(monkeypatch):
-    monkeypatch.setattr(module, "LIMIT", 10)
-    with pytest.raises(DrawingError, match=r"more than 10; .*rolled"):
+    monkeypatch.setattr(options, "MOST_BOXES", 10)
+    with pytest.raises(DrawingError, match=r"more than 10 cannot .*rolled"):
         picture(*model_and_text())
 
 

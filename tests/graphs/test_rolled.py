@@ -7,7 +7,7 @@ import pytest
 from geometry import faults
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.graphs.model.flow import flow_of
+from tinygrad_rnn.graphs.model.flow import Flow, flow_of
 from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.rolled.loops import when
@@ -18,7 +18,7 @@ from tinygrad_rnn.pictures.scene.curves import bezier
 def picture(target, *example, gradients=True, depth=None, **cuts):
     recording = record(target, example, **cuts)
     graph = recording.graph()
-    return rolled(graph, flow_of(graph) if gradients else None, Options(note=recording.note, depth=depth))
+    return rolled(flow_of(graph) if gradients else Flow(graph), Options(notes=recording.notes, depth=depth))
 
 
 def model_and_text(cell="rnn", layers=1, T=8, **settings):

@@ -6,7 +6,7 @@ from graph_cases import CASES, bidirectional, lstm, rnn, two_losses
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
-from tinygrad_rnn.graphs.model.flow import flow_of
+from tinygrad_rnn.graphs.model.flow import Flow, flow_of
 from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.table import shown_times
@@ -18,7 +18,7 @@ from tinygrad_rnn.pictures.scene.texts import texts_of
 
 def scene_of(case, gradients=True, **options):
     graph = read(case.losses)
-    return unrolled(graph, flow_of(graph) if gradients else None, Options(**options))
+    return unrolled(flow_of(graph) if gradients else Flow(graph), Options(**options))
 
 
 # What stands in the second column (a box on the whole sequence counts everywhere), bottom first.
@@ -143,7 +143,7 @@ def test_the_gradient_of_a_belt_is_that_of_the_state():
             states.append(h)
             losses.append(np.mean(h * h))
     graph = read([losses[0] + losses[1] + losses[2]])
-    scene = unrolled(graph, flow_of(graph), Options())
+    scene = unrolled(flow_of(graph), Options())
     kind = {box.id: box.kind for box in scene.boxes}
     belts = [e for e in scene.edges if kind.get(e.tail) == kind.get(e.head) == "state"]
     belts.sort(key=lambda edge: edge.points[0][0])

@@ -13,8 +13,7 @@ from matplotlib.ft2font import FT2Font
 from tinygrad_rnn.graphs.model.flow import flow_of
 from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.options import Options
-from tinygrad_rnn.graphs.operations.backward import backward
-from tinygrad_rnn.graphs.operations.view import operations
+from tinygrad_rnn.graphs.operations.view import backward, operations
 from tinygrad_rnn.graphs.rolled.view import rolled
 from tinygrad_rnn.graphs.unrolled.view import unrolled
 from tinygrad_rnn.pictures.export.dot import write_dot
@@ -29,7 +28,7 @@ CLASSES = {"box", "edge", "region", "heading", "dot", "bar", "label", "legend"}
 
 def scene_of(name, **options):
     graph = read(CASES[name]().losses)
-    return unrolled(graph, flow_of(graph), Options(**options))
+    return unrolled(flow_of(graph), Options(**options))
 
 
 def groups(svg):
@@ -78,9 +77,9 @@ def test_dot_text_is_what_it_was(name, request):
 
 
 VIEWS = {
-    "rolled": lambda graph, flow: rolled(graph, flow, Options()),
-    "ops": lambda graph, flow: operations(graph, flow, Options(steps=2)),
-    "backward": lambda graph, flow: backward(graph, flow, Options(steps=2)),
+    "rolled": lambda flow: rolled(flow, Options()),
+    "ops": lambda flow: operations(flow, Options(steps=2)),
+    "backward": lambda flow: backward(flow, Options(steps=2)),
 }
 
 
@@ -89,7 +88,7 @@ VIEWS = {
 def test_dot_text_of_the_other_views_is_what_it_was(name, view, request):
     kept = CASES[name]()  # alive while it is drawn: leaves keep their names
     graph = read(kept.losses)
-    text = write_dot(VIEWS[view](graph, flow_of(graph)), name)
+    text = write_dot(VIEWS[view](flow_of(graph)), name)
     text = re.sub(r"recorded: [^\\\"]*", "recorded: here", text)
     path = GOLDEN / f"{view}_{name.replace(' ', '_')}.dot"
     if request.config.getoption("--update-golden"):

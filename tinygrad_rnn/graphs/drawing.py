@@ -12,19 +12,15 @@ from ..pictures.scene.scene import Scene
 from ..truncation import Policy
 from .model.flow import Flow, flow_of
 from .model.graph import Graph
-from .model.options import Options
+from .model.options import Options, check_size
 from .model.record import record
-from .operations.backward import backward
-from .operations.view import operations
+from .operations.view import backward, operations
 from .rolled.view import rolled
 from .unrolled.view import unrolled
 
 ViewName = Literal["auto", "unrolled", "rolled", "ops", "backward"]
 
-MOST_BOXES = 3000
-"""A picture with more boxes is refused: nobody could read it."""
-
-_VIEWS: dict[str, Callable[[Graph, Flow | None, Options], Scene]] = {
+_VIEWS: dict[str, Callable[[Flow, Options], Scene]] = {
     "unrolled": unrolled,
     "rolled": rolled,
     "ops": operations,
@@ -88,15 +84,10 @@ def draw(
     with collector_paused():
         recording = record(target, example, truncation, cut_every)
         graph = recording.graph()
-        flow = flow_of(graph) if gradients else None
+        flow = flow_of(graph) if gradients else Flow(graph)
         name = view if view != "auto" else "unrolled" if is_recurrent(graph) else "ops"
-        options = Options(title or "", recording.note, steps, depth)
-        scene = _VIEWS[name](graph, flow, options)
-    if len(scene.boxes) > MOST_BOXES:
-        raise DrawingError(
-            f"draw: the {name} view has {len(scene.boxes):,} boxes, and more than {MOST_BOXES:,} cannot be read; "
-            'choose fewer steps with steps=, or view="rolled", which draws one step'
-        )
+        scene = _VIEWS[name](flow, Options(title or "", recording.notes, steps, depth))
+    check_size(name, len(scene.boxes))
     return Drawing(scene)
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError, DrawingError
 from ..files import write_figure
-from ..truncation import Full, Policy, parse_policy, policy_text
+from ..truncation import Full, Policy, parse_policy
 from .model.flow import flow_of
 from .model.graph import Graph, Place, Use
 from .model.operations import operations_of
-from .model.record import record
+from .model.record import policy_name, record
 from .model.rolling import Rolling, Unlike, roll
 
 if TYPE_CHECKING:
@@ -120,17 +120,10 @@ def plot_gradient_flow(
     found: dict[str, Norms] = {}
     for policy in chosen:
         recording = record(target, example, policy if example else None, None)
-        found[_called(policy) if example else "as recorded"] = gradient_flow(recording.graph(), losses)
+        found[policy_name(policy) if example else "as recorded"] = gradient_flow(recording.graph(), losses)
     if path is not None or axes is not None:
         _draw(found, path, axes, losses)
     return found
-
-
-def _called(policy: Policy) -> str:
-    try:
-        return policy_text(policy)
-    except ConfigError:
-        return repr(policy)
 
 
 def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes: Axes | None, losses: str) -> None:

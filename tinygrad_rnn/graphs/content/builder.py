@@ -12,7 +12,7 @@ from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
 from ..model.flow import Flow
 from ..model.formula import symbol
-from ..model.graph import Edge, Graph, Parameter, Place, shape_text
+from ..model.graph import Edge, Parameter, Place, shape_text
 from ..model.operations import Operation
 
 _ATTRIBUTES = {"indices": "id", "targets": "target"}
@@ -23,15 +23,14 @@ class ContentBuilder:
     """Makes content for a recorded graph.
 
     Args:
-        graph: the graph.
-        flow: its gradient, or None.
+        flow: the graph, and its gradient.
         subscript: what the title of a state or an array ends in, such as "_{t}".
     """
 
-    def __init__(self, graph: Graph, flow: Flow | None, subscript: str = "") -> None:
-        self.graph, self.flow, self.subscript = graph, flow, subscript
-        self.names = graph.names
-        self.parameter_of = {parameter.node: parameter for parameter in graph.parameters}
+    def __init__(self, flow: Flow, subscript: str = "") -> None:
+        self.graph, self.flow, self.subscript = flow.graph, flow, subscript
+        self.names = self.graph.names
+        self.parameter_of = {parameter.node: parameter for parameter in self.graph.parameters}
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -109,10 +108,14 @@ class ContentBuilder:
         """Return the content of a parameter: its name without the modules, shape, and the norm of its gradient."""
         parameter = self.parameter_of[leaf]
         rows = [Row(shape_text(parameter.shape))]
-        if self.flow is not None:
-            total = self.flow.total((leaf, 0))
-            rows.append(Row(f"‖∇‖ {short_number(total or 0.0)}", total, warn=bool(self.flow.warning(total))))
+        if self.flow.measured:
+            rows.append(self._gradient_row(parameter))
         return Content("parameter", last_name(parameter.name), tuple(rows), _lines(*self._about(parameter)))
+
+    def _gradient_row(self, parameter: Parameter, before: str = "", none: str = "‖∇‖ 0") -> Row:
+        total = self.flow.total((parameter.node, 0))
+        text = none if total is None else f"‖∇‖ {short_number(total)}"
+        return Row(before + text, total, warn=bool(self.flow.warning(total)))
 
     def parameters(self, what: str, parameters: Sequence[Parameter]) -> Content:
         """Return the content of a table of parameters: name, shape (and dtype), norm of the gradient."""
@@ -122,13 +125,8 @@ class ContentBuilder:
         return Content("parameter", title, tuple(map(self._table_row, parameters)), _lines(title, *facts))
 
     def _table_row(self, parameter: Parameter) -> Row:
-        cells = [last_name(parameter.name), spec_text(Spec(parameter.shape, parameter.dtype))]
-        if self.flow is None:
-            return Row("\t".join(cells))
-        total = self.flow.total((parameter.node, 0))
-        if total is None:
-            return Row("\t".join([*cells, "no gradient"]))
-        return Row("\t".join([*cells, f"‖∇‖ {short_number(total)}"]), total, warn=bool(self.flow.warning(total)))
+        cells = f"{last_name(parameter.name)}\t{spec_text(Spec(parameter.shape, parameter.dtype))}"
+        return self._gradient_row(parameter, f"{cells}\t", "no gradient") if self.flow.measured else Row(cells)
 
     def _about(self, parameter: Parameter) -> list[str]:
         lines = [parameter.name, f"parameters: {parameter.size:,}", f"shape: {shape_text(parameter.shape)}"]
@@ -143,18 +141,37 @@ class ContentBuilder:
         return [*self.graph.facts(place), *self._norm(place)]
 
     def _norm(self, place: Place) -> list[str]:
-        magnitude = None if self.flow is None else self.flow.total(place)
+        magnitude = self.flow.total(place)
         return [] if magnitude is None else [f"gradient norm: {short_number(magnitude)}"]
 
     def warnings(self, places: Sequence[Place]) -> list[Row]:
         """Return rows that warn of the first value, and of the first gradient, that is not finite or has vanished."""
         summaries = [self.graph.summary(place) for place in places]
         bad = [Row(f"{s.bad} of {s.size} not finite", warn=True) for s in summaries if s is not None and s.bad]
-        if self.flow is None:
-            return bad[:1]
         totals = [total for place in places if (total := self.flow.total(place)) is not None]
         found = [(total, warning) for total in totals if (warning := self.flow.warning(total))]
         return bad[:1] + [Row(f"‖∇‖ {short_number(total)} {warning}", warn=True) for total, warning in found[:1]]
+
+
+def cut_content(factor: float, label: str = "", before: str = "", facts: str = "") -> Content:
+    """Return the content of a mark on a cut edge: scissors, the factor, or how many of several passes stop there.
+
+    Args:
+        factor: what a cotangent is multiplied by.
+        label: of a cut that only some passes close, such as "✂ 3 of 5".
+        before: what reads the value.
+        facts: lines for the tooltip.
+
+    >>> cut_content(0.5).title, cut_content(0.0).tooltip.splitlines()[-1]
+    ('× 0.5', 'gradient: stops here')
+    """
+    passes = f"{label.removeprefix('✂ ')} passes stop here" if label else f"× {factor:.4g}" if factor else "stops here"
+    tooltip = _lines(
+        f"cut before {before}" if before else "cut", f"factor: {factor:g}", "values: pass unchanged",
+        f"gradient: {passes}", facts,
+    )  # fmt: skip
+    title = (label or f"× {factor:.3g}") if factor else ""
+    return Content("cut", title, (), tooltip, factor=factor)
 
 
 def sign_of(op: Operation) -> str:

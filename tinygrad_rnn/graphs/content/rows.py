@@ -11,10 +11,10 @@ from ...pictures.layout.content import Content
 from ...pictures.scene.scene import BoxKind
 from ...pictures.scene.scene import Row as Line
 from ...pictures.scene.text import plain, text_width
-from ..model.blocks import Block, Blocks, Link
+from ..model.blocks import Block, Link
 from ..model.flow import Flow
 from ..model.formula import formula, maker_of, symbol
-from ..model.graph import Edge, Graph, Place, Summary
+from ..model.graph import Edge, Place, Summary
 from ..model.table import Row, Table
 from .builder import ContentBuilder, last_name, spec_text
 
@@ -26,14 +26,13 @@ class RowContent(ContentBuilder):
     """Makes content for a table.
 
     Args:
-        graph: the graph.
-        flow: its gradient, or None.
-        blocks, table: of the graph.
+        flow: the graph, and its gradient.
+        table: of the graph.
     """
 
-    def __init__(self, graph: Graph, flow: Flow | None, blocks: Blocks, table: Table) -> None:
-        super().__init__(graph, flow)
-        self.blocks, self.table = blocks, table
+    def __init__(self, flow: Flow, table: Table) -> None:
+        super().__init__(flow)
+        self.blocks, self.table = table.blocks, table
         self._expressions: dict[Row, str] = {}
 
     def of(self, row: Row, time: int) -> Content:
@@ -65,6 +64,14 @@ class RowContent(ContentBuilder):
     def maker(self, row: Row) -> str:
         """Return the class or function that a row was written in."""
         return maker_of(result_of(_latest(row))[0])
+
+    def label(self, row: Row) -> str:
+        """Return what stands before a row: its module, and the class of a cell; "" for inputs and losses."""
+        if row.role not in ("cell", "layer", "attention"):
+            return ""
+        made = self.maker(row) if row.role == "cell" else ""
+        name = ".".join(_latest(row).kind.scope)
+        return " · ".join(part for part in (name, made, "backward" if row.backward else "") if part)
 
     def _called(self, row: Row, source: Edge) -> str:
         """Return what a formula of a row calls a value from outside."""

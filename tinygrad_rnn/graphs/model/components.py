@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
 _K = TypeVar("_K", bound=Hashable)
+
+
+def reached(starts: Iterable[_K], near: Callable[[_K], Iterable[_K]]) -> list[_K]:
+    """Return some items, and then those that are reached from them, each once.
+
+    >>> reached("a", {"a": "bc", "b": "a", "c": "d", "d": ""}.__getitem__)
+    ['a', 'b', 'c', 'd']
+    """
+    found = dict.fromkeys(starts)
+    waiting = list(found)
+    while waiting:
+        new = [item for item in near(waiting.pop()) if item not in found]
+        found.update(dict.fromkeys(new))
+        waiting += new
+    return list(found)
 
 
 def components(items: Iterable[_K], pairs: Iterable[tuple[_K, _K]]) -> list[list[_K]]:

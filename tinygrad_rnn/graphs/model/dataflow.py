@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ...engine.tape import Node
+from .components import reached
 from .graph import Edge, Graph, Place, undone_stack
 from .operations import Operation
 
@@ -37,7 +38,7 @@ class Dataflow:
     def __init__(self, graph: Graph, ops: Iterable[Operation]) -> None:
         self.graph = graph
         self.ops = {op.node: op for op in ops}
-        self.inputs = {node: tuple(map(self._behind_dropout, op.inputs)) for node, op in self.ops.items()}
+        self.inputs = {node: tuple(map(self._through_dropout, op.inputs)) for node, op in self.ops.items()}
         self.readers: dict[Node, list[Node]] = {}
         for node in self.ops:
             for source in self.sources(node):
@@ -48,7 +49,7 @@ class Dataflow:
             if leaves:
                 self.weights[node] = leaves
 
-    def _behind_dropout(self, edge: Edge) -> Edge:
+    def _through_dropout(self, edge: Edge) -> Edge:
         """Return an edge seen through a stack that an unstack undoes after dropout."""
         while edge.source is not None and edge.source.name == "unstack":
             inner = edge.source.edges[0]
@@ -60,8 +61,8 @@ class Dataflow:
             stack = undone_stack(edge.source, inner)
             if stack is None:
                 break
-            behind = self.graph.edge(stack, edge.output)
-            edge = behind._replace(use=edge.use, cuts=edge.cuts + behind.cuts)
+            inner_edge = self.graph.edge(stack, edge.output)
+            edge = inner_edge._replace(use=edge.use, cuts=edge.cuts + inner_edge.cuts)
         return edge
 
     def _leaves_alone(self, node: Node) -> tuple[Node, ...]:
@@ -91,16 +92,9 @@ class Dataflow:
         """Return the nodes that an operation reads."""
         return [edge.source for edge in self.inputs[node] if edge.source is not None]
 
-    def behind(self, starts: Iterable[Node]) -> set[Node]:
+    def ancestors(self, starts: Iterable[Node]) -> set[Node]:
         """Return the operations that some results are computed from, themselves included."""
-        found: set[Node] = set()
-        waiting = list(starts)
-        while waiting:
-            node = waiting.pop()
-            if node in self.ops and node not in found:
-                found.add(node)
-                waiting += self.sources(node)
-        return found
+        return set(reached(starts, lambda node: self.sources(node) if node in self.ops else ())) & self.ops.keys()
 
     # -- losses -------------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,8 @@ A magnitude is the Euclidean norm of a cotangent, sqrt(sum of its squares), in u
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -37,7 +36,7 @@ def norm(value: Array) -> float:
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradient of the losses of a graph, in magnitudes.
+    """A graph and the gradient of its losses, in magnitudes; `Flow(graph)`: nobody asked for the gradient.
 
     Attributes:
         graph: what it flows through.
@@ -55,9 +54,14 @@ class Flow:
     """
 
     graph: Graph
-    losses: tuple[Place, ...]
-    terms: Mapping[Use, float]
-    totals: Mapping[Place, float]
+    losses: tuple[Place, ...] = ()
+    terms: Mapping[Use, float] = field(default_factory=dict)
+    totals: Mapping[Place, float] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether the gradient is known."""
+        return bool(self.losses)
 
     def edge(self, node: Node, number: int) -> float | None:
         """Return the norm of what input `number` of a node gets back; None where no gradient passes."""
@@ -80,23 +84,24 @@ class Flow:
             return "not finite"
         return "vanished" if magnitude < VANISHED * self.largest else ""
 
-    def joint(self, bundles: Mapping[_K, Iterable[Use]]) -> dict[_K, float]:
+    def joint(self, bundles: Mapping[_K, Sequence[Use]]) -> dict[_K, float]:
         """Return the norm of the *sum* of what comes back along several edges that leave one value, for each bundle.
 
         A GRU reads its state three times: the gradient of the state edge is the norm of the sum of three terms. This
-        costs one more backward pass. Bundles along which nothing comes back are left out.
+        costs one more backward pass, if any bundle has several uses. Bundles along which nothing comes back are left
+        out.
 
         Args:
             bundles: any key to uses of values of one shape.
         """
+        known = {key: [use for use in uses if use in self.terms] for key, uses in bundles.items()}
+        found = {key: self.terms[uses[0]] for key, uses in known.items() if len(uses) == 1}
+        left = {key: len(uses) for key, uses in known.items() if len(uses) > 1}
         members: dict[Use, list[_K]] = {}
-        left: Counter[_K] = Counter()
-        for key, uses in bundles.items():
-            for use in uses:
+        for key in left:
+            for use in known[key]:
                 members.setdefault(use, []).append(key)
-                left[key] += use in self.terms
         sums: dict[_K, Array] = {}
-        found: dict[_K, float] = {}
 
         def observe(node: Node, number: int, cotangent: Array) -> None:
             for key in members.get((node, number), ()):
@@ -105,7 +110,8 @@ class Flow:
                 if not left[key]:  # complete: its array can go
                     found[key] = norm(sums.pop(key))
 
-        _walk(self.graph, self.losses, observe)
+        if left:
+            _walk(self.graph, self.losses, observe)
         return found
 
 

@@ -18,6 +18,7 @@ from ...engine.tape import Array, Kept, Node, Spec, describe_site, spec_of
 from ...engine.tensor import Tensor, described
 from ...engine.walk import ancestors
 from ...errors import GradientError
+from .components import reached
 from .names import names_of
 
 Place = tuple[Node, int]
@@ -231,9 +232,9 @@ class Graph:
         place = node.edges[number]
         if place is None:
             return Edge(None, 0, (node, number), (), node.inputs[number] if node.inputs else Spec((), np.dtype(float)))
-        return self.behind(place, (node, number))
+        return self.resolve(place, (node, number))
 
-    def behind(self, place: Place, use: Use) -> Edge:
+    def resolve(self, place: Place, use: Use) -> Edge:
         """Return the edge from what a place hands on, through cuts, stacks of one, and stacks that are undone."""
         cuts: list[Node] = []
         while True:
@@ -333,7 +334,7 @@ def read(
                 "requires a gradient (outside no_grad)"
             )
         places.append((loss.node, loss.index))
-    nodes = _everything(node for node, _ in places)
+    nodes = sorted(reached((node for node, _ in places), _sources), key=lambda node: node.id)
     called = {tensor.node: name for name, tensor in (names or {}).items()}
     parameters: list[Parameter] = []
     for node in nodes:
@@ -354,19 +355,10 @@ def read(
     )
 
 
-def _everything(roots: Iterable[Node]) -> list[Node]:
-    found: dict[int, Node] = {}
-    waiting = list(roots)
-    while waiting:
-        node = waiting.pop()
-        if node.id in found:
-            continue
-        found[node.id] = node
-        waiting.extend(edge[0] for edge in node.edges if edge is not None and edge[0].id not in found)
-        past = None if node.past is None else node.past()
-        if past is not None:
-            waiting.append(past)
-    return [found[key] for key in sorted(found)]
+def _sources(node: Node) -> list[Node]:
+    """Return the nodes that a node was computed from, also across a closed cut."""
+    past = None if node.past is None else node.past()
+    return [*(edge[0] for edge in node.edges if edge is not None), *([past] if past is not None else [])]
 
 
 def _cut(node: Node, passes: Sequence[Pass]) -> Cut:

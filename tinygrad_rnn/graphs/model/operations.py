@@ -12,10 +12,11 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from ...engine.tape import Node
+from .components import reached
 from .graph import Edge, Graph, is_passage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operation:
     """One operation as it is drawn.
 
@@ -112,11 +113,11 @@ def _joins(user: Node, source: Node, sums_up: bool, names: Container[int]) -> bo
 
 def _used(graph: Graph, ops: Mapping[int, Operation]) -> list[Operation]:
     """Return the operations that the losses reach: a stack that every user undoes is not drawn."""
-    found: set[int] = set()
-    waiting = [graph.behind(place, (place[0], 0)).source for place in graph.losses]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node.id in ops and node.id not in found:
-            found.add(node.id)
-            waiting.extend(edge.source for edge in ops[node.id].inputs)
-    return [ops[key] for key in sorted(found)]
+    ends = (graph.resolve(place, place).source for place in graph.losses)
+
+    def sources(id: int) -> list[int]:
+        return [edge.source.id for edge in ops[id].inputs if edge.source is not None and edge.source.id in ops]
+
+    return [
+        ops[id] for id in sorted(reached((node.id for node in ends if node is not None and node.id in ops), sources))
+    ]

@@ -1,9 +1,14 @@
-"""What a user asked of a picture."""
+"""What a user asked of a picture, and how large it may be."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ...errors import DrawingError
+
+MOST_BOXES = 3000
+"""A picture with more boxes is refused: nobody could read it."""
 
 
 @dataclass(frozen=True)
@@ -12,13 +17,23 @@ class Options:
 
     Attributes:
         title: headline; "": the view's own.
-        note: a fact for the line below it, such as the truncation policy.
+        notes: facts for the line below it, such as the truncation policy.
         steps: how many steps to show (the first ones and the last ones), or which, counted from 1; None: all up to
             eight, else 1, 2, T-2, T-1 and T.
         depth: 1: a cell is one box; 2: opened to its operations; None: the view's own choice.
     """
 
     title: str = ""
-    note: str = ""
+    notes: tuple[str, ...] = ()
     steps: int | Sequence[int] | None = None
     depth: int | None = None
+
+
+def check_size(view: str, boxes: int) -> None:
+    """Refuse a picture of more than 3000 boxes."""
+    if boxes > MOST_BOXES:
+        raise DrawingError(
+            f'draw: view="{view}" needs {boxes:,} boxes, and more than {MOST_BOXES:,} cannot be read; choose fewer '
+            'steps with steps=, or view="rolled", which draws one step; a graph without steps has them if it is '
+            "recorded with unroll or at_step(t)"
+        )

@@ -29,14 +29,14 @@ class Recording:
         losses: the Tensors to draw.
         values: what every operation computed.
         names: name to leaf Tensor.
-        note: "" or the truncation.
+        notes: the truncation, if there is one.
         passes: backward passes with windows that overlap, so that no cuts of one graph stand for all of them.
     """
 
     losses: list[Tensor]
     values: dict[Place, Array] = field(default_factory=dict)
     names: Mapping[str, Tensor] = field(default_factory=dict)
-    note: str = ""
+    notes: tuple[str, ...] = ()
     passes: tuple[Pass, ...] = ()
 
     def graph(self) -> Graph:
@@ -69,7 +69,7 @@ def record(
             f"draw: expected a loss (a Tensor), several losses, or a model or cell with an example, such as "
             f"draw(model, ids, targets) or draw(cell, xs); got {type(target).__name__} and {len(example)} arguments"
         )
-    found = Recording([], note=_note(truncation, cut_every))
+    found = Recording([], notes=_notes(truncation, cut_every))
     if hasattr(target, "parameters"):
         found.names = target.parameters()
 
@@ -154,18 +154,14 @@ def _language_model(
             f"draw: expected ids and targets of one shape (N, T), got {ids.shape} and {targets.shape}"
             + batch_of_one("ids", ids, 1)
         )
-    counted = np.count_nonzero(targets != -1)
-    total: Tensor | None = None
-    for t, cuts in enumerate(scales(ids.shape[1])):
-        with at_step(t):
-            state = state if cuts is None else cut(state, cuts)
-            here = np.count_nonzero(targets[:, t] != -1)
-            if not here:
-                _, state = model(ids[:, t : t + 1], state)
-                continue
-            loss, state = model.loss(ids[:, t : t + 1], targets[:, t : t + 1], state)
-        terms[t] = part = loss * (here / counted)
-        total = part if total is None else total + part
+    weights = np.count_nonzero(targets != -1, axis=0) / max(np.count_nonzero(targets != -1), 1)
+
+    def step(t: int, state: object) -> tuple[Tensor | None, object]:
+        if weights[t]:
+            return model.loss(ids[:, t : t + 1], targets[:, t : t + 1], state)
+        return None, model(ids[:, t : t + 1], state)[1]
+
+    total = _summed(step, state, scales(ids.shape[1]), terms, lambda t, loss: loss * weights[t])
     if total is None:
         raise DrawingError("draw: every target is -1, so there is no loss")
     return total
@@ -174,16 +170,33 @@ def _language_model(
 def _cell(cell: Cell, xs: Tensor | Array, state: object, scales: _Scales, terms: dict[int, Tensor]) -> Tensor:
     """Return the sum of all outputs of a cell: it has no loss of its own."""
     name = getattr(cell, "__name__", type(cell).__name__)
-    total: Tensor | None = None
-    for t, cuts in enumerate(scales(shape_of(xs)[1])):
-        with at_step(t):
-            state = state if cuts is None else cut(state, cuts)
-            with nullcontext() if isinstance(cell, Stacked) else scope(name):
-                output, state = cell(xs[:, t], state)
-            terms[t] = part = np.sum(output)
-        total = part if total is None else total + part
+
+    def step(t: int, state: object) -> tuple[Tensor | None, object]:
+        with nullcontext() if isinstance(cell, Stacked) else scope(name):
+            output, state = cell(xs[:, t], state)
+        return np.sum(output), state
+
+    total = _summed(step, state, scales(shape_of(xs)[1]), terms)
     if not isinstance(total, Tensor):
         raise DrawingError(f"draw: the cell {name} recorded nothing that requires a gradient")
+    return total
+
+
+def _summed(
+    step: Callable[[int, object], tuple[Tensor | None, object]],
+    state: object,
+    scales: Sequence[float | None],
+    terms: dict[int, Tensor],
+    weighed: Callable[[int, Tensor], Tensor] = lambda t, loss: loss,
+) -> Tensor | None:
+    """Return the sum of the losses of all steps, each weighed, with the cuts before them; None if no step has one."""
+    total: Tensor | None = None
+    for t, scale in enumerate(scales):
+        with at_step(t):
+            loss, state = step(t, state if scale is None else cut(state, scale))
+        if loss is not None:
+            terms[t] = part = weighed(t, loss)
+            total = part if total is None else total + part
     return total
 
 
@@ -220,16 +233,15 @@ def _mask(factors: Sequence[float]) -> Array:
     return M
 
 
-def _note(truncation: Policy | str | None, cut_every: int | None) -> str:
+def _notes(truncation: Policy | str | None, cut_every: int | None) -> tuple[str, ...]:
     if cut_every is not None:
-        return f"cut every {cut_every} step{'s' * (cut_every != 1)}"
-    if truncation is None:
-        return ""
-    return f"truncation {truncation if isinstance(truncation, str) else _policy_name(truncation)}"
+        return (f"cut every {cut_every} step{'s' * (cut_every != 1)}",)
+    return () if truncation is None else (f"truncation {policy_name(truncation)}",)
 
 
-def _policy_name(policy: Policy) -> str:
+def policy_name(policy: Policy | str) -> str:
+    """Return a policy in a word: its text, or its class, if it is one of the user's own."""
     try:
-        return policy_text(policy)
-    except ConfigError:  # a policy of the user's own
+        return policy if isinstance(policy, str) else policy_text(policy)
+    except ConfigError:
         return type(policy).__name__

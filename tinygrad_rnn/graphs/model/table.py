@@ -10,7 +10,7 @@ import numpy as np
 
 from ...engine.tape import Kept, Node, Spec
 from ...errors import DrawingError
-from .blocks import Block, Blocks, Link
+from .blocks import Block, Blocks, Link, find_blocks
 from .components import cycles
 from .graph import Graph, Use, spec_of_kept
 from .states import Kind, Site, Spot, spots_of
@@ -59,6 +59,8 @@ class Table:
     """Rows, what connects them, and times.
 
     Attributes:
+        graph: what was recorded.
+        blocks: of the graph.
         rows: by level, bottom first.
         row_of: block to its row.
         pairs: (lower row, upper row) that are joined by edges within a step.
@@ -67,6 +69,8 @@ class Table:
             for a constant.
     """
 
+    graph: Graph
+    blocks: Blocks
     rows: tuple[Row, ...]
     row_of: dict[Block, Row]
     pairs: tuple[tuple[Row, Row], ...]
@@ -100,13 +104,14 @@ class Table:
         return self.times[0] + self.times[-1] - block.step if self.row_of[block].backward else block.step
 
 
-def make_table(graph: Graph, blocks: Blocks) -> Table:
+def make_table(graph: Graph) -> Table:
     """Return the rows of a picture."""
+    blocks = find_blocks(graph)
     times = tuple(sorted({block.step for block in blocks.blocks if block.step is not None}))
     backward = _backward_kinds(blocks, times)
     rows: dict[Hashable, Row] = {}
     row_of: dict[Block, Row] = {}
-    table = Table((), row_of, (), times, {})
+    table = Table(graph, blocks, (), row_of, (), times, {})
     for block in blocks.blocks:
         kind, key = block.kind, block if block.step is None else block.kind
         role = "wide" if block.step is None else kind.role
@@ -122,7 +127,7 @@ def make_table(graph: Graph, blocks: Blocks) -> Table:
     _name(rows.values(), graph)
     ordered = sorted(rows.values(), key=lambda row: row.level)
     pairs = tuple((low, high) for high in ordered for low in ordered if low in reads[high])
-    return Table(tuple(ordered), row_of, pairs, times, starts)
+    return Table(graph, blocks, tuple(ordered), row_of, pairs, times, starts)
 
 
 def _backward_kinds(blocks: Blocks, times: Sequence[int]) -> set[Kind]:

@@ -13,7 +13,7 @@ from ...pictures.scene.scene import Row
 from ..content.builder import last_name
 from ..model.flow import Flow, norm
 from ..model.formula import symbol
-from ..model.graph import Graph, is_passage, shape_text
+from ..model.graph import is_passage, shape_text
 from ..model.operations import Operation
 from .diagram import OperationDiagram
 from .recorded import RecordedBackward
@@ -47,22 +47,16 @@ class BackwardDiagramBuilder:
     """Makes the diagram of the backward pass of some operations.
 
     Args:
-        graph: what was recorded.
-        flow: its gradient, or None.
+        flow: what was recorded, and its gradient.
         forward: the diagram of the operations.
         chosen: the operations that it draws.
         recorded: the backward pass of the graph.
     """
 
     def __init__(
-        self,
-        graph: Graph,
-        flow: Flow | None,
-        forward: OperationDiagram,
-        chosen: Sequence[Operation],
-        recorded: RecordedBackward,
+        self, flow: Flow, forward: OperationDiagram, chosen: Sequence[Operation], recorded: RecordedBackward
     ) -> None:
-        self.graph, self.flow, self.forward, self.recorded, self.chosen = graph, flow, forward, recorded, chosen
+        self.graph, self.flow, self.forward, self.recorded, self.chosen = flow.graph, flow, forward, recorded, chosen
         self.made = BackwardDiagram()
         self.box = {node: id for id, node in forward.nodes.items()}  # of the forward diagram
         self.op_of = {node: op for op in chosen for node in op.nodes}
@@ -155,7 +149,7 @@ class BackwardDiagramBuilder:
         level[id] = max((level[self.ids[source]] + 1 for source in backward if self.home.get(source) is op), default=0)
 
     def _magnitude(self, node: Node) -> float | None:
-        if self.flow is None or node in self.kept_only or node not in self.recorded.values:
+        if not self.flow.measured or node in self.kept_only or node not in self.recorded.values:
             return None
         return norm(self.recorded.values[node])
 
@@ -187,7 +181,7 @@ class BackwardDiagramBuilder:
                 if front not in self.made.ends:
                     self.made.ends[front] = f"end{len(self.made.ends)}"
                     self._end(front, source)
-                magnitude = None if self.flow is None else self.flow.edge(*edge.passed)
+                magnitude = self.flow.edge(*edge.passed)
                 tail = self._source(self._resolve(sent)[0], op)
                 self.made.edges.append(DiagramEdge(tail, self.made.ends[front], magnitude))
 

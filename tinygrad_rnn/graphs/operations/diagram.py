@@ -11,11 +11,11 @@ from ...pictures.layout.content import Content
 from ...pictures.layout.diagram import Diagram, DiagramEdge, Group
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
-from ..content.builder import ContentBuilder, data_key
+from ..content.builder import ContentBuilder, cut_content, data_key
 from ..model.dataflow import terms_of
 from ..model.flow import Flow
 from ..model.formula import symbol
-from ..model.graph import Edge, Graph
+from ..model.graph import Edge
 from ..model.operations import Operation
 
 _MANY = 8  # readers of a leaf; more lines than that from one box would be a tangle
@@ -36,23 +36,20 @@ class OperationDiagramBuilder:
     """Makes the diagram of some operations of a graph.
 
     Args:
-        graph: what was recorded.
-        flow: its gradient, or None.
+        flow: what was recorded, and its gradient.
         ops: of the whole graph, oldest first.
         chosen: those to draw.
     """
 
-    def __init__(
-        self, graph: Graph, flow: Flow | None, ops: Sequence[Operation], chosen: Collection[Operation]
-    ) -> None:
-        self.graph, self.flow, self.chosen = graph, flow, {op.id for op in chosen}
+    def __init__(self, flow: Flow, ops: Sequence[Operation], chosen: Collection[Operation]) -> None:
+        self.graph, self.flow, self.chosen = flow.graph, flow, {op.id for op in chosen}
         self.ops = {op.id: op for op in ops}
-        self.content = ContentBuilder(graph, flow)
+        self.content = ContentBuilder(flow)
         self.made = OperationDiagram()
-        self.losses = {node.id for node, _ in graph.losses}
-        self.terms = terms_of(graph, ops)
-        if len(graph.losses) > 1:
-            self.terms |= {node.id: number for number, (node, _) in enumerate(graph.losses, start=1)}
+        self.losses = {node.id for node, _ in self.graph.losses}
+        self.terms = terms_of(self.graph, ops)
+        if len(self.graph.losses) > 1:
+            self.terms |= {node.id: number for number, (node, _) in enumerate(self.graph.losses, start=1)}
         self.data: dict[Hashable, str] = {}
         self.outside: set[str] = set()  # ids of boxes of results of other steps
         self.elsewhere: dict[str, list[Edge]] = {}  # id of the box of a reader to what it reads
@@ -128,7 +125,6 @@ class OperationDiagramBuilder:
 
     def _input(self, op: Operation, number: int, edge: Edge) -> None:
         head = self._id(op.node)
-        magnitude = None if self.flow is None else self.flow.edge(*edge.use)
         label = ""
         if edge.source is None:
             tail = self._constant(op, edge)
@@ -143,9 +139,8 @@ class OperationDiagramBuilder:
                 self._elsewhere(self.ops[edge.source.id])
         if edge.cuts and edge.source is not None:
             tail = self._cut(tail, edge)
-        self.made.edges.append(
-            DiagramEdge(tail, head, magnitude, closed=edge.closed and edge.source is not None, label=label)
-        )
+        closed = edge.closed and edge.source is not None
+        self.made.edges.append(DiagramEdge(tail, head, self.flow.edge(*edge.use), closed=closed, label=label))
 
     def _parameter(self, leaf: Node, head: str) -> str:
         """Return the box of a leaf; one that is read at many places stands at each of them."""
@@ -185,12 +180,8 @@ class OperationDiagramBuilder:
         cut = self.graph.cuts[edge.cuts[0]]
         id = self._id(cut.node)
         if id not in self.made.boxes:
-            factor = short_number(cut.scale)
-            some = f"{cut.label.removeprefix('✂ ')} passes stop here"
-            said = "no gradient passes" if edge.closed else some if cut.label else f"factor: {factor}"
-            title = "" if edge.closed else cut.label or f"× {factor}"
-            self.made.boxes[id] = Content("cut", title, (), f"cut\n{said}", factor=0.0 if edge.closed else cut.scale)
-            passed = None if self.flow is None or edge.closed else self.flow.edge(*edge.passed)
+            self.made.boxes[id] = cut_content(0.0 if edge.closed else cut.scale, cut.label)
+            passed = None if edge.closed else self.flow.edge(*edge.passed)
             self.made.edges.append(DiagramEdge(tail, id, passed, closed=edge.closed))
             if tail in self.outside:  # a state and its cut stay together
                 self.made.groups.setdefault(f"from {tail}", Group("", [tail])).members.append(id)
@@ -207,11 +198,7 @@ class OperationDiagramBuilder:
     def _readers(self) -> None:
         """Draw these readers; one that reads a value several times gets the joint gradient."""
         passed = {id: [edge.passed for edge in edges if not edge.closed] for id, edges in self.elsewhere.items()}
-        several = {id: uses for id, uses in passed.items() if len(uses) > 1}
-        joint = self.flow.joint(several) if self.flow is not None and several else {}
+        joint = self.flow.joint(passed)
         for id, edges in self.elsewhere.items():
-            magnitude = joint.get(id)
-            if self.flow is not None and len(passed[id]) == 1:
-                magnitude = self.flow.edge(*passed[id][0])
             assert edges[0].source is not None
-            self.made.edges.append(DiagramEdge(self._id(edges[0].source), id, magnitude, closed=not passed[id]))
+            self.made.edges.append(DiagramEdge(self._id(edges[0].source), id, joint.get(id), closed=not passed[id]))

@@ -36,8 +36,7 @@ def side_by_side(scene: Scene, forward: Diagram, backward: BackwardDiagram) -> N
         name = backward.rules[box]
         said = f"rule of {name}" if backward.levels[box] else f"{name}: handed on"
         west, north, south = _LEFT - 18, tops[first] - _BAND, tops[last] + extents[last] + _BAND
-        x, y = (west + end) / 2, (north + south) / 2
-        scene.regions.append(Region(f"level{number}", x, y, end - west, south - north, "module"))
+        scene.regions.append(Region.around(f"level{number}", "module", west, north, end, south))
         scene.labels.append(Label(end - 10, north + 11, said, "end", size=9))
     compose(scene, replace(forward, groups={}), places, _LEFT, _TOP)
     compose(scene, backward, others, start, _TOP, "back")

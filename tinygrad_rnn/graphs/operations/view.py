@@ -1,8 +1,16 @@
-"""The operations view: every operation of one step, or of a graph without steps, values flowing upward."""
+"""The views of single operations: of one step, or of a graph without steps.
+
+The operations view shows what is computed, values flowing upward. The backward view shows it beside the graph of its
+own backward pass, level by level: that pass is run with its rules on values that record, so each multiplication that
+a derivative rule does is a node. Each operation has a level of its own; to its right stands what its rule made, values
+flowing down on the left, cotangents up on the right. A thin line crosses over where a rule reads an array that going
+forward kept for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from ...errors import DrawingError
 from ...pictures.layout.compose import BOTTOM, LEFT, TOP, compose, finish
@@ -10,35 +18,29 @@ from ...pictures.layout.nested import nested
 from ...pictures.scene.reach import reach_of
 from ...pictures.scene.scene import Scale, Scene
 from ..model.flow import Flow
-from ..model.graph import Graph
 from ..model.operations import Operation, operations_of
-from ..model.options import Options
-from .diagram import OperationDiagramBuilder
+from ..model.options import Options, check_size
+from .backward_diagram import BackwardDiagramBuilder
+from .diagram import OperationDiagram, OperationDiagramBuilder
+from .recorded import record_backward
+from .side_by_side import side_by_side
 
-LIMIT = 3000  # boxes; more are no picture
 
-
-def operations(graph: Graph, flow: Flow | None, options: Options) -> Scene:
+def operations(flow: Flow, options: Options) -> Scene:
     """Return the picture of the operations of one step, or of a graph that has no steps.
 
     Args:
-        graph: what was recorded.
-        flow: its gradient; None: no gradient is drawn.
+        flow: what was recorded, and its gradient.
         options: `steps` says which step, counted from 1 (a number, or a sequence of one); None: the second, which
             reads a state and hands one on.
 
     Raises:
         DrawingError: if there is no such step, or there are more than 3000 boxes.
     """
-    ops = operations_of(graph)
-    step = chosen_step("ops", ops, options)
-    chosen = [op for op in ops if step is None or op.step == step]
-    diagram = OperationDiagramBuilder(graph, flow, ops, chosen).build()
+    diagram, chosen, facts = _one_step("ops", flow, options)
     check_size("ops", len(diagram.boxes))
-    facts = [] if step is None else [f"step t = {step + 1} of {len({op.step for op in ops if op.step is not None})}"]
-    facts += [f"{len(chosen)} operations", *filter(None, [options.note])]
-    scene = Scene(options.title or "operations", " · ".join(facts))
-    scene.scale = Scale.of(diagram.magnitudes()) if flow is not None else None
+    scene = Scene(options.title or "operations", " · ".join([*facts, f"{len(chosen)} operations", *options.notes]))
+    scene.scale = Scale.of(diagram.magnitudes())
     places = nested(diagram, upward=True)
     compose(scene, diagram, places)
     finish(scene, places.width + 2 * LEFT, places.height + TOP + BOTTOM)
@@ -46,25 +48,45 @@ def operations(graph: Graph, flow: Flow | None, options: Options) -> Scene:
     return scene
 
 
-def check_size(view: str, boxes: int) -> None:
-    """Refuse a picture of more than 3000 boxes, before it is laid out."""
-    if boxes > LIMIT:
-        raise DrawingError(
-            f'draw: view="{view}" would draw {boxes} boxes, more than {LIMIT}; record the steps with unroll '
-            'or at_step(t), and draw one of them (steps=1), or view="rolled"'
-        )
+def backward(flow: Flow, options: Options) -> Scene:
+    """Return the picture of a graph (one step of it, if it has steps) beside the graph of its backward pass.
+
+    Args:
+        flow: what was recorded, and its gradient.
+        options: `steps` says which step, as for `operations`.
+
+    Raises:
+        DrawingError: if there is no such step, or there are more than 3000 boxes.
+        GradientError: if the graph was consumed by an earlier backward().
+    """
+    forward, chosen, facts = _one_step("backward", flow, options)
+    check_size("backward", 3 * len(forward.boxes))
+    back = BackwardDiagramBuilder(flow, forward, chosen, record_backward(flow.graph)).build()
+    count = sum(content.kind == "operation" for content in back.boxes.values())
+    facts = [*facts, f"{len(chosen)} operations forward, {count} backward", *options.notes]
+    scene = Scene(options.title or "forward and backward", " · ".join(facts))
+    scene.scale = Scale.of(chain(forward.magnitudes(), back.magnitudes()))
+    side_by_side(scene, forward, back)
+    scene.reach = reach_of(scene, forward.losses)
+    return scene
 
 
-def chosen_step(view: str, ops: Sequence[Operation], options: Options) -> int | None:
-    """Return the step, as recorded, that a view of one step shows; None: the graph has no steps.
+def _one_step(view: str, flow: Flow, options: Options) -> tuple[OperationDiagram, list[Operation], list[str]]:
+    """Return the diagram of one step, its operations, and which step it is, in words; of all, if there are no steps.
 
     Raises:
         DrawingError: if there is no such step.
     """
+    ops = operations_of(flow.graph)
     steps = sorted({op.step for op in ops if op.step is not None})
-    if not steps:
-        return None
-    wanted = options.steps
+    step = _chosen(view, steps, options.steps) if steps else None
+    chosen = [op for op in ops if step is None or op.step == step]
+    of = f" of {len(steps)}" if view == "ops" else ""
+    facts = [] if step is None else [f"step t = {step + 1}{of}"]
+    return OperationDiagramBuilder(flow, ops, chosen).build(), chosen, facts
+
+
+def _chosen(view: str, steps: Sequence[int], wanted: int | Sequence[int] | None) -> int:
     if wanted is None:
         return steps[min(1, len(steps) - 1)]
     number = wanted if isinstance(wanted, int) else wanted[0] if len(wanted) == 1 else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...pictures.layout.diagram import DiagramEdge
 from ..model.blocks import Blocks
+from ..model.components import reached
 from ..model.operations import Operation
 from ..model.rolling import Rolling
 from ..model.states import Kind
@@ -76,13 +77,11 @@ def areas_of(
 def _before_the_steps(rolling: Rolling) -> set[int]:
     """Return the ids of operations outside time that the steps read."""
     outside = {op.id: op for op in rolling.outside}
-    found: set[int] = set()
-    waiting: list[Operation] = list(rolling.template)
-    while waiting:
-        ids = {edge.source.id for edge in waiting.pop().inputs if edge.source is not None}
-        waiting += [outside[id] for id in ids if id in outside and id not in found]
-        found |= ids & outside.keys()
-    return found
+
+    def sources(op: Operation) -> list[Operation]:
+        return [outside[e.source.id] for e in op.inputs if e.source is not None and e.source.id in outside]
+
+    return {op.id for op in reached(rolling.template, sources)} & outside.keys()
 
 
 def _area_outside(op: Operation, before: bool, read: set[_Key]) -> _Key:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...engine.tape import Node
@@ -13,10 +13,10 @@ from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
 from ..content.builder import ContentBuilder, data_key, mean_square
 from ..content.rows import RowContent
-from ..model.blocks import Block, find_blocks
+from ..model.blocks import Block
 from ..model.flow import Flow
 from ..model.formula import symbol
-from ..model.graph import Edge, Graph, Use, shape_text
+from ..model.graph import Edge, Use, shape_text
 from ..model.operations import Operation
 from ..model.rolling import Rolling, State, StepEdge, cut_scales
 from ..model.table import make_table
@@ -67,34 +67,40 @@ class RolledDiagram(Diagram):
     parameters: dict[str, list[tuple[str, float | None]]] = field(default_factory=dict)
     closed: bool = False
 
+    def magnitudes(self) -> Iterator[float]:
+        """Yield the magnitudes of edges, of what parameters get, and of each pass of a loop."""
+        yield from super().magnitudes()
+        yield from (norm for readers in self.parameters.values() for _, norm in readers if norm)
+        yield from (norm for loop in self.loops for norm in loop.norms if norm)
+
 
 _LineKey = tuple[str, str, str, Hashable]
 """Tail, head, label, and what tells lines apart that are drawn beside each other."""
 
 
-def rolled_diagram(graph: Graph, flow: Flow | None, rolling: Rolling, closed: bool = False) -> RolledDiagram:
+def rolled_diagram(flow: Flow, rolling: Rolling, closed: bool = False) -> RolledDiagram:
     """Return what the picture of a recurrence shows.
 
     Args:
-        graph: what was recorded.
-        flow: its gradient, or None.
+        flow: what was recorded, and its gradient.
         rolling: the step that stands for all.
         closed: draw each cell, layer and loss as one box, instead of its operations.
     """
-    return _Builder(graph, flow, rolling, closed).diagram()
+    return _Builder(flow, rolling, closed).diagram()
 
 
 class _Builder:
-    def __init__(self, graph: Graph, flow: Flow | None, rolling: Rolling, closed: bool) -> None:
-        self.graph, self.flow, self.rolling, self.closed = graph, flow, rolling, closed
-        self.content = ContentBuilder(graph, flow, "_{t}")
+    def __init__(self, flow: Flow, rolling: Rolling, closed: bool) -> None:
+        self.graph, self.flow, self.rolling, self.closed = flow.graph, flow, rolling, closed
+        self.content = ContentBuilder(flow, "_{t}")
         self.made = RolledDiagram(closed=closed)
         self.T = len(rolling.steps)
-        self.blocks = find_blocks(graph)
+        self.table = make_table(self.graph)
+        self.blocks = self.table.blocks
         self.ops = [*rolling.template, *rolling.outside]
         self.states = rolling.states()
         self.box = self._boxes()
-        self.losses = {node.id for node, _ in graph.losses}
+        self.losses = {node.id for node, _ in self.graph.losses}
         self.terms = self.losses | {node.id for terms in self.blocks.terms for node, _ in terms}
         self.delays = {state: f"delay{number}" for number, state in enumerate(self.states)}
         self.names = {state: self._name(number, state) for number, state in enumerate(self.states)}
@@ -204,12 +210,11 @@ class _Builder:
 
     def _close(self) -> None:
         """Let the box of a block show what it shows in the unrolled view."""
-        table = make_table(self.graph, self.blocks)
-        rows = RowContent(self.graph, None, self.blocks, table)
+        rows = RowContent(Flow(self.graph), self.table)
         for op in self.ops:
             box, block = self.box[op.id], self.blocks.of.get(op.node)
             if block is not None and self.made.boxes[box].kind != "loss":
-                self.made.boxes[box] = rows.content(table.row_of[block], block, "t" if op.step is not None else "")
+                self.made.boxes[box] = rows.content(self.table.row_of[block], block, "t" if op.step is not None else "")
 
     def _sum_of_losses(self) -> None:
         """Several losses, one a step: the picture adds them up in a box of its own, as the gradient does."""
@@ -220,7 +225,7 @@ class _Builder:
         known = [value.mean for value in values if value is not None]
         text = f"Σ ℓ = {short_number(sum(known))}" if len(known) == len(values) else "Σ ℓ"
         self.made.boxes["sum"] = Content("loss", "L", (Row(text),), f"L\nsum of {len(values)} losses", strong=True)
-        self.made.edges += [DiagramEdge(box, "sum", None if self.flow is None else 1.0) for box in boxes]
+        self.made.edges += [DiagramEdge(box, "sum", 1.0 if self.flow.measured else None) for box in boxes]
         self.made.losses = ["sum", *self.made.losses]
 
     # -- lines --------------------------------------------------------------------------------------------------------
@@ -282,32 +287,21 @@ class _Builder:
     def _measure(self) -> None:
         """Give lines, readers of parameters and loops their magnitudes; cotangents that meet are added up first."""
         carried = {state: self.rolling.carried(state, readers) for state, readers in self.states.items()}
-        joint: dict[Hashable, float] = {}
-        if self.flow is not None:
-            bundles = {(state, t): uses for state, found in carried.items() for t, uses in enumerate(found)}
-            several = {
-                (key, step): tuple(uses)
-                for key, steps in self.lines.items()
-                for step, uses in steps.items()
-                if len(uses) > 1
-            }
-            joint = dict(self.flow.joint({**bundles, **several}))
+        bundles: dict[Hashable, Sequence[Use]] = {
+            (state, t): uses for state, found in carried.items() for t, uses in enumerate(found)
+        }
+        bundles |= {(key, step): uses for key, steps in self.lines.items() for step, uses in steps.items()}
+        joint = self.flow.joint(bundles)
         for state, readers in self.states.items():
-            norms = tuple(joint.get((state, t), 0.0) for t in range(len(carried[state]))) if self.flow else ()
-            self._loop(state, readers, norms)
+            norms = tuple(joint.get((state, t), 0.0) for t in range(len(carried[state])))
+            self._loop(state, readers, norms if self.flow.measured else ())
         for key, steps in self.lines.items():
             tail, head, label, _ = key
-            magnitude = self._rms(key, steps, joint)
+            magnitude = mean_square([joint.get((key, step)) or None for step in steps])
             if self.made.boxes[tail].kind == "parameter":
                 self.made.parameters.setdefault(tail, []).append((head, magnitude))
             else:
                 self.made.edges.append(DiagramEdge(tail, head, magnitude, label=label))
-
-    def _rms(self, key: _LineKey, steps: Mapping[int, list[Use]], joint: Mapping[Hashable, float]) -> float | None:
-        if self.flow is None:
-            return None
-        found = [joint.get((key, step)) if len(uses) > 1 else self.flow.edge(*uses[0]) for step, uses in steps.items()]
-        return mean_square([norm or None for norm in found])
 
     def _loop(self, state: State, readers: Sequence[StepEdge], norms: tuple[float, ...]) -> None:
         scales: list[float | None] = []

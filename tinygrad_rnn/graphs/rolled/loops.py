@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
+from ...pictures.layout.content import Content
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Bar, Box, Edge, EdgeKind, Label, Scale, Scene
 from ...pictures.scene.text import text_width
+from ..content.builder import cut_content
 from .diagram import Loop
 
 TALL = 58.0
@@ -42,46 +46,38 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
     tooltip = f"state: {loop.name}, carried to the next step"
     if magnitude is not None:
         tooltip += f"\ngradient norm: {short_number(magnitude)} (root mean square)"
-    badge, said = _badge(loop, x + 46.0, y)
-    if badge is None:
-        scene.edges.append(
-            Edge(f"loop {loop.delay}", source.id, delay.id, tuple(points), kind, magnitude, tooltip=tooltip)
-        )
+    line = partial(Edge, kind=kind, magnitude=magnitude, tooltip=tooltip)
+    id, start, mark = f"loop {loop.delay}", x + 30.0, _mark(loop)
+    if mark is None:
+        scene.edges.append(line(id, source.id, delay.id, tuple(points)))
     else:
         # Two pieces, so that what lights up can stop at the scissors.
-        right, left = (badge.right, y), (badge.left, y)
-        before = (*points[:2], right)
-        scene.edges.append(
-            Edge(f"loop {loop.delay}", source.id, badge.id, before, kind, magnitude, arrow=False, tooltip=tooltip)
-        )
-        scene.edges.append(
-            Edge(f"loop {loop.delay} back", badge.id, delay.id, (left, *points[2:]), kind, magnitude, tooltip=tooltip)
-        )
-        scene.boxes.append(badge)
-    start = x + 30.0
-    if badge is not None:
-        scene.labels.append(Label(badge.right + 5, y + 11, said, "start", size=9, warn=True))
-        start = badge.right + 14
+        content, said = mark
+        cut = content.at(f"cut {loop.delay}", x + 46.0, y)
+        scene.edges.append(line(id, source.id, cut.id, (*points[:2], (cut.right, y)), arrow=False))
+        scene.edges.append(line(f"{id} back", cut.id, delay.id, ((cut.left, y), *points[2:])))
+        scene.boxes.append(cut)
+        scene.labels.append(Label(cut.right + 5, y + 11, said, "start", size=9, warn=True))
+        start = cut.right + 14
     if loop.norms:
         _bars(scene, loop, closed, start, source.x + shift - 20, y)
 
 
-def _badge(loop: Loop, x: float, y: float) -> tuple[Box | None, str]:
-    """Return the scissors of a loop, or the factor of its cuts, and in words when they act; None: nothing is cut."""
+def _mark(loop: Loop) -> tuple[Content, str] | None:
+    """Return the mark of the cuts of a loop, and in words when they act; None: nothing is cut."""
     cuts = [number for number, scale in enumerate(loop.scales) if scale == 0]
     factors = sorted({scale for scale in loop.scales if scale not in (None, 0, 1)})
-    id = f"cut {loop.delay}"
     if 1.0 in loop.scales:
-        return Box(id, x, y, 46, 30, "cut", "✂", (), "cut\nwindows of the passes overlap", factor=1.0), "in some passes"
+        return replace(cut_content(1.0, "✂ some"), title="✂"), "in some passes"
     if not cuts and not factors:
-        return None, ""
+        return None
     said = " or ".join(short_number(f) for f in factors[:2]) + (" ..." if len(factors) > 2 else "")
     if not cuts:
-        text = "each step" if None not in loop.scales else "some steps"
-        return Box(id, x, y, 46, 30, "cut", f"× {said}", (), f"cut\nfactor: {said}", factor=factors[0]), text
+        content = replace(cut_content(factors[0] or 0.0), title=f"× {said}")
+        return content, "some steps" if None in loop.scales else "each step"
     text = f"cut {when(cuts, len(loop.scales), loop.lag)}" + (f", else × {said}" if factors else "")
-    facts = f"cut\nclosed: {len(cuts)} of {len(loop.scales)} passes" + (f"\nelse: times {said}" if factors else "")
-    return Box(id, x, y, 30, 30, "cut", "", (), facts), text
+    facts = f"closed: {len(cuts)} of {len(loop.scales)} passes" + (f"\nelse: × {said}" if factors else "")
+    return cut_content(0.0, facts=facts), text
 
 
 def when(cuts: Sequence[int], passes: int, lag: int = 1) -> str:

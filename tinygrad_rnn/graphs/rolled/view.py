@@ -8,10 +8,10 @@ from ...pictures.layout.compose import scene_edge
 from ...pictures.layout.diagram import DiagramEdge
 from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
 from ...pictures.scene.reach import reach_of
-from ...pictures.scene.scene import Box, Label, Region, Scale, Scene
+from ...pictures.scene.scene import Label, Region, Scale, Scene
 from ...pictures.scene.text import text_width
+from ...pictures.scene.texts import headline_width
 from ..model.flow import Flow
-from ..model.graph import Graph
 from ..model.operations import operations_of
 from ..model.options import Options
 from ..model.rolling import Unlike, roll
@@ -23,30 +23,24 @@ from .loops import draw_loop
 _BESIDE = 22.0  # between loops that leave one box
 
 
-def rolled(graph: Graph, flow: Flow | None, options: Options) -> Scene:
+def rolled(flow: Flow, options: Options) -> Scene:
     """Return the picture of one step with its loops; unrolled, with the reason as a note, where steps do not match.
 
     Args:
-        graph: what was recorded.
-        flow: its gradient; None: no gradient is drawn.
+        flow: what was recorded, and its gradient.
         options: `depth` 1 draws cells, layers and losses as one box each, else their operations are drawn; `steps`
             says nothing here: all steps are one.
     """
-    rolling = roll(graph, operations_of(graph))
+    rolling = roll(flow.graph, operations_of(flow.graph))
     if isinstance(rolling, Unlike):
-        note = f"not rolled: {rolling.reason}"
-        return unrolled(graph, flow, replace(options, note=f"{options.note} · {note}" if options.note else note))
-    diagram = rolled_diagram(graph, flow, rolling, closed=options.depth == 1)
+        return unrolled(flow, replace(options, notes=(*options.notes, f"not rolled: {rolling.reason}")))
+    diagram = rolled_diagram(flow, rolling, closed=options.depth == 1)
     facts = [f"one step, repeated {len(rolling.steps)} times"]
     facts += [f"state {loop.name} {loop.shape}" for loop in diagram.loops]
-    facts += ["gradients: root mean square over the steps"] if flow is not None else []
-    scene = Scene(options.title or "rolled", " · ".join(dict.fromkeys([*facts, *filter(None, [options.note])])))
-    if flow is not None:
-        magnitudes = [line.magnitude for line in diagram.edges]
-        magnitudes += [magnitude for readers in diagram.parameters.values() for _, magnitude in readers]
-        magnitudes += [norm for loop in diagram.loops for norm in loop.norms]
-        scene.scale = Scale.of(m for m in magnitudes if m)
-    _fill(scene, diagram, lay_out(diagram, flow is not None), len(rolling.steps))
+    facts += ["gradients: root mean square over the steps"] if flow.measured else []
+    scene = Scene(options.title or "rolled", " · ".join(dict.fromkeys([*facts, *options.notes])))
+    scene.scale = Scale.of(diagram.magnitudes())
+    _fill(scene, diagram, lay_out(diagram, flow.measured), len(rolling.steps))
     scene.reach = reach_of(scene, diagram.losses)
     return scene
 
@@ -56,9 +50,8 @@ def _fill(scene: Scene, diagram: RolledDiagram, places: Places, T: int) -> None:
     for number, frame in enumerate(frame for frame in places.frames if frame.area.label):
         label = f"{frame.area.label} · {f'× {T} steps' if frame.area.repeats else 'once'}"
         right = max(frame.right, frame.left + text_width(label, 9) + 26)
-        x, y = (frame.left + right) / 2, (frame.top + frame.bottom) / 2
-        region = Region(f"module{number}", x, y, right - frame.left, frame.bottom - frame.top, "module")
-        scene.regions.append(region)
+        borders = (frame.left, frame.top, right, frame.bottom)
+        scene.regions.append(Region.around(f"module{number}", "module", *borders))
         # At the top: lines to parameters cross the bottom.
         scene.labels.append(Label(frame.left + 12, frame.top + 13, label, "start", size=9))
     boxes = {name: places.contents[name].at(name, x, y) for name, (x, y) in places.centres.items()}
@@ -81,10 +74,9 @@ def _fill(scene: Scene, diagram: RolledDiagram, places: Places, T: int) -> None:
 
 def _finish(scene: Scene, bottom: float) -> None:
     """Give the scene its size, and the legend a place where nothing stands."""
-    parts: list[Box | Region] = [*scene.boxes, *scene.regions]
+    parts = scene.rectangles
     right = max(part.right for part in parts)
-    headline = max(text_width(scene.title, 19, True), text_width(scene.subtitle, 11))
-    scene.width, scene.height = max(right, LEFT + headline) + LEFT, bottom
+    scene.width, scene.height = max(right, LEFT + headline_width(scene)) + LEFT, bottom
     if scene.scale is None:
         return
     x, y = scene.width - LEGEND_WIDTH - 30, bottom - 26 - LEGEND_HEIGHT + 8

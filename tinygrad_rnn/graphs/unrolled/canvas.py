@@ -4,50 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from ...engine.tape import Node
 from ...pictures.scene.curves import Point
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Box, Dot, Edge, EdgeKind, Row, Scale, Scene
-from ..content.rows import RowContent
-from ..model.blocks import Block, Blocks, Link
-from ..model.flow import Flow
-from ..model.graph import Graph, Place
+from ..content.builder import cut_content
+from ..model.blocks import Block, Link
+from ..model.graph import Place, Use
 from ..model.table import Row as TableRow
-from ..model.table import Table
 from .grid import Grid
+from .parameters import ParameterPlan
+from .parts import Parts
 
 _APART = 22.0  # between two states of one cell
 
 
-@dataclass
 class Canvas:
     """A scene to draw on, and what is known before anything is drawn.
 
-    Attributes:
-        graph, flow, blocks, table, content: what is drawn.
+    Args:
+        parts: what is shown.
         grid: where rows and columns stand.
-        norms: gradients of links, and of what else was asked for.
+        plan: where parameters stand, and their lines.
+
+    Attributes:
+        norms: gradients of links, and of pieces of the lines of parameters.
         scene: what is drawn on.
         boxes: block to its box, once drawn.
     """
 
-    graph: Graph
-    flow: Flow | None
-    blocks: Blocks
-    table: Table
-    content: RowContent
-    grid: Grid
-    norms: Mapping[Hashable, float]
-    scene: Scene = field(default_factory=lambda: Scene("", ""))
-    boxes: dict[Block, Box] = field(default_factory=dict)
-    _nodes: dict[str, list[Node]] = field(default_factory=dict)  # whose reaching lights a box or an edge
-    _cuts: dict[tuple[float, float, float], Box] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.flow is not None:
-            self.scene.scale = Scale.of(self.norms.values())
+    def __init__(self, parts: Parts, grid: Grid, plan: ParameterPlan) -> None:
+        self.parts, self.grid, self.plan = parts, grid, plan
+        self.graph, self.blocks, self.table, self.content = parts.graph, parts.blocks, parts.table, parts.content
+        bundles: dict[Hashable, Sequence[Use]] = {link: link.uses for link in self.blocks.links}
+        self.norms: dict[Hashable, float] = parts.flow.joint(bundles | dict(plan.bundles()))
+        self.scene = Scene("", "", scale=Scale.of(self.norms.values()), legend=plan.legend)
+        self.boxes: dict[Block, Box] = {}
+        self._nodes: dict[str, list[Node]] = {}  # whose reaching lights a box or an edge
+        self._cuts: dict[tuple[float, float, float], Box] = {}
 
     # -- rows and columns ---------------------------------------------------------------------------------------------
 
@@ -106,9 +102,10 @@ class Canvas:
     def _tip(self, what: str, magnitude: float | None, kind: EdgeKind) -> str:
         if kind == "cut":
             return f"{what}\ngradient: stops at the cut"
+        flow = self.parts.flow
         if magnitude is None:
-            return what + ("\ngradient: none" if self.flow is not None else "")
-        warning = self.flow.warning(magnitude) if self.flow is not None else ""
+            return what + ("\ngradient: none" if flow.measured else "")
+        warning = flow.warning(magnitude)
         return f"{what}\ngradient norm: {short_number(magnitude)}" + (f"\nwarning: {warning}" if warning else "")
 
     # -- links and cuts -----------------------------------------------------------------------------------------------
@@ -141,15 +138,12 @@ class Canvas:
         """Return the mark of a cut; states that are cut at one place share it."""
         key = (round(at[0], 1), round(at[1], 1), factor)
         if key not in self._cuts:
-            id, stops = f"cut{self.graph.number[link.cuts[0]]}", factor == 0
-            label = "".join(self.graph.cuts[cut].label for cut in link.cuts[:1])
-            passes = "stops here" if stops else f"{label.removeprefix('✂ ')} passes stop here" if label else ""
-            passes = passes or f"× {factor:.4g}"
-            tips = f"cut before {_plain(head)}\nfactor: {factor:g}\nvalues: pass unchanged\ngradient: {passes}"
-            width, height = (22.0, 22.0) if small and stops else (34.0, 34.0) if stops else (64 if label else 46, 24)
-            rows = (Row("gradient stops"),) if stops and not small else ()
-            title = ("" if small else "cut") if stops else label or f"× {factor:.3g}"
-            self._cuts[key] = self.add(Box(id, *at, width, height, "cut", title, rows, tips, factor=factor))
+            stops, label = factor == 0, "".join(self.graph.cuts[cut].label for cut in link.cuts[:1])
+            content = cut_content(factor, label, _plain(head))
+            size = content.size() if not stops else (22.0, 22.0) if small else (34.0, 34.0)
+            if stops and not small:
+                content = replace(content, title="cut", rows=(Row("gradient stops"),))
+            self._cuts[key] = self.add(content.at(f"cut{self.graph.number[link.cuts[0]]}", *at, size))
         return self._cuts[key]
 
     # -- light --------------------------------------------------------------------------------------------

@@ -25,8 +25,7 @@ def draw_states(canvas: Canvas) -> None:
             canvas.link(link, boxes[0], boxes[1], _way(canvas, link, tail, head))
             continue
         early, late = canvas.table.ends(link)
-        breaks = canvas.grid.breaks
-        between = next(((a, b) for a, b in breaks if a <= early < b and a < late <= b), None)
+        between = next(((a, b) for a, b in canvas.grid.breaks if a <= early < b and a < late <= b), None)
         row = canvas.row(tail)
         if boxes == (None, None) or between is None or row is not canvas.row(head):
             continue

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
 from ...pictures.scene.curves import Point
+from ...pictures.scene.legend import LEGEND_WIDTH
+from ...pictures.scene.text import text_width
 from ..content.rows import RowContent
 from ..model.blocks import Block
 from ..model.table import Row, Table
+from .parts import Parts, Window
 
 TOP = 80.0  # below the headline
 MARGIN = 24.0
@@ -22,6 +25,9 @@ STEP_GAP = 38.0  # between the borders of two steps
 CUT_GAP = 106.0
 ELISION = 108.0
 LEAST = 112.0  # width of a box that parameters enter from below
+LOSS_GAP = 16.0  # between two losses
+BELOW_GAP = 28.0  # between two boxes of parameters
+PARAMETERS_WIDTH = 120.0  # of a box of parameters, at least
 
 
 Feed = tuple[int, Row]
@@ -39,14 +45,6 @@ class Route(NamedTuple):
     leave: float
     enter: float
     lane: int = 0
-
-
-class Window(NamedTuple):
-    """A window of backpropagation, and its first and last column."""
-
-    number: int
-    first: int
-    last: int
 
 
 class Place(NamedTuple):
@@ -180,56 +178,56 @@ class Grid:
         return [(a, start), (a, turn), (lane, turn), (lane, over), (b, over), (b, end)]
 
 
-@dataclass
-class Needs:
-    """What needs room.
-
-    Attributes:
-        hidden: rows that are drawn elsewhere.
-        fed: for each box of parameters, the rows that read them.
-        gaps: (time, next shown time) to the room that marks between their steps need.
-        start: width of the column of first states, on the left.
-        head: height of the losses above the steps.
-        sizes: least width and height of boxes of a row, above what their text needs.
-        least: width that all steps together take at least, so that what stands below them finds room.
-        windows: of backpropagation.
-    """
-
-    hidden: Collection[Row]
-    fed: Sequence[Iterable[Row]]
-    gaps: Mapping[tuple[int, int], float]
-    start: float
-    head: float
-    sizes: Mapping[Row, tuple[float, float]]
-    least: float
-    windows: list[Window]
-
-
-def make_grid(content: RowContent, shown: list[int], needs: Needs) -> Grid:
-    """Return coordinates for everything.
-
-    Args:
-        content: what stands in the boxes.
-        shown: times that have a column.
-        needs: what needs room.
-    """
-    grid = Grid(content.table, shown, hidden=needs.hidden, windows=needs.windows)
-    _size(grid, content, needs.sizes)
+def make_grid(parts: Parts) -> Grid:
+    """Return coordinates for everything."""
+    grid = Grid(parts.table, parts.shown, hidden=parts.hidden, windows=parts.windows)
+    fed = [{parts.table.row_of[reader] for reader in own.readers} for own, _ in parts.parameters]
+    _size(grid, parts)
     _shelve(grid)
     steps = [number for number, shelf in enumerate(grid.shelves) if shelf[0].role != "wide"]
     if steps and steps[0]:
-        grid.stems = sum(any(row.role != "wide" for row in rows) for rows in needs.fed)
-    _stack(grid, TOP + needs.head, steps)
-    _route(grid, [(number, row) for number, rows in enumerate(needs.fed) for row in rows])
-    _spread(grid, needs)
+        grid.stems = sum(any(row.role != "wide" for row in rows) for rows in fed)
+    totals = [total.size[1] + LOSS_GAP for total in parts.totals]
+    _stack(grid, TOP + (sum(totals) - LOSS_GAP + 48 if totals else 22.0), steps)
+    _route(grid, [(number, row) for number, rows in enumerate(fed) for row in rows])
+    _spread(grid, _gaps(parts), _start_width(parts.table, parts.content), width_below(parts))
     return grid
 
 
-def _size(grid: Grid, content: RowContent, least: Mapping[Row, tuple[float, float]]) -> None:
+def _gaps(parts: Parts) -> dict[tuple[int, int], float]:
+    """Return the room between each two columns."""
+    table = parts.table
+    cut = {table.ends(link) for link in table.blocks.links if link.cuts and table.joins_steps(link)}
+    gaps: dict[tuple[int, int], float] = {}
+    for pair in pairwise(parts.shown):
+        hidden = table.times.index(pair[1]) - table.times.index(pair[0]) - 1
+        gaps[pair] = ELISION if hidden else CUT_GAP if pair in cut else STEP_GAP
+    return gaps
+
+
+def _start_width(table: Table, content: RowContent) -> float:
+    """Return the width of the column of first states and names of rows."""
+    widths = [0.0]
+    for row in table.rows:
+        slots = table.first_states(row)
+        widths.append(text_width(content.label(row), 9))
+        widths += [content.start(row, slots).size()[0]] if slots and not row.backward else []
+    return max(widths)
+
+
+def width_below(parts: Parts) -> float:
+    """Return how wide the parameters and the legend are, side by side: the steps take as much room at least."""
+    boxes = sum(content.size(PARAMETERS_WIDTH)[0] for _, content in parts.parameters)
+    return boxes + BELOW_GAP * (len(parts.parameters) - 1) + (LEGEND_WIDTH + 40) * parts.legend
+
+
+def _size(grid: Grid, parts: Parts) -> None:
+    content = parts.content
     for row in grid.table.rows:
         times = [-1] if row.role == "wide" else [t for t in grid.shown if t in (row.inputs or row.blocks)]
         sizes = [content.of(row, time).size(0.0 if row.role == "input" else LEAST) for time in times] or [(LEAST, 40.0)]
-        sizes.append(least.get(row, (0.0, 0.0)))
+        inside = [parts.interiors[block] for block in row.blocks.values() if block in parts.interiors]
+        sizes += [(interior.width, interior.height) for interior in inside]
         row.width = max(width for width, _ in sizes)
         row.height = max(height for _, height in sizes)
         if row.role == "cell":
@@ -337,8 +335,15 @@ def _is_clear(x: float, rows: Sequence[Row]) -> bool:
     return all(abs(x - row.offset) > row.width / 2 + 6 for row in rows)
 
 
-def _spread(grid: Grid, needs: Needs) -> None:
-    gaps, start, least = needs.gaps, needs.start, needs.least
+def _spread(grid: Grid, gaps: Mapping[tuple[int, int], float], start: float, least: float) -> None:
+    """Give each step its column.
+
+    Args:
+        grid: what is spread.
+        gaps: (time, next shown time) to the room between their steps.
+        start: width of the column of first states, on the left.
+        least: width that all steps together take at least, so that what stands below them finds room.
+    """
     at = MARGIN + start + (STEP_GAP - 8 if start else 0)
     steps = len(grid.shown)
     wide = steps * (grid.left + grid.right + grid.lane_room) + sum(

@@ -2,81 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from ...engine.tape import Node
-from ...pictures.layout.content import Content
 from ...pictures.scene.curves import Point
 from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
 from ...pictures.scene.scene import Box
-from ..content.builder import ContentBuilder
-from ..model.blocks import Block, Blocks, Link
-from ..model.graph import Graph, Parameter, Place, Use
-from ..model.table import Row, Table
-from .canvas import Canvas
-from .grid import LINE_GAP, MARGIN, Feed, Grid
-
-_APART = 28.0  # between two boxes of parameters
-_LEGEND = LEGEND_WIDTH + 40
-
-
-@dataclass(eq=False)
-class Parameters:
-    """Parameters that stand in one box, and what reads them.
-
-    Attributes:
-        row: where they are read first.
-        parameters: what stands in the box.
-        links: from them to blocks.
-    """
-
-    row: Row
-    parameters: list[Parameter] = field(default_factory=list)
-    links: dict[Link, None] = field(default_factory=dict)
-
-    @property
-    def readers(self) -> list[Block]:
-        """The blocks that read them, each once."""
-        return list(dict.fromkeys(link.head for link in self.links if link.head is not None))
-
-    def uses(self, blocks: Iterable[Block]) -> dict[Place, list[Use]]:
-        """Return place to its uses in these blocks."""
-        wanted = set(blocks)
-        found: dict[Place, list[Use]] = {}
-        for link in self.links:
-            if link.head in wanted and link.place is not None:
-                found.setdefault(link.place, []).extend(link.uses)
-        return found
-
-    def content(self, builder: ContentBuilder) -> Content:
-        """Return what their box shows."""
-        return builder.parameters(self.row.blocks[max(self.row.blocks)].name, self.parameters)
-
-
-def find_parameters(graph: Graph, blocks: Blocks, table: Table) -> list[Parameters]:
-    """Return the parameters of a picture, in one box for each row that reads them first."""
-    named = {parameter.node: parameter for parameter in graph.parameters}
-    starts = {value for value in table.starts.values() if isinstance(value, Link)}
-    home: dict[Node, Parameters] = {}
-    found: dict[Row, Parameters] = {}
-    links = [
-        (table.rows.index(table.row_of[link.head]), link, link.place[0])
-        for link in blocks.links
-        if link.tail is None and link.head is not None and link.place is not None and link not in starts
-    ]
-    for number, link, node in sorted(links, key=lambda item: item[0]):
-        row = table.rows[number]
-        for leaf in (node,) if node.operation is None else blocks.weights.get(node, ()):
-            if leaf not in home:
-                home[leaf] = found.setdefault(row, Parameters(row))
-                home[leaf].parameters.append(named[leaf])
-            home[leaf].links[link] = None
-    for own in found.values():
-        own.parameters.sort(key=lambda parameter: graph.number[parameter.node])
-    return list(found.values())
+from ..model.blocks import Block
+from ..model.graph import Use
+from .grid import BELOW_GAP, LINE_GAP, MARGIN, PARAMETERS_WIDTH, Feed, Grid, width_below
+from .parts import Parameters, Parts
 
 
 @dataclass(frozen=True)
@@ -113,55 +49,24 @@ class ParameterPlan:
                 for place, uses in own.uses(wire.readers).items():
                     yield (wire.name, place), uses
 
-    def draw(self, canvas: Canvas) -> None:
-        """Draw the lines and the boxes; the norms of the bundles are known."""
-        canvas.scene.legend = self.legend
-        for (own, box), wires in zip(self.boxes, self.wires, strict=True):
-            canvas.add(box, [node for reader in own.readers for node in reader.nodes])
-            for wire in wires:
-                norms = (canvas.norms.get((wire.name, place)) for place in own.uses(wire.readers))
-                known = [norm for norm in norms if norm is not None]
-                magnitude = math.hypot(*known) if known else None
-                nodes = [node for reader in wire.readers for node in reader.nodes]
-                if len(wire.points) == 1:
-                    canvas.dot(wire.name, wire.points[0], magnitude, nodes)
-                else:
-                    head = None if wire.head is None else canvas.boxes[wire.head]
-                    arrow = head is not None
-                    canvas.edge(box, head, wire.points, magnitude, nodes, arrow=arrow, name=wire.name)
 
-
-def width_below(contents: Sequence[Content], legend: bool) -> float:
-    """Return how wide the parameters and the legend are, side by side."""
-    return sum(content.size(120)[0] for content in contents) + _APART * (len(contents) - 1) + _LEGEND * legend
-
-
-def plan_parameters(
-    graph: Graph, grid: Grid, found: Sequence[Parameters], contents: Sequence[Content], legend: bool
-) -> ParameterPlan:
-    """Return where parameters, their lines and the legend stand.
-
-    Args:
-        graph: what is drawn.
-        grid: where rows and columns stand.
-        found: the parameters.
-        contents: what their boxes show.
-        legend: whether there is one.
-    """
+def plan_parameters(parts: Parts, grid: Grid) -> ParameterPlan:
+    """Return where parameters, their lines and the legend stand."""
+    found = parts.parameters
     plan = ParameterPlan()
     low = grid.end + 22  # of the first line below everything
-    stems = [any(reader.step is not None for reader in own.readers) for own in found] if grid.stems else []
+    stems = [any(reader.step is not None for reader in own.readers) for own, _ in found] if grid.stems else []
     top = low + LINE_GAP * len(found) + 20
-    wide = width_below(contents, legend)
+    wide = width_below(parts)
     end = grid.x[grid.shown[-1]] + grid.right + grid.lane_room if grid.shown else grid.first_left
     spare = max(wide - (end - grid.first_left), 0.0) / 2
     left = max(grid.first_left - spare, MARGIN)
     plan.right = right = max(end + spare, left + wide)
     space = (right - left - wide) / max(len(found), 1)
     at = left + space / 2
-    for number, (own, content) in enumerate(zip(found, contents, strict=True)):
-        width, height = content.size(120)
-        id = f"p{graph.number[own.parameters[0].node]}"
+    for number, (own, content) in enumerate(found):
+        width, height = content.size(PARAMETERS_WIDTH)
+        id = f"p{parts.graph.number[own.parameters[0].node]}"
         box = content.at(id, at + width / 2, top + height / 2, (width, height))
         if stems and stems[number]:
             entry = (grid.right_lane(sum(stems[:number])), grid.line_top + LINE_GAP * sum(stems[:number]))
@@ -169,10 +74,10 @@ def plan_parameters(
             entry = (box.x, (low if stems else grid.line_top) + LINE_GAP * number)
         plan.boxes.append((own, box))
         plan.wires.append(_wires(grid, number, own, box, entry, low + LINE_GAP * number))
-        at += width + _APART + space
+        at += width + BELOW_GAP + space
         plan.bottom = max(plan.bottom, height)
     plan.bottom += top
-    if legend:
+    if parts.legend:
         plan.legend = (right - LEGEND_WIDTH, top + 6)
         plan.bottom = max(plan.bottom, top + 6 + LEGEND_HEIGHT)
     return plan

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
 from ..scene.scene import Edge, EdgeKind, Label, Region, Scene
 from ..scene.text import text_width
+from ..scene.texts import headline_width
 from .diagram import Diagram, DiagramEdge
 from .nested import Borders, Places, Point
 
@@ -23,9 +24,8 @@ def compose(
     for number, (group, (west, north, east, south)) in enumerate(places.regions.items()):
         if not diagram.groups[group].label:
             continue
-        x, y = left + (west + east) / 2, top + (north + south) / 2
-        scene.regions.append(Region(f"module{number}", x, y, east - west, south - north, "module"))
         borders = (left + west, top + north, left + east, top + south)
+        scene.regions.append(Region.around(f"module{number}", "module", *borders))
         scene.labels.append(_group_label(diagram.groups[group].label, borders, routes))
     for name, content in diagram.boxes.items():
         x, y = places.centres[name]
@@ -48,8 +48,7 @@ def scene_edge(id: str, edge: DiagramEdge, route: Sequence[Point]) -> Edge:
 
 def finish(scene: Scene, right: float, bottom: float) -> None:
     """Set the size of a scene whose parts end at (right, bottom), with its legend below them if it needs one."""
-    headline = max(text_width(scene.title, 19, True), text_width(scene.subtitle, 11), LEGEND_WIDTH)
-    scene.width = max(right, headline + 60)
+    scene.width = max(right, max(headline_width(scene), LEGEND_WIDTH) + 2 * LEFT)
     scene.height = bottom
     if scene.scale is not None or any(edge.kind in ("cut", "next") for edge in scene.edges):
         scene.legend = (scene.width - LEGEND_WIDTH - 30, bottom - 14)

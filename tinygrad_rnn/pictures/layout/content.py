@@ -9,7 +9,7 @@ from ..scene.text import title_width
 from ..scene.texts import box_size, title_size
 
 _LEAST_WIDTH, _LEAST_HEIGHT = 44.0, 36.0
-_SHORT = 6  # characters that fit into the badge of a cut
+_BADGE = (46.0, 24.0)  # of a cut that scales, at least
 _FIXED = {"cut": (30.0, 30.0), "delay": (42.0, 42.0)}  # boxes with a sign in them
 
 
@@ -25,8 +25,8 @@ class Content(BoxText):
 
     def size(self, least: float = _LEAST_WIDTH) -> tuple[float, float]:
         """Return the width and height, in points, that its text needs, at least `least` wide."""
-        if self.kind == "cut" and len(self.title) > _SHORT:
-            return round(title_width(self.title, title_size("cut", ()), True) + 16, 1), 24.0
+        if self.kind == "cut" and self.title:
+            return max(_BADGE[0], round(title_width(self.title, title_size("cut", ()), True) + 15, 1)), _BADGE[1]
         if self.kind in _FIXED:
             return _FIXED[self.kind]
         width, height = box_size(self.kind, self.title, self.rows, least)

@@ -140,6 +140,13 @@ class Region(Rectangle):
     kind: RegionKind
     label: str = ""
 
+    @classmethod
+    def around(
+        cls, id: str, kind: RegionKind, left: float, top: float, right: float, bottom: float, label: str = ""
+    ) -> Region:
+        """Return the region with these borders."""
+        return cls(id, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top, kind, label)
+
 
 @dataclass(frozen=True)
 class Label:
@@ -202,6 +209,11 @@ class Scene:
     reach: dict[str, frozenset[str]] = field(default_factory=dict)
     scale: Scale | None = None
     legend: tuple[float, float] | None = None
+
+    @property
+    def rectangles(self) -> list[Rectangle]:
+        """All boxes and regions."""
+        return [*self.boxes, *self.regions]
 
     def box(self, id: str) -> Box:
         """Return the box with this id.

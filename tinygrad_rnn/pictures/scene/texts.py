@@ -126,6 +126,11 @@ def heading(scene: Scene) -> list[Text]:
     return [title, *([Text(24, 54, scene.subtitle, 11.0, SMALL, "start", symbols=False)] if scene.subtitle else [])]
 
 
+def headline_width(scene: Scene) -> float:
+    """Return how wide the title and the subtitle are at most."""
+    return max(text_width(text.text, text.size, text.strong) for text in heading(scene))
+
+
 def region_text(region: Region) -> Text:
     """Return where a region's label stands: a window's in its upper left, others' in their lower right."""
     if region.kind == "window":

@@ -1,0 +1,195 @@
+"""The operations of an opened cell, laid out inside its box: states come in on the left and go out on the right.
+
+What a cell reads from below comes in through the bottom, what is read from it goes out through the top; both run along
+a strip that nothing else uses. Parameters are named in the boxes of what reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ...engine.tape import Node
+from ...pictures.layout.content import Content
+from ...pictures.layout.layered import Arc, Item, layered
+from ...pictures.layout.ranks import pulled_right, ranks_of
+from ...pictures.scene.curves import Point
+from ...pictures.scene.scene import Row as Line
+from ...pictures.scene.text import text_width
+from ..content.builder import ContentBuilder
+from ..model.blocks import Block, Link
+from ..model.flow import Flow
+from ..model.graph import Edge, Place, Use
+from ..model.operations import Operation
+from ..model.table import Row, Table
+
+_HEAD = 48.0  # for the name, and for lines that go out
+_FOOT = 24.0  # for lines that come in
+_SIDE = 22.0
+_SIDES = ("above", "in", "out", "below")
+
+
+class Port(NamedTuple):
+    """Where lines pass the border of a cell: "in" or "out" with the number of a state, "below", or "above"."""
+
+    side: str
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A line inside a cell, between operations (by number) and ports.
+
+    Attributes:
+        tail, head: its ends.
+        magnitude: of the gradient along it, as far as it belongs to the cell.
+        nodes: that light it.
+        name: of the output that it carries.
+        route: cubic Bezier points.
+    """
+
+    tail: int | Port
+    head: int | Port
+    magnitude: float | None
+    nodes: list[Node]
+    name: str = ""
+    route: tuple[Point, ...] = ()
+
+
+@dataclass(frozen=True)
+class Interior:
+    """The operations of one cell at one step, laid out; (0, 0) is the upper left corner of its box.
+
+    Attributes:
+        ops, contents, centres: operations, what their boxes show, and where they stand.
+        wires: lines between them.
+        leaving: where lines leave the cell, to the links that they become.
+        width, height: of the box.
+    """
+
+    ops: list[Operation]
+    contents: list[Content]
+    centres: list[Point]
+    wires: list[Wire]
+    leaving: dict[Port, list[Link]]
+    width: float
+    height: float
+
+
+def open_cells(flow: Flow, table: Table, shown: Iterable[int]) -> dict[Block, Interior]:
+    """Return the interiors of the cells of some times."""
+    opener, times = _Opener(flow, table), list(shown)
+    cells = [
+        (row, row.blocks[time]) for row in table.rows if row.role == "cell" for time in times if time in row.blocks
+    ]
+    return {block: opener.interior(row, block) for row, block in cells}
+
+
+class _Opener:
+    def __init__(self, flow: Flow, table: Table) -> None:
+        self.flow, self.table, self.content = flow, table, ContentBuilder(flow)
+        self.by_use: dict[Use, int] = {}  # where a state is read to its number
+        self.by_spot: dict[tuple[Row, int, int], int] = {}  # the same by row, position of the reader, and input
+        self.above: dict[Block, dict[Place, None]] = {}  # what other rows read
+        self.leaving: dict[Block, dict[Port, list[Link]]] = {}
+        for link in table.blocks.links:
+            if link.tail is not None and link.place is not None:
+                self._note(link, link.tail, link.place)
+
+    def _note(self, link: Link, tail: Block, place: Place) -> None:
+        """Note where a link leaves its cell, and where a state is read."""
+        row, leaving = self.table.row_of[tail], self.leaving.setdefault(tail, {})
+        if link.head is None or (self.table.row_of[link.head] is not row and not self.table.joins_steps(link)):
+            self.above.setdefault(tail, {})[place] = None
+            leaving.setdefault(Port("above"), []).append(link)
+        elif place in tail.states and self.table.row_of[link.head] is row:
+            slot = tail.states.index(place)
+            leaving.setdefault(Port("out", slot), []).append(link)
+            for node, number in link.uses:
+                self.by_use[node, number] = slot
+                self.by_spot[row, link.head.nodes.index(node), number] = slot
+
+    def interior(self, row: Row, block: Block) -> Interior:
+        """Return the operations of a cell, laid out."""
+        contents, wires, count = self._contents(row, block), self._wires(row, block), len(block.ops)
+        ends = {end for wire in wires for end in (wire.tail, wire.head) if isinstance(end, Port)}
+        ports = sorted(ends, key=lambda port: (_SIDES.index(port.side), port.slot))
+        number: dict[int | Port, int] = {n: n for n in range(count)}
+        number |= {port: count + place for place, port in enumerate(ports)}
+        pairs = [(number[wire.tail], number[wire.head]) for wire in wires]
+        ranks = pulled_right(ranks_of(count + len(ports), pairs), pairs)
+        if ports and min(ranks[:count], default=1) == 0:  # what reads parameters alone must not stand in the way
+            ranks = [rank + 1 for rank in ranks]
+        for port in ports:
+            ranks[number[port]] = 0 if port.side in ("in", "below") else max(ranks[:count]) + 1
+        stubs = [text_width(wire.name, 9) + 8 if wire.name else 0.0 for wire in wires]
+        layout = layered(
+            [*(Item(*content.size()) for content in contents), *(Item(2.0, 2.0) for _ in ports)],
+            [Arc(*pair, stub=stub) for pair, stub in zip(pairs, stubs, strict=True)],
+            ranks=ranks,
+            between=14.0,
+            across=34.0,
+            first=[number[port] for port in ports if port.side != "below"],
+            last=[number[port] for port in ports if port.side == "below"],
+        )
+        centres = [(x + _SIDE, y + _HEAD) for x, y in layout.centres[:count]]
+        routes = [tuple((x + _SIDE, y + _HEAD) for x, y in route) for route in layout.routes]
+        wires = [replace(wire, route=route) for wire, route in zip(wires, routes, strict=True)]
+        width, height = layout.width + 2 * _SIDE, layout.height + _HEAD + _FOOT
+        return Interior(block.ops, contents, centres, wires, self.leaving.get(block, {}), width, height)
+
+    # -- lines --------------------------------------------------------------------------------------------------------
+
+    def _wires(self, row: Row, block: Block) -> list[Wire]:
+        place_of = {node: number for number, op in enumerate(block.ops) for node in op.nodes}
+        where = {node: number for number, node in enumerate(block.nodes)}
+        wires: list[Wire] = []
+        for head, op in enumerate(block.ops):
+            for edge in op.inputs:
+                node, number = edge.use
+                tail: int | Port
+                if edge.source in place_of and not edge.cuts:
+                    tail = place_of[edge.source]
+                else:
+                    slot = self.by_use.get((node, number), self.by_spot.get((row, where[node], number)))
+                    if slot is None and self._is_quiet(edge):
+                        continue
+                    tail = Port("below") if slot is None else Port("in", slot)
+                wires.append(Wire(tail, head, self.flow.edge(node, number), [node], self.content.output_name(edge)))
+        leaving = [(Port("out", number), node) for number, (node, _) in enumerate(block.states)]
+        leaving += [(Port("above"), node) for node, _ in self.above.get(block, {})]
+        for port, node in leaving:
+            maker = node
+            while maker not in place_of and maker.edges and maker.edges[0] is not None:  # it only moves elements
+                maker = maker.edges[0][0]
+            if maker in place_of:
+                wires.append(Wire(place_of[maker], port, None, [node]))
+        return wires
+
+    def _is_weight(self, edge: Edge) -> bool:
+        weights = self.table.blocks.weights
+        return edge.source is not None and (edge.source.operation is None or edge.source in weights)
+
+    def _is_quiet(self, edge: Edge) -> bool:
+        """Return whether an edge is not drawn: a parameter, which the box names, or a number."""
+        return self._is_weight(edge) or (edge.source is None and not edge.spec.shape)
+
+    # -- boxes --------------------------------------------------------------------------------------------------------
+
+    def _contents(self, row: Row, block: Block) -> list[Content]:
+        contents = [self._content(row, block, op) for op in block.ops]
+        # A first state is a constant that has no name: the same operation of another step knows what it reads.
+        later = next((other for _, other in sorted(row.blocks.items()) if other is not row.first), block)
+        if row.first is block and [op.name for op in later.ops] == [op.name for op in block.ops]:
+            rows = [self._content(row, later, op).rows for op in later.ops]
+            contents = [replace(content, rows=own) for content, own in zip(contents, rows, strict=True)]
+        return contents
+
+    def _content(self, row: Row, block: Block, op: Operation) -> Content:
+        names = [row.slots[number] for number, (node, _) in enumerate(block.states) if node is op.node]
+        content = self.content.operation(op, states=names)
+        weights = [self.content.input_name(edge) for edge in op.inputs if self._is_weight(edge)]
+        if weights and not names and not content.rows:
+            content = replace(content, rows=(Line(", ".join(weights)),))
+        return replace(content, least_height=14.0 * len(op.node.specs) + 8)

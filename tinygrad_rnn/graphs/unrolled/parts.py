@@ -1,0 +1,216 @@
+"""What an unrolled picture shows, before anything has a place: columns, losses, parameters, windows, opened cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from ...engine.tape import Node
+from ...pictures.layout.content import Content
+from ..content.rows import RowContent
+from ..model.blocks import Block, Blocks, Link
+from ..model.flow import Flow
+from ..model.graph import Graph, Parameter, Place, Use
+from ..model.options import Options
+from ..model.table import Row, Table, make_table, shown_times
+from .interior import Interior, open_cells
+
+LOSS_LINE = 10.0
+"""Between two lines that run side by side to a loss, in points."""
+
+
+@dataclass(frozen=True)
+class Total:
+    """A loss with a box of its own above the steps.
+
+    Attributes:
+        number: of the loss.
+        content: what its box shows.
+        size: of its box.
+        merged: the block outside time that is drawn as one box with it, or None.
+        links: that lead to its box.
+    """
+
+    number: int
+    content: Content
+    size: tuple[float, float]
+    merged: Block | None
+    links: list[Link]
+
+
+@dataclass(eq=False)
+class Parameters:
+    """Parameters that stand in one box, and what reads them.
+
+    Attributes:
+        row: where they are read first.
+        parameters: what stands in the box.
+        links: from them to blocks.
+    """
+
+    row: Row
+    parameters: list[Parameter] = field(default_factory=list)
+    links: dict[Link, None] = field(default_factory=dict)
+
+    @property
+    def readers(self) -> list[Block]:
+        """The blocks that read them, each once."""
+        return list(dict.fromkeys(link.head for link in self.links if link.head is not None))
+
+    def uses(self, blocks: Iterable[Block]) -> dict[Place, list[Use]]:
+        """Return place to its uses in these blocks."""
+        wanted = set(blocks)
+        found: dict[Place, list[Use]] = {}
+        for link in self.links:
+            if link.head in wanted and link.place is not None:
+                found.setdefault(link.place, []).extend(link.uses)
+        return found
+
+
+class Window(NamedTuple):
+    """A window of backpropagation, and its first and last column."""
+
+    number: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is shown.
+
+    Attributes:
+        flow: the graph, and its gradient.
+        table: rows and times.
+        content: makes what boxes show.
+        shown: times that have a column, in order.
+        totals: losses above the steps.
+        parameters: with what their boxes show, one for each row that reads them first.
+        windows: of backpropagation; none if nothing is cut through.
+        interiors: opened cells, laid out; empty: cells are closed.
+    """
+
+    flow: Flow
+    table: Table
+    content: RowContent
+    shown: list[int]
+    totals: list[Total]
+    parameters: list[tuple[Parameters, Content]]
+    windows: list[Window]
+    interiors: Mapping[Block, Interior]
+
+    @property
+    def graph(self) -> Graph:
+        """What was recorded."""
+        return self.flow.graph
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of the graph."""
+        return self.table.blocks
+
+    @property
+    def hidden(self) -> set[Row]:
+        """The rows that are drawn as one box with a loss."""
+        return {self.table.row_of[total.merged] for total in self.totals if total.merged is not None}
+
+    @property
+    def legend(self) -> bool:
+        """Whether there is a legend."""
+        return self.flow.measured or bool(self.graph.cuts)
+
+
+def find_parts(flow: Flow, options: Options) -> Parts:
+    """Return what is shown.
+
+    Raises:
+        DrawingError: if `options.steps` names a step that does not exist.
+    """
+    table = make_table(flow.graph)
+    content = RowContent(flow, table)
+    opened = options.depth == 2
+    # Of opened cells, unless somebody asks for more, the first and the last are shown.
+    shown = shown_times(table.times, 2 if options.steps is None and opened else options.steps)
+    parameters = [
+        (own, content.parameters(own.row.blocks[max(own.row.blocks)].name, own.parameters))
+        for own in _find_parameters(table)
+    ]
+    interiors = open_cells(flow, table, shown) if opened else {}
+    totals = _find_totals(table.blocks, content, len(shown))
+    return Parts(flow, table, content, shown, totals, parameters, _find_windows(table, shown), interiors)
+
+
+def _find_totals(blocks: Blocks, content: RowContent, shown: int) -> list[Total]:
+    """Return the losses that get a box of their own above the steps: all but those that are a box of one step."""
+    numbers = [number for number in range(len(blocks.terms)) if number not in losses_in_steps(blocks).values()]
+    found: list[Total] = []
+    for number in numbers:
+        terms = [blocks.of.get(node) for node, _ in blocks.terms[number]]
+        alone = terms[0] if len(terms) == 1 else None
+        merged = alone if alone is not None and alone.step is None and alone.kind.role == "loss" else None
+        if any(other.merged is merged for other in found):
+            merged = None
+        links = [link for link in blocks.links if link.loss == number]
+        lines = min(len(links), shown)
+        made = content.total(number)
+        width, height = made.size(104)
+        side = lines if len(numbers) > 1 else math.ceil(lines / 2)
+        links += [link for link in blocks.links if merged is not None and link.head is merged]
+        found.append(Total(number, made, (width, max(height, LOSS_LINE * side + 8)), merged, links))
+    return found
+
+
+def losses_in_steps(blocks: Blocks) -> dict[Block, int]:
+    """Return the blocks of one step that are a whole loss, each with its number."""
+    found: dict[Block, int] = {}
+    for number, terms in enumerate(blocks.terms):
+        block = blocks.of.get(terms[0][0])
+        if not blocks.sums[number] and block is not None and block.step is not None:
+            found.setdefault(block, number)
+    return found
+
+
+def _find_parameters(table: Table) -> list[Parameters]:
+    """Return the parameters of a picture, in one box for each row that reads them first."""
+    graph, blocks = table.graph, table.blocks
+    named = {parameter.node: parameter for parameter in graph.parameters}
+    starts = {value for value in table.starts.values() if isinstance(value, Link)}
+    home: dict[Node, Parameters] = {}
+    found: dict[Row, Parameters] = {}
+    links = [
+        (table.rows.index(table.row_of[link.head]), link, link.place[0])
+        for link in blocks.links
+        if link.tail is None and link.head is not None and link.place is not None and link not in starts
+    ]
+    for number, link, node in sorted(links, key=lambda item: item[0]):
+        row = table.rows[number]
+        for leaf in (node,) if node.operation is None else blocks.weights.get(node, ()):
+            if leaf not in home:
+                home[leaf] = found.setdefault(row, Parameters(row))
+                home[leaf].parameters.append(named[leaf])
+            home[leaf].links[link] = None
+    for own in found.values():
+        own.parameters.sort(key=lambda parameter: graph.number[parameter.node])
+    return list(found.values())
+
+
+def _find_windows(table: Table, shown: Sequence[int]) -> list[Window]:
+    """Return the windows of backpropagation that have a column."""
+    cells = [row for row in table.rows if row.role == "cell" and len(row.blocks) > 1]
+    closed: dict[int, set[Row]] = {}
+    for link in table.blocks.links:
+        cut = any(table.graph.cuts[cut].closed for cut in link.cuts)
+        if link.head is not None and cut and table.joins_steps(link):
+            closed.setdefault(table.ends(link)[1], set()).add(table.row_of[link.head])
+    borders = sorted(time for time, rows in closed.items() if cells and rows.issuperset(cells))
+    if not borders:
+        return []
+    windows = []
+    for number, (begin, end) in enumerate(pairwise([table.times[0], *borders, table.times[-1] + 1]), 1):
+        inside = [time for time in shown if begin <= time < end]
+        if inside:
+            windows.append(Window(number, inside[0], inside[-1]))
+    return windows
