@@ -7,24 +7,14 @@ import pickle
 import sys
 import threading
 from enum import Enum
-from functools import partial
 
 import numpy as np
 import pytest
-from replay import executors, leaf, normal, small_plans_shared
+from replay import leaf, normal, small_plans_shared
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.recording.signature import signature
 from tinygrad_rnn.compiler.replay import executor as executors_of_plans
-
-SETTINGS = executors()
-
-
-@pytest.fixture(params=SETTINGS, ids=[setting["executor"] for setting in SETTINGS])
-def compiled(request):
-    """Compile a function for one of the executors."""
-    return partial(tr.compile, **request.param)
-
 
 # -- signatures --------------------------------------------------------------------------------------------------------
 

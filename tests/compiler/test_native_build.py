@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,57 +16,11 @@ from tinygrad_rnn.compiler.native import build as native
 from tinygrad_rnn.compiler.native import numbers
 from tinygrad_rnn.errors import NativeError
 
-CC = shutil.which("cc")
-
-ADD = "int add(int a, int b) { return a + b; }\n"
-
 # Builds in a process of its own: program, source folder, cache folder, compiler.
 BUILD = (
     "import sys; from pathlib import Path; from tinygrad_rnn.compiler.native.build import build, load;"
     "print(load(build(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])).functions.add(2, 3))"
 )
-
-# What the package does with its own sources, with those of the first argument in their place.
-LIBRARY = (
-    "import sys; from pathlib import Path; from tinygrad_rnn.compiler.native import build;"
-    "build._SOURCE = Path(sys.argv[1]); print(build.available()); print(build.library().path)"
-)
-
-
-@pytest.fixture
-def cc():
-    """The compiler; where CI is set, one must be there."""
-    if CC is None:
-        message = "no C compiler `cc` on the path (install gcc and libc6-dev)"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    return CC
-
-
-@pytest.fixture
-def source(tmp_path):
-    folder = tmp_path / "source"
-    folder.mkdir()
-    (folder / "replay.c").write_text('#include "part.h"\n')
-    (folder / "part.h").write_text(ADD)
-    return folder
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def script(tmp_path):
-    """Write a program that runs as a shell does."""
-
-    def write(name, text):
-        path = tmp_path / name
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-        return str(path)
-
-    return write
 
 
 def wait_for(path):
@@ -108,7 +61,7 @@ def test_what_decides_the_result_is_in_the_name(cc, source, cache, script, monke
     if change == "unit":
         (source / "replay.c").write_text('#include "part.h"\nint two(void) { return 2; }\n')
     elif change == "header":
-        (source / "part.h").write_text(ADD.replace("a + b", "a - b"))
+        (source / "part.h").write_text("int add(int a, int b) { return a - b; }\n")
     elif change == "new header":
         (source / "more.h").write_text("")
     elif change == "compiler":
@@ -325,140 +278,6 @@ def test_a_library_that_is_none_of_ours(cc, source, tmp_path):
     subprocess.run([cc, "-shared", "-fPIC", source / "replay.c", "-o", path], check=True)
     with pytest.raises(NativeError, match="does not load"):
         native.load(path)
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({"TINYGRAD_RNN_CACHE": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a/tinygrad_rnn"),
-        ({"TINYGRAD_RNN_CACHE": "", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/tinygrad_rnn"),
-        ({"XDG_CACHE_HOME": "relative", "HOME": "/c"}, "/c/.cache/tinygrad_rnn"),
-        ({"HOME": "/c"}, "/c/.cache/tinygrad_rnn"),
-    ],
-)
-def test_where_the_cache_is(monkeypatch, environment, expected):
-    monkeypatch.setattr(sys, "platform", "linux")
-    for name in ("TINYGRAD_RNN_CACHE", "XDG_CACHE_HOME", "HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert native.cache_folder() == Path(expected)
-
-
-def test_where_the_cache_is_on_a_mac(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.delenv("TINYGRAD_RNN_CACHE", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", "/c")
-    assert native.cache_folder() == Path("/c/Library/Caches/tinygrad_rnn")
-
-
-def test_without_a_home_there_is_no_cache_folder(monkeypatch):
-    monkeypatch.delenv("TINYGRAD_RNN_CACHE", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError("no home"))))
-    with pytest.raises(OSError, match="no home"):
-        native.cache_folder()
-
-
-def test_which_compiler_is_taken(script, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    with pytest.raises(NativeError, match=r"no C compiler .*cc, gcc, clang.* Plans run without it"):
-        native.find_compiler()
-    for name in ("clang", "gcc", "cc"):
-        found = script(name, "exit 0")
-        assert native.find_compiler() == (found,)
-    monkeypatch.setenv("CC", "")
-    assert native.find_compiler() == (found,)
-    monkeypatch.setenv("CC", "gcc -m32 '-DX=a b'")
-    assert native.find_compiler() == (str(tmp_path / "gcc"), "-m32", "-DX=a b")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CC", "./clang")
-    assert native.find_compiler() == (str(tmp_path / "clang"),)
-    monkeypatch.setenv("CC", "icc -fast")
-    with pytest.raises(NativeError, match="CC='icc -fast' names a compiler that was not found"):
-        native.find_compiler()
-    monkeypatch.setenv("CC", "gcc 'open")
-    with pytest.raises(NativeError, match="is not a command line: No closing quotation"):
-        native.find_compiler()
-
-
-def test_windows_has_none(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(NativeError, match=r"Windows.* Plans run without it"):
-        native.find_compiler()
-
-
-def run_library(source, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", LIBRARY, source], capture_output=True, text=True, env={**os.environ, **environment}
-    )
-
-
-def test_the_library_is_kept_in_the_cache(cc, source, cache):
-    runs = [run_library(source, TINYGRAD_RNN_CACHE=str(cache), CC=cc) for _ in range(2)]
-    (path,) = (cache / "tinygrad_rnn").iterdir()
-    assert [run.stdout for run in runs] == [f"True\n{path}\n"] * 2
-
-
-def test_a_cache_that_cannot_be_written_to_is_replaced_for_the_process(cc, source, cache, tmp_path):
-    cache.write_text("a file is in the way")
-    (tmp_path / "temporary").mkdir()
-    run = run_library(source, TINYGRAD_RNN_CACHE=str(cache), CC=cc, TMPDIR=str(tmp_path / "temporary"))
-    works, path = run.stdout.splitlines()
-    assert works == "True"
-    assert Path(path).parent.parent == tmp_path / "temporary"
-    assert list((tmp_path / "temporary").iterdir()) == []
-
-
-def test_a_read_only_cache_serves_what_is_there(cc, source, cache, tmp_path):
-    folder = cache / "tinygrad_rnn"
-    cache.mkdir()
-    first = run_library(source, TINYGRAD_RNN_CACHE=str(cache), CC=cc)
-    folder.chmod(0o500)
-    if os.access(folder, os.W_OK):
-        pytest.skip("this user, root, writes to every folder")
-    try:
-        assert run_library(source, TINYGRAD_RNN_CACHE=str(cache), CC=cc).stdout == first.stdout
-        (source / "more.h").write_text("")
-        path = Path(run_library(source, TINYGRAD_RNN_CACHE=str(cache), CC=cc).stdout.splitlines()[1])
-    finally:
-        folder.chmod(0o700)
-    assert path.parent != folder
-
-
-def test_no_folder_at_all(monkeypatch, source):
-    def full(*args, **kwargs):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(native, "_SOURCE", source)
-    monkeypatch.setattr(native, "build", full)
-    monkeypatch.setattr(native, "find_compiler", lambda: ("cc",))
-    monkeypatch.setattr(native.tempfile, "mkdtemp", full)
-    assert "neither the cache folder nor the temporary folder can be written to (disk full)" in str(
-        native._outcome.__wrapped__()
-    )
-
-
-def test_the_outcome_is_remembered(monkeypatch):
-    calls = []
-
-    def none():
-        calls.append(1)
-        raise NativeError("native: none here")
-
-    monkeypatch.setattr(native, "find_compiler", none)
-    native._outcome.cache_clear()
-    try:
-        assert not native.available()
-        for _ in range(2):
-            with pytest.raises(NativeError, match="none here"):
-                native.library()
-        assert not native.available()
-    finally:
-        native._outcome.cache_clear()
-    assert len(calls) == 1
 
 
 def test_an_operation_more_is_a_row_and_an_expression(cc, cache, tmp_path, monkeypatch):
