@@ -1,6 +1,6 @@
 """Draw the pictures of docs/graphs.md with the very lines that stand in it: python docs/make_gallery.py.
 
-A block of Python and the picture behind it belong together: what the block calls `g` is saved as that picture, or, if
+A block of Python and the picture after it belong together: what the block calls `g` is saved as that picture, or, if
 the block wrote a file of the picture's name, that file is taken.
 """
 

@@ -33,7 +33,7 @@ def test_parameters_have_the_names_of_the_model_then_their_own_then_a_number():
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5])
-def test_a_source_is_found_behind_cuts(scale):
+def test_a_source_is_found_through_cuts(scale):
     w = tr.tensor(2.0, requires_grad=True)
     h = w * 3.0
     loss = tr.cut(h, scale) * w

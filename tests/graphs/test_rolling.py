@@ -102,7 +102,7 @@ def test_a_last_step_need_not_carry_its_state_on():
     assert [op.name for op in rolling.outside] == ["multiply", "multiply", "add"]
 
 
-def test_a_head_behind_the_last_step_stands_outside():
+def test_a_head_after_the_last_step_stands_outside():
     cell, W = tr.RNNCell(3, 4, np.random.default_rng(0)), tr.tensor(np.ones((4, 2)), requires_grad=True, name="W")
     state = cell.initial_state(2)
     for t in range(4):

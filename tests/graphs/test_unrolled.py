@@ -147,7 +147,7 @@ def test_the_gradient_of_a_belt_is_that_of_the_state():
     kind = {box.id: box.kind for box in scene.boxes}
     belts = [e for e in scene.edges if kind.get(e.tail) == kind.get(e.head) == "state"]
     belts.sort(key=lambda edge: edge.points[0][0])
-    # What passes the belt behind step t comes from the losses behind it.
+    # What passes the line of the state after step t comes from the losses after it.
     expected = [np.linalg.norm(tr.grad(losses[t + 1 :], states[t])) for t in range(2)]
     np.testing.assert_allclose([edge.magnitude for edge in belts], expected)
 
@@ -203,8 +203,8 @@ def test_a_scaled_cut_shows_its_factor_and_both_gradients():
     cut = next(box for box in scene.boxes if box.kind == "cut")
     assert cut.title == "× 0.25"
     before = next(edge for edge in scene.edges if edge.head == cut.id)
-    behind = next(edge for edge in scene.edges if edge.tail == cut.id)
-    assert before.magnitude == pytest.approx(0.25 * behind.magnitude)
+    after = next(edge for edge in scene.edges if edge.tail == cut.id)
+    assert before.magnitude == pytest.approx(0.25 * after.magnitude)
 
 
 def test_what_a_loss_reaches_ends_at_a_cut():

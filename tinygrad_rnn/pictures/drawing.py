@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import DrawingError
 from ..files import write_atomically
@@ -85,7 +85,7 @@ class Drawing:
         scene = self.scene
         return f"<Drawing {scene.title!r}: {len(scene.boxes)} boxes, {scene.width:.0f} by {scene.height:.0f} points>"
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Return the picture for a notebook; never raise, for an error here would hide the user's own output."""
         bundle = {"text/plain": repr(self)}
         try:
