@@ -123,7 +123,7 @@ BUDGET = {
     "training": 4975,
     "graphs": 6640,
     "pictures": 2500,
-    "engine": 3410,
+    "engine": 3320,
     "data": 1430,
     "handwritten": 2210,
     "testing": 4462,

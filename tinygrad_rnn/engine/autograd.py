@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 
@@ -16,94 +16,47 @@ from .walk import own, pull_back
 Key = TypeVar("Key")
 
 
+Ys: TypeAlias = Tensor | Sequence[Tensor]
+Cotangent: TypeAlias = "Operand | Sequence[Operand | None] | None"
+
+
+class GradOptions(TypedDict, total=False):
+    """Keywords of `grad` that do not change the type of its result."""
+
+    cotangent: Cotangent
+    allow_unused: bool
+
+
+@overload
+def grad(y: Ys, xs: Tensor, *, create_graph: Literal[False] = False, **options: Unpack[GradOptions]) -> Array: ...
 @overload
 def grad(
-    y: Tensor | Sequence[Tensor],
-    xs: Tensor,
-    *,
-    cotangent: Operand | Sequence[Operand | None] | None = None,
-    create_graph: Literal[False] = False,
-    allow_unused: bool = False,
-) -> Array: ...
-@overload
-def grad(
-    y: Tensor | Sequence[Tensor],
-    xs: tuple[Tensor, ...],
-    *,
-    cotangent: Operand | Sequence[Operand | None] | None = None,
-    create_graph: Literal[False] = False,
-    allow_unused: bool = False,
+    y: Ys, xs: tuple[Tensor, ...], *, create_graph: Literal[False] = False, **options: Unpack[GradOptions]
 ) -> tuple[Array, ...]: ...
 @overload
 def grad(
-    y: Tensor | Sequence[Tensor],
-    xs: list[Tensor],
-    *,
-    cotangent: Operand | Sequence[Operand | None] | None = None,
-    create_graph: Literal[False] = False,
-    allow_unused: bool = False,
+    y: Ys, xs: list[Tensor], *, create_graph: Literal[False] = False, **options: Unpack[GradOptions]
 ) -> list[Array]: ...
 @overload
 def grad(
-    y: Tensor | Sequence[Tensor],
-    xs: Mapping[Key, Tensor],
-    *,
-    cotangent: Operand | Sequence[Operand | None] | None = None,
-    create_graph: Literal[False] = False,
-    allow_unused: bool = False,
+    y: Ys, xs: Mapping[Key, Tensor], *, create_graph: Literal[False] = False, **options: Unpack[GradOptions]
 ) -> dict[Key, Array]: ...
 @overload
-def grad(
-    y: Tensor | Sequence[Tensor],
-    xs: Tensor,
-    *,
-    cotangent: Operand | Sequence[Operand | None] | None = None,
-    create_graph: Literal[True],
-    allow_unused: bool = False,
-) -> Tensor: ...
+def grad(y: Ys, xs: Tensor, *, create_graph: Literal[True], **options: Unpack[GradOptions]) -> Tensor: ...
 @overload
 def grad(
-    y: Tensor | Sequence[Tensor],
-    xs: tuple[Tensor, ...],
-    *,
-    cotangent: Operand | Sequence[Operand | None] | None = None,
-    create_graph: Literal[True],
-    allow_unused: bool = False,
+    y: Ys, xs: tuple[Tensor, ...], *, create_graph: Literal[True], **options: Unpack[GradOptions]
 ) -> tuple[Tensor, ...]: ...
 @overload
-def grad(
-    y: Tensor | Sequence[Tensor],
-    xs: list[Tensor],
-    *,
-    cotangent: Operand | Sequence[Operand | None] | None = None,
-    create_graph: Literal[True],
-    allow_unused: bool = False,
-) -> list[Tensor]: ...
+def grad(y: Ys, xs: list[Tensor], *, create_graph: Literal[True], **options: Unpack[GradOptions]) -> list[Tensor]: ...
 @overload
 def grad(
-    y: Tensor | Sequence[Tensor],
-    xs: Mapping[Key, Tensor],
-    *,
-    cotangent: Operand | Sequence[Operand | None] | None = None,
-    create_graph: Literal[True],
-    allow_unused: bool = False,
+    y: Ys, xs: Mapping[Key, Tensor], *, create_graph: Literal[True], **options: Unpack[GradOptions]
 ) -> dict[Key, Tensor]: ...
 @overload
+def grad(y: Ys, xs: object, *, create_graph: bool = False, **options: Unpack[GradOptions]) -> Any: ...
 def grad(
-    y: Tensor | Sequence[Tensor],
-    xs: object,
-    *,
-    cotangent: Operand | Sequence[Operand | None] | None = None,
-    create_graph: bool = False,
-    allow_unused: bool = False,
-) -> Any: ...
-def grad(
-    y: Tensor | Sequence[Tensor],
-    xs: object,
-    *,
-    cotangent: Operand | Sequence[Operand | None] | None = None,
-    create_graph: bool = False,
-    allow_unused: bool = False,
+    y: Ys, xs: object, *, cotangent: Cotangent = None, create_graph: bool = False, allow_unused: bool = False
 ) -> object:
     """Return dy/dx for each x of `xs`: the sum over the elements of y of cotangent * dy/dx.
 

@@ -50,6 +50,11 @@ Cotangents: TypeAlias = Sequence[Value | Callable[[], Value] | None]
 
 Rule: TypeAlias = Callable[..., Cotangents]
 
+OfOne: TypeAlias = "Primitive[Concatenate[Array, Rest], R]"
+OfTwo: TypeAlias = "Primitive[Concatenate[Array, Array, Rest], R]"
+OfThree: TypeAlias = "Primitive[Concatenate[Array, Array, Array, Rest], R]"
+"""A primitive of one, two or three inputs, with other parameters and a result."""
+
 
 class Primitive(Generic[P, R_co]):
     """A function on arrays with a derivative rule: calls on a Tensor are recorded, calls on arrays alone just compute.
@@ -136,86 +141,41 @@ class Primitive(Generic[P, R_co]):
     # A Tensor among one, two or three inputs makes a Tensor; the first overload that fits is taken.
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self: Primitive[Concatenate[Array, Rest], tuple[Array, ...]],
-        x: Tensor,
-        /,
-        *args: Rest.args,
-        **kwargs: Rest.kwargs,
+        self: OfOne[Rest, tuple[Array, ...]], x: Tensor, /, *args: Rest.args, **kwargs: Rest.kwargs
     ) -> tuple[Tensor, ...]: ...
     @overload
-    def __call__(
-        self: Primitive[Concatenate[Array, Rest], object], x: Tensor, /, *args: Rest.args, **kwargs: Rest.kwargs
-    ) -> Tensor: ...
+    def __call__(self: OfOne[Rest, object], x: Tensor, /, *args: Rest.args, **kwargs: Rest.kwargs) -> Tensor: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self: Primitive[Concatenate[Array, Rest], R], x: Numbers, /, *args: Rest.args, **kwargs: Rest.kwargs
+        self: OfOne[Rest, R], x: Numbers, /, *args: Rest.args, **kwargs: Rest.kwargs
     ) -> R: ...
     @overload
     def __call__(
-        self: Primitive[Concatenate[Array, Array, Rest], object],
-        a: Tensor,
-        b: Operand,
-        /,
-        *args: Rest.args,
-        **kwargs: Rest.kwargs,
+        self: OfTwo[Rest, object], a: Tensor, b: Operand, /, *args: Rest.args, **kwargs: Rest.kwargs
     ) -> Tensor: ...
     @overload
     def __call__(
-        self: Primitive[Concatenate[Array, Array, Rest], object],
-        a: Operand,
-        b: Tensor,
-        /,
-        *args: Rest.args,
-        **kwargs: Rest.kwargs,
+        self: OfTwo[Rest, object], a: Operand, b: Tensor, /, *args: Rest.args, **kwargs: Rest.kwargs
     ) -> Tensor: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self: Primitive[Concatenate[Array, Array, Rest], R],
-        a: Numbers,
-        b: Numbers,
-        /,
-        *args: Rest.args,
-        **kwargs: Rest.kwargs,
+        self: OfTwo[Rest, R], a: Numbers, b: Numbers, /, *args: Rest.args, **kwargs: Rest.kwargs
     ) -> R: ...
     @overload
     def __call__(
-        self: Primitive[Concatenate[Array, Array, Array, Rest], object],
-        a: Tensor,
-        b: Operand,
-        c: Operand,
-        /,
-        *args: Rest.args,
-        **kwargs: Rest.kwargs,
+        self: OfThree[Rest, object], a: Tensor, b: Operand, c: Operand, /, *args: Rest.args, **kwargs: Rest.kwargs
     ) -> Tensor: ...
     @overload
     def __call__(
-        self: Primitive[Concatenate[Array, Array, Array, Rest], object],
-        a: Operand,
-        b: Tensor,
-        c: Operand,
-        /,
-        *args: Rest.args,
-        **kwargs: Rest.kwargs,
+        self: OfThree[Rest, object], a: Operand, b: Tensor, c: Operand, /, *args: Rest.args, **kwargs: Rest.kwargs
     ) -> Tensor: ...
     @overload
     def __call__(
-        self: Primitive[Concatenate[Array, Array, Array, Rest], object],
-        a: Operand,
-        b: Operand,
-        c: Tensor,
-        /,
-        *args: Rest.args,
-        **kwargs: Rest.kwargs,
+        self: OfThree[Rest, object], a: Operand, b: Operand, c: Tensor, /, *args: Rest.args, **kwargs: Rest.kwargs
     ) -> Tensor: ...
     @overload
     def __call__(
-        self: Primitive[Concatenate[Array, Array, Array, Rest], R],
-        a: Numbers,
-        b: Numbers,
-        c: Numbers,
-        /,
-        *args: Rest.args,
-        **kwargs: Rest.kwargs,
+        self: OfThree[Rest, R], a: Numbers, b: Numbers, c: Numbers, /, *args: Rest.args, **kwargs: Rest.kwargs
     ) -> R: ...
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
