@@ -61,6 +61,8 @@ class BackwardDiagramBuilder:
         self.box = {node: id for id, node in forward.nodes.items()}  # of the forward diagram
         self.op_of = {node: op for op in chosen for node in op.nodes}
         self.box |= {node: self.box[op.node] for node, op in self.op_of.items()}
+        tables = (recorded.by, recorded.arrives)
+        self.made_by = {new: node for table in tables for node, made in table.items() for new in made}
         self.home: dict[Node, Operation] = {}
         for op in chosen:
             self.made.rules[self.box[op.node]] = op.name.replace("_", " ")
@@ -80,7 +82,6 @@ class BackwardDiagramBuilder:
         for node, id in self.ids.items():
             self._operation(node, id)
         self._cotangents_of_inputs()
-        self._where_it_starts()
         return self.made
 
     # -- names --------------------------------------------------------------------------------------------------------
@@ -160,12 +161,19 @@ class BackwardDiagramBuilder:
         if node not in self.elsewhere:
             self.elsewhere[node] = id = f"from{len(self.elsewhere)}"
             self.made.starts[id] = self.box[op.node]
-            if node in self.recorded.seeds:
-                self.made.boxes[id] = Content("loss", "∂L/∂L = 1", (), "seed\nthe cotangent of the loss")
-            else:
-                rows = (Row("from a later step"),)
-                self.made.boxes[id] = Content("constant", "∂L/∂·", rows, "comes from a later step")
+            self.made.boxes[id] = self._start(node)
         return self.elsewhere[node]
+
+    def _start(self, node: Node) -> Content:
+        """Return the box of a cotangent that comes in: a seed, or what an operation of another step sends back."""
+        if node in self.recorded.seeds:
+            return Content("loss", "∂L/∂L = 1", (), "seed\nthe cotangent of the loss")
+        maker = self.made_by.get(node)
+        if maker is None:
+            return Content("constant", "∂L/∂·", (Row("from a later step"),), "comes from a later step")
+        summed = maker.specs[0].shape in ((), (1,))  # on the way to the loss
+        title = f"t = {maker.step + 1}" if maker.step is not None else "L" if summed else symbol(maker.name)
+        return Content("constant", title, (Row("∂L"),), "comes from a later step")
 
     def _cotangents_of_inputs(self) -> None:
         """Draw where cotangents leave: to parameters, and to results of other steps."""
@@ -192,17 +200,6 @@ class BackwardDiagramBuilder:
         self.made.boxes[self.made.ends[front]] = Content(
             content.kind, f"∂{title}", (Row(shape),), f"gradient of {title}\nshape: {shape}\nfrom this step"
         )
-
-    def _where_it_starts(self) -> None:
-        """Say, better than "a later step", which one a cotangent comes from."""
-        tables = (self.recorded.by, self.recorded.arrives)
-        made_by = {new: node for table in tables for node, made in table.items() for new in made}
-        for node, id in self.elsewhere.items():
-            maker = made_by.get(node)
-            if maker is not None:
-                summed = maker.specs[0].shape in ((), (1,))  # on the way to the loss
-                title = f"t = {maker.step + 1}" if maker.step is not None else "L" if summed else symbol(maker.name)
-                self.made.boxes[id] = Content("constant", title, (Row("∂L"),), self.made.boxes[id].tooltip)
 
 
 def _only_moves(node: Node) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...pictures.layout.diagram import DiagramEdge
 from ..model.blocks import Blocks
-from ..model.components import reached
+from ..model.components import cycles, reached
 from ..model.operations import Operation
 from ..model.rolling import Rolling
 from ..model.states import Kind
@@ -70,7 +70,9 @@ def areas_of(
         reads[keys[edge.head]].add(keys[edge.tail])
     cells = [key for key in members if isinstance(key[0], Kind) and key[0].role == "cell"]
     return [
-        Area(_label(key, cells, blocks), tuple(sorted(members[key])), key in cells, key[1]) for key in _sorted(reads)
+        Area(_label(key, cells, blocks), tuple(sorted(members[key])), key in cells, key[1])
+        for cycle in cycles(reads)
+        for key in cycle
     ]
 
 
@@ -117,14 +119,3 @@ def _label(key: _Key, cells: Sequence[_Key], blocks: Blocks) -> str:
     if scope and len(alike) == 1:
         return scope
     return f"{scope or 'recurrent'} cell{f' {cells.index(key) + 1}' if len(cells) > 1 else ''}"
-
-
-def _sorted(reads: Mapping[_Key, set[_Key]]) -> list[_Key]:
-    """Return areas, each after those that it reads (where they do not read each other)."""
-    done: list[_Key] = []
-    waiting = list(reads)
-    while waiting:
-        ready = [key for key in waiting if reads[key] <= {*done, key}] or waiting
-        done.append(ready[0])
-        waiting.remove(ready[0])
-    return done

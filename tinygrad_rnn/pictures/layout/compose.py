@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..scene.curves import Point
 from ..scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH, short_number
 from ..scene.scene import Edge, EdgeKind, Label, Region, Scene
 from ..scene.text import text_width
 from ..scene.texts import headline_width
 from .diagram import Diagram, DiagramEdge
-from .nested import Borders, Places, Point
+from .nested import Borders, Places
 
 _SHORT = 4  # characters of a label of an edge that is drawn
 LEFT, TOP, BOTTOM = 30.0, 84.0, 30.0

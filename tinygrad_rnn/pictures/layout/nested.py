@@ -6,17 +6,17 @@ around it from port to port. So no line runs through a box or through a group th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+from ..scene.curves import Point
 from ..scene.text import text_width
 from .diagram import Diagram
-from .layered import Arc, Item, Layout, layered
+from .layered import Arc, Item, layered
 from .ranks import gathered, ranks_of
 
-Point = tuple[float, float]
 Borders = tuple[float, float, float, float]
 
 _PAD = 14.0  # between the boxes of a group and its border
@@ -65,22 +65,35 @@ def nested(diagram: Diagram, *, upward: bool = False, across: float = 34.0, betw
     return _Nest(diagram, upward, across, between).places()
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Level:
     """What is directly inside a group, or inside none: items, and the arcs between them."""
 
     items: list[str] = field(default_factory=list)
     arcs: list[tuple[_Name, _Name, int]] = field(default_factory=list)  # tail, head, and number of the edge
-    of: dict[int, int] = field(default_factory=dict)  # number of an edge to that of its arc
-    layout: Layout | None = None
-    index: dict[_Name, int] = field(default_factory=dict)
+
+
+class _Inside(NamedTuple):
+    """A level that is laid out.
+
+    Attributes:
+        centres: of its items and ports.
+        routes: number of an edge to its way.
+        size: of the layout.
+        outer: of the group, with its border.
+        corner: where the layout stands in the group.
+    """
+
+    centres: dict[_Name, Point]
+    routes: dict[int, tuple[Point, ...]]
+    size: Item
+    outer: Item
+    corner: Point
 
 
 class _Nest:
     def __init__(self, diagram: Diagram, upward: bool, across: float, between: float) -> None:
         self.diagram, self.upward, self.across, self.between = diagram, upward, across, between
-        self.size: dict[str, Item] = {id: Item(*content.size()) for id, content in diagram.boxes.items()}
-        self.top: dict[str, float] = {}  # of a group: from its border to its layout
         self.parent = {member: id for id, group in diagram.groups.items() for member in group.members}
         self.ends = [
             (edge.head, edge.tail)
@@ -126,8 +139,6 @@ class _Nest:
             for inner, group in pairwise(into):
                 levels[group].arcs.append((_Port(number, False), inner, number))
             levels[common].arcs.append((out[-1], into[-1], number))
-        for level in levels.values():
-            level.of = {number: at for at, (_, _, number) in enumerate(level.arcs)}
         return dict(sorted(levels.items(), key=lambda pair: len(self._way(pair[0])) if pair[0] else 0))
 
     def _in_cycle(self, group: str) -> bool:
@@ -147,98 +158,84 @@ class _Nest:
 
     def places(self) -> Places:
         """Return the places."""
+        inside: dict[str, _Inside] = {}
         for group in reversed(self.levels):  # inner groups first: they are items of the outer ones
-            self._lay_out(group, self.levels[group])
+            inside[group] = self._lay_out(group, self.levels[group], inside)
         corner: dict[str, Point] = {"": (0.0, 0.0)}
         centres: dict[str, Point] = {}
         regions: dict[str, Borders] = {}
         for group, level in self.levels.items():
-            assert level.layout is not None
             left, top = corner[group]
             for item in level.items:
-                x, y = level.layout.centres[level.index[item]]
-                width, height = self.size[item]
-                if item in self.levels:
-                    regions[item] = (
-                        left + x - width / 2,
-                        top + y - height / 2,
-                        left + x + width / 2,
-                        top + y + height / 2,
-                    )
-                    corner[item] = (regions[item][0] + self._margin(item), regions[item][1] + self.top[item])
+                x, y = inside[group].centres[item]
+                if item in inside:
+                    width, height = inside[item].outer
+                    west, north, east, south = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+                    regions[item] = (left + west, top + north, left + east, top + south)
+                    dx, dy = inside[item].corner
+                    corner[item] = (regions[item][0] + dx, regions[item][1] + dy)
                 else:
                     centres[item] = (left + x, top + y)
-        outer = self.levels[""].layout
-        assert outer is not None
-        routes = [self._route(number, corner) for number in range(len(self.ends))]
-        made = Places(centres, routes, regions, outer.width, outer.height)
+        routes = [self._route(number, inside, corner) for number in range(len(self.ends))]
+        made = Places(centres, routes, regions, *inside[""].size)
         return _flipped(made) if self.upward else made
 
-    def _margin(self, group: str) -> float:
-        layout = self.levels[group].layout
-        assert layout is not None
-        return (self.size[group].width - layout.width) / 2
-
-    def _lay_out(self, group: str, level: _Level) -> None:
+    def _lay_out(self, group: str, level: _Level, inside: Mapping[str, _Inside]) -> _Inside:
+        """Return the layout of what is in a group; `inside` are those of the groups in it."""
         ports = [end for arc in level.arcs for end in arc[:2] if isinstance(end, _Port)]
         names: list[_Name] = [*level.items, *ports]
-        level.index = index = {name: number for number, name in enumerate(names)}
+        index = {name: number for number, name in enumerate(names)}
         own = len(level.items)
         pairs = [(index[tail], index[head]) for tail, head, _ in level.arcs]
-        inside = [pair for pair in pairs if max(pair) < own]
-        ranks = [rank + 1 for rank in gathered(own, inside)]
+        ranks = [rank + 1 for rank in gathered(own, [pair for pair in pairs if max(pair) < own])]
         last = max(ranks, default=0) + 1
         ranks += [last if port.out else 0 for port in ports]
         if all(port.out for port in ports):
             ranks = [rank - 1 for rank in ranks]
-        sizes = [*(self.size[item] for item in level.items), *(_PORT for _ in ports)]
-        arcs = [
-            Arc(
-                a, b, self._weight(tail, head), 0.0, self._offset(tail, number, True), self._offset(head, number, False)
-            )
-            for (a, b), (tail, head, number) in zip(pairs, level.arcs, strict=True)
-        ]
-        level.layout = layout = layered(
-            sizes, arcs, ranks=ranks, downward=True, across=self.across, between=self.between, drawn=True
-        )
-        if group:
-            label = self.diagram.groups[group].label
-            around = _PAD if label else 0.0
-            first = 0.0 if any(not port.out for port in ports) else around
-            end = 0.0 if any(port.out for port in ports) else around
-            if label and self.upward and end:
-                end += _LABEL
-            elif label and not self.upward and first:
-                first += _LABEL
-            self.top[group] = first
-            room = max(layout.width, text_width(label, 9)) + 2 * around
-            self.size[group] = Item(room, layout.height + first + end)
+        boxes = self.diagram.boxes
+        sizes = [inside[item].outer if item in inside else Item(*boxes[item].size()) for item in level.items]
+        sizes += [_PORT for _ in ports]
 
-    def _weight(self, tail: _Name, head: _Name) -> float:
-        """Return how straight an edge is kept: more, from group to group."""
-        return 4.0 if tail in self.levels and head in self.levels else 1.0
+        def offset(item: _Name, edge: int, out: bool) -> float | None:
+            """Return how far from its middle an edge meets an item: at the port, if it is a group."""
+            if isinstance(item, _Port):
+                return 0.0
+            if item not in inside:
+                return None
+            return inside[item].centres[_Port(edge, out)][0] - inside[item].size.width / 2
 
-    def _offset(self, item: _Name, edge: int, out: bool) -> float | None:
-        """Return how far from its middle an edge meets an item: at the port, if it is a group."""
-        if isinstance(item, _Port):
-            return 0.0
-        if item not in self.levels:
-            return None
-        level = self.levels[item]
-        assert level.layout is not None
-        return level.layout.centres[level.index[_Port(edge, out)]][0] - level.layout.width / 2
+        arcs = []
+        for (a, b), (tail, head, number) in zip(pairs, level.arcs, strict=True):
+            weight = 4.0 if tail in inside and head in inside else 1.0  # from group to group, kept straighter
+            arcs.append(Arc(a, b, weight, 0.0, offset(tail, number, True), offset(head, number, False)))
+        layout = layered(sizes, arcs, ranks=ranks, downward=True, across=self.across, between=self.between, drawn=True)
+        centres = dict(zip(names, layout.centres, strict=True))
+        routes = {number: route for (_, _, number), route in zip(level.arcs, layout.routes, strict=True)}
+        size = Item(layout.width, layout.height)
+        return _Inside(centres, routes, size, *self._border(group, size, ports))
 
-    def _route(self, number: int, corner: dict[str, Point]) -> tuple[Point, ...]:
-        pieces: list[Sequence[Point]] = []
+    def _border(self, group: str, size: Item, ports: Sequence[_Port]) -> tuple[Item, Point]:
+        """Return the size of a group around a layout, and where the layout stands in it; lines come in at its edge."""
+        label = self.diagram.groups[group].label if group else ""
+        around = _PAD if label else 0.0
+        first = 0.0 if any(not port.out for port in ports) else around
+        end = 0.0 if any(port.out for port in ports) else around
+        if label and self.upward and end:
+            end += _LABEL
+        elif label and not self.upward and first:
+            first += _LABEL
+        width = max(size.width, text_width(label, 9)) + 2 * around
+        return Item(width, size.height + first + end), ((width - size.width) / 2, first)
+
+    def _route(self, number: int, inside: Mapping[str, _Inside], corner: Mapping[str, Point]) -> tuple[Point, ...]:
+        """Return the way of an edge, out of the groups around its tail and into those around its head."""
         tail, head = self.ends[number]
         out, into = self._way(tail), self._way(head)
         common = next(group for group in out[1:] if group in into[1:])
+        pieces: list[Sequence[Point]] = []
         for group in [*out[1 : out.index(common)], common, *reversed(into[1 : into.index(common)])]:
-            level = self.levels[group]
-            assert level.layout is not None
-            at = level.of[number]
             left, top = corner[group]
-            pieces.append([(left + x, top + y) for x, y in level.layout.routes[at]])
+            pieces.append([(left + x, top + y) for x, y in inside[group].routes[number]])
         route = joined(pieces)
         return route if tail == self.diagram.edges[number].tail else route[::-1]
 
