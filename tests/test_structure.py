@@ -129,7 +129,7 @@ BUDGET = {
     "testing": 4462,
     "compiler": 11460,
     "truncation": 1720,
-    "credit": 1900,
+    "credit": 2500,
 }
 
 

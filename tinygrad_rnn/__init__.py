@@ -55,6 +55,9 @@ _HOME = {
         "Adaptive Checkpointed Chunked Decay Full Policy Randomized Recurrence Update Windowed bptt "
         "TruncationReport credit_profile parse_policy policy_text recurrence_report stream truncation_report"
     ),
+    "credit.forward": "ForwardPolicy",
+    "credit.patterned": "EProp RFLO RTRL SnAp",
+    "credit.sampled": "ForwardGradient KroneckerFactored UORO",
     "compiler.api": "Compiled compile",
     "data": (
         "Batch Batches Corpus embedded_text group_rows load_corpus OffsetBatches pad_sequences read_text "

@@ -246,6 +246,14 @@ from .truncation import policy_text as policy_text
 from .truncation import recurrence_report as recurrence_report
 from .truncation import stream as stream
 from .truncation import truncation_report as truncation_report
+from .credit.forward import ForwardPolicy as ForwardPolicy
+from .credit.patterned import EProp as EProp
+from .credit.patterned import RFLO as RFLO
+from .credit.patterned import RTRL as RTRL
+from .credit.patterned import SnAp as SnAp
+from .credit.sampled import ForwardGradient as ForwardGradient
+from .credit.sampled import KroneckerFactored as KroneckerFactored
+from .credit.sampled import UORO as UORO
 from .compiler.api import Compiled as Compiled
 from .compiler.api import compile as compile
 from .data import Batch as Batch

@@ -6,7 +6,7 @@ and the edge to it into a value that records; every cotangent is then such a val
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -41,6 +41,7 @@ def pull_back(
     lift: Lift[Cotangent] | None = None,
     consume: bool = False,
     observe: Observer[Cotangent] | None = None,
+    stop: Collection[Edge] = (),
 ) -> dict[Edge, Cotangent]:
     """Carry cotangents from `seeds` back to the wanted edges.
 
@@ -53,6 +54,7 @@ def pull_back(
         consume: drop what each node keeps as soon as its rule has run.
         observe: called with the cotangent on each edge, before the terms of a node that is used several times are
         added up.
+        stop: wanted edges that cotangents do not go through: each is returned as if it were a leaf.
 
     Returns:
         A table from edge to cotangent; an edge that no cotangent reaches is absent.
@@ -63,7 +65,7 @@ def pull_back(
     """
     nodes = ancestors(edge[0] for edge, _ in seeds)
     targets = {(node, 0) for node in nodes if node.operation is None} if wanted is None else set(wanted)
-    useful = _useful(nodes, targets)
+    useful = useful_nodes(nodes, targets)
     table = _Cotangents(lift, observe)
     for (node, index), cotangent in seeds:
         if node in useful:
@@ -76,6 +78,8 @@ def pull_back(
         for index, value in enumerate(cotangents):
             if value is not None and (node, index) in targets:
                 found[node, index] = value
+        if stop and _stopped(node, cotangents, stop):
+            continue
         needs = [edge is not None and edge[0] in useful for edge in node.edges]
         if node.operation is not None and any(needs):
             table.pull(node, cotangents, needs)
@@ -84,7 +88,15 @@ def pull_back(
     return found
 
 
-def _useful(nodes: Iterable[Node], targets: Iterable[Edge]) -> set[Node]:
+def _stopped(node: Node, cotangents: list[Cotangent | None], stop: Collection[Edge]) -> bool:
+    """Drop the cotangents of edges that end the walk; return whether none is left."""
+    for index in range(len(cotangents)):
+        if (node, index) in stop:
+            cotangents[index] = None
+    return all(value is None for value in cotangents)
+
+
+def useful_nodes(nodes: Iterable[Node], targets: Iterable[Edge]) -> set[Node]:
     """Return the nodes (newest first) from which a target can be reached: only these are walked."""
     useful = {node for node, _ in targets}
     for node in reversed(list(nodes)):
@@ -164,6 +176,23 @@ def _run_rule(node: Node, cotangents: list[Any], needs: list[bool], lift: Lift[C
     if operation.pull_all is not None:
         yield from operation.pull_all(cotangents, needs)
         return
+    for edge, value in zip(node.edges, rule_results(node, cotangents, needs, lift), strict=True):
+        yield None if edge is None or value is None else _fit(value, edge[0].specs[edge[1]], node)
+
+
+def rule_results(
+    node: Node, cotangents: Sequence[Any], needs: Sequence[bool], lift: Lift[Cotangent] | None = None
+) -> Iterator[Any]:
+    """Yield what the rule of a node returns for each input, as broadcast as it comes; None where none is needed.
+
+    Args:
+        node: a node with a rule.
+        cotangents: one for each output; None: zero.
+        needs: for each input, whether its cotangent is needed.
+        lift: as in `pull_back`.
+    """
+    operation = node.operation
+    assert operation is not None
     if operation.multiple:
         cotangent: object = [
             np.zeros(spec.shape, spec.dtype) if value is None else value
@@ -171,17 +200,14 @@ def _run_rule(node: Node, cotangents: list[Any], needs: list[bool], lift: Lift[C
         ]
     else:
         cotangent = cotangents[0]
-    inputs, output = (node.inputs, node.output) if lift is None else _lifted(node, lift)
+    inputs, output = (node.inputs, node.output) if lift is None else lifted(node, lift)
     results = operation.pull(cotangent, output, *inputs, **node.attrs)
     for edge, result, need in zip(node.edges, results, needs, strict=True):
-        if edge is None or not need or result is None:
-            yield None
-            continue
-        value = result() if callable(result) else result
-        yield _fit(value, edge[0].specs[edge[1]], node)
+        wanted = edge is not None and need and result is not None
+        yield (result() if callable(result) else result) if wanted else None
 
 
-def _lifted(node: Node, lift: Lift[Cotangent]) -> tuple[Sequence[Cotangent | Kept], Cotangent | None]:
+def lifted(node: Node, lift: Lift[Cotangent]) -> tuple[Sequence[Cotangent | Kept], Cotangent | None]:
     """Return the inputs and the output that a node keeps, as values that record."""
     inputs = [
         lift(value, edge) if edge is not None and isinstance(value, np.ndarray) else value

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..credit.forward import ForwardPolicy, ForwardRecurrence
 from ..credit.nests import (
     added,
     arrays_of,
@@ -100,6 +101,9 @@ class Recurrence:
                 f"compile: {followed!r} decides anew for each sequence where it cuts, and a plan would freeze that; "
                 "use the driver outside of compiled functions"
             )
+        self._forward: ForwardRecurrence | None = None
+        if isinstance(followed, ForwardPolicy):
+            self._forward = ForwardRecurrence(step, self._parameters, followed, state)
         self._policy = followed.start()
         self._rng = rng
         self._state = arrays_of(state)
@@ -110,7 +114,7 @@ class Recurrence:
     @property
     def state(self) -> Any:
         """The state after the last step, arrays without a graph."""
-        return self._state
+        return self._state if self._forward is None else self._forward.state
 
     @property
     def alive_steps(self) -> int:
@@ -125,6 +129,9 @@ class Recurrence:
         Args:
             inputs: an array (N, T, ...), or any nesting of them, T the same for all.
         """
+        if self._forward is not None:
+            yield from self._forward.feed(inputs)
+            return
         T = steps_of(inputs)
         done = 0
         while done < T:
@@ -136,6 +143,8 @@ class Recurrence:
 
     def finish(self) -> Update | None:
         """Run a pass for the losses that still wait for one, even if it is not due; None if there are none."""
+        if self._forward is not None:
+            return self._forward.finish()
         return self._backward() if self._begin < self._now else None
 
     def _until_border(self) -> int:

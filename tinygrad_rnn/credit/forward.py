@@ -1,0 +1,148 @@
+"""Credit that is carried forward: no past is kept, and memory does not grow with the length of a stream.
+
+A `Carried` policy holds, after each step, what the past steps did to the state: the influence of the parameters on it,
+exact or not, in a form of its own. The next step's loss meets it in the cotangent of the state, so a gradient is there
+after every step. The parameters that do not reach the state (those of an output layer) get their exact gradient.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..engine.tape import Array, slice_of_a_sequence
+from ..engine.tensor import Tensor, Value
+from ..engine.tree import map_leaves
+from ..errors import ConfigError
+from .moves import Moves
+from .nests import added, arrays_of, edge_to, fresh_leaf, leaves_of, loss_and_state, number_of, steps_of, value_of
+from .policy import Policy
+from .record import Gradients, StepRecord
+from .update import Step, Update
+
+
+class Carrier:
+    """What a policy carries from step to step, in one sequence of a batch.
+
+    `carry` is a nesting of arrays, None before the first step; a carrier keeps nothing else that changes.
+    """
+
+    @abstractmethod
+    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+        """Return the gradient of the step's loss, and what is carried on."""
+
+
+class ForwardPolicy(Policy):
+    """Base of the policies that carry credit forward.
+
+    Attributes:
+        every: steps between updates; None: one at the end of the sequence.
+        exact: whether the gradient, or its mean over the draws, is that of full BPTT while the parameters stay.
+    """
+
+    every: int | None = 1
+    grain: int | None = 1
+    exact: bool = True
+
+    @abstractmethod
+    def carrier(self) -> Carrier:
+        """Return a carrier for a new sequence."""
+
+    def scale(self, edge: int, end: int) -> float:
+        """Return 1: every use of the parameters gets its credit.
+
+        Raises:
+            ConfigError: if the policy has no mask, because what it leaves out is not a matter of steps.
+        """
+        if not self.exact:
+            raise ConfigError(
+                f"{self!r} has no mask over steps: it leaves out entries of the influence, at every distance; "
+                "truncation_report compares its gradient with the full one"
+            )
+        return 1.0
+
+    def mask(self, T: int) -> Array:
+        """Return ones on and below the diagonal (T, T): the mean over draws for a policy that draws.
+
+        Raises:
+            ConfigError: if the policy has no mask.
+        """
+        self.scale(1, 1)
+        return np.tril(np.ones((T, T)))
+
+
+class ForwardRecurrence:
+    """A recurrence under a `ForwardPolicy`; used as `Recurrence` is, which makes it.
+
+    Args:
+        step, parameters, policy, state: as in `Recurrence`.
+    """
+
+    alive_steps = 0
+
+    def __init__(self, step: Step, parameters: Mapping[str, Tensor], policy: ForwardPolicy, state: object) -> None:
+        self._step, self._policy = step, policy
+        self._parameters = leaves_of(parameters, "Recurrence")
+        self.state: Any = arrays_of(state)
+        self._carrier, self._moves = policy.carrier(), Moves()
+        self.carry: Any = None
+        self._sums: dict[str, Array] = {}
+        self._losses: list[float] = []
+        self._now = 0
+
+    def feed(self, inputs: object) -> Iterator[Update]:
+        """Run the next steps, and yield an update after each `every` of them."""
+        for t in range(steps_of(inputs)):
+            self._advance(map_leaves(lambda x, t=t: x[:, t : t + 1], inputs))
+            self._now += 1
+            if self._policy.every is not None and self._now % self._policy.every == 0:
+                yield self._update()
+
+    def finish(self) -> Update | None:
+        """Return the update of the steps since the last; None if there are none."""
+        return self._update() if self._losses else None
+
+    def _advance(self, inputs: object) -> None:
+        before = map_leaves(fresh_leaf, self.state)
+        with slice_of_a_sequence():
+            loss, after = loss_and_state(self._step(inputs, before), "Recurrence")
+        record = StepRecord(loss, before, after, self._parameters, self._moves)
+        gradients, self.carry = self._carrier.advance(record, map_leaves(value_of, self.carry))
+        for name, value in gradients.items():
+            gradient = value_of(value)
+            edge = edge_to(self._parameters[name])
+            self._sums[name] = gradient if name not in self._sums else added(self._sums[name], gradient, edge)
+        self._losses.append(0.0 if loss is None else number_of(loss))
+        self.state = arrays_of(after)
+
+    def _update(self) -> Update:
+        gradients = {
+            name: np.array(self._sums[name]) if name in self._sums else np.zeros(p.shape, p.dtype)
+            for name, p in self._parameters.items()
+        }
+        losses, self._losses, self._sums = self._losses, [], {}
+        return Update(self._now, losses, gradients, self.state, None)
+
+
+def joined(parts: Sequence[Value], N: int) -> Value:
+    """Return parts of a state, or their cotangents, as one array (N, n)."""
+    flat: list[Value] = [np.reshape(part, (N, -1)) for part in parts]
+    made: Value = np.concatenate(flat, axis=1) if len(flat) > 1 else flat[0]
+    return made
+
+
+def summed(*terms: Gradients) -> Gradients:
+    """Return the sum of gradients, each of some of the parameters."""
+    total: Gradients = {}
+    for term in terms:
+        for name, value in term.items():
+            total[name] = total[name] + value if name in total else value
+    return total
+
+
+def is_zero(parts: Sequence[Value]) -> bool:
+    """Return whether all parts are arrays of zeros, as they are where no cotangent arrives."""
+    return all(isinstance(part, np.ndarray) and not part.any() for part in parts)

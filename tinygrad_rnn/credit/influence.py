@@ -1,0 +1,214 @@
+"""The influence J = dh/dtheta of the parameters on the state, kept on a pattern and carried forward.
+
+J[t] = D[t] J[t-1] + I[t],  I = dh[t]/dtheta with h[t-1] held,  D = dh[t]/dh[t-1];  the gradient is delta[t] J[t].
+
+Each stream has a J of its own. It is kept in the blocks of its pattern: groups of elements that reach the same s units.
+With few units (1 or 2 for a pattern of one step) there is an array (N, G, m) for each of them, and the product with D
+is a sum of products of elements; with many, one array (N, G, s, m), and it is a product of matrices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from ..engine.tape import Array
+from ..engine.tensor import Value
+from .jacobian import StepJacobian
+from .pattern import Block
+from .terms import Diagonal, Lookup, Outer, Term, flat, picked
+
+FEW = 4
+"""The most units for which a product with D is a sum of products of elements."""
+
+Carried: TypeAlias = list[tuple[Value, ...]]
+"""J, a tuple for each block: s arrays (N, G, m), or one (N, G, s, m)."""
+
+
+class Influence:
+    """J on a pattern: its start, its step, and its product with the cotangent of the state.
+
+    Args:
+        blocks: of the pattern.
+        shapes: name of each parameter to its shape.
+        sizes: number of units of each part of the state.
+        N: number of streams.
+    """
+
+    def __init__(
+        self, blocks: Sequence[Block], shapes: Mapping[str, tuple[int, ...]], sizes: Sequence[int], N: int
+    ) -> None:
+        self.blocks, self._shapes, self._N = list(blocks), dict(shapes), N
+        self._offsets = np.cumsum([0, *sizes])
+        self._grids = [_grid(block, self._shapes[block.name]) for block in self.blocks]
+
+    @property
+    def entries(self) -> int:
+        """Number of entries of J that are kept, for all streams."""
+        return self._N * sum(block.entries for block in self.blocks)
+
+    def zeros(self, dtypes: Mapping[str, np.dtype[np.floating]]) -> Carried:
+        """Return J before the first step."""
+        made: Carried = []
+        for block in self.blocks:
+            (G, s), m = block.units.shape, block.elements.shape[1]
+            shape, count = ((self._N, G, m), s) if s <= FEW else ((self._N, G, s, m), 1)
+            made.append(tuple(np.zeros(shape, dtypes[block.name]) for _ in range(count)))
+        return made
+
+    def advance(self, jacobian: StepJacobian, J: Carried) -> Carried:
+        """Return J after a step."""
+        known: dict[bytes, Value | None] = {}
+        return [
+            (self._few if block.units.shape[1] <= FEW else self._many)(jacobian, number, block, parts, known)
+            for number, (block, parts) in enumerate(zip(self.blocks, J, strict=True))
+        ]
+
+    def gradient(self, delta: Value, J: Carried) -> dict[str, Value]:
+        """Return delta J, summed over the streams, for each parameter that J reaches.
+
+        Args:
+            delta: cotangent of the state (N, n).
+            J: the influence on it.
+        """
+        found: dict[str, list[Value]] = {}
+        order: dict[str, list[Array]] = {}
+        for block, parts in zip(self.blocks, J, strict=True):
+            if block.units.shape[1] <= FEW:
+                total: Value | None = None
+                for units, part in zip(block.units.T, parts, strict=True):
+                    term = np.sum(np.expand_dims(picked(delta, units), 2) * part, axis=0)
+                    total = term if total is None else total + term
+            else:
+                at = np.expand_dims(picked(delta, block.units), 2)  # (N, G, 1, s)
+                total = np.reshape(np.sum(at @ parts[0], axis=0), block.elements.shape)
+            assert total is not None
+            found.setdefault(block.name, []).append(np.reshape(total, (-1,)))
+            order.setdefault(block.name, []).append(block.elements.reshape(-1))
+        return {name: _placed(found[name], order[name], self._shapes[name]) for name in found}
+
+    def _few(
+        self, jacobian: StepJacobian, number: int, block: Block, J: tuple[Value, ...], known: dict[bytes, Value | None]
+    ) -> tuple[Value, ...]:
+        made: list[Value] = []
+        for units in block.units.T:
+            new = self._immediate(jacobian, number, block, units[:, None])
+            total = None if new is None else np.reshape(new, (self._N, *block.elements.shape))
+            for others, part in zip(block.units.T, J, strict=True):
+                key = units.tobytes() + others.tobytes()
+                if key not in known:
+                    known[key] = self._between(jacobian, units, others)
+                factor = known[key]
+                if factor is not None:
+                    term = np.expand_dims(factor, 2) * part
+                    total = term if total is None else total + term
+            made.append(J[len(made)] * 0 if total is None else total)
+        return tuple(made)
+
+    def _many(
+        self, jacobian: StepJacobian, number: int, block: Block, J: tuple[Value, ...], known: dict[bytes, Value | None]
+    ) -> tuple[Value, ...]:
+        key = block.units.tobytes()
+        if key not in known:
+            if len(block.units) == 1 and block.units.shape[1] == self._offsets[-1]:
+                known[key] = np.expand_dims(whole_state_jacobian(jacobian), 1)
+            else:
+                known[key] = self._between(jacobian, block.units[:, :, None], block.units[:, None, :])
+        factor, new = known[key], self._immediate(jacobian, number, block, block.units)
+        moved = J[0] * 0 if factor is None else factor @ J[0]
+        return (moved if new is None else moved + new,)
+
+    def _between(self, jacobian: StepJacobian, rows: Array, columns: Array) -> Value | None:
+        """Return entries of D, (N, *shape of the two together); None if there are none."""
+        rows, columns = np.broadcast_arrays(rows, columns)
+        total: Value | None = None
+        for s, row in enumerate(jacobian.states):
+            for r, terms in enumerate(row):
+                units, elements = self._local(rows, s), self._local(columns, r)
+                units = np.where(elements >= 0, units, -1)
+                if not (units >= 0).any():
+                    continue
+                for term in terms:
+                    found = _entries(term, units, np.maximum(elements, 0))
+                    if found is not None:
+                        total = found if total is None else total + found
+        return total
+
+    def _immediate(self, jacobian: StepJacobian, number: int, block: Block, units: Array) -> Value | None:
+        """Return entries of I (N, G, k, m) for units (G, k) of the groups; None if there are none."""
+        total: Value | None = None
+        for s, terms in enumerate(jacobian.parameters):
+            rows = self._local(units, s)
+            if not (rows >= 0).any():
+                continue
+            for term in terms.get(block.name, []):
+                found = self._of_block(term, rows, block, self._grids[number])
+                if found is not None:
+                    total = found if total is None else total + found
+        return total
+
+    def _of_block(self, term: Term, rows: Array, block: Block, grid: Array | None) -> Value | None:
+        shape = (*rows.shape, block.elements.shape[1])
+        if isinstance(term, Outer | Lookup) and grid is not None:  # groups of whole columns: an outer product
+            left, _ = term.factors()
+            columns = np.broadcast_arrays(rows[:, :, None], grid[:, None, :])
+            after = _entries(term.after, *columns)
+            if after is None:
+                return None
+            spread = np.expand_dims(after, 3) * np.reshape(left, (self._N, 1, 1, left.shape[1], 1))
+            made: Value = np.reshape(spread, (self._N, *shape))
+            return made
+        return _entries(term, *np.broadcast_arrays(rows[:, :, None], block.elements[:, None, :]))
+
+    def _local(self, units: Array, part: int) -> Array:
+        """Return numbers within a part of the state; -1 for units of other parts."""
+        start, stop = self._offsets[part], self._offsets[part + 1]
+        return np.where((units >= start) & (units < stop), units - start, -1)
+
+
+def whole_state_jacobian(jacobian: StepJacobian) -> Value:
+    """Return D as one array (N, n, n)."""
+    rows = []
+    for size, row in zip(jacobian.sizes, jacobian.states, strict=True):
+        blocks: list[Value] = []
+        for width, terms in zip(jacobian.sizes, row, strict=True):
+            total: Value = np.zeros((size, jacobian.N, width))
+            for number, term in enumerate(terms):
+                dense = flat(term.dense(size), 2)
+                total = total + dense if number else dense
+            blocks.append(np.swapaxes(total, 0, 1))
+        rows.append(np.concatenate(blocks, axis=2) if len(blocks) > 1 else blocks[0])
+    made: Value = np.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
+    return made
+
+
+def _entries(term: Term, rows: Array, columns: Array) -> Value | None:
+    """Return entries of a term; None if its form has none of them."""
+    if isinstance(term, Diagonal) and not ((term.units.reshape(-1)[columns] == rows) & (rows >= 0)).any():
+        return None
+    return term.entries(rows, columns)
+
+
+def _grid(block: Block, shape: tuple[int, ...]) -> Array | None:
+    """Return (G, C) columns if every group has whole columns of a matrix: elements d * U + u for all d, for C u's."""
+    if len(shape) < 2:
+        return None
+    U = math.prod(shape[1:])
+    G, m = block.elements.shape
+    if m % shape[0]:
+        return None
+    columns = block.elements[:, : m // shape[0]]
+    whole = (np.arange(shape[0])[:, None] * U + columns[:, None, :]).reshape(G, m)
+    return columns if (columns < U).all() and np.array_equal(whole, block.elements) else None
+
+
+def _placed(parts: list[Value], order: list[Array], shape: tuple[int, ...]) -> Value:
+    """Return elements at their places in a parameter, 0 elsewhere."""
+    numbers = np.concatenate(order)
+    place = np.full(math.prod(shape), -1)
+    place[numbers] = np.arange(len(numbers))
+    made: Value = np.reshape(picked(np.concatenate(parts) if len(parts) > 1 else parts[0], place), shape)
+    return made

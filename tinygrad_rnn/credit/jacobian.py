@@ -1,0 +1,384 @@
+"""The Jacobian of one recorded step, found stream by stream from its graph.
+
+The walk goes back from each part of the state after the step, as `engine.walk` does, but carries derivatives of all
+units of that part at once. Through operations on elements they stay a `Diagonal`: one value for each element, and the
+unit that it reaches. A product with a matrix, or an operation of which nothing is known, makes them `Dense`. So the
+form of every derivative follows from the operations that were recorded, never from values.
+
+Streams must not meet: row n of every value along the walk belongs to stream n. Where they do (a mean over the batch),
+or where it cannot be told, the batch is treated as one stream with N times as many units, which is always right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from ..engine.tape import Array, Edge, Node, context
+from ..engine.tensor import Value
+from ..engine.walk import ancestors, lifted, rule_results, useful_nodes
+from ..ops import astype
+from .kinds import ELEMENTWISE, MOVES, ROWWISE, is_ours
+from .moves import Moves
+from .terms import Dense, Diagonal, Lookup, Outer, Term, Through, flat, picked
+
+Form: TypeAlias = Diagonal | Dense
+
+
+class StreamsMeetError(Exception):
+    """The walk came to an operation in which rows of the batch are not kept apart, or may not be."""
+
+
+@dataclass
+class StepJacobian:
+    """The derivatives of the state after a step.
+
+    Attributes:
+        sizes: number of units of each part of the state, for one stream.
+        N: number of streams.
+        states: terms[s][r]: part s after the step by part r before it.
+        parameters: terms[s][name]: part s by a parameter.
+    """
+
+    sizes: list[int]
+    N: int
+    states: list[list[list[Term]]]
+    parameters: list[dict[str, list[Term]]]
+
+
+@dataclass
+class Sources:
+    """Where a walk ends: edges to the parts of the state before the step, and to the parameters.
+
+    Attributes:
+        states: edge to each part.
+        parameters: name to edge.
+        N: number of streams.
+        apart: whether the streams are kept apart; if not, there is one stream with the state of all of them.
+    """
+
+    states: Sequence[Edge]
+    parameters: Mapping[str, Edge]
+    N: int
+    apart: bool = True
+    places: set[Edge] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.places = {*self.states, *self.parameters.values()}
+
+
+def step_jacobian(
+    after: Sequence[Edge | None], states: Sequence[Edge], parameters: Mapping[str, Edge], N: int, moves: Moves
+) -> StepJacobian:
+    """Return the Jacobian of a step.
+
+    Args:
+        after: edge to each floating point part of the state after it; None: a constant.
+        states: edge to each part before it, a leaf.
+        parameters: name to edge to each parameter, a leaf.
+        N: number of streams: rows of each part of the state.
+        moves: the memory of what operations move where.
+    """
+    kept_apart = all(edge[0].specs[edge[1]].shape[:1] == (N,) for edge in states)
+    try:
+        return _found(after, Sources(states, parameters, N, kept_apart), moves)
+    except StreamsMeetError:
+        return _found(after, Sources(states, parameters, N, apart=False), moves)
+
+
+def _found(after: Sequence[Edge | None], sources: Sources, moves: Moves) -> StepJacobian:
+    streams = sources.N if sources.apart else 1
+    sizes = [math.prod(edge[0].specs[edge[1]].shape) // streams for edge in sources.states]
+    by_state: list[list[list[Term]]] = []
+    by_parameter: list[dict[str, list[Term]]] = []
+    for edge, size in zip(after, sizes, strict=True):
+        arrived = {} if edge is None else _Walk(edge, size, sources, moves).arrived
+        by_state.append([arrived.get(place, []) for place in sources.states])
+        by_parameter.append({name: arrived[place] for name, place in sources.parameters.items() if arrived.get(place)})
+    return StepJacobian(sizes, streams, by_state, by_parameter)
+
+
+class _Walk:
+    """The walk back from one part of the state, of K units; `arrived` has the terms at each source."""
+
+    def __init__(self, start: Edge, K: int, sources: Sources, moves: Moves) -> None:
+        self._K, self._sources, self._moves = K, sources, moves
+        self._N = sources.N if sources.apart else 1
+        self._streamed: dict[Edge, bool] = {}
+        self._forms: dict[Edge, list[Form]] = {}
+        self.arrived: dict[Edge, list[Term]] = {}
+        tracer = context().tracer
+        self._lift = None if tracer is None else tracer.lift
+        spec = start[0].specs[start[1]]
+        elements = spec.shape[1:] if sources.apart else spec.shape
+        ones: Value = np.ones((self._N, *elements), spec.dtype)
+        self._add(start, Diagonal(ones, np.arange(K).reshape(elements)), sources.apart)
+        nodes = ancestors([start[0]])
+        self._useful = useful_nodes(nodes, sources.places)
+        for node in nodes:
+            self._visit(node)
+
+    def _visit(self, node: Node) -> None:
+        edges = [(node, index) for index in range(len(node.specs))]
+        arrived = [self._merged(self._forms.pop(edge, [])) for edge in edges]
+        if all(form is None for form in arrived):
+            return
+        if node.operation is None:
+            if edges[0] in self._sources.places and arrived[0] is not None:
+                self.arrived.setdefault(edges[0], []).append(self._at_leaf(edges[0], arrived[0]))
+            return
+        needs = [edge is not None and edge[0] in self._useful for edge in node.edges]
+        if any(needs):
+            streamed = next(self._streamed[edge] for edge, form in zip(edges, arrived, strict=True) if form is not None)
+            self._send(node, arrived, needs, streamed)
+
+    def _at_leaf(self, edge: Edge, form: Form) -> Term:
+        """Return the derivative by a parameter that was taken for a part of the batch: one of all its elements."""
+        if not self._streamed[edge] or edge in self._sources.states:
+            return form
+        own = np.eye(self._N, dtype=form.values.dtype)  # row n of it belongs to stream n
+        values = form.dense(self._K)
+        spread: Value = np.expand_dims(values, 2) * own.reshape(1, self._N, self._N, *(1,) * (values.ndim - 2))
+        return Dense(spread)
+
+    def _add(self, edge: Edge, form: Form, streamed: bool) -> None:
+        if self._streamed.setdefault(edge, streamed) != streamed:
+            raise StreamsMeetError
+        self._forms.setdefault(edge, []).append(form)
+
+    def _merged(self, forms: list[Form]) -> Form | None:
+        """Return the sum of the derivatives that came to an edge."""
+        if not forms:
+            return None
+        total = forms[0]
+        for form in forms[1:]:
+            total = self._sum(total, form)
+        return total
+
+    def _sum(self, a: Form, b: Form) -> Form:
+        if isinstance(a, Diagonal) and isinstance(b, Diagonal) and _agree(a.units, b.units):
+            return Diagonal(a.values + b.values, np.maximum(a.units, b.units))
+        return Dense(a.dense(self._K) + b.dense(self._K))
+
+    # -- one operation -------------------------------------------------------------------------------------------
+
+    def _send(self, node: Node, arrived: list[Form | None], needs: list[bool], streamed: bool) -> None:
+        operation = node.operation
+        assert operation is not None
+        name = operation.name if is_ours(operation) else ""
+        form = arrived[0]
+        if name in ELEMENTWISE and form is not None:
+            self._elementwise(node, form, needs, streamed)
+        elif name == "matmul" and form is not None:
+            self._product(node, form, needs, streamed)
+        elif name in MOVES or name == "take":
+            self._move(node, arrived, needs, streamed)
+        else:
+            self._unknown(node, arrived, needs, streamed)
+
+    def _elementwise(self, node: Node, form: Form, needs: list[bool], streamed: bool) -> None:
+        shape = node.specs[0].shape
+        if isinstance(form, Diagonal) and any(
+            self._is_summed(edge, shape, streamed) for edge, need in zip(node.edges, needs, strict=True) if need
+        ):
+            form = Dense(form.dense(self._K))
+        for edge, value in zip(node.edges, rule_results(node, [form.values], needs, self._lift), strict=True):
+            if edge is None or value is None:
+                continue
+            of_stream = streamed and self._is_streamed(edge, shape)
+            elements = _elements(edge, of_stream)
+            lead = form.values.shape[: form.values.ndim - (len(shape) - streamed)]
+            fitted = _fitted(value, lead, shape[streamed:], elements)
+            if fitted.dtype != edge[0].specs[edge[1]].dtype:
+                fitted = astype(fitted, edge[0].specs[edge[1]].dtype)
+            made: Form = Dense(fitted)
+            if isinstance(form, Diagonal):
+                units = form.units if form.units.shape == elements else form.units.reshape(elements)
+                if not streamed and (nonzero := support((node, 0))) is not None:
+                    units = np.where(nonzero.reshape(elements), units, -1)
+                made = Diagonal(fitted, units)
+            self._add(edge, made, of_stream)
+
+    def _is_streamed(self, edge: Edge, shape: tuple[int, ...]) -> bool:
+        """Return whether an operand of an operation on elements has a row for each stream, as the result has."""
+        own = edge[0].specs[edge[1]].shape
+        return len(own) == len(shape) and own[0] == self._N == shape[0]
+
+    def _is_summed(self, edge: Edge | None, shape: tuple[int, ...], streamed: bool) -> bool:
+        """Return whether an operand is broadcast over units, so that an element of it reaches several."""
+        assert edge is not None
+        of_stream = streamed and self._is_streamed(edge, shape)
+        return math.prod(_elements(edge, of_stream)) != math.prod(shape[streamed:])
+
+    def _move(self, node: Node, arrived: list[Form | None], needs: list[bool], streamed: bool) -> None:
+        for number, (edge, need) in enumerate(zip(node.edges, needs, strict=True)):
+            if edge is None or not need:
+                continue
+            if streamed and (ids := self._moves.looked_up(node, self._N)) is not None:
+                self._look_up(node, edge, ids, arrived[0])
+                continue
+            sources = self._moves.sources(node, number, self._N if streamed else None)
+            if sources is None:
+                self._unknown(node, arrived, [index == number for index in range(len(needs))], streamed)
+                continue
+            for form, source in zip(arrived, sources, strict=True):
+                if form is not None and source is not None:
+                    self._add(edge, _moved(form, source, _elements(edge, streamed)), streamed)
+
+    def _look_up(self, node: Node, edge: Edge, ids: Array, form: Form | None) -> None:
+        """A lookup of one row for each stream in a table that they share."""
+        if form is None:
+            return
+        rows = edge[0].specs[edge[1]].shape
+        form = _reshaped(form, rows[1:])
+        if edge in self._sources.places:
+            self.arrived.setdefault(edge, []).append(Lookup(ids, rows[0], form))
+        else:
+            self._add(edge, Dense(Lookup(ids, rows[0], form).dense(self._K)), streamed=False)
+
+    def _product(self, node: Node, form: Form, needs: list[bool], streamed: bool) -> None:
+        """A product of rows (N, ..., D) with a matrix (D, U)."""
+        left, right = node.edges
+        shape = node.specs[0].shape
+        a, b = node.inputs if self._lift is None else lifted(node, self._lift)[0]
+        if len(np.shape(b)) != 2 or len(np.shape(a)) < 2:  # type: ignore[arg-type]
+            self._unknown(node, [form], needs, streamed)
+            return
+        if not streamed:
+            dense = Dense(form.dense(self._K))
+            for edge, value in zip(node.edges, rule_results(node, [dense.values], needs, self._lift), strict=True):
+                if edge is not None and value is not None:
+                    self._add(edge, Dense(value), streamed=False)
+            return
+        if np.shape(a)[0] != self._N:  # type: ignore[arg-type]
+            raise StreamsMeetError
+        is_row = math.prod(shape[1:-1]) == 1
+        if needs[0] and left is not None:
+            self._by_rows(left, form, b, support(right), is_row)  # type: ignore[arg-type]
+        if needs[1] and right is not None:
+            self._by_matrix(right, form, a, is_row)  # type: ignore[arg-type]
+
+    def _by_rows(self, edge: Edge, form: Form, matrix: Value, nonzero: Array | None, is_row: bool) -> None:
+        elements = _elements(edge, streamed=True)
+        if is_row and isinstance(form, Diagonal):
+            through = Through(_diagonal(form, form.units.shape[-1:]), matrix, nonzero)
+            if edge in self._sources.places and len(elements) == 1:
+                self.arrived.setdefault(edge, []).append(through)
+                return
+            made = through.dense(self._K)
+        else:
+            made = form.dense(self._K) @ np.swapaxes(matrix, 0, 1)
+        self._add(edge, _reshaped(Dense(made), elements), streamed=True)
+
+    def _by_matrix(self, edge: Edge, form: Form, rows: Value, is_row: bool) -> None:
+        D, U = edge[0].specs[edge[1]].shape
+        if not is_row:  # several rows for each stream: their terms add up
+            flat_rows = np.reshape(rows, (self._N, -1, D))
+            dense = np.reshape(form.dense(self._K), (self._K, self._N, -1, U))
+            self._add(edge, Dense(np.swapaxes(flat_rows, 1, 2) @ dense), streamed=False)
+            return
+        outer = Outer(np.reshape(rows, (self._N, D)), _reshaped(form, (U,)))
+        if edge in self._sources.places:
+            self.arrived.setdefault(edge, []).append(outer)
+        elif isinstance(outer.after, Diagonal):
+            values = np.expand_dims(outer.rows, 2) * np.expand_dims(outer.after.values, 1)
+            self._add(edge, Diagonal(values, np.broadcast_to(outer.after.units, (D, U))), streamed=False)
+        else:
+            self._add(edge, Dense(outer.dense(self._K)), streamed=False)
+
+    def _unknown(self, node: Node, arrived: list[Form | None], needs: list[bool], streamed: bool) -> None:
+        """An operation of which nothing is known: its rule runs once for each unit."""
+        operation = node.operation
+        assert operation is not None
+        if streamed and not self._keeps_rows(node, needs):
+            raise StreamsMeetError
+        lead = (self._K,) if streamed else (self._K, self._N)
+        dense = [
+            None if form is None else np.reshape(form.dense(self._K), (math.prod(lead), *spec.shape))
+            for form, spec in zip(arrived, node.specs, strict=True)
+        ]
+        results = [
+            list(rule_results(node, [None if values is None else values[k] for values in dense], needs, self._lift))
+            for k in range(math.prod(lead))
+        ]
+        for edge, values in zip(node.edges, zip(*results, strict=True), strict=True):
+            if edge is None or values[0] is None:
+                continue
+            shape = edge[0].specs[edge[1]].shape
+            fitted = [_fitted(value, (), np.shape(value), shape) for value in values]
+            self._add(edge, Dense(np.reshape(np.stack(fitted), (*lead, *shape))), streamed)
+
+    def _keeps_rows(self, node: Node, needs: list[bool]) -> bool:
+        """Return whether row n of the result depends on row n of the operands alone."""
+        operation = node.operation
+        assert operation is not None
+        shapes = [edge[0].specs[edge[1]].shape for edge, need in zip(node.edges, needs, strict=True) if need and edge]
+        if not is_ours(operation) or any(shape[:1] != (self._N,) for shape in (*shapes, node.specs[0].shape)):
+            return False
+        if operation.name == "matmul":  # one product for each stream
+            return all(len(np.shape(part)) >= 3 for part in node.inputs)  # type: ignore[arg-type]
+        axes = node.attrs.get("axis")
+        return operation.name in ROWWISE and axes is not None and 0 not in np.atleast_1d(axes)
+
+
+def _elements(edge: Edge, streamed: bool) -> tuple[int, ...]:
+    """Return the shape of the elements of an edge: without the streams, where it has a row for each."""
+    return edge[0].specs[edge[1]].shape[streamed:]
+
+
+def _agree(a: Array, b: Array) -> bool:
+    """Return whether no element reaches one unit by one way and another unit by the other."""
+    return a is b or bool(((a == b) | (a < 0) | (b < 0)).all())
+
+
+def support(edge: Edge | None) -> Array | None:
+    """Return where a matrix can be other than zero, if it is a product with a constant that has zeros; else None."""
+    if edge is None or edge[0].name != "multiply" or len(edge[0].specs[0].shape) != 2:
+        return None
+    constants = [part for part, own in zip(edge[0].inputs, edge[0].edges, strict=True) if own is None]
+    masks = [part != 0 for part in constants if isinstance(part, np.ndarray)]
+    return np.broadcast_to(masks[0], edge[0].specs[0].shape) if masks else None
+
+
+def _diagonal(form: Diagonal, elements: tuple[int, ...]) -> Diagonal:
+    if form.units.shape == elements:
+        return form
+    return Diagonal(np.reshape(form.values, (form.values.shape[0], *elements)), form.units.reshape(elements))
+
+
+def _reshaped(form: Form, elements: tuple[int, ...]) -> Form:
+    if isinstance(form, Diagonal):
+        return _diagonal(form, elements)
+    if form.values.shape[2:] == elements:
+        return form
+    return Dense(np.reshape(form.values, (*form.values.shape[:2], *elements)))
+
+
+def _moved(form: Form, source: Array, elements: tuple[int, ...]) -> Form:
+    """Return the derivative by elements that were moved: `source` has the number of each after the move, or -1."""
+    from_lead = 1 if isinstance(form, Diagonal) else 2
+    values = flat(form.values, from_lead)
+    at = source.reshape(-1)
+    moved: Value = np.reshape(picked(values, at), (*values.shape[:-1], *elements))
+    if isinstance(form, Dense):
+        return Dense(moved)
+    units = np.where(at >= 0, form.units.reshape(-1)[at], -1)
+    return Diagonal(moved, units.reshape(elements))
+
+
+def _fitted(value: Value, lead: tuple[int, ...], have: tuple[int, ...], want: tuple[int, ...]) -> Value:
+    """Return a rule's result, summed over the axes along which the operand was broadcast: (*lead, *want)."""
+    if value.shape == (*lead, *want) and have == want:
+        return value
+    full: Value = np.broadcast_to(value, (*lead, *have)) if value.shape != (*lead, *have) else value
+    stripped = want[len(want) - len(have) :] if len(want) > len(have) else want
+    padded = (1,) * (len(have) - len(stripped)) + stripped
+    axes = tuple(len(lead) + axis for axis, (h, w) in enumerate(zip(have, padded, strict=True)) if w == 1 and h != 1)
+    if axes:
+        full = np.sum(full, axis=axes, keepdims=True)
+    made: Value = np.reshape(full, (*lead, *want))
+    return made

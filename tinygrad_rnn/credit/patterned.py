@@ -1,0 +1,285 @@
+"""Policies that carry the influence J = dh/dtheta on a pattern: RTRL, SnAp, e-prop and RFLO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..checks import integer
+from ..engine.tape import Array
+from ..engine.tensor import Value
+from ..errors import ConfigError, GradientError
+from .feedback import Feedback
+from .forward import Carrier, ForwardPolicy, is_zero, joined, summed
+from .influence import Carried, Influence
+from .jacobian import StepJacobian
+from .memory import check_memory
+from .pattern import Block, blocks_of, immediate_pattern, spread_pattern, state_pattern
+from .policy import set_steps
+from .record import Gradients, StepRecord
+from .terms import Diagonal, Lookup, Outer, Term
+
+
+@dataclass(frozen=True)
+class RTRL(ForwardPolicy):
+    """Real-time recurrent learning: the full gradient, after every step, from a memory that does not grow.
+
+    J[t] = D[t] J[t-1] + I[t],  gradient = delta[t] J[t], with J = dh/dtheta for each stream, D = dh[t]/dh[t-1],
+    I = dh[t]/dtheta with h[t-1] held. Source: Williams and Zipser 1989, A learning algorithm for continually running
+    fully recurrent neural networks.
+
+    Bias: none while the parameters stay; variance: none. J is kept on its pattern, the entries that can ever be other
+    than zero, which follow from the recorded step. With n numbers of state and P parameters a stream: memory at most
+    n * P, a step n^2 * P. For a recurrence on elements alone (IndRNN, LRU, minGRU) each parameter reaches one unit of
+    each part of the state: memory and a step cost P for each part, and it is exact all the same.
+
+    Args:
+        every: steps between updates; None: one at the end.
+
+    Raises:
+        ConfigError: if `every` is below 1; on the first step, if J does not fit into memory, with its size in bytes.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> w = tr.tensor(2.0, requires_grad=True)
+    >>> def step(xs, h):
+    ...     h = h * w + xs[:, 0]
+    ...     return h.sum(), h
+    >>> [float(update.gradients["w"]) for update in tr.stream(step, {"w": w}, [np.ones((1, 3))], np.ones(1), tr.RTRL())]
+    [1.0, 5.0, 17.0]
+    """
+
+    every: int | None = 1
+
+    def __post_init__(self) -> None:
+        set_steps(self, "every")
+
+    def carrier(self) -> Carrier:
+        """Return a carrier for a new sequence."""
+        return PatternCarrier(self, None)
+
+
+@dataclass(frozen=True)
+class SnAp(ForwardPolicy):
+    """The sparse n-step approximation: of the influence, only entries that can be other than zero after n steps.
+
+    J[t] = M * (D[t] J[t-1] + I[t]), M the pattern of n steps, found from the recorded step; gradient = delta[t] J[t].
+    Source: Menick et al. 2020, Practical real time recurrent learning with a sparse approximation.
+
+    Bias: credit through entries outside of M is lost; it falls with n, and there is none once M holds all entries.
+    Variance: none. Memory: the entries of M. With n = 1 these are the units that a parameter enters directly: for an
+    RNN or GRU, P numbers a stream; for an LSTM, whose parameters but those of the output gate reach c and h, 1.75 P. A
+    step costs about as much as one backward pass. With n = 2 and a dense recurrent matrix M holds all entries, and this
+    is RTRL.
+
+    Args:
+        n: steps, 1 or more.
+        every: steps between updates; None: one at the end.
+
+    Raises:
+        ConfigError: as for `RTRL`.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> cell = tr.RNNCell(3, 4, np.random.default_rng(0))
+    >>> def step(xs, state):
+    ...     outputs, state = tr.unroll(cell, xs, state)
+    ...     return np.sum(outputs * outputs), state
+    >>> found = tr.bptt(step, cell.parameters(), np.ones((2, 9, 3)), cell.initial_state(2), tr.SnAp(1))
+    >>> found.gradients["Wh"].shape
+    (4, 4)
+    """
+
+    n: int
+    every: int | None = 1
+    exact = False
+
+    def __post_init__(self) -> None:
+        set_steps(self, "n", "every")
+
+    def carrier(self) -> Carrier:
+        """Return a carrier for a new sequence."""
+        return PatternCarrier(self, self.n)
+
+
+@dataclass(frozen=True)
+class EProp(ForwardPolicy):
+    """Eligibility propagation: a local trace for each parameter, and a learning signal for each unit.
+
+    e[t] = d * e[t-1] + i[t]: of D only the operations on elements, d, by which a unit remembers (the forget gate, a
+    leak), and of I only the unit that the parameter enters; gradient = L[t] e[t]. The learning signal L is the
+    cotangent of the state within the step ("symmetric"), or what arrives when each matrix on its way from the loss is
+    replaced by a fixed random one ("random"). Source: Bellec et al. 2020, A solution to the learning dilemma for
+    recurrent networks of spiking neurons.
+
+    In a stack of layers, the signal of a layer comes through those above it within the step. A parameter without a
+    trace (an embedding) gets the gradient within the step; those of an output layer their exact one.
+
+    Bias: credit through other units is lost at every distance. Variance: none. Memory and a step: P for each part of
+    the state.
+
+    Args:
+        feedback: "symmetric" or "random".
+        rng: generator or seed of the random matrices; a sequence has the same ones from start to end.
+        every: steps between updates; None: one at the end.
+
+    Raises:
+        ConfigError: as for `RTRL`, and if `feedback` is unknown.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.EProp(feedback="random", rng=3)
+    EProp(feedback='random', rng=3, every=1)
+    """
+
+    feedback: Literal["symmetric", "random"] = "symmetric"
+    rng: int | np.random.Generator = 0
+    every: int | None = 1
+    exact = False
+
+    def __post_init__(self) -> None:
+        set_steps(self, "every")
+        name = type(self).__name__
+        if self.feedback not in ("symmetric", "random"):
+            raise ConfigError(f'{name}: feedback must be "symmetric" or "random", got {self.feedback!r}')
+        if not isinstance(self.rng, np.random.Generator):
+            object.__setattr__(self, "rng", integer(name, "rng, if it is no numpy Generator,", self.rng, 0))
+
+    def carrier(self) -> Carrier:
+        """Return a carrier for a new sequence."""
+        feedback = Feedback(np.random.default_rng(self.rng)) if self.feedback == "random" else None
+        return LocalCarrier(self, feedback)
+
+
+@dataclass(frozen=True)
+class RFLO(EProp):
+    """Random feedback local online learning: `EProp` with random feedback, as first given for a leaky RNN.
+
+    h[t] = (1 - a) h[t-1] + a tanh(u[t]);  e[t] = (1 - a) e[t-1] + a tanh'(u[t]) x[t]. Source: Murray 2019, Local online
+    learning in recurrent networks with random feedback.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.RFLO(rng=1)
+    RFLO(feedback='random', rng=1, every=1)
+    """
+
+    feedback: Literal["symmetric", "random"] = "random"
+
+
+class PatternCarrier(Carrier):
+    """Carries J on the pattern of some steps (None: of all)."""
+
+    def __init__(self, policy: ForwardPolicy, steps: int | None) -> None:
+        self._policy, self._steps = policy, steps
+        self._layout: _Layout | None = None
+
+    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+        """Return the gradient of the step's loss, delta J, and J after the step."""
+        jacobian = record.jacobian
+        if self._layout is None:
+            self._layout = _Layout(self._policy, jacobian, record, self._steps)
+        influence = self._layout.check(jacobian)
+        before: Carried = self._layout.zeros(record) if carry is None else carry
+        after = influence.advance(jacobian, before)
+        direct, deltas, past = record.loss_terms()
+        terms = [direct]
+        if not is_zero(deltas):
+            terms.append(influence.gradient(joined(deltas, jacobian.N), after))
+        if not is_zero(past):
+            terms.append(influence.gradient(joined(past, jacobian.N), before))
+        return summed(*terms), after
+
+
+class LocalCarrier(Carrier):
+    """Carries the traces of e-prop: J through operations on elements alone."""
+
+    def __init__(self, policy: ForwardPolicy, feedback: Feedback | None) -> None:
+        self._policy, self._feedback = policy, feedback
+        self._layout: _Layout | None = None
+
+    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+        """Return the learning signals times the traces, and the traces after the step."""
+        jacobian = local(record.jacobian)
+        if self._layout is None:
+            self._layout = _Layout(self._policy, jacobian, record, None)
+        influence = self._layout.check(jacobian)
+        before: Carried = self._layout.zeros(record) if carry is None else carry
+        after = influence.advance(jacobian, before)
+        pull: Callable[..., tuple[Gradients, list[Value], list[Value]]] = record.loss_terms
+        if self._feedback is not None:
+            pull = self._feedback.bound(record)
+        direct, _, _ = pull()
+        traced = {block.name for block in influence.blocks}
+        within, _, _ = pull(())  # through the whole step: for parameters without a trace
+        terms = [{name: value for name, value in direct.items() if name in traced}]
+        terms.append({name: value for name, value in within.items() if name not in traced})
+        zeros = record.zeros()
+        for layer in layers(jacobian):
+            _, deltas, _ = pull(layer)
+            own = [delta if part in layer else zeros[part] for part, delta in enumerate(deltas)]
+            if not is_zero(own):
+                terms.append(influence.gradient(joined(own, jacobian.N), after))
+        return summed(*terms), after
+
+
+class _Layout:
+    """The pattern of a recorded step, and the form of the Jacobian that it was found from."""
+
+    def __init__(self, policy: ForwardPolicy, jacobian: StepJacobian, record: StepRecord, steps: int | None) -> None:
+        shapes = {name: parameter.shape for name, parameter in record.parameters.items()}
+        immediate = immediate_pattern(jacobian, shapes)
+        self.blocks: list[Block] = blocks_of(spread_pattern(immediate, state_pattern(jacobian), steps), shapes)
+        self._policy, self._form = policy, _form(jacobian)
+        self._influence = Influence(self.blocks, shapes, jacobian.sizes, jacobian.N)
+        bytes_each = {name: parameter.dtype.itemsize for name, parameter in record.parameters.items()}
+        size = jacobian.N * sum(block.entries * bytes_each[block.name] for block in self.blocks)
+        check_memory(policy, size, f"{self._influence.entries:,} entries of dh/dtheta for {jacobian.N} streams")
+
+    def zeros(self, record: StepRecord) -> Carried:
+        return self._influence.zeros({name: parameter.dtype for name, parameter in record.parameters.items()})
+
+    def check(self, jacobian: StepJacobian) -> Influence:
+        """Return the influence, or raise `GradientError` if this step is not of the form that the pattern was for."""
+        if _form(jacobian) != self._form:
+            raise GradientError(
+                f"{self._policy!r}: a step reaches other units than the first step did, so its influence has another "
+                "pattern; write the step without branches that change from step to step"
+            )
+        return self._influence
+
+
+def _form(jacobian: StepJacobian) -> object:
+    """Return what the pattern follows from, in short: the kinds of all terms."""
+    states = [[[type(term) for term in terms] for terms in row] for row in jacobian.states]
+    parameters = [{name: [type(term) for term in terms] for name, terms in row.items()} for row in jacobian.parameters]
+    return jacobian.sizes, jacobian.N, states, parameters
+
+
+def local(jacobian: StepJacobian) -> StepJacobian:
+    """Return a Jacobian with its operations on elements alone."""
+    return StepJacobian(
+        jacobian.sizes,
+        jacobian.N,
+        [[[term for term in terms if isinstance(term, Diagonal)] for terms in row] for row in jacobian.states],
+        [
+            {name: kept for name, terms in row.items() if (kept := [term for term in terms if _is_local(term)])}
+            for row in jacobian.parameters
+        ],
+    )
+
+
+def _is_local(term: Term) -> bool:
+    return isinstance(term, Diagonal) or (isinstance(term, Outer | Lookup) and isinstance(term.after, Diagonal))
+
+
+def layers(jacobian: StepJacobian) -> list[Sequence[int]]:
+    """Return the parts of the state in groups: those that depend on one another through elements, directly or not."""
+    count = len(jacobian.sizes)
+    joins: Array = np.eye(count, dtype=bool)
+    for s, row in enumerate(jacobian.states):
+        for r, terms in enumerate(row):
+            joins[s, r] |= bool(terms)
+    joins = joins | joins.T
+    for _ in range(count):
+        joins = joins @ joins
+    return [np.flatnonzero(row).tolist() for number, row in enumerate(joins) if row.argmax() == number]

@@ -1,0 +1,269 @@
+"""Policies that carry a random sketch of the influence: UORO, Kronecker factors, forward gradients.
+
+Each is unbiased: its mean over the draws is the gradient of full BPTT, while the parameters stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..checks import integer
+from ..engine.tape import Array, DType
+from ..engine.tensor import Value
+from ..errors import ConfigError
+from ..ops import astype
+from .forward import Carrier, ForwardPolicy, is_zero, joined, summed
+from .influence import whole_state_jacobian
+from .jacobian import StepJacobian
+from .memory import check_memory
+from .policy import set_steps
+from .record import Gradients, StepRecord
+from .terms import Dense, Diagonal, Lookup, Outer, Term, Through, flat
+
+_TINY = 1e-7  # keeps the ratios of norms finite; any positive ratio leaves the mean as it is
+
+
+@dataclass(frozen=True)
+class Sampled(ForwardPolicy):
+    """Base of the policies that draw.
+
+    Attributes:
+        rng: generator or seed of the draws. Each sequence continues to draw from it.
+        every: steps between updates; None: one at the end.
+    """
+
+    rng: int | np.random.Generator = 0
+    every: int | None = 1
+
+    def __post_init__(self) -> None:
+        set_steps(self, "every")
+        if not isinstance(self.rng, np.random.Generator):
+            name = type(self).__name__
+            object.__setattr__(self, "rng", integer(name, "rng, if it is no numpy Generator,", self.rng, 0))
+        object.__setattr__(self, "_generator", np.random.default_rng(self.rng))
+
+    def signs(self, shape: tuple[int, ...], dtype: DType) -> Array:
+        """Return random signs, -1 and 1."""
+        generator: np.random.Generator = self.__dict__["_generator"]
+        return (2 * generator.integers(0, 2, shape) - 1).astype(dtype)
+
+    def normal(self, shape: tuple[int, ...], dtype: DType) -> Array:
+        """Return normal numbers of variance 1."""
+        generator: np.random.Generator = self.__dict__["_generator"]
+        return generator.standard_normal(shape).astype(dtype)
+
+
+@dataclass(frozen=True)
+class UORO(Sampled):
+    """Unbiased online recurrent optimization: the influence as one product of two vectors.
+
+    s = r0 * D s + r1 * nu,  w = w / r0 + (nu^T I) / r1,  gradient = (delta . s) w, with nu random signs,
+    r0 = sqrt(|w| / |D s|), r1 = sqrt(|nu^T I| / |nu|). Source: Tallec and Ollivier 2018, Unbiased online recurrent
+    optimization.
+
+    Bias: none while the parameters stay. Variance: large, and it grows with the state and the time over which credit
+    lasts; small learning rates make up for it. The streams of a batch share one w: memory N * n + P, a step costs one
+    product with the Jacobian from each side.
+
+    Args:
+        rng: generator or seed of the signs.
+        every: steps between updates; None: one at the end.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.UORO(rng=7)
+    UORO(rng=7, every=1)
+    """
+
+    def carrier(self) -> Carrier:
+        """Return a carrier for a new sequence."""
+        return _RankOne(self)
+
+
+class _RankOne(Carrier):
+    def __init__(self, policy: Sampled) -> None:
+        self._policy = policy
+
+    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+        zeros = record.zeros()
+        nu = [self._policy.signs(zero.shape, zero.dtype) for zero in zeros]
+        immediate = record.pull(nu)
+        if carry is None:
+            carry = (zeros, {name: value * 0 for name, value in immediate.items()})
+        state, weights = carry
+        moved, _ = record.push(state)
+        r0 = _ratio(_norm(list(weights.values())), _norm(moved))
+        r1 = _ratio(_norm(list(immediate.values())), _norm(nu))
+        new = [_like(r0 * a + r1 * b, zero) for a, b, zero in zip(moved, nu, zeros, strict=True)]
+        weight = {name: _like(weights[name] / r0 + immediate[name] / r1, weights[name]) for name in immediate}
+        direct, deltas, past = record.loss_terms()
+        terms = [direct]
+        for cotangents, tangents, factors in ((deltas, new, weight), (past, state, weights)):
+            if not is_zero(cotangents):
+                along = _inner(cotangents, tangents)
+                terms.append({name: _like(along * factor, factor) for name, factor in factors.items()})
+        return summed(*terms), (new, weight)
+
+
+@dataclass(frozen=True)
+class ForwardGradient(Sampled):
+    """The derivative in a random direction, times that direction: (grad . v) v.
+
+    v is drawn once for a sequence, and its tangent is carried from step to step. Source: Baydin et al. 2022, Gradients
+    without backpropagation.
+
+    Bias: none while the parameters stay. Variance: about P times the squared norm of the gradient, the largest of all
+    these policies; it is here to compare. Memory N * n + P, a step costs one product with the Jacobian.
+
+    Args:
+        rng: generator or seed of the directions.
+        every: steps between updates; None: one at the end.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.ForwardGradient(rng=7)
+    ForwardGradient(rng=7, every=1)
+    """
+
+    def carrier(self) -> Carrier:
+        """Return a carrier for a new sequence."""
+        return _Direction(self)
+
+
+class _Direction(Carrier):
+    def __init__(self, policy: Sampled) -> None:
+        self._policy = policy
+
+    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+        if carry is None:
+            drawn = {name: self._policy.normal(p.shape, p.dtype) for name, p in record.parameters.items()}
+            carry = (record.zeros(), drawn)
+        state, direction = carry
+        after, slope = record.push(state, direction)
+        return {name: _like(slope * v, v) for name, v in direction.items()}, (after, direction)
+
+
+@dataclass(frozen=True)
+class KroneckerFactored(Sampled):
+    """KF-RTRL: the influence of each matrix as a Kronecker product.
+
+    For a parameter that enters as z = a @ W:  J = u (x) A,  u = r0 * u + c r1 * a,  A = D A / r0 + c B / r1, with
+    B = dh/dz, a random sign c for each stream, r0 = sqrt(|D A| / |u|), r1 = sqrt(|B| / |a|). Source: Mujika et al.
+    2018, Approximating real-time recurrent learning with random Kronecker factors.
+
+    Bias: none while the parameters stay. Variance: smaller than UORO's by about n. Memory for each stream n * U + D for
+    each matrix (D, U), a step n^2 * U.
+
+    Args:
+        rng: generator or seed of the signs.
+        every: steps between updates; None: one at the end.
+
+    Raises:
+        ConfigError: on the first step, if a parameter reaches the state other than as one product; it is named.
+
+    >>> import tinygrad_rnn as tr
+    >>> tr.KroneckerFactored(rng=7)
+    KroneckerFactored(rng=7, every=1)
+    """
+
+    def carrier(self) -> Carrier:
+        """Return a carrier for a new sequence."""
+        return _Kronecker(self)
+
+
+class _Kronecker(Carrier):
+    def __init__(self, policy: Sampled) -> None:
+        self._policy = policy
+
+    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+        jacobian = record.jacobian
+        entering = {
+            name: _entering(name, jacobian)
+            for name in record.parameters
+            if any(name in row for row in jacobian.parameters)
+        }
+        D = whole_state_jacobian(jacobian)
+        if carry is None:
+            carry = {name: (a * 0, B * 0) for name, (a, B) in entering.items()}
+            check_memory(self._policy, sum(a.nbytes + B.nbytes for a, B in carry.values()), "Kronecker factors")
+        new = {name: self._stepped(D, a, B, *carry[name]) for name, (a, B) in entering.items()}
+        direct, deltas, past = record.loss_terms()
+        terms = [direct]
+        for cotangents, factors in ((deltas, new), (past, carry)):
+            if not is_zero(cotangents):
+                delta = np.expand_dims(joined(cotangents, jacobian.N), 1)
+                made = {name: np.swapaxes(u, 0, 1) @ np.squeeze(delta @ A, 1) for name, (u, A) in factors.items()}
+                terms.append({name: np.reshape(g, record.parameters[name].shape) for name, g in made.items()})
+        return summed(*terms), new
+
+    def _stepped(self, D: Value, a: Value, B: Value, u: Value, A: Value) -> tuple[Value, Value]:
+        """Return u (N, D) and A (N, n, U) after a step."""
+        moved = D @ A
+        c = self._policy.signs((a.shape[0], 1), a.dtype)
+        r0 = _ratio(_norm_by_stream(moved), _norm_by_stream(u))
+        r1 = _ratio(_norm_by_stream(B), _norm_by_stream(a))
+        return _like(r0 * u + c * r1 * a, a), _like(moved / r0[:, :, None] + B * (c / r1)[:, :, None], B)
+
+
+def _entering(name: str, jacobian: StepJacobian) -> tuple[Value, Value]:
+    """Return a (N, D) and B (N, n, U) of a parameter that enters as a @ W; a vector enters as ones @ b."""
+    left: Value | None = None
+    rows: list[Value | None] = []
+    for size, terms in zip(jacobian.sizes, jacobian.parameters, strict=True):
+        own = terms.get(name, [])
+        sides = _sides(own[0], jacobian.N) if len(own) == 1 else None
+        if own and sides is None:
+            raise ConfigError(
+                f"KroneckerFactored: parameter {name!r} does not enter the state as one product x @ W; use UORO or RTRL"
+            )
+        if sides is None:
+            rows.append(None)
+            continue
+        left, after = sides
+        rows.append(np.swapaxes(flat(after.dense(size), 2), 0, 1))
+    assert left is not None
+    width = next(row.shape[2] for row in rows if row is not None)
+    filled = [
+        np.zeros((jacobian.N, size, width), left.dtype) if row is None else row
+        for size, row in zip(jacobian.sizes, rows, strict=True)
+    ]
+    made: Value = np.concatenate(filled, axis=1)
+    return left, made
+
+
+def _sides(term: Term, N: int) -> tuple[Value, Diagonal | Dense] | None:
+    """Return the rows with which a parameter is multiplied, and the derivative by the product, or None."""
+    if isinstance(term, Outer | Lookup):
+        return term.factors()[0], term.after
+    if isinstance(term, Through):
+        return None
+    axes = term.units.ndim if isinstance(term, Diagonal) else term.values.ndim - 2
+    return (np.ones((N, 1), term.values.dtype), term) if axes <= 1 else None
+
+
+def _norm(parts: Sequence[Value]) -> Value:
+    total: Value = np.sqrt(sum(np.sum(part * part) for part in parts))
+    return total
+
+
+def _norm_by_stream(part: Value) -> Value:
+    squares = np.sum(np.reshape(part * part, (part.shape[0], -1)), axis=1, keepdims=True)
+    made: Value = np.sqrt(squares)
+    return made
+
+
+def _ratio(a: Value, b: Value) -> Value:
+    made: Value = np.sqrt((a + _TINY) / (b + _TINY))
+    return made
+
+
+def _inner(a: Sequence[Value], b: Sequence[Value]) -> Value:
+    total: Value = sum(np.sum(x * y) for x, y in zip(a, b, strict=True))
+    return total
+
+
+def _like(value: Value, other: Value) -> Value:
+    """Return a value in the dtype of another: float32 times a float64 scalar stays what it was."""
+    return value if value.dtype == other.dtype else astype(value, other.dtype)

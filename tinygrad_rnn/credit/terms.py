@@ -1,0 +1,214 @@
+"""Terms of the Jacobian of one recorded step, each in the form that it comes in.
+
+A term is the derivative of the K units of one part of the state after a step with respect to one source: a part of the
+state before it, or a parameter. Values have the axis of the streams, N, before the axes of the source's elements.
+Elements are numbered flat; where entries are asked for, a unit below 0 has none. All of it is written in NumPy's
+functions on values, so a plan can record it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..engine.tape import Array
+from ..engine.tensor import Value
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """Each element reaches one unit at most.
+
+    Attributes:
+        values: (N, *elements), 0 where no unit is reached.
+        units: (*elements) integers, the unit that each element reaches; -1: none.
+    """
+
+    values: Value
+    units: Array
+
+    def dense(self, K: int) -> Value:
+        """Return all derivatives, (K, N, *elements)."""
+        reached = self.units == np.arange(K).reshape(K, *(1,) * self.units.ndim)
+        made: Value = np.expand_dims(self.values, 0) * np.expand_dims(reached.astype(self.values.dtype), 1)
+        return made
+
+    def pattern(self, K: int) -> Array:
+        """Return which derivatives can be other than zero, booleans (K, *elements)."""
+        found: Array = self.units == np.arange(K).reshape(K, *(1,) * self.units.ndim)
+        return found
+
+    def entries(self, rows: Array, columns: Array) -> Value:
+        """Return the derivatives of units `rows` by elements `columns`, indices of one shape: (N, *shape)."""
+        reached = (self.units.reshape(-1)[columns] == rows) & (rows >= 0)
+        return picked(flat(self.values, 1), np.where(reached, columns, -1))
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Each element may reach every unit: values (K, N, *elements)."""
+
+    values: Value
+
+    def dense(self, K: int) -> Value:
+        """Return all derivatives, (K, N, *elements)."""
+        return self.values
+
+    def pattern(self, K: int) -> Array:
+        """Return which derivatives can be other than zero: all, as one entry for all elements."""
+        return np.ones((K, *(1,) * (self.values.ndim - 2)), bool)
+
+    def entries(self, rows: Array, columns: Array) -> Value:
+        """Return the derivatives of units `rows` by elements `columns`, indices of one shape: (N, *shape)."""
+        K, N = self.values.shape[:2]
+        table = np.reshape(np.swapaxes(flat(self.values, 2), 0, 1), (N, -1))
+        return picked(table, np.where(rows >= 0, rows * (table.shape[1] // K) + columns, -1))
+
+
+@dataclass(frozen=True)
+class Through:
+    """Elements reach the units through a product with a matrix that all streams share: rows @ matrix, then `after`.
+
+    Attributes:
+        after: the derivative by the product, elements (U,).
+        matrix: (D, U); the D rows are the elements of the source.
+        support: (D, U) booleans, where the matrix can be other than zero; None: everywhere.
+    """
+
+    after: Diagonal
+    matrix: Value
+    support: Array | None = None
+
+    def dense(self, K: int) -> Value:
+        """Return all derivatives, (K, N, D)."""
+        total: Value | None = None
+        for columns in self._columns(K).T:  # (K,): for each unit one of the columns that reach it
+            factor = np.expand_dims(np.swapaxes(picked(self.after.values, columns), 0, 1), 2)  # (K, N, 1)
+            term = factor * np.expand_dims(np.swapaxes(picked(self.matrix, columns), 0, 1), 1)  # (K, 1, D)
+            total = term if total is None else total + term
+        assert total is not None
+        return total
+
+    def pattern(self, K: int) -> Array:
+        """Return which derivatives can be other than zero, booleans (K, D)."""
+        support = np.ones(self.matrix.shape, bool) if self.support is None else self.support
+        found: Array = self.after.pattern(K) @ support.T
+        return found
+
+    def entries(self, rows: Array, columns: Array) -> Value:
+        """Return the derivatives of units `rows` by elements `columns`, indices of one shape: (N, *shape)."""
+        U = self.matrix.shape[1]
+        total: Value | None = None
+        for reaching in self._columns(int(rows.max(initial=0)) + 1).T:
+            at = np.where(rows >= 0, reaching[rows], -1)
+            weight = picked(flat(self.matrix, 0), np.where(at >= 0, columns * U + at, -1))
+            term = picked(self.after.values, at) * weight
+            total = term if total is None else total + term
+        assert total is not None
+        return total
+
+    def _columns(self, K: int) -> Array:
+        """Return (K, r) columns of the matrix, those that reach each unit, filled with -1."""
+        reaching = np.flatnonzero((self.after.units >= 0) & (self.after.units < K))
+        reaching = reaching[np.argsort(self.after.units[reaching], kind="stable")]
+        units = self.after.units[reaching]
+        counts = np.bincount(units, minlength=K)
+        made = np.full((K, max(1, int(counts.max(initial=0)))), -1)
+        made[units, np.arange(len(units)) - (np.cumsum(counts) - counts)[units]] = reaching
+        return made
+
+
+@dataclass(frozen=True)
+class Outer:
+    """A parameter W (D, U) that enters as rows @ W, with a derivative by the product.
+
+    Attributes:
+        rows: (N, D).
+        after: the derivative by the product, elements (U,).
+    """
+
+    rows: Value
+    after: Diagonal | Dense
+
+    def dense(self, K: int) -> Value:
+        """Return all derivatives, (K, N, D, U)."""
+        made: Value = np.expand_dims(self.rows, (0, 3)) * np.expand_dims(self.after.dense(K), 2)
+        return made
+
+    def pattern(self, K: int) -> Array:
+        """Return which derivatives can be other than zero, booleans (K, 1, U): the same for all rows of W."""
+        return np.expand_dims(self.after.pattern(K), 1)
+
+    def entries(self, rows: Array, columns: Array) -> Value:
+        """Return the derivatives of units `rows` by elements `columns`, indices of one shape: (N, *shape)."""
+        left, U = self.factors()
+        return self.after.entries(rows, columns % U) * picked(left, columns // U)
+
+    def factors(self) -> tuple[Value, int]:
+        """Return x (N, D) and U: element d * U + u has the derivative x[:, d] * after[u]."""
+        return self.rows, self.after.values.shape[-1]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A parameter W (V, ...) of which each stream takes one row.
+
+    Attributes:
+        ids: (N,) rows that are taken.
+        V: number of rows.
+        after: the derivative by the row that was taken.
+    """
+
+    ids: Value
+    V: int
+    after: Diagonal | Dense
+
+    @cached_property
+    def _taken(self) -> Value:
+        hot: Value = np.astype(np.expand_dims(self.ids, 1) == np.arange(self.V), self.after.values.dtype)
+        return hot
+
+    def dense(self, K: int) -> Value:
+        """Return all derivatives, (K, N, V, *row)."""
+        after = self.after.dense(K)
+        taken = np.reshape(self._taken, (1, *self._taken.shape, *(1,) * (after.ndim - 2)))
+        made: Value = np.expand_dims(after, 2) * taken
+        return made
+
+    def pattern(self, K: int) -> Array:
+        """Return which derivatives can be other than zero, booleans (K, 1, *row): the same for all rows of W."""
+        return np.expand_dims(self.after.pattern(K), 1)
+
+    def entries(self, rows: Array, columns: Array) -> Value:
+        """Return the derivatives of units `rows` by elements `columns`, indices of one shape: (N, *shape)."""
+        left, size = self.factors()
+        return self.after.entries(rows, columns % size) * picked(left, columns // size)
+
+    def factors(self) -> tuple[Value, int]:
+        """Return x (N, V) and R: element v * R + r has the derivative x[:, v] * after[r]."""
+        return self._taken, math.prod(self.after.values.shape[1 if isinstance(self.after, Diagonal) else 2 :])
+
+
+Term = Diagonal | Dense | Through | Outer | Lookup
+
+
+def flat(values: Value, lead: int) -> Value:
+    """Return values with all axes after the first `lead` as one."""
+    if values.ndim == lead + 1:
+        return values
+    made: Value = np.reshape(values, (*values.shape[:lead], math.prod(values.shape[lead:])))
+    return made
+
+
+def picked(values: Value, at: Array) -> Value:
+    """Return elements of the last axis, (..., *shape of at), and 0 where `at` is -1."""
+    size, numbers = values.shape[-1], at.reshape(-1)
+    if len(numbers) != size or not np.array_equal(numbers, np.arange(size)):
+        values = np.take(values, numbers, axis=-1)
+    made: Value = np.reshape(values, (*values.shape[:-1], *at.shape))
+    if (at < 0).any():
+        made = made * (at >= 0).astype(values.dtype)
+    return made
