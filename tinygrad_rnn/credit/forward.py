@@ -7,9 +7,9 @@ after every step. The parameters that do not reach the state (those of an output
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -23,15 +23,17 @@ from .policy import Policy
 from .record import Gradients, StepRecord
 from .update import Step, Update
 
+Carry = TypeVar("Carry")
 
-class Carrier:
+
+class Carrier(ABC, Generic[Carry]):
     """What a policy carries from step to step, in one sequence of a batch.
 
     `carry` is a nesting of arrays, None before the first step; a carrier keeps nothing else that changes.
     """
 
     @abstractmethod
-    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+    def advance(self, record: StepRecord, carry: Carry | None) -> tuple[Gradients, Carry]:
         """Return the gradient of the step's loss, and what is carried on."""
 
 
@@ -48,7 +50,7 @@ class ForwardPolicy(Policy):
     exact: bool = True
 
     @abstractmethod
-    def carrier(self) -> Carrier:
+    def carrier(self) -> Carrier[Any]:
         """Return a carrier for a new sequence."""
 
     def scale(self, edge: int, end: int) -> float:
@@ -86,9 +88,9 @@ class ForwardRecurrence:
     def __init__(self, step: Step, parameters: Mapping[str, Tensor], policy: ForwardPolicy, state: object) -> None:
         self._step, self._policy = step, policy
         self._parameters = leaves_of(parameters, "Recurrence")
-        self.state: Any = arrays_of(state)
+        self.state = arrays_of(state)
         self._carrier, self._moves = policy.carrier(), Moves()
-        self.carry: Any = None
+        self.carry: object = None
         self._sums: dict[str, Array] = {}
         self._losses: list[float] = []
         self._now = 0

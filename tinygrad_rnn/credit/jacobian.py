@@ -20,7 +20,7 @@ import numpy as np
 
 from ..engine.tape import Array, Edge, Node, context
 from ..engine.tensor import Value
-from ..engine.walk import ancestors, lifted, rule_results, useful_nodes
+from ..engine.walk import Lift, ancestors, lifted, rule_results, useful_nodes
 from ..ops import astype
 from .kinds import ELEMENTWISE, MOVES, ROWWISE, is_ours
 from .moves import Moves
@@ -112,7 +112,7 @@ class _Walk:
         self._forms: dict[Edge, list[Form]] = {}
         self.arrived: dict[Edge, list[Term]] = {}
         tracer = context().tracer
-        self._lift = None if tracer is None else tracer.lift
+        self._lift: Lift[Value] | None = None if tracer is None else tracer.lift
         spec = start[0].specs[start[1]]
         elements = spec.shape[1:] if sources.apart else spec.shape
         ones: Value = np.ones((self._N, *elements), spec.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class RTRL(ForwardPolicy):
     def __post_init__(self) -> None:
         set_steps(self, "every")
 
-    def carrier(self) -> Carrier:
+    def carrier(self) -> Carrier[Carried]:
         """Return a carrier for a new sequence."""
         return PatternCarrier(self, None)
 
@@ -98,7 +98,7 @@ class SnAp(ForwardPolicy):
     def __post_init__(self) -> None:
         set_steps(self, "n", "every")
 
-    def carrier(self) -> Carrier:
+    def carrier(self) -> Carrier[Carried]:
         """Return a carrier for a new sequence."""
         return PatternCarrier(self, self.n)
 
@@ -145,7 +145,7 @@ class EProp(ForwardPolicy):
         if not isinstance(self.rng, np.random.Generator):
             object.__setattr__(self, "rng", integer(name, "rng, if it is no numpy Generator,", self.rng, 0))
 
-    def carrier(self) -> Carrier:
+    def carrier(self) -> Carrier[Carried]:
         """Return a carrier for a new sequence."""
         feedback = Feedback(np.random.default_rng(self.rng)) if self.feedback == "random" else None
         return LocalCarrier(self, feedback)
@@ -166,20 +166,20 @@ class RFLO(EProp):
     feedback: Literal["symmetric", "random"] = "random"
 
 
-class PatternCarrier(Carrier):
+class PatternCarrier(Carrier[Carried]):
     """Carries J on the pattern of some steps (None: of all)."""
 
     def __init__(self, policy: ForwardPolicy, steps: int | None) -> None:
         self._policy, self._steps = policy, steps
         self._layout: _Layout | None = None
 
-    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+    def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the gradient of the step's loss, delta J, and J after the step."""
         jacobian = record.jacobian
         if self._layout is None:
             self._layout = _Layout(self._policy, jacobian, record, self._steps)
         influence = self._layout.check(jacobian)
-        before: Carried = self._layout.zeros(record) if carry is None else carry
+        before = self._layout.zeros(record) if carry is None else carry
         after = influence.advance(jacobian, before)
         direct, deltas, past = record.loss_terms()
         terms = [direct]
@@ -190,20 +190,20 @@ class PatternCarrier(Carrier):
         return summed(*terms), after
 
 
-class LocalCarrier(Carrier):
+class LocalCarrier(Carrier[Carried]):
     """Carries the traces of e-prop: J through operations on elements alone."""
 
     def __init__(self, policy: ForwardPolicy, feedback: Feedback | None) -> None:
         self._policy, self._feedback = policy, feedback
         self._layout: _Layout | None = None
 
-    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+    def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the learning signals times the traces, and the traces after the step."""
         jacobian = local(record.jacobian)
         if self._layout is None:
             self._layout = _Layout(self._policy, jacobian, record, None)
         influence = self._layout.check(jacobian)
-        before: Carried = self._layout.zeros(record) if carry is None else carry
+        before = self._layout.zeros(record) if carry is None else carry
         after = influence.advance(jacobian, before)
         pull: Callable[..., tuple[Gradients, list[Value], list[Value]]] = record.loss_terms
         if self._feedback is not None:

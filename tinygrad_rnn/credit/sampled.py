@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,12 @@ from .memory import check_memory
 from .policy import set_steps
 from .record import Gradients, StepRecord
 from .terms import Dense, Diagonal, Lookup, Outer, Term, Through, flat
+
+RankOne: TypeAlias = tuple[list[Value], Gradients]
+"""Numbers like the state, and like the parameters."""
+
+Factors: TypeAlias = dict[str, tuple[Value, Value]]
+"""Name of a parameter to the two Kronecker factors of the influence."""
 
 _TINY = 1e-7  # keeps the ratios of norms finite; any positive ratio leaves the mean as it is
 
@@ -78,16 +84,16 @@ class UORO(Sampled):
     UORO(rng=7, every=1)
     """
 
-    def carrier(self) -> Carrier:
+    def carrier(self) -> Carrier[RankOne]:
         """Return a carrier for a new sequence."""
         return _RankOne(self)
 
 
-class _RankOne(Carrier):
+class _RankOne(Carrier[RankOne]):
     def __init__(self, policy: Sampled) -> None:
         self._policy = policy
 
-    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+    def advance(self, record: StepRecord, carry: RankOne | None) -> tuple[Gradients, RankOne]:
         zeros = record.zeros()
         nu = [self._policy.signs(zero.shape, zero.dtype) for zero in zeros]
         immediate = record.pull(nu)
@@ -127,18 +133,18 @@ class ForwardGradient(Sampled):
     ForwardGradient(rng=7, every=1)
     """
 
-    def carrier(self) -> Carrier:
+    def carrier(self) -> Carrier[RankOne]:
         """Return a carrier for a new sequence."""
         return _Direction(self)
 
 
-class _Direction(Carrier):
+class _Direction(Carrier[RankOne]):
     def __init__(self, policy: Sampled) -> None:
         self._policy = policy
 
-    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+    def advance(self, record: StepRecord, carry: RankOne | None) -> tuple[Gradients, RankOne]:
         if carry is None:
-            drawn = {name: self._policy.normal(p.shape, p.dtype) for name, p in record.parameters.items()}
+            drawn: Gradients = {name: self._policy.normal(p.shape, p.dtype) for name, p in record.parameters.items()}
             carry = (record.zeros(), drawn)
         state, direction = carry
         after, slope = record.push(state, direction)
@@ -168,16 +174,16 @@ class KroneckerFactored(Sampled):
     KroneckerFactored(rng=7, every=1)
     """
 
-    def carrier(self) -> Carrier:
+    def carrier(self) -> Carrier[Factors]:
         """Return a carrier for a new sequence."""
         return _Kronecker(self)
 
 
-class _Kronecker(Carrier):
+class _Kronecker(Carrier[Factors]):
     def __init__(self, policy: Sampled) -> None:
         self._policy = policy
 
-    def advance(self, record: StepRecord, carry: Any) -> tuple[Gradients, Any]:
+    def advance(self, record: StepRecord, carry: Factors | None) -> tuple[Gradients, Factors]:
         jacobian = record.jacobian
         entering = {
             name: _entering(name, jacobian)
@@ -187,7 +193,11 @@ class _Kronecker(Carrier):
         D = whole_state_jacobian(jacobian)
         if carry is None:
             carry = {name: (a * 0, B * 0) for name, (a, B) in entering.items()}
-            check_memory(self._policy, sum(a.nbytes + B.nbytes for a, B in carry.values()), "Kronecker factors")
+            check_memory(
+                self._policy,
+                sum(part.size * part.dtype.itemsize for pair in carry.values() for part in pair),
+                "Kronecker factors",
+            )
         new = {name: self._stepped(D, a, B, *carry[name]) for name, (a, B) in entering.items()}
         direct, deltas, past = record.loss_terms()
         terms = [direct]

@@ -181,8 +181,8 @@ def _run_rule(node: Node, cotangents: list[Any], needs: list[bool], lift: Lift[C
 
 
 def rule_results(
-    node: Node, cotangents: Sequence[Any], needs: Sequence[bool], lift: Lift[Cotangent] | None = None
-) -> Iterator[Any]:
+    node: Node, cotangents: Sequence[Cotangent | None], needs: Sequence[bool], lift: Lift[Cotangent] | None = None
+) -> Iterator[Cotangent | None]:
     """Yield what the rule of a node returns for each input, as broadcast as it comes; None where none is needed.
 
     Args:
