@@ -12,7 +12,7 @@ or where it cannot be told, the batch is treated as one stream with N times as m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -186,7 +186,8 @@ class _Walk:
             self._is_summed(edge, shape, streamed) for edge, need in zip(node.edges, needs, strict=True) if need
         ):
             form = Dense(form.dense(self._K))
-        for edge, value in zip(node.edges, rule_results(node, [form.values], needs, self._lift), strict=True):
+        results: Iterator[Value | None] = rule_results(node, [form.values], needs, self._lift)
+        for edge, value in zip(node.edges, results, strict=True):
             if edge is None or value is None:
                 continue
             of_stream = streamed and self._is_streamed(edge, shape)
@@ -249,8 +250,8 @@ class _Walk:
             self._unknown(node, [form], needs, streamed)
             return
         if not streamed:
-            dense = Dense(form.dense(self._K))
-            for edge, value in zip(node.edges, rule_results(node, [dense.values], needs, self._lift), strict=True):
+            results: Iterator[Value | None] = rule_results(node, [form.dense(self._K)], needs, self._lift)
+            for edge, value in zip(node.edges, results, strict=True):
                 if edge is not None and value is not None:
                     self._add(edge, Dense(value), streamed=False)
             return
