@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from graph_cases import TwoSpeeds, model, rnn, two_losses, xs
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import ConfigError, DrawingError
 from tinygrad_rnn.graphs import Drawing, draw
+from tinygrad_rnn.graphs.drawing import VIEWS, ViewName
 from tinygrad_rnn.graphs.model import options
 
 
@@ -93,7 +95,11 @@ def test_auto_unrolls_what_is_recurrent_and_shows_operations_otherwise():
     assert draw(cbow, np.array([[1, 2]]), np.array([3])).scene.title == ops
 
 
-@pytest.mark.parametrize("view", ["unrolled", "rolled", "ops", "backward"])
+def test_every_view_can_be_named():
+    assert get_args(ViewName) == ("auto", *VIEWS)
+
+
+@pytest.mark.parametrize("view", VIEWS)
 def test_every_view_draws_a_model(view):
     made = draw(language_model(), *text(), view=view, gradients=True)
     assert made.scene.boxes

@@ -8,6 +8,7 @@ import pytest
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.errors import ConfigError
 from tinygrad_rnn.graphs.command import shown_steps, small_model
+from tinygrad_rnn.graphs.drawing import VIEWS
 
 TEXT = "to be or not to be that is the question\n" * 30
 CELL = """
@@ -46,7 +47,7 @@ def test_without_arguments_a_page_is_written(folder, capsys):
     assert [path.name for path in folder.iterdir()] == ["graph.html"]
 
 
-@pytest.mark.parametrize("view", ["auto", "unrolled", "rolled", "ops", "backward"])
+@pytest.mark.parametrize("view", ["auto", *VIEWS])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_every_view_of_every_cell(folder, cell, view):
     arguments = f"graph {cell} --view {view} --steps 4 --gradients --truncation chunked:2 --out picture.svg"

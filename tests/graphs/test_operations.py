@@ -6,6 +6,7 @@ from geometry import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
+from tinygrad_rnn.graphs.drawing import VIEWS
 from tinygrad_rnn.graphs.model import options
 from tinygrad_rnn.graphs.model.flow import Flow, flow_of
 from tinygrad_rnn.graphs.model.graph import read
@@ -166,7 +167,7 @@ def test_a_state_that_is_read_several_times_elsewhere_gets_the_joint_gradient():
     assert edge.magnitude == pytest.approx(float(np.linalg.norm([2.0, 2.0])))
 
 
-@pytest.mark.parametrize("view", ["ops", "rolled", "unrolled", "backward"])
+@pytest.mark.parametrize("view", VIEWS)
 def test_a_long_title_fits_into_the_picture(view):
     title = "A headline that is longer than the picture of two small operations is wide"
     cell = tr.RNNCell(1, 1, np.random.default_rng(0))

@@ -20,7 +20,7 @@ from .unrolled.view import unrolled
 
 ViewName = Literal["auto", "unrolled", "rolled", "ops", "backward"]
 
-_VIEWS: dict[str, Callable[[Flow, Options], Scene]] = {
+VIEWS: dict[str, Callable[[Flow, Options], Scene]] = {
     "unrolled": unrolled,
     "rolled": rolled,
     "ops": operations,
@@ -77,8 +77,8 @@ def draw(
     >>> [box.title for box in picture.scene.boxes if box.kind == "elision"]
     ['⋯']
     """
-    if view != "auto" and view not in _VIEWS:
-        raise DrawingError(f"draw: view must be auto, {', '.join(_VIEWS)}, got {view!r}")
+    if view != "auto" and view not in VIEWS:
+        raise DrawingError(f"draw: view must be auto, {', '.join(VIEWS)}, got {view!r}")
     if depth not in (None, 1, 2):
         raise DrawingError(f"draw: depth must be 1 or 2, got {depth}")
     with collector_paused():
@@ -86,7 +86,7 @@ def draw(
         graph = recording.graph()
         flow = flow_of(graph) if gradients else Flow(graph)
         name = view if view != "auto" else "unrolled" if is_recurrent(graph) else "ops"
-        scene = _VIEWS[name](flow, Options(title or "", recording.notes, steps, depth))
+        scene = VIEWS[name](flow, Options(title or "", recording.notes, steps, depth))
     check_size(name, len(scene.boxes))
     return Drawing(scene)
 
