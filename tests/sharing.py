@@ -20,7 +20,7 @@ def border(call, worker, workers):
     if worker == workers:
         return n
     at = n * worker // workers
-    return at // 16 * 16 if call["split"] == 2 else at
+    return at // 16 * 16 if call["split"] > 1 else at
 
 
 def touched(call, operand, *axes, size=None):

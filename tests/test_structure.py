@@ -127,7 +127,7 @@ BUDGET = {
     "data": 1430,
     "handwritten": 2210,
     "testing": 4462,
-    "compiler": 11558,
+    "compiler": 11770,
     "truncation": 1760,
     "credit": 2500,
 }

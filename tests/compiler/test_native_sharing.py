@@ -136,6 +136,9 @@ PLANS = {
     "rnn": lambda: training_plan(),
     "rnn, odd batch": lambda: training_plan(N=5, dtype="float64"),
     "rnn, one stream": lambda: training_plan(N=1),
+    "rnn, one stream, large": lambda: training_plan(N=1, T=6, H=112),
+    "lstm, one stream, large": lambda: training_plan("lstm", N=1, T=4, H=61),
+    "gru, one stream, large": lambda: training_plan("gru", N=1, T=4, H=72, dtype="float64"),
     "rnn, wide": lambda: training_plan(N=3, V=40, D=33, H=50),
     "rnn, tied": lambda: training_plan(D=5, tied=True, ignored=True),
     "lstm": lambda: training_plan("lstm"),
@@ -160,7 +163,7 @@ def test_no_worker_gets_in_anothers_way(name, workers):
     assert faults(program, plan.arena_bytes, workers) == []
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "strides", "large update"])
+@pytest.mark.parametrize("name", ["rnn", "rnn, one stream, large", "lstm", "gru", "strides", "large update"])
 def test_waits_are_needed(name):
     """Whichever wait is taken out, some worker gets in another's way: so the oracle sees what it is there for."""
     plan = PLANS[name]()

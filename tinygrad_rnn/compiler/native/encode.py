@@ -14,6 +14,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from .numbers import NUMBER
 from .record import AXES, TYPES, Record
 from .records import records_of
 from .sharing import Span, Touched, touched_after, touched_before, waits_within
+from .vectors import IN_LINES, border, share_vectors
 
 _OPERANDS = 4
 _UNWRITTEN = ("input", "constant")  # kinds of buffers that nobody waits for
@@ -144,7 +146,7 @@ def encode(plan: Plan, workers: int) -> Program:
                 else:
                     pending += run
         elif len(runs) == 1 and not isinstance(runs[0], int):
-            pending.append(_Body(runs[0], loop))
+            pending.append(_Body(share_vectors(runs[0], loop) if workers > 1 else runs[0], loop))
         else:
             end_run()
             pieces = [run if isinstance(run, int) else _records(run, workers, program.base, loop) for run in runs]
@@ -289,9 +291,9 @@ def _spans(step: Step, workers: int, base: Base, loop: Loop | None = None) -> li
     found: list[list[Span]] = [[] for _ in range(workers)]
     for record in step.records:
         n = record.n[0] if len(step.records) == 1 else math.prod(record.n)
-        if record.split == 1:
-            rows = [(worker, n * worker // workers, n * (worker + 1) // workers) for worker in range(workers)]
-            rows = [(worker, lo, hi) for worker, lo, hi in rows if lo != hi]
+        if record.split in (1, IN_LINES):
+            ends = [border(record, n, worker, workers) for worker in range(workers + 1)]
+            rows = [(worker, lo, hi) for worker, (lo, hi) in enumerate(pairwise(ends)) if lo != hi]
         else:
             rows = [(worker, 0, n) for worker in range(workers if record.split else 1)]
         for number, operand in enumerate(record.operands):  # without rows, too, zeros may be written

@@ -261,8 +261,12 @@ static void NAME(gemm_along)(long M, long N, long K, const REAL *a, long am, con
 
 /* -- which --------------------------------------------------------------------------------------------------------- */
 
-static void NAME(gemm)(long M, long N, long K, const REAL *a, long am, long ak, const REAL *b, long bk, long bn,
-                       REAL *c, long cm, REAL *scratch) {
+/* Whether a matrix is larger than the first cache. */
+static bool NAME(is_large)(long N, long K) { return N * K * (long)sizeof(REAL) >= GEMM_CACHE; }
+
+/* `all` is how many rows a has for all workers: what they choose by it is the same for each, and so is the order of sums. */
+static void NAME(gemm)(long all, long M, long N, long K, const REAL *a, long am, long ak, const REAL *b, long bk,
+                       long bn, REAL *c, long cm, REAL *scratch) {
     if (K <= 0) {
         for (long m = 0; m < M; m++) memset(c + m * cm, 0, N * sizeof(REAL));
         return;
@@ -273,7 +277,7 @@ static void NAME(gemm)(long M, long N, long K, const REAL *a, long am, long ak, 
     }
     if (bn == 1 && N >= GEMM_LANES) {
         NAME(gemm_panels)(0, M, N, K, a, am, ak, b, bk, bn, c, cm, scratch);
-    } else if (ak == 1 && bk == 1 && (M <= GEMM_FEW || N < GEMM_LANES)) {
+    } else if (ak == 1 && bk == 1 && (all <= GEMM_FEW || N < GEMM_LANES)) {
         NAME(gemm_along)(M, N, K, a, am, b, bn, c, cm, 1);
     } else if (N == 1 && cm == 1 && am == 1 && M >= GEMM_LANES) { /* the transpose of vector @ matrix */
         NAME(gemm_panels)(0, 1, M, K, b, 0, bk, a, ak, 1, c, M, scratch);

@@ -211,6 +211,9 @@ static void NAME(matmul)(Part *part) {
     const Record *record = part->record;
     long M = record->n[0], N = record->n[1], K = record->n[2], lo = part->lo, count = part->hi - part->lo;
     long ak = record->s[A][1], bk = record->s[B][0], bn = record->s[B][1];
+    /* A few rows take less time than reading a matrix that is larger than the first cache. In a loop every other step
+       goes through K from its end: what was read last at the step before is still in cache. */
+    bool back = part->t & 1 && M <= 2 * GEMM_ROWS && bn == 1 && N >= GEMM_LANES && NAME(is_large)(N, K);
     REAL *c = part->p[OUT];
     const REAL *a = part->p[A], *b = part->p[B];
     if (record->split == 2)
@@ -218,11 +221,36 @@ static void NAME(matmul)(Part *part) {
     else
         c += lo * record->s[OUT][0], a += lo * record->s[A][0], M = count;
     if (M <= 0 || N <= 0) return;
-    /* A few rows take less time than reading a matrix that is larger than the first cache. In a loop every other step
-       goes through K from its end: what was read last at the step before is still in cache. */
-    if (part->t & 1 && M <= GEMM_ROWS && bn == 1 && N >= GEMM_LANES && K * N * (long)sizeof(REAL) >= GEMM_CACHE)
-        a += (K - 1) * ak, b += (K - 1) * bk, ak = -ak, bk = -bk;
-    NAME(gemm)(M, N, K, a, record->s[A][0], ak, b, bk, bn, c, record->s[OUT][0], part->scratch);
+    if (back) a += (K - 1) * ak, b += (K - 1) * bk, ak = -ak, bk = -bk;
+    NAME(gemm)(record->n[0], M, N, K, a, record->s[A][0], ak, b, bk, bn, c, record->s[OUT][0], part->scratch);
+}
+
+/* The product of a matrix's transpose, A (n[0], n[2]) with steps 1 and s[A][1], and a column: the part of a worker. */
+static void NAME(vector)(Part *part) {
+    long N = part->n[0], K = part->n[1], ak = part->s[0][A], bk = part->s[0][B];
+    const REAL *a = part->p[A], *b = part->p[B];
+    if (part->t & 1 && part->n[2]) a += (K - 1) * ak, b += (K - 1) * bk, ak = -ak, bk = -bk;
+    NAME(gemm_panels)(0, 1, N, K, b, 0, bk, a, ak, 1, part->p[OUT], N, part->scratch);
+}
+
+static void NAME(prepare_vector)(Part *part) {
+    const Record *record = part->record;
+    long lo = part->lo, count = part->hi - lo;
+    part->n[0] = count, part->n[1] = record->n[2], part->n[2] = NAME(is_large)(record->n[0], record->n[2]);
+    part->s[0][A] = record->s[A][1], part->s[0][B] = record->s[B][0];
+    part->p[OUT] = (REAL *)part->p[OUT] + lo, part->p[A] = (REAL *)part->p[A] + lo;
+    part->run = count > 0 && record->n[2] > 0 ? NAME(vector) : NAME(matmul);
+}
+
+/* Copy the columns of a matrix that a worker reads at each step of a loop: where its rows lie far apart, few of them fit
+   into the first cache. Returns the bytes after the copy. */
+static char *NAME(pack)(Part *part, char *to, const char *end) {
+    long N = part->n[0], K = part->n[1], bytes = (N * K * (long)sizeof(REAL) + 63) / 64 * 64;
+    if (part->run != NAME(vector) || !part->record->n[3] || part->s[0][A] == N || end - to < bytes) return to;
+    for (long k = 0; k < K; k++)
+        memcpy((REAL *)to + k * N, (REAL *)part->p[A] + k * part->s[0][A], N * sizeof(REAL));
+    part->p[A] = to, part->s[0][A] = N;
+    return to + bytes;
 }
 
 /* -- sums of a (n[0], n[1]), times x[A] ---------------------------------------------------------------------------- */
@@ -352,6 +380,8 @@ static void NAME(prepare)(Part *part) {
     int op = part->record->op;
     if (op <= OP_where)
         NAME(prepare_elementwise)(part);
+    else if (op == OP_matmul && part->record->split == 3)
+        NAME(prepare_vector)(part);
     else
         part->run = NAME(operations)[op - OP_where - 1];
 }

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { SPINS = 4000, LINE = 64 };
@@ -19,13 +20,18 @@ enum { SPINS = 4000, LINE = 64 };
 typedef struct Pool Pool;
 typedef void Work(void *job, int worker);
 
+/* How often a worker has waited for all: in a cache line of its own, which the others read. */
+typedef struct {
+    _Alignas(LINE) atomic_uint count;
+} Place;
+
 struct Pool {
     int workers;
     pid_t owner;              /* after a fork the threads are not there */
     pthread_mutex_t busy;     /* one job at a time */
-    _Alignas(LINE) atomic_int arrived;
-    _Alignas(LINE) atomic_int phase;
+    Place *places;            /* of each worker */
     _Alignas(LINE) atomic_int jobs; /* number of jobs so far */
+    int apart, longer;        /* replays from now on in which loops are done by one worker; how many after the next delay */
     pthread_mutex_t sleep;
     pthread_cond_t wake;
     Work *work;
@@ -47,20 +53,24 @@ static inline void pause_a_little(void) {
 #endif
 }
 
-/* Return when every worker is here; what one wrote before, all see after. */
-static void wait_for_all(Pool *pool) {
-    if (pool->workers == 1) return;
-    int phase = atomic_load_explicit(&pool->phase, memory_order_relaxed);
-    if (atomic_fetch_add(&pool->arrived, 1) + 1 == pool->workers) {
-        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&pool->phase, phase + 1, memory_order_release);
-        return;
-    }
-    for (int spins = 0; atomic_load_explicit(&pool->phase, memory_order_acquire) == phase; spins++)
-        if (spins < SPINS)
-            pause_a_little();
-        else
-            sched_yield();
+/* Return when every worker is here; what one wrote before, all see after. True if one was so late that it cannot have
+   been running. */
+static bool wait_for_all(Pool *pool, int worker) {
+    unsigned mine = atomic_load_explicit(&pool->places[worker].count, memory_order_relaxed) + 1;
+    bool late = false;
+    atomic_store_explicit(&pool->places[worker].count, mine, memory_order_release);
+    for (int other = 0; other < pool->workers; other++)
+        for (int spins = 0;; spins++) {
+            unsigned theirs = atomic_load_explicit(&pool->places[other].count, memory_order_acquire);
+            if (theirs == mine || theirs == mine + 1) break; /* it may be at the next wait already */
+            if (spins < SPINS) {
+                pause_a_little();
+            } else {
+                late = true;
+                sched_yield();
+            }
+        }
+    return late;
 }
 
 static void *serve(void *argument) {
@@ -74,7 +84,7 @@ static void *serve(void *argument) {
         while (atomic_load(&pool->jobs) == done) pthread_cond_wait(&pool->wake, &pool->sleep);
         pthread_mutex_unlock(&pool->sleep);
         pool->work(pool->job, worker.number);
-        wait_for_all(pool);
+        wait_for_all(pool, worker.number);
     }
     return NULL; /* never: they end with the process */
 }
@@ -87,7 +97,7 @@ static void run_all(Pool *pool, Work *work, void *job) {
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->sleep);
     work(job, 0);
-    wait_for_all(pool);
+    wait_for_all(pool, 0);
 }
 
 static Pool *make_pool(int workers, size_t scratch) {
@@ -100,6 +110,8 @@ static Pool *make_pool(int workers, size_t scratch) {
     pool->scratch = calloc(workers, sizeof *pool->scratch);
     pool->threads = calloc(workers, sizeof *pool->threads);
     if (!pool->scratch || !pool->threads) return NULL;
+    if (posix_memalign((void **)&pool->places, LINE, workers * sizeof *pool->places)) return NULL;
+    memset(pool->places, 0, workers * sizeof *pool->places);
     for (int number = 0; number < workers; number++)
         if (posix_memalign(&pool->scratch[number], LINE, scratch)) return NULL;
     for (int number = 1; number < workers; number++) {

@@ -15,13 +15,15 @@ enum { ALL_WELL = 2 };
 typedef struct {
     int32_t op;               /* one of the numbers of operations.h */
     int32_t type;             /* 0: float, 1: double */
-    int32_t split;            /* 0: worker 0 does it all; 1: the workers share n[0]; 2: they share n[1] */
+    int32_t split;            /* 0: worker 0 does it all; 1: the workers share n[0]; 2: they share n[1]; 3: n[0], in
+                                 whole lines */
     int32_t wait;             /* 1: every worker waits here for all others before it goes on; ALL_WELL: and goes on only
                                  if no id was out of range. No record after that looks at ids */
     int64_t base[OPERANDS];   /* the memory that an operand lies in; -1: it is x[] of that operand, -2 - k: block k */
     int64_t offset[OPERANDS]; /* bytes from there */
     int64_t turn[OPERANDS];   /* within a loop: bytes that are added to the offset at each step */
-    int64_t n[4];             /* sizes; of a chain: elements, records after it that it does; of a loop: steps, records
+    int64_t n[4];             /* sizes; of a product in lines: n[3] is 1 if the matrix A is the same at all steps of the
+                                 loop; of a chain: elements, records after it that it does; of a loop: steps, records
                                  after it that are its body, 1 if it goes from the last step to the first */
     int64_t s[OPERANDS][3];   /* steps of each operand along n[0], n[1], n[2], in elements */
     double x[OPERANDS];       /* numbers */

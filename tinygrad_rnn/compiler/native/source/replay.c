@@ -1,5 +1,6 @@
 /* The native executor: walks through the records of a plan. record.h says what a record is, pool.h what workers are. */
 
+#include <limits.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -18,6 +19,8 @@ static char *place(const Part *part, const Record *record, int k) {
     return record->base[k] < 0 ? NULL : part->bases[record->base[k]] + record->offset[k] + part->t * record->turn[k];
 }
 
+enum { MOST_APART = 255 }; /* replays in which loops are done by one worker, after many delays */
+
 static void nothing(Part *part) { (void)part; }
 
 #define TYPE 32
@@ -32,6 +35,7 @@ static void nothing(Part *part) { (void)part; }
 
 /* Bytes that a worker has for itself: a chain wants its blocks, of doubles at most. */
 enum { CHAIN_SCRATCH = BLOCKS * BLOCK * 8, SCRATCH = GEMM_SCRATCH > CHAIN_SCRATCH ? GEMM_SCRATCH : CHAIN_SCRATCH };
+enum { PACKED = 512 << 10 }; /* bytes after them for matrices that the steps of a loop read */
 
 typedef struct {
     Pool *pool;
@@ -43,6 +47,8 @@ typedef struct {
     long room;          /* records of the longest body of a loop among these, at most */
     Part *parts;        /* so many for each worker */
     atomic_long failed; /* number of a record that met an id out of range, or -1 */
+    atomic_long taken_over; /* the turn of the loop from which on worker 0 does it alone */
+    bool apart, was_late;   /* whether it does so from the start; whether it had to */
 } Replay;
 
 /* Records after a record that belong to it. */
@@ -55,12 +61,12 @@ static long border(const Record *record, int worker, int workers) {
     long n = record->n[record->split == 2];
     if (worker == workers) return n;
     long at = n * worker / workers;
-    return record->split == 2 ? at / 16 * 16 : at;
+    return record->split > 1 ? at / 16 * 16 : at;
 }
 
-/* Make ready what a worker does of a record, at step t. */
-static void prepare(Part *part, const Replay *replay, const Record *record, int worker, long t, void *scratch) {
-    int workers = replay->pool->workers;
+/* Make ready what one of so many workers does of a record, at step t. */
+static void prepare(Part *part, const Replay *replay, const Record *record, int worker, int workers, long t,
+                    void *scratch) {
     part->record = record, part->bases = replay->bases, part->t = t, part->scratch = scratch, part->failed = false;
     part->lo = 0, part->hi = record->n[0];
     if (record->split) part->lo = border(record, worker, workers), part->hi = border(record, worker + 1, workers);
@@ -76,7 +82,7 @@ static void prepare(Part *part, const Replay *replay, const Record *record, int 
 static void perform(Replay *replay, const Record *record, int worker, void *scratch) {
     Part part;
     if (!record->split && worker > 0) return;
-    prepare(&part, replay, record, worker, replay->t, scratch);
+    prepare(&part, replay, record, worker, replay->pool->workers, replay->t, scratch);
     part.run(&part);
     if (part.failed) atomic_store(&replay->failed, record - replay->records);
 }
@@ -87,32 +93,62 @@ static double now(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* Go through the records of a loop at each step: what workers `from` to `to` - 1 do of them. `alone`: there are no
-   other threads. */
-static void go_round(Replay *replay, const Record *loop, int from, int to, bool alone, void *scratch) {
+/* Go through the records of a loop from a turn on: what workers `from` to `to` - 1 do of them. `alone`: without other
+   threads. Returns the turn at which worker 0 takes over, or the number of steps. */
+static long go_round(Replay *replay, const Record *loop, int from, int to, bool alone, long turn, void *scratch) {
     Part *parts = replay->parts + from * replay->room, *end = parts;
-    long steps = loop->n[0], ahead = loop->n[2] ? -1 : 1, t = loop->n[2] ? steps - 1 : 0;
+    long steps = loop->n[0], ahead = loop->n[2] ? -1 : 1, t = loop->n[2] ? steps - 1 - turn : turn;
     const Record *last = loop + 1 + loop->n[1];
+    char *packed = (char *)scratch + SCRATCH, *full = packed + PACKED;
     for (const Record *record = loop + 1; record < last; record += 1 + followers(record))
-        for (int worker = from; worker < to; worker++) {
-            prepare(end, replay, record, worker, t, scratch);
+        for (int worker = from; worker < (alone && record->split == 3 ? 1 : to); worker++) {
+            prepare(end, replay, record, worker, alone && record->split == 3 ? 1 : replay->pool->workers, t, scratch);
+            packed = record->type == 0 ? pack_f32(end, packed, full) : pack_f64(end, packed, full);
             for (int k = 0; k < OPERANDS; k++) end->turn[k] = ahead * record->turn[k];
             end->wait = !alone && (record->wait || replay->seconds);
             if (end->wait || end->run != nothing) end++;
         }
-    for (; steps > 0; steps--, t += ahead)
+    for (; turn < steps; turn++, t += ahead) {
+        bool late = false;
+        if (!alone && turn >= atomic_load_explicit(&replay->taken_over, memory_order_relaxed)) break;
         for (Part *part = parts; part < end; part++) {
-            if (part->wait) wait_for_all(replay->pool);
+            if (part->wait) late |= wait_for_all(replay->pool, from);
             double start = replay->seconds ? now() : 0;
             part->t = t;
             part->run(part);
             for (int k = 0; k < OPERANDS; k++) part->p[k] = (char *)part->p[k] + part->turn[k];
             if (!replay->seconds) continue;
-            if (!alone) wait_for_all(replay->pool);
+            if (!alone) wait_for_all(replay->pool, from);
             if (from == 0) replay->seconds[part->record - replay->records] += now() - start;
         }
+        /* The others look at it before the turn after the next: there is a wait in between. */
+        if (late && from == 0 && atomic_load(&replay->taken_over) == LONG_MAX)
+            atomic_store(&replay->taken_over, turn + 2);
+    }
     for (Part *part = parts; part < end; part++)
         if (part->failed) atomic_store(&replay->failed, part->record - replay->records);
+    return turn;
+}
+
+static bool waits_within(const Record *loop) {
+    for (const Record *record = loop + 1; record <= loop + loop->n[1]; record++)
+        if (record->wait) return true;
+    return false;
+}
+
+/* A loop in which workers wait for each other at each step takes a time slice a step if they do not run at the same
+   time. So if one is late worker 0 goes on alone: it does the parts of all. */
+static void go_together(Replay *replay, const Record *loop, int worker, void *scratch) {
+    long turn = 0;
+    if (!replay->apart || !waits_within(loop)) turn = go_round(replay, loop, worker, worker + 1, false, 0, scratch);
+    if (turn == loop->n[0]) return;
+    wait_for_all(replay->pool, worker);
+    if (worker == 0) {
+        go_round(replay, loop, 0, replay->pool->workers, true, turn, scratch);
+        replay->was_late = !replay->apart;
+        atomic_store(&replay->taken_over, LONG_MAX);
+    }
+    wait_for_all(replay->pool, worker);
 }
 
 static void walk(void *job, int worker) {
@@ -120,16 +156,16 @@ static void walk(void *job, int worker) {
     void *scratch = replay->pool->scratch[worker];
     for (long i = 0; i < replay->count; i += 1 + followers(&replay->records[i])) {
         const Record *record = &replay->records[i];
-        if (record->wait || replay->seconds) wait_for_all(replay->pool);
+        if (record->wait || replay->seconds) wait_for_all(replay->pool, worker);
         if (record->wait == ALL_WELL && atomic_load(&replay->failed) >= 0) return;
         if (record->op == OP_loop) {
-            go_round(replay, record, worker, worker + 1, false, scratch);
+            go_together(replay, record, worker, scratch);
             continue;
         }
         double start = replay->seconds ? now() : 0;
         perform(replay, record, worker, scratch);
         if (!replay->seconds) continue;
-        wait_for_all(replay->pool);
+        wait_for_all(replay->pool, worker);
         if (worker == 0) replay->seconds[i] += now() - start;
     }
 }
@@ -140,7 +176,7 @@ static void walk_alone(Replay *replay, void *scratch) {
     for (long i = 0; i < replay->count; i += 1 + followers(&replay->records[i])) {
         if (replay->records[i].wait == ALL_WELL && atomic_load(&replay->failed) >= 0) return;
         if (replay->records[i].op == OP_loop) {
-            go_round(replay, &replay->records[i], 0, workers, true, scratch);
+            go_round(replay, &replay->records[i], 0, workers, true, 0, scratch);
             continue;
         }
         double start = replay->seconds ? now() : 0;
@@ -149,7 +185,7 @@ static void walk_alone(Replay *replay, void *scratch) {
     }
 }
 
-Pool *tinygrad_rnn_pool(int workers) { return make_pool(workers, SCRATCH); }
+Pool *tinygrad_rnn_pool(int workers) { return make_pool(workers, SCRATCH + PACKED); }
 
 int tinygrad_rnn_record_bytes(void) { return sizeof(Record); }
 
@@ -160,13 +196,17 @@ const char *tinygrad_rnn_operations(void) { return NAMES; }
    Returns the number of a record that met an id out of range, -1 if there is none, -2 if there is not enough memory. */
 long tinygrad_rnn_replay(Pool *pool, const Record *records, long count, char *const *bases, double *seconds, long t,
                          long room) {
-    Replay replay = {pool, records, count, bases, seconds, t, room, NULL, -1};
+    Replay replay = {pool, records, count, bases, seconds, t, room, NULL, -1, LONG_MAX, false, false};
     void *scratch = NULL;
     if (room && posix_memalign((void **)&replay.parts, LINE, room * pool->workers * sizeof(Part))) return -2;
     if (pool->owner == getpid() && pthread_mutex_trylock(&pool->busy) == 0) {
+        replay.apart = pool->apart > 0 && !seconds;
         run_all(pool, walk, &replay);
+        pool->longer = replay.was_late ? pool->longer * 2 + 1 : replay.apart ? pool->longer : pool->longer / 2;
+        pool->longer = pool->longer > MOST_APART ? MOST_APART : pool->longer;
+        pool->apart = replay.was_late ? pool->longer : replay.apart ? pool->apart - 1 : 0;
         pthread_mutex_unlock(&pool->busy);
-    } else if (posix_memalign(&scratch, LINE, SCRATCH)) { /* another replay has the workers and their scratch, or they */
+    } else if (posix_memalign(&scratch, LINE, SCRATCH + PACKED)) { /* another replay has the workers and their scratch, or they */
         replay.failed = -2;                               /* are in another process */
     } else {
         walk_alone(&replay, scratch);

@@ -1,0 +1,85 @@
+"""Loops over vectors: a state of one stream has no rows to share, so workers share its columns if the matrix is large.
+
+Each step then needs a wait, for the next product reads all of the state, so small matrices stay with one worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ..plans.instructions import Loop, Slot
+from .chains import Step
+from .numbers import LAST_LOOP, NUMBER
+from .record import Operand, Record
+
+IN_LINES = 3
+"""`split` of records whose n[0] is shared in whole lines of `LINE` elements, as in source/record.h."""
+
+LINE = 16
+_LARGE = 48 << 10  # bytes of a matrix; reading one of them takes several times as long as a wait
+_MATMUL = NUMBER["matmul"]
+
+
+def border(record: Record, n: int, worker: int, workers: int) -> int:
+    """Return where the part of a worker starts in the n rows of a record; for the number of workers, n."""
+    at = n * worker // workers
+    return at // LINE * LINE if record.split == IN_LINES and worker < workers else at
+
+
+def share_vectors(steps: list[Step], loop: Loop) -> list[Step]:
+    """Let workers share the vectors in the body of a loop if one of them is multiplied by a large matrix."""
+    found = [_product(step.records[0]) if len(step.records) == 1 else None for step in steps]
+    if not any(found):
+        return steps
+    written = [*_written(steps, loop)]
+    shared = []
+    for step, product in zip(steps, found, strict=True):
+        record = product or (_vector(step.records[0]) if len(step.records) == 1 else None)
+        if product is not None and _stays(product.operands[1].slot, written):
+            product.n = (*product.n, 1)
+        shared.append(step if record is None else Step((record,), step.instructions))
+    return shared
+
+
+def _product(record: Record) -> Record | None:
+    """Return a product of a vector and a large matrix as that of the matrix's transpose and a column: rows are shared."""
+    if record.op != _MATMUL:
+        return None
+    (M, N, K), (out, vector, matrix) = record.n, record.operands
+    (k, n), size = matrix.steps, record.dtype.itemsize
+    if M != 1 or n != 1 or N < 2 * LINE or N * K * size < _LARGE:
+        return None
+    column = Operand(vector.slot, (vector.steps[1], 1), shared=False)
+    operands = Operand(out.slot, (1, 1)), Operand(matrix.slot, (1, k)), column
+    return Record(_MATMUL, record.dtype, operands, (N, 1, K), IN_LINES)
+
+
+def _vector(record: Record) -> Record | None:
+    """Return an elementwise record over one axis so that workers share it."""
+    if record.op > LAST_LOOP or record.split > 1 or len(record.n) != 1 or record.n[0] < 2 * LINE:
+        return None
+    return replace(record, split=IN_LINES)
+
+
+def _written(steps: Sequence[Step], loop: Loop) -> Iterator[tuple[object, int, int]]:
+    """Yield (memory, first byte, byte after the last) of what is written in all steps of a loop."""
+    for step in steps:
+        for record in step.records:
+            for number in record.writes:
+                operand = record.operands[number]
+                if operand.slot is not None and operand.block is None:
+                    yield _extent(operand.slot, loop.steps)
+
+
+def _extent(slot: Slot, turns: int = 1) -> tuple[object, int, int]:
+    memory = None if slot.buffer.kind == "arena" else id(slot.buffer)
+    start, (low, high), way = slot.offset + slot.buffer.offset, slot.extent(), (turns - 1) * slot.turn
+    return memory, start + low + min(0, way), start + high + max(0, way)
+
+
+def _stays(slot: Slot | None, written: Sequence[tuple[object, int, int]]) -> bool:
+    """Return whether a matrix is the same at all steps."""
+    assert slot is not None
+    memory, start, stop = _extent(slot)
+    return not slot.turn and not any(other == memory and low < stop and start < high for other, low, high in written)
