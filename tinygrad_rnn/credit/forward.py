@@ -15,8 +15,8 @@ import numpy as np
 
 from ..engine.tape import Array, slice_of_a_sequence
 from ..engine.tensor import Tensor, Value
-from ..engine.tree import map_leaves
-from ..errors import ConfigError
+from ..engine.tree import map_leaves, structure
+from ..errors import ConfigError, GradientError
 from .moves import Moves
 from .nests import added, arrays_of, edge_to, fresh_leaf, leaves_of, loss_and_state, number_of, steps_of, value_of
 from .policy import Policy
@@ -111,6 +111,11 @@ class ForwardRecurrence:
         before = map_leaves(fresh_leaf, self.state)
         with slice_of_a_sequence():
             loss, after = loss_and_state(self._step(inputs, before), "Recurrence")
+        if structure(before) != structure(after):
+            raise GradientError(
+                f"Recurrence: {self._policy!r} needs the state before the first step in the nesting in which step "
+                f"returns it, {structure(after)}; got {structure(before)}"
+            )
         record = StepRecord(loss, before, after, self._parameters, self._moves)
         gradients, self.carry = self._carrier.advance(record, map_leaves(value_of, self.carry))
         for name, value in gradients.items():

@@ -11,7 +11,7 @@ import numpy as np
 from ..engine.autograd import grad
 from ..engine.tape import Edge, context
 from ..engine.tensor import Operand, Tensor, Value, shape_of
-from ..engine.walk import pull_back
+from ..engine.walk import ancestors, pull_back
 from .jacobian import StepJacobian, step_jacobian
 from .moves import Moves
 from .nests import edge_to, floats, one_for
@@ -47,6 +47,13 @@ class StepRecord:
     def edges(self) -> dict[str, Edge]:
         """Name of each parameter to the edge to it."""
         return {name: edge_to(parameter) for name, parameter in self.parameters.items()}
+
+    @cached_property
+    def reaching(self) -> list[str]:
+        """Names of the parameters that reach the state after the step."""
+        edges = [edge for edge in map(_edge, self._after) if edge is not None]
+        seen = set(ancestors(edge[0] for edge in edges))
+        return [name for name, (node, _) in self.edges.items() if node in seen]
 
     @cached_property
     def jacobian(self) -> StepJacobian:
@@ -110,8 +117,8 @@ class StepRecord:
         zeros: Gradients = {name: np.zeros(p.shape, p.dtype) for name, p in self.parameters.items()}
         return {name: found.get(edge, zeros[name]) for name, edge in self.edges.items()}
 
-    def push(self, states: Sequence[Value], parameters: Mapping[str, Value] | None = None) -> tuple[list[Value], Value]:
-        """Return the tangents of the state after the step and of its loss.
+    def push(self, states: Sequence[Value], parameters: Mapping[str, Value] | None = None) -> list[Value]:
+        """Return the tangents of the state after the step.
 
         J^T u is linear in u, so its derivative by u in the direction v is J v. Source: Townsend 2017.
 
@@ -121,8 +128,7 @@ class StepRecord:
         """
         directions = [*states, *(() if parameters is None else (parameters[name] for name in self.parameters))]
         sources = [*self._before, *(() if parameters is None else self.parameters.values())]
-        outputs = [*self._after, self.loss]
-        recorded = [part for part in outputs if isinstance(part, Tensor) and part.node is not None]
+        recorded = [part for part in self._after if isinstance(part, Tensor) and part.node is not None]
         tangents: dict[int, Value] = {}
         if recorded:
             seeds = [_leaf(part) for part in recorded]
@@ -136,10 +142,7 @@ class StepRecord:
                 ys, weights = zip(*pairs, strict=True)
                 made: Sequence[Value] = grad(list(ys), seeds, cotangent=list(weights), allow_unused=True)
                 tangents = {id(part): tangent for part, tangent in zip(recorded, made, strict=True)}
-        zeros = self.zeros()
-        after = [tangents.get(id(part), zero) for part, zero in zip(self._after, zeros, strict=True)]
-        zero_loss: Value = np.zeros(())
-        return after, tangents.get(id(self.loss), zero_loss)
+        return [tangents.get(id(part), zero) for part, zero in zip(self._after, self.zeros(), strict=True)]
 
 
 def _edge(part: Value) -> Edge | None:

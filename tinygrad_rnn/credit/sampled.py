@@ -100,7 +100,7 @@ class _RankOne(Carrier[RankOne]):
         if carry is None:
             carry = (zeros, {name: value * 0 for name, value in immediate.items()})
         state, weights = carry
-        moved, _ = record.push(state)
+        moved = record.push(state)
         r0 = _ratio(_norm(list(weights.values())), _norm(moved))
         r1 = _ratio(_norm(list(immediate.values())), _norm(nu))
         new = [_like(r0 * a + r1 * b, zero) for a, b, zero in zip(moved, nu, zeros, strict=True)]
@@ -116,10 +116,11 @@ class _RankOne(Carrier[RankOne]):
 
 @dataclass(frozen=True)
 class ForwardGradient(Sampled):
-    """The derivative in a random direction, times that direction: (grad . v) v.
+    """The derivative of the state in a random direction of the parameters, times that direction.
 
-    v is drawn once for a sequence, and its tangent is carried from step to step. Source: Baydin et al. 2022, Gradients
-    without backpropagation.
+    u[t] = D u[t-1] + I v,  gradient = (delta . u) v, with v normal, drawn once for a sequence. It is the forward
+    gradient (grad . v) v of what goes through the state; the rest of a step is differentiated exactly. Source: Baydin et
+    al. 2022, Gradients without backpropagation.
 
     Bias: none while the parameters stay. Variance: about P times the squared norm of the gradient, the largest of all
     these policies; it is here to compare. Memory N * n + P, a step costs one product with the Jacobian.
@@ -147,8 +148,15 @@ class _Direction(Carrier[RankOne]):
             drawn: Gradients = {name: self._policy.normal(p.shape, p.dtype) for name, p in record.parameters.items()}
             carry = (record.zeros(), drawn)
         state, direction = carry
-        after, slope = record.push(state, direction)
-        return {name: _like(slope * v, v) for name, v in direction.items()}, (after, direction)
+        after = record.push(state, direction)
+        direct, deltas, past = record.loss_terms()
+        terms = [direct]
+        for cotangents, tangents in ((deltas, after), (past, state)):
+            if not is_zero(cotangents):
+                along = _inner(cotangents, tangents)
+                reached = {name: direction[name] for name in record.reaching}
+                terms.append({name: _like(along * v, v) for name, v in reached.items()})
+        return summed(*terms), (after, direction)
 
 
 @dataclass(frozen=True)

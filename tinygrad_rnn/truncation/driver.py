@@ -121,6 +121,11 @@ class Recurrence:
         """Number of steps whose graph (or, with recomputation, whose first state) is currently held."""
         return sum(segment.stop - segment.start for segment in self._alive)
 
+    @property
+    def holds_past(self) -> bool:
+        """Whether anything of the past is held beside the state: live steps, or credit that is carried forward."""
+        return bool(self._alive) or (self._forward is not None and self._forward.carry is not None)
+
     def feed(self, inputs: object) -> Iterator[Update]:
         """Run the next steps, and yield the update of each pass that is due; the remaining losses wait for more.
 

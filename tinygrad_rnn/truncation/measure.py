@@ -13,13 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..credit.policy import Policy
-from ..credit.update import Step
+from ..credit.sampled import Sampled
+from ..credit.update import Step, Update
 from ..engine.tape import Array, Node
 from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import flatten
 from ..errors import ConfigError
+from .deciding import Randomized
 from .driver import bptt
 from .parse import policy_text
+
+DRAWS = 10
+"""The number of draws over which bias and deviation of a policy are measured."""
 
 _SECONDS = 2.0  # seconds after which no further timed run of a policy begins
 
@@ -62,6 +67,8 @@ class PolicyCost:
         alive_steps: largest number of steps whose graph was held at a time.
         peak_mib: peak memory of the forward and backward passes, MiB.
         ms: shortest time of several runs over the sequence, forward and backward, milliseconds.
+        bias: |mean over draws - f| / |f|, f the full gradient; for a policy that draws nothing, its error.
+        deviation: root mean square of |g - mean over draws| / |f|.
     """
 
     policy: Policy
@@ -70,6 +77,8 @@ class PolicyCost:
     alive_steps: int
     peak_mib: float
     ms: float
+    bias: float
+    deviation: float
 
     @property
     def name(self) -> str:
@@ -175,11 +184,28 @@ def measure(
         started = time.perf_counter()
         bptt(step, parameters, inputs, state, again)
         seconds.append(time.perf_counter() - started)
+    one = agreement(found.gradients, full)
+    bias, deviation = one.error, 0.0
+    if isinstance(policy, Randomized | Sampled):
+        again = copy.deepcopy(policy)
+        bias, deviation = _over_draws([bptt(step, parameters, inputs, state, again) for _ in range(DRAWS)], full)
     return PolicyCost(
         policy,
-        agreement(found.gradients, full),
+        one,
         len(policy.passes(found.end)),
         alive_steps,
         peak / 2**20,
         1000 * min(seconds),
+        bias,
+        deviation,
     )
+
+
+def _over_draws(updates: Sequence[Update], full: Mapping[str, Array]) -> tuple[float, float]:
+    """Return bias and deviation, relative to the norm of the full gradient."""
+    rows = np.stack([np.concatenate([np.ravel(update.gradients[name]) for name in full]) for update in updates])
+    whole = np.concatenate([np.ravel(g) for g in full.values()])
+    norm = float(np.linalg.norm(whole)) or 1.0
+    mean = rows.mean(axis=0)
+    spread = np.sqrt(np.mean(np.sum(np.abs(rows - mean) ** 2, axis=1)))
+    return float(np.linalg.norm(mean - whole)) / norm, float(spread) / norm

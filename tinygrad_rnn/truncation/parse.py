@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..credit.patterned import RFLO, RTRL, EProp, SnAp
 from ..credit.policy import Policy, set_steps
+from ..credit.sampled import UORO, ForwardGradient, KroneckerFactored
 from ..errors import ConfigError
 from .deciding import Adaptive, Randomized
 from .policies import Checkpointed, Chunked, Decay, Full, Windowed
@@ -25,8 +27,24 @@ POLICY_FORMS = (
     "adaptive:0.1",
     "adaptive:0.1/200",
     "checkpointed:50",
+    "rtrl",
+    "snap:1",
+    "uoro",
+    "kf",
+    "eprop",
+    "eprop:random",
+    "rflo",
+    "forward",
 )
-"""An example of each form: windowed is h/every, adaptive is tolerance/max_window, mean is the steps between cuts."""
+"""An example of each form: windowed is h/every, adaptive is tolerance/max_window, mean is the steps between cuts; the
+last eight carry credit forward (kf: Kronecker factors; forward: forward gradients)."""
+
+_PLAIN: dict[type[Policy], str] = {
+    RTRL: "rtrl",
+    UORO: "uoro",
+    KroneckerFactored: "kf",
+    ForwardGradient: "forward",
+}
 
 _WHOLE = r"([0-9]{1,9})"
 _NUMBER = r"(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?)"
@@ -46,8 +64,9 @@ def parse_policy(
     Args:
         policy: `name` or `name:numbers`, or a policy, which `every` and `rng` do not change.
         every: steps between backward passes (the training window), for the policies that do not set it themselves:
-            full, decay, checkpointed, randomized, adaptive. None: one pass at the end (adaptive: after each step).
-        rng: generator or seed of the draws of `randomized`.
+            full, decay, checkpointed, randomized, adaptive, and those that carry credit forward. None: one pass at the
+            end (after each step for adaptive, and for those that carry credit forward).
+        rng: generator or seed of the draws of the policies that draw.
         argument: name of the argument, for the message.
 
     Raises:
@@ -83,6 +102,13 @@ def parse_policy(
             float(tolerance or "0.1"), int(longest or max(200, 2 * steps)), steps
         ),
         f"checkpointed:{_WHOLE}": lambda segment: Checkpointed(int(segment), every),
+        "rtrl": lambda: RTRL(steps),
+        f"snap:{_WHOLE}": lambda n: SnAp(int(n), steps),
+        "uoro": lambda: UORO(rng, steps),
+        "kf": lambda: KroneckerFactored(rng, steps),
+        "eprop(?::(random|symmetric))?": lambda feedback: EProp(feedback or "symmetric", rng, steps),
+        "rflo": lambda: RFLO("random", rng, steps),
+        "forward": lambda: ForwardGradient(rng, steps),
     }
     for pattern, make in makers.items():
         found = re.fullmatch(pattern, policy.strip())
@@ -136,6 +162,15 @@ def policy_text(policy: Policy | str) -> str:
             return f"adaptive:{_spelled(policy.tolerance)}/{policy.max_window}"
         case Checkpointed(segment):
             return f"checkpointed:{segment}"
+        case SnAp(n):
+            return f"snap:{n}"
+        case RFLO(feedback="random"):
+            return "rflo"
+        case EProp(feedback):
+            return "eprop" if feedback == "symmetric" else f"eprop:{feedback}"
+    for kind, text in _PLAIN.items():
+        if type(policy) is kind:
+            return text
     raise ConfigError(f"policy_text: {policy!r} has no spelling; it is not a policy of this package")
 
 

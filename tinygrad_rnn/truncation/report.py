@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ..checks import integer, number
+from ..credit.forward import ForwardPolicy
 from ..credit.policy import Policy
 from ..credit.update import Step
 from ..engine.tape import Array
@@ -27,7 +28,7 @@ from ..engine.tree import flatten
 from ..errors import ConfigError, NonFiniteError, ShapeError
 from .deciding import Randomized
 from .driver import bptt
-from .measure import Agreement, PolicyCost, agreement, measure
+from .measure import DRAWS, Agreement, PolicyCost, agreement, measure
 from .parse import parse_policy
 from .plot import Picture, Point, draw
 from .policies import Checkpointed, Chunked, Decay, Full, Windowed
@@ -115,9 +116,13 @@ class TruncationReport:
             if isinstance(row.policy, Chunked) and row.agreement.lowest >= self.wanted_cosine
         ]
         chunk = f"chunked:{min(chunks)} is the shortest" if chunks else "none"
+        forward = [row for row in self.policies if isinstance(row.policy, ForwardPolicy)]
+        good = [row for row in forward if row.agreement.lowest >= self.wanted_cosine]
+        online = f"{min(good, key=lambda row: row.ms).name} is the quickest" if good else "none"
         return (
             f"h = {h}: with windowed:{h} or longer every parameter has a cosine of {self.wanted_cosine:g} or more "
             f"(windowed:{2 * h - 1}/{h} reaches as far, in fewer passes); of the chunks measured, {chunk} that does"
+            + (f"; of the policies that carry credit forward, {online} that does" if forward else "")
         )
 
     def table(self) -> str:
@@ -136,6 +141,7 @@ class TruncationReport:
                 f"{row.name:<{wide}}  {row.ms:8.1f}  {row.peak_mib:8.2f}  {row.alive_steps:6}  {row.passes:8}  "
                 f"{found.error:8.1e}  {found.cosine:8.5f}  {found.lowest:8.5f}  {found.worst}"
             )
+        lines += self._drawn_lines(wide)
         lines += ["", "Cosine of each parameter"]
         columns = list(self.profiles)
         for start in range(0, len(columns), 6):  # six fit on one line
@@ -158,6 +164,18 @@ class TruncationReport:
         for remark in remarks:
             lines += textwrap.wrap(remark, 100, subsequent_indent=" " * 8)
         return "\n".join(line.rstrip() for line in lines)
+
+    def _drawn_lines(self, wide: int) -> list[str]:
+        """Return a table of the policies that draw: their mean and how far a draw lies from it."""
+        drawn = [row for row in self.policies if row.deviation]
+        if not drawn:
+            return []
+        lines = [
+            "",
+            f"Over {DRAWS} draws, relative to the full gradient",
+            f"{'':<{wide}}  {'bias':>8}  {'deviation':>9}",
+        ]
+        return lines + [f"{row.name:<{wide}}  {row.bias:8.2g}  {row.deviation:9.2g}" for row in drawn]
 
     def to_json(self) -> str:
         """Return the report as JSON text, with trend and recommendation; null stands for non-finite numbers."""
@@ -189,7 +207,8 @@ class TruncationReport:
         """
         kinds: dict[type, list[PolicyCost]] = {}
         for row in self.policies:
-            kinds.setdefault(type(row.policy), []).append(row)
+            if not isinstance(row.policy, ForwardPolicy):  # what they leave out is not a matter of steps
+                kinds.setdefault(type(row.policy), []).append(row)
         middle = [rows[len(rows) // 2] for rows in kinds.values()]
         picture = Picture(
             # a copy repeats the measured draws, and does not advance the policy's generator

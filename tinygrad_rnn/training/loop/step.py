@@ -12,6 +12,7 @@ import numpy as np
 from ...checks import flag, instance, number
 from ...compiler.api import Compiled
 from ...compiler.settings import chosen_executor
+from ...credit.forward import ForwardPolicy
 from ...credit.nests import arrays_of
 from ...engine.autograd import grad
 from ...engine.tape import Array
@@ -19,7 +20,7 @@ from ...engine.tensor import Tensor, adopt, shape_of
 from ...engine.tree import flatten, map_leaves
 from ...errors import NonFiniteError
 from ...metrics import Metric
-from ...nn.cells import State
+from ...nn.cells import State, initial_state
 from ...nn.module import Module
 from ...ops import cut
 from ...optim import Optimizer
@@ -125,7 +126,7 @@ class TrainStep:
         self.compile = flag("TrainStep", "compile", compile)
         self._executor = executor
         self._fast = {draws: self.compile and is_compilable(self.policy, draws) for draws in (False, True)}
-        self._carries_over = (
+        self._carries_over = isinstance(self.policy, ForwardPolicy) or (
             self.policy is not None and self.policy.every is not None and not is_compilable(self.policy)
         )
         self._fused = Compiled(self._whole, executor=executor)
@@ -145,7 +146,7 @@ class TrainStep:
     @property
     def is_whole(self) -> bool:
         """Whether no graph of earlier batches is held, so that a checkpoint is complete."""
-        return self._open is None or not self._open.recurrence.alive_steps
+        return self._open is None or not self._open.recurrence.holds_past
 
     def executor(self, draws: bool = False) -> str | None:
         """Return the executor of the updates, "native" or "numpy"; None: each update is recorded anew.
@@ -258,8 +259,10 @@ class TrainStep:
         """Return the gradient of the pass at the end of a batch, which may go back into the batches before."""
         assert self.policy is not None
         if self._open is None or self._open.recurrence.state is not state or self._open.said.rng is not rng:
-            said = _Said(self, rng)
-            self._open = _Open(said, Recurrence(said.step, params, self.policy, state, rng))
+            said, before = _Said(self, rng), state
+            if before is None and isinstance(self.policy, ForwardPolicy) and hasattr(self.model, "initial_state"):
+                before = initial_state(self.model, len(flatten(batch)[0]), "TrainStep")
+            self._open = _Open(said, Recurrence(said.step, params, self.policy, before, rng))
         updates = [*self._open.recurrence.feed(batch)]
         if not updates and (last := self._open.recurrence.finish()) is not None:
             updates.append(last)
@@ -345,7 +348,8 @@ def is_compilable(policy: Policy | str | None, draws: bool = False) -> bool:
     """Return whether updates under a policy can be compiled: each pass ends where the one before began.
 
     They cannot where windows overlap (parameters are updated between the passes over one step), where cuts differ from
-    pass to pass, are drawn or follow from norms, and where a recomputation would have to repeat dropout's draws.
+    pass to pass, are drawn or follow from norms, where a recomputation would have to repeat dropout's draws, and where
+    credit is carried forward.
 
     Args:
         policy: a truncation policy, its text, or None.
@@ -358,7 +362,7 @@ def is_compilable(policy: Policy | str | None, draws: bool = False) -> bool:
     if policy is None:
         return True
     policy = parse_policy(policy, argument="is_compilable: policy")
-    if decides(policy) or (policy.recompute and draws):
+    if isinstance(policy, ForwardPolicy) or decides(policy) or (policy.recompute and draws):
         return False
     if policy.every is None:
         return True  # it acts inside each window
