@@ -128,7 +128,7 @@ BUDGET = {
     "handwritten": 2210,
     "testing": 4462,
     "compiler": 11770,
-    "truncation": 1760,
+    "truncation": 1840,
     "credit": 2500,
 }
 

@@ -119,8 +119,8 @@ class ForwardGradient(Sampled):
     """The derivative of the state in a random direction of the parameters, times that direction.
 
     u[t] = D u[t-1] + I v,  gradient = (delta . u) v, with v normal, drawn once for a sequence. It is the forward
-    gradient (grad . v) v of what goes through the state; the rest of a step is differentiated exactly. Source: Baydin et
-    al. 2022, Gradients without backpropagation.
+    gradient (grad . v) v of what goes through the state; the rest of a step is differentiated exactly. Source: Baydin
+    et al. 2022, Gradients without backpropagation.
 
     Bias: none while the parameters stay. Variance: about P times the squared norm of the gradient, the largest of all
     these policies; it is here to compare. Memory N * n + P, a step costs one product with the Jacobian.

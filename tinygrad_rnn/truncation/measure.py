@@ -7,7 +7,7 @@ import math
 import time
 import tracemalloc
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..credit.forward import ForwardPolicy
 from ..credit.patterned import RFLO, RTRL, EProp, SnAp
 from ..credit.policy import Policy, set_steps
 from ..credit.sampled import UORO, ForwardGradient, KroneckerFactored
@@ -144,6 +145,13 @@ def policy_text(policy: Policy | str) -> str:
     ('windowed:20', 'adaptive:0.1/50', 'full')
     """
     policy = parse_policy(policy, argument="policy_text: policy")
+    text = _forward_text(policy) if isinstance(policy, ForwardPolicy) else _truncation_text(policy)
+    if text is None:
+        raise ConfigError(f"policy_text: {policy!r} has no spelling; it is not a policy of this package")
+    return text
+
+
+def _truncation_text(policy: Policy) -> str | None:
     match policy:
         case Full():
             return "full"
@@ -162,16 +170,18 @@ def policy_text(policy: Policy | str) -> str:
             return f"adaptive:{_spelled(policy.tolerance)}/{policy.max_window}"
         case Checkpointed(segment):
             return f"checkpointed:{segment}"
+    return None
+
+
+def _forward_text(policy: ForwardPolicy) -> str | None:
+    match policy:
         case SnAp(n):
             return f"snap:{n}"
         case RFLO(feedback="random"):
             return "rflo"
         case EProp(feedback):
             return "eprop" if feedback == "symmetric" else f"eprop:{feedback}"
-    for kind, text in _PLAIN.items():
-        if type(policy) is kind:
-            return text
-    raise ConfigError(f"policy_text: {policy!r} has no spelling; it is not a policy of this package")
+    return _PLAIN.get(type(policy))
 
 
 def _spelled(value: float | None) -> str:
