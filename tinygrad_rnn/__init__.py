@@ -47,7 +47,7 @@ _HOME = {
     "nn.standardize": "Standardize",
     "nn.models": "CBOW RNNLM",
     "nn.noise": "VariationalDropout Zoneout",
-    "nn.recurrent": "RecurrentLayers",
+    "nn.recurrent": "RecurrentLayers SequenceModel",
     "nn.attention": "AdditiveAttention DotAttention",
     "nn.seq2seq": "Seq2Seq",
     "training.inference.decoding": "decode",

@@ -224,6 +224,7 @@ from .nn.models import RNNLM as RNNLM
 from .nn.noise import VariationalDropout as VariationalDropout
 from .nn.noise import Zoneout as Zoneout
 from .nn.recurrent import RecurrentLayers as RecurrentLayers
+from .nn.recurrent import SequenceModel as SequenceModel
 from .nn.attention import AdditiveAttention as AdditiveAttention
 from .nn.attention import DotAttention as DotAttention
 from .nn.seq2seq import Seq2Seq as Seq2Seq

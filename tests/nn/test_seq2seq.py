@@ -202,3 +202,14 @@ def test_errors_of_decode():
         tr.decode(model, [[1]], start=1, stop=2, length=3, temperature=1.0, beam=2, rng=np.random.default_rng(0))
     with pytest.raises(tr.ConfigError, match="decode: beam"):
         tr.decode(model, [[1]], start=1, stop=2, length=3, beam=0)
+
+
+def test_sources_of_different_lengths_in_a_list():
+    model = tr.Seq2Seq(9, 9, 4, 8, np.random.default_rng(0), attention="dot")
+    sources = [np.array([3, 4, 5], np.uint16), [6], (7, 8)]
+    found = tr.decode(model, sources, start=1, stop=2, length=4)
+    for source, target in zip(sources, found, strict=True):
+        (alone,) = tr.decode(model, [list(source)], start=1, stop=2, length=4)
+        assert alone.tolist() == target.tolist()
+    with pytest.raises(tr.ShapeError, match=r"for one sequence alone, add the axis N"):
+        tr.decode(model, [3, 4, 5], start=1, stop=2, length=4)

@@ -62,6 +62,16 @@ def test_learns_and_reports_what_evaluate_says(tmp_path):
         assert math.isclose(evaluate(model, HELD_OUT.ids, 4, 5).nats, result.best.valid_nats, rel_tol=1e-6)
 
 
+def test_a_resumed_run_continues_its_own_files(tmp_path):
+    files = RunFiles.at(tmp_path / "run")
+    trainer(CONFIG.replace(epochs=2), files=files).run()
+    with pytest.raises(tr.ConfigError, match="exists already"):
+        trainer(files=files).run()
+    result = trainer(files=files).resume().run()
+    assert [record.epoch for record in result.records] == [1, 2, 3]
+    assert [json.loads(line)["epoch"] for line in files.metrics.read_text().splitlines()] == [1, 2, 3]
+
+
 def test_same_seed_same_bits_other_seed_others():
     arrays = []
     for seed in (0, 0, 1):

@@ -1,4 +1,4 @@
-"""Layers of cells over whole sequences, in one direction or in both."""
+"""Layers of cells over whole sequences, in one direction or in both, and a model made of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import DTypeLike
 from ..checks import flag, integer
 from ..engine.operands import operand
 from ..engine.tape import scope
-from ..engine.tensor import Operand, Value
-from ..ops import expand_dims
+from ..engine.tensor import Operand, Tensor, Value
+from ..ops import concatenate, expand_dims, reshape, take_along_axis
 from .base import with_batch_axis, without_batch_axis
 from .cells import Cell, State, check_parts, drawing, initial_state, output_size
-from .layers import Dropout
+from .layers import Dropout, Linear
 from .models import make_cell
 from .module import Module
 from .unroll import bidirectional, unroll
@@ -128,3 +128,92 @@ class RecurrentLayers(Module):
                     hs, new = unroll(forward, hs, before, cut_every, lengths)
             states.append(new)
         return hs, tuple(states)
+
+
+class SequenceModel(Module):
+    """Recurrent layers and a linear layer: an output for each step of a sequence, or one for the whole sequence.
+
+    y_t = h_t @ W + b, where h_t (N, H) is the output of the top layer. With `last`, y = h @ W + b for the h at each
+    sequence's last step; of a cell that reads backward, at the first step, which it reads last.
+
+    Args:
+        cell: "rnn", "lstm", "gru", or a class or function that makes a cell, as in `RNNLM`.
+        input_size: D.
+        hidden_size: H of each cell.
+        output_size: length of the last axis of the outputs.
+        rng: generator that draws the weights.
+        last: whether there is one output for the whole sequence.
+        layers, bidirectional: as in `RecurrentLayers`.
+        dropout: probability of dropping, between layers and before the linear layer.
+        dtype: dtype of the parameters; float32 by default.
+        options: further arguments of each cell.
+
+    Raises:
+        ConfigError: if a size, a probability or a name is out of range.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> xs, rng = np.ones((2, 5, 3), np.float32), np.random.default_rng(0)
+    >>> tr.SequenceModel("gru", 3, 4, 7, rng)(xs).shape, tr.SequenceModel("gru", 3, 4, 7, rng, last=True)(xs).shape
+    ((2, 5, 7), (2, 7))
+    """
+
+    def __init__(
+        self,
+        cell: str | Cell | Callable[..., Cell],
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        rng: np.random.Generator,
+        *,
+        last: bool = False,
+        layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        dtype: DTypeLike = np.float32,
+        **options: object,
+    ) -> None:
+        self.last = flag("SequenceModel", "last", last)
+        self.layers = RecurrentLayers(
+            cell,
+            input_size,
+            hidden_size,
+            rng,
+            layers=layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            dtype=dtype,
+            **options,
+        )
+        self.dropout = Dropout(dropout)
+        self.output = Linear(self.layers.output_size, output_size, rng, dtype)
+
+    def __call__(
+        self, xs: Operand, *, lengths: Operand | None = None, rng: np.random.Generator | None = None
+    ) -> Tensor:
+        """Return the outputs (N, T, output_size), or (N, output_size) with `last`.
+
+        Args:
+            xs: (N, T, D); or one sequence (T, D), whose outputs have no axis N.
+            lengths: (N,) true lengths, as in `unroll`. After its length a sequence's outputs are b.
+            rng: generator for dropout; None: nothing is dropped (evaluation).
+
+        Raises:
+            ShapeError, DTypeError: as `unroll`.
+        """
+        xs = operand(xs, "SequenceModel", "xs")
+        if xs.ndim == 2:
+            return self(expand_dims(xs, 0), lengths=lengths, rng=rng)[0]
+        hs, _ = self.layers(xs, lengths=lengths, rng=rng)
+        return self.output(self.dropout(self._at_last(hs, lengths) if self.last else hs, rng))
+
+    def _at_last(self, hs: Value, lengths: Operand | None) -> Value:
+        """Return the outputs (N, H), or (N, 2H), of the steps that were read last."""
+        if lengths is None:
+            found = hs[:, -1]
+        else:
+            steps = reshape(operand(lengths, "SequenceModel", "lengths"), (-1, 1, 1)) - 1
+            found = take_along_axis(hs, steps, axis=1)[:, 0]
+        if not self.layers.bidirectional:
+            return found
+        half = hs.shape[2] // 2
+        return concatenate([found[:, :half], hs[:, 0, half:]], axis=1)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...checks import flag, generator, integer, number
+from ...data.arrays import pad_sequences
 from ...engine.tape import Array
 from ...engine.tensor import Value
 from ...engine.tree import map_leaves
@@ -42,7 +43,7 @@ class EncoderDecoder(Protocol):
 
 def decode(
     model: EncoderDecoder,
-    sources: ArrayLike,
+    sources: ArrayLike | Sequence[ArrayLike],
     *,
     start: int,
     stop: int,
@@ -65,11 +66,11 @@ def decode(
     Args:
         model: has encode(sources, lengths) -> encoded with a `state`, and step(ids (N,), state, encoded) -> (logits
             (N, V), state); each part of `encoded` and of the state has N first.
-        sources: (N, S) ids.
+        sources: (N, S) ids; or a list of N arrays (S_n,), which are padded, with their lengths.
         start: id that the decoder reads first.
         stop: id that ends a target.
         length: most tokens of a target, without `stop`.
-        lengths: (N,) true lengths of the sources; None: all S.
+        lengths: (N,) true lengths of the sources; None: all S, or those of the arrays in a list.
         beam: beginnings that are kept.
         penalty: exponent of the length by which log-probabilities are divided, in a beam search.
         temperature: 0, or more with `rng` and beam = 1.
@@ -98,8 +99,9 @@ def decode(
     flag("decode", "compiled", compiled)
     encode = Replayed("decode", model.encode, compiled=compiled)
     step = Replayed("decode", model.step, compiled=compiled)
-    N = len(np.asarray(sources))
-    encoded = encode(np.asarray(sources), None if lengths is None else np.asarray(lengths))
+    ids, ends = _padded(sources, lengths)
+    N = len(ids)
+    encoded = encode(ids, ends)
     encoded = map_leaves(partial(_rows, np.repeat(np.arange(N), beam)), encoded)
     search = _Search(N, beam, start, stop, tuple(forbidden), temperature, rng)
     state = encoded.state
@@ -111,6 +113,15 @@ def decode(
         if beam > 1:
             state = map_leaves(partial(_rows, order), state)
     return search.best(penalty)
+
+
+def _padded(sources: ArrayLike | Sequence[ArrayLike], lengths: ArrayLike | None) -> tuple[Array, Array | None]:
+    """Return sources (N, S) and their lengths; arrays of different lengths are padded."""
+    if lengths is None and isinstance(sources, list | tuple):
+        rows = [np.asarray(source) for source in sources]
+        if len({row.shape for row in rows if row.ndim == 1}) > 1:
+            return pad_sequences(rows)
+    return np.asarray(sources), None if lengths is None else np.asarray(lengths)
 
 
 def _rows(order: NDArray[np.intp], part: object) -> object:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Self, TypedDict, cast
 
 from ...checks import instance
@@ -157,13 +157,15 @@ class LanguageTrainer:
         """Continue from the newest checkpoint, with the bits of a run that was never stopped; see `Trainer.resume`.
 
         Args:
-            path: the folder of the run, or its model file; None: that of `files`.
+            path: the folder of the run, or its model file; None: that of `files`, which this run then continues.
 
         Raises:
             CorpusError: if the run had another text.
         """
         self.trainer.resume(None if path is None else RunFiles.at(path).checkpoints)
         self._resumed = True
+        if path is None and self._files is not None:
+            self._files = replace(self._files, force=True)
         if cast(Notes, self.trainer.notes)["text"] != self._text:
             raise CorpusError("Trainer.resume: the text is not the one that the run was trained on")
         return self
