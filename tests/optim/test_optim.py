@@ -8,23 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tr
+from tinygrad_rnn import optim
 from tinygrad_rnn.errors import ConfigError, DTypeError, NonFiniteError, ShapeError
-from tinygrad_rnn.optim import (
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    Constant,
-    Cosine,
-    Lion,
-    Momentum,
-    Plateau,
-    RMSprop,
-    Warmup,
-    clip_by_norm,
-    clip_by_value,
-    global_norm,
-)
 
 # Each rule once more, written out element by element from its source, on a list of Python floats: rule(p, gs) -> p
 # after the gradients gs, with weight decay d.
@@ -87,22 +72,22 @@ def lion(p, gs, d):
 
 
 RULES = {
-    "sgd": (lambda d: SGD(0.1, weight_decay=d), sgd),
-    "momentum": (lambda d: Momentum(0.1, 0.7, weight_decay=d), momentum),
-    "nesterov": (lambda d: Momentum(0.1, 0.7, True, d), lambda p, gs, d: momentum(p, gs, d, nesterov=True)),
-    "rmsprop": (lambda d: RMSprop(0.1, 0.8, 1e-3, d), rmsprop),
-    "adam": (lambda d: Adam(0.1, (0.6, 0.9), 1e-3, d), adam),
-    "adamw": (lambda d: AdamW(0.1, (0.6, 0.9), 1e-3, d), lambda p, gs, d: adam(p, gs, 0.0, decoupled=d)),
+    "sgd": (lambda d: tr.SGD(0.1, weight_decay=d), sgd),
+    "momentum": (lambda d: tr.Momentum(0.1, 0.7, weight_decay=d), momentum),
+    "nesterov": (lambda d: tr.Momentum(0.1, 0.7, True, d), lambda p, gs, d: momentum(p, gs, d, nesterov=True)),
+    "rmsprop": (lambda d: tr.RMSprop(0.1, 0.8, 1e-3, d), rmsprop),
+    "adam": (lambda d: tr.Adam(0.1, (0.6, 0.9), 1e-3, d), adam),
+    "adamw": (lambda d: tr.AdamW(0.1, (0.6, 0.9), 1e-3, d), lambda p, gs, d: adam(p, gs, 0.0, decoupled=d)),
     "centered": (
-        lambda d: RMSprop(0.1, 0.8, 1e-3, d, momentum=0.6, centered=True),
+        lambda d: tr.RMSprop(0.1, 0.8, 1e-3, d, momentum=0.6, centered=True),
         lambda p, gs, d: rmsprop(p, gs, d, momentum=0.6, centered=True),
     ),
     "amsgrad": (
-        lambda d: Adam(0.1, (0.6, 0.9), 1e-3, d, amsgrad=True),
+        lambda d: tr.Adam(0.1, (0.6, 0.9), 1e-3, d, amsgrad=True),
         lambda p, gs, d: adam(p, gs, d, amsgrad=True),
     ),
-    "adagrad": (lambda d: Adagrad(0.1, 0.2, 0.5, 1e-3, d), adagrad),
-    "lion": (lambda d: Lion(0.1, (0.6, 0.9), d), lion),
+    "adagrad": (lambda d: tr.Adagrad(0.1, 0.2, 0.5, 1e-3, d), adagrad),
+    "lion": (lambda d: tr.Lion(0.1, (0.6, 0.9), d), lion),
 }
 
 
@@ -158,7 +143,7 @@ def test_an_older_graph_keeps_the_older_gradient():
     W = tr.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     loss = (W * W).sum()
     before = tr.grad(loss, {"W": W})
-    Adam(0.5).update({"W": W}, before)
+    tr.Adam(0.5).update({"W": W}, before)
     np.testing.assert_array_equal(tr.grad(loss, W), [[2, 4], [6, 8]])
     np.testing.assert_array_equal(tr.grad((W * W).sum(), W), 2 * W.data)
     assert not np.array_equal(W.data, [[1, 2], [3, 4]])
@@ -166,7 +151,7 @@ def test_an_older_graph_keeps_the_older_gradient():
 
 def test_lr_of_one_update_wins_over_the_own_one():
     p = tr.tensor([1.0], requires_grad=True)
-    SGD(0.1).update({"p": p}, {"p": np.array([1.0])}, lr=0.5)
+    tr.SGD(0.1).update({"p": p}, {"p": np.array([1.0])}, lr=0.5)
     assert p.data.tolist() == [0.5]
 
 
@@ -187,7 +172,7 @@ def params_and_grads():
     ],
 )
 def test_what_does_not_fit_changes_nothing(change, error, message):
-    optimizer, (params, grads) = Adam(0.1), params_and_grads()
+    optimizer, (params, grads) = tr.Adam(0.1), params_and_grads()
     optimizer.update(params, grads)
     before, state = params["a"].data, optimizer.state_dict()
     change(params, grads)
@@ -208,48 +193,48 @@ def test_what_does_not_fit_changes_nothing(change, error, message):
 )
 def test_load_state_dict_refuses(arrays, message):
     with pytest.raises(ShapeError, match=message):
-        Adam(0.1).load_state_dict(arrays)
+        tr.Adam(0.1).load_state_dict(arrays)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: SGD(0.0),
-        lambda: SGD(math.nan),
-        lambda: SGD(True),
-        lambda: SGD(0.1, weight_decay=-1),
-        lambda: Momentum(0.1, momentum=1.0),
-        lambda: RMSprop(0.1, alpha=-0.1),
-        lambda: RMSprop(0.1, eps=0.0),
-        lambda: RMSprop(0.1, momentum=1.0),
-        lambda: RMSprop(0.1, centered="yes"),
-        lambda: Adagrad(0.1, lr_decay=-1),
-        lambda: Adagrad(0.1, initial=-1),
-        lambda: Adagrad(0.1, eps=0.0),
-        lambda: Lion(0.1, betas=(0.9,)),
-        lambda: Lion(0.1, betas=(1.0, 0.9)),
-        lambda: Adam(0.1, amsgrad=1),
-        lambda: Adam(0.1, betas=(0.9, 1.0)),
-        lambda: SGD(0.1).update(*params_and_grads(), lr=-1.0),
-        lambda: SGD(0.1).update(*params_and_grads(), lr=math.nan),
-        lambda: SGD(0.1).update(*params_and_grads(), lr=math.inf),
-        lambda: SGD(0.1).update(*params_and_grads(), lr=True),
-        lambda: SGD(0.1).update({}, {}),
-        lambda: Adam(0.1, betas=0.9),
-        lambda: Adam(0.1, betas=(0.9, 0.99, 0.999)),
-        lambda: Adam(0.1).load_state_dict({"steps": -1}),
-        lambda: Adam(0.1).load_state_dict({"steps": 1.5}),
-        lambda: clip_by_norm({}, "1"),
-        lambda: clip_by_norm({}, True),
-        lambda: clip_by_value({}, math.nan),
-        lambda: clip_by_norm({}, 0.0),
-        lambda: clip_by_norm({}, math.nan),
-        lambda: clip_by_value({}, -1.0),
-        lambda: Constant(0.0),
-        lambda: Plateau(0.1, factor=1.0),
-        lambda: Cosine(0.1, total_steps=0),
-        lambda: Cosine(0.1, total_steps=5, floor=0.2),
-        lambda: Warmup(Constant(0.1), steps=0),
+        lambda: tr.SGD(0.0),
+        lambda: tr.SGD(math.nan),
+        lambda: tr.SGD(True),
+        lambda: tr.SGD(0.1, weight_decay=-1),
+        lambda: tr.Momentum(0.1, momentum=1.0),
+        lambda: tr.RMSprop(0.1, alpha=-0.1),
+        lambda: tr.RMSprop(0.1, eps=0.0),
+        lambda: tr.RMSprop(0.1, momentum=1.0),
+        lambda: tr.RMSprop(0.1, centered="yes"),
+        lambda: tr.Adagrad(0.1, lr_decay=-1),
+        lambda: tr.Adagrad(0.1, initial=-1),
+        lambda: tr.Adagrad(0.1, eps=0.0),
+        lambda: tr.Lion(0.1, betas=(0.9,)),
+        lambda: tr.Lion(0.1, betas=(1.0, 0.9)),
+        lambda: tr.Adam(0.1, amsgrad=1),
+        lambda: tr.Adam(0.1, betas=(0.9, 1.0)),
+        lambda: tr.SGD(0.1).update(*params_and_grads(), lr=-1.0),
+        lambda: tr.SGD(0.1).update(*params_and_grads(), lr=math.nan),
+        lambda: tr.SGD(0.1).update(*params_and_grads(), lr=math.inf),
+        lambda: tr.SGD(0.1).update(*params_and_grads(), lr=True),
+        lambda: tr.SGD(0.1).update({}, {}),
+        lambda: tr.Adam(0.1, betas=0.9),
+        lambda: tr.Adam(0.1, betas=(0.9, 0.99, 0.999)),
+        lambda: tr.Adam(0.1).load_state_dict({"steps": -1}),
+        lambda: tr.Adam(0.1).load_state_dict({"steps": 1.5}),
+        lambda: tr.clip_by_norm({}, "1"),
+        lambda: tr.clip_by_norm({}, True),
+        lambda: tr.clip_by_value({}, math.nan),
+        lambda: tr.clip_by_norm({}, 0.0),
+        lambda: tr.clip_by_norm({}, math.nan),
+        lambda: tr.clip_by_value({}, -1.0),
+        lambda: optim.Constant(0.0),
+        lambda: optim.Plateau(0.1, factor=1.0),
+        lambda: optim.Cosine(0.1, total_steps=0),
+        lambda: optim.Cosine(0.1, total_steps=5, floor=0.2),
+        lambda: optim.Warmup(optim.Constant(0.1), steps=0),
     ],
 )
 def test_settings_out_of_range(make):
@@ -262,9 +247,9 @@ def test_clipped_norm_and_direction(seed, max_norm, exponent):
     rng = np.random.default_rng(seed)
     grads = {"a": rng.standard_normal((3, 2)) * 2.0**exponent, "b": rng.standard_normal(4) * 2.0**exponent}
     copies = {name: g.copy() for name, g in grads.items()}
-    clipped, norm = clip_by_norm(grads, max_norm)
+    clipped, norm = tr.clip_by_norm(grads, max_norm)
     assert math.isclose(norm, math.hypot(*grads["a"].flat, *grads["b"].flat), rel_tol=1e-12)
-    assert math.isclose(global_norm(clipped), min(norm, max_norm), rel_tol=1e-12)
+    assert math.isclose(optim.global_norm(clipped), min(norm, max_norm), rel_tol=1e-12)
     scale = min(1.0, max_norm / norm)
     for name, g in copies.items():
         np.testing.assert_array_equal(grads[name], g)  # pure
@@ -273,14 +258,14 @@ def test_clipped_norm_and_direction(seed, max_norm, exponent):
 
 @pytest.mark.parametrize(("max_norm", "expected"), [(4.9, 4.9), (5.0, 5.0), (5.1, 5.0), (math.inf, 5.0)])
 def test_only_what_is_longer_is_clipped(max_norm, expected):
-    clipped, norm = clip_by_norm({"a": np.array([3.0]), "b": np.array([[4.0]])}, max_norm)
+    clipped, norm = tr.clip_by_norm({"a": np.array([3.0]), "b": np.array([[4.0]])}, max_norm)
     assert norm == 5.0
     assert math.isclose(math.hypot(clipped["a"].item(), clipped["b"].item()), expected)
 
 
 @pytest.mark.parametrize(("dtype", "big"), [(np.float32, 3e38), (np.float64, 1e308)])
 def test_norm_does_not_overflow(dtype, big):
-    clipped, norm = clip_by_norm({"a": np.array([big, 0.0], dtype)}, 1.0)
+    clipped, norm = tr.clip_by_norm({"a": np.array([big, 0.0], dtype)}, 1.0)
     assert math.isclose(norm, dtype(big), rel_tol=1e-12)
     assert clipped["a"].dtype == dtype
     np.testing.assert_allclose(clipped["a"], [1, 0], rtol=1e-6)
@@ -290,31 +275,31 @@ def test_norm_does_not_overflow(dtype, big):
 def test_non_finite_gradient_is_named(bad):
     grads = {"fine": np.ones(2), "layers.0.Wx": np.array([1.0, bad, 2.0]), "later": np.array([bad])}
     with pytest.raises(NonFiniteError, match=r"gradient of layers\.0\.Wx has 1 non-finite of 3 values"):
-        clip_by_norm(grads, 1.0)
+        tr.clip_by_norm(grads, 1.0)
 
 
 def test_norm_of_nothing_and_of_zeros():
-    assert clip_by_norm({}, 1.0) == ({}, 0.0)
-    assert global_norm({"a": np.zeros(3), "empty": np.zeros((0, 2))}) == 0.0
+    assert tr.clip_by_norm({}, 1.0) == ({}, 0.0)
+    assert optim.global_norm({"a": np.zeros(3), "empty": np.zeros((0, 2))}) == 0.0
 
 
 def test_clip_by_value():
     g = {"a": np.array([-3, 0.5, 3], np.float32)}
-    clipped = clip_by_value(g, 2.0)
+    clipped = tr.clip_by_value(g, 2.0)
     assert clipped["a"].tolist() == [-2, 0.5, 2]
     assert clipped["a"].dtype == np.float32
     assert g["a"].tolist() == [-3, 0.5, 3]
 
 
 def test_schedules():
-    cosine = Cosine(1.0, total_steps=4, floor=0.2)
+    cosine = optim.Cosine(1.0, total_steps=4, floor=0.2)
     assert [round(cosine.lr(step), 6) for step in (0, 2, 4, 6)] == [1.0, 0.6, 0.2, 0.2]
-    halving = Warmup(Plateau(0.8), steps=2)
+    halving = optim.Warmup(optim.Plateau(0.8), steps=2)
     assert [halving.lr(step) for step in (0, 1, 2)] == [0.4, 0.8, 0.8]
     for loss in (3.0, 2.0, 2.0, 2.5):
         halving.observe(loss)
     assert halving.lr(5) == 0.2
-    constant = Constant(0.3)
+    constant = optim.Constant(0.3)
     constant.observe(math.inf)
     assert constant.lr(10**9) == 0.3
 
@@ -327,7 +312,7 @@ def test_an_optimizer_of_ones_own_needs_a_rule():
         Ruleless(lr=0.1)
 
 
-@pytest.mark.parametrize("make", [SGD, Momentum, RMSprop, Adam, AdamW, Adagrad])
+@pytest.mark.parametrize("make", [tr.SGD, tr.Momentum, tr.RMSprop, tr.Adam, tr.AdamW, tr.Adagrad])
 def test_half_precision_follows_the_rule_in_float32(make):
     start, g = np.array([[1.0, 2.0], [-1.0, 0.5]]), np.array([[0.0, 1e-4], [3e-3, -1.0]])
     half, single = tr.tensor(start, np.float16, True), tr.tensor(start, np.float32, True)
@@ -339,13 +324,13 @@ def test_half_precision_follows_the_rule_in_float32(make):
 
 @pytest.mark.parametrize("dtype", [np.int64, np.complex128, np.bool_])
 def test_only_real_floating_point_is_clipped(dtype):
-    for clipped in (lambda g: clip_by_norm(g, 1.0), lambda g: clip_by_value(g, 1.0), global_norm):
+    for clipped in (lambda g: tr.clip_by_norm(g, 1.0), lambda g: tr.clip_by_value(g, 1.0), optim.global_norm):
         with pytest.raises(DTypeError, match="the gradient of a has dtype"):
             clipped({"a": np.ones(2, dtype)})
 
 
 def test_a_state_that_is_not_real_is_not_taken():
-    optimizer = Momentum(0.1)
+    optimizer = tr.Momentum(0.1)
     for array in (np.ones(2, complex), np.array(["a", "b"]), np.array([None, None])):
         with pytest.raises(DTypeError, match=r"Momentum.load_state_dict: v\.a has dtype"):
             optimizer.load_state_dict({"steps": 1, "v.a": array})
