@@ -144,7 +144,7 @@ STEP_FAULTS = {
         {"h"},
         "make it equal",
     ),
-    "grads pile up": (StudentRNN, {"put": piled_up}, set(), "grads pile up"),
+    "grads accumulate": (StudentRNN, {"put": piled_up}, set(), "grads accumulate"),
     "dy changed": (StudentRNN, {"da": in_place}, set(), "backward changes an array that it was given"),
     "raises": (StudentRNN, {"dh": lambda self, da, Wh: da @ Wh.T[:2]}, set(), "backward raised ValueError: matmul"),
     "dh not returned": (
@@ -184,7 +184,7 @@ def test_a_wrong_step_is_named(name):
         ({"ds": lambda self, i: 1}, "in gate block 0 of 4 only"),
         ({"gates": lambda self, i, f, o, g: (i, f, -o, g)}, "in gate block 2 of 4 only: times -1 in every entry"),
         ({"gates": lambda self, i, f, o, g: (2 * i, 2 * f, o, g)}, "in gate blocks 0, 1 of 4 only: times 2 = N"),
-        ({"gates": lambda self, i, f, o, g: (f, o, i, g)}, "gate blocks stand in the order [1, 2, 0, 3]"),
+        ({"gates": lambda self, i, f, o, g: (f, o, i, g)}, "gate blocks are in the order [1, 2, 0, 3]"),
     ],
 )
 def test_gates_are_named(pieces, words):
@@ -241,7 +241,7 @@ TIME_FAULTS = {
             "dWx": ("with a loss at step 0 alone, and later", None),
             "db": ("with a loss at step 0 alone, and later", None),
         },
-        "times 0.2 = 1/T in every entry: averaged where it is summed",
+        "times 0.2 = 1/T in every entry: averaged instead of summed",
     ),
     "order of dxs": (
         {"backward": lambda self, dhs: StudentTimeRNN.backward(self, dhs)[:, ::-1]},

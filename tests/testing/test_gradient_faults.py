@@ -13,7 +13,7 @@ from tinygrad_rnn.testing import GradCheckError, check_grads
     [
         (lambda g, y, x: (-g * (1 - y * y),), "times -1 in every entry: a sign is flipped"),
         (lambda g, y, x: (2 * g * (1 - y * y),), "times 2 in every entry: counted twice"),
-        (lambda g, y, x: (g * (1 - y * y) / 3,), "times 0.333333 = 1/N in every entry: averaged where it is"),
+        (lambda g, y, x: (g * (1 - y * y) / 3,), "times 0.333333 = 1/N in every entry: averaged instead of"),
         (lambda g, y, x: (0 * g,), "0 in every entry: no gradient arrives"),
         (lambda g, y, x: (1 - y * y,), "x["),
         (lambda g, y, x: (g * (1 - y),), "x["),

@@ -75,10 +75,10 @@ COUNTED = np.where(np.arange(4)[:, None] == 2, 0.5, 1.0)
     [
         (-E, {}, "times -1 in every entry: a sign is flipped"),
         (2 * E, {}, "times 2 in every entry: counted twice"),
-        (2 * E, {"N": 2}, "times 2 = N in every entry: counted twice, or summed where it is averaged"),
-        (E / 3, {"N": 3}, "times 0.333333 = 1/N in every entry: averaged where it is summed"),
-        (5 * E, {"N": 3, "T": 5}, "times 5 = T in every entry: summed where it is averaged"),
-        (E / 15, {"N": 3, "T": 5}, "times 0.0666667 = 1/(N * T) in every entry: averaged where it is summed"),
+        (2 * E, {"N": 2}, "times 2 = N in every entry: counted twice, or summed instead of averaged"),
+        (E / 3, {"N": 3}, "times 0.333333 = 1/N in every entry: averaged instead of summed"),
+        (5 * E, {"N": 3, "T": 5}, "times 5 = T in every entry: summed instead of averaged"),
+        (E / 15, {"N": 3, "T": 5}, "times 0.0666667 = 1/(N * T) in every entry: averaged instead of summed"),
         (0 * E, {}, "0 in every entry: no gradient arrives"),
         (1.25 * E, {}, "times 1.25 in every entry"),
         ((1 + 1e-7) * E, {}, "times 1 + 1.0e-07 in every entry"),
@@ -87,9 +87,9 @@ COUNTED = np.where(np.arange(4)[:, None] == 2, 0.5, 1.0)
         (E[[1, 0, 2, 3]], {}, "right numbers in wrong places: row 0 holds what belongs to row 1"),
         (E * COUNTED, {}, "wrong in row 2 only, times 0.5 there: one of two parts is lost"),
         (E * COUNTED.T, {}, "wrong in column 2 only, times 0.5 there: one of two parts is lost"),
-        (np.where(np.eye(4, k=2) > 0, 7, E), {}, "wrong in row 0 to 1 only"),
+        (np.where(np.eye(4, k=2) > 0, 7, E), {}, "wrong in rows 0 to 1 only"),
         (E.astype(np.float32), {}, "relative errors of about 3e-08: rounding, as if a part were computed in float32"),
-        (E + 1e-16, {}, "the difference is rounding: rtol and atol ask for more than float64 has"),
+        (E + 1e-16, {}, "the difference is rounding: rtol and atol ask for more precision than float64 has"),
         (E + 1, {}, ""),
         (E * np.nan, {}, ""),
     ],
@@ -102,7 +102,5 @@ def test_hints_on_a_gradient_that_should_be_0_and_on_vectors():
     assert hint(np.zeros(3), np.ones(3), {}) == "expected 0 in every entry: a gradient arrives that should not"
     assert hint(np.array([1.0, 2, 4]), np.array([1.0, 3, 4]), {}) == "wrong in entry 1 only"
     assert hint(np.array(2.0), np.array(-2.0), {}) == "times -1 in every entry: a sign is flipped"
-    assert (
-        ratio(2.0, 1.0, {"N": 2}) == "times 0.5 = 1/N there: one of two parts is lost, or averaged where it is summed"
-    )
+    assert ratio(2.0, 1.0, {"N": 2}) == "times 0.5 = 1/N there: one of two parts is lost, or averaged instead of summed"
     assert ratio(0.0, 1.0, {}) == ""

@@ -158,7 +158,7 @@ def test_leaves_from_outside_are_named_as_not_checked():
 
 def test_a_gradient_of_zeros_is_said_to_show_little():
     report = check_grads(lambda x, y: x * y, np.zeros(2), normal(2))
-    assert report.notes == ("the gradient of y is 0 everywhere, so the check says little of it",)
+    assert report.notes == ("the gradient of y is 0 everywhere, so the check says little about it",)
 
 
 def step(xs, h):

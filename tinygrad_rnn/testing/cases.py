@@ -140,7 +140,7 @@ def _input_size(target: str, cell: object) -> int:
     size = getattr(cell, "input_size", None)
     if not isinstance(size, int):
         raise ConfigError(
-            f"check: {target} is a cell that does not say its input_size; give it that attribute, or pass the class "
+            f"check: {target} is a cell without input_size; give it that attribute, or pass the class "
             "or a function f(input_size, hidden_size, rng)"
         )
     return size

@@ -133,4 +133,4 @@ def _remarks(target: Target, found: BackwardPass, leaves: Sequence[LeafResult]) 
         yield f"not checked: {', '.join(named)}, used from outside; pass parameters={{name: Tensor}} to check them"
     zero = [leaf.name for leaf in leaves if leaf.verdict == "ok" and not found.gradients[leaf.name].any()]
     if zero:
-        yield f"the gradient of {', '.join(zero)} is 0 everywhere, so the check says little of it"
+        yield f"the gradient of {', '.join(zero)} is 0 everywhere, so the check says little about it"

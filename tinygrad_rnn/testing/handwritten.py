@@ -232,8 +232,8 @@ def _repeated(layer: Layer, window: Window) -> list[str]:
     if not changed:
         return []
     if all(np.allclose(second[name], 2 * first[name]) for name in changed):
-        return ["grads pile up: a second backward adds to what the first left; overwrite them (grads[0][...] = dWx)"]
-    return [f"a second run of the same window gives another gradient of {', '.join(changed)}"]
+        return ["grads accumulate: a second backward adds to those of the first; overwrite them (grads[0][...] = dWx)"]
+    return [f"a second run of the same window gives a different gradient of {', '.join(changed)}"]
 
 
 def _run(steps: int) -> str:

@@ -52,7 +52,7 @@ def judged(evaluation: Evaluation, found: BackwardPass, options: Options) -> Jud
     notes = []
     if kinked:
         why = "four-point differences do not see cuts" if cuts else "as asked"
-        exact = "which is exact for them" if set(kinked) <= _COMPARE else "which may say nothing of them"
+        exact = "which is exact for them" if set(kinked) <= _COMPARE else "which may say nothing about them"
         notes.append(f"{names}; {why}: complex step from both sides, {exact}")
     try:
         with _computing():

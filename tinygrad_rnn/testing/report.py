@@ -26,7 +26,7 @@ class Result(ABC):
 
     @property
     def excess(self) -> float:
-        """How many times what is allowed the error is, where that is a number."""
+        """The error as a multiple of what is allowed, where it is a number."""
         return 0.0
 
     @property
@@ -135,7 +135,7 @@ class LeafResult(Result):
 
     @property
     def excess(self) -> float:
-        """How many times what is allowed the error is."""
+        """The error as a multiple of what is allowed."""
         return self.error / (self.bound or 1)
 
     @property

@@ -30,7 +30,7 @@ def gates_hint(expected: Array, actual: Array, H: int, sizes: Mapping[str, int])
     if set(source) == set(range(count)) and len(moved) == 2:
         return f"gate blocks {moved[0]} and {moved[1]} of {count} are swapped"
     if set(source) == set(range(count)) and moved:
-        return f"gate blocks stand in the order {source}"
+        return f"gate blocks are in the order {source}"
     wrong = [k for k, (e, a) in enumerate(zip(es, found, strict=True)) if np.abs(a - e).max() > 1e-3 * near]
     if len(wrong) == count:
         return hint(expected, actual, sizes)
@@ -47,8 +47,8 @@ def causes(automatic: Automatic, layer: Layer, window: Window, in_one_step: Wron
     forward = sorted({name for name in (*in_one_step, *over_time) if not name.startswith("d")})
     if forward:
         return [
-            f"the forward gives another {' and '.join(forward)}: make it equal first, what is compared now is the "
-            "backward of another function"
+            f"the forward pass gives a different {' and '.join(forward)}: make it equal first; what is compared now is "
+            "the backward pass of a different function"
         ]
     try:
         if in_one_step:
@@ -85,7 +85,7 @@ def _in_one_step(automatic: Automatic, layer: Layer, window: Window) -> list[str
 def _products(da: Array, before: Array, after: Array, actual: Pass, dWh: Array, Wx: Array, Wh: Array) -> Iterator[str]:
     """Yield each product with da that uses a wrong factor."""
     if dWh.shape == Wh.shape and _same(dWh, after.T @ da[None]) and not _same(after, before):
-        yield "dWh is taken with the state after the step, not that before it; dWh = h_prev' @ da"
+        yield "dWh uses the state after the step, not the one before it; dWh = h_prev' @ da"
     for name, dv, W in (("dh", actual.dstate[0], Wh), ("dx", actual.dxs[:, 0], Wx)):
         if W.shape[0] == W.shape[1] and _same(dv, da[None] @ W) and not _same(dv, da[None] @ W.T):
             yield f"{name} is da @ W{name[1]}; it must be da @ W{name[1]}', with W{name[1]} transposed"

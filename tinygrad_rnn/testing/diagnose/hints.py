@@ -25,7 +25,7 @@ def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
     >>> hint(np.array([1.0, 3.0]), np.array([-1.0, -3.0]), {})
     'times -1 in every entry: a sign is flipped'
     >>> hint(np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3) / 4, {"N": 4})
-    'times 0.25 = 1/N in every entry: averaged where it is summed'
+    'times 0.25 = 1/N in every entry: averaged instead of summed'
     """
     if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
         return ""
@@ -35,7 +35,7 @@ def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
         return "expected 0 in every entry: a gradient arrives that should not"
     near = _NEAR * max(float(np.abs(expected).max()), float(np.abs(actual).max()))
     if np.abs(actual - expected).max() <= 1e-14 * near / _NEAR:
-        return "the difference is rounding: rtol and atol ask for more than float64 has"
+        return "the difference is rounding: rtol and atol ask for more precision than float64 has"
     whole = _factor(expected, actual)
     if whole is not None:
         looks = _times(whole, "in every entry", sizes)
@@ -111,8 +111,8 @@ def _times(factor: float, place: str, sizes: Mapping[str, int]) -> str:
     elif 0 < abs(factor - 1) < 1e-3:
         number = f"1 {'+' if factor > 1 else '-'} {abs(factor - 1):.1e}"
     reasons = [reason for value, reason in _REASONS.items() if abs(factor - value) <= _NEAR]
-    reasons += ["averaged where it is summed"] if any(name.startswith("1/") for name in letters) else []
-    reasons += ["summed where it is averaged"] if any(not name.startswith("1/") for name in letters) else []
+    reasons += ["averaged instead of summed"] if any(name.startswith("1/") for name in letters) else []
+    reasons += ["summed instead of averaged"] if any(not name.startswith("1/") for name in letters) else []
     return f"times {number} {place}" + (f": {', or '.join(reasons)}" if reasons else "")
 
 
@@ -131,9 +131,9 @@ def _moved(expected: Array, actual: Array, near: float) -> str:
         distances = np.abs(a[:, None] - e[None]).max(axis=2)
         source = distances.argmin(axis=1)
         if distances.min(axis=1).max() <= near and len(set(source)) == count and (source != np.arange(count)).any():
-            kind = {2: ("row", "column")}.get(expected.ndim, (f"slice of axis {axis}",) * expected.ndim)[axis]
             first = int(np.flatnonzero(source != np.arange(count))[0])
-            return f"right numbers in wrong places: {kind} {first} holds what belongs to {kind} {source[first]}"
+            here, there = (_slices(expected.ndim, axis, k, k) for k in (first, source[first]))
+            return f"right numbers in wrong places: {here} holds what belongs to {there}"
     return ""
 
 
@@ -142,14 +142,18 @@ def _where(wrong: Array) -> str:
     count = int(wrong.sum())
     if count in (0, wrong.size):
         return ""
-    names = {1: ("entry",), 2: ("row", "column")}.get(wrong.ndim, tuple(f"axis {axis}," for axis in range(wrong.ndim)))
-    for axis, name in enumerate(names):
+    for axis in range(wrong.ndim):
         others = tuple(other for other in range(wrong.ndim) if other != axis)
         places = np.flatnonzero(wrong.any(axis=others))
         if len(places) <= max(1, wrong.shape[axis] // 2):
-            first, last = int(places[0]), int(places[-1])
-            if len(places) == 1:
-                return f"in {name} {first}"
+            first, last = places[0], places[-1]
             if last - first + 1 == len(places):
-                return f"in {name} {first} to {last}"
+                return f"in {_slices(wrong.ndim, axis, first, last)}"
     return f"in {count} of {wrong.size} entries" if 2 * count <= wrong.size else ""
+
+
+def _slices(ndim: int, axis: int, first: int, last: int) -> str:
+    """Return in words the slices of an array from the first to the last, along an axis."""
+    named = {(1, 0): ("entry", "entries"), (2, 0): ("row", "rows"), (2, 1): ("column", "columns")}
+    one, several = named.get((ndim, axis), (f"axis {axis}, index", f"axis {axis}, indices"))
+    return f"{one} {first}" if first == last else f"{several} {first} to {last}"

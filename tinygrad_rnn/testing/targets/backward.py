@@ -98,7 +98,7 @@ def _watched(seeds: list[tuple[Place, Array]], places: Mapping[str, Place]) -> t
 def differing(first: Mapping[str, Array], second: Mapping[str, Array | None]) -> list[str]:
     """Return a failure for each gradient that is not bitwise the same in a second pass."""
     return [
-        f"not repeatable: a second backward pass gave other bits for {name}"
+        f"not repeatable: a second backward pass gave different bits for {name}"
         for name, again in second.items()
         if again is not None and np.asarray(again).tobytes() != first[name].tobytes()
     ]

@@ -284,7 +284,7 @@ def _model_step(
     if xs.ndim < 2 or targets.shape[:2] != xs.shape[:2] or len(inputs) > 3:
         raise ShapeError(
             "check_grads: with truncation=, a model is checked on inputs and targets (ids and targets of a language "
-            f"model) that agree on (N, T), and a state if you like; got {xs.shape} and {targets.shape}"
+            f"model) that agree on (N, T), and optionally a state; got {xs.shape} and {targets.shape}"
         )
 
     def positions(targets: Array) -> int:

@@ -81,7 +81,7 @@ class FunctionEvaluation(Evaluation):
         failures = []
         if any(value_of(y).tobytes() != value.tobytes() for y, value in zip(outputs, self._values, strict=True)):
             failures.append(
-                f"not repeatable: {self.target.title} gave other values when it was called again; if it draws random "
+                f"not repeatable: {self.target.title} gave different values when called again; if it draws random "
                 "numbers, make the generator inside it, or pass it as an input (every call then gets the same draws)"
             )
         pairs = zip(outputs, self._cotangents, strict=True)
@@ -98,7 +98,7 @@ class FunctionEvaluation(Evaluation):
         expected, found = [c.shape for c in self._cotangents], [output.shape for output in outputs]
         if found != expected:
             raise GradientError(
-                f"check_grads: {self.target.title} returned outputs of other shapes when it was called again; expected "
+                f"check_grads: {self.target.title} returned outputs of different shapes when called again; expected "
                 f"{expected}, got {found}"
             )
         return outputs

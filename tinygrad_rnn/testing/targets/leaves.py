@@ -56,7 +56,7 @@ class Leaves:
     def _add(self, name: str, leaf: Tensor) -> Tensor:
         if leaf.dtype.kind == "c":
             raise DTypeError(
-                f"check_grads: {name} is complex ({leaf.dtype}); check its real and imaginary part instead"
+                f"check_grads: {name} is complex ({leaf.dtype}); check its real and imaginary parts instead"
             )
         if not np.isfinite(leaf.data).all():
             raise NonFiniteError(f"check_grads: {name}, of shape {leaf.shape}, has values that are not finite")
