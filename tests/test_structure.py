@@ -107,9 +107,9 @@ def test_modules_are_read_in_a_few_screens():
 
 # Lines of Python that a room may have, with its folders. A room that grows has earned it: raise the number here.
 BUDGET = {
-    "cli": 280,
+    "cli": 285,
     "errors": 59,
-    "config": 235,
+    "config": 285,
     "__init__": 114,
     "commands": 590,
     "files": 142,
@@ -119,8 +119,8 @@ BUDGET = {
     "optim": 1387,
     "metrics": 330,
     "ops": 4360,
-    "nn": 3205,
-    "training": 4990,
+    "nn": 3320,
+    "training": 5045,
     "graphs": 6640,
     "pictures": 2500,
     "engine": 3350,

@@ -221,7 +221,9 @@ from .nn.layers import Linear as Linear
 from .nn.standardize import Standardize as Standardize
 from .nn.models import CBOW as CBOW
 from .nn.models import RNNLM as RNNLM
+from .nn.awd import AWDLM as AWDLM
 from .nn.noise import VariationalDropout as VariationalDropout
+from .nn.noise import WeightDrop as WeightDrop
 from .nn.noise import Zoneout as Zoneout
 from .nn.recurrent import RecurrentLayers as RecurrentLayers
 from .nn.recurrent import SequenceModel as SequenceModel

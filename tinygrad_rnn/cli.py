@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import NoReturn, TextIO, TypeAlias
 
 from . import __version__
-from .config import TrainConfig
+from .config import TrainConfig, ready_configs
 from .errors import ConfigError, CorpusError, DivergedError, DrawingError, ModelFileError, NativeError, NonFiniteError
 
 Setting: TypeAlias = bool | int | float | str
@@ -118,7 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a language model on a text", allow_abbrev=False)
     for field in dataclasses.fields(TrainConfig):
         _add_setting(train, field)
-    train.add_argument("--config", metavar="FILE.toml", help="settings to start from; flags override it")
+    train.add_argument(
+        "--config",
+        metavar="FILE.toml|NAME",
+        help="settings to start from, which flags override: a file, or a ready configuration: "
+        f"{', '.join(ready_configs())}; list: describe these",
+    )
     train.add_argument(
         "--save", metavar="PATH", help="a model file ending with .npz, or a folder (default: a new one in runs/)"
     )

@@ -12,6 +12,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from .checks import flag, integer, number
@@ -63,7 +64,11 @@ class TrainConfig:
     """
 
     corpus: str = _setting("", "text file to train on, utf-8; empty: the text that Python carries")
-    level: str = _setting("word", "what a token is", choices=("word", "char"))
+    level: str = _setting(
+        "word",
+        "tokens: words, in lower case, and signs; characters; or token: the tokens of a text that is cut already",
+        choices=("word", "char", "token"),
+    )
     min_count: int = _setting(2, "tokens rarer than this in the training part become <unk>", low=1)
     max_tokens: int = _setting(0, "use this many tokens from the start of the text; 0: all")
     held_out: float = _setting(0.1, "share of the tokens, at the end, that is held out", high=1, above=True, below=True)
@@ -78,6 +83,7 @@ class TrainConfig:
     embedding_size: int = _setting(0, "length of a token's vector; 0: the hidden size", high=1_000_000)
     layers: int = _setting(1, "recurrent layers", low=1, high=1000)
     dropout: float = _setting(0.0, "probability of dropping a unit", high=1, below=True)
+    init_scale: float = _setting(0.0, "first weights are uniform in +- this; 0: each layer has its own rule")
     tied: bool = _setting(False, "use the embedding for the output too")
     batch_size: int = _setting(20, "parallel streams of text", low=1)
     bptt: int = _setting(35, "steps of truncated backpropagation through time", low=1)
@@ -88,13 +94,22 @@ class TrainConfig:
     )
     epochs: int = _setting(8, "passes over the training part", low=1)
     optimizer: str = _setting(
-        "adam", "update rule", choices=("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "lion")
+        "adam",
+        "update rule; asgd: SGD, then the average of its weights",
+        choices=("sgd", "asgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "lion"),
     )
     lr: float = _setting(0.003, "learning rate", above=True)
     weight_decay: float = _setting(0.0, "weight decay, not for biases")
     accumulate: int = _setting(1, "windows whose gradients make one update together", low=1)
     clip: float = _setting(1.0, "largest global norm of the gradient; 0: no clipping")
-    schedule: str = _setting("halving", "how the learning rate changes", choices=("constant", "halving", "cosine"))
+    nonmonotone: int = _setting(
+        5, "asgd: averaging begins when the held-out loss is above the best of all but this many last epochs", low=1
+    )
+    schedule: str = _setting(
+        "halving", "how the learning rate changes", choices=("constant", "halving", "cosine", "decay")
+    )
+    decay: float = _setting(0.5, "factor of the schedule decay, each epoch", high=1, above=True)
+    decay_after: int = _setting(1, "epochs at the full rate, before the schedule decay begins", low=1)
     warmup: int = _setting(0, "steps in which the learning rate rises to its value")
     patience: int = _setting(0, "stop after this many epochs without a better held-out loss; 0: never")
     checkpoint_every: int = _setting(
@@ -183,6 +198,41 @@ class TrainConfig:
         ['cell = "gru"']
         """
         return "".join(f"{name} = {_toml(value)}\n" for name, value in dataclasses.asdict(self).items())
+
+
+_READY = Path(__file__).with_name("configs")
+
+
+def ready_configs() -> dict[str, str]:
+    """Return the names of the configurations that come with the package, and what each is.
+
+    >>> list(ready_configs())
+    ['awd-like', 'char-lstm', 'zaremba-medium', 'zaremba-small']
+    """
+    files = sorted(_READY.glob("*.toml"))
+    return {path.stem: path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for path in files}
+
+
+def config_file(name: str) -> Path:
+    """Return the file of a configuration: the file at this path, or else the ready one of this name.
+
+    Args:
+        name: a path, or a name in `ready_configs()`.
+
+    Raises:
+        ConfigError: if there is no such file, and no such name.
+
+    >>> config_file("zaremba-small").name
+    'zaremba-small.toml'
+    >>> config_file("zaremba-large")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    tinygrad_rnn.errors.ConfigError: zaremba-large: is neither a file nor one of awd-like, char-lstm, ...
+    """
+    if os.path.lexists(name):
+        return Path(name)
+    if name in ready_configs():
+        return _READY / f"{name}.toml"
+    raise ConfigError(f"{name}: is neither a file nor one of {', '.join(ready_configs())}")
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, object]:

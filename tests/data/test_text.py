@@ -135,8 +135,27 @@ def test_word_tokens_survive_joining_and_cutting_again(text: str) -> None:
     assert tokenize(detokenize(tokens, "word"), "word") == tokens
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        (" aer N n't <unk>\n a.m. U.S.\n", ["aer", "N", "n't", "<unk>", "<eos>", "a.m.", "U.S.", "<eos>"]),
+        (" \n = Title = \n \n a @-@ b", ["<eos>", "=", "Title", "=", "<eos>", "<eos>", "a", "@-@", "b"]),
+        ("\n", ["<eos>"]),
+        ("  \t ", []),
+    ],
+)
+def test_tokens_that_are_cut_already(text: str, tokens: list[str]) -> None:
+    assert tokenize(text, "token") == tokens
+
+
+@given(st.text(st.sampled_from("ab.' \t\n")))
+def test_cut_tokens_survive_joining_and_cutting_again(text: str) -> None:
+    tokens = tokenize(text, "token")
+    assert tokenize(detokenize(tokens, "token"), "token") == tokens
+
+
 def test_an_unknown_level_is_named() -> None:
-    with pytest.raises(ConfigError, match="tokenize: level must be 'word' or 'char', got 'byte'"):
+    with pytest.raises(ConfigError, match="tokenize: level must be 'word', 'char' or 'token', got 'byte'"):
         tokenize("a", "byte")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="detokenize: level must be 'word' or 'char', got 'byte'"):
+    with pytest.raises(ConfigError, match="detokenize: level must be 'word', 'char' or 'token', got 'byte'"):
         detokenize(["a"], "byte")  # type: ignore[arg-type]

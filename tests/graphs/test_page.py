@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn
+from tinygrad_rnn.config import ready_configs
 from tinygrad_rnn.pictures.export.page import _runs, page, page_data
 from tinygrad_rnn.pictures.export.svg import write_svg
 from tinygrad_rnn.pictures.scene.scene import Box, Edge, Region, Row, Scene
@@ -237,10 +238,11 @@ def test_every_part_of_the_page_that_the_script_uses_is_there():
     assert set(re.findall(r"\bpart\.(\w+)", script)) == parts
 
 
-def test_a_wheel_holds_script_and_style(tmp_path):
+def test_a_wheel_holds_script_style_and_configurations(tmp_path):
     root = Path(tinygrad_rnn.__file__).parents[1]
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=root, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {f"tinygrad_rnn/pictures/export/page.{kind}" for kind in ("js", "css", "html")} <= set(names)
+    assert {f"tinygrad_rnn/configs/{name}.toml" for name in ready_configs()} <= set(names)

@@ -13,6 +13,8 @@ def cells(rng):
         "zoneout": tr.Zoneout(tr.LSTMCell(3, 4, rng, np.float64), 0.3),
         "variational": tr.VariationalDropout(tr.LSTMCell(3, 4, rng, np.float64), 0.2, 0.4),
         "stacked": tr.Stacked([tr.RNNCell(3, 4, rng, np.float64), tr.GRUCell(4, 4, rng, np.float64)], dropout=0.5),
+        "weights": tr.WeightDrop(tr.LSTMCell(3, 4, rng, np.float64), 0.4),
+        "several": tr.WeightDrop(tr.GRUCell(3, 4, rng, np.float64), 0.4, ["Wx", "Wh"]),
         "both": tr.Zoneout(tr.VariationalDropout(tr.GRUCell(3, 4, rng, np.float64), 0.2, 0.2), 0.2),
     }
 
@@ -78,6 +80,25 @@ def test_variational_dropout_drops_the_same_units_at_each_step():
     assert (seen[0][0][0] != seen[0][0][1]).any()  # each sequence has masks of its own
 
 
+def test_weight_drop_drops_the_same_weights_at_each_step_and_scales_the_others():
+    rng = np.random.default_rng(0)
+    cell = tr.WeightDrop(tr.RNNCell(30, 40, rng, np.float64, "relu"), 0.25)
+    before = {name: parameter.data for name, parameter in cell.parameters().items()}
+    drawn = cell.with_rng(rng, 1)
+    seen = [drawn(np.zeros((1, 30)), row[None])[1].data[0] for row in np.eye(40) for _ in range(2)]
+    Wh = np.array(seen)[::2]  # h = e_i: the row i of what Wh has become, where it is positive
+    np.testing.assert_array_equal(Wh, np.array(seen)[1::2])
+    kept = Wh > 0
+    positive = before["cell.Wh"] > 0
+    np.testing.assert_allclose(Wh[kept], before["cell.Wh"][kept] / 0.75, rtol=1e-12)
+    assert (kept <= positive).all()
+    assert kept[positive].mean() == pytest.approx(0.75, abs=0.05)
+    assert all(parameter.data is before[name] for name, parameter in cell.parameters().items())
+    np.testing.assert_array_equal(
+        cell(np.zeros((1, 30)), np.eye(40)[:1])[0].data[0], np.maximum(before["cell.Wh"][0], 0)
+    )
+
+
 def test_models_give_their_generator_to_cells_that_draw():
     rng = np.random.default_rng(0)
     model = tr.RNNLM(7, 5, 5, rng, cell=lambda D, H, rng: tr.Zoneout(tr.LSTMCell(D, H, rng), 0.5), layers=2)
@@ -94,6 +115,10 @@ def test_errors():
         tr.Zoneout(tr.GRUCell(3, 4, rng), 1.0)
     with pytest.raises(tr.ConfigError, match="VariationalDropout: function has no input_size"):
         tr.VariationalDropout(lambda x, h: (h, h))
+    with pytest.raises(tr.ConfigError, match="WeightDrop: GRUCell has no parameter 'W'; pass names="):
+        tr.WeightDrop(tr.GRUCell(3, 4, rng), 0.5, ["W"])
+    with pytest.raises(tr.ConfigError, match="WeightDrop: p"):
+        tr.WeightDrop(tr.GRUCell(3, 4, rng), 1.0)
     with pytest.raises(tr.ConfigError, match="Stacked: dropout"):
         tr.Stacked([tr.GRUCell(3, 4, rng)], dropout=-0.1)
 

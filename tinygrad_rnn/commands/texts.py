@@ -65,5 +65,5 @@ def first_window(command: str, corpus: Corpus, described: str, N: int, T: int) -
 
 def line_start(vocabulary: Vocabulary, level: Level) -> str:
     """Return the token that ends a line, after which the next one begins."""
-    line_end = EOS if level == "word" else "\n"
+    line_end = "\n" if level == "char" else EOS
     return line_end if line_end in vocabulary else vocabulary.tokens[min(1, len(vocabulary) - 1)]

@@ -10,7 +10,7 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from ..config import TrainConfig, read_toml
+from ..config import TrainConfig, config_file, read_toml, ready_configs
 from ..data.corpus import Corpus, unigram_nats
 from ..data.text import Level
 from ..errors import ConfigError
@@ -41,6 +41,10 @@ _RESUMABLE = frozenset({"corpus", "epochs", "patience", "checkpoint_every", "val
 
 def train(arguments: argparse.Namespace) -> int:
     """Train a model; return 128 and the signal's number if one ended it, else 0."""
+    if arguments.config == "list":
+        for name, headline in ready_configs().items():
+            print(f"{name:<15} {headline}")
+        return 0
     if arguments.save == "":
         raise ConfigError("train: --save must be a folder or a file ending with .npz, got an empty text")
     if arguments.resume is not None:
@@ -170,7 +174,7 @@ def _print_plan(trainer: LanguageTrainer, train_part: Corpus) -> float:
 def _resolve(arguments: argparse.Namespace) -> TrainConfig:
     values: dict[str, object] = {}
     if arguments.config is not None:
-        values = read_toml(arguments.config)
+        values = read_toml(config_file(arguments.config))
         TrainConfig.from_mapping(values, arguments.config)  # a mistake in the file is reported as the file's
     return TrainConfig.from_mapping({**values, **_flags(arguments)}, "train")
 
@@ -229,7 +233,7 @@ def _print_sample(trainer: LanguageTrainer, level: Level) -> None:
         trainer.model,
         vocabulary,
         start,
-        60 if level == "word" else 300,
+        300 if level == "char" else 60,
         temperature=0.8,
         rng=stream(config.seed, 2),
         compiled=config.compile,

@@ -21,7 +21,7 @@ class Corpus:
         ids: the ids of the text, shape (T,), an integer dtype. The corpus keeps a read-only copy in the
             vocabulary's `id_dtype`.
         vocabulary: V tokens.
-        level: "word" or "char".
+        level: "word", "char" or "token".
 
     Raises:
         CorpusError: if there are no ids, or one is outside 0 .. V-1.
@@ -63,7 +63,7 @@ class Corpus:
 
         Args:
             text: the text.
-            level: "word" or "char".
+            level: "word", "char" or "token".
             min_count: tokens that appear fewer times become "<unk>"; not used if `vocabulary` is given.
             vocabulary: the vocabulary to encode with, such as that of a trained model.
             max_tokens: keep this many tokens from the start; None keeps all.
@@ -143,7 +143,7 @@ def load_corpus(
 
     Args:
         text: the text, such as `read_text` or `embedded_text` returns.
-        level: "word" or "char".
+        level: "word", "char" or "token".
         min_count: tokens that appear fewer times in the training part become "<unk>".
         held_out: the share to hold out, between 0 and 1; the count is rounded to the nearest token.
         max_tokens: use this many tokens from the start of the text; None uses all.

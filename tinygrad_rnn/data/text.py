@@ -13,11 +13,11 @@ from tinygrad_rnn.data.vocabulary import UNKNOWN
 from tinygrad_rnn.errors import ConfigError, CorpusError
 from tinygrad_rnn.files import read_whole
 
-Level = Literal["word", "char"]
-"""The kind of token: a word or a character."""
+Level = Literal["word", "char", "token"]
+"""The kind of token: a word, a character, or what white space separates."""
 
 EOS = "<eos>"
-"""The word-level token for a line end."""
+"""The token for a line end, except at the character level."""
 
 # One alternative a kind of token: line end with the blank lines after it, <unk>, word, any other sign.
 _WORD = re.compile(rf"\n\s*|{UNKNOWN}|\w+(?:['\u2019]\w+)*|[^\w\s]")
@@ -133,7 +133,7 @@ def embedded_text() -> str:
 
 
 def check_level(function: str, level: str) -> None:
-    """Raise unless `level` is "word" or "char".
+    """Raise unless `level` is "word", "char" or "token".
 
     Args:
         function: name of the function that the user called, for the message.
@@ -145,7 +145,7 @@ def check_level(function: str, level: str) -> None:
     >>> check_level("tokenize", "word")
     """
     if level not in get_args(Level):
-        raise ConfigError(f"{function}: level must be 'word' or 'char', got {level!r}")
+        raise ConfigError(f"{function}: level must be 'word', 'char' or 'token', got {level!r}")
 
 
 def tokenize(text: str, level: Level) -> list[str]:
@@ -160,25 +160,33 @@ def tokenize(text: str, level: Level) -> list[str]:
     dropped, and a last line without a line end gets no "<eos>", so a prompt can stop in mid-sentence.
     "<unk>" in the text, as the Penn Treebank files have it, stays one token.
 
+    "token": the text is already cut into tokens, with white space between them, as the files of the Penn Treebank and
+    of WikiText are; they are taken as they are. Each line end becomes "<eos>", that of a blank line too.
+
     Args:
         text: the text, with "\n" as its line end.
-        level: "word" or "char".
+        level: "word", "char" or "token".
 
     Returns:
         The tokens.
 
     Raises:
-        ConfigError: if `level` is neither.
+        ConfigError: if `level` is none of them.
 
     >>> tokenize("Don't panic!\n\nSee (42).\n", "word")
     ["don't", 'panic', '!', '<eos>', 'see', '(', '42', ')', '.', '<eos>']
     >>> tokenize("Hi\n", "char")
     ['H', 'i', '\n']
+    >>> tokenize(" he did n't <unk>\n = U.S. =\n", "token")
+    ['he', 'did', "n't", '<unk>', '<eos>', '=', 'U.S.', '=', '<eos>']
     """
     check_level("tokenize", level)
     instance("tokenize", "text", text, str)
     if level == "char":
         return list(text)
+    if level == "token":
+        first, *lines = (line.split() for line in text.split("\n"))
+        return [*first, *(token for line in lines for token in (EOS, *line))]
     # lstrip drops blank lines at the start; the pattern of a line end takes those that follow it.
     found = _WORD.findall(text.lower().lstrip())
     return [EOS if token[0] == "\n" else token for token in found]
@@ -189,17 +197,17 @@ def detokenize(tokens: Sequence[str], level: Level) -> str:
 
     "char" is the exact inverse of `tokenize`. "word" puts a space between two tokens, except around a line
     end, before , . ; : ! ? ) ] } ' and after ( [ {, so `tokenize(detokenize(tokens))` gives the tokens
-    back if they came from `tokenize`.
+    back if they came from `tokenize`. "token" puts a space between two tokens, except around a line end.
 
     Args:
         tokens: the tokens.
-        level: "word" or "char".
+        level: "word", "char" or "token".
 
     Returns:
         The text.
 
     Raises:
-        ConfigError: if `level` is neither.
+        ConfigError: if `level` is none of them.
 
     >>> detokenize(["see", "(", "42", ")", ".", "<eos>", "bye"], "word")
     'see (42).\nbye'
@@ -211,4 +219,6 @@ def detokenize(tokens: Sequence[str], level: Level) -> str:
         return "".join(tokens)
     text = " ".join("\n" if token == EOS else token for token in tokens)
     text = re.sub(r" ?\n ?", "\n", text)
+    if level == "token":
+        return text
     return _SPACE_AFTER.sub("", _SPACE_BEFORE.sub("", text))

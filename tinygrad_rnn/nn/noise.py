@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+import copy
+from collections.abc import Sequence
+from typing import TypeGuard, overload
 
 import numpy as np
 
@@ -126,22 +128,77 @@ class VariationalDropout(Module):
         generator("VariationalDropout.with_rng", "rng", rng)
         cell = drawing(self.cell, rng, batch_size)
         width = flatten(self.initial_state(batch_size))[0].shape
-        x_kept = _kept(rng, (batch_size, self.cell.input_size), self.inputs)
-        h_kept = _kept(rng, width, self.states)
+        x_kept = draw_kept(rng, (batch_size, self.cell.input_size), self.inputs)
+        h_kept = draw_kept(rng, width, self.states)
 
         def step(x: Operand, state: State) -> tuple[Value, State]:
             parts = flatten(state)
-            parts[0] = _dropped(parts[0], h_kept, self.states)
-            return stepped(cell, _dropped(x, x_kept, self.inputs), rebuild(state, iter(parts)))
+            parts[0] = drop(parts[0], h_kept, self.states)
+            return stepped(cell, drop(x, x_kept, self.inputs), rebuild(state, iter(parts)))
 
         return OnePass(self.initial_state, step)
+
+
+class WeightDrop(Module):
+    """A cell in which entries of its recurrent matrices are dropped: the same ones at each step of a pass.
+
+    W becomes m * W / (1 - p), with m drawn from Bernoulli(1 - p) once for a pass over a batch. Sources: Wan et al.
+    2013, Regularization of neural networks using DropConnect; Merity, Keskar and Socher 2018, Regularizing and
+    optimizing LSTM language models.
+
+    `dropped.with_rng(rng, N)` is the cell with draws for one pass over a batch; models use it when they are given a
+    generator. Without one (evaluation) nothing is dropped.
+
+    Args:
+        cell: a cell, a `Module` with the weights as attributes.
+        p: probability in [0, 1).
+        names: attributes of the cell, the weights that are dropped from.
+
+    Raises:
+        ConfigError: if p is outside [0, 1), `cell` is not a cell, or has no parameter of such a name.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> rng = np.random.default_rng(0)
+    >>> cell = tr.WeightDrop(tr.LSTMCell(3, 4, rng), 0.5)
+    >>> outputs, state = tr.unroll(cell.with_rng(rng, 2), np.ones((2, 5, 3), np.float32))
+    >>> outputs.shape
+    (2, 5, 4)
+    """
+
+    def __init__(self, cell: Cell, p: float, names: Sequence[str] = ("Wh",)) -> None:
+        check_cell("WeightDrop", cell)
+        self.cell = cell
+        copy_sizes(self, cell, cell)
+        self.p = number("WeightDrop", "p", p, low=0, high=1, below=True)
+        self.names = tuple(names)
+        for name in self.names:
+            if not isinstance(getattr(cell, name, None), Tensor):
+                raise ConfigError(f"WeightDrop: {type(cell).__name__} has no parameter {name!r}; pass names=")
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the initial state of the cell."""
+        return initial_state(self.cell, batch_size)
+
+    def __call__(self, x: Operand, state: State) -> tuple[Value, State]:
+        """Return (output, state) of one step, without draws."""
+        return stepped(self.cell, x, state)
+
+    def with_rng(self, rng: np.random.Generator, batch_size: int) -> Cell:
+        """Return the cell with weights dropped now, by draws from `rng`, for one pass over a batch of N sequences."""
+        generator("WeightDrop.with_rng", "rng", rng)
+        cell = copy.copy(self.cell)
+        for name in self.names:
+            W: Tensor = getattr(cell, name)
+            setattr(cell, name, drop(W, draw_kept(rng, W.shape, self.p), self.p))
+        return OnePass(self.initial_state, drawing(cell, rng, batch_size))
 
 
 def _is_real(part: object) -> TypeGuard[Value]:
     return isinstance(part, Tensor | np.ndarray) and part.dtype.kind in "fc"
 
 
-def _kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Value | None:
+def draw_kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Value | None:
+    """Return a mask, True with probability 1 - p; None if p is 0."""
     return without_gradient("dropout", _drawn, rng, shape, 1 - p, repeatable=False) if p else None
 
 
@@ -149,5 +206,10 @@ def _drawn(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Array:
     return np.asarray(rng.random(shape, dtype=np.float32) < p)
 
 
-def _dropped(x: Operand, kept: Value | None, p: float) -> Operand:
+@overload
+def drop(x: Tensor, kept: Value | None, p: float) -> Tensor: ...
+@overload
+def drop(x: Operand, kept: Value | None, p: float) -> Operand: ...
+def drop(x: Operand, kept: Value | None, p: float) -> Operand:
+    """Return x / (1 - p) where the mask is True, else 0; x without a mask."""
     return x if kept is None else where(kept, multiply(x, 1 / (1 - p)), 0)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from ...config import TrainConfig
 from ...data.batches import OffsetBatches
 from ...errors import ConfigError
 from ...imports import import_object
+from ...nn.awd import AWDLM
 from ...nn.models import RNNLM
 from ...optim import (
     SGD,
     Adagrad,
     Adam,
     AdamW,
+    Averaged,
     Constant,
     Cosine,
     Lion,
     Momentum,
+    Optimizer,
     Plateau,
     RMSprop,
     Rule,
     Schedule,
+    StepDecay,
     Warmup,
 )
 from ...truncation import Policy, parse_policy
@@ -27,6 +35,7 @@ from ..loop.streams import stream
 
 _OPTIMIZERS: dict[str, type[Rule]] = {
     "sgd": SGD,
+    "asgd": SGD,
     "momentum": Momentum,
     "adam": Adam,
     "adamw": AdamW,
@@ -52,7 +61,15 @@ def make_model(config: TrainConfig, vocab_size: int) -> RNNLM:
     >>> make_model(TrainConfig(hidden_size=4), vocab_size=10).parameter_count()  # 10*4 + 4*16 + 4*16 + 16 + 4*10 + 10
     234
     """
-    rng = stream(config.seed, 0)
+    made = _made(config, vocab_size, stream(config.seed, 0))
+    if config.init_scale:
+        rng = stream(config.seed, 6)
+        for parameter in made.parameters().values():
+            parameter.data = rng.uniform(-config.init_scale, config.init_scale, parameter.shape)
+    return made
+
+
+def _made(config: TrainConfig, vocab_size: int, rng: np.random.Generator) -> RNNLM:
     if config.model:
         made: RNNLM = import_object("model", config.model)(vocab_size, config, rng)
         if not all(callable(getattr(made, name, None)) for name in ("initial_state", "loss", "parameters")):
@@ -74,6 +91,23 @@ def make_model(config: TrainConfig, vocab_size: int) -> RNNLM:
     )
 
 
+def awd_lm(vocab_size: int, config: TrainConfig, rng: np.random.Generator) -> AWDLM:
+    """Return the model of the ready configuration "awd-like", for `--model`: an `AWDLM` of a configuration's sizes.
+
+    >>> awd_lm(10, TrainConfig(hidden_size=4, embedding_size=3, layers=2), stream(0)).layers[-1].output_size
+    3
+    """
+    return AWDLM(
+        vocab_size,
+        config.embedding_width,
+        config.hidden_size,
+        rng,
+        layers=config.layers,
+        dropout=config.dropout,
+        dtype=config.dtype,
+    )
+
+
 def named_executor(config: TrainConfig) -> str | None:
     """Return the executor that a configuration names, as `compile` takes it; None if the environment may choose.
 
@@ -83,13 +117,29 @@ def named_executor(config: TrainConfig) -> str | None:
     return None if config.executor == "auto" else config.executor
 
 
-def make_optimizer(config: TrainConfig) -> Rule:
-    """Return the optimizer of a configuration.
+def make_optimizer(config: TrainConfig) -> Optimizer:
+    """Return the optimizer of a configuration; that of "asgd" averages from its `begin()` on, see `averaging_is_due`.
 
     >>> make_optimizer(TrainConfig(optimizer="sgd", lr=0.5)).lr
     0.5
     """
-    return _OPTIMIZERS[config.optimizer](config.lr, weight_decay=config.weight_decay)
+    rule = _OPTIMIZERS[config.optimizer](config.lr, weight_decay=config.weight_decay)
+    return Averaged(rule, decay=None, start=None) if config.optimizer == "asgd" else rule
+
+
+def averaging_is_due(losses: Sequence[float], nonmonotone: int) -> bool:
+    """Return whether the last held-out loss is above the best of those before the last n.
+
+    Source: Merity, Keskar and Socher 2018, Regularizing and optimizing LSTM language models, algorithm 1.
+
+    Args:
+        losses: held-out losses of the epochs so far.
+        nonmonotone: n, 1 or more.
+
+    >>> averaging_is_due([5.0, 4.0, 4.2], 1), averaging_is_due([5.0, 4.0, 4.2], 2), averaging_is_due([4.0, 5.0], 2)
+    (True, False, False)
+    """
+    return len(losses) > nonmonotone and losses[-1] > min(losses[:-nonmonotone])
 
 
 def make_policy(config: TrainConfig) -> Policy | None:
@@ -126,13 +176,17 @@ def make_schedule(config: TrainConfig, total_steps: int) -> Schedule:
 
     Args:
         config: of the run.
-        total_steps: updates in the whole run, for the cosine.
+        total_steps: updates in the whole run, for the cosine and the decay.
 
     >>> make_schedule(TrainConfig(schedule="constant", lr=0.1, warmup=10), total_steps=100).lr(4)
     0.05
     """
     schedule: Schedule
-    if config.schedule == "cosine":
+    if config.schedule == "decay":
+        changes = range(config.decay_after, config.epochs)
+        updates = max(1, total_steps // config.epochs)
+        schedule = StepDecay(config.lr, [updates * epoch for epoch in changes], config.decay)
+    elif config.schedule == "cosine":
         schedule = Cosine(config.lr, total_steps)
     elif config.schedule == "halving":
         schedule = Plateau(config.lr)

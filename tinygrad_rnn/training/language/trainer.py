@@ -17,6 +17,7 @@ from ...errors import ConfigError, CorpusError, DivergedError, NonFiniteError
 from ...nn.cells import State
 from ...nn.models import RNNLM
 from ...nn.module import Module
+from ...optim import Averaged
 from ..files.archive import digest
 from ..files.checkpoints import Checkpoints
 from ..inference.evaluation import held_out_windows, masked_language_loss, perplexity, written
@@ -26,7 +27,15 @@ from ..loop.step import Rng, StepResult
 from ..runs.progress import Progress
 from ..runs.records import Record
 from ..runs.trainer import Callback, Trainer
-from .build import make_model, make_optimizer, make_policy, make_schedule, named_executor, updates_per_pass
+from .build import (
+    averaging_is_due,
+    make_model,
+    make_optimizer,
+    make_policy,
+    make_schedule,
+    named_executor,
+    updates_per_pass,
+)
 from .modelfile import check_describes
 from .records import EpochRecord, RunResult, epoch_record
 from .runfiles import RunFiles, TakenFiles
@@ -119,13 +128,14 @@ class LanguageTrainer:
         config, policy = self.config, make_policy(self.config)
         held_out = held_out_windows(self.held_out.ids, config.batch_size, config.bptt, whole=config.compile)
         streams = len(held_out[0][0])
+        updates = math.ceil(updates_per_pass(self.windows, policy) / config.accumulate)
         return Trainer(
             self.model,
             Objective(_loss, f"{type(self.model).__name__}.loss"),
             self.windows,
             held_out,
             optimizer=make_optimizer(config),
-            schedule=make_schedule(config, config.epochs * updates_per_pass(self.windows, policy) // config.accumulate),
+            schedule=make_schedule(config, config.epochs * updates),
             clip=config.clip,
             policy=policy,
             callbacks=[_Reports(self)],
@@ -199,8 +209,11 @@ class LanguageTrainer:
         return RunResult(records, best, history.interrupted, history.stopped_early, history.signal)
 
     def report(self, record: Record) -> None:
-        """Write the files of an epoch, and call `on_epoch`."""
+        """Write the files of an epoch, begin to average if that is due, and call `on_epoch`."""
         line = epoch_record(record)
+        optimizer, losses = self.trainer.optimizer, [one.valid["loss"] for one in self.trainer.run.records]
+        if isinstance(optimizer, Averaged) and averaging_is_due(losses, self.config.nonmonotone):
+            optimizer.begin()
         if isinstance(self._files, TakenFiles):
             if record is self.trainer.best:
                 self._files.save(self.model, self.config, self.vocabulary)
