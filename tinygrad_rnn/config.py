@@ -213,14 +213,14 @@ def ready_configs() -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for path in files}
 
 
-def config_file(name: str) -> Path:
+def config_file(name: str | os.PathLike[str]) -> Path:
     """Return the file of a configuration: the file at this path, or else the ready one of this name.
 
     Args:
         name: a path, or a name in `ready_configs()`.
 
     Raises:
-        ConfigError: if there is no such file, and no such name.
+        ConfigError: if it is neither a path (with a folder or a suffix) nor such a name.
 
     >>> config_file("zaremba-small").name
     'zaremba-small.toml'
@@ -228,10 +228,10 @@ def config_file(name: str) -> Path:
     Traceback (most recent call last):
     tinygrad_rnn.errors.ConfigError: zaremba-large: is neither a file nor one of awd-like, char-lstm, ...
     """
-    if os.path.lexists(name):
+    if os.path.lexists(name) or Path(name).suffix or Path(name).name != os.fspath(name):
         return Path(name)
-    if name in ready_configs():
-        return _READY / f"{name}.toml"
+    if os.fspath(name) in ready_configs():
+        return _READY / f"{os.fspath(name)}.toml"
     raise ConfigError(f"{name}: is neither a file nor one of {', '.join(ready_configs())}")
 
 
