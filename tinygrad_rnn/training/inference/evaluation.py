@@ -23,7 +23,7 @@ from ..loop.objective import WEIGHT, Batch, LanguageModel, Loss, Mean, Objective
 from .replayed import Plan, Replayed
 
 
-class SequenceModel(Protocol):
+class LogitsModel(Protocol):
     """Anything with `initial_state(N)` and `model(ids, state) -> (logits, state)`, such as an `RNNLM`."""
 
     @property
@@ -232,7 +232,7 @@ def held_out_windows(ids: npt.ArrayLike, batch_size: int, bptt: int, whole: bool
 
 
 def token_nats(
-    model: SequenceModel, ids: npt.ArrayLike, bptt: int, *, compiled: bool = True, executor: str | None = None
+    model: LogitsModel, ids: npt.ArrayLike, bptt: int, *, compiled: bool = True, executor: str | None = None
 ) -> Array:
     """Return the nats of each token but the first, given all tokens before it: (len(ids) - 1,) float64.
 
@@ -259,7 +259,7 @@ def token_nats(
     return np.concatenate(found)
 
 
-def _nats(model: SequenceModel, ids: Ids, targets: Ids, state: State) -> tuple[Tensor, State]:
+def _nats(model: LogitsModel, ids: Ids, targets: Ids, state: State) -> tuple[Tensor, State]:
     logits, state = model(ids, state)
     return -take_along_axis(log_softmax(logits), targets[..., None], axis=-1)[..., 0], state
 
