@@ -127,7 +127,7 @@ BUDGET = {
     "data": 1430,
     "handwritten": 2210,
     "testing": 4466,
-    "compiler": 11770,
+    "compiler": 11790,
     "truncation": 1840,
     "credit": 2500,
 }

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..plans.instructions import Buffer, Instruction, Loop
 from ..plans.plan import Plan
+from .addends import added
 from .chains import Step, Uses, chained
 from .extents import check_extents
 from .numbers import NUMBER
@@ -179,11 +180,11 @@ def _runs(instructions: Sequence[Instruction], first: int, uses: Uses, steps: in
             run += [Step((record,), (number,)) for record in records]
             continue
         if run:
-            yield list(chained(run, uses, steps))
+            yield list(chained([*added(run)], uses, steps))
             run = []
         yield number
     if run:
-        yield list(chained(run, uses, steps))
+        yield list(chained([*added(run)], uses, steps))
 
 
 Base = Callable[[Buffer], int]

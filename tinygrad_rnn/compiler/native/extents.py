@@ -38,7 +38,7 @@ def _ids(n: Sequence[int], s: Sequence[int]) -> _Axes:
 
 
 _WALKS: dict[str, tuple[_Walk, ...]] = {
-    "matmul": (_rows, lambda n, s: [(s[0], n[0]), (s[1], n[2])], lambda n, s: [(s[0], n[2]), (s[1], n[1])]),
+    "matmul": (_rows, lambda n, s: [(s[0], n[0]), (s[1], n[2])], lambda n, s: [(s[0], n[2]), (s[1], n[1])], _rows),
     "sum_rows": (lambda n, s: [(1, n[1])], _rows),
     "sum_along": (_column, _rows),
     "take": (_rows, lambda n, s: [(s[0], n[3]), (1, n[1])], _ids),

@@ -43,16 +43,17 @@ def share_vectors(steps: list[Step], loop: Loop) -> list[Step]:
 
 
 def _product(record: Record) -> Record | None:
-    """Return a product of a vector and a large matrix as that of the matrix's transpose and a column: rows are shared."""
+    """Return vector @ large matrix as the product of the matrix's transpose and a column, whose rows are shared."""
     if record.op != _MATMUL:
         return None
-    (M, N, K), (out, vector, matrix) = record.n, record.operands
+    (M, N, K), (out, vector, matrix, *more) = record.n, record.operands
     (k, n), size = matrix.steps, record.dtype.itemsize
     if M != 1 or n != 1 or N < 2 * LINE or N * K * size < _LARGE:
         return None
-    column = Operand(vector.slot, (vector.steps[1], 1), shared=False)
-    operands = Operand(out.slot, (1, 1)), Operand(matrix.slot, (1, k)), column
-    return Record(_MATMUL, record.dtype, operands, (N, 1, K), IN_LINES)
+    operands = [Operand(out.slot, (1, 1)), Operand(matrix.slot, (1, k))]
+    operands.append(Operand(vector.slot, (vector.steps[1], 1), shared=False))
+    operands += [Operand(one.slot, (1, 0)) for one in more]
+    return Record(_MATMUL, record.dtype, tuple(operands), (N, 1, K), IN_LINES)
 
 
 def _vector(record: Record) -> Record | None:

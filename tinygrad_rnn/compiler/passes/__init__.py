@@ -9,7 +9,7 @@ from ...errors import ConfigError
 from ..ir.editing import in_bodies
 from ..ir.graph import Graph
 from .checks import checks_first
-from .lookups import lookup_products
+from .lookups import lookup_products, table_biases
 from .loss import bias_in_product, fuse_loss, sums_in_product
 from .motion import hoist_invariants, move_elementwise, move_products
 from .prune import prune_loops
@@ -40,6 +40,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "bias_in_product": (bias_in_product,),
     "reassociate": (partial(in_bodies, reassociate),),
     "hoist_elementwise": (move_elementwise,),
+    "table_biases": (table_biases,),
     "slopes_early": (partial(in_bodies, slopes_early), slopes_forward),
     "copy_transposed": (copy_transposed,),
     "sparse_updates": (sparse_updates,),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from ..ir.editing import OpenLoop, edit_loops, mapped_attrs, readers
 from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.table import ELEMENTWISE, VIEWS
+from .common import before_reshapes
 from .over_time import Operand, for_all_steps, is_known
 
 _LARGE = 1 << 12  # elements: above this a call costs little, and what a step has just made is still in cache
@@ -28,8 +29,26 @@ def move_products(graph: Graph) -> Graph:
 
 
 def move_elementwise(graph: Graph) -> Graph:
-    """Compute small elementwise operations for all steps at once: local derivatives, biases."""
-    return _moved(graph, lambda call, _: call.name in ELEMENTWISE and call.output.size <= _LARGE)
+    """Compute small elementwise operations for all steps at once: local derivatives, biases.
+
+    A bias is added to a product or to a lookup, whatever its size: the library does it within the product, and that of
+    a lookup can be added to the table.
+    """
+
+    def wanted(call: Call, loop: OpenLoop) -> bool:
+        return call.name in ELEMENTWISE and (call.output.size <= _LARGE or _is_bias(call, loop))
+
+    return _moved(graph, wanted)
+
+
+def _is_bias(call: Call, loop: OpenLoop) -> bool:
+    if call.name != "add":
+        return False
+    for part, bias in (call.inputs, call.inputs[::-1]):
+        if part in loop.slices and bias in loop.constants and bias.shape == part.shape[-1:]:
+            maker = before_reshapes(loop.slices[part]).maker
+            return maker is not None and maker.name in ("matmul", "take")
+    return False
 
 
 def hoist_invariants(graph: Graph) -> Graph:

@@ -56,14 +56,18 @@ typedef REAL NAME(Four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(si
 
 /* -- tiles -------------------------------------------------------------------------------------------------------- */
 
-/* The last vector starts at column `last`: it may overlap the one before, whose numbers are then written twice. */
+/* The last vector starts at column `last`: it may overlap the one before, whose numbers are then written twice.
+   `more`, unless it is NULL, is added to the sums when they are complete. */
 GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, long last, long K, const REAL *a, long am, long ak,
-                                 const REAL *b, long bk, REAL *c, long cm, int add) {
+                                 const REAL *b, long bk, REAL *c, long cm, int add, const REAL *more, long mm) {
 #define COLUMN(j) (j < vectors - 1 ? j * GEMM_LANES : last)
     NAME(Vector) sum[GEMM_ROWS][GEMM_WIDE], y[GEMM_WIDE];
     GEMM_UNROLL for (int i = 0; i < rows; i++)
         GEMM_UNROLL for (int j = 0; j < vectors; j++)
             sum[i][j] = add ? GEMM_READ(c + i * cm + COLUMN(j)) : (NAME(Vector)){0};
+    if (more)
+        GEMM_UNROLL for (int i = 0; i < rows; i++)
+            GEMM_UNROLL for (int j = 0; j < vectors; j++) __builtin_prefetch(more + i * mm + COLUMN(j));
     for (long k = 0; k < K; k++) {
         GEMM_UNROLL for (int j = 0; j < vectors; j++) y[j] = GEMM_READ(b + k * bk + COLUMN(j));
         GEMM_UNROLL for (int i = 0; i < rows; i++) {
@@ -71,14 +75,17 @@ GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, long last, long K, const
             GEMM_UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += x * y[j];
         }
     }
+    if (more)
+        GEMM_UNROLL for (int i = 0; i < rows; i++)
+            GEMM_UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += GEMM_READ(more + i * mm + COLUMN(j));
     GEMM_UNROLL for (int i = 0; i < rows; i++)
         GEMM_UNROLL for (int j = 0; j < vectors; j++) GEMM_AT(c + i * cm + COLUMN(j)) = sum[i][j];
 #undef COLUMN
 }
 
 static void NAME(gemm_any_tile)(long rows, long vectors, long last, long K, const REAL *a, long am, long ak,
-                                const REAL *b, long bk, REAL *c, long cm, int add) {
-#define TILE(R, V) case 16 * R + V: NAME(gemm_tile)(R, V, last, K, a, am, ak, b, bk, c, cm, add); return;
+                                const REAL *b, long bk, REAL *c, long cm, int add, const REAL *more, long mm) {
+#define TILE(R, V) case 16 * R + V: NAME(gemm_tile)(R, V, last, K, a, am, ak, b, bk, c, cm, add, more, mm); return;
 #define TILES(V) TILE(1, V) TILE(2, V) TILE(3, V) TILE(4, V) TILE(5, V) TILE(6, V)
     switch (16 * rows + vectors) {
         TILES(1) TILES(2) TILE(1, 5) TILE(1, 6) TILE(1, 7) TILE(1, 8)
@@ -94,11 +101,11 @@ static void NAME(gemm_any_tile)(long rows, long vectors, long last, long K, cons
 
 /* All rows of one panel of columns, in tiles of nearly the same height. */
 static void NAME(gemm_panel)(long M, long vectors, long last, long K, const REAL *a, long am, long ak, const REAL *b,
-                             long bk, REAL *c, long cm, int add) {
+                             long bk, REAL *c, long cm, int add, const REAL *more, long mm) {
     for (long tiles = gemm_parts(M, GEMM_ROWS); tiles > 0; tiles--) {
         long rows = gemm_parts(M, tiles);
-        NAME(gemm_any_tile)(rows, vectors, last, K, a, am, ak, b, bk, c, cm, add);
-        a += rows * am, c += rows * cm, M -= rows;
+        NAME(gemm_any_tile)(rows, vectors, last, K, a, am, ak, b, bk, c, cm, add, more, mm);
+        a += rows * am, c += rows * cm, M -= rows, more = more ? more + rows * mm : NULL;
     }
 }
 
@@ -134,7 +141,7 @@ static void NAME(gemm_copy)(long depth, long columns, const REAL *b, long bk, lo
 
 /* Panels of columns, K in parts. Without `copy` b is row-major and read where it lies. */
 static void NAME(gemm_panels)(int copy, long M, long N, long K, const REAL *a, long am, long ak, const REAL *b, long bk,
-                              long bn, REAL *c, long cm, REAL *scratch) {
+                              long bn, REAL *c, long cm, const REAL *more, long mm, REAL *scratch) {
     long most = M == 1 ? GEMM_WIDE : GEMM_VECTORS, depth;
     REAL sums[GEMM_ROWS * GEMM_LANES];
     for (long k = 0, parts = gemm_parts(K, GEMM_DEPTH); parts > 0; parts--, k += depth) {
@@ -143,22 +150,26 @@ static void NAME(gemm_panels)(int copy, long M, long N, long K, const REAL *a, l
         for (long n = 0, panels = gemm_parts(vectors, most); panels > 0; panels--, n += columns) {
             width = vectors / panels, columns = gemm_least(width * GEMM_LANES, N - n), vectors -= width;
             const REAL *left = a + k * ak, *panel = b + k * bk + n * bn;
+            const REAL *end = more && parts == 1 ? more + n : NULL; /* when the sums are complete */
             long step = bk;
             if (copy || columns < GEMM_LANES) {
                 NAME(gemm_copy)(depth, columns, panel, bk, bn, scratch, width * GEMM_LANES);
                 panel = scratch, step = width * GEMM_LANES;
             }
             if (columns >= GEMM_LANES) {
-                NAME(gemm_panel)(M, width, columns - GEMM_LANES, depth, left, am, ak, panel, step, c + n, cm, k > 0);
+                NAME(gemm_panel)(M, width, columns - GEMM_LANES, depth, left, am, ak, panel, step, c + n, cm, k > 0,
+                                 end, mm);
                 continue;
             }
             for (long m = 0; m < M; m += GEMM_ROWS) {
                 long rows = gemm_least(GEMM_ROWS, M - m);
-                NAME(gemm_panel)(rows, 1, 0, depth, left + m * am, am, ak, panel, step, sums, GEMM_LANES, 0);
+                NAME(gemm_panel)(rows, 1, 0, depth, left + m * am, am, ak, panel, step, sums, GEMM_LANES, 0, NULL,
+                                 0);
                 for (long i = 0; i < rows; i++)
                     for (long j = 0; j < columns; j++) {
                         REAL *out = c + (m + i) * cm + n + j;
                         *out = k > 0 ? *out + sums[i * GEMM_LANES + j] : sums[i * GEMM_LANES + j];
+                        if (end) *out += end[(m + i) * mm + j];
                     }
             }
         }
@@ -264,9 +275,10 @@ static void NAME(gemm_along)(long M, long N, long K, const REAL *a, long am, con
 /* Whether a matrix is larger than the first cache. */
 static bool NAME(is_large)(long N, long K) { return N * K * (long)sizeof(REAL) >= GEMM_CACHE; }
 
-/* `all` is how many rows a has for all workers: what they choose by it is the same for each, and so is the order of sums. */
+/* c = a @ b + more, if more is not NULL: rows mm apart, 0 for one row that is added to each.
+   `all` is how many rows a has for all workers: what they choose by it is the same for each, and so is the order of sums. */
 static void NAME(gemm)(long all, long M, long N, long K, const REAL *a, long am, long ak, const REAL *b, long bk,
-                       long bn, REAL *c, long cm, REAL *scratch) {
+                       long bn, REAL *c, long cm, const REAL *more, long mm, REAL *scratch) {
     if (K <= 0) {
         for (long m = 0; m < M; m++) memset(c + m * cm, 0, N * sizeof(REAL));
         return;
@@ -276,12 +288,14 @@ static void NAME(gemm)(long all, long M, long N, long K, const REAL *a, long am,
         b = scratch, bk = 1;
     }
     if (bn == 1 && N >= GEMM_LANES) {
-        NAME(gemm_panels)(0, M, N, K, a, am, ak, b, bk, bn, c, cm, scratch);
+        NAME(gemm_panels)(0, M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
     } else if (ak == 1 && bk == 1 && (all <= GEMM_FEW || N < GEMM_LANES)) {
         NAME(gemm_along)(M, N, K, a, am, b, bn, c, cm, 1);
-    } else if (N == 1 && cm == 1 && am == 1 && M >= GEMM_LANES) { /* the transpose of vector @ matrix */
-        NAME(gemm_panels)(0, 1, M, K, b, 0, bk, a, ak, 1, c, M, scratch);
+        for (long m = 0; more && m < M; m++)
+            for (long n = 0; n < N; n++) c[m * cm + n] += more[m * mm + n];
+    } else if (N == 1 && cm == 1 && am == 1 && M >= GEMM_LANES && (!more || mm == 1)) { /* vector @ matrix, turned */
+        NAME(gemm_panels)(0, 1, M, K, b, 0, bk, a, ak, 1, c, M, more, M, scratch);
     } else {
-        NAME(gemm_panels)(1, M, N, K, a, am, ak, b, bk, bn, c, cm, scratch);
+        NAME(gemm_panels)(1, M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
     }
 }

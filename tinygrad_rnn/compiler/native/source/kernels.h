@@ -215,14 +215,16 @@ static void NAME(matmul)(Part *part) {
        goes through K from its end: what was read last at the step before is still in cache. */
     bool back = part->t & 1 && M <= 2 * GEMM_ROWS && bn == 1 && N >= GEMM_LANES && NAME(is_large)(N, K);
     REAL *c = part->p[OUT];
-    const REAL *a = part->p[A], *b = part->p[B];
+    const REAL *a = part->p[A], *b = part->p[B], *more = part->p[C];
     if (record->split == 2)
-        c += lo, b += lo * bn, N = count;
+        c += lo, b += lo * bn, N = count, more = more ? more + lo : NULL;
     else
-        c += lo * record->s[OUT][0], a += lo * record->s[A][0], M = count;
+        c += lo * record->s[OUT][0], a += lo * record->s[A][0], M = count,
+        more = more ? more + lo * record->s[C][0] : NULL;
     if (M <= 0 || N <= 0) return;
     if (back) a += (K - 1) * ak, b += (K - 1) * bk, ak = -ak, bk = -bk;
-    NAME(gemm)(record->n[0], M, N, K, a, record->s[A][0], ak, b, bk, bn, c, record->s[OUT][0], part->scratch);
+    NAME(gemm)(record->n[0], M, N, K, a, record->s[A][0], ak, b, bk, bn, c, record->s[OUT][0], more,
+               record->s[C][0], part->scratch);
 }
 
 /* The product of a matrix's transpose, A (n[0], n[2]) with steps 1 and s[A][1], and a column: the part of a worker. */
@@ -230,7 +232,7 @@ static void NAME(vector)(Part *part) {
     long N = part->n[0], K = part->n[1], ak = part->s[0][A], bk = part->s[0][B];
     const REAL *a = part->p[A], *b = part->p[B];
     if (part->t & 1 && part->n[2]) a += (K - 1) * ak, b += (K - 1) * bk, ak = -ak, bk = -bk;
-    NAME(gemm_panels)(0, 1, N, K, b, 0, bk, a, ak, 1, part->p[OUT], N, part->scratch);
+    NAME(gemm_panels)(0, 1, N, K, b, 0, bk, a, ak, 1, part->p[OUT], N, part->p[C], N, part->scratch);
 }
 
 static void NAME(prepare_vector)(Part *part) {
@@ -239,6 +241,7 @@ static void NAME(prepare_vector)(Part *part) {
     part->n[0] = count, part->n[1] = record->n[2], part->n[2] = NAME(is_large)(record->n[0], record->n[2]);
     part->s[0][A] = record->s[A][1], part->s[0][B] = record->s[B][0];
     part->p[OUT] = (REAL *)part->p[OUT] + lo, part->p[A] = (REAL *)part->p[A] + lo;
+    if (part->p[C]) part->p[C] = (REAL *)part->p[C] + lo;
     part->run = count > 0 && record->n[2] > 0 ? NAME(vector) : NAME(matmul);
 }
 
