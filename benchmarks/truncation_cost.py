@@ -49,6 +49,7 @@ def policies(T: int) -> dict[str, tr.Policy]:
         "Decay(0.9)": tr.Decay(0.9),
         "Randomized(0.05)": tr.Randomized(c=0.05, rng=0),
         f"Checkpointed({math.isqrt(T)})": tr.Checkpointed(math.isqrt(T)),
+        "Checkpointed(states=20)": tr.Checkpointed(states=20),
     }
 
 

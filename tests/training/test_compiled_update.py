@@ -77,6 +77,7 @@ def test_float32_stays_float32_and_close():
 
 POLICIES = [tr.Chunked(3), tr.Full(every=7), tr.Decay(0.5, every=4), tr.Checkpointed(2, every=6), tr.Windowed(5, 5)]
 POLICIES += [tr.Full(), tr.Decay(0.5), tr.Checkpointed(2), "full", "decay:0.5", "chunked:3"]
+POLICIES += [tr.Checkpointed(states=2), "checkpointed:2,states=2", tr.Checkpointed(states=3, every=5)]
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
@@ -108,6 +109,7 @@ def test_passes_that_differ_are_no_plan():
 
 def test_recomputation_with_dropout_is_not_compiled():
     assert not is_compilable(tr.Checkpointed(2, every=6), draws=True)
+    assert not is_compilable(tr.Checkpointed(states=2), draws=True)
 
 
 def test_one_plan_serves_all_windows_and_a_short_one_makes_a_second():

@@ -260,6 +260,8 @@ def test_no_curve_without_matplotlib(tmp_path):
         ("randomized:0.1", 1.0),
         ("adaptive:0.1/20", 1.0),
         ("checkpointed:2", 1.0),
+        ("checkpointed:states=2", 1.0),
+        ("checkpointed:memory=1MB", 1.0),
     ],
 )
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])

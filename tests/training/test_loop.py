@@ -61,6 +61,8 @@ WITHOUT = {
     "full": (tr.Full(), tr.Full(every=4), "full"),
     "decay": (tr.Decay(0.5), tr.Decay(0.5, every=4), "decay:0.5"),
     "checkpointed": (tr.Checkpointed(2), tr.Checkpointed(2, every=4), "checkpointed:2"),
+    "states": (tr.Checkpointed(states=2), tr.Checkpointed(states=2, every=4), "checkpointed:states=2"),
+    "memory": (tr.Checkpointed(memory="1 MB"), tr.Checkpointed(memory="1 MB", every=4), "checkpointed:memory=1MB"),
     "own": (Own(), tr.Decay(0.5, every=4)),
     "randomized": (tr.Randomized(c=0.3, rng=5),),
 }

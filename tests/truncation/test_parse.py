@@ -32,6 +32,10 @@ share = st.floats(0, 1, exclude_max=True)
         ("adaptive:0.2", 35, tr.Adaptive(0.2, max_window=200, every=35)),
         ("adaptive:0.2/90", 35, tr.Adaptive(0.2, max_window=90, every=35)),
         ("checkpointed:50", 35, tr.Checkpointed(50, every=35)),
+        ("checkpointed:states=20", 35, tr.Checkpointed(every=35, states=20)),
+        ("checkpointed:50,states=20", None, tr.Checkpointed(50, states=20)),
+        ("checkpointed:memory=64 MB", None, tr.Checkpointed(memory=64_000_000)),
+        ("checkpointed:5,memory=1.5KiB", 7, tr.Checkpointed(5, every=7, memory=1536)),
         ("  chunked:35 ", None, tr.Chunked(35)),
     ],
 )
@@ -60,6 +64,8 @@ def test_the_examples_are_spelled_as_they_are_listed(text):
         ),
         st.builds(lambda t, n, k: tr.Adaptive(t, n * k, n), st.floats(1e-9, 9), st.integers(1, 99), st.integers(1, 9)),
         st.builds(tr.Checkpointed, whole, every),
+        st.builds(tr.Checkpointed, whole, every, states=whole),
+        st.builds(tr.Checkpointed, whole, every, memory=st.integers(1, 10**14) | whole.map(lambda n: n * 2**20)),
     )
 )
 def test_what_is_written_is_read_back(policy):
@@ -76,6 +82,13 @@ def test_a_generator_is_drawn_from():
     [
         *("", "ful", "Full", "full:", "full:3", "chunked", "chunked:", "chunked:-3", "chunked:2.5", "chunked:3/2"),
         *("windowed", "windowed:1/2/3", "windowed:/2", "decay", "decay:x", "decay:nan", "decay:1,2", "checkpointed"),
+        *(
+            "checkpointed:",
+            "checkpointed:states",
+            "checkpointed:2,3",
+            "checkpointed:memory=64",
+            "checkpointed:,states=2",
+        ),
         *("randomized:", "randomized:alpha=3", "randomized:mean=5,beta=3", "adaptive:", "adaptive:/9", "chunked:1\n2"),
         "chunked:" + 5000 * "9",
     ],
@@ -96,6 +109,8 @@ def test_other_text_is_refused_with_the_forms(text):
         ("adaptive:0", "tolerance must be a finite number above 0"),
         ("adaptive:0.1/3", "every must be an integer from 1 to 3, got 4"),
         ("decay:1" + 400 * "0", "finite"),
+        ("checkpointed:states=0", "states must be an integer of 1 or more"),
+        ("checkpointed:memory=0MB", "memory must be an integer of 1 or more"),
     ],
 )
 def test_numbers_out_of_range_are_refused_by_the_policy(text, words):

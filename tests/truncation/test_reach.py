@@ -175,6 +175,7 @@ def test_what_a_cut_stops_is_absent_and_not_multiplied_by_0():
         ("every", lambda value: tr.Decay(0.5, every=value)),
         ("segment", lambda value: tr.Checkpointed(value)),
         ("every", lambda value: tr.Checkpointed(2, every=value)),
+        ("states", lambda value: tr.Checkpointed(states=value)),
         ("every", lambda value: tr.Randomized(c=0.5, every=value)),
         ("max_window", lambda value: tr.Adaptive(0.1, value)),
         ("every", lambda value: tr.Adaptive(0.1, 9, every=value)),

@@ -108,22 +108,24 @@ def test_a_state_can_be_given():
 
 
 @pytest.mark.parametrize(
-    ("policy", "passes", "alive"),
+    ("policy", "passes", "forward", "alive"),
     [
-        (tr.Full(), 1, 24),
-        (tr.Full(every=10), 3, 10),
-        (tr.Chunked(5), 5, 5),
-        (tr.Windowed(6, every=2), 12, 6),
-        (tr.Windowed(5, every=3), 8, 5),
-        (tr.Decay(0.5), 1, 24),
-        (tr.Checkpointed(7), 1, 7),
-        (tr.Adaptive(0.1, 8, every=4), 6, 8),
+        (tr.Full(), 1, 24, 24),
+        (tr.Full(every=10), 3, 24, 10),
+        (tr.Chunked(5), 5, 24, 5),
+        (tr.Windowed(6, every=2), 12, 24, 6),
+        (tr.Windowed(5, every=3), 8, 24, 5),
+        (tr.Decay(0.5), 1, 24, 24),
+        (tr.Checkpointed(7), 1, 2 * 24 - 3, 7),
+        (tr.Checkpointed(states=3), 1, 24 + 61, 1),
+        (tr.Checkpointed(states=24), 1, 24 + 23, 1),
+        (tr.Adaptive(0.1, 8, every=4), 6, 24, 8),
     ],
     ids=repr,
 )
-def test_passes_and_steps_alive(policy, passes, alive):
+def test_passes_and_steps(policy, passes, forward, alive):
     (row,) = truncation_report(language_model(), IDS, TARGETS, [policy], horizon=0, repeats=1).policies
-    assert (row.passes, row.alive_steps) == (passes, alive)
+    assert (row.passes, row.forward_steps, row.alive_steps) == (passes, forward, alive)
     assert row.ms > 0
 
 
@@ -245,11 +247,11 @@ def test_json_reads_back_and_has_no_infinity():
     assert read["profiles"] == {"w": read["profile"]}
     assert [row["policy"] for row in read["policies"]] == ["chunked:2", "randomized:0.1"]
     assert read["policies"][0]["agreement"]["errors"]["w"] == pytest.approx(430 / 631)
-    assert read["policies"][0].keys() >= {"passes", "alive_steps", "peak_mib", "ms"}
+    assert read["policies"][0].keys() >= {"passes", "forward_steps", "alive_steps", "peak_mib", "ms"}
     assert read["windows"][2]["h"] == 3
     assert read["trend"]["kind"] == report.trend.kind
     assert read["recommended_window"] == 1
-    row = PolicyCost(tr.Full(), Agreement(math.nan, math.inf, {"w": math.nan}, {"w": math.inf}), 1, 1, 1.0, 1.0)
+    row = PolicyCost(tr.Full(), Agreement(math.nan, math.inf, {"w": math.nan}, {"w": math.inf}), 1, 1, 1, 1.0, 1.0)
     read = json.loads(made_up(policies=(row,)).to_json())
     nothing = {"cosine": None, "error": None, "cosines": {"w": None}, "errors": {"w": None}}
     assert read["policies"][0]["agreement"] == nothing
@@ -282,7 +284,7 @@ def test_picture(tmp_path, policies):
 
 
 def test_a_picture_without_trend_and_window(tmp_path):
-    row = PolicyCost(tr.Full(), window(1.0), 1, 1, 1.0, 1.0)
+    row = PolicyCost(tr.Full(), window(1.0), 1, 1, 1, 1.0, 1.0)
     made_up(lowest=(0.5,), policies=(row,)).plot(tmp_path / "report.svg")
     assert "<svg" in (tmp_path / "report.svg").read_text()
 

@@ -36,6 +36,10 @@ class Policy(ABC):
         grain: cuts are only at multiples of this many steps, so the graph is recorded in segments of that length; None:
             only at passes.
         recompute: keep only the state at each segment's start, and record the segment again in the backward pass.
+        states: with `recompute`, the most such states that are kept at a time, those from which a pass needs the fewest
+            calls of the step; None: all.
+        budget: with `recompute`, the bytes that such states and the graph of one segment may take, from which the
+            number of states follows; None: any number.
 
     Example:
         A linear taper: the weight of a use falls evenly to 0 over h steps.
@@ -61,6 +65,8 @@ class Policy(ABC):
     reach: int | None = None
     grain: int | None = None
     recompute: bool = False
+    states: int | None = None
+    budget: int | None = None
 
     @abstractmethod
     def scale(self, edge: int, end: int) -> float:

@@ -8,9 +8,9 @@ records anything twice; a cut does not change the recorded graph; and segments t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from ..credit.nests import (
     arrays_of,
     edge_to,
     floats,
-    fresh_leaf,
     is_float,
     leaves_of,
     loss_and_state,
@@ -39,17 +38,7 @@ from ..engine.tree import map_leaves
 from ..engine.walk import own, pull_back
 from ..errors import ConfigError, ShapeError, TraceError
 from .parse import parse_policy
-
-
-@dataclass
-class _Segment:
-    start: int
-    stop: int
-    inputs: object
-    before: object  # the state before it: leaves of this segment's graph
-    after: object  # the state after it; results of the graph
-    loss: Operand | None
-    rng_state: Mapping[str, object] | None
+from .segments import Graph, Recomputed, Segments
 
 
 class Recurrence:
@@ -68,7 +57,7 @@ class Recurrence:
         ShapeError: when fed with inputs that do not agree on N and T.
         GradientError: if `step` does not return a pair, or its loss is not a single element; if a parameter is not a
             leaf Tensor.
-        ConfigError: if there is no such policy, or it scales an edge where it allows no cut.
+        ConfigError: if there is no such policy, or it scales an edge where it allows no cut, or has not enough memory.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> w = tr.tensor(2.0, requires_grad=True)
@@ -94,20 +83,25 @@ class Recurrence:
         rng: np.random.Generator | None = None,
     ) -> None:
         followed = parse_policy(policy, argument="Recurrence: policy")
-        self._step = step
         self._parameters = leaves_of(parameters, "Recurrence")
         if context().tracer is not None and decides(followed):
             raise TraceError(
                 f"compile: {followed!r} decides anew for each sequence where it cuts, and a plan would freeze that; "
                 "use the driver outside of compiled functions"
             )
+        if context().tracer is not None and followed.budget is not None:
+            raise TraceError(
+                f"compile: {followed!r} measures a recorded step to find how many states it may keep, and a compiled "
+                "function records none that could be measured; give the number of states instead"
+            )
         self._forward: ForwardRecurrence | None = None
         if isinstance(followed, ForwardPolicy):
             self._forward = ForwardRecurrence(step, self._parameters, followed, state)
         self._policy = followed.start()
-        self._rng = rng
         self._state = arrays_of(state)
-        self._alive: list[_Segment] = []
+        whole = self._policy.every is None and self._policy.grain is None  # then the input is not split
+        run = partial(_run, step, nullcontext if whole else slice_of_a_sequence)
+        self._segments = Recomputed(run, rng, self._policy) if self._policy.recompute else Segments(run)
         self._begin = 0  # losses before this step are already covered by a pass
         self._now = 0
 
@@ -119,12 +113,12 @@ class Recurrence:
     @property
     def alive_steps(self) -> int:
         """Number of steps whose graph (or, with recomputation, whose first state) is currently held."""
-        return sum(segment.stop - segment.start for segment in self._alive)
+        return self._segments.steps()
 
     @property
     def holds_past(self) -> bool:
         """Whether anything of the past is held beside the state: live steps, or credit that is carried forward."""
-        return bool(self._alive) or (self._forward is not None and self._forward.carry is not None)
+        return bool(self._segments.all) or (self._forward is not None and self._forward.carry is not None)
 
     def feed(self, inputs: object) -> Iterator[Update]:
         """Run the next steps, and yield the update of each pass that is due; the remaining losses wait for more.
@@ -139,12 +133,16 @@ class Recurrence:
             return
         T = steps_of(inputs)
         done = 0
+        self._segments.expect(self._segments_to_come(T))
         while done < T:
             length = min(T - done, self._until_border())
-            self._record(map_leaves(lambda x, a=done, b=done + length: x[:, a:b], inputs), length)
+            some = map_leaves(lambda x, a=done, b=done + length: x[:, a:b], inputs)
+            self._state = self._segments.add(self._now, self._now + length, some, self._state)
+            self._now += length
             done += length
             if self._policy.every is not None and self._now % self._policy.every == 0:
                 yield self._backward()
+                self._segments.expect(self._segments_to_come(T - done))
 
     def finish(self) -> Update | None:
         """Run a pass for the losses that still wait for one, even if it is not due; None if there are none."""
@@ -156,21 +154,14 @@ class Recurrence:
         borders = [n for n in (self._policy.every, self._policy.grain) if n is not None]
         return min((n - self._now % n for n in borders), default=2**62)
 
-    def _record(self, inputs: object, length: int) -> None:
-        before = map_leaves(fresh_leaf, self._state)
-        rng_state = self._rng.bit_generator.state if self._rng is not None and self._policy.recompute else None
-        loss, after = self._run_step(inputs, before)
-        segment = _Segment(self._now, self._now + length, inputs, before, after, loss, rng_state)
-        self._state = arrays_of(after)
-        if self._policy.recompute:
-            segment.loss, segment.after = None if loss is None else number_of(loss), None
-        self._alive.append(segment)
-        self._now += length
-
-    def _run_step(self, inputs: object, before: object) -> tuple[Operand | None, object]:
-        whole = self._policy.every is None and self._policy.grain is None  # then the input is not split
-        with nullcontext() if whole else slice_of_a_sequence():
-            return loss_and_state(self._step(inputs, before), "Recurrence")
+    def _segments_to_come(self, fed: int) -> int:
+        """Return the number of segments before the next pass, of which the first `fed` steps are there."""
+        now, every, grain = self._now, self._policy.every, self._policy.grain
+        end = now + fed if every is None else (now // every + 1) * every
+        split = min(end, now + fed)
+        if grain is None:
+            return (split > now) + (end > split)
+        return sum(-(-b // grain) - a // grain for a, b in ((now, split), (split, end)) if a < b)
 
     def _backward(self) -> Update:
         policy, end, begin = self._policy, self._now, self._begin
@@ -179,7 +170,8 @@ class Recurrence:
         norms: list[tuple[int, float]] = []
         carried: Sequence[Array | None] | None = None  # cotangents of the state after the segment; None: all zero
         scale = 1.0
-        for segment in reversed(self._alive):
+        alive = self._segments.all
+        for index, segment in reversed([*enumerate(alive)]):
             if segment.start >= begin and segment.loss is not None:
                 losses.append(number_of(segment.loss))
             if scale == 0 and segment.stop <= begin:
@@ -190,16 +182,20 @@ class Recurrence:
                         f"{policy!r} scales edge {edge}, which lies inside a segment: its grain must divide {edge}"
                     )
             scale = policy.factor(segment.start, end) if segment.start else 1.0
-            carried = self._pull(segment, carried, scale != 0, segment.start >= begin, sums)
+            if carried is not None or (segment.start >= begin and segment.loss is not None):
+                graph = self._segments.graph(index)
+                carried = self._pull(graph, carried, scale != 0, segment.start >= begin, sums)
+                del graph  # before another one is recorded
             if carried is not None:
                 norms.append((segment.start, self._norm(carried)))
                 if scale != 1:
                     carried = [None if g is None else g * scale for g in carried]
         first = None
-        if self._alive and self._alive[0].start == 0 and norms and norms[-1][0] == 0 and carried is not None:
-            zeros = [np.zeros(shape_of(h), value_of(h).dtype) for h in floats(self._alive[0].before)]
+        if alive and alive[0].start == 0 and norms and norms[-1][0] == 0 and carried is not None:
+            state = self._segments.first_state()
+            zeros = [np.zeros(shape_of(h), value_of(h).dtype) for h in floats(state)]
             filled = [z if g is None else g for g, z in zip(carried, zeros, strict=True)]
-            first = with_floats(arrays_of(self._alive[0].before), filled)
+            first = with_floats(state, filled)
         policy.observe(end, begin, norms)
         self._begin = end
         self._forget()
@@ -215,18 +211,14 @@ class Recurrence:
 
     def _pull(
         self,
-        segment: _Segment,
+        graph: Graph,
         carried: Sequence[Array | None] | None,
         through: bool,
         is_new: bool,
         sums: dict[str, Array],
     ) -> list[Array | None] | None:
         """Go back over one segment: add to `sums`, and return the cotangents of its first state (None: all zero)."""
-        if carried is None and not (is_new and segment.loss is not None):
-            return None
-        before, after, loss = segment.before, segment.after, segment.loss
-        if self._policy.recompute:
-            before, after, loss = self._again(segment)
+        before, after, loss = graph
         seeds: list[tuple[Edge, Array]] = []
         if is_new and isinstance(loss, Tensor) and loss.node is not None:
             seeds.append(((loss.node, loss.index), one_for(loss)))
@@ -247,31 +239,23 @@ class Recurrence:
             return None
         return [found.get(place) for place in states]
 
-    def _again(self, segment: _Segment) -> tuple[object, object, Operand | None]:
-        before = map_leaves(fresh_leaf, arrays_of(segment.before))
-        if self._rng is None or segment.rng_state is None:
-            loss, after = self._run_step(segment.inputs, before)
-            return before, after, loss
-        now = self._rng.bit_generator.state
-        self._rng.bit_generator.state = segment.rng_state
-        try:
-            loss, after = self._run_step(segment.inputs, before)
-        finally:
-            self._rng.bit_generator.state = now
-        return before, after, loss
-
     def _forget(self) -> None:
         """Drop the segments that no later pass can reach."""
         every, reach = self._policy.every, self._policy.reach
         if every is None:
-            self._alive = []
-            return
-        if reach is None:  # no limit except a cut: without one here, later passes may go back through the live segments
-            if self._policy.factor(self._now, self._now + every) == 0:
-                self._alive = []
-            return
-        oldest = self._now + every - reach  # the next pass is at now + every, and reaches back `reach` uses
-        self._alive = [segment for segment in self._alive if segment.stop > oldest]
+            self._segments.forget(None)
+        elif reach is not None:  # the next pass is at now + every, and goes back over `reach` uses
+            self._segments.forget(self._now + every - reach)
+        elif self._policy.factor(self._now, self._now + every) == 0:
+            self._segments.forget(None)
+        # else there is neither a limit nor a cut here: later passes may go back through the live segments
+
+
+def _run(
+    step: Step, context: Callable[[], AbstractContextManager[object]], inputs: object, before: object
+) -> tuple[Operand | None, object]:
+    with context():
+        return loss_and_state(step(inputs, before), "Recurrence")
 
 
 def decides(policy: Policy) -> bool:

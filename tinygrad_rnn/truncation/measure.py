@@ -64,6 +64,7 @@ class PolicyCost:
         policy: the policy that was measured.
         agreement: agreement with the full gradient; for a random policy, that of one draw.
         passes: number of backward passes.
+        forward_steps: number of steps run forward, T and those that are run again.
         alive_steps: largest number of steps whose graph was held at a time.
         peak_mib: peak memory of the forward and backward passes, MiB.
         ms: shortest time of several runs over the sequence, forward and backward, milliseconds.
@@ -74,6 +75,7 @@ class PolicyCost:
     policy: Policy
     agreement: Agreement
     passes: int
+    forward_steps: int
     alive_steps: int
     peak_mib: float
     ms: float
@@ -152,18 +154,20 @@ def measure(
     ...     h = h * w + xs[:, 0]
     ...     return h.sum(), h
     >>> cost = measure(step, {"w": w}, np.ones((1, 3)), np.ones(1), tr.Windowed(2), {"w": np.array(23.0)})
-    >>> cost.name, cost.passes, cost.alive_steps, round(cost.agreement.error * 23, 6)
-    ('windowed:2', 3, 2, 4.0)
+    >>> cost.name, cost.passes, cost.forward_steps, cost.alive_steps, round(cost.agreement.error * 23, 6)
+    ('windowed:2', 3, 3, 2, 4.0)
     """
     held: list[tuple[int, weakref.ref[Node]]] = []
-    alive_steps = 0
+    alive_steps = forward_steps = 0
 
     def watched(inputs: object, state: object) -> tuple[object, object]:
-        nonlocal alive_steps
+        nonlocal alive_steps, forward_steps
+        steps: int = shape_of(flatten(inputs)[0])[1]
+        forward_steps += steps
         loss, after = step(inputs, state)
         made = [part.node for part in flatten((loss, after)) if isinstance(part, Tensor) and part.node is not None]
         held[:] = [(length, node) for length, node in held if node() is not None]
-        held.extend((shape_of(flatten(inputs)[0])[1], weakref.ref(node)) for node in made[:1])
+        held.extend((steps, weakref.ref(node)) for node in made[:1])
         alive_steps = max(alive_steps, sum(length for length, _ in held))
         return loss, after
 
@@ -193,6 +197,7 @@ def measure(
         policy,
         one,
         len(policy.passes(found.end)),
+        forward_steps,
         alive_steps,
         peak / 2**20,
         1000 * min(seconds),

@@ -14,6 +14,7 @@ from ..credit.sampled import UORO, ForwardGradient, KroneckerFactored
 from ..errors import ConfigError
 from .deciding import Adaptive, Randomized
 from .policies import Checkpointed, Chunked, Decay, Full, Windowed
+from .sizes import SIZE, size_text
 
 POLICY_FORMS = (
     "full",
@@ -28,6 +29,9 @@ POLICY_FORMS = (
     "adaptive:0.1",
     "adaptive:0.1/200",
     "checkpointed:50",
+    "checkpointed:states=20",
+    "checkpointed:50,states=20",
+    "checkpointed:memory=64MB",
     "rtrl",
     "snap:1",
     "uoro",
@@ -38,7 +42,8 @@ POLICY_FORMS = (
     "forward",
 )
 """An example of each form: windowed is h/every, adaptive is tolerance/max_window, mean is the steps between cuts; the
-last eight carry credit forward (kf: Kronecker factors; forward: forward gradients)."""
+last eight carry credit forward (kf: Kronecker factors; forward: forward gradients). After "checkpointed:" come the
+steps of a segment (1 if left out), and states= or memory= or neither."""
 
 _PLAIN: dict[type[Policy], str] = {
     RTRL: "rtrl",
@@ -103,6 +108,12 @@ def parse_policy(
             float(tolerance or "0.1"), int(longest or max(200, 2 * steps)), steps
         ),
         f"checkpointed:{_WHOLE}": lambda segment: Checkpointed(int(segment), every),
+        f"checkpointed:(?:{_WHOLE},)?states={_WHOLE}": lambda segment, states: Checkpointed(
+            int(segment or 1), every, int(states)
+        ),
+        f"checkpointed:(?:{_WHOLE},)?memory={SIZE}": lambda segment, memory: Checkpointed(
+            int(segment or 1), every, memory=memory
+        ),
         "rtrl": lambda: RTRL(steps),
         f"snap:{_WHOLE}": lambda n: SnAp(int(n), steps),
         "uoro": lambda: UORO(rng, steps),
@@ -126,7 +137,7 @@ def parse_policy(
 def _checked(policy: Policy) -> Policy:
     """Check the steps of a user's own policy; the package's policies have checked theirs themselves."""
     if type(policy).__module__.rpartition(".")[0] != __package__:
-        set_steps(policy, "every", "reach", "grain")
+        set_steps(policy, "every", "reach", "grain", "states", "budget")
     return policy
 
 
@@ -168,8 +179,8 @@ def _truncation_text(policy: Policy) -> str | None:
             return f"randomized:{_spelled(c)}"
         case Adaptive():
             return f"adaptive:{_spelled(policy.tolerance)}/{policy.max_window}"
-        case Checkpointed(segment):
-            return f"checkpointed:{segment}"
+        case Checkpointed():
+            return f"checkpointed:{_checkpointed(policy)}"
     return None
 
 
@@ -182,6 +193,13 @@ def _forward_text(policy: ForwardPolicy) -> str | None:
         case EProp(feedback):
             return "eprop" if feedback == "symmetric" else f"eprop:{feedback}"
     return _PLAIN.get(type(policy))
+
+
+def _checkpointed(policy: Checkpointed) -> str:
+    if policy.states is None and policy.memory is None:
+        return str(policy.segment)
+    limit = f"memory={size_text(policy.budget or 0)}" if policy.states is None else f"states={policy.states}"
+    return limit if policy.segment == 1 else f"{policy.segment},{limit}"
 
 
 def _spelled(value: float | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..checks import number
 from ..credit.policy import Policy, inside, set_steps
 from ..errors import ConfigError
+from .sizes import bytes_of
 
 
 @dataclass(frozen=True)
@@ -140,29 +141,55 @@ class Decay(Policy):
 
 @dataclass(frozen=True)
 class Checkpointed(Policy):
-    """The exact full gradient in little memory: M[tau, t] = 1. Source: Gruslys et al. 2016.
+    """The exact full gradient in little memory: M[tau, t] = 1. Sources: Gruslys et al. 2016; Griewank and Walther 2000.
 
-    Only the state at each segment's start is kept; in the backward pass each segment is recorded again, seeded with the
-    cotangent of the state after it.
+    Only states at the start of segments are kept; in the backward pass each segment is recorded again, seeded with the
+    cotangent of the state after it. `Checkpointed(segment)` keeps the state before each segment: it calls the step
+    twice for each (once for the last), with `segment` steps alive and T / segment states.
 
-    Cost: one backward pass and one more forward pass; `segment` steps alive and T / segment states.
+    `Checkpointed(states=s)` keeps s states, and computes the others again from them, in segments of a single step
+    unless `segment` says otherwise. The states are those with which n segments take the fewest calls of the step, n to
+    record them and besides
+
+        t(n, s) = r n - (s + r)! / ((s + 1)! (r - 1)!),    r the smallest with n <= (s + r)! / (s! r!)
+
+    so s states suffice for some s ** r / r! segments with r + 1 calls for each. This holds where the number of steps is
+    known beforehand: with `every`, and for a sequence that is fed at once. For one that turns out to be longer, some of
+    the states are dropped as it goes, which takes at most a tenth more calls. The inputs of all segments are held.
 
     Args:
-        segment: steps in a segment; about the square root of T takes the least memory.
+        segment: steps in a segment; without a limit on the states, about the square root of T takes the least memory.
         every: as in `Full`.
+        states: the most states that are kept at a time, the first one among them; None: that of each segment.
+        memory: bytes for the states and the graph of one segment, a number or a text such as "64 MB"; instead of
+            states, whose number follows from the first segment. Inputs, parameters and their gradients are extra.
 
     Raises:
-        ConfigError: if a number is below 1.
+        ConfigError: if a number is below 1, if none of segment, states and memory is given, or both states and memory;
+            in the first segment, if the memory is not enough for one state.
 
     >>> bool((Checkpointed(2).mask(5) == Full().mask(5)).all())
     True
+    >>> Checkpointed(memory="64 MB")
+    Checkpointed(segment=1, every=None, states=None, memory=64000000)
     """
 
-    segment: int
+    segment: int | None = None
     every: int | None = None
+    states: int | None = None
+    memory: int | str | None = None
 
     def __post_init__(self) -> None:
-        set_steps(self, "segment", "every")
+        if self.segment is None and self.states is None and self.memory is None:
+            raise ConfigError("Checkpointed: give the steps of a segment, the number of states, or memory")
+        if self.states is not None and self.memory is not None:
+            raise ConfigError("Checkpointed: give either states or memory")
+        if self.segment is None:
+            object.__setattr__(self, "segment", 1)
+        if self.memory is not None:
+            object.__setattr__(self, "memory", bytes_of("Checkpointed", "memory", self.memory))
+            object.__setattr__(self, "budget", self.memory)
+        set_steps(self, "segment", "every", "states")
         object.__setattr__(self, "grain", self.segment)
         object.__setattr__(self, "recompute", True)
 

@@ -131,15 +131,16 @@ class TruncationReport:
         lines = [
             f"Truncated gradients against the full one, T = {self.steps} steps, N = {self.batch_size}",
             "",
-            f"{'policy':<{wide}}  {'time':>8}  {'memory':>8}  {'alive':>6}  {'backward':>8}  {'relative':>8}  "
-            f"{'cosine':>8}  lowest cosine",
-            f"{'':<{wide}}  {'ms':>8}  {'MiB':>8}  {'steps':>6}  {'passes':>8}  {'error':>8}  {'':>8}  of a parameter",
+            f"{'policy':<{wide}}  {'time':>8}  {'memory':>8}  {'alive':>6}  {'forward':>8}  {'backward':>8}  "
+            f"{'relative':>8}  {'cosine':>8}  lowest cosine",
+            f"{'':<{wide}}  {'ms':>8}  {'MiB':>8}  {'steps':>6}  {'steps':>8}  {'passes':>8}  {'error':>8}  {'':>8}  "
+            "of a parameter",
         ]
         for row in self.policies:
             found = row.agreement
             lines.append(
-                f"{row.name:<{wide}}  {row.ms:8.1f}  {row.peak_mib:8.2f}  {row.alive_steps:6}  {row.passes:8}  "
-                f"{found.error:8.1e}  {found.cosine:8.5f}  {found.lowest:8.5f}  {found.worst}"
+                f"{row.name:<{wide}}  {row.ms:8.1f}  {row.peak_mib:8.2f}  {row.alive_steps:6}  {row.forward_steps:8}  "
+                f"{row.passes:8}  {found.error:8.1e}  {found.cosine:8.5f}  {found.lowest:8.5f}  {found.worst}"
             )
         lines += self._drawn_lines(wide)
         lines += ["", "Cosine of each parameter"]
@@ -239,6 +240,7 @@ def default_policies(T: int) -> list[Policy]:
     return [
         Full(),
         Checkpointed(max(1, math.isqrt(T))),
+        Checkpointed(states=max(1, T.bit_length())),
         *(Chunked(n) for n in (1, 2, 5, 10, 20, 35, 50, 100) if n < T),
         *(Windowed(2 * n, every=n) for n in (5, 10, 20) if 2 * n < T),
         Decay(0.9),

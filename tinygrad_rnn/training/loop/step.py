@@ -15,7 +15,7 @@ from ...compiler.settings import chosen_executor
 from ...credit.forward import ForwardPolicy
 from ...credit.nests import arrays_of
 from ...engine.autograd import grad
-from ...engine.tape import Array
+from ...engine.tape import Array, context
 from ...engine.tensor import Tensor, adopt, shape_of
 from ...engine.tree import flatten, map_leaves
 from ...errors import NonFiniteError
@@ -277,17 +277,21 @@ class _Said:
     """The results of a loss function for the parts of a sequence, added up until a pass runs."""
 
     def __init__(self, owner: TrainStep, rng: Rng) -> None:
-        self._owner, self.rng = owner, rng
+        self._owner, self.rng, self._records = owner, rng, context().recording
         self._parts: dict[int, tuple[Batch, Value, dict[str, Mean]]] = {}
         self._covered: dict[int, Batch] = {}  # what a later pass may record again, and must not count twice
 
-    def step(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+    def step(self, batch: Batch, state: State) -> tuple[Value, State]:
         """Return the sum of the losses of some steps, and the state after them."""
-        loss, found = self._owner.objective.recorded(self._owner.model, batch, state, self.rng)
+        objective = self._owner.objective
+        if self._records and not context().recording:  # a policy that recomputes only moves the state forward here
+            found = objective(self._owner.model, batch, state, self.rng)
+        else:
+            _, found = objective.recorded(self._owner.model, batch, state, self.rng)
         weight = math.prod(shape_of(flatten(batch)[0])[:2]) if found.weight is None else found.weight
         if id(batch) not in self._covered:
             self._parts[id(batch)] = (batch, *arrays_of((weight, found.metrics)))
-        return loss * weight, found.state
+        return found.loss * weight, found.state
 
     def found(self, update: Update) -> _Found:
         """Return means over the parts: of the gradient, the loss and the metrics."""
@@ -348,8 +352,8 @@ def is_compilable(policy: Policy | str | None, draws: bool = False) -> bool:
     """Return whether updates under a policy can be compiled: each pass ends where the one before began.
 
     They cannot where windows overlap (parameters are updated between the passes over one step), where cuts differ from
-    pass to pass, are drawn or follow from norms, where a recomputation would have to repeat dropout's draws, and where
-    credit is carried forward.
+    pass to pass, are drawn or follow from norms, where the number of states to keep follows from the bytes of a
+    recorded step, where a recomputation would have to repeat dropout's draws, and where credit is carried forward.
 
     Args:
         policy: a truncation policy, its text, or None.
@@ -362,7 +366,9 @@ def is_compilable(policy: Policy | str | None, draws: bool = False) -> bool:
     if policy is None:
         return True
     policy = parse_policy(policy, argument="is_compilable: policy")
-    if isinstance(policy, ForwardPolicy) or decides(policy) or (policy.recompute and draws):
+    if isinstance(policy, ForwardPolicy) or decides(policy) or policy.budget is not None:
+        return False
+    if policy.recompute and draws:
         return False
     if policy.every is None:
         return True  # it acts inside each window
