@@ -59,9 +59,10 @@ def draw(
         gradients: draw how much gradient flows along each edge, as thickness and colour on a logarithmic scale: the
             norm of the cotangent that comes back along it.
         depth: 1, a cell is one box; 2, opened to its operations; None: 1 in the unrolled view, 2 in the rolled one.
-        truncation: a policy, or its text such as "chunked:20", whose cuts are drawn; where the windows of several
-            passes overlap ("windowed:20"), their gradients are added up, and marks say how many passes stop there;
-            for models and cells.
+        truncation: a policy, or its text such as "chunked:20", whose cuts are drawn; for models and cells. Where the
+            windows of several passes overlap ("windowed:20"), their gradients are added up, and marks say how many
+            passes stop there. What a policy such as `RTRL` carries forward is a line of its own beside the state, with
+            its size, and the gradients of parameters are those of the policy.
         cut_every: steps between cuts; for models and cells.
         title: headline; None: the view's own.
 

@@ -142,6 +142,9 @@ def flow_of(graph: Graph, losses: Iterable[Place] | None = None) -> Flow:
 
     _walk(graph, starts, observe)
     totals.update((place, norm(value)) for place, value in sums.items())
+    if graph.credit is not None:  # what is carried forward is a part of it that no edge carries back
+        gradients = graph.credit.gradients
+        totals.update(((p.node, 0), norm(gradients[p.name])) for p in graph.parameters if p.name in gradients)
     return Flow(graph, starts, terms, totals)
 
 

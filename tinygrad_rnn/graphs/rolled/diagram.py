@@ -10,10 +10,11 @@ from ...engine.tape import Node
 from ...pictures.layout.content import Content
 from ...pictures.layout.diagram import Diagram, DiagramEdge
 from ...pictures.scene.legend import short_number
-from ...pictures.scene.scene import Row
+from ...pictures.scene.scene import EdgeKind, Row
 from ..content.builder import ContentBuilder, data_key, mean_square
 from ..content.rows import RowContent
 from ..model.blocks import Block
+from ..model.credit import Credit
 from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.graph import Edge, Use, shape_text
@@ -25,7 +26,7 @@ from .areas import Area, areas_of
 
 @dataclass(frozen=True)
 class Loop:
-    """A state that is carried from step to step.
+    """A state that is carried from step to step, or what a policy carries forward beside the states.
 
     Attributes:
         source: id of the box that makes it.
@@ -34,7 +35,9 @@ class Loop:
         shape: of the state, as text.
         lag: steps that the delay waits.
         scales: for each step that could read it, what the cut there multiplies by; None: no cut.
-        norms: for each of these, the norm of what goes back to the step before; empty without gradients.
+        norms: for each of these, the norm of what goes back to the step before, or of what is carried forward; empty
+            if that is not known.
+        kind: of its line.
     """
 
     source: str
@@ -44,11 +47,18 @@ class Loop:
     lag: int
     scales: tuple[float | None, ...]
     norms: tuple[float, ...]
+    kind: EdgeKind
 
     @property
     def magnitude(self) -> float | None:
-        """The root mean square of the norms."""
-        return mean_square([norm or None for norm in self.norms]) if self.norms else None
+        """The root mean square of the norms of what goes back."""
+        return None if self.kind == "influence" else mean_square([norm or None for norm in self.norms])
+
+    @property
+    def fact(self) -> str:
+        """What it carries, in words."""
+        said = f"{self.name} {self.shape}"
+        return f"{said} carried forward" if self.kind == "influence" else f"state {said}"
 
 
 @dataclass
@@ -71,7 +81,7 @@ class RolledDiagram(Diagram):
         """Yield the magnitudes of edges, of what parameters get, and of each pass of a loop."""
         yield from super().magnitudes()
         yield from (norm for readers in self.parameters.values() for _, norm in readers if norm)
-        yield from (norm for loop in self.loops for norm in loop.norms if norm)
+        yield from (norm for loop in self.loops if loop.kind != "influence" for norm in loop.norms if norm)
 
 
 _LineKey = tuple[str, str, str, Hashable]
@@ -295,6 +305,8 @@ class _Builder:
         for state, readers in self.states.items():
             norms = tuple(joint.get((state, t), 0.0) for t in range(len(carried[state])))
             self._loop(state, readers, norms if self.flow.measured else ())
+        if self.graph.credit is not None and self.made.loops:
+            self._influence(self.graph.credit, self.made.loops[0])
         for key, steps in self.lines.items():
             tail, head, label, _ = key
             magnitude = mean_square([joint.get((key, step)) or None for step in steps])
@@ -307,10 +319,19 @@ class _Builder:
         scales: list[float | None] = []
         for t in range(state.lag, self.T):
             scales.append(next((s for s in cut_scales(reader.edges[t] for reader in readers) if s is not None), None))
+        kind: EdgeKind = "cut" if all(scale == 0 for scale in scales) else "gradient" if norms else "value"
         name, delay = self.names[state], self.delays[state]
         sign = "z⁻" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(state.lag))
         ago = "the step before" if state.lag == 1 else f"{state.lag} steps before"
         self.made.boxes[delay] = Content("delay", sign, (), f"delay\nstate: {name} of {ago}")
         op = self.rolling.maker(state)
         shape = shape_text(op.node.specs[state.output].shape)
-        self.made.loops.append(Loop(self.box[op.id], delay, name, shape, state.lag, tuple(scales), norms))
+        if self.graph.credit is not None:  # nothing is truncated: the credit goes the other way
+            scales, norms, kind = [], (), "cut"
+        self.made.loops.append(Loop(self.box[op.id], delay, name, shape, state.lag, tuple(scales), norms, kind))
+
+    def _influence(self, credit: Credit, beside: Loop) -> None:
+        """Draw what is carried forward beside the states."""
+        shape = f"{max(credit.sizes):,} numbers"
+        loop = Loop(beside.source, beside.delay, credit.symbol, shape, 1, (), credit.norms[:-1], "influence")
+        self.made.loops.append(loop)

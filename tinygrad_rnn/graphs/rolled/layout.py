@@ -118,17 +118,12 @@ class _Row:
         return [gate for gate in self.gates(False) if diagram.edges[gate.line].head in members]
 
 
-def lay_out(diagram: RolledDiagram, gradients: bool) -> Places:
-    """Return where the parts of a diagram stand.
-
-    Args:
-        diagram: what is drawn.
-        gradients: whether loops have bars.
-    """
+def lay_out(diagram: RolledDiagram) -> Places:
+    """Return where the parts of a diagram stand."""
     places = Places(bottom=TOP)
     gates: dict[_Gate, tuple[Point, ...]] = {}
     tops: dict[_Gate, float] = {}
-    tall = (TALL if gradients else 40.0) + (14.0 if diagram.closed else 0.0)
+    tall = (TALL if any(loop.norms for loop in diagram.loops) else 40.0) + (14.0 if diagram.closed else 0.0)
     rows = _rows(diagram)
     for row in reversed(rows):
         upper = _place(row, diagram, places, gates, tall)
@@ -153,6 +148,8 @@ def _rows(diagram: RolledDiagram) -> list[_Row]:
     row_of = {box: number for number, areas in enumerate(found) for area in areas for box in area.members}
     crossing = [n for n, line in enumerate(diagram.edges) if row_of[line.tail] != row_of[line.head]]
     delays = {loop.delay for loop in diagram.loops}
+    area_of = {box: number for number, area in enumerate(diagram.areas) for box in area.members}
+    inside = Counter(area_of[loop.delay] for loop in diagram.loops)
     reading = {box for readers in diagram.parameters.values() for box, _ in readers}
     rows = []
     for number, areas in enumerate(found):
@@ -166,6 +163,8 @@ def _rows(diagram: RolledDiagram) -> list[_Row]:
             if line.tail in row.index and line.head in row.index:
                 stub = text_width(line.label, 9) + 4 if 0 < len(line.label) <= SHORT else 0.0
                 stub = _LOOP_ROOM if diagram.closed and line.tail in delays else stub
+                if area_of[line.tail] != area_of[line.head]:  # room for the loops that enter the area from the left
+                    stub = max(stub, _SIDE * (inside[area_of[line.head]] - 2))
                 weight = 4.0 if line.tail in delays else 1.0
                 row.arcs.append(Arc(row.index[line.tail], row.index[line.head], weight, stub))
                 row.lines.append(n)

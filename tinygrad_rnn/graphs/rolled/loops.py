@@ -8,7 +8,7 @@ from functools import partial
 
 from ...pictures.layout.content import Content
 from ...pictures.scene.legend import short_number
-from ...pictures.scene.scene import Bar, Box, Edge, EdgeKind, Label, Scale, Scene
+from ...pictures.scene.scene import Bar, Box, Edge, Label, Scale, Scene
 from ...pictures.scene.text import text_width
 from ..content.builder import cut_content
 from .diagram import Loop
@@ -35,7 +35,6 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
     """
     closed = [scale == 0 for scale in loop.scales]
     magnitude = loop.magnitude
-    kind: EdgeKind = "cut" if all(closed) else "gradient" if magnitude is not None else "value"
     if level:
         x = delay.left - _ENTRY - _SIDE * (level - 1)
         end = [(x, y), (x, delay.y), (delay.left, delay.y)]
@@ -43,11 +42,15 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
         x = delay.x
         end = [(x, y), (x, delay.top)]
     points = [(source.x + shift, source.top), (source.x + shift, y), *end]
-    tooltip = f"state: {loop.name}, carried to the next step"
+    tooltip = (
+        f"{loop.fact}, to the next step"
+        if loop.kind == "influence"
+        else f"state: {loop.name}, carried to the next step"
+    )
     if magnitude is not None:
         tooltip += f"\ngradient norm: {short_number(magnitude)} (root mean square)"
-    line = partial(Edge, kind=kind, magnitude=magnitude, tooltip=tooltip)
-    id, start, mark = f"loop {loop.delay}", x + 30.0, _mark(loop)
+    line = partial(Edge, kind=loop.kind, magnitude=magnitude, tooltip=tooltip)
+    id, start, mark = f"{'influence' if loop.kind == 'influence' else 'loop'} {loop.delay}", x + 30.0, _mark(loop)
     if mark is None:
         scene.edges.append(line(id, source.id, delay.id, tuple(points)))
     else:
@@ -102,7 +105,8 @@ def _bars(scene: Scene, loop: Loop, closed: Sequence[bool], left: float, right: 
     first, last = f"t = {1}", f"t = {len(loop.norms)}"
     ends = text_width(last, 9) + 8
     room = right - left - 2 * ends
-    if room < 30 or scene.scale is None:
+    forward = loop.kind == "influence"
+    if room < 30 or (scene.scale is None and not forward):
         return
     count = len(loop.norms)
     group = -(-count * 5 // max(1, int(room)))  # passes that share a bar
@@ -120,18 +124,10 @@ def _bars(scene: Scene, loop: Loop, closed: Sequence[bool], left: float, right: 
             continue
         norm = max(norms)
         height = 2 + (_BAR - 2) * (own.place(norm) if own else 0.0)
-        scene.bars.append(
-            Bar(
-                round(x, 2),
-                y - 5,
-                round(0.68 * step, 2),
-                round(height, 2),
-                norm,
-                f"{passes}\ngradient norm: {short_number(norm)}",
-            )
-        )
+        tooltip = f"{passes}\n{'' if forward else 'gradient '}norm: {short_number(norm)}"
+        size = round(0.68 * step, 2), round(height, 2)
+        scene.bars.append(Bar(round(x, 2), y - 5, *size, None if forward else norm, tooltip))
     scene.labels.append(Label(start - 5, y - 11, first, "end", size=9))
     scene.labels.append(Label(start + step * (count / group) + 5, y - 11, last, "start", size=9))
-    scene.labels.append(
-        Label(middle, y - 5 - _BAR - 8, f"‖∂L/∂{loop.name}_{{t}}‖ carried back on each pass of the loop", size=9)
-    )
+    said = f"‖{loop.name}‖ carried forward" if forward else f"‖∂L/∂{loop.name}_{{t}}‖ carried back"
+    scene.labels.append(Label(middle, y - 5 - _BAR - 8, f"{said} on each pass of the loop", size=9))

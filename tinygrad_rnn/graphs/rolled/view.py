@@ -36,11 +36,11 @@ def rolled(flow: Flow, options: Options) -> Scene:
         return unrolled(flow, replace(options, notes=(*options.notes, f"not rolled: {rolling.reason}")))
     diagram = rolled_diagram(flow, rolling, closed=options.depth == 1)
     facts = [f"one step, repeated {len(rolling.steps)} times"]
-    facts += [f"state {loop.name} {loop.shape}" for loop in diagram.loops]
+    facts += [loop.fact for loop in diagram.loops]
     facts += ["gradients: root mean square over the steps"] if flow.measured else []
     scene = Scene(options.title or "rolled", " · ".join(dict.fromkeys([*facts, *options.notes])))
     scene.scale = Scale.of(diagram.magnitudes())
-    _fill(scene, diagram, lay_out(diagram, flow.measured), len(rolling.steps))
+    _fill(scene, diagram, lay_out(diagram), len(rolling.steps))
     scene.reach = reach_of(scene, diagram.losses)
     return scene
 

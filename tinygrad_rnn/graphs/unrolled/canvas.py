@@ -87,15 +87,18 @@ class Canvas:
         arrow: bool = True,
         curved: bool = False,
         name: str = "",
+        tip: str = "",
     ) -> None:
-        """Draw an edge, lit with any of `nodes`."""
+        """Draw an edge, lit with any of `nodes`; `tip` "": its ends and its gradient."""
         ends = tail.id if tail is not None else "", head.id if head is not None else ""
         id, number = name or "-".join(ends), 1
         while id in self._nodes:
             number += 1
             id = f"{name or '-'.join(ends)}-{number}"
         kind = kind or ("value" if magnitude is None else "gradient")
-        tip = self._tip(" → ".join(_plain(box) for box in (tail, head) if box is not None) or name, magnitude, kind)
+        tip = tip or self._tip(
+            " → ".join(_plain(box) for box in (tail, head) if box is not None) or name, magnitude, kind
+        )
         self.scene.edges.append(Edge(id, *ends, tuple(points), kind, magnitude, arrow, curved, tooltip=tip))
         self._nodes[id] = list(nodes)
 
@@ -115,6 +118,9 @@ class Canvas:
         nodes, magnitude = [node for node, _ in link.uses], self.norms.get(link)
         if not link.cuts:
             self.edge(tail, head, points, magnitude, nodes)
+            return
+        if self.graph.credit is not None:  # no truncation: the credit goes the other way
+            self.edge(tail, head, points, None, [], kind="cut")
             return
         factor = math.prod(0.0 if cut.closed else cut.scale for cut in map(self.graph.cuts.__getitem__, link.cuts))
         # On the longest piece of the way, in the part that lies outside the steps.

@@ -60,7 +60,8 @@ def _elision(canvas: Canvas, row: Row, between: tuple[int, int]) -> Box:
     cuts = set()
     for link, _, head in canvas.carried():
         early, late = canvas.table.ends(link)
-        if link.cuts and canvas.row(head) is row and between[0] <= early and late <= between[1]:
+        marked = link.cuts and canvas.graph.credit is None
+        if marked and canvas.row(head) is row and between[0] <= early and late <= between[1]:
             cuts.add((early, late))
     lines = [Line(f"{len(hidden)} step{'s' * (len(hidden) > 1)}")]
     lines += [Line(f"{len(cuts)} cut{'s' * (len(cuts) > 1)}")] if cuts else []

@@ -206,7 +206,7 @@ def _find_windows(table: Table, shown: Sequence[int]) -> list[Window]:
         if link.head is not None and cut and table.joins_steps(link):
             closed.setdefault(table.ends(link)[1], set()).add(table.row_of[link.head])
     borders = sorted(time for time, rows in closed.items() if cells and rows.issuperset(cells))
-    if not borders:
+    if not borders or table.graph.credit is not None:
         return []
     windows = []
     for number, (begin, end) in enumerate(pairwise([table.times[0], *borders, table.times[-1] + 1]), 1):

@@ -16,6 +16,7 @@ from .boxes import draw_boxes, draw_links, draw_parameters
 from .canvas import Canvas
 from .carried import draw_states
 from .grid import MARGIN, make_grid
+from .influence import draw_influence
 from .losses import draw_losses
 from .opened import draw_opened
 from .parameters import plan_parameters
@@ -40,6 +41,7 @@ def unrolled(flow: Flow, options: Options) -> Scene:
     draw_parameters(canvas)
     draw_links(canvas)
     draw_states(canvas)
+    draw_influence(canvas, flow.graph.credit)
     draw_regions(canvas)
     draw_losses(canvas)
     draw_opened(canvas)

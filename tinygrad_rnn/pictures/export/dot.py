@@ -11,7 +11,7 @@ from html import escape
 from ..scene.curves import Point, bezier, tip_direction
 from ..scene.legend import legend_of
 from ..scene.scene import Box, Edge, Region, Scene
-from ..scene.style import LINE, REGIONS, SCISSORS, SMALL, arrow_length, dot_stroke, line_end, look_of, stroke_of
+from ..scene.style import REGIONS, SCISSORS, SMALL, arrow_length, bar_colour, dot_stroke, line_end, look_of, stroke_of
 from ..scene.text import FAMILY, text_width, title_runs, title_width
 from ..scene.texts import COLUMN_GAP, Text, columns_of, heading, is_table, label_text, region_text, texts_of
 
@@ -63,7 +63,7 @@ class _Dot:
             place = self._at(dot.x, dot.y, 2 * radius, 2 * radius)
             yield _node(dot.id, *place, "shape=circle", "style=filled", _fill(colour, colour), 'label=""')
         for number, bar in enumerate(scene.bars, 1):
-            colour = LINE if scene.scale is None else scene.scale.colour(bar.magnitude)
+            colour = bar_colour(bar, scene.scale)
             place = self._at(bar.x, bar.y - bar.height / 2, bar.width, bar.height)
             looks = ("style=filled", _fill(colour, colour, 0.0), 'label=""', f'tooltip="{_quoted(bar.tooltip)}"')
             yield _node(f"bar{number}", *place, *looks)

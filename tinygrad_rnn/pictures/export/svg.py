@@ -14,11 +14,11 @@ from ..scene.curves import bezier, tip_direction
 from ..scene.legend import legend_of
 from ..scene.scene import Bar, Box, Dot, Edge, Label, Region, Scale, Scene
 from ..scene.style import (
-    LINE,
     REGIONS,
     SCISSORS,
     arrow_half_width,
     arrow_length,
+    bar_colour,
     dot_stroke,
     line_end,
     look_of,
@@ -146,7 +146,7 @@ def _scissors(x: float, y: float, size: float) -> str:
 
 
 def _bar(bar: Bar, scale: Scale | None) -> str:
-    colour = LINE if scale is None else scale.colour(bar.magnitude)
+    colour = bar_colour(bar, scale)
     shape = (
         f'<rect x="{_n(bar.x - bar.width / 2)}" y="{_n(bar.y - bar.height)}" width="{_n(bar.width)}" '
         f'height="{_n(bar.height)}" fill="{colour}"/>'

@@ -7,14 +7,18 @@ from .scene import Edge, EdgeKind, Label, Scene
 LEGEND_WIDTH = 190.0
 LEGEND_HEIGHT = 62.0
 _SWATCH, _GAP = 30.0, 8.0
-_DASHED: dict[EdgeKind, str] = {"cut": "value only, no gradient", "next": "into the next step"}
+_KINDS: dict[EdgeKind, str] = {
+    "cut": "value only, no gradient",
+    "next": "into the next step",
+    "influence": "credit, carried forward",
+}
 
 
 def legend_of(scene: Scene) -> tuple[list[Edge], list[Label]]:
     """Return the lines and texts of the legend, from `scene.legend` to the right and down; none without a place.
 
     The legend takes LEGEND_WIDTH by LEGEND_HEIGHT points: five magnitudes, from the lowest to the highest of the
-    scale in equal ratios, and what a dashed line means if there is one.
+    scale in equal ratios, and what lines without a magnitude mean, if there are some.
     """
     if scene.legend is None:
         return [], []
@@ -31,10 +35,11 @@ def legend_of(scene: Scene) -> tuple[list[Edge], list[Label]]:
             edges.append(Edge(f"legend{number}", "", "", line, "gradient", magnitude, arrow=False))
             labels.append(Label(left + _SWATCH / 2, y + 34, short_number(magnitude), size=8))
         y += 42
-    for kind, said in _DASHED.items():
+    for kind, said in _KINDS.items():
         if any(edge.kind == kind for edge in scene.edges):
             edges.append(Edge(f"legend_{kind}", "", "", ((x, y + 8), (x + _SWATCH + _GAP, y + 8)), kind, arrow=False))
             labels.append(Label(x + _SWATCH + 2 * _GAP, y + 8, said, "start", size=9))
+            y += 14
     return edges, labels
 
 

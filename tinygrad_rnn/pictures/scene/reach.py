@@ -11,12 +11,14 @@ def reach_of(scene: Scene, losses: Iterable[str]) -> dict[str, frozenset[str]]:
     """Return, for each loss box, the ids of the boxes and edges that its gradient reaches.
 
     It goes back along edges, stops at closed cuts, and enters no data. Where gradients are drawn it follows just the
-    edges along which one was found.
+    edges along which one was found. Credit that is carried forward counts as coming back.
     """
     into: dict[str, list[int]] = {}
     data = {box.id for box in scene.boxes if box.kind in ("input", "constant")}
     for number, edge in enumerate(scene.edges):
-        carries = edge.kind == "gradient" or (scene.scale is None and edge.kind == "value" and edge.tail not in data)
+        carries = edge.kind in ("gradient", "influence") or (
+            scene.scale is None and edge.kind == "value" and edge.tail not in data
+        )
         if carries:
             into.setdefault(edge.head, []).append(number)
     found: dict[str, frozenset[str]] = {}

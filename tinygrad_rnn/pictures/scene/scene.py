@@ -29,7 +29,7 @@ BoxKind = Literal[
     "joined",
     "result",
 ]
-EdgeKind = Literal["value", "gradient", "cut", "border", "next"]
+EdgeKind = Literal["value", "gradient", "cut", "border", "next", "influence"]
 RegionKind = Literal["step", "window", "module", "cell"]
 
 
@@ -114,8 +114,8 @@ class Edge:
         tail, head: ids of boxes; "" where it starts or ends on another line.
         points: two or more corners, from tail to head, in the direction in which *values* flow.
         kind: "value" (no gradient is known or asked for), "gradient" (has a magnitude), "cut" (value passes, gradient
-            does not: dashed), "border" (no edge of the graph: the border between two windows), or "next" (leads back,
-            into the next step).
+            does not: dashed), "border" (no edge of the graph: the border between two windows), "next" (leads back,
+            into the next step), or "influence" (what a policy carries forward beside the state).
         magnitude: norm of the cotangent that comes back along it, or None.
         arrow: whether there is a head at its end.
         curved: through a spline instead of rounded corners; `points` are then cubic Bezier points, 1 + 3n of them.
@@ -163,13 +163,13 @@ class Label:
 
 @dataclass(frozen=True)
 class Bar:
-    """A small bar of a bar chart in the picture, standing on (x, y): the gradient of one pass of a loop."""
+    """A small bar of a bar chart in the picture, standing on (x, y); None for a magnitude: it shows no gradient."""
 
     x: float
     y: float
     width: float
     height: float
-    magnitude: float
+    magnitude: float | None
     tooltip: str = ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .scene import Box, Dot, Edge, Scale
+from .scene import Bar, Box, Dot, Edge, Scale
 
 INK = "#1f2937"  # titles
 SMALL = "#566072"  # small text
@@ -13,6 +13,7 @@ LINE = "#8e98a8"  # an edge of which no gradient is known
 FADED = "#c3c8d2"  # an edge that carries no gradient where others do
 DASHED = "#7d8798"  # value passes, no gradient
 SCISSORS = "#dc2626"
+INFLUENCE = "#2563eb"  # what is carried forward beside the state
 BORDER = "#eb9a94"  # between two windows of backpropagation
 
 TITLE_SIZE = 15.0
@@ -80,6 +81,8 @@ def stroke_of(edge: Edge, scale: Scale | None) -> Stroke:
         return Stroke(DASHED, 1.6, True)
     if edge.kind == "next":
         return Stroke(SCISSORS, 1.5, True)
+    if edge.kind == "influence":
+        return Stroke(INFLUENCE, 2.6)
     if edge.kind == "border":
         return Stroke(BORDER, 1.2, True)
     if scale is None:
@@ -94,6 +97,13 @@ def dot_stroke(dot: Dot, scale: Scale | None) -> tuple[str, float]:
     if scale is None or dot.magnitude is None:
         return (LINE if scale is None else FADED), 2.2
     return scale.colour(dot.magnitude), 1.6 + 0.5 * scale.thickness(dot.magnitude)
+
+
+def bar_colour(bar: Bar, scale: Scale | None) -> str:
+    """Return the colour of a bar."""
+    if bar.magnitude is None:
+        return INFLUENCE
+    return LINE if scale is None else scale.colour(bar.magnitude)
 
 
 def text_colour(magnitude: float, scale: Scale) -> str:

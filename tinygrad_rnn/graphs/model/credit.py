@@ -1,0 +1,86 @@
+"""What a policy carries forward beside the state, in numbers: how much of it there is, and the gradient it gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ...credit.forward import ForwardPolicy, ForwardRecurrence
+from ...credit.patterned import RTRL, EProp, SnAp
+from ...credit.sampled import UORO, ForwardGradient, KroneckerFactored
+from ...credit.update import Update
+from ...engine.tape import Array
+from ...engine.tensor import Tensor
+from ...engine.tree import flatten
+
+Step = Callable[[int, object], tuple[Tensor | None, object]]
+"""From t and the state before step t to its loss (None: none) and the state after it."""
+
+_SYMBOLS: tuple[tuple[type[ForwardPolicy] | tuple[type[ForwardPolicy], ...], str, str], ...] = (
+    ((RTRL, SnAp), "J", "the influence ∂h/∂θ of the parameters on the state"),
+    (EProp, "e", "the eligibility traces"),
+    (UORO, "s wᵀ", "the influence as one product of two vectors"),
+    (KroneckerFactored, "u⊗A", "the influence as Kronecker products"),
+    (ForwardGradient, "J v", "the tangent in one direction of the parameters"),
+)
+
+
+class Credit(NamedTuple):
+    """What is carried forward.
+
+    Attributes:
+        symbol: what it is called, such as "J".
+        name: what that is, in words.
+        sizes: after each step, how many numbers it holds, for all streams of a batch.
+        norms: after each step, the root of the sum of their squares.
+        gradients: name of a parameter to the gradient of the sum of all losses.
+    """
+
+    symbol: str
+    name: str
+    sizes: tuple[int, ...]
+    norms: tuple[float, ...]
+    gradients: Mapping[str, Array]
+
+    def facts(self, step: int) -> list[str]:
+        """Return lines about what is carried on from a step, counted from 0."""
+        norm = f"{self.norms[step]:.3g}"
+        return [f"carried forward: {self.name}", f"numbers: {self.sizes[step]:,}", f"norm: {norm}"]
+
+
+def carry_forward(policy: ForwardPolicy, step: Step, T: int, state: object, parameters: Mapping[str, Tensor]) -> Credit:
+    """Run T steps under a policy, and return what it carries from each to the next.
+
+    Raises:
+        ConfigError: if what is carried does not fit into memory.
+
+    >>> import tinygrad_rnn as tr
+    >>> w = tr.tensor(2.0, requires_grad=True)
+    >>> def step(t, h):
+    ...     h = h * w + 1.0
+    ...     return h.sum(), h
+    >>> credit = carry_forward(tr.RTRL(), step, 3, np.ones(1), {"w": w})
+    >>> credit.symbol, credit.norms, credit.gradients["w"].item()
+    ('J', (1.0, 5.0, 17.0), 23.0)
+    """
+    recurrence = ForwardRecurrence(
+        lambda ts, before: step(int(np.asarray(ts)[0, 0]), before), parameters, policy, state
+    )
+    updates: list[Update] = []
+    sizes, norms = [], []
+    for t in range(T):
+        updates += recurrence.feed(np.array([[t]]))
+        carried = [np.asarray(part) for part in flatten(recurrence.carry)]
+        sizes.append(sum(part.size for part in carried))
+        norms.append(math.hypot(*(float(np.linalg.norm(part)) for part in carried)))
+    rest = recurrence.finish()
+    updates += [] if rest is None else [rest]
+    gradients = {name: np.sum([update.gradients[name] for update in updates], axis=0) for name in parameters}
+    symbol, name = next(
+        ((symbol, name) for kind, symbol, name in _SYMBOLS if isinstance(policy, kind)),
+        ("carry", "a policy's own numbers"),
+    )
+    return Credit(symbol, name, tuple(sizes), tuple(norms), gradients)
