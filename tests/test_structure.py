@@ -119,17 +119,10 @@ BUDGET = {
     "optim": 1387,
     "metrics": 330,
     "ops": 4360,
-<<<<<<< HEAD
     "nn": 3405,
     "training": 5065,
-    "graphs": 6640,
-    "pictures": 2500,
-=======
-    "nn": 3110,
-    "training": 4975,
-    "graphs": 6810,
-    "pictures": 2510,
->>>>>>> 7cb0870 (Drawings of credit carried forward: a second line beside the state with its size, bars of its norm, the policy's own gradient)
+    "graphs": 6815,
+    "pictures": 2515,
     "engine": 3350,
     "data": 1430,
     "handwritten": 2210,
