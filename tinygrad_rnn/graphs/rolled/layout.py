@@ -150,6 +150,8 @@ def _rows(diagram: RolledDiagram) -> list[_Row]:
     delays = {loop.delay for loop in diagram.loops}
     area_of = {box: number for number, area in enumerate(diagram.areas) for box in area.members}
     inside = Counter(area_of[loop.delay] for loop in diagram.loops)
+    area_of = {box: number for number, area in enumerate(diagram.areas) for box in area.members}
+    inside = Counter(area_of[loop.delay] for loop in diagram.loops)
     reading = {box for readers in diagram.parameters.values() for box, _ in readers}
     rows = []
     for number, areas in enumerate(found):
@@ -163,6 +165,8 @@ def _rows(diagram: RolledDiagram) -> list[_Row]:
             if line.tail in row.index and line.head in row.index:
                 stub = text_width(line.label, 9) + 4 if 0 < len(line.label) <= SHORT else 0.0
                 stub = _LOOP_ROOM if diagram.closed and line.tail in delays else stub
+                if area_of[line.tail] != area_of[line.head]:  # room for the loops that enter the area from the left
+                    stub = max(stub, _SIDE * (inside[area_of[line.head]] - 2))
                 if area_of[line.tail] != area_of[line.head]:  # room for the loops that enter the area from the left
                     stub = max(stub, _SIDE * (inside[area_of[line.head]] - 2))
                 weight = 4.0 if line.tail in delays else 1.0
