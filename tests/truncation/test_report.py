@@ -229,7 +229,8 @@ def test_table_has_every_policy_and_every_parameter():
     assert lines[0] == "Truncated gradients against the full one, T = 24 steps, N = 2"
     names = [line.split()[0] for line in lines if line]
     for row in report.policies:
-        assert names.count(row.name) == 3  # costs, and the parameters in two blocks of up to six
+        blocks = 3 + bool(row.deviation)  # costs, the parameters in two blocks of up to six, and the draws if it draws
+        assert names.count(row.name) == blocks
     assert {name for line in lines for name in line.split()} >= set(report.profiles)
     at = lines.index("Credit profile: norm of the part of the gradient that comes from k steps back")
     assert lines[at + 1].split() == ["k", "0", "1", "2", "3", "5", "10", "20", "23"]

@@ -79,8 +79,8 @@ class PolicyCost:
     alive_steps: int
     peak_mib: float
     ms: float
-    bias: float
-    deviation: float
+    bias: float = 0.0
+    deviation: float = 0.0
 
     @property
     def name(self) -> str:
