@@ -81,16 +81,26 @@ class ForwardRecurrence:
 
     Args:
         step, parameters, policy, state: as in `Recurrence`.
+        carrier: of the policy, to go on with what it has found about the step; None: a new one.
+        carry: what was carried up to the state; None: nothing, a sequence starts.
     """
 
     alive_steps = 0
 
-    def __init__(self, step: Step, parameters: Mapping[str, Tensor], policy: ForwardPolicy, state: object) -> None:
+    def __init__(
+        self,
+        step: Step,
+        parameters: Mapping[str, Tensor],
+        policy: ForwardPolicy,
+        state: object,
+        carrier: Carrier[Any] | None = None,
+        carry: object = None,
+    ) -> None:
         self._step, self._policy = step, policy
         self._parameters = leaves_of(parameters, "Recurrence")
         self.state = arrays_of(state)
-        self._carrier, self._moves = policy.carrier(), Moves()
-        self.carry: object = None
+        self._carrier, self._moves = policy.carrier() if carrier is None else carrier, Moves()
+        self.carry = carry
         self._sums: dict[str, Array] = {}
         self._losses: list[float] = []
         self._now = 0
@@ -121,13 +131,16 @@ class ForwardRecurrence:
         for name, value in gradients.items():
             gradient = value_of(value)
             edge = edge_to(self._parameters[name])
-            self._sums[name] = gradient if name not in self._sums else added(self._sums[name], gradient, edge)
+            if name in self._sums:
+                self._sums[name] = added(self._sums[name], gradient, edge)
+            else:
+                self._sums[name] = np.array(gradient) if isinstance(gradient, np.ndarray) else gradient
         self._losses.append(0.0 if loss is None else number_of(loss))
         self.state = arrays_of(after)
 
     def _update(self) -> Update:
         gradients = {
-            name: np.array(self._sums[name]) if name in self._sums else np.zeros(p.shape, p.dtype)
+            name: self._sums[name] if name in self._sums else np.zeros(p.shape, p.dtype)
             for name, p in self._parameters.items()
         }
         losses, self._losses, self._sums = self._losses, [], {}

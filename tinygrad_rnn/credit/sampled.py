@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..checks import integer
+from ..engine.operands import without_gradient
 from ..engine.tape import Array, DType
 from ..engine.tensor import Value
 from ..errors import ConfigError
@@ -54,13 +55,11 @@ class Sampled(ForwardPolicy):
 
     def signs(self, shape: tuple[int, ...], dtype: DType) -> Array:
         """Return random signs, -1 and 1."""
-        generator: np.random.Generator = self.__dict__["_generator"]
-        return (2 * generator.integers(0, 2, shape) - 1).astype(dtype)
+        return without_gradient("signs", _signs, self.__dict__["_generator"], shape, dtype, repeatable=False)
 
     def normal(self, shape: tuple[int, ...], dtype: DType) -> Array:
         """Return normal numbers of variance 1."""
-        generator: np.random.Generator = self.__dict__["_generator"]
-        return generator.standard_normal(shape).astype(dtype)
+        return without_gradient("normal", _normal, self.__dict__["_generator"], shape, dtype, repeatable=False)
 
 
 @dataclass(frozen=True)
@@ -259,6 +258,14 @@ def _sides(term: Term, N: int) -> tuple[Value, Diagonal | Dense] | None:
         return None
     axes = term.units.ndim if isinstance(term, Diagonal) else term.values.ndim - 2
     return (np.ones((N, 1), term.values.dtype), term) if axes <= 1 else None
+
+
+def _signs(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> Array:
+    return (2 * rng.integers(0, 2, shape) - 1).astype(dtype)
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> Array:
+    return rng.standard_normal(shape).astype(dtype)
 
 
 def _norm(parts: Sequence[Value]) -> Value:
