@@ -128,7 +128,7 @@ BUDGET = {
     "handwritten": 2210,
     "testing": 4466,
     "compiler": 11790,
-    "truncation": 2290,
+    "truncation": 1760,
     "credit": 2500,
 }
 

@@ -3,8 +3,9 @@
 J[t] = D[t] J[t-1] + I[t],  I = dh[t]/dtheta with h[t-1] held,  D = dh[t]/dh[t-1];  the gradient is delta[t] J[t].
 
 Each stream has a J of its own. It is kept in the blocks of its pattern: groups of elements that reach the same s units.
-With few units (1 or 2 for a pattern of one step) there is an array (N, G, m) for each of them, and the product with D
-is a sum of products of elements; with many, one array (N, G, s, m), and it is a product of matrices.
+With few units (1 or 2 for a pattern of one step) there is an array (N, m, G) for each of them, and the product with D
+is a sum of products of elements; with many, one array (N, G, s, m), and it is a product of matrices. In (m, G) the
+elements of a matrix lie as they do in the matrix, so that nothing has to be moved.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FEW = 4
 """The most units for which a product with D is a sum of products of elements."""
 
 Carried: TypeAlias = list[tuple[Value, ...]]
-"""J, a tuple for each block: s arrays (N, G, m), or one (N, G, s, m)."""
+"""J, a tuple for each block: s arrays (N, m, G), or one (N, G, s, m)."""
 
 
 class Influence:
@@ -55,7 +56,7 @@ class Influence:
         made: Carried = []
         for block in self.blocks:
             (G, s), m = block.units.shape, block.elements.shape[1]
-            shape, count = ((self._N, G, m), s) if s <= FEW else ((self._N, G, s, m), 1)
+            shape, count = ((self._N, m, G), s) if s <= FEW else ((self._N, G, s, m), 1)
             made.append(tuple(np.zeros(shape, dtypes[block.name]) for _ in range(count)))
         return made
 
@@ -75,37 +76,37 @@ class Influence:
             J: the influence on it.
         """
         found: dict[str, list[Value]] = {}
-        order: dict[str, list[Array]] = {}
+        blocks: dict[str, list[Block]] = {}
         for block, parts in zip(self.blocks, J, strict=True):
             if block.units.shape[1] <= FEW:
                 total: Value | None = None
                 for units, part in zip(block.units.T, parts, strict=True):
-                    term = np.sum(np.expand_dims(picked(delta, units), 2) * part, axis=0)
+                    term = np.expand_dims(picked(delta, units), 1) * part
+                    term = term[0] if self._N == 1 else np.sum(term, axis=0)
                     total = term if total is None else total + term
             else:
                 at = np.expand_dims(picked(delta, block.units), 2)  # (N, G, 1, s)
-                total = np.reshape(np.sum(at @ parts[0], axis=0), block.elements.shape)
+                total = np.swapaxes(np.reshape(np.sum(at @ parts[0], axis=0), block.elements.shape), 0, 1)
             assert total is not None
-            found.setdefault(block.name, []).append(np.reshape(total, (-1,)))
-            order.setdefault(block.name, []).append(block.elements.reshape(-1))
-        return {name: _placed(found[name], order[name], self._shapes[name]) for name in found}
+            found.setdefault(block.name, []).append(total)
+            blocks.setdefault(block.name, []).append(block)
+        return {name: placed(found[name], blocks[name], self._shapes[name]) for name in found}
 
     def _few(
         self, jacobian: StepJacobian, number: int, block: Block, J: tuple[Value, ...], known: dict[bytes, Value | None]
     ) -> tuple[Value, ...]:
         made: list[Value] = []
-        for units in block.units.T:
-            new = self._immediate(jacobian, number, block, units[:, None])
-            total = None if new is None else np.reshape(new, (self._N, *block.elements.shape))
+        for slot, units in enumerate(block.units.T):
+            total = self._immediate(jacobian, number, block, units)
             for others, part in zip(block.units.T, J, strict=True):
                 key = units.tobytes() + others.tobytes()
                 if key not in known:
                     known[key] = self._between(jacobian, units, others)
                 factor = known[key]
                 if factor is not None:
-                    term = np.expand_dims(factor, 2) * part
-                    total = term if total is None else total + term
-            made.append(J[len(made)] * 0 if total is None else total)
+                    term = np.expand_dims(factor, 1) * part
+                    total = term if total is None else term + total
+            made.append(J[slot] * 0 if total is None else total)
         return tuple(made)
 
     def _many(
@@ -117,7 +118,7 @@ class Influence:
                 known[key] = np.expand_dims(whole_state_jacobian(jacobian), 1)
             else:
                 known[key] = self._between(jacobian, block.units[:, :, None], block.units[:, None, :])
-        factor, new = known[key], self._immediate(jacobian, number, block, block.units)
+        factor, new = known[key], self._immediate(jacobian, number, block, block.units.T)
         moved = J[0] * 0 if factor is None else factor @ J[0]
         return (moved if new is None else moved + new,)
 
@@ -138,7 +139,10 @@ class Influence:
         return total
 
     def _immediate(self, jacobian: StepJacobian, number: int, block: Block, units: Array) -> Value | None:
-        """Return entries of I (N, G, k, m) for units (G, k) of the groups; None if there are none."""
+        """Return entries of I; None if there are none.
+
+        Units (G,) give (N, m, G); units (s, G) give (N, G, s, m).
+        """
         total: Value | None = None
         for s, terms in enumerate(jacobian.parameters):
             rows = self._local(units, s)
@@ -151,17 +155,27 @@ class Influence:
         return total
 
     def _of_block(self, term: Term, rows: Array, block: Block, grid: Array | None) -> Value | None:
-        shape = (*rows.shape, block.elements.shape[1])
-        if isinstance(term, Outer | Lookup) and grid is not None:  # groups of whole columns: an outer product
-            left, _ = term.factors()
-            columns = np.broadcast_arrays(rows[:, :, None], grid[:, None, :])
-            after = _entries(term.after, *columns)
+        """Return entries of a term for units (G,) or (s, G); a grid makes them an outer product."""
+        few = rows.ndim == 1
+        elements = block.elements
+        if not isinstance(term, Outer | Lookup) or grid is None:
+            if few:
+                return _entries(term, *np.broadcast_arrays(rows, elements.T))
+            return _entries(term, *np.broadcast_arrays(rows.T[:, :, None], elements[:, None, :]))
+        left, _ = term.factors()
+        D, m = left.shape[1], elements.shape[1]
+        if few:
+            after = _entries(term.after, *np.broadcast_arrays(rows, grid.T))  # (N, C, G)
             if after is None:
                 return None
-            spread = np.expand_dims(after, 3) * np.reshape(left, (self._N, 1, 1, left.shape[1], 1))
-            made: Value = np.reshape(spread, (self._N, *shape))
+            spread = np.expand_dims(after, 1) * np.reshape(left, (self._N, D, 1, 1))
+            made: Value = np.reshape(spread, (self._N, m, len(elements)))
             return made
-        return _entries(term, *np.broadcast_arrays(rows[:, :, None], block.elements[:, None, :]))
+        after = _entries(term.after, *np.broadcast_arrays(rows.T[:, :, None], grid[:, None, :]))  # (N, G, s, C)
+        if after is None:
+            return None
+        spread = np.expand_dims(after, 3) * np.reshape(left, (self._N, 1, 1, D, 1))
+        return np.reshape(spread, (self._N, len(elements), rows.shape[0], m))
 
     def _local(self, units: Array, part: int) -> Array:
         """Return numbers within a part of the state; -1 for units of other parts."""
@@ -205,10 +219,37 @@ def _grid(block: Block, shape: tuple[int, ...]) -> Array | None:
     return columns if (columns < U).all() and np.array_equal(whole, block.elements) else None
 
 
-def _placed(parts: list[Value], order: list[Array], shape: tuple[int, ...]) -> Value:
-    """Return elements at their places in a parameter, 0 elsewhere."""
-    numbers = np.concatenate(order)
-    place = np.full(math.prod(shape), -1)
+def placed(parts: list[Value], blocks: Sequence[Block], shape: tuple[int, ...]) -> Value:
+    """Return elements (m, G) of each block at their places in a parameter, 0 elsewhere."""
+    slabs = [_slabs(block, shape) for block in blocks]
+    size = math.prod(shape)
+    if all(starts is not None for starts in slabs) and sum(block.elements.size for block in blocks) == size:
+        rows = shape[0] if len(shape) > 1 else 1
+        pieces: list[tuple[int, Value]] = []
+        for part, block, starts in zip(parts, blocks, slabs, strict=True):
+            assert starts is not None
+            slab = np.reshape(part, (rows, len(starts), len(block.elements)))
+            if np.array_equal(starts, np.arange(len(starts)) * len(block.elements)):
+                pieces.append((0, np.reshape(slab, (rows, -1))))
+            else:
+                pieces += [(int(start), slab[:, number]) for number, start in enumerate(starts)]
+        ordered = [piece for _, piece in sorted(pieces, key=lambda pair: pair[0])]
+        whole: Value = np.concatenate(ordered, axis=1) if len(ordered) > 1 else ordered[0]
+        return np.reshape(whole, shape)
+    numbers = np.concatenate([block.elements.T.reshape(-1) for block in blocks])
+    place = np.full(size, -1)
     place[numbers] = np.arange(len(numbers))
-    made: Value = np.reshape(picked(np.concatenate(parts) if len(parts) > 1 else parts[0], place), shape)
+    flats: list[Value] = [np.reshape(part, (-1,)) for part in parts]
+    made: Value = np.reshape(picked(np.concatenate(flats) if len(flats) > 1 else flats[0], place), shape)
     return made
+
+
+def _slabs(block: Block, shape: tuple[int, ...]) -> Array | None:
+    """Return the starts (C,) of runs of G columns that a block holds in all rows of a parameter; None if not such."""
+    rows = shape[0] if len(shape) > 1 else 1
+    U, (G, m) = math.prod(shape) // max(rows, 1), block.elements.shape
+    if m % max(rows, 1):
+        return None
+    starts: Array = block.elements[0, : m // rows]
+    held = np.arange(rows)[:, None, None] * U + starts[:, None] + np.arange(G)
+    return starts if np.array_equal(held.reshape(m, G), block.elements.T) else None

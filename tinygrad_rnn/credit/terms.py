@@ -104,6 +104,8 @@ class Through:
         total: Value | None = None
         for reaching in self._columns(int(rows.max(initial=0)) + 1).T:
             at = np.where(rows >= 0, reaching[rows], -1)
+            if total is not None and (at < 0).all():
+                continue
             weight = picked(flat(self.matrix, 0), np.where(at >= 0, columns * U + at, -1))
             term = picked(self.after.values, at) * weight
             total = term if total is None else total + term
@@ -204,11 +206,42 @@ def flat(values: Value, lead: int) -> Value:
 
 
 def picked(values: Value, at: Array) -> Value:
-    """Return elements of the last axis, (..., *shape of at), and 0 where `at` is -1."""
-    size, numbers = values.shape[-1], at.reshape(-1)
-    if len(numbers) != size or not np.array_equal(numbers, np.arange(size)):
-        values = np.take(values, numbers, axis=-1)
-    made: Value = np.reshape(values, (*values.shape[:-1], *at.shape))
-    if (at < 0).any():
-        made = made * (at >= 0).astype(values.dtype)
+    """Return elements of the last axis, (..., *shape of at), and 0 where `at` is -1.
+
+    Elements at equal distances are a slice, which copies nothing; a few runs of neighbours are joined.
+    """
+    lead, numbers = values.shape[:-1], at.reshape(-1)
+    slices = _slices(numbers)
+    made: Value
+    if len(slices) == 1:
+        made = _sliced(values, slices[0])
+    elif len(slices) <= _RUNS:
+        made = np.concatenate([_sliced(values, run) for run in slices], axis=-1)
+    else:
+        made = np.take(values, numbers, axis=-1)
+        if (numbers < 0).any():
+            made = made * (numbers >= 0).astype(values.dtype)
+    return np.reshape(made, (*lead, *at.shape))
+
+
+_RUNS = 8
+"""The most runs of elements that are joined; more are taken one by one."""
+
+
+def _slices(numbers: Array) -> list[slice | int]:
+    """Return numbers as slices; -1, repeated, as how many there are."""
+    steps = np.diff(numbers)
+    if len(numbers) > 1 and numbers[0] >= 0 and steps[0] > 0 and (steps == steps[0]).all():
+        return [slice(int(numbers[0]), int(numbers[-1]) + 1, int(steps[0]))]
+    together = np.where(numbers[1:] < 0, numbers[:-1] < 0, (steps == 1) & (numbers[:-1] >= 0))
+    runs = np.split(numbers, np.flatnonzero(~together) + 1)
+    return [len(run) if not len(run) or run[0] < 0 else slice(int(run[0]), int(run[-1]) + 1, 1) for run in runs]
+
+
+def _sliced(values: Value, run: slice | int) -> Value:
+    if isinstance(run, int):
+        zeros: Value = np.zeros((*values.shape[:-1], run), values.dtype)
+        return zeros
+    whole = (run.start, run.stop, run.step) == (0, values.shape[-1], 1)
+    made: Value = values if whole else values[..., run]
     return made

@@ -50,8 +50,9 @@ class Recurrence:
             that crosses slices cannot be written in it: carry it in the state (a running sum or maximum).
         parameters: name to leaf Tensor.
         policy: a truncation policy, or its text.
-        state: the state before the first step, any nesting of tuples. rng: the generator that `step` draws from, if
-        any; a policy that recomputes rewinds it.
+        state: the state before the first step, any nesting of tuples.
+        rng: the generator that `step` draws from, if any; a policy that recomputes rewinds it.
+        carry: for a policy that carries credit forward, the `carry` of the recurrence that this one continues.
 
     Raises:
         ShapeError: when fed with inputs that do not agree on N and T.
@@ -81,6 +82,7 @@ class Recurrence:
         policy: Policy | str,
         state: object,
         rng: np.random.Generator | None = None,
+        carry: object = None,
     ) -> None:
         followed = parse_policy(policy, argument="Recurrence: policy")
         self._parameters = leaves_of(parameters, "Recurrence")
@@ -96,7 +98,7 @@ class Recurrence:
             )
         self._forward: ForwardRecurrence | None = None
         if isinstance(followed, ForwardPolicy):
-            self._forward = ForwardRecurrence(step, self._parameters, followed, state)
+            self._forward = ForwardRecurrence(step, self._parameters, followed, state, carry=carry)
         self._policy = followed.start()
         self._state = arrays_of(state)
         whole = self._policy.every is None and self._policy.grain is None  # then the input is not split
@@ -116,9 +118,15 @@ class Recurrence:
         return self._segments.steps()
 
     @property
+<<<<<<< HEAD
     def holds_past(self) -> bool:
         """Whether anything of the past is held beside the state: live steps, or credit that is carried forward."""
         return bool(self._segments.all) or (self._forward is not None and self._forward.carry is not None)
+=======
+    def carry(self) -> object:
+        """What a policy that carries credit forward has carried so far, a nesting of arrays; None for all others."""
+        return None if self._forward is None else self._forward.carry
+>>>>>>> 9b6852b (TrainStep: credit carried forward runs from one plan of a step; Recurrence goes on from a carry)
 
     def feed(self, inputs: object) -> Iterator[Update]:
         """Run the next steps, and yield the update of each pass that is due; the remaining losses wait for more.

@@ -23,7 +23,8 @@ from ..files.checkpoints import Checkpoints
 from ..inference.evaluation import held_out_windows, masked_language_loss, perplexity, written
 from ..loop.guards import parameters_of
 from ..loop.objective import LanguageModel, Objective, Window, language_loss
-from ..loop.step import Rng, StepResult
+from ..loop.parts import Rng
+from ..loop.step import StepResult
 from ..runs.progress import Progress
 from ..runs.records import Record
 from ..runs.trainer import Callback, Trainer

@@ -21,7 +21,8 @@ from ...optim import Optimizer, Schedule
 from ...truncation import Adaptive, Policy, parse_policy
 from .guards import parameters_of, warn_if_mixed
 from .objective import Batch, Loss, Objective, language_loss
-from .step import Rng, StepResult, TrainStep
+from .parts import Rng
+from .step import StepResult, TrainStep
 
 OnUpdate: TypeAlias = Callable[[StepResult], bool | None]
 """Called after each update; returns True to end the pass there."""

@@ -15,22 +15,28 @@ from ...compiler.settings import chosen_executor
 from ...credit.forward import ForwardPolicy
 from ...credit.nests import arrays_of
 from ...engine.autograd import grad
+<<<<<<< HEAD
 from ...engine.tape import Array, context
 from ...engine.tensor import Tensor, adopt, shape_of
+=======
+from ...engine.tape import Array
+from ...engine.tensor import Tensor, adopt
+>>>>>>> 9b6852b (TrainStep: credit carried forward runs from one plan of a step; Recurrence goes on from a carry)
 from ...engine.tree import flatten, map_leaves
 from ...errors import NonFiniteError
 from ...metrics import Metric
-from ...nn.cells import State, initial_state
+from ...nn.cells import State
 from ...nn.module import Module
 from ...ops import cut
 from ...optim import Optimizer
 from ...optim.clipping import norms, scaled
-from ...truncation import Policy, Recurrence, Update, bptt, parse_policy
+from ...truncation import Policy, Recurrence, bptt, parse_policy
 from ...truncation.driver import decides
 from .guards import cause, parameters_of
-from .objective import Batch, Loss, Mean, Objective, Outcome, Value, as_number, mean_of, size_of
+from .objective import Batch, Loss, Objective, Outcome, as_number, size_of
+from .online import Online
+from .parts import Found, Parts, Rng, joined
 
-Rng: TypeAlias = np.random.Generator | None
 Moments: TypeAlias = dict[str, dict[str, Array]]
 
 
@@ -65,13 +71,6 @@ class StepResult(NamedTuple):
     def tokens(self) -> int:
         """Positions of a language model that the update covers."""
         return round(self.weight)
-
-
-class _Found(NamedTuple):
-    """The gradient of a batch, with the results of its loss function."""
-
-    gradients: dict[str, Array]
-    outcome: Outcome
 
 
 class TrainStep:
@@ -126,9 +125,12 @@ class TrainStep:
         self.compile = flag("TrainStep", "compile", compile)
         self._executor = executor
         self._fast = {draws: self.compile and is_compilable(self.policy, draws) for draws in (False, True)}
-        self._carries_over = isinstance(self.policy, ForwardPolicy) or (
+        self._carries_over = (
             self.policy is not None and self.policy.every is not None and not is_compilable(self.policy)
         )
+        self._online: Online | None = None
+        if isinstance(self.policy, ForwardPolicy):
+            self._online = Online(self.objective, model, self.policy, self.compile, executor)
         self._fused = Compiled(self._whole, executor=executor)
         self._gradients_alone = Compiled(self._gradients, executor=executor)
         self._open: _Open | None = None  # the graph of earlier batches that overlapping passes still hold
@@ -136,7 +138,8 @@ class TrainStep:
     @property
     def plans(self) -> int:
         """The number of plans that are kept; each size counts."""
-        return len(self._fused.plans) + len(self._gradients_alone.plans)
+        online = 0 if self._online is None else self._online.plans
+        return len(self._fused.plans) + len(self._gradients_alone.plans) + online
 
     @property
     def compiled(self) -> Compiled[..., object]:
@@ -146,7 +149,9 @@ class TrainStep:
     @property
     def is_whole(self) -> bool:
         """Whether no graph of earlier batches is held, so that a checkpoint is complete."""
-        return self._open is None or not self._open.recurrence.holds_past
+        if self._online is not None:
+            return not self._online.holds_past
+        return self._open is None or not self._open.recurrence.alive_steps
 
     def executor(self, draws: bool = False) -> str | None:
         """Return the executor of the updates, "native" or "numpy"; None: each update is recorded anew.
@@ -198,6 +203,8 @@ class TrainStep:
         loss = float(outcome.loss)
         if trouble := _trouble(loss, lengths, params):
             self._open = None
+            if self._online is not None:
+                self._online.restart()
             raise NonFiniteError(f"{trouble}: {cause(params, batches, before)}; no parameter was touched")
         if new is None:
             arrays = {name: parameter.data for name, parameter in params.items()}
@@ -233,36 +240,36 @@ class TrainStep:
 
     def _several(
         self, batches: Sequence[Batch], state: State, rng: Rng, fast: bool, params: dict[str, Tensor]
-    ) -> _Found:
+    ) -> Found:
         """Return the gradient of the mean over several batches."""
         gradients = self._gradients_alone if fast else self._gradients
-        if self._carries_over:  # a pass may reach into the batches before
+        if self._online is not None:
+            gradients = self._online.gradients
+        elif self._carries_over:  # a pass may reach into the batches before
             gradients = self._carried
-        total: _Found | None = None
+        total: Found | None = None
         for batch in batches:
-            found = _Found(*gradients(params, batch, state, rng))
+            found = Found(*gradients(params, batch, state, rng))
             state = found.outcome.state
-            total = found if total is None else _joined(total, found)
+            total = found if total is None else joined(total, found)
         assert total is not None
         return total
 
-    def _gradients(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> _Found:
+    def _gradients(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Found:
         if self.policy is None:
             loss, found = self.objective.recorded(self.model, batch, cut(state), rng)
             gradients = grad(loss, params, allow_unused=True)
             weight = size_of(batch) if found.weight is None else found.weight
-            return _Found(gradients, Outcome(*arrays_of((loss, found.state, found.metrics, weight))))
-        said = _Said(self, rng)
+            return Found(gradients, Outcome(*arrays_of((loss, found.state, found.metrics, weight))))
+        said = Parts(self.objective, self.model, rng, self.policy.recompute)
         return said.found(bptt(said.step, params, batch, state, self.policy, rng))
 
-    def _carried(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> _Found:
+    def _carried(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Found:
         """Return the gradient of the pass at the end of a batch, which may go back into the batches before."""
         assert self.policy is not None
         if self._open is None or self._open.recurrence.state is not state or self._open.said.rng is not rng:
-            said, before = _Said(self, rng), state
-            if before is None and isinstance(self.policy, ForwardPolicy) and hasattr(self.model, "initial_state"):
-                before = initial_state(self.model, len(flatten(batch)[0]), "TrainStep")
-            self._open = _Open(said, Recurrence(said.step, params, self.policy, before, rng))
+            said = Parts(self.objective, self.model, rng, self.policy.recompute)
+            self._open = _Open(said, Recurrence(said.step, params, self.policy, state, rng))
         updates = [*self._open.recurrence.feed(batch)]
         if not updates and (last := self._open.recurrence.finish()) is not None:
             updates.append(last)
@@ -273,6 +280,7 @@ class TrainStep:
         return self._open.said.found(total)
 
 
+<<<<<<< HEAD
 class _Said:
     """The results of a loss function for the parts of a sequence, added up until a pass runs."""
 
@@ -305,26 +313,13 @@ class _Said:
         return _Found(gradients, Outcome(sum(update.losses) / weight, update.state, metrics, weight))
 
 
+=======
+>>>>>>> 9b6852b (TrainStep: credit carried forward runs from one plan of a step; Recurrence goes on from a carry)
 class _Open(NamedTuple):
     """A sequence whose passes overlap, so that part of its graph is kept from batch to batch."""
 
-    said: _Said
+    said: Parts
     recurrence: Recurrence
-
-
-def _joined(one: _Found, other: _Found) -> _Found:
-    """Return the means over two batches of the means over each."""
-    a, b = one.outcome, other.outcome
-    assert a.weight is not None
-    assert b.weight is not None
-    shares = a.weight / (a.weight + b.weight), b.weight / (a.weight + b.weight)
-    gradients = {
-        name: np.asarray(shares[0] * g + shares[1] * other.gradients[name], g.dtype)
-        for name, g in one.gradients.items()
-    }
-    metrics = {name: mean_of([(shares[0], mean), (shares[1], b.metrics[name])]) for name, mean in a.metrics.items()}
-    loss = shares[0] * a.loss + shares[1] * b.loss
-    return _Found(gradients, Outcome(loss, b.state, metrics, a.weight + b.weight))
 
 
 def _resized(batches: Iterable[Batch], steps: int) -> Iterator[Batch]:

@@ -1,0 +1,69 @@
+"""The gradient of a batch, and what a loss function returned for the parts of it that a policy made."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from ...credit.nests import arrays_of
+from ...credit.update import Update
+from ...engine.tape import Array
+from ...engine.tensor import Tensor, shape_of
+from ...engine.tree import flatten
+from ...nn.cells import State
+from ...nn.module import Module
+from .objective import Batch, Mean, Objective, Outcome, Value, mean_of
+
+Rng: TypeAlias = np.random.Generator | None
+
+
+class Found(NamedTuple):
+    """The gradient of a batch, with the results of its loss function."""
+
+    gradients: dict[str, Array]
+    outcome: Outcome
+
+
+class Parts:
+    """The results of a loss function for the parts of a sequence, added up until a pass runs."""
+
+    def __init__(self, objective: Objective, model: Module, rng: Rng, recomputes: bool = False) -> None:
+        self._objective, self._model, self.rng, self._recomputes = objective, model, rng, recomputes
+        self._parts: dict[int, tuple[Batch, Value, dict[str, Mean]]] = {}
+        self._covered: dict[int, Batch] = {}  # what a later pass may record again, and must not count twice
+
+    def step(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """Return the sum of the losses of some steps, and the state after them."""
+        loss, found = self._objective.recorded(self._model, batch, state, self.rng)
+        weight = math.prod(shape_of(flatten(batch)[0])[:2]) if found.weight is None else found.weight
+        if id(batch) not in self._covered:
+            self._parts[id(batch)] = (batch, *arrays_of((weight, found.metrics)))
+        return loss * weight, found.state
+
+    def found(self, update: Update) -> Found:
+        """Return means over the parts: of the gradient, the loss and the metrics."""
+        parts = [*self._parts.values()]
+        weight = sum(part[1] for part in parts)
+        metrics = {name: mean_of([(size, said[name]) for _, size, said in parts]) for name in parts[0][2]}
+        if self._recomputes:
+            self._covered.update((key, part[0]) for key, part in self._parts.items())
+        self._parts = {}
+        gradients = {name: g / weight for name, g in update.gradients.items()}
+        return Found(gradients, Outcome(sum(update.losses) / weight, update.state, metrics, weight))
+
+
+def joined(one: Found, other: Found) -> Found:
+    """Return the means over two batches of the means over each."""
+    a, b = one.outcome, other.outcome
+    assert a.weight is not None
+    assert b.weight is not None
+    shares = a.weight / (a.weight + b.weight), b.weight / (a.weight + b.weight)
+    gradients = {
+        name: np.asarray(shares[0] * g + shares[1] * other.gradients[name], g.dtype)
+        for name, g in one.gradients.items()
+    }
+    metrics = {name: mean_of([(shares[0], mean), (shares[1], b.metrics[name])]) for name, mean in a.metrics.items()}
+    loss = shares[0] * a.loss + shares[1] * b.loss
+    return Found(gradients, Outcome(loss, b.state, metrics, a.weight + b.weight))
