@@ -13,7 +13,8 @@ from tinygrad_rnn.testing import check_grads
 N, T, D = (hst.shared(hst.integers(1, 3), key=key) for key in "NTD")
 few = settings(max_examples=6)
 
-POLICIES = (tr.Full, tr.Chunked, tr.Windowed, tr.Decay, tr.Checkpointed, tr.Randomized, tr.Adaptive)
+POLICIES = (tr.Full, tr.Chunked, tr.Windowed, tr.Decay, tr.Checkpointed, tr.RTRL, tr.Randomized, tr.Adaptive)
+ESTIMATES = (tr.SnAp, tr.EProp, tr.RFLO, tr.UORO, tr.KroneckerFactored, tr.ForwardGradient)
 
 
 @pytest.mark.parametrize("name", st.CELL_NAMES)
@@ -107,9 +108,14 @@ def test_nothing_is_left_out():
         *(tr.RNNCell, tr.LSTMCell, tr.GRUCell, tr.Stacked),
         *(tr.Linear, tr.Embedding, tr.Dropout, tr.RNNLM, tr.CBOW),
     }
-    assert {
-        value for value in vars(tr.truncation).values() if isinstance(value, type) and issubclass(value, tr.Policy)
-    } == {
-        *POLICIES,
-        tr.Policy,
-    }
+    public = [getattr(tr, name) for name in tr.__all__]
+    policies = {value for value in public if isinstance(value, type) and issubclass(value, tr.Policy)}
+    assert policies - {tr.Policy, tr.ForwardPolicy} == {*POLICIES, *ESTIMATES}
+
+
+@pytest.mark.parametrize("kind", ESTIMATES)
+def test_an_estimate_has_no_value_to_compare_with(kind):
+    policy = kind(n=1) if kind is tr.SnAp else kind()
+    cell, xs = tr.RNNCell(2, 3, np.random.default_rng(0)), np.ones((1, 3, 2))
+    with pytest.raises(tr.ConfigError, match=f"the gradient of {kind.__name__}.* is an estimate of the full one"):
+        check_grads(cell, xs, truncation=policy)

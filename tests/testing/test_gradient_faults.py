@@ -187,3 +187,14 @@ def test_a_policy_whose_mask_and_scales_disagree():
     report = check_grads(cell_of(), normal(2, 6, 3), truncation=Disagreeing(), check=False)
     assert not report.ok
     assert "equals the gradient of the mask that the policy's scale gives, not its mask" in report.leaves[0].hint
+
+
+class SaysItIsExact(tr.SnAp):
+    exact = True
+
+
+def test_credit_that_is_not_carried_forward():
+    report = check_grads(cell_of("gru"), normal(2, 5, 3), truncation=SaysItIsExact(1), check=False)
+    assert {"Wx", "Wh"} <= set(report.wrong)
+    assert "first state" not in [leaf.name for leaf in report.leaves]
+    assert report.notes[-1].startswith("not checked: the first state, because SaysItIsExact(n=1, every=1)")

@@ -17,6 +17,7 @@ seeds = st.integers(0, 2**32 - 1)
 POLICIES = [
     *(tr.Full(), tr.Full(every=3), tr.Chunked(2), tr.Windowed(3), tr.Windowed(4, every=2), tr.Decay(0.5, every=4)),
     *(tr.Checkpointed(2), tr.Randomized(c=0.3), tr.Randomized(mean_length=3.0, rng=5), tr.Adaptive(0.3, 4)),
+    *(tr.RTRL(), tr.RTRL(None)),
 ]
 
 
@@ -318,7 +319,7 @@ def test_no_false_alarm_in_many_leaf_checks():
     alarms, leaves = [], 0
     for seed in range(2000):
         rng = np.random.default_rng(seed)
-        kind, policy = rng.choice(sorted(CELLS)), [*POLICIES, None, None, None][rng.integers(13)]
+        kind, policy = rng.choice(sorted(CELLS)), [*POLICIES, None, None, None][rng.integers(len(POLICIES) + 3)]
         N, T = rng.integers(1, 4), rng.integers(1, 9)
         scale, order = 10.0 ** rng.uniform(-2, 1), 1 + (policy is None and seed % 5 == 0)
         cell = cell_of(kind, seed)

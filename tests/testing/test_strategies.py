@@ -100,7 +100,7 @@ def test_everything_of_a_kind_is_drawn():
     assert drawn == {
         *(tr.RNNCell, tr.LSTMCell, tr.GRUCell, tr.Stacked),
         *((1, False), (1, True), (2, False), (2, True)),
-        *(tr.Full, tr.Chunked, tr.Windowed, tr.Decay, tr.Checkpointed, tr.Randomized, tr.Adaptive),
+        *(tr.Full, tr.Chunked, tr.Windowed, tr.Decay, tr.Checkpointed, tr.RTRL, tr.Randomized, tr.Adaptive),
         *(tr.SGD, tr.Momentum, tr.RMSprop, tr.Adam, tr.AdamW, tr.Adagrad, tr.Lion),
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as hst
 
+from ..credit.patterned import RTRL
 from ..engine.tape import Array
 from ..errors import ConfigError
 from ..imports import import_object
@@ -58,7 +59,7 @@ def builtin_cases() -> Iterator[Case]:
         hst.just(cross_entropy),
         {"logits": st.sequences(features=5, batch=_N, steps=_T), "targets": _ids(_T)},
     )
-    for policy in (Full, Chunked, Windowed, Decay, Checkpointed, Randomized, Adaptive):
+    for policy in (Full, Chunked, Windowed, Decay, Checkpointed, RTRL, Randomized, Adaptive):
         yield Case(policy.__name__, st.models(), _TOKENS, st.truncations(policy))
 
 

@@ -24,6 +24,7 @@ from typing import Protocol, TypeAlias, TypeVar, overload
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..credit.patterned import RTRL
 from ..engine.tape import Array
 from ..engine.tensor import Tensor, tensor
 from ..nn.cells import CELLS, Cell, Stacked
@@ -228,12 +229,12 @@ def models(
 
 
 def truncations(*kinds: type[Policy], max_steps: int = 3) -> st.SearchStrategy[Policy]:
-    """Return a strategy for truncation policies of the given classes of this package, or of all of them.
+    """Return a strategy for policies of the given classes, or of all of this package whose gradient is no estimate.
 
     `max_steps` is the longest window, chunk or segment.
 
     Raises:
-        KeyError: if a kind is not a policy of this package.
+        KeyError: if a kind is not among these.
 
     >>> from hypothesis import find
     >>> find(truncations(Windowed), lambda policy: policy.h > 1)
@@ -246,7 +247,12 @@ def truncations(*kinds: type[Policy], max_steps: int = 3) -> st.SearchStrategy[P
         Chunked: st.builds(Chunked, steps),
         Windowed: windows.flatmap(lambda window: st.builds(Windowed, *map(st.just, window))),
         Decay: st.builds(Decay, st.sampled_from([0.5, 0.0, 0.9, 1.0, -2.0]), _EVERY),
+<<<<<<< HEAD
         Checkpointed: st.builds(Checkpointed, steps, _EVERY, st.none() | steps),
+=======
+        Checkpointed: st.builds(Checkpointed, steps, _EVERY),
+        RTRL: st.builds(RTRL, _EVERY),
+>>>>>>> 8089db1 (check_grads under RTRL: the same oracle with a full mask; the first state is no leaf, and estimates say that they have no exact value)
         Randomized: st.builds(Randomized, c=st.sampled_from([0.5, 0.0, 0.2]), rng=SEEDS, every=_EVERY)
         | st.builds(Randomized, mean_length=st.sampled_from([2, 5]), rng=SEEDS),
         Adaptive: windows.flatmap(

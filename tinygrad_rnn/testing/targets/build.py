@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...credit.nests import is_float, value_of
+from ...credit.forward import ForwardPolicy
+from ...credit.nests import arrays_of, is_float, value_of
 from ...credit.update import Step
 from ...engine.primitive import Primitive
 from ...engine.tape import Array, no_grad
@@ -269,7 +270,11 @@ def _truncated(
     data = map_leaves(lambda x: np.asarray(value_of(x), np.float64 if is_float(x) else None), data)
     constants = [Constant(name, part, part.copy()) for name, part in zip(parts, flatten(data), strict=True)]
     title, call = f"{_title(f)} under {policy!r}", [_as_argument(f), *names]
-    run = Recurrence(step, leaves.named, data, in_float64("first state", state), policy)
+    state = in_float64("first state", state)
+    if isinstance(policy, ForwardPolicy):
+        state = arrays_of(state)
+        notes.append(f"not checked: the first state, because {policy!r} does not go back to it")
+    run = Recurrence(step, leaves.named, data, state, policy)
     if run.adapts:
         notes.append(f"{policy!r} chose its windows from the gradient; the mask is that of the windows it chose")
     evaluated = partial(TruncatedEvaluation, run, run.whole)

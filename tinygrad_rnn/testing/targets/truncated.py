@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ...credit.forward import ForwardPolicy
 from ...credit.nests import arrays_of, floats, steps_of, value_of
+from ...credit.sampled import Sampled
 from ...credit.update import Step, Update
 from ...engine.tape import Array, enable_grad, no_grad, slice_of_a_sequence
 from ...engine.tensor import Tensor
@@ -31,19 +33,20 @@ from .base import Evaluation, Target, arrays_in, holding, narrowest
 class Recurrence:
     """A step(inputs, state) -> (loss, state) that a policy carries over a sequence, and the policy's mask.
 
-    Floating point parts of the first state are leaves too: Tensors that require a gradient, each with a name. The
-    policy is copied for each use, so that an adaptive or random one always starts in the same way.
+    Floating point parts of the first state are leaves too: Tensors that require a gradient, each with a name; or else
+    arrays, under a policy that carries credit forward and so has no gradient of the first state. The policy is copied
+    for each use, so that an adaptive or random one always starts in the same way.
 
     Raises:
         ShapeError: if inputs do not agree on N and T.
-        ConfigError: if the policy's mask is not lower triangular (T, T).
+        ConfigError: if the policy's gradient is an estimate, or its mask is not lower triangular (T, T).
     """
 
     def __init__(
         self, step: Step, parameters: Mapping[str, Tensor], inputs: object, state: object, policy: Policy
     ) -> None:
         self.step, self.parameters, self.inputs, self.state, self.policy = step, parameters, inputs, state, policy
-        self.first_state = {str(leaf.name): leaf for leaf in floats(state)}
+        self.first_state = {str(leaf.name): leaf for leaf in floats(state) if isinstance(leaf, Tensor)}
         self.leaves = {**parameters, **self.first_state}
         self.sizes = {"N": len(flatten(inputs)[0]), "T": steps_of(inputs)}
         self.adapts = type(policy).observe is not Policy.observe
@@ -63,6 +66,11 @@ class Recurrence:
     def _mask(self, T: int) -> Array:
         """Return the mask, in the precision of the gradient, which some policies observe."""
         policy = self.policy
+        if isinstance(policy, Sampled) or (isinstance(policy, ForwardPolicy) and not policy.exact):
+            raise ConfigError(
+                f"check_grads: truncation: the gradient of {policy!r} is an estimate of the full one, so there is no "
+                "exact value to compare it with; truncation_report shows its bias and its deviation over draws"
+            )
         if self.adapts:
             logged = _Logged(copy.deepcopy(policy), T)
             with holding(self.leaves, arrays_in(np.float64, self.leaves), recorded=True), enable_grad():
