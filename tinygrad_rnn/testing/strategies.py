@@ -247,12 +247,8 @@ def truncations(*kinds: type[Policy], max_steps: int = 3) -> st.SearchStrategy[P
         Chunked: st.builds(Chunked, steps),
         Windowed: windows.flatmap(lambda window: st.builds(Windowed, *map(st.just, window))),
         Decay: st.builds(Decay, st.sampled_from([0.5, 0.0, 0.9, 1.0, -2.0]), _EVERY),
-<<<<<<< HEAD
         Checkpointed: st.builds(Checkpointed, steps, _EVERY, st.none() | steps),
-=======
-        Checkpointed: st.builds(Checkpointed, steps, _EVERY),
         RTRL: st.builds(RTRL, _EVERY),
->>>>>>> 8089db1 (check_grads under RTRL: the same oracle with a full mask; the first state is no leaf, and estimates say that they have no exact value)
         Randomized: st.builds(Randomized, c=st.sampled_from([0.5, 0.0, 0.2]), rng=SEEDS, every=_EVERY)
         | st.builds(Randomized, mean_length=st.sampled_from([2, 5]), rng=SEEDS),
         Adaptive: windows.flatmap(
