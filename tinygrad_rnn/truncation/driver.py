@@ -118,15 +118,9 @@ class Recurrence:
         return self._segments.steps()
 
     @property
-<<<<<<< HEAD
-    def holds_past(self) -> bool:
-        """Whether anything of the past is held beside the state: live steps, or credit that is carried forward."""
-        return bool(self._segments.all) or (self._forward is not None and self._forward.carry is not None)
-=======
     def carry(self) -> object:
         """What a policy that carries credit forward has carried so far, a nesting of arrays; None for all others."""
         return None if self._forward is None else self._forward.carry
->>>>>>> 9b6852b (TrainStep: credit carried forward runs from one plan of a step; Recurrence goes on from a carry)
 
     def feed(self, inputs: object) -> Iterator[Update]:
         """Run the next steps, and yield the update of each pass that is due; the remaining losses wait for more.

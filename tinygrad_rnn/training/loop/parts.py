@@ -9,8 +9,8 @@ import numpy as np
 
 from ...credit.nests import arrays_of
 from ...credit.update import Update
-from ...engine.tape import Array
-from ...engine.tensor import Tensor, shape_of
+from ...engine.tape import Array, context
+from ...engine.tensor import shape_of
 from ...engine.tree import flatten
 from ...nn.cells import State
 from ...nn.module import Module
@@ -31,16 +31,20 @@ class Parts:
 
     def __init__(self, objective: Objective, model: Module, rng: Rng, recomputes: bool = False) -> None:
         self._objective, self._model, self.rng, self._recomputes = objective, model, rng, recomputes
+        self._records = context().recording
         self._parts: dict[int, tuple[Batch, Value, dict[str, Mean]]] = {}
         self._covered: dict[int, Batch] = {}  # what a later pass may record again, and must not count twice
 
-    def step(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+    def step(self, batch: Batch, state: State) -> tuple[Value, State]:
         """Return the sum of the losses of some steps, and the state after them."""
-        loss, found = self._objective.recorded(self._model, batch, state, self.rng)
+        if self._records and not context().recording:  # a policy that recomputes only moves the state forward here
+            found = self._objective(self._model, batch, state, self.rng)
+        else:
+            _, found = self._objective.recorded(self._model, batch, state, self.rng)
         weight = math.prod(shape_of(flatten(batch)[0])[:2]) if found.weight is None else found.weight
         if id(batch) not in self._covered:
             self._parts[id(batch)] = (batch, *arrays_of((weight, found.metrics)))
-        return loss * weight, found.state
+        return found.loss * weight, found.state
 
     def found(self, update: Update) -> Found:
         """Return means over the parts: of the gradient, the loss and the metrics."""

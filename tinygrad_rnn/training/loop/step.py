@@ -15,13 +15,8 @@ from ...compiler.settings import chosen_executor
 from ...credit.forward import ForwardPolicy
 from ...credit.nests import arrays_of
 from ...engine.autograd import grad
-<<<<<<< HEAD
-from ...engine.tape import Array, context
-from ...engine.tensor import Tensor, adopt, shape_of
-=======
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, adopt
->>>>>>> 9b6852b (TrainStep: credit carried forward runs from one plan of a step; Recurrence goes on from a carry)
 from ...engine.tree import flatten, map_leaves
 from ...errors import NonFiniteError
 from ...metrics import Metric
@@ -280,41 +275,6 @@ class TrainStep:
         return self._open.said.found(total)
 
 
-<<<<<<< HEAD
-class _Said:
-    """The results of a loss function for the parts of a sequence, added up until a pass runs."""
-
-    def __init__(self, owner: TrainStep, rng: Rng) -> None:
-        self._owner, self.rng, self._records = owner, rng, context().recording
-        self._parts: dict[int, tuple[Batch, Value, dict[str, Mean]]] = {}
-        self._covered: dict[int, Batch] = {}  # what a later pass may record again, and must not count twice
-
-    def step(self, batch: Batch, state: State) -> tuple[Value, State]:
-        """Return the sum of the losses of some steps, and the state after them."""
-        objective = self._owner.objective
-        if self._records and not context().recording:  # a policy that recomputes only moves the state forward here
-            found = objective(self._owner.model, batch, state, self.rng)
-        else:
-            _, found = objective.recorded(self._owner.model, batch, state, self.rng)
-        weight = math.prod(shape_of(flatten(batch)[0])[:2]) if found.weight is None else found.weight
-        if id(batch) not in self._covered:
-            self._parts[id(batch)] = (batch, *arrays_of((weight, found.metrics)))
-        return found.loss * weight, found.state
-
-    def found(self, update: Update) -> _Found:
-        """Return means over the parts: of the gradient, the loss and the metrics."""
-        parts = [*self._parts.values()]
-        weight = sum(part[1] for part in parts)
-        metrics = {name: mean_of([(size, said[name]) for _, size, said in parts]) for name in parts[0][2]}
-        if self._owner.policy is not None and self._owner.policy.recompute:
-            self._covered.update((key, part[0]) for key, part in self._parts.items())
-        self._parts = {}
-        gradients = {name: g / weight for name, g in update.gradients.items()}
-        return _Found(gradients, Outcome(sum(update.losses) / weight, update.state, metrics, weight))
-
-
-=======
->>>>>>> 9b6852b (TrainStep: credit carried forward runs from one plan of a step; Recurrence goes on from a carry)
 class _Open(NamedTuple):
     """A sequence whose passes overlap, so that part of its graph is kept from batch to batch."""
 
