@@ -29,6 +29,10 @@ Carried: TypeAlias = list[tuple[Value, ...]]
 """J, a tuple for each block: s arrays (N, m, G), or one (N, G, s, m)."""
 
 
+Entries: TypeAlias = dict[tuple[bytes, ...], Value | None]
+"""Entries of D that several blocks need, by their units: all pairs of one set, or of two; None: there are none."""
+
+
 class Influence:
     """J on a pattern: its start, its step, and its product with the cotangent of the state.
 
@@ -62,7 +66,7 @@ class Influence:
 
     def advance(self, jacobian: StepJacobian, J: Carried) -> Carried:
         """Return J after a step."""
-        known: dict[bytes, Value | None] = {}
+        known: Entries = {}
         return [
             (self._few if block.units.shape[1] <= FEW else self._many)(jacobian, number, block, parts, known)
             for number, (block, parts) in enumerate(zip(self.blocks, J, strict=True))
@@ -93,13 +97,13 @@ class Influence:
         return {name: placed(found[name], blocks[name], self._shapes[name]) for name in found}
 
     def _few(
-        self, jacobian: StepJacobian, number: int, block: Block, J: tuple[Value, ...], known: dict[bytes, Value | None]
+        self, jacobian: StepJacobian, number: int, block: Block, J: tuple[Value, ...], known: Entries
     ) -> tuple[Value, ...]:
         made: list[Value] = []
         for slot, units in enumerate(block.units.T):
             total = self._immediate(jacobian, number, block, units)
             for others, part in zip(block.units.T, J, strict=True):
-                key = units.tobytes() + others.tobytes()
+                key = (units.tobytes(), others.tobytes())
                 if key not in known:
                     known[key] = self._between(jacobian, units, others)
                 factor = known[key]
@@ -110,9 +114,9 @@ class Influence:
         return tuple(made)
 
     def _many(
-        self, jacobian: StepJacobian, number: int, block: Block, J: tuple[Value, ...], known: dict[bytes, Value | None]
+        self, jacobian: StepJacobian, number: int, block: Block, J: tuple[Value, ...], known: Entries
     ) -> tuple[Value, ...]:
-        key = block.units.tobytes()
+        key = (block.units.tobytes(),)
         if key not in known:
             if len(block.units) == 1 and block.units.shape[1] == self._offsets[-1]:
                 known[key] = np.expand_dims(whole_state_jacobian(jacobian), 1)
