@@ -5,6 +5,7 @@ import pytest
 from geometry import faults
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.engine.tensor import wrap
 from tinygrad_rnn.errors import DrawingError
 from tinygrad_rnn.graphs.model.flow import Flow, flow_of
 from tinygrad_rnn.graphs.model.graph import read
@@ -15,8 +16,7 @@ from tinygrad_rnn.graphs.operations.view import backward
 
 
 def picture(target, *example, gradients=True, steps=None, **cuts):
-    recording = record(target, example, **cuts)
-    graph = read(recording.losses, recording.values, recording.names)
+    graph = record(target, example, **cuts)
     return backward(flow_of(graph) if gradients else Flow(graph), Options(steps=steps))
 
 
@@ -28,8 +28,7 @@ def model_and_text(cell="rnn", T=4):
 
 def test_every_node_belongs_to_the_rule_that_made_it():
     model, ids, targets = model_and_text("gru")
-    recording = record(model, (ids, targets))
-    graph = read(recording.losses)
+    graph = record(model, (ids, targets))
     made = record_backward(graph)
     forward = set(graph.nodes)
     new = [node for nodes in (*made.by.values(), *made.arrives.values()) for node in nodes]
@@ -42,10 +41,10 @@ def test_every_node_belongs_to_the_rule_that_made_it():
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_what_is_sent_adds_up_to_the_gradient(cell):
     model, ids, targets = model_and_text(cell)
-    recording = record(model, (ids, targets))
-    graph = read(recording.losses, names=model.parameters())
+    graph = record(model, (ids, targets))
     made = record_backward(graph)
-    gradients = tr.grad(recording.losses[0], model.parameters())
+    (loss,) = (wrap(graph.value(place), *place) for place in graph.losses)
+    gradients = tr.grad(loss, model.parameters())
     for parameter in graph.parameters:
         terms = [
             made.values[node] for (user, number), node in made.sent.items() if user.edges[number][0] is parameter.node

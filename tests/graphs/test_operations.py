@@ -9,7 +9,6 @@ from tinygrad_rnn.errors import DrawingError
 from tinygrad_rnn.graphs.drawing import VIEWS
 from tinygrad_rnn.graphs.model import options
 from tinygrad_rnn.graphs.model.flow import Flow, flow_of
-from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
 from tinygrad_rnn.graphs.operations.view import operations
@@ -17,8 +16,7 @@ from tinygrad_rnn.pictures.scene.text import text_width
 
 
 def picture(target, *example, gradients=True, steps=None, **cuts):
-    recording = record(target, example, **cuts)
-    graph = read(recording.losses, recording.values, recording.names)
+    graph = record(target, example, **cuts)
     return operations(flow_of(graph) if gradients else Flow(graph), Options(steps=steps))
 
 

@@ -16,9 +16,8 @@ from tinygrad_rnn.pictures.scene.curves import bezier
 
 
 def picture(target, *example, gradients=True, depth=None, **cuts):
-    recording = record(target, example, **cuts)
-    graph = recording.graph()
-    return rolled(flow_of(graph) if gradients else Flow(graph), Options(notes=recording.notes, depth=depth))
+    graph = record(target, example, **cuts)
+    return rolled(flow_of(graph) if gradients else Flow(graph), Options(notes=graph.notes, depth=depth))
 
 
 def model_and_text(cell="rnn", layers=1, T=8, **settings):

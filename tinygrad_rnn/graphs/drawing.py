@@ -83,11 +83,10 @@ def draw(
     if depth not in (None, 1, 2):
         raise DrawingError(f"draw: depth must be 1 or 2, got {depth}")
     with collector_paused():
-        recording = record(target, example, truncation, cut_every)
-        graph = recording.graph()
+        graph = record(target, example, truncation, cut_every)
         flow = flow_of(graph) if gradients else Flow(graph)
         name = view if view != "auto" else "unrolled" if is_recurrent(graph) else "ops"
-        scene = VIEWS[name](flow, Options(title or "", recording.notes, steps, depth))
+        scene = VIEWS[name](flow, Options(title or "", graph.notes, steps, depth))
     check_size(name, len(scene.boxes))
     return Drawing(scene)
 

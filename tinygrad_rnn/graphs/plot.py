@@ -119,8 +119,8 @@ def plot_gradient_flow(
     chosen = [parse_policy(one, argument=f"plot_gradient_flow: policies[{n}]") for n, one in enumerate(given)]
     found: dict[str, Norms] = {}
     for policy in chosen:
-        recording = record(target, example, policy if example else None, None)
-        found[policy_name(policy) if example else "as recorded"] = gradient_flow(recording.graph(), losses)
+        graph = record(target, example, policy if example else None)
+        found[policy_name(policy) if example else "as recorded"] = gradient_flow(graph, losses)
     if path is not None or axes is not None:
         _draw(found, path, axes, losses)
     return found

@@ -181,6 +181,7 @@ class Graph:
         recorded: arrays of places that were seen while the graph was recorded, and of the losses.
         passes: if several backward passes with windows that overlap make up the gradient, these.
         credit: what a policy carries forward beside the state; None: nothing.
+        notes: what a drawing may say of it, such as the truncation.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.tensor(2.0, requires_grad=True, name="w")
@@ -203,6 +204,7 @@ class Graph:
     recorded: Mapping[Place, Array]
     passes: tuple[Pass, ...] = ()
     credit: Credit | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def names(self) -> Mapping[int, tuple[str, ...]]:
@@ -316,7 +318,6 @@ def read(
     recorded: Mapping[Place, Array] | None = None,
     names: Mapping[str, Tensor] | None = None,
     passes: tuple[Pass, ...] = (),
-    credit: Credit | None = None,
 ) -> Graph:
     """Return the graph that some Tensors end.
 
@@ -326,7 +327,6 @@ def read(
         names: name to leaf Tensor, as a module's `parameters()` gives them; a leaf that is not in it has the name that
             it was made with, or "leaf 1", "leaf 2", ....
         passes: backward passes that make up the gradient; (): one.
-        credit: what a policy carries forward beside the state, whose gradient is that of the parameters.
 
     Raises:
         GradientError: if a Tensor was not recorded, so that there is no graph to read.
@@ -357,7 +357,6 @@ def read(
         cuts={node: _cut(node, passes) for node in nodes if node.name == "cut" and node.operation is not None},
         recorded=values,
         passes=passes,
-        credit=credit,
     )
 
 

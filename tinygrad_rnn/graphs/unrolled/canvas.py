@@ -15,7 +15,7 @@ from ..model.blocks import Block, Link
 from ..model.graph import Place, Use
 from ..model.table import Row as TableRow
 from .grid import Grid
-from .parameters import ParameterPlan
+from .parameters import plan_parameters
 from .parts import Parts
 
 _APART = 22.0  # between two states of one cell
@@ -27,20 +27,20 @@ class Canvas:
     Args:
         parts: what is shown.
         grid: where rows and columns stand.
-        plan: where parameters stand, and their lines.
 
     Attributes:
+        plan: where parameters stand, and their lines.
         norms: gradients of links, and of pieces of the lines of parameters.
         scene: what is drawn on.
         boxes: block to its box, once drawn.
     """
 
-    def __init__(self, parts: Parts, grid: Grid, plan: ParameterPlan) -> None:
-        self.parts, self.grid, self.plan = parts, grid, plan
+    def __init__(self, parts: Parts, grid: Grid) -> None:
+        self.parts, self.grid, self.plan = parts, grid, plan_parameters(parts, grid)
         self.graph, self.blocks, self.table, self.content = parts.graph, parts.blocks, parts.table, parts.content
         bundles: dict[Hashable, Sequence[Use]] = {link: link.uses for link in self.blocks.links}
-        self.norms: dict[Hashable, float] = parts.flow.joint(bundles | dict(plan.bundles()))
-        self.scene = Scene("", "", scale=Scale.of(self.norms.values()), legend=plan.legend)
+        self.norms: dict[Hashable, float] = parts.flow.joint(bundles | dict(self.plan.bundles()))
+        self.scene = Scene("", "", scale=Scale.of(self.norms.values()), legend=self.plan.legend)
         self.boxes: dict[Block, Box] = {}
         self._nodes: dict[str, list[Node]] = {}  # whose reaching lights a box or an edge
         self._cuts: dict[tuple[float, float, float], Box] = {}

@@ -10,10 +10,11 @@ from ..model.blocks import Block, Link
 from ..model.table import Row
 from .canvas import Canvas
 from .grid import CUT_GAP, STEP_GAP
+from .influence import draw_influence
 
 
 def draw_states(canvas: Canvas) -> None:
-    """Draw first states, and what joins two steps."""
+    """Draw first states, what joins two steps, and what is carried forward beside them."""
     for row in canvas.table.rows:
         slots = canvas.table.first_states(row)
         if slots:
@@ -32,6 +33,8 @@ def draw_states(canvas: Canvas) -> None:
         if (row, between) not in elided:
             elided[row, between] = _elision(canvas, row, between)
         _draw_stub(canvas, link, boxes, elided[row, between])
+    if canvas.graph.credit is not None:
+        draw_influence(canvas, canvas.graph.credit)
 
 
 def _state_y(canvas: Canvas, link: Link, tail: Block) -> float:

@@ -11,10 +11,10 @@ from .canvas import Canvas
 _BELOW = 14.0  # the states, in points
 
 
-def draw_influence(canvas: Canvas, credit: Credit | None) -> None:
-    """Draw a line from step to step that says how many numbers it carries; none if nothing is carried forward."""
+def draw_influence(canvas: Canvas, credit: Credit) -> None:
+    """Draw a line from step to step that says how many numbers it carries."""
     cells = [row for row in canvas.table.rows if row.role == "cell" and len(row.blocks) > 1]
-    if credit is None or not cells:
+    if not cells:
         return
     row, shown = cells[0], [time for time in canvas.grid.shown if time in cells[0].blocks]
     y = canvas.state_y(row, len(row.slots) - 1) + _BELOW

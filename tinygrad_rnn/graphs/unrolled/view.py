@@ -16,10 +16,8 @@ from .boxes import draw_boxes, draw_links, draw_parameters
 from .canvas import Canvas
 from .carried import draw_states
 from .grid import MARGIN, make_grid
-from .influence import draw_influence
 from .losses import draw_losses
 from .opened import draw_opened
-from .parameters import plan_parameters
 from .parts import Parts, find_parts
 from .regions import draw_regions
 
@@ -35,13 +33,11 @@ def unrolled(flow: Flow, options: Options) -> Scene:
         DrawingError: if `options.steps` names a step that does not exist.
     """
     parts = find_parts(flow, options)
-    grid = make_grid(parts)
-    canvas = Canvas(parts, grid, plan_parameters(parts, grid))
+    canvas = Canvas(parts, make_grid(parts))
     draw_boxes(canvas)
     draw_parameters(canvas)
     draw_links(canvas)
     draw_states(canvas)
-    draw_influence(canvas, flow.graph.credit)
     draw_regions(canvas)
     draw_losses(canvas)
     draw_opened(canvas)

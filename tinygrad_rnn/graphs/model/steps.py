@@ -1,0 +1,136 @@
+"""What is recorded for a drawing: a model or a cell step by step, or anything else on its whole example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+
+from ...engine.tape import Array, at_step, scope
+from ...engine.tensor import Tensor, shape_of
+from ...engine.tree import flatten
+from ...errors import DrawingError
+from ...nn.base import batch_of_one
+from ...nn.cells import Cell, Stacked, initial_state
+from ...ops import cut
+from .credit import Step
+
+Scales = Callable[[int], Sequence[float | None]]
+"""From T to the factor at the first edge of each step; None: no cut there."""
+
+
+class _LanguageModel(Protocol):
+    """What is recorded position by position."""
+
+    def loss(self, ids: Array, targets: Array, state: object, /) -> tuple[Tensor, object]: ...
+
+    def __call__(self, ids: Array, state: object, /) -> tuple[object, object]: ...
+
+
+class Steps(NamedTuple):
+    """A target that runs step by step.
+
+    Attributes:
+        step: from t and a state to its loss (None: none) and the next state.
+        T: number of steps.
+        state: the first one.
+        weights: of each step's loss; None: 1.
+        nothing: what is wrong if there is no loss.
+    """
+
+    step: Step
+    T: int
+    state: object
+    weights: Array | None
+    nothing: str
+
+    def weighed(self, t: int, loss: Tensor | None) -> Tensor | None:
+        """Return what a step adds to the whole loss."""
+        return loss if loss is None or self.weights is None else loss * self.weights[t]
+
+    def loss(self, t: int, state: object) -> tuple[Tensor | None, object]:
+        """Return what a step adds to the whole loss, and the next state."""
+        loss, state = self.step(t, state)
+        return self.weighed(t, loss), state
+
+    def run(self, scales: Scales, terms: dict[int, Tensor]) -> Tensor:
+        """Return the sum of the weighed losses, with the cuts before steps; what each step adds goes into `terms`."""
+        total: Tensor | None = None
+        state = self.state
+        for t, scale in enumerate(scales(self.T)):
+            with at_step(t):
+                loss, state = self.step(t, state if scale is None else cut(state, scale))
+            part = self.weighed(t, loss)
+            if part is not None:
+                terms[t] = part
+                total = part if total is None else total + part
+        if not isinstance(total, Tensor):
+            raise DrawingError(f"draw: {self.nothing}")
+        return total
+
+
+def steps_of(target: Callable[..., object], example: Sequence[object]) -> Steps | None:
+    """Return a model or a cell as steps; None: it runs on the whole example at once."""
+    shape = shape_of(example[0])
+    if hasattr(target, "loss"):
+        if not hasattr(target, "initial_state") or len(example) < 2:
+            return None
+        model = cast(_LanguageModel, target)
+        return _language_model(model, example[0], example[1], _first(target, example[2:], shape))
+    is_cell = hasattr(target, "initial_state") and not getattr(target, "time_axis", False)
+    if len(shape) == 3 and (is_cell or (len(example) > 1 and not hasattr(target, "time_axis"))):
+        xs = example[0] if isinstance(example[0], Tensor) else np.asarray(example[0])
+        return _cell(cast(Cell, target), xs, _first(target, example[1:], shape))
+    return None
+
+
+def run_whole(target: Callable[..., object], example: Sequence[object]) -> list[Tensor]:
+    """Run a target on its whole example, and return its losses."""
+    if hasattr(target, "loss"):
+        loss = target.loss(*example)
+        return [loss[0] if isinstance(loss, tuple) else loss]
+    shape = shape_of(example[0])
+    is_cell = hasattr(target, "initial_state") and not getattr(target, "time_axis", False)
+    if is_cell and len(example) == 1 and len(shape) == 2:
+        example = (example[0], _first(target, (), shape))
+    outputs = [part for part in flatten(target(*example)) if isinstance(part, Tensor) and part.node is not None]
+    if not outputs:
+        raise DrawingError(f"draw: {type(target).__name__} recorded nothing that requires a gradient")
+    return [np.sum(output) for output in outputs[:1]]
+
+
+def _first(target: object, given: Sequence[object], shape: tuple[int, ...]) -> object:
+    return given[0] if given and given[0] is not None else initial_state(target, shape[0])
+
+
+def _language_model(model: _LanguageModel, ids: object, targets: object, state: object) -> Steps:
+    """Return a language model position by position; the whole loss is its mean nats."""
+    ids, targets = np.asarray(ids), np.asarray(targets)
+    if ids.ndim != 2 or ids.shape != targets.shape:
+        raise DrawingError(
+            f"draw: expected ids and targets of one shape (N, T), got {ids.shape} and {targets.shape}"
+            + batch_of_one("ids", ids, 1)
+        )
+    weights = np.count_nonzero(targets != -1, axis=0) / max(np.count_nonzero(targets != -1), 1)
+
+    def step(t: int, state: object) -> tuple[Tensor | None, object]:
+        if weights[t]:
+            return model.loss(ids[:, t : t + 1], targets[:, t : t + 1], state)
+        return None, model(ids[:, t : t + 1], state)[1]
+
+    return Steps(step, ids.shape[1], state, weights, "every target is -1, so there is no loss")
+
+
+def _cell(cell: Cell, xs: Tensor | Array, state: object) -> Steps:
+    """Return a cell step by step; it has no loss of its own: the whole loss is the sum of all outputs."""
+    name = getattr(cell, "__name__", type(cell).__name__)
+
+    def step(t: int, state: object) -> tuple[Tensor | None, object]:
+        with nullcontext() if isinstance(cell, Stacked) else scope(name):
+            output, state = cell(xs[:, t], state)
+        return np.sum(output), state
+
+    nothing = f"the cell {name} recorded nothing that requires a gradient"
+    return Steps(step, shape_of(xs)[1], state, None, nothing)
