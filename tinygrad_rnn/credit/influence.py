@@ -46,23 +46,47 @@ class Influence:
     def __init__(
         self, blocks: Sequence[Block], shapes: Mapping[str, tuple[int, ...]], sizes: Sequence[int], N: int
     ) -> None:
-        self.blocks, self._shapes, self._N = list(blocks), dict(shapes), N
+        self.blocks, self._shapes, self.sizes, self.N = list(blocks), dict(shapes), list(sizes), N
         self._offsets = np.cumsum([0, *sizes])
         self._grids = [_grid(block, self._shapes[block.name]) for block in self.blocks]
 
     @property
     def entries(self) -> int:
         """Number of entries of J that are kept, for all streams."""
-        return self._N * sum(block.entries for block in self.blocks)
+        return self.N * sum(block.entries for block in self.blocks)
 
     def zeros(self, dtypes: Mapping[str, np.dtype[np.floating]]) -> Carried:
         """Return J before the first step."""
         made: Carried = []
         for block in self.blocks:
             (G, s), m = block.units.shape, block.elements.shape[1]
-            shape, count = ((self._N, m, G), s) if s <= FEW else ((self._N, G, s, m), 1)
+            shape, count = ((self.N, m, G), s) if s <= FEW else ((self.N, G, s, m), 1)
             made.append(tuple(np.zeros(shape, dtypes[block.name]) for _ in range(count)))
         return made
+
+    def taken_over(self, known: Influence, J: Carried, zeros: Carried) -> Carried:
+        """Return J, which was kept on the pattern `known`, on this one; `zeros` where it had no entry."""
+        made: Carried = []
+        for block, empty in zip(self.blocks, zeros, strict=True):
+            old = [(own, parts) for own, parts in zip(known.blocks, J, strict=True) if own.name == block.name]
+            if not old:
+                made.append(empty)
+                continue
+            keys = np.concatenate([key.reshape(-1) for own, _ in old for key in known.keys(own)])
+            values: Value = np.concatenate([flat(part, 1) for _, parts in old for part in parts], axis=1)
+            order = np.argsort(keys)
+            new: list[Value] = []
+            for key in self.keys(block):
+                place = order[np.minimum(np.searchsorted(keys, key, sorter=order), len(keys) - 1)]
+                new.append(picked(values, np.where(keys[place] == key, place, -1)))
+            made.append(tuple(new))
+        return made
+
+    def keys(self, block: Block) -> list[Array]:
+        """Return a number for each entry of a block, the same in every pattern, like the arrays of its J."""
+        P = math.prod(self._shapes[block.name])
+        found = block.units[:, :, None] * P + block.elements[:, None, :]
+        return list(found.transpose(1, 2, 0)) if block.units.shape[1] <= FEW else [found]
 
     def advance(self, jacobian: StepJacobian, J: Carried) -> Carried:
         """Return J after a step."""
@@ -86,7 +110,7 @@ class Influence:
                 total: Value | None = None
                 for units, part in zip(block.units.T, parts, strict=True):
                     term = np.expand_dims(picked(delta, units), 1) * part
-                    term = term[0] if self._N == 1 else np.sum(term, axis=0)
+                    term = term[0] if self.N == 1 else np.sum(term, axis=0)
                     total = term if total is None else total + term
             else:
                 at = np.expand_dims(picked(delta, block.units), 2)  # (N, G, 1, s)
@@ -172,14 +196,14 @@ class Influence:
             after = _entries(term.after, *np.broadcast_arrays(rows, grid.T))  # (N, C, G)
             if after is None:
                 return None
-            spread = np.expand_dims(after, 1) * np.reshape(left, (self._N, D, 1, 1))
-            made: Value = np.reshape(spread, (self._N, m, len(elements)))
+            spread = np.expand_dims(after, 1) * np.reshape(left, (self.N, D, 1, 1))
+            made: Value = np.reshape(spread, (self.N, m, len(elements)))
             return made
         after = _entries(term.after, *np.broadcast_arrays(rows.T[:, :, None], grid[:, None, :]))  # (N, G, s, C)
         if after is None:
             return None
-        spread = np.expand_dims(after, 3) * np.reshape(left, (self._N, 1, 1, D, 1))
-        return np.reshape(spread, (self._N, len(elements), rows.shape[0], m))
+        spread = np.expand_dims(after, 3) * np.reshape(left, (self.N, 1, 1, D, 1))
+        return np.reshape(spread, (self.N, len(elements), rows.shape[0], m))
 
     def _local(self, units: Array, part: int) -> Array:
         """Return numbers within a part of the state; -1 for units of other parts."""

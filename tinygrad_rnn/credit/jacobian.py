@@ -137,13 +137,19 @@ class _Walk:
             self._send(node, arrived, needs, streamed)
 
     def _at_leaf(self, edge: Edge, form: Form) -> Term:
-        """Return the derivative by a parameter that was taken for a part of the batch: one of all its elements."""
-        if not self._streamed[edge] or edge in self._sources.states:
+        """Return the derivative by a leaf; by all elements of a parameter that was taken for a part of the batch."""
+        if edge in self._sources.states:
+            if self._streamed[edge] != self._sources.apart:
+                raise StreamsMeetError
+            return form
+        if not self._streamed[edge]:
             return form
         own = np.eye(self._N, dtype=form.values.dtype)  # row n of it belongs to stream n
+        if isinstance(form, Diagonal):
+            spread = np.expand_dims(form.values, 1) * own.reshape(self._N, self._N, *(1,) * form.units.ndim)
+            return Diagonal(spread, np.broadcast_to(form.units, (self._N, *form.units.shape)))
         values = form.dense(self._K)
-        spread: Value = np.expand_dims(values, 2) * own.reshape(1, self._N, self._N, *(1,) * (values.ndim - 2))
-        return Dense(spread)
+        return Dense(np.expand_dims(values, 2) * own.reshape(1, self._N, self._N, *(1,) * (values.ndim - 2)))
 
     def _add(self, edge: Edge, form: Form, streamed: bool) -> None:
         if self._streamed.setdefault(edge, streamed) != streamed:
@@ -237,16 +243,17 @@ class _Walk:
         rows = edge[0].specs[edge[1]].shape
         form = _reshaped(form, rows[1:])
         if edge in self._sources.places:
-            self.arrived.setdefault(edge, []).append(Lookup(ids, rows[0], form))
+            self.arrived.setdefault(edge, []).append(Lookup(ids, rows[0], form, node.id))
         else:
-            self._add(edge, Dense(Lookup(ids, rows[0], form).dense(self._K)), streamed=False)
+            self._add(edge, Dense(Lookup(ids, rows[0], form, node.id).dense(self._K)), streamed=False)
 
     def _product(self, node: Node, form: Form, needs: list[bool], streamed: bool) -> None:
         """A product of rows (N, ..., D) with a matrix (D, U)."""
         left, right = node.edges
         shape = node.specs[0].shape
         a, b = node.inputs if self._lift is None else lifted(node, self._lift)[0]
-        if len(np.shape(b)) != 2 or len(np.shape(a)) < 2:  # type: ignore[arg-type]
+        ranks = len(np.shape(a)), len(np.shape(b))  # type: ignore[arg-type]
+        if ranks[1] != 2 or ranks[0] < 2 or (ranks[0] > 2 and not streamed):
             self._unknown(node, [form], needs, streamed)
             return
         if not streamed:
@@ -261,7 +268,7 @@ class _Walk:
         if needs[0] and left is not None:
             self._by_rows(left, form, b, support(right), is_row)  # type: ignore[arg-type]
         if needs[1] and right is not None:
-            self._by_matrix(right, form, a, is_row)  # type: ignore[arg-type]
+            self._by_matrix(right, form, a, is_row, node.id)  # type: ignore[arg-type]
 
     def _by_rows(self, edge: Edge, form: Form, matrix: Value, nonzero: Array | None, is_row: bool) -> None:
         elements = _elements(edge, streamed=True)
@@ -275,14 +282,14 @@ class _Walk:
             made = form.dense(self._K) @ np.swapaxes(matrix, 0, 1)
         self._add(edge, _reshaped(Dense(made), elements), streamed=True)
 
-    def _by_matrix(self, edge: Edge, form: Form, rows: Value, is_row: bool) -> None:
+    def _by_matrix(self, edge: Edge, form: Form, rows: Value, is_row: bool, product: int) -> None:
         D, U = edge[0].specs[edge[1]].shape
         if not is_row:  # several rows for each stream: their terms add up
             flat_rows = np.reshape(rows, (self._N, -1, D))
             dense = np.reshape(form.dense(self._K), (self._K, self._N, -1, U))
             self._add(edge, Dense(np.swapaxes(flat_rows, 1, 2) @ dense), streamed=False)
             return
-        outer = Outer(np.reshape(rows, (self._N, D)), _reshaped(form, (U,)))
+        outer = Outer(np.reshape(rows, (self._N, D)), _reshaped(form, (U,)), product)
         if edge in self._sources.places:
             self.arrived.setdefault(edge, []).append(outer)
         elif isinstance(outer.after, Diagonal):

@@ -16,6 +16,8 @@ def check_memory(policy: Policy, size: int, what: str) -> None:
         size: bytes that it keeps; a step needs them twice.
         what: what they hold, for the message.
     """
+    if not hasattr(os, "sysconf"):  # Windows does not tell
+        return
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if 2 * size > have:
         raise ConfigError(

@@ -17,10 +17,10 @@ from .forward import Carrier, ForwardPolicy, is_zero, joined, summed
 from .influence import Carried, Influence
 from .jacobian import StepJacobian
 from .memory import check_memory
-from .pattern import Block, blocks_of, immediate_pattern, spread_pattern, state_pattern
+from .pattern import Pattern, blocks_of, immediate_pattern, spread_pattern, state_pattern
 from .policy import set_steps
 from .record import Gradients, StepRecord
-from .terms import Diagonal, Lookup, Outer, Term
+from .terms import Dense, Diagonal, Lookup, Outer, Term, Through
 
 
 @dataclass(frozen=True)
@@ -170,16 +170,12 @@ class PatternCarrier(Carrier[Carried]):
     """Carries J on the pattern of some steps (None: of all)."""
 
     def __init__(self, policy: ForwardPolicy, steps: int | None) -> None:
-        self._policy, self._steps = policy, steps
-        self._layout: _Layout | None = None
+        self._layout = _Layout(policy, steps)
 
     def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the gradient of the step's loss, delta J, and J after the step."""
         jacobian = record.jacobian
-        if self._layout is None:
-            self._layout = _Layout(self._policy, jacobian, record, self._steps)
-        influence = self._layout.check(jacobian)
-        before = self._layout.zeros(record) if carry is None else carry
+        influence, before = self._layout.fitted(jacobian, record, carry)
         after = influence.advance(jacobian, before)
         direct, deltas, past = record.loss_terms()
         terms = [direct]
@@ -194,16 +190,12 @@ class LocalCarrier(Carrier[Carried]):
     """Carries the traces of e-prop: J through operations on elements alone."""
 
     def __init__(self, policy: ForwardPolicy, feedback: Feedback | None) -> None:
-        self._policy, self._feedback = policy, feedback
-        self._layout: _Layout | None = None
+        self._layout, self._feedback = _Layout(policy, None), feedback
 
     def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the learning signals times the traces, and the traces after the step."""
         jacobian = local(record.jacobian)
-        if self._layout is None:
-            self._layout = _Layout(self._policy, jacobian, record, None)
-        influence = self._layout.check(jacobian)
-        before = self._layout.zeros(record) if carry is None else carry
+        influence, before = self._layout.fitted(jacobian, record, carry)
         after = influence.advance(jacobian, before)
         pull: Callable[..., tuple[Gradients, list[Value], list[Value]]] = record.loss_terms
         if self._feedback is not None:
@@ -223,36 +215,73 @@ class LocalCarrier(Carrier[Carried]):
 
 
 class _Layout:
-    """The pattern of a recorded step, and the form of the Jacobian that it was found from."""
+    """The pattern of the steps so far. A step that reaches other units than those before it widens the pattern."""
 
-    def __init__(self, policy: ForwardPolicy, jacobian: StepJacobian, record: StepRecord, steps: int | None) -> None:
+    def __init__(self, policy: ForwardPolicy, steps: int | None) -> None:
+        self._policy, self._steps = policy, steps
+        self._form: object = None
+        self._immediate: Pattern = {}
+        self._through: Array = np.zeros((0, 0), bool)
+        self._influence: Influence | None = None
+
+    def fitted(self, jacobian: StepJacobian, record: StepRecord, carry: Carried | None) -> tuple[Influence, Carried]:
+        """Return the influence of this step, and what is carried, on its pattern.
+
+        Raises:
+            GradientError: if the state or the batch changed its size.
+            ConfigError: if the influence does not fit into memory.
+        """
+        known, form = self._influence, _form(jacobian)
+        influence = known if known is not None and form == self._form else self._widened(jacobian, record)
+        self._form, self._influence = form, influence
+        if carry is not None and (known is None or known is influence):
+            return influence, carry
+        zeros = influence.zeros({name: part.dtype for name, part in record.parameters.items()})
+        return influence, zeros if carry is None or known is None else influence.taken_over(known, carry, zeros)
+
+    def _widened(self, jacobian: StepJacobian, record: StepRecord) -> Influence:
         shapes = {name: parameter.shape for name, parameter in record.parameters.items()}
-        immediate = immediate_pattern(jacobian, shapes)
-        self.blocks: list[Block] = blocks_of(spread_pattern(immediate, state_pattern(jacobian), steps), shapes)
-        self._policy, self._form = policy, _form(jacobian)
-        self._influence = Influence(self.blocks, shapes, jacobian.sizes, jacobian.N)
-        bytes_each = {name: parameter.dtype.itemsize for name, parameter in record.parameters.items()}
-        size = jacobian.N * sum(block.entries * bytes_each[block.name] for block in self.blocks)
-        check_memory(policy, size, f"{self._influence.entries:,} entries of dh/dtheta for {jacobian.N} streams")
-
-    def zeros(self, record: StepRecord) -> Carried:
-        return self._influence.zeros({name: parameter.dtype for name, parameter in record.parameters.items()})
-
-    def check(self, jacobian: StepJacobian) -> Influence:
-        """Return the influence, or raise `GradientError` if this step is not of the form that the pattern was for."""
-        if _form(jacobian) != self._form:
-            raise GradientError(
-                f"{self._policy!r}: a step reaches other units than the first step did, so its influence has another "
-                "pattern; write the step without branches that change from step to step"
+        new, through = immediate_pattern(jacobian, shapes), state_pattern(jacobian)
+        known = self._influence
+        if known is not None:
+            if (known.N, known.sizes) != (jacobian.N, jacobian.sizes):
+                raise GradientError(
+                    f"{self._policy!r}: a step has {jacobian.N} streams with {jacobian.sizes} numbers of state, and "
+                    f"those before it had {known.N} with {known.sizes}; start a new sequence"
+                )
+            wider = {name: part | self._immediate[name] for name, part in new.items()}
+            through = through | self._through
+            same = all(
+                (np.broadcast_to(self._immediate[name], part.shape) == part).all() for name, part in wider.items()
             )
-        return self._influence
+            if same and (through == self._through).all():
+                return known
+            new = wider
+        self._immediate, self._through = new, through
+        blocks = blocks_of(spread_pattern(new, through, self._steps), shapes)
+        influence = Influence(blocks, shapes, jacobian.sizes, jacobian.N)
+        bytes_each = {name: parameter.dtype.itemsize for name, parameter in record.parameters.items()}
+        size = jacobian.N * sum(block.entries * bytes_each[block.name] for block in blocks)
+        check_memory(self._policy, size, f"{influence.entries:,} entries of dh/dtheta for {jacobian.N} streams")
+        return influence
 
 
 def _form(jacobian: StepJacobian) -> object:
-    """Return what the pattern follows from, in short: the kinds of all terms."""
-    states = [[[type(term) for term in terms] for terms in row] for row in jacobian.states]
-    parameters = [{name: [type(term) for term in terms] for name, terms in row.items()} for row in jacobian.parameters]
+    """Return what the pattern follows from: the kinds of all terms, and which units each reaches."""
+    states = [[[_reach(term) for term in terms] for terms in row] for row in jacobian.states]
+    parameters = [
+        {name: [_reach(term) for term in terms] for name, terms in row.items()} for row in jacobian.parameters
+    ]
     return jacobian.sizes, jacobian.N, states, parameters
+
+
+def _reach(term: Term) -> tuple[object, ...]:
+    if isinstance(term, Diagonal):
+        return Diagonal, term.units.tobytes()
+    if isinstance(term, Dense):
+        return (Dense,)
+    support = None if not isinstance(term, Through) or term.support is None else term.support.tobytes()
+    return type(term), support, *_reach(term.after)
 
 
 def local(jacobian: StepJacobian) -> StepJacobian:

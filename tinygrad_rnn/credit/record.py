@@ -93,12 +93,13 @@ class StepRecord:
 
     def as_terms(self, found: Mapping[Edge, Value], stop: set[Edge]) -> tuple[Gradients, list[Value], list[Value]]:
         """Return the cotangents that arrived at the ends as the three parts of `loss_terms`."""
-        direct = {name: found[edge] for name, edge in self.edges.items() if edge in found}
+        direct = {name: found[edge] for name, edge in self.edges.items() if edge in found and edge not in stop}
         deltas, past = self.zeros(), self.zeros()
+        left = {edge: value for edge, value in found.items() if edge in stop}
         for number, part in enumerate(self._after):
             edge = _edge(part)
-            if edge in stop and edge in found:
-                deltas[number] = found[edge]
+            if edge in left:  # a Tensor that is two parts of the state counts as the first
+                deltas[number] = left.pop(edge)
         for number, part in enumerate(self._before):
             edge = edge_to(part)
             if edge not in stop and edge in found:  # a part that is handed on as it is counts as one after the step

@@ -228,10 +228,11 @@ def _entering(name: str, jacobian: StepJacobian) -> tuple[Value, Value]:
     """Return a (N, D) and B (N, n, U) of a parameter that enters as a @ W; a vector enters as ones @ b."""
     left: Value | None = None
     rows: list[Value | None] = []
+    entered = {getattr(term, "node", None) for terms in jacobian.parameters for term in terms.get(name, [])}
     for size, terms in zip(jacobian.sizes, jacobian.parameters, strict=True):
         own = terms.get(name, [])
         sides = _sides(own[0], jacobian.N) if len(own) == 1 else None
-        if own and sides is None:
+        if own and (sides is None or len(entered) > 1):
             raise ConfigError(
                 f"KroneckerFactored: parameter {name!r} does not enter the state as one product x @ W; use UORO or RTRL"
             )

@@ -130,10 +130,12 @@ class Outer:
     Attributes:
         rows: (N, D).
         after: the derivative by the product, elements (U,).
+        node: number of the product in the graph.
     """
 
     rows: Value
     after: Diagonal | Dense
+    node: int
 
     def dense(self, K: int) -> Value:
         """Return all derivatives, (K, N, D, U)."""
@@ -162,11 +164,13 @@ class Lookup:
         ids: (N,) rows that are taken.
         V: number of rows.
         after: the derivative by the row that was taken.
+        node: number of the lookup in the graph.
     """
 
     ids: Value
     V: int
     after: Diagonal | Dense
+    node: int
 
     @cached_property
     def _taken(self) -> Value:
