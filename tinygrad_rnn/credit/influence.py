@@ -140,7 +140,7 @@ class Influence:
     def _many(
         self, jacobian: StepJacobian, number: int, block: Block, J: tuple[Value, ...], known: Entries
     ) -> tuple[Value, ...]:
-        key = (block.units.tobytes(),)
+        key = (str(block.units.shape).encode(), block.units.tobytes(), b"")  # (1, 16) and (2, 8) have the same bytes
         if key not in known:
             if len(block.units) == 1 and block.units.shape[1] == self._offsets[-1]:
                 known[key] = np.expand_dims(whole_state_jacobian(jacobian), 1)
