@@ -3,8 +3,20 @@
 The file holds the piano rolls of Boulanger-Lewandowski et al. 2012 (JSB chorales) as JSON: {"train": [...],
 "valid": [...], "test": [...]}, each a list of pieces, a piece a list of steps, a step the MIDI numbers (21 .. 108) that
 sound. The usual figure is the mean negative log-likelihood of a step in nats: an LSTM has 8.67 and a GRU 8.54 in Chung
-et al. 2014, 8.45 and 8.43 in Bai et al. 2018. The LSTM of this program comes to 8.72 on the validation part and 8.81 on
-the test part.
+et al. 2014, 8.45 and 8.43 in Bai et al. 2018.
+
+229 pieces are few, so what matters is regularization. On the test part (on the validation part, by which these settings
+were chosen; one seed; seconds of one core):
+
+    LSTM, H = 200, dropout 0.4 of inputs and outputs, 30 epochs                        8.81 (8.72)   19 s
+    GRU, the same                                                                      8.88 (8.78)   16 s
+    GRU, dropout 0.2 of inputs, 0.5 of outputs                                         8.74 (8.65)   16 s
+    LSTM, the same, and 0.2 of the state, one mask for all steps of a piece            8.68 (8.59)   18 s
+    GRU, H = 300, 0.2 of inputs, 0.6 of outputs, 0.3 of the state                      8.71 (8.61)   29 s
+    LSTM, H = 400, 0.2 of inputs, 0.6 of outputs, 0.4 of the state                     8.49 (8.41)   50 s
+    LSTM, H = 300, 0.15 of inputs, 0.6 of outputs, 0.4 of the state, 60 epochs         8.29 (8.23)   66 s
+
+The last line is what the program does by default.
 
     python examples/chorales.py jsb_chorales.json
 """
@@ -16,6 +28,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,18 +48,28 @@ def rolls(pieces: Sequence[Sequence[Sequence[int]]]) -> tr.Sequences:
     return tr.Sequences([np.vstack([np.zeros_like(roll[:1]), roll[:-1]]) for roll in found], found, steps=True)
 
 
+class Dropouts(NamedTuple):
+    """Probabilities of dropping inputs, the cell's state, and its outputs."""
+
+    inputs: float
+    states: float
+    outputs: float
+
+
 class Composer(tr.Module):
     """A cell that reads the notes of a step, and a logit for each note of the next."""
 
-    def __init__(self, cell: str, hidden_size: int, dropout: float, rng: np.random.Generator) -> None:
+    def __init__(self, cell: str, hidden_size: int, dropout: Dropouts, rng: np.random.Generator) -> None:
         make = {"lstm": tr.LSTMCell, "gru": tr.GRUCell}[cell]
-        self.cell, self.head = make(NOTES, hidden_size, rng), tr.Linear(hidden_size, NOTES, rng)
-        self.dropout = tr.Dropout(dropout)
+        self.cell = tr.VariationalDropout(make(NOTES, hidden_size, rng), states=dropout.states)
+        self.head = tr.Linear(hidden_size, NOTES, rng)
+        self.inputs, self.outputs = tr.Dropout(dropout.inputs), tr.Dropout(dropout.outputs)
 
     def __call__(self, batch: tr.Batch, rng: np.random.Generator | None = None) -> tr.Tensor:
         """Return logits (N, T, 88)."""
-        hs, _ = tr.unroll(self.cell, self.dropout(batch.inputs, rng), lengths=batch.lengths)
-        return self.head(self.dropout(hs, rng))
+        cell = self.cell if rng is None else self.cell.with_rng(rng, len(batch.inputs))
+        hs, _ = tr.unroll(cell, self.inputs(batch.inputs, rng), lengths=batch.lengths)
+        return self.head(self.outputs(hs, rng))
 
 
 def loss(model: Composer, batch: tr.Batch, state: None, rng: np.random.Generator | None) -> tuple:
@@ -61,15 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> float:
     parser = argparse.ArgumentParser(description="Learn to compose chorales.")
     parser.add_argument("file", type=Path, help="JSON file with train, valid and test pieces")
     parser.add_argument("--cell", choices=("lstm", "gru"), default="lstm")
-    parser.add_argument("--hidden-size", type=int, default=200)
-    parser.add_argument("--dropout", type=float, default=0.4)
-    parser.add_argument("--lr", type=float, default=0.01)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--hidden-size", type=int, default=300)
+    names = ("INPUTS", "STATES", "OUTPUTS")
+    parser.add_argument("--dropout", type=float, nargs=3, metavar=names, default=(0.15, 0.4, 0.6))
+    parser.add_argument("--lr", type=float, default=0.007)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     rng, started = np.random.default_rng(options.seed), time.perf_counter()
     train, valid, test = (rolls(json.loads(options.file.read_text())[part]) for part in ("train", "valid", "test"))
-    model = Composer(options.cell, options.hidden_size, options.dropout, rng)
+    model = Composer(options.cell, options.hidden_size, Dropouts(*options.dropout), rng)
     batches = train.batches(8, rng, pool=4, multiple=16)
     trainer = tr.Trainer(
         model,

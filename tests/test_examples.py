@@ -200,11 +200,25 @@ def test_digits_of_different_heights_are_read(capsys):
     assert "pictures of 9 to 24 rows" in capsys.readouterr().out
 
 
+def test_pixels_are_pictures_and_are_read(capsys):
+    example = load("pixels")
+    inks, digits = example.pictures(50, np.random.default_rng(0))
+    assert inks.shape == (50, 28, 28)
+    assert 0 <= inks.min() < inks.max() <= 1
+    assert (inks.reshape(50, -1) > 0.5).sum(axis=1).min() > 20
+    assert set(digits.tolist()) == set(range(10))
+    found = example.main(["--count", "120", "--hidden-size", "4", "--epochs", "1"])
+    assert 0 <= found <= 1
+    printed = capsys.readouterr().out
+    assert "100 pictures of 784 pixels, 20 held out" in printed
+    assert float(printed.split("nearest mean picture ")[1].split("%")[0]) > 40
+
+
 def test_chorales_of_a_file(tmp_path, capsys):
     """Scales in two parts: the next step follows from the one before."""
     pieces = [[[48 + (start + t) % 12, 72 + (start + t) % 12] for t in range(20)] for start in range(8)]
     file = tmp_path / "pieces.json"
     file.write_text(json.dumps({"train": pieces, "valid": pieces[:3], "test": pieces[3:5]}))
-    sizes = ["--hidden-size", "32", "--epochs", "120", "--dropout", "0", "--lr", "0.05"]
+    sizes = ["--hidden-size", "32", "--epochs", "120", "--dropout", "0", "0", "0", "--lr", "0.05"]
     assert load("chorales").main([str(file), *sizes]) < 3  # by the share of each note: 6.9
     assert "test: " in capsys.readouterr().out
