@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as hst
 
-from ..credit.patterned import RTRL
 from ..engine.tape import Array
 from ..errors import ConfigError
 from ..imports import import_object
@@ -18,7 +17,7 @@ from ..nn.layers import Dropout, Embedding, Linear
 from ..nn.models import CBOW, RNNLM
 from ..ops import cross_entropy
 from ..training.language.modelfile import load_model
-from ..truncation import Adaptive, Checkpointed, Chunked, Decay, Full, Policy, Randomized, Windowed
+from ..truncation import Policy
 from . import strategies as st
 
 
@@ -59,7 +58,7 @@ def builtin_cases() -> Iterator[Case]:
         hst.just(cross_entropy),
         {"logits": st.sequences(features=5, batch=_N, steps=_T), "targets": _ids(_T)},
     )
-    for policy in (Full, Chunked, Windowed, Decay, Checkpointed, RTRL, Randomized, Adaptive):
+    for policy in st.POLICIES:
         yield Case(policy.__name__, st.models(), _TOKENS, st.truncations(policy))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import os
 import sys
 import tempfile
 import time
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.strategies import SearchStrategy
 from tqdm import tqdm
 
@@ -197,15 +197,10 @@ _HOMES = {
 
 @contextmanager
 def _nothing_left_behind() -> Iterator[None]:
-    """Let Hypothesis keep its database in a temporary folder, not in the user's."""
-    name = "HYPOTHESIS_STORAGE_DIRECTORY"
+    """Let Hypothesis keep its files in a temporary folder, not in the user's."""
     with tempfile.TemporaryDirectory() as folder:
-        before = os.environ.get(name)
-        os.environ[name] = folder
+        set_hypothesis_home_dir(folder)
         try:
             yield
         finally:
-            if before is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = before
+            set_hypothesis_home_dir(None)

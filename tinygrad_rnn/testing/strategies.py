@@ -240,9 +240,13 @@ def truncations(*kinds: type[Policy], max_steps: int = 3) -> st.SearchStrategy[P
     >>> find(truncations(Windowed), lambda policy: policy.h > 1)
     Windowed(h=2, every=1)
     """
-    steps = st.integers(1, max_steps)
+    known = _policies(st.integers(1, max_steps))
+    return st.one_of([known[kind] for kind in kinds or known])
+
+
+def _policies(steps: st.SearchStrategy[int]) -> dict[type[Policy], st.SearchStrategy[Policy]]:
     windows = steps.flatmap(lambda h: st.tuples(st.just(h), st.integers(1, h)))
-    known: dict[type[Policy], st.SearchStrategy[Policy]] = {
+    return {
         Full: st.builds(Full, _EVERY),
         Chunked: st.builds(Chunked, steps),
         Windowed: windows.flatmap(lambda window: st.builds(Windowed, *map(st.just, window))),
@@ -257,7 +261,10 @@ def truncations(*kinds: type[Policy], max_steps: int = 3) -> st.SearchStrategy[P
             )
         ),
     }
-    return st.one_of([known[kind] for kind in kinds or known])
+
+
+POLICIES = tuple(_policies(SIZES))
+"""The classes that `truncations` draws."""
 
 
 def optimizers() -> st.SearchStrategy[Optimizer]:
