@@ -68,8 +68,8 @@ _HOME = {
     "config": "TrainConfig",
     "graphs": "Drawing draw plot_gradient_flow",
     "training": (
-        "Callback Checkpoints LanguageTrainer Stepper Trainer TrainStep evaluate generate load load_model run_epoch "
-        "save save_model train_epoch"
+        "CSVMetrics Callback Checkpoints LanguageTrainer Stepper TensorBoard TrainStep Trainer evaluate generate load "
+        "load_model run_epoch save save_model train_epoch"
     ),
 }
 _ROOMS = frozenset(

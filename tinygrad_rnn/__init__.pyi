@@ -286,12 +286,14 @@ from .config import TrainConfig as TrainConfig
 from .graphs import Drawing as Drawing
 from .graphs import draw as draw
 from .graphs import plot_gradient_flow as plot_gradient_flow
+from .training import CSVMetrics as CSVMetrics
 from .training import Callback as Callback
 from .training import Checkpoints as Checkpoints
 from .training import LanguageTrainer as LanguageTrainer
 from .training import Stepper as Stepper
-from .training import Trainer as Trainer
+from .training import TensorBoard as TensorBoard
 from .training import TrainStep as TrainStep
+from .training import Trainer as Trainer
 from .training import evaluate as evaluate
 from .training import generate as generate
 from .training import load as load

@@ -133,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--force", action="store_true", help="overwrite files of an earlier run")
     train.add_argument("--dry-run", action="store_true", help="print what would be done, and write nothing")
+    train.add_argument("--csv", action="store_true", help="write the metrics of each epoch to metrics.csv too")
+    train.add_argument("--tensorboard", action="store_true", help="write the metrics to event files of TensorBoard too")
     train.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
     evaluate = commands.add_parser("evaluate", help="measure a model on a text", allow_abbrev=False)

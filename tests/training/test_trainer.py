@@ -191,6 +191,23 @@ def test_accumulated_batches_are_one_batch(accumulate):
     assert found[0][0].train["loss"] == pytest.approx(found[1][0].train["loss"], rel=1e-10)
 
 
+def test_callbacks_are_told_of_the_end_of_a_run_even_if_an_error_ends_it():
+    ended = []
+
+    class Watcher(tr.Callback):
+        def on_end(self, trainer):
+            ended.append(trainer.run.updates)
+
+    class Crashes(tr.Callback):
+        def on_epoch(self, trainer, record):
+            raise RuntimeError
+
+    fitted(epochs=2, callbacks=[Watcher()])
+    with pytest.raises(RuntimeError):
+        fitted(epochs=2, callbacks=[Crashes(), Watcher()])
+    assert ended[0] == 2 * ended[1] > 0
+
+
 def test_callbacks_see_updates_and_epochs_and_end_a_run():
     class Watcher(tr.Callback):
         updates, epochs = 0, 0
@@ -338,6 +355,14 @@ def test_a_run_that_waited_long_enough_stays_ended(tmp_path):
     assert len(trainer().resume().fit().records) == len(first.records)
 
 
+class Remembers(tr.Callback):
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        assert state == {}
+
+
 def test_checkpoints_of_another_run_are_not_taken(tmp_path):
     reader(tmp_path).fit()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
@@ -346,7 +371,7 @@ def test_checkpoints_of_another_run_are_not_taken(tmp_path):
     with pytest.raises(tr.ModelFileError, match="the checkpoint is of another model"):
         reader(tmp_path, model=tr.Linear(2, 1, np.random.default_rng(0))).resume()
     with pytest.raises(tr.ModelFileError, match="another"):
-        reader(tmp_path, callbacks=[tr.Callback()] * 3).resume()
+        reader(tmp_path, callbacks=[Remembers()] * 3).resume()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
     reader(tr.Checkpoints(tmp_path, force=True), epochs=1).fit()
     assert len(list(tmp_path.glob("*.npz"))) == 1

@@ -19,10 +19,13 @@ from ..training.inference.evaluation import evaluate, perplexity, written
 from ..training.inference.generation import generate as generate_ids
 from ..training.language.build import make_optimizer, named_executor
 from ..training.language.modelfile import init_from
-from ..training.language.records import EpochRecord, RunResult
+from ..training.language.records import EpochRecord, RunResult, epoch_record
 from ..training.language.runfiles import RunFiles, numbered, save_curve
 from ..training.language.trainer import LanguageTrainer, Notes
 from ..training.loop.streams import stream
+from ..training.runs.records import Record
+from ..training.runs.trainer import Callback
+from ..training.runs.writers import CSVMetrics, TensorBoard
 from .printing import describe, note, readable, row, score_text
 from .texts import EMBEDDED, line_start, text_at, training_texts
 
@@ -125,7 +128,12 @@ def _dry_run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts) -
 
 
 def _trainer(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, files: RunFiles) -> LanguageTrainer:
-    return LanguageTrainer(*parts, config, files=files, on_epoch=_print_epoch, progress=not arguments.no_progress)
+    callbacks: list[Callback] = [CSVMetrics(files.csv, row=_values)] if arguments.csv else []
+    if arguments.tensorboard:
+        callbacks.append(TensorBoard(files.tensorboard, row=_values))
+    return LanguageTrainer(
+        *parts, config, files=files, on_epoch=_print_epoch, callbacks=callbacks, progress=not arguments.no_progress
+    )
 
 
 def _print_start(trainer: LanguageTrainer, train_part: Corpus) -> float:
@@ -137,6 +145,11 @@ def _print_start(trainer: LanguageTrainer, train_part: Corpus) -> float:
         flush=True,
     )
     return baseline
+
+
+def _values(record: Record) -> dict[str, object]:
+    """Return the values of an epoch by their names in metrics.jsonl."""
+    return dataclasses.asdict(epoch_record(record))
 
 
 def _print_result(trainer: LanguageTrainer, result: RunResult, files: RunFiles, baseline: float) -> int:

@@ -31,3 +31,5 @@ from .loop.streams import stream as stream
 from .runs.records import History as History
 from .runs.records import Record as Record
 from .runs.trainer import Callback as Callback
+from .runs.writers import CSVMetrics as CSVMetrics
+from .runs.writers import TensorBoard as TensorBoard

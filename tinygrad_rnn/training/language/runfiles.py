@@ -24,7 +24,8 @@ from .records import EpochRecord
 
 @dataclass(frozen=True)
 class RunFiles:
-    """A model file and the files next to it: config.toml, metrics.jsonl, curve.png and a folder of checkpoints.
+    """A model file and the files next to it: config.toml, metrics.jsonl, metrics.csv, curve.png and folders of
+    checkpoints and event files.
 
     Args:
         model: the model file.
@@ -59,6 +60,18 @@ class RunFiles:
         return self.model.with_name("curve.png")
 
     @property
+    def csv(self) -> Path:
+        """The metrics as CSV, one line for each epoch."""
+        return self.model.with_name("metrics.csv")
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.model.with_name(
+            "tensorboard" if self.model.name == MODEL_NAME else f"{self.model.stem}-tensorboard"
+        )
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of the run's checkpoints."""
         name = "checkpoints" if self.model.name == MODEL_NAME else f"{self.model.stem}-checkpoints"
@@ -70,11 +83,16 @@ class RunFiles:
         Raises:
             ConfigError: if a file exists and `force` is off, or is a folder.
         """
-        for path in (self.model, self.config, self.metrics, self.curve):
+        for path in (self.model, self.config, self.metrics, self.csv, self.curve):
             if path.is_dir():
                 raise ConfigError(f"{path} is a folder; choose another place to save")
             if path.exists() and not self.force:
                 raise ConfigError(f"{path} exists already; choose another place to save, or overwrite it with --force")
+        if self.tensorboard.exists() and not self.force:
+            raise ConfigError(
+                f"{self.tensorboard} holds event files of an earlier run; choose another place to save, or add to them "
+                "with --force"
+            )
 
     @contextmanager
     def taken(self) -> Iterator[TakenFiles]:

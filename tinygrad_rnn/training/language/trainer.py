@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Self, TypedDict, cast
@@ -67,6 +67,7 @@ class LanguageTrainer:
         files: where to write the model of the best epoch so far, the configuration, the metrics and checkpoints; None:
             nowhere.
         on_epoch: called with each epoch's record.
+        callbacks: further callbacks of the `Trainer`, such as `TensorBoard`.
         progress: show a progress bar on stderr, where that is a terminal.
 
     Attributes:
@@ -97,6 +98,7 @@ class LanguageTrainer:
         model: Module | None = None,
         files: RunFiles | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
+        callbacks: Sequence[Callback] = (),
         progress: bool = True,
     ) -> None:
         for name, part in (("train", train), ("held_out", held_out)):
@@ -123,9 +125,9 @@ class LanguageTrainer:
             check_describes(config, len(train.vocabulary), self.model)
         self._files, self._on_epoch, self._resumed = files, on_epoch, False
         self._text = [digest(part.ids) for part in (train, held_out)]
-        self.trainer = self._made(progress)
+        self.trainer = self._made(callbacks, progress)
 
-    def _made(self, progress: bool) -> Trainer:
+    def _made(self, callbacks: Sequence[Callback], progress: bool) -> Trainer:
         config, policy = self.config, make_policy(self.config)
         held_out = held_out_windows(self.held_out.ids, config.batch_size, config.bptt, whole=config.compile)
         streams = len(held_out[0][0])
@@ -139,7 +141,7 @@ class LanguageTrainer:
             schedule=make_schedule(config, config.epochs * updates),
             clip=config.clip,
             policy=policy,
-            callbacks=[_Reports(self)],
+            callbacks=[_Reports(self), *callbacks],
             checkpoints=self._checkpoints(),
             epochs=config.epochs,
             accumulate=config.accumulate,

@@ -35,6 +35,17 @@ class Record:
     seconds: float
     interrupted: bool = False
 
+    def values(self) -> dict[str, object]:
+        """Return name to value: of all attributes, and of each mean as "train/NAME" or "valid/NAME".
+
+        >>> Record(1, 9, {"loss": 2.5}, {}, 0.1, 1.0, 36.0, 0.5, 0.7).values()["train/loss"]
+        2.5
+        """
+        means = {f"train/{name}": mean for name, mean in self.train.items()}
+        means |= {f"valid/{name}": mean for name, mean in self.valid.items()}
+        others = {name: value for name, value in vars(self).items() if name not in ("train", "valid", "epoch", "step")}
+        return {"epoch": self.epoch, "step": self.step, **means, **others}
+
     def row(self) -> dict[str, str]:
         """Return column to text."""
         means = {f"train {name}": mean for name, mean in self.train.items()}

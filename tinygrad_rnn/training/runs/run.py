@@ -237,6 +237,34 @@ def states_of(*targets: object) -> list[Plain]:
     return [_state_of(target) for target in targets]
 
 
+def restore(
+    snapshot: Snapshot,
+    model: Module,
+    optimizer: object,
+    schedule: object,
+    callbacks: Iterable[object],
+    policy: Policy | None,
+) -> None:
+    """Load a checkpoint into the parts of a Trainer; its callbacks without a state may differ from those of the run.
+
+    Raises:
+        ModelFileError: if the checkpoint is of another model, or of a Trainer with other parts.
+    """
+    stateful = [callback for callback in callbacks if isinstance(callback, Stateful)]
+    states = [state for state in snapshot["states"][2:] if state is not None]
+    if len(stateful) != len(states):
+        raise ModelFileError(
+            f"resume: the run had {len(states)} callbacks with a state, and this Trainer has {len(stateful)}; "
+            "construct it like that of the run, or use another folder for another run"
+        )
+    _restore_model(model, snapshot["model"])
+    names = ["optimizer", "schedule", *(f"callback {type(callback).__name__}" for callback in stateful)]
+    states = [*snapshot["states"][:2], *states]
+    for name, target, state in zip(names, (optimizer, schedule, *stateful), states, strict=True):
+        restore_into(name, target, state)
+    _restore_policy(policy, snapshot["policy"])
+
+
 def policy_state(policy: Policy | None) -> dict[str, Plain]:
     """Return the parts of a policy that may change: its numbers and generators.
 
@@ -249,7 +277,7 @@ def policy_state(policy: Policy | None) -> dict[str, Plain]:
     return {name: value for name, value in vars(policy).items() if isinstance(value, int | float | np.random.Generator)}
 
 
-def restore_policy(policy: Policy | None, state: Mapping[str, Plain]) -> None:
+def _restore_policy(policy: Policy | None, state: Mapping[str, Plain]) -> None:
     """Load the state that `policy_state` returned."""
     for name, value in state.items():
         own = getattr(policy, name, None)
@@ -259,7 +287,7 @@ def restore_policy(policy: Policy | None, state: Mapping[str, Plain]) -> None:
             object.__setattr__(policy, name, value)  # a policy may be frozen
 
 
-def restore_model(model: Module, arrays: Mapping[str, Array]) -> None:
+def _restore_model(model: Module, arrays: Mapping[str, Array]) -> None:
     """Give a model the arrays of a checkpoint.
 
     Raises:

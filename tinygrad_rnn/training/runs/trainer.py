@@ -14,7 +14,7 @@ from typing import Self, TypeAlias, cast
 import numpy as np
 
 from ...checks import generator, instance, integer, number
-from ...errors import ConfigError, DivergedError, ModelFileError, NonFiniteError
+from ...errors import ConfigError, DivergedError, NonFiniteError
 from ...nn.cells import State
 from ...nn.module import Module
 from ...optim import Adam, Averaged, Optimizer, Schedule
@@ -29,7 +29,7 @@ from ..loop.streams import stream
 from .interrupt import Interrupt, interruptible
 from .progress import Progress
 from .records import History, Record
-from .run import Batches, Run, Snapshot, Source, policy_state, restore_into, restore_model, restore_policy, states_of
+from .run import Batches, Run, Snapshot, Source, policy_state, restore, states_of
 
 OnEpoch: TypeAlias = Callable[[Record], bool | None]
 
@@ -49,6 +49,9 @@ class Callback:
 
     def on_epoch(self, trainer: Trainer, record: Record) -> bool | None:
         """Called after each epoch; `trainer.best` is the best so far, possibly this one."""
+
+    def on_end(self, trainer: Trainer) -> None:
+        """Called once at the end of a run, however it ends: the place to close files."""
 
 
 class Trainer:
@@ -346,6 +349,8 @@ class Trainer:
             raise type(error)(f"{error}; {kept}") from error
         finally:
             self.model.load(run.arrays, strict=False)
+            for callback in self.callbacks:
+                callback.on_end(self)
 
     def _bar(self) -> AbstractContextManager[Callable[[StepResult], None]]:
         how, total = self._progress, self._epoch_updates
@@ -376,17 +381,7 @@ class Trainer:
         self._resumed = True
 
     def _restore(self, snapshot: Snapshot) -> None:
-        targets: dict[str, object] = {"optimizer": self.optimizer, "schedule": self.schedule}
-        targets |= {f"callback {place}": callback for place, callback in enumerate(self.callbacks)}
-        if len(targets) != len(snapshot["states"]):
-            raise ModelFileError(
-                f"resume: the run had {len(snapshot['states']) - 2} callbacks, and this Trainer has "
-                f"{len(self.callbacks)}; construct it like that of the run, or use another folder for another run"
-            )
-        restore_model(self.model, snapshot["model"])
-        for (what, target), state in zip(targets.items(), snapshot["states"], strict=True):
-            restore_into(what, target, state)
-        restore_policy(self.step.policy, snapshot["policy"])
+        restore(snapshot, self.model, self.optimizer, self.schedule, self.callbacks, self.step.policy)
         self.run, self.notes = Run.restored(snapshot["run"]), snapshot["notes"]
 
 
