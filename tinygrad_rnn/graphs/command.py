@@ -23,7 +23,7 @@ def small_model(name: str, steps: int, layers: int = 1) -> tuple[RNNLM, Array, A
         layers: of the model.
 
     Raises:
-        ConfigError: if there is no such cell, or it does not do what a cell does.
+        ConfigError: if there is no such cell, or it does not behave as a cell.
 
     >>> model, ids, targets = small_model("gru", steps=5)
     >>> ids.shape, targets.shape

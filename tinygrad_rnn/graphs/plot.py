@@ -97,7 +97,7 @@ def plot_gradient_flow(
 
     Raises:
         ImportError: if something is to be drawn, and matplotlib is not there.
-        ConfigError: if policies are given with a loss that is recorded already, or one is no policy.
+        ConfigError: if policies are given with a loss that is recorded already, or one is not a policy.
         DrawingError: if the steps do not match.
         OSError: if the file cannot be written.
 

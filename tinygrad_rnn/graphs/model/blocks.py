@@ -1,8 +1,8 @@
 """Blocks of a recorded graph: cells, attentions, layers and losses, as every view shows them.
 
-Nobody says where a cell begins: a user's own is any function. What the record tells is enough: a value that another
-step reads is a state; the operations that lead to it within its step are its cell; states that depend on each other,
-going round, belong to one cell; a softmax that weighs values is an attention; what is computed from a cell for no later
+Nothing marks where a cell begins: a user's own is any function. The record is enough: a value that another
+step reads is a state; the operations that lead to it within its step are its cell; states that depend on each other
+in a cycle belong to one cell; a softmax that weighs values is an attention; what is computed from a cell for no later
 step is a layer; a single number that is only added up on its way to the loss is a loss of its step. Operations outside
 time (on a whole sequence) are grouped by the module that they were recorded in.
 """
@@ -131,7 +131,7 @@ def find_blocks(graph: Graph, ops: Sequence[Operation] | None = None) -> Blocks:
 
 
 class _Sorter:
-    """Says for each operation in which kind of block it is."""
+    """Finds the kind of block of each operation."""
 
     def __init__(self, flow: Dataflow, members: Sequence[Node], states: States) -> None:
         self.flow, self.members, self.states = flow, members, states
@@ -184,7 +184,7 @@ class _Sorter:
                     waiting.append(inner)
 
     def _layers(self) -> None:
-        """Group what is left: within a step and module, what hangs together; outside time likewise, phase by phase."""
+        """Group what is left: within a step and module, what is connected; outside time likewise, phase by phase."""
         phases = self._phases()
         left = [node for node in self.members if node not in self.kind]
         where = {node: (node.step, node.scope, phases[node] if node.step is None else 0) for node in left}
@@ -222,7 +222,7 @@ class _Sorter:
         return None
 
     def _phases(self) -> dict[Node, int]:
-        """Return how often the way to each node has left time: below a first cell 0, after its stack 1, ...."""
+        """Return how often the path to each node has left time: below a first cell 0, after its stack 1, ...."""
         phases: dict[Node, int] = {}
         for node in self.flow.ops:
             before = [(phases[source], source) for source in self.flow.sources(node) if source in phases]

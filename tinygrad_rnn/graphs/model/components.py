@@ -38,7 +38,7 @@ def components(items: Iterable[_K], pairs: Iterable[tuple[_K, _K]]) -> list[list
 
 
 def cycles(depends: Mapping[_K, Iterable[_K]]) -> list[list[_K]]:
-    """Return the items in groups that depend on each other, going round; a group comes after those it depends on.
+    """Return the items in groups that depend on each other in a cycle; a group comes after those it depends on.
 
     Source: Tarjan 1972, Depth-first search and linear graph algorithms (strongly connected components).
 

@@ -36,7 +36,7 @@ def norm(value: Array) -> float:
 
 @dataclass(frozen=True)
 class Flow:
-    """A graph and the gradient of its losses, in magnitudes; `Flow(graph)`: nobody asked for the gradient.
+    """A graph and the gradient of its losses, in magnitudes; `Flow(graph)`: the gradient is not known.
 
     Attributes:
         graph: what it flows through.

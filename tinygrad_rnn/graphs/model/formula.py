@@ -33,7 +33,7 @@ SYMBOLS = {
 
 _BINARY = {"add": (" + ", 1), "subtract": (" − ", 1), "multiply": (" ⊙ ", 2), "divide": (" / ", 2), "matmul": ("·", 3)}
 _SILENT = frozenset(("stack", "unstack", "reshape", "broadcast_to", "astype", "getitem", "concatenate", "split"))
-_LIMIT = 60  # characters; a longer formula is no help
+_LIMIT = 60  # characters; a longer formula is not drawn
 
 
 class _TooLongError(Exception):
@@ -57,7 +57,7 @@ def formula(
 ) -> str:
     """Return the formula of a value in terms of what comes from outside its group; "" if it is too long to help.
 
-    A value that is used twice is written twice, so the formulas of gated cells soon are.
+    A value that is used twice is written twice, so the formula of a gated cell is usually too long.
 
     Args:
         place: the value.

@@ -125,7 +125,7 @@ def spec_of_kept(value: Kept) -> Spec:
 
 
 def is_passage(node: Node) -> bool:
-    """Return whether a node hands one array on as it is: a cut, or a stack or unstack of one."""
+    """Return whether a node returns its one input unchanged: a cut, or a stack or unstack of one array."""
     return node.name == "cut" or (node.name in ("stack", "unstack") and len(node.edges) == 1 == len(node.specs))
 
 
@@ -240,7 +240,7 @@ class Graph:
         return self.resolve(place, (node, number))
 
     def resolve(self, place: Place, use: Use) -> Edge:
-        """Return the edge from what a place hands on, through cuts, stacks of one, and stacks that are undone."""
+        """Return the edge from where a value was made, seen through cuts, stacks of one, and stacks that are undone."""
         cuts: list[Node] = []
         while True:
             node, index = place
@@ -258,7 +258,7 @@ class Graph:
             place = inner
 
     def value(self, place: Place) -> Array | None:
-        """Return the array at a place: as recorded, or kept for a rule, or a leaf's own; None if nobody has it."""
+        """Return the array at a place: as recorded, or kept for a rule, or a leaf's own; None if it was not kept."""
         node, index = place
         for table in (self.recorded, self._kept):
             if place in table:
@@ -277,7 +277,7 @@ class Graph:
         return np.asarray(output[index] if node.operation is not None and node.operation.multiple else output)
 
     def summary(self, place: Place) -> Summary | None:
-        """Return the value at a place in a few numbers; None if nobody has it."""
+        """Return the value at a place in a few numbers; None if it was not kept."""
         value = self.value(place)
         return None if value is None or value.dtype.kind not in "fciu" or not value.size else summarise(value)
 

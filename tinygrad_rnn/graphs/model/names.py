@@ -1,7 +1,7 @@
 """Names of results, read from the lines that recorded them: `i, f, o = split(sigmoid(x), 3)` names three gates.
 
 A node knows the line that recorded it. If a statement there assigns what this very operation returns, its target is
-the name that the author gave the result. Where there is no source text, there is no name.
+the name that the author gave the result. Without source text a result has no name.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...errors import DrawingError
 
 MOST_BOXES = 3000
-"""A picture with more boxes is refused: nobody could read it."""
+"""A picture with more boxes is refused: it could not be read."""
 
 
 @dataclass(frozen=True)

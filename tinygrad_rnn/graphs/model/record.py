@@ -27,7 +27,7 @@ def record(
     Raises:
         DrawingError: if the target is nothing that can be drawn, its example is missing, or cuts are asked for in a
             graph that is recorded already.
-        ConfigError: if `truncation` is no policy, or `cut_every` no number of steps.
+        ConfigError: if `truncation` is not a policy, or `cut_every` is not a number of steps.
     """
     if truncation is not None and cut_every is not None:
         raise DrawingError("draw: pass truncation= or cut_every=, not both")

@@ -123,7 +123,7 @@ def roll(graph: Graph, ops: Sequence[Operation]) -> Rolling | Unlike:
 
 
 class _Matcher:
-    """Lays all steps over the last but one, which has a state before it and hands one on.
+    """Compares all steps with the last but one, which reads a state and carries one on.
 
     Args:
         graph: what was recorded.

@@ -160,7 +160,7 @@ def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
 
 
 def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Kept], dict[Row, dict[int, Kept]]]:
-    """Part what cells read in their first step into first states and inputs."""
+    """Split what cells read in their first step into first states and inputs."""
     slot_of = _state_reads(blocks)
     first = {row.first for row in set(table.row_of.values())}
     starts: dict[tuple[Row, int], Link | Kept] = {}
@@ -204,7 +204,7 @@ def _state_reads(blocks: Blocks) -> Callable[[Block, Use], int | None]:
 def _add_inputs(
     inputs: dict[Row, dict[int, Kept]], reads: dict[Row, set[Row]], rows: dict[Hashable, Row], table: Table
 ) -> None:
-    """Add rows of inputs below the rows that read nothing else; rows that read the like share them."""
+    """Add rows of inputs below the rows that read nothing else; rows that read equal inputs share them."""
     found: list[tuple[Row, dict[int, Kept]]] = []
     for row, values in inputs.items():
         if reads.get(row) or row.role == "loss":

@@ -32,7 +32,7 @@ class BackwardDiagram(Diagram):
         crossing: edges from boxes of the forward diagram to boxes that read an array kept there.
         rules: box of a forward operation, oldest first, to the name of the operation.
         levels: box of a forward operation to the boxes that its rule made, each with its depth: 0 is computed first.
-        ends: forward box that is no operation to the box with its cotangent.
+        ends: box of a parameter, or of a result of another step, to the box with its cotangent.
         starts: box where cotangents come in to the box of the operation at whose level they do.
     """
 

@@ -34,7 +34,7 @@ def side_by_side(scene: Scene, forward: Diagram, backward: BackwardDiagram) -> N
     tops = list(accumulate((extent + _ACROSS for extent in extents), initial=_TOP))
     for number, (box, (first, last)) in enumerate(bands.items()):
         name = backward.rules[box]
-        said = f"rule of {name}" if backward.levels[box] else f"{name}: handed on"
+        said = f"rule of {name}" if backward.levels[box] else f"{name}: passed on"
         west, north, south = _LEFT - 18, tops[first] - _BAND, tops[last] + extents[last] + _BAND
         scene.regions.append(Region.around(f"level{number}", "module", west, north, end, south))
         scene.labels.append(Label(end - 10, north + 11, said, "end", size=9))

@@ -32,7 +32,7 @@ def operations(flow: Flow, options: Options) -> Scene:
     Args:
         flow: what was recorded, and its gradient.
         options: `steps` says which step, counted from 1 (a number, or a sequence of one); None: the second, which
-            reads a state and hands one on.
+            reads a state and carries one on.
 
     Raises:
         DrawingError: if there is no such step, or there are more than 3000 boxes.

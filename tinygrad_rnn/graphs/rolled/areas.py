@@ -41,7 +41,7 @@ def areas_of(
     rolling: Rolling,
     blocks: Blocks,
 ) -> list[Area]:
-    """Return the cells and modules of a picture, each after those that it reads where they do not go round.
+    """Return the cells and modules of a picture, each after those that it reads, unless they are in a cycle.
 
     Args:
         edges: of the picture.

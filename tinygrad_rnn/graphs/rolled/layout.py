@@ -1,4 +1,4 @@
-"""Places for the rolled view: a row for each cell, the lowest cell at the bottom, values flowing to the right.
+"""RolledLayout for the rolled view: a row for each cell, the lowest cell at the bottom, values flowing to the right.
 
 What reads the top cell stands after it in the same row. Each row is laid out by `layered`; lines from row to row run in
 the space between them, and parameters stand below the row that reads them.
@@ -45,7 +45,7 @@ class Frame(NamedTuple):
     bottom: float
 
 
-class Feed(NamedTuple):
+class ParameterLine(NamedTuple):
     """A line from a parameter up to an operation that reads it."""
 
     parameter: str
@@ -55,7 +55,7 @@ class Feed(NamedTuple):
 
 
 @dataclass
-class Places:
+class RolledLayout:
     """Where everything stands.
 
     Attributes:
@@ -73,7 +73,7 @@ class Places:
     routes: dict[int, tuple[Point, ...]] = field(default_factory=dict)
     loops: list[tuple[Loop, float, int]] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
-    feeds: list[Feed] = field(default_factory=list)
+    feeds: list[ParameterLine] = field(default_factory=list)
     bottom: float = 0.0
 
 
@@ -118,9 +118,9 @@ class _Row:
         return [gate for gate in self.gates(False) if diagram.edges[gate.line].head in members]
 
 
-def lay_out(diagram: RolledDiagram) -> Places:
+def lay_out(diagram: RolledDiagram) -> RolledLayout:
     """Return where the parts of a diagram stand."""
-    places = Places(bottom=TOP)
+    places = RolledLayout(bottom=TOP)
     gates: dict[_Gate, tuple[Point, ...]] = {}
     tops: dict[_Gate, float] = {}
     tall = (TALL if any(loop.norms for loop in diagram.loops) else 40.0) + (14.0 if diagram.closed else 0.0)
@@ -182,7 +182,7 @@ def _rows(diagram: RolledDiagram) -> list[_Row]:
 
 
 def _place(
-    row: _Row, diagram: RolledDiagram, places: Places, gates: dict[_Gate, tuple[Point, ...]], tall: float
+    row: _Row, diagram: RolledDiagram, places: RolledLayout, gates: dict[_Gate, tuple[Point, ...]], tall: float
 ) -> float:
     """Place one row below what stands already; return where it begins.
 
@@ -227,7 +227,7 @@ def _put(
     row: _Row,
     layout: Layout,
     diagram: RolledDiagram,
-    places: Places,
+    places: RolledLayout,
     gates: dict[_Gate, tuple[Point, ...]],
     corner: Point,
 ) -> None:
@@ -312,7 +312,12 @@ def _spine(row: _Row) -> set[int]:
 
 
 def _frame(
-    area: Area, loops: Sequence[Loop], diagram: RolledDiagram, places: Places, span: tuple[float, float], tall: float
+    area: Area,
+    loops: Sequence[Loop],
+    diagram: RolledDiagram,
+    places: RolledLayout,
+    span: tuple[float, float],
+    tall: float,
 ) -> Frame:
     """Return the border of an area, with room for its loops above `span`, the heights of its boxes."""
     widths = {box: diagram.boxes[box].size()[0] / 2 for box in area.members}
@@ -324,7 +329,7 @@ def _frame(
 
 
 def _parameters(
-    row: _Row, diagram: RolledDiagram, places: Places, gates: Mapping[_Gate, tuple[Point, ...]], bottom: float
+    row: _Row, diagram: RolledDiagram, places: RolledLayout, gates: Mapping[_Gate, tuple[Point, ...]], bottom: float
 ) -> float:
     """Place the parameters that a row reads below it, each below its first reader; return where they end."""
     mine = [(id, [read for read in found if read[0] in row.index]) for id, found in diagram.parameters.items()]
@@ -353,7 +358,7 @@ def _parameters(
     return y + tallest / 2
 
 
-def _feed(mine: Sequence[tuple[str, list[tuple[str, float | None]]]], places: Places, bottom: float) -> None:
+def _feed(mine: Sequence[tuple[str, list[tuple[str, float | None]]]], places: RolledLayout, bottom: float) -> None:
     """Note the lines from the parameters of a row to what reads them; the readings of one box stand apart."""
     counts = Counter(box for _, found in mine for box, _ in found)
     taken: Counter[str] = Counter()
@@ -368,7 +373,7 @@ def _feed(mine: Sequence[tuple[str, list[tuple[str, float | None]]]], places: Pl
             points = ((to, low), (to, high)) if abs(x - to) < width / 2 - 14 else (
                 (x, low), (x, middle), (to, middle), (to, high)
             )  # fmt: skip
-            places.feeds.append(Feed(id, box, points, magnitude))
+            places.feeds.append(ParameterLine(id, box, points, magnitude))
 
 
 def _between(out: tuple[Point, ...], into: tuple[Point, ...], back: float, y: float, lane: int) -> tuple[Point, ...]:

@@ -17,7 +17,7 @@ from ..model.options import Options
 from ..model.rolling import Unlike, roll
 from ..unrolled.view import unrolled
 from .diagram import RolledDiagram, rolled_diagram
-from .layout import LEFT, SHORT, Places, lay_out
+from .layout import LEFT, SHORT, RolledLayout, lay_out
 from .loops import draw_loop
 
 _BESIDE = 22.0  # between loops that leave one box
@@ -29,7 +29,7 @@ def rolled(flow: Flow, options: Options) -> Scene:
     Args:
         flow: what was recorded, and its gradient.
         options: `depth` 1 draws cells, layers and losses as one box each, else their operations are drawn; `steps`
-            says nothing here: all steps are one.
+            has no meaning here: all steps are one.
     """
     rolling = roll(flow.graph, operations_of(flow.graph))
     if isinstance(rolling, Unlike):
@@ -45,7 +45,7 @@ def rolled(flow: Flow, options: Options) -> Scene:
     return scene
 
 
-def _fill(scene: Scene, diagram: RolledDiagram, places: Places, T: int) -> None:
+def _fill(scene: Scene, diagram: RolledDiagram, places: RolledLayout, T: int) -> None:
     """Draw everything where it stands."""
     for number, frame in enumerate(frame for frame in places.frames if frame.area.label):
         label = f"{frame.area.label} · {f'× {T} steps' if frame.area.repeats else 'once'}"

@@ -26,9 +26,10 @@ def draw_boxes(canvas: Canvas) -> None:
                 content = canvas.content.total(in_steps[block])
             elif block in canvas.parts.interiors:
                 content = canvas.content.frame(row, time)
-                canvas.scene.regions.append(Region(f"cell{len(canvas.boxes)}", *place, "cell"))
-            id = f"n{canvas.graph.number[block.nodes[0]]}"
-            canvas.boxes[block] = canvas.add(content.at(id, place.x, place.y, place[2:]), block.nodes)
+                borders = place.left, place.top, place.right, place.bottom
+                canvas.scene.regions.append(Region.around(f"cell{len(canvas.boxes)}", "cell", *borders))
+            box = content.at(place.id, place.x, place.y, (place.width, place.height))
+            canvas.boxes[block] = canvas.add(box, block.nodes)
 
 
 def draw_links(canvas: Canvas) -> None:

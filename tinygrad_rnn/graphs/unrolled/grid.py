@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ...pictures.scene.curves import Point
 from ...pictures.scene.legend import LEGEND_WIDTH
+from ...pictures.scene.scene import Rectangle
 from ...pictures.scene.text import text_width
 from ..content.rows import RowContent
 from ..model.blocks import Block
@@ -45,15 +46,6 @@ class Route(NamedTuple):
     leave: float
     enter: float
     lane: int = 0
-
-
-class Place(NamedTuple):
-    """Where a box stands."""
-
-    x: float
-    y: float
-    width: float
-    height: float
 
 
 @dataclass
@@ -114,15 +106,16 @@ class Grid:
         more = LANE * (self.stems + own[-1]) + 12 if own else 0
         return self.x[self.shown[0]] - self.left, right + more
 
-    def place(self, block: Block) -> Place | None:
+    def place(self, block: Block) -> Rectangle | None:
         """Return where the box of a block stands; None if it has none."""
         row, time = self.table.row_of[block], self.table.time(block)
         if row in self.hidden or (time is not None and time not in self.shown):
             return None
+        id = f"n{self.table.graph.number[block.nodes[0]]}"
         if time is not None:
-            return Place(self.x[time] + row.offset, row.y, row.width, row.height)
+            return Rectangle(id, self.x[time] + row.offset, row.y, row.width, row.height)
         left, right = self.span(row)
-        return Place((left + right) / 2, row.y, right - left, row.height)
+        return Rectangle(id, (left + right) / 2, row.y, right - left, row.height)
 
     def hidden_x(self, block: Block) -> float:
         """Return the x of the gap in which a block is left out; of a wide one, where the steps begin."""

@@ -121,7 +121,7 @@ def _way(grid: Grid, feed: tuple[int, Block], box: Box) -> tuple[Point, ...] | N
         return None
     row, time = grid.table.row_of[feed[1]], grid.table.time(feed[1])
     key: Feed = (feed[0], row)
-    bottom = head.y + head.height / 2
+    bottom = head.bottom
     if time is None:
         x = grid.right_lane(grid.stems + grid.wide_fed.index(key)) if key in grid.wide_fed else box.x
         return ((x, bottom),)

@@ -132,7 +132,7 @@ def find_parts(flow: Flow, options: Options) -> Parts:
     table = make_table(flow.graph)
     content = RowContent(flow, table)
     opened = options.depth == 2
-    # Of opened cells, unless somebody asks for more, the first and the last are shown.
+    # Opened cells are large: without steps=, only the first and the last step are shown.
     shown = shown_times(table.times, 2 if options.steps is None and opened else options.steps)
     parameters = [
         (own, content.parameters(own.row.blocks[max(own.row.blocks)].name, own.parameters))

@@ -37,7 +37,7 @@ RegionKind = Literal["step", "window", "module", "cell"]
 class Row:
     """A line of small text in a box; `magnitude` colours its last column, `warn` marks it (non-finite, vanishing).
 
-    A tab parts columns, which stand below each other in the rows of one box; the first one is then bold.
+    A tab separates columns, which are aligned over the rows of one box; the first one is then bold.
     """
 
     text: str
@@ -87,7 +87,7 @@ class BoxText:
             "frame" is the border of an opened cell, with its title in a corner; a "cell" Region lies below it.
         title: one line; "h_{3}" sets 3 as a subscript; single letters are set in italics.
         rows: small lines below the title.
-        tooltip: shown on hover, lines parted by a line feed.
+        tooltip: shown on hover, lines separated by a line feed.
         strong: drawn with a heavier border: the loss, among its parts.
         factor: of a cut.
     """
