@@ -1,14 +1,20 @@
 """One stream: workers share the columns of its state, if the matrix is large."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
-from loops import rnn
+from loops import TANH, call, placed, rnn, room, row
 from replay import need_library, small_plans_shared
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.compiler.ir.operators import MATMUL
+from tinygrad_rnn.compiler.native import encode as encode_module
 from tinygrad_rnn.compiler.native.encode import encode
 from tinygrad_rnn.compiler.native.numbers import NAMES
-from tinygrad_rnn.compiler.native.vectors import IN_LINES
+from tinygrad_rnn.compiler.native.vectors import IN_LINES, STAYS
+from tinygrad_rnn.compiler.plans.instructions import COPY, Loop
+from tinygrad_rnn.compiler.replay.executor import Executor
 
 SIZES = {"rnn": [112, 113, 200], "lstm": [60, 61], "gru": [70, 97]}
 
@@ -54,4 +60,35 @@ def product_of(plan, workers):
 def test_which_loops_are_shared(N, H, workers, shared):
     record = product_of(rnn(N=N, H=H)[0], workers)
     assert (record["split"] == IN_LINES) == shared
-    assert list(record["n"]) == ([H, 1, H, 1] if shared else [N, H, H, 1])
+    assert list(record["n"]) == ([H, 1, H, STAYS] if shared else [N, H, H, STAYS])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("H", [16, 17, 33, 64, 97])
+@pytest.mark.parametrize("N", [1, 2, 7, 11, 12])
+def test_a_matrix_that_is_copied_for_a_loop_gives_the_same_bits(N, H, dtype):
+    """Rows that begin in the middle of cache lines are copied; without the note in the record they are not."""
+    need_library()
+    plan, arrays = rnn(N=N, H=H, dtype=dtype)
+    copied = Executor(plan, threads=1, native=True).run(arrays)
+    with mock.patch.object(encode_module, "note_matrices", lambda steps, loop: steps):
+        read = Executor(plan, threads=1, native=True).run(arrays)
+    assert [array.tobytes() for array in copied] == [array.tobytes() for array in read]
+
+
+@pytest.mark.parametrize(("H", "workers"), [(17, 1), (130, 2)])
+def test_a_matrix_that_changes_is_not_copied(H, workers):
+    """h_t = tanh(h_{t-1} @ w), and then the next w is written over it."""
+    T = 12
+    ws, hs = room("input", (T, H, H), "float32"), room("output", (T + 1, 1, H), "float32")
+    w, hidden = room("arena", (H, H), "float32"), room("arena", (1, H), "float32")
+    start = [call(COPY, row(hs, 0), 0.5), call(COPY, w, row(ws, 0))]
+    body = [call(MATMUL, hidden, row(hs, 0, 1), w), call(TANH, row(hs, 1, 1), hidden), call(COPY, w, row(ws, 0, 1))]
+    plan = placed([*start, Loop(tuple(body), T, False)], [ws], [hs])
+    weights = np.random.default_rng(0).standard_normal(ws.shape).astype(np.float32) / H
+    with small_plans_shared():
+        (expected,), (found,) = (
+            Executor(plan, threads=workers, native=native).run([weights]) for native in (False, True)
+        )
+    assert np.allclose(found, expected, atol=1e-6)
+    assert product_of(plan, workers)["n"][3] != STAYS

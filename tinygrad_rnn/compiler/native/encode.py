@@ -28,7 +28,7 @@ from .numbers import NUMBER
 from .record import AXES, TYPES, Record
 from .records import records_of
 from .sharing import Span, Touched, touched_after, touched_before, waits_within
-from .vectors import IN_LINES, border, share_vectors
+from .vectors import IN_LINES, border, note_matrices, share_vectors
 
 _OPERANDS = 4
 _UNWRITTEN = ("input", "constant")  # kinds of buffers that nobody waits for
@@ -147,7 +147,8 @@ def encode(plan: Plan, workers: int) -> Program:
                 else:
                     pending += run
         elif len(runs) == 1 and not isinstance(runs[0], int):
-            pending.append(_Body(share_vectors(runs[0], loop) if workers > 1 else runs[0], loop))
+            body = share_vectors(runs[0]) if workers > 1 else runs[0]
+            pending.append(_Body(note_matrices(body, loop), loop))
         else:
             end_run()
             pieces = [run if isinstance(run, int) else _records(run, workers, program.base, loop) for run in runs]

@@ -17,6 +17,8 @@ IN_LINES = 3
 """`split` of records whose n[0] is shared in whole lines of `LINE` elements, as in source/record.h."""
 
 LINE = 16
+STAYS = 2
+"""n[3] of products with a matrix that is the same at all steps; 1, what fills up the sizes, says nothing."""
 _LARGE = 48 << 10  # bytes of a matrix; reading one of them takes several times as long as a wait
 _MATMUL = NUMBER["matmul"]
 
@@ -27,19 +29,27 @@ def border(record: Record, n: int, worker: int, workers: int) -> int:
     return at // LINE * LINE if record.split == IN_LINES and worker < workers else at
 
 
-def share_vectors(steps: list[Step], loop: Loop) -> list[Step]:
+def share_vectors(steps: list[Step]) -> list[Step]:
     """Let workers share the vectors in the body of a loop if one of them is multiplied by a large matrix."""
     found = [_product(step.records[0]) if len(step.records) == 1 else None for step in steps]
     if not any(found):
         return steps
-    written = [*_written(steps, loop)]
     shared = []
     for step, product in zip(steps, found, strict=True):
         record = product or (_vector(step.records[0]) if len(step.records) == 1 else None)
-        if product is not None and _stays(product.operands[1].slot, written):
-            product.n = (*product.n, 1)
         shared.append(step if record is None else Step((record,), step.instructions))
     return shared
+
+
+def note_matrices(steps: list[Step], loop: Loop) -> list[Step]:
+    """Note which products of the body of a loop multiply by a matrix that is the same at all steps: n[3] is `STAYS`."""
+    written = [*_written(steps, loop)]
+    noted = []
+    for step in steps:
+        record = step.records[0]
+        stays = record.op == _MATMUL and _stays(record.operands[1 if record.split == IN_LINES else 2].slot, written)
+        noted.append(Step((replace(record, n=(*record.n, STAYS)),), step.instructions) if stays else step)
+    return noted
 
 
 def _product(record: Record) -> Record | None:

@@ -210,7 +210,7 @@ static void NAME(chain)(Part *part) {
 static void NAME(matmul)(Part *part) {
     const Record *record = part->record;
     long M = record->n[0], N = record->n[1], K = record->n[2], lo = part->lo, count = part->hi - part->lo;
-    long ak = record->s[A][1], bk = record->s[B][0], bn = record->s[B][1];
+    long ak = record->s[A][1], bk = part->s[0][B], bn = record->s[B][1];
     /* A few rows take less time than reading a matrix that is larger than the first cache. In a loop every other step
        goes through K from its end: what was read last at the step before is still in cache. */
     bool back = part->t & 1 && M <= 2 * GEMM_ROWS && bn == 1 && N >= GEMM_LANES && NAME(is_large)(N, K);
@@ -245,14 +245,28 @@ static void NAME(prepare_vector)(Part *part) {
     part->run = count > 0 && record->n[2] > 0 ? NAME(vector) : NAME(matmul);
 }
 
-/* Copy the columns of a matrix that a worker reads at each step of a loop: where its rows lie far apart, few of them fit
-   into the first cache. Returns the bytes after the copy. */
-static char *NAME(pack)(Part *part, char *to, const char *end) {
-    long N = part->n[0], K = part->n[1], bytes = (N * K * (long)sizeof(REAL) + 63) / 64 * 64;
-    if (part->run != NAME(vector) || !part->record->n[3] || part->s[0][A] == N || end - to < bytes) return to;
+/* Copy a matrix that is the same at all steps of a loop to where it is read in less time, if there is room:
+     - the columns of it that a worker reads, if it does not read all: where rows lie far apart, few fit in the cache;
+     - if there are few rows to multiply, so that the time is that of reading it, one whose rows begin in the middle of
+       cache lines.
+   Returns where the copy ends. */
+static char *NAME(pack)(Part *part, long steps, char *to, const char *end) {
+    enum { LINE_REALS = 64 / sizeof(REAL), STEPS = 8, STAYS = 2 };
+    const Record *record = part->record;
+    bool is_vector = part->run == NAME(vector), is_matrix = part->run == NAME(matmul);
+    int operand = is_vector ? A : B;
+    if ((!is_vector && !is_matrix) || record->n[3] != STAYS || steps < STEPS) return to;
+    long N = is_vector ? part->n[0] : record->n[1], K = record->n[2], from = part->s[0][operand], width = N;
+    if (is_matrix) {
+        width = (N + LINE_REALS - 1) / LINE_REALS * LINE_REALS;
+        if (record->split == 2 || record->s[B][1] != 1 || part->hi - part->lo > 2 * GEMM_ROWS - 1) return to;
+        if (from % LINE_REALS == 0 || N < LINE_REALS) return to;
+    }
+    long bytes = (width * K * (long)sizeof(REAL) + 63) / 64 * 64;
+    if (from == width || end - to < bytes) return to;
     for (long k = 0; k < K; k++)
-        memcpy((REAL *)to + k * N, (REAL *)part->p[A] + k * part->s[0][A], N * sizeof(REAL));
-    part->p[A] = to, part->s[0][A] = N;
+        memcpy((REAL *)to + k * width, (REAL *)part->p[operand] + k * from, N * sizeof(REAL));
+    part->p[operand] = to, part->s[0][operand] = width;
     return to + bytes;
 }
 
@@ -386,5 +400,5 @@ static void NAME(prepare)(Part *part) {
     else if (op == OP_matmul && part->record->split == 3)
         NAME(prepare_vector)(part);
     else
-        part->run = NAME(operations)[op - OP_where - 1];
+        part->run = NAME(operations)[op - OP_where - 1], part->s[0][B] = part->record->s[B][0];
 }

@@ -35,7 +35,7 @@ static void nothing(Part *part) { (void)part; }
 
 /* Bytes that a worker has for itself: a chain wants its blocks, of doubles at most. */
 enum { CHAIN_SCRATCH = BLOCKS * BLOCK * 8, SCRATCH = GEMM_SCRATCH > CHAIN_SCRATCH ? GEMM_SCRATCH : CHAIN_SCRATCH };
-enum { PACKED = 512 << 10 }; /* bytes after them for matrices that the steps of a loop read */
+enum { PACKED = 2 << 20 }; /* bytes after them for matrices that the steps of a loop read */
 
 typedef struct {
     Pool *pool;
@@ -103,7 +103,7 @@ static long go_round(Replay *replay, const Record *loop, int from, int to, bool 
     for (const Record *record = loop + 1; record < last; record += 1 + followers(record))
         for (int worker = from; worker < (alone && record->split == 3 ? 1 : to); worker++) {
             prepare(end, replay, record, worker, alone && record->split == 3 ? 1 : replay->pool->workers, t, scratch);
-            packed = record->type == 0 ? pack_f32(end, packed, full) : pack_f64(end, packed, full);
+            packed = record->type == 0 ? pack_f32(end, steps, packed, full) : pack_f64(end, steps, packed, full);
             for (int k = 0; k < OPERANDS; k++) end->turn[k] = ahead * record->turn[k];
             end->wait = !alone && (record->wait || replay->seconds);
             if (end->wait || end->run != nothing) end++;
