@@ -117,18 +117,18 @@ def test_the_policy_stops_what_would_reach_out(chromium, tmp_path):
     assert chromium.js("window.ran") is None
 
 
-def test_three_thousand_boxes_answer_at_once(show):
-    scene = rnn_scene(steps=900, cut_every=10)
-    assert len(scene.boxes) > 2700
+def seconds(show, steps):
+    """Return how long a page takes to open, and its slowest answer (the median of 8), in seconds."""
+    scene = rnn_scene(steps=steps, cut_every=10)
     start = time.monotonic()
     browser = show(scene)
     opened = time.monotonic() - start
-    medians = {}
-    for name, action in {
-        "light": "document.getElementById('l' + (400 + n)).focus()",
-        "pan": "document.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}))",
-        "zoom": "document.dispatchEvent(new KeyboardEvent('keydown', {key: '+'}))",
-    }.items():
+    medians = []
+    for action in (
+        f"document.getElementById('l' + ({steps // 2} + n)).focus()",
+        "document.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}))",
+        "document.dispatchEvent(new KeyboardEvent('keydown', {key: '+'}))",
+    ):
         times = browser.js(
             f"""(async () => {{
                 const times = [];
@@ -141,7 +141,12 @@ def test_three_thousand_boxes_answer_at_once(show):
                 return times;
             }})()"""
         )
-        medians[name] = sorted(times)[4]
-    # Measured: 1.4 s to open, 20 to 40 ms a frame. The bounds only catch what is slow by kind.
-    assert opened < 30
-    assert max(medians.values()) < 1500, medians
+        medians.append(sorted(times)[4] / 1000)
+    return opened, max(medians)
+
+
+def test_ten_times_the_boxes_take_about_ten_times_as_long(show):
+    small, large = seconds(show, 90), seconds(show, 900)  # 2,700 boxes
+    # Work that grew with the square would take a hundred times as long; a frame takes 16 ms at least.
+    assert large[0] < 50 * small[0]
+    assert large[1] < 50 * max(small[1], 0.016)
