@@ -127,7 +127,7 @@ BUDGET = {
     "data": 1430,
     "handwritten": 2210,
     "testing": 4483,
-    "compiler": 11790,
+    "compiler": 11640,
     "truncation": 1760,
     "credit": 2500,
 }

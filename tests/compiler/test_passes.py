@@ -7,7 +7,7 @@ from oracle import relative_error
 from replay import arrays_of, assert_replays, counts, record
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.passes import FAST_MATH, PASSES, loss, run
+from tinygrad_rnn.compiler.passes import PASSES, loss, run
 
 N, T, D, H, V = 2, 5, 3, 4, 6
 
@@ -23,19 +23,18 @@ def products(graph):
     return counts(graph)["matmul"] + sum(body.steps * products(body.graph) for body in bodies)
 
 
-@pytest.mark.parametrize("fast_math", [False, True])
-def test_each_stage_of_a_model_computes_the_same(monkeypatch, fast_math):
+def test_each_stage_of_a_model_computes_the_same(monkeypatch):
     monkeypatch.setattr(loss, "_LARGE", 1)
     model = tr.RNNLM(V, D, H, np.random.default_rng(0), cell="lstm", layers=2, dtype=np.float64)
     ids = np.random.default_rng(1).integers(0, V, (N, T + 1))
     recorded = record(lambda ids: lstm_step(ids, None, None, model), ids)
     before = interpret(recorded.graph, arrays_of(recorded, (ids,)))
     seen = []
-    for name, graph in run(recorded.graph, fast_math=fast_math):
+    for name, graph in run(recorded.graph):
         seen.append(name)
         for got, want in zip(interpret(graph, arrays_of(recorded, (ids,))), before, strict=True):
             assert relative_error(got, want) <= 1e-12, name
-    assert seen == [name for name in PASSES if fast_math or name not in FAST_MATH]
+    assert seen == list(PASSES)
     assert products(graph) < products(record(lambda ids: lstm_step(ids, None, None, model), ids).graph)
 
 
@@ -48,7 +47,7 @@ def test_each_pass_can_be_switched_off(without, cell, monkeypatch):
     for seed in range(2):
         ids = np.random.default_rng(seed).integers(0, V, (N, T + 1))
         calls.append((ids, model.initial_state(N), np.random.default_rng(seed)))
-    step = assert_replays(lambda *args: lstm_step(*args, model), *calls, without=without, fast_math=True)
+    step = assert_replays(lambda *args: lstm_step(*args, model), *calls, without=without)
     assert step.plan.passes == [name for name in PASSES if name not in without]
 
 

@@ -14,8 +14,8 @@ from tinygrad_rnn.compiler.passes import motion
 from tinygrad_rnn.compiler.passes.motion import hoist_invariants, move_elementwise, move_products
 from tinygrad_rnn.compiler.passes.prune import prune_loops
 from tinygrad_rnn.compiler.passes.simplify import cancel_inverses, remove_dead_code
-from tinygrad_rnn.compiler.passes.slopes import slopes_forward
-from tinygrad_rnn.compiler.passes.sums import defer_carried
+from tinygrad_rnn.compiler.passes.slopes import slopes_early
+from tinygrad_rnn.compiler.passes.sums import defer_sums
 
 N, T, D, H = 2, 4, 3, 5
 W_IN, W = (tr.tensor(normal(*shape, seed=n) / 2, requires_grad=True) for n, shape in enumerate([(D, H), (H, H)]))
@@ -74,7 +74,7 @@ def test_the_product_of_an_input_comes_before_the_loop_and_that_of_its_cotangent
 
 
 def test_gradients_of_weights_are_one_product_and_those_of_biases_one_sum():
-    graph = rewritten(trained, (normal(N, T, D),), hoist_invariants, move_products, defer_carried, *TIDY)
+    graph = rewritten(trained, (normal(N, T, D),), hoist_invariants, move_products, defer_sums, *TIDY)
     backward = bodies(graph)[1]
     assert backward["matmul"] == 1  # d @ W.T, which the step before waits for
     assert backward["sum"] == 0
@@ -91,7 +91,7 @@ def test_sums_that_the_user_wrote_stay_in_their_order():
         )
         return total
 
-    graph = rewritten(f, (normal(N, T, D),), defer_carried, *TIDY)
+    graph = rewritten(f, (normal(N, T, D),), defer_sums, *TIDY)
     assert bodies(graph)[0]["matmul"] == 2
 
 
@@ -168,7 +168,7 @@ def test_slopes_of_sigmoids_are_computed_going_forward():
         outputs, _ = tr.scan(lambda x, h: (h, tr.sigmoid(h @ W + x[:, :1])), np.zeros((N, H)), xs)
         return tr.grad(np.sum(outputs * outputs), W)
 
-    graph = rewritten(f, (normal(N, T, D),), *TIDY, slopes_forward, *TIDY)
+    graph = rewritten(f, (normal(N, T, D),), *TIDY, slopes_early, *TIDY)
     forward, backward = bodies(graph)
     assert (forward["sigmoid_slope"], backward["sigmoid_slope"]) == (1, 0)
 

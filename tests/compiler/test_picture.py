@@ -208,7 +208,7 @@ def test_names_with_quotes_and_backslashes_are_escaped():
 
 def test_every_stage_can_be_drawn_and_draws():
     f, x = recurrent(4)
-    step = tr.compile(f, fast_math=True)
+    step = tr.compile(f)
     step(x)
     drawn = {name: step.draw(x, stage=name) for name in ("recorded", *PASSES)}
     assert isinstance(drawn["recorded"], tr.Drawing)

@@ -58,7 +58,6 @@ class Compiled(Generic[P, R_co]):
         max_plans: plans that are kept, those that differ in sizes alone as one; what was used longest ago goes first.
         threads: threads that a replay is split over.
         executor: what replays plans, "native" or "numpy"; "auto" until the first plan is made.
-        fast_math: whether sums and products that the function wrote may be computed in another order.
         donate: arguments whose memory results may be written over, by name or position.
     """
 
@@ -69,7 +68,6 @@ class Compiled(Generic[P, R_co]):
         max_plans: int = 8,
         threads: int | None = None,
         executor: str | None = None,
-        fast_math: bool = False,
         donate: Collection[str | int] = (),
     ) -> None:
         list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
@@ -78,7 +76,6 @@ class Compiled(Generic[P, R_co]):
         self.function = function
         self.donate = checked(function, donate)
         self.without = frozenset(without)
-        self.fast_math = fast_math
         self.max_plans = integer("compile", "max_plans", max_plans)
         self._plans: OrderedDict[Key, _Ready] = OrderedDict()
         self._verified: set[int] = set()  # steps of loops that do the same each time; see `trace`
@@ -119,7 +116,7 @@ class Compiled(Generic[P, R_co]):
             return map_leaves(_own_array, self.function(*args, **kwargs))
         key, leaves = signature((args, kwargs))
         with self._alone():  # a plan has one arena
-            return self._ready(key, (args, kwargs)).run(leaves)
+            return self._ready(key, (args, kwargs), leaves).run(leaves)
 
     @property
     def plan(self) -> Plan:
@@ -147,7 +144,7 @@ class Compiled(Generic[P, R_co]):
         """
         graph = trace(self.function, (args, kwargs)).graph
         yield "recorded", graph
-        yield from run_passes(graph, self.without, self.fast_math)
+        yield from run_passes(graph, self.without)
 
     def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Return what the plan for these arguments costs, with the time of each kind of call, measured now.
@@ -157,7 +154,7 @@ class Compiled(Generic[P, R_co]):
         """
         key, leaves = signature((args, kwargs))
         with self._alone():
-            ready = self._ready(key, (args, kwargs))
+            ready = self._ready(key, (args, kwargs), leaves)
             executor = self._executor(ready.executor.plan)
             times = executor.seconds(ready.arrays(leaves))
             return explain(
@@ -195,11 +192,9 @@ class Compiled(Generic[P, R_co]):
         )
 
     def _again(self, function: Callable[P, R_co]) -> Compiled[P, R_co]:
-        return Compiled(
-            function, self.without, self.max_plans, self.threads, self.executor, self.fast_math, self.donate
-        )
+        return Compiled(function, self.without, self.max_plans, self.threads, self.executor, self.donate)
 
-    def _ready(self, key: Key, args: Arguments) -> _Ready:
+    def _ready(self, key: Key, args: Arguments, leaves: list[object]) -> _Ready:
         ready = self._plans.get(key)
         if ready is not None and (shape := ready.outside.changed()) is not None:
             self._recordings.outside(shape)
@@ -208,7 +203,7 @@ class Compiled(Generic[P, R_co]):
             over = [old for old, kept in self._plans.items() if kept.references and is_over(kept.references)]
             for old in over if key in over or key not in self._plans else (key, *over):
                 self._drop(old)
-            ready = self._plans[key] = self._record(args)
+            ready = self._plans[key] = self._record(args, leaves)
             ready.references = references(key)
             self._make_room(ready.family)
             if ready.is_first:
@@ -242,9 +237,9 @@ class Compiled(Generic[P, R_co]):
         return self._lock
 
     @collector_paused()
-    def _record(self, args: Arguments) -> _Ready:
+    def _record(self, args: Arguments, leaves: list[object]) -> _Ready:
         recorded = trace(self.function, args, self._verified)
-        found, leaves = skeleton(recorded.graph), flatten(args)
+        found = skeleton(recorded.graph)
         inputs = [number for number, leaf in enumerate(leaves) if _is_input(leaf)]
         given = donated_leaves(self.function, self.donate, args)
         donated = frozenset(place for place, number in enumerate(inputs) if number in given)
@@ -262,7 +257,7 @@ class Compiled(Generic[P, R_co]):
     def _planned(self, graph: Graph, donated: Collection[int]) -> Plan:
         """Return the plan that the passes make of a graph."""
         names = []
-        for name, rewritten in run_passes(graph, self.without, self.fast_math):
+        for name, rewritten in run_passes(graph, self.without):
             graph = rewritten
             names.append(name)
         plan = make_plan(graph, donated)
@@ -285,7 +280,9 @@ class _Ready:
         self.executor, self.outside, self.family, self.is_first = executor, recorded.outside, family, is_first
         self._captured = recorded.captured
         places = {id(leaf): _Argument(n) for n, leaf in enumerate(leaves) if isinstance(leaf, np.random.Generator)}
-        result = map_leaves(lambda part: places.get(id(part), part), recorded.result)
+        result = recorded.result
+        if places:
+            result = map_leaves(lambda part: places.get(id(part), part), result)
         self._parts, self._rebuilt = flatten(result), rebuilder(result)
         self._inputs = [number for number, leaf in enumerate(leaves) if _is_input(leaf)]  # the same for one signature
 
@@ -330,7 +327,6 @@ def compile(
     max_plans: int = 8,
     threads: int | None = None,
     executor: str | None = None,
-    fast_math: bool = False,
     donate: Collection[str | int] = (),
 ) -> Compiled[P, R]:
     """Return a function that computes the same, recorded once for each signature and replayed as a plan.
@@ -354,10 +350,6 @@ def compile(
         executor: "native" replays plans with a C library, which the first use on a machine compiles; "numpy" calls
             NumPy for each instruction; "auto" takes native where there is a C compiler. None: what
             TINYGRAD_RNN_EXECUTOR says, or "auto".
-        fast_math: also compute sums and products that the function wrote in another order, where that saves time. The
-            result is the same to rounding only if no large terms cancel, and no product leaves the range of its dtype
-            halfway: `(x * 1e25) * 1e20` in float32 becomes infinite. Off, only the order of terms within one product,
-            one reduction and one cotangent is free.
         donate: names or positions of arguments (arrays, Tensors, nestings of them) that the caller does not need any
             more once they are updated. A result that is an elementwise update of one, such as `p - lr * g`, of its
             shape and dtype, is made where it lies if nothing reads it afterwards: parameters are then there once, not
@@ -391,4 +383,4 @@ def compile(
     >>> float(two[0]), float(one[0])
     (0.0, 0.0)
     """
-    return Compiled(function, without, max_plans, threads, executor, fast_math, donate)
+    return Compiled(function, without, max_plans, threads, executor, donate)

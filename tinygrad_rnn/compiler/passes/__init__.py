@@ -10,46 +10,37 @@ from ..ir.editing import in_bodies
 from ..ir.graph import Graph
 from .checks import checks_first
 from .lookups import lookup_products, table_biases
-from .loss import bias_in_product, fuse_loss, sums_in_product
+from .loss import fuse_loss, sums_in_product
 from .motion import hoist_invariants, move_elementwise, move_products
 from .prune import prune_loops
-from .reassociate import reassociate
 from .rolling.roll import roll
 from .rows import sparse_updates
-from .simplify import cancel_inverses, fold_constants, merge_subexpressions, remove_dead_code, stacks_first
-from .slopes import slopes_early, slopes_forward
-from .sums import defer_carried, defer_sums
+from .simplify import cancel_inverses, fold_constants, merge_subexpressions, remove_dead_code
+from .slopes import slopes_early
+from .sums import defer_sums
 from .time_first import flat_products, time_first
 from .weights import copy_transposed
 
 Pass = Callable[[Graph], Graph]
 
-_regroup_sums, _regroup_carried = partial(defer_sums, all_sums=True), partial(defer_carried, all_sums=True)
-
 PASSES: dict[str, tuple[Pass, ...]] = {
     "roll": (roll,),
     "simplify": (hoist_invariants,),
-    "time_first": (stacks_first, time_first, time_first),
+    "time_first": (time_first, time_first),
     "flat_products": (flat_products,),
     "hoist_products": (move_products, time_first),
-    "defer_sums": (defer_sums, defer_carried, time_first, flat_products),
-    "regroup_sums": (_regroup_sums, _regroup_carried, time_first, flat_products),
+    "defer_sums": (defer_sums, time_first, flat_products),
     "lookup_products": (lookup_products,),
     "fuse_loss": (fuse_loss,),
     "sums_in_product": (sums_in_product,),
-    "bias_in_product": (bias_in_product,),
-    "reassociate": (partial(in_bodies, reassociate),),
     "hoist_elementwise": (move_elementwise,),
     "table_biases": (table_biases,),
-    "slopes_early": (partial(in_bodies, slopes_early), slopes_forward),
+    "slopes_early": (slopes_early,),
     "copy_transposed": (copy_transposed,),
     "sparse_updates": (sparse_updates,),
     "checks_first": (checks_first,),
 }
 """Name to functions. After each of them what it left over is cleaned up, if "simplify" is on."""
-
-FAST_MATH = frozenset(("regroup_sums", "bias_in_product", "reassociate"))
-"""Passes that change the order of sums and products that the user wrote: they run only where that was asked for."""
 
 _CLEAN: tuple[Pass, ...] = (
     *(
@@ -60,8 +51,8 @@ _CLEAN: tuple[Pass, ...] = (
 )
 
 
-def run(graph: Graph, without: Collection[str] = (), fast_math: bool = False) -> Iterator[tuple[str, Graph]]:
-    """Yield (name, graph after it) of each pass that is on; those of `FAST_MATH` are only if `fast_math` says so.
+def run(graph: Graph, without: Collection[str] = ()) -> Iterator[tuple[str, Graph]]:
+    """Yield (name, graph after it) of each pass that is on.
 
     A pass may write into the calls of the graph that it is given: who keeps one must draw it before going on.
 
@@ -73,7 +64,7 @@ def run(graph: Graph, without: Collection[str] = (), fast_math: bool = False) ->
         raise ConfigError(f"compile: without names {unknown}; the passes are {', '.join(PASSES)}")
     clean = () if "simplify" in without else _CLEAN
     for name, functions in PASSES.items():
-        if name in without or (name in FAST_MATH and not fast_math):
+        if name in without:
             continue
         for function in functions:
             graph = function(graph)

@@ -64,49 +64,6 @@ def _is_constant(part: object) -> bool:
     return not isinstance(part, Value) or (part.constant is not None and part.ndim == 0)
 
 
-def bias_in_product(graph: Graph) -> Graph:
-    """Add a bias to large logits within the product, by a column of ones: [x, 1] @ [W; b] is x @ W + b."""
-    uses = graph.uses()
-    affine = {call: _affine(call, uses) for call in graph.calls}
-
-    def rule(call: Call, _: Operands, new: Rewriter) -> list[Value] | None:
-        found = affine[call]
-        if found is None:
-            return None
-        multiplied, bias = found
-        x1, W = _with_ones(new, multiplied.inputs[0]), new.get(multiplied.inputs[1])
-        b = reshaped(new, new.get(bias), (1, W.shape[1]))
-        W1 = new.call(CONCATENATE, [W, b], {"axis": 0}).output
-        return [reshaped(new, product(new, x1, W1), call.output.shape)]
-
-    return rewrite(graph, rule)
-
-
-def _with_ones(new: Rewriter, x: Value) -> Value:
-    """Append what puts a column of ones after the last column of rows."""
-    one = Value((1, 1), x.dtype, constant=np.ones((1, 1), x.dtype))
-    shape = x.shape[0], 1
-    ones = Value(shape, x.dtype, constant=np.ones(shape, x.dtype))
-    ones.folded = Call(BROADCAST, [one], {"shape": shape}, [(shape, x.dtype)]), 0  # how another length has its own
-    return new.call(CONCATENATE, [new.get(x), ones], {"axis": 1}).output
-
-
-def _affine(call: Call, uses: dict[Value, list[Call]]) -> tuple[Call, Value] | None:
-    """Return (product, bias) if a call adds a bias to a large product that nobody else reads."""
-    if call.name != "add" or call.output.size < _LARGE or not all(isinstance(part, Value) for part in call.inputs):
-        return None
-    for part, bias in (call.inputs, call.inputs[::-1]):
-        if bias.shape != call.output.shape[-1:] or part.shape != call.output.shape:
-            continue
-        maker, value = part.maker, part
-        if maker is not None and maker.name == "reshape" and len(uses[value]) == 1:
-            value = maker.inputs[0]
-            maker = value.maker
-        if maker is not None and maker.name == "matmul" and value.ndim == 2 and len(uses[value]) == 1:
-            return maker, bias
-    return None
-
-
 def sums_in_product(graph: Graph) -> Graph:
     """Add up the rows of a large gradient within the product that reads it too: one pass over it less.
 
@@ -130,6 +87,15 @@ def _in_one_product(graph: Graph, multiplied: Call, total: Call) -> Graph:
         return [of_matrix]
 
     return remove_dead_code(sort(substitute(rewrite(graph, rule), columns)))
+
+
+def _with_ones(new: Rewriter, x: Value) -> Value:
+    """Append what puts a column of ones after the last column of rows."""
+    one = Value((1, 1), x.dtype, constant=np.ones((1, 1), x.dtype))
+    shape = x.shape[0], 1
+    ones = Value(shape, x.dtype, constant=np.ones(shape, x.dtype))
+    ones.folded = Call(BROADCAST, [one], {"shape": shape}, [(shape, x.dtype)]), 0  # how another length has its own
+    return new.call(CONCATENATE, [new.get(x), ones], {"axis": 1}).output
 
 
 def _product_and_sum(graph: Graph) -> tuple[Call, Call] | None:

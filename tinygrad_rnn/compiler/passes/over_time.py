@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..ir.graph import Call, Rewriter, Value
-from ..ir.operators import BROADCAST, MATMUL, RESHAPE, STACK
+from ..ir.operators import BROADCAST, MATMUL, RESHAPE
 from ..ir.table import ELEMENTWISE
-from .common import attrs_key, axes_of, product, reshaped, rows
-from .simplify import joined_slices
+from .common import axes_of, product, reshaped, rows
 
 _REDUCTIONS = frozenset(("sum", "mean", "max", "min"))
 _BY_AXIS = frozenset(("transpose", "getitem", "split", "unstack", *_REDUCTIONS))
@@ -50,24 +49,6 @@ def for_all_steps(new: Rewriter, call: Call, operands: list[Operand], steps: int
     if call.name == "reshape":
         return new.call(RESHAPE, [x], {"shape": shape}).outputs
     return new.call(call.operator, [x], _later_axes(call)).outputs
-
-
-def stacked(new: Rewriter, values: list[Value]) -> Value:
-    """Append what joins values along a new first axis, without a copy where they are slices, or views of slices."""
-    joined = joined_slices(new, values, 0)
-    if joined is not None:
-        return joined
-    makers = [value.maker for value in values if value.maker is not None]
-    first = makers[0] if len(makers) == len(values) else None
-    if first is not None and first.name in ("transpose", "getitem", "split") and is_known(first):
-
-        def kind(value: Value, maker: Call) -> object:
-            return maker.name, attrs_key(maker), value.index, maker.inputs[0].shape
-
-        if len({kind(value, maker) for value, maker in zip(values, makers, strict=True)}) == 1:
-            below = stacked(new, [maker.inputs[0] for maker in makers])
-            return new.call(first.operator, [below], _later_axes(first)).outputs[values[0].index]
-    return new.call(STACK, values, {"axis": 0}).output
 
 
 def _later_axes(call: Call) -> dict[str, object]:

@@ -7,8 +7,7 @@ from collections.abc import Hashable
 import numpy as np
 
 from ..ir.graph import Call, Graph, Rewriter, Value, map_parts
-from ..ir.operators import GETITEM, STACK
-from .common import Operands, attrs_key, axes_of, maker_of, part_key, reshaped, rewrite, spec, transposed
+from .common import Operands, attrs_key, axes_of, part_key, reshaped, rewrite, spec, transposed
 
 
 def remove_dead_code(graph: Graph) -> Graph:
@@ -51,20 +50,25 @@ def _simpler(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     x = inputs[0]
     if (same := _unchanged(call, inputs)) is not None:
         return [same]
-    if call.name == "stack":
-        joined = joined_slices(new, inputs, call.attrs["axis"] % call.output.ndim)
-        return None if joined is None else [joined]
     maker = x.maker
     if maker is None:
         return None
+    if call.name == "stack" and maker.name == "unstack" and list(inputs) == list(maker.outputs):
+        return [maker.inputs[0]] if spec(maker.inputs[0]) == spec(call.output) and _same_axis(call, maker) else None
     if call.name == maker.name == "reshape":
         return [reshaped(new, maker.inputs[0], call.output.shape)]
     if call.name == maker.name == "transpose":
         first = axes_of(maker)
         return [transposed(new, maker.inputs[0], [first[axis] for axis in axes_of(call)])]
-    if call.name == "unstack" and maker.name == "stack" and call.attrs["axis"] % x.ndim == maker.attrs["axis"] % x.ndim:
+    if call.name == "unstack" and maker.name == "stack" and _same_axis(call, maker):
         return list(maker.inputs) if all(isinstance(part, Value) for part in maker.inputs) else None
     return None
+
+
+def _same_axis(one: Call, other: Call) -> bool:
+    """Return whether a stack joins along the axis that an unstack takes apart, or the reverse."""
+    stack, unstack = (one, other) if one.name == "stack" else (other, one)
+    return bool(stack.attrs["axis"] % stack.output.ndim == unstack.attrs["axis"] % unstack.inputs[0].ndim)
 
 
 def _unchanged(call: Call, inputs: Operands) -> Value | None:
@@ -113,35 +117,3 @@ def _array(part: object) -> object:
 def _is_ones(part: object) -> bool:
     constant = part.constant if isinstance(part, Value) else None
     return constant is not None and constant.size <= _SMALL and bool((constant == 1).all())
-
-
-def joined_slices(new: Rewriter, values: Operands, to: int) -> Value | None:
-    """Append views that join slices of one array again, along axis `to`; None if they are not such slices, in order."""
-    maker = maker_of(values[0], "unstack")
-    first = values[0].index if maker is not None else 0
-    if maker is None or any(
-        not isinstance(v, Value) or v.maker is not maker or v.index != first + k for k, v in enumerate(values)
-    ):
-        return None
-    source = maker.inputs[0]
-    axis = maker.attrs["axis"] % source.ndim
-    if len(values) != source.shape[axis]:
-        index = (slice(None),) * axis + (slice(first, first + len(values)),)
-        source = new.call(GETITEM, [source], {"index": index}).output
-    return _moved_axis(new, source, axis, to)
-
-
-def _moved_axis(new: Rewriter, x: Value, axis: int, to: int) -> Value:
-    order = [a for a in range(x.ndim) if a != axis]
-    order.insert(to, axis)
-    return x if to == axis else transposed(new, x, order)
-
-
-def stacks_first(graph: Graph) -> Graph:
-    """Let every stack join along its first axis, with a view that moves the axis: so that slices lie in one piece."""
-
-    def rule(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
-        axis = call.attrs["axis"] % call.output.ndim if call.name == "stack" else 0
-        return [_moved_axis(new, new.call(STACK, inputs, {"axis": 0}).output, 0, axis)] if axis else None
-
-    return rewrite(graph, rule)

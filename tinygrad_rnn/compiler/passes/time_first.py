@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..ir.graph import Call, Graph, Rewriter, Value
-from ..ir.operators import UNSTACK
 from ..ir.table import ELEMENTWISE
 from .common import Operands, Rule, axes_of, maker_of, outer_product, product, reshaped, rewrite, rows, transposed
 
@@ -30,16 +29,6 @@ def _turned(part: object) -> tuple[Value, tuple[int, ...]] | None:
     maker = maker_of(part, "transpose")
     axes = () if maker is None else axes_of(maker)
     return (maker.inputs[0], axes) if maker is not None and len(axes) > 2 and axes[-1] == len(axes) - 1 else None
-
-
-def _unstack(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None:
-    maker = maker_of(inputs[0], "transpose")
-    if maker is None:
-        return None
-    axes = axes_of(maker)
-    axis = axes[call.attrs["axis"] % len(axes)]
-    rest = [a for a in axes if a != axis]
-    return new.call(UNSTACK, maker.inputs, {"axis": axis}).outputs if rest == sorted(rest) else None
 
 
 def _take(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
@@ -99,7 +88,6 @@ def _elementwise(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | N
 
 
 _RULES: dict[str, Rule] = {
-    "unstack": _unstack,
     "transpose": _take,
     "matmul": _product,
     "sum": _column_sum,

@@ -51,8 +51,8 @@ def trace(function: Callable[..., object], args: Arguments, verified: set[int] |
         TraceError: if it reads a value, or uses what cannot be replayed.
     """
     named_parts, variables = named_by(function)
-    tracer = LoopTracer(named_parts, verified)
-    stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(flatten(args))]
+    tracer, leaves = LoopTracer(named_parts, verified), flatten(args)
+    stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(leaves)]
     positional, named = rebuild(args, iter(stand_ins))
     try:
         with tracing(tracer), np.errstate(all="ignore"):  # the values mean nothing
@@ -72,7 +72,7 @@ def trace(function: Callable[..., object], args: Arguments, verified: set[int] |
     kept = rebuild(result, iter([ARRAY if isinstance(part, _ARRAYS) else part for part in parts]))
     captured = [leaf for _, leaf in tracer.captured]
     # Rules keep copies of what Tensors hold whose memory an executor writes to; each replay reads those anew.
-    read_anew = {id(leaf._array) for leaf in (*flatten(args), *captured) if isinstance(leaf, Tensor)}
+    read_anew = {id(leaf._array) for leaf in (*leaves, *captured) if isinstance(leaf, Tensor)}
     seen = [(array, known) for array, known in tracer.outside if known is not None or id(array) not in read_anew]
     return Recorded(graph, captured, kept, Outside(seen, variables))
 
