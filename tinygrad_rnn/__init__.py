@@ -57,6 +57,7 @@ _HOME = {
         "TruncationReport credit_profile parse_policy policy_text recurrence_report stream truncation_report"
     ),
     "credit.forward": "ForwardPolicy",
+    "credit.report": "InfluencePattern influence_pattern",
     "credit.patterned": "EProp RFLO RTRL SnAp",
     "credit.sampled": "ForwardGradient KroneckerFactored UORO",
     "compiler.api": "Compiled compile",

@@ -250,6 +250,8 @@ from .truncation import recurrence_report as recurrence_report
 from .truncation import stream as stream
 from .truncation import truncation_report as truncation_report
 from .credit.forward import ForwardPolicy as ForwardPolicy
+from .credit.report import InfluencePattern as InfluencePattern
+from .credit.report import influence_pattern as influence_pattern
 from .credit.patterned import EProp as EProp
 from .credit.patterned import RFLO as RFLO
 from .credit.patterned import RTRL as RTRL

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..credit.forward import ForwardPolicy
 from ..credit.nests import arrays_of, edge_to, floats, fresh_leaf, leaves_of, loss_and_state, steps_of
+from ..credit.profile import forward_profile
 from ..credit.update import Step
 from ..engine.tape import Array, Edge
 from ..engine.tensor import Tensor
@@ -17,7 +19,7 @@ from ..engine.walk import own, pull_back
 
 
 def credit_profile(
-    step: Step, parameters: Mapping[str, Tensor], inputs: object, state: object
+    step: Step, parameters: Mapping[str, Tensor], inputs: object, state: object, policy: ForwardPolicy | None = None
 ) -> Iterator[dict[str, Array]]:
     """Yield G_0, G_1, ..., G_{T-1}: the parts of the full gradient that come from k steps back.
 
@@ -33,12 +35,14 @@ def credit_profile(
         parameters: name to leaf Tensor.
         inputs: arrays (N, T, ...), or any nesting of them.
         state: before the first step.
+        policy: `RTRL`, `SnAp`, `EProp` or `RFLO`: the parts of its gradient in place of the full one's.
 
     Yields:
         Name to array, as the gradients of an `Update`.
 
     Raises:
         ShapeError: if inputs do not agree on N and T.
+        ConfigError: if the policy is another one.
         GradientError: if `step` returns a loss that is not a single element, or a parameter has no `requires_grad`.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -49,6 +53,9 @@ def credit_profile(
     >>> [float(found["w"]) for found in credit_profile(step, {"w": w}, np.ones((1, 3)), np.ones(1))]
     [11.0, 8.0, 4.0]
     """
+    if policy is not None:
+        yield from forward_profile(step, parameters, inputs, state, policy)
+        return
     T, parameters = steps_of(inputs), leaves_of(parameters, "credit_profile")
     seeds: list[tuple[Edge, Array]] = []
     before_leaf: dict[Edge, Edge] = {}  # from the leaf of a state to the result of the previous step that it represents

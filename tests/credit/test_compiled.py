@@ -1,0 +1,147 @@
+"""Credit carried forward in compiled functions and in training steps: the same numbers as recorded anew each time."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+
+POLICIES = [
+    tr.RTRL(),
+    tr.SnAp(1),
+    tr.EProp(),
+    tr.RFLO(rng=3),
+    tr.KroneckerFactored(rng=3),
+    tr.UORO(rng=3),
+    tr.ForwardGradient(rng=3),
+]
+CELLS = [tr.RNNCell, tr.LSTMCell, tr.GRUCell, tr.IndRNNCell]
+
+
+def made_step(cell, output):
+    def step(inputs, state):
+        xs, ys = inputs
+        h, state = cell(xs[:, 0], state)
+        return np.sum((output(h) - ys[:, 0]) ** 2), state
+
+    return step
+
+
+def run(call, params, inputs, state, steps):
+    """Return what some online steps find, without an update, so that the two runs cannot drift apart."""
+    found, carry = [], None
+    for t in range(steps):
+        loss, gradients, state, carry = call(params, inputs[0][:, t : t + 1], inputs[1][:, t : t + 1], state, carry)
+        found.append((float(loss), {name: np.array(g) for name, g in gradients.items()}))
+    return found
+
+
+@pytest.mark.parametrize("make", CELLS)
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+@pytest.mark.parametrize("N", [1, 3])
+def test_a_compiled_online_step_finds_what_the_eager_one_finds(make, policy, N):
+    rng = np.random.default_rng(0)
+    cell, output = make(3, 4, rng, np.float64), tr.Linear(4, 2, rng, np.float64)
+    params = {f"cell.{name}": p for name, p in cell.parameters().items()}
+    params |= {f"output.{name}": p for name, p in output.parameters().items()}
+    step, inputs = made_step(cell, output), (rng.standard_normal((N, 6, 3)), rng.standard_normal((N, 6, 2)))
+
+    def online(policy):
+        def call(params, xs, ys, state, carry):
+            going = tr.Recurrence(step, params, policy, state, carry=carry)
+            (update,) = going.feed((xs, ys))
+            return update.losses[0], update.gradients, update.state, going.carry
+
+        return call
+
+    def fresh():  # a copy that draws the same signs
+        return type(policy)(**{name: value for name, value in vars(policy).items() if not name.startswith("_")})
+
+    compiled = tr.compile(online(fresh()), executor="numpy")
+    eager = run(online(fresh()), params, inputs, cell.initial_state(N), 6)
+    for (loss, gradients), (wanted, full) in zip(
+        run(compiled, params, inputs, cell.initial_state(N), 6), eager, strict=True
+    ):
+        assert loss == pytest.approx(wanted, rel=1e-12)
+        for name, g in gradients.items():
+            np.testing.assert_allclose(g, full[name], rtol=1e-9, atol=1e-12, err_msg=name)
+    assert len(compiled.plans) == 2  # without a carry, and with one
+
+
+def trained(policy, compile, every=4, dtype=np.float64):
+    model = tr.RNNLM(9, 5, 6, np.random.default_rng(0), cell="gru", dtype=dtype)
+    ids = np.arange(121) * 7 % 9
+    optimizer = tr.SGD(0.1)
+    step = tr.TrainStep(
+        model,
+        lambda model, batch, state: model.loss(batch[0], batch[1], state),
+        optimizer,
+        policy=tr.parse_policy(policy, every=every, rng=5),
+        compile=compile,
+    )
+    state, losses = None, []
+    for start in range(0, 36, 4):
+        batch = tuple(np.stack([ids[at + o : at + o + 4] for at in (start, start + 40)]) for o in (0, 1))
+        result = step(batch, state)
+        state = result.state
+        losses.append(result.loss)
+    return losses, {name: p.data for name, p in model.parameters().items()}, step
+
+
+@pytest.mark.parametrize("policy", ["rtrl", "snap:1", "eprop", "uoro", "kf"])
+def test_training_steps_are_the_same_compiled_and_not(policy):
+    losses, params, step = trained(policy, True)
+    wanted, others, _ = trained(policy, False)
+    np.testing.assert_allclose(losses, wanted, rtol=1e-10)
+    for name, value in params.items():
+        np.testing.assert_allclose(value, others[name], rtol=1e-8, atol=1e-12)
+    assert step.plans == 1
+    assert not step.is_whole  # a checkpoint would not have what is carried
+
+
+def test_what_is_carried_goes_on_from_batch_to_batch():
+    """With parameters that hardly move, the gradient of RTRL has the credit that chunks of the same length cut off."""
+    gradients = {}
+    for policy in ("rtrl", "chunked:4"):
+        model = tr.RNNLM(9, 5, 6, np.random.default_rng(0), dtype=np.float64)
+        before = {name: p.data.copy() for name, p in model.parameters().items()}
+        step = tr.TrainStep(
+            model,
+            lambda model, batch, state: model.loss(batch[0], batch[1], state),
+            tr.SGD(1e-9),
+            policy=tr.parse_policy(policy, every=4),
+        )
+        ids, state = np.arange(13)[None] * 7 % 9, None
+        for start in (0, 4, 8):
+            state = step((ids[:, start : start + 4], ids[:, start + 1 : start + 5]), state).state
+        gradients[policy] = {name: (before[name] - p.data) * 1e9 for name, p in model.parameters().items()}
+    model = tr.RNNLM(9, 5, 6, np.random.default_rng(0), dtype=np.float64)
+
+    def whole(inputs, state):
+        loss, state = model.loss(*inputs, state)
+        return loss * np.size(inputs[0]), state
+
+    inputs = (ids[:, :12], ids[:, 1:13])
+    full = tr.bptt(whole, model.parameters(), inputs, model.initial_state(1), tr.Full()).gradients
+    for name, g in gradients["rtrl"].items():
+        np.testing.assert_allclose(4 * g, full[name], rtol=1e-4, atol=1e-5)
+    assert np.abs(4 * gradients["chunked:4"]["layers.0.Wh"] - full["layers.0.Wh"]).max() > 1e-3
+
+
+def test_a_new_sequence_starts_without_a_carry():
+    _, _, step = trained("rtrl", True)
+    batch = np.arange(8).reshape(2, 4), np.arange(1, 9).reshape(2, 4)
+    other = tr.TrainStep(copy.deepcopy(step.model), step.objective, tr.SGD(0.1), policy="rtrl", compile=False)
+    assert step(batch, None).gradient_norm == pytest.approx(other(batch, None).gradient_norm, rel=1e-9)
+
+
+def test_the_state_before_the_first_step_must_be_given():
+    cell = tr.RNNCell(3, 4, np.random.default_rng(0))
+
+    def step(xs, state):
+        output, state = tr.unroll(cell, xs, state)
+        return np.sum(output), state
+
+    with pytest.raises(tr.errors.GradientError, match=r"RTRL\(every=1\) needs the state before the first step"):
+        tr.bptt(step, cell.parameters(), np.ones((2, 3, 3), np.float32), None, tr.RTRL())

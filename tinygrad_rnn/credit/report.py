@@ -1,0 +1,146 @@
+"""What the parameters of a step reach: the pattern of the influence of `RTRL` and `SnAp`, in numbers and a picture."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..checks import integer
+from ..engine.tape import Array
+from ..engine.tensor import Tensor
+from ..engine.tree import flatten, map_leaves
+from ..errors import ShapeError
+from ..files import write_figure
+from .moves import Moves
+from .nests import arrays_of, fresh_leaf, leaves_of, loss_and_state, steps_of
+from .pattern import immediate_pattern, spread_pattern, state_pattern
+from .record import StepRecord
+from .update import Step
+
+
+@dataclass(frozen=True)
+class InfluencePattern:
+    """Which entries of J = dh/dtheta can be other than zero after some steps, for one stream.
+
+    Attributes:
+        steps: steps after which; None: however many.
+        reached: name of a parameter to booleans (n, *shape): which of the n numbers of state each element reaches.
+        is_complete: whether more steps reach nothing more, so that `SnAp(steps)` is `RTRL`.
+        itemsize: bytes of an entry.
+    """
+
+    steps: int | None
+    reached: dict[str, Array]
+    is_complete: bool
+    itemsize: int
+
+    @property
+    def entries(self) -> int:
+        """Number of entries that are kept for a stream."""
+        return sum(int(np.count_nonzero(reached)) for reached in self.reached.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept for a stream."""
+        return self.entries * self.itemsize
+
+    @property
+    def full(self) -> int:
+        """Number of entries of J without a pattern, n * P."""
+        return sum(reached.size for reached in self.reached.values())
+
+    def table(self) -> str:
+        """Return the pattern as text: for each parameter its size, and how many units an element of it reaches."""
+        when = "however many steps" if self.steps is None else f"{self.steps} step{'s' * (self.steps != 1)}"
+        lines = [f"Entries of dh/dtheta that can be other than zero after {when}, for one stream", ""]
+        wide = max([9, *map(len, self.reached)])
+        lines.append(f"{'parameter':<{wide}}  {'elements':>9}  {'units reached':>13}  {'entries':>10}  of all")
+        for name, reached in self.reached.items():
+            counts = np.count_nonzero(reached, axis=0)
+            low, high = int(counts.min(initial=len(reached))), int(counts.max(initial=0))
+            units = f"{low}" if low == high else f"{low} to {high}"
+            kept = int(counts.sum())
+            lines.append(
+                f"{name:<{wide}}  {math.prod(reached.shape[1:]):>9,}  {units:>13}  {kept:>10,}  "
+                f"{kept / max(reached.size, 1):6.1%}"
+            )
+        lines += ["", f"{self.entries:,} of {self.full:,} entries, {self.nbytes:,} bytes."]
+        if self.is_complete:
+            lines.append("More steps reach nothing more: on this pattern RTRL is exact.")
+        return "\n".join(lines)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the pattern, a row for each unit of the state and a column for each element of a parameter.
+
+        Args:
+            path: file to write; its ending chooses the format.
+
+        Raises:
+            ImportError: if matplotlib, the extra tinygrad_rnn[plot], is not there.
+            OSError: if the file cannot be written.
+        """
+        from matplotlib.figure import Figure
+
+        columns = np.concatenate([reached.reshape(len(reached), -1) for reached in self.reached.values()], axis=1)
+        figure = Figure(figsize=(9, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(columns, aspect="auto", cmap="Blues", vmin=0, vmax=1.4, interpolation="nearest")
+        borders = np.cumsum([0, *(math.prod(reached.shape[1:]) for reached in self.reached.values())])
+        for border in borders[1:-1]:
+            axes.axvline(border - 0.5, color="#666666", linewidth=0.8)
+        axes.set_xticks((borders[1:] + borders[:-1]) / 2 - 0.5, list(self.reached))
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylabel("unit of the state")
+        axes.set_xlabel("element of the parameter")
+        when = "any number of steps" if self.steps is None else f"{self.steps} step{'s' * (self.steps != 1)}"
+        axes.set_title(f"dh/dtheta within {when}: {self.entries:,} of {self.full:,} entries", fontsize=10)
+        write_figure(path, figure, dpi=150)
+
+
+def influence_pattern(
+    step: Step, parameters: Mapping[str, Tensor], inputs: object, state: object, steps: int | None = 1
+) -> InfluencePattern:
+    """Return which units of the state each element of the parameters can reach, found from a recorded step.
+
+    It follows from the operations, not from their values: `SnAp(steps)` carries these entries, and `RTRL` those for any
+    number of steps. Parameters that reach no unit, those of an output layer, are left out.
+
+    Args:
+        step: as in `Recurrence`.
+        parameters: name to leaf Tensor.
+        inputs: arrays (N, T, ...), or any nesting of them; the first step of the first stream counts.
+        state: before the first step.
+        steps: number of steps, 1 or more; None: any number.
+
+    Raises:
+        ConfigError: if `steps` is below 1.
+        ShapeError: if the state has no parts, or inputs have no steps.
+        GradientError: as `Recurrence`.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> cell = tr.IndRNNCell(3, 4, np.random.default_rng(0))
+    >>> def step(xs, state):
+    ...     outputs, state = tr.unroll(cell, xs, state)
+    ...     return np.sum(outputs), state
+    >>> found = influence_pattern(step, cell.parameters(), np.ones((1, 1, 3), np.float32), cell.initial_state(1))
+    >>> found.entries, found.full, found.is_complete
+    (20, 80, True)
+    """
+    steps = None if steps is None else integer("influence_pattern", "steps", steps)
+    if not steps_of(inputs) or not flatten(state):
+        raise ShapeError("influence_pattern: expected inputs (N, T, ...) with T >= 1, and a state with a part or more")
+    named = leaves_of(parameters, "influence_pattern")
+    before = map_leaves(fresh_leaf, map_leaves(lambda part: part[:1], arrays_of(state)))
+    loss, after = loss_and_state(step(map_leaves(lambda x: x[:1, :1], inputs), before), "influence_pattern")
+    jacobian = StepRecord(loss, before, after, named, Moves()).jacobian
+    shapes = {name: parameter.shape for name, parameter in named.items()}
+    immediate, through = immediate_pattern(jacobian, shapes), state_pattern(jacobian)
+    found, whole = (spread_pattern(immediate, through, count) for count in (steps, None))
+    reached = {name: np.broadcast_to(part, (len(part), *shapes[name])) for name, part in found.items() if part.any()}
+    complete = all(np.array_equal(found[name], whole[name]) for name in found)
+    itemsize = max((named[name].dtype.itemsize for name in reached), default=0)
+    return InfluencePattern(steps, reached, complete, itemsize)
