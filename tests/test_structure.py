@@ -127,9 +127,9 @@ BUDGET = {
     "data": 1430,
     "handwritten": 2210,
     "testing": 4483,
-    "compiler": 11640,
-    "truncation": 1760,
-    "credit": 2500,
+    "compiler": 11790,
+    "truncation": 2290,
+    "credit": 2900,
 }
 
 
