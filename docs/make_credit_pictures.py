@@ -22,7 +22,8 @@ T, H = 24, 16
 
 def norms(parts: list[dict[str, Any]]) -> list[float]:
     """Return the norm of each part of a gradient, over the parameters of the cell."""
-    return [float(np.sqrt(sum(np.sum(g**2) for g in part.values()))) for part in parts]
+    found = [float(np.sqrt(sum(np.sum(g**2) for g in part.values()))) for part in parts]
+    return [norm or np.nan for norm in found]  # nothing is no point on a logarithmic axis
 
 
 def profiles(path: Path) -> None:
@@ -45,6 +46,7 @@ def profiles(path: Path) -> None:
         full = norms(list(credit_profile(step, cell.parameters(), inputs, state)))
         ax.plot(full[:5], color="#D55E00", linewidth=5, alpha=0.35, label="Windowed(5): nothing after k = 4")
         ax.set_yscale("log")
+        ax.set_ylim(1e-8, 1e3)
         ax.set_xlabel("k, steps back")
         ax.set_title(title, fontsize=10)
         ax.grid(visible=True, alpha=0.25)
