@@ -7,7 +7,7 @@ the space between them, and parameters stand below the row that reads them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -93,6 +93,7 @@ class _Row:
     """A row before it is laid out.
 
     Attributes:
+        diagram: what it is a part of.
         areas: in order.
         index: id of each box, then each gate, to its number.
         arcs: what connects them.
@@ -101,6 +102,7 @@ class _Row:
         readers: numbers of the boxes that read parameters.
     """
 
+    diagram: RolledDiagram
     areas: list[Area]
     index: dict[_Name, int]
     arcs: list[Arc] = field(default_factory=list)
@@ -112,22 +114,21 @@ class _Row:
         """Return the gates where lines leave, or come in."""
         return [name for name in self.index if isinstance(name, _Gate) and name.out == out]
 
-    def first(self, diagram: RolledDiagram) -> list[_Gate]:
-        """Return the gates of lines that come into the first area."""
+    @property
+    def first(self) -> list[_Gate]:
+        """The gates of lines that come into the first area."""
         members = self.areas[0].members if self.areas else ()
-        return [gate for gate in self.gates(False) if diagram.edges[gate.line].head in members]
+        return [gate for gate in self.gates(False) if self.diagram.edges[gate.line].head in members]
 
 
 def lay_out(diagram: RolledDiagram) -> RolledLayout:
     """Return where the parts of a diagram stand."""
-    places = RolledLayout(bottom=TOP)
-    gates: dict[_Gate, tuple[Point, ...]] = {}
+    placer, rows = _Placer(diagram), _rows(diagram)
     tops: dict[_Gate, float] = {}
-    tall = (TALL if any(loop.norms for loop in diagram.loops) else 40.0) + (14.0 if diagram.closed else 0.0)
-    rows = _rows(diagram)
     for row in reversed(rows):
-        upper = _place(row, diagram, places, gates, tall)
+        upper = placer.place(row)
         tops.update((gate, upper) for gate in row.gates(True))
+    places, gates = placer.places, placer.gates
     for lane, gate in enumerate(sorted(tops)):
         into = gates[_Gate(gate.line, False)]
         head = diagram.edges[gate.line].head
@@ -150,23 +151,19 @@ def _rows(diagram: RolledDiagram) -> list[_Row]:
     delays = {loop.delay for loop in diagram.loops}
     area_of = {box: number for number, area in enumerate(diagram.areas) for box in area.members}
     inside = Counter(area_of[loop.delay] for loop in diagram.loops)
-    area_of = {box: number for number, area in enumerate(diagram.areas) for box in area.members}
-    inside = Counter(area_of[loop.delay] for loop in diagram.loops)
     reading = {box for readers in diagram.parameters.values() for box, _ in readers}
     rows = []
     for number, areas in enumerate(found):
         names: list[_Name] = [box for area in areas for box in area.members]
         names += [_Gate(n, True) for n in crossing if row_of[diagram.edges[n].tail] == number]
         names += [_Gate(n, False) for n in crossing if row_of[diagram.edges[n].head] == number]
-        row = _Row(areas, {name: place for place, name in enumerate(names)})
+        row = _Row(diagram, areas, {name: place for place, name in enumerate(names)})
         row.readers = {row.index[box] for box in reading if box in row.index}
         row.loops = [loop for loop in diagram.loops if loop.source in row.index]
         for n, line in enumerate(diagram.edges):
             if line.tail in row.index and line.head in row.index:
                 stub = text_width(line.label, 9) + 4 if 0 < len(line.label) <= SHORT else 0.0
                 stub = _LOOP_ROOM if diagram.closed and line.tail in delays else stub
-                if area_of[line.tail] != area_of[line.head]:  # room for the loops that enter the area from the left
-                    stub = max(stub, _SIDE * (inside[area_of[line.head]] - 2))
                 if area_of[line.tail] != area_of[line.head]:  # room for the loops that enter the area from the left
                     stub = max(stub, _SIDE * (inside[area_of[line.head]] - 2))
                 weight = 4.0 if line.tail in delays else 1.0
@@ -181,82 +178,134 @@ def _rows(diagram: RolledDiagram) -> list[_Row]:
     return rows
 
 
-def _place(
-    row: _Row, diagram: RolledDiagram, places: RolledLayout, gates: dict[_Gate, tuple[Point, ...]], tall: float
-) -> float:
-    """Place one row below what stands already; return where it begins.
+class _Placer:
+    """Places rows, one below the other.
 
-    Args:
-        row: to place.
-        diagram: that it belongs to.
-        places: to add to.
-        gates: to add the routes of lines that leave the row or come into it.
-        tall: height of a loop.
+    Attributes:
+        places: where everything stands so far.
+        gates: routes of lines that leave a row or come into one, to its border.
     """
-    ranks = _ranks(row, diagram)
-    nested = sorted(row.loops, key=lambda loop: ranks[row.index[loop.source]] - ranks[row.index[loop.delay]])
-    high = [row.index[box] for loop in nested for box in (loop.delay, loop.source)]
-    entering = {row.index[gate] for gate in row.gates(False)}
-    sizes = [diagram.boxes[name].size() if isinstance(name, str) else (0.0, 0.0) for name in row.index]
-    layout = layered(
-        [Item(*size) for size in sizes],
-        row.arcs,
-        ranks=ranks,
-        across=_ACROSS,
-        first=list(dict.fromkeys(high)),
-        last=(row.readers | entering) - set(high),
-        spine=_spine(row),
-    )
-    loops_of = [[loop for loop in nested if loop.source in area.members] for area in row.areas]
-    over = max(tall * len(loops) for loops in loops_of)
-    top = places.bottom + _LANE * len(row.gates(True))
-    upper = top + (over + 4 if row.loops else 0.0)
-    early = any(ranks[row.index[loop.delay]] <= 1 for loop in row.loops)
-    x0 = LEFT + _PAD + (_SIDE * len(row.loops) if early else 0.0) + 8.0 * len(row.first(diagram))
-    y0 = upper + _HEAD + _PAD
-    _put(row, layout, diagram, places, gates, (x0, y0))
-    bottom = y0 + layout.height + _PAD
-    for area, loops in zip(row.areas, loops_of, strict=True):
-        places.loops += [(loop, y0 - 24 - level * tall, level) for level, loop in enumerate(loops)]
-        places.frames.append(_frame(area, loops, diagram, places, (y0, bottom), tall))
-    places.bottom = _parameters(row, diagram, places, gates, bottom) + 26
-    return y0 - _HEAD - _PAD - over - 4
+
+    def __init__(self, diagram: RolledDiagram) -> None:
+        self.diagram, self.places = diagram, RolledLayout(bottom=TOP)
+        self.gates: dict[_Gate, tuple[Point, ...]] = {}
+        bars = any(loop.norms for loop in diagram.loops)
+        self.tall = (TALL if bars else 40.0) + (14.0 if diagram.closed else 0.0)  # height of a loop
+
+    def place(self, row: _Row) -> float:
+        """Place a row below what stands already; return where it begins."""
+        ranks = _ranks(row)
+        nested = sorted(row.loops, key=lambda loop: ranks[row.index[loop.source]] - ranks[row.index[loop.delay]])
+        high = [row.index[box] for loop in nested for box in (loop.delay, loop.source)]
+        entering = {row.index[gate] for gate in row.gates(False)}
+        sizes = [self.diagram.boxes[name].size() if isinstance(name, str) else (0.0, 0.0) for name in row.index]
+        layout = layered(
+            [Item(*size) for size in sizes],
+            row.arcs,
+            ranks=ranks,
+            across=_ACROSS,
+            first=list(dict.fromkeys(high)),
+            last=(row.readers | entering) - set(high),
+            spine=_spine(row),
+        )
+        loops_of = [[loop for loop in nested if loop.source in area.members] for area in row.areas]
+        over = max(self.tall * len(loops) for loops in loops_of)
+        top = self.places.bottom + _LANE * len(row.gates(True))
+        upper = top + (over + 4 if row.loops else 0.0)
+        early = any(ranks[row.index[loop.delay]] <= 1 for loop in row.loops)
+        x0 = LEFT + _PAD + (_SIDE * len(row.loops) if early else 0.0) + 8.0 * len(row.first)
+        y0 = upper + _HEAD + _PAD
+        self._put(row, layout, (x0, y0))
+        bottom = y0 + layout.height + _PAD
+        for area, loops in zip(row.areas, loops_of, strict=True):
+            self.places.loops += [(loop, y0 - 24 - level * self.tall, level) for level, loop in enumerate(loops)]
+            self.places.frames.append(self._frame(area, loops, y0, bottom))
+        self.places.bottom = self._parameters(row, bottom) + 26
+        return y0 - _HEAD - _PAD - over - 4
+
+    def _put(self, row: _Row, layout: Layout, corner: Point) -> None:
+        """Note where the boxes and lines of a row stand."""
+        x0, y0 = corner
+        for name, (x, y) in zip(row.index, layout.centres, strict=True):
+            if isinstance(name, str):
+                self.places.centres[name] = (x0 + x, y0 + y)
+                self.places.contents[name] = self.diagram.boxes[name]
+        for line, route in zip(row.lines, layout.routes, strict=True):
+            moved = tuple((x0 + x, y0 + y) for x, y in route)
+            if isinstance(line, _Gate):
+                self.gates[line] = moved
+            else:
+                self.places.routes[line] = moved
+
+    def _frame(self, area: Area, loops: Sequence[Loop], top: float, bottom: float) -> Frame:
+        """Return the border of an area whose boxes stand between two heights, with room for its loops above them."""
+        widths = {box: self.diagram.boxes[box].size()[0] / 2 for box in area.members}
+        lefts = [self.places.centres[box][0] - widths[box] - _PAD for box in area.members]
+        lefts += [self.places.centres[loop.delay][0] - 44.0 - 15.0 * level for level, loop in enumerate(loops)]
+        right = max(self.places.centres[box][0] + widths[box] for box in area.members) + _PAD
+        upper = top - _HEAD - _PAD - (len(loops) * self.tall + 4 if loops else 0.0)
+        return Frame(area, min(lefts), upper, right, bottom)
+
+    def _parameters(self, row: _Row, bottom: float) -> float:
+        """Place the parameters that a row reads below it, each below its first reader; return where they end."""
+        mine = [(id, [read for read in found if read[0] in row.index]) for id, found in self.diagram.parameters.items()]
+        mine = sorted(
+            ((id, found) for id, found in mine if found), key=lambda pair: self.places.centres[pair[1][0][0]][0]
+        )
+        if not mine:
+            return bottom
+        sizes = [self.diagram.boxes[id].size() for id, _ in mine]
+        # What rises from below into a later area passes between the parameters: it keeps its place.
+        rising = [self.gates[gate][0][0] - 6 for gate in row.gates(False) if gate not in row.first]
+        wanted = [
+            (self.places.centres[found[0][0]][0], width, 1.0, id)
+            for (id, found), (width, _) in zip(mine, sizes, strict=True)
+        ]
+        wanted = sorted([*wanted, *((x, 20.0, 1e6, "") for x in rising)], key=lambda item: item[0])
+        gaps = [(one[1] + two[1]) / 2 + 14 for one, two in pairwise(wanted)]
+        xs = separated([item[0] for item in wanted], [item[2] for item in wanted], gaps)
+        shift = max(0.0, LEFT - (xs[0] - wanted[0][1] / 2))
+        tallest = max(height for _, height in sizes)
+        y = bottom + _PARAMETERS + tallest / 2
+        boxes: dict[str, str] = {}  # a parameter that several rows read has a box in each
+        for (_, _, _, id), x in zip(wanted, xs, strict=True):
+            if id:
+                boxes[id] = id if id not in self.places.centres else f"{id} {dict(mine)[id][0][0]}"
+                self.places.centres[boxes[id]] = round(x + shift, 1), y
+                self.places.contents[boxes[id]] = self.diagram.boxes[id]
+        self._feed([(boxes[id], found) for id, found in mine], bottom)
+        return y + tallest / 2
+
+    def _feed(self, mine: Sequence[tuple[str, list[tuple[str, float | None]]]], bottom: float) -> None:
+        """Note the lines from the parameters of a row to what reads them; the readings of one box stand apart."""
+        counts = Counter(box for _, found in mine for box, _ in found)
+        taken: Counter[str] = Counter()
+        for lane, (id, found) in enumerate(mine):
+            x, y = self.places.centres[id]
+            width, height = self.places.contents[id].size()
+            for box, magnitude in found:
+                to = self.places.centres[box][0] + (taken[box] - (counts[box] - 1) / 2) * 16
+                taken[box] += 1
+                low, high = y - height / 2, self.places.centres[box][1] + self.places.contents[box].size()[1] / 2
+                middle = bottom + 9 + (lane % 3) * 7
+                points = ((to, low), (to, high)) if abs(x - to) < width / 2 - 14 else (
+                    (x, low), (x, middle), (to, middle), (to, high)
+                )  # fmt: skip
+                self.places.feeds.append(ParameterLine(id, box, points, magnitude))
 
 
-def _put(
-    row: _Row,
-    layout: Layout,
-    diagram: RolledDiagram,
-    places: RolledLayout,
-    gates: dict[_Gate, tuple[Point, ...]],
-    corner: Point,
-) -> None:
-    """Note where the boxes and lines of a row stand."""
-    x0, y0 = corner
-    for name, (x, y) in zip(row.index, layout.centres, strict=True):
-        if isinstance(name, str):
-            places.centres[name] = (x0 + x, y0 + y)
-            places.contents[name] = diagram.boxes[name]
-    for line, route in zip(row.lines, layout.routes, strict=True):
-        moved = tuple((x0 + x, y0 + y) for x, y in route)
-        if isinstance(line, _Gate):
-            gates[line] = moved
-        else:
-            places.routes[line] = moved
-
-
-def _ranks(row: _Row, diagram: RolledDiagram) -> list[int]:
+def _ranks(row: _Row) -> list[int]:
     """Return columns: area after area, one reader of parameters a column, data not below such a reader."""
     ranks = [0] * len(row.index)
     delays = {row.index[loop.delay] for loop in row.loops}
-    start = 1 if row.first(diagram) else 0
+    start = 1 if row.first else 0
     for area in row.areas:
         own = [row.index[box] for box in area.members]
         found = _columns(own, row, delays)
         for item, rank in zip(own, found, strict=True):
             ranks[item] = start + rank
         for gate in row.gates(False):  # just before the area that reads it
-            if diagram.edges[gate.line].head in area.members:
+            if row.diagram.edges[gate.line].head in area.members:
                 ranks[row.index[gate]] = start - 1
         start += max(found, default=0) + 2
     for gate in row.gates(True):
@@ -309,71 +358,6 @@ def _spine(row: _Row) -> set[int]:
         item = way[item]
         spine.add(item)
     return spine
-
-
-def _frame(
-    area: Area,
-    loops: Sequence[Loop],
-    diagram: RolledDiagram,
-    places: RolledLayout,
-    span: tuple[float, float],
-    tall: float,
-) -> Frame:
-    """Return the border of an area, with room for its loops above `span`, the heights of its boxes."""
-    widths = {box: diagram.boxes[box].size()[0] / 2 for box in area.members}
-    lefts = [places.centres[box][0] - widths[box] - _PAD for box in area.members]
-    lefts += [places.centres[loop.delay][0] - 44.0 - 15.0 * level for level, loop in enumerate(loops)]
-    right = max(places.centres[box][0] + widths[box] for box in area.members) + _PAD
-    upper = span[0] - _HEAD - _PAD - (len(loops) * tall + 4 if loops else 0.0)
-    return Frame(area, min(lefts), upper, right, span[1])
-
-
-def _parameters(
-    row: _Row, diagram: RolledDiagram, places: RolledLayout, gates: Mapping[_Gate, tuple[Point, ...]], bottom: float
-) -> float:
-    """Place the parameters that a row reads below it, each below its first reader; return where they end."""
-    mine = [(id, [read for read in found if read[0] in row.index]) for id, found in diagram.parameters.items()]
-    mine = sorted(((id, found) for id, found in mine if found), key=lambda pair: places.centres[pair[1][0][0]][0])
-    if not mine:
-        return bottom
-    sizes = [diagram.boxes[id].size() for id, _ in mine]
-    # What rises from below into a later area passes between the parameters: it keeps its place.
-    rising = [gates[gate][0][0] - 6 for gate in row.gates(False) if gate not in row.first(diagram)]
-    wanted = [
-        (places.centres[found[0][0]][0], width, 1.0, id) for (id, found), (width, _) in zip(mine, sizes, strict=True)
-    ]
-    wanted = sorted([*wanted, *((x, 20.0, 1e6, "") for x in rising)], key=lambda item: item[0])
-    gaps = [(one[1] + two[1]) / 2 + 14 for one, two in pairwise(wanted)]
-    xs = separated([item[0] for item in wanted], [item[2] for item in wanted], gaps)
-    shift = max(0.0, LEFT - (xs[0] - wanted[0][1] / 2))
-    tallest = max(height for _, height in sizes)
-    y = bottom + _PARAMETERS + tallest / 2
-    boxes: dict[str, str] = {}  # a parameter that several rows read has a box in each
-    for (_, _, _, id), x in zip(wanted, xs, strict=True):
-        if id:
-            boxes[id] = id if id not in places.centres else f"{id} {dict(mine)[id][0][0]}"
-            places.centres[boxes[id]] = round(x + shift, 1), y
-            places.contents[boxes[id]] = diagram.boxes[id]
-    _feed([(boxes[id], found) for id, found in mine], places, bottom)
-    return y + tallest / 2
-
-
-def _feed(mine: Sequence[tuple[str, list[tuple[str, float | None]]]], places: RolledLayout, bottom: float) -> None:
-    """Note the lines from the parameters of a row to what reads them; the readings of one box stand apart."""
-    counts = Counter(box for _, found in mine for box, _ in found)
-    taken: Counter[str] = Counter()
-    for lane, (id, found) in enumerate(mine):
-        x, y = places.centres[id]
-        width, height = places.contents[id].size()
-        for box, magnitude in found:
-            to = places.centres[box][0] + (taken[box] - (counts[box] - 1) / 2) * 16
-            taken[box] += 1
-            low, high = y - height / 2, places.centres[box][1] + places.contents[box].size()[1] / 2
-            middle = bottom + 9 + (lane % 3) * 7
-            points = ((to, low), (to, high)) if abs(x - to) < width / 2 - 14 else (
-                (x, low), (x, middle), (to, middle), (to, high)
-            )  # fmt: skip
-            places.feeds.append(ParameterLine(id, box, points, magnitude))
 
 
 def _between(out: tuple[Point, ...], into: tuple[Point, ...], back: float, y: float, lane: int) -> tuple[Point, ...]:
