@@ -12,6 +12,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.errors import DrawingError
 from tinygrad_rnn.graphs import draw
 from tinygrad_rnn.graphs.drawing import VIEWS
+from tinygrad_rnn.pictures.export.page import page_data
 
 GOLDEN = Path(__file__).parent / "golden"
 POLICIES = [
@@ -102,6 +103,13 @@ def test_a_loss_lights_the_credit_that_is_carried_to_its_step():
         [True, False, False],
         [False, True, False],
         [False, False, True],
+    ]
+    says = [page_data(scene)["losses"][loss]["says"] for loss in losses]
+    assert [text.endswith("; and earlier steps, by what is carried forward.") for text in says] == [
+        False,
+        True,
+        True,
+        True,
     ]
 
 

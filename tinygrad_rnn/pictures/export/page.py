@@ -128,6 +128,8 @@ def _says(scene: Scene, loss: Box, reached: Sequence[Box], stops: Sequence[Edge]
         where = f"; stops at the cut before {' and before '.join(borders)}"
     elif entered and min(entered) < min((box.x for group in groups for box in group), default=-math.inf):
         where = "; stops in a step that is not shown"
+    elif any(edge.kind == "influence" and edge.id in scene.reach[loss.id] for edge in scene.edges):
+        where = "; and earlier steps, by what is carried forward"
     else:
         where = ""
     return f"{loss.title} teaches {taught}{where}."
