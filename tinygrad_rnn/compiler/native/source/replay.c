@@ -19,7 +19,7 @@ static char *place(const Part *part, const Record *record, int k) {
     return record->base[k] < 0 ? NULL : part->bases[record->base[k]] + record->offset[k] + part->t * record->turn[k];
 }
 
-enum { MOST_APART = 255 }; /* replays in which loops are done by one worker, after many delays */
+enum { MOST_APART = 31 }; /* replays in which loops are done by one worker, after many delays */
 
 static void nothing(Part *part) { (void)part; }
 
