@@ -1,1 +1,1 @@
-"""What is compiled: calls, values, loops, and what a primitive is told by."""
+"""The graph that is compiled: values, calls and loops, and the properties of operators."""

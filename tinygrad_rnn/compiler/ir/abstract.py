@@ -1,4 +1,4 @@
-"""Abstract values: shapes and dtypes of what an operation makes, worked out without computing anything large.
+"""Shape inference: shapes and dtypes of the results of an operation, without computing anything large.
 
 While a function is recorded only shapes and dtypes matter, and so they do when a pass puts calls into a graph: both ask
 `specs_of`. A rule knows an operation by the key of its operator. It takes what has a shape and a dtype (arrays, values

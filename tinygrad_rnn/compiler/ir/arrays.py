@@ -1,4 +1,4 @@
-"""Abstract arrays: one element in all places, so that shape and dtype take no memory and no time."""
+"""Abstract arrays: one element, broadcast to a shape, so that shape and dtype take no memory and no time."""
 
 from __future__ import annotations
 

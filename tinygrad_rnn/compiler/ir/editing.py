@@ -1,4 +1,4 @@
-"""A loop taken apart, so that passes can move calls into it and out of it."""
+"""Editing loops: a loop in parts, so that passes can move calls into it and out of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recorded function becomes: calls on values, a graph that passes rewrite and a plan is made of.
+"""The graph of a recorded function: calls on values. Passes rewrite it, and a plan is made of it.
 
 A `Value` is an array that does not exist yet: its shape, its dtype and the call that makes it. A `Call` is one
 operation: what is computed (a primitive of the package, a function without a gradient, or a kernel that a pass put

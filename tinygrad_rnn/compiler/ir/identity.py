@@ -1,4 +1,4 @@
-"""What functions are told apart by: those that are made anew at each call, by what they are made of."""
+"""Identity of functions: a function that is created anew at each call is compared by its code and what it captures."""
 
 from __future__ import annotations
 

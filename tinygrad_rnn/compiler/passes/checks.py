@@ -1,4 +1,4 @@
-"""Checks of ids before all else: an executor that does the rest in one go is not interrupted by them."""
+"""Checks of ids come first: they run in Python, and would interrupt the C library later on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several passes ask of a graph, and do to it."""
+"""Functions that several passes share: queries of a graph, and calls that are appended to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss of a language model: logits are held once, and turned into their gradient in place."""
+"""The loss of a language model: the gradient of the logits is computed with it, and written over the logits."""
 
 from __future__ import annotations
 

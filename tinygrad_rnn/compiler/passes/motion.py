@@ -1,4 +1,4 @@
-"""Loop-invariant code motion, and its likes: what no step waits for is computed for all steps at once.
+"""Loop-invariant code motion, hoisting and sinking: what no step waits for is computed for all steps at once.
 
 What depends on slices and constants alone is hoisted, to before the loop; what nothing carried depends on is sunk, to
 after it; what is the same at each step is computed once.

@@ -1,4 +1,4 @@
-"""Loops without what nobody needs: results, carried values, inputs, and what is the same at each step."""
+"""Pruning loops: results, carried values and inputs that nothing reads, and slices that are the same at each step."""
 
 from __future__ import annotations
 

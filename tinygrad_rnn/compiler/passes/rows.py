@@ -1,4 +1,4 @@
-"""Gradients of lookups as rows and values until the update.
+"""Sparse gradients of lookups: they stay rows and their values until the update.
 
 The gradient of a table of which a few rows were looked up is zero in all others. An update that only subtracts it,
 times numbers, changes those rows alone; a dense gradient would be a table of zeros that is written, and read for each

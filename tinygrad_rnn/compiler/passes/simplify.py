@@ -1,4 +1,4 @@
-"""Dead code, common subexpressions, constant folding, and operations that undo each other."""
+"""Dead code elimination, common subexpressions, constant folding, and removal of pairs of inverse operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Derivatives of sigmoids, computed while what they are computed from is in cache."""
+"""Derivatives of sigmoids: computed in the forward loop, where the argument of the sigmoid is still there."""
 
 from __future__ import annotations
 

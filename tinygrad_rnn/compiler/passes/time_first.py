@@ -1,4 +1,4 @@
-"""Arrays of a sequence with time as their first axis: transposes move down the graph until nothing is left to turn.
+"""Sequences with time as their first axis: transposes move down the graph until none is left.
 
 Users write (N, T, D). Steps want each step's slice in one piece, (T, N, D), and products want rows, in any order.
 """

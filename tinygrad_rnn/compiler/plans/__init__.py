@@ -1,1 +1,1 @@
-"""From a graph to a plan: where each value lies, and what is done in which order."""
+"""From a graph to a plan: memory for each value, and the order of the calls."""

@@ -1,4 +1,4 @@
-"""Where buffers lie in the arena: two of them may have the same bytes if their lives do not overlap."""
+"""Allocation in the arena: two buffers may share bytes if their lifetimes do not overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loops in the form that memory is laid out for: what is carried or stacked is made in the body, for one place only."""
+"""Loops in the form that the layout expects: a value that is carried or stacked is computed in the body, for one place."""
 
 from __future__ import annotations
 

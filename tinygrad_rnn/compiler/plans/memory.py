@@ -1,4 +1,4 @@
-"""Memory of executors: it begins on a cache line, as vectors want it, and knows whether anybody holds it."""
+"""Memory of executors: aligned to cache lines, with a count of who still refers to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded graphs without their numbers: what must be the same for two of them to differ in size alone."""
+"""Skeletons: recorded graphs without their numbers, to tell whether two of them differ only in sizes."""
 
 from __future__ import annotations
 

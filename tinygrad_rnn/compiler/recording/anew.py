@@ -1,4 +1,4 @@
-"""Words on functions that are recorded often, and why: what differs between the signatures of two calls.
+"""Warnings about functions that are recorded often: they name what differs between the signatures of two calls.
 
 A plan is quick and recording is slow, so a function that is recorded anew again and again is slower than eager
 execution. Nothing here runs when a call is replayed: signatures are described when a function is recorded.

@@ -1,4 +1,4 @@
-"""What depends on what, over all steps of a loop: which carried values have a gradient, and which get a cotangent.
+"""Dependence over all steps of a loop: which carried values have a gradient, and which receive a cotangent.
 
 Both go round the loop: a value that is carried into a step depends on what the step before computed.
 """

@@ -1,4 +1,4 @@
-"""Draws from generators while a function is recorded: those that no operation makes would be frozen in the plan."""
+"""Draws from generators during recording: a draw that no operation makes would be frozen in the plan."""
 
 from __future__ import annotations
 

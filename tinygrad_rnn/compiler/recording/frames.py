@@ -1,4 +1,4 @@
-"""Frames: the bodies of loops while they are recorded, and what is known of them later."""
+"""Frames: the bodies of loops during recording, and for their backward passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a function uses from outside, without being given it: arrays that may change, draws that a plan would freeze.
+"""What a function uses without being given it: arrays, which may change, and generators.
 
 A plan holds copies of the arrays that a function uses from outside. Those that somebody can still write to are looked
 at before each replay (`Outside.changed`).

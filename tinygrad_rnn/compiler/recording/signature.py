@@ -1,4 +1,4 @@
-"""The signature of a call: what a plan is made for, in a form that can be compared."""
+"""The signature of a call: everything that a plan depends on, as a key."""
 
 from __future__ import annotations
 

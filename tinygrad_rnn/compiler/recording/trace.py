@@ -1,4 +1,4 @@
-"""Recording a function for a plan: everything that is computed on Tensors, forward, backward and without a gradient."""
+"""Recording a function: everything that is computed on Tensors, forward, backward and without a gradient."""
 
 from __future__ import annotations
 

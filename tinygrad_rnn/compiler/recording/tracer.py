@@ -1,4 +1,4 @@
-"""The tracer: is shown all that is computed on Tensors while a function runs, and makes calls of a graph of it."""
+"""The tracer: observes every operation on Tensors while a function runs, and records it as a call of a graph."""
 
 from __future__ import annotations
 

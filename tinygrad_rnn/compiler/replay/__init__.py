@@ -1,1 +1,1 @@
-"""What carries a plan out, in NumPy or through the C library."""
+"""Executors: they replay a plan, with NumPy or with the C library."""

@@ -1,4 +1,4 @@
-"""Calls bound to memory: at each step of a loop that Python goes through, when it is replayed for the first time."""
+"""Binding calls to memory; the calls of a loop that Python runs are bound at its first replay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels: what passes put in the place of several calls, because it needs fewer passes over memory."""
+"""Kernels: each replaces several calls, because it reads and writes memory less often."""
 
 from __future__ import annotations
 

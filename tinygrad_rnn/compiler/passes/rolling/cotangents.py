@@ -1,4 +1,4 @@
-"""Sums of cotangents in the form that a loop has, before loops are looked for: in which order they are added is free.
+"""Sums of cotangents in the order in which a loop adds them, before loops are searched for: their order is free.
 
 The engine adds the terms of a cotangent as they arrive. Those of a state are one from its output, which is known before
 the walk backward comes to the loop, and those of the step after it. In a loop the latter are carried, and the former is

@@ -1,4 +1,4 @@
-"""The graph with its loops as calls: what the results need, and nothing else.
+"""Emission: the graph with loops as calls, made of what the results need and nothing else.
 
 Values of the old graph stand for themselves until the end. What is demanded of a loop is added to it, and what that
 needs is demanded in turn; then results of loops take the place of the old values, and the calls are put in order.

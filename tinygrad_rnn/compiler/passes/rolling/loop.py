@@ -1,4 +1,4 @@
-"""A loop that is found in a line of calls: one step of it, and what the values of each step are."""
+"""A loop that was found among calls: the calls of one step, and the values of every step."""
 
 from __future__ import annotations
 

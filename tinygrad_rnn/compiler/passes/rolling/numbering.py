@@ -1,4 +1,4 @@
-"""A graph with a number for each value: two values that are computed alike have the same one.
+"""Value numbering: values that are computed in the same way have the same number.
 
 That is what rolling rests on. A loop is made by computing the numbers that its body gives, step by step: a value of the
 graph with the same number is the same value, however the loop was found.

@@ -1,4 +1,4 @@
-"""Where a line of roles repeats: runs in which each role is that of one period before."""
+"""Repetition in a sequence of roles: runs in which each role equals the one a period earlier."""
 
 from __future__ import annotations
 

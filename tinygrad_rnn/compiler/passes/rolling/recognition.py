@@ -1,4 +1,4 @@
-"""From a run of roles to a loop: what each operand is at each step, checked for every step."""
+"""From a run of roles to a loop: the kind of each operand, checked at every step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Series that loops go along: parts of an array, results of another loop at each step, constants in a row."""
+"""Series that a loop takes slices of: parts of an array, results of another loop, constants."""
 
 from __future__ import annotations
 
