@@ -1,4 +1,4 @@
-"""Loops in the form that the layout expects: a value that is carried or stacked is computed in the body, for one place."""
+"""Loops in the form that the layout expects: what is carried or stacked is computed in the body, for one place only."""
 
 from __future__ import annotations
 
