@@ -15,6 +15,7 @@ import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.cli import main
+from tinygrad_rnn.data import NGrams, load_corpus, tokenize
 from tinygrad_rnn.training import load_model
 from tinygrad_rnn.training.files.archive import digest
 
@@ -199,7 +200,7 @@ def test_text_from_stdin(folder, capsys, monkeypatch):
     from_stdin = json.loads(capsys.readouterr().out)
     assert main(["evaluate", "a", "play.txt", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == from_stdin
-    assert from_stdin.keys() == {"nats", "bits", "perplexity", "tokens", "unknown_rate", "batch_size"}
+    assert from_stdin.keys() == {"nats", "bits", "perplexity", "tokens", "unknown_rate", "batch_size", "baselines"}
     assert math.isclose(from_stdin["perplexity"], math.exp(from_stdin["nats"]))
     given(b"to\xe9be")
     assert "stdin is not utf-8 at byte offset 2" in failed(capsys, "evaluate", "a", "-")
@@ -210,19 +211,51 @@ def test_score_says_the_nats_of_each_line(folder, capsys):
     Path("three.txt").write_text("to be or not to be\nthat is the question\nquestion the not\n")
     capsys.readouterr()
     assert main(["score", "a", "three.txt"]) == 0
-    *lines, result = capsys.readouterr().out.splitlines()
+    head, *lines, result, unigram, trigram = capsys.readouterr().out.splitlines()
+    assert head.split() == ["nats", "tokens", "unigram", "3-gram"]
     assert [line.split()[1] for line in lines] == ["6", "5", "4"]  # the first token has none before it
     assert main(["score", "a", "three.txt", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert math.isclose(sum(line["nats"] for line in found["lines"]), found["nats"] * found["tokens"])
     for line, printed in zip(found["lines"], lines, strict=True):
         assert float(printed.split()[0]) == pytest.approx(line["nats"], abs=1e-3)
+        assert float(printed.split()[3]) == pytest.approx(line["3-gram"], abs=1e-3)
+    for printed, name in ((unigram, "unigram"), (trigram, "3-gram")):
+        total = sum(line[name] for line in found["lines"])
+        assert math.isclose(total, found["baselines"][name] * found["tokens"])
+        assert printed.startswith(f"{name:<11} {found['baselines'][name]:.3f} nats/token")
     assert f"perplexity {found['perplexity']:.1f}" in result
     model, _, vocabulary = load_model("a")
     ids = vocabulary.encode(tr.data.tokenize(Path("three.txt").read_text(), "word"))
     whole = tr.evaluate(model, ids, batch_size=1, bptt=5)
     assert (found["tokens"], found["nats"]) == (whole.tokens, pytest.approx(whole.nats, rel=1e-6))
     assert found["lines"][2]["nats"] / 4 > found["lines"][1]["nats"] / 5  # never seen in this order
+
+
+def test_baselines_count_the_training_part_or_another_text(folder, capsys):
+    assert main(["train", "play.txt", *SMALL, "--save", "a"]) == 0
+    capsys.readouterr()
+
+    def found(*arguments):
+        assert main(["evaluate", "a", *arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)["baselines"]
+
+    vocabulary = load_model("a").vocabulary
+    train, held_out = load_corpus(TEXT, "word", 2)
+    expected = NGrams(train.ids, len(vocabulary), 3).nats(held_out.ids).mean()
+    assert found("play.txt", "--held-out") == {
+        "unigram": pytest.approx(2.0, abs=0.4),
+        "3-gram": pytest.approx(expected),
+    }
+    ids = vocabulary.encode(tokenize(Path("other.txt").read_text(), "word"))
+    other = found("play.txt", "--held-out", "--baseline", "other.txt")
+    assert other["3-gram"] == pytest.approx(NGrams(ids, len(vocabulary), 3).nats(held_out.ids).mean())
+    Path("play.txt").rename("moved.txt")
+    assert main(["evaluate", "a", "moved.txt"]) == 0
+    captured = capsys.readouterr()
+    assert "unigram" not in captured.out
+    assert "no baselines: the training text play.txt is not there; --baseline FILE counts another one" in captured.err
+    assert "missing.txt" in failed(capsys, "evaluate", "a", "moved.txt", "--baseline", "missing.txt")
 
 
 def test_prompts_from_a_file(folder, capsys):

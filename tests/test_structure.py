@@ -107,11 +107,11 @@ def test_modules_are_read_in_a_few_screens():
 
 # Lines of Python that a room may have, with its folders. A room that grows has earned it: raise the number here.
 BUDGET = {
-    "cli": 285,
+    "cli": 290,
     "errors": 59,
     "config": 285,
     "__init__": 114,
-    "commands": 605,
+    "commands": 650,
     "files": 142,
     "__main__": 8,
     "checks": 180,
@@ -124,7 +124,7 @@ BUDGET = {
     "graphs": 6776,
     "pictures": 2509,
     "engine": 3350,
-    "data": 1430,
+    "data": 1580,
     "handwritten": 2210,
     "testing": 4483,
     "compiler": 11790,

@@ -154,6 +154,12 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("model", help="a model file, or the folder that holds it")
     score.add_argument("corpus", help="text file, utf-8; - for stdin")
     score.add_argument("--json", action="store_true", help="print JSON instead of the lines")
+    for command in (evaluate, score):
+        command.add_argument(
+            "--baseline",
+            metavar="FILE",
+            help="text that the n-gram models count, to which the model is compared (default: its training text)",
+        )
     truncation.add_argument("--fresh", action="store_true", help="use fresh weights, not the trained ones")
     truncation.add_argument("--steps", type=_count, default=100, help="T, steps of the sequence (default: %(default)s)")
     truncation.add_argument("--batch-size", type=_count, default=4, help="N, streams of text (default: %(default)s)")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import cast
 
 from ..config import TrainConfig
 from ..data.batches import OffsetBatches
-from ..data.corpus import Corpus, load_corpus
+from ..data.corpus import Corpus, load_corpus, unigram_token_nats
+from ..data.ngrams import NGrams
 from ..data.text import EOS, Level, decode_text, embedded_text, read_text
 from ..data.vocabulary import Vocabulary
+from ..engine.tape import Array
 from ..errors import ConfigError, CorpusError
 from ..training.loop.objective import Window
 from .printing import note
@@ -51,6 +54,35 @@ def text_for(arguments: argparse.Namespace, config: TrainConfig, vocabulary: Voc
     if Vocabulary.from_tokens(vocabulary.decode(first.ids), 1) != vocabulary:
         note("this is not the text that the model was trained on, or another version of it")
     return corpus, f"the held-out part of {name}"
+
+
+def baselines(
+    arguments: argparse.Namespace, config: TrainConfig, vocabulary: Vocabulary, corpus: Corpus
+) -> dict[str, Array]:
+    """Return name to nats of each token of a text but the first, by n-gram models: of single tokens, and of several.
+
+    They count the text of `--baseline`, or else the model's training text; {} if that is not there.
+    """
+    level = cast(Level, config.level)
+    if arguments.baseline is not None:
+        counted = Corpus.from_text(text_at(arguments.baseline), level, vocabulary=vocabulary)
+    elif config.corpus and not Path(config.corpus).is_file():
+        note(f"no baselines: the training text {config.corpus} is not there; --baseline FILE counts another one")
+        return {}
+    else:
+        try:
+            most = config.max_tokens or None
+            counted = Corpus.from_text(text_at(config.corpus), level, vocabulary=vocabulary, max_tokens=most)
+            if not config.valid:
+                counted, _ = counted.split(config.held_out)
+        except CorpusError as error:  # the file is another one by now
+            note(f"no baselines: {error}; --baseline FILE counts another text")
+            return {}
+    V, order = len(vocabulary), 6 if level == "char" else 3
+    return {
+        "unigram": unigram_token_nats(counted, corpus)[1:],
+        f"{order}-gram": NGrams(counted.ids, V, order).nats(corpus.ids),
+    }
 
 
 def first_window(command: str, corpus: Corpus, described: str, N: int, T: int) -> Window:

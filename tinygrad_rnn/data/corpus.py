@@ -10,6 +10,7 @@ import numpy as np
 from tinygrad_rnn.checks import integer, number
 from tinygrad_rnn.data.text import Level, check_level, tokenize
 from tinygrad_rnn.data.vocabulary import UNKNOWN, IdArray, Vocabulary, id_array
+from tinygrad_rnn.engine.tape import Array
 from tinygrad_rnn.errors import CorpusError
 
 
@@ -201,6 +202,11 @@ def unigram_nats(train: Corpus, held_out: Corpus) -> float:
     >>> round(unigram_nats(train, valid), 4)  # -(ln 1/9 + ln 4/9) / 2
     1.5041
     """
+    return float(unigram_token_nats(train, held_out).mean())
+
+
+def unigram_token_nats(train: Corpus, held_out: Corpus) -> Array:
+    """Return the nats of each token of a held-out part, by `unigram_nats`: (len(held_out),) float64."""
     if train.vocabulary != held_out.vocabulary:
         raise CorpusError(
             f"unigram_nats: train has {train.vocabulary!r} but held_out has {held_out.vocabulary!r}; "
@@ -208,7 +214,8 @@ def unigram_nats(train: Corpus, held_out: Corpus) -> float:
         )
     size = len(train.vocabulary)
     counts = np.bincount(train.ids, minlength=size) + 1
-    return float(-np.mean(np.log(counts / (len(train) + size))[held_out.ids]))
+    nats: Array = -np.log(counts / (len(train) + size))[held_out.ids]
+    return nats
 
 
 def _tokens(function: str, text: str, level: Level, max_tokens: int | None) -> list[str]:
