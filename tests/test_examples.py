@@ -222,3 +222,35 @@ def test_chorales_of_a_file(tmp_path, capsys):
     sizes = ["--hidden-size", "32", "--epochs", "120", "--dropout", "0", "0", "0", "--lr", "0.05"]
     assert load("chorales").main([str(file), *sizes]) < 3  # by the share of each note: 6.9
     assert "test: " in capsys.readouterr().out
+
+
+def test_influence_balancing(capsys):
+    """The figures of Tallec and Ollivier 2018, section 5.1: short windows go the wrong way, however far they get."""
+    example = load("influence_balancing")
+    assert pytest.approx(-1 / 6) == example.SOLUTION
+    paths = example.main(["--steps", "2000", "--seed", "1"])
+    assert list(paths) == [
+        "windowed:1",
+        "windowed:10",
+        "windowed:20/2",
+        "windowed:50/5",
+        "windowed:100/10",
+        "rtrl",
+        "uoro",
+    ]
+    for name in ("windowed:1", "windowed:10", "windowed:20/2"):
+        assert (np.diff(paths[name]) >= 0).all()  # away from the solution, step after step
+        assert example.verdict(paths[name]) == "diverges"
+    assert len(paths["windowed:20/2"]) < len(paths["windowed:10"]) < len(paths["windowed:1"])
+    for name in ("windowed:50/5", "windowed:100/10", "rtrl"):
+        assert paths[name][-1] == pytest.approx(-1 / 6, abs=1e-3)
+    assert paths["uoro"][-1] == pytest.approx(-1 / 6, abs=example.CLOSE)
+    assert capsys.readouterr().out.count("reaches -1/6") == 4
+
+
+def test_influence_balancing_under_rtrl_is_full_bptt():
+    """While theta is at rest."""
+    example = load("influence_balancing")
+    assert example.thetas(tr.RTRL(every=None), 1e-4, 90) == pytest.approx(
+        example.thetas(tr.Full(), 1e-4, 90), rel=1e-12
+    )
