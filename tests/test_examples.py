@@ -254,3 +254,16 @@ def test_influence_balancing_under_rtrl_is_full_bptt():
     assert example.thetas(tr.RTRL(every=None), 1e-4, 90) == pytest.approx(
         example.thetas(tr.Full(), 1e-4, 90), rel=1e-12
     )
+
+
+def test_add_task():
+    """The figures of Marschall, Cho and Savin 2020: RTRL finds both dependencies, no credit finds neither."""
+    example = load("add_task")
+    neither, first, both = example.entropies()
+    assert (neither, first, both) == pytest.approx((0.6616, 0.5192, 0.4545), abs=5e-5)
+    xs, targets = next(example.coins(np.random.default_rng(0)))
+    flips = xs[:, :, 0]
+    np.testing.assert_array_equal(targets[:, 10:, 0], 0.5 + 0.5 * flips[:, 4:-6] - 0.25 * flips[:, :-10])
+    steps = 2000
+    assert example.tenths(example.losses(tr.RTRL(), steps, 0))[-1] < first - 0.02
+    assert example.tenths(example.losses(tr.Windowed(1), steps, 0))[-1] > first
