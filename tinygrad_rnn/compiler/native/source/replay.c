@@ -19,6 +19,7 @@ static char *place(const Part *part, const Record *record, int k) {
     return record->base[k] < 0 ? NULL : part->bases[record->base[k]] + record->offset[k] + part->t * record->turn[k];
 }
 
+enum { MOST_DELAYS = 3 }; /* in a loop, after which worker 0 goes on alone: they do not run at the same time */
 enum { MOST_APART = 31 }; /* replays in which loops are done by one worker, after many delays */
 
 static void nothing(Part *part) { (void)part; }
@@ -100,6 +101,7 @@ static long go_round(Replay *replay, const Record *loop, int from, int to, bool 
     long steps = loop->n[0], ahead = loop->n[2] ? -1 : 1, t = loop->n[2] ? steps - 1 - turn : turn;
     const Record *last = loop + 1 + loop->n[1];
     char *packed = (char *)scratch + SCRATCH, *full = packed + PACKED;
+    int delays = 0;
     for (const Record *record = loop + 1; record < last; record += 1 + followers(record))
         for (int worker = from; worker < (alone && record->split == 3 ? 1 : to); worker++) {
             prepare(end, replay, record, worker, alone && record->split == 3 ? 1 : replay->pool->workers, t, scratch);
@@ -122,7 +124,8 @@ static long go_round(Replay *replay, const Record *loop, int from, int to, bool 
             if (from == 0) replay->seconds[part->record - replay->records] += now() - start;
         }
         /* The others look at it before the turn after the next: there is a wait in between. */
-        if (late && from == 0 && atomic_load(&replay->taken_over) == LONG_MAX)
+        delays += late;
+        if (late && delays == MOST_DELAYS && from == 0)
             atomic_store(&replay->taken_over, turn + 2);
     }
     for (Part *part = parts; part < end; part++)
@@ -137,7 +140,7 @@ static bool waits_within(const Record *loop) {
 }
 
 /* A loop in which workers wait for each other at each step takes a time slice a step if they do not run at the same
-   time. So if one is late worker 0 goes on alone: it does the parts of all. */
+   time. So if others are late too often worker 0 goes on alone: it does the parts of all. */
 static void go_together(Replay *replay, const Record *loop, int worker, void *scratch) {
     long turn = 0;
     if (!replay->apart || !waits_within(loop)) turn = go_round(replay, loop, worker, worker + 1, false, 0, scratch);
