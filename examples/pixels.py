@@ -7,6 +7,21 @@ linear layer on its last state says which digit it was. The bias of its update g
 [1, T): its units remember for about u steps (Tallec and Ollivier 2018, Can recurrent neural networks warp time?).
 
     python examples/pixels.py
+
+The output (58 s of one core):
+
+    epoch   1: held-out accuracy 14.3%
+    epoch   2: held-out accuracy 63.2%
+    epoch   3: held-out accuracy 80.2%
+    epoch   4: held-out accuracy 79.8%
+    epoch   5: held-out accuracy 88.0%
+    epoch   6: held-out accuracy 91.3%
+    epoch   7: held-out accuracy 92.7%
+    epoch   8: held-out accuracy 93.0%
+    GRU 93.0% after the last epoch, nearest mean picture 83.3%
+
+PyTorch's GRU, with pictures, first weights, optimizer, rates and clipping as here: 14.9, 60.6, 78.4, 80.8 and 89.2%
+after epochs 1 to 5, with 28 s of one core for each epoch where this program needs 7.
 """
 
 from __future__ import annotations

@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .task import Config
-
 SETTLE = 0.05  # seconds until the threads of the one who ran last have gone to sleep
 
 
@@ -96,7 +94,7 @@ class Worker:
         ready: what it reported of itself; see `worker`.
     """
 
-    def __init__(self, module: str, config: Config, env: dict[str, str], limit: float) -> None:
+    def __init__(self, module: str, config: tuple[Any, ...], env: dict[str, str], limit: float) -> None:
         self._limit = limit
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         self._scratch = tempfile.TemporaryDirectory()  # so that torch.compile finds nothing of an earlier process
