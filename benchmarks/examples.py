@@ -14,7 +14,8 @@ Each side is a process of its own. Before anything is timed their losses must ag
 second bias of two gates, so they do not stay the same. Then both take turns in short bursts, as in `train_step.py`: the
 ratio of the minima of all passes, and the median of the ratios of bursts side by side. Above 1: PyTorch takes longer
 than ours. "First" is the first pass, with the import and, for ours, all compiling. With --clock cpu, passes are
-measured in processor time, for one thread on a machine that has other work too, and the first is left out. Needs the extra [bench].
+measured in processor time, for one thread on a machine that has other work too, and the first is left out. Needs the
+extra [bench].
 """
 
 from __future__ import annotations
