@@ -122,7 +122,7 @@ BUDGET = {
     "nn": 3405,
     "training": 5360,
     "graphs": 6776,
-    "pictures": 2509,
+    "pictures": 2513,
     "engine": 3350,
     "data": 1580,
     "handwritten": 2210,

@@ -104,9 +104,11 @@ def _straightened(graph: ProperGraph, layers: Layers, spine: Collection[int]) ->
     for sweep in range(_SWEEPS):
         pairs = list(zip(layers, gaps, strict=True))
         for layer, distances in pairs if sweep % 2 == 0 else reversed(pairs):
-            pulls = [_pull(graph, y, node, sweep >= _SWEEPS // 2) for node in layer]
-            wanted = [0.0 if node in spine else want for node, (want, _) in zip(layer, pulls, strict=True)]
-            weights = [1e9 if node in spine else weight for node, (_, weight) in zip(layer, pulls, strict=True)]
+            wanted, weights = [], []
+            for node in layer:
+                want, weight = (0.0, 1e9) if node in spine else _pull(graph, y, node, sweep >= _SWEEPS // 2)
+                wanted.append(want)
+                weights.append(weight)
             for node, place in zip(layer, separated(wanted, weights, distances), strict=True):
                 y[node] = place
     top = min((y[node] - graph.height(node) / 2 for node in range(len(y))), default=0.0)

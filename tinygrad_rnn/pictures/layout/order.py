@@ -26,11 +26,13 @@ def ordered(graph: ProperGraph, first: Sequence[int] = (), last: Collection[int]
     step = [1.0 / len(layers[rank]) for rank in graph.rank]
     key = dict.fromkeys(last, 1) | {node: number - len(first) for number, node in enumerate(first)}
 
+    count = graph.count  # nodes from here on are places of passing lines
+
     def settle(layer: list[int]) -> None:
         # Items change places among themselves; passing lines stay where they are: crossing those does no harm.
-        items = sorted((node for node in layer if not graph.is_passing(node)), key=lambda node: key.get(node, 0))
+        items = sorted((node for node in layer if node < count), key=lambda node: key.get(node, 0))
         waiting = iter(items)
-        layer[:] = [node if graph.is_passing(node) else next(waiting) for node in layer]
+        layer[:] = [next(waiting) if node < count else node for node in layer]
         for number, node in enumerate(layer):
             # Between 0 and 1, so that layers of different sizes compare.
             place[node] = 1.0 if node in last and node == layer[-1] else (number + 0.5) / len(layer)
@@ -99,7 +101,7 @@ def _exchanged(graph: ProperGraph, layers: list[list[int]], key: Mapping[int, in
         for layer in layers:
             for at in range(len(layer) - 1):
                 a, b = layer[at], layer[at + 1]
-                fixed = not (graph.is_passing(a) or graph.is_passing(b)) and key.get(a, 0) != key.get(b, 0)
+                fixed = max(a, b) < graph.count and key.get(a, 0) != key.get(b, 0)
                 if not fixed and crossings(b, a) < crossings(a, b):
                     layer[at], layer[at + 1] = b, a
                     place[a], place[b] = at + 1, at
