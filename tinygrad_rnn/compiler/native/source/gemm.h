@@ -276,7 +276,7 @@ static void NAME(gemm_along)(long M, long N, long K, const REAL *a, long am, con
 static bool NAME(is_large)(long N, long K) { return N * K * (long)sizeof(REAL) >= GEMM_CACHE; }
 
 /* c = a @ b + more, if more is not NULL: rows mm apart, 0 for one row that is added to each.
-   `all` is how many rows a has for all workers: what they choose by it is the same for each, and so is the order of sums. */
+   `all` is how many rows a has for all workers: what they choose by it is the same for each, and so are the bits. */
 static void NAME(gemm)(long all, long M, long N, long K, const REAL *a, long am, long ak, const REAL *b, long bk,
                        long bn, REAL *c, long cm, const REAL *more, long mm, REAL *scratch) {
     if (K <= 0) {

@@ -31,7 +31,7 @@ struct Pool {
     pthread_mutex_t busy;     /* one job at a time */
     Place *places;            /* of each worker */
     _Alignas(LINE) atomic_int jobs; /* number of jobs so far */
-    int apart, longer;        /* replays from now on in which loops are done by one worker; how many after the next delay */
+    int apart, longer;        /* replays from now on in which one worker does loops; how many after the next delays */
     pthread_mutex_t sleep;
     pthread_cond_t wake;
     Work *work;

@@ -23,8 +23,9 @@ typedef struct {
     int64_t offset[OPERANDS]; /* bytes from there */
     int64_t turn[OPERANDS];   /* within a loop: bytes that are added to the offset at each step */
     int64_t n[4];             /* sizes; n[3] of a product: 2 if its matrix, B or the A of a split by lines, is the same
-                                 at all steps of the loop; of a chain: elements, records after it that it does; of a loop: steps, records
-                                 after it that are its body, 1 if it goes from the last step to the first */
+                                 at all steps of the loop; of a chain: elements, records after it that it does; of a
+                                 loop: steps, records after it that are its body, 1 if it goes from the last step to
+                                 the first */
     int64_t s[OPERANDS][3];   /* steps of each operand along n[0], n[1], n[2], in elements */
     double x[OPERANDS];       /* numbers */
 } Record;

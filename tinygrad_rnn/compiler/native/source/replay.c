@@ -209,8 +209,8 @@ long tinygrad_rnn_replay(Pool *pool, const Record *records, long count, char *co
         pool->longer = pool->longer > MOST_APART ? MOST_APART : pool->longer;
         pool->apart = replay.was_late ? pool->longer : replay.apart ? pool->apart - 1 : 0;
         pthread_mutex_unlock(&pool->busy);
-    } else if (posix_memalign(&scratch, LINE, SCRATCH + PACKED)) { /* another replay has the workers and their scratch, or they */
-        replay.failed = -2;                               /* are in another process */
+    } else if (posix_memalign(&scratch, LINE, SCRATCH + PACKED)) {
+        replay.failed = -2; /* another replay has the workers and their scratch, or they are in another process */
     } else {
         walk_alone(&replay, scratch);
     }
