@@ -1,0 +1,178 @@
+"""What forward credit needs, and what it refuses: memory, arguments, masks; and that a policy's text reads back."""
+
+import gc
+import itertools
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+from credit.steps import recurrence
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.engine.tape import Node
+from tinygrad_rnn.errors import ConfigError, GradientError
+
+POLICIES = [
+    tr.RTRL(),
+    tr.SnAp(1),
+    tr.UORO(),
+    tr.KroneckerFactored(),
+    tr.EProp(),
+    tr.RFLO(),
+    tr.ForwardGradient(),
+]
+
+
+def long_run(policy, T):
+    """Yield the updates of T steps, whose inputs are made as they are needed."""
+    cell = tr.LSTMCell(2, 4, np.random.default_rng(0))
+
+    def step(xs, state):
+        outputs, state = tr.unroll(cell, xs, state)
+        return (outputs * outputs).sum(), state
+
+    run = tr.Recurrence(step, cell.parameters(), policy, cell.initial_state(2))
+    for t in range(T):
+        yield from run.feed(np.full((2, 1, 2), np.sin(t), np.float32))
+
+
+def peaks(policy, T):
+    """Return the most bytes that are held in 40 steps after the first 100, and in 40 steps after T more."""
+    run, found = long_run(policy, T + 180), []
+    for warm in (100, T):
+        for _ in itertools.islice(run, warm):
+            pass
+        gc.collect()
+        tracemalloc.start() if not found else tracemalloc.reset_peak()
+        for _ in itertools.islice(run, 40):
+            pass
+        found.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    return found
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+def test_memory_does_not_grow_with_the_length_of_the_stream(policy):
+    first, later = peaks(policy, 60)
+    assert later < first + 60 * 1000  # a step's graph alone takes more than 20,000 bytes
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("T", [10_000, 100_000])
+@pytest.mark.parametrize("policy", [tr.RTRL(), tr.SnAp(1), tr.UORO()], ids=lambda policy: type(policy).__name__)
+def test_memory_of_very_long_streams(policy, T):
+    first, later = peaks(policy, T)
+    assert later < first + 100_000
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+def test_no_step_stays_alive(policy, no_collector):
+    counts = []
+    for number, _ in enumerate(long_run(policy, 12)):
+        if number in (5, 11):
+            counts.append(sum(isinstance(thing, Node) for thing in gc.get_objects()))
+    assert counts[0] == counts[1]
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [tr.RTRL(), tr.SnAp(1), tr.KroneckerFactored(), tr.EProp()], ids=repr)
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(policy, monkeypatch):
+    sizes = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 64}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__, raising=False)
+    with pytest.raises(ConfigError, match=r"take [\d,]+ bytes, twice within a step, and this machine has 64; use"):
+        tr.bptt(*recurrence("plain", 1, 1, 0), policy)
+
+
+def test_the_bytes_are_those_of_the_entries(monkeypatch):
+    """2 streams, (9 + 9 + 3) elements that reach 3 units, 8 bytes each."""
+    sizes = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * 2 * 63 * 8 - 1}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__, raising=False)
+    with pytest.raises(ConfigError, match=r"126 entries of dh/dtheta for 2 streams take 1,008 bytes"):
+        tr.bptt(*recurrence("plain", 2, 1, 0), tr.RTRL())
+    sizes["SC_PHYS_PAGES"] += 1
+    tr.bptt(*recurrence("plain", 2, 1, 0), tr.RTRL())
+
+
+def test_a_system_that_does_not_tell_its_memory_is_not_asked(monkeypatch):
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    tr.bptt(*recurrence("plain", 1, 1, 0), tr.RTRL())
+
+
+def one_matrix_in_two_parts(state):
+    """Each part of the state has one product with the same matrix, of other rows."""
+    w = tr.tensor(np.eye(3), requires_grad=True, name="w")
+
+    def step(xs, state):
+        a, b = (tr.tanh(part @ w) + xs[:, 0] for part in state)
+        return a.sum() + b.sum(), (a, b)
+
+    return step, {"w": w}, np.ones((1, 2, 3)), state
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (recurrence("product of parameters", 1, 2, 0), "'[WV]'"),
+        (one_matrix_in_two_parts((np.ones((1, 3)), np.zeros((1, 3)))), "'w'"),
+    ],
+    ids=["product", "two products"],
+)
+def test_kronecker_factors_name_the_parameter_that_has_none(arguments, name):
+    with pytest.raises(ConfigError, match=f"parameter ({name}) does not enter the state as one product"):
+        tr.bptt(*arguments, tr.KroneckerFactored())
+
+
+@pytest.mark.parametrize("policy", [tr.SnAp(1), tr.EProp(), tr.RFLO()], ids=repr)
+def test_what_leaves_out_entries_has_no_mask(policy):
+    with pytest.raises(ConfigError, match="has no mask over steps"):
+        policy.mask(3)
+
+
+@pytest.mark.parametrize("policy", [tr.RTRL(), tr.UORO(), tr.KroneckerFactored(), tr.ForwardGradient()], ids=repr)
+def test_the_mask_of_what_is_exact_in_the_mean_is_full(policy):
+    assert policy.mask(3).tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert policy.expected_mask(3).tolist() == policy.mask(3).tolist()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: tr.RTRL(every=0), "RTRL: every"),
+        (lambda: tr.RTRL(every=1.5), "RTRL: every"),
+        (lambda: tr.SnAp(0), "SnAp: n"),
+        (lambda: tr.SnAp(1, every="all"), "SnAp: every"),
+        (lambda: tr.EProp("adaptive"), "EProp: feedback must be"),
+        (lambda: tr.RFLO(rng="x"), "RFLO: rng"),
+        (lambda: tr.UORO(rng=-1), "UORO: rng"),
+        (lambda: tr.KroneckerFactored(rng=None), "KroneckerFactored: rng"),
+        (lambda: tr.ForwardGradient(every=-3), "ForwardGradient: every"),
+    ],
+)
+def test_bad_arguments(make, words):
+    with pytest.raises(ConfigError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    "policy", [*POLICIES, tr.RTRL(None), tr.SnAp(3, 7), tr.EProp("random", 5, None), tr.UORO(9, 2)], ids=repr
+)
+def test_a_policy_reads_back_from_what_it_prints(policy):
+    names = {name: getattr(tr, name) for name in tr.__all__}
+    assert eval(repr(policy), names) == policy
+
+
+def test_numbers_of_numpy_are_stored_as_integers():
+    assert repr(tr.SnAp(np.int64(2), np.int32(3))) == "SnAp(n=2, every=3)"
+
+
+@pytest.mark.parametrize("policy", [tr.RTRL(), tr.SnAp(1), tr.EProp()], ids=repr)
+def test_a_batch_of_another_size_is_another_sequence(policy):
+    step, parameters, inputs, state = recurrence("plain", 2, 2, 0)
+    run = tr.Recurrence(step, parameters, policy, state)
+    list(run.feed(inputs))
+    run._forward.state = state[:1]
+    with pytest.raises(GradientError, match=r"a step has 1 streams .* those before it had 2 .* start a new sequence"):
+        list(run.feed(inputs[:1]))
