@@ -10,6 +10,15 @@ online learning algorithms for training recurrent neural networks. An RNN learns
 every step; the columns are means of the loss over tenths of the run.
 
     python examples/add_task.py                  # 30 s
+
+best with no dependency, the first, both: 0.6616, 0.5192, 0.4545
+windowed:1    0.623  0.581  0.571  0.605  0.588  0.581  0.580  0.627  0.640  0.617
+snap:1        0.583  0.541  0.575  0.567  0.599  0.632  0.605  0.636  0.614  0.612
+rtrl          0.532  0.491  0.481  0.484  0.479  0.473  0.476  0.471  0.468  0.466
+
+RTRL finds both dependencies. Without credit through time the linear layer still reads what the random weights keep of
+earlier flips, so the loss is below the first level, and it never gets below the second; no more does SnAp of one step,
+which keeps the influence of a weight on its own unit alone.
 """
 
 from __future__ import annotations

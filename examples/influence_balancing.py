@@ -20,7 +20,7 @@ windowed:20/2              1e-04       1.8819                                   
 windowed:50/5              1e-04      -0.1233      -0.1591      -0.1664      -0.1667     -0.1667  reaches -1/6
 windowed:100/10            1e-04      -0.1564      -0.1664      -0.1667      -0.1667     -0.1667  reaches -1/6
 rtrl                       1e-04      -0.1551      -0.1663      -0.1667      -0.1667     -0.1667  reaches -1/6
-uoro                       1e-05      -0.1640      -0.1637      -0.1642      -0.1651     -0.1660  reaches -1/6
+uoro                       1e-05      -0.1640      -0.1637      -0.1642      -0.1651     -0.1667  reaches -1/6
 
 UORO is unbiased and noisy, so its rate is a tenth, and it has three times as many steps; with the seeds 1 and 2 it was
 at -0.156 and -0.170 after 6,000. RTRL costs a step the same whatever the window would have to be.
