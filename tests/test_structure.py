@@ -127,7 +127,7 @@ BUDGET = {
     "data": 1580,
     "handwritten": 2210,
     "testing": 4483,
-    "compiler": 11790,
+    "compiler": 11500,
     "truncation": 2290,
     "credit": 2900,
 }
