@@ -145,3 +145,27 @@ def test_the_state_before_the_first_step_must_be_given():
 
     with pytest.raises(tr.errors.GradientError, match=r"RTRL\(every=1\) needs the state before the first step"):
         tr.bptt(step, cell.parameters(), np.ones((2, 3, 3), np.float32), None, tr.RTRL())
+
+
+@pytest.mark.parametrize("policy", [tr.RTRL(), tr.SnAp(2)], ids=repr)
+def test_a_step_may_hold_a_loop_of_its_own(policy):
+    """Compiled, the sequence within each step is a loop, whose rule runs once for each unit."""
+    rng = np.random.default_rng(0)
+    inner = tr.RNNCell(2, 3, rng, dtype=np.float64)
+    params = {**inner.parameters(), "W": tr.tensor(rng.standard_normal((3, 3)), requires_grad=True)}
+
+    def gradients(params, xs, policy):
+        def step(x, h):
+            total = 0.0
+            for t in range(x.shape[1]):
+                words, _ = tr.unroll(inner, x[:, t])
+                h = np.tanh(words[:, -1] @ params["W"] + h @ params["W"])
+                total = total + np.sum(h * h)
+            return total, h
+
+        return tr.bptt(step, params, xs, np.zeros((2, 3)), policy).gradients
+
+    xs = rng.standard_normal((2, 3, 5, 2))
+    found = tr.compile(lambda params, xs: gradients(params, xs, policy))(params, xs)
+    for name, expected in gradients(params, xs, tr.Full()).items():
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-12, err_msg=name)

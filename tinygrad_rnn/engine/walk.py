@@ -7,7 +7,7 @@ and the edge to it into a value that records; every cotangent is then such a val
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -193,6 +193,10 @@ def rule_results(
     """
     operation = node.operation
     assert operation is not None
+    if operation.pull_all is not None:
+        found = operation.pull_all(cast("list[Array | None]", list(cotangents)), list(needs))
+        yield from cast("Sequence[Cotangent | None]", found)
+        return
     if operation.multiple:
         cotangent: object = [
             np.zeros(spec.shape, spec.dtype) if value is None else value
