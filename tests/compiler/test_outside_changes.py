@@ -181,7 +181,7 @@ def test_parameters_that_lie_where_results_did_are_not_from_outside(setting, pas
 
     step = tr.compile(train, **setting)
     recorded, calls = step._record, []
-    monkeypatch.setattr(step, "_record", lambda args: calls.append(args) or recorded(args))
+    monkeypatch.setattr(step, "_record", lambda *args: calls.append(args) or recorded(*args))
     for seed in range(12):
         x = normal((5, 4, 7)[seed % 3], 80, seed=seed)
         expected = train([w], x).data
