@@ -73,8 +73,8 @@ def test_the_table_says_what_ran_and_how_it_ended():
 
 def test_rows_are_chosen_by_name(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(matrix, "ENVIRONMENTS", tmp_path)
-    monkeypatch.setattr(matrix, "run", lambda row: Outcome(row, "1 passed", 1.0, row.name != "nehalem"))
-    monkeypatch.setattr(sys, "argv", ["matrix", "plain", "own"])
+    monkeypatch.setattr(matrix, "run", lambda row, folders: Outcome(row, "1 passed", 1.0, row.name != "nehalem"))
+    monkeypatch.setattr(sys, "argv", ["matrix", "plain", "own", "--part", "ops", "nn"])
     assert matrix.main() == 0
     assert capsys.readouterr().out.count("1 passed") == 2
     monkeypatch.setattr(sys, "argv", ["matrix"])

@@ -119,7 +119,7 @@ def check(program, lengths, order, setting):
     return count
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(program=scans, lengths=sizes, order=st.integers(0, 2), setting=st.sampled_from(SETTINGS))
 def test_drawn_scans(program, lengths, order, setting):
     need_library()
@@ -133,7 +133,7 @@ def language_model(cell, **options):
     return tr.RNNLM(V, D, H, np.random.default_rng(0), cell=cell, dtype=np.float64, **options)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @pytest.mark.parametrize("setting", SETTINGS)
 @given(
     cell=st.sampled_from(["rnn", "lstm", "gru"]),
@@ -158,7 +158,7 @@ def test_language_models(setting, cell, layers, dropout, lengths, batches):
     twins.done()
 
 
-@settings(max_examples=10)
+@settings(max_examples=7)
 @pytest.mark.parametrize("setting", SETTINGS)
 @given(
     cell=st.sampled_from([tr.RNNCell, tr.LSTMCell, tr.GRUCell]),
@@ -253,7 +253,7 @@ FUNCTIONS = [
 ]
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
 @given(lengths=sizes, setting=st.sampled_from(SETTINGS))
 def test_functions_that_look_at_the_length(f, lengths, setting):
@@ -276,7 +276,7 @@ def seed_first(lengths):
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@settings(max_examples=10)
+@settings(max_examples=7)
 @given(lengths=st.lists(st.integers(1, 40), min_size=4, max_size=12), held=st.lists(st.booleans(), min_size=12))
 def test_large_results_that_are_kept_or_given_back(setting, lengths, held):
     """The states of all steps are large results, and go back in as arguments of another length, or of the same."""

@@ -102,6 +102,7 @@ def test_a_library_for_each_level(level, tmp_path):
     assert len(others) == 3
 
 
+@pytest.mark.nightly
 def test_shorter_vectors(tmp_path):
     """The library as a CPU without AVX-512 gets it: other tiles, and less memory for panels and lines."""
     need_library()

@@ -38,14 +38,14 @@ def long_run(policy, T):
 
 
 def peaks(policy, T):
-    """Return the most bytes that are held in 40 steps after the first 100, and in 40 steps after T more."""
-    run, found = long_run(policy, T + 180), []
-    for warm in (100, T):
+    """Return the most bytes that are held in 20 steps after the first 40, and in 20 steps after T more."""
+    run, found = long_run(policy, T + 80), []
+    for warm in (40, T):
         for _ in itertools.islice(run, warm):
             pass
         gc.collect()
         tracemalloc.start() if not found else tracemalloc.reset_peak()
-        for _ in itertools.islice(run, 40):
+        for _ in itertools.islice(run, 20):
             pass
         found.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()
