@@ -128,7 +128,7 @@ BUDGET = {
     "handwritten": 2210,
     "testing": 4483,
     "compiler": 11500,
-    "truncation": 2290,
+    "truncation": 2320,
     "credit": 2900,
 }
 

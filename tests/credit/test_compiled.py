@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.engine.tree import flatten
 
 POLICIES = [
     tr.RTRL(),
@@ -169,3 +170,50 @@ def test_a_step_may_hold_a_loop_of_its_own(policy):
     found = tr.compile(lambda params, xs: gradients(params, xs, policy))(params, xs)
     for name, expected in gradients(params, xs, tr.Full()).items():
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("policy", ["rtrl", "snap:1", "eprop:random", "uoro", "kf"])
+def test_batches_of_other_sizes_start_sequences_of_their_own(policy, compile):
+    """The last batch of an epoch is often smaller; the plan of the larger one is still right after it."""
+    _, _, step = trained(policy, compile)
+    ids = np.arange(40) * 7 % 9
+    for N in (3, 2, 3):
+        batch = tuple(np.stack([ids[o + n : o + n + 4] for n in range(N)]) for o in (0, 1))
+        other = tr.TrainStep(
+            copy.deepcopy(step.model), step.objective, tr.SGD(0.1), policy=copy.deepcopy(step.policy), compile=False
+        )
+        found, wanted = step(batch, None), other(batch, None)
+        assert found.loss == pytest.approx(wanted.loss, rel=1e-9)
+        if policy not in ("uoro", "kf"):  # the others go on drawing
+            assert found.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-9)
+
+
+def test_a_batch_that_fails_takes_what_was_carried_with_it():
+    """A state never meets what later steps carried: the next batch starts with the credit of nothing."""
+    _, _, step = trained("rtrl", True)
+    ids = np.arange(40) * 7 % 9
+    state = step((ids[None, :4], ids[None, 1:5]), None).state
+    wrong = ids[None, 5:9].copy()
+    wrong[0, 2] = 99  # no such token: the third step fails
+    with pytest.raises(IndexError):
+        step((ids[None, 4:8], wrong), state)
+    other = tr.TrainStep(copy.deepcopy(step.model), step.objective, tr.SGD(0.1), policy="rtrl", compile=False)
+    batch = ids[None, 4:8], ids[None, 5:9]
+    assert step(batch, state).gradient_norm == pytest.approx(other(batch, state).gradient_norm, rel=1e-9)
+
+
+@pytest.mark.parametrize("policy", [tr.RTRL(), tr.SnAp(1), tr.EProp(), tr.UORO(), tr.KroneckerFactored()], ids=repr)
+def test_what_is_carried_has_the_dtype_of_the_model(policy):
+    """In a stack some of D is zero, and has no term that could tell its dtype."""
+    rng = np.random.default_rng(0)
+    cell = tr.Stacked([tr.LSTMCell(3, 8, rng), tr.LSTMCell(8, 8, rng)])
+
+    def step(xs, state):
+        outputs, state = tr.unroll(cell, xs, state)
+        return np.sum(outputs), state
+
+    run = tr.Recurrence(step, cell.parameters(), policy, cell.initial_state(2))
+    for update in run.feed(np.ones((2, 3, 3), np.float32)):
+        assert {g.dtype for g in update.gradients.values()} == {np.dtype(np.float32)}
+    assert {part.dtype for part in flatten(run.carry)} == {np.dtype(np.float32)}

@@ -173,6 +173,20 @@ def test_a_batch_of_another_size_is_another_sequence(policy):
     step, parameters, inputs, state = recurrence("plain", 2, 2, 0)
     run = tr.Recurrence(step, parameters, policy, state)
     list(run.feed(inputs))
-    run._forward.state = state[:1]
-    with pytest.raises(GradientError, match=r"a step has 1 streams .* those before it had 2 .* start a new sequence"):
-        list(run.feed(inputs[:1]))
+    with pytest.raises(
+        GradientError, match=r"expected carry of shapes .* for 1 streams .* the state of one recurrence"
+    ):
+        list(tr.Recurrence(step, parameters, policy, run.state[:1], carry=run.carry).feed(inputs[:1]))
+
+
+@pytest.mark.parametrize("policy", [tr.RTRL(), tr.UORO(), tr.KroneckerFactored()], ids=repr)
+def test_a_state_keeps_its_shapes(policy):
+    cell = tr.RNNCell(2, 3, np.random.default_rng(0))
+
+    def step(xs, h):
+        h, _ = cell(xs[: len(h), 0], h)
+        return np.sum(h), h[:1]
+
+    run = tr.Recurrence(step, cell.parameters(), policy, cell.initial_state(2))
+    with pytest.raises(GradientError, match=r"keeps its shapes; step took \[\(2, 3\)\] and returned \[\(1, 3\)\]"):
+        list(run.feed(np.ones((2, 1, 2), np.float32)))

@@ -53,7 +53,7 @@ def test_chunks_with_the_influence_carried_over_their_border():
     assert chunked.gradients["w"] == 301
     run = tr.Recurrence(step, parameters, tr.RTRL(), np.ones(1))
     first = list(run.feed((X[:, :3], E[:, :3])))
-    ((influence,),) = run._forward.carry
+    ((influence,),) = run.carry
     later = tr.bptt(step, parameters, (X[:, 3:], E[:, 3:]), run.state, tr.Full())
     assert influence.item() == 15
     assert later.state_gradient.item() == 22
@@ -120,7 +120,7 @@ def entries(name, policy):
     step, parameters, inputs, state = recurrence(name, 1, 1, 0)
     run = tr.Recurrence(step, parameters, policy, state)
     list(run.feed(inputs))
-    return sum(part.size for parts in run._forward.carry for part in parts)
+    return sum(part.size for parts in run.carry for part in parts)
 
 
 def test_a_sparse_matrix_keeps_fewer_entries():
@@ -137,7 +137,7 @@ def test_the_entries_of_an_lstm_are_those_that_the_page_says():
     run = tr.Recurrence(step, parameters, tr.SnAp(1), state)
     list(run.feed(inputs))
     P = sum(p.size for p in parameters.values())
-    assert sum(part.size for parts in run._forward.carry for part in parts) == 1.75 * P
+    assert sum(part.size for parts in run.carry for part in parts) == 1.75 * P
 
 
 @pytest.mark.parametrize(("make", "n"), [(tr.IndRNNCell, 1), (tr.MinGRUCell, 1), (tr.MinLSTMCell, 1), (tr.LRUCell, 2)])

@@ -1,6 +1,6 @@
 """Credit that is carried forward: no past is kept, and memory does not grow with the length of a stream.
 
-A `Carried` policy holds, after each step, what the past steps did to the state: the influence of the parameters on it,
+A `ForwardPolicy` holds, after each step, what the past steps did to the state: the influence of the parameters on it,
 exact or not, in a form of its own. The next step's loss meets it in the cotangent of the state, so a gradient is there
 after every step. The parameters that do not reach the state (those of an output layer) get their exact gradient.
 """
@@ -14,11 +14,11 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ..engine.tape import Array, slice_of_a_sequence
-from ..engine.tensor import Tensor, Value
-from ..engine.tree import map_leaves, structure
+from ..engine.tensor import Tensor, Value, shape_of
+from ..engine.tree import flatten, map_leaves, structure
 from ..errors import ConfigError, GradientError
 from .moves import Moves
-from .nests import added, arrays_of, edge_to, fresh_leaf, leaves_of, loss_and_state, number_of, steps_of, value_of
+from .nests import added, arrays_of, edge_to, fresh_leaf, loss_and_state, number_of, steps_of, value_of
 from .policy import Policy
 from .record import Gradients, StepRecord
 from .update import Step, Update
@@ -29,7 +29,8 @@ Carry = TypeVar("Carry")
 class Carrier(ABC, Generic[Carry]):
     """What a policy carries from step to step, in one sequence of a batch.
 
-    `carry` is a nesting of arrays, None before the first step; a carrier keeps nothing else that changes.
+    `carry` is a nesting of arrays, None before the first step of a sequence. A carrier itself remembers no values, only
+    what it found out about the step: which units its parameters reach, or the random matrices of the feedback.
     """
 
     @abstractmethod
@@ -97,7 +98,7 @@ class ForwardRecurrence:
         carry: object = None,
     ) -> None:
         self._step, self._policy = step, policy
-        self._parameters = leaves_of(parameters, "Recurrence")
+        self._parameters = dict(parameters)
         self.state = arrays_of(state)
         self._carrier, self._moves = policy.carrier() if carrier is None else carrier, Moves()
         self.carry = carry
@@ -125,6 +126,12 @@ class ForwardRecurrence:
             raise GradientError(
                 f"Recurrence: {self._policy!r} needs the state before the first step in the nesting in which step "
                 f"returns it, {structure(after)}; got {structure(before)}"
+            )
+        shapes, made = ([shape_of(part) for part in flatten(state)] for state in (before, after))
+        if shapes != made:
+            raise GradientError(
+                f"Recurrence: {self._policy!r} needs a state that keeps its shapes; step took {shapes} and returned "
+                f"{made}"
             )
         record = StepRecord(loss, before, after, self._parameters, self._moves)
         gradients, self.carry = self._carrier.advance(record, map_leaves(value_of, self.carry))

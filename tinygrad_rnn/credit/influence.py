@@ -28,7 +28,6 @@ FEW = 4
 Carried: TypeAlias = list[tuple[Value, ...]]
 """J, a tuple for each block: s arrays (N, m, G), or one (N, G, s, m)."""
 
-
 Entries: TypeAlias = dict[tuple[bytes, ...], Value | None]
 """Entries of D that several blocks need, by their units: all pairs of one set, or of two; None: there are none."""
 
@@ -57,11 +56,17 @@ class Influence:
 
     def zeros(self, dtypes: Mapping[str, np.dtype[np.floating]]) -> Carried:
         """Return J before the first step."""
-        made: Carried = []
+        return [
+            tuple(np.zeros(shape, dtypes[block.name]) for shape in shapes)
+            for block, shapes in zip(self.blocks, self.shapes(), strict=True)
+        ]
+
+    def shapes(self) -> list[list[tuple[int, ...]]]:
+        """Return the shapes of the arrays of J."""
+        made: list[list[tuple[int, ...]]] = []
         for block in self.blocks:
             (G, s), m = block.units.shape, block.elements.shape[1]
-            shape, count = ((self.N, m, G), s) if s <= FEW else ((self.N, G, s, m), 1)
-            made.append(tuple(np.zeros(shape, dtypes[block.name]) for _ in range(count)))
+            made.append([(self.N, m, G)] * s if s <= FEW else [(self.N, G, s, m)])
         return made
 
     def taken_over(self, known: Influence, J: Carried, zeros: Carried) -> Carried:
@@ -212,12 +217,14 @@ class Influence:
 
 
 def whole_state_jacobian(jacobian: StepJacobian) -> Value:
-    """Return D as one array (N, n, n)."""
+    """Return D as one array (N, n, n), in the dtype of its terms."""
+    kinds = {term.dtype for row in jacobian.states for terms in row for term in terms}
+    dtype = np.result_type(*kinds) if kinds else np.dtype(np.float32)
     rows = []
     for size, row in zip(jacobian.sizes, jacobian.states, strict=True):
         blocks: list[Value] = []
         for width, terms in zip(jacobian.sizes, row, strict=True):
-            total: Value = np.zeros((size, jacobian.N, width))
+            total: Value = np.zeros((size, jacobian.N, width), dtype)
             for number, term in enumerate(terms):
                 dense = flat(term.dense(size), 2)
                 total = total + dense if number else dense

@@ -7,7 +7,6 @@ together: all rows of a matrix W that enters as x @ W, for instance. So a patter
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -111,8 +110,3 @@ def blocks_of(pattern: Pattern, shapes: Mapping[str, tuple[int, ...]]) -> list[B
             groups.sort(key=lambda group: int(group[1][0]))
             found.append(Block(name, np.stack([one[0] for one in groups]), np.stack([one[1] for one in groups])))
     return found
-
-
-def full_entries(n: int, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the number of entries of J without a pattern, n * P."""
-    return n * sum(math.prod(shape) for shape in shapes.values())

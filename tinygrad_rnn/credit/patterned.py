@@ -228,27 +228,36 @@ class _Layout:
         """Return the influence of this step, and what is carried, on its pattern.
 
         Raises:
-            GradientError: if the state or the batch changed its size.
+            GradientError: if what is carried is that of another recurrence.
             ConfigError: if the influence does not fit into memory.
         """
         known, form = self._influence, _form(jacobian)
+        if carry is None and known is not None and (known.N, known.sizes) != (jacobian.N, jacobian.sizes):
+            known = self._influence = None  # a sequence of other sizes starts
         influence = known if known is not None and form == self._form else self._widened(jacobian, record)
         self._form, self._influence = form, influence
+        if carry is not None and known is None:
+            self._check(influence, carry)
         if carry is not None and (known is None or known is influence):
             return influence, carry
         zeros = influence.zeros({name: part.dtype for name, part in record.parameters.items()})
         return influence, zeros if carry is None or known is None else influence.taken_over(known, carry, zeros)
+
+    def _check(self, influence: Influence, carry: Carried) -> None:
+        """Raise `GradientError` if what is carried is not of the pattern of this step."""
+        shapes = [[part.shape for part in parts] for parts in carry]
+        if shapes != influence.shapes():
+            raise GradientError(
+                f"{self._policy!r}: expected carry of shapes {influence.shapes()} for {influence.N} streams with "
+                f"{influence.sizes} numbers of state, got {shapes}; pass the carry and the state of one recurrence, or "
+                "neither"
+            )
 
     def _widened(self, jacobian: StepJacobian, record: StepRecord) -> Influence:
         shapes = {name: parameter.shape for name, parameter in record.parameters.items()}
         new, through = immediate_pattern(jacobian, shapes), state_pattern(jacobian)
         known = self._influence
         if known is not None:
-            if (known.N, known.sizes) != (jacobian.N, jacobian.sizes):
-                raise GradientError(
-                    f"{self._policy!r}: a step has {jacobian.N} streams with {jacobian.sizes} numbers of state, and "
-                    f"those before it had {known.N} with {known.sizes}; start a new sequence"
-                )
             wider = {name: part | self._immediate[name] for name, part in new.items()}
             through = through | self._through
             same = all(

@@ -199,12 +199,9 @@ class _Kronecker(Carrier[Factors]):
         }
         D = whole_state_jacobian(jacobian)
         if carry is None:
+            size = sum(part.size * part.dtype.itemsize for pair in entering.values() for part in pair)
+            check_memory(self._policy, size, "Kronecker factors")
             carry = {name: (a * 0, B * 0) for name, (a, B) in entering.items()}
-            check_memory(
-                self._policy,
-                sum(part.size * part.dtype.itemsize for pair in carry.values() for part in pair),
-                "Kronecker factors",
-            )
         new = {name: self._stepped(D, a, B, *carry[name]) for name, (a, B) in entering.items()}
         direct, deltas, past = record.loss_terms()
         terms = [direct]

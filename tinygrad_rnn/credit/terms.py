@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..engine.tape import Array
+from ..engine.tape import Array, DType
 from ..engine.tensor import Value
 
 
@@ -29,6 +29,11 @@ class Diagonal:
 
     values: Value
     units: Array
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the derivatives."""
+        return self.values.dtype
 
     def dense(self, K: int) -> Value:
         """Return all derivatives, (K, N, *elements)."""
@@ -52,6 +57,11 @@ class Dense:
     """Each element may reach every unit: values (K, N, *elements)."""
 
     values: Value
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the derivatives."""
+        return self.values.dtype
 
     def dense(self, K: int) -> Value:
         """Return all derivatives, (K, N, *elements)."""
@@ -81,6 +91,11 @@ class Through:
     after: Diagonal
     matrix: Value
     support: Array | None = None
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the derivatives."""
+        return self.after.dtype
 
     def dense(self, K: int) -> Value:
         """Return all derivatives, (K, N, D)."""
@@ -137,6 +152,11 @@ class Outer:
     after: Diagonal | Dense
     node: int
 
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the derivatives."""
+        return self.after.dtype
+
     def dense(self, K: int) -> Value:
         """Return all derivatives, (K, N, D, U)."""
         made: Value = np.expand_dims(self.rows, (0, 3)) * np.expand_dims(self.after.dense(K), 2)
@@ -171,6 +191,11 @@ class Lookup:
     V: int
     after: Diagonal | Dense
     node: int
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the derivatives."""
+        return self.after.dtype
 
     @cached_property
     def _taken(self) -> Value:

@@ -58,16 +58,18 @@ class Online:
             if state is None and hasattr(self._model, "initial_state"):
                 state = initial_state(self._model, len(flatten(batch)[0]), "TrainStep")
         total: Found | None = None
-        for t in range(np.shape(flatten(batch)[0])[1]):
-            inputs = map_leaves(lambda x, t=t: np.asarray(x)[:, t : t + 1], batch)
+        carry, self._carry = self._carry, None  # whatever ends this early: the state before goes with no other carry
+        arrays = map_leaves(np.asarray, batch)
+        for t in range(flatten(arrays)[0].shape[1]):
+            inputs = map_leaves(lambda x, t=t: x[:, t : t + 1], arrays)
             # The first step finds out what there is to carry, which has no arrays before it.
-            call = self._plan if self._compiles and self._carry is not None else self._step
-            found, self._carry = call(params, inputs, state, self._carry, rng)
+            call = self._plan if self._compiles and carry is not None else self._step
+            found, carry = call(params, inputs, state, carry, rng)
             found = Found(*found)
             state = found.outcome.state
             total = found if total is None else joined(total, found)
         assert total is not None
-        self._state = state
+        self._carry, self._state = carry, state
         return total
 
     def _step(

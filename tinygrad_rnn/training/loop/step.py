@@ -154,7 +154,8 @@ class TrainStep:
         Args:
             draws: whether the loss function is given a generator.
         """
-        return chosen_executor(self._executor) if self._fast[draws] else None
+        steps = self._online is not None and self.compile
+        return chosen_executor(self._executor) if steps or self._fast[draws] else None
 
     def __call__(self, batch: Batch, state: State = None, *, lr: float | None = None, rng: Rng = None) -> StepResult:
         """Update the model from one batch.
@@ -308,7 +309,8 @@ def is_compilable(policy: Policy | str | None, draws: bool = False) -> bool:
 
     They cannot where windows overlap (parameters are updated between the passes over one step), where cuts differ from
     pass to pass, are drawn or follow from norms, where the number of states to keep follows from the bytes of a
-    recorded step, where a recomputation would have to repeat dropout's draws, and where credit is carried forward.
+    recorded step, where a recomputation would have to repeat dropout's draws, and where credit is carried
+    forward (then the gradient of one step is compiled, and the update is not).
 
     Args:
         policy: a truncation policy, its text, or None.
