@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from ..engine.tape import Array
+from .nests import number_of
 
 Step: TypeAlias = Callable[..., tuple[object, object]]
 """`step(inputs, state) -> (loss, state)`: some steps of a recurrence, and the sum of their losses (None: no loss)."""
@@ -30,5 +31,5 @@ class Update(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """The sum of the losses that this pass covers."""
-        return float(sum(self.losses))
+        """The sum of the losses that this pass covers; a Tensor while `compile` records."""
+        return number_of(sum(self.losses))

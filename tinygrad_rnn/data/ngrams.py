@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tinygrad_rnn.checks import integer
-from tinygrad_rnn.data.vocabulary import id_array
-from tinygrad_rnn.engine.tape import Array
-from tinygrad_rnn.errors import CorpusError
+from ..checks import integer
+from ..engine.tape import Array
+from ..errors import CorpusError
+from .vocabulary import id_array
 
 
 class NGrams:

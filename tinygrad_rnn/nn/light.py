@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import numpy as np
@@ -70,7 +71,7 @@ class IndRNNCell(GatedCell):
         return h, h
 
 
-class AffineCell(GatedCell):
+class AffineCell(GatedCell, ABC):
     """A cell with h' = a(x) * h + b(x), which processes a whole sequence by a `linear_scan`."""
 
     dense = False
@@ -86,9 +87,9 @@ class AffineCell(GatedCell):
     ) -> None:
         super().__init__(input_size, hidden_size, rng, dtype, bias=bias)
 
+    @abstractmethod
     def affine(self, x: Value) -> tuple[Tensor, Tensor]:
         """Return a and b of h' = a * h + b, both (..., H), for x (..., D)."""
-        raise NotImplementedError(f"{type(self).__name__}: define affine(x) -> (a, b)")
 
     def initial_state(self, batch_size: int) -> Tensor:
         """Return zeros (N, H)."""
