@@ -1,85 +1,13 @@
 """Trainer: any loss, any batches, metrics, early stop, callbacks, checkpoints that go on to the same bits."""
 
 import math
-import signal
 
 import numpy as np
 import pytest
+from training.runs import Reader, endless, fitted, line, linear, reader, sequences, squared
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.data import Sequences
-from tinygrad_rnn.optim import SGD, Adam, Averaged, Plateau
-from tinygrad_rnn.training.files.archive import digest
-
-W = np.array([[1.0], [-2.0], [0.5]])
-
-
-def line(rng, batches=6, N=5):
-    """Batches of a linear map with noise."""
-    for _ in range(batches):
-        x = rng.standard_normal((N, 3))
-        yield {"x": x, "y": x @ W + 0.01 * rng.standard_normal((N, 1))}
-
-
-def squared(model, batch):
-    return np.mean((model(batch["x"]) - batch["y"]) ** 2)
-
-
-def linear():
-    return tr.Linear(3, 1, np.random.default_rng(0), dtype=np.float64)
-
-
-def fitted(**settings):
-    settings = {"optimizer": Adam(0.05), "epochs": 4, "progress": False} | settings
-    return tr.Trainer(linear(), squared, line, line, **settings).fit()
-
-
-class Reader(tr.Module):
-    """Reads sequences and says a class of each, and how long they were on average."""
-
-    buffers = ("seen",)
-
-    def __init__(self, seed=0):
-        rng = np.random.default_rng(seed)
-        self.cell = tr.GRUCell(2, 4, rng)
-        self.drop = tr.Dropout(0.3)
-        self.out = tr.Linear(4, 3, rng)
-        self.seen = np.zeros(1)
-
-
-def classified(model, batch, rng=None):
-    _, h = tr.unroll(model.cell, batch.inputs, model.cell.initial_state(len(batch.inputs)), lengths=batch.lengths)
-    logits = model.out(model.drop(h, rng))
-    metrics = {"accuracy": tr.metrics.accuracy(logits, batch.targets), "logit": np.mean(logits, dtype=np.float64)}
-    return tr.cross_entropy(logits, batch.targets), None, metrics
-
-
-def sequences(seed=0, count=23):
-    rng = np.random.default_rng(seed)
-    inputs = [rng.standard_normal((rng.integers(2, 9), 2)).astype(np.float32) for _ in range(count)]
-    return Sequences(inputs, rng.integers(0, 3, count))
-
-
-def reader(folder=None, model=None, **settings):
-    """A run with all that a checkpoint has to hold: dropout, shuffled batches, moments, a schedule that remembers."""
-    settings = {"epochs": 3, "checkpoints": folder} | settings
-    return tr.Trainer(
-        Reader() if model is None else model,
-        classified,
-        sequences().batches(4, np.random.default_rng(5)),
-        sequences(1).batches(7),
-        optimizer=Adam(0.02),
-        schedule=Plateau(0.02),
-        clip=0.5,
-        seed=3,
-        progress=False,
-        **settings,
-    )
-
-
-def results(trainer, history):
-    arrays = {name: digest(array) for name, array in trainer.model.state_dict().items()}
-    return arrays, [(record.train, record.valid, record.lr, record.gradient_norm) for record in history.records]
+from tinygrad_rnn.optim import SGD, Adam, Averaged
 
 
 def test_learns_any_loss_on_any_batches():
@@ -156,12 +84,6 @@ def test_updates_end_a_run_in_the_middle_of_an_epoch():
     assert [record.step for record in history.records] == [6, 10]
 
 
-def endless(rng=None):
-    rng = np.random.default_rng(7)
-    while True:
-        yield from line(rng, batches=1)
-
-
 def test_an_endless_stream_is_cut_into_epochs():
     trainer = tr.Trainer(linear(), squared, endless(), epoch_updates=5, updates=12, progress=False)
     assert [record.step for record in trainer.fit().records] == [5, 10, 12]
@@ -236,145 +158,6 @@ def test_averages_are_evaluated_and_kept():
     trainer.fit()
     np.testing.assert_array_equal(model.W.data, optimizer.averages()["W"])
     np.testing.assert_array_equal(weights[0], model.W.data)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_after_the_update_and_the_run_goes_on_to_the_same_bits(tmp_path, number):
-    whole = reader()
-    expected = results(whole, whole.fit())
-
-    class Interrupts(tr.Callback):
-        def on_update(self, trainer, result):
-            if result.step == 8:
-                signal.raise_signal(number)
-
-    handler = signal.getsignal(number)
-    history = reader(tmp_path, callbacks=[Interrupts()]).fit()
-    assert (history.interrupted, history.signal, history.records[-1].step) == (True, number, 9)
-    assert signal.getsignal(number) is handler
-    resumed = reader(tmp_path, callbacks=[tr.Callback()]).resume()
-    assert resumed.run.updates == 9
-    assert results(resumed, resumed.fit()) == expected
-
-
-class Crash(Exception):
-    pass
-
-
-def crashed(at, folder, every=2, **settings):
-    """A run that ends without any notice after an update."""
-
-    class Crashes(tr.Callback):
-        def on_update(self, trainer, result):
-            if result.step == at:
-                raise Crash
-
-    with pytest.raises(Crash):
-        reader(tr.Checkpoints(folder, every=every), callbacks=[Crashes()], **settings).fit()
-
-
-@pytest.mark.parametrize("at", [2, 5, 7, 11, 17])
-@pytest.mark.parametrize("settings", [{}, {"compile": False}, {"accumulate": 2, "epochs": 6}, {"epoch_updates": 4}])
-def test_a_run_that_crashed_goes_on_to_the_same_bits(tmp_path, at, settings):
-    whole = reader(**settings)
-    expected = results(whole, whole.fit())
-    if at >= len(expected[1]) * 4:
-        pytest.skip("the run is shorter")
-    crashed(at, tmp_path, **settings)
-    resumed = reader(tmp_path, callbacks=[tr.Callback()], **settings).resume()
-    assert 0 < resumed.run.updates <= at
-    assert results(resumed, resumed.fit()) == expected
-
-
-def test_an_endless_stream_goes_on_where_it_was(tmp_path):
-    def trainer(callbacks=()):
-        checkpoints = tr.Checkpoints(tmp_path, every=3)
-        return tr.Trainer(
-            linear(), squared, endless(), epoch_updates=5, updates=14, checkpoints=checkpoints, callbacks=callbacks,
-            progress=False,
-        )  # fmt: skip
-
-    class Crashes(tr.Callback):
-        def on_update(self, trainer, result):
-            if result.step == 8:
-                raise Crash
-
-    with pytest.raises(Crash):
-        trainer([Crashes()]).fit()
-    resumed = trainer([tr.Callback()]).resume()
-    history = resumed.fit()
-    whole = tr.Trainer(linear(), squared, endless(), epoch_updates=5, updates=14, progress=False)
-    assert results(resumed, history) == results(whole, whole.fit())
-
-
-def begun():
-    return dict(sequences().batches(4, np.random.default_rng(6)).state_dict())
-
-
-# What a checkpoint holds, and the change that shows that it matters: without it other bits come out.
-PARTS = {
-    "the moments": lambda snapshot: snapshot["states"].__setitem__(0, Adam(0.02).state_dict()),
-    "the schedule": lambda snapshot: snapshot["states"].__setitem__(1, Plateau(0.2).state_dict()),
-    "the parameters": lambda snapshot: snapshot["model"].update(Reader(1).state_dict()),
-    "the place in the data": lambda snapshot: snapshot["run"]["totals"].__setitem__("batches", 0),
-    "the shuffling": lambda snapshot: snapshot["run"].__setitem__("data", begun()),
-    "the generator": lambda snapshot: snapshot["run"].__setitem__("rng", np.random.default_rng(9)),
-}
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_nothing_that_a_checkpoint_holds_is_there_in_vain(tmp_path, part):
-    whole = reader()
-    expected = results(whole, whole.fit())
-    crashed(8, tmp_path)
-    snapshot = tr.Checkpoints(tmp_path).latest()
-    PARTS[part](snapshot)
-    resumed = reader(tmp_path, callbacks=[tr.Callback()])
-    resumed._restore(snapshot)
-    resumed._resumed = True
-    assert results(resumed, resumed.fit()) != expected
-
-
-def test_a_finished_run_may_go_on_for_longer(tmp_path):
-    reader(tmp_path, epochs=2).fit()
-    again = reader(tmp_path, epochs=2).resume().fit()
-    assert len(again.records) == 2
-    longer, whole = reader(tmp_path, epochs=3).resume(), reader()
-    assert results(longer, longer.fit()) == results(whole, whole.fit())
-
-
-def test_a_run_that_waited_long_enough_stays_ended(tmp_path):
-    def trainer():
-        return tr.Trainer(
-            linear(), squared, line, line, optimizer=SGD(1e-9), epochs=9, patience=1, monitor="loss", maximize=True,
-            checkpoints=tmp_path, progress=False,
-        )  # fmt: skip
-
-    first = trainer().fit()
-    assert first.stopped_early
-    assert len(trainer().resume().fit().records) == len(first.records)
-
-
-class Remembers(tr.Callback):
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        assert state == {}
-
-
-def test_checkpoints_of_another_run_are_not_taken(tmp_path):
-    reader(tmp_path).fit()
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
-    with pytest.raises(tr.ConfigError, match="is a checkpoint of an earlier run: resume it"):
-        reader(tmp_path).fit()
-    with pytest.raises(tr.ModelFileError, match="the checkpoint is of another model"):
-        reader(tmp_path, model=tr.Linear(2, 1, np.random.default_rng(0))).resume()
-    with pytest.raises(tr.ModelFileError, match="another"):
-        reader(tmp_path, callbacks=[Remembers()] * 3).resume()
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
-    reader(tr.Checkpoints(tmp_path, force=True), epochs=1).fit()
-    assert len(list(tmp_path.glob("*.npz"))) == 1
 
 
 def test_a_loss_that_is_not_finite_ends_with_the_best_weights():

@@ -1,6 +1,5 @@
 """Checkpointed under a limit: the fewest calls of the step, no more states than allowed, the same gradient as Full."""
 
-import functools
 import weakref
 
 import numpy as np
@@ -11,31 +10,10 @@ from oracle import relative_error
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.engine.tree import flatten, map_leaves
-from tinygrad_rnn.truncation.binomial import advances, next_state, thinned
+from tinygrad_rnn.truncation.binomial import advances
 
 seeds = st.integers(0, 2**32 - 1)
 limits = st.integers(1, 5)
-
-
-@functools.cache
-def fewest(n, states):
-    """t(n, s) from its definition: move forward to m, keep the state there, do the later part, then the earlier one."""
-    if n == 1:
-        return 0
-    if states == 1:
-        return n * (n - 1) // 2
-    return min(m + fewest(n - m, states - 1) + fewest(m, states) for m in range(1, n))
-
-
-def test_the_formula_is_the_solution_of_the_recurrence():
-    for states in range(1, 7):
-        for n in range(1, 70):
-            assert advances(n, states) == fewest(n, states), (n, states)
-            if n > 1 and states > 1:
-                m = next_state(n, states)
-                assert m + fewest(n - m, states - 1) + fewest(m, states) == fewest(n, states), (n, states, m)
-    assert [next_state(n, 1) for n in range(2, 9)] == [*range(1, 8)]
-    assert advances(100_000, 20) == 534_220  # each segment moved forward at most 6 times
 
 
 def scalar():
@@ -104,16 +82,6 @@ def test_a_stream_of_unknown_length_takes_few_calls_more(T, states, window):
     assert best <= len(calls) <= 1.2 * best
     full = tr.bptt(step, parameters, np.ones((1, T)), np.ones(1), tr.Full())
     assert relative_error(update.gradients["w"], full.gradients["w"]) < 1e-12
-
-
-def test_thinning_never_drops_the_first_state_and_keeps_to_the_limit():
-    for states in (1, 2, 5):
-        kept = []
-        for index in range(200):
-            kept = thinned([*kept, index], index + 1, states)
-            assert kept[0] == 0
-            assert len(kept) <= states
-            assert kept == sorted(set(kept))
 
 
 @pytest.mark.parametrize("window", [1, 50, 300])
