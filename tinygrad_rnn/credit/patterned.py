@@ -200,14 +200,16 @@ class LocalCarrier(Carrier[Carried]):
         pull: Callable[..., tuple[Gradients, list[Value], list[Value]]] = record.loss_terms
         if self._feedback is not None:
             pull = self._feedback.bound(record)
-        direct, _, _ = pull()
+        direct, deltas, _ = pull()
         traced = {block.name for block in influence.blocks}
-        within, _, _ = pull(())  # through the whole step: for parameters without a trace
-        terms = [{name: value for name, value in direct.items() if name in traced}]
-        terms.append({name: value for name, value in within.items() if name not in traced})
-        zeros = record.zeros()
-        for layer in layers(jacobian):
-            _, deltas, _ = pull(layer)
+        terms = [direct]
+        if without := [name for name in record.reaching if name not in traced]:  # they get the gradient within the step
+            within, _, _ = pull(())
+            terms = [direct | {name: within[name] for name in without if name in within}]
+        zeros, groups = record.zeros(), layers(jacobian)
+        for layer in groups:
+            if len(groups) > 1:
+                _, deltas, _ = pull(layer)
             own = [delta if part in layer else zeros[part] for part, delta in enumerate(deltas)]
             if not is_zero(own):
                 terms.append(influence.gradient(joined(own, jacobian.N), after))
