@@ -82,6 +82,14 @@ def test_imports_go_one_way(path):
         assert other == room or LEVEL[other] < LEVEL[room], f"{room} imports {other}"
 
 
+def test_the_page_names_every_room():
+    """In the table of docs/architecture.md, as a file or a folder."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.split("| room | what is in it |")[1].split("\n\n")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)(?:\.py|/)`", row.split(" | ")[0])}
+    assert named == LEVEL.keys() - {"__main__", "__init__"}
+
+
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
