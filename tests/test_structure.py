@@ -115,11 +115,11 @@ def test_modules_are_read_in_a_few_screens():
 
 # Lines of Python that a room may have, with its folders. A room that grows has earned it: raise the number here.
 BUDGET = {
-    "cli": 290,
+    "cli": 330,
     "errors": 59,
     "config": 285,
     "__init__": 114,
-    "commands": 650,
+    "commands": 1000,
     "files": 142,
     "__main__": 8,
     "checks": 180,
@@ -128,7 +128,7 @@ BUDGET = {
     "metrics": 330,
     "ops": 4360,
     "nn": 3405,
-    "training": 5360,
+    "training": 5500,
     "graphs": 6776,
     "pictures": 2513,
     "engine": 3350,

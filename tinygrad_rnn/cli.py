@@ -1,4 +1,5 @@
-"""The command line: tinygrad-rnn train, evaluate, score, truncation, generate, check and graph.
+"""The command line: tinygrad-rnn train, evaluate, score, truncation, generate, check, graph
+and export.
 
 This module holds only the parser. NumPy and everything that needs it are imported by the command itself, so that the
 help appears at once.
@@ -22,6 +23,11 @@ from .errors import ConfigError, CorpusError, DivergedError, DrawingError, Model
 
 Setting: TypeAlias = bool | int | float | str
 """The value of a setting of a run."""
+
+EXPORTS = {
+    "safetensors": "weights and configuration, which evaluate, generate and others read like the model itself",
+}
+"""The formats of export, described; what they do is in `commands/export.py`."""
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -242,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument(
         "--out", default="graph.html", metavar="FILE", help=".html, .svg, .png, .pdf or .dot (default: %(default)s)"
     )
-    for command in (train, evaluate, score, truncation, generate, check, graph):
+    for command in (train, evaluate, score, truncation, generate, check, graph, _add_export(commands)):
         command.add_argument(
             "--threads",
             type=_count,
@@ -250,6 +256,23 @@ def _parser() -> argparse.ArgumentParser:
             help="threads of products and of compiled updates (default: OPENBLAS_NUM_THREADS, or 1)",
         )
     return parser
+
+
+def _add_export(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
+    formats = "\n".join(f"  {name:<12} {what}" for name, what in EXPORTS.items())
+    export = commands.add_parser(
+        "export",
+        help="write a model for another place",
+        description="Write a model for another place.",
+        epilog=f"formats:\n{formats}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    export.add_argument("model", help="a model file, or the folder that holds it")
+    export.add_argument("--to", choices=tuple(EXPORTS), required=True, help="the format")
+    export.add_argument("-o", "--out", metavar="PATH", help="file to write (default: beside the model)")
+    # Options of single formats have no default here (argparse.SUPPRESS): commands/export.py says whose they are.
+    return export
 
 
 def _count(text: str) -> int:

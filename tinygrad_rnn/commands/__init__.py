@@ -1,5 +1,6 @@
 """The commands; `cli` has their parser."""
 
+from .export import export as export
 from .generation import generate as generate
 from .look import check as check
 from .look import graph as graph

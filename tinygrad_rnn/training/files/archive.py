@@ -1,8 +1,9 @@
-"""Archives: one .npz with arrays and a JSON manifest, written so that a crash cannot damage it.
+"""Archives: arrays and a JSON manifest in one file, written so that a crash cannot damage it.
 
-Members: "manifest.npy" (utf-8 bytes of JSON, as uint8) and one for each array. The manifest holds the format's name
-and version, the versions of this library and of NumPy, and a sha256 for each array. Nothing is pickled, and reading
-executes nothing.
+The manifest holds the format's name and version, the versions of this library and of NumPy, and a sha256 for each
+array. A path that ends with .safetensors is a file of that format, with the manifest as metadata; any other is an .npz:
+"manifest.npy" (utf-8 bytes of JSON, as uint8) and a member for each array. Nothing is pickled, and reading executes
+nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import numpy as np
 
 from ... import __version__
 from ...engine.tape import Array
-from ...errors import ModelFileError
+from ...errors import ConfigError, ModelFileError
 from ...files import read_whole, write_atomically
 from .plain import Json
+from .safetensors import is_safetensors, packed, unpacked
 
 Manifest: TypeAlias = dict[str, Json]
 
@@ -38,7 +40,7 @@ class Kind:
         format: its name in the manifest.
         version: of the format; older ones can be read.
         noun: for messages, with an article.
-        prefix: of the arrays' members.
+        prefix: of the arrays' members in an .npz.
     """
 
     format: str
@@ -57,13 +59,14 @@ def write_archive(
     """Write an archive; the file at `path` is always complete, the old one or the new one.
 
     Args:
-        path: file to write; its folder exists.
+        path: file to write; its folder exists. Its ending decides between .safetensors and .npz.
         kind: the kind of archive.
         manifest: everything that the reader needs in addition to the arrays; JSON.
         arrays: by name.
 
     Raises:
         OSError: if the file cannot be written; the file that was there before is unchanged.
+        ConfigError: if the library for .safetensors is missing, or the format has no place for a dtype.
     """
     whole = {
         "format": kind.format,
@@ -73,6 +76,9 @@ def write_archive(
         **manifest,
         "sha256": {name: digest(array) for name, array in arrays.items()},
     }
+    if is_safetensors(path):
+        write_atomically(path, packed(whole, arrays))
+        return
     buffer = io.BytesIO()
     # Contiguous first: an array that is a transpose is written in the order of its memory by some readers' rules.
     members = {kind.prefix + name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -91,21 +97,25 @@ def read_archive(path: str | os.PathLike[str], kinds: Kind | tuple[Kind, ...], f
     Raises:
         ModelFileError: if there is no such file, it is of another kind, it is damaged, or it was written by a newer
             version.
+        ConfigError: if the library for .safetensors is missing.
     """
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     where, noun = f"{function}: {os.fspath(path)!r}", kinds[0].noun
+    unzipped = not is_safetensors(path)
     try:
-        content = read_whole(path, sys.maxsize, start=b"PK")
+        content = read_whole(path, sys.maxsize, start=b"PK" if unzipped else b"")
     except FileNotFoundError as error:
         raise ModelFileError(f"{where} does not exist; check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a path that holds a NUL character
         if isinstance(error, OSError) and error.errno == errno.EINVAL:
             raise ModelFileError(f"{where} is not {noun}, or it is damaged: it {error.strerror}") from error
         raise ModelFileError(f"{where} cannot be read ({error})") from error
-    if not zipfile.is_zipfile(io.BytesIO(content)):
+    if unzipped and not zipfile.is_zipfile(io.BytesIO(content)):
         raise ModelFileError(f"{where} is not {noun}, or it is damaged (no zip archive)")
     try:
-        return _parse(content, kinds)
+        return _checked(*(_unzipped(content, kinds) if unzipped else unpacked(content)), kinds)
+    except ConfigError:
+        raise
     except ModelFileError as error:
         raise ModelFileError(f"{where} {error}") from error
     except Exception as error:  # zipfile, NumPy, json and the checks raise a dozen classes on damaged bytes
@@ -145,7 +155,7 @@ def digest(array: Array) -> str:
     return found.hexdigest()
 
 
-def _parse(content: bytes, kinds: tuple[Kind, ...]) -> Archive:
+def _unzipped(content: bytes, kinds: tuple[Kind, ...]) -> tuple[Manifest, dict[str, Array]]:
     noun = kinds[0].noun
     with zipfile.ZipFile(io.BytesIO(content)) as members:
         held = sum(member.file_size for member in members.infolist())
@@ -155,10 +165,12 @@ def _parse(content: bytes, kinds: tuple[Kind, ...]) -> Archive:
         if not isinstance(archive, np.lib.npyio.NpzFile) or "manifest" not in archive.files:
             raise ModelFileError(f"is not {noun}: it has no manifest")
         manifest: Manifest = json.loads(archive["manifest"].tobytes())
-        kind = _kind_of(manifest, kinds)
-        arrays = {
-            name.removeprefix(kind.prefix): archive[name] for name in archive.files if name.startswith(kind.prefix)
-        }
+        prefix = _kind_of(manifest, kinds).prefix
+        return manifest, {name.removeprefix(prefix): archive[name] for name in archive.files if name.startswith(prefix)}
+
+
+def _checked(manifest: Manifest, arrays: dict[str, Array], kinds: tuple[Kind, ...]) -> Archive:
+    kind = _kind_of(manifest, kinds)
     digests = cast(Mapping[str, str], manifest["sha256"])
     if arrays.keys() != digests.keys():
         raise ModelFileError(f"is damaged: parameters {sorted(arrays.keys() ^ digests.keys())} are missing or unknown")
