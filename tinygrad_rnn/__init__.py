@@ -68,6 +68,7 @@ _HOME = {
     "optim": "Adagrad Adam AdamW Averaged Grouped Lion Momentum RMSprop SGD clip_by_norm clip_by_value",
     "config": "TrainConfig",
     "graphs": "Drawing draw plot_gradient_flow",
+    "exports": "export",
     "training": (
         "CSVMetrics Callback Checkpoints LanguageTrainer Stepper TensorBoard TrainStep Trainer evaluate generate load "
         "load_model run_epoch save save_model train_epoch"

@@ -288,6 +288,7 @@ from .config import TrainConfig as TrainConfig
 from .graphs import Drawing as Drawing
 from .graphs import draw as draw
 from .graphs import plot_gradient_flow as plot_gradient_flow
+from .exports import export as export
 from .training import CSVMetrics as CSVMetrics
 from .training import Callback as Callback
 from .training import Checkpoints as Checkpoints

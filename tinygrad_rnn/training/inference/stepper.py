@@ -75,7 +75,7 @@ class Stepper:
         if time_axis is None:
             time_axis = getattr(model, "time_axis", None)
         self._time_axis = None if time_axis is None else flag("Stepper", "time_axis", time_axis)
-        step = partial(_one_step, model, self._time_axis)
+        step = partial(one_step, model, self._time_axis)
         self._step: Replayed[tuple[Array, State]] = Replayed(  # its results are arrays, whatever the step returns
             "Stepper",
             cast(Callable[..., tuple[Array, State]], step),
@@ -171,7 +171,17 @@ def _has_time(time_axis: bool | None, ndim: int) -> bool:
     return ndim == 1 if time_axis is None else time_axis
 
 
-def _one_step(model: Cell, time_axis: bool | None, x: Value, state: State) -> tuple[Value, State]:
+def one_step(model: Cell, time_axis: bool | None, x: Value, state: State) -> tuple[Value, State]:
+    """Return what a model or a cell makes of one step x (N, ...): its output (N, ...), and the new state.
+
+    Args:
+        model, time_axis: as those of a `Stepper`.
+        x: ids (N,), or vectors (N, D).
+        state: before the step.
+
+    Raises:
+        ShapeError: if a model with a time axis does not return an output (N, 1, ...).
+    """
     if not _has_time(time_axis, x.ndim):
         return stepped(model, x, state)
     output, state = stepped(model, x[:, None], state)

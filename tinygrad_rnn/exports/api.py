@@ -1,0 +1,81 @@
+"""`export`: one entry for all formats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from ..errors import ConfigError
+from ..nn.module import Module
+from .source import source_of_function, source_of_module
+
+Writer = Callable[..., list[Path]]
+
+FORMATS: dict[str, tuple[str, str, str]] = {}
+"""Name of a format: the suffix of its file, the module here that writes it, and the function there.
+
+A writer is `write(source, path, **options) -> [paths]`; it checks its options by its signature, and writes its files
+completely or not at all (`files.written`).
+"""
+
+
+def export(
+    what: Module | Callable[..., object],
+    path: str | os.PathLike[str],
+    *args: object,
+    to: str | None = None,
+    carry: Sequence[str] | str = (),
+    streams: int = 1,
+    steps: int | None = None,
+    **options: object,
+) -> list[Path]:
+    """Write a model's step, or any function that compiles, in a format that runs without this package.
+
+    Args:
+        what: a model or a cell, of which one step `(x, state) -> (y, state)` is exported; or a function, or what
+            `compile` made of one, whose parameters are the inputs, and what it uses beside them the weights.
+        path: the file to write; some formats write others beside it.
+        args: example arguments, which give the shapes and dtypes. A module needs none: they are an x, and a state.
+        to: the format, a name of `FORMATS`; None: the one with the suffix of `path`.
+        carry: names of the arguments of a function that it returns anew, as its last results: its state.
+        streams: N, for a module without an example.
+        steps: T of a window of steps, for a module without an example; None: one step, without a time axis.
+        options: of the format.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ConfigError: if there is no such format or option, the format's extra is not installed, or arguments do not fit.
+        TraceError, UnsupportedError: if the function cannot be recorded, or the format has no such operation.
+        OSError: if a file cannot be written; the files that were there before are unchanged.
+    """
+    path = Path(path)
+    name = _named(path) if to is None else to
+    if name not in FORMATS:
+        raise ConfigError(f"export: to must be one of {', '.join(FORMATS)}, got {name!r}")
+    if isinstance(what, Module):
+        if len(args) > 2:
+            raise ConfigError(f"export: a module takes an example x and a state, got {len(args)} arguments")
+        source = source_of_module(what, *args, streams=streams, steps=steps)
+    else:
+        source = source_of_function(what, args, carry)
+    return writer(name)(source, path, **options)
+
+
+def writer(name: str) -> Writer:
+    """Return the function that writes a format."""
+    _, module, function = FORMATS[name]
+    return cast(Writer, getattr(import_module(f".{module}", __package__), function))
+
+
+def _named(path: Path) -> str:
+    """Return the format that a suffix means."""
+    for name, (suffix, _, _) in FORMATS.items():
+        if path.suffix == suffix:
+            return name
+    known = ", ".join(f"{suffix} ({name})" for name, (suffix, _, _) in FORMATS.items())
+    raise ConfigError(f"export: {path.name!r} has none of the suffixes {known}; pass to= with the name of a format")
