@@ -127,7 +127,7 @@ BUDGET = {
     "optim": 1387,
     "metrics": 330,
     "ops": 4360,
-    "nn": 3405,
+    "nn": 3410,
     "training": 5500,
     "graphs": 6776,
     "pictures": 2513,

@@ -27,7 +27,7 @@ Setting: TypeAlias = bool | int | float | str
 EXPORTS = {
     "safetensors": "weights and configuration, which evaluate, generate and others read like the model itself",
 }
-"""The formats of export, described; what they do is in `commands/export.py`."""
+"""The formats of export, described; `exports/formats.py` says who writes them."""
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -271,7 +271,9 @@ def _add_export(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
     export.add_argument("model", help="a model file, or the folder that holds it")
     export.add_argument("--to", choices=tuple(EXPORTS), required=True, help="the format")
     export.add_argument("-o", "--out", metavar="PATH", help="file to write (default: beside the model)")
-    # Options of single formats have no default here (argparse.SUPPRESS): commands/export.py says whose they are.
+    export.add_argument("--streams", type=_count, default=1, metavar="N", help="sequences side by side (default: 1)")
+    export.add_argument("--steps", type=_count, metavar="T", help="steps of a call (default: one, without an axis)")
+    # Options of single formats have no default here (argparse.SUPPRESS): exports/formats.py says whose they are.
     return export
 
 

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import cast
 
 from ..errors import ConfigError
 from ..nn.module import Module
+from ..training.language.modelfile import SavedModel
+from .formats import FORMATS
 from .source import source_of_function, source_of_module
-
-Writer = Callable[..., list[Path]]
-
-FORMATS: dict[str, tuple[str, str, str]] = {}
-"""Name of a format: the suffix of its file, the module here that writes it, and the function there.
-
-A writer is `write(source, path, **options) -> [paths]`; it checks its options by its signature, and writes its files
-completely or not at all (`files.written`).
-"""
 
 
 def export(
-    what: Module | Callable[..., object],
+    what: Module | SavedModel | Callable[..., object],
     path: str | os.PathLike[str],
     *args: object,
     to: str | None = None,
@@ -35,8 +26,9 @@ def export(
     """Write a model's step, or any function that compiles, in a format that runs without this package.
 
     Args:
-        what: a model or a cell, of which one step `(x, state) -> (y, state)` is exported; or a function, or what
-            `compile` made of one, whose parameters are the inputs, and what it uses beside them the weights.
+        what: a model or a cell, of which one step `(x, state) -> (y, state)` is exported; what `load_model` returns;
+            or a function, or what `compile` made of one, whose parameters are the inputs, and what it uses beside them
+            the weights.
         path: the file to write; some formats write others beside it.
         args: example arguments, which give the shapes and dtypes. A module needs none: they are an x, and a state.
         to: the format, a name of `FORMATS`; None: the one with the suffix of `path`.
@@ -57,25 +49,21 @@ def export(
     name = _named(path) if to is None else to
     if name not in FORMATS:
         raise ConfigError(f"export: to must be one of {', '.join(FORMATS)}, got {name!r}")
-    if isinstance(what, Module):
-        if len(args) > 2:
-            raise ConfigError(f"export: a module takes an example x and a state, got {len(args)} arguments")
-        source = source_of_module(what, *args, streams=streams, steps=steps)
-    else:
-        source = source_of_function(what, args, carry)
-    return writer(name)(source, path, **options)
-
-
-def writer(name: str) -> Writer:
-    """Return the function that writes a format."""
-    _, module, function = FORMATS[name]
-    return cast(Writer, getattr(import_module(f".{module}", __package__), function))
+    chosen = FORMATS[name]
+    for option in options.keys() - set(chosen.options):
+        takes = f"takes {', '.join(chosen.options)}" if chosen.options else "takes none"
+        raise ConfigError(f"export: {option!r} is not an option of {name}, which {takes}")
+    if not isinstance(what, Module | SavedModel):
+        return chosen.write(source_of_function(what, args, carry), path, **options)
+    if len(args) > 2:
+        raise ConfigError(f"export: a module takes an example x and a state, got {len(args)} arguments")
+    return chosen.write(source_of_module(what, *args, streams=streams, steps=steps), path, **options)
 
 
 def _named(path: Path) -> str:
     """Return the format that a suffix means."""
-    for name, (suffix, _, _) in FORMATS.items():
-        if path.suffix == suffix:
+    for name, chosen in FORMATS.items():
+        if path.suffix == chosen.ending:
             return name
-    known = ", ".join(f"{suffix} ({name})" for name, (suffix, _, _) in FORMATS.items())
+    known = ", ".join(f"{chosen.ending} ({name})" for name, chosen in FORMATS.items())
     raise ConfigError(f"export: {path.name!r} has none of the suffixes {known}; pass to= with the name of a format")

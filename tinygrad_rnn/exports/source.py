@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NoReturn, cast
 
 import numpy as np
 
 from ..checks import integer
 from ..compiler.api import Compiled
-from ..engine.tape import no_grad
+from ..engine.tape import Array, no_grad
 from ..engine.tensor import Tensor
-from ..engine.tree import flatten
 from ..errors import ConfigError
-from ..nn.cells import State, initial_state, stepped
+from ..nn.cells import Cell, State, initial_state, stepped
 from ..nn.module import Module
+from ..nn.unroll import unroll
 from ..training.inference.stepper import one_step
+from ..training.language.modelfile import SavedModel
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Source:
         carried: names of the arguments that the function returns anew, in this order, as the last of its results:
             `step(x, state) -> (y, state)` carries "state". The program that is exported keeps them from call to call.
         module: the module whose step it is, if it is one: its parameters give the weights their names.
+        saved: the language model with its configuration and vocabulary, where it comes from a file of one.
     """
 
     function: Callable[..., object]
@@ -37,6 +41,7 @@ class Source:
     names: tuple[str, ...]
     carried: tuple[str, ...] = ()
     module: Module | None = None
+    saved: SavedModel | None = None
 
 
 def source_of_function(function: Callable[..., object], args: Sequence[object], carry: Sequence[str] | str) -> Source:
@@ -62,51 +67,69 @@ def source_of_function(function: Callable[..., object], args: Sequence[object], 
 
 
 def source_of_module(
-    module: Module, x: object = None, state: State = None, *, streams: int = 1, steps: int | None = None
+    model: Module | SavedModel, x: object = None, state: State = None, *, streams: int = 1, steps: int | None = None
 ) -> Source:
     """Return one step of a model or a cell, or a window of steps, as a source: `(x, state) -> (y, state)`.
 
     Args:
-        module: a model `model(ids, state) -> (output, state)` of ids (N, T), such as an `RNNLM`, or a cell
-            `cell(x, state) -> (output, state)` of x (N, D).
+        model: a model `model(ids, state) -> (output, state)` of ids (N, T), such as an `RNNLM`; a cell
+            `cell(x, state) -> (output, state)` of x (N, D), which is unrolled over a window; what `load_model` returns;
+            or a module without `initial_state`, such as a `SequenceModel`: `x -> y`.
         x: an example input: ids (N,) or vectors (N, D) for one step, (N, T) or (N, T, D) for a window; None: zeros in
             the shape that the module's `vocab_size` or `input_size` says.
         state: an example state; None: `module.initial_state(N)`.
         streams: N, where no x is given.
         steps: T of a window, where no x is given; None: one step, without a time axis.
 
-    Raises:
-        ConfigError: if the module does not say what its input looks like, and no x is given.
+    A module that does not say what its input looks like has no step unless an x is given: what records the step raises
+    `ConfigError`, and formats of weights alone do not.
     """
-    window = steps is not None
-    if x is None:
-        x = _example(module, integer("export", "streams", streams), steps)
-    else:
+    saved, module = (model, model.model) if isinstance(model, SavedModel) else (None, model)
+    stateless = not hasattr(module, "initial_state")
+    if x is not None:
         x = np.asarray(x.data if isinstance(x, Tensor) else x)
-        window = x.ndim > (1 if x.dtype.kind in "iu" else 2)
+    elif steps is not None or not stateless:
+        x = _example(module, integer("export", "streams", streams), steps)
+    if x is None:
+        return Source(partial(_no_example, type(module).__name__), (), (), (), module, saved)
     assert isinstance(x, np.ndarray)
-    if state is None:
-        state = initial_state(module, x.shape[0], "export")
-    time_axis: bool | None = getattr(module, "time_axis", None)
-
-    def step(x: np.ndarray, state: State) -> tuple[object, State]:
-        with no_grad():
-            return stepped(module, x, state) if window else one_step(module, time_axis, x, state)  # type: ignore[arg-type]
-
-    carried = ("state",) if flatten(state) else ()
-    return Source(step, (x, state), ("x", "state"), carried, module)
+    if stateless:
+        return Source(partial(_without_state, cast(Callable[[Array], object], module)), (x,), ("x",), (), module, saved)
+    window = x.ndim > (1 if x.dtype.kind in "iu" else 2)
+    step = partial(_over_time if window else one_step, cast(Cell, module), getattr(module, "time_axis", None))
+    state = initial_state(module, x.shape[0], "export") if state is None else state
+    return Source(partial(_called, step), (x, state), ("x", "state"), ("state",), module, saved)
 
 
-def _example(module: Module, streams: int, steps: int | None) -> np.ndarray:
-    """Return zeros in the shape of a module's input."""
+def _called(step: Callable[[Array, State], object], x: Array, state: State) -> object:
+    with no_grad():
+        return step(x, state)
+
+
+def _without_state(module: Callable[[Array], object], x: Array) -> object:
+    with no_grad():
+        return module(x)
+
+
+def _over_time(model: Cell, time_axis: bool | None, xs: Array, state: State) -> tuple[object, State]:
+    """Return what a model, or a cell at each step, makes of a window (N, T, ...)."""
+    return stepped(model, xs, state) if time_axis or xs.dtype.kind in "iu" else unroll(model, xs, state)
+
+
+def _no_example(name: str) -> NoReturn:
+    raise ConfigError(
+        f"export: {name} has neither vocab_size nor input_size, so pass an example of its input: ids (N,), or vectors "
+        "(N, D)"
+    )
+
+
+def _example(module: Module, streams: int, steps: int | None) -> Array | None:
+    """Return zeros in the shape of a module's input; None if it does not say it."""
     axes = (streams,) if steps is None else (streams, integer("export", "steps", steps))
     if hasattr(module, "vocab_size"):
         return np.zeros(axes, np.int64)
-    size = getattr(module, "input_size", None)
+    size: int | None = getattr(module, "input_size", None)
     if size is None:
-        raise ConfigError(
-            f"export: {type(module).__name__} has neither vocab_size nor input_size, so pass an example of its input: "
-            "ids (N,), or vectors (N, D)"
-        )
+        return None
     dtype = next((part.dtype for part in module.tensors().values() if part.dtype.kind == "f"), np.dtype(np.float32))
     return np.zeros((*axes, size), dtype)

@@ -38,6 +38,7 @@ class RecurrentLayers(Module):
         options: further arguments of each cell, such as `bias=False`, `proj_size=8` or `nonlinearity="relu"`.
 
     Attributes:
+        input_size: D.
         output_size: length of the last axis of the outputs.
 
     Raises:
@@ -72,7 +73,7 @@ class RecurrentLayers(Module):
         directions = 1 + self.bidirectional
         single = layers * directions == 1
         self.layers: list[list[Cell]] = []
-        self.output_size = input_size
+        self.input_size = self.output_size = input_size
         for _ in range(layers):
             size = self.output_size
             cells = [make_cell(name, cell, size, hidden_size, rng, dtype, single, **options) for _ in range(directions)]
@@ -184,6 +185,7 @@ class SequenceModel(Module):
             dtype=dtype,
             **options,
         )
+        self.input_size = self.layers.input_size
         self.dropout = Dropout(dropout)
         self.output = Linear(self.layers.output_size, output_size, rng, dtype)
 

@@ -7,8 +7,9 @@ import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import cli
-from tinygrad_rnn.commands.export import FORMATS, Format, export
+from tinygrad_rnn.commands.export import export
 from tinygrad_rnn.config import TrainConfig
+from tinygrad_rnn.exports import FORMATS, Format
 from tinygrad_rnn.training import load_model, make_model, save_model
 
 WORDS = tr.Vocabulary(["<unk>", "a", "b"])
@@ -53,7 +54,7 @@ def test_any_module(tmp_path, capsys):
 
 
 def test_an_option_of_another_format(model, monkeypatch, capsys):
-    other = Format(".x", lambda source, path, **options: [], ("out_of_place",))
+    other = Format(".x", "weights", "write_safetensors", ("out_of_place",))
     monkeypatch.setitem(FORMATS, "other", other)
     arguments = cli._parser().parse_args(["export", str(model), "--to", "safetensors"])
     arguments.out_of_place = True

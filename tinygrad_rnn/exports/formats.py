@@ -1,0 +1,38 @@
+"""The formats of `export`, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, cast
+
+Writer = Callable[..., list[Path]]
+
+
+class Format(NamedTuple):
+    """A format of `export`.
+
+    Attributes:
+        ending: of its file.
+        module: the module in this room that writes it; imported when it is asked for.
+        function: the function there: `write(source, path, **options) -> [paths]`. It writes its files completely or not
+            at all.
+        options: names of the options that it takes as keyword arguments; the command has a flag for each.
+    """
+
+    ending: str
+    module: str
+    function: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def write(self) -> Writer:
+        """The function that writes it."""
+        return cast(Writer, getattr(import_module(f".{self.module}", __package__), self.function))
+
+
+FORMATS = {
+    "safetensors": Format(".safetensors", "weights", "write_safetensors"),
+}
+"""By name, as in `--to`; `cli.EXPORTS` describes each in a line."""
