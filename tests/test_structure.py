@@ -132,7 +132,7 @@ BUDGET = {
     "graphs": 6776,
     "pictures": 2513,
     "engine": 3350,
-    "data": 1580,
+    "data": 2600,
     "handwritten": 2210,
     "testing": 4483,
     "compiler": 11500,

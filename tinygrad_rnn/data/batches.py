@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tinygrad_rnn.checks import flag, integer
 from tinygrad_rnn.data.arrays import Array as Numbers
 from tinygrad_rnn.data.arrays import Given, as_array
+from tinygrad_rnn.data.mapped import BLOCK, mapping_of, release
 from tinygrad_rnn.data.vocabulary import id_array
 from tinygrad_rnn.errors import CorpusError, ShapeError
 
@@ -29,6 +30,9 @@ class OffsetBatches:
     shorter window where `bptt` does not divide L. Fewer than N positions at the end of the corpus are left
     out.
 
+    An array in a file that is mapped into memory (`np.memmap`, `np.load(..., mmap_mode="r")`, the ids of a prepared
+    `Corpus`) is not loaded: each window is read when it is its turn, so memory does not grow with the file.
+
     Args:
         values: the corpus, ids of shape (M,) and an integer dtype; or a series (M,) or (M, ...) of any real numbers,
             in the order of time. Arrays of pandas and PyTorch are taken as they are.
@@ -45,7 +49,7 @@ class OffsetBatches:
 
     Raises:
         CorpusError: if the corpus is shorter than N * bptt positions, and one more for the last target; or an id is
-            negative.
+            negative (in a mapped file: when its window is read).
         ConfigError: if `batch_size` or `bptt` is not an integer of 1 or more. (It is a ValueError.)
         ShapeError, DTypeError: if `values` have no axis of time or are not real numbers, or `targets` are not as many.
 
@@ -73,8 +77,11 @@ class OffsetBatches:
     ) -> None:
         self.batch_size = integer("OffsetBatches", "batch_size", batch_size)
         self.bptt = integer("OffsetBatches", "bptt", bptt)
+        self._dtype = dtype
         array = _series("values", values, dtype)
-        if array.ndim == 1 and array.dtype.kind != "f":
+        mapped = mapping_of(array) is not None
+        self._unchecked = mapped and array.ndim == 1 and array.dtype.kind == "i"  # ids, to be checked in windows
+        if array.ndim == 1 and array.dtype.kind != "f" and not mapped:
             array = id_array("OffsetBatches", array)
         inputs, wanted = (array[:-1], array[1:]) if targets is None else (array, _series("targets", targets, dtype))
         if len(inputs) != len(wanted):
@@ -111,9 +118,21 @@ class OffsetBatches:
 
         T is `bptt`, or less in the last window. Ids are int64.
         """
-        for start in range(0, self._used, self.bptt):
+        most = max(1, BLOCK // (self.batch_size * self.bptt))
+        for number, start in enumerate(range(0, self._used, self.bptt), start=1):
             window = np.s_[:, start : start + self.bptt]
-            yield _window(self._inputs[window]), _window(self._targets[window])
+            xs, ts = self._window(self._inputs[window]), self._window(self._targets[window])
+            if self._unchecked and xs.min() < 0:
+                raise CorpusError(f"OffsetBatches: the mapped file holds the id {xs.min()}; ids are 0 or more")
+            yield xs, ts
+            if number % most == 0:
+                release(self._inputs, self._targets)
+
+    def _window(self, part: Numbers) -> Numbers:
+        """Return a copy of a window, in its final dtype."""
+        if part.dtype.kind in "iu":
+            return part.astype(np.int64)
+        return np.array(part, self._dtype if part.dtype.kind == "f" else None)
 
 
 def _series(name: str, given: Given, dtype: npt.DTypeLike | None) -> Numbers:
@@ -121,8 +140,6 @@ def _series(name: str, given: Given, dtype: npt.DTypeLike | None) -> Numbers:
     array = as_array("OffsetBatches", name, given)
     if array.ndim == 0:
         raise ShapeError(f"OffsetBatches: expected {name} of shape (M, ...), in the order of time, got a single number")
-    return array.astype(dtype, copy=False) if dtype is not None and array.dtype.kind == "f" else array
-
-
-def _window(part: Numbers) -> Numbers:
-    return part.astype(np.int64) if part.dtype.kind in "iu" else part.copy()
+    if dtype is None or array.dtype.kind != "f" or mapping_of(array) is not None:  # a mapped one is cast in windows
+        return array
+    return array.astype(dtype, copy=False)

@@ -23,6 +23,7 @@ from typing import TypeAlias, cast
 import numpy as np
 
 from ... import __version__
+from ...data.mapped import blocks
 from ...engine.tape import Array
 from ...errors import ConfigError, ModelFileError
 from ...files import read_whole, write_atomically
@@ -151,7 +152,9 @@ def digest(array: Array) -> str:
     """
     shape = f"{array.dtype.str} {array.shape} "
     found = hashlib.sha256(shape.encode())
-    found.update(np.ascontiguousarray(array).data if array.size else b"")
+    if array.size:
+        for block in blocks(np.ascontiguousarray(array).reshape(-1).view(np.uint8)):
+            found.update(block.data)
     return found.hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -11,8 +11,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ...checks import integer
-from ...data.vocabulary import id_array
+from ...data.heldout import HeldOutWindows
 from ...engine.tape import Array, no_grad
 from ...engine.tensor import Tensor
 from ...errors import ConfigError, CorpusError
@@ -185,10 +184,9 @@ class Evaluator:
 
     def __call__(self, ids: npt.ArrayLike, batch_size: int, bptt: int) -> Evaluation:
         """Return the mean loss over a text; see `evaluate`."""
-        windows = held_out_windows(ids, batch_size, bptt, whole=self.compiled is not None)
-        first = next(iter(windows))[0]
-        means, weight = self._measure(windows, self.model.initial_state(len(first)))
-        return Evaluation(means["loss"], round(weight), len(first))
+        windows = HeldOutWindows(ids, batch_size, bptt, whole=self.compiled is not None)
+        means, weight = self._measure(windows, self.model.initial_state(windows.streams))
+        return Evaluation(means["loss"], round(weight), windows.streams)
 
 
 def masked_language_loss(model: LanguageModel, batch: Window, state: State) -> tuple[object, State, dict[str, object]]:
@@ -196,39 +194,6 @@ def masked_language_loss(model: LanguageModel, batch: Window, state: State) -> t
     ids, targets = batch
     loss, state = model.loss(ids, targets, state)
     return loss, state, {WEIGHT: np.sum(targets != -1)}
-
-
-def held_out_windows(ids: npt.ArrayLike, batch_size: int, bptt: int, whole: bool = True) -> list[Window]:
-    """Return windows (ids, targets) in which each token of a text but the first is a target once, all others -1.
-
-    Args:
-        ids: the text, (len(ids),) integers, 2 or more.
-        batch_size: N, the most streams; fewer, down to one, where they would be shorter than `bptt`.
-        bptt: T, steps in a window.
-        whole: whether the last window is as long as the others, filled up with id 0 and target -1.
-
-    Raises:
-        CorpusError, ConfigError, ShapeError, DTypeError: as `evaluate`.
-
-    >>> [targets.tolist() for _, targets in held_out_windows(np.arange(8), batch_size=2, bptt=3)]
-    [[[1, 2, 3], [5, 6, 7]], [[4, -1, -1], [-1, -1, -1]]]
-    """
-    batch_size = integer("evaluate", "batch_size", batch_size)
-    bptt = integer("evaluate", "bptt", bptt)
-    array = id_array("evaluate", ids)
-    tokens = len(array) - 1
-    if tokens < 1:
-        raise CorpusError(f"evaluate: expected 2 tokens or more, to predict one from another; got {len(array)}")
-    N = min(batch_size, max(1, tokens // bptt))
-    length = -(-tokens // N)
-    T = min(bptt, length)
-    # The last streams may end early, and so may the last window: a target of -1 does not count.
-    after = (0, N * length - tokens)
-    last = ((0, 0), (0, -length % T if whole else 0))
-    xs = np.pad(np.pad(array[:-1].astype(np.int64), after).reshape(N, length), last)
-    targets = np.pad(array[1:].astype(np.int64), after, constant_values=-1).reshape(N, length)
-    targets = np.pad(targets, last, constant_values=-1)
-    return [(xs[:, start : start + T], targets[:, start : start + T]) for start in range(0, length, T)]
 
 
 def token_nats(
@@ -251,12 +216,24 @@ def token_nats(
     >>> bool(np.isclose(nats.mean(), evaluate(model, ids, batch_size=1, bptt=10).nats, rtol=1e-6))
     True
     """
+    return np.concatenate([*nats_in_windows(model, ids, bptt, compiled=compiled, executor=executor)])
+
+
+def nats_in_windows(
+    model: LogitsModel, ids: npt.ArrayLike, bptt: int, *, compiled: bool = True, executor: str | None = None
+) -> Iterator[Array]:
+    """Yield the nats of `token_nats` window by window, for a text that is longer than what memory holds.
+
+    >>> import numpy as np, tinygrad_rnn as tr
+    >>> model = tr.RNNLM(5, 4, 4, np.random.default_rng(0))
+    >>> [len(nats) for nats in nats_in_windows(model, np.arange(13) % 5, bptt=5)]
+    [5, 5, 2]
+    """
     replayed = Replayed("score", partial(_nats, model), compiled=compiled, executor=executor)
-    found, state = [], model.initial_state(1)
-    for xs, targets in held_out_windows(ids, 1, bptt):
+    state = model.initial_state(1)
+    for xs, targets in HeldOutWindows(ids, 1, bptt):
         nats, state = replayed(xs, np.maximum(targets, 0), state)
-        found.append(np.asarray(nats, np.float64)[targets >= 0])
-    return np.concatenate(found)
+        yield np.asarray(nats, np.float64)[targets >= 0]
 
 
 def _nats(model: LogitsModel, ids: Ids, targets: Ids, state: State) -> tuple[Tensor, State]:

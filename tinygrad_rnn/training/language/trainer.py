@@ -13,6 +13,7 @@ from ...checks import instance
 from ...config import TrainConfig
 from ...data.batches import OffsetBatches
 from ...data.corpus import Corpus
+from ...data.heldout import HeldOutWindows
 from ...errors import ConfigError, CorpusError, DivergedError, NonFiniteError
 from ...nn.cells import State
 from ...nn.models import RNNLM
@@ -20,7 +21,7 @@ from ...nn.module import Module
 from ...optim import Averaged
 from ..files.archive import digest
 from ..files.checkpoints import Checkpoints
-from ..inference.evaluation import held_out_windows, masked_language_loss, perplexity, written
+from ..inference.evaluation import masked_language_loss, perplexity, written
 from ..loop.guards import parameters_of
 from ..loop.objective import LanguageModel, Objective, Window, language_loss
 from ..loop.parts import Rng
@@ -129,8 +130,7 @@ class LanguageTrainer:
 
     def _made(self, callbacks: Sequence[Callback], progress: bool) -> Trainer:
         config, policy = self.config, make_policy(self.config)
-        held_out = held_out_windows(self.held_out.ids, config.batch_size, config.bptt, whole=config.compile)
-        streams = len(held_out[0][0])
+        held_out = HeldOutWindows(self.held_out.ids, config.batch_size, config.bptt, whole=config.compile)
         updates = math.ceil(updates_per_pass(self.windows, policy) / config.accumulate)
         return Trainer(
             self.model,
@@ -148,7 +148,7 @@ class LanguageTrainer:
             patience=config.patience,
             limit=2 * math.log(len(self.vocabulary)) + 10,
             state=lambda: self.model.initial_state(config.batch_size),
-            valid_state=lambda: self.model.initial_state(streams),
+            valid_state=lambda: self.model.initial_state(held_out.streams),
             seed=config.seed,
             compile=config.compile,
             executor=named_executor(config),
