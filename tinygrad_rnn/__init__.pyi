@@ -289,6 +289,8 @@ from .graphs import Drawing as Drawing
 from .graphs import draw as draw
 from .graphs import plot_gradient_flow as plot_gradient_flow
 from .exports import export as export
+from .exports.torch import from_torch as from_torch
+from .exports.torch import to_torch as to_torch
 from .training import CSVMetrics as CSVMetrics
 from .training import Callback as Callback
 from .training import Checkpoints as Checkpoints
