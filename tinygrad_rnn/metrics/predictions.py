@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -30,24 +31,24 @@ def accuracy(predictions: Operand, targets: Operand, mask: Operand | None = None
     >>> accuracy([[0.1, 0.9], [0.2, 0.8], [3.0, 0.0]], [1, 0, -1]).value
     0.5
     """
-    shape = shape_of(targets)
-    kept = kept_of("accuracy", mask, shape, False)
+    kept = kept_of("accuracy", mask, shape_of(targets), False)
+    return Metric(without_gradient("accuracy", partial(_hits, ignore_label=ignore_label), predictions, targets, kept))
 
-    def sums(given: Operand, targets: Operand, kept: Array | None) -> Array:
-        found, ids = np.asarray(given), np.asarray(targets)
-        if found.ndim == ids.ndim + 1 and found.shape[:-1] == shape:
-            found = np.argmax(found, axis=-1)
-        if found.shape != shape:
-            raise ShapeError(
-                f"accuracy: expected predictions of shape {shape} or {(*shape, 'V')}, for targets of shape {shape}, "
-                f"got {np.shape(given)}"
-            )
-        if ids.dtype.kind not in "iu" or found.dtype.kind not in "iu":
-            raise DTypeError(f"accuracy: expected integer targets and ids or logits, got {ids.dtype} and {found.dtype}")
-        counted = ids != ignore_label if kept is None else (ids != ignore_label) & kept
-        return np.array([np.count_nonzero((found == ids) & counted), np.count_nonzero(counted)], np.float64)
 
-    return Metric(without_gradient("accuracy", sums, predictions, targets, kept))
+def _hits(given: Operand, targets: Operand, kept: Array | None, ignore_label: int) -> Array:
+    """Return the number of positions that are predicted correctly, and of those that count."""
+    found, ids = np.asarray(given), np.asarray(targets)
+    if found.ndim == ids.ndim + 1 and found.shape[:-1] == ids.shape:
+        found = np.argmax(found, axis=-1)
+    if found.shape != ids.shape:
+        raise ShapeError(
+            f"accuracy: expected predictions of shape {ids.shape} or {(*ids.shape, 'V')}, for targets of shape "
+            f"{ids.shape}, got {np.shape(given)}"
+        )
+    if ids.dtype.kind not in "iu" or found.dtype.kind not in "iu":
+        raise DTypeError(f"accuracy: expected integer targets and ids or logits, got {ids.dtype} and {found.dtype}")
+    counted = ids != ignore_label if kept is None else (ids != ignore_label) & kept
+    return np.array([np.count_nonzero((found == ids) & counted), np.count_nonzero(counted)], np.float64)
 
 
 def nats(logits: Operand, targets: Operand, mask: Operand | None = None, ignore_label: int = -1) -> Metric:
@@ -72,7 +73,7 @@ def bits(logits: Operand, targets: Operand, mask: Operand | None = None, ignore_
 
 def mae(predictions: Operand, targets: Operand, mask: Operand | None = None) -> Metric:
     """Return the mean absolute error; arguments as for `rmse`."""
-    return Metric(_errors("mae", predictions, targets, mask, lambda y, t: np.stack([np.abs(y - t), np.ones_like(t)])))
+    return Metric(_errors("mae", predictions, targets, mask, _absolute))
 
 
 def rmse(predictions: Operand, targets: Operand, mask: Operand | None = None) -> RootMean:
@@ -86,9 +87,7 @@ def rmse(predictions: Operand, targets: Operand, mask: Operand | None = None) ->
     Raises:
         ShapeError, DTypeError: if they do not fit.
     """
-    return RootMean(
-        _errors("rmse", predictions, targets, mask, lambda y, t: np.stack([np.square(y - t), np.ones_like(t)]))
-    )
+    return RootMean(_errors("rmse", predictions, targets, mask, _squared))
 
 
 def r2(predictions: Operand, targets: Operand, mask: Operand | None = None) -> Determination:
@@ -98,28 +97,33 @@ def r2(predictions: Operand, targets: Operand, mask: Operand | None = None) -> D
     >>> r2(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.5])).value.__round__(6)
     0.653846
     """
-    return Determination(
-        _errors(
-            "r2",
-            predictions,
-            targets,
-            mask,
-            lambda y, t: np.stack([np.square(y - t), t, np.square(t), np.ones_like(t)]),
-        )
-    )
+    return Determination(_errors("r2", predictions, targets, mask, _moments))
+
+
+def _absolute(y: Array, t: Array) -> Array:
+    return np.stack([np.abs(y - t), np.ones_like(t)])
+
+
+def _squared(y: Array, t: Array) -> Array:
+    return np.stack([np.square(y - t), np.ones_like(t)])
+
+
+def _moments(y: Array, t: Array) -> Array:
+    return np.stack([np.square(y - t), t, np.square(t), np.ones_like(t)])
 
 
 def _nats(logits: Operand, targets: Operand, mask: Operand | None, ignore_label: int) -> Array | Tensor:
     kept = kept_of("nats", mask, shape_of(targets), False)
     with no_grad():
         total = cross_entropy(logits, targets, ignore_label, mask=kept, reduction="sum")
-
-    def counted(targets: Operand, kept: Array | None) -> Array:
-        there = np.asarray(targets) != ignore_label
-        return np.asarray(np.count_nonzero(there if kept is None else there & kept), np.float64)
-
-    found: Array | Tensor = stack([astype(total, np.float64), without_gradient("count", counted, targets, kept)])
+    count = without_gradient("count", partial(_counted, ignore_label=ignore_label), targets, kept)
+    found: Array | Tensor = stack([astype(total, np.float64), count])
     return found
+
+
+def _counted(targets: Operand, kept: Array | None, ignore_label: int) -> Array:
+    there = np.asarray(targets) != ignore_label
+    return np.asarray(np.count_nonzero(there if kept is None else there & kept), np.float64)
 
 
 def _errors(
@@ -127,17 +131,24 @@ def _errors(
 ) -> Array | Tensor:
     """Return the sums of terms (K, ...) of the predictions and targets that count."""
     kept = kept_of(function, mask, shape_of(targets), False)
-
-    def sums(predictions: Operand, targets: Operand, kept: Array | None) -> Array:
-        y, t = np.asarray(predictions), np.asarray(targets)
-        if y.dtype.kind not in "biuf" or t.dtype.kind not in "biuf":
-            raise DTypeError(f"{function}: expected real predictions and targets, got {y.dtype} and {t.dtype}")
-        if y.shape != t.shape:
-            raise ShapeError(f"{function}: expected predictions of shape {t.shape}, that of targets, got {y.shape}")
-        if kept is not None:
-            y, t = y[kept], t[kept]
-        found: Array = terms(y.astype(np.float64), t.astype(np.float64))
-        return np.asarray(found.reshape(len(found), -1).sum(axis=1))
-
+    sums = partial(_sums, function=function, terms=terms)
     found: Array | Tensor = without_gradient(function, sums, predictions, targets, kept)
     return found
+
+
+def _sums(
+    predictions: Operand,
+    targets: Operand,
+    kept: Array | None,
+    function: str,
+    terms: Callable[[Array, Array], Array],
+) -> Array:
+    y, t = np.asarray(predictions), np.asarray(targets)
+    if y.dtype.kind not in "biuf" or t.dtype.kind not in "biuf":
+        raise DTypeError(f"{function}: expected real predictions and targets, got {y.dtype} and {t.dtype}")
+    if y.shape != t.shape:
+        raise ShapeError(f"{function}: expected predictions of shape {t.shape}, that of targets, got {y.shape}")
+    if kept is not None:
+        y, t = y[kept], t[kept]
+    found: Array = terms(y.astype(np.float64), t.astype(np.float64))
+    return np.asarray(found.reshape(len(found), -1).sum(axis=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ..checks import integer
@@ -75,15 +77,15 @@ def ctc(
     blank = integer("ctc", "blank", blank, low=0, high=shape[2] - 1)
     N, T, _ = shape
     labels = without_gradient(
-        "labels", lambda *given: _labels(shape, blank, *given), targets, lengths, target_lengths
+        "labels", partial(_labels, shape=shape, blank=blank), targets, lengths, target_lengths
     )  # (N, S)
     wide = widened(as_value(logits))
     real = np.empty(0, wide.dtype).real.dtype
-    running = without_gradient("running", lambda given: _running(N, T, given), lengths)  # (N, T)
-    skips = without_gradient("skips", lambda ids: _skips(ids, blank), labels)
-    ends = without_gradient("ends", lambda ids, given: _ends(ids, given), labels, target_lengths)
+    running = without_gradient("running", partial(_running, N=N, T=T), lengths)  # (N, T)
+    skips = without_gradient("skips", partial(_skips, blank=blank), labels)
+    ends = without_gradient("ends", _ends, labels, target_lengths)
     logs = log_softmax(np.where(running[..., None], wide, 0))
-    index = without_gradient("index", lambda ids: np.broadcast_to(ids[:, None], (N, T, ids.shape[1])), labels)
+    index = without_gradient("index", partial(_at_each_step, T=T), labels)
     emitted = take_along_axis(logs, index, axis=2)
     S = shape_of(labels)[1]
     before = np.full((N, 2), _NEVER, real)
@@ -103,7 +105,7 @@ def ctc(
 
 
 def _labels(
-    shape: tuple[int, ...], blank: int, targets: Numbers, lengths: Numbers | None, target_lengths: Numbers | None
+    targets: Numbers, lengths: Numbers | None, target_lengths: Numbers | None, shape: tuple[int, ...], blank: int
 ) -> Array:
     """Return the checked labels with blanks around each (N, 2L + 1), and blanks after the end of a labelling."""
     N, T, V = shape
@@ -148,8 +150,12 @@ def _counts(name: str, given: Numbers | None, N: int, low: int, high: int) -> Ar
     return found.astype(np.intp)
 
 
-def _running(N: int, T: int, lengths: Numbers | None) -> Array:
+def _running(lengths: Numbers | None, N: int, T: int) -> Array:
     return np.arange(T) < _counts("lengths", lengths, N, 1, T)[:, None]
+
+
+def _at_each_step(labels: Array, T: int) -> Array:
+    return np.broadcast_to(labels[:, None], (len(labels), T, labels.shape[1]))
 
 
 def _skips(labels: Array, blank: int) -> Array:

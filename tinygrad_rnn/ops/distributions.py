@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -36,14 +36,13 @@ def one_hot(ids: Value, kept: Value, logits: Operand) -> Value:
     """Return (..., V) with a 1 at each id that is kept, in the dtype of the logits, float32 at least."""
     V, dtype = shape_of(logits)[-1], _real(logits)
 
-    def filled(ids: Array, kept: Array) -> Array:
-        made = np.zeros((*ids.shape, V), dtype)
-        np.put_along_axis(
-            made, np.where(kept, ids, 0)[..., None].astype(np.intp), kept[..., None].astype(dtype), axis=-1
-        )
-        return made
+    made: Value = without_gradient("one hot", partial(_one_hot, V=V, dtype=dtype), ids, kept)
+    return made
 
-    made: Value = without_gradient("one hot", filled, ids, kept)
+
+def _one_hot(ids: Array, kept: Array, V: int, dtype: np.dtype[np.floating]) -> Array:
+    made = np.zeros((*ids.shape, V), dtype)
+    np.put_along_axis(made, np.where(kept, ids, 0)[..., None].astype(np.intp), kept[..., None].astype(dtype), axis=-1)
     return made
 
 
@@ -69,30 +68,17 @@ def distribution_loss(
     """
     check_constant("cross_entropy", "targets", targets)
     shape, dtype = shape_of(logits), _real(logits)
-    weights = None if class_weights is None else without_gradient("weights", _weights(shape, dtype), class_weights)
-
-    def smoothed(given: Numbers, kept: Array | None, weights: Array | None) -> Array:
-        targets = np.asarray(given)
-        if kept is not None:
-            targets = np.where(kept[..., None], targets, 0)
-        if not np.all((targets >= 0) & np.isfinite(targets)):
-            raise ValueError("cross_entropy: expected target probabilities of 0 or more, finite")
-        q = (1 - smoothing) * targets + smoothing / shape[-1]
-        q = q if weights is None else q * weights
-        return (q if kept is None else np.where(kept[..., None], q, 0)).astype(dtype)
-
-    def share(ids: Array, kept: Array, weights: Array) -> Array:
-        found = np.where(kept, weights[np.where(kept, ids, 0)], 0)
-        if reduction == "mean" and not found.any():
-            raise ShapeError("cross_entropy: every position is masked or has the weight 0; the mean is undefined")
-        return found
-
-    q = without_gradient("distribution", smoothed, targets, kept, weights)
+    weights = None
+    if class_weights is not None:
+        weights = without_gradient("weights", partial(_class_weights, shape=shape, dtype=dtype), class_weights)
+    q = without_gradient("distribution", partial(_smoothed, smoothing=smoothing, dtype=dtype), targets, kept, weights)
     wide = widened(as_value(logits))
     if kept is not None:
         wide = np.where(kept[..., None], wide, 0)
     nats = -np.sum(q * np.where(q > 0, log_softmax(wide), 0), axis=-1)
-    shares = None if ids is None or weights is None else without_gradient("shares", share, ids, kept, weights)
+    shares = None
+    if ids is not None and weights is not None:
+        shares = without_gradient("shares", partial(_shares, needed=reduction == "mean"), ids, kept, weights)
     return narrowed(reduced_loss(nats, kept, reduction, dtype, shares), logits)
 
 
@@ -101,18 +87,37 @@ def _real(logits: Operand) -> np.dtype[np.floating]:
     return np.promote_types(np.empty(0, given.dtype).real.dtype, np.float32)
 
 
-def _weights(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Callable[[Numbers], Array]:
-    def checked(given: Numbers) -> Array:
-        array = np.asarray(given)
-        if array.dtype.kind not in "biuf":
-            raise DTypeError(f"cross_entropy: expected class_weights that are real numbers, got dtype {array.dtype}")
-        if array.shape != shape[-1:]:
-            raise ShapeError(
-                f"cross_entropy: expected class_weights of shape (V,) = {shape[-1:]} for logits of shape {shape}, "
-                f"got {array.shape}"
-            )
-        if not np.all((array >= 0) & np.isfinite(array)):
-            raise ValueError("cross_entropy: expected class_weights of 0 or more, finite")
-        return array.astype(dtype)
+def _class_weights(given: Numbers, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    array = np.asarray(given)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"cross_entropy: expected class_weights that are real numbers, got dtype {array.dtype}")
+    if array.shape != shape[-1:]:
+        raise ShapeError(
+            f"cross_entropy: expected class_weights of shape (V,) = {shape[-1:]} for logits of shape {shape}, "
+            f"got {array.shape}"
+        )
+    if not np.all((array >= 0) & np.isfinite(array)):
+        raise ValueError("cross_entropy: expected class_weights of 0 or more, finite")
+    return array.astype(dtype)
 
-    return checked
+
+def _smoothed(
+    given: Numbers, kept: Array | None, weights: Array | None, smoothing: float, dtype: np.dtype[np.floating]
+) -> Array:
+    """Return target distributions (..., V), smoothed and weighted, 0 where masked."""
+    targets = np.asarray(given)
+    if kept is not None:
+        targets = np.where(kept[..., None], targets, 0)
+    if not np.all((targets >= 0) & np.isfinite(targets)):
+        raise ValueError("cross_entropy: expected target probabilities of 0 or more, finite")
+    q = (1 - smoothing) * targets + smoothing / targets.shape[-1]
+    q = q if weights is None else q * weights
+    return (q if kept is None else np.where(kept[..., None], q, 0)).astype(dtype)
+
+
+def _shares(ids: Array, kept: Array, weights: Array, needed: bool) -> Array:
+    """Return the weight of each position in the mean: that of its target, 0 where masked."""
+    found = np.where(kept, weights[np.where(kept, ids, 0)], 0)
+    if needed and not found.any():
+        raise ShapeError("cross_entropy: every position is masked or has the weight 0; the mean is undefined")
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -112,17 +113,17 @@ def getitem(x: Operand, index: Index) -> Value:
 
 def _ids(function: str, indices: Operand) -> Array:
     """Return indices as an array of `np.intp`; while `compile` records, as a Tensor."""
-
-    def checked(indices: Numbers) -> Array:
-        ids = np.asarray(indices)
-        if ids.dtype.kind not in "iu" and ids.size:
-            raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
-        return as_ids(function, ids)
-
     if context().tracer is not None and isinstance(indices, Tensor) and indices.dtype == _INTP:
         return cast(Array, indices)  # there is nothing to look at in each replay
-    ids: Array = without_gradient("ids", checked, indices)
+    ids: Array = without_gradient("ids", partial(_checked_ids, function=function), indices)
     return frozen(ids) if isinstance(ids, np.ndarray) else ids
+
+
+def _checked_ids(indices: Numbers, function: str) -> Array:
+    ids = np.asarray(indices)
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise DTypeError(f"{function}: expected integer indices, got dtype {ids.dtype} of shape {ids.shape}")
+    return as_ids(function, ids)
 
 
 @primitive(canonical=single)

@@ -6,6 +6,7 @@ That of many is fused: over a large vocabulary its passes over memory are most o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -171,11 +172,12 @@ def cross_entropy(
         return distribution_loss(logits, targets, kept, None, class_weights, smoothing, reduction)
     if mask is not None:
         kept = kept_of("cross_entropy", mask, shape[:-1], False)
-        targets = without_gradient("targets", lambda ids, kept: masked_ids(ids, kept, ignore_label), targets, kept)
-    ids = without_gradient("targets", lambda given: _checked(given, shape, ignore_label, needed), targets)
+        targets = without_gradient("targets", partial(masked_ids, ignore_label=ignore_label), targets, kept)
+    checked = partial(_checked, shape=shape, ignore_label=ignore_label, needed=needed)
+    ids = without_gradient("targets", checked, targets)
     if class_weights is None and not smoothing and needed:
         return _cross_entropy(logits, targets=ids, ignore_label=ignore_label)
-    kept = without_gradient("kept", lambda ids: ids != ignore_label, ids)
+    kept = np.not_equal(ids, ignore_label)
     return distribution_loss(logits, one_hot(ids, kept, logits), kept, ids, class_weights, smoothing, reduction)
 
 
@@ -254,11 +256,7 @@ def binary_cross_entropy(
     z = widened(as_value(logits))
     shape, real, needed = z.shape, np.empty(0, z.dtype).real.dtype, reduction == "mean"
     kept = kept_of("binary_cross_entropy", mask, shape, False)
-
-    def likelihoods(given: Numbers, kept: Array | None) -> Array:
-        """Return those of yes, and of no, each 0 where masked."""
-        return _likelihoods(given, kept, shape, ignore_label, needed).astype(real)
-
+    likelihoods = partial(_likelihoods, shape=shape, ignore_label=ignore_label, needed=needed, dtype=real)
     both = without_gradient("likelihoods", likelihoods, targets, kept)
     yes, no = both[0], both[1]
     z = np.where(yes + no > 0, z, 0)
@@ -267,8 +265,14 @@ def binary_cross_entropy(
 
 
 def _likelihoods(
-    targets: Numbers, counted: Array | None, shape: tuple[int, ...], ignore_label: float, needed: bool
+    targets: Numbers,
+    counted: Array | None,
+    shape: tuple[int, ...],
+    ignore_label: float,
+    needed: bool,
+    dtype: np.dtype[np.floating],
 ) -> Array:
+    """Return the likelihoods of yes, and of no, each 0 where masked."""
     given = np.asarray(targets)
     if given.dtype.kind not in "biuf":
         raise DTypeError(
@@ -290,4 +294,4 @@ def _likelihoods(
             f"ignore_label={ignore_label}"
         )
     yes = np.where(kept, given, 0).astype(np.float64)
-    return np.stack([yes, np.where(kept, 1 - yes, 0)])
+    return np.stack([yes, np.where(kept, 1 - yes, 0)]).astype(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -54,16 +55,20 @@ def numbers_like(function: str, name: str, given: Operand, like: Value) -> Value
     check_constant(function, name, given)
     shape, dtype = shape_of(like), np.empty(0, like.dtype).real.dtype
 
-    def checked(given: Numbers) -> Array:
-        array = np.asarray(given)
-        if array.dtype.kind not in "biuf":
-            raise DTypeError(f"{function}: expected {name} that are real numbers, got dtype {array.dtype}")
-        if array.shape != shape:
-            raise ShapeError(f"{function}: expected {name} of shape {shape}, that of the prediction, got {array.shape}")
-        return array.astype(dtype)
-
+    checked = partial(_numbers_like, function=function, name=name, shape=shape, dtype=dtype)
     made: Value = without_gradient(name, checked, given)
     return made
+
+
+def _numbers_like(
+    given: Numbers, function: str, name: str, shape: tuple[int, ...], dtype: np.dtype[np.floating]
+) -> Array:
+    array = np.asarray(given)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{function}: expected {name} that are real numbers, got dtype {array.dtype}")
+    if array.shape != shape:
+        raise ShapeError(f"{function}: expected {name} of shape {shape}, that of the prediction, got {array.shape}")
+    return array.astype(dtype)
 
 
 def kept_of(function: str, mask: Operand | None, shape: tuple[int, ...], needed: bool) -> Value | None:
@@ -79,29 +84,28 @@ def kept_of(function: str, mask: Operand | None, shape: tuple[int, ...], needed:
         ShapeError: if the mask is not of the leading axes, or one element is needed and none counts.
         DTypeError: if it is not boolean.
     """
-
-    def checked(given: Numbers) -> Array:
-        array = np.asarray(given)
-        if array.dtype != np.bool_:
-            raise DTypeError(
-                f"{function}: expected a mask of booleans, True where an element counts, got {array.dtype}"
-            )
-        if array.shape != shape[: array.ndim]:
-            raise ShapeError(
-                f"{function}: expected a mask of shape {shape}, or of its first axes, for losses of shape {shape}, "
-                f"got {array.shape}"
-            )
-        if needed and not array.any():
-            raise ShapeError(f"{function}: all {array.size} positions are masked; the mean is undefined")
-        whole = np.reshape(array, array.shape + (1,) * (len(shape) - array.ndim))
-        return np.broadcast_to(whole, shape)
-
     if mask is None:
         if needed and 0 in shape:
             raise ShapeError(f"{function}: there are no elements (shape {shape}); the mean is undefined")
         return None
-    made: Value = without_gradient("mask", checked, mask)
+    made: Value = without_gradient("mask", partial(_mask, function=function, shape=shape, needed=needed), mask)
     return made
+
+
+def _mask(given: Numbers, function: str, shape: tuple[int, ...], needed: bool) -> Array:
+    """Return a mask of the first axes of `shape` in that shape; see `kept_of`."""
+    array = np.asarray(given)
+    if array.dtype != np.bool_:
+        raise DTypeError(f"{function}: expected a mask of booleans, True where an element counts, got {array.dtype}")
+    if array.shape != shape[: array.ndim]:
+        raise ShapeError(
+            f"{function}: expected a mask of shape {shape}, or of its first axes, for losses of shape {shape}, "
+            f"got {array.shape}"
+        )
+    if needed and not array.any():
+        raise ShapeError(f"{function}: all {array.size} positions are masked; the mean is undefined")
+    whole = np.reshape(array, array.shape + (1,) * (len(shape) - array.ndim))
+    return np.broadcast_to(whole, shape)
 
 
 def reduced_loss(
@@ -124,4 +128,8 @@ def reduced_loss(
         return divide(sum(nats), sum(weights))
     if kept is None:
         return mean(nats)
-    return divide(sum(nats), without_gradient("count", lambda given: np.asarray(np.count_nonzero(given), dtype), kept))
+    return divide(sum(nats), without_gradient("count", partial(_count, dtype=dtype), kept))
+
+
+def _count(kept: Array, dtype: np.dtype[np.generic]) -> Array:
+    return np.asarray(np.count_nonzero(kept), dtype)
