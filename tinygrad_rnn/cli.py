@@ -26,6 +26,7 @@ Setting: TypeAlias = bool | int | float | str
 
 EXPORTS = {
     "safetensors": "weights and configuration, which evaluate, generate and others read like the model itself",
+    "torch": "a file of PyTorch code, an nn.Module, with its weights beside it",
 }
 """The formats of export, described; `exports/formats.py` says who writes them."""
 

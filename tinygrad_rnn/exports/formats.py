@@ -34,5 +34,6 @@ class Format(NamedTuple):
 
 FORMATS = {
     "safetensors": Format(".safetensors", "weights", "write_safetensors"),
+    "torch": Format(".py", "torchfile", "write_torch"),
 }
 """By name, as in `--to`; `cli.EXPORTS` describes each in a line."""

@@ -1,0 +1,318 @@
+"""The calls of a recorded function as lines of Python for PyTorch: what `forward` does."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..compiler.ir.graph import Body, Call, Graph, Value
+from ..engine.tape import Array
+from ..errors import UnsupportedError
+
+INDENT = "    "
+
+
+def dtype_of(dtype: DTypeLike) -> str:
+    """Return the name of a dtype in PyTorch.
+
+    >>> dtype_of(np.float32), dtype_of(bool)
+    ('torch.float32', 'torch.bool')
+    """
+    return f"torch.{np.dtype(dtype).name}"
+
+
+class Names:
+    """Identifiers for names that users chose: no two the same, no keyword, and none that the code uses itself.
+
+    >>> names = Names(["self"])
+    >>> [names.new(name) for name in ("layers.0.Wx", "layers_0_Wx", '";drop', "int", "self", "2", "")]
+    ['layers_0_Wx', 'layers_0_Wx_2', 'drop', 'int_2', 'self_2', 'x2', 'x']
+    """
+
+    def __init__(self, reserved: Sequence[str] = ()) -> None:
+        self._taken = {*reserved, *keyword.kwlist, *dir(builtins), "torch", "nn", "t"}
+        self._count = 0
+
+    def new(self, name: str) -> str:
+        """Return an identifier that was not returned before, as near to a name as can be."""
+        base = re.sub(r"[^0-9a-zA-Z_]+", "_", name).strip("_")
+        base = f"x{base}" if not base or base[0].isdigit() else base
+        found, count = base, 1
+        while found in self._taken:
+            count += 1
+            found = f"{base}_{count}"
+        self._taken.add(found)
+        return found
+
+    def result(self) -> str:
+        """Return an identifier for the result of a call."""
+        self._count += 1
+        return self.new(f"v{self._count}")
+
+
+class Writer:
+    """Writes calls as lines; what they read and make has a name each.
+
+    Args:
+        names: makes the names of values.
+        known: the names of the values that are there before.
+
+    Attributes:
+        constants: arrays that the lines read as `self.NAME`, by that name, beside those in `known`.
+    """
+
+    def __init__(self, names: Names, known: dict[Value, str]) -> None:
+        self._names, self._known = names, dict(known)
+        self.constants: dict[str, Array] = {}
+        self._place: tuple[str, ...] = ()
+
+    def lines(self, graph: Graph) -> Iterator[str]:
+        """Yield the lines of a graph's calls; above those of another module a comment says which."""
+        for call in graph.calls:
+            if call.place[1] and call.place[1] != self._place:
+                self._place = call.place[1]
+                yield f"# {re.sub(r'[^ -~]', '?', '.'.join(self._place))}"
+            if call.name == "loop":
+                yield from self._loop(call)
+            elif _home(call) in _CHECKS:
+                self._known[call.output] = self.text(call.inputs[0])
+            else:
+                yield self._call(call)
+
+    def text(self, part: object, dtype: np.dtype[np.generic] | None = None) -> str:
+        """Return an operand: a name, or a number; as an array of a dtype, if there is one."""
+        if isinstance(part, Value):
+            found = self._name(part)
+            return found if dtype is None or part.dtype == dtype else f"{found}.to({dtype_of(dtype)})"
+        number = part.item() if isinstance(part, np.generic) else part
+        if isinstance(number, float) and not math.isfinite(number):
+            return f'float("{number}")'
+        if isinstance(number, bool | int | float):
+            return repr(number)
+        raise UnsupportedError(f"export: PyTorch's code has no operand {part!r}")
+
+    def tensor(self, part: object, dtype: np.dtype[np.generic]) -> str:
+        """Return an operand of a function that takes no Python numbers."""
+        found = self.text(part, dtype)
+        return found if isinstance(part, Value) else f"torch.tensor({found}, dtype={dtype_of(dtype)})"
+
+    def index(self, part: object) -> str:
+        """Return what stands between brackets."""
+        parts = part if isinstance(part, tuple) else (part,)
+        return ", ".join(map(self._index, parts)) or "()"
+
+    def _index(self, part: object) -> str:
+        if part is None or part is Ellipsis:
+            return "None" if part is None else "..."
+        if not isinstance(part, slice):
+            return self.text(part)
+        if part.step is not None and part.step < 0:
+            raise UnsupportedError("export: PyTorch has no slices that go backward")
+        ends = ["" if end is None else str(int(end)) for end in (part.start, part.stop)]
+        return ":".join([*ends, *([] if part.step is None else [str(int(part.step))])])
+
+    def _name(self, value: Value) -> str:
+        if value not in self._known:
+            assert value.constant is not None, value
+            name = self._names.new("constant")
+            self.constants[name], self._known[value] = np.asarray(value.constant), f"self.{name}"
+        return self._known[value]
+
+    def _new(self, value: Value) -> str:
+        self._known[value] = self._names.result()
+        return self._known[value]
+
+    def _call(self, call: Call) -> str:
+        written = _KNOWN.get(call.name) if call.operator.key == call.name else None
+        if written is None:
+            raise UnsupportedError(
+                f"export: PyTorch's code has nothing for {call.name!r}; write it with other functions"
+            )
+        text = written(self, call)
+        results = ", ".join(self._new(value) for value in call.outputs)
+        return f"{results}{',' * (call.operator.multiple and len(call.outputs) == 1)} = {text}"
+
+    def _loop(self, call: Call) -> Iterator[str]:
+        body: Body = call.attrs["body"]
+        n, m = body.carried, body.carried + body.sliced
+        inner = body.graph.inputs
+        for before, value in zip(call.inputs[:n], inner[:n], strict=True):
+            yield f"{self._new(value)} = {self.text(before, value.dtype)}"
+        stacks = [self._names.new("steps") for _ in call.outputs[n:]]
+        yield from (f"{name} = []" for name in stacks)
+        for outer, value in zip(call.inputs[m:], inner[m:], strict=True):
+            self._known[value] = self.text(outer)
+        sliced = [self.text(outer) for outer in call.inputs[n:m]]
+        yield f"for t in {f'reversed(range({body.steps}))' if body.reverse else f'range({body.steps})'}:"
+        for outer_name, value in zip(sliced, inner[n:m], strict=True):
+            yield f"{INDENT}{self._new(value)} = {outer_name}[t]"
+        yield from (INDENT + line for line in self.lines(body.graph))
+        for name, value in zip(stacks, body.graph.outputs[n:], strict=True):
+            yield f"{INDENT}{name}.append({self.text(value)})"
+        if n:
+            after = ", ".join(self.text(value) for value in body.graph.outputs[:n])
+            yield f"{INDENT}{', '.join(self._known[value] for value in inner[:n])} = {after}"
+        for value, name in zip(inner[:n], call.outputs[:n], strict=True):
+            self._known[name] = self._known[value]
+        for value, name in zip(call.outputs[n:], stacks, strict=True):
+            yield f"{self._new(value)} = torch.stack({name}{'[::-1]' * body.reverse})"
+
+
+_Expression = Callable[[Writer, Call], str]
+
+
+def _home(call: Call) -> str:
+    compute = call.operator.compute
+    return f"{getattr(compute, '__module__', '')}.{getattr(compute, '__qualname__', '')}"
+
+
+def _infix(sign: str) -> _Expression:
+    def written(to: Writer, call: Call) -> str:
+        a, b = (to.text(part, call.output.dtype) for part in call.inputs)
+        return f"{a} {sign} {b}"
+
+    return written
+
+
+def _compared(sign: str) -> _Expression:
+    return lambda to, call: f" {sign} ".join(map(to.text, call.inputs))
+
+
+def _function(name: str) -> _Expression:
+    """Return the writer of a function of arrays."""
+
+    def written(to: Writer, call: Call) -> str:
+        return f"{name}({', '.join(to.tensor(part, call.output.dtype) for part in call.inputs)})"
+
+    return written
+
+
+def _truth(name: str) -> _Expression:
+    return lambda to, call: f"{name}({', '.join(map(to.text, call.inputs))})"
+
+
+def _where(to: Writer, call: Call) -> str:
+    condition, yes, no = call.inputs
+    return f"torch.where({to.text(condition)}, {', '.join(to.tensor(part, call.output.dtype) for part in (yes, no))})"
+
+
+def _softplus(to: Writer, call: Call) -> str:  # PyTorch's own is x above 20
+    x = to.tensor(call.inputs[0], call.output.dtype)
+    return f"torch.logaddexp({x}, torch.zeros_like({x}))"
+
+
+def _cbrt(to: Writer, call: Call) -> str:
+    x = to.tensor(call.inputs[0], call.output.dtype)
+    return f"torch.sign({x}) * torch.abs({x}) ** (1 / 3)"
+
+
+def _axes(call: Call) -> tuple[int, ...]:
+    axis = call.attrs.get("axis")
+    if axis is None:
+        return tuple(range(call.inputs[0].ndim))
+    return tuple(int(one) for one in axis) if isinstance(axis, tuple) else (int(axis),)
+
+
+def _reduced(name: str) -> _Expression:
+    def written(to: Writer, call: Call) -> str:
+        x, keep = to.text(call.inputs[0], call.output.dtype), bool(call.attrs.get("keepdims"))
+        return f"{name}({x}, dim={_axes(call)}, keepdim={keep})" if call.inputs[0].ndim else x
+
+    return written
+
+
+def _along(name: str) -> _Expression:
+    """Return the writer of a function along one axis."""
+
+    def written(to: Writer, call: Call) -> str:
+        (axis,) = _axes(call)
+        keep = f", keepdim={bool(call.attrs['keepdims'])}" if "keepdims" in call.attrs else ""
+        return f"{name}({to.text(call.inputs[0])}, dim={axis}{keep})"
+
+    return written
+
+
+def _joined(name: str) -> _Expression:
+    def written(to: Writer, call: Call) -> str:
+        parts = ", ".join(to.text(part, call.output.dtype) for part in call.inputs)
+        return f"{name}(({parts},), dim={int(call.attrs.get('axis', 0))})"
+
+    return written
+
+
+def _numbers(attribute: str) -> Callable[[Call], tuple[int, ...]]:
+    return lambda call: tuple(int(one) for one in np.atleast_1d(call.attrs[attribute]))
+
+
+def _shaped(name: str, attribute: str) -> _Expression:
+    numbers = _numbers(attribute)
+    return lambda to, call: f"{name}({to.text(call.inputs[0])}, {numbers(call)})"
+
+
+def _split(to: Writer, call: Call) -> str:
+    where = call.attrs["indices_or_sections"]
+    sections = int(where) if np.ndim(where) == 0 else _numbers("indices_or_sections")(call)
+    return f"torch.tensor_split({to.text(call.inputs[0])}, {sections}, dim={int(call.attrs['axis'])})"
+
+
+def _getitem(to: Writer, call: Call) -> str:
+    return f"{to.text(call.inputs[0])}[{to.index(call.attrs['index'])}]"
+
+
+def _take(to: Writer, call: Call) -> str:
+    x, ids, axis = call.inputs[0], to.text(call.attrs["indices"]), int(call.attrs["axis"])
+    if axis == 0 and x.ndim == 2:
+        return f"nn.functional.embedding({ids}, {to.text(x)})"
+    return f"{to.text(x)}[{':, ' * (axis % x.ndim)}{ids}]"
+
+
+def _take_along(to: Writer, call: Call) -> str:
+    indices = to.text(call.attrs["indices"])
+    return f"torch.take_along_dim({to.text(call.inputs[0])}, {indices}, dim={int(call.attrs['axis'])})"
+
+
+_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**", "matmul": "@"}
+_COMPARED = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
+_SAME = (
+    "sqrt exp tanh floor ceil trunc sign relu sigmoid log sin cos tan sinh cosh log1p expm1 log2 log10 exp2 maximum "
+)
+_SAME += "minimum hypot fmod logaddexp remainder floor_divide"
+_RENAMED = {"negative": "neg", "rint": "round", "arctan2": "atan2"} | {
+    f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")
+}
+_TRUTH = "isfinite isnan logical_and logical_or logical_not"
+
+_KNOWN: dict[str, _Expression] = {
+    **{name: _infix(sign) for name, sign in _INFIX.items()},
+    **{name: _compared(sign) for name, sign in _COMPARED.items()},
+    **{name: _function(f"torch.{name}") for name in _SAME.split()},
+    **{name: _function(f"torch.{there}") for name, there in _RENAMED.items()},
+    **{name: _truth(f"torch.{name}") for name in _TRUTH.split()},
+    **{name: _reduced(f"torch.{name}") for name in ("sum", "mean", "logsumexp")},
+    **{name: _reduced(f"torch.a{name}") for name in ("max", "min")},
+    **{name: _along(f"torch.{name}") for name in ("cumsum", "cumprod", "prod", "log_softmax")},
+    "unstack": _along("torch.unbind"),
+    "where": _where,
+    "softplus": _softplus,
+    "cbrt": _cbrt,
+    "astype": lambda to, call: f"{to.text(call.inputs[0])}.to({dtype_of(call.output.dtype)})",
+    "reshape": _shaped("torch.reshape", "shape"),
+    "transpose": _shaped("torch.permute", "axes"),
+    "broadcast_to": _shaped("torch.broadcast_to", "shape"),
+    "concatenate": _joined("torch.cat"),
+    "stack": _joined("torch.stack"),
+    "split": _split,
+    "getitem": _getitem,
+    "take": _take,
+    "take_along": _take_along,
+}
+"""What is written for an operator of the package."""
+
+_CHECKS = {f"tinygrad_rnn.{name}" for name in ("nn.layers.Embedding._checked", "ops.index._plain_part")}
+"""Functions of the package that check their argument and return it: PyTorch makes these checks itself."""
