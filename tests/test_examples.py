@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -24,8 +24,12 @@ def load(name):
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
-def test_help(path):
-    shown = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, check=True).stdout
+def test_help(path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
     assert shown.startswith(f"usage: {path.name}")
 
 
@@ -228,7 +232,7 @@ def test_influence_balancing(capsys):
     """The figures of Tallec and Ollivier 2018, section 5.1: short windows go the wrong way, however far they get."""
     example = load("influence_balancing")
     assert pytest.approx(-1 / 6) == example.SOLUTION
-    paths = example.main(["--steps", "2000", "--seed", "1"])
+    paths = example.main(["--steps", "1300"])
     assert list(paths) == [
         "windowed:1",
         "windowed:10",
@@ -243,7 +247,7 @@ def test_influence_balancing(capsys):
         assert example.verdict(paths[name]) == "diverges"
     assert len(paths["windowed:20/2"]) < len(paths["windowed:10"]) < len(paths["windowed:1"])
     for name in ("windowed:50/5", "windowed:100/10", "rtrl"):
-        assert paths[name][-1] == pytest.approx(-1 / 6, abs=1e-3)
+        assert paths[name][-1] == pytest.approx(-1 / 6, abs=3e-3)
     assert paths["uoro"][-1] == pytest.approx(-1 / 6, abs=example.CLOSE)
     assert capsys.readouterr().out.count("reaches -1/6") == 4
 
@@ -264,6 +268,6 @@ def test_add_task():
     xs, targets = next(example.coins(np.random.default_rng(0)))
     flips = xs[:, :, 0]
     np.testing.assert_array_equal(targets[:, 10:, 0], 0.5 + 0.5 * flips[:, 4:-6] - 0.25 * flips[:, :-10])
-    steps = 2000
+    steps = 1200
     assert example.tenths(example.losses(tr.RTRL(), steps, 0))[-1] < first - 0.02
     assert example.tenths(example.losses(tr.Windowed(1), steps, 0))[-1] > first

@@ -3,14 +3,14 @@
 import io
 import json
 import os
-import subprocess
-import sys
+import signal
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tinygrad_rnn.cli import main
 from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data import Vocabulary, read_text
 from tinygrad_rnn.errors import ConfigError, CorpusError, ModelFileError
@@ -53,6 +53,20 @@ def test_a_folder_or_nothing(tmp_path, reader):
             read(path)
 
 
+@pytest.fixture
+def a_minute():
+    """Fail what waits or reads without end."""
+
+    def over(number, frame):
+        raise TimeoutError("a minute is over")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -70,18 +84,17 @@ def test_a_folder_or_nothing(tmp_path, reader):
         "graph m.npz /dev/zero",
     ],
 )
-def test_the_commands_refuse_it_in_one_line(tmp_path, arguments):
+def test_the_commands_refuse_it_in_one_line(tmp_path, arguments, monkeypatch, capsys, a_minute):
     pipe(tmp_path), huge(tmp_path)
     config, vocabulary = TrainConfig(hidden_size=2), Vocabulary(["a", "b"])
     save_model(tmp_path / "m.npz", make_model(config, 2), config, vocabulary)
     before = sorted(tmp_path.iterdir())
-    code = "import sys; from tinygrad_rnn.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, *arguments.split()]
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert found.returncode == 2
-    assert found.stderr.startswith("tinygrad-rnn: error: ")
-    assert found.stderr.count("\n") == 1
-    assert found.stdout == ""
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    found = capsys.readouterr()
+    assert found.err.startswith("tinygrad-rnn: error: ")
+    assert found.err.count("\n") == 1
+    assert found.out == ""
     assert sorted(tmp_path.iterdir()) == before
 
 

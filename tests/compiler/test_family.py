@@ -119,7 +119,7 @@ def check(program, lengths, order, setting):
     return count
 
 
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(program=scans, lengths=sizes, order=st.integers(0, 2), setting=st.sampled_from(SETTINGS))
 def test_drawn_scans(program, lengths, order, setting):
     need_library()
@@ -133,16 +133,30 @@ def language_model(cell, **options):
     return tr.RNNLM(V, D, H, np.random.default_rng(0), cell=cell, dtype=np.float64, **options)
 
 
-@settings(max_examples=8)
-@pytest.mark.parametrize("setting", SETTINGS)
-@given(
+drawn_models = given(
+    setting=st.sampled_from(SETTINGS),
     cell=st.sampled_from(["rnn", "lstm", "gru"]),
     layers=st.integers(1, 2),
     dropout=st.sampled_from([0.0, 0.3]),
     lengths=sizes,
     batches=st.booleans(),
 )
+
+
+@settings(max_examples=10)
+@drawn_models
 def test_language_models(setting, cell, layers, dropout, lengths, batches):
+    check_model(setting, cell, layers, dropout, lengths, batches)
+
+
+@pytest.mark.nightly
+@settings(max_examples=300, derandomize=False)
+@drawn_models
+def test_many_language_models(setting, cell, layers, dropout, lengths, batches):
+    check_model(setting, cell, layers, dropout, lengths, batches)
+
+
+def check_model(setting, cell, layers, dropout, lengths, batches):
     model = language_model(cell, layers=layers, dropout=dropout)
 
     def step(params, ids, targets, state, rng):
@@ -158,16 +172,30 @@ def test_language_models(setting, cell, layers, dropout, lengths, batches):
     twins.done()
 
 
-@settings(max_examples=7)
-@pytest.mark.parametrize("setting", SETTINGS)
-@given(
+drawn_cells = given(
+    setting=st.sampled_from(SETTINGS),
     cell=st.sampled_from([tr.RNNCell, tr.LSTMCell, tr.GRUCell]),
     both=st.booleans(),
     cut_every=st.sampled_from([None, 1, 2, 3]),
     with_lengths=st.booleans(),
     lengths=sizes,
 )
+
+
+@settings(max_examples=10)
+@drawn_cells
 def test_unrolled_cells(setting, cell, both, cut_every, with_lengths, lengths):
+    check_cells(setting, cell, both, cut_every, with_lengths, lengths)
+
+
+@pytest.mark.nightly
+@settings(max_examples=300, derandomize=False)
+@drawn_cells
+def test_many_unrolled_cells(setting, cell, both, cut_every, with_lengths, lengths):
+    check_cells(setting, cell, both, cut_every, with_lengths, lengths)
+
+
+def check_cells(setting, cell, both, cut_every, with_lengths, lengths):
     rng = np.random.default_rng(0)
     cells = [cell(D, H, rng, np.float64) for _ in range(2)]
 
@@ -253,7 +281,7 @@ FUNCTIONS = [
 ]
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
 @given(lengths=sizes, setting=st.sampled_from(SETTINGS))
 def test_functions_that_look_at_the_length(f, lengths, setting):

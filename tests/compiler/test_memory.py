@@ -50,7 +50,7 @@ def test_inputs_that_are_results_or_not_in_any_order(writeable, shape, native):
     p, q = own = normal(*shape, seed=1), normal(*shape, seed=2)
     for array in own:
         array.flags.writeable = writeable
-    for number in range(60):
+    for number in range(30):
         which = np.random.default_rng(number).integers(0, 4)
         p, q = (own[0] if which & 1 else p), (own[1] if which & 2 else q)
         g = normal(*shape, seed=3 + number)

@@ -43,7 +43,7 @@ drawn = given(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @drawn
 def test_programs(program, order, without, setting):
     need_library()

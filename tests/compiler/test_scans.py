@@ -28,7 +28,7 @@ drawn = given(
 )
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=70, suppress_health_check=[HealthCheck.too_slow])
 @drawn
 def test_scans(program, order, without, setting):
     need_library()

@@ -38,14 +38,14 @@ def long_run(policy, T):
 
 
 def peaks(policy, T):
-    """Return the most bytes that are held in 20 steps after the first 40, and in 20 steps after T more."""
-    run, found = long_run(policy, T + 80), []
-    for warm in (40, T):
+    """Return the most bytes that are held in 10 steps after the first 20, and in 10 steps after T more."""
+    run, found = long_run(policy, T + 40), []
+    for warm in (20, T):
         for _ in itertools.islice(run, warm):
             pass
         gc.collect()
         tracemalloc.start() if not found else tracemalloc.reset_peak()
-        for _ in itertools.islice(run, 20):
+        for _ in itertools.islice(run, 10):
             pass
         found.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()
@@ -54,8 +54,8 @@ def peaks(policy, T):
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 def test_memory_does_not_grow_with_the_length_of_the_stream(policy):
-    first, later = peaks(policy, 60)
-    assert later < first + 60 * 1000  # a step's graph alone takes more than 20,000 bytes
+    first, later = peaks(policy, 30)
+    assert later < first + 30 * 1000  # a step's graph alone takes more than 20,000 bytes
 
 
 @pytest.mark.nightly

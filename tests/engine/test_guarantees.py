@@ -109,6 +109,25 @@ def test_a_primitive_needs_inputs_and_known_names():
         tr.primitive()(lambda x, /: x).rule(keep="z")(lambda g, y, x: (g,))
 
 
+@pytest.mark.parametrize(
+    ("function", "rule", "expected"),
+    [
+        (lambda x, /: x, lambda g: (g,), r"takes \(g, y, x\): .* this one takes \(g\)"),
+        (lambda x, /: x, lambda: (), r"takes \(g, y, x\)"),
+        (lambda x, /: x, lambda g, y: (g,), r"takes \(g, y, x\)"),
+        (lambda a, b, /: a + b, lambda g, y, a: (g, g), r"takes \(g, y, a, b\)"),
+        (lambda x, /: x, lambda g, y, x, by: (g,), r"takes \(g, y, x\)"),
+        (lambda x, /: x, lambda g, y, *xs: (g,), r"takes \(g, y, x\)"),
+        (lambda *xs: xs[0], lambda g, y, x: (g,), r"takes \(g, y, \*xs\)"),
+        (lambda x, /, by: by * x, lambda g, y, x: (g,), r"takes \(g, y, x, \*, by\)"),
+        (lambda x, /, by: by * x, lambda g, y, x, *, times: (g,), r"takes \(g, y, x, \*, by\)"),
+    ],
+)
+def test_a_rule_that_cannot_be_called_is_refused_where_it_is_written(function, rule, expected):
+    with pytest.raises(TypeError, match=f"primitive <lambda>: expected a rule that {expected}"):
+        tr.primitive()(function).rule()(rule)
+
+
 # 3. depth
 
 

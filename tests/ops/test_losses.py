@@ -1,5 +1,6 @@
 """Losses against their definitions, their gradients against complex steps, masks, reductions, and what is refused."""
 
+import functools
 import math
 
 import numpy as np
@@ -54,6 +55,18 @@ def run(f, y, setting):
     return np.asarray(loss.data if isinstance(loss, tr.Tensor) else loss), d
 
 
+@functools.cache
+def with_gradient(name, reduction, executor):
+    """Return a leaf, and (leaf, t, mask) -> (loss, gradient of its sum); compiled once, where by an executor."""
+
+    def both(y, t, mask):
+        loss = ELEMENTWISE[name][0](y, t, mask=mask, reduction=reduction)
+        return loss, tr.grad(np.sum(loss), y)
+
+    leaf = tr.tensor(np.zeros((3, 4, 2)), requires_grad=True)
+    return leaf, both if executor is None else tr.compile(both, executor=executor, threads=2)
+
+
 @COMPILED
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -64,13 +77,15 @@ def test_a_loss_is_its_definition_where_it_counts(name, reduction, setting, seed
     whole = np.broadcast_to(mask.reshape(mask.shape + (1,) * (3 - mask.ndim)), y.shape)
     each = np.where(whole, definition(y, t), 0)
     expected = {"none": each, "sum": each.sum(), "mean": each.sum() / whole.sum()}[reduction]
-    hidden = np.where(whole, y, np.nan)  # what stands in masked places is not looked at
-    found, d = run(lambda y: loss(y, t, mask=mask, reduction=reduction), hidden, setting)
+    leaf, both = with_gradient(name, reduction, setting and setting["executor"])
+    leaf.data = np.where(whole, y, np.nan)  # what stands in masked places is not looked at
+    found, d = both(leaf, t, mask)
+    found = found.data if isinstance(found, tr.Tensor) else found
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
     slope = complex_gradient(lambda y: np.sum(loss(y, t, mask=mask, reduction=reduction)), [y], 0)
     np.testing.assert_allclose(d, np.where(whole, slope, 0), rtol=1e-10, atol=1e-12)
     assert np.all(d[~whole] == 0)
-    assert found.shape == np.shape(expected)
+    assert np.shape(found) == np.shape(expected)
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -231,6 +246,27 @@ def test_logits_of_no_probability_cost_nothing_where_none_is_wanted():
 def test_targets_that_do_not_fit(targets, settings, error, message):
     with pytest.raises(error, match=message):
         tr.cross_entropy(LOGITS, targets, **settings)
+
+
+@COMPILED
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_loss_of_nothing_has_no_sign(reduction, setting):
+    """It prints as 0.0: where masked, and where the right class is certain."""
+    sure = np.where(np.arange(5) == np.arange(12).reshape(3, 4, 1) % 5, 0.0, -np.inf)
+    ids = np.arange(12).reshape(3, 4) % 5
+    calls = [lambda x: tr.cross_entropy(x, np.where(IDS < 0, -1, ids), mask=MASK, reduction=reduction)]
+    calls += [lambda x: tr.cross_entropy(x, np.eye(5)[ids], mask=MASK, reduction=reduction)]
+    zeros = np.zeros((3, 4, 5))
+    calls += [
+        lambda x, loss=loss: loss(x - x, zeros, mask=MASK, reduction=reduction)
+        for name, (loss, _) in ELEMENTWISE.items()
+        if name not in ("gaussian_nll", "binary_cross_entropy")
+    ]
+    for call in calls:
+        f = call if setting is None else tr.compile(call, **setting)
+        found = np.asarray(f(sure if call in calls[:2] else zeros))
+        assert not found.any()
+        assert not np.signbit(found).any()
 
 
 def test_all_positions_masked_is_a_sum_of_0():

@@ -90,7 +90,7 @@ def test_cross_entropy(logits, batch, masked):
 
 
 @pytest.mark.parametrize("kind", POLICIES)
-@few
+@settings(max_examples=3)
 @given(model=st.models(), batch=st.sequences(steps=hst.integers(2, 4)), data=hst.data())
 def test_truncation_policies(kind, model, batch, data):
     check_grads(model, batch, truncation=data.draw(st.truncations(kind)))

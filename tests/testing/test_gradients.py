@@ -32,8 +32,8 @@ def test_cells(seed, N, T, kind):
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-@settings(max_examples=5)
-@given(seed=seeds, T=st.integers(1, 6), kind=st.sampled_from(sorted(CELLS)))
+@settings(max_examples=2)
+@given(seed=seeds, T=st.integers(2, 6), kind=st.sampled_from(sorted(CELLS)))
 def test_every_policy_on_cells(policy, seed, T, kind):
     check_grads(cell_of(kind, seed), normal(2, T, 3, seed=seed), seed=seed, truncation=policy)
 
@@ -42,7 +42,7 @@ def test_every_policy_on_cells(policy, seed, T, kind):
 def test_every_policy_on_language_models(policy):
     rng = np.random.default_rng(0)
     model = tr.RNNLM(5, 3, 3, rng, cell="gru", layers=2, tied=True)
-    batch = Batch(rng.integers(0, 5, (2, 6)), rng.integers(-1, 5, (2, 6)))
+    batch = Batch(rng.integers(0, 5, (2, 5)), rng.integers(-1, 5, (2, 5)))
     batch.targets[:, 3] = -1  # a step without a loss
     assert check_grads(model, batch, truncation=policy).ok
 

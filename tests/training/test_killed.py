@@ -83,9 +83,9 @@ def compared(tmp_path, way, seed, kills, seconds):
     return table
 
 
-@pytest.mark.parametrize("way", ["policy", "drawn cuts"])  # all of them nightly, with more kills
-def test_a_killed_run_ends_with_the_same_bits(tmp_path, way):
-    assert len(compared(tmp_path, way, seed=1, kills=3, seconds=0.5)) == 3
+def test_a_killed_run_ends_with_the_same_bits(tmp_path):
+    """All ways run nightly, with more kills."""
+    assert len(compared(tmp_path, "drawn cuts", seed=1, kills=2, seconds=0.5)) == 2
 
 
 @pytest.mark.nightly

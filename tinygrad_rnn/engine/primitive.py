@@ -101,6 +101,8 @@ class Primitive(Generic[P, R_co]):
         parameters = list(inspect.signature(forward).parameters.values())
         self._variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self._arity = sum(p.kind is p.POSITIONAL_ONLY for p in parameters)
+        inputs = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
+        self._inputs = [f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name for p in inputs]
         if not (self._variadic or self._arity):
             raise TypeError(f"primitive {self.name}: mark its array inputs as positional-only: def {self.name}(x, /)")
         attributes = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -120,10 +122,16 @@ class Primitive(Generic[P, R_co]):
         return f"<primitive {self.name}>"
 
     def rule(self, keep: str = "") -> Callable[[Rule], Rule]:
-        """Return a decorator that sets the derivative rule; `keep` names the parameters whose values it reads."""
+        """Return a decorator that sets the derivative rule; `keep` names the parameters whose values it reads.
+
+        Raises:
+            TypeError: if the rule does not take the cotangent, the output, each input, and each attribute by name, or
+                `keep` names something else.
+        """
 
         def register(pull: Rule) -> Rule:
-            names = [p.name for p in inspect.signature(pull).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+            self._check_rule(pull)
+            names = [p.name for p in inspect.signature(pull).parameters.values() if p.kind not in _BY_NAME]
             kept = keep.split()
             unknown = set(kept) - set(names[1:])
             if unknown:
@@ -134,6 +142,22 @@ class Primitive(Generic[P, R_co]):
             return pull
 
         return register
+
+    def _check_rule(self, pull: Rule) -> None:
+        """Raise `TypeError` if a rule does not take what the engine calls it with."""
+        parameters = list(inspect.signature(pull).parameters.values())
+        taken = [p for p in parameters if p.kind not in _BY_NAME]
+        named = [p for p in parameters if p.kind in _BY_NAME]
+        missing = {p.name for p in named if p.default is p.empty} - set(self._attributes)
+        if not any(p.kind is p.VAR_KEYWORD for p in named):
+            missing |= set(self._attributes) - {p.name for p in named}
+        fits = len(taken) == 2 + len(self._inputs) and self._variadic == any(p.kind is p.VAR_POSITIONAL for p in taken)
+        if not fits or (missing and self._canonical is None):  # a canonical form may have other attributes
+            expected = ", ".join(["g", "y", *self._inputs, *(["*", *self._attributes] if self._attributes else [])])
+            raise TypeError(
+                f"primitive {self.name}: expected a rule that takes ({expected}): the cotangent, the output, the "
+                f"inputs, and the attributes by name; this one takes {inspect.signature(pull)}"
+            )
 
     def _missing_rule(self, *_: object, **__: object) -> Cotangents:
         raise TypeError(f"primitive {self.name}: no derivative rule; add one with @{self.name}.rule()")
@@ -313,6 +337,7 @@ class Primitive(Generic[P, R_co]):
         return args[: self._arity], {**attrs, **kwargs}
 
 
+_BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 _NUMBERS = (int, float, complex)
 _ARRAYS = (np.ndarray, Tensor)
 

@@ -75,7 +75,7 @@ def distribution_loss(
     wide = widened(as_value(logits))
     if kept is not None:
         wide = np.where(kept[..., None], wide, 0)
-    nats = -np.sum(q * np.where(q > 0, log_softmax(wide), 0), axis=-1)
+    nats = 0.0 - np.sum(q * np.where(q > 0, log_softmax(wide), 0), axis=-1)  # a minus alone makes -0.0 of a loss of 0
     shares = None
     if ids is not None and weights is not None:
         shares = without_gradient("shares", partial(_shares, needed=reduction == "mean"), ids, kept, weights)

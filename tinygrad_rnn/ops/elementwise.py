@@ -275,7 +275,7 @@ def absolute(x: Operand) -> Value:
         )
     if values.dtype.kind in "ub":  # which have no negative numbers: -x would wrap round
         return positive(x)
-    return maximum(x, negative(x))
+    return add(maximum(x, negative(x)), 0)  # + 0 makes 0.0 of -0.0, which the maximum may be
 
 
 def _is_step(z: Array) -> bool:
