@@ -62,8 +62,8 @@ _HOME = {
     "credit.sampled": "ForwardGradient KroneckerFactored UORO",
     "compiler.api": "Compiled compile",
     "data": (
-        "Batch Batches Corpus embedded_text group_rows load_corpus OffsetBatches pad_sequences read_text "
-        "Sequences sliding_windows Vocabulary"
+        "Batch Batches Corpus embedded_text group_rows load_corpus OffsetBatches pad_sequences prepare_corpus "
+        "read_text Sequences sliding_windows Vocabulary"
     ),
     "optim": "Adagrad Adam AdamW Averaged Grouped Lion Momentum RMSprop SGD clip_by_norm clip_by_value",
     "config": "TrainConfig",

@@ -269,6 +269,7 @@ from .data import group_rows as group_rows
 from .data import load_corpus as load_corpus
 from .data import OffsetBatches as OffsetBatches
 from .data import pad_sequences as pad_sequences
+from .data import prepare_corpus as prepare_corpus
 from .data import read_text as read_text
 from .data import Sequences as Sequences
 from .data import sliding_windows as sliding_windows

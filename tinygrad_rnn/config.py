@@ -63,11 +63,13 @@ class TrainConfig:
     tinygrad_rnn.errors.ConfigError: cell must be one of rnn, lstm, gru, or module:Name; got 'gnu'
     """
 
-    corpus: str = _setting("", "text file to train on, utf-8; empty: the text that Python carries")
+    corpus: str = _setting(
+        "", "text file to train on, utf-8, or a folder that `prepare` made; empty: the text that Python carries"
+    )
     level: str = _setting(
         "word",
-        "tokens: words, in lower case, and signs; characters; or token: the tokens of a text that is cut already",
-        choices=("word", "char", "token"),
+        "tokens: words, in lower case, and signs; characters; bytes; or token: those of a text that is cut already",
+        choices=("word", "char", "byte", "token"),
     )
     min_count: int = _setting(2, "tokens rarer than this in the training part become <unk>", low=1)
     max_tokens: int = _setting(0, "use this many tokens from the start of the text; 0: all")

@@ -64,7 +64,7 @@ def test_a_corpus_cannot_be_changed() -> None:
         ([], "char", CorpusError, "ids is empty"),
         ([[0]], "char", ShapeError, r"\(1, 1\)"),
         ([0.5], "char", DTypeError, "float64"),
-        ([0], "byte", ConfigError, "'byte'"),
+        ([0], "line", ConfigError, "'line'"),
     ],
 )
 def test_the_constructor_rejects(ids: list[int], level: Level, error: type[Exception], message: str) -> None:

@@ -155,7 +155,7 @@ def test_cut_tokens_survive_joining_and_cutting_again(text: str) -> None:
 
 
 def test_an_unknown_level_is_named() -> None:
-    with pytest.raises(ConfigError, match="tokenize: level must be 'word', 'char' or 'token', got 'byte'"):
-        tokenize("a", "byte")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="detokenize: level must be 'word', 'char' or 'token', got 'byte'"):
-        detokenize(["a"], "byte")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="tokenize: level must be 'word', 'char', 'byte' or 'token', got 'line'"):
+        tokenize("a", "line")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="detokenize: level must be 'word', 'char', 'byte' or 'token', got 'line'"):
+        detokenize(["a"], "line")  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from tinygrad_rnn.data.corpus import Corpus as Corpus
 from tinygrad_rnn.data.corpus import load_corpus as load_corpus
 from tinygrad_rnn.data.corpus import unigram_nats as unigram_nats
 from tinygrad_rnn.data.ngrams import NGrams as NGrams
+from tinygrad_rnn.data.prepare import prepare_corpus as prepare_corpus
 from tinygrad_rnn.data.sequences import Sequences as Sequences
 from tinygrad_rnn.data.sequences import group_rows as group_rows
 from tinygrad_rnn.data.sequences import sliding_windows as sliding_windows

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from tinygrad_rnn.checks import integer, number
+from tinygrad_rnn.data.mapped import blocks, mapping_of
+from tinygrad_rnn.data.prepared import read_prepared
 from tinygrad_rnn.data.text import Level, check_level, tokenize
 from tinygrad_rnn.data.vocabulary import UNKNOWN, IdArray, Vocabulary, id_array
 from tinygrad_rnn.engine.tape import Array
-from tinygrad_rnn.errors import CorpusError
+from tinygrad_rnn.errors import ConfigError, CorpusError
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +25,10 @@ class Corpus:
 
     Args:
         ids: the ids of the text, shape (T,), an integer dtype. The corpus keeps a read-only copy in the
-            vocabulary's `id_dtype`.
+            vocabulary's `id_dtype`. Unsigned ids in a file that is mapped into memory stay there, and are neither
+            copied nor checked; `Corpus.open` gives those of a folder that `prepare_corpus` made.
         vocabulary: V tokens.
-        level: "word", "char" or "token".
+        level: "word", "char", "byte" or "token".
 
     Raises:
         CorpusError: if there are no ids, or one is outside 0 .. V-1.
@@ -41,6 +47,8 @@ class Corpus:
 
     def __post_init__(self) -> None:
         check_level("Corpus", self.level)
+        if mapping_of(self.ids) is not None and self.ids.ndim == 1 and self.ids.dtype.kind == "u" and len(self.ids):
+            return
         checked = id_array("Corpus", self.ids, len(self.vocabulary))
         if checked.size == 0:
             raise CorpusError("Corpus: ids is empty; pass one id or more")
@@ -49,9 +57,33 @@ class Corpus:
         object.__setattr__(self, "ids", ids)
 
     @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Corpus:
+        """Open a folder that `prepare_corpus` or `tinygrad-rnn prepare` made; its ids stay in their file.
+
+        Args:
+            folder: it holds corpus.json, vocabulary.json and ids.npy, whose sizes are checked, and the digest of the
+                vocabulary. `tinygrad-rnn prepare --check` checks that of the ids too.
+
+        Raises:
+            CorpusError: if it is no such folder, is not finished, damaged, or of a newer version.
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from tinygrad_rnn.data import prepare_corpus
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "poem.txt").write_text("to be or not to be")
+        ...     _ = prepare_corpus([Path(folder, "poem.txt")], Path(folder, "poem"), "word", min_count=1, held_out=0)
+        ...     corpus = Corpus.open(Path(folder, "poem"))
+        ...     corpus.ids.tolist(), corpus.ids.dtype.name
+        ([1, 2, 3, 4, 1, 2], 'uint8')
+        """
+        found = read_prepared("Corpus.open", folder)
+        return cls(found.ids(), found.vocabulary(), found.level)
+
+    @classmethod
     def from_text(
         cls,
-        text: str,
+        text: str | bytes,
         level: Level,
         min_count: int = 1,
         vocabulary: Vocabulary | None = None,
@@ -63,9 +95,10 @@ class Corpus:
         it builds the vocabulary from the training part alone.
 
         Args:
-            text: the text.
-            level: "word", "char" or "token".
-            min_count: tokens that appear fewer times become "<unk>"; not used if `vocabulary` is given.
+            text: the text; bytes only at level "byte".
+            level: "word", "char", "byte" or "token".
+            min_count: tokens that appear fewer times become "<unk>"; not used if `vocabulary` is given, nor at level
+                "byte", where it is `Vocabulary.of_bytes()`.
             vocabulary: the vocabulary to encode with, such as that of a trained model.
             max_tokens: keep this many tokens from the start; None keeps all.
 
@@ -85,7 +118,7 @@ class Corpus:
         """
         tokens = _tokens("Corpus.from_text", text, level, max_tokens)
         if vocabulary is None:
-            vocabulary = Vocabulary.from_tokens(tokens, min_count)
+            vocabulary = _vocabulary(tokens, level, min_count)
         corpus = cls(vocabulary.encode(tokens), vocabulary, level)
         if corpus.unknown_rate == 1:
             warnings.warn(
@@ -98,12 +131,37 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How often each token of the vocabulary appears: (V,)."""
+        V = len(self.vocabulary)
+        found = np.zeros(V, np.int64)
+        for block in blocks(self.ids):
+            counts = np.bincount(block, minlength=V)
+            if len(counts) > V:
+                raise CorpusError(
+                    f"Corpus: the file of the ids is damaged: it holds the id {len(counts) - 1}, outside 0 .. V-1 = "
+                    f"{V - 1}; prepare it again"
+                )
+            found += counts
+        return found
+
     @property
     def unknown_rate(self) -> float:
         """The share of the tokens that are the unknown token, 0 to 1."""
         if self.vocabulary.unknown_id is None:
             return 0.0
-        return float(np.mean(self.ids == self.vocabulary.unknown_id))
+        return float(self.counts[self.vocabulary.unknown_id] / len(self))
+
+    def first(self, function: str, max_tokens: int | None) -> Corpus:
+        """Return the corpus of the first tokens; None: all.
+
+        Raises:
+            ConfigError: if `max_tokens` is out of range; the message names the function.
+        """
+        if max_tokens is None:
+            return self
+        return Corpus(self.ids[: integer(function, "max_tokens", max_tokens)], self.vocabulary, self.level)
 
     def split(self, held_out: float = 0.1) -> tuple[Corpus, Corpus]:
         """Split off the end of the corpus; both parts keep the vocabulary.
@@ -125,14 +183,14 @@ class Corpus:
         >>> valid.vocabulary.decode(valid.ids)
         ['i', 'j']
         """
-        cut = _cut("Corpus.split", len(self), held_out)
+        cut = cut_of("Corpus.split", len(self), held_out)
         first, last = self.ids[:cut], self.ids[cut:]
         return Corpus(first, self.vocabulary, self.level), Corpus(last, self.vocabulary, self.level)
 
 
 def load_corpus(
-    text: str,
-    level: Level,
+    text: str | bytes | os.PathLike[str],
+    level: Level | None = None,
     min_count: int = 1,
     held_out: float = 0.1,
     max_tokens: int | None = None,
@@ -143,9 +201,12 @@ def load_corpus(
     part has becomes "<unk>" there; see `unknown_rate`.
 
     Args:
-        text: the text, such as `read_text` or `embedded_text` returns.
-        level: "word", "char" or "token".
-        min_count: tokens that appear fewer times in the training part become "<unk>".
+        text: the text, such as `read_text` or `embedded_text` returns; bytes only at level "byte". Or the path (a
+            `Path`) of a folder that `prepare_corpus` made: its ids stay in their file, and the vocabulary is the one
+            that it was prepared with.
+        level: "word", "char", "byte" or "token"; None: that of the prepared folder.
+        min_count: tokens that appear fewer times in the training part become "<unk>"; not used at level "byte" and for
+            a prepared folder.
         held_out: the share to hold out, between 0 and 1; the count is rounded to the nearest token.
         max_tokens: use this many tokens from the start of the text; None uses all.
 
@@ -153,8 +214,10 @@ def load_corpus(
         The training part and the held-out part.
 
     Raises:
-        CorpusError: if the text is too short, or no token of the training part appears `min_count` times.
-        ConfigError: if `level`, `min_count`, `held_out` or `max_tokens` is out of range.
+        CorpusError: if the text is too short, no token of the training part appears `min_count` times, or the folder
+            is not a prepared one, or damaged.
+        ConfigError: if `level`, `min_count`, `held_out` or `max_tokens` is out of range, or `level` is not that of the
+            prepared folder.
 
     Warns:
         UserWarning: if words are so few, or so many of them unknown, that the text is hardly one of words.
@@ -163,19 +226,32 @@ def load_corpus(
     >>> train.vocabulary.tokens, valid.ids.tolist(), valid.unknown_rate
     (('<unk>', 'a', 'b'), [0, 1], 0.5)
     """
+    if not isinstance(text, str | bytes):
+        corpus = Corpus.open(text)
+        if level not in (None, corpus.level):
+            raise ConfigError(f"load_corpus: {os.fspath(text)} was prepared at level {corpus.level!r}, not {level!r}")
+        return corpus.first("load_corpus", max_tokens).split(held_out)
+    if level is None:
+        raise ConfigError("load_corpus: level must be 'word', 'char', 'byte' or 'token' for a text, got None")
     tokens = _tokens("load_corpus", text, level, max_tokens)
-    cut = _cut("load_corpus", len(tokens), held_out)
-    vocabulary = Vocabulary.from_tokens(tokens[:cut], min_count)
+    cut = cut_of("load_corpus", len(tokens), held_out)
+    vocabulary = _vocabulary(tokens[:cut], level, min_count)
     ids = vocabulary.encode(tokens)
     train = Corpus(ids[:cut], vocabulary, level)
-    if level == "word" and (train.unknown_rate > 0.4 or 100 * len(vocabulary) ** 2 < len(train)):
+    warn_of_few_words("load_corpus", train, min_count)
+    return train, Corpus(ids[cut:], vocabulary, level)
+
+
+def warn_of_few_words(function: str, train: Corpus, min_count: int) -> None:
+    """Warn if words are so few, or so many of them unknown, that the text is hardly one of words."""
+    V = len(train.vocabulary)
+    if train.level == "word" and (train.unknown_rate > 0.4 or len(train) > 100 * V**2):
         warnings.warn(
-            f"load_corpus: {len(vocabulary)} words are very few for a text of {len(train):,} words, of which "
+            f"{function}: {V} words are very few for a text of {len(train):,} words, of which "
             f"{train.unknown_rate:.0%} are {UNKNOWN}; is it a text of words? min_count = {min_count}; a text without "
             "spaces wants level 'char'",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return train, Corpus(ids[cut:], vocabulary, level)
 
 
 def unigram_nats(train: Corpus, held_out: Corpus) -> float:
@@ -202,30 +278,41 @@ def unigram_nats(train: Corpus, held_out: Corpus) -> float:
     >>> round(unigram_nats(train, valid), 4)  # -(ln 1/9 + ln 4/9) / 2
     1.5041
     """
-    return float(unigram_token_nats(train, held_out).mean())
+    return float(unigram_table(train, held_out) @ held_out.counts / len(held_out))
 
 
-def unigram_token_nats(train: Corpus, held_out: Corpus) -> Array:
-    """Return the nats of each token of a held-out part, by `unigram_nats`: (len(held_out),) float64."""
+def unigram_table(train: Corpus, held_out: Corpus) -> Array:
+    """Return the nats of each token of the vocabulary, by `unigram_nats`: (V,) float64.
+
+    Raises:
+        CorpusError: if the two vocabularies differ.
+    """
     if train.vocabulary != held_out.vocabulary:
         raise CorpusError(
             f"unigram_nats: train has {train.vocabulary!r} but held_out has {held_out.vocabulary!r}; "
             "encode both with one vocabulary (load_corpus does)"
         )
-    size = len(train.vocabulary)
-    counts = np.bincount(train.ids, minlength=size) + 1
-    nats: Array = -np.log(counts / (len(train) + size))[held_out.ids]
+    nats: Array = -np.log((train.counts + 1) / (len(train) + len(train.vocabulary)))
     return nats
 
 
-def _tokens(function: str, text: str, level: Level, max_tokens: int | None) -> list[str]:
+def _vocabulary(tokens: list[str], level: Level, min_count: int) -> Vocabulary:
+    return Vocabulary.of_bytes() if level == "byte" else Vocabulary.from_tokens(tokens, min_count)
+
+
+def _tokens(function: str, text: str | bytes, level: Level, max_tokens: int | None) -> list[str]:
     tokens = tokenize(text, level)
     if not tokens:
         raise CorpusError(f"{function}: the text holds no tokens at level {level!r}; pass more text")
     return tokens if max_tokens is None else tokens[: integer(function, "max_tokens", max_tokens)]
 
 
-def _cut(function: str, length: int, held_out: float) -> int:
+def cut_of(function: str, length: int, held_out: float) -> int:
+    """Return the length of the training part of a text; see `load_corpus`.
+
+    >>> cut_of("f", 10, 0.25)
+    8
+    """
     held_out = number(function, "held_out", held_out, low=0, high=1, above=True, below=True)
     cut = length - round(length * held_out)
     if not 0 < cut < length:

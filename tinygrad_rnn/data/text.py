@@ -13,8 +13,8 @@ from tinygrad_rnn.data.vocabulary import UNKNOWN
 from tinygrad_rnn.errors import ConfigError, CorpusError
 from tinygrad_rnn.files import read_whole
 
-Level = Literal["word", "char", "token"]
-"""The kind of token: a word, a character, or what white space separates."""
+Level = Literal["word", "char", "byte", "token"]
+"""The kind of token: a word, a character, a byte, or what white space separates."""
 
 EOS = "<eos>"
 """The token for a line end, except at the character level."""
@@ -56,21 +56,40 @@ def read_text(path: str | os.PathLike[str], max_bytes: int = _MOST) -> str:
     'to be\nor not\n'
     """
     where = f"read_text: {os.fspath(path)!r}"
+    return decode_text(where, _read(path, where, integer("read_text", "max_bytes", max_bytes)))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file, for the level "byte".
+
+    Raises:
+        CorpusError: if the file is missing, a folder, a device or pipe, too large, unreadable or empty.
+    """
+    where = f"read_bytes: {os.fspath(path)!r}"
+    data = _read(path, where, _MOST)
+    if not data:
+        raise CorpusError(f"{where} is empty; pass a file that holds something")
+    return data
+
+
+def _read(path: str | os.PathLike[str], where: str, most: int) -> bytes:
     if "\0" in os.fsdecode(path):
         raise CorpusError(f"{where} cannot be read: a path holds no NUL character")
     try:
-        data = read_whole(path, integer("read_text", "max_bytes", max_bytes))
+        return read_whole(path, most)
     except FileNotFoundError as error:
         raise CorpusError(f"{where} does not exist; check the path") from error
     except IsADirectoryError as error:
         raise CorpusError(f"{where} is a folder; pass a text file in it") from error
     except OSError as error:
         if error.errno == errno.EFBIG:
-            raise CorpusError(f"{where} {error.strerror}; pass a part of it, or a larger max_bytes") from error
+            raise CorpusError(
+                f"{where} {error.strerror}; `tinygrad-rnn prepare` makes a corpus of it that is read in parts, or pass "
+                "a larger max_bytes"
+            ) from error
         if error.errno == errno.EINVAL:
             raise CorpusError(f"{where} {error.strerror}; pass a text file") from error
         raise CorpusError(f"{where} cannot be read: {error.strerror}; pass a text file") from error
-    return decode_text(where, data)
 
 
 def decode_text(where: str, data: bytes) -> str:
@@ -86,21 +105,39 @@ def decode_text(where: str, data: bytes) -> str:
     >>> decode_text("stdin", b"to be\r\n")
     'to be\n'
     """
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{where} is not utf-8 at byte offset {error.start} ({error.reason}); save the file as utf-8"
-        ) from error
-    if b"\0" in data:
-        raise CorpusError(
-            f"{where} holds a NUL byte at byte offset {data.index(0)}: a binary file, or utf-16; "
-            "pass a text file, saved as utf-8"
-        )
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = decode_part(where, data).removeprefix("\ufeff")
     if not text:
         raise CorpusError(f"{where} is empty; pass a file that holds text")
     return text
+
+
+def decode_part(where: str, data: bytes, offset: int = 0) -> str:
+    r"""Return the text of a part of a file, with "\n" as its line end.
+
+    Args:
+        where: what was read, for messages.
+        data: the bytes; they do not end inside a character, or between "\r" and "\n".
+        offset: of the first byte in the file, for messages.
+
+    Raises:
+        CorpusError: if they are not utf-8, or there is a NUL byte.
+
+    >>> decode_part("stdin", b"a\rb\r\n")
+    'a\nb\n'
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        hint = "; a gzip file has a name that ends with .gz" if data.startswith(b"\x1f\x8b") and not offset else ""
+        raise CorpusError(
+            f"{where} is not utf-8 at byte offset {offset + error.start} ({error.reason}); save the file as utf-8{hint}"
+        ) from error
+    if b"\0" in data:
+        raise CorpusError(
+            f"{where} holds a NUL byte at byte offset {offset + data.index(0)}: a binary file, or utf-16; "
+            "pass a text file, saved as utf-8"
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def embedded_text() -> str:
@@ -133,7 +170,7 @@ def embedded_text() -> str:
 
 
 def check_level(function: str, level: str) -> None:
-    """Raise unless `level` is "word", "char" or "token".
+    """Raise unless `level` is "word", "char", "byte" or "token".
 
     Args:
         function: name of the function that the user called, for the message.
@@ -145,13 +182,15 @@ def check_level(function: str, level: str) -> None:
     >>> check_level("tokenize", "word")
     """
     if level not in get_args(Level):
-        raise ConfigError(f"{function}: level must be 'word', 'char' or 'token', got {level!r}")
+        raise ConfigError(f"{function}: level must be 'word', 'char', 'byte' or 'token', got {level!r}")
 
 
-def tokenize(text: str, level: Level) -> list[str]:
+def tokenize(text: str | bytes, level: Level) -> list[str]:
     r"""Cut text into tokens.
 
     "char": the characters themselves; the line end is "\n".
+
+    "byte": the bytes of the text in utf-8, or those that are given; byte b is the token chr(b).
 
     "word": the text in lower case, cut into words and signs.
     A word is a run of letters, digits and underscores; an apostrophe between two of them belongs to the
@@ -164,8 +203,8 @@ def tokenize(text: str, level: Level) -> list[str]:
     of WikiText are; they are taken as they are. Each line end becomes "<eos>", that of a blank line too.
 
     Args:
-        text: the text, with "\n" as its line end.
-        level: "word", "char" or "token".
+        text: the text, with "\n" as its line end; bytes only at level "byte".
+        level: "word", "char", "byte" or "token".
 
     Returns:
         The tokens.
@@ -181,27 +220,41 @@ def tokenize(text: str, level: Level) -> list[str]:
     ['he', 'did', "n't", '<unk>', '<eos>', '=', 'U.S.', '=', '<eos>']
     """
     check_level("tokenize", level)
-    instance("tokenize", "text", text, str)
+    if level == "byte" and isinstance(text, bytes):
+        return list(text.decode("latin-1"))
+    text = str(instance("tokenize", "text", text, str))
+    if level == "byte":
+        return list(text.encode().decode("latin-1"))
+    # lstrip drops blank lines at the start; the pattern of a line end takes those that follow it.
+    return cut_into_tokens(text.lstrip() if level == "word" else text, level)
+
+
+def cut_into_tokens(text: str, level: Level) -> list[str]:
+    r"""Cut a part of a text, before which no line ends, at any level but "byte"; see `tokenize`.
+
+    >>> cut_into_tokens("\n\nNo", "word")
+    ['<eos>', 'no']
+    """
     if level == "char":
         return list(text)
     if level == "token":
         first, *lines = (line.split() for line in text.split("\n"))
         return [*first, *(token for line in lines for token in (EOS, *line))]
-    # lstrip drops blank lines at the start; the pattern of a line end takes those that follow it.
-    found = _WORD.findall(text.lower().lstrip())
+    found = _WORD.findall(text.lower())
     return [EOS if token[0] == "\n" else token for token in found]
 
 
 def detokenize(tokens: Sequence[str], level: Level) -> str:
     r"""Join tokens into readable text.
 
-    "char" is the exact inverse of `tokenize`. "word" puts a space between two tokens, except around a line
-    end, before , . ; : ! ? ) ] } ' and after ( [ {, so `tokenize(detokenize(tokens))` gives the tokens
-    back if they came from `tokenize`. "token" puts a space between two tokens, except around a line end.
+    "char" is the exact inverse of `tokenize`, and "byte" that of utf-8 (other bytes become U+FFFD). "word" puts a space
+    between two tokens, except around a line end, before , . ; : ! ? ) ] } ' and after ( [ {, so
+    `tokenize(detokenize(tokens))` gives the tokens back if they came from `tokenize`. "token" puts a space between two
+    tokens, except around a line end.
 
     Args:
         tokens: the tokens.
-        level: "word", "char" or "token".
+        level: "word", "char", "byte" or "token".
 
     Returns:
         The text.
@@ -215,8 +268,9 @@ def detokenize(tokens: Sequence[str], level: Level) -> str:
     'Hi\n'
     """
     check_level("detokenize", level)
-    if level == "char":
-        return "".join(tokens)
+    if level in ("char", "byte"):
+        text = "".join(tokens)
+        return text if level == "char" else text.encode("latin-1", "replace").decode(errors="replace")
     text = " ".join("\n" if token == EOS else token for token in tokens)
     text = re.sub(r" ?\n ?", "\n", text)
     if level == "token":

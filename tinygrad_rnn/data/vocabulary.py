@@ -101,6 +101,15 @@ class Vocabulary:
             kept = [unknown, *(token for token in kept if token != unknown)]
         return cls(kept, unknown)
 
+    @classmethod
+    def of_bytes(cls) -> Vocabulary:
+        r"""Return the vocabulary of the level "byte": 256 tokens, of which the id is the byte, and none unknown.
+
+        >>> Vocabulary.of_bytes().encode("A\n").tolist()
+        [65, 10]
+        """
+        return cls([chr(byte) for byte in range(256)], unknown=None)
+
     @property
     def tokens(self) -> tuple[str, ...]:
         """All V tokens in the order of their ids."""
