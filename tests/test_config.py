@@ -40,7 +40,7 @@ def test_characters_that_toml_wants_escaped(corpus):
     ("values", "message"),
     [
         ({"cell": "gnu"}, "cell must be one of rnn, lstm, gru, or module:Name; got 'gnu'"),
-        ({"level": ""}, "level must be one of word, char, token; got ''"),
+        ({"level": ""}, "level must be one of word, char, byte, token; got ''"),
         ({"epochs": 0}, "epochs must be an integer of 1 or more, got 0"),
         ({"epochs": 1.0}, "epochs must be an integer of 1 or more, got 1.0"),
         ({"epochs": True}, r"epochs must be an integer of 1 or more, got True \(bool\)"),

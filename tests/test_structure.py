@@ -121,11 +121,11 @@ def test_modules_are_read_in_a_few_screens():
 
 # Lines of Python that a room may have, with its folders. A room that grows has earned it: raise the number here.
 BUDGET = {
-    "cli": 330,
+    "cli": 400,
     "errors": 59,
     "config": 285,
     "__init__": 114,
-    "commands": 1000,
+    "commands": 1600,
     "files": 142,
     "__main__": 8,
     "checks": 180,

@@ -1,5 +1,4 @@
-"""The command line: tinygrad-rnn train, evaluate, score, truncation, generate, check, graph
-and export.
+"""The command line: tinygrad-rnn prepare, train, evaluate, score, truncation, generate, check, graph and export.
 
 This module holds only the parser. NumPy and everything that needs it are imported by the command itself, so that the
 help appears at once.
@@ -249,7 +248,17 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument(
         "--out", default="graph.html", metavar="FILE", help=".html, .svg, .png, .pdf or .dot (default: %(default)s)"
     )
-    for command in (train, evaluate, score, truncation, generate, check, graph, _add_export(commands)):
+    for command in (
+        train,
+        evaluate,
+        score,
+        truncation,
+        generate,
+        check,
+        graph,
+        _add_export(commands),
+        _add_prepare(commands),
+    ):
         command.add_argument(
             "--threads",
             type=_count,
@@ -257,6 +266,52 @@ def _parser() -> argparse.ArgumentParser:
             help="threads of products and of compiled updates (default: OPENBLAS_NUM_THREADS, or 1)",
         )
     return parser
+
+
+def _add_prepare(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
+    """Add the command prepare."""
+    prepare = commands.add_parser(
+        "prepare", help="make a corpus of texts of any size, which train and evaluate read in parts", allow_abbrev=False
+    )
+    prepare.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="text files, utf-8, read in order as one text; .gz is unpacked; - is stdin",
+    )
+    prepare.add_argument(
+        "--out", metavar="FOLDER", help="the folder to write; a preparation that was killed goes on there"
+    )
+    levels = TrainConfig.__dataclass_fields__["level"].metadata
+    prepare.add_argument("--level", choices=levels["limits"].choices, help=f"{levels['help']} (default: word)")
+    prepare.add_argument(
+        "--min-count",
+        type=_count,
+        default=TrainConfig.min_count,
+        metavar="INT",
+        help="tokens rarer than this in the training part become <unk> (default: %(default)s)",
+    )
+    prepare.add_argument(
+        "--vocab-size",
+        type=_natural,
+        default=0,
+        metavar="INT",
+        help="V, of the most frequent tokens; 0: all (the default)",
+    )
+    prepare.add_argument(
+        "--held-out",
+        type=float,
+        default=TrainConfig.held_out,
+        metavar="FLOAT",
+        help="share of the tokens, at the end, that the vocabulary does not see; 0: none (default: %(default)s)",
+    )
+    prepare.add_argument(
+        "--vocabulary", metavar="MODEL|FOLDER", help="take that of a model or of another corpus, for a text to evaluate"
+    )
+    prepare.add_argument("--force", action="store_true", help="replace what is in the folder")
+    prepare.add_argument("--check", action="store_true", help="read these prepared folders, and say if one is damaged")
+    prepare.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    return prepare
 
 
 def _add_export(commands: argparse._SubParsersAction[_Parser]) -> _Parser:

@@ -7,4 +7,5 @@ from .look import graph as graph
 from .measure import evaluate as evaluate
 from .measure import score as score
 from .measure import truncation as truncation
+from .prepare import prepare as prepare
 from .train import train as train

@@ -6,21 +6,24 @@ import argparse
 import importlib.util
 import json
 import math
+from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
 
-from ..data.corpus import Corpus
+from ..data.mapped import BLOCK, blocks
 from ..data.text import Level
+from ..data.vocabulary import IdArray
+from ..engine.tape import Array
 from ..errors import ConfigError, NonFiniteError
 from ..training.inference.evaluation import evaluate as evaluate_model
-from ..training.inference.evaluation import perplexity, token_nats
+from ..training.inference.evaluation import nats_in_windows, perplexity
 from ..training.language.build import make_model
 from ..training.language.modelfile import load_model
 from ..training.loop.guards import cause
 from ..truncation import parse_policy, truncation_report
 from .printing import describe, how_to_replay, note, readable, row, score_text
-from .texts import baselines, first_window, line_start, text_at, text_for
+from .texts import baselines, corpus_at, first_window, line_start, text_for
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -32,11 +35,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if not math.isfinite(found.nats):
         raise NonFiniteError(f"evaluate: the loss is {found.nats}: {cause(model.parameters(), (), None)}")
 
-    means = {name: float(nats.mean()) for name, nats in baselines(arguments, config, vocabulary, corpus).items()}
+    others = baselines(arguments, config, vocabulary, corpus)
+    means = {name: baseline.mean(corpus.ids) for name, baseline in others.items()}
     if arguments.json:
         values = {"nats": found.nats, "bits": found.bits, "perplexity": found.perplexity, "tokens": found.tokens}
-        others = {"unknown_rate": corpus.unknown_rate, "batch_size": found.batch_size, "baselines": means}
-        print(json.dumps({**values, **others}))
+        about = {"unknown_rate": corpus.unknown_rate, "batch_size": found.batch_size, "baselines": means}
+        print(json.dumps({**values, **about}))
         return 0
     row("model", f"{describe(config)}, {model.parameter_count():,} parameters")
     row("text", described)
@@ -58,34 +62,66 @@ def score(arguments: argparse.Namespace) -> int:
     """
     model, config, vocabulary = load_model(arguments.model)
     level = cast(Level, config.level)
-    corpus = Corpus.from_text(text_at(arguments.corpus), level, vocabulary=vocabulary)
-    with np.errstate(all="ignore"):
-        nats = token_nats(model, corpus.ids, config.bptt, **how_to_replay(arguments))
-    ends = np.flatnonzero(corpus.ids == vocabulary.encode([line_start(vocabulary, level)])[0])
-    starts = [0, *(int(end) + 1 for end in ends if end + 1 < len(corpus))]
-    columns = {"nats": nats, **baselines(arguments, config, vocabulary, corpus)}
-    lines = []
+    corpus = corpus_at(arguments.corpus, level, vocabulary)
+    end = int(vocabulary.encode([line_start(vocabulary, level)])[0])
+    columns = {"nats": _Column(nats_in_windows(model, corpus.ids, config.bptt, **how_to_replay(arguments)))}
+    for name, baseline in baselines(arguments, config, vocabulary, corpus).items():
+        columns[name] = _Column(baseline.in_parts(corpus.ids))
+    rows, lines = 0, []
     if not arguments.json:
         print(f"{'nats':>10}  tokens" + "".join(f"  {name:>10}" for name in [*columns][1:]))
-    for start, stop in zip(starts, [*starts[1:], len(corpus)], strict=True):
-        scored = slice(max(start - 1, 0), stop - 1)  # that of token t stands at t - 1
-        sums = {name: float(column[scored].sum()) for name, column in columns.items()}
-        count = stop - 1 - scored.start
-        lines.append({**sums, "tokens": count})
-        if not arguments.json:
-            text = readable(vocabulary.decode(corpus.ids[start:stop]), level)
-            first, *others = (f"{value:>10.3f}" for value in sums.values())
-            print("  ".join([first, f"{count:>6}", *others, text]))
-    means = {name: float(column.mean()) for name, column in columns.items()}
+    for start, stop in _lines(corpus.ids, end):
+        count = stop - max(start, 1)
+        with np.errstate(all="ignore"):
+            sums = {name: column.sum(count) for name, column in columns.items()}
+        rows += 1
+        if arguments.json:
+            lines.append({**sums, "tokens": count})
+            continue
+        text = readable(vocabulary.decode(corpus.ids[start:stop]), level)
+        first, *others = (f"{value:>10.3f}" for value in sums.values())
+        print("  ".join([first, f"{count:>6}", *others, text]))
+    tokens = len(corpus) - 1
+    means = {name: column.total / tokens for name, column in columns.items()}
     mean = means.pop("nats")
     if arguments.json:
-        total = {"nats": mean, "perplexity": perplexity(mean), "tokens": len(nats), "baselines": means}
+        total = {"nats": mean, "perplexity": perplexity(mean), "tokens": tokens, "baselines": means}
         print(json.dumps({**total, "unknown_rate": corpus.unknown_rate, "lines": lines}))
         return 0
-    row("result", score_text(mean, level) + f", {len(nats):,} tokens in {len(lines):,} lines")
+    row("result", score_text(mean, level) + f", {tokens:,} tokens in {rows:,} lines")
     for name, other in means.items():
         row(name, score_text(other, level))
     return 0
+
+
+class _Column:
+    """Nats that come in parts, and are summed line by line; `total` is the sum so far."""
+
+    def __init__(self, parts: Iterator[Array]) -> None:
+        self._parts, self._rest, self.total = parts, np.empty(0), 0.0
+
+    def sum(self, count: int) -> float:
+        """Return the sum of the next ones."""
+        found = [self._rest]
+        while (have := sum(map(len, found))) < count:
+            found.append(next(self._parts))
+        whole = np.concatenate(found) if have else self._rest
+        self._rest = whole[count:]
+        value = float(whole[:count].sum())
+        self.total += value
+        return value
+
+
+def _lines(ids: IdArray, end: int) -> Iterator[tuple[int, int]]:
+    """Yield where each line of a text starts and stops."""
+    start = 0
+    for first, block in enumerate(blocks(ids)):
+        for place in np.flatnonzero(block == end).tolist():
+            stop = first * BLOCK + place + 1
+            yield start, stop
+            start = stop
+    if start < len(ids):
+        yield start, len(ids)
 
 
 def truncation(arguments: argparse.Namespace) -> int:

@@ -24,9 +24,9 @@ def note(text: str) -> None:
 
 def score_text(nats: float, level: Level) -> str:
     """Return a mean loss in words."""
-    if level == "char":
-        bits = written(nats / math.log(2), 3)
-        return f"{written(nats, 3)} nats/character, {bits} bits/character, perplexity {written(perplexity(nats), 1)}"
+    if level in ("char", "byte"):
+        bits, unit = written(nats / math.log(2), 3), "character" if level == "char" else "byte"
+        return f"{written(nats, 3)} nats/{unit}, {bits} bits/{unit}, perplexity {written(perplexity(nats), 1)}"
     return f"{written(nats, 3)} nats/token, perplexity {written(perplexity(nats), 1)}"
 
 

@@ -27,7 +27,7 @@ from ..training.runs.records import Record
 from ..training.runs.trainer import Callback
 from ..training.runs.writers import CSVMetrics, TensorBoard
 from .printing import describe, note, readable, row, score_text
-from .texts import EMBEDDED, line_start, text_at, training_texts
+from .texts import EMBEDDED, corpus_at, line_start, prepared_settings, training_texts
 
 Texts: TypeAlias = tuple[Corpus, Corpus]
 _RUNS = "runs"
@@ -163,7 +163,7 @@ def _print_result(trainer: LanguageTrainer, result: RunResult, files: RunFiles, 
     row("best epoch", f"{result.best.epoch} of {len(result.records)}")
     row("held out", score_text(result.best.valid_nats, level) + f" (unigram {written(baseline, 1)})")
     if config.test:
-        test = Corpus.from_text(text_at(config.test), level, vocabulary=trainer.vocabulary)
+        test = corpus_at(config.test, level, trainer.vocabulary)
         found = evaluate(trainer.model, test.ids, config.batch_size, config.bptt, compiled=config.compile)
         row("test", score_text(found.nats, level) + f", {found.tokens:,} tokens")
     _print_sample(trainer, level)
@@ -189,7 +189,7 @@ def _resolve(arguments: argparse.Namespace) -> TrainConfig:
     if arguments.config is not None:
         values = read_toml(config_file(arguments.config))
         TrainConfig.from_mapping(values, arguments.config)  # a mistake in the file is reported as the file's
-    return TrainConfig.from_mapping({**values, **_flags(arguments)}, "train")
+    return TrainConfig.from_mapping(prepared_settings({**values, **_flags(arguments)}), "train")
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, object]:
@@ -246,7 +246,7 @@ def _print_sample(trainer: LanguageTrainer, level: Level) -> None:
         trainer.model,
         vocabulary,
         start,
-        300 if level == "char" else 60,
+        60 if level in ("word", "token") else 300,
         temperature=0.8,
         rng=stream(config.seed, 2),
         compiled=config.compile,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -104,6 +105,17 @@ class OffsetBatches:
         self._inputs, self._targets = (
             part[:positions].reshape(self.batch_size, self.stream_length, *part.shape[1:]) for part in (inputs, wanted)
         )
+
+    def rows(self, start: int, stop: int) -> OffsetBatches:
+        """Return the windows of the streams from start to stop - 1 alone; the others are not read.
+
+        >>> [xs.tolist() for xs, _ in OffsetBatches(np.arange(11), batch_size=2, bptt=3).rows(1, 2)]
+        [[[5, 6, 7]], [[8, 9]]]
+        """
+        part = copy.copy(self)
+        part._inputs, part._targets = self._inputs[start:stop], self._targets[start:stop]
+        part.batch_size = len(part._inputs)
+        return part
 
     def __len__(self) -> int:
         return -(-self._used // self.bptt)

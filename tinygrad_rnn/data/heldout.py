@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -52,13 +53,25 @@ class HeldOutWindows:
         self._length = -(-self._tokens // self.streams)
         self._T = min(bptt, self._length)
         self._whole = whole
+        self._first = 0
+
+    def rows(self, start: int, stop: int) -> HeldOutWindows:
+        """Return the windows of the streams from start to stop - 1 alone; the others are not read.
+
+        >>> [targets.tolist() for _, targets in HeldOutWindows(np.arange(8), batch_size=2, bptt=3).rows(1, 2)]
+        [[[5, 6, 7]], [[-1, -1, -1]]]
+        """
+        part = copy.copy(self)
+        part._first, part.streams = self._first + start, stop - start
+        return part
 
     def __len__(self) -> int:
         return -(-self._length // self._T)
 
     def __iter__(self) -> Iterator[tuple[_Ids, _Ids]]:
         """Yield (ids, targets), each (N, T) int64, from the start of the streams."""
-        N, T, starts = self.streams, self._T, np.arange(self.streams)[:, None] * self._length
+        N, T = self.streams, self._T
+        starts = np.arange(self._first, self._first + N)[:, None] * self._length
         most = max(1, BLOCK // (N * T))
         for number in range(len(self)):
             steps = np.arange(number * T, (number + 1) * T if self._whole else min((number + 1) * T, self._length))

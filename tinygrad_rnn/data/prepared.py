@@ -115,7 +115,7 @@ def is_prepared(path: str | os.PathLike[str]) -> bool:
     >>> is_prepared("poem.txt")
     False
     """
-    return Path(path).is_dir()
+    return os.path.isdir(os.fspath(path))  # noqa: PTH112 (a Path of an empty text is the current folder)
 
 
 def read_prepared(function: str, folder: str | os.PathLike[str]) -> Prepared:
