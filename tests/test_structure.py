@@ -138,7 +138,7 @@ BUDGET = {
     "graphs": 6776,
     "pictures": 2513,
     "engine": 3374,
-    "data": 2600,
+    "data": 2900,
     "handwritten": 2210,
     "testing": 4483,
     "compiler": 11500,
