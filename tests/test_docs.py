@@ -1,4 +1,4 @@
-"""Every Python block of the README and of docs/ runs, and prints what the block behind it says."""
+"""Every Python block of the README and of docs/ runs, and prints what the block after it says."""
 
 import contextlib
 import io
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "docs" / "course" / "en").glob("*.md"))  # those in Chinese have the same blocks
 LONG = {"jobs.md"}  # it trains five models
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

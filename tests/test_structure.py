@@ -29,6 +29,7 @@ ROOMS = [
     {"nn", "data", "optim", "metrics", "truncation", "compiler"},
     {"training"},
     {"testing", "graphs", "exports"},
+    {"course"},
     {"commands"},
     {"cli"},
     {"__main__", "__init__"},
@@ -145,6 +146,7 @@ BUDGET = {
     "truncation": 2320,
     "credit": 2900,
     "exports": 4000,
+    "course": 4000,
 }
 
 

@@ -69,6 +69,7 @@ _HOME = {
     "config": "TrainConfig",
     "graphs": "Drawing draw plot_gradient_flow",
     "exports": "export",
+    "course": "grade",
     "exports.torch": "from_torch to_torch",
     "training": (
         "CSVMetrics Callback Checkpoints LanguageTrainer Stepper TensorBoard TrainStep Trainer evaluate generate load "

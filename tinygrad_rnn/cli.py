@@ -265,6 +265,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="INT",
             help="threads of products and of compiled updates (default: OPENBLAS_NUM_THREADS, or 1)",
         )
+    _add_lesson(commands)
     return parser
 
 
@@ -312,6 +313,27 @@ def _add_prepare(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
     prepare.add_argument("--check", action="store_true", help="read these prepared folders, and say if one is damaged")
     prepare.add_argument("--no-progress", action="store_true", help="show no progress bar")
     return prepare
+
+
+def _add_lesson(commands: argparse._SubParsersAction[_Parser]) -> None:
+    lesson = commands.add_parser(
+        "lesson",
+        help="the course: its tasks, and grades for your solutions",
+        description="The course. Without arguments: the lessons. With a number: the tasks of that lesson. With a file: "
+        "grades for its functions, with what is wrong and a hint. With a folder: a table of the files in it.",
+        allow_abbrev=False,
+    )
+    lesson.add_argument("number", nargs="?", type=_count, help="of the lesson")
+    lesson.add_argument("path", nargs="?", help="a Python file with your functions, or a folder of such files")
+    lesson.add_argument("--start", metavar="FILE", help="write a new file with the functions to write")
+    lesson.add_argument(
+        "--language", choices=("en", "zh"), help="of what is printed (default: that of the environment)"
+    )
+    lesson.add_argument(
+        "--seconds", type=float, default=10.0, metavar="S", help="time for a file, in seconds (default: 10)"
+    )
+    lesson.add_argument("--memory", type=_count, default=2048, metavar="MB", help="memory for a file (default: 2048)")
+    lesson.set_defaults(threads=None)
 
 
 def _add_export(commands: argparse._SubParsersAction[_Parser]) -> _Parser:

@@ -2,6 +2,7 @@
 
 from .export import export as export
 from .generation import generate as generate
+from .lesson import lesson as lesson
 from .look import check as check
 from .look import graph as graph
 from .measure import evaluate as evaluate

@@ -36,7 +36,7 @@ def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
     near = _NEAR * max(float(np.abs(expected).max()), float(np.abs(actual).max()))
     if np.abs(actual - expected).max() <= 1e-14 * near / _NEAR:
         return "the difference is rounding: rtol and atol ask for more precision than float64 has"
-    whole = _factor(expected, actual)
+    whole = factor_of(expected, actual)
     if whole is not None:
         looks = _times(whole, "in every entry", sizes)
         if expected.size > 1 or ":" in looks:
@@ -53,7 +53,7 @@ def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
     where = _where(wrong)
     if not where:
         return ""
-    part = _factor(expected[wrong], actual[wrong]) if wrong.sum() > 1 else None
+    part = factor_of(expected[wrong], actual[wrong]) if wrong.sum() > 1 else None
     return f"wrong {where} only" + (f", {_times(part, 'there', sizes)}" if part is not None else "")
 
 
@@ -82,8 +82,12 @@ def shape_hint(expected: tuple[int, ...], actual: tuple[int, ...], sizes: Mappin
     return looks
 
 
-def _factor(expected: Array, actual: Array) -> float | None:
-    """Return the one number that `actual` is times `expected`, or None."""
+def factor_of(expected: Array, actual: Array) -> float | None:
+    """Return the one number that `actual` is times `expected`, or None.
+
+    >>> factor_of(np.array([1.0, 3.0]), np.array([-2.0, -6.0])), factor_of(np.array([1.0, 3.0]), np.array([3.0, 1.0]))
+    (-2.0, None)
+    """
     scale = float(np.abs(expected).max())
     if scale == 0:
         return None

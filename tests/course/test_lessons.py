@@ -1,0 +1,105 @@
+"""Every lesson: its solutions pass, its typical mistakes are named, its pages say what the code says."""
+
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygrad_rnn.course.grading import grade_exercise, grade_lesson
+from tinygrad_rnn.course.lessons import LESSONS
+from tinygrad_rnn.course.text import LANGUAGES
+
+PAGES = Path(__file__).parents[2] / "docs" / "course"
+EXERCISES = [(lesson, exercise) for lesson in LESSONS for exercise in lesson.exercises]
+MISTAKES = [(exercise, mistake) for _, exercise in EXERCISES for mistake in exercise.mistakes]
+
+
+def ids(parts):
+    return [f"{part[0].number}-{part[1].name}" for part in parts]
+
+
+def driven(exercise, solve):
+    """Return what a reader might have written whose results are those of `solve`: the driver is left out."""
+    return grade_exercise(replace(exercise, call=None), solve)
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), EXERCISES, ids=ids(EXERCISES))
+def test_the_solution_is_right(lesson, exercise):
+    assert driven(exercise, exercise.solve).passed
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), MISTAKES, ids=[f"{e.name}-{m.name.en}" for e, m in MISTAKES])
+def test_each_mistake_is_named(exercise, mistake):
+    grade = driven(exercise, mistake.solve)
+    assert not grade.passed
+    assert (grade.mistake, grade.hint) == (mistake.name, mistake.hint)
+    assert grade.findings or grade.case is not None
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.slug)
+def test_the_shape_of_a_lesson(lesson):
+    assert len(lesson.exercises) >= 3
+    for exercise in lesson.exercises:
+        assert len(exercise.mistakes) >= 5
+        assert len({mistake.name for mistake in exercise.mistakes}) == len(exercise.mistakes)
+        assert re.match(rf"(def|class) {exercise.name}\b.*:$", exercise.stub)
+
+
+def texts(lesson):
+    yield lesson.title
+    for exercise in lesson.exercises:
+        yield exercise.task
+        for mistake in exercise.mistakes:
+            yield from (mistake.name, mistake.hint)
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.slug)
+def test_every_text_is_there_in_both_languages(lesson):
+    for text in texts(lesson):
+        assert text.en.isascii() or not re.search(r"[\u4e00-\u9fff]", text.en)
+        assert re.search(r"[\u4e00-\u9fff]", text.zh), text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.slug)
+def test_the_starter_is_a_program_whose_functions_are_not_written_yet(lesson, language):
+    source = lesson.starter(language)
+    written = {}
+    exec(compile(source, "starter.py", "exec"), written)
+    for exercise, grade in zip(lesson.exercises, grade_lesson(lesson, written), strict=True):
+        assert not grade.passed
+        if exercise.stub.startswith("def"):
+            assert grade.findings[0].what.en == "is not written yet"
+        assert inspect.getdoc(written[exercise.name]).splitlines()[0] in exercise.task[language]
+
+
+def page(lesson, language):
+    return (PAGES / language / lesson.page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.slug)
+def test_both_pages_have_the_same_code_pictures_and_exercises(lesson):
+    english, chinese = (page(lesson, language) for language in LANGUAGES)
+    for pattern in (r"```.*?```", r"!\[[^\]]*\]\(([^)]+)\)", r"^### .*?`([\w]+)`", r"<iframe[^>]*src=\"([^\"]+)\""):
+        found = [re.findall(pattern, text, re.DOTALL | re.MULTILINE) for text in (english, chinese)]
+        assert found[0] == found[1], pattern
+    assert re.findall(r"^### .*?`([\w]+)`", english, re.MULTILINE) == [one.name for one in lesson.exercises]
+    assert english.startswith(f"# {lesson.number}. {lesson.title.en}\n")
+    assert chinese.startswith(f"# {lesson.number}. {lesson.title.zh}\n")
+    assert len(re.findall("^#+ ", english, re.MULTILINE)) == len(re.findall("^#+ ", chinese, re.MULTILINE))
+    assert re.search(r"!\[[^\]]*\]\(", english), "each lesson has a picture"
+
+
+def test_numbers_are_in_order():
+    assert [lesson.number for lesson in LESSONS] == sorted({lesson.number for lesson in LESSONS})
+
+
+def test_cases_are_the_same_each_time():
+    for _, exercise in EXERCISES:
+        for one, two in zip(exercise.drawn(), exercise.drawn(), strict=True):
+            for left, right in zip(one, two, strict=True):
+                if isinstance(left, np.ndarray):
+                    np.testing.assert_array_equal(left, right)

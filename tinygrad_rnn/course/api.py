@@ -1,0 +1,54 @@
+"""`grade`: the functions of a notebook, or of a program, graded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import ConfigError
+from .grading import grade_exercise
+from .lessons import lesson
+from .report import Grades
+from .text import LANGUAGES, Language
+
+
+def grade(number: int, *functions: Callable[..., object], language: Language = "en") -> Grades:
+    """Grade exercises of a lesson, as `tinygrad-rnn lesson` does for a file.
+
+    A wrong answer is compared with the right one on several cases: what is said is which result is wrong, from which
+    step on and by what factor, and, where a typical mistake gives the same numbers, its name and a hint.
+
+    Args:
+        number: of the lesson, from 1.
+        functions: your functions or classes; their names say which exercises they solve.
+        language: "en" or "zh", of what is said.
+
+    Returns:
+        The grades; in a notebook they show as a table.
+
+    Raises:
+        ConfigError: if there is no such lesson, or it has no exercise of that name.
+
+    >>> def forward(w, h0, xs):
+    ...     hs = []
+    ...     for x in xs:
+    ...         hs.append(w * h0 + x)
+    ...     return hs
+    >>> print(grade(4, forward))  # doctest: +ELLIPSIS
+    4. Backpropagation through time by hand
+      - forward: not yet (case 1 of 5)
+          hs is wrong in 5 of 6 entries, from step 1 on
+          looks like: each step starts from h0
+          hint: ...
+    0 of 1 exercises are right
+    """
+    chosen = lesson(number)
+    if language not in LANGUAGES:
+        raise ConfigError(f"grade: language must be one of {', '.join(LANGUAGES)}, got {language!r}")
+    exercises = {exercise.name: exercise for exercise in chosen.exercises}
+    grades = []
+    for function in functions:
+        name = getattr(function, "__name__", str(function))
+        if name not in exercises:
+            raise ConfigError(f"grade: lesson {number} has no exercise {name!r}; it has: {', '.join(exercises)}")
+        grades.append(grade_exercise(exercises[name], function))
+    return Grades(chosen, tuple(grades), language)
