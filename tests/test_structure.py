@@ -126,7 +126,7 @@ BUDGET = {
     "errors": 59,
     "config": 285,
     "__init__": 114,
-    "commands": 1600,
+    "commands": 1300,
     "files": 142,
     "__main__": 8,
     "checks": 180,
