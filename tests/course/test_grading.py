@@ -8,13 +8,13 @@ import pytest
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.cli import main
-from tinygrad_rnn.course.exercise import Exercise, Lesson, Output
-from tinygrad_rnn.course.grading import grade_exercise
+from tinygrad_rnn.course.exercises.exercise import Exercise, Lesson, Output
+from tinygrad_rnn.course.exercises.text import Text
+from tinygrad_rnn.course.grading.grade import grade_exercise
+from tinygrad_rnn.course.grading.progress import remember, solved
+from tinygrad_rnn.course.grading.report import Grades, table
+from tinygrad_rnn.course.grading.sandbox import grade_file
 from tinygrad_rnn.course.lessons import lesson
-from tinygrad_rnn.course.progress import remember, solved
-from tinygrad_rnn.course.report import Grades, table
-from tinygrad_rnn.course.sandbox import grade_file
-from tinygrad_rnn.course.text import Text
 
 T, H = 4, 3
 SQUARE, SERIES = np.arange(1.0, 10).reshape(H, H), np.arange(1.0, 1 + T * H).reshape(T, H)

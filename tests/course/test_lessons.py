@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygrad_rnn.course.grading import grade_exercise, grade_lesson
+from tinygrad_rnn.course.exercises.text import LANGUAGES
+from tinygrad_rnn.course.grading.grade import grade_exercise, grade_lesson
 from tinygrad_rnn.course.lessons import LESSONS
-from tinygrad_rnn.course.text import LANGUAGES
 
 PAGES = Path(__file__).parents[2] / "docs" / "course"
 EXERCISES = [(lesson, exercise) for lesson in LESSONS for exercise in lesson.exercises]

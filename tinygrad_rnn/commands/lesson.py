@@ -8,14 +8,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..course.exercise import Lesson
-from ..course.grading import Grade
+from ..course.exercises.exercise import Lesson
+from ..course.exercises.text import Language, Text
+from ..course.grading.grade import Grade
+from ..course.grading.progress import progress_file, remember, solved
+from ..course.grading.report import Grades, table
+from ..course.grading.sandbox import grade_file
 from ..course.lessons import LESSONS
 from ..course.lessons import lesson as lesson_of
-from ..course.progress import progress_file, remember, solved
-from ..course.report import Grades, table
-from ..course.sandbox import grade_file
-from ..course.text import Language, Text
 from ..errors import ConfigError
 
 _DONE = Text("{right} of {count} solved", "已完成 {right}/{count}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import ConfigError
-from .grading import grade_exercise
+from .exercises.text import LANGUAGES, Language
+from .grading.grade import grade_exercise
+from .grading.report import Grades
 from .lessons import lesson
-from .report import Grades
-from .text import LANGUAGES, Language
 
 
 def grade(number: int, *functions: Callable[..., object], language: Language = "en") -> Grades:

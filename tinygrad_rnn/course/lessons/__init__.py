@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...errors import ConfigError
-from ..exercise import Lesson
+from ..exercises.exercise import Lesson
 from .bptt_by_hand import LESSON as BPTT_BY_HAND
 
 LESSONS = (BPTT_BY_HAND,)

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from ...engine.tape import Array
-from ..exercise import Exercise, Lesson, Mistake, Output
-from ..text import Text
+from ..exercises.exercise import Exercise, Lesson, Mistake, Output
+from ..exercises.text import Text
 
 # -- the recurrence h_t = w * h_{t-1} + x_t, with the losses e_t * h_t -------------------------------------------------
 

@@ -6,10 +6,10 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .exercise import Lesson
+from ..exercises.exercise import Lesson
+from ..exercises.text import Language, Text
 from .findings import Finding
-from .grading import Grade
-from .text import Language, Text
+from .grade import Grade
 
 _RIGHT = Text("right", "正确")
 _NOT_YET = Text("not yet", "还不对")

@@ -10,11 +10,11 @@ from typing import cast
 
 import numpy as np
 
-from ..engine.tape import Array
-from ..engine.tree import flatten
-from .exercise import Exercise, Lesson, Mistake
+from ...engine.tape import Array
+from ...engine.tree import flatten
+from ..exercises.exercise import Exercise, Lesson, Mistake
+from ..exercises.text import Text
 from .findings import Finding, arrays_of, differences, same
-from .text import Text
 
 _RAISED = Text("raises {error} (line {line})", "抛出了 {error}（第 {line} 行）")
 _CHANGED = Text("changes its argument {number} in place; work on a copy", "就地修改了第 {number} 个参数；请先复制")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.tape import Array
-from ..engine.tensor import Tensor
-from ..testing.diagnose.hints import factor_of
-from .exercise import Exercise, Output
-from .text import Text
+from ...engine.tape import Array
+from ...engine.tensor import Tensor
+from ...testing.diagnose.hints import factor_of
+from ..exercises.exercise import Exercise, Output
+from ..exercises.text import Text
 
 
 @dataclass(frozen=True)

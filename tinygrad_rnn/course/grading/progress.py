@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import ConfigError
-from ..files import write_atomically
-from .grading import Grade
+from ...errors import ConfigError
+from ...files import write_atomically
+from .grade import Grade
 
 _FORMAT = "tinygrad_rnn course"
 

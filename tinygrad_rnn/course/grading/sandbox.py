@@ -14,12 +14,12 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
-from ..errors import ConfigError
-from .exercise import Lesson
+from ...errors import ConfigError
+from ..exercises.exercise import Lesson
+from ..exercises.text import Text
+from ..lessons import lesson
 from .findings import Finding
-from .grading import Grade, grade_lesson
-from .lessons import lesson
-from .text import Text
+from .grade import Grade, grade_lesson
 
 _START = 30.0  # seconds that a busy machine may take to start a process
 

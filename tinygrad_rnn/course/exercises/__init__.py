@@ -1,0 +1,1 @@
+"""What an exercise is, and its texts in two languages."""

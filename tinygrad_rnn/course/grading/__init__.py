@@ -1,0 +1,1 @@
+"""What is wrong with an answer, in words, and in a process of its own."""
