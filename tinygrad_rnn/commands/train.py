@@ -23,8 +23,8 @@ from ..training.language.records import EpochRecord, RunResult, epoch_record
 from ..training.language.runfiles import RunFiles, numbered, save_curve
 from ..training.language.trainer import LanguageTrainer, Notes
 from ..training.loop.streams import stream
+from ..training.runs.callbacks import Callback
 from ..training.runs.records import Record
-from ..training.runs.trainer import Callback
 from ..training.runs.writers import CSVMetrics, TensorBoard
 from .printing import describe, note, readable, row, score_text
 from .texts import EMBEDDED, corpus_at, line_start, prepared_settings, training_texts

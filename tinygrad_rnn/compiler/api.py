@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Generic, NoReturn, ParamSpec, TypeVar, cast, overload
-from weakref import ref
+from weakref import WeakSet, ref
 
 import numpy as np
 
@@ -59,6 +59,9 @@ class Compiled(Generic[P, R_co]):
         threads: threads that a replay is split over.
         executor: what replays plans, "native" or "numpy"; "auto" until the first plan is made.
         donate: arguments whose memory results may be written over, by name or position.
+
+    `beside` is another compiled function with which arrays are handed back and forth: results of each are read by the
+    other where they lie, and one of them runs at a time.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Compiled(Generic[P, R_co]):
         threads: int | None = None,
         executor: str | None = None,
         donate: Collection[str | int] = (),
+        beside: Compiled[..., object] | None = None,
     ) -> None:
         list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
         self.threads = default_threads() if threads is None else integer("compile", "threads", threads)
@@ -80,6 +84,8 @@ class Compiled(Generic[P, R_co]):
         self._plans: OrderedDict[Key, _Ready] = OrderedDict()
         self._verified: set[int] = set()  # steps of loops that do the same each time; see `trace`
         self._families: dict[object, Family] = {}  # by the form of what was recorded
+        self._beside = beside
+        self._memories: WeakSet[Memory] = WeakSet() if beside is None else beside._memories
         self._lock, self._process = threading.RLock(), os.getpid()
         self._recordings = Recordings(function, self.max_plans)
         self.__doc__ = function.__doc__
@@ -232,6 +238,8 @@ class Compiled(Generic[P, R_co]):
 
     def _alone(self) -> threading.RLock:
         """Return the lock of this process: in a forked one, that of its parent may be held for ever."""
+        if self._beside is not None:
+            return self._beside._alone()
         if self._process != os.getpid():
             self._lock, self._process = threading.RLock(), os.getpid()
         return self._lock
@@ -243,7 +251,7 @@ class Compiled(Generic[P, R_co]):
         inputs = [number for number, leaf in enumerate(leaves) if _is_input(leaf)]
         given = donated_leaves(self.function, self.donate, args)
         donated = frozenset(place for place, number in enumerate(inputs) if number in given)
-        family = self._families.setdefault((found.form, donated), Family())
+        family = self._families.setdefault((found.form, donated), Family(self._memories))
         plan = family.plan_for(found)
         is_first = plan is None
         if plan is None:

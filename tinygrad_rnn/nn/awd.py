@@ -132,7 +132,7 @@ class AWDLM(Module):
         with scope("embedding"):
             table = self.embedding
             if rng is not None:
-                table = drop(table, draw_kept(rng, (self.vocab_size, 1), self.words), self.words)
+                table = drop(table, draw_kept(rng, (self.vocab_size, 1), self.words, of_rows=False), self.words)
             inputs = _locked(take(table, ids, axis=0), self.dropout, rng)
         states, hs = [], inputs
         for layer, (cell, part) in enumerate(zip(self.layers, parts, strict=True)):

@@ -16,6 +16,7 @@ from ..engine.tree import flatten, map_leaves, rebuild
 from ..errors import ConfigError
 from ..ops import multiply, where
 from .cells import Cell, OnePass, State, check_cell, copy_sizes, drawing, initial_state, stepped
+from .draws import whole
 from .module import Module
 
 
@@ -189,7 +190,7 @@ class WeightDrop(Module):
         cell = copy.copy(self.cell)
         for name in self.names:
             W: Tensor = getattr(cell, name)
-            setattr(cell, name, drop(W, draw_kept(rng, W.shape, self.p), self.p))
+            setattr(cell, name, drop(W, draw_kept(rng, W.shape, self.p, of_rows=False), self.p))
         return OnePass(self.initial_state, drawing(cell, rng, batch_size))
 
 
@@ -197,13 +198,22 @@ def _is_real(part: object) -> TypeGuard[Value]:
     return isinstance(part, Tensor | np.ndarray) and part.dtype.kind in "fc"
 
 
-def draw_kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Value | None:
-    """Return a mask, True with probability 1 - p; None if p is 0."""
-    return without_gradient("dropout", _drawn, rng, shape, 1 - p, repeatable=False) if p else None
+def draw_kept(rng: np.random.Generator, shape: tuple[int, ...], p: float, of_rows: bool = True) -> Value | None:
+    """Return a mask, True with probability 1 - p; None if p is 0.
+
+    `of_rows` says whether the first axis is that of the sequences of a batch, of which a process may hold some.
+    """
+    return (
+        without_gradient("dropout", _drawn if of_rows else _shared, rng, shape, 1 - p, repeatable=False) if p else None
+    )
 
 
 def _drawn(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Array:
     return np.asarray(rng.random(shape, dtype=np.float32) < p)
+
+
+def _shared(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> Array:
+    return _drawn(whole(rng), shape, p)
 
 
 @overload

@@ -28,8 +28,8 @@ from .loop.epoch import train_epoch as train_epoch
 from .loop.step import StepResult as StepResult
 from .loop.step import TrainStep as TrainStep
 from .loop.streams import stream as stream
+from .runs.callbacks import Callback as Callback
 from .runs.records import History as History
 from .runs.records import Record as Record
-from .runs.trainer import Callback as Callback
 from .runs.writers import CSVMetrics as CSVMetrics
 from .runs.writers import TensorBoard as TensorBoard

@@ -12,6 +12,7 @@ All else must be the same: operators, operands, dtypes, constants; see `between`
 from __future__ import annotations
 
 from typing import NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +38,15 @@ class Family:
 
     `add` what the passes made for the first lengths; from the third on `plan_for` needs no pass.
 
+    Args:
+        beside: see `Memory`.
+
     Attributes:
         memory: what their executors share.
     """
 
-    def __init__(self) -> None:
-        self.memory = Memory()
+    def __init__(self, beside: WeakSet[Memory] | None = None) -> None:
+        self.memory = Memory(beside)
         self._members: list[_Member] = []  # the newest
         self._lines: list[_Line] = []  # through two members each; the one used last comes first
 

@@ -253,25 +253,40 @@ def _place_in_stacks(layout: _Layout, graph: Graph) -> dict[Call, set[int]]:
             placed |= _place_in_stacks(layout, call.attrs["body"].graph)
         if call.name not in ("stack", "concatenate"):
             continue
-        direct = {
-            number
-            for number, value in enumerate(call.inputs)
-            if isinstance(value, Value)
-            and value.maker is not None
-            and value not in layout.slots
-            and value.maker.name not in VIEWS
-            and value not in layout.returned
-            and call.inputs.count(value) == 1
-            and value.dtype == call.output.dtype
+        sources = [_source(call, value) for value in call.inputs]
+        made = {
+            number: source
+            for number, source in enumerate(sources)
+            if sources.count(source) == 1 and source.dtype == call.output.dtype and _can_be_placed(layout, source)
         }
-        if not direct:
+        if not made:
             continue
         whole = layout.slots.get(call.output) or layout.root(call.output, *_kind(layout, call.output))
         for number, part in enumerate(places(call.name, call.attrs["axis"], call.inputs, whole)):
-            if number in direct:
-                layout.give(call.inputs[number], part)
-        placed[call] = direct
+            if (source := made.get(number)) is not None:
+                flat = source is not call.inputs[number]
+                strides = strides_of(source.shape, part.dtype.itemsize) if flat else part.strides
+                layout.give(source, Slot(part.buffer, part.offset, source.shape, strides, part.dtype, part.turn))
+        placed[call] = set(made)
     return placed
+
+
+def _source(call: Call, value: Value) -> Value:
+    """Return the array whose elements, in their order, are an operand of a concatenation of vectors; else the operand.
+
+    So gradients that are joined to one vector are made there.
+    """
+    maker = value.maker
+    if call.name != "concatenate" or value.ndim != 1 or maker is None or maker.name != "reshape":
+        return value
+    source: Value = maker.inputs[0]
+    return source
+
+
+def _can_be_placed(layout: _Layout, value: Value) -> bool:
+    """Return whether what makes a value can write it anywhere."""
+    is_free = value not in layout.slots and value not in layout.returned
+    return is_free and value.maker is not None and value.maker.name not in VIEWS
 
 
 def _kind(layout: _Layout, value: Value) -> tuple[str, int]:

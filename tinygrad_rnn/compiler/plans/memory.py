@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from weakref import WeakSet
 
 import numpy as np
 
@@ -43,15 +44,21 @@ class Block:
 class Memory:
     """What the executors of one function share, of which one runs at a time: an arena, and blocks for large results.
 
+    Args:
+        beside: memories whose results are read where they lie, this one among them from now on: those of functions
+            that hand arrays to each other, of which one runs at a time.
+
     Attributes:
         sets: of blocks, each by the number of the result.
         donated: blocks of donated inputs, which results are written over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beside: WeakSet[Memory] | None = None) -> None:
         self.sets: list[dict[int, Block]] = []
         self.donated: list[Block] = []
         self._arena = own_memory(0)
+        self._beside = WeakSet() if beside is None else beside
+        self._beside.add(self)
 
     def arena(self, nbytes: int) -> Array:
         """Return an arena of at least so many bytes: the one there is, or one of twice its size, if that is enough."""
@@ -77,14 +84,20 @@ class Memory:
         base = array.base
         if base is None or not array.flags.c_contiguous:
             return None
-        for block in self.donated:
+        for block in self._all():
             if block.memory is base:
                 return block if address(array) == block.address else None
-        for blocks in self.sets:
-            for block in blocks.values():
-                if block.memory is base:
-                    return block if address(array) == block.address else None
         return None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no blocks, neither here nor in the memories beside."""
+        return not any(memory.sets or memory.donated for memory in self._beside)
+
+    def _all(self) -> Iterator[Block]:
+        """Yield all blocks, also those of the memories beside."""
+        for memory in self._beside:
+            yield from memory.blocks()
 
     def blocks(self) -> Iterator[Block]:
         """Yield all blocks."""
@@ -111,12 +124,13 @@ class Memory:
 
         Whatever interrupts it, blocks that were counted wrongly are not used again.
         """
-        found = list(self.blocks())
+        found = list(self._all())
         before = [sys.getrefcount(block.memory) for block in found]
         try:
             yield
         except BaseException:
-            self.sets, self.donated = [], []
+            for memory in self._beside:
+                memory.sets, memory.donated = [], []
             raise
         for block, count in zip(found, before, strict=True):
             block.own += sys.getrefcount(block.memory) - count

@@ -116,7 +116,7 @@ class Executor:
         """Return calls that are bound to these inputs, the blocks they write to, and whether results are copied."""
         chosen, copied = self._shared.free_set(self._needs)
         sources: tuple[Block | None, ...] = ()
-        if self._shared.sets or self._given:
+        if self._given or not self._shared.is_empty:
             sources = self._sources(arrays)
         wide = dict(zip(self._wide, sources, strict=False))
         for number, source in wide.items():

@@ -17,7 +17,9 @@ from ...engine.tensor import Tensor
 from ...errors import ConfigError, CorpusError
 from ...nn.cells import State
 from ...ops import log_softmax, take_along_axis
-from ..loop.epoch import Totals
+from ...parallel.group import Group
+from ...parallel.shares import Share, share_of
+from ..loop.epoch import Totals, summed
 from ..loop.objective import WEIGHT, Batch, LanguageModel, Loss, Mean, Objective, Outcome, Window, as_number, size_of
 from .replayed import Plan, Replayed
 
@@ -105,6 +107,7 @@ class Measure:
         compiled: False: run all of it operation by operation.
         executor: the executor of the plan, as in `compile`.
         name: the function that the user called, for messages.
+        group: processes that divide the rows of each batch; None: this process alone.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> measure = Measure(tr.Linear(2, 1, np.random.default_rng(0)), lambda model, x: np.mean(model(x)))
@@ -121,7 +124,9 @@ class Measure:
         compiled: bool = True,
         executor: str | None = None,
         name: str = "evaluate",
+        group: Group | None = None,
     ) -> None:
+        self._group = Group() if group is None else group
         self.model, self._metrics = model, dict(metrics or {})
         objective = loss if isinstance(loss, Objective) else Objective(loss)
         self.replayed = Replayed(name, partial(_outcome, objective, model), compiled=compiled, executor=executor)
@@ -129,17 +134,27 @@ class Measure:
     def __call__(self, batches: Iterable[Batch], state: State = None) -> tuple[dict[str, float], float]:
         """Return name to mean, the loss as "loss", and the weight of the means; batches hand on the state."""
         totals = Totals()
-        for batch in batches:
-            found = self.replayed(batch, state)
-            state = found.state
-            said = {"loss": found.loss, **found.metrics}
-            with no_grad():
-                said |= {name: metric(self.model, batch) for name, metric in self._metrics.items()}
-            means = {name: as_number(mean) for name, mean in said.items()}
-            totals.take(means, size_of(batch) if found.weight is None else float(found.weight))
+        for given in batches:
+            if self._group.size == 1 and not isinstance(given, Share):
+                state = self._add(totals, given, state)
+                continue
+            share = share_of(given, self._group)
+            if share.counts:
+                state = self._add(totals, share.batch, share.rows_of(state))
+        totals = summed(self._group.gather(totals))
         if not totals.sums:
             raise CorpusError("evaluate: there are no batches; an iterator can be used for one pass only")
         return totals.means, totals.weight
+
+    def _add(self, totals: Totals, batch: Batch, state: State) -> State:
+        """Add the means over a batch, and return the state after it."""
+        found = self.replayed(batch, state)
+        said = {"loss": found.loss, **found.metrics}
+        with no_grad():
+            said |= {name: metric(self.model, batch) for name, metric in self._metrics.items()}
+        means = {name: as_number(mean) for name, mean in said.items()}
+        totals.take(means, size_of(batch) if found.weight is None else float(found.weight))
+        return found.state
 
 
 def _outcome(objective: Objective, model: object, batch: Batch, state: State) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -97,14 +97,25 @@ class Totals:
         for name, mean in means.items():
             if isinstance(mean, Metric):
                 self.metrics[name] = merged([self.metrics[name], mean]) if name in self.metrics else mean
-            else:
-                self.sums[name] = self.sums.get(name, 0.0) + mean * weight
+            else:  # where nothing counts, the mean of it is not a number
+                self.sums[name] = self.sums.get(name, 0.0) + (mean * weight if weight else 0.0)
 
     @property
     def means(self) -> dict[str, float]:
         """Name to mean, over all of it, or to the value of a metric."""
         means = {name: total / self.weight for name, total in self.sums.items()}
         return means | {name: metric.value for name, metric in self.metrics.items()}
+
+
+def summed(parts: Sequence[Totals]) -> Totals:
+    """Return the sums of what several processes have measured."""
+    whole = Totals()
+    for part in parts:
+        whole.weight += part.weight
+        for name, total in part.sums.items():
+            whole.sums[name] = whole.sums.get(name, 0.0) + total
+        whole.take(part.metrics, 0.0)
+    return whole
 
 
 def run_epoch(

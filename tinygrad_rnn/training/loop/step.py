@@ -17,7 +17,7 @@ from ...credit.nests import arrays_of
 from ...engine.autograd import grad
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, adopt
-from ...engine.tree import flatten, map_leaves
+from ...engine.tree import map_leaves
 from ...errors import NonFiniteError
 from ...metrics import Metric
 from ...nn.cells import State
@@ -25,14 +25,19 @@ from ...nn.module import Module
 from ...ops import cut
 from ...optim import Optimizer
 from ...optim.clipping import norms, scaled
+from ...parallel.exchange import parse_exchange, reduction_of
+from ...parallel.group import group_of
+from ...parallel.shares import Share, share_of
 from ...truncation import Policy, Recurrence, bptt, parse_policy
-from ...truncation.driver import decides
 from .guards import cause, parameters_of
 from .objective import Batch, Loss, Objective, Outcome, as_number, size_of
 from .online import Online
 from .parts import Found, Parts, Rng, joined
+from .pieces import agreed_policy, is_compilable, resized
+from .together import Moments, Summed, Together, as_factor, flat_of
 
-Moments: TypeAlias = dict[str, dict[str, Array]]
+Change: TypeAlias = tuple[Outcome, Array, dict[str, Array], Moments]
+"""Results of the loss function, norms of the gradients, new parameters, new state of the optimizer."""
 
 
 class StepResult(NamedTuple):
@@ -85,9 +90,13 @@ class TrainStep:
             where the policy says. None: the gradient of the whole batch.
         compile: False: record each batch anew, as is done in any case under a policy that is not `is_compilable`.
         executor: the executor of the plan; see `compile`.
+        comm: a communicator of mpi4py, or a `Group`: its processes make each update together, of one batch that they
+            divide by rows; see `docs/scale.md`. None: this process alone.
+        exchange: what they send, "gradients" or another name of `parse_exchange`.
 
     Raises:
-        ConfigError: if a setting is out of range, or the model has no parameters.
+        ConfigError: if a setting is out of range, or the model has no parameters; or several processes cannot make
+            updates under the policy.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> model, x = tr.Linear(3, 1, np.random.default_rng(0)), np.ones((4, 3), np.float32)
@@ -110,6 +119,8 @@ class TrainStep:
         policy: Policy | str | None = None,
         compile: bool = True,
         executor: str | None = None,
+        comm: object = None,
+        exchange: str = "gradients",
     ) -> None:
         parameters_of("TrainStep", model)
         self.model = model
@@ -126,15 +137,33 @@ class TrainStep:
         self._online: Online | None = None
         if isinstance(self.policy, ForwardPolicy):
             self._online = Online(self.objective, model, self.policy, self.compile, executor)
+        self._followed = self.policy
         self._fused = Compiled(self._whole, executor=executor)
         self._gradients_alone = Compiled(self._gradients, executor=executor)
+        self._flat = Compiled(self._flat_gradients, executor=executor)
         self._open: _Open | None = None  # the graph of earlier batches that overlapping passes still hold
+        self._exchange = parse_exchange(exchange)
+        self.group = group_of(comm)
+        self.share: Share | None = None  # the rows that this process held last
+        self._together: Together | None = None
+        self.regroup()
+
+    def regroup(self) -> None:
+        """Prepare for the processes that the group has now, and forget what is carried from earlier batches."""
+        several = self.group.size > 1
+        self._followed = agreed_policy(self.policy, self.group)
+        self.share = self._together = None
+        if several:
+            reduce = reduction_of(self._exchange)
+            plan = self._flat if self.compile else None
+            self._together = Together(self.group, self.optimizer, self.clip, reduce, self._executor, plan)
+        self.forget()
 
     @property
     def plans(self) -> int:
         """The number of plans that are kept; each size counts."""
-        online = 0 if self._online is None else self._online.plans
-        return len(self._fused.plans) + len(self._gradients_alone.plans) + online
+        others = [0 if part is None else part.plans for part in (self._online, self._together)]
+        return len(self._fused.plans) + len(self._gradients_alone.plans) + len(self._flat.plans) + sum(others)
 
     @property
     def compiled(self) -> Compiled[..., object]:
@@ -188,24 +217,12 @@ class TrainStep:
         params = parameters_of("TrainStep", self.model) if params is None else params
         lr = self.optimizer.lr if lr is None else lr
         moments, rates = self.optimizer.start(params, lr)
-        fast, before = self._fast[rng is not None], state
-        new: dict[str, Array] | None = None
-        if fast and len(batches) == 1:
-            rates = map_leaves(partial(np.asarray, dtype=np.float64), rates)
-            outcome, lengths, new, moments = self._fused(params, moments, batches[0], state, rates, rng)
-        else:
-            found = self._several(batches, state, rng, fast, params)
-            outcome, lengths = found.outcome, norms("TrainStep", found.gradients, raises=False)
+        update = self._alone if self._together is None else self._of_all
+        outcome, lengths, new, moments = update(batches, state, rng, params, moments, rates)
         loss = float(outcome.loss)
         if trouble := _trouble(loss, lengths, params):
-            self._open = None
-            if self._online is not None:
-                self._online.restart()
-            raise NonFiniteError(f"{trouble}: {cause(params, batches, before)}; no parameter was touched")
-        if new is None:
-            arrays = {name: parameter.data for name, parameter in params.items()}
-            clipped = scaled(found.gradients, lengths[-1], self.clip)
-            new, moments = self.optimizer.updated(arrays, clipped, moments, rates)
+            self.forget()
+            raise NonFiniteError(f"{trouble}: {cause(params, batches, state)}; no parameter was touched")
         for name, parameter in params.items():
             adopt(parameter, np.asarray(new[name]))  # of a single element, arithmetic makes a scalar
         number = self.optimizer.steps
@@ -218,7 +235,75 @@ class TrainStep:
         """Yield the batches that updates are made from: the same ones, or in pieces as long as a policy's passes."""
         if self.policy is None or self.policy.every is None:
             return iter(batches)
-        return _resized(batches, self.policy.every)
+        return resized(batches, self.policy.every)
+
+    def forget(self) -> None:
+        """Forget what is carried from earlier batches."""
+        self._open = None
+        if self._online is not None:
+            self._online.restart()
+
+    def _alone(
+        self,
+        batches: Sequence[Batch],
+        state: State,
+        rng: Rng,
+        params: dict[str, Tensor],
+        moments: Moments,
+        rates: State,
+    ) -> Change:
+        """Return the update that this process makes of its batches."""
+        fast = self._fast[rng is not None]
+        if fast and len(batches) == 1:
+            rates = map_leaves(partial(np.asarray, dtype=np.float64), rates)
+            return self._fused(params, moments, batches[0], state, rates, rng)
+        found = self._several(batches, state, rng, fast, params)
+        lengths = norms("TrainStep", found.gradients, raises=False)
+        if not np.isfinite(lengths).all():  # an error says so
+            return found.outcome, lengths, {}, moments
+        arrays = {name: parameter.data for name, parameter in params.items()}
+        clipped = scaled(found.gradients, lengths[-1], self.clip)
+        return found.outcome, lengths, *self.optimizer.updated(arrays, clipped, moments, rates)
+
+    def _of_all(
+        self,
+        batches: Sequence[Batch],
+        state: State,
+        rng: Rng,
+        params: dict[str, Tensor],
+        moments: Moments,
+        rates: State,
+    ) -> Change:
+        """Return the update that all processes make of the batches, of which each holds some rows."""
+        assert self._together is not None
+        together, fast = self._together, self._fast[rng is not None]
+
+        def sums() -> Iterator[tuple[Summed, bool]]:
+            now = state
+            for batch in batches:
+                share = self.share = share_of(batch, self.group)
+                arguments = params, share.batch, share.rows_of(now), together.rng(rng, share)
+                if fast:
+                    found = Summed(*self._flat(*arguments))
+                else:
+                    one = self._several([share.batch], arguments[2], arguments[3], fast, params)
+                    found = Summed(flat_of(one.gradients, one.outcome.weight), one.outcome)
+                now = found.outcome.state
+                yield found, share.counts
+
+        found = together.summed(sums)
+        return found.outcome, *together.changed(params, moments, found, rates)
+
+    def _flat_gradients(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Summed:
+        """Return the gradient of the loss times its weight, as vectors."""
+        if self.policy is None and all(p.dtype.itemsize >= 4 for p in params.values()):
+            loss, said = self.objective.recorded(self.model, batch, cut(state), rng)
+            weight = size_of(batch) if said.weight is None else said.weight
+            gradients = grad(loss * as_factor(weight, loss.dtype), params, allow_unused=True)
+            return Summed(flat_of(gradients, 1.0), Outcome(*arrays_of((loss, said.state, said.metrics, weight))))
+        found = self._gradients(params, batch, state, rng)
+        assert found.outcome.weight is not None
+        return Summed(flat_of(found.gradients, found.outcome.weight), found.outcome)
 
     def _whole(
         self,
@@ -228,7 +313,7 @@ class TrainStep:
         state: State,
         rates: State,
         rng: Rng,
-    ) -> tuple[Outcome, Array, dict[str, Array], Moments]:
+    ) -> Change:
         gradients, outcome = self._gradients(params, batch, state, rng)
         lengths = norms("TrainStep", gradients, raises=False)  # a value that is not finite is reported with the loss
         new, moments = self.optimizer.updated(params, scaled(gradients, lengths[-1], self.clip), moments, rates)
@@ -257,15 +342,17 @@ class TrainStep:
             gradients = grad(loss, params, allow_unused=True)
             weight = size_of(batch) if found.weight is None else found.weight
             return Found(gradients, Outcome(*arrays_of((loss, found.state, found.metrics, weight))))
+        assert self._followed is not None
         said = Parts(self.objective, self.model, rng, self.policy.recompute)
-        return said.found(bptt(said.step, params, batch, state, self.policy, rng))
+        return said.found(bptt(said.step, params, batch, state, self._followed, rng))
 
     def _carried(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Found:
         """Return the gradient of the pass at the end of a batch, which may go back into the batches before."""
         assert self.policy is not None
+        assert self._followed is not None
         if self._open is None or self._open.recurrence.state is not state or self._open.said.rng is not rng:
             said = Parts(self.objective, self.model, rng, self.policy.recompute)
-            self._open = _Open(said, Recurrence(said.step, params, self.policy, state, rng))
+            self._open = _Open(said, Recurrence(said.step, params, self._followed, state, rng))
         updates = [*self._open.recurrence.feed(batch)]
         if not updates and (last := self._open.recurrence.finish()) is not None:
             updates.append(last)
@@ -281,57 +368,6 @@ class _Open(NamedTuple):
 
     said: Parts
     recurrence: Recurrence
-
-
-def _resized(batches: Iterable[Batch], steps: int) -> Iterator[Batch]:
-    """Yield the same sequences in pieces of `steps` steps; the last may be shorter."""
-    rest: Batch = None
-    for batch in batches:
-        whole = batch if rest is None else map_leaves(_side_by_side, rest, batch)
-        length = int(np.shape(flatten(whole)[0])[1])
-        for start in range(0, length - steps + 1, steps):
-            yield _steps_of(whole, start, start + steps)
-        rest = _steps_of(whole, length // steps * steps, length) if length % steps else None
-    if rest is not None:
-        yield rest
-
-
-def _steps_of(batch: Batch, begin: int, end: int) -> Batch:
-    return map_leaves(lambda array: np.asarray(array)[:, begin:end], batch)
-
-
-def _side_by_side(left: Array, right: Array) -> Array:
-    return np.concatenate([left, right], axis=1)
-
-
-def is_compilable(policy: Policy | str | None, draws: bool = False) -> bool:
-    """Return whether updates under a policy can be compiled: each pass ends where the one before began.
-
-    They cannot where windows overlap (parameters are updated between the passes over one step), where cuts differ from
-    pass to pass, are drawn or follow from norms, where the number of states to keep follows from the bytes of a
-    recorded step, where a recomputation would have to repeat dropout's draws, and where credit is carried
-    forward (then the gradient of one step is compiled, and the update is not).
-
-    Args:
-        policy: a truncation policy, its text, or None.
-        draws: whether the model draws (dropout).
-
-    >>> import tinygrad_rnn as tr
-    >>> [is_compilable(policy) for policy in (None, tr.Chunked(5), tr.Decay(0.9, every=5), tr.Windowed(5, 1))]
-    [True, True, True, False]
-    """
-    if policy is None:
-        return True
-    policy = parse_policy(policy, argument="is_compilable: policy")
-    if isinstance(policy, ForwardPolicy) or decides(policy) or policy.budget is not None:
-        return False
-    if policy.recompute and draws:
-        return False
-    if policy.every is None:
-        return True  # it acts inside each window
-    every, first = policy.every, policy.factors(policy.every)
-    passes = [[policy.factor(begin + t, begin + every) for t in range(every)] for begin in (every, 2 * every)]
-    return all(factors == [0.0, *first[1:]] for factors in passes)
 
 
 def _trouble(loss: float, lengths: Array, params: Mapping[str, Tensor]) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ...errors import DivergedError, NonFiniteError
 
 
 @dataclass(frozen=True)
@@ -101,3 +104,19 @@ def _rows(records: Sequence[Record]) -> list[list[str]]:
 
 def _cells(texts: Sequence[str], tag: str) -> str:
     return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+
+
+def check_losses(epoch: int, trained: float, held_out: float, limit: float) -> None:
+    """Check the losses of an epoch.
+
+    Raises:
+        NonFiniteError: if the held-out loss is not finite.
+        DivergedError: if both are above the limit.
+    """
+    if not math.isfinite(held_out):
+        raise NonFiniteError(f"Trainer: the held-out loss after epoch {epoch} is {held_out}; lower lr or clip")
+    if min(trained, held_out) > limit:
+        raise DivergedError(
+            f"Trainer: training diverged: in epoch {epoch} the training loss is {trained:.3g} and the "
+            f"held-out loss {held_out:.3g}, above the limit of {limit:.3g}; lower lr or clip"
+        )

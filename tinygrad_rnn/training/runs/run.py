@@ -118,8 +118,8 @@ class Run:
         self.totals = self.state = self.rng = None
         self.data = _state_of(batches)
 
-    def snapshot(self) -> RunState:
-        """Return the whole state."""
+    def snapshot(self, state: State) -> RunState:
+        """Return all of it; `state` is that of all streams, of which a process may hold some."""
         return {
             "seed": self.seed,
             "step": self.step,
@@ -129,7 +129,7 @@ class Run:
             "arrays": dict(self.arrays),
             "stop": self.stop,
             "totals": None if self.totals is None else _totals_as_plain(self.totals),
-            "state": map_leaves(_array_of, self.state),
+            "state": map_leaves(_array_of, state),
             "rng": self.rng,
             "data": self.data,
         }

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Self, TypeAlias, cast
+from typing import Self, cast
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ...errors import ConfigError, DivergedError, NonFiniteError
 from ...nn.cells import State
 from ...nn.module import Module
 from ...optim import Adam, Averaged, Optimizer, Schedule
+from ...parallel.group import LostError
 from ...truncation import Policy
 from ..files.checkpoints import Checkpoints, checkpoints_in
 from ..files.plain import Plain
@@ -26,32 +28,12 @@ from ..loop.epoch import EpochResult, run_epoch
 from ..loop.objective import Loss, Objective
 from ..loop.step import StepResult, TrainStep
 from ..loop.streams import stream
+from .callbacks import Callback, EachEpoch, Everywhere, OnEpoch, called
 from .interrupt import Interrupt, interruptible
+from .processes import alike, recovered, whole_state
 from .progress import Progress
-from .records import History, Record
+from .records import History, Record, check_losses
 from .run import Batches, Run, Snapshot, Source, policy_state, restore, states_of
-
-OnEpoch: TypeAlias = Callable[[Record], bool | None]
-
-
-class Callback:
-    """The methods that a `Trainer` calls: derive from it, and write those that you need.
-
-    Each returns True to end the run. With `state_dict` and `load_state_dict` its state is kept in checkpoints.
-
-    >>> class Patient(Callback):
-    ...     def on_epoch(self, trainer, record):
-    ...         return record.train["loss"] < 0.1
-    """
-
-    def on_update(self, trainer: Trainer, result: StepResult) -> bool | None:
-        """Called after each update."""
-
-    def on_epoch(self, trainer: Trainer, record: Record) -> bool | None:
-        """Called after each epoch; `trainer.best` is the best so far, possibly this one."""
-
-    def on_end(self, trainer: Trainer) -> None:
-        """Called once at the end of a run, however it ends: the place to close files."""
 
 
 class Trainer:
@@ -94,6 +76,10 @@ class Trainer:
         executor: the executor of plans, as in `compile`.
         progress: show a progress bar on stderr, if that is a terminal; a `Progress` sets what it counts.
         notes: kept in each checkpoint, for the code that resumes the run.
+        comm: a communicator of mpi4py, such as `MPI.COMM_WORLD`: its processes train together, each on its rows of
+            every batch. All of them make the same Trainer; the first one alone writes, and calls `callbacks` that are
+            not for all. None: this process alone.
+        exchange: what processes send, as in `TrainStep`.
 
     Attributes:
         step: the `TrainStep` that makes the updates.
@@ -147,6 +133,8 @@ class Trainer:
         executor: str | None = None,
         progress: bool | Progress = True,
         notes: Plain = None,
+        comm: object = None,
+        exchange: str = "gradients",
     ) -> None:
         if epochs is None and updates is None:
             raise ConfigError("Trainer: pass epochs=, updates= or both: how long to train")
@@ -161,14 +149,17 @@ class Trainer:
             policy=policy,
             compile=compile,
             executor=executor,
+            comm=comm,
+            exchange=exchange,
         )
+        self.group = self.step.group
         self.schedule = schedule
         self._train = Source("train", train)
         self._valid = None if valid is None else Source("valid", valid)
         self._measure = Measure(
-            model, self.step.objective, metrics, compiled=compile, executor=executor, name="Trainer"
+            model, self.step.objective, metrics, compiled=compile, executor=executor, name="Trainer", group=self.group
         )
-        self.callbacks = [one if isinstance(one, Callback) else _OnEpoch(one) for one in callbacks]
+        self.callbacks = [one if isinstance(one, Callback) else EachEpoch(one) for one in callbacks]
         self._checkpoints = None if checkpoints is None else checkpoints_in(checkpoints)
         self._epochs = None if epochs is None else integer("Trainer", "epochs", epochs)
         self._updates = None if updates is None else integer("Trainer", "updates", updates)
@@ -181,8 +172,9 @@ class Trainer:
         self._progress, self.notes = progress, notes
         if rng is not None:
             seed = int(generator("Trainer", "rng", rng).integers(2**63))
-        self.run = Run(integer("Trainer", "seed", seed, low=0))
-        self._resumed = False
+        self.run = Run(self.group.share(integer("Trainer", "seed", seed, low=0)))
+        alike(self.group, model)
+        self._resumed, self._held = False, ExitStack()
 
     @property
     def optimizer(self) -> Optimizer:
@@ -215,7 +207,7 @@ class Trainer:
             self._checkpoints = Checkpoints(path) if old is None else replace(old, folder=path)
         if self._checkpoints is None:
             raise ConfigError("Trainer.resume: pass the folder of the checkpoints, here or as checkpoints=")
-        snapshot = self._checkpoints.latest()
+        snapshot = self.group.share(self.group.first(self._checkpoints.latest))
         self._resumed = True
         if snapshot is not None:
             self._restore(cast(Snapshot, snapshot))
@@ -231,15 +223,39 @@ class Trainer:
             CorpusError: if there are no batches.
             KeyboardInterrupt: on a second Ctrl-C.
         """
+        with self._held, self._best_kept(), interruptible() as interrupt:
+            self.group.first(self._take)
+            while not (self.run.stop or interrupt.signal or self._waited_enough() or self._is_over()):
+                try:
+                    self._epoch(interrupt)
+                except LostError:
+                    self._recover()
         run = self.run
-        taken = nullcontext() if self._checkpoints is None else self._checkpoints.taken(self._resumed)
-        with taken, self._best_kept(), interruptible() as interrupt:
-            while not (run.stop or interrupt.signal or self._waited_enough() or self._is_over()):
-                self._epoch(interrupt)
         if run.best is None:
             raise ConfigError("Trainer.fit: the run was over before its first epoch")
         stopped = self._waited_enough() and not interrupt.signal
         return History(tuple(run.records), run.best, interrupt.signal is not None, stopped, interrupt.signal)
+
+    def _take(self) -> None:
+        """Hold the folder of the checkpoints, in the process that writes there."""
+        if self._checkpoints is not None:
+            self._held.enter_context(self._checkpoints.taken(self._resumed))
+
+    def _recover(self) -> None:
+        """Go on from the last update, without the processes that have died."""
+        fresh = self._state() if callable(self._state) else self._state
+        was_first = self.group.is_first
+        make = partial(self._snapshot, None)
+        found, state, text = recovered(self.group, self.step, self.run.updates, self.run.state, make, fresh)
+        self._restore(cast(Snapshot, found))
+        self.run.state, self._resumed = state, True
+        for callback in self.callbacks:
+            if isinstance(callback, Everywhere):
+                callback.on_loss(self)
+        if self.group.is_first:
+            if not was_first:
+                self._take()
+            warnings.warn(f"Trainer: {text}", stacklevel=3)
 
     def _is_over(self) -> bool:
         updates_done = self._updates is not None and self.run.updates >= self._updates
@@ -273,8 +289,7 @@ class Trainer:
             run.end_epoch(record, self._train.read - read, self._train.batches)
             if run.best is None or self._value(record) < self._value(run.best):
                 run.best, run.arrays = record, self.model.state_dict()
-            answers = [callback.on_epoch(self, record) for callback in self.callbacks]
-            run.stop |= any(answers)
+            run.stop |= called(self.group, self.callbacks, lambda callback: callback.on_epoch(self, record))
         if not record.interrupted:
             self._save()
 
@@ -289,8 +304,8 @@ class Trainer:
         assert run.totals is not None
         run.state = result.state
         bar(result)
-        answers = [callback.on_update(self, result) for callback in self.callbacks]
-        run.stop |= any(answers)
+        run.stop |= called(self.group, self.callbacks, lambda callback: callback.on_update(self, result))
+        interrupt.signal = int(self.group.largest(interrupt.signal or 0)[0]) or None  # it may reach some alone
         every = 0 if self._checkpoints is None else self._checkpoints.every
         if interrupt.signal or (every and run.updates % every == 0):
             self._save()
@@ -310,13 +325,7 @@ class Trainer:
             state = self._valid_state() if callable(self._valid_state) else self._valid_state
             valid, _ = self._measure(self._valid.epoch(stream(run.seed, 5), 0), state)
         loss = valid.get("loss", trained.loss)
-        if not math.isfinite(loss):
-            raise NonFiniteError(f"Trainer: the held-out loss after epoch {run.epoch} is {loss}; lower lr or clip")
-        if min(trained.loss, loss) > self._limit:
-            raise DivergedError(
-                f"Trainer: training diverged: in epoch {run.epoch} the training loss is {trained.loss:.3g} and the "
-                f"held-out loss {loss:.3g}, above the limit of {self._limit:.3g}; lower lr or clip"
-            )
+        check_losses(run.epoch, trained.loss, loss, self._limit)
         return Record(
             epoch=run.epoch,
             step=run.step + trained.steps,
@@ -350,7 +359,8 @@ class Trainer:
         finally:
             self.model.load(run.arrays, strict=False)
             for callback in self.callbacks:
-                callback.on_end(self)
+                if self.group.is_first or isinstance(callback, Everywhere):
+                    callback.on_end(self)
 
     def _bar(self) -> AbstractContextManager[Callable[[StepResult], None]]:
         how, total = self._progress, self._epoch_updates
@@ -359,7 +369,7 @@ class Trainer:
                 total = -(-len(self._train.batches) // self._accumulate)
             how = Progress(" updates", total, lambda _: 1, lambda result: f"loss {written(result.loss, 4)}")
         epochs = "" if self._epochs is None else f"/{self._epochs}"
-        return how.bar(f"epoch {self.run.epoch}{epochs}", shown=bool(self._progress))
+        return how.bar(f"epoch {self.run.epoch}{epochs}", shown=bool(self._progress) and self.group.is_first)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -367,29 +377,20 @@ class Trainer:
         """Write a checkpoint, unless a graph holds part of what the run needs to continue."""
         if self._checkpoints is None or not (self.step.is_whole or self.run.totals is None):
             return
-        self._checkpoints.save(
-            self.run.updates,
-            {
-                "run": self.run.snapshot(),
-                "model": self.model.state_dict(),
-                "states": states_of(self.optimizer, self.schedule, *self.callbacks),
-                "policy": policy_state(self.step.policy),
-                "notes": self.notes,
-            },
-            alone=not self._resumed,
-        )
+        checkpoints, state = self._checkpoints, whole_state(self.step, self.run.state)
+        alone = not self._resumed
+        self.group.first(lambda: checkpoints.save(self.run.updates, self._snapshot(state), alone=alone))
         self._resumed = True
+
+    def _snapshot(self, state: State) -> dict[str, Plain]:
+        return {
+            "run": self.run.snapshot(state),
+            "model": self.model.state_dict(),
+            "states": states_of(self.optimizer, self.schedule, *self.callbacks),
+            "policy": policy_state(self.step.policy),
+            "notes": self.notes,
+        }
 
     def _restore(self, snapshot: Snapshot) -> None:
         restore(snapshot, self.model, self.optimizer, self.schedule, self.callbacks, self.step.policy)
         self.run, self.notes = Run.restored(snapshot["run"]), snapshot["notes"]
-
-
-class _OnEpoch(Callback):
-    """A function as a callback."""
-
-    def __init__(self, function: OnEpoch) -> None:
-        self._function = function
-
-    def on_epoch(self, trainer: Trainer, record: Record) -> bool | None:
-        return self._function(record)

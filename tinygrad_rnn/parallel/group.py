@@ -1,0 +1,243 @@
+"""The processes that train one model: a thin layer over a communicator of mpi4py.
+
+The collectives, the launcher and the detection of failures are MPI's; nothing of them is written here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import numpy as np
+
+from ..engine.tape import Array
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+T = TypeVar("T")
+
+# What launchers tell each process: Open MPI's, those with PMI (MPICH, Intel MPI), and SLURM's srun with PMIx or PMI.
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+class LostError(RuntimeError):
+    """A process of the run has died, so that a sum over all of them cannot be completed."""
+
+
+def launched(environment: Mapping[str, str] | None = None) -> int:
+    """Return how many processes `mpiexec` or `srun` has started with this one, as the environment says; 1: none.
+
+    mpi4py is not imported for it.
+
+    >>> launched({"OMPI_COMM_WORLD_SIZE": "4"}), launched({}), launched({"PMI_SIZE": "?"})
+    (4, 1, 1)
+    """
+    given = os.environ if environment is None else environment
+    sizes = [given[name] for name in _SIZES if name in given]
+    if given.get("SLURM_STEP_NUM_TASKS") and given.get("SLURM_MPI_TYPE", "none") != "none":
+        sizes.append(given["SLURM_STEP_NUM_TASKS"])
+    return next((int(size) for size in sizes if size.isdecimal() and int(size)), 1)
+
+
+class Group:
+    """The processes that train one model together, each with its rank; one process alone needs no MPI.
+
+    Whatever is called here, all processes of the group call in the same order. Arrays are summed where they lie.
+
+    Args:
+        comm: an intracommunicator of mpi4py, such as `MPI.COMM_WORLD`, which is duplicated; None: this process alone.
+
+    Attributes:
+        bytes: that this process has sent so far, as the algorithms that need the fewest send them.
+        messages: the number of collectives that these bytes were sent in.
+
+    Raises:
+        ConfigError: if it is no communicator.
+
+    >>> alone = Group()
+    >>> alone.rank, alone.size, alone.rows(10), alone.gather("a")
+    (0, 1, slice(0, 10, None), ['a'])
+    """
+
+    def __init__(self, comm: MPI.Intracomm | None = None) -> None:
+        if comm is not None and not all(hasattr(comm, name) for name in ("Allreduce", "Dup", "allgather")):
+            raise ConfigError(f"comm must be a communicator of mpi4py, such as MPI.COMM_WORLD, got {comm!r}")
+        self._comm = None if comm is None else comm.Dup()
+        self.bytes = self.messages = 0
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        return 0 if self._comm is None else self._comm.Get_rank()
+
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+        return 1 if self._comm is None else self._comm.Get_size()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes logs and files."""
+        return self.rank == 0
+
+    def rows(self, count: int) -> slice:
+        """Return the part of `count` rows that this process holds; parts differ by one row at most."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def add(self, array: Array) -> None:
+        """Put the sum over all processes into an array, the same bits in each process.
+
+        Args:
+            array: contiguous, float32 or float64; of the same shape everywhere.
+        """
+        if self._comm is not None:
+            with self._watched(2 * array.nbytes * (self.size - 1) // self.size) as comm:
+                comm.Allreduce(_in_place(), array)
+
+    def largest(self, *numbers: float) -> list[float]:
+        """Return the largest of each number over all processes."""
+        found = np.array(numbers, np.float64)
+        if self._comm is not None:
+            with self._watched(2 * found.nbytes) as comm:
+                comm.Allreduce(_in_place(), found, _largest())
+        return [float(number) for number in found]
+
+    def exchange(self, parts: Array) -> Array:
+        """Return what all processes have for this one: row r of `parts` (P, n) goes to process r."""
+        if self._comm is None:
+            return parts
+        received = np.empty_like(parts)
+        with self._watched(parts.nbytes * (self.size - 1) // self.size) as comm:
+            comm.Alltoall(parts, received)
+        return received
+
+    def collect(self, part: Array) -> Array:
+        """Return the arrays (n,) of all processes, in their order: (P, n), n the same everywhere."""
+        if self._comm is None:
+            return part[None]
+        received = np.empty((self.size, *part.shape), part.dtype)
+        with self._watched(part.nbytes * (self.size - 1)) as comm:
+            comm.Allgather(part, received)
+        return received
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all processes, in their order; any Python objects, so for what is small or rare."""
+        if self._comm is None:
+            return [value]
+        with self._watched(0) as comm:
+            return cast("list[T]", comm.allgather(value))
+
+    def share(self, value: T, source: int = 0) -> T:
+        """Return the value that one process has, in all of them."""
+        if self._comm is None:
+            return value
+        with self._watched(0) as comm:
+            return cast(T, comm.bcast(value if self.rank == source else None, source))
+
+    def first(self, function: Callable[[], T]) -> T | None:
+        """Call a function in the first process alone; return its result there, and None in the others.
+
+        Raises:
+            Exception: in all processes, what the function raised in the first.
+        """
+        result: T | None = None
+        error: Exception | None = None
+        if self.is_first:
+            try:
+                result = function()
+            except Exception as raised:
+                error = raised
+        if self._comm is not None:
+            self.agree(error)
+        elif error is not None:
+            raise error
+        return result
+
+    def agree(self, error: Exception | None) -> None:
+        """Raise an error in all processes if one of them had one: its own there, and one that names it in the others.
+
+        Raises:
+            Exception: the error, or one of the same class where that takes a text.
+        """
+        if not self.largest(float(error is not None))[0]:
+            return
+        found = self.gather(None if error is None else (type(error), str(error)))
+        if error is not None:
+            raise error
+        rank, (kind, text) = next((rank, said) for rank, said in enumerate(found) if said is not None)
+        try:
+            made = kind(f"process {rank}: {text}")
+        except Exception:  # a class that takes something else
+            made = RuntimeError(f"process {rank}: {kind.__name__}: {text}")
+        raise made
+
+    def shrink(self) -> list[int]:
+        """Go on without the processes that have died; return the old ranks of those that are left.
+
+        Raises:
+            LostError: if this MPI cannot (no ULFM), or it was started without `mpiexec --with-ft ulfm`.
+        """
+        assert self._comm is not None
+        old = self._comm
+        try:
+            old.Revoke()  # whoever still waits for a dead process is woken
+            self._comm = old.Shrink()
+        except Exception as error:
+            raise LostError("a process of the run has died, and this MPI cannot go on without it") from error
+        return self.gather(old.Get_rank())
+
+    def abort(self, code: int = 1) -> None:
+        """End all processes at once, this one included, because an error that only it has leaves the others waiting."""
+        if self._comm is not None and self.size > 1:
+            self._comm.Abort(code)
+
+    @contextmanager
+    def _watched(self, sent: int) -> Iterator[MPI.Intracomm]:
+        """Count the bytes that are sent; raise a `LostError` if a process has died."""
+        from mpi4py import MPI
+
+        assert self._comm is not None
+        try:
+            yield self._comm
+        except MPI.Exception as error:
+            if error.Get_error_class() in (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED):
+                raise LostError("a process of the run has died") from error
+            raise
+        self.bytes += sent
+        self.messages += 1
+
+
+def group_of(comm: object) -> Group:
+    """Return a `Group` as it is, that of a communicator, or that of this process alone for None."""
+    return comm if isinstance(comm, Group) else Group(cast("MPI.Intracomm | None", comm))
+
+
+def world() -> Group:
+    """Return the group of all processes that were launched with this one.
+
+    Raises:
+        ConfigError: if mpi4py or its MPI library is missing; the message says what to install.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f"several processes need MPI: pip install 'tinygrad_rnn[mpi]' ({type(error).__name__}: {error})"
+        ) from error
+    return Group(MPI.COMM_WORLD)
+
+
+def _in_place() -> object:
+    from mpi4py import MPI
+
+    return MPI.IN_PLACE
+
+
+def _largest() -> MPI.Op:
+    from mpi4py import MPI
+
+    return MPI.MAX

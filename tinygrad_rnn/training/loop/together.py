@@ -1,0 +1,235 @@
+"""An update of one model by several processes: their gradients are summed, and each makes the same update of the sum.
+
+With gradients g_r of the mean loss of process r and weights w_r (unmasked positions, or whatever the loss function
+counts), the gradient of the mean over all is sum_r w_r g_r / sum_r w_r.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from ...compiler.api import Compiled
+from ...engine.tape import Array
+from ...engine.tensor import Tensor, Value
+from ...engine.tree import map_leaves
+from ...metrics import Metric
+from ...nn.draws import RowDraws
+from ...ops import astype, maximum
+from ...optim import Optimizer
+from ...optim.clipping import norms
+from ...parallel.group import Group
+from ...parallel.shares import Share
+from .objective import Mean, Outcome, as_number
+from .parts import Rng
+
+Moments: TypeAlias = dict[str, dict[str, Array]]
+Flat: TypeAlias = dict[str, Array]
+"""Gradients of all parameters, one vector for each dtype that they are summed in."""
+
+
+class Summed(NamedTuple):
+    """Gradients times weight, and the results of the loss function, of one process or summed over all."""
+
+    flat: Flat
+    outcome: Outcome
+
+
+class Reduction(Protocol):
+    """How gradients are summed over processes."""
+
+    def __call__(self, group: Group, name: str, vector: Array) -> Array:
+        """Return the sum of a vector over all processes; it may be written where the vector lies.
+
+        Args:
+            group: the processes.
+            name: of the vector, for what is kept of it until the next sum.
+            vector: float32 or float64.
+        """
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the gradient of a parameter lies: the vector, its first and its last element, its shape."""
+
+    vector: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+
+
+def places_of(params: Mapping[str, Value]) -> dict[str, Place]:
+    """Return where the gradients of parameters lie in vectors, one for each dtype; half precision is summed in float32.
+
+    >>> import tinygrad_rnn as tr
+    >>> places_of({"W": tr.tensor(np.zeros((2, 3))), "b": tr.tensor(np.zeros(3))})["b"]
+    Place(vector='float64', start=6, stop=9, shape=(3,))
+    """
+    ends: dict[str, int] = {}
+    found: dict[str, Place] = {}
+    for name, p in params.items():
+        dtype = _wide(p.dtype)
+        start = ends.get(dtype, 0)
+        ends[dtype] = start + p.size
+        found[name] = Place(dtype, start, ends[dtype], p.shape)
+    return found
+
+
+def flat_of(gradients: Mapping[str, Value], weight: Value | float) -> Flat:
+    """Return gradients times a weight as vectors, in the order of the parameters: a plan makes them in there.
+
+    >>> flat_of({"W": np.ones((2, 2)), "b": np.zeros(1)}, 3)["float64"].tolist()
+    [3.0, 3.0, 3.0, 3.0, 0.0]
+    """
+    parts: dict[str, list[Value]] = {}
+    for g in gradients.values():
+        dtype = _wide(g.dtype)
+        wide = g if str(g.dtype) == dtype else astype(g, np.dtype(dtype))
+        vector = np.reshape(wide, (-1,))
+        parts.setdefault(dtype, []).append(
+            vector if isinstance(weight, int | float) and weight == 1 else vector * as_factor(weight, wide.dtype)
+        )
+    return {dtype: np.concatenate(vectors) for dtype, vectors in parts.items()}
+
+
+def as_factor(weight: Value | float, dtype: np.dtype[np.generic]) -> Value | float:
+    """Return a weight that leaves what it is multiplied with in its dtype."""
+    return astype(weight, dtype) if isinstance(weight, Tensor | np.ndarray) else float(weight)
+
+
+class Together:
+    """Sums gradients over processes, and makes the update of the sum.
+
+    Args:
+        group: the processes.
+        optimizer, clip: of the updates.
+        reduce: how gradients are summed; None: exactly.
+        executor: of the plan of the update.
+        beside: the plan of the gradients, whose results that of the update reads where they lie; None: no plans.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        optimizer: Optimizer,
+        clip: float,
+        reduce: Reduction | None,
+        executor: str | None,
+        beside: Compiled[..., object] | None,
+    ) -> None:
+        self.group = group
+        self._optimizer, self._clip, self._reduce = optimizer, clip, reduce
+        self._compiled = Compiled(self._changed, executor=executor, beside=beside)
+        self._compiles = beside is not None
+        self._rng: tuple[Rng, RowDraws | None, tuple[int, int, int]] = (None, None, (0, 0, 0))
+
+    @property
+    def plans(self) -> int:
+        """The number of plans that are kept."""
+        return len(self._compiled.plans)
+
+    def rng(self, rng: Rng, share: Share) -> Rng:
+        """Return the generator that draws for the rows of a share what `rng` would draw for all; the same each time."""
+        rows = share.start, share.stop, share.total
+        if rng is None or share.stop - share.start == share.total:
+            return rng
+        if self._rng[0] is not rng or self._rng[2] != rows:
+            self._rng = rng, RowDraws(rng, *rows), rows
+        return self._rng[1]
+
+    def summed(self, compute: Callable[[], Iterable[tuple[Summed, bool]]]) -> Summed:
+        """Return the sums over all processes of what each computes.
+
+        Args:
+            compute: yields those of this process, of each of its batches, and whether it counts.
+
+        Raises:
+            Exception: in all processes, if `compute` raised an error in one.
+        """
+        own: list[tuple[Summed, bool]] = []
+        error: Exception | None = None
+        try:
+            own = [*compute()]
+        except Exception as raised:
+            error = raised
+        self.group.agree(error)
+        flat: Flat = {}
+        for part, counts in own:
+            for name, vector in part.flat.items():
+                if not counts or not part.outcome.weight:
+                    vector[...] = 0  # also where nothing was counted, and the mean of it is not a number
+                if name in flat:
+                    flat[name] += vector
+                else:
+                    flat[name] = vector
+        outcome = self._outcome([(part.outcome, counts) for part, counts in own])
+        for name, vector in flat.items():
+            if self._reduce is None:
+                self.group.add(vector)
+            else:
+                flat[name] = self._reduce(self.group, name, vector)
+        return Summed(flat, outcome)
+
+    def changed(
+        self, params: dict[str, Tensor], moments: Moments, sums: Summed, rates: object
+    ) -> tuple[Array, dict[str, Array], Moments]:
+        """Return norms of the gradients, new parameters and new state of the optimizer, from the sums."""
+        rates = map_leaves(partial(np.asarray, dtype=np.float64), rates)
+        weight = np.asarray(sums.outcome.weight, np.float64)
+        if self._compiles:
+            return self._compiled(params, moments, sums.flat, weight, rates)
+        return self._changed({name: p.data for name, p in params.items()}, moments, sums.flat, weight, rates)
+
+    def _changed(
+        self, params: Mapping[str, Value], moments: Moments, flat: Flat, weight: Array, rates: object
+    ) -> tuple[Array, dict[str, Array], Moments]:
+        gradients = {
+            name: np.reshape(flat[place.vector][place.start : place.stop], place.shape)
+            for name, place in places_of(params).items()
+        }
+        lengths = norms("TrainStep", gradients, raises=False) / weight
+        factor = 1 / weight
+        if self._clip != math.inf:
+            factor = factor * (self._clip / maximum(lengths[-1], self._clip))
+        scaled = {name: g * astype(factor, g.dtype) for name, g in gradients.items()}
+        new, moments = self._optimizer.updated(params, scaled, moments, rates)
+        return lengths, new, moments
+
+    def _outcome(self, own: Sequence[tuple[Outcome, bool]]) -> Outcome:
+        """Return the means over all batches and processes, and the state of this process after the last batch."""
+        last = own[-1][0]
+        totals = sum((_totals(outcome, counts) for outcome, counts in own[1:]), _totals(*own[0]))
+        self.group.add(totals)
+        weight, loss, *sums = totals.tolist()
+        metrics: dict[str, Mean] = {}
+        for name, mean in last.metrics.items():
+            found = as_number(mean)
+            if isinstance(found, Metric):
+                size = np.size(found.sums)
+                metrics[name], sums = type(found)(np.array(sums[:size])), sums[size:]
+            else:
+                metrics[name], sums = sums[0] / weight, sums[1:]
+        return Outcome(loss / weight, last.state, metrics, weight)
+
+
+def _totals(outcome: Outcome, counts: bool) -> Array:
+    """Return the weight, and the sums of which the means, and the metrics, are made; zeros if it does not count."""
+    assert outcome.weight is not None
+    weight = float(np.asarray(outcome.weight)) if counts else 0.0
+    found = [weight]
+    for mean in (outcome.loss, *outcome.metrics.values()):
+        value = as_number(mean)
+        if isinstance(value, Metric):
+            found.extend(float(one) if counts else 0.0 for one in np.asarray(value.sums))
+        else:
+            found.append(value * weight if weight else 0.0)
+    return np.array(found)
+
+
+def _wide(dtype: np.dtype[np.generic]) -> str:
+    return str(dtype) if dtype.itemsize >= 4 else "float32"
