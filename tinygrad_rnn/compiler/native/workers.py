@@ -22,10 +22,10 @@ def _functions() -> ctypes.CDLL:
     functions = library().functions
     functions.tinygrad_rnn_pool.restype = ctypes.c_void_p
     functions.tinygrad_rnn_pool.argtypes = [ctypes.c_int]
-    functions.tinygrad_rnn_replay.restype = ctypes.c_long
+    functions.tinygrad_rnn_replay.restype = ctypes.c_ssize_t
     functions.tinygrad_rnn_replay.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p),
-        *(ctypes.c_void_p, ctypes.c_long, ctypes.c_long),
+        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_void_p),
+        *(ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_ssize_t),
     ]
     functions.tinygrad_rnn_operations.restype = ctypes.c_char_p
     there = functions.tinygrad_rnn_record_bytes(), functions.tinygrad_rnn_operations().decode().split()

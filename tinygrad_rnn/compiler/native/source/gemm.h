@@ -31,8 +31,8 @@ enum { GEMM_CACHE = 24 << 10 }; /* bytes that are surely in the first cache */
 #define GEMM_FOLD(x, y) (GEMM_SHUFFLE(x, y, GEMM_LOW) + GEMM_SHUFFLE(x, y, GEMM_HIGH))
 #define GEMM_READ(p) (*(const NAME(Vector) *)(p))
 #define GEMM_AT(p) (*(NAME(Vector) *)(p))
-GEMM_INLINE long gemm_least(long x, long y) { return x < y ? x : y; }
-GEMM_INLINE long gemm_parts(long n, long most) { return (n + most - 1) / most; }
+GEMM_INLINE Size gemm_least(Size x, Size y) { return x < y ? x : y; }
+GEMM_INLINE Size gemm_parts(Size n, Size most) { return (n + most - 1) / most; }
 #endif
 
 #undef GEMM_LANES
@@ -58,8 +58,8 @@ typedef REAL NAME(Four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(si
 
 /* The last vector starts at column `last`: it may overlap the one before, whose numbers are then written twice.
    `more`, unless it is NULL, is added to the sums when they are complete. */
-GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, long last, long K, const REAL *a, long am, long ak,
-                                 const REAL *b, long bk, REAL *c, long cm, int add, const REAL *more, long mm) {
+GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, Size last, Size K, const REAL *a, Size am, Size ak,
+                                 const REAL *b, Size bk, REAL *c, Size cm, int add, const REAL *more, Size mm) {
 #define COLUMN(j) (j < vectors - 1 ? j * GEMM_LANES : last)
     NAME(Vector) sum[GEMM_ROWS][GEMM_WIDE], y[GEMM_WIDE];
     GEMM_UNROLL for (int i = 0; i < rows; i++)
@@ -68,7 +68,7 @@ GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, long last, long K, const
     if (more)
         GEMM_UNROLL for (int i = 0; i < rows; i++)
             GEMM_UNROLL for (int j = 0; j < vectors; j++) __builtin_prefetch(more + i * mm + COLUMN(j));
-    for (long k = 0; k < K; k++) {
+    for (Size k = 0; k < K; k++) {
         GEMM_UNROLL for (int j = 0; j < vectors; j++) y[j] = GEMM_READ(b + k * bk + COLUMN(j));
         GEMM_UNROLL for (int i = 0; i < rows; i++) {
             NAME(Vector) x = a[i * am + k * ak] - (NAME(Vector)){0};
@@ -83,8 +83,8 @@ GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, long last, long K, const
 #undef COLUMN
 }
 
-static void NAME(gemm_any_tile)(long rows, long vectors, long last, long K, const REAL *a, long am, long ak,
-                                const REAL *b, long bk, REAL *c, long cm, int add, const REAL *more, long mm) {
+static void NAME(gemm_any_tile)(Size rows, Size vectors, Size last, Size K, const REAL *a, Size am, Size ak,
+                                const REAL *b, Size bk, REAL *c, Size cm, int add, const REAL *more, Size mm) {
 #define TILE(R, V) case 16 * R + V: NAME(gemm_tile)(R, V, last, K, a, am, ak, b, bk, c, cm, add, more, mm); return;
 #define TILES(V) TILE(1, V) TILE(2, V) TILE(3, V) TILE(4, V) TILE(5, V) TILE(6, V)
     switch (16 * rows + vectors) {
@@ -100,17 +100,17 @@ static void NAME(gemm_any_tile)(long rows, long vectors, long last, long K, cons
 }
 
 /* All rows of one panel of columns, in tiles of nearly the same height. */
-static void NAME(gemm_panel)(long M, long vectors, long last, long K, const REAL *a, long am, long ak, const REAL *b,
-                             long bk, REAL *c, long cm, int add, const REAL *more, long mm) {
-    for (long tiles = gemm_parts(M, GEMM_ROWS); tiles > 0; tiles--) {
-        long rows = gemm_parts(M, tiles);
+static void NAME(gemm_panel)(Size M, Size vectors, Size last, Size K, const REAL *a, Size am, Size ak, const REAL *b,
+                             Size bk, REAL *c, Size cm, int add, const REAL *more, Size mm) {
+    for (Size tiles = gemm_parts(M, GEMM_ROWS); tiles > 0; tiles--) {
+        Size rows = gemm_parts(M, tiles);
         NAME(gemm_any_tile)(rows, vectors, last, K, a, am, ak, b, bk, c, cm, add, more, mm);
         a += rows * am, c += rows * cm, M -= rows, more = more ? more + rows * mm : NULL;
     }
 }
 
 /* out (GEMM_LANES, GEMM_LANES), with rows `width` apart, = the transpose of b, whose rows are bn apart. */
-static void NAME(gemm_turn)(const REAL *b, long bn, REAL *out, long width) {
+static void NAME(gemm_turn)(const REAL *b, Size bn, REAL *out, Size width) {
     NAME(Vector) x[GEMM_LANES], y[GEMM_LANES];
     GEMM_UNROLL for (int j = 0; j < GEMM_LANES; j++) x[j] = GEMM_READ(b + j * bn);
     GEMM_UNROLL for (int bit = 1; bit < GEMM_LANES; bit *= 2) {
@@ -124,34 +124,34 @@ static void NAME(gemm_turn)(const REAL *b, long bn, REAL *out, long width) {
 }
 
 /* out (depth, width) = a panel of b with `columns` columns; zeros after them if there are less than GEMM_LANES. */
-static void NAME(gemm_copy)(long depth, long columns, const REAL *b, long bk, long bn, REAL *out, long width) {
+static void NAME(gemm_copy)(Size depth, Size columns, const REAL *b, Size bk, Size bn, REAL *out, Size width) {
     if (bk == 1 && columns >= GEMM_LANES && depth >= GEMM_LANES) {
-        for (long at = 0; at < columns; at += GEMM_LANES)
-            for (long k = 0; k < depth; k += GEMM_LANES) {
-                long row = gemm_least(k, depth - GEMM_LANES), n = gemm_least(at, columns - GEMM_LANES);
+        for (Size at = 0; at < columns; at += GEMM_LANES)
+            for (Size k = 0; k < depth; k += GEMM_LANES) {
+                Size row = gemm_least(k, depth - GEMM_LANES), n = gemm_least(at, columns - GEMM_LANES);
                 NAME(gemm_turn)(b + row + n * bn, bn, out + row * width + n, width);
             }
         return;
     }
-    for (long k = 0; k < depth; k++) {
-        for (long n = 0; n < columns; n++) out[k * width + n] = b[k * bk + n * bn];
-        for (long n = columns; n < GEMM_LANES; n++) out[k * width + n] = 0;
+    for (Size k = 0; k < depth; k++) {
+        for (Size n = 0; n < columns; n++) out[k * width + n] = b[k * bk + n * bn];
+        for (Size n = columns; n < GEMM_LANES; n++) out[k * width + n] = 0;
     }
 }
 
 /* Panels of columns, K in parts. Without `copy` b is row-major and read where it lies. */
-static void NAME(gemm_panels)(int copy, long M, long N, long K, const REAL *a, long am, long ak, const REAL *b, long bk,
-                              long bn, REAL *c, long cm, const REAL *more, long mm, REAL *scratch) {
-    long most = M == 1 ? GEMM_WIDE : GEMM_VECTORS, depth;
+static void NAME(gemm_panels)(int copy, Size M, Size N, Size K, const REAL *a, Size am, Size ak, const REAL *b, Size bk,
+                              Size bn, REAL *c, Size cm, const REAL *more, Size mm, REAL *scratch) {
+    Size most = M == 1 ? GEMM_WIDE : GEMM_VECTORS, depth;
     REAL sums[GEMM_ROWS * GEMM_LANES];
-    for (long k = 0, parts = gemm_parts(K, GEMM_DEPTH); parts > 0; parts--, k += depth) {
+    for (Size k = 0, parts = gemm_parts(K, GEMM_DEPTH); parts > 0; parts--, k += depth) {
         depth = (K - k) / parts;
-        long vectors = gemm_parts(N, GEMM_LANES), width, columns;
-        for (long n = 0, panels = gemm_parts(vectors, most); panels > 0; panels--, n += columns) {
+        Size vectors = gemm_parts(N, GEMM_LANES), width, columns;
+        for (Size n = 0, panels = gemm_parts(vectors, most); panels > 0; panels--, n += columns) {
             width = vectors / panels, columns = gemm_least(width * GEMM_LANES, N - n), vectors -= width;
             const REAL *left = a + k * ak, *panel = b + k * bk + n * bn;
             const REAL *end = more && parts == 1 ? more + n : NULL; /* when the sums are complete */
-            long step = bk;
+            Size step = bk;
             if (copy || columns < GEMM_LANES) {
                 NAME(gemm_copy)(depth, columns, panel, bk, bn, scratch, width * GEMM_LANES);
                 panel = scratch, step = width * GEMM_LANES;
@@ -161,12 +161,12 @@ static void NAME(gemm_panels)(int copy, long M, long N, long K, const REAL *a, l
                                  end, mm);
                 continue;
             }
-            for (long m = 0; m < M; m += GEMM_ROWS) {
-                long rows = gemm_least(GEMM_ROWS, M - m);
+            for (Size m = 0; m < M; m += GEMM_ROWS) {
+                Size rows = gemm_least(GEMM_ROWS, M - m);
                 NAME(gemm_panel)(rows, 1, 0, depth, left + m * am, am, ak, panel, step, sums, GEMM_LANES, 0, NULL,
                                  0);
-                for (long i = 0; i < rows; i++)
-                    for (long j = 0; j < columns; j++) {
+                for (Size i = 0; i < rows; i++)
+                    for (Size j = 0; j < columns; j++) {
                         REAL *out = c + (m + i) * cm + n + j;
                         *out = k > 0 ? *out + sums[i * GEMM_LANES + j] : sums[i * GEMM_LANES + j];
                         if (end) *out += end[(m + i) * mm + j];
@@ -179,12 +179,12 @@ static void NAME(gemm_panels)(int copy, long M, long N, long K, const REAL *a, l
 /* -- dots --------------------------------------------------------------------------------------------------------- */
 
 /* rows x 4 dot products, K >= GEMM_LANES; c[i * cm + j * cn]. */
-GEMM_INLINE void NAME(gemm_dots)(int rows, long K, const REAL *a, long am, const REAL *b, long bn, REAL *c, long cm,
-                                 long cn, int add) {
+GEMM_INLINE void NAME(gemm_dots)(int rows, Size K, const REAL *a, Size am, const REAL *b, Size bn, REAL *c, Size cm,
+                                 Size cn, int add) {
     NAME(Vector) sum[GEMM_DOT_ROWS][4], y[4], x;
     GEMM_UNROLL for (int i = 0; i < rows; i++)
         GEMM_UNROLL for (int j = 0; j < 4; j++) sum[i][j] = (NAME(Vector)){0};
-    long k = 0;
+    Size k = 0;
     for (; k <= K - GEMM_LANES; k += GEMM_LANES) {
         GEMM_UNROLL for (int j = 0; j < 4; j++) y[j] = GEMM_READ(b + j * bn + k);
         GEMM_UNROLL for (int i = 0; i < rows; i++) {
@@ -219,8 +219,8 @@ GEMM_INLINE void NAME(gemm_dots)(int rows, long K, const REAL *a, long am, const
     }
 }
 
-static void NAME(gemm_any_dots)(long rows, long K, const REAL *a, long am, const REAL *b, long bn, REAL *c, long cm,
-                                long cn, int add) {
+static void NAME(gemm_any_dots)(Size rows, Size K, const REAL *a, Size am, const REAL *b, Size bn, REAL *c, Size cm,
+                                Size cn, int add) {
 #define DOTS(R) case R: NAME(gemm_dots)(R, K, a, am, b, bn, c, cm, cn, add); return;
     switch (rows) {
         DOTS(1) DOTS(2)
@@ -231,10 +231,10 @@ static void NAME(gemm_any_dots)(long rows, long K, const REAL *a, long am, const
 #undef DOTS
 }
 
-static REAL NAME(gemm_dot)(long K, const REAL *a, const REAL *b) {
+static REAL NAME(gemm_dot)(Size K, const REAL *a, const REAL *b) {
     NAME(Vector) sum[8] = {0};
     REAL total = 0;
-    long k = 0;
+    Size k = 0;
     for (; k <= K - 8 * GEMM_LANES; k += 8 * GEMM_LANES)
         GEMM_UNROLL for (int j = 0; j < 8; j++)
             sum[j] += GEMM_READ(a + k + j * GEMM_LANES) * GEMM_READ(b + k + j * GEMM_LANES);
@@ -246,23 +246,23 @@ static REAL NAME(gemm_dot)(long K, const REAL *a, const REAL *b) {
 }
 
 /* a and b contiguous along K. Four columns at a time; the last four may overlap those before. */
-static void NAME(gemm_along)(long M, long N, long K, const REAL *a, long am, const REAL *b, long bn, REAL *c, long cm,
-                             long cn) {
+static void NAME(gemm_along)(Size M, Size N, Size K, const REAL *a, Size am, const REAL *b, Size bn, REAL *c, Size cm,
+                             Size cn) {
     if (N < 4 && M >= 4 && K >= GEMM_LANES) {
         NAME(gemm_along)(N, M, K, b, bn, a, am, c, cn, cm);
         return;
     }
     if (N < 4 || K < GEMM_LANES) {
-        for (long m = 0; m < M; m++)
-            for (long n = 0; n < N; n++) c[m * cm + n * cn] = NAME(gemm_dot)(K, a + m * am, b + n * bn);
+        for (Size m = 0; m < M; m++)
+            for (Size n = 0; n < N; n++) c[m * cm + n * cn] = NAME(gemm_dot)(K, a + m * am, b + n * bn);
         return;
     }
-    for (long at = 0; at < N; at += 4) {
-        long n = gemm_least(at, N - 4), depth, rows;
-        for (long k = 0, parts = gemm_parts(K, GEMM_DOT_DEPTH); parts > 0; parts--, k += depth) {
+    for (Size at = 0; at < N; at += 4) {
+        Size n = gemm_least(at, N - 4), depth, rows;
+        for (Size k = 0, parts = gemm_parts(K, GEMM_DOT_DEPTH); parts > 0; parts--, k += depth) {
             const REAL *x = a + k, *y = b + n * bn + k;
             depth = parts == 1 ? K - k : (K - k) / parts / GEMM_LANES * GEMM_LANES;
-            for (long m = 0, tiles = gemm_parts(M, GEMM_DOT_ROWS); tiles > 0; tiles--, m += rows) {
+            for (Size m = 0, tiles = gemm_parts(M, GEMM_DOT_ROWS); tiles > 0; tiles--, m += rows) {
                 rows = gemm_parts(M - m, tiles);
                 NAME(gemm_any_dots)(rows, depth, x + m * am, am, y, bn, c + m * cm + n * cn, cm, cn, k > 0);
             }
@@ -273,26 +273,26 @@ static void NAME(gemm_along)(long M, long N, long K, const REAL *a, long am, con
 /* -- which --------------------------------------------------------------------------------------------------------- */
 
 /* Whether a matrix is larger than the first cache. */
-static bool NAME(is_large)(long N, long K) { return N * K * (long)sizeof(REAL) >= GEMM_CACHE; }
+static bool NAME(is_large)(Size N, Size K) { return N * K * (Size)sizeof(REAL) >= GEMM_CACHE; }
 
 /* c = a @ b + more, if more is not NULL: rows mm apart, 0 for one row that is added to each.
    `all` is how many rows a has for all workers: what they choose by it is the same for each, and so are the bits. */
-static void NAME(gemm)(long all, long M, long N, long K, const REAL *a, long am, long ak, const REAL *b, long bk,
-                       long bn, REAL *c, long cm, const REAL *more, long mm, REAL *scratch) {
+static void NAME(gemm)(Size all, Size M, Size N, Size K, const REAL *a, Size am, Size ak, const REAL *b, Size bk,
+                       Size bn, REAL *c, Size cm, const REAL *more, Size mm, REAL *scratch) {
     if (K <= 0) {
-        for (long m = 0; m < M; m++) memset(c + m * cm, 0, N * sizeof(REAL));
+        for (Size m = 0; m < M; m++) memset(c + m * cm, 0, N * sizeof(REAL));
         return;
     }
     if (N == 1 && ak == 1 && bk != 1 && K * sizeof(REAL) <= GEMM_SCRATCH) {
-        for (long k = 0; k < K; k++) scratch[k] = b[k * bk];
+        for (Size k = 0; k < K; k++) scratch[k] = b[k * bk];
         b = scratch, bk = 1;
     }
     if (bn == 1 && N >= GEMM_LANES) {
         NAME(gemm_panels)(0, M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
     } else if (ak == 1 && bk == 1 && (all <= GEMM_FEW || N < GEMM_LANES)) {
         NAME(gemm_along)(M, N, K, a, am, b, bn, c, cm, 1);
-        for (long m = 0; more && m < M; m++)
-            for (long n = 0; n < N; n++) c[m * cm + n] += more[m * mm + n];
+        for (Size m = 0; more && m < M; m++)
+            for (Size n = 0; n < N; n++) c[m * cm + n] += more[m * mm + n];
     } else if (N == 1 && cm == 1 && am == 1 && M >= GEMM_LANES && (!more || mm == 1)) { /* vector @ matrix, turned */
         NAME(gemm_panels)(0, 1, M, K, b, 0, bk, a, ak, 1, c, M, more, M, scratch);
     } else {

@@ -70,19 +70,19 @@ static inline REAL NAME(logaddexp)(REAL a, REAL b) {
 
 /* the usual steps have loops of their own, which become vector instructions */
 #define EACH(name, type)                                                                                             \
-    static void NAME(loop_##name)(long n, void *const *p, const long *s) {                                           \
+    static void NAME(loop_##name)(Size n, void *const *p, const Size *s) {                                           \
         type *out = p[OUT];                                                                                          \
         const REAL *a = p[A], *b = p[B];                                                                             \
         if (s[OUT] == 1 && s[A] == 1 && s[B] == 1) {                                                                 \
-            for (long i = 0; i < n; i++) { REAL x = a[i], y = b[i]; (void)y; out[i] = VALUE_##name; }                \
+            for (Size i = 0; i < n; i++) { REAL x = a[i], y = b[i]; (void)y; out[i] = VALUE_##name; }                \
         } else if (s[OUT] == 1 && s[A] == 1 && s[B] == 0) {                                                          \
             REAL y = *b; (void)y;                                                                                    \
-            for (long i = 0; i < n; i++) { REAL x = a[i]; out[i] = VALUE_##name; }                                   \
+            for (Size i = 0; i < n; i++) { REAL x = a[i]; out[i] = VALUE_##name; }                                   \
         } else if (s[OUT] == 1 && s[A] == 0 && s[B] == 1) {                                                          \
             REAL x = *a;                                                                                             \
-            for (long i = 0; i < n; i++) { REAL y = b[i]; (void)y; out[i] = VALUE_##name; }                          \
+            for (Size i = 0; i < n; i++) { REAL y = b[i]; (void)y; out[i] = VALUE_##name; }                          \
         } else {                                                                                                     \
-            for (long i = 0; i < n; i++) {                                                                           \
+            for (Size i = 0; i < n; i++) {                                                                           \
                 REAL x = a[i * s[A]], y = b[i * s[B]]; (void)y; out[i * s[OUT]] = VALUE_##name;                      \
             }                                                                                                        \
         }                                                                                                            \
@@ -91,24 +91,24 @@ static inline REAL NAME(logaddexp)(REAL a, REAL b) {
 ELEMENTWISE(EACH)
 #undef EACH
 
-static void NAME(loop_where)(long n, void *const *p, const long *s) {
+static void NAME(loop_where)(Size n, void *const *p, const Size *s) {
     REAL *out = p[OUT];
     const REAL *a = p[A], *b = p[B];
     const uint8_t *c = p[C];
     if (s[C] == 0) { /* a mask of rows, as a rule */
         const REAL *from = *c ? a : b;
-        long step = *c ? s[A] : s[B];
-        for (long i = 0; i < n; i++) out[i * s[OUT]] = from[i * step];
+        Size step = *c ? s[A] : s[B];
+        for (Size i = 0; i < n; i++) out[i * s[OUT]] = from[i * step];
     } else if (s[OUT] == 1 && s[C] == 1 && s[A] <= 1 && s[B] <= 1 && s[A] >= 0 && s[B] >= 0) {
         /* both are read in any case: so it becomes vector instructions */
         if (s[A] && s[B])
-            for (long i = 0; i < n; i++) { REAL x = a[i], y = b[i]; out[i] = c[i] ? x : y; }
+            for (Size i = 0; i < n; i++) { REAL x = a[i], y = b[i]; out[i] = c[i] ? x : y; }
         else if (s[A])
-            for (long i = 0; i < n; i++) { REAL x = a[i], y = *b; out[i] = c[i] ? x : y; }
+            for (Size i = 0; i < n; i++) { REAL x = a[i], y = *b; out[i] = c[i] ? x : y; }
         else
-            for (long i = 0; i < n; i++) { REAL x = *a, y = b[i * s[B]]; out[i] = c[i] ? x : y; }
+            for (Size i = 0; i < n; i++) { REAL x = *a, y = b[i * s[B]]; out[i] = c[i] ? x : y; }
     } else {
-        for (long i = 0; i < n; i++) out[i * s[OUT]] = c[i * s[C]] ? a[i * s[A]] : b[i * s[B]];
+        for (Size i = 0; i < n; i++) out[i * s[OUT]] = c[i * s[C]] ? a[i * s[A]] : b[i * s[B]];
     }
 }
 
@@ -120,27 +120,27 @@ static Loop *const NAME(loops)[] = {ELEMENTWISE(ENTRY) NAME(loop_where)};
 static const uint8_t NAME(result_bytes)[] = {ELEMENTWISE(ENTRY) sizeof(REAL)};
 #undef ENTRY
 
-static inline long NAME(bytes)(int op, int operand) {
-    return operand == OUT ? NAME(result_bytes)[op] : operand == C && op == OP_where ? 1 : (long)sizeof(REAL);
+static inline Size NAME(bytes)(int op, int operand) {
+    return operand == OUT ? NAME(result_bytes)[op] : operand == C && op == OP_where ? 1 : (Size)sizeof(REAL);
 }
 
 /* Transposing copies: both sides in squares of a few cache lines. */
 static void NAME(turned)(Part *part) {
     enum { SIDE = 16 };
-    long n = part->n[1], m = part->n[2], sa = part->s[2][A];
+    Size n = part->n[1], m = part->n[2], sa = part->s[2][A];
     REAL *out = part->p[OUT];
     const REAL *a = part->p[A];
-    for (long i = 0; i < n; i += SIDE)
-        for (long j = 0; j < m; j += SIDE)
-            for (long r = i; r < n && r < i + SIDE; r++)
-                for (long c = j; c < m && c < j + SIDE; c++) out[r * m + c] = a[r + c * sa];
+    for (Size i = 0; i < n; i += SIDE)
+        for (Size j = 0; j < m; j += SIDE)
+            for (Size r = i; r < n && r < i + SIDE; r++)
+                for (Size c = j; c < m && c < j + SIDE; c++) out[r * m + c] = a[r + c * sa];
 }
 
 static void NAME(line)(Part *part) { part->loop(part->n[2], part->p, part->s[2]); }
 
 static void NAME(lines)(Part *part) {
-    for (long i = 0; i < part->n[0]; i++)
-        for (long j = 0; j < part->n[1]; j++) {
+    for (Size i = 0; i < part->n[0]; i++)
+        for (Size j = 0; j < part->n[1]; j++) {
             void *row[OPERANDS];
             for (int k = 0; k < OPERANDS; k++)
                 row[k] = (char *)part->p[k] +
@@ -153,7 +153,7 @@ static void NAME(lines)(Part *part) {
 static void NAME(prepare_elementwise)(Part *part) {
     const Record *record = part->record;
     REAL *number = part->number.NAME(of);
-    long n[3] = {part->hi - part->lo, record->n[1], record->n[2]};
+    Size n[3] = {part->hi - part->lo, record->n[1], record->n[2]};
     part->run = nothing;
     if (n[0] <= 0 || n[1] <= 0 || n[2] <= 0) return;
     for (int k = 0; k < OPERANDS; k++) {
@@ -187,12 +187,12 @@ static void NAME(prepare_elementwise)(Part *part) {
 static void NAME(chain)(Part *part) {
     const Record *first = part->record + 1;
     REAL *blocks = part->scratch;
-    for (long at = part->lo; at < part->hi; at += BLOCK) {
-        long count = part->hi - at < BLOCK ? part->hi - at : BLOCK;
+    for (Size at = part->lo; at < part->hi; at += BLOCK) {
+        Size count = part->hi - at < BLOCK ? part->hi - at : BLOCK;
         for (const Record *record = first; record < first + part->record->n[1]; record++) {
             REAL number[OPERANDS];
             void *p[OPERANDS];
-            long steps[OPERANDS];
+            Size steps[OPERANDS];
             for (int k = 0; k < OPERANDS; k++) {
                 number[k] = (REAL)record->x[k];
                 steps[k] = record->base[k] == -1 ? 0 : record->s[k][0];
@@ -209,8 +209,8 @@ static void NAME(chain)(Part *part) {
 
 static void NAME(matmul)(Part *part) {
     const Record *record = part->record;
-    long M = record->n[0], N = record->n[1], K = record->n[2], lo = part->lo, count = part->hi - part->lo;
-    long ak = record->s[A][1], bk = part->s[0][B], bn = record->s[B][1];
+    Size M = record->n[0], N = record->n[1], K = record->n[2], lo = part->lo, count = part->hi - part->lo;
+    Size ak = record->s[A][1], bk = part->s[0][B], bn = record->s[B][1];
     /* A few rows take less time than reading a matrix that is larger than the first cache. In a loop every other step
        goes through K from its end: what was read last at the step before is still in cache. */
     bool back = part->t & 1 && M <= 2 * GEMM_ROWS && bn == 1 && N >= GEMM_LANES && NAME(is_large)(N, K);
@@ -229,7 +229,7 @@ static void NAME(matmul)(Part *part) {
 
 /* The product of a matrix's transpose, A (n[0], n[2]) with steps 1 and s[A][1], and a column: the part of a worker. */
 static void NAME(vector)(Part *part) {
-    long N = part->n[0], K = part->n[1], ak = part->s[0][A], bk = part->s[0][B];
+    Size N = part->n[0], K = part->n[1], ak = part->s[0][A], bk = part->s[0][B];
     const REAL *a = part->p[A], *b = part->p[B];
     if (part->t & 1 && part->n[2]) a += (K - 1) * ak, b += (K - 1) * bk, ak = -ak, bk = -bk;
     NAME(gemm_panels)(0, 1, N, K, b, 0, bk, a, ak, 1, part->p[OUT], N, part->p[C], N, part->scratch);
@@ -237,7 +237,7 @@ static void NAME(vector)(Part *part) {
 
 static void NAME(prepare_vector)(Part *part) {
     const Record *record = part->record;
-    long lo = part->lo, count = part->hi - lo;
+    Size lo = part->lo, count = part->hi - lo;
     part->n[0] = count, part->n[1] = record->n[2], part->n[2] = NAME(is_large)(record->n[0], record->n[2]);
     part->s[0][A] = record->s[A][1], part->s[0][B] = record->s[B][0];
     part->p[OUT] = (REAL *)part->p[OUT] + lo, part->p[A] = (REAL *)part->p[A] + lo;
@@ -250,21 +250,21 @@ static void NAME(prepare_vector)(Part *part) {
      - if there are few rows to multiply, so that the time is that of reading it, one whose rows begin in the middle of
        cache lines.
    Returns where the copy ends. */
-static char *NAME(pack)(Part *part, long steps, char *to, const char *end) {
+static char *NAME(pack)(Part *part, Size steps, char *to, const char *end) {
     enum { LINE_REALS = 64 / sizeof(REAL), STEPS = 8, STAYS = 2 };
     const Record *record = part->record;
     bool is_vector = part->run == NAME(vector), is_matrix = part->run == NAME(matmul);
     int operand = is_vector ? A : B;
     if ((!is_vector && !is_matrix) || record->n[3] != STAYS || steps < STEPS) return to;
-    long N = is_vector ? part->n[0] : record->n[1], K = record->n[2], from = part->s[0][operand], width = N;
+    Size N = is_vector ? part->n[0] : record->n[1], K = record->n[2], from = part->s[0][operand], width = N;
     if (is_matrix) {
         width = (N + LINE_REALS - 1) / LINE_REALS * LINE_REALS;
         if (record->split == 2 || record->s[B][1] != 1 || part->hi - part->lo > 2 * GEMM_ROWS - 1) return to;
         if (from % LINE_REALS == 0 || N < LINE_REALS) return to;
     }
-    long bytes = (width * K * (long)sizeof(REAL) + 63) / 64 * 64;
+    Size bytes = (width * K * (Size)sizeof(REAL) + 63) / 64 * 64;
     if (from == width || end - to < bytes) return to;
-    for (long k = 0; k < K; k++)
+    for (Size k = 0; k < K; k++)
         memcpy((REAL *)to + k * width, (REAL *)part->p[operand] + k * from, N * sizeof(REAL));
     part->p[operand] = to, part->s[0][operand] = width;
     return to + bytes;
@@ -278,17 +278,17 @@ static void NAME(sum_rows)(Part *part) {
     const REAL *a = part->p[A];
     REAL *out = part->p[OUT], factor = (REAL)record->x[A];
     enum { WIDE = 8 * LANES };
-    for (long j = part->lo; j < part->hi; j += WIDE) {
-        long width = part->hi - j < WIDE ? part->hi - j : WIDE;
+    for (Size j = part->lo; j < part->hi; j += WIDE) {
+        Size width = part->hi - j < WIDE ? part->hi - j : WIDE;
         REAL total[WIDE] = {0};
-        for (long i = 0; i < record->n[0]; i++) {
+        for (Size i = 0; i < record->n[0]; i++) {
             const REAL *row = a + i * record->s[A][0] + j;
             if (width == WIDE)
                 for (int k = 0; k < WIDE; k++) total[k] += row[k];
             else
-                for (long k = 0; k < width; k++) total[k] += row[k];
+                for (Size k = 0; k < width; k++) total[k] += row[k];
         }
-        for (long k = 0; k < width; k++) out[j + k] = total[k] * factor;
+        for (Size k = 0; k < width; k++) out[j + k] = total[k] * factor;
     }
 }
 
@@ -296,14 +296,14 @@ static void NAME(sum_rows)(Part *part) {
 static void NAME(sum_along)(Part *part) {
     const Record *record = part->record;
     enum { PIECE = 1024 };
-    for (long i = part->lo; i < part->hi; i++) {
+    for (Size i = part->lo; i < part->hi; i++) {
         const REAL *row = (const REAL *)part->p[A] + i * record->s[A][0];
         double total = 0;
-        for (long j = 0; j < record->n[1]; j += PIECE) {
-            long end = j + PIECE < record->n[1] ? j + PIECE : record->n[1];
+        for (Size j = 0; j < record->n[1]; j += PIECE) {
+            Size end = j + PIECE < record->n[1] ? j + PIECE : record->n[1];
             REAL piece = 0;
 #pragma omp simd reduction(+ : piece)
-            for (long k = j; k < end; k++) piece += row[k];
+            for (Size k = j; k < end; k++) piece += row[k];
             total += (double)piece;
         }
         ((REAL *)part->p[OUT])[i * record->s[OUT][0]] = (REAL)(total * record->x[A]);
@@ -312,24 +312,24 @@ static void NAME(sum_along)(Part *part) {
 
 /* out (n[0]) = a of the other type, in one piece */
 static void NAME(convert)(Part *part) {
-    for (long i = part->lo; i < part->hi; i++) ((REAL *)part->p[OUT])[i] = (REAL)((OTHER *)part->p[A])[i];
+    for (Size i = part->lo; i < part->hi; i++) ((REAL *)part->p[OUT])[i] = (REAL)((OTHER *)part->p[A])[i];
 }
 
 #include "lookups.h"
 
 /* -- the loss: cross-entropy of logits a (n[0], n[1]), and x[A] times its gradient, in out ------------------------- */
 
-static REAL NAME(largest)(long n, const REAL *a) {
+static REAL NAME(largest)(Size n, const REAL *a) {
     REAL most = a[0];
 #pragma omp simd reduction(max : most)
-    for (long i = 0; i < n; i++) most = a[i] > most ? a[i] : most;
+    for (Size i = 0; i < n; i++) most = a[i] > most ? a[i] : most;
     return most;
 }
 
-static REAL NAME(exps)(long n, REAL *out, const REAL *a, REAL most) {
+static REAL NAME(exps)(Size n, REAL *out, const REAL *a, REAL most) {
     REAL total = 0;
 #pragma omp simd reduction(+ : total)
-    for (long i = 0; i < n; i++) {
+    for (Size i = 0; i < n; i++) {
         REAL y = NAME(exp)(a[i] - most);
         out[i] = y;
         total += y;
@@ -338,9 +338,9 @@ static REAL NAME(exps)(long n, REAL *out, const REAL *a, REAL most) {
 }
 
 /* Positions that count: those whose target in B is not x[B]. */
-static long NAME(positions)(const Record *record, const int64_t *targets) {
-    long count = 0;
-    for (long r = 0; r < record->n[0]; r++) count += NAME(id)(record, targets, r) != (int64_t)record->x[B];
+static Size NAME(positions)(const Record *record, const int64_t *targets) {
+    Size count = 0;
+    for (Size r = 0; r < record->n[0]; r++) count += NAME(id)(record, targets, r) != (int64_t)record->x[B];
     return count;
 }
 
@@ -349,9 +349,9 @@ static void NAME(loss_and_gradient)(Part *part) {
     enum { SPAN = 32 * LANES };
     const Record *record = part->record;
     const int64_t *targets = part->p[B];
-    long V = record->n[1];
+    Size V = record->n[1];
     REAL weight = (REAL)(record->x[A] / (double)NAME(positions)(record, targets));
-    for (long r = part->lo; r < part->hi; r++) {
+    for (Size r = part->lo; r < part->hi; r++) {
         const REAL *a = (REAL *)part->p[A] + r * record->s[A][0];
         REAL *out = (REAL *)part->p[OUT] + r * record->s[OUT][0];
         int64_t target = NAME(id)(record, targets, r);
@@ -366,14 +366,14 @@ static void NAME(loss_and_gradient)(Part *part) {
         }
         REAL most = NAME(largest)(V, a), shifted = a[target] - most;
         REAL total = 0;
-        for (long j = 0; j < V; j += SPAN) { /* exp is arithmetic: meanwhile the next row can come from memory */
-            long count = V - j < SPAN ? V - j : SPAN;
+        for (Size j = 0; j < V; j += SPAN) { /* exp is arithmetic: meanwhile the next row can come from memory */
+            Size count = V - j < SPAN ? V - j : SPAN;
             if (r + 1 < part->hi)
-                for (long k = 0; k < count; k += LANES) __builtin_prefetch(a + record->s[A][0] + j + k);
+                for (Size k = 0; k < count; k += LANES) __builtin_prefetch(a + record->s[A][0] + j + k);
             total += NAME(exps)(count, out + j, a + j, most);
         }
         REAL factor = weight / total;
-        for (long j = 0; j < V; j++) out[j] *= factor;
+        for (Size j = 0; j < V; j++) out[j] *= factor;
         out[target] -= weight;
         ((double *)part->p[C])[r] = log((double)total) - (double)shifted;
     }
@@ -383,7 +383,7 @@ static void NAME(loss_and_gradient)(Part *part) {
 static void NAME(mean_nats)(Part *part) {
     const Record *record = part->record;
     double total = 0;
-    for (long r = 0; r < record->n[0]; r++) total += ((double *)part->p[A])[r];
+    for (Size r = 0; r < record->n[0]; r++) total += ((double *)part->p[A])[r];
     *(REAL *)part->p[OUT] = (REAL)(total / (double)NAME(positions)(record, part->p[B]));
 }
 

@@ -1,11 +1,11 @@
 /* -- lookups: ids in B, in rows of n[2]; n[3] is the number of rows of the table ------------------------------------ */
 
-static inline int64_t NAME(id)(const Record *record, const int64_t *ids, long row) {
+static inline int64_t NAME(id)(const Record *record, const int64_t *ids, Size row) {
     return ids[row / record->n[2] * record->s[B][0] + row % record->n[2] * record->s[B][1]];
 }
 
 /* The row of the table that an id names, from the end if it is negative; -1 if there is none. */
-static inline long NAME(row)(Part *part, long r) {
+static inline Size NAME(row)(Part *part, Size r) {
     const Record *record = part->record;
     int64_t id = NAME(id)(record, part->p[B], r), count = record->n[3];
     id = id < 0 ? id + count : id;
@@ -17,8 +17,8 @@ static inline long NAME(row)(Part *part, long r) {
 /* out (n[0], n[1]) = rows of a (n[3], n[1]) */
 static void NAME(take)(Part *part) {
     const Record *record = part->record;
-    for (long r = part->lo; r < part->hi; r++) {
-        long row = NAME(row)(part, r);
+    for (Size r = part->lo; r < part->hi; r++) {
+        Size row = NAME(row)(part, r);
         if (row >= 0)
             memcpy((REAL *)part->p[OUT] + r * record->s[OUT][0], (REAL *)part->p[A] + row * record->s[A][0],
                    record->n[1] * sizeof(REAL));
@@ -28,14 +28,14 @@ static void NAME(take)(Part *part) {
 /* out (n[3], n[1]) = 0, then rows of a (n[0], n[1]) added, in their order */
 static void NAME(take_back)(Part *part) {
     const Record *record = part->record;
-    long D = record->n[1], lo = part->lo, width = part->hi - part->lo;
+    Size D = record->n[1], lo = part->lo, width = part->hi - part->lo;
     REAL *out = (REAL *)part->p[OUT] + lo;
-    for (long v = 0; v < record->n[3]; v++) memset(out + v * D, 0, width * sizeof(REAL));
-    for (long r = 0; r < record->n[0]; r++) {
-        long row = NAME(row)(part, r);
+    for (Size v = 0; v < record->n[3]; v++) memset(out + v * D, 0, width * sizeof(REAL));
+    for (Size r = 0; r < record->n[0]; r++) {
+        Size row = NAME(row)(part, r);
         const REAL *more = (REAL *)part->p[A] + r * record->s[A][0] + lo;
         if (row >= 0)
-            for (long j = 0; j < width; j++) out[row * D + j] += more[j];
+            for (Size j = 0; j < width; j++) out[row * D + j] += more[j];
     }
 }
 
@@ -45,11 +45,11 @@ static void NAME(take_back)(Part *part) {
    of what has been found, a power of 2, A gets where the id of each row stands first. */
 static void NAME(find_equal)(Part *part) {
     const Record *record = part->record;
-    long rows = record->n[0], size = record->n[1] - rows;
+    Size rows = record->n[0], size = record->n[1] - rows;
     int64_t *places = part->p[OUT], *found = part->p[A], *first = found + size;
-    for (long k = 0; k < size; k++) found[k] = -1;
-    for (long r = 0; r < rows; r++) {
-        long row = NAME(row)(part, r), k = row & (size - 1);
+    for (Size k = 0; k < size; k++) found[k] = -1;
+    for (Size r = 0; r < rows; r++) {
+        Size row = NAME(row)(part, r), k = row & (size - 1);
         places[r] = -1, first[r] = r;
         if (row < 0) continue;
         while (found[k] >= 0 && places[found[k]] != row) k = (k + 1) & (size - 1);
@@ -62,14 +62,14 @@ static void NAME(find_equal)(Part *part) {
 static void NAME(add_equal)(Part *part) {
     const Record *record = part->record;
     const int64_t *first = part->p[B];
-    long lo = part->lo, width = part->hi - part->lo;
+    Size lo = part->lo, width = part->hi - part->lo;
     if (width <= 0) return;
-    for (long r = 0; r < record->n[0]; r++)
+    for (Size r = 0; r < record->n[0]; r++)
         memset((REAL *)part->p[OUT] + r * record->s[OUT][0] + lo, 0, width * sizeof(REAL));
-    for (long r = 0; r < record->n[0]; r++) {
+    for (Size r = 0; r < record->n[0]; r++) {
         REAL *out = (REAL *)part->p[OUT] + first[r] * record->s[OUT][0] + lo;
         const REAL *more = (REAL *)part->p[A] + r * record->s[A][0] + lo;
-        for (long j = 0; j < width; j++) out[j] += more[j];
+        for (Size j = 0; j < width; j++) out[j] += more[j];
     }
 }
 
@@ -77,10 +77,10 @@ static void NAME(add_equal)(Part *part) {
 static void NAME(subtract_rows)(Part *part) {
     const Record *record = part->record;
     const int64_t *places = part->p[B];
-    for (long r = 0; r < record->n[0]; r++) {
+    for (Size r = 0; r < record->n[0]; r++) {
         if (places[r] < 0) continue;
         REAL *out = (REAL *)part->p[OUT] + places[r] * record->s[OUT][0];
         const REAL *less = (REAL *)part->p[A] + r * record->s[A][0];
-        for (long j = part->lo; j < part->hi; j++) out[j] -= less[j];
+        for (Size j = part->lo; j < part->hi; j++) out[j] -= less[j];
     }
 }

@@ -15,7 +15,29 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifdef _WIN32
+#include <malloc.h>
+#endif
+
 enum { SPINS = 4000, LINE = 64 };
+
+/* Memory from the start of a cache line on, NULL if there is none. */
+static void *lines(size_t bytes) {
+#ifdef _WIN32
+    return _aligned_malloc(bytes, LINE);
+#else
+    void *found = NULL;
+    return posix_memalign(&found, LINE, bytes) ? NULL : found;
+#endif
+}
+
+static void free_lines(void *memory) {
+#ifdef _WIN32
+    _aligned_free(memory);
+#else
+    free(memory);
+#endif
+}
 
 typedef struct Pool Pool;
 typedef void Work(void *job, int worker);
@@ -101,8 +123,8 @@ static void run_all(Pool *pool, Work *work, void *job) {
 }
 
 static Pool *make_pool(int workers, size_t scratch) {
-    Pool *pool = NULL;
-    if (posix_memalign((void **)&pool, LINE, sizeof *pool)) return NULL;
+    Pool *pool = lines(sizeof *pool);
+    if (!pool) return NULL;
     *pool = (Pool){.workers = workers, .owner = getpid()};
     pthread_mutex_init(&pool->busy, NULL);
     pthread_mutex_init(&pool->sleep, NULL);
@@ -110,10 +132,10 @@ static Pool *make_pool(int workers, size_t scratch) {
     pool->scratch = calloc(workers, sizeof *pool->scratch);
     pool->threads = calloc(workers, sizeof *pool->threads);
     if (!pool->scratch || !pool->threads) return NULL;
-    if (posix_memalign((void **)&pool->places, LINE, workers * sizeof *pool->places)) return NULL;
+    if (!(pool->places = lines(workers * sizeof *pool->places))) return NULL;
     memset(pool->places, 0, workers * sizeof *pool->places);
     for (int number = 0; number < workers; number++)
-        if (posix_memalign(&pool->scratch[number], LINE, scratch)) return NULL;
+        if (!(pool->scratch[number] = lines(scratch))) return NULL;
     for (int number = 1; number < workers; number++) {
         Worker *worker = malloc(sizeof *worker);
         if (!worker) return NULL;

@@ -4,7 +4,10 @@
 #define RECORD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+typedef ptrdiff_t Size; /* of arrays and steps in them, as wide as a pointer: long has 32 bits on Windows */
 
 enum { OUT, A, B, C, OPERANDS };
 
@@ -34,7 +37,7 @@ typedef struct Part Part;
 typedef void Run(Part *part);
 
 /* An elementwise loop over n elements: p and s hold pointers and steps of the result, a, b and c. */
-typedef void Loop(long n, void *const *p, const long *s);
+typedef void Loop(Size n, void *const *p, const Size *s);
 
 /* What one worker does of a record, made ready once and done at each step of a loop. What short elementwise records
    need comes first, in two cache lines. */
@@ -42,7 +45,7 @@ struct Part {
     _Alignas(64) Run *run;
     Loop *loop;               /* of an elementwise record */
     void *p[OPERANDS];        /* at this step */
-    long n[3], s[3][OPERANDS]; /* of an elementwise record; axes that follow each other in memory are one */
+    Size n[3], s[3][OPERANDS]; /* of an elementwise record; axes that follow each other in memory are one */
     int64_t turn[OPERANDS];   /* bytes to the operands of the step that is done next */
     int64_t t;                /* this step */
     const Record *record;

@@ -1,6 +1,5 @@
 /* The native executor: walks through the records of a plan. record.h says what a record is, pool.h what workers are. */
 
-#include <limits.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -41,32 +40,32 @@ enum { PACKED = 2 << 20 }; /* bytes after them for matrices that the steps of a 
 typedef struct {
     Pool *pool;
     const Record *records;
-    long count;
+    Size count;
     char *const *bases;
     double *seconds;    /* of each record, added up; NULL: not measured */
-    long t;             /* step of a loop whose body these records are part of */
-    long room;          /* records of the longest body of a loop among these, at most */
+    Size t;             /* step of a loop whose body these records are part of */
+    Size room;          /* records of the longest body of a loop among these, at most */
     Part *parts;        /* so many for each worker */
-    atomic_long failed; /* number of a record that met an id out of range, or -1 */
-    atomic_long taken_over; /* the turn of the loop from which on worker 0 does it alone */
+    atomic_ptrdiff_t failed; /* number of a record that met an id out of range, or -1 */
+    atomic_ptrdiff_t taken_over; /* the turn of the loop from which on worker 0 does it alone */
     bool apart, was_late;   /* whether it does so from the start; whether it had to */
 } Replay;
 
 /* Records after a record that belong to it. */
-static long followers(const Record *record) {
+static Size followers(const Record *record) {
     return record->op == OP_chain || record->op == OP_loop ? record->n[1] : 0;
 }
 
 /* The part of n that a worker does; columns are shared in whole vectors. */
-static long border(const Record *record, int worker, int workers) {
-    long n = record->n[record->split == 2];
+static Size border(const Record *record, int worker, int workers) {
+    Size n = record->n[record->split == 2];
     if (worker == workers) return n;
-    long at = n * worker / workers;
+    Size at = n * worker / workers;
     return record->split > 1 ? at / 16 * 16 : at;
 }
 
 /* Make ready what one of so many workers does of a record, at step t. */
-static void prepare(Part *part, const Replay *replay, const Record *record, int worker, int workers, long t,
+static void prepare(Part *part, const Replay *replay, const Record *record, int worker, int workers, Size t,
                     void *scratch) {
     part->record = record, part->bases = replay->bases, part->t = t, part->scratch = scratch, part->failed = false;
     part->lo = 0, part->hi = record->n[0];
@@ -96,9 +95,9 @@ static double now(void) {
 
 /* Go through the records of a loop from a turn on: what workers `from` to `to` - 1 do of them. `alone`: without other
    threads. Returns the turn at which worker 0 takes over, or the number of steps. */
-static long go_round(Replay *replay, const Record *loop, int from, int to, bool alone, long turn, void *scratch) {
+static Size go_round(Replay *replay, const Record *loop, int from, int to, bool alone, Size turn, void *scratch) {
     Part *parts = replay->parts + from * replay->room, *end = parts;
-    long steps = loop->n[0], ahead = loop->n[2] ? -1 : 1, t = loop->n[2] ? steps - 1 - turn : turn;
+    Size steps = loop->n[0], ahead = loop->n[2] ? -1 : 1, t = loop->n[2] ? steps - 1 - turn : turn;
     const Record *last = loop + 1 + loop->n[1];
     char *packed = (char *)scratch + SCRATCH, *full = packed + PACKED;
     int delays = 0;
@@ -142,14 +141,14 @@ static bool waits_within(const Record *loop) {
 /* A loop in which workers wait for each other at each step takes a time slice a step if they do not run at the same
    time. So if others are late too often worker 0 goes on alone: it does the parts of all. */
 static void go_together(Replay *replay, const Record *loop, int worker, void *scratch) {
-    long turn = 0;
+    Size turn = 0;
     if (!replay->apart || !waits_within(loop)) turn = go_round(replay, loop, worker, worker + 1, false, 0, scratch);
     if (turn == loop->n[0]) return;
     wait_for_all(replay->pool, worker);
     if (worker == 0) {
         go_round(replay, loop, 0, replay->pool->workers, true, turn, scratch);
         replay->was_late = !replay->apart;
-        atomic_store(&replay->taken_over, LONG_MAX);
+        atomic_store(&replay->taken_over, PTRDIFF_MAX);
     }
     wait_for_all(replay->pool, worker);
 }
@@ -157,7 +156,7 @@ static void go_together(Replay *replay, const Record *loop, int worker, void *sc
 static void walk(void *job, int worker) {
     Replay *replay = job;
     void *scratch = replay->pool->scratch[worker];
-    for (long i = 0; i < replay->count; i += 1 + followers(&replay->records[i])) {
+    for (Size i = 0; i < replay->count; i += 1 + followers(&replay->records[i])) {
         const Record *record = &replay->records[i];
         if (record->wait || replay->seconds) wait_for_all(replay->pool, worker);
         if (record->wait == ALL_WELL && atomic_load(&replay->failed) >= 0) return;
@@ -176,7 +175,7 @@ static void walk(void *job, int worker) {
 /* The same without threads: each record's parts in turn. */
 static void walk_alone(Replay *replay, void *scratch) {
     int workers = replay->pool->workers;
-    for (long i = 0; i < replay->count; i += 1 + followers(&replay->records[i])) {
+    for (Size i = 0; i < replay->count; i += 1 + followers(&replay->records[i])) {
         if (replay->records[i].wait == ALL_WELL && atomic_load(&replay->failed) >= 0) return;
         if (replay->records[i].op == OP_loop) {
             go_round(replay, &replay->records[i], 0, workers, true, 0, scratch);
@@ -197,11 +196,11 @@ const char *tinygrad_rnn_operations(void) { return NAMES; }
 /* Replays records, at step t of the loop around them if there is one; `room` is the number of records of the longest
    body of a loop among them, at most. Adds to `seconds`, unless it is NULL, the time of each record.
    Returns the number of a record that met an id out of range, -1 if there is none, -2 if there is not enough memory. */
-long tinygrad_rnn_replay(Pool *pool, const Record *records, long count, char *const *bases, double *seconds, long t,
-                         long room) {
-    Replay replay = {pool, records, count, bases, seconds, t, room, NULL, -1, LONG_MAX, false, false};
+Size tinygrad_rnn_replay(Pool *pool, const Record *records, Size count, char *const *bases, double *seconds, Size t,
+                         Size room) {
+    Replay replay = {pool, records, count, bases, seconds, t, room, NULL, -1, PTRDIFF_MAX, false, false};
     void *scratch = NULL;
-    if (room && posix_memalign((void **)&replay.parts, LINE, room * pool->workers * sizeof(Part))) return -2;
+    if (room && !(replay.parts = lines(room * pool->workers * sizeof(Part)))) return -2;
     if (pool->owner == getpid() && pthread_mutex_trylock(&pool->busy) == 0) {
         replay.apart = pool->apart > 0 && !seconds;
         run_all(pool, walk, &replay);
@@ -209,12 +208,12 @@ long tinygrad_rnn_replay(Pool *pool, const Record *records, long count, char *co
         pool->longer = pool->longer > MOST_APART ? MOST_APART : pool->longer;
         pool->apart = replay.was_late ? pool->longer : replay.apart ? pool->apart - 1 : 0;
         pthread_mutex_unlock(&pool->busy);
-    } else if (posix_memalign(&scratch, LINE, SCRATCH + PACKED)) {
+    } else if (!(scratch = lines(SCRATCH + PACKED))) {
         replay.failed = -2; /* another replay has the workers and their scratch, or they are in another process */
     } else {
         walk_alone(&replay, scratch);
     }
-    free(scratch);
-    free(replay.parts);
+    free_lines(scratch);
+    free_lines(replay.parts);
     return atomic_load(&replay.failed);
 }
