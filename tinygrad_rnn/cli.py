@@ -24,6 +24,7 @@ Setting: TypeAlias = bool | int | float | str
 """The value of a setting of a run."""
 
 EXPORTS = {
+    "c": "C99: a source file and a header, without dependencies and allocation, for servers and microcontrollers",
     "safetensors": "weights and configuration, which evaluate, generate and others read like the model itself",
     "torch": "a file of PyTorch code, an nn.Module, with its weights beside it",
 }
@@ -352,6 +353,11 @@ def _add_export(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
     export.add_argument("--streams", type=_count, default=1, metavar="N", help="sequences side by side (default: 1)")
     export.add_argument("--steps", type=_count, metavar="T", help="steps of a call (default: one, without an axis)")
     # Options of single formats have no default here (argparse.SUPPRESS): exports/formats.py says whose they are.
+    missing = argparse.SUPPRESS
+    export.add_argument("--quantize", choices=("int8",), default=missing, help="c: matrices in 8 bits")
+    weights = "c: in the source, or in a file of their own (.bin)"
+    export.add_argument("--weights", choices=("source", "blob"), default=missing, help=weights)
+    export.add_argument("--reentrant", action="store_true", default=missing, help="c: working memory is an argument")
     return export
 
 

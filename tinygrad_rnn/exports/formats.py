@@ -33,6 +33,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
+    "c": Format(".c", "c.write", "write", ("quantize", "weights", "reentrant")),
     "safetensors": Format(".safetensors", "weights", "write_safetensors"),
     "torch": Format(".py", "torchfile", "write_torch"),
 }

@@ -1,0 +1,100 @@
+"""Constants of a program in C: as arrays in the source, or in a file of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...compiler.ir.arrays import DType
+from ...compiler.ir.graph import Value
+from ...compiler.plans.instructions import Buffer
+from ...engine.tape import Array
+from .code import Scales
+from .literals import array_lines, type_of
+from .names import Names
+from .quantize import Quantized
+from .schedule import Schedule, flat
+
+
+def constants_of(schedule: Schedule) -> list[Buffer]:
+    """Return the constants of more than one number, in the order in which they are used."""
+    found: dict[Buffer, None] = {}
+    for item, _ in flat(schedule):
+        for slot in item.slots():
+            constant = slot.buffer.constant
+            if constant is not None and constant.size and not _is_uniform(constant):
+                found[slot.buffer] = None
+    return list(found)
+
+
+def _is_uniform(array: Array) -> bool:
+    first = array.flat[0]
+    return bool((array == first).all()) and not (first == 0 and np.signbit(array).any())
+
+
+@dataclass
+class Constants:
+    """Arrays that do not change.
+
+    Args:
+        names: hands out their names.
+        known: names of the weights, by value.
+        blob: the dtype of what goes into a file of its own, with all that is in 8 bits; None: all is in the source.
+
+    Attributes:
+        lines: their definitions.
+        nbytes: what they take, in the source and in the file.
+        parts: the arrays of the file: those of its dtype, then those in 8 bits.
+        places: array and first element, by buffer.
+        scales: of those in 8 bits, by buffer.
+    """
+
+    names: Names
+    known: Mapping[Value, str]
+    blob: DType | None = None
+    lines: list[str] = field(default_factory=list)
+    nbytes: int = 0
+    parts: list[Array] = field(default_factory=list)
+    places: dict[Buffer, tuple[str, int]] = field(default_factory=dict)
+    scales: dict[Buffer, Scales] = field(default_factory=dict)
+
+    def add_all(self, buffers: list[Buffer], quantized: Mapping[Buffer, Quantized]) -> None:
+        """Place constants, some of them in 8 bits."""
+        small: list[tuple[Buffer, Array]] = []
+        for buffer in buffers:
+            name = self.known.get(buffer.value, "constant") if buffer.value is not None else "constant"
+            assert buffer.constant is not None
+            if buffer not in quantized:
+                self.places[buffer] = self.add(name, buffer.constant)
+                continue
+            made = quantized[buffer]
+            base, start = self.add(f"{name}.scale", made.scales)
+            self.scales[buffer] = made.axis, base, start
+            if self.blob is None:
+                self.places[buffer] = self.add(name, made.values)
+            else:
+                small.append((buffer, made.values))
+        whole = sum(part.size for part in self.parts)
+        at = 0
+        for buffer, values in small:
+            self.parts.append(values)
+            self.places[buffer] = f"((const int8_t *)(weights + {whole}))", at
+            self.nbytes += values.nbytes
+            at += values.size
+
+    def add(self, name: str, array: Array, inside: bool = False) -> tuple[str, int]:
+        """Place an array, in the source if `inside`; return what it lies in, and where it starts there."""
+        self.nbytes += array.nbytes
+        if array.dtype == self.blob and not inside:
+            at = sum(part.size for part in self.parts)
+            self.parts.append(array)
+            return "weights", at
+        given = self.names.give(name, prefix="w_")
+        self.lines += [*array_lines(given, array, type_of(array.dtype)), ""]
+        return given, 0
+
+    def content(self) -> bytes:
+        """Return the content of the file, in little-endian order."""
+        return b"".join(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).tobytes() for part in self.parts)
