@@ -296,6 +296,7 @@ from .exports.torch import to_torch as to_torch
 from .training import CSVMetrics as CSVMetrics
 from .training import Callback as Callback
 from .training import Checkpoints as Checkpoints
+from .training import Everywhere as Everywhere
 from .training import LanguageTrainer as LanguageTrainer
 from .training import Stepper as Stepper
 from .training import TensorBoard as TensorBoard

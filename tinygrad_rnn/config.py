@@ -103,6 +103,11 @@ class TrainConfig:
     lr: float = _setting(0.003, "learning rate", above=True)
     weight_decay: float = _setting(0.0, "weight decay, not for biases")
     accumulate: int = _setting(1, "windows whose gradients make one update together", low=1)
+    exchange: str = _setting(
+        "gradients",
+        "what the processes of mpiexec send: gradients, bfloat16, topk:0.01 (the largest entries), local:16 (weights "
+        "after so many updates) or diloco:64",
+    )
     clip: float = _setting(1.0, "largest global norm of the gradient; 0: no clipping")
     nonmonotone: int = _setting(
         5, "asgd: averaging begins when the held-out loss is above the best of all but this many last epochs", low=1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -14,6 +16,7 @@ from ..config import TrainConfig, config_file, read_toml, ready_configs
 from ..data.corpus import Corpus, unigram_nats
 from ..data.text import Level
 from ..errors import ConfigError
+from ..parallel.group import Group
 from ..training.files.checkpoints import Checkpoints
 from ..training.inference.evaluation import evaluate, perplexity, written
 from ..training.inference.generation import generate as generate_ids
@@ -27,6 +30,7 @@ from ..training.runs.callbacks import Callback
 from ..training.runs.records import Record
 from ..training.runs.writers import CSVMetrics, TensorBoard
 from .printing import describe, note, readable, row, score_text
+from .processes import of_this_run
 from .texts import EMBEDDED, corpus_at, line_start, prepared_settings, training_texts
 
 Texts: TypeAlias = tuple[Corpus, Corpus]
@@ -50,22 +54,26 @@ def train(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.save == "":
         raise ConfigError("train: --save must be a folder or a file ending with .npz, got an empty text")
-    if arguments.resume is not None:
-        return _resume(arguments)
-    config = _resolve(arguments)
-    if arguments.repeat > 1:
-        return _repeat(arguments, config)
-    parts = training_texts(config)
-    if arguments.dry_run:
-        return _dry_run(arguments, config, parts)
-    return _run(arguments, config, parts)[0]
+    with of_this_run() as group:
+        if arguments.resume is not None:
+            return _resume(arguments, group)
+        config = _resolve(arguments)
+        if arguments.repeat > 1:
+            return _repeat(arguments, config, group)
+        parts = training_texts(config)
+        if arguments.dry_run:
+            return _dry_run(arguments, config, parts, group)
+        return _run(arguments, config, parts, group)[0]
 
 
-def _run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts) -> tuple[int, RunResult]:
+def _run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, group: Group) -> tuple[int, RunResult]:
     """Train in a folder of its own, and print the result; return the exit code and the result."""
-    fresh = RunFiles.fresh(_RUNS, _run_name(config))
-    with RunFiles.at(arguments.save, arguments.force).taken() if arguments.save else fresh as files:
-        trainer = _trainer(arguments, config, parts, files)
+    if arguments.save:
+        taken: AbstractContextManager[RunFiles] = RunFiles.at(arguments.save, arguments.force).taken()
+    else:
+        taken = RunFiles.fresh(_RUNS, _run_name(config))
+    with _held_by_first(taken, group) as files:
+        trainer = _trainer(arguments, config, parts, files, group)
         if config.init:
             for name in init_from(config.init, trainer.model, trainer.vocabulary):
                 note(f"{name} is not in {config.init} in this shape: it starts with fresh weights")
@@ -75,7 +83,17 @@ def _run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts) -> tu
         return _print_result(trainer, result, files, baseline), result
 
 
-def _resume(arguments: argparse.Namespace) -> int:
+@contextmanager
+def _held_by_first(taken: AbstractContextManager[RunFiles], group: Group) -> Iterator[RunFiles]:
+    """Let the first process hold the files of a run; yield them in all."""
+    with ExitStack() as held:
+        files = group.first(lambda: held.enter_context(taken))
+        model = group.share(None if files is None else files.model)
+        assert model is not None
+        yield RunFiles(model) if files is None else files
+
+
+def _resume(arguments: argparse.Namespace, group: Group) -> int:
     """Continue a run that was stopped."""
     files = RunFiles.at(arguments.resume, force=True)
     snapshot = Checkpoints(files.checkpoints).latest()
@@ -89,8 +107,8 @@ def _resume(arguments: argparse.Namespace) -> int:
         raise ConfigError("train: --resume goes with neither --config, --save, --force, --dry-run nor --repeat")
     config = TrainConfig.from_mapping(cast(Notes, snapshot["notes"])["config"] | given, "train")
     parts = training_texts(config)
-    with files.taken() as taken:
-        trainer = _trainer(arguments, config, parts, taken).resume()
+    with _held_by_first(files.taken(), group) as taken:
+        trainer = _trainer(arguments, config, parts, taken, group).resume()
         row("resumed", f"after {trainer.trainer.run.updates:,} updates")
         baseline = _print_start(trainer, parts[0])
         with np.errstate(all="ignore"):
@@ -98,7 +116,7 @@ def _resume(arguments: argparse.Namespace) -> int:
         return _print_result(trainer, result, taken, baseline)
 
 
-def _repeat(arguments: argparse.Namespace, config: TrainConfig) -> int:
+def _repeat(arguments: argparse.Namespace, config: TrainConfig, group: Group) -> int:
     """Train with several seeds, and print the mean and the standard deviation of the results."""
     if arguments.save or arguments.dry_run:
         raise ConfigError("train: --repeat makes a folder for each seed in runs/; leave out --save and --dry-run")
@@ -106,7 +124,7 @@ def _repeat(arguments: argparse.Namespace, config: TrainConfig) -> int:
     for seed in range(config.seed, config.seed + arguments.repeat):
         row("seed", str(seed))
         each = config.replace(seed=seed)
-        code, result = _run(arguments, each, training_texts(each))
+        code, result = _run(arguments, each, training_texts(each), group)
         found.append(result.best.valid_perplexity)
         if code:
             return code
@@ -116,10 +134,10 @@ def _repeat(arguments: argparse.Namespace, config: TrainConfig) -> int:
     return 0
 
 
-def _dry_run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts) -> int:
+def _dry_run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, group: Group) -> int:
     files = RunFiles.at(arguments.save or _free_folder(config), arguments.force)
     files.check()
-    trainer = _trainer(arguments, config, parts, files)
+    trainer = _trainer(arguments, config, parts, files, group)
     _print_plan(trainer, parts[0])
     row("memory", _memory(trainer))
     row("save to", f"{files.model} (dry run: nothing was written)")
@@ -127,12 +145,20 @@ def _dry_run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts) -
     return 0
 
 
-def _trainer(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, files: RunFiles) -> LanguageTrainer:
+def _trainer(
+    arguments: argparse.Namespace, config: TrainConfig, parts: Texts, files: RunFiles, group: Group
+) -> LanguageTrainer:
     callbacks: list[Callback] = [CSVMetrics(files.csv, row=_values)] if arguments.csv else []
     if arguments.tensorboard:
         callbacks.append(TensorBoard(files.tensorboard, row=_values))
     return LanguageTrainer(
-        *parts, config, files=files, on_epoch=_print_epoch, callbacks=callbacks, progress=not arguments.no_progress
+        *parts,
+        config,
+        files=files,
+        on_epoch=_print_epoch,
+        callbacks=callbacks,
+        progress=not arguments.no_progress,
+        comm=group,
     )
 
 
@@ -140,11 +166,18 @@ def _print_start(trainer: LanguageTrainer, train_part: Corpus) -> float:
     """Print what will be done, and the head of the table of epochs; return the perplexity of the unigram model."""
     baseline = _print_plan(trainer, train_part)
     row("updates", _UPDATES[trainer.executor])
+    if (size := trainer.trainer.group.size) > 1:
+        row("processes", f"{size}, which divide the {trainer.config.batch_size} streams; they send {_sent(trainer)}")
     print(
         f"\n{'epoch':>5}  {'train ppl':>9}  {'held-out ppl':>12}  {'lr':>8}  {'tokens/s':>8}  {'seconds':>7}",
         flush=True,
     )
     return baseline
+
+
+def _sent(trainer: LanguageTrainer) -> str:
+    exchange = trainer.config.exchange
+    return exchange if exchange == "gradients" else f"gradients as {exchange}"
 
 
 def _values(record: Record) -> dict[str, object]:
@@ -155,6 +188,9 @@ def _values(record: Record) -> dict[str, object]:
 def _print_result(trainer: LanguageTrainer, result: RunResult, files: RunFiles, baseline: float) -> int:
     """Print the result of a run, and return the exit code."""
     config, level = trainer.config, cast(Level, trainer.config.level)
+    code = 0 if result.signal is None else 128 + result.signal
+    if not trainer.trainer.group.is_first:
+        return code
     print()
     if result.interrupted:
         row("interrupted", f"in epoch {len(result.records)} of {config.epochs}; --resume goes on")
@@ -168,7 +204,7 @@ def _print_result(trainer: LanguageTrainer, result: RunResult, files: RunFiles, 
         row("test", score_text(found.nats, level) + f", {found.tokens:,} tokens")
     _print_sample(trainer, level)
     row("saved", f"{files.model}, with {files.config.name}, {files.metrics.name}" + _curve(result, files, baseline))
-    return 0 if result.signal is None else 128 + result.signal
+    return code
 
 
 def _print_plan(trainer: LanguageTrainer, train_part: Corpus) -> float:

@@ -6,6 +6,7 @@ The collectives, the launcher and the detection of failures are MPI's; nothing o
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -189,6 +190,20 @@ class Group:
         except Exception as error:
             raise LostError("a process of the run has died, and this MPI cannot go on without it") from error
         return self.gather(old.Get_rank())
+
+    def all_arrive(self, seconds: float) -> bool:
+        """Return whether all processes come here within so many seconds; if not, the group cannot be used any more."""
+        if self._comm is None or self.size == 1:
+            return True
+        try:
+            request, end = self._comm.Ibarrier(), time.monotonic() + seconds
+            while not request.Test():
+                if time.monotonic() > end:
+                    return False
+                time.sleep(0.01)
+        except Exception:  # of MPI: one of them has died
+            return False
+        return True
 
     def abort(self, code: int = 1) -> None:
         """End all processes at once, this one included, because an error that only it has leaves the others waiting."""

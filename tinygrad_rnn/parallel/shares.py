@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -78,6 +79,28 @@ def share_of(batch: object, group: Group) -> Share:
     start, stop = (rows.start, rows.stop) if counts else (0, 1)
     part = batch if stop - start == total else map_leaves(lambda part: _cut(part, start, stop), batch)
     return Share(part, start, stop, total, counts)
+
+
+class Streams(Protocol):
+    """Batches whose rows are streams that go on from batch to batch, of which some can be read alone."""
+
+    def rows(self, start: int, stop: int) -> Iterable[object]:
+        """Return the batches of the streams from start to stop - 1 alone."""
+
+
+def own_rows(batches: object, group: Group) -> Iterator[Share] | None:
+    """Return the batches of the streams that a process holds, the only ones that it reads; None: it cannot.
+
+    Args:
+        batches: such as `OffsetBatches`, with `rows(start, stop)`, and N as `batch_size` or `streams`.
+        group: the processes; with more of them than streams None is returned, too.
+    """
+    total = getattr(batches, "streams", getattr(batches, "batch_size", None))
+    if group.size == 1 or not hasattr(batches, "rows") or not isinstance(total, int) or total < group.size:
+        return None
+    held = group.rows(total)
+    parts = cast(Streams, batches).rows(held.start, held.stop)
+    return (Share(part, held.start, held.stop, total) for part in parts)
 
 
 def joined_state(states: Sequence[tuple[Share | None, object]], fresh: object = None) -> object:

@@ -29,6 +29,7 @@ from .loop.step import StepResult as StepResult
 from .loop.step import TrainStep as TrainStep
 from .loop.streams import stream as stream
 from .runs.callbacks import Callback as Callback
+from .runs.callbacks import Everywhere as Everywhere
 from .runs.records import History as History
 from .runs.records import Record as Record
 from .runs.writers import CSVMetrics as CSVMetrics

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Self, TypedDict, cast
 
 from ...checks import instance
@@ -19,6 +20,7 @@ from ...nn.cells import State
 from ...nn.models import RNNLM
 from ...nn.module import Module
 from ...optim import Averaged
+from ...parallel.group import Group, group_of
 from ..files.archive import digest
 from ..files.checkpoints import Checkpoints
 from ..inference.evaluation import masked_language_loss, perplexity, written
@@ -26,9 +28,10 @@ from ..loop.guards import parameters_of
 from ..loop.objective import LanguageModel, Objective, Window, language_loss
 from ..loop.parts import Rng
 from ..loop.step import StepResult
+from ..runs.callbacks import Callback, Everywhere
 from ..runs.progress import Progress
 from ..runs.records import Record
-from ..runs.trainer import Callback, Trainer
+from ..runs.trainer import Trainer
 from .build import (
     averaging_is_due,
     make_model,
@@ -70,6 +73,7 @@ class LanguageTrainer:
         on_epoch: called with each epoch's record.
         callbacks: further callbacks of the `Trainer`, such as `TensorBoard`.
         progress: show a progress bar on stderr, where that is a terminal.
+        comm: as in `Trainer`: processes that divide the `batch_size` streams of each batch; the first one writes.
 
     Attributes:
         model: the model that is trained.
@@ -101,6 +105,7 @@ class LanguageTrainer:
         on_epoch: Callable[[EpochRecord], None] | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
+        comm: object = None,
     ) -> None:
         for name, part in (("train", train), ("held_out", held_out)):
             instance("Trainer", name, part, Corpus, "train, held_out = load_corpus(text, level) makes both")
@@ -125,10 +130,12 @@ class LanguageTrainer:
         if files is not None:
             check_describes(config, len(train.vocabulary), self.model)
         self._files, self._on_epoch, self._resumed = files, on_epoch, False
+        self._writes: TakenFiles | None = None  # in the process that writes
+        self._held = ExitStack()
         self._text = [digest(part.ids) for part in (train, held_out)]
-        self.trainer = self._made(callbacks, progress)
+        self.trainer = self._made(callbacks, progress, group_of(comm))
 
-    def _made(self, callbacks: Sequence[Callback], progress: bool) -> Trainer:
+    def _made(self, callbacks: Sequence[Callback], progress: bool, group: Group) -> Trainer:
         config, policy = self.config, make_policy(self.config)
         held_out = HeldOutWindows(self.held_out.ids, config.batch_size, config.bptt, whole=config.compile)
         updates = math.ceil(updates_per_pass(self.windows, policy) / config.accumulate)
@@ -154,6 +161,8 @@ class LanguageTrainer:
             executor=named_executor(config),
             progress=progress and Progress(" tokens", self.windows.tokens, _tokens, _progress_text),
             notes={"config": asdict(config), "text": self._text},
+            comm=group,
+            exchange=config.exchange,
         )
 
     def _checkpoints(self) -> Checkpoints | None:
@@ -198,18 +207,31 @@ class LanguageTrainer:
             ConfigError, OSError: if a file cannot be written, or another run writes to the same folder.
             KeyboardInterrupt: on a second Ctrl-C.
         """
-        with nullcontext() if self._files is None else self._files.taken() as files:
-            self._files = files
-            if files is not None and self._resumed and self.trainer.run.records:
-                files.rewrite([epoch_record(record) for record in self.trainer.run.records])
+        with self._held:
+            self.trainer.group.first(self.take)
             try:
                 history = self.trainer.fit()
             except (NonFiniteError, DivergedError) as error:
+                files = self._files
                 place = f" in {files.model}" if files is not None and self.trainer.best is not None else ""
                 raise type(error)(f"{error}{place}") from error
         best = epoch_record(history.best)
         records = tuple(best if record is history.best else epoch_record(record) for record in history.records)
         return RunResult(records, best, history.interrupted, history.stopped_early, history.signal)
+
+    def take(self) -> None:
+        """Hold the folder of the files, in the process that writes them."""
+        if self._files is None or isinstance(self._writes, TakenFiles):
+            return
+        self._writes = self._held.enter_context(self._files.taken())
+        if self._resumed and self.trainer.run.records:
+            self._writes.rewrite([epoch_record(record) for record in self.trainer.run.records])
+
+    def take_over(self) -> None:
+        """Write the files from now on, if the process that wrote them has died and this is the first one now."""
+        if self.trainer.group.is_first and self._files is not None:
+            self._files, self._resumed = replace(self._files, force=True), True
+            self.take()
 
     def report(self, record: Record) -> None:
         """Write the files of an epoch, begin to average if that is due, and call `on_epoch`."""
@@ -217,20 +239,26 @@ class LanguageTrainer:
         optimizer, losses = self.trainer.optimizer, [one.valid["loss"] for one in self.trainer.run.records]
         if isinstance(optimizer, Averaged) and averaging_is_due(losses, self.config.nonmonotone):
             optimizer.begin()
-        if isinstance(self._files, TakenFiles):
-            if record is self.trainer.best:
-                self._files.save(self.model, self.config, self.vocabulary)
-            self._files.append(line)
+        self.trainer.group.first(partial(self._write, line, record is self.trainer.best))
+
+    def _write(self, line: EpochRecord, is_best: bool) -> None:
+        if self._writes is not None:
+            if is_best:
+                self._writes.save(self.model, self.config, self.vocabulary)
+            self._writes.append(line)
         if self._on_epoch is not None:
             self._on_epoch(line)
 
 
-class _Reports(Callback):
+class _Reports(Everywhere):
     def __init__(self, owner: LanguageTrainer) -> None:
         self._owner = owner
 
     def on_epoch(self, trainer: Trainer, record: Record) -> None:
         self._owner.report(record)
+
+    def on_loss(self, trainer: Trainer) -> None:
+        self._owner.take_over()
 
 
 def _loss(model: LanguageModel, batch: Window, state: State, rng: Rng) -> object:

@@ -18,6 +18,8 @@ from ...imports import import_object
 from ...metrics import Metric
 from ...nn.cells import State
 from ...nn.module import Module
+from ...parallel.group import Group
+from ...parallel.shares import own_rows
 from ...truncation import Policy
 from ..files.plain import Plain, set_state
 from ..loop.epoch import Totals
@@ -192,16 +194,18 @@ class Source:
         self.batches = batches
         self.read = 0
 
-    def epoch(self, rng: np.random.Generator, before: int) -> Iterator[Batch]:
+    def epoch(self, rng: np.random.Generator, before: int, group: Group | None = None) -> Iterator[Batch]:
         """Yield the batches of a pass, and count them in `read`.
 
         Args:
             rng: for a function that takes one.
             before: batches that earlier passes have read, which a single iterator for all passes skips if this
                 is the first pass after a restart.
+            group: processes that divide the rows; of streams, each reads its own alone. None: this process has all.
         """
         if isinstance(self.batches, Iterable):
-            batches = iter(self.batches)
+            own = None if group is None else own_rows(self.batches, group)
+            batches = iter(self.batches) if own is None else own
             if batches is self.batches and not self.read:
                 for _ in zip(range(before), batches, strict=False):
                     self.read += 1

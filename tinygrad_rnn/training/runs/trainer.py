@@ -272,7 +272,7 @@ class Trainer:
         with self._bar() as bar:
             trained = run_epoch(
                 self.step,
-                self._train.epoch(stream(run.seed, 4, run.epoch), run.read),
+                self._train.epoch(stream(run.seed, 4, run.epoch), run.read, self.group),
                 run.state,
                 schedule=self.schedule,
                 rng=run.rng,
@@ -323,7 +323,7 @@ class Trainer:
         valid: dict[str, float] = {}
         if self._valid is not None:
             state = self._valid_state() if callable(self._valid_state) else self._valid_state
-            valid, _ = self._measure(self._valid.epoch(stream(run.seed, 5), 0), state)
+            valid, _ = self._measure(self._valid.epoch(stream(run.seed, 5), 0, self.group), state)
         loss = valid.get("loss", trained.loss)
         check_losses(run.epoch, trained.loss, loss, self._limit)
         return Record(

@@ -1,0 +1,52 @@
+"""A command of several processes: the first one speaks, and an error of one ends all."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from ..parallel.group import Group, launched, world
+
+_PATIENCE = 3.0  # seconds within which the others meet the same error, if it is the same for all
+
+
+@contextmanager
+def of_this_run() -> Iterator[Group]:
+    """Yield the processes that `mpiexec` has launched, or this one alone. Only the first of them prints.
+
+    An error that all processes meet is raised in the first, and ends the others without a word. One that a single
+    process meets would leave the others waiting for it: it is printed, and ends them.
+    """
+    if launched() == 1:
+        yield Group()
+        return
+    group = world()
+    try:
+        streams = _FirstOnly(sys.stdout, group), _FirstOnly(sys.stderr, group)
+        with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+            yield group
+    except BaseException as error:
+        if not group.all_arrive(_PATIENCE):
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"tinygrad-rnn: error: process {group.rank} of {group.size}: {text}", file=sys.stderr, flush=True)
+            group.abort(2)
+        if not group.is_first:
+            raise SystemExit(1) from error
+        raise
+
+
+class _FirstOnly:
+    """A stream that prints what the first process writes."""
+
+    def __init__(self, stream: TextIO, group: Group) -> None:
+        self._stream, self._group = stream, group
+
+    def write(self, text: str) -> int:
+        """Write a text, if this is the first process now."""
+        return self._stream.write(text) if self._group.is_first else len(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
