@@ -124,7 +124,7 @@ def test_modules_are_read_in_a_few_screens():
 BUDGET = {
     "cli": 400,
     "errors": 59,
-    "config": 285,
+    "config": 328,
     "__init__": 114,
     "commands": 1300,
     "files": 142,
