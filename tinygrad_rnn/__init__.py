@@ -72,8 +72,8 @@ _HOME = {
     "course": "grade",
     "exports.torch": "from_torch to_torch",
     "training": (
-        "CSVMetrics Callback Checkpoints Everywhere LanguageTrainer Stepper TensorBoard TrainStep Trainer evaluate generate "
-        "load load_model run_epoch save save_model train_epoch"
+        "CSVMetrics Callback Checkpoints Everywhere LanguageTrainer Stepper TensorBoard TrainStep Trainer evaluate "
+        "generate load load_model run_epoch save save_model train_epoch"
     ),
 }
 _ROOMS = frozenset(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ def of_this_run() -> Iterator[Group]:
         raise
 
 
-class _FirstOnly:
+class _FirstOnly(io.TextIOBase):
     """A stream that prints what the first process writes."""
 
     def __init__(self, stream: TextIO, group: Group) -> None:
@@ -48,5 +49,14 @@ class _FirstOnly:
         """Write a text, if this is the first process now."""
         return self._stream.write(text) if self._group.is_first else len(text)
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
+    def flush(self) -> None:
+        """Hand on what is held back."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal, and the first process."""
+        return self._group.is_first and self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the number of the stream's file."""
+        return self._stream.fileno()

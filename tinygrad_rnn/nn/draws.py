@@ -72,8 +72,7 @@ class RowDraws(np.random.Generator):
         self, low: int, high: int | None = None, size: Size = None, dtype: npt.DTypeLike = np.int64
     ) -> Array:
         """Return integers in [low, high) for these rows."""
-        kind = np.dtype(dtype).type
-        return self._rows(self.whole.integers(low, high, self._all(size, "integers"), kind))  # type: ignore[arg-type]
+        return self._rows(self.whole.integers(low, high, self._all(size, "integers"), np.dtype(dtype).type))
 
     def _all(self, size: Size, name: str) -> tuple[int, ...]:
         """Return the shape of a draw for all rows."""

@@ -186,7 +186,7 @@ class Group:
         old = self._comm
         try:
             old.Revoke()  # whoever still waits for a dead process is woken
-            self._comm = old.Shrink()
+            self._comm = cast("MPI.Intracomm", old.Shrink())
         except Exception as error:
             raise LostError("a process of the run has died, and this MPI cannot go on without it") from error
         return self.gather(old.Get_rank())

@@ -25,7 +25,7 @@ from .language.trainer import LanguageTrainer as LanguageTrainer
 from .loop.epoch import EpochResult as EpochResult
 from .loop.epoch import run_epoch as run_epoch
 from .loop.epoch import train_epoch as train_epoch
-from .loop.step import StepResult as StepResult
+from .loop.result import StepResult as StepResult
 from .loop.step import TrainStep as TrainStep
 from .loop.streams import stream as stream
 from .runs.callbacks import Callback as Callback

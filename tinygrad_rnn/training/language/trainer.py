@@ -27,7 +27,7 @@ from ..inference.evaluation import masked_language_loss, perplexity, written
 from ..loop.guards import parameters_of
 from ..loop.objective import LanguageModel, Objective, Window, language_loss
 from ..loop.parts import Rng
-from ..loop.step import StepResult
+from ..loop.result import StepResult
 from ..runs.callbacks import Callback, Everywhere
 from ..runs.progress import Progress
 from ..runs.records import Record

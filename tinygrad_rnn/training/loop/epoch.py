@@ -22,7 +22,8 @@ from ...truncation import Adaptive, Policy, parse_policy
 from .guards import parameters_of, warn_if_mixed
 from .objective import Batch, Loss, Objective, language_loss
 from .parts import Rng
-from .step import StepResult, TrainStep
+from .result import StepResult
+from .step import TrainStep
 
 OnUpdate: TypeAlias = Callable[[StepResult], bool | None]
 """Called after each update; returns True to end the pass there."""

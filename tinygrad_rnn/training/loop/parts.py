@@ -14,6 +14,7 @@ from ...engine.tensor import shape_of
 from ...engine.tree import flatten
 from ...nn.cells import State
 from ...nn.module import Module
+from ...truncation import Recurrence
 from .objective import Batch, Mean, Objective, Outcome, Value, mean_of
 
 Rng: TypeAlias = np.random.Generator | None
@@ -56,6 +57,13 @@ class Parts:
         self._parts = {}
         gradients = {name: g / weight for name, g in update.gradients.items()}
         return Found(gradients, Outcome(sum(update.losses) / weight, update.state, metrics, weight))
+
+
+class Open(NamedTuple):
+    """A sequence whose passes overlap, so that part of its graph is kept from batch to batch."""
+
+    said: Parts
+    recurrence: Recurrence
 
 
 def joined(one: Found, other: Found) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from ...compiler.settings import chosen_executor
 from ...credit.forward import ForwardPolicy
 from ...credit.nests import arrays_of
 from ...engine.autograd import grad
+from ...engine.saved import Saved
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, adopt
 from ...engine.tree import map_leaves
-from ...errors import NonFiniteError
-from ...metrics import Metric
+from ...errors import ConfigError, NonFiniteError
 from ...nn.cells import State
 from ...nn.module import Module
 from ...ops import cut
@@ -30,47 +30,16 @@ from ...parallel.group import group_of
 from ...parallel.shares import Share, share_of
 from ...truncation import Policy, Recurrence, bptt, parse_policy
 from .guards import cause, parameters_of
+from .local import Local, mean_state
 from .objective import Batch, Loss, Objective, Outcome, as_number, size_of
 from .online import Online
-from .parts import Found, Parts, Rng, joined
+from .parts import Found, Open, Parts, Rng, joined
 from .pieces import agreed_policy, is_compilable, resized
+from .result import StepResult
 from .together import Moments, Summed, Together, as_factor, flat_of
 
 Change: TypeAlias = tuple[Outcome, Array, dict[str, Array], Moments]
 """Results of the loss function, norms of the gradients, new parameters, new state of the optimizer."""
-
-
-class StepResult(NamedTuple):
-    """One update.
-
-    Attributes:
-        loss: mean over the batches of the update, before it.
-        state: after the last batch, arrays.
-        metrics: name to mean, or to a `Metric`.
-        weight: the number of elements that the means are taken over: given by the loss function, else N (under a
-            truncation policy N * T).
-        gradient_norm: global norm before clipping.
-        lr: learning rate of the update.
-        step: number of updates before this one.
-    """
-
-    loss: float
-    state: State
-    metrics: dict[str, float | Metric]
-    weight: float
-    gradient_norm: float
-    lr: float
-    step: int
-
-    @property
-    def nats(self) -> float:
-        """The loss of a language model, in nats per token."""
-        return self.loss
-
-    @property
-    def tokens(self) -> int:
-        """Positions of a language model that the update covers."""
-        return round(self.weight)
 
 
 class TrainStep:
@@ -141,11 +110,13 @@ class TrainStep:
         self._fused = Compiled(self._whole, executor=executor)
         self._gradients_alone = Compiled(self._gradients, executor=executor)
         self._flat = Compiled(self._flat_gradients, executor=executor)
-        self._open: _Open | None = None  # the graph of earlier batches that overlapping passes still hold
+        self._open: Open | None = None  # the graph of earlier batches that overlapping passes still hold
         self._exchange = parse_exchange(exchange)
         self.group = group_of(comm)
         self.share: Share | None = None  # the rows that this process held last
         self._together: Together | None = None
+        self._local: Local | None = None
+        self._weight = 0.0  # of the last update that this process made alone
         self.regroup()
 
     def regroup(self) -> None:
@@ -157,6 +128,9 @@ class TrainStep:
             reduce = reduction_of(self._exchange)
             plan = self._flat if self.compile else None
             self._together = Together(self.group, self.optimizer, self.clip, reduce, self._executor, plan)
+        self._local = None
+        if several and self._exchange.is_local:
+            self._local = Local(self._exchange, self.group, self.model.parameters())
         self.forget()
 
     @property
@@ -217,7 +191,7 @@ class TrainStep:
         params = parameters_of("TrainStep", self.model) if params is None else params
         lr = self.optimizer.lr if lr is None else lr
         moments, rates = self.optimizer.start(params, lr)
-        update = self._alone if self._together is None else self._of_all
+        update = self._alone if self._together is None else self._of_all if self._local is None else self._locally
         outcome, lengths, new, moments = update(batches, state, rng, params, moments, rates)
         loss = float(outcome.loss)
         if trouble := _trouble(loss, lengths, params):
@@ -227,6 +201,8 @@ class TrainStep:
             adopt(parameter, np.asarray(new[name]))  # of a single element, arithmetic makes a scalar
         number = self.optimizer.steps
         self.optimizer.take(moments)
+        if self._local is not None:
+            self._local.made(params, self._weight)
         metrics = {name: as_number(value) for name, value in outcome.metrics.items()}
         assert outcome.weight is not None
         return StepResult(loss, outcome.state, metrics, float(outcome.weight), float(lengths[-1]), lr, number)
@@ -287,12 +263,60 @@ class TrainStep:
                     found = Summed(*self._flat(*arguments))
                 else:
                     one = self._several([share.batch], arguments[2], arguments[3], fast, params)
+                    assert one.outcome.weight is not None
                     found = Summed(flat_of(one.gradients, one.outcome.weight), one.outcome)
                 now = found.outcome.state
                 yield found, share.counts
 
         found = together.summed(sums)
         return found.outcome, *together.changed(params, moments, found, rates)
+
+    def _locally(
+        self,
+        batches: Sequence[Batch],
+        state: State,
+        rng: Rng,
+        params: dict[str, Tensor],
+        moments: Moments,
+        rates: State,
+    ) -> Change:
+        """Return the update that this process makes of its rows, with the means over all processes."""
+        assert self._together is not None
+        together = self._together
+
+        def change() -> Change:
+            shares = [share_of(batch, self.group) for batch in batches]
+            if not all(share.counts for share in shares):
+                raise ConfigError(
+                    f"exchange={self._exchange.kind!r}: each process makes updates of its own rows, so a batch must "
+                    f"have {self.group.size} or more, got {min(share.total for share in shares)}"
+                )
+            self.share = share = shares[-1]
+            parts = [share.batch for share in shares]
+            return self._alone(parts, share.rows_of(state), together.rng(rng, share), params, moments, rates)
+
+        outcome, lengths, new, moments = together.agreed(change)
+        self._weight = float(np.asarray(outcome.weight))
+        lengths = np.array(lengths)
+        self.group.add(lengths)  # so that what is not finite is so for all
+        return together.outcome([(outcome, True)]), lengths / self.group.size, new, moments
+
+    def settle(self) -> None:
+        """Give all processes the same parameters and the same state of the optimizer, if they make updates alone."""
+        if self._local is not None:
+            self._local.settle(self.model.parameters())
+            mean_state(self.group, self.optimizer)
+
+    def outer_state(self) -> dict[str, Array] | None:
+        """Return the state of the optimizer that makes the steps of all processes; None: there is none."""
+        return None if self._local is None else self._local.outer.state_dict()
+
+    def load_outer_state(self, state: Mapping[str, Saved] | None) -> None:
+        """Take what `outer_state` returned, and go on from the parameters that the model has now."""
+        if self._local is not None:
+            self._local.start_from(self.model.parameters())
+            if state is not None:
+                self._local.outer.load_state_dict(state)
 
     def _flat_gradients(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Summed:
         """Return the gradient of the loss times its weight, as vectors."""
@@ -352,7 +376,7 @@ class TrainStep:
         assert self._followed is not None
         if self._open is None or self._open.recurrence.state is not state or self._open.said.rng is not rng:
             said = Parts(self.objective, self.model, rng, self.policy.recompute)
-            self._open = _Open(said, Recurrence(said.step, params, self._followed, state, rng))
+            self._open = Open(said, Recurrence(said.step, params, self._followed, state, rng))
         updates = [*self._open.recurrence.feed(batch)]
         if not updates and (last := self._open.recurrence.finish()) is not None:
             updates.append(last)
@@ -361,13 +385,6 @@ class TrainStep:
             grads = {name: g + update.gradients[name] for name, g in total.gradients.items()}
             total = update._replace(gradients=grads, losses=total.losses + update.losses)
         return self._open.said.found(total)
-
-
-class _Open(NamedTuple):
-    """A sequence whose passes overlap, so that part of its graph is kept from batch to batch."""
-
-    said: Parts
-    recurrence: Recurrence
 
 
 def _trouble(loss: float, lengths: Array, params: Mapping[str, Tensor]) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from ...parallel.shares import Share
 from .objective import Mean, Outcome, as_number
 from .parts import Rng
 
+Result = TypeVar("Result")
 Moments: TypeAlias = dict[str, dict[str, Array]]
 Flat: TypeAlias = dict[str, Array]
 """Gradients of all parameters, one vector for each dtype that they are summed in."""
@@ -142,6 +143,21 @@ class Together:
             self._rng = rng, RowDraws(rng, *rows), rows
         return self._rng[1]
 
+    def agreed(self, compute: Callable[[], Result]) -> Result:
+        """Return what this process computes, unless there is an error in any.
+
+        Raises:
+            Exception: in all processes, if `compute` raised an error in one.
+        """
+        made: list[Result] = []
+        error: Exception | None = None
+        try:
+            made.append(compute())
+        except Exception as raised:
+            error = raised
+        self.group.agree(error)
+        return made[0]
+
     def summed(self, compute: Callable[[], Iterable[tuple[Summed, bool]]]) -> Summed:
         """Return the sums over all processes of what each computes.
 
@@ -151,13 +167,7 @@ class Together:
         Raises:
             Exception: in all processes, if `compute` raised an error in one.
         """
-        own: list[tuple[Summed, bool]] = []
-        error: Exception | None = None
-        try:
-            own = [*compute()]
-        except Exception as raised:
-            error = raised
-        self.group.agree(error)
+        own = self.agreed(lambda: [*compute()])
         flat: Flat = {}
         for part, counts in own:
             for name, vector in part.flat.items():
@@ -167,7 +177,7 @@ class Together:
                     flat[name] += vector
                 else:
                     flat[name] = vector
-        outcome = self._outcome([(part.outcome, counts) for part, counts in own])
+        outcome = self.outcome([(part.outcome, counts) for part, counts in own])
         for name, vector in flat.items():
             if self._reduce is None:
                 self.group.add(vector)
@@ -200,7 +210,7 @@ class Together:
         new, moments = self._optimizer.updated(params, scaled, moments, rates)
         return lengths, new, moments
 
-    def _outcome(self, own: Sequence[tuple[Outcome, bool]]) -> Outcome:
+    def outcome(self, own: Sequence[tuple[Outcome, bool]]) -> Outcome:
         """Return the means over all batches and processes, and the state of this process after the last batch."""
         last = own[-1][0]
         totals = sum((_totals(outcome, counts) for outcome, counts in own[1:]), _totals(*own[0]))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from ...parallel.group import Group
-from ..loop.step import StepResult
+from ..loop.result import StepResult
 from .records import Record
 
 OnEpoch: TypeAlias = Callable[[Record], bool | None]

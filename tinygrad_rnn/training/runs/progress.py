@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from ..loop.step import StepResult
+from ..loop.result import StepResult
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TypeAlias, TypedDict, TypeVar, cast
+from typing import NotRequired, TypeAlias, TypedDict, TypeVar, cast
 
 import numpy as np
 
@@ -58,6 +58,7 @@ class Snapshot(TypedDict):
     states: list[Plain]
     policy: dict[str, Plain]
     notes: Plain
+    outer: NotRequired[dict[str, Array] | None]
 
 
 @dataclass

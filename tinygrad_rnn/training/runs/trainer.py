@@ -26,7 +26,8 @@ from ..files.plain import Plain
 from ..inference.evaluation import Measure, OnBatch, written
 from ..loop.epoch import EpochResult, run_epoch
 from ..loop.objective import Loss, Objective
-from ..loop.step import StepResult, TrainStep
+from ..loop.result import StepResult
+from ..loop.step import TrainStep
 from ..loop.streams import stream
 from .callbacks import Callback, EachEpoch, Everywhere, OnEpoch, called
 from .interrupt import Interrupt, interruptible
@@ -281,6 +282,7 @@ class Trainer:
                 totals=totals,
                 on_update=partial(self._after_update, bar, interrupt),
             )
+        self.step.settle()
         with self._averaged():
             record = self._evaluated(trained, before + time.perf_counter() - started, interrupt)
             value = record.valid.get("loss", record.train["loss"])
@@ -306,7 +308,7 @@ class Trainer:
         bar(result)
         run.stop |= called(self.group, self.callbacks, lambda callback: callback.on_update(self, result))
         interrupt.signal = int(self.group.largest(interrupt.signal or 0)[0]) or None  # it may reach some alone
-        every = 0 if self._checkpoints is None else self._checkpoints.every
+        every = self._checkpoints.every if self._checkpoints else 0
         if interrupt.signal or (every and run.updates % every == 0):
             self._save()
         full = run.totals.steps == self._epoch_updates or run.updates == self._updates
@@ -377,9 +379,9 @@ class Trainer:
         """Write a checkpoint, unless a graph holds part of what the run needs to continue."""
         if self._checkpoints is None or not (self.step.is_whole or self.run.totals is None):
             return
-        checkpoints, state = self._checkpoints, whole_state(self.step, self.run.state)
-        alone = not self._resumed
-        self.group.first(lambda: checkpoints.save(self.run.updates, self._snapshot(state), alone=alone))
+        self.step.settle()
+        save, state = self._checkpoints.save, whole_state(self.step, self.run.state)
+        self.group.first(lambda: save(self.run.updates, self._snapshot(state), alone=not self._resumed))
         self._resumed = True
 
     def _snapshot(self, state: State) -> dict[str, Plain]:
@@ -389,8 +391,10 @@ class Trainer:
             "states": states_of(self.optimizer, self.schedule, *self.callbacks),
             "policy": policy_state(self.step.policy),
             "notes": self.notes,
+            "outer": self.step.outer_state(),
         }
 
     def _restore(self, snapshot: Snapshot) -> None:
         restore(snapshot, self.model, self.optimizer, self.schedule, self.callbacks, self.step.policy)
+        self.step.load_outer_state(snapshot.get("outer"))
         self.run, self.notes = Run.restored(snapshot["run"]), snapshot["notes"]

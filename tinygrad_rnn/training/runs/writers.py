@@ -15,9 +15,10 @@ from typing import TypeAlias
 from ...checks import integer
 from ...errors import ConfigError
 from ...files import write_atomically
-from ..loop.step import StepResult
+from ..loop.result import StepResult
+from .callbacks import Callback
 from .records import Record
-from .trainer import Callback, Trainer
+from .trainer import Trainer
 
 Row: TypeAlias = Callable[[Record], Mapping[str, object]]
 """The columns of an epoch: name to value."""
