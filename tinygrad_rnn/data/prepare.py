@@ -8,6 +8,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -186,17 +187,17 @@ class _Work:
         writer = Writer(self.folder, self.settings.level, self.most_tokens, self.runs)
         tokens, unsaved = sum(run.length for run in self.runs), 0
         self.sizes += [0] * (len(self.settings.files) - len(self.sizes))
-        for piece in pieces(self.settings.files, self.settings.level, self.position, min(SIZE, self.every)):
-            tokens += writer.add(piece)
-            self.sizes[self.position.file] += piece.size
-            self.position, unsaved = piece.after, unsaved + piece.size
-            if on_progress is not None:
-                on_progress(sum(self.sizes), tokens)
-            if unsaved >= self.every:
-                writer.flush()
-                self.runs, unsaved = writer.runs, 0
-                self._save()
-        writer.close()
+        with closing(writer):
+            for piece in pieces(self.settings.files, self.settings.level, self.position, min(SIZE, self.every)):
+                tokens += writer.add(piece)
+                self.sizes[self.position.file] += piece.size
+                self.position, unsaved = piece.after, unsaved + piece.size
+                if on_progress is not None:
+                    on_progress(sum(self.sizes), tokens)
+                if unsaved >= self.every:
+                    writer.flush()
+                    self.runs, unsaved = writer.runs, 0
+                    self._save()
         self.runs = writer.runs
         self._save()
 

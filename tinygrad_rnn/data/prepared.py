@@ -74,7 +74,7 @@ class Prepared:
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
             size = path.stat().st_size
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise _damaged(path, str(error)) from error
         if not isinstance(found, np.memmap) or found.shape != (self.tokens,) or found.dtype != self.dtype:
             raise _damaged(path, f"expected {self.tokens:,} ids of {self.dtype}, got {found.shape} of {found.dtype}")
