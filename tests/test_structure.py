@@ -145,7 +145,7 @@ BUDGET = {
     "compiler": 11600,
     "truncation": 2320,
     "credit": 2900,
-    "exports": 4000,
+    "exports": 8000,
     "course": 4000,
     "parallel": 1000,
 }

@@ -27,6 +27,7 @@ EXPORTS = {
     "c": "C99: a source file and a header, without dependencies and allocation, for servers and microcontrollers",
     "safetensors": "weights and configuration, which evaluate, generate and others read like the model itself",
     "torch": "a file of PyTorch code, an nn.Module, with its weights beside it",
+    "onnx": "for ONNX Runtime and others: state in and out, any number of sequences and of steps",
 }
 """The formats of export, described; `exports/formats.py` says who writes them."""
 
@@ -355,7 +356,7 @@ def _add_export(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
     # Options of single formats have no default here (argparse.SUPPRESS): exports/formats.py says whose they are.
     missing = argparse.SUPPRESS
     export.add_argument("--quantize", choices=("int8",), default=missing, help="c: matrices in 8 bits")
-    weights = "c: in the source, or in a file of their own (.bin)"
+    weights = "c, onnx: in the file, or in one of their own beside it"
     export.add_argument("--weights", choices=("source", "blob"), default=missing, help=weights)
     export.add_argument("--reentrant", action="store_true", default=missing, help="c: working memory is an argument")
     return export

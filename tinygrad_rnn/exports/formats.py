@@ -36,5 +36,6 @@ FORMATS = {
     "c": Format(".c", "c.write", "write", ("quantize", "weights", "reentrant")),
     "safetensors": Format(".safetensors", "weights", "write_safetensors"),
     "torch": Format(".py", "torchfile", "write_torch"),
+    "onnx": Format(".onnx", "onnx", "write", ("axes", "weights")),
 }
 """By name, as in `--to`; `cli.EXPORTS` describes each in a line."""

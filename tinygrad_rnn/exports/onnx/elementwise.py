@@ -1,0 +1,207 @@
+"""Elementwise operations as nodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ...compiler.ir.arrays import DType
+from ...compiler.ir.graph import Call, Value
+from ...compiler.ir.table import TRUTH
+from ...errors import UnsupportedError
+from .scope import Scope, Writer
+
+_FLOAT = np.dtype(np.float64)
+
+PLAIN = {
+    "add": "Add",
+    "subtract": "Sub",
+    "multiply": "Mul",
+    "divide": "Div",
+    "power": "Pow",
+    "maximum": "Max",
+    "minimum": "Min",
+    "negative": "Neg",
+    "sqrt": "Sqrt",
+    "exp": "Exp",
+    "log": "Log",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "relu": "Relu",
+    "softplus": "Softplus",
+    "floor": "Floor",
+    "ceil": "Ceil",
+    "rint": "Round",
+    "sign": "Sign",
+    "sin": "Sin",
+    "cos": "Cos",
+    "tan": "Tan",
+    "arcsin": "Asin",
+    "arccos": "Acos",
+    "arctan": "Atan",
+    "sinh": "Sinh",
+    "cosh": "Cosh",
+    "arcsinh": "Asinh",
+    "arccosh": "Acosh",
+    "arctanh": "Atanh",
+    "less": "Less",
+    "less_equal": "LessOrEqual",
+    "greater": "Greater",
+    "greater_equal": "GreaterOrEqual",
+    "equal": "Equal",
+    "logical_and": "And",
+    "logical_or": "Or",
+    "logical_xor": "Xor",
+    "logical_not": "Not",
+    "isnan": "IsNaN",
+    "isinf": "IsInf",
+}
+"""Operators that are one node, by name."""
+
+_LOGICAL = frozenset(["logical_and", "logical_or", "logical_xor", "logical_not"])
+
+
+def common(call: Call, parts: tuple[object, ...]) -> DType:
+    """Return the dtype in which operands meet: numbers take that of the arrays, which are promoted."""
+    if call.name in _LOGICAL:
+        return np.dtype(bool)
+    dtypes = {part.dtype for part in parts if isinstance(part, Value)}
+    if call.name in TRUTH or call.output.dtype == bool:
+        return np.result_type(*dtypes) if dtypes else _FLOAT
+    return call.output.dtype
+
+
+def _operands(to: Scope, call: Call) -> list[str]:
+    parts = to.book.sized.inputs(call)
+    dtype = common(call, parts)
+    return [to.operand(part, dtype) for part in parts]
+
+
+def _plain(kind: str) -> Writer:
+    def write(to: Scope, call: Call) -> list[str]:
+        return [to.node(kind, *_operands(to, call))]
+
+    return write
+
+
+def _composed(make: Callable[..., str]) -> Writer:
+    """Return the writer of an operation that takes several nodes: `make(scope, dtype, *operands)`."""
+
+    def write(to: Scope, call: Call) -> list[str]:
+        return [make(to, call.output.dtype, *_operands(to, call))]
+
+    return write
+
+
+def _not_equal(to: Scope, dtype: DType, a: str, b: str) -> str:
+    return to.node("Not", to.node("Equal", a, b))
+
+
+def _isfinite(to: Scope, dtype: DType, x: str) -> str:
+    return to.node("Not", to.node("Or", to.node("IsInf", x), to.node("IsNaN", x)))
+
+
+def _trunc(to: Scope, dtype: DType, x: str) -> str:
+    return to.node("Mul", to.node("Sign", x), to.node("Floor", to.node("Abs", x)))
+
+
+def _log1p(to: Scope, dtype: DType, x: str) -> str:
+    """Write log(1 + x) to full precision: with u = 1 + x rounded it is log(u) * x / (u - 1). Source: Kahan."""
+    one = to.constant(1, dtype)
+    u = to.node("Add", x, one)
+    ratio = to.node("Mul", to.node("Log", u), to.node("Div", x, to.node("Sub", u, one)))
+    return to.node("Where", to.node("Equal", u, one), x, ratio)
+
+
+def _expm1(to: Scope, dtype: DType, x: str) -> str:
+    """Write exp(x) - 1 to full precision: with u = exp(x) rounded it is (u - 1) * x / log(u). Source: Kahan."""
+    one = to.constant(1, dtype)
+    u = to.node("Exp", x)
+    less = to.node("Sub", u, one)
+    ratio = to.node("Mul", less, to.node("Div", x, to.node("Log", u)))
+    ends = to.node("Or", to.node("Greater", to.node("Abs", x), one), to.node("IsNaN", ratio))
+    return to.node("Where", to.node("Equal", u, one), x, to.node("Where", ends, less, ratio))
+
+
+def _scaled_log(base: float) -> Callable[..., str]:
+    return lambda to, dtype, x: to.node("Mul", to.node("Log", x), to.constant(1 / math.log(base), dtype))
+
+
+def _exp2(to: Scope, dtype: DType, x: str) -> str:
+    return to.node("Pow", to.constant(2, dtype), x)
+
+
+def _cbrt(to: Scope, dtype: DType, x: str) -> str:
+    root = to.node("Pow", to.node("Abs", x), to.constant(1 / 3, dtype))
+    return to.node("Mul", to.node("Sign", x), root)
+
+
+def _hypot(to: Scope, dtype: DType, a: str, b: str) -> str:
+    return to.node("Sqrt", to.node("Add", to.node("Mul", a, a), to.node("Mul", b, b)))
+
+
+def _logaddexp(to: Scope, dtype: DType, a: str, b: str) -> str:
+    apart = to.node("Neg", to.node("Abs", to.node("Sub", a, b)))
+    return to.node("Add", to.node("Max", a, b), _log1p(to, dtype, to.node("Exp", apart)))
+
+
+def _floor_divide(to: Scope, dtype: DType, a: str, b: str) -> str:
+    if dtype.kind != "f":
+        raise UnsupportedError("export: ONNX divides integers towards 0; convert the operands of // to float32 first")
+    return to.node("Floor", to.node("Div", a, b))
+
+
+def _remainder(to: Scope, dtype: DType, a: str, b: str) -> str:
+    if dtype.kind != "f":
+        return to.node("Mod", a, b)
+    return to.node("Sub", a, to.node("Mul", to.node("Floor", to.node("Div", a, b)), b))
+
+
+def _fmod(to: Scope, dtype: DType, a: str, b: str) -> str:
+    return to.node("Mod", a, b, fmod=1)
+
+
+def _sigmoid_slope(to: Scope, dtype: DType, y: str, x: str) -> str:
+    return to.node("Mul", y, to.node("Sigmoid", to.node("Neg", x)))
+
+
+def _where(to: Scope, call: Call) -> list[str]:
+    condition, *branches = to.book.sized.inputs(call)
+    names = [to.operand(part, call.output.dtype) for part in branches]
+    return [to.node("Where", to.operand(condition, np.dtype(bool)), *names)]
+
+
+def _astype(to: Scope, call: Call) -> list[str]:
+    return [to.operand(call.inputs[0], call.output.dtype)]
+
+
+def _round(to: Scope, call: Call) -> list[str]:
+    x = to.operand(call.inputs[0], call.output.dtype)
+    scale = to.constant(10.0 ** int(call.attrs.get("decimals", 0)), call.output.dtype)
+    return [to.node("Div", to.node("Round", to.node("Mul", x, scale)), scale)]
+
+
+ELEMENTWISE: dict[str, Writer] = {
+    **{name: _plain(kind) for name, kind in PLAIN.items()},
+    "not_equal": _composed(_not_equal),
+    "isfinite": _composed(_isfinite),
+    "trunc": _composed(_trunc),
+    "log1p": _composed(_log1p),
+    "expm1": _composed(_expm1),
+    "log2": _composed(_scaled_log(2)),
+    "log10": _composed(_scaled_log(10)),
+    "exp2": _composed(_exp2),
+    "cbrt": _composed(_cbrt),
+    "hypot": _composed(_hypot),
+    "logaddexp": _composed(_logaddexp),
+    "floor_divide": _composed(_floor_divide),
+    "remainder": _composed(_remainder),
+    "fmod": _composed(_fmod),
+    "sigmoid_slope": _composed(_sigmoid_slope),
+    "where": _where,
+    "astype": _astype,
+    "round": _round,
+}
+"""Writers of elementwise operations, by name of the operator."""

@@ -1,0 +1,158 @@
+"""Products, reductions and losses as nodes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import cast
+
+import numpy as np
+
+from ...compiler.ir.graph import Call, Value
+from ...errors import UnsupportedError
+from .arrange import first_operand
+from .scope import Scope, Writer
+
+_INTEGERS = np.dtype(np.int64)
+
+
+def _matmul(to: Scope, call: Call) -> list[str]:
+    return [to.node("MatMul", *(to.operand(part, call.output.dtype) for part in call.inputs))]
+
+
+def _reduction(kind: str, *, axes_are_input: bool = False) -> Writer:
+    def write(to: Scope, call: Call) -> list[str]:
+        name, shape = first_operand(to, call)
+        axis = call.attrs.get("axis")
+        axes = list(range(len(shape))) if axis is None else [axis] if isinstance(axis, int) else [*axis]
+        if not axes:
+            return [name]
+        kept = int(bool(call.attrs.get("keepdims", False)))
+        if axes_are_input:
+            return [to.node(kind, name, to.integers(axes), keepdims=kept)]
+        return [to.node(kind, name, axes=axes, keepdims=kept)]
+
+    return write
+
+
+def _log_softmax(to: Scope, call: Call) -> list[str]:
+    name, shape = first_operand(to, call)
+    axis = call.attrs.get("axis", -1)
+    if isinstance(axis, int):
+        return [to.node("LogSoftmax", name, axis=axis % len(shape))]
+    axes = list(range(len(shape))) if axis is None else [*axis]
+    return [to.node("Sub", name, to.node("ReduceLogSumExp", name, axes=axes, keepdims=1))]
+
+
+def _cumsum(to: Scope, call: Call) -> list[str]:
+    name, _ = first_operand(to, call)
+    return [to.node("CumSum", name, to.constant(int(call.attrs["axis"]), _INTEGERS))]
+
+
+def _targets(to: Scope, call: Call) -> tuple[str, str]:
+    """Return the targets, 0 where they are masked, and whether they count, both with an axis for the classes."""
+    targets = to.node("Unsqueeze", to.operand(call.attrs["targets"], _INTEGERS), to.integers([-1]))
+    label = to.constant(int(call.attrs["ignore_label"]), _INTEGERS)
+    kept = to.node("Not", to.node("Equal", targets, label))
+    return to.node("Where", kept, targets, to.constant(0, _INTEGERS)), kept
+
+
+def _cross_entropy(to: Scope, call: Call) -> list[str]:
+    """Write the mean of logsumexp(logits) - logits[target] over the positions that count."""
+    logits, shape = first_operand(to, call)
+    dtype = call.output.dtype
+    ids, kept = _targets(to, call)
+    log = to.node("LogSoftmax", logits, axis=len(shape) - 1)
+    nats = to.node("Neg", to.node("GatherElements", log, ids, axis=len(shape) - 1))
+    nats = to.node("Where", kept, nats, to.constant(0, dtype))
+    count = to.node("ReduceSum", to.cast(kept, np.dtype(bool), dtype), keepdims=0)
+    return [to.node("Div", to.node("ReduceSum", nats, keepdims=0), count)]
+
+
+def _cross_entropy_back(to: Scope, call: Call) -> list[str]:
+    """Write g * (softmax(logits) - onehot(targets)) / count, 0 where masked."""
+    logits, shape = first_operand(to, call)
+    dtype, classes = call.output.dtype, shape[-1]
+    if not isinstance(classes, int):
+        raise UnsupportedError("export: the number of classes of a cross entropy must be fixed")
+    ids, kept = _targets(to, call)
+    count = to.node("ReduceSum", to.cast(kept, np.dtype(bool), dtype), keepdims=0)
+    every = to.book.array(np.arange(classes), "classes")
+    hot = to.cast(to.node("Equal", ids, every), np.dtype(bool), dtype)
+    apart = to.node("Sub", to.node("Softmax", logits, axis=len(shape) - 1), hot)
+    scaled = to.node("Mul", apart, to.node("Div", to.operand(call.inputs[1], dtype), count))
+    return [to.node("Where", kept, scaled, to.constant(0, dtype))]
+
+
+def _scatter(to: Scope, call: Call) -> list[str]:
+    """Write the gradient of x[i:j]: zeros around it."""
+    name, _ = first_operand(to, call)
+    index = to.book.sized.attributes(call)["index"]
+    parts = [*index] if isinstance(index, tuple) else [index]
+    shape = to.shape(call.output)
+    before, after, gone = [], [], []
+    for axis, length in enumerate(shape):
+        part = parts[axis] if axis < len(parts) else slice(None)
+        if not isinstance(length, int) and part != slice(None):
+            part = None
+        bounds = _bounds(part, length) if isinstance(length, int) else (0, 0)
+        if bounds is None or part is None or part is Ellipsis:
+            raise UnsupportedError("export: ONNX has no gradient of this index; use slices of step 1, and integers")
+        if isinstance(part, int):
+            gone.append(axis)
+        before.append(bounds[0])
+        after.append(bounds[1])
+    if gone:
+        name = to.node("Unsqueeze", name, to.integers(gone))
+    return [to.node("Pad", name, to.integers([*before, *after]), to.constant(0, call.output.dtype))]
+
+
+def _bounds(part: object, length: int) -> tuple[int, int] | None:
+    """Return how many zeros come before and after a part of an axis; None if they lie between."""
+    if isinstance(part, int):
+        return part % length, length - 1 - part % length
+    if not isinstance(part, slice):
+        return None
+    start, stop, step = part.indices(length)
+    return (start, length - stop) if step == 1 and start <= stop else None
+
+
+def keywords(call: Call) -> dict[str, object]:
+    """Return the settings of a function without a gradient, by name."""
+    key = call.operator.key
+    function = key[0] if isinstance(key, tuple) else None
+    return function.keywords if isinstance(function, partial) else {}
+
+
+def _argmax(kind: str) -> Writer:
+    def write(to: Scope, call: Call) -> list[str]:
+        settings = keywords(call)
+        name = to.name(cast(Value, call.inputs[0]))
+        axis = settings.get("axis", call.inputs[1] if len(call.inputs) > 1 else None)
+        kept = int(bool(settings.get("keepdims", False)))
+        if axis is None and kept:
+            raise UnsupportedError(f"export: ONNX has no {kind} of all axes that keeps them; give axis=")
+        if axis is None:
+            name, axis = to.node("Reshape", name, to.integers([-1])), 0
+        return [to.node(kind, name, axis=cast(int, axis), keepdims=kept)]
+
+    return write
+
+
+REDUCE: dict[str, Writer] = {
+    "matmul": _matmul,
+    "sum": _reduction("ReduceSum", axes_are_input=True),
+    "mean": _reduction("ReduceMean"),
+    "max": _reduction("ReduceMax"),
+    "min": _reduction("ReduceMin"),
+    "prod": _reduction("ReduceProd"),
+    "logsumexp": _reduction("ReduceLogSumExp"),
+    "log_softmax": _log_softmax,
+    "cumsum": _cumsum,
+    "cross_entropy": _cross_entropy,
+    "cross_entropy_back": _cross_entropy_back,
+    "scatter": _scatter,
+}
+"""Writers of products, reductions and losses, by name of the operator."""
+
+ANSWERS: dict[str, Writer] = {"argmax": _argmax("ArgMax"), "argmin": _argmax("ArgMin")}
+"""Writers of NumPy functions without a gradient that are no primitives, by name."""
