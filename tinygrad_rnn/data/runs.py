@@ -132,7 +132,7 @@ class Run:
     def table(self, folder: Path) -> list[str]:
         """Return its tokens in the order of their numbers."""
         with self.table_at(folder).open("rb") as file:
-            return [cast(str, json.loads(line)) for line in islice(file, self.tokens)]
+            return cast(list[str], json.loads(b"[" + b",".join(islice(file, self.tokens)) + b"]"))
 
     def blocks(self, folder: Path, most: int | None = None) -> Iterator[Numbers]:
         """Yield the numbers of its first tokens of text, in parts."""
