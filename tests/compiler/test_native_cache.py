@@ -54,6 +54,7 @@ def test_without_a_home_there_is_no_cache_folder(monkeypatch):
 def test_which_compiler_is_taken(script, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(native, "_carried_compiler", lambda: None)
     with pytest.raises(NativeError, match=r"no C compiler .*cc, gcc, clang.* Plans run without it"):
         native.find_compiler()
     for name in ("clang", "gcc", "cc"):
@@ -74,10 +75,19 @@ def test_which_compiler_is_taken(script, tmp_path, monkeypatch):
         native.find_compiler()
 
 
-def test_windows_has_none(monkeypatch):
+def test_on_windows(cc, source, monkeypatch, tmp_path):
+    """What differs there: the folder, the ending, no modes of files. The compiler is this machine's."""
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(NativeError, match=r"Windows.* Plans run without it"):
-        native.find_compiler()
+    for name in ("TINYGRAD_RNN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    cache = native.cache_folder()
+    assert cache == tmp_path / "local" / "tinygrad_rnn"
+    path = native.build(source, cache, [cc])
+    assert path.suffix == ".dll"
+    cache.chmod(0o777)
+    assert native.build(source, cache, [cc]) == path
+    assert native.load(path).functions.add(2, 3) == 5
 
 
 def run_library(source, **environment):

@@ -12,7 +12,9 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import importlib.util
 import os
+import platform
 import shlex
 import shutil
 import signal
@@ -31,7 +33,7 @@ from .numbers import header
 _SOURCE = Path(__file__).parent / "source"
 _UNIT = "replay.c"  # it includes the other files
 _HEADER = "operations.h"  # and this one, which is written when it is compiled
-_COMPILERS = ("cc", "gcc", "clang")
+_COMPILERS = ("gcc",) if sys.platform == "win32" else ("cc", "gcc", "clang")
 _FLAGS = (
     *("-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread"),
     # errno and traps, which nobody asks for here, would keep loops from being vectorized.
@@ -44,8 +46,11 @@ _LIBRARIES = ("-lm",)
 # A vectorized loop, so that an assembler that does not know the CPU's instructions is found out too.
 _PROBE = "void probe(float *x) { for (int i = 0; i < 64; i++) x[i] += x[i]; }\n"
 _NOTE = "tinygrad_rnn_built_with"  # a string in the library: the compiler, a line break, the flags
-_ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SDKROOT", "DEVELOPER_DIR")
-_TIMEOUT = 120.0  # seconds, for one run of the compiler
+_ENVIRONMENT = (
+    *("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SDKROOT", "DEVELOPER_DIR"),
+    *("SYSTEMROOT", "TEMP", "TMP", "LOCALAPPDATA", "USERPROFILE"),  # Windows
+)
+_TIMEOUT = 240.0  # seconds, for one run of the compiler: the one in the extra compiles parts of the C library first
 _ABANDONED = 3600.0  # seconds after which an unfinished build is that of a process that was killed
 _LAST_LINES = 20  # of what a compiler says
 _INSTEAD = 'Plans run without it under executor="auto" or "numpy".'
@@ -72,10 +77,11 @@ def library() -> Library:
     """Return the library, compiling it if this machine has not done so before.
 
     The environment is read at the first call, and the outcome kept for the process. `CC` names a compiler, with
-    arguments if need be; otherwise cc, gcc and clang are looked for. `TINYGRAD_RNN_CPU` names a level of x86-64 to
-    compile for in place of this CPU. The library is kept in a folder `tinygrad_rnn` within `TINYGRAD_RNN_CACHE`,
-    `XDG_CACHE_HOME` or the user's cache folder, whichever comes first; that folder may be deleted at any time. Where
-    it cannot be written to, a temporary one serves until the process ends.
+    arguments if need be; otherwise cc, gcc and clang are looked for, and then the compiler that the extra [native]
+    brings. `TINYGRAD_RNN_CPU` names a level of x86-64 to compile for in place of this CPU. The library is kept in a
+    folder `tinygrad_rnn` within `TINYGRAD_RNN_CACHE`, `XDG_CACHE_HOME` or the user's cache folder, whichever comes
+    first; that folder may be deleted at any time. Where it cannot be written to, a temporary one serves until the
+    process ends.
 
     Raises:
         NativeError: if there is no compiler, it fails, the library does not load, or the folder is not safe; the
@@ -132,8 +138,6 @@ def find_compiler() -> tuple[str, ...]:
     >>> len(command) >= 1
     True
     """
-    if sys.platform == "win32":
-        raise NativeError(f"native: there is no native executor on Windows. {_INSTEAD}")
     named = os.environ.get("CC", "")
     try:
         words = shlex.split(named)
@@ -144,10 +148,22 @@ def find_compiler() -> tuple[str, ...]:
             return (str(Path(found).absolute()), *words[1:])  # it runs in another folder
     if words:
         raise NativeError(f"native: CC={named!r} names a compiler that was not found; correct or unset it. {_INSTEAD}")
+    if (carried := _carried_compiler()) is not None:
+        return (str(carried), "cc")
     raise NativeError(
-        f"native: no C compiler on the path (looked for {', '.join(_COMPILERS)}); install gcc or clang, or name one in "
-        f"the environment variable CC. {_INSTEAD}"
+        f"native: no C compiler on the path (looked for {', '.join(_COMPILERS)}); install gcc or clang, or pip install "
+        f'"tinygrad_rnn[native]", which brings one, or name one in the environment variable CC. {_INSTEAD}'
     )
+
+
+def _carried_compiler() -> Path | None:
+    """Return the program of the extra [native], Zig, which is a C compiler too; None if it is not installed."""
+    spec = importlib.util.find_spec("ziglang")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        program = Path(folder, "zig.exe" if sys.platform == "win32" else "zig")
+        if program.is_file():
+            return program
+    return None
 
 
 def cache_folder() -> Path:
@@ -164,6 +180,8 @@ def cache_folder() -> Path:
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if shared.is_absolute():  # the standard says that a relative one is to be ignored
         return shared / "tinygrad_rnn"
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local).absolute() / "tinygrad_rnn"
     try:
         home = Path.home()
     except RuntimeError as error:
@@ -199,7 +217,7 @@ def build(source: Path, cache: Path, compiler: Sequence[str], cpu: str = "native
             f"native: {cache} belongs to another user, or others can write to it, so nothing is loaded from there; run "
             f"`chmod go-w` on it, delete it, or set TINYGRAD_RNN_CACHE to another folder. {_INSTEAD}"
         )
-    path = cache / f"replay-{_key(source, compiler, cpu)}.so"
+    path = cache / f"replay-{_key(source, compiler, cpu)}{'.dll' if sys.platform == 'win32' else '.so'}"
     if path.is_file() and not path.is_symlink() and _is_private(path):
         return path
     for left in cache.glob("building-*"):
@@ -209,7 +227,7 @@ def build(source: Path, cache: Path, compiler: Sequence[str], cpu: str = "native
     with tempfile.TemporaryDirectory(prefix="building-", dir=cache, ignore_cleanup_errors=True) as folder:
         made = _compile(source, Path(folder), compiler, cpu)
         made.chmod(0o700)  # whatever the umask is
-        with made.open("rb") as file:
+        with made.open("r+b") as file:  # Windows syncs only what can be written
             os.fsync(file.fileno())  # or, after a power failure, the name could be there without the bytes
         made.replace(path)
     return path
@@ -239,6 +257,8 @@ def load(path: Path) -> Library:
 
 def _is_private(path: Path) -> bool:
     """Return whether a file or folder is this user's, and nobody else can write to it."""
+    if sys.platform == "win32":  # which keeps the folders of a user from others by lists that have no place in a mode
+        return True
     status = path.stat()
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
@@ -249,7 +269,7 @@ def _key(source: Path, compiler: Sequence[str], cpu: str) -> str:
     parts = (
         [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
         (_FLAGS, _NATIVE, _WIDE, _LIBRARIES, _NOTE, header()),
-        (os.uname().machine, processor(), cpu),
+        (platform.machine(), processor(), cpu),
         [_identity(word) for word in compiler],
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -269,15 +289,14 @@ def _identity(word: str) -> tuple[str | int, ...]:
 
 def _compile(source: Path, workplace: Path, compiler: Sequence[str], cpu: str) -> Path:
     """Return the library, compiled in an empty folder."""
-    probe, note, made = workplace / "probe.c", workplace / "note.c", workplace / "replay.so"
-    probe.write_text(_PROBE, encoding="utf-8")
-    # A level that was asked for must be taken; without -march=native the library is a slower one.
-    flags = [*_FLAGS] if cpu == "native" else [*_FLAGS, f"-march={cpu}"]
-    for wanted in (_NATIVE, _WIDE) if cpu == "native" else (_WIDE,):
-        for flag in wanted:
-            if _run([*compiler, *flags, flag, str(probe), "-o", str(made)], workplace)[0] == 0:
-                flags.append(flag)
-                break
+    note, made = workplace / "note.c", workplace / "replay.so"
+    flags = [*_FLAGS]
+    # A level that was asked for must be taken, in one spelling or the other; without -march=native the library is a
+    # slower one.
+    level = (f"-march={cpu}", f"-march={cpu.replace('-', '_')}")
+    for wanted in (_NATIVE, _WIDE) if cpu == "native" else (level, _WIDE):
+        tried = (flag for flag in wanted if _takes(compiler, [*flags, flag], workplace))
+        flags += [flag] if (flag := next(tried, wanted[0] if wanted is level else "")) else []
     status, said = _run([*compiler, "--version"], workplace)
     version = said.splitlines()[0] if status == 0 and said else compiler[0]
     text = f"{version}\n{shlex.join([*compiler[1:], *flags, *_LIBRARIES])}\0".encode()
@@ -296,9 +315,18 @@ def _compile(source: Path, workplace: Path, compiler: Sequence[str], cpu: str) -
     return made
 
 
+def _takes(compiler: Sequence[str], flags: list[str], workplace: Path) -> bool:
+    """Return whether a compiler takes the flags."""
+    probe = workplace / "probe.c"
+    probe.write_text(_PROBE, encoding="utf-8")
+    return _run([*compiler, *flags, str(probe), "-o", str(workplace / "replay.so")], workplace)[0] == 0
+
+
 def _run(command: list[str], workplace: Path) -> tuple[int, str]:
     """Return exit status and output of a command, which is ended, with all that it started, if it takes too long."""
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {"LC_ALL": "C"}
+    # What the compiler of the extra [native] keeps between its runs goes with the folder.
+    environment |= {"ZIG_GLOBAL_CACHE_DIR": str(workplace / "zig"), "ZIG_LOCAL_CACHE_DIR": str(workplace / "zig")}
     try:
         with subprocess.Popen(
             command,
@@ -309,13 +337,16 @@ def _run(command: list[str], workplace: Path) -> tuple[int, str]:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            process_group=0,
+            process_group=None if sys.platform == "win32" else 0,
         ) as process:
             try:
                 said = process.communicate(timeout=_TIMEOUT)[0]
             except BaseException:  # the compiler proper is a process of its own
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                if sys.platform == "win32":
+                    process.kill()
+                else:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
                 raise
     except subprocess.TimeoutExpired:
         raise NativeError(f"native: {command[0]} did not end within {_TIMEOUT:g} seconds. {_INSTEAD}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import sys
 from pathlib import Path
 
 from ...errors import ConfigError
@@ -44,7 +45,7 @@ def levels() -> list[str]:
     >>> all(level.startswith("x86-64") for level in levels())
     True
     """
-    if os.uname().machine != "x86_64":
+    if sys.platform == "win32" or os.uname().machine != "x86_64":
         return []
     has = set(processor().split())
     return [level for level, needed in _LEVELS.items() if needed <= has]
