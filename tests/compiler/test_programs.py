@@ -90,6 +90,14 @@ def test_outputs_of_few_steps_weighted_by_a_constant(T):
     assert_replays(f, (normal(2, T, 2),))
 
 
+def test_a_loop_whose_results_are_wanted_of_one_step_is_made_once():
+    """There were two calls with one body: a pass that rewrote the body of one broke the other."""
+    before = [("np.arccosh({0} * {0} + 1.5)", 1981859329), ("({0} * {0} + 1)**{0}", 1580516327)]
+    body = [("np.log(1 + {0} * {0})", 557108434), ("reduction", 2425921211)]
+    after = [("np.rint({})", 688717660), ("np.positive({})", 1194392650), ("({0} * {0} + 0.5)**0.5", 4288139066)]
+    check(write(before, body, after, 5, "float64", 2738095170), 2, [], "numpy", 1)
+
+
 @pytest.mark.nightly
 @settings(max_examples=20_000, derandomize=False, suppress_health_check=list(HealthCheck))
 @drawn

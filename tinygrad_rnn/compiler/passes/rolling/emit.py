@@ -58,6 +58,7 @@ class _Emission:
         self.loops: dict[Rolled, _Loop] = {}
         self._places: dict[Call, int] = {}
         self._seen: set[int] = set()
+        self._appended: set[int] = set()  # first results of nodes
         self._waiting: list[Callable[[], None]] = []
         self._single: dict[tuple[Rolled, int, int], dict[int, Value]] = {}  # steps that are read one by one
         self._alone: dict[tuple[Rolled, int, int], Node] = {}  # those of which only one is
@@ -227,7 +228,10 @@ class _Emission:
     # -- calls outside of loops ---------------------------------------------------------------------------------------
 
     def node(self, node: Node) -> None:
-        """Append the call of a node."""
+        """Append the call of a node, once: each of its results may be demanded."""
+        if node.outs[0] in self._appended:
+            return
+        self._appended.add(node.outs[0])
         join = join_of(self.table, node)
         if join is not None:
             self.new.now[self.numbering.values[node.outs[0]]] = self._joined(node.call, join)
