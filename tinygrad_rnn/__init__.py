@@ -69,6 +69,7 @@ _HOME = {
     "config": "TrainConfig",
     "graphs": "Drawing draw plot_gradient_flow",
     "exports": "export",
+    "exports.jax": "to_jax",
     "course": "grade",
     "exports.torch": "from_torch to_torch",
     "training": (

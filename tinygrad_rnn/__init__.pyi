@@ -290,6 +290,7 @@ from .graphs import Drawing as Drawing
 from .graphs import draw as draw
 from .graphs import plot_gradient_flow as plot_gradient_flow
 from .exports import export as export
+from .exports.jax import to_jax as to_jax
 from .course import grade as grade
 from .exports.torch import from_torch as from_torch
 from .exports.torch import to_torch as to_torch

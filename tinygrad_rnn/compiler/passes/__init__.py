@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 from ...errors import ConfigError
@@ -51,10 +51,17 @@ _CLEAN: tuple[Pass, ...] = (
 )
 
 
-def run(graph: Graph, without: Collection[str] = ()) -> Iterator[tuple[str, Graph]]:
+def run(
+    graph: Graph, without: Collection[str] = (), passes: Mapping[str, tuple[Pass, ...]] = PASSES
+) -> Iterator[tuple[str, Graph]]:
     """Yield (name, graph after it) of each pass that is on.
 
     A pass may write into the calls of the graph that it is given: who keeps one must draw it before going on.
+
+    Args:
+        graph: what they rewrite.
+        without: names of passes that are off.
+        passes: those that there are, by name.
 
     Raises:
         ConfigError: if `without` names no pass.
@@ -63,7 +70,7 @@ def run(graph: Graph, without: Collection[str] = ()) -> Iterator[tuple[str, Grap
     if unknown:
         raise ConfigError(f"compile: without names {unknown}; the passes are {', '.join(PASSES)}")
     clean = () if "simplify" in without else _CLEAN
-    for name, functions in PASSES.items():
+    for name, functions in passes.items():
         if name in without:
             continue
         for function in functions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from ...engine.tree import flatten
@@ -69,17 +69,26 @@ def donated_leaves(function: Callable[..., object], donate: Collection[str | int
     """Return the numbers of the leaves of donated arguments, among those of all positional and named arguments."""
     if not donate:
         return set()
+    found: set[int] = set()
+    for names, _, numbers in arguments_of(function, args):
+        if not names.isdisjoint(donate):
+            found.update(numbers)
+    return found
+
+
+def arguments_of(
+    function: Callable[..., object], args: Arguments
+) -> Iterator[tuple[frozenset[str | int], object, range]]:
+    """Yield for each argument its name and its position, itself, and the numbers of its leaves among those of all."""
     positional, named = args
     names = parameters_of(function).positional
-    found: set[int] = set()
     number = 0
     for place, part in [*enumerate(positional), *named.items()]:
-        count = len(flatten(part))
+        other: Sequence[str | int] = ()
         if isinstance(place, int):
-            is_given = place in donate or (place < len(names) and names[place] in donate)
-        else:
-            is_given = place in donate or (place in names and names.index(place) in donate)
-        if is_given:
-            found.update(range(number, number + count))
+            other = names[place : place + 1]
+        elif place in names:
+            other = (names.index(place),)
+        count = len(flatten(part))
+        yield frozenset((place, *other)), part, range(number, number + count)
         number += count
-    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +38,16 @@ ARRAY = object()
 _ARRAYS = Tensor, np.ndarray
 
 
-def trace(function: Callable[..., object], args: Arguments, verified: set[int] | None = None) -> Recorded:
+Recorder = Callable[[Iterable[object], set[int] | None], LoopTracer]
+"""Makes a tracer for the arrays that the code of a function names, and the hashes that `trace` is given."""
+
+
+def trace(
+    function: Callable[..., object],
+    args: Arguments,
+    verified: set[int] | None = None,
+    recorder: Recorder = LoopTracer,
+) -> Recorded:
     """Run a function once, on positional and named arguments, and return what it computed.
 
     Args:
@@ -46,12 +55,13 @@ def trace(function: Callable[..., object], args: Arguments, verified: set[int] |
         args: of the call.
         verified: hashes of the forms of steps of which a second call has found the same, in earlier recordings of this
             function; None: there are none. Those of this recording are added.
+        recorder: makes the tracer.
 
     Raises:
         TraceError: if it reads a value, or uses what cannot be replayed.
     """
     named_parts, variables = named_by(function)
-    tracer, leaves = LoopTracer(named_parts, verified), flatten(args)
+    tracer, leaves = recorder(named_parts, verified), flatten(args)
     stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(leaves)]
     positional, named = rebuild(args, iter(stand_ins))
     try:

@@ -136,7 +136,7 @@ class Tracer:
         """Append a call of a function without a gradient; its result is a Tensor, so that nobody reads it unseen."""
         generators = [part for part in args if isinstance(part, np.random.Generator)]
         before = [state_of(generator) for generator in generators]
-        made = _computed(function, [part._array if isinstance(part, Tensor) else part for part in args])
+        made = self.answer(function, [part._array if isinstance(part, Tensor) else part for part in args])
         for generator, state in zip(generators, before, strict=True):
             self._draws.setdefault(id(generator), Draws(generator, state)).drawn(state)
         if made.dtype.kind not in "biufc":
@@ -152,6 +152,14 @@ class Tracer:
         self.append(call)
         self.know(result, call.output)
         return result
+
+    def answer(self, function: Callable[..., object], args: Sequence[object]) -> Array:
+        """Return what a function without a gradient gives, of a comparison of abstract values one element."""
+        if isinstance(function, np.ufunc) and function.nout == 1:
+            shape = np.broadcast_shapes(*(np.shape(cast(Array, part)) for part in args))
+            if (made := uniform_elementwise(function, args, shape)) is not None:
+                return made
+        return np.array(function(*args))
 
     def accumulated(self, total: object, edge: Edge) -> None:
         """Mark the addition that made a sum: it adds a term to a cotangent, and nobody wrote its order down."""
@@ -359,12 +367,3 @@ class _Past(NamedTuple):
 
 def _abstract(array: Array) -> Array:
     return abstract_array(array.shape, array.dtype) if array.dtype.kind in "fc" else array
-
-
-def _computed(function: Callable[..., object], args: Sequence[object]) -> Array:
-    """Return what a function without a gradient gives, of a comparison of abstract values one element."""
-    if isinstance(function, np.ufunc) and function.nout == 1:
-        shape = np.broadcast_shapes(*(np.shape(cast(Array, part)) for part in args))
-        if (made := uniform_elementwise(function, args, shape)) is not None:
-            return made
-    return np.array(function(*args))

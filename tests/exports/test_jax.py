@@ -1,0 +1,488 @@
+"""`to_jax`: the same numbers as NumPy and as plans, gradients, vmap, keys, devices, and errors."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from programs import lines, write
+from verdict import difference, rounding
+
+import tinygrad_rnn as tr
+from tinygrad_rnn.engine.tree import map_leaves
+from tinygrad_rnn.exports.jax_constants import CONSTANTS
+from tinygrad_rnn.exports.jax_operators import OPERATORS
+
+jax = pytest.importorskip("jax", reason="the extra [jax] is not installed")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def settings_of_jax():
+    """Float64, and a compiler that takes half of its time."""
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, True)
+    with jax.enable_x64(True):
+        yield
+    jax.config.update(name, before)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def normal(*shape, seed=0):
+    return rng(seed).standard_normal(shape)
+
+
+def arrays(nest):
+    """Return a nest with the arrays of JAX, and the values of Tensors, as NumPy's; keys in order, as JAX sorts them."""
+    if isinstance(nest, dict):
+        return {name: arrays(nest[name]) for name in sorted(nest)}
+    if isinstance(nest, list | tuple):
+        return [*map(arrays, nest)]
+    return nest if nest is None else np.asarray(nest.data if isinstance(nest, tr.Tensor) else nest)
+
+
+def values(nest):
+    """Return a nest of Tensors as what a function of JAX takes."""
+    return map_leaves(lambda part: part.data, nest)
+
+
+def assert_same(got, wanted, tolerance=1e-12):
+    def compare(one, other):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        scale = np.abs(other[np.isfinite(other)]).max(initial=1e-30) if other.dtype.kind == "f" else 1
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
+
+    map_leaves(compare, arrays(got), arrays(wanted))
+
+
+def check(f, *args, weights=None):
+    """Compare a step in JAX, under jit, with the step itself."""
+    arguments = map_leaves(lambda part: part.data if isinstance(part, tr.Tensor) else part, args)
+    assert_same(jax.jit(tr.to_jax(f, weights=weights))(*arguments), f(*args))
+
+
+# -- operators --------------------------------------------------------------------------------------------------------
+
+x, y, M = normal(2, 3), normal(2, 3, seed=1), normal(3, 4, seed=2)
+ids, rows = np.array([[1, 0], [1, 1]]), np.array([2, 0])
+NEAR = {
+    "arcsin": np.tanh(x),
+    "arccos": np.tanh(x),
+    "arctanh": np.tanh(x),
+    "arccosh": x * x + 1.5,
+    "log": x * x + 0.1,
+    "log1p": x * x,
+    "log2": x * x + 0.1,
+    "log10": x * x + 0.1,
+    "sqrt": x * x + 0.1,
+}
+UFUNCS = {name: f for name in OPERATORS if isinstance(f := getattr(np, name, None), np.ufunc)}
+UNARY = [*(name for name in UFUNCS.keys() - NEAR.keys() if UFUNCS[name].nin == 1), "relu", "sigmoid", "softplus"]
+BINARY = [name for name in UFUNCS.keys() - {"power", "matmul"} if UFUNCS[name].nin == 2]
+CALLS = {
+    **{name: (getattr(tr, name), x) for name in sorted(UNARY)},
+    **{name: (getattr(tr, name), given) for name, given in NEAR.items()},
+    **{name: (getattr(tr, name), x, y) for name in sorted(BINARY)},
+    "power": (lambda a, b: (a * a + 0.5) ** b, x, y),
+    "promotion": (lambda a, i: (i + a, i / 2, i * 2.5, a > i), x.astype(np.float32), np.arange(3)),
+    "where": (lambda a, b: np.where(a > b, a, 0), x, y),
+    "astype": (lambda a: np.astype(a * 3, np.int64), x),
+    "round": (lambda a: np.round(a, 1), x),
+    "matmul": (lambda a, b: (a @ b, a[0] @ b, a @ b[:, 0], a @ a.T), x, M),
+    "reductions": (lambda a: [f(a, axis=1, keepdims=True) for f in (np.sum, np.mean, np.max, np.min, np.prod)], x),
+    "scans": (lambda a: (np.cumsum(a, axis=0), np.cumprod(a, axis=1)), x),
+    "logarithms": (lambda a: (tr.logsumexp(a, axis=1), tr.log_softmax(a), tr.logsumexp(a[:, :0], axis=1)), x),
+    "shapes": (lambda a: (a.T, a.reshape(3, 2), np.broadcast_to(a[:, None], (2, 4, 3))), x),
+    "joined": (lambda a, b: (tr.stack([a, b], axis=1), tr.concatenate([a, b], axis=1), np.unstack(a, axis=1)), x, y),
+    "split": (lambda a: [*np.split(a, 3, axis=1), *np.split(a, [2, 1], axis=1)], x),
+    "getitem": (lambda a: (a[:, ::-1], a[0], a[..., None, 1:], a[ids % 2]), x),
+    "take": (lambda a, i: (tr.take(a, i, axis=1), tr.take(a, i), tr.take_along_axis(a, i, axis=1)), x, ids),
+    "linear_recurrence": (lambda a, b: tr.linear_scan(a, b, axis=0), normal(9, 3), normal(9, 3, seed=1)),
+    "cross_entropy": (lambda a, t: tr.cross_entropy(a, t), normal(2, 3, 4), np.array([[0, 3, -1], [2, -1, 1]])),
+    "weighted": (
+        partial(tr.cross_entropy, class_weights=np.arange(1.0, 5), smoothing=0.1),
+        normal(2, 4),
+        np.array([0, -1]),
+    ),
+    "masked": (lambda a, t, m: tr.cross_entropy(a, t, mask=m, reduction="sum"), normal(2, 4), rows, rows > 0),
+    "binary": (lambda a, t, m: tr.binary_cross_entropy(a, t, mask=m), x, (y > 0).astype(float), rows > 0),
+    "distribution": (lambda a, t: tr.cross_entropy(a, t, reduction="none"), x, np.full((2, 3), 1 / 3)),
+    "mse": (lambda a, t, m: tr.mse(a, t, mask=m), x, y, rows > 0),
+    "norms": (lambda a, b: tr.clip_by_norm({"a": a * 1e200, "b": b}, 1.0), x, y),
+    "ctc": (
+        lambda a, t, n, m: tr.ctc(a, t, lengths=n, target_lengths=m),
+        normal(2, 6, 4),
+        np.array([[1, 2], [3, 3]]),
+        np.array([5, 6]),
+        np.array([1, 2]),
+    ),
+    "numpy": (lambda a: (np.argmax(a, axis=1), np.argsort(a, axis=1), np.sort(a, axis=0), np.any(a > 0)), x),
+}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", CALLS)
+def test_operators(name):
+    """Each with the gradient of its results, for which rules call other operators."""
+    f, *args = CALLS[name]
+    tensors = [tr.tensor(a, requires_grad=a.dtype.kind == "f" and number < 1) for number, a in enumerate(args)]
+
+    def both(*args):
+        made = f(*args)
+        parts = [p for p in (made if isinstance(made, list | tuple) else [made]) if getattr(p, "requires_grad", False)]
+        total = sum((np.sum(part * part) for part in parts), 0.0)
+        return made, tr.grad(total, args[0]) if parts else None
+
+    check(both, *tensors, weights={0: tensors[0]})
+
+
+def test_all_operators_together():
+    """One program of them all: compiling each by itself takes a minute."""
+    kept = [name for name in CALLS if name not in ("ctc", "weighted")]
+    f = lambda args: {name: CALLS[name][0](*args[name]) for name in kept}  # noqa: E731
+    wrapped = {name: [tr.tensor(part) for part in CALLS[name][1:]] for name in kept}
+    got = jax.jit(tr.to_jax(f))({name: CALLS[name][1:] for name in kept})
+    assert_same({name: got[name] for name in kept}, f(wrapped))
+
+
+def test_the_tables_have_every_function_that_the_package_records():
+    modules = {name: part for name, part in sys.modules.items() if name.startswith("tinygrad_rnn.")}
+    primitives = {
+        part.name
+        for name, module in modules.items()
+        for part in vars(module).values()
+        if name.startswith("tinygrad_rnn.ops") and isinstance(part, tr.Primitive)
+    }
+    assert "cross_entropy_back" in primitives
+    assert primitives <= OPERATORS.keys()
+    for name in CONSTANTS:  # what they stand for exists
+        module, _, function = name.removesuffix(".Embedding._checked").rpartition(".")
+        importlib.import_module(f"tinygrad_rnn.{module or name}") if module else None
+        assert name.endswith("Embedding._checked") or hasattr(sys.modules[f"tinygrad_rnn.{module}"], function), name
+
+
+# -- recurrent models -------------------------------------------------------------------------------------------------
+
+
+class LeakyCell(tr.Module):
+    def __init__(self, input_size, hidden_size, rng):
+        self.Wx = tr.parameter(rng.standard_normal((input_size, hidden_size)), np.float64)
+        self.Wh = tr.parameter(rng.standard_normal((hidden_size, hidden_size)) / 2, np.float64)
+        self.leak = tr.parameter(np.zeros(hidden_size), np.float64)
+
+    def initial_state(self, batch_size):
+        return np.zeros((batch_size, len(self.leak)))
+
+    def __call__(self, x, h):
+        a = tr.sigmoid(self.leak)
+        h = (1 - a) * h + a * np.tanh(x @ self.Wx + h @ self.Wh)
+        return h, h
+
+
+def cell_of(kind):
+    return kind(3, 4, rng()) if kind is LeakyCell else kind(3, 4, rng(), np.float64)
+
+
+OTHERS = [tr.RNNCell, tr.LSTMCell, tr.GRUCell, tr.PeepholeLSTMCell, tr.CoupledLSTMCell, tr.LayerNormLSTMCell]
+OTHERS += [tr.IndRNNCell, tr.MinGRUCell, tr.MinLSTMCell, tr.LRUCell]
+
+
+@pytest.mark.parametrize("kind", [LeakyCell, *(pytest.param(kind, marks=pytest.mark.nightly) for kind in OTHERS)])
+def test_a_cell_with_lengths_and_cuts(kind):
+    """Its outputs and gradients; and what JAX makes of the loss is what `grad` makes of it, cuts included."""
+    cell, xs, lengths = cell_of(kind), normal(2, 6, 3), np.array([4, 6])
+    params = cell.parameters()
+
+    def loss(params, xs, lengths):
+        outputs, state = tr.unroll(cell, xs, lengths=lengths, cut_every=2)
+        return np.sum(outputs**2) + sum(np.sum(part) for part in jax.tree.leaves(state))
+
+    def step(params, xs, lengths):
+        total = loss(params, xs, lengths)
+        return total, tr.grad(total, params)
+
+    given, wanted = values(params), step(params, xs, lengths)
+    weights = {"params": params}
+    assert_same(jax.jit(tr.to_jax(step, weights=weights))(given, xs, lengths), wanted)
+    assert_same(jax.jit(jax.grad(tr.to_jax(loss, weights=weights)))(given, xs, lengths), wanted[1])
+
+
+@pytest.mark.nightly
+def test_both_directions():
+    one, other = tr.GRUCell(3, 2, rng(), np.float64), tr.RNNCell(3, 2, rng(1), np.float64)
+    check(lambda xs, n: tr.bidirectional(one, other, xs, lengths=n), normal(2, 4, 3), np.array([3, 4]))
+
+
+@pytest.mark.nightly
+def test_sequence_to_sequence():
+    model = tr.Seq2Seq(6, 3, 4, rng(), dtype=np.float64)
+    given = np.array([[1, 2, 3], [2, 5, 1]]), np.array([[0, 4, 2], [0, 1, 3]])
+    check(
+        lambda params, s, t: tr.grad(model.loss(s, t), params),
+        model.parameters(),
+        *given,
+        weights={0: model.parameters()},
+    )
+
+
+def test_twenty_updates_with_adam_and_clipping():
+    """The whole update, against the native executor; its state and its parameters stay in JAX."""
+    model, optimizer = tr.RNNLM(7, 3, 4, rng(), dtype=np.float64), tr.Adam(lr=0.02)
+    params, state = model.parameters(), model.initial_state(2)
+
+    def update(params, moments, ids, targets, state, rates):
+        loss, state = model.loss(ids, targets, tr.cut(state))
+        grads, norm = tr.clip_by_norm(tr.grad(loss, params), 0.5)
+        params, moments = optimizer.updated(params, grads, moments, rates)
+        return loss, norm, params, moments, state
+
+    compiled, step = tr.compile(update), jax.jit(tr.to_jax(update, weights={"params": params}))
+    now, after = values(params), values(state)
+    moments, _ = optimizer.start(params)
+    text = rng(1).integers(0, 7, (2, 61))
+    for start in range(0, 60, 3):
+        ids, targets = text[:, start : start + 3], text[:, start + 1 : start + 4]
+        kept, rates = optimizer.start(params)
+        rates = map_leaves(np.asarray, rates)
+        loss, norm, new, kept, state = compiled(params, kept, ids, targets, state, rates)
+        for name, p in params.items():
+            p.data = new[name]
+        optimizer.take(kept)
+        *seen, now, moments, after = step(now, moments, ids, targets, after, rates)
+        assert_same(seen, [loss, norm], 1e-11)
+    assert_same((now, moments, after), (new, kept, state), 1e-10)
+
+
+def test_a_loop_in_python_becomes_a_scan():
+    W = tr.tensor(normal(3, 3), requires_grad=True)
+
+    def f(W, xs):
+        h = np.zeros((2, 3))
+        for t in range(30):
+            with tr.at_step(t):
+                h = np.tanh(xs[:, t] + h @ W)
+        return h
+
+    jaxpr = str(jax.make_jaxpr(tr.to_jax(f, weights={"W": W}))(W.data, normal(2, 30, 3)))
+    assert jaxpr.count("scan") == 1
+    assert jaxpr.count("tanh") == 1
+
+
+@pytest.mark.nightly
+def test_vmap_and_second_derivatives():
+    W = tr.tensor(normal(3, 3), requires_grad=True)
+    f = tr.to_jax(lambda W, x: np.sum(np.tanh(x @ W) ** 2), weights={"W": W})
+    xs = normal(4, 2, 3)
+    each = jax.vmap(f, (None, 0))(W.data, xs)
+    assert_same(each, np.stack([np.sum(np.tanh(x @ W.data) ** 2) for x in xs]))
+    hessian = jax.hessian(f)(W.data, xs[0])
+    assert_same(hessian, tr.jacobian(lambda W: tr.grad(np.sum(np.tanh(xs[0] @ W) ** 2), W, create_graph=True), W))
+
+
+# -- draws ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_takes_the_place_of_a_generator():
+    cell = tr.Zoneout(tr.RNNCell(3, 4, rng(), np.float64), 0.5)
+    drop = tr.Dropout(0.25)
+
+    def f(xs, draws):
+        outputs, _ = tr.unroll(cell.with_rng(draws, 40), xs)
+        return outputs, drop(np.ones(4000), draws), draws
+
+    step, xs = jax.jit(tr.to_jax(f)), np.ones((40, 5, 3))
+    one, same = step(xs, jax.random.key(1)), step(xs, jax.random.key(1))
+    other = step(xs, one[2])
+    assert_same(one[:2], same[:2], 0)
+    assert not np.array_equal(one[1], other[1])
+    assert np.unique(one[1]).round(6).tolist() == [0, 1.333333]
+    assert 0.2 < np.mean(np.asarray(one[1]) == 0) < 0.3
+    stays = np.asarray(one[0])[:, 1:] == np.asarray(one[0])[:, :-1]  # another draw at each step
+    assert 0.4 < stays.mean() < 0.6
+    assert not np.array_equal(stays[:, 0], stays[:, 1])
+
+
+# -- devices ----------------------------------------------------------------------------------------------------------
+
+DEVICES = """
+import json, jax, numpy as np, tinygrad_rnn as tr
+jax.config.update("jax_enable_x64", True)
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+model = tr.RNNLM(7, 3, 4, np.random.default_rng(0), dtype=np.float64)
+
+def update(params, ids, targets, state):
+    loss, state = model.loss(ids, targets, state)
+    grads = tr.grad(loss, params)
+    return loss, {name: p - 0.5 * grads[name] for name, p in params.items()}, state
+
+step = jax.jit(tr.to_jax(update, weights={"params": model.parameters()}))
+values = lambda nest: jax.tree.map(lambda part: part.data, nest)
+params, state = values(model.parameters()), values(model.initial_state(8))
+ids, targets = np.random.default_rng(1).integers(0, 7, (2, 8, 5))
+alone = step(params, ids, targets, state)
+mesh = Mesh(jax.devices(), ("data",))
+everywhere, parts = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+placed = jax.device_put((params, ids, targets, state), (everywhere, parts, parts, parts))
+spread = step(*placed)
+again = step(spread[1], *placed[1:3], spread[2])
+error = max(np.abs(a - b).max() for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(jax.device_get(spread))))
+text = step.lower(*placed).compile().as_text()
+print(json.dumps([len(jax.devices()), error, len(spread[2][0].sharding.device_set), "all-reduce" in text,
+                  "all-gather" in text, float(again[0]) < float(alone[0])]))
+"""
+
+
+@pytest.mark.nightly
+def test_data_parallel_on_four_devices():
+    """The batch is spread; gradients are summed over devices, and nothing else is sent."""
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run([sys.executable, "-c", DEVICES], env=env, capture_output=True, text=True, check=True)
+    devices, error, spread, reduces, gathers, better = json.loads(run.stdout)
+    assert (devices, spread, reduces, gathers, better) == (4, 4, True, False, True)
+    assert error < 1e-14
+
+
+# -- drawn programs ---------------------------------------------------------------------------------------------------
+
+
+def assert_program(program, order):
+    """Compare a drawn program with eager execution, as those that are compiled are compared."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of means of nothing
+        expected = program.function(order)(*program.arguments())
+        with jax.disable_jit():
+            got = map_leaves(
+                lambda part: np.asarray(part) if isinstance(part, jax.Array) else part,
+                tr.to_jax(program.function(order))(*program.arguments()),
+            )
+        if difference(got, expected):
+            slack = rounding(program, order, expected)
+            assert slack is None or difference(got, expected, slack) is None, program
+
+
+drawn = given(
+    program=st.builds(
+        write,
+        before=lines,
+        body=lines,
+        after=lines,
+        steps=st.sampled_from([0, 0, 2, 5]),
+        dtype=st.sampled_from(["float64", "float32"]),
+        seed=st.integers(0, 2**32 - 1),
+    ),
+    order=st.integers(0, 2),
+)
+
+
+@settings(max_examples=1, phases=[Phase.generate], deadline=None)
+@drawn
+def test_programs(program, order):
+    assert_program(program, order)
+
+
+@pytest.mark.nightly
+@settings(max_examples=300, derandomize=False, suppress_health_check=list(HealthCheck), deadline=None)
+@drawn
+def test_many_programs(program, order):
+    assert_program(program, order)
+
+
+# -- weights and errors -----------------------------------------------------------------------------------------------
+
+
+def test_weights_that_no_argument_stands_for_are_constants():
+    layer = tr.Linear(3, 2, rng(), dtype=np.float64)
+    step = tr.to_jax(layer)
+    before = step(x)
+    layer.W.data = layer.W.data * 2
+    assert not np.allclose(before, step(x))  # read when it is recorded
+    assert_same(step(x), layer(x))
+
+
+def test_tensors_are_taken_for_their_arrays():
+    W = tr.tensor(M, requires_grad=True)
+    assert_same(tr.to_jax(lambda W: tr.grad(np.sum(np.tanh(x @ W)), W))(W), tr.grad(np.sum(np.tanh(x @ W)), W))
+
+
+def test_ids_out_of_range_give_nan():
+    assert np.isnan(tr.to_jax(lambda table, i: tr.take(table, i, axis=0))(x, np.array([2]))).all()
+
+
+@tr.primitive()
+def cubed(x, /, scale=1.0):
+    return x**3 * scale
+
+
+@cubed.rule(keep="x")
+def _(g, y, x, *, scale):
+    return (3 * g * x * x * scale,)
+
+
+def test_a_primitive_of_the_user():
+    with pytest.raises(
+        tr.UnsupportedError, match=r"test_jax\.cubed is not known in JAX; pass rules=\{cubed: function\}"
+    ):
+        tr.to_jax(lambda x: cubed(x, scale=2.0))(x)
+    rules = {cubed: lambda x, scale: x * x * x * scale}
+    assert_same(tr.to_jax(lambda x: cubed(x, scale=2.0), rules=rules)(x), 2 * x**3)
+
+
+W = tr.tensor(M, requires_grad=True, name="W")
+REFUSED = {
+    "a generator": (lambda x, r: x, (x, rng()), {}, tr.ConfigError, r"pass jax\.random\.key\(seed\) in its place"),
+    "a generator of its own": (lambda x: tr.Dropout(0.5)(x, HIDDEN), (x,), {}, tr.ConfigError, "make it an argument"),
+    "a shape": (lambda W: W, (M.T,), {"W": W}, tr.ShapeError, r"expected W of shape \(3, 4\), got \(4, 3\)"),
+    "a dtype": (lambda W: W, (M.astype(np.float32),), {"W": W}, tr.DTypeError, "expected W of dtype float64"),
+    "a nesting": (lambda W: W, ({"a": M},), {0: {"b": W}}, tr.ShapeError, r"nested as its weights, \{b: \*\}"),
+    "no argument": (lambda x: x, (x,), {"V": W}, tr.ConfigError, "V"),
+    "no Tensor": (lambda W: W, (M,), {"W": M}, tr.ConfigError, "weights must hold Tensors"),
+    "half precision": (lambda x: x, (jax.numpy.ones(3, "bfloat16"),), {}, tr.DTypeError, "bfloat16"),
+    "a value": (lambda x: np.sum(x).item(), (x,), {}, tr.TraceError, "was read"),
+}
+HIDDEN = rng()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name):
+    f, args, weights, error, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        tr.to_jax(f, weights=weights)(*args)
+
+
+def test_a_gradient_that_no_weights_are_named_for():
+    layer = tr.Linear(3, 2, rng(), dtype=np.float64)
+    with pytest.raises(tr.GradientError) as caught:
+        tr.to_jax(lambda params, x: tr.grad(np.sum(layer(x)), params))(values(layer.parameters()), x)
+    assert "unless `weights` says which Tensors" in caught.value.__notes__[0]
+
+
+def test_float64_where_jax_computes_in_float32():
+    with jax.enable_x64(False):
+        with pytest.raises(tr.ConfigError, match=r'jax\.config\.update\("jax_enable_x64", True\)'):
+            tr.to_jax(lambda x: x)(x)
+        single = tr.to_jax(lambda x, i: (x * i, np.sum(i)))(x.astype(np.float32), np.arange(3))
+        assert [part.dtype for part in single] == ["float32", "int32"]
+
+
+def test_importing_the_package_does_not_import_jax():
+    code = "import sys, tinygrad_rnn as tr; tr.RNNLM, tr.to_jax; print('jax' in sys.modules)"
+    env = {**os.environ, "PYTHONPATH": str(Path(tr.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout == "False\n"
+
+
+def test_without_jax(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    monkeypatch.setitem(sys.modules, "jax.numpy", None)
+    with pytest.raises(tr.ConfigError, match=r"tinygrad_rnn\[jax\]"):
+        tr.to_jax(np.tanh)
