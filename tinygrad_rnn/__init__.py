@@ -71,6 +71,7 @@ _HOME = {
     "exports": "export",
     "exports.jax": "to_jax",
     "course": "grade",
+    "exports.onnx.read": "from_onnx",
     "exports.torch": "from_torch to_torch",
     "training": (
         "CSVMetrics Callback Checkpoints Everywhere LanguageTrainer Stepper TensorBoard TrainStep Trainer evaluate "

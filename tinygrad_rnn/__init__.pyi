@@ -292,6 +292,7 @@ from .graphs import plot_gradient_flow as plot_gradient_flow
 from .exports import export as export
 from .exports.jax import to_jax as to_jax
 from .course import grade as grade
+from .exports.onnx.read import from_onnx as from_onnx
 from .exports.torch import from_torch as from_torch
 from .exports.torch import to_torch as to_torch
 from .training import CSVMetrics as CSVMetrics

@@ -80,10 +80,10 @@ def kinds(path):
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
-def shuffled(module):
+def shuffled(module, scale=0.3):
     """The module with other values everywhere, biases too."""
     rng = RNG(7)
-    module.load({n: a + 0.3 * rng.standard_normal(a.shape) for n, a in module.state_dict().items()})
+    module.load({n: a + scale * rng.standard_normal(a.shape) for n, a in module.state_dict().items()})
     return module
 
 
@@ -124,7 +124,7 @@ def test_ten_thousand_steps(name, tmp_path):
 @pytest.mark.nightly
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_ten_thousand_steps_of_a_language_model(cell, tmp_path):
-    model = shuffled(tr.RNNLM(V, D, 32, RNG(0), cell=cell, layers=2))
+    model = shuffled(tr.RNNLM(V, D, 32, RNG(0), cell=cell, layers=2), 0.02)  # more would be chaotic
     streamed(model, RNG(1).integers(0, V, (10_000, 1)), tmp_path / "a.onnx")
 
 
@@ -153,6 +153,7 @@ def test_layers_in_both_directions(tmp_path):
     layers = shuffled(tr.RecurrentLayers("gru", D, H, RNG(0), layers=2, bidirectional=True))
     tr.export(layers, tmp_path / "a.onnx", np.zeros((N, T, D), np.float32))
     assert kinds(tmp_path / "a.onnx").count("GRU") == 4
+    assert "Slice" not in kinds(tmp_path / "a.onnx")
     xs = RNG(1).standard_normal((2, 7, D)).astype(np.float32)
     assert_like(ran(tmp_path / "a.onnx", xs, layers.initial_state(2)), layers(xs))
 

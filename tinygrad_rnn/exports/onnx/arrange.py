@@ -10,12 +10,12 @@ import numpy as np
 from ...compiler.ir.graph import Call, Value
 from ...engine.tape import Array
 from ...errors import UnsupportedError
+from .directions import FIRST
 from .extents import Extent, Length, Lengths
 from .scope import Scope, Writer
 
 _INTEGERS = np.dtype(np.int64)
 _FAR = np.iinfo(np.int64).max
-_FIRST = np.iinfo(np.int64).min
 
 
 def first_operand(to: Scope, call: Call) -> tuple[str, Lengths]:
@@ -97,7 +97,7 @@ def _take_along(to: Scope, call: Call) -> list[str]:
     axis, ids = _axis(call, len(shape)), cast(Value, call.attrs["indices"])
     if _is_reversed(to, ids, shape, axis):
         one = to.integers([-1])
-        return [to.node("Slice", name, one, to.integers([_FIRST]), to.integers([axis]), one)]
+        return [to.node("Slice", name, one, to.integers([FIRST]), to.integers([axis]), one)]
     chosen = to.expand(to.operand(ids, _INTEGERS), to.shape(ids), to.shape(call.output))
     return [to.node("GatherElements", name, chosen, axis=axis)]
 
@@ -186,7 +186,7 @@ def _sliced(to: Scope, name: str, parts: Sequence[object]) -> str:
     for _, part in found:
         step = 1 if part.step is None else int(part.step)
         starts.append((0 if step > 0 else _FAR) if part.start is None else part.start)
-        ends.append((_FAR if step > 0 else _FIRST) if part.stop is None else part.stop)
+        ends.append((_FAR if step > 0 else FIRST) if part.stop is None else part.stop)
         steps.append(step)
     axes = to.integers([axis for axis, _ in found])
     return to.node("Slice", name, to.vector(starts), to.vector(ends), axes, to.integers(steps))

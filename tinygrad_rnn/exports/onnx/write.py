@@ -19,6 +19,7 @@ from .arrange import ARRANGE
 from .blocks import Block, Info, Node
 from .cells import with_cells
 from .constants import write_varying
+from .directions import turn_back
 from .elementwise import ELEMENTWISE
 from .file import library, model_of
 from .functions import write_function
@@ -98,6 +99,7 @@ def block_of(found: Sized, title: str = "graph") -> tuple[Block, list[tuple[str,
     scope.names.update(zip(program.graph.inputs, inputs, strict=True))
     for call in program.graph.calls:
         scope.call(call)
+    turn_back(block, book.constants, {scope.name(value) for value in program.graph.outputs})
     _name_outputs(scope, program.graph.outputs, outputs)
     block.nodes[:0] = book.lengths.nodes
     live = _prune(block, set(outputs))
