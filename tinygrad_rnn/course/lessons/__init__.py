@@ -4,9 +4,34 @@ from __future__ import annotations
 
 from ...errors import ConfigError
 from ..exercises.exercise import Lesson
-from .bptt_by_hand import LESSON as BPTT_BY_HAND
+from . import (
+    bptt_by_hand,
+    by_the_graph,
+    gates_and_credit,
+    language_model,
+    long_sequences,
+    order_of_data,
+    recurrent_cell,
+    scissors,
+    unrolling,
+    word_order,
+)
 
-LESSONS = (BPTT_BY_HAND,)
+LESSONS: tuple[Lesson, ...] = tuple(
+    module.LESSON
+    for module in (
+        word_order,
+        recurrent_cell,
+        unrolling,
+        bptt_by_hand,
+        by_the_graph,
+        long_sequences,
+        scissors,
+        order_of_data,
+        language_model,
+        gates_and_credit,
+    )
+)
 """In their order."""
 
 
