@@ -11,6 +11,7 @@ import numpy as np
 
 from ...checks import flag, instance, number
 from ...compiler.api import Compiled
+from ...compiler.plans.plan import Plan
 from ...compiler.settings import chosen_executor
 from ...credit.forward import ForwardPolicy
 from ...credit.nests import arrays_of
@@ -38,6 +39,7 @@ from .pieces import agreed_policy, is_compilable, resized
 from .result import StepResult
 from .together import Moments, Summed, Together, as_factor, flat_of
 
+Params: TypeAlias = dict[str, Tensor]
 Change: TypeAlias = tuple[Outcome, Array, dict[str, Array], Moments]
 """Results of the loss function, norms of the gradients, new parameters, new state of the optimizer."""
 
@@ -140,6 +142,13 @@ class TrainStep:
         return len(self._fused.plans) + len(self._gradients_alone.plans) + len(self._flat.plans) + sum(others)
 
     @property
+    def every_plan(self) -> list[Plan]:
+        """The plans of an update of one batch: one, or with several processes that of its gradients and of its rest."""
+        if self._together is None or self._local is not None:
+            return self._fused.plans
+        return [*self._flat.plans, *self._together.compiled.plans]
+
+    @property
     def compiled(self) -> Compiled[..., object]:
         """The compiled update of one batch, with its plans."""
         return self._fused
@@ -220,13 +229,7 @@ class TrainStep:
             self._online.restart()
 
     def _alone(
-        self,
-        batches: Sequence[Batch],
-        state: State,
-        rng: Rng,
-        params: dict[str, Tensor],
-        moments: Moments,
-        rates: State,
+        self, batches: Sequence[Batch], state: State, rng: Rng, params: Params, moments: Moments, rates: State
     ) -> Change:
         """Return the update that this process makes of its batches."""
         fast = self._fast[rng is not None]
@@ -242,13 +245,7 @@ class TrainStep:
         return found.outcome, lengths, *self.optimizer.updated(arrays, clipped, moments, rates)
 
     def _of_all(
-        self,
-        batches: Sequence[Batch],
-        state: State,
-        rng: Rng,
-        params: dict[str, Tensor],
-        moments: Moments,
-        rates: State,
+        self, batches: Sequence[Batch], state: State, rng: Rng, params: Params, moments: Moments, rates: State
     ) -> Change:
         """Return the update that all processes make of the batches, of which each holds some rows."""
         assert self._together is not None
@@ -272,13 +269,7 @@ class TrainStep:
         return found.outcome, *together.changed(params, moments, found, rates)
 
     def _locally(
-        self,
-        batches: Sequence[Batch],
-        state: State,
-        rng: Rng,
-        params: dict[str, Tensor],
-        moments: Moments,
-        rates: State,
+        self, batches: Sequence[Batch], state: State, rng: Rng, params: Params, moments: Moments, rates: State
     ) -> Change:
         """Return the update that this process makes of its rows, with the means over all processes."""
         assert self._together is not None

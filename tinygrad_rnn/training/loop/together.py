@@ -125,14 +125,14 @@ class Together:
     ) -> None:
         self.group = group
         self._optimizer, self._clip, self._reduce = optimizer, clip, reduce
-        self._compiled = Compiled(self._changed, executor=executor, beside=beside)
+        self.compiled = Compiled(self._changed, executor=executor, beside=beside)
         self._compiles = beside is not None
         self._rng: tuple[Rng, RowDraws | None, tuple[int, int, int]] = (None, None, (0, 0, 0))
 
     @property
     def plans(self) -> int:
         """The number of plans that are kept."""
-        return len(self._compiled.plans)
+        return len(self.compiled.plans)
 
     def rng(self, rng: Rng, share: Share) -> Rng:
         """Return the generator that draws for the rows of a share what `rng` would draw for all; the same each time."""
@@ -192,7 +192,7 @@ class Together:
         rates = map_leaves(partial(np.asarray, dtype=np.float64), rates)
         weight = np.asarray(sums.outcome.weight, np.float64)
         if self._compiles:
-            return self._compiled(params, moments, sums.flat, weight, rates)
+            return self.compiled(params, moments, sums.flat, weight, rates)
         return self._changed({name: p.data for name, p in params.items()}, moments, sums.flat, weight, rates)
 
     def _changed(

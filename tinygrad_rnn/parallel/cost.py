@@ -1,0 +1,125 @@
+"""What an update of several processes costs: a model of its time from a few numbers of the machine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .group import Group
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The numbers that the time of an update follows from.
+
+    Attributes:
+        gemm: floating point operations a second of products of the shape that counts most.
+        memory: bytes a second that calls between the products read and write.
+        latency: seconds of a message.
+        bandwidth: bytes a second that a process sends in a sum over all.
+    """
+
+    gemm: float
+    memory: float
+    latency: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one process has to do for an update.
+
+    Attributes:
+        flops: of its rows.
+        nbytes: that its plans read and write.
+        gradient_bytes: of the vector that is summed.
+    """
+
+    flops: float
+    nbytes: float
+    gradient_bytes: float
+
+
+def sum_seconds(machine: Machine, nbytes: float, processes: int) -> float:
+    """Return the time of a sum over all processes.
+
+    2 ceil(log2 P) latency + 2 (P - 1) / P * bytes / bandwidth: a reduce-scatter by recursive halving, and an allgather
+    by recursive doubling. Source: Thakur, Rabenseifner and Gropp 2005, Optimization of collective communication operations
+    in MPICH.
+
+    >>> sum_seconds(Machine(1e11, 1e10, 1e-6, 1e9), 1e6, 2)
+    0.001002
+    """
+    if processes == 1:
+        return 0.0
+    rounds = math.ceil(math.log2(processes))
+    return 2 * rounds * machine.latency + 2 * (processes - 1) / processes * nbytes / machine.bandwidth
+
+
+def update_seconds(machine: Machine, work: Work, processes: int, overlap: float = 0.0) -> float:
+    """Return the time of an update, of which each process does the same work.
+
+    Args:
+        machine: its numbers.
+        work: of one process, whatever the number of processes: each has its own rows.
+        processes: P.
+        overlap: the share of the sum that is hidden behind computing, in [0, 1].
+
+    >>> machine, work = Machine(1e11, 1e10, 1e-6, 1e9), Work(1e9, 1e7, 1e6)
+    >>> update_seconds(machine, work, 1), update_seconds(machine, work, 2)
+    (0.011, 0.012002)
+    """
+    own = work.flops / machine.gemm + work.nbytes / machine.memory
+    return own + (1 - overlap) * sum_seconds(machine, work.gradient_bytes, processes)
+
+
+def efficiency(machine: Machine, work: Work, processes: int, overlap: float = 0.0) -> float:
+    """Return how many times as much P processes do in the same time, divided by P.
+
+    >>> round(efficiency(Machine(1e11, 1e10, 1e-6, 1e9), Work(1e9, 1e7, 1e6), 2), 3)
+    0.917
+    """
+    return update_seconds(machine, work, 1) / update_seconds(machine, work, processes, overlap)
+
+
+def measured(group: Group, gradient_bytes: int, shape: tuple[int, int, int], seconds: float = 0.3) -> Machine:
+    """Return the numbers of this machine; all processes call it together, so that they share it as in an update.
+
+    Args:
+        group: the processes.
+        gradient_bytes: of the sums whose bandwidth is measured.
+        shape: (n, K, M) of the product (n, K) @ (K, M) whose speed is measured.
+        seconds: for each of them, about.
+    """
+    rng = np.random.default_rng(0)
+    n, K, M = shape
+    a, b = rng.standard_normal((n, K), np.float32), rng.standard_normal((K, M), np.float32)
+    out, x = np.empty((n, M), np.float32), np.zeros(1 << 20, np.float32)
+    y = np.empty_like(x)
+    vector, one = np.zeros(max(gradient_bytes // 4, 1), np.float32), np.zeros(1, np.float32)
+    product = _least(group, lambda: np.matmul(a, b, out=out), seconds)
+    stream = _least(group, lambda: np.multiply(x, 0.5, out=y), seconds)
+    gemm, memory = 2 * n * K * M / product, 2 * x.nbytes / stream
+    if group.size == 1:
+        return Machine(gemm, memory, 0.0, math.inf)
+    rounds = math.ceil(math.log2(group.size))
+    latency = _least(group, lambda: group.add(one), seconds) / (2 * rounds)
+    whole = _least(group, lambda: group.add(vector), seconds) - 2 * rounds * latency
+    return Machine(gemm, memory, latency, 2 * (group.size - 1) / group.size * vector.nbytes / whole)
+
+
+def _least(group: Group, call: Callable[[], object], seconds: float) -> float:
+    """Return the least time of a call of several, the longest of those of all processes."""
+    times: list[float] = []
+    going = True
+    while going:
+        group.largest(0.0)  # all start together
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+        going = bool(group.largest(float(sum(times) < seconds and len(times) < 10_000))[0])
+    return group.largest(min(times))[0]
