@@ -169,17 +169,6 @@ def measure_kills(count: int) -> dict[str, Any]:
         text.write_text(tr.embedded_text()[:300_000], encoding="utf-8")
         flags = ["--hidden-size", "32", "--batch-size", "12", "--epochs", "3", "--checkpoint-every", "20"]
         flags += ["--no-progress", "--force"]
-            "--hidden-size",
-            "32",
-            "--batch-size",
-            "12",
-            "--epochs",
-            "3",
-            "--checkpoint-every",
-            "20",
-            "--no-progress",
-            "--force",
-        ]
         program = ["-m", "tinygrad_rnn", "train", str(text), *flags, "--save"]
         whole = _run_killed(started(3, 1, *program, str(Path(folder, "whole"))), Path(folder, "whole"), None, 0)
         runs = []
@@ -253,7 +242,7 @@ def _efficiency(found: dict[str, Any]) -> list[str]:
         f"Least time of an update, load of the machine {found['load']}.",
         "",
         "| configuration | 1 process of 1 thread, N streams (ms) | 2 processes of 1 thread, 2 N (ms) | 1 process of 2 "
-        "threads, 2 N (ms) | tokens/s of 2 processes : 1 of 1 thread | : 1 of 2 threads | model (ms) | model : measured |",
+        "threads, 2 N (ms) | tokens/s, 2 processes : 1 of 1 thread | : 1 of 2 threads | model (ms) | ratio |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     curves = []

@@ -48,8 +48,8 @@ def sum_seconds(machine: Machine, nbytes: float, processes: int) -> float:
     """Return the time of a sum over all processes.
 
     2 ceil(log2 P) latency + 2 (P - 1) / P * bytes / bandwidth: a reduce-scatter by recursive halving, and an allgather
-    by recursive doubling. Source: Thakur, Rabenseifner and Gropp 2005, Optimization of collective communication operations
-    in MPICH.
+    by recursive doubling. Source: Thakur, Rabenseifner and Gropp 2005, Optimization of collective communication
+    operations in MPICH.
 
     >>> sum_seconds(Machine(1e11, 1e10, 1e-6, 1e9), 1e6, 2)
     0.001002
