@@ -125,7 +125,7 @@ BUDGET = {
     "cli": 400,
     "errors": 59,
     "config": 328,
-    "__init__": 114,
+    "__init__": 120,
     "commands": 1300,
     "files": 142,
     "__main__": 8,
