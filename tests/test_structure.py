@@ -30,7 +30,7 @@ ROOMS = [
     {"training"},
     {"testing", "graphs", "exports"},
     {"course"},
-    {"commands"},
+    {"commands", "flags"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -123,10 +123,11 @@ def test_modules_are_read_in_a_few_screens():
 # Lines of Python that a room may have, with its folders. A room that grows has earned it: raise the number here.
 BUDGET = {
     "cli": 400,
+    "flags": 130,
     "errors": 59,
     "config": 328,
     "__init__": 120,
-    "commands": 1300,
+    "commands": 1700,
     "files": 142,
     "__main__": 8,
     "checks": 180,
@@ -135,7 +136,7 @@ BUDGET = {
     "metrics": 340,
     "ops": 4375,
     "nn": 3530,
-    "training": 6300,
+    "training": 6760,
     "graphs": 6776,
     "pictures": 2513,
     "engine": 3374,

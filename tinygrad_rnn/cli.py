@@ -1,4 +1,5 @@
-"""The command line: tinygrad-rnn prepare, train, evaluate, score, truncation, generate, check, graph and export.
+"""The command line: tinygrad-rnn prepare, train, evaluate, score, truncation, generate, check, graph, export,
+sweep and lesson.
 
 This module holds only the parser. NumPy and everything that needs it are imported by the command itself, so that the
 help appears at once.
@@ -14,14 +15,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn, TextIO, TypeAlias
+from typing import NoReturn, TextIO
 
 from . import __version__
 from .config import TrainConfig, ready_configs
 from .errors import ConfigError, CorpusError, DivergedError, DrawingError, ModelFileError, NativeError, NonFiniteError
-
-Setting: TypeAlias = bool | int | float | str
-"""The value of a setting of a run."""
+from .flags import add_prepare, add_setting, add_sweep, count, natural
 
 EXPORTS = {
     "c": "C99: a source file and a header, without dependencies and allocation, for servers and microcontrollers",
@@ -125,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a language model on a text", allow_abbrev=False)
     for field in dataclasses.fields(TrainConfig):
-        _add_setting(train, field)
+        add_setting(train, field)
     train.add_argument(
         "--config",
         metavar="FILE.toml|NAME",
@@ -137,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--resume", metavar="PATH", help="continue the run in this folder, or of this model file")
     train.add_argument(
-        "--repeat", type=_count, default=1, metavar="N", help="train with N seeds, print mean and standard deviation"
+        "--repeat", type=count, default=1, metavar="N", help="train with N seeds, print mean and standard deviation"
     )
     train.add_argument("--force", action="store_true", help="overwrite files of an earlier run")
     train.add_argument("--dry-run", action="store_true", help="print what would be done, and write nothing")
@@ -169,8 +168,8 @@ def _parser() -> argparse.ArgumentParser:
             help="text that the n-gram models count, to which the model is compared (default: its training text)",
         )
     truncation.add_argument("--fresh", action="store_true", help="use fresh weights, not the trained ones")
-    truncation.add_argument("--steps", type=_count, default=100, help="T, steps of the sequence (default: %(default)s)")
-    truncation.add_argument("--batch-size", type=_count, default=4, help="N, streams of text (default: %(default)s)")
+    truncation.add_argument("--steps", type=count, default=100, help="T, steps of the sequence (default: %(default)s)")
+    truncation.add_argument("--batch-size", type=count, default=4, help="N, streams of text (default: %(default)s)")
     truncation.add_argument(
         "--policies", nargs="+", metavar="POLICY", help="such as chunked:35 windowed:70/35 (default: some of each kind)"
     )
@@ -200,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (evaluate, score, generate):
         for field in dataclasses.fields(TrainConfig):
             if field.name in ("compile", "executor"):
-                _add_setting(command, field, getattr(TrainConfig, field.name))
+                add_setting(command, field, getattr(TrainConfig, field.name))
 
     check = commands.add_parser(
         "check", help="check gradients, of everything built in or of a cell of your own", allow_abbrev=False
@@ -213,9 +212,9 @@ def _parser() -> argparse.ArgumentParser:
         "that makes a cell; or a model file or its folder (default: everything built in)",
     )
     check.add_argument(
-        "--examples", type=_count, default=20, metavar="N", help="at most N examples for each (default: %(default)s)"
+        "--examples", type=count, default=20, metavar="N", help="at most N examples for each (default: %(default)s)"
     )
-    check.add_argument("--seed", type=_natural, default=0, metavar="S", help="seed of all draws (default: %(default)s)")
+    check.add_argument("--seed", type=natural, default=0, metavar="S", help="seed of all draws (default: %(default)s)")
     check.add_argument(
         "--order", type=int, choices=(1, 2), default=1, help="order of derivatives (default: %(default)s)"
     )
@@ -240,10 +239,10 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="what to draw (default: %(default)s)",
     )
-    graph.add_argument("--steps", type=_count, default=8, help="T, steps of the sequence (default: %(default)s)")
+    graph.add_argument("--steps", type=count, default=8, help="T, steps of the sequence (default: %(default)s)")
     graph.add_argument("--show", metavar="STEPS", help="how many steps to show, or which ones, such as 1,2,8")
-    graph.add_argument("--batch-size", type=_count, default=4, help="N, streams of text (default: %(default)s)")
-    graph.add_argument("--layers", type=_count, default=1, help="of a cell that is named (default: %(default)s)")
+    graph.add_argument("--batch-size", type=count, default=4, help="N, streams of text (default: %(default)s)")
+    graph.add_argument("--layers", type=count, default=1, help="of a cell that is named (default: %(default)s)")
     graph.add_argument("--depth", type=int, choices=(1, 2), help="2 opens cells to their operations")
     graph.add_argument("--gradients", action="store_true", help="show how much gradient flows along each line")
     graph.add_argument("--truncation", metavar="POLICY", help="such as chunked:4 or decay:0.9 (default: none)")
@@ -259,62 +258,17 @@ def _parser() -> argparse.ArgumentParser:
         check,
         graph,
         _add_export(commands),
-        _add_prepare(commands),
+        add_prepare(commands),
+        add_sweep(commands),
     ):
         command.add_argument(
             "--threads",
-            type=_count,
+            type=count,
             metavar="INT",
             help="threads of products and of compiled updates (default: OPENBLAS_NUM_THREADS, or 1)",
         )
     _add_lesson(commands)
     return parser
-
-
-def _add_prepare(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
-    """Add the command prepare."""
-    prepare = commands.add_parser(
-        "prepare", help="make a corpus of texts of any size, which train and evaluate read in parts", allow_abbrev=False
-    )
-    prepare.add_argument(
-        "files",
-        nargs="+",
-        metavar="FILE",
-        help="text files, utf-8, read in order as one text; .gz is unpacked; - is stdin",
-    )
-    prepare.add_argument(
-        "--out", metavar="FOLDER", help="the folder to write; a preparation that was killed goes on there"
-    )
-    levels = TrainConfig.__dataclass_fields__["level"].metadata
-    prepare.add_argument("--level", choices=levels["limits"].choices, help=f"{levels['help']} (default: word)")
-    prepare.add_argument(
-        "--min-count",
-        type=_count,
-        default=TrainConfig.min_count,
-        metavar="INT",
-        help="tokens rarer than this in the training part become <unk> (default: %(default)s)",
-    )
-    prepare.add_argument(
-        "--vocab-size",
-        type=_natural,
-        default=0,
-        metavar="INT",
-        help="V, of the most frequent tokens; 0: all (the default)",
-    )
-    prepare.add_argument(
-        "--held-out",
-        type=float,
-        default=TrainConfig.held_out,
-        metavar="FLOAT",
-        help="share of the tokens, at the end, that the vocabulary does not see; 0: none (default: %(default)s)",
-    )
-    prepare.add_argument(
-        "--vocabulary", metavar="MODEL|FOLDER", help="take that of a model or of another corpus, for a text to evaluate"
-    )
-    prepare.add_argument("--force", action="store_true", help="replace what is in the folder")
-    prepare.add_argument("--check", action="store_true", help="read these prepared folders, and say if one is damaged")
-    prepare.add_argument("--no-progress", action="store_true", help="show no progress bar")
-    return prepare
 
 
 def _add_lesson(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -325,7 +279,7 @@ def _add_lesson(commands: argparse._SubParsersAction[_Parser]) -> None:
         "grades for its functions, with what is wrong and a hint. With a folder: a table of the files in it.",
         allow_abbrev=False,
     )
-    lesson.add_argument("number", nargs="?", type=_count, help="of the lesson")
+    lesson.add_argument("number", nargs="?", type=count, help="of the lesson")
     lesson.add_argument("path", nargs="?", help="a Python file with your functions, or a folder of such files")
     lesson.add_argument("--start", metavar="FILE", help="write a new file with the functions to write")
     lesson.add_argument(
@@ -334,7 +288,7 @@ def _add_lesson(commands: argparse._SubParsersAction[_Parser]) -> None:
     lesson.add_argument(
         "--seconds", type=float, default=10.0, metavar="S", help="time for a file, in seconds (default: 10)"
     )
-    lesson.add_argument("--memory", type=_count, default=2048, metavar="MB", help="memory for a file (default: 2048)")
+    lesson.add_argument("--memory", type=count, default=2048, metavar="MB", help="memory for a file (default: 2048)")
     lesson.set_defaults(threads=None)
 
 
@@ -351,8 +305,8 @@ def _add_export(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
     export.add_argument("model", help="a model file, or the folder that holds it")
     export.add_argument("--to", choices=tuple(EXPORTS), required=True, help="the format")
     export.add_argument("-o", "--out", metavar="PATH", help="file to write (default: beside the model)")
-    export.add_argument("--streams", type=_count, default=1, metavar="N", help="sequences side by side (default: 1)")
-    export.add_argument("--steps", type=_count, metavar="T", help="steps of a call (default: one, without an axis)")
+    export.add_argument("--streams", type=count, default=1, metavar="N", help="sequences side by side (default: 1)")
+    export.add_argument("--steps", type=count, metavar="T", help="steps of a call (default: one, without an axis)")
     # Options of single formats have no default here (argparse.SUPPRESS): exports/formats.py says whose they are.
     missing = argparse.SUPPRESS
     export.add_argument("--quantize", choices=("int8",), default=missing, help="c: matrices in 8 bits")
@@ -360,40 +314,3 @@ def _add_export(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
     export.add_argument("--weights", choices=("source", "blob"), default=missing, help=weights)
     export.add_argument("--reentrant", action="store_true", default=missing, help="c: working memory is an argument")
     return export
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of 1 or more, got {text!r}")
-    return int(text)
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be an integer of 0 or more, got {text!r}")
-    return int(text)
-
-
-def _add_setting(
-    parser: argparse.ArgumentParser, field: dataclasses.Field[Setting], default: Setting = argparse.SUPPRESS
-) -> None:
-    help_text = field.metadata["help"]
-    if field.name == "corpus":
-        parser.add_argument("corpus", nargs="?", default=argparse.SUPPRESS, help=help_text)
-        return
-    flag = "--" + field.name.replace("_", "-")
-    described = f"{help_text} (default: {str(field.default).lower()})"
-    # SUPPRESS keeps flags that were not given out of the namespace, where they would hide the TOML file's values.
-    if isinstance(field.default, bool):
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=described)
-        return
-    limits = field.metadata["limits"]
-    choices = None if limits.own else limits.choices or None
-    parser.add_argument(
-        flag,
-        type=type(field.default),
-        choices=choices,
-        default=default,
-        metavar="|".join(choices) if choices else type(field.default).__name__.upper(),
-        help=described,
-    )

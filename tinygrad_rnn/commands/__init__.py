@@ -9,4 +9,5 @@ from .measure import evaluate as evaluate
 from .measure import score as score
 from .measure import truncation as truncation
 from .prepare import prepare as prepare
+from .sweep import sweep as sweep
 from .train import train as train

@@ -57,7 +57,7 @@ def train(arguments: argparse.Namespace) -> int:
     with of_this_run() as group:
         if arguments.resume is not None:
             return _resume(arguments, group)
-        config = _resolve(arguments)
+        config = resolved(arguments)
         if arguments.repeat > 1:
             return _repeat(arguments, config, group)
         parts = training_texts(config)
@@ -71,7 +71,7 @@ def _run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, group
     if arguments.save:
         taken: AbstractContextManager[RunFiles] = RunFiles.at(arguments.save, arguments.force).taken()
     else:
-        taken = RunFiles.fresh(_RUNS, _run_name(config))
+        taken = RunFiles.fresh(_RUNS, run_name(config))
     with _held_by_first(taken, group) as files:
         trainer = _trainer(arguments, config, parts, files, group)
         if config.init:
@@ -99,7 +99,7 @@ def _resume(arguments: argparse.Namespace, group: Group) -> int:
     snapshot = Checkpoints(files.checkpoints).latest()
     if snapshot is None:
         raise ConfigError(f"train: there is no checkpoint in {files.checkpoints}; leave out --resume to start a run")
-    given = _flags(arguments)
+    given = given_settings(arguments)
     if others := sorted(given.keys() - _RESUMABLE):
         flags = ", ".join("--" + name.replace("_", "-") for name in others)
         raise ConfigError(f"train: --resume goes on with the settings of the run; leave out {flags}")
@@ -220,27 +220,29 @@ def _print_plan(trainer: LanguageTrainer, train_part: Corpus) -> float:
     return baseline
 
 
-def _resolve(arguments: argparse.Namespace) -> TrainConfig:
+def resolved(arguments: argparse.Namespace) -> TrainConfig:
+    """Return the configuration of defaults, the file that --config names, and flags."""
     values: dict[str, object] = {}
     if arguments.config is not None:
         values = read_toml(config_file(arguments.config))
         TrainConfig.from_mapping(values, arguments.config)  # a mistake in the file is reported as the file's
-    return TrainConfig.from_mapping(prepared_settings({**values, **_flags(arguments)}), "train")
+    return TrainConfig.from_mapping(prepared_settings({**values, **given_settings(arguments)}), "train")
 
 
-def _flags(arguments: argparse.Namespace) -> dict[str, object]:
+def given_settings(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the settings that were given as flags."""
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
-def _run_name(config: TrainConfig) -> str:
+def run_name(config: TrainConfig) -> str:
+    """Return what the folders of runs are called, before their number."""
     name = re.sub(r"[^\w-]+", "-", Path(config.corpus).stem) if config.corpus else "python-reference"
     return f"{name}-{config.cell}"
 
 
 def _free_folder(config: TrainConfig) -> Path:
-    return next(folder for folder in numbered(_RUNS, _run_name(config)) if not folder.exists())
+    return next(folder for folder in numbered(_RUNS, run_name(config)) if not folder.exists())
 
 
 def _plan(trainer: LanguageTrainer) -> str:
