@@ -1,8 +1,10 @@
 """Settings of the whole suite."""
 
 import gc
+import os
 
 import pytest
+from chromium import Chromium, find_chromium
 from hypothesis import Phase, settings
 
 # `ci` draws the same examples each time; `dev` and `nightly` draw new ones. Choose with --hypothesis-profile.
@@ -33,3 +35,14 @@ def no_collector():
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    program = find_chromium()
+    if program is None:
+        message = "no Chromium on the path (install chromium, or name one in the environment variable CHROMIUM)"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    browser = Chromium(program, tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()

@@ -27,6 +27,7 @@ EXPORTS = {
     "safetensors": "weights and configuration, which evaluate, generate and others read like the model itself",
     "torch": "a file of PyTorch code, an nn.Module, with its weights beside it",
     "onnx": "for ONNX Runtime and others: state in and out, any number of sequences and of steps",
+    "wasm": "a WebAssembly module and its loader, for browsers and Node",
 }
 """The formats of export, described; `exports/formats.py` says who writes them."""
 

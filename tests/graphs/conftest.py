@@ -1,24 +1,10 @@
 """A browser for the tests of pages."""
 
-import os
-
 import pytest
-from chromium import Chromium, find_chromium
 from pages import rnn_scene
 
 from tinygrad_rnn.pictures.export.page import page
 from tinygrad_rnn.pictures.export.svg import write_svg
-
-
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory):
-    program = find_chromium()
-    if program is None:
-        message = "no Chromium on the path (install chromium, or name one in the environment variable CHROMIUM)"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    browser = Chromium(program, tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture

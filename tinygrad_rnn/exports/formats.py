@@ -37,5 +37,6 @@ FORMATS = {
     "safetensors": Format(".safetensors", "weights", "write_safetensors"),
     "torch": Format(".py", "torchfile", "write_torch"),
     "onnx": Format(".onnx", "onnx", "write", ("axes", "weights")),
+    "wasm": Format(".wasm", "web.module", "write_wasm"),
 }
 """By name, as in `--to`; `cli.EXPORTS` describes each in a line."""

@@ -123,8 +123,8 @@ class _Stop:
     """Goes before what is done only if no id has been out of range; the next piece is done only then anyway."""
 
 
-def encode(plan: Plan, workers: int) -> Program:
-    """Return a plan as records for a number of workers."""
+def encode(plan: Plan, workers: int, alone: bool = False) -> Program:
+    """Return a plan as records for a number of workers; `alone` as in `records_of`."""
     program, uses = Program(), Uses(plan)
     pending: list[Step | _Body | _Stop] = []
 
@@ -137,7 +137,7 @@ def encode(plan: Plan, workers: int) -> Program:
     for instructions, loop, is_last in _parts(plan):
         if is_last:
             pending.append(_Stop())
-        runs = list(_runs(instructions, number, uses, loop.steps if loop else 1))
+        runs = list(_runs(instructions, number, uses, loop.steps if loop else 1, alone))
         number += len(instructions)
         if loop is None:
             for run in runs:
@@ -172,11 +172,13 @@ def _parts(plan: Plan) -> Iterator[tuple[Sequence[Instruction], Loop | None, boo
     yield plain, None, is_last
 
 
-def _runs(instructions: Sequence[Instruction], first: int, uses: Uses, steps: int) -> Iterator[list[Step] | int]:
+def _runs(
+    instructions: Sequence[Instruction], first: int, uses: Uses, steps: int, alone: bool
+) -> Iterator[list[Step] | int]:
     """Yield what the library does of instructions, and the numbers of those in between; `first` is the first one's."""
     run: list[Step] = []
     for number, instruction in enumerate(instructions, first):
-        records = records_of(instruction)
+        records = records_of(instruction, alone)
         if records is not None:
             run += [Step((record,), (number,)) for record in records]
             continue

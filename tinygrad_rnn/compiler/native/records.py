@@ -16,7 +16,7 @@ import numpy as np
 from ..ir.table import TRUTH
 from ..plans.instructions import Instruction, Slot, places, strides_of, views_in
 from .lookups import equal_rows, loss_and_gradient, subtract_rows, take, take_back
-from .numbers import NATIVE, NUMBER, SCALAR
+from .numbers import NAMES, NATIVE, NUMBER, SCALAR
 from .record import AXES, TYPES, Layout, Operand, Record, flat, is_whole
 
 _BOOL = np.dtype(np.bool_)
@@ -26,8 +26,13 @@ _WIDE = 1 << 20  # bytes; a matrix above this does not stay in the cache of one 
 _MANY = 256  # rows; with more of them the matrix is read from memory seldom enough
 
 
-def records_of(instruction: Instruction) -> list[Record] | None:
-    """Return the records of an instruction, or None if the library does not know it."""
+def records_of(instruction: Instruction, alone: bool = False) -> list[Record] | None:
+    """Return the records of an instruction, or None if the library does not know it.
+
+    Args:
+        instruction: of a plan.
+        alone: whether there is no NumPy beside the library, which then does what NumPy would do in less time.
+    """
     name = instruction.operator.name
     maker = _MAKERS.get(name)
     if instruction.operator.key != name or (maker is None and name not in NATIVE):
@@ -35,15 +40,17 @@ def records_of(instruction: Instruction) -> list[Record] | None:
     for slot in (*instruction.inputs, *instruction.outputs, *instruction.attrs.values()):
         if isinstance(slot, Slot) and slot.turn % slot.dtype.itemsize:
             return None
-    if maker is not None:
-        return maker(instruction) if instruction.outputs[0].dtype in TYPES else None
-    return _all([_elementwise(name, instruction.outputs[0], instruction.inputs)])
+    if maker is None:
+        records = _all([_elementwise(name, instruction.outputs[0], instruction.inputs)])
+    else:
+        records = maker(instruction) if instruction.outputs[0].dtype in TYPES else None
+    if not alone and any(NAMES[one.op] in SCALAR and math.prod(one.n) > _FEW for one in records or ()):
+        return None
+    return records
 
 
 def _elementwise(name: str, out: Slot, inputs: Sequence[object]) -> Record | None:
     """Return the record of an elementwise operation; a number among the operands is one of their dtype."""
-    if name in SCALAR and math.prod(out.shape) > _FEW:
-        return None
     parts = [*inputs[1:], inputs[0]] if name == "where" else list(inputs)
     dtypes = [part.dtype for part in parts[:2] if isinstance(part, Slot)] or [out.dtype]
     dtype = dtypes[0]

@@ -10,6 +10,11 @@
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 4, GEMM_WIDE = 8, GEMM_DOT_ROWS = 6, GEMM_FEW = 40 };
 #define GEMM_BYTES 64
 #define GEMM_HOLD(x) __asm__("" : "+v"(x)) /* in its register: gcc would read it from memory again for each use */
+#elif defined(__wasm__)
+/* Each of these vectors is two of WebAssembly's, and the machine below may have no more than 16 registers of them. */
+enum { GEMM_ROWS = 4, GEMM_VECTORS = 1, GEMM_WIDE = 5, GEMM_DOT_ROWS = 1, GEMM_FEW = 16 };
+#define GEMM_BYTES 32
+#define GEMM_HOLD(x)
 #else
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GEMM_WIDE = 8, GEMM_DOT_ROWS = 2, GEMM_FEW = 16 };
 #define GEMM_BYTES 32

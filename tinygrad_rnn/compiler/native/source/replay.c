@@ -8,7 +8,11 @@
 #include "record.h"
 #include "elementwise.h"
 #include "operations.h" /* written when the library is built, by numbers.py */
+#ifdef TINYGRAD_RNN_ALONE
+#include "alone.h"
+#else
 #include "pool.h"
+#endif
 
 #define ENTRY(name, ...) OP_##name,
 enum { ELEMENTWISE(ENTRY) OP_where, OPERATIONS(ENTRY) OP_loop };
@@ -87,11 +91,13 @@ static void perform(Replay *replay, const Record *record, int worker, void *scra
     if (part.failed) atomic_store(&replay->failed, record - replay->records);
 }
 
+#ifndef TINYGRAD_RNN_ALONE
 static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
+#endif
 
 /* Go through the records of a loop from a turn on: what workers `from` to `to` - 1 do of them. `alone`: without other
    threads. Returns the turn at which worker 0 takes over, or the number of steps. */
@@ -132,6 +138,7 @@ static Size go_round(Replay *replay, const Record *loop, int from, int to, bool 
     return turn;
 }
 
+#ifndef TINYGRAD_RNN_ALONE
 static bool waits_within(const Record *loop) {
     for (const Record *record = loop + 1; record <= loop + loop->n[1]; record++)
         if (record->wait) return true;
@@ -171,6 +178,7 @@ static void walk(void *job, int worker) {
         if (worker == 0) replay->seconds[i] += now() - start;
     }
 }
+#endif
 
 /* The same without threads: each record's parts in turn. */
 static void walk_alone(Replay *replay, void *scratch) {
@@ -187,6 +195,7 @@ static void walk_alone(Replay *replay, void *scratch) {
     }
 }
 
+#ifndef TINYGRAD_RNN_ALONE
 Pool *tinygrad_rnn_pool(int workers) { return make_pool(workers, SCRATCH + PACKED); }
 
 int tinygrad_rnn_record_bytes(void) { return sizeof(Record); }
@@ -217,3 +226,4 @@ Size tinygrad_rnn_replay(Pool *pool, const Record *records, Size count, char *co
     free_lines(replay.parts);
     return atomic_load(&replay.failed);
 }
+#endif

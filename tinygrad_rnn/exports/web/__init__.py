@@ -1,0 +1,1 @@
+"""Exports for the web: a plan and the native executor as WebAssembly, and pages that run them."""
