@@ -143,7 +143,7 @@ BUDGET = {
     "data": 2900,
     "handwritten": 2210,
     "testing": 4487,
-    "compiler": 11620,
+    "compiler": 11700,
     "truncation": 2320,
     "credit": 2900,
     "exports": 8000,
