@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ...compiler.native.encode import Piece, Records, Repeated, encode
-from ...compiler.plans.instructions import Buffer, Slot
+from ...compiler.plans.instructions import Buffer, Instruction, Slot
 from ...compiler.plans.layout import make_plan
 from ...engine.tape import Array
 from ...errors import UnsupportedError
@@ -92,6 +92,8 @@ def image_of(program: Program, what: str) -> Image:
                 f"export: {what} knows the dtypes {', '.join(_DTYPES)}; {port.name} is of {port.dtype}: convert it"
             )
     plan = make_plan(without_checks(program.graph), frozenset(one.input for one in program.carried))
+    for instruction, _ in plan.flat():
+        _copy_bits(instruction)
     encoded = encode(plan, 1, alone=True)
     instructions = [instruction for instruction, _ in plan.flat()]
     if unknown := sorted({instructions[number].operator.name for number in _left(encoded.pieces)}):
@@ -131,6 +133,16 @@ def image_of(program: Program, what: str) -> Image:
         "bytes": memory.size,
     }
     return Image(table, bytes(memory.content))
+
+
+def _copy_bits(instruction: Instruction) -> None:
+    """Let a copy of ids be one of float64: the C library has no other loop for 8 bytes, and a copy keeps the bits."""
+    (out, *more), (x, *others) = instruction.outputs, instruction.inputs or (None,)
+    if instruction.operator.name not in ("contiguous", "copy") or more or others or not isinstance(x, Slot):
+        return
+    if x.dtype == out.dtype == np.int64:
+        bits = np.dtype(np.float64)
+        instruction.inputs, instruction.outputs = (replace(x, dtype=bits),), (replace(out, dtype=bits),)
 
 
 def _left(pieces: Sequence[Piece]) -> Iterator[int]:
