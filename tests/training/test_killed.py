@@ -24,6 +24,8 @@ WAYS = {
     "policy": (100, ["--truncation", "chunked:5", "--schedule", "cosine", "--warmup", "9"]),
     "recorded anew": (40, ["--no-compile", "--optimizer", "momentum"]),
     "drawn cuts": (20, ["--truncation", "randomized:0.2", "--no-compile"]),
+    "windows": (10, ["--truncation", "windowed:6/2"]),
+    "carried": (10, ["--truncation", "snap:1"]),
 }
 
 
@@ -91,7 +93,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path):
 @pytest.mark.nightly
 @pytest.mark.parametrize("way", WAYS)
 def test_ten_kills_each(tmp_path, way):
-    """Forty in all. Prints a table: run with -s."""
+    """Sixty in all. Prints a table: run with -s."""
     table, seed = [], 0
     while len(table) < 10:
         folder = tmp_path / str(seed)

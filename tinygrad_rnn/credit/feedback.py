@@ -5,7 +5,9 @@ Source: Lillicrap et al. 2016, Random synaptic feedback weights support error ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -25,6 +27,15 @@ class Feedback:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
         self._drawn: dict[str, Array] = {}
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the matrices by name, and the generator that draws further ones."""
+        return {"drawn": dict(self._drawn), "rng": copy.deepcopy(self._rng)}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take what `state_dict` returned."""
+        self._drawn = dict(cast("dict[str, Array]", state["drawn"]))
+        self._rng.bit_generator.state = cast(np.random.Generator, state["rng"]).bit_generator.state
 
     def bound(self, record: StepRecord) -> Callable[..., tuple[Gradients, list[Value], list[Value]]]:
         """Return `loss_terms` of a record with random feedback."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from ..engine.tree import flatten, map_leaves, structure
 from ..errors import ConfigError, GradientError
 from .moves import Moves
 from .nests import added, arrays_of, edge_to, fresh_leaf, loss_and_state, number_of, steps_of, value_of
-from .policy import Policy
+from .policy import Policy, policy_state, restore_policy
 from .record import Gradients, StepRecord
-from .update import Step, Update
+from .update import Past, Step, Update
 
 Carry = TypeVar("Carry")
 
@@ -36,6 +36,13 @@ class Carrier(ABC, Generic[Carry]):
     @abstractmethod
     def advance(self, record: StepRecord, carry: Carry | None) -> tuple[Gradients, Carry]:
         """Return the gradient of the step's loss, and what is carried on."""
+
+    def state_dict(self) -> dict[str, object]:
+        """Return what it has found out: arrays, numbers and generators, in any nesting. None by default."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take what `state_dict` of a carrier of the same policy returned."""
 
 
 class ForwardPolicy(Policy):
@@ -84,6 +91,7 @@ class ForwardRecurrence:
         step, parameters, policy, state: as in `Recurrence`.
         carrier: of the policy, to go on with what it has found about the step; None: a new one.
         carry: what was carried up to the state; None: nothing, a sequence starts.
+        past: of the recurrence that this one continues; then nothing else is carried.
     """
 
     alive_steps = 0
@@ -96,6 +104,7 @@ class ForwardRecurrence:
         state: object,
         carrier: Carrier[Any] | None = None,
         carry: object = None,
+        past: Past | None = None,
     ) -> None:
         self._step, self._policy = step, policy
         self._parameters = dict(parameters)
@@ -105,6 +114,24 @@ class ForwardRecurrence:
         self._sums: dict[str, Array] = {}
         self._losses: list[float] = []
         self._now = 0
+        if past is not None:
+            self._now, self._losses = cast(int, past["now"]), [*cast("list[float]", past["losses"])]
+            self._sums = {name: np.array(g) for name, g in cast("dict[str, Array]", past["sums"]).items()}
+            self.carry = past["carry"]
+            self._carrier.load_state_dict(cast("Mapping[str, object]", past["carrier"]))
+            restore_policy(policy, cast("Mapping[str, object]", past["policy"]))
+
+    @property
+    def past(self) -> Past:
+        """What a recurrence that continues this one needs, besides the state."""
+        return {
+            "now": self._now,
+            "losses": [*self._losses],
+            "sums": {name: np.array(g) for name, g in self._sums.items()},
+            "carry": arrays_of(self.carry),
+            "carrier": self._carrier.state_dict(),
+            "policy": policy_state(self._policy),
+        }
 
     def feed(self, inputs: object) -> Iterator[Update]:
         """Run the next steps, and yield an update after each `every` of them."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -172,6 +172,14 @@ class PatternCarrier(Carrier[Carried]):
     def __init__(self, policy: ForwardPolicy, steps: int | None) -> None:
         self._layout = _Layout(policy, steps)
 
+    def state_dict(self) -> dict[str, object]:
+        """Return the pattern of the steps so far."""
+        return self._layout.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take what `state_dict` returned."""
+        self._layout.load_state_dict(state)
+
     def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the gradient of the step's loss, delta J, and J after the step."""
         jacobian = record.jacobian
@@ -191,6 +199,17 @@ class LocalCarrier(Carrier[Carried]):
 
     def __init__(self, policy: ForwardPolicy, feedback: Feedback | None) -> None:
         self._layout, self._feedback = _Layout(policy, None), feedback
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the pattern of the steps so far, and the random matrices of the feedback."""
+        feedback = None if self._feedback is None else self._feedback.state_dict()
+        return {"layout": self._layout.state_dict(), "feedback": feedback}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take what `state_dict` returned."""
+        self._layout.load_state_dict(cast("Mapping[str, object]", state["layout"]))
+        if self._feedback is not None:
+            self._feedback.load_state_dict(cast("Mapping[str, object]", state["feedback"]))
 
     def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the learning signals times the traces, and the traces after the step."""
@@ -224,7 +243,35 @@ class _Layout:
         self._form: object = None
         self._immediate: Pattern = {}
         self._through: Array = np.zeros((0, 0), bool)
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._influence: Influence | None = None
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the pattern of one step, and what it is of; nothing before the first step."""
+        if self._influence is None:
+            return {}
+        return {
+            "immediate": dict(self._immediate),
+            "through": self._through,
+            "shapes": dict(self._shapes),
+            "sizes": [int(size) for size in self._influence.sizes],
+            "N": self._influence.N,
+        }
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take what `state_dict` returned; what the pattern follows from is found again in the next step."""
+        self._form = self._influence = None
+        if state:
+            self._immediate = dict(cast(Pattern, state["immediate"]))
+            self._through, self._shapes = (
+                cast(Array, state["through"]),
+                cast("dict[str, tuple[int, ...]]", state["shapes"]),
+            )
+            self._influence = self._spread(cast("list[int]", state["sizes"]), cast(int, state["N"]))
+
+    def _spread(self, sizes: Sequence[int], N: int) -> Influence:
+        blocks = blocks_of(spread_pattern(self._immediate, self._through, self._steps), self._shapes)
+        return Influence(blocks, self._shapes, sizes, N)
 
     def fitted(self, jacobian: StepJacobian, record: StepRecord, carry: Carried | None) -> tuple[Influence, Carried]:
         """Return the influence of this step, and what is carried, on its pattern.
@@ -268,11 +315,10 @@ class _Layout:
             if same and (through == self._through).all():
                 return known
             new = wider
-        self._immediate, self._through = new, through
-        blocks = blocks_of(spread_pattern(new, through, self._steps), shapes)
-        influence = Influence(blocks, shapes, jacobian.sizes, jacobian.N)
+        self._immediate, self._through, self._shapes = new, through, shapes
+        influence = self._spread(jacobian.sizes, jacobian.N)
         bytes_each = {name: parameter.dtype.itemsize for name, parameter in record.parameters.items()}
-        size = jacobian.N * sum(block.entries * bytes_each[block.name] for block in blocks)
+        size = jacobian.N * sum(block.entries * bytes_each[block.name] for block in influence.blocks)
         check_memory(self._policy, size, f"{influence.entries:,} entries of dh/dtheta for {jacobian.N} streams")
         return influence
 

@@ -16,8 +16,9 @@ edges, or steps before the window, and differ by one from each other.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -150,6 +151,34 @@ class Policy(ABC):
     def expected_mask(self, T: int) -> Array:
         """Return the mean of `mask(T)` over the policy's draws; `mask(T)` itself if it draws nothing."""
         return self.mask(T)
+
+
+def policy_state(policy: Policy | None) -> dict[str, object]:
+    """Return copies of the parts of a policy that may change: its numbers, lists of numbers, and generators.
+
+    >>> import tinygrad_rnn as tr
+    >>> policy_state(tr.Adaptive(0.1, max_window=8, every=2))["window"]
+    4
+    """
+    if policy is None:
+        return {}
+    return {name: copy.deepcopy(value) for name, value in vars(policy).items() if _may_change(value)}
+
+
+def restore_policy(policy: Policy, state: Mapping[str, object]) -> None:
+    """Give a policy the parts that `policy_state` returned; its generators stay the same objects."""
+    for name, value in state.items():
+        own = getattr(policy, name, None)
+        if isinstance(own, np.random.Generator) and isinstance(value, np.random.Generator):
+            own.bit_generator.state = value.bit_generator.state
+        elif own != value:
+            object.__setattr__(policy, name, copy.copy(value))  # a policy may be frozen
+
+
+def _may_change(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(part, int | float) for part in value)
+    return isinstance(value, int | float | np.random.Generator)
 
 
 def set_steps(policy: Policy, *names: str) -> None:

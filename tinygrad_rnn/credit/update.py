@@ -11,6 +11,9 @@ from .nests import number_of
 Step: TypeAlias = Callable[..., tuple[object, object]]
 """`step(inputs, state) -> (loss, state)`: some steps of a recurrence, and the sum of their losses (None: no loss)."""
 
+Past: TypeAlias = dict[str, object]
+"""What is held of the steps so far: arrays, numbers and generators, in any nesting of lists, tuples and dicts."""
+
 
 class Update(NamedTuple):
     """The result of one backward pass.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -26,8 +27,8 @@ from ..credit.nests import (
     value_of,
     with_floats,
 )
-from ..credit.policy import Policy
-from ..credit.update import Step, Update
+from ..credit.policy import Policy, policy_state, restore_policy
+from ..credit.update import Past, Step, Update
 from ..engine.tape import Array, Edge, context, slice_of_a_sequence
 from ..engine.tensor import Operand, Tensor, shape_of
 from ..engine.tree import map_leaves
@@ -40,7 +41,7 @@ class BackwardRecurrence:
     """A recurrence under a policy that goes back; used as `Recurrence` is, which makes it.
 
     Args:
-        step, parameters, policy, state, rng: as in `Recurrence`.
+        step, parameters, policy, state, rng, resumable, past: as in `Recurrence`.
     """
 
     carry = None
@@ -52,14 +53,31 @@ class BackwardRecurrence:
         policy: Policy,
         state: object,
         rng: np.random.Generator | None = None,
+        resumable: bool = False,
+        past: Past | None = None,
     ) -> None:
-        self._parameters, self._policy = parameters, policy.start()
+        self._parameters, self._policy, self._given = parameters, policy.start(), policy
         self.state = arrays_of(state)
         whole = self._policy.every is None and self._policy.grain is None  # then the input is not split
         run = partial(_run, step, nullcontext if whole else slice_of_a_sequence)
-        self._segments = Recomputed(run, rng, self._policy) if self._policy.recompute else Segments(run)
+        self._segments = (
+            Recomputed(run, rng, self._policy)
+            if self._policy.recompute
+            else Segments(run, rng, parameters if resumable else None)
+        )
         self._begin = 0  # losses before this step are already covered by a pass
         self._now = 0
+        if past is not None:
+            self._now, self._begin = cast(int, past["now"]), cast(int, past["begin"])
+            self._segments.restore(cast(Past, past["segments"]))
+            for one, part in zip((policy, self._policy), cast("list[Past]", past["policies"]), strict=True):
+                restore_policy(one, part)
+
+    @property
+    def past(self) -> Past:
+        """What a recurrence that continues this one needs, besides the state."""
+        policies = [policy_state(policy) for policy in (self._given, self._policy)]
+        return {"now": self._now, "begin": self._begin, "segments": self._segments.past(), "policies": policies}
 
     @property
     def alive_steps(self) -> int:

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import flag
 from ..credit.forward import ForwardPolicy, ForwardRecurrence
 from ..credit.nests import added, edge_to, is_float, leaves_of
 from ..credit.policy import Policy
-from ..credit.update import Step, Update
+from ..credit.update import Past, Step, Update
 from ..engine.tape import context
 from ..engine.tensor import Tensor
 from ..engine.tree import map_leaves
-from ..errors import ShapeError, TraceError
+from ..errors import ConfigError, ShapeError, TraceError
 from .backward import BackwardRecurrence
 from .parse import parse_policy
 
@@ -31,6 +32,10 @@ class Recurrence:
         state: the state before the first step, any nesting of tuples.
         rng: the generator that `step` draws from, if any; a policy that recomputes rewinds it.
         carry: for a policy that carries credit forward, the `carry` of the recurrence that this one continues.
+        resumable: whether `past` will be asked for. Under a policy that goes back, the inputs of each step that is
+            alive, and the parameters that it was recorded with, are held for it.
+        past: the `past` of the recurrence that this one continues, in another process for instance; `state` and `rng`
+            are then that recurrence's, and the parameters those of now.
 
     Raises:
         ShapeError: when fed with inputs that do not agree on N and T.
@@ -61,6 +66,8 @@ class Recurrence:
         state: object,
         rng: np.random.Generator | None = None,
         carry: object = None,
+        resumable: bool = False,
+        past: Past | None = None,
     ) -> None:
         followed = parse_policy(policy, argument="Recurrence: policy")
         named = leaves_of(parameters, "Recurrence")
@@ -74,11 +81,12 @@ class Recurrence:
                 f"compile: {followed!r} measures a recorded step to find how many states it may keep, and a compiled "
                 "function records none that could be measured; give the number of states instead"
             )
+        self._resumable = flag("Recurrence", "resumable", resumable) or past is not None
         self._run: BackwardRecurrence | ForwardRecurrence
         if isinstance(followed, ForwardPolicy):
-            self._run = ForwardRecurrence(step, named, followed, state, carry=carry)
+            self._run = ForwardRecurrence(step, named, followed, state, carry=carry, past=past)
         else:
-            self._run = BackwardRecurrence(step, named, followed, state, rng)
+            self._run = BackwardRecurrence(step, named, followed, state, rng, self._resumable, past)
 
     @property
     def state(self) -> Any:
@@ -94,6 +102,33 @@ class Recurrence:
     def carry(self) -> object:
         """What a policy that carries credit forward has carried so far, a nesting of arrays; None for all others."""
         return self._run.carry
+
+    @property
+    def past(self) -> Past:
+        """What a recurrence that continues this one needs besides its `state`, which files can hold.
+
+        Arrays, numbers and generators in nestings: under a policy that goes back, the inputs, states and parameters of
+        the steps that are alive; under one that carries credit forward, what is carried; the draws of a policy.
+
+        Raises:
+            ConfigError: if the recurrence was made without `resumable=True`.
+
+        >>> import numpy as np, tinygrad_rnn as tr
+        >>> w, xs = tr.tensor(2.0, requires_grad=True), np.ones((1, 5))
+        >>> def step(xs, h):
+        ...     h = h * w + xs[:, 0]
+        ...     return h.sum(), h
+        >>> run = tr.Recurrence(step, {"w": w}, tr.Windowed(3), np.ones(1), resumable=True)
+        >>> _ = [*run.feed(xs[:, :4])]
+        >>> other = tr.Recurrence(step, {"w": w}, tr.Windowed(3), run.state, past=run.past)
+        >>> [float(update.gradients["w"]) for one in (run, other) for update in one.feed(xs[:, 4:])]
+        [89.0, 89.0]
+        """
+        if not self._resumable:
+            raise ConfigError(
+                "Recurrence.past: make the recurrence with resumable=True; nothing is held for it otherwise"
+            )
+        return self._run.past
 
     def feed(self, inputs: object) -> Iterator[Update]:
         """Run the next steps, and yield the update of each pass that is due; the remaining losses wait for more.

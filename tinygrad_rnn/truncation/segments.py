@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
 from ..credit.nests import arrays_of, fresh_leaf, number_of, value_of
 from ..credit.policy import Policy
+from ..credit.update import Past
 from ..engine.tape import Array, no_grad
-from ..engine.tensor import Operand, Tensor
+from ..engine.tensor import Operand, Tensor, adopt
 from ..engine.tree import flatten, map_leaves
 from ..engine.walk import ancestors
 from ..errors import ConfigError
@@ -45,6 +46,7 @@ class Segment:
         inputs: its inputs, if it may be recorded again.
         before: the state before it, without a graph, if it is kept.
         drawn: the state of the generator before it; None: as the segment before leaves it.
+        parameters: the arrays of the parameters that it was recorded with, if it may have to be in another process.
     """
 
     start: int
@@ -54,13 +56,21 @@ class Segment:
     inputs: object = None
     before: object = None
     drawn: Mapping[str, object] | None = None
+    parameters: dict[str, Array] | None = None
 
 
 class Segments:
-    """The segments that a pass may go back over, oldest first; the graph of each is held."""
+    """The segments that a pass may go back over, oldest first; the graph of each is held.
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    Args:
+        run: the step.
+        rng: the generator that it draws from, if any.
+        parameters: name to leaf, if the segments must be recorded again in another process: then inputs, parameters and
+            the generator's state are kept with each.
+    """
+
+    def __init__(self, run: Run, rng: np.random.Generator | None, parameters: Mapping[str, Tensor] | None) -> None:
+        self._run, self._rng, self._parameters = run, rng, parameters
         self.all: list[Segment] = []
 
     def expect(self, count: int) -> None:
@@ -68,9 +78,59 @@ class Segments:
 
     def add(self, start: int, stop: int, inputs: object, state: object) -> object:
         """Run the next segment, and return the state after it; states are without a graph."""
-        graph = self._recorded(inputs, state)
-        self.all.append(Segment(start, stop, graph.loss, graph))
-        return arrays_of(graph.after)
+        segment = Segment(start, stop)
+        if self._parameters is not None:
+            segment.inputs = inputs
+            segment.parameters = {name: leaf.data for name, leaf in self._parameters.items()}
+            segment.drawn = None if self._rng is None else self._rng.bit_generator.state
+        self._hold(segment, self._recorded(inputs, state))
+        return arrays_of(cast(Graph, segment.graph).after)
+
+    def _hold(self, segment: Segment, graph: Graph) -> None:
+        segment.graph, segment.loss = graph, graph.loss
+        self.all.append(segment)
+
+    def past(self) -> Past:
+        """Return what the segments can be recorded from again; arrays that several of them have are there once."""
+        versions: dict[tuple[int, ...], int] = {}
+        arrays: list[dict[str, Array]] = []
+        rows: list[Past] = []
+        for segment in self.all:
+            assert segment.parameters is not None
+            key = tuple(id(_memory(array)) for array in segment.parameters.values())
+            if key not in versions:
+                versions[key] = len(arrays)
+                arrays.append(segment.parameters)
+            rows.append(
+                {
+                    "start": segment.start,
+                    "stop": segment.stop,
+                    "inputs": segment.inputs,
+                    "before": arrays_of(cast(Graph, segment.graph).before),
+                    "drawn": segment.drawn,
+                    "version": versions[key],
+                }
+            )
+        return {"segments": rows, "parameters": arrays}
+
+    def restore(self, past: Past) -> None:
+        """Record the segments again, each with the parameters and the draws that it had."""
+        assert self._parameters is not None
+        now = {name: leaf.data for name, leaf in self._parameters.items()}
+        arrays = cast("list[dict[str, Array]]", past["parameters"])
+        with _rewound(self._rng):
+            for row in cast("list[dict[str, Any]]", past["segments"]):
+                segment = Segment(row["start"], row["stop"], inputs=row["inputs"], drawn=row["drawn"])
+                segment.parameters = arrays[row["version"]]
+                self._set(segment.parameters)
+                _draw_from(self._rng, segment)
+                self._hold(segment, self._recorded(segment.inputs, row["before"]))
+            self._set(now)
+
+    def _set(self, arrays: Mapping[str, Array]) -> None:
+        assert self._parameters is not None
+        for name, leaf in self._parameters.items():
+            adopt(leaf, arrays[name])
 
     def graph(self, index: int) -> Graph:
         """Return what was recorded of a segment; a pass asks for one after another, newest first."""
@@ -113,8 +173,8 @@ class Recomputed(Segments):
     """
 
     def __init__(self, run: Run, rng: np.random.Generator | None, policy: Policy) -> None:
-        super().__init__(run)
-        self._rng, self._policy = rng, policy
+        super().__init__(run, rng, None)
+        self._policy = policy
         self._states = policy.states  # None under a budget until the first segment is recorded
         self._limited = policy.states is not None or policy.budget is not None
         if self._limited and policy.reach is not None:
@@ -196,39 +256,39 @@ class Recomputed(Segments):
                 self.all[self._kept.pop()].before = None
             start = self._kept[-1]
         state = self.all[start].before
-        with self._rewound():
+        with _rewound(self._rng):
             while start < index:
                 free = (self._states or 0) - len(self._kept)
                 keep = start + next_state(index + 1 - start, free + 1)
                 for segment in self.all[start:keep]:
-                    self._draw_from(segment)
+                    _draw_from(self._rng, segment)
                     state = arrays_of(self._moved(segment.inputs, state)[1])
                 start = keep
                 if start < index:
                     self._keep_again(start, state)
-            self._draw_from(self.all[index])
+            _draw_from(self._rng, self.all[index])
             return self._recorded(self.all[index].inputs, state)
 
     def _keep_again(self, index: int, state: object) -> None:
         self.all[index].before = state
         self._kept.append(index)
         if self._rng is not None:
-            self._draw_from(self.all[index])
+            _draw_from(self._rng, self.all[index])
             self.all[index].drawn = self._rng.bit_generator.state
 
-    def _draw_from(self, segment: Segment) -> None:
-        if self._rng is not None and segment.drawn is not None:
-            self._rng.bit_generator.state = segment.drawn
+    def past(self) -> Past:
+        """Return the segments without their graphs, and where the passes are in them."""
+        names = ("start", "stop", "inputs", "before", "drawn")
+        rows = [{name: getattr(segment, name) for name in names} for segment in self.all]
+        for row, segment in zip(rows, self.all, strict=True):
+            row["loss"] = None if segment.loss is None else number_of(segment.loss)
+        return {"segments": rows, "kept": [*self._kept], "states": self._states, "planned": self._planned}
 
-    @contextmanager
-    def _rewound(self) -> Iterator[None]:
-        """Put the generator back, after it has drawn the same again, to where it is now."""
-        now = None if self._rng is None else self._rng.bit_generator.state
-        try:
-            yield
-        finally:
-            if self._rng is not None and now is not None:
-                self._rng.bit_generator.state = now
+    def restore(self, past: Past) -> None:
+        """Take what `past` returned."""
+        self.all = [Segment(**row) for row in cast("list[dict[str, Any]]", past["segments"])]
+        self._kept = [*cast("list[int]", past["kept"])]
+        self._states, self._planned = cast("int | None", past["states"]), cast(int, past["planned"])
 
     def _moved(self, inputs: object, state: object) -> tuple[Operand | None, object]:
         """Return the loss and the state after a segment, of which nothing is recorded."""
@@ -247,6 +307,22 @@ class Recomputed(Segments):
                 f"{state + recorded:,} bytes"
             )
         return (budget - recorded) // state
+
+
+def _draw_from(rng: np.random.Generator | None, segment: Segment) -> None:
+    if rng is not None and segment.drawn is not None:
+        rng.bit_generator.state = segment.drawn
+
+
+@contextmanager
+def _rewound(rng: np.random.Generator | None) -> Iterator[None]:
+    """Put the generator back, after it has drawn the same again, to where it is now."""
+    now = None if rng is None else rng.bit_generator.state
+    try:
+        yield
+    finally:
+        if rng is not None and now is not None:
+            rng.bit_generator.state = now
 
 
 def graph_bytes(graph: Graph) -> int:

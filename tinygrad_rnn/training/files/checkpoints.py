@@ -22,7 +22,7 @@ from .archive import Kind, read_archive, write_archive
 from .lock import folder_taken
 from .plain import Plain, decoded, encoded
 
-CHECKPOINT = Kind("tinygrad_rnn checkpoint", 1, "a checkpoint of tinygrad_rnn")
+CHECKPOINT = Kind("tinygrad_rnn checkpoint", 2, "a checkpoint of tinygrad_rnn")
 _NAME = re.compile(r"checkpoint-(\d+)\.npz")
 
 

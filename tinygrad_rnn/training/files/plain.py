@@ -102,17 +102,6 @@ def _state_of(generator: np.random.Generator) -> dict[str, Plain]:
     return dict(generator.bit_generator.state)
 
 
-def set_state(generator: np.random.Generator, other: np.random.Generator) -> None:
-    """Give a generator the state of another one.
-
-    >>> one, other = np.random.default_rng(0), np.random.default_rng(1)
-    >>> set_state(one, other)
-    >>> one.random() == other.random()
-    True
-    """
-    generator.bit_generator.state = other.bit_generator.state
-
-
 def _generator(state: dict[str, Plain]) -> np.random.Generator:
     kind = getattr(np.random, str(state["bit_generator"]), None)
     if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):

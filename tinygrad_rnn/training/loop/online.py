@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from ...compiler.api import Compiled
 from ...credit.forward import ForwardPolicy, ForwardRecurrence
+from ...credit.nests import arrays_of
+from ...credit.policy import policy_state, restore_policy
+from ...credit.update import Past
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten, map_leaves
 from ...nn.cells import State, initial_state
@@ -35,6 +40,7 @@ class Online:
         self._plan = Compiled(self._step, executor=executor, donate=["carry"])
         self._compiles = compile
         self._carry: object = None
+        self.resumable = True  # at no cost
         self._state: State = None
 
     @property
@@ -46,6 +52,21 @@ class Online:
     def holds_past(self) -> bool:
         """Whether something is carried."""
         return self._carry is not None
+
+    @property
+    def past(self) -> Past:
+        """What is carried, what was found out about the step, and what the policy has drawn."""
+        return {
+            "carry": arrays_of(self._carry),
+            "carrier": self._carrier.state_dict(),
+            "policy": policy_state(self._policy),
+        }
+
+    def continue_from(self, past: Past, state: State, rng: Rng) -> None:
+        """Take the `past` of a run that was stopped, and the state that its last batch ended with."""
+        self._carrier.load_state_dict(cast("dict[str, object]", past["carrier"]))
+        restore_policy(self._policy, cast("dict[str, object]", past["policy"]))
+        self._carry, self._state = past["carry"], state
 
     def restart(self) -> None:
         """Forget what is carried."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,7 +15,6 @@ from ...engine.tensor import shape_of
 from ...engine.tree import flatten
 from ...nn.cells import State
 from ...nn.module import Module
-from ...truncation import Recurrence
 from .objective import Batch, Mean, Objective, Outcome, Value, mean_of
 
 Rng: TypeAlias = np.random.Generator | None
@@ -47,23 +47,28 @@ class Parts:
             self._parts[id(batch)] = (batch, *arrays_of((weight, found.metrics)))
         return found.loss * weight, found.state
 
+    def cover(self, batches: Iterable[Batch]) -> None:
+        """Take note of batches that were counted before, and may be recorded again."""
+        self._covered.update((id(batch), batch) for batch in batches)
+
+    def forget(self) -> None:
+        """Forget the parts so far, which were counted before."""
+        self._parts = {}
+
+    def uncover(self) -> None:
+        """Forget them: no pass goes back to them any more."""
+        self._covered = {}
+
     def found(self, update: Update) -> Found:
         """Return means over the parts: of the gradient, the loss and the metrics."""
         parts = [*self._parts.values()]
         weight = sum(part[1] for part in parts)
         metrics = {name: mean_of([(size, said[name]) for _, size, said in parts]) for name in parts[0][2]}
         if self._recomputes:
-            self._covered.update((key, part[0]) for key, part in self._parts.items())
+            self.cover(part[0] for part in self._parts.values())
         self._parts = {}
         gradients = {name: g / weight for name, g in update.gradients.items()}
         return Found(gradients, Outcome(sum(update.losses) / weight, update.state, metrics, weight))
-
-
-class Open(NamedTuple):
-    """A sequence whose passes overlap, so that part of its graph is kept from batch to batch."""
-
-    said: Parts
-    recurrence: Recurrence
 
 
 def joined(one: Found, other: Found) -> Found:

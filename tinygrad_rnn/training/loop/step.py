@@ -15,6 +15,7 @@ from ...compiler.plans.plan import Plan
 from ...compiler.settings import chosen_executor
 from ...credit.forward import ForwardPolicy
 from ...credit.nests import arrays_of
+from ...credit.update import Past
 from ...engine.autograd import grad
 from ...engine.saved import Saved
 from ...engine.tape import Array
@@ -29,12 +30,13 @@ from ...optim.clipping import norms, scaled
 from ...parallel.exchange import parse_exchange, reduction_of
 from ...parallel.group import group_of
 from ...parallel.shares import Share, share_of
-from ...truncation import Policy, Recurrence, bptt, parse_policy
+from ...truncation import Policy, bptt, parse_policy
 from .guards import cause, parameters_of
 from .local import Local, mean_state
 from .objective import Batch, Loss, Objective, Outcome, as_number, size_of
 from .online import Online
-from .parts import Found, Open, Parts, Rng, joined
+from .overlapping import Overlapping, past_of, take_past
+from .parts import Found, Parts, Rng, joined
 from .pieces import agreed_policy, is_compilable, resized
 from .result import StepResult
 from .together import Moments, Summed, Together, as_factor, flat_of
@@ -61,6 +63,7 @@ class TrainStep:
             where the policy says. None: the gradient of the whole batch.
         compile: False: record each batch anew, as is done in any case under a policy that is not `is_compilable`.
         executor: the executor of the plan; see `compile`.
+        resumable: whether `past` will be asked for, see `Recurrence`.
         comm: a communicator of mpi4py, or a `Group`: its processes make each update together, of one batch that they
             divide by rows; see `docs/scale.md`. None: this process alone.
         exchange: what they send, "gradients" or another name of `parse_exchange`.
@@ -90,6 +93,7 @@ class TrainStep:
         policy: Policy | str | None = None,
         compile: bool = True,
         executor: str | None = None,
+        resumable: bool = False,
         comm: object = None,
         exchange: str = "gradients",
     ) -> None:
@@ -108,11 +112,12 @@ class TrainStep:
         self._online: Online | None = None
         if isinstance(self.policy, ForwardPolicy):
             self._online = Online(self.objective, model, self.policy, self.compile, executor)
+        self._across: Online | Overlapping | None = self._online
         self._followed = self.policy
+        self.resumable = flag("TrainStep", "resumable", resumable)
         self._fused = Compiled(self._whole, executor=executor)
         self._gradients_alone = Compiled(self._gradients, executor=executor)
         self._flat = Compiled(self._flat_gradients, executor=executor)
-        self._open: Open | None = None  # the graph of earlier batches that overlapping passes still hold
         self._exchange = parse_exchange(exchange)
         self.group = group_of(comm)
         self.share: Share | None = None  # the rows that this process held last
@@ -125,6 +130,8 @@ class TrainStep:
         """Prepare for the processes that the group has now, and forget what is carried from earlier batches."""
         several = self.group.size > 1
         self._followed = agreed_policy(self.policy, self.group)
+        if self._online is None and self._carries_over and self._followed is not None:
+            self._across = Overlapping(self.objective, self.model, self._followed)
         self.share = self._together = None
         if several:
             reduce = reduction_of(self._exchange)
@@ -155,10 +162,22 @@ class TrainStep:
 
     @property
     def is_whole(self) -> bool:
-        """Whether no graph of earlier batches is held, so that a checkpoint is complete."""
-        if self._online is not None:
-            return not self._online.holds_past
-        return self._open is None or not self._open.recurrence.alive_steps
+        """Whether this process has all that goes on from batch to batch, so that a checkpoint is complete."""
+        return self.group.size == 1 or self._across is None or not self._across.holds_past
+
+    @property
+    def past(self) -> Past | None:
+        """What is held of the batches before, for files; None with several processes, of which each holds some rows."""
+        return None if self.group.size > 1 else past_of(self._across, self.policy)
+
+    def continue_from(self, past: Past | None, state: State, rng: Rng) -> None:
+        """Take the `past` of a step before; the next batch must be given just this state and this generator.
+
+        Raises:
+            ModelFileError: if it was a step under another policy.
+        """
+        self.forget()
+        take_past(self._across, self.policy, past, state, rng)
 
     def executor(self, draws: bool = False) -> str | None:
         """Return the executor of the updates, "native" or "numpy"; None: each update is recorded anew.
@@ -224,9 +243,8 @@ class TrainStep:
 
     def forget(self) -> None:
         """Forget what is carried from earlier batches."""
-        self._open = None
-        if self._online is not None:
-            self._online.restart()
+        if self._across is not None:
+            self._across.restart()
 
     def _alone(
         self, batches: Sequence[Batch], state: State, rng: Rng, params: Params, moments: Moments, rates: State
@@ -339,10 +357,9 @@ class TrainStep:
     ) -> Found:
         """Return the gradient of the mean over several batches."""
         gradients = self._gradients_alone if fast else self._gradients
-        if self._online is not None:
-            gradients = self._online.gradients
-        elif self._carries_over:  # a pass may reach into the batches before
-            gradients = self._carried
+        if self._across is not None:  # credit may reach into the batches before
+            self._across.resumable = self.resumable
+            gradients = self._across.gradients
         total: Found | None = None
         for batch in batches:
             found = Found(*gradients(params, batch, state, rng))
@@ -360,22 +377,6 @@ class TrainStep:
         assert self._followed is not None
         said = Parts(self.objective, self.model, rng, self.policy.recompute)
         return said.found(bptt(said.step, params, batch, state, self._followed, rng))
-
-    def _carried(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Found:
-        """Return the gradient of the pass at the end of a batch, which may go back into the batches before."""
-        assert self.policy is not None
-        assert self._followed is not None
-        if self._open is None or self._open.recurrence.state is not state or self._open.said.rng is not rng:
-            said = Parts(self.objective, self.model, rng, self.policy.recompute)
-            self._open = Open(said, Recurrence(said.step, params, self._followed, state, rng))
-        updates = [*self._open.recurrence.feed(batch)]
-        if not updates and (last := self._open.recurrence.finish()) is not None:
-            updates.append(last)
-        total = updates[0]
-        for update in updates[1:]:
-            grads = {name: g + update.gradients[name] for name, g in total.gradients.items()}
-            total = update._replace(gradients=grads, losses=total.losses + update.losses)
-        return self._open.said.found(total)
 
 
 def _trouble(loss: float, lengths: Array, params: Mapping[str, Tensor]) -> str:

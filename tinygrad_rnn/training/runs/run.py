@@ -9,6 +9,8 @@ from typing import NotRequired, TypeAlias, TypedDict, TypeVar, cast
 
 import numpy as np
 
+from ...credit.policy import Policy, restore_policy
+from ...credit.update import Past
 from ...engine.saved import Saved, Stateful
 from ...engine.tape import Array
 from ...engine.tensor import Tensor
@@ -20,8 +22,7 @@ from ...nn.cells import State
 from ...nn.module import Module
 from ...parallel.group import Group
 from ...parallel.shares import own_rows
-from ...truncation import Policy
-from ..files.plain import Plain, set_state
+from ..files.plain import Plain
 from ..loop.epoch import Totals
 from ..loop.objective import Batch
 from ..loop.streams import stream
@@ -57,6 +58,7 @@ class Snapshot(TypedDict):
     model: dict[str, Array]
     states: list[Plain]
     policy: dict[str, Plain]
+    past: NotRequired[Past | None]
     notes: Plain
     outer: NotRequired[dict[str, Array] | None]
 
@@ -267,29 +269,8 @@ def restore(
     states = [*snapshot["states"][:2], *states]
     for name, target, state in zip(names, (optimizer, schedule, *stateful), states, strict=True):
         restore_into(name, target, state)
-    _restore_policy(policy, snapshot["policy"])
-
-
-def policy_state(policy: Policy | None) -> dict[str, Plain]:
-    """Return the parts of a policy that may change: its numbers and generators.
-
-    >>> import tinygrad_rnn as tr
-    >>> policy_state(tr.Adaptive(0.1, max_window=8, every=2))["window"]
-    4
-    """
-    if policy is None:
-        return {}
-    return {name: value for name, value in vars(policy).items() if isinstance(value, int | float | np.random.Generator)}
-
-
-def _restore_policy(policy: Policy | None, state: Mapping[str, Plain]) -> None:
-    """Load the state that `policy_state` returned."""
-    for name, value in state.items():
-        own = getattr(policy, name, None)
-        if isinstance(own, np.random.Generator):
-            set_state(own, cast(np.random.Generator, value))
-        elif own != value:
-            object.__setattr__(policy, name, value)  # a policy may be frozen
+    if policy is not None:
+        restore_policy(policy, snapshot["policy"])
 
 
 def _restore_model(model: Module, arrays: Mapping[str, Array]) -> None:

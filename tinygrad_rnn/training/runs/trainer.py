@@ -15,12 +15,12 @@ from typing import Self, cast
 import numpy as np
 
 from ...checks import generator, instance, integer, number
+from ...credit.policy import Policy, policy_state
 from ...errors import ConfigError, DivergedError, NonFiniteError
 from ...nn.cells import State
 from ...nn.module import Module
 from ...optim import Adam, Averaged, Optimizer, Schedule
 from ...parallel.group import LostError
-from ...truncation import Policy
 from ..files.checkpoints import Checkpoints, checkpoints_in
 from ..files.plain import Plain
 from ..inference.evaluation import Measure, OnBatch, written
@@ -34,7 +34,7 @@ from .interrupt import Interrupt, interruptible
 from .processes import alike, recovered, whole_state
 from .progress import Progress
 from .records import History, Record, check_losses
-from .run import Batches, Run, Snapshot, Source, policy_state, restore, states_of
+from .run import Batches, Run, Snapshot, Source, restore, states_of
 
 
 class Trainer:
@@ -152,6 +152,7 @@ class Trainer:
             executor=executor,
             comm=comm,
             exchange=exchange,
+            resumable=checkpoints is not None,
         )
         self.group = self.step.group
         self.schedule = schedule
@@ -204,12 +205,11 @@ class Trainer:
             UserWarning: if the environment differs, so that the bits may differ.
         """
         if path is not None:
-            old = self._checkpoints
-            self._checkpoints = Checkpoints(path) if old is None else replace(old, folder=path)
+            self._checkpoints = replace(self._checkpoints or Checkpoints(path), folder=path)
         if self._checkpoints is None:
             raise ConfigError("Trainer.resume: pass the folder of the checkpoints, here or as checkpoints=")
         snapshot = self.group.share(self.group.first(self._checkpoints.latest))
-        self._resumed = True
+        self._resumed = self.step.resumable = True
         if snapshot is not None:
             self._restore(cast(Snapshot, snapshot))
         return self
@@ -285,9 +285,9 @@ class Trainer:
         self.step.settle()
         with self._averaged():
             record = self._evaluated(trained, before + time.perf_counter() - started, interrupt)
-            value = record.valid.get("loss", record.train["loss"])
             if self.schedule is not None:
-                self.schedule.observe(value)
+                self.schedule.observe(record.valid.get("loss", record.train["loss"]))
+            self.step.forget()
             run.end_epoch(record, self._train.read - read, self._train.batches)
             if run.best is None or self._value(record) < self._value(run.best):
                 run.best, run.arrays = record, self.model.state_dict()
@@ -373,10 +373,8 @@ class Trainer:
         epochs = "" if self._epochs is None else f"/{self._epochs}"
         return how.bar(f"epoch {self.run.epoch}{epochs}", shown=bool(self._progress) and self.group.is_first)
 
-    # -- checkpoints --------------------------------------------------------------------------------------------------
-
     def _save(self) -> None:
-        """Write a checkpoint, unless a graph holds part of what the run needs to continue."""
+        """Write a checkpoint, unless other processes hold part of what the run needs to continue."""
         if self._checkpoints is None or not (self.step.is_whole or self.run.totals is None):
             return
         self.step.settle()
@@ -390,6 +388,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "states": states_of(self.optimizer, self.schedule, *self.callbacks),
             "policy": policy_state(self.step.policy),
+            "past": self.step.past,
             "notes": self.notes,
             "outer": self.step.outer_state(),
         }
@@ -398,3 +397,4 @@ class Trainer:
         restore(snapshot, self.model, self.optimizer, self.schedule, self.callbacks, self.step.policy)
         self.step.load_outer_state(snapshot.get("outer"))
         self.run, self.notes = Run.restored(snapshot["run"]), snapshot["notes"]
+        self.step.continue_from(snapshot.get("past"), self.run.state, self.run.rng)

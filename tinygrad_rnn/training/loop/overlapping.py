@@ -1,0 +1,118 @@
+"""Gradients under a policy whose passes overlap: each may go back into the batches before."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+from ...credit.update import Past
+from ...engine.tensor import Tensor
+from ...errors import ModelFileError
+from ...nn.cells import State
+from ...nn.module import Module
+from ...truncation import Policy, Recurrence
+from .guards import parameters_of
+from .objective import Batch, Objective
+from .online import Online
+from .parts import Found, Parts, Rng
+
+
+class Overlapping:
+    """The gradient of batches of consecutive steps, with the part of their graph that later passes go back to.
+
+    A batch whose state or generator is not the one that the batch before ended with starts a new sequence.
+
+    Args:
+        objective: the loss function.
+        model: what is trained.
+        policy: how far passes go back.
+    """
+
+    plans = 0
+
+    def __init__(self, objective: Objective, model: Module, policy: Policy) -> None:
+        self._objective, self._model, self._policy = objective, model, policy
+        self._open: _Open | None = None
+        self.resumable = False
+
+    @property
+    def holds_past(self) -> bool:
+        """Whether a graph of earlier batches is held."""
+        return self._open is not None and bool(self._open.recurrence.alive_steps)
+
+    @property
+    def past(self) -> Past:
+        """The steps that are held, and where the passes are.
+
+        Raises:
+            ConfigError: unless `resumable` was set before the sequence began.
+        """
+        return {"run": None if self._open is None else self._open.recurrence.past}
+
+    def continue_from(self, past: Past, state: State, rng: Rng) -> None:
+        """Take the `past` of a run that was stopped, and the state and the generator after its last batch."""
+        run = cast("dict[str, Any] | None", past["run"])
+        if run is None:
+            return
+        said = self._begin(parameters_of("TrainStep", self._model), state, rng, run)
+        if self._policy.recompute:
+            said.cover(segment["inputs"] for segment in run["segments"]["segments"])
+
+    def restart(self) -> None:
+        """Forget what is held."""
+        self._open = None
+
+    def gradients(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Found:
+        """Return the gradient of the pass at the end of a batch, which may go back into the batches before."""
+        if self._open is None or self._open.recurrence.state is not state or self._open.said.rng is not rng:
+            self._begin(params, state, rng)
+        assert self._open is not None
+        said, recurrence = self._open
+        updates = [*recurrence.feed(batch)]
+        if not updates and (last := recurrence.finish()) is not None:
+            updates.append(last)
+        total = updates[0]
+        for update in updates[1:]:
+            grads = {name: g + update.gradients[name] for name, g in total.gradients.items()}
+            total = update._replace(gradients=grads, losses=total.losses + update.losses)
+        found = said.found(total)
+        if not recurrence.alive_steps:
+            said.uncover()
+        return found
+
+    def _begin(self, params: dict[str, Tensor], state: State, rng: Rng, past: Past | None = None) -> Parts:
+        said = Parts(self._objective, self._model, rng, self._policy.recompute)
+        run = Recurrence(said.step, params, self._policy, state, rng, resumable=self.resumable, past=past)
+        said.forget()  # what was recorded again has been counted before
+        self._open = _Open(said, run)
+        return said
+
+
+def past_of(held: Overlapping | Online | None, policy: Policy | None) -> Past | None:
+    """Return what is held of the batches before, with the kind of the policy."""
+    return None if held is None else {"kind": type(policy).__name__, **held.past}
+
+
+def take_past(
+    held: Overlapping | Online | None, policy: Policy | None, past: Past | None, state: State, rng: Rng
+) -> None:
+    """Go on from what `past_of` returned in the run that is resumed; None: there is nothing.
+
+    Raises:
+        ModelFileError: if it is of another policy.
+    """
+    if past is None:
+        return
+    kind = type(policy).__name__
+    if held is None or past["kind"] != kind:
+        raise ModelFileError(
+            f"resume: the run was trained under the policy {past['kind']}, and the policy is {kind} now; construct the "
+            "Trainer like that of the run"
+        )
+    held.continue_from(past, state, rng)
+
+
+class _Open(NamedTuple):
+    """A sequence whose passes overlap, so that part of its graph is kept from batch to batch."""
+
+    said: Parts
+    recurrence: Recurrence
