@@ -28,7 +28,7 @@ from ...engine.tape import Array
 from ...errors import ConfigError, ModelFileError
 from ...files import read_whole, write_atomically
 from .plain import Json
-from .safetensors import is_safetensors, packed, unpacked
+from .safetensors import is_safetensors, native, packed, unpacked
 
 Manifest: TypeAlias = dict[str, Json]
 
@@ -69,6 +69,7 @@ def write_archive(
         OSError: if the file cannot be written; the file that was there before is unchanged.
         ConfigError: if the library for .safetensors is missing, or the format has no place for a dtype.
     """
+    arrays = native(arrays) if is_safetensors(path) else arrays
     whole = {
         "format": kind.format,
         "version": kind.version,

@@ -29,6 +29,11 @@ def is_safetensors(path: object) -> bool:
     return str(path).lower().endswith(ENDING)
 
 
+def native(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays in this machine's byte order: the format has one of its own, and keeps none of theirs."""
+    return {name: np.asarray(array, array.dtype.newbyteorder("=")) for name, array in arrays.items()}
+
+
 def packed(manifest: Mapping[str, object], arrays: Mapping[str, Array]) -> bytes:
     """Return the content of a file: the same bytes for the same manifest and arrays.
 
@@ -46,7 +51,7 @@ def packed(manifest: Mapping[str, object], arrays: Mapping[str, Array]) -> bytes
     text = json.dumps(manifest)
     metadata = {_KEY: json.dumps({**manifest, _DIGEST: hashlib.sha256(text.encode()).hexdigest()})}
     # The library writes the memory of an array as it lies there: of a transpose, in the wrong order.
-    contiguous = {name: np.asarray(array, array.dtype.newbyteorder("="), order="C") for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     try:
         return save(contiguous, metadata)
     except (SafetensorError, ValueError) as error:
