@@ -7,7 +7,7 @@ UV     := $(shell command -v uv 2>/dev/null)
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 
-.PHONY: train test coverage lock stub test-matrix bench-check lint types env clean
+.PHONY: train test coverage lock stub test-matrix bench-check docs notebooks lint types env clean
 .DEFAULT_GOAL := test
 
 # What two minutes buy on text that Python itself carries; ARGS="..." adds flags, and changes these.
@@ -42,6 +42,12 @@ bench-check: $(STAMP)
 stub: $(STAMP)  ## the public names as type checkers read them, from the table in __init__.py
 	$(BIN)/python .ci/stub.py
 
+docs: $(STAMP)  ## the site, in build/site
+	$(BIN)/python docs/make_site.py
+
+notebooks: $(STAMP)  ## the lessons as notebooks, in build/notebooks
+	$(BIN)/python docs/make_notebooks.py
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -66,4 +72,4 @@ endif
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .venv-matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) .venv-matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis
