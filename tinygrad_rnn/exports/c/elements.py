@@ -28,9 +28,6 @@ _INFIX = {
     "logical_and": "&&",
     "logical_or": "||",
 }
-_OWN = {"exp": "exp_gradual"}
-"""Functions of this package under another name; the others have that of the operator."""
-
 _LIBM = {
     **{name: name for name in ("sin", "cos", "tan", "sinh", "cosh", "expm1", "log2", "log10", "exp2", "cbrt")},
     **{name: name for name in ("floor", "ceil", "trunc", "rint", "hypot", "fmod")},
@@ -112,9 +109,8 @@ def _expression(name: str, dtype: DType, inputs: tuple[object, ...], texts: list
         return _FORMS[name](dtype, texts, use)
     if name == "power":
         return _power(dtype, inputs, texts, use)
-    own = _OWN.get(name, name)
-    if function_name(own, "f32") is not None and is_real(dtype):
-        return f"{use(own, dtype)}({', '.join(texts)})"
+    if function_name(name, "f32") is not None and is_real(dtype):
+        return f"{use(name, dtype)}({', '.join(texts)})"
     return f"{use(f'LIBM_{_LIBM[name]}', dtype)}({', '.join(texts)})"
 
 

@@ -33,10 +33,9 @@ def _constants(kind: str) -> dict[str, str]:
         "LN2": math.log(2),
         "LN2_HIGH": _LN2_BITS[kind],  # so few bits that k times it is exact
         "LN2_LOW": 1.428606820309417e-6 if single else 1.9082149292705877e-10,
-        "EXP_LEAST": -86.9 if single else -708.0,  # between these two exp is a normal number
-        "EXP_MOST": 88.72283 if single else 709.782712893384,
-        "EXP_NOTHING": -103.972077 if single else -745.1332191019411,
-        "LIFTED": 1 / 2.0**32 if single else 1 / 2.0**60,
+        "EXP_LEAST": -104.0 if single else -746.0,  # exp is 0 there
+        "EXP_MOST": 89.0 if single else 710.0,  # and infinity there
+        "SHIFT": 1.5 * 2.0**23 if single else 1.5 * 2.0**52,
         "TANH_ONE": 9.2 if single else 20.0,  # from there on it rounds to 1
         "SQRT_HALF": math.sqrt(0.5),
         "NORMAL": 2.0**-126 if single else 2.0**-1022,
@@ -49,7 +48,8 @@ def _constants(kind: str) -> dict[str, str]:
         "REAL": "float" if single else "double",
         "BITS": "uint32_t" if single else "uint64_t",
         "BIAS": "127" if single else "1023",
-        "LIFT": "32" if single else "60",
+        "SIGNED": "int32_t" if single else "int64_t",
+        "SHIFT_BITS": "0x4b400000u" if single else "0x4338000000000000ull",
         "UP": "24" if single else "54",
         "MANTISSA": "23" if single else "52",
         "MASK": "0x7fffffu" if single else "0xfffffffffffffull",
@@ -63,51 +63,47 @@ def _constants(kind: str) -> dict[str, str]:
 
 _TEXTS = {
     "exp_part": """
-/* x = k ln 2 + r, |r| <= ln(2) / 2: returns exp(r) - 1, and 2^(k + bias - BIAS) in *scale. */
-static inline REAL exp_part_KIND(REAL x, int bias, REAL *scale)
+/* x = k ln 2 + r, |r| <= ln(2) / 2: returns exp(r) - 1, and k in *power. */
+static inline REAL exp_part_KIND(REAL x, SIGNED *power)
 {
-    const int k = (int)(x * LOG2_E + (x < 0 ? -0.5F : 0.5F));
-    const REAL r = (x - (REAL)k * LN2_HIGH) - (REAL)k * LN2_LOW;
-    union { BITS bits; REAL value; } power;
-    power.bits = (BITS)(k + bias) << MANTISSA;
-    *scale = power.value;
+    union { REAL value; BITS bits; } shifted;
+    shifted.value = x * LOG2_E + SHIFT; /* so large that it is rounded: k is its last bits */
+    const REAL k = shifted.value - SHIFT;
+    const REAL r = (x - k * LN2_HIGH) - k * LN2_LOW;
+    *power = (SIGNED)(shifted.bits - SHIFT_BITS);
     return r + r * r * EXP_TAIL;
 }""",
-    "exp_gradual": """
-/* exp(x), below the smallest normal number too: there it is computed 2^LIFT times as large first. */
-static inline REAL exp_gradual_KIND(REAL x)
+    "power_of_two": """
+static inline REAL power_of_two_KIND(SIGNED k)
 {
-    const int small = x < EXP_LEAST;
-    const REAL above = x > EXP_NOTHING ? x : EXP_NOTHING;
-    REAL half;
-    const REAL p = exp_part_KIND(above < EXP_MOST ? above : EXP_MOST, BIAS - 1 + (small ? LIFT : 0), &half);
-    REAL y = 2.0F * (half + half * p) * (small ? LIFTED : 1.0F);
-    y = x < EXP_NOTHING ? 0.0F : y;
-    y = x > EXP_MOST ? 1.0F / 0.0F : y;
-    return x == x ? y : x;
+    union { BITS bits; REAL value; } power;
+    power.bits = (BITS)(k + BIAS) << MANTISSA;
+    return power.value;
 }""",
     "exp": """
-/* exp(x), 0 below about the smallest normal number: for sums in which nobody sees such numbers. */
+/* exp(x) = (1 + (exp(r) - 1)) 2^k, in two halves: so it goes down to the smallest number, and up to infinity. */
 static inline REAL exp_KIND(REAL x)
 {
-    const REAL above = x > EXP_LEAST ? x : EXP_LEAST;
-    REAL half;
-    const REAL p = exp_part_KIND(above < EXP_MOST ? above : EXP_MOST, BIAS - 1, &half);
-    REAL y = 2.0F * (half + half * p);
-    y = x < EXP_LEAST ? 0.0F : y;
-    y = x > EXP_MOST ? 1.0F / 0.0F : y;
-    return x == x ? y : x;
+    const REAL above = x < EXP_LEAST ? EXP_LEAST : x;
+    SIGNED k;
+    const REAL p = exp_part_KIND(above > EXP_MOST ? EXP_MOST : above, &k);
+    const SIGNED half = k / 2;
+    return (1.0F + p) * power_of_two_KIND(half) * power_of_two_KIND(k - half);
 }""",
     "tanh": """
 /* tanh(x) = -e / (2 + e) with e = exp(-2 |x|) - 1, which is exact to rounding near 0 too. */
 static inline REAL tanh_KIND(REAL x)
 {
-    const REAL a = x < 0 ? -x : x;
-    REAL scale;
-    const REAL p = exp_part_KIND(-2.0F * (a < TANH_ONE ? a : TANH_ONE), BIAS, &scale);
-    const REAL e = scale * p + (scale - 1.0F);
-    const REAL y = e / (2.0F + e);
-    return x == x ? (x < 0 ? y : -y) : x;
+    union { REAL value; BITS bits; } a, y;
+    a.value = x;
+    const BITS sign = a.bits & SIGN;
+    a.bits ^= sign;
+    SIGNED k;
+    const REAL p = exp_part_KIND(-2.0F * (a.value > TANH_ONE ? TANH_ONE : a.value), &k);
+    const REAL scale = power_of_two_KIND(k), e = scale * p + (scale - 1.0F);
+    y.value = -e / (2.0F + e);
+    y.bits |= sign;
+    return y.value;
 }""",
     "sigmoid": """
 static inline REAL sigmoid_KIND(REAL x) { return 1.0F / (1.0F + exp_KIND(-x)); }""",
@@ -194,11 +190,11 @@ static inline REAL floor_divide_KIND(REAL a, REAL b)
     return quotient == 0 ? copysign_KIND(0.0F, a / b) : quotient - whole > 0.5F ? whole + 1.0F : whole;
 }""",
     "maximum": """
-static inline REAL maximum_KIND(REAL x, REAL y) { return x > y || x != x ? x : y; }""",
+static inline REAL maximum_KIND(REAL x, REAL y) { return x > y ? x : x != x ? x : y; }""",
     "minimum": """
-static inline REAL minimum_KIND(REAL x, REAL y) { return x < y || x != x ? x : y; }""",
+static inline REAL minimum_KIND(REAL x, REAL y) { return x < y ? x : x != x ? x : y; }""",
     "relu": """
-static inline REAL relu_KIND(REAL x) { return x > 0 || x != x ? x : 0.0F; }""",
+static inline REAL relu_KIND(REAL x) { return x <= 0 ? 0.0F : x; }""",
 }
 _ROOTS = {"f32": "2.44140625e-4f", "f64": "7.450580596923828e-09"}  # 2^-12, 2^-27
 

@@ -46,9 +46,14 @@ class Names:
 
 def identifier(name: str) -> str:
     """Return what is left of a name in an identifier that the generated code has no other use for."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:_LONGEST] or "value"
-    plain = f"n{plain}" if plain[0].isdigit() else plain
+    plain = letters(name)
     return f"{plain}_" if plain in _KEYWORDS or (_TAKEN.fullmatch(plain) and len(plain) > 1) else plain
+
+
+def letters(name: str) -> str:
+    """Return what is left of a name in the start of an identifier."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:_LONGEST] or "value"
+    return f"n{plain}" if plain[0].isdigit() else plain
 
 
 def comment(text: str) -> str:

@@ -15,7 +15,7 @@ from .code import Code
 from .constants import Constants
 from .functions import with_needed
 from .literals import literal, type_of
-from .names import comment
+from .names import comment, letters
 from .places import Places
 
 STACK_BYTES = 1024
@@ -26,7 +26,7 @@ class Page:
     """The source and the header of a program.
 
     Args:
-        name: prefix of everything that the header declares.
+        stem: of the names of the files; what is left of it as letters is the prefix of all that the header declares.
         source, program: what is written.
         places, constants: where everything lies.
         ports: names of the parameters, by ("input" or "output", number).
@@ -36,7 +36,7 @@ class Page:
 
     def __init__(
         self,
-        name: str,
+        stem: str,
         source: Source,
         program: Program,
         places: Places,
@@ -45,7 +45,8 @@ class Page:
         reentrant: bool,
         quantize: str | None,
     ) -> None:
-        self._name, self._source, self._program, self._places = name, source, program, places
+        self._stem, self._name = stem, letters(stem)
+        self._source, self._program, self._places = source, program, places
         self._constants, self._ports, self._quantize = constants, ports, quantize
         self._has_work = bool(places.room)
         self._passes_work = reentrant and self._has_work
@@ -55,8 +56,11 @@ class Page:
 
     def source(self, code: Code) -> str:
         """Return the source file."""
-        lines = [f"/* {self._name}.h says what this is. */", ""]
-        lines += ["#include <math.h>"] * code.calls_libm + [f'#include "{self._name}.h"', ""]
+        lines = [f"/* {comment(self._stem)}.h says what this is. */", ""]
+        lines += ["#include <math.h>"] * code.calls_libm + [f'#include "{self._stem}.h"', ""]
+        if code.used:
+            lines += ["#ifdef __FAST_MATH__", "#error compile without -ffast-math: exp and tanh would be wrong"]
+            lines += ["#endif", ""]
         for text in with_needed(code.used):
             lines += [*text.splitlines(), ""]
         lines += self._constants.lines
@@ -127,7 +131,7 @@ class Page:
         flash, work = self._constants.nbytes, self._work_bytes()
         state = self._places.state_size * self._places.state_dtype.itemsize
         kind = ", matrices in 8 bits" if self._quantize else ""
-        where = "the constants, beside the code" + (f" (in {self._name}.bin)" if self._constants.parts else "")
+        where = "the constants, beside the code" + (f" (in {self._stem}.bin)" if self._constants.parts else "")
         yield f"flash: {flash:,} bytes for {where}{kind}"
         yield f"RAM:   {work + state:,} bytes: {state:,} for the state, {work:,} of working memory"
         yield f"stack: at most {STACK_BYTES:,} bytes; no recursion, no allocation"

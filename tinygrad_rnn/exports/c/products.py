@@ -1,6 +1,6 @@
 """Matrix products, arranged so that a compiler turns them into vector instructions without leave to reorder sums.
 
-Where the rows of the matrix lie in one piece, eight of them at a time are scaled and added to the result. Where its
+where the rows of the matrix lie in one piece, four of them at a time are scaled and added to the result. Where its
 columns do (a transposed matrix), each entry of the result is a sum in lanes.
 """
 
@@ -15,7 +15,7 @@ from .literals import literal, type_of
 from .places import Ref
 from .schedule import Kernel
 
-_ROWS = 8  # of the matrix at a time
+_ROWS = 4  # of the matrix at a time
 
 
 def matmul(code: Code, kernel: Kernel) -> None:

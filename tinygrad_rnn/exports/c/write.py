@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 from ...checks import flag
@@ -19,7 +20,7 @@ from .constants import Constants, constants_of
 from .freeze import frozen
 from .kernels import write_schedule
 from .literals import is_real
-from .names import Names, identifier
+from .names import Names
 from .page import Page
 from .places import Places, Ref
 from .quantize import quantized
@@ -70,7 +71,7 @@ def write(
     write_schedule(code, schedule)
     for slot, at in places.late:
         _copy_to_state(code, slot, at)
-    page = Page(identifier(path.stem), source, program, places, constants, ports, reentrant, quantize)
+    page = Page(path.stem, source, program, places, constants, ports, reentrant, quantize)
     written = [(path, page.source(code)), (path.with_suffix(".h"), page.header())]
     if constants.parts:
         write_atomically(path.with_suffix(".bin"), constants.content())
@@ -82,6 +83,8 @@ def write(
 def _check(path: Path, quantize: str | None, weights: str) -> None:
     if path.suffix != ".c":
         raise ConfigError(f"export: a C source is a file whose name ends with .c, got {str(path)!r}")
+    if not re.fullmatch(r"[\w.+ -]+", path.name, re.ASCII):
+        raise ConfigError(f"export: the name of a C source is made of letters, digits, and '_.+- ', got {path.name!r}")
     if quantize not in (None, "int8"):
         raise ConfigError(f"export: quantize must be 'int8' or None, got {quantize!r}")
     if weights not in ("source", "blob"):
