@@ -1,4 +1,4 @@
-"""Functions without a gradient that the library calls on arrays: checks of ids, masks and the like, by name.
+"""Functions without a gradient that a program calls on arrays: checks of ids, masks, positions, by their full name.
 
 What they check is known when a program is written (shapes, dtypes), or where the ids are used (their range); what is
 left of them is a copy.
@@ -7,6 +7,7 @@ left of them is a copy.
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 from ...compiler.plans.instructions import Instruction, Slot
 
@@ -21,6 +22,9 @@ _COPIES = frozenset(
 """Functions that return their argument, or it in another dtype or broadcast, if it is as it should be."""
 
 
+KERNELS = ("tinygrad_rnn.nn.layers.Embedding._checked", "numpy.argmax", "numpy.argmin")
+"""Functions that are kernels."""
+
 CHECK_OF_IDS = "tinygrad_rnn.nn.layers.Embedding._checked"
 """Returns its argument if no id is negative; the lookup that follows finds those that are too large."""
 
@@ -33,11 +37,22 @@ def function_of(instruction: Instruction) -> str:
     return f"{getattr(compute, '__module__', '')}.{getattr(compute, '__qualname__', '')}"
 
 
+def setting(instruction: Instruction, place: int, name: str) -> object:
+    """Return an argument of the function that an instruction calls, given at a place or by name; None if it is not."""
+    if len(instruction.inputs) > place:
+        return cast(object, instruction.inputs[place])
+    compute = instruction.operator.compute
+    return compute.keywords.get(name) if isinstance(compute, partial) else None
+
+
 def as_element(instruction: Instruction) -> tuple[str, Slot, tuple[object, ...]] | None:
     """Return a known function as (operator, result, operands), None for any other instruction."""
-    if instruction.operator.key == instruction.operator.name or function_of(instruction) not in _COPIES:
+    name = function_of(instruction)
+    if instruction.operator.key == instruction.operator.name or name not in (*_COPIES, "numpy.full_like"):
         return None
     given, out = instruction.inputs[0], instruction.outputs[0]
+    if name == "numpy.full_like":
+        return "astype", out, (setting(instruction, 1, "fill_value"),)
     if not isinstance(given, Slot):
         return None
     if len(given.shape) < len(out.shape):  # a mask of the first axes

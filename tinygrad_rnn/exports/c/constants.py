@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -44,8 +45,7 @@ class Constants:
         blob: the dtype of what goes into a file of its own, with all that is in 8 bits; None: all is in the source.
 
     Attributes:
-        lines: their definitions.
-        nbytes: what they take, in the source and in the file.
+        defined: those of the source by name, as (lines, bytes).
         parts: the arrays of the file: those of its dtype, then those in 8 bits.
         places: array and first element, by buffer.
         scales: of those in 8 bits, by buffer.
@@ -54,8 +54,7 @@ class Constants:
     names: Names
     known: Mapping[Value, str]
     blob: DType | None = None
-    lines: list[str] = field(default_factory=list)
-    nbytes: int = 0
+    defined: dict[str, tuple[list[str], int]] = field(default_factory=dict)
     parts: list[Array] = field(default_factory=list)
     places: dict[Buffer, tuple[str, int]] = field(default_factory=dict)
     scales: dict[Buffer, Scales] = field(default_factory=dict)
@@ -81,19 +80,27 @@ class Constants:
         for buffer, values in small:
             self.parts.append(values)
             self.places[buffer] = f"((const int8_t *)(weights + {whole}))", at
-            self.nbytes += values.nbytes
             at += values.size
 
     def add(self, name: str, array: Array, inside: bool = False) -> tuple[str, int]:
         """Place an array, in the source if `inside`; return what it lies in, and where it starts there."""
-        self.nbytes += array.nbytes
-        if array.dtype == self.blob and not inside:
+        if self.blob is not None and array.dtype == self.blob and not inside:
             at = sum(part.size for part in self.parts)
             self.parts.append(array)
             return "weights", at
         given = self.names.give(name, prefix="w_")
-        self.lines += [*array_lines(given, array, type_of(array.dtype)), ""]
+        self.defined[given] = array_lines(given, array, type_of(array.dtype)), array.nbytes
         return given, 0
+
+    def keep(self, text: str) -> None:
+        """Drop those of the source that a text does not name."""
+        named = set(re.findall(r"\w+", text))
+        self.defined = {name: definition for name, definition in self.defined.items() if name in named}
+
+    @property
+    def nbytes(self) -> int:
+        """What they take, in the source and in the file."""
+        return sum(size for _, size in self.defined.values()) + sum(part.nbytes for part in self.parts)
 
     def content(self) -> bytes:
         """Return the content of the file, in little-endian order."""

@@ -199,12 +199,17 @@ static inline REAL relu_KIND(REAL x) { return x <= 0 ? 0.0F : x; }""",
 _ROOTS = {"f32": "2.44140625e-4f", "f64": "7.450580596923828e-09"}  # 2^-12, 2^-27
 
 _CALL = re.compile(r"\b([a-z]\w*?)_(f32|f64)\(")
-LIBM = re.compile(r"\bLIBM_(\w+)\(")
+_LIBM = re.compile(r"\bLIBM_(\w+)\(")
 
 
 def function_name(name: str, kind: str) -> str | None:
     """Return the name of a function that the file brings along, for a type; None if there is none of this name."""
     return f"{name}_{kind}" if name in _TEXTS else None
+
+
+def need_libm(used: Iterable[tuple[str, str]]) -> bool:
+    """Return whether functions, given as for `with_needed`, call some of math.h."""
+    return any(_LIBM.search(_TEXTS[name]) for name, _ in used)
 
 
 def with_needed(used: Iterable[tuple[str, str]]) -> list[str]:
@@ -227,7 +232,7 @@ def with_needed(used: Iterable[tuple[str, str]]) -> list[str]:
 
 def _text(name: str, kind: str) -> str:
     constants = {**_constants(kind), "ROOT_OF_SCALED": _ROOTS[kind]}
-    text = LIBM.sub(lambda call: f"{call[1]}{constants['F']}(", _TEXTS[name])
+    text = _LIBM.sub(lambda call: f"{call[1]}{constants['F']}(", _TEXTS[name])
     text = re.sub(r"(?<=\d)F\b", constants["F"], text)
     text = re.sub(r"(\w+)_KIND\b", rf"\1_{kind}", text)
     for _ in range(2):  # constants within a series

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ...compiler.ir.arrays import Shape
+from ...compiler.plans.instructions import Buffer
 from .code import Code
 from .elements import expression
 from .literals import type_of
@@ -13,14 +16,32 @@ def write_group(code: Code, group: Group) -> None:
     """Append the loop of a group: what an element of it makes and another reads is a local variable."""
     lengths, kept = _merged(group)
     made: dict[object, str] = {}
+    read = _read_later(group, code.places.stored)
+    if not any(read.values()) and not any(one.out.slot.buffer in code.places.stored for one in group.elements):
+        return
     with code.scope(lengths, "i") as variables:
         for number, one in enumerate(group.elements):
+            is_stored = one.out.slot.buffer in code.places.stored
+            if not (is_stored or read[number]):
+                continue
             value = _value(code, one, made, variables, kept)
-            if any(access.key == one.out.key for later in group.elements[number + 1 :] for access in later.reads):
+            if read[number]:
                 code.line(f"const {type_of(one.out.slot.dtype)} v{number} = {value};")
                 made[one.out.key] = value = f"v{number}"
-            if one.out.slot.buffer in code.places.stored:
+            if is_stored:
                 code.line(f"{_place(code, one.out, variables, kept)} = {value};")
+
+
+def _read_later(group: Group, stored: Collection[Buffer]) -> dict[int, bool]:
+    """Return by number of an element whether another reads its result before it is written anew, and is needed."""
+    found: dict[int, bool] = {}
+    wanted: set[object] = set()
+    for number, one in reversed(list(enumerate(group.elements))):
+        found[number] = one.out.key in wanted
+        wanted.discard(one.out.key)
+        if found[number] or one.out.slot.buffer in stored:
+            wanted.update(access.key for access in one.reads)
+    return found
 
 
 def _value(code: Code, one: Element, made: dict[object, str], variables: list[object], kept: list[int]) -> str:

@@ -33,6 +33,12 @@ _KERNELS: dict[str, Callable[[Code, Kernel], None]] = {
     "cross_entropy_back": lookups.loss,
 }
 
+_FUNCTIONS: dict[str, Callable[[Code, Kernel], None]] = {
+    CHECK_OF_IDS: lookups.check_ids,
+    "numpy.argmax": reductions.position,
+    "numpy.argmin": reductions.position,
+}
+
 
 def write_schedule(code: Code, schedule: Schedule) -> None:
     """Append everything that a step does.
@@ -57,8 +63,8 @@ def _write(code: Code, item: Item) -> None:
         write_group(code, item)
         return
     name = item.instruction.operator.name
-    if function_of(item.instruction) == CHECK_OF_IDS:
-        lookups.check_ids(code, item)
+    if function_of(item.instruction) in _FUNCTIONS:
+        _FUNCTIONS[function_of(item.instruction)](code, item)
         return
     if name not in _KERNELS:
         raise UnsupportedError(

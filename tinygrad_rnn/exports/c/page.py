@@ -13,7 +13,7 @@ from ..program import Port, Program
 from ..source import Source
 from .code import Code
 from .constants import Constants
-from .functions import with_needed
+from .functions import need_libm, with_needed
 from .literals import literal, type_of
 from .names import comment, letters
 from .places import Places
@@ -27,6 +27,7 @@ class Page:
 
     Args:
         stem: of the names of the files; what is left of it as letters is the prefix of all that the header declares.
+        code: the body of the step.
         source, program: what is written.
         places, constants: where everything lies.
         ports: names of the parameters, by ("input" or "output", number).
@@ -37,6 +38,7 @@ class Page:
     def __init__(
         self,
         stem: str,
+        code: Code,
         source: Source,
         program: Program,
         places: Places,
@@ -45,35 +47,39 @@ class Page:
         reentrant: bool,
         quantize: str | None,
     ) -> None:
+        self._code = code
         self._stem, self._name = stem, letters(stem)
         self._source, self._program, self._places = source, program, places
         self._constants, self._ports, self._quantize = constants, ports, quantize
         self._has_work = bool(places.room)
         self._passes_work = reentrant and self._has_work
         self._initial = list(_initial(program, places, constants))
+        constants.keep("\n".join([*code.lines, *self._initial]))
 
     # -- the source ---------------------------------------------------------------------------------------------------
 
-    def source(self, code: Code) -> str:
+    def source(self) -> str:
         """Return the source file."""
+        code = self._code
         lines = [f"/* {comment(self._stem)}.h says what this is. */", ""]
-        lines += ["#include <math.h>"] * code.calls_libm + [f'#include "{self._stem}.h"', ""]
+        lines += ["#include <math.h>"] * (code.calls_libm or need_libm(code.used)) + [f'#include "{self._stem}.h"', ""]
         if code.used:
             lines += ["#ifdef __FAST_MATH__", "#error compile without -ffast-math: exp and tanh would be wrong"]
             lines += ["#endif", ""]
         for text in with_needed(code.used):
             lines += [*text.splitlines(), ""]
-        lines += self._constants.lines
-        if self._has_work and not self._passes_work:
+        for definition, _ in self._constants.defined.values():
+            lines += [*definition, ""]
+        if any("work." in line for line in code.lines):
             lines += ["static struct {", *self._members(), "} work;", ""]
-        lines += [self._step(restrict=True), "{", *self._unused(code), *code.lines, "    return 0;", "}"]
+        lines += [self._step(restrict=True), "{", *self._unused(), *code.lines, "    return 0;", "}"]
         if self._places.state_size:
             lines += ["", self._init(), "{", *self._initial, "}"]
         return "\n".join(lines) + "\n"
 
-    def _unused(self, code: Code) -> Iterator[str]:
+    def _unused(self) -> Iterator[str]:
         """Yield what keeps compilers from warning of parameters that the step does not read."""
-        text = "\n".join(code.lines)
+        text = "\n".join(self._code.lines)
         for name in self._parameters():
             if f"{name}[" not in text and f"{name}->" not in text and f"({name} +" not in text:
                 yield f"    (void){name};"

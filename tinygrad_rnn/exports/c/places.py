@@ -135,9 +135,10 @@ class Places:
             raise UnsupportedError("export: C has no view of an array as another dtype; convert with np.astype")
         buffer = slot.buffer
         if buffer.constant is not None and buffer not in self._constants:
-            return Ref(literal(buffer.constant.flat[0], buffer.constant.dtype), slot.dtype, is_number=True)
+            number = literal(buffer.constant.flat[0] if buffer.constant.size else 0, slot.dtype)
+            return Ref(number, slot.dtype, steps=tuple(given), is_number=True)
         base, first = self._base(buffer, slot.dtype)
-        cast = "(int64_t)" if slot.dtype == np.int64 and base in self._ports.values() else ""
+        cast = "(int64_t)" if slot.dtype == np.int64 and buffer.kind == "input" else ""
         steps = tuple(part // size for part in given)
         return Ref(base, slot.dtype, first + slot.offset // size, steps, slot.turn // size, cast=cast)
 

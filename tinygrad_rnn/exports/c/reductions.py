@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from ...compiler.ir.arrays import Shape
 from ...compiler.plans.instructions import Slot
 from ...errors import UnsupportedError
+from .checks import setting
 from .code import Code
 from .literals import is_real, literal, type_of
 from .places import Ref
@@ -115,6 +117,31 @@ def reduce_other(code: Code, kernel: Kernel) -> None:
         with code.loops(x.over_lengths, "k") as over:
             code.line(f"s0 = {join('s0', _term(x, [*kept, *over]))};")
         code.line(f"{x.made.at(*kept)} = s0;")
+
+
+def position(code: Code, kernel: Kernel) -> None:
+    """Append the position of the first largest or smallest element, along an axis or in all of an array."""
+    instruction = kernel.instruction
+    x, out, axis = instruction.inputs[0], instruction.outputs[0], setting(instruction, 1, "axis")
+    if not isinstance(x, Slot) or 0 in x.shape:
+        raise UnsupportedError(f"export: C has no {instruction.operator.name} of an array without elements")
+    n = len(x.shape)
+    over = list(range(n)) if axis_is_all(axis) else [cast(int, axis) % n]
+    kept = [a for a in range(n) if a not in over]
+    same = len(out.shape) == n
+    given = code.ref(x, [x.strides[a] for a in (*kept, *over)])
+    made = code.ref(out, [out.strides[a if same else number] for number, a in enumerate(kept)])
+    sign = ">" if instruction.operator.name == "argmax" else "<"
+    lengths = _pick(x.shape, over)
+    with code.scope(_pick(x.shape, kept), "i") as index:
+        code.line(f"{type_of(x.dtype)} p0 = {given.at(*index, *(0 for _ in over))};")
+        code.line("long n0 = 0, n1 = 0;")
+        with code.loops(lengths, "k") as inner:
+            value = given.at(*index, *inner)
+            is_nan = f" || ({value} != {value} && p0 == p0)" if is_real(x.dtype) else ""
+            code.line(f"if ({value} {sign} p0{is_nan}) {{ p0 = {value}; n0 = n1; }}")
+            code.line("n1++;")
+        code.line(f"{made.at(*index)} = ({type_of(out.dtype)})n0;")
 
 
 def log_sum_exp(code: Code, kernel: Kernel) -> None:

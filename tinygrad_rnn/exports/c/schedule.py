@@ -14,7 +14,7 @@ from ...compiler.ir.arrays import Shape
 from ...compiler.plans.instructions import Instruction, Loop, Slot, places, strides_of, views_in
 from ...compiler.plans.plan import Plan
 from ...errors import UnsupportedError
-from .checks import CHECK_OF_IDS, as_element, function_of
+from .checks import KERNELS, as_element, function_of
 from .elements import NAMES
 
 
@@ -135,7 +135,7 @@ def _parts(instruction: Instruction) -> Iterator[Kernel | tuple[Shape, Element]]
     name = instruction.operator.name
     if instruction.operator.key == name:
         yield from _known_parts(name, instruction)
-    elif function_of(instruction) == CHECK_OF_IDS:
+    elif function_of(instruction) in KERNELS:
         yield Kernel(instruction)
     else:
         raise UnsupportedError(

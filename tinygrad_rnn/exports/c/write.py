@@ -71,8 +71,8 @@ def write(
     write_schedule(code, schedule)
     for slot, at in places.late:
         _copy_to_state(code, slot, at)
-    page = Page(path.stem, source, program, places, constants, ports, reentrant, quantize)
-    written = [(path, page.source(code)), (path.with_suffix(".h"), page.header())]
+    page = Page(path.stem, code, source, program, places, constants, ports, reentrant, quantize)
+    written = [(path, page.source()), (path.with_suffix(".h"), page.header())]
     if constants.parts:
         write_atomically(path.with_suffix(".bin"), constants.content())
     for file, text in written:
