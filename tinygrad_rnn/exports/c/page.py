@@ -18,7 +18,7 @@ from .literals import literal, type_of
 from .names import comment, letters
 from .places import Places
 
-STACK_BYTES = 1024
+STACK_BYTES = 2048
 """Of a step, at most: it has scalars and a few sums in lanes, no arrays, no recursion. Tests measure it."""
 
 

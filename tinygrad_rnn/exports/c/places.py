@@ -16,7 +16,7 @@ import numpy as np
 
 from ...compiler.ir.arrays import DType, Shape
 from ...compiler.plans.arena import offsets
-from ...compiler.plans.instructions import Buffer, Slot
+from ...compiler.plans.instructions import Buffer, Slot, strides_of
 from ...compiler.plans.plan import Plan
 from ...errors import UnsupportedError
 from ..program import Program
@@ -89,7 +89,7 @@ class Places:
     Attributes:
         stored: buffers that lie in memory; the others are only ever held in registers.
         room: elements of working memory by type of C.
-        late: (slot in working memory or a parameter, offset in the state) of what is copied into the state at the end.
+        late: (slot in working memory, state or parameter, offset there) of what is copied there at the end.
         state_offsets: by number of the input, where a carried leaf starts in the state.
         state_size: elements of the state.
     """
@@ -103,29 +103,35 @@ class Places:
         work: str,
         constants: dict[Buffer, tuple[str, int]],
     ) -> None:
-        self._ports, self._work, self._constants = ports, work, constants
+        self._work, self._constants = work, constants
         self.state_dtype = _state_dtype(program)
         self.state_offsets, self.state_size = _state_layout(program)
         numbered = list(enumerate(flat(schedule)))
         self.stored = _stored(numbered)
         self._lives, self._dtypes = _lives(numbered), _dtypes(numbered)
         fallible = [number for number, (item, _) in numbered if _can_fail(item)]
-        self._in_state = {plan.inputs[one.input].buffer: self.state_offsets[one.input] for one in program.carried}
-        self.late: list[tuple[Slot, int]] = []
-        kept: list[Buffer] = []
-        for one in program.carried:
-            before, after = plan.inputs[one.input].buffer, plan.outputs[one.output].buffer
-            if before is after:
-                continue
-            if self._may_replace(numbered, before, after, max(fallible, default=-1)):
-                self._in_state[after] = self.state_offsets[one.input]
+        self._at = {plan.inputs[one.input].buffer: ("state", self.state_offsets[one.input]) for one in program.carried}
+        self._at |= {plan.inputs[number].buffer: (ports["input", number], 0) for number in program.given}
+        self.late: list[tuple[Slot, str, int]] = []
+        for number in program.results:
+            slot = plan.outputs[number]
+            if _is_whole(slot):
+                self._at[slot.buffer] = ports["output", number], 0
             else:
-                kept.append(after)
-                self.late.append((plan.outputs[one.output], self.state_offsets[one.input]))
+                self.late.append((slot, ports["output", number], 0))
+        for one in program.carried:
+            before, slot = plan.inputs[one.input].buffer, plan.outputs[one.output]
+            if before is slot.buffer:
+                continue
+            if _is_whole(slot) and self._may_replace(numbered, before, slot.buffer, max(fallible, default=-1)):
+                self._at[slot.buffer] = "state", self.state_offsets[one.input]
+            else:
+                self.late.append((slot, "state", self.state_offsets[one.input]))
+        kept = {slot.buffer for slot, _, _ in self.late if slot.buffer in self._lives}
         self.room: dict[str, int] = {}
         self._offsets: dict[Buffer, int] = {}
         lying = [buffer for buffer in self._lives if buffer.kind == "arena" and buffer in self.stored]
-        self._lay_out([*lying, *kept], set(kept), len(numbered))
+        self._lay_out([*lying, *kept], kept, len(numbered))
 
     def ref(self, slot: Slot, steps: Sequence[int] | None = None) -> Ref:
         """Return how an element of a slot is written; `steps` in bytes, those of its own axes if None."""
@@ -142,20 +148,13 @@ class Places:
         steps = tuple(part // size for part in given)
         return Ref(base, slot.dtype, first + slot.offset // size, steps, slot.turn // size, cast=cast)
 
-    def is_work(self, buffer: Buffer) -> bool:
-        """Return whether a buffer lies in working memory."""
-        return buffer in self._offsets
-
     def _base(self, buffer: Buffer, dtype: DType) -> tuple[str, int]:
         """Return the array that a buffer lies in, and where it starts there, in elements."""
-        if buffer in self._in_state:
-            return "state", self._in_state[buffer]
-        if buffer in self._offsets:
-            return f"{self._work}{member(dtype)}", self._offsets[buffer]
+        if buffer in self._at:
+            return self._at[buffer]
         if buffer.constant is not None:
             return self._constants[buffer]
-        kind = "output" if buffer.kind == "output" else "input"
-        return self._ports[kind, buffer.index], 0
+        return f"{self._work}{member(dtype)}", self._offsets[buffer]
 
     def _may_replace(self, numbered: Numbered, before: Buffer, after: Buffer, last_fallible: int) -> bool:
         """Return whether the new value of something carried can be written over the old one at once."""
@@ -220,6 +219,12 @@ def _state_layout(program: Program) -> tuple[dict[int, int], int]:
         found[one.input] = at
         at += math.prod(program.inputs[one.input].shape)
     return found, at
+
+
+def _is_whole(slot: Slot) -> bool:
+    """Return whether a slot is all of its buffer, in C order."""
+    is_plain = slot.strides == strides_of(slot.shape, slot.dtype.itemsize)
+    return is_plain and slot.offset == 0 and math.prod(slot.shape) * slot.dtype.itemsize == slot.buffer.nbytes
 
 
 def _can_fail(item: Item) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 
 from ...checks import flag
 from ...compiler.passes import PASSES
-from ...compiler.plans.instructions import Slot
+from ...compiler.plans.instructions import Slot, strides_of
 from ...compiler.plans.layout import make_plan
 from ...compiler.plans.plan import Plan
 from ...errors import ConfigError
@@ -69,8 +68,8 @@ def write(
     places = Places(program, plan, schedule, ports, work, constants.places)
     code = Code(places, constants.scales)
     write_schedule(code, schedule)
-    for slot, at in places.late:
-        _copy_to_state(code, slot, at)
+    for slot, base, start in places.late:
+        _copy(code, slot, base, start)
     page = Page(path.stem, code, source, program, places, constants, ports, reentrant, quantize)
     written = [(path, page.source()), (path.with_suffix(".h"), page.header())]
     if constants.parts:
@@ -115,13 +114,11 @@ def _constants(program: Program, schedule: Schedule, blob: bool, int8: bool) -> 
     return constants
 
 
-def _copy_to_state(code: Code, slot: Slot, at: int) -> None:
-    """Append the copy of a new value into the state, at the end of the step."""
-    made = code.ref(slot)
-    size = math.prod(slot.shape)
-    if size:
-        with code.loop("i0", size):
-            state, given = (
-                Ref(base, slot.dtype, start, (1,)) for base, start in (("state", at), (made.base, made.offset))
-            )
-            code.line(f"{state.at('i0')} = {given.at('i0')};")
+def _copy(code: Code, slot: Slot, base: str, start: int) -> None:
+    """Append the copy of a result to where it belongs, at the end of the step."""
+    if 0 in slot.shape:
+        return
+    steps = [step // slot.dtype.itemsize for step in strides_of(slot.shape, slot.dtype.itemsize)]
+    with code.loops(slot.shape, "i") as index:
+        place = Ref(base, slot.dtype, start, tuple(steps)).at(*index)
+        code.line(f"{place} = {code.ref(slot).at(*index)};")
