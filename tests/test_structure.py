@@ -146,7 +146,7 @@ BUDGET = {
     "compiler": 11700,
     "truncation": 2460,
     "credit": 2970,
-    "exports": 8000,
+    "exports": 9500,
     "course": 4000,
     "parallel": 1000,
 }
