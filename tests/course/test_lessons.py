@@ -93,6 +93,12 @@ def test_both_pages_have_the_same_code_pictures_and_exercises(lesson):
     assert re.search(r"!\[[^\]]*\]\(", english), "each lesson has a picture"
 
 
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.slug)
+def test_lines_of_chinese_are_whole_paragraphs(lesson):
+    """A line break is shown as a space, which Chinese does not have between signs."""
+    assert not re.search("[\u4e00-\u9fff，。；：、]\n[\u4e00-\u9fff]", page(lesson, "zh"))
+
+
 def test_numbers_are_in_order():
     assert [lesson.number for lesson in LESSONS] == sorted({lesson.number for lesson in LESSONS})
 
