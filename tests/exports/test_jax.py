@@ -119,7 +119,7 @@ CALLS = {
     "binary": (lambda a, t, m: tr.binary_cross_entropy(a, t, mask=m), x, (y > 0).astype(float), rows > 0),
     "distribution": (lambda a, t: tr.cross_entropy(a, t, reduction="none"), x, np.full((2, 3), 1 / 3)),
     "mse": (lambda a, t, m: tr.mse(a, t, mask=m), x, y, rows > 0),
-    "norms": (lambda a, b: tr.clip_by_norm({"a": a * 1e200, "b": b}, 1.0), x, y),
+    "norms": (lambda a, b: tr.clip_by_norm({"a": a * 1e150, "b": b}, 1.0), x, y),
     "ctc": (
         lambda a, t, n, m: tr.ctc(a, t, lengths=n, target_lengths=m),
         normal(2, 6, 4),
@@ -226,7 +226,7 @@ def test_both_directions():
 
 @pytest.mark.nightly
 def test_sequence_to_sequence():
-    model = tr.Seq2Seq(6, 3, 4, rng(), dtype=np.float64)
+    model = tr.Seq2Seq(6, 6, 3, 4, rng(), dtype=np.float64)
     given = np.array([[1, 2, 3], [2, 5, 1]]), np.array([[0, 4, 2], [0, 1, 3]])
     check(
         lambda params, s, t: tr.grad(model.loss(s, t), params),
@@ -248,7 +248,7 @@ def test_twenty_updates_with_adam_and_clipping():
         return loss, norm, params, moments, state
 
     compiled, step = tr.compile(update), jax.jit(tr.to_jax(update, weights={"params": params}))
-    now, after = values(params), values(state)
+    now, after = tr.to_jax(update).arrays((params, state))
     moments, _ = optimizer.start(params)
     text = rng(1).integers(0, 7, (2, 61))
     for start in range(0, 60, 3):
@@ -326,9 +326,9 @@ def update(params, ids, targets, state):
     grads = tr.grad(loss, params)
     return loss, {name: p - 0.5 * grads[name] for name, p in params.items()}, state
 
-step = jax.jit(tr.to_jax(update, weights={"params": model.parameters()}))
-values = lambda nest: jax.tree.map(lambda part: part.data, nest)
-params, state = values(model.parameters()), values(model.initial_state(8))
+exported = tr.to_jax(update, weights={"params": model.parameters()})
+step = jax.jit(exported)
+params, state = exported.arrays((model.parameters(), model.initial_state(8)))
 ids, targets = np.random.default_rng(1).integers(0, 7, (2, 8, 5))
 alone = step(params, ids, targets, state)
 mesh = Mesh(jax.devices(), ("data",))
@@ -471,6 +471,8 @@ def test_float64_where_jax_computes_in_float32():
     with jax.enable_x64(False):
         with pytest.raises(tr.ConfigError, match=r'jax\.config\.update\("jax_enable_x64", True\)'):
             tr.to_jax(lambda x: x)(x)
+        with pytest.raises(tr.ConfigError, match="would become float32"):
+            tr.to_jax(lambda x: x).arrays({"W": W})
         single = tr.to_jax(lambda x, i: (x * i, np.sum(i)))(x.astype(np.float32), np.arange(3))
         assert [part.dtype for part in single] == ["float32", "int32"]
 

@@ -16,7 +16,7 @@ from ..compiler.recording.loops import LoopTracer
 from ..compiler.recording.trace import ARRAY, trace
 from ..engine.tape import Array
 from ..engine.tensor import Tensor
-from ..engine.tree import flatten, rebuild, structure
+from ..engine.tree import flatten, map_leaves, rebuild, structure
 from ..errors import ConfigError, DTypeError, GradientError, ShapeError
 from .jax_graph import Draws, Interpreter, JaxRules, prepared
 
@@ -71,6 +71,21 @@ class JaxFunction(Generic[P]):
             return keys[id(part)].key if id(part) in keys else part
 
         return rebuild(recorded.result, map(result, flatten(recorded.result)))
+
+    def arrays(self, nest: object) -> Any:
+        """Return Tensors and NumPy arrays in a nest as arrays of JAX, in memory of their own: the first arguments.
+
+        Raises:
+            ConfigError: if they are float64, and JAX computes in float32.
+        """
+        jax = self._interpreter.jax
+
+        def own(part: object) -> object:
+            leaf = _Leaf(jax, part)
+            _check_precision(jax, [leaf])
+            return jax.numpy.array(leaf.value, copy=True) if leaf.dtype is not None else part
+
+        return map_leaves(own, nest)
 
 
 class _Leaf:
@@ -217,9 +232,9 @@ def to_jax(
     >>> def loss(params, xs):
     ...     outputs, _ = tr.unroll(cell, xs)
     ...     return np.sum(outputs**2)
-    >>> params = {name: jax.numpy.asarray(p.data) for name, p in cell.parameters().items()}
-    >>> step = jax.jit(jax.grad(tr.to_jax(loss, weights={"params": cell.parameters()})))
-    >>> step(params, np.ones((2, 5, 3), np.float32))["Wh"].shape
+    >>> f = tr.to_jax(loss, weights={"params": cell.parameters()})
+    >>> step = jax.jit(jax.grad(f))
+    >>> step(f.arrays(cell.parameters()), np.ones((2, 5, 3), np.float32))["Wh"].shape
     (4, 4)
     """
     return JaxFunction(function, weights or {}, rules or {})
