@@ -279,6 +279,39 @@ def test_a_loop_in_python_becomes_a_scan():
     assert jaxpr.count("tanh") == 1
 
 
+def test_a_scan_in_a_scan_is_a_scan_in_a_scan():
+    W, xs = tr.tensor(normal(3, 3) / 2, requires_grad=True), normal(2, 4, 12, 3)
+
+    def inner(x, h):
+        h = np.tanh(x + h @ W)
+        return h, h
+
+    def outer(rows, h):
+        hs, h = tr.scan(inner, h, rows, axis=1)
+        return np.sum(hs, axis=1), h
+
+    def f(W, xs):
+        return tr.scan(outer, np.zeros((2, 3)), xs, axis=1)
+
+    exported = tr.to_jax(f, weights={"W": W})
+    text = str(jax.make_jaxpr(exported)(W.data, xs))
+    assert (text.count("scan["), text.count("tanh"), text.count("dot_general")) == (2, 1, 1)
+    assert_same(jax.jit(exported)(W.data, xs), f(W, xs))
+
+
+@pytest.mark.nightly
+def test_the_gradient_of_a_scan_in_a_scan():
+    W, xs = tr.tensor(normal(3, 3) / 2, requires_grad=True), normal(2, 4, 5, 3)
+
+    def f(W, xs):
+        inner = lambda x, h: 2 * (np.tanh(x + h @ W),)  # noqa: E731
+        outer = lambda rows, h: tr.scan(inner, h, rows, axis=1)  # noqa: E731
+        total = sum(np.sum(part**2) for part in tr.scan(outer, np.zeros((2, 3)), xs, axis=1))
+        return total, tr.grad(total, W)
+
+    check(f, W, xs, weights={"W": W})
+
+
 @pytest.mark.nightly
 def test_vmap_and_second_derivatives():
     W = tr.tensor(normal(3, 3), requires_grad=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from ..compiler.ir.operators import operator_of
 from ..compiler.ir.order import sort
 from ..compiler.passes import PASSES, run
 from ..compiler.passes.common import Operands, axes_of, maker_of, product, reshaped, rewrite
+from ..compiler.passes.rolling.roll import roll
 from ..compiler.passes.sums import defer_sums
 from ..compiler.passes.time_first import time_first
 from ..engine.primitive import Primitive
@@ -43,6 +45,7 @@ def leading_axes(graph: Graph) -> Graph:
 
 
 _CHOSEN = {name: PASSES[name] for name in ("roll", "simplify", "time_first", "hoist_products")}
+_CHOSEN["roll"] = (roll, partial(in_bodies, roll))  # a scan in a scan was recorded step by step
 _CHOSEN |= {"defer_sums": (defer_sums, time_first), "hoist_elementwise": PASSES["hoist_elementwise"]}
 _CHOSEN["leading_axes"] = (leading_axes,)
 """Passes that do what XLA does not, which takes nothing out of loops."""
@@ -60,7 +63,16 @@ def prepared(graph: Graph) -> Graph:
     graph = in_bodies(lambda body: rewrite(body, kept), graph)
     for _, rewritten in run(graph, passes=_CHOSEN):
         graph = rewritten
-    return in_bodies(sort, graph)
+    return _in_order(graph)
+
+
+def _in_order(graph: Graph) -> Graph:
+    """Return a graph with its calls, and those of loops at any depth, in an order in which they can be computed."""
+    for call in graph.calls:
+        if call.name == "loop":
+            body: Body = call.attrs["body"]
+            call.attrs = {"body": replace(body, graph=_in_order(body.graph))}
+    return sort(graph)
 
 
 class Draws:
