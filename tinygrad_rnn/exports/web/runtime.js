@@ -72,9 +72,15 @@ class Model {
     }
   }
 
-  /** The weights, by name: a copy. */
+  /** The weights, by name: a copy. Assign others, or some of them, of the same sizes. */
   get weights() {
     return Object.fromEntries(this.#table.weights.map((port) => [port.name, this.#view(port).slice()]));
+  }
+
+  set weights(given) {
+    for (const port of this.#table.weights) {
+      if (Object.hasOwn(given, port.name)) this.#write(port, given[port.name], "weights");
+    }
   }
 
   #kept() {
