@@ -1,4 +1,4 @@
-"""Make docs/pages/leaky.html, the page that trains the README's LeakyCell: python docs/make_page.py (needs [native])."""
+"""Make docs/pages/leaky.html, which trains the README's LeakyCell: python docs/make_page.py (needs [native])."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ class LeakyCell(tr.Module):
         self.leak = tr.parameter(np.zeros(hidden_size), np.float32)
 
     def initial_state(self, batch_size: int) -> np.ndarray:
+        """Return zeros (N, H)."""
         return np.zeros((batch_size, len(self.leak)), np.float32)
 
     def __call__(self, x: tr.Tensor, h: tr.Tensor) -> tuple[tr.Tensor, tr.Tensor]:
+        """Return (output, state) of one step."""
         a = tr.sigmoid(self.leak)
         h = (1 - a) * h + a * np.tanh(x @ self.Wx + h @ self.Wh)
         return h, h

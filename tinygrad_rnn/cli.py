@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 from . import __version__
@@ -28,6 +29,7 @@ EXPORTS = {
     "torch": "a file of PyTorch code, an nn.Module, with its weights beside it",
     "onnx": "for ONNX Runtime and others: state in and out, any number of sequences and of steps",
     "wasm": "a WebAssembly module and its loader, for browsers and Node",
+    "html": "a page that trains a model of characters on the text that its reader pastes",
 }
 """The formats of export, described; `exports/formats.py` says who writes them."""
 
@@ -314,4 +316,13 @@ def _add_export(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
     weights = "c, onnx: in the file, or in one of their own beside it"
     export.add_argument("--weights", choices=("source", "blob"), default=missing, help=weights)
     export.add_argument("--reentrant", action="store_true", default=missing, help="c: working memory is an argument")
+    export.add_argument("--text", type=Path, metavar="FILE", default=missing, help="html: the text that it shows first")
+    export.add_argument("--title", default=missing, help="html: its heading")
+    export.add_argument(
+        "--lr", type=float, default=missing, metavar="FLOAT", help="html: learning rate (default: 0.01)"
+    )
+    export.add_argument("--batch-size", type=count, default=missing, metavar="N", help="html: streams (default: 8)")
+    export.add_argument(
+        "--bptt", type=count, default=missing, metavar="T", help="html: steps of a window (default: 12)"
+    )
     return export

@@ -89,7 +89,9 @@ def in_python(updates, cut_every):
 
 @pytest.mark.parametrize("every", [T, 4])
 def test_the_page_trains_as_python_does(opened, every):
-    opened.js(f"(s => (s.value = {every}, s.dispatchEvent(new Event('input'))))(document.querySelector('[data-part=cuts]'))")
+    opened.js(
+        f"(s => (s.value = {every}, s.dispatchEvent(new Event('input'))))(document.querySelector('[data-part=cuts]'))"
+    )
     losses = opened.js("Array.from({ length: 80 }, () => trainer.update().loss)")
     expected = in_python(80, every)
     np.testing.assert_allclose(losses[:20], expected[:20], rtol=1e-5)
@@ -168,8 +170,10 @@ def test_it_fits_a_telephone_and_is_dark_where_that_is_wanted(opened):
         assert opened.js("document.documentElement.scrollWidth") == 360
         opened.js("document.querySelector('[data-part=theme]').click()")
         assert opened.js("getComputedStyle(document.body).backgroundColor") == "rgb(21, 22, 26)"
-        unnamed = "[...document.querySelectorAll('button, input, textarea, [role=button]')].filter((e) => !(" \
+        unnamed = (
+            "[...document.querySelectorAll('button, input, textarea, [role=button]')].filter((e) => !("
             "e.textContent.trim() || e.ariaLabel || e.labels?.length)).length"
+        )
         assert opened.js(unnamed) == 0
     finally:
         opened.call("Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False)

@@ -34,8 +34,8 @@ This is the malt that lay in the house that Jack built.
 This is the rat that ate the malt that lay in the house that Jack built.
 This is the cat that killed the rat that ate the malt that lay in the house that Jack built.
 This is the dog that worried the cat that killed the rat that ate the malt that lay in the house that Jack built.
-This is the cow with the crumpled horn that tossed the dog that worried the cat that killed the rat that ate the malt that lay in \
-the house that Jack built.
+This is the cow with the crumpled horn that tossed the dog that worried the cat that killed the rat that ate the \
+malt that lay in the house that Jack built.
 """
 """The text of a page that is given none: a rhyme that everyone knows, and a small network learns within seconds."""
 
@@ -54,8 +54,8 @@ def write_html(
 ) -> list[Path]:
     """Write a page that trains a character model on the text that its reader pastes, and writes text with it.
 
-    It needs no network and no Python. The model starts with the weights that it has now. If it comes with a vocabulary of
-    characters, that is kept; else each text gets its own, of its V - 1 commonest characters. Updates are Adam's, on
+    It needs no network and no Python. The model starts with the weights that it has now. If it comes with a vocabulary
+    of characters, that is kept; else each text gets its own, of its V - 1 commonest characters. Updates are Adam's, on
     windows of N streams, as `OffsetBatches(ids, batch_size, bptt, drop_last=True)` yields them.
 
     Args:
@@ -68,14 +68,13 @@ def write_html(
         bptt: T, the steps of a window, which are drawn; 2 to 40.
 
     Raises:
-        ConfigError: if the model is another one, its vocabulary has tokens of several characters, or a setting is out of
-            range.
+        ConfigError: if it is no language model, its tokens have several characters, or a setting is out of range.
         UnsupportedError: if it has an operation that the executor does not know.
     """
     model = source.module
     if model is None or not hasattr(model, "vocab_size"):
         raise ConfigError(
-            "export: a page trains a language model (with a vocab_size), such as an RNNLM; for other models use --to wasm"
+            "export: a page trains a language model (with a vocab_size), such as an RNNLM; others can go to wasm"
         )
     vocabulary = None if source.saved is None else source.saved.vocabulary.to_list()
     if vocabulary and any(len(token) > 1 for token in vocabulary if token != UNKNOWN):
@@ -106,9 +105,8 @@ def _page(model: Module, title: str, bptt: int, data: dict[str, object]) -> str:
     parts = {name: room.joinpath(name).read_text(encoding="utf-8") for name in ("trainer.js", "page.js", "page.css")}
     script = '"use strict";\n' + runtime() + parts["trainer.js"] + parts["page.js"]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}' 'wasm-unsafe-eval'; style-src 'unsafe-inline'; base-uri 'none'"
-    )
+    scripts = f"script-src 'sha256-{digest}' 'wasm-unsafe-eval'"
+    policy = f"default-src 'none'; {scripts}; style-src 'unsafe-inline'; base-uri 'none'"
     ids = np.arange(2 * 5).reshape(2, 5) % int(getattr(model, "vocab_size", 1))
     cells = list(dict.fromkeys(type(cell).__name__ for cell in getattr(model, "layers", [model])))
     svg = draw(model, ids[:, :-1], ids[:, 1:], view="rolled", title=", ".join(cells)).svg()
