@@ -1,9 +1,15 @@
 """ONNX files, run by ONNX Runtime: steps, windows of other sizes, every operation, and what is refused."""
 
 import json
+import tempfile
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from programs import lines, write
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import cli
@@ -309,6 +315,50 @@ def test_constants_that_depend_on_the_sizes(tmp_path):
     tr.export(f, tmp_path / "a.onnx", np.zeros((N, T), np.float32), axes={"xs": {0: "N", 1: "T"}})
     xs = SIGNED[:, [0, 1, 2, 0]]
     assert_like(ran(tmp_path / "a.onnx", xs), f(xs))
+
+
+# -- drawn programs ---------------------------------------------------------------------------------------------------
+
+
+def runs_the_same(program, order):
+    """Assert that ONNX Runtime gives what eager execution gives, or that the export is refused."""
+    names = ", ".join(f"x{number}" for number in range(len(program.inputs)))
+    f = eval(f"lambda {names}: f({names})", {"f": program.function(order)})
+    with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numbers out of range
+        path = Path(folder, "a.onnx")
+        try:
+            tr.export(f, path, *program.inputs)
+            got = ran(path, *program.inputs)
+        except tr.UnsupportedError:
+            return
+        except runtime.capi.onnxruntime_pybind11_state.NotImplemented:  # functions that it lacks in float64
+            return
+        for one, other in zip(got, arrays_of(f(*program.inputs)), strict=True):
+            assert (one.shape, one.dtype) == (other.shape, other.dtype), program.source
+            bound = 1e-4 * max(1, np.abs(other.astype(np.float64)).max(initial=0))
+            assert np.allclose(one.astype(np.float64), other.astype(np.float64), 0, bound, equal_nan=True), (
+                program.source
+            )
+
+
+drawn = given(
+    st.builds(write, lines, lines, lines, st.sampled_from([0, 0, 1, 3]), st.just("float32"), st.integers(0, 2**32 - 1)),
+    st.integers(0, 1),
+)
+
+
+@settings(max_examples=10, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@drawn
+def test_drawn_programs(program, order):
+    runs_the_same(program, order)
+
+
+@pytest.mark.nightly
+@settings(max_examples=500, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@drawn
+def test_many_drawn_programs(program, order):
+    runs_the_same(program, order)
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------

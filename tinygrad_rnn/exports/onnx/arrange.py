@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -56,6 +57,12 @@ def _split(to: Scope, call: Call) -> list[str]:
     lengths = [to.shape(part)[axis] for part in call.outputs]
     if len(lengths) == 1:
         return [name]
+    fixed = [one for one in (*lengths, shape[axis]) if isinstance(one, int)]
+    if len(fixed) > len(lengths) and sum(fixed) != 2 * fixed[-1]:  # sections that overlap, or leave something out
+        bounds = [None, *cast("tuple[int, ...]", call.attrs["indices_or_sections"]), None]
+        return [
+            _sliced(to, name, [*[slice(None)] * axis, slice(start, end)]) for start, end in itertools.pairwise(bounds)
+        ]
     return to.nodes("Split", [name, to.vector(lengths)], len(lengths), {"axis": axis})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import cast
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class _Turner:
         if last is None or reversal is None:
             return None
         perm = last.attributes["perm"]
-        turns = isinstance(perm, list) and self._reversed_axis(reversal) == perm.index(0)
+        turns = isinstance(perm, list) and self._reversed_axis(reversal) == cast("list[int]", perm).index(0)
         return (last, reversal) if turns else None
 
     def _only_user(self, name: str, kind: str) -> Node | None:

@@ -81,6 +81,8 @@ def _operands(to: Scope, call: Call) -> list[str]:
 
 def _plain(kind: str) -> Writer:
     def write(to: Scope, call: Call) -> list[str]:
+        if call.output.dtype == _FLOAT and call.name in WIDE:
+            return [WIDE[call.name](to, _FLOAT, *_operands(to, call))]
         return [to.node(kind, *_operands(to, call))]
 
     return write
@@ -161,6 +163,59 @@ def _remainder(to: Scope, dtype: DType, a: str, b: str) -> str:
 
 def _fmod(to: Scope, dtype: DType, a: str, b: str) -> str:
     return to.node("Mod", a, b, fmod=1)
+
+
+def _tan(to: Scope, dtype: DType, x: str) -> str:
+    return to.node("Div", to.node("Sin", x), to.node("Cos", x))
+
+
+def _softplus(to: Scope, dtype: DType, x: str) -> str:
+    return _logaddexp(to, dtype, x, to.constant(0, dtype))
+
+
+def _sinh(to: Scope, dtype: DType, x: str) -> str:
+    """Write (u + u / (u + 1)) / 2 with u = exp(|x|) - 1, and the sign of x."""
+    u = _expm1(to, dtype, to.node("Abs", x))
+    both = to.node("Add", u, to.node("Div", u, to.node("Add", u, to.constant(1, dtype))))
+    return to.node("Mul", to.node("Sign", x), to.node("Mul", both, to.constant(0.5, dtype)))
+
+
+def _cosh(to: Scope, dtype: DType, x: str) -> str:
+    both = to.node("Add", to.node("Exp", x), to.node("Exp", to.node("Neg", x)))
+    return to.node("Mul", both, to.constant(0.5, dtype))
+
+
+def _arcsinh(to: Scope, dtype: DType, x: str) -> str:
+    """Write log(1 + |x| + x^2 / (1 + sqrt(x^2 + 1))), and the sign of x."""
+    one, square = to.constant(1, dtype), to.node("Mul", x, x)
+    root = to.node("Sqrt", to.node("Add", square, one))
+    less = to.node("Add", to.node("Abs", x), to.node("Div", square, to.node("Add", root, one)))
+    return to.node("Mul", to.node("Sign", x), _log1p(to, dtype, less))
+
+
+def _arccosh(to: Scope, dtype: DType, x: str) -> str:
+    """Write log(1 + t + sqrt(2 t + t^2)) with t = x - 1."""
+    t = to.node("Sub", x, to.constant(1, dtype))
+    root = to.node("Sqrt", to.node("Mul", t, to.node("Add", t, to.constant(2, dtype))))
+    return _log1p(to, dtype, to.node("Add", t, root))
+
+
+def _arctanh(to: Scope, dtype: DType, x: str) -> str:
+    """Write log(1 + 2 x / (1 - x)) / 2."""
+    ratio = to.node("Div", to.node("Add", x, x), to.node("Sub", to.constant(1, dtype), x))
+    return to.node("Mul", _log1p(to, dtype, ratio), to.constant(0.5, dtype))
+
+
+WIDE: dict[str, Callable[..., str]] = {
+    "tan": _tan,
+    "softplus": _softplus,
+    "sinh": _sinh,
+    "cosh": _cosh,
+    "arcsinh": _arcsinh,
+    "arccosh": _arccosh,
+    "arctanh": _arctanh,
+}
+"""Functions that ONNX Runtime has in float32 alone, composed of others for float64."""
 
 
 def _sigmoid_slope(to: Scope, dtype: DType, y: str, x: str) -> str:

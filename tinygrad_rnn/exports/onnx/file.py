@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from ...engine.tape import Array
-from ...errors import ConfigError
+from ...errors import ConfigError, UnsupportedError
 from .blocks import Attribute, Block, Info, Node
 from .scope import code
 
@@ -36,6 +36,7 @@ def library() -> ModuleType:
         import onnx
         import onnx.checker
         import onnx.helper
+        import onnx.shape_inference
     except ImportError as error:
         raise ConfigError(f"onnx: the library is missing ({error}); pip install tinygrad_rnn[onnx]") from error
     return cast(ModuleType, onnx)
@@ -63,7 +64,7 @@ def model_of(block: Block, title: str, notes: Mapping[str, str], beside: str | N
     content = sum(array.nbytes for array in block.constants.values())
     if content < _LARGEST:
         model.graph.initializer.extend(_tensor(name, array) for name, array in block.constants.items())
-        onnx.checker.check_model(model, full_check=True)
+        _check(model)
         if beside is None:
             return model, b""
         del model.graph.initializer[:]
@@ -73,6 +74,15 @@ def model_of(block: Block, title: str, notes: Mapping[str, str], beside: str | N
             "writes them into a file beside it"
         )
     return model, _put_beside(model, block.constants, beside)
+
+
+def _check(model: ModelProto) -> None:
+    """Raise `UnsupportedError` if the standard has an operation, but not for these dtypes."""
+    onnx = library()
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise UnsupportedError(f"export: what was recorded is not valid in ONNX: {error}") from error
 
 
 def _put_beside(model: ModelProto, constants: Mapping[str, Array], beside: str) -> bytes:

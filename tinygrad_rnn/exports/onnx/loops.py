@@ -76,5 +76,24 @@ def _recurrence(to: Scope, call: Call) -> list[str]:
     return [to.nodes("Scan", [start, *names], 2, {"body": block, "num_scan_inputs": 2})[1]]
 
 
-LOOPS: dict[str, Writer] = {"loop": _loop, "linear_recurrence": _recurrence}
+def _cumprod(to: Scope, call: Call) -> list[str]:
+    """Write the products of the elements up to each along an axis."""
+    part = cast(Value, call.inputs[0])
+    shape, dtype = to.shape(call.output), call.output.dtype
+    axis = int(call.attrs["axis"]) % len(shape)
+    perm = [axis, *(other for other in range(len(shape)) if other != axis)]
+    inner_shape = tuple(shape[other] for other in perm[1:])
+    block = Block(to.book.name("step"))
+    before, x = to.book.name("before"), to.book.name("x_t")
+    block.inputs = [Info(name, dtype, inner_shape) for name in (before, x)]
+    inner = Scope(to.book, block, to)
+    after = inner.node("Mul", before, x)
+    block.outputs = [Info(name, dtype, inner_shape) for name in (after, inner.node("Identity", after))]
+    start = to.expand(to.constant(1, dtype), (), inner_shape)
+    first = to.node("Transpose", to.operand(part, dtype), perm=perm)
+    stack = to.nodes("Scan", [start, first], 2, {"body": block, "num_scan_inputs": 1})[1]
+    return [to.node("Transpose", stack, perm=[perm.index(place) for place in range(len(shape))])]
+
+
+LOOPS: dict[str, Writer] = {"loop": _loop, "linear_recurrence": _recurrence, "cumprod": _cumprod}
 """Writers of loops over time, by name of the operator."""

@@ -114,7 +114,7 @@ class File:
                 raise FileNotFoundError(2, os.strerror(2))
             with beside.open("rb") as file:
                 file.seek(start)
-                data = file.read(size)
+                data: bytes = file.read(size)
         except OSError as error:
             raise self.damaged(f"the tensor {tensor.name!r} lies in {location!r}: {error.strerror}") from error
         if len(data) != size:
@@ -130,14 +130,13 @@ def parse(path: str | os.PathLike[str]) -> File:
         ModelFileError: if there is no such file, or it is no ONNX.
     """
     onnx = library()
-    from google.protobuf.message import DecodeError
-
     try:
         content = read_whole(path, _LARGEST)
-        model: ModelProto = onnx.ModelProto.FromString(content)
     except OSError as error:
         raise ModelFileError(f"{os.fspath(path)}: {error.strerror}") from error
-    except (DecodeError, ValueError) as error:
+    try:
+        model: ModelProto = onnx.ModelProto.FromString(content)
+    except Exception as error:  # whatever protobuf raises
         raise ModelFileError(f"{os.fspath(path)}: is no ONNX file, or a damaged one ({error})") from error
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     if not model.graph.node or opset < 1:

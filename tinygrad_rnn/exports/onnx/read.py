@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
@@ -170,8 +171,11 @@ def _needed(file: File, graph: Graph, name: str, part: str, tensor: str) -> Arra
 def _check_shapes(file: File, name: str, kind: str, directions: int, W: Array, R: Array, B: Array | None) -> None:
     gates = len(ORDER[kind])
     H = R.shape[-1] if R.ndim else 0
-    wanted = {"W": (directions, gates * H, W.shape[-1] if W.ndim else 0), "R": (directions, gates * H, H)}
-    given = {"W": W.shape, "R": R.shape}
+    wanted: dict[str, tuple[int, ...]] = {
+        "W": (directions, gates * H, W.shape[-1] if W.ndim else 0),
+        "R": (directions, gates * H, H),
+    }
+    given: dict[str, tuple[int, ...]] = {"W": W.shape, "R": R.shape}
     if B is not None:
         wanted["B"], given["B"] = (directions, 2 * gates * H), B.shape
     if given != wanted or 0 in W.shape:
@@ -225,7 +229,8 @@ def _stack(file: File, layers: Sequence[_Layer]) -> RecurrentLayers:
         )
     parts = [weights for layer in layers for weights in layer.weights]
     has_bias = any("b" in weights for weights in parts)
-    module = RecurrentLayers(
+    make = partial(
+        RecurrentLayers,
         first.kind.lower(),
         D,
         H,
@@ -234,8 +239,8 @@ def _stack(file: File, layers: Sequence[_Layer]) -> RecurrentLayers:
         bidirectional=len(first.directions) == 2,
         dtype=np.result_type(*(weights["Wx"] for weights in parts)),
         bias=has_bias,
-        **first.options,
     )
+    module = make(**first.options)
     zeros = {name: np.zeros(array.shape) for name, array in module.state_dict().items()}
     held = {
         f"layers.{number}.{direction}.{name}": array

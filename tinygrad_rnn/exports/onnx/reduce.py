@@ -154,5 +154,16 @@ REDUCE: dict[str, Writer] = {
 }
 """Writers of products, reductions and losses, by name of the operator."""
 
-ANSWERS: dict[str, Writer] = {"argmax": _argmax("ArgMax"), "argmin": _argmax("ArgMin")}
+
+def _full_like(to: Scope, call: Call) -> list[str]:
+    number = to.operand(call.inputs[1] if len(call.inputs) > 1 else keywords(call)["fill_value"], call.output.dtype)
+    given = call.inputs[1] if len(call.inputs) > 1 else 0
+    return [to.expand(number, to.shape(given) if isinstance(given, Value) else (), to.shape(call.output))]
+
+
+ANSWERS: dict[str, Writer] = {
+    "argmax": _argmax("ArgMax"),
+    "argmin": _argmax("ArgMin"),
+    "full_like": _full_like,
+}
 """Writers of NumPy functions without a gradient that are no primitives, by name."""
