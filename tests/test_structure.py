@@ -137,7 +137,7 @@ BUDGET = {
     "metrics": 340,
     "ops": 4375,
     "nn": 3530,
-    "training": 6803,
+    "training": 6971,
     "graphs": 6776,
     "pictures": 2513,
     "engine": 3374,

@@ -27,12 +27,13 @@ def table_of(processes, updates, names=()):
 
 
 def check(rows):
-    assert {row["case"]: row["difference"] for row in rows if not row["difference"] < TOLERANCE} == {}
+    far = [row for row in rows if not row["difference"] < max(TOLERANCE, 10 * row["rounding"])]
+    assert {row["case"]: row["difference"] for row in far} == {}
     assert [row["case"] for row in rows if not (row["repeats"] and row["alike"])] == []
 
 
 def test_two_processes_do_what_one_does():
-    rows = table_of(2, 8, ["dropout, policy", "lengths", "local:1"])
+    rows = table_of(2, 8, ["overlap", "lengths", "local:1"])
     assert len(rows) == 3
     check(rows)
 

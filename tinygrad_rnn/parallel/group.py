@@ -6,6 +6,7 @@ The collectives, the launcher and the detection of failures are MPI's; nothing o
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 T = TypeVar("T")
+_PAUSE = 1e-4  # seconds between two questions
 
 # What launchers tell each process: Open MPI's, those with PMI (MPICH, Intel MPI), and SLURM's srun with PMIx or PMI.
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -42,6 +44,44 @@ def launched(environment: Mapping[str, str] | None = None) -> int:
     if given.get("SLURM_STEP_NUM_TASKS") and given.get("SLURM_MPI_TYPE", "none") != "none":
         sizes.append(given["SLURM_STEP_NUM_TASKS"])
     return next((int(size) for size in sizes if size.isdecimal() and int(size)), 1)
+
+
+class Sum:
+    """A sum over all processes that has begun.
+
+    MPI moves it on when it is asked about it, so a thread asks now and then while the caller computes in C.
+    """
+
+    def __init__(self, request: MPI.Request | None) -> None:
+        self._request = request
+        self._error: Exception | None = None
+        self._hurry = False
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        if request is not None:
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the end.
+
+        Raises:
+            MPI.Exception: what MPI found on the way.
+        """
+        if self._request is not None:
+            self._hurry = True
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _ask(self) -> None:
+        assert self._request is not None
+        try:
+            while not self._hurry:
+                if self._request.Test():
+                    return
+                time.sleep(_PAUSE)
+            self._request.Wait()
+        except Exception as error:
+            self._error = error
 
 
 class Group:
@@ -98,6 +138,27 @@ class Group:
         if self._comm is not None:
             with self._watched(2 * array.nbytes * (self.size - 1) // self.size) as comm:
                 comm.Allreduce(_in_place(), array)
+
+    def begin_add(self, array: Array) -> Sum:
+        """Begin to sum an array over all processes, as `add` does, and return what waits for the end.
+
+        Until then the array is not touched, and nothing else is asked of the group by this thread.
+        """
+        if self._comm is None:
+            return Sum(None)
+        with self._watched(2 * array.nbytes * (self.size - 1) // self.size) as comm:
+            return Sum(comm.Iallreduce(_in_place(), array))
+
+    def finish(self, begun: Sum) -> None:
+        """Wait for the end of a sum.
+
+        Raises:
+            LostError: if a process has died.
+        """
+        if self._comm is not None:
+            with self._watched(0):
+                begun.wait()
+            self.messages -= 1
 
     def largest(self, *numbers: float) -> list[float]:
         """Return the largest of each number over all processes."""

@@ -9,6 +9,7 @@ from ...errors import ConfigError
 from ..ir.editing import in_bodies
 from ..ir.graph import Graph
 from .checks import checks_first
+from .early import hand_over_early
 from .lookups import lookup_products, table_biases
 from .loss import fuse_loss, sums_in_product
 from .motion import hoist_invariants, move_elementwise, move_products
@@ -39,6 +40,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "copy_transposed": (copy_transposed,),
     "sparse_updates": (sparse_updates,),
     "checks_first": (checks_first,),
+    "hand_over_early": (hand_over_early,),
 }
 """Name to functions. After each of them what it left over is cleaned up, if "simplify" is on."""
 

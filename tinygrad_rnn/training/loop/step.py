@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -32,6 +32,7 @@ from ...parallel.group import group_of
 from ...parallel.shares import Share, share_of
 from ...truncation import Policy, bptt, parse_policy
 from .guards import cause, parameters_of
+from .handover import hand_over
 from .local import Local, mean_state
 from .objective import Batch, Loss, Objective, Outcome, as_number, size_of
 from .online import Online
@@ -106,9 +107,7 @@ class TrainStep:
         self.compile = flag("TrainStep", "compile", compile)
         self._executor = executor
         self._fast = {draws: self.compile and is_compilable(self.policy, draws) for draws in (False, True)}
-        self._carries_over = (
-            self.policy is not None and self.policy.every is not None and not is_compilable(self.policy)
-        )
+        self._carries_over = bool(self.policy and self.policy.every and not is_compilable(self.policy))
         self._online: Online | None = None
         if isinstance(self.policy, ForwardPolicy):
             self._online = Online(self.objective, model, self.policy, self.compile, executor)
@@ -133,6 +132,7 @@ class TrainStep:
         if self._online is None and self._carries_over and self._followed is not None:
             self._across = Overlapping(self.objective, self.model, self._followed)
         self.share = self._together = None
+        self._handing = Compiled(self._handing_gradients, executor=self._executor, beside=self._flat)
         if several:
             reduce = reduction_of(self._exchange)
             plan = self._flat if self.compile else None
@@ -153,7 +153,7 @@ class TrainStep:
         """The plans of an update of one batch: one, or with several processes that of its gradients and of its rest."""
         if self._together is None or self._local is not None:
             return self._fused.plans
-        return [*self._flat.plans, *self._together.compiled.plans]
+        return [*(self._handing.plans or self._flat.plans), *self._together.compiled.plans]
 
     @property
     def compiled(self) -> Compiled[..., object]:
@@ -268,6 +268,7 @@ class TrainStep:
         """Return the update that all processes make of the batches, of which each holds some rows."""
         assert self._together is not None
         together, fast = self._together, self._fast[rng is not None]
+        link = together.linked(batches) if fast else None
 
         def sums() -> Iterator[tuple[Summed, bool]]:
             now = state
@@ -275,7 +276,7 @@ class TrainStep:
                 share = self.share = share_of(batch, self.group)
                 arguments = params, share.batch, share.rows_of(now), together.rng(rng, share)
                 if fast:
-                    found = Summed(*self._flat(*arguments))
+                    found = Summed(*(self._flat if link is None else self._handing)(*arguments))
                 else:
                     one = self._several([share.batch], arguments[2], arguments[3], fast, params)
                     assert one.outcome.weight is not None
@@ -283,8 +284,17 @@ class TrainStep:
                 now = found.outcome.state
                 yield found, share.counts
 
-        found = together.summed(sums)
+        found = together.summed(sums, link)
+        if fast and together.link is None and len(batches) == 1:
+            together.find_link(self._flat.plan, found.flat, params)
         return found.outcome, *together.changed(params, moments, found, rates)
+
+    def _handing_gradients(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Summed:
+        """Return the same as `_flat_gradients`, and hand over the vectors that are there first."""
+        assert self._together is not None
+        early, link = self._together.handing
+        found = self._flat_gradients(params, batch, state, rng, early)
+        return found._replace(handed=[hand_over(found.flat[name], link, name) for name in link.wanted])
 
     def _locally(
         self, batches: Sequence[Batch], state: State, rng: Rng, params: Params, moments: Moments, rates: State
@@ -327,16 +337,18 @@ class TrainStep:
             if state is not None:
                 self._local.outer.load_state_dict(state)
 
-    def _flat_gradients(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Summed:
+    def _flat_gradients(
+        self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng, early: Collection[str] = ()
+    ) -> Summed:
         """Return the gradient of the loss times its weight, as vectors."""
         if self.policy is None and all(p.dtype.itemsize >= 4 for p in params.values()):
             loss, said = self.objective.recorded(self.model, batch, cut(state), rng)
             weight = size_of(batch) if said.weight is None else said.weight
             gradients = grad(loss * as_factor(weight, loss.dtype), params, allow_unused=True)
-            return Summed(flat_of(gradients, 1.0), Outcome(*arrays_of((loss, said.state, said.metrics, weight))))
+            return Summed(flat_of(gradients, 1.0, early), Outcome(*arrays_of((loss, said.state, said.metrics, weight))))
         found = self._gradients(params, batch, state, rng)
         assert found.outcome.weight is not None
-        return Summed(flat_of(found.gradients, found.outcome.weight), found.outcome)
+        return Summed(flat_of(found.gradients, found.outcome.weight, early), found.outcome)
 
     def _whole(
         self,

@@ -7,7 +7,7 @@ counts), the gradient of the mean over all is sum_r w_r g_r / sum_r w_r.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from ...compiler.api import Compiled
+from ...compiler.plans.plan import Plan
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, Value
 from ...engine.tree import map_leaves
@@ -24,11 +25,13 @@ from ...ops import astype, maximum
 from ...optim import Optimizer
 from ...optim.clipping import norms
 from ...parallel.group import Group
-from ...parallel.shares import Share
-from .objective import Mean, Outcome, as_number
+from ...parallel.shares import Share, share_of
+from .handover import Link, made_before_the_end
+from .objective import Batch, Mean, Outcome, as_number
 from .parts import Rng
 
 Result = TypeVar("Result")
+_EARLY = "early "  # how the names of vectors begin that are there before the others
 Moments: TypeAlias = dict[str, dict[str, Array]]
 Flat: TypeAlias = dict[str, Array]
 """Gradients of all parameters, one vector for each dtype that they are summed in."""
@@ -39,6 +42,7 @@ class Summed(NamedTuple):
 
     flat: Flat
     outcome: Outcome
+    handed: object = ()  # what `hand_over` returned
 
 
 class Reduction(Protocol):
@@ -64,8 +68,12 @@ class Place:
     shape: tuple[int, ...]
 
 
-def places_of(params: Mapping[str, Value]) -> dict[str, Place]:
+def places_of(params: Mapping[str, Value], early: Collection[str] = ()) -> dict[str, Place]:
     """Return where the gradients of parameters lie in vectors, one for each dtype; half precision is summed in float32.
+
+    Args:
+        params: name to parameter.
+        early: those that have vectors of their own, as their gradients are there before the others.
 
     >>> import tinygrad_rnn as tr
     >>> places_of({"W": tr.tensor(np.zeros((2, 3))), "b": tr.tensor(np.zeros(3))})["b"]
@@ -74,28 +82,28 @@ def places_of(params: Mapping[str, Value]) -> dict[str, Place]:
     ends: dict[str, int] = {}
     found: dict[str, Place] = {}
     for name, p in params.items():
-        dtype = _wide(p.dtype)
-        start = ends.get(dtype, 0)
-        ends[dtype] = start + p.size
-        found[name] = Place(dtype, start, ends[dtype], p.shape)
+        vector = _EARLY * (name in early) + _wide(p.dtype)
+        start = ends.get(vector, 0)
+        ends[vector] = start + p.size
+        found[name] = Place(vector, start, ends[vector], p.shape)
     return found
 
 
-def flat_of(gradients: Mapping[str, Value], weight: Value | float) -> Flat:
-    """Return gradients times a weight as vectors, in the order of the parameters: a plan makes them in there.
+def flat_of(gradients: Mapping[str, Value], weight: Value | float, early: Collection[str] = ()) -> Flat:
+    """Return gradients times a weight as vectors, as `places_of` says: a plan makes them in there.
 
     >>> flat_of({"W": np.ones((2, 2)), "b": np.zeros(1)}, 3)["float64"].tolist()
     [3.0, 3.0, 3.0, 3.0, 0.0]
     """
     parts: dict[str, list[Value]] = {}
-    for g in gradients.values():
+    for name, g in gradients.items():
         dtype = _wide(g.dtype)
         wide = g if str(g.dtype) == dtype else astype(g, np.dtype(dtype))
         vector = np.reshape(wide, (-1,))
-        parts.setdefault(dtype, []).append(
+        parts.setdefault(_EARLY * (name in early) + dtype, []).append(
             vector if isinstance(weight, int | float) and weight == 1 else vector * as_factor(weight, wide.dtype)
         )
-    return {dtype: np.concatenate(vectors) for dtype, vectors in parts.items()}
+    return {vector: np.concatenate(those) for vector, those in parts.items()}
 
 
 def as_factor(weight: Value | float, dtype: np.dtype[np.generic]) -> Value | float:
@@ -127,12 +135,45 @@ class Together:
         self._optimizer, self._clip, self._reduce = optimizer, clip, reduce
         self.compiled = Compiled(self._changed, executor=executor, beside=beside)
         self._compiles = beside is not None
+        self.early: Collection[str] = ()  # parameters whose gradients the plan hands over before its end
+        self.link: Link | None = None  # to which it does; None: not looked for yet
         self._rng: tuple[Rng, RowDraws | None, tuple[int, int, int]] = (None, None, (0, 0, 0))
 
     @property
     def plans(self) -> int:
         """The number of plans that are kept."""
         return len(self.compiled.plans)
+
+    def linked(self, batches: Sequence[Batch]) -> Link | None:
+        """Return what vectors are handed to before the end of a plan; None: nothing is, in no process."""
+        if self.link is None or not self.link.wanted or len(batches) > 1:
+            return None
+        return self.link if share_of(batches[0], self.group).total >= self.group.size else None
+
+    @property
+    def handing(self) -> tuple[Collection[str], Link]:
+        """The parameters whose gradients a plan hands over before its end, and what it hands them to."""
+        assert self.link is not None
+        return self.early, self.link
+
+    def find_link(self, plan: Plan, flat: Flat, params: Mapping[str, Tensor]) -> None:
+        """Find out which gradients are there before the last part of the backward pass begins.
+
+        Args:
+            plan: of the gradients.
+            flat: its vectors.
+            params: name to parameter.
+        """
+        self.link = Link(self.group)
+        if len(flat) > 1 or self._reduce is not None:
+            return
+        (vector,) = flat.values()
+        places, size = places_of(params), vector.itemsize
+        spans = {name: (size * place.start, size * place.stop) for name, place in places.items()}
+        self.early = self.group.share([*made_before_the_end(plan, 0, spans)])
+        if self.early:
+            zeros = flat_of({name: np.zeros(p.shape, p.dtype) for name, p in params.items()}, 1, self.early)
+            self.link.wanted = {name: part for name, part in zeros.items() if name.startswith(_EARLY)}
 
     def rng(self, rng: Rng, share: Share) -> Rng:
         """Return the generator that draws for the rows of a share what `rng` would draw for all; the same each time."""
@@ -158,27 +199,32 @@ class Together:
         self.group.agree(error)
         return made[0]
 
-    def summed(self, compute: Callable[[], Iterable[tuple[Summed, bool]]]) -> Summed:
+    def summed(self, compute: Callable[[], Iterable[tuple[Summed, bool]]], link: Link | None = None) -> Summed:
         """Return the sums over all processes of what each computes.
 
         Args:
             compute: yields those of this process, of each of its batches, and whether it counts.
+            link: what the plan hands vectors to; None: it hands over none.
 
         Raises:
             Exception: in all processes, if `compute` raised an error in one.
         """
-        own = self.agreed(lambda: [*compute()])
+        own = self.agreed((lambda: [*compute()]) if link is None else partial(link.kept, lambda: [*compute()]))
+        begun: Flat = {} if link is None else link.finished()
         flat: Flat = {}
         for part, counts in own:
             for name, vector in part.flat.items():
-                if not counts or not part.outcome.weight:
+                if link is None and (not counts or not part.outcome.weight):
                     vector[...] = 0  # also where nothing was counted, and the mean of it is not a number
                 if name in flat:
                     flat[name] += vector
                 else:
                     flat[name] = vector
         outcome = self.outcome([(part.outcome, counts) for part, counts in own])
+        flat |= begun
         for name, vector in flat.items():
+            if name in begun:
+                continue
             if self._reduce is None:
                 self.group.add(vector)
             else:
@@ -198,9 +244,10 @@ class Together:
     def _changed(
         self, params: Mapping[str, Value], moments: Moments, flat: Flat, weight: Array, rates: object
     ) -> tuple[Array, dict[str, Array], Moments]:
+        early = self.early if any(name.startswith(_EARLY) for name in flat) else ()
         gradients = {
             name: np.reshape(flat[place.vector][place.start : place.stop], place.shape)
-            for name, place in places_of(params).items()
+            for name, place in places_of(params, early).items()
         }
         lengths = norms("TrainStep", gradients, raises=False) / weight
         factor = 1 / weight
