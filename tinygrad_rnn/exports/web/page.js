@@ -144,7 +144,7 @@
     show(trainer.peek());
   }
 
-  // A logarithmic scale, as in the drawings: four decades end at the largest.
+  // A logarithmic scale, as in the drawings: two decades end at the largest.
   let average = null;
   function show(now) {
     if (!now) return;
@@ -154,7 +154,7 @@
     const style = getComputedStyle(root);
     const [weak, between, strong] = ["--weak", "--middle", "--strong"].map((name) => style.getPropertyValue(name).trim());
     const most = Math.max(...average.flow, ...average.read, 1e-12);
-    const place = (g) => Math.min(1, Math.max(0, 1 + Math.log10(Math.max(g, 1e-30) / most) / 3));
+    const place = (g) => Math.min(1, Math.max(0, 1 + Math.log10(Math.max(g, 1e-30) / most) / 2));
     const colour = (p) =>
       p < 0.55 ? `color-mix(in srgb, ${weak}, ${between} ${p * 182}%)` : `color-mix(in srgb, ${between}, ${strong} ${(p - 0.55) * 222}%)`;
     for (const [t, one] of columns.entries()) {
@@ -200,7 +200,7 @@
   });
 
   // ---- The curve. ---------------------------------------------------------------------------------------------------
-  const frame = { width: 560, height: 236, left: 34, right: 8, top: 10, bottom: 26 };
+  const frame = { width: 560, height: 190, left: 34, right: 8, top: 10, bottom: 26 };
   part.curve.setAttribute("viewBox", `0 0 ${frame.width} ${frame.height}`);
   const blind = () => Math.log(Math.max(2, trainer.tokens.length - 1));
   function plot() {
