@@ -7,7 +7,7 @@ UV     := $(shell command -v uv 2>/dev/null)
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 
-.PHONY: train test coverage lock stub test-matrix bench-check docs notebooks lint types env clean
+.PHONY: train test coverage lock stub test-matrix bench-check docs notebooks results lint types env clean
 .DEFAULT_GOAL := test
 
 # What two minutes buy on text that Python itself carries; ARGS="..." adds flags, and changes these.
@@ -47,6 +47,9 @@ docs: $(STAMP)  ## the site, in build/site
 
 notebooks: $(STAMP)  ## the lessons as notebooks, in build/notebooks
 	$(BIN)/python docs/make_notebooks.py
+
+results: $(STAMP)  ## every result that the project states, again; ARGS="--data FOLDER" for texts that are not part of it
+	$(BIN)/python benchmarks/reproduce.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -47,3 +47,11 @@ def test_the_readme_names_commands_and_files_that_exist():
     assert set(re.findall(r"^make (\w+)", text, re.MULTILINE)) <= targets
     for name in re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"`((?:docs|examples|benchmarks)/[\w./]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_the_readme_in_chinese_has_the_same_blocks_pictures_and_rows():
+    english, chinese = (ROOT / name for name in ("README.md", "README.zh.md"))
+    assert blocks(english) == blocks(chinese)
+    for pattern in (r"^!\[[^\]]*\]\(([^)]+)\)$", r"^\| \[[^\]]*\]\(([^)]+)\) \|", "^#+ ()"):
+        found = [re.findall(pattern, page.read_text(encoding="utf-8"), re.MULTILINE) for page in (english, chinese)]
+        assert found[0] == [link.replace("/zh/", "/en/") for link in found[1]]
