@@ -21,7 +21,7 @@ from pathlib import Path
 import tinygrad_rnn as tr
 
 ROOT = Path(__file__).parents[1]
-LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)((?:#[^)]*)?)(?=\))")
+LINK = re.compile(r"""(?:(?<=\]\()|(?<=\bsrc=")|(?<=srcset="))(?![a-z]+:|#)([^)#\s"]+)((?:#[^)"]*)?)(?=[)"])""")
 FOREIGN = re.compile(r"<script[^>]*\bsrc=[\"']?https?:[^>]*></script>")
 ROOMS = {
     "Tensors and gradients": ("engine", "ops"),
