@@ -252,7 +252,14 @@ def every_arrangement(x, p, i, k):
     return (
         [x.T, np.reshape(x, (3, 2)), np.expand_dims(x, 1), np.broadcast_to(x[:1], (4, 3)), np.swapaxes(wide, 0, 2)],
         [x[0], x[:, -1], x[..., 1:], x[::-1, ::2], x[None, :, None], x[1, 2], wide[1, :, 2:4], wide[:, 0]],
-        [x[i], wide[i, i], x[:, i], np.take(x, i, axis=1), np.take_along_axis(x, k, axis=1)],
+        [
+            x[i],
+            wide[i, i],
+            x[:, i],
+            x[:, np.array([True, False, True])],
+            np.take(x, i, axis=1),
+            np.take_along_axis(x, k, axis=1),
+        ],
         [np.concatenate([x, p], axis=1), np.stack([x, p], axis=1), *np.split(x, 3, axis=1), *np.split(wide, [1], 2)],
         [np.sum(x), np.sum(wide, axis=(0, 2)), np.mean(x, axis=1, keepdims=True), np.max(x, axis=0), np.min(x)],
         [
@@ -289,6 +296,36 @@ def test_small_arguments_keep_their_digits(tmp_path):
     tr.export(f, tmp_path / "a.onnx", x)
     for got, wanted in zip(ran(tmp_path / "a.onnx", x), f(x), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-14)
+
+
+def wide_functions(x, p):
+    of_all = [np.tan(x), np.sinh(x), np.cosh(x), np.arcsinh(x), tr.softplus(x), np.trunc(x), np.logaddexp(x, p)]
+    return of_all, [np.arccosh(p + 1), np.arctanh(p), np.arctanh(-p)]
+
+
+def test_functions_that_onnx_runtime_has_in_float32_alone(tmp_path):
+    args = np.array([-3.0, -1e-9, 0.0, 1e-5, 2.5]), np.array([1e-9, 0.1, 0.5, 0.9, 0.999])
+    tr.export(wide_functions, tmp_path / "a.onnx", *args)
+    for got, wanted in zip(ran(tmp_path / "a.onnx", *args), arrays_of(wide_functions(*args)), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-13)
+
+
+def test_what_goes_along_an_axis(tmp_path):
+    def f(x):
+        many = np.cumprod(x, axis=1), np.cumsum(x, axis=0), tr.linear_scan(x[0], x[0], axis=-1), np.full_like(x, 2.5)
+        return many, tr.grad(np.sum(tr.linear_scan(x, x, axis=-1, reverse=True)), x), np.split(x, (-1, 0), axis=1)
+
+    x = tr.tensor(POSITIVE, requires_grad=True)
+    tr.export(f, tmp_path / "a.onnx", x)
+    assert_like(ran(tmp_path / "a.onnx", x), f(x))
+
+
+def test_no_elements(tmp_path):
+    def f(x):
+        return np.sum(np.broadcast_to(x[:, :1], (2, 0))), x[:0] @ np.ones((3, 2), np.float32)
+
+    tr.export(f, tmp_path / "a.onnx", SIGNED)
+    assert_like(ran(tmp_path / "a.onnx", SIGNED), f(SIGNED))
 
 
 def test_gradients_of_slices_and_lookups(tmp_path):
@@ -394,6 +431,29 @@ def test_hostile_names_harm_nothing(name, tmp_path):
     assert_like(ran(tmp_path / "a.onnx", params), f(params))
 
 
+def test_names_that_are_the_same(tmp_path):
+    def f(p):
+        return {"a": [p["a"][0] + 1], "a.0": p["a.0"] + 2}
+
+    p = {"a": [np.ones(2)], "a.0": np.zeros(3)}
+    tr.export(f, tmp_path / "a.onnx", p)
+    assert [one.name for one in onnx.load(tmp_path / "a.onnx").graph.input] == ["p.a.0", "p.a.0_2"]
+    assert_like(ran(tmp_path / "a.onnx", p), f(p))
+
+
+def test_a_state_that_does_not_start_with_zeros(tmp_path):
+    class Counts(tr.Module):
+        def initial_state(self, batch_size):
+            return np.full((batch_size, 1), 3.0), np.tile([1.0, 2.0], (batch_size, 1))
+
+        def __call__(self, x, state):
+            return x, (state[0] + x, state[1] * x)
+
+    tr.export(Counts(), tmp_path / "a.onnx", np.ones((2, 1)))
+    notes = {one.key: one.value for one in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert [one["start"] for one in json.loads(notes["state"])] == [3.0, [1.0, 2.0]]
+
+
 def test_weights_beside_the_file(tmp_path):
     cell = tr.LSTMCell(D, 40, RNG(0))
     both = tr.export(cell, tmp_path / "a.onnx", weights="blob")
@@ -402,6 +462,17 @@ def test_weights_beside_the_file(tmp_path):
     x, state = RNG(0).standard_normal((2, D)).astype(np.float32), cell.initial_state(2)
     assert_like(ran(both[0], x, state), cell(x, state))
     assert sorted(tmp_path.iterdir()) == both
+
+
+def test_weights_that_do_not_fit_into_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinygrad_rnn.exports.onnx.file._LARGEST", 1000)
+    cell = tr.LSTMCell(D, 40, RNG(0))
+    with pytest.raises(tr.ConfigError, match=r'29,\d+ bytes of weights do not fit .* pass weights="blob"'):
+        tr.export(cell, tmp_path / "a.onnx")
+    assert not [*tmp_path.iterdir()]
+    path, _ = tr.export(cell, tmp_path / "a.onnx", weights="blob")
+    x, state = np.ones((2, D), np.float32), cell.initial_state(2)
+    assert_like(ran(path, x, state), cell(x, state))
 
 
 def test_shared_weights_are_written_once(tmp_path):
@@ -472,6 +543,12 @@ def draws(x):
 
 
 REFUSED = {
+    "whole numbers, divided": (lambda x: np.astype(x, int) // 3, {}, tr.UnsupportedError, "divides integers towards 0"),
+    "less than nothing": (lambda x: -np.astype(x, np.uint8), {}, tr.UnsupportedError, "not valid in ONNX.*Neg"),
+    "a mask of two axes": (lambda x: x[np.ones((4, 3), bool)], {}, tr.UnsupportedError, "a mask of several axes"),
+    "an index of all kinds": (lambda x: x[None][0, [0, 1], 1], {}, tr.UnsupportedError, "an array and an integer"),
+    "arrays that come late": (lambda x: x[None][:, [0, 1], [0, 1]], {}, tr.UnsupportedError, "must have them first"),
+    "all axes, kept": (lambda x: np.argmax(x, keepdims=True), {}, tr.UnsupportedError, "ArgMax of all axes"),
     "a primitive of the user's": (lambda x: mine(x), {}, tr.UnsupportedError, "no operation for .*mine"),
     "complex numbers": (lambda x: np.sum(x) * 1j, {}, tr.UnsupportedError, "complex"),
     "an axis that is none": (np.tanh, {"x": {2: "N"}}, tr.ConfigError, r"axes of x, of shape \(4, 3\)"),

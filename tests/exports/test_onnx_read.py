@@ -151,6 +151,31 @@ def test_a_choice_of_nodes(tmp_path):
         tr.from_onnx(tmp_path / "a.onnx", nodes=["x"])
 
 
+def test_nodes_inside_of_others(tmp_path):
+    stacked = tr.Stacked([tr.LSTMCell(D, H, RNG(0)), tr.GRUCell(H, H, RNG(1))])
+    tr.export(stacked, tmp_path / "a.onnx", np.zeros((N, T, D), np.float32))
+    layers = tr.from_onnx(tmp_path / "a.onnx", nodes=["GRU"])
+    np.testing.assert_array_equal(layers.layers[0][0].Wx.data, stacked.cells[1].Wx.data)
+
+
+def test_weights_in_constant_nodes_and_those_of_an_input(tmp_path):
+    arrays = node_file(tmp_path / "a.onnx", "RNN")
+    model = onnx.load(tmp_path / "a.onnx")
+    del model.graph.initializer[:]
+    onnx.save(model, tmp_path / "b.onnx")
+    with pytest.raises(tr.ConfigError, match="W of the node is no constant of the file, but computed from an input"):
+        tr.from_onnx(tmp_path / "b.onnx")
+    nodes = [
+        onnx.helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(array))
+        for name, array in arrays.items()
+    ]
+    nodes.append(onnx.NodeProto.FromString(model.graph.node[0].SerializeToString()))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "b.onnx")
+    assert_computes_the_same(tmp_path / "b.onnx")
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 FOREIGN = {

@@ -148,17 +148,29 @@ def _parts(index: object, ndim: int) -> list[object]:
     """Return an index with one part for each axis of the array, and None for each new one."""
     parts: list[object] = [*index] if isinstance(index, tuple) else [index]
     used = sum(part is not None and part is not Ellipsis for part in parts)
+    parts = [_without_mask(part) for part in parts]
     fill: list[object] = [slice(None)] * (ndim - used)
     place = next((number for number, part in enumerate(parts) if part is Ellipsis), len(parts))
     return [*parts[:place], *fill, *parts[place + 1 :]]
+
+
+def _without_mask(part: object) -> object:
+    """Return the ids that a mask stands for; anything else as it is.
+
+    Raises:
+        UnsupportedError: if the mask has several axes.
+    """
+    if not isinstance(part, np.ndarray) or part.dtype != bool:
+        return part
+    if part.ndim != 1:
+        raise UnsupportedError("export: an index by a mask of several axes; use where(), or x[np.nonzero(mask)]")
+    return np.flatnonzero(part)
 
 
 def _getitem(to: Scope, call: Call) -> list[str]:
     name, shape = first_operand(to, call)
     parts = _parts(to.book.sized.attributes(call)["index"], len(shape))
     arrays = [number for number, part in enumerate(parts) if isinstance(part, Value | np.ndarray)]
-    if any(cast(Array, parts[number]).dtype == bool for number in arrays):
-        raise UnsupportedError("export: the shape of x[mask] depends on values, which ONNX cannot; use where()")
     if len(arrays) > 1:
         return [_gathered(to, call, name, parts, arrays)]
     name = _sliced(to, name, [part for part in parts if part is not None])

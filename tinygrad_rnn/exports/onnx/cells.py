@@ -16,7 +16,6 @@ import numpy as np
 from ...compiler.ir.graph import Body, Call, Graph, Operator, Rewriter, Value
 from ...compiler.ir.order import sort
 from ...compiler.recording.trace import trace
-from ...engine.tape import Array
 from ...nn.cells import GRUCell, LSTMCell, RNNCell
 from ...nn.module import Module
 
@@ -189,7 +188,7 @@ def _put(new: Rewriter, pattern: Pattern, match: _Match) -> None:
     values = [*pattern.graph.inputs, *pattern.weights.values()]
     parts = len(pattern.graph.inputs) - 1
     about = Found(pattern.kind, pattern.option, parts, tuple(pattern.weights))
-    operator = Operator(CELL, _Replay(pattern.graph, values), multiple=True)
+    operator = Operator(CELL, _no_function, multiple=True)
     after = [match.values[value] for value in pattern.graph.outputs]
     specs = [(value.shape, value.dtype) for value in after]
     inputs = [new.get(match.values[value]) for value in values]
@@ -197,18 +196,8 @@ def _put(new: Rewriter, pattern: Pattern, match: _Match) -> None:
     new.now.update(zip(after, call.outputs, strict=True))
 
 
-class _Replay:
-    """Computes a cell on arrays, for passes that compute what is constant."""
-
-    def __init__(self, graph: Graph, operands: Sequence[Value]) -> None:
-        self._graph, self._operands = graph, operands
-
-    def __call__(self, *arrays: Array, cell: Found) -> tuple[Array, ...]:
-        known: dict[object, object] = dict(zip(self._operands, arrays, strict=True))
-        for call in self._graph.calls:
-            made = call.operator.compute(*(known.get(part, part) for part in call.inputs), **call.attrs)
-            known.update(zip(call.outputs, call.operator.results(made), strict=True))
-        return tuple(np.asarray(known[value]) for value in self._graph.outputs)
+def _no_function(*_: object, **__: object) -> object:
+    raise RuntimeError("export: a cell has no function of its own; it becomes a node")
 
 
 CELL = "recurrent cell"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -229,7 +229,7 @@ def _stack(file: File, layers: Sequence[_Layer]) -> RecurrentLayers:
         )
     parts = [weights for layer in layers for weights in layer.weights]
     has_bias = any("b" in weights for weights in parts)
-    make = partial(
+    make: Callable[..., RecurrentLayers] = partial(
         RecurrentLayers,
         first.kind.lower(),
         D,
