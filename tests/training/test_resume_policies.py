@@ -39,7 +39,7 @@ def loss(model, batch, state, rng=None):
     return tr.cross_entropy(logits, targets), state, {"accuracy": tr.metrics.accuracy(logits, targets)}
 
 
-def trainer(policy, folder=None, cell=tr.RNNCell, every=4, callbacks=(), **settings):
+def trainer(policy, folder=None, cell=tr.LSTMCell, every=4, callbacks=(), **settings):
     """Two epochs of nine updates and more, in batches that are not as long as the passes."""
     ids = np.random.default_rng(1).integers(0, 6, (N, 46))
     length = 5 * (policy.every or 1)
@@ -118,7 +118,7 @@ def drawn_alike(snapshot):
 
 def zeroed(snapshot):
     for segment in segments(snapshot):
-        segment["before"] = np.zeros_like(segment["before"])
+        segment["before"] = tuple(map(np.zeros_like, segment["before"]))
 
 
 def other_inputs(snapshot):

@@ -32,6 +32,7 @@ class Overlapping:
     def __init__(self, objective: Objective, model: Module, policy: Policy) -> None:
         self._objective, self._model, self._policy = objective, model, policy
         self._open: _Open | None = None
+        self._state: State = None
         self.resumable = False
 
     @property
@@ -59,11 +60,11 @@ class Overlapping:
 
     def restart(self) -> None:
         """Forget what is held."""
-        self._open = None
+        self._open = self._state = None
 
     def gradients(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Found:
         """Return the gradient of the pass at the end of a batch, which may go back into the batches before."""
-        if self._open is None or self._open.recurrence.state is not state or self._open.said.rng is not rng:
+        if self._open is None or self._state is not state or self._open.said.rng is not rng:
             self._begin(params, state, rng)
         assert self._open is not None
         said, recurrence = self._open
@@ -75,6 +76,7 @@ class Overlapping:
             grads = {name: g + update.gradients[name] for name, g in total.gradients.items()}
             total = update._replace(gradients=grads, losses=total.losses + update.losses)
         found = said.found(total)
+        self._state = found.outcome.state
         if not recurrence.alive_steps:
             said.uncover()
         return found
@@ -83,7 +85,7 @@ class Overlapping:
         said = Parts(self._objective, self._model, rng, self._policy.recompute)
         run = Recurrence(said.step, params, self._policy, state, rng, resumable=self.resumable, past=past)
         said.forget()  # what was recorded again has been counted before
-        self._open = _Open(said, run)
+        self._open, self._state = _Open(said, run), state
         return said
 
 
