@@ -271,3 +271,37 @@ def test_add_task():
     steps = 1200
     assert example.tenths(example.losses(tr.RTRL(), steps, 0))[-1] < first - 0.02
     assert example.tenths(example.losses(tr.Windowed(1), steps, 0))[-1] > first
+
+
+def test_copy_task_wants_each_bit_20_steps_after_it_was_read(capsys):
+    example = load("copy_task")
+    inputs, targets = example.sequences(np.random.default_rng(0), 3)
+    np.testing.assert_array_equal(targets[:, 20:], (inputs[:, :20, 0] + 1) / 2)
+    assert (targets[:, :20] == -1).all()  # nothing is wanted while bits are read
+    assert not inputs[:, 20:, 0].any()  # and no bit is there while they are wanted
+    assert list(example.main(["--updates", "5"])) == ["decay:0", "rtrl"]
+    assert "sequences said right" in capsys.readouterr().out
+
+
+def test_copy_task_under_rtrl_is_full_bptt():
+    example = load("copy_task")
+    (online, losses), (full, others) = (
+        example.trained(policy, 3, seed=1) for policy in (tr.RTRL(every=40), tr.Full(every=40))
+    )
+    np.testing.assert_allclose(losses, others, rtol=1e-5)
+    for name, p in online.parameters().items():
+        np.testing.assert_allclose(p.data, full.parameters()[name].data, rtol=1e-2, atol=1e-3)  # Adam, in float32
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_copy_task_is_learned_with_credit_carried_forward_and_not_with_a_window_of_one_step(seed):
+    example = load("copy_task")
+    one, rtrl = (
+        example.right(example.trained(policy, 1000, seed)[0], np.random.default_rng(seed + 1000))
+        for policy in example.POLICIES
+    )
+    assert rtrl[0] > 0.98
+    assert rtrl[1] > 0.85
+    assert one[0] < 0.95
+    assert one[1] < 0.4

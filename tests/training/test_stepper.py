@@ -302,3 +302,26 @@ def test_the_error_is_the_one_of_the_model_itself():
 def test_refuses(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_model_that_reads_in_both_directions_is_refused():
+    """The layers when the stepper is made, and a model that has them somewhere at the first step."""
+    rng = np.random.default_rng(0)
+    layers = tr.RecurrentLayers("rnn", 3, 4, rng, bidirectional=True)
+    with pytest.raises(tr.ConfigError, match="Stepper: RecurrentLayers reads in both directions"):
+        tr.Stepper(layers)
+
+    class Tagger(tr.Module):
+        time_axis = True
+
+        def __init__(self):
+            self.layers = layers
+
+        def __call__(self, xs, state):
+            return self.layers(xs, state)
+
+    for compiled in (True, False):
+        with pytest.raises(tr.ConfigError, match="bidirectional: the sequence comes in slices"):
+            tr.Stepper(Tagger(), compiled=compiled)(np.zeros((2, 3), np.float32))
+        with pytest.raises(tr.ConfigError, match="bidirectional: the sequence comes in slices"):
+            tr.Stepper(Tagger(), compiled=compiled).read(np.zeros((2, 5, 3), np.float32))

@@ -170,8 +170,8 @@ def bidirectional(
 
     Raises:
         ShapeError, DTypeError, ValueError: as `unroll`.
-        ConfigError: inside a truncation policy that records a sequence in slices: the backward cell starts at the end
-            of the whole sequence, which a slice does not have.
+        ConfigError: inside a truncation policy that records a sequence in slices, or a `Stepper`: the backward cell
+            starts at the end of the whole sequence, which a slice does not have.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> rng = np.random.default_rng(0)
@@ -181,8 +181,9 @@ def bidirectional(
     """
     if context().sliced:
         raise ConfigError(
-            "bidirectional: this truncation policy records the sequence in slices, but the backward cell starts at the "
-            "end of the whole sequence; use Full() on whole sequences, or cut_every= of bidirectional itself"
+            "bidirectional: the sequence comes in slices (from a truncation policy, or step by step from a Stepper), "
+            "but the backward cell starts at the end of the whole sequence; use Full() on whole sequences, or "
+            "cut_every= of bidirectional itself"
         )
     sequence, N, T = _sequence("bidirectional", xs, forward)
     cut_every = _checked_interval("bidirectional", cut_every)

@@ -10,10 +10,10 @@ import numpy as np
 
 from ...checks import flag
 from ...engine.operands import operand
-from ...engine.tape import Array, no_grad
+from ...engine.tape import Array, no_grad, slice_of_a_sequence
 from ...engine.tensor import Operand, Tensor, Value, described
 from ...engine.tree import map_leaves
-from ...errors import ShapeError
+from ...errors import ConfigError, ShapeError
 from ...nn.base import batch_of_one
 from ...nn.cells import Cell, State, check_cell, stepped
 from .replayed import Plan, Replayed, array_of
@@ -43,8 +43,8 @@ class Stepper:
         model: as given.
 
     Raises:
-        ConfigError: if `model` is not callable or a class, there is no such executor, or it does not return
-            (output, state).
+        ConfigError: if `model` is not callable or a class, or reads in both directions; there is no such executor, or
+            it does not return (output, state).
         ShapeError: when called with an x without an axis of streams, or if a model does not return (N, 1, ...).
         NativeError: when called, if executor="native" and the C library cannot be built.
 
@@ -71,6 +71,11 @@ class Stepper:
         time_axis: bool | None = None,
     ) -> None:
         check_cell("Stepper", model)
+        if getattr(model, "bidirectional", False) is True:
+            raise ConfigError(
+                f"Stepper: {type(model).__name__} reads in both directions, and its backward cell starts at the "
+                "last step of a sequence; pass a model that reads forward only, or call it on whole sequences"
+            )
         self.model = model
         if time_axis is None:
             time_axis = getattr(model, "time_axis", None)
@@ -147,7 +152,7 @@ class Stepper:
         if self.compiled is None and _has_time(self._time_axis, xs.ndim - 1):
             if state is None:
                 state = self.initial_state(xs.shape[0])
-            with no_grad():
+            with no_grad(), slice_of_a_sequence():
                 output, state = stepped(self.model, xs, state)
                 last = output[:, -1]
             return cast(tuple[Array, State], map_leaves(array_of, (last, state)))
@@ -182,9 +187,10 @@ def one_step(model: Cell, time_axis: bool | None, x: Value, state: State) -> tup
     Raises:
         ShapeError: if a model with a time axis does not return an output (N, 1, ...).
     """
-    if not _has_time(time_axis, x.ndim):
-        return stepped(model, x, state)
-    output, state = stepped(model, x[:, None], state)
+    with slice_of_a_sequence():
+        if not _has_time(time_axis, x.ndim):
+            return stepped(model, x, state)
+        output, state = stepped(model, x[:, None], state)
     if not isinstance(output, Tensor | np.ndarray) or output.shape[:2] != (x.shape[0], 1):
         raise ShapeError(
             f"Stepper: expected the model to return an output of shape (N, T, ...) = ({x.shape[0]}, 1, ...), got "
