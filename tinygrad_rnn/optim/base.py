@@ -210,11 +210,13 @@ class Optimizer(ABC):
             known = self._state.keys() | {name for name in params if not self.slots_of(name)}
             self._check_names("earlier updates", known, params)
         for name, parameter in params.items():
-            instance(where, f"params[{name!r}]", parameter, Tensor, "parameter(array) makes one")
+            if not isinstance(parameter, Tensor):  # messages are made where they are needed: this runs in each update
+                instance(where, f"params[{name!r}]", parameter, Tensor, "parameter(array) makes one")
             if parameter.dtype.kind != "f":
                 raise DTypeError(f"{where}: {name} has dtype {parameter.dtype}; expected real floating point")
             for slot, array in self._state.get(name, {}).items():
-                _check_shape(f"{where}: {slot} of {name}", array, parameter)
+                if array.shape != parameter.shape:
+                    _check_shape(f"{where}: {slot} of {name}", array, parameter)
 
     def _checked_gradients(self, params: Mapping[str, Tensor], grads: Mapping[str, ArrayLike]) -> dict[str, Array]:
         where = f"{self.name}.update: gradient"
