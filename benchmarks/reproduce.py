@@ -262,7 +262,8 @@ def page(kept: dict[str, dict[str, object]]) -> str:
     lines = [
         "# Results",
         "",
-        "`make results` runs these experiments again, each with its seeds, and fails if a mean drifts from the figures below.",
+        "`make results` runs these experiments again, each with its seeds, and fails if a mean drifts from the",
+        "figures below.",
         "Mean and standard deviation over the seeds; minutes of all seeds together.",
         "",
         "| experiment | figure | ours | seeds | published | minutes |",
