@@ -8,7 +8,7 @@ import numpy as np
 
 from ...engine.autograd import grad
 from ...engine.tape import Array
-from ...engine.tensor import Tensor, tensor
+from ...engine.tensor import Tensor, Value, tensor
 from ...engine.tree import flatten, map_leaves
 from ...errors import ConfigError
 from ...nn.cells import Cell, State, initial_state
@@ -53,7 +53,7 @@ def training_source(model: Module, optimizer: Optimizer, batch_size: int, bptt: 
     def probes(like: Tensor | Array) -> Tensor:
         return tensor(np.zeros((bptt, *like.shape)), dtype, requires_grad=True)
 
-    def step(given: tuple[Tensor, Tensor, State, Tensor], state: State) -> tuple[Tensor, State]:
+    def step(given: tuple[Tensor, Tensor, State, Tensor], state: State) -> tuple[Value, State]:
         ids, keep, probe, read = given
         state = map_leaves(lambda h, zero: _snipped(h, keep) + zero, state, probe)
         logits, state = one_step(cast(Cell, model), time_axis, ids, state)
@@ -85,9 +85,9 @@ def training_source(model: Module, optimizer: Optimizer, batch_size: int, bptt: 
 def _snipped(h: Tensor, keep: Tensor) -> Tensor:
     """Return h, and send back `keep` times its cotangent."""
     keep = reshape(keep, (1,) * h.ndim)
-    return cast(Tensor, keep * h + cut((1 - keep) * h))
+    return keep * h + cut((1 - keep) * h)
 
 
 def _squares(part: Tensor) -> Tensor:
     """Return the sums of the squares of each step of (T, ...)."""
-    return cast(Tensor, total(part * part, axis=tuple(range(1, part.ndim))))
+    return total(part * part, axis=tuple(range(1, part.ndim)))
