@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -51,11 +52,12 @@ model.step(given);
 console.log(performance.now() - begin);
 for await (const line of createInterface({ input: process.stdin })) {
   const end = performance.now() + 1000 * Number(line);
-  let best = Infinity;
+  let [best, calls] = [Infinity, 1];
   while (performance.now() < end) {
     const start = performance.now();
-    for (let k = 0; k < 20; k++) model.step(given);
-    best = Math.min(best, (performance.now() - start) / 20);
+    for (let k = 0; k < calls; k++) model.step(given);
+    best = Math.min(best, (performance.now() - start) / calls);
+    calls = Math.ceil(Math.min(20, 0.5 / best));
   }
   console.log(1000 * best);
 }
@@ -98,13 +100,14 @@ def replay_of(source: Source) -> tuple[Callable[[], object], Callable[[], object
 
 
 def burst(call: Callable[[], object], seconds: float) -> float:
-    """Return the least mean of 20 calls, in microseconds."""
-    best, end = np.inf, time.perf_counter() + seconds
+    """Return the least mean of some calls that take half a millisecond, in microseconds."""
+    best, calls, end = np.inf, 1, time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
-        for _ in range(20):
+        for _ in range(calls):
             call()
-        best = min(best, (time.perf_counter() - start) / 20)
+        best = min(best, (time.perf_counter() - start) / calls)
+        calls = math.ceil(min(20, 0.5e-3 / best))
     return 1e6 * best
 
 

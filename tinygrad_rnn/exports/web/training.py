@@ -71,10 +71,11 @@ def training_source(model: Module, optimizer: Optimizer, batch_size: int, bptt: 
         entering = map_leaves(probes, state)
         reads = tensor(np.zeros((bptt, batch_size, size)), dtype, requires_grad=True)
         logits, after = scan(step, cut(state), (ids, keep, entering, reads), axis=0)
-        loss = cross_entropy(logits, targets)
-        gradients, back, out = grad(loss, (params, entering, reads))
+        loss = cast(Tensor, cross_entropy(logits, targets))
+        *found, out = grad(loss, [*params.values(), *flatten(entering), reads])
+        gradients = dict(zip(params, found, strict=False))
         new, kept = optimizer.updated(params, gradients, moments, rates)
-        flow = sqrt(sum(_squares(part) for part in flatten(back)))
+        flow = sqrt(sum(_squares(part) for part in found[len(params) :]))
         return loss, logits[:, 0], flow, sqrt(_squares(out)), new, kept, after
 
     args = (params, moments, ids, ids, keep, map_leaves(np.asarray, rates), state)
@@ -88,6 +89,6 @@ def _snipped(h: Tensor, keep: Tensor) -> Tensor:
     return keep * h + cut((1 - keep) * h)
 
 
-def _squares(part: Tensor) -> Tensor:
+def _squares(part: Value) -> Value:
     """Return the sums of the squares of each step of (T, ...)."""
     return total(part * part, axis=tuple(range(1, part.ndim)))
