@@ -215,6 +215,8 @@ class LanguageTrainer:
                 files = self._files
                 place = f" in {files.model}" if files is not None and self.trainer.best is not None else ""
                 raise type(error)(f"{error}{place}") from error
+            finally:
+                self._writes = None
         best = epoch_record(history.best)
         records = tuple(best if record is history.best else epoch_record(record) for record in history.records)
         return RunResult(records, best, history.interrupted, history.stopped_early, history.signal)
