@@ -301,7 +301,7 @@ def test_a_scan_in_a_scan_is_a_scan_in_a_scan():
 
 @pytest.mark.nightly
 def test_the_gradient_of_a_scan_in_a_scan():
-    W, xs = tr.tensor(normal(3, 3) / 2, requires_grad=True), normal(2, 4, 5, 3)
+    W, xs = tr.tensor(normal(3, 3) / 2, requires_grad=True), normal(2, 4, 8, 3)
 
     def f(W, xs):
         inner = lambda x, h: 2 * (np.tanh(x + h @ W),)  # noqa: E731
@@ -309,6 +309,8 @@ def test_the_gradient_of_a_scan_in_a_scan():
         total = sum(np.sum(part**2) for part in tr.scan(outer, np.zeros((2, 3)), xs, axis=1))
         return total, tr.grad(total, W)
 
+    text = str(jax.make_jaxpr(tr.to_jax(f, weights={"W": W}))(W.data, xs))
+    assert (text.count("scan["), text.count("tanh")) == (4, 1)  # there and back, each with one in it
     check(f, W, xs, weights={"W": W})
 
 

@@ -16,7 +16,6 @@ from ..compiler.ir.operators import operator_of
 from ..compiler.ir.order import sort
 from ..compiler.passes import PASSES, run
 from ..compiler.passes.common import Operands, axes_of, maker_of, product, reshaped, rewrite
-from ..compiler.passes.rolling.roll import roll
 from ..compiler.passes.sums import defer_sums
 from ..compiler.passes.time_first import time_first
 from ..engine.primitive import Primitive
@@ -24,6 +23,7 @@ from ..engine.tape import Array
 from ..errors import UnsupportedError
 from ..ops.truncate import _cut
 from .jax_constants import constant_row
+from .jax_nested import nested_loops
 from .jax_operators import OPERATORS, PROMOTED, JaxArray, Row
 
 JaxRules = Mapping[Primitive[..., object], Callable[..., object]]
@@ -45,7 +45,7 @@ def leading_axes(graph: Graph) -> Graph:
 
 
 _CHOSEN = {name: PASSES[name] for name in ("roll", "simplify", "time_first", "hoist_products")}
-_CHOSEN["roll"] = (roll, partial(in_bodies, roll))  # a scan in a scan was recorded step by step
+_CHOSEN["roll"] = (nested_loops,)
 _CHOSEN |= {"defer_sums": (defer_sums, time_first), "hoist_elementwise": PASSES["hoist_elementwise"]}
 _CHOSEN["leading_axes"] = (leading_axes,)
 """Passes that do what XLA does not, which takes nothing out of loops."""
