@@ -142,7 +142,9 @@ def test_two_processes_share_a_sweep_that_is_killed(folder, capsys):
     capsys.readouterr()
     assert main(["sweep", "--out", "sw", "--trials", "5", "--processes", "2"]) == 0
     trials = table(capsys, "--out", "sw", "--trials", "5")
-    assert sorted(trial["number"] for trial in trials) == [*range(5)]
+    numbers = {trial["number"] for trial in trials}
+    assert len(numbers) == len(trials) == 5
+    assert numbers >= {0, 1}
     assert all(trial["state"] == "complete" and trial["epochs"] == 60 for trial in trials)
     assert len({trial["settings"]["lr"] for trial in trials}) == 5
     for number in (0, 1):
