@@ -72,7 +72,8 @@ class _Characters:
         codes = np.frombuffer(cast(str, piece.text).encode("utf-32-le"), "<u4")
         missing, first = np.unique(codes[self._numbers[codes] < 0], return_index=True)
         self.restore([chr(code) for code in missing[np.argsort(first)]])
-        return self._numbers[codes].astype(np.uint32)
+        found: Numbers = self._numbers[codes].astype(np.uint32)
+        return found
 
     def newest(self, count: int) -> list[str]:
         return self._found[len(self) - count :]

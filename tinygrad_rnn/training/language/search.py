@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 from ...config import TrainConfig
 from ...errors import ConfigError
@@ -101,7 +101,7 @@ class Dimension:
 
 
 def _settings() -> dict[str, Value]:
-    return {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    return {field.name: cast(Value, field.default) for field in dataclasses.fields(TrainConfig)}
 
 
 def _value(text: str, of: type) -> Value:

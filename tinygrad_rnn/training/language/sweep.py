@@ -270,7 +270,8 @@ def _optuna() -> ModuleType:
         import optuna
     except ImportError as error:
         raise ConfigError('sweep: needs Optuna: pip install "tinygrad_rnn[sweep]"') from error
-    return optuna
+    found: ModuleType = optuna
+    return found
 
 
 def _again() -> optuna.storages.RetryHeartbeatStaleTrialCallback:
