@@ -38,6 +38,7 @@ MODELS = {
     "gru": lambda: tr.RNNLM(V, D, H, RNG(0), cell="gru"),
     "two layers": lambda: tr.RNNLM(V, H, H, RNG(0), cell="lstm", layers=2, tied=True, dropout=0.5),
     "projected": lambda: tr.RNNLM(V, D, H, RNG(0), cell="lstm", layers=2, proj_size=3),
+    "projected to as many": lambda: tr.RNNLM(V, D, H, RNG(0), cell="lstm", proj_size=H),
     "float64": lambda: tr.RNNLM(V, D, H, RNG(0), cell="gru", dtype=np.float64),
     "a user's cell": lambda: tr.RNNLM(V, D, H, RNG(0), cell=LeakyCell),
     "lru": lambda: tr.RNNLM(V, D, H, RNG(0), cell=tr.LRUCell, layers=2),

@@ -166,12 +166,11 @@ def _stacked(layers: Sequence[Sequence[object]], ours: str, theirs: str) -> Iter
 
 def _contents(value: object, ours: str, theirs: str) -> Iterator[_Piece]:
     """Yield the parts of a module, list, tuple or dict that has none of its own in PyTorch."""
-    parts: Mapping[object, object]
-    if isinstance(value, Module):
-        parts = vars(value)
+    if isinstance(value, Module | Mapping):
+        parts = list((value if isinstance(value, Mapping) else vars(value)).items())
     else:
-        parts = value if isinstance(value, Mapping) else dict(enumerate(cast(Sequence[object], value)))
-    for key, part in parts.items():
+        parts = list(enumerate(cast(Sequence[object], value)))
+    for key, part in parts:
         if isinstance(part, Module):
             yield from _pieces(part, f"{ours}{key}.", f"{theirs}{key}.")
         elif isinstance(part, list | tuple | Mapping):

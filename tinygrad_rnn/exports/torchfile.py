@@ -139,10 +139,17 @@ def _language_model(source: Source) -> tuple[dict[str, str], dict[str, Array]] |
     assert isinstance(cell, RNNCell | LSTMCell | GRUCell)
     kind, V, D = _KINDS[type(cell)], model.vocab_size, cell.input_size
     H, width, tied = cell.hidden_size, cell.output_size, not isinstance(model.output, Linear)
-    options = {"num_layers": count, "dropout": model.dropout.p if count > 1 else 0.0, "bias": cell.b is not None}
-    options |= {"proj_size": width if kind == "LSTM" and width != H else 0}
-    options |= {"nonlinearity": getattr(cell, "nonlinearity", "tanh")}
-    usual = {"num_layers": 1, "dropout": 0.0, "bias": True, "proj_size": 0, "nonlinearity": "tanh"}
+    projected = isinstance(cell, LSTMCell) and cell.Wp is not None
+    if projected and width >= H:  # which PyTorch refuses
+        return None
+    options: dict[str, object] = {
+        "num_layers": count,
+        "dropout": model.dropout.p if count > 1 else 0.0,
+        "bias": cell.b is not None,
+        "proj_size": width if projected else 0,
+        "nonlinearity": getattr(cell, "nonlinearity", "tanh"),
+    }
+    usual: dict[str, object] = {"num_layers": 1, "dropout": 0.0, "bias": True, "proj_size": 0, "nonlinearity": "tanh"}
     given = "".join(f", {name}={value!r}" for name, value in options.items() if value != usual[name])
     dtype = "" if model.embedding.W.dtype == np.float32 else f", dtype={dtype_of(model.embedding.W.dtype)}"
     code = _LANGUAGE_MODEL.format(

@@ -53,10 +53,11 @@ def packed(manifest: Mapping[str, object], arrays: Mapping[str, Array]) -> bytes
     # The library writes the memory of an array as it lies there: of a transpose, in the wrong order.
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     try:
-        return save(contiguous, metadata)
+        content: bytes = save(contiguous, metadata)
     except (SafetensorError, ValueError) as error:
         dtypes = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
         raise ConfigError(f"safetensors cannot hold these arrays, of {dtypes} ({error}); save an .npz file") from error
+    return content
 
 
 def unpacked(content: bytes) -> tuple[dict[str, Json], dict[str, Array]]:
