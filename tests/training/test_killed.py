@@ -25,7 +25,10 @@ WAYS = {
     "recorded anew": (40, ["--no-compile", "--optimizer", "momentum"]),
     "drawn cuts": (20, ["--truncation", "randomized:0.2", "--no-compile"]),
     "windows": (10, ["--truncation", "windowed:6/2"]),
-    "carried": (10, ["--truncation", "snap:1"]),
+    "carried": (
+        5,
+        ["--truncation", "snap:1", "--no-compile", "--cell", "rnn", "--layers", "1", "--checkpoint-every", "4"],
+    ),
 }
 
 
