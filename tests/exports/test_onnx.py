@@ -13,7 +13,9 @@ from programs import lines, write
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import cli
+from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.engine.tree import flatten
+from tinygrad_rnn.training import make_model, save_model
 
 onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
@@ -162,6 +164,23 @@ def test_layers_in_both_directions(tmp_path):
     assert "Slice" not in kinds(tmp_path / "a.onnx")
     xs = RNG(1).standard_normal((2, 7, D)).astype(np.float32)
     assert_like(ran(tmp_path / "a.onnx", xs, layers.initial_state(2)), layers(xs))
+
+
+def test_cells_that_read_backward_and_what_is_reversed_once(tmp_path):
+    lstm, gru = shuffled(tr.LSTMCell(D, H, RNG(0))), shuffled(tr.GRUCell(D, H, RNG(1)))
+
+    def read(xs):
+        n, t = xs.shape[:2]
+        order = np.broadcast_to(np.arange(t)[::-1, None], (n, t, 1))
+        outputs, _ = tr.unroll(lstm, np.take_along_axis(xs, order, axis=1))  # which stay in the order of reading
+        return outputs, tr.scan(gru, gru.initial_state(n), xs, reverse=True)
+
+    tr.export(read, tmp_path / "a.onnx", np.zeros((N, T, D), np.float32), axes={"xs": {0: "N", 1: "T"}})
+    nodes = [node for node in onnx.load(tmp_path / "a.onnx").graph.node if node.op_type in ("LSTM", "GRU")]
+    directions = [(node.op_type, one.s) for node in nodes for one in node.attribute if one.name == "direction"]
+    assert directions == [("LSTM", b"forward"), ("GRU", b"reverse")]
+    xs = RNG(1).standard_normal((2, 7, D)).astype(np.float32)
+    assert_like(ran(tmp_path / "a.onnx", xs), read(xs))
 
 
 def test_sequences_of_different_lengths(tmp_path):
@@ -567,6 +586,12 @@ REFUSED = {
         tr.UnsupportedError,
         "a number of multiply is 0.2",
     ),
+    "a length that is no sum of products": (
+        lambda x: np.broadcast_to(x[0], (len(x) ** 2, 3)),
+        {"x": {0: "T"}},
+        tr.UnsupportedError,
+        "is 25, 36, 225 for T=5; T=6; T=15, which is no sum of products",
+    ),
     "another graph for each size": (
         lambda x: np.concatenate([np.tanh(part) * 1.0 for part in x[: 1 + x.shape[0] % 3]]),
         {"x": {0: "T"}},
@@ -592,6 +617,16 @@ def test_draws_are_refused(tmp_path):
     rng = RNG(0)
     with pytest.raises(tr.UnsupportedError, match="draws from a generator"):
         tr.export(lambda x: tr.Dropout(0.5)(x, rng), tmp_path / "a.onnx", np.ones(3))
+
+
+def test_the_command_of_a_language_model(tmp_path, capsys):
+    config, words = TrainConfig(hidden_size=3, cell="gru", level="char"), tr.Vocabulary(["<unk>", "a", "\n", '"'])
+    save_model(tmp_path / "model.npz", make_model(config, len(words)), config, words)
+    assert cli.main(["export", str(tmp_path), "--to", "onnx"]) == 0
+    notes = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert json.loads(notes["vocabulary"]) == words.to_list()
+    assert notes["level"] == "char"
+    assert str(tmp_path / "model.onnx") in capsys.readouterr().out
 
 
 def test_the_command(tmp_path, capsys):

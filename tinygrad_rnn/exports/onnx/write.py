@@ -173,10 +173,13 @@ def _title(source: Source) -> str:
 
 
 def _notes(source: Source, found: Sized, carried: Sequence[tuple[str, str, Array]]) -> dict[str, str]:
-    """Return the metadata: how the state goes round, what it is at first, which sizes are not fixed."""
+    """Return the metadata: how the state goes round, what it is at first, which sizes are not fixed, the tokens."""
     notes = {"generator": "tinygrad_rnn", "parameters": str(sum(one.array.size for one in found.program.weights))}
     if source.module is not None:
         notes["class"] = f"{type(source.module).__module__}.{type(source.module).__qualname__}"
+    if source.saved is not None:
+        notes["vocabulary"] = json.dumps(source.saved.vocabulary.to_list())
+        notes["level"] = source.saved.config.level
     if carried:
         pairs = [{"input": old, "output": new, "start": _start(array)} for old, new, array in carried]
         notes["state"] = json.dumps(pairs)
