@@ -264,6 +264,12 @@ def test_twenty_updates_with_adam_and_clipping():
     assert_same((now, moments, after), (new, kept, state), 1e-10)
 
 
+def test_a_cut_passes_what_its_scale_says():
+    f = tr.to_jax(lambda h: np.sum(tr.cut(h, scale=0.25)) + np.sum(tr.cut(h * h)))
+    assert jax.grad(f)(x).tolist() == np.full((2, 3), 0.25).tolist()
+    assert jax.jvp(f, (x,), (np.ones((2, 3)),))[1] == 1.5
+
+
 def test_a_loop_in_python_becomes_a_scan():
     W = tr.tensor(normal(3, 3), requires_grad=True)
 
