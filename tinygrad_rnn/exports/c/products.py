@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...compiler.ir.arrays import Shape
 from ...compiler.plans.instructions import Slot
 from ...errors import UnsupportedError
 from .code import Code
@@ -16,6 +17,7 @@ from .places import Ref
 from .schedule import Kernel
 
 _ROWS = 4  # of the matrix at a time
+_NEAR = 1 << 15  # bytes of a matrix that stays in the nearest cache, so that it may be read for each row of a
 
 
 def matmul(code: Code, kernel: Kernel) -> None:
@@ -72,22 +74,30 @@ def _product(code: Code, M: int, N: int, K: int, x: _Operands) -> None:
     if K == 0:
         with code.loops((M, N), "i") as index:
             code.line(f"{x.out(*index)} = {literal(0, x.dtype)};")
+    elif (x.by_columns or N == 1) and K >= _ROWS:
+        with code.loops((M,), "m") as (m,), code.loop("i0", N):
+            code.sum_of("k0", K, f"{x.a(m, 'k0')} * {x.b('k0', 'i0')}", x.dtype)
+            code.line(f"{x.out(m, 'i0')} = s0{x.scaled('i0')};")
+    elif K * N * x.dtype.itemsize > _NEAR:  # the matrix is read once for all rows of a
+        _by_rows(code, (M,), (), N, K, x)
+    else:
+        with code.loops((M,), "m") as (m,):
+            _by_rows(code, (), (m,), N, K, x)
+
+
+def _by_rows(code: Code, inner: Shape, outer: tuple[object, ...], N: int, K: int, x: _Operands) -> None:
+    """Append a product by rows of the matrix; the row of a and of the result is `outer`, or runs within: `inner`."""
+    first = K % _ROWS or _ROWS
+    with code.scope(inner, "m") as m:
+        _some_rows(code, N, x, *outer, *m, list(range(first)), "=", x.is_scaled and first == K)
+    if first == K:
         return
-    with code.loops((M,), "m") as (m,):
-        if (x.by_columns or N == 1) and K >= _ROWS:
-            with code.loop("i0", N):
-                code.sum_of("k0", K, f"{x.a(m, 'k0')} * {x.b('k0', 'i0')}", x.dtype)
-                code.line(f"{x.out(m, 'i0')} = s0{x.scaled('i0')};")
-            return
-        first = K % _ROWS or _ROWS
-        with code.block(""):
-            _some_rows(code, N, x, m, list(range(first)), "=", x.is_scaled and first == K)
-        if first < K:
-            with code.loop("k0", K, first, _ROWS):
-                _some_rows(code, N, x, m, [f"k0 + {row}" if row else "k0" for row in range(_ROWS)], "+=", False)
-            if x.is_scaled:
-                with code.loop("i0", N):
-                    code.line(f"{x.out(m, 'i0')} *= {x.scaled('i0').removeprefix(' * ')};")
+    with code.loop("k0", K, first, _ROWS), code.loops(inner, "m") as m:
+        rows: list[object] = [f"k0 + {row}" if row else "k0" for row in range(_ROWS)]
+        _some_rows(code, N, x, *outer, *m, rows, "+=", False)
+    if x.is_scaled:
+        with code.loops((*inner, N), "i") as index:
+            code.line(f"{x.out(*outer, *index)} *= {x.scaled(index[-1]).removeprefix(' * ')};")
 
 
 def _some_rows(code: Code, N: int, x: _Operands, m: object, rows: list[object], sign: str, scale: bool) -> None:
