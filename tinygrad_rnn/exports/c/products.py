@@ -26,9 +26,9 @@ def matmul(code: Code, kernel: Kernel) -> None:
     if not (isinstance(a, Slot) and isinstance(b, Slot) and a.dtype == b.dtype == out.dtype):
         raise UnsupportedError("export: C has no product of matrices of different dtypes; convert one with np.astype")
     K = a.shape[-1]
-    left = _with_axes(a, front=len(a.shape) == 1, back=False)
-    right = _with_axes(b, front=False, back=len(b.shape) == 1)
-    made = _with_axes(out, front=len(a.shape) == 1, back=len(b.shape) == 1)
+    is_row, is_column = len(a.shape) == 1, len(b.shape) == 1
+    left, right = _with_axes(a, is_row, False), _with_axes(b, False, is_column)
+    made = _with_axes(out, is_row, is_column)
     batch = made.shape[:-2]
     refs = [code.ref(slot, [*_batch_steps(slot, len(batch)), *slot.strides[-2:]]) for slot in (made, left, right)]
     with code.loops(batch, "b") as index:
@@ -114,11 +114,14 @@ def _in_brackets(index: object) -> object:
     return f"({index})" if isinstance(index, str) and " " in index else index
 
 
-def _with_axes(slot: Slot, front: bool, back: bool) -> Slot:
-    """Return a slot with an axis of length one before or after its own."""
-    shape = (*(1,) * front, *slot.shape, *(1,) * back)
-    strides = (*(0,) * front, *slot.strides, *(0,) * back)
-    return Slot(slot.buffer, slot.offset, shape, strides, slot.dtype, slot.turn)
+def _with_axes(slot: Slot, row: bool, column: bool) -> Slot:
+    """Return a slot with an axis of length one in the place of its rows, of its columns, or both."""
+    shape, strides = [*slot.shape], [*slot.strides]
+    for is_missing, place in ((column, len(shape)), (row, len(shape) - (not column))):
+        if is_missing:
+            shape.insert(place, 1)
+            strides.insert(place, 0)
+    return Slot(slot.buffer, slot.offset, tuple(shape), tuple(strides), slot.dtype, slot.turn)
 
 
 def _batch_steps(slot: Slot, ndim: int) -> list[int]:
