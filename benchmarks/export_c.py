@@ -211,7 +211,7 @@ def bits(path: str, text: str, folder: Path) -> Record:
     found: Record = {"characters": len(ids) - 1, "parameters": saved.model.parameter_count()}
     for name, quantize in (("float32", None), ("int8", "int8")):
         tr.export(saved.model, folder / "lm.c", quantize=quantize)
-        library = folder / f"{name}.so"
+        library = folder / f"{name}{saved.model.parameter_count()}.so"  # of the same name it would not be loaded again
         subprocess.run(["cc", "-O3", "-shared", "-fPIC", str(folder / "lm.c"), "-o", str(library)], check=True)
         program = ctypes.CDLL(str(library))
         sizes = dict(line.split()[1:] for line in (folder / "lm.h").read_text().splitlines() if line.count(" ") == 2)

@@ -45,7 +45,8 @@ def _read_later(group: Group, stored: Collection[Buffer]) -> dict[int, bool]:
 
 
 def _value(code: Code, one: Element, made: dict[object, str], variables: list[object], kept: list[int]) -> str:
-    texts, inputs = [], []
+    texts: list[str] = []
+    inputs: list[object] = []
     for part in one.inputs:
         if isinstance(part, Access):
             texts.append(made.get(part.key) or _place(code, part, variables, kept))

@@ -23,16 +23,25 @@ _NEAR = 1 << 15  # bytes of a matrix that stays in the nearest cache, so that it
 def matmul(code: Code, kernel: Kernel) -> None:
     """Append a @ b, of stacks of matrices or vectors as NumPy has it."""
     a, b, out = kernel.instruction.inputs[0], kernel.instruction.inputs[1], kernel.instruction.outputs[0]
-    if not (isinstance(a, Slot) and isinstance(b, Slot) and a.dtype == b.dtype == out.dtype):
-        raise UnsupportedError("export: C has no product of matrices of different dtypes; convert one with np.astype")
+    if not (isinstance(a, Slot) and isinstance(b, Slot)):
+        raise UnsupportedError("export: C has no product of a matrix and a number; multiply with *")
     K = a.shape[-1]
     is_row, is_column = len(a.shape) == 1, len(b.shape) == 1
     left, right = _with_axes(a, is_row, False), _with_axes(b, False, is_column)
     made = _with_axes(out, is_row, is_column)
     batch = made.shape[:-2]
-    refs = [code.ref(slot, [*_batch_steps(slot, len(batch)), *slot.strides[-2:]]) for slot in (made, left, right)]
+
+    def stack(slot: Slot) -> Ref:
+        return code.ref(slot, [*_batch_steps(slot, len(batch)), *slot.strides[-2:]])
+
     with code.loops(batch, "b") as index:
-        _product(code, made.shape[-2], made.shape[-1], K, _Operands(code, *refs, right, tuple(index)))
+        _product(
+            code,
+            made.shape[-2],
+            made.shape[-1],
+            K,
+            _Operands(code, stack(made), stack(left), stack(right), right, tuple(index)),
+        )
 
 
 class _Operands:
@@ -55,11 +64,15 @@ class _Operands:
         return self._out.at(*self._index, m, n)
 
     def a(self, m: object, k: object) -> str:
-        return self._a.at(*self._index, m, k)
+        return self._in_type(self._a, m, k)
 
     def b(self, k: object, n: object) -> str:
-        text = self._b.at(*self._index, k, n)
-        return f"({self.type}){text}" if self._int8 else text
+        return self._in_type(self._b, k, n)
+
+    def _in_type(self, operand: Ref, row: object, column: object) -> str:
+        text = operand.at(*self._index, row, column)
+        is_small = operand is self._b and self._int8
+        return f"({self.type}){text}" if is_small or operand.dtype != self.dtype else text
 
     def scaled(self, n: object) -> str:
         """Return the factor of column n, with a sign before it; nothing if there is none."""
@@ -89,12 +102,12 @@ def _by_rows(code: Code, inner: Shape, outer: tuple[object, ...], N: int, K: int
     """Append a product by rows of the matrix; the row of a and of the result is `outer`, or runs within: `inner`."""
     first = K % _ROWS or _ROWS
     with code.scope(inner, "m") as m:
-        _some_rows(code, N, x, *outer, *m, list(range(first)), "=", x.is_scaled and first == K)
+        _some_rows(code, N, x, (*outer, *m)[0], list(range(first)), "=", x.is_scaled and first == K)
     if first == K:
         return
     with code.loop("k0", K, first, _ROWS), code.loops(inner, "m") as m:
         rows: list[object] = [f"k0 + {row}" if row else "k0" for row in range(_ROWS)]
-        _some_rows(code, N, x, *outer, *m, rows, "+=", False)
+        _some_rows(code, N, x, (*outer, *m)[0], rows, "+=", False)
     if x.is_scaled:
         with code.loops((*inner, N), "i") as index:
             code.line(f"{x.out(*outer, *index)} *= {x.scaled(index[-1]).removeprefix(' * ')};")

@@ -79,7 +79,7 @@ def dequantized(matrix: Array, axis: int) -> Array:
     True
     """
     made = quantize(matrix, axis)
-    return made.values * np.expand_dims(made.scales, 1 - axis)
+    return np.asarray(made.values * np.expand_dims(made.scales, 1 - axis))
 
 
 def _axes_of(kernel: Kernel) -> dict[int, int | None]:

@@ -152,7 +152,7 @@ def log_sum_exp(code: Code, kernel: Kernel) -> None:
         code.line(f"{x.made.at(*kept)} = p0 + {code.use('log', x.out.dtype)}(s0);")
 
 
-def _shifted(code: Code, x: Ref, kept: Sequence[str], over_lengths: Shape) -> None:
+def _shifted(code: Code, x: Ref, kept: Sequence[object], over_lengths: Shape) -> None:
     """Append the largest entry, p0, and the sum of exp(x - p0), s0."""
     real, exp = type_of(x.dtype), code.use("exp", x.dtype)
     largest = code.use("maximum", x.dtype)

@@ -153,7 +153,8 @@ def _known_parts(name: str, instruction: Instruction) -> Iterator[Kernel | tuple
     elif name == "scatter":
         yield from _scattered(instruction)
     elif name == "reshape":
-        yield from _element("copy", replace(out, **_layout(inputs[0])), inputs)
+        x = inputs[0]
+        yield from _element("copy", replace(out, shape=x.shape, strides=strides_of(x.shape, x.dtype.itemsize)), inputs)
     elif name in NAMES:
         yield from _element(name, out, inputs)
     elif name == "subtract_rows":
@@ -162,10 +163,6 @@ def _known_parts(name: str, instruction: Instruction) -> Iterator[Kernel | tuple
         yield Kernel(instruction)
     else:
         yield Kernel(instruction)
-
-
-def _layout(x: Slot) -> dict[str, Shape]:
-    return {"shape": x.shape, "strides": strides_of(x.shape, x.dtype.itemsize)}
 
 
 def _scattered(instruction: Instruction) -> Iterator[Kernel | tuple[Shape, Element]]:
