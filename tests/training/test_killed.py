@@ -27,7 +27,7 @@ WAYS = {
     "windows": (10, ["--truncation", "windowed:6/2"]),
     "carried": (
         5,
-        ["--truncation", "snap:1", "--no-compile", "--cell", "rnn", "--layers", "1", "--checkpoint-every", "4"],
+        ["--truncation", "snap:1", "--no-compile", "--cell", "rnn", "--layers", "1", "--checkpoint-every", "5"],
     ),
 }
 
