@@ -59,7 +59,7 @@ class _Layer:
 def from_onnx(path: str | os.PathLike[str], nodes: Sequence[str] | None = None) -> RecurrentLayers:
     """Return recurrent layers with the weights of the RNN, LSTM and GRU nodes of an ONNX file.
 
-    It does not matter what wrote the file (PyTorch and Keras do, and `export`): each node is a layer, in the order of
+    It does not matter what wrote the file (PyTorch, `export`, a converter): each node is a layer, in the order of
     the file; one that reads forward and one that reads the same backward are one layer. What else is in the file is not
     read, and nothing in it is run.
 
