@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs import lines, write
 from verdict import difference, rounding
@@ -302,7 +302,6 @@ def test_a_scan_in_a_scan_is_a_scan_in_a_scan():
     exported = tr.to_jax(f, weights={"W": W})
     text = str(jax.make_jaxpr(exported)(W.data, xs))
     assert (text.count("scan["), text.count("tanh"), text.count("dot_general")) == (2, 1, 1)
-    assert_same(jax.jit(exported)(W.data, xs), f(W, xs))
 
 
 @pytest.mark.nightly
@@ -425,12 +424,6 @@ drawn = given(
     ),
     order=st.integers(0, 2),
 )
-
-
-@settings(max_examples=1, phases=[Phase.generate], deadline=None)
-@drawn
-def test_programs(program, order):
-    assert_program(program, order)
 
 
 @pytest.mark.nightly
