@@ -5,6 +5,7 @@ import keyword
 
 import numpy as np
 import pytest
+from c_programs import LeakyCell
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.config import TrainConfig
@@ -14,21 +15,6 @@ from tinygrad_rnn.training import SavedModel, make_model
 pytest.importorskip("safetensors")
 RNG = np.random.default_rng
 V, D, H = 9, 5, 8
-
-
-class LeakyCell(tr.Module):
-    def __init__(self, input_size, hidden_size, rng):
-        self.Wx = tr.parameter(rng.standard_normal((input_size, hidden_size)) / input_size**0.5, np.float32)
-        self.Wh = tr.parameter(rng.standard_normal((hidden_size, hidden_size)) / hidden_size**0.5, np.float32)
-        self.leak = tr.parameter(np.zeros(hidden_size), np.float32)
-
-    def initial_state(self, batch_size):
-        return np.zeros((batch_size, len(self.leak)), np.float32)
-
-    def __call__(self, x, h):
-        a = tr.sigmoid(self.leak)
-        h = (1 - a) * h + a * np.tanh(x @ self.Wx + h @ self.Wh)
-        return h, h
 
 
 MODELS = {
@@ -49,9 +35,11 @@ LAYERS = ("rnn", "relu", "lstm", "gru", "two layers", "projected", "float64")
 STREAMED = ("rnn", "lstm", "gru", "two layers", "a user's cell", "lru")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def torch():
-    return pytest.importorskip("torch", reason="PyTorch is for development only")
+    torch = pytest.importorskip("torch", reason="PyTorch is for development only")
+    torch.set_num_threads(1)  # two wait for each other on a busy machine
+    return torch
 
 
 def imported(path):
