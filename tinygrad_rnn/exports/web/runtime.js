@@ -135,6 +135,6 @@ function crc32(bytes) {
     return byte;
   });
   let crc = -1;
-  for (const byte of bytes) crc = (crc >>> 8) ^ table[(crc ^ byte) & 255];
+  for (let k = 0; k < bytes.length; k++) crc = (crc >>> 8) ^ table[(crc ^ bytes[k]) & 255]; // for...of is slow
   return (crc ^ -1) >>> 0;
 }
