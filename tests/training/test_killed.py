@@ -26,7 +26,7 @@ WAYS = {
     "drawn cuts": (20, ["--truncation", "randomized:0.2", "--no-compile"]),
     "windows": (10, ["--truncation", "windowed:6/2"]),
     "carried": (
-        5,
+        60,
         ["--truncation", "snap:1", "--no-compile", "--cell", "rnn", "--layers", "1", "--checkpoint-every", "5"],
     ),
 }
