@@ -337,7 +337,8 @@ def main() -> None:
     elif arguments.kills:
         found["kills"] = measure_kills(arguments.kills)
     elif not arguments.draw:
-        runs = measure_efficiency(arguments.configs, arguments.rounds, arguments.seconds)
+        before = found.get("efficiency", {}).get("runs", {})
+        runs = before | measure_efficiency(arguments.configs, arguments.rounds, arguments.seconds)
         found["efficiency"] = {"runs": runs, "load": f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"}
     file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     RESULTS.with_suffix(".md").write_text(page(found), encoding="utf-8")
