@@ -89,6 +89,7 @@ _ROOMS = frozenset(
         "nn",
         "ops",
         "optim",
+        "parallel",
         "testing",
         "training",
         "truncation",

@@ -9,6 +9,7 @@ from . import metrics as metrics
 from . import nn as nn
 from . import ops as ops
 from . import optim as optim
+from . import parallel as parallel
 from . import testing as testing
 from . import training as training
 from . import truncation as truncation
