@@ -140,6 +140,13 @@ def test_scissors_by_keyboard_pointer_and_slider(opened):
     )
     opened.click(x, y)
     assert cuts() == [0, 2]
+    column = opened.js(f"{slots}[3].getBoundingClientRect().x - {slots}[2].getBoundingClientRect().x")
+    held = {"button": "left", "buttons": 1, "clickCount": 1}
+    opened.mouse("mousePressed", x, y, **held)
+    for part in (0.4, 1.1, 2.0):
+        opened.mouse("mouseMoved", x + part * column, y, **held)
+    opened.mouse("mouseReleased", x + 2 * column, y, **held | {"buttons": 0})
+    assert cuts() == [0, 4]
     before = opened.js("[...document.querySelectorAll('.whole')].map((edge) => edge.getAttribute('d'))")
     opened.js("(s => (s.value = 3, s.dispatchEvent(new Event('input'))))(document.querySelector('[data-part=cuts]'))")
     assert cuts() == [0, 3, 6]
