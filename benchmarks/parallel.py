@@ -249,7 +249,7 @@ def _efficiency(found: dict[str, Any]) -> list[str]:
         f"Least times of an update in ms; load of the machine at the end {found['load']}. Two processes have 2 N "
         "streams, and so has the one of two threads. Wall time, and the model's share of it, mean something on a quiet "
         "machine only; processor time is that of the busier process, without what others take and without waiting. The "
-        "ratios are tokens a second of two processes over those of one of one thread; then the model over the wall time.",
+        "ratios are tokens a second of two processes over those of one of one thread; then model over wall time.",
         "",
         "| configuration | 1 process, 1 thread: processor | wall | 2 processes: processor | wall | 1 process, 2 "
         "threads: wall | ratio, processor time | ratio, wall time | model : wall |",
