@@ -23,7 +23,8 @@ _PACKAGE = __name__.partition(".")[0]
 
 def constant_row(operator: Operator) -> Row | None:
     """Return the row of a function without a gradient; None if there is none."""
-    function, named = operator.compute, {}
+    function: Callable[..., object] = operator.compute
+    named: dict[str, object] = {}
     if isinstance(function, partial):
         function, named = function.func, function.keywords
     if isinstance(function, MethodType):

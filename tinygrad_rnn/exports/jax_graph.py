@@ -102,7 +102,9 @@ class Interpreter:
         """Return the outputs of a graph; `known` has its inputs and what it captured: arrays of JAX, or `Draws`."""
         for call in graph.calls:
             if call.name == "loop":
-                made = self._loop(call.attrs["body"], [self._read(known, part) for part in call.inputs])
+                made: Iterable[JaxArray] = self._loop(
+                    call.attrs["body"], [self._read(known, part) for part in call.inputs]
+                )
             else:
                 made = self._call(call, known)
             known.update(zip(call.outputs, made, strict=True))

@@ -6,6 +6,7 @@ step of its inner loop, one array for each; these become one array that the inne
 
 from __future__ import annotations
 
+from ..compiler.ir.arrays import DType, Shape
 from ..compiler.ir.editing import OpenLoop, edit_loops, in_bodies
 from ..compiler.ir.graph import Call, Graph, Rewriter, Value
 from ..compiler.ir.operators import UNSTACK
@@ -54,5 +55,5 @@ def _part(stack: Value) -> tuple[Call, Value] | None:
     return producer, value
 
 
-def _specs(whole: Value) -> list[tuple[tuple[int, ...], object]]:
+def _specs(whole: Value) -> list[tuple[Shape, DType]]:
     return [(whole.shape[1:], whole.dtype)] * whole.shape[0]

@@ -158,10 +158,10 @@ class Writer:
         if n:
             after = ", ".join(self.text(value) for value in body.graph.outputs[:n])
             yield f"{INDENT}{', '.join(self._known[value] for value in inner[:n])} = {after}"
-        for value, name in zip(inner[:n], call.outputs[:n], strict=True):
-            self._known[name] = self._known[value]
-        for value, name in zip(call.outputs[n:], stacks, strict=True):
-            yield f"{self._new(value)} = torch.stack({name}{'[::-1]' * body.reverse})"
+        for carried, last in zip(inner[:n], call.outputs[:n], strict=True):
+            self._known[last] = self._known[carried]
+        for value, stack in zip(call.outputs[n:], stacks, strict=True):
+            yield f"{self._new(value)} = torch.stack({stack}{'[::-1]' * body.reverse})"
 
 
 _Expression = Callable[[Writer, Call], str]

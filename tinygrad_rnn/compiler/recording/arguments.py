@@ -90,5 +90,5 @@ def arguments_of(
         elif place in names:
             other = (names.index(place),)
         count = len(flatten(part))
-        yield frozenset((place, *other)), part, range(number, number + count)
+        yield frozenset[str | int]((place, *other)), part, range(number, number + count)
         number += count
