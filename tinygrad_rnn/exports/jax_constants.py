@@ -23,10 +23,9 @@ _PACKAGE = __name__.partition(".")[0]
 
 def constant_row(operator: Operator) -> Row | None:
     """Return the row of a function without a gradient; None if there is none."""
-    function: Callable[..., object] = operator.compute
-    named: dict[str, object] = {}
-    if isinstance(function, partial):
-        function, named = function.func, function.keywords
+    compute = operator.compute
+    function: Callable[..., object] = compute.func if isinstance(compute, partial) else compute
+    named: dict[str, object] = compute.keywords if isinstance(compute, partial) else {}
     if isinstance(function, MethodType):
         function = function.__func__
     name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", None) or ""

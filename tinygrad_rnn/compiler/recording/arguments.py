@@ -83,7 +83,8 @@ def arguments_of(
     positional, named = args
     names = parameters_of(function).positional
     number = 0
-    for place, part in [*enumerate(positional), *named.items()]:
+    pairs: list[tuple[str | int, object]] = [*enumerate(positional), *named.items()]
+    for place, part in pairs:
         other: Sequence[str | int] = ()
         if isinstance(place, int):
             other = names[place : place + 1]
