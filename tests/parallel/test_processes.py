@@ -92,6 +92,14 @@ def test_the_command_of_several_processes_is_that_of_one(text, tmp_path):
 
 
 @pytest.mark.nightly
+def test_a_run_whose_processes_make_updates_alone_has_checkpoints(text, tmp_path):
+    code, _, err = ended(start(2, *command(text, tmp_path / "a", "--exchange", "diloco:8", epochs=3)), 120)
+    assert code == 0, err
+    assert len(perplexities(tmp_path / "a")) == 3
+    assert list((tmp_path / "a" / "checkpoints").glob("*.npz"))
+
+
+@pytest.mark.nightly
 def test_a_run_resumes_on_any_number_of_processes(text, tmp_path):
     ended(start(1, *command(text, tmp_path / "whole", "--checkpoint-every", "20", epochs=40)))
     running = start(3, *command(text, tmp_path / "parts", "--checkpoint-every", "20", epochs=40))

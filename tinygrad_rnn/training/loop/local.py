@@ -72,7 +72,7 @@ class Local:
 def mean_state(group: Group, optimizer: Optimizer) -> None:
     """Give the optimizer of each process the mean of the states of all."""
     state = {name: np.array(array) for name, array in optimizer.state_dict().items()}
-    for name, array in state.items():
+    for name, array in sorted(state.items()):  # in the same order in each process, whatever it was loaded in
         if name != "steps" and array.size:
             group.add(array)
             array /= group.size
