@@ -128,7 +128,10 @@ def decode_part(where: str, data: bytes, offset: int = 0) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        hint = "; a gzip file has a name that ends with .gz" if data.startswith(b"\x1f\x8b") and not offset else ""
+        packed = data.startswith(b"\x1f\x8b") and not offset
+        hint = (
+            "; it is a gzip file: unpack it, or pass it to `prepare` under a name that ends with .gz" if packed else ""
+        )
         raise CorpusError(
             f"{where} is not utf-8 at byte offset {offset + error.start} ({error.reason}); save the file as utf-8{hint}"
         ) from error
