@@ -70,8 +70,8 @@ def update_seconds(machine: Machine, work: Work, processes: int, overlap: float 
         overlap: the share of the sum that is hidden behind computing, in [0, 1].
 
     >>> machine, work = Machine(1e11, 1e10, 1e-6, 1e9), Work(1e9, 1e7, 1e6)
-    >>> update_seconds(machine, work, 1), update_seconds(machine, work, 2)
-    (0.011, 0.012002)
+    >>> [f"{update_seconds(machine, work, processes):.6f} s" for processes in (1, 2)]
+    ['0.011000 s', '0.012002 s']
     """
     own = work.flops / machine.gemm + work.nbytes / machine.memory
     return own + (1 - overlap) * sum_seconds(machine, work.gradient_bytes, processes)
