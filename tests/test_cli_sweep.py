@@ -110,6 +110,7 @@ def wait_for(path, lines=1):
         time.sleep(0.01)
 
 
+@pytest.mark.nightly
 def test_a_sweep_that_was_stopped_goes_on_with_its_trial(folder, capsys):
     long = ["--batch-size", "4", "--bptt", "5", "--cell", "rnn", "--epochs", "20", "--pruner", "none"]
     process = start("play.txt", *long, *SEARCH, "--trials", "1", "--out", "sw")

@@ -228,6 +228,7 @@ def test_chorales_of_a_file(tmp_path, capsys):
     assert "test: " in capsys.readouterr().out
 
 
+@pytest.mark.nightly  # seconds; the law below is what it rests on
 def test_influence_balancing(capsys):
     """The figures of Tallec and Ollivier 2018, section 5.1: short windows go the wrong way, however far they get."""
     example = load("influence_balancing")
@@ -260,6 +261,7 @@ def test_influence_balancing_under_rtrl_is_full_bptt():
     )
 
 
+@pytest.mark.nightly
 def test_add_task():
     """The figures of Marschall, Cho and Savin 2020: RTRL finds both dependencies, no credit finds neither."""
     example = load("add_task")

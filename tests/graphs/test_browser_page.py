@@ -145,6 +145,7 @@ def seconds(show, steps):
     return opened, max(medians)
 
 
+@pytest.mark.nightly
 def test_ten_times_the_boxes_take_about_ten_times_as_long(show):
     small, large = seconds(show, 90), seconds(show, 900)  # 2,700 boxes
     # Work that grew with the square would take a hundred times as long; a frame takes 16 ms at least.
