@@ -4,8 +4,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
+RUN    := $(VENV)/.runs
 STAMP  := $(VENV)/.installed
 ARGS   ?=
+ifneq ($(UV),)
+INSTALL := VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet
+else
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
 
 .PHONY: train test coverage lock stub test-matrix bench-check docs notebooks results lint types env clean
 .DEFAULT_GOAL := test
@@ -13,7 +19,7 @@ ARGS   ?=
 # What two minutes buy on text that Python itself carries; ARGS="..." adds flags, and changes these.
 TRAIN := --tied --dropout 0.4 --epochs 12 --lr 0.005 --schedule cosine
 
-train: $(STAMP)  ## train a language model
+train: $(RUN)  ## train a language model
 	$(BIN)/tinygrad-rnn train $(TRAIN) $(ARGS)
 
 # One BLAS thread: the tests' products are tiny, and on a busy machine two threads wait for each other.
@@ -27,9 +33,10 @@ coverage: lint types
 	OPENBLAS_NUM_THREADS=1 $(PYTEST) --cov --cov-report=term $(ARGS)
 
 # What the environment is built from, after a change of pyproject.toml; needs uv.
+LOCK := --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --quiet
 lock:
-	uv pip compile pyproject.toml --group dev --python-version 3.11 --universal --generate-hashes \
-	  --no-header --no-annotate --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --group dev $(LOCK) --output-file requirements.lock
+	uv pip compile pyproject.toml --group run -c requirements.lock $(LOCK) --output-file requirements-run.lock
 
 # Other BLAS kernels, CPU levels, threads, Pythons and NumPys: about half an hour on two cores (ARGS="ROW..." for some).
 test-matrix: $(STAMP)
@@ -60,18 +67,21 @@ types: $(STAMP)
 
 env: $(STAMP)
 
-$(STAMP): pyproject.toml requirements.lock
+# What runs the package comes first, as it installs in seconds; what tests it is many times as large.
+$(RUN): pyproject.toml requirements-run.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "tinygrad_rnn needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 ifneq ($(UV),)
 	$(UV) venv --quiet --clear --python $(PYTHON) $(VENV)
-	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet --require-hashes -r requirements.lock
-	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet --no-deps --no-build-isolation -e .
 else
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 endif
+	$(INSTALL) --require-hashes -r requirements-run.lock
+	$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $(RUN)
+
+$(STAMP): $(RUN) requirements.lock
+	$(INSTALL) --require-hashes -r requirements.lock
 	@touch $(STAMP)
 
 clean:

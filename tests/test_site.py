@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from chromium import Chromium, find_chromium
 
 import tinygrad_rnn as tr
 
@@ -93,16 +92,6 @@ def test_both_languages_have_every_lesson(site):
         assert re.search("[\u4e00-\u9fff]", path.read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no Chromium on the path")
-    found = Chromium(program, tmp_path_factory.mktemp("chromium"))
-    yield found
-    found.close()
-
-
 FITS = """(() => {
     const width = document.documentElement.clientWidth;
     const broken = [...document.images].filter(image => image.complete && !image.naturalWidth).map(image => image.src);
@@ -112,24 +101,24 @@ ERRORS = ("Runtime.exceptionThrown", "Log.entryAdded")
 
 
 @pytest.mark.parametrize("width", [360, 1500])
-def test_every_page_in_a_browser(browser, pages, width):
-    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+def test_every_page_in_a_browser(chromium, pages, width):
+    chromium.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
     for path in sorted(pages):
-        browser.open(path)
-        wide, broken = browser.js(FITS)
+        chromium.open(path)
+        wide, broken = chromium.js(FITS)
         assert (wide <= 0, broken) == (True, []), path
-        assert [p for name, p in browser.events if name in ERRORS] == [], path
-        requests = [p["request"]["url"] for name, p in browser.events if name == "Network.requestWillBeSent"]
+        assert [p for name, p in chromium.events if name in ERRORS] == [], path
+        requests = [p["request"]["url"] for name, p in chromium.events if name == "Network.requestWillBeSent"]
         asked = {url.partition(":")[0] for url in requests}
         assert asked <= {"file", "blob", "data"}, path
 
 
-def test_keys_reach_search_and_a_lesson(browser, site):
-    browser.call("Emulation.setDeviceMetricsOverride", width=1500, height=900, deviceScaleFactor=1, mobile=False)
-    browser.open(site / "index.html")
+def test_keys_reach_search_and_a_lesson(chromium, site):
+    chromium.call("Emulation.setDeviceMetricsOverride", width=1500, height=900, deviceScaleFactor=1, mobile=False)
+    chromium.open(site / "index.html")
     seen = set()
     for _ in range(40):
-        browser.press("Tab")
-        seen.add(browser.js("document.activeElement.getAttribute('href') || document.activeElement.tagName"))
+        chromium.press("Tab")
+        seen.add(chromium.js("document.activeElement.getAttribute('href') || document.activeElement.tagName"))
     assert "./course/en/04-bptt-by-hand.html" in seen
     assert any("BUTTON" in part for part in seen)

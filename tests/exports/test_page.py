@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from leaky import LeakyCell
 from pages import until
 
 import tinygrad_rnn as tr
@@ -18,23 +19,6 @@ pytest.importorskip("ziglang")
 
 V, N, T = 40, 4, 8
 WORDS = "seven silver sparrows sang softly; " * 12
-
-
-class LeakyCell(tr.Module):
-    """The README's cell."""
-
-    def __init__(self, input_size, hidden_size, rng):
-        self.Wx = tr.parameter(rng.standard_normal((input_size, hidden_size)) / input_size**0.5, np.float32)
-        self.Wh = tr.parameter(rng.standard_normal((hidden_size, hidden_size)) / hidden_size**0.5, np.float32)
-        self.leak = tr.parameter(np.zeros(hidden_size), np.float32)
-
-    def initial_state(self, batch_size):
-        return np.zeros((batch_size, len(self.leak)), np.float32)
-
-    def __call__(self, x, h):
-        a = tr.sigmoid(self.leak)
-        h = (1 - a) * h + a * np.tanh(x @ self.Wx + h @ self.Wh)
-        return h, h
 
 
 def leaky():

@@ -115,7 +115,7 @@ def program_of(source: Source, passes: Collection[str] = tuple(PASSES)) -> Progr
     recorded = trace(source.function, (source.args, {}))
     graph = recorded.graph
     draws = any(isinstance(part, np.random.Generator) for part in recorded.captured)
-    if draws or len(graph.inputs) != len(_leaves(source)):
+    if draws or len(graph.inputs) != len(arrays_of(source)):
         raise UnsupportedError(
             "export: the function draws from a generator, which an exported program cannot; draw outside, and pass "
             "what was drawn"
@@ -123,7 +123,7 @@ def program_of(source: Source, passes: Collection[str] = tuple(PASSES)) -> Progr
     if passes:
         for _, rewritten in run_passes(graph, [name for name in PASSES if name not in passes]):
             graph = rewritten
-    inputs = tuple(Port(name, value) for (name, _), value in zip(_leaves(source), graph.inputs, strict=True))
+    inputs = tuple(Port(name, value) for (name, _), value in zip(arrays_of(source), graph.inputs, strict=True))
     outputs, carried = _outputs(source, recorded.result, graph)
     tensors = [(leaf._array if isinstance(leaf, Tensor) else np.asarray(leaf)) for leaf in recorded.captured]
     names = _weight_names(source, recorded.captured, graph.captured)
@@ -131,7 +131,7 @@ def program_of(source: Source, passes: Collection[str] = tuple(PASSES)) -> Progr
     return Program(graph, inputs, outputs, weights, carried)
 
 
-def _leaves(source: Source) -> list[tuple[str, object]]:
+def arrays_of(source: Source) -> list[tuple[str, Tensor | Array]]:
     """Return the arrays among the arguments with their names."""
     return [
         (name, leaf)
@@ -177,7 +177,7 @@ def _outputs(source: Source, result: object, graph: Graph) -> tuple[tuple[Port, 
 
 def _carried(source: Source, outputs: tuple[Port, ...]) -> Iterator[Carried]:
     """Yield the leaves that are carried."""
-    leaves = _leaves(source)
+    leaves = arrays_of(source)
     places = {name: number for number, (name, _) in enumerate(leaves)}
     numbers = {port.name: number for number, port in enumerate(outputs)}
     for argument in source.carried:

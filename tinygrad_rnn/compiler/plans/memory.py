@@ -84,14 +84,28 @@ class Memory:
         base = array.base
         if base is None or not array.flags.c_contiguous:
             return None
-        for block in self._all():
+        block = self._owner(base)
+        if block is None and len(self._beside) > 1:
+            found = (memory._owner(base) for memory in self._beside if memory is not self)
+            block = next((one for one in found if one is not None), None)
+        return block if block is not None and address(array) == block.address else None
+
+    def _owner(self, base: object) -> Block | None:
+        """Return the block here whose memory this is. It is asked for each argument of each call: no generators."""
+        for block in self.donated:
             if block.memory is base:
-                return block if address(array) == block.address else None
+                return block
+        for blocks in self.sets:
+            for block in blocks.values():
+                if block.memory is base:
+                    return block
         return None
 
     @property
     def is_empty(self) -> bool:
         """Whether there are no blocks, neither here nor in the memories beside."""
+        if self.sets or self.donated:
+            return False
         return not any(memory.sets or memory.donated for memory in self._beside)
 
     def _all(self) -> Iterator[Block]:

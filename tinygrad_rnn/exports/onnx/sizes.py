@@ -18,7 +18,7 @@ from ...engine.tape import Array
 from ...engine.tensor import Tensor, tensor
 from ...engine.tree import flatten, rebuild
 from ...errors import ConfigError, UnsupportedError
-from ..program import Program, named_leaves
+from ..program import Program, arrays_of, named_leaves
 from ..source import Source
 from .extents import Length, Lengths, Sizes, fitted, recordings
 
@@ -158,7 +158,7 @@ def sized(source: Source, axes: Axes | None, record: Callable[[Source], Program]
         ConfigError: if axes name no argument, no axis, or axes of one name differ in length.
         UnsupportedError: if the graph is another one for other sizes.
     """
-    leaves = [leaf for leaf in named_leaves_of(source) if isinstance(leaf[1], Tensor | np.ndarray)]
+    leaves = arrays_of(source)
     wanted = standard_axes(source) if axes is None else axes
     by_leaf = _axes_of_leaves(leaves, wanted)
     least: dict[str, int] = {}
@@ -180,12 +180,6 @@ def sized(source: Source, axes: Axes | None, record: Callable[[Source], Program]
             "operation for each step; use unroll or scan, or give axes= without a size that must be fixed"
         )
     return Sized(programs, sizes, by_leaf)
-
-
-def named_leaves_of(source: Source) -> list[tuple[str, Tensor | Array]]:
-    """Return the leaves of the arguments with their names."""
-    pairs = zip(source.names, source.args, strict=True)
-    return [cast("tuple[str, Tensor | Array]", leaf) for name, nest in pairs for leaf in named_leaves(name, nest)]
 
 
 def standard_axes(source: Source) -> Axes:
