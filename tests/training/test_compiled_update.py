@@ -93,6 +93,38 @@ def test_others_are_recorded_anew_and_give_the_same(policy):
     assert not is_compilable(policy)
 
 
+@pytest.mark.parametrize("policy", ["windowed:8/5", "windowed:5/1", "chunked:5", tr.Randomized(0.3, every=5)], ids=repr)
+@pytest.mark.parametrize("length", [3, 5, 12])
+def test_an_update_covers_the_batch_that_it_is_given(policy, length):
+    """Whatever the policy's own period is: the loss, the weight, the state and the gradient are those of all steps."""
+    model = tr.RNNLM(11, 6, 6, np.random.default_rng(0), cell="gru", dtype=np.float64)
+    ids = np.random.default_rng(1).integers(0, 11, (2, 25))
+    step, state = TrainStep(model, language_loss, optim.SGD(1e-30), policy=policy), model.initial_state(2)
+    for start in range(0, 24, length):
+        inputs, targets = (ids[:, start + shift : min(start + length, 24) + shift] for shift in (0, 1))
+        loss, after = model.loss(inputs, targets, state)
+        found = step((inputs, targets), state)
+        state = found.state
+        assert found.weight == inputs.size
+        np.testing.assert_allclose(found.loss, loss.item(), rtol=1e-12)
+        np.testing.assert_allclose(state[0], after[0].data, rtol=1e-12)
+
+
+def test_the_gradient_of_passes_within_a_batch_is_their_mean():
+    model = tr.RNNLM(11, 6, 6, np.random.default_rng(0), cell="gru", dtype=np.float64)
+    ids = np.random.default_rng(1).integers(0, 11, (2, 13))
+    batch, state, before = (ids[:, :-1], ids[:, 1:]), model.initial_state(2), model.state_dict()
+
+    def losses(batch, state):
+        loss, state = model.loss(*batch, state)
+        return loss * batch[0].size, state
+
+    expected = tr.bptt(losses, model.parameters(), batch, state, "windowed:8/5").gradients
+    TrainStep(model, language_loss, optim.SGD(1.0), policy="windowed:8/5")(batch, state)
+    for name, g in expected.items():
+        np.testing.assert_allclose(before[name] - model.parameters()[name].data, g / 24, rtol=1e-10, atol=1e-13)
+
+
 class Uneven(tr.Policy):
     """Passes every 3 steps, cut there; which other edge is scaled depends on the place in the sequence."""
 

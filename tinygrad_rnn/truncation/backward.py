@@ -197,9 +197,11 @@ class BackwardRecurrence:
         every, reach = self._policy.every, self._policy.reach
         if every is None:
             self._segments.forget(None)
-        elif reach is not None:  # the next pass is at now + every, and goes back over `reach` uses
-            self._segments.forget(self._now + every - reach)
-        elif self._policy.factor(self._now, self._now + every) == 0:
+            return
+        due = (self._now // every + 1) * every  # the end of the next pass
+        if reach is not None:  # it goes back over `reach` uses
+            self._segments.forget(due - reach)
+        elif self._policy.factor(self._now, due) == 0:
             self._segments.forget(None)
         # else there is neither a limit nor a cut here: later passes may go back through the live segments
 

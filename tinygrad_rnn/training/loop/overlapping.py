@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, NamedTuple, cast
 
 from ...credit.update import Past
@@ -13,7 +14,7 @@ from ...truncation import Policy, Recurrence
 from .guards import parameters_of
 from .objective import Batch, Objective
 from .online import Online
-from .parts import Found, Parts, Rng
+from .parts import Found, Parts, Rng, joined
 
 
 class Overlapping:
@@ -63,19 +64,18 @@ class Overlapping:
         self._open = self._state = None
 
     def gradients(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Found:
-        """Return the gradient of the pass at the end of a batch, which may go back into the batches before."""
+        """Return the gradient of the mean over a batch; the passes may go back into the batches before.
+
+        They run where the policy says, and at the end of the batch, so that the update covers all of it.
+        """
         if self._open is None or self._state is not state or self._open.said.rng is not rng:
             self._begin(params, state, rng)
         assert self._open is not None
         said, recurrence = self._open
-        updates = [*recurrence.feed(batch)]
-        if not updates and (last := recurrence.finish()) is not None:
-            updates.append(last)
-        total = updates[0]
-        for update in updates[1:]:
-            grads = {name: g + update.gradients[name] for name, g in total.gradients.items()}
-            total = update._replace(gradients=grads, losses=total.losses + update.losses)
-        found = said.found(total)
+        passes = [said.found(update) for update in recurrence.feed(batch)]
+        if (last := recurrence.finish()) is not None:
+            passes.append(said.found(last))
+        found = reduce(joined, passes)
         self._state = found.outcome.state
         if not recurrence.alive_steps:
             said.uncover()

@@ -60,8 +60,8 @@ class TrainStep:
             loss is a mean.
         optimizer: its `rule` must be written with operators on values, as those of `optim` are.
         clip: largest global norm of the gradient; 0: no clipping.
-        policy: a truncation policy, or its text: every array of a batch is then (N, T, ...), and passes and cuts stand
-            where the policy says. None: the gradient of the whole batch.
+        policy: a truncation policy, or its text: every array of a batch is then (N, T, ...), passes and cuts stand
+            where the policy says, and a pass at the end of each batch. None: the gradient of the whole batch.
         compile: False: record each batch anew, as is done in any case under a policy that is not `is_compilable`.
         executor: the executor of the plan; see `compile`.
         resumable: whether `past` will be asked for, see `Recurrence`.
