@@ -81,7 +81,7 @@ def test_a_policy_without_passes_of_its_own_makes_an_update_a_window(kind, compi
             model.initial_state(2),
             policy=policy,
             compiled=compiled,
-            on_window=lambda window, sizes=sizes: sizes.append(window.tokens) or False,
+            on_window=lambda window, sizes=sizes: sizes.append(window.weight) or False,
         )
         assert sizes == [targets.size for _, targets in windows]
         found.append({name: p.data for name, p in model.parameters().items()})
@@ -134,7 +134,7 @@ def test_schedule_and_steps_go_on():
     )
     assert [window.step for window in seen] == list(range(7, 7 + len(windows)))
     assert [window.lr for window in seen] == [schedule.lr(step) for step in range(7, 7 + len(windows))]
-    assert sum(window.tokens for window in seen) == result.tokens
+    assert sum(window.weight for window in seen) == result.tokens
     assert np.isclose(result.gradient_norm, np.mean([window.gradient_norm for window in seen]))
     assert result.lr == seen[-1].lr
 

@@ -269,7 +269,7 @@ def _loss(model: LanguageModel, batch: Window, state: State, rng: Rng) -> object
 
 
 def _tokens(result: StepResult) -> int:
-    return result.tokens
+    return round(result.weight)
 
 
 def _progress_text(result: StepResult) -> str:

@@ -29,13 +29,3 @@ class StepResult(NamedTuple):
     gradient_norm: float
     lr: float
     step: int
-
-    @property
-    def nats(self) -> float:
-        """The loss of a language model, in nats per token."""
-        return self.loss
-
-    @property
-    def tokens(self) -> int:
-        """Positions of a language model that the update covers."""
-        return round(self.weight)
