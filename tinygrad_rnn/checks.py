@@ -6,7 +6,9 @@ floats are accepted like Python's; a bool never is, because `True` for a count i
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +151,30 @@ def generator(function: str, name: str, value: object) -> Generator:
     seed = value if isinstance(value, int) and not isinstance(value, bool) else "seed"
     error = _refused(function, name, "a numpy.random.Generator", value)
     raise ConfigError(f"{error}; pass np.random.default_rng({seed})")
+
+
+def fits(function: Callable[..., object], inputs: Sequence[object]) -> bool:
+    """Return whether a function takes these inputs, as far as its signature shows.
+
+    >>> fits(lambda model, batch: 0.0, [1]), fits(lambda model, batch, rng=None: 0.0, [1, 2])
+    (False, True)
+    """
+    try:
+        inspect.signature(function).bind(*inputs)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def spread(function: Callable[..., object], inputs: Sequence[object]) -> Sequence[object]:
+    """Return the parts of a batch, if the function takes several inputs and was given one tuple of them.
+
+    >>> spread(lambda ids, targets: 0.0, [(1, 2)])
+    (1, 2)
+    """
+    if len(inputs) != 1 or not isinstance(inputs[0], tuple):
+        return inputs
+    return inputs[0] if not fits(function, inputs) and fits(function, inputs[0]) else inputs
 
 
 def _float(value: Real) -> float:

@@ -71,7 +71,7 @@ def test_no_step_stays_alive(policy, no_collector):
     counts = []
     for number, _ in enumerate(long_run(policy, 12)):
         if number in (5, 11):
-            counts.append(sum(isinstance(thing, Node) for thing in gc.get_objects()))
+            counts.append(sum(type(thing) is Node for thing in gc.get_objects()))
     assert counts[0] == counts[1]
 
 

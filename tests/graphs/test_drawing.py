@@ -35,6 +35,10 @@ TARGETS = {
     "own cell": lambda: draw(TwoSpeeds(), xs()),
     "own cell and state": lambda: draw(TwoSpeeds(), xs(), {"fast": np.ones((2, 4)), "slow": (np.ones((2, 4)), 3)}),
     "function": lambda: draw(scaled, xs(), np.zeros((2, 3))),
+    "loss function": lambda: draw(lambda xs, ys: tr.cross_entropy(reader()(xs), ys), xs(), np.array([0, 1])),
+    "module and its batch": lambda: draw(reader(), batch()),
+    "module and a pair": lambda: draw(reader(PairReader), (batch().inputs, batch().targets)),
+    "module and a dict": lambda: draw(reader(), batch()._asdict()),
 }
 WEIGHT = tr.tensor(np.ones(3), requires_grad=True, name="weight")
 
@@ -42,6 +46,29 @@ WEIGHT = tr.tensor(np.ones(3), requires_grad=True, name="weight")
 def scaled(x, state):
     state = state * WEIGHT + x
     return state, state
+
+
+def batch():
+    (found,) = tr.Sequences(xs(), [0, 1]).batches(2)
+    return found
+
+
+class Reader(tr.SequenceModel):
+    def loss(self, batch):
+        inputs, targets = (batch[name] if isinstance(batch, dict) else getattr(batch, name) for name in KINDS)
+        return tr.cross_entropy(self(inputs), targets)
+
+
+class PairReader(tr.SequenceModel):
+    def loss(self, inputs, targets):
+        return tr.cross_entropy(self(inputs), targets)
+
+
+KINDS = ("inputs", "targets")
+
+
+def reader(kind=Reader):
+    return kind("gru", 3, 4, 2, np.random.default_rng(0), last=True)
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -51,7 +51,8 @@ def draw(
 
     Args:
         target: a loss (Tensor); several losses (list); a model, with ids and targets (N, T) and perhaps a first state;
-            or a cell, with xs (N, T, D) and perhaps a first state; or any other callable, with its arguments.
+            or a cell, with xs (N, T, D) and perhaps a first state; or any module with a method `loss`, or other
+            callable, with its arguments, one by one or as a tuple.
         example: what a model or cell is recorded on.
         view: see above.
         steps: counted from 1. Unrolled: how many to show, or which; None: all up to eight, else 1, 2, T-2, T-1 and T.

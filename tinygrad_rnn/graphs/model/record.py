@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...checks import integer
+from ...checks import integer, spread
 from ...credit.forward import ForwardPolicy
 from ...engine.tape import Array, Node, enable_grad, watching
 from ...engine.tensor import Tensor
@@ -44,6 +44,7 @@ def record(
             f"draw: expected a loss (a Tensor), several losses, or a model or cell with an example, such as "
             f"draw(model, ids, targets) or draw(cell, xs); got {type(target).__name__} and {len(example)} arguments"
         )
+    example = spread(getattr(target, "loss", target), example)
     policy = None if truncation is None else parse_policy(truncation, argument="draw: truncation").start()
     names: Mapping[str, Tensor] = target.parameters() if hasattr(target, "parameters") else {}
     nodes: list[Node] = []

@@ -73,6 +73,8 @@ class Steps(NamedTuple):
 
 def steps_of(target: Callable[..., object], example: Sequence[object]) -> Steps | None:
     """Return a model or a cell as steps; None: it runs on the whole example at once."""
+    if isinstance(example[0], tuple | dict):  # a batch that the target reads itself
+        return None
     shape = shape_of(example[0])
     if hasattr(target, "loss"):
         if not hasattr(target, "initial_state") or len(example) < 2:
@@ -80,10 +82,15 @@ def steps_of(target: Callable[..., object], example: Sequence[object]) -> Steps 
         model = cast(_LanguageModel, target)
         return _language_model(model, example[0], example[1], _first(target, example[2:], shape))
     is_cell = hasattr(target, "initial_state") and not getattr(target, "time_axis", False)
-    if len(shape) == 3 and (is_cell or (len(example) > 1 and not hasattr(target, "time_axis"))):
+    may_be_cell = len(example) > 1 and not hasattr(target, "time_axis") and any(map(_is_float, flatten(example[1])))
+    if len(shape) == 3 and (is_cell or may_be_cell):
         xs = example[0] if isinstance(example[0], Tensor) else np.asarray(example[0])
         return _cell(cast(Cell, target), xs, _first(target, example[1:], shape))
     return None
+
+
+def _is_float(part: object) -> bool:
+    return isinstance(part, Tensor) or np.asarray(part).dtype.kind == "f"  # targets alone are integers
 
 
 def run_whole(target: Callable[..., object], example: Sequence[object]) -> list[Tensor]:
@@ -91,9 +98,8 @@ def run_whole(target: Callable[..., object], example: Sequence[object]) -> list[
     if hasattr(target, "loss"):
         loss = target.loss(*example)
         return [loss[0] if isinstance(loss, tuple) else loss]
-    shape = shape_of(example[0])
     is_cell = hasattr(target, "initial_state") and not getattr(target, "time_axis", False)
-    if is_cell and len(example) == 1 and len(shape) == 2:
+    if is_cell and len(example) == 1 and len(shape := shape_of(example[0])) == 2:
         example = (example[0], _first(target, (), shape))
     outputs = [part for part in flatten(target(*example)) if isinstance(part, Tensor) and part.node is not None]
     if not outputs:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...checks import fits, spread
 from ...credit.forward import ForwardPolicy
 from ...credit.nests import arrays_of, is_float, value_of
 from ...credit.update import Step
@@ -71,7 +72,7 @@ def build_target(
     found: Mapping[str, object] = getattr(_owner(f), "parameters", dict)()
     for name, parameter in {**found, **dict(parameters or {})}.items():
         leaves.add_parameter(name, parameter)
-    inputs = _spread(bound, inputs)
+    inputs = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Batch) else spread(bound, inputs)
     if truncation is not None:
         if loss is not None:
             raise ConfigError(
@@ -106,28 +107,10 @@ def _own_loss(f: object) -> Callable[..., object]:
     return loss
 
 
-def _spread(function: Callable[..., object], inputs: Sequence[object]) -> Sequence[object]:
-    """Return the parts of a batch, if the function takes several inputs and was given one tuple of them."""
-    if len(inputs) != 1 or not isinstance(inputs[0], tuple):
-        return inputs
-    parts = inputs[0]
-    spread = isinstance(parts, Batch) or (not _fits(function, inputs) and _fits(function, parts))
-    return parts if spread else inputs
-
-
-def _fits(function: Callable[..., object], inputs: Sequence[object]) -> bool:
-    """Return whether a function takes these inputs, as far as its signature shows."""
-    try:
-        inspect.signature(function).bind(*inputs)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 def _takes_loss(f: object, inputs: Sequence[object]) -> bool:
     """Return whether these are the inputs of f's loss; a state means that f itself is called with it."""
     loss, first_state = getattr(f, "loss", None), getattr(f, "initial_state", None)
-    if loss is None or not _fits(loss, inputs):
+    if loss is None or not fits(loss, inputs):
         return False
     if len(inputs) < 2 or first_state is None:
         return True
