@@ -39,7 +39,7 @@ NO_ARITHMETIC = tuple(
             "test_numpy_page.py",
         ),
         *("training/test_lock.py", "training/test_killed.py", "training/test_modelfile.py", "training/test_writers.py"),
-        *("training/test_ready_configs.py", "testing/test_check_command.py", "truncation/test_report.py"),
+        *("training/test_ready_configs.py", "test_cli_check.py", "truncation/test_report.py"),
         *("compiler/test_native_build.py", "compiler/test_native_cpu.py"),  # they choose levels themselves
     )
 )

@@ -16,9 +16,9 @@ from ..nn.cells import CELLS
 from ..nn.layers import Dropout, Embedding, Linear
 from ..nn.models import CBOW, RNNLM
 from ..ops import cross_entropy
+from ..testing import strategies as st
 from ..training.language.modelfile import load_model
 from ..truncation import Policy
-from . import strategies as st
 
 
 @dataclass(frozen=True)

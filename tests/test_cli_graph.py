@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tinygrad_rnn.cli import main
+from tinygrad_rnn.commands.look import shown_steps, small_model
 from tinygrad_rnn.errors import ConfigError
-from tinygrad_rnn.graphs.command import shown_steps, small_model
 from tinygrad_rnn.graphs.drawing import VIEWS
 
 TEXT = "to be or not to be that is the question\n" * 30

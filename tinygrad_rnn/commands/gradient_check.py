@@ -21,9 +21,9 @@ import tinygrad_rnn
 
 from ..errors import ConfigError
 from ..imports import working_folder_first
-from .cases import Case, builtin_cases, cases_of
-from .gradients import check_grads
-from .report import GradCheckError, GradReport
+from ..testing.gradients import check_grads
+from ..testing.report import GradCheckError, GradReport
+from .gradient_cases import Case, builtin_cases, cases_of
 
 
 @dataclass
