@@ -101,7 +101,7 @@ def test_what_cannot_be_compared(handwritten, error, words):
 def test_the_report_in_a_notebook():
     report = compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), hw.RNN)
     assert str(report).startswith("RNN by hand against RNNCell, N = 2, T = 5: ok (seed 0)\n")
-    assert report._repr_html_().count("<tr>") == 1 + len(report.results)
+    assert report._repr_html_().count("<tr") == 1 + len(report.results)
     with pytest.raises(KeyError):
         report.result("dc", "1 step")
 

@@ -259,7 +259,7 @@ def test_a_report_without_raising():
     assert not report.ok
     assert report.reproducer == "check_primitive(tanh, shapes=[(2, 3)], seed=3)"
     assert str(report).splitlines()[1].split() == ["aspect", "verdict", "what", "was", "seen"]
-    assert report._repr_html_().count("<tr>") == 1 + len(report.aspects)
+    assert report._repr_html_().count("<tr") == 1 + len(report.aspects)
     assert "font-weight:bold" in report._repr_html_()
 
 

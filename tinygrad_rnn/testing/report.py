@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from operator import attrgetter
 from typing import ClassVar, Generic, TypeVar
+
+from ..tables import html_table, text_table
 
 GOOD = frozenset({"ok", "empty", "unused", "not applicable"})
 """Verdicts with which a check passes."""
@@ -88,17 +89,23 @@ class Report(Generic[R]):
         return (*self.failures, *(result.finding for result in worst if not result.ok))
 
     @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [self.columns, *(result.cells for result in self.results)]
+
+    @property
     def _below(self) -> list[str]:
         notes = [f"note: {note}" for note in self.notes]
         return notes if self.ok else [*notes, "", *self.findings, f"reproduce: {self.reproducer}"]
 
     def __str__(self) -> str:
-        table = text_table(self.columns, [result.cells for result in self.results]) if self.results else []
+        table = text_table(self._rows) if self.results else []
         return "\n".join([self.title, *table, *self._below])
 
     def _repr_html_(self) -> str:
-        rows = [(result.cells, not result.ok) for result in self.results]
-        return html_table(self.title, self.columns, rows, self._below)
+        wrong = [number for number, result in enumerate(self.results) if not result.ok]
+        below = [escape(line).replace("\n", "<br>") for line in self._below if line]
+        title = f"<p><b>{escape(self.title)}</b></p>"
+        return "".join([title, html_table(self._rows, bold=wrong), *(f"<p>{line}</p>" for line in below)])
 
 
 @dataclass(frozen=True)
@@ -202,37 +209,3 @@ class GradCheckError(AssertionError):
     def __init__(self, report: Report[Result]) -> None:
         super().__init__(str(report))
         self.report = report
-
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table in plain text, columns aligned.
-
-    >>> text_table(("leaf", "verdict"), [("Wh", "ok")])
-    ['leaf  verdict', 'Wh    ok']
-    """
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
-
-
-_CELL = "padding:2px 10px;text-align:left;border-bottom:1px solid rgba(128,128,128,.35)"
-
-
-def html_table(
-    title: str, head: Sequence[str], rows: Sequence[tuple[Sequence[str], bool]], below: Sequence[str]
-) -> str:
-    """Return a table as HTML, with paragraphs below it; each row has a flag for bold print.
-
-    No colour is set: text and background are the notebook's, light or dark.
-
-    >>> html_table("t", ["a"], [(["1 < 2"], True)], []).count("1 &lt; 2")
-    1
-    """
-    parts = [f"<p><b>{escape(title)}</b></p>", '<table style="border-collapse:collapse"><thead><tr>']
-    parts += [f'<th style="{_CELL}">{escape(name)}</th>' for name in head]
-    parts.append("</tr></thead><tbody>")
-    for cells, bold in rows:
-        style = f"{_CELL};font-weight:bold" if bold else _CELL
-        parts.append("<tr>" + "".join(f'<td style="{style}">{escape(cell)}</td>' for cell in cells) + "</tr>")
-    parts.append("</tbody></table>")
-    parts += [f"<p>{escape(line).replace(chr(10), '<br>')}</p>" for line in below if line]
-    return "".join(parts)

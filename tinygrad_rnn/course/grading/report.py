@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ...tables import text_table
 from ..exercises.exercise import Lesson
 from ..exercises.text import Language, Text
 from .findings import Finding
@@ -85,8 +86,7 @@ def table(lesson: Lesson, submissions: Mapping[str, Sequence[Grade]], language: 
     for file, grades in submissions.items():
         marks = ["+" if grade.passed else "-" for grade in grades]
         rows.append([file, *marks, f"{marks.count('+')}/{len(marks)}"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = text_table(rows)
     for file, grades in submissions.items():
         for grade in grades:
             if not grade.passed:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...errors import DivergedError, NonFiniteError
+from ...tables import html_table, text_table
 
 
 @dataclass(frozen=True)
@@ -81,29 +81,18 @@ class History:
     signal: int | None = None
 
     def __str__(self) -> str:
-        rows = _rows(self.records)
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join([*lines, f"best epoch: {self.best.epoch}"])
+        return "\n".join([*text_table(_rows(self.records), right=True), f"best epoch: {self.best.epoch}"])
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook, the best epoch in bold."""
-        head, *rows = _rows(self.records)
-        body = "".join(
-            f"<tr{' style=font-weight:bold' if record is self.best else ''}>{_cells(row, 'td')}</tr>"
-            for record, row in zip(self.records, rows, strict=True)
-        )
-        return f"<table><thead><tr>{_cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+        best = [number for number, record in enumerate(self.records) if record is self.best]
+        return html_table(_rows(self.records), bold=best)
 
 
 def _rows(records: Sequence[Record]) -> list[list[str]]:
     rows = [record.row() for record in records]
     columns = [*dict.fromkeys(name for row in rows for name in row)]
     return [columns, *([row.get(name, "") for name in columns] for row in rows)]
-
-
-def _cells(texts: Sequence[str], tag: str) -> str:
-    return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
 
 
 def check_losses(epoch: int, trained: float, held_out: float, limit: float) -> None:
