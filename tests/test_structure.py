@@ -141,7 +141,7 @@ BUDGET = {
     "training": 6971,
     "graphs": 6716,
     "pictures": 2513,
-    "engine": 3374,
+    "engine": 3391,
     "data": 2900,
     "handwritten": 2210,
     "testing": 4135,

@@ -104,6 +104,24 @@ def structure(nest: object) -> str:
     return _fold(nest, lambda leaf: "*", _in_words, DEEPEST)
 
 
+def named_leaves(name: str, nest: object) -> list[tuple[str, Any]]:
+    """Return the leaves of `nest` in the order of `flatten`, each with a name for its position.
+
+    Raises:
+        ShapeError: if it is nested deeper than `DEEPEST` levels.
+
+    >>> named_leaves("state", (1, {"c": 2}))
+    [('state.0', 1), ('state.1.c', 2)]
+    """
+    ends = _fold(nest, lambda leaf: [""], _named, DEEPEST)
+    return [(name + end if name else end[1:], leaf) for end, leaf in zip(ends, flatten(nest), strict=True)]
+
+
+def _named(nest: object, parts: Sequence[Sequence[str]]) -> Sequence[str]:
+    keys = nest if isinstance(nest, _MAPPINGS) else getattr(nest, "_fields", range(len(parts)))
+    return [f".{key}{end}" for key, ends in zip(keys, parts, strict=True) for end in ends]
+
+
 def _fold(
     nest: object, leaf: Callable[[object], Folded], join: Callable[[object, Sequence[Folded]], Folded], levels: int
 ) -> Folded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..compiler.plans.plan import Plan
 from ..compiler.recording.trace import ARRAY, trace
 from ..engine.tape import Array
 from ..engine.tensor import Tensor
-from ..engine.tree import flatten
+from ..engine.tree import flatten, named_leaves
 from ..errors import ConfigError, UnsupportedError
 from .source import Source
 
@@ -139,21 +139,6 @@ def arrays_of(source: Source) -> list[tuple[str, Tensor | Array]]:
         for name, leaf in named_leaves(argument, nest)
         if isinstance(leaf, Tensor | np.ndarray)
     ]
-
-
-def named_leaves(name: str, nest: object) -> Iterator[tuple[str, object]]:
-    """Yield the leaves of a nest in the order of `flatten`, each with its name: "state.0.1"."""
-    if isinstance(nest, Mapping):
-        parts = [(str(key), nest[key]) for key in nest]
-    elif isinstance(nest, tuple | list):
-        fields = getattr(nest, "_fields", range(len(nest)))
-        parts = [(str(key), part) for key, part in zip(fields, nest, strict=True)]
-    else:
-        if nest is not None:
-            yield name, nest
-        return
-    for key, part in parts:
-        yield from named_leaves(f"{name}.{key}" if name else key, part)
 
 
 def _outputs(source: Source, result: object, graph: Graph) -> tuple[tuple[Port, ...], tuple[Carried, ...]]:

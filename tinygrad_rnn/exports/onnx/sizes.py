@@ -16,9 +16,9 @@ from ...compiler.ir.graph import Body, Call, Graph, Value
 from ...compiler.plans.skeleton import skeleton
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, tensor
-from ...engine.tree import flatten, rebuild
+from ...engine.tree import flatten, named_leaves, rebuild
 from ...errors import ConfigError, UnsupportedError
-from ..program import Program, arrays_of, named_leaves
+from ..program import Program, arrays_of
 from ..source import Source
 from .extents import Length, Lengths, Sizes, fitted, recordings
 

@@ -23,14 +23,14 @@ from ...credit.update import Step
 from ...engine.primitive import Primitive
 from ...engine.tape import Array, no_grad
 from ...engine.tensor import Tensor, shape_of
-from ...engine.tree import flatten, map_leaves, structure
+from ...engine.tree import flatten, map_leaves, named_leaves, structure
 from ...errors import ConfigError, DTypeError, GradientError, ShapeError
 from ...nn.cells import Cell, initial_state
 from ...nn.unroll import unroll
 from ...truncation import Policy, parse_policy
 from .base import Target, weights
 from .function import FunctionEvaluation
-from .leaves import Constant, Leaves, in_float64, paths
+from .leaves import Constant, Leaves, in_float64
 from .truncated import Recurrence, TruncatedEvaluation
 
 _NOISY = "first state: initial_state and normal noise of standard deviation 0.5"
@@ -241,7 +241,7 @@ def _truncated(
     elif callable(f) and parameters and len(inputs) == 2:
         names = ["inputs", "state"]
         step, (data, state) = f, inputs
-        parts = [path for path, _ in paths("inputs", data)]
+        parts = [path for path, _ in named_leaves("inputs", data)]
     else:
         raise ConfigError(
             "check_grads: truncation= needs a cell with xs (N, T, D); a model that has loss(inputs, targets, state), "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from ...credit.nests import is_float, value_of
 from ...engine.tape import Array
 from ...engine.tensor import Tensor
-from ...engine.tree import flatten, rebuild
+from ...engine.tree import flatten, named_leaves, rebuild
 from ...errors import DTypeError, GradientError, NonFiniteError
 
 
@@ -51,7 +50,7 @@ class Leaves:
             NonFiniteError: if a part has values that are not finite.
         """
         nest = as_array(nest)
-        return rebuild(nest, iter([self._part(path, part) for path, part in paths(name, nest)]))
+        return rebuild(nest, iter([self._part(path, part) for path, part in named_leaves(name, nest)]))
 
     def _add(self, name: str, leaf: Tensor) -> Tensor:
         if leaf.dtype.kind == "c":
@@ -76,24 +75,6 @@ class Leaves:
         return part
 
 
-def paths(name: str, nest: object) -> Iterator[tuple[str, object]]:
-    """Yield the parts of a nesting in the order of `flatten`, each with a name for its position.
-
-    >>> list(paths("state", (1, {"c": 2})))
-    [('state.0', 1), ('state.1.c', 2)]
-    """
-    if nest is None:
-        return
-    if isinstance(nest, Mapping):
-        for key, part in nest.items():
-            yield from paths(f"{name}.{key}", part)
-    elif isinstance(nest, list | tuple):
-        for key, part in zip(getattr(nest, "_fields", range(len(nest))), nest, strict=True):
-            yield from paths(f"{name}.{key}", part)
-    else:
-        yield name, nest
-
-
 def as_array(value: object) -> object:
     """Return a list of Python numbers as an array, and anything else unchanged."""
     is_numbers = isinstance(value, list) and value and all(isinstance(part, int | float) for part in flatten(value))
@@ -104,6 +85,6 @@ def in_float64(name: str, nest: object) -> object:
     """Return a nesting with its floating point parts as named float64 leaves, and the rest unchanged."""
     parts = [
         Tensor(value_of(part), np.float64, requires_grad=True, name=path) if is_float(part) else part
-        for path, part in paths(name, nest)
+        for path, part in named_leaves(name, nest)
     ]
     return rebuild(nest, iter(parts))
