@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from ...pictures.layout.content import Content
+from ...pictures.layout.diagram import DiagramEdge
 from ...pictures.layout.layered import Arc, Item, Layout, layered
 from ...pictures.layout.ranks import pulled_right, ranks_of
 from ...pictures.layout.spacing import separated
 from ...pictures.scene.curves import Point, bezier
-from ...pictures.scene.scene import Edge
+from ...pictures.scene.scene import Box, Edge
 from ...pictures.scene.text import text_width
 from .areas import Area
 from .diagram import Loop, RolledDiagram
@@ -45,35 +45,24 @@ class Frame(NamedTuple):
     bottom: float
 
 
-class ParameterLine(NamedTuple):
-    """A line from a parameter up to an operation that reads it."""
-
-    parameter: str
-    head: str
-    points: tuple[Point, ...]
-    magnitude: float | None
-
-
 @dataclass
 class RolledLayout:
     """Where everything stands.
 
     Attributes:
-        centres: id of a box to its centre; of a parameter's box, for each row that reads it.
-        contents: id of a box to what it shows.
+        boxes: id to box; a parameter has one for each row that reads it.
         routes: number of a line to cubic Bezier points from tail to head.
         loops: loops, with the height of their lines and how many others they enclose.
         frames: of the areas that have a label.
-        feeds: lines from parameters.
+        feeds: edges from parameters up to what reads them, each with its points.
         bottom: end of the lowest row.
     """
 
-    centres: dict[str, Point] = field(default_factory=dict)
-    contents: dict[str, Content] = field(default_factory=dict)
+    boxes: dict[str, Box] = field(default_factory=dict)
     routes: dict[int, tuple[Point, ...]] = field(default_factory=dict)
     loops: list[tuple[Loop, float, int]] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
-    feeds: list[ParameterLine] = field(default_factory=list)
+    feeds: list[tuple[DiagramEdge, tuple[Point, ...]]] = field(default_factory=list)
     bottom: float = 0.0
 
 
@@ -228,8 +217,7 @@ class _Placer:
         x0, y0 = corner
         for name, (x, y) in zip(row.index, layout.centres, strict=True):
             if isinstance(name, str):
-                self.places.centres[name] = (x0 + x, y0 + y)
-                self.places.contents[name] = self.diagram.boxes[name]
+                self.places.boxes[name] = self.diagram.boxes[name].at(name, x0 + x, y0 + y)
         for line, route in zip(row.lines, layout.routes, strict=True):
             moved = tuple((x0 + x, y0 + y) for x, y in route)
             if isinstance(line, _Gate):
@@ -239,28 +227,24 @@ class _Placer:
 
     def _frame(self, area: Area, loops: Sequence[Loop], top: float, bottom: float) -> Frame:
         """Return the border of an area whose boxes stand between two heights, with room for its loops above them."""
-        widths = {box: self.diagram.boxes[box].size()[0] / 2 for box in area.members}
-        lefts = [self.places.centres[box][0] - widths[box] - _PAD for box in area.members]
-        lefts += [self.places.centres[loop.delay][0] - 44.0 - 15.0 * level for level, loop in enumerate(loops)]
-        right = max(self.places.centres[box][0] + widths[box] for box in area.members) + _PAD
+        boxes = self.places.boxes
+        lefts = [boxes[member].left - _PAD for member in area.members]
+        lefts += [boxes[loop.delay].x - 44.0 - 15.0 * level for level, loop in enumerate(loops)]
+        right = max(boxes[member].right for member in area.members) + _PAD
         upper = top - _HEAD - _PAD - (len(loops) * self.tall + 4 if loops else 0.0)
         return Frame(area, min(lefts), upper, right, bottom)
 
     def _parameters(self, row: _Row, bottom: float) -> float:
         """Place the parameters that a row reads below it, each below its first reader; return where they end."""
+        placed = self.places.boxes
         mine = [(id, [read for read in found if read[0] in row.index]) for id, found in self.diagram.parameters.items()]
-        mine = sorted(
-            ((id, found) for id, found in mine if found), key=lambda pair: self.places.centres[pair[1][0][0]][0]
-        )
+        mine = sorted(((id, found) for id, found in mine if found), key=lambda pair: placed[pair[1][0][0]].x)
         if not mine:
             return bottom
         sizes = [self.diagram.boxes[id].size() for id, _ in mine]
         # What rises from below into a later area passes between the parameters: it keeps its place.
         rising = [self.gates[gate][0][0] - 6 for gate in row.gates(False) if gate not in row.first]
-        wanted = [
-            (self.places.centres[found[0][0]][0], width, 1.0, id)
-            for (id, found), (width, _) in zip(mine, sizes, strict=True)
-        ]
+        wanted = [(placed[found[0][0]].x, width, 1.0, id) for (id, found), (width, _) in zip(mine, sizes, strict=True)]
         wanted = sorted([*wanted, *((x, 20.0, 1e6, "") for x in rising)], key=lambda item: item[0])
         gaps = [(one[1] + two[1]) / 2 + 14 for one, two in pairwise(wanted)]
         xs = separated([item[0] for item in wanted], [item[2] for item in wanted], gaps)
@@ -270,9 +254,8 @@ class _Placer:
         boxes: dict[str, str] = {}  # a parameter that several rows read has a box in each
         for (_, _, _, id), x in zip(wanted, xs, strict=True):
             if id:
-                boxes[id] = id if id not in self.places.centres else f"{id} {dict(mine)[id][0][0]}"
-                self.places.centres[boxes[id]] = round(x + shift, 1), y
-                self.places.contents[boxes[id]] = self.diagram.boxes[id]
+                boxes[id] = id if id not in placed else f"{id} {dict(mine)[id][0][0]}"
+                placed[boxes[id]] = self.diagram.boxes[id].at(boxes[id], round(x + shift, 1), y)
         self._feed([(boxes[id], found) for id, found in mine], bottom)
         return y + tallest / 2
 
@@ -281,17 +264,15 @@ class _Placer:
         counts = Counter(box for _, found in mine for box, _ in found)
         taken: Counter[str] = Counter()
         for lane, (id, found) in enumerate(mine):
-            x, y = self.places.centres[id]
-            width, height = self.places.contents[id].size()
+            own = self.places.boxes[id]
             for box, magnitude in found:
-                to = self.places.centres[box][0] + (taken[box] - (counts[box] - 1) / 2) * 16
+                reader = self.places.boxes[box]
+                x = reader.x + (taken[box] - (counts[box] - 1) / 2) * 16
                 taken[box] += 1
-                low, high = y - height / 2, self.places.centres[box][1] + self.places.contents[box].size()[1] / 2
                 middle = bottom + 9 + (lane % 3) * 7
-                points = ((to, low), (to, high)) if abs(x - to) < width / 2 - 14 else (
-                    (x, low), (x, middle), (to, middle), (to, high)
-                )  # fmt: skip
-                self.places.feeds.append(ParameterLine(id, box, points, magnitude))
+                bend = () if abs(own.x - x) < own.width / 2 - 14 else ((own.x, own.top), (own.x, middle), (x, middle))
+                points = (*(bend or ((x, own.top),)), (x, reader.bottom))
+                self.places.feeds.append((DiagramEdge(id, box, magnitude), points))
 
 
 def _ranks(row: _Row) -> list[int]:

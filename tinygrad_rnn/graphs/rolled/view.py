@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...pictures.layout.compose import scene_edge
-from ...pictures.layout.diagram import DiagramEdge
 from ...pictures.scene.legend import LEGEND_HEIGHT, LEGEND_WIDTH
 from ...pictures.scene.reach import reach_of
 from ...pictures.scene.scene import Label, Region, Scale, Scene
@@ -54,16 +53,14 @@ def _fill(scene: Scene, diagram: RolledDiagram, places: RolledLayout, T: int) ->
         scene.regions.append(Region.around(f"module{number}", "module", *borders))
         # At the top: lines to parameters cross the bottom.
         scene.labels.append(Label(frame.left + 12, frame.top + 13, label, "start", size=9))
-    boxes = {name: places.contents[name].at(name, x, y) for name, (x, y) in places.centres.items()}
     for loop, y, level in places.loops:
         alike = sorted(depth for other, _, depth in places.loops if other.source == loop.source)
         shift = (alike.index(level) - (len(alike) - 1) / 2) * _BESIDE
-        draw_loop(scene, loop, boxes[loop.source], boxes[loop.delay], y, level, shift)
-    for number, feed in enumerate(places.feeds):
-        made = DiagramEdge(feed.parameter, feed.head, feed.magnitude)
-        edge = scene_edge(f"{feed.parameter}-{feed.head}-{number}", made, feed.points)
+        draw_loop(scene, loop, places.boxes[loop.source], places.boxes[loop.delay], y, level, shift)
+    for number, (feed, points) in enumerate(places.feeds):
+        edge = scene_edge(f"{feed.tail}-{feed.head}-{number}", feed, points)
         scene.edges.append(replace(edge, curved=False))
-    scene.boxes += boxes.values()
+    scene.boxes += places.boxes.values()
     for number, line in enumerate(diagram.edges):
         route = places.routes[number]
         scene.edges.append(scene_edge(f"line{number}", line, route))

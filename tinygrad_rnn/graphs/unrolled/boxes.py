@@ -1,12 +1,16 @@
-"""The boxes of the rows of the unrolled view, and the lines from row to row within a step."""
+"""What the unrolled view shows of each step: boxes, the lines between them, parameters, losses, and shaded areas."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from ...pictures.scene.scene import Region
+from ...pictures.scene.scene import Box, Edge, Region
+from ...pictures.scene.text import text_width
+from ..model.blocks import Link
 from .canvas import Canvas
-from .parts import losses_in_steps
+from .grid import LOSS_GAP, PAD, TOP
+from .parts import LOSS_LINE, losses_in_steps
 
 
 def draw_boxes(canvas: Canvas) -> None:
@@ -68,3 +72,85 @@ def draw_parameters(canvas: Canvas) -> None:
                 head = None if wire.head is None else canvas.boxes[wire.head]
                 arrow = head is not None
                 canvas.edge(box, head, wire.points, magnitude, nodes, arrow=arrow, name=wire.name)
+
+
+def draw_losses(canvas: Canvas) -> None:
+    """Draw boxes and lines."""
+    y, totals = TOP, canvas.parts.totals
+    for total in totals:
+        width, height = total.size
+        nodes = [*canvas.blocks.sums[total.number], *(total.merged.nodes if total.merged is not None else ())]
+        x = _middle(canvas, width, len(totals) > 1)
+        box = canvas.add(total.content.at(f"loss{total.number + 1}", x, y + height / 2, total.size), nodes)
+        _lines_to(canvas, box, [(link, canvas.boxes[link.tail]) for link in total.links if link.tail in canvas.boxes])
+        y += height + LOSS_GAP
+
+
+def _middle(canvas: Canvas, width: float, several: bool) -> float:
+    """Return the middle of a loss: over the steps, on a column if one is near; of several, after the steps."""
+    left, right = canvas.grid.span()
+    if several:
+        return right + 60 + width / 2
+    middle = (left + right) / 2
+    columns = [canvas.grid.x[time] for time in canvas.grid.shown]
+    nearest = min(columns, key=lambda x: abs(x - middle), default=middle)
+    return nearest if abs(nearest - middle) < width / 2 + 24 else middle
+
+
+def _lines_to(canvas: Canvas, box: Box, links: Sequence[tuple[Link, Box]]) -> None:
+    """Draw the lines of terms to a loss: from below where they stand below it, else into its sides."""
+    sides: dict[int, list[tuple[Link, Box]]] = {-1: [], 1: []}
+    for link, tail in links:
+        wide = canvas.row(link.tail).role == "wide"
+        if wide or abs(tail.x - box.x) < box.width / 2 - 14:
+            x = box.x if wide else tail.x
+            canvas.link(link, tail, box, [(x, tail.top), (x, box.bottom)], small=True)
+        else:
+            sides[-1 if tail.x < box.x else 1].append((link, tail))
+    for sign, side in sides.items():
+        # The nearest one arrives lowest, so that no line crosses another.
+        side.sort(key=lambda pair: abs(pair[1].x - box.x))
+        gap = min(LOSS_LINE, (box.height - 12) / max(len(side) - 1, 1))
+        for place, (link, tail) in enumerate(side):
+            y = box.y + ((len(side) - 1) / 2 - place) * gap
+            canvas.link(link, tail, box, [(tail.x, tail.top), (tail.x, y), (box.x + sign * box.width / 2, y)])
+
+
+def draw_regions(canvas: Canvas) -> None:
+    """Draw windows and steps below what is there, and dashed borders between windows, open where scissors stand."""
+    regions = [*_windows(canvas), *_steps(canvas)]
+    canvas.scene.regions[:0] = regions
+    grid = canvas.grid
+    for number, x in enumerate(grid.borders, 1):
+        marks = sorted((box.y - 24, box.y + 52) for box in canvas.scene.boxes if box.kind == "cut" and box.x == x)
+        top, pieces = grid.top - 20, []
+        for begin, end in [*marks, (grid.bottom + 10, 0.0)]:
+            if begin > top:
+                pieces.append((top, begin))
+            top = end
+        for piece, (begin, end) in enumerate(pieces, 1):
+            points = ((x, begin), (x, end))
+            canvas.scene.edges.append(Edge(f"border{number}_{piece}", "", "", points, "border", arrow=False))
+
+
+def _windows(canvas: Canvas) -> list[Region]:
+    grid, found = canvas.grid, []
+    for window in canvas.parts.windows:
+        left, right = grid.window_span(window)
+        # Lines to a loss cross the top of a window, where its name stands.
+        room = grid.left + 9 - 24 if canvas.parts.totals else right - left
+        names = (f"{what} {window.number}" for what in ("backprop window", "BPTT window"))
+        label = next((name for name in names if text_width(name, 9) < room), f"window {window.number}")
+        id = f"window{window.number}"
+        found.append(Region.around(id, "window", left, grid.top - 22, right, grid.bottom + 12, label))
+    return found
+
+
+def _steps(canvas: Canvas) -> list[Region]:
+    grid, found = canvas.grid, []
+    for time in grid.shown:
+        tops = [row.y - row.height / 2 for row in grid.table.rows if time in (row.inputs or row.blocks)]
+        top = max(min(tops, default=grid.top) - PAD, grid.top)
+        left, right = grid.x[time] - grid.left, grid.x[time] + grid.right
+        found.append(Region.around(f"t{time + 1}", "step", left, top, right, grid.bottom, f"t = {time + 1}"))
+    return found

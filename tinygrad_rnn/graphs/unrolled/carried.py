@@ -1,16 +1,20 @@
-"""States on their way from step to step, with cuts, elisions, and first states."""
+"""States on their way from step to step, with cuts, elisions, first states, and what a policy carries forward."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from ...pictures.layout.content import Content
 from ...pictures.scene.curves import Point
 from ...pictures.scene.scene import Box, EdgeKind, Label
 from ...pictures.scene.scene import Row as Line
 from ..model.blocks import Block, Link
+from ..model.credit import Credit
 from ..model.table import Row
 from .canvas import Canvas
 from .grid import CUT_GAP, STEP_GAP
-from .influence import draw_influence
+
+_BELOW = 14.0  # from the states to what is carried forward beside them, in points
 
 
 def draw_states(canvas: Canvas) -> None:
@@ -34,7 +38,7 @@ def draw_states(canvas: Canvas) -> None:
             elided[row, between] = _elision(canvas, row, between)
         _draw_stub(canvas, link, boxes, elided[row, between])
     if canvas.graph.credit is not None:
-        draw_influence(canvas, canvas.graph.credit)
+        _draw_influence(canvas, canvas.graph.credit)
 
 
 def _state_y(canvas: Canvas, link: Link, tail: Block) -> float:
@@ -118,3 +122,31 @@ def _draw_first(canvas: Canvas, row: Row, slots: list[int]) -> None:
         if len(row.slots) > 1:
             at = (points[0][0] + grid.first_left) / 2 if sign > 0 else points[0][0] - 12
             canvas.scene.labels.append(Label(at, y - 7, row.slots[slot], size=9))
+
+
+def _draw_influence(canvas: Canvas, credit: Credit) -> None:
+    """Draw a line from step to step that says how many numbers it carries."""
+    cells = [row for row in canvas.table.rows if row.role == "cell" and len(row.blocks) > 1]
+    if not cells:
+        return
+    row, shown = cells[0], [time for time in canvas.grid.shown if time in cells[0].blocks]
+    y = canvas.state_y(row, len(row.slots) - 1) + _BELOW
+    elisions = {box.x: box for box in canvas.scene.boxes if box.kind == "elision" and box.y == row.y}
+    for early, late in pairwise(shown):
+        tail, head = canvas.boxes[row.blocks[early]], canvas.boxes[row.blocks[late]]
+        between = elisions.get(canvas.grid.breaks.get((early, late), 0.0))
+        ends = [(tail, head, early)] if between is None else [(tail, between, early), (between, head, late - 1)]
+        for a, b, step in ends:
+            _draw_piece(canvas, credit, (a, b), y, step)
+
+
+def _draw_piece(canvas: Canvas, credit: Credit, ends: tuple[Box, Box], y: float, step: int) -> None:
+    """Draw a piece of the line: what is carried on from a step; the losses after it light it."""
+    tail, head = ends
+    nodes = [node for block, box in canvas.boxes.items() if box is head for node in block.nodes]
+    points = [(tail.right, y), (head.left, y)]
+    tip = "\n".join(credit.facts(step))
+    canvas.edge(tail, head, points, None, nodes, kind="influence", arrow=head.kind != "elision", tip=tip)
+    if "elision" not in (tail.kind, head.kind):
+        x, text = canvas.grid.mark_x(tail.right, head.left), f"{credit.symbol}: {credit.sizes[step]:,} numbers"
+        canvas.scene.labels.append(Label(x, y + 9, text, size=8))

@@ -12,14 +12,12 @@ from ...pictures.scene.texts import headline_width
 from ..model.flow import Flow
 from ..model.graph import Place
 from ..model.options import Options
-from .boxes import draw_boxes, draw_links, draw_parameters
+from .boxes import draw_boxes, draw_links, draw_losses, draw_parameters, draw_regions
 from .canvas import Canvas
 from .carried import draw_states
 from .grid import MARGIN, make_grid
-from .losses import draw_losses
 from .opened import draw_opened
 from .parts import Parts, find_parts
-from .regions import draw_regions
 
 
 def unrolled(flow: Flow, options: Options) -> Scene:
