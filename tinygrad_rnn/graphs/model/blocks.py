@@ -94,12 +94,8 @@ class Blocks:
     constants: dict[Block, list[tuple[Use, Kept]]]
 
 
-def find_blocks(graph: Graph, ops: Sequence[Operation] | None = None) -> Blocks:
+def find_blocks(graph: Graph) -> Blocks:
     """Return the blocks of a graph.
-
-    Args:
-        graph: what was recorded.
-        ops: its operations, if they are known.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.graphs.model.graph import read
@@ -109,7 +105,7 @@ def find_blocks(graph: Graph, ops: Sequence[Operation] | None = None) -> Blocks:
     >>> [(block.kind.role, block.step, len(block.states)) for block in found.blocks]
     [('cell', 0, 2), ('cell', 1, 2), ('cell', 2, 2), ('cell', 3, 2), ('loss', None, 0)]
     """
-    flow = Dataflow(graph, operations_of(graph) if ops is None else ops)
+    flow = Dataflow(graph, operations_of(graph))
     found = [flow.terms_of(loss) for loss in graph.losses]
     sums = {node for added, _ in found for node in added}
     used = flow.ancestors([*sums, *(node for _, terms in found for node, _ in terms)])

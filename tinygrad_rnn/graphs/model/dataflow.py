@@ -178,22 +178,5 @@ class Dataflow:
         return found
 
 
-def terms_of(graph: Graph, ops: Iterable[Operation]) -> dict[int, int]:
-    """Return the results that losses are sums of: node id to the number of the term, counted from 1.
-
-    >>> import tinygrad_rnn as tr
-    >>> from tinygrad_rnn.graphs.model.graph import read
-    >>> from tinygrad_rnn.graphs.model.operations import operations_of
-    >>> x = tr.tensor([1.0, 2.0], requires_grad=True)
-    >>> terms = x.sum(), (x * x).sum()
-    >>> graph = read([terms[0] + terms[1]])
-    >>> terms_of(graph, operations_of(graph)) == {terms[0].node.id: 1, terms[1].node.id: 2}
-    True
-    """
-    flow = Dataflow(graph, ops)
-    found = [terms for added, terms in map(flow.terms_of, graph.losses) if added]
-    return {node.id: number for terms in found for number, (node, _) in enumerate(terms, 1)}
-
-
 def _is_single(node: Node, index: int) -> bool:
     return int(np.prod(node.specs[index].shape, dtype=int)) == 1

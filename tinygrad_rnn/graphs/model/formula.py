@@ -65,39 +65,28 @@ def formula(
         source: where input `number` of a node comes from.
         called: the name of what comes from outside; "" leaves a factor or an argument out.
     """
+
+    def written(node: Node, depth: int) -> tuple[str, int]:
+        """Return text and how tightly it binds: 1 a sum, 2 a product of elements, 3 of matrices, 4 anything closed."""
+        if not depth:
+            raise _TooLongError
+        parts: list[tuple[str, int]] = []
+        for found in (source(node, number) for number in range(len(node.edges))):
+            if found.source is not None and found.source in inside:
+                part = written(found.source, depth - 1)
+            else:
+                part = (f"{found.number:.3g}" if found.number is not None else called(found), 4)
+            if part[0]:
+                parts.append(part)
+        text, strength = _join(node, list(dict.fromkeys(parts)) if node.name in _SILENT else parts)
+        if len(text) > _LIMIT:
+            raise _TooLongError
+        return text, strength
+
     try:
-        text, _ = _write(place, inside, source, called, 12)
+        return written(place[0], 12)[0]
     except _TooLongError:
         return ""
-    return text
-
-
-def _write(
-    place: Place,
-    inside: Container[Node],
-    source: Callable[[Node, int], Edge],
-    called: Callable[[Edge], str],
-    depth: int,
-) -> tuple[str, int]:
-    """Return text and how tightly it binds: 1 a sum, 2 a product of elements, 3 of matrices, 4 anything closed."""
-    if not depth:
-        raise _TooLongError
-    node = place[0]
-    parts: list[tuple[str, int]] = []
-    for number in range(len(node.edges)):
-        found = source(node, number)
-        if found.place is not None and found.place[0] in inside:
-            part = _write(found.place, inside, source, called, depth - 1)
-        elif found.number is not None:
-            part = (f"{found.number:.3g}", 4)
-        else:
-            part = (called(found), 4)
-        if part[0]:
-            parts.append(part)
-    text, strength = _join(node, list(dict.fromkeys(parts)) if node.name in _SILENT else parts)
-    if len(text) > _LIMIT:
-        raise _TooLongError
-    return text, strength
 
 
 def _join(node: Node, parts: list[tuple[str, int]]) -> tuple[str, int]:

@@ -101,6 +101,11 @@ class Edge(NamedTuple):
         return any(cut.past is not None for cut in self.cuts)
 
     @property
+    def scale(self) -> float | None:
+        """What its cuts multiply a cotangent by; None without cuts."""
+        return math.prod(cut.attrs["scale"] for cut in self.cuts) if self.cuts else None
+
+    @property
     def passed(self) -> Use:
         """Where the cotangent is read that arrives at the source: at the last of the cuts, if there are some."""
         return (self.cuts[-1], 0) if self.cuts else self.use

@@ -309,12 +309,3 @@ def _difference(
     if wiring:
         return f"step t = {step + 1} differs from t = {reference + 1}: {said(mine)} reads other results there"
     return f"step t = {step + 1} differs from t = {reference + 1}: it records {said(mine)}, the other {said(theirs)}"
-
-
-def cut_scales(edges: Iterable[Edge | None]) -> list[float | None]:
-    """Return what the cuts on each edge multiply a cotangent by; None where there is no cut."""
-    found: list[float | None] = []
-    for edge in edges:
-        cuts = () if edge is None else edge.cuts
-        found.append(float(np.prod([cut.attrs["scale"] for cut in cuts])) if cuts else None)
-    return found

@@ -12,7 +12,7 @@ from ...pictures.layout.diagram import Diagram, DiagramEdge, Group
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
 from ..content.builder import ContentBuilder, cut_content, data_key
-from ..model.dataflow import terms_of
+from ..model.dataflow import Dataflow
 from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.graph import Edge
@@ -47,7 +47,8 @@ class OperationDiagramBuilder:
         self.content = ContentBuilder(flow)
         self.made = OperationDiagram()
         self.losses = {node.id for node, _ in self.graph.losses}
-        self.terms = terms_of(self.graph, ops)
+        sums = [terms for added, terms in map(Dataflow(self.graph, ops).terms_of, self.graph.losses) if added]
+        self.terms = {node.id: number for terms in sums for number, (node, _) in enumerate(terms, start=1)}
         if len(self.graph.losses) > 1:
             self.terms |= {node.id: number for number, (node, _) in enumerate(self.graph.losses, start=1)}
         self.data: dict[Hashable, str] = {}

@@ -19,7 +19,7 @@ from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.graph import Edge, Use, shape_text
 from ..model.operations import Operation
-from ..model.rolling import Rolling, State, StepEdge, cut_scales
+from ..model.rolling import Rolling, State, StepEdge
 from ..model.table import make_table
 from .areas import Area, areas_of
 
@@ -316,9 +316,8 @@ class _Builder:
                 self.made.edges.append(DiagramEdge(tail, head, magnitude, label=label))
 
     def _loop(self, state: State, readers: Sequence[StepEdge], norms: tuple[float, ...]) -> None:
-        scales: list[float | None] = []
-        for t in range(state.lag, self.T):
-            scales.append(next((s for s in cut_scales(reader.edges[t] for reader in readers) if s is not None), None))
+        read = ([edge for reader in readers if (edge := reader.edges[t]) is not None] for t in range(state.lag, self.T))
+        scales = [next((edge.scale for edge in edges if edge.cuts), None) for edges in read]
         kind: EdgeKind = "cut" if all(scale == 0 for scale in scales) else "gradient" if norms else "value"
         name, delay = self.names[state], self.delays[state]
         sign = "z⁻" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(state.lag))
