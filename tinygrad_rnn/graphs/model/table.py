@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -67,6 +67,8 @@ class Table:
         times: all steps in order, counted from 0; the picture counts from 1.
         starts: links and constants that give a cell its first state: (row, number of the state) to the link, or None
             for a constant.
+        slot_of: from a block of a cell, and where it reads, to the number of the state that it reads there in all steps
+            but the first; None: no state.
     """
 
     graph: Graph
@@ -76,6 +78,7 @@ class Table:
     pairs: tuple[tuple[Row, Row], ...]
     times: tuple[int, ...]
     starts: dict[tuple[Row, int], Link | Kept]
+    slot_of: Callable[[Block, Use], int | None]
 
     def joins_steps(self, link: Link) -> bool:
         """Return whether a link joins two steps."""
@@ -111,7 +114,7 @@ def make_table(graph: Graph) -> Table:
     backward = _backward_kinds(blocks, times)
     rows: dict[Hashable, Row] = {}
     row_of: dict[Block, Row] = {}
-    table = Table(graph, blocks, (), row_of, (), times, {})
+    table = Table(graph, blocks, (), row_of, (), times, {}, _state_reads(blocks))
     for block in blocks.blocks:
         kind, key = block.kind, block if block.step is None else block.kind
         role = "wide" if block.step is None else kind.role
@@ -127,7 +130,7 @@ def make_table(graph: Graph) -> Table:
     _name(rows.values(), graph)
     ordered = sorted(rows.values(), key=lambda row: row.level)
     pairs = tuple((low, high) for high in ordered for low in ordered if low in reads[high])
-    return Table(graph, blocks, tuple(ordered), row_of, pairs, times, starts)
+    return replace(table, rows=tuple(ordered), pairs=pairs, starts=starts)
 
 
 def _backward_kinds(blocks: Blocks, times: Sequence[int]) -> set[Kind]:
@@ -161,18 +164,17 @@ def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
 
 def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Kept], dict[Row, dict[int, Kept]]]:
     """Split what cells read in their first step into first states and inputs."""
-    slot_of = _state_reads(blocks)
     first = {row.first for row in set(table.row_of.values())}
     starts: dict[tuple[Row, int], Link | Kept] = {}
     for link in blocks.links:
         if link.head in first and link.head.kind.role == "cell" and (link.tail is None or link.tail.step is None):
-            slots = {slot_of(link.head, use) for use in link.uses} - {None}
+            slots = {table.slot_of(link.head, use) for use in link.uses} - {None}
             starts.update(((table.row_of[link.head], slot), link) for slot in slots if slot is not None)
     inputs: dict[Row, dict[int, Kept]] = {}
     for block, constants in blocks.constants.items():
         row, time = table.row_of[block], table.time(block)
         for use, value in constants:
-            slot = slot_of(block, use)
+            slot = table.slot_of(block, use)
             if slot is not None and block in first:
                 starts.setdefault((row, slot), value)
             elif time is not None and spec_of_kept(value).shape:

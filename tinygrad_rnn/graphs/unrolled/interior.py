@@ -20,7 +20,7 @@ from ...pictures.scene.text import text_width
 from ..content.builder import ContentBuilder
 from ..model.blocks import Block, Link
 from ..model.flow import Flow
-from ..model.graph import Edge, Place, Use
+from ..model.graph import Edge, Place
 from ..model.operations import Operation
 from ..model.table import Row, Table
 
@@ -89,8 +89,6 @@ def open_cells(flow: Flow, table: Table, shown: Iterable[int]) -> dict[Block, In
 class _Opener:
     def __init__(self, flow: Flow, table: Table) -> None:
         self.flow, self.table, self.content = flow, table, ContentBuilder(flow)
-        self.by_use: dict[Use, int] = {}  # where a state is read to its number
-        self.by_spot: dict[tuple[Row, int, int], int] = {}  # the same by row, position of the reader, and input
         self.above: dict[Block, dict[Place, None]] = {}  # what other rows read
         self.leaving: dict[Block, dict[Port, list[Link]]] = {}
         for link in table.blocks.links:
@@ -98,7 +96,7 @@ class _Opener:
                 self._note(link, link.tail, link.place)
 
     def _note(self, link: Link, tail: Block, place: Place) -> None:
-        """Note where a link leaves its cell, and where a state is read."""
+        """Note where a link leaves its cell."""
         row, leaving = self.table.row_of[tail], self.leaving.setdefault(tail, {})
         if link.head is None or (self.table.row_of[link.head] is not row and not self.table.joins_steps(link)):
             self.above.setdefault(tail, {})[place] = None
@@ -106,13 +104,10 @@ class _Opener:
         elif place in tail.states and self.table.row_of[link.head] is row:
             slot = tail.states.index(place)
             leaving.setdefault(Port("out", slot), []).append(link)
-            for node, number in link.uses:
-                self.by_use[node, number] = slot
-                self.by_spot[row, link.head.nodes.index(node), number] = slot
 
     def interior(self, row: Row, block: Block) -> Interior:
         """Return the operations of a cell, laid out."""
-        contents, wires, count = self._contents(row, block), self._wires(row, block), len(block.ops)
+        contents, wires, count = self._contents(row, block), self._wires(block), len(block.ops)
         ends = {end for wire in wires for end in (wire.tail, wire.head) if isinstance(end, Port)}
         ports = sorted(ends, key=lambda port: (_SIDES.index(port.side), port.slot))
         number: dict[int | Port, int] = {n: n for n in range(count)}
@@ -141,9 +136,8 @@ class _Opener:
 
     # -- lines --------------------------------------------------------------------------------------------------------
 
-    def _wires(self, row: Row, block: Block) -> list[Wire]:
+    def _wires(self, block: Block) -> list[Wire]:
         place_of = {node: number for number, op in enumerate(block.ops) for node in op.nodes}
-        where = {node: number for number, node in enumerate(block.nodes)}
         wires: list[Wire] = []
         for head, op in enumerate(block.ops):
             for edge in op.inputs:
@@ -152,7 +146,7 @@ class _Opener:
                 if edge.source in place_of and not edge.cuts:
                     tail = place_of[edge.source]
                 else:
-                    slot = self.by_use.get((node, number), self.by_spot.get((row, where[node], number)))
+                    slot = self.table.slot_of(block, edge.use)
                     if slot is None and self._is_quiet(edge):
                         continue
                     tail = Port("below") if slot is None else Port("in", slot)
