@@ -124,6 +124,24 @@ def append_whole(path: str | os.PathLike[str], text: str) -> None:
             raise
 
 
+def new_figure(function: str, width: float, height: float) -> Any:
+    """Return an empty white matplotlib figure that needs no display, its size in inches.
+
+    Raises:
+        ImportError: if matplotlib, the extra tinygrad_rnn[plot], is not there; the message begins with `function`.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            f'{function}: matplotlib is not installed; get it with pip install "tinygrad_rnn[plot]"'
+        ) from error
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def write_figure(path: str | os.PathLike[str], figure: Any, dpi: int) -> None:
     """Replace a file by a matplotlib figure, as `write_atomically` does.
 

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import sys
 import tracemalloc
 
 import numpy as np
@@ -190,3 +191,18 @@ def test_a_state_keeps_its_shapes(policy):
     run = tr.Recurrence(step, cell.parameters(), policy, cell.initial_state(2))
     with pytest.raises(GradientError, match=r"keeps its shapes; step took \[\(2, 3\)\] and returned \[\(1, 3\)\]"):
         list(run.feed(np.ones((2, 1, 2), np.float32)))
+
+
+def test_without_matplotlib_the_pattern_names_the_extra(monkeypatch, tmp_path):
+    cell = tr.RNNCell(2, 3, np.random.default_rng(0))
+
+    def step(xs, h):
+        outputs, h = tr.unroll(cell, xs, h)
+        return np.sum(outputs), h
+
+    pattern = tr.influence_pattern(step, cell.parameters(), np.ones((1, 2, 2)), np.ones((1, 3)))
+    pattern.plot(tmp_path / "pattern.png")
+    assert (tmp_path / "pattern.png").stat().st_size > 1000
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r'InfluencePattern.plot: .* pip install "tinygrad_rnn\[plot\]"'):
+        pattern.plot(tmp_path / "pattern.png")

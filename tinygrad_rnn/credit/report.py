@@ -14,7 +14,7 @@ from ..engine.tape import Array
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves
 from ..errors import ShapeError
-from ..files import write_figure
+from ..files import new_figure, write_figure
 from .moves import Moves
 from .nests import arrays_of, fresh_leaf, leaves_of, loss_and_state, steps_of
 from .pattern import immediate_pattern, spread_pattern, state_pattern
@@ -83,10 +83,8 @@ class InfluencePattern:
             ImportError: if matplotlib, the extra tinygrad_rnn[plot], is not there.
             OSError: if the file cannot be written.
         """
-        from matplotlib.figure import Figure
-
         columns = np.concatenate([reached.reshape(len(reached), -1) for reached in self.reached.values()], axis=1)
-        figure = Figure(figsize=(9, 3.2), layout="constrained")
+        figure = new_figure("InfluencePattern.plot", 9, 3.2)
         axes = figure.subplots()
         axes.imshow(columns, aspect="auto", cmap="Blues", vmin=0, vmax=1.4, interpolation="nearest")
         borders = np.cumsum([0, *(math.prod(reached.shape[1:]) for reached in self.reached.values())])

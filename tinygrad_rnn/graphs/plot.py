@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError, DrawingError
-from ..files import write_figure
+from ..files import new_figure, write_figure
 from ..truncation import Full, Policy, parse_policy
 from .model.flow import flow_of
 from .model.graph import Graph, Place, Use
@@ -127,20 +127,10 @@ def plot_gradient_flow(
 
 
 def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes: Axes | None, losses: str) -> None:
-    try:
-        # Imported here: an optional extra.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise ImportError(
-            'plot_gradient_flow: matplotlib is not installed; get it with pip install "tinygrad_rnn[plot]"'
-        ) from error
-    figure = None if axes is None else axes.figure
-    if axes is None:
-        figure = Figure(figsize=(8, 4.6), layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
+    figure = new_figure("plot_gradient_flow", 8, 4.6) if axes is None else axes.figure
+    axes = figure.subplots() if axes is None else axes
+    from matplotlib.ticker import MaxNLocator  # an optional extra: there is one by now
+
     several = len(found) > 1
     states = list(next(iter(found.values())))
     stopped = None
@@ -167,5 +157,5 @@ def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="0.9")
     axes.legend(fontsize=9)
-    if path is not None and figure is not None:
+    if path is not None:
         write_figure(path, figure, dpi=120)

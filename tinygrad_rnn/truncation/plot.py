@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..engine.tape import Array
-from ..files import write_figure
+from ..files import new_figure, write_figure
 from .profile import Trend
 
 if TYPE_CHECKING:
@@ -75,17 +75,9 @@ def draw(picture: Picture, path: str | os.PathLike[str]) -> None:
         ImportError: if matplotlib is not there.
         OSError: if the file cannot be written.
     """
-    try:
-        # Imported here: an optional extra.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogFormatter
-    except ImportError as error:
-        raise ImportError(
-            'TruncationReport.plot: matplotlib is not installed; get it with pip install "tinygrad_rnn[plot]"'
-        ) from error
-    figure = Figure(figsize=(18, 6), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure("TruncationReport.plot", 18, 6)
+    from matplotlib.ticker import LogFormatter  # an optional extra: there is one by now
+
     (panels,) = figure.subfigures(1, 3, squeeze=False, width_ratios=[1.2, 1, 1.2], wspace=0.03)
     _draw_masks(panels[0], picture.masks)
     _draw_profile(panels[1].add_subplot(), picture)
