@@ -178,7 +178,7 @@ KILLED = """
 import sys, time, pathlib
 from tinygrad_rnn.data import prepare_corpus
 def slow(done, tokens):
-    time.sleep(0.002)
+    time.sleep(0.01)
 prepare_corpus(sys.argv[2:], sys.argv[1], "word", min_count=2, most_tokens=400, every=3000,
     vocab_size=300, on_progress=slow)
 """
@@ -202,11 +202,36 @@ def killed_preparations(folder, kills, rng):
             break
         assert process.returncode == -signal.SIGKILL
         killed += 1
+        if (folder / "out" / "corpus.json").exists() and not (folder / "out" / "preparing").exists():
+            break  # it was done, and about to end
     assert_same(Corpus.open(folder / "out"), expected)
     for name in ("corpus.json", "ids.npy", "vocabulary.json"):
         found, wanted = ((folder / place / name).read_bytes() for place in ("out", "whole"))
         assert found == wanted
     return killed
+
+
+@pytest.mark.parametrize("removed", range(4))
+def test_one_that_is_killed_while_it_removes_its_files_is_done(removed, tmp_path, monkeypatch):
+    """Whatever is left of them: the same call finds the corpus, and nothing else is left."""
+    (tmp_path / "a").write_text("a b c a\n" * 50)
+    unlink, left = Path.unlink, [removed]
+
+    def killed(path, *arguments, **settings):
+        if path.parent.name == "preparing" and not path.name.startswith("."):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+        unlink(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    monkeypatch.setattr("shutil.rmtree", lambda folder: killed(folder / "progress.json"))
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus([tmp_path / "a"], tmp_path / "out", "word", held_out=0)
+    monkeypatch.undo()
+    found = prepare_corpus([tmp_path / "a"], tmp_path / "out", "word", held_out=0)
+    assert found.vocabulary.decode(found.ids) == "a b c a <eos>".split() * 50
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["corpus.json", "ids.npy", "vocabulary.json"]
 
 
 def test_a_killed_preparation_goes_on(tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from ..checks import integer
+from ..engine.tree import flatten, map_leaves
 from ..errors import DTypeError, ShapeError
 
 Array: TypeAlias = npt.NDArray[np.generic]
@@ -35,6 +36,9 @@ class _Convertible(Protocol):
     def to_numpy(self) -> Array:
         """Return its array."""
 
+
+_FOREIGN = (_Detachable, _Convertible)
+Nest = TypeVar("Nest")
 
 Given: TypeAlias = npt.ArrayLike | _Detachable | _Convertible
 """Values accepted as an array: NumPy arrays, lists of numbers, columns and tables of pandas, tensors of PyTorch."""
@@ -66,6 +70,16 @@ def as_array(function: str, name: str, given: object) -> Array:
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{function}: expected {name} of real numbers, got dtype {array.dtype}; encode it as numbers")
     return array
+
+
+def as_batch(nest: Nest) -> Nest:
+    """Return a batch with arrays in place of what other libraries hold; all else in it is left as it is.
+
+    >>> as_batch([1, np.zeros(2)])
+    [1, array([0., 0.])]
+    """
+    foreign = [not isinstance(part, np.ndarray) and isinstance(part, _FOREIGN) for part in flatten(nest)]
+    return map_leaves(lambda x: converted(x) if isinstance(x, _FOREIGN) else x, nest) if any(foreign) else nest
 
 
 def converted(given: object) -> Array:

@@ -106,8 +106,10 @@ def prepare_corpus(
     if level == "byte" and vocabulary not in (None, Vocabulary.of_bytes()):
         raise ConfigError(f"prepare: level 'byte' needs the vocabulary of bytes, got {vocabulary!r}")
     work.begin(force)
-    work.read(on_progress)
-    work.finish(vocabulary)
+    if not work.done:
+        work.read(on_progress)
+        work.finish(vocabulary)
+    work.clean()
     return Corpus.open(out)
 
 
@@ -137,6 +139,7 @@ class _Work:
     position: Position = field(default_factory=Position)
     sizes: list[int] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    done: bool = False  # the corpus is there, and what it was made of may be removed
 
     @property
     def folder(self) -> Path:
@@ -172,14 +175,13 @@ class _Work:
                 "choose another folder, or begin anew with --force"
             )
         self.position, self.sizes = Position(**found["position"]), found["sizes"]
-        self.runs = [Run(**run) for run in found["runs"]]
+        self.runs, self.done = [Run(**run) for run in found["runs"]], found["done"]
         return True
 
     def _save(self) -> None:
         """Write how far it is; all that the runs say is on the disk."""
-        values = {
-            name: value for name, value in asdict(self).items() if name in ("settings", "position", "sizes", "runs")
-        }
+        names = ("settings", "position", "sizes", "runs", "done")
+        values = {name: value for name, value in asdict(self).items() if name in names}
         write_atomically(self.folder / _PROGRESS, json.dumps(values))
 
     def read(self, on_progress: Callable[[int, int], None] | None) -> None:
@@ -230,6 +232,14 @@ class _Work:
             sources=sources,
             sha256=digests,
         ).write(__version__)
+        self.done = True
+        self._save()
+
+    def clean(self) -> None:
+        """Remove what the corpus was made of; last of all how far it is, so that this too can be killed and goes on."""
+        for path in self.folder.iterdir():
+            if path.name != _PROGRESS:
+                path.unlink()
         shutil.rmtree(self.folder)
 
     def _vocabulary(self, training_tokens: int) -> Vocabulary:
