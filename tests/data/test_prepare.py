@@ -230,7 +230,7 @@ def test_one_that_is_killed_while_it_removes_its_files_is_done(removed, tmp_path
         prepare_corpus([tmp_path / "a"], tmp_path / "out", "word", held_out=0)
     monkeypatch.undo()
     found = prepare_corpus([tmp_path / "a"], tmp_path / "out", "word", held_out=0)
-    assert found.vocabulary.decode(found.ids) == "a b c a <eos>".split() * 50
+    assert found.vocabulary.decode(found.ids) == ["a", "b", "c", "a", "<eos>"] * 50
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["corpus.json", "ids.npy", "vocabulary.json"]
 
 

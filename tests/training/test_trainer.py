@@ -1,5 +1,6 @@
 """Trainer: any loss, any batches, metrics, early stop, callbacks, checkpoints that go on to the same bits."""
 
+import inspect
 import math
 
 import numpy as np
@@ -88,6 +89,42 @@ def test_an_endless_stream_is_cut_into_epochs():
     trainer = tr.Trainer(linear(), squared, endless(), epoch_updates=5, updates=12, progress=False)
     assert [record.step for record in trainer.fit().records] == [5, 10, 12]
     assert trainer._train.read == 12  # and each batch is read once
+
+
+class Held:
+    """What another library has in place of an array, as a table of pandas."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def to_numpy(self):
+        return self.values
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_batches_of_another_library_are_taken_as_they_come(compile):
+    """In training and evaluation; all of them have one plan."""
+    batches = list(line(np.random.default_rng(1)))
+    foreign = [{name: Held(array) for name, array in batch.items()} for batch in batches]
+    found = []
+    for one in (batches, foreign):
+        trainer = tr.Trainer(linear(), squared, one, one, epochs=2, compile=compile, progress=False)
+        found.append([{**record.train, "valid": record.valid["loss"]} for record in trainer.fit().records])
+        assert trainer.step.plans == compile
+    assert found[0] == found[1]
+
+
+def test_batches_of_pytorch_are_taken_as_they_come():
+    torch = pytest.importorskip("torch", reason="PyTorch is for development only")
+    data = torch.utils.data.TensorDataset(torch.ones(10, 3), torch.zeros(10, 1))
+    loader = torch.utils.data.DataLoader(data, batch_size=5)
+    loss = lambda model, batch: tr.mse(model(batch[0]), batch[1])  # noqa: E731
+    model = tr.Linear(3, 1, np.random.default_rng(0))
+    assert tr.Trainer(model, loss, loader, loader, epochs=2, progress=False).fit().records[-1].step == 4
+
+
+def test_the_signature_says_what_there_is():
+    assert "accumulate" in inspect.signature(tr.Trainer).parameters
 
 
 def test_an_iterator_serves_one_epoch():

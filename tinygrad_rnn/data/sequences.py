@@ -41,8 +41,10 @@ class Sequences:
         DTypeError: if inputs or targets are not real numbers.
 
     >>> data = Sequences([[1, 2, 3], [4], [5, 6]], targets=[0, 1, 1])
-    >>> len(data), data.lengths.tolist(), data.steps
-    (3, [3, 1, 2], False)
+    >>> data
+    Sequences(3 of 1 to 3 steps, inputs int64 (T,), targets int64 ())
+    >>> data.lengths.tolist(), data.steps
+    ([3, 1, 2], False)
     >>> batch = next(iter(data.batches(2)))
     >>> batch.inputs.tolist(), batch.targets.tolist(), batch.lengths.tolist()
     ([[1, 2, 3], [4, 0, 0]], [0, 1], [3, 1])
@@ -81,6 +83,15 @@ class Sequences:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def __repr__(self) -> str:
+        shortest, longest = int(self.lengths.min()), int(self.lengths.max())
+        parts = [f"{len(self)} of {shortest if shortest == longest else f'{shortest} to {longest}'} steps"]
+        parts += [f"inputs {self.inputs[0].dtype} {('T', *self.inputs[0].shape[1:])}".replace("'", "")]
+        if self.targets is not None:
+            shape = ("T", *self.targets[0].shape[1:]) if self.steps else self.targets[0].shape
+            parts += [f"targets {self.targets[0].dtype} {shape}".replace("'", "")]
+        return f"Sequences({', '.join(parts)})"
 
     def __getitem__(self, chosen: slice | Sequence[int] | npt.NDArray[np.integer | np.bool_]) -> Sequences:
         """Return a selection of the sequences: `data[:100]`, `data[[3, 1]]`, `data[data.lengths > 5]`."""

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ...data.arrays import as_batch
 from ...data.heldout import HeldOutWindows
 from ...engine.tape import Array, no_grad
 from ...engine.tensor import Tensor
@@ -148,6 +149,7 @@ class Measure:
 
     def _add(self, totals: Totals, batch: Batch, state: State) -> State:
         """Add the means over a batch, and return the state after it."""
+        batch = as_batch(batch)
         found = self.replayed(batch, state)
         said = {"loss": found.loss, **found.metrics}
         with no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ else:
 
     class Trainer(_Trainer):  # noqa: D101 (it has that of its base)
         __doc__ = _Trainer.__doc__
+        __signature__ = inspect.signature(_Trainer)
 
         def __new__(cls, *args, **settings):
             """Make a LanguageTrainer of texts and a configuration, as `Trainer` did in version 0.1."""

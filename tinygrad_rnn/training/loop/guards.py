@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from ...engine.tape import Array
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten
 from ...errors import ConfigError
@@ -121,3 +123,19 @@ def _bad(value: State) -> str:
 
 def _shortened(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def trouble_in(loss: float, lengths: Array, params: Mapping[str, Tensor]) -> str:
+    """Return what is not finite in an update; "" if all of it is.
+
+    Args:
+        loss: its mean loss.
+        lengths: norms of the gradients of the parameters, and of all together.
+        params: name to parameter.
+    """
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    for name, length in zip((*params, "all parameters together"), lengths, strict=True):
+        if not math.isfinite(length):
+            return f"the gradient of {name} has a length of {length}"
+    return ""

@@ -18,7 +18,9 @@ from ...metrics import Metric
 from ...nn.cells import State
 
 Batch: TypeAlias = object
-"""An array, or any nesting of tuples, lists and dicts of arrays, whose first axis is N; read by the loss alone."""
+"""An array, or any nesting of tuples, lists and dicts of arrays, whose first axis is N; read by the loss alone.
+
+Tensors of PyTorch and tables of pandas and Polars in it become arrays."""
 
 Value: TypeAlias = Tensor | Array | float
 Mean: TypeAlias = Value | Metric

@@ -16,6 +16,7 @@ from ...compiler.settings import chosen_executor
 from ...credit.forward import ForwardPolicy
 from ...credit.nests import arrays_of
 from ...credit.update import Past
+from ...data.arrays import as_batch
 from ...engine.autograd import grad
 from ...engine.saved import Saved
 from ...engine.tape import Array
@@ -31,7 +32,7 @@ from ...parallel.exchange import parse_exchange, reduction_of
 from ...parallel.group import group_of
 from ...parallel.shares import Share, share_of
 from ...truncation import Policy, bptt, parse_policy
-from .guards import cause, parameters_of
+from .guards import cause, parameters_of, trouble_in
 from .handover import hand_over
 from .local import Local, mean_state
 from .objective import Batch, Loss, Objective, Outcome, as_number, size_of
@@ -218,11 +219,12 @@ class TrainStep:
         """
         params = parameters_of("TrainStep", self.model) if params is None else params
         lr = self.optimizer.lr if lr is None else lr
+        batches = [as_batch(batch) for batch in batches]
         moments, rates = self.optimizer.start(params, lr)
         update = self._alone if self._together is None else self._of_all if self._local is None else self._locally
         outcome, lengths, new, moments = update(batches, state, rng, params, moments, rates)
         loss = float(outcome.loss)
-        if trouble := _trouble(loss, lengths, params):
+        if trouble := trouble_in(loss, lengths, params):
             self.forget()
             raise NonFiniteError(f"{trouble}: {cause(params, batches, state)}; no parameter was touched")
         for name, parameter in params.items():
@@ -389,12 +391,3 @@ class TrainStep:
         assert self._followed is not None
         said = Parts(self.objective, self.model, rng, self.policy.recompute)
         return said.found(bptt(said.step, params, batch, state, self._followed, rng))
-
-
-def _trouble(loss: float, lengths: Array, params: Mapping[str, Tensor]) -> str:
-    if not math.isfinite(loss):
-        return f"the loss is {loss}"
-    for name, length in zip((*params, "all parameters together"), lengths, strict=True):
-        if not math.isfinite(length):
-            return f"the gradient of {name} has a length of {length}"
-    return ""
