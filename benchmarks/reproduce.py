@@ -125,7 +125,7 @@ def characters(seed: int, data: Path) -> Figures:
         progress=False,
     )
     trainer.fit()
-    nats = tr.evaluate(model, tr.OffsetBatches(ids[cut:], 1, 256)).nats
+    nats = tr.evaluate(model, ids[cut:], 1, 256).nats
     return {"nats a character, held out": nats, "bits a character, held out": nats / math.log(2)}
 
 
@@ -185,7 +185,6 @@ EXPERIMENTS = [
         {"nats a character, held out": "about 1.5 (Karpathy 2015, char-rnn: LSTMs of 2 to 3 layers)"},
         0.03,
         ("tinyshakespeare.txt",),
-        1,
     ),
     Experiment(
         "chorales",

@@ -14,8 +14,9 @@ from .lessons import lesson
 def grade(number: int, *functions: Callable[..., object], language: Language = "en") -> Grades:
     """Grade exercises of a lesson, as `tinygrad-rnn lesson` does for a file.
 
-    A wrong answer is compared with the right one on several cases: what is said is which result is wrong, from which
-    step on and by what factor, and, where a typical mistake gives the same numbers, its name and a hint.
+    A wrong answer is compared with the right one on several cases. What is said is which result is wrong, from which
+    step on and by what factor; where a typical mistake gives the same numbers, its name and a hint; and else which
+    argument's share in the result is missing, wrong or multiplied, and at which step.
 
     Args:
         number: of the lesson, from 1.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -59,6 +59,7 @@ class Exercise:
         call: `call(theirs, *case)` gives the results of what the reader wrote, where that is a class, or a function for
             others to call; None: it is called with the case.
         tolerance: largest difference that is allowed, relative to the largest entry of a result.
+        steps: the axis of the steps in each argument that has one.
     """
 
     name: str
@@ -70,6 +71,13 @@ class Exercise:
     mistakes: tuple[Mistake, ...]
     call: Callable[..., object] | None = None
     tolerance: float = 1e-6
+    steps: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> list[str]:
+        """Names of the arguments of a case."""
+        parameters = inspect.signature(self.solve).parameters.values()
+        return [one.name for one in parameters if one.kind is not one.KEYWORD_ONLY]
 
     def drawn(self) -> list[tuple[object, ...]]:
         """Return the cases, the same each time."""

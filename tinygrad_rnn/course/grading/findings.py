@@ -12,6 +12,7 @@ from ...engine.tensor import Tensor
 from ...testing.diagnose.hints import factor_of
 from ..exercises.exercise import Exercise, Output
 from ..exercises.text import Text
+from .patterns import Equal, order_pattern, shape_pattern, swapped, value_pattern
 
 
 @dataclass(frozen=True)
@@ -23,25 +24,35 @@ class Finding:
         what: in words.
         step: the step at which the error begins, or None.
         factor: the number that the result is times the right one, where it is the same in each entry; else None.
+        plain: whether the words explain the whole of it, so that no term need be looked for.
     """
 
     output: str
     what: Text
     step: int | None = None
     factor: float | None = None
+    plain: bool = False
 
 
 _COUNT = Text("returns {got}, expected {count} results: {names}", "返回了 {got}，应当返回 {count} 个结果：{names}")
-_NO_ARRAY = Text("is {got}, expected an array of shape {shape}", "是 {got}，应当是形状为 {shape} 的数组")
+_NOTHING = Text("returns nothing: is there a return?", "没有返回任何东西：是否缺少 return？")
+_NO_ARRAY = Text("is {got}, expected an array or a number", "是 {got}，应当是数组或数")
+_UNEVEN = Text(
+    "is a list of arrays of different shapes, expected one array", "是由形状不同的数组组成的列表，应当是一个数组"
+)
 _SHAPE = Text("has shape {got}, expected {shape}", "的形状是 {got}，应当是 {shape}")
 _TRANSPOSED = Text("has shape {got}, expected {shape}: transposed?", "的形状是 {got}，应当是 {shape}：是否转置了？")
 _NOT_FINITE = Text("has entries that are not finite (nan or inf)", "含有非有限的元素（nan 或 inf）")
-_ZERO = Text("is 0 in every entry{where}", "的每个元素都是 0{where}")
-_SIGN = Text("has the wrong sign in every entry{where}", "的每个元素符号都反了{where}")
-_FACTOR = Text("is {factor} times the right value in every entry{where}", "的每个元素都是正确值的 {factor} 倍{where}")
-_TURNED = Text("holds the right numbers, transposed", "数值正确，但被转置了")
-_ENTRIES = Text("is wrong in {wrong} of {size} entries{where}", "的 {size} 个元素中有 {wrong} 个不对{where}")
+_SWAPPED = Text("and {other} stand in each other's place", "与 {other} 的位置互换了")
+_ZERO = Text("is 0 in {part}{where}", "的{part}是 0{where}")
+_SIGN = Text("has the wrong sign in {part}{where}", "的{part}符号反了{where}")
+_FACTOR = Text("is {factor} times the right value in {part}{where}", "的{part}是正确值的 {factor} 倍{where}")
+_VALUE = Text("is {found} where {expected} is right{where}", "是 {found}，而正确的是 {expected}{where}")
+_ENTRIES = Text("is wrong in {part}{where}", "的{part}不对{where}")
+_EVERY = Text("every entry", "每个元素")
+_SOME = Text("{wrong} of {size} entries", " {size} 个元素中有 {wrong} 个")
 _ONE_STEP = Text(", at step {first}", "，在第 {first} 步")
+_ONE_INDEX = Text(", at index {first}", "，在下标 {first} 处")
 _FROM = Text(", from step {first} on", "，从第 {first} 步开始")
 _BACK = Text(", from step {first} back to step {last}", "，从第 {first} 步往回到第 {last} 步")
 _NOWHERE = Text("", "")
@@ -49,6 +60,8 @@ _NOWHERE = Text("", "")
 
 def arrays_of(exercise: Exercise, made: object) -> list[Array] | Finding:
     """Return the results of a call as arrays, or what is wrong with their number or kind."""
+    if made is None:
+        return Finding("", _NOTHING)
     names = ", ".join(output.name for output in exercise.outputs)
     parts = [made] if len(exercise.outputs) == 1 else made
     if not isinstance(parts, tuple | list) or len(parts) != len(exercise.outputs):
@@ -59,26 +72,62 @@ def arrays_of(exercise: Exercise, made: object) -> list[Array] | Finding:
         value = part.data if isinstance(part, Tensor) else part
         try:
             array = np.asarray(value)
-        except ValueError:  # nested lists of different lengths
-            array = np.asarray(None)
+        except ValueError:
+            return Finding(output.name, _UNEVEN)
         if array.dtype.kind not in "biuf":
-            return Finding(output.name, _NO_ARRAY.filled(got=type(part).__name__, shape="(...)"))
+            return Finding(output.name, _NO_ARRAY.filled(got=type(part).__name__))
         found.append(array.astype(np.float64))
     return found
 
 
 def same(exercise: Exercise, left: Sequence[Array], right: Sequence[Array]) -> bool:
     """Return whether two lists of results are equal within the tolerance of the exercise."""
-    return all(_is_right(exercise, a, b) for a, b in zip(left, right, strict=True))
+    return not wrong_results(exercise, left, right)
+
+
+def wrong_results(exercise: Exercise, expected: Sequence[Array], found: Sequence[Array]) -> list[int]:
+    """Return the numbers of the results that are not right."""
+    pairs = enumerate(zip(expected, found, strict=True))
+    return [number for number, (e, a) in pairs if not _is_right(exercise, e, a)]
 
 
 def differences(exercise: Exercise, expected: Sequence[Array], found: Sequence[Array]) -> list[Finding]:
     """Return what is wrong with each result."""
+
+    def equal(left: Array, right: Array) -> bool:
+        return _is_right(exercise, left, right)
+
+    if (places := swapped(expected, found, equal)) is not None:
+        one, other = (exercise.outputs[place].name for place in places)
+        return [Finding(one, _SWAPPED.filled(other=other), plain=True)]
     return [
-        _difference(output, e, a, exercise.tolerance)
-        for output, e, a in zip(exercise.outputs, expected, found, strict=True)
-        if not _is_right(exercise, e, a)
+        _difference(exercise.outputs[number], expected[number], found[number], exercise.tolerance, equal)
+        for number in wrong_results(exercise, expected, found)
     ]
+
+
+def is_simple(factor: float, near: float = 1e-6) -> bool:
+    """Return whether a factor is a whole number up to 10 or its inverse, such as -2 or 1/3: one that says something."""
+    size = abs(factor)
+    return size > 0 and any(
+        abs(part - round(part)) < near * part and 1 <= round(part) <= 10 for part in (size, 1 / size)
+    )
+
+
+def said_of(factor: float) -> str:
+    """Return a factor as text: "2", "1/3", "0.858954"."""
+    if is_simple(factor, 1e-3) and abs(factor) < 0.99:
+        return f"{'-' if factor < 0 else ''}1/{round(1 / abs(factor))}"
+    return f"{factor:.6g}"
+
+
+def steps_of(output: Output, expected: Array, found: Array, tolerance: float) -> list[int]:
+    """Return the steps at which a result is wrong; [] for one without an axis of steps."""
+    if output.time_axis is None:
+        return []
+    wrong = _wrong(expected, found, tolerance)
+    others = tuple(axis for axis in range(wrong.ndim) if axis != output.time_axis)
+    return [int(step) for step in np.flatnonzero(wrong.any(axis=others))]
 
 
 def _is_right(exercise: Exercise, expected: Array, found: Array) -> bool:
@@ -94,42 +143,41 @@ def _wrong(expected: Array, found: Array, tolerance: float) -> Array:
     return wrong
 
 
-def _difference(output: Output, expected: Array, found: Array, tolerance: float) -> Finding:
+def _difference(output: Output, expected: Array, found: Array, tolerance: float, equal: Equal) -> Finding:
     if found.shape != expected.shape:
         turned = found.ndim == 2 and found.shape[::-1] == expected.shape
         text = (_TRANSPOSED if turned else _SHAPE).filled(got=found.shape, shape=expected.shape)
-        return Finding(output.name, text)
+        return Finding(output.name, shape_pattern(expected, found, equal) or text, plain=True)
     if not np.isfinite(found).all():
-        return Finding(output.name, _NOT_FINITE)
+        return Finding(output.name, _NOT_FINITE, plain=True)
     wrong = _wrong(expected, found, tolerance)
-    steps = _steps(output, wrong)
-    where, first = _where(output, steps, wrong)
-    if expected.ndim == 2 and expected.shape[0] == expected.shape[1] and not _wrong(expected, found.T, tolerance).any():
-        return Finding(output.name, _TURNED)
-    factor = factor_of(expected[wrong], found[wrong]) if wrong.sum() > 1 or wrong.all() else None
+    where, first = _where(output, steps_of(output, expected, found, tolerance), wrong)
+    filled = wrong.all() or first is not None
+    part = _EVERY if filled else _SOME.filled(wrong=int(wrong.sum()), size=wrong.size)
     if not found[wrong].any():
-        return Finding(output.name, _ZERO.filled(where=where), first, 0.0)
-    if factor is None:
-        text = _ENTRIES.filled(wrong=int(wrong.sum()), size=wrong.size, where=where)
-    elif abs(factor + 1) < 1e-6:
-        text = _SIGN.filled(where=where)
-    else:
-        text = _FACTOR.filled(factor=f"{factor:.6g}", where=where)
-    return Finding(output.name, text, first, factor)
-
-
-def _steps(output: Output, wrong: Array) -> list[int]:
-    """Return the steps at which a result is wrong."""
-    if output.time_axis is None:
-        return []
-    others = tuple(axis for axis in range(wrong.ndim) if axis != output.time_axis)
-    return [int(step) for step in np.flatnonzero(wrong.any(axis=others))]
+        return Finding(output.name, _ZERO.filled(part=part, where=where), first, 0.0, plain=True)
+    factor = factor_of(expected[wrong], found[wrong])
+    if factor is not None and is_simple(factor) and (wrong.sum() > 1 or wrong.all()):
+        text = _SIGN if abs(factor + 1) < 1e-6 else _FACTOR
+        what = text.filled(factor=said_of(factor), part=part, where=where)
+        return Finding(output.name, what, first, factor, plain=True)
+    if (pattern := value_pattern(expected, found, output.time_axis, equal)) is not None:
+        return Finding(output.name, pattern, first, plain=True)
+    if wrong.sum() == 1:
+        values = {"found": f"{found[wrong][0]:.6g}", "expected": f"{expected[wrong][0]:.6g}"}
+        return Finding(output.name, _VALUE.filled(**values, where=where), first, factor)
+    if factor is not None:
+        return Finding(output.name, _FACTOR.filled(factor=said_of(factor), part=part, where=where), first, factor)
+    part = _SOME.filled(wrong=int(wrong.sum()), size=wrong.size)
+    text = order_pattern(expected, found, equal) or _ENTRIES.filled(part=part, where=where)
+    return Finding(output.name, text, first)
 
 
 def _where(output: Output, steps: list[int], wrong: Array) -> tuple[Text, int | None]:
-    """Return in words at which steps a result is wrong, and the step at which that begins."""
+    """Return in words where a result is wrong, and the step at which that begins."""
     if output.time_axis is None or not steps:
-        return _NOWHERE, None
+        one = wrong.ndim == 1 and wrong.size > 1 and wrong.sum() == 1
+        return (_ONE_INDEX.filled(first=int(np.flatnonzero(wrong)[0])) if one else _NOWHERE), None
     if len(steps) == 1:
         return _ONE_STEP.filled(first=steps[0]), steps[0]
     if output.backward:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ..exercises.exercise import Lesson
 from ..exercises.text import Text
 from ..lessons import lesson
 from .findings import Finding
-from .grade import Grade, grade_lesson
+from .grade import Grade, described, grade_exercise
 
 _START = 30.0  # seconds that a busy machine may take to start a process
 
@@ -41,7 +42,8 @@ def grade_file(chosen: Lesson, path: Path, seconds: float = 10.0, memory: int = 
         memory: MB of address space that it may use on top of what it starts with.
 
     Returns:
-        One grade for each exercise. A file that does not run, or does not end, fails in all of them, with the reason.
+        One grade for each exercise. A file that does not run fails in all of them, with the reason; a function that
+        does not end, or needs too much memory, fails alone: the exercises after it are graded in another process.
 
     Raises:
         ConfigError: if there is no such file.
@@ -50,22 +52,39 @@ def grade_file(chosen: Lesson, path: Path, seconds: float = 10.0, memory: int = 
         raise ConfigError(
             f"lesson: {str(path)!r} is not a file; pass a Python file with your functions, or a folder of them"
         )
+    grades: list[Grade] = []
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "grades.json")
-        given = [str(part) for part in (chosen.number, path.resolve(), result, seconds, memory)]
-        command = [sys.executable, "-m", __name__, *given]
-        try:
-            wait = 5 * seconds + _START
-            done = subprocess.run(command, cwd=path.parent, capture_output=True, timeout=wait, check=False)
-        except subprocess.TimeoutExpired:
-            return _failed(chosen, _STOPPED.filled(seconds=seconds))
+        while len(grades) < len(chosen.exercises):
+            done, stopped = _graded(chosen, len(grades), path, result, seconds, memory)
+            grades += done
+            if not result.exists():  # the file itself was not read to its end
+                return _failed(chosen, stopped)
+            grades += _failed(chosen, stopped)[len(grades) :][:1]
+    return grades
+
+
+def _graded(
+    chosen: Lesson, first: int, path: Path, result: Path, seconds: float, memory: int
+) -> tuple[list[Grade], Text]:
+    """Grade the exercises from one on in a process; return the grades that it came to, and what stopped it."""
+    result.unlink(missing_ok=True)
+    given = [str(part) for part in (chosen.number, first, path.resolve(), result, seconds, memory)]
+    command = [sys.executable, "-m", __name__, *given]
+    wait = 5 * seconds + _START
+    try:
+        done = subprocess.run(
+            command, cwd=path.parent, stdin=subprocess.DEVNULL, capture_output=True, timeout=wait, check=False
+        )
+    except subprocess.TimeoutExpired:
+        stopped = _STOPPED.filled(seconds=seconds)
+    else:
+        lack = b"MemoryError" in done.stderr or done.returncode < 0
+        stopped = _MEMORY.filled(memory=memory) if lack else _DIED.filled(code=done.returncode)
         if done.returncode == -getattr(signal, "SIGXCPU", 0):
-            return _failed(chosen, _STOPPED.filled(seconds=seconds))
-        if not result.exists():
-            lack = b"MemoryError" in done.stderr or done.returncode < 0
-            text = _MEMORY.filled(memory=memory) if lack else _DIED.filled(code=done.returncode)
-            return _failed(chosen, text)
-        return [_read(part) for part in json.loads(result.read_text(encoding="utf-8"))]
+            stopped = _STOPPED.filled(seconds=seconds)
+    lines = result.read_text(encoding="utf-8").splitlines() if result.exists() else []
+    return [_read(json.loads(line)) for line in lines], stopped
 
 
 def _failed(chosen: Lesson, what: Text) -> list[Grade]:
@@ -75,7 +94,7 @@ def _failed(chosen: Lesson, what: Text) -> list[Grade]:
 def _read(part: dict[str, object]) -> Grade:
     """Return a grade from its JSON."""
     findings = tuple(
-        Finding(one["output"], Text(*one["what"]), one["step"], one["factor"])
+        Finding(one["output"], Text(*one["what"]), one["step"], one["factor"], one["plain"])
         for one in part["findings"]  # type: ignore[attr-defined]
     )
     case = part["case"]
@@ -104,10 +123,12 @@ def _limit(seconds: float, megabytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (until, until + 1))
 
 
-def main(number: str, path: str, result: str, seconds: str, memory: str) -> None:
-    """Grade a file, and write the grades as JSON; called in the process that `grade_file` starts."""
+def main(number: str, first: str, path: str, result: str, seconds: str, memory: str) -> None:
+    """Grade a file, and write the grades as lines of JSON; called in the process that `grade_file` starts."""
     chosen = lesson(int(number))
+    exercises = chosen.exercises[int(first) :]
     _limit(float(seconds), int(memory))
+    grades: Iterable[Grade]
     try:
         written = runpy.run_path(path, run_name="submission")
     except MemoryError:
@@ -115,10 +136,12 @@ def main(number: str, path: str, result: str, seconds: str, memory: str) -> None
     except BaseException as error:  # whatever the file does, sys.exit included
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
-        grades = _failed(chosen, _NOT_READ.filled(error=f"{type(error).__name__}: {error}", line=line))
+        grades = _failed(chosen, _NOT_READ.filled(error=described(error), line=line))[int(first) :]
     else:
-        grades = grade_lesson(chosen, written)
-    Path(result).write_text(json.dumps([asdict(grade) for grade in grades]), encoding="utf-8")
+        grades = (grade_exercise(exercise, written.get(exercise.name)) for exercise in exercises)
+    with Path(result).open("w", encoding="utf-8") as file:
+        for grade in grades:  # each is written when it is there: what comes after it may not end
+            print(json.dumps(asdict(grade)), file=file, flush=True)
 
 
 if __name__ == "__main__":

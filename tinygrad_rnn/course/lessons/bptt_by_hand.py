@@ -90,6 +90,7 @@ _FORWARD = Exercise(
             lambda w, h0, xs: _forward(w, h0, xs[::-1]),
         ),
     ),
+    steps={"xs": 0},
 )
 
 
@@ -164,6 +165,7 @@ _BACKWARD = Exercise(
             partial(_backward, lost="dh0"),
         ),
     ),
+    steps={"xs": 0, "es": 0},
 )
 
 # -- the layer on arrays ----------------------------------------------------------------------------------------------
@@ -282,6 +284,7 @@ _LAYER = Exercise(
             partial(_layer, lost="mean"),
         ),
     ),
+    steps={"dhs": 1, "xs": 1, "hs": 1},
 )
 
 LESSON = Lesson(

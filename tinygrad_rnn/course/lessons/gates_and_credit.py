@@ -27,6 +27,8 @@ def _lstm(a: Array, c: Array, *, lost: str = "") -> tuple[Array, Array]:
     i, f, o, g = np.split(a, 4, axis=-1)
     if lost == "order":
         i, f = f, i
+    if lost == "blocks":
+        o, g = g, o
     i, f, o = _sigmoid(i), _sigmoid(f), _sigmoid(o)
     g = _sigmoid(g) if lost == "sigmoid" else np.tanh(g)
     kept = {"f": c, "forget": 0.0 * c}.get(lost, f * c)
@@ -56,6 +58,11 @@ _LSTM = Exercise(
             Text("the gates i and f are swapped", "门 i 和 f 颠倒了"),
             Text("in which order do the blocks of a stand?", "a 中各块按什么顺序排列？"),
             partial(_lstm, lost="order"),
+        ),
+        Mistake(
+            Text("the blocks are taken in the order i, f, g, o", "各块按 i、f、g、o 的顺序取了"),
+            Text("which block does the task name last?", "题目中最后一块是哪个？"),
+            partial(_lstm, lost="blocks"),
         ),
         Mistake(
             Text("the forget gate is missing", "缺少遗忘门"),
@@ -231,6 +238,7 @@ _CREDIT = Exercise(
             partial(_credit, lost="one"),
         ),
     ),
+    steps={"xs": 0, "es": 0},
 )
 
 LESSON = Lesson(

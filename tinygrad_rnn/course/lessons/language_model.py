@@ -75,19 +75,20 @@ _AFFINE = Exercise(
             partial(_affine, lost="turned"),
         ),
     ),
+    steps={"dys": 1, "xs": 1},
 )
 
 
 def _loss_cases(rng: np.random.Generator) -> Iterator[tuple[object, ...]]:
     yield np.zeros((1, 2, 4)), np.array([[0, 3]])
     yield rng.standard_normal((2, 3, 5)), np.array([[1, 2, -1], [4, -1, -1]])
-    yield 400 * rng.standard_normal((2, 2, 3)), np.array([[0, 1], [2, -1]])
+    yield 4000 * rng.standard_normal((2, 2, 3)), np.array([[0, 1], [2, -1]])
 
 
 def _loss(logits: Array, targets: Array, *, lost: str = "") -> float:
     m = np.zeros(()) if lost == "large" else logits.max(axis=-1, keepdims=True)
     if lost == "axis":
-        m = logits.max()
+        m = logits.max(axis=1, keepdims=True)
     total = np.exp(logits - m).sum(axis=1 if lost == "axis" else -1, keepdims=True)
     logs = logits - m - np.log(total)
     n, t = np.indices(targets.shape)
@@ -152,6 +153,7 @@ _LOSS = Exercise(
             partial(_loss, lost="axis"),
         ),
     ),
+    steps={"logits": 1},
 )
 
 

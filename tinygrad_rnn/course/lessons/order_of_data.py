@@ -73,11 +73,12 @@ def _batch_cases(rng: np.random.Generator) -> Iterator[tuple[object, ...]]:
     yield np.arange(100, 113), 2, 3, 1
     for N, T, i in ((3, 2, 1), (4, 3, 2)):
         yield rng.permutation(N * T * 4 + 2), N, T, i
+    yield rng.permutation(24), 3, 2, 1  # N divides the number of words, not that of inputs
 
 
 def _batch(ids: Array, N: int, T: int, i: int, *, lost: str = "") -> tuple[Array, Array]:
     """Return inputs and targets; `lost` names what a mistaken solution does otherwise."""
-    jump = (len(ids) - 1) // N
+    jump = (len(ids) - (lost != "words")) // N
     start = {"again": 0, "slide": i}.get(lost, i * T)
     places = np.arange(N)[:, None] * jump + start + np.arange(T)
     if lost == "cut":
@@ -128,6 +129,11 @@ _BATCH = Exercise(
             Text("the streams are interleaved word by word", "数据流是逐词交错的"),
             Text("are two neighbours in a row neighbours in the text?", "一行中相邻的两个，在文本中也相邻吗？"),
             partial(_batch, lost="turned"),
+        ),
+        Mistake(
+            Text("the stretches are as long as if all words were inputs", "每段的长度按全部单词算，而不是按输入算"),
+            Text("can the last word of the text be an input?", "文本的最后一个单词能作输入吗？"),
+            partial(_batch, lost="words"),
         ),
         Mistake(
             Text("the targets are the inputs", "目标就是输入本身"),

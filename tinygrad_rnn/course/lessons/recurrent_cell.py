@@ -149,6 +149,7 @@ _READ = Exercise(
             partial(_read, lost="mean"),
         ),
     ),
+    steps={"xs": 0},
 )
 
 

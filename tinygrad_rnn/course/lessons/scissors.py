@@ -94,6 +94,7 @@ _CHUNKED = Exercise(
             ),
         ),
     ),
+    steps={"xs": 0, "es": 0},
 )
 
 _WINDOWED = Exercise(
@@ -142,6 +143,7 @@ _WINDOWED = Exercise(
             lambda w, h0, xs, es, h: _weighted(w, h0, xs, es, lambda tau, t: tau == len(xs) - 1 and tau - t < h),
         ),
     ),
+    steps={"xs": 0, "es": 0},
 )
 
 

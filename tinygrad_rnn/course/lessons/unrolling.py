@@ -81,6 +81,7 @@ _UNROLLED = Exercise(
             partial(_unrolled, lost="axis"),
         ),
     ),
+    steps={"xs": 1},
 )
 
 
@@ -154,6 +155,7 @@ _STACKED = Exercise(
             partial(_stacked, lost="sum"),
         ),
     ),
+    steps={"xs": 1},
 )
 
 
@@ -224,6 +226,7 @@ _LAST = Exercise(
             lambda hs, lengths: hs[:, lengths.max() - 1],
         ),
     ),
+    steps={"hs": 1},
 )
 
 LESSON = Lesson(3, "unrolling", Text("Unrolling", "展开"), (_UNROLLED, _STACKED, _LAST))
