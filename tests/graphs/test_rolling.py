@@ -9,7 +9,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.names import names_of
 from tinygrad_rnn.graphs.model.operations import operations_of
-from tinygrad_rnn.graphs.model.rolling import Rolling, Unlike, cut_scales, roll
+from tinygrad_rnn.graphs.model.rolling import Rolling, Unlike, roll
 
 
 def rolled_of(*losses):
@@ -51,7 +51,7 @@ def test_built_in_models_roll_both_ways_of_recording(cell, layers, cut_every):
         assert len(rolling.template) == layers * SIZES[cell] + rest
         assert len(rolling.states()) == layers * STATES[cell]
         for links in rolling.states().values():
-            scales = cut_scales(links[0].edges)[1:]
+            scales = [edge and edge.scale for edge in links[0].edges[1:]]
             assert scales == ([None, 0.0, None, 0.0, None] if cut_every else [None] * 5)
     assert [op.name for op in whole.outside] == ["take", "unstack", "stack", "matmul", "add", "cross_entropy"]
 
@@ -60,7 +60,7 @@ def test_scaled_cuts_are_marks_on_the_state_edge():
     model, ids = language_model()
     rolling = rolled_of(*one_by_one(model, ids, cut_every=1, scale=0.5))
     ((link,),) = rolling.states().values()
-    assert cut_scales(link.edges) == [None, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert [edge and edge.scale for edge in link.edges] == [None, 0.5, 0.5, 0.5, 0.5, 0.5]
     assert not any(edge.closed for edge in link.edges)
 
 
