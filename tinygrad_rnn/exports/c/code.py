@@ -9,9 +9,7 @@ from ...compiler.ir.arrays import DType, Shape
 from ...compiler.plans.instructions import Buffer, Slot
 from .literals import is_real, literal, type_of
 from .places import Places, Ref
-
-Scales = tuple[int, str, int]
-"""Of a constant in 8 bits: the axis of its matrix that they belong to, the array that they lie in, where they start."""
+from .quantize import Small
 
 _LANES = 8  # sums that are added up side by side
 _LONG = 4 * _LANES  # elements; shorter sums are added up one after the other
@@ -22,7 +20,7 @@ class Code:
 
     Args:
         places: where buffers lie.
-        quantized: constants in 8 bits, and the array that has their scales, with where they start there.
+        quantized: matrices in 8 bits, and where they lie.
 
     Attributes:
         lines: so far.
@@ -30,7 +28,7 @@ class Code:
         calls_libm: whether a function of math.h is called.
     """
 
-    def __init__(self, places: Places, quantized: dict[Buffer, Scales]) -> None:
+    def __init__(self, places: Places, quantized: dict[Buffer, Small]) -> None:
         self.places, self.quantized = places, quantized
         self.lines: list[str] = []
         self.used: set[tuple[str, str]] = set()
@@ -51,7 +49,7 @@ class Code:
         self.line("}")
 
     @contextmanager
-    def loop(self, variable: str, length: int, start: int = 0, step: int = 1) -> Iterator[None]:
+    def loop(self, variable: str, length: object, start: object = 0, step: int = 1) -> Iterator[None]:
         """Append a loop over a range."""
         by = f"{variable}++" if step == 1 else f"{variable} += {step}"
         with self.block(f"for (long {variable} = {start}; {variable} < {length}; {by})"):

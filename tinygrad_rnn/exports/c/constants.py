@@ -12,10 +12,9 @@ from ...compiler.ir.arrays import DType
 from ...compiler.ir.graph import Value
 from ...compiler.plans.instructions import Buffer
 from ...engine.tape import Array
-from .code import Scales
 from .literals import array_lines, type_of
 from .names import Names
-from .quantize import Quantized
+from .quantize import Quantized, Small
 from .schedule import Schedule, flat
 
 
@@ -48,7 +47,7 @@ class Constants:
         defined: those of the source by name, as (lines, bytes).
         parts: the arrays of the file: those of its dtype, then those in 8 bits.
         places: array and first element, by buffer.
-        scales: of those in 8 bits, by buffer.
+        small: those in 8 bits, by buffer.
     """
 
     names: Names
@@ -57,11 +56,11 @@ class Constants:
     defined: dict[str, tuple[list[str], int]] = field(default_factory=dict)
     parts: list[Array] = field(default_factory=list)
     places: dict[Buffer, tuple[str, int]] = field(default_factory=dict)
-    scales: dict[Buffer, Scales] = field(default_factory=dict)
+    small: dict[Buffer, Small] = field(default_factory=dict)
 
     def add_all(self, buffers: list[Buffer], quantized: Mapping[Buffer, Quantized]) -> None:
         """Place constants, some of them in 8 bits."""
-        small: list[tuple[Buffer, Array]] = []
+        later: list[tuple[Buffer, Quantized, tuple[str, int]]] = []
         for buffer in buffers:
             name = self.known.get(buffer.value, "constant") if buffer.value is not None else "constant"
             assert buffer.constant is not None
@@ -69,18 +68,21 @@ class Constants:
                 self.places[buffer] = self.add(name, buffer.constant)
                 continue
             made = quantized[buffer]
-            base, start = self.add(f"{name}.scale", made.scales)
-            self.scales[buffer] = made.axis, base, start
+            scales = self.add(f"{name}.scale", made.scales)
             if self.blob is None:
-                self.places[buffer] = self.add(name, made.values)
+                self._put(buffer, made, self.add(name, made.values), scales)
             else:
-                small.append((buffer, made.values))
+                later.append((buffer, made, scales))
         whole = sum(part.size for part in self.parts)
         at = 0
-        for buffer, values in small:
-            self.parts.append(values)
-            self.places[buffer] = f"((const int8_t *)(weights + {whole}))", at
-            at += values.size
+        for buffer, made, scales in later:
+            self.parts.append(made.values)
+            self._put(buffer, made, (f"((const int8_t *)(weights + {whole}))", at), scales)
+            at += made.values.size
+
+    def _put(self, buffer: Buffer, made: Quantized, values: tuple[str, int], scales: tuple[str, int]) -> None:
+        self.places[buffer] = values
+        self.small[buffer] = Small(made, values, scales)
 
     def add(self, name: str, array: Array, inside: bool = False) -> tuple[str, int]:
         """Place an array, in the source if `inside`; return what it lies in, and where it starts there."""

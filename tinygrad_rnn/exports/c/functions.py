@@ -39,6 +39,7 @@ def _constants(kind: str) -> dict[str, str]:
         "TANH_ONE": 9.2 if single else 20.0,  # from there on it rounds to 1
         "SQRT_HALF": math.sqrt(0.5),
         "NORMAL": 2.0**-126 if single else 2.0**-1022,
+        "LEAST_WHOLE": 1e-30 if single else 1e-300,  # so that 2^15 over it is finite
         "SCALED": 2.0**24 if single else 2.0**54,
     }
     found = {name: f"{value!r}{f}" for name, value in numbers.items()}
@@ -193,6 +194,26 @@ static inline REAL floor_divide_KIND(REAL a, REAL b)
 static inline REAL maximum_KIND(REAL x, REAL y) { return x > y ? x : x != x ? x : y; }""",
     "minimum": """
 static inline REAL minimum_KIND(REAL x, REAL y) { return x < y ? x : x != x ? x : y; }""",
+    "whole": """
+/* count numbers as whole ones from -most to most; returns what one stands for, NaN if one of them is not finite. */
+static inline REAL whole_KIND(const REAL *x, long step, long count, REAL most, int16_t *to)
+{
+    union { REAL value; BITS bits; } top;
+    top.bits = 0;
+    for (long k = 0; k < count; k++) {
+        union { REAL value; BITS bits; } one;
+        one.value = x[k * step];
+        one.bits &= ~SIGN; /* of positive numbers, the larger has the larger bits */
+        top.bits = one.bits > top.bits ? one.bits : top.bits;
+    }
+    const int finite = top.value < 1.0F / 0.0F;
+    const REAL per = finite && top.value > LEAST_WHOLE ? most / top.value : 0.0F;
+    for (long k = 0; k < count; k++) {
+        const REAL v = finite ? x[k * step] * per : 0.0F;
+        to[k] = (int16_t)(v + (v < 0 ? -0.5F : 0.5F));
+    }
+    return finite ? top.value / most : 0.0F / 0.0F;
+}""",
     "relu": """
 static inline REAL relu_KIND(REAL x) { return x <= 0 ? 0.0F : x; }""",
 }

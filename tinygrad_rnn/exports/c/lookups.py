@@ -49,8 +49,7 @@ def take(code: Code, kernel: Kernel) -> None:
         with code.loops(before, "m") as m, code.loops(after, "i") as i:
             value = given.at(*m, "j0", *i)
             if quantized is not None:
-                _, base, start = quantized
-                value = f"({type_of(out.dtype)}){value} * {Ref(base, out.dtype, start, (1,)).at('j0')}"
+                value = f"({type_of(out.dtype)}){value} * {quantized.scale(table).at('j0')}"
             code.line(f"{made.at(*m, *r, *i)} = {value};")
 
 

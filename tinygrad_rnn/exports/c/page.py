@@ -16,7 +16,7 @@ from .constants import Constants
 from .functions import need_libm, with_needed
 from .literals import literal, type_of
 from .names import comment, letters
-from .places import Places
+from .places import WHOLE, Places
 
 STACK_BYTES = 2048
 """Of a step, at most: it has scalars and a few sums in lanes, no arrays, no recursion. Tests measure it."""
@@ -85,7 +85,7 @@ class Page:
                 yield f"    (void){name};"
 
     def _members(self) -> list[str]:
-        types = {"f32": "float", "f64": "double"}
+        types = {"f32": "float", "f64": "double", WHOLE: "int16_t"}
         return [
             f"    {types.get(name) or name.replace('i', 'int').replace('u', 'uint') + '_t'} {name}[{size}];"
             for name, size in self._places.room.items()

@@ -148,6 +148,11 @@ class Places:
         steps = tuple(part // size for part in given)
         return Ref(base, slot.dtype, first + slot.offset // size, steps, slot.turn // size, cast=cast)
 
+    def whole(self, start: int, size: int) -> Ref:
+        """Return working memory for numbers in 16 bits, which nothing needs for longer than a kernel takes."""
+        self.room[WHOLE] = max(self.room.get(WHOLE, 0), start + size)
+        return Ref(self._work + WHOLE, np.dtype(np.int16), start, (1,))
+
     def _base(self, buffer: Buffer, dtype: DType) -> tuple[str, int]:
         """Return the array that a buffer lies in, and where it starts there, in elements."""
         if buffer in self._at:
@@ -180,6 +185,10 @@ class Places:
             found, size = offsets(sizes, [self._lives[buffer].born for buffer in some], dies)
             self._offsets.update((buffer, at // itemsize) for buffer, at in zip(some, found, strict=True))
             self.room[name] = size // itemsize
+
+
+WHOLE = "q16"
+"""Name of the working memory for numbers in 16 bits that kernels use by themselves."""
 
 
 def member(dtype: DType) -> str:

@@ -1,22 +1,24 @@
 """Matrix products, arranged so that a compiler turns them into vector instructions without leave to reorder sums.
 
-where the rows of the matrix lie in one piece, four of them at a time are scaled and added to the result. Where its
-columns do (a transposed matrix), each entry of the result is a sum in lanes.
+Where the rows of the matrix lie in one piece, four of them at a time are scaled and added to up to four rows of the
+result: each number that is read serves four times. Where its columns do (a transposed matrix), each entry of the result
+is a sum in lanes. A matrix in 8 bits is multiplied with rows in 16 bits, in whole numbers: their sums need no order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from ...compiler.ir.arrays import Shape
 from ...compiler.plans.instructions import Slot
 from ...errors import UnsupportedError
 from .code import Code
 from .literals import literal, type_of
 from .places import Ref
+from .quantize import largest_whole
 from .schedule import Kernel
 
-_ROWS = 4  # of the matrix at a time
+_ROWS = 4  # of the matrix, and of a, at a time
+_TILE = 128  # columns at a time: four rows of both, and those of the result, stay in the nearest cache
 _NEAR = 1 << 15  # bytes of a matrix that stays in the nearest cache, so that it may be read for each row of a
 
 
@@ -51,14 +53,9 @@ class _Operands:
         self._out, self._a, self._b, self._index, self.dtype = out, a, b, index, out.dtype
         self.type = type_of(out.dtype)
         self.by_columns = abs(b.steps[-1]) != 1 and abs(b.steps[-2]) == 1
-        self._int8 = matrix.buffer in code.quantized
-        self._scale: Callable[[object], str] | None = None
-        if self._int8:
-            assert matrix.buffer.constant is not None
-            C = matrix.buffer.constant.shape[1]
-            axis, base, start = code.quantized[matrix.buffer]
-            first = matrix.offset // matrix.dtype.itemsize
-            self._scale = Ref(base, out.dtype, start + (first % C if axis else first // C), (1,)).at
+        self._scales: Ref | None = None
+        if matrix.buffer in code.quantized:
+            self._b, self._scales = code.quantized[matrix.buffer].columns(matrix)
 
     def out(self, m: object, n: object) -> str:
         return self._out.at(*self._index, m, n)
@@ -71,60 +68,103 @@ class _Operands:
 
     def _in_type(self, operand: Ref, row: object, column: object) -> str:
         text = operand.at(*self._index, row, column)
-        is_small = operand is self._b and self._int8
-        return f"({self.type}){text}" if is_small or operand.dtype != self.dtype else text
+        return f"({self.type}){text}" if operand.dtype != self.dtype else text
 
-    def scaled(self, n: object) -> str:
-        """Return the factor of column n, with a sign before it; nothing if there is none."""
-        return f" * {self._scale(n)}" if self._scale else ""
+    def row(self, m: object) -> str:
+        """Return the address of a row of a, and the step between its elements."""
+        return f"&{self._a.at(*self._index, m, 0)}, {self._a.steps[-1]}"
 
     @property
-    def is_scaled(self) -> bool:
-        return self._scale is not None
+    def small(self) -> Callable[[object, object], str] | None:
+        """Elements of the matrix in 8 bits; None if it is not."""
+        return self._b.at if self._scales is not None else None
+
+    def scale(self, n: object) -> str:
+        """Return the scale of column n of a matrix in 8 bits."""
+        assert self._scales is not None
+        return self._scales.at(n)
 
 
 def _product(code: Code, M: int, N: int, K: int, x: _Operands) -> None:
     if K == 0:
         with code.loops((M, N), "i") as index:
             code.line(f"{x.out(*index)} = {literal(0, x.dtype)};")
+    elif x.small is not None:
+        for rows in _blocks(code, M):
+            _in_whole_numbers(code, rows, N, K, x)
     elif (x.by_columns or N == 1) and K >= _ROWS:
         with code.loops((M,), "m") as (m,), code.loop("i0", N):
             code.sum_of("k0", K, f"{x.a(m, 'k0')} * {x.b('k0', 'i0')}", x.dtype)
-            code.line(f"{x.out(m, 'i0')} = s0{x.scaled('i0')};")
-    elif K * N * x.dtype.itemsize > _NEAR:  # the matrix is read once for all rows of a
-        _by_rows(code, (M,), (), N, K, x)
+            code.line(f"{x.out(m, 'i0')} = s0;")
+    elif K * N * x.dtype.itemsize <= _NEAR:
+        for rows in _blocks(code, M):
+            _by_rows(code, [rows].__iter__, 0, N, K, x)
+    elif M == 1 or N <= _TILE:  # the matrix is read once for all rows of a
+        _by_rows(code, lambda: _blocks(code, M), 0, N, K, x)
     else:
-        with code.loops((M,), "m") as (m,):
-            _by_rows(code, (), (m,), N, K, x)
+        with code.loop("n0", N, step=_TILE):
+            code.line(f"const long n1 = n0 + {_TILE} < {N} ? n0 + {_TILE} : {N};")
+            _by_rows(code, lambda: _blocks(code, M), "n0", "n1", K, x)
 
 
-def _by_rows(code: Code, inner: Shape, outer: tuple[object, ...], N: int, K: int, x: _Operands) -> None:
-    """Append a product by rows of the matrix; the row of a and of the result is `outer`, or runs within: `inner`."""
+def _blocks(code: Code, M: int) -> Iterator[list[object]]:
+    """Yield rows of a, up to four at a time, within a loop over those blocks that are full."""
+    whole = M - M % _ROWS if M > _ROWS else 0
+    if whole:
+        with code.loop("m0", whole, step=_ROWS):
+            yield ["m0", *(f"(m0 + {row})" for row in range(1, _ROWS))]
+    if whole < M:
+        yield list(range(whole, M))
+
+
+def _by_rows(
+    code: Code, blocks: Callable[[], Iterator[list[object]]], start: object, end: object, K: int, x: _Operands
+) -> None:
+    """Append a product by rows of the matrix, from one column to another."""
     first = K % _ROWS or _ROWS
-    with code.scope(inner, "m") as m:
-        _some_rows(code, N, x, (*outer, *m)[0], list(range(first)), "=", x.is_scaled and first == K)
-    if first == K:
-        return
-    with code.loop("k0", K, first, _ROWS), code.loops(inner, "m") as m:
-        rows: list[object] = [f"k0 + {row}" if row else "k0" for row in range(_ROWS)]
-        _some_rows(code, N, x, (*outer, *m)[0], rows, "+=", False)
-    if x.is_scaled:
-        with code.loops((*inner, N), "i") as index:
-            code.line(f"{x.out(*outer, *index)} *= {x.scaled(index[-1]).removeprefix(' * ')};")
+    for rows in blocks():
+        with code.block(""):
+            _some_rows(code, rows, list(range(first)), True, (start, end), x)
+    if first < K:
+        with code.loop("k0", K, first, _ROWS):
+            for rows in blocks():
+                with code.block(""):
+                    ks: list[object] = ["k0", *(f"(k0 + {row})" for row in range(1, _ROWS))]
+                    _some_rows(code, rows, ks, False, (start, end), x)
 
 
-def _some_rows(code: Code, N: int, x: _Operands, m: object, rows: list[object], sign: str, scale: bool) -> None:
-    """Append the sum of some rows of the matrix, each times an entry of a, to a row of the result."""
-    for number, k in enumerate(rows):
-        code.line(f"const {x.type} a{number} = {x.a(m, _in_brackets(k))};")
-    with code.loop("i0", N):
-        terms = " + ".join(f"a{number} * {x.b(_in_brackets(k), 'i0')}" for number, k in enumerate(rows))
-        value = f"({terms}){x.scaled('i0')}" if scale else terms
-        code.line(f"{x.out(m, 'i0')} {sign} {value};")
+def _some_rows(
+    code: Code, rows: list[object], ks: list[object], is_first: bool, columns: tuple[object, object], x: _Operands
+) -> None:
+    """Append the sum of some rows of the matrix, each times an entry of a, to some rows of the result."""
+    for r, m in enumerate(rows):
+        parts = ", ".join(f"a{r}{number} = {x.a(m, k)}" for number, k in enumerate(ks))
+        code.line(f"const {x.type} {parts};")
+    with code.loop("i0", columns[1], columns[0]):
+        parts = ", ".join(f"w{number} = {x.b(k, 'i0')}" for number, k in enumerate(ks))
+        code.line(f"const {x.type} {parts};")
+        for r, m in enumerate(rows):
+            before = [] if is_first else [x.out(m, "i0")]
+            terms = " + ".join([*before, *(f"a{r}{number} * w{number}" for number in range(len(ks)))])
+            code.line(f"{x.out(m, 'i0')} = {terms};")
 
 
-def _in_brackets(index: object) -> object:
-    return f"({index})" if isinstance(index, str) and " " in index else index
+def _in_whole_numbers(code: Code, rows: list[object], N: int, K: int, x: _Operands) -> None:
+    """Append the product of some rows of a, in 16 bits, with a matrix in 8 bits."""
+    assert x.small is not None
+    most = literal(largest_whole(K), x.dtype)
+    with code.block(""):
+        whole = [code.places.whole(r * K, K) for r in range(len(rows))]
+        for r, (m, to) in enumerate(zip(rows, whole, strict=True)):
+            code.line(f"const {x.type} u{r} = {code.use('whole', x.dtype)}({x.row(m)}, {K}, {most}, &{to.at(0)});")
+        with code.loop("i0", N):
+            code.line(f"int32_t {', '.join(f's{r} = 0' for r in range(len(rows)))};")
+            with code.loop("k0", K):
+                code.line(f"const int32_t w0 = {x.small('k0', 'i0')};")
+                for r, to in enumerate(whole):
+                    code.line(f"s{r} += {to.at('k0')} * w0;")
+            for r, m in enumerate(rows):
+                code.line(f"{x.out(m, 'i0')} = ({x.type})s{r} * (u{r} * {x.scale('i0')});")
 
 
 def _with_axes(slot: Slot, row: bool, column: bool) -> Slot:

@@ -66,7 +66,7 @@ def write(
     constants = _constants(program, schedule, weights == "blob", quantize == "int8")
     work = "work->" if reentrant else "work."
     places = Places(program, plan, schedule, ports, work, constants.places)
-    code = Code(places, constants.scales)
+    code = Code(places, constants.small)
     write_schedule(code, schedule)
     for slot, base, start in places.late:
         _copy(code, slot, base, start)

@@ -12,9 +12,11 @@ enum { GEMM_ROWS = 6, GEMM_VECTORS = 4, GEMM_WIDE = 8, GEMM_DOT_ROWS = 6, GEMM_F
 #define GEMM_HOLD(x) __asm__("" : "+v"(x)) /* in its register: gcc would read it from memory again for each use */
 #elif defined(__wasm__)
 /* Each of these vectors is two of WebAssembly's, and the machine below may have no more than 16 registers of them. */
-enum { GEMM_ROWS = 4, GEMM_VECTORS = 1, GEMM_WIDE = 5, GEMM_DOT_ROWS = 1, GEMM_FEW = 16 };
+enum { GEMM_ROWS = 4, GEMM_VECTORS = 1, GEMM_WIDE = 5, GEMM_DOT_ROWS = 1, GEMM_FEW = 4 };
 #define GEMM_BYTES 32
 #define GEMM_HOLD(x)
+#define GEMM_APART __attribute__((noinline)) /* engines find registers for a loop best in a small function */
+#define GEMM_COPIES(rows) ((rows) > 2 * GEMM_ROWS) /* a panel is so narrow that its rows fill parts of lines */
 #else
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GEMM_WIDE = 8, GEMM_DOT_ROWS = 2, GEMM_FEW = 16 };
 #define GEMM_BYTES 32
@@ -23,6 +25,10 @@ enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GEMM_WIDE = 8, GEMM_DOT_ROWS = 2, GEMM_F
 /* So much of K at a time that what is read again still lies in the second cache. */
 enum { GEMM_DEPTH = 704, GEMM_DOT_DEPTH = 1024 };
 enum { GEMM_CACHE = 24 << 10 }; /* bytes that are surely in the first cache */
+#ifndef GEMM_APART
+#define GEMM_APART
+#define GEMM_COPIES(rows) 0
+#endif
 #define GEMM_SCRATCH ((size_t)GEMM_DEPTH * GEMM_WIDE * GEMM_BYTES)
 #define GEMM_INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
@@ -88,20 +94,28 @@ GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, Size last, Size K, const
 #undef COLUMN
 }
 
+#define TILE(R, V)                                                                                                   \
+    static GEMM_APART void NAME(gemm_tile_##R##_##V)(Size last, Size K, const REAL *a, Size am, Size ak,             \
+                                                     const REAL *b, Size bk, REAL *c, Size cm, int add,              \
+                                                     const REAL *more, Size mm) {                                    \
+        NAME(gemm_tile)(R, V, last, K, a, am, ak, b, bk, c, cm, add, more, mm);                                      \
+    }
+#define TILES(V) TILE(1, V) TILE(2, V) TILE(3, V) TILE(4, V) TILE(5, V) TILE(6, V)
+#ifdef __AVX512F__
+#define ALL_TILES TILES(1) TILES(2) TILES(3) TILES(4) TILE(1, 5) TILE(1, 6) TILE(1, 7) TILE(1, 8)
+#else
+#define ALL_TILES TILES(1) TILES(2) TILE(1, 3) TILE(1, 4) TILE(1, 5) TILE(1, 6) TILE(1, 7) TILE(1, 8)
+#endif
+ALL_TILES
+#undef TILE
+
 static void NAME(gemm_any_tile)(Size rows, Size vectors, Size last, Size K, const REAL *a, Size am, Size ak,
                                 const REAL *b, Size bk, REAL *c, Size cm, int add, const REAL *more, Size mm) {
-#define TILE(R, V) case 16 * R + V: NAME(gemm_tile)(R, V, last, K, a, am, ak, b, bk, c, cm, add, more, mm); return;
-#define TILES(V) TILE(1, V) TILE(2, V) TILE(3, V) TILE(4, V) TILE(5, V) TILE(6, V)
-    switch (16 * rows + vectors) {
-        TILES(1) TILES(2) TILE(1, 5) TILE(1, 6) TILE(1, 7) TILE(1, 8)
-#ifdef __AVX512F__
-        TILES(3) TILES(4)
-#else
-        TILE(1, 3) TILE(1, 4)
-#endif
-    }
-#undef TILES
+#define TILE(R, V) case 16 * R + V: NAME(gemm_tile_##R##_##V)(last, K, a, am, ak, b, bk, c, cm, add, more, mm); return;
+    switch (16 * rows + vectors) { ALL_TILES }
 #undef TILE
+#undef TILES
+#undef ALL_TILES
 }
 
 /* All rows of one panel of columns, in tiles of nearly the same height. */
@@ -135,6 +149,14 @@ static void NAME(gemm_copy)(Size depth, Size columns, const REAL *b, Size bk, Si
             for (Size k = 0; k < depth; k += GEMM_LANES) {
                 Size row = gemm_least(k, depth - GEMM_LANES), n = gemm_least(at, columns - GEMM_LANES);
                 NAME(gemm_turn)(b + row + n * bn, bn, out + row * width + n, width);
+            }
+        return;
+    }
+    if (bn == 1 && columns >= GEMM_LANES) {
+        for (Size k = 0; k < depth; k++)
+            for (Size at = 0; at < columns; at += GEMM_LANES) {
+                Size n = gemm_least(at, columns - GEMM_LANES);
+                GEMM_AT(out + k * width + n) = GEMM_READ(b + k * bk + n);
             }
         return;
     }
@@ -293,7 +315,7 @@ static void NAME(gemm)(Size all, Size M, Size N, Size K, const REAL *a, Size am,
         b = scratch, bk = 1;
     }
     if (bn == 1 && N >= GEMM_LANES) {
-        NAME(gemm_panels)(0, M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
+        NAME(gemm_panels)(GEMM_COPIES(M), M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
     } else if (ak == 1 && bk == 1 && (all <= GEMM_FEW || N < GEMM_LANES)) {
         NAME(gemm_along)(M, N, K, a, am, b, bn, c, cm, 1);
         for (Size m = 0; more && m < M; m++)
