@@ -90,7 +90,8 @@ class Module:
             names: patterns of the names to load, such as ["embedding.*"], where a star matches anything; None: all.
 
         Raises:
-            ShapeError: if a name is missing or unknown, or a shape differs; nothing has been changed then.
+            ShapeError: if a name is missing or unknown, a pattern matches none, or a shape differs; nothing has been
+                changed then.
             DTypeError: if an array does not fit the dtype of its parameter: complex numbers, strings; likewise.
 
         >>> import numpy as np, tinygrad_rnn as tr
@@ -103,6 +104,8 @@ class Module:
         if not isinstance(arrays, Mapping):
             raise ShapeError(f"{called}: expected a dict of arrays by name, got a {type(arrays).__name__}")
         parameters, _, held = _look_through(self, every=True)
+        if idle := [one for one in names or () if not any(fnmatchcase(name, one) for name in (*held, *arrays))]:
+            raise ShapeError(f"{called}: {idle} among names match no array; there are {sorted({*held, *arrays})}")
         arrays = {name: part for name, part in arrays.items() if _is_wanted(name, names)}
         missing = sorted(name for name in parameters.keys() - arrays.keys() if _is_wanted(name, names))
         unknown = sorted(arrays.keys() - held.keys())
