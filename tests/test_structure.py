@@ -145,7 +145,7 @@ BUDGET = {
     "data": 2910,
     "handwritten": 2210,
     "testing": 4135,
-    "compiler": 11700,
+    "compiler": 11860,
     "truncation": 2460,
     "credit": 2970,
     "exports": 9500,

@@ -46,7 +46,8 @@ int main(void) {
     Pool *pool = tinygrad_rnn_pool((int)workers);
     if (!pool) return 6;
     for (int64_t i = 0; i < pieces; i++)
-        if (tinygrad_rnn_replay(pool, records[i], count[i], bases, NULL, 0, room[i]) != -1) return 7;
+        Given given = {pool, records[i], count[i], bases, room[i]};
+        if (tinygrad_rnn_replay(&given, NULL, 0) != -1) return 7;
     for (int64_t i = 0; i < buffers; i++)
         if (fwrite(bases[i], 1, bytes[i], stdout) != (size_t)bytes[i]) return 8;
     fflush(stdout);

@@ -278,7 +278,7 @@ def test_a_fork_while_another_thread_replays(compiled):
     before, held, done = step(x), threading.Event(), threading.Event()
 
     def hold():
-        with step._alone():
+        with step._turn:
             held.set()
             done.wait(30)
 

@@ -259,7 +259,7 @@ def test_no_two_results_and_no_result_and_input_share_memory():
 def test_constants_and_nothing_at_all_as_results():
     plan = planned(lambda x: (np.arange(3), tr.tensor(2.0), np.zeros((0, 3))), normal(2))
     assert [slot.shape for slot in plan.outputs] == [(3,), (), (0, 3)]
-    assert [r.tolist() for r in Executor(plan).run([normal(2)])] == [[0, 1, 2], 2.0, []]
+    assert [r.tolist() for r in Executor(plan).run([normal(2), np.asarray(2.0)])] == [[0, 1, 2], 2.0, []]
     assert planned(lambda x: None, normal(2)).outputs == []
 
 

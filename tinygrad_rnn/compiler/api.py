@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import copy
-import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import Generic, NoReturn, ParamSpec, TypeVar, cast, overload
-from weakref import WeakSet, ref
+from typing import Generic, NoReturn, ParamSpec, TypeVar, overload
 
 import numpy as np
 
@@ -17,7 +13,7 @@ from ..checks import integer
 from ..engine.collector import collector_paused
 from ..engine.tape import Array, context
 from ..engine.tensor import Tensor
-from ..engine.tree import flatten, map_leaves, rebuilder
+from ..engine.tree import map_leaves
 from ..errors import ConfigError, TraceError, UnsupportedError
 from ..pictures.drawing import Drawing
 from .ir.graph import Graph
@@ -26,14 +22,15 @@ from .picture import prepared
 from .plans.explain import Explanation, explain
 from .plans.family import Family
 from .plans.layout import make_plan
-from .plans.memory import Memory
+from .plans.memory import Beside, Memory
 from .plans.plan import Plan
 from .plans.skeleton import skeleton
 from .recording.anew import Recordings
 from .recording.arguments import Arguments, checked, donated_leaves
 from .recording.signature import Key, is_over, references, signature
-from .recording.trace import ARRAY, Recorded, trace
-from .replay.executor import Executor, Input
+from .recording.trace import trace
+from .replay.executor import Executor
+from .replay.ready import INPUTS, Ready, Turn
 from .settings import chosen_executor, default_threads, named_executor
 
 _SIZES = 64  # plans of one family that are kept: they share their memory
@@ -81,12 +78,12 @@ class Compiled(Generic[P, R_co]):
         self.donate = checked(function, donate)
         self.without = frozenset(without)
         self.max_plans = integer("compile", "max_plans", max_plans)
-        self._plans: OrderedDict[Key, _Ready] = OrderedDict()
+        self._plans: OrderedDict[Key, Ready] = OrderedDict()
+        self._newest: Ready | None = None  # what the last call used
         self._verified: set[int] = set()  # steps of loops that do the same each time; see `trace`
         self._families: dict[object, Family] = {}  # by the form of what was recorded
-        self._beside = beside
-        self._memories: WeakSet[Memory] = WeakSet() if beside is None else beside._memories
-        self._lock, self._process = threading.RLock(), os.getpid()
+        self._memories: Beside = Beside() if beside is None else beside._memories
+        self._turn: Turn = Turn() if beside is None else beside._turn  # a plan has one arena
         self._recordings = Recordings(function, self.max_plans)
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
@@ -120,9 +117,12 @@ class Compiled(Generic[P, R_co]):
             return self.function(*args, **kwargs)
         if how.anomaly:  # every operation is looked at: eagerly
             return map_leaves(_own_array, self.function(*args, **kwargs))
-        key, leaves = signature((args, kwargs))
-        with self._alone():  # a plan has one arena
-            return self._ready(key, (args, kwargs), leaves).run(leaves)
+        with self._turn:
+            newest = self._newest
+            leaves = None if newest is None else newest.leaves((args, kwargs), how.recording)
+            if newest is None or leaves is None:
+                newest, leaves = self._ready((args, kwargs))
+            return newest.run(leaves)
 
     @property
     def plan(self) -> Plan:
@@ -139,7 +139,7 @@ class Compiled(Generic[P, R_co]):
     @property
     def plans(self) -> list[Plan]:
         """The plans that are kept, the one used last at the end."""
-        with self._alone():
+        with self._turn:
             return [ready.executor.plan for ready in self._plans.values()]
 
     def stages(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[tuple[str, Graph]]:
@@ -158,9 +158,8 @@ class Compiled(Generic[P, R_co]):
         A call in a loop counts at each step. Nothing of the caller's changes; see `Plan.explain` for the costs without
         times.
         """
-        key, leaves = signature((args, kwargs))
-        with self._alone():
-            ready = self._ready(key, (args, kwargs), leaves)
+        with self._turn:
+            ready, leaves = self._ready((args, kwargs))
             executor = self._executor(ready.executor.plan)
             times = executor.seconds(ready.arrays(leaves))
             return explain(
@@ -200,7 +199,10 @@ class Compiled(Generic[P, R_co]):
     def _again(self, function: Callable[P, R_co]) -> Compiled[P, R_co]:
         return Compiled(function, self.without, self.max_plans, self.threads, self.executor, self.donate)
 
-    def _ready(self, key: Key, args: Arguments, leaves: list[object]) -> _Ready:
+    def _ready(self, args: Arguments) -> tuple[Ready, list[object]]:
+        """Return the plan for a call, which is recorded if there is none, and the leaves of its arguments."""
+        self._newest = None
+        key, leaves = signature(args)
         ready = self._plans.get(key)
         if ready is not None and (shape := ready.outside.changed()) is not None:
             self._recordings.outside(shape)
@@ -216,7 +218,8 @@ class Compiled(Generic[P, R_co]):
                 self._recordings.recorded(args)
         else:
             self._plans.move_to_end(key)
-        return ready
+        self._newest = ready
+        return ready, leaves
 
     def _make_room(self, newest: Family) -> None:
         """Drop what was used longest ago: sizes of the newest family, and whole families."""
@@ -236,19 +239,11 @@ class Compiled(Generic[P, R_co]):
     def _drop(self, key: Key) -> None:
         self._plans.pop(key).executor.close()
 
-    def _alone(self) -> threading.RLock:
-        """Return the lock of this process: in a forked one, that of its parent may be held for ever."""
-        if self._beside is not None:
-            return self._beside._alone()
-        if self._process != os.getpid():
-            self._lock, self._process = threading.RLock(), os.getpid()
-        return self._lock
-
     @collector_paused()
-    def _record(self, args: Arguments, leaves: list[object]) -> _Ready:
+    def _record(self, args: Arguments, leaves: list[object]) -> Ready:
         recorded = trace(self.function, args, self._verified)
         found = skeleton(recorded.graph)
-        inputs = [number for number, leaf in enumerate(leaves) if _is_input(leaf)]
+        inputs = [number for number, leaf in enumerate(leaves) if isinstance(leaf, INPUTS)]
         given = donated_leaves(self.function, self.donate, args)
         donated = frozenset(place for place, number in enumerate(inputs) if number in given)
         family = self._families.setdefault((found.form, donated), Family(self._memories))
@@ -260,7 +255,8 @@ class Compiled(Generic[P, R_co]):
         else:
             recorded.graph.release()
         recorded.outside.settle()
-        return _Ready(recorded, self._executor(plan, family.memory), leaves, family, is_first)
+        executor = self._executor(plan, family.memory)
+        return Ready(recorded, executor, args, family, is_first)
 
     def _planned(self, graph: Graph, donated: Collection[int]) -> Plan:
         """Return the plan that the passes make of a graph."""
@@ -277,55 +273,8 @@ class Compiled(Generic[P, R_co]):
         return Executor(plan, self.threads, native=self.executor == "native", memory=memory)
 
 
-class _Ready:
-    """A plan, bound, and what it takes to call it with arguments. It holds none of them."""
-
-    references: tuple[ref[object], ...] = ()  # weak references to what its signature tells apart by identity
-
-    def __init__(
-        self, recorded: Recorded, executor: Executor, leaves: list[object], family: Family, is_first: bool
-    ) -> None:
-        self.executor, self.outside, self.family, self.is_first = executor, recorded.outside, family, is_first
-        self._captured = recorded.captured
-        places = {id(leaf): _Argument(n) for n, leaf in enumerate(leaves) if isinstance(leaf, np.random.Generator)}
-        result = recorded.result
-        if places:
-            result = map_leaves(lambda part: places.get(id(part), part), result)
-        self._parts, self._rebuilt = flatten(result), rebuilder(result)
-        self._inputs = [number for number, leaf in enumerate(leaves) if _is_input(leaf)]  # the same for one signature
-
-    def arrays(self, leaves: list[object]) -> list[Input]:
-        """Return the inputs of the plan: of the call, then those that the function uses from outside."""
-        parts = [leaves[number] for number in self._inputs] + self._captured
-        return [part._array if isinstance(part, Tensor) else _unknown(cast(Input, part)) for part in parts]
-
-    def run(self, leaves: list[object]) -> object:
-        made = iter(self.executor.run(self.arrays(leaves)))
-        return self._rebuilt(iter([next(made) if part is ARRAY else self._given(part, leaves) for part in self._parts]))
-
-    def _given(self, part: object, leaves: list[object]) -> object:
-        """Return a result that is no array: a generator of this call, or what the function returned."""
-        return leaves[part.number] if isinstance(part, _Argument) else part
-
-
-@dataclass(frozen=True)
-class _Argument:
-    """Stands in a result for an argument of the call."""
-
-    number: int
-
-
-def _unknown(part: Input) -> Input:
-    """Return an array so that no executor takes it for one of an earlier call: a caller may make it writable again."""
-    return part.view() if isinstance(part, np.ndarray) and not part.flags.writeable else part
-
-
 def _own_array(part: object) -> object:
     return np.array(part.data if isinstance(part, Tensor) else part) if isinstance(part, Tensor | np.ndarray) else part
-
-
-def _is_input(part: object) -> bool:
-    return isinstance(part, Tensor | np.ndarray | np.random.Generator)
 
 
 def compile(

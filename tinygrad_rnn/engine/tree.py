@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from ..errors import ShapeError
@@ -63,15 +64,13 @@ def rebuilder(nest: object) -> Rebuild:
     >>> rebuilder((1, [2, None]))(iter("ab"))
     ('a', ['b', None])
     """
-    return _fold(nest, lambda leaf: _next, _maker, DEEPEST)
-
-
-def _next(leaves: Iterator[object]) -> object:
-    return next(leaves)
+    return _fold(nest, lambda leaf: next, _maker, DEEPEST)
 
 
 def _maker(nest: object, parts: Sequence[Rebuild]) -> Rebuild:
     if type(nest) is tuple:
+        if all(part is next for part in parts):
+            return lambda leaves: tuple(islice(leaves, len(parts)))
         return lambda leaves: tuple([part(leaves) for part in parts])
     return lambda leaves: _like(nest, [part(leaves) for part in parts])
 

@@ -12,13 +12,12 @@ All else must be the same: operators, operands, dtypes, constants; see `between`
 from __future__ import annotations
 
 from typing import NamedTuple
-from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .between import PlanLine, UnknownError
-from .memory import Memory
+from .memory import Beside, Memory
 from .plan import Plan
 from .skeleton import Skeleton
 
@@ -45,7 +44,7 @@ class Family:
         memory: what their executors share.
     """
 
-    def __init__(self, beside: WeakSet[Memory] | None = None) -> None:
+    def __init__(self, beside: Beside | None = None) -> None:
         self.memory = Memory(beside)
         self._members: list[_Member] = []  # the newest
         self._lines: list[_Line] = []  # through two members each; the one used last comes first

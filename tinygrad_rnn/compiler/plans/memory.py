@@ -41,24 +41,36 @@ class Block:
         return sys.getrefcount(self.memory) - 2 > self.own
 
 
+class Beside:
+    """Memories of functions that hand arrays to each other, of which one runs at a time.
+
+    Attributes:
+        memories: they.
+        used: whether one of them has ever had a block: until then no argument lies in one, and none is looked up.
+    """
+
+    def __init__(self) -> None:
+        self.memories: WeakSet[Memory] = WeakSet()
+        self.used = False
+
+
 class Memory:
     """What the executors of one function share, of which one runs at a time: an arena, and blocks for large results.
 
     Args:
-        beside: memories whose results are read where they lie, this one among them from now on: those of functions
-            that hand arrays to each other, of which one runs at a time.
+        beside: memories whose results are read where they lie, this one among them from now on.
 
     Attributes:
         sets: of blocks, each by the number of the result.
         donated: blocks of donated inputs, which results are written over.
     """
 
-    def __init__(self, beside: WeakSet[Memory] | None = None) -> None:
+    def __init__(self, beside: Beside | None = None) -> None:
         self.sets: list[dict[int, Block]] = []
         self.donated: list[Block] = []
         self._arena = own_memory(0)
-        self._beside = WeakSet() if beside is None else beside
-        self._beside.add(self)
+        self.beside = Beside() if beside is None else beside
+        self.beside.memories.add(self)
 
     def arena(self, nbytes: int) -> Array:
         """Return an arena of at least so many bytes: the one there is, or one of twice its size, if that is enough."""
@@ -72,6 +84,7 @@ class Memory:
         Args:
             needs: bytes of each large result, by its number.
         """
+        self.beside.used = True
         for blocks in self.sets[:_SETS]:
             if not any(number in blocks and blocks[number].held for number in needs):
                 return _enough(blocks, needs), False
@@ -85,8 +98,8 @@ class Memory:
         if base is None or not array.flags.c_contiguous:
             return None
         block = self._owner(base)
-        if block is None and len(self._beside) > 1:
-            found = (memory._owner(base) for memory in self._beside if memory is not self)
+        if block is None and len(self.beside.memories) > 1:
+            found = (memory._owner(base) for memory in self.beside.memories if memory is not self)
             block = next((one for one in found if one is not None), None)
         return block if block is not None and address(array) == block.address else None
 
@@ -101,16 +114,9 @@ class Memory:
                     return block
         return None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there are no blocks, neither here nor in the memories beside."""
-        if self.sets or self.donated:
-            return False
-        return not any(memory.sets or memory.donated for memory in self._beside)
-
     def _all(self) -> Iterator[Block]:
         """Yield all blocks, also those of the memories beside."""
-        for memory in self._beside:
+        for memory in self.beside.memories:
             yield from memory.blocks()
 
     def blocks(self) -> Iterator[Block]:
@@ -128,7 +134,7 @@ class Memory:
         """
         free = [one for one in self.donated if one.nbytes >= nbytes and one not in taken and not one.held]
         if not free:
-            free = [Block(nbytes, donated=True)]
+            free, self.beside.used = [Block(nbytes, donated=True)], True
             self.donated += free
         return min(free, key=lambda one: one.nbytes)
 
@@ -143,7 +149,7 @@ class Memory:
         try:
             yield
         except BaseException:
-            for memory in self._beside:
+            for memory in self.beside.memories:
                 memory.sets, memory.donated = [], []
             raise
         for block, count in zip(found, before, strict=True):

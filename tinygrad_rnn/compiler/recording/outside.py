@@ -141,6 +141,8 @@ class Outside:
 
     def changed(self) -> Shape | None:
         """Return the shape of an array that holds something else now, or None."""
+        if not (self._variables or self._memories):  # each call asks
+            return None
         for variable, bound in zip(self._variables, self._bound, strict=True):
             now = variable.value
             if now is not bound():

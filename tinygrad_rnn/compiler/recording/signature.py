@@ -17,7 +17,7 @@ Numbers = dict[object, int]
 
 
 def signature(args: object) -> tuple[Key, list[object]]:
-    """Return what a plan is made for, and the leaves of the arguments.
+    """Return what a plan is made for, and the leaves of the arguments, with arrays for Tensors.
 
     It is the nesting, shapes and dtypes, which parameters and generators are the same ones, and all that is no array.
     Nothing that has a state is kept alive by it.
@@ -41,7 +41,7 @@ def _describe(part: object, key: list[object], leaves: list[object], places: Num
     `places` numbers generators and results of what is recorded in the order in which they come: they may come twice.
     """
     if isinstance(part, Tensor):
-        leaves.append(part)
+        leaves.append(part._array)
         key += (part._array.shape, part._array.dtype, part._node and of_place(part, places))
     elif isinstance(part, np.ndarray):
         leaves.append(part)

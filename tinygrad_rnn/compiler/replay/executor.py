@@ -40,10 +40,13 @@ from .binding import Binding, BoundCall, pieces_of, timed
 Input = Array | np.random.Generator
 R = TypeVar("R")
 
-_LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
+LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
 _HUGE = 1 << 20  # bytes; of larger inputs no copy is kept that is not needed
 _SHARED = 1 << 25  # floating point operations; less is done sooner than another thread can be relied on to be there
 _BOUND = 16  # combinations of blocks for which the calls stay bound
+_Blocks = tuple[tuple[Block, ...], tuple[Block | None, ...]]  # of large results, and large inputs
+_NO_BLOCKS: _Blocks = (), ()
+_COPY = np.ndarray.copy
 
 
 class Executor:
@@ -74,22 +77,31 @@ class Executor:
         self._arena = self._shared.arena(plan.arena_bytes)
         self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
         self._objects: dict[int, object] = {}  # generators among the inputs, by buffer
-        self._copies: list[Array | None] = [None] * len(plan.inputs)  # arrays that inputs are copied into
-        self._last: list[ref[Array] | None] = [None] * len(plan.inputs)  # what was copied last, if nobody can change it
-        self._small: dict[int, Array] = {}  # small results, by number
+        self._copies: dict[int, Array] = {}  # arrays that large inputs are copied into, by number
         self._needs = {
             number: slot.buffer.nbytes
             for number, slot in enumerate(plan.outputs)
-            if slot.buffer.kind == "output" and slot.buffer.nbytes >= _LARGE
+            if slot.buffer.kind == "output" and slot.buffer.nbytes >= LARGE
         }
         inputs = {id(slot.buffer): number for number, slot in enumerate(plan.inputs)}
         self._over = {  # numbers of results that are written over an input, and of the input
             number: inputs[id(slot.buffer)] for number, slot in enumerate(plan.outputs) if id(slot.buffer) in inputs
         }
-        self._bound: dict[tuple[tuple[Block, ...], tuple[Block | None, ...]], list[BoundCall]] = {}
-        self._wide = [number for number, slot in enumerate(plan.inputs) if slot.buffer.nbytes >= _LARGE]
+        self._bound: dict[_Blocks, list[BoundCall]] = {}
+        numbered = [(number, slot) for number, slot in enumerate(plan.inputs) if slot.dtype != object]
+        self._wide = [number for number, slot in numbered if slot.buffer.nbytes >= LARGE]
+        # What was copied last of each, if nobody can change it.
+        self._last: dict[int, ref[Array] | None] = dict.fromkeys(self._wide)
         # Places in there of those that are written over.
         self._given = [place for place, number in enumerate(self._wide) if number in self._over.values()]
+        self._generators = [number for number, slot in enumerate(plan.inputs) if slot.dtype == object]
+        self._narrow = [(number, self._array(slot)) for number, slot in numbered if slot.buffer.nbytes < LARGE]
+        self._in_blocks = bool(self._needs or self._given)
+        self._small = {  # small results, by number, and small inputs that are written over
+            number: self._array(slot)
+            for number, slot in enumerate(plan.outputs)
+            if number not in self._needs and self._over.get(number) not in self._wide
+        }
 
     @property
     def nbytes(self) -> int:
@@ -105,6 +117,8 @@ class Executor:
                 function(*operands)
         finally:
             self._objects.clear()  # a generator is the caller's
+        if not chosen:
+            return [*map(_COPY, self._small.values())]
         return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
 
     def close(self) -> None:
@@ -114,24 +128,24 @@ class Executor:
 
     def _prepared(self, arrays: Sequence[Input]) -> tuple[list[BoundCall], dict[int, Block], bool]:
         """Return calls that are bound to these inputs, the blocks they write to, and whether results are copied."""
-        chosen, copied = self._shared.free_set(self._needs)
-        sources: tuple[Block | None, ...] = ()
-        if self._given or not self._shared.is_empty:
-            sources = self._sources(arrays)
-        wide = dict(zip(self._wide, sources, strict=False))
-        for number, source in wide.items():
-            if source is not None and self._copies[number] is not None:
-                self._drop_copy(number)
-        key = (tuple([chosen[number] for number in self._needs]), sources)
+        chosen: dict[int, Block] = {}
+        wide: dict[int, Block | None] = {}
+        copied, key = False, _NO_BLOCKS
+        if self._in_blocks or self._shared.beside.used:
+            blocks, copied = self._shared.free_set(self._needs)
+            chosen = {number: blocks[number] for number in self._needs}
+            wide = dict(zip(self._wide, self._sources(arrays), strict=True))
+            for number, source in wide.items():
+                if source is not None and number in self._copies:
+                    self._drop_copy(number)
+            key = tuple(chosen.values()), tuple(wide.values())
         bound = self._bound.get(key)
         if bound is None:
             with self._counted():
                 if len(self._bound) == _BOUND:
                     del self._bound[next(iter(self._bound))]
                 bound = self._bound[key] = self._bind(chosen, wide)
-        for number, (array, last) in enumerate(zip(arrays, self._last, strict=False)):
-            if wide.get(number) is None and (last is None or last() is not array):
-                self._copy(number, array)
+        self._fill(arrays, wide)
         if self._over:
             chosen = chosen | {
                 number: block for number, of in self._over.items() if (block := wide.get(of)) is not None
@@ -159,18 +173,23 @@ class Executor:
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
+    def _fill(self, arrays: Sequence[Input], wide: dict[int, Block | None]) -> None:
+        """Put inputs where the calls read them, those in blocks excepted."""
+        for number in self._generators:
+            self._objects[id(self.plan.inputs[number].buffer)] = arrays[number]
+        for number, target in self._narrow:
+            target[...] = arrays[number]  # np.copyto takes twice as long
+        for number, last in self._last.items():
+            if (last is None or last() is not arrays[number]) and wide.get(number) is None:
+                self._copy(number, arrays[number])
+
     def _copy(self, number: int, array: Input) -> None:
-        """Copy an input to where the calls read it, unless it is a generator."""
-        if not isinstance(array, np.ndarray):
-            self._objects[id(self.plan.inputs[number].buffer)] = array
-            return
-        copy = self._copies[number]
-        if copy is None:
-            copy = self._copies[number] = self._array(self.plan.inputs[number])
+        """Copy a large input to where the calls read it."""
+        if number not in self._copies:
+            self._copies[number] = self._array(self.plan.inputs[number])
         self._last[number] = None  # whatever interrupts the copy
-        copy[...] = array  # np.copyto takes twice as long
-        if number not in self._over.values():  # a small one is written over in its copy
-            self._last[number] = ref(array) if is_fixed(array) else None
+        self._copies[number][...] = array
+        self._last[number] = ref(array) if isinstance(array, np.ndarray) and is_fixed(array) else None
 
     def _drop_copy(self, number: int) -> None:
         """Give up the copy of a large input that now comes in a block: parameters do so from the second replay on."""
@@ -179,20 +198,16 @@ class Executor:
             return
         place = self._wide.index(number)
         with self._counted():
-            self._bound = {key: bound for key, bound in self._bound.items() if key[1][place] is not None}
-        self._copies[number] = self._last[number] = None
-        del self._memory[id(slot.buffer)]
+            self._bound = {key: bound for key, bound in self._bound.items() if key[1] and key[1][place] is not None}
+        self._last[number] = None
+        del self._copies[number], self._memory[id(slot.buffer)]
 
     def _handed(self, number: int, slot: Slot, chosen: dict[int, Block], copied: bool) -> Array:
         """Return a result as the caller gets it."""
-        if number in self._over:
-            return chosen[number].array(slot) if number in chosen else self._array(slot).copy()
-        if number not in self._needs:
-            if number not in self._small:
-                self._small[number] = self._array(slot)
+        if number not in chosen:
             return self._small[number].copy()
         result = chosen[number].array(slot)
-        return result.copy() if copied else result
+        return result.copy() if copied and number in self._needs else result
 
     def _array(self, slot: Slot) -> Array:
         """Return the array of a slot that lies in the arena or in memory of its own."""

@@ -196,18 +196,29 @@ static void walk_alone(Replay *replay, void *scratch) {
 }
 
 #ifndef TINYGRAD_RNN_ALONE
+/* What a replay is given each time; `room` is the number of records of the longest body of a loop among them. */
+typedef struct {
+    Pool *pool;
+    const Record *records;
+    Size count;
+    char *const *bases;
+    Size room;
+} Given;
+
 Pool *tinygrad_rnn_pool(int workers) { return make_pool(workers, SCRATCH + PACKED); }
 
 int tinygrad_rnn_record_bytes(void) { return sizeof(Record); }
 
 const char *tinygrad_rnn_operations(void) { return NAMES; }
 
-/* Replays records, at step t of the loop around them if there is one; `room` is the number of records of the longest
-   body of a loop among them, at most. Adds to `seconds`, unless it is NULL, the time of each record.
-   Returns the number of a record that met an id out of range, -1 if there is none, -2 if there is not enough memory. */
-Size tinygrad_rnn_replay(Pool *pool, const Record *records, Size count, char *const *bases, double *seconds, Size t,
-                         Size room) {
-    Replay replay = {pool, records, count, bases, seconds, t, room, NULL, -1, PTRDIFF_MAX, false, false};
+/* Replays records, at step t of the loop around them if there is one. Adds to `seconds`, unless it is NULL, the time of
+   each record. Returns the number of a record that met an id out of range, -1 if there is none, -2 if there is not
+   enough memory. */
+Size tinygrad_rnn_replay(const Given *given, double *seconds, Size t) {
+    Pool *pool = given->pool;
+    Size room = given->room;
+    Replay replay = {pool, given->records, given->count, given->bases, seconds, t,
+                     room, NULL,           -1,           PTRDIFF_MAX,  false,   false};
     void *scratch = NULL;
     if (room && !(replay.parts = lines(room * pool->workers * sizeof(Part)))) return -2;
     if (pool->owner == getpid() && pthread_mutex_trylock(&pool->busy) == 0) {

@@ -1,0 +1,94 @@
+"""A plan that is ready for calls: from arguments to inputs, from outputs to results. Each call goes through here."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import cast
+from weakref import ref
+
+import numpy as np
+
+from ...engine.tape import Array, context
+from ...engine.tensor import Tensor
+from ...engine.tree import flatten, map_leaves, rebuilder
+from ..plans.family import Family
+from ..recording.arguments import Arguments
+from ..recording.pattern import Pattern
+from ..recording.trace import ARRAY, Recorded
+from .executor import LARGE, Executor, Input
+
+INPUTS = Tensor, np.ndarray, np.random.Generator
+"""Types of arguments that are inputs of a plan; others are a part of the signature."""
+
+
+class Turn:
+    """A lock; a forked process, in which that of its parent may be held for ever, has one of its own."""
+
+    def __init__(self) -> None:
+        self._lock, self._process = threading.RLock(), os.getpid()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            if self._process != os.getpid():
+                self._lock, self._process = threading.RLock(), os.getpid()
+            self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+class Ready:
+    """A plan, bound, and what it takes to call it with arguments. It holds none of them."""
+
+    references: tuple[ref[object], ...] = ()  # weak references to what its signature tells apart by identity
+
+    def __init__(self, recorded: Recorded, executor: Executor, args: Arguments, family: Family, is_first: bool) -> None:
+        self.executor, self.outside, self.family, self.is_first = executor, recorded.outside, family, is_first
+        self._captured, self._pattern = recorded.captured, Pattern(args, context().recording)
+        given = flatten(args)
+        places = {id(leaf): _Argument(n) for n, leaf in enumerate(given) if isinstance(leaf, np.random.Generator)}
+        result = recorded.result
+        if places:
+            result = map_leaves(lambda part: places.get(id(part), part), result)
+        self._others = [(number, part) for number, part in enumerate(flatten(result)) if part is not ARRAY]
+        self._rebuilt = rebuilder(result)
+        self._inputs = [number for number, leaf in enumerate(given) if isinstance(leaf, INPUTS)]
+        self._all_inputs = len(self._inputs) == len(given)
+        # Large arrays of the caller's.
+        self._views = [n for n in self._inputs if isinstance(leaf := given[n], np.ndarray) and leaf.nbytes >= LARGE]
+
+    def leaves(self, args: Arguments, recording: bool) -> list[object] | None:
+        """Return the leaves of a call; None if it may need another plan."""
+        leaves = self._pattern.leaves(args, recording)
+        return None if leaves is None or self.outside.changed() is not None else leaves
+
+    def arrays(self, leaves: list[object]) -> list[Input]:
+        """Return the inputs of the plan: of the call, then those that the function uses from outside.
+
+        Large arrays of the caller's come as views if they are read-only: they may become writable again, so that no
+        executor must take one for that of an earlier call.
+        """
+        found = [*leaves]
+        for number in self._views:
+            if not (array := cast(Array, found[number])).flags.writeable:
+                found[number] = array.view()
+        if not self._all_inputs:
+            found = [found[number] for number in self._inputs]
+        found += [part._array if isinstance(part, Tensor) else part for part in self._captured]
+        return cast("list[Input]", found)
+
+    def run(self, leaves: list[object]) -> object:
+        """Replay the plan, and return what the function returns."""
+        made: list[object] = [*self.executor.run(self.arrays(leaves))]
+        for number, part in self._others:  # no arrays: generators of this call, or what the function returned
+            made.insert(number, leaves[part.number] if isinstance(part, _Argument) else part)
+        return self._rebuilt(iter(made))
+
+
+@dataclass(frozen=True)
+class _Argument:
+    """Stands in a result for an argument of the call."""
+
+    number: int
