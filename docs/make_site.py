@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ import tinygrad_rnn as tr
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"""(?:(?<=\]\()|(?<=\bsrc=")|(?<=srcset="))(?![a-z]+:|#)([^)#\s"]+)((?:#[^)"]*)?)(?=[)"])""")
+PICTURE = re.compile(r"(?<!\[)(!\[[^\]]*\]\(([^)\s]+)\))")
+BUNDLE = re.compile(r'(<script src="([^"]*)assets/javascripts/bundle)')
 FOREIGN = re.compile(r"<script[^>]*\bsrc=[\"']?https?:[^>]*></script>")
 ROOMS = {
     "Tensors and gradients": ("engine", "ops"),
@@ -104,7 +107,8 @@ class Pages:
             path = self.waiting.pop()
             target = self.folder / self.places[path]
             if path.suffix == ".md":
-                write(target, LINK.sub(partial(self.link, path), path.read_text(encoding="utf-8")))
+                text = LINK.sub(partial(self.link, path), path.read_text(encoding="utf-8"))
+                write(target, PICTURE.sub(r"[\1](\2)", text))  # a picture opens at its own size
             elif target.suffix == ".md":
                 write(target, self.listing(path))
             else:
@@ -160,6 +164,9 @@ scheme = "slate"
 toggle.icon = "lucide/sun"
 toggle.name = "Switch to a light page"
 
+[project.plugins.search]
+separator = '[\\s\\-_,:!=\\[\\]()\\\\"`/]+|\\.(?!\\d)|(?=[\\u4e00-\\u9fff])'
+
 [project.plugins.offline]
 
 [project.plugins.mkdocstrings.handlers.python]
@@ -168,6 +175,7 @@ paths = ["{root}"]
 [project.plugins.mkdocstrings.handlers.python.options]
 docstring_style = "google"
 show_source = false
+extensions = ["{root}/docs/griffe_examples.py"]
 show_root_full_path = false
 separate_signature = true
 show_signature_annotations = true
@@ -206,17 +214,31 @@ def navigation(folder: Path, references: list[Path]) -> str:
         title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         return f'    {{ "{title}" = "{path.relative_to(folder).as_posix()}" }},'
 
-    parts = ['  { "Home" = "index.md" },', '  { "中文" = "index.zh.md" },']
-    for title, lessons in (("Course", "course/en"), ("课程", "course/zh")):
-        pages = [titled(path) for path in sorted((folder / lessons).glob("*.md"))]
-        parts += [f'  {{ "{title}" = [', *pages, "  ] },"]
+    def lessons(language: str) -> list[str]:
+        return [titled(path) for path in sorted((folder / "course" / language).glob("*.md"))]
+
+    parts = ['  { "Home" = "index.md" },', '  { "Course" = [', *lessons("en"), "  ] },"]
     known = {path.stem for path in folder.glob("*.md")} - {"index", "index.zh", "changelog", "contributing"}
     guide = [f'    {{ "{title}" = "{name}.md" }},' for name, title in GUIDE.items() if name in known]
     guide += [titled(folder / f"{name}.md") for name in sorted(known - GUIDE.keys())]
     parts += ['  { "Guide" = [', *guide, "  ] },"]
     parts += ['  { "Reference" = [', *map(titled, references), "  ] },"]
     parts += ['  { "Contributing" = "contributing.md" },', '  { "Changelog" = "changelog.md" },']
+    parts += ['  { "中文" = [', '    { "首页" = "index.zh.md" },', *lessons("zh"), "  ] },"]
     return "\n".join(parts)
+
+
+def finish(site: Path) -> None:
+    """Add the script of the site to its pages, drop what is loaded from elsewhere, and mark what is in Chinese."""
+    workers = {path.name: path.read_text(encoding="utf-8") for path in site.rglob("workers/*.js")}
+    script = (ROOT / "docs" / "site.js").read_text(encoding="utf-8")
+    write(site / "assets" / "site.js", script.replace("workers = {}", f"workers = {json.dumps(workers)}", 1))
+    for page in site.rglob("*.html"):
+        text = FOREIGN.sub("", page.read_text(encoding="utf-8"))  # a shim for what the script of the site does
+        text = BUNDLE.sub(r'<script src="\2assets/site.js"></script>\1', text)
+        if page.parent.name == "zh" or page.name == "index.zh.html":
+            text = text.replace('<html lang="en"', '<html lang="zh-Hans"', 1)  # how signs are drawn and spoken
+        page.write_text(text, encoding="utf-8")
 
 
 def main(site: Path) -> None:
@@ -228,8 +250,7 @@ def main(site: Path) -> None:
     references = list(reference(pages / "reference"))
     write(work / "zensical.toml", CONFIG.format(nav=navigation(pages, references), root=ROOT.as_posix()))
     subprocess.run([sys.executable, "-m", "zensical", "build", "--clean"], cwd=work, check=True)
-    for page in (work / "site").rglob("*.html"):  # a shim for browsers that lack workers, loaded from elsewhere
-        page.write_text(FOREIGN.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    finish(work / "site")
     shutil.rmtree(site, ignore_errors=True)
     (work / "site").rename(site)
     print(f"{site / 'index.html'}: {sum(1 for _ in site.rglob('*.html'))} pages")

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -39,7 +40,9 @@ def site(tmp_path_factory):
     pytest.importorskip("zensical")
     pytest.importorskip("mkdocstrings")
     folder = tmp_path_factory.mktemp("site") / "site"
-    subprocess.run([sys.executable, ROOT / "docs" / "make_site.py", folder], check=True, capture_output=True)
+    command = [sys.executable, ROOT / "docs" / "make_site.py", folder]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "Warning" not in done.stdout + done.stderr, done.stdout + done.stderr
     return folder
 
 
@@ -84,12 +87,33 @@ def test_every_public_name_is_in_the_reference(pages):
     assert set(tr.__all__) - anchors == set()
 
 
+def test_examples_of_the_reference_are_code(site):
+    """In Markdown ">>>" is a quotation in a quotation in a quotation."""
+    for path in (site / "reference").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert "<blockquote>" not in text, path
+        assert "doctest:" not in text, path
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in (site / "reference" / "data.html").read_text(encoding="utf-8")
+
+
+def test_no_figure_is_left_as_text(pages):
+    for path in pages:
+        assert 'class="language-mermaid' not in path.read_text(encoding="utf-8"), path
+
+
+def test_a_picture_opens_at_its_own_size(site, pages):
+    links = pages[site / "course" / "en" / "03-unrolling.html"].links
+    assert "../../pictures/course/unrolling.svg" in links
+
+
 def test_both_languages_have_every_lesson(site):
     lessons = [{path.name for path in (site / "course" / language).glob("*.html")} for language in ("en", "zh")]
     assert lessons[0] == lessons[1]
     assert len(lessons[0]) == 10
     for path in (site / "course" / "zh").glob("*.html"):
-        assert re.search("[\u4e00-\u9fff]", path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        assert re.search("[\u4e00-\u9fff]", text)
+        assert '<html lang="zh-Hans"' in text
 
 
 FITS = """(() => {
@@ -113,12 +137,70 @@ def test_every_page_in_a_browser(chromium, pages, width):
         assert asked <= {"file", "blob", "data"}, path
 
 
-def test_keys_reach_search_and_a_lesson(chromium, site):
-    chromium.call("Emulation.setDeviceMetricsOverride", width=1500, height=900, deviceScaleFactor=1, mobile=False)
-    chromium.open(site / "index.html")
-    seen = set()
-    for _ in range(40):
+# What a reader can use on a page: all that is seen and takes a click. The switch of colours is a label for a reader with
+# a mouse, and the radio button under it for one with keys; titles in the sidebar of a wide page do nothing.
+MARK = """(() => {
+    const usable = "a[href], button, input, select, textarea, summary, [tabindex='0'], label[for]:not([for^=__palette])";
+    let count = 0;
+    for (const part of document.querySelectorAll(usable)) {
+        const box = part.getBoundingClientRect();
+        const seen = box.width && box.height && part.checkVisibility({opacityProperty: true, visibilityProperty: true});
+        if (seen && getComputedStyle(part).pointerEvents !== "none") part.dataset.number = count++;
+    }
+    return count;
+})()"""
+LEFT = "document.querySelectorAll('[data-number]:not([data-reached])')"
+TAKEN = f"[...{LEFT}].map(part => part.outerHTML.slice(0, 80))"
+REACHED = (
+    "(() => { const part = document.activeElement; part.dataset.reached = 1; return part.tagName + '#' + part.id; })()"
+)
+
+
+@pytest.mark.parametrize("width", [360, 1500])
+@pytest.mark.parametrize(
+    "page", ["index.html", "course/en/07-scissors.html", "course/zh/04-bptt-by-hand.html", "pages/leaky.html"]
+)
+def test_keys_reach_all_of_a_page(chromium, site, page, width):
+    chromium.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    chromium.open(site / page)
+    for _ in range(200):  # the page that trains builds itself
+        if (count := chromium.js(MARK)) > 10:
+            break
+        time.sleep(0.05)
+    assert count > 10
+    reached = set()
+    for _ in range(count + 120):
         chromium.press("Tab")
-        seen.add(chromium.js("document.activeElement.getAttribute('href') || document.activeElement.tagName"))
-    assert "./course/en/04-bptt-by-hand.html" in seen
-    assert any("BUTTON" in part for part in seen)
+        reached.add(chromium.js(REACHED))
+        if chromium.js(f"{LEFT}.length") == 0:
+            break
+    assert chromium.js(TAKEN) == []
+    assert page.startswith("pages") or "INPUT#__palette_0" in reached
+
+
+@pytest.mark.parametrize(
+    ("words", "page"), [("perplexity", "course/en/09-language-model.html"), ("截断", "course/zh/07-scissors.html")]
+)
+def test_the_search_works_from_a_file(chromium, site, words, page):
+    chromium.call("Emulation.setDeviceMetricsOverride", width=360, height=900, deviceScaleFactor=1, mobile=False)
+    chromium.open(site / "index.html")
+    label = "document.querySelector('label[for=__search]')"
+    chromium.js(f"{label}.focus()")
+    chromium.press("Enter")
+    chromium.call("Input.insertText", text=words)
+    found = """new Promise(resolve => setInterval(() => {
+        const roots = [...document.querySelectorAll("*")].map(part => part.shadowRoot).filter(root => root);
+        const links = roots.flatMap(root => [...root.querySelectorAll("a")]);
+        const hits = links.map(link => link.href).filter(href => href.includes("?h="));
+        if (hits.length) resolve(hits);
+    }, 50))"""
+    assert any(page in hit for hit in chromium.js(found))
+
+
+def test_keys_switch_the_colours(chromium, site):
+    chromium.call("Emulation.setDeviceMetricsOverride", width=360, height=900, deviceScaleFactor=1, mobile=False)
+    chromium.open(site / "index.html")
+    before = chromium.js("document.body.dataset.mdColorScheme")
+    chromium.js("document.querySelector('input[name=__palette]').focus()")
+    chromium.press("Enter")
+    assert {before, chromium.js("document.body.dataset.mdColorScheme")} == {"default", "slate"}

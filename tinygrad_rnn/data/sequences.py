@@ -145,7 +145,7 @@ class Sequences:
             pool: number of batches that are drawn at once, sorted by length, cut into batches, and shuffled, so that
                 sequences of similar length are together; 1: no sorting.
             multiple: T is rounded up to a multiple of it, so that fewer shapes occur (a compiled update has a plan for
-            each).
+                each).
             drop_last: leave out a last batch of fewer than N sequences.
 
         >>> data = Sequences([np.zeros(n) for n in (5, 1, 4, 2)], targets=[5, 1, 4, 2])
@@ -167,7 +167,7 @@ def sliding_windows(
 ) -> Sequences:
     """Return the windows of a series, each with the values that follow it: a forecasting task.
 
-    Window i holds series[i * stride :][:length]. Its target is the next `horizon` values; with `steps`, at each step
+    Window i holds `series[i * stride :][:length]`. Its target is the next `horizon` values; with `steps`, at each step
     the value `horizon` steps later.
 
     Args:

@@ -44,7 +44,7 @@ class DotAttention(Module):
             query: (N, D) or (N, Q, D).
             keys: (N, T, D), a sequence of vectors; they are the values, too.
             mask: (N, T) booleans, True for steps that count; None: all. A sequence in which no step counts has weights
-            0.
+                0.
 
         Returns:
             context (N, D) or (N, Q, D), and weights (N, T) or (N, Q, T), which add up to 1.

@@ -336,7 +336,7 @@ def recurrence_report(
 
     Raises:
         ConfigError: if horizon, wanted_cosine or repeats is out of range, or policies is empty or contains anything
-        else.
+            else.
         NonFiniteError: if the full gradient is not finite.
         ShapeError, GradientError: as `Recurrence`.
 

@@ -1,0 +1,33 @@
+// Two things that the pages of the site lack: a search that works from a file, and buttons that keys reach.
+
+// A browser starts no worker from a file, but it does from a text; docs/make_site.py puts the text of the workers here.
+const workers = {};
+if (location.protocol === "file:") {
+  const Plain = window.Worker;
+  window.Worker = class extends Plain {
+    constructor(url, options) {
+      const text = workers[new URL(url, location.href).pathname.split("/").pop()];
+      const kind = { type: "text/javascript" };
+      super(text === undefined ? url : URL.createObjectURL(new Blob([text], kind)), options);
+    }
+  };
+}
+
+// Menu, search and contents are labels on a narrow page, which the Tab key passes by.
+const names = { __drawer: "Menu", __search: "Search", __toc: "On this page" };
+function reach() {
+  for (const label of document.querySelectorAll("label[for]:not([for^=__palette])")) {
+    const style = getComputedStyle(label);
+    label.tabIndex = style.pointerEvents === "none" || label.classList.contains("md-overlay") ? -1 : 0;
+    label.setAttribute("role", "button");
+    if (!label.textContent.trim()) label.setAttribute("aria-label", names[label.htmlFor] ?? "Open");
+  }
+}
+document.addEventListener("DOMContentLoaded", reach);
+window.addEventListener("resize", reach);
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches?.("label[role=button]") && (event.key === "Enter" || event.key === " ")) {
+    event.preventDefault();
+    event.target.click();
+  }
+});
