@@ -55,6 +55,22 @@ def test_gradients(T, reverse):
     assert check_grads(loss, a, b, rng.standard_normal((2, 3))).ok
 
 
+@pytest.mark.parametrize("T", [1, 2, 3])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_whether_derivatives_depend_on_what_they_are_derivatives_by(T, compiled):
+    """Of one step they are constants, in eager execution too: h_0 = a_0 * 0 + b_0."""
+    depends = []
+
+    def f(a, b):
+        slopes = tr.grad(np.sum(tr.linear_scan(a, b, axis=0)), [a, b], create_graph=True)
+        depends[:] = [slope.requires_grad for slope in slopes]
+        return slopes
+
+    a, b = (tr.tensor(np.full((T, 2), 0.5), requires_grad=True) for _ in range(2))
+    (tr.compile(f) if compiled else f)(a, b)
+    assert depends == [T > 1, T > 1]
+
+
 def test_gradients_of_gradients():
     rng = np.random.default_rng(1)
     a, b = (tr.tensor(rng.uniform(-1, 1, (1, 9, 2)), requires_grad=True) for _ in range(2))
