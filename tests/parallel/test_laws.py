@@ -11,7 +11,7 @@ from tinygrad_rnn.nn.draws import RowDraws
 from tinygrad_rnn.parallel import Group, Share, group_of, joined_state, launched, share_of
 from tinygrad_rnn.parallel.exchange import BFloat16, TopK, as_bfloat16, as_float32, parse_exchange
 from tinygrad_rnn.parallel.shares import own_rows
-from tinygrad_rnn.training.loop.pieces import agreed_policy
+from tinygrad_rnn.training.loop.pieces import HeldRows
 from tinygrad_rnn.training.loop.together import flat_of, places_of
 
 
@@ -179,11 +179,24 @@ def test_exchanges_that_are_refused(text, message):
         parse_exchange(text)
 
 
-def test_policies_that_mix_the_rows_of_a_batch_are_refused():
-    for policy in (tr.UORO(), tr.KroneckerFactored()):
-        with pytest.raises(tr.ConfigError, match="cannot be divided among processes"):
-            agreed_policy(policy, Several(0, 2))
-        assert agreed_policy(policy, Group()) is policy
+@pytest.mark.parametrize("kind", [tr.UORO, tr.KroneckerFactored])
+def test_policies_that_mix_the_rows_of_a_batch_draw_for_their_own(kind):
+    dtype = np.dtype(np.float64)
+    alone = kind(rng=4)
+    signs, later = alone.signs((5, 3), dtype), alone.signs((9,), dtype)
+    for start, stop in ((0, 2), (2, 5)):
+        policy = kind(rng=4)
+        held = policy.among(HeldRows(Share(None, start, stop, 5), Group()))
+        assert np.array_equal(held.signs((stop - start, 3), dtype), signs[start:stop])
+        assert np.array_equal(policy.signs((9,), dtype), later)  # the generator is that of the policy
+
+
+def test_rows_that_do_not_count_add_nothing_to_a_total():
+    values = [np.full((2, 3), 2.0), np.array(3.0), np.ones(2, np.float32)]
+    for counts in (True, False):
+        found = HeldRows(Share(None, 0, 1, 1, counts), Group()).total(values)
+        assert [(one.shape, one.dtype) for one in found] == [(one.shape, one.dtype) for one in values]
+        assert all(np.array_equal(one, counts * value) for one, value in zip(found, values, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,31 @@ def test_an_error_of_one_process_does_not_leave_the_others_waiting():
     assert "error: process 1 of 2: OSError: no such disk" in err
 
 
+AMID = """
+import numpy as np, tinygrad_rnn as tr
+from mpi4py import MPI
+comm = MPI.COMM_WORLD
+model = tr.RNNLM(5, 4, 4, np.random.default_rng(0))
+calls = 0
+
+def loss(model, batch, state, rng):
+    global calls
+    calls += 1
+    if comm.rank == 1 and calls == 8:
+        raise ValueError("bad row")
+    return model.loss(*batch, state)
+
+state = lambda: model.initial_state(4)
+windows = tr.OffsetBatches(np.arange(200) % 5, 4, 6)
+policy = tr.UORO(every=6)  # whose steps are sums of all
+how = {"epochs": 1, "compile": False, "policy": policy, "progress": False}
+trainer = tr.Trainer(model, loss, windows, state=state, comm=comm, **how)
+try:
+    trainer.fit()
+except ValueError as error:
+    print(comm.rank, error, flush=True)
+"""
+
 BAD = """
 import numpy as np, tinygrad_rnn as tr
 from mpi4py import MPI
@@ -161,8 +186,9 @@ except ValueError as error:
 
 
 @pytest.mark.nightly
-def test_an_error_of_a_loss_is_raised_in_all_processes():
-    code, out, err = ended(start(2, "-c", BAD), 60)
+@pytest.mark.parametrize("program", [BAD, AMID], ids=["between sums", "amid sums"])
+def test_an_error_of_a_loss_is_raised_in_all_processes(program):
+    code, out, err = ended(start(2, "-c", program), 60)
     assert code == 0, err
     assert sorted(out.splitlines()) == ["0 process 1: bad row", "1 bad row"]
 

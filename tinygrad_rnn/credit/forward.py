@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
@@ -45,6 +45,16 @@ class Carrier(ABC, Generic[Carry]):
         """Take what `state_dict` of a carrier of the same policy returned."""
 
 
+class Rows(Protocol):
+    """The rows of a batch that a step has, where other processes have the others."""
+
+    def draws(self, rng: np.random.Generator) -> np.random.Generator:
+        """Return what draws for these rows what `rng` would draw for all, and leaves it in the same state."""
+
+    def total(self, values: Sequence[Value]) -> list[Value]:
+        """Return the sums of values over all processes, the same bits in each."""
+
+
 class ForwardPolicy(Policy):
     """Base of the policies that carry credit forward.
 
@@ -60,6 +70,10 @@ class ForwardPolicy(Policy):
     @abstractmethod
     def carrier(self) -> Carrier[Any]:
         """Return a carrier for a new sequence."""
+
+    def among(self, rows: Rows) -> Self:
+        """Return the policy for some rows of a batch; by default itself, as each row's credit is its own."""
+        return self
 
     def scale(self, edge: int, end: int) -> float:
         """Return 1: every use of the parameters gets its credit.

@@ -5,9 +5,10 @@ Each is unbiased: its mean over the draws is the gradient of full BPTT, while th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..engine.tape import Array, DType
 from ..engine.tensor import Value
 from ..errors import ConfigError
 from ..ops import astype
-from .forward import Carrier, ForwardPolicy, is_zero, joined, summed
+from .forward import Carrier, ForwardPolicy, Rows, is_zero, joined, summed
 from .influence import whole_state_jacobian
 from .jacobian import StepJacobian
 from .memory import check_memory
@@ -54,12 +55,23 @@ class Sampled(ForwardPolicy):
         object.__setattr__(self, "_generator", np.random.default_rng(self.rng))
 
     def signs(self, shape: tuple[int, ...], dtype: DType) -> Array:
-        """Return random signs, -1 and 1."""
+        """Return random signs, -1 and 1; the first axis is N."""
         return without_gradient("signs", _signs, self.__dict__["_generator"], shape, dtype, repeatable=False)
 
     def normal(self, shape: tuple[int, ...], dtype: DType) -> Array:
         """Return normal numbers of variance 1."""
         return without_gradient("normal", _normal, self.__dict__["_generator"], shape, dtype, repeatable=False)
+
+    def total(self, values: Sequence[Value]) -> list[Value]:
+        """Return sums over the rows of a batch, of those that this process has, as sums over all of its rows."""
+        rows: Rows | None = self.__dict__.get("_rows")
+        return [*values] if rows is None else rows.total(values)
+
+    def _drawn_among(self, rows: Rows) -> Self:
+        """Return a policy that draws for these rows, from the generator of this one."""
+        made = copy.copy(self)
+        made.__dict__.update(_rows=rows, _generator=rows.draws(self.__dict__["_generator"]))
+        return made
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,10 @@ class UORO(Sampled):
     UORO(rng=7, every=1)
     """
 
+    def among(self, rows: Rows) -> Self:
+        """Return the policy for some rows of a batch: w is that of all, so P numbers are summed at each step."""
+        return self._drawn_among(rows)
+
     def carrier(self) -> Carrier[RankOne]:
         """Return a carrier for a new sequence."""
         return _RankOne(self)
@@ -100,8 +116,11 @@ class _RankOne(Carrier[RankOne]):
             carry = (zeros, {name: value * 0 for name, value in immediate.items()})
         state, weights = carry
         moved = record.push(state)
-        r0 = _ratio(_norm(list(weights.values())), _norm(moved))
-        r1 = _ratio(_norm(list(immediate.values())), _norm(nu))
+        reached = [immediate[name] for name in record.reaching]  # the others are zero
+        *reached, moved_squares, nu_squares = self._policy.total([*reached, _squares(moved), _squares(nu)])
+        immediate |= dict(zip(record.reaching, reached, strict=True))
+        r0 = _ratio(_norm(list(weights.values())), np.sqrt(moved_squares))
+        r1 = _ratio(_norm(list(immediate.values())), np.sqrt(nu_squares))
         new = [_like(r0 * a + r1 * b, zero) for a, b, zero in zip(moved, nu, zeros, strict=True)]
         weight = {name: _like(weights[name] / r0 + immediate[name] / r1, weights[name]) for name in immediate}
         direct, deltas, past = record.loss_terms()
@@ -180,6 +199,10 @@ class KroneckerFactored(Sampled):
     >>> tr.KroneckerFactored(rng=7)
     KroneckerFactored(rng=7, every=1)
     """
+
+    def among(self, rows: Rows) -> Self:
+        """Return the policy for some rows of a batch, which have signs of their own."""
+        return self._drawn_among(rows)
 
     def carrier(self) -> Carrier[Factors]:
         """Return a carrier for a new sequence."""
@@ -266,9 +289,14 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> A
     return rng.standard_normal(shape).astype(dtype)
 
 
-def _norm(parts: Sequence[Value]) -> Value:
-    total: Value = np.sqrt(sum(np.sum(part * part) for part in parts))
+def _squares(parts: Sequence[Value]) -> Value:
+    total: Value = sum(np.sum(part * part) for part in parts)
     return total
+
+
+def _norm(parts: Sequence[Value]) -> Value:
+    made: Value = np.sqrt(_squares(parts))
+    return made
 
 
 def _norm_by_stream(part: Value) -> Value:

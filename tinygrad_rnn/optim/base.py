@@ -17,6 +17,7 @@ from ..engine.tensor import Tensor, Value
 from ..engine.tree import flatten, map_leaves
 from ..errors import ConfigError, DTypeError, ShapeError
 from ..ops import astype
+from .clipping import times
 
 V = TypeVar("V", Array, Tensor)
 """A value that a rule computes with: an array, or a Tensor while an update is compiled."""
@@ -78,7 +79,12 @@ class Optimizer(ABC):
         """
 
     def updated(
-        self, params: Mapping[str, Value], grads: Mapping[str, V], state: Mapping[str, Mapping[str, V]], rates: Rates
+        self,
+        params: Mapping[str, Value],
+        grads: Mapping[str, V],
+        state: Mapping[str, Mapping[str, V]],
+        rates: Rates,
+        factor: Value | float | None = None,
     ) -> tuple[dict[str, V], dict[str, dict[str, V]]]:
         """Return new parameters and new state, as arrays or Tensors, without changing anything.
 
@@ -90,6 +96,8 @@ class Optimizer(ABC):
             grads: the same names, to values of the same shapes.
             state: the same names, each to slot name and value.
             rates: what `rates` returned, as numbers or float64 of shape ().
+            factor: what gradients are multiplied with first, each in its dtype, as clipping does; None: 1. A plan
+                does it on the way, block by block, and no array of all products is made.
         """
         new_params, new_state = {}, {}
         rounded: dict[np.dtype[np.floating], Rates] = {}
@@ -98,7 +106,8 @@ class Optimizer(ABC):
             if dtype not in rounded:
                 rounded[dtype] = map_leaves(partial(_as, dtype=dtype), rates)
             slots, wide = dict(state[name]), _as(cast("V", p), dtype)  # a Tensor where its gradient is one
-            new = self.changed(name, wide, _as(grads[name], dtype), rounded[dtype], slots)
+            g = grads[name] if factor is None else times(grads[name], factor)
+            new = self.changed(name, wide, _as(g, dtype), rounded[dtype], slots)
             new_params[name] = _as(new, p.dtype)
             new_state[name] = {slot: _as(value, dtype) for slot, value in slots.items()}
         return new_params, new_state

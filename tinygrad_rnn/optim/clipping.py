@@ -82,7 +82,9 @@ def clip_by_norm(grads: Mapping[str, V], max_norm: float) -> tuple[dict[str, V],
     """
     max_norm = number("clip_by_norm", "max_norm", max_norm, low=0, above=True, infinite=True)
     norm = norms("clip_by_norm", grads)[-1]
-    return scaled(grads, norm, max_norm), _own_kind(norm)
+    factor = factor_of(norm, max_norm)
+    clipped = dict(grads) if factor is None else {name: times(g, factor) for name, g in grads.items()}
+    return clipped, _own_kind(norm)
 
 
 def clip_by_value(grads: Mapping[str, V], limit: float) -> dict[str, V]:
@@ -129,17 +131,21 @@ def norms(function: str, grads: Mapping[str, V], raises: bool = True) -> Value:
     return _norms(*gradients.values(), function=function, names=tuple(gradients) if raises else ())
 
 
-def scaled(grads: Mapping[str, V], norm: Value | float, max_norm: float) -> dict[str, V]:
-    """Return gradients times min(1, max_norm / norm), each in its own dtype; the same arrays if that is known to be 1.
+def factor_of(norm: Value | float, max_norm: float) -> Value | None:
+    """Return min(1, max_norm / norm); None if that is known to be 1.
 
-    >>> import numpy as np
-    >>> scaled({"b": np.array([4.0, 3.0])}, 5.0, 1.0)
-    {'b': array([0.8, 0.6])}
+    >>> factor_of(5.0, 1.0), factor_of(0.5, 1.0)
+    (np.float64(0.2), None)
     """
     if max_norm == math.inf or not (isinstance(norm, Tensor) or norm > max_norm):
-        return dict(grads)
-    factor = max_norm / maximum(norm, max_norm)
-    return {name: _array(g * astype(factor, g.dtype)) for name, g in grads.items()}
+        return None
+    found: Value = max_norm / maximum(norm, max_norm)
+    return found
+
+
+def times(g: V, factor: Value | float) -> V:
+    """Return a gradient times a number, in its own dtype."""
+    return _array(g * astype(factor, g.dtype))
 
 
 @primitive(analytic=False)

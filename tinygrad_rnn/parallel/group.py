@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PAUSE = 1e-4  # seconds between two questions
+_PIECE = 1 << 22  # bytes of one sum: what MPI keeps in between stays in cache, which is 4 times as fast on one machine
 
 # What launchers tell each process: Open MPI's, those with PMI (MPICH, Intel MPI), and SLURM's srun with PMIx or PMI.
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -29,6 +30,14 @@ _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE"
 
 class LostError(RuntimeError):
     """A process of the run has died, so that a sum over all of them cannot be completed."""
+
+
+class ToldError(RuntimeError):
+    """An error of another process, of which this one was told while it computed; `error` is what all raise."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def launched(environment: Mapping[str, str] | None = None) -> int:
@@ -136,8 +145,39 @@ class Group:
             array: contiguous, float32 or float64; of the same shape everywhere.
         """
         if self._comm is not None:
+            flat, step = array.reshape(-1), _PIECE // array.itemsize
             with self._watched(2 * array.nbytes * (self.size - 1) // self.size) as comm:
-                comm.Allreduce(_in_place(), array)
+                for start in range(0, flat.size, step):
+                    comm.Allreduce(_in_place(), flat[start : start + step])
+
+    def add_amid(self, array: Array) -> None:
+        """Do what `add` does, amid what each process computes for itself, and may fail at.
+
+        A process that has failed is at `agree` meanwhile, and says so here.
+
+        Raises:
+            ToldError: if another process has failed.
+        """
+        try:
+            self.agree(None)
+        except LostError:
+            raise
+        except Exception as error:
+            raise ToldError(error) from error
+        self.add(array)
+
+    def can_add_beside(self) -> bool:
+        """Return whether a sum can go on beside computing: over a network, or on a core that no process computes on."""
+        if self._comm is None:
+            return False
+        from mpi4py import MPI
+
+        with self._watched(0) as comm:
+            here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        processes = here.Get_size()
+        here.Free()
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return bool(self.largest(float(processes < self.size or cores >= 2 * processes))[0])
 
     def begin_add(self, array: Array) -> Sum:
         """Begin to sum an array over all processes, as `add` does, and return what waits for the end.

@@ -7,7 +7,8 @@ from collections.abc import Hashable
 import numpy as np
 
 from ..ir.graph import Call, Graph, Rewriter, Value, map_parts
-from .common import Operands, attrs_key, axes_of, part_key, reshaped, rewrite, spec, transposed
+from ..ir.operators import CONCATENATE
+from .common import Operands, attrs_key, axes_of, before_reshapes, part_key, reshaped, rewrite, spec, transposed
 
 
 def remove_dead_code(graph: Graph) -> Graph:
@@ -50,6 +51,8 @@ def _simpler(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     x = inputs[0]
     if (same := _unchanged(call, inputs)) is not None:
         return [same]
+    if call.name == "concatenate":
+        return _with_whole_arrays(call, inputs, new)
     maker = x.maker
     if maker is None:
         return None
@@ -63,6 +66,35 @@ def _simpler(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     if call.name == "unstack" and maker.name == "stack" and _same_axis(call, maker):
         return list(maker.inputs) if all(isinstance(part, Value) for part in maker.inputs) else None
     return None
+
+
+def _with_whole_arrays(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
+    """Return a vector in which an array stands for its first rows and, after them, its last one: it need not be copied.
+
+    So do gradients of a matrix and of its bias in one vector, which are made in one product.
+    """
+    parts: list[object] = []
+    for part in inputs:
+        whole = _of_which(parts[-1], part) if parts and call.output.ndim == 1 else None
+        if whole is None:
+            parts.append(part)
+        else:
+            parts[-1] = reshaped(new, whole, (whole.size,))
+    if len(parts) == len(inputs):
+        return None
+    return [*new.call(CONCATENATE, parts, call.attrs, [spec(call.output)], call.place).outputs]
+
+
+def _of_which(rows: object, row: object) -> Value | None:
+    """Return the array of which two values are all rows but the last, and the last, as vectors; else None."""
+    if not isinstance(rows, Value) or not isinstance(row, Value):
+        return None
+    first, last = before_reshapes(rows).maker, before_reshapes(row).maker
+    if first is None or last is None or not first.name == last.name == "getitem" or first.inputs != last.inputs:
+        return None
+    whole: Value = first.inputs[0]
+    end = whole.shape[0] - 1
+    return whole if (first.attrs["index"], last.attrs["index"]) == ((slice(0, end),), (end,)) else None
 
 
 def _same_axis(one: Call, other: Call) -> bool:

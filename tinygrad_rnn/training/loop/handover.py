@@ -87,8 +87,9 @@ def made_before_the_end(plan: Plan, vector: int, places: Mapping[str, tuple[int,
     for number, part in enumerate(plan.instructions):
         turn: tuple[Instruction, ...] = part.instructions if isinstance(part, Loop) else (part,)
         for slot in (slot for one in turn for slot in one.outputs if slot.buffer is buffer):
+            low, high = (slot.offset + end for end in slot.extent())
             for name, (start, stop) in places.items():
-                if start <= slot.offset < stop:
+                if low < stop and start < high:
                     last[name] = number
     early = [name for name, number in last.items() if loops and 0 <= number < loops[-1]]
     return early if sum(places[name][1] - places[name][0] for name in early) >= _LEAST else []

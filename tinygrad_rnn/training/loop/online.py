@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 
 from ...compiler.api import Compiled
-from ...credit.forward import ForwardPolicy, ForwardRecurrence
+from ...credit.forward import ForwardPolicy, ForwardRecurrence, Rows
 from ...credit.nests import arrays_of
 from ...credit.policy import policy_state, restore_policy
 from ...credit.update import Past
@@ -37,11 +37,22 @@ class Online:
     ) -> None:
         self._objective, self._model, self._policy = objective, model, policy
         self._carrier = policy.carrier()
+        self._rows: Rows | None = None
         self._plan = Compiled(self._step, executor=executor, donate=["carry"])
+        self._executor = executor
         self._compiles = compile
         self._carry: object = None
         self.resumable = True  # at no cost
         self._state: State = None
+
+    def hold(self, rows: Rows) -> None:
+        """Carry the credit of these rows of each batch, of which other processes hold the others."""
+        policy = self._policy.among(rows)
+        if policy is self._policy or rows == self._rows:
+            return
+        self._carrier, self._rows = policy.carrier(), rows
+        self._plan = Compiled(self._step, executor=self._executor, donate=["carry"])
+        self.restart()
 
     @property
     def plans(self) -> int:

@@ -9,10 +9,12 @@ import numpy as np
 
 from ...credit.forward import ForwardPolicy
 from ...credit.policy import Policy
-from ...credit.sampled import UORO, KroneckerFactored
-from ...engine.tape import Array
+from ...engine.operands import without_gradient
+from ...engine.tape import Array, context
+from ...engine.tensor import Value
 from ...engine.tree import flatten, map_leaves
-from ...errors import ConfigError
+from ...nn.draws import RowDraws
+from ...ops import astype
 from ...parallel.group import Group
 from ...parallel.shares import Share
 from ...truncation import parse_policy
@@ -105,21 +107,50 @@ class AgreedPolicy(Policy):
     def observe(self, end: int, begin: int, norms: Sequence[tuple[int, float]]) -> None:
         """Hand on the norms over all rows."""
         squares = np.array([norm * norm for _, norm in norms])
-        self._group.add(squares)
+        self._group.add_amid(squares)
         found = [(edge, math.sqrt(square)) for (edge, _), square in zip(norms, squares, strict=True)]
         self._policy.observe(end, begin, found)
 
 
 def agreed_policy(policy: Policy | None, group: Group) -> Policy | None:
-    """Return the policy that each of several processes follows, so that all of them cut at the same edges.
-
-    Raises:
-        ConfigError: if its gradient is not a sum over the rows of a batch.
-    """
-    if isinstance(policy, UORO | KroneckerFactored) and group.size > 1:
-        raise ConfigError(
-            f"comm: {policy!r} has one rank-one estimate for all rows of a batch, so that they cannot be divided among "
-            "processes; use RTRL, SnAp, RFLO, EProp or ForwardGradient"
-        )
+    """Return the policy that each of several processes follows, so that all of them cut at the same edges."""
     observes = policy is not None and type(policy).observe is not Policy.observe
     return AgreedPolicy(policy, group) if observes and policy is not None and group.size > 1 else policy
+
+
+class HeldRows:
+    """The rows of each batch that a process holds, for a policy whose credit is of all rows together.
+
+    Args:
+        share: which they are.
+        group: the processes.
+    """
+
+    def __init__(self, share: Share, group: Group) -> None:
+        self._share, self._group = share.of(None), group
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HeldRows) and (self._share, self._group) == (other._share, other._group)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def draws(self, rng: np.random.Generator) -> np.random.Generator:
+        """Return what draws for these rows what `rng` would draw for all."""
+        return RowDraws(rng, self._share.start, self._share.stop, self._share.total)
+
+    def total(self, values: Sequence[Value]) -> list[Value]:
+        """Return the sums of values over all processes, sent as one vector; rows that do not count add nothing."""
+        dtype = np.result_type(np.float32, *(value.dtype for value in values))
+        parts: list[Value] = [np.reshape(astype(value, dtype), (-1,)) for value in values]
+        whole = without_gradient("sum over processes", self._sum, np.concatenate(parts), repeatable=False)
+        ends = np.cumsum([part.size for part in parts])
+        return [
+            astype(np.reshape(whole[end - value.size : end], value.shape), value.dtype)
+            for end, value in zip(ends.tolist(), values, strict=True)
+        ]
+
+    def _sum(self, vector: Array) -> Array:
+        found = np.array(vector) if self._share.counts else np.zeros_like(vector)
+        if context().tracer is None:  # otherwise it is being recorded
+            self._group.add_amid(found)
+        return found

@@ -27,7 +27,7 @@ from ...nn.cells import State
 from ...nn.module import Module
 from ...ops import cut
 from ...optim import Optimizer
-from ...optim.clipping import norms, scaled
+from ...optim.clipping import factor_of, norms
 from ...parallel.exchange import parse_exchange, reduction_of
 from ...parallel.group import group_of
 from ...parallel.shares import Share, share_of
@@ -39,7 +39,7 @@ from .objective import Batch, Loss, Objective, Outcome, as_number, size_of
 from .online import Online
 from .overlapping import Overlapping, past_of, take_past
 from .parts import Found, Parts, Rng, joined
-from .pieces import agreed_policy, is_compilable, resized
+from .pieces import HeldRows, agreed_policy, is_compilable, resized
 from .result import StepResult
 from .together import Moments, Summed, Together, as_factor, flat_of
 
@@ -261,8 +261,8 @@ class TrainStep:
         if not np.isfinite(lengths).all():  # an error says so
             return found.outcome, lengths, {}, moments
         arrays = {name: parameter.data for name, parameter in params.items()}
-        clipped = scaled(found.gradients, lengths[-1], self.clip)
-        return found.outcome, lengths, *self.optimizer.updated(arrays, clipped, moments, rates)
+        factor = factor_of(lengths[-1], self.clip)
+        return found.outcome, lengths, *self.optimizer.updated(arrays, found.gradients, moments, rates, factor)
 
     def _of_all(
         self, batches: Sequence[Batch], state: State, rng: Rng, params: Params, moments: Moments, rates: State
@@ -280,6 +280,8 @@ class TrainStep:
                 if fast:
                     found = Summed(*(self._flat if link is None else self._handing)(*arguments))
                 else:
+                    if self._online is not None:
+                        self._online.hold(HeldRows(share, self.group))
                     one = self._several([share.batch], arguments[2], arguments[3], fast, params)
                     assert one.outcome.weight is not None
                     found = Summed(flat_of(one.gradients, one.outcome.weight), one.outcome)
@@ -363,7 +365,8 @@ class TrainStep:
     ) -> Change:
         gradients, outcome = self._gradients(params, batch, state, rng)
         lengths = norms("TrainStep", gradients, raises=False)  # a value that is not finite is reported with the loss
-        new, moments = self.optimizer.updated(params, scaled(gradients, lengths[-1], self.clip), moments, rates)
+        factor = factor_of(lengths[-1], self.clip)
+        new, moments = self.optimizer.updated(params, gradients, moments, rates, factor)
         return outcome, lengths, new, moments
 
     def _several(

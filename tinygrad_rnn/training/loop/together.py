@@ -6,7 +6,6 @@ counts), the gradient of the mean over all is sum_r w_r g_r / sum_r w_r.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +20,10 @@ from ...engine.tensor import Tensor, Value
 from ...engine.tree import map_leaves
 from ...metrics import Metric
 from ...nn.draws import RowDraws
-from ...ops import astype, maximum
+from ...ops import astype
 from ...optim import Optimizer
-from ...optim.clipping import norms
-from ...parallel.group import Group
+from ...optim.clipping import factor_of, norms
+from ...parallel.group import Group, ToldError
 from ...parallel.shares import Share, share_of
 from .handover import Link, made_before_the_end
 from .objective import Batch, Mean, Outcome, as_number
@@ -165,7 +164,7 @@ class Together:
             params: name to parameter.
         """
         self.link = Link(self.group)
-        if len(flat) > 1 or self._reduce is not None:
+        if len(flat) > 1 or self._reduce is not None or not self.group.can_add_beside():
             return
         (vector,) = flat.values()
         places, size = places_of(params), vector.itemsize
@@ -194,6 +193,8 @@ class Together:
         error: Exception | None = None
         try:
             made.append(compute())
+        except ToldError as told:
+            raise told.error from None
         except Exception as raised:
             error = raised
         self.group.agree(error)
@@ -251,10 +252,9 @@ class Together:
         }
         lengths = norms("TrainStep", gradients, raises=False) / weight
         factor = 1 / weight
-        if self._clip != math.inf:
-            factor = factor * (self._clip / maximum(lengths[-1], self._clip))
-        scaled = {name: g * astype(factor, g.dtype) for name, g in gradients.items()}
-        new, moments = self._optimizer.updated(params, scaled, moments, rates)
+        if (clipped := factor_of(lengths[-1], self._clip)) is not None:
+            factor = factor * clipped
+        new, moments = self._optimizer.updated(params, gradients, moments, rates, factor)
         return lengths, new, moments
 
     def outcome(self, own: Sequence[tuple[Outcome, bool]]) -> Outcome:
