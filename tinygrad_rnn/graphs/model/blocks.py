@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ...engine.tape import Kept, Node
-from .components import components
+from ...pictures.layout.components import components
 from .dataflow import MOVING, SCALING, Dataflow
 from .graph import Graph, Place, Use
 from .operations import Operation, operations_of

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ...engine.tape import Node
-from .components import reached
+from ...pictures.layout.components import reached
 from .graph import Edge, Graph, Place, undone_stack
 from .operations import Operation
 

@@ -31,7 +31,8 @@ SYMBOLS = {
 }
 """Operations that have a shorter or a clearer name in a picture."""
 
-_BINARY = {"add": (" + ", 1), "subtract": (" − ", 1), "multiply": (" ⊙ ", 2), "divide": (" / ", 2), "matmul": ("·", 3)}
+BINARY = {"add": (" + ", 1), "subtract": (" − ", 1), "multiply": (" ⊙ ", 2), "divide": (" / ", 2), "matmul": ("·", 3)}
+"""Operations with a sign between two operands, and how tightly it binds."""
 _SILENT = frozenset(("stack", "unstack", "reshape", "broadcast_to", "astype", "getitem", "concatenate", "split"))
 _LIMIT = 60  # characters; a longer formula is not drawn
 
@@ -91,13 +92,13 @@ def formula(
 
 def _join(node: Node, parts: list[tuple[str, int]]) -> tuple[str, int]:
     name = node.name
-    if name in _BINARY and len(parts) == 2:
-        sign, strength = _BINARY[name]
+    if name in BINARY and len(parts) == 2:
+        sign, strength = BINARY[name]
         (a, strong_a), (b, strong_b) = parts
         left = a if strong_a >= strength else f"({a})"
         right = b if strong_b > strength or (strong_b == strength and name in ("add", "multiply")) else f"({b})"
         return left + sign + right, strength
-    if (name in _BINARY or name in _SILENT) and len(parts) == 1:
+    if (name in BINARY or name in _SILENT) and len(parts) == 1:
         return parts[0]
     if name == "negative" and parts:
         text, strength = parts[0]

@@ -18,7 +18,7 @@ from ...engine.tape import Array, Kept, Node, Spec, describe_site, spec_of
 from ...engine.tensor import Tensor, described
 from ...engine.walk import ancestors
 from ...errors import GradientError
-from .components import reached
+from ...pictures.layout.components import reached
 from .credit import Credit
 from .names import names_of
 

@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from ...engine.tape import Node
-from .components import reached
+from ...pictures.layout.components import reached
 from .graph import Edge, Graph, is_passage
 
 

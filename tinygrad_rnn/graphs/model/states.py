@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ...engine.tape import Node
-from .components import cycles
+from ...pictures.layout.components import cycles
 from .dataflow import Dataflow
 from .graph import Place
 

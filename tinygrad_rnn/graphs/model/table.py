@@ -10,8 +10,8 @@ import numpy as np
 
 from ...engine.tape import Kept, Node, Spec
 from ...errors import DrawingError
+from ...pictures.layout.components import cycles
 from .blocks import Block, Blocks, Link, find_blocks
-from .components import cycles
 from .graph import Graph, Use, spec_of_kept
 from .states import Kind, Site, Spot, spots_of
 

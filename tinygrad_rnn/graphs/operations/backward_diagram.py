@@ -12,7 +12,7 @@ from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
 from ..content.builder import last_name
 from ..model.flow import Flow, norm
-from ..model.formula import symbol
+from ..model.formula import BINARY, symbol
 from ..model.graph import is_passage, shape_text
 from ..model.operations import Operation
 from .diagram import OperationDiagram
@@ -20,7 +20,6 @@ from .recorded import RecordedBackward
 
 _MOVING = frozenset(("transpose", "reshape", "astype"))  # not drawn: they move elements, or change their dtype
 _SYMBOLS = {"take_back": "add to rows", "cross_entropy_back": "softmax − target", "scatter": "put back"}
-_SIGNS = {"matmul": "·", "multiply": " ⊙ ", "add": " + ", "subtract": " − ", "divide": " / "}
 _LIMIT = 24  # characters of a formula
 
 
@@ -127,8 +126,8 @@ class BackwardDiagramBuilder:
     def _operation(self, node: Node, id: str) -> None:
         op = self.home[node]
         formula = ""
-        if node.name in _SIGNS:
-            formula = _SIGNS[node.name].join(self._called(node, number) for number in range(len(node.edges)))
+        if node.name in BINARY:
+            formula = BINARY[node.name][0].join(self._called(node, number) for number in range(len(node.edges)))
         self.formulas[node] = formula = formula if len(formula) <= _LIMIT else ""
         value = self.recorded.values.get(node)
         shape = shape_text(node.specs[0].shape)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ...pictures.layout.components import cycles, reached
 from ...pictures.layout.diagram import DiagramEdge
 from ..model.blocks import Blocks
-from ..model.components import cycles, reached
 from ..model.operations import Operation
 from ..model.rolling import Rolling
 from ..model.states import Kind

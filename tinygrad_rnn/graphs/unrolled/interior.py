@@ -89,7 +89,6 @@ def open_cells(flow: Flow, table: Table, shown: Iterable[int]) -> dict[Block, In
 class _Opener:
     def __init__(self, flow: Flow, table: Table) -> None:
         self.flow, self.table, self.content = flow, table, ContentBuilder(flow)
-        self.above: dict[Block, dict[Place, None]] = {}  # what other rows read
         self.leaving: dict[Block, dict[Port, list[Link]]] = {}
         for link in table.blocks.links:
             if link.tail is not None and link.place is not None:
@@ -99,7 +98,6 @@ class _Opener:
         """Note where a link leaves its cell."""
         row, leaving = self.table.row_of[tail], self.leaving.setdefault(tail, {})
         if link.head is None or (self.table.row_of[link.head] is not row and not self.table.joins_steps(link)):
-            self.above.setdefault(tail, {})[place] = None
             leaving.setdefault(Port("above"), []).append(link)
         elif place in tail.states and self.table.row_of[link.head] is row:
             slot = tail.states.index(place)
@@ -152,7 +150,8 @@ class _Opener:
                     tail = Port("below") if slot is None else Port("in", slot)
                 wires.append(Wire(tail, head, self.flow.edge(node, number), [node], self.content.output_name(edge)))
         leaving = [(Port("out", number), node) for number, (node, _) in enumerate(block.states)]
-        leaving += [(Port("above"), node) for node, _ in self.above.get(block, {})]
+        read = dict.fromkeys(link.place for link in self.leaving.get(block, {}).get(Port("above"), ()))
+        leaving += [(Port("above"), place[0]) for place in read if place is not None]
         for port, node in leaving:
             maker = node
             while maker not in place_of and maker.edges and maker.edges[0] is not None:  # it only moves elements

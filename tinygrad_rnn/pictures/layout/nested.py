@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..scene.curves import Point
 from ..scene.text import text_width
+from .components import reached
 from .diagram import Diagram
 from .layered import Arc, Item, layered
 from .ranks import gathered, ranks_of
@@ -147,14 +148,7 @@ class _Nest:
         heads: dict[_Name, list[_Name]] = {}
         for tail, head, _ in level.arcs:
             heads.setdefault(tail, []).append(head)
-        found: set[_Name] = set()
-        waiting = list(heads.get(group, ()))
-        while waiting:
-            item = waiting.pop()
-            if item not in found:
-                found.add(item)
-                waiting += heads.get(item, ())
-        return group in found
+        return group in reached(heads.get(group, ()), lambda item: heads.get(item, ()))
 
     def places(self) -> Places:
         """Return the places."""
