@@ -16,7 +16,7 @@ from functools import cached_property
 from ...engine.tape import Kept, Node
 from ...pictures.layout.components import components
 from .dataflow import MOVING, SCALING, Dataflow
-from .graph import Graph, Place, Use
+from .graph import Edge, Graph, Place, Use
 from .operations import Operation, operations_of
 from .states import Kind, States
 
@@ -163,21 +163,13 @@ class _Sorter:
 
     def _loss(self, node: Node) -> None:
         """Put a loss into a block of its own, with what serves it alone and reads no parameter."""
-        self.kind[node] = kind = self._new("loss", node)
-        waiting = [node]
-        while waiting:
-            for edge in self.flow.inputs[waiting.pop()]:
-                inner = edge.source
-                if (
-                    inner in self.flow.ops
-                    and inner not in self.kind
-                    and not edge.cuts
-                    and (inner.step, inner.scope) == (node.step, node.scope)
-                    and not self.flow.has_weights(inner)
-                    and all(self.kind.get(reader) == kind for reader in self.flow.readers[inner])
-                ):
-                    self.kind[inner] = kind
-                    waiting.append(inner)
+
+        def fits(inner: Node, edge: Edge) -> bool:
+            beside = (inner.step, inner.scope) == (node.step, node.scope)
+            return beside and inner not in self.kind and not edge.cuts and not self.flow.has_weights(inner)
+
+        kind = self._new("loss", node)
+        self.kind.update((member, kind) for member in self.flow.served_alone({node}, fits))
 
     def _layers(self) -> None:
         """Group what is left: within a step and module, what is connected; outside time likewise, phase by phase."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -139,6 +139,10 @@ class Dataflow:
             states: values that are carried from step to step; they belong to their cells.
         """
         kept = {node for node, _ in states}
+
+        def fits(inner: Node, edge: Edge) -> bool:
+            return inner not in kept and inner.step == edge.use[0].step
+
         for node in self.ops:
             if node.name == "exp" and self._is_softmax(node):
                 found = {node}
@@ -152,7 +156,7 @@ class Dataflow:
                             found.add(reader)
                             waiting.append(reader)
                 if any(len(self.sources(other)) == 2 for other in found):
-                    yield self._served_alone(found, kept)
+                    yield self.served_alone(found, fits)
 
     def _is_softmax(self, node: Node) -> bool:
         (source,) = self.sources(node)[:1] or [node]
@@ -160,19 +164,15 @@ class Dataflow:
             source = self.sources(source)[0]
         return source.name == "log_softmax"
 
-    def _served_alone(self, found: set[Node], kept: set[Node]) -> set[Node]:
-        """Return some operations, and those of their step that nothing else reads."""
+    def served_alone(self, found: set[Node], fits: Callable[[Node, Edge], bool]) -> set[Node]:
+        """Return some operations, and those that fit, as does the edge to them, and that nothing else reads."""
         waiting = list(found)
         while waiting:
-            node = waiting.pop()
-            for source in self.sources(node):
-                if (
-                    source in self.ops
-                    and source not in found
-                    and source not in kept
-                    and source.step == node.step
-                    and found.issuperset(self.readers[source])
-                ):
+            for edge in self.inputs[waiting.pop()]:
+                source = edge.source
+                if source not in self.ops or source in found or not fits(source, edge):
+                    continue
+                if found.issuperset(self.readers[source]):
                     found.add(source)
                     waiting.append(source)
         return found

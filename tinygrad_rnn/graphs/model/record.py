@@ -121,10 +121,9 @@ def _scales(policy: Policy | None, cut_every: int | None, windows: list[_Window]
 
 def _mask(factors: Sequence[float]) -> Array:
     """Return what is left of each loss (row) at each use (column) in a graph with these factors at its edges."""
-    M = np.eye(len(factors))
-    for tau in range(len(factors)):
-        for t in reversed(range(tau)):
-            M[tau, t] = M[tau, t + 1] * factors[t + 1]
+    M = np.tri(len(factors))
+    for edge, factor in enumerate(factors):
+        M[edge:, :edge] *= factor
     return M
 
 

@@ -46,23 +46,18 @@ class Steps(NamedTuple):
     weights: Array | None
     nothing: str
 
-    def weighed(self, t: int, loss: Tensor | None) -> Tensor | None:
-        """Return what a step adds to the whole loss."""
-        return loss if loss is None or self.weights is None else loss * self.weights[t]
-
-    def loss(self, t: int, state: object) -> tuple[Tensor | None, object]:
-        """Return what a step adds to the whole loss, and the next state."""
-        loss, state = self.step(t, state)
-        return self.weighed(t, loss), state
+    def loss(self, t: int, state: object, scale: float | None = None) -> tuple[Tensor | None, object]:
+        """Return what a step adds to the whole loss, and the next state; `scale` is that of a cut before it."""
+        with at_step(t):
+            loss, state = self.step(t, state if scale is None else cut(state, scale))
+        return loss if loss is None or self.weights is None else loss * self.weights[t], state
 
     def run(self, scales: Scales, terms: dict[int, Tensor]) -> Tensor:
         """Return the sum of the weighed losses, with the cuts before steps; what each step adds goes into `terms`."""
         total: Tensor | None = None
         state = self.state
         for t, scale in enumerate(scales(self.T)):
-            with at_step(t):
-                loss, state = self.step(t, state if scale is None else cut(state, scale))
-            part = self.weighed(t, loss)
+            part, state = self.loss(t, state, scale)
             if part is not None:
                 terms[t] = part
                 total = part if total is None else total + part
