@@ -80,17 +80,10 @@ class Table:
     starts: dict[tuple[Row, int], Link | Kept]
     slot_of: Callable[[Block, Use], int | None]
 
-    def joins_steps(self, link: Link) -> bool:
-        """Return whether a link joins two steps."""
-        if link.tail is None or link.head is None:
-            return False
-        times = self.time(link.tail), self.time(link.head)
-        return None not in times and times[0] != times[1]
-
-    def ends(self, link: Link) -> tuple[int, int]:
-        """Return the times of the ends of a link that joins two steps, the earlier first."""
-        a, b = sorted(time for block in (link.tail, link.head) if block and (time := self.time(block)) is not None)
-        return a, b
+    def ends(self, link: Link) -> tuple[int, int] | None:
+        """Return the times of the ends of a link that joins two steps, the earlier first; None: it does not."""
+        times = {time for block in (link.tail, link.head) if block and (time := self.time(block)) is not None}
+        return (min(times), max(times)) if len(times) == 2 else None
 
     def first_states(self, row: Row) -> list[int]:
         """Return the numbers of the states of a row that come from before its first step."""
@@ -157,7 +150,7 @@ def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
         if link.tail is None or link.head is None:
             continue
         low, high = table.row_of[link.tail], table.row_of[link.head]
-        if low is not high and not table.joins_steps(link):
+        if low is not high and table.ends(link) is None:
             reads.setdefault(high, set()).add(low)
     return reads
 

@@ -42,7 +42,7 @@ def draw_links(canvas: Canvas) -> None:
     for link in canvas.blocks.links:
         tail = None if link.tail is None else canvas.boxes.get(link.tail)
         head = None if link.head is None else canvas.boxes.get(link.head)
-        if tail is None or head is None or table.joins_steps(link):
+        if tail is None or head is None or table.ends(link) is not None:
             continue
         pair = canvas.row(link.tail), canvas.row(link.head)
         if pair[0] is not pair[1] and pair in grid.routes:

@@ -52,11 +52,12 @@ class Canvas:
         assert block is not None
         return self.table.row_of[block]
 
-    def carried(self) -> Iterator[tuple[Link, Block, Block]]:
-        """Yield the links that join two steps, each with its ends."""
+    def carried(self) -> Iterator[tuple[Link, Block, Block, tuple[int, int]]]:
+        """Yield the links that join two steps, each with its ends and their times, the earlier first."""
         for link in self.blocks.links:
-            if self.table.joins_steps(link) and link.tail is not None and link.head is not None:
-                yield link, link.tail, link.head
+            times = self.table.ends(link)
+            if times is not None and link.tail is not None and link.head is not None:
+                yield link, link.tail, link.head, times
 
     def state_y(self, row: TableRow, slot: int) -> float:
         """Return the height at which a state runs through a row."""

@@ -24,12 +24,11 @@ def draw_states(canvas: Canvas) -> None:
         if slots:
             _draw_first(canvas, row, slots)
     elided: dict[tuple[Row, tuple[int, int]], Box] = {}
-    for link, tail, head in canvas.carried():
+    for link, tail, head, (early, late) in canvas.carried():
         boxes = canvas.boxes.get(tail), canvas.boxes.get(head)
         if boxes[0] is not None and boxes[1] is not None:
-            canvas.link(link, boxes[0], boxes[1], _way(canvas, link, tail, head))
+            canvas.link(link, boxes[0], boxes[1], _way(canvas, link, tail, head, (early, late)))
             continue
-        early, late = canvas.table.ends(link)
         between = next(((a, b) for a, b in canvas.grid.breaks if a <= early < b and a < late <= b), None)
         row = canvas.row(tail)
         if boxes == (None, None) or between is None or row is not canvas.row(head):
@@ -65,8 +64,7 @@ def _elision(canvas: Canvas, row: Row, between: tuple[int, int]) -> Box:
     times = canvas.table.times
     hidden = times[times.index(between[0]) + 1 : times.index(between[1])]
     cuts = set()
-    for link, _, head in canvas.carried():
-        early, late = canvas.table.ends(link)
+    for link, _, head, (early, late) in canvas.carried():
         marked = link.cuts and canvas.graph.credit is None
         if marked and canvas.row(head) is row and between[0] <= early and late <= between[1]:
             cuts.add((early, late))
@@ -78,11 +76,11 @@ def _elision(canvas: Canvas, row: Row, between: tuple[int, int]) -> Box:
     return canvas.add(content.at(id, canvas.grid.breaks[between], row.y, size), nodes)
 
 
-def _way(canvas: Canvas, link: Link, tail: Block, head: Block) -> list[Point]:
+def _way(canvas: Canvas, link: Link, tail: Block, head: Block, times: tuple[int, int]) -> list[Point]:
     """Return the way of a state: straight to the next column, else along the gap above the row that it goes to."""
     grid, low, high = canvas.grid, canvas.row(tail), canvas.row(head)
     a, b = canvas.boxes[tail], canvas.boxes[head]
-    early, late = canvas.table.ends(link)
+    early, late = times
     sign = -1 if low.backward else 1
     start = (a.x + sign * a.width / 2, _state_y(canvas, link, tail))
     if low is high and next((time for time in grid.shown if time > early), None) == late:

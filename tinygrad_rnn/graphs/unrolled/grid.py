@@ -190,7 +190,7 @@ def make_grid(parts: Parts) -> Grid:
 def _gaps(parts: Parts) -> dict[tuple[int, int], float]:
     """Return the room between each two columns."""
     table = parts.table
-    cut = {table.ends(link) for link in table.blocks.links if link.cuts and table.joins_steps(link)}
+    cut = {table.ends(link) for link in table.blocks.links if link.cuts}
     gaps: dict[tuple[int, int], float] = {}
     for pair in pairwise(parts.shown):
         hidden = table.times.index(pair[1]) - table.times.index(pair[0]) - 1

@@ -97,7 +97,7 @@ class _Opener:
     def _note(self, link: Link, tail: Block, place: Place) -> None:
         """Note where a link leaves its cell."""
         row, leaving = self.table.row_of[tail], self.leaving.setdefault(tail, {})
-        if link.head is None or (self.table.row_of[link.head] is not row and not self.table.joins_steps(link)):
+        if link.head is None or (self.table.row_of[link.head] is not row and self.table.ends(link) is None):
             leaving.setdefault(Port("above"), []).append(link)
         elif place in tail.states and self.table.row_of[link.head] is row:
             slot = tail.states.index(place)

@@ -203,8 +203,9 @@ def _find_windows(table: Table, shown: Sequence[int]) -> list[Window]:
     closed: dict[int, set[Row]] = {}
     for link in table.blocks.links:
         cut = any(table.graph.cuts[cut].closed for cut in link.cuts)
-        if link.head is not None and cut and table.joins_steps(link):
-            closed.setdefault(table.ends(link)[1], set()).add(table.row_of[link.head])
+        ends = table.ends(link)
+        if link.head is not None and cut and ends is not None:
+            closed.setdefault(ends[1], set()).add(table.row_of[link.head])
     borders = sorted(time for time, rows in closed.items() if cells and rows.issuperset(cells))
     if not borders or table.graph.credit is not None:
         return []
