@@ -11,7 +11,7 @@ from tinygrad_rnn.graphs.model.flow import Flow, flow_of
 from tinygrad_rnn.graphs.model.graph import read
 from tinygrad_rnn.graphs.model.options import Options
 from tinygrad_rnn.graphs.model.record import record
-from tinygrad_rnn.graphs.operations.recorded import record_backward
+from tinygrad_rnn.graphs.operations.backward_diagram import record_backward
 from tinygrad_rnn.graphs.operations.view import backward
 
 

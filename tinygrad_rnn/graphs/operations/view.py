@@ -20,9 +20,8 @@ from ...pictures.scene.scene import Scale, Scene
 from ..model.flow import Flow
 from ..model.operations import Operation, operations_of
 from ..model.options import Options, check_size
-from .backward_diagram import BackwardDiagramBuilder
+from .backward_diagram import BackwardDiagramBuilder, record_backward
 from .diagram import OperationDiagram, OperationDiagramBuilder
-from .recorded import record_backward
 from .side_by_side import side_by_side
 
 

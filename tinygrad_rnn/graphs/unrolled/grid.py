@@ -300,27 +300,21 @@ def _route(grid: Grid, fed: Sequence[Feed]) -> None:
 
 def _way(grid: Grid, low: Row, high: Row) -> Route:
     """Return how an edge goes from `low` up to `high`, past the boxes between them."""
-    between = [row for shelf in grid.shelves for row in shelf if high.y < row.y < low.y and row.role != "wide"]
-    if low.role == "wide" and high.role == "wide":
+    if low.role == high.role == "wide":
         return Route("straight", 0, 0)
-    if high.role == "wide":
-        inside = low.offset
-        return Route("straight", inside, inside) if _is_clear(inside, between) else _lane(low, high)
+    between = [row for shelf in grid.shelves for row in shelf if high.y < row.y < low.y and row.role != "wide"]
     lows = sorted((a for a, b in grid.table.pairs if b is high), key=lambda row: row.offset)
-    spread = (lows.index(low) - (len(lows) - 1) / 2) * min(30.0, 0.6 * high.width / len(lows))
-    enter = high.offset + spread
-    if low.role == "wide":
-        return Route("straight", enter, enter) if _is_clear(enter, between) else _lane(low, high)
-    if len(lows) == 1 and abs(low.offset - high.offset) < high.width / 2 - 14 and _is_clear(low.offset, between):
-        return Route("straight", low.offset, low.offset)
-    if abs(enter - low.offset) < low.width / 2 - 12 and _is_clear(enter, between):
-        return Route("straight", enter, enter)
-    if _is_clear(enter, between):
+    enter = high.offset + (lows.index(low) - (len(lows) - 1) / 2) * min(30.0, 0.6 * high.width / len(lows))
+    if "wide" in (low.role, high.role):
+        straight = [enter if low.role == "wide" else low.offset]
+    else:
+        straight = [low.offset] if len(lows) == 1 and abs(low.offset - high.offset) < high.width / 2 - 14 else []
+        straight += [enter] if abs(enter - low.offset) < low.width / 2 - 12 else []
+    x = next((x for x in straight if _is_clear(x, between)), None)
+    if x is not None:
+        return Route("straight", x, x)
+    if "wide" not in (low.role, high.role) and _is_clear(enter, between):
         return Route("bent", low.offset, enter)
-    return _lane(low, high)
-
-
-def _lane(low: Row, high: Row) -> Route:
     return Route("lane", low.offset - 0.3 * low.width, high.offset - 0.25 * high.width)
 
 
