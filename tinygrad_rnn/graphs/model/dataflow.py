@@ -45,8 +45,7 @@ class Dataflow:
                 self.readers.setdefault(source, []).append(node)
         self.weights: dict[Node, tuple[Node, ...]] = {}
         for node in self.ops:
-            leaves = self._leaves_alone(node)
-            if leaves:
+            if leaves := self._leaves_alone(node):
                 self.weights[node] = leaves
 
     def _through_dropout(self, edge: Edge) -> Edge:

@@ -347,13 +347,11 @@ def read(
     nodes = sorted(reached((node for node, _ in places), _sources), key=lambda node: node.id)
     called = {tensor.node: name for name, tensor in (names or {}).items()}
     parameters: list[Parameter] = []
-    for node in nodes:
-        if node.operation is None:
-            owner = node.owner() if node.owner is not None else None
-            name = called.get(node) or (owner.name if owner is not None else None) or f"leaf {len(parameters) + 1}"
-            parameters.append(Parameter(node, name, *node.specs[0]))
-    values = dict(recorded or {})
-    values.update((place, loss.data) for place, loss in zip(places, losses, strict=True))
+    for node in (node for node in nodes if node.operation is None):
+        owner = node.owner() if node.owner is not None else None
+        name = called.get(node) or (owner.name if owner is not None else None) or f"leaf {len(parameters) + 1}"
+        parameters.append(Parameter(node, name, *node.specs[0]))
+    values = {**(recorded or {}), **{place: loss.data for place, loss in zip(places, losses, strict=True)}}
     return Graph(
         losses=tuple(places),
         nodes=tuple(nodes),

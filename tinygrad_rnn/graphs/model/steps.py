@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -19,14 +19,6 @@ from .credit import Step
 
 Scales = Callable[[int], Sequence[float | None]]
 """From T to the factor at the first edge of each step; None: no cut there."""
-
-
-class _LanguageModel(Protocol):
-    """What is recorded position by position."""
-
-    def loss(self, ids: Array, targets: Array, state: object, /) -> tuple[Tensor, object]: ...
-
-    def __call__(self, ids: Array, state: object, /) -> tuple[object, object]: ...
 
 
 class Steps(NamedTuple):
@@ -74,8 +66,8 @@ def steps_of(target: Callable[..., object], example: Sequence[object]) -> Steps 
     if hasattr(target, "loss"):
         if not hasattr(target, "initial_state") or len(example) < 2:
             return None
-        model = cast(_LanguageModel, target)
-        return _language_model(model, example[0], example[1], _first(target, example[2:], shape))
+        model, state = cast(Cell, target), _first(target, example[2:], shape)
+        return _language_model(model, target.loss, example[0], example[1], state)
     is_cell = hasattr(target, "initial_state") and not getattr(target, "time_axis", False)
     may_be_cell = len(example) > 1 and not hasattr(target, "time_axis") and any(map(_is_float, flatten(example[1])))
     if len(shape) == 3 and (is_cell or may_be_cell):
@@ -106,7 +98,9 @@ def _first(target: object, given: Sequence[object], shape: tuple[int, ...]) -> o
     return given[0] if given and given[0] is not None else initial_state(target, shape[0])
 
 
-def _language_model(model: _LanguageModel, ids: object, targets: object, state: object) -> Steps:
+def _language_model(
+    model: Cell, loss: Callable[..., tuple[Tensor, object]], ids: object, targets: object, state: object
+) -> Steps:
     """Return a language model position by position; the whole loss is its mean nats."""
     ids, targets = np.asarray(ids), np.asarray(targets)
     if ids.ndim != 2 or ids.shape != targets.shape:
@@ -118,7 +112,7 @@ def _language_model(model: _LanguageModel, ids: object, targets: object, state: 
 
     def step(t: int, state: object) -> tuple[Tensor | None, object]:
         if weights[t]:
-            return model.loss(ids[:, t : t + 1], targets[:, t : t + 1], state)
+            return loss(ids[:, t : t + 1], targets[:, t : t + 1], state)
         return None, model(ids[:, t : t + 1], state)[1]
 
     return Steps(step, ids.shape[1], state, weights, "every target is -1, so there is no loss")

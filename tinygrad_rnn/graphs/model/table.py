@@ -147,12 +147,9 @@ def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
     """Return row to the rows that it reads within a step."""
     reads: dict[Row, set[Row]] = {}
     for link in blocks.links:
-        if link.tail is None or link.head is None:
-            continue
-        low, high = table.row_of[link.tail], table.row_of[link.head]
-        if low is not high and table.ends(link) is None:
-            reads.setdefault(high, set()).add(low)
-    return reads
+        if link.tail is not None and link.head is not None and table.ends(link) is None:
+            reads.setdefault(table.row_of[link.head], set()).add(table.row_of[link.tail])
+    return {high: low - {high} for high, low in reads.items()}
 
 
 def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Kept], dict[Row, dict[int, Kept]]]:

@@ -49,8 +49,7 @@ def _fill(scene: Scene, diagram: RolledDiagram, places: RolledLayout, T: int) ->
     for number, frame in enumerate(frame for frame in places.frames if frame.area.label):
         label = f"{frame.area.label} · {f'× {T} steps' if frame.area.repeats else 'once'}"
         right = max(frame.right, frame.left + text_width(label, 9) + 26)
-        borders = (frame.left, frame.top, right, frame.bottom)
-        scene.regions.append(Region.around(f"module{number}", "module", *borders))
+        scene.regions.append(Region.around(f"module{number}", "module", frame.left, frame.top, right, frame.bottom))
         # At the top: lines to parameters cross the bottom.
         scene.labels.append(Label(frame.left + 12, frame.top + 13, label, "start", size=9))
     for loop, y, level in places.loops:

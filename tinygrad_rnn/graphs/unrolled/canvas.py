@@ -123,7 +123,7 @@ class Canvas:
         if self.graph.credit is not None:  # no truncation: the credit goes the other way
             self.edge(tail, head, points, None, [], kind="cut")
             return
-        factor = math.prod(0.0 if cut.closed else cut.scale for cut in map(self.graph.cuts.__getitem__, link.cuts))
+        factor = self.factor(link)
         # On the longest piece of the way, in the part that lies outside the steps.
         at = max(range(len(points) - 1), key=lambda n: math.dist(points[n], points[n + 1]))
         (ax, ay), (bx, by) = points[at], points[at + 1]
@@ -140,6 +140,10 @@ class Canvas:
         else:
             self.edge(tail, box, first, None if magnitude is None else magnitude * abs(factor), nodes, arrow=False)
             self.edge(box, head, second, magnitude, nodes)
+
+    def factor(self, link: Link) -> float:
+        """Return what the cuts on a link multiply a cotangent by."""
+        return math.prod(self.graph.cuts[cut].scale for cut in link.cuts)
 
     def _cut(self, at: Point, factor: float, link: Link, head: Box, small: bool) -> Box:
         """Return the mark of a cut; states that are cut at one place share it."""

@@ -83,11 +83,7 @@ class _Inside:
 
 def _left_with(canvas: Canvas, links: Iterable[Link]) -> float | None:
     """Return the gradient that comes back into a cell along some links."""
-    found = []
-    for link in links:
-        magnitude = canvas.norms.get(link)
-        if magnitude is not None:
-            found.append(magnitude * abs(math.prod(canvas.graph.cuts[cut].scale for cut in link.cuts)))
+    found = [canvas.norms[link] * abs(canvas.factor(link)) for link in links if link in canvas.norms]
     return math.hypot(*found) if found else None
 
 
