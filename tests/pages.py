@@ -109,3 +109,19 @@ def transform(browser):
     a, b, c, d, x, y = (float(number) for number in re.findall(r"[-\d.e]+", matrix.removeprefix("matrix")))
     assert (b, c, a) == (0, 0, d)
     return x, y, a
+
+
+def show(browser, path):
+    """Open an exported page, paused, and wait until it is ready."""
+    media = [{"name": "prefers-reduced-motion", "value": "reduce"}, {"name": "prefers-color-scheme", "value": "light"}]
+    browser.call("Emulation.setEmulatedMedia", media="screen", features=media)
+    browser.open(path)
+    until(browser, "document.documentElement.dataset.ready === 'true'")
+
+
+def is_silent(browser, path):
+    """No error has come, and nothing but the page been asked for."""
+    wrong = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+    assert [given for name, given in browser.events if name in wrong] == []
+    asked = [given["request"]["url"] for name, given in browser.events if name == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith("blob:")] == [path.as_uri()]

@@ -29,7 +29,7 @@ EXPORTS = {
     "torch": "a file of PyTorch code, an nn.Module, with its weights beside it",
     "onnx": "for ONNX Runtime and others: state in and out, any number of sequences and of steps",
     "wasm": "a WebAssembly module and its loader, for browsers and Node",
-    "html": "a page that trains a model of characters on the text that its reader pastes",
+    "html": "a page that runs a model on the text or the numbers that its reader pastes, and trains it",
 }
 """The formats of export, described; `exports/formats.py` says who writes them."""
 
@@ -324,5 +324,8 @@ def _add_export(commands: argparse._SubParsersAction[_Parser]) -> _Parser:
     export.add_argument("--batch-size", type=count, default=missing, metavar="N", help="html: streams (default: 8)")
     export.add_argument(
         "--bptt", type=count, default=missing, metavar="T", help="html: steps of a window (default: 12)"
+    )
+    export.add_argument(
+        "--loss", choices=("mse", "cross_entropy"), default=missing, help="html: of a model of numbers (default: mse)"
     )
     return export

@@ -38,6 +38,6 @@ FORMATS = {
     "torch": Format(".py", "torchfile", "write_torch"),
     "onnx": Format(".onnx", "onnx", "write", ("axes", "weights")),
     "wasm": Format(".wasm", "web.module", "write_wasm"),
-    "html": Format(".html", "web.page", "write_html", ("text", "title", "lr", "batch_size", "bptt")),
+    "html": Format(".html", "web.page", "write_html", ("text", "title", "lr", "batch_size", "bptt", "level", "loss")),
 }
 """By name, as in `--to`; `cli.EXPORTS` describes each in a line."""

@@ -30,7 +30,7 @@ def largest_whole(K: int) -> int:
     """Return the largest number in 16 bits whose products with K numbers in 8 bits add up to no more than 32 bits hold.
 
     >>> largest_whole(32), largest_whole(1024)
-    (32767, 16512)
+    (32767, 16513)
     """
     return min(2**15 - 1, (2**31 - 1) // (_LARGEST * K))
 

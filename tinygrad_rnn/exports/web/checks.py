@@ -1,4 +1,4 @@
-"""Checks of ids: the executor checks what it looks up itself, so an exported program leaves NumPy's checks out."""
+"""Checks of arguments: the executor checks what it looks up itself, and shapes are known, so NumPy's are left out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from ...compiler.passes.common import Operands, rewrite, spec
 
 _PACKAGE = __name__.partition(".")[0]
 _CHECKS = {
-    f"{_PACKAGE}.{name}" for name in ("ops.index._checked_ids", "ops.loss._checked", "nn.layers.Embedding._checked")
+    f"{_PACKAGE}.{name}"
+    for name in (
+        "ops.index._checked_ids",
+        "ops.loss._checked",
+        "ops.masked._numbers_like",
+        "ops.masked._mask",
+        "nn.layers.Embedding._checked",
+    )
 }
 
 
 def without_checks(graph: Graph) -> Graph:
-    """Return a graph without the calls that check ids and return them as they are."""
+    """Return a graph without the calls that check an array and return it as it is."""
     return in_bodies(lambda part: rewrite(part, _rule), graph)
 
 

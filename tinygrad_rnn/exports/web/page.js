@@ -1,5 +1,5 @@
 
-// The page: controls, the curve, and the unrolled network with its scissors. Text goes in as text, never as markup.
+// The page: controls, the curve, and the unrolled network with its scissors. What is pasted stays text, never markup.
 (async () => {
   const data = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
   const root = document.documentElement;
@@ -11,7 +11,7 @@
   function theme(dark) {
     root.dataset.theme = dark ? "dark" : "light";
     part.theme.setAttribute("aria-pressed", dark);
-    if (trainer) show(last);
+    if (last) show(last);
   }
   const follow = () => theme(wish.matches);
   wish.addEventListener("change", follow);
@@ -35,10 +35,13 @@
     return whole;
   }
   try {
-    const [code, learner, writer] = await Promise.all([data.code, data.learner, data.writer].map(unpacked));
-    trainer = new Trainer(await make(joined(code, learner)), await make(joined(code, writer)), data);
+    const code = await unpacked(data.code);
+    const [learner, writer] = await Promise.all(
+      [data.learner, data.writer].map(async (section) => section && make(joined(code, await unpacked(section)))),
+    );
+    trainer = new Learner(learner, writer, data);
   } catch (error) {
-    part.trouble.textContent = `This browser cannot run the page: ${error.message}`;
+    part.trouble.textContent = `The page cannot start: ${error.message}`;
     part.trouble.hidden = false;
     return;
   }
@@ -59,6 +62,8 @@
   const [column, left, top, middle, bottom, radius] = [84, 62, 46, 146, 236, 21];
   const width = left + column * T + 14;
   part.strip.setAttribute("viewBox", `0 0 ${width} 276`);
+  const half = ["char", "byte"].includes(data.level) ? 17 : 35; // of the box of what a step reads
+  const wide = Math.max(24, half); // and of what it should say
   const x = (t) => left + column * (t + 0.5) + 12;
   const snip = (t) => x(t) - column / 2 - 7; // where scissors are: there is more room where the gradient arrives
   const columns = Array.from({ length: T }, (_, t) => {
@@ -74,14 +79,14 @@
     const share = draw("text", { class: "note", x: x(t), y: top + 11 });
     part.strip.append(
       draw("path", { class: "plain", d: `M${x(t)} ${bottom - 17}V${middle + radius}` }), rest, flow, pulse, head, up, upPulse, note,
-      draw("g", { class: "x" }, draw("rect", { x: x(t) - 17, y: bottom - 17, width: 34, height: 34, rx: 9 }), input),
+      draw("g", { class: "x" }, draw("rect", { x: x(t) - half, y: bottom - 17, width: 2 * half, height: 34, rx: 9 }), input),
       draw("g", { class: "h" }, draw("circle", { cx: x(t), cy: middle, r: radius }), draw("text", { x: x(t), y: middle }, "h")),
-      draw("g", { class: "y" }, draw("rect", { x: x(t) - 24, y: top - 22, width: 48, height: 44, rx: 11 }), output, share),
+      draw("g", { class: "y" }, draw("rect", { x: x(t) - wide, y: top - 22, width: 2 * wide, height: 44, rx: 11 }), output, share),
     );
     return { flow, pulse, rest, head, up, upPulse, note, input, output, share };
   });
-  for (const [y, text] of [[top, "next"], [middle, "state"], [bottom, "reads"]]) {
-    part.strip.append(draw("text", { class: "side", x: 0, y }, text));
+  for (const [k, y] of [top, middle, bottom].entries()) {
+    part.strip.append(draw("text", { class: "side", x: 0, y }, trainer.sides[k]));
   }
   const slots = columns.map((_, t) => {
     const at = snip(t);
@@ -176,9 +181,9 @@
       for (const [line, share] of [[one.up, 1], [one.upPulse, 0.45]]) line.style.strokeWidth = (1.6 + 7 * r) * share;
       one.up.style.stroke = colour(r);
       one.note.textContent = short(average.flow[t]);
-      one.input.textContent = seen(now.steps[t].input);
-      one.output.textContent = seen(now.steps[t].target);
-      one.share.textContent = `${Math.round(100 * now.steps[t].share)}%`;
+      fitted(one.input, now.steps[t].input);
+      fitted(one.output, now.steps[t].target);
+      one.share.textContent = now.steps[t].said;
       slots[t].classList.toggle("cut", cut);
       if (t) {
         slots[t].setAttribute("aria-pressed", cut);
@@ -186,8 +191,12 @@
       }
     }
   }
-  const seen = (letter) => ({ " ": "\u2423", "\n": "\u21b5", "\t": "\u21e5" })[letter] ?? letter;
-  const short = (g) => (g === 0 ? "0" : g >= 0.01 ? g.toFixed(3).replace(/^0/, "") : g.toExponential(0).replace("e-", "e\u2212"));
+  /** Long words get small letters, and an end of dots. */
+  function fitted(node, text) {
+    const letters = Array.from(text);
+    node.textContent = letters.length > 9 ? `${letters.slice(0, 8).join("")}\u2026` : text;
+if (half > 17) node.style.fontSize = letters.length > 6 ? "12px" : "13.5px";
+  }
 
   function cutEvery() {
     const every = Number(part.cuts.value);
@@ -202,10 +211,9 @@
   // ---- The curve. ---------------------------------------------------------------------------------------------------
   const frame = { width: 560, height: 190, left: 34, right: 8, top: 10, bottom: 26 };
   part.curve.setAttribute("viewBox", `0 0 ${frame.width} ${frame.height}`);
-  const blind = () => Math.log(Math.max(2, trainer.tokens.length - 1));
   function plot() {
-    const { losses } = trainer;
-    const most = Math.max(blind() * 1.12, ...losses.slice(0, 20));
+    const { losses, blind } = trainer;
+    const most = Math.max(blind * 1.12, ...losses.slice(0, 20));
     const span = Math.max(100, losses.length);
     const px = (k) => frame.left + (k / span) * (frame.width - frame.left - frame.right);
     const py = (loss) => frame.top + (1 - loss / most) * (frame.height - frame.top - frame.bottom);
@@ -220,46 +228,26 @@
       smooth.push(`${px(k).toFixed(1)} ${py(Math.min(mean, most)).toFixed(1)}`);
     }
     const path = (points) => (points.length > 1 ? `M${points.join("L")}` : "");
-    const ticks = Array.from({ length: Math.floor(most) + 1 }, (_, nats) => [
-      draw("line", { class: "axis", x1: frame.left, x2: frame.width - frame.right, y1: py(nats), y2: py(nats) }),
-      draw("text", { x: frame.left - 8, y: py(nats) + 4, "text-anchor": "end" }, String(nats)),
-    ]).flat();
+    const axes = ticks(0, most).flatMap((loss) => [
+      draw("line", { class: "axis", x1: frame.left, x2: frame.width - frame.right, y1: py(loss), y2: py(loss) }),
+      draw("text", { x: frame.left - 8, y: py(loss) + 4, "text-anchor": "end" }, String(Number(loss.toPrecision(3)))),
+    ]);
     const end = frame.width - frame.right;
     part.curve.replaceChildren(
-      ...ticks,
-      draw("line", { class: "blind", x1: frame.left, x2: end, y1: py(blind()), y2: py(blind()) }),
-      draw("text", { x: end, y: py(blind()) - 6, "text-anchor": "end" }, "guessing blindly"),
+      ...axes,
+      draw("line", { class: "blind", x1: frame.left, x2: end, y1: py(blind), y2: py(blind) }),
+      draw("text", { x: end, y: py(blind) - 6, "text-anchor": "end" }, trainer.knowing),
       draw("text", { x: end, y: frame.height - 6, "text-anchor": "end" }, `${span} updates`),
       draw("path", { class: "raw", d: path(raw) }),
       draw("path", { class: "smooth", d: path(smooth) }),
     );
-    part.updates.textContent = trainer.updates.toLocaleString("en");
-    part.loss.textContent = losses.length ? mean.toFixed(2) : "–";
-    part.perplexity.textContent = losses.length ? Math.exp(mean).toFixed(1) : "–";
+    part.updates.textContent = count(trainer.updates);
+    part.loss.textContent = losses.length ? (mean < 0.1 ? short(mean) : mean.toFixed(2)) : "–";
+    part.measure.textContent = losses.length ? trainer.measure(mean) : "–";
+    [part.what.textContent, part.unit.textContent] = [trainer.what, trainer.unit];
   }
 
-  // ---- What it writes. ----------------------------------------------------------------------------------------------
-  let [seed, marks] = [1, new Map()];
-  function write() {
-    part.sample.textContent = trainer.sample(260, Number(part.temperature.value), seed);
-    const mark = [0, 50, 200, 1000].findLast((count) => trainer.updates >= count);
-    if (!marks.has(mark)) {
-      marks.set(mark, part.sample.textContent);
-      const [item, when, what] = ["li", "span", "span"].map((name) => document.createElement(name));
-      when.textContent = `${trainer.updates.toLocaleString("en")} updates`;
-      what.textContent = part.sample.textContent.replace(/\s+/g, " ");
-      item.append(when, what);
-      part.past.append(item);
-    }
-  }
-  part.write.addEventListener("click", () => {
-    seed += 1;
-    write();
-  });
-  part.temperature.addEventListener("input", () => {
-    part.degrees.textContent = Number(part.temperature.value).toFixed(1);
-    write();
-  });
+  const answer = answerOf(trainer, part, draw);
 
   // ---- Training. ----------------------------------------------------------------------------------------------------
   const MOST = 4000; // updates after which it pauses by itself
@@ -279,19 +267,20 @@
       drawn = time;
     }
     if (time - written > 900) {
-      write();
+      answer.show();
       written = time;
     }
     if (trainer.updates >= MOST) run(false);
     else requestAnimationFrame(frameOf);
   }
   function run(on) {
+    if (!on && !running) return;
     running = on;
     part.train.textContent = on ? "Pause" : "Train";
     if (on) requestAnimationFrame(frameOf);
     else {
       plot();
-      write();
+      answer.show();
     }
   }
   part.train.addEventListener("click", () => run(!running));
@@ -299,36 +288,46 @@
     run(false);
     show(trainer.update());
     plot();
-    write();
+    answer.show();
   });
   function fresh() {
-    run(false);
-    [marks, average] = [new Map(), null];
-    part.past.replaceChildren();
-    const letters = trainer.tokens.length - (trainer.tokens[0] === "<unk>" ? 1 : 0);
-    part.about.textContent =
-      `${trainer.ids.length.toLocaleString("en")} characters, ${letters} different ones. ` +
-      `It reads in ${data.N} places at once, ${T} steps at a time.`;
-    show(trainer.peek());
-    plot();
-    write();
+    part.about.textContent = trainer.about;
+    if (trainer.learner) {
+      run(false);
+      average = null;
+      show(trainer.peek());
+      plot();
+    }
+    answer.fresh();
+  }
+  /** Take what is pasted, or say what is wrong with it. */
+  function take() {
+    let wrong = "";
+    try {
+      trainer.read(part.text.value);
+      fresh();
+    } catch (error) {
+      run(false);
+      wrong = error.message;
+      part.about.textContent = `${wrong[0].toUpperCase()}${wrong.slice(1)}.`;
+    }
+    part.text.setAttribute("aria-invalid", Boolean(wrong));
+    return !wrong;
   }
   part.again.addEventListener("click", () => {
     trainer.restart();
     fresh();
   });
+  addEventListener("resize", () => answer.show());
   let typing = 0;
   part.text.addEventListener("input", () => {
     clearTimeout(typing);
     typing = setTimeout(() => {
       const on = running;
-      trainer.read(part.text.value);
-      fresh();
-      if (on) run(true);
+      if (take() && on) run(true);
     }, 400);
   });
-  cutEvery();
-  fresh();
-  if (!still) run(true);
+  if (trainer.learner) cutEvery();
+  if (take() && trainer.learner && !still) run(true);
   root.dataset.ready = "true";
 })();
