@@ -36,6 +36,27 @@ def test_a_result_is_computed_where_it_is_returned():
     assert names(plan) == ["exp", "tanh"]
 
 
+IN_RESULTS = {
+    "product": (lambda x: x @ x + 1.0, 0),
+    "chain": (lambda x: np.tanh(np.exp(x) * 2.0 - x), 0),
+    "two results": (lambda x: (x @ x + 1.0, np.exp(x) * 2.0), 0),
+    "an operand that is returned too": (lambda x: (lambda y: (y, np.tanh(y)))(x @ x), 0),
+    "an operand that is read again": (lambda x: (lambda y: (np.tanh(y), np.sum(y)))(x @ x), 4 * 4 * 8),
+    "an operand that is turned": (lambda x: (x @ x).T * 2.0, 4 * 4 * 8),
+}
+
+
+@pytest.mark.parametrize(("function", "nbytes"), IN_RESULTS.values(), ids=IN_RESULTS)
+def test_operands_of_a_result_are_made_where_it_lies(function, nbytes):
+    plan = planned(function, normal(4, 4), without="all")
+    assert plan.arena_bytes == nbytes
+    expected = function(normal(4, 4))
+    for _ in range(2):
+        found = Executor(plan).run([normal(4, 4)])
+        for value, right in zip(found, expected if isinstance(expected, tuple) else [expected], strict=True):
+            np.testing.assert_allclose(value, right, rtol=1e-14)
+
+
 def used_later(x):
     y = np.exp(x)
     return np.sum(np.tanh(y)), np.sum(y)

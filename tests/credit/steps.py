@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import tinygrad_rnn as tr
+import tinygrad_rnn.testing.strategies as st
 from tinygrad_rnn.engine.tape import slice_of_a_sequence
 from tinygrad_rnn.engine.tree import flatten, map_leaves
 
@@ -163,6 +164,46 @@ def many_axes(w, x, h):
     return score(h), h
 
 
+def follows(w, x, state):
+    h, c = state
+    c = c * tr.sigmoid(w.b) + tr.tanh(x @ w.W + h @ w.V)
+    return score(c), (tr.tanh(c), c)
+
+
+def follows_in_reverse(w, x, state):
+    c, h = state
+    c = c * w.b + tr.tanh(x @ w.W + h * w.r)
+    h = c[:, ::-1] * tr.sigmoid(h @ w.V)
+    return score((c, h)), (c, h)
+
+
+def a_chain(w, x, state):
+    z, v, trace = state
+    v = v * w.r + tr.tanh(x @ w.W + z @ w.V)
+    z = tr.sigmoid(v * w.b)
+    return score((z, trace)), (z, v, z * x + tr.tanh(trace) * w.b)
+
+
+def from_two_parts(w, x, state):
+    a, b, h = state
+    a = tr.tanh(a * w.b + x @ w.W)
+    b = tr.sigmoid(b @ w.V) + h * w.r
+    return score(h), (a, b, a * b * w.r)
+
+
+def halves(w, x, state):
+    c, h = state
+    c = np.concatenate([tr.tanh(x @ w.W + h * w.b), h @ w.V], axis=1)
+    return score(h), (c, c[:, :D] * c[:, D:])
+
+
+def follows_at_some_steps(w, x, state):
+    h, c = state
+    c = c * w.b + tr.tanh(x @ w.W)
+    h = tr.tanh(c) * x if x[0, 0] > 0 else h * w.r + x[:, ::-1]
+    return score((h, c)), (h, c)
+
+
 def _vector(N):
     return np.zeros((N, D))
 
@@ -193,6 +234,12 @@ STEPS = {
         (softmax_gate, _vector),
         (column_vectors, _vector),
         (many_axes, _vector),
+        (follows, lambda N: (_vector(N), _vector(N))),
+        (follows_in_reverse, lambda N: (_vector(N), _vector(N))),
+        (a_chain, lambda N: (_vector(N), _vector(N), _vector(N))),
+        (from_two_parts, lambda N: (_vector(N), _vector(N), _vector(N))),
+        (halves, lambda N: (np.zeros((N, 2 * D)), _vector(N))),
+        (follows_at_some_steps, lambda N: (_vector(N), _vector(N))),
     ]
 }
 
@@ -223,6 +270,19 @@ def of_cell(cell, N, T, seed):
 
     state = map_leaves(lambda part: rng.standard_normal(np.shape(part)), cell.initial_state(N))
     return step, cell.parameters(), rng.standard_normal((N, T, cell.input_size)), state
+
+
+def an_lstm(N, T, H):
+    """Return what the driver takes of an LSTM whose loss is a weighted sum: inputs are (xs, weights)."""
+    rng = np.random.default_rng(1)
+    cell = st.with_noise(tr.LSTMCell(2, H, rng, dtype=np.float64), 2)
+
+    def step(inputs, state):
+        outputs, state = tr.unroll(cell, inputs[0], state)
+        return (outputs * inputs[1]).sum(), state
+
+    inputs = rng.standard_normal((N, T, 2)), rng.standard_normal((N, T, H))
+    return step, cell.parameters(), inputs, cell.initial_state(N)
 
 
 def recorded(step, parameters, inputs, state):

@@ -8,10 +8,10 @@ from hypothesis import strategies as hst
 
 import tinygrad_rnn as tr
 import tinygrad_rnn.testing.strategies as st
-from tinygrad_rnn.credit.influence import whole_state_jacobian
+from tinygrad_rnn.credit.entries import whole_state_jacobian
 from tinygrad_rnn.credit.jacobian import step_jacobian
 from tinygrad_rnn.credit.moves import Moves
-from tinygrad_rnn.credit.pattern import blocks_of, immediate_pattern, spread_pattern, state_pattern
+from tinygrad_rnn.credit.pattern import StepPattern, immediate_pattern, unit_pattern
 from tinygrad_rnn.credit.terms import Dense, Diagonal, Lookup, Outer, Through
 from tinygrad_rnn.engine.tape import slice_of_a_sequence
 from tinygrad_rnn.engine.walk import pull_back
@@ -30,6 +30,7 @@ class Step:
         edges = {name: (p.node, p.index) for name, p in parameters.items()}
         after = [(part.node, part.index) if part.node else None for part in self.after]
         self.jacobian = step_jacobian(after, places, edges, N, Moves())
+        self.linked = step_jacobian(after, places, edges, N, Moves(), with_links=True)
         self.sources = {**dict(enumerate(places)), **edges}
 
     def rows(self, part):
@@ -47,9 +48,20 @@ class Step:
                     place[k, n] = cotangents.get(source, 0)
         return found
 
-    def dense(self, part, source):
+    def multiplied_out(self, part, source):
+        """Return the same from the Jacobian with links."""
+        J, K = self.linked, self.linked.sizes[part]
+        total = self.dense(part, source, J)
+        for root, links in enumerate(J.links[part]):
+            for link in links:
+                factors = link.dense(K).reshape(K, J.N, J.sizes[root])
+                total = total + np.einsum("knr,rn...->kn...", factors, self.dense(root, source, J))
+        return total
+
+    def dense(self, part, source, J=None):
         """Return what the terms say of a part of the state and a source, in the shape of `rows`."""
-        J, K = self.jacobian, self.jacobian.sizes[part]
+        J = self.jacobian if J is None else J
+        K = J.sizes[part]
         if isinstance(source, str):
             terms, shape = J.parameters[part].get(source, []), self.shapes[source]
             return sum((term.dense(K).reshape(K, J.N, *shape) for term in terms), np.zeros((K, J.N, *shape)))
@@ -64,12 +76,12 @@ def assert_right(step):
     J = step.jacobian
     for part, K in enumerate(J.sizes):
         for source, expected in step.rows(part).items():
-            found = step.dense(part, source)
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13, err_msg=f"part {part} by {source}")
+            for found in (step.dense(part, source), step.multiplied_out(part, source)):
+                np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13, err_msg=f"part {part} by {source}")
             terms = J.parameters[part].get(source, []) if isinstance(source, str) else J.states[part][source]
             for term in terms:
                 assert_entries(term, K)
-    immediate, through = immediate_pattern(J, step.shapes), state_pattern(J)
+    immediate, through = immediate_pattern(J, step.shapes), unit_pattern(J.sizes, J.states)
     assert not ((whole_state_jacobian(J) != 0).any(axis=0) & ~through).any()
     start = np.cumsum([0, *J.sizes])
     for name, shape in step.shapes.items():
@@ -253,10 +265,7 @@ def test_the_pattern_of_a_masked_matrix_spreads_step_by_step():
             return None, tr.tanh(h @ (w * np.eye(4, k=1)) + xs[:, 0])
 
     J = Step(step, {"w": w}, np.zeros((1, 1, n)), np.ones((1, n)), 1).jacobian
-    immediate, through = immediate_pattern(J, {"w": (n, n)}), state_pattern(J)
-    assert through.astype(int).tolist() == np.eye(4, k=-1).astype(int).tolist()
-    counts = [
-        sum(block.entries for block in blocks_of(spread_pattern(immediate, through, k), {"w": (n, n)}))
-        for k in (1, 2, 3, 4, None)
-    ]
+    pattern = StepPattern.of(J, {"w": (n, n)})
+    assert pattern.through.astype(int).tolist() == np.eye(4, k=-1).astype(int).tolist()
+    counts = [sum(block.entries for block in pattern.blocks(k)) for k in (1, 2, 3, 4, None)]
     assert counts == [3, 5, 6, 6, 6]

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from credit.steps import MASK, assert_same_gradients, of_cell, recurrence
+from credit.steps import MASK, an_lstm, assert_same_gradients, of_cell, recurrence
 from hypothesis import given, settings
 from hypothesis import strategies as hst
 
@@ -130,14 +130,34 @@ def test_a_sparse_matrix_keeps_fewer_entries():
     assert entries("masked", tr.SnAp(1)) < entries("masked", tr.SnAp(2)) <= entries("masked", tr.RTRL()) < 63
 
 
-def test_the_entries_of_an_lstm_are_those_that_the_page_says():
-    """Parameters of three gates reach c and h, those of the output gate h: 1.75 P."""
-    cell = tr.LSTMCell(4, 8, np.random.default_rng(0), dtype=np.float64)
-    step, parameters, inputs, state = of_cell(cell, 1, 1, 0)
-    run = tr.Recurrence(step, parameters, tr.SnAp(1), state)
+@pytest.mark.parametrize("policy", [tr.SnAp(1), tr.EProp()], ids=repr)
+@pytest.mark.parametrize(
+    ("make", "factors"),
+    [
+        (tr.RNNCell, 0),
+        (tr.GRUCell, 0),
+        (tr.LSTMCell, 8),
+        (tr.PeepholeLSTMCell, 8),
+        (tr.CoupledLSTMCell, 8),
+        (tr.IndRNNCell, 0),
+    ],
+)
+def test_a_cell_keeps_one_entry_for_each_parameter(make, factors, policy):
+    """In an LSTM h follows from c: parameters of three gates have an entry for a unit of c, those of o for one of h."""
+    cell = make(4, 8, np.random.default_rng(0), dtype=np.float64)
+    step, parameters, inputs, state = of_cell(cell, 3, 2, 0)
+    run = tr.Recurrence(step, parameters, policy, state)
     list(run.feed(inputs))
     P = sum(p.size for p in parameters.values())
-    assert sum(part.size for parts in run.carry for part in parts) == 1.75 * P
+    assert sum(part.size for parts in run.carry for part in parts) == 3 * (P + factors)
+
+
+def test_an_lru_keeps_a_complex_number_for_each_parameter():
+    """Exactly: `RTRL` keeps the real and the imaginary part of one unit for each, and no more."""
+    step, parameters, inputs, state = of_cell(tr.LRUCell(4, 8, np.random.default_rng(0), dtype=np.float64), 1, 2, 0)
+    found = tr.influence_pattern(step, parameters, inputs, state, None)
+    assert all((np.count_nonzero(kept, axis=0) == 2).all() for kept in found.kept.values())
+    assert found.is_complete
 
 
 @pytest.mark.parametrize(("make", "n"), [(tr.IndRNNCell, 1), (tr.MinGRUCell, 1), (tr.MinLSTMCell, 1), (tr.LRUCell, 2)])
@@ -182,15 +202,9 @@ def test_eprop_of_a_leaky_network_by_hand():
 
 def test_eprop_of_an_lstm_by_hand():
     """Bellec et al. 2020, Methods: traces of c fall with the forget gate; h gets its output gate and o tanh'(c) e."""
-    rng, N, T, D, H = np.random.default_rng(1), 2, 6, 2, 3
-    cell = st.with_noise(tr.LSTMCell(D, H, rng, dtype=np.float64), 2)
-    xs, weights = rng.standard_normal((N, T, D)), rng.standard_normal((N, T, H))
-
-    def step(inputs, state):
-        outputs, state = tr.unroll(cell, inputs[0], state)
-        return (outputs * inputs[1]).sum(), state
-
-    named = {name: p.data for name, p in cell.parameters().items()}
+    N, T, H = 2, 6, 3
+    step, parameters, (xs, weights), state = an_lstm(N, T, H)
+    named = {name: p.data for name, p in parameters.items()}
     expected = {name: np.zeros(part.shape) for name, part in named.items()}
     order = "ifog"
     h, c = np.zeros((N, H)), np.zeros((N, H))
@@ -213,7 +227,7 @@ def test_eprop_of_an_lstm_by_hand():
             traces[name] = trace.reshape(traces[name].shape)
             expected[name] += (signal[:, None] * of_h).sum(axis=0).reshape(expected[name].shape)
         h = o * np.tanh(c)
-    found = tr.bptt(step, cell.parameters(), (xs, weights), cell.initial_state(N), tr.EProp())
+    found = tr.bptt(step, parameters, (xs, weights), state, tr.EProp())
     assert_same_gradients(found.gradients, expected)
 
 

@@ -4,32 +4,35 @@ J[t] = D[t] J[t-1] + I[t],  I = dh[t]/dtheta with h[t-1] held,  D = dh[t]/dh[t-1
 
 Each stream has a J of its own. It is kept in the blocks of its pattern: groups of elements that reach the same s units.
 With few units (1 or 2 for a pattern of one step) there is an array (N, m, G) for each of them, and the product with D
-is a sum of products of elements; with many, one array (N, G, s, m), and it is a product of matrices. In (m, G) the
-elements of a matrix lie as they do in the matrix, so that nothing has to be moved.
+is a sum of products of elements; with many, it is a product of matrices: one array (N, G, m, s), or, where all elements
+reach all units of some parts of the state, one (N, m, size) for each of these parts. In (m, G) the elements of a matrix
+lie as they do in the matrix, so that nothing has to be moved.
+
+Entries that follow from others by a link are not kept. Their factors are, one for each pair of units and each stream.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
 from ..engine.tape import Array
 from ..engine.tensor import Value
-from .jacobian import StepJacobian
+from .entries import along, entries, grid_of, placed
 from .pattern import Block
-from .terms import Diagonal, Lookup, Outer, Term, flat, picked
+from .terms import Lookup, Outer, StepJacobian, Term, flat, picked
 
 FEW = 4
 """The most units for which a product with D is a sum of products of elements."""
 
 Carried: TypeAlias = list[tuple[Value, ...]]
-"""J, a tuple for each block: s arrays (N, m, G), or one (N, G, s, m)."""
+"""J, a tuple of arrays for each block; last the factors (N, pairs) of what follows from others, if anything does."""
 
-Entries: TypeAlias = dict[tuple[bytes, ...], Value | None]
-"""Entries of D that several blocks need, by their units: all pairs of one set, or of two; None: there are none."""
+Known: TypeAlias = dict[tuple[object, ...], Value | None]
+"""Parts of D that several blocks need; None: there are none."""
 
 
 class Influence:
@@ -47,59 +50,130 @@ class Influence:
     ) -> None:
         self.blocks, self._shapes, self.sizes, self.N = list(blocks), dict(shapes), list(sizes), N
         self._offsets = np.cumsum([0, *sizes])
-        self._grids = [_grid(block, self._shapes[block.name]) for block in self.blocks]
+        self._grids = [grid_of(block, self._shapes[block.name]) for block in self.blocks]
+        self._whole = [self._whole_parts(block) for block in self.blocks]
+        codes = [self._codes(block) for block in self.blocks]
+        pairs = [code[block.causes] for code, block in zip(codes, self.blocks, strict=True)]
+        self._pairs = np.unique(np.concatenate([np.zeros(0, int), *pairs]))
+        self._factors = [
+            np.where(block.causes, np.searchsorted(self._pairs, code), -1)
+            for code, block in zip(codes, self.blocks, strict=True)
+        ]
+
+    def _whole_parts(self, block: Block) -> list[int] | None:
+        """Return the parts of the state that a block reaches, if all its elements reach all units of these."""
+        units = block.units[0]
+        parts = [part for part, start in enumerate(self._offsets[:-1]) if start in units and self.sizes[part]]
+        whole = np.concatenate([np.arange(*self._offsets[part : part + 2]) for part in parts] or [units[:0]])
+        is_plain = len(block.units) == 1 and not block.following.size and len(units) > FEW
+        return parts if is_plain and np.array_equal(units, whole) else None
+
+    def _codes(self, block: Block) -> Array:
+        """Return a number for each pair of a unit that follows and one that is kept, (G, d, s)."""
+        found: Array = block.following[:, :, None] * self._offsets[-1] + block.units[:, None, :]
+        return found
 
     @property
     def entries(self) -> int:
-        """Number of entries of J that are kept, for all streams."""
-        return self.N * sum(block.entries for block in self.blocks)
+        """Number of entries of J, and of factors, that are kept for all streams."""
+        return self.N * (sum(block.entries for block in self.blocks) + len(self._pairs))
 
     def zeros(self, dtypes: Mapping[str, np.dtype[np.floating]]) -> Carried:
         """Return J before the first step."""
+        each = [dtypes[block.name] for block in self.blocks]
+        each += [np.result_type(*each)] if len(self._pairs) else []
         return [
-            tuple(np.zeros(shape, dtypes[block.name]) for shape in shapes)
-            for block, shapes in zip(self.blocks, self.shapes(), strict=True)
+            tuple(np.zeros(shape, dtype) for shape in shapes) for dtype, shapes in zip(each, self.shapes(), strict=True)
         ]
 
     def shapes(self) -> list[list[tuple[int, ...]]]:
         """Return the shapes of the arrays of J."""
         made: list[list[tuple[int, ...]]] = []
-        for block in self.blocks:
+        for block, whole in zip(self.blocks, self._whole, strict=True):
             (G, s), m = block.units.shape, block.elements.shape[1]
-            made.append([(self.N, m, G)] * s if s <= FEW else [(self.N, G, s, m)])
-        return made
+            if s <= FEW:
+                made.append([(self.N, m, G)] * s)
+            else:
+                made.append([(self.N, G, m, s)] if whole is None else [(self.N, m, self.sizes[r]) for r in whole])
+        return made + ([[(self.N, len(self._pairs))]] if len(self._pairs) else [])
 
     def taken_over(self, known: Influence, J: Carried, zeros: Carried) -> Carried:
         """Return J, which was kept on the pattern `known`, on this one; `zeros` where it had no entry."""
         made: Carried = []
-        for block, empty in zip(self.blocks, zeros, strict=True):
-            old = [(own, parts) for own, parts in zip(known.blocks, J, strict=True) if own.name == block.name]
-            if not old:
+        all_of = known._all_entries(J)
+        for block, empty in zip(self.blocks, zeros, strict=False):
+            if block.name not in all_of:
                 made.append(empty)
                 continue
-            keys = np.concatenate([key.reshape(-1) for own, _ in old for key in known.keys(own)])
-            values: Value = np.concatenate([flat(part, 1) for _, parts in old for part in parts], axis=1)
-            order = np.argsort(keys)
-            new: list[Value] = []
-            for key in self.keys(block):
-                place = order[np.minimum(np.searchsorted(keys, key, sorter=order), len(keys) - 1)]
-                new.append(picked(values, np.where(keys[place] == key, place, -1)))
-            made.append(tuple(new))
+            keys, values = all_of[block.name]
+            made.append(tuple(_found(keys, values, wanted) for wanted in self._keys(block, block.units)))
+        if len(self._pairs):
+            factors = known._factors_of(J)
+            made.append(zeros[-1] if factors is None else (_found(known._pairs, factors, self._pairs),))
         return made
 
-    def keys(self, block: Block) -> list[Array]:
-        """Return a number for each entry of a block, the same in every pattern, like the arrays of its J."""
-        P = math.prod(self._shapes[block.name])
-        found = block.units[:, :, None] * P + block.elements[:, None, :]
-        return list(found.transpose(1, 2, 0)) if block.units.shape[1] <= FEW else [found]
+    def _all_entries(self, J: Carried) -> dict[str, tuple[Array, Value]]:
+        """Return, by parameter, the key of each entry, and all of them (N, entries), also those that follow."""
+        keys: dict[str, list[Array]] = {}
+        values: dict[str, list[Value]] = {}
+        for number, (block, parts) in enumerate(zip(self.blocks, J, strict=False)):
+            own, arrays = self._keys(block, block.units), list(parts)
+            for slot in range(block.following.shape[1]):
+                own += self._keys(block, block.following[:, slot : slot + 1])
+                arrays.append(self._followed(number, slot, J))
+            keys.setdefault(block.name, []).extend(key.reshape(-1) for key in own)
+            values.setdefault(block.name, []).extend(flat(array, 1) for array in arrays)
+        return {name: (np.concatenate(keys[name]), np.concatenate(values[name], axis=1)) for name in keys}
 
-    def advance(self, jacobian: StepJacobian, J: Carried) -> Carried:
-        """Return J after a step."""
-        known: Entries = {}
-        return [
-            (self._few if block.units.shape[1] <= FEW else self._many)(jacobian, number, block, parts, known)
-            for number, (block, parts) in enumerate(zip(self.blocks, J, strict=True))
-        ]
+    def _followed(self, number: int, slot: int, J: Carried) -> Value:
+        """Return entries that follow from those kept, in the order of the arrays of the block."""
+        parts, factors, at = J[number], self._factors_of(J), self._factors[number][:, slot]
+        assert factors is not None
+        if self.blocks[number].units.shape[1] <= FEW:
+            terms = [np.expand_dims(picked(factors, own), 1) * part for own, part in zip(at.T, parts, strict=True)]
+            return sum(terms[1:], start=terms[0])
+        many: Value = parts[0] @ np.expand_dims(picked(factors, at), 3)
+        return many
+
+    def _factors_of(self, J: Carried) -> Value | None:
+        return J[-1][0] if len(self._pairs) else None
+
+    def _keys(self, block: Block, units: Array) -> list[Array]:
+        """Return a number for each entry of units (G, s), the same in every pattern, like the arrays of J."""
+        P = math.prod(self._shapes[block.name])
+        found = units[:, None, :] * P + block.elements[:, :, None]  # (G, m, s)
+        if block.units.shape[1] <= FEW:
+            return list(found.transpose(2, 1, 0))
+        number = next(number for number, own in enumerate(self.blocks) if own is block)
+        whole = self._whole[number]
+        if whole is None or units is not block.units:
+            return [found]
+        return np.split(found[0], np.cumsum([self.sizes[part] for part in whole])[:-1], axis=1)
+
+    # -- a step --------------------------------------------------------------------------------------------------
+
+    def advance(self, linked: StepJacobian, whole: Callable[[], StepJacobian], J: Carried) -> Carried:
+        """Return J after a step.
+
+        Args:
+            linked: its Jacobian, with the links kept apart.
+            whole: returns it with the links multiplied out; not called if it is not needed.
+            J: before the step.
+        """
+        known: Known = {}
+        factors = self._factors_of(J)
+        made: Carried = []
+        for number, (block, parts) in enumerate(zip(self.blocks, J, strict=False)):
+            if self._whole[number] is not None:
+                made.append(self._dense(linked, number, parts, known))
+            elif block.units.shape[1] <= FEW:
+                made.append(self._few(whole(), number, parts, factors, known))
+            else:
+                made.append(self._many(whole(), number, parts, factors, known))
+        if factors is not None:
+            new = self._between(linked.links, *divmod(self._pairs, self._offsets[-1]))
+            made.append((factors * 0 if new is None else new,))
+        return made
 
     def gradient(self, delta: Value, J: Carried) -> dict[str, Value]:
         """Return delta J, summed over the streams, for each parameter that J reaches.
@@ -110,73 +184,143 @@ class Influence:
         """
         found: dict[str, list[Value]] = {}
         blocks: dict[str, list[Block]] = {}
-        for block, parts in zip(self.blocks, J, strict=True):
-            if block.units.shape[1] <= FEW:
-                total: Value | None = None
-                for units, part in zip(block.units.T, parts, strict=True):
-                    term = np.expand_dims(picked(delta, units), 1) * part
+        for number, (block, parts) in enumerate(zip(self.blocks, J, strict=False)):
+            total: Value | None = None
+            at = picked(delta, block.units)  # (N, G, s)
+            if block.following.size:
+                factors = picked(J[-1][0], self._factors[number])  # (N, G, d, s)
+                at = at + np.squeeze(np.expand_dims(picked(delta, block.following), 2) @ factors, 2)
+            for slot, part in enumerate(parts):
+                if block.units.shape[1] <= FEW:
+                    term = np.expand_dims(at[..., slot], 1) * part
                     term = term[0] if self.N == 1 else np.sum(term, axis=0)
-                    total = term if total is None else total + term
-            else:
-                at = np.expand_dims(picked(delta, block.units), 2)  # (N, G, 1, s)
-                total = np.swapaxes(np.reshape(np.sum(at @ parts[0], axis=0), block.elements.shape), 0, 1)
+                elif self._whole[number] is None:
+                    term = np.swapaxes(np.sum(part @ np.expand_dims(at, 3), axis=0)[..., 0], 0, 1)
+                else:
+                    start = sum(array.shape[2] for array in parts[:slot])
+                    own = np.expand_dims(at[:, 0, start : start + part.shape[2]], 2)
+                    term = np.sum(part @ own, axis=0)
+                total = term if total is None else total + term
             assert total is not None
             found.setdefault(block.name, []).append(total)
             blocks.setdefault(block.name, []).append(block)
         return {name: placed(found[name], blocks[name], self._shapes[name]) for name in found}
 
     def _few(
-        self, jacobian: StepJacobian, number: int, block: Block, J: tuple[Value, ...], known: Entries
+        self, jacobian: StepJacobian, number: int, J: tuple[Value, ...], factors: Value | None, known: Known
     ) -> tuple[Value, ...]:
         made: list[Value] = []
+        block = self.blocks[number]
         for slot, units in enumerate(block.units.T):
-            total = self._immediate(jacobian, number, block, units)
-            for others, part in zip(block.units.T, J, strict=True):
-                key = (units.tobytes(), others.tobytes())
-                if key not in known:
-                    known[key] = self._between(jacobian, units, others)
-                factor = known[key]
+            total = self._immediate(jacobian, number, units)
+            for other, part in enumerate(J):
+                factor = self._through(jacobian, number, (units, other), factors, known)
                 if factor is not None:
                     term = np.expand_dims(factor, 1) * part
                     total = term if total is None else term + total
             made.append(J[slot] * 0 if total is None else total)
         return tuple(made)
 
-    def _many(
-        self, jacobian: StepJacobian, number: int, block: Block, J: tuple[Value, ...], known: Entries
-    ) -> tuple[Value, ...]:
-        key = (str(block.units.shape).encode(), block.units.tobytes(), b"")  # (1, 16) and (2, 8) have the same bytes
+    def _through(
+        self,
+        jacobian: StepJacobian,
+        number: int,
+        pair: tuple[Array, int],
+        factors: Value | None,
+        known: Known,
+    ) -> Value | None:
+        """Return by what an entry of units (G,) hangs on that of a slot: D, and D by way of what follows from it."""
+        block, (units, other) = self.blocks[number], pair
+        through = self._factors[number][:, :, other]
+        key = tuple(part.tobytes() for part in (units, block.units[:, other], block.following, through))
         if key not in known:
-            if len(block.units) == 1 and block.units.shape[1] == self._offsets[-1]:
-                known[key] = np.expand_dims(whole_state_jacobian(jacobian), 1)
-            else:
-                known[key] = self._between(jacobian, block.units[:, :, None], block.units[:, None, :])
-        factor, new = known[key], self._immediate(jacobian, number, block, block.units.T)
-        moved = J[0] * 0 if factor is None else factor @ J[0]
+            total = self._between(jacobian.states, units, block.units[:, other])
+            for following, at in zip(block.following.T, through.T, strict=True):
+                entry = self._between(jacobian.states, units, following) if (at >= 0).any() else None
+                if entry is not None and factors is not None:
+                    term = entry * picked(factors, at)
+                    total = term if total is None else total + term
+            known[key] = total
+        return known[key]
+
+    def _many(
+        self, jacobian: StepJacobian, number: int, J: tuple[Value, ...], factors: Value | None, known: Known
+    ) -> tuple[Value, ...]:
+        block = self.blocks[number]
+        # (1, 16) and (2, 8) have the same bytes
+        key = (block.units.shape, block.units.tobytes(), block.following.tobytes(), self._factors[number].tobytes())
+        if key not in known:
+            rows = block.units[:, :, None]
+            total = self._between(jacobian.states, rows, block.units[:, None, :])
+            if block.following.size and factors is not None:
+                by_way = self._between(jacobian.states, rows, block.following[:, None, :])
+                if by_way is not None:
+                    term = by_way @ picked(factors, self._factors[number])
+                    total = term if total is None else total + term
+            known[key] = total
+        factor, new = known[key], self._immediate(jacobian, number, block.units)
+        moved = J[0] * 0 if factor is None else J[0] @ np.swapaxes(factor, 2, 3)
         return (moved if new is None else moved + new,)
 
-    def _between(self, jacobian: StepJacobian, rows: Array, columns: Array) -> Value | None:
-        """Return entries of D, (N, *shape of the two together); None if there are none."""
+    def _dense(self, linked: StepJacobian, number: int, J: tuple[Value, ...], known: Known) -> tuple[Value, ...]:
+        block, parts = self.blocks[number], self._whole[number]
+        assert parts is not None
+        made: dict[int, Value] = {}
+        for s in sorted(parts, key=lambda part: any(linked.links[part])):  # first those that others follow from
+            total: Value | None = None
+            for r, own in zip(parts, J, strict=True):
+                term = self._moved(linked, s, r, own, known)
+                if term is not None:
+                    total = term if total is None else total + term
+            new = self._immediate(linked, number, np.arange(*self._offsets[s : s + 2])[None])
+            if new is not None:
+                new = np.reshape(new, (self.N, block.elements.shape[1], self.sizes[s]))
+                total = new if total is None else total + new
+            for r in parts:
+                for link in linked.links[s][r]:
+                    term = along(link, made[r], self.sizes[s])
+                    assert term is not None
+                    total = term if total is None else total + term
+            made[s] = J[parts.index(s)] * 0 if total is None else total
+        return tuple(made[part] for part in parts)
+
+    def _moved(self, linked: StepJacobian, s: int, r: int, J: Value, known: Known) -> Value | None:
+        """Return what part s gets of J (N, m, size) of part r."""
+        terms, size = linked.states[s][r], self.sizes[s]
+        if len(terms) == 1 and (found := along(terms[0], J, size)) is not None:
+            return found
+        if (s, r) not in known:
+            total: Value | None = None
+            for term in terms:
+                dense = flat(term.dense(size), 2)
+                total = dense if total is None else total + dense
+            known[s, r] = None if total is None else np.swapaxes(np.swapaxes(total, 0, 1), 1, 2)
+        D = known[s, r]
+        return None if D is None else J @ D
+
+    def _between(self, table: Sequence[Sequence[Sequence[Term]]], rows: Array, columns: Array) -> Value | None:
+        """Return entries of D, or of the links, (N, *shape of the two together); None if there are none."""
         rows, columns = np.broadcast_arrays(rows, columns)
         total: Value | None = None
-        for s, row in enumerate(jacobian.states):
+        for s, row in enumerate(table):
             for r, terms in enumerate(row):
                 units, elements = self._local(rows, s), self._local(columns, r)
                 units = np.where(elements >= 0, units, -1)
                 if not (units >= 0).any():
                     continue
                 for term in terms:
-                    found = _entries(term, units, np.maximum(elements, 0))
+                    found = entries(term, units, np.maximum(elements, 0))
                     if found is not None:
                         total = found if total is None else total + found
         return total
 
-    def _immediate(self, jacobian: StepJacobian, number: int, block: Block, units: Array) -> Value | None:
+    def _immediate(self, jacobian: StepJacobian, number: int, units: Array) -> Value | None:
         """Return entries of I; None if there are none.
 
-        Units (G,) give (N, m, G); units (s, G) give (N, G, s, m).
+        Units (G,) give (N, m, G); units (G, s) give (N, G, m, s).
         """
         total: Value | None = None
+        block = self.blocks[number]
         for s, terms in enumerate(jacobian.parameters):
             rows = self._local(units, s)
             if not (rows >= 0).any():
@@ -188,27 +332,27 @@ class Influence:
         return total
 
     def _of_block(self, term: Term, rows: Array, block: Block, grid: Array | None) -> Value | None:
-        """Return entries of a term for units (G,) or (s, G); a grid makes them an outer product."""
+        """Return entries of a term for units (G,) or (G, s); a grid makes them an outer product."""
         few = rows.ndim == 1
         elements = block.elements
         if not isinstance(term, Outer | Lookup) or grid is None:
             if few:
-                return _entries(term, *np.broadcast_arrays(rows, elements.T))
-            return _entries(term, *np.broadcast_arrays(rows.T[:, :, None], elements[:, None, :]))
+                return entries(term, *np.broadcast_arrays(rows, elements.T))
+            return entries(term, *np.broadcast_arrays(rows[:, None, :], elements[:, :, None]))
         left, _ = term.factors()
-        D, m = left.shape[1], elements.shape[1]
+        D, (G, m) = left.shape[1], elements.shape
         if few:
-            after = _entries(term.after, *np.broadcast_arrays(rows, grid.T))  # (N, C, G)
+            after = entries(term.after, *np.broadcast_arrays(rows, grid.T))  # (N, C, G)
             if after is None:
                 return None
             spread = np.expand_dims(after, 1) * np.reshape(left, (self.N, D, 1, 1))
-            made: Value = np.reshape(spread, (self.N, m, len(elements)))
+            made: Value = np.reshape(spread, (self.N, m, G))
             return made
-        after = _entries(term.after, *np.broadcast_arrays(rows.T[:, :, None], grid[:, None, :]))  # (N, G, s, C)
+        after = entries(term.after, *np.broadcast_arrays(rows[:, None, :], grid[:, :, None]))  # (N, G, C, s)
         if after is None:
             return None
-        spread = np.expand_dims(after, 3) * np.reshape(left, (self.N, 1, 1, D, 1))
-        return np.reshape(spread, (self.N, len(elements), rows.shape[0], m))
+        spread = np.expand_dims(after, 2) * np.reshape(left, (self.N, 1, D, 1, 1))
+        return np.reshape(spread, (self.N, G, m, rows.shape[1]))
 
     def _local(self, units: Array, part: int) -> Array:
         """Return numbers within a part of the state; -1 for units of other parts."""
@@ -216,75 +360,8 @@ class Influence:
         return np.where((units >= start) & (units < stop), units - start, -1)
 
 
-def whole_state_jacobian(jacobian: StepJacobian) -> Value:
-    """Return D as one array (N, n, n), in the dtype of its terms."""
-    kinds = {term.dtype for row in jacobian.states for terms in row for term in terms}
-    dtype = np.result_type(*kinds) if kinds else np.dtype(np.float32)
-    rows = []
-    for size, row in zip(jacobian.sizes, jacobian.states, strict=True):
-        blocks: list[Value] = []
-        for width, terms in zip(jacobian.sizes, row, strict=True):
-            total: Value = np.zeros((size, jacobian.N, width), dtype)
-            for number, term in enumerate(terms):
-                dense = flat(term.dense(size), 2)
-                total = total + dense if number else dense
-            blocks.append(np.swapaxes(total, 0, 1))
-        rows.append(np.concatenate(blocks, axis=2) if len(blocks) > 1 else blocks[0])
-    made: Value = np.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
-    return made
-
-
-def _entries(term: Term, rows: Array, columns: Array) -> Value | None:
-    """Return entries of a term; None if its form has none of them."""
-    if isinstance(term, Diagonal) and not ((term.units.reshape(-1)[columns] == rows) & (rows >= 0)).any():
-        return None
-    return term.entries(rows, columns)
-
-
-def _grid(block: Block, shape: tuple[int, ...]) -> Array | None:
-    """Return (G, C) columns if every group has whole columns of a matrix: elements d * U + u for all d, for C u's."""
-    if len(shape) < 2:
-        return None
-    U = math.prod(shape[1:])
-    G, m = block.elements.shape
-    if m % shape[0]:
-        return None
-    columns = block.elements[:, : m // shape[0]]
-    whole = (np.arange(shape[0])[:, None] * U + columns[:, None, :]).reshape(G, m)
-    return columns if (columns < U).all() and np.array_equal(whole, block.elements) else None
-
-
-def placed(parts: list[Value], blocks: Sequence[Block], shape: tuple[int, ...]) -> Value:
-    """Return elements (m, G) of each block at their places in a parameter, 0 elsewhere."""
-    slabs = [_slabs(block, shape) for block in blocks]
-    size = math.prod(shape)
-    if all(starts is not None for starts in slabs) and sum(block.elements.size for block in blocks) == size:
-        rows = shape[0] if len(shape) > 1 else 1
-        pieces: list[tuple[int, Value]] = []
-        for part, block, starts in zip(parts, blocks, slabs, strict=True):
-            assert starts is not None
-            slab = np.reshape(part, (rows, len(starts), len(block.elements)))
-            if np.array_equal(starts, np.arange(len(starts)) * len(block.elements)):
-                pieces.append((0, np.reshape(slab, (rows, -1))))
-            else:
-                pieces += [(int(start), slab[:, number]) for number, start in enumerate(starts)]
-        ordered = [piece for _, piece in sorted(pieces, key=lambda pair: pair[0])]
-        whole: Value = np.concatenate(ordered, axis=1) if len(ordered) > 1 else ordered[0]
-        return np.reshape(whole, shape)
-    numbers = np.concatenate([block.elements.T.reshape(-1) for block in blocks])
-    place = np.full(size, -1)
-    place[numbers] = np.arange(len(numbers))
-    flats: list[Value] = [np.reshape(part, (-1,)) for part in parts]
-    made: Value = np.reshape(picked(np.concatenate(flats) if len(flats) > 1 else flats[0], place), shape)
-    return made
-
-
-def _slabs(block: Block, shape: tuple[int, ...]) -> Array | None:
-    """Return the starts (C,) of runs of G columns that a block holds in all rows of a parameter; None if not such."""
-    rows = shape[0] if len(shape) > 1 else 1
-    U, (G, m) = math.prod(shape) // max(rows, 1), block.elements.shape
-    if m % max(rows, 1):
-        return None
-    starts: Array = block.elements[0, : m // rows]
-    held = np.arange(rows)[:, None, None] * U + starts[:, None] + np.arange(G)
-    return starts if np.array_equal(held.reshape(m, G), block.elements.T) else None
+def _found(keys: Array, values: Value, wanted: Array) -> Value:
+    """Return the values (N, keys) of the keys that are wanted, 0 where there is none: (N, *shape of wanted)."""
+    order = np.argsort(keys)
+    place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return picked(values, np.where(keys[place] == wanted, place, -1))

@@ -5,6 +5,9 @@ units of that part at once. Through operations on elements they stay a `Diagonal
 unit that it reaches. A product with a matrix, or an operation of which nothing is known, makes them `Dense`. So the
 form of every derivative follows from the operations that were recorded, never from values.
 
+A part of the new state may be computed from another one of the same step by operations on elements, as the h of an LSTM
+from its c. Such a *link* can be kept apart: the derivatives of h are then those with c held.
+
 Streams must not meet: row n of every value along the walk belongs to stream n. Where they do (a mean over the batch),
 or where it cannot be told, the batch is treated as one stream with N times as many units, which is always right.
 """
@@ -12,9 +15,8 @@ or where it cannot be told, the batch is treated as one stream with N times as m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 
@@ -24,30 +26,11 @@ from ..engine.walk import Lift, ancestors, lifted, rule_results, useful_nodes
 from ..ops import astype
 from .kinds import ELEMENTWISE, MOVES, ROWWISE, is_ours
 from .moves import Moves
-from .terms import Dense, Diagonal, Lookup, Outer, Term, Through, flat, picked
-
-Form: TypeAlias = Diagonal | Dense
+from .terms import Dense, Diagonal, Form, Lookup, Outer, StepJacobian, Term, Through, moved, reshaped
 
 
 class StreamsMeetError(Exception):
     """The walk came to an operation in which rows of the batch are not kept apart, or may not be."""
-
-
-@dataclass
-class StepJacobian:
-    """The derivatives of the state after a step.
-
-    Attributes:
-        sizes: number of units of each part of the state, for one stream.
-        N: number of streams.
-        states: terms[s][r]: part s after the step by part r before it.
-        parameters: terms[s][name]: part s by a parameter.
-    """
-
-    sizes: list[int]
-    N: int
-    states: list[list[list[Term]]]
-    parameters: list[dict[str, list[Term]]]
 
 
 @dataclass
@@ -72,7 +55,12 @@ class Sources:
 
 
 def step_jacobian(
-    after: Sequence[Edge | None], states: Sequence[Edge], parameters: Mapping[str, Edge], N: int, moves: Moves
+    after: Sequence[Edge | None],
+    states: Sequence[Edge],
+    parameters: Mapping[str, Edge],
+    N: int,
+    moves: Moves,
+    with_links: bool = False,
 ) -> StepJacobian:
     """Return the Jacobian of a step.
 
@@ -82,31 +70,44 @@ def step_jacobian(
         parameters: name to edge to each parameter, a leaf.
         N: number of streams: rows of each part of the state.
         moves: the memory of what operations move where.
+        with_links: whether to keep links between the parts of the new state apart.
     """
     kept_apart = all(edge[0].specs[edge[1]].shape[:1] == (N,) for edge in states)
     try:
-        return _found(after, Sources(states, parameters, N, kept_apart), moves)
+        return _found(after, Sources(states, parameters, N, kept_apart), moves, with_links)
     except StreamsMeetError:
-        return _found(after, Sources(states, parameters, N, apart=False), moves)
+        return _found(after, Sources(states, parameters, N, apart=False), moves, with_links)
 
 
-def _found(after: Sequence[Edge | None], sources: Sources, moves: Moves) -> StepJacobian:
+def _found(after: Sequence[Edge | None], sources: Sources, moves: Moves, with_links: bool) -> StepJacobian:
     streams = sources.N if sources.apart else 1
     sizes = [math.prod(edge[0].specs[edge[1]].shape) // streams for edge in sources.states]
-    by_state: list[list[list[Term]]] = []
-    by_parameter: list[dict[str, list[Term]]] = []
-    for edge, size in zip(after, sizes, strict=True):
-        arrived = {} if edge is None else _Walk(edge, size, sources, moves).arrived
-        by_state.append([arrived.get(place, []) for place in sources.states])
-        by_parameter.append({name: arrived[place] for name, place in sources.parameters.items() if arrived.get(place)})
-    return StepJacobian(sizes, streams, by_state, by_parameter)
+    arrived: list[Mapping[Edge, list[Term]]] = [{} for _ in after]
+    links: list[list[list[Term]]] = [[[] for _ in after] for _ in after]
+    roots: dict[Edge, int] = {}  # parts that others may be linked to: those computed before them, without links
+    for s, edge in sorted(enumerate(after), key=lambda part: part[1][0].id if part[1] else -1):
+        if edge is None:
+            continue
+        walk = _Walk(edge, sizes[s], sources, moves, roots if with_links else {})
+        arrived[s] = walk.arrived
+        for root, link in walk.links.items():
+            links[s][roots[root]].append(link)
+        if not walk.links and edge[0].operation is not None:
+            roots[edge] = s
+    by_state = [[own.get(place, []) for place in sources.states] for own in arrived]
+    by_parameter = [{name: own[at] for name, at in sources.parameters.items() if own.get(at)} for own in arrived]
+    return StepJacobian(sizes, streams, by_state, by_parameter, links)
 
 
 class _Walk:
-    """The walk back from one part of the state, of K units; `arrived` has the terms at each source."""
+    """The walk back from one part of the state, of K units; `arrived` has the terms at each source.
 
-    def __init__(self, start: Edge, K: int, sources: Sources, moves: Moves) -> None:
-        self._K, self._sources, self._moves = K, sources, moves
+    It does not go on beyond a root that it reaches by operations on elements alone: `links` has the derivative by that.
+    """
+
+    def __init__(self, start: Edge, K: int, sources: Sources, moves: Moves, roots: Container[Edge]) -> None:
+        self._K, self._sources, self._moves, self._roots = K, sources, moves, roots
+        self.links: dict[Edge, Diagonal] = {}
         self._N = sources.N if sources.apart else 1
         self._streamed: dict[Edge, bool] = {}
         self._forms: dict[Edge, list[Form]] = {}
@@ -124,7 +125,7 @@ class _Walk:
 
     def _visit(self, node: Node) -> None:
         edges = [(node, index) for index in range(len(node.specs))]
-        arrived = [self._merged(self._forms.pop(edge, [])) for edge in edges]
+        arrived = [self._unless_linked(edge, self._merged(self._forms.pop(edge, []))) for edge in edges]
         if all(form is None for form in arrived):
             return
         if node.operation is None:
@@ -135,6 +136,15 @@ class _Walk:
         if any(needs):
             streamed = next(self._streamed[edge] for edge, form in zip(edges, arrived, strict=True) if form is not None)
             self._send(node, arrived, needs, streamed)
+
+    def _unless_linked(self, edge: Edge, form: Form | None) -> Form | None:
+        """Return None, and keep what came to a root, if each unit hangs on one element of it at most; else the form."""
+        if edge in self._roots and isinstance(form, Diagonal) and self._streamed[edge] == self._sources.apart:
+            units = form.units[form.units >= 0]
+            if len(np.unique(units)) == len(units):
+                self.links[edge] = form
+                return None
+        return form
 
     def _at_leaf(self, edge: Edge, form: Form) -> Term:
         """Return the derivative by a leaf; by all elements of a parameter that was taken for a part of the batch."""
@@ -234,14 +244,14 @@ class _Walk:
                 continue
             for form, source in zip(arrived, sources, strict=True):
                 if form is not None and source is not None:
-                    self._add(edge, _moved(form, source, _elements(edge, streamed)), streamed)
+                    self._add(edge, moved(form, source, _elements(edge, streamed)), streamed)
 
     def _look_up(self, node: Node, edge: Edge, ids: Array, form: Form | None) -> None:
         """A lookup of one row for each stream in a table that they share."""
         if form is None:
             return
         rows = edge[0].specs[edge[1]].shape
-        form = _reshaped(form, rows[1:])
+        form = reshaped(form, rows[1:])
         if edge in self._sources.places:
             self.arrived.setdefault(edge, []).append(Lookup(ids, rows[0], form, node.id))
         else:
@@ -273,14 +283,14 @@ class _Walk:
     def _by_rows(self, edge: Edge, form: Form, matrix: Value, nonzero: Array | None, is_row: bool) -> None:
         elements = _elements(edge, streamed=True)
         if is_row and isinstance(form, Diagonal):
-            through = Through(_diagonal(form, form.units.shape[-1:]), matrix, nonzero)
+            through = Through(reshaped(form, form.units.shape[-1:]), matrix, nonzero)  # type: ignore[arg-type]  # as form is
             if edge in self._sources.places and len(elements) == 1:
                 self.arrived.setdefault(edge, []).append(through)
                 return
             made = through.dense(self._K)
         else:
             made = form.dense(self._K) @ np.swapaxes(matrix, 0, 1)
-        self._add(edge, _reshaped(Dense(made), elements), streamed=True)
+        self._add(edge, reshaped(Dense(made), elements), streamed=True)
 
     def _by_matrix(self, edge: Edge, form: Form, rows: Value, is_row: bool, product: int) -> None:
         D, U = edge[0].specs[edge[1]].shape
@@ -289,7 +299,7 @@ class _Walk:
             dense = np.reshape(form.dense(self._K), (self._K, self._N, -1, U))
             self._add(edge, Dense(np.swapaxes(flat_rows, 1, 2) @ dense), streamed=False)
             return
-        outer = Outer(np.reshape(rows, (self._N, D)), _reshaped(form, (U,)), product)
+        outer = Outer(np.reshape(rows, (self._N, D)), reshaped(form, (U,)), product)
         if edge in self._sources.places:
             self.arrived.setdefault(edge, []).append(outer)
         elif isinstance(outer.after, Diagonal):
@@ -350,32 +360,6 @@ def support(edge: Edge | None) -> Array | None:
     constants = [part for part, own in zip(edge[0].inputs, edge[0].edges, strict=True) if own is None]
     masks = [part != 0 for part in constants if isinstance(part, np.ndarray)]
     return np.broadcast_to(masks[0], edge[0].specs[0].shape) if masks else None
-
-
-def _diagonal(form: Diagonal, elements: tuple[int, ...]) -> Diagonal:
-    if form.units.shape == elements:
-        return form
-    return Diagonal(np.reshape(form.values, (form.values.shape[0], *elements)), form.units.reshape(elements))
-
-
-def _reshaped(form: Form, elements: tuple[int, ...]) -> Form:
-    if isinstance(form, Diagonal):
-        return _diagonal(form, elements)
-    if form.values.shape[2:] == elements:
-        return form
-    return Dense(np.reshape(form.values, (*form.values.shape[:2], *elements)))
-
-
-def _moved(form: Form, source: Array, elements: tuple[int, ...]) -> Form:
-    """Return the derivative by elements that were moved: `source` has the number of each after the move, or -1."""
-    from_lead = 1 if isinstance(form, Diagonal) else 2
-    values = flat(form.values, from_lead)
-    at = source.reshape(-1)
-    moved: Value = np.reshape(picked(values, at), (*values.shape[:-1], *elements))
-    if isinstance(form, Dense):
-        return Dense(moved)
-    units = np.where(at >= 0, form.units.reshape(-1)[at], -1)
-    return Diagonal(moved, units.reshape(elements))
 
 
 def _fitted(value: Value, lead: tuple[int, ...], have: tuple[int, ...], want: tuple[int, ...]) -> Value:

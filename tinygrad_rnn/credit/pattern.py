@@ -3,17 +3,20 @@
 After one step it is that of I, the immediate influence of the parameters on the state; with each further step the
 pattern spreads along D, from state to state, until it stops growing. Elements of a parameter with one pattern are kept
 together: all rows of a matrix W that enters as x @ W, for instance. So a pattern is small even where J is not.
+
+Along a link, from one part of the new state to another (an LSTM's c to its h), entries need not be kept. If an element
+reaches a unit of h through c alone, the entry follows from that of c, times one factor for all elements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..engine.tape import Array
-from .jacobian import StepJacobian
+from .terms import StepJacobian, Term
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,15 @@ class Block:
         name: the parameter's.
         units: (G, s) units of the whole state that the elements of each group reach.
         elements: (G, m) flat numbers of the elements in the parameter.
+        following: (G, d) units whose entries are not kept, as they follow from those that are.
+        causes: (G, d, s) booleans, from which of them.
     """
 
     name: str
     units: Array
     elements: Array
+    following: Array
+    causes: Array
 
     @property
     def entries(self) -> int:
@@ -61,11 +68,16 @@ def immediate_pattern(jacobian: StepJacobian, shapes: Mapping[str, tuple[int, ..
     return found
 
 
-def state_pattern(jacobian: StepJacobian) -> Array:
-    """Return the pattern of D, booleans (n, n): which units before the step reach which units after it."""
+def unit_pattern(sizes: Sequence[int], table: Sequence[Sequence[Sequence[Term]]]) -> Array:
+    """Return which units reach which, booleans (n, n), columns to rows: the pattern of D, or of the links.
+
+    Args:
+        sizes: number of units of each part of the state.
+        table: `states` or `links` of a `StepJacobian`.
+    """
     rows = []
-    for size, row in zip(jacobian.sizes, jacobian.states, strict=True):
-        blocks = [np.zeros((size, width), bool) for width in jacobian.sizes]
+    for size, row in zip(sizes, table, strict=True):
+        blocks = [np.zeros((size, width), bool) for width in sizes]
         for block, terms in zip(blocks, row, strict=True):
             for term in terms:
                 block |= np.broadcast_to(term.pattern(size).reshape(size, -1), block.shape)
@@ -73,40 +85,93 @@ def state_pattern(jacobian: StepJacobian) -> Array:
     return np.concatenate(rows)
 
 
-def spread_pattern(immediate: Pattern, through: Array, steps: int | None) -> Pattern:
-    """Return the pattern of what parameters reach within some steps; `steps` None: however many.
+@dataclass(frozen=True)
+class StepPattern:
+    """What a step reaches, from the form of its Jacobian.
 
-    M[1] = pattern of I;  M[k + 1] = M[1] or pattern of D @ M[k].
+    Attributes:
+        immediate: pattern of I.
+        through: (n, n) booleans, the pattern of D.
+        links: (n, n) booleans, from which units of the new state others of it follow, at every step.
+        shapes: name of each parameter to its shape.
     """
-    return {name: _spread(first, through, steps) for name, first in immediate.items()}
 
+    immediate: Pattern
+    through: Array
+    links: Array
+    shapes: dict[str, tuple[int, ...]]
 
-def _spread(first: Array, through: Array, steps: int | None) -> Array:
-    known, count = first.reshape(len(first), -1), 1
-    while steps is None or count < steps:
-        wider = known | (through @ known)
-        if (wider == known).all():
-            break
-        known, count = wider, count + 1
-    return known.reshape(first.shape)
+    @classmethod
+    def of(cls, jacobian: StepJacobian, shapes: Mapping[str, tuple[int, ...]]) -> StepPattern:
+        """Return the pattern of a step, whose links are kept apart."""
+        sizes = jacobian.sizes
+        through, links = unit_pattern(sizes, jacobian.states), unit_pattern(sizes, jacobian.links)
+        return cls(immediate_pattern(jacobian, shapes), through, links, dict(shapes))
 
+    def joined(self, other: StepPattern) -> StepPattern:
+        """Return the pattern of two steps, what either reaches; the other one itself where that has it all."""
+        links = self.links & other.links
+        one, two = self._with(links), other._with(links)
+        immediate = {name: part | two.immediate[name] for name, part in one.immediate.items()}
+        through = one.through | two.through
+        pairs = [(part, other.immediate[name]) for name, part in immediate.items()]
+        pairs += [(through, other.through), (links, other.links)]
+        if all((np.broadcast_to(old, new.shape) == new).all() for new, old in pairs):
+            return other
+        return StepPattern(immediate, through, links, self.shapes)
 
-def blocks_of(pattern: Pattern, shapes: Mapping[str, tuple[int, ...]]) -> list[Block]:
-    """Return the blocks in which J is kept: elements that reach the same units are a group, and equal sizes a block."""
-    found: list[Block] = []
-    for name, reached in pattern.items():
-        columns = reached.reshape(len(reached), -1)
-        group_of = np.arange(columns.shape[1]).reshape(reached.shape[1:])
+    def _with(self, links: Array) -> StepPattern:
+        """Return the pattern with some of its links, and the others multiplied out."""
+        out = self.links & ~links
+        immediate = {
+            name: part | (out @ part.reshape(len(part), -1)).reshape(part.shape)
+            for name, part in self.immediate.items()
+        }
+        return StepPattern(immediate, self.through | (out @ self.through), links, self.shapes)
+
+    def spread(self, steps: int | None) -> Pattern:
+        """Return the pattern of what is kept of J after some steps; `steps` None: however many.
+
+        M[1] = pattern of I;  M[k + 1] = M[1] or pattern of D @ (M[k] and what follows from it).
+        """
+        return {name: self._spread(first, steps) for name, first in self.immediate.items()}
+
+    def _spread(self, first: Array, steps: int | None) -> Array:
+        start = known = first.reshape(len(first), -1)
+        count = 1
+        while steps is None or count < steps:
+            wider = start | known | (self.through @ (known | (self.links @ known)))
+            if (wider == known).all():
+                break
+            known, count = wider, count + 1
+        return known.reshape(first.shape)
+
+    def following(self, kept: Array) -> Array:
+        """Return which entries (n, ...) are not kept, but follow from those that are."""
+        found: Array = (self.links @ kept.reshape(len(kept), -1)).reshape(kept.shape) & ~kept
+        return found
+
+    def blocks(self, steps: int | None) -> list[Block]:
+        """Return the blocks in which J is kept: elements that reach the same units are a group, equal sizes a block."""
+        return [block for name, kept in self.spread(steps).items() for block in self._blocks(name, kept)]
+
+    def _blocks(self, name: str, kept: Array) -> list[Block]:
+        n, both = len(kept), np.concatenate([kept, self.following(kept)])
+        columns = both.reshape(2 * n, -1)
+        group_of = np.arange(columns.shape[1]).reshape(kept.shape[1:])
         sets, which = np.unique(columns, axis=1, return_inverse=True)
-        set_of = np.broadcast_to(which.reshape(-1)[group_of], shapes[name]).reshape(-1)
+        set_of = np.broadcast_to(which.reshape(-1)[group_of], self.shapes[name]).reshape(-1)
         order = np.argsort(set_of, kind="stable")
         members = np.split(order, np.cumsum(np.bincount(set_of, minlength=sets.shape[1]))[:-1])
-        alike: dict[tuple[int, int], list[tuple[Array, Array]]] = {}
+        alike: dict[tuple[int, int, int], list[tuple[Array, Array, Array]]] = {}
         for column, elements in zip(sets.T, members, strict=True):
-            units = np.flatnonzero(column)
+            units, following = np.flatnonzero(column[:n]), np.flatnonzero(column[n:])
             if len(units):
-                alike.setdefault((len(units), len(elements)), []).append((units, elements))
+                alike.setdefault((len(units), len(following), len(elements)), []).append((units, following, elements))
+        found: list[Block] = []
         for groups in alike.values():
-            groups.sort(key=lambda group: int(group[1][0]))
-            found.append(Block(name, np.stack([one[0] for one in groups]), np.stack([one[1] for one in groups])))
-    return found
+            groups.sort(key=lambda group: int(group[2][0]))
+            units, following, elements = map(np.stack, zip(*groups, strict=True))
+            causes = self.links[following[:, :, None], units[:, None, :]]
+            found.append(Block(name, units, elements, following, causes))
+        return found

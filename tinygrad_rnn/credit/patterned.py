@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
@@ -15,12 +15,11 @@ from ..errors import ConfigError, GradientError
 from .feedback import Feedback
 from .forward import Carrier, ForwardPolicy, is_zero, joined, summed
 from .influence import Carried, Influence
-from .jacobian import StepJacobian
 from .memory import check_memory
-from .pattern import Pattern, blocks_of, immediate_pattern, spread_pattern, state_pattern
+from .pattern import StepPattern
 from .policy import set_steps
 from .record import Gradients, StepRecord
-from .terms import Dense, Diagonal, Lookup, Outer, Term, Through
+from .terms import Dense, Diagonal, Lookup, Outer, StepJacobian, Term, Through
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,14 @@ class SnAp(ForwardPolicy):
     """The sparse n-step approximation: of the influence, only entries that can be other than zero after n steps.
 
     J[t] = M * (D[t] J[t-1] + I[t]), M the pattern of n steps, found from the recorded step; gradient = delta[t] J[t].
-    Source: Menick et al. 2020, Practical real time recurrent learning with a sparse approximation.
+    Source: Menick et al. 2020, Practical real time recurrent learning with a sparse approximation. Where a part of the
+    new state is computed from another one by operations on elements, h = o * tanh(c), entries that an element has by
+    way of c alone are not kept: J_h = dh/dc * J_c, with one factor dh/dc for each unit.
 
     Bias: credit through entries outside of M is lost; it falls with n, and there is none once M holds all entries.
     Variance: none. Memory: the entries of M. With n = 1 these are the units that a parameter enters directly: for an
-    RNN or GRU, P numbers a stream; for an LSTM, whose parameters but those of the output gate reach c and h, 1.75 P. A
-    step costs about as much as one backward pass. With n = 2 and a dense recurrent matrix M holds all entries, and this
-    is RTRL.
+    RNN, GRU or LSTM, P numbers a stream, and for an LSTM H factors. A step costs about as much as one backward pass.
+    With n = 2 and a dense recurrent matrix M holds all entries, and this is RTRL.
 
     Args:
         n: steps, 1 or more.
@@ -117,7 +117,7 @@ class EProp(ForwardPolicy):
     trace (an embedding) gets the gradient within the step; those of an output layer their exact one.
 
     Bias: credit through other units is lost at every distance. Variance: none. Memory and a step: P for each part of
-    the state.
+    the state that does not follow from another, as the h of an LSTM does from its c.
 
     Args:
         feedback: "symmetric" or "random".
@@ -182,9 +182,9 @@ class PatternCarrier(Carrier[Carried]):
 
     def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the gradient of the step's loss, delta J, and J after the step."""
-        jacobian = record.jacobian
+        jacobian = record.linked
         influence, before = self._layout.fitted(jacobian, record, carry)
-        after = influence.advance(jacobian, before)
+        after = influence.advance(jacobian, lambda: record.jacobian, before)
         direct, deltas, past = record.loss_terms()
         terms = [direct]
         if not is_zero(deltas):
@@ -213,9 +213,9 @@ class LocalCarrier(Carrier[Carried]):
 
     def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the learning signals times the traces, and the traces after the step."""
-        jacobian = local(record.jacobian)
+        jacobian = local(record.linked)
         influence, before = self._layout.fitted(jacobian, record, carry)
-        after = influence.advance(jacobian, before)
+        after = influence.advance(jacobian, lambda: local(record.jacobian), before)
         pull: Callable[..., tuple[Gradients, list[Value], list[Value]]] = record.loss_terms
         if self._feedback is not None:
             pull = self._feedback.bound(record)
@@ -241,37 +241,26 @@ class _Layout:
     def __init__(self, policy: ForwardPolicy, steps: int | None) -> None:
         self._policy, self._steps = policy, steps
         self._form: object = None
-        self._immediate: Pattern = {}
-        self._through: Array = np.zeros((0, 0), bool)
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._pattern: StepPattern | None = None
         self._influence: Influence | None = None
 
     def state_dict(self) -> dict[str, object]:
         """Return the pattern of one step, and what it is of; nothing before the first step."""
-        if self._influence is None:
+        if self._influence is None or self._pattern is None:
             return {}
-        return {
-            "immediate": dict(self._immediate),
-            "through": self._through,
-            "shapes": dict(self._shapes),
-            "sizes": [int(size) for size in self._influence.sizes],
-            "N": self._influence.N,
-        }
+        sizes = [int(size) for size in self._influence.sizes]
+        return {**vars(self._pattern), "sizes": sizes, "N": self._influence.N}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Take what `state_dict` returned; what the pattern follows from is found again in the next step."""
         self._form = self._influence = None
         if state:
-            self._immediate = dict(cast(Pattern, state["immediate"]))
-            self._through, self._shapes = (
-                cast(Array, state["through"]),
-                cast("dict[str, tuple[int, ...]]", state["shapes"]),
-            )
-            self._influence = self._spread(cast("list[int]", state["sizes"]), cast(int, state["N"]))
+            pattern = {name: part for name, part in state.items() if name not in ("sizes", "N")}
+            self._pattern = StepPattern(**pattern)  # type: ignore[arg-type]
+            self._influence = self._spread(self._pattern, cast("list[int]", state["sizes"]), cast(int, state["N"]))
 
-    def _spread(self, sizes: Sequence[int], N: int) -> Influence:
-        blocks = blocks_of(spread_pattern(self._immediate, self._through, self._steps), self._shapes)
-        return Influence(blocks, self._shapes, sizes, N)
+    def _spread(self, pattern: StepPattern, sizes: Sequence[int], N: int) -> Influence:
+        return Influence(pattern.blocks(self._steps), pattern.shapes, sizes, N)
 
     def fitted(self, jacobian: StepJacobian, record: StepRecord, carry: Carried | None) -> tuple[Influence, Carried]:
         """Return the influence of this step, and what is carried, on its pattern.
@@ -304,19 +293,13 @@ class _Layout:
 
     def _widened(self, jacobian: StepJacobian, record: StepRecord) -> Influence:
         shapes = {name: parameter.shape for name, parameter in record.parameters.items()}
-        new, through = immediate_pattern(jacobian, shapes), state_pattern(jacobian)
-        known = self._influence
-        if known is not None:
-            wider = {name: part | self._immediate[name] for name, part in new.items()}
-            through = through | self._through
-            same = all(
-                (np.broadcast_to(self._immediate[name], part.shape) == part).all() for name, part in wider.items()
-            )
-            if same and (through == self._through).all():
+        pattern, known = StepPattern.of(jacobian, shapes), self._influence
+        if known is not None and self._pattern is not None:
+            pattern = pattern.joined(self._pattern)
+            if pattern is self._pattern:
                 return known
-            new = wider
-        self._immediate, self._through, self._shapes = new, through, shapes
-        influence = self._spread(jacobian.sizes, jacobian.N)
+        self._pattern = pattern
+        influence = self._spread(pattern, jacobian.sizes, jacobian.N)
         bytes_each = {name: parameter.dtype.itemsize for name, parameter in record.parameters.items()}
         size = jacobian.N * sum(block.entries * bytes_each[block.name] for block in influence.blocks)
         check_memory(self._policy, size, f"{influence.entries:,} entries of dh/dtheta for {jacobian.N} streams")
@@ -325,11 +308,14 @@ class _Layout:
 
 def _form(jacobian: StepJacobian) -> object:
     """Return what the pattern follows from: the kinds of all terms, and which units each reaches."""
-    states = [[[_reach(term) for term in terms] for terms in row] for row in jacobian.states]
+    between = [
+        [[[_reach(term) for term in terms] for terms in row] for row in table]
+        for table in (jacobian.states, jacobian.links)
+    ]
     parameters = [
         {name: [_reach(term) for term in terms] for name, terms in row.items()} for row in jacobian.parameters
     ]
-    return jacobian.sizes, jacobian.N, states, parameters
+    return jacobian.sizes, jacobian.N, between, parameters
 
 
 def _reach(term: Term) -> tuple[object, ...]:
@@ -343,11 +329,10 @@ def _reach(term: Term) -> tuple[object, ...]:
 
 def local(jacobian: StepJacobian) -> StepJacobian:
     """Return a Jacobian with its operations on elements alone."""
-    return StepJacobian(
-        jacobian.sizes,
-        jacobian.N,
-        [[[term for term in terms if isinstance(term, Diagonal)] for terms in row] for row in jacobian.states],
-        [
+    return replace(
+        jacobian,
+        states=[[[term for term in terms if isinstance(term, Diagonal)] for terms in row] for row in jacobian.states],
+        parameters=[
             {name: kept for name, terms in row.items() if (kept := [term for term in terms if _is_local(term)])}
             for row in jacobian.parameters
         ],
@@ -362,9 +347,8 @@ def layers(jacobian: StepJacobian) -> list[Sequence[int]]:
     """Return the parts of the state in groups: those that depend on one another through elements, directly or not."""
     count = len(jacobian.sizes)
     joins: Array = np.eye(count, dtype=bool)
-    for s, row in enumerate(jacobian.states):
-        for r, terms in enumerate(row):
-            joins[s, r] |= bool(terms)
+    for table in (jacobian.states, jacobian.links):
+        joins |= [[bool(terms) for terms in row] for row in table]
     joins = joins | joins.T
     for _ in range(count):
         joins = joins @ joins

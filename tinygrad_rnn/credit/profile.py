@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 
@@ -13,23 +12,21 @@ from ..engine.tensor import Tensor, Value
 from ..engine.tree import map_leaves
 from ..errors import ConfigError
 from .forward import ForwardPolicy
-from .jacobian import StepJacobian
 from .moves import Moves
 from .nests import arrays_of, fresh_leaf, leaves_of, loss_and_state, steps_of, value_of
 from .patterned import RTRL, EProp, SnAp
 from .record import Gradients, StepRecord
-from .terms import Lookup, Outer, Term, Through
+from .terms import Lookup, Outer, StepJacobian, Term, Through
 from .update import Step
 
 
 class _Muted(StepRecord):
     """A record in which the parameters are constants: what was carried before goes on, and nothing is added."""
 
-    @cached_property
-    def jacobian(self) -> StepJacobian:
-        found = super().jacobian
+    def _found(self, with_links: bool) -> StepJacobian:
+        found = super()._found(with_links)
         quiet = [{name: [_zeroed(term) for term in terms] for name, terms in row.items()} for row in found.parameters]
-        return StepJacobian(found.sizes, found.N, found.states, quiet)
+        return replace(found, parameters=quiet)
 
     def loss_terms(self, apart: object = None) -> tuple[Gradients, list[Value], list[Value]]:
         _, deltas, past = super().loss_terms(apart)  # type: ignore[arg-type]

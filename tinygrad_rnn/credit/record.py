@@ -12,9 +12,10 @@ from ..engine.autograd import grad
 from ..engine.tape import Edge, context
 from ..engine.tensor import Operand, Tensor, Value, shape_of
 from ..engine.walk import ancestors, pull_back
-from .jacobian import StepJacobian, step_jacobian
+from .jacobian import step_jacobian
 from .moves import Moves
 from .nests import edge_to, floats, one_for
+from .terms import StepJacobian
 
 Gradients: TypeAlias = dict[str, Value]
 
@@ -58,8 +59,16 @@ class StepRecord:
     @cached_property
     def jacobian(self) -> StepJacobian:
         """The derivatives of the state after the step."""
-        before = [edge_to(part) for part in self._before]
-        return step_jacobian([_edge(part) for part in self._after], before, self.edges, self.streams, self._moves)
+        return self._found(with_links=False) if any(map(any, self.linked.links)) else self.linked
+
+    @cached_property
+    def linked(self) -> StepJacobian:
+        """The same, with links between parts of the new state kept apart."""
+        return self._found(with_links=True)
+
+    def _found(self, with_links: bool) -> StepJacobian:
+        before, after = [edge_to(part) for part in self._before], [_edge(part) for part in self._after]
+        return step_jacobian(after, before, self.edges, self.streams, self._moves, with_links)
 
     def zeros(self) -> list[Value]:
         """Return zeros like the parts of the state."""

@@ -11,13 +11,13 @@ import numpy as np
 
 from ..checks import integer
 from ..engine.tape import Array
-from ..engine.tensor import Tensor
+from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import flatten, map_leaves
 from ..errors import ShapeError
 from ..files import new_figure, write_figure
 from .moves import Moves
 from .nests import arrays_of, fresh_leaf, leaves_of, loss_and_state, steps_of
-from .pattern import immediate_pattern, spread_pattern, state_pattern
+from .pattern import StepPattern
 from .record import StepRecord
 from .update import Step
 
@@ -29,19 +29,21 @@ class InfluencePattern:
     Attributes:
         steps: steps after which; None: however many.
         reached: name of a parameter to booleans (n, *shape): which of the n numbers of state each element reaches.
+        kept: the same, for the entries that are kept; the others follow from them (an LSTM's h from its c).
         is_complete: whether more steps reach nothing more, so that `SnAp(steps)` is `RTRL`.
         itemsize: bytes of an entry.
     """
 
     steps: int | None
     reached: dict[str, Array]
+    kept: dict[str, Array]
     is_complete: bool
     itemsize: int
 
     @property
     def entries(self) -> int:
         """Number of entries that are kept for a stream."""
-        return sum(int(np.count_nonzero(reached)) for reached in self.reached.values())
+        return sum(int(np.count_nonzero(kept)) for kept in self.kept.values())
 
     @property
     def nbytes(self) -> int:
@@ -58,17 +60,19 @@ class InfluencePattern:
         when = "however many steps" if self.steps is None else f"{self.steps} step{'s' * (self.steps != 1)}"
         lines = [f"Entries of dh/dtheta that can be other than zero after {when}, for one stream", ""]
         wide = max([9, *map(len, self.reached)])
-        lines.append(f"{'parameter':<{wide}}  {'elements':>9}  {'units reached':>13}  {'entries':>10}  of all")
+        lines.append(f"{'parameter':<{wide}}  {'elements':>9}  {'units reached':>13}  {'kept':>10}  of all")
         for name, reached in self.reached.items():
             counts = np.count_nonzero(reached, axis=0)
             low, high = int(counts.min(initial=len(reached))), int(counts.max(initial=0))
             units = f"{low}" if low == high else f"{low} to {high}"
-            kept = int(counts.sum())
+            kept = int(np.count_nonzero(self.kept[name]))
             lines.append(
                 f"{name:<{wide}}  {math.prod(reached.shape[1:]):>9,}  {units:>13}  {kept:>10,}  "
                 f"{kept / max(reached.size, 1):6.1%}"
             )
-        lines += ["", f"{self.entries:,} of {self.full:,} entries, {self.nbytes:,} bytes."]
+        lines += ["", f"{self.entries:,} of {self.full:,} entries are kept, {self.nbytes:,} bytes."]
+        if more := sum(map(np.count_nonzero, self.reached.values())) - self.entries:
+            lines.append(f"{more:,} follow from them, by operations on elements from one part of the state to another.")
         if self.is_complete:
             lines.append("More steps reach nothing more: on this pattern RTRL is exact.")
         return "\n".join(lines)
@@ -83,7 +87,8 @@ class InfluencePattern:
             ImportError: if matplotlib, the extra tinygrad_rnn[plot], is not there.
             OSError: if the file cannot be written.
         """
-        columns = np.concatenate([reached.reshape(len(reached), -1) for reached in self.reached.values()], axis=1)
+        shades = [np.where(self.kept[name], 1.0, 0.4 * reached) for name, reached in self.reached.items()]
+        columns = np.concatenate([shade.reshape(len(shade), -1) for shade in shades], axis=1)
         figure = new_figure("InfluencePattern.plot", 9, 3.2)
         axes = figure.subplots()
         axes.imshow(columns, aspect="auto", cmap="Blues", vmin=0, vmax=1.4, interpolation="nearest")
@@ -95,7 +100,11 @@ class InfluencePattern:
         axes.set_ylabel("unit of the state")
         axes.set_xlabel("element of the parameter")
         when = "any number of steps" if self.steps is None else f"{self.steps} step{'s' * (self.steps != 1)}"
-        axes.set_title(f"dh/dtheta within {when}: {self.entries:,} of {self.full:,} entries", fontsize=10)
+        follow = sum(map(np.count_nonzero, self.reached.values())) - self.entries
+        more = f", {follow:,} follow from them (pale)" if follow else ""
+        axes.set_title(
+            f"dh/dtheta within {when}: {self.entries:,} of {self.full:,} entries are kept{more}", fontsize=10
+        )
         write_figure(path, figure, dpi=150)
 
 
@@ -132,13 +141,18 @@ def influence_pattern(
     if not steps_of(inputs) or not flatten(state):
         raise ShapeError("influence_pattern: expected inputs (N, T, ...) with T >= 1, and a state with a part or more")
     named = leaves_of(parameters, "influence_pattern")
-    before = map_leaves(fresh_leaf, map_leaves(lambda part: part[:1], arrays_of(state)))
+    N = shape_of(flatten(inputs)[0])[0]
+    alone = map_leaves(lambda part: part[:1] if shape_of(part)[:1] == (N,) else part, arrays_of(state))
+    before = map_leaves(fresh_leaf, alone)
     loss, after = loss_and_state(step(map_leaves(lambda x: x[:1, :1], inputs), before), "influence_pattern")
-    jacobian = StepRecord(loss, before, after, named, Moves()).jacobian
+    jacobian = StepRecord(loss, before, after, named, Moves()).linked
     shapes = {name: parameter.shape for name, parameter in named.items()}
-    immediate, through = immediate_pattern(jacobian, shapes), state_pattern(jacobian)
-    found, whole = (spread_pattern(immediate, through, count) for count in (steps, None))
-    reached = {name: np.broadcast_to(part, (len(part), *shapes[name])) for name, part in found.items() if part.any()}
+    pattern = StepPattern.of(jacobian, shapes)
+    found, whole = pattern.spread(steps), pattern.spread(None)
+    kept = {name: np.broadcast_to(part, (len(part), *shapes[name])) for name, part in found.items() if part.any()}
+    reached = {
+        name: np.broadcast_to(found[name] | pattern.following(found[name]), part.shape) for name, part in kept.items()
+    }
     complete = all(np.array_equal(found[name], whole[name]) for name in found)
     itemsize = max((named[name].dtype.itemsize for name in reached), default=0)
-    return InfluencePattern(steps, reached, complete, itemsize)
+    return InfluencePattern(steps, reached, kept, complete, itemsize)

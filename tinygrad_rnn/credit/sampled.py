@@ -18,13 +18,12 @@ from ..engine.tape import Array, DType
 from ..engine.tensor import Value
 from ..errors import ConfigError
 from ..ops import astype
+from .entries import whole_state_jacobian
 from .forward import Carrier, ForwardPolicy, Rows, is_zero, joined, summed
-from .influence import whole_state_jacobian
-from .jacobian import StepJacobian
 from .memory import check_memory
 from .policy import set_steps
 from .record import Gradients, StepRecord
-from .terms import Dense, Diagonal, Lookup, Outer, Term, Through, flat
+from .terms import Dense, Diagonal, Lookup, Outer, StepJacobian, Term, Through, flat
 
 RankOne: TypeAlias = tuple[list[Value], Gradients]
 """Numbers like the state, and like the parameters."""

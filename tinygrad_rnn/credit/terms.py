@@ -223,7 +223,48 @@ class Lookup:
         return self._taken, math.prod(self.after.values.shape[1 if isinstance(self.after, Diagonal) else 2 :])
 
 
-Term = Diagonal | Dense | Through | Outer | Lookup
+Form = Diagonal | Dense
+Term = Form | Through | Outer | Lookup
+
+
+@dataclass
+class StepJacobian:
+    """The derivatives of the state after a step.
+
+    Attributes:
+        sizes: number of units of each part of the state, for one stream.
+        N: number of streams.
+        states: terms[s][r]: part s after the step by part r before it.
+        parameters: terms[s][name]: part s by a parameter.
+        links: terms[s][r]: part s after the step by part r after it, which `states` and `parameters` of s hold; no part
+            has links to one that has links itself. Empty where they are multiplied out.
+    """
+
+    sizes: list[int]
+    N: int
+    states: list[list[list[Term]]]
+    parameters: list[dict[str, list[Term]]]
+    links: list[list[list[Term]]]
+
+
+def reshaped(form: Form, elements: tuple[int, ...]) -> Form:
+    """Return the derivative by elements in another shape."""
+    lead = 1 if isinstance(form, Diagonal) else 2
+    if form.values.shape[lead:] == elements:
+        return form
+    values: Value = np.reshape(form.values, (*form.values.shape[:lead], *elements))
+    return Diagonal(values, form.units.reshape(elements)) if isinstance(form, Diagonal) else Dense(values)
+
+
+def moved(form: Form, source: Array, elements: tuple[int, ...]) -> Form:
+    """Return the derivative by elements that were moved: `source` has the number of each after the move, or -1."""
+    values = flat(form.values, 1 if isinstance(form, Diagonal) else 2)
+    at = source.reshape(-1)
+    made: Value = np.reshape(picked(values, at), (*values.shape[:-1], *elements))
+    if isinstance(form, Dense):
+        return Dense(made)
+    units = np.where(at >= 0, form.units.reshape(-1)[at], -1)
+    return Diagonal(made, units.reshape(elements))
 
 
 def flat(values: Value, lead: int) -> Value:
@@ -242,14 +283,14 @@ def picked(values: Value, at: Array) -> Value:
     lead, numbers = values.shape[:-1], at.reshape(-1)
     slices = _slices(numbers)
     made: Value
-    if len(slices) == 1:
-        made = _sliced(values, slices[0])
-    elif len(slices) <= _RUNS:
-        made = np.concatenate([_sliced(values, run) for run in slices], axis=-1)
-    else:
+    if slices is None:
         made = np.take(values, numbers, axis=-1)
         if (numbers < 0).any():
             made = made * (numbers >= 0).astype(values.dtype)
+    elif len(slices) == 1:
+        made = _sliced(values, slices[0])
+    else:
+        made = np.concatenate([_sliced(values, run) for run in slices], axis=-1)
     return np.reshape(made, (*lead, *at.shape))
 
 
@@ -257,13 +298,16 @@ _RUNS = 8
 """The most runs of elements that are joined; more are taken one by one."""
 
 
-def _slices(numbers: Array) -> list[slice | int]:
-    """Return numbers as slices; -1, repeated, as how many there are."""
+def _slices(numbers: Array) -> list[slice | int] | None:
+    """Return numbers as slices; -1, repeated, as how many there are. None: they are too many."""
     steps = np.diff(numbers)
     if len(numbers) > 1 and numbers[0] >= 0 and steps[0] > 0 and (steps == steps[0]).all():
         return [slice(int(numbers[0]), int(numbers[-1]) + 1, int(steps[0]))]
     together = np.where(numbers[1:] < 0, numbers[:-1] < 0, (steps == 1) & (numbers[:-1] >= 0))
-    runs = np.split(numbers, np.flatnonzero(~together) + 1)
+    borders = np.flatnonzero(~together) + 1
+    if len(borders) >= _RUNS:
+        return None
+    runs = np.split(numbers, borders)
     return [len(run) if not len(run) or run[0] < 0 else slice(int(run[0]), int(run[-1]) + 1, 1) for run in runs]
 
 

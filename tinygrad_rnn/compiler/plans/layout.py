@@ -26,6 +26,7 @@ from .donation import placed_over
 from .instructions import COPY, Buffer, Instruction, Loop, Slot, places, strides_of, views_in
 from .loopform import with_places
 from .plan import Plan
+from .results import made_in_results
 
 
 class _Span(NamedTuple):
@@ -309,6 +310,8 @@ def make_plan(graph: Graph, donated: Collection[int] = ()) -> Plan:
     for call in layout.spans:
         layout.place_results(call)
     placed = _place_in_stacks(layout, graph)
+    for value, result in made_in_results(graph, layout.slots, layout.over):
+        layout.give(value, layout.slots.get(result) or layout.root(result, *_kind(layout, result)))
     instructions: list[Instruction | Loop] = []
     last = 0
     for number, call in enumerate(graph.calls):

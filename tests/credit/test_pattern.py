@@ -1,0 +1,111 @@
+"""The pattern of the influence holds all of it; entries that follow by a link are not kept, and count all the same."""
+
+import numpy as np
+import pytest
+from credit.steps import STEPS, an_lstm, assert_same_gradients, of_cell, recurrence
+from hypothesis import given, settings
+from hypothesis import strategies as hst
+
+import tinygrad_rnn as tr
+import tinygrad_rnn.testing.strategies as st
+from tinygrad_rnn.engine.tree import flatten
+
+OTHERS = (tr.PeepholeLSTMCell, tr.CoupledLSTMCell, tr.IndRNNCell, tr.MinGRUCell, tr.MinLSTMCell, tr.LRUCell)
+
+
+def influence(step, parameters, inputs, state):
+    """Return dh/dtheta after all steps, unit by unit through the graph of all of them: name to (n, *shape)."""
+    _, after = step(inputs, state)
+    rows = {name: [] for name in parameters}
+    for part in flatten(after):
+        for unit in range(np.size(part)) if np.ndim(part) else ():
+            of_part = isinstance(part, tr.Tensor) and part.requires_grad
+            found = [None] * len(rows)
+            if of_part:
+                found = tr.grad(part.reshape(-1)[unit], list(parameters.values()), allow_unused=True)
+            for row, parameter, value in zip(rows.values(), parameters.values(), found, strict=True):
+                row.append(np.zeros(parameter.shape) if value is None else value)
+    return {name: np.array(row) for name, row in rows.items()}
+
+
+def assert_holds_all(steps, step, parameters, inputs, state):
+    pattern = tr.influence_pattern(step, parameters, inputs, state, steps)
+    for name, values in influence(step, parameters, inputs, state).items():
+        reached = pattern.reached.get(name, np.zeros(values.shape, bool))
+        assert not ((values != 0) & ~reached).any(), name
+        assert (pattern.kept.get(name, reached) <= reached).all()
+
+
+@settings(max_examples=25)
+@given(cell=st.cells() | st.cells("stacked") | st.cells(*OTHERS), T=hst.integers(1, 4), seed=st.SEEDS)
+def test_the_pattern_of_some_steps_holds_all_that_they_reach(cell, T, seed):
+    assert_holds_all(T, *of_cell(cell, 1, T, seed))
+
+
+@pytest.mark.parametrize("name", [name for name in STEPS if not name.endswith(("each step", "some steps"))])
+@settings(max_examples=3)
+@given(T=hst.integers(1, 4), seed=st.SEEDS)
+def test_the_pattern_of_steps_of_a_user_holds_all_that_they_reach(name, T, seed):
+    assert_holds_all(T, *recurrence(name, 1, T, seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("follows", {"W": 9, "V": 9, "b": 3}),
+        ("follows in reverse", {"W": 9, "V": 9, "b": 3, "r": 3}),
+        ("a chain", {"W": 9, "V": 9, "b": 6, "r": 3}),  # b reaches the trace by way of z, and on its own
+        ("from two parts", {"W": 9, "V": 9, "b": 3, "r": 6}),  # r enters h and b
+        ("halves", {"W": 18, "V": 18, "b": 6}),  # two units of c in one of h: no factor does
+    ],
+)
+def test_what_follows_is_not_kept(name, kept):
+    step, parameters, inputs, state = recurrence(name, 1, 1, 0)
+    found = tr.influence_pattern(step, parameters, inputs, state)
+    assert {name: np.count_nonzero(entries) for name, entries in found.kept.items()} == kept
+
+
+def test_a_step_that_breaks_a_link_keeps_what_it_needs():
+    """Once h does not follow from c, its own entries are carried on, with what followed so far."""
+    step, parameters, _, state = recurrence("follows at some steps", 1, 1, 0)
+    inputs = np.ones((1, 6, 3)) * np.array([1, 1, -1, 1, -1, -1])[:, None]
+    for policy in (tr.RTRL(), tr.SnAp(1)):  # no matrix of the state: both are exact
+        run = tr.Recurrence(step, parameters, policy, state)
+        sizes, found = [], []
+        for t in range(6):
+            found += run.feed(inputs[:, t : t + 1])
+            sizes.append(sum(part.size for parts in run.carry for part in parts))
+        assert sizes[0] == sizes[1] < sizes[2] == sizes[5]
+        total = {name: sum(update.gradients[name] for update in found) for name in parameters}
+        assert_same_gradients(total, tr.bptt(step, parameters, inputs, state, tr.Full()).gradients)
+
+
+def test_snap_of_an_lstm_by_hand():
+    """Of c, the parameters of i, f and g; of h, those of o; h of the others is dh/dc times their c, at each step."""
+    N, T, H = 2, 6, 3
+    step, parameters, (xs, weights), state = an_lstm(N, T, H)
+    named = {name: p.data for name, p in parameters.items()}
+    expected = {name: np.zeros(part.shape) for name, part in named.items()}
+    itself = {gate: np.diag(part) for gate, part in zip("ifog", np.split(named["Wh"], 4, axis=1), strict=True)}
+    h, c, factor = np.zeros((N, H)), np.zeros((N, H)), np.zeros((N, H))
+    traces = {name: np.zeros((N, *part.shape)) for name, part in named.items()}
+    for t in range(T):
+        sums = xs[:, t] @ named["Wx"] + h @ named["Wh"] + named["b"]
+        gate = dict(zip("ifog", np.split(sums, 4, axis=1), strict=True))
+        i, f, o = (1 / (1 + np.exp(-gate[name])) for name in "ifo")
+        g, before = np.tanh(gate["g"]), h
+        slope = {"f": c * f * (1 - f), "i": g * i * (1 - i), "g": i * (1 - g**2)}
+        c = f * c + i * g
+        slope["o"] = np.tanh(c) * o * (1 - o)
+        h, new = o * np.tanh(c), o * (1 - np.tanh(c) ** 2)
+        by_h = sum(slope[name] * itself[name] for name in "ifg")  # dc/dh of a unit by itself
+        keep = dict.fromkeys("ifg", f + by_h * factor) | {"o": new * by_h + slope["o"] * itself["o"]}
+        keeps, slopes = (np.concatenate([part[name] for name in "ifog"], axis=1) for part in (keep, slope))
+        factor = new
+        signal = np.concatenate([weights[:, t] * (1 if name == "o" else factor) for name in "ifog"], axis=1)
+        for name, row in {"Wx": xs[:, t], "Wh": before, "b": np.ones((N, 1))}.items():
+            trace = keeps[:, None] * traces[name].reshape(N, -1, 4 * H) + row[:, :, None] * slopes[:, None]
+            traces[name] = trace.reshape(traces[name].shape)
+            expected[name] += (signal[:, None] * trace).sum(axis=0).reshape(expected[name].shape)
+    found = tr.bptt(step, parameters, (xs, weights), state, tr.SnAp(1))
+    assert_same_gradients(found.gradients, expected)

@@ -1,0 +1,105 @@
+"""Entries of the terms of a Jacobian, picked for blocks of a pattern, and put back at their places in a parameter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..engine.tape import Array
+from ..engine.tensor import Value
+from .pattern import Block
+from .terms import Diagonal, StepJacobian, Term, flat, picked
+
+
+def along(term: Term, J: Value, size: int) -> Value | None:
+    """Return J (N, m, elements) times a term by which each of `size` units hangs on one element; None if it is not so.
+
+    Returns:
+        (N, m, size).
+    """
+    if not isinstance(term, Diagonal):
+        return None
+    units = term.units.reshape(-1)
+    elements = np.flatnonzero(units >= 0)
+    at = np.full(size, -1)
+    at[units[elements]] = elements
+    if np.count_nonzero(at >= 0) < len(elements):
+        return None
+    made: Value = picked(J, at) * np.expand_dims(picked(flat(term.values, 1), at), 1)
+    return made
+
+
+def whole_state_jacobian(jacobian: StepJacobian) -> Value:
+    """Return D as one array (N, n, n), in the dtype of its terms."""
+    kinds = {term.dtype for row in jacobian.states for terms in row for term in terms}
+    dtype = np.result_type(*kinds) if kinds else np.dtype(np.float32)
+    rows = []
+    for size, row in zip(jacobian.sizes, jacobian.states, strict=True):
+        blocks: list[Value] = []
+        for width, terms in zip(jacobian.sizes, row, strict=True):
+            total: Value = np.zeros((size, jacobian.N, width), dtype)
+            for number, term in enumerate(terms):
+                dense = flat(term.dense(size), 2)
+                total = total + dense if number else dense
+            blocks.append(np.swapaxes(total, 0, 1))
+        rows.append(np.concatenate(blocks, axis=2) if len(blocks) > 1 else blocks[0])
+    made: Value = np.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
+    return made
+
+
+def entries(term: Term, rows: Array, columns: Array) -> Value | None:
+    """Return entries of a term; None if its form has none of them."""
+    if isinstance(term, Diagonal) and not ((term.units.reshape(-1)[columns] == rows) & (rows >= 0)).any():
+        return None
+    return term.entries(rows, columns)
+
+
+def grid_of(block: Block, shape: tuple[int, ...]) -> Array | None:
+    """Return (G, C) columns if every group has whole columns of a matrix: elements d * U + u for all d, for C u's."""
+    if len(shape) < 2:
+        return None
+    U = math.prod(shape[1:])
+    G, m = block.elements.shape
+    if m % shape[0]:
+        return None
+    columns = block.elements[:, : m // shape[0]]
+    whole = (np.arange(shape[0])[:, None] * U + columns[:, None, :]).reshape(G, m)
+    return columns if (columns < U).all() and np.array_equal(whole, block.elements) else None
+
+
+def placed(parts: list[Value], blocks: Sequence[Block], shape: tuple[int, ...]) -> Value:
+    """Return elements (m, G) of each block at their places in a parameter, 0 elsewhere."""
+    slabs = [_slabs(block, shape) for block in blocks]
+    size = math.prod(shape)
+    if all(starts is not None for starts in slabs) and sum(block.elements.size for block in blocks) == size:
+        rows = shape[0] if len(shape) > 1 else 1
+        pieces: list[tuple[int, Value]] = []
+        for part, block, starts in zip(parts, blocks, slabs, strict=True):
+            assert starts is not None
+            slab = np.reshape(part, (rows, len(starts), len(block.elements)))
+            if np.array_equal(starts, np.arange(len(starts)) * len(block.elements)):
+                pieces.append((0, np.reshape(slab, (rows, -1))))
+            else:
+                pieces += [(int(start), slab[:, number]) for number, start in enumerate(starts)]
+        ordered = [piece for _, piece in sorted(pieces, key=lambda pair: pair[0])]
+        whole: Value = np.concatenate(ordered, axis=1) if len(ordered) > 1 else ordered[0]
+        return np.reshape(whole, shape)
+    numbers = np.concatenate([block.elements.T.reshape(-1) for block in blocks])
+    place = np.full(size, -1)
+    place[numbers] = np.arange(len(numbers))
+    flats: list[Value] = [np.reshape(part, (-1,)) for part in parts]
+    made: Value = np.reshape(picked(np.concatenate(flats) if len(flats) > 1 else flats[0], place), shape)
+    return made
+
+
+def _slabs(block: Block, shape: tuple[int, ...]) -> Array | None:
+    """Return the starts (C,) of runs of G columns that a block holds in all rows of a parameter; None if not such."""
+    rows = shape[0] if len(shape) > 1 else 1
+    U, (G, m) = math.prod(shape) // max(rows, 1), block.elements.shape
+    if m % max(rows, 1):
+        return None
+    starts: Array = block.elements[0, : m // rows]
+    held = np.arange(rows)[:, None, None] * U + starts[:, None] + np.arange(G)
+    return starts if np.array_equal(held.reshape(m, G), block.elements.T) else None
