@@ -144,7 +144,7 @@ BUDGET = {
     "engine": 3391,
     "data": 2910,
     "handwritten": 2210,
-    "testing": 4050,
+    "testing": 4040,
     "compiler": 11930,
     "truncation": 2460,
     "credit": 3290,

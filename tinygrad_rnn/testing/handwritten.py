@@ -10,6 +10,8 @@ import numpy as np
 from ..engine.tape import Array
 from ..engine.tensor import adopt
 from ..engine.tree import flatten, map_leaves
+from ..nn.cells import initial_state
+from ..nn.module import Module
 from .diagnose.handwritten import causes
 from .diagnose.hints import hint
 from .judge import Judge, Options
@@ -19,7 +21,6 @@ from .targets.base import renew
 from .targets.handwritten import (
     Automatic,
     ByHandError,
-    CheckedCell,
     HandwrittenEvaluation,
     Layer,
     Window,
@@ -80,7 +81,7 @@ class HandwrittenReport(Report[QuantityResult]):
 
 
 def compare_handwritten(
-    cell: CheckedCell,
+    cell: Module,
     handwritten: object,
     T: int = 5,
     N: int = 2,
@@ -159,7 +160,7 @@ def compare_handwritten(
 
 
 def _sides(
-    cell: CheckedCell, handwritten: object, T: int, N: int, rng: np.random.Generator
+    cell: Module, handwritten: object, T: int, N: int, rng: np.random.Generator
 ) -> tuple[Automatic, Layer, Window]:
     """Return both sides with the same weights, and the window that they are run on."""
     cell = copy.deepcopy(cell)
@@ -167,7 +168,7 @@ def _sides(
     for parameter in parameters.values():
         adopt(parameter, parameter.data.astype(np.float64) + 0.1 * rng.standard_normal(parameter.shape))
         renew(parameter)
-    nest = map_leaves(lambda part: np.zeros(part.shape), cell.initial_state(N))
+    nest = map_leaves(lambda part: np.zeros(part.shape), initial_state(cell, N))
     state = [0.5 * rng.standard_normal(part.shape) for part in flatten(nest)]
     D = getattr(cell, "input_size", None) or next(iter(parameters.values())).shape[0]
     xs, dhs = rng.standard_normal((N, T, D)), rng.standard_normal((N, T, state[0].shape[1]))
@@ -175,7 +176,7 @@ def _sides(
     dlast = [rng.standard_normal(part.shape) for part in state[1:]]
     if layer.whole:  # it returns only h, so no loss can depend on the rest of the last state
         dlast = [np.zeros_like(part) for part in dlast]
-    if not layer.fresh().starts_from(state):
+    if not layer.starts_from(state):
         state = [np.zeros_like(part) for part in state]
     return Automatic(cell, nest), layer, Window(xs, state, dhs, dlast)
 
@@ -217,7 +218,7 @@ def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: J
     for s in range(T):
         alone = np.zeros_like(window.dhs)
         alone[:, s] = window.dhs[:, s]
-        sides = evaluation.automatic, evaluation.layer.fresh()
+        sides = evaluation.automatic, evaluation.layer
         e, a = (side.run(window._replace(dhs=alone)).gradients[parameter] for side in sides)
         if is_wrong(e, a):
             return replace(result, where=f"with a loss at step {s} alone" + (", and later" if s < T - 1 else ""))
@@ -226,8 +227,8 @@ def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: J
 
 def _repeated(layer: Layer, window: Window) -> list[str]:
     """Return the failures of a second run of the same layer."""
-    layer = layer.fresh()
-    first, second = layer.run(window).gradients, layer.run(window).gradients
+    code = copy.deepcopy(layer.code)
+    first, second = (layer.again(code, window).gradients for _ in range(2))
     changed = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
     if not changed:
         return []

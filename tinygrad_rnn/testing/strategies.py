@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Protocol, TypeAlias, TypeVar, overload
+from typing import TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -43,11 +43,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 
-class _HasParameters(Protocol):
-    def parameters(self) -> dict[str, Tensor]: ...
-
-
-M = TypeVar("M", bound=_HasParameters)
+M = TypeVar("M", bound=Module)
 
 Shapes: TypeAlias = "st.SearchStrategy[tuple[int, ...]]"
 

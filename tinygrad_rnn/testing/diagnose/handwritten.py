@@ -73,7 +73,7 @@ def _in_one_step(automatic: Automatic, layer: Layer, window: Window) -> list[str
     Wx, Wh, b = (layer.weights[name] for name in names)
     if b.ndim != 1 or Wx.shape != (x.shape[1], b.size) or Wh.shape != (h.shape[1], b.size):
         return []
-    expected, actual = automatic.run(alone), layer.fresh().run(alone)
+    expected, actual = automatic.run(alone), layer.run(alone)
     da, found = expected.gradients[names[2]], actual.gradients[names[2]]
     if found.shape != da.shape or not found.any():
         return []
@@ -123,7 +123,7 @@ def _over_time(automatic: Automatic, layer: Layer, window: Window, wrong: Wrong)
         before = automatic.run(head)
         middle = [before.hs[:, -1], *(part for part in before.last if part is not None)]
         sent = automatic.run(Window(window.xs[:, step + 1 :], middle, window.dhs[:, step + 1 :], window.dlast)).dstate
-        actual = layer.fresh().run(window).dxs[:, step]
+        actual = layer.run(window).dxs[:, step]
         names = state_names(len(state))
         for count in range(1, len(state) + 1):
             for lost in combinations(range(len(state)), count):

@@ -15,6 +15,8 @@ from ...engine.autograd import grad
 from ...engine.tape import Array
 from ...engine.tensor import Tensor, tensor
 from ...engine.tree import flatten, rebuild
+from ...nn.cells import Cell
+from ...nn.module import Module
 from ..oracles import Scalar
 from .backward import BackwardPass
 from .base import Evaluation, Target
@@ -101,24 +103,11 @@ _Recorded: TypeAlias = tuple[tuple[Tensor, list[Tensor]], list[Tensor]]
 """The Tensors x and state before a step, and the state after it."""
 
 
-class CheckedCell(Protocol):
-    """A cell with parameters; its state is an array or a nesting of them, h first."""
-
-    def __call__(self, x: Any, state: Any, /) -> tuple[object, object]:
-        """Return output and state."""
-
-    def parameters(self) -> dict[str, Tensor]:
-        """Return the parameters by name."""
-
-    def initial_state(self, batch_size: int) -> object:
-        """Return the state before the first step."""
-
-
 class Automatic:
-    """The automatic gradient of a cell; `nest` is one of its states, for the nesting."""
+    """The automatic gradient of a cell; `nest` is one of its states, an array or a nesting of them, h first."""
 
-    def __init__(self, cell: CheckedCell, nest: object) -> None:
-        self._cell, self._nest, self._parameters = cell, nest, cell.parameters()
+    def __init__(self, cell: Module, nest: object) -> None:
+        self._cell, self._nest, self._parameters = cast(Cell, cell), nest, cell.parameters()
 
     def run(self, window: Window) -> Pass:
         """Return the pass over a window."""
@@ -145,25 +134,24 @@ class Code(Protocol):
 
 
 class Layer(ABC):
-    """A hand-written layer: a copy of the user's, and weights by name, in the order of the cell."""
+    """A hand-written layer: the user's code, which is copied before it runs, and weights by name, in the cell's order."""
 
     whole = False  # whether it runs over a whole window by itself
 
     def __init__(self, code: Code, weights: Arrays) -> None:
-        self.code = copy.deepcopy(code)
-        self.weights = {name: np.array(value) for name, value in weights.items()}
-
-    def fresh(self) -> Layer:
-        """Return a copy that has not been run."""
-        return type(self)(self.code, self.weights)
+        self.code, self.weights = code, weights
 
     def starts_from(self, state: Sequence[Array]) -> bool:
         """Return whether it can start from a given state."""
         return True
 
-    @abstractmethod
     def run(self, window: Window) -> Pass:
         """Return the pass over a window; raise `ByHandError` if the hand-written code fails."""
+        return self.again(copy.deepcopy(self.code), window)
+
+    @abstractmethod
+    def again(self, code: Code, window: Window) -> Pass:
+        """Return the pass of a copy of the code, which may have run before."""
 
     def _gradients(self, code: Code) -> dict[str, Array]:
         grads = getattr(code, "grads", None)
@@ -178,10 +166,10 @@ class Layer(ABC):
 class StepLayer(Layer):
     """A layer of one step: forward(x, *state) -> state, backward(*dstate) -> (dx, *dstate), params, grads."""
 
-    def run(self, window: Window) -> Pass:
+    def again(self, code: Code, window: Window) -> Pass:
         """Unroll the layer, with a copy for each further step, so that the caches of the steps stay separate."""
-        further = [copy.deepcopy(self.code) for _ in range(window.xs.shape[1] - 1)]
-        codes = iter([self.code, *further])
+        further = [copy.deepcopy(code) for _ in range(window.xs.shape[1] - 1)]
+        codes = iter([code, *further])
 
         def forward(x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], Code]:
             code = next(codes)
@@ -200,23 +188,28 @@ class WindowLayer(Layer):
     whole = True
 
     def starts_from(self, state: Sequence[Array]) -> bool:
-        """Return whether it can start from a given state, and let it."""
-        try:
-            getattr(self.code, "set_state")(*map(np.array, state))  # noqa: B009 (not every layer has it)
-        except (AttributeError, ValueError, TypeError):
-            return False
-        return True
+        """Return whether it can start from a given state."""
+        return _started(copy.deepcopy(self.code), state)
 
-    def run(self, window: Window) -> Pass:
+    def again(self, code: Code, window: Window) -> Pass:
         """Run the layer over the window; from zeros if it cannot start from a given state."""
         count = len(window.state)
-        if not self.starts_from(window.state):
-            getattr(self.code, "reset_state", lambda: None)()
-        (hs,) = _called("forward", self.code.forward, [window.xs], 1)
-        (dxs,) = _called("backward", self.code.backward, [window.dhs], 1)
-        held = [getattr(self.code, f"d{name}", None) for name in state_names(count)]
+        if not _started(code, window.state):
+            getattr(code, "reset_state", lambda: None)()
+        (hs,) = _called("forward", code.forward, [window.xs], 1)
+        (dxs,) = _called("backward", code.backward, [window.dhs], 1)
+        held = [getattr(code, f"d{name}", None) for name in state_names(count)]
         dstate = [None if part is None else np.array(part) for part in held]
-        return Pass(hs, [None] * (count - 1), dxs, dstate, self._gradients(self.code), None)
+        return Pass(hs, [None] * (count - 1), dxs, dstate, self._gradients(code), None)
+
+
+def _started(code: Code, state: Sequence[Array]) -> bool:
+    """Let a layer of a window start from a given state, and return whether it can."""
+    try:
+        getattr(code, "set_state")(*map(np.array, state))  # noqa: B009 (not every layer has it)
+    except (AttributeError, ValueError, TypeError):
+        return False
+    return True
 
 
 class _Pair:
@@ -325,7 +318,7 @@ class HandwrittenEvaluation(Evaluation):
         sizes = {"N": N, "T": T} if T > 1 else {"N": N}
         self.target = Target(title, (), {}, (), sizes, (), lambda target, dtype: self)
         self.automatic, self.layer, self.window = automatic, layer, window
-        self.expected, self.actual = automatic.run(window), layer.fresh().run(window)
+        self.expected, self.actual = automatic.run(window), layer.run(window)
         self._right = self.expected.quantities
         self.arrays = {name: np.ones(quantity.shape) for name, quantity in self._right.items()}
         self.value = self.size = 0.0
