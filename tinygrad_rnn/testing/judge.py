@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -106,16 +106,17 @@ class Judge:
     oracle: Oracle
     options: Options
     eps: float = 0.0  # rounding error of the narrowest type that the oracle computes in; 0 means that of float64
-    tolerance: Tolerance = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def tolerance(self) -> Tolerance:
+        """How far a gradient may be from the oracle."""
         gradients, arrays = self.found.gradients, self.evaluation.arrays
         largest = max(map(largest_entry, gradients.values()), default=0.0)
         fitting = {name: g for name, g in gradients.items() if g.shape == arrays[name].shape}
         relative = max((largest_entry(g * scales(arrays[name])) for name, g in fitting.items()), default=0.0)
         # A gradient that is partly computed in a narrow type may be off by its rounding.
         atol = max(self.options.atol, 10 * self.eps)
-        object.__setattr__(self, "tolerance", Tolerance(self.options.rtol, atol, largest, relative))
+        return Tolerance(self.options.rtol, atol, largest, relative)
 
     def results(self) -> list[LeafResult]:
         """Return the result of each leaf."""

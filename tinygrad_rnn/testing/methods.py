@@ -107,22 +107,19 @@ def _confirmed(evaluation: Evaluation, name: str, seed: int) -> bool:
 
 
 def _by_differences(evaluation: Evaluation, found: BackwardPass, options: Options, why: str) -> Judged:
+    """Return the results in the widest type that everything computes in, with a bound for the parts that do not."""
+
     def judged_in(dtype: DTypeLike) -> Judged:
         with _computing():
-            results = _differences(evaluation, found, options, dtype).results()
+            wide = evaluation.target.evaluate(dtype)
+            eps = max(wide.gradient().eps, float(np.finfo(wide.dtype).eps), float(np.finfo(dtype).eps))
+            results = Judge(wide, found, Differences(dtype, eps, wide.size), options, eps).results()
         return results, [", ".join(filter(None, (why, f"four-point differences in {dtype_name(dtype)}")))]
 
     try:
         return judged_in(np.longdouble)
     except _REFUSED:  # linear algebra, for example, has no longdouble
         return judged_in(np.float64)
-
-
-def _differences(evaluation: Evaluation, found: BackwardPass, options: Options, dtype: DTypeLike) -> Judge:
-    """Return a judge that computes in a wide type, and allows for the parts that do not."""
-    wide = evaluation.target.evaluate(dtype)
-    eps = max(wide.gradient().eps, float(np.finfo(wide.dtype).eps), float(np.finfo(dtype).eps))
-    return Judge(wide, found, Differences(dtype, eps, wide.size), options, eps)
 
 
 @contextmanager

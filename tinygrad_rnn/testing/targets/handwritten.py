@@ -134,7 +134,7 @@ class Code(Protocol):
 
 
 class Layer(ABC):
-    """A hand-written layer: the user's code, which is copied before it runs, and weights by name, in the cell's order."""
+    """A hand-written layer: the code of the user, copied before it runs, and weights by name, in the cell's order."""
 
     whole = False  # whether it runs over a whole window by itself
 
