@@ -193,6 +193,66 @@ def test_an_error_of_a_loss_is_raised_in_all_processes(program):
     assert sorted(out.splitlines()) == ["0 process 1: bad row", "1 bad row"]
 
 
+PAST = """
+import sys, numpy as np, tinygrad_rnn as tr
+from mpi4py import MPI
+
+class End(tr.Callback):
+    def __init__(self, at):
+        self.at = at
+    def on_update(self, trainer, result):
+        if trainer.run.updates == self.at:
+            raise RuntimeError("the end")
+
+def trainer(folder, policy, end):
+    model = tr.RNNLM(7, 4, 5, np.random.default_rng(0), cell="gru", dtype=np.float64)
+    def loss(model, batch, state, rng):
+        return model.loss(*batch, state, rng=rng)
+    text = np.random.default_rng(1).integers(0, 7, 400)
+    policy = tr.UORO(rng=3, every=6) if policy == "uoro" else policy
+    how = {"state": lambda: model.initial_state(6), "policy": policy, "callbacks": [End(end)]}
+    how |= {"optimizer": tr.SGD(0.05)}
+    how |= {"comm": MPI.COMM_WORLD, "progress": False, "epochs": 2, "checkpoints": tr.Checkpoints(folder, every=5)}
+    return tr.Trainer(model, loss, tr.OffsetBatches(text, 6, 6), **how)
+
+folder, first, policy = sys.argv[1], sys.argv[2] == "first", sys.argv[3]
+if first:
+    whole = trainer(folder + "-whole", policy, 0)
+    whole.fit()
+    try:
+        trainer(folder, policy, 7).fit()  # an epoch has 11 updates; the checkpoint is of the fifth
+    except RuntimeError:
+        pass
+resumed = trainer(folder, policy, 0).resume()
+assert resumed.run.totals is not None and resumed.run.updates == 5
+if sys.argv[2] != "first" or len(sys.argv) > 4:
+    resumed.fit()
+    if first:
+        ends = [run.model.state_dict() for run in (whole, resumed)]
+        print(MPI.COMM_WORLD.rank, all(np.array_equal(array, ends[1][name]) for name, array in ends[0].items()))
+    else:
+        print(MPI.COMM_WORLD.rank, resumed.run.updates)
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("policy", ["windowed:12/6", "checkpointed:2", "uoro", "eprop", "snap:1", "randomized:0.2"])
+def test_processes_resume_amid_an_epoch_with_the_past_that_their_policy_holds(policy, tmp_path):
+    code, out, err = ended(start(2, "-W", "error", "-c", PAST, str(tmp_path / "a"), "first", policy, "fit"), 120)
+    assert code == 0, err
+    assert sorted(out.splitlines()) == ["0 True", "1 True"]
+
+
+@pytest.mark.nightly
+def test_another_number_of_processes_says_that_the_past_is_lost(tmp_path):
+    code, _, err = ended(start(3, "-c", PAST, str(tmp_path / "a"), "first", "uoro"), 120)
+    assert code == 0, err
+    code, out, err = ended(start(2, "-c", PAST, str(tmp_path / "a"), "next", "uoro"), 120)
+    assert code == 0, err
+    assert sorted(out.splitlines()) == ["0 22", "1 22"]
+    assert err.count("was divided among 3 processes, and there are 2 now") == 1
+
+
 # -- deaths
 
 

@@ -102,7 +102,7 @@ def test_a_run_that_crashed_in_an_epoch_goes_on_to_the_same_bits(tmp_path, name)
 
 
 def segments(snapshot):
-    return snapshot["past"]["run"]["segments"]["segments"]
+    return snapshot["past"]["parts"][0]["run"]["segments"]["segments"]
 
 
 def older(snapshot):
@@ -134,24 +134,27 @@ PARTS = {
     "the states before each step": ("windowed, every 2", zeroed),
     "the inputs of each step": ("windowed", other_inputs),
     "the past, recorded again": ("halved", lambda snapshot: snapshot.update(past=None)),
-    "the losses that a pass has covered": ("windowed", lambda snapshot: snapshot["past"]["run"].update(begin=0)),
+    "the losses that a pass has covered": (
+        "windowed",
+        lambda snapshot: snapshot["past"]["parts"][0]["run"].update(begin=0),
+    ),
     "the window of an adaptive policy": (
         "adaptive",
-        lambda snapshot: [one.update(window=2) for one in snapshot["past"]["run"]["policies"]],
+        lambda snapshot: [one.update(window=2) for one in snapshot["past"]["parts"][0]["run"]["policies"]],
     ),
     "the cuts that were drawn": ("randomized", lambda snapshot: snapshot.update(past=None)),
-    "the influence": ("rtrl", lambda snapshot: snapshot["past"].update(carry=None)),
-    "the influence that snap keeps": ("snap", lambda snapshot: snapshot["past"].update(carry=None)),
-    "the traces": ("eprop", lambda snapshot: snapshot["past"].update(carry=None)),
+    "the influence": ("rtrl", lambda snapshot: snapshot["past"]["parts"][0].update(carry=None)),
+    "the influence that snap keeps": ("snap", lambda snapshot: snapshot["past"]["parts"][0].update(carry=None)),
+    "the traces": ("eprop", lambda snapshot: snapshot["past"]["parts"][0].update(carry=None)),
     "the random matrices": (
         "eprop, random",
-        lambda snapshot: snapshot["past"]["carrier"]["feedback"]["drawn"].update(
+        lambda snapshot: snapshot["past"]["parts"][0]["carrier"]["feedback"]["drawn"].update(
             {"out.W": np.ones((4, 6), np.float32)}
         ),
     ),
-    "the vectors of uoro": ("uoro", lambda snapshot: snapshot["past"].update(carry=None)),
-    "the factors of kf": ("kf", lambda snapshot: snapshot["past"].update(carry=None)),
-    "the direction": ("forward", lambda snapshot: snapshot["past"].update(carry=None)),
+    "the vectors of uoro": ("uoro", lambda snapshot: snapshot["past"]["parts"][0].update(carry=None)),
+    "the factors of kf": ("kf", lambda snapshot: snapshot["past"]["parts"][0].update(carry=None)),
+    "the direction": ("forward", lambda snapshot: snapshot["past"]["parts"][0].update(carry=None)),
 }
 
 

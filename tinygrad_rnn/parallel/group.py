@@ -234,6 +234,13 @@ class Group:
         with self._watched(0) as comm:
             return cast("list[T]", comm.allgather(value))
 
+    def gather_first(self, value: T) -> list[T] | None:
+        """Return the values of all processes as `gather` does, in the first one; None in the others."""
+        if self._comm is None:
+            return [value]
+        with self._watched(0) as comm:
+            return cast("list[T] | None", comm.gather(value))
+
     def share(self, value: T, source: int = 0) -> T:
         """Return the value that one process has, in all of them."""
         if self._comm is None:

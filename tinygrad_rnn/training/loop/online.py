@@ -60,11 +60,6 @@ class Online:
         return len(self._plan.plans)
 
     @property
-    def holds_past(self) -> bool:
-        """Whether something is carried."""
-        return self._carry is not None
-
-    @property
     def past(self) -> Past:
         """What is carried, what was found out about the step, and what the policy has drawn."""
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import reduce
 from typing import Any, NamedTuple, cast
 
@@ -10,6 +11,7 @@ from ...engine.tensor import Tensor
 from ...errors import ModelFileError
 from ...nn.cells import State
 from ...nn.module import Module
+from ...parallel.group import Group
 from ...truncation import Policy, Recurrence
 from .guards import parameters_of
 from .objective import Batch, Objective
@@ -35,11 +37,6 @@ class Overlapping:
         self._open: _Open | None = None
         self._state: State = None
         self.resumable = False
-
-    @property
-    def holds_past(self) -> bool:
-        """Whether a graph of earlier batches is held."""
-        return self._open is not None and bool(self._open.recurrence.alive_steps)
 
     @property
     def past(self) -> Past:
@@ -89,28 +86,46 @@ class Overlapping:
         return said
 
 
-def past_of(held: Overlapping | Online | None, policy: Policy | None) -> Past | None:
-    """Return what is held of the batches before, with the kind of the policy."""
-    return None if held is None else {"kind": type(policy).__name__, **held.past}
+def past_of(held: Overlapping | Online | None, policy: Policy | None, group: Group) -> Past | None:
+    """Return what processes hold of the batches before, each in its part, with the kind of the policy.
+
+    Returns:
+        In the first process; None in the others, or where nothing is ever held.
+    """
+    if held is None:
+        return None
+    parts = group.gather_first(held.past)
+    return None if parts is None else {"kind": type(policy).__name__, "parts": parts}
 
 
-def take_past(
-    held: Overlapping | Online | None, policy: Policy | None, past: Past | None, state: State, rng: Rng
-) -> None:
-    """Go on from what `past_of` returned in the run that is resumed; None: there is nothing.
+def part_of(past: Past | None, held: Overlapping | Online | None, policy: Policy | None, group: Group) -> Past | None:
+    """Return what this process goes on from, its part of what `past_of` returned; None: there is nothing.
 
     Raises:
         ModelFileError: if it is of another policy.
+
+    Warns:
+        UserWarning: if another number of processes held it: the credit of the steps so far is lost.
     """
     if past is None:
-        return
+        return None
     kind = type(policy).__name__
     if held is None or past["kind"] != kind:
         raise ModelFileError(
             f"resume: the run was trained under the policy {past['kind']}, and the policy is {kind} now; construct the "
             "Trainer like that of the run"
         )
-    held.continue_from(past, state, rng)
+    parts = cast("list[Past]", past.get("parts", [past]))  # files of one process once had no parts
+    if len(parts) == group.size:
+        return parts[group.rank]
+    carried = [name for name in ("run", "carry") if parts[0].get(name) is not None]
+    if carried and group.is_first:
+        warnings.warn(
+            f"resume: the past that {policy!r} goes back to was divided among {len(parts)} processes, and there are "
+            f"{group.size} now; no credit goes to the steps before this checkpoint",
+            stacklevel=2,
+        )
+    return parts[0] | dict.fromkeys(carried)
 
 
 class _Open(NamedTuple):

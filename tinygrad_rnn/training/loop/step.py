@@ -37,7 +37,7 @@ from .handover import hand_over
 from .local import Local, mean_state
 from .objective import Batch, Loss, Objective, Outcome, as_number, size_of
 from .online import Online
-from .overlapping import Overlapping, past_of, take_past
+from .overlapping import Overlapping, part_of, past_of
 from .parts import Found, Parts, Rng, joined
 from .pieces import HeldRows, agreed_policy, is_compilable, resized
 from .result import StepResult
@@ -123,6 +123,7 @@ class TrainStep:
         self.share: Share | None = None  # the rows that this process held last
         self._together: Together | None = None
         self._local: Local | None = None
+        self._waiting: Past | None = None  # what the next batch goes on from
         self._weight = 0.0  # of the last update that this process made alone
         self.regroup()
 
@@ -161,24 +162,24 @@ class TrainStep:
         """The compiled update of one batch, with its plans."""
         return self._fused
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether this process has all that goes on from batch to batch, so that a checkpoint is complete."""
-        return self.group.size == 1 or self._across is None or not self._across.holds_past
-
-    @property
     def past(self) -> Past | None:
-        """What is held of the batches before, for files; None with several processes, of which each holds some rows."""
-        return None if self.group.size > 1 else past_of(self._across, self.policy)
+        """Return what all processes hold of the batches before, for files: in the first one, None in the others.
 
-    def continue_from(self, past: Past | None, state: State, rng: Rng) -> None:
-        """Take the `past` of a step before; the next batch must be given just this state and this generator.
+        All of them call it together.
+        """
+        return past_of(self._across, self.policy, self.group)
+
+    def continue_from(self, past: Past | None) -> None:
+        """Take the `past` of a step before; the next batch must be given the state and the generator after its last.
 
         Raises:
             ModelFileError: if it was a step under another policy.
+
+        Warns:
+            UserWarning: if another number of processes held it, so that it cannot be divided.
         """
         self.forget()
-        take_past(self._across, self.policy, past, state, rng)
+        self._waiting = part_of(past, self._across, self.policy, self.group)
 
     def executor(self, draws: bool = False) -> str | None:
         """Return the executor of the updates, "native" or "numpy"; None: each update is recorded anew.
@@ -245,6 +246,7 @@ class TrainStep:
 
     def forget(self) -> None:
         """Forget what is carried from earlier batches."""
+        self._waiting = None
         if self._across is not None:
             self._across.restart()
 
@@ -376,6 +378,9 @@ class TrainStep:
         gradients = self._gradients_alone if fast else self._gradients
         if self._across is not None:  # credit may reach into the batches before
             self._across.resumable = self.resumable
+            if self._waiting is not None:
+                self._across.continue_from(self._waiting, state, rng)
+                self._waiting = None
             gradients = self._across.gradients
         total: Found | None = None
         for batch in batches:

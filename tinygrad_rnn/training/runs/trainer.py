@@ -16,6 +16,7 @@ import numpy as np
 
 from ...checks import generator, instance, integer, number
 from ...credit.policy import Policy, policy_state
+from ...credit.update import Past
 from ...errors import ConfigError, DivergedError, NonFiniteError
 from ...nn.cells import State
 from ...nn.module import Module
@@ -374,21 +375,21 @@ class Trainer:
         return how.bar(f"epoch {self.run.epoch}{epochs}", shown=bool(self._progress) and self.group.is_first)
 
     def _save(self) -> None:
-        """Write a checkpoint, unless other processes hold part of what the run needs to continue."""
-        if self._checkpoints is None or not (self.step.is_whole or self.run.totals is None):
+        """Write a checkpoint of what all processes hold."""
+        if self._checkpoints is None:
             return
         self.step.settle()
-        save, state = self._checkpoints.save, whole_state(self.step, self.run.state)
-        self.group.first(lambda: save(self.run.updates, self._snapshot(state), alone=not self._resumed))
+        save, state, past = self._checkpoints.save, whole_state(self.step, self.run.state), self.step.past()
+        self.group.first(lambda: save(self.run.updates, self._snapshot(state, past), alone=not self._resumed))
         self._resumed = True
 
-    def _snapshot(self, state: State) -> dict[str, Plain]:
+    def _snapshot(self, state: State, past: Past | None = None) -> dict[str, Plain]:
         return {
             "run": self.run.snapshot(state),
             "model": self.model.state_dict(),
             "states": states_of(self.optimizer, self.schedule, *self.callbacks),
             "policy": policy_state(self.step.policy),
-            "past": self.step.past,
+            "past": past,
             "notes": self.notes,
             "outer": self.step.outer_state(),
         }
@@ -397,4 +398,4 @@ class Trainer:
         restore(snapshot, self.model, self.optimizer, self.schedule, self.callbacks, self.step.policy)
         self.step.load_outer_state(snapshot.get("outer"))
         self.run, self.notes = Run.restored(snapshot["run"]), snapshot["notes"]
-        self.step.continue_from(snapshot.get("past"), self.run.state, self.run.rng)
+        self.step.continue_from(snapshot.get("past"))
