@@ -145,7 +145,7 @@ BUDGET = {
     "data": 2910,
     "handwritten": 2210,
     "testing": 4040,
-    "compiler": 11930,
+    "compiler": 11965,
     "truncation": 2460,
     "credit": 3290,
     "exports": 9500,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from replay import normal, record
 
+import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.native.build import available
 from tinygrad_rnn.compiler.plans.layout import make_plan
 from tinygrad_rnn.compiler.replay.executor import Executor
@@ -74,3 +75,24 @@ def test_a_frozen_array_that_is_gone_is_not_mistaken_for_a_new_one():
         found = executor.run([p, q, g])[0].copy()
         assert np.array_equal(found, p - 0.5 * g)
         del p, q, g
+
+
+@pytest.mark.parametrize("executor", ["native", "numpy"])
+def test_all_lengths_share_one_copy_of_the_weights(executor):
+    W = tr.tensor(normal(70, 70, seed=1))  # 39 KiB
+    step = tr.compile(lambda xs, h: tr.scan(lambda x, h: (np.tanh(x @ W + h),) * 2, h, xs, axis=0), executor=executor)
+
+    def check(T, xs=None):
+        xs, h = normal(T, 4, 70, seed=T) if xs is None else xs, normal(4, 70)
+        for part, want in zip(step(xs, h), step.function(xs, h), strict=True):
+            np.testing.assert_allclose(part, want.data, rtol=1e-12, atol=1e-14)
+
+    kept = normal(8, 4, 70, seed=8)
+    kept.flags.writeable = False
+    for T in (9, 10, 12, 30, 9, 11):  # from the third on without passes; the copy of xs grows
+        check(T)
+        check(8, kept)
+    assert len({id(ready.executor._copies[2]) for ready in step._plans.values()}) == 1
+    W.data = normal(70, 70, seed=2)
+    for T in (10, 30, 9):
+        check(T)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import numpy as np
 
@@ -41,6 +41,19 @@ class Block:
         return sys.getrefcount(self.memory) - 2 > self.own
 
 
+class InputCopy:
+    """Bytes that an input is copied into, and the array that was copied last, if nobody can change it.
+
+    The executors of one function share them, so that weights are there once for all lengths of a sequence.
+    """
+
+    __slots__ = ("last", "memory")
+
+    def __init__(self, nbytes: int) -> None:
+        self.memory = own_memory(nbytes)
+        self.last: ref[Array] | None = None
+
+
 class Beside:
     """Memories of functions that hand arrays to each other, of which one runs at a time.
 
@@ -69,14 +82,27 @@ class Memory:
         self.sets: list[dict[int, Block]] = []
         self.donated: list[Block] = []
         self._arena = own_memory(0)
+        self._inputs: dict[int, InputCopy] = {}
         self.beside = Beside() if beside is None else beside
         self.beside.memories.add(self)
 
     def arena(self, nbytes: int) -> Array:
-        """Return an arena of at least so many bytes: the one there is, or one of twice its size, if that is enough."""
+        """Return an arena of so many bytes: the first of those that there are, if they are enough."""
         if self._arena.nbytes < nbytes:
-            self._arena = own_memory(max(nbytes, 2 * self._arena.nbytes))  # what is not used takes no memory
-        return self._arena
+            self._arena = own_memory(2 * nbytes)  # for longer sequences; what is not used takes no memory
+        return self._arena[:nbytes]
+
+    def input_copy(self, number: int, nbytes: int) -> InputCopy:
+        """Return the copy of an input; one that is too small is made anew, of twice its size if that is enough."""
+        copy = self._inputs.get(number)
+        if copy is None or copy.memory.nbytes < nbytes:
+            size = nbytes if copy is None else max(nbytes, 2 * copy.memory.nbytes)
+            copy = self._inputs[number] = InputCopy(size)
+        return copy
+
+    def drop_input(self, number: int) -> None:
+        """Give up the copy of an input, which executors that are bound to it keep."""
+        self._inputs.pop(number, None)
 
     def free_set(self, needs: Mapping[int, int]) -> tuple[dict[int, Block], bool]:
         """Return blocks that nobody holds, and whether results must be copied out of them.

@@ -33,7 +33,7 @@ from ..ir.table import UFUNCS
 from ..native.encode import encode
 from ..plans.explain import flops_of
 from ..plans.instructions import Buffer, Slot
-from ..plans.memory import Block, Memory, address, own_memory
+from ..plans.memory import Block, InputCopy, Memory, address, own_memory
 from ..plans.plan import Plan
 from .binding import Binding, BoundCall, pieces_of, timed
 
@@ -77,21 +77,19 @@ class Executor:
         self._arena = self._shared.arena(plan.arena_bytes)
         self._memory: dict[int, Array] = {}  # of constants, small results and copied inputs, by buffer
         self._objects: dict[int, object] = {}  # generators among the inputs, by buffer
-        self._copies: dict[int, Array] = {}  # arrays that large inputs are copied into, by number
         self._needs = {
             number: slot.buffer.nbytes
             for number, slot in enumerate(plan.outputs)
             if slot.buffer.kind == "output" and slot.buffer.nbytes >= LARGE
         }
-        inputs = {id(slot.buffer): number for number, slot in enumerate(plan.inputs)}
+        inputs = self._inputs = {id(slot.buffer): number for number, slot in enumerate(plan.inputs)}
         self._over = {  # numbers of results that are written over an input, and of the input
             number: inputs[id(slot.buffer)] for number, slot in enumerate(plan.outputs) if id(slot.buffer) in inputs
         }
         self._bound: dict[_Blocks, list[BoundCall]] = {}
         numbered = [(number, slot) for number, slot in enumerate(plan.inputs) if slot.dtype != object]
         self._wide = [number for number, slot in numbered if slot.buffer.nbytes >= LARGE]
-        # What was copied last of each, if nobody can change it.
-        self._last: dict[int, ref[Array] | None] = dict.fromkeys(self._wide)
+        self._copies: dict[int, InputCopy | None] = dict.fromkeys(self._wide)
         # Places in there of those that are written over.
         self._given = [place for place, number in enumerate(self._wide) if number in self._over.values()]
         self._generators = [number for number, slot in enumerate(plan.inputs) if slot.dtype == object]
@@ -136,7 +134,7 @@ class Executor:
             chosen = {number: blocks[number] for number in self._needs}
             wide = dict(zip(self._wide, self._sources(arrays), strict=True))
             for number, source in wide.items():
-                if source is not None and number in self._copies:
+                if source is not None and self._copies[number] is not None:
                     self._drop_copy(number)
             key = tuple(chosen.values()), tuple(wide.values())
         bound = self._bound.get(key)
@@ -179,17 +177,18 @@ class Executor:
             self._objects[id(self.plan.inputs[number].buffer)] = arrays[number]
         for number, target in self._narrow:
             target[...] = arrays[number]  # np.copyto takes twice as long
-        for number, last in self._last.items():
-            if (last is None or last() is not arrays[number]) and wide.get(number) is None:
+        for number, made in self._copies.items():
+            known = None if made is None or made.last is None else made.last()
+            if known is not arrays[number] and wide.get(number) is None:
                 self._copy(number, arrays[number])
 
     def _copy(self, number: int, array: Input) -> None:
         """Copy a large input to where the calls read it."""
-        if number not in self._copies:
-            self._copies[number] = self._array(self.plan.inputs[number])
-        self._last[number] = None  # whatever interrupts the copy
-        self._copies[number][...] = array
-        self._last[number] = ref(array) if isinstance(array, np.ndarray) and is_fixed(array) else None
+        target, copy = self._array(self.plan.inputs[number]), self._copies[number]
+        assert copy is not None
+        copy.last = None  # whatever interrupts the copy
+        target[...] = array
+        copy.last = ref(array) if isinstance(array, np.ndarray) and is_fixed(array) else None
 
     def _drop_copy(self, number: int) -> None:
         """Give up the copy of a large input that now comes in a block: parameters do so from the second replay on."""
@@ -199,8 +198,9 @@ class Executor:
         place = self._wide.index(number)
         with self._counted():
             self._bound = {key: bound for key, bound in self._bound.items() if key[1] and key[1][place] is not None}
-        self._last[number] = None
-        del self._copies[number], self._memory[id(slot.buffer)]
+        self._copies[number] = None
+        del self._memory[id(slot.buffer)]
+        self._shared.drop_input(number)
 
     def _handed(self, number: int, slot: Slot, chosen: dict[int, Block], copied: bool) -> Array:
         """Return a result as the caller gets it."""
@@ -215,11 +215,19 @@ class Executor:
         if buffer.kind == "arena":
             return slot.array(self._arena, buffer.offset)
         if id(buffer) not in self._memory:
-            memory = own_memory(buffer.nbytes)
+            number = self._inputs.get(id(buffer))
+            memory = own_memory(buffer.nbytes) if number is None else self._input(number, buffer.nbytes)
             if buffer.constant is not None and buffer.nbytes:
                 memory[:] = buffer.constant.reshape(-1).view(np.uint8)
             self._memory[id(buffer)] = memory
         return slot.array(self._memory[id(buffer)])
+
+    def _input(self, number: int, nbytes: int) -> Array:
+        """Return the memory that an input is copied into."""
+        copy = self._shared.input_copy(number, nbytes)
+        if number in self._copies:
+            self._copies[number] = copy
+        return copy.memory[:nbytes]
 
     # -- binding ------------------------------------------------------------------------------------------------------
 
