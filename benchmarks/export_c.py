@@ -1,4 +1,4 @@
-"""One step of an LSTM as C99, against `tr.compile` in Python, ONNX Runtime and PyTorch.
+"""One step of an LSTM as C99, against `tr.compile` in Python, ONNX Runtime, PyTorch and TensorFlow Lite.
 
     python benchmarks/export_c.py            # about three minutes, most of it in the C compiler
     python benchmarks/export_c.py --quick
@@ -7,10 +7,12 @@
 
 D = H = 128 and 512, float32, random weights, N = 1 for the latency of a step and N = 16 for throughput. The C is
 compiled with `-O3 -march=native`, and called in a loop in C, as a C program would; the others are called from Python.
-ONNX Runtime gets one LSTM node; "ours" is the native executor. All have one thread and take turns; each number is the
-least processor time of a step in microseconds. Size on disk is that of what must be shipped: the compiled C with its
-weights; the model file and the runtime's libraries for the others. Start-up is the time of a process from its start
-to the first step's end, the least of several. Needs gcc or clang, the extra [onnx], and PyTorch.
+ONNX Runtime gets one LSTM node; "ours" is the native executor; TensorFlow Lite ("tflite", with XNNPACK;
+"tflite-micro", with its kernels for any machine) gets the cell as operators, in float32. All have one thread and take
+turns; each number is the least processor time of a step in microseconds. Size on disk is that of what must be shipped: the
+compiled C with its weights; the model file and the runtime's libraries for the others. Start-up is the time of a
+process from its start to the first step's end, the least of several. Needs gcc or clang, the extra [onnx], and
+PyTorch; ai-edge-litert and tflite-micro are measured where they are installed.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers.lite import in_lite, in_micro
 from peers.process import commit, describe_machine, environment
 from report import brief, head, save, table
 
@@ -145,6 +148,10 @@ def peers(H: int, N: int, folder: Path) -> dict[str, Callable[[int], float]]:
         found["onnxruntime"] = repeated(in_onnxruntime(H, N, folder))
     if importlib.util.find_spec("torch"):
         found["pytorch"] = repeated(in_pytorch(H, N))
+    if importlib.util.find_spec("ai_edge_litert"):
+        found["tflite"] = repeated(in_lite(cell, N))
+    if importlib.util.find_spec("tflite_micro"):
+        found["tflite-micro"] = repeated(in_micro(cell, N))
     return found
 
 
@@ -158,7 +165,7 @@ def times(args: argparse.Namespace, folder: Path) -> list[Record]:
             steps = max(10, 40_000 // (H * N // 16)) // (10 if args.quick else 1)
             for _ in range(3 if args.quick else 15):
                 for name, spent in parts.items():
-                    best[name] = min(best[name], spent(steps))
+                    best[name] = min(best[name], spent(steps // 20 + 1 if name == "tflite-micro" else steps))
             records.append({"H": H, "N": N, "microseconds": {name: 1e6 * value for name, value in best.items()}})
             print(H, N, {name: round(1e6 * value, 1) for name, value in best.items()}, flush=True)
     return records
@@ -280,7 +287,7 @@ def main() -> None:
         env = environment(1, None)
         versions = [
             f"{name} {__import__(name).__version__}"
-            for name in ("onnxruntime", "torch", "tinygrad_rnn")
+            for name in ("onnxruntime", "torch", "tinygrad_rnn", "ai_edge_litert")
             if importlib.util.find_spec(name)
         ]
         with tempfile.TemporaryDirectory() as folder:
