@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, whatever fails, and that every writer of the package does it this way."""
 
 import os
+import re
 import resource
 import stat
 import subprocess
@@ -81,7 +82,7 @@ def test_a_full_disk_leaves_the_old_file(write, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)  # all bytes are written, and the disk does not take them
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=re.escape(f"No space left on device: '{path}'")):
         write(path, "new")
     assert content(tmp_path) == {"a": OLD}
 

@@ -129,7 +129,7 @@ BUDGET = {
     "config": 328,
     "__init__": 120,
     "commands": 1700,
-    "files": 160,
+    "files": 166,
     "tables": 42,
     "__main__": 8,
     "checks": 210,

@@ -84,8 +84,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
         if mode is not None:
             part.chmod(stat.S_IMODE(mode))
         part.replace(target)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)  # a full disk is an error without a name
         raise
     if os.name == "posix":  # elsewhere a folder cannot be opened
         folder = os.open(target.parent, os.O_RDONLY)
@@ -117,10 +119,12 @@ def append_whole(path: str | os.PathLike[str], text: str) -> None:
         try:
             written = file.write(text.encode())
             if written < len(text.encode()):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
-        except BaseException:
+        except BaseException as error:
             file.truncate(before)
+            if isinstance(error, OSError):
+                error.filename = os.fspath(path)
             raise
 
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.errors import ConfigError, ModelFileError
-from tinygrad_rnn.files import write_atomically
 from tinygrad_rnn.training import load_model, make_model, save_model
 
 WORDS = Vocabulary(["<unk>", "a", "ü", '"', "\n"])
@@ -174,19 +173,6 @@ def test_missing_files(tmp_path):
     for path in (tmp_path, tmp_path / "none.npz", "nul\0"):
         with pytest.raises(ModelFileError, match="load_model"):
             load_model(path)
-
-
-def test_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
-    path = tmp_path / "a"
-    write_atomically(path, b"old")
-
-    def full(descriptor):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(path, b"new")
-    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"old")]
 
 
 SAVER = """

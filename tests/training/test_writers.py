@@ -110,6 +110,7 @@ def test_flags(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(TEXT)
     assert main(["train", "text.txt", *SMALL, "--csv"]) == 0
+    assert "config.toml, metrics.jsonl, metrics.csv" in capsys.readouterr().out
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     found = rows("run/metrics.csv")
     assert list(found[0]) == list(lines[0])

@@ -203,7 +203,9 @@ def _print_result(trainer: LanguageTrainer, result: RunResult, files: RunFiles, 
         found = evaluate(trainer.model, test.ids, config.batch_size, config.bptt, compiled=config.compile)
         row("test", score_text(found.nats, level) + f", {found.tokens:,} tokens")
     _print_sample(trainer, level)
-    row("saved", f"{files.model}, with {files.config.name}, {files.metrics.name}" + _curve(result, files, baseline))
+    others = [files.config, files.metrics, *(path for path in (files.csv, files.tensorboard) if path.exists())]
+    names = ", ".join(path.name for path in others)
+    row("saved", f"{files.model}, with {names}" + _curve(result, files, baseline))
     return code
 
 
