@@ -17,9 +17,10 @@ CALLS = {
         ("commands/train", "training/language/trainer", "LanguageTrainer.run"),
         ("training/language/trainer", "training/runs/trainer", "Trainer.fit"),
         ("training/runs/trainer", "training/loop/epoch", "run_epoch(step, batches, ...)"),
-        ("training/loop/epoch", "training/loop/step", "TrainStep(batch, state, lr, rng)"),
+        ("training/loop/epoch", "training/loop/step", "TrainStep.accumulated(batches, state, ...)"),
         ("training/loop/step", "compiler/api", "Compiled(params, moments, batch, ...)"),
-        ("compiler/api", "compiler/replay/executor", "Executor.run(arrays)"),
+        ("compiler/api", "compiler/replay/ready", "Ready.run(leaves)"),
+        ("compiler/replay/ready", "compiler/replay/executor", "Executor.run(arrays)"),
         ("compiler/replay/executor", "compiler/native/workers", "Replay(step)"),
         ("compiler/native/workers", "native/source (C)", "records, addresses"),
         ("native/source (C)", "training/loop/step", "<-loss, norm, new parameters, state"),
@@ -38,10 +39,12 @@ CALLS = {
     "check_grads": [
         ("testing/gradients", "testing/targets", "build_target"),
         ("testing/gradients", "testing/targets", "evaluate: the gradient under test"),
-        ("testing/gradients", "testing/judge", "Judge.results"),
+        ("testing/gradients", "testing/methods", "judged: which oracle"),
+        ("testing/methods", "testing/judge", "Judge.results"),
         ("testing/judge", "testing/oracles", "ComplexStep.slope"),
         ("testing/oracles", "testing/targets", "~along: the cell on complex numbers"),
-        ("testing/judge", "testing/report", "GradReport"),
+        ("testing/judge", "testing/report", "LeafResult"),
+        ("testing/gradients", "testing/report", "GradReport"),
     ],
 }
 NOTES = {
