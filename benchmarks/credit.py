@@ -4,10 +4,11 @@
     python benchmarks/credit.py --quick
 
 "none" is the same step with the state cut before it: no credit at all. "Products" are the products D @ J of dense RTRL
-alone, in NumPy on the same BLAS. JAX computes the same RTRL with `jacrev` by the state and by the parameters inside one
-jitted step (with `jacfwd` by the parameters it takes far longer). All take turns in short bursts; medians of processor
-time (of JAX's steps one in fifty is over before its work is counted, so minima would say nothing), and ratios of them.
-Needs JAX for its rows only. One BLAS thread: set OPENBLAS_NUM_THREADS=1.
+alone, in NumPy on the same BLAS, D taken for dense. JAX computes the same RTRL in two ways: with `jacrev` by the state
+and by the parameters inside one jitted step, and with `jacfwd` by both inside a jitted `lax.scan` of 8 steps. All take
+turns in short bursts; medians of processor time (of JAX's steps one in fifty is over before its work is counted, so
+minima would say nothing), and ratios of them. "kept" is what is carried from step to step, beside P. Needs JAX for its
+columns only. One BLAS thread: set OPENBLAS_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from peers.process import commit, describe_machine, environment
 from report import brief, head, save, table
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.engine.tree import flatten
 
 CELLS = {"rnn": tr.RNNCell, "lstm": tr.LSTMCell, "gru": tr.GRUCell}
 RESULTS = Path(__file__).parent / "results" / "credit"
 D, V, LR = 32, 32, 0.01
+SCANNED = 8  # steps of JAX's scan
 
 
 class Online:
@@ -66,6 +69,8 @@ class Online:
         if policy:  # the first step finds out what there is to carry
             self.state, _, self.carry = online(self.params, self.inputs[0], self.targets[0], self.state, None)
         self.now = 0
+        carried = flatten(self.carry) if policy else [p for name, p in self.params.items() if name.startswith("cell.")]
+        self.kept = sum(part.size for part in carried)
 
     def __call__(self) -> None:
         at = self.now % 64
@@ -86,8 +91,8 @@ def products(kind: str, H: int) -> Callable[[], None]:
     return lambda: (np.matmul(jacobian, influence, out=out), None)[1]
 
 
-def in_jax(kind: str, H: int) -> Callable[[], None]:
-    """Return a jitted step of dense RTRL for a GRU or RNN."""
+def in_jax(kind: str, H: int, in_scan: bool) -> Callable[[], None]:
+    """Return a jitted step of dense RTRL, or 8 of them in a scan."""
     import jax
     import jax.numpy as jnp
     from jax.flatten_util import ravel_pytree
@@ -102,26 +107,37 @@ def in_jax(kind: str, H: int) -> Callable[[], None]:
         p = restore(theta)
         if kind == "rnn":
             return jnp.tanh(x @ p["Wx"] + h @ p["Wh"] + p["b"])
+        if kind == "lstm":
+            sums = x @ p["Wx"] + h[:H] @ p["Wh"] + p["b"]
+            i, f, o = jnp.split(jax.nn.sigmoid(sums[: 3 * H]), 3)
+            c = f * h[H:] + i * jnp.tanh(sums[3 * H :])
+            return jnp.concatenate([o * jnp.tanh(c), c])
         gx, hx = x @ p["Wx"] + p["b"], h @ p["Wh"]
         r, z = jnp.split(jax.nn.sigmoid(gx[: 2 * H] + hx[: 2 * H]), 2)
         n = jnp.tanh(gx[2 * H :] + r * (hx[2 * H :] + p["bh"]))
         return n + z * (h - n)
 
     def loss(h: Any, W: Any, b: Any, y: Any) -> Any:
-        return -jax.nn.log_softmax(h @ W + b)[y]
+        return -jax.nn.log_softmax(h[:H] @ W + b)[y]
 
-    @jax.jit
-    def step(theta: Any, W: Any, b: Any, h: Any, J: Any, x: Any, y: Any) -> Any:
+    derivative = jax.jacfwd if in_scan else jax.jacrev
+
+    def step(theta: Any, W: Any, b: Any, h: Any, J: Any, x: Any) -> Any:
         new = forward(theta, h, x)
-        J = jax.jacrev(forward, 1)(theta, h, x) @ J + jax.jacrev(forward, 0)(theta, h, x)
-        delta, gW, gb = jax.grad(loss, (0, 1, 2))(new, W, b, y)
+        J = derivative(forward, 1)(theta, h, x) @ J + derivative(forward, 0)(theta, h, x)
+        delta, gW, gb = jax.grad(loss, (0, 1, 2))(new, W, b, 3)
         return theta - LR * (delta @ J), W - LR * gW, b - LR * gb, new, J
 
-    state = [flat, W, b, jnp.zeros(H), jnp.zeros((H, flat.size))]
-    x, y = jnp.asarray(rng.standard_normal(D).astype(np.float32)), 3
+    def steps(*carry: Any) -> Any:
+        return jax.lax.scan(lambda carry, x: (step(*carry, x), None), carry[:-1], carry[-1])[0]
+
+    n = H * (2 if kind == "lstm" else 1)
+    state = [flat, W, b, jnp.zeros(n), jnp.zeros((n, flat.size))]
+    call, shape = jax.jit(steps if in_scan else step), (SCANNED, D) if in_scan else (D,)
+    xs = jnp.asarray(rng.standard_normal(shape).astype(np.float32))
 
     def once() -> None:
-        state[:] = step(*state, x, y)
+        state[:] = call(*state, xs)
         state[0].block_until_ready()
 
     return once
@@ -151,41 +167,53 @@ def main() -> None:
     rounds, seconds = (2, 0.1) if args.quick else (8, 0.3)
     policies = {"snap:1": tr.SnAp(1), "eprop": tr.EProp(), "uoro": tr.UORO(), "kf": tr.KroneckerFactored()}
     steps: dict[str, dict[str, float]] = {}
+    kept: dict[str, dict[str, int]] = {}
     for kind in CELLS:
         peers: dict[str, Callable[[], None]] = {"none": Online(kind, 128, None)}
         peers.update({name: Online(kind, 128, policy) for name, policy in policies.items()})
         steps[kind] = take_turns(peers, rounds, seconds)
+        kept[kind] = {name: peer.kept for name, peer in peers.items() if isinstance(peer, Online)}
     dense: dict[str, dict[str, float]] = {}
-    for kind, H in (("rnn", 64), ("gru", 64), ("lstm", 32)):
+    for kind, H in (("rnn", 64), ("gru", 64), ("lstm", 32), ("gru", 128)):
         peers = {"rtrl": Online(kind, H, tr.RTRL()), "products": products(kind, H)}
-        if kind != "lstm" and importlib.util.find_spec("jax"):
-            peers["jax"] = in_jax(kind, H)
-        dense[f"{kind}, H={H}"] = take_turns(peers, rounds, seconds)
+        if importlib.util.find_spec("jax"):
+            peers["jacrev"] = in_jax(kind, H, in_scan=False)
+            if H < 128:
+                peers["jacfwd"] = in_jax(kind, H, in_scan=True)
+        row = take_turns(peers, rounds, seconds)
+        if "jacfwd" in row:
+            row["jacfwd"] /= SCANNED
+        dense[f"{kind}, H={H}"] = row
     machine = describe_machine(environment(int(os.environ.get("OPENBLAS_NUM_THREADS", "0")) or 1, None))
     found: dict[str, Any] = {
         "machine": machine,
         "versions": [f"tinygrad_rnn {tr.__version__}"],
         "commit": commit(Path(__file__).parents[1]),
         "steps_us": steps,
+        "kept_numbers": kept,
         "dense_us": dense,
     }
     first = table(
-        ["cell, H = 128", "no credit (us)", *policies],
+        ["cell, H = 128", "P of the cell", "no credit (us)", *(f"{name}, kept" for name in policies)],
         [
-            [kind, brief(row["none"]), *(f"{row[name] / row['none']:.2f}x" for name in policies)]
+            [
+                kind,
+                f"{kept[kind]['none']:,}",
+                brief(row["none"]),
+                *(f"{row[name] / row['none']:.2f}x, {kept[kind][name]:,}" for name in policies),
+            ]
             for kind, row in steps.items()
         ],
     )
     second = table(
-        ["dense RTRL", "step (us)", "its products (us)", "step / products", "JAX (us)", "JAX / ours"],
+        ["dense RTRL", "step (us)", "its products (us)", "step / products", "JAX, jacrev", "JAX, jacfwd in a scan"],
         [
             [
                 kind,
                 brief(row["rtrl"]),
                 brief(row["products"]),
                 f"{row['rtrl'] / row['products']:.2f}",
-                brief(row["jax"]) if "jax" in row else "",
-                f"{row['jax'] / row['rtrl']:.2f}" if "jax" in row else "",
+                *(f"{row[way] / row['rtrl']:.2f}x" if way in row else "" for way in ("jacrev", "jacfwd")),
             ]
             for kind, row in dense.items()
         ],

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.truncation.measure import Agreement, PolicyCost, agreement, measure
-from tinygrad_rnn.truncation.report import TruncationReport, default_policies, recurrence_report, truncation_report
+from tinygrad_rnn.truncation.measure import Agreement, PolicyCost, agreement, default_policies, measure
+from tinygrad_rnn.truncation.report import TruncationReport, recurrence_report, truncation_report
 
 TEXT = np.random.default_rng(0).integers(9, size=(2, 25))
 IDS, TARGETS = TEXT[:, :-1], TEXT[:, 1:]
@@ -317,7 +317,28 @@ def test_default_policies_suit_the_length(T):
     assert all(policy.h < T for policy in policies if isinstance(policy, tr.Windowed))
     assert len({repr(policy) for policy in policies}) == len(policies)
     for policy in policies:
-        assert policy.mask(T).shape == (T, T)
+        if not isinstance(policy, tr.SnAp | tr.EProp):  # what they leave out is not a matter of steps
+            assert policy.mask(T).shape == (T, T)
+
+
+def test_default_policies_carry_credit_forward_where_there_is_room():
+    few, many, most = ([repr(policy) for policy in default_policies(9, entries)] for entries in (2**21, 2**24, 2**25))
+    assert set(few) - set(many) == {"RTRL(every=1)"}
+    assert set(many) - set(most) == {"SnAp(n=1, every=1)"}
+    assert {"EProp(feedback='symmetric', rng=0, every=1)", "UORO(rng=0, every=1)"} < set(most)
+
+
+def test_the_choice_names_the_policies_that_are_good_enough():
+    report = truncation_report(language_model(), IDS, TARGETS, ["full", "chunked:2", "rtrl", "windowed:1"], repeats=1)
+    good = {row.name: row for row in report.policies if row.agreement.lowest >= report.wanted_cosine}
+    assert {"full", "rtrl"} <= good.keys()
+    words = report.choice
+    assert f"{min(good.values(), key=lambda row: row.peak_mib).name} the least memory" in words
+    assert "with an update after each step, " in words
+    none = truncation_report(language_model(), IDS, TARGETS, ["chunked:2"], wanted_cosine=1.0, repeats=1)
+    assert none.choice == "of the policies measured, none has a cosine of 1 in every parameter"
+    offline = truncation_report(language_model(), IDS, TARGETS, ["full"], repeats=1)
+    assert offline.choice.endswith("none has an update after each step")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..credit.patterned import RTRL, EProp, SnAp
 from ..credit.policy import Policy
-from ..credit.sampled import Sampled
+from ..credit.sampled import UORO, Sampled
 from ..credit.update import Step, Update
 from ..engine.tape import Array, Node
 from ..engine.tensor import Tensor, shape_of
@@ -22,11 +23,13 @@ from ..errors import ConfigError
 from .deciding import Randomized
 from .driver import bptt
 from .parse import policy_text
+from .policies import Checkpointed, Chunked, Decay, Full, Windowed
 
 DRAWS = 10
 """The number of draws over which bias and deviation of a policy are measured."""
 
 _SECONDS = 2.0  # seconds after which no further timed run of a policy begins
+_FEW_ENTRIES = 2**21  # 8 MB in float32; a step of RTRL over them takes some ms
 
 
 @dataclass(frozen=True)
@@ -214,3 +217,28 @@ def _over_draws(updates: Sequence[Update], full: Mapping[str, Array]) -> tuple[f
     mean = rows.mean(axis=0)
     spread = np.sqrt(np.mean(np.sum(np.abs(rows - mean) ** 2, axis=1)))
     return float(np.linalg.norm(mean - whole)) / norm, float(spread) / norm
+
+
+def default_policies(T: int, entries: int = 0) -> list[Policy]:
+    """Return the default policies of a report: some of each kind that suit T steps.
+
+    Args:
+        T: steps.
+        entries: N * n * P, the numbers of a whole influence: `SnAp` and `RTRL` are left out where they are many.
+
+    >>> [policy.n for policy in default_policies(30) if isinstance(policy, Chunked)]
+    [1, 2, 5, 10, 20]
+    """
+    return [
+        Full(),
+        Checkpointed(max(1, math.isqrt(T))),
+        Checkpointed(states=max(1, T.bit_length())),
+        *(Chunked(n) for n in (1, 2, 5, 10, 20, 35, 50, 100) if n < T),
+        *(Windowed(2 * n, every=n) for n in (5, 10, 20) if 2 * n < T),
+        Decay(0.9),
+        Randomized(c=0.02),
+        *([RTRL()] if entries <= _FEW_ENTRIES else []),
+        *([SnAp(1)] if entries <= 8 * _FEW_ENTRIES else []),
+        EProp(),
+        UORO(),
+    ]

@@ -28,10 +28,10 @@ from ..engine.tree import flatten
 from ..errors import ConfigError, NonFiniteError, ShapeError
 from .deciding import Randomized
 from .driver import bptt
-from .measure import DRAWS, Agreement, PolicyCost, agreement, measure
+from .measure import DRAWS, Agreement, PolicyCost, agreement, default_policies, measure
 from .parse import parse_policy
 from .plot import Picture, Point, draw
-from .policies import Checkpointed, Chunked, Decay, Full, Windowed
+from .policies import Chunked, Full
 from .profile import Trend, credit_profile, fit_trend
 
 State = TypeVar("State")
@@ -125,6 +125,22 @@ class TruncationReport:
             + (f"; of the policies that carry credit forward, {online} that does" if forward else "")
         )
 
+    @property
+    def choice(self) -> str:
+        """The policies to choose among those measured: in time, in memory, and for an update after each step."""
+        good = [row for row in self.policies if row.agreement.lowest >= self.wanted_cosine]
+        if not good:
+            return f"of the policies measured, none has a cosine of {self.wanted_cosine:g} in every parameter"
+        time, memory = min(good, key=lambda row: row.ms), min(good, key=lambda row: row.peak_mib)
+        said = (
+            f"of the policies measured with a cosine of {self.wanted_cosine:g} or more in every parameter, {time.name} "
+            f"takes the least time ({time.ms:.1f} ms) and {memory.name} the least memory ({memory.peak_mib:.2f} MiB)"
+        )
+        quickest = min((row for row in good if row.passes == self.steps), key=lambda row: row.ms, default=None)
+        if quickest is None:
+            return f"{said}; none has an update after each step"
+        return f"{said}; with an update after each step, {quickest.name} takes the least ({quickest.ms:.1f} ms)"
+
     def table(self) -> str:
         """Return the report as text for a terminal, up to 120 columns."""
         wide = max(len(row.name) for row in self.policies)
@@ -159,7 +175,7 @@ class TruncationReport:
             f"{'norm':<{wide}}" + "".join(f"  {self.profile[k]:7.1e}" for k in ks),
             "",
         ]
-        remarks = [f"Credit  {self.trend_sentence}.", f"Window  {self.recommendation}."]
+        remarks = [f"Credit  {self.trend_sentence}.", f"Window  {self.recommendation}.", f"Choice  {self.choice}."]
         if any(isinstance(row.policy, Randomized) for row in self.policies):
             remarks.append("Note    randomized is one draw; the mean over all draws is the full gradient.")
         for remark in remarks:
@@ -173,10 +189,13 @@ class TruncationReport:
             return []
         lines = [
             "",
-            f"Over {DRAWS} draws, relative to the full gradient",
-            f"{'':<{wide}}  {'bias':>8}  {'deviation':>9}",
+            f"Over {DRAWS} draws, relative to the full gradient (a policy without bias has one by chance)",
+            f"{'':<{wide}}  {'bias':>8}  {'by chance':>9}  {'deviation':>9}",
         ]
-        return lines + [f"{row.name:<{wide}}  {row.bias:8.2g}  {row.deviation:9.2g}" for row in drawn]
+        return lines + [
+            f"{row.name:<{wide}}  {row.bias:8.2g}  {row.deviation / math.sqrt(DRAWS):9.2g}  {row.deviation:9.2g}"
+            for row in drawn
+        ]
 
     def to_json(self) -> str:
         """Return the report as JSON text, with trend and recommendation; null stands for non-finite numbers."""
@@ -187,6 +206,7 @@ class TruncationReport:
             "wanted_cosine": self.wanted_cosine,
             "recommended_window": self.recommended_window,
             "recommendation": self.recommendation,
+            "choice": self.choice,
             "trend": None if trend is None else {"kind": trend.kind, **trend._asdict()},
             "trend_sentence": self.trend_sentence,
             "profile": self.profile,
@@ -229,23 +249,6 @@ def _finite(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def default_policies(T: int) -> list[Policy]:
-    """Return the default policies of a report: some of each kind that suit T steps.
-
-    >>> [policy.n for policy in default_policies(30) if isinstance(policy, Chunked)]
-    [1, 2, 5, 10, 20]
-    """
-    return [
-        Full(),
-        Checkpointed(max(1, math.isqrt(T))),
-        Checkpointed(states=max(1, T.bit_length())),
-        *(Chunked(n) for n in (1, 2, 5, 10, 20, 35, 50, 100) if n < T),
-        *(Windowed(2 * n, every=n) for n in (5, 10, 20) if 2 * n < T),
-        Decay(0.9),
-        Randomized(c=0.02),
-    ]
 
 
 def truncation_report(
@@ -329,7 +332,7 @@ def recurrence_report(
         parameters: name to leaf Tensor.
         inputs: arrays (N, T, ...), or any nesting of them.
         state: before the first step.
-        policies: to measure, or their texts; None: `default_policies(T)`.
+        policies: to measure, or their texts; None: some of each kind, those that are not affordable left out.
         horizon: largest k of the credit profile, in steps; None: 50. At most T - 1 are looked at.
         wanted_cosine: cosine that the recommended window is to reach, in (0, 1].
         repeats: timed runs of each policy, of which the shortest counts; fewer if they take longer than 2 seconds.
@@ -364,7 +367,9 @@ def recurrence_report(
                 f"recurrence_report: the full gradient of {name} over {T} steps is not finite, so nothing can be "
                 "compared with it; take fewer steps, or float64"
             )
-    chosen = default_policies(T) if chosen is None else chosen
+    if chosen is None:
+        numbers = sum(math.prod(shape_of(part)) for part in flatten(state))  # N n
+        chosen = default_policies(T, numbers * sum(parameter.size for parameter in parameters.values()))
     rows = tuple(measure(step, parameters, inputs, state, policy, full, repeats) for policy in chosen)
 
     norms: dict[str, list[float]] = {name: [] for name in full}
