@@ -1,3 +1,4 @@
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinygrad_rnn.data import EOS, detokenize, embedded_text, read_text, tokenize
+from tinygrad_rnn.data.text import read_bytes
 from tinygrad_rnn.errors import ConfigError, CorpusError
 
 
@@ -47,6 +49,24 @@ def test_read_text_rejects_what_is_not_utf8_text(tmp_path: Path, data: bytes, me
     path.write_bytes(data)
     with pytest.raises(CorpusError, match=message):
         read_text(path)
+
+
+def test_a_text_that_is_packed_is_read_like_any_other(tmp_path: Path) -> None:
+    data = gzip.compress(b"\xef\xbb\xbfto be\r\n")
+    (tmp_path / "text.txt.gz").write_bytes(data)
+    assert read_text(tmp_path / "text.txt.gz") == "to be\n"
+    assert read_text(tmp_path / "text.txt.gz", max_bytes=len(data)) == "to be\n"
+    assert read_bytes(tmp_path / "text.txt.gz") == b"\xef\xbb\xbfto be\r\n"
+    for name, content, message in (
+        ("cut.gz", data[:-6], "cannot be read to its end: .*is it damaged"),
+        ("no.gz", b"to be", "cannot be read to its end: Not a gzipped file"),
+        ("empty.gz", gzip.compress(b""), "is empty"),
+        ("large.gz", gzip.compress(bytes(300)), "holds more than 200 bytes when it is unpacked"),
+        ("text.txt", data, "it is a gzip file: give it a name that ends with .gz"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CorpusError, match=message):
+            read_text(tmp_path / name, max_bytes=200)
 
 
 def test_read_text_rejects_paths_that_lead_to_no_text(tmp_path: Path) -> None:

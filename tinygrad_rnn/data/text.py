@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import io
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -33,18 +36,18 @@ def read_text(path: str | os.PathLike[str], max_bytes: int = _MOST) -> str:
     r"""Read a utf-8 text file strictly.
 
     A byte order mark at the start is dropped, and CRLF and a lone CR become LF. A file with a NUL byte is
-    rejected: it is a binary file, or utf-16 that happens to be valid utf-8.
+    rejected: it is a binary file, or utf-16 that happens to be valid utf-8. One whose name ends with .gz is unpacked.
 
     Args:
         path: the file.
-        max_bytes: the most that it may hold. A larger file is refused before it is read.
+        max_bytes: the most that it may hold, packed and unpacked. A larger file is refused before it is read.
 
     Returns:
         Its text, at least one character.
 
     Raises:
-        CorpusError: if the file is missing, a folder, a device or pipe, too large, unreadable or empty, holds a
-            NUL byte, or is not utf-8. The last two name the byte offset, counted from 0.
+        CorpusError: if the file is missing, a folder, a device or pipe, too large, unreadable, damaged or empty,
+            holds a NUL byte, or is not utf-8. The last two name the byte offset, counted from 0.
         ConfigError: if `max_bytes` is not an integer of 1 or more.
 
     >>> import tempfile
@@ -60,10 +63,10 @@ def read_text(path: str | os.PathLike[str], max_bytes: int = _MOST) -> str:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a file, for the level "byte".
+    """Return the bytes of a file, unpacked if its name ends with .gz, for the level "byte".
 
     Raises:
-        CorpusError: if the file is missing, a folder, a device or pipe, too large, unreadable or empty.
+        CorpusError: if the file is missing, a folder, a device or pipe, too large, unreadable, damaged or empty.
     """
     where = f"read_bytes: {os.fspath(path)!r}"
     data = _read(path, where, _MOST)
@@ -76,7 +79,7 @@ def _read(path: str | os.PathLike[str], where: str, most: int) -> bytes:
     if "\0" in os.fsdecode(path):
         raise CorpusError(f"{where} cannot be read: a path holds no NUL character")
     try:
-        return read_whole(path, most)
+        data = read_whole(path, most)
     except FileNotFoundError as error:
         raise CorpusError(f"{where} does not exist; check the path") from error
     except IsADirectoryError as error:
@@ -90,6 +93,20 @@ def _read(path: str | os.PathLike[str], where: str, most: int) -> bytes:
         if error.errno == errno.EINVAL:
             raise CorpusError(f"{where} {error.strerror}; pass a text file") from error
         raise CorpusError(f"{where} cannot be read: {error.strerror}; pass a text file") from error
+    return _unpacked(data, where, most) if os.fsdecode(path).endswith(".gz") else data
+
+
+def _unpacked(packed: bytes, where: str, most: int) -> bytes:
+    try:
+        data = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorpusError(f"{where} cannot be read to its end: {error}; is it damaged?") from error
+    if len(data) > most:
+        raise CorpusError(
+            f"{where} holds more than {most:,} bytes when it is unpacked; `tinygrad-rnn prepare` makes a corpus of it "
+            "that is read in parts, or pass a larger max_bytes"
+        )
+    return data
 
 
 def decode_text(where: str, data: bytes) -> str:
@@ -129,9 +146,7 @@ def decode_part(where: str, data: bytes, offset: int = 0) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         packed = data.startswith(b"\x1f\x8b") and not offset
-        hint = (
-            "; it is a gzip file: unpack it, or pass it to `prepare` under a name that ends with .gz" if packed else ""
-        )
+        hint = "; it is a gzip file: give it a name that ends with .gz, or unpack it" if packed else ""
         raise CorpusError(
             f"{where} is not utf-8 at byte offset {offset + error.start} ({error.reason}); save the file as utf-8{hint}"
         ) from error
