@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+import os
 import re
 import sys
 from pathlib import Path
@@ -22,12 +23,16 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w*)\n.*?^```$", re.MULTILINE | re.DOTALL)
 
 
-def markdown(lesson: Lesson, language: str) -> str:
-    """Return the page of a lesson as Markdown that jupytext reads as a notebook."""
+LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(?=[)#])")
+
+
+def markdown(lesson: Lesson, language: str, folder: Path) -> str:
+    """Return the page of a lesson as Markdown that jupytext reads as a notebook, whose links lead from a folder."""
     page = ROOT / "docs" / "course" / language / lesson.page
     text = page.read_text(encoding="utf-8")
     text = BLOCK.sub(lambda match: match[0] if match[1] else "", text)  # not what the cell above prints
     text = re.sub(r"!\[([^\]]*)\]\(([^)]+)\)", lambda match: _inlined(page, match), text)
+    text = LINK.sub(lambda match: _led(page, match[1], folder), text)
     for exercise in lesson.exercises:
         task = inspect.cleandoc(exercise.task[language])
         body = "\n".join(f"    {line}".rstrip() for line in task.splitlines())
@@ -38,6 +43,14 @@ def markdown(lesson: Lesson, language: str) -> str:
         found = f"\n\n```python\n{cells}```\n\n```python\n{grade}\n```\n"
         text = heading.sub(lambda match, found=found: match[1].rstrip() + found, text)
     return text
+
+
+def _led(page: Path, link: str, folder: Path) -> str:
+    """Return where a link of a page leads from a notebook: another lesson is a notebook, too."""
+    target = (page.parent / link).resolve()
+    if target.is_relative_to(ROOT / "docs" / "course"):
+        return Path(link).with_suffix(".ipynb").as_posix()
+    return Path(os.path.relpath(target, folder)).as_posix()
 
 
 def _inlined(page: Path, match: re.Match[str]) -> str:
@@ -52,7 +65,7 @@ def main(folder: Path) -> list[Path]:
     for language in LANGUAGES:
         (folder / language).mkdir(parents=True, exist_ok=True)
         for lesson in LESSONS:
-            notebook = jupytext.reads(markdown(lesson, language), fmt="md")
+            notebook = jupytext.reads(markdown(lesson, language, folder.resolve() / language), fmt="md")
             notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
             path = folder / language / Path(lesson.page).with_suffix(".ipynb").name
             jupytext.write(notebook, path)

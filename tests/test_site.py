@@ -137,10 +137,11 @@ def test_every_page_in_a_browser(chromium, pages, width):
         assert asked <= {"file", "blob", "data"}, path
 
 
-# What a reader can use on a page: all that is seen and takes a click. The switch of colours is a label for a reader with
-# a mouse, and the radio button under it for one with keys; titles in the sidebar of a wide page do nothing.
+# What a reader can use on a page: all that is seen and takes a click. The switch of colours is a label for one with a
+# mouse, and the radio button under it for one with keys; titles in the sidebar of a wide page do nothing.
 MARK = """(() => {
-    const usable = "a[href], button, input, select, textarea, summary, [tabindex='0'], label[for]:not([for^=__palette])";
+    const labels = "label[for]:not([for^=__palette])";
+    const usable = `a[href], button, input, select, textarea, summary, [tabindex="0"], ${labels}`;
     let count = 0;
     for (const part of document.querySelectorAll(usable)) {
         const box = part.getBoundingClientRect();

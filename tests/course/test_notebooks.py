@@ -22,6 +22,14 @@ def notebooks(tmp_path_factory):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     paths = module.main(tmp_path_factory.mktemp("notebooks"))
+    links = [
+        (path.parent / link)
+        for path in paths
+        for text in sources(nbformat.read(path, as_version=4), "markdown")
+        for link in re.findall(r"\]\((?![a-z]+:)([^)#]+)", text)
+    ]
+    assert len(links) > len(paths)
+    assert [link for link in links if not link.exists()] == []
     return {path.relative_to(path.parents[1]).as_posix(): nbformat.read(path, as_version=4) for path in paths}
 
 
