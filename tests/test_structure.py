@@ -142,7 +142,7 @@ BUDGET = {
     "graphs": 6500,
     "pictures": 2587,
     "engine": 3391,
-    "data": 2910,
+    "data": 2925,
     "handwritten": 2210,
     "testing": 4040,
     "compiler": 11965,
