@@ -100,6 +100,20 @@ def test_lines_of_chinese_are_whole_paragraphs(lesson):
     assert not re.search("[\u4e00-\u9fff，。；：、]\n[\u4e00-\u9fff]", page(lesson, "zh"))
 
 
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.slug)
+def test_how_chinese_is_set(lesson):
+    """Between a sign and a letter stands a space, and what matters is bold: signs are not slanted."""
+    text = re.sub("```.*?```", "", page(lesson, "zh"), flags=re.DOTALL)
+    assert re.findall("[\u4e00-\u9fff][A-Za-z0-9`]|[A-Za-z0-9`][\u4e00-\u9fff]", text) == []
+    assert re.findall(r"(?<!\*)\*[\u4e00-\u9fff]+\*(?!\*)", text) == []
+
+
+def test_the_terms_are_those_of_chinese_textbooks():
+    text = "".join(page(lesson, "zh") for lesson in LESSONS)
+    for term in ("循环神经网络", "基于时间的反向传播", "截断", "隐藏状态", "小批量", "困惑度"):
+        assert term in text, term
+
+
 def test_numbers_are_in_order():
     assert [lesson.number for lesson in LESSONS] == sorted({lesson.number for lesson in LESSONS})
 
