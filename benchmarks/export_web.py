@@ -90,7 +90,7 @@ def replay_of(source: Source) -> tuple[Callable[[], object], Callable[[], object
     fast(*args)
     fast(*args)
     ready = next(reversed(fast._plans.values()))
-    leaves = flatten(args)
+    leaves = [leaf.data if isinstance(leaf, tr.Tensor) else leaf for leaf in flatten(args)]
     bound, _, _ = ready.executor._prepared(ready.arrays(leaves))
 
     def replay() -> None:

@@ -147,6 +147,47 @@ def test_a_window_is_a_loop_in_the_module(tmp_path):
     np.testing.assert_allclose(made.reshape(1, 9, H), tr.unroll(model, xs)[0].data, rtol=1e-4, atol=1e-6)
 
 
+def test_reductions_that_the_library_leaves_to_numpy(tmp_path):
+    """Values of one axis and of all, with infinities; and gradients of softmax and of losses with kinks, in float32."""
+    x = RNG(7).standard_normal((3, 5, 7)).astype(np.float32)
+    x[0, :, 2], x[1, 3, 4] = -np.inf, np.inf
+
+    def values(x):
+        finite = np.maximum(np.minimum(x, np.float32(9)), np.float32(-9))
+        return (
+            *(part for axis in (0, 1, -1) for part in (np.max(x, axis=axis), np.min(x, axis=axis, keepdims=True))),
+            *(tr.logsumexp(x, axis=axis) for axis in (0, 1, 2)),
+            *(tr.logsumexp(finite), tr.log_softmax(finite, axis=1), np.max(finite), tr.softmax(finite[:, :, :1])),
+        )
+
+    _, loader = tr.export(values, tmp_path / "values.wasm", x)
+    with np.errstate(all="ignore"):
+        expected = np.concatenate([np.ravel(part) for part in values(x)])
+    given = json.dumps({"x": x.tolist()}).replace("Infinity", "1e999")  # JSON has no other infinity
+    found = run(
+        tmp_path,
+        f"import {{ load }} from './values.mjs'; const m = await load(); "
+        f"const r = Object.values(m.step({given})).flatMap((y) => [...y]); console.log(JSON.stringify(r.map(String)));",
+    )
+    np.testing.assert_allclose(
+        [float(value.replace("Infinity", "inf")) for value in found], expected, rtol=1e-5, atol=1e-6
+    )
+
+    def learn(p, x):
+        shares = tr.softmax(p)
+        loss = np.sum(shares * x) + tr.huber(p, x) + tr.mae(p, x) + np.sum(np.abs(p)) + tr.logsumexp(p)
+        return loss, p - np.float32(0.1) * tr.grad(loss, [p])[0]
+
+    p, rows = tr.parameter(RNG(8).standard_normal((4, 6)), np.float32), x[2, :4, :6]
+    _, loader = tr.export(learn, tmp_path / "learn.wasm", p, rows, carry="p")
+    made, losses = replayed(tmp_path, loader, [{"x": rows}] * 5), []
+    for _ in range(5):
+        loss, new = learn(p, rows)
+        p.data = new.data
+        losses.append(loss.item())
+    np.testing.assert_allclose(made, losses, rtol=1e-5)
+
+
 SCRIPT = """
 const { load, Model } = await import(%s);
 const told = [], fail = async (work) => { try { await work(); } catch (error) { told.push(String(error)); } };

@@ -180,7 +180,7 @@ def _(g: Value, y: Value, a: Value, b: Value) -> Cotangents:
 
 def undefined(g: Value) -> Value:
     """Return the cotangent where a derivative is NaN: that, but 0 where g is, for what is masked counts for nothing."""
-    return np.where(g == 0, 0, np.nan)
+    return np.where(g == 0, g, np.nan)  # not 0 and NaN alone, which would be float64 for any g
 
 
 def _chosen(g: Value, first: Value, second: Value, equal: Value) -> Cotangents:
