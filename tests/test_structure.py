@@ -146,7 +146,7 @@ BUDGET = {
     "handwritten": 2210,
     "testing": 4040,
     "compiler": 11965,
-    "truncation": 2460,
+    "truncation": 2485,
     "credit": 3290,
     "exports": 9500,
     "course": 4000,

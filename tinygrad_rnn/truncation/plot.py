@@ -25,6 +25,9 @@ _LOOKS = {
     "decay": ("#009E73", "^"),
     "randomized": ("#CC79A7", "D"),
     "adaptive": ("#E69F00", "v"),
+    # what carries credit forward has one colour
+    **{name: ("#56B4E9", marker) for name, marker in zip(("rtrl", "snap", "eprop", "rflo"), "hX<>", strict=True)},
+    **{name: ("#56B4E9", marker) for name, marker in zip(("kf", "uoro", "forward"), "pd8", strict=True)},
 }
 _OTHER = ("#666666", "X")
 _EXACT = 1e-9  # a smaller bias is rounding

@@ -138,7 +138,7 @@ class TruncationReport:
         )
         quickest = min((row for row in good if row.passes == self.steps), key=lambda row: row.ms, default=None)
         if quickest is None:
-            return f"{said}; none has an update after each step"
+            return f"{said}; none of these has an update after each step"
         return f"{said}; with an update after each step, {quickest.name} takes the least ({quickest.ms:.1f} ms)"
 
     def table(self) -> str:
