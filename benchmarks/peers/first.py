@@ -1,7 +1,8 @@
 """One first call in a process of its own: `python -m peers.first MODULE CONFIG`; see `process.once`.
 
 Answers with the seconds of the import, of making the step, of the first step, and of the fastest of some steps after
-it: what the first takes longer than that is compiling. The time of the processor, over all threads, too.
+it: what the first takes longer than that is compiling. The time of the processor, over all threads, too, and how much
+of the first step's is the operating system's, which zeroes memory that is touched for the first time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import resource
 import sys
 import time
 from typing import Any
@@ -32,13 +34,16 @@ def measure(module: str, config: Config) -> dict[str, Any]:
     made = time.perf_counter() - begin
     times: list[float] = []
     work: list[float] = []
+    system: list[float] = []
     losses: list[float] = []
     while len(times) < 3 or (len(times) <= AGAIN and sum(times[1:]) < ENOUGH):
         window = next(windows)
+        in_system = resource.getrusage(resource.RUSAGE_SELF).ru_stime
         begin, worked = time.perf_counter(), time.process_time()
         losses.append(step(*window))
         times.append(time.perf_counter() - begin)
         work.append(time.process_time() - worked)
+        system.append(resource.getrusage(resource.RUSAGE_SELF).ru_stime - in_system)
     return {
         "version": peer.VERSION,
         "import_s": imported,
@@ -46,6 +51,7 @@ def measure(module: str, config: Config) -> dict[str, Any]:
         "first_s": times[0],
         "again_s": min(times[1:]),
         "first_cpu_s": work[0],
+        "first_system_s": system[0],
         "again_cpu_s": min(work[1:]),
         "losses": losses,
     }
