@@ -31,6 +31,7 @@ from .recording.signature import Key, is_over, references, signature
 from .recording.trace import trace
 from .replay.executor import Executor
 from .replay.ready import INPUTS, Ready, Turn
+from .replay.shortcut import OTHER
 from .settings import chosen_executor, default_threads, named_executor
 
 _SIZES = 64  # plans of one family that are kept: they share their memory
@@ -117,12 +118,14 @@ class Compiled(Generic[P, R_co]):
             return self.function(*args, **kwargs)
         if how.anomaly:  # every operation is looked at: eagerly
             return map_leaves(_own_array, self.function(*args, **kwargs))
+        newest = self._newest
+        if newest is not None and newest.shortcut is not None:
+            made = newest.shortcut(args, kwargs, how.recording, newest.run)
+            if made is not OTHER:
+                return made
         with self._turn:
-            newest = self._newest
-            leaves = None if newest is None else newest.leaves((args, kwargs), how.recording)
-            if newest is None or leaves is None:
-                newest, leaves = self._ready((args, kwargs))
-            return newest.run(leaves)
+            ready, leaves = self._ready((args, kwargs))
+            return ready.replayed((args, kwargs), leaves, self._turn)
 
     @property
     def plan(self) -> Plan:

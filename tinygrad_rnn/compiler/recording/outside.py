@@ -139,10 +139,13 @@ class Outside:
         for memory, owner in self._alive():
             memory.settle(owner)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that can change."""
+        return not (self._variables or self._memories)
+
     def changed(self) -> Shape | None:
         """Return the shape of an array that holds something else now, or None."""
-        if not (self._variables or self._memories):  # each call asks
-            return None
         for variable, bound in zip(self._variables, self._bound, strict=True):
             now = variable.value
             if now is not bound():

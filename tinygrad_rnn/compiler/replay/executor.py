@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from itertools import pairwise
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 from weakref import ref
 
 import numpy as np
@@ -33,20 +33,38 @@ from ..ir.table import UFUNCS
 from ..native.encode import encode
 from ..plans.explain import flops_of
 from ..plans.instructions import Buffer, Slot
-from ..plans.memory import Block, InputCopy, Memory, address, own_memory
+from ..plans.memory import Beside, Block, InputCopy, Memory, address, own_memory
 from ..plans.plan import Plan
 from .binding import Binding, BoundCall, pieces_of, timed
 
 Input = Array | np.random.Generator
 R = TypeVar("R")
 
-LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
+_LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
 _HUGE = 1 << 20  # bytes; of larger inputs no copy is kept that is not needed
 _SHARED = 1 << 25  # floating point operations; less is done sooner than another thread can be relied on to be there
 _BOUND = 16  # combinations of blocks for which the calls stay bound
 _Blocks = tuple[tuple[Block, ...], tuple[Block | None, ...]]  # of large results, and large inputs
 _NO_BLOCKS: _Blocks = (), ()
 _COPY = np.ndarray.copy
+
+
+class Straight(NamedTuple):
+    """What a replay does if neither inputs nor results lie in blocks.
+
+    Attributes:
+        narrow: numbers of small inputs, and where they are copied to.
+        wide: numbers of large ones, where they are copied to, and their copies.
+        calls: what is called.
+        results: arrays that are copied.
+        beside: `used` says that inputs may lie in blocks after all.
+    """
+
+    narrow: list[tuple[int, Array]]
+    wide: list[tuple[int, Array, InputCopy]]
+    calls: list[BoundCall]
+    results: list[Array]
+    beside: Beside
 
 
 class Executor:
@@ -57,6 +75,9 @@ class Executor:
         threads: workers of the C library, or threads of NumPy's large loops.
         native: replay with the C library what it knows, and only the rest with NumPy.
         memory: what is shared with other executors of the same function, of which one runs at a time.
+
+    Attributes:
+        wide: numbers of large inputs.
 
     Raises:
         NativeError: if there is no C library.
@@ -80,7 +101,7 @@ class Executor:
         self._needs = {
             number: slot.buffer.nbytes
             for number, slot in enumerate(plan.outputs)
-            if slot.buffer.kind == "output" and slot.buffer.nbytes >= LARGE
+            if slot.buffer.kind == "output" and slot.buffer.nbytes >= _LARGE
         }
         inputs = self._inputs = {id(slot.buffer): number for number, slot in enumerate(plan.inputs)}
         self._over = {  # numbers of results that are written over an input, and of the input
@@ -88,17 +109,17 @@ class Executor:
         }
         self._bound: dict[_Blocks, list[BoundCall]] = {}
         numbered = [(number, slot) for number, slot in enumerate(plan.inputs) if slot.dtype != object]
-        self._wide = [number for number, slot in numbered if slot.buffer.nbytes >= LARGE]
-        self._copies: dict[int, InputCopy | None] = dict.fromkeys(self._wide)
+        self.wide = [number for number, slot in numbered if slot.buffer.nbytes >= _LARGE]
+        self._copies: dict[int, InputCopy | None] = dict.fromkeys(self.wide)
         # Places in there of those that are written over.
-        self._given = [place for place, number in enumerate(self._wide) if number in self._over.values()]
+        self._given = [place for place, number in enumerate(self.wide) if number in self._over.values()]
         self._generators = [number for number, slot in enumerate(plan.inputs) if slot.dtype == object]
-        self._narrow = [(number, self._array(slot)) for number, slot in numbered if slot.buffer.nbytes < LARGE]
+        self._narrow = [(number, self._array(slot)) for number, slot in numbered if slot.buffer.nbytes < _LARGE]
         self._in_blocks = bool(self._needs or self._given)
         self._small = {  # small results, by number, and small inputs that are written over
             number: self._array(slot)
             for number, slot in enumerate(plan.outputs)
-            if number not in self._needs and self._over.get(number) not in self._wide
+            if number not in self._needs and self._over.get(number) not in self.wide
         }
 
     @property
@@ -119,6 +140,14 @@ class Executor:
             return [*map(_COPY, self._small.values())]
         return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
 
+    def straight(self) -> Straight | None:
+        """Return what a replay does, without a decision, or None if there are some; it has replayed before."""
+        bound = self._bound.get(_NO_BLOCKS)
+        if self._in_blocks or self._generators or bound is None or self._shared.beside.used:
+            return None
+        wide = [(n, self._array(self.plan.inputs[n]), copy) for n, copy in self._copies.items() if copy is not None]
+        return Straight(self._narrow, wide, bound, [*self._small.values()], self._shared.beside)
+
     def close(self) -> None:
         """Give up what is bound to memory that is shared; a replay would bind it anew."""
         with self._shared.counted():
@@ -132,7 +161,7 @@ class Executor:
         if self._in_blocks or self._shared.beside.used:
             blocks, copied = self._shared.free_set(self._needs)
             chosen = {number: blocks[number] for number in self._needs}
-            wide = dict(zip(self._wide, self._sources(arrays), strict=True))
+            wide = dict(zip(self.wide, self._sources(arrays), strict=True))
             for number, source in wide.items():
                 if source is not None and self._copies[number] is not None:
                     self._drop_copy(number)
@@ -153,12 +182,12 @@ class Executor:
     def _sources(self, arrays: Sequence[Input]) -> tuple[Block | None, ...]:
         """Return the blocks in which large inputs lie; donated ones are copied into one first if they do not yet."""
         shared = self._shared
-        found = [shared.block_of(cast("Array", arrays[number])) for number in self._wide]
+        found = [shared.block_of(cast("Array", arrays[number])) for number in self.wide]
         taken: list[Block] = []
         for place in self._given:
             block = found[place]
             if block is None or not block.donated or block in taken:
-                number = self._wide[place]
+                number = self.wide[place]
                 slot = self.plan.inputs[number]
                 block = shared.donated_block(slot.buffer.nbytes, taken)
                 block.array(slot)[...] = arrays[number]
@@ -195,7 +224,7 @@ class Executor:
         slot = self.plan.inputs[number]
         if slot.buffer.nbytes < _HUGE:
             return
-        place = self._wide.index(number)
+        place = self.wide.index(number)
         with self._counted():
             self._bound = {key: bound for key, bound in self._bound.items() if key[1] and key[1][place] is not None}
         self._copies[number] = None

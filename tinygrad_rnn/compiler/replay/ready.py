@@ -13,14 +13,18 @@ import numpy as np
 from ...engine.tape import Array, context
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten, map_leaves, rebuilder
+from ..ir.graph import Graph
 from ..plans.family import Family
 from ..recording.arguments import Arguments
-from ..recording.pattern import Pattern
 from ..recording.trace import ARRAY, Recorded
-from .executor import LARGE, Executor, Input
+from .executor import Executor, Input
+from .shortcut import Shortcut, written
 
 INPUTS = Tensor, np.ndarray, np.random.Generator
 """Types of arguments that are inputs of a plan; others are a part of the signature."""
+
+
+_OFTEN = 4  # calls, after which a shortcut is written: it takes as long as some ten of them
 
 
 class Turn:
@@ -28,6 +32,11 @@ class Turn:
 
     def __init__(self) -> None:
         self._lock, self._process = threading.RLock(), os.getpid()
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The lock of this process."""
+        return self._lock
 
     def __enter__(self) -> None:
         if not self._lock.acquire(blocking=False):
@@ -46,23 +55,30 @@ class Ready:
 
     def __init__(self, recorded: Recorded, executor: Executor, args: Arguments, family: Family, is_first: bool) -> None:
         self.executor, self.outside, self.family, self.is_first = executor, recorded.outside, family, is_first
-        self._captured, self._pattern = recorded.captured, Pattern(args, context().recording)
+        self._captured = recorded.captured
+        self.shortcut: Shortcut | None = None
+        self._calls = 0
         given = flatten(args)
         places = {id(leaf): _Argument(n) for n, leaf in enumerate(given) if isinstance(leaf, np.random.Generator)}
         result = recorded.result
         if places:
             result = map_leaves(lambda part: places.get(id(part), part), result)
+        self._recorded = recorded._replace(graph=Graph([], [], []), result=result)  # nothing of this call, no graph
         self._others = [(number, part) for number, part in enumerate(flatten(result)) if part is not ARRAY]
         self._rebuilt = rebuilder(result)
         self._inputs = [number for number, leaf in enumerate(given) if isinstance(leaf, INPUTS)]
         self._all_inputs = len(self._inputs) == len(given)
-        # Large arrays of the caller's.
-        self._views = [n for n in self._inputs if isinstance(leaf := given[n], np.ndarray) and leaf.nbytes >= LARGE]
+        of_caller = [isinstance(given[number], np.ndarray) for number in self._inputs]
+        self._views = [self._inputs[n] for n in executor.wide if n < len(of_caller) and of_caller[n]]
 
-    def leaves(self, args: Arguments, recording: bool) -> list[object] | None:
-        """Return the leaves of a call; None if it may need another plan."""
-        leaves = self._pattern.leaves(args, recording)
-        return None if leaves is None or self.outside.changed() is not None else leaves
+    def replayed(self, args: Arguments, leaves: list[object], turn: Turn) -> object:
+        """Return the result of a call; from some calls on, those like it have a shortcut."""
+        made = self.run(leaves)
+        self._calls += 1
+        if self._calls == _OFTEN:
+            recording, straight = context().recording, self.executor.straight()
+            self.shortcut = written(args, recording, turn.lock, self._recorded, straight)
+        return made
 
     def arrays(self, leaves: list[object]) -> list[Input]:
         """Return the inputs of the plan: of the call, then those that the function uses from outside.
