@@ -289,6 +289,11 @@ def test_the_error_is_the_one_of_the_model_itself():
     [
         (lambda: tr.Stepper(tr.RNNCell), ConfigError, "make one of the class first"),
         (lambda: tr.Stepper(3), ConfigError, "Stepper: expected a cell"),
+        (
+            lambda: tr.Stepper(tr.SequenceModel("gru", 2, 3, 1, np.random.default_rng(0))),
+            ConfigError,
+            "the attribute `layers`",
+        ),
         (lambda: tr.Stepper(model_of("rnn"), executor="gpu"), ConfigError, "executor"),
         (lambda: tr.Stepper(model_of("rnn"), compiled=1), ConfigError, "compiled"),
         (lambda: tr.Stepper(model_of("rnn"), time_axis="no"), ConfigError, "time_axis"),

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from ...checks import flag
+from ...checks import fits, flag
 from ...engine.operands import operand
 from ...engine.tape import Array, no_grad, slice_of_a_sequence
 from ...engine.tensor import Operand, Tensor, Value, described
@@ -43,8 +43,8 @@ class Stepper:
         model: as given.
 
     Raises:
-        ConfigError: if `model` is not callable or a class, or reads in both directions; there is no such executor, or
-            it does not return (output, state).
+        ConfigError: if `model` is not callable, a class, not called with a state, or reads in both directions; there is
+            no such executor, or it does not return (output, state).
         ShapeError: when called with an x without an axis of streams, or if a model does not return (N, 1, ...).
         NativeError: when called, if executor="native" and the C library cannot be built.
 
@@ -71,6 +71,11 @@ class Stepper:
         time_axis: bool | None = None,
     ) -> None:
         check_cell("Stepper", model)
+        if not fits(model, (None, None)):
+            raise ConfigError(
+                f"Stepper: {type(model).__name__} cannot be called as model(x, state); pass the part of it that can, a "
+                "cell or RecurrentLayers (the attribute `layers` of a SequenceModel), and apply the rest to its output"
+            )
         if getattr(model, "bidirectional", False) is True:
             raise ConfigError(
                 f"Stepper: {type(model).__name__} reads in both directions, and its backward cell starts at the "
