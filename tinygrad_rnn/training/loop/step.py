@@ -51,14 +51,13 @@ Change: TypeAlias = tuple[Outcome, Array, dict[str, Array], Moments]
 class TrainStep:
     """One update of a model from one batch, or from several together: `step(batch, state) -> StepResult`.
 
-    The loss, its gradient, the norm, clipping and the optimizer's rule are recorded once and replayed as one plan;
-    parameters and the optimizer's state are read at each call. The state is cut before the batch:
-    its value goes on, the gradient does not. A plan serves batches of any length; lengths are arrays in the batch.
+    The loss, its gradient, the norm, clipping and the optimizer's rule are recorded once and replayed as one plan, for
+    batches of any length; parameters and the optimizer's state are read at each call. The state is cut before the
+    batch: its value goes on, the gradient does not.
 
     Args:
         model: the `Module` that is trained.
-        loss: `loss(model, batch, state, rng) -> (loss, state, metrics)`; state, rng and metrics may be left out. The
-            loss is a mean.
+        loss: `loss(model, batch, state, rng) -> (loss, state, metrics)`, a mean; state, rng and metrics may be left out.
         optimizer: its `rule` must be written with operators on values, as those of `optim` are.
         clip: largest global norm of the gradient; 0: no clipping.
         policy: a truncation policy, or its text: every array of a batch is then (N, T, ...), passes and cuts stand

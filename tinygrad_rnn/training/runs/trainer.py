@@ -78,9 +78,8 @@ class Trainer:
         executor: the executor of plans, as in `compile`.
         progress: show a progress bar on stderr, if that is a terminal; a `Progress` sets what it counts.
         notes: kept in each checkpoint, for the code that resumes the run.
-        comm: a communicator of mpi4py, such as `MPI.COMM_WORLD`: its processes train together, each on its rows of
-            every batch. All of them make the same Trainer; the first one alone writes, and calls `callbacks` that are
-            not for all. None: this process alone.
+        comm: a communicator of mpi4py: its processes train together, each on its rows of every batch. All make the same
+            Trainer; the first one alone writes, and calls `callbacks` that are not for all. None: this process alone.
         exchange: what processes send, as in `TrainStep`.
 
     Attributes:
