@@ -57,7 +57,7 @@ class TrainStep:
 
     Args:
         model: the `Module` that is trained.
-        loss: `loss(model, batch, state, rng) -> (loss, state, metrics)`, a mean; state, rng and metrics may be left out.
+        loss: `loss(model, batch, state, rng) -> (loss, state, metrics)`, a mean; state, rng, metrics are optional.
         optimizer: its `rule` must be written with operators on values, as those of `optim` are.
         clip: largest global norm of the gradient; 0: no clipping.
         policy: a truncation policy, or its text: every array of a batch is then (N, T, ...), passes and cuts stand
