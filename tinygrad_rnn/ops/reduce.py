@@ -93,7 +93,7 @@ def logsumexp(x: Array, /, axis: Axis = None, keepdims: bool = False, *, out: Ar
     Where every element is -inf (a sum of no probability at all), or there is none, the result is -inf, and the
     derivative is 0.
     """
-    values = np.asarray(x)
+    values = _floating(x)
     axes, wide = _axes(axis, values.ndim), widened(values)
     shift = _shift(wide, axis)
     with np.errstate(divide="ignore"):  # log(0)
@@ -105,6 +105,12 @@ def logsumexp(x: Array, /, axis: Axis = None, keepdims: bool = False, *, out: Ar
 def _(g: Value, y: Value, x: Value, *, axis: Axis, keepdims: bool) -> Cotangents:
     y = _keep_axes(y, x, axis)
     return (_keep_axes(g, x, axis) * np.exp(x - np.where(y == -np.inf, 0, y)),)
+
+
+def _floating(x: Array) -> Array:
+    """Return an array with whole numbers as float64, in which `np.mean` computes with them too."""
+    values = np.asarray(x)
+    return values if values.dtype.kind in "fc" else values.astype(np.float64)
 
 
 def _shift(x: Array, axis: Axis) -> Array:
@@ -121,13 +127,14 @@ def log_softmax(x: Array, /, axis: Axis = -1, *, out: Array | None = None) -> Ar
 
     Where every element is -inf there is no distribution: the results are NaN, and so are the derivatives.
     """
-    values = widened(np.asarray(x))
+    given = _floating(x)
+    values = widened(given)
     own = out if out is not None and out.dtype == values.dtype else None
     shifted = np.subtract(values, _shift(values, axis), out=own)
     with np.errstate(divide="ignore"):
         total = np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
     result = np.subtract(shifted, total, out=own)
-    return result if own is not None else delivered(np.asarray(result, np.asarray(x).dtype), out)
+    return result if own is not None else delivered(np.asarray(result, given.dtype), out)
 
 
 @log_softmax.rule(keep="y")

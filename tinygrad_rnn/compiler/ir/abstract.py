@@ -169,7 +169,7 @@ def _reduced(compute: Compute, x: Abstract, *, axis: Axes = None, keepdims: bool
 
 def _logsumexp(compute: Compute, x: Abstract, *, axis: Axes = None, keepdims: bool = False) -> Specs:
     ((shape, _),) = _reduced(compute, x, axis=axis, keepdims=keepdims)
-    return [(shape, x.dtype)]
+    return [(shape, x.dtype if x.dtype.kind in "fc" else np.dtype(np.float64))]
 
 
 def _along(compute: Compute, x: Abstract, *, axis: int) -> Specs:
