@@ -10,31 +10,15 @@ from functools import partial
 from typing import cast
 
 from ...compiler.plans.instructions import Instruction, Slot
+from ..checks import CHECK_OF_IDS, COPIES, full_name
 
-_COPIES = frozenset(
-    {
-        "tinygrad_rnn.ops.index._checked_ids",
-        "tinygrad_rnn.ops.loss._checked",
-        "tinygrad_rnn.ops.masked._numbers_like",
-        "tinygrad_rnn.ops.masked._mask",
-    }
-)
-"""Functions that return their argument, or it in another dtype or broadcast, if it is as it should be."""
-
-
-KERNELS = ("tinygrad_rnn.nn.layers.Embedding._checked", "numpy.argmax", "numpy.argmin")
+KERNELS = (CHECK_OF_IDS, "numpy.argmax", "numpy.argmin")
 """Functions that are kernels."""
-
-CHECK_OF_IDS = "tinygrad_rnn.nn.layers.Embedding._checked"
-"""Returns its argument if no id is negative; the lookup that follows finds those that are too large."""
 
 
 def function_of(instruction: Instruction) -> str:
     """Return the full name of the function that an instruction calls."""
-    compute = instruction.operator.compute
-    while isinstance(compute, partial):
-        compute = compute.func
-    return f"{getattr(compute, '__module__', '')}.{getattr(compute, '__qualname__', '')}"
+    return full_name(instruction.operator.compute)
 
 
 def setting(instruction: Instruction, place: int, name: str) -> object:
@@ -48,7 +32,7 @@ def setting(instruction: Instruction, place: int, name: str) -> object:
 def as_element(instruction: Instruction) -> tuple[str, Slot, tuple[object, ...]] | None:
     """Return a known function as (operator, result, operands), None for any other instruction."""
     name = function_of(instruction)
-    if instruction.operator.key == instruction.operator.name or name not in (*_COPIES, "numpy.full_like"):
+    if instruction.operator.key == instruction.operator.name or name not in (*COPIES, "numpy.full_like"):
         return None
     given, out = instruction.inputs[0], instruction.outputs[0]
     if name == "numpy.full_like":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import UnsupportedError
+from ..checks import CHECK_OF_IDS
 from . import lookups, products, reductions
-from .checks import CHECK_OF_IDS, function_of
+from .checks import function_of
 from .code import Code
 from .groups import write_group
 from .schedule import Group, Item, Kernel, Repeat, Schedule

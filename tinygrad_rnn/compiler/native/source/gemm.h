@@ -16,7 +16,8 @@ enum { GEMM_ROWS = 4, GEMM_VECTORS = 1, GEMM_WIDE = 5, GEMM_DOT_ROWS = 1, GEMM_F
 #define GEMM_BYTES 32
 #define GEMM_HOLD(x)
 #define GEMM_APART __attribute__((noinline)) /* engines find registers for a loop best in a small function */
-#define GEMM_COPIES(rows) ((rows) > 2 * GEMM_ROWS) /* a panel is so narrow that its rows fill parts of lines */
+/* A panel is so narrow that its rows fill parts of lines; if they lie far apart, few lines stay in the first cache. */
+#define GEMM_COPIES(rows, step) ((rows) > ((step) < 256 ? 64 : 2 * GEMM_ROWS))
 #else
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GEMM_WIDE = 8, GEMM_DOT_ROWS = 2, GEMM_FEW = 16 };
 #define GEMM_BYTES 32
@@ -27,7 +28,7 @@ enum { GEMM_DEPTH = 704, GEMM_DOT_DEPTH = 1024 };
 enum { GEMM_CACHE = 24 << 10 }; /* bytes that are surely in the first cache */
 #ifndef GEMM_APART
 #define GEMM_APART
-#define GEMM_COPIES(rows) 0
+#define GEMM_COPIES(rows, step) 0
 #endif
 #define GEMM_SCRATCH ((size_t)GEMM_DEPTH * GEMM_WIDE * GEMM_BYTES)
 #define GEMM_INLINE static inline __attribute__((always_inline))
@@ -315,7 +316,7 @@ static void NAME(gemm)(Size all, Size M, Size N, Size K, const REAL *a, Size am,
         b = scratch, bk = 1;
     }
     if (bn == 1 && N >= GEMM_LANES) {
-        NAME(gemm_panels)(GEMM_COPIES(M), M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
+        NAME(gemm_panels)(GEMM_COPIES(M, bk), M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
     } else if (ak == 1 && bk == 1 && (all <= GEMM_FEW || N < GEMM_LANES)) {
         NAME(gemm_along)(M, N, K, a, am, b, bn, c, cm, 1);
         for (Size m = 0; more && m < M; m++)

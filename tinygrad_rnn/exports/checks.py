@@ -1,0 +1,31 @@
+"""Functions that check an array and return it, by their full name: what they check is known when a program is written
+(shapes, dtypes), or where the ids are used (their range).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+COPIES = frozenset(
+    {
+        "tinygrad_rnn.ops.index._checked_ids",
+        "tinygrad_rnn.ops.loss._checked",
+        "tinygrad_rnn.ops.masked._numbers_like",
+        "tinygrad_rnn.ops.masked._mask",
+    }
+)
+"""Functions that return their argument, or it in another dtype or broadcast, if it is as it should be."""
+
+CHECK_OF_IDS = "tinygrad_rnn.nn.layers.Embedding._checked"
+"""Returns its argument if no id is negative; the lookup that follows finds those that are too large."""
+
+
+def full_name(compute: object) -> str:
+    """Return the full name of a function, or of what a partial or a method calls.
+
+    >>> full_name(partial(full_name, None))
+    'tinygrad_rnn.exports.checks.full_name'
+    """
+    while isinstance(compute, partial):
+        compute = compute.func
+    return f"{getattr(compute, '__module__', '')}.{getattr(compute, '__qualname__', '')}"
