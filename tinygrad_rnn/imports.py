@@ -1,4 +1,4 @@
-"""What a command is given by name, as "module:Name": a cell, a model, a policy in a module of the user's."""
+"""Objects that the user names as "module:Name": a cell, a model, a policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import ConfigError
 
 
 def import_object(command: str, target: str) -> Any:
-    """Return the object that "module:Name" names; the name may have dots. The working folder is looked through first.
+    """Return the object that "module:Name" names; the name may have dots. The working folder is searched first.
 
     Args:
         command: the command that was given the name, for the message.

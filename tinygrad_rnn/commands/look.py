@@ -66,11 +66,11 @@ def graph(arguments: argparse.Namespace) -> int:
 
 
 def small_model(name: str, steps: int, layers: int = 1) -> tuple[RNNLM, Array, Array]:
-    """Return a small language model with the cell that is named, and ids and targets (N, T) that are drawn.
+    """Return a small language model with the named cell, and random ids and targets (N, T).
 
     Args:
-        name: rnn, lstm or gru; or "mymodule:MyCell", a class or function f(input_size, hidden_size, rng) that makes a
-            cell, in a module that the working folder or Python's path has.
+        name: of a built-in cell, such as gru; or "mymodule:MyCell", a class or function f(input_size, hidden_size,
+            rng) that makes a cell, in a module of the working folder or on Python's path.
         steps: T.
         layers: of the model.
 
@@ -87,7 +87,7 @@ def small_model(name: str, steps: int, layers: int = 1) -> tuple[RNNLM, Array, A
     try:
         model = RNNLM(VOCABULARY, EMBEDDING, HIDDEN, rng, cell=cell, layers=layers)
         model.loss(text[:, :1], text[:, :1])
-    except Exception as error:  # a cell of the user's may raise anything
+    except Exception as error:  # a user's cell may raise anything
         raise ConfigError(
             f"graph: {name} raised {type(error).__name__}: {error}; expected a class or function "
             "f(input_size, hidden_size, rng) that makes a cell"
@@ -96,7 +96,7 @@ def small_model(name: str, steps: int, layers: int = 1) -> tuple[RNNLM, Array, A
 
 
 def shown_steps(text: str | None) -> int | tuple[int, ...] | None:
-    """Return which steps `--show` names: a number of them, or a list such as "1,2,10".
+    """Return the steps that `--show` asks for: a number of steps, or a list such as "1,2,10".
 
     Raises:
         ConfigError: if it is neither.

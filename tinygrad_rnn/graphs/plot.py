@@ -36,7 +36,7 @@ Norms = dict[str, list[float]]
 def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norms:
     """Return the norms of the cotangents that a state edge carries back, for each state and each edge.
 
-    norm_t = ||dL/dh_t through step t+1||: what later steps tell step t, and all that they tell it.
+    norm_t = ||dL/dh_t through step t+1||: the whole gradient that step t receives from later steps.
 
     Args:
         graph: of a recurrence whose steps match.

@@ -1,4 +1,4 @@
-"""What a policy carries forward beside the state, in numbers: how much of it there is, and the gradient it gives."""
+"""The influence that a policy carries forward beside the state: its size, its norm, and the gradient that it gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user asked of a picture, and how large it may be."""
+"""The options of a picture, and its largest size."""
 
 from __future__ import annotations
 
