@@ -128,7 +128,7 @@ def test_cuts_stop_tangents_as_they_stop_cotangents():
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: tr.vjp(np.sin, np.arange(3)), tr.DTypeError, "vjp: expected floating point primals, got"),
+        (lambda: tr.vjp(np.sin, np.arange(3)), tr.DTypeError, "vjp: .* got .* of int64 as number 0"),
         (lambda: tr.jvp(np.sin, np.ones(3), np.ones(3)), tr.ShapeError, "jvp: expected primals to be the tuple"),
         (
             lambda: tr.jvp(np.sin, (np.ones(3),), (np.ones(2),)),

@@ -240,8 +240,8 @@ def _leaf(name: str, number: int, part: Operand) -> Tensor:
     given = part if isinstance(part, Tensor) else np.asarray(part)
     if not is_differentiable(given.dtype):
         raise DTypeError(
-            f"{name}: expected floating point primals, got {described(part)} as number {number}; what is not to be "
-            "differentiated can be closed over"
+            f"{name}: expected floating point primals, got {described(part)} of {given.dtype} as number {number}; what "
+            "is not to be differentiated can be closed over"
         )
     if isinstance(given, Tensor) and given.node is not None:
         same: Tensor = given.reshape(given.shape)
