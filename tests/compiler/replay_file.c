@@ -45,9 +45,10 @@ int main(void) {
     }
     Pool *pool = tinygrad_rnn_pool((int)workers);
     if (!pool) return 6;
-    for (int64_t i = 0; i < pieces; i++)
+    for (int64_t i = 0; i < pieces; i++) {
         Given given = {pool, records[i], count[i], bases, room[i]};
         if (tinygrad_rnn_replay(&given, NULL, 0) != -1) return 7;
+    }
     for (int64_t i = 0; i < buffers; i++)
         if (fwrite(bases[i], 1, bytes[i], stdout) != (size_t)bytes[i]) return 8;
     fflush(stdout);
