@@ -9,10 +9,10 @@ D = H = 128 and 512, float32, random weights, N = 1 for the latency of a step an
 compiled with `-O3 -march=native`, and called in a loop in C, as a C program would; the others are called from Python.
 ONNX Runtime gets one LSTM node; "ours" is the native executor; TensorFlow Lite ("tflite", with XNNPACK;
 "tflite-micro", with its kernels for any machine) gets the cell as operators, in float32. All have one thread and take
-turns; each number is the least processor time of a step in microseconds. Size on disk is that of what must be shipped: the
-compiled C with its weights; the model file and the runtime's libraries for the others. Start-up is the time of a
-process from its start to the first step's end, the least of several. Needs gcc or clang, the extra [onnx], and
-PyTorch; ai-edge-litert and tflite-micro are measured where they are installed.
+turns; each number is the least processor time of a step in microseconds. Size on disk is that of what must be
+shipped: the compiled C with its weights; the model file and the runtime's libraries for the others. Start-up is the
+time of a process from its start to the first step's end, the least of several. Needs gcc or clang, the extra [onnx],
+and PyTorch; ai-edge-litert and tflite-micro are measured where they are installed.
 """
 
 from __future__ import annotations
