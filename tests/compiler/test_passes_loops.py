@@ -163,14 +163,15 @@ def test_a_cut_at_some_steps_costs_one_choice_going_back():
     assert [body["where"] for body in bodies(graph)] == [0, 1]
 
 
-def test_slopes_of_sigmoids_are_computed_going_forward():
+def test_slopes_of_sigmoids_need_no_stack_of_their_own():
     def f(xs):
         outputs, _ = tr.scan(lambda x, h: (h, tr.sigmoid(h @ W + x[:, :1])), np.zeros((N, H)), xs)
         return tr.grad(np.sum(outputs * outputs), W)
 
     graph = rewritten(f, (normal(N, T, D),), *TIDY, slopes_early, *TIDY)
     forward, backward = bodies(graph)
-    assert (forward["sigmoid_slope"], backward["sigmoid_slope"]) == (1, 0)
+    assert (forward["sigmoid_tail"], forward["tail_sigmoid"]) == (1, 1)
+    assert (backward["tail_slope"], backward["sigmoid_slope"], backward["sigmoid"]) == (1, 0, 0)
 
 
 def test_stacks_of_what_never_changes_are_no_stacks():

@@ -52,6 +52,7 @@ TABLE = [
     Row("minimum"),
     *_numpy("negative sqrt exp tanh floor ceil trunc rint sign"),
     *map(Row, ("relu", "sigmoid", "sigmoid_slope", "softplus")),
+    *map(Row, ("sigmoid_tail", "tail_sigmoid", "tail_slope")),  # of passes/slopes.py
     *_numpy("power log sin cos tan arcsin arccos arctan sinh cosh arcsinh arccosh arctanh", "scalar"),
     *_numpy("log1p expm1 log2 log10 exp2 cbrt", "scalar"),
     *_numpy("arctan2 hypot fmod logaddexp remainder floor_divide", "scalar"),

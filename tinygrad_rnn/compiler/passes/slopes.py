@@ -1,50 +1,90 @@
-"""Derivatives of sigmoids: computed in the forward loop, where the argument of the sigmoid is still there."""
+"""Sigmoids in loops, and their derivatives: both are made of one number, which the forward loop keeps.
+
+Of y = sigmoid(x) the backward loop reads y and y * (1 - y). Where y is close to 1, 1 - y has lost its digits, so that y
+alone is not enough. The tail of a sigmoid, y if y <= 1/2, else y - 1, has them all.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
+from ...engine.tape import Array
 from ..ir.editing import OpenLoop
-from ..ir.graph import Call, Graph, Value
+from ..ir.graph import Call, Graph, Operator, Rewriter, Value
 from ..ir.table import VIEWS
 from .common import attrs_key
 
 
-def slopes_early(graph: Graph) -> Graph:
-    """Let a forward loop compute the slopes of its sigmoids, of which the backward loop reads slices.
+def _tail(x: Array, /, *, out: Array | None = None) -> Array:
+    """Return sigmoid(x), or sigmoid(x) - 1 if x > 0; never 0, so that the sign tells which."""
+    minus = np.negative(x)
+    e = np.minimum(x, minus, out=out)
+    with np.errstate(under="ignore"):
+        e = np.asarray(np.exp(e, out=out))
+    np.divide(e, e + 1, out=e)
+    np.maximum(e, np.finfo(e.dtype).tiny, out=e)
+    return np.asarray(np.copysign(e, minus, out=e))
 
-    The slope needs the argument of the sigmoid: in the backward loop it would require a stack of the arguments, which
-    takes more memory than a stack of the slopes.
+
+def _sigmoid(tail: Array, /, *, out: Array | None = None) -> Array:
+    return np.asarray(np.subtract(tail, np.floor(tail), out=out))
+
+
+def _slope(tail: Array, /, *, out: Array | None = None) -> Array:
+    smaller = np.abs(tail)
+    return np.asarray(np.multiply(smaller, 1 - smaller, out=out))
+
+
+_TAIL = Operator("sigmoid_tail", _tail, True)
+_SIGMOID = Operator("tail_sigmoid", _sigmoid, True)
+_SLOPE = Operator("tail_slope", _slope, True)
+
+
+def slopes_early(graph: Graph) -> Graph:
+    """Let a forward loop keep the tails of its sigmoids, if a backward loop needs their slopes.
+
+    A slope as it is recorded needs the argument of the sigmoid: a second stack.
     """
     for call in graph.calls:
         if call.name != "loop":
             continue
         later = OpenLoop(call)
         now: dict[Value, Value] = {}
+        new = Rewriter(graph)
         for slope in later.calls:
-            found = _forward(slope, later) if slope.name == "sigmoid_slope" else None
-            if found is not None:
-                now[slope.output] = later.slice_of(found)
+            tails = _tails(slope, later) if slope.name == "sigmoid_slope" else None
+            if tails is None:
+                continue
+            tail, y = later.slice_of(tails), slope.inputs[0]
+            now[slope.output] = new.call(_SLOPE, [tail]).output
+            if y not in now:
+                now[y] = new.call(_SIGMOID, [tail]).output
         if now:
             later.substitute(now)
+            later.calls = [*new.calls, *later.calls]
             later.close()
     return graph
 
 
-def _forward(slope: Call, later: OpenLoop) -> Value | None:
-    """Return the stack of slopes of a sigmoid, if one loop made both the sigmoid and what it was taken of."""
+def _tails(slope: Call, later: OpenLoop) -> Value | None:
+    """Return the stack of tails of a sigmoid, if one loop made both the sigmoid and what it was taken of."""
     y = later.slices.get(slope.inputs[0])
     if y is None or y.maker is None or y.maker.name != "loop":
         return None
     forward = OpenLoop(y.maker)
     inside = {stack: value for value, stack in forward.stacks}
     sigmoid = inside[y].maker if y in inside else None
-    if sigmoid is None or sigmoid.name != "sigmoid":
+    if sigmoid is None or sigmoid.name not in ("sigmoid", _SIGMOID.name) or y.dtype.kind != "f":
         return None
-    if not _is_same(slope.inputs[1], sigmoid.inputs[0], {part: inside.get(s) for part, s in later.slices.items()}):
+    known = sigmoid.inputs[0].maker if sigmoid.name == _SIGMOID.name else None
+    x = sigmoid.inputs[0] if known is None else known.inputs[0]
+    if not _is_same(slope.inputs[1], x, {part: inside.get(s) for part, s in later.slices.items()}):
         return None
-    operands = sigmoid.output, sigmoid.inputs[0]
-    made = Call(slope.operator, operands, slope.attrs, [(slope.output.shape, slope.output.dtype)])
-    forward.calls.insert(forward.calls.index(sigmoid) + 1, made)
-    stack = forward.stack_of(made.output)
+    if known is None:
+        known = Call(_TAIL, [x], {}, [(sigmoid.output.shape, sigmoid.output.dtype)], sigmoid.place)
+        forward.calls.insert(forward.calls.index(sigmoid), known)
+        sigmoid.operator, sigmoid.inputs = _SIGMOID, (known.output,)
+    stack = forward.stack_of(known.output)
     forward.close()
     return stack
 

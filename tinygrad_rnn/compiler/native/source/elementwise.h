@@ -16,6 +16,9 @@
 #define VALUE_tanh NAME(tanh)(x)
 #define VALUE_sigmoid NAME(sigmoid)(x)
 #define VALUE_sigmoid_slope x / (1 + NAME(exp)(y))
+#define VALUE_sigmoid_tail NAME(sigmoid_tail)(x)
+#define VALUE_tail_sigmoid x < 0 ? 1 + x : x
+#define VALUE_tail_slope (x < 0 ? -x : x) - x * x
 #define VALUE_softplus NAME(logaddexp)(x, 0)
 #define VALUE_log LIBM(log)(x)
 #define VALUE_sin LIBM(sin)(x)

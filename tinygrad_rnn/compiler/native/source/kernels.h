@@ -42,6 +42,12 @@ static inline REAL NAME(tanh)(REAL x) {
 
 static inline REAL NAME(sigmoid)(REAL x) { return 1 / (1 + NAME(exp)(-x)); }
 
+/* sigmoid(x), or sigmoid(x) - 1 if x > 0: never 0, so that the sign tells which */
+static inline REAL NAME(sigmoid_tail)(REAL x) {
+    REAL e = NAME(exp)(x > 0 ? -x : x), y = e / (1 + e);
+    return -LIBM(copysign)(y < EXP_NORMAL ? EXP_NORMAL : y, x);
+}
+
 static inline REAL NAME(sign)(REAL x) { return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x; }
 
 /* a - floor(a / b) * b, with the sign of b, zero included */

@@ -17,10 +17,12 @@
 #undef EXP_MOST
 #undef EXP_TANH_ONE
 #undef EXP_TAIL
+#undef EXP_NORMAL
 
 /* EXP_LN2_HIGH has so few bits that k times it is exact. Between EXP_LEAST and EXP_MOST exp is a normal number;
    below EXP_NOTHING it is 0. 2^EXP_LIFT times the smallest number above 0 is a normal one.
-   EXP_TAIL is (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: the series, as far as the type can see it. */
+   EXP_TAIL is (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: the series, as far as the type can see it.
+   EXP_NORMAL is the smallest normal number. */
 #if TYPE == 32
 #define REAL float
 #define OTHER double
@@ -38,6 +40,7 @@
 #define EXP_LIFT 32
 #define EXP_MOST 88.72283f
 #define EXP_TANH_ONE 9.2f
+#define EXP_NORMAL 0x1p-126f
 #define EXP_TAIL(r)                                                                                                  \
     (0.5f + r * (1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720 + r * (1.0f / 5040))))))
 #else
@@ -57,6 +60,7 @@
 #define EXP_LIFT 60
 #define EXP_MOST 709.782712893384
 #define EXP_TANH_ONE 20.0
+#define EXP_NORMAL 0x1p-1022
 #define EXP_TAIL(r)                                                                                                  \
     (0.5 + r * (1.0 / 6 + r * (1.0 / 24 + r * (1.0 / 120 + r * (1.0 / 720 + r * (1.0 / 5040 + r * (1.0 / 40320 +      \
      r * (1.0 / 362880 + r * (1.0 / 3628800 + r * (1.0 / 39916800 + r * (1.0 / 479001600 +                           \
