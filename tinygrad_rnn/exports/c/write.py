@@ -25,7 +25,7 @@ from .places import Places, Ref
 from .quantize import quantized
 from .schedule import Schedule, flat, schedule_of
 
-_PASSES = [name for name in PASSES if name not in ("copy_transposed", "slopes_early")]  # for loops with gradients
+_PASSES = [name for name in PASSES if name != "copy_transposed"]  # its copies would take memory at each call
 
 
 def write(

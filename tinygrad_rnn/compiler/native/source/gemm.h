@@ -5,21 +5,22 @@
 
 #ifndef GEMM_SCRATCH
 /* How many vectors of sums the registers hold: tiles of ROWS x VECTORS, or of 1 x WIDE, and dots of DOT_ROWS x 4; and
-   up to how many rows dots are faster than tiles. */
+   up to how many rows dots are faster than tiles; how many rows of b before it is read a row is asked for, if that pays:
+   with 16 registers it does not. */
 #ifdef __AVX512F__
-enum { GEMM_ROWS = 6, GEMM_VECTORS = 4, GEMM_WIDE = 8, GEMM_DOT_ROWS = 6, GEMM_FEW = 40 };
+enum { GEMM_ROWS = 6, GEMM_VECTORS = 4, GEMM_WIDE = 8, GEMM_DOT_ROWS = 6, GEMM_FEW = 40, GEMM_AHEAD = 12 };
 #define GEMM_BYTES 64
 #define GEMM_HOLD(x) __asm__("" : "+v"(x)) /* in its register: gcc would read it from memory again for each use */
 #elif defined(__wasm__)
 /* Each of these vectors is two of WebAssembly's, and the machine below may have no more than 16 registers of them. */
-enum { GEMM_ROWS = 4, GEMM_VECTORS = 1, GEMM_WIDE = 5, GEMM_DOT_ROWS = 1, GEMM_FEW = 4 };
+enum { GEMM_ROWS = 4, GEMM_VECTORS = 1, GEMM_WIDE = 5, GEMM_DOT_ROWS = 1, GEMM_FEW = 4, GEMM_AHEAD = 0 };
 #define GEMM_BYTES 32
 #define GEMM_HOLD(x)
 #define GEMM_APART __attribute__((noinline)) /* engines find registers for a loop best in a small function */
 /* A panel is so narrow that its rows fill parts of lines; if they lie far apart, few lines stay in the first cache. */
 #define GEMM_COPIES(rows, step) ((rows) > ((step) < 256 ? 64 : 2 * GEMM_ROWS))
 #else
-enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GEMM_WIDE = 8, GEMM_DOT_ROWS = 2, GEMM_FEW = 16 };
+enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GEMM_WIDE = 8, GEMM_DOT_ROWS = 2, GEMM_FEW = 16, GEMM_AHEAD = 0 };
 #define GEMM_BYTES 32
 #define GEMM_HOLD(x)
 #endif
@@ -81,6 +82,8 @@ GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, Size last, Size K, const
         GEMM_UNROLL for (int i = 0; i < rows; i++)
             GEMM_UNROLL for (int j = 0; j < vectors; j++) __builtin_prefetch(more + i * mm + COLUMN(j));
     for (Size k = 0; k < K; k++) {
+        if (GEMM_AHEAD && rows > 4) /* the arithmetic takes longer than the loads, and rows lie far apart */
+            GEMM_UNROLL for (int j = 0; j < vectors; j++) __builtin_prefetch(b + (k + GEMM_AHEAD) * bk + COLUMN(j));
         GEMM_UNROLL for (int j = 0; j < vectors; j++) y[j] = GEMM_READ(b + k * bk + COLUMN(j));
         GEMM_UNROLL for (int i = 0; i < rows; i++) {
             NAME(Vector) x = a[i * am + k * ak] - (NAME(Vector)){0};
