@@ -35,9 +35,9 @@ def _slope(tail: Array, /, *, out: Array | None = None) -> Array:
     return np.asarray(np.multiply(smaller, 1 - smaller, out=out))
 
 
-_TAIL = Operator("sigmoid_tail", _tail, True)
-_SIGMOID = Operator("tail_sigmoid", _sigmoid, True)
-_SLOPE = Operator("tail_slope", _slope, True)
+TAIL = Operator("sigmoid_tail", _tail, True)
+SIGMOID = Operator("tail_sigmoid", _sigmoid, True)
+SLOPE = Operator("tail_slope", _slope, True)
 
 
 def slopes_early(graph: Graph) -> Graph:
@@ -56,9 +56,9 @@ def slopes_early(graph: Graph) -> Graph:
             if tails is None:
                 continue
             tail, y = later.slice_of(tails), slope.inputs[0]
-            now[slope.output] = new.call(_SLOPE, [tail]).output
+            now[slope.output] = new.call(SLOPE, [tail]).output
             if y not in now:
-                now[y] = new.call(_SIGMOID, [tail]).output
+                now[y] = new.call(SIGMOID, [tail]).output
         if now:
             later.substitute(now)
             later.calls = [*new.calls, *later.calls]
@@ -74,16 +74,16 @@ def _tails(slope: Call, later: OpenLoop) -> Value | None:
     forward = OpenLoop(y.maker)
     inside = {stack: value for value, stack in forward.stacks}
     sigmoid = inside[y].maker if y in inside else None
-    if sigmoid is None or sigmoid.name not in ("sigmoid", _SIGMOID.name) or y.dtype.kind != "f":
+    if sigmoid is None or sigmoid.name not in ("sigmoid", SIGMOID.name) or y.dtype.kind != "f":
         return None
-    known = sigmoid.inputs[0].maker if sigmoid.name == _SIGMOID.name else None
+    known = sigmoid.inputs[0].maker if sigmoid.name == SIGMOID.name else None
     x = sigmoid.inputs[0] if known is None else known.inputs[0]
     if not _is_same(slope.inputs[1], x, {part: inside.get(s) for part, s in later.slices.items()}):
         return None
     if known is None:
-        known = Call(_TAIL, [x], {}, [(sigmoid.output.shape, sigmoid.output.dtype)], sigmoid.place)
+        known = Call(TAIL, [x], {}, [(sigmoid.output.shape, sigmoid.output.dtype)], sigmoid.place)
         forward.calls.insert(forward.calls.index(sigmoid), known)
-        sigmoid.operator, sigmoid.inputs = _SIGMOID, (known.output,)
+        sigmoid.operator, sigmoid.inputs = SIGMOID, (known.output,)
     stack = forward.stack_of(known.output)
     forward.close()
     return stack

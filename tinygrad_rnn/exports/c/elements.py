@@ -44,7 +44,7 @@ _LARGEST_POWER = 4
 NAMES = frozenset(
     {*_INFIX, *_LIBM, *_LOGICAL, *_COPIES, "negative", "where", "isnan", "isfinite", "relu", "sigmoid", "tanh", "exp"}
     | {"log", "log1p", "sqrt", "sign", "softplus", "sigmoid_slope", "logaddexp", "remainder", "floor_divide"}
-    | {"maximum", "minimum"}
+    | {"maximum", "minimum", "sigmoid_tail", "tail_sigmoid", "tail_slope"}
 )
 """Names of the operators that have an expression."""
 
@@ -135,6 +135,12 @@ def _larger(sign: str) -> Callable[[DType, list[str], Use], str]:
     return form
 
 
+def _tail(dtype: DType, x: list[str], use: Use) -> str:
+    """Return sigmoid(x), or sigmoid(x) - 1 if x > 0, which is never 0."""
+    sigmoid, least = use("sigmoid", dtype), literal(np.finfo(f"f{dtype.itemsize}").tiny, dtype)
+    return f"{x[0]} > 0 ? -{use('maximum', dtype)}({sigmoid}(-({x[0]})), {least}) : {sigmoid}({x[0]})"
+
+
 _FORMS: dict[str, Callable[[DType, list[str], Use], str]] = {
     "negative": lambda dtype, x, use: f"-{x[0]}",
     "logical_not": lambda dtype, x, use: f"!{x[0]}",
@@ -142,6 +148,9 @@ _FORMS: dict[str, Callable[[DType, list[str], Use], str]] = {
     "isfinite": lambda dtype, x, use: f"{x[0]} - {x[0]} == 0",
     "softplus": lambda dtype, x, use: f"{use('logaddexp', dtype)}({x[0]}, {literal(0, dtype)})",
     "sigmoid_slope": lambda dtype, x, use: f"{x[0]} / ({literal(1, dtype)} + {use('exp', dtype)}({x[1]}))",
+    "sigmoid_tail": _tail,
+    "tail_sigmoid": lambda dtype, x, use: f"{x[0]} < 0 ? {literal(1, dtype)} + {x[0]} : {x[0]}",
+    "tail_slope": lambda dtype, x, use: f"({x[0]} < 0 ? -({x[0]}) : {x[0]}) - {x[0]} * {x[0]}",
     "maximum": _larger(">"),
     "minimum": _larger("<"),
 }
