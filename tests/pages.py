@@ -3,6 +3,7 @@
 import re
 import time
 
+import tinygrad_rnn as tr
 from tinygrad_rnn.pictures.scene.scene import Box, Dot, Edge, Region, Row, Scale, Scene
 
 HOSTILE = "</script><b>Wx</b>"
@@ -125,3 +126,16 @@ def is_silent(browser, path):
     assert [given for name, given in browser.events if name in wrong] == []
     asked = [given["request"]["url"] for name, given in browser.events if name == "Network.requestWillBeSent"]
     assert [url for url in asked if not url.startswith("blob:")] == [path.as_uri()]
+
+
+def losses_in_python(model, batches, loss, N, updates):
+    """Return the losses of the updates that a page makes, as the library makes them; each round starts from zeros."""
+    step, losses = tr.TrainStep(model, loss, tr.Adam(lr=0.01)), []
+    while True:
+        state = model.initial_state(N)
+        for batch in batches:
+            result = step(batch, state)
+            state = result.state
+            losses.append(result.loss)
+            if len(losses) == updates:
+                return losses

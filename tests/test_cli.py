@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import refused
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.cli import main
@@ -154,16 +155,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, capsys, arguments, mes
     Path("latin.txt").write_bytes(b"to\xe9be")
     Path("config.toml").write_text('colour = "red"\n')
     before = tree()
-    try:
-        code = main(arguments.split())
-    except SystemExit as exit:
-        code = exit.code
-    captured = capsys.readouterr()
-    assert code == 2
-    assert captured.out == ""
-    assert captured.err.startswith("tinygrad-rnn: error: ")
-    assert captured.err.count("\n") == 1
-    assert message in captured.err
+    assert message in refused(capsys, *arguments.split())
     assert tree() == before
 
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import refused
 
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.commands.look import shown_steps, small_model
@@ -104,16 +105,7 @@ def test_a_cell_of_ones_own(folder, monkeypatch):
 )
 def test_bad_input_is_one_line_and_leaves_nothing(folder, capsys, arguments, message):
     Path("cells_for_graph.py").write_text(CELL)
-    try:
-        code = main(arguments.split())
-    except SystemExit as exit:
-        code = exit.code
-    captured = capsys.readouterr()
-    assert code == 2
-    assert captured.out == ""
-    assert captured.err.startswith("tinygrad-rnn: error: ")
-    assert captured.err.count("\n") == 1
-    assert message in captured.err
+    assert message in refused(capsys, *arguments.split())
     assert [path.name for path in folder.iterdir() if path.is_file()] == ["cells_for_graph.py"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import refused
 
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.data import Corpus
@@ -28,14 +29,6 @@ def folder(tmp_path, monkeypatch):
     Path("play.txt").write_text(TEXT)
     Path("other.txt").write_text("that is not the question to be\nis it?\n" * 5)
     return tmp_path
-
-
-def failed(capsys, *arguments):
-    capsys.readouterr()
-    assert main([*arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def arrays(path):
@@ -80,15 +73,15 @@ def test_settings_that_a_prepared_folder_has(folder, capsys):
     assert (
         main(["prepare", "play.txt", "--out", "play", "--level", "char", "--min-count", "3", "--held-out", "0.2"]) == 0
     )
-    assert "was prepared with level = 'char', not 'word'" in failed(capsys, "train", "play", "--level", "word", *SMALL)
-    assert "with min_count = 3, not 2" in failed(capsys, "train", "play", "--min-count", "2", *SMALL)
+    assert "was prepared with level = 'char', not 'word'" in refused(capsys, "train", "play", "--level", "word", *SMALL)
+    assert "with min_count = 3, not 2" in refused(capsys, "train", "play", "--min-count", "2", *SMALL)
     assert main(["train", "play", *SMALL, "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "held_out = 0.2" in out
     assert 'level = "char"' in out
     assert main(["train", "play.txt", *SMALL, "--save", "words"]) == 0
-    assert "with another vocabulary (char level" in failed(capsys, "evaluate", "words", "play")
-    assert "another vocabulary" in failed(capsys, "train", "play.txt", *SMALL, "--valid", "play")
+    assert "with another vocabulary (char level" in refused(capsys, "evaluate", "words", "play")
+    assert "another vocabulary" in refused(capsys, "train", "play.txt", *SMALL, "--valid", "play")
 
 
 def test_stdin_several_files_and_the_most_frequent(folder, capsys, monkeypatch):
@@ -121,8 +114,8 @@ def test_stdin_several_files_and_the_most_frequent(folder, capsys, monkeypatch):
 )
 def test_bad_input_is_one_line_and_leaves_no_corpus(content, arguments, message, folder, capsys):
     Path("bad").write_bytes(content)
-    assert message in failed(capsys, "prepare", "bad", "--out", "out", *arguments)
-    failed(capsys, "train", "out", *SMALL)
+    assert message in refused(capsys, "prepare", "bad", "--out", "out", *arguments)
+    refused(capsys, "train", "out", *SMALL)
 
 
 def test_files_that_cannot_be_read(folder, capsys):
@@ -138,34 +131,34 @@ def test_files_that_cannot_be_read(folder, capsys):
         ("no.gz", "cannot be read to its end: Not a gzipped file"),
         ("a\0b", "no NUL character"),
     ):
-        assert message in failed(capsys, "prepare", path, "--out", "out", "--level", "byte", "--force")
-    assert "--out" in failed(capsys, "prepare", "play.txt")
-    assert "more than once" in failed(capsys, "prepare", "-", "-", "--out", "twice")
+        assert message in refused(capsys, "prepare", path, "--out", "out", "--level", "byte", "--force")
+    assert "--out" in refused(capsys, "prepare", "play.txt")
+    assert "more than once" in refused(capsys, "prepare", "-", "-", "--out", "twice")
     assert not Path("twice").exists()
 
 
 def test_a_folder_that_is_taken(folder, capsys):
     assert main(["prepare", "play.txt", "--out", "play"]) == 0
     before = {path.name: path.read_bytes() for path in Path("play").iterdir()}
-    assert "is a corpus already" in failed(capsys, "prepare", "other.txt", "--out", "play")
-    assert "holds other files" in failed(capsys, "prepare", "other.txt", "--out", ".")
+    assert "is a corpus already" in refused(capsys, "prepare", "other.txt", "--out", "play")
+    assert "holds other files" in refused(capsys, "prepare", "other.txt", "--out", ".")
     Path("bad.txt").write_bytes(b"\xff")
-    assert "not utf-8" in failed(capsys, "prepare", "bad.txt", "--out", "play", "--force")
+    assert "not utf-8" in refused(capsys, "prepare", "bad.txt", "--out", "play", "--force")
     assert {path.name: path.read_bytes() for path in Path("play").iterdir() if path.is_file()} == before
-    assert "unfinished preparation of other files" in failed(capsys, "prepare", "other.txt", "--out", "play")
+    assert "unfinished preparation of other files" in refused(capsys, "prepare", "other.txt", "--out", "play")
     assert main(["prepare", "other.txt", "--out", "play", "--force"]) == 0
     assert len(Corpus.open("play")) < 100
 
 
 def test_a_text_that_changed_while_its_preparation_was_stopped(folder, capsys):
     Path("bad.txt").write_bytes(TEXT.encode() * 800 + b"\xff")  # more than a piece, so that a part of it is read
-    assert "not utf-8" in failed(capsys, "prepare", "bad.txt", "--out", "out")
+    assert "not utf-8" in refused(capsys, "prepare", "bad.txt", "--out", "out")
     progress = Path("out/preparing/progress.json")
     assert json.loads(progress.read_text())["position"]["offset"] == 0  # no point was due yet
     assert main(["prepare", "play.txt", "--out", "other"]) == 0
     values = json.loads(progress.read_text()) | {"position": {"file": 0, "offset": 5, "blank": False, "tail": "?"}}
     progress.write_text(json.dumps(values))
-    assert "is not the text that was read before" in failed(capsys, "prepare", "bad.txt", "--out", "out")
+    assert "is not the text that was read before" in refused(capsys, "prepare", "bad.txt", "--out", "out")
 
 
 def test_damage_is_found(folder, capsys):
@@ -177,7 +170,7 @@ def test_damage_is_found(folder, capsys):
         path = Path("play", name)
         whole = path.read_bytes()
         path.write_bytes(change(bytearray(whole)))
-        message = failed(capsys, "prepare", "play", "--check")
+        message = refused(capsys, "prepare", "play", "--check")
         path.write_bytes(whole)
         return message
 
@@ -202,7 +195,7 @@ def test_damage_is_found(folder, capsys):
         message = damaged("corpus.json", lambda data, old=old, new=new: data.replace(old, new))
         assert any(word in message for word in ("damaged", "newer", "another format")), message
     Path("play/ids.npy").unlink()
-    assert "damaged" in failed(capsys, "train", "play", *SMALL)
+    assert "damaged" in refused(capsys, "train", "play", *SMALL)
 
 
 def test_two_preparations_do_not_write_to_one_folder(folder, capsys):
@@ -215,7 +208,7 @@ def test_two_preparations_do_not_write_to_one_folder(folder, capsys):
             pipe.flush()
             while not Path("out/preparing/progress.json").exists():
                 pass
-            assert "is writing there" in failed(capsys, "prepare", "play.txt", "--out", "out")
+            assert "is writing there" in refused(capsys, "prepare", "play.txt", "--out", "out")
         assert process.wait() == 0, process.stderr.read()
     expected = Corpus.from_text(TEXT, "word", 2).vocabulary
     assert np.array_equal(Corpus.open("out").vocabulary.tokens, expected.tokens)

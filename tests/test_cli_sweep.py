@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import refused
 
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.config import TrainConfig
@@ -27,14 +28,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("play.txt").write_text(TEXT)
     return tmp_path
-
-
-def failed(capsys, *arguments):
-    capsys.readouterr()
-    assert main([*arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def table(capsys, *arguments):
@@ -72,11 +65,11 @@ def test_a_sweep_and_more_of_it(folder, capsys):
         best
     )
 
-    assert "another hidden_size" in failed(capsys, "sweep", "--out", "sw", "--hidden-size", "7")
+    assert "another hidden_size" in refused(capsys, "sweep", "--out", "sw", "--hidden-size", "7")
     other = ["--search", "lr=log:1e-3:1e-2", "--sampler", "tpe"]
-    assert "another sampler, search" in failed(capsys, "sweep", "--out", "sw", *other)
+    assert "another sampler, search" in refused(capsys, "sweep", "--out", "sw", *other)
     Path("sw/sweep.json").write_text("{")
-    assert "is damaged" in failed(capsys, "sweep", "--out", "sw")
+    assert "is damaged" in refused(capsys, "sweep", "--out", "sw")
 
 
 def test_bad_trials_are_pruned_and_bad_sweeps_refused(folder, capsys):
@@ -92,9 +85,9 @@ def test_bad_trials_are_pruned_and_bad_sweeps_refused(folder, capsys):
     assert all(trial["state"] == "pruned" for trial in wild)
     assert Path("sweeps/play-rnn-1/sweep.json").exists()
 
-    assert "nothing is searched" in failed(capsys, "sweep", "play.txt")
-    assert "does not exist" in failed(capsys, "sweep", "missing.txt", *SEARCH)
-    assert "holds other files" in failed(capsys, "sweep", "play.txt", *SEARCH, "--out", ".")
+    assert "nothing is searched" in refused(capsys, "sweep", "play.txt")
+    assert "does not exist" in refused(capsys, "sweep", "missing.txt", *SEARCH)
+    assert "holds other files" in refused(capsys, "sweep", "play.txt", *SEARCH, "--out", ".")
     assert not Path("sweeps/play-rnn-2").exists()
 
 
@@ -160,4 +153,4 @@ def test_two_processes_share_a_sweep_that_is_killed(folder, capsys):
 
 def test_without_optuna_the_error_names_the_extra(folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert "tinygrad_rnn[sweep]" in failed(capsys, "sweep", "play.txt", *SEARCH)
+    assert "tinygrad_rnn[sweep]" in refused(capsys, "sweep", "play.txt", *SEARCH)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 from leaky import LeakyCell
-from pages import is_silent, show, until
+from pages import is_silent, losses_in_python, show, until
 
 import tinygrad_rnn as tr
 from tinygrad_rnn import cli
@@ -54,15 +54,7 @@ def in_python(updates, cut_every):
     def loss(model, batch, state):
         return model.loss(*batch, state, cut_every=cut_every)
 
-    step, losses = tr.TrainStep(model, loss, tr.Adam(lr=0.01)), []
-    while True:
-        state = model.initial_state(N)
-        for batch in windows:
-            result = step(batch, state)
-            state = result.state
-            losses.append(result.loss)
-            if len(losses) == updates:
-                return losses
+    return losses_in_python(model, windows, loss, N, updates)
 
 
 @pytest.mark.parametrize("every", [T, 4])

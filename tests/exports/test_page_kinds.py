@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from pages import is_silent, show, until
+from pages import is_silent, losses_in_python, show, until
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.config import TrainConfig
@@ -46,18 +46,6 @@ def paste(browser, text):
     )
 
 
-def losses_in_python(model, batches, loss, updates):
-    step, losses = tr.TrainStep(model, loss, tr.Adam(lr=0.01)), []
-    while True:
-        state = model.initial_state(N)
-        for batch in batches:
-            result = step(batch, state)
-            state = result.state
-            losses.append(result.loss)
-            if len(losses) == updates:
-                return losses
-
-
 def in_page(browser, updates):
     for t in range(1, T):
         browser.js(f"trainer.keep[{t}] = 1")
@@ -76,7 +64,7 @@ def test_tokens_of_every_level_are_those_of_python(level, chromium, tmp_path):
     vocabulary = tr.Vocabulary.from_tokens(tokens)
     assert chromium.js("trainer.tokens") == list(vocabulary.tokens)
     windows = tr.OffsetBatches(vocabulary.encode(tokens).astype(np.int64), N, T, drop_last=True)
-    expected = losses_in_python(model, windows, lambda model, batch, state: model.loss(*batch, state), 30)
+    expected = losses_in_python(model, windows, lambda model, batch, state: model.loss(*batch, state), N, 30)
     np.testing.assert_allclose(in_page(chromium, 30), expected, rtol=1e-4)
     is_silent(chromium, path)
 
@@ -132,7 +120,7 @@ def test_a_model_of_numbers_trains_as_in_python(D, K, loss, chromium, tmp_path):
         return (tr.cross_entropy if loss == "cross_entropy" else tr.mse)(outputs, wanted), state
 
     batches = tr.OffsetBatches(xs, N, T, drop_last=True, targets=targets, dtype=np.float32)
-    expected = losses_in_python(model, batches, of_batch, 40)
+    expected = losses_in_python(model, batches, of_batch, N, 40)
     np.testing.assert_allclose(in_page(chromium, 40), expected, rtol=2e-4, atol=1e-7)
     assert expected[-1] < 0.8 * expected[0]
     chromium.js("document.querySelector('[data-part=one]').click()")

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from geometry import faults
+from leaky import LeakyCell
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.graphs.model.flow import Flow, flow_of
@@ -25,23 +26,6 @@ def model_and_text(cell="rnn", layers=1, T=8, **settings):
     model = tr.RNNLM(9, 6, settings.pop("hidden_size", 5), rng, cell=cell, layers=layers, **settings)
     text = rng.integers(0, 9, (2, T + 1))
     return model, text[:, :-1], text[:, 1:]
-
-
-class LeakyCell(tr.Module):
-    """A cell of a user's own, without a line about drawing."""
-
-    def __init__(self, input_size, hidden_size, rng):
-        self.Wx = tr.tensor(rng.standard_normal((input_size, hidden_size)), requires_grad=True)
-        self.Wh = tr.tensor(rng.standard_normal((hidden_size, hidden_size)), requires_grad=True)
-        self.leak = tr.tensor(np.zeros(hidden_size), requires_grad=True)
-
-    def initial_state(self, batch_size):
-        return np.zeros((batch_size, len(self.leak)))
-
-    def __call__(self, x, h):
-        a = tr.sigmoid(self.leak)
-        h = (1 - a) * h + a * np.tanh(x @ self.Wx + h @ self.Wh)
-        return h, h
 
 
 CELLS = ["rnn", "lstm", "gru", LeakyCell]

@@ -175,7 +175,7 @@ class _Work:
                 "choose another folder, or begin anew with --force"
             )
         self.position, self.sizes = Position(**found["position"]), found["sizes"]
-        self.runs, self.done = [Run(**run) for run in found["runs"]], found["done"]
+        self.runs, self.done = [Run(**run) for run in found["runs"]], found.get("done", False)
         return True
 
     def _save(self) -> None:

@@ -55,7 +55,7 @@ class InputCopy:
 
 
 class Beside:
-    """Memories of functions that hand arrays to each other, of which one runs at a time.
+    """Memories of functions that hand arrays to each other; only one of the functions runs at a time.
 
     Attributes:
         memories: they.
@@ -68,7 +68,7 @@ class Beside:
 
 
 class Memory:
-    """What the executors of one function share, of which one runs at a time: an arena, and blocks for large results.
+    """What the executors of one function share: an arena, and blocks for large results. One of them runs at a time.
 
     Args:
         beside: memories whose results are read where they lie, this one among them from now on.

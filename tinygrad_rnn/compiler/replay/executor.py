@@ -74,7 +74,7 @@ class Executor:
         plan: what `make_plan` made.
         threads: workers of the C library, or threads of NumPy's large loops.
         native: replay with the C library what it knows, and only the rest with NumPy.
-        memory: what is shared with other executors of the same function, of which one runs at a time.
+        memory: what is shared with other executors of the same function; only one of them runs at a time.
 
     Attributes:
         wide: numbers of large inputs.

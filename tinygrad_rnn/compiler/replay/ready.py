@@ -28,7 +28,7 @@ _OFTEN = 4  # calls, after which a shortcut is written: it takes as long as some
 
 
 class Turn:
-    """A lock; a forked process, in which that of its parent may be held for ever, has one of its own."""
+    """A lock. A forked process makes one of its own: a thread of its parent may have held the old one."""
 
     def __init__(self) -> None:
         self._lock, self._process = threading.RLock(), os.getpid()

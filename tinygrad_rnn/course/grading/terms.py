@@ -20,7 +20,7 @@ from ..exercises.text import Text
 from .findings import Finding, is_simple, said_of, steps_of
 
 Call = Callable[[tuple[object, ...]], Sequence[Array] | None]
-"""Gives the results for a case, or None where they cannot be had."""
+"""Gives the results for a case; None if there are none: the function raised an error, for instance."""
 
 _MOVE, _NEAR = 1e-4, 1e-4  # of an argument; between two shares that are equal, relative to the largest share
 
