@@ -57,6 +57,10 @@ def in_python(updates, cut_every):
     return losses_in_python(model, windows, loss, N, updates)
 
 
+def test_the_loss_has_its_unit(opened):
+    assert "nats per character" in opened.js("document.body.textContent")
+
+
 @pytest.mark.parametrize("every", [T, 4])
 def test_the_page_trains_as_python_does(opened, every):
     opened.js(

@@ -15,19 +15,19 @@ const WORD = /\n\s*|<unk>|[\p{L}\p{N}_]+(?:['\u2019][\p{L}\p{N}_]+)*|[^\p{L}\p{N
 
 /** How a text is cut into tokens, and joined again, at each level: as `tokenize` and `detokenize` do. */
 const LEVELS = {
-  char: { many: "characters", cut: (text) => Array.from(text), join: (tokens) => tokens.join("") },
+  char: { one: "character", many: "characters", cut: (text) => Array.from(text), join: (tokens) => tokens.join("") },
   byte: {
-    many: "bytes",
+    one: "byte", many: "bytes",
     cut: (text) => Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)),
     join: (tokens) => new TextDecoder().decode(Uint8Array.from(tokens, (token) => token.charCodeAt(0) & 255)),
   },
   word: {
-    many: "words and signs",
+    one: "word or sign", many: "words and signs",
     cut: (text) => (text.trimStart().toLowerCase().match(WORD) ?? []).map((token) => (token[0] === "\n" ? "<eos>" : token)),
     join: (tokens) => spaced(tokens).replace(/ (?=[,.;:!?)\]}'\u2019])/g, "").replace(/(?<=[([{]) /g, ""),
   },
   token: {
-    many: "tokens",
+    one: "token", many: "tokens",
     cut: (text) => text.split("\n").flatMap((line, k) => [...(k ? ["<eos>"] : []), ...(line.match(/\S+/g) ?? [])]),
     join: (tokens) => spaced(tokens),
   },
@@ -43,7 +43,6 @@ function commonest(tokens) {
 
 class Learner extends Trainer {
   sides = ["next", "state", "reads"];
-  unit = "loss, nats per token";
   knowing = "guessing blindly";
 
   /** Take a text; the vocabulary of a new text makes a new start. */
@@ -57,6 +56,7 @@ class Learner extends Trainer {
     this.ids = found.map((token) => numbers.get(token) ?? unknown);
     for (let k = 0; this.ids.length < N * T + 1; k++) this.ids.push(this.ids[k]); // a short text is read again and again
     this.length = Math.floor((this.ids.length - 1) / N);
+    this.unit = `loss, nats per ${LEVELS[level].one}`;
     this.what = `${LEVELS[level].many} it hesitates between (perplexity)`;
     this.restart();
   }
