@@ -119,7 +119,7 @@ def check(program, lengths, order, setting):
     return count
 
 
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(program=scans, lengths=sizes, order=st.integers(0, 2), setting=st.sampled_from(SETTINGS))
 def test_drawn_scans(program, lengths, order, setting):
     need_library()

@@ -53,7 +53,14 @@ def peaks(policy, T):
     return found
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+LIKE_OTHERS = tr.RTRL, tr.RFLO  # they carry what SnAp and EProp carry: nightly
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param(one, marks=pytest.mark.nightly if isinstance(one, LIKE_OTHERS) else ()) for one in POLICIES],
+    ids=lambda policy: type(policy).__name__,
+)
 def test_memory_does_not_grow_with_the_length_of_the_stream(policy):
     first, later = peaks(policy, 30)
     assert later < first + 30 * 1000  # a step's graph alone takes more than 20,000 bytes
