@@ -13,6 +13,7 @@ from tinygrad_rnn.compiler.native.encode import Records, Repeated
 from tinygrad_rnn.compiler.native.numbers import NAMES
 
 OUT, A, B, C = range(4)
+STAYS = 2
 
 
 def border(call, worker, workers):
@@ -81,10 +82,30 @@ def part(call, lo, hi):
     return found[1:], found[:1]
 
 
+def share(call, record, worker, workers):
+    """Return what `part` does, for what a worker does of a record of a call."""
+    lo, hi = 0, int(call["n"][0])
+    if call["split"]:
+        lo, hi = border(call, worker, workers), border(call, worker + 1, workers)
+    return part(record, lo, hi) if lo != hi and (call["split"] or not worker) else ([], [])
+
+
+def matrix(call, worker, workers):
+    """Return what `part` does, for the copy that a worker makes of the matrix of a product before a loop."""
+    n, s = [int(length) for length in call["n"]], call["s"]
+    if call["split"] == 3:
+        columns = range(border(call, worker, workers), border(call, worker + 1, workers))
+        return [touched(call, A, (s[A][0], columns), (s[A][1], range(n[2])))], []
+    if worker and not call["split"]:
+        return [], []
+    return [touched(call, B, (s[B][0], range(n[2])), (s[B][1], range(n[1])))], []
+
+
 def units(records, t=0):
     """Yield (call, the records that it does) at a step: of a chain those that follow, as one-dimensional calls.
 
-    A loop is taken apart: after it, which does nothing itself, come the calls of its body at each step.
+    A loop is taken apart: after it come the calls of its body at each step. It does nothing itself but read, before
+    all of them, the matrices that are the same at all steps: it may copy them.
     """
     number = 0
     while number < len(records):
@@ -92,7 +113,7 @@ def units(records, t=0):
         members = [call]
         follow = records[number + 1 : number + 1 + int(call["n"][1])]
         if NAMES[call["op"]] == "loop":
-            yield call, []
+            yield call, [row for row in follow if NAMES[row["op"]] == "matmul" and row["n"][3] == STAYS]
             for step in range(int(call["n"][0]))[:: -1 if call["n"][2] else 1]:
                 yield from units(follow, step)
             number += 1 + len(follow)
@@ -141,15 +162,12 @@ def faults(program, arena_bytes, workers):
             if call["wait"] or not seen:
                 seen = [Bytes(*([np.zeros(size, bool) for size in sizes] for _ in "rw")) for _ in range(workers)]
             for worker, own in enumerate(seen):
-                lo, hi = 0, int(call["n"][0])
-                if call["split"]:
-                    lo, hi = border(call, worker, workers), border(call, worker + 1, workers)
-                elif worker:
-                    continue
                 for record in members:
-                    if lo == hi:
-                        continue
-                    for flags, parts in zip((own.read, own.written), part(record, lo, hi), strict=True):
+                    if NAMES[call["op"]] == "loop":
+                        does = matrix(record, worker, workers)
+                    else:
+                        does = share(call, record, worker, workers)
+                    for flags, parts in zip((own.read, own.written), does, strict=True):
                         for memory, places in parts:
                             if memory >= 0 and len(places):
                                 assert places.min() >= 0, (number, NAMES[record["op"]])

@@ -145,7 +145,7 @@ BUDGET = {
     "data": 2925,
     "handwritten": 2210,
     "testing": 4040,
-    "compiler": 12120,
+    "compiler": 12130,
     "truncation": 2485,
     "credit": 3290,
     "exports": 9500,

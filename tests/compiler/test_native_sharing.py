@@ -71,6 +71,21 @@ def both_ways_plan(N):
     return plan_of(f, rng.standard_normal((N, N, 3)).astype(np.float32))
 
 
+def lengths_plan():
+    """The backward pass multiplies by a transposed matrix, which both workers make just before its loop and copy there.
+
+    It is large enough for the slopes of the gates to be made step by step, after which the workers wait in the loop.
+    """
+    rng = np.random.default_rng(0)
+    model = tr.SequenceModel("lstm", 2, 40, 2, rng, last=False)
+    params = model.parameters()
+
+    def f(xs, lengths, targets):
+        return tr.grad(tr.mse(model(xs, lengths=lengths), targets), params)
+
+    return plan_of(f, normal(40, 8, 2).astype(np.float32), np.arange(40) % 8 + 1, np.zeros((40, 8, 2), np.float32))
+
+
 def policy_plan(policy):
     cell = tr.RNNCell(3, 5, np.random.default_rng(0))
 
@@ -146,6 +161,7 @@ PLANS = {
     "gru": lambda: training_plan("gru"),
     "gru, two layers": lambda: training_plan("gru", 2, N=2, dtype="float64"),
     "both ways": lambda: both_ways_plan(3),
+    "lengths": lengths_plan,
     "windowed": lambda: policy_plan(tr.Windowed(3, 2)),
     "strides": strides_plan,
     "donated": donated_plan,

@@ -28,7 +28,7 @@ from .numbers import NUMBER
 from .record import AXES, TYPES, Record
 from .records import records_of
 from .sharing import Span, Touched, touched_after, touched_before, waits_within
-from .vectors import IN_LINES, border, note_matrices, share_vectors
+from .vectors import IN_LINES, border, matrices, note_matrices, share_vectors
 
 _OPERANDS = 4
 _UNWRITTEN = ("input", "constant")  # kinds of buffers that nobody waits for
@@ -250,7 +250,8 @@ class _Rows:
         if workers > 1:
             spans = [_spans(step, workers, self._base, loop) for step in steps]
             waits = waits_within(spans, loop.steps)
-            before = touched_before(spans, waits, loop.steps)
+            ahead = [_spans(step, workers, self._base, loop) for step in matrices(steps)]
+            before = touched_before([*ahead, *spans], [False] * len(ahead) + waits, loop.steps)
             wait = touched.must_wait(before)
             if wait or any(waits):
                 touched.clear()

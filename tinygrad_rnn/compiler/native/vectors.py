@@ -47,9 +47,21 @@ def note_matrices(steps: list[Step], loop: Loop) -> list[Step]:
     noted = []
     for step in steps:
         record = step.records[0]
-        stays = record.op == _MATMUL and _stays(record.operands[1 if record.split == IN_LINES else 2].slot, written)
+        stays = record.op == _MATMUL and _stays(_matrix(record).slot, written)
         noted.append(Step((replace(record, n=(*record.n, STAYS)),), step.instructions) if stays else step)
     return noted
+
+
+def matrices(steps: list[Step]) -> Iterator[Step]:
+    """Yield for each matrix that `note_matrices` noted a call that reads it: workers may copy it before the loop."""
+    for step in steps:
+        record = step.records[0]
+        if record.op == _MATMUL and record.n[3:] == (STAYS,):
+            yield Step((replace(record, operands=(_matrix(record),), writes=()),), step.instructions)
+
+
+def _matrix(record: Record) -> Operand:
+    return record.operands[1 if record.split == IN_LINES else 2]
 
 
 def _product(record: Record) -> Record | None:

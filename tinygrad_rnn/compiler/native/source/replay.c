@@ -130,7 +130,7 @@ static Size go_round(Replay *replay, const Record *loop, int from, int to, bool 
         }
         /* The others look at it before the turn after the next: there is a wait in between. */
         delays += late;
-        if (late && delays == MOST_DELAYS && from == 0)
+        if (late && delays == MOST_DELAYS && from == 0 && turn + 2 < steps) /* it counts for this loop alone */
             atomic_store(&replay->taken_over, turn + 2);
     }
     for (Part *part = parts; part < end; part++)
