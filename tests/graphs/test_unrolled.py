@@ -187,6 +187,11 @@ def test_steps_that_do_not_exist_are_named(steps):
         shown_times(range(10), steps)
 
 
+def test_steps_of_a_graph_without_steps_are_refused():
+    with pytest.raises(DrawingError, match=r"\(none, without unroll or at_step\(t\)\), got \[1\]"):
+        shown_times([], [1])
+
+
 def test_a_cut_is_scissors_on_a_dashed_edge_between_two_windows():
     scene = scene_of(lstm(4, cut_every=2))
     cut = next(box for box in scene.boxes if box.kind == "cut")

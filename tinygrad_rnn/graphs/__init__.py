@@ -1,4 +1,4 @@
-"""Drawings of recorded graphs: unrolled, rolled, cut, with the gradient that flows back."""
+"""Drawings of recorded graphs: unrolled, rolled, or as single operations, with cuts and the flow of the gradient."""
 
 from ..pictures.drawing import Drawing as Drawing
 from .drawing import draw as draw

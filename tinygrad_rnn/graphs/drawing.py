@@ -39,37 +39,36 @@ def draw(
     cut_every: int | None = None,
     title: str | None = None,
 ) -> Drawing:
-    """Return a picture of a recorded graph, or of a model or cell on an example.
+    """Return a drawing of a recorded graph, or of a model or cell that is recorded on an example.
 
-    A loss is drawn as it was recorded. A model is recorded here, position by position, so that embedding, cells, head
-    and loss of each step stand in one column; its loss is the mean over all targets that are not -1. A cell has no
-    loss: the sum of all its outputs stands for one. Nothing is recorded for drawing unless `draw` is called.
+    A loss is drawn as it was recorded. A model is recorded here, one step after another, so that the embedding, cells,
+    head and loss of each step share a column; its loss is the mean over all targets other than -1. A cell has no loss,
+    so the sum of all its outputs takes the place of one. Outside of `draw` nothing is recorded for drawings.
 
-    Views: "unrolled", time in columns; "rolled", one step with its loop; "ops", the operations of one step, or of a
-    graph without time; "backward", the recorded backward graph beside the forward one; "auto", unrolled if a step
-    reads what another one computed, else ops.
+    Views: "unrolled" has a column for each step; "rolled" shows one step and its loop; "ops" the operations of one
+    step, or of a graph without steps; "backward" the same beside the graph of its backward pass; "auto" is "unrolled"
+    if a step reads a value that another step computed, otherwise "ops".
 
     Args:
-        target: a loss (Tensor); several losses (list); a model, with ids and targets (N, T) and perhaps a first state;
-            or a cell, with xs (N, T, D) and perhaps a first state; or any module with a method `loss`, or other
-            callable, with its arguments, one by one or as a tuple.
-        example: what a model or cell is recorded on.
+        target: a loss (Tensor); a list of losses; a model, with ids and targets (N, T), or a cell, with xs (N, T, D),
+            each perhaps with an initial state; or a module with a method `loss`, or any other callable, with its
+            arguments, one by one or as a tuple.
+        example: the arguments that a model, cell or callable is recorded on.
         view: see above.
-        steps: counted from 1. Unrolled: how many to show, or which; None: all up to eight, else 1, 2, T-2, T-1 and T.
-            Other views: which one.
-        gradients: draw how much gradient flows along each edge, as thickness and colour on a logarithmic scale: the
-            norm of the cotangent that comes back along it.
-        depth: 1, a cell is one box; 2, opened to its operations; None: 1 in the unrolled view, 2 in the rolled one.
+        steps: counted from 1. "unrolled": how many, or which; None: all if there are at most eight, else 1, 2, T-2,
+            T-1 and T. "ops", "backward": which one; None: the second. "rolled" ignores it.
+        gradients: draw the norm of the cotangent on each edge, as thickness and colour on a logarithmic scale.
+        depth: 1: a cell is one box; 2: its operations are shown; None: 1 in the unrolled view, 2 in the rolled one.
         truncation: a policy, or its text such as "chunked:20", whose cuts are drawn; for models and cells. Where the
-            windows of several passes overlap ("windowed:20"), their gradients are added up, and marks say how many
-            passes stop there. What a policy such as `RTRL` carries forward is a line of its own beside the state, with
-            its size, and the gradients of parameters are those of the policy.
+            windows of several backward passes overlap ("windowed:20"), their gradients are added up, and marks say how
+            many passes stop there. What a policy such as `RTRL` carries forward is a line of its own beside the state,
+            with its size, and the gradients of parameters are those of the policy.
         cut_every: steps between cuts; for models and cells.
-        title: headline; None: the view's own.
+        title: headline; None: the default of the view.
 
     Raises:
         DrawingError: if a target, view or step does not exist, or there would be more than 3000 boxes.
-        ConfigError: if cut_every is not an integer of 1 or more.
+        ConfigError: if truncation is not a policy, or cut_every is not an integer of 1 or more.
         GradientError: if a loss was not recorded, or, with `gradients`, its graph was consumed by backward().
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -82,7 +81,7 @@ def draw(
     if view != "auto" and view not in VIEWS:
         raise DrawingError(f"draw: view must be auto, {', '.join(VIEWS)}, got {view!r}")
     if depth not in (None, 1, 2):
-        raise DrawingError(f"draw: depth must be 1 or 2, got {depth}")
+        raise DrawingError(f"draw: depth must be 1, 2 or None, got {depth!r}")
     with collector_paused():
         graph = record(target, example, truncation, cut_every)
         flow = flow_of(graph) if gradients else Flow(graph)
@@ -93,7 +92,7 @@ def draw(
 
 
 def is_recurrent(graph: Graph) -> bool:
-    """Return whether a step reads what another step computed, so that there is a time to unroll."""
+    """Return whether a step reads a value that another step computed, so that there is something to unroll."""
     edges = (
         (node, graph.edge(node, n).place)
         for node in graph.nodes

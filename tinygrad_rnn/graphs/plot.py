@@ -1,4 +1,4 @@
-"""How far back the gradient reaches, in numbers and as a plot; matplotlib, the extra tinygrad_rnn[plot], draws it."""
+"""The reach of the gradient back in time, as numbers and as a plot, which needs the extra tinygrad_rnn[plot]."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .model.rolling import Rolling, Unlike, roll
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which colour-blind people can tell apart.
+# The palette of Okabe and Ito, which colour-blind readers can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# One for each policy. A truncated line often lies on the full one: below it a broad, pale one shows.
+# A style for each policy. Curves often coincide: the second one is broad and pale, so that it shows below the first.
 _LOOKS: tuple[dict[str, str | float], ...] = (
     {"linewidth": 1.6, "marker": "o", "markersize": 3.5},
     {"linewidth": 7, "alpha": 0.3},
@@ -30,24 +30,25 @@ _LOOKS: tuple[dict[str, str | float], ...] = (
 )
 
 Norms = dict[str, list[float]]
-"""State, such as "layers.0 h", to the norm of what goes back from step t+2 to step t+1, for t = 0 .. T-2."""
+"""Name of a state, such as "layers.0 h", to the norms of its gradient from step t+2 to step t+1, t = 0 .. T-2."""
 
 
 def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norms:
-    """Return the norms of the cotangents that a state edge carries back, for each state and each edge.
+    """Return the norm of the cotangent that flows back along each state edge, for each state.
 
-    norm_t = ||dL/dh_t through step t+1||: the whole gradient that step t receives from later steps.
+    norm_t = ||dL/dh_t through step t+1||: all of the gradient that step t receives from later steps.
 
     Args:
-        graph: of a recurrence whose steps match.
+        graph: of a recurrence whose steps all record the same operations.
         losses: "last": L is the last loss alone, which shows how far back a single loss reaches; "all": their sum.
 
     Raises:
-        DrawingError: if the steps do not match; the message says which one differs.
+        DrawingError: if the steps do not match; the message names the first one that differs.
     """
     rolling = roll(graph, operations_of(graph))
     if isinstance(rolling, Unlike):
-        raise DrawingError(f"plot_gradient_flow: {rolling.reason}")
+        remedy = "" if rolling.step is None else "; record the same operations in every step"
+        raise DrawingError(f"plot_gradient_flow: {rolling.reason}{remedy}")
     names, found = graph.names, dict[str, list[tuple[Use, ...]]]()
     bundles: dict[tuple[str, int], tuple[Use, ...]] = {}
     for state, readers in rolling.states().items():
@@ -62,7 +63,7 @@ def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norm
 
 
 def _last_loss(graph: Graph, rolling: Rolling) -> tuple[Place, ...]:
-    """Return where the last step's loss stands: the last of several losses, or the last term of a sum of them."""
+    """Return the place of the last step's loss: the last of several losses, or the last term of a sum of them."""
     node, index = graph.losses[-1]
     op = next((op for op in rolling.outside if op.node is node), None)
     edges = [] if op is None or op.name != "add" else op.inputs
@@ -78,26 +79,26 @@ def plot_gradient_flow(
     axes: Axes | None = None,
     losses: Literal["last", "all"] = "last",
 ) -> dict[str, Norms]:
-    """Plot the norm of the state gradient at each step, for each layer, full against truncated.
+    """Plot the norm of the gradient of each layer's state at each step, under one or more truncation policies.
 
-    Where a cut stops it, the line stops. Unlike `credit_profile`, which says what a parameter's gradient is made of,
-    this follows one loss back through the states.
+    A curve ends where a cut stops the gradient. Unlike `credit_profile`, which splits up the gradient of a parameter,
+    this follows the loss back through the states.
 
     Args:
         target: a loss Tensor that was recorded with steps; or a model, with ids and targets (N, T) as example; or a
             cell, with xs (N, T, D).
-        example: what the model or the cell reads.
-        policies: truncation policies, or their spellings ("chunked:10"); None: full. Only with an example.
-        path: file to write; its ending chooses the format.
-        axes: a matplotlib Axes to draw into. Without path and axes nothing is drawn: the numbers come back.
+        example: the arguments that the model or the cell is recorded on.
+        policies: truncation policies, or their text ("chunked:10"); None: `Full()`. Only with an example.
+        path: file to write; its suffix chooses the format.
+        axes: a matplotlib Axes to draw into. Without `path` and `axes` nothing is drawn.
         losses: "last": how far back the last step's loss reaches; "all": the sum of all losses.
 
     Returns:
-        Policy to state to norms, one for each state edge, first step first: what is plotted. 0 where nothing passes.
+        The norms plotted: policy to state to one norm for each state edge, earliest first; 0 where no gradient passes.
 
     Raises:
-        ImportError: if something is to be drawn, and matplotlib is not there.
-        ConfigError: if policies are given with a loss that is recorded already, or one is not a policy.
+        ImportError: if something is to be drawn, and matplotlib is not installed.
+        ConfigError: if policies are given for a loss that is recorded already, or one of them is not a policy.
         DrawingError: if the steps do not match.
         OSError: if the file cannot be written.
 
@@ -110,8 +111,8 @@ def plot_gradient_flow(
     """
     if policies is not None and not example:
         raise ConfigError(
-            "plot_gradient_flow: policies= needs a model or a cell and its example, to record it again under each; "
-            "a loss is recorded already"
+            "plot_gradient_flow: policies= needs a model or a cell and its example, which is recorded once under "
+            "each policy; a loss is recorded already"
         )
     if isinstance(policies, Policy | str):
         raise ConfigError(f"plot_gradient_flow: policies must be a list of policies, got {policies!r}; write [...]")
@@ -129,7 +130,7 @@ def plot_gradient_flow(
 def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes: Axes | None, losses: str) -> None:
     figure = new_figure("plot_gradient_flow", 8, 4.6) if axes is None else axes.figure
     axes = figure.subplots() if axes is None else axes
-    from matplotlib.ticker import MaxNLocator  # an optional extra: there is one by now
+    from matplotlib.ticker import MaxNLocator  # an optional extra, which the figure has loaded
 
     several = len(found) > 1
     states = list(next(iter(found.values())))

@@ -1,1 +1,1 @@
-"""What stands in the boxes of a picture: kind, title, small lines, tooltip. The same for all views."""
+"""The content of boxes, shared by all views: kind, title, lines of small text, tooltip."""

@@ -1,4 +1,4 @@
-"""Makes the content of one operation, one loss, one array, or some parameters."""
+"""Content of the boxes of single operations, losses, arrays and parameters."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _WITH_NUMBER = frozenset(("add", "subtract", "multiply", "divide", "power"))
 
 
 class ContentBuilder:
-    """Makes content for a recorded graph.
+    """Builder of the contents of boxes, for one recorded graph.
 
     Args:
         flow: the graph, and its gradient.
-        subscript: what the title of a state or an array ends in, such as "_{t}".
+        subscript: end of the titles of states and arrays, such as "_{t}".
     """
 
     def __init__(self, flow: Flow, subscript: str = "") -> None:
@@ -35,7 +35,7 @@ class ContentBuilder:
     # -- names --------------------------------------------------------------------------------------------------------
 
     def input_name(self, edge: Edge) -> str:
-        """Return what an input of an operation is called: a parameter, a named result, "x" for data, or ""."""
+        """Return the name of an input of an operation: that of a parameter or a result, "x" for data, or ""."""
         source = edge.source
         if source is None:
             return "x" if edge.spec.ndim else ""
@@ -45,7 +45,7 @@ class ContentBuilder:
         return given[edge.output] if given else "x" if source.name in ("unstack", "take") else ""
 
     def output_name(self, edge: Edge) -> str:
-        """Return the name of one of several outputs of an operation, such as a gate; "" if there is one output."""
+        """Return the name of one of several outputs of an operation, such as a gate; "" if it has one output."""
         if edge.source is None or len(edge.source.specs) == 1:
             return ""
         given = self.names.get(edge.source.id)
@@ -54,7 +54,7 @@ class ContentBuilder:
     # -- operations and losses ----------------------------------------------------------------------------------------
 
     def operation(self, op: Operation, states: Sequence[str] = (), facts: str = "") -> Content:
-        """Return the content of an operation; a state has its name as title, and what made it below."""
+        """Return the content of an operation; with `states`, the title is their names, and the symbol stands below."""
         node = op.node
         given = self.names.get(node.id, ())
         tooltip = [f"{'state' if states else 'operation'}: {node.name}", *self.graph.facts((node, 0)), facts]
@@ -76,7 +76,7 @@ class ContentBuilder:
         return ""
 
     def shape_row(self, op: Operation) -> Row:
-        """Return the line with the shape of a result; it warns of values that are not finite."""
+        """Return the line with the shape of a result, and a warning if values are not finite."""
         summary = self.graph.summary((op.node, 0))
         bad = summary.bad if summary is not None else 0
         shape = " | ".join(dict.fromkeys(shape_text(spec.shape) for spec in op.node.specs))
@@ -96,7 +96,7 @@ class ContentBuilder:
         return Content("constant" if constant else "input", title, rows, tooltip)
 
     def attribute(self, op: Operation, repeats: bool = True) -> tuple[str, Content] | None:
-        """Return (key, content) of the array among an operation's attributes, such as the ids of a lookup."""
+        """Return (name, content) of an array among the attributes, such as the ids of a lookup; None: there is none."""
         for key, value in op.node.attrs.items():
             if isinstance(value, np.ndarray):
                 name = _ATTRIBUTES.get(key, key)
@@ -105,7 +105,7 @@ class ContentBuilder:
         return None
 
     def parameter(self, leaf: Node) -> Content:
-        """Return the content of a parameter: its name without the modules, shape, and the norm of its gradient."""
+        """Return the content of a parameter: its name without the modules, its shape, and the norm of its gradient."""
         parameter = self.parameter_of[leaf]
         rows = [Row(shape_text(parameter.shape))]
         if self.flow.measured:
@@ -137,7 +137,7 @@ class ContentBuilder:
     # -- facts about values -------------------------------------------------------------------------------------------
 
     def facts(self, place: Place) -> list[str]:
-        """Return lines about a value for a tooltip; with gradients, the norm of its own too."""
+        """Return lines about a value for a tooltip, with the norm of its gradient if that is known."""
         return [*self.graph.facts(place), *self._norm(place)]
 
     def _norm(self, place: Place) -> list[str]:
@@ -145,7 +145,7 @@ class ContentBuilder:
         return [] if magnitude is None else [f"gradient norm: {short_number(magnitude)}"]
 
     def warnings(self, places: Sequence[Place]) -> list[Row]:
-        """Return rows that warn of the first value, and of the first gradient, that is not finite or has vanished."""
+        """Return warnings of the first value that is not finite, and the first gradient not finite or vanished."""
         summaries = [self.graph.summary(place) for place in places]
         bad = [Row(f"{s.bad} of {s.size} not finite", warn=True) for s in summaries if s is not None and s.bad]
         totals = [total for place in places if (total := self.flow.total(place)) is not None]
@@ -157,10 +157,10 @@ def cut_content(factor: float, label: str = "", before: str = "", facts: str = "
     """Return the content of a mark on a cut edge: scissors, the factor, or how many of several passes stop there.
 
     Args:
-        factor: what a cotangent is multiplied by.
-        label: of a cut that only some passes close, such as "✂ 3 of 5".
-        before: what reads the value.
-        facts: lines for the tooltip.
+        factor: on the cotangent.
+        label: title of a cut that only some passes close, such as "✂ 3 of 5".
+        before: name of the reader, for the tooltip.
+        facts: more lines of the tooltip.
 
     >>> cut_content(0.5).title, cut_content(0.0).tooltip.splitlines()[-1]
     ('× 0.5', 'gradient: stops here')
@@ -175,7 +175,7 @@ def cut_content(factor: float, label: str = "", before: str = "", facts: str = "
 
 
 def sign_of(op: Operation) -> str:
-    """Return the symbol of an operation, with a number that it always takes: "1 −", "× 0.5"."""
+    """Return the symbol of an operation, with an operand that is a constant number: "1 −", "× 0.5"."""
     sign = symbol(op.name)
     numbers = [None if edge.number is None else short_number(edge.number) for edge in op.inputs]
     if len(numbers) == 2 and op.name in _WITH_NUMBER:
@@ -185,7 +185,7 @@ def sign_of(op: Operation) -> str:
 
 
 def data_key(edge: Edge) -> Hashable:
-    """Return a key that is equal for edges which read equal arrays; None for a number, which needs no box."""
+    """Return a key that is equal for edges that read equal arrays; None for a number, which needs no box."""
     value = edge.constant
     if not edge.spec.ndim or edge.cuts:
         return None
@@ -204,7 +204,7 @@ def last_name(name: str) -> str:
 
 
 def spec_text(spec: Spec, what: str = "") -> str:
-    """Return a shape, and the dtype where it is not the usual one: "8×32", "8×32 float64", "ids 8×1"."""
+    """Return a shape, and the dtype unless it is the usual one: "8×32", "8×32 float64", "ids 8×1"."""
     usual = spec.dtype == np.float32 or (what and spec.dtype.kind in "iu")
     parts = [what, shape_text(spec.shape), "" if usual else str(spec.dtype)]
     return " ".join(part for part in parts if part)
@@ -214,10 +214,10 @@ def _lines(*lines: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def mean_square(magnitudes: Iterable[float | None]) -> float | None:
-    """Return the root of the mean of squares, None counted as 0; None if nothing but None is given.
+def root_mean_square(magnitudes: Iterable[float | None]) -> float | None:
+    """Return the root mean square, None counted as 0; None if all are None.
 
-    >>> mean_square([3.0, 4.0, None, None])
+    >>> root_mean_square([3.0, 4.0, None, None])
     2.5
     """
     found = list(magnitudes)

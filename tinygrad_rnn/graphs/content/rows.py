@@ -1,4 +1,4 @@
-"""Makes the content of the boxes of the table that the unrolled view shows: cells, layers, losses, inputs, states."""
+"""Content of the boxes in the rows of the unrolled view: cells, layers, losses, inputs, initial states."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..model.graph import Edge, Place, Summary
 from ..model.table import Row, Table
 from .builder import ContentBuilder, last_name, spec_text
 
-_FORMULA_WIDTH = 150.0  # points; a longer formula gives way to the name of the class
+_FORMULA_WIDTH = 150.0  # points; in place of a wider formula the name of the class is shown
 _SCALING = frozenset(("multiply", "divide", "mean", "subtract", "negative"))
 
 
 class RowContent(ContentBuilder):
-    """Makes content for a table.
+    """Builder of the contents of boxes in the rows of a table.
 
     Args:
         flow: the graph, and its gradient.
-        table: of the graph.
+        table: its rows.
     """
 
     def __init__(self, flow: Flow, table: Table) -> None:
@@ -36,19 +36,19 @@ class RowContent(ContentBuilder):
         self._expressions: dict[Row, str] = {}
 
     def of(self, row: Row, time: int) -> Content:
-        """Return what the box of a row shows at a time (-1: of a wide row)."""
+        """Return the content of a box of a row at a time; -1: of a row on the whole sequence."""
         if row.role == "input":
             return self._input(row, time)
         return self.content(row, row.blocks[time], f"{time + 1}" if time >= 0 else self.span())
 
     def content(self, row: Row, block: Block, index: str) -> Content:
-        """Return what a block of a row shows; its title ends in an index."""
+        """Return the content of a block in a row, with `index` as the subscript of its title."""
         return self._cell(row, block, index) if row.role == "cell" else self._other(row, block, index)
 
     # -- formulas -----------------------------------------------------------------------------------------------------
 
     def formula(self, row: Row) -> str:
-        """Return the formula of a row, or the class or function that it was written in."""
+        """Return the formula of a row, or else the class or function that it was written in, or a count."""
         return self.expression(row) or self.maker(row) or f"{len(_latest(row).nodes)} operations"
 
     def expression(self, row: Row) -> str:
@@ -66,7 +66,7 @@ class RowContent(ContentBuilder):
         return maker_of(result_of(_latest(row))[0])
 
     def label(self, row: Row) -> str:
-        """Return what stands before a row: its module, and the class of a cell; "" for inputs and losses."""
+        """Return the label of a row: its module, and the class of a cell; "" for inputs and losses."""
         if row.role not in ("cell", "layer", "attention"):
             return ""
         made = self.maker(row) if row.role == "cell" else ""
@@ -74,12 +74,11 @@ class RowContent(ContentBuilder):
         return " · ".join(part for part in (name, made, "backward" if row.backward else "") if part)
 
     def _called(self, row: Row, source: Edge) -> str:
-        """Return what a formula of a row calls a value from outside."""
+        """Return the name, in the formula of a row, of a value from outside its block."""
         if source.place is None:
             return "x" if row.role != "loss" else ""
         node = source.place[0]
-        leaves = (node,) if node.operation is None else self.blocks.weights.get(node, ())
-        if leaves:
+        if leaves := self.blocks.leaves_of(node):
             return last_name(self.parameter_of[leaves[0]].name) + ("ᵀ" if node.name == "transpose" else "")
         block = self.blocks.of.get(node)
         if block is None:
@@ -110,7 +109,7 @@ class RowContent(ContentBuilder):
         return Content("state", title, (*lines, *self.warnings(places)), "\n".join(tips))
 
     def frame(self, row: Row, time: int) -> Content:
-        """Return what the border of an opened cell shows."""
+        """Return the content of the border of an opened cell."""
         closed = self._cell(row, row.blocks[time], f"{time + 1}")
         return Content("frame", closed.title, (Line(self.maker(row)),), closed.tooltip)
 
@@ -135,7 +134,7 @@ class RowContent(ContentBuilder):
         return f"{times[0] + 1}…{times[-1] + 1}" if times else ""
 
     def start(self, row: Row, slots: list[int]) -> Content:
-        """Return what the box of a first state shows."""
+        """Return the content of the box of a cell's initial states; `slots` are their numbers."""
         time = max(self.table.times) + 2 if row.backward else min(self.table.times)
         title = ", ".join(f"{row.slots[slot]}_{{{time}}}" for slot in reversed(slots))
         texts = dict.fromkeys(_origin(self.table.starts[row, slot]) for slot in slots)
@@ -144,7 +143,7 @@ class RowContent(ContentBuilder):
     # -- losses -------------------------------------------------------------------------------------------------------
 
     def total(self, number: int) -> Content:
-        """Return what the box of a whole loss shows."""
+        """Return the content of the box of a total loss."""
         place = self.graph.losses[number]
         name = "L" if len(self.graph.losses) == 1 else f"L_{{{number + 1}}}"
         summary = self.graph.summary(place)
@@ -153,19 +152,19 @@ class RowContent(ContentBuilder):
             lines = [Line("loss")] if block is None else self._loss_lines(self.table.row_of[block], place[0], summary)
         else:
             count = len(self.blocks.terms[number])
-            value = "" if summary is None else f" = {_short(summary.mean)}"
+            value = "" if summary is None else f" = {summary.mean:.3g}"
             lines = [Line(f"{self._how(number)} ℓ{value}"), Line(f"{count} term{'s' * (count != 1)}")]
         tips = [plain(name), *self.facts(place)]
         return Content("loss", name, (*lines, *self.warnings([place])), "\n".join(tips), strong=True)
 
     def _loss_lines(self, row: Row, node: Node, summary: Summary | None) -> list[Line]:
-        value = "" if summary is None else _short(summary.mean)
+        value = "" if summary is None else f"{summary.mean:.3g}"
         if node.name == "cross_entropy":
             return [Line(f"{symbol(node.name)} {value}".rstrip())]
         return [Line(self.expression(row) or symbol(node.name)), *([Line(f"= {value}")] if value else [])]
 
     def _how(self, number: int) -> str:
-        """Return how a loss is made of its terms: "Σ", "mean", or "weighted Σ"."""
+        """Return how a loss combines its terms: "Σ", "mean", or "weighted Σ"."""
         if not _SCALING & {node.name for node in self.blocks.sums[number]}:
             return "Σ"
         terms = [self.graph.summary(place) for place in self.blocks.terms[number]]
@@ -189,7 +188,7 @@ def _latest(row: Row) -> Block:
 
 
 def _origin(value: object) -> str:
-    """Return in a word where a first state comes from: a constant, or a link."""
+    """Return in a word where an initial state comes from, given the constant or the link that it is."""
     if isinstance(value, np.ndarray):
         return "given" if value.any() else "zeros"
     if not isinstance(value, Link):
@@ -201,7 +200,3 @@ def _origin(value: object) -> str:
 
 def _spec_of(place: Place) -> str:
     return spec_text(place[0].specs[place[1]])
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}"

@@ -1,10 +1,10 @@
-"""Blocks of a recorded graph: cells, attentions, layers and losses, as every view shows them.
+"""Blocks of a recorded graph, which all views share: cells, attentions, layers and losses.
 
-Nothing marks where a cell begins: a user's own is any function. The record is enough: a value that another
-step reads is a state; the operations that lead to it within its step are its cell; states that depend on each other
-in a cycle belong to one cell; a softmax that weighs values is an attention; what is computed from a cell for no later
-step is a layer; a single number that is only added up on its way to the loss is a loss of its step. Operations outside
-time (on a whole sequence) are grouped by the module that they were recorded in.
+Nothing in a recording marks where a cell begins, since a user's own is any function, so blocks are inferred: a value
+that another step reads is a state; the operations that lead to it within its step are its cell; states that depend on
+each other in a cycle belong to one cell; a softmax that weights values is an attention; what is computed from a cell,
+but for no later step, is a layer; a scalar that is only added up on its way to the loss is the loss of its step.
+Operations outside time (on a whole sequence) are grouped by the module that they were recorded in.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Block:
         kind: what it has in common with blocks of other steps.
         step: as recorded; None: on the whole sequence.
         ops: oldest first.
-        states: places of it that later steps read (or would read, in the last step).
+        states: its places that later steps read (or would read, in the last step).
     """
 
     kind: Kind
@@ -39,7 +39,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """The module that it was recorded in, or what it is."""
+        """The module that it was recorded in, or else its role."""
         lookup = self.kind.role == "layer" and any(_looks_up(op.node) for op in self.ops)
         role = "embedding" if lookup else {"layer": "output"}.get(self.kind.role, self.kind.role)
         return ".".join(self.kind.scope) or role
@@ -60,7 +60,7 @@ class Link:
         head: the block that reads it; None: the total loss `loss`.
         uses: where it is read.
         cuts: cut nodes on the way, the nearest to the reader first.
-        loss: for a term of a loss, which.
+        loss: number of the loss that it brings a term to; None: it leads to a block.
     """
 
     tail: Block | None
@@ -77,12 +77,12 @@ class Blocks:
 
     Attributes:
         blocks: oldest first.
-        of: node to its block; nodes on the way from a loss to its terms, cuts and leaves are in none.
+        of: node to its block; leaves, cuts, and nodes that add up a loss are in none.
         links: between blocks, and from parameters (a leaf, or what is computed from leaves alone) to blocks.
-        terms: of each loss, the places that it adds up; itself if it adds up nothing.
-        sums: of each loss, the nodes that do so.
+        terms: for each loss, the places that it adds up; the loss itself if it adds up nothing.
+        sums: for each loss, the nodes that add up its terms.
         weights: node outside time that is computed from leaves alone, to these leaves.
-        constants: block to arrays, or their Specs, that it reads and that no node made.
+        constants: block to the constants that it reads, as arrays or their Specs, each with its use.
     """
 
     blocks: tuple[Block, ...]
@@ -92,6 +92,10 @@ class Blocks:
     sums: tuple[frozenset[Node], ...]
     weights: dict[Node, tuple[Node, ...]]
     constants: dict[Block, list[tuple[Use, Kept]]]
+
+    def leaves_of(self, node: Node) -> tuple[Node, ...]:
+        """Return a leaf itself, or the leaves that weights are computed from; () for any other node."""
+        return (node,) if node.operation is None else self.weights.get(node, ())
 
 
 def find_blocks(graph: Graph) -> Blocks:
@@ -127,7 +131,7 @@ def find_blocks(graph: Graph) -> Blocks:
 
 
 class _Sorter:
-    """Finds the kind of block of each operation."""
+    """The assignment of operations to kinds of blocks."""
 
     def __init__(self, flow: Dataflow, members: Sequence[Node], states: States) -> None:
         self.flow, self.members, self.states = flow, members, states
@@ -135,10 +139,10 @@ class _Sorter:
         self.counts: dict[Hashable, int] = {}
 
     def kinds(self, losses: Iterable[Iterable[Place]]) -> dict[Node, Kind]:
-        """Return operation to kind.
+        """Return the kind of block of each operation.
 
         Args:
-            losses: of each loss, the places that it adds up.
+            losses: for each loss, the places that it adds up.
         """
         for found in self.flow.attention(self.states.places):
             first = next(node for node in self.members if node in found)
@@ -156,13 +160,13 @@ class _Sorter:
         return self.kind
 
     def _new(self, role: str, node: Node) -> Kind:
-        """Return a kind for a block that this node stands for; of one step and module each has a number of its own."""
+        """Return a new kind for the block of a node, numbered within its role, step and module."""
         key = (role, node.step, node.scope)
         number = self.counts[key] = self.counts.get(key, -1) + 1
         return Kind(role, node.scope, number)
 
     def _loss(self, node: Node) -> None:
-        """Put a loss into a block of its own, with what serves it alone and reads no parameter."""
+        """Put a loss into a block of its own, with operations that only it needs and that read no parameter."""
 
         def fits(inner: Node, edge: Edge) -> bool:
             beside = (inner.step, inner.scope) == (node.step, node.scope)
@@ -172,7 +176,7 @@ class _Sorter:
         self.kind.update((member, kind) for member in self.flow.served_alone({node}, fits))
 
     def _layers(self) -> None:
-        """Group what is left: within a step and module, what is connected; outside time likewise, phase by phase."""
+        """Group the rest: connected operations of one step and module, or, outside time, of one module and phase."""
         phases = self._phases()
         left = [node for node in self.members if node not in self.kind]
         where = {node: (node.step, node.scope, phases[node] if node.step is None else 0) for node in left}
@@ -190,17 +194,17 @@ class _Sorter:
                 self.kind.update((node, kind) for node in part)
 
     def _is_plain(self, part: list[Node]) -> bool:
-        """Return whether a part only moves elements, or, within a step, computes without parameters."""
+        """Return whether a part is no layer: it reads no parameter, or, outside time, only moves or scales elements."""
         if part[0].step is None:
             return all(node.name in MOVING or self._scales(node) for node in part)
         return not any(self.flow.has_weights(node) for node in part)
 
     def _scales(self, node: Node) -> bool:
-        """Return whether a node multiplies by a constant, or puts 0 in some places: what dropout is made of."""
+        """Return whether a node multiplies by a constant, or sets some elements to 0, as dropout does."""
         return node.name in SCALING and len(self.flow.sources(node)) == 1 and not self.flow.has_weights(node)
 
     def _neighbour(self, part: list[Node]) -> Kind | None:
-        """Return the kind of what a plain part reads within its step, or of what reads it."""
+        """Return the kind of a block that a plain part reads within its step, or else of one that reads it."""
         members, step = set(part), part[0].step
         sources = [source for node in part for source in self.flow.sources(node)]
         readers = [reader for node in part for reader in self.flow.readers.get(node, ())]
@@ -210,7 +214,7 @@ class _Sorter:
         return None
 
     def _phases(self) -> dict[Node, int]:
-        """Return how often the path to each node has left time: below a first cell 0, after its stack 1, ...."""
+        """Return how often the path to each node leaves the steps: 0 below the first cell, 1 after its stack, ...."""
         phases: dict[Node, int] = {}
         for node in self.flow.ops:
             before = [(phases[source], source) for source in self.flow.sources(node) if source in phases]
@@ -221,13 +225,13 @@ class _Sorter:
 
 
 def _looks_up(node: Node) -> bool:
-    """Return whether a node is a lookup in a table of parameters: an embedding, not a part of the cell it feeds."""
+    """Return whether a node looks up rows of a parameter: an embedding, not a part of the cell that reads it."""
     edge = node.edges[0] if node.edges else None
     return node.name == "take" and edge is not None and edge[0].operation is None
 
 
 _Ends = tuple[Block | None, Place | None, Block | None, tuple[Node, ...], int | None]
-"""Of a link: tail, value, head, cuts, and loss."""
+"""Tail, place, head, cuts and loss of a link; uses that share them are one link."""
 
 
 def _links(

@@ -29,13 +29,13 @@ _SYMBOLS: tuple[tuple[type[ForwardPolicy] | tuple[type[ForwardPolicy], ...], str
 
 
 class Credit(NamedTuple):
-    """What is carried forward.
+    """What a policy carries forward.
 
     Attributes:
-        symbol: what it is called, such as "J".
-        name: what that is, in words.
-        sizes: after each step, how many numbers it holds, for all streams of a batch.
-        norms: after each step, the root of the sum of their squares.
+        symbol: its symbol, such as "J".
+        name: its description.
+        sizes: how many numbers it holds after each step, for the whole batch.
+        norms: their Euclidean norm after each step.
         gradients: name of a parameter to the gradient of the sum of all losses.
     """
 
@@ -46,13 +46,13 @@ class Credit(NamedTuple):
     gradients: Mapping[str, Array]
 
     def facts(self, step: int) -> list[str]:
-        """Return lines about what is carried on from a step, counted from 0."""
+        """Return lines for a tooltip about what a step, counted from 0, passes on."""
         norm = f"{self.norms[step]:.3g}"
         return [f"carried forward: {self.name}", f"numbers: {self.sizes[step]:,}", f"norm: {norm}"]
 
 
 def carry_forward(policy: ForwardPolicy, step: Step, T: int, state: object, parameters: Mapping[str, Tensor]) -> Credit:
-    """Run T steps under a policy, and return what it carries from each to the next.
+    """Run T steps under a policy, and return what it carries from each step to the next.
 
     Raises:
         ConfigError: if what is carried does not fit into memory.

@@ -1,4 +1,4 @@
-"""Who reads what among the operations of a recorded graph, dropout between two layers looked through."""
+"""Sources and readers of the operations of a recorded graph, resolved through dropout between layers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MOVING = frozenset(
 """Operations that only move elements."""
 
 SCALING = frozenset(("multiply", "where"))
-"""Operations of dropout: with one recorded operand they scale it, or put 0 in some places."""
+"""Operations of dropout: they scale their one recorded operand, or set some of its elements to 0."""
 
 _ADDING = frozenset(("add", "subtract", "negative"))
 _MIXING = frozenset(("matmul", "multiply", "sum"))
 
 
 class Dataflow:
-    """Who reads what.
+    """The operations of a graph, what they read, and what reads them.
 
     Attributes:
-        graph: what was recorded.
-        ops: the result of each operation to the operation, oldest first.
-        inputs: the result of each operation to what it reads.
+        graph: the recorded graph.
+        ops: node of the result of an operation to the operation, oldest first.
+        inputs: node of a result to the edges that its operation reads.
         readers: node to the results of the operations that read it.
         weights: node outside time that is computed from leaves and numbers alone, such as W.T, to these leaves.
     """
@@ -49,7 +49,7 @@ class Dataflow:
                 self.weights[node] = leaves
 
     def _through_dropout(self, edge: Edge) -> Edge:
-        """Return an edge seen through a stack that an unstack undoes after dropout."""
+        """Return an edge resolved through dropout on a whole sequence: a stack that an unstack undoes after it."""
         while edge.source is not None and edge.source.name == "unstack":
             inner = edge.source.edges[0]
             while inner is not None and inner[0].name in SCALING:
@@ -65,7 +65,7 @@ class Dataflow:
         return edge
 
     def _leaves_alone(self, node: Node) -> tuple[Node, ...]:
-        """Return the leaves that an array outside time is computed from; () if it is computed from anything else."""
+        """Return the leaves of an array outside time that is computed from leaves and numbers alone; else ()."""
         arrays = any(isinstance(value, np.ndarray) for value in node.attrs.values())
         if node.step is not None or arrays or not all(spec.shape for spec in node.specs):
             return ()
@@ -78,7 +78,7 @@ class Dataflow:
         return tuple(dict.fromkeys(leaves))
 
     def leaves_of(self, edge: Edge) -> tuple[Node, ...]:
-        """Return the leaves that an edge brings: a parameter, or what is computed from parameters alone; else ()."""
+        """Return the leaves of an edge from a parameter, or from what is computed from parameters alone; else ()."""
         if edge.source is None:
             return ()
         return (edge.source,) if edge.source.operation is None else self.weights.get(edge.source, ())
@@ -98,7 +98,7 @@ class Dataflow:
     # -- losses -------------------------------------------------------------------------------------------------------
 
     def terms_of(self, loss: Place) -> tuple[list[Node], tuple[Place, ...]]:
-        """Return the operations that only add up single numbers on the way to a loss, and the places they add up."""
+        """Return the operations that only add up scalars on the way to a loss, and the places that they add up."""
         added: dict[Node, None] = {}
         terms: dict[Place, None] = {}
         waiting = [loss]
@@ -116,7 +116,7 @@ class Dataflow:
         return (list(added), tuple(ordered)) if ordered else ([], (loss,))
 
     def _adds_up(self, node: Node) -> bool:
-        """Return whether an operation adds, scales or averages single numbers: its own inputs, or those of a stack."""
+        """Return whether an operation adds, scales or averages scalars: its own inputs, or those of a stack."""
         edges = [edge for edge in self.inputs[node] if edge.source is not None]
         single = all(_is_single(node, index) for index in range(len(node.specs)))
         if not all(_is_single(edge.source, edge.output) for edge in edges if edge.source is not None):
@@ -132,7 +132,7 @@ class Dataflow:
     # -- attention ----------------------------------------------------------------------------------------------------
 
     def attention(self, states: Iterable[Place]) -> Iterator[set[Node]]:
-        """Yield the operations of each attention: a softmax, the products that it weighs, and what serves it alone.
+        """Yield the operations of each attention: a softmax, the product with its weights, and what only they need.
 
         Args:
             states: values that are carried from step to step; they belong to their cells.
@@ -146,7 +146,7 @@ class Dataflow:
             if node.name == "exp" and self._is_softmax(node):
                 found = {node}
                 waiting = [node]
-                while waiting:  # up to the product that it weighs, and the sum over it
+                while waiting:  # up to the product with the weights, and its sum
                     for reader in self.readers.get(waiting.pop(), ()):
                         recorded = [edge for edge in self.inputs[reader] if edge.source is not None]
                         weighs = reader.name in _MIXING and not self.has_weights(reader)
@@ -164,7 +164,7 @@ class Dataflow:
         return source.name == "log_softmax"
 
     def served_alone(self, found: set[Node], fits: Callable[[Node, Edge], bool]) -> set[Node]:
-        """Return some operations, and those that fit, as does the edge to them, and that nothing else reads."""
+        """Add to `found` the operations that only it reads, if `fits` accepts them and the edge; return `found`."""
         waiting = list(found)
         while waiting:
             for edge in self.inputs[waiting.pop()]:

@@ -1,4 +1,4 @@
-"""How much gradient flows along each edge: `Flow`.
+"""The flow of the gradient: the magnitude of the cotangent on each edge of a graph.
 
 A magnitude is the Euclidean norm of a cotangent, sqrt(sum of its squares), in units of the loss per unit of the value.
 """
@@ -18,7 +18,7 @@ from ...engine.walk import Observer, ancestors, pull_back
 from .graph import Graph, Pass, Place, Use
 
 VANISHED = 1e-7
-"""A magnitude below this part of the largest one of the picture counts as vanished."""
+"""A magnitude below this fraction of the largest one in the picture counts as vanished."""
 
 _K = TypeVar("_K", bound=Hashable)
 
@@ -36,13 +36,13 @@ def norm(value: Array) -> float:
 
 @dataclass(frozen=True)
 class Flow:
-    """A graph and the gradient of its losses, in magnitudes; `Flow(graph)`: the gradient is not known.
+    """A graph with the magnitudes of the gradient of its losses; in `Flow(graph)` they are not known.
 
     Attributes:
-        graph: what it flows through.
-        losses: the places that it starts from, each with a cotangent of ones.
-        terms: use (node, number of its input) to the norm of what comes back along that edge alone.
-        totals: place to the norm of its whole cotangent, the sum over its uses.
+        graph: the recorded graph.
+        losses: the places that the gradient starts from, each with a cotangent of ones.
+        terms: use to the norm of the cotangent that comes back from that use alone.
+        totals: place to the norm of its total cotangent, the sum over its uses.
 
     >>> import tinygrad_rnn as tr
     >>> from tinygrad_rnn.graphs.model.graph import read
@@ -64,11 +64,11 @@ class Flow:
         return bool(self.losses)
 
     def edge(self, node: Node, number: int) -> float | None:
-        """Return the norm of what input `number` of a node gets back; None where no gradient passes."""
+        """Return the norm of the cotangent that comes back from input `number` of a node; None: no gradient passes."""
         return self.terms.get((node, number))
 
     def total(self, place: Place) -> float | None:
-        """Return the norm of the whole cotangent of a value; None where no gradient arrives."""
+        """Return the norm of the total cotangent of a value; None where no gradient arrives."""
         return self.totals.get(place)
 
     @cached_property
@@ -85,11 +85,10 @@ class Flow:
         return "vanished" if magnitude < VANISHED * self.largest else ""
 
     def joint(self, bundles: Mapping[_K, Sequence[Use]]) -> dict[_K, float]:
-        """Return the norm of the *sum* of what comes back along several edges that leave one value, for each bundle.
+        """Return, for each bundle of uses, the norm of the *sum* of the cotangents that come back from them.
 
-        A GRU reads its state three times: the gradient of the state edge is the norm of the sum of three terms. This
-        costs one more backward pass, if any bundle has several uses. Bundles along which nothing comes back are left
-        out.
+        A GRU reads its state three times: the gradient of the state edge is the norm of the sum of three terms. If any
+        bundle has several uses, this costs one more backward pass. Bundles that no gradient reaches are left out.
 
         Args:
             bundles: any key to uses of values of one shape.
@@ -116,7 +115,7 @@ class Flow:
 
 
 def flow_of(graph: Graph, losses: Iterable[Place] | None = None) -> Flow:
-    """Return how the gradient of some losses (None: all of the graph) flows; several losses add up.
+    """Return the flow of the gradient of some losses (None: all of the graph); several losses are added up.
 
     Raises:
         GradientError: if the graph was consumed by an earlier backward().
@@ -135,21 +134,21 @@ def flow_of(graph: Graph, losses: Iterable[Place] | None = None) -> Flow:
         left[place] -= 1
         if not left[place]:
             totals[place] = norm(sums.pop(place))
-        if node.operation is not None:  # the walk is past this node: what it has gathered is complete
+        if node.operation is not None:  # the walk has passed this node, so the sums of its outputs are complete
             for index in range(len(node.specs)):
                 if (node, index) in sums:
                     totals[node, index] = norm(sums.pop((node, index)))
 
     _walk(graph, starts, observe)
     totals.update((place, norm(value)) for place, value in sums.items())
-    if graph.credit is not None:  # what is carried forward is a part of it that no edge carries back
+    if graph.credit is not None:  # the part of it that is carried forward flows back along no edge
         gradients = graph.credit.gradients
         totals.update(((p.node, 0), norm(gradients[p.name])) for p in graph.parameters if p.name in gradients)
     return Flow(graph, starts, terms, totals)
 
 
 def _walk(graph: Graph, starts: tuple[Place, ...], observe: Observer[Array]) -> None:
-    """Show `observe` what each edge carries back: in one pass, or added up over the passes of the graph."""
+    """Call `observe` with the cotangent of each edge: of one pass, or added up over the passes of the graph."""
     if not graph.passes or starts != graph.losses:
         _pull(starts, observe)
         return
@@ -164,7 +163,7 @@ def _walk(graph: Graph, starts: tuple[Place, ...], observe: Observer[Array]) -> 
 
         _pull(one.seeds, add)
     below = set(ancestors(one.node[node] for one in graph.passes for node, _ in one.seeds))
-    found.update((use, value) for use, value in own.items() if use[0] not in below)  # the sum of the losses
+    found.update((use, value) for use, value in own.items() if use[0] not in below)  # the sum of losses
     for node, number in sorted(found, key=lambda use: (-use[0].id, use[1])):
         observe(node, number, found[node, number])
 

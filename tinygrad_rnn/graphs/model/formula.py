@@ -32,7 +32,7 @@ SYMBOLS = {
 """Operations that have a shorter or a clearer name in a picture."""
 
 BINARY = {"add": (" + ", 1), "subtract": (" − ", 1), "multiply": (" ⊙ ", 2), "divide": (" / ", 2), "matmul": ("·", 3)}
-"""Operations with a sign between two operands, and how tightly it binds."""
+"""Infix operators: their sign and precedence."""
 _SILENT = frozenset(("stack", "unstack", "reshape", "broadcast_to", "astype", "getitem", "concatenate", "split"))
 _LIMIT = 60  # characters; a longer formula is not drawn
 
@@ -56,19 +56,19 @@ def formula(
     source: Callable[[Node, int], Edge],
     called: Callable[[Edge], str],
 ) -> str:
-    """Return the formula of a value in terms of what comes from outside its group; "" if it is too long to help.
+    """Return the formula of a value in terms of the inputs of its group; "" if it is too long to help.
 
     A value that is used twice is written twice, so the formula of a gated cell is usually too long.
 
     Args:
         place: the value.
         inside: the nodes of its group.
-        source: where input `number` of a node comes from.
-        called: the name of what comes from outside; "" leaves a factor or an argument out.
+        source: returns the edge that input `number` of a node reads.
+        called: returns the name of an edge from outside; "" leaves a factor or an argument out.
     """
 
     def written(node: Node, depth: int) -> tuple[str, int]:
-        """Return text and how tightly it binds: 1 a sum, 2 a product of elements, 3 of matrices, 4 anything closed."""
+        """Return text and precedence: 1 a sum, 2 a product of elements, 3 of matrices, 4 a name, a call or a power."""
         if not depth:
             raise _TooLongError
         parts: list[tuple[str, int]] = []

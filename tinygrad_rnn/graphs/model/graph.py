@@ -1,6 +1,6 @@
-"""A recorded graph as data: nodes, parameters, cuts, and edges that are seen through cuts.
+"""A recorded graph as data: nodes, parameters, cuts, and edges that are resolved through cuts.
 
-Reading walks each edge once, without recursion, so it is linear in the graph. Nodes are numbered from 0 in the order of
+Reading visits each edge once, without recursion, so it takes linear time. Nodes are numbered from 0 in the order of
 their creation, so that the same program gives the same numbers each time.
 """
 
@@ -23,14 +23,14 @@ from .credit import Credit
 from .names import names_of
 
 Place = tuple[Node, int]
-"""Where a value stands: a node, and which of its outputs it is."""
+"""Where a value comes from: a node, and the number of its output."""
 
 Use = tuple[Node, int]
 """Where a value is read: a node, and the number of its input."""
 
 
 class Parameter(NamedTuple):
-    """A leaf of the graph: what it is called, and how large it is."""
+    """A leaf of the graph, with its name, shape and dtype."""
 
     node: Node
     name: str
@@ -39,31 +39,31 @@ class Parameter(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Return the number of its elements."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
 class Cut(NamedTuple):
-    """A cut: its node, what it was put on (None: freed, or a constant), and what it multiplies a cotangent by."""
+    """A cut: its node, the place that it cuts (None: freed, or a constant), and its factor on the cotangent."""
 
     node: Node
     source: Place | None
     scale: float
-    label: str = ""  # of a cut that only some passes close: how many
+    label: str = ""  # if only some passes close it: how many
 
     @property
     def closed(self) -> bool:
-        """Return whether no gradient passes."""
+        """Whether no gradient passes."""
         return self.node.past is not None
 
 
 class Pass(NamedTuple):
-    """One of several backward passes, whose windows overlap: the graph, recorded again with its cuts.
+    """One of several backward passes whose windows overlap: the graph, recorded again with the cuts of this pass.
 
     Attributes:
         seeds: the losses that it starts from, each with a cotangent of ones.
         node: node of this recording to the same node of the graph.
-        closed: steps at whose first edge it is cut.
+        closed: steps that are cut off from the step before.
         end: the step after its last loss.
     """
 
@@ -74,14 +74,14 @@ class Pass(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """What an input reads: cuts, and stacks that an unstack undoes, are looked through.
+    """What an input reads, resolved through cuts and through stacks that an unstack undoes.
 
     Attributes:
         source: the node that made the value; None for a constant, or for a value that a closed cut has freed.
         output: which output of the source.
-        use: the node and the number of its input, whose cotangent is that of this edge.
+        use: where it is read; the cotangent that comes back from there is that of the edge.
         cuts: cut nodes on the way, the one nearest to the reader first.
-        constant: the constant (an array, or its Spec where the rule did not keep it, or a number), else None.
+        constant: the constant (a number, an array, or the Spec of an array that the rule did not keep), else None.
     """
 
     source: Node | None
@@ -92,32 +92,32 @@ class Edge(NamedTuple):
 
     @property
     def place(self) -> Place | None:
-        """Where the value stands; None for a constant."""
+        """Where the value comes from; None for a constant."""
         return None if self.source is None else (self.source, self.output)
 
     @property
     def closed(self) -> bool:
-        """Whether a cut of scale 0 stands on it: values pass, no gradient comes back."""
+        """Whether a cut of scale 0 is on it: values pass, no gradient comes back."""
         return any(cut.past is not None for cut in self.cuts)
 
     @property
     def scale(self) -> float | None:
-        """What its cuts multiply a cotangent by; None without cuts."""
+        """The factor of its cuts on the cotangent; None without cuts."""
         return math.prod(cut.attrs["scale"] for cut in self.cuts) if self.cuts else None
 
     @property
     def passed(self) -> Use:
-        """Where the cotangent is read that arrives at the source: at the last of the cuts, if there are some."""
+        """The use whose cotangent arrives at the source: that of its last cut, if it has cuts."""
         return (self.cuts[-1], 0) if self.cuts else self.use
 
     @property
     def spec(self) -> Spec:
-        """Shape and dtype of what it carries."""
+        """Shape and dtype of the value."""
         return spec_of_kept(self.constant) if self.source is None else self.source.specs[self.output]
 
     @property
     def number(self) -> float | None:
-        """The number that it brings (the real part); None for anything else, and for one that the rule did not keep."""
+        """The constant number that it brings (the real part); None for anything else, or if no rule kept it."""
         value = self.constant
         if self.source is not None or value is None or isinstance(value, Spec) or np.asarray(value).ndim:
             return None
@@ -135,7 +135,7 @@ def is_passage(node: Node) -> bool:
 
 
 class Summary(NamedTuple):
-    """A value in a few numbers; mean, std (population), least and most are those of its finite elements."""
+    """Statistics of a value: `bad` elements are not finite; mean, std (population), least and most are of the rest."""
 
     size: int
     bad: int
@@ -159,7 +159,7 @@ class Summary(NamedTuple):
 
 
 def summarise(array: Array) -> Summary:
-    """Return a value in a few numbers.
+    """Return the statistics of a value, for complex elements those of their absolute values.
 
     >>> summarise(np.array([1.0, 3.0, np.nan]))
     Summary(size=3, bad=1, mean=2.0, std=1.0, least=1.0, most=3.0)
@@ -174,19 +174,18 @@ def summarise(array: Array) -> Summary:
 
 @dataclass(frozen=True)
 class Graph:
-    """A recorded graph, read.
+    """A recorded graph, as data.
 
     Attributes:
-        losses: the places that were asked for, in the order given.
-        nodes: every node that they were computed from, oldest first; across closed cuts
-            too, as far as the nodes are alive.
+        losses: the places that it ends in, in the order given.
+        nodes: every node that they were computed from, oldest first; across closed cuts too, if the nodes are alive.
         number: node to its position in `nodes`.
         parameters: the leaves, oldest first.
         cuts: node to cut.
-        recorded: arrays of places that were seen while the graph was recorded, and of the losses.
-        passes: if several backward passes with windows that overlap make up the gradient, these.
+        recorded: arrays of the losses, and of the places observed during recording.
+        passes: the backward passes, if several whose windows overlap make up the gradient.
         credit: what a policy carries forward beside the state; None: nothing.
-        notes: what a drawing may say of it, such as the truncation.
+        notes: facts for the subtitle of a drawing, such as the truncation.
 
     >>> import tinygrad_rnn as tr
     >>> w = tr.tensor(2.0, requires_grad=True, name="w")
@@ -213,12 +212,12 @@ class Graph:
 
     @cached_property
     def names(self) -> Mapping[int, tuple[str, ...]]:
-        """Node id to the names that the source text gives to its outputs."""
+        """Node id to the names that the source code gives to its outputs."""
         return names_of(self.nodes)
 
     @cached_property
     def uses(self) -> Mapping[Place, tuple[Use, ...]]:
-        """Place to where its value is read directly (by cuts too), oldest reader first."""
+        """Place to the uses of its value, those by cuts included, oldest reader first."""
         found: dict[Place, list[Use]] = {}
         for node in self.nodes:
             for number, edge in enumerate(node.edges):
@@ -245,7 +244,7 @@ class Graph:
         return self.resolve(place, (node, number))
 
     def resolve(self, place: Place, use: Use) -> Edge:
-        """Return the edge from where a value was made, seen through cuts, stacks of one, and stacks that are undone."""
+        """Return the edge of a use that reads `place`, resolved through cuts, stacks of one, and undone stacks."""
         cuts: list[Node] = []
         while True:
             node, index = place
@@ -263,7 +262,7 @@ class Graph:
             place = inner
 
     def value(self, place: Place) -> Array | None:
-        """Return the array at a place: as recorded, or kept for a rule, or a leaf's own; None if it was not kept."""
+        """Return the array at a place: recorded, kept for a rule, of a leaf, or computed again; else None."""
         node, index = place
         for table in (self.recorded, self._kept):
             if place in table:
@@ -276,18 +275,18 @@ class Graph:
         values = [value for value in node.inputs if isinstance(value, np.ndarray | int | float)]
         if forward is None or not values or len(values) != len(node.inputs):
             return None
-        # The rule kept all that the operation reads, so its output is computed again.
+        # All operands were kept for the rule, so the output can be computed again.
         with np.errstate(all="ignore"):
             output = forward(*values, **node.attrs)
         return np.asarray(output[index] if node.operation is not None and node.operation.multiple else output)
 
     def summary(self, place: Place) -> Summary | None:
-        """Return the value at a place in a few numbers; None if it was not kept."""
+        """Return the statistics of the value at a place; None if it was not kept."""
         value = self.value(place)
         return None if value is None or value.dtype.kind not in "fciu" or not value.size else summarise(value)
 
     def reach(self, places: Iterable[Place]) -> set[Node]:
-        """Return the nodes that a gradient from these places reaches: it ends at closed cuts."""
+        """Return the nodes that a gradient from these places reaches: it stops at closed cuts."""
         return {node for node in ancestors(node for node, _ in places) if node.past is None}
 
     def facts(self, place: Place) -> list[str]:
@@ -303,7 +302,7 @@ class Graph:
 
 
 def undone_stack(unstack: Node, edge: Place | None) -> Node | None:
-    """Return the stack, read through `edge`, that an unstack undoes; None if it does not."""
+    """Return the stack at the place `edge` if the unstack undoes it, else None."""
     if unstack.name != "unstack" or edge is None or edge[0].name != "stack":
         return None
     return edge[0] if edge[0].attrs["axis"] == unstack.attrs["axis"] else None
@@ -324,14 +323,14 @@ def read(
     names: Mapping[str, Tensor] | None = None,
     passes: tuple[Pass, ...] = (),
 ) -> Graph:
-    """Return the graph that some Tensors end.
+    """Return the graph that ends in some Tensors.
 
     Args:
         losses: one or more Tensors that were recorded.
-        recorded: arrays of places that were seen while the graph was recorded.
-        names: name to leaf Tensor, as a module's `parameters()` gives them; a leaf that is not in it has the name that
-            it was made with, or "leaf 1", "leaf 2", ....
-        passes: backward passes that make up the gradient; (): one.
+        recorded: arrays of the places observed during recording.
+        names: name to leaf Tensor, as a module's `parameters()` gives them; any other leaf has the name that it was
+            made with, or "leaf 1", "leaf 2", ....
+        passes: backward passes that make up the gradient; (): a single one.
 
     Raises:
         GradientError: if a Tensor was not recorded, so that there is no graph to read.
@@ -364,7 +363,7 @@ def read(
 
 
 def _sources(node: Node) -> list[Node]:
-    """Return the nodes that a node was computed from, also across a closed cut."""
+    """Return the nodes that a node was computed from, across a closed cut too."""
     past = None if node.past is None else node.past()
     return [*(edge[0] for edge in node.edges if edge is not None), *([past] if past is not None else [])]
 
@@ -376,7 +375,7 @@ def _cut(node: Node, passes: Sequence[Pass]) -> Cut:
     scale = float(node.attrs["scale"])
     past = None if node.past is None else node.past()
     if past is not None:
-        # A closed cut remembers the node, not which of its outputs: the first of its shape.
+        # A closed cut remembers the node but not the output: the first of its shape is taken.
         index = next((i for i, spec in enumerate(past.specs) if spec == node.specs[0]), 0)
         return Cut(node, (past, index), scale)
     return Cut(node, node.edges[0] if node.edges else None, scale, label)

@@ -23,7 +23,7 @@ class Operation:
     Attributes:
         node: the node that makes its result.
         nodes: all nodes that it stands for, newest first.
-        step: time step, or None: it stands outside time, or is a sum over steps.
+        step: time step; None: outside time, or a sum over steps.
         inputs: what it reads.
     """
 
@@ -46,7 +46,7 @@ class Operation:
 def operations_of(graph: Graph) -> list[Operation]:
     """Return the operations of a graph, oldest first.
 
-    What a closed cut was put on is included as far as it is still alive.
+    The past of a closed cut is included as far as it is alive.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.graphs.model.graph import read
@@ -61,7 +61,7 @@ def operations_of(graph: Graph) -> list[Operation]:
     final = {node.id for node, _ in graph.losses}
     readers.update(node.id for node, _ in graph.losses)
     timed = {place[0].id for place, uses in graph.uses.items() if any(node.step is not None for node, _ in uses)}
-    joined: set[int] = set()  # nodes that are drawn as a piece of a later one
+    joined: set[int] = set()  # nodes that are drawn as part of a later one
     found: dict[int, Operation] = {}
     for node in reversed(graph.nodes):
         if node.operation is None or node.id in joined or is_passage(node):
@@ -90,12 +90,12 @@ def operations_of(graph: Graph) -> list[Operation]:
 
 
 def _joins(user: Node, source: Node, sums_up: bool, names: Container[int]) -> bool:
-    """Return whether a sum that only another sum uses is drawn as one with it.
+    """Return whether two sums are drawn as one.
 
     Args:
-        user: the sum that uses it.
-        source: the other.
-        sums_up: whether nothing that has a step reads the whole.
+        user: the outer sum.
+        source: the inner sum, which nothing else reads.
+        sums_up: whether the outer sum is a loss, or is read by no operation of a step.
         names: ids of results that have a name of their own: what an author named is worth a box.
     """
     alone = sums_up and user.specs[0].shape in ((), (1,)) and source.specs == user.specs
@@ -106,13 +106,13 @@ def _joins(user: Node, source: Node, sums_up: bool, names: Container[int]) -> bo
         return False
     if (source.step, source.scope) == (user.step, user.scope) and source.id not in names:
         return True
-    # Adding up single elements over steps is how a loss is accumulated, wherever the lines stand.
+    # A scalar that is added up over steps is an accumulated loss, whichever lines of the program do that.
     over_time = source.step != user.step or user.step is None
     return alone and over_time
 
 
 def _used(graph: Graph, ops: Mapping[int, Operation]) -> list[Operation]:
-    """Return the operations that the losses reach: a stack that every user undoes is not drawn."""
+    """Return the operations that the losses need: a stack that every reader undoes is not among them."""
     ends = (graph.resolve(place, place).source for place in graph.losses)
 
     def sources(id: int) -> list[int]:

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from ...errors import DrawingError
 
 MOST_BOXES = 3000
-"""A picture with more boxes is refused: it could not be read."""
+"""The most boxes of a picture: a larger one could not be read."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of a view; each view reads those that it understands.
+    """Settings of a view; each view reads those that concern it.
 
     Attributes:
-        title: headline; "": the view's own.
+        title: headline; "": the default of the view.
         notes: facts for the line below it, such as the truncation policy.
         steps: how many steps to show (the first ones and the last ones), or which, counted from 1; None: all up to
             eight, else 1, 2, T-2, T-1 and T.
-        depth: 1: a cell is one box; 2: opened to its operations; None: the view's own choice.
+        depth: 1: a cell is one box; 2: its operations are shown; None: the default of the view.
     """
 
     title: str = ""
@@ -34,6 +34,6 @@ def check_size(view: str, boxes: int) -> None:
     if boxes > MOST_BOXES:
         raise DrawingError(
             f'draw: view="{view}" needs {boxes:,} boxes, and more than {MOST_BOXES:,} cannot be read; choose fewer '
-            'steps with steps=, or view="rolled", which draws one step; a graph without steps has them if it is '
-            "recorded with unroll or at_step(t)"
+            'steps with steps=, or view="rolled", which draws one step; to give a graph steps, record it with unroll '
+            "or inside at_step(t)"
         )

@@ -1,4 +1,4 @@
-"""Record a model or a cell on an example, one step at a time, so that each step has a column of its own."""
+"""The recording of a model or a cell on an example, one step at a time, so that each has a column of its own."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def record(
     """Return the graph of a target; see `draw` for what a target can be.
 
     Raises:
-        DrawingError: if the target is nothing that can be drawn, its example is missing, or cuts are asked for in a
-            graph that is recorded already.
-        ConfigError: if `truncation` is not a policy, or `cut_every` is not a number of steps.
+        DrawingError: if the target cannot be drawn, its example is missing, or cuts are asked for in a graph that is
+            recorded already.
+        ConfigError: if `truncation` is not a policy, or `cut_every` is not an integer of 1 or more.
     """
     if truncation is not None and cut_every is not None:
         raise DrawingError("draw: pass truncation= or cut_every=, not both")
@@ -36,7 +36,7 @@ def record(
         if example or truncation is not None or cut_every is not None:
             raise DrawingError(
                 "draw: a loss is recorded already, so example, truncation and cut_every have no meaning; pass a model "
-                "or a cell with an example, or record with cut() where the cuts shall stand"
+                "or a cell with an example, or call cut() where you want cuts when you record the loss"
             )
         return read(list(losses))
     if not callable(target) or not example:
@@ -75,7 +75,7 @@ def _credit(policy: Policy | None, target: object, steps: Steps | None, names: M
 
 
 class _Window(NamedTuple):
-    """A backward pass: the steps of its losses, begin to end - 1, and the factor at the first edge of each step."""
+    """A backward pass: the steps of its losses, begin to end - 1, and the factor of the cut before each step."""
 
     begin: int
     end: int
@@ -94,9 +94,9 @@ def _pass(steps: Steps, window: _Window, nodes: Sequence[Node]) -> Pass:
 
 
 def _scales(policy: Policy | None, cut_every: int | None, windows: list[_Window]) -> Scales:
-    """Return where the cuts of the drawn graph stand.
+    """Return the factors of the cuts in the drawn graph.
 
-    Where the windows of a policy's passes overlap, every edge is open, and `windows` gets the passes.
+    If the windows of a policy's passes overlap, no cut is closed, and the passes are put into `windows`.
     """
     if cut_every is not None:
         interval = integer("draw", "cut_every", cut_every)
@@ -120,7 +120,7 @@ def _scales(policy: Policy | None, cut_every: int | None, windows: list[_Window]
 
 
 def _mask(factors: Sequence[float]) -> Array:
-    """Return what is left of each loss (row) at each use (column) in a graph with these factors at its edges."""
+    """Return the factor on the gradient of each loss (row) at each step (column), given those of the cuts."""
     M = np.tri(len(factors))
     for edge, factor in enumerate(factors):
         M[edge:, :edge] *= factor
@@ -136,7 +136,7 @@ def _notes(policy: Policy | None, truncation: Policy | str | None, cut_every: in
 
 
 def policy_name(policy: Policy | str) -> str:
-    """Return a policy in a word: its text, or its class, if it is one of the user's own."""
+    """Return the name of a policy: its text, or the name of its class if that is the user's own."""
     try:
         return policy if isinstance(policy, str) else policy_text(policy)
     except ConfigError:

@@ -1,8 +1,8 @@
-"""Do the steps of a recurrence match? Then one of them stands for all, and a delay z^-1 for the edges between them.
+"""Rolling of a recurrence: if its steps match, one represents them all, and a delay z^-1 the edges between them.
 
-Two steps match if they record the same operations in the same order: name, attributes, shapes, modules, and wiring.
-The first step may start from a constant, and the last need not carry its state on: these are borders. So are operations
-after the last step alone, such as an output layer that reads the last state only; they stand outside the loop.
+Two steps match if they record the same operations in the same order, with the same attributes, shapes, modules and
+sources. The first step may start from a constant, and the last need not pass its state on: these are borders.
+Operations of the last step alone, such as an output layer that reads the last state only, are put outside the loop.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .operations import Operation
 
 
 class Unlike(NamedTuple):
-    """Why a graph cannot be rolled.
+    """The reason why a graph cannot be rolled.
 
     Attributes:
-        step: the step that differs; None if it is not about one step.
+        step: the step that differs; None if no single step is the cause.
         reason: a sentence, with steps counted from 1, as pictures do.
     """
 
@@ -33,14 +33,14 @@ class Unlike(NamedTuple):
 
 
 class StepEdge(NamedTuple):
-    """One input of an operation of the step that stands for all.
+    """One input of an operation of the template, the step that represents all.
 
     Attributes:
         kind: where it comes from: the same step, an earlier one, outside time, a leaf, or a constant.
         source: id of the operation (of the template, or outside) or leaf; -1 for a constant.
         output: which of its outputs.
         lag: steps back; 0 unless kind is "back".
-        edges: its edge in each step, None where a border has none.
+        edges: its edge in each step, None where a border lacks it.
     """
 
     kind: Literal["here", "back", "outside", "leaf", "constant"]
@@ -51,7 +51,7 @@ class StepEdge(NamedTuple):
 
 
 class State(NamedTuple):
-    """A value that is carried from step to step: which operation of the template makes it, and for how many steps."""
+    """A value carried from step to step: the operation of the template that makes it, its output, and the lag."""
 
     source: int
     output: int
@@ -64,11 +64,11 @@ class Rolling:
 
     Attributes:
         steps: the steps that match.
-        template: the operations of the step that stands for all, oldest first.
+        template: the operations of the step that represents all, oldest first.
         copies: id of a template operation to its copy in each step (None where a border lacks it).
         inputs: id of a template operation to what it reads.
         outside: operations outside time, oldest first.
-        home: id of an operation of any step to the id of its template op.
+        home: id of an operation of any step to the id of its template operation.
     """
 
     steps: tuple[int, ...]
@@ -83,7 +83,7 @@ class Rolling:
         return next(op for op in self.template if op.id == state.source)
 
     def states(self) -> dict[State, tuple[StepEdge, ...]]:
-        """Return what is carried from step to step, with the edges that read it."""
+        """Return the values that are carried from step to step, each with the edges that read it."""
         found: dict[State, list[StepEdge]] = {}
         for edge in (edge for edges in self.inputs.values() for edge in edges if edge.kind == "back"):
             found.setdefault(State(edge.source, edge.output, edge.lag), []).append(edge)
@@ -123,7 +123,7 @@ def roll(graph: Graph, ops: Sequence[Operation]) -> Rolling | Unlike:
 
 
 class _Matcher:
-    """Compares all steps with the last but one, which reads a state and carries one on.
+    """The comparison of all steps with the last but one, which reads a state and passes one on.
 
     Args:
         graph: what was recorded.
@@ -163,7 +163,7 @@ class _Matcher:
         return Rolling(tuple(self.steps), tuple(self.template), copies, inputs, tuple(self.outside), self.home)
 
     def _wanted(self, step: int) -> list[Operation]:
-        """Return the operations of the template that a step must have: a border may lack some."""
+        """Return the operations of the template that a step must have: the first and the last may lack some."""
         if len(self.own[step]) < len(self.template) and step == self.first:
             lacking = _without_input(self.template, self.where)
             return [op for op in self.template if op.id not in lacking]
@@ -173,7 +173,7 @@ class _Matcher:
         return self.template
 
     def _match(self, step: int) -> Unlike | None:
-        """Note which operation of the template each operation of a step is a copy of."""
+        """Record which template operation each operation of a step copies; return what differs, or None."""
         for mine, theirs in zip_longest(self.own[step], self._wanted(step)):
             if mine is None or theirs is None or not _alike(mine, theirs):
                 return Unlike(step, _difference(step, mine, self.reference, theirs))
@@ -182,7 +182,7 @@ class _Matcher:
         return None
 
     def _wire(self, table: _Table, op: Operation) -> Unlike | None:
-        """Return where a copy of an operation reads something else than the operation does."""
+        """Return the first copy of an operation that does not read what the operation does, or None."""
         for step, copy in self.copies[op.id].items():
             pairs = zip(copy.inputs, op.inputs, strict=True)
             if not all(table.fits(copy, mine, op, theirs) for mine, theirs in pairs):
@@ -191,7 +191,7 @@ class _Matcher:
 
 
 class _Table(NamedTuple):
-    """Where operations stand: their steps, and what they are copies of."""
+    """The step of each operation, and the template operation that it is a copy of."""
 
     order: dict[int, int]
     where: dict[int, int]
@@ -199,7 +199,7 @@ class _Table(NamedTuple):
     outside: set[int]
 
     def place(self, op: Operation, edge: Edge) -> StepEdge:
-        """Return what an input is, seen from its own step; equal for inputs that do the same."""
+        """Return an input relative to its own step: equal for inputs of two steps that match."""
         source, now = edge.source, self.order[self.where[op.id]]
         if source is None:
             return StepEdge("constant")
@@ -208,10 +208,10 @@ class _Table(NamedTuple):
             return StepEdge("back" if lag else "here", self.home[source.id], edge.output, lag)
         if source.operation is None:
             return StepEdge("leaf", source.id, edge.output)
-        return StepEdge("outside", source.id, edge.output - now)
+        return StepEdge("outside", source.id, edge.output - now)  # step t may read output t of an unstack
 
     def fits(self, copy: Operation, mine: Edge, op: Operation, edge: Edge) -> bool:
-        """Return whether an input of a copy does what that input of the template does."""
+        """Return whether an input of a copy matches the input of its template operation."""
         if mine.spec.shape != edge.spec.shape:  # an initial state may be narrower than what follows
             return False
         here, there = self.place(copy, mine), self.place(op, edge)
@@ -236,7 +236,7 @@ def _is_parameter(leaf: Node | None) -> bool:
 
 
 def _extras(template: Sequence[Operation], last: Sequence[Operation], reference: int) -> set[int]:
-    """Return the ids of operations that only the last step has, after everything that it shares with the others."""
+    """Return the ids of operations that only the last step has, if none that it shares with the others reads them."""
     if not last or last[0].step == reference or len(last) <= len(template):
         return set()
     waiting = iter(template)
@@ -252,7 +252,7 @@ def _extras(template: Sequence[Operation], last: Sequence[Operation], reference:
 
 
 def _without_input(template: Sequence[Operation], where: Mapping[int, int]) -> set[int]:
-    """Return the ids of operations that depend on nothing but the state: a constant initial state leaves them out."""
+    """Return the ids of operations that depend on the state alone: with a constant initial state none is recorded."""
     found: set[int] = set()
     for op in template:
         sources = [edge.source for edge in op.inputs if edge.source is not None]
@@ -262,7 +262,7 @@ def _without_input(template: Sequence[Operation], where: Mapping[int, int]) -> s
 
 
 def _needed_now(template: Sequence[Operation], read: set[int]) -> set[int]:
-    """Return the ids of operations that something outside, or in the same step, needs: the rest only carries on."""
+    """Return the ids of operations that something outside, or in the same step, needs: the rest make the next state."""
     ids = {op.id for op in template}
     found: set[int] = read & ids
     for op in reversed(template):
@@ -282,7 +282,7 @@ def _alike(a: Operation, b: Operation) -> bool:
 
 
 def _alike_attrs(a: object, b: object, apart: int) -> bool:
-    """Return whether attributes agree: arrays in shape and dtype, integers also if they count on with the steps."""
+    """Return whether attributes agree: arrays in shape and dtype, integers also if they are `apart`, like the steps."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(_alike_attrs(a[key], b[key], apart) for key in a)
     if isinstance(a, tuple) and isinstance(b, tuple):

@@ -12,7 +12,7 @@ from .graph import Place
 
 
 class Site(NamedTuple):
-    """Where in the program an operation stands: module, operation, and line (a code object hashes slowly)."""
+    """Where an operation was recorded: module, name, and line in a code object, whose id hashes faster."""
 
     scope: tuple[str, ...]
     name: str
@@ -26,7 +26,7 @@ class Site(NamedTuple):
 
 
 Spot = tuple[Site, int]
-"""A site, and how often it has been passed in its step."""
+"""A site, and how many operations of the same step were recorded there before."""
 
 
 class Kind(NamedTuple):
@@ -47,18 +47,18 @@ class States:
     """The states of a graph.
 
     Args:
-        flow: who reads what.
+        flow: what operations read, and what reads them.
         members: the operations that are drawn, oldest first.
 
     Attributes:
-        places: the values that another step reads, or would read in a last step, oldest first.
+        places: the values that a later step reads, or would read if there were one, oldest first.
     """
 
     def __init__(self, flow: Dataflow, members: Sequence[Node]) -> None:
         self.flow, self.members = flow, [node for node in members if node.step is not None]
         self.spots = spots_of(self.members)
         self.places = self._find()
-        self.bits: dict[tuple[Spot, int], int] = {}
+        self.bits: dict[tuple[Spot, int], int] = {}  # spot and output of a state to its bit in a mask
         for node, output in self.places:
             self.bits.setdefault((self.spots[node], output), len(self.bits))
         self.masks = self._reach()
@@ -66,12 +66,12 @@ class States:
         self.order = {cell: number for number, cell in enumerate(dict.fromkeys(self.cells.values()))}
 
     def cell_of(self, node: Node) -> Kind | None:
-        """Return the cell that an operation belongs to, the lowest that it leads to in its module."""
+        """Return the cell of an operation: the lowest one in its module with a state that depends on it."""
         found = (self.cells[bit] for bit in _bits(self.masks.get(node, 0)))
         return min((cell for cell in found if cell.scope == node.scope), key=self.order.__getitem__, default=None)
 
     def _find(self) -> list[Place]:
-        """Return the values that another step reads; in a last step, those at the same spots of the program."""
+        """Return the values that another step reads, and the values at the same spots of the last step."""
         crossing: dict[Place, None] = {}
         for node in self.members:
             for edge in self.flow.inputs[node]:
@@ -88,7 +88,7 @@ class States:
         return sorted(found, key=lambda place: (self.flow.graph.number[place[0]], place[1]))
 
     def _reach(self) -> dict[Node, int]:
-        """Return for each node the set (as bits) of the states that it leads to within its step."""
+        """Return for each node the states that depend on it within its step, as a bit mask."""
         masks: dict[Node, int] = {}
         for node, output in self.places:
             masks[node] = masks.get(node, 0) | 1 << self.bits[self.spots[node], output]
@@ -101,9 +101,9 @@ class States:
         return masks
 
     def _cells(self) -> dict[int, Kind]:
-        """Return for each state (its bit) its cell, lower ones first."""
+        """Return the cell of each state, by its bit, lower cells first."""
         bit_of = {(node, output): self.bits[self.spots[node], output] for node, output in self.places}
-        depends: dict[int, set[int]] = {bit: set() for bit in bit_of.values()}  # state to states that it is made from
+        depends: dict[int, set[int]] = {bit: set() for bit in bit_of.values()}  # state to the states that it depends on
         for node in self.members:
             for edge in self.flow.inputs[node]:
                 if edge.place in bit_of:
@@ -112,10 +112,10 @@ class States:
         site = {bit: spot[0] for (spot, _), bit in self.bits.items()}
         found: dict[int, Kind] = {}
         rows: dict[tuple[str, ...], list[set[Site]]] = {}
-        for cycle in cycles(depends):  # those that others are made from come first
+        for cycle in cycles(depends):  # dependencies come first
             scope, sites = site[cycle[0]].scope, {site[bit] for bit in cycle}
             earlier = rows.setdefault(scope, [])
-            # States that were recorded in one module belong to one cell, but for the same line again: a second layer.
+            # The states of one module belong to one cell, unless a line recorded one before: that is a second layer.
             if scope and earlier and not sites & earlier[-1]:
                 earlier[-1] |= sites
             else:
@@ -125,7 +125,7 @@ class States:
 
 
 def spots_of(nodes: Iterable[Node]) -> dict[Node, Spot]:
-    """Return where in the program each node was made: the line, and how many times before in its step."""
+    """Return the spot of each node: its site, and how many nodes of its step were recorded there before."""
     seen: dict[tuple[int | None, Site], int] = {}
     spots: dict[Node, Spot] = {}
     for node in nodes:

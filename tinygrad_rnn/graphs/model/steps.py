@@ -1,4 +1,4 @@
-"""What is recorded for a drawing: a model or a cell step by step, or anything else on its whole example."""
+"""Targets of drawings as functions to record: a model or a cell step by step, anything else on its whole example."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...ops import cut
 from .credit import Step
 
 Scales = Callable[[int], Sequence[float | None]]
-"""From T to the factor at the first edge of each step; None: no cut there."""
+"""From T to the factor of the cut before each step; None: no cut there."""
 
 
 class Steps(NamedTuple):
@@ -27,9 +27,9 @@ class Steps(NamedTuple):
     Attributes:
         step: from t and a state to its loss (None: none) and the next state.
         T: number of steps.
-        state: the first one.
+        state: the initial one.
         weights: of each step's loss; None: 1.
-        nothing: what is wrong if there is no loss.
+        nothing: the error message if no step has a loss.
     """
 
     step: Step
@@ -39,13 +39,13 @@ class Steps(NamedTuple):
     nothing: str
 
     def loss(self, t: int, state: object, scale: float | None = None) -> tuple[Tensor | None, object]:
-        """Return what a step adds to the whole loss, and the next state; `scale` is that of a cut before it."""
+        """Return the weighted loss of a step, and the next state; `scale` is the factor of a cut before the step."""
         with at_step(t):
             loss, state = self.step(t, state if scale is None else cut(state, scale))
         return loss if loss is None or self.weights is None else loss * self.weights[t], state
 
     def run(self, scales: Scales, terms: dict[int, Tensor]) -> Tensor:
-        """Return the sum of the weighed losses, with the cuts before steps; what each step adds goes into `terms`."""
+        """Return the sum of the weighted losses, with cuts before steps; the term of each step is put into `terms`."""
         total: Tensor | None = None
         state = self.state
         for t, scale in enumerate(scales(self.T)):
@@ -90,7 +90,8 @@ def run_whole(target: Callable[..., object], example: Sequence[object]) -> list[
         example = (example[0], _first(target, (), shape))
     outputs = [part for part in flatten(target(*example)) if isinstance(part, Tensor) and part.node is not None]
     if not outputs:
-        raise DrawingError(f"draw: {type(target).__name__} recorded nothing that requires a gradient")
+        name = type(target).__name__
+        raise DrawingError(f"draw: {name} recorded nothing that requires a gradient; set requires_grad on a leaf")
     return [np.sum(output) for output in outputs[:1]]
 
 
@@ -101,7 +102,7 @@ def _first(target: object, given: Sequence[object], shape: tuple[int, ...]) -> o
 def _language_model(
     model: Cell, loss: Callable[..., tuple[Tensor, object]], ids: object, targets: object, state: object
 ) -> Steps:
-    """Return a language model position by position; the whole loss is its mean nats."""
+    """Return a language model as steps, one for each position; the total loss is the mean in nats per target."""
     ids, targets = np.asarray(ids), np.asarray(targets)
     if ids.ndim != 2 or ids.shape != targets.shape:
         raise DrawingError(
@@ -119,7 +120,7 @@ def _language_model(
 
 
 def _cell(cell: Cell, xs: Tensor | Array, state: object) -> Steps:
-    """Return a cell step by step; it has no loss of its own: the whole loss is the sum of all outputs."""
+    """Return a cell as steps; as it has no loss of its own, the total loss is the sum of all outputs."""
     name = getattr(cell, "__name__", type(cell).__name__)
 
     def step(t: int, state: object) -> tuple[Tensor | None, object]:

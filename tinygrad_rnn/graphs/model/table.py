@@ -1,4 +1,4 @@
-"""The unrolled picture as a table: which rows there are, from inputs up to losses, and which steps are shown."""
+"""The table of the unrolled picture: its rows, from inputs up to losses, and the steps that are shown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .blocks import Block, Blocks, Link, find_blocks
 from .graph import Graph, Use, spec_of_kept
 from .states import Kind, Site, Spot, spots_of
 
-SHOWN = 8  # columns; of more steps the middle ones are left out
+SHOWN = 8  # columns; if there are more steps, the middle ones are left out
 
 
 @dataclass(eq=False)
@@ -24,14 +24,14 @@ class Row:
 
     Attributes:
         key: a Kind; for a box on the whole sequence its Block; for inputs ("input", number).
-        role: "input", "cell", "layer", "loss" or "wide".
-        level: 0 at the bottom; a row stands above all that it reads.
+        role: "input", "cell", "attention", "layer", "loss", or "wide": one box on the whole sequence.
+        level: 0 at the bottom; a row is above all that it reads.
         blocks: time to block.
-        inputs: of a row of inputs, time to shape and dtype.
-        letter: what its boxes are called: "h" for h_1, h_2, ....
-        slots: of a cell, the names of its states.
+        inputs: in a row of inputs, time to shape and dtype.
+        letter: name of its boxes: "h" for h_1, h_2, ....
+        slots: names of the states of a cell.
         backward: whether it reads the sequence from the end.
-        offset: how far its boxes stand from the middle of their column.
+        offset: from the middle of a column to that of its box there.
         y, width, height: of its boxes.
     """
 
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, what connects them, and times.
+    """The rows of a picture, the edges between them, and the times.
 
     Attributes:
         graph: what was recorded.
@@ -65,9 +65,8 @@ class Table:
         row_of: block to its row.
         pairs: (lower row, upper row) that are joined by edges within a step.
         times: all steps in order, counted from 0; the picture counts from 1.
-        starts: links and constants that give a cell its first state: (row, number of the state) to the link, or None
-            for a constant.
-        slot_of: from a block of a cell, and where it reads, to the number of the state that it reads there in all steps
+        starts: (row of a cell, number of a state) to the link or the constant that is its initial state.
+        slot_of: from a block of a cell and one of its uses to the number of the state that this use reads in all steps
             but the first; None: no state.
     """
 
@@ -81,12 +80,12 @@ class Table:
     slot_of: Callable[[Block, Use], int | None]
 
     def ends(self, link: Link) -> tuple[int, int] | None:
-        """Return the times of the ends of a link that joins two steps, the earlier first; None: it does not."""
+        """Return the two times that a link joins, the earlier first; None: it does not join two."""
         times = {time for block in (link.tail, link.head) if block and (time := self.time(block)) is not None}
         return (min(times), max(times)) if len(times) == 2 else None
 
     def first_states(self, row: Row) -> list[int]:
-        """Return the numbers of the states of a row that come from before its first step."""
+        """Return the numbers of the states of a row that have an initial value."""
         return sorted(slot for other, slot in self.starts if other is row)
 
     def input_id(self, row: Row, time: int) -> str:
@@ -94,14 +93,14 @@ class Table:
         return f"x{[other for other in self.rows if other.role == 'input'].index(row)}_{time + 1}"
 
     def time(self, block: Block) -> int | None:
-        """Return when a block stands in the sequence; None: it spans the sequence."""
+        """Return the time of a block in the sequence; None: it spans the sequence."""
         if block.step is None:
             return None
         return self.times[0] + self.times[-1] - block.step if self.row_of[block].backward else block.step
 
 
 def make_table(graph: Graph) -> Table:
-    """Return the rows of a picture."""
+    """Return the table of a graph."""
     blocks = find_blocks(graph)
     times = tuple(sorted({block.step for block in blocks.blocks if block.step is not None}))
     backward = _backward_kinds(blocks, times)
@@ -127,7 +126,7 @@ def make_table(graph: Graph) -> Table:
 
 
 def _backward_kinds(blocks: Blocks, times: Sequence[int]) -> set[Kind]:
-    """Return the cells whose outputs are put into reverse order: they read from the end."""
+    """Return the cells that read the sequence from the end: their outputs are put into reverse order."""
     found: set[Kind] = set()
     members = {node for block in blocks.blocks for node in block.nodes if block.step is None}
     for node in members:
@@ -153,7 +152,7 @@ def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
 
 
 def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Kept], dict[Row, dict[int, Kept]]]:
-    """Split what cells read in their first step into first states and inputs."""
+    """Split what cells read in their first step into initial states and inputs."""
     first = {row.first for row in set(table.row_of.values())}
     starts: dict[tuple[Row, int], Link | Kept] = {}
     for link in blocks.links:
@@ -178,7 +177,7 @@ def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | 
 
 
 def _state_reads(blocks: Blocks) -> Callable[[Block, Use], int | None]:
-    """Return a function that says which of its states a cell reads there in all steps but the first."""
+    """Return a function from a use in a cell to the number of the state that it reads in all steps but the first."""
     spots: dict[Node, Spot] = {}
     for block in blocks.blocks:
         spots.update(spots_of(block.nodes))
@@ -221,8 +220,8 @@ def _same(values: dict[int, Kept], others: dict[int, Kept]) -> bool:
 
 
 def _set_levels(reads: dict[Row, set[Row]]) -> None:
-    """Give each row a level above all that it reads, and the losses of steps the same, highest one."""
-    for cycle in cycles(reads):  # rows that read each other are taken as they come
+    """Give each row a level above all that it reads, and all losses of steps that of the highest of them."""
+    for cycle in cycles(reads):  # edges within a cycle do not count
         for row in cycle:
             row.level = 1 + max((low.level for low in reads[row] if low not in cycle), default=-1)
     losses = [row for row in reads if row.role == "loss"]
@@ -239,7 +238,7 @@ _LETTERS = {"loss": "ℓ", "attention": "a"}
 
 def _name(rows: Iterable[Row], graph: Graph) -> None:
     """Name the rows: states by the program's own variables, outputs y, lookups e, attentions a, losses ℓ."""
-    # Of two layers whose lines are the same, one has the names.
+    # Of two layers that the same lines recorded, only one has names: these are for both.
     names = {Site.of(node)[1:]: graph.names[node.id] for node in graph.nodes if node.id in graph.names}
     letters: Counter[str] = Counter()
     for row in rows:
@@ -255,7 +254,7 @@ def _name(rows: Iterable[Row], graph: Graph) -> None:
 
 
 def _slots(names: Iterable[str]) -> list[str]:
-    """Return names of states: the program's own where they are short, and each once; else spare letters."""
+    """Return the names of states: the program's own if they are short and not yet taken, else spare letters."""
     found: list[str] = []
     for name in names:
         found.append(name if name not in found and len(name) < 8 else "")
@@ -290,8 +289,6 @@ def shown_times(times: Sequence[int], steps: int | Sequence[int] | None) -> list
     wanted = sorted({int(step) - 1 for step in steps})
     missing = [step + 1 for step in wanted if step not in set(all_times)]
     if missing or not wanted:
-        raise DrawingError(
-            f"draw: steps {missing or '[]'} are not in the graph, which has the steps {all_times[0] + 1} to "
-            f"{all_times[-1] + 1}"
-        )
+        known = f"{all_times[0] + 1} to {all_times[-1] + 1}" if all_times else "none, without unroll or at_step(t)"
+        raise DrawingError(f"draw: steps must be steps of the graph, counted from 1 ({known}), got {missing or '[]'}")
     return wanted

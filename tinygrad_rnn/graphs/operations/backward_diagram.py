@@ -1,6 +1,6 @@
-"""The backward pass of a graph, recorded, and as a diagram, each of its boxes at the level of one operation.
+"""The backward pass of a graph: its recording, and its diagram, with each box at the level of a forward operation.
 
-The pass runs on values that record, so that each operation of a rule is a node.
+The pass runs on recorded Tensors, so that each operation of a rule is a node.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _LIMIT = 24  # characters of a formula
 
 @dataclass
 class RecordedBackward:
-    """What the backward pass recorded.
+    """The recording of a backward pass.
 
     Attributes:
         by: forward node to the nodes that its rule made, oldest first.
-        arrives: forward node to the nodes that add up what comes back to it, oldest first.
+        arrives: forward node to the nodes that add up its cotangents, oldest first.
         values: node to its array.
-        sent: (node, number of its input) to the node that is the cotangent its rule sent there (None: a constant).
+        sent: forward use to the node of the cotangent that its rule sent there (None: a constant).
         seeds: the leaves that the pass starts from, one for each loss.
     """
 
@@ -62,7 +62,7 @@ def record_backward(graph: Graph) -> RecordedBackward:
     fresh: list[Node] = []
     seeds: list[tuple[tuple[Node, int], Tensor]] = []
     known: dict[tuple[Node, int], int] = {}  # place to how many cotangents have come back to it
-    pending: list[Node] = []  # the place whose sum is recorded next
+    pending: list[Node] = []  # the node whose sum is recorded next, if any
 
     def watch(node: Node, outputs: tuple[Array, ...]) -> None:
         made.values[node] = outputs[0]
@@ -84,7 +84,7 @@ def record_backward(graph: Graph) -> RecordedBackward:
 
     for place in graph.losses:
         spec = place[0].specs[place[1]]
-        # The seed is a leaf: then rules that only hand it on, or multiply it, are recorded too.
+        # The seed is a leaf, so that rules that only pass it on, or multiply it, are recorded too.
         seed = tensor(np.ones(spec.shape, spec.dtype), requires_grad=True, name="1")
         assert seed.node is not None
         made.seeds.append(seed.node)
@@ -98,14 +98,14 @@ def record_backward(graph: Graph) -> RecordedBackward:
 
 @dataclass
 class BackwardDiagram(Diagram):
-    """A backward pass; its edges lead in the direction of cotangents.
+    """The diagram of a backward pass; its edges point in the direction of cotangents.
 
     Attributes:
         crossing: edges from boxes of the forward diagram to boxes that read an array kept there.
         rules: box of a forward operation, oldest first, to the name of the operation.
         levels: box of a forward operation to the boxes that its rule made, each with its depth: 0 is computed first.
         ends: box of a parameter, or of a result of another step, to the box with its cotangent.
-        starts: box where cotangents come in to the box of the operation at whose level they do.
+        starts: box where a cotangent comes in to the box of the operation at whose level that is.
     """
 
     crossing: list[DiagramEdge] = field(default_factory=list)
@@ -116,12 +116,12 @@ class BackwardDiagram(Diagram):
 
 
 class BackwardDiagramBuilder:
-    """Makes the diagram of the backward pass of some operations.
+    """Builder of the diagram of the backward pass of some operations.
 
     Args:
         flow: what was recorded, and its gradient.
         forward: the diagram of the operations.
-        chosen: the operations that it draws.
+        chosen: the operations in that diagram.
         recorded: the backward pass of the graph.
     """
 
@@ -142,7 +142,7 @@ class BackwardDiagramBuilder:
             cuts = [cut for edge in op.inputs for cut in edge.cuts]
             for node in (*op.nodes, *cuts):
                 for new in (*recorded.arrives.get(node, ()), *recorded.by.get(node, ())):
-                    self.home.setdefault(new, op)  # of the operations that read a cut the oldest sends back last
+                    self.home.setdefault(new, op)  # of several readers of a cut the oldest, which sends back last
         drawn = [node for node in sorted(self.home, key=lambda node: node.id) if not _only_moves(node)]
         self.ids = {node: f"d{number}" for number, node in enumerate(drawn)}
         self.elsewhere: dict[Node, str] = {}
@@ -159,7 +159,7 @@ class BackwardDiagramBuilder:
     # -- names --------------------------------------------------------------------------------------------------------
 
     def _resolve(self, node: Node) -> tuple[Node, bool]:
-        """Return what a node shows, through operations that only move elements, and whether axes are exchanged."""
+        """Return the node behind operations that only move elements, and whether they transpose."""
         transposed = False
         while _only_moves(node) and node not in self.box:
             edge = node.edges[0]
@@ -170,7 +170,7 @@ class BackwardDiagramBuilder:
         return node, transposed
 
     def _called(self, node: Node, number: int) -> str:
-        """Return what an input of a backward operation is called: g for a cotangent, the name of a kept array."""
+        """Return the name of an input of a backward operation: g for a cotangent, or that of a kept array."""
         edge = node.edges[number]
         if edge is None:
             value = node.inputs[number]
@@ -185,7 +185,7 @@ class BackwardDiagramBuilder:
         return "gᵀ" if transposed else "g"
 
     def _kept_name(self, source: Node, output: int, reader: Node) -> str:
-        """Return the name of a kept array: a parameter's, the one its line gave it, y for the rule's own output."""
+        """Return the name of a kept array: that of a parameter or a result, or y for the output of the rule itself."""
         if source.operation is None and source in self.box:
             return self.forward.boxes[self.box[source]].title
         if source.id in self.graph.names:
@@ -227,7 +227,7 @@ class BackwardDiagramBuilder:
         return norm(self.recorded.values[node])
 
     def _source(self, node: Node, op: Operation) -> str:
-        """Return the box of a backward node; one of another step, or a seed, gets a box where it comes in."""
+        """Return the box of a backward node; a seed, or a node of another step, gets a box where it comes in."""
         if node in self.ids:
             return self.ids[node]
         if node not in self.elsewhere:
@@ -237,7 +237,7 @@ class BackwardDiagramBuilder:
         return self.elsewhere[node]
 
     def _start(self, node: Node) -> Content:
-        """Return the box of a cotangent that comes in: a seed, or what an operation of another step sends back."""
+        """Return the content for a cotangent that comes in: a seed, or what an operation of another step sends back."""
         if node in self.recorded.seeds:
             return Content("loss", "∂L/∂L = 1", (), "seed\nthe cotangent of the loss")
         maker = self.made_by.get(node)

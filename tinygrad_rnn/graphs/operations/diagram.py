@@ -1,4 +1,4 @@
-"""The operations of one step, or of a small graph, as a diagram: with what they read, and who reads them elsewhere."""
+"""The diagram of the operations of one step, or of a small graph: with their inputs, and readers in other steps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..model.formula import symbol
 from ..model.graph import Edge
 from ..model.operations import Operation
 
-_MANY = 8  # readers of a leaf; more lines than that from one box would be a tangle
+_MANY = 8  # readers of a leaf that share its box; with more of them the lines would tangle
 
 
 @dataclass
 class OperationDiagram(Diagram):
-    """Operations, and what is around them; a group for each module.
+    """Operations and their surroundings, with a group for each module.
 
     Attributes:
         nodes: id of the box of an operation or a parameter to its node.
@@ -33,11 +33,11 @@ class OperationDiagram(Diagram):
 
 
 class OperationDiagramBuilder:
-    """Makes the diagram of some operations of a graph.
+    """Builder of the diagram of some operations of a graph.
 
     Args:
         flow: what was recorded, and its gradient.
-        ops: of the whole graph, oldest first.
+        ops: all operations of the graph, oldest first.
         chosen: those to draw.
     """
 
@@ -55,11 +55,12 @@ class OperationDiagramBuilder:
         self.outside: set[str] = set()  # ids of boxes of results of other steps
         self.elsewhere: dict[str, list[Edge]] = {}  # id of the box of a reader to what it reads
         self.reads = Counter(edge.source for op in chosen for edge in op.inputs if edge.source is not None)
+        step_of = {op.node: op.step for op in ops}
         self.carried = {  # results that a later step reads: states
             edge.source.id
             for op in ops
             for edge in op.inputs
-            if edge.source is not None and (step := self._step(edge.source)) is not None and (op.step or 0) > step
+            if edge.source is not None and (step := step_of.get(edge.source)) is not None and (op.step or 0) > step
         }
 
     def build(self) -> OperationDiagram:
@@ -89,10 +90,6 @@ class OperationDiagramBuilder:
         for id, module in module_of.items():
             if module:
                 self.made.groups.setdefault(f"module {module}", Group(module)).members.append(id)
-
-    def _step(self, node: Node) -> int | None:
-        op = self.ops.get(node.id)
-        return None if op is None else op.step
 
     def _id(self, node: Node) -> str:
         return f"n{self.graph.number[node]}"
@@ -144,7 +141,7 @@ class OperationDiagramBuilder:
         self.made.edges.append(DiagramEdge(tail, head, self.flow.edge(*edge.use), closed=closed, label=label))
 
     def _parameter(self, leaf: Node, head: str) -> str:
-        """Return the box of a leaf; one that is read at many places stands at each of them."""
+        """Return the id of the box of a leaf; a leaf with many readers has a box beside each of them."""
         made = self.content.parameter(leaf)
         if self.reads[leaf] <= _MANY:
             id = self._id(leaf)
@@ -189,7 +186,7 @@ class OperationDiagramBuilder:
         return id
 
     def _reader(self, op: Operation, edge: Edge) -> None:
-        """Note where a result is read elsewhere: gradient comes in from there."""
+        """Record that a result is read in another step: gradient comes back from there."""
         assert edge.source is not None
         title = f"t = {op.step + 1}" if op.step is not None else "L" if op.id in self.losses else symbol(op.name)
         id = f"to {title} {self._id(edge.source)}"
@@ -197,7 +194,7 @@ class OperationDiagramBuilder:
         self.elsewhere.setdefault(id, []).append(edge)
 
     def _readers(self) -> None:
-        """Draw these readers; one that reads a value several times gets the joint gradient."""
+        """Draw the readers in other steps; one that reads a value several times gets the joint gradient."""
         passed = {id: [edge.passed for edge in edges if not edge.closed] for id, edges in self.elsewhere.items()}
         joint = self.flow.joint(passed)
         for id, edges in self.elsewhere.items():

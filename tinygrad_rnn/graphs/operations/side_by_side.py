@@ -1,4 +1,4 @@
-"""Places for the backward view: two diagrams side by side in common layers, values down, cotangents up."""
+"""Layout of the backward view: two diagrams side by side in common layers, values down, cotangents up."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ...pictures.scene.text import text_width
 from .backward_diagram import BackwardDiagram
 
 _LEFT, _TOP = 34.0, 118.0
-_BETWEEN = 60.0  # from the forward side to the backward side, besides the lanes
+_BETWEEN = 60.0  # between the forward and the backward side, apart from the lanes
 _LANE = 6.0
 _ACROSS = 26.0
 _BAND = 11.0  # from the boxes of a level to its border
 
 
 def side_by_side(scene: Scene, forward: Diagram, backward: BackwardDiagram) -> None:
-    """Fill a scene with a diagram and, to its right, its backward pass; its title and subtitle stay."""
+    """Fill a scene with a diagram and, to its right, its backward pass; its title and subtitle are kept."""
     left, right, bands = _layers(forward, backward)
     extents = _extents((forward, left), (backward, right))
     lanes = len({edge.tail for edge in backward.crossing})
@@ -49,7 +49,7 @@ def side_by_side(scene: Scene, forward: Diagram, backward: BackwardDiagram) -> N
 def _layers(
     forward: Diagram, backward: BackwardDiagram
 ) -> tuple[dict[str, int], dict[str, int], dict[str, tuple[int, int]]]:
-    """Return the layer of each box on the left and on the right, and the first and last one of each operation."""
+    """Return the layer of each box on the left and on the right, and the first and last layer of each operation."""
     into: dict[str, list[str]] = {}
     for edge in forward.edges:
         into.setdefault(edge.head, []).append(edge.tail)
@@ -82,7 +82,7 @@ def _layers(
 
 
 def _extents(*sides: tuple[Diagram, Mapping[str, int]]) -> list[float]:
-    """Return the thickness of each layer: that of its highest box."""
+    """Return the height of each layer: that of its tallest box."""
     found = [20.0] * (1 + max(rank for _, ranks in sides for rank in ranks.values()))
     for diagram, ranks in sides:
         for id, rank in ranks.items():
@@ -91,7 +91,7 @@ def _extents(*sides: tuple[Diagram, Mapping[str, int]]) -> list[float]:
 
 
 def _side(diagram: Diagram, ranks: Mapping[str, int], extents: Sequence[float], upward: bool) -> Places:
-    """Place one side."""
+    """Return the layout of one side, with edges upward or downward."""
     index = {id: number for number, id in enumerate(diagram.boxes)}
     pairs = [(edge.head, edge.tail) if upward else (edge.tail, edge.head) for edge in diagram.edges]
     layout = layered(
@@ -109,7 +109,7 @@ def _side(diagram: Diagram, ranks: Mapping[str, int], extents: Sequence[float], 
 
 
 def _cross(scene: Scene, backward: BackwardDiagram, corridor: float) -> None:
-    """Draw what crosses over, a lane in the middle for each array: out of its box, along the lane, into the reader."""
+    """Draw the kept arrays that rules read: each out of its box, along a lane in the middle, into the readers."""
     boxes = {box.id: box for box in scene.boxes}
     left = [box for box in scene.boxes if box.id not in backward.boxes]
     right = [box for box in scene.boxes if box.id in backward.boxes]
@@ -124,7 +124,7 @@ def _cross(scene: Scene, backward: BackwardDiagram, corridor: float) -> None:
 
 
 def _around(box: Box, others: Sequence[Box], sign: int, lane: float, rise: float) -> list[Point]:
-    """Return the way from a box to a lane on one side (1: right), over the boxes that stand between them."""
+    """Return the route from a box to a lane on its right (sign 1) or left (-1), above any boxes in between."""
     beside = any(sign * (other.x - box.x) > 0 and abs(other.y - box.y) < box.height for other in others)
     if not beside:
         return [(box.x + sign * box.width / 2, box.y), (lane, box.y)]

@@ -1,10 +1,9 @@
 """The views of single operations: of one step, or of a graph without steps.
 
-The operations view shows what is computed, values flowing upward. The backward view shows it beside the graph of its
-own backward pass, level by level: that pass is run with its rules on values that record, so each multiplication that
-a derivative rule does is a node. Each operation has a level of its own; to its right stands what its rule made, values
-flowing down on the left, cotangents up on the right. A thin line crosses over where a rule reads an array that going
-forward kept for it.
+The operations view shows what is computed, with values flowing upward. The backward view shows it beside the graph of
+its backward pass, whose rules are recorded, so that each multiplication in a rule is a node. Each operation has a level
+of its own, with the operations of its rule to the right; values flow down on the left, cotangents up on the right. A
+thin line crosses over where a rule reads an array that the forward pass kept for it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def operations(flow: Flow, options: Options) -> Scene:
     Args:
         flow: what was recorded, and its gradient.
         options: `steps` says which step, counted from 1 (a number, or a sequence of one); None: the second, which
-            reads a state and carries one on.
+            reads a state and passes one on.
 
     Raises:
         DrawingError: if there is no such step, or there are more than 3000 boxes.
@@ -71,7 +70,7 @@ def backward(flow: Flow, options: Options) -> Scene:
 
 
 def _one_step(view: str, flow: Flow, options: Options) -> tuple[OperationDiagram, list[Operation], list[str]]:
-    """Return the diagram of one step, its operations, and which step it is, in words; of all, if there are no steps.
+    """Return the diagram of one step (of all, if there are no steps), its operations, and facts for the subtitle.
 
     Raises:
         DrawingError: if there is no such step.

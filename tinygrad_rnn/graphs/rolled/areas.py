@@ -1,4 +1,4 @@
-"""Which boxes of a rolled picture stand together: the blocks of the step, and the modules outside time."""
+"""Areas of a rolled picture: boxes of one block of the step, or of one module outside time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Area:
     """Boxes of one cell or module.
 
     Attributes:
-        label: what stands in its region; "": no region.
+        label: of its region; "": no region.
         members: ids of boxes.
         cell: whether it carries a state.
         repeats: whether it is computed in each step.
@@ -31,7 +31,7 @@ class Area:
 
 
 _Key = tuple[Kind | tuple[str, ...], bool]
-"""A kind of blocks, or a module where there is no block; and whether it is computed in each step."""
+"""A kind of block, or a module where there is no block, and whether it is computed in each step."""
 
 
 def areas_of(
@@ -47,7 +47,7 @@ def areas_of(
         edges: of the picture.
         box: id of an operation to its box.
         delays: id of a delay's box to the box that makes its state.
-        rolling: the step that stands for all.
+        rolling: the recurrence as one step.
         blocks: of the graph.
     """
     keys: dict[str, _Key] = {}
@@ -59,7 +59,7 @@ def areas_of(
         keys.setdefault(box[op.id], _area_outside(op, op.id in before, {keys[source] for source in read}))
     keys.update((delay, keys[source]) for delay, source in delays.items())
     edges = list(edges)
-    for edge in edges:  # data stand with their first reader
+    for edge in edges:  # data belong to their first reader
         keys.setdefault(edge.head, (("sum",), False))
         keys.setdefault(edge.tail, keys[edge.head])
     members: dict[_Key, list[str]] = {}
@@ -77,7 +77,7 @@ def areas_of(
 
 
 def _before_the_steps(rolling: Rolling) -> set[int]:
-    """Return the ids of operations outside time that the steps read."""
+    """Return the ids of operations outside time that the steps depend on."""
     outside = {op.id: op for op in rolling.outside}
 
     def sources(op: Operation) -> list[Operation]:
@@ -87,15 +87,15 @@ def _before_the_steps(rolling: Rolling) -> set[int]:
 
 
 def _area_outside(op: Operation, before: bool, read: set[_Key]) -> _Key:
-    """Return the area of an operation outside time: its module; without one, that of the one area it reads."""
-    scope = () if op.name in ("stack", "unstack") else op.node.scope  # between a sequence and its steps
+    """Return the area of an operation outside time: its module, or, if it has none, the only area that it reads."""
+    scope = () if op.name in ("stack", "unstack") else op.node.scope  # from a sequence to its steps, or back
     if not scope and len(read) == 1 and not next(iter(read))[1]:
         return read.pop()
     return (*scope, "before" if before else "after"), False
 
 
 def _area_of(op: Operation, blocks: Blocks) -> _Key:
-    """Return the area of an operation of the step: its block; a loss stands with the layer it is computed from."""
+    """Return the area of an operation of the step: its block; a loss belongs to the layer it is computed from."""
     sources = [edge.source for edge in op.inputs if edge.source is not None and edge.source.step == op.step]
     block = next((blocks.of[node] for node in (op.node, *sources) if node in blocks.of), None)
     if block is None:

@@ -1,4 +1,4 @@
-"""What a rolled picture shows, before anything has a place: boxes, lines, loops and regions of one step."""
+"""The diagram of a rolled picture, without positions: boxes, lines, loops and areas of one step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...pictures.layout.content import Content
 from ...pictures.layout.diagram import Diagram, DiagramEdge
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import EdgeKind, Row
-from ..content.builder import ContentBuilder, data_key, mean_square
+from ..content.builder import ContentBuilder, data_key, root_mean_square
 from ..content.rows import RowContent
 from ..model.blocks import Block
 from ..model.credit import Credit
@@ -33,10 +33,10 @@ class Loop:
         delay: id of its delay box.
         name: of the state.
         shape: of the state, as text.
-        lag: steps that the delay waits.
-        scales: for each step that could read it, what the cut there multiplies by; None: no cut.
-        norms: for each of these, the norm of what goes back to the step before, or of what is carried forward; empty
-            if that is not known.
+        lag: of the delay, in steps.
+        scales: for each step that could read it, the factor of the cut before it; None: no cut.
+        norms: for each of these, the norm of the gradient that goes back to the step before, or of what is carried
+            forward; empty if that is not known.
         kind: of its line.
     """
 
@@ -51,8 +51,8 @@ class Loop:
 
     @property
     def magnitude(self) -> float | None:
-        """The root mean square of the norms of what goes back."""
-        return None if self.kind == "influence" else mean_square([norm or None for norm in self.norms])
+        """The root mean square of the norms of the gradient that goes back."""
+        return None if self.kind == "influence" else root_mean_square([norm or None for norm in self.norms])
 
     @property
     def fact(self) -> str:
@@ -78,22 +78,22 @@ class RolledDiagram(Diagram):
     closed: bool = False
 
     def magnitudes(self) -> Iterator[float]:
-        """Yield the magnitudes of edges, of what parameters get, and of each pass of a loop."""
+        """Yield the magnitudes of edges, of gradients of parameters, and of each pass of a loop."""
         yield from super().magnitudes()
         yield from (norm for readers in self.parameters.values() for _, norm in readers if norm)
         yield from (norm for loop in self.loops if loop.kind != "influence" for norm in loop.norms if norm)
 
 
 _LineKey = tuple[str, str, str, Hashable]
-"""Tail, head, label, and what tells lines apart that are drawn beside each other."""
+"""Tail, head, label, and a key that keeps parallel lines apart."""
 
 
 def rolled_diagram(flow: Flow, rolling: Rolling, closed: bool = False) -> RolledDiagram:
-    """Return what the picture of a recurrence shows.
+    """Return the diagram of a recurrence.
 
     Args:
         flow: what was recorded, and its gradient.
-        rolling: the step that stands for all.
+        rolling: the recurrence as one step.
         closed: draw each cell, layer and loss as one box, instead of its operations.
     """
     return _Builder(flow, rolling, closed).diagram()
@@ -115,10 +115,10 @@ class _Builder:
         self.delays = {state: f"delay{number}" for number, state in enumerate(self.states)}
         self.names = {state: self._name(number, state) for number, state in enumerate(self.states)}
         self.data: dict[Hashable, str] = {}
-        self.lines: dict[_LineKey, dict[int, list[Use]]] = {}  # to the uses whose cotangents come back, in each step
+        self.lines: dict[_LineKey, dict[int, list[Use]]] = {}  # line to its uses in each step
 
     def _boxes(self) -> dict[int, str]:
-        """Return id of an operation to its box: its own, or, in a closed picture, that of its block."""
+        """Return the box of each operation, by id: its own, or, in a closed picture, that of its block."""
         box = {op.id: f"op{number}" for number, op in enumerate(self.rolling.template)}
         box |= {op.id: f"once{number}" for number, op in enumerate(self.rolling.outside)}
         first: dict[tuple[Block, bool], str] = {}
@@ -181,7 +181,7 @@ class _Builder:
             self._line(f"{box}.{found[0]}", box, {})
 
     def _once(self, op: Operation) -> None:
-        """Draw an operation outside time; the edges that come from all steps are one line."""
+        """Draw an operation outside time; edges from all steps become one line."""
         box = self.box[op.id]
         gathers = False
         groups: dict[tuple[str, int], list[Edge]] = {}
@@ -219,7 +219,7 @@ class _Builder:
         return self.content.loss(op, "L", text, strong=True)
 
     def _close(self) -> None:
-        """Let the box of a block show what it shows in the unrolled view."""
+        """Give the boxes of blocks the content that they have in the unrolled view."""
         rows = RowContent(Flow(self.graph), self.table)
         for op in self.ops:
             box, block = self.box[op.id], self.blocks.of.get(op.node)
@@ -227,7 +227,7 @@ class _Builder:
                 self.made.boxes[box] = rows.content(self.table.row_of[block], block, "t" if op.step is not None else "")
 
     def _sum_of_losses(self) -> None:
-        """Several losses, one a step: the picture adds them up in a box of its own, as the gradient does."""
+        """Add a box for the sum of the losses, if each step has one: the gradient is that of their sum."""
         boxes = [box for box in self.made.losses if box.startswith("op")]
         if not boxes or len(self.losses) < 2:
             return
@@ -243,7 +243,7 @@ class _Builder:
     def _line(
         self, tail: str, head: str, uses: Mapping[int, Sequence[Use]], label: str = "", key: Hashable = None
     ) -> None:
-        """Note a line; lines between the same boxes are one unless `key` tells them apart."""
+        """Record a line; lines between the same boxes are merged unless their keys differ."""
         if tail != head:
             found = self.lines.setdefault((tail, head, label, key), {})
             for step, read in uses.items():
@@ -295,7 +295,7 @@ class _Builder:
     # -- magnitudes and loops -----------------------------------------------------------------------------------------
 
     def _measure(self) -> None:
-        """Give lines, readers of parameters and loops their magnitudes; cotangents that meet are added up first."""
+        """Set the magnitudes of lines, parameters and loops: the cotangents of a line are added up before the norm."""
         carried = {state: self.rolling.carried(state, readers) for state, readers in self.states.items()}
         bundles: dict[Hashable, Sequence[Use]] = {
             (state, t): uses for state, found in carried.items() for t, uses in enumerate(found)
@@ -309,7 +309,7 @@ class _Builder:
             self._influence(self.graph.credit, self.made.loops[0])
         for key, steps in self.lines.items():
             tail, head, label, _ = key
-            magnitude = mean_square([joint.get((key, step)) or None for step in steps])
+            magnitude = root_mean_square([joint.get((key, step)) or None for step in steps])
             if self.made.boxes[tail].kind == "parameter":
                 self.made.parameters.setdefault(tail, []).append((head, magnitude))
             else:
@@ -325,7 +325,7 @@ class _Builder:
         self.made.boxes[delay] = Content("delay", sign, (), f"delay\nstate: {name} of {ago}")
         op = self.rolling.maker(state)
         shape = shape_text(op.node.specs[state.output].shape)
-        if self.graph.credit is not None:  # nothing is truncated: the credit goes the other way
+        if self.graph.credit is not None:  # credit goes forward, so nothing is truncated
             scales, norms, kind = [], (), "cut"
         self.made.loops.append(Loop(self.box[op.id], delay, name, shape, state.lag, tuple(scales), norms, kind))
 

@@ -1,7 +1,7 @@
-"""RolledLayout for the rolled view: a row for each cell, the lowest cell at the bottom, values flowing to the right.
+"""Layout of the rolled view: a row for each cell, the lowest cell at the bottom, values flowing to the right.
 
-What reads the top cell stands after it in the same row. Each row is laid out by `layered`; lines from row to row run in
-the space between them, and parameters stand below the row that reads them.
+Readers of the top cell come after it in the same row. Each row is laid out by `layered`; lines between rows run in the
+space between them, and parameters are put below the row that reads them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HEAD = 16.0  # for the label of an area
 _SIDE = 16.0  # for each loop that enters from the left
 _PARAMETERS = 34.0  # from the areas down to their parameters
 _ACROSS = 34.0  # between columns
-_LOOP_ROOM = 170.0  # above which a closed cell's loop has its scissors and bars
+_LOOP_ROOM = 170.0  # width for the scissors and bars on the loop of a closed cell
 _LANE = 11.0  # between two lines that run beside each other
 
 
@@ -47,15 +47,15 @@ class Frame(NamedTuple):
 
 @dataclass
 class RolledLayout:
-    """Where everything stands.
+    """The positions of everything in a rolled picture.
 
     Attributes:
         boxes: id to box; a parameter has one for each row that reads it.
         routes: number of a line to cubic Bezier points from tail to head.
-        loops: loops, with the height of their lines and how many others they enclose.
-        frames: of the areas that have a label.
-        feeds: edges from parameters up to what reads them, each with its points.
-        bottom: end of the lowest row.
+        loops: loops, each with the y of its line and how many others it encloses.
+        frames: borders of all areas, those of the top row first.
+        feeds: edges from parameters up to their readers, each with its points.
+        bottom: y of the end of the lowest row.
     """
 
     boxes: dict[str, Box] = field(default_factory=dict)
@@ -67,14 +67,14 @@ class RolledLayout:
 
 
 class _Gate(NamedTuple):
-    """Where line number `line` leaves its row, or comes into it."""
+    """The point where line number `line` leaves its row, or enters it."""
 
     line: int
     out: bool
 
 
 _Name = str | _Gate
-"""What stands in a row: a box, by its id, or a gate."""
+"""An item of a row: a box, by its id, or a gate."""
 
 
 @dataclass
@@ -82,10 +82,10 @@ class _Row:
     """A row before it is laid out.
 
     Attributes:
-        diagram: what it is a part of.
+        diagram: the whole diagram.
         areas: in order.
         index: id of each box, then each gate, to its number.
-        arcs: what connects them.
+        arcs: edges between these.
         lines: number of the diagram's line, or gate, that each arc belongs to.
         loops: of its cells.
         readers: numbers of the boxes that read parameters.
@@ -100,18 +100,18 @@ class _Row:
     readers: set[int] = field(default_factory=set)
 
     def gates(self, out: bool) -> list[_Gate]:
-        """Return the gates where lines leave, or come in."""
+        """Return the gates where lines leave (`out`), or those where they enter."""
         return [name for name in self.index if isinstance(name, _Gate) and name.out == out]
 
     @property
     def first(self) -> list[_Gate]:
-        """The gates of lines that come into the first area."""
+        """The gates of lines that enter the first area."""
         members = self.areas[0].members if self.areas else ()
         return [gate for gate in self.gates(False) if self.diagram.edges[gate.line].head in members]
 
 
 def lay_out(diagram: RolledDiagram) -> RolledLayout:
-    """Return where the parts of a diagram stand."""
+    """Return the layout of a diagram."""
     placer, rows = _Placer(diagram), _rows(diagram)
     tops: dict[_Gate, float] = {}
     for row in reversed(rows):
@@ -129,7 +129,7 @@ def lay_out(diagram: RolledDiagram) -> RolledLayout:
 
 
 def _rows(diagram: RolledDiagram) -> list[_Row]:
-    """Return the rows, lowest first: each cell begins one."""
+    """Return the rows, lowest first: each cell begins a new one."""
     found: list[list[Area]] = [[]]
     for area in diagram.areas:
         if area.cell and any(other.cell for other in found[-1]):
@@ -168,11 +168,11 @@ def _rows(diagram: RolledDiagram) -> list[_Row]:
 
 
 class _Placer:
-    """Places rows, one below the other.
+    """The placement of rows, one below the other.
 
     Attributes:
-        places: where everything stands so far.
-        gates: routes of lines that leave a row or come into one, to its border.
+        places: the layout so far.
+        gates: routes between the border of a row and the boxes in it, of lines that leave or enter the row.
     """
 
     def __init__(self, diagram: RolledDiagram) -> None:
@@ -182,7 +182,7 @@ class _Placer:
         self.tall = (TALL if bars else 40.0) + (14.0 if diagram.closed else 0.0)  # height of a loop
 
     def place(self, row: _Row) -> float:
-        """Place a row below what stands already; return where it begins."""
+        """Place a row below those before it; return the y of its top."""
         ranks = _ranks(row)
         nested = sorted(row.loops, key=lambda loop: ranks[row.index[loop.source]] - ranks[row.index[loop.delay]])
         high = [row.index[box] for loop in nested for box in (loop.delay, loop.source)]
@@ -213,7 +213,7 @@ class _Placer:
         return y0 - _HEAD - _PAD - over - 4
 
     def _put(self, row: _Row, layout: Layout, corner: Point) -> None:
-        """Note where the boxes and lines of a row stand."""
+        """Record the positions of the boxes and lines of a row."""
         x0, y0 = corner
         for name, (x, y) in zip(row.index, layout.centres, strict=True):
             if isinstance(name, str):
@@ -226,7 +226,7 @@ class _Placer:
                 self.places.routes[line] = moved
 
     def _frame(self, area: Area, loops: Sequence[Loop], top: float, bottom: float) -> Frame:
-        """Return the border of an area whose boxes stand between two heights, with room for its loops above them."""
+        """Return the border of an area whose boxes lie between two heights, with room for its loops above them."""
         boxes = self.places.boxes
         lefts = [boxes[member].left - _PAD for member in area.members]
         lefts += [boxes[loop.delay].x - 44.0 - 15.0 * level for level, loop in enumerate(loops)]
@@ -242,7 +242,7 @@ class _Placer:
         if not mine:
             return bottom
         sizes = [self.diagram.boxes[id].size() for id, _ in mine]
-        # What rises from below into a later area passes between the parameters: it keeps its place.
+        # Lines that rise from below into a later area pass between the parameters, and keep their place.
         rising = [self.gates[gate][0][0] - 6 for gate in row.gates(False) if gate not in row.first]
         wanted = [(placed[found[0][0]].x, width, 1.0, id) for (id, found), (width, _) in zip(mine, sizes, strict=True)]
         wanted = sorted([*wanted, *((x, 20.0, 1e6, "") for x in rising)], key=lambda item: item[0])
@@ -260,7 +260,7 @@ class _Placer:
         return y + tallest / 2
 
     def _feed(self, mine: Sequence[tuple[str, list[tuple[str, float | None]]]], bottom: float) -> None:
-        """Note the lines from the parameters of a row to what reads them; the readings of one box stand apart."""
+        """Add the lines from the parameters of a row to their readers; lines into one box are kept apart."""
         counts = Counter(box for _, found in mine for box, _ in found)
         taken: Counter[str] = Counter()
         for lane, (id, found) in enumerate(mine):
@@ -276,7 +276,7 @@ class _Placer:
 
 
 def _ranks(row: _Row) -> list[int]:
-    """Return columns: area after area, one reader of parameters a column, data not below such a reader."""
+    """Return the column of each item: area after area, with one reader of parameters, and no data below it, in each."""
     ranks = [0] * len(row.index)
     delays = {row.index[loop.delay] for loop in row.loops}
     start = 1 if row.first else 0
@@ -300,7 +300,7 @@ def _columns(own: Sequence[int], row: _Row, delays: set[int]) -> list[int]:
     pairs = [(local[arc.tail], local[arc.head]) for arc in row.arcs if arc.tail in local and arc.head in local]
     eager = sorted(local[number] for number in row.readers if number in local)
     reads_state = {local[arc.head] for arc in row.arcs if arc.tail in delays and arc.head in local}
-    while True:
+    while True:  # two readers of parameters in one column are put one after the other
         found = pulled_right(ranks_of(len(own), pairs), pairs)
         clash = next(((a, b) for a in eager for b in eager if a != b and found[a] == found[b]), None)
         if clash is None:
@@ -318,7 +318,7 @@ def _columns(own: Sequence[int], row: _Row, delays: set[int]) -> list[int]:
 
 
 def _spine(row: _Row) -> set[int]:
-    """Return the items of the longest way from a delay to the last column: they stand on one line."""
+    """Return the items of the longest path from a delay: they are put on one straight line."""
     delays = {row.index[loop.delay] for loop in row.loops}
     if not delays:
         return set()
@@ -342,7 +342,7 @@ def _spine(row: _Row) -> set[int]:
 
 
 def _between(out: tuple[Point, ...], into: tuple[Point, ...], back: float, y: float, lane: int) -> tuple[Point, ...]:
-    """Return the way of a line to a row above: out to the right, back in the space between the rows, and up."""
+    """Return the route of a line to a row above: out to the right, back in the space between the rows, and up."""
     x, y = out[-1][0] + 14 + 8 * lane, y - _LANE * lane
     way = Edge("", "", "", (out[-1], (x, out[-1][1]), (x, y), (back, y), (back, into[0][1]), into[0]))
     return (*out, *bezier(way)[1:], *into[1:])

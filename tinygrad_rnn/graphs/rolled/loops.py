@@ -14,9 +14,9 @@ from ..content.builder import cut_content
 from .diagram import Loop
 
 TALL = 58.0
-"""Height that a loop with bars takes, in points."""
+"""Height of a loop with bars, in points."""
 
-_BAR = 22.0  # of the highest
+_BAR = 22.0  # height of the tallest
 _SIDE = 15.0  # between loops that enter delays from the left
 _ENTRY = 30.0
 
@@ -26,12 +26,12 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
 
     Args:
         scene: to add to.
-        loop: the state.
+        loop: the loop.
         source: box that makes it; the line leaves at its top.
         delay: its delay; the innermost loop enters it from above, the others from the left.
-        y: height of the line.
+        y: of the line.
         level: 0 for the innermost loop.
-        shift: how far from the middle of its source it leaves.
+        shift: from the middle of its source to where it leaves.
     """
     closed = [scale == 0 for scale in loop.scales]
     magnitude = loop.magnitude
@@ -42,11 +42,8 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
         x = delay.x
         end = [(x, y), (x, delay.top)]
     points = [(source.x + shift, source.top), (source.x + shift, y), *end]
-    tooltip = (
-        f"{loop.fact}, to the next step"
-        if loop.kind == "influence"
-        else f"state: {loop.name}, carried to the next step"
-    )
+    what = f"{loop.fact}," if loop.kind == "influence" else f"state: {loop.name}, carried"
+    tooltip = f"{what} to the next step"
     if magnitude is not None:
         tooltip += f"\ngradient norm: {short_number(magnitude)} (root mean square)"
     line = partial(Edge, kind=loop.kind, magnitude=magnitude, tooltip=tooltip)
@@ -54,7 +51,7 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
     if mark is None:
         scene.edges.append(line(id, source.id, delay.id, tuple(points)))
     else:
-        # Two pieces, so that what lights up can stop at the scissors.
+        # Two pieces, so that highlighting can stop at the scissors.
         content, said = mark
         cut = content.at(f"cut {loop.delay}", x + 46.0, y)
         scene.edges.append(line(id, source.id, cut.id, (*points[:2], (cut.right, y)), arrow=False))
@@ -101,8 +98,8 @@ def when(cuts: Sequence[int], passes: int, lag: int = 1) -> str:
 
 
 def _bars(scene: Scene, loop: Loop, closed: Sequence[bool], left: float, right: float, y: float) -> None:
-    """Add a bar for each pass that stands on the line, and a sign where a pass is cut."""
-    first, last = f"t = {1}", f"t = {len(loop.norms)}"
+    """Add a bar on the line for each pass, and scissors where a pass is cut."""
+    first, last = "t = 1", f"t = {len(loop.norms)}"
     ends = text_width(last, 9) + 8
     room = right - left - 2 * ends
     forward = loop.kind == "influence"

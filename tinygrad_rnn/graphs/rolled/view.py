@@ -23,12 +23,12 @@ _BESIDE = 22.0  # between loops that leave one box
 
 
 def rolled(flow: Flow, options: Options) -> Scene:
-    """Return the picture of one step with its loops; unrolled, with the reason as a note, where steps do not match.
+    """Return the picture of one step with its loops; if steps do not match, the unrolled one, with a note why.
 
     Args:
         flow: what was recorded, and its gradient.
         options: `depth` 1 draws cells, layers and losses as one box each, else their operations are drawn; `steps`
-            has no meaning here: all steps are one.
+            is ignored, as one step represents all.
     """
     rolling = roll(flow.graph, operations_of(flow.graph))
     if isinstance(rolling, Unlike):
@@ -45,7 +45,7 @@ def rolled(flow: Flow, options: Options) -> Scene:
 
 
 def _fill(scene: Scene, diagram: RolledDiagram, places: RolledLayout, T: int) -> None:
-    """Draw everything where it stands."""
+    """Draw everything at its position."""
     for number, frame in enumerate(frame for frame in places.frames if frame.area.label):
         label = f"{frame.area.label} · {f'× {T} steps' if frame.area.repeats else 'once'}"
         right = max(frame.right, frame.left + text_width(label, 9) + 26)
@@ -69,7 +69,7 @@ def _fill(scene: Scene, diagram: RolledDiagram, places: RolledLayout, T: int) ->
 
 
 def _finish(scene: Scene, bottom: float) -> None:
-    """Give the scene its size, and the legend a place where nothing stands."""
+    """Set the size of the scene, and put the legend where nothing else is."""
     parts = scene.rectangles
     right = max(part.right for part in parts)
     scene.width, scene.height = max(right, LEFT + headline_width(scene)) + LEFT, bottom

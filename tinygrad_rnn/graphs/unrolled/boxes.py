@@ -1,4 +1,4 @@
-"""What the unrolled view shows of each step: boxes, the lines between them, parameters, losses, and shaded areas."""
+"""Drawing of the unrolled view: boxes, the lines between them, parameters, losses, and shaded areas."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def draw_parameters(canvas: Canvas) -> None:
 
 
 def draw_losses(canvas: Canvas) -> None:
-    """Draw boxes and lines."""
+    """Draw the losses above the steps, and the lines of their terms."""
     y, totals = TOP, canvas.parts.totals
     for total in totals:
         width, height = total.size
@@ -87,7 +87,7 @@ def draw_losses(canvas: Canvas) -> None:
 
 
 def _middle(canvas: Canvas, width: float, several: bool) -> float:
-    """Return the middle of a loss: over the steps, on a column if one is near; of several, after the steps."""
+    """Return the x of a loss: over the middle of the steps, on a column if one is near; of several, after the steps."""
     left, right = canvas.grid.span()
     if several:
         return right + 60 + width / 2
@@ -98,7 +98,7 @@ def _middle(canvas: Canvas, width: float, several: bool) -> float:
 
 
 def _lines_to(canvas: Canvas, box: Box, links: Sequence[tuple[Link, Box]]) -> None:
-    """Draw the lines of terms to a loss: from below where they stand below it, else into its sides."""
+    """Draw the lines of terms to a loss: into its bottom if they are below it, else into its sides."""
     sides: dict[int, list[tuple[Link, Box]]] = {-1: [], 1: []}
     for link, tail in links:
         wide = canvas.row(link.tail).role == "wide"
@@ -117,7 +117,7 @@ def _lines_to(canvas: Canvas, box: Box, links: Sequence[tuple[Link, Box]]) -> No
 
 
 def draw_regions(canvas: Canvas) -> None:
-    """Draw windows and steps below what is there, and dashed borders between windows, open where scissors stand."""
+    """Draw windows and steps behind everything else, and dashed borders between windows, with gaps for scissors."""
     regions = [*_windows(canvas), *_steps(canvas)]
     canvas.scene.regions[:0] = regions
     grid = canvas.grid
@@ -137,7 +137,7 @@ def _windows(canvas: Canvas) -> list[Region]:
     grid, found = canvas.grid, []
     for window in canvas.parts.windows:
         left, right = grid.window_span(window)
-        # Lines to a loss cross the top of a window, where its name stands.
+        # Lines to a loss cross the top of a window, where its name is.
         room = grid.left + 9 - 24 if canvas.parts.totals else right - left
         names = (f"{what} {window.number}" for what in ("backprop window", "BPTT window"))
         label = next((name for name in names if text_width(name, 9) < room), f"window {window.number}")

@@ -1,4 +1,4 @@
-"""The unrolled picture while it is drawn: boxes, edges with their gradients, cuts, and what lights up."""
+"""The canvas of the unrolled view: boxes, edges with their gradients, cuts, and what each loss lights up."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ...engine.tape import Node
 from ...pictures.scene.curves import Point
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Box, Dot, Edge, EdgeKind, Row, Scale, Scene
+from ...pictures.scene.text import plain
 from ..content.builder import cut_content
 from ..model.blocks import Block, Link
 from ..model.graph import Place, Use
@@ -26,11 +27,11 @@ class Canvas:
 
     Args:
         parts: what is shown.
-        grid: where rows and columns stand.
+        grid: the coordinates of rows and columns.
 
     Attributes:
-        plan: where parameters stand, and their lines.
-        norms: gradients of links, and of pieces of the lines of parameters.
+        plan: the layout of parameters and their lines.
+        norms: norms of the gradients of links, and of pieces of the lines of parameters.
         scene: what is drawn on.
         boxes: block to its box, once drawn.
     """
@@ -42,7 +43,7 @@ class Canvas:
         self.norms: dict[Hashable, float] = parts.flow.joint(bundles | dict(self.plan.bundles()))
         self.scene = Scene("", "", scale=Scale.of(self.norms.values()), legend=self.plan.legend)
         self.boxes: dict[Block, Box] = {}
-        self._nodes: dict[str, list[Node]] = {}  # whose reaching lights a box or an edge
+        self._nodes: dict[str, list[Node]] = {}  # id of a box or an edge to the nodes that light it up
         self._cuts: dict[tuple[float, float, float], Box] = {}
 
     # -- rows and columns ---------------------------------------------------------------------------------------------
@@ -60,13 +61,13 @@ class Canvas:
                 yield link, link.tail, link.head, times
 
     def state_y(self, row: TableRow, slot: int) -> float:
-        """Return the height at which a state runs through a row."""
+        """Return the y at which a state runs through a row."""
         return row.y + (slot - (len(row.slots) - 1) / 2) * _APART
 
     # -- boxes and edges ----------------------------------------------------------------------------------------------
 
     def add(self, box: Box, nodes: Iterable[Node] = ()) -> Box:
-        """Draw a box, lit with any of `nodes`."""
+        """Draw a box, which any of `nodes` lights up."""
         self.scene.boxes.append(box)
         self._nodes[box.id] = list(nodes)
         return box
@@ -90,7 +91,7 @@ class Canvas:
         name: str = "",
         tip: str = "",
     ) -> None:
-        """Draw an edge, lit with any of `nodes`; `tip` "": its ends and its gradient."""
+        """Draw an edge, which any of `nodes` lights up; without `tip` the tooltip says its ends and its gradient."""
         ends = tail.id if tail is not None else "", head.id if head is not None else ""
         id, number = name or "-".join(ends), 1
         while id in self._nodes:
@@ -98,7 +99,7 @@ class Canvas:
             id = f"{name or '-'.join(ends)}-{number}"
         kind = kind or ("value" if magnitude is None else "gradient")
         tip = tip or self._tip(
-            " → ".join(_plain(box) for box in (tail, head) if box is not None) or name, magnitude, kind
+            " → ".join(_name(box) for box in (tail, head) if box is not None) or name, magnitude, kind
         )
         self.scene.edges.append(Edge(id, *ends, tuple(points), kind, magnitude, arrow, curved, tooltip=tip))
         self._nodes[id] = list(nodes)
@@ -120,11 +121,11 @@ class Canvas:
         if not link.cuts:
             self.edge(tail, head, points, magnitude, nodes)
             return
-        if self.graph.credit is not None:  # no truncation: the credit goes the other way
+        if self.graph.credit is not None:  # credit goes forward, so nothing is truncated
             self.edge(tail, head, points, None, [], kind="cut")
             return
         factor = self.factor(link)
-        # On the longest piece of the way, in the part that lies outside the steps.
+        # The mark is on the longest piece of the route, in the part outside the steps.
         at = max(range(len(points) - 1), key=lambda n: math.dist(points[n], points[n + 1]))
         (ax, ay), (bx, by) = points[at], points[at + 1]
         upright = ax == bx
@@ -142,7 +143,7 @@ class Canvas:
             self.edge(box, head, second, magnitude, nodes)
 
     def factor(self, link: Link) -> float:
-        """Return what the cuts on a link multiply a cotangent by."""
+        """Return the factor of the cuts on a link."""
         return math.prod(self.graph.cuts[cut].scale for cut in link.cuts)
 
     def _cut(self, at: Point, factor: float, link: Link, head: Box, small: bool) -> Box:
@@ -150,17 +151,17 @@ class Canvas:
         key = (round(at[0], 1), round(at[1], 1), factor)
         if key not in self._cuts:
             stops, label = factor == 0, "".join(self.graph.cuts[cut].label for cut in link.cuts[:1])
-            content = cut_content(factor, label, _plain(head))
+            content = cut_content(factor, label, _name(head))
             size = content.size() if not stops else (22.0, 22.0) if small else (34.0, 34.0)
             if stops and not small:
                 content = replace(content, title="cut", rows=(Row("gradient stops"),))
             self._cuts[key] = self.add(content.at(f"cut{self.graph.number[link.cuts[0]]}", *at, size))
         return self._cuts[key]
 
-    # -- light --------------------------------------------------------------------------------------------
+    # -- highlighting --------------------------------------------------------------------------------------------
 
     def light(self, losses: Mapping[str, Iterable[Place]]) -> None:
-        """Note what each loss reaches: boxes, edges and junctions."""
+        """Record which boxes, edges and junctions each loss reaches."""
         for id, places in losses.items():
             reached = self.graph.reach(places)
             lit = (key for key, nodes in self._nodes.items() if any(node in reached for node in nodes))
@@ -168,10 +169,10 @@ class Canvas:
 
 
 def _half_chord(box: Box, y: float) -> float:
-    """Return how far from its middle the border of a round mark is, at this height."""
+    """Return the distance from the middle of a mark with round ends to its border, at this y."""
     radius = box.height / 2
     return box.width / 2 - radius + math.sqrt(max(radius**2 - (y - box.y) ** 2, 0.0))
 
 
-def _plain(box: Box) -> str:
-    return box.tooltip.partition("\n")[0] or box.title.replace("_{", "_").replace("}", "")
+def _name(box: Box) -> str:
+    return box.tooltip.partition("\n")[0] or plain(box.title)

@@ -1,4 +1,4 @@
-"""Where everything stands in the unrolled view: rows, columns, and the lanes between them."""
+"""Layout of the unrolled view: rows, columns, and the lanes between them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINE_GAP = 17.0  # between two lines below the steps
 STEP_GAP = 38.0  # between the borders of two steps
 CUT_GAP = 106.0
 ELISION = 108.0
-LEAST = 112.0  # width of a box that parameters enter from below
+LEAST = 112.0  # least width of a box that parameters enter from below
 LOSS_GAP = 16.0  # between two losses
 BELOW_GAP = 28.0  # between two boxes of parameters
 PARAMETERS_WIDTH = 120.0  # of a box of parameters, at least
@@ -36,10 +36,10 @@ Feed = tuple[int, Row]
 
 
 class Route(NamedTuple):
-    """How an edge goes up within a column, in x from the column's middle.
+    """The route of an edge up a column; x is counted from the middle of the column.
 
-    `way` is "straight" (at `leave`), "bent" (at `leave`, over above the lower row, up at `enter`), or "lane" (out to
-    the left-hand lane number `lane`, up, and in again).
+    `way` is "straight" (up at `leave`), "bent" (up at `leave`, across above the lower row, up at `enter`), or "lane"
+    (out to lane number `lane` on the left, up, and in again).
     """
 
     way: str
@@ -50,24 +50,24 @@ class Route(NamedTuple):
 
 @dataclass
 class Grid:
-    """Coordinates.
+    """The coordinates of everything in the unrolled view.
 
     Attributes:
         table: rows and times.
         shown: times that have a column, in order.
         hidden: rows that are drawn elsewhere.
         windows: of backpropagation.
-        shelves: rows that stand side by side, bottom first.
-        routes: (lower row, upper row) to how edges go up.
+        shelves: groups of rows side by side, bottom first.
+        routes: (lower row, upper row) to the route of the edges between them.
         feeds: (box, row) to the x (from the column's middle) at which parameters come straight up; None: by a lane.
-        lanes: (box, row) that are joined by a lane to the right of each column, innermost first.
-        wide_fed: (box, wide row) that are joined after the last column, innermost first.
+        lanes: (box, row) pairs that are joined by a lane to the right of each column, innermost first.
+        wide_fed: (box, wide row) pairs that are joined after the last column, innermost first.
         left, right: from a column's middle to the border of its step.
-        x: time to the middle of its column; times that are not shown to the middle of the gap.
+        x: time to the middle of its column; a time that is not shown, to the middle of the gap.
         breaks: (time before, time after) for each gap in which steps are left out, to the x of its middle.
         top, bottom: of the area of steps.
-        line_top: height of the first line of parameters of steps.
-        stems: number of lines that lie above a box on the whole sequence, and are reached around its right end.
+        line_top: y of the first line of parameters of steps.
+        stems: number of lines above a box on the whole sequence; parameters reach them around its right end.
         first_left: left border of the first step.
         end: bottom of the lowest row.
     """
@@ -107,7 +107,7 @@ class Grid:
         return self.x[self.shown[0]] - self.left, right + more
 
     def place(self, block: Block) -> Rectangle | None:
-        """Return where the box of a block stands; None if it has none."""
+        """Return the rectangle of the box of a block; None if it has none."""
         row, time = self.table.row_of[block], self.table.time(block)
         if row in self.hidden or (time is not None and time not in self.shown):
             return None
@@ -118,7 +118,7 @@ class Grid:
         return Rectangle(id, (left + right) / 2, row.y, right - left, row.height)
 
     def hidden_x(self, block: Block) -> float:
-        """Return the x of the gap in which a block is left out; of a wide one, where the steps begin."""
+        """Return the x of the gap in which a block is left out; for a wide one, of where the steps begin."""
         time = self.table.time(block)
         return self.first_left if time is None else self.x.get(time, self.first_left)
 
@@ -133,7 +133,7 @@ class Grid:
         return [(self.window_span(one)[1] + self.window_span(two)[0]) / 2 for one, two in pairs]
 
     def mark_x(self, a: float, b: float) -> float:
-        """Return where the mark of a cut stands on a level line from a to b: between steps, on a border if there is."""
+        """Return the x of a cut on a level line from a to b: between steps, if possible on the border of a window."""
         low, high = min(a, b), max(a, b)
         border = next((x for x in self.borders if low < x < high), None)
         ends = [self.x[time] + self.right for time in self.shown if low < self.x[time] + self.right < high]
@@ -144,15 +144,15 @@ class Grid:
         return (left + (self.lane_room if ends else 0.0) + right) / 2
 
     def right_lane(self, number: int) -> float:
-        """Return the x of a lane after the last column: stems first, then what wide rows are fed by."""
+        """Return the x of a lane after the last column: first those of stems, then those of wide rows."""
         return self.span()[1] + 10 + LANE * number
 
     def lane_x(self, feed: Feed, time: int) -> float:
-        """Return the x of the lane between a line and a row, at a time."""
+        """Return the x of the lane from a line of parameters to a row, at a time."""
         return self.x[time] + self.right + 8 + LANE * self.lanes.index(feed)
 
     def up(self, low: Row, high: Row, low_x: float, high_x: float) -> list[Point]:
-        """Return the way of an edge from the top of a lower row to the bottom of a higher one.
+        """Return the points of an edge from the top of a lower row to the bottom of a higher one.
 
         `low_x` and `high_x` are the middles of their columns; the same one, unless a row is wide.
         """
@@ -172,7 +172,7 @@ class Grid:
 
 
 def make_grid(parts: Parts) -> Grid:
-    """Return coordinates for everything."""
+    """Return the coordinates of everything."""
     grid = Grid(parts.table, parts.shown, hidden=parts.hidden, windows=parts.windows)
     fed = [{parts.table.row_of[reader] for reader in own.readers} for own, _ in parts.parameters]
     _size(grid, parts)
@@ -188,7 +188,7 @@ def make_grid(parts: Parts) -> Grid:
 
 
 def _gaps(parts: Parts) -> dict[tuple[int, int], float]:
-    """Return the room between each two columns."""
+    """Return the widths between neighbouring columns."""
     table = parts.table
     cut = {table.ends(link) for link in table.blocks.links if link.cuts}
     gaps: dict[tuple[int, int], float] = {}
@@ -199,7 +199,7 @@ def _gaps(parts: Parts) -> dict[tuple[int, int], float]:
 
 
 def _start_width(table: Table, content: RowContent) -> float:
-    """Return the width of the column of first states and names of rows."""
+    """Return the width of the column of initial states and labels of rows."""
     widths = [0.0]
     for row in table.rows:
         slots = table.first_states(row)
@@ -209,12 +209,13 @@ def _start_width(table: Table, content: RowContent) -> float:
 
 
 def width_below(parts: Parts) -> float:
-    """Return how wide the parameters and the legend are, side by side: the steps take as much room at least."""
+    """Return the width of the parameters and the legend, side by side: the steps are at least as wide."""
     boxes = sum(content.size(PARAMETERS_WIDTH)[0] for _, content in parts.parameters)
     return boxes + BELOW_GAP * (len(parts.parameters) - 1) + (LEGEND_WIDTH + 40) * parts.legend
 
 
 def _size(grid: Grid, parts: Parts) -> None:
+    """Set the width and height of the boxes of each row."""
     content = parts.content
     for row in grid.table.rows:
         times = [-1] if row.role == "wide" else [t for t in grid.shown if t in (row.inputs or row.blocks)]
@@ -228,6 +229,7 @@ def _size(grid: Grid, parts: Parts) -> None:
 
 
 def _shelve(grid: Grid) -> None:
+    """Put the rows of a level side by side, but each cell and each wide row on a shelf of its own."""
     for level in sorted({row.level for row in grid.table.rows}):
         rows = [row for row in grid.table.rows if row.level == level and row not in grid.hidden]
         side_by_side = [row for row in rows if row.role not in ("cell", "wide")]
@@ -247,6 +249,7 @@ def _shelve(grid: Grid) -> None:
 
 
 def _stack(grid: Grid, top: float, steps: Sequence[int]) -> None:
+    """Set the y of rows, from the top shelf down; `steps` are the numbers of the shelves that have columns."""
     y = top
     for number in reversed(range(len(grid.shelves))):
         shelf = grid.shelves[number]
@@ -272,6 +275,7 @@ def _stack(grid: Grid, top: float, steps: Sequence[int]) -> None:
 
 
 def _route(grid: Grid, fed: Sequence[Feed]) -> None:
+    """Choose the routes of edges between rows, then of parameters to rows, and make room for the lanes."""
     lanes = 0
     for low, high in grid.table.pairs:
         route = _way(grid, low, high)
@@ -299,7 +303,7 @@ def _route(grid: Grid, fed: Sequence[Feed]) -> None:
 
 
 def _way(grid: Grid, low: Row, high: Row) -> Route:
-    """Return how an edge goes from `low` up to `high`, past the boxes between them."""
+    """Return the route of an edge from `low` up to `high`, past the boxes between them."""
     if low.role == high.role == "wide":
         return Route("straight", 0, 0)
     between = [row for shelf in grid.shelves for row in shelf if high.y < row.y < low.y and row.role != "wide"]
@@ -326,10 +330,10 @@ def _spread(grid: Grid, gaps: Mapping[tuple[int, int], float], start: float, lea
     """Give each step its column.
 
     Args:
-        grid: what is spread.
-        gaps: (time, next shown time) to the room between their steps.
-        start: width of the column of first states, on the left.
-        least: width that all steps together take at least, so that what stands below them finds room.
+        grid: gets the x of each time.
+        gaps: (time, next shown time) to the width between their steps.
+        start: width of the column of initial states, on the left.
+        least: least width of all steps together, so that what is below them has room.
     """
     at = MARGIN + start + (STEP_GAP - 8 if start else 0)
     steps = len(grid.shown)

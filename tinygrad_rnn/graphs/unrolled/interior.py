@@ -1,7 +1,7 @@
-"""The operations of an opened cell, laid out inside its box: states come in on the left and go out on the right.
+"""The interior of an opened cell: its operations, with states entering on the left and leaving on the right.
 
-What a cell reads from below comes in through the bottom, what is read from it goes out through the top; both run along
-a strip that nothing else uses. Parameters are named in the boxes of what reads them.
+Inputs from below enter through the bottom, and outputs leave through the top, along strips that nothing else uses.
+Parameters are named in the boxes of their readers.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ..model.graph import Edge, Place
 from ..model.operations import Operation
 from ..model.table import Row, Table
 
-_HEAD = 48.0  # for the name, and for lines that go out
-_FOOT = 24.0  # for lines that come in
+_HEAD = 48.0  # for the name, and for lines that leave
+_FOOT = 24.0  # for lines that enter
 _SIDE = 22.0
 _SIDES = ("above", "in", "out", "below")
 
 
 class Port(NamedTuple):
-    """Where lines pass the border of a cell: "in" or "out" with the number of a state, "below", or "above"."""
+    """A point where lines cross the border of a cell: "in" or "out" with the number of a state, "below", or "above"."""
 
     side: str
     slot: int = 0
@@ -43,8 +43,8 @@ class Wire:
 
     Attributes:
         tail, head: its ends.
-        magnitude: of the gradient along it, as far as it belongs to the cell.
-        nodes: that light it.
+        magnitude: norm of its gradient; None if it leaves the cell, as it has that of the links in `Interior.leaving`.
+        nodes: that light it up.
         name: of the output that it carries.
         route: cubic Bezier points.
     """
@@ -64,7 +64,7 @@ class Interior:
     Attributes:
         ops, contents, centres: operations, what their boxes show, and where they stand.
         wires: lines between them.
-        leaving: where lines leave the cell, to the links that they become.
+        leaving: port at which lines leave the cell, to the links that go on from there.
         width, height: of the box.
     """
 
@@ -78,7 +78,7 @@ class Interior:
 
 
 def open_cells(flow: Flow, table: Table, shown: Iterable[int]) -> dict[Block, Interior]:
-    """Return the interiors of the cells of some times."""
+    """Return the interiors of all cells at some times."""
     opener, times = _Opener(flow, table), list(shown)
     cells = [
         (row, row.blocks[time]) for row in table.rows if row.role == "cell" for time in times if time in row.blocks
@@ -95,7 +95,7 @@ class _Opener:
                 self._note(link, link.tail, link.place)
 
     def _note(self, link: Link, tail: Block, place: Place) -> None:
-        """Note where a link leaves its cell."""
+        """Record where a link leaves its cell."""
         row, leaving = self.table.row_of[tail], self.leaving.setdefault(tail, {})
         if link.head is None or (self.table.row_of[link.head] is not row and self.table.ends(link) is None):
             leaving.setdefault(Port("above"), []).append(link)
@@ -112,7 +112,7 @@ class _Opener:
         number |= {port: count + place for place, port in enumerate(ports)}
         pairs = [(number[wire.tail], number[wire.head]) for wire in wires]
         ranks = pulled_right(ranks_of(count + len(ports), pairs), pairs)
-        if ports and min(ranks[:count], default=1) == 0:  # what reads parameters alone must not stand in the way
+        if ports and min(ranks[:count], default=1) == 0:  # readers of parameters alone leave the first column to ports
             ranks = [rank + 1 for rank in ranks]
         for port in ports:
             ranks[number[port]] = 0 if port.side in ("in", "below") else max(ranks[:count]) + 1
@@ -161,8 +161,7 @@ class _Opener:
         return wires
 
     def _is_weight(self, edge: Edge) -> bool:
-        weights = self.table.blocks.weights
-        return edge.source is not None and (edge.source.operation is None or edge.source in weights)
+        return edge.source is not None and bool(self.table.blocks.leaves_of(edge.source))
 
     def _is_quiet(self, edge: Edge) -> bool:
         """Return whether an edge is not drawn: a parameter, which the box names, or a number."""
@@ -172,7 +171,7 @@ class _Opener:
 
     def _contents(self, row: Row, block: Block) -> list[Content]:
         contents = [self._content(row, block, op) for op in block.ops]
-        # A first state is a constant that has no name: the same operation of another step knows what it reads.
+        # An initial state may be a constant without a name: the same operation of a later step says what it reads.
         later = next((other for _, other in sorted(row.blocks.items()) if other is not row.first), block)
         if row.first is block and [op.name for op in later.ops] == [op.name for op in block.ops]:
             rows = [self._content(row, later, op).rows for op in later.ops]

@@ -1,4 +1,4 @@
-"""Draws the insides of opened cells: their operations, and lines to where states come in and go out."""
+"""Drawing of opened cells: their operations, and lines to where states enter and leave."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .interior import Interior, Port, Wire
 
 
 def draw_opened(canvas: Canvas) -> None:
-    """Draw the insides of all opened cells; their boxes are drawn already."""
+    """Draw the interiors of all opened cells, whose boxes have been drawn."""
     for block, interior in canvas.parts.interiors.items():
         _Inside(canvas, block, interior).draw()
 
@@ -41,12 +41,12 @@ class _Inside:
                 self._wire(wire, tail, head)
 
     def _put(self, point: Point) -> Point:
-        """Return where a point of the layout stands in the picture."""
+        """Return a point of the interior in coordinates of the picture."""
         x = self.box.x - self.interior.width / 2 + point[0]
         return (x if self.side > 0 else 2 * self.box.x - x), self.box.y - self.interior.height / 2 + point[1]
 
     def _border(self, port: Port) -> Point:
-        """Return where a state passes the border of the cell."""
+        """Return where a state crosses the border of the cell."""
         side = self.side if port.side == "out" else -self.side
         return self.box.x + side * self.box.width / 2, self.canvas.state_y(self.row, port.slot)
 
@@ -82,12 +82,12 @@ class _Inside:
 
 
 def _left_with(canvas: Canvas, links: Iterable[Link]) -> float | None:
-    """Return the gradient that comes back into a cell along some links."""
+    """Return the norm of the gradient that comes back into a cell along some links."""
     found = [canvas.norms[link] * abs(canvas.factor(link)) for link in links if link in canvas.norms]
     return math.hypot(*found) if found else None
 
 
 def _bend(a: Point, b: Point) -> tuple[Point, Point, Point, Point]:
-    """Return a Bezier curve that leaves a and reaches b level."""
+    """Return a Bezier curve from a to b that is horizontal at both ends."""
     middle = (a[0] + b[0]) / 2
     return a, (middle, a[1]), (middle, b[1]), b

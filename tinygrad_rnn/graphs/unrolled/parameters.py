@@ -17,7 +17,7 @@ from .parts import Parameters, Parts
 
 @dataclass(frozen=True)
 class _Wire:
-    """A piece of line: its gradient is what the parameters get from `readers`; it ends at `head`, or is a junction."""
+    """A piece of a line, or a junction (one point); its gradient is what the parameters get from `readers`."""
 
     name: str
     points: tuple[Point, ...]
@@ -27,13 +27,13 @@ class _Wire:
 
 @dataclass
 class ParameterPlan:
-    """Where the boxes of parameters stand, and how lines lead from them to the steps.
+    """The layout of the boxes of parameters, and of the lines from them to the steps.
 
     Attributes:
         boxes: parameters and their box.
         wires: for each box, the pieces of its lines.
         bottom, right: where everything ends.
-        legend: where the legend stands; None: there is none.
+        legend: corner of the legend; None: there is none.
     """
 
     boxes: list[tuple[Parameters, Box]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class ParameterPlan:
     legend: Point | None = None
 
     def bundles(self) -> Iterator[tuple[Hashable, Sequence[Use]]]:
-        """Yield the uses whose cotangents each piece of line gathers, by a key."""
+        """Yield a key, and the uses whose cotangents are added up, for each piece of a line and each parameter."""
         for (own, _), wires in zip(self.boxes, self.wires, strict=True):
             for wire in wires:
                 for place, uses in own.uses(wire.readers).items():
@@ -51,10 +51,10 @@ class ParameterPlan:
 
 
 def plan_parameters(parts: Parts, grid: Grid) -> ParameterPlan:
-    """Return where parameters, their lines and the legend stand."""
+    """Return the layout of parameters, their lines and the legend."""
     found = parts.parameters
     plan = ParameterPlan()
-    low = grid.end + 22  # of the first line below everything
+    low = grid.end + 22  # y of the first line below everything
     stems = [any(reader.step is not None for reader in own.readers) for own, _ in found] if grid.stems else []
     top = low + LINE_GAP * len(found) + 20
     wide = width_below(parts)
@@ -86,7 +86,7 @@ def plan_parameters(parts: Parts, grid: Grid) -> ParameterPlan:
 def _wires(grid: Grid, number: int, own: Parameters, box: Box, entry: Point, turn: float) -> list[_Wire]:
     """Return the stem, the pieces of the line between its stops, and the drop to each step.
 
-    The line lies at the height of `entry`, where the stem meets it; a stem to another x turns at the height `turn`.
+    The line is at the y of `entry`, where the stem meets it; a stem to another x turns at the y `turn`.
     """
     ways = {reader: way for reader in own.readers if (way := _way(grid, (number, reader), box)) is not None}
     top = box.top
@@ -115,7 +115,7 @@ def _wires(grid: Grid, number: int, own: Parameters, box: Box, entry: Point, tur
 
 
 def _way(grid: Grid, feed: tuple[int, Block], box: Box) -> tuple[Point, ...] | None:
-    """Return the way up from a line to a block, without its start on the line; None if the block is not drawn."""
+    """Return the points from a line up to a block, without the start on the line; None if the block is not drawn."""
     head = grid.place(feed[1])
     if head is None:
         return None

@@ -1,4 +1,4 @@
-"""What an unrolled picture shows, before anything has a place: columns, losses, parameters, windows, opened cells."""
+"""The parts of an unrolled picture, without positions: columns, losses, parameters, windows, opened cells."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..model.table import Row, Table, make_table, shown_times
 from .interior import Interior, open_cells
 
 LOSS_LINE = 10.0
-"""Between two lines that run side by side to a loss, in points."""
+"""Distance between two parallel lines to a loss, in points."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Total:
 
 @dataclass(eq=False)
 class Parameters:
-    """Parameters that stand in one box, and what reads them.
+    """Parameters that share a box, and their readers.
 
     Attributes:
-        row: where they are read first.
-        parameters: what stands in the box.
+        row: the lowest one that reads them.
+        parameters: those in the box.
         links: from them to blocks.
     """
 
@@ -61,7 +61,7 @@ class Parameters:
         return list(dict.fromkeys(link.head for link in self.links if link.head is not None))
 
     def uses(self, blocks: Iterable[Block]) -> dict[Place, list[Use]]:
-        """Return place to its uses in these blocks."""
+        """Return the uses of each place in these blocks."""
         wanted = set(blocks)
         found: dict[Place, list[Use]] = {}
         for link in self.links:
@@ -80,16 +80,16 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Parts:
-    """What is shown.
+    """The parts of a picture.
 
     Attributes:
         flow: the graph, and its gradient.
         table: rows and times.
-        content: makes what boxes show.
+        content: builder of the contents of boxes.
         shown: times that have a column, in order.
         totals: losses above the steps.
-        parameters: with what their boxes show, one for each row that reads them first.
-        windows: of backpropagation; none if nothing is cut through.
+        parameters: those of each box, with its content.
+        windows: of backpropagation; none if no step is cut off.
         interiors: opened cells, laid out; empty: cells are closed.
     """
 
@@ -124,7 +124,7 @@ class Parts:
 
 
 def find_parts(flow: Flow, options: Options) -> Parts:
-    """Return what is shown.
+    """Return the parts of a picture.
 
     Raises:
         DrawingError: if `options.steps` names a step that does not exist.
@@ -144,7 +144,7 @@ def find_parts(flow: Flow, options: Options) -> Parts:
 
 
 def _find_totals(blocks: Blocks, content: RowContent, shown: int) -> list[Total]:
-    """Return the losses that get a box of their own above the steps: all but those that are a box of one step."""
+    """Return the losses that get a box of their own above the steps: all but those that are a block of a step."""
     numbers = [number for number in range(len(blocks.terms)) if number not in losses_in_steps(blocks).values()]
     found: list[Total] = []
     for number in numbers:
@@ -164,7 +164,7 @@ def _find_totals(blocks: Blocks, content: RowContent, shown: int) -> list[Total]
 
 
 def losses_in_steps(blocks: Blocks) -> dict[Block, int]:
-    """Return the blocks of one step that are a whole loss, each with its number."""
+    """Return the blocks of steps that are a total loss, each with the number of the loss."""
     found: dict[Block, int] = {}
     for number, terms in enumerate(blocks.terms):
         block = blocks.of.get(terms[0][0])
@@ -174,7 +174,7 @@ def losses_in_steps(blocks: Blocks) -> dict[Block, int]:
 
 
 def _find_parameters(table: Table) -> list[Parameters]:
-    """Return the parameters of a picture, in one box for each row that reads them first."""
+    """Return the parameters of a picture, in a box for each lowest row that reads some of them."""
     graph, blocks = table.graph, table.blocks
     named = {parameter.node: parameter for parameter in graph.parameters}
     starts = {value for value in table.starts.values() if isinstance(value, Link)}
@@ -187,7 +187,7 @@ def _find_parameters(table: Table) -> list[Parameters]:
     ]
     for number, link, node in sorted(links, key=lambda item: item[0]):
         row = table.rows[number]
-        for leaf in (node,) if node.operation is None else blocks.weights.get(node, ()):
+        for leaf in blocks.leaves_of(node):
             if leaf not in home:
                 home[leaf] = found.setdefault(row, Parameters(row))
                 home[leaf].parameters.append(named[leaf])

@@ -1,8 +1,8 @@
 """The unrolled view: time from left to right, one column for each step.
 
-Inputs stand at the bottom of a column, losses at its top, layers between them as rows; the states run through the rows
-as straight lines. A parameter is drawn once, below, on a line that leads to every step: the line to a step is as thick
-as the gradient that this step adds, the line that gathers them as thick as what has come together so far.
+Inputs are at the bottom of a column, losses at its top, and layers are rows between them; states run through the rows
+as straight lines. A parameter is drawn once, below, with a line that leads to every step. The thickness of a piece of
+that line shows the norm of the gradient that flows back through it, added up over the steps it leads to.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def unrolled(flow: Flow, options: Options) -> Scene:
 
 
 def _finished(canvas: Canvas, options: Options) -> Scene:
-    """Return the scene with its headline, the names of rows, its size, and what lights up."""
+    """Return the scene with its headline, the labels of rows, its size, and what each loss lights up."""
     scene, parts = canvas.scene, canvas.parts
     scene.title = options.title or _title(parts)
     scene.subtitle = " · ".join([*_facts(parts), *options.notes])
