@@ -143,7 +143,7 @@ def test_a_function_that_is_recorded_for_each_call_is_worth_a_word():
     assert [str(one.message) for one in caught] == [
         "compile: test_a_function_that_is_recorded_for_each_call_is_worth_a_word.<locals>.<lambda> has been recorded 4 "
         "times, for another signature each time or for one whose plan is not kept any more (max_plans=3), which is "
-        f"slow; since the last time there changed rate: 0.3 -> 0.4 ({PASS})"
+        f"slow; changes since the last time: rate: 0.3 -> 0.4 ({PASS})"
     ]
     assert caught[0].filename == __file__
     quiet(fast, X, 0.5)

@@ -15,19 +15,19 @@ from ..pictures.scene.scene import BoxKind, Row, Scene
 from .ir.graph import Body, Call, Graph, Value
 from .ir.table import VIEWS
 
-_FOLD = 40  # calls; a graph with more of them is drawn with the steps of a sequence on top of each other
-_LOOK = 4096  # elements of a constant that are looked at
+_FOLD = 40  # calls; in a graph with more of them, equal calls of several steps are drawn as one box
+_LOOK = 4096  # most elements of a constant that are compared
 
 
 def picture(graph: Graph, title: str = "graph", fold: bool | None = None) -> Drawing:
     """Return a drawing of a graph: a box for each call, with the shape of what it computes, values flowing down.
 
-    A loop is a region with its body inside, once. Green boxes are carried values as they are before a step; what a step
-    hands on to the next is a dashed red edge back to them. Boxes [t] are the slice of a step, and results of all steps
-    leave the region to their stack. What is the same at each step goes straight in.
+    A loop is a region that shows its body once. Green boxes are carried values before a step; dashed red edges lead
+    back to them from the values after it. Boxes [t] are the slice of a step, and results of all steps leave the region
+    to their stack. What is the same at each step goes straight in.
 
     Folded, calls outside of loops that do the same at several time steps are one box, with their number and steps;
-    what a step hands on to the next leads back, dashed and red.
+    edges from one step to the next lead back, dashed and red.
 
     Args:
         graph: what is drawn.
@@ -44,7 +44,7 @@ def picture(graph: Graph, title: str = "graph", fold: bool | None = None) -> Dra
 
 
 def prepared(graph: Graph, title: str, fold: bool | None = None) -> Callable[[], Drawing]:
-    """Return a function that makes the drawing of `picture`, whatever becomes of the graph until it is called."""
+    """Return a function that makes the drawing of `picture`; the graph may be changed before it is called."""
     diagram = _Builder(len(graph.calls) > _FOLD if fold is None else fold).whole(graph)
     return partial(_draw, diagram, title, _counted(graph))
 
@@ -58,14 +58,14 @@ def _draw(diagram: Diagram, title: str, subtitle: str) -> Drawing:
 
 
 class _Builder:
-    """What has been drawn so far: first all boxes, then the edges between them."""
+    """Builder of the diagram of a graph: first all boxes, then the edges between them."""
 
     def __init__(self, fold: bool) -> None:
         self._fold = fold
         self._diagram = Diagram()
         self._counts: Counter[str] = Counter()
-        self._boxes: dict[Value, str] = {}  # that values come from
-        self._same: dict[Value, Value] = {}  # what values of bodies are outside, and finals of loops inside
+        self._boxes: dict[Value, str] = {}  # value to the box that it comes from
+        self._same: dict[Value, Value] = {}  # values in bodies to those outside, last values the other way
         self._sliced: dict[Value, Value] = {}  # from values of bodies to the arrays that they are slices of
         self._last: set[Value] = set()  # carried values after the last step
         self._order: dict[str, int] = {}  # of the boxes of calls
@@ -126,7 +126,7 @@ class _Builder:
             self._boxes[stack] = self._box("stack", content, outer)
 
     def _name(self, value: Value) -> str:
-        """Return what a slice or a stack is one of, in a word or two."""
+        """Return a short name of what a slice or a stack is made of."""
         while value in self._sliced or value in self._same:
             value = self._sliced[value] if value in self._sliced else self._same[value]
         maker = value.maker
@@ -172,7 +172,7 @@ class _Builder:
             self._edges.setdefault((tail, head, label), edge)
 
     def _end(self, value: Value) -> str:
-        """Return the box that a value comes from; that of a constant is put in when it is first needed."""
+        """Return the box that a value comes from; that of a constant is added when it is first needed."""
         while value in self._same:
             value = self._same[value]
         if value not in self._boxes:
@@ -181,7 +181,7 @@ class _Builder:
 
 
 def _groups(graph: Graph, fold: bool) -> list[list[Call]]:
-    """Return the calls that are drawn as one box, in the order of the first of each."""
+    """Return groups of calls that are drawn as one box, in the order of their first calls."""
     groups: dict[Hashable, list[Call]] = {}
     seen: Counter[Hashable] = Counter()
     for call in graph.calls:
@@ -232,7 +232,7 @@ def _box(kind: BoxKind, title: str, *lines: str) -> Content:
 
 
 def _number(value: Value) -> str:
-    """Return what all elements of a constant are, if that is quick to see."""
+    """Return the number that all elements of a constant are, if that is quick to check, else "constant"."""
     array = value.constant
     if array is None or array.size == 0 or not (array.size <= _LOOK or not any(array.strides)):
         return "constant"

@@ -8,11 +8,11 @@ from pathlib import Path
 from ..errors import ConfigError
 from .native.build import available
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of all cores together in a period of so many, on Linux
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux: microseconds of all cores together, in a period of so many
 
 
 def chosen_executor(executor: str | None = None) -> str:
-    """Return "native" or "numpy": what `compile(..., executor=executor)` takes; it may build the C library.
+    """Return the executor of `compile(..., executor=executor)`: "native" or "numpy"; this may build the C library.
 
     Raises:
         ConfigError: if there is no such executor.
@@ -25,7 +25,7 @@ def chosen_executor(executor: str | None = None) -> str:
 
 
 def named_executor(executor: str | None) -> str:
-    """Return "auto", "native" or "numpy": a name that is checked, or that of the environment."""
+    """Return "auto", "native" or "numpy": the argument, or else TINYGRAD_RNN_EXECUTOR, once it is checked."""
     named = os.environ.get("TINYGRAD_RNN_EXECUTOR", "auto") if executor is None else executor
     if named not in ("auto", "native", "numpy"):
         raise ConfigError(
@@ -35,7 +35,7 @@ def named_executor(executor: str | None) -> str:
 
 
 def default_threads() -> int:
-    """Return the threads that matrix products have: what OPENBLAS_NUM_THREADS says, or one for each core, up to 4."""
+    """Return the number of threads of matrix products: OPENBLAS_NUM_THREADS, or one for each core, up to 4."""
     text = os.environ.get("OPENBLAS_NUM_THREADS", "")
     if text.isdecimal() and int(text):
         return int(text)

@@ -1,1 +1,1 @@
-"""From a graph to a plan: memory for each value, and the order of the calls."""
+"""Plans of graphs: memory for each value, and the order of the calls."""

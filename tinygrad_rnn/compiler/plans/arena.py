@@ -13,13 +13,13 @@ _ALIGNMENT = 64  # bytes; a cache line
 def offsets(sizes: Sequence[int], born: Sequence[int], dies: Sequence[int]) -> tuple[list[int], int]:
     """Return where each buffer starts, and the size of the arena.
 
-    The largest buffer is placed first (of equal ones the one that lives longest), each at the lowest place that is
-    free for its whole life. What lives shortly so comes to lie in the gaps below, on bytes that were used just before.
+    The largest buffer is placed first (of equal ones the one that lives longest), each at the lowest offset that is
+    free for its whole lifetime. Short-lived buffers thus fill the gaps below, on bytes that were used just before.
 
     Args:
         sizes: of the buffers, in bytes, above 0.
         born: number of the first instruction that uses each.
-        dies: number of the last one; the buffer is not free there yet.
+        dies: number of the last one, during which the buffer is still in use.
 
     Returns:
         (offsets, bytes of the arena).
@@ -29,7 +29,7 @@ def offsets(sizes: Sequence[int], born: Sequence[int], dies: Sequence[int]) -> t
     """
     order = sorted(range(len(sizes)), key=lambda number: (-sizes[number], born[number] - dies[number]))
     found = [0] * len(sizes)
-    placed: list[tuple[int, int, int, int]] = []  # start, end, born, dies of those that have a place, by start
+    placed: list[tuple[int, int, int, int]] = []  # start, end, born, dies of the placed ones, by start
     for number in order:
         size, first, last = sizes[number], born[number], dies[number]
         at = found[number] = _lowest(placed, size, first, last)
@@ -50,7 +50,7 @@ def _lowest(placed: Sequence[tuple[int, int, int, int]], size: int, first: int, 
 
 
 def place_buffers(buffers: Iterable[Buffer]) -> int:
-    """Give those of the buffers that lie in the arena their offsets, by when they are used; return its size."""
+    """Set the offsets of the buffers that lie in the arena, by their lifetimes; return the size of the arena."""
     lying = [buffer for buffer in buffers if buffer.kind == "arena" and buffer.dies >= 0]
     where, size = offsets(
         [_rounded(buffer) for buffer in lying], [buffer.born for buffer in lying], [buffer.dies for buffer in lying]

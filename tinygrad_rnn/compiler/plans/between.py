@@ -1,8 +1,8 @@
-"""Plans on a line: from the plans of two recordings that differ in numbers alone, the plan of any other on their line.
+"""Interpolation between the plans of two recordings that differ in numbers alone, to get the plan of a third.
 
-The two plans are compared once. Each number of a third plan is a + p / q of the way from a to b. A constant, or a
-floating point number, is found again among what was recorded, and taken from the third recording; a constant that a
-pass has folded is folded again.
+The two plans are compared once. If the numbers of the third recording are a + (b - a) * p / q, with a and b those of
+the first two, then so are the numbers of its plan. Floats and constant arrays are matched with those that were
+recorded, and taken from the third recording; a constant that a pass has folded is folded again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .plan import Plan
 from .skeleton import Skeleton, is_number, key_of
 
 T = TypeVar("T")
-_LARGEST = 1 << 62  # of a product that has room in 64 bits
+_LARGEST = 1 << 62  # bound of products, which must fit into 64 bits
 
 
 class UnknownError(Exception):
-    """Something in the third plan does not follow from the two others."""
+    """The third plan does not follow from the two others."""
 
 
 def _unknown() -> NoReturn:
@@ -33,7 +33,7 @@ def _unknown() -> NoReturn:
 
 
 class _Third(NamedTuple):
-    """What the parts of a third plan are made from: its numbers, its recording, its buffers and slots."""
+    """What the parts of the third plan are made from: its numbers, its recording, its buffers and slots."""
 
     numbers: list[int]
     operators: tuple[Operator, ...]
@@ -46,7 +46,7 @@ Make: TypeAlias = Callable[[_Third], T]
 
 
 class _Memory(NamedTuple):
-    """A buffer of the first plan; the place of its size among the numbers, and its constant, if it is made anew."""
+    """A buffer of the first plan, the index of its size (None: it is reused), and how its constant is made."""
 
     buffer: Buffer
     size: int | None
@@ -54,7 +54,7 @@ class _Memory(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A slot of the first plan; if it is made anew, its buffer, and its numbers: offset, turn, shape, strides."""
+    """A slot of the first plan, its buffer, and the index of its offset, turn, shape, strides (None: it is reused)."""
 
     slot: Slot
     buffer: int
@@ -62,7 +62,7 @@ class _Place(NamedTuple):
 
 
 class _Call(NamedTuple):
-    """An instruction of the first plan; its operands (numbers of slots, or how they are made), results, attributes."""
+    """An instruction of the first plan, and how its parts are made for the third, or the numbers of their slots."""
 
     instruction: Instruction
     operator: Make[Operator]
@@ -72,7 +72,7 @@ class _Call(NamedTuple):
 
 
 class _Repeat(NamedTuple):
-    """A loop: its calls, the place of its number of steps, and its direction."""
+    """A loop: its calls, the index of its number of steps, and its direction."""
 
     calls: tuple[_Call, ...]
     steps: int
@@ -80,14 +80,14 @@ class _Repeat(NamedTuple):
 
 
 class PlanLine:
-    """The plans on the line through two.
+    """The plans on the line through two given ones.
 
     Args:
         first, second: recordings of the same form.
         one, other: their plans.
 
     Raises:
-        UnknownError: if the two plans do not say how they depend on the recordings.
+        UnknownError: if the two plans do not show how they depend on the recordings.
     """
 
     def __init__(self, first: Skeleton, second: Skeleton, one: Plan, other: Plan) -> None:
@@ -97,7 +97,7 @@ class PlanLine:
         self._values: list[tuple[int, int]] = []  # the numbers of both plans
         self._buffers: dict[int, tuple[Buffer, int]] = {}  # by id of the first's: the second's, and its number
         self._slots: dict[int, tuple[Slot, int]] = {}
-        self._taken: set[int] = set()  # the second's buffers
+        self._taken: set[int] = set()  # ids of the second's buffers that are known
         self._memories: list[_Memory] = []
         self._places: list[_Place] = []
         if one.last != other.last:
@@ -111,14 +111,14 @@ class PlanLine:
         self._longest = int(np.abs(self._way).max(initial=0))
 
     def plan(self, third: Skeleton, p: int, q: int) -> Plan:
-        """Return the plan of a recording, with an arena of its own.
+        """Return the plan of a recording, with the arena laid out for it.
 
         Args:
             third: the recording.
-            p, q: its numbers are those of the first and p / q of the way to the second.
+            p, q: its numbers are those of the first plus p / q times the difference to the second.
 
         Raises:
-            UnknownError: if its constants do not say what they stand for.
+            UnknownError: if its constants cannot be matched with those of the first two, or its numbers are too large.
         """
         if abs(p) * self._longest >= _LARGEST:
             _unknown()
@@ -154,7 +154,7 @@ class PlanLine:
         return _Call(one, operator, tuple(inputs), tuple(outputs), self._attrs(one.attrs, other.attrs))
 
     def _operator(self, one: Operator, other: Operator) -> Make[Operator]:
-        """Return how an operator is made: of those that the recordings brought, the third's is taken."""
+        """Return how an operator is made: one that is not the package's own is taken from the third recording."""
         if id(one) not in self._operators:
             return _always(one) if one.name == other.name and one.key == other.key else _unknown()
         like, number = self._operators[id(one)]
@@ -166,7 +166,7 @@ class PlanLine:
         return {name: self._part(part, other[name]) for name, part in one.items()}
 
     def _numbers(self, one: Sequence[int], other: Sequence[int]) -> int:
-        """Take note of numbers of both plans; return the place of the first."""
+        """Append numbers of both plans; return the index of the first."""
         start = len(self._values)
         self._values += _pairs(one, other)
         return start
@@ -210,7 +210,7 @@ class PlanLine:
     def _slot(self, one: Slot, other: Slot) -> int:
         """Return the number of a slot.
 
-        The shape of an array with two axes that change does not change evenly with each.
+        At most one axis may change: with two, sizes and strides would not be linear in the numbers.
         """
         if id(one) in self._slots:
             like, number = self._slots[id(one)]
@@ -234,7 +234,7 @@ class PlanLine:
         constant = None
         if one.constant is not None and other.constant is not None:
             constant = self._constant(one, other)
-        is_fixed = one.kind != "arena" and constant is None and one.nbytes == other.nbytes  # nobody writes to it
+        is_fixed = one.kind != "arena" and constant is None and one.nbytes == other.nbytes  # reused
         size = None if is_fixed else self._numbers((one.nbytes,), (other.nbytes,))
         self._memories.append(_Memory(one, size, constant))
         self._buffers[id(one)] = other, len(self._buffers)
@@ -243,7 +243,7 @@ class PlanLine:
     # -- constants ----------------------------------------------------------------------------------------------------
 
     def _constant(self, one: Value | Buffer, other: Value | Buffer) -> Make[Array]:
-        """Return how a constant is made: as it was recorded, or computed anew as it was computed in advance."""
+        """Return how a constant is made: taken from the recording, or folded again as a pass has folded it."""
         one, other = _in_the_graph(one), _in_the_graph(other)
         if one.constant is None or other.constant is None:
             _unknown()
@@ -262,17 +262,17 @@ class PlanLine:
         return folded
 
     def _known(self, one: float | Array, other: float | Array) -> Make[float | Array]:
-        """Return how a real, or an array, that the two recordings had is found in the third."""
+        """Return how a float or an array of the two recordings is found in the third."""
         keys = key_of(one), key_of(other)
         if keys not in self._constants.known:
-            return _always(one) if keys[0] == keys[1] else _unknown()  # a pass has put it in, whatever the length
+            return _always(one) if keys[0] == keys[1] else _unknown()  # a pass has put it in, whatever the numbers
         if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
             return lambda new: new.constants[keys]
         start, ndim = self._numbers(one.shape, other.shape), one.ndim
 
         def reshaped(new: _Third) -> Array:
             array, shape = new.constants[keys], tuple(new.numbers[start : start + ndim])
-            if math.prod(shape) != np.size(array):  # others of the same bytes may have another one
+            if math.prod(shape) != np.size(array):  # of arrays with the same bytes, whatever their shapes
                 _unknown()
             return np.ascontiguousarray(array).reshape(shape)
 
@@ -310,7 +310,7 @@ def _new_instruction(call: _Call, new: _Third) -> Instruction:
 
 
 class _Constants:
-    """Floating point numbers and arrays of two recordings, by what each is in both; see `of`."""
+    """Floats and arrays of two recordings, identified by their keys in both."""
 
     def __init__(self, first: Skeleton, second: Skeleton) -> None:
         self._rows: list[tuple[object, object, str]] = []
@@ -322,11 +322,11 @@ class _Constants:
         self.known = {row[:2] for row in self._rows}
 
     def of(self, third: Skeleton) -> dict[object, float | Array]:
-        """Return what stands for each in a third recording.
+        """Return the floats and arrays of a third recording, by the keys of those that they correspond to.
 
         Raises:
-            UnknownError: if it is not clear: passes look for zeros and ones, and for what is equal, so what was equal
-            in both must be equal in the third, what was the same in both the same, zeros zeros, and ones ones.
+            UnknownError: if passes might treat the third in another way. They look for zeros, for ones, and for equal
+                constants, so these must stay what they were in both, and what did not change between them may not.
         """
         found: dict[object, tuple[object, float | Array]] = {}
         for (one, other, sort), part in zip(self._rows, third.constants, strict=True):
@@ -352,7 +352,7 @@ def _bounds(part: slice) -> tuple[object, ...]:
 
 
 def _in_the_graph(constant: Value | Buffer) -> Value | Buffer:
-    """Return what a constant was in the graph: its array may take less memory than the copy in one piece."""
+    """Return the value in the graph of a constant: its array may take less memory than the contiguous copy."""
     value = constant.value if isinstance(constant, Buffer) else None
     return constant if value is None or value.constant is None else value
 

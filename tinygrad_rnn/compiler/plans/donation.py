@@ -1,8 +1,8 @@
-"""Donated inputs: which results are made in their place.
+"""Donated inputs, and the results that are written over them.
 
-A result lies where a donated input lies if it is an elementwise update of it, and nobody reads the input afterwards.
-All such updates are done at the end of a plan, when everything that can fail has been done: an error leaves the inputs
-as they were.
+A result is written over a donated input if it is an elementwise update of it, and nobody reads the input afterwards.
+All such updates come at the end of a plan, after everything that can fail, so that an error leaves the inputs as they
+were.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..ir.graph import Call, Graph, Value
 from ..ir.table import IN_PLACE, VIEWS
 
-_ALIASES = VIEWS | {"stack"}  # a stack of what lies in order is a view too
+_ALIASES = VIEWS | {"stack"}  # a stack of operands that lie in order is a view too
 
 
 class Placed(NamedTuple):
@@ -21,8 +21,8 @@ class Placed(NamedTuple):
 
     Attributes:
         graph: its calls, those of the updates last.
-        first: number of the first call of them.
-        over: by call, the input that its result is written over.
+        first: number of the first of these.
+        over: call to the input that its result is written over.
     """
 
     graph: Graph
@@ -31,7 +31,7 @@ class Placed(NamedTuple):
 
 
 def placed_over(graph: Graph, donated: Sequence[Value]) -> Placed:
-    """Return a graph in which results are made where donated inputs lie, as far as that can be."""
+    """Return a graph in which results are written over donated inputs, as far as that is possible."""
     over = dict(_candidates(graph, donated))
     uses = graph.uses()
     while True:
@@ -40,12 +40,12 @@ def placed_over(graph: Graph, donated: Sequence[Value]) -> Placed:
         wrong = {call for call in over if call not in late} | _read_later(graph, calls, over)
         if not wrong:
             return Placed(graph.with_calls(calls), len(calls) - len(late), over)
-        # One at a time, the last: what is written elsewhere after all may set others free.
+        # Drop one at a time, the last: with its result written elsewhere, others may be possible.
         del over[next(call for call in reversed(calls) if call in wrong)]
 
 
 def _candidates(graph: Graph, donated: Sequence[Value]) -> Iterator[tuple[Call, Value]]:
-    """Yield results that are elementwise updates of donated inputs, with the nearest of those of their shape."""
+    """Yield calls whose results are elementwise updates of donated inputs, each with the nearest of its shape."""
     inputs = set(donated)
     known = set(graph.calls)
     pairs: list[tuple[int, int, Call, Value]] = []
@@ -79,7 +79,7 @@ def _may_update(call: Call) -> bool:
 
 
 def _operands(value: Value, known: set[Call]) -> list[Value]:
-    """Return what an elementwise result is made of element by element."""
+    """Return the operands of an elementwise result that have its shape."""
     call = value.maker
     if call is None or call not in known or not _may_update(call):
         return []
@@ -105,7 +105,7 @@ def _read_later(graph: Graph, calls: Sequence[Call], over: dict[Call, Value]) ->
     """Return the calls that cannot write over an input: it is read after them, or by them in another order."""
     number = {call: place for place, call in enumerate(calls)}
     writer = {value: call for call, value in over.items()}
-    part_of: dict[Value, set[Value]] = {value: {value} for value in writer}  # inputs that a value may be a view of
+    part_of: dict[Value, set[Value]] = {value: {value} for value in writer}  # what it may be a view of
     wrong: set[Call] = set()
     for call in calls:
         read: set[Value] = set()

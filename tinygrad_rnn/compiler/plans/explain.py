@@ -1,4 +1,4 @@
-"""What a plan costs: calls, arithmetic, traffic, memory, and where the time goes."""
+"""The cost of a plan: calls, arithmetic, traffic, memory, and where the time goes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _UNITS = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]
 
 @dataclass(frozen=True)
 class Row:
-    """What the calls of one operator cost together.
+    """The cost of all calls of one operator.
 
     Attributes:
         operator: its name.
-        calls: how many a replay does; one in a loop counts at each step.
+        calls: their number in a replay; a call in a loop counts at each step.
         flops: floating point operations.
         nbytes: bytes read and written.
         seconds: time of one replay, or None where it was not measured.
@@ -35,10 +35,10 @@ class Row:
 
 @dataclass(frozen=True)
 class LoopCosts:
-    """What a loop costs, all its steps together.
+    """The cost of a loop, all its steps together.
 
     Attributes:
-        instructions: how many its body has.
+        instructions: their number in its body.
         steps: T.
         reverse: whether the last step comes first.
         flops, nbytes, seconds: as in `Row`.
@@ -59,16 +59,16 @@ class LoopCosts:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a plan costs; its text is `str(explanation)`.
+    """The cost of a plan; `str(explanation)` is a report.
 
     Attributes:
-        rows: costs by operator, the dearest first (in time where it was measured, else in bytes).
+        rows: costs by operator, the highest first (in time where it was measured, else in bytes).
         passes: names of the passes that ran.
         arena_bytes: size of the arena, whose bytes serve one value after another.
         alive_bytes: the most bytes of the arena that hold values at one time.
-        alive_at: (number, operator) of the instruction at which that is, in the order of `Plan.flat`.
+        alive_at: (number, operator) of the instruction where that is, in the order of `Plan.flat`.
         input_bytes, constant_bytes, result_bytes: memory beside the arena.
-        executor: what replayed the plan where times were measured, such as "native, 2 threads"; else "".
+        executor: what replayed the plan if times were measured, such as "native, 2 threads"; else "".
         loops: costs of each loop, in the order in which they are done; they are in the rows too.
     """
 
@@ -150,7 +150,7 @@ class Explanation:
 
 
 class Costly(Protocol):
-    """What is explained: a `Plan`, which has a method for that and so imports this module."""
+    """The part of a `Plan` that is explained; `plan` itself imports this module."""
 
     inputs: list[Slot]
     outputs: list[Slot]
@@ -162,12 +162,12 @@ class Costly(Protocol):
 
 
 def explain(plan: Costly, seconds: Sequence[float] | None = None, executor: str = "") -> Explanation:
-    """Return what a plan costs.
+    """Return the cost of a plan.
 
-    A matrix product counts 2 * M * N * K floating point operations, all else one for each element of its largest
-    operand or result, and what only moves elements none. A call moves the bytes of its operands and results, an
-    element that is repeated by broadcasting once; that they may be in cache is not considered. A call in a loop counts
-    at each of its steps, in its row and in the line of its loop.
+    A matrix product counts 2 * M * N * K floating point operations, any other call one for each element of its largest
+    operand or result, or none if it only moves elements. A call moves the bytes of its operands and results, where an
+    element that is repeated by broadcasting counts once; caches are not considered. A call in a loop counts at each
+    step, in its row and in the line of its loop.
 
     Args:
         plan: what `compile` made.
@@ -238,16 +238,16 @@ def flops_of(instruction: Instruction) -> int:
 
 
 def _traffic(slot: Slot) -> int:
-    """Return the bytes of the different elements of a slot."""
+    """Return the bytes of the distinct elements of a slot."""
     lengths = (length for length, stride in zip(slot.shape, slot.strides, strict=True) if stride)
     return 0 if 0 in slot.shape else math.prod(lengths) * slot.dtype.itemsize
 
 
 def _most_alive(plan: Costly) -> tuple[int, int]:
-    """Return (bytes, number): the most bytes of the arena that hold values at one time, and the instruction at which.
+    """Return (bytes, number): the most bytes of the arena that hold values at one time, and the instruction where.
 
     What a loop keeps from step to step (it is used outside too, has a place for each step, or is read before it is
-    written) is alive in all of it.
+    written) is alive during the whole loop.
     """
     flat = list(plan.flat())
     kept, ends = _kept(flat)
@@ -272,8 +272,8 @@ def _most_alive(plan: Costly) -> tuple[int, int]:
 
 
 def _kept(flat: Sequence[tuple[Instruction, Loop | None]]) -> tuple[set[int], dict[int, tuple[int, int]]]:
-    """Return the buffers that are alive in all of a loop that uses them, and the first and last number of each loop."""
-    users: dict[int, set[int]] = {}  # of each buffer the loops that use it, and id(None) if others do
+    """Return the buffers that are alive during whole loops, and the numbers of the first and last call of each loop."""
+    users: dict[int, set[int]] = {}  # buffer to the loops that use it; id(None): outside of loops
     ends: dict[int, tuple[int, int]] = {}
     kept: set[int] = set()
     for number, (instruction, loop) in enumerate(flat):

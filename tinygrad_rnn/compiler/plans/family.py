@@ -1,12 +1,12 @@
 """Plans for any length: how the numbers of a plan depend on the numbers of the function that was recorded.
 
-A function that is called with another length is recorded anew. That takes a few milliseconds, as a loop is recorded
-once, and shows what the function does with this length, whatever its Python code makes of it. If only numbers differ
-from two recordings before (lengths, sizes, indices), and the three lie on one line, then so do the numbers of their
-plans: each is a + b * length, as no array has two axes that change. The new plan is an old one with other numbers: no
-pass runs, and only the arena is laid out.
+A function that is called with another length is recorded again. That takes a few milliseconds, as a loop is recorded
+once, and shows what the function does with this length, whatever its Python code makes of it. If it differs from two
+earlier recordings only in numbers (lengths, sizes, indices), and the three lie on one line, then so do the numbers of
+their plans: each is a + b * length, as no array has two axes that change. The new plan is an old one with other
+numbers: no pass runs, and only the arena is laid out.
 
-All else must be the same: operators, operands, dtypes, constants; see `between`.
+Everything else must be the same: operators, operands, dtypes, constants; see `between`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .memory import Beside, Memory
 from .plan import Plan
 from .skeleton import Skeleton
 
-_MEMBERS = 3  # recordings of which lines are made with the next one
-_LINES = 4  # that are kept: of lengths at the usual batch size, and at that of the last batch, for instance
+_MEMBERS = 3  # recordings that are kept, for lines to the next one
+_LINES = 4  # lines that are kept: for lengths at the usual batch size, and at that of the last batch, for instance
 
 
 class _Member(NamedTuple):
@@ -35,13 +35,13 @@ class _Member(NamedTuple):
 class Family:
     """Plans of recordings that have the same form.
 
-    `add` what the passes made for the first lengths; from the third on `plan_for` needs no pass.
+    `add` takes the plans that passes have made for the first two lengths; from then on, `plan_for` needs no pass.
 
     Args:
         beside: see `Memory`.
 
     Attributes:
-        memory: what their executors share.
+        memory: shared by their executors.
     """
 
     def __init__(self, beside: Beside | None = None) -> None:
@@ -50,14 +50,14 @@ class Family:
         self._lines: list[_Line] = []  # through two members each; the one used last comes first
 
     def add(self, recorded: Skeleton, plan: Plan) -> None:
-        """Take note of a plan that was made of a recording."""
+        """Add the plan that passes have made of a recording."""
         new = _Member(recorded, plan)
         lines = [line for other in reversed(self._members) if (line := _line(other, new)) is not None]
         self._lines = [*lines, *self._lines][:_LINES]
         self._members = [*self._members[1 - _MEMBERS :], new]
 
     def plan_for(self, recorded: Skeleton) -> Plan | None:
-        """Return the plan for a recording, or None if the numbers of it do not say what it is."""
+        """Return the plan for a recording, or None if it cannot be derived."""
         for number, line in enumerate(self._lines):
             plan = line.plan_for(recorded)
             if plan is not None:
@@ -71,9 +71,9 @@ class _Line(NamedTuple):
 
     Attributes:
         plans: the plans on it.
-        start, way: numbers of the first recording, and what they change by to the second.
-        changing: one that changes.
-        lengths: which of those that change are lengths of axes.
+        start, way: numbers of the first recording, and the differences to the second.
+        changing: index of a number that changes.
+        lengths: indices of the changing numbers that are lengths of axes.
     """
 
     plans: PlanLine
@@ -83,10 +83,10 @@ class _Line(NamedTuple):
     lengths: NDArray[np.intp]
 
     def plan_for(self, recorded: Skeleton) -> Plan | None:
-        """Return the plan for a recording; None if its numbers or its constants do not say what it is.
+        """Return the plan for a recording; None if it cannot be derived.
 
-        They do not if the numbers are off the line, or an axis that changes has a length below 2, where arrays are
-        laid out in another way.
+        That is so if the numbers are off the line, the constants do not match, or a changing axis has a length below
+        2, where arrays are laid out in another way.
         """
         numbers = recorded.numbers
         far = numbers - self.start
@@ -100,7 +100,7 @@ class _Line(NamedTuple):
 
 
 def _line(first: _Member, second: _Member) -> _Line | None:
-    """Return the line through two members; None if others do not lie on it."""
+    """Return the line through two members; None if no plan can be derived from them."""
     one, other = first.recorded, second.recorded
     way = other.numbers - one.numbers
     if not way.any() or not _is_straight(one, other):
@@ -119,7 +119,7 @@ def _line(first: _Member, second: _Member) -> _Line | None:
 
 
 def _is_straight(first: Skeleton, second: Skeleton) -> bool:
-    """Return whether no array has two axes that change: then sizes and places in memory change evenly with each."""
+    """Return whether no array has two axes that change: then sizes and offsets are linear in the numbers."""
     changes = (second.numbers != first.numbers).astype(np.intp)
     before = np.concatenate([[0], np.cumsum(changes)])
     return all(before[stop] - before[start] < 2 for start, stop in first.shapes)

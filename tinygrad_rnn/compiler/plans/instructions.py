@@ -26,7 +26,7 @@ class Buffer:
         index: number of the input or output.
         born: number of the first instruction that uses it, or of the first of the loop whose steps all need it.
         dies: number of the last one, likewise; -1: there is none.
-        value: what a constant was in the graph.
+        value: the value of the graph that it was made for, if there is one.
     """
 
     kind: str
@@ -43,8 +43,8 @@ class Buffer:
 class Slot:
     """Where an array lies: its buffer, and how it is laid out in there (offset and strides in bytes).
 
-    It is not written to once it is made. Within a loop `turn` is how many bytes further it lies at each step: at step t
-    it begins at offset + t * turn.
+    It is not changed once it is made. Within a loop, `turn` is the stride in bytes from step to step: at step t the
+    array begins at offset + t * turn.
     """
 
     buffer: Buffer
@@ -59,7 +59,7 @@ class Slot:
         return extent(self.shape, self.strides, self.dtype.itemsize)
 
     def at(self, t: int) -> Slot:
-        """Return where it lies at a step of a loop."""
+        """Return the slot at step t of a loop."""
         return self if self.turn == 0 else replace(self, offset=self.offset + t * self.turn, turn=0)
 
     def array(self, memory: Array | bytearray, start: int = 0) -> Array:
@@ -71,7 +71,7 @@ class Slot:
 
 @lru_cache(maxsize=1024)
 def extent(shape: Shape, strides: Shape, itemsize: int) -> tuple[int, int]:
-    """Return what `Slot.extent` does."""
+    """Return `Slot.extent` for a layout, from a cache."""
     low = high = 0
     for length, stride in zip(shape, strides, strict=True):
         if length == 0:
@@ -118,7 +118,7 @@ class Loop:
 
 
 def views_in(base: Slot, function: Callable[[Array], Sequence[Array]]) -> list[Slot] | None:
-    """Return where the results of a function of the array in a slot lie if they are views of it, else None."""
+    """Return the slots of the results of a function of the array in `base` if they are views of it, else None."""
     stand_in = base.array(_memory(base))
     parts = function(stand_in)
     start = stand_in.__array_interface__["data"][0] - base.offset
@@ -151,7 +151,7 @@ def strides_of(shape: Shape, itemsize: int) -> Shape:
 
 
 def places(name: str, axis: int, parts: Sequence[Value | Slot], whole: Slot) -> list[Slot]:
-    """Return where each operand of a "stack" or a "concatenate" lies in its result."""
+    """Return the slot of each operand of a "stack" or a "concatenate" within the slot of its result."""
     axis %= len(whole.shape)
     stride, at, found = whole.strides[axis], whole.offset, []
     for part in parts:

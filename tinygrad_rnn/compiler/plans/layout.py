@@ -1,14 +1,14 @@
-"""From a graph to a plan: which memory each value has, and the list of calls.
+"""Layout of memory: from a graph to a plan, with the slot of each value and the list of calls.
 
-Views cost nothing: a reshape or a slice of a buffer is another way to look at it, found once, here. What is joined by
-`stack` or `concatenate` is written into its place by the call that makes it, or is a view too if it lies there in order
-already. An elementwise result is computed over an operand that nobody needs any more. The rest of the values share one
-arena: two of them may have the same bytes if their lives do not overlap.
+Views cost nothing: the layout of a reshape or a slice is computed once, here. Operands of `stack` and `concatenate` are
+written into the result by the calls that make them, or the result is a view too, if they lie in order already. An
+elementwise result is written over an operand that nobody needs any more. The other values share one arena: two of them
+may have the same bytes if their lifetimes do not overlap.
 
-In a loop a slice lies one step further at each turn, and so does what the loop stacks. A carried value that is stacked
-before or after the step is one array of T + 1 states, of which each step reads one and writes the next; one that is
-not has one place, where the step writes it anew. Calls are numbered as they stand, those of a body within its loop;
-what a loop uses, and was there before it or is there after it, lives as long as the loop does.
+In a loop, slices and stacked results move on by one entry at each step. A carried value that is stacked before or after
+the step is one array of T + 1 states, of which each step reads one and writes the next; any other carried value has one
+place, which the step overwrites. Calls are numbered in order, those of a body within their loop; what a loop uses, and
+was there before it or is needed after it, lives as long as the whole loop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Span(NamedTuple):
 
 
 class _Layout:
-    """Gives every value a place; one use."""
+    """The layout of one graph, used once."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -66,13 +66,13 @@ class _Layout:
         self.last.update(dict.fromkeys((*call.values(), *body.graph.inputs, *body.graph.outputs), last))
 
     def give(self, value: Value, slot: Slot, until: int = -1) -> Slot:
-        """Let a value lie in a slot."""
+        """Put a value into a slot."""
         self.slots[value] = slot
         self.until[slot.buffer] = max(self.until.get(slot.buffer, -1), self.last.get(value, -1), until)
         return slot
 
     def root(self, value: Value, kind: str = "arena", index: int = 0) -> Slot:
-        """Let a value have memory of its own."""
+        """Put a value into a buffer of its own."""
         constant = None
         if value.constant is not None:
             kind, constant = "constant", np.ascontiguousarray(value.constant).reshape(value.shape)
@@ -83,16 +83,16 @@ class _Layout:
         )
 
     def slot(self, value: Value) -> Slot:
-        """Return where a value lies."""
+        """Return the slot of a value, in a buffer of its own if it has none yet."""
         found = self.slots.get(value)
         return self.root(value) if found is None else found
 
     def operand(self, part: object) -> object:
-        """Return the slot of a value; what is not one as it is."""
+        """Return the slot of a value; anything else as it is."""
         return self.slot(part) if isinstance(part, Value) else part
 
     def place_over(self, call: Call, inputs: tuple[object, ...]) -> None:
-        """Let a result of a call lie where an operand lies that nobody needs after it, if the call allows that."""
+        """Put a result of a call over an operand that nobody needs after it, if the call allows that."""
         if call in self.over:
             self.give(call.output, self.slot(self.over[call]))
             return
@@ -115,7 +115,7 @@ class _Layout:
                 return
 
     def joined(self, call: Call) -> Slot | None:
-        """Return where a stack lies if its operands lie at even distances, so that it is a view of them, else None."""
+        """Return the slot of a stack if it is a view of its operands, which lie at equal distances then, else None."""
         if call.name != "stack" or call.output in self.slots:
             return None
         parts = [self.slots.get(part) for part in call.inputs]
@@ -132,7 +132,7 @@ class _Layout:
         return Slot(first.buffer, first.offset, call.output.shape, strides, first.dtype, first.turn)
 
     def views_of(self, call: Call) -> list[Slot] | None:
-        """Return where the results of a call lie if they are views of its operands, else None."""
+        """Return the slots of the results of a call if they are views of its operands, else None."""
         joined = self.joined(call)
         if joined is not None:
             return [joined]
@@ -147,7 +147,7 @@ class _Layout:
     # -- loops ------------------------------------------------------------------------------------------------------
 
     def place_results(self, call: Call) -> None:
-        """Give what a loop carries and stacks its place, before what is joined within the body gets one."""
+        """Place what a loop carries and stacks, before operands of stacks within the body are placed."""
         body: Body = call.attrs["body"]
         inputs, outputs, end = body.graph.inputs, body.graph.outputs, self.spans[call].last
         stacks: dict[Value, list[Value]] = {}
@@ -176,9 +176,9 @@ class _Layout:
         early = _turned(whole, 0), _turned(whole, 1)
         self.give(before, early[1 if body.reverse else 0], end)
         self.give(after, early[0 if body.reverse else 1], end)
-        self.give(final, _at(whole, 0 if body.reverse else body.steps))
+        self.give(final, early[0].at(0 if body.reverse else body.steps))
         for stack, number in seen:
-            start = _at(whole, 1 - number if body.reverse else number)
+            start = early[0].at(1 - number if body.reverse else number)
             self.give(stack, Slot(whole.buffer, start.offset, stack.shape, whole.strides, whole.dtype))
 
     def _own(self, shape: Shape, dtype: DType) -> Slot:
@@ -187,7 +187,7 @@ class _Layout:
         return Slot(buffer, 0, shape, strides, dtype)
 
     def _is_over(self, before: Value, after: Value, call: Call) -> bool:
-        """Return whether the value after a step can be written where that before it lies."""
+        """Return whether the value after a step can be written over that before it."""
         maker = after.maker
         assert maker is not None
         body: Body = call.attrs["body"]
@@ -205,7 +205,7 @@ class _Layout:
         return last == self.numbers[maker] and maker.name in IN_PLACE and plain
 
     def enter(self, call: Call) -> Iterator[Instruction]:
-        """Give what a loop slices and reads its place; yield the copies that bring carried values into theirs."""
+        """Place what a loop slices and reads; yield the copies of carried values to where the first step reads them."""
         body: Body = call.attrs["body"]
         inner, end = body.graph.inputs, self.spans[call].last
         for number, (value, outer) in enumerate(zip(inner, call.inputs, strict=True)):
@@ -215,11 +215,10 @@ class _Layout:
                 self.give(value, _turned(slot, 0) if is_slice else slot, end)
                 continue
             own = self.slots[value]
-            first = own.offset + own.turn * (body.steps - 1 if body.reverse else 0)
-            yield Instruction(COPY, (slot,), (Slot(own.buffer, first, own.shape, own.strides, own.dtype),), {}, None)
+            yield Instruction(COPY, (slot,), (own.at(body.steps - 1 if body.reverse else 0),), {}, None)
 
     def leave(self, call: Call) -> Iterator[Instruction]:
-        """Yield the copies that a step ends with: of carried values that could not be made in their place."""
+        """Yield the copies at the end of a step: of carried values that could not be written in place."""
         body: Body = call.attrs["body"]
         for before, after in zip(body.graph.inputs, body.graph.outputs[: body.carried], strict=False):
             own, made = self.slots[before], self.slots[after]
@@ -234,19 +233,14 @@ def _turned(whole: Slot, first: int) -> Slot:
     return Slot(whole.buffer, offset, whole.shape[1:], whole.strides[1:], whole.dtype, turn)
 
 
-def _at(whole: Slot, index: int) -> Slot:
-    offset = whole.offset + index * whole.strides[0]
-    return Slot(whole.buffer, offset, whole.shape[1:], whole.strides[1:], whole.dtype)
-
-
 def _parts(index: object) -> tuple[object, ...]:
     return index if isinstance(index, tuple) else (index,)
 
 
 def _place_in_stacks(layout: _Layout, graph: Graph) -> dict[Call, set[int]]:
-    """Let the operands of stacks be made where the stack wants them; return for each stack the operands that are.
+    """Place operands of stacks within them; return for each stack the numbers of the operands that are placed.
 
-    The last stack comes first: one that is an operand of another has its place when its own operands get theirs.
+    The last stack comes first, so that one that is an operand of another has its place before its own operands.
     """
     placed: dict[Call, set[int]] = {}
     for call in reversed(graph.calls):
@@ -273,9 +267,9 @@ def _place_in_stacks(layout: _Layout, graph: Graph) -> dict[Call, set[int]]:
 
 
 def _source(call: Call, value: Value) -> Value:
-    """Return the array whose elements, in their order, are an operand of a concatenation of vectors; else the operand.
+    """Return the array that an operand of a concatenation of vectors is a reshape of, else the operand.
 
-    So gradients that are joined to one vector are made there.
+    Gradients that are joined into one vector are thus written into it directly.
     """
     maker = value.maker
     if call.name != "concatenate" or value.ndim != 1 or maker is None or maker.name != "reshape":
@@ -285,7 +279,7 @@ def _source(call: Call, value: Value) -> Value:
 
 
 def _can_be_placed(layout: _Layout, value: Value) -> bool:
-    """Return whether what makes a value can write it anywhere."""
+    """Return whether the call that makes a value can write it anywhere."""
     is_free = value not in layout.slots and value not in layout.returned
     return is_free and value.maker is not None and value.maker.name not in VIEWS
 
@@ -333,7 +327,7 @@ def make_plan(graph: Graph, donated: Collection[int] = ()) -> Plan:
 
 
 def _instructions(layout: _Layout, call: Call, placed: dict[Call, set[int]]) -> list[Instruction]:
-    """Give the results of a call a place, and return what is to be done."""
+    """Place the results of a call, and return its instructions."""
     views = layout.views_of(call)
     if views is not None:
         for value, view in zip(call.outputs, views, strict=True):
@@ -353,7 +347,7 @@ def _instructions(layout: _Layout, call: Call, placed: dict[Call, set[int]]) -> 
 
 
 def _outputs(layout: _Layout, instructions: list[Instruction | Loop]) -> list[Slot]:
-    """Return where the results lie: each in memory of its own, no other result's, and no input's unless donated."""
+    """Return the slots of the results: each in a buffer of its own, which is no input's unless that is donated."""
     slots: list[Slot] = []
     for number, value in enumerate(layout.graph.outputs):
         slot = layout.slot(value)
@@ -368,7 +362,7 @@ def _outputs(layout: _Layout, instructions: list[Instruction | Loop]) -> list[Sl
 
 
 def _copies(call: Call, inputs: tuple[object, ...], whole: Slot, direct: Collection[int]) -> list[Instruction]:
-    """Return the copies that a stack still needs: of operands that could not be made in their place."""
+    """Return the copies that a stack still needs: of operands that could not be written in place."""
     where = places(call.name, call.attrs["axis"], call.inputs, whole)
     return [
         Instruction(COPY, (slot,), (place,), {}, call.step)
@@ -378,7 +372,7 @@ def _copies(call: Call, inputs: tuple[object, ...], whole: Slot, direct: Collect
 
 
 def lay_out_arena(instructions: list[Instruction | Loop]) -> int:
-    """Give every buffer of the arena its offset: bytes are used again once nobody reads them; return the size."""
+    """Set the lifetime and offset of every buffer in the arena; return the size of the arena."""
     number = 0
     found: dict[Buffer, None] = {}
     for one in instructions:

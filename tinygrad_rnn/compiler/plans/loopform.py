@@ -1,4 +1,4 @@
-"""Loops in the form that the layout expects: what is carried or stacked is computed in the body, for one place only."""
+"""Loops in the form that the layout expects: each carried or stacked value is made in the body, for that alone."""
 
 from __future__ import annotations
 

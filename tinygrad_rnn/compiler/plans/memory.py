@@ -19,9 +19,9 @@ _SETS = 3  # blocks for each large result before copies are made
 class Block:
     """Bytes of one large result.
 
-    Whether somebody still holds it, or a view of it, is seen from the references to the array that owns the bytes:
-    every view in NumPy has one. `own` counts those of bound calls. `donated` says that results are written over inputs
-    in here.
+    Whether anybody still holds it, or a view of it, is seen from the number of references to the array that owns the
+    bytes, as every NumPy view has one. `own` counts those of bound calls. `donated` says that the block holds donated
+    inputs, which results are written over.
     """
 
     __slots__ = ("address", "donated", "memory", "nbytes", "own", "start")
@@ -32,7 +32,7 @@ class Block:
         self.own, self.donated = 0, donated
 
     def array(self, slot: Slot) -> Array:
-        """Return the array of a slot that lies in here."""
+        """Return the array of a slot in the block."""
         return slot.array(self.memory, self.start)
 
     @property
@@ -44,7 +44,7 @@ class Block:
 class InputCopy:
     """Bytes that an input is copied into, and the array that was copied last, if nobody can change it.
 
-    The executors of one function share them, so that weights are there once for all lengths of a sequence.
+    The executors of one function share them, so that weights are stored once for all lengths of a sequence.
     """
 
     __slots__ = ("last", "memory")
@@ -55,10 +55,10 @@ class InputCopy:
 
 
 class Beside:
-    """Memories of functions that hand arrays to each other; only one of the functions runs at a time.
+    """Memories of functions that pass arrays to each other; only one of the functions runs at a time.
 
     Attributes:
-        memories: they.
+        memories: of these functions.
         used: whether one of them has ever had a block: until then no argument lies in one, and none is looked up.
     """
 
@@ -71,10 +71,10 @@ class Memory:
     """What the executors of one function share: an arena, and blocks for large results. One of them runs at a time.
 
     Args:
-        beside: memories whose results are read where they lie, this one among them from now on.
+        beside: memories whose results are read in place; this one joins them.
 
     Attributes:
-        sets: of blocks, each by the number of the result.
+        sets: each from the number of a result to its block.
         donated: blocks of donated inputs, which results are written over.
     """
 
@@ -87,13 +87,13 @@ class Memory:
         self.beside.memories.add(self)
 
     def arena(self, nbytes: int) -> Array:
-        """Return an arena of so many bytes: the first of those that there are, if they are enough."""
+        """Return an arena of `nbytes` bytes: the start of the present one, if that is large enough."""
         if self._arena.nbytes < nbytes:
-            self._arena = own_memory(2 * nbytes)  # for longer sequences; what is not used takes no memory
+            self._arena = own_memory(2 * nbytes)  # for longer sequences; pages that nobody touches take no memory
         return self._arena[:nbytes]
 
     def input_copy(self, number: int, nbytes: int) -> InputCopy:
-        """Return the copy of an input; one that is too small is made anew, of twice its size if that is enough."""
+        """Return the copy of an input; one that is too small is replaced by one of at least twice the size."""
         copy = self._inputs.get(number)
         if copy is None or copy.memory.nbytes < nbytes:
             size = nbytes if copy is None else max(nbytes, 2 * copy.memory.nbytes)
@@ -101,7 +101,7 @@ class Memory:
         return copy
 
     def drop_input(self, number: int) -> None:
-        """Give up the copy of an input, which executors that are bound to it keep."""
+        """Drop the copy of an input; executors that are bound to it keep it."""
         self._inputs.pop(number, None)
 
     def free_set(self, needs: Mapping[int, int]) -> tuple[dict[int, Block], bool]:
@@ -119,7 +119,7 @@ class Memory:
         return _enough(self.sets[-1], needs), len(self.sets) > _SETS
 
     def block_of(self, array: Array) -> Block | None:
-        """Return the block that an array lies in, from its first byte on; None if there is none."""
+        """Return the block at whose first byte an array begins; None if there is none."""
         base = array.base
         if base is None or not array.flags.c_contiguous:
             return None
@@ -130,7 +130,7 @@ class Memory:
         return block if block is not None and address(array) == block.address else None
 
     def _owner(self, base: object) -> Block | None:
-        """Return the block here whose memory this is. It is asked for each argument of each call: no generators."""
+        """Return the block that owns this memory, or None. It runs for each argument of a call: no generators."""
         for block in self.donated:
             if block.memory is base:
                 return block
@@ -140,13 +140,8 @@ class Memory:
                     return block
         return None
 
-    def _all(self) -> Iterator[Block]:
-        """Yield all blocks, also those of the memories beside."""
-        for memory in self.beside.memories:
-            yield from memory.blocks()
-
     def blocks(self) -> Iterator[Block]:
-        """Yield all blocks."""
+        """Yield the blocks of this memory."""
         yield from self.donated
         for blocks in self.sets:
             yield from blocks.values()
@@ -166,11 +161,11 @@ class Memory:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count the references to blocks that binding and unbinding make, as the executors' own.
+        """Count the references to blocks that are made or dropped in this context as the executors' own.
 
-        Whatever interrupts it, blocks that were counted wrongly are not used again.
+        If it is interrupted, all blocks are given up, as their counts may be wrong.
         """
-        found = list(self._all())
+        found = [block for memory in self.beside.memories for block in memory.blocks()]
         before = [sys.getrefcount(block.memory) for block in found]
         try:
             yield
@@ -183,7 +178,7 @@ class Memory:
 
 
 def _enough(blocks: dict[int, Block], needs: Mapping[int, int]) -> dict[int, Block]:
-    """Return blocks, those that are missing or too small made anew."""
+    """Return the blocks, after those that are missing or too small have been replaced."""
     for number, nbytes in needs.items():
         if number not in blocks:
             blocks[number] = Block(nbytes)
@@ -193,17 +188,17 @@ def _enough(blocks: dict[int, Block], needs: Mapping[int, int]) -> dict[int, Blo
 
 
 def _memory(nbytes: int) -> tuple[Array, int]:
-    """Return an array that owns memory, and the first byte in it where a cache line begins: vectors want that."""
+    """Return an array that owns memory, and the offset of the first cache line in it: vectors are aligned to it."""
     memory = np.empty(nbytes + _LINE, np.uint8)
     return memory, -address(memory) % _LINE
 
 
 def own_memory(nbytes: int) -> Array:
-    """Return that many bytes."""
+    """Return `nbytes` bytes that begin at a cache line."""
     memory, start = _memory(nbytes)
     return memory[start : start + nbytes]
 
 
 def address(array: Array) -> int:
-    """Return where an array begins."""
+    """Return the address of the first byte of an array."""
     return int(array.__array_interface__["data"][0])

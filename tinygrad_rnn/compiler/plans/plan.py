@@ -18,8 +18,8 @@ class Plan:
         inputs, outputs: where they lie; a result that lies in the buffer of an input is written over it.
         arena_bytes: size of the arena.
         passes: names of the passes that ran.
-        last: place in `instructions` of the first that is done only when all before it have succeeded, as inputs are
-            written over from there on; None: none is.
+        last: index in `instructions` from which inputs are written over, so that everything that can fail comes before
+            it; None: no input is written over.
     """
 
     instructions: list[Instruction | Loop]
@@ -32,7 +32,7 @@ class Plan:
     def flat(self) -> Iterator[tuple[Instruction, Loop | None]]:
         """Yield the instructions, those of a loop once, each with the loop that it is done in.
 
-        The number of an instruction, wherever one is named by it, is its place in this order.
+        The number of an instruction, here and elsewhere, is its position in this order.
         """
         for part in self.instructions:
             if isinstance(part, Loop):

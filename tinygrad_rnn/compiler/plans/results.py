@@ -1,4 +1,4 @@
-"""Operands that are made where a result will lie: x @ W + b, returned, needs no memory for the product."""
+"""Operands that are written where a result will lie: if x @ W + b is returned, the product needs no buffer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def made_in_results(graph: Graph, placed: Container[Value], over: Container[Call
 
     Args:
         graph: its calls in order; those in loops are left alone.
-        placed: values that have their place.
+        placed: values that have a slot.
         over: calls whose results lie over donated inputs.
     """
     uses, returned, known = graph.uses(), dict.fromkeys(graph.outputs), set(graph.calls)

@@ -1,4 +1,4 @@
-"""Skeletons: recorded graphs without their numbers, to tell whether two of them differ only in sizes."""
+"""Skeletons: recorded graphs without their numbers, to tell whether two of them differ only in numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..ir.arrays import DType, Shape
 from ..ir.graph import Body, Graph, Operator, Value
 from ..ir.identity import Same, code_and_captures
 
-_MOST = 1 << 61  # differences of two have room in 64 bits
+_MOST = 1 << 61  # so that the difference of two fits into 64 bits
 
 
 class Skeleton(NamedTuple):
@@ -35,12 +35,12 @@ class Skeleton(NamedTuple):
 
 
 def is_number(part: object) -> bool:
-    """Return whether a part is an integer that can be reckoned with; others (labels of 64 bits) must be the same."""
+    """Return whether a part is an integer that may differ; larger ones (labels of 64 bits) must be the same."""
     return type(part) is int and -_MOST < part < _MOST
 
 
 class _Writer:
-    """Writes down what something consists of, in the order in which it is walked through."""
+    """The skeleton of a graph while it is written down, in the order of a walk through the graph."""
 
     def __init__(self) -> None:
         self.form: list[object] = []
@@ -69,7 +69,7 @@ class _Writer:
             self._operator(call.operator)
             form.append(len(call.inputs))
             for part in call.inputs:
-                if type(part) is Value and part in values:  # nearly all: here, as a call takes longer
+                if type(part) is Value and part in values:  # nearly all of them: without a call, which takes longer
                     form.append(values[part])
                 else:
                     self.part(part)
@@ -131,7 +131,7 @@ class _Writer:
             self._other(part)
 
     def _other(self, part: object) -> None:
-        """Write down what is no value, number, array or nesting of them: a function, a name, an object."""
+        """Write down anything else: a function, a name, an object."""
         function = code_and_captures(part)
         if function is not None:
             self.form.append(function[0])
@@ -151,7 +151,7 @@ def _is_hashable(part: object) -> bool:
 
 
 def key_of(part: float | Array) -> object:
-    """Return what tells floats and constants apart: 0.0 from -0.0, and arrays by their bytes, whatever their shape."""
+    """Return a key of a float or an array: it tells 0.0 from -0.0, and arrays by their bytes, whatever their shape."""
     if not isinstance(part, np.ndarray):
         return float.hex(part)
     if part.size and not any(part.strides):  # one element everywhere

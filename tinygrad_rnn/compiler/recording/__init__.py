@@ -1,1 +1,1 @@
-"""From a Python function to a graph of calls."""
+"""Recording: from a Python function to a graph of calls."""

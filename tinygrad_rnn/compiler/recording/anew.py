@@ -1,6 +1,6 @@
 """Warnings about functions that are recorded often: they name what differs between the signatures of two calls.
 
-A plan is quick and recording is slow, so a function that is recorded anew again and again is slower than eager
+A plan is quick and recording is slow, so a function that is recorded again and again is slower than eager
 execution. Nothing here runs when a call is replayed: signatures are described when a function is recorded.
 """
 
@@ -18,13 +18,13 @@ from ...engine.tensor import Tensor
 from .arguments import Arguments, parameters_of
 from .signature import Numbers, of_generator, of_place, of_value
 
-_OFTEN = 3  # times that arrays from outside may change before that is worth a word
+_OFTEN = 3  # changes of arrays from outside until a warning
 _MOST = 3  # differences that are named
 _RECORDING = "whether gradients are recorded"
 
 
 class Aspect(NamedTuple):
-    """One thing that a signature says of a part of the arguments: what is compared, in words, and what may help."""
+    """One thing that a signature says of a part of the arguments: a key, which is compared, in words, and advice."""
 
     key: object
     words: str
@@ -32,18 +32,18 @@ class Aspect(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a signature says of one part of the arguments: in words, and by name (shape, dtype, "" for itself)."""
+    """What a signature says of a part of the arguments: in words, and by name (shape, dtype, "" for itself)."""
 
     words: str
     aspects: dict[str, Aspect]
 
 
 class Recordings:
-    """Counts how often a function is recorded, and warns, once for each cause, when that is often.
+    """The count of the recordings of a function, with a warning, once for each cause, when there are many.
 
     Args:
         function: that is recorded.
-        most: recordings for different signatures that are no cause for a word: as many as there are plans kept.
+        most: recordings for different signatures without a warning: as many as the plans that are kept.
     """
 
     def __init__(self, function: Callable[..., object], most: int) -> None:
@@ -52,7 +52,7 @@ class Recordings:
         self._last: dict[str, Part] = {}
 
     def outside(self, shape: tuple[int, ...]) -> None:
-        """Take note that an array from outside, of this shape, has changed since the function was recorded."""
+        """Count a change of an array from outside, of this shape, since the function was recorded."""
         self._changes += 1
         self._count -= 1  # no signature is the cause
         if self._changes == _OFTEN:
@@ -65,17 +65,17 @@ class Recordings:
             )
 
     def recorded(self, args: Arguments) -> None:
-        """Take note that the function has been recorded for these positional and named arguments."""
+        """Count a recording of the function for these positional and named arguments."""
         self._count += 1
         if self._count > self._most + 1:
-            return  # it has been said
+            return  # the warning has been given
         before, self._last = self._last, parts_of(args, self._function)
         if self._count == self._most + 1:
             self._last, found = {}, differences(before, self._last)
             warnings.warn(
                 f"compile: {_name(self._function)} has been recorded {self._count} times, for another signature each "
-                f"time or for one whose plan is not kept any more (max_plans={self._most}), which is slow; since the "
-                f"last time there changed {'; '.join(found[:_MOST])}"
+                f"time or for one whose plan is not kept any more (max_plans={self._most}), which is slow; changes "
+                f"since the last time: {'; '.join(found[:_MOST])}"
                 + (f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""),
                 RuntimeWarning,
                 stacklevel=4,
@@ -98,7 +98,7 @@ def differences(before: Mapping[str, Part], now: Mapping[str, Part]) -> list[str
     'args[0]: shape (1,) -> (2,) (loop over time with tr.scan, which serves any length, or pad, or raise max_plans)'
     """
     found = []
-    for path in before:  # of a part that only one of them has, the nesting around it says so
+    for path in before:  # a part that only one of them has is named by the nesting around it
         if path in now:
             one, two = before[path], now[path]
             found += [f"{path}: {words}" for words in _changes(one, two)]
@@ -121,7 +121,7 @@ def _changes(before: Part, now: Part) -> list[str]:
 def parts_of(args: Arguments, function: Callable[..., object] | None = None) -> dict[str, Part]:
     """Return what the signature of a call says of each part of its arguments, by the path of the part.
 
-    Nothing that has a state is kept alive by it.
+    It keeps nothing alive that has a state.
 
     Args:
         args: positional and named arguments.

@@ -29,14 +29,14 @@ def checked(function: Callable[..., object], donate: Collection[str | int] | str
         fits = part in named if isinstance(part, str) else 0 <= part < len(names) or (more and part >= 0)
         if known and not fits:
             raise ConfigError(
-                f"compile: donate names {part!r}, and {getattr(function, '__qualname__', type(function).__qualname__)} "
-                f"takes {', '.join(named) or 'no arguments'}; give names of them, or positions from 0 on"
+                f"compile: donate names {part!r}, but {getattr(function, '__qualname__', type(function).__qualname__)} "
+                f"takes {', '.join(named) or 'no arguments'}; give some of these names, or positions from 0 on"
             )
     return wanted
 
 
 class Parameters(NamedTuple):
-    """Names of positional parameters, whether there may be more, names of all, and whether that is known."""
+    """The names of positional parameters, whether there may be more, the names of all, and whether these are known."""
 
     positional: list[str]
     more: bool
@@ -45,7 +45,7 @@ class Parameters(NamedTuple):
 
 
 class _AnyName(list[str]):
-    """Names of parameters where any other name is one too."""
+    """Names of parameters of a function that takes **kwargs: any other name is one too."""
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -79,7 +79,7 @@ def donated_leaves(function: Callable[..., object], donate: Collection[str | int
 def arguments_of(
     function: Callable[..., object], args: Arguments
 ) -> Iterator[tuple[frozenset[str | int], object, range]]:
-    """Yield for each argument its name and its position, itself, and the numbers of its leaves among those of all."""
+    """Yield each argument: its name and position, its value, and the numbers of its leaves among those of all."""
     positional, named = args
     names = parameters_of(function).positional
     number = 0

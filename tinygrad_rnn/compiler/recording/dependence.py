@@ -1,6 +1,6 @@
 """Dependence over all steps of a loop: which carried values have a gradient, and which receive a cotangent.
 
-Both go round the loop: a value that is carried into a step depends on what the step before computed.
+Both are fixed points: a value that is carried into a step depends on what the step before computed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def idle_nodes(
         inner: edges of the carried values before a step.
         given: of the carried values before the first step, outside of the loop.
         leaves: nodes of the body that stand for something with a gradient outside.
-        steps: T; what is carried goes round no more often.
+        steps: T, the most iterations: what is carried goes round no more often.
     """
     order = ancestors(edge[0] for edge in (*inner, *results) if edge is not None)[::-1]
     busy = set(leaves)
@@ -33,7 +33,7 @@ def idle_nodes(
     for _ in range(steps):
         for node in order:
             before = [edge[0] in busy for edge in node.edges if edge is not None]
-            # What is cut off from its past has no edge, and is one of its own.
+            # A cut has no edge to its past, and counts as having a gradient.
             if any(before) if before else node.operation is not None:
                 busy.add(node)
         pairs = zip(inner, results, strict=False)

@@ -13,14 +13,14 @@ State = Mapping[str, object]
 
 
 class Draws:
-    """What is drawn from a generator while a function is recorded; `state` is what it had before."""
+    """The draws from a generator while a function is recorded; `state` is its state before."""
 
     def __init__(self, generator: np.random.Generator, state: State | None = None) -> None:
         self.generator, self._unseen = generator, False
         self.first = self.last = state_of(generator) if state is None else state
 
     def drawn(self, before: State) -> None:
-        """Take note of a draw that is recorded, of which `before` was the state."""
+        """Count a draw that is recorded; `before` is the state before it."""
         self._unseen = self._unseen or not equal_states(before, self.last)
         self.last = state_of(self.generator)
 
@@ -30,14 +30,14 @@ class Draws:
         return self._unseen or not equal_states(self.generator.bit_generator.state, self.last)
 
     def rewind(self) -> None:
-        """Give the generator back the state that it had before."""
+        """Restore the state that the generator had before."""
         self.generator.bit_generator.state = self.first
 
 
 class OtherSources:
-    """Sources of random numbers that only the library may draw from while it records; they are given back as found.
+    """Sources of random numbers that a function must not draw from while it is recorded; their states are restored.
 
-    The state of `np.random` and `random`, and of the older generators that a function names.
+    They are `np.random` and `random`, and the older generators that the function names.
     """
 
     def __init__(self, named: Iterable[object]) -> None:
@@ -52,8 +52,8 @@ class OtherSources:
                 self._sources.append(("a random.Random", part.getstate, part.setstate))
         self._before = [get() for _, get, _ in self._sources]  # each a copy
 
-    def give_back(self) -> str | None:
-        """Set all sources back to where they were; return the name of one that was drawn from, or None."""
+    def restore(self) -> str | None:
+        """Restore the states of all sources; return the name of one that was drawn from, or None."""
         drawn = None
         for (name, get, put), before in zip(self._sources, self._before, strict=True):
             if not equal_states(get(), before):

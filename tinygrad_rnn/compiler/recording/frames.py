@@ -11,7 +11,7 @@ from ..ir.graph import Body, Call, Value
 from ..ir.table import VIEWS
 
 Homes = dict[Value, "Frame"]
-"""The frame of each value that is not of the graph around all loops."""
+"""The frame of each value in a body; values of the graph around all loops have none."""
 
 
 class Frame:
@@ -20,7 +20,7 @@ class Frame:
     Attributes:
         calls: of the body.
         steps, reverse: of the loop.
-        forward: the frame whose values at the same step can be read: that of the loop which this one differentiates.
+        forward: the frame of the loop that this one is the backward pass of: it can read its values at the same step.
         carried, slices, constants: parameters of the body; of slices and constants by what they stand for outside.
         results: values of the body that the loop returns: carried ones first.
         edges: their edges on the tape, or None.
@@ -38,7 +38,7 @@ class Frame:
         self.results: list[Value] = []
         self.edges: list[Edge | None] = []
         self.call: Call | None = None
-        self._node: weakref.ref[Node] | None = None  # the node holds its operation, and that the frame
+        self._node: weakref.ref[Node] | None = None  # weak: the node holds its operation, which holds the frame
         self._views: dict[Value, Value] = {}
         self.outside: dict[Edge, Edge | None] = {}
         self.idle: set[Node] = set()
@@ -55,11 +55,11 @@ class Frame:
     # -- values of other frames -------------------------------------------------------------------------------------
 
     def here(self, value: Value, homes: Homes) -> Value:
-        """Return what stands in this body for a value of the graph around it, or of the forward body.
+        """Return the value that stands in this body for one of the graph around it, or of the forward body.
 
         Args:
             value: the value.
-            homes: the frames of values. No frame holds it: the nodes of the tape would keep each other alive.
+            homes: the frames of values. A frame does not keep it, or nodes of the tape would keep each other alive.
         """
         home = homes.get(value)
         if home is None:
@@ -85,7 +85,7 @@ class Frame:
         return kind[outer]
 
     def _view(self, value: Value, maker: Call, homes: Homes) -> Value:
-        """Look anew at what a view of the forward body looks at: so one stack serves all views."""
+        """Repeat a view of the forward body here, so that one stack of what it views serves all such views."""
         if value not in self._views:
             base: Value = maker.inputs[0]
             seen = base if base.constant is not None else self.here(base, homes)
@@ -97,7 +97,7 @@ class Frame:
         return self._views[value]
 
     def stack(self, value: Value, edge: Edge | None) -> Value:
-        """Return the stack (T, ...) of a value of this body: the loop returns it from now on."""
+        """Return the stack (T, ...) of a value of this body, which the loop returns from now on."""
         call, node = self.call, self.node
         assert call is not None
         carried = len(self.carried)
@@ -121,9 +121,9 @@ class Frame:
         return [None if edge is None or edge[0] in self.idle else edge for edge in edges]
 
     def outer(self, edge: Edge, value: Value, home: Frame | None) -> Edge | None:
-        """Return the edge outside of this loop that gives a value used in its body its cotangent; None: there is none.
+        """Return the edge outside of this loop that the cotangent of a value in its body goes to; None: there is none.
 
-        For a value of the forward body that is the stack which the forward loop returns.
+        For a value of the forward body it is the stack that the forward loop returns.
 
         Args:
             edge: of the value.

@@ -34,7 +34,7 @@ class LoopTracer(Tracer):
     def loop(
         self, step: LoopStep, carried: Sequence[object], slices: Sequence[object], steps: int, reverse: bool
     ) -> tuple[list[Tensor], list[Tensor]] | None:
-        """Record a loop over time, but within another one, or where a body cannot stand for all steps: then None."""
+        """Record a loop over time; None within another loop, or if one body cannot represent all steps."""
         if self.frame is not None:
             return None
         try:
@@ -46,7 +46,7 @@ class LoopTracer(Tracer):
 
 
 class NotALoopError(Exception):
-    """One body cannot stand for all steps."""
+    """One body cannot represent all steps."""
 
 
 def record_loop(
@@ -80,14 +80,14 @@ def record_loop(
         return _take(tracer, step, carried, list(zip(slices, whole, strict=True)), Frame(steps, reverse, forward))
 
     taken = recorded()
-    if forward is None:  # the user's own step: another call must find the same
+    if forward is None:  # the user's own step: another call must record the same
         found = skeleton(_graph_of(taken.frame))
         if hash(found.form) not in tracer.verified:
             again = recorded()
             if _form(taken.frame, found, tracer) != _form(again.frame, skeleton(_graph_of(again.frame)), tracer):
                 raise TraceError(
                     "compile: a step of a scan (or unroll) computes something else each time that it is called, so "
-                    "that one body cannot stand for all steps; keep what changes in the state, or write the loop over "
+                    "one body cannot represent all steps; keep what changes in the state, or write the loop over "
                     "the steps as a for statement"
                 )
             taken = again
@@ -172,7 +172,7 @@ def _edge_of(part: object) -> Edge | None:
 
 
 def _parameter(tracer: Tracer, frame: Frame, part: Tensor, outer: Value | None) -> Tensor:
-    """Return the Tensor that stands in a body for a carried value (`outer` None), or for a slice of `outer`."""
+    """Return the Tensor that represents, in a body, a carried value (`outer` None) or a slice of `outer`."""
     array = part._array if outer is None else part._array[0, ...]
     value = None if outer is None else frame.slices.get(outer)
     if value is None:
@@ -192,7 +192,7 @@ def _parameter(tracer: Tracer, frame: Frame, part: Tensor, outer: Value | None) 
 
 
 def _captured(tracer: Tracer, frame: Frame, first: int) -> dict[Edge, Edge]:
-    """Give the body leaves in the place of what it uses from outside; return what each of them stands for."""
+    """Replace what the body uses from outside by leaves; return the edge that each of them stands for."""
     leaves: dict[Edge, Edge] = {}
 
     def inside(edge: Edge) -> Edge:
@@ -270,11 +270,11 @@ class _LoopOperation:
         Raises:
             TraceError: if the function is not being recorded any more.
         """
-        tracer = context().tracer  # the nodes that it holds would hold it
+        tracer = context().tracer  # not kept here: it holds nodes, which would hold it
         if not isinstance(tracer, Tracer):
             raise TraceError(
-                "compile: the gradient of a loop is wanted after the function that recorded it; return what you need "
-                "of its Tensors, and take gradients inside"
+                "compile: the gradient of a loop is needed after the function that recorded it has returned; take "
+                "gradients inside the function, and return them"
             )
         frame, n = self._frame, self._carried
         zeros = partial(self._zeros, tracer)

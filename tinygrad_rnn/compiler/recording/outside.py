@@ -1,7 +1,7 @@
-"""What a function uses without being given it: arrays, which may change, and generators.
+"""Arrays and generators that a function uses, but does not take as arguments.
 
-A plan holds copies of the arrays that a function uses from outside. Those that somebody can still write to are looked
-at before each replay (`Outside.changed`).
+A plan holds copies of such arrays. Those that somebody can still write to are checked before each replay
+(`Outside.changed`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..ir.arrays import DType, Shape
 from ..plans.memory import address
 
 _MANY = 4  # views of one array; of more, the whole is compared first
-_DEEP = 4  # functions that functions name
+_DEEP = 4  # levels of functions that functions name
 _WIDE = 64  # elements of a list that are looked at
 _OWN = __package__.partition(".")[0]
 
@@ -64,14 +64,14 @@ class _Memory:
         self.owner: Callable[[], Array | None]
         if owner.base is None:
             self.owner = ref(owner)
-        else:  # a view of what is no array, such as a file in memory: it is kept
+        else:  # a view of something else, such as a file in memory: it is kept
             self.owner = lambda: owner
         self.nbytes = owner.nbytes
         self.views: dict[Layout, Array | None] = {}
         self.whole: Array | None = None
 
     def settle(self, owner: Array) -> None:
-        """Take note of what is there now."""
+        """Record what the views hold now."""
         self.views = {layout: _copied(layout.of(owner), known) for layout, known in self.views.items()}
         if len(self.views) > _MANY:
             self.whole = self._bytes(owner).copy()
@@ -92,14 +92,14 @@ class _Memory:
 
 
 class Variable(NamedTuple):
-    """A variable of a function's surroundings, of its module or of an object: where it is, and its name there."""
+    """A variable of an enclosing function, a module or an object: where it is, and its name there."""
 
     where: CellType | Mapping[str, object]
     name: str | None = None
 
     @property
     def value(self) -> object:
-        """Return what it has now; None if nothing."""
+        """Its value now; None if it has none."""
         if self.name is not None and not isinstance(self.where, CellType):
             return self.where.get(self.name)
         try:
@@ -132,7 +132,7 @@ class Outside:
             memory.views[layout] = memory.views.get(layout) if known is None else known
 
     def settle(self) -> None:
-        """Take note of what the arrays hold now, of those that are still there, and which the variables have."""
+        """Record what the arrays that are still there hold now, and which arrays the variables have."""
         arrays = [(variable, array) for variable in self._variables if isinstance(array := variable.value, np.ndarray)]
         self._variables = [variable for variable, _ in arrays]
         self._bound = [ref(array) for _, array in arrays]
@@ -188,12 +188,12 @@ def same(a: Array, b: Array) -> bool:
 def named_by(function: object) -> tuple[list[object], list[Variable]]:
     """Return arrays and sources of random numbers that the code of a function names, and the variables they are in.
 
-    They are found in variables of the function's surroundings and its module, in attributes that it mentions, in lists
-    and dicts of them, and likewise from the functions that it names, but not in those of libraries.
+    They are found in variables of enclosing functions and of the module, in attributes that the function mentions, in
+    lists and dicts of them, and in the same way in the functions that it names, but not in those of libraries.
     """
     found: dict[int, object] = {}
     variables: list[Variable] = []
-    seen: dict[int, object] = {}  # by id: what is kept has its id for itself
+    seen: dict[int, object] = {}  # by id; kept alive, so that no id is used again
     waiting: list[tuple[object, int]] = [(function, 0)]
     while waiting:
         part, depth = waiting.pop()

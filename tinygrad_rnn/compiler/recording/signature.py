@@ -17,10 +17,10 @@ Numbers = dict[object, int]
 
 
 def signature(args: object) -> tuple[Key, list[object]]:
-    """Return what a plan is made for, and the leaves of the arguments, with arrays for Tensors.
+    """Return the key of a call, which a plan is made for, and the leaves of the arguments, with arrays for Tensors.
 
-    It is the nesting, shapes and dtypes, which parameters and generators are the same ones, and all that is no array.
-    Nothing that has a state is kept alive by it.
+    The key holds the nesting, shapes and dtypes, which parameters and generators are the same ones, and all arguments
+    that are no arrays. It keeps nothing alive that has a state.
 
     Raises:
         TraceError: if an argument cannot be compared with that of another call.
@@ -30,15 +30,15 @@ def signature(args: object) -> tuple[Key, list[object]]:
     try:
         _describe(args, key, leaves, {})
     except RecursionError:
-        flatten(args)  # says what is too deep
+        flatten(args)  # raises an error that says what is too deep
         raise
     return tuple(key), leaves
 
 
 def _describe(part: object, key: list[object], leaves: list[object], places: Numbers) -> None:
-    """Append what tells an argument apart, and its leaves.
+    """Append the key of an argument, and its leaves.
 
-    `places` numbers generators and results of what is recorded in the order in which they come: they may come twice.
+    `places` numbers generators and recorded results in the order of their first occurrence, as they may occur twice.
     """
     if isinstance(part, Tensor):
         leaves.append(part._array)
@@ -50,7 +50,7 @@ def _describe(part: object, key: list[object], leaves: list[object], places: Num
         key += (type(part), len(part))
         for inner in part:
             _describe(inner, key, leaves, places)
-    elif isinstance(part, dict | Mapping):  # dict: a question to Mapping takes a microsecond
+    elif isinstance(part, dict | Mapping):  # dict first: a test for Mapping takes a microsecond
         key += (type(part), *[name if type(name) is str else of_value(name) for name in part])
         for inner in part.values():
             _describe(inner, key, leaves, places)
@@ -62,19 +62,19 @@ def _describe(part: object, key: list[object], leaves: list[object], places: Num
 
 
 def of_place(tensor: Tensor, places: Numbers) -> object:
-    """Return the id of a parameter, and the number of a result of something recorded."""
+    """Return the id of a parameter, or the number of a recorded result."""
     node = tensor._node
     assert node is not None
     return node.id if node.operation is None else ("recorded", places.setdefault((node.id, tensor._index), len(places)))
 
 
 def of_generator(part: np.random.Generator, places: Numbers) -> Key:
-    """Return what tells generators apart: their type, and which of them are the same one."""
+    """Return the key of a generator: its type, and its number, as two arguments may be the same one."""
     return type(part), places.setdefault(id(part), len(places))
 
 
 def of_value(part: object) -> Key:
-    """Return what tells values apart that are frozen in a plan: 1 from True and 1.0, 0.0 from -0.0."""
+    """Return the key of a value that is frozen in a plan: it tells 1 from True and 1.0, and 0.0 from -0.0."""
     kind = type(part)
     if isinstance(part, np.generic):
         return kind, part.dtype, part.tobytes()
@@ -85,10 +85,7 @@ def of_value(part: object) -> Key:
     if isinstance(part, slice):
         return kind, *map(of_value, (part.start, part.stop, part.step))
     if isinstance(part, tuple | frozenset):
-        return kind, (tuple if kind is tuple else frozenset)(map(of_value, part)) if kind in (
-            tuple,
-            frozenset,
-        ) else part
+        return kind, kind(map(of_value, part)) if kind in (tuple, frozenset) else part
     try:
         hash(part)
     except TypeError:
@@ -106,5 +103,5 @@ def references(key: Key) -> tuple[ref[object], ...]:
 
 
 def is_over(references: tuple[ref[object], ...]) -> bool:
-    """Return whether no call can have a signature with these references any more, as an object in it is gone."""
+    """Return whether an object of these references is gone, so that no call can have their signature any more."""
     return any(part() is None for part in references)

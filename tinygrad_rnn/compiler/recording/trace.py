@@ -23,7 +23,7 @@ class Recorded(NamedTuple):
 
     Attributes:
         graph: what it computed.
-        captured: parameters and generators that it used without being given them.
+        captured: parameters and generators that it used, but did not take as arguments.
         result: what it returned, with `ARRAY` where a Tensor or an array was.
         outside: arrays that it used from outside, and that may change.
     """
@@ -39,7 +39,7 @@ _ARRAYS = Tensor, np.ndarray
 
 
 Recorder = Callable[[Iterable[object], set[int] | None], LoopTracer]
-"""Makes a tracer for the arrays that the code of a function names, and the hashes that `trace` is given."""
+"""From the arrays that the code of a function names, and the hashes given to `trace`, to a tracer."""
 
 
 def trace(
@@ -53,8 +53,8 @@ def trace(
     Args:
         function: what is recorded.
         args: of the call.
-        verified: hashes of the forms of steps of which a second call has found the same, in earlier recordings of this
-            function; None: there are none. Those of this recording are added.
+        verified: hashes of the forms of steps that a second call has confirmed in earlier recordings of this function;
+            None: there are none. Those of this recording are added.
         recorder: makes the tracer.
 
     Raises:
@@ -74,14 +74,14 @@ def trace(
     for part in parts:
         if not isinstance(part, Tensor | np.ndarray | np.generic | np.random.Generator | int | float | complex | str):
             raise TraceError(
-                f"compile: the function returned an object of type {type(part).__name__}, which a replay could not "
-                "make anew; return Tensors, arrays, numbers, strings, None, in tuples, lists and dicts"
+                f"compile: the function returned an object of type {type(part).__name__}, which a replay cannot "
+                "make again; return Tensors, arrays, numbers, strings, None, in tuples, lists and dicts"
             )
     outputs = [tracer.value_of(part) for part in parts if isinstance(part, _ARRAYS)]
     graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
     kept = rebuild(result, iter([ARRAY if isinstance(part, _ARRAYS) else part for part in parts]))
     captured = [leaf for _, leaf in tracer.captured]
-    # Rules keep copies of what Tensors hold whose memory an executor writes to; each replay reads those anew.
+    # Rules keep copies of Tensors whose memory an executor writes to. Each replay reads those, so none is checked.
     read_anew = {id(leaf._array) for leaf in (*leaves, *captured) if isinstance(leaf, Tensor)}
     seen = [(array, known) for array, known in tracer.outside if known is not None or id(array) not in read_anew]
     return Recorded(graph, captured, kept, Outside(seen, variables))

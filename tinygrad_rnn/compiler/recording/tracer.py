@@ -28,11 +28,11 @@ _ARRAYS = np.ndarray, np.generic
 
 
 class Tracer:
-    """Takes note of every operation while a function runs; see `trace`.
+    """The recorder of every operation while a function runs; see `trace`.
 
     Args:
         named: arrays and sources of random numbers that the code of the function names.
-        verified: what `trace` says; it is written to.
+        verified: as in `trace`; it is added to.
     """
 
     def __init__(self, named: Iterable[object] = (), verified: set[int] | None = None) -> None:
@@ -86,7 +86,7 @@ class Tracer:
     def abstract(self, operation: Operation, values: Sequence[object], attrs: Attrs) -> tuple[Array, ...] | None:
         """Return abstract values of the shapes and dtypes that an operation gives; None if it must be computed.
 
-        It must be if no rule says what it gives, if it is wrong (it raises then), and if it gives integers.
+        It must be if no rule infers its results, if it is wrong (then it raises), or if it gives unequal integers.
         """
         operator = operator_of(cast("Primitive[..., object]", operation))
         specs = specs_of(operator.name, operator.compute, values, attrs)
@@ -116,8 +116,8 @@ class Tracer:
                 if (origin or node) in past.nodes and past.node is not origin:
                     raise TraceError(
                         f"compile: the gradient of {(origin or node).name} recorded at {(origin or node).where()} is "
-                        f"wanted, and the argument {past.name} was computed from it before the call, which a plan "
-                        "cannot go back through; pass cut(argument), or its array"
+                        f"needed, but the argument {past.name} was computed from it before the call, and a plan cannot "
+                        "go back through that; pass cut(argument), or its array"
                     )
 
     def alone(self, part: object, is_leaf: bool) -> Tensor:
@@ -133,14 +133,14 @@ class Tracer:
         return self.know(wrap(array, *edge), self.value_at(edge))
 
     def constant(self, name: str, function: Callable[..., object], args: Sequence[object], repeatable: bool) -> Tensor:
-        """Append a call of a function without a gradient; its result is a Tensor, so that nobody reads it unseen."""
+        """Append a call of a function without a gradient; its result is a Tensor, so that reading it is noticed."""
         generators = [part for part in args if isinstance(part, np.random.Generator)]
         before = [state_of(generator) for generator in generators]
         made = self.answer(function, [part._array if isinstance(part, Tensor) else part for part in args])
         for generator, state in zip(generators, before, strict=True):
             self._draws.setdefault(id(generator), Draws(generator, state)).drawn(state)
         if made.dtype.kind not in "biufc":
-            raise TraceError(f"compile: {name} reads the values of a Tensor; they would be frozen in the plan")
+            raise TraceError(f"compile: {name} reads values of a Tensor, which a plan would freeze; call it outside")
         result = wrap(_abstract(made))
         function = cast(Callable[..., object], self._settled(function))
         key = (function, name)
@@ -154,7 +154,7 @@ class Tracer:
         return result
 
     def answer(self, function: Callable[..., object], args: Sequence[object]) -> Array:
-        """Return what a function without a gradient gives, of a comparison of abstract values one element."""
+        """Return the result of a function without a gradient; for abstract values it is computed from one element."""
         if isinstance(function, np.ufunc) and function.nout == 1:
             shape = np.broadcast_shapes(*(np.shape(cast(Array, part)) for part in args))
             if (made := uniform_elementwise(function, args, shape)) is not None:
@@ -162,7 +162,7 @@ class Tracer:
         return np.array(function(*args))
 
     def accumulated(self, total: object, edge: Edge) -> None:
-        """Mark the addition that made a sum: it adds a term to a cotangent, and nobody wrote its order down."""
+        """Mark the addition that made a sum as one of cotangents, whose order no user has chosen."""
         value = self._values.get(id(total))
         if value is not None and value.maker is not None and value.maker.name == "add":
             value.maker.cotangent = edge[0].id, edge[1]
@@ -187,9 +187,9 @@ class Tracer:
         return self.know(wrap(np.array(part)), self.value_of(part))
 
     def made_anew(self, value: Value) -> tuple[object, ...] | None:
-        """Return dtype, shape and bytes of a Tensor without a gradient that is used without being given; else None.
+        """Return dtype, shape and bytes of a captured Tensor without a gradient; None for anything else.
 
-        A step may make such a Tensor anew each time.
+        A step may make such a Tensor again each time.
         """
         leaf = next((leaf for known, leaf in self.captured if known is value), None)
         if not isinstance(leaf, Tensor) or leaf.requires_grad:
@@ -204,7 +204,7 @@ class Tracer:
             value = self._values.get(id(leaf)) or self._capture(leaf)
         if value is None:
             raise TraceError(
-                f"compile: {node.name}, recorded at {node.where()}, was recorded before the function was called, and a "
+                f"compile: {node.name}, recorded at {node.where()}, was recorded before the function was called, but a "
                 "gradient goes back through it; pass it to the function as an argument"
             )
         return value
@@ -221,7 +221,7 @@ class Tracer:
         return tensor
 
     def _stand_in(self, array: Array, tensor: Tensor | None, name: str) -> Tensor:
-        """Return a Tensor that has no past, the same one for the same result of something recorded."""
+        """Return a Tensor without a past, the same one for the same recorded result."""
         node = None if tensor is None else tensor._node
         if tensor is None or node is None:
             return wrap(np.array(array))
@@ -235,7 +235,7 @@ class Tracer:
         return self._stand_ins[edge]
 
     def generator(self, rng: np.random.Generator, name: str) -> None:
-        """Take note of a generator among the arguments."""
+        """Add a generator among the arguments as an input."""
         value = Value((), np.dtype(object), name=name)
         self.inputs.append(value)
         self._values[id(rng)] = value
@@ -249,7 +249,7 @@ class Tracer:
         return value
 
     def operand(self, part: object) -> object:
-        """Return the value of a Tensor or an array where calls go just now; a Python number as it is."""
+        """Return the value of a Tensor or an array in the graph that is being recorded; a Python number as it is."""
         value = self._found(part)
         if not isinstance(value, Value) or value.constant is not None or self.homes.get(value) is self.frame:
             return value
@@ -308,19 +308,19 @@ class Tracer:
         return np.array(part)
 
     def seen(self, array: Array) -> None:
-        """Take note of an array of the caller's of which a copy is used."""
+        """Record an array of the caller's of which a copy is used."""
         self.outside.append((array, None))
 
     def rewind(self) -> None:
-        """Give every generator back the state that it had: what was drawn is drawn again by the replay."""
-        self._drawn = self._others.give_back()
+        """Restore the state of every generator: the replay draws again what was drawn."""
+        self._drawn = self._others.restore()
         for draws in self._draws.values():
             if draws.unseen:
                 self._drawn = self._drawn or "a generator"
             draws.rewind()
 
     def check_draws(self) -> None:
-        """Refuse draws that no operation of the graph makes; to be called after `rewind`.
+        """Refuse draws that no operation of the graph makes; called after `rewind`.
 
         Raises:
             TraceError: if there are some.
@@ -332,7 +332,7 @@ class Tracer:
             )
 
     def _constant(self, array: Array) -> Value:
-        """Return the value of an array as it is now: it may be filled anew, and used again, while the function runs."""
+        """Return the value of an array as it is now: the function may write to it, and use it again."""
         _, value = self._constants.get(id(array), (None, None))
         if value is None or value.constant is None or not same(array, value.constant):
             frozen = np.array(array)
@@ -342,14 +342,14 @@ class Tracer:
         return value
 
     def _capture(self, leaf: Tensor) -> Value:
-        """Return the value of a Tensor that the function uses without being given it: read anew at each replay."""
+        """Return the value of a Tensor that the function captures; each replay reads it."""
         value = Value(leaf._array.shape, leaf._array.dtype, name=leaf.name or "")
         self.captured.append((value, leaf))
         self.know(leaf, value)
         return value
 
     def know(self, tensor: Tensor, value: Value) -> Tensor:
-        """Take note of the value of a Tensor; return the Tensor."""
+        """Record the value of a Tensor; return the Tensor."""
         self._values[id(tensor)] = value
         self._held.append(tensor)
         if tensor._node is not None:

@@ -1,4 +1,4 @@
-"""Binding calls to memory; the calls of a loop that Python runs are bound at its first replay."""
+"""The binding of calls to memory; the calls of a loop that Python runs are bound at its first replay."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def pieces_of(plan: Plan) -> list[Piece]:
 
 
 class Binding:
-    """Binds pieces of a plan to memory. No reference leads from it to what it has bound.
+    """The binding of pieces of a plan to memory. It keeps no reference to the calls that it returns.
 
     Args:
         place: returns the array of a slot.
-        call: returns an instruction, by number, as a call, given what stands for each of its operands.
+        call: returns an instruction, by number, as a call, given a function from its slots to arrays.
         bases: addresses of the library's buffers, if there are records among the pieces.
         threads: workers of the library.
-        counted: what calls are bound within if that happens in a replay; see `Executor`.
+        counted: context in which calls are bound during a replay; see `Memory.counted`.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Binding:
         counted: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._place, self._call, self._bases, self._threads, self._counted = place, call, bases, threads, counted
-        self._fixed: dict[int, Array] = {}  # by slot, what lies at the same place at each step
+        self._fixed: dict[int, Array] = {}  # by slot: arrays that lie at the same place at each step
         self._replays: dict[int, Replay] = {}  # by records
 
     def bound(self, pieces: Sequence[Piece], t: int = 0) -> list[BoundCall]:
         """Return the calls of pieces, at a step of the loop around them."""
-        # By slot: if an operand is the result they are one object, and NumPy sees it at once.
+        # By slot: an operand that is also the result is the same object, which NumPy notices at once.
         moved: dict[int, Array] = {}
 
         def operand(part: object) -> object:
@@ -91,7 +91,7 @@ class Binding:
 
 
 class Repeat:
-    """A loop that Python goes through; a call does all its steps.
+    """A loop that Python runs; a call of it does all its steps.
 
     Args:
         loop: what is done at each step.
@@ -109,7 +109,7 @@ class Repeat:
         self._steps: list[list[BoundCall]] = []
 
     def __call__(self) -> None:
-        """Do it."""
+        """Run all steps."""
         for bound in self.steps():
             for function, operands in bound:
                 function(*operands)

@@ -4,8 +4,8 @@ Memory is of four kinds: the arena, whose bytes serve one value after another; c
 for large results. Blocks are handed out without a copy, and written again only when nobody holds what was in them, so
 a result that the caller keeps never changes. An input that lies in such a block (the parameters that the last replay
 returned) is read where it is. A donated input lies in a block of its own, into which it is copied if it comes from
-elsewhere, and the result that is written over it is the same block. For each combination of blocks that comes up the
-calls are bound once.
+elsewhere, and the result that is written over it lies in the same block. For each combination of blocks that occurs,
+the calls are bound once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ R = TypeVar("R")
 
 _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
 _HUGE = 1 << 20  # bytes; of larger inputs no copy is kept that is not needed
-_SHARED = 1 << 25  # floating point operations; less is done sooner than another thread can be relied on to be there
+_SHARED = 1 << 25  # floating point operations; fewer are done before another thread can be relied on to have started
 _BOUND = 16  # combinations of blocks for which the calls stay bound
 _Blocks = tuple[tuple[Block, ...], tuple[Block | None, ...]]  # of large results, and large inputs
 _NO_BLOCKS: _Blocks = (), ()
@@ -50,13 +50,13 @@ _COPY = np.ndarray.copy
 
 
 class Straight(NamedTuple):
-    """What a replay does if neither inputs nor results lie in blocks.
+    """The fast path: what a replay does if neither inputs nor results lie in blocks.
 
     Attributes:
         narrow: numbers of small inputs, and where they are copied to.
         wide: numbers of large ones, where they are copied to, and their copies.
-        calls: what is called.
-        results: arrays that are copied.
+        calls: those of the plan.
+        results: arrays whose copies are returned.
         beside: `used` says that inputs may lie in blocks after all.
     """
 
@@ -111,7 +111,7 @@ class Executor:
         numbered = [(number, slot) for number, slot in enumerate(plan.inputs) if slot.dtype != object]
         self.wide = [number for number, slot in numbered if slot.buffer.nbytes >= _LARGE]
         self._copies: dict[int, InputCopy | None] = dict.fromkeys(self.wide)
-        # Places in there of those that are written over.
+        # Indices into `wide` of the inputs that results are written over.
         self._given = [place for place, number in enumerate(self.wide) if number in self._over.values()]
         self._generators = [number for number, slot in enumerate(plan.inputs) if slot.dtype == object]
         self._narrow = [(number, self._array(slot)) for number, slot in numbered if slot.buffer.nbytes < _LARGE]
@@ -124,7 +124,7 @@ class Executor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held just now: arena, constants, copies of inputs, blocks of results."""
+        """Bytes that are held now: arena, constants, copies of inputs, blocks of results."""
         blocks = sum(block.nbytes for block in self._shared.blocks())
         return self._arena.nbytes + blocks + sum(array.nbytes for array in self._memory.values())
 
@@ -135,13 +135,13 @@ class Executor:
             for function, operands in bound:
                 function(*operands)
         finally:
-            self._objects.clear()  # a generator is the caller's
+            self._objects.clear()  # the generators are the caller's
         if not chosen:
             return [*map(_COPY, self._small.values())]
         return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
 
     def straight(self) -> Straight | None:
-        """Return what a replay does, without a decision, or None if there are some; it has replayed before."""
+        """Return the fast path of a replay; None if a replay must take decisions, or there has been none yet."""
         bound = self._bound.get(_NO_BLOCKS)
         if self._in_blocks or self._generators or bound is None or self._shared.beside.used:
             return None
@@ -149,7 +149,7 @@ class Executor:
         return Straight(self._narrow, wide, bound, [*self._small.values()], self._shared.beside)
 
     def close(self) -> None:
-        """Give up what is bound to memory that is shared; a replay would bind it anew."""
+        """Drop the calls that are bound to shared memory; another replay binds them again."""
         with self._shared.counted():
             self._bound = {}
 
@@ -180,7 +180,7 @@ class Executor:
         return bound, chosen, copied
 
     def _sources(self, arrays: Sequence[Input]) -> tuple[Block | None, ...]:
-        """Return the blocks in which large inputs lie; donated ones are copied into one first if they do not yet."""
+        """Return the blocks in which large inputs lie; a donated one that lies in none is copied into one first."""
         shared = self._shared
         found = [shared.block_of(cast("Array", arrays[number])) for number in self.wide]
         taken: list[Block] = []
@@ -193,7 +193,7 @@ class Executor:
                 block.array(slot)[...] = arrays[number]
             taken.append(block)
         if taken:
-            found = [None if block in taken else block for block in found]  # what is read beside it is copied
+            found = [None if block in taken else block for block in found]  # another input in it is read from a copy
             for place, block in zip(self._given, taken, strict=True):
                 found[place] = block
         return tuple(found)
@@ -220,7 +220,7 @@ class Executor:
         copy.last = ref(array) if isinstance(array, np.ndarray) and is_fixed(array) else None
 
     def _drop_copy(self, number: int) -> None:
-        """Give up the copy of a large input that now comes in a block: parameters do so from the second replay on."""
+        """Drop the copy of a large input that now comes in a block: parameters do so from the second replay on."""
         slot = self.plan.inputs[number]
         if slot.buffer.nbytes < _HUGE:
             return
@@ -286,8 +286,8 @@ class Executor:
     def seconds(self, arrays: Sequence[Input], replays: int = 20) -> list[float]:
         """Return the time of each instruction in seconds: the least of several replays, one instruction at a time.
 
-        They are in the order of `Plan.flat`; the time of one in a loop is that of all steps of a replay. Reading the
-        clock takes about 0.1 microseconds, which is in each of them. Generators are copied: none of the caller's draws.
+        They are in the order of `Plan.flat`; the time of one in a loop is that of all steps of a replay. Each includes
+        about 0.1 microseconds for reading the clock. Generators are copied, so that those of the caller do not advance.
 
         Args:
             arrays: inputs of the plan.
@@ -314,7 +314,7 @@ class Executor:
         return np.array(found, np.int64)
 
     def _call(self, number: int, operand: Callable[[object], object]) -> BoundCall:
-        """Return an instruction as a call; `operand` returns what stands for a slot."""
+        """Return an instruction as a call; `operand` returns the array of a slot, and anything else as it is."""
         instruction = self._instructions[number]
         inputs = tuple(operand(part) for part in instruction.inputs)
         outputs = tuple(operand(slot) for slot in instruction.outputs)
@@ -338,7 +338,7 @@ class Executor:
     def _each(self, work: Callable[[int, int], R], count: int) -> list[R]:
         """Call work(start, stop) for as many parts of range(count) as there are threads; see `kernels.Each`."""
         borders = [count * number // self.threads for number in range(self.threads + 1)]
-        if self._pool is None or self._process != os.getpid():  # threads are not there after a fork
+        if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
             self._pool, self._process = ThreadPoolExecutor(self.threads - 1), os.getpid()
         others: list[Future[R]] = []
         for start, stop in pairwise(borders[1:]):
@@ -366,8 +366,8 @@ def _copy_results(
     for output, part in zip(outputs, operator.results(made), strict=True):
         if np.shape(part) != output.shape:
             raise TraceError(
-                f"compile: a result has shape {np.shape(part)} and had shape {output.shape} when the function was "
-                "recorded: its shape depends on values (a boolean index, for instance), which a plan cannot follow"
+                f"compile: {operator.name} returned shape {np.shape(part)}, expected {output.shape} as recorded; "
+                "its shape depends on values (a boolean index, for instance), so compute it outside of the function"
             )
         np.copyto(output, part)
 

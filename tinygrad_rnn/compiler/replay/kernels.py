@@ -1,4 +1,4 @@
-"""Kernels: each replaces several calls, because it reads and writes memory less often."""
+"""Kernels that replace several calls each, to read and write memory less often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...ops.index import add_equal
 from ..ir.graph import Operator
 
 _BLOCK = 1 << 17  # elements of a block of rows that stays in cache
-_LEAST, _MOST = 1e-20, 1e20  # sums of exp between which float32 loses neither terms nor quotients
+_LEAST, _MOST = 1e-20, 1e20  # range of sums of exp in which float32 loses neither terms nor quotients
 
 R = TypeVar("R")
 
@@ -43,8 +43,8 @@ def _loss_and_gradient(
     """Return the cross-entropy of logits (M, V) and g times its gradient, which may be written over the logits.
 
     Each block of rows goes through all passes while it is in cache: exp, sum, scale. The largest logit of a row is
-    taken off before only in blocks where a sum of exp leaves the range in which nothing is lost, and of one
-    class, whose gradient is exactly 0 then.
+    subtracted first only in blocks where a sum of exp leaves the range in which nothing is lost, and if there is one
+    class, so that its gradient is exactly 0.
     """
     if out is None:
         out = np.empty((), logits.dtype), np.empty_like(logits)
@@ -93,8 +93,8 @@ def _loss_and_gradient(
 def _nats(sums: Array, exps: Array, picked: Array) -> Array:
     """Return log(sums) - picked, given exp(picked).
 
-    The logarithm of the quotient has no large terms that cancel, as log(sums) and picked do if no largest logit was
-    taken off. Where the quotient is large nothing cancels, and exp(picked) may be 0.
+    It is computed as log(sums / exp(picked)), as log(sums) and picked are large and cancel if no largest logit was
+    subtracted; but where the quotient is large nothing cancels, exp(picked) may be 0, and the difference is taken.
     """
     near = exps > 1e-8 * sums
     nats = np.log(np.divide(sums, np.where(near, exps, 1), dtype=np.float64))
@@ -114,9 +114,9 @@ def _equal_rows(
 ) -> tuple[Array, Array]:
     """Return the gradient of a lookup as rows and values: (rows (R, ...), places (R,)).
 
-    Where an id of `indices` (R of them, any shape) stands first, the place is its row of the table, counted from the
-    start, and the row is the sum of the rows of g with that id, as `take_back` adds them up. Elsewhere the place is -1
-    and the row 0.
+    At the first occurrence of an id in `indices` (R of them, any shape), the place is its row of the table, counted
+    from the start, and the row is the sum of the rows of g with that id, as `take_back` adds them up. At the others the
+    place is -1 and the row 0.
 
     Raises:
         IndexError: if an id is out of range; then nothing has been written.
@@ -140,7 +140,7 @@ EQUAL_ROWS = Operator("equal_rows", _equal_rows, True, multiple=True)
 
 
 def _subtract_rows(table: Array, rows: Array, places: Array, /, *, out: Array | None = None) -> Array:
-    """Return a table (V, ...) less rows (R, ...) at their places (R,), each of them there once; -1 is no place."""
+    """Return a table (V, ...) minus rows (R, ...) at their places (R,), which are distinct; -1 is no place."""
     if out is None:
         out = np.array(table)
     elif out is not table:

@@ -24,34 +24,29 @@ INPUTS = Tensor, np.ndarray, np.random.Generator
 """Types of arguments that are inputs of a plan; others are a part of the signature."""
 
 
-_OFTEN = 4  # calls, after which a shortcut is written: it takes as long as some ten of them
+_OFTEN = 4  # calls after which a shortcut is generated, which takes as long as about ten of them
 
 
 class Turn:
-    """A lock. A forked process makes one of its own: a thread of its parent may have held the old one."""
+    """A lock. A forked process makes its own, since a thread of the parent may have held the old one."""
 
     def __init__(self) -> None:
-        self._lock, self._process = threading.RLock(), os.getpid()
-
-    @property
-    def lock(self) -> threading.RLock:
-        """The lock of this process."""
-        return self._lock
+        self.lock, self._process = threading.RLock(), os.getpid()
 
     def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
+        if not self.lock.acquire(blocking=False):
             if self._process != os.getpid():
-                self._lock, self._process = threading.RLock(), os.getpid()
-            self._lock.acquire()
+                self.lock, self._process = threading.RLock(), os.getpid()
+            self.lock.acquire()
 
     def __exit__(self, *error: object) -> None:
-        self._lock.release()
+        self.lock.release()
 
 
 class Ready:
-    """A plan, bound, and what it takes to call it with arguments. It holds none of them."""
+    """A bound plan, and what is needed to call it with arguments. It keeps no arguments alive."""
 
-    references: tuple[ref[object], ...] = ()  # weak references to what its signature tells apart by identity
+    references: tuple[ref[object], ...] = ()  # to the objects that its signature tells apart by identity
 
     def __init__(self, recorded: Recorded, executor: Executor, args: Arguments, family: Family, is_first: bool) -> None:
         self.executor, self.outside, self.family, self.is_first = executor, recorded.outside, family, is_first
@@ -72,7 +67,7 @@ class Ready:
         self._views = [self._inputs[n] for n in executor.wide if n < len(of_caller) and of_caller[n]]
 
     def replayed(self, args: Arguments, leaves: list[object], turn: Turn) -> object:
-        """Return the result of a call; from some calls on, those like it have a shortcut."""
+        """Return the result of a call; after some calls, a shortcut is generated for calls like it."""
         made = self.run(leaves)
         self._calls += 1
         if self._calls == _OFTEN:
@@ -83,8 +78,8 @@ class Ready:
     def arrays(self, leaves: list[object]) -> list[Input]:
         """Return the inputs of the plan: of the call, then those that the function uses from outside.
 
-        Large arrays of the caller's come as views if they are read-only: they may become writable again, so that no
-        executor must take one for that of an earlier call.
+        Large read-only arrays of the caller's are passed as views: they may become writable again, so an executor must
+        not take one for an array that it has copied before.
         """
         found = [*leaves]
         for number in self._views:
@@ -105,6 +100,6 @@ class Ready:
 
 @dataclass(frozen=True)
 class _Argument:
-    """Stands in a result for an argument of the call."""
+    """A placeholder in a result for an argument of the call."""
 
     number: int

@@ -1,7 +1,7 @@
-"""A call like those before, as a function of Python that is written for it.
+"""Shortcuts: Python functions that are generated for calls with the same signature as earlier ones.
 
-It has a line for each argument instead of a loop over them: the nesting, types, shapes and dtypes must be those of the
-signature; then inputs are copied to where the plan reads them, the plan is replayed, and results are copied.
+A shortcut has a line for each argument instead of a loop over them. It checks that the nesting, types, shapes and
+dtypes are those of the signature, copies inputs to where the plan reads them, replays the plan, and copies results.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..recording.trace import ARRAY, Recorded
 from .executor import Straight
 
 OTHER = object()
-"""What a shortcut returns for a call that it is not for."""
+"""What a shortcut returns for a call that has another signature."""
 
 Shortcut = Callable[[tuple[object, ...], dict[str, object], bool, Callable[[list[object]], object]], object]
 """From positional and named arguments, whether gradients are recorded, and what replays the plan with the leaves of the
@@ -36,14 +36,14 @@ def written(
     recorded: Recorded,
     straight: Straight | None,
 ) -> Shortcut | None:
-    """Return the shortcut for calls that have the signature of this one; None if an argument is of a rare kind.
+    """Return the shortcut for calls that have the signature of this one; None if a kind of argument is not supported.
 
     Args:
         args: positional and named arguments.
         recording: whether gradients are recorded.
-        lock: held during a replay; if another thread has it, the call is left to others.
+        lock: held during a replay; if another thread holds it, the shortcut returns `OTHER`.
         recorded: the function.
-        straight: what a replay does if neither inputs nor results lie in blocks.
+        straight: the fast path of a replay; None: there is none.
     """
     positional, named = args
     source = _Source()
@@ -71,7 +71,7 @@ def written(
 
 
 class _RareError(Exception):
-    """An argument has no place in a shortcut."""
+    """An argument is of a kind that shortcuts do not support."""
 
 
 class _Source:
@@ -91,7 +91,7 @@ class _Source:
         return name
 
     def unless(self, condition: str) -> None:
-        """Leave the call to others unless this holds."""
+        """Return `OTHER` unless this holds."""
         self.lines.append(f"if not ({condition}): return other")
 
     def parts(self, name: str, parts: Sequence[object], prefix: str) -> None:
@@ -159,7 +159,7 @@ class _Source:
         self.lines.append(f"return {self._text(recorded.result, results)}")
 
     def _text(self, nest: object, results: Iterator[str]) -> str:
-        """Return the expression that makes a nesting."""
+        """Return the source of an expression that makes a nesting."""
         if nest is ARRAY:
             return next(results)
         if isinstance(nest, dict | Mapping):
