@@ -278,7 +278,7 @@ def test_a_fork_while_another_thread_replays(compiled):
     before, held, done = step(x), threading.Event(), threading.Event()
 
     def hold():
-        with step._turn:
+        with step._lock:
             held.set()
             done.wait(30)
 

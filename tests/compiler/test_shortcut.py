@@ -156,7 +156,7 @@ def test_a_call_beside_that_of_another_thread_waits(compiled):
     step = make(lambda x: x * 2.0)
     often(step, np.ones(2))
     found: list[object] = []
-    with step._turn:
+    with step._lock:
         other = threading.Thread(target=lambda: found.append(step(np.ones(2)).tolist()))
         other.start()
         other.join(0.2)

@@ -30,7 +30,7 @@ from .recording.arguments import Arguments, checked, donated_leaves
 from .recording.signature import Key, is_over, references, signature
 from .recording.trace import trace
 from .replay.executor import Executor
-from .replay.ready import INPUTS, Ready, Turn
+from .replay.ready import INPUTS, ForkSafeLock, Ready
 from .replay.shortcut import OTHER
 from .settings import chosen_executor, default_threads, named_executor
 
@@ -84,7 +84,7 @@ class Compiled(Generic[P, R_co]):
         self._verified: set[int] = set()  # steps of loops that do the same each time; see `trace`
         self._families: dict[object, Family] = {}  # by the form of what was recorded
         self._memories: Beside = Beside() if beside is None else beside._memories
-        self._turn: Turn = Turn() if beside is None else beside._turn  # a plan has one arena
+        self._lock: ForkSafeLock = ForkSafeLock() if beside is None else beside._lock  # a plan has one arena
         self._recordings = Recordings(function, self.max_plans)
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
@@ -123,9 +123,9 @@ class Compiled(Generic[P, R_co]):
             made = newest.shortcut(args, kwargs, how.recording, newest.run)
             if made is not OTHER:
                 return made
-        with self._turn:
+        with self._lock:
             ready, leaves = self._ready((args, kwargs))
-            return ready.replayed((args, kwargs), leaves, self._turn)
+            return ready.replayed((args, kwargs), leaves, self._lock)
 
     @property
     def plan(self) -> Plan:
@@ -142,7 +142,7 @@ class Compiled(Generic[P, R_co]):
     @property
     def plans(self) -> list[Plan]:
         """The plans that are kept, the one used last at the end."""
-        with self._turn:
+        with self._lock:
             return [ready.executor.plan for ready in self._plans.values()]
 
     def stages(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[tuple[str, Graph]]:
@@ -161,7 +161,7 @@ class Compiled(Generic[P, R_co]):
         A call in a loop counts at each step. Nothing of the caller's changes; see `Plan.explain` for the costs without
         times.
         """
-        with self._turn:
+        with self._lock:
             ready, leaves = self._ready((args, kwargs))
             executor = self._executor(ready.executor.plan)
             times = executor.seconds(ready.arrays(leaves))

@@ -49,7 +49,7 @@ _NO_BLOCKS: _Blocks = (), ()
 _COPY = np.ndarray.copy
 
 
-class Straight(NamedTuple):
+class FastPath(NamedTuple):
     """The fast path: what a replay does if neither inputs nor results lie in blocks.
 
     Attributes:
@@ -140,13 +140,13 @@ class Executor:
             return [*map(_COPY, self._small.values())]
         return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
 
-    def straight(self) -> Straight | None:
+    def fast_path(self) -> FastPath | None:
         """Return the fast path of a replay; None if a replay must take decisions, or there has been none yet."""
         bound = self._bound.get(_NO_BLOCKS)
         if self._in_blocks or self._generators or bound is None or self._shared.beside.used:
             return None
         wide = [(n, self._array(self.plan.inputs[n]), copy) for n, copy in self._copies.items() if copy is not None]
-        return Straight(self._narrow, wide, bound, [*self._small.values()], self._shared.beside)
+        return FastPath(self._narrow, wide, bound, [*self._small.values()], self._shared.beside)
 
     def close(self) -> None:
         """Drop the calls that are bound to shared memory; another replay binds them again."""

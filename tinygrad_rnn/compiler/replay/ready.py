@@ -27,20 +27,20 @@ INPUTS = Tensor, np.ndarray, np.random.Generator
 _OFTEN = 4  # calls after which a shortcut is generated, which takes as long as about ten of them
 
 
-class Turn:
-    """A lock. A forked process makes its own, since a thread of the parent may have held the old one."""
+class ForkSafeLock:
+    """A lock; `current` is that of this process. A forked one makes its own, as a thread of its parent may hold that."""
 
     def __init__(self) -> None:
-        self.lock, self._process = threading.RLock(), os.getpid()
+        self.current, self._process = threading.RLock(), os.getpid()
 
     def __enter__(self) -> None:
-        if not self.lock.acquire(blocking=False):
+        if not self.current.acquire(blocking=False):
             if self._process != os.getpid():
-                self.lock, self._process = threading.RLock(), os.getpid()
-            self.lock.acquire()
+                self.current, self._process = threading.RLock(), os.getpid()
+            self.current.acquire()
 
     def __exit__(self, *error: object) -> None:
-        self.lock.release()
+        self.current.release()
 
 
 class Ready:
@@ -66,13 +66,13 @@ class Ready:
         of_caller = [isinstance(given[number], np.ndarray) for number in self._inputs]
         self._views = [self._inputs[n] for n in executor.wide if n < len(of_caller) and of_caller[n]]
 
-    def replayed(self, args: Arguments, leaves: list[object], turn: Turn) -> object:
+    def replayed(self, args: Arguments, leaves: list[object], lock: ForkSafeLock) -> object:
         """Return the result of a call; after some calls, a shortcut is generated for calls like it."""
         made = self.run(leaves)
         self._calls += 1
         if self._calls == _OFTEN:
-            recording, straight = context().recording, self.executor.straight()
-            self.shortcut = written(args, recording, turn.lock, self._recorded, straight)
+            recording, fast_path = context().recording, self.executor.fast_path()
+            self.shortcut = written(args, recording, lock.current, self._recorded, fast_path)
         return made
 
     def arrays(self, leaves: list[object]) -> list[Input]:

@@ -17,7 +17,7 @@ from ...engine.tree import flatten
 from ..recording.arguments import Arguments
 from ..recording.signature import of_value
 from ..recording.trace import ARRAY, Recorded
-from .executor import Straight
+from .executor import FastPath
 
 OTHER = object()
 """What a shortcut returns for a call that has another signature."""
@@ -34,7 +34,7 @@ def written(
     recording: bool,
     lock: RLock,
     recorded: Recorded,
-    straight: Straight | None,
+    fast_path: FastPath | None,
 ) -> Shortcut | None:
     """Return the shortcut for calls that have the signature of this one; None if a kind of argument is not supported.
 
@@ -43,7 +43,7 @@ def written(
         recording: whether gradients are recorded.
         lock: held during a replay; if another thread holds it, the shortcut returns `OTHER`.
         recorded: the function.
-        straight: the fast path of a replay; None: there is none.
+        fast_path: the fast path of a replay; None: there is none.
     """
     positional, named = args
     source = _Source()
@@ -59,10 +59,10 @@ def written(
         source.unless(f"{source.called(recorded.outside.changed)}() is None")
     parts = flatten(recorded.result)
     is_plain = all(part is ARRAY for part in parts) and all(isinstance(part, Tensor) for part in recorded.captured)
-    if straight is None or not is_plain:
+    if fast_path is None or not is_plain:
         source.lines.append(f"return run([{', '.join(source.leaves)}])")
     else:
-        source.replay(straight, recorded)
+        source.replay(fast_path, recorded)
     taken = [f"if not {source.called(lock)}.acquire(False): return other", "try:"]
     held = [*(f"    {line}" for line in source.lines), "finally:", f"    {source.called(lock)}.release()"]
     text = "\n    ".join(["def shortcut(positional, named, recording, run):", *checks, *taken, *held])
@@ -141,21 +141,21 @@ class _Source:
     def _array(self, name: str, array: np.ndarray) -> None:
         self.unless(f"{name}.shape == {array.shape!r} and {name}.dtype == {self.called(array.dtype)}")
 
-    def replay(self, straight: Straight, recorded: Recorded) -> None:
+    def replay(self, fast_path: FastPath, recorded: Recorded) -> None:
         """Copy inputs, replay, and return copies of results."""
         pairs = zip(self.leaves, self.kinds, strict=True)
         inputs = [(name, kind is np.ndarray) for name, kind in pairs if kind in (Tensor, np.ndarray)]
         inputs += [(f"{self.called(part)}._array", False) for part in recorded.captured]
-        self.unless(f"not {self.called(straight.beside)}.used")
-        for number, place, copy in straight.wide:
+        self.unless(f"not {self.called(fast_path.beside)}.used")
+        for number, place, copy in fast_path.wide:
             (name, is_own), known = inputs[number], self.called(copy)
             if is_own:  # it may have been written to since the last call
                 self.lines += [f"{known}.last = None", f"{self.called(place)}[...] = {name}"]
             else:
                 self.unless(f"{known}.last and {known}.last() is {name}")
-        self.lines += [f"{self.called(place)}[...] = {inputs[number][0]}" for number, place in straight.narrow]
-        self.lines += [f"{self.called(function)}(*{self.called(operands)})" for function, operands in straight.calls]
-        results = iter([f"{self.called(array)}.copy()" for array in straight.results])
+        self.lines += [f"{self.called(place)}[...] = {inputs[number][0]}" for number, place in fast_path.narrow]
+        self.lines += [f"{self.called(function)}(*{self.called(operands)})" for function, operands in fast_path.calls]
+        results = iter([f"{self.called(array)}.copy()" for array in fast_path.results])
         self.lines.append(f"return {self._text(recorded.result, results)}")
 
     def _text(self, nest: object, results: Iterator[str]) -> str:
