@@ -28,7 +28,7 @@ _OFTEN = 4  # calls after which a shortcut is generated, which takes as long as 
 
 
 class ForkSafeLock:
-    """A lock; `current` is that of this process. A fork makes its own, as a thread of the parent may hold the old one."""
+    """A lock; `current` is that of this process. A fork makes its own: a thread of the parent may hold the old one."""
 
     def __init__(self) -> None:
         self.current, self._process = threading.RLock(), os.getpid()
