@@ -39,8 +39,7 @@ CALLS = {
     "check_grads": [
         ("testing/gradients", "testing/targets", "build_target"),
         ("testing/gradients", "testing/targets", "evaluate: the gradient under test"),
-        ("testing/gradients", "testing/methods", "judged: which oracle"),
-        ("testing/methods", "testing/judge", "Judge.results"),
+        ("testing/gradients", "testing/judge", "judged: which oracle"),
         ("testing/judge", "testing/oracles", "ComplexStep.slope"),
         ("testing/oracles", "testing/targets", "~along: the cell on complex numbers"),
         ("testing/judge", "testing/report", "LeafResult"),

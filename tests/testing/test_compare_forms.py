@@ -98,6 +98,35 @@ def test_what_cannot_be_compared(handwritten, error, words):
         compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), handwritten)
 
 
+def test_gates_of_a_cell_with_a_projection():
+    """A gate has as many columns as c, and h has fewer."""
+
+    class Wrong(hw.LSTM):
+        def backward(self, dh, dc):
+            found = super().backward(dh, dc)
+            self.grads[2][:5] *= 3
+            return found
+
+    cell = tr.LSTMCell(3, 5, np.random.default_rng(0), proj_size=3)
+    assert compare_handwritten(cell, hw.LSTM).ok
+    report = compare_handwritten(cell, Wrong, check=False)
+    assert report.wrong == ("db",)
+    assert report.result("db", "1 step").hint == "in gate block 0 of 4 only: times 3 in every entry"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"T": 0}, "compare_handwritten: T must be an integer of 1 or more, got 0"),
+        ({"N": 2.0}, "compare_handwritten: N must be an integer of 1 or more, got 2.0"),
+        ({"rtol": -1}, "compare_handwritten: rtol must be a finite number of 0 or more, got -1"),
+    ],
+)
+def test_errors_of_options_name_the_function(options, words):
+    with pytest.raises(tr.ConfigError, match=words):
+        compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), hw.RNN, **options)
+
+
 def test_the_report_in_a_notebook():
     report = compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), hw.RNN)
     assert str(report).startswith("RNN by hand against RNNCell, N = 2, T = 5: ok (seed 0)\n")

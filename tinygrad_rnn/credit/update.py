@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from ..engine.tape import Array
 from .nests import number_of
 
@@ -13,6 +15,32 @@ Step: TypeAlias = Callable[..., tuple[object, object]]
 
 Past: TypeAlias = dict[str, object]
 """What is held of the steps so far: arrays, numbers and generators, in any nesting of lists, tuples and dicts."""
+
+
+def step_of_mean(loss: Callable[..., tuple[Any, object]], targets: Array) -> Step:
+    """Return the step of a model whose loss is a mean over the positions that count, so that the losses add up to it.
+
+    Args:
+        loss: loss(inputs, targets, state) -> (mean, state).
+        targets: all of the sequence, (N, T, ...); of integers those count that are not -1.
+
+    Returns:
+        step((inputs, targets), state) -> (loss, state); the loss is None where no position counts.
+    """
+    counted = _counted(targets)
+
+    def step(inputs: tuple[Array, Array], state: object) -> tuple[object, object]:
+        xs, ts = inputs
+        here = _counted(ts)
+        # A mean over no targets would be nan: give them arbitrary ids and no loss.
+        mean, state = loss(xs, ts if here else np.zeros_like(ts), state)
+        return (mean * (here / counted) if here else None), state
+
+    return step
+
+
+def _counted(targets: Array) -> int:
+    return int(np.count_nonzero(targets != -1)) if targets.dtype.kind in "iu" else targets.size
 
 
 class Update(NamedTuple):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
 
 from ..engine.tensor import Tensor
-
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
 
 
 def register() -> None:
@@ -24,10 +21,4 @@ def register() -> None:
     # Imported here: Hypothesis loads this module while it is itself only partly imported.
     from hypothesis.strategies import register_type_strategy
 
-    register_type_strategy(Tensor, _tensors)
-
-
-def _tensors(_: type[Tensor]) -> SearchStrategy[Tensor]:
-    from . import strategies
-
-    return strategies.tensors()
+    register_type_strategy(Tensor, lambda _: import_module(".strategies", __package__).tensors())

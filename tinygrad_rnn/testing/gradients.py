@@ -9,9 +9,8 @@ import numpy as np
 
 from ..engine.tensor import Tensor
 from ..truncation import Policy
-from .judge import Method, Options
-from .methods import judged
-from .report import GradCheckError, GradReport, LeafResult
+from .judge import Method, Options, judged
+from .report import GradReport, LeafResult
 from .targets.backward import BackwardPass
 from .targets.base import Target
 from .targets.build import build_target
@@ -73,12 +72,14 @@ def check_grads(
 
     Raises:
         GradCheckError: if something is wrong; its message is the report, and `report` holds it.
-        ConfigError: if an option is out of range or does not fit.
-        DTypeError: if there is nothing to differentiate.
-        GradientError: if f returns no Tensor that depends on a leaf.
-        NonFiniteError: if an input or an output is not finite.
-        ShapeError: if the inputs do not fit a cell or a model.
-        UnsupportedError: if complex numbers are asked for (`method="complex"`) and do not pass through f.
+        TypeError: if f is not callable and has no loss.
+        ConfigError: if an option is out of range or does not fit: a policy whose gradient is an estimate, or whose mask
+            is not lower triangular; `method="longdouble"` where there are cuts, which differences do not see.
+        DTypeError: if there is nothing to differentiate, or an input is complex.
+        GradientError: if f returns no Tensor that depends on a leaf, or a parameter is not a leaf with requires_grad.
+        NonFiniteError: if an input, an output or a loss is not finite.
+        ShapeError: if the inputs do not fit a cell or a model, or do not agree on N and T.
+        UnsupportedError: if complex numbers do not pass through f, and `method="complex"` or a cut needs them.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.testing import check_grads
@@ -89,14 +90,11 @@ def check_grads(
     """
     options = Options(seed, directions, full, rtol, atol, method, order, truncation, allow_unused)
     target = build_target(f, inputs, loss, parameters, truncation, np.random.default_rng(seed))
-    written = [*target.call, *(["parameters=parameters"] if parameters else []), *options.written]
-    report = _report(target, options, f"check_grads({', '.join(written)})", 1)
+    call = ", ".join([*target.call, *["parameters=parameters"] * bool(parameters), *options.written])
+    report = _report(target, options, call, 1)
     if order == 2 and report.ok:
-        second = second_order(target, np.random.default_rng([seed, order]))
-        report = _report(second, options, f"check_grads({', '.join(written)})", 2)
-    if check and not report.ok:
-        raise GradCheckError(report)
-    return report
+        report = _report(second_order(target, np.random.default_rng([seed, order])), options, call, 2)
+    return report.or_raised(check)
 
 
 def _report(target: Target, options: Options, call: str, order: int) -> GradReport:
@@ -113,7 +111,7 @@ def _report(target: Target, options: Options, call: str, order: int) -> GradRepo
         order=order,
         notes=(*target.notes, *_remarks(target, found, leaves), *notes),
         failures=tuple(failures),
-        reproducer=f"{call}  # {', '.join(shapes)}",
+        reproducer=f"check_grads({call})  # {', '.join(shapes)}",
     )
 
 
@@ -125,11 +123,8 @@ def _remarks(target: Target, found: BackwardPass, leaves: Sequence[LeafResult]) 
     ours = {node for node, _ in found.places.values()}
     others = [node for node in found.nodes if node.operation is None and node not in ours]
     if others:
-        owners = [node.owner() if node.owner is not None else None for node in others]
-        named = [
-            f"{getattr(owner, 'name', None) or '?'} {node.specs[0].shape}"
-            for owner, node in zip(owners, others, strict=True)
-        ]
+        owners = [getattr(node.owner and node.owner(), "name", None) or "?" for node in others]
+        named = [f"{owner} {node.specs[0].shape}" for owner, node in zip(owners, others, strict=True)]
         yield f"not checked: {', '.join(named)}, used from outside; pass parameters={{name: Tensor}} to check them"
     zero = [leaf.name for leaf in leaves if leaf.verdict == "ok" and not found.gradients[leaf.name].any()]
     if zero:

@@ -7,25 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..checks import integer
 from ..engine.tape import Array
 from ..engine.tensor import adopt
-from ..engine.tree import flatten, map_leaves
+from ..engine.tree import flatten
 from ..nn.cells import initial_state
 from ..nn.module import Module
-from .diagnose.handwritten import causes
+from .diagnose.causes import causes
 from .diagnose.hints import hint
 from .judge import Judge, Options
 from .oracles import ComplexStep
-from .report import GradCheckError, LeafResult, Report
+from .report import LeafResult, Report
 from .targets.base import renew
-from .targets.handwritten import (
-    Automatic,
-    ByHandError,
-    HandwrittenEvaluation,
-    Layer,
-    Window,
-    as_layer,
-)
+from .targets.handwritten import Automatic, ByHandError, HandwrittenEvaluation, Layer, Window, as_layer
 
 
 @dataclass(frozen=True)
@@ -48,10 +42,12 @@ class QuantityResult(LeafResult):
         return max(self.steps, default=None)
 
     @property
-    def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
-        name, shape, error, bound, *_ = super().cells
-        return name, shape, self.run, error, bound, self.verdict, self.where or "-", self.hint or "-"
+    def cells(self) -> dict[str, str]:
+        """The row of the table, by column."""
+        leaf = super().cells
+        told = {"verdict": self.verdict, "where": self.where or "-", "what it looks like": self.hint or "-"}
+        measured = {name: leaf[name] for name in ("largest error", "allowed")}
+        return {"quantity": self.name, "shape": leaf["shape"], "run": self.run, **measured, **told}
 
 
 @dataclass(frozen=True)
@@ -61,8 +57,6 @@ class HandwrittenReport(Report[QuantityResult]):
     `causes` are the possible mistakes, as far as the numbers show them. Failures are an error that was raised, an input
     that was changed, grads that accumulate.
     """
-
-    columns = ("quantity", "shape", "run", "largest error", "allowed", "verdict", "where", "what it looks like")
 
     causes: tuple[str, ...] = ()
 
@@ -124,6 +118,7 @@ def compare_handwritten(
     Raises:
         GradCheckError: if something is wrong; its `report` holds everything found.
         TypeError, ValueError: if `handwritten` is none of the above, or its params do not fit those of the cell.
+        ConfigError: if T, N or a tolerance is out of range. (It is a ValueError.)
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn import handwritten
@@ -132,31 +127,33 @@ def compare_handwritten(
     >>> compare_handwritten(cell, handwritten.RNN).ok
     True
     """
-    rng = np.random.default_rng(seed)
-    automatic, layer, window = _sides(cell, handwritten, T, N, rng)
+    T, N = integer("compare_handwritten", "T", T), integer("compare_handwritten", "N", N)
+    options = Options(seed, 1, False, rtol, atol, function="compare_handwritten")
+    automatic, layer, window = _sides(cell, handwritten, T, N, np.random.default_rng(seed))
     by = getattr(handwritten, "__name__", type(handwritten).__name__)
     title = f"{by} by hand against {type(cell).__name__}, N = {N}, T = {T}"
+    oracle = ComplexStep(0.0, 0.0, name="automatic gradient")
     runs: dict[int, list[QuantityResult]] = {1: [], T: []}
     failures: list[str] = []
     for steps in runs:
         try:
-            runs[steps] = _compared(title, automatic, layer, window.until(steps), Options(seed, 1, False, rtol, atol))
+            evaluation = HandwrittenEvaluation(automatic, layer, window.until(steps))
+            judge = Judge(evaluation, evaluation.gradient(), oracle, options)
+            found = [QuantityResult(**vars(result), run=_run(steps)) for result in judge.results()]
+            runs[steps] = [_located(result, evaluation, judge) for result in found]
             if steps == 1:
                 failures += _repeated(layer, window.until(1))
         except ByHandError as error:
             failures.append(f"in a run of {_run(steps)}, {error}")
     in_one_step, over_time = ({r.name: r.first_step for r in runs[steps] if not r.ok} for steps in (1, T))
-    report = HandwrittenReport(
+    return HandwrittenReport(
         target=title,
         results=tuple(result for results in runs.values() for result in results),
         seed=seed,
         failures=tuple(failures),
         causes=tuple(causes(automatic, layer, window, in_one_step, over_time)),
         reproducer=f"compare_handwritten({type(cell).__name__}(...), {by}, T={T}, N={N}, seed={seed})",
-    )
-    if check and not report.ok:
-        raise GradCheckError(report)
-    return report
+    ).or_raised(check)
 
 
 def _sides(
@@ -168,58 +165,41 @@ def _sides(
     for parameter in parameters.values():
         adopt(parameter, parameter.data.astype(np.float64) + 0.1 * rng.standard_normal(parameter.shape))
         renew(parameter)
-    nest = map_leaves(lambda part: np.zeros(part.shape), initial_state(cell, N))
+    nest = initial_state(cell, N, "compare_handwritten")
     state = [0.5 * rng.standard_normal(part.shape) for part in flatten(nest)]
     D = getattr(cell, "input_size", None) or next(iter(parameters.values())).shape[0]
     xs, dhs = rng.standard_normal((N, T, D)), rng.standard_normal((N, T, state[0].shape[1]))
     layer = as_layer(handwritten, {name: parameter.data for name, parameter in parameters.items()})
-    dlast = [rng.standard_normal(part.shape) for part in state[1:]]
-    if layer.whole:  # it returns only h, so no loss can depend on the rest of the last state
-        dlast = [np.zeros_like(part) for part in dlast]
+    # A layer of a window returns only h, so no loss can depend on the rest of the last state.
+    dlast = [0.0 * part if layer.whole else rng.standard_normal(part.shape) for part in state[1:]]
     if not layer.starts_from(state):
         state = [np.zeros_like(part) for part in state]
     return Automatic(cell, nest), layer, Window(xs, state, dhs, dlast)
 
 
-def _compared(title: str, automatic: Automatic, layer: Layer, window: Window, options: Options) -> list[QuantityResult]:
-    """Return a result for each quantity that the hand-written side provides."""
-    evaluation = HandwrittenEvaluation(automatic, layer, window, title)
-    judge = Judge(evaluation, evaluation.gradient(), ComplexStep(0.0, 0.0, name="automatic gradient"), options)
-    run = _run(window.xs.shape[1])
-    return [_located(QuantityResult(**vars(found), run=run), evaluation, judge) for found in judge.results()]
-
-
 def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: Judge) -> QuantityResult:
     """Return the result with the steps at which it is wrong."""
-    window, T = evaluation.window, evaluation.window.xs.shape[1]
-    name, actual = result.name, judge.found.gradients[result.name]
-    if result.ok or T == 1 or actual.shape != result.shape:
+    name, sides, T = result.name, (evaluation.expected, evaluation.actual), evaluation.window.xs.shape[1]
+    if result.ok or T == 1 or judge.found.gradients[name].shape != result.shape:
         return result
 
     def is_wrong(expected: Array, actual: Array) -> bool:
         largest = float(np.abs(expected).max(initial=0.0))
         return not (np.abs(actual - expected) <= judge.tolerance.allowed(largest, largest, 1.0)).all()
 
-    if name in ("h", "dx"):
-        expected = evaluation.expected.quantities[name]
-        steps = [t for t in range(T) if is_wrong(expected[:, t], actual[:, t])]
-        if 0 < len(steps) < T:
+    expected, actual = (side.steps(name) for side in sides)
+    if expected is None:
+        return result
+    if actual is not None:
+        steps = [t for t in range(T) if is_wrong(expected[t], actual[t])]
+        if name in ("h", "dx") and 0 < len(steps) < T:
             t = steps[-1]
-            looks = hint(expected[:, t], actual[:, t], {"N": len(actual)})
+            looks = hint(expected[t], actual[t], {"N": len(actual[t])})
             result = replace(result, hint=f"at step {t}: {looks}" if looks else "")
         return replace(result, steps=tuple(steps), where=where(steps, T))
-    parameter = name.removeprefix("d")
-    if parameter not in evaluation.expected.gradients:
-        return result
-    if evaluation.expected.parts is not None and evaluation.actual.parts is not None:
-        pairs = zip(evaluation.expected.parts, evaluation.actual.parts, strict=True)
-        steps = [t for t, (e, a) in enumerate(pairs) if is_wrong(e[parameter], a[parameter])]
-        return replace(result, steps=tuple(steps), where=where(steps, T))
     for s in range(T):
-        alone = np.zeros_like(window.dhs)
-        alone[:, s] = window.dhs[:, s]
-        sides = evaluation.automatic, evaluation.layer
-        e, a = (side.run(window._replace(dhs=alone)).gradients[parameter] for side in sides)
+        alone = evaluation.window.with_loss_at(s)
+        e, a = (side.run(alone).gradients[name[1:]] for side in (evaluation.automatic, evaluation.layer))
         if is_wrong(e, a):
             return replace(result, where=f"with a loss at step {s} alone" + (", and later" if s < T - 1 else ""))
     return result
@@ -230,11 +210,9 @@ def _repeated(layer: Layer, window: Window) -> list[str]:
     code = copy.deepcopy(layer.code)
     first, second = (layer.again(code, window).gradients for _ in range(2))
     changed = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
-    if not changed:
-        return []
-    if all(np.allclose(second[name], 2 * first[name]) for name in changed):
+    if changed and all(np.allclose(second[name], 2 * first[name]) for name in changed):
         return ["grads accumulate: a second backward adds to those of the first; overwrite them (grads[0][...] = dWx)"]
-    return [f"a second run of the same window gives a different gradient of {', '.join(changed)}"]
+    return [f"a second run of the same window gives a different gradient of {', '.join(changed)}"] if changed else []
 
 
 def _run(steps: int) -> str:
@@ -249,12 +227,9 @@ def where(steps: list[int], T: int) -> str:
     """
     if len(steps) == T or not steps:
         return "at every step" if steps else ""
-    if steps == [T - 1]:
-        return f"at the last step only (t = {T - 1})"
-    if steps == [0]:
-        return "at the first step only (t = 0)"
+    last, right = steps[-1], T - len(steps)
+    if len(steps) == 1 and last in (0, T - 1):
+        return f"at the {'last' if last else 'first'} step only (t = {last})"
     if steps == list(range(len(steps))):
-        return (
-            f"from step {steps[-1]} back; the last {f'{T - len(steps)} are' if T - len(steps) > 1 else 'one is'} right"
-        )
-    return f"first at step {steps[-1]}, going backward; wrong: {', '.join(map(str, steps))}"
+        return f"from step {last} back; the last {f'{right} are' if right > 1 else 'one is'} right"
+    return f"first at step {last}, going backward; wrong: {', '.join(map(str, steps))}"

@@ -1,24 +1,38 @@
-"""The comparison of one leaf's gradient with the oracle's slopes, and the location of errors."""
+"""The choice of an oracle, the comparison of each leaf's gradient with its slopes, and the location of errors.
+
+Slopes are complex steps, or differences where an operation is not complex-analytic.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Literal, NamedTuple, TypeAlias
+from operator import attrgetter
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
+from numpy.exceptions import ComplexWarning
+from numpy.typing import DTypeLike
 
 from ..checks import integer, number
-from ..engine.tape import Array
-from ..errors import ConfigError
+from ..engine.tape import Array, no_grad
+from ..errors import ConfigError, UnsupportedError
 from ..truncation import Policy
-from .diagnose.explain import explained
+from .diagnose.causes import explained
 from .diagnose.hints import ratio, shape_hint
-from .oracles import Differences, Oracle, Slope, scales
+from .oracles import STEP, ComplexStep, Differences, OracleError, Slope, four_point_slope, rounding_error, scales
 from .report import LeafResult
 from .targets.backward import BackwardPass
 from .targets.base import Evaluation, weights
 
+_COMPARE = frozenset({"relu", "maximum", "minimum", "max", "astype"})
+"""Operations that carry the complex step although they are not analytic: NumPy compares complex numbers by their real
+parts first. (A conversion does so too, or warns, which is an error here.)"""
+
+_REFUSED = (TypeError, ValueError)  # the errors by which a function rejects numbers of a type
 _EVERY_ENTRY = 3000  # entries of a leaf times operations of one evaluation, up to which "auto" compares every entry
 _LOCATE = 1024  # up to this many entries of a wrong leaf are all compared, to diagnose the error
 
@@ -27,11 +41,7 @@ Method: TypeAlias = Literal["auto", "complex", "longdouble"]
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `check_grads`; see there.
-
-    Raises:
-        ConfigError: if one is out of range.
-    """
+    """The options of `check_grads`, see there; or those that another function shares with it."""
 
     seed: int
     directions: int = 3
@@ -42,16 +52,13 @@ class Options:
     order: int = 1
     truncation: Policy | str | None = None
     allow_unused: bool = False
+    function: str = "check_grads"  # what the user called, for messages
 
     def __post_init__(self) -> None:
-        integer("check_grads", "directions", self.directions)
-        number("check_grads", "rtol", self.rtol, low=0)
-        number("check_grads", "atol", self.atol, low=0)
-        for name, known in (
-            ("full", (True, False, "auto")),
-            ("method", ("auto", "complex", "longdouble")),
-            ("order", (1, 2)),
-        ):
+        integer(self.function, "directions", self.directions)
+        number(self.function, "rtol", self.rtol, low=0)
+        number(self.function, "atol", self.atol, low=0)
+        for name, known in {"full": (True, False, "auto"), "method": get_args(Method), "order": (1, 2)}.items():
             if (value := getattr(self, name)) not in known:
                 raise ConfigError(f"check_grads: {name} must be one of {', '.join(map(repr, known))}, got {value!r}")
         if self.order == 2 and self.truncation is not None:
@@ -69,13 +76,10 @@ class Options:
 
 
 class Tolerance(NamedTuple):
-    """How far a gradient may be from its oracle, along one direction u of one leaf.
+    """How far a gradient may be from its oracle, along one direction u of one leaf; the rule is that of `check_grads`.
 
-    |j - s| <= rtol * (|s|_1 + |j|) + atol * max(Gmax, 1) * |u|_1
-
-    j is the gradient under test times u, s the oracle's slope, |s|_1 the sum of the absolute terms of j, and Gmax the
-    largest entry of the gradient over all leaves. The second term is needed where units saturate: there the rule's own
-    1 - y * y cancels. Each leaf is judged separately, because the others would dilute a fault in one.
+    Its second term is needed where units saturate: there the rule's own 1 - y * y cancels. Each leaf is judged
+    separately, because the others would dilute a fault in one.
 
     A variable s * z with a scale s far from 1 has a gradient in z of s times its own, and is judged by that if it is
     stricter: `relative` is the largest entry of a gradient times the scale of its variable.
@@ -97,13 +101,111 @@ class Tolerance(NamedTuple):
         return self.rtol * (terms + slope) + self.atol * level * spread
 
 
+Judged = tuple[list[LeafResult], list[str]]
+"""The result of each leaf, and notes on why the method was chosen."""
+
+
+def judged(evaluation: Evaluation, found: BackwardPass, options: Options) -> Judged:
+    """Return the result of each leaf by the method that suits a target in float64, and notes on why it was chosen."""
+    kinked = sorted({node.name for node in found.nodes if not getattr(node.operation, "analytic", True)})
+    method, cuts = options.method, bool(found.cuts)
+    narrow = found.eps > rounding_error([np.float64])
+    names = f"{', '.join(kinked)}: not analytic"
+    if method == "longdouble" and cuts:
+        raise ConfigError(
+            'check_grads: method="longdouble" does not see cuts, which change no value; use method="complex"'
+        )
+    if method == "longdouble" or (method == "auto" and not cuts and (kinked or narrow)):
+        reasons = [names] if kinked else []
+        reasons += ["a part is computed in a type narrower than float64"] if narrow else []
+        return _by_differences(evaluation, found, options, "; ".join(reasons))
+    notes = []
+    if kinked:
+        why = "four-point differences do not see cuts" if cuts else "as asked"
+        exact = "which is exact for them" if set(kinked) <= _COMPARE else "which may say nothing about them"
+        notes.append(f"{names}; {why}: complex step from both sides, {exact}")
+    try:
+        with _computing():
+            oracle = ComplexStep(evaluation.value, evaluation.size, bool(kinked))
+            results = Judge(evaluation, found, oracle, options).results()
+    except (OracleError, *_REFUSED, ComplexWarning) as error:
+        if method == "complex" or cuts:
+            instead = "" if cuts else '; use method="longdouble"'
+            raise UnsupportedError(
+                f"check_grads: complex numbers do not pass through {evaluation.target.title}: {error}{instead}"
+            ) from error
+        return _by_differences(evaluation, found, options, f"complex numbers do not pass ({error})")
+    if method == "complex" or cuts or all(result.ok for result in results):
+        return results, notes
+    return _second_opinion(evaluation, found, options, results) or (results, notes)
+
+
+def _second_opinion(
+    evaluation: Evaluation, found: BackwardPass, options: Options, results: list[LeafResult]
+) -> Judged | None:
+    """Return the result by differences if it agrees with the gradient where the complex step does not.
+
+    An operation that is not analytic but not declared so spoils only the complex step.
+    """
+    wrong = [result.name for result in results if result.verdict == "wrong"]
+    if not wrong or any(_confirmed(evaluation, name, options.seed) for name in wrong):
+        return None
+    why = (
+        "differences disagree with the complex step and agree with the gradient, so an operation is not "
+        "complex-analytic (like abs, norm and var of complex numbers), and should say analytic=False"
+    )
+    second, notes = _by_differences(evaluation, found, options, why)
+    pairs = [(one, other) for one, other in zip(results, second, strict=True) if not one.ok]
+    agrees = all(other.ok for other in second) and all(one.error > 10 * other.bound for one, other in pairs)
+    return (second, notes) if agrees else None
+
+
+def _confirmed(evaluation: Evaluation, name: str, seed: int) -> bool:
+    """Return whether one quick difference along a random direction agrees with the complex step."""
+    u = weights(np.random.default_rng(seed), evaluation.arrays[name].shape)
+    h = 1e-3 / max(1.0, float(np.linalg.norm(u)))
+    try:
+        with _computing():
+            exact = float(evaluation.along(name, u, 1j * STEP).imag) / STEP
+            wide = evaluation.target.evaluate(np.longdouble)
+            slope = float(four_point_slope(partial(wide.along, name, u), np.longdouble(h)))
+    except _REFUSED:
+        return False
+    return abs(slope - exact) <= 1e-6 * abs(exact)
+
+
+def _by_differences(evaluation: Evaluation, found: BackwardPass, options: Options, why: str) -> Judged:
+    """Return the results in the widest type that everything computes in, with a bound for the parts that do not."""
+
+    def judged_in(dtype: DTypeLike) -> Judged:
+        with _computing():
+            wide = evaluation.target.evaluate(dtype)
+            eps = max(wide.gradient().eps, wide.eps, rounding_error([dtype]))
+            oracle = Differences(dtype, eps, wide.size)
+            results = Judge(wide, found, oracle, options, eps).results()
+        return results, [", ".join(filter(None, (why, f"four-point differences in {oracle.dtype_name}")))]
+
+    try:
+        return judged_in(np.longdouble)
+    except _REFUSED:  # linear algebra, for example, has no longdouble
+        return judged_in(np.float64)
+
+
+@contextmanager
+def _computing() -> Iterator[None]:
+    """Compute only values; a conversion of complex numbers to real ones is an error."""
+    with no_grad(), warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("error", ComplexWarning)
+        yield
+
+
 @dataclass(frozen=True)
 class Judge:
     """Compares the gradients of a target with an oracle."""
 
     evaluation: Evaluation
     found: BackwardPass
-    oracle: Oracle
+    oracle: ComplexStep | Differences
     options: Options
     eps: float = 0.0  # rounding error of the narrowest type that the oracle computes in; 0 means that of float64
 
@@ -124,29 +226,27 @@ class Judge:
 
     def _leaf(self, number: int, name: str) -> LeafResult:
         g, shape = self.found.gradients[name], self.evaluation.arrays[name].shape
-        blank = LeafResult(name, shape, 0.0, 0.0, self.oracle.name, 0)
-        rng = np.random.default_rng([self.options.seed, number])
-        if name not in self.found.reached:
-            return self._unreached(blank, g, rng)
+        blank, is_reached = LeafResult(name, shape, 0.0, 0.0, self.oracle.name, 0), name in self.found.reached
         if g.shape != shape:
             looks = shape_hint(shape, g.shape, self.evaluation.target.sizes)
             return replace(blank, verdict="wrong", error=np.inf, hint=looks)
         if g.size == 0:
-            return replace(blank, method="", verdict="empty")
+            return replace(blank, method="", verdict="empty") if is_reached else self._unreached(blank, is_right=True)
         if not np.isfinite(g).all():
             return self._not_finite(blank, g)
         full, operations = self.options.full, len(self.found.nodes) * self.evaluation.runs
-        every = g.size * operations <= _EVERY_ENTRY if full == "auto" else full
-        found = self._entries(name, g) if every else self._along(name, g, rng, self.options.directions)
-        worst = max(found, key=lambda found: found.excess)
+        every = is_reached and (g.size * operations <= _EVERY_ENTRY if full == "auto" else full)
+        rng, count = np.random.default_rng([self.options.seed, number]), self.options.directions if is_reached else 2
+        along = (weights(rng, shape) for _ in range(count))
+        found = self._entries(name, g, range(g.size)) if every else [self._compare(name, g, u) for u in along]
+        worst = max(found, key=attrgetter("excess"))
         result = replace(blank, error=worst.error, bound=worst.bound, directions=len(found), every=every)
-        return result if worst.ok else self._located(result, g, found if every else None)
+        if not worst.ok:
+            result = self._located(result, g, found if every else None)
+        return result if is_reached else self._unreached(result, worst.ok)
 
-    def _entries(self, name: str, g: Array) -> list[_Comparison]:
-        return [self._compare(name, g, _unit(g.shape, index)) for index in np.ndindex(g.shape)]
-
-    def _along(self, name: str, g: Array, rng: np.random.Generator, directions: int) -> list[_Comparison]:
-        return [self._compare(name, g, weights(rng, g.shape)) for _ in range(directions)]
+    def _entries(self, name: str, g: Array, places: Iterable[int]) -> list[_Comparison]:
+        return [self._compare(name, g, _unit(g.shape, place)) for place in places]
 
     def _compare(self, name: str, g: Array, u: Array) -> _Comparison:
         """Return how the gradient g compares with the oracle along u."""
@@ -159,56 +259,47 @@ class Judge:
     def _measured(self, name: str, g: Array, u: Array, fine: bool) -> _Comparison:
         """Compare along u, separately for entries of each scale: in some of them a common step would be lost."""
         of = scales(self.evaluation.arrays[name], fine)
-        low = high = slack = bound = total = nearest = 0.0
+        parts = []
         for scale in np.unique(of[u != 0]).tolist():
             v = np.where(of == scale, u, 0)
             j, terms = float(np.sum(g * v)), float(np.sum(np.abs(g * v)))
             allowed = self.tolerance.allowed(terms, abs(j), float(np.sum(np.abs(v))), scale)
-            length = float(np.sqrt(np.sum(v * v)))
-            s = self.oracle.slope(partial(self.evaluation.along, name, v), j, allowed, length, scale)
-            low, high, slack = low + s.low, high + s.high, slack + s.slack
-            bound, total, nearest = bound + allowed, total + j, nearest + s.nearest(j)
-        s = Slope(low, high, slack)
-        return _Comparison(s.distance(total), bound + slack, nearest, high > low)
+            along, length = partial(self.evaluation.along, name, v), float(np.linalg.norm(v))
+            s = self.oracle.slope(along, j, allowed, length, scale)
+            parts.append((*s, allowed, j, s.nearest(j)))
+        low, high, slack, bound, total, nearest = map(sum, zip(*parts, strict=True))
+        return _Comparison(Slope(low, high).distance(total), bound + slack, nearest, high > low)
 
     def _not_finite(self, blank: LeafResult, g: Array) -> LeafResult:
-        index = _place(int(np.flatnonzero(~np.isfinite(g))[0]), g.shape)
-        expected = self._compare(blank.name, np.zeros(g.shape), _unit(g.shape, index)).expected
-        why = "the value is finite there: a rule overflows, or divides by 0" if np.isfinite(expected) else ""
-        wrong = replace(blank, verdict="not finite", error=np.inf, directions=1, index=index)
-        return replace(wrong, expected=expected, actual=float(g[index]), hint=why)
+        place = int(np.flatnonzero(~np.isfinite(g))[0])
+        (found,) = self._entries(blank.name, np.zeros(g.shape), [place])
+        why = "the value is finite there: a rule overflows, or divides by 0" if np.isfinite(found.expected) else ""
+        wrong = replace(blank, error=np.inf, directions=1, hint=why)
+        return _at(wrong, "not finite", g, place, found.expected)
 
-    def _unreached(self, blank: LeafResult, g: Array, rng: np.random.Generator) -> LeafResult:
-        result, right = blank, True
-        if g.size:
-            worst = max(self._along(blank.name, np.zeros(g.shape), rng, 2), key=lambda found: found.excess)
-            result, right = replace(blank, error=worst.error, bound=worst.bound, directions=2), worst.ok
-        if right and self.options.allow_unused:
+    def _unreached(self, result: LeafResult, is_right: bool) -> LeafResult:
+        if is_right and self.options.allow_unused:
             return replace(result, verdict="unused")
-        if right:
-            why = "a cut stands between, or nothing uses it" if self.found.cuts else "nothing uses it"
-            return replace(result, verdict="no gradient", hint=f"{why}; pass allow_unused=True if that is meant")
+        why = "a cut stands between, or nothing uses it" if self.found.cuts else "nothing uses it"
+        unused = f"{why}; pass allow_unused=True if that is meant"
         lost = "the result depends on it, but the graph does not lead to it: was it used as x.data, or without Tensors?"
-        return replace(self._located(result, g, None), verdict="no gradient", hint=lost)
+        return replace(result, verdict="no gradient", hint=unused if is_right else lost)
 
     def _located(self, result: LeafResult, g: Array, found: list[_Comparison] | None) -> LeafResult:
         """Return the error of a leaf: the worst entry, both values, and a hint."""
         name, sizes = result.name, self.evaluation.target.sizes
-        places = list(range(g.size))
-        if found is None and g.size > _LOCATE:
-            places = [self._search(name, g)]
-            found = [self._compare(name, g, _unit(g.shape, _place(places[0], g.shape)))]
-        elif found is None:
-            found = self._entries(name, g)
+        places: Sequence[int] = range(g.size)
+        if found is None:
+            places = places if g.size <= _LOCATE else [self._search(name, g)]
+            found = self._entries(name, g, places)
         worst = max(range(len(found)), key=lambda k: found[k].excess)
         error, bound, expected, _ = found[worst]
         if not result.every and all(one.ok for one in found) and any(one.kink for one in found):
             # A direction moves several entries across their kinks at once, although each is right by itself.
             return replace(result, error=error, bound=bound)
-        index = _place(places[worst], g.shape)
-        wrong = replace(result, verdict="wrong", index=index, expected=expected, actual=float(g[index]))
+        wrong = _at(result, "wrong", g, places[worst], expected)
         if len(places) < g.size:
-            return replace(wrong, hint=ratio(expected, float(g[index]), sizes))
+            return replace(wrong, hint=ratio(expected, float(g.flat[places[worst]]), sizes))
         whole = np.array([one.expected for one in found]).reshape(g.shape)
         return replace(wrong, hint=explained(self.evaluation, name, whole, g))
 
@@ -249,11 +340,13 @@ def largest_entry(g: Array) -> float:
     return float(np.abs(g[np.isfinite(g)]).max(initial=0.0))
 
 
-def _place(number: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(number, shape))
+def _at(result: LeafResult, verdict: str, g: Array, place: int, expected: float) -> LeafResult:
+    """Return the result with the worst entry of a gradient, by its number."""
+    index = tuple(map(int, np.unravel_index(place, g.shape)))
+    return replace(result, verdict=verdict, index=index, expected=expected, actual=float(g[index]))
 
 
-def _unit(shape: tuple[int, ...], index: tuple[int, ...]) -> Array:
+def _unit(shape: tuple[int, ...], place: int) -> Array:
     u = np.zeros(shape)
-    u[index] = 1
+    u.flat[place] = 1
     return u

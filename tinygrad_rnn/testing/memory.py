@@ -2,60 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from types import EllipsisType
+import copy
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from ..engine.arrays import frozen_copy
 from ..engine.tape import Array, Node
+from ..engine.walk import rule_results
 from .aspects import AspectError, Case, agree
 
 
+def _blank(y: Array) -> Array:
+    """Return an array of the same shape, dtype and order, filled with values that no result has."""
+    return np.full_like(y, np.nan if y.dtype.kind in "fc" else np.iinfo(y.dtype).max if y.dtype.kind in "iu" else True)
+
+
 def _strided(value: Array) -> Array:
-    buffer = np.zeros([2 * n for n in value.shape], value.dtype)
-    if value.dtype.kind in "fc":
-        buffer.fill(np.nan)  # so that reads past a gap are noticed
-    every_other: tuple[slice | EllipsisType, ...] = (..., *[slice(None, None, 2)] * value.ndim)
-    buffer[every_other] = value
-    return buffer[every_other]
-
-
-def _reversed(value: Array) -> Array:
-    return np.asarray(np.flip(np.array(np.flip(value))))
+    wide = _blank(np.zeros([2 * n for n in value.shape], value.dtype))
+    view = wide[np.index_exp[...] + np.index_exp[::2] * value.ndim]
+    view[...] = value  # the gaps stay blank, so that reads of them are noticed
+    return view
 
 
 _LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "strided": _strided,
     "transposed": np.asfortranarray,
-    "reversed": _reversed,
+    "reversed": lambda value: np.asarray(np.flip(np.array(np.flip(value)))),
 }
 
 
 def layout(case: Case) -> str:
     """Give the function and its rule the same arrays in other memory layouts."""
-    expected, node = case.forward(), _node(case)
-    pulled = _pull(case, node, np.array)
-    for name, change in _LAYOUTS.items():
-        agree(case.forward(case.map(change)), expected, f"value of {name} inputs")
-        agree(_pull(case, node, change), pulled, f"rule on {name} arrays")
+    _given(case, _LAYOUTS)
     repeated = case.map(lambda value: np.broadcast_to(value[:1], value.shape) if value.ndim and value.size else value)
-    copied = replace(case, inputs=repeated).map(np.array)
-    agree(case.forward(repeated), case.forward(copied), "value of broadcast inputs")
+    agree(repeated.forward(), repeated.map(np.array).forward(), "value of broadcast inputs")
     return f"{', '.join(_LAYOUTS)}, broadcast: function and rule"
 
 
 def read_only(case: Case) -> str:
     """Give the function and its rule arrays that cannot be written to."""
-
-    def frozen(value: Array) -> Array:
-        copy = np.array(value)
-        copy.flags.writeable = False
-        return copy
-
-    agree(case.forward(case.map(frozen)), case.forward(case.map(np.array)), "value of read-only inputs")
-    _pull(case, _node(case), frozen)
+    _given(case, {"read-only": frozen_copy})
     return "function and rule"
+
+
+def _given(case: Case, changes: Mapping[str, Callable[[Array], Array]]) -> None:
+    """Give the function and its rule changed arrays of the same values, and expect the same results."""
+    expected, node = case.map(np.array).forward(), _node(case)
+    pulled = _pull(case, node, np.array)
+    for name, change in changes.items():
+        agree(case.map(change).forward(), expected, f"value of {name} inputs")
+        agree(_pull(case, node, change), pulled, f"rule on {name} arrays")
 
 
 def no_mutation(case: Case) -> str:
@@ -67,7 +64,7 @@ def no_mutation(case: Case) -> str:
         handed.append((copy, copy.tobytes()))
         return copy
 
-    case.forward(case.map(copied))
+    case.map(copied).forward()
     if any(array.tobytes() != before for array, before in handed):
         raise AspectError("the function changes an input in place; compute into a new array")
     _pull(case, _node(case), copied)
@@ -77,7 +74,7 @@ def no_mutation(case: Case) -> str:
 
 
 def _node(case: Case) -> Node:
-    node = case.recorded(case.inputs)[0][0].node
+    node = case.recorded(case.leaves())[0].node
     if node is None or node.operation is None:
         raise AspectError("nothing was recorded: the result is not floating point")
     return node
@@ -85,20 +82,12 @@ def _node(case: Case) -> Node:
 
 def _pull(case: Case, node: Node, change: Callable[[Array], Array]) -> list[Array]:
     """Run the rule of `node` on plain arrays, each of them changed first."""
-    assert node.operation is not None
+    changed = copy.copy(node)
+    changed.inputs = tuple(change(value) if isinstance(value, np.ndarray) else value for value in node.inputs)
+    changed.output = None if node.output is None else change(node.output)
     cotangents = [change(case.normal(spec.shape).astype(spec.dtype)) for spec in node.specs]
-    inputs = [change(value) if isinstance(value, np.ndarray) else value for value in node.inputs]
-    output = None if node.output is None else change(node.output)
-    results = node.operation.pull(
-        cotangents if node.operation.multiple else cotangents[0], output, *inputs, **node.attrs
-    )
-    needed = [result for edge, result in zip(node.edges, results, strict=True) if edge is not None]
-    return [np.asarray(result() if callable(result) else result) for result in needed if result is not None]
-
-
-def _blank(y: Array) -> Array:
-    """Return an array of the same shape, dtype and order, filled with values that no result has."""
-    return np.full_like(y, np.nan if y.dtype.kind in "fc" else np.iinfo(y.dtype).max if y.dtype.kind in "iu" else True)
+    found = rule_results(changed, cotangents, [True] * len(node.edges))
+    return [np.asarray(result) for result in found if result is not None]
 
 
 def out(case: Case) -> str:
@@ -107,10 +96,8 @@ def out(case: Case) -> str:
     layouts: dict[str, Callable[[Array], Array]] = {"C-ordered": np.ascontiguousarray, **_LAYOUTS}
     for name, order in layouts.items():
         buffers = tuple(order(_blank(y)).reshape(y.shape) for y in expected)
-        given = buffers if case.p.multiple else buffers[0]
-        returned = case.p(*case.inputs, **case.attrs, out=given)
-        parts = tuple(case.outputs(returned))
-        if len(parts) != len(buffers) or any(a is not b for a, b in zip(parts, buffers, strict=True)):
+        returned = case.p(*case.inputs, **case.attrs, out=buffers if case.p.multiple else buffers[0])
+        if list(map(id, case.outputs(returned))) != list(map(id, buffers)):
             raise AspectError("what is returned is not the array given as out=")
         agree(buffers, expected, f"value in a {name} out=")
     text = ", ".join(layouts)
@@ -118,7 +105,7 @@ def out(case: Case) -> str:
         return f"{text}; copied there by the engine"
     over = [i for i, v in case.checked.items() if v.shape == expected[0].shape] if _is_elementwise(case) else []
     for i in over:
-        inputs = case.map(np.array)
+        inputs = case.map(np.array).inputs
         case.p(*inputs, **case.attrs, out=inputs[i])
         agree([np.asarray(inputs[i])], expected, f"value written over input {i}")
     return f"{text}; over an input" if over else text
@@ -136,7 +123,7 @@ def _is_elementwise(case: Case) -> bool:
             moved = np.array(value)
             moved[index] *= 1.25
             with np.errstate(all="ignore"):  # it may have left the domain of the function
-                after = case.forward(case.replaced({i: moved}))[0]
+                after = case.replaced({i: moved}).forward()[0]
             after[index] = before[index]
             if not np.array_equal(after, before, equal_nan=True):
                 return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -14,10 +15,10 @@ from numpy.typing import ArrayLike
 
 from ..engine.primitive import Primitive
 from ..engine.table import supported
-from ..engine.tape import Array
 from . import aspects, memory
-from .aspects import AspectError, Case, Input, NotApplicableError
-from .report import GradCheckError, Report, Result
+from .aspects import AspectError, Case, Input
+from .judge import Options
+from .report import Report, Result
 
 Domain: TypeAlias = tuple[float, float]
 """Bounds between which an input is drawn uniformly."""
@@ -26,7 +27,7 @@ _ASPECTS: dict[str, Callable[[Case], str]] = {
     "values": aspects.values,
     "analytic": aspects.analytic,
     "rule": aspects.rule,
-    "second order": aspects.second_order,
+    "second order": partial(aspects.rule, order=2),
     "broadcasting": aspects.broadcasting,
     "dtype": aspects.dtype,
     "zero-size": aspects.zero_size,
@@ -49,9 +50,9 @@ class AspectResult(Result):
     detail: str  # what was checked, what is wrong, or why it does not apply
 
     @property
-    def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
-        return self.name, self.verdict, self.detail.partition("\n")[0]
+    def cells(self) -> dict[str, str]:
+        """The row of the table, by column."""
+        return {"aspect": self.name, "verdict": self.verdict, "what was seen": self.detail.partition("\n")[0]}
 
     @property
     def finding(self) -> str:
@@ -62,8 +63,6 @@ class AspectResult(Result):
 @dataclass(frozen=True)
 class PrimitiveReport(Report[AspectResult]):
     """The outcome of `check_primitive`."""
-
-    columns = ("aspect", "verdict", "what was seen")
 
     @property
     def aspects(self) -> tuple[AspectResult, ...]:
@@ -110,6 +109,7 @@ def check_primitive(
         GradCheckError: if something is wrong; its `report` holds everything found.
         ValueError: if not exactly one of `inputs` and `shapes` is given, or nothing among them is floating point.
         TypeError: if `p` is not a primitive.
+        ConfigError: if a tolerance is not a finite number of 0 or more. (It is a ValueError.)
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.testing import check_primitive
@@ -131,8 +131,11 @@ def check_primitive(
     if bool(inputs) == (shapes is not None):
         raise ValueError("check_primitive: pass example inputs, or shapes= of inputs to draw, and not both")
     drawn = _drawn(np.random.default_rng(seed), shapes or (), domain)
-    values = drawn or [value if isinstance(value, bool | int | float) else _as_float64(value) for value in inputs]
-    case = Case(p, values, dict(attrs or {}), reference or _numpy_function(p), seed, rtol, atol)
+    values = drawn or [value if isinstance(value, bool | int | float) else np.array(value) for value in inputs]
+    values = [v.astype(np.float64) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v for v in values]
+    reference = reference or next((f for f, implementation in supported().items() if implementation is p), None)
+    options = Options(seed, rtol=rtol, atol=atol, function="check_primitive")
+    case = Case(p, values, dict(attrs or {}), reference, options)
     if not case.checked:
         raise ValueError(f"check_primitive: no input of {p.name} is a floating point array: nothing to differentiate")
 
@@ -140,26 +143,21 @@ def check_primitive(
     for name, look in _ASPECTS.items():
         try:
             verdict, detail = "ok", look(case)
-        except NotApplicableError as reason:
-            verdict, detail = "not applicable", str(reason)
-        except AspectError as fault:
-            verdict, detail = "wrong", str(fault)
+        except AspectError as found:
+            verdict, detail = found.verdict, str(found)
         except Exception as error:  # any error of a user's function is a finding
             verdict, detail = "wrong", f"raised {type(error).__name__}: {error}"
         results.append(AspectResult(name, verdict, detail))
 
     given = "*inputs" if shapes is None else f"shapes={list(shapes)}" + (f", domain={domain}" if domain else "")
-    called = f", attrs={' '.join(repr(case.attrs).split())}" if case.attrs else ""
-    with_attrs = "".join(f", {name}={_shown(value)}" for name, value in case.attrs.items())
-    report = PrimitiveReport(
-        target=f"primitive {p.name} on {', '.join(map(_shown, values))}{with_attrs}",
+    given += f", attrs={' '.join(repr(case.attrs).split())}" if case.attrs else ""
+    shown = [*map(_shown, values), *(f"{name}={_shown(value)}" for name, value in case.attrs.items())]
+    return PrimitiveReport(
+        target=f"primitive {p.name} on {', '.join(shown)}",
         results=tuple(results),
         seed=seed,
-        reproducer=f"check_primitive({p.name}, {given}{called}, seed={seed})",
-    )
-    if check and not report.ok:
-        raise GradCheckError(report)
-    return report
+        reproducer=f"check_primitive({p.name}, {given}, seed={seed})",
+    ).or_raised(check)
 
 
 def _shown(value: object) -> str:
@@ -170,18 +168,9 @@ def _drawn(
     rng: np.random.Generator, shapes: Sequence[tuple[int, ...]], domain: Domain | Sequence[Domain | None] | None
 ) -> list[Input]:
     """Return inputs of these shapes, uniform in their domain, or normal without one."""
-    one_for_all = domain is None or (len(domain) == 2 and all(isinstance(limit, int | float) for limit in domain))
-    limits = cast("Sequence[Domain | None]", [domain] * len(shapes) if domain is None or one_for_all else domain)
+    is_one = domain is None or (len(domain) == 2 and all(isinstance(limit, int | float) for limit in domain))
+    limits = cast("Sequence[Domain | None]", [domain] * len(shapes) if is_one else domain)
     return [
         np.asarray(rng.standard_normal(shape) if limit is None else rng.uniform(limit[0], limit[1], shape))
         for shape, limit in zip(shapes, limits, strict=True)
     ]
-
-
-def _as_float64(value: ArrayLike) -> Array:
-    array = np.array(value)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
-def _numpy_function(p: Primitive[..., object]) -> Callable[..., object] | None:
-    return next((function for function, implementation in supported().items() if implementation is p), None)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from html import escape
 from operator import attrgetter
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from ..tables import html_table, text_table
 
@@ -32,8 +32,8 @@ class Result(ABC):
 
     @property
     @abstractmethod
-    def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
+    def cells(self) -> dict[str, str]:
+        """The row of the table, by column."""
 
     @property
     @abstractmethod
@@ -56,8 +56,6 @@ class Report(Generic[R]):
         notes: the method of the check, where it is not the default.
         failures: errors besides those in the results.
     """
-
-    columns: ClassVar[tuple[str, ...]]
 
     target: str
     results: tuple[R, ...]
@@ -88,9 +86,15 @@ class Report(Generic[R]):
         worst = sorted(self.results, key=attrgetter("excess"), reverse=True)
         return (*self.failures, *(result.finding for result in worst if not result.ok))
 
+    def or_raised(self, check: bool) -> Self:
+        """Return the report; raise `GradCheckError` instead if `check` and something is wrong."""
+        if check and not self.ok:
+            raise GradCheckError(self)
+        return self
+
     @property
     def _rows(self) -> list[tuple[str, ...]]:
-        return [self.columns, *(result.cells for result in self.results)]
+        return [tuple(self.results[0].cells), *(tuple(result.cells.values()) for result in self.results)]
 
     @property
     def _below(self) -> list[str]:
@@ -98,14 +102,13 @@ class Report(Generic[R]):
         return notes if self.ok else [*notes, "", *self.findings, f"reproduce: {self.reproducer}"]
 
     def __str__(self) -> str:
-        table = text_table(self._rows) if self.results else []
-        return "\n".join([self.title, *table, *self._below])
+        return "\n".join([self.title, *(text_table(self._rows) if self.results else ()), *self._below])
 
     def _repr_html_(self) -> str:
         wrong = [number for number, result in enumerate(self.results) if not result.ok]
+        table = html_table(self._rows, bold=wrong) if self.results else ""
         below = [escape(line).replace("\n", "<br>") for line in self._below if line]
-        title = f"<p><b>{escape(self.title)}</b></p>"
-        return "".join([title, html_table(self._rows, bold=wrong), *(f"<p>{line}</p>" for line in below)])
+        return "".join([f"<p><b>{escape(self.title)}</b></p>", table, *(f"<p>{line}</p>" for line in below)])
 
 
 @dataclass(frozen=True)
@@ -148,17 +151,21 @@ class LeafResult(Result):
     @property
     def place(self) -> str:
         """The leaf with the index of the worst entry, as in "Wh[2, 1]"."""
-        return self.name if not self.index else f"{self.name}[{', '.join(map(str, self.index))}]"
+        return f"{self.name}{list(self.index or ()) or ''}"
 
     @property
-    def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
-        if self.every:
-            looked_at = "every entry"
-        else:
-            looked_at = f"{self.directions} direction{'s' if self.directions != 1 else ''}" if self.directions else "-"
-        error, bound = (f"{self.error:.1e}", f"{self.bound:.1e}") if self.directions else ("-", "-")
-        return (self.name, str(self.shape), error, bound, self.method or "-", looked_at, self.verdict)
+    def cells(self) -> dict[str, str]:
+        """The row of the table, by column."""
+        count = f"{self.directions} direction{'s' * (self.directions != 1)}"
+        return {
+            "leaf": self.name,
+            "shape": str(self.shape),
+            "largest error": f"{self.error:.1e}" if self.directions else "-",
+            "allowed": f"{self.bound:.1e}" if self.directions else "-",
+            "method": self.method or "-",
+            "looked at": "every entry" if self.every else count if self.directions else "-",
+            "verdict": self.verdict,
+        }
 
     @property
     def finding(self) -> str:
@@ -182,8 +189,6 @@ class GradReport(Report[LeafResult]):
     >>> report.ok, report.leaves[0].name, report.leaves[0].every
     (True, 'x', True)
     """
-
-    columns = ("leaf", "shape", "largest error", "allowed", "method", "looked at", "verdict")
 
     order: int = 1
 

@@ -44,6 +44,7 @@ except ModuleNotFoundError as error:
 
 
 M = TypeVar("M", bound=Module)
+T = TypeVar("T")
 
 Shapes: TypeAlias = "st.SearchStrategy[tuple[int, ...]]"
 
@@ -165,8 +166,8 @@ def sequences(
     Batch(inputs=array([[4, 3, 2]]), targets=array([[1, 1, 0]]))
     """
     if features is None:
-        return st.builds(token_batch, _size(vocab_size), _size(batch), _size(steps), SEEDS)
-    return _values(st.tuples(_size(batch), _size(steps), _size(features)), dtype, elements)
+        return st.builds(token_batch, *map(_drawn, (vocab_size, batch, steps)), SEEDS)
+    return _values(st.tuples(*map(_drawn, (batch, steps, features))), dtype, elements)
 
 
 def modules(make: Callable[..., M], *sizes: Size, **settings: object) -> st.SearchStrategy[M]:
@@ -205,11 +206,10 @@ def cells(
     return st.builds(with_noise, st.one_of(made), SEEDS)
 
 
+@st.composite
 def models(
-    vocab_size: Size = 5,
-    cell: str | Callable[..., Cell] | None = None,
-    max_layers: int = 2,
-) -> st.SearchStrategy[RNNLM]:
+    draw: st.DrawFn, vocab_size: Size = 5, cell: str | Callable[..., Cell] | None = None, max_layers: int = 2
+) -> RNNLM:
     """Return a strategy for recurrent language models with float64 parameters, none of them zero.
 
     Args:
@@ -221,7 +221,11 @@ def models(
     >>> list(find(models(cell="gru"), lambda model: model.tied).parameters())
     ['embedding.W', 'layers.0.Wx', 'layers.0.Wh', 'layers.0.b', 'layers.0.bh', 'output']
     """
-    return _models(vocab_size, st.sampled_from(list(CELLS)) if cell is None else st.just(cell), max_layers)
+    # All are drawn, even if unused: a shorter draw would count as simpler, and every counter-example would be tied.
+    layers, H, D, tied = draw(st.tuples(st.integers(1, max_layers), SIZES, SIZES, st.booleans()))
+    kind = cell or draw(st.sampled_from(list(CELLS)))
+    settings = {"cell": kind, "layers": layers, **({"tied": True} if tied else {})}
+    return draw(modules(RNNLM, vocab_size, H if tied else D, H, **settings))
 
 
 def truncations(*kinds: type[Policy], max_steps: int = 3) -> st.SearchStrategy[Policy]:
@@ -252,9 +256,7 @@ def _policies(steps: st.SearchStrategy[int]) -> dict[type[Policy], st.SearchStra
         Randomized: st.builds(Randomized, c=st.sampled_from([0.5, 0.0, 0.2]), rng=SEEDS, every=_EVERY)
         | st.builds(Randomized, mean_length=st.sampled_from([2, 5]), rng=SEEDS),
         Adaptive: windows.flatmap(
-            lambda window: st.builds(
-                Adaptive, st.sampled_from([0.1, 1.0]), max_window=st.just(window[0]), every=st.just(window[1])
-            )
+            lambda w: st.builds(Adaptive, st.sampled_from([0.1, 1.0]), max_window=st.just(w[0]), every=st.just(w[1]))
         ),
     }
 
@@ -270,15 +272,9 @@ def optimizers() -> st.SearchStrategy[Optimizer]:
     >>> find(optimizers(), lambda optimizer: "v" in optimizer.slots).lr
     0.01
     """
-    return st.one_of(
-        st.builds(SGD, lr=_RATES, weight_decay=_DECAYS),
-        st.builds(Momentum, lr=_RATES, nesterov=st.booleans(), weight_decay=_DECAYS),
-        st.builds(RMSprop, lr=_RATES, weight_decay=_DECAYS, centered=st.booleans()),
-        st.builds(Adam, lr=_RATES, weight_decay=_DECAYS, amsgrad=st.booleans()),
-        st.builds(AdamW, lr=_RATES, weight_decay=_DECAYS),
-        st.builds(Adagrad, lr=_RATES, weight_decay=_DECAYS),
-        st.builds(Lion, lr=_RATES, weight_decay=_DECAYS),
-    )
+    kinds = {SGD: "", Momentum: "nesterov", RMSprop: "centered", Adam: "amsgrad", AdamW: "", Adagrad: "", Lion: ""}
+    flags = {kind: {name: st.booleans()} if name else {} for kind, name in kinds.items()}
+    return st.one_of([st.builds(kind, lr=_RATES, weight_decay=_DECAYS, **flag) for kind, flag in flags.items()])
 
 
 def generators() -> st.SearchStrategy[np.random.Generator]:
@@ -294,8 +290,8 @@ def generators() -> st.SearchStrategy[np.random.Generator]:
 # Everything is made with `builds`, from calls that Hypothesis can print, so a counter-example is a line to paste.
 
 
-def _size(size: Size) -> st.SearchStrategy[int]:
-    return st.just(size) if isinstance(size, int) else size
+def _drawn(value: T | st.SearchStrategy[T]) -> st.SearchStrategy[T]:
+    return value if isinstance(value, st.SearchStrategy) else st.just(value)
 
 
 def _values(
@@ -304,14 +300,14 @@ def _values(
     if elements is not None:
         return arrays(dtype, shape, elements=elements, fill=st.nothing())
     extra = {} if dtype == np.float64 else {"dtype": st.just(np.dtype(dtype).name)}
-    return st.builds(normal, shape if isinstance(shape, st.SearchStrategy) else st.just(shape), SEEDS, **extra)
+    return st.builds(normal, _drawn(shape), SEEDS, **extra)
 
 
 def _made(make: Callable[..., M], sizes: tuple[Size, ...], settings: dict[str, object]) -> st.SearchStrategy[M]:
     if "dtype" in inspect.signature(make).parameters:
         settings = {**settings, "dtype": "float64"}
     keywords = {name: st.just(value) for name, value in settings.items()}
-    return st.builds(make, *map(_size, sizes), generators(), **keywords)
+    return st.builds(make, *map(_drawn, sizes), generators(), **keywords)
 
 
 _CELLS: dict[str, tuple[Callable[..., Module], dict[str, object]]] = {
@@ -333,11 +329,3 @@ def _stacked(draw: st.DrawFn, D: Size, H: Size) -> Stacked:
     between, names = draw(SIZES), st.sampled_from(list(_CELLS))
     layers = st.tuples(_cell(draw(names), D, between), _cell(draw(names), between, H))
     return draw(st.builds(Stacked, layers))
-
-
-@st.composite
-def _models(draw: st.DrawFn, V: Size, cell: st.SearchStrategy[str | Callable[..., Cell]], max_layers: int) -> RNNLM:
-    # All are drawn, even if unused: a shorter draw would count as simpler, and every counter-example would be tied.
-    layers, H, D, tied = draw(st.tuples(st.integers(1, max_layers), SIZES, SIZES, st.booleans()))
-    settings = {"cell": draw(cell), "layers": layers, **({"tied": True} if tied else {})}
-    return draw(modules(RNNLM, V, H if tied else D, H, **settings))

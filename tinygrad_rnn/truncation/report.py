@@ -21,7 +21,7 @@ import numpy as np
 from ..checks import integer, number
 from ..credit.forward import ForwardPolicy
 from ..credit.policy import Policy
-from ..credit.update import Step
+from ..credit.update import Step, step_of_mean
 from ..engine.tape import Array
 from ..engine.tensor import Operand, Tensor, shape_of
 from ..engine.tree import flatten
@@ -288,22 +288,14 @@ def truncation_report(
     >>> [(row.name, row.passes) for row in report.policies], len(report.profile)
     ([('full', 1), ('chunked:4', 3)], 12)
     """
-    shape, counted = shape_of(ids), np.count_nonzero(np.asarray(targets) != -1)
+    shape = shape_of(ids)
     if len(shape) != 2 or shape != shape_of(targets):
         raise ShapeError(
             f"truncation_report: expected ids and targets of one shape (N, T), got {shape} and {shape_of(targets)}"
         )
-
-    def step(inputs: tuple[Array, Array], state: State) -> tuple[Tensor | None, State]:
-        xs, ts = inputs
-        here = np.count_nonzero(ts != -1)
-        # A mean over no targets would be nan: give them arbitrary ids and no loss.
-        loss, state = model.loss(xs, ts if here else np.zeros_like(ts), state)
-        return (loss * (here / counted) if here else None), state
-
     state = model.initial_state(shape[0]) if state is None else state
     return recurrence_report(
-        step,
+        step_of_mean(model.loss, np.asarray(targets)),
         model.parameters(),
         (np.asarray(ids), np.asarray(targets)),
         state,

@@ -34,7 +34,8 @@ def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
     if not expected.any():
         return "expected 0 in every entry: a gradient arrives that should not"
     near = _NEAR * max(float(np.abs(expected).max()), float(np.abs(actual).max()))
-    if np.abs(actual - expected).max() <= 1e-14 * near / _NEAR:
+    off = np.abs(actual - expected)
+    if off.max() <= 1e-8 * near:
         return "the difference is rounding: rtol and atol ask for more precision than float64 has"
     whole = factor_of(expected, actual)
     if whole is not None:
@@ -44,10 +45,8 @@ def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
     moved = _moved(expected, actual, near)
     if moved:
         return moved
-    wrong = np.abs(actual - expected) > np.maximum(
-        1e-9 * np.abs(expected), 1e-3 * float(np.abs(actual - expected).max())
-    )
-    relative = np.abs(actual - expected)[wrong] / np.maximum(np.abs(expected[wrong]), near)
+    wrong = off > np.maximum(1e-9 * np.abs(expected), 1e-3 * off.max())
+    relative = off[wrong] / np.maximum(np.abs(expected[wrong]), near)
     if wrong.mean() > 0.5 and 1e-9 < float(np.median(relative)) < 1e-5:
         return f"relative errors of about {np.median(relative):.0e}: rounding, as if a part were computed in float32"
     where = _where(wrong)
@@ -98,25 +97,20 @@ def factor_of(expected: Array, actual: Array) -> float | None:
     return factor if bool((np.abs(a - factor * e) <= near).all()) else None
 
 
-def _letters(factor: float, sizes: Mapping[str, int]) -> list[str]:
-    """Return what a factor may be in terms of the sizes, such as "N" or "1/(N * T)"."""
-    named = {letter: n for letter, n in sizes.items() if n > 1}
-    named |= {f"{a} * {b}": n * m for (a, n), (b, m) in combinations(sorted(named.items()), 2)}
-    inverse = {f"1/({name})" if "*" in name else f"1/{name}": 1 / n for name, n in named.items()}
-    return [name for name, value in {**named, **inverse}.items() if abs(factor - value) <= _NEAR * value]
-
-
 def _times(factor: float, place: str, sizes: Mapping[str, int]) -> str:
     """Return "times", the factor, and the place, with the usual cause of such a factor after a colon."""
-    letters = _letters(factor, sizes)
-    number = " = ".join([f"{factor:.6g}", *letters])
+    named = {letter: n for letter, n in sizes.items() if n > 1}
+    named |= {f"{a} * {b}": n * m for (a, n), (b, m) in combinations(sorted(named.items()), 2)}
+    summed = [name for name, n in named.items() if abs(factor - n) <= _NEAR * n]
+    inverse = {f"1/({name})" if "*" in name else f"1/{name}": n for name, n in named.items()}
+    averaged = [name for name, n in inverse.items() if abs(factor * n - 1) <= _NEAR]
+    number = " = ".join([f"{factor:.6g}", *summed, *averaged])
     if abs(factor) <= _NEAR:
         number = "0"
     elif 0 < abs(factor - 1) < 1e-3:
         number = f"1 {'+' if factor > 1 else '-'} {abs(factor - 1):.1e}"
     reasons = [reason for value, reason in _REASONS.items() if abs(factor - value) <= _NEAR]
-    reasons += ["averaged instead of summed"] if any(name.startswith("1/") for name in letters) else []
-    reasons += ["summed instead of averaged"] if any(not name.startswith("1/") for name in letters) else []
+    reasons += ["averaged instead of summed"] * bool(averaged) + ["summed instead of averaged"] * bool(summed)
     return f"times {number} {place}" + (f": {', or '.join(reasons)}" if reasons else "")
 
 
@@ -127,18 +121,27 @@ def _moved(expected: Array, actual: Array, near: float) -> str:
         if np.abs(turned - expected).max() <= near:
             return "transposed"
     for axis in range(expected.ndim):
-        count = expected.shape[axis]
-        if not 1 < count <= 256:
-            continue
-        e = np.moveaxis(expected, axis, 0).reshape(count, -1)
-        a = np.moveaxis(actual, axis, 0).reshape(count, -1)
-        distances = np.abs(a[:, None] - e[None]).max(axis=2)
-        source = distances.argmin(axis=1)
-        if distances.min(axis=1).max() <= near and len(set(source)) == count and (source != np.arange(count)).any():
-            first = int(np.flatnonzero(source != np.arange(count))[0])
-            here, there = (_slices(expected.ndim, axis, k, k) for k in (first, source[first]))
+        order = order_of(np.moveaxis(expected, axis, 0), np.moveaxis(actual, axis, 0), near)
+        first = next((k for k, source in enumerate(order) if source != k), None)
+        if first is not None:
+            here, there = (_slices(expected.ndim, axis, k, k) for k in (first, order[first]))
             return f"right numbers in wrong places: {here} holds what belongs to {there}"
     return ""
+
+
+def order_of(expected: Array, actual: Array, near: float) -> list[int]:
+    """Return which part of `expected` along the first axis each part of `actual` is; [] if they are not the same parts.
+
+    >>> order_of(np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0, 2.0]), 0.1)
+    [2, 0, 1]
+    """
+    count = len(expected)
+    if not 1 < count <= 256:
+        return []
+    e, a = expected.reshape(count, -1), actual.reshape(count, -1)
+    distances = np.abs(a[:, None] - e[None]).max(axis=2)
+    order: list[int] = distances.argmin(axis=1).tolist()
+    return order if distances.min(axis=1).max() <= near and len(set(order)) == count else []
 
 
 def _where(wrong: Array) -> str:

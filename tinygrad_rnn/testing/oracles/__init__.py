@@ -9,9 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -46,26 +46,10 @@ class Slope(NamedTuple):
         return min(max(slope, self.low), self.high)
 
 
-class Oracle(Protocol):
-    """A method that finds slopes."""
-
-    @property
-    def name(self) -> str:
-        """The name in the report."""
-
-    def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
-        """Return the slope of phi at 0; if several are right, the one nearest to `claimed`.
-
-        `claimed` is the slope under test, `allowed` how far it may be off, `length` that of the direction in the
-        2-norm, and `scale` that of the numbers that are moved: steps must be small against it.
-        """
-
-
 def scales(x: Array, fine: bool = False) -> Array:
-    """Return the scale of each number: 1, or a power of 10 of its size where that is far from 1; 1 for 0.
+    """Return the scale of each number: a power of 10 near its size, where that is far from 1, and otherwise 1; 0 has 1.
 
-    `fine` is for differences, whose steps are much longer than complex ones: it distinguishes every power of 10 below
-    1.
+    `fine` is for differences, whose steps are much longer than complex ones: it tells every power of 10 below 1 apart.
 
     >>> scales(np.array([0.0, 1e-5, 1.0, 1e300, 2e-26])).tolist()
     [1.0, 1.0, 1.0, 1e+300, 1e-36]
@@ -95,12 +79,13 @@ class ComplexStep:
     name: str = "complex step"
 
     def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
-        """Return the slope of phi; see `Oracle`.
+        """Return the slope of phi at 0, as `Differences.slope` does.
 
         Raises:
             OracleError: if complex inputs change the real part.
         """
-        step = step_for(scale)
+        # Small for numbers of this scale, with a square below their rounding.
+        step = scale * (STEP if scale * STEP > 1e-290 else 1e-8)
         found = [self._side(phi, step), self._side(phi, -step)] if self.sides else [self._side(phi, step)]
         return Slope(min(found), max(found))
 
@@ -109,15 +94,6 @@ class ComplexStep:
         if not abs(value.real - self.value) <= 1e-12 * max(self.size, abs(self.value)):
             raise OracleError(f"its value is {value.real!r} for complex inputs, and {self.value!r} for real ones")
         return value.imag / step
-
-
-def step_for(scale: float) -> float:
-    """Return h for a function of numbers of this scale: small relative to them, however small they are.
-
-    >>> step_for(1.0), step_for(1e-24), step_for(1e-300)
-    (1e-30, 1e-54, 1e-308)
-    """
-    return scale * STEP if scale * STEP > 1e-290 else scale * 1e-8  # whose square is still below rounding
 
 
 def four_point_slope(phi: Phi, h: Scalar) -> Scalar:
@@ -148,12 +124,20 @@ class Differences:
     size: float  # sum of the absolute terms of phi; its rounding error is eps times that
 
     @property
+    def dtype_name(self) -> str:
+        """The name of the dtype, "longdouble" on every platform."""
+        return "longdouble" if np.dtype(self.dtype) == np.longdouble else np.dtype(self.dtype).name
+
+    @property
     def name(self) -> str:
         """The name in the report."""
-        return f"4 points, {dtype_name(self.dtype)}"
+        return f"4 points, {self.dtype_name}"
 
     def slope(self, phi: Phi, claimed: float, allowed: float, length: float, scale: float = 1.0) -> Slope:
-        """Return the slope of phi; see `Oracle`.
+        """Return the slope of phi at 0; if several are right, the one nearest to `claimed`.
+
+        `claimed` is the slope under test, `allowed` how far it may be off, `length` that of the direction in the
+        2-norm, and `scale` that of the numbers that are moved: steps must be small against it.
 
         A kink within the four points spoils them, so smaller and smaller steps are tried, each with the slack that its
         rounding needs. If none agrees, 0 itself may be a kink, which the one-sided slopes show.
@@ -193,6 +177,10 @@ class Differences:
         return np.asarray(step, self.dtype)[()]
 
 
-def dtype_name(dtype: DTypeLike) -> str:
-    """Return the name of a floating point type, "longdouble" on every platform."""
-    return "longdouble" if np.dtype(dtype) == np.longdouble else np.dtype(dtype).name
+def rounding_error(dtypes: Iterable[DTypeLike]) -> float:
+    """Return the largest eps of some types, as far as they are real floating point; 0 if none is.
+
+    >>> rounding_error([np.int64, np.float32, np.float64])
+    1.1920928955078125e-07
+    """
+    return max((float(np.finfo(dtype).eps) for dtype in dtypes if np.dtype(dtype).kind == "f"), default=0.0)

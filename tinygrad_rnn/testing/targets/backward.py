@@ -14,6 +14,7 @@ from ...engine.autograd import grad
 from ...engine.tape import Array, Node, enable_grad
 from ...engine.tensor import Tensor
 from ...engine.walk import ancestors, pull_back
+from ..oracles import rounding_error
 
 Place = tuple[Node, int]
 
@@ -37,8 +38,7 @@ class BackwardPass:
     @property
     def eps(self) -> float:
         """The largest rounding error of the operations; 0 if there are none."""
-        specs = (spec for node in self.nodes if node.operation is not None for spec in node.specs)
-        return max((float(np.finfo(spec.dtype).eps) for spec in specs if spec.dtype.kind == "f"), default=0.0)
+        return rounding_error(spec.dtype for node in self.nodes if node.operation is not None for spec in node.specs)
 
 
 def backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Array], leaves: Mapping[str, Tensor]) -> BackwardPass:
@@ -47,9 +47,8 @@ def backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Array], leaves: Map
         ((y.node, y.index), frozen_copy(c, y.dtype)) for y, c in zip(ys, cotangents, strict=True) if y.node is not None
     ]
     nodes, places = graph_of((node for (node, _), _ in seeds), leaves)
-    found = BackwardPass(
-        {name: np.zeros(leaf.shape) for name, leaf in leaves.items()}, set(places), nodes, seeds, places
-    )
+    zeros = {name: np.zeros(leaf.shape) for name, leaf in leaves.items()}
+    found = BackwardPass(zeros, set(places), nodes, seeds, places)
     if not seeds:
         return found
     try:

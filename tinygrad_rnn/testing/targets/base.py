@@ -1,15 +1,14 @@
 """The base classes of targets.
 
-A `Target` is a number that depends on named leaves; `evaluate` returns an `Evaluation` of it, with the leaves in one
-dtype. An evaluation has two methods that share only the forward pass: `gradient`, the gradient that users get, and
-`along`, the same number as a function of the distance from one leaf in one direction, whose slope an oracle takes.
-Leaves belong to the user: they hold other arrays only while the user's own code runs.
+The two methods of an evaluation share only the forward pass: `gradient` is the gradient that users get, and `along` the
+same number as a function of the distance from one leaf in one direction, whose slope an oracle takes. Leaves belong to
+the user: they hold other arrays only while the user's own code runs.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +19,6 @@ from ...engine.tape import Array
 from ...engine.tensor import Tensor
 from ..oracles import Scalar
 from .backward import BackwardPass
-from .leaves import Constant
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Target:
     title: str
     call: Sequence[str]  # the arguments of check_grads that name it
     leaves: Mapping[str, Tensor]
-    constants: Sequence[Constant]  # inputs that are not leaves, and must not change
+    constants: Sequence[tuple[str, Array, Array]]  # inputs that must not change: name, array, copy of it
     sizes: Mapping[str, int]  # lengths that may explain a wrong factor, by letter: {"N": 2, "T": 5}
     notes: Sequence[str]  # notes for the reader on the setup
     evaluated: Callable[[Target, DTypeLike], Evaluation]
@@ -55,7 +53,7 @@ class Evaluation(ABC):
     arrays: Mapping[str, Array]  # name of a leaf to its values
     value: float
     size: float  # sum of the absolute terms of the value
-    dtype: np.dtype[np.floating]  # narrowest of the value's parts
+    eps: float  # the largest rounding error of the value's parts
     runs: float = 1.0  # cost of one call of `along`, in multiples of the operations of the graph
 
     @abstractmethod
@@ -104,17 +102,3 @@ def weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     True
     """
     return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape))
-
-
-def weighted(weights: Iterable[Array], values: Iterable[Array | Tensor]) -> Scalar:
-    """Return the sum of all values, each times its weight."""
-    total: Scalar = 0.0
-    for weight, value in zip(weights, values, strict=True):
-        total = total + np.sum(value * weight)
-    return total
-
-
-def narrowest(values: Iterable[Array]) -> np.dtype[np.floating]:
-    """Return the floating point dtype with the largest rounding error; float64 if there is none."""
-    dtypes = [value.dtype for value in values if value.dtype.kind == "f"]
-    return max(dtypes, key=lambda dtype: np.finfo(dtype).eps, default=np.dtype(np.float64))

@@ -1,10 +1,4 @@
-"""Construction of a target from the arguments of `check_grads`.
-
-- A function: its floating point inputs are leaves.
-- A cell (it has `initial_state`): x (N, D) for one step or xs (N, T, D) for a sequence, the state, and its parameters.
-- A module with a loss and the inputs of the loss, or any module with its inputs: its parameters, and floating inputs.
-- With `truncation=`: a cell with xs, a module with a loss, inputs and targets, or a step with inputs and state.
-"""
+"""Construction of a target from the arguments of `check_grads`, which says what they may be."""
 
 from __future__ import annotations
 
@@ -17,23 +11,21 @@ from typing import NamedTuple
 import numpy as np
 
 from ...checks import fits, spread
+from ...compiler.recording.arguments import parameters_of
 from ...credit.forward import ForwardPolicy
-from ...credit.nests import arrays_of, is_float, value_of
-from ...credit.update import Step
+from ...credit.nests import arrays_of, floats, is_float, value_of, with_floats
+from ...credit.update import Step, step_of_mean
 from ...engine.primitive import Primitive
 from ...engine.tape import Array, no_grad
-from ...engine.tensor import Tensor, shape_of
-from ...engine.tree import flatten, map_leaves, named_leaves, structure
-from ...errors import ConfigError, DTypeError, GradientError, ShapeError
+from ...engine.tensor import Tensor, described, shape_of
+from ...engine.tree import flatten, map_leaves, named_leaves, rebuild, structure
+from ...errors import ConfigError, DTypeError, GradientError, NonFiniteError, ShapeError
 from ...nn.cells import Cell, initial_state
 from ...nn.unroll import unroll
 from ...truncation import Policy, parse_policy
 from .base import Target, weights
 from .function import FunctionEvaluation
-from .leaves import Constant, Leaves, in_float64
 from .truncated import Recurrence, TruncatedEvaluation
-
-_NOISY = "first state: initial_state and normal noise of standard deviation 0.5"
 
 
 class Batch(NamedTuple):
@@ -59,36 +51,28 @@ def build_target(
     truncation: Policy | str | None,
     rng: np.random.Generator,
 ) -> Target:
-    """Return the target for the arguments of `check_grads`; `rng` draws cotangents, weights of losses, first states.
-
-    Raises:
-        TypeError: if f is not callable and has no loss.
-        DTypeError: if there is nothing to differentiate.
-        ConfigError: if `truncation` or `loss` does not fit.
-        ShapeError, GradientError, NonFiniteError: if an input or a parameter cannot be used.
-    """
-    bound = _own_loss(f) if loss is None else partial(loss, f)
-    leaves = Leaves()
+    """Return the target for the arguments of `check_grads`; `rng` draws cotangents, weights of losses, first states."""
+    bound = getattr(f, "loss", f) if loss is None else partial(loss, f)
+    if not callable(bound):
+        raise TypeError(f"check_grads: f must be a function, a cell or a model, got {type(f).__name__}")
     found: Mapping[str, object] = getattr(_owner(f), "parameters", dict)()
-    for name, parameter in {**found, **dict(parameters or {})}.items():
-        leaves.add_parameter(name, parameter)
+    leaves = _Leaves({**found, **(parameters or {})})
     inputs = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Batch) else spread(bound, inputs)
+    if truncation is not None and loss is not None:
+        raise ConfigError(
+            "check_grads: loss= and truncation= do not go together; pass step(inputs, state) -> (loss, state) in "
+            "place of the model, with parameters=model.parameters()"
+        )
     if truncation is not None:
-        if loss is not None:
-            raise ConfigError(
-                "check_grads: loss= and truncation= do not go together; pass step(inputs, state) -> (loss, state) in "
-                "place of the model, with parameters=model.parameters()"
-            )
-        return _truncated(f, inputs, truncation, leaves, parameters, rng)
-    if loss is not None:
-        names = _names(bound, inputs)
-        title, call = f"{_title(loss)} of {_title(f)}", [_as_argument(f), *names, f"loss={_as_argument(loss)}"]
-        return _function(title, call, bound, names, inputs, leaves, rng)
-    if callable(f) and _is_cell(f) and inputs and _kind(inputs[0]) == "f":
+        return _truncated(f, inputs, truncation, leaves, bool(parameters), rng)
+    if loss is None and callable(f) and _is_cell(f) and inputs and _kind(inputs[0]) == "f":
         return _cell(f, inputs, leaves, rng)
-    called = f if callable(f) and not _takes_loss(f, inputs) else bound
+    called = f if loss is None and callable(f) and not _takes_loss(f, inputs) else bound
     names = _names(called, inputs)
-    return _function(_title(f), [_as_argument(called), *names], called, names, inputs, leaves, rng)
+    title, call = _title(f), [_as_argument(called), *names]
+    if loss is not None:
+        title, call = f"{_title(loss)} of {title}", [_as_argument(f), *names, f"loss={_as_argument(loss)}"]
+    return _function(title, call, called, names, inputs, leaves, rng)
 
 
 # -- what f is ---------------------------------------------------------------------------------------------------------
@@ -97,14 +81,6 @@ def build_target(
 def _owner(f: object) -> object:
     """Return the module of a bound method, and anything else unchanged."""
     return f.__self__ if inspect.ismethod(f) else f
-
-
-def _own_loss(f: object) -> Callable[..., object]:
-    """Return the loss of a module; f itself if it has none."""
-    loss = getattr(f, "loss", f)
-    if not callable(loss):
-        raise TypeError(f"check_grads: f must be a function, a cell or a model, got {type(f).__name__}")
-    return loss
 
 
 def _takes_loss(f: object, inputs: Sequence[object]) -> bool:
@@ -140,11 +116,7 @@ def _as_argument(f: object) -> str:
 
 def _names(f: Callable[..., object], inputs: Sequence[object]) -> list[str]:
     """Return the names of f's inputs, or x0, x1, ... where it has none."""
-    try:
-        parameters = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = parameters_of(f).positional
     return [named[i] if i < len(named) else f"x{i}" for i in range(len(inputs))]
 
 
@@ -157,37 +129,30 @@ def _function(
     f: Callable[..., object],
     names: Sequence[str],
     inputs: Sequence[object],
-    leaves: Leaves,
+    leaves: _Leaves,
     rng: np.random.Generator,
     notes: Sequence[str] = (),
 ) -> Target:
     args = [leaves.add_input(name, value) for name, value in zip(names, inputs, strict=True)]
     if not leaves.named:
-        kinds = ", ".join(
-            f"{name} {type(value).__name__} {shape_of(value)}" for name, value in zip(names, args, strict=True)
-        )
+        kinds = [f"{name} {type(value).__name__} {shape_of(value)}" for name, value in zip(names, args, strict=True)]
         raise DTypeError(
             f"check_grads: {title} has nothing to differentiate: no parameters(), and no floating point input "
-            f"(got {kinds or 'no inputs'}); pass floats, or parameters={{name: Tensor}}"
+            f"(got {', '.join(kinds) or 'no inputs'}); pass floats, or parameters={{name: Tensor}}"
         )
     arrays = (value for value in args if isinstance(value, Tensor | np.ndarray) and value.ndim)
     first = next(arrays, np.zeros(0))
-    letters = ("N", "T") if first.ndim > 2 or first.dtype.kind in "iu" else ("N",)
-    draws = any(isinstance(part, np.random.Generator) for part in flatten(args))
+    letters = "NT" if first.ndim > 2 or first.dtype.kind in "iu" else "N"
+    sizes = dict(zip(letters, first.shape, strict=False))
 
     def function() -> object:
-        return f(*(map_leaves(_rewound, arg) if draws else arg for arg in args))
+        """Call f, with each generator as it was given."""
+        return f(*map_leaves(lambda part: copy.deepcopy(part) if isinstance(part, np.random.Generator) else part, args))
 
-    sizes = dict(zip(letters, first.shape, strict=False))
-    evaluated = partial(FunctionEvaluation, function, rng)
-    return Target(title, call, leaves.named, leaves.constants, sizes, notes, evaluated)
-
-
-def _rewound(part: object) -> object:
-    return copy.deepcopy(part) if isinstance(part, np.random.Generator) else part
+    return Target(title, call, leaves.named, leaves.constants, sizes, notes, partial(FunctionEvaluation, function, rng))
 
 
-def _cell(cell: Cell, inputs: Sequence[object], leaves: Leaves, rng: np.random.Generator) -> Target:
+def _cell(cell: Cell, inputs: Sequence[object], leaves: _Leaves, rng: np.random.Generator) -> Target:
     shape = shape_of(inputs[0])
     if (len(shape) not in (2, 3) and (len(shape), len(inputs)) != (1, 2)) or len(inputs) > 2:
         raise ShapeError(
@@ -207,41 +172,32 @@ def _first_state(cell: Cell, N: int, given: Sequence[object], rng: np.random.Gen
     """
     if given:
         return given[0], []
-
-    def noisy(h: object) -> object:
-        return value_of(h) + 0.5 * rng.standard_normal(shape_of(h)) if is_float(h) else h
-
-    return map_leaves(noisy, initial_state(cell, N)), [_NOISY]
+    state = initial_state(cell, N, "check_grads")
+    noisy = [value_of(part) + 0.5 * rng.standard_normal(part.shape) for part in floats(state)]
+    return with_floats(state, noisy), ["first state: initial_state and normal noise of standard deviation 0.5"]
 
 
 # -- under a truncation policy -----------------------------------------------------------------------------------------
 
 
 def _truncated(
-    f: object,
-    inputs: Sequence[object],
-    policy: Policy | str,
-    leaves: Leaves,
-    parameters: Mapping[str, Tensor] | None,
-    rng: np.random.Generator,
+    f: object, inputs: Sequence[object], policy: Policy | str, leaves: _Leaves, named: bool, rng: np.random.Generator
 ) -> Target:
     policy, notes = parse_policy(policy, argument="check_grads: truncation"), list[str]()
     data: object
     loss = getattr(_owner(f), "loss", None)
     if loss is not None and len(inputs) >= 2:
-        names = _names(loss, inputs)
-        parts = names[:2]
-        step, data, N = _model_step(loss, inputs)
-        state = inputs[2] if len(inputs) == 3 else initial_state(_owner(f), N)
+        names, labels = _names(loss, inputs), _names(loss, inputs[:2])
+        step, data = _model_step(loss, inputs)
+        state = inputs[2] if len(inputs) == 3 else initial_state(_owner(f), len(data[0]), "check_grads")
     elif callable(f) and _is_cell(f) and inputs and len(shape_of(inputs[0])) == 3 and len(inputs) <= 2:
-        names, parts = ["xs", "state"][: len(inputs)], ["xs", "weights of the losses"]
+        names, labels = ["xs", "state"][: len(inputs)], ["xs", "weights of the losses"]
         xs = np.asarray(value_of(inputs[0]))
         state, notes = _first_state(f, len(xs), inputs[1:], rng)
         step, data = _cell_step(f, xs, state, rng)
-    elif callable(f) and parameters and len(inputs) == 2:
-        names = ["inputs", "state"]
+    elif callable(f) and named and len(inputs) == 2:
         step, (data, state) = f, inputs
-        parts = [path for path, _ in named_leaves("inputs", data)]
+        names, labels = ["inputs", "state"], [path for path, _ in named_leaves("inputs", data)]
     else:
         raise ConfigError(
             "check_grads: truncation= needs a cell with xs (N, T, D); a model that has loss(inputs, targets, state), "
@@ -251,9 +207,10 @@ def _truncated(
     if not leaves.named:
         raise DTypeError(f"check_grads: {_title(f)} has no parameters, so truncation changes nothing; pass parameters=")
     data = map_leaves(lambda x: np.asarray(value_of(x), np.float64 if is_float(x) else None), data)
-    constants = [Constant(name, part, part.copy()) for name, part in zip(parts, flatten(data), strict=True)]
+    constants = [(name, part, part.copy()) for name, part in zip(labels, flatten(data), strict=True)]
     title, call = f"{_title(f)} under {policy!r}", [_as_argument(f), *names]
-    state = in_float64("first state", state)
+    parts = [(name, value_of(part)) for name, part in named_leaves("first state", state) if is_float(part)]
+    state = with_floats(state, [Tensor(part, np.float64, requires_grad=True, name=name) for name, part in parts])
     if isinstance(policy, ForwardPolicy):
         state = arrays_of(state)
         notes.append(f"not checked: the first state, because {policy!r} does not go back to it")
@@ -264,30 +221,15 @@ def _truncated(
     return Target(title, call, run.leaves, constants, run.sizes, notes, evaluated)
 
 
-def _model_step(
-    loss: Callable[..., tuple[Tensor, object]], inputs: Sequence[object]
-) -> tuple[Step, tuple[Array, Array], int]:
-    """Return a step of a model whose loss is a mean over the positions that count, its inputs and targets, and N."""
+def _model_step(loss: Callable[..., tuple[Tensor, object]], inputs: Sequence[object]) -> tuple[Step, Sequence[Array]]:
+    """Return a step of a model whose loss is a mean over the positions that count, and its inputs and targets."""
     xs, targets = (np.asarray(value_of(value)) for value in inputs[:2])
     if xs.ndim < 2 or targets.shape[:2] != xs.shape[:2] or len(inputs) > 3:
         raise ShapeError(
             "check_grads: with truncation=, a model is checked on inputs and targets (ids and targets of a language "
             f"model) that agree on (N, T), and optionally a state; got {xs.shape} and {targets.shape}"
         )
-
-    def positions(targets: Array) -> int:
-        return int(np.count_nonzero(targets != -1)) if targets.dtype.kind in "iu" else targets.size
-
-    counted = positions(targets) or 1
-
-    def step(inputs: tuple[Array, Array], state: object) -> tuple[Tensor | None, object]:
-        xs, ts = inputs
-        here = positions(ts)
-        # A mean over no targets would be nan: give them arbitrary ids and no loss.
-        mean, state = loss(xs, ts if here else np.zeros_like(ts), state)
-        return (mean * (here / counted) if here else None), state
-
-    return step, (xs, targets), len(xs)
+    return step_of_mean(loss, targets), (xs, targets)
 
 
 def _cell_step(cell: Cell, xs: Array, state: object, rng: np.random.Generator) -> tuple[Step, tuple[Array, Array]]:
@@ -305,3 +247,49 @@ def _cell_step(cell: Cell, xs: Array, state: object, rng: np.random.Generator) -
         return np.sum(outputs * es), state
 
     return step, (xs, weights(rng, shape_of(outputs)))
+
+
+# -- the leaves --------------------------------------------------------------------------------------------------------
+
+
+class _Leaves:
+    """Named leaves, each Tensor once, and the constants: arrays that must not change, each with its name and a copy."""
+
+    def __init__(self, parameters: Mapping[str, object]) -> None:
+        self.named: dict[str, Tensor] = {}
+        self.constants: list[tuple[str, Array, Array]] = []
+        for name, parameter in parameters.items():
+            if not isinstance(parameter, Tensor) or not parameter.requires_grad or not parameter.is_leaf:
+                raise GradientError(
+                    f"check_grads: parameter {name} must be a leaf Tensor with requires_grad, got "
+                    f"{described(parameter)}; make it with tensor(..., requires_grad=True)"
+                )
+            self._add(name, parameter)
+
+    def add_input(self, name: str, nest: object) -> object:
+        """Return an input with leaves in place of its floating point parts."""
+        if isinstance(nest, list) and nest and all(isinstance(part, int | float) for part in flatten(nest)):
+            nest = np.asarray(nest)
+        return rebuild(nest, iter([self._part(path, part) for path, part in named_leaves(name, nest)]))
+
+    def _add(self, name: str, leaf: Tensor) -> Tensor:
+        if leaf.dtype.kind == "c":
+            raise DTypeError(
+                f"check_grads: {name} is complex ({leaf.dtype}); check its real and imaginary parts instead"
+            )
+        if not np.isfinite(leaf.data).all():
+            raise NonFiniteError(f"check_grads: {name}, of shape {leaf.shape}, has values that are not finite")
+        if not any(leaf is other for other in self.named.values()):
+            self.named[name if name not in self.named else f"input {name}"] = leaf
+        return leaf
+
+    def _part(self, path: str, part: object) -> object:
+        if isinstance(part, float | np.floating):
+            part = np.asarray(part)
+        if isinstance(part, Tensor | np.ndarray) and part.dtype.kind in "fc":
+            if isinstance(part, Tensor) and part.requires_grad and part.is_leaf:
+                return self._add(part.name or path, part)
+            return self._add(path, Tensor(value_of(part), requires_grad=True, name=path))
+        if isinstance(part, np.ndarray):
+            self.constants.append((path, part, part.copy()))
+        return part

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ...credit.nests import is_float, value_of
+from ...credit.nests import floats, value_of
 from ...engine.autograd import grad
 from ...engine.tape import Array, Watcher, context, enable_grad, no_grad, watching
 from ...engine.tensor import Tensor
-from ...engine.tree import flatten
 from ...errors import GradientError, NonFiniteError
-from ..oracles import Scalar
+from ..oracles import Scalar, rounding_error
 from .backward import BackwardPass, backward_pass
-from .base import Evaluation, Target, arrays_in, holding, narrowest, weighted, weights
+from .base import Evaluation, Target, arrays_in, holding, weights
 
 
 class FunctionEvaluation(Evaluation):
     """A function without arguments, called once: its outputs, weighted with random cotangents and added up.
 
     `order` 2: the outputs are the gradient of another function.
-
-    Raises:
-        NonFiniteError: if an output is not finite.
     """
 
     def __init__(
@@ -36,7 +32,7 @@ class FunctionEvaluation(Evaluation):
         self.target, self.arrays, self._function = target, arrays_in(dtype, target.leaves), function
         self._order, self.runs = order, 1.0 if order == 1 else 3.0
         with holding(target.leaves, self.arrays, recorded=True), no_grad():
-            self._values = [np.asarray(value_of(part)) for part in self._call()]
+            self._values = [np.asarray(value_of(part)) for part in floats(function())]
         for number, output in enumerate(self._values):
             if not np.isfinite(output).all():
                 raise NonFiniteError(
@@ -45,17 +41,14 @@ class FunctionEvaluation(Evaluation):
                 )
         rng = copy.deepcopy(rng)  # each evaluation gets the same cotangents
         self._cotangents = [weights(rng, output.shape) for output in self._values]
-        self.dtype = narrowest(self._values)
-        self.size = float(weighted(map(np.abs, self._cotangents), map(np.abs, self._values)))
-        self.value = float(weighted(self._cotangents, self._values))
+        self.eps = rounding_error(output.dtype for output in self._values)
+        self.size = float(sum(np.sum(np.abs(c * y)) for c, y in zip(self._cotangents, self._values, strict=True)))
+        self.value = float(self._weighted(self._values))
 
     def gradient(self, watcher: Watcher | None = None) -> BackwardPass:
         """Record the function, and go back through the graph.
 
         `watcher` is shown every node that is recorded, with the arrays that it computed.
-
-        Raises:
-            GradientError: if there is no graph.
         """
         target = self.target
         with holding(target.leaves, self.arrays, recorded=True):
@@ -78,31 +71,28 @@ class FunctionEvaluation(Evaluation):
         leaves, moved = self.target.leaves, {name: np.asarray(self.arrays[name] + t * direction)}
         # The nodes in the graph are those of the real numbers: a complex leaf has none.
         with holding(leaves, self.arrays, recorded=True), holding(leaves, moved), no_grad():
-            return weighted(self._cotangents, map(value_of, self._outputs()))
+            return self._weighted(map(value_of, self._outputs()))
+
+    def _weighted(self, values: Iterable[Array]) -> Scalar:
+        return sum(np.sum(y * c) for y, c in zip(values, self._cotangents, strict=True))
 
     def record(self) -> tuple[list[Tensor], list[Array], list[str]]:
         """Call the function and record it: the outputs with a graph, their cotangents, and failures."""
         with enable_grad():
             outputs = self._outputs()
-        failures = []
         # A gradient that is recorded is computed in another order than one that is not: its bits may differ.
         same = (value_of(y).tobytes() == value.tobytes() for y, value in zip(outputs, self._values, strict=True))
-        if self._order == 1 and not all(same):
-            failures.append(
-                f"not repeatable: {self.target.title} gave different values when called again; if it draws random "
-                "numbers, make the generator inside it, or pass it as an input (every call then gets the same draws)"
-            )
+        failure = (
+            f"not repeatable: {self.target.title} gave different values when called again; if it draws random numbers, "
+            "make the generator inside it, or pass it as an input (every call then gets the same draws)"
+        )
         pairs = zip(outputs, self._cotangents, strict=True)
         recorded = [(y, c) for y, c in pairs if isinstance(y, Tensor) and y.node is not None]
-        return [y for y, _ in recorded], [c for _, c in recorded], failures
-
-    def _call(self) -> list[Tensor | Array]:
-        """Return the outputs that carry a gradient."""
-        return [part for part in flatten(self._function()) if is_float(part)]
+        return [y for y, _ in recorded], [c for _, c in recorded], [] if self._order == 2 or all(same) else [failure]
 
     def _outputs(self) -> list[Tensor | Array]:
         """Return the outputs that carry a gradient, which must have the shapes that they had before."""
-        outputs = self._call()
+        outputs = floats(self._function())
         expected, found = [c.shape for c in self._cotangents], [output.shape for output in outputs]
         if found != expected:
             raise GradientError(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -36,9 +35,18 @@ class Window(NamedTuple):
     dhs: Array  # (N, T, H), gradient of the loss with respect to h after each step
     dlast: Sequence[Array]  # gradient with respect to the other parts of the state after the last step
 
+    @property
+    def units(self) -> int:
+        """H, the columns of a gate: those of c, where there is one, for h may be a projection."""
+        return int(self.state[:2][-1].shape[1])
+
     def until(self, steps: int) -> Window:
         """Return the first steps."""
         return self._replace(xs=self.xs[:, :steps], dhs=self.dhs[:, :steps])
+
+    def with_loss_at(self, step: int) -> Window:
+        """Return the window with the loss of one step alone."""
+        return self._replace(dhs=np.where(np.arange(self.dhs.shape[1])[:, None] == step, self.dhs, 0))
 
 
 @dataclass
@@ -58,8 +66,16 @@ class Pass:
         names = state_names(len(self.dstate))
         found = {"h": self.hs, **dict(zip(names[1:], self.last, strict=True)), "dx": self.dxs}
         found |= {f"d{name}": part for name, part in zip(names, self.dstate, strict=True)}
-        known = {name: part for name, part in found.items() if part is not None}
-        return {**known, **{f"d{name}": part for name, part in self.gradients.items()}}
+        found |= {f"d{name}": part for name, part in self.gradients.items()}
+        return {name: part for name, part in found.items() if part is not None}
+
+    def steps(self, name: str) -> Sequence[Array] | None:
+        """Return a quantity at each step, or None if it has no steps, or they are unknown."""
+        if name in ("h", "dx"):
+            return list(np.moveaxis(self.quantities[name], 1, 0))
+        if self.parts is None or name[1:] not in self.gradients:
+            return None
+        return [part[name[1:]] for part in self.parts]
 
 
 def state_names(count: int) -> tuple[str, ...]:
@@ -71,59 +87,6 @@ def state_names(count: int) -> tuple[str, ...]:
     return ("h", "c", *(f"state{k}" for k in range(2, count)))[:count]
 
 
-# -- both sides --------------------------------------------------------------------------------------------------------
-
-C = TypeVar("C")
-
-Forward: TypeAlias = Callable[[Array, Sequence[Array]], tuple[Sequence[Array], C]]
-"""forward(x, state) -> (state, cache), one step in time."""
-
-Backward: TypeAlias = Callable[[Sequence[Array], C], tuple[Array, Sequence[Array], dict[str, Array]]]
-"""backward(dstate, cache) -> (dx, dstate, gradients)."""
-
-
-def unrolled(forward: Forward[C], backward: Backward[C], window: Window) -> Pass:
-    """Return the pass over a window, one step after the other."""
-    T, state, hs, caches = window.xs.shape[1], window.state, [], []
-    for t in range(T):
-        state, cache = forward(window.xs[:, t], state)
-        hs.append(state[0])
-        caches.append(cache)
-    dstate: Sequence[Array] = [np.zeros_like(window.dhs[:, 0]), *window.dlast]
-    dxs, parts = [], []
-    for t in reversed(range(T)):
-        dx, dstate, part = backward([dstate[0] + window.dhs[:, t], *dstate[1:]], caches[t])
-        dxs.append(dx)
-        parts.append(part)
-    total = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
-    return Pass(np.stack(hs, 1), [*state[1:]], np.stack(dxs[::-1], 1), [*dstate], total, parts[::-1])
-
-
-_Recorded: TypeAlias = tuple[tuple[Tensor, list[Tensor]], list[Tensor]]
-"""The Tensors x and state before a step, and the state after it."""
-
-
-class Automatic:
-    """The automatic gradient of a cell; `nest` is one of its states, an array or a nesting of them, h first."""
-
-    def __init__(self, cell: Module, nest: object) -> None:
-        self._cell, self._nest, self._parameters = cast(Cell, cell), nest, cell.parameters()
-
-    def run(self, window: Window) -> Pass:
-        """Return the pass over a window."""
-        return unrolled(self._forward, self._backward, window)
-
-    def _forward(self, x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], _Recorded]:
-        before = tensor(x, requires_grad=True), [tensor(part, requires_grad=True) for part in state]
-        after = flatten(self._cell(before[0], rebuild(self._nest, iter(before[1])))[1])
-        return [part.data for part in after], (before, after)
-
-    def _backward(self, dstate: Sequence[Array], cache: _Recorded) -> tuple[Array, Sequence[Array], dict[str, Array]]:
-        before, after = cache
-        (dx, dbefore), part = grad(after, [before, self._parameters], cotangent=list(dstate), allow_unused=True)
-        return dx, dbefore, part
-
-
 class Code(Protocol):
     """A user's layer: of one step, or of a window if forward takes only xs. It may have set_state, dh and dc too."""
 
@@ -133,25 +96,68 @@ class Code(Protocol):
     backward: Callable[..., object]
 
 
-class Layer(ABC):
+class Layer:
     """A hand-written layer: the code of the user, copied before it runs, and weights by name, in the cell's order."""
-
-    whole = False  # whether it runs over a whole window by itself
 
     def __init__(self, code: Code, weights: Arrays) -> None:
         self.code, self.weights = code, weights
+        takes = inspect.signature(code.forward).parameters.values()
+        needed = [p.kind for p in takes if p.kind is not p.VAR_KEYWORD and p.default is p.empty]
+        self.whole = len(needed) == 1 and needed[0] is not inspect.Parameter.VAR_POSITIONAL
+        """Whether it runs over a whole window by itself: its forward takes only xs."""
 
     def starts_from(self, state: Sequence[Array]) -> bool:
         """Return whether it can start from a given state."""
-        return True
+        return not self.whole or _started(copy.deepcopy(self.code), state)
 
     def run(self, window: Window) -> Pass:
         """Return the pass over a window; raise `ByHandError` if the hand-written code fails."""
         return self.again(copy.deepcopy(self.code), window)
 
-    @abstractmethod
     def again(self, code: Code, window: Window) -> Pass:
         """Return the pass of a copy of the code, which may have run before."""
+        if self.whole:
+            return self._at_once(code, window)
+        # A copy for each further step, so that the caches of the steps stay separate.
+        codes = [code, *[copy.deepcopy(code) for _ in range(window.xs.shape[1] - 1)]]
+        state, hs, dxs, parts = window.state, [], [], []
+        for t, step in enumerate(codes):
+            state = self._called("forward", step.forward, [window.xs[:, t], *state], len(state))
+            hs.append(state[0])
+        dstate = [np.zeros_like(window.dhs[:, 0]), *window.dlast]
+        for t, step in reversed(list(enumerate(codes))):
+            dstate[0] = dstate[0] + window.dhs[:, t]
+            dx, *dstate = self._called("backward", step.backward, dstate, 1 + len(dstate))
+            dxs.append(dx)
+            parts.append(self._gradients(step))
+        total = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+        return Pass(np.stack(hs, 1), [*state[1:]], np.stack(dxs[::-1], 1), [*dstate], total, parts[::-1])
+
+    def _at_once(self, code: Code, window: Window) -> Pass:
+        """Run a layer of a window, from zeros if it cannot start from a given state."""
+        if not _started(code, window.state):
+            getattr(code, "reset_state", lambda: None)()
+        (hs,) = self._called("forward", code.forward, [window.xs], 1)
+        (dxs,) = self._called("backward", code.backward, [window.dhs], 1)
+        names = state_names(len(window.state))
+        held = [getattr(code, f"d{name}", None) for name in names]
+        dstate = [None if part is None else np.array(part) for part in held]
+        return Pass(hs, [None for _ in names[1:]], dxs, dstate, self._gradients(code), None)
+
+    def _called(self, name: str, function: Callable[..., object], arrays: Sequence[Array], count: int) -> list[Array]:
+        """Return the result of a hand-written method for copies of some arrays, as `count` new arrays."""
+        handed = [np.array(array) for array in arrays]
+        try:
+            found = _parts(function(*handed))
+        except ByHandError:
+            raise
+        except Exception as error:  # any error of hand-written code is a finding
+            raise ByHandError(f"{name} raised {type(error).__name__}: {error}") from error
+        if any(not np.array_equal(new, old, equal_nan=True) for new, old in zip(handed, arrays, strict=True)):
+            raise ByHandError(f"{name} changes an array that it was given; compute into a new one")
+        if len(found) != count:
+            raise ByHandError(f"{name}: expected it to return {count} arrays, got {len(found)}")
+        return [np.array(part) for part in found]
 
     def _gradients(self, code: Code) -> dict[str, Array]:
         grads = getattr(code, "grads", None)
@@ -163,44 +169,26 @@ class Layer(ABC):
         return {name: np.array(g) for name, g in zip(self.weights, grads, strict=True)}
 
 
-class StepLayer(Layer):
-    """A layer of one step: forward(x, *state) -> state, backward(*dstate) -> (dx, *dstate), params, grads."""
+class Automatic(Layer):
+    """A cell with its automatic gradient, as a pair of functions; `nest` is one of its states, h first."""
 
-    def again(self, code: Code, window: Window) -> Pass:
-        """Unroll the layer, with a copy for each further step, so that the caches of the steps stay separate."""
-        further = [copy.deepcopy(code) for _ in range(window.xs.shape[1] - 1)]
-        codes = iter([code, *further])
+    def __init__(self, cell: Module, nest: object) -> None:
+        parameters = cell.parameters()
 
-        def forward(x: Array, state: Sequence[Array]) -> tuple[Sequence[Array], Code]:
-            code = next(codes)
-            return _called("forward", code.forward, [x, *state], len(state)), code
+        def forward(x: Array, state: Sequence[Array], _: Arrays) -> tuple[Sequence[Array], object]:
+            before = tensor(x, requires_grad=True), [tensor(part, requires_grad=True) for part in state]
+            after = flatten(cast(Cell, cell)(before[0], rebuild(nest, iter(before[1])))[1])
+            return [part.data for part in after], (after, [before, parameters])
 
-        def backward(dstate: Sequence[Array], code: Code) -> tuple[Array, Sequence[Array], dict[str, Array]]:
-            dx, *before = _called("backward", code.backward, dstate, 1 + len(dstate))
-            return dx, before, self._gradients(code)
+        def backward(dstate: Sequence[Array], cache: tuple[list[Tensor], object]) -> tuple[object, ...]:
+            (dx, dbefore), gradients = grad(*cache, cotangent=list(dstate), allow_unused=True)
+            return dx, dbefore, gradients
 
-        return unrolled(forward, backward, window)
+        weights = {name: parameter.data for name, parameter in parameters.items()}
+        super().__init__(cast(Code, _Pair(forward, backward, weights)), weights)
 
-
-class WindowLayer(Layer):
-    """A layer of a window: forward(xs) -> hs, backward(dhs) -> dxs, params, grads; perhaps set_state, dh and dc."""
-
-    whole = True
-
-    def starts_from(self, state: Sequence[Array]) -> bool:
-        """Return whether it can start from a given state."""
-        return _started(copy.deepcopy(self.code), state)
-
-    def again(self, code: Code, window: Window) -> Pass:
-        """Run the layer over the window; from zeros if it cannot start from a given state."""
-        count = len(window.state)
-        if not _started(code, window.state):
-            getattr(code, "reset_state", lambda: None)()
-        (hs,) = _called("forward", code.forward, [window.xs], 1)
-        (dxs,) = _called("backward", code.backward, [window.dhs], 1)
-        held = [getattr(code, f"d{name}", None) for name in state_names(count)]
-        dstate = [None if part is None else np.array(part) for part in held]
-        return Pass(hs, [None] * (count - 1), dxs, dstate, self._gradients(code), None)
+    def _called(self, name: str, function: Callable[..., Any], arrays: Sequence[Array], count: int) -> list[Array]:
+        return list(function(*arrays))  # an error of the cell is not one of the hand-written code
 
 
 def _started(code: Code, state: Sequence[Array]) -> bool:
@@ -213,11 +201,7 @@ def _started(code: Code, state: Sequence[Array]) -> bool:
 
 
 class _Pair:
-    """A pair of functions as the code of a `StepLayer`.
-
-    forward(x, state, parameters) -> (state, cache) and backward(dstate, cache) -> (dx, dstate, gradients); state and
-    dstate are tuples of arrays (N, H), h first; parameters and gradients are dicts with the cell's names.
-    """
+    """A pair of functions as the code of a layer of one step; see `compare_handwritten`."""
 
     def __init__(self, forward: Callable[..., object], backward: Callable[..., object], weights: Arrays) -> None:
         self._functions, self._weights = (forward, backward), weights
@@ -237,36 +221,23 @@ class _Pair:
 
 
 def as_layer(handwritten: object, weights: Arrays) -> Layer:
-    """Return hand-written code of any form, with the given weights.
-
-    Raises:
-        TypeError: if it has none of the forms that `compare_handwritten` takes.
-        ValueError: if its parameters do not fit those of the cell.
-    """
+    """Return hand-written code of any form that `compare_handwritten` takes, with the given weights."""
     if isinstance(handwritten, tuple) and len(handwritten) == 2 and all(map(callable, handwritten)):
-        return StepLayer(cast(Code, _Pair(*handwritten, weights)), weights)
-    if isinstance(handwritten, type) or not hasattr(handwritten, "forward"):
-        if not callable(handwritten):
-            raise TypeError(
-                f"compare_handwritten: handwritten is a {type(handwritten).__name__}; expected a layer with forward "
-                "and backward, a class or function that makes one of the weights, or a pair (forward, backward)"
-            )
-        code = _loaded(handwritten(*(np.array(value) for value in weights.values())), weights)
+        return Layer(cast(Code, _Pair(*handwritten, weights)), weights)
+    if hasattr(handwritten, "forward") and not isinstance(handwritten, type):
+        code: object = copy.deepcopy(handwritten)
+    elif callable(handwritten):
+        code = handwritten(*map(np.array, weights.values()))
     else:
-        code = _loaded(copy.deepcopy(handwritten), weights)
-    takes = inspect.signature(code.forward).parameters.values()
-    needed = [p for p in takes if p.kind is not p.VAR_KEYWORD and p.default is p.empty]
-    alone = len(needed) == 1 and needed[0].kind is not inspect.Parameter.VAR_POSITIONAL
-    return (WindowLayer if alone else StepLayer)(code, weights)
-
-
-def _loaded(code: object, weights: Arrays) -> Code:
-    """Return the code with the weights written into its params."""
+        raise TypeError(
+            f"compare_handwritten: handwritten is a {type(handwritten).__name__}; expected a layer with forward "
+            "and backward, a class or function that makes one from the weights, or a pair (forward, backward)"
+        )
     params = getattr(code, "params", None)
     if params is None or len(params) != len(weights):
-        have = "none" if params is None else f"{len(params)}"
         raise ValueError(
-            f"compare_handwritten: expected params to hold {len(weights)} arrays, for {', '.join(weights)}, got {have}"
+            f"compare_handwritten: expected params to hold {len(weights)} arrays, for {', '.join(weights)}, got "
+            f"{'none' if params is None else len(params)}"
         )
     for held, (name, value) in zip(params, weights.items(), strict=True):
         if held.shape != value.shape or held.dtype != value.dtype:
@@ -275,23 +246,7 @@ def _loaded(code: object, weights: Arrays) -> Code:
                 f"{value.shape} is expected; build the layer of float64 arrays in the order {', '.join(weights)}"
             )
         held[...] = value
-    return cast(Code, code)
-
-
-def _called(name: str, function: Callable[..., object], arrays: Sequence[Array], count: int) -> list[Array]:
-    """Return the result of a hand-written method for copies of some arrays, as `count` new arrays."""
-    handed = [np.array(array) for array in arrays]
-    try:
-        found = _parts(function(*handed))
-    except ByHandError:
-        raise
-    except Exception as error:  # any error of hand-written code is a finding
-        raise ByHandError(f"{name} raised {type(error).__name__}: {error}") from error
-    if any(not np.array_equal(new, old, equal_nan=True) for new, old in zip(handed, arrays, strict=True)):
-        raise ByHandError(f"{name} changes an array that it was given; compute into a new one")
-    if len(found) != count:
-        raise ByHandError(f"{name}: expected it to return {count} arrays, got {len(found)}")
-    return [np.array(part) for part in found]
+    return Layer(cast(Code, code), weights)
 
 
 def _parts(result: object) -> list[Any]:
@@ -313,16 +268,15 @@ class HandwrittenEvaluation(Evaluation):
     The value along a line is linear, with the automatic gradient as its slope.
     """
 
-    def __init__(self, automatic: Automatic, layer: Layer, window: Window, title: str) -> None:
+    def __init__(self, automatic: Automatic, layer: Layer, window: Window) -> None:
         N, T, _ = window.xs.shape
         sizes = {"N": N, "T": T} if T > 1 else {"N": N}
-        self.target = Target(title, (), {}, (), sizes, (), lambda target, dtype: self)
+        self.target = Target("by hand", (), {}, (), sizes, (), lambda target, dtype: self)
         self.automatic, self.layer, self.window = automatic, layer, window
         self.expected, self.actual = automatic.run(window), layer.run(window)
         self._right = self.expected.quantities
         self.arrays = {name: np.ones(quantity.shape) for name, quantity in self._right.items()}
-        self.value = self.size = 0.0
-        self.dtype = np.dtype(np.float64)
+        self.value = self.size = self.eps = 0.0
 
     def gradient(self) -> BackwardPass:
         """Return the quantities that the hand-written side provides."""

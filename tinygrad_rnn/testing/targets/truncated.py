@@ -9,25 +9,26 @@ t] * C[tau, t]. One walk serves every row of M that begins with the previous row
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ...credit.forward import ForwardPolicy
-from ...credit.nests import arrays_of, floats, steps_of, value_of
+from ...credit.nests import arrays_of, floats, loss_and_state, steps_of, value_of
 from ...credit.sampled import Sampled
 from ...credit.update import Step, Update
 from ...engine.tape import Array, enable_grad, no_grad, slice_of_a_sequence
 from ...engine.tensor import Tensor
 from ...engine.tree import flatten, map_leaves
-from ...errors import ConfigError, GradientError, NonFiniteError
+from ...errors import ConfigError, NonFiniteError
 from ...truncation import Full, Policy, bptt
-from ..oracles import Scalar
+from ..oracles import Scalar, rounding_error
 from .backward import BackwardPass, differing, graph_of, sharing
-from .base import Evaluation, Target, arrays_in, holding, narrowest
+from .base import Evaluation, Target, arrays_in, holding
 
 
 class Recurrence:
@@ -36,10 +37,6 @@ class Recurrence:
     Floating point parts of the first state are leaves too: Tensors that require a gradient, each with a name; or else
     arrays, under a policy that carries credit forward and so has no gradient of the first state. The policy is copied
     for each use, so that an adaptive or random one always starts in the same way.
-
-    Raises:
-        ShapeError: if inputs do not agree on N and T.
-        ConfigError: if the policy's gradient is an estimate, or its mask is not lower triangular (T, T).
     """
 
     def __init__(
@@ -55,10 +52,6 @@ class Recurrence:
         self.whole = full and policy.every is None and policy.grain is None
         """Whether the policy does not split the sequence, so that a step may need all of it at once."""
 
-    def slices(self) -> list[object]:
-        """Return the inputs of each step."""
-        return [map_leaves(lambda x, t=t: x[:, t : t + 1], self.inputs) for t in range(self.sizes["T"])]
-
     def update(self, policy: Policy) -> Update:
         """Return the driver's update for the whole sequence."""
         return bptt(self.step, self.parameters, self.inputs, arrays_of(self.state), policy)
@@ -71,13 +64,17 @@ class Recurrence:
                 f"check_grads: truncation: the gradient of {policy!r} is an estimate of the full one, so there is no "
                 "exact value to compare it with; truncation_report shows its bias and its deviation over draws"
             )
+        policy = copy.deepcopy(policy).start() if self.adapts else copy.deepcopy(policy)
+        M = np.zeros((T, T)) if self.adapts else np.asarray(policy.mask(T))
         if self.adapts:
-            logged = _Logged(copy.deepcopy(policy), T)
+
+            def logged(end: int, begin: int, norms: Sequence[tuple[int, float]]) -> None:
+                M[begin:end] = copy.deepcopy(policy).mask(T)[begin:end]
+                type(policy).observe(policy, end, begin, norms)
+
+            object.__setattr__(policy, "observe", logged)  # the rows of the mask that each pass carries out
             with holding(self.leaves, arrays_in(np.float64, self.leaves), recorded=True), enable_grad():
-                self.update(logged)
-            M = logged.rows
-        else:
-            M = np.asarray(copy.deepcopy(policy).mask(T))
+                self.update(policy)
         if M.shape != (T, T) or np.triu(M, 1).any() or not np.isfinite(M).all():
             raise ConfigError(
                 f"check_grads: truncation: {policy!r}.mask({T}) must be a finite lower triangular (T, T) = ({T}, {T}) "
@@ -87,31 +84,28 @@ class Recurrence:
 
 
 class TruncatedEvaluation(Evaluation):
-    """The losses and states of each step; `whole` runs the sequence as one step, if nothing is cut.
-
-    Raises:
-        NonFiniteError: if a loss is not finite.
-    """
+    """The losses and states of each step; `whole` runs the sequence as one step, if nothing is cut."""
 
     def __init__(self, recurrence: Recurrence, whole: bool, target: Target, dtype: DTypeLike) -> None:
         self.target, self.recurrence = target, recurrence
         self.arrays = arrays_in(dtype, target.leaves)
         self._whole = whole
-        self._slices = [recurrence.inputs] if whole else recurrence.slices()
-        self._walks = _walks(np.ones((1, 1)) if whole else recurrence.mask)
-        self.runs = sum(walk.rows[-1] - walk.start + 1 for walk in self._walks) / len(self._slices)
+        steps = [slice(None)] if whole else [slice(t, t + 1) for t in range(recurrence.sizes["T"])]
+        self._slices = [map_leaves(lambda x, step=step: x[:, step], recurrence.inputs) for step in steps]
+        self._walks = list(_walks(np.ones((1, 1)) if whole else recurrence.mask))
+        self.runs = sum(len(walk.weights) - walk.start for walk in self._walks) / len(self._slices)
         self._states, losses = [recurrence.state], []
         with holding(target.leaves, self.arrays), no_grad():
             for t in range(len(self._slices)):
                 loss, after = self._step(t, self._states[-1])
                 self._states.append(after)
-                losses.append(np.asarray(0.0 if loss is None else loss))
+                losses.append(np.asarray(loss))
                 if not np.isfinite(losses[-1]):
                     raise NonFiniteError(
                         f"check_grads: the loss at step {t} of {target.title} is {losses[-1]}; check where it is finite"
                     )
-        self.dtype = narrowest([*losses, *(np.asarray(value_of(h)) for h in floats(after))])
-        self.value = float(sum(losses[row] for walk in self._walks for row in walk.rows if row >= walk.start))
+        self.eps = rounding_error(part.dtype for part in (*losses, *floats(after)))
+        self.value = float(sum(sum(losses[walk.read : len(walk.weights)]) for walk in self._walks))
         largest = float(np.abs(recurrence.mask).max(initial=0.0))
         self.size = float(sum(abs(loss) for loss in losses)) * max(1.0, largest)
 
@@ -129,11 +123,7 @@ class TruncatedEvaluation(Evaluation):
 
     def along(self, name: str, direction: Array, t: Scalar) -> Scalar:
         """Return the sum of the losses, with the leaf moved at each step by its weight in the mask."""
-        total: Scalar = 0.0
-        for walk in self._walks:
-            losses = self._losses(walk, name, t * direction)
-            total = total + sum((losses[row - walk.start] for row in walk.rows if row >= walk.start), start=0.0)
-        return total
+        return sum(loss for walk in self._walks for loss in self._losses(walk, name, t * direction))
 
     def credits(self, name: str, directions: Array, h: float) -> Array:
         """Return C[tau, t] along K directions, (K, T, T), by complex steps of h, from one walk for each t."""
@@ -141,73 +131,44 @@ class TruncatedEvaluation(Evaluation):
         C = np.zeros((len(directions), T, T))
         for k, direction in enumerate(directions):
             for t in range(T):
-                walk = _Walk(t, [T - 1], np.eye(T)[t])
-                C[k, t:, t] = np.imag(self._losses(walk, name, 1j * h * direction)) / h
+                C[k, t:, t] = np.imag(self._losses(_Walk(t, t, np.eye(T)[t]), name, 1j * h * direction)) / h
         return C
 
     def _bptt(self) -> dict[str, Array]:
         update, states = self.recurrence.update(copy.deepcopy(self.recurrence.policy)), self.recurrence.first_state
-        if update.state_gradient is None:
-            return {**update.gradients, **{name: np.zeros(leaf.shape) for name, leaf in states.items()}}
-        return {**update.gradients, **dict(zip(states, floats(update.state_gradient), strict=True))}
+        found = floats(update.state_gradient) or [np.zeros(leaf.shape) for leaf in states.values()]
+        return {**update.gradients, **dict(zip(states, found, strict=True))}
 
     def _losses(self, walk: _Walk, name: str, by: Array) -> list[Scalar]:
-        """Return the losses of a walk from its first step to its last row."""
-        losses, leaves = [], self.target.leaves
-        state = self._states[walk.start]
+        """Return the losses that a walk reads."""
+        losses, leaves, state = [], self.target.leaves, self._states[walk.start]
         with holding(leaves, self.arrays), no_grad():
-            for s in range(walk.start, walk.rows[-1] + 1):
-                weight = walk.weights[s]
+            for s, weight in enumerate(walk.weights[walk.start :], walk.start):
                 moved = {name: np.asarray(self.arrays[name] + weight * by)} if weight else {}
                 with holding(leaves, moved):
                     loss, state = self._step(s, state)
-                losses.append(0.0 if loss is None else loss)
-        return losses
+                losses.append(loss)
+        return losses[walk.read - walk.start :]
 
     def _step(self, t: int, state: object) -> tuple[Scalar, object]:
-        """Return the loss of a step as a number, or None, and the state after it."""
+        """Return the loss of a step as a number, and the state after it."""
         with nullcontext() if self._whole else slice_of_a_sequence():
-            loss, state = self.recurrence.step(self._slices[t], state)
-        if loss is not None and np.size(value_of(loss)) != 1:
-            raise GradientError(
-                "check_grads: with truncation=, step must return the sum of its losses, one element or None, and the "
-                f"state; got a loss of shape {np.shape(value_of(loss))}"
-            )
-        return None if loss is None else np.sum(value_of(loss)), state
+            loss, state = loss_and_state(self.recurrence.step(self._slices[t], state), "check_grads")
+        return 0.0 if loss is None else np.sum(value_of(loss)), state
 
 
 class _Walk(NamedTuple):
     """The rows of a mask that one walk serves."""
 
-    start: int  # first step whose parameters are moved
-    rows: list[int]  # the losses that are read, in order
-    weights: Array  # factors by which each step's parameters are moved, up to the last of the rows
+    start: int  # the first step whose parameters are moved
+    read: int  # the first loss that is read
+    weights: Array  # factors by which each step's parameters are moved, up to the last loss
 
 
-def _walks(M: Array) -> list[_Walk]:
-    """Return the fewest walks that serve every row of a mask."""
-    walks: list[_Walk] = []
-    for tau, row in enumerate(M):
-        if walks and np.array_equal(walks[-1].weights[:tau], row[:tau]):
-            walks[-1].rows.append(tau)
-            walks[-1] = walks[-1]._replace(weights=row)
-        else:
-            walks.append(_Walk(0, [tau], row))
-    return [walk._replace(start=int(np.flatnonzero(walk.weights)[0])) for walk in walks if walk.weights.any()]
-
-
-class _Logged(Policy):
-    """A policy that adapts as it goes, with the rows of the mask that its passes carried out."""
-
-    def __init__(self, policy: Policy, T: int) -> None:
-        self._policy = policy.start()
-        self.every, self.reach = self._policy.every, self._policy.reach
-        self.grain, self.recompute = self._policy.grain, self._policy.recompute
-        self.rows = np.zeros((T, T))
-
-    def scale(self, edge: int, end: int) -> float:
-        return self._policy.scale(edge, end)
-
-    def observe(self, end: int, begin: int, norms: Sequence[tuple[int, float]]) -> None:
-        self.rows[begin:end] = copy.deepcopy(self._policy).mask(len(self.rows))[begin:end]
-        self._policy.observe(end, begin, norms)
+def _walks(M: Array) -> Iterator[_Walk]:
+    """Yield the fewest walks that serve every row of a mask."""
+    ends = [tau for tau in range(1, len(M)) if not np.array_equal(M[tau, :tau], M[tau - 1, :tau])]
+    for begin, end in pairwise([0, *ends, len(M)]):
+        if M[end - 1].any():
+            start = int(np.flatnonzero(M[end - 1])[0])
+            yield _Walk(start, max(begin, start), M[end - 1, :end])
