@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.graph import Body, Call, Graph, Value, map_parts
+from tinygrad_rnn.compiler.ir.graph import Body, Call, Graph, Value, map_attrs
 
 
 def interpret(graph: Graph, arguments: Sequence[Any]) -> list[np.ndarray]:
@@ -28,7 +28,7 @@ def _run(calls: Sequence[Call], known: dict[Value, Any]) -> None:
         if call.name == "loop":
             made: Any = _loop(call.attrs["body"], inputs)
         else:
-            attrs = {name: map_parts(lambda part: _read(known, part), part) for name, part in call.attrs.items()}
+            attrs = map_attrs(lambda part: _read(known, part), call.attrs)
             made = call.operator.results(call.operator.compute(*inputs, **attrs))
         for value, array in zip(call.outputs, made, strict=True):
             _check(value, array)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.compiler.ir.graph import Operator, map_parts
+from tinygrad_rnn.compiler.ir.graph import Operator, map_attrs
 from tinygrad_rnn.compiler.ir.operators import ADD, MATMUL, MULTIPLY, SUM, operator_of
 from tinygrad_rnn.compiler.plans.arena import offsets
 from tinygrad_rnn.compiler.plans.instructions import COPY, Buffer, Instruction, Loop, Slot, strides_of
@@ -36,7 +36,7 @@ def at(instruction, t):
     def here(part):
         return part.at(t) if isinstance(part, Slot) else part
 
-    attrs = {name: map_parts(here, part) for name, part in instruction.attrs.items()}
+    attrs = map_attrs(here, instruction.attrs)
     return replace(
         instruction,
         inputs=tuple(map(here, instruction.inputs)),

@@ -1,1 +1,1 @@
-"""Plans: a function recorded, its backward pass included, as calls and loops of calls on memory laid out in advance."""
+"""The compiler: it records a function and its backward pass, optimizes the graph, and replays it as a plan."""

@@ -1,4 +1,4 @@
-"""`compile`: a function recorded once, replayed as a plan."""
+"""`compile`: functions that are recorded once and replayed as plans."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .replay.ready import INPUTS, ForkSafeLock, Ready
 from .replay.shortcut import OTHER
 from .settings import chosen_executor, default_threads, named_executor
 
-_SIZES = 64  # plans of one family that are kept: they share their memory
+_SIZES = 64  # plans of one family that are kept, one for each combination of sizes; they share their memory
 
 
 P = ParamSpec("P")
@@ -45,21 +45,21 @@ Second = TypeVar("Second")
 
 
 class Compiled(Generic[P, R_co]):
-    """A function that `compile` has taken; call it like the function.
+    """A compiled function; call it like the function itself.
 
-    P are the parameters of the function, R its result. A call returns arrays in place of Tensors, and its type says so
-    for a Tensor, a pair of results, and tuples, lists and dicts of Tensors; within other nestings it says Tensor.
+    P stands for the parameters of the function, R for its result. A call returns arrays in place of Tensors. Its type
+    says so for a Tensor, a pair of results, and tuples, lists and dicts of Tensors; in other nestings it says Tensor.
 
     Attributes:
-        function: the function itself.
+        function: the function that was compiled.
         without: names of the passes that are switched off.
-        max_plans: plans that are kept, those that differ in sizes alone as one; what was used longest ago goes first.
-        threads: threads that a replay is split over.
+        max_plans: how many plans are kept, those that differ only in sizes counted as one.
+        threads: how many workers share a replay.
         executor: what replays plans, "native" or "numpy"; "auto" until the first plan is made.
-        donate: arguments whose memory results may be written over, by name or position.
+        donate: arguments whose memory results may overwrite, by name or position.
 
-    `beside` is another compiled function with which arrays are handed back and forth: results of each are read by the
-    other where they lie, and one of them runs at a time.
+    `beside` is another compiled function that exchanges arrays with this one: each reads the results of the other
+    without a copy, and only one of them runs at a time.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Compiled(Generic[P, R_co]):
         donate: Collection[str | int] = (),
         beside: Compiled[..., object] | None = None,
     ) -> None:
-        list(run_passes(Graph([], [], []), without))  # so that a wrong name is an error now
+        list(run_passes(Graph([], [], []), without))  # raises now if a name is wrong
         self.threads = default_threads() if threads is None else integer("compile", "threads", threads)
         self.executor = named_executor(executor)
         self.function = function
@@ -80,11 +80,11 @@ class Compiled(Generic[P, R_co]):
         self.without = frozenset(without)
         self.max_plans = integer("compile", "max_plans", max_plans)
         self._plans: OrderedDict[Key, Ready] = OrderedDict()
-        self._newest: Ready | None = None  # what the last call used
-        self._verified: set[int] = set()  # steps of loops that do the same each time; see `trace`
-        self._families: dict[object, Family] = {}  # by the form of what was recorded
+        self._newest: Ready | None = None  # the plan of the last call
+        self._verified: set[int] = set()  # hashes of steps of loops that were verified; see `trace`
+        self._families: dict[object, Family] = {}  # by the form of the recorded graph
         self._memories: Beside = Beside() if beside is None else beside._memories
-        self._lock: ForkSafeLock = ForkSafeLock() if beside is None else beside._lock  # a plan has one arena
+        self._lock: ForkSafeLock = ForkSafeLock() if beside is None else beside._lock  # an arena serves one replay
         self._recordings = Recordings(function, self.max_plans)
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
@@ -96,7 +96,7 @@ class Compiled(Generic[P, R_co]):
         self: Compiled[P, tuple[Tensor, Tensor]], *args: P.args, **kwargs: P.kwargs
     ) -> tuple[Array, Array]: ...
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # the first that fits is taken
+    def __call__(  # type: ignore[overload-overlap]  # the first overload that fits wins
         self: Compiled[P, tuple[Tensor, Second]], *args: P.args, **kwargs: P.kwargs
     ) -> tuple[Array, Second]: ...
     @overload
@@ -114,9 +114,9 @@ class Compiled(Generic[P, R_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> object:
         """Return what the function returns, with arrays for its Tensors; see `compile`."""
         how = context()
-        if how.tracer is not None:  # compiled inside compiled: one plan
+        if how.tracer is not None:  # called while another function is recorded: part of its plan
             return self.function(*args, **kwargs)
-        if how.anomaly:  # every operation is looked at: eagerly
+        if how.anomaly:  # anomaly mode checks every operation, so it runs eagerly
             return map_leaves(_own_array, self.function(*args, **kwargs))
         newest = self._newest
         if newest is not None and newest.shortcut is not None:
@@ -129,37 +129,36 @@ class Compiled(Generic[P, R_co]):
 
     @property
     def plan(self) -> Plan:
-        """The plan that was used last.
+        """The most recently used plan.
 
         Raises:
             TraceError: if the function has not been called yet.
         """
         plans = self.plans
         if not plans:
-            raise TraceError("compile: the function has not been called yet, so there is no plan")
+            raise TraceError("Compiled.plan: the function has not been called yet, so there is no plan; call it first")
         return plans[-1]
 
     @property
     def plans(self) -> list[Plan]:
-        """The plans that are kept, the one used last at the end."""
+        """The plans that are kept, the most recently used one last."""
         with self._lock:
             return [ready.executor.plan for ready in self._plans.values()]
 
     def stages(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[tuple[str, Graph]]:
-        """Record the function anew and yield (pass, graph after it), first ("recorded", graph).
+        """Record the function anew; yield ("recorded", graph), then (name, graph after it) for each pass.
 
-        A loop is one call; its body is a graph, `call.attrs["body"].graph`, and `print(graph)` shows both. Look at
-        each graph before asking for the next: a pass may write into it.
+        A loop is one call; its body is a graph, `call.attrs["body"].graph`, and `print(graph)` shows both. Read each
+        graph before asking for the next: passes modify it in place.
         """
         graph = trace(self.function, (args, kwargs)).graph
         yield "recorded", graph
         yield from run_passes(graph, self.without)
 
     def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
-        """Return what the plan for these arguments costs, with the time of each kind of call, measured now.
+        """Return the costs of the plan for these arguments, with the time of each kind of call, measured now.
 
-        A call in a loop counts at each step. Nothing of the caller's changes; see `Plan.explain` for the costs without
-        times.
+        A call in a loop counts once for each step. The arguments do not change. `Plan.explain` has the costs alone.
         """
         with self._lock:
             ready, leaves = self._ready((args, kwargs))
@@ -173,37 +172,37 @@ class Compiled(Generic[P, R_co]):
         """Return a drawing of the graph for these arguments, after a pass.
 
         Args:
-            args, kwargs: of the function.
-            stage: name of a pass, or "recorded" for the graph before the first; None: after the last one.
+            args, kwargs: arguments of the function.
+            stage: name of a pass, or "recorded" for the graph before the first; None is the graph after the last one.
 
         Raises:
             ConfigError: if there is no such pass, or it is switched off.
         """
-        stages = self.stages(*args, **kwargs)  # type: ignore[arg-type]  # they are P, as far as they are not `stage`
+        stages = self.stages(*args, **kwargs)  # type: ignore[arg-type]  # those of P, without `stage`
         drawn = {name: prepared(graph, name) for name, graph in stages}
         if stage is not None and stage not in drawn:
             raise ConfigError(f"Compiled.draw: stage must be one of {', '.join(drawn)}, got {stage!r}")
         return drawn[stage or next(reversed(drawn))]()
 
     def __copy__(self) -> Compiled[P, R_co]:
-        """Return the same function compiled with the same settings: it has no plans yet."""
+        """Return the same function, compiled with the same settings and without plans."""
         return self._again(self.function)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Compiled[P, R_co]:
-        """Return a copy of the function (of a method: that of a copy of its object), compiled: it has no plans yet."""
+        """Return a copy of the function (for a method, of its object too), compiled without plans."""
         return self._again(copy.deepcopy(self.function, memo))
 
     def __reduce__(self) -> NoReturn:
         raise UnsupportedError(
-            "compile: a compiled function cannot be pickled, as its plans are bound to memory; pickle what it was made "
-            "of, and compile again"
+            "compile: a compiled function cannot be pickled, because its plans are bound to memory; pickle the "
+            "function or model that it was made from, and compile again"
         )
 
     def _again(self, function: Callable[P, R_co]) -> Compiled[P, R_co]:
         return Compiled(function, self.without, self.max_plans, self.threads, self.executor, self.donate)
 
     def _ready(self, args: Arguments) -> tuple[Ready, list[object]]:
-        """Return the plan for a call, which is recorded if there is none, and the leaves of its arguments."""
+        """Return the plan for a call, recording the function if there is none, and the leaves of its arguments."""
         self._newest = None
         key, leaves = signature(args)
         ready = self._plans.get(key)
@@ -211,8 +210,7 @@ class Compiled(Generic[P, R_co]):
             self._recordings.outside(shape)
             ready = None
         if ready is None:
-            over = [old for old, kept in self._plans.items() if kept.references and is_over(kept.references)]
-            for old in over if key in over or key not in self._plans else (key, *over):
+            for old in [old for old, kept in self._plans.items() if old == key or is_over(kept.references)]:
                 self._drop(old)
             ready = self._plans[key] = self._record(args, leaves)
             ready.references = references(key)
@@ -225,7 +223,7 @@ class Compiled(Generic[P, R_co]):
         return ready, leaves
 
     def _make_room(self, newest: Family) -> None:
-        """Drop what was used longest ago: sizes of the newest family, and whole families."""
+        """Drop what was used least recently: sizes of the newest family, and whole families."""
         if len(self._plans) <= _SIZES and len(self._families) <= self.max_plans:
             return
         sizes = [key for key, ready in self._plans.items() if ready.family is newest]
@@ -262,7 +260,7 @@ class Compiled(Generic[P, R_co]):
         return Ready(recorded, executor, args, family, is_first)
 
     def _planned(self, graph: Graph, donated: Collection[int]) -> Plan:
-        """Return the plan that the passes make of a graph."""
+        """Run the passes on a graph, and return the plan for the result."""
         names = []
         for name, rewritten in run_passes(graph, self.without):
             graph = rewritten
@@ -291,43 +289,43 @@ def compile(
 ) -> Compiled[P, R]:
     """Return a function that computes the same, recorded once for each signature and replayed as a plan.
 
-    On the first call with some shapes and dtypes the function runs, and everything it computes on Tensors is
-    recorded, the backward passes of `grad` included; passes rewrite the graph, and a list of calls on memory laid out
-    in advance is made of it. Later calls replay the list, in C where there is a compiler. `scan` and `unroll` are
-    recorded as loops, a step once, and so is their backward pass. Where only sizes differ, such as T, from the third
-    on the plan follows from two before in milliseconds. Python's own loops are recorded turn by turn, and rolled up
-    where the turns repeat; other control flow is frozen, and so is what is not an array (numbers, strings, modules):
-    another value makes another plan.
+    The first call with given shapes and dtypes runs the function and records everything that it computes on Tensors,
+    the backward passes of `grad` included. Passes rewrite the recorded graph, and it becomes a plan: a list of calls on
+    memory that is allocated once. Later calls replay the plan, in C if there is a C compiler. `scan` and `unroll` are
+    recorded as loops whose body is one step, and so is their backward pass. Where only sizes differ, such as T, the
+    third and later plans are derived from two earlier ones in milliseconds. Python's own loops are recorded iteration
+    by iteration, and rolled up where iterations repeat. Other control flow is frozen, and so are arguments that are not
+    arrays (numbers, strings, modules): another value makes another plan.
 
     Args:
         function: takes and returns Tensors, arrays, generators and other values, in any nesting of tuples, lists and
-            dicts. Parameters may be passed, or used from outside (a model's): they are read anew at each call.
-        without: names of passes to switch off, to find out which of them a fault or a gain comes from.
-        max_plans: plans that are kept, where those that differ in sizes alone count as one (64 sizes of each are kept);
-            what was used longest ago goes first.
-        threads: workers that share the rows of each call, or under "numpy" the parts of the loss; results are the same
-            each time for one setting. None: what OPENBLAS_NUM_THREADS says, or one for each core, up to 4.
-        executor: "native" replays plans with a C library, which the first use on a machine compiles; "numpy" calls
-            NumPy for each instruction; "auto" takes native where there is a C compiler. None: what
-            TINYGRAD_RNN_EXECUTOR says, or "auto".
-        donate: names or positions of arguments (arrays, Tensors, nestings of them) that the caller does not need any
-            more once they are updated. A result that is an elementwise update of one, such as `p - lr * g`, of its
-            shape and dtype, is made where it lies if nothing reads it afterwards: parameters are then there once, not
-            twice. An array of the caller's own is never written to: it is copied once, and the result lies in the copy;
-            passed again, it is written over. So **an updated array that an earlier call returned, passed as a donated
-            argument, shows the new value afterwards**, as does every view of it (the old one where it had to be copied:
-            below 16 KiB, or if a plan of another form had made it). If a call raises an error, donated arrays are as
-            they were before, since such updates are done last, when ids have been checked and functions of yours have
-            been called; only an error from an update itself (a Ctrl-C, or np.errstate(all="raise") under "numpy") may
-            leave some done, others not.
+            dicts. Parameters may be passed or captured (those of a model): they are read anew at each call.
+        without: names of passes to switch off, to locate a fault or to measure the gain of a pass.
+        max_plans: how many plans are kept, where those that differ only in sizes count as one (64 sizes of each are
+            kept); the least recently used is dropped.
+        threads: workers that share the rows of each call, or under "numpy" the blocks of the loss; results are the same
+            each time for one setting. None: OPENBLAS_NUM_THREADS if that is set, else one for each core, up to 4.
+        executor: "native" replays plans with a C library, which is compiled at its first use on a machine; "numpy"
+            calls NumPy for each instruction; "auto" is native if there is a C compiler. None: TINYGRAD_RNN_EXECUTOR if
+            that is set, else "auto".
+        donate: names or positions of arguments (arrays, Tensors, nestings of them) that the caller no longer needs
+            once they are updated. A result that is an elementwise update of one, such as `p - lr * g`, with its shape
+            and dtype, overwrites it if nothing reads the old value afterwards: parameters then take memory once, not
+            twice. An array that the caller made is never overwritten: it is copied once, and the result lies in the
+            copy, which is overwritten when it is passed again. So **an updated array that an earlier call returned,
+            passed as a donated argument, shows the new value afterwards**, as does every view of it (the old value if
+            it had to be copied: below 16 KiB, or if a plan of another form had made it). If a call raises an error,
+            donated arrays keep their values, because updates in place are done last, after ids have been checked and
+            functions of yours have been called; only an error in an update itself (a Ctrl-C, or
+            np.errstate(all="raise") under "numpy") may leave some of them done and others not.
 
     Returns:
-        A `Compiled`: call it like the function. It returns arrays in place of Tensors; they are the caller's: no later
-        call changes them, unless they are donated to it.
+        A `Compiled`: call it like the function. It returns arrays in place of Tensors. They belong to the caller: no
+        later call changes them, unless they are donated to it.
 
     Raises:
-        ConfigError: if `without` names no pass, `executor` is none, `max_plans` or `threads` is below 1, or the
-            function has no argument that `donate` names.
+        ConfigError: if `without` or `executor` is an unknown name, `max_plans` or `threads` is below 1, or `donate`
+            names an argument that the function does not have.
         NativeError: when called, if executor="native" and the library cannot be built; the message says why.
         TraceError: when called, if the function reads the value of a Tensor (float(x), if x > 0) or differentiates
             what was recorded before the call.

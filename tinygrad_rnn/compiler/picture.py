@@ -1,4 +1,4 @@
-"""Drawings of a graph before and after a pass."""
+"""Drawings of a graph, as recorded or after a pass."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Builder:
         self._edges: dict[tuple[str, str, str], DiagramEdge] = {}
 
     def whole(self, graph: Graph) -> Diagram:
-        """Return the diagram of a graph, with what comes in and what is returned."""
+        """Return the diagram of a graph, with its inputs and its results."""
         kinds: tuple[tuple[BoxKind, list[Value]], ...] = (("input", graph.inputs), ("parameter", graph.captured))
         for kind, values in kinds:
             for value in values:
@@ -150,7 +150,7 @@ class _Builder:
                 self._edge(value, self._boxes[call.outputs[0]])
 
     def _through(self, call: Call) -> None:
-        """Draw what goes into a loop, around in it, and out of it."""
+        """Draw the edges into a loop, within it, from each step to the next, and out of it."""
         body: Body = call.attrs["body"]
         graph, n, m = body.graph, body.carried, body.carried + body.sliced
         for outer, value in zip(call.inputs[:m], graph.inputs[:m], strict=True):
@@ -195,7 +195,7 @@ def _groups(graph: Graph, fold: bool) -> list[list[Call]]:
 
 
 def _role(part: object) -> Hashable:
-    """Return where an operand comes from, in words that are the same at every step."""
+    """Return a key of where an operand comes from that is the same at every step."""
     if not isinstance(part, Value):
         return repr(part)
     if part.maker is None or (part.maker.step is None and part.maker.name != "unstack"):
@@ -212,7 +212,7 @@ def _kind(call: Call) -> BoxKind:
 
 
 def _content(group: list[Call], place: tuple[str, ...] = ()) -> Content:
-    """Return what the box of a call, or of calls that do the same at several steps, shows."""
+    """Return the content of the box of a call, or of calls that do the same at several steps."""
     first = group[0]
     numbers = [f"{part:.4g}" for part in first.inputs if isinstance(part, int | float)]
     lines = []
@@ -245,7 +245,7 @@ def _steps(body: Body) -> str:
 
 
 def _counted(graph: Graph) -> str:
-    """Return how many calls there are, those of a body counted once."""
+    """Return the number of calls as text, those of a body counted once."""
     inside = [len(call.attrs["body"].graph.calls) for call in graph.calls if call.name == "loop"]
     text = f"{len(graph.calls) - len(inside) + sum(inside)} calls"
     return f"{text}, {sum(inside)} in {'a loop' if len(inside) == 1 else f'{len(inside)} loops'}" if inside else text

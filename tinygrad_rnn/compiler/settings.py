@@ -1,4 +1,4 @@
-"""Settings of a replay: which executor, how many threads."""
+"""Settings of a replay: the executor and the number of threads."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from ..errors import ConfigError
 from .native.build import available
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux: microseconds of all cores together, in a period of so many
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux: the quota of processor time in each period, and the period
 
 
 def chosen_executor(executor: str | None = None) -> str:
-    """Return the executor of `compile(..., executor=executor)`: "native" or "numpy"; this may build the C library.
+    """Return the executor that `compile(..., executor=executor)` uses, "native" or "numpy"; may build the C library.
 
     Raises:
-        ConfigError: if there is no such executor.
+        ConfigError: if the name is unknown.
 
     >>> chosen_executor("numpy")
     'numpy'
@@ -25,7 +25,7 @@ def chosen_executor(executor: str | None = None) -> str:
 
 
 def named_executor(executor: str | None) -> str:
-    """Return "auto", "native" or "numpy": the argument, or else TINYGRAD_RNN_EXECUTOR, once it is checked."""
+    """Return "auto", "native" or "numpy": the given name, checked, or that of TINYGRAD_RNN_EXECUTOR."""
     named = os.environ.get("TINYGRAD_RNN_EXECUTOR", "auto") if executor is None else executor
     if named not in ("auto", "native", "numpy"):
         raise ConfigError(
@@ -35,15 +35,15 @@ def named_executor(executor: str | None) -> str:
 
 
 def default_threads() -> int:
-    """Return the number of threads of matrix products: OPENBLAS_NUM_THREADS, or one for each core, up to 4."""
+    """Return the number of workers: OPENBLAS_NUM_THREADS if that is set, else one for each core, up to 4."""
     text = os.environ.get("OPENBLAS_NUM_THREADS", "")
     if text.isdecimal() and int(text):
         return int(text)
-    return min(_cores(), 4)  # more would have few rows of a small batch each, and wait for each other
+    return min(_cores(), 4)  # with more, each has few rows of a small batch, and they wait for each other
 
 
 def _cores() -> int:
-    """Return the cores that this process may use: those it is bound to, and no more than its container grants."""
+    """Return the number of cores that this process may use: its affinity, limited by the quota of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _QUOTA.read_text(encoding="ascii").split()

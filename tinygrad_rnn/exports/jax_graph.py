@@ -11,7 +11,7 @@ import numpy as np
 
 from ..compiler.ir.arrays import DType
 from ..compiler.ir.editing import in_bodies
-from ..compiler.ir.graph import Body, Call, Graph, Operator, Rewriter, Value, map_parts
+from ..compiler.ir.graph import Body, Call, Graph, Operator, Rewriter, Value, map_attrs
 from ..compiler.ir.operators import operator_of
 from ..compiler.ir.order import sort
 from ..compiler.passes import PASSES, run
@@ -57,7 +57,7 @@ def prepared(graph: Graph) -> Graph:
     """Return a graph after the passes. Cuts stay in it, for JAX may differentiate it."""
 
     def kept(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None:
-        specs = [(value.shape, value.dtype) for value in call.outputs]
+        specs = [value.spec for value in call.outputs]
         return new.call(_STOP, inputs, call.attrs, specs).outputs if call.name == "cut" else None
 
     graph = in_bodies(lambda body: rewrite(body, kept), graph)
@@ -158,7 +158,7 @@ class Interpreter:
             axes = tuple(range(left.ndim - 1))
             made = self.jax.numpy.tensordot(left, right, (axes, axes))
         else:
-            attrs = {name: map_parts(partial(self._operand, known), part) for name, part in call.attrs.items()}
+            attrs = map_attrs(partial(self._operand, known), call.attrs)
             made = self.row(call.operator)(self.jax, *self._promoted(call, parts), **attrs)
         results = made if isinstance(made, tuple | list) else (made,)
         return [self._cast(one, value.dtype) for one, value in zip(results, call.outputs, strict=True)]

@@ -1,10 +1,9 @@
-"""Shape inference: shapes and dtypes of the results of an operation, without computing anything large.
+"""Shape inference: shapes and dtypes of the results of an operation, without computing large arrays.
 
-While a function is recorded only shapes and dtypes matter, and so they do when a pass puts calls into a graph: both ask
-`specs_of`. A rule knows an operation by the key of its operator. It takes what has a shape and a dtype (arrays, values
-of a graph) and Python numbers, and the attributes by name, as the operation does. It need not find faults: where it
-cannot follow, it raises, and then the operation itself is called on abstract values and raises the error that users
-know.
+Recording a function needs only shapes and dtypes, and so does a pass that adds calls to a graph: both call `specs_of`,
+which has a rule for each operation. A rule has the signature of its operation; an operand is anything with a shape and
+a dtype (an array, a value of a graph) or a Python number. A rule need not explain what is wrong with its arguments: if
+it raises, the operation itself is called on abstract arrays, and raises the error that users know.
 """
 
 from __future__ import annotations
@@ -19,18 +18,21 @@ import numpy as np
 from .arrays import Compute, DType, Shape, abstract_array
 from .table import ELEMENTWISE
 
-Specs = list[tuple[Shape, DType]]
+Spec = tuple[Shape, DType]
+"""Shape and dtype of a value."""
+
+Specs = list[Spec]
 """Shape and dtype of each output."""
 
 Axes = int | Sequence[int] | None
 
-_WEAK = (bool, int, float, complex)  # take the dtype of the array that they meet
+_WEAK = (bool, int, float, complex)  # numbers that take the dtype of the array they are combined with
 _PACKAGE = __name__.partition(".")[0]
-_BITS = 62  # of a whole number that fits what NumPy makes of it
+_BITS = 62  # a Python integer of at most so many bits fits int64
 
 
 class Abstract(Protocol):
-    """What has a shape and a dtype: an array, a Tensor, a value of a graph."""
+    """Anything with a shape and a dtype: an array, a Tensor, a value of a graph."""
 
     @property
     def shape(self) -> Shape: ...  # noqa: D102
@@ -40,12 +42,12 @@ class Abstract(Protocol):
 
 
 def specs_of(key: object, compute: Compute, parts: Sequence[object], attrs: dict[str, object]) -> Specs | None:
-    """Return shape and dtype of each output of an operation; None if no rule can say.
+    """Return shape and dtype of each output of an operation; None if no rule applies.
 
     Args:
-        key: of its operator, or the operator's name if that is a primitive's; see `Operator`.
+        key: the key of its operator, or the name of a primitive; see `Operator`.
         compute: the operation on arrays.
-        parts: operands: whatever has `shape` and `dtype`, and Python numbers.
+        parts: operands: anything with `shape` and `dtype`, and Python numbers.
         attrs: attributes; ids among them may be arrays, or have a shape and a dtype only.
 
     >>> import numpy as np
@@ -66,7 +68,7 @@ def specs_of(key: object, compute: Compute, parts: Sequence[object], attrs: dict
 
 @lru_cache(maxsize=4096)
 def _dtype(compute: Compute, *kinds: Hashable, **attrs: int) -> DType:
-    """Return the dtype that an operation gives, of one element of each dtype, and 1 of each type of number."""
+    """Return the dtype of an operation's result, computed on one element of each dtype or type of number."""
     ones = [np.ones((1, 1), kind) if isinstance(kind, np.dtype) else cast("type[int]", kind)(1) for kind in kinds]
     with np.errstate(all="ignore"):
         return np.asarray(compute(*ones, **attrs)).dtype
@@ -78,17 +80,17 @@ def _promoted(*dtypes: DType) -> DType:
 
 
 def _strong(part: Abstract | complex) -> DType:
-    """Return the dtype of an operand that becomes an array, numbers too."""
+    """Return the dtype of an operand as an array; that of a number is NumPy's default."""
     return np.asarray(part).dtype if isinstance(part, int | float | complex) else part.dtype
 
 
 def _shape(part: Abstract | complex) -> Shape:
-    """Return the shape of an operand that becomes an array, numbers too."""
+    """Return the shape of an operand as an array; that of a number is ()."""
     return () if isinstance(part, int | float | complex) else part.shape
 
 
 def _check_whole(number: int, kinds: Sequence[object]) -> None:
-    """Refuse a whole number that may not fit what it meets: NumPy says so."""
+    """Raise OverflowError for an integer that may not fit the dtype it is combined with: NumPy then decides."""
     narrow = any(isinstance(kind, np.dtype) and kind.kind not in "fc" for kind in kinds)
     if not 0 <= number < 128 if narrow else number.bit_length() > _BITS:
         raise OverflowError
@@ -122,7 +124,7 @@ def _elementwise(compute: Compute, *parts: Abstract) -> Specs:
 def _astype(_: Compute, x: Abstract, *, dtype: np.typing.DTypeLike) -> Specs:
     made = np.dtype(dtype)
     if x.dtype.kind == "c" and made.kind != "c":
-        raise ValueError  # NumPy warns
+        raise ValueError  # the operation itself warns
     return [(x.shape, made)]
 
 
@@ -159,7 +161,7 @@ def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
 def _reduced(compute: Compute, x: Abstract, *, axis: Axes = None, keepdims: bool = False) -> Specs:
     axes = _axes(axis, len(x.shape))
     if 0 in x.shape or len(set(axes)) != len(axes):
-        raise ValueError  # there is no largest of nothing
+        raise ValueError  # an empty array may have no result: the operation itself raises
     if keepdims:
         shape = tuple(1 if place in axes else n for place, n in enumerate(x.shape))
     else:
@@ -178,7 +180,7 @@ def _along(compute: Compute, x: Abstract, *, axis: int) -> Specs:
 
 
 def _view(compute: Compute, x: Abstract, **attrs: object) -> Specs:
-    """Return what the operation makes: of an abstract value it makes views, which cost nothing."""
+    """Call the operation itself: on an abstract array it returns views, which cost nothing."""
     made = compute(abstract_array(x.shape, x.dtype), **attrs)
     parts = made if isinstance(made, tuple | list) else (made,)
     return [(part.shape, part.dtype) for part in parts]
@@ -192,12 +194,12 @@ def _broadcast_to(_: Compute, x: Abstract, *, shape: int | Sequence[int]) -> Spe
 
 
 def _element_of(shape: Shape, dtype: DType) -> tuple[Shape, DType]:
-    """Return shape and dtype of what is taken from an array: a single element has the byte order of the machine."""
+    """Return shape and dtype of a selection from an array: NumPy returns single elements in native byte order."""
     return shape, dtype if shape else dtype.newbyteorder("=")
 
 
 def _with(shape: Shape, axis: int, *lengths: int) -> Shape:
-    """Return a shape with other axes, or none, in place of one."""
+    """Return a shape with one axis replaced by axes of these lengths, if any."""
     if not 0 <= axis < len(shape):
         raise ValueError
     return (*shape[:axis], *lengths, *shape[axis + 1 :])
@@ -229,7 +231,7 @@ def _is_array(part: object) -> TypeGuard[Abstract]:
 
 
 def _check_ids(ids: Abstract, length: int) -> None:
-    """Refuse ids that are out of range, where they are known."""
+    """Raise IndexError for ids that are not integers, or known to be out of range."""
     if ids.dtype.kind not in "iu" or (
         isinstance(ids, np.ndarray) and ids.size and not -length <= ids.min() <= ids.max() < length
     ):
@@ -243,7 +245,7 @@ def _getitem(_: Compute, x: Abstract, *, index: Abstract) -> Specs:
         view = abstract_array(x.shape, x.dtype)[cast("tuple[slice, ...]", index)]
         return [_element_of(view.shape, x.dtype)]
     if len(arrays) < len(parts) or len(parts) > len(x.shape):
-        raise IndexError  # arrays among slices
+        raise IndexError  # arrays and slices together: no rule
     for ids, length in zip(arrays, x.shape, strict=False):
         _check_ids(ids, length)
     return [_element_of((*_broadcast(*(ids.shape for ids in arrays)), *x.shape[len(arrays) :]), x.dtype)]
@@ -282,7 +284,7 @@ def _cross_entropy_back(compute: Compute, logits: Abstract, g: Abstract | comple
 def _recurrence(_: Compute, *parts: Abstract | complex) -> Specs:
     shape = _broadcast(*map(_shape, parts))
     if not shape:
-        raise IndexError  # it has no first axis
+        raise IndexError  # there is no first axis
     return [(shape, np.result_type(*(p if isinstance(p, int | float | complex) else p.dtype for p in parts)))]
 
 
@@ -314,4 +316,4 @@ _RULES: dict[object, Callable[..., Specs]] = {
     "cross_entropy_back": _cross_entropy_back,
     f"{_PACKAGE}.optim.clipping.norms": _norms,
 }
-"""By the key of the operator; of a primitive that is none of `ops`, by its name."""
+"""By the key of the operator; for a primitive outside of `ops`, by its name."""

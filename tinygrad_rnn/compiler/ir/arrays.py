@@ -1,4 +1,4 @@
-"""Abstract arrays: one element, broadcast to a shape, so that shape and dtype take no memory and no time."""
+"""Abstract arrays: one element broadcast to a shape, so that an array of any size costs neither memory nor time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Compute = Callable[..., object]
 
 @lru_cache(maxsize=4096)
 def abstract_array(shape: Shape, dtype: DType) -> Array:
-    """Return a read-only array of ones that takes the memory of one element: only its shape and dtype mean something.
+    """Return a read-only array of ones in the memory of one element; only its shape and dtype have a meaning.
 
     >>> import numpy as np
     >>> abstract_array((1000, 1000), np.dtype(np.float32)).strides
@@ -28,23 +28,23 @@ def abstract_array(shape: Shape, dtype: DType) -> Array:
 
 
 def repeated(one: Array, shape: Shape) -> Array:
-    """Return a 0-d array, repeated to a shape without a copy: what `np.broadcast_to` does, at a tenth of its time."""
+    """Return a 0-d array broadcast to a shape without a copy, as `np.broadcast_to` does, in a tenth of its time."""
     return np.ndarray(shape, one.dtype, one, 0, (0,) * len(shape))
 
 
 def uniform_elementwise(compute: Compute, parts: Sequence[object], shape: Shape) -> Array | None:
-    """Return an elementwise result of arrays that each hold one element many times; None if one of them does not.
+    """Return an elementwise result for abstract arrays, computed on one element and broadcast to `shape`.
 
-    It is computed once, and repeated to `shape`.
+    None if an array is not abstract.
     """
     ones = [_element(part) if isinstance(part, np.ndarray) else part for part in parts]
     return None if any(part is None for part in ones) else _repeated(compute(*ones), shape)
 
 
 def uniform_reduction(key: object, x: object, made: tuple[Shape, DType]) -> Array | None:
-    """Return the sum, the largest or the smallest of elements that are all one, in the shape and dtype that is made.
+    """Return a sum, maximum or minimum of an abstract array in the given shape and dtype.
 
-    None if they are not.
+    None if the array is not abstract, or `key` is another operation.
     """
     if not isinstance(x, np.ndarray) or key not in ("sum", "max", "min") or (one := _element(x)) is None:
         return None
@@ -54,7 +54,7 @@ def uniform_reduction(key: object, x: object, made: tuple[Shape, DType]) -> Arra
 
 
 def _element(array: Array) -> np.generic | None:
-    """Return the element that an array holds in all places, None if there are more."""
+    """Return the element of an abstract array, whose strides are 0; None for other arrays."""
     if not array.size or any(n != 1 and stride for n, stride in zip(array.shape, array.strides, strict=True)):
         return None
     return cast(np.generic, array[(0,) * array.ndim])
@@ -69,5 +69,5 @@ def _repeated(element: object, shape: Shape) -> Array:
 @lru_cache(maxsize=64)
 def _one(dtype: DType) -> Array:
     one = np.ones((), dtype)
-    one.flags.writeable = False  # or a node would keep a copy of the whole
+    one.flags.writeable = False  # of a writable array a node would keep a full copy
     return one

@@ -1,11 +1,11 @@
-"""Editing loops: a loop in parts, so that passes can move calls into it and out of it."""
+"""Editing of loops: a loop taken apart, so that passes can move calls into it and out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .graph import Body, Call, Graph, Rewriter, Value, map_parts
+from .graph import Body, Call, Graph, Rewriter, Value
 
 
 @dataclass
@@ -19,15 +19,15 @@ class State:
 
 
 class OpenLoop:
-    """The parts of a loop, to be changed; `close` writes them back into its call.
+    """A loop taken apart; `close` writes the parts back into its call.
 
     Attributes:
         call: the loop.
-        body: as it was.
+        body: the body as it was.
         states: carried values.
-        slices, constants: by what they stand for in the body, the values outside.
-        stacks: what a step returns, and the stacks that the loop returns.
-        calls: of the body.
+        slices, constants: for each such input of the body, the value outside.
+        stacks: pairs of a value that each step returns, and the stack of it that the loop returns.
+        calls: those of the body.
     """
 
     def __init__(self, call: Call) -> None:
@@ -44,19 +44,19 @@ class OpenLoop:
 
     @property
     def steps(self) -> int:
-        """T."""
+        """The number of steps, T."""
         return self.body.steps
 
     def slice_of(self, outer: Value) -> Value:
-        """Return what stands in the body for a slice of an array outside."""
-        return _standing(self.slices, outer, outer.shape[1:])
+        """Return the input of the body that is a slice of an array outside; it is added if there is none."""
+        return _input_for(self.slices, outer, outer.shape[1:])
 
     def constant(self, outer: Value) -> Value:
-        """Return what stands in the body for a value outside."""
-        return outer if outer.constant is not None else _standing(self.constants, outer, outer.shape)
+        """Return the input of the body that is a value outside; it is added if there is none."""
+        return outer if outer.constant is not None else _input_for(self.constants, outer, outer.shape)
 
     def stack_of(self, value: Value) -> Value:
-        """Return the stack (T, ...) of a value of the body: what it is a slice of, or one that the loop returns."""
+        """Return the stack (T, ...) of a value of the body: what it is a slice of, or what the loop returns."""
         if value in self.slices:
             return self.slices[value]
         for made, stack in self.stacks:
@@ -67,12 +67,16 @@ class OpenLoop:
         return stack
 
     def outside(self, part: object) -> tuple[object, bool]:
-        """Return what an operand of a body is for all steps at once, and whether it is stacked."""
+        """Return an operand of the body for all steps at once, and whether it is stacked along time."""
         if not isinstance(part, Value) or part.constant is not None:
             return part, False
         if part in self.constants:
             return self.constants[part], False
         return self.stack_of(part), True
+
+    def uses(self) -> dict[Value, list[Call]]:
+        """Return for each value the calls of the body that read it; see `Graph.uses`."""
+        return Graph([], self.calls, []).uses()
 
     def substitute(self, now: dict[Value, Value]) -> None:
         """Replace values of the body by others."""
@@ -99,7 +103,7 @@ class OpenLoop:
         return call
 
 
-def _standing(kind: dict[Value, Value], outer: Value, shape: tuple[int, ...]) -> Value:
+def _input_for(kind: dict[Value, Value], outer: Value, shape: tuple[int, ...]) -> Value:
     for inner, found in kind.items():
         if found is outer:
             return inner
@@ -109,11 +113,11 @@ def _standing(kind: dict[Value, Value], outer: Value, shape: tuple[int, ...]) ->
 
 
 Edit = Callable[[OpenLoop, Rewriter, Rewriter], None]
-"""Changes a loop; appends calls that go before it to the first rewriter, and calls that go after it to the second."""
+"""Edits a loop; appends calls that belong before it to the first rewriter, and those that follow it to the second."""
 
 
 def edit_loops(graph: Graph, edit: Edit) -> Graph:
-    """Return a graph with its loops changed."""
+    """Return a graph with each of its loops edited."""
     if not any(call.name == "loop" for call in graph.calls):
         return graph
     new = Rewriter(graph)
@@ -130,23 +134,9 @@ def edit_loops(graph: Graph, edit: Edit) -> Graph:
 
 
 def in_bodies(function: Callable[[Graph], Graph], graph: Graph) -> Graph:
-    """Return a graph with a pass applied to the bodies of its loops, and then to itself."""
+    """Return a graph with a pass applied to the bodies of its loops, and then to the graph itself."""
     for call in graph.calls:
         if call.name == "loop":
             body: Body = call.attrs["body"]
             call.attrs = {"body": replace(body, graph=function(body.graph))}
     return function(graph)
-
-
-def readers(calls: Iterable[Call]) -> dict[Value, list[Call]]:
-    """Return for each value the calls that read it."""
-    found: dict[Value, list[Call]] = {}
-    for call in calls:
-        for value in call.values():
-            found.setdefault(value, []).append(call)
-    return found
-
-
-def mapped_attrs(call: Call, function: Callable[[object], object]) -> dict[str, object]:
-    """Return the attributes of a call with a function applied to the operands among them."""
-    return {name: map_parts(function, part) for name, part in call.attrs.items()}

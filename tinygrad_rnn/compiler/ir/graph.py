@@ -1,9 +1,8 @@
-"""The graph of a recorded function: calls on values. Passes rewrite it, and a plan is made of it.
+"""The graph of a recorded function: calls on values, which passes rewrite and plans are made from.
 
-A `Value` is an array that does not exist yet: its shape, its dtype and the call that makes it. A `Call` is one
-operation: what is computed (a primitive of the package, a function without a gradient, or a kernel that a pass put
-in), its operands, its attributes. A `Graph` is the calls in an order in which each follows those it needs. Nothing in
-here holds the data of a step; only constants have arrays.
+A `Value` is an array that does not exist yet: its shape, its dtype and the call that computes it. A `Call` is one
+operation: its operator (a primitive of the package, a function without a gradient, or a kernel that a pass added), its
+operands, its attributes. A `Graph` is a list of calls in topological order. Only constants hold arrays.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from typing import Any, cast
 import numpy as np
 
 from ...engine.tape import Array
-from .abstract import Specs, specs_of
+from .abstract import Spec, Specs, specs_of
 from .arrays import DType, Shape, abstract_array
 
 Origin = tuple[int | None, tuple[str, ...]]
 """Where a call was recorded: the time step, and the names of the modules."""
 
 Attrs = dict[str, Any]
-"""Attributes of an operation by name. What each is, only the operation knows, and a pass that knows it by name."""
+"""Attributes of an operation by name; their meaning is known to the operation, and to passes that know it by name."""
 
 _numbers = itertools.count()
 
@@ -35,10 +34,10 @@ class Value:
     Attributes:
         shape, dtype: of the array.
         maker: the call that computes it; None for inputs and constants.
-        index: which of its maker's results it is.
+        index: its position among the results of that call.
         constant: the array of a constant, else None.
         name: of an input or a parameter, for drawings and `explain`.
-        folded: (call, index) of a constant that was computed in advance: what it was a result of.
+        folded: for a constant that a pass computed, the (call, index) whose result it was; else None.
     """
 
     __slots__ = ("constant", "dtype", "folded", "index", "maker", "name", "number", "shape")
@@ -55,6 +54,11 @@ class Value:
         self.shape, self.dtype, self.maker, self.index = shape, dtype, maker, index
         self.constant, self.name, self.number = constant, name, next(_numbers)
         self.folded: tuple[Call, int] | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """Shape and dtype."""
+        return self.shape, self.dtype
 
     @property
     def size(self) -> int:
@@ -81,13 +85,13 @@ class Operator:
 
     Attributes:
         name: for messages, drawings and `explain`.
-        compute: on arrays; returns its result, or a tuple of them if it has several.
-        writes: whether it takes `out=`: an array, or a tuple of them if it has several results.
-        pure: whether it computes the same from the same, so that equal calls can be one.
-        over: number of the result that may be written over the first operand, or None.
-        parts: whether it takes `each=`, to work on parts of its arrays on several threads.
-        multiple: whether its results are a tuple, even where there is only one (an `unstack` into one part).
-        key: what it is told apart by: its name, if it is one of the package's own, which passes know by name.
+        compute: the function on arrays; returns its result, or a tuple of results.
+        writes: whether it takes `out=`: an array, or a tuple of arrays if it has several results.
+        pure: whether equal operands give equal results, so that equal calls can be merged.
+        over: index of the result that may be written over the first operand, or None.
+        parts: whether it takes `each=`, which spreads blocks of its work over several threads.
+        multiple: whether it returns a tuple, even of a single result (an `unstack` into one part).
+        key: its identity: the name for operators of the package, which passes know by name.
     """
 
     __slots__ = ("compute", "key", "multiple", "name", "over", "parts", "pure", "writes")
@@ -108,7 +112,7 @@ class Operator:
         self.key = name if key is None else key
 
     def results(self, made: object) -> tuple[Any, ...]:
-        """Return what `compute` returned, or what it takes as `out=`, as a tuple with one entry for each result."""
+        """Return what `compute` returned, or what it takes as `out=`, as a tuple of one entry for each result."""
         return tuple(cast(Iterable[object], made)) if self.multiple else (made,)
 
     def __repr__(self) -> str:
@@ -122,10 +126,10 @@ class Call:
         operator: what is computed.
         inputs: operands: values, and Python numbers.
         attrs: attributes; one of them may be a Value (ids of a lookup).
-        outputs: the values it makes.
-        place: where it was recorded; (None, ()) where a pass put it in.
-        cotangent: of an addition that the engine made, the place (node id, output) whose cotangent it adds a term to;
-            None where the user wrote the sum, whose order is then kept.
+        outputs: its results.
+        place: where it was recorded; (None, ()) if a pass added it.
+        cotangent: for an addition that the engine made, the (node id, output) whose cotangent it adds a term to; None
+            for a sum that the user wrote, whose order is kept.
     """
 
     __slots__ = ("attrs", "cotangent", "inputs", "operator", "outputs", "place")
@@ -139,7 +143,7 @@ class Call:
         place: Origin = (None, ()),
     ) -> None:
         self.operator, self.attrs, self.place = operator, attrs, place
-        self.inputs: tuple[Any, ...] = tuple(inputs)  # values and numbers, as the operator takes them
+        self.inputs: tuple[Any, ...] = tuple(inputs)
         self.cotangent: tuple[int, int] | None = None
         self.outputs = tuple([Value(shape, dtype, self, index) for index, (shape, dtype) in enumerate(specs)])
 
@@ -160,7 +164,7 @@ class Call:
         return output
 
     def values(self) -> Iterator[Value]:
-        """Yield the values that it reads, operands first."""
+        """Yield the values that it reads, inputs before attributes."""
         for part in itertools.chain(self.inputs, self.attrs.values()):
             if isinstance(part, Value):
                 yield part
@@ -178,9 +182,10 @@ class Graph:
     """A recorded function.
 
     Attributes:
-        inputs: values that a call of the function brings.
-        calls: in an order in which each follows those that it needs.
+        inputs: values of the arguments.
+        calls: in topological order.
         outputs: values that are returned.
+        captured: values of parameters and generators that are used without being arguments.
     """
 
     inputs: list[Value]
@@ -189,7 +194,7 @@ class Graph:
     captured: list[Value] = field(default_factory=list)
 
     def uses(self) -> dict[Value, list[Call]]:
-        """Return for each value the calls that read it, once for each place where they do."""
+        """Return for each value the calls that read it; a call that reads it twice is listed twice."""
         found: dict[Value, list[Call]] = {}
         for call in self.calls:
             for value in call.values():
@@ -201,7 +206,7 @@ class Graph:
         return Graph(self.inputs, list(calls), self.outputs, self.captured)
 
     def release(self) -> None:
-        """Let go of the graph: values and calls refer to each other, which only the garbage collector would find."""
+        """Break the reference cycles of values and calls, which only the garbage collector would free."""
         for call in self.calls:
             if call.name == "loop":
                 call.attrs["body"].graph.release()
@@ -213,7 +218,7 @@ class Graph:
 
 
 def _lines(call: Call) -> list[str]:
-    """Return a call in words, and below a loop, further in, what it does at each step."""
+    """Return a call as text; the lines of a loop are followed by those of its body, indented."""
     if call.name != "loop":
         return [repr(call)]
     body: Body = call.attrs["body"]
@@ -237,18 +242,18 @@ def _lines(call: Call) -> list[str]:
 class Body:
     """What a loop does at each step: the attribute `body` of a call of `LOOP`.
 
-    The call's inputs are, in this order, what the carried values are before the first step, arrays (T, ...) that are
-    sliced along their first axis, and constants, which are the same at each step. Its outputs are the carried values
-    after the last step, and then what each step returns, stacked to (T, ...).
+    The call's inputs are, in this order, the initial carried values, arrays (T, ...) that are sliced along their first
+    axis, and constants, which are the same at each step. Its outputs are the carried values after the last step, and
+    then what each step returns, stacked to (T, ...).
 
     Attributes:
-        graph: of one step. Its inputs stand for the call's: carried values as they are before the step, slices,
-            constants. Its outputs are the carried values after the step, in the same order, shapes and dtypes, and what
-            the step returns. It reads no value of the graph around it.
+        graph: of one step. Its inputs correspond to the call's: carried values before the step, slices, constants. Its
+            outputs are the carried values after the step, in the same order, shapes and dtypes, and what the step
+            returns. It reads no value of the graph around it.
         carried: how many values are carried.
         sliced: how many arrays are sliced.
         steps: T, at least 1.
-        reverse: whether the steps are taken from T - 1 down to 0; slices and stacks stay in the order of time.
+        reverse: whether the steps run from T - 1 down to 0; slices and stacks stay in the order of time.
     """
 
     graph: Graph
@@ -262,7 +267,7 @@ class Body:
 
 
 def _no_loop(*_: object, **__: object) -> object:
-    raise RuntimeError("compile: a loop has no function of its own; executors go through its body")
+    raise RuntimeError("compile: the operator of a loop cannot be called; run the graph of its body for each step")
 
 
 LOOP = Operator("loop", _no_loop, multiple=True)
@@ -273,11 +278,11 @@ LOOP_WITH_DRAWS = Operator("loop", _no_loop, pure=False, multiple=True)
 
 
 class Rewriter:
-    """Walks over a graph call by call, with replacements: the frame of most passes.
+    """Builds a new graph call by call, with values replaced: the basis of most passes.
 
-    The graph that it is given is used up: calls that stay are taken over, with new operands.
+    It consumes the old graph: calls that are kept become part of the new one, their operands replaced in place.
 
-    `self.now[value]` is what stands for an old value in the new graph, `self.place` where new calls belong.
+    `now` maps values of the old graph to their replacements; `place` is the origin that new calls get.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -287,7 +292,7 @@ class Rewriter:
         self.now: dict[Value, Any] = {}
 
     def get(self, part: object) -> Any:
-        """Return what an operand of the old graph is in the new one."""
+        """Return the replacement of an operand of the old graph, or the operand itself."""
         return self.now.get(part, part) if isinstance(part, Value) else part
 
     def call(
@@ -306,7 +311,7 @@ class Rewriter:
         return new
 
     def keep(self, call: Call) -> Call:
-        """Append a call as it is, its operands replaced by what stands for them now. The call is written to."""
+        """Append a call of the old graph, replacing its operands in place."""
         now = self.now
         if now:
             for part in call.inputs:
@@ -314,7 +319,7 @@ class Rewriter:
                     call.inputs = tuple(map(self.get, call.inputs))
                     break
             if any(isinstance(part, Value | tuple) for part in call.attrs.values()):
-                call.attrs = {name: map_parts(self.get, part) for name, part in call.attrs.items()}
+                call.attrs = map_attrs(self.get, call.attrs)
         self.calls.append(call)
         return call
 
@@ -328,8 +333,13 @@ def map_parts(function: Callable[[object], object], part: object) -> object:
     return tuple(map(function, part)) if type(part) is tuple else function(part)
 
 
+def map_attrs(function: Callable[[object], object], attrs: Attrs) -> Attrs:
+    """Return attributes with `function` applied to each, or to its parts."""
+    return {name: map_parts(function, part) for name, part in attrs.items()}
+
+
 def infer(operator: Operator, inputs: Iterable[object], attrs: Attrs) -> Specs:
-    """Return shapes and dtypes of what an operator makes, as far as possible without computing anything large."""
+    """Return shape and dtype of each result of an operator, without computing anything large if a rule knows it."""
     parts = tuple(inputs)
     known = specs_of(operator.key, operator.compute, parts, attrs)
     return [(part.shape, part.dtype) for part in _made(operator, parts, attrs)] if known is None else known
@@ -344,5 +354,5 @@ def _made(operator: Operator, inputs: tuple[object, ...], attrs: Attrs) -> list[
         return abstract_array(part.shape, part.dtype) if part.constant is None else part.constant
 
     with np.errstate(all="ignore"):
-        made = operator.compute(*map(ones, inputs), **{name: map_parts(ones, part) for name, part in attrs.items()})
+        made = operator.compute(*map(ones, inputs), **map_attrs(ones, attrs))
     return [np.asarray(part) for part in operator.results(made)]

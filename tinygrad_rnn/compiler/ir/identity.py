@@ -1,4 +1,4 @@
-"""Identity of functions: a function that is created anew at each call is compared by its code and what it captures."""
+"""Identity of functions: one that is created anew at each call is compared by its code and the values it captures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import CellType, FunctionType, MethodType
 
 
 class Same:
-    """Equal to itself alone, as the object that it holds, which stays alive so that no other gets its id."""
+    """A key that is equal only for the same object, which it keeps alive so that its id is not reused."""
 
     __slots__ = ("part",)
 
@@ -22,7 +22,7 @@ class Same:
 
 
 def code_and_captures(function: object) -> tuple[object, tuple[object, ...]] | None:
-    """Return (what a function does, the values that it holds); None if it is none that can be looked into.
+    """Return (key of a function's code, values that it captures); None for a callable that is not written in Python.
 
     >>> def times(n):
     ...     return lambda x: x * n
@@ -43,5 +43,5 @@ def code_and_captures(function: object) -> tuple[object, tuple[object, ...]] | N
 def _held(cell: CellType) -> object:
     try:
         return cell.cell_contents
-    except ValueError:  # nothing yet
+    except ValueError:  # the variable has no value yet
         return Same(cell)

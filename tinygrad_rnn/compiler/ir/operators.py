@@ -1,4 +1,4 @@
-"""Operators that passes put into a graph, and those of the primitives of the package."""
+"""Operators of primitives, and those that passes add to a graph."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from ... import ops  # Tensors get their operators from there
+from ... import ops  # importing it gives Tensors their operators
 from ...engine.primitive import Primitive
 from ...engine.tape import Array
 from .graph import Operator

@@ -8,27 +8,28 @@ from .graph import Call, Graph
 
 
 class CircleError(RuntimeError):
-    """Calls wait for each other.
+    """Calls depend on each other in a circle.
 
     Attributes:
-        calls: each needs the one after it, at least one of them itself.
+        calls: a path of dependencies that ends in the circle: each call needs the one after it.
     """
 
     def __init__(self, calls: list[Call]) -> None:
-        super().__init__(f"compile: {calls[-1]} needs its own result; a pass has made a circle")
+        joined = "a pass joined calls that depend on each other; see `independent` in passes/common.py"
+        super().__init__(f"compile: {calls[-1]} needs its own result: {joined}")
         self.calls = calls
 
 
 def sort(graph: Graph) -> Graph:
-    """Put the calls in an order in which each follows those that it needs, as near to the old order as that allows.
+    """Put the calls into topological order, as close to the old order as possible.
 
     Raises:
-        CircleError: if there is none.
+        CircleError: if calls depend on each other in a circle.
     """
     place = {call: number for number, call in enumerate(graph.calls)}
     needs = {call: [v.maker for v in call.values() if v.maker is not None] for call in graph.calls}
     draws = [call for call in graph.calls if not call.operator.pure]
-    for before, call in pairwise(draws):  # what draws from a generator keeps its order
+    for before, call in pairwise(draws):  # draws from a generator keep their order
         needs[call].append(before)
     done: set[Call] = set()
     opened: set[Call] = set()
@@ -46,7 +47,7 @@ def sort(graph: Graph) -> Graph:
                 done.add(call)
                 ordered.append(call)
             elif call in opened:
-                raise CircleError([*(one for one in waiting if one in opened and one not in done)])
+                raise CircleError([one for one in waiting if one in opened and one not in done])
             else:
                 opened.add(call)
                 waiting.extend(sorted(set(missing), key=lambda c: -place[c]))

@@ -1,4 +1,4 @@
-"""The passes: each is a function from a graph to a graph that computes the same, in the order in which they run."""
+"""The passes, in the order in which they run: functions from a graph to a graph that computes the same."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "checks_first": (checks_first,),
     "hand_over_early": (hand_over_early,),
 }
-"""Name to functions. After each of them what it left over is cleaned up, if "simplify" is on."""
+"""Functions of each pass by its name. The graph is cleaned up after each pass, unless "simplify" is off."""
 
 _CLEAN: tuple[Pass, ...] = (
     *(
@@ -56,21 +56,21 @@ _CLEAN: tuple[Pass, ...] = (
 def run(
     graph: Graph, without: Collection[str] = (), passes: Mapping[str, tuple[Pass, ...]] = PASSES
 ) -> Iterator[tuple[str, Graph]]:
-    """Yield (name, graph after it) of each pass that is on.
+    """Yield (name, graph after it) for each pass that is on.
 
-    A pass may write into the calls of the graph that it is given: who keeps one must draw it before going on.
+    Passes modify calls in place: read a graph before asking for the next one.
 
     Args:
-        graph: what they rewrite.
-        without: names of passes that are off.
-        passes: those that there are, by name.
+        graph: the graph, which is consumed.
+        without: names of passes to switch off.
+        passes: the passes, by name.
 
     Raises:
-        ConfigError: if `without` names no pass.
+        ConfigError: if `without` has an unknown name.
     """
     unknown = sorted(set(without) - PASSES.keys())
     if unknown:
-        raise ConfigError(f"compile: without names {unknown}; the passes are {', '.join(PASSES)}")
+        raise ConfigError(f"compile: without names {unknown}, which are no passes; choose from {', '.join(PASSES)}")
     clean = () if "simplify" in without else _CLEAN
     for name, functions in passes.items():
         if name in without:

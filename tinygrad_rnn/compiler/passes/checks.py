@@ -1,4 +1,4 @@
-"""Checks of ids come first: they run in Python, and would interrupt the C library later on."""
+"""Checks of ids at the start of a plan: they run in Python, and would interrupt the C library later on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..ir.graph import Graph, Value
 
 
 def checks_first(graph: Graph) -> Graph:
-    """Move functions that make integers of what the caller brings (checks of ids and targets) to the front."""
+    """Move functions that compute integers from arguments alone (checks of ids and targets) to the front."""
     known: set[Value] = {*graph.inputs, *graph.captured}
     front, rest = [], []
     for call in graph.calls:

@@ -1,4 +1,4 @@
-"""Functions that several passes share: queries of a graph, and calls that are appended to it."""
+"""Functions that several passes share: queries of a graph, and additions to it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Operands = list[Any]
 """Values, and Python numbers."""
 
 Rule = Callable[[Call, Operands, Rewriter], Sequence[Value] | None]
-"""Returns what stands for the results of a call, given its operands in the new graph; None: the call stays."""
+"""Returns the replacements of a call's results, given its operands in the new graph; None keeps the call."""
 
 
 def rewrite(graph: Graph, rule: Rule) -> Graph:
-    """Return a graph with its calls replaced by what a rule makes of each."""
+    """Return a graph with each call replaced as a rule says."""
     new = Rewriter(graph)
     for call in graph.calls:
         new.place = call.place
@@ -33,7 +33,7 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
 
 
 def substitute(graph: Graph, now: dict[Value, Value]) -> Graph:
-    """Replace values by others wherever they are read; calls keep their identity."""
+    """Replace values by others wherever they are read; the calls stay the same objects."""
     new = Rewriter(graph)
     new.now.update(now)
     for call in graph.calls:
@@ -44,19 +44,14 @@ def substitute(graph: Graph, now: dict[Value, Value]) -> Graph:
 # -- what a value is --------------------------------------------------------------------------------------------------
 
 
-def spec(value: Value) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Return shape and dtype."""
-    return value.shape, value.dtype
-
-
 def maker_of(part: object, name: str) -> Call | None:
-    """Return the call that makes an operand, if it has this name."""
+    """Return the call that computes an operand if it has this name, else None."""
     maker = part.maker if isinstance(part, Value) else None
     return maker if maker is not None and maker.name == name else None
 
 
 def axes_of(call: Call) -> tuple[int, ...]:
-    """Return the axes of a transpose, or those that a reduction goes over, counted from 0."""
+    """Return the axes of a transpose, or those that a reduction sums over, counted from 0."""
     ndim, axes = call.inputs[0].ndim, call.attrs["axes" if call.name == "transpose" else "axis"]
     if axes is None:
         return tuple(range(ndim))[:: -1 if call.name == "transpose" else 1]
@@ -64,7 +59,7 @@ def axes_of(call: Call) -> tuple[int, ...]:
 
 
 def is_weight(value: Value) -> bool:
-    """Return whether a matrix is the same at all steps: an input, or a view of one."""
+    """Return whether a value is a matrix that no step computes: an input, a constant, or a view of one."""
     if value.ndim != 2:
         return False
     while value.maker is not None and value.maker.name in VIEWS - {"unstack"}:
@@ -73,25 +68,25 @@ def is_weight(value: Value) -> bool:
 
 
 def is_outer(call: Call) -> bool:
-    """Return whether a call is A.T @ B of matrices."""
+    """Return whether a call is A.T @ B for matrices A and B."""
     left = maker_of(call.inputs[0], "transpose") if call.name == "matmul" else None
     return left is not None and axes_of(left) == (1, 0) and call.inputs[1].ndim == 2
 
 
 def before_reshapes(value: Value) -> Value:
-    """Return what a value is a reshape of, or of a reshape of, and so on."""
+    """Return the value that a chain of reshapes starts from, or the value itself if it is no reshape."""
     while (maker := maker_of(value, "reshape")) is not None:
         value = maker.inputs[0]
     return value
 
 
 def attrs_key(call: Call) -> Hashable:
-    """Return the attributes of a call as something that can be compared."""
+    """Return a key of the attributes of a call."""
     return tuple((name, part_key(part)) for name, part in sorted(call.attrs.items()))
 
 
 def part_key(part: object) -> Hashable:
-    """Return an operand or an attribute as something that can be compared."""
+    """Return a key of an operand or an attribute."""
     if type(part) is tuple:
         return tuple(map(part_key, part))
     if isinstance(part, Value | np.ndarray | Body) or callable(part):
@@ -100,10 +95,10 @@ def part_key(part: object) -> Hashable:
 
 
 def independent(graph: Graph, group: list[Call]) -> bool:
-    """Return whether no call of a group needs the result of another, however far around."""
+    """Return whether no call of a group depends on another, directly or through other calls."""
     members = set(group)
     reached: set[Value] = set()
-    drawn = False  # what draws from a generator waits for the draw before
+    drawn = False  # a draw depends on the draw before it
     for call in graph.calls:
         touched = any(value in reached for value in call.values()) or (drawn and not call.operator.pure)
         if call in members and touched:
@@ -133,11 +128,11 @@ def product(new: Rewriter, a: Value, b: Value) -> Value:
 
 
 def rows(new: Rewriter, x: Value) -> Value:
-    """Append x as a matrix, the rows of its last axis below each other."""
+    """Append x (..., D) as a matrix (rows, D)."""
     return reshaped(new, x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def outer_product(new: Rewriter, a: Value, b: Value) -> Value:
-    """Append A.T @ B of the rows of two arrays."""
+    """Append A.T @ B, where A and B are two arrays as matrices of rows."""
     left, right = rows(new, a), rows(new, b)
     return product(new, transposed(new, left, (1, 0)), right)

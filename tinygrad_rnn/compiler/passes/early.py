@@ -1,4 +1,4 @@
-"""Functions that hand a value over to something outside: called as soon as the value is there."""
+"""Early calls of functions that hand a value to something outside, such as other processes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ HAND_OVER = "hand_over"
 
 
 def hand_over_early(graph: Graph) -> Graph:
-    """Move calls named `HAND_OVER`, and what joins their operands, to after the last call that makes one of these.
+    """Move calls named `HAND_OVER`, with the views and concatenations they read, to right after their last operand.
 
-    What is recorded at the end, after the backward pass, is so done before the parts of it that it does not need.
+    They are recorded after the backward pass, and then run before the parts of it that they do not need.
     """
     moved: set[Call] = set()
     waiting = [call for call in graph.calls if call.name == HAND_OVER]
@@ -23,22 +23,13 @@ def hand_over_early(graph: Graph) -> Graph:
         waiting += [one for one in makers if one is not None and (one.name in VIEWS or one.name == "concatenate")]
     if not moved:
         return graph
-    done: set[Call] = set()
-    ordered: list[Call] = []
+    ordered: dict[Call, None] = {}
     late = [call for call in graph.calls if call in moved]
-
-    def emit(call: Call) -> None:
-        done.add(call)
-        ordered.append(call)
-
     for call in graph.calls:
         if call in moved:
             continue
-        emit(call)
-        for one in [one for one in late if one not in done]:
-            if all(value.maker is None or value.maker in done for value in one.values()):
-                emit(one)
-    for one in late:
-        if one not in done:
-            emit(one)
-    return graph.with_calls(ordered)
+        ordered[call] = None
+        for one in late:
+            if one not in ordered and all(value.maker is None or value.maker in ordered for value in one.values()):
+                ordered[one] = None
+    return graph.with_calls(dict.fromkeys([*ordered, *late]))

@@ -1,4 +1,4 @@
-"""Products of rows that were looked up: a table of few rows is multiplied as a whole, and looked up after that."""
+"""Products of looked-up rows: a table of few rows is multiplied as a whole, before its rows are looked up."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.operators import TAKE_BACK
 from .common import Operands, before_reshapes, is_outer, maker_of, product, reshaped, rewrite, transposed
 
-_SAVED = 2  # so many times as many rows are looked up as there are in the table
+_SAVED = 2  # least number of ids for each row of the table
 
 
 def lookup_products(graph: Graph) -> Graph:
-    """Multiply tables instead of the rows that are looked up in them, where that is less than half of the arithmetic.
+    """Multiply a table instead of the rows that are looked up in it, where that is at most half of the arithmetic.
 
     With E (V, D), ids of n rows, W (D, M) and d (n, M):
 
-        take(E, ids) @ W           is  take(E @ W, ids)
-        take(E, ids).T @ d         is  E.T @ take_back(d, ids)
-        take_back(d @ W.T, ids)    is  take_back(d, ids) @ W.T
+        take(E, ids) @ W           becomes  take(E @ W, ids)
+        take(E, ids).T @ d         becomes  E.T @ take_back(d, ids)
+        take_back(d @ W.T, ids)    becomes  take_back(d, ids) @ W.T
 
-    The others add up rows with the same id before they are multiplied. Rows that no id names are multiplied by 0, so if
-    one of them is not finite, E.T @ take_back(d, ids) has NaN.
+    The last two add up rows of d with the same id before multiplying. Rows of E that no id names are multiplied by 0,
+    so if one of them is not finite, E.T @ take_back(d, ids) has NaN.
     """
     uses = graph.uses()
 
@@ -65,7 +65,7 @@ def _of_gradient(call: Call, inputs: Operands, new: Rewriter, uses: dict[Value, 
 
 
 def _taken(part: Value) -> Call | None:
-    """Return the lookup in a table whose rows an operand has, as a matrix."""
+    """Return the lookup whose rows an operand is, as a matrix, if the table has few rows; else None."""
     taken = maker_of(before_reshapes(part), "take")
     if taken is None or not _saves(taken.attrs["indices"], taken.attrs["axis"], taken.inputs[0]):
         return None
@@ -73,7 +73,7 @@ def _taken(part: Value) -> Call | None:
 
 
 def _saves(ids: object, axis: int, table: Value) -> bool:
-    """Return whether ids name rows of a table so often that its product has less arithmetic than theirs."""
+    """Return whether so many rows of a table are looked up that multiplying the table is less arithmetic."""
     if not isinstance(ids, Value) or axis != 0 or table.ndim != 2 or table.dtype.kind != "f":
         return False
     return math.prod(ids.shape) >= _SAVED * table.shape[0] > 0
@@ -87,7 +87,7 @@ def _added(new: Rewriter, d: Value, ids: Value, V: int) -> Value:
 
 
 def table_biases(graph: Graph) -> Graph:
-    """Add a bias to a table instead of the rows that are looked up in it, where nothing else reads those."""
+    """Add a bias to a table instead of to the rows that are looked up in it, where nothing else reads the rows."""
     uses = graph.uses()
 
     def rule(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:

@@ -1,4 +1,4 @@
-"""The loss of a language model: the gradient of the logits is computed with it, and written over the logits."""
+"""Cross-entropy losses with the gradient of their logits, which is written over the logits."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .common import (
 )
 from .simplify import remove_dead_code
 
-_PLAIN = (np.dtype(np.float32), np.dtype(np.float64))  # sums of half precision are added up wider, products are not
-_LARGE = 1 << 18  # logits; above this a pass over them costs more than a copy of the weights
+_PLAIN = (np.dtype(np.float32), np.dtype(np.float64))  # sums of float16 have a wider accumulator, products do not
+_LARGE = 1 << 18  # elements of a gradient; above this a pass over it costs more than a copy of x
 
 
 def fuse_loss(graph: Graph) -> Graph:
-    """Compute a loss and the gradient of its logits together, where both are wanted."""
+    """Compute a loss and the gradient of its logits together, where the graph has both."""
     uses = graph.uses()
     pairs: dict[Call, Call] = {}
     for call in graph.calls:
@@ -52,7 +52,7 @@ def fuse_loss(graph: Graph) -> Graph:
 
 
 def _both(new: Rewriter, loss: Call, back: Call) -> dict[Value, Value]:
-    """Append one call for a loss and its gradient; return what stands for both."""
+    """Append one call for a loss and its gradient; return the replacements of both."""
     new.place, logits = loss.place, loss.inputs[0]
     flat = rows(new, logits)
     specs = [((), logits.dtype), (flat.shape, logits.dtype)]
@@ -65,7 +65,7 @@ def _is_constant(part: object) -> bool:
 
 
 def sums_in_product(graph: Graph) -> Graph:
-    """Add up the rows of a large gradient within the product that reads it too: one pass over it less.
+    """Add up the rows of a large gradient in a product that also reads it, which saves a pass over memory.
 
     [x, 1].T @ d is [x.T @ d; sum over the rows of d]: the gradients of a matrix and of its bias.
     """
@@ -90,16 +90,16 @@ def _in_one_product(graph: Graph, multiplied: Call, total: Call) -> Graph:
 
 
 def _with_ones(new: Rewriter, x: Value) -> Value:
-    """Append what puts a column of ones after the last column of rows."""
+    """Append x with a column of ones after its last column."""
     one = Value((1, 1), x.dtype, constant=np.ones((1, 1), x.dtype))
     shape = x.shape[0], 1
     ones = Value(shape, x.dtype, constant=np.ones(shape, x.dtype))
-    ones.folded = Call(BROADCAST, [one], {"shape": shape}, [(shape, x.dtype)]), 0  # how another length has its own
+    ones.folded = Call(BROADCAST, [one], {"shape": shape}, [(shape, x.dtype)]), 0  # for other lengths
     return new.call(CONCATENATE, [new.get(x), ones], {"axis": 1}).output
 
 
 def _product_and_sum(graph: Graph) -> tuple[Call, Call] | None:
-    """Return a product x.T @ d and the sum over the rows of the same d, neither of which waits for the other."""
+    """Return a product x.T @ d and the sum over the rows of the same d, which do not depend on each other, or None."""
     sums: dict[Value, Call] = {}
     for call in graph.calls:
         if call.name == "sum" and not call.attrs["keepdims"] and (d := _flat_source(call)) is not None:
@@ -112,7 +112,7 @@ def _product_and_sum(graph: Graph) -> tuple[Call, Call] | None:
 
 
 def _flat_source(call: Call) -> Value | None:
-    """Return what a call sums over all axes but the last, before reshapes, if it is large; else None."""
+    """Return the array, before reshapes, that a call sums over all axes but the last, if it is large; else None."""
     x = call.inputs[0]
     if x.size < _LARGE or x.dtype not in _PLAIN or call.output.dtype != x.dtype:
         return None

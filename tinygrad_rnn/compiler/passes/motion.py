@@ -1,24 +1,24 @@
-"""Loop-invariant code motion, hoisting and sinking: what no step waits for is computed for all steps at once.
+"""Loop-invariant code motion, hoisting and sinking: calls that no step waits for leave their loop.
 
-What depends on slices and constants alone is hoisted, to before the loop; what nothing carried depends on is sunk, to
-after it; what is the same at each step is computed once.
+Calls that depend on slices and constants alone are hoisted: computed for all steps at once, before the loop. Calls that
+no carried value depends on are sunk: computed for all steps at once, after it. Loop-invariant calls are computed once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..ir.editing import OpenLoop, edit_loops, mapped_attrs, readers
-from ..ir.graph import Call, Graph, Rewriter, Value
+from ..ir.editing import OpenLoop, edit_loops
+from ..ir.graph import Call, Graph, Rewriter, Value, map_attrs
 from ..ir.table import ELEMENTWISE, VIEWS
 from .common import before_reshapes
 from .over_time import Operand, for_all_steps, is_known
 
-_LARGE = 1 << 12  # elements: above this a call costs little, and what a step has just made is still in cache
+_LARGE = 1 << 12  # elements; above this the overhead of a call is small, and within a step operands are in cache
 
 
 def move_products(graph: Graph) -> Graph:
-    """Compute products with a matrix that is the same at each step for all steps at once."""
+    """Compute products with a loop-invariant matrix for all steps at once."""
 
     def wanted(call: Call, loop: OpenLoop) -> bool:
         if call.name != "matmul" or any(part.ndim != 2 for part in call.inputs):
@@ -31,8 +31,8 @@ def move_products(graph: Graph) -> Graph:
 def move_elementwise(graph: Graph) -> Graph:
     """Compute small elementwise operations for all steps at once: local derivatives, biases.
 
-    A bias is added to a product or to a lookup, whatever its size: the library does it within the product, and that of
-    a lookup can be added to the table.
+    The addition of a bias to a product or a lookup is moved whatever its size: the library adds it within the product,
+    and the bias of a lookup can be added to the table (`table_biases`).
     """
 
     def wanted(call: Call, loop: OpenLoop) -> bool:
@@ -52,7 +52,7 @@ def _is_bias(call: Call, loop: OpenLoop) -> bool:
 
 
 def hoist_invariants(graph: Graph) -> Graph:
-    """Compute what is the same at each step once."""
+    """Compute loop-invariant calls once, before the loop."""
 
     def edit(loop: OpenLoop, before: Rewriter, _: Rewriter) -> None:
         now: dict[Value, Value] = {}
@@ -68,9 +68,8 @@ def hoist_invariants(graph: Graph) -> Graph:
             if not is_fixed or not operands:
                 kept.append(call)
                 continue
-            inputs, attrs = tuple(map(outside, call.inputs)), mapped_attrs(call, outside)
-            specs = [(value.shape, value.dtype) for value in call.outputs]
-            made = before.call(call.operator, inputs, attrs, specs, call.place)
+            inputs, specs = tuple(map(outside, call.inputs)), [value.spec for value in call.outputs]
+            made = before.call(call.operator, inputs, map_attrs(outside, call.attrs), specs, call.place)
             made.cotangent = call.cotangent
             now.update((old, loop.constant(new)) for old, new in zip(call.outputs, made.outputs, strict=True))
         loop.calls = kept
@@ -80,7 +79,7 @@ def hoist_invariants(graph: Graph) -> Graph:
 
 
 Wanted = Callable[[Call, OpenLoop], bool]
-"""Returns whether an operation of a body is worth moving; what it needs, or what needs it, is moved with it."""
+"""Returns whether a call of a body is worth moving; the calls that it needs (or that need it, if sunk) go with it."""
 
 
 def _moved(graph: Graph, wanted: Wanted) -> Graph:
@@ -92,7 +91,7 @@ def _moved(graph: Graph, wanted: Wanted) -> Graph:
 
 
 def _hoist(loop: OpenLoop, before: Rewriter, wanted: Wanted) -> None:
-    """Move wanted calls that wait for nothing carried, and what they are made of, to before the loop."""
+    """Move wanted calls that depend on no carried value, and the calls that they need, to before the loop."""
     moved = _early(loop, wanted)
     whole = _for_all_steps(loop, before, [call for call in loop.calls if call in moved])
     now: dict[Value, Value] = {}
@@ -127,7 +126,7 @@ def _early(loop: OpenLoop, wanted: Wanted) -> set[Call]:
 
 
 def _sink(loop: OpenLoop, after: Rewriter, wanted: Wanted) -> None:
-    """Move wanted calls that nothing carried depends on, and what is made of them, to after the loop."""
+    """Move wanted calls that no carried value depends on, and the calls that need them, to after the loop."""
     moved = _late(loop, wanted)
     late, loop.calls = ([c for c in loop.calls if c in moved], [c for c in loop.calls if c not in moved])
     stacks = [pair for pair in loop.stacks if pair[0].maker in moved]
@@ -137,10 +136,10 @@ def _sink(loop: OpenLoop, after: Rewriter, wanted: Wanted) -> None:
 
 
 def _late(loop: OpenLoop, wanted: Wanted) -> set[Call]:
-    """Return wanted calls that nothing carried depends on, and the calls that need them."""
-    uses = readers(loop.calls)
+    """Return wanted calls that no carried value depends on, and the calls that need them."""
+    uses = loop.uses()
     needed = {state.after for state in loop.states}
-    can: set[Call] = set()  # that can be done after the loop, with all that is made of them
+    can: set[Call] = set()  # calls that can follow the loop, as can all calls that read them
     for call in reversed(loop.calls):
         if not call.operator.pure or any(value in needed for value in call.outputs):
             needed.update((*call.outputs, *call.values()))
@@ -155,7 +154,7 @@ def _late(loop: OpenLoop, wanted: Wanted) -> set[Call]:
 
 
 def _for_all_steps(loop: OpenLoop, new: Rewriter, calls: Iterable[Call]) -> dict[Value, Value]:
-    """Append calls of a body for all steps at once; return what their results are then."""
+    """Append calls of a body for all steps at once; return for each result the value for all steps."""
     whole: dict[Value, Value] = {}
 
     def outside(part: object) -> Operand:

@@ -1,4 +1,4 @@
-"""One operation for all steps of a loop at once: the same on arrays with time as their first axis."""
+"""Operations of a loop's body for all steps at once: the same on arrays with time as their first axis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BY_AXIS = frozenset(("transpose", "getitem", "split", "unstack", *_REDUCTIONS))
 _KNOWN = ELEMENTWISE | _BY_AXIS | {"matmul", "reshape", "concatenate", "broadcast_to"}
 
 Operand = tuple[Any, bool]
-"""What an operand is outside of a loop, and whether that is stacked along time."""
+"""An operand outside of a loop, and whether it is stacked along time."""
 
 
 def is_known(call: Call) -> bool:
@@ -30,9 +30,9 @@ def for_all_steps(new: Rewriter, call: Call, operands: list[Operand], steps: int
     """Append an operation of a body for all steps at once, and return its results, each (T, ...).
 
     Args:
-        new: what is appended to.
+        new: the graph that is appended to.
         call: the operation of one step.
-        operands: its inputs; one is stacked.
+        operands: its inputs outside of the loop, at least one of them stacked.
         steps: T.
     """
     ndim, shape = call.outputs[0].ndim, (steps, *call.outputs[0].shape)
@@ -68,7 +68,7 @@ def _index(call: Call) -> tuple[object, ...]:
 
 
 def _aligned(new: Rewriter, operand: Operand, ndim: int) -> object:
-    """Return an operand whose axes meet those of a result that has time in front of `ndim` others."""
+    """Return an operand reshaped to broadcast to a result that has time in front of `ndim` other axes."""
     part, is_stacked = operand
     if not is_stacked or part.ndim == ndim + 1:
         return part

@@ -1,4 +1,4 @@
-"""Pruning loops: results, carried values and inputs that nothing reads, and slices that are the same at each step."""
+"""Pruning of loops: removal of results, carried values and inputs that nothing reads or that never change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .simplify import remove_dead_code
 
 
 def prune_loops(graph: Graph) -> Graph:
-    """Drop from loops what no result needs, and make constants of what does not change."""
+    """Remove from loops what no result needs, and make slices and carried values that never change constants."""
     used = set(graph.outputs)
     for call in graph.calls:
         used.update(call.values())
@@ -26,7 +26,7 @@ def prune_loops(graph: Graph) -> Graph:
 
 
 def _drop_stacks(loop: OpenLoop, used: set[Value], after: Rewriter) -> None:
-    """Drop stacks that nobody reads, that are slices of what is there already, or that there are twice."""
+    """Drop stacks that nothing reads, and those that equal an input of the loop or another stack."""
     kept: dict[Value, Value] = {}
     for value, stack in loop.stacks:
         if value in loop.slices:
@@ -42,7 +42,7 @@ def _drop_stacks(loop: OpenLoop, used: set[Value], after: Rewriter) -> None:
 
 
 def _still_slices(loop: OpenLoop, before: Rewriter) -> None:
-    """Make constants of slices that are the same at each step: of what was broadcast along time."""
+    """Make slices of arrays that were broadcast along time constants."""
     now: dict[Value, Value] = {}
     for inner, outer in list(loop.slices.items()):
         maker = outer.maker
@@ -60,6 +60,7 @@ def _still_slices(loop: OpenLoop, before: Rewriter) -> None:
 
 
 def _drop_states(loop: OpenLoop, used: set[Value], after: Rewriter) -> None:
+    """Make carried values that never change constants, and drop those that no result needs."""
     now: dict[Value, Value] = {}
     states = []
     stacked = {value for value, _ in loop.stacks}
@@ -72,7 +73,7 @@ def _drop_states(loop: OpenLoop, used: set[Value], after: Rewriter) -> None:
     loop.states = states
     loop.substitute(now)
     needed = stacked | {state.after for state in loop.states if state.final in used}
-    while True:
+    while True:  # a carried value is needed if a needed call reads it at the next step, so to a fixed point
         live = remove_dead_code(Graph([], loop.calls, list(needed))).calls
         read = needed.union(*(call.values() for call in live))
         more = {state.after for state in loop.states if state.before in read} - needed
@@ -92,7 +93,7 @@ def _is_fixed(initial: Value, after: Value, before: Value) -> bool:
 
 
 def _drop_inputs(loop: OpenLoop) -> None:
-    """Drop inputs that the body does not read, and read those that are the same array, or a constant, as one."""
+    """Drop inputs that the body does not read, merge inputs of the same array, and read constants directly."""
     now: dict[Value, Value] = {}
     for kind in (loop.slices, loop.constants):
         seen: dict[Value, Value] = {}

@@ -1,8 +1,8 @@
-"""Sparse gradients of lookups: they stay rows and their values until the update.
+"""Sparse gradients of lookups: ids and rows of values, which stay in this form until the update.
 
-The gradient of a table of which a few rows were looked up is zero in all others. An update that only subtracts it,
-times numbers, changes those rows alone; a dense gradient would be a table of zeros that is written, and read for each
-number, and a new table after it.
+The gradient of a table is zero in every row that was not looked up, so an update that subtracts it, times numbers,
+changes only the rows that were. A dense gradient would be written as a table of zeros, read again for each number, and
+subtracted into a new table.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _NORMS = "tinygrad_rnn.optim.clipping.norms"
 def sparse_updates(graph: Graph) -> Graph:
     """Compute W - s * take_back(g, ids) from the rows that the ids name, and leave all others of W as they are.
 
-    Rows with the same id are added up, multiplied and subtracted in the order and in the dtype in which the dense form
-    does, so named rows are the same bit by bit, and so are the others: W - s * 0 is W. (Exceptions: with an s below 0
-    the dense form makes 0.0 of a -0.0 in the others, and NaN of them if s is not finite.) `s` is a number, a value of
-    shape () or several of them in a row. What else reads the gradient keeps it dense, but for lengths that are measured
-    for clipping: the zeros add nothing. Updates of more than half of a table stay dense: nothing would be saved.
+    Rows with the same id are added up, multiplied and subtracted in the order and the dtype of the dense form, so the
+    named rows are bitwise the same, and so are the others: W - s * 0 is W. (Exceptions: with an s below 0 the dense
+    form turns a -0.0 in the others into 0.0, and with an s that is not finite it turns them into NaN.) `s` is a number,
+    a value of shape (), or a product of several of these. Any other reader of the gradient keeps it dense, except norms
+    for clipping, to which zeros add nothing. Updates of more than half of a table stay dense: nothing would be saved.
     """
     uses = graph.uses()
     returned = set(graph.outputs)
@@ -43,24 +43,23 @@ def sparse_updates(graph: Graph) -> Graph:
     for call in graph.calls:
         if call in lookups:
             rows, places = parts[call] = _rows(new, call)
-            new.now[call.output] = rows  # for the lengths
+            new.now[call.output] = rows  # for the norms
         elif call in updates:
             back, factors = updates[call]
             rows, places = parts[back]
             for factor in factors:
-                # The number comes first or last, as in the dense form: a NaN keeps its bits.
-                inputs = [rows if part is _gradient(factor) else new.get(part) for part in factor.inputs]
-                rows = new.call(MULTIPLY, inputs, {}, [(rows.shape, rows.dtype)], factor.place).output
-            specs = [(call.output.shape, call.output.dtype)]
-            made = new.call(SUBTRACT_ROWS, [new.get(call.inputs[0]), rows, places], {}, specs, call.place)
-            new.now[call.output] = made.output
+                # The number stays on its side, as in the dense form, so that a NaN keeps its bits.
+                inputs = [rows if part is _scaled(factor) else new.get(part) for part in factor.inputs]
+                rows = new.call(MULTIPLY, inputs, {}, [rows.spec], factor.place).output
+            operands = [new.get(call.inputs[0]), rows, places]
+            new.now[call.output] = new.call(SUBTRACT_ROWS, operands, {}, [call.output.spec], call.place).output
         elif call not in dropped:
             new.keep(call)
     return new.done()
 
 
 def _rows(new: Rewriter, back: Call) -> tuple[Value, Value]:
-    """Append what makes rows and places of a gradient."""
+    """Append a sparse gradient: its rows, and the places in the table that they belong to."""
     ids = new.get(back.attrs["indices"])
     V, *row = back.output.shape
     count = math.prod(ids.shape)
@@ -69,15 +68,11 @@ def _rows(new: Rewriter, back: Call) -> tuple[Value, Value]:
     return made.outputs[0], made.outputs[1]
 
 
-def _gradient(factor: Call) -> Value:
-    """Return the operand of a multiplication by a number that is not the number."""
-    part: Value = factor.inputs[0] if _is_table(factor.inputs[0], factor.output) else factor.inputs[1]
-    return part
-
-
 def _update(call: Call, uses: dict[Value, list[Call]], returned: set[Value]) -> tuple[Call, list[Call]] | None:
-    """Return (the lookup's gradient, the multiplications of it, in their order) if a call subtracts just that."""
-    if call.name != "subtract" or not all(_is_table(part, call.output) for part in call.inputs):
+    """Return (gradient of a lookup, multiplications of it in order) if a call subtracts that from a table, or None."""
+    if call.name != "subtract":
+        return None
+    if not all(isinstance(part, Value) and part.spec == call.output.spec for part in call.inputs):
         return None
     table, part = call.inputs
     if table is part:
@@ -93,27 +88,25 @@ def _update(call: Call, uses: dict[Value, list[Call]], returned: set[Value]) -> 
             floating = part.dtype.kind == "f"
             alone = readers.count(reader) == 1 and all(map(_measures, others))
             return (maker, factors[::-1]) if plain and floating and alone else None
-        if maker.name != "multiply" or others or not _is_scaling(maker):
+        scaled = _scaled(maker)
+        if scaled is None or others:
             return None
         factors.append(maker)
-        reader, part = maker, _gradient(maker)
+        reader, part = maker, scaled
     return None
 
 
-def _is_table(part: object, like: Value) -> bool:
-    return isinstance(part, Value) and (part.shape, part.dtype) == (like.shape, like.dtype)
-
-
-def _is_scaling(call: Call) -> bool:
-    """Return whether a call multiplies an array by one number, in the dtype of the array."""
-    out = call.output
+def _scaled(call: Call) -> Value | None:
+    """Return the array that a call multiplies by one number, in the dtype of the array; else None."""
+    if call.name != "multiply":
+        return None
     for part, number in (call.inputs, call.inputs[::-1]):
         is_number = number.shape == () if isinstance(number, Value) else type(number) in (int, float)
-        if _is_table(part, out) and is_number and out.ndim:
-            return True
-    return False
+        if is_number and isinstance(part, Value) and part.ndim and part.spec == call.output.spec:
+            return part
+    return None
 
 
 def _measures(call: Call) -> bool:
-    """Return whether a call measures lengths of gradients, without naming the shape of one in an error."""
+    """Return whether a call computes norms of gradients, and would not name the shape of one in an error."""
     return call.name == _NORMS and not call.attrs["names"]

@@ -1,4 +1,4 @@
-"""Dead code elimination, common subexpressions, constant folding, and removal of pairs of inverse operations."""
+"""Dead code elimination, common subexpression elimination, constant folding, removal of inverse operations."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from ..ir.graph import Call, Graph, Rewriter, Value, map_parts
+from ..ir.graph import Call, Graph, Rewriter, Value, map_attrs
 from ..ir.operators import CONCATENATE
-from .common import Operands, attrs_key, axes_of, before_reshapes, part_key, reshaped, rewrite, spec, transposed
+from .common import Operands, attrs_key, axes_of, before_reshapes, part_key, reshaped, rewrite, transposed
 
 
 def remove_dead_code(graph: Graph) -> Graph:
@@ -23,7 +23,7 @@ def remove_dead_code(graph: Graph) -> Graph:
 
 
 def merge_subexpressions(graph: Graph) -> Graph:
-    """Compute what is computed twice once: common subexpression elimination."""
+    """Merge calls that compute the same: common subexpression elimination."""
     new = Rewriter(graph)
     seen: dict[Hashable, Call] = {}
     for call in graph.calls:
@@ -35,13 +35,13 @@ def merge_subexpressions(graph: Graph) -> Graph:
         if first is not made:
             new.calls.pop()
             if first.cotangent != call.cotangent:
-                first.cotangent = None  # the user wrote one of the two
+                first.cotangent = None  # one is not a sum of this cotangent, so the order of the terms is kept
             new.now.update(zip(call.outputs, first.outputs, strict=True))
     return new.done()
 
 
 def cancel_inverses(graph: Graph) -> Graph:
-    """Remove pairs that undo each other: cuts going forward, stack and unstack, reshapes and transposes in a row."""
+    """Remove cuts, which change nothing here, and inverse pairs; merge consecutive reshapes and transposes."""
     return rewrite(graph, _simpler)
 
 
@@ -57,7 +57,7 @@ def _simpler(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     if maker is None:
         return None
     if call.name == "stack" and maker.name == "unstack" and list(inputs) == list(maker.outputs):
-        return [maker.inputs[0]] if spec(maker.inputs[0]) == spec(call.output) and _same_axis(call, maker) else None
+        return [maker.inputs[0]] if maker.inputs[0].spec == call.output.spec and _same_axis(call, maker) else None
     if call.name == maker.name == "reshape":
         return [reshaped(new, maker.inputs[0], call.output.shape)]
     if call.name == maker.name == "transpose":
@@ -69,9 +69,9 @@ def _simpler(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
 
 
 def _with_whole_arrays(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
-    """Return a vector in which an array stands for its first rows and, after them, its last one: it need not be copied.
+    """Return a vector in which an array replaces two parts, all its rows but the last and its last: no copies of them.
 
-    So do gradients of a matrix and of its bias in one vector, which are made in one product.
+    `sums_in_product` takes an array apart in this way, into the gradients of a matrix and of its bias.
     """
     parts: list[object] = []
     for part in inputs:
@@ -82,11 +82,11 @@ def _with_whole_arrays(call: Call, inputs: Operands, new: Rewriter) -> list[Valu
             parts[-1] = reshaped(new, whole, (whole.size,))
     if len(parts) == len(inputs):
         return None
-    return [*new.call(CONCATENATE, parts, call.attrs, [spec(call.output)], call.place).outputs]
+    return [*new.call(CONCATENATE, parts, call.attrs, [call.output.spec], call.place).outputs]
 
 
 def _of_which(rows: object, row: object) -> Value | None:
-    """Return the array of which two values are all rows but the last, and the last, as vectors; else None."""
+    """Return the array of which two vectors hold all rows but the last, and the last row; else None."""
     if not isinstance(rows, Value) or not isinstance(row, Value):
         return None
     first, last = before_reshapes(rows).maker, before_reshapes(row).maker
@@ -98,44 +98,43 @@ def _of_which(rows: object, row: object) -> Value | None:
 
 
 def _same_axis(one: Call, other: Call) -> bool:
-    """Return whether a stack joins along the axis that an unstack takes apart, or the reverse."""
+    """Return whether a stack and an unstack, in either order, have the same axis."""
     stack, unstack = (one, other) if one.name == "stack" else (other, one)
     return bool(stack.attrs["axis"] % stack.output.ndim == unstack.attrs["axis"] % unstack.inputs[0].ndim)
 
 
 def _unchanged(call: Call, inputs: Operands) -> Value | None:
-    """Return the operand that a call gives back as it is; None if it does more."""
+    """Return the operand that a call returns unchanged; None if it does more."""
     x: Value = inputs[0]
     if call.name == "cut":
         return x if x.dtype.kind != "c" else None  # it scales the imaginary part, the tangent of complex step
     if call.name == "where" and isinstance(inputs[1], Value) and inputs[1] is inputs[2]:
-        return inputs[1] if spec(inputs[1]) == spec(call.output) else None
+        return inputs[1] if inputs[1].spec == call.output.spec else None
     if call.name not in ("reshape", "transpose", "broadcast_to") or call.output.shape != x.shape:
         return None
     return x if call.name != "transpose" or axes_of(call) == tuple(range(x.ndim)) else None
 
 
-_SMALL = 1 << 12  # elements of a constant that is worth computing in advance
+_SMALL = 1 << 12  # most elements of a constant that is folded
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """Fold small constants, and drop products with ones: the cotangent that a backward pass starts with."""
+    """Fold small constants, and remove products with ones, such as the cotangent that a backward pass starts with."""
     return rewrite(graph, _folded)
 
 
 def _folded(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     if call.name == "multiply":
         kept = [part for part in inputs if not _is_ones(part)]
-        if len(kept) == 1 and isinstance(kept[0], Value) and spec(kept[0]) == spec(call.output):
+        if len(kept) == 1 and isinstance(kept[0], Value) and kept[0].spec == call.output.spec:
             return kept
     values = [new.get(value) for value in call.values()]
     small = call.operator.pure and call.name != "loop" and sum(value.size for value in call.outputs) <= _SMALL
     if not values or not small or any(value.constant is None for value in values):
         return None
     call.inputs = tuple(inputs)
-    call.attrs = {name: map_parts(new.get, part) for name, part in call.attrs.items()}
-    attrs = {name: map_parts(_array, part) for name, part in call.attrs.items()}
-    made = call.operator.results(call.operator.compute(*map(_array, inputs), **attrs))
+    call.attrs = map_attrs(new.get, call.attrs)
+    made = call.operator.results(call.operator.compute(*map(_array, inputs), **map_attrs(_array, call.attrs)))
     constants = [Value(array.shape, array.dtype, constant=array) for array in map(np.array, made)]
     for index, constant in enumerate(constants):
         constant.folded = call, index

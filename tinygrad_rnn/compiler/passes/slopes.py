@@ -1,7 +1,7 @@
-"""Sigmoids in loops, and their derivatives: both are made of one number, which the forward loop keeps.
+"""Sigmoids in loops and their derivatives, both computed from one number that the forward loop returns.
 
-Of y = sigmoid(x) the backward loop reads y and y * (1 - y). Where y is close to 1, 1 - y has lost its digits, so that y
-alone is not enough. The tail of a sigmoid, y if y <= 1/2, else y - 1, has them all.
+For y = sigmoid(x) the backward loop reads y and y * (1 - y). Where y is close to 1, 1 - y has lost its digits, so y
+alone is not enough. The tail of the sigmoid, y if y <= 1/2, else y - 1, keeps them all.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ SLOPE = Operator("tail_slope", _slope, True)
 
 
 def slopes_early(graph: Graph) -> Graph:
-    """Let a forward loop keep the tails of its sigmoids, if a backward loop needs their slopes.
+    """Let a forward loop return the tails of its sigmoids, if a backward loop needs their slopes.
 
-    A slope as it is recorded needs the argument of the sigmoid: a second stack.
+    A slope as recorded reads the sigmoid and its argument: two stacks instead of one.
     """
     for call in graph.calls:
         if call.name != "loop":
@@ -67,7 +67,7 @@ def slopes_early(graph: Graph) -> Graph:
 
 
 def _tails(slope: Call, later: OpenLoop) -> Value | None:
-    """Return the stack of tails of a sigmoid, if one loop made both the sigmoid and what it was taken of."""
+    """Return the stack of a sigmoid's tails, if one forward loop computed the sigmoid and its argument; else None."""
     y = later.slices.get(slope.inputs[0])
     if y is None or y.maker is None or y.maker.name != "loop":
         return None
@@ -76,12 +76,13 @@ def _tails(slope: Call, later: OpenLoop) -> Value | None:
     sigmoid = inside[y].maker if y in inside else None
     if sigmoid is None or sigmoid.name not in ("sigmoid", SIGMOID.name) or y.dtype.kind != "f":
         return None
+    # The call of TAIL, if an earlier slope of this sigmoid has already put it in.
     known = sigmoid.inputs[0].maker if sigmoid.name == SIGMOID.name else None
     x = sigmoid.inputs[0] if known is None else known.inputs[0]
     if not _is_same(slope.inputs[1], x, {part: inside.get(s) for part, s in later.slices.items()}):
         return None
     if known is None:
-        known = Call(TAIL, [x], {}, [(sigmoid.output.shape, sigmoid.output.dtype)], sigmoid.place)
+        known = Call(TAIL, [x], {}, [sigmoid.output.spec], sigmoid.place)
         forward.calls.insert(forward.calls.index(sigmoid), known)
         sigmoid.operator, sigmoid.inputs = SIGMOID, (known.output,)
     stack = forward.stack_of(known.output)

@@ -1,7 +1,7 @@
-"""Gradients of weights: the products and sums of rows that a loop adds up step by step, as one after the loop.
+"""Gradients of weights: products and sums of rows that a loop adds up step by step, as one after the loop.
 
-The sum over t of x_t.T @ d_t is X.T @ D, where the rows of all steps are concatenated. Only terms that the engine adds
-up, to one cotangent, are regrouped: their order is free, that of a sum in the function is not.
+The sum over t of x_t.T @ d_t is X.T @ D, where the rows of all steps are concatenated. Only sums that the engine made,
+of the terms of one cotangent, are reassociated: their order is free, that of a sum in the function is not.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import reduce
 
-from ..ir.editing import OpenLoop, edit_loops, readers
+from ..ir.editing import OpenLoop, edit_loops
 from ..ir.graph import Call, Graph, Rewriter, Value
 from ..ir.operators import ADD, SUM
-from .common import axes_of, before_reshapes, is_outer, outer_product, reshaped, spec
+from .common import axes_of, before_reshapes, is_outer, outer_product, reshaped
 
 
 def defer_sums(graph: Graph) -> Graph:
-    """Compute sums that loops carry after the loop, where their terms are products x.T @ d, or sums of elements."""
+    """Compute carried sums after the loop, where their terms are products x.T @ d, or sums of elements."""
 
     def edit(loop: OpenLoop, _: Rewriter, after: Rewriter) -> None:
         returned = {value for value, _ in loop.stacks}
         for state in list(loop.states):
-            uses, total = readers(loop.calls), state.after.maker
+            uses, total = loop.uses(), state.after.maker
             if total is None or total.cotangent is None:
                 continue
             if len(uses.get(state.before, ())) != 1 or state.after in uses or {state.before, state.after} & returned:
@@ -66,8 +66,8 @@ def _chain(root: Call, uses: Mapping[Value, list[Call]], returned: set[Value]) -
 
 
 def _can_wait(term: object, like: Value, loop: OpenLoop) -> bool:
-    """Return whether a term is a product x.T @ d, or a sum of elements, of what differs from step to step."""
-    if not isinstance(term, Value) or spec(term) != spec(like):
+    """Return whether a term is a product x.T @ d, or a sum of elements, of values that differ from step to step."""
+    if not isinstance(term, Value) or term.spec != like.spec:
         return False
     maker = before_reshapes(term).maker
     if maker is None:

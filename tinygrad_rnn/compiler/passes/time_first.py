@@ -1,6 +1,6 @@
 """Sequences with time as their first axis: transposes move down the graph until none is left.
 
-Users write (N, T, D). Steps want each step's slice in one piece, (T, N, D), and products want rows, in any order.
+Users write (N, T, D). A step needs its slice in one piece, so (T, N, D), and products need rows, in any order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .common import Operands, Rule, axes_of, maker_of, outer_product, product, r
 
 
 def time_first(graph: Graph) -> Graph:
-    """Move transposes to after what works on rows: products, elementwise operations, the loss, lookups."""
+    """Move transposes past operations on rows: products, elementwise operations, the loss, lookups."""
 
     def rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None:
         move = _elementwise if call.name in ELEMENTWISE else _RULES.get(call.name)
@@ -25,14 +25,14 @@ def time_first(graph: Graph) -> Graph:
 
 
 def _turned(part: object) -> tuple[Value, tuple[int, ...]] | None:
-    """Return (array, axes) if a value is an array with its leading axes in another order, the last one in its place."""
+    """Return (array, axes) if a value is an array with its leading axes transposed, the last one in place, or None."""
     maker = maker_of(part, "transpose")
     axes = () if maker is None else axes_of(maker)
     return (maker.inputs[0], axes) if maker is not None and len(axes) > 2 and axes[-1] == len(axes) - 1 else None
 
 
 def _take(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
-    """Take with the ids in the other order instead of turning what was taken."""
+    """Transpose the ids of a lookup instead of the rows that it takes."""
     maker, axes = maker_of(inputs[0], "take"), axes_of(call)
     if maker is None or not _is_table(maker, maker.output) or len(axes) < 3 or axes[-1] != len(axes) - 1:
         return None
@@ -49,7 +49,7 @@ def _product(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
 
 
 def _with_ids(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
-    """Turn the ids that go with the rows of a loss, of its gradient, or of the gradient of a lookup."""
+    """Transpose the ids that go with the rows of a loss, of its gradient, or of the gradient of a lookup."""
     name = "indices" if call.name == "take_back" else "targets"
     turned = _turned(inputs[0])
     if turned is None or (call.name == "take_back" and not _is_table(call, inputs[0])):
@@ -96,7 +96,7 @@ _RULES: dict[str, Rule] = {
 
 
 def flat_products(graph: Graph) -> Graph:
-    """Make products of stacks of rows products of matrices, and drop the order of rows that are summed."""
+    """Make products of stacks of rows products of matrices, and drop transposes of rows that a product sums over."""
 
     def rule(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
         if call.name != "matmul":
@@ -110,7 +110,7 @@ def flat_products(graph: Graph) -> Graph:
 
 
 def _unordered(inputs: Operands) -> tuple[Value, Value] | None:
-    """Return (A, B) if a product is rows(turned A).T @ rows(turned B): the order of the rows does not matter."""
+    """Return (A, B) if a product is rows(transposed A).T @ rows(transposed B): the order of rows does not matter."""
     left = maker_of(inputs[0], "transpose")
     if left is None or inputs[0].ndim != 2:
         return None

@@ -1,4 +1,4 @@
-"""Weights that are read transposed at every step are copied once, in the order in which they are read."""
+"""Copies of weights that every step reads transposed, in the memory order in which they are read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .common import is_weight
 
 
 def copy_transposed(graph: Graph) -> Graph:
-    """Copy transposed matrices that several products read: a product with one in the wrong order is slower."""
+    """Copy transposed weights that more than three products read: products with them in memory order are faster."""
     readers: dict[object, int] = {}
     for call in graph.calls:
         if call.name == "matmul":

@@ -60,11 +60,7 @@ def _candidates(graph: Graph, donated: Sequence[Value]) -> Iterator[tuple[Call, 
             operands = [part for value in level for part in _operands(value, known)]
             level = [value for value in dict.fromkeys(operands) if value not in seen]
             seen.update(level)
-            pairs += [
-                (depth, number, call, value)
-                for value in level
-                if value in inputs and (value.shape, value.dtype) == (output.shape, output.dtype)
-            ]
+            pairs += [(depth, number, call, value) for value in level if value in inputs and value.spec == output.spec]
             depth += 1
     taken: set[Call | Value] = set()
     for _, _, call, value in sorted(pairs, key=lambda pair: pair[:2]):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..ir.arrays import DType, Shape
-from ..ir.graph import Body, Call, Graph, Value, map_parts
+from ..ir.graph import Body, Call, Graph, Value, map_attrs
 from ..ir.table import IN_PLACE, VIEWS
 from .arena import place_buffers
 from .donation import placed_over
@@ -334,7 +334,7 @@ def _instructions(layout: _Layout, call: Call, placed: dict[Call, set[int]]) -> 
             layout.give(value, view)
         return []
     inputs = tuple(map(layout.operand, call.inputs))
-    attrs = {name: map_parts(layout.operand, part) for name, part in call.attrs.items()}
+    attrs = map_attrs(layout.operand, call.attrs)
     layout.place_over(call, (*inputs, *attrs.values()))
     for value in call.outputs:
         if value not in layout.slots:

@@ -35,7 +35,7 @@ def _with_copies(call: Call) -> Call:
         if value.maker is not None and value.maker.name not in VIEWS and value not in taken:
             taken.add(value)
             continue
-        copy = Call(CONTIGUOUS, [value], {}, [(value.shape, value.dtype)])
+        copy = Call(CONTIGUOUS, [value], {}, [value.spec])
         new.setdefault(value, []).append(copy)
         outputs[number] = copy.output
     if not new:

@@ -29,7 +29,7 @@ def made_in_results(graph: Graph, placed: Container[Value], over: Container[Call
 
 
 def _may_lie_there(part: object, result: Value, call: Call, uses: dict[Value, list[Call]]) -> bool:
-    if not isinstance(part, Value) or (part.shape, part.dtype) != (result.shape, result.dtype):
+    if not isinstance(part, Value) or part.spec != result.spec:
         return False
     maker = part.maker
     return maker is not None and maker.name not in VIEWS | {"loop", "stack"} and set(uses[part]) == {call}

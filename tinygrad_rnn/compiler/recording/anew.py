@@ -54,10 +54,10 @@ class Recordings:
     def outside(self, shape: tuple[int, ...]) -> None:
         """Count a change of an array from outside, of this shape, since the function was recorded."""
         self._changes += 1
-        self._count -= 1  # no signature is the cause
+        self._count -= 1  # the recording that follows is not due to a signature
         if self._changes == _OFTEN:
             warnings.warn(
-                f"compile: an array of shape {shape} that the function uses from outside has changed before "
+                f"compile: an array of shape {shape} that {_name(self._function)} uses from outside has changed before "
                 f"{_OFTEN} calls, and each time the function was recorded anew, which is slow; pass the array as an "
                 "argument",
                 RuntimeWarning,
@@ -90,7 +90,7 @@ def _name(function: Callable[..., object]) -> str:
 
 
 def differences(before: Mapping[str, Part], now: Mapping[str, Part]) -> list[str]:
-    """Return what differs between two signatures, as `parts_of` describes them, in words.
+    """Return the differences between two signatures in words, from their descriptions by `parts_of`.
 
     >>> import numpy as np
     >>> one, two = (parts_of(((np.ones(n), 0.1 * n), {})) for n in (1, 2))
@@ -119,7 +119,7 @@ def _changes(before: Part, now: Part) -> list[str]:
 
 
 def parts_of(args: Arguments, function: Callable[..., object] | None = None) -> dict[str, Part]:
-    """Return what the signature of a call says of each part of its arguments, by the path of the part.
+    """Return the signature of each part of a call's arguments, by its path, such as `params["w"]`.
 
     It keeps nothing alive that has a state.
 
@@ -144,7 +144,7 @@ def parts_of(args: Arguments, function: Callable[..., object] | None = None) -> 
 
 
 def _add(found: dict[str, Part], path: str, part: object, places: Numbers) -> None:
-    """Describe a part of the arguments and those inside it, as `signature` goes through them."""
+    """Describe a part of the arguments and those inside it, in the order of `signature`."""
     if isinstance(part, Tensor | np.ndarray):
         found[path] = _array(part, places)
     elif isinstance(part, tuple | list):

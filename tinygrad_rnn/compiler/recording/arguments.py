@@ -16,7 +16,7 @@ _POSITIONAL = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR
 
 
 def checked(function: Callable[..., object], donate: Collection[str | int] | str | int) -> frozenset[str | int]:
-    """Return the arguments that are donated, by name or position.
+    """Return the names and positions in `donate`, checked against the parameters of the function.
 
     Raises:
         ConfigError: if the function has no such argument.
@@ -66,7 +66,7 @@ def parameters_of(function: Callable[..., object]) -> Parameters:
 
 
 def donated_leaves(function: Callable[..., object], donate: Collection[str | int], args: Arguments) -> set[int]:
-    """Return the numbers of the leaves of donated arguments, among those of all positional and named arguments."""
+    """Return the places of the leaves of donated arguments among the leaves of all arguments."""
     if not donate:
         return set()
     found: set[int] = set()

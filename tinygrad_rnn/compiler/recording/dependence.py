@@ -18,14 +18,14 @@ def idle_nodes(
     leaves: set[Node],
     steps: int,
 ) -> set[Node]:
-    """Return the nodes of a body that depend on nothing with a gradient, at no step.
+    """Return the nodes of a body that depend on nothing with a gradient, at any step.
 
     Args:
         results: edges of what the body returns, carried values first.
         inner: edges of the carried values before a step.
-        given: of the carried values before the first step, outside of the loop.
-        leaves: nodes of the body that stand for something with a gradient outside.
-        steps: T, the most iterations: what is carried goes round no more often.
+        given: edges of the carried values before the first step, outside of the loop.
+        leaves: leaves of the body that represent something with a gradient outside.
+        steps: T, the most iterations that the fixed point takes.
     """
     order = ancestors(edge[0] for edge in (*inner, *results) if edge is not None)[::-1]
     busy = set(leaves)
@@ -33,7 +33,7 @@ def idle_nodes(
     for _ in range(steps):
         for node in order:
             before = [edge[0] in busy for edge in node.edges if edge is not None]
-            # A cut has no edge to its past, and counts as having a gradient.
+            # The result of a cut has no edges, but a gradient may be taken at it.
             if any(before) if before else node.operation is not None:
                 busy.add(node)
         pairs = zip(inner, results, strict=False)
@@ -45,12 +45,12 @@ def idle_nodes(
 
 
 def with_cotangents(results: Sequence[Edge | None], inner: Sequence[Edge | None], seeds: Iterable[int]) -> list[int]:
-    """Return the numbers of the carried values that get a cotangent, at any step.
+    """Return the places of the carried values that receive a cotangent, at any step.
 
     Args:
         results: edges of what the body returns, carried values first.
         inner: edges of the carried values before a step.
-        seeds: numbers of the results that get one from outside of the loop.
+        seeds: places of the results that receive one from outside of the loop.
     """
     known = set(seeds)
     found = [number for number, edge in enumerate(inner) if number in known and edge is not None]

@@ -1,4 +1,4 @@
-"""Frames: the bodies of loops during recording, and for their backward passes."""
+"""Frames: the bodies of loops while they are recorded, and while their backward passes are."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ Homes = dict[Value, "Frame"]
 
 
 class Frame:
-    """The body of a loop while it is recorded, and after.
+    """The body of a loop, while it is recorded and afterwards.
 
     Attributes:
         calls: of the body.
         steps, reverse: of the loop.
-        forward: the frame of the loop that this one is the backward pass of: it can read its values at the same step.
-        carried, slices, constants: parameters of the body; of slices and constants by what they stand for outside.
-        results: values of the body that the loop returns: carried ones first.
+        forward: for a backward pass, the frame of the loop that it differentiates: its values at the same step can be
+            read; else None.
+        carried, slices, constants: inputs of the body; those of slices and constants by their values outside.
+        results: values of the body that the loop returns, carried ones first.
         edges: their edges on the tape, or None.
         call, node: of the loop, once it is closed.
-        outside: from the leaves of slices and constants to the edges that they stand for.
+        outside: from the leaves of slices and constants in the body to their edges outside.
         idle: nodes of the body that depend on nothing with a gradient.
     """
 
@@ -63,7 +64,7 @@ class Frame:
         """
         home = homes.get(value)
         if home is None:
-            return self._standing_for(value, value.shape, self.constants, homes)
+            return self._input_for(value, value.shape, self.constants, homes)
         frame = self.forward
         while frame is not None and frame is not home:
             frame = frame.forward
@@ -71,14 +72,14 @@ class Frame:
             raise leaked()
         for theirs, mine in ((home.constants, self.constants), (home.slices, self.slices)):
             for outer, inner in theirs.items():
-                if inner is value:
-                    return self._standing_for(outer, value.shape, mine, homes)
+                if inner is value:  # an input of the forward body is one of this body, too
+                    return self._input_for(outer, value.shape, mine, homes)
         maker = value.maker
         if maker is not None and maker.name in VIEWS and isinstance(maker.inputs[0], Value):
             return self._view(value, maker, homes)
-        return self._standing_for(home.stack(value, None), value.shape, self.slices, homes)
+        return self._input_for(home.stack(value, None), value.shape, self.slices, homes)
 
-    def _standing_for(self, outer: Value, shape: Shape, kind: dict[Value, Value], homes: Homes) -> Value:
+    def _input_for(self, outer: Value, shape: Shape, kind: dict[Value, Value], homes: Homes) -> Value:
         if outer not in kind:
             kind[outer] = new = Value(shape, outer.dtype, name=outer.name)
             homes[new] = self
@@ -89,7 +90,7 @@ class Frame:
         if value not in self._views:
             base: Value = maker.inputs[0]
             seen = base if base.constant is not None else self.here(base, homes)
-            specs = [(one.shape, one.dtype) for one in maker.outputs]
+            specs = [one.spec for one in maker.outputs]
             again = Call(maker.operator, [seen, *maker.inputs[1:]], maker.attrs, specs, maker.place)
             self.calls.append(again)
             homes.update(dict.fromkeys(again.outputs, self))
@@ -117,7 +118,7 @@ class Frame:
     # -- edges of the tape -----------------------------------------------------------------------------------------
 
     def busy(self, edges: list[Edge | None]) -> list[Edge | None]:
-        """Return edges, None for those that depend on nothing with a gradient."""
+        """Return edges, with None in place of those that depend on nothing with a gradient."""
         return [None if edge is None or edge[0] in self.idle else edge for edge in edges]
 
     def outer(self, edge: Edge, value: Value, home: Frame | None) -> Edge | None:

@@ -1,11 +1,11 @@
-"""Recording a loop over time: the body once, and its backward pass once, as a loop in the other direction.
+"""Recording of loops over time: the body once, and its backward pass once, as a loop in the other direction.
 
-While a body is recorded, what it computes goes into a `Frame` instead of the graph around it, and stands for what
-happens at one step. What it uses from outside becomes an input of the loop: a constant. The backward body reads what
-the forward body computed at the same step: the forward loop then returns that too, stacked, and the backward loop
-takes slices of the stack. The cotangent of a constant is carried: a sum over the steps.
+The calls of a body go into a `Frame` instead of the graph around it, and describe one step. A value that the body uses
+from outside becomes a constant, an input of the loop. Where the backward body reads a value that the forward body
+computed at the same step, the forward loop returns the stack of it as well, and the backward loop reads slices of that.
+The cotangent of a constant is carried: a sum over the steps.
 
-Each loop is a node of the tape like any other operation, the backward one too, so that it can be differentiated again.
+Each loop is a node of the tape like any other operation, the backward one too, so it can be differentiated again.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def record_loop(
         slices: arrays (T, ...) of which each step gets a slice.
         steps: T.
         reverse: whether the last step comes first.
-        forward: the loop that this one is the backward pass of.
+        forward: the frame of the loop whose backward pass this is; None for a loop of the user's.
 
     Raises:
         NotALoopError: if carried values change their number, shape or dtype.
-        TraceError: if a second call of the step computes something else.
+        TraceError: if a second call of the step does not compute the same.
     """
     inputs = [tracer.value_of(part) for part in (*carried, *slices)]
     initial, whole = inputs[: len(carried)], inputs[len(carried) :]
@@ -104,7 +104,7 @@ def record_loop(
     node: Node | None = None
     if context().recording and any(edge is not None for edge in outer):
         operation = _LoopOperation(frame, len(carried), [*inner, *captured])
-        specs = tuple(Spec(value.shape, value.dtype) for value in call.outputs)
+        specs = tuple(Spec(*value.spec) for value in call.outputs)
         node = Node(cast(Operation, operation), tuple(outer), tuple(None for _ in outer), None, specs, {})
         frame.node = node
     made = []
@@ -116,7 +116,7 @@ def record_loop(
 
 
 class _Taken(NamedTuple):
-    """A step that was recorded: its frame, the number of the first node, what it was given, what it returned."""
+    """A recorded step: its frame, the node count before it, its parameters, its results."""
 
     frame: Frame
     first: int
@@ -143,7 +143,7 @@ def _take(
             raise NotALoopError
         results = [*found[1], *found[0]]
         frame.results = [*map(tracer.value_of, results)]
-        if [(v.shape, v.dtype) for v in frame.results[: len(old)]] != [(v.shape, v.dtype) for v in frame.carried]:
+        if [value.spec for value in frame.results[: len(old)]] != [value.spec for value in frame.carried]:
             raise NotALoopError
     finally:
         tracer.frame = around
@@ -157,13 +157,13 @@ def _graph_of(frame: Frame) -> Graph:
 
 
 def _form(frame: Frame, found: Skeleton, tracer: Tracer) -> tuple[object, ...]:
-    """Return what a step does, as something that can be compared."""
+    """Return a key of what a step computes."""
     constants = [tracer.made_anew(outer) or id(outer) for outer in frame.constants]
     return found.form, found.numbers.tolist(), [*map(key_of, found.constants)], constants
 
 
 def _abstract(array: Array, shape: Shape) -> Array:
-    """Return an array of this shape that takes no memory; integers are those of one step."""
+    """Return an abstract array of this shape; integers keep the values of one step."""
     return abstract_array(shape, array.dtype) if array.dtype.kind in "fc" else np.broadcast_to(array, shape)
 
 
@@ -221,10 +221,10 @@ def _captured(tracer: Tracer, frame: Frame, first: int) -> dict[Edge, Edge]:
 
 
 def _leaf(tracer: Tracer, edge: Edge) -> Edge:
-    """Return a new leaf that stands in a body for an edge outside."""
+    """Return a new leaf that represents an edge outside within a body."""
     spec = edge[0].specs[edge[1]]
     node = Node(None, (), (), None, (spec,), {})
-    node.id = -node.id  # a walk from the newest to the oldest comes to it last
+    node.id = -node.id  # a walk from new nodes to old ones reaches it last
     tracer.know(wrap(abstract_array(spec.shape, spec.dtype), node), tracer.value_at(edge))
     return node, 0
 
@@ -250,7 +250,7 @@ class _LoopOperation:
     Args:
         frame: the body.
         carried: how many values are carried.
-        leaves: for each input of the node, the leaf that stands for it in the body; None: it needs no cotangent.
+        leaves: for each input of the node, its leaf in the body; None if it needs no cotangent.
     """
 
     multiple = True
@@ -261,14 +261,14 @@ class _LoopOperation:
 
     @property
     def pull(self) -> Callable[..., object]:
-        """Return the rule; a walk calls `pull_all`, which knows what is needed before it records."""
+        """The rule; a backward pass calls `pull_all`, which knows before it records which cotangents are needed."""
         return self.pull_all
 
     def pull_all(self, cotangents: list[Tensor | None], needs: list[bool]) -> list[Tensor | None]:
         """Return the cotangent of each input that needs one, given those of the outputs (None: zero).
 
         Raises:
-            TraceError: if the function is not being recorded any more.
+            TraceError: if the function is no longer being recorded.
         """
         tracer = context().tracer  # not kept here: it holds nodes, which would hold it
         if not isinstance(tracer, Tracer):
@@ -287,6 +287,7 @@ class _LoopOperation:
         reached: set[int] = set()
 
         def step(parts: list[Tensor], carried: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+            # The cotangents of states come from the step before in this direction, those of outputs are slices.
             seeds = [(edge, g) for k, g in zip(states, carried, strict=False) if (edge := frame.edges[k])]
             seeds += [(edge, g) for k, g in zip(given, parts, strict=True) if (edge := frame.edges[k])]
             inner = {k: edge for k in (*states, *wanted) if (edge := self._leaves[k]) is not None}
@@ -312,7 +313,7 @@ class _LoopOperation:
         ]
 
     def _spec(self, number: int) -> Spec:
-        """Return shape and dtype of an input as the body sees it."""
+        """Return shape and dtype of an input within the body."""
         leaf = self._leaves[number]
         assert leaf is not None
         return leaf[0].specs[leaf[1]]
@@ -326,7 +327,7 @@ class _LoopOperation:
         return len(edge[0].specs[edge[1]].shape) == len(self._spec(number).shape) + 1
 
     def _zeros(self, tracer: Tracer, number: int) -> Tensor:
-        """Return zeros in the shape of an input as the body sees it; they take no memory."""
+        """Return zeros in the shape of an input within the body; they take no memory."""
         spec = self._spec(number)
         array = repeated(np.zeros((), spec.dtype), spec.shape)
         return tracer.know(wrap(array), Value(spec.shape, spec.dtype, constant=array))

@@ -21,9 +21,9 @@ from ...engine.tape import Array
 from ..ir.arrays import DType, Shape
 from ..plans.memory import address
 
-_MANY = 4  # views of one array; of more, the whole is compared first
-_DEEP = 4  # levels of functions that functions name
-_WIDE = 64  # elements of a list that are looked at
+_MANY = 4  # views of one array; if there are more, the whole array is compared first
+_DEEP = 4  # levels of objects inside objects that are searched
+_WIDE = 64  # most elements of a list that are searched
 _OWN = __package__.partition(".")[0]
 
 
@@ -39,7 +39,7 @@ class Layout(NamedTuple):
     dtype: DType
 
     def of(self, owner: Array) -> Array:
-        """Return the view. It does not keep the owner alive."""
+        """Return the view of an owner, which it does not keep alive."""
         return np.asarray(_Interface(address(owner) + self.offset, self))
 
 
@@ -55,9 +55,9 @@ class _Interface:
 
 
 class _Memory:
-    """An array that owns its elements, the views of it that were used, and what they held.
+    """An array that owns its elements, the views of it that were used, and the values they had.
 
-    NumPy resizes no array that a weak reference points to, so the views stay where they are.
+    NumPy does not resize an array with weak references, so the views stay where they are.
     """
 
     def __init__(self, owner: Array) -> None:
@@ -77,7 +77,7 @@ class _Memory:
             self.whole = self._bytes(owner).copy()
 
     def changed(self, owner: Array) -> Shape | None:
-        """Return the shape of a view that holds something else now, or None."""
+        """Return the shape of a view whose values have changed, or None."""
         if self.whole is not None and np.array_equal(self.whole, self._bytes(owner)):
             return None
         for layout, known in self.views.items():
@@ -109,12 +109,12 @@ class Variable(NamedTuple):
 
 
 class Outside:
-    """The arrays from outside that a function has used, and that somebody can write to.
+    """The captured arrays of a function that can still be written to.
 
     Args:
-        arrays: the arrays with the copies that the plan holds of them, the newest last, or None. Of arrays that nobody
-            refers to any more once the function has run, nothing is kept.
-        variables: that the function reads; another array in one of them is a change too.
+        arrays: pairs of an array and the plan's copy of it, the newest last, or None. Arrays that are no longer
+            referred to once the function has run are forgotten.
+        variables: variables that the function reads; another array in one of them is a change, too.
     """
 
     def __init__(self, arrays: Iterable[tuple[Array, Array | None]], variables: Iterable[Variable] = ()) -> None:
@@ -141,11 +141,11 @@ class Outside:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing that can change."""
+        """Whether nothing can change."""
         return not (self._variables or self._memories)
 
     def changed(self) -> Shape | None:
-        """Return the shape of an array that holds something else now, or None."""
+        """Return the shape of an array that has changed, or None."""
         for variable, bound in zip(self._variables, self._bound, strict=True):
             now = variable.value
             if now is not bound():
@@ -166,17 +166,17 @@ class Outside:
 
 
 def _copied(array: Array, known: Array | None) -> Array:
-    """Return `known` if the array holds the same, else a copy."""
+    """Return `known` if the array has the same values, else a copy."""
     return array.copy() if known is None or not same(array, known) else known
 
 
 def same(a: Array, b: Array) -> bool:
-    """Return whether two arrays hold the same bit by bit: -0.0 is not 0.0, NaN is NaN."""
+    """Return whether two arrays are bitwise equal: -0.0 is not 0.0, NaN is NaN."""
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
     if a.dtype.kind == "c":
         return same(a.real, b.real) and same(a.imag, b.imag)
-    if a.dtype.itemsize > 8:  # wide floats have bytes that mean nothing
+    if a.dtype.itemsize > 8:  # extended precision has padding bytes
         return bool(np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b)))
     bits = f"u{a.dtype.itemsize}"
     return bool(np.array_equal(a.view(bits), b.view(bits)))
@@ -186,7 +186,7 @@ def same(a: Array, b: Array) -> bool:
 
 
 def named_by(function: object) -> tuple[list[object], list[Variable]]:
-    """Return arrays and sources of random numbers that the code of a function names, and the variables they are in.
+    """Return arrays and sources of random numbers that a function's code names, and the variables they are in.
 
     They are found in variables of enclosing functions and of the module, in attributes that the function mentions, in
     lists and dicts of them, and in the same way in the functions that it names, but not in those of libraries.
@@ -226,7 +226,7 @@ def _inside(part: object) -> list[object]:
 
 
 def _used(function: object, owner: object = None) -> list[object]:
-    """Return a function's variables that come from outside, its defaults, and the attributes that it mentions."""
+    """Return the variables that a function captures, its defaults, and the attributes that it mentions."""
     if not isinstance(function, FunctionType) or (function.__module__ or "").partition(".")[0] in (_OWN, "numpy"):
         return []
     names, attributes = _names(function.__code__)
@@ -242,7 +242,7 @@ def _used(function: object, owner: object = None) -> list[object]:
 
 
 def _method(part: object, name: str) -> MethodType | None:
-    """Return a method that the class of an object has, but not one of a library's class."""
+    """Return the method of an object if it is written in Python, else None."""
     found = None if isinstance(part, type | ModuleType | np.ndarray) else getattr(type(part), name, None)
     return MethodType(found, part) if isinstance(found, FunctionType) else None
 

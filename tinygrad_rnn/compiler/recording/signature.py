@@ -23,7 +23,7 @@ def signature(args: object) -> tuple[Key, list[object]]:
     that are no arrays. It keeps nothing alive that has a state.
 
     Raises:
-        TraceError: if an argument cannot be compared with that of another call.
+        TraceError: if an argument is not hashable.
     """
     key: list[object] = [context().recording]
     leaves: list[object] = []
@@ -90,15 +90,15 @@ def of_value(part: object) -> Key:
         hash(part)
     except TypeError:
         raise TraceError(
-            f"compile: an argument of type {kind.__name__} cannot be part of a signature; pass arrays, Tensors, "
-            "generators, numbers, strings, None, or nestings of them"
+            f"compile: an argument of type {kind.__name__} cannot be part of a signature, as it is not hashable; pass "
+            "arrays, Tensors, generators, numbers, strings, None, or nestings of them"
         ) from None
     by_identity = (kind.__hash__, kind.__eq__) == (object.__hash__, object.__eq__)
     return kind, ref(part) if by_identity and kind.__weakrefoffset__ else part
 
 
 def references(key: Key) -> tuple[ref[object], ...]:
-    """Return the weak references in a signature: to objects that it tells apart by identity."""
+    """Return the weak references in a signature, to objects that are compared by identity."""
     return tuple([part for part in key if isinstance(part, ref)])
 
 

@@ -1,4 +1,4 @@
-"""Recording a function: everything that is computed on Tensors, forward, backward and without a gradient."""
+"""Recording of a function: everything that it computes on Tensors, forward, backward and without a gradient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .outside import Outside, named_by
 
 
 class Recorded(NamedTuple):
-    """A function, recorded.
+    """A recorded function.
 
     Attributes:
         graph: what it computed.
@@ -48,7 +48,7 @@ def trace(
     verified: set[int] | None = None,
     recorder: Recorder = LoopTracer,
 ) -> Recorded:
-    """Run a function once, on positional and named arguments, and return what it computed.
+    """Run a function once, and return a recording of what it computed.
 
     Args:
         function: what is recorded.
@@ -58,14 +58,14 @@ def trace(
         recorder: makes the tracer.
 
     Raises:
-        TraceError: if it reads a value, or uses what cannot be replayed.
+        TraceError: if the function reads the value of a Tensor, or uses what cannot be replayed.
     """
     named_parts, variables = named_by(function)
     tracer, leaves = recorder(named_parts, verified), flatten(args)
     stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(leaves)]
     positional, named = rebuild(args, iter(stand_ins))
     try:
-        with tracing(tracer), np.errstate(all="ignore"):  # the values mean nothing
+        with tracing(tracer), np.errstate(all="ignore"):  # abstract values mean nothing
             result = function(*positional, **named)
     finally:
         tracer.rewind()
@@ -88,7 +88,7 @@ def trace(
 
 
 def _stand_in(tracer: LoopTracer, leaf: object, name: str) -> object:
-    """Return what the function gets for an argument while it is recorded."""
+    """Return what the function receives for an argument while it is recorded."""
     if isinstance(leaf, Tensor):
         return tracer.argument(leaf._array, leaf if leaf.requires_grad else None, leaf.name or name)
     if isinstance(leaf, np.ndarray):

@@ -16,14 +16,14 @@ from ...engine.walk import ancestors
 from ...errors import TraceError
 from ..ir.abstract import specs_of
 from ..ir.arrays import abstract_array, uniform_elementwise, uniform_reduction
-from ..ir.graph import Attrs, Call, Operator, Value, map_parts
+from ..ir.graph import Attrs, Call, Operator, Value, map_attrs
 from ..ir.operators import operator_of
 from ..ir.table import ELEMENTWISE
 from .draws import Draws, OtherSources, state_of
 from .frames import Frame, Homes, leaked
 from .outside import same
 
-_PLAIN = frozenset({int, bool, float, str, type(None)})  # types of attributes that stay what they are
+_PLAIN = frozenset({int, bool, float, str, type(None)})  # types of attributes that are kept as they are
 _ARRAYS = np.ndarray, np.generic
 
 
@@ -43,13 +43,13 @@ class Tracer:
         self.captured: list[tuple[Value, object]] = []
         self._values: dict[int, Value] = {}  # by id of a Tensor
         self._by_edge: dict[tuple[int, int], Value] = {}  # by node and output: a rule sees new Tensors of kept arrays
-        self._held: list[object] = []  # keeps what is known by id alive
+        self._held: list[object] = []  # keeps objects alive that are known by id
         self._constants: dict[int, tuple[Array, Value]] = {}  # by id of an array: the array, and what it held last
         self.outside: list[tuple[Array, Array | None]] = []  # arrays of the caller's, and copies of them
         self._operators: dict[object, Operator] = {}
         self._draws: dict[int, Draws] = {}
         self._past: list[_Past] = []  # of arguments that were computed before the call
-        self._origins: dict[Node, Node] = {}  # from what stands for such an argument to what it was
+        self._origins: dict[Node, Node] = {}  # from the node of the stand-in for such an argument to its node
         self._stand_ins: dict[tuple[int, int], Tensor] = {}
         self.inputs: list[Value] = []
         self._others = OtherSources(named)
@@ -75,7 +75,7 @@ class Tracer:
         call = Call(
             operator_of(cast("Primitive[..., object]", operation)),
             operands,
-            {name: map_parts(self._attribute, part) for name, part in attrs.items()} if attrs else {},
+            map_attrs(self._attribute, attrs) if attrs else {},
             [(part._array.shape, part._array.dtype) for part in results],
             context()[2:4],
         )
@@ -84,7 +84,7 @@ class Tracer:
             self.know(result, made)
 
     def abstract(self, operation: Operation, values: Sequence[object], attrs: Attrs) -> tuple[Array, ...] | None:
-        """Return abstract values of the shapes and dtypes that an operation gives; None if it must be computed.
+        """Return abstract arrays for the results of an operation; None if it must be computed.
 
         It must be if no rule infers its results, if it is wrong (then it raises), or if it gives unequal integers.
         """
@@ -102,14 +102,14 @@ class Tracer:
         return None if made is None else (made,)
 
     def abstracted(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Return arrays that take no memory in place of floating point outputs: nobody may read them.
+        """Return abstract arrays in place of floating point outputs: nobody may read their values.
 
-        Integers and booleans stay what they are, since checks of ids look at them.
+        Integers and booleans keep their values, since checks of ids read them.
         """
         return tuple(map(_abstract, outputs))
 
     def wanted(self, nodes: Sequence[Node]) -> None:
-        """Refuse gradients that would go back through what was recorded before the call."""
+        """Raise TraceError if a gradient would go back through what was recorded before the call."""
         for node in nodes:
             origin = self._origins.get(node)
             for past in self._past:
@@ -121,7 +121,7 @@ class Tracer:
                     )
 
     def alone(self, part: object, is_leaf: bool) -> Tensor:
-        """Return a value without what it was computed from: as a leaf of its own, or as a constant for the gradient."""
+        """Return a value without its past, as a leaf of its own or as a constant for gradients."""
         value = self.value_of(part)
         tensor = wrap(part._array.view() if isinstance(part, Tensor) else np.array(part))
         tensor.requires_grad = is_leaf
@@ -129,7 +129,7 @@ class Tracer:
         return tensor
 
     def lift(self, array: Array, edge: Edge) -> Tensor:
-        """Return the Tensor that an edge leads to, around an array that its rule kept."""
+        """Return the Tensor at an edge, around an array that a rule kept."""
         return self.know(wrap(array, *edge), self.value_at(edge))
 
     def constant(self, name: str, function: Callable[..., object], args: Sequence[object], repeatable: bool) -> Tensor:
@@ -168,7 +168,7 @@ class Tracer:
             value.maker.cotangent = edge[0].id, edge[1]
 
     def fixed(self, array: Array) -> Tensor:
-        """Return a Tensor that is the same at each replay: a cotangent that a backward pass starts with."""
+        """Return a constant Tensor, such as the cotangent that a backward pass starts with."""
         return self.know(wrap(array), self._constant(array))
 
     # -- what recording a loop needs ----------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ class Tracer:
         return self._settled(part)  # a Python number, a shape, a dtype: frozen
 
     def _of_edge(self, tensor: Tensor) -> Value:
-        """Return the value of a Tensor that is not known by itself."""
+        """Return the value of a Tensor that is known by its edge, or that is captured."""
         node = tensor._node
         value = None if node is None else self._by_edge.get((node.id, tensor._index))
         if value is not None:
@@ -295,7 +295,7 @@ class Tracer:
         return self.operand(part) if isinstance(part, Tensor) else self._settled(part)
 
     def _settled(self, part: object) -> object:
-        """Return what is frozen in the plan, so that nobody can change it: arrays and lists are copied."""
+        """Return a part to freeze in the plan; arrays and lists are copied, so that later changes have no effect."""
         if isinstance(part, list):
             return [*map(self._settled, part)]
         if type(part) is tuple:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ...engine.arrays import is_fixed
 from ...engine.tape import Array
 from ...errors import TraceError
-from ..ir.graph import Operator, map_parts
+from ..ir.graph import Operator, map_attrs
 from ..ir.table import UFUNCS
 from ..native.encode import encode
 from ..plans.explain import flops_of
@@ -318,7 +318,7 @@ class Executor:
         instruction = self._instructions[number]
         inputs = tuple(operand(part) for part in instruction.inputs)
         outputs = tuple(operand(slot) for slot in instruction.outputs)
-        attrs = {name: map_parts(operand, part) for name, part in instruction.attrs.items()}
+        attrs = map_attrs(operand, instruction.attrs)
         if self.threads > 1 and instruction.operator.parts:
             attrs["each"] = self._each
         operator = instruction.operator

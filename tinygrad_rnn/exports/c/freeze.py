@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...compiler.ir.graph import Call, Graph, Rewriter, Value, map_parts
+from ...compiler.ir.graph import Call, Graph, Rewriter, Value, map_attrs
 from ...compiler.ir.table import VIEWS
 from ...compiler.passes.simplify import remove_dead_code
 from ...compiler.plans.layout import make_plan
@@ -50,16 +50,16 @@ def _computed(call: Call, known: dict[Value, Array]) -> list[Array] | None:
         return known.get(part, part.constant) if isinstance(part, Value) else part
 
     if call.name in VIEWS:
-        attrs = {name: map_parts(array, part) for name, part in call.attrs.items()}
+        attrs = map_attrs(array, call.attrs)
         made = call.operator.compute(*map(array, call.inputs), **attrs)
         return [np.asarray(part) for part in call.operator.results(made)]
-    stand_ins = {value: Value(value.shape, value.dtype) for value in values}
+    stand_ins = {value: Value(*value.spec) for value in values}
 
     def stand_in(part: object) -> object:
         return stand_ins[part] if isinstance(part, Value) else part
 
-    attrs = {name: map_parts(stand_in, part) for name, part in call.attrs.items()}
-    specs = [(value.shape, value.dtype) for value in call.outputs]
+    attrs = map_attrs(stand_in, call.attrs)
+    specs = [value.spec for value in call.outputs]
     alone = Call(call.operator, map(stand_in, call.inputs), attrs, specs)
     graph = Graph([*stand_ins.values()], [alone], [*alone.outputs])
     arrays = [np.asarray(array(value)) for value in stand_ins]

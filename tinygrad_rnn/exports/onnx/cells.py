@@ -190,7 +190,7 @@ def _put(new: Rewriter, pattern: Pattern, match: _Match) -> None:
     about = Found(pattern.kind, pattern.option, parts, tuple(pattern.weights))
     operator = Operator(CELL, _no_function, multiple=True)
     after = [match.values[value] for value in pattern.graph.outputs]
-    specs = [(value.shape, value.dtype) for value in after]
+    specs = [value.spec for value in after]
     inputs = [new.get(match.values[value]) for value in values]
     call = new.call(operator, inputs, {"cell": about}, specs)
     new.now.update(zip(after, call.outputs, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ...compiler.ir.editing import in_bodies
 from ...compiler.ir.graph import Call, Graph, Rewriter, Value
-from ...compiler.passes.common import Operands, rewrite, spec
+from ...compiler.passes.common import Operands, rewrite
 from ..checks import CHECK_OF_IDS, COPIES, full_name
 
 
@@ -17,6 +17,6 @@ def without_checks(graph: Graph) -> Graph:
 
 def _rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None:
     name = full_name(call.operator.compute)
-    if name not in (*COPIES, CHECK_OF_IDS) or spec(inputs[0]) != spec(call.output):
+    if name not in (*COPIES, CHECK_OF_IDS) or inputs[0].spec != call.output.spec:
         return None
     return [inputs[0]]

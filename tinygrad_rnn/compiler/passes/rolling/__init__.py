@@ -1,1 +1,1 @@
-"""Finding loops in what was recorded: calls that repeat become one call of a loop."""
+"""Loop rolling: calls that repeat in a recorded graph become one call of a loop."""

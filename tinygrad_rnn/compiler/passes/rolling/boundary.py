@@ -1,8 +1,8 @@
-"""Steps at either end of a loop that the graph computes in part.
+"""Partial steps at either end of a loop.
 
-Going backward, the first step has no cotangent of the step after it, and the last one need not carry any on. A step
-that is found here computes what the graph computes, with zeros for terms that are missing, and results that nobody
-wants.
+In the backward pass the first step receives no cotangent from its successor, and the last one need not pass one on, so
+the graph computes these steps only in part. As steps of the loop they compute the same, with zeros for the missing
+terms, and results that nothing reads.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _Start = dict[tuple[int, int, int], int]
 
 
 def extend(numbering: Numbering, loop: Rolled, taken: Mapping[int, object]) -> None:
-    """Put steps before and after those of a loop, as long as the graph computes at least half of each.
+    """Extend a loop by steps at both ends, as long as the graph computes at least half of each.
 
     Args:
         numbering: of the graph.
-        loop: is written to.
-        taken: numbers of what other loops compute.
+        loop: the loop, which is modified.
+        taken: value numbers that other loops compute.
     """
-    if loop.drawn:  # each draw stands for itself
+    if loop.drawn:  # another step would draw once more
         return
-    own = found_numbers(loop)
+    own = {number for made in loop.values for slot in loop.computed() for number in made[slot]}
     while _earlier(numbering, loop, taken, own):
         pass
     while _later(numbering, loop, taken, own):
@@ -58,9 +58,9 @@ def _earlier(numbering: Numbering, loop: Rolled, taken: Mapping[int, object], ow
 def _is_found(
     numbering: Numbering, loop: Rolled, made: list[tuple[int, ...]], taken: Mapping[int, object], own: set[int]
 ) -> bool:
-    """Return whether the graph computes at least half of a step, and no step or loop does yet; take note of it."""
+    """Return whether the graph computes at least half of a step, some of it in no loop yet; if so, add it to `own`."""
     slots = list(loop.computed())
-    found = {n for slot in slots for n in made[slot] if numbering.pulled(n) is not None and n not in taken}
+    found = {n for slot in slots for n in made[slot] if numbering.maker(n) is not None and n not in taken}
     if 2 * sum(not found.isdisjoint(made[slot]) for slot in slots) < len(slots) or found <= own:
         return False
     own |= found
@@ -68,11 +68,11 @@ def _is_found(
 
 
 class _Backward:
-    """Finds out what a loop would have to start with, one step earlier; one use.
+    """Infers the initial carried values of a loop that starts one step earlier; one use.
 
-    From the last slot to the first it says which value of the graph each result must be, if the step before the first
-    is to hand on what the first one starts with. Where the graph has one term, and the step a sum of two, the other one
-    is zero. What it says is a guess, which `Rolled.step` then proves or not.
+    From the last slot to the first it infers which value of the graph each result of the earlier step must be, so that
+    the step passes on the present initial values. Where the graph has one term, and the step a sum of two, the other
+    term is zero. The result is a guess, which `Rolled.step` then confirms or refutes.
     """
 
     def __init__(self, numbering: Numbering, loop: Rolled) -> None:
@@ -81,7 +81,7 @@ class _Backward:
         self.init: _Start = {}
 
     def start(self) -> _Start | None:
-        """Return what each (slot, index, lag) would have to be before; None if that is not known."""
+        """Return the initial value number of each (slot, index, lag); None if one cannot be inferred."""
         loop = self.loop
         for (slot, index), most in loop.lags.items():
             self.wanted[slot, index] = loop.init[slot, index, 1]
@@ -101,7 +101,7 @@ class _Backward:
         return self.init
 
     def _through(self, slot: int) -> None:
-        """Say of the operands of a slot what they must be."""
+        """Infer the operands of a slot from its results."""
         node, reads = self.loop.nodes[slot], self.loop.reads[slot]
         for index in range(len(node.outs)):
             target = self.wanted.get((slot, index))
@@ -110,7 +110,7 @@ class _Backward:
             if target == ZERO:
                 self._zeros(node, reads)
                 continue
-            made = self.numbering.pulled(target)
+            made = self.numbering.maker(target)
             operands = None
             if made is not None and made[0].static == node.static and made[1] == index:
                 operands = self._ordered(node, reads, made[0].operands)
@@ -121,7 +121,7 @@ class _Backward:
                 self._one_term(reads, target)
 
     def _ordered(self, node: Node, reads: list[Read], operands: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return the operands that a node of the graph has, in the order in which they can be those of the slot."""
+        """Return the operands of a node of the graph in an order in which they may be those of the slot."""
         orders = [operands, operands[::-1]] if node.call.name == "add" else [operands]
         for order in orders:
             if all(self._may_be(read, number) for read, number in zip(reads, order, strict=True)):
@@ -129,29 +129,29 @@ class _Backward:
         return None if node.call.name == "add" else operands
 
     def _may_be(self, read: Read, number: int) -> bool:
-        """Return whether an operand can be a value, as far as one looks without looking further back."""
+        """Return whether an operand may be a value; a local check, without the operands of operands."""
         if isinstance(read, Invariant):
             return read.number == number
         if isinstance(read, Affine):
             return read.at(-1) == number
         if isinstance(read, Local):
             node = self.loop.nodes[read.slot]
-            made = self.numbering.pulled(number)
+            made = self.numbering.maker(number)
             return (made is not None and (made[0].static == node.static)) or node.call.name == "add"
         return True
 
     def _one_term(self, reads: list[Read], target: int) -> None:
-        """Say which term of a sum is the value, where the other one is missing."""
+        """Infer which term of a sum is the value, where the other one is missing."""
         for term, other in ((0, 1), (1, 0)):
             if isinstance(reads[other], Carried | Local) and self._may_be(reads[term], target):
                 if isinstance(reads[term], Carried) and not isinstance(reads[other], Carried):
-                    continue  # what is carried is missing, not what this step computes
+                    continue  # the missing term is the carried one, not the one that this step computes
                 self._say(reads[other], ZERO)
                 self._say(reads[term], target)
                 return
 
     def _zeros(self, node: Node, reads: list[Read]) -> None:
-        """Say what must be zero so that a result is."""
+        """Infer which operands must be zero so that a result is."""
         terms = [read for read in reads if isinstance(read, Carried | Local)]
         for read in terms if node.call.name in ("add", "stack", "concatenate") else terms[:1]:
             self._say(read, ZERO)
@@ -161,8 +161,3 @@ class _Backward:
             self.wanted.setdefault((read.slot, read.out), number)
         elif isinstance(read, Carried):
             self.init.setdefault((read.slot, read.out, read.lag), number)
-
-
-def found_numbers(loop: Rolled) -> set[int]:
-    """Return the numbers of what a loop computes."""
-    return {number for made in loop.values for slot in loop.computed() for number in made[slot]}

@@ -1,30 +1,30 @@
-"""Sums of cotangents in the order in which a loop adds them, before loops are searched for: their order is free.
+"""Sums of cotangents, brought into the order in which a loop adds them before loops are searched for.
 
-The engine adds the terms of a cotangent as they arrive. Those of a state are one from its output, which is known before
-the walk backward comes to the loop, and those of the step after it. In a loop the latter are carried, and the former is
-added to their sum at the step itself. The terms of a sequence of which the function took slices are one for each slice,
-each in zeros: in a loop they are stacked.
+Their order is free: the engine adds the terms of a cotangent as they arrive. A state has a term from its use as output,
+which is computed before the backward pass reaches the loop, and terms from the next step. In a loop the latter are
+carried, and the former is added to their sum at the step itself. A sequence that the function slices has a term for
+each slice, padded with zeros; in a loop these are stacked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-from ...ir.graph import Call, Operator, Value
 from ...ir.operators import STACK
-from .numbering import Node, Numbering, Operand, Spec, integers_of
+from .numbering import Node, Numbering, Operand, integers_of
 from .periods import Run
 
-_TERMS = 8  # of a sum that is put in order
+_TERMS = 8  # most terms of a sum that is reordered
 
-_Term = tuple[Node, int, Node | None]  # (the sum that adds it, number, what makes it)
+_Term = tuple[Node, int, Node | None]  # (the sum that adds it, value number, the node that computes it)
 
 
 class _Sums:
     """The sums that the engine made, among nodes.
 
     Attributes:
-        readers: of each of them.
+        readers: for each sum, the nodes that read it.
+        returned: value numbers that the graph returns.
     """
 
     def __init__(self, numbering: Numbering, nodes: Sequence[Node]) -> None:
@@ -36,7 +36,7 @@ class _Sums:
                     self.readers.setdefault(maker, []).append(node)
 
     def above(self, node: Node) -> Node | None:
-        """Return the sum of the same cotangent that a sum is a term of, and nothing else reads; None: there is none."""
+        """Return the only reader of a sum if that adds up the same cotangent, else None."""
         readers = self.readers.get(node, [])
         if len(readers) != 1 or node.outs[0] in self.returned:
             return None
@@ -44,7 +44,7 @@ class _Sums:
         return reader if reader.is_sum and reader.call.cotangent == node.call.cotangent else None
 
     def terms(self, root: Node) -> Iterator[_Term]:
-        """Yield (the sum that adds it, number, what makes it) for each term, from left to right."""
+        """Yield (the sum that adds it, value number, the node that computes it) for each term, from left to right."""
         waiting: list[tuple[Node, int]] = [(root, 1), (root, 0)]
         while waiting:
             total, which = waiting.pop()
@@ -56,7 +56,7 @@ class _Sums:
                 yield total, total.operands[which], maker
 
     def replaced(self, old: Node, new: Node) -> None:
-        """Let the readers of a sum read what another node makes in its place."""
+        """Let the readers of a sum read the result of another node instead."""
         for reader in self.readers.get(old, []):
             reader.sources = tuple((new, 0) if maker is old else (maker, index) for maker, index in reader.sources)
         self.readers[new] = self.readers.pop(old, [])
@@ -64,15 +64,13 @@ class _Sums:
 
 def _add(numbering: Numbering, root: Node, terms: Sequence[Operand], outs: tuple[int, ...] | None) -> Node:
     """Return a node that adds two terms of the cotangent of a sum."""
-    call = root.call
-    inputs = [numbering.values[number] for number, _ in terms]
-    made = Call(call.operator, inputs, {}, [(call.output.shape, call.output.dtype)], call.place)
-    made.cotangent = call.cotangent
-    return numbering.made(made, terms, outs)
+    made = numbering.made(root.call.operator, terms, {}, root.call.output.spec, outs)
+    made.call.place, made.call.cotangent, made.is_sum = root.call.place, root.call.cotangent, True
+    return made
 
 
 def _operand(term: _Term) -> Operand:
-    """Return the number of a term, and what makes it."""
+    """Return the value number of a term, and its source."""
     total, number, _ = term
     return number, total.sources[total.operands.index(number)]
 
@@ -81,12 +79,12 @@ def _operand(term: _Term) -> Operand:
 
 
 def late_sums(numbering: Numbering, nodes: Sequence[Node], runs: Iterable[Run]) -> list[Node]:
-    """Return nodes in which terms from before a run are added last, right before the sum is read."""
+    """Return the nodes, with terms from before a run added last, right before the sum is read."""
     sums = _Sums(numbering, nodes)
     moves = _Moves(numbering, sums)
     for run in runs:
         found = []
-        far: dict[Hashable, int] = {}  # of sums alike, the terms that are from long before in one of them, as bits
+        far: dict[Hashable, int] = {}  # for each kind of sum, the terms that are from long before in any, as bits
         for node in nodes[max(0, run.start - run.period) : run.end + run.period]:
             if node.is_sum and node not in moves.dropped and (reader := _read_at(sums, node, run.period)) is not None:
                 terms = list(sums.terms(node))
@@ -100,7 +98,7 @@ def late_sums(numbering: Numbering, nodes: Sequence[Node], runs: Iterable[Run]) 
 
 
 def _read_at(sums: _Sums, root: Node, period: int) -> Node | None:
-    """Return what reads a sum first, if it is the last addition to it, and read soon."""
+    """Return the first reader of a complete sum, if it comes within two periods; else None."""
     if sums.above(root) is not None:
         return None
     readers = [reader for reader in sums.readers.get(root, []) if reader.place > root.place]
@@ -109,7 +107,7 @@ def _read_at(sums: _Sums, root: Node, period: int) -> Node | None:
 
 
 def _long_before(root: Node, terms: list[_Term], period: int) -> int:
-    """Return the terms that are from long before, as bits; none of a sum that goes on from step to step."""
+    """Return as bits the terms computed more than two periods before; 0 for a sum that is carried over steps."""
     places = {total.place for total, *_ in terms}
     if len(terms) > _TERMS or any(place + period in places for place in places):
         return 0
@@ -118,12 +116,12 @@ def _long_before(root: Node, terms: list[_Term], period: int) -> int:
 
 
 class _Moves:
-    """Additions that are done elsewhere; one use.
+    """Additions that move to other places; one use.
 
     Attributes:
-        dropped: sums that are not computed where they were.
-        instead: what stands in the place of some of them.
-        before: what is computed right before a node.
+        dropped: additions that leave their places.
+        instead: the additions that replace some of them there.
+        before: for a node, the additions to insert right before it.
     """
 
     def __init__(self, numbering: Numbering, sums: _Sums) -> None:
@@ -133,20 +131,20 @@ class _Moves:
         self.before: dict[Node, list[Node]] = {}
 
     def put(self, root: Node, reader: Node, terms: list[_Term], far: int) -> None:
-        """Add the terms of a sum that are from long before, as bits, last: right before it is read."""
+        """Add the terms of a sum that are from long before (`far`, as bits) last, right before it is read."""
         late = [term for number, term in enumerate(terms) if far >> number & 1]
         near = [term for number, term in enumerate(terms) if not far >> number & 1]
         places = [total.place for total, *_ in near]
         if not near or places != sorted(places):
             return
         self.dropped.update(total for total, *_ in terms)
-        if len(terms) == 2:
+        if len(terms) == 2:  # one addition, which moves as it is
             self.before.setdefault(reader, []).append(root)
             return
         total = _operand(near[0])
         for place, term in enumerate([*near[1:], *late], 1):
             is_late = place >= len(near)
-            pair = (_operand(term), total) if is_late else (total, _operand(term))  # in the order of a sum of two terms
+            pair = (_operand(term), total) if is_late else (total, _operand(term))  # as in sums of two
             made = _add(self.numbering, root, pair, root.outs if place == len(terms) - 1 else None)
             if is_late:
                 self.before.setdefault(reader, []).append(made)
@@ -156,7 +154,7 @@ class _Moves:
         self.sums.replaced(root, made)
 
     def applied(self, nodes: Sequence[Node]) -> list[Node]:
-        """Return nodes with the additions where they are done now."""
+        """Return the nodes with the additions moved."""
         ordered: list[Node] = []
         for node in nodes:
             ordered += self.before.get(node, ())
@@ -169,7 +167,7 @@ class _Moves:
 
 
 def stacked_slices(numbering: Numbering, nodes: Sequence[Node]) -> list[Node]:
-    """Return nodes in which the cotangents of slices of an array are stacked, not each put into zeros and added up."""
+    """Return the nodes with cotangents of slices of an array stacked, instead of padded with zeros and added up."""
     sums = _Sums(numbering, nodes)
     dropped: set[Node] = set()
     instead: dict[Node, list[Node]] = {}
@@ -193,10 +191,14 @@ def stacked_slices(numbering: Numbering, nodes: Sequence[Node]) -> list[Node]:
 
 
 _Group = list[tuple[int, Operand, Node]]
+"""Cotangents of consecutive slices: (position of the slice, its cotangent, the node that scatters that into zeros)."""
 
 
 def _slices(numbering: Numbering, terms: list[_Term]) -> list[tuple[int, _Group]]:
-    """Return (which integer of the index goes along an axis, [(integer, cotangent, what puts it into zeros)])."""
+    """Return (number of the integer in the index that varies, group) for each group among terms.
+
+    A slice that was taken twice has two terms: they belong to different groups.
+    """
     found: dict[Hashable, list[tuple[tuple[int, ...], Node]]] = {}
     for _, _, maker in terms:
         if maker is None or maker.call.name != "scatter":
@@ -216,16 +218,14 @@ def _slices(numbering: Numbering, terms: list[_Term]) -> list[tuple[int, _Group]
             for depth in range(max(map(len, row.values()))):
                 ids = sorted(at for at, makers in row.items() if len(makers) > depth)
                 if len(ids) > 2 and ids == list(range(ids[0], ids[0] + len(ids))):
-                    groups.append((hole, [(at, _only(row[at][depth]), row[at][depth]) for at in ids]))
+                    nodes = [row[at][depth] for at in ids]
+                    operands = [(node.operands[0], node.sources[0]) for node in nodes]
+                    groups.append((hole, list(zip(ids, operands, nodes, strict=True))))
     return groups
 
 
-def _only(node: Node) -> Operand:
-    return node.operands[0], node.sources[0]
-
-
 def _joined(numbering: Numbering, root: Node, groups: list[tuple[int, _Group]], others: list[Operand]) -> list[Node]:
-    """Return nodes that compute a sum whose terms are other values, and slices, which are stacked."""
+    """Return nodes that compute a sum of stacked slices and other terms."""
     made: list[Node] = []
     terms = list(others)
     for hole, group in groups:
@@ -239,7 +239,7 @@ def _joined(numbering: Numbering, root: Node, groups: list[tuple[int, _Group]], 
 
 
 def _stack(numbering: Numbering, hole: int, group: _Group, outs: tuple[int, ...] | None) -> list[Node]:
-    """Return nodes that stack cotangents of slices, and put the stack into zeros unless it is all there is."""
+    """Return nodes that stack cotangents of slices, and scatter the stack into zeros unless it is the whole array."""
     call = group[0][2].call
     index, shape = call.attrs["index"], call.attrs["shape"]
     parts = list(index) if type(index) is tuple else [index]
@@ -250,21 +250,8 @@ def _stack(numbering: Numbering, hole: int, group: _Group, outs: tuple[int, ...]
     whole = (*inner.shape[:to], len(group), *inner.shape[to:])
     is_all = whole == shape and all(part == slice(None) for part in parts[:axis] + parts[axis + 1 :])
     parts_of = [operand for _, operand, _ in group]
-    stack = _made(numbering, STACK, parts_of, {"axis": to}, (whole, inner.dtype), outs if is_all else None)
+    stack = numbering.made(STACK, parts_of, {"axis": to}, (whole, inner.dtype), outs if is_all else None)
     if is_all:
         return [stack]
     attrs = {**call.attrs, "index": tuple(parts)}
-    spec = call.output.shape, call.output.dtype
-    return [stack, _made(numbering, call.operator, [(stack.outs[0], (stack, 0))], attrs, spec, outs)]
-
-
-def _made(
-    numbering: Numbering,
-    operator: Operator,
-    operands: list[Operand],
-    attrs: dict[str, object],
-    spec: Spec,
-    outs: tuple[int, ...] | None,
-) -> Node:
-    inputs: list[Value] = [numbering.values[number] for number, _ in operands]
-    return numbering.made(Call(operator, inputs, attrs, [spec]), operands, outs)
+    return [stack, numbering.made(call.operator, [(stack.outs[0], (stack, 0))], attrs, call.output.spec, outs)]

@@ -1,7 +1,7 @@
-"""Emission: the graph with loops as calls, made of what the results need and nothing else.
+"""Emission of the graph with loops as calls, on demand: only what the results need becomes part of it.
 
-Values of the old graph stand for themselves until the end. What is demanded of a loop is added to it, and what that
-needs is demanded in turn; then results of loops take the place of the old values, and the calls are put in order.
+A result that is demanded of a loop is added to its body, and the operands of that are demanded in turn. Values of the
+old graph are used until the end; then results of loops replace them, and the calls are sorted.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .series import Join, Listed, Parts, Results, SeriesTable, Slices, join_of, 
 
 
 class ConflictError(Exception):
-    """Loops, or calls that draw, wait for each other.
+    """Loops, or calls that draw, depend on each other.
 
     Attributes:
-        loops: that are part of it.
+        loops: the loops that do.
     """
 
     def __init__(self, loops: list[Rolled]) -> None:
@@ -39,12 +39,12 @@ def emitted(graph: Graph, table: SeriesTable, nodes: list[Node]) -> Graph:
     """Return the graph with calls of loops.
 
     Args:
-        graph: what was recorded.
-        table: knows what the loops compute.
+        graph: the recorded graph.
+        table: the loops, and what they compute.
         nodes: of the graph, in their order.
 
     Raises:
-        ConflictError: if there is no order in which each call follows those that it needs.
+        ConflictError: if the calls have no topological order.
     """
     return _Emission(graph, table).graph(nodes)
 
@@ -58,10 +58,10 @@ class _Emission:
         self.loops: dict[Rolled, _Loop] = {}
         self._places: dict[Call, int] = {}
         self._seen: set[int] = set()
-        self._appended: set[int] = set()  # first results of nodes
+        self._appended: set[int] = set()  # the first result of each node that was appended
         self._waiting: list[Callable[[], None]] = []
-        self._single: dict[tuple[Rolled, int, int], dict[int, Value]] = {}  # steps that are read one by one
-        self._alone: dict[tuple[Rolled, int, int], Node] = {}  # those of which only one is
+        self._single: dict[tuple[Rolled, int, int], dict[int, Value]] = {}  # results that are read at single steps
+        self._alone: dict[tuple[Rolled, int, int], Node] = {}  # those that are read at one step only
         self._arrays: dict[object, Value] = {}
 
     def graph(self, nodes: list[Node]) -> Graph:
@@ -69,7 +69,7 @@ class _Emission:
         drawn = [node for node in nodes if not node.call.operator.pure]
         homes = [self.table.home.get(node.outs[0]) for node in drawn]
         order = [loop for loop, _ in groupby(home[0] if home else None for home in homes) if loop]
-        if len(set(order)) < len(order):  # another draw lies between two of its steps
+        if len(set(order)) < len(order):  # another draw comes between two of its steps
             raise ConflictError([loop for loop in order if order.count(loop) > 1])
         for node, home in zip(drawn, homes, strict=True):
             if home is None:
@@ -108,18 +108,18 @@ class _Emission:
     # -- values -------------------------------------------------------------------------------------------------------
 
     def later(self, function: Callable[..., None], *arguments: object) -> None:
-        """Call a function when all that was demanded before has been dealt with."""
+        """Have a function called later, so that chains of demands need no recursion."""
         self._waiting.append(partial(function, *arguments))
 
     def value(self, number: int) -> Any:
-        """Demand a value of the old graph, and return it, or the Python number."""
+        """Demand a value; return that of the old graph, or the Python number."""
         if number not in self._seen:
             self._seen.add(number)
             self.later(self._demanded, number)
         return self.numbering.values[number]
 
     def _demanded(self, number: int) -> None:
-        made, home = self.numbering.pulled(number), self.table.home.get(number)
+        made, home = self.numbering.maker(number), self.table.home.get(number)
         if made is None:
             return
         if home is None:
@@ -139,7 +139,7 @@ class _Emission:
             self.loop(loop).stack((slot, index, 0))
 
     def _one_step(self, result: tuple[Rolled, int, int], node: Node) -> None:
-        """Compute what is wanted of one step only outside of the loop, if that does not need the loop."""
+        """Compute a result that is read at one step only outside of the loop, if it does not depend on the loop."""
         loop, slot, index = result
         homes = [self.table.home.get(operand) for operand in node.operands]
         is_free = node.call.operator.pure and all(home is None or home[0] is not loop for home in homes)
@@ -152,7 +152,7 @@ class _Emission:
         self.node(node)
 
     def _steps(self) -> None:
-        """Append what picks single steps out of stacks."""
+        """Append calls that select single steps from stacks."""
         for (loop, slot, index), steps in self._single.items():
             whole = self.loop(loop).stack((slot, index, 0))
             if len(steps) == 1:
@@ -182,7 +182,7 @@ class _Emission:
         return self._arrays[key]
 
     def _whole(self, series: Series) -> Value:
-        """Return the array of a series, the axis along which it goes first."""
+        """Return the array of a series, with its elements along the first axis."""
         if series not in self._arrays:
             self._arrays[series] = self._array_of(series)
         return self._arrays[series]
@@ -209,7 +209,7 @@ class _Emission:
         return self._first(whole, axis)
 
     def _without_hole(self, series: Slices, whole: Value) -> tuple[Value, int]:
-        """Return an array indexed like the slices of a series, but along its whole axis, and where that is now."""
+        """Return an array indexed like the slices of a series but for the axis they vary on, and that axis's number."""
         index = series.node.call.attrs["index"]
         parts = list(index) if type(index) is tuple else [index]
         parts[series.axis] = slice(None)
@@ -228,7 +228,7 @@ class _Emission:
     # -- calls outside of loops ---------------------------------------------------------------------------------------
 
     def node(self, node: Node) -> None:
-        """Append the call of a node, once: each of its results may be demanded."""
+        """Append the call of a node, once, even if several of its results are demanded."""
         if node.outs[0] in self._appended:
             return
         self._appended.add(node.outs[0])
@@ -243,7 +243,7 @@ class _Emission:
         self._seen.update(node.outs)
 
     def _joined(self, call: Call, join: Join) -> Value:
-        """Return what a stack, or a concatenation, makes of elements of series."""
+        """Return the result of a stack or a concatenation of elements of series."""
         new = self.new
         parts = []
         for series, start, step, count in join:
@@ -263,10 +263,10 @@ class _Emission:
 
 
 class _Loop:
-    """The call of a loop, as far as something was demanded of it.
+    """The call of a loop, with the results demanded so far.
 
     Attributes:
-        stacks: of each (slot, index, lag) that was demanded of all steps, its values.
+        stacks: for each (slot, index, lag) that is demanded for all steps, its stack.
     """
 
     def __init__(self, emission: _Emission, rolled: Rolled) -> None:
@@ -286,21 +286,20 @@ class _Loop:
         return self._open.close()
 
     def stack(self, key: Key) -> Value:
-        """Return the values of a result at all steps, or what they were `lag` steps before, in the order of time."""
+        """Return the stack of a result at all steps, or of its values `lag` steps before, in the order of time."""
         if key not in self.stacks:
             slot, index, lag = key
             self.stacks[key] = self._open.stack_of(self.state(key).before if lag else self.result(slot, index))
         return self.stacks[key]
 
     def state(self, key: Key) -> State:
-        """Return what carries a result for `lag` steps."""
+        """Return the carried value that holds a result for `lag` steps."""
         if key not in self._states:
             slot, index, lag = key
             after = self.state((slot, index, lag - 1)).before if lag > 1 else None
             like, number = self.rolled.nodes[slot].call.outputs[index], self.rolled.init[key]
-            spec = like.shape, like.dtype
-            initial = _constant(np.zeros(*spec)) if number == ZERO else self._emission.value(number)
-            state = self._states[key] = State(initial, Value(*spec), like, Value(*spec, self.call))
+            initial = _constant(np.zeros(*like.spec)) if number == ZERO else self._emission.value(number)
+            state = self._states[key] = State(initial, Value(*like.spec), like, Value(*like.spec, self.call))
             state.after = self.result(slot, index) if after is None else after
         return self._states[key]
 
@@ -313,7 +312,7 @@ class _Loop:
             return made
         if slot not in self._made:
             outputs = self.rolled.nodes[slot].call.outputs
-            self._made[slot] = tuple([Value(value.shape, value.dtype) for value in outputs])
+            self._made[slot] = tuple([Value(*value.spec) for value in outputs])
             self._emission.later(self._compute, slot)
         return self._made[slot][index]
 
@@ -326,7 +325,7 @@ class _Loop:
             value.maker, value.index = made, index
 
     def _read(self, read: Read) -> object:
-        """Return an operand."""
+        """Return an operand in the body."""
         if isinstance(read, Invariant):
             outer = self._emission.value(read.number)
             return self._open.constant(outer) if isinstance(outer, Value) else outer
@@ -355,6 +354,6 @@ def _constant(array: Array) -> Value:
 def _copy(call: Call, operands: Iterable[object], place: Origin) -> Call:
     """Return a call with other operands."""
     inputs, attrs = with_operands(call, operands)
-    made = Call(call.operator, inputs, attrs, [(value.shape, value.dtype) for value in call.outputs], place)
+    made = Call(call.operator, inputs, attrs, [value.spec for value in call.outputs], place)
     made.cotangent = call.cotangent
     return made

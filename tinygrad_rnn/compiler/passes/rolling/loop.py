@@ -1,4 +1,4 @@
-"""A loop that was found among calls: the calls of one step, and the values of every step."""
+"""Loops found in a recorded graph: the nodes of one step, and the value numbers of every step."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from .numbering import Node, Numbering
 
 
 class Series(Protocol):
-    """Values in a row.
+    """A sequence of values that a loop can read element by element.
 
     Attributes:
-        length: how many there are.
-        base: numbers of what it is made of, where it is not made by a loop.
+        length: number of elements.
+        base: value numbers that it is taken from; none for results of a loop.
     """
 
     length: int
     base: tuple[int, ...]
 
     def element(self, index: int) -> int | None:
-        """Return the number of one of them; None outside of 0 .. length - 1."""
+        """Return the value number of an element; None outside of 0 .. length - 1."""
 
 
 class Invariant(NamedTuple):
-    """An operand that is the same at each step."""
+    """An operand that is loop-invariant: the same at each step."""
 
     number: int
 
 
 class Local(NamedTuple):
-    """An operand that the same step makes: a result of the node in a slot."""
+    """An operand that the same step computes: a result of the node in a slot."""
 
     slot: int
     out: int
 
 
 class Carried(NamedTuple):
-    """An operand that an earlier step made, `lag` steps before."""
+    """An operand that is loop-carried: computed `lag` steps before."""
 
     slot: int
     out: int
@@ -45,7 +45,7 @@ class Carried(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """An operand that is element `start + step * m` of a series, at the m-th step that is taken."""
+    """An operand that is element `start + step * m` of a series, at the m-th step of execution."""
 
     series: Series
     start: int
@@ -66,14 +66,15 @@ class Rolled:
     """A loop.
 
     Attributes:
-        nodes: of one step, in its slots.
-        reads: of each slot, what its operands are.
-        stands: of a slot that needs no call in the loop (a slice, or what is the same at each step) what stands for it.
-        values: for each step that is taken, first to last, for each slot, the numbers of its results.
-        lags: of each result that later steps read, (slot, index), how many steps later at most.
-        init: number of what (slot, index, lag) is before the first step; lag 1 is the step just before.
-        reverse: whether time goes backward: the first step that is taken is the last in the order of time.
-        others: for a slice, others that are the same values at the steps that were looked at.
+        nodes: those of one step; a slot is a position among them.
+        reads: for each slot, the kinds of its operands.
+        stands: for a slot that needs no call in the loop, the slice or invariant that replaces it.
+        values: for each step in the order of execution, for each slot, the value numbers of its results.
+        lags: for each result that later steps read, (slot, index), how many steps later at most.
+        init: value number of (slot, index, lag) before the first step; lag 1 is the step just before it.
+        reverse: whether the first step of execution is the last in the order of time.
+        others: for a slice, alternatives that are the same values at all steps so far.
+        drawn: whether a step draws from a generator.
     """
 
     def __init__(self, nodes: list[Node], reads: list[list[Read]], stands: dict[int, Read]) -> None:
@@ -96,15 +97,15 @@ class Rolled:
 
     @property
     def place(self) -> int:
-        """Place in the line of calls: that of a draw, or of the first call of a step."""
+        """Place among the nodes of the graph: that of a draw, or of the first node of a step."""
         return next((node.place for node in self.nodes if not node.call.operator.pure), self.nodes[0].place)
 
     def time(self, step: int) -> int:
-        """Return the place in time of a step that is taken, or the step that is taken at a time."""
+        """Convert a number of a step from the order of execution to the order of time, or the reverse."""
         return self.steps - 1 - step if self.reverse else step
 
     def past(self, step: int, slot: int, index: int) -> int:
-        """Return the number of a result of a step, or of what stands for it before the first step."""
+        """Return the value number of a result at a step, or its initial value for a step before the first."""
         return self.values[step][slot][index] if step >= 0 else self.init[slot, index, -step]
 
     def computed(self) -> Iterator[int]:
@@ -112,18 +113,18 @@ class Rolled:
         return (slot for slot in range(len(self.nodes)) if slot not in self.stands)
 
     def inputs(self) -> Iterator[Invariant | Affine]:
-        """Yield what it reads from outside, apart from what it starts with."""
+        """Yield the operands that it reads from outside, apart from initial values."""
         for read in (*(read for slot in self.computed() for read in self.reads[slot]), *self.stands.values()):
             if isinstance(read, Invariant | Affine):
                 yield read
 
     def step(self, numbering: Numbering, step: int, init: dict[Key, int]) -> list[tuple[int, ...]] | None:
-        """Return what a step before the first or after the last would compute; None if a series has no such element.
+        """Return the numbers of what a step before the first or after the last would compute; None if a series ends.
 
         Args:
             numbering: of the graph.
             step: -1 for one before the first, `steps` for one after the last.
-            init: what (slot, index, lag) would be before that step.
+            init: value number of (slot, index, lag) before that step.
         """
         for part in dict.fromkeys(self.inputs()):
             if isinstance(part, Affine) and part.at(step) is None and not self._changed(part, step):
@@ -139,7 +140,7 @@ class Rolled:
         return made
 
     def _changed(self, read: Affine, step: int) -> bool:
-        """Put in the place of a slice one that has an element for one more step; return False if there is none."""
+        """Replace a slice by an alternative that has an element for one more step; return False if there is none."""
         for other in self.others.get(read, ()):
             if other.at(step) is not None and all(other.at(k) == read.at(k) for k in range(self.steps)):
                 self.replace(lambda part, old=read, new=other: new if part == old else part)  # type: ignore[misc]
@@ -148,7 +149,7 @@ class Rolled:
         return False
 
     def replace(self, function: Callable[[Affine], Affine]) -> None:
-        """Put others in the place of all slices."""
+        """Replace all slices as a function says."""
 
         def put(read: Read) -> Read:
             return function(read) if isinstance(read, Affine) else read
@@ -157,7 +158,7 @@ class Rolled:
         self.stands = {slot: put(read) for slot, read in self.stands.items()}
 
     def count_from(self, first: int) -> None:
-        """Let slices be counted from another step."""
+        """Renumber the steps that slices count, so that step `first` is step 0."""
 
         def moved(read: Affine) -> Affine:
             return read._replace(start=read.start + first * read.step)
@@ -177,7 +178,7 @@ class Rolled:
         return element
 
     def last(self) -> dict[Key, int]:
-        """Return what (slot, index, lag) is after the last step."""
+        """Return the value number of each (slot, index, lag) after the last step."""
         return {
             (slot, index, lag): self.past(self.steps - lag, slot, index)
             for (slot, index), most in self.lags.items()

@@ -1,6 +1,6 @@
 """Value numbering: values that are computed in the same way have the same number.
 
-That is what rolling rests on. A loop is made by computing the numbers that its body gives, step by step: a value of the
+Rolling depends on it: a loop is checked by computing the numbers that its body gives, step by step. A value of the
 graph with the same number is the same value, however the loop was found.
 """
 
@@ -12,23 +12,21 @@ from typing import Any
 import numpy as np
 
 from ....engine.tape import Array
-from ...ir.graph import Call, Graph, Value
+from ...ir.abstract import Spec
+from ...ir.graph import Attrs, Call, Graph, Operator, Value
 from ...ir.identity import Same, code_and_captures
 from ...ir.table import VIEWS
 
 ZERO = 0
-"""The number of a missing term: zeros of whatever shape is wanted."""
+"""The number of a missing term: zeros of any shape."""
 
 Source = tuple["Node | None", int]
-"""What makes an operand, and which of its results it is; None: nothing in the graph does."""
+"""The node that computes an operand, and the index of its result; (None, 0) for an input or a constant."""
 
 Operand = tuple[int, Source]
-"""Number of an operand, and what makes it."""
+"""Value number of an operand, and its source."""
 
-Spec = tuple[tuple[int, ...], np.dtype[np.generic]]
-"""Shape and dtype."""
-
-_SMALL = 1 << 16  # elements of a constant that is compared by what it holds
+_SMALL = 1 << 16  # most elements of a constant that is compared by value
 _NUMBERS = (bool, int, float, complex)
 _COMMUTE = frozenset(("add", "multiply"))
 _LINEAR = VIEWS | {"sum", "negative", "astype", "stack", "concatenate"}
@@ -38,15 +36,15 @@ class Node:
     """A call, with numbers in place of values.
 
     Attributes:
-        call: what is computed, its attributes, shapes and dtypes.
-        operands: numbers of what it reads: values, and Python numbers among its inputs.
-        sources: for each operand the node that makes it, and which of its results it is; (None, 0) if none does.
+        call: its operator, attributes, shapes and dtypes.
+        operands: numbers of its operands: values, and Python numbers among its inputs.
+        sources: the source of each operand.
         outs: numbers of its results.
-        static: number of what it does, apart from its operands.
-        role: the same for nodes that do the same, whatever the integers of an index.
-        ints: of a getitem, the integers of its index.
-        pattern: of a getitem, number of its index with the integers left open.
-        place: its place in the line of nodes.
+        static: identity of its operation and attributes, without its operands.
+        role: equal for nodes that do the same, whatever the integers of an index.
+        ints: for a getitem, the integers of its index.
+        pattern: for a getitem, the identity of its index without its integers; else -1.
+        place: its place in the sequence of nodes.
         is_sum: whether it adds terms of a cotangent.
     """
 
@@ -66,7 +64,7 @@ class Numbering:
     Attributes:
         nodes: of the calls of the graph, in its order.
         values: for each number a value that has it, or the Python number.
-        makers: for each number the first node that makes it, and which of its results it is.
+        makers: for each number the first node that computes it, and the index of its result.
         number: of each value of the graph.
         slices: (number of an array, pattern of an index, its integers) to the number of that slice.
     """
@@ -88,7 +86,7 @@ class Numbering:
         self.nodes = [self._recorded(call) for call in graph.calls if not self._is_cut(call)]
 
     def fresh(self, value: object) -> int:
-        """Return a number that no value has yet, for this one."""
+        """Return a new number for a value."""
         self.values.append(value)
         self.makers.append((None, 0))
         return len(self.values) - 1
@@ -123,24 +121,24 @@ class Numbering:
         return number > 0 and not isinstance(self.values[number], Value)
 
     def is_constant(self, number: int) -> bool:
-        """Return whether a number stands for an array that is known."""
+        """Return whether a number stands for a constant array."""
         value = self.values[number] if number > 0 else None
         return isinstance(value, Value) and value.constant is not None
 
     def spec(self, number: int) -> Spec | None:
-        """Return shape and dtype of a value; None if that is not known, or it is a Python number."""
+        """Return shape and dtype of a value; None if they are not known, or it is a Python number."""
         value = self.values[number] if number > 0 else None
-        return (value.shape, value.dtype) if isinstance(value, Value) else None
+        return value.spec if isinstance(value, Value) else None
 
     def identity(self, key: Hashable) -> int:
-        """Return a small number for a key."""
+        """Return a small integer for a key, the same for equal keys."""
         return self._ids.setdefault(key, len(self._ids))
 
     # -- nodes --------------------------------------------------------------------------------------------------------
 
     def _is_cut(self, call: Call) -> bool:
-        """Return whether a call is a cut, which is its operand going forward; let its result be that then."""
-        if call.operator.name != "cut" or call.output.dtype.kind == "c":  # it scales the imaginary part
+        """Return whether a call is a cut, the identity in a graph; if so, its result gets the number of its operand."""
+        if call.operator.name != "cut" or call.output.dtype.kind == "c":  # a cut scales the imaginary part
             return False
         (x,) = call.inputs
         self.number[call.output] = self.of(x)
@@ -160,14 +158,22 @@ class Numbering:
             origin[value] = node, index
         return node
 
-    def made(self, call: Call, operands: Sequence[Operand], outs: tuple[int, ...] | None = None) -> Node:
-        """Return a node for a call that is not in the graph.
+    def made(
+        self,
+        operator: Operator,
+        operands: Sequence[Operand],
+        attrs: Attrs,
+        spec: Spec,
+        outs: tuple[int, ...] | None = None,
+    ) -> Node:
+        """Return a node for a new call with one result.
 
         Args:
-            call: what is computed.
-            operands: what it reads: (number, (node that makes it, which of its results)).
-            outs: numbers of its results, where other nodes read them already.
+            operator, operands, attrs: of the call.
+            spec: of its result.
+            outs: the number of its result, where other nodes read it already.
         """
+        call = Call(operator, [self.values[number] for number, _ in operands], attrs, [spec])
         node = self._node(call, tuple(n for n, _ in operands), tuple(source for _, source in operands))
         if outs is None:
             node.outs = self._outs(node, node.static, call.outputs)
@@ -191,7 +197,7 @@ class Numbering:
         static = self.identity(("static", _function(call), _structure(call)))
         found = integers_of(call.attrs["index"], call.inputs[0].shape) if call.name == "getitem" else None
         ints, pattern = ((), -1) if found is None else (found[0], self.identity(("pattern", found[1])))
-        specs = tuple((value.shape, value.dtype) for value in call.outputs)
+        specs = tuple(value.spec for value in call.outputs)
         return static, self.identity(("role", static if found is None else pattern, specs)), pattern, ints
 
     def _outs(self, node: Node, static: int, outputs: Iterable[Value]) -> tuple[int, ...]:
@@ -214,17 +220,17 @@ class Numbering:
             operands = operands[1], operands[0]
         return node.static, operands
 
-    # -- what a node would make of other operands ---------------------------------------------------------------------
+    # -- nodes with other operands ------------------------------------------------------------------------------------
 
     def unknown(self) -> int:
-        """Return the number of a value that the graph does not have: no other is equal to it."""
+        """Return the number of a value that is not in the graph; no other value has it."""
         self._unknown -= 1
         return self._unknown
 
     def apply(self, node: Node, operands: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the numbers of what a pure node makes of these operands.
+        """Return the numbers of a pure node's results for these operands.
 
-        Zeros that are added are left out, and what follows from constants is computed.
+        Zeros are propagated, and operations on constants are computed.
         """
         found = self._found.get(self._key(node, operands))
         if found is not None:
@@ -253,31 +259,26 @@ class Numbering:
             return zeros
         return tuple(self.unknown() for _ in call.outputs)
 
-    def pulled(self, number: int) -> tuple[Node, int] | None:
-        """Return the node that makes a value, and which of its results it is; None if none does."""
+    def maker(self, number: int) -> tuple[Node, int] | None:
+        """Return the node that computes a value, and the index of its result; None if no node does."""
         node, index = self.makers[number] if number > 0 else (None, 0)
         return None if node is None else (node, index)
 
 
-# -- calls as something that can be compared --------------------------------------------------------------------------
+# -- keys of calls ----------------------------------------------------------------------------------------------------
 
 
 def operands_of(call: Call) -> Iterator[Any]:
-    """Yield what a call reads, in the order of its inputs and attributes: values, and Python numbers of its inputs."""
-    for part in call.inputs:
-        if isinstance(part, Value) or type(part) in _NUMBERS:
-            yield part
-        elif type(part) is tuple:
-            yield from (inner for inner in part if isinstance(inner, Value))
-    for part in call.attrs.values():
-        if isinstance(part, Value):
+    """Yield the operands of a call, in the order of its inputs and attributes: values, and Python numbers of inputs."""
+    for place, part in enumerate((*call.inputs, *call.attrs.values())):
+        if isinstance(part, Value) or (place < len(call.inputs) and type(part) in _NUMBERS):
             yield part
         elif type(part) is tuple:
             yield from (inner for inner in part if isinstance(inner, Value))
 
 
 def with_operands(call: Call, operands: Iterable[object]) -> tuple[list[object], dict[str, object]]:
-    """Return the inputs and the attributes of a call with other operands in the places of its own."""
+    """Return the inputs and the attributes of a call with its operands replaced, in the order of `operands_of`."""
     given = iter(operands)
 
     def put(part: object, is_input: bool) -> object:
@@ -297,14 +298,14 @@ def _structure(call: Call) -> Hashable:
 
 
 def _kind(call: Call) -> Hashable:
-    """Return what a call is, apart from its operands."""
-    specs = tuple([(value.shape, value.dtype) for value in call.outputs])
-    shape = call.inputs[0].shape if call.name == "getitem" else None  # that integers of an index count in
+    """Return a key of a call without its operands."""
+    specs = tuple([value.spec for value in call.outputs])
+    shape = call.inputs[0].shape if call.name == "getitem" else None  # negative integers of an index depend on it
     return _function(call), _structure(call), specs, shape
 
 
 def _key(part: object) -> Hashable:
-    """Return something that is equal only for parts that are: by what they hold, or, if that is not known, the same."""
+    """Return a key of a part: by value where that is possible, else by identity."""
     if isinstance(part, Value):
         return None
     if part is None or type(part) in (int, str, bool):
@@ -324,7 +325,7 @@ def _key(part: object) -> Hashable:
 
 
 def _function(call: Call) -> Hashable:
-    """Return what the operator is told apart by."""
+    """Return a key of a call's operator; a function without a gradient is compared by its code and captures."""
     key = call.operator.key
     if isinstance(key, str):
         return key

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 _Roles = NDArray[np.int64]
 
-_GAPS = 8  # gaps that are looked at for words of one length
+_GAPS = 8  # most gaps that are tried for words of one length, the most frequent ones
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Run(NamedTuple):
-    """A stretch of a line, roles[start:end], in which roles[n] == roles[n + period] as long as both are in it."""
+    """A range roles[start:end] in which roles[n] == roles[n + period] wherever both are inside."""
 
     start: int
     end: int
@@ -22,12 +22,12 @@ class Run(NamedTuple):
 
     @property
     def saved(self) -> int:
-        """Roles that are not needed if one period stands for all."""
+        """Number of roles that are saved if one period represents all."""
         return self.end - self.start - self.period
 
 
 def runs(roles: _Roles) -> list[Run]:
-    """Return runs of two periods or more that do not overlap, from the left; those that leave few roles come first.
+    """Return runs of two periods or more that do not overlap, from left to right; those that save most are preferred.
 
     >>> runs(np.array([7, 1, 2, 1, 2, 1, 2, 1, 9, 9]))
     [Run(start=1, end=8, period=2), Run(start=8, end=10, period=1)]
@@ -37,9 +37,9 @@ def runs(roles: _Roles) -> list[Run]:
 
 
 def periods(roles: _Roles) -> list[int]:
-    """Return distances at which words of roles occur again: of one role, of four, of 16, and so on.
+    """Return distances at which words of roles recur: words of one role, of four, of 16, and so on.
 
-    A word as long as the period occurs at distances of whole periods only, however much repeats within it.
+    A word as long as the period recurs at distances of whole periods only, however much repeats within it.
     """
     found: set[int] = set()
     words, length = roles.astype(np.uint64), 1
@@ -50,7 +50,7 @@ def periods(roles: _Roles) -> list[int]:
             break
         counts = np.bincount(gaps)
         found.update(int(gap) for gap in np.argsort(-counts, kind="stable")[:_GAPS] if counts[gap])
-        for _ in range(2):  # a word is hashed; two that are different may be the same here, but not in a run
+        for _ in range(2):  # words are hashed; `runs_of` rejects what only a collision suggests
             words = (words[:-length] * _FACTOR) ^ (words[length:] + (words[length:] >> np.uint64(29)))
             length *= 2
     return sorted(found)
@@ -68,7 +68,7 @@ def runs_of(roles: _Roles, period: int) -> list[Run]:
 
 
 def _chosen(found: list[Run], length: int) -> list[Run]:
-    """Return what is left of each run beside those before it, from the left."""
+    """Return the parts of each run that no earlier one covers, from left to right."""
     free = np.ones(length, bool)
     chosen: list[Run] = []
     for run in found:

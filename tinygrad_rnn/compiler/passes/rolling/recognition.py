@@ -1,4 +1,4 @@
-"""From a run of roles to a loop: the kind of each operand, checked at every step."""
+"""Recognition of a loop in a run of roles: the kind of each operand, checked at every step."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .numbering import Node
 from .periods import Run
 from .series import SeriesTable
 
-_LAGS = 8  # periods that a value is carried on at most
+_LAGS = 8  # most periods that a value is carried
 
-_PAIRS = 4  # of steps that are looked at to find out how an operand goes along an array
+_PAIRS = 4  # most pairs of steps from which the slice that an operand is may be inferred
 
 _Column = NDArray[np.int64]
 _Fits = NDArray[np.bool_]
 
 
 class Line:
-    """Nodes in an order, with what they read in arrays.
+    """A sequence of nodes, with their operands in arrays.
 
     Attributes:
-        nodes: in the order.
-        roles: of each.
-        outs: of each, the numbers of its results.
+        nodes: the nodes, whose `place` is set.
+        roles: the role of each.
+        outs: the numbers of the results of each.
     """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
@@ -46,20 +46,20 @@ class Line:
         self._which = np.array([index for _, index in sources], np.int64)
 
     def operand(self, places: _Column, number: int) -> tuple[_Column, _Column, _Column]:
-        """Return of an operand of the nodes at some places: its numbers, places of the makers, which results."""
+        """Return one operand of the nodes at some places: value numbers, places of their sources, result indices."""
         at = self._first[places] + number
         return self._numbers[at], self._places[at], self._which[at]
 
     def crossing(self, run: Run) -> tuple[list[int], list[int]]:
-        """Return for each place of a period how many values, and bytes, pass from before it to it and what follows."""
+        """Return for each place in a period how many values, and how many bytes, are live there."""
         values, sizes = np.zeros(run.period + 1, np.int64), np.zeros(run.period + 1, np.int64)
-        spans: dict[tuple[int, int], int] = {}
+        spans: dict[tuple[int, int], int] = {}  # from a value to its last reader in the last period
         for place in range(run.end - run.period, run.end):
             for maker, index in self.nodes[place].sources:
                 if maker is not None and run.start <= maker.place < place:
                     key = maker.place, index
                     spans[key] = max(spans.get(key, 0), place - maker.place)
-        longest: dict[tuple[int, int], int] = {}
+        longest: dict[tuple[int, int], int] = {}  # the same for values at the same place in a period
         for (place, index), span in spans.items():
             if span <= _LAGS * run.period:
                 key = (place - run.start) % run.period, index
@@ -67,19 +67,19 @@ class Line:
         for (place, index), span in longest.items():
             size = self.nodes[run.start + place].call.outputs[index].nbytes
             whole, rest = divmod(span, run.period)
-            for first, length in ((place + 1, rest), (place + 1 - run.period, rest)):
-                values[max(0, first) : max(0, first + length)] += 1
-                sizes[max(0, first) : max(0, first + length)] += size
+            for first in (place + 1, place + 1 - run.period):  # the rest of a span may reach into the next period
+                values[max(0, first) : max(0, first + rest)] += 1
+                sizes[max(0, first) : max(0, first + rest)] += size
             values += whole
             sizes += whole * size
         return values[: run.period].tolist(), sizes[: run.period].tolist()
 
 
 def starts_of(line: Line, run: Run) -> list[int]:
-    """Return places where the first step of a run may begin: where least is carried.
+    """Return places where the first step of a run may begin: those where the fewest values are live.
 
-    First those that leave as many steps as any, then those of all places in a period: what lies before that may be a
-    step that the graph computes in part.
+    First come places that leave the largest number of steps, then places anywhere in a period: the nodes before them
+    may be a step that the graph computes in part.
     """
     carried = list(zip(*line.crossing(run), strict=True))
     found: dict[int, None] = {}
@@ -91,13 +91,13 @@ def starts_of(line: Line, run: Run) -> list[int]:
 
 
 class _RefusedError(Exception):
-    """The run is no loop."""
+    """The run is not a loop."""
 
 
 def loop_of(line: Line, table: SeriesTable, start: int, period: int, count: int) -> tuple[Rolled, int] | None:
-    """Return the loop of steps that begin at `start`, and which of the `count` steps is its first; None if it is none.
+    """Return (loop, number of its first step) for `count` steps that begin at `start`; None if they are not a loop.
 
-    As many steps as fit to the middle one are taken.
+    The loop has the steps around the middle one that agree with it.
     """
     try:
         return _Reader(line, table, start, period, count).loop()
@@ -106,7 +106,7 @@ def loop_of(line: Line, table: SeriesTable, start: int, period: int, count: int)
 
 
 class _Reader:
-    """Reads what the operands of a run are; one use."""
+    """Finds out the kind of each operand in a run; one use."""
 
     def __init__(self, line: Line, table: SeriesTable, start: int, period: int, count: int) -> None:
         self.line, self.table, self.numbering = line, table, table.numbering
@@ -141,7 +141,7 @@ class _Reader:
         return loop, self.low
 
     def _fits(self, fits: _Fits) -> None:
-        """Keep the steps around the middle one for which something holds."""
+        """Keep the steps around the middle one for which a condition holds."""
         wrong = np.flatnonzero(~np.asarray(fits))
         self.low = max(self.low, *(wrong[wrong < self.middle] + 1).tolist(), 0)
         self.high = min(self.high, *wrong[wrong >= self.middle].tolist(), self.count)
@@ -157,7 +157,7 @@ class _Reader:
         if self.start <= maker and place - maker < _LAGS * self.period:
             lag = middle - (maker - self.start) // self.period
             fits = (places - makers == place - maker) & (which == which[middle])
-            fits[:lag] = True  # what it starts with
+            fits[:lag] = True  # initial values
             self._fits(fits)
             made = (maker - self.start) % self.period, int(which[middle])
             return Carried(*made, lag) if lag else Local(*made)
@@ -166,7 +166,7 @@ class _Reader:
         return self._varying(slot, numbers, number)
 
     def _varying(self, slot: int, numbers: _Column, number: int) -> Read:
-        """Return an operand that is not the same at all steps as what explains it at most of them."""
+        """Return the kind of an operand that varies: the one that explains it at the most steps."""
         given = numbers.tolist()
         candidates: list[tuple[Read, _Fits]] = [(Invariant(given[self.middle]), numbers == numbers[self.middle])]
         for part in self._slices(given):
@@ -189,9 +189,9 @@ class _Reader:
         return read
 
     def _slices(self, numbers: list[int]) -> Iterator[Affine]:
-        """Yield elements of series that an operand may be, as pairs of steps show, those near the middle first.
+        """Yield slices that an operand may be, inferred from pairs of successive steps near the middle.
 
-        One pair is not always enough: an element that is equal to an earlier one is taken for that.
+        One pair is not always enough: an element that is equal to an earlier one has the number of that one.
         """
         found: dict[Affine, None] = {}
         order = sorted(range(1, len(numbers)), key=lambda k: abs(k - self.middle))
@@ -209,7 +209,7 @@ class _Reader:
         yield from found
 
     def _listed(self, slot: int, numbers: list[int], number: int) -> Read | None:
-        """Return an operand that is another constant, Python number or input at each step, as elements of a stack."""
+        """Return an operand that is another constant, Python number or input at each step as a slice of a stack."""
         node, parts = self.line.nodes[self.start + slot], self.numbering
         if node.call.name in ("matmul", "transpose") and number == len(node.operands) - 1:  # weights are not copied
             return None
@@ -219,14 +219,12 @@ class _Reader:
         if len({parts.spec(n) for n in numbers}) > 1 or not all(isinstance(part, Value) for part in given):
             return None
         is_input = len(set(numbers)) == len(numbers) and all(part.maker is None for part in given)
-        return (
-            Affine(self.table.listed(tuple(numbers)), 0, 1)
-            if is_input or all(part.constant is not None for part in given)
-            else None
-        )
+        if not is_input and any(part.constant is None for part in given):
+            return None
+        return Affine(self.table.listed(tuple(numbers)), 0, 1)
 
     def _numbers(self, node: Node, numbers: list[int], number: int) -> Read | None:
-        """Return Python numbers as elements of an array: of the dtype of the array that they meet."""
+        """Return Python numbers as slices of an array with the dtype of the array that they are combined with."""
         given = [self.numbering.values[n] for n in numbers]
         specs = [self.numbering.spec(n) for k, n in enumerate(node.operands) if k != number]
         if node.call.name not in ELEMENTWISE or len(specs) != 1 or specs[0] is None or len(set(map(type, given))) > 1:
@@ -240,7 +238,7 @@ class _Reader:
         return Affine(self.table.listed(tuple(numbers), dtype), 0, 1)
 
     def _stand(self, node: Node, places: _Column, reads: list[Read]) -> Read | None:
-        """Return what stands for a node that the loop need not compute, or None."""
+        """Return the slice or invariant that replaces a node, or None if the loop must compute it."""
         if node.pattern >= 0:
             ints = np.array([self.line.nodes[place].ints for place in places.tolist()])
             varying = np.flatnonzero(ints[self.middle] != ints[self.middle - 1])
@@ -259,14 +257,14 @@ class _Reader:
         return None
 
     def _starts(self, loop: Rolled) -> bool:
-        """Find out what the loop starts with; return False if its first step does not fit to that."""
+        """Find the initial values of the loop; return False if they are missing or contradict each other."""
         loop.init = {}
         for slot, reads in enumerate(loop.reads):
             for number, read in enumerate(reads):
                 if not isinstance(read, Carried):
                     continue
                 value = loop.nodes[read.slot].call.outputs[read.out]
-                for step in range(self.low, min(self.low + read.lag, self.high)):
+                for step in range(self.low, min(self.low + read.lag, self.high)):  # those that read initial values
                     node = self.line.nodes[self.start + step * self.period + slot]
                     given = self._converted(node, node.operands[number], value)
                     key = read.slot, read.out, read.lag - (step - self.low)
@@ -276,8 +274,8 @@ class _Reader:
         return wanted == loop.init.keys()
 
     def _converted(self, node: Node, number: int, value: Value) -> int | None:
-        """Return the number of what a loop may start with in place of a value; None if it may not."""
-        if self.numbering.spec(number) == (value.shape, value.dtype):
+        """Return the number of an initial value in the shape and dtype of a value; None if it cannot have them."""
+        if self.numbering.spec(number) == value.spec:
             return number
         if self.numbering.is_number(number) and node.call.name in ELEMENTWISE and value.dtype.kind in "fc":
             given = self.numbering.values[number]
@@ -294,7 +292,7 @@ def _resolved(read: Read, nodes: list[Node], stands: dict[int, Read]) -> Read:
 
 
 def _around(fits: _Fits, middle: int) -> int:
-    """Return how many entries around the middle one are true, without a gap."""
+    """Return how many entries around the middle one are true without a gap."""
     if not fits[middle]:
         return 0
     wrong = np.flatnonzero(~fits)

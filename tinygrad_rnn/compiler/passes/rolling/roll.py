@@ -1,9 +1,8 @@
-"""Roll up loops that were written in Python: calls that repeat step by step become one call of a loop.
+"""Rolling of loops that were written in Python: calls that repeat step by step become one call of a loop.
 
-A line of Python in a `for` is recorded as often as it runs. Where the calls of a graph repeat in the same order, with
-operands that are the same at each step, made by the same step, handed on by one before, or elements of an array in a
-row, one step of them becomes the body of a loop. Every operand of every step is checked; what does not fit stays as it
-is.
+The body of a `for` statement is recorded once for each iteration. Where calls repeat in the same order, with operands
+that are loop-invariant, local to the step, loop-carried, or successive elements of a series, one step becomes the body
+of a loop. Every operand of every step is checked; calls that do not fit stay as they are.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from .periods import Run, runs
 from .recognition import Line, loop_of, starts_of
 from .series import Listed, SeriesTable
 
-_STEPS = 4  # of which a loop is made at least: the first and the last step backward differ from the others
-_CALLS = 8  # that a loop must save
-_TIMES = 4
+_STEPS = 4  # fewest steps of a loop: in a backward pass the first and the last differ from the others
+_CALLS = 8  # fewest calls that a loop must save
+_TIMES = 4  # most searches: calls left outside of loops may repeat, too
 
 
 def roll(graph: Graph) -> Graph:
-    """Make loops of calls that repeat.
+    """Turn calls that repeat into loops.
 
     The graph computes the same, each value in the same way; zeros are added where a step lacks a term.
     """
-    for _ in range(_TIMES):  # what is left beside loops may repeat, too
+    for _ in range(_TIMES):
         rolled = _rolled(graph)
         if rolled is None:
             break
@@ -51,10 +50,10 @@ def _rolled(graph: Graph) -> Graph | None:
 
 
 class _Search:
-    """Looks for loops in a graph; one use.
+    """Searches a graph for loops; one use.
 
     Attributes:
-        loops: that were found, and where each was: (place of its first call, period).
+        loops: the loops found, and where each begins: (place of its first call modulo the period, period).
     """
 
     def __init__(self, graph: Graph, refused: set[tuple[int, int]]) -> None:
@@ -72,7 +71,7 @@ class _Search:
             self._look_at(run)
 
     def _look_at(self, run: Run) -> None:
-        """Make a loop of a run, or of parts of it."""
+        """Search a run, or parts of it, for loops."""
         if run.end - run.start < 2 * run.period:
             return
         found: list[tuple[Rolled, int, int]] = []
@@ -96,18 +95,18 @@ class _Search:
             self._look_at(run._replace(start=middle))
 
     def _taken(self, loop: Rolled) -> bool:
-        """Take a loop if it is worth it."""
+        """Accept a loop if it saves enough; return whether it is accepted."""
         slots = len(list(loop.computed()))
         if loop.steps < _STEPS or slots * (loop.steps - 1) < _CALLS:
             return False
         slices = [read for read in loop.inputs() if isinstance(read, Affine)]
         if not _is_recurrent(loop) and any(self._is_copied(read) for read in slices):
-            return False  # the same done to several arguments: it is not worth to put them together
+            return False  # the same operations on several arguments: stacking those costs more than it saves
         loop.reverse = sum(read.step < 0 for read in slices) > sum(read.step > 0 for read in slices)
         return self.table.claim(loop)
 
     def _is_copied(self, read: Affine) -> bool:
-        """Return whether a slice is one of arrays that must be put together first."""
+        """Return whether the elements of a series are arrays that must be stacked first."""
         series, parts = read.series, self.numbering
         return isinstance(series, Listed) and series.dtype is None and not all(map(parts.is_constant, series.base))
 

@@ -12,18 +12,18 @@ from .numbering import Node, Numbering
 
 
 class Parts:
-    """What an unstack, or a split into equal parts, makes."""
+    """The results of an unstack, or of a split into equal parts."""
 
     def __init__(self, node: Node) -> None:
         self.node, self.length, self.base = node, len(node.outs), node.operands
 
     def element(self, index: int) -> int | None:
-        """Return the number of a part."""
+        """Return the value number of a part."""
         return self.node.outs[index] if 0 <= index < self.length else None
 
 
 class Slices:
-    """x[i] of one array x for all i on one axis: what is the same in the index stays."""
+    """The slices of an array for all integers in one place of an index, whose other parts are fixed."""
 
     def __init__(self, numbering: Numbering, node: Node, hole: int) -> None:
         self.numbering, self.node, self.hole = numbering, node, hole
@@ -32,7 +32,7 @@ class Slices:
         self._unknown: dict[int, int] = {}
 
     def element(self, index: int) -> int | None:
-        """Return the number of a slice; a new one if the graph does not have that slice."""
+        """Return the value number of a slice, a new one if it is not in the graph."""
         if not 0 <= index < self.length:
             return None
         node = self.node
@@ -42,7 +42,7 @@ class Slices:
 
 
 class Results:
-    """What a loop makes at each step, in the order of time; `lag` steps before, if there is one."""
+    """A result of a loop at each step, or `lag` steps before it, in the order of time."""
 
     def __init__(self, loop: Rolled, slot: int, index: int, lag: int = 0) -> None:
         self.loop, self.slot, self.index, self.lag = loop, slot, index, lag
@@ -50,50 +50,51 @@ class Results:
         self.base: tuple[int, ...] = ()
 
     def element(self, index: int) -> int | None:
-        """Return the number of what it made at a time."""
+        """Return the value number of the result at a time."""
         if not 0 <= index < self.length:
             return None
         return self.loop.past(self.loop.time(index) - self.lag, self.slot, self.index)
 
 
 class Listed:
-    """Values that have nothing in common, such as constants: they are stacked. Python numbers get a dtype."""
+    """Unrelated values, such as constants, which must be stacked. Python numbers get a dtype."""
 
     def __init__(self, numbers: tuple[int, ...], dtype: np.dtype[np.generic] | None = None) -> None:
         self.base, self.length, self.dtype = numbers, len(numbers), dtype
 
     def element(self, index: int) -> int | None:
-        """Return the number of one of them."""
+        """Return the value number of one of them."""
         return self.base[index] if 0 <= index < self.length else None
 
 
 Join = list[tuple[Series | None, int, int, int]]
-"""What a stack joins, in order: (series, first index, step, count), or (None, number of a value, 0, 1)."""
+"""The parts that a stack joins, in order: (series, first index, step, count), or (None, value number, 0, 1)."""
 
 _Home = tuple[Rolled, int, int, int]
 """Where a value is computed: the loop, slot and index of its result in the body, step."""
 
 
 class SeriesTable:
-    """Finds out which series a value is in, and which loop computes it.
+    """Knows which series a value is in, and which loop computes it.
 
     Attributes:
-        home: number of a value to (loop, slot, index of the result, step) that computes it.
+        home: for the number of a value, where it is computed.
     """
 
     def __init__(self, numbering: Numbering) -> None:
         self.numbering = numbering
         self._known: dict[Hashable, Series] = {}
-        self.home: dict[int, tuple[Rolled, int, int, int]] = {}
+        self.home: dict[int, _Home] = {}
         self._listed: dict[int, list[tuple[Series, int]]] = {}
         self._started: dict[int, list[tuple[Series, int]]] = {}
 
     def of(self, number: int) -> Iterator[tuple[Series, int]]:
-        """Yield (series, index) for each series that a value is in, what costs no memory first."""
-        made = self.numbering.pulled(number)
+        """Yield (series, index) for each series that a value is in, those that cost no memory first."""
+        made = self.numbering.maker(number)
         if made is not None:
             node, index = made
-            if node.call.name == "unstack" or (node.call.name == "split" and _is_even(node)):
+            name, shapes = node.call.name, {value.shape for value in node.call.outputs}
+            if name == "unstack" or (name == "split" and len(shapes) == 1):
                 yield self._series(("parts", node), lambda: Parts(node)), index
             elif node.pattern >= 0:
                 for hole, at in enumerate(node.ints):
@@ -105,13 +106,13 @@ class SeriesTable:
         yield from self._started.get(number, ())
 
     def slices(self, node: Node, hole: int) -> Series:
-        """Return the series of a getitem, one of whose integers goes along an axis."""
+        """Return the series of a getitem, in which one integer of its index varies."""
         rest = *node.ints[:hole], *node.ints[hole + 1 :]
         key = "slices", node.operands[0], node.pattern, hole, rest
         return self._series(key, lambda: Slices(self.numbering, node, hole))
 
     def results(self, loop: Rolled, slot: int, index: int, lag: int = 0) -> Series:
-        """Return the series of a value that a loop makes."""
+        """Return the series of a result of a loop."""
         return self._series(("results", loop, slot, index, lag), lambda: Results(loop, slot, index, lag))
 
     def listed(self, numbers: tuple[int, ...], dtype: np.dtype[np.generic] | None = None) -> Series:
@@ -119,13 +120,13 @@ class SeriesTable:
         return self._series(("listed", numbers, dtype), lambda: Listed(numbers, dtype))
 
     def listed_with(self, number: int) -> list[tuple[Series, int]]:
-        """Return (series, index) for each place of a value in the listed series that loops go along."""
+        """Return (series, index) for each place of a value in the listed series that loops read."""
         return self._listed.get(number, [])
 
     def claim(self, loop: Rolled) -> bool:
-        """Let a loop compute its values, other than those that it is given; return False if that is impossible.
+        """Let a loop compute its values; return False if that is impossible.
 
-        What its inputs are computed from is computed outside, even if the loop computes the same.
+        Values that its inputs depend on are computed outside, even if the loop computes them too.
         """
         own = self._computed(loop)
         if not self._leave(loop, own):
@@ -136,19 +137,19 @@ class SeriesTable:
         return True
 
     def _computed(self, loop: Rolled) -> dict[int, _Home]:
-        """Return the values that a loop computes, and that no other has, with their places in it."""
+        """Return the values that a loop computes, and no other loop does, with their places in it."""
         own: dict[int, _Home] = {}
         for step, made in enumerate(loop.values):
             for slot in loop.computed():
                 for index, number in enumerate(made[slot]):
-                    if number > 0 and number not in self.home and self.numbering.pulled(number) is not None:
+                    if number > 0 and number not in self.home and self.numbering.maker(number) is not None:
                         is_last = step == loop.steps - 1 and (slot, index) in loop.lags
-                        if is_last or number not in own:  # what the loop hands on after its last step costs nothing
+                        if is_last or number not in own:  # a final carried value needs no stack
                             own[number] = loop, slot, index, step
         return own
 
     def _leave(self, loop: Rolled, own: dict[int, _Home]) -> bool:
-        """Take out of what a loop computes what its inputs are made of; return False if a draw is among it."""
+        """Remove from `own` the values that a loop's inputs depend on; return False if a draw is among them."""
         numbering = self.numbering
         first = min((numbering.makers[number][0].place for number in own), default=0)  # type: ignore[union-attr]
         waiting = list(loop.init.values())
@@ -157,7 +158,7 @@ class SeriesTable:
         seen: set[int] = set()
         while waiting:
             number = waiting.pop()
-            made_by = numbering.pulled(number)
+            made_by = numbering.maker(number)
             if number in seen or number in self.home or made_by is None or made_by[0].place < first:
                 continue
             seen.add(number)
@@ -167,21 +168,21 @@ class SeriesTable:
         return True
 
     def _note_lists(self, loop: Rolled) -> None:
-        """Take note of the values of listed series that a loop goes along."""
+        """Enter the values of listed series that a loop reads into `_listed`."""
         for read in loop.inputs():
             if isinstance(read, Affine) and isinstance(read.series, Listed):
                 for at, number in enumerate(read.series.base):
                     self._listed.setdefault(number, []).append((read.series, at))
 
     def _note_starts(self, loop: Rolled) -> None:
-        """Take note of what a loop reads that was made some steps before."""
+        """Enter the values that a loop carries into `_started`: as series of values some steps before."""
         for (slot, index), most in loop.lags.items():
             for step, made in enumerate(loop.values if slot in loop.stands else ()):
                 for lag in range(1, min(most, loop.steps - 1 - step) + 1):
                     series = self.results(loop, slot, index, lag)
                     self._started.setdefault(made[slot][index], []).append((series, loop.time(step + lag)))
         for (slot, index, lag), number in loop.init.items():
-            for most in range(lag, loop.lags[slot, index] + 1):  # what is `lag` before the first step is read later too
+            for most in range(lag, loop.lags[slot, index] + 1):  # at later steps with a larger lag
                 series = self.results(loop, slot, index, most)
                 self._started.setdefault(number, []).append((series, loop.time(most - lag)))
 
@@ -192,19 +193,15 @@ class SeriesTable:
         return found
 
 
-def _is_even(node: Node) -> bool:
-    return len({value.shape for value in node.call.outputs}) == 1
-
-
 def _axis_of(index: object, hole: int) -> int:
     parts = index if isinstance(index, tuple) else (index,)
     return [axis for axis, part in enumerate(parts) if type(part) is int][hole]
 
 
 def looked_through(table: SeriesTable, read: Affine) -> tuple[Read, tuple[Node, int] | None]:
-    """Return (what a view of another loop's looks at, (the view, which of its results)), or (the slice, None).
+    """Return (base, (view, index of its result)) for a slice of another loop's view, or (the slice, None).
 
-    So the other loop returns one array for all views of it.
+    The other loop then returns one stack of the base for all views of it.
     """
     series = read.series
     if not isinstance(series, Results) or series.lag or series.slot in series.loop.stands:
@@ -216,7 +213,7 @@ def looked_through(table: SeriesTable, read: Affine) -> tuple[Read, tuple[Node, 
     view = node, series.index
     if isinstance(base, Invariant):
         return base, view
-    if isinstance(base, Affine):  # element start + step * m at the step m that is taken, at the time t
+    if isinstance(base, Affine):  # its elements in the order of execution; `read` counts in the order of time
         start, step = base.start, base.step
         if loop.reverse:
             start, step = start + step * (loop.steps - 1), -step
@@ -226,7 +223,7 @@ def looked_through(table: SeriesTable, read: Affine) -> tuple[Read, tuple[Node, 
 
 
 def join_of(table: SeriesTable, node: Node) -> Join | None:
-    """Return what a stack or a concatenation joins, as elements of series; None: join them one by one."""
+    """Return what a stack or a concatenation joins as elements of series; None if they are joined one by one."""
     if node.call.name not in ("stack", "concatenate"):
         return None
     outputs = {table.numbering.spec(number) for number in node.operands}
@@ -249,7 +246,7 @@ def join_of(table: SeriesTable, node: Node) -> Join | None:
 
 
 def _starting(table: SeriesTable, numbers: tuple[int, ...]) -> Iterable[tuple[Series, int, int]]:
-    """Yield (series, index, step) of each series that two values are in."""
+    """Yield (series, index of the first, step) for each series that both of two values are in."""
     if len(numbers) == 2:
         second = dict(table.of(numbers[1]))
         for series, index in table.of(numbers[0]):
