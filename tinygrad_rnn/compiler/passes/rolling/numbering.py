@@ -138,7 +138,7 @@ class Numbering:
 
     def _is_cut(self, call: Call) -> bool:
         """Return whether a call is a cut, the identity in a graph; if so, its result gets the number of its operand."""
-        if call.operator.name != "cut" or call.output.dtype.kind == "c":  # a cut scales the imaginary part
+        if call.operator.name != "cut" or call.output.dtype.kind == "c":  # there a cut scales the imaginary part
             return False
         (x,) = call.inputs
         self.number[call.output] = self.of(x)

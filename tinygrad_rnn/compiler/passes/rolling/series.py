@@ -182,7 +182,7 @@ class SeriesTable:
                     series = self.results(loop, slot, index, lag)
                     self._started.setdefault(made[slot][index], []).append((series, loop.time(step + lag)))
         for (slot, index, lag), number in loop.init.items():
-            for most in range(lag, loop.lags[slot, index] + 1):  # at later steps with a larger lag
+            for most in range(lag, loop.lags[slot, index] + 1):  # also read at later steps, with a larger lag
                 series = self.results(loop, slot, index, most)
                 self._started.setdefault(number, []).append((series, loop.time(most - lag)))
 
