@@ -145,7 +145,7 @@ BUDGET = {
     "data": 2925,
     "handwritten": 2210,
     "testing": 3673,
-    "compiler": 12111,
+    "compiler": 12041,
     "truncation": 2477,
     "credit": 3302,
     "exports": 9500,

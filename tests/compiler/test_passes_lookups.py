@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from replay import assert_replays, counts, executors, leaf, normal, rewritten
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.passes.lookups import lookup_products, table_biases
+from tinygrad_rnn.compiler.passes.lookups import lookup_products
 from tinygrad_rnn.compiler.passes.simplify import merge_subexpressions, remove_dead_code
 from tinygrad_rnn.compiler.passes.time_first import flat_products
 
@@ -92,35 +92,6 @@ def test_what_stays_a_product_of_rows(f):
     args = (args[0], args[1], ids, args[3])
     before = rewritten(f, args, flat_products)
     assert rows_multiplied(rewritten(f, args, flat_products, lookup_products)) == rows_multiplied(before)
-    assert_replays(f, args)
-
-
-def biased(table, W, b, ids, x):
-    y = np.sum(np.tanh(tr.take(table, ids, axis=0) @ W + b) * x)
-    return y, tr.grad(y, [table, W, b])
-
-
-def test_a_bias_is_added_to_the_table():
-    args = (*arguments()[:2], leaf(M), *arguments()[2:])
-    graph = rewritten(biased, args, *PASSES, table_biases)
-    assert [call.output.shape for call in graph.calls if call.name == "add"] == [(V, M)]
-    assert_replays(biased, args)
-
-
-def rows_read_too(table, W, b, ids, x):
-    rows = tr.take(table, ids, axis=0) @ W
-    return np.sum((rows + b) * rows)
-
-
-def not_a_bias(table, W, b, ids, x):
-    return np.sum((tr.take(table, ids, axis=0) @ W + x) * x)
-
-
-@pytest.mark.parametrize("f", [rows_read_too, not_a_bias])
-def test_what_is_added_to_the_rows(f):
-    args = (*arguments()[:2], leaf(M), *arguments()[2:])
-    graph = rewritten(f, args, *PASSES, table_biases)
-    assert [call.output.shape for call in graph.calls if call.name == "add"] == [(*IDS.shape, M)]
     assert_replays(f, args)
 
 

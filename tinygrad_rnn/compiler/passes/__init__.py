@@ -10,7 +10,7 @@ from ..ir.editing import in_bodies
 from ..ir.graph import Graph
 from .checks import checks_first
 from .early import hand_over_early
-from .lookups import lookup_products, table_biases
+from .lookups import lookup_products
 from .loss import fuse_loss, sums_in_product
 from .motion import hoist_invariants, move_elementwise, move_products
 from .prune import prune_loops
@@ -35,7 +35,6 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "fuse_loss": (fuse_loss,),
     "sums_in_product": (sums_in_product,),
     "hoist_elementwise": (move_elementwise,),
-    "table_biases": (table_biases,),
     "slopes_early": (slopes_early,),
     "copy_transposed": (copy_transposed,),
     "sparse_updates": (sparse_updates,),

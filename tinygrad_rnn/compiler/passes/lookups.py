@@ -84,26 +84,3 @@ def _added(new: Rewriter, d: Value, ids: Value, V: int) -> Value:
     shape = V, d.shape[1]
     attrs = {"indices": ids, "axis": 0, "shape": shape}
     return new.call(TAKE_BACK, [reshaped(new, d, (*ids.shape, d.shape[1]))], attrs, [(shape, d.dtype)]).output
-
-
-def table_biases(graph: Graph) -> Graph:
-    """Add a bias to a table instead of to the rows that are looked up in it, where nothing else reads the rows."""
-    uses = graph.uses()
-
-    def rule(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
-        if call.name != "add":
-            return None
-        for part, bias, old in ((*inputs, call.inputs[0]), (*inputs[::-1], call.inputs[1])):
-            if not isinstance(part, Value) or not isinstance(bias, Value) or len(uses[old]) > 1:
-                continue
-            taken = maker_of(before_reshapes(part), "take")
-            if taken is None or not _saves(taken.attrs["indices"], taken.attrs["axis"], taken.inputs[0]):
-                continue
-            table = taken.inputs[0]
-            if bias.shape == table.shape[1:] == part.shape[-1:] and part.shape == call.output.shape:
-                both = new.call(call.operator, [table, bias]).output
-                specs = [((*taken.attrs["indices"].shape, table.shape[1]), both.dtype)]
-                return [reshaped(new, new.call(taken.operator, [both], taken.attrs, specs).output, part.shape)]
-        return None
-
-    return rewrite(graph, rule)

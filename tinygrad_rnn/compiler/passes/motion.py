@@ -31,8 +31,7 @@ def move_products(graph: Graph) -> Graph:
 def move_elementwise(graph: Graph) -> Graph:
     """Compute small elementwise operations for all steps at once: local derivatives, biases.
 
-    The addition of a bias to a product or a lookup is moved whatever its size: the library adds it within the product,
-    and the bias of a lookup can be added to the table (`table_biases`).
+    The addition of a bias to a product or a lookup is moved whatever its size: the library adds it within the product.
     """
 
     def wanted(call: Call, loop: OpenLoop) -> bool:
