@@ -7,11 +7,11 @@ from itertools import pairwise
 from .graph import Call, Graph
 
 
-class CircleError(RuntimeError):
-    """Calls depend on each other in a circle.
+class CycleError(RuntimeError):
+    """Calls depend on each other in a cycle.
 
     Attributes:
-        calls: a path of dependencies that ends in the circle: each call needs the one after it.
+        calls: a path of dependencies that ends in the cycle: each call needs the one after it.
     """
 
     def __init__(self, calls: list[Call]) -> None:
@@ -24,7 +24,7 @@ def sort(graph: Graph) -> Graph:
     """Put the calls into topological order, as close to the old order as possible.
 
     Raises:
-        CircleError: if calls depend on each other in a circle.
+        CycleError: if calls depend on each other in a cycle.
     """
     place = {call: number for number, call in enumerate(graph.calls)}
     needs = {call: [v.maker for v in call.values() if v.maker is not None] for call in graph.calls}
@@ -47,7 +47,7 @@ def sort(graph: Graph) -> Graph:
                 done.add(call)
                 ordered.append(call)
             elif call in opened:
-                raise CircleError([one for one in waiting if one in opened and one not in done])
+                raise CycleError([one for one in waiting if one in opened and one not in done])
             else:
                 opened.add(call)
                 waiting.extend(sorted(set(missing), key=lambda c: -place[c]))

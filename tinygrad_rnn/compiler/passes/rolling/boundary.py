@@ -88,7 +88,7 @@ class _Backward:
             for lag in range(2, most + 1):
                 self.init[slot, index, lag - 1] = loop.init[slot, index, lag]
         for slot in reversed(range(len(loop.nodes))):
-            if slot not in loop.stands:
+            if slot not in loop.replaced:
                 self._through(slot)
         for (slot, index), most in loop.lags.items():
             value = loop.nodes[slot].call.outputs[index]

@@ -17,8 +17,8 @@ from ....engine.tape import Array
 from ...ir.editing import OpenLoop, State
 from ...ir.graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Origin, Rewriter, Value
 from ...ir.operators import CONCATENATE, GETITEM, RESHAPE, STACK, TRANSPOSE, UNSTACK
-from ...ir.order import CircleError, sort
-from .loop import Carried, Invariant, Key, Local, Read, Rolled, Series
+from ...ir.order import CycleError, sort
+from .loop import Carried, Invariant, Key, Local, Read, Rolled, Series, resolved
 from .numbering import ZERO, Node, with_operands
 from .series import Join, Listed, Parts, Results, SeriesTable, Slices, join_of, looked_through
 
@@ -102,8 +102,8 @@ class _Emission:
             new.keep(call)
         try:
             return sort(new.done())
-        except CircleError as circle:
-            raise ConflictError([loop.rolled for loop in self.loops.values() if loop.call in circle.calls]) from None
+        except CycleError as cycle:
+            raise ConflictError([loop.rolled for loop in self.loops.values() if loop.call in cycle.calls]) from None
 
     # -- values -------------------------------------------------------------------------------------------------------
 
@@ -305,9 +305,9 @@ class _Loop:
 
     def result(self, slot: int, index: int) -> Value:
         """Return a result of a slot."""
-        stand = self.rolled.stands.get(slot)
-        if stand is not None:
-            made = self._read(Invariant(self.rolled.nodes[slot].outs[index]) if isinstance(stand, Invariant) else stand)
+        read = resolved(Local(slot, index), self.rolled.nodes, self.rolled.replaced)
+        if not isinstance(read, Local):
+            made = self._read(read)
             assert isinstance(made, Value)
             return made
         if slot not in self._made:

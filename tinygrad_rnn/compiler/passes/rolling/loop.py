@@ -62,28 +62,36 @@ Key = tuple[int, int, int]
 """A result of a slot, some steps before: (slot, index, lag)."""
 
 
+def resolved(read: Read, nodes: list[Node], replaced: dict[int, Read]) -> Read:
+    """Return an operand, or what replaces it if it is the result of a replaced slot."""
+    if not isinstance(read, Local) or read.slot not in replaced:
+        return read
+    replacement = replaced[read.slot]
+    return Invariant(nodes[read.slot].outs[read.out]) if isinstance(replacement, Invariant) else replacement
+
+
 class Rolled:
     """A loop.
 
     Attributes:
         nodes: those of one step; a slot is a position among them.
         reads: for each slot, the kinds of its operands.
-        stands: for a slot that needs no call in the loop, the slice or invariant that replaces it.
+        replaced: for a slot that needs no call in the loop, the slice or invariant that replaces it.
         values: for each step in the order of execution, for each slot, the value numbers of its results.
         lags: for each result that later steps read, (slot, index), how many steps later at most.
         init: value number of (slot, index, lag) before the first step; lag 1 is the step just before it.
         reverse: whether the first step of execution is the last in the order of time.
-        others: for a slice, alternatives that are the same values at all steps so far.
+        alternatives: for a slice, others that are the same values at all steps so far.
         drawn: whether a step draws from a generator.
     """
 
-    def __init__(self, nodes: list[Node], reads: list[list[Read]], stands: dict[int, Read]) -> None:
-        self.nodes, self.reads, self.stands = nodes, reads, stands
+    def __init__(self, nodes: list[Node], reads: list[list[Read]], replaced: dict[int, Read]) -> None:
+        self.nodes, self.reads, self.replaced = nodes, reads, replaced
         self.values: list[list[tuple[int, ...]]] = []
         self.lags: dict[tuple[int, int], int] = {}
         self.init: dict[Key, int] = {}
         self.reverse = False
-        self.others: dict[Affine, list[Affine]] = {}
+        self.alternatives: dict[Affine, list[Affine]] = {}
         for read in (read for some in reads for read in some):
             if isinstance(read, Carried):
                 key = read.slot, read.out
@@ -110,11 +118,11 @@ class Rolled:
 
     def computed(self) -> Iterator[int]:
         """Yield the slots that the loop computes."""
-        return (slot for slot in range(len(self.nodes)) if slot not in self.stands)
+        return (slot for slot in range(len(self.nodes)) if slot not in self.replaced)
 
     def inputs(self) -> Iterator[Invariant | Affine]:
         """Yield the operands that it reads from outside, apart from initial values."""
-        for read in (*(read for slot in self.computed() for read in self.reads[slot]), *self.stands.values()):
+        for read in (*(read for slot in self.computed() for read in self.reads[slot]), *self.replaced.values()):
             if isinstance(read, Invariant | Affine):
                 yield read
 
@@ -131,20 +139,20 @@ class Rolled:
                 return None
         made: list[tuple[int, ...]] = []
         for slot, node in enumerate(self.nodes):
-            stand = self.stands.get(slot)
-            if stand is None:
+            read = self.replaced.get(slot)
+            if read is None:
                 operands = [self._operand(read, step, made, init) for read in self.reads[slot]]
                 made.append(numbering.apply(node, tuple(operands)))
             else:
-                made.append(node.outs if isinstance(stand, Invariant) else (self._operand(stand, step, made, init),))
+                made.append(node.outs if isinstance(read, Invariant) else (self._operand(read, step, made, init),))
         return made
 
     def _changed(self, read: Affine, step: int) -> bool:
         """Replace a slice by an alternative that has an element for one more step; return False if there is none."""
-        for other in self.others.get(read, ()):
+        for other in self.alternatives.get(read, ()):
             if other.at(step) is not None and all(other.at(k) == read.at(k) for k in range(self.steps)):
                 self.replace(lambda part, old=read, new=other: new if part == old else part)  # type: ignore[misc]
-                self.others.setdefault(other, []).append(read)
+                self.alternatives.setdefault(other, []).append(read)
                 return True
         return False
 
@@ -155,7 +163,7 @@ class Rolled:
             return function(read) if isinstance(read, Affine) else read
 
         self.reads = [list(map(put, reads)) for reads in self.reads]
-        self.stands = {slot: put(read) for slot, read in self.stands.items()}
+        self.replaced = {slot: put(read) for slot, read in self.replaced.items()}
 
     def count_from(self, first: int) -> None:
         """Renumber the steps that slices count, so that step `first` is step 0."""
@@ -164,7 +172,7 @@ class Rolled:
             return read._replace(start=read.start + first * read.step)
 
         self.replace(moved)
-        self.others = {moved(read): list(map(moved, others)) for read, others in self.others.items()}
+        self.alternatives = {moved(read): list(map(moved, some)) for read, some in self.alternatives.items()}
 
     def _operand(self, read: Read, step: int, made: list[tuple[int, ...]], init: dict[Key, int]) -> int:
         if isinstance(read, Invariant):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ....engine.tape import Array
 from ...ir.graph import Value
 from ...ir.table import ELEMENTWISE
-from .loop import Affine, Carried, Invariant, Local, Read, Rolled
+from .loop import Affine, Carried, Invariant, Local, Read, Rolled, resolved
 from .numbering import Node
 from .periods import Run
 from .series import SeriesTable
@@ -113,21 +113,21 @@ class _Reader:
         self.start, self.period, self.count = start, period, count
         self.middle = max(1, count // 2)
         self.low, self.high = 0, count
-        self.others: dict[Affine, list[Affine]] = {}
+        self.alternatives: dict[Affine, list[Affine]] = {}
 
     def loop(self) -> tuple[Rolled, int]:
         line = self.line
         reads: list[list[Read]] = []
-        stands: dict[int, Read] = {}
+        replaced: dict[int, Read] = {}
         nodes = list(line.nodes[self.start + self.middle * self.period :][: self.period])
         for slot, node in enumerate(nodes):
             places = self.start + slot + self.period * np.arange(self.count)
             some = [self._read(slot, places, number) for number in range(len(node.operands))]
-            reads.append([_resolved(read, nodes, stands) for read in some])
-            stand = self._stand(node, places, reads[-1])
-            if stand is not None:
-                stands[slot] = stand
-        loop = Rolled(nodes, reads, stands)
+            reads.append([resolved(read, nodes, replaced) for read in some])
+            replacement = self._replacement(node, places, reads[-1])
+            if replacement is not None:
+                replaced[slot] = replacement
+        loop = Rolled(nodes, reads, replaced)
         while self.high - self.low >= 2 and not self._starts(loop):
             self.low += 1
         if self.high - self.low < 2:
@@ -136,7 +136,7 @@ class _Reader:
             line.outs[place : place + self.period]
             for place in (self.start + step * self.period for step in range(self.low, self.high))
         ]
-        loop.others = self.others
+        loop.alternatives = self.alternatives
         loop.count_from(self.low)
         return loop, self.low
 
@@ -185,7 +185,7 @@ class _Reader:
         self._fits(fits)
         if isinstance(read, Affine):
             alike = [other for other, some in candidates if some[self.low : self.high].all() and other != read]
-            self.others[read] = [other for other in alike if isinstance(other, Affine)]
+            self.alternatives[read] = [other for other in alike if isinstance(other, Affine)]
         return read
 
     def _slices(self, numbers: list[int]) -> Iterator[Affine]:
@@ -237,7 +237,7 @@ class _Reader:
             return None
         return Affine(self.table.listed(tuple(numbers), dtype), 0, 1)
 
-    def _stand(self, node: Node, places: _Column, reads: list[Read]) -> Read | None:
+    def _replacement(self, node: Node, places: _Column, reads: list[Read]) -> Read | None:
         """Return the slice or invariant that replaces a node, or None if the loop must compute it."""
         if node.pattern >= 0:
             ints = np.array([self.line.nodes[place].ints for place in places.tolist()])
@@ -282,13 +282,6 @@ class _Reader:
             array = np.full(value.shape, given, value.dtype)
             return self.numbering.constant(array) if _same_numbers([array.reshape(-1)[:1]], [given]) else None
         return None
-
-
-def _resolved(read: Read, nodes: list[Node], stands: dict[int, Read]) -> Read:
-    if not isinstance(read, Local) or read.slot not in stands:
-        return read
-    stand = stands[read.slot]
-    return Invariant(nodes[read.slot].outs[read.out]) if isinstance(stand, Invariant) else stand
 
 
 def _around(fits: _Fits, middle: int) -> int:

@@ -177,7 +177,7 @@ class SeriesTable:
     def _note_starts(self, loop: Rolled) -> None:
         """Enter the values that a loop carries into `_started`: as series of values some steps before."""
         for (slot, index), most in loop.lags.items():
-            for step, made in enumerate(loop.values if slot in loop.stands else ()):
+            for step, made in enumerate(loop.values if slot in loop.replaced else ()):
                 for lag in range(1, min(most, loop.steps - 1 - step) + 1):
                     series = self.results(loop, slot, index, lag)
                     self._started.setdefault(made[slot][index], []).append((series, loop.time(step + lag)))
@@ -187,10 +187,9 @@ class SeriesTable:
                 self._started.setdefault(number, []).append((series, loop.time(most - lag)))
 
     def _series(self, key: Hashable, make: Callable[[], Series]) -> Series:
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = make()
-        return found
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
 
 
 def _axis_of(index: object, hole: int) -> int:
@@ -204,7 +203,7 @@ def looked_through(table: SeriesTable, read: Affine) -> tuple[Read, tuple[Node, 
     The other loop then returns one stack of the base for all views of it.
     """
     series = read.series
-    if not isinstance(series, Results) or series.lag or series.slot in series.loop.stands:
+    if not isinstance(series, Results) or series.lag or series.slot in series.loop.replaced:
         return read, None
     loop, node = series.loop, series.loop.nodes[series.slot]
     if node.call.name not in VIEWS or len(node.operands) != 1:
