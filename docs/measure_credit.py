@@ -1,8 +1,19 @@
-"""Measure the table of docs/credit.md: python docs/measure_credit.py (some minutes)."""
+"""Measure the tables of docs/credit.md.
+
+python docs/measure_credit.py           # of language models, an LSTM and a GRU: some minutes
+python docs/measure_credit.py sizes     # memory and time of a step against n and P: some minutes
+python docs/measure_credit.py length    # memory against T, up to 100,000 compiled steps: ten minutes
+"""
 
 from __future__ import annotations
 
+import resource
+import subprocess
 import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +48,81 @@ def measured(cell: str) -> tr.TruncationReport:
     return tr.truncation_report(model, ids, targets, POLICIES, horizon=1, repeats=1)
 
 
+ONLINE = [*POLICIES[3:], "rflo"]
+
+
+def online(H: int, policy: str) -> tuple[Callable[..., Any], dict[str, tr.Tensor], Any]:
+    """Return an online step of a GRU of H units and as many inputs, its parameters, and its first state."""
+    cell = tr.GRUCell(H, H, np.random.default_rng(0))
+    how = tr.parse_policy(policy, every=1)
+
+    def step(xs: Any, state: Any) -> Any:
+        outputs, state = tr.unroll(cell, xs, state)
+        return np.sum(outputs * outputs), state
+
+    def advance(params: Any, xs: Any, state: Any, carry: Any) -> Any:
+        run = tr.Recurrence(step, params, how, state, carry=carry)
+        (update,) = run.feed(xs)
+        return update.loss, update.gradients, update.state, run.carry
+
+    return advance, cell.parameters(), cell.initial_state(1)
+
+
+def steps_of(call: Callable[..., Any], params: Any, state: Any) -> Callable[[int], None]:
+    """Return what takes some steps more."""
+    rng, carry = np.random.default_rng(1), None
+
+    def take(steps: int) -> None:
+        nonlocal state, carry
+        for _ in range(steps):
+            xs = rng.standard_normal((1, 1, params["Wx"].shape[0])).astype(np.float32)
+            _, _, state, carry = call(params, xs, state, carry)
+
+    return take
+
+
+def sizes() -> None:
+    """Print what an eager step costs for several n and P."""
+    print("| policy | n | P | peak memory (KiB) | ms per step |\n| --- | --- | --- | --- | --- |")
+    for policy in ONLINE:
+        for H in (16, 32, 64):
+            call, params, state = online(H, policy)
+            take = steps_of(call, params, state)
+            tracemalloc.start()
+            take(20)
+            peak = tracemalloc.get_traced_memory()[1] / 1024
+            tracemalloc.stop()
+            times = []
+            for _ in range(50):
+                start = time.process_time()
+                take(1)
+                times.append(time.process_time() - start)
+            P = sum(p.size for p in params.values())
+            print(f"| `{policy}` | {H} | {P:,} | {peak:,.0f} | {1000 * float(np.median(times)):.2f} |", flush=True)
+
+
+def lengths(policy: str) -> None:
+    """Print how much the process has ever held more than after 200 steps, for streams of up to 100,000 steps."""
+    call, params, state = online(8, policy)
+    take = steps_of(tr.compile(call, donate=["carry"]), params, state)
+    peaks = []
+    for steps in (200, 800, 9_000, 90_000):
+        take(steps)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(f"| `{policy}` | {peaks[0] / 1024:.1f} MiB | " + " | ".join(f"{p - peaks[0]} KiB" for p in peaks[1:]) + " |")
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["sizes"]:
+        sizes()
+        raise SystemExit
+    if sys.argv[1:2] == ["length"]:
+        for name in sys.argv[2:] or ONLINE:  # each in a process of its own: what it has held at most is asked for
+            if sys.argv[2:]:
+                lengths(name)
+            else:
+                subprocess.run([sys.executable, __file__, "length", name], check=True)
+        raise SystemExit
     print("| policy | cell | cosine | relative error | deviation of a draw | peak memory | ms per step |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in sys.argv[1:] or ["lstm", "gru"]:

@@ -4,8 +4,11 @@ import copy
 
 import numpy as np
 import pytest
+from credit.steps import an_lstm
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.credit import record
+from tinygrad_rnn.credit.jacobian import step_jacobian
 from tinygrad_rnn.engine.tree import flatten
 
 POLICIES = [
@@ -68,6 +71,16 @@ def test_a_compiled_online_step_finds_what_the_eager_one_finds(make, policy, N):
         for name, g in gradients.items():
             np.testing.assert_allclose(g, full[name], rtol=1e-9, atol=1e-12, err_msg=name)
     assert len(compiled.plans) == 2  # without a carry, and with one
+
+
+@pytest.mark.parametrize("policy", POLICIES[:5], ids=lambda policy: type(policy).__name__)
+def test_the_jacobian_of_a_step_is_walked_once(policy, monkeypatch):
+    """Also of an LSTM, whose h follows from its c: what has links is multiplied out, not found anew."""
+    walks = []
+    monkeypatch.setattr(record, "step_jacobian", lambda *args: walks.append(1) or step_jacobian(*args))
+    step, parameters, inputs, state = an_lstm(2, 5, 3)
+    tr.bptt(step, parameters, inputs, state, policy)
+    assert len(walks) == 5
 
 
 def trained(policy, compile, every=4, dtype=np.float64):

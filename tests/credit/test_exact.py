@@ -10,6 +10,7 @@ from hypothesis import strategies as hst
 
 import tinygrad_rnn as tr
 import tinygrad_rnn.testing.strategies as st
+from tinygrad_rnn.credit import entries as credit_entries
 
 SIZES = {"N": hst.integers(1, 3), "T": hst.integers(1, 6), "seed": st.SEEDS}
 EVERY = hst.sampled_from([1, 2, 3, None])
@@ -46,6 +47,17 @@ def test_every_variant(cell, every, N, T, seed):
 @given(every=EVERY, **SIZES)
 def test_steps_of_a_user(name, every, N, T, seed):
     assert_exact(*recurrence(name, N, T, seed), tr.RTRL(every))
+
+
+@pytest.mark.parametrize("make", [tr.RNNCell, tr.LSTMCell, tr.GRUCell, tr.LayerNormLSTMCell])
+@pytest.mark.parametrize("N", [1, 3])
+@pytest.mark.parametrize("large", [1, 40, 200])
+def test_blocks_that_are_taken_in_parts(make, N, large, monkeypatch):
+    """A row of a matrix at a time, some rows, and all of the small ones: the numbers are the same."""
+    monkeypatch.setattr(credit_entries, "LARGE", large)
+    step, parameters, inputs, state = of_cell(make(4, 5, np.random.default_rng(0), dtype=np.float64), N, 4, 0)
+    assert_exact(step, parameters, inputs, state, tr.RTRL())
+    assert_exact(step, parameters, inputs, state, tr.RTRL(2))
 
 
 @given(model=st.models(), batch=st.sequences(), every=EVERY)

@@ -29,8 +29,8 @@ class Step:
         places = [(part.node, 0) for part in self.before]
         edges = {name: (p.node, p.index) for name, p in parameters.items()}
         after = [(part.node, part.index) if part.node else None for part in self.after]
-        self.jacobian = step_jacobian(after, places, edges, N, Moves())
-        self.linked = step_jacobian(after, places, edges, N, Moves(), with_links=True)
+        self.linked = step_jacobian(after, places, edges, N, Moves())
+        self.jacobian = self.linked.whole
         self.sources = {**dict(enumerate(places)), **edges}
 
     def rows(self, part):

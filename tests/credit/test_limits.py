@@ -38,9 +38,29 @@ def long_run(policy, T):
         yield from run.feed(np.full((2, 1, 2), np.sin(t), np.float32))
 
 
-def peaks(policy, T):
+def long_compiled_run(policy, T):
+    """Yield the losses of T steps of one compiled function."""
+    cell = tr.LSTMCell(2, 4, np.random.default_rng(0))
+
+    def step(xs, state):
+        outputs, state = tr.unroll(cell, xs, state)
+        return (outputs * outputs).sum(), state
+
+    def online(params, xs, state, carry):
+        run = tr.Recurrence(step, params, policy, state, carry=carry)
+        (update,) = run.feed(xs)
+        return update.loss, update.gradients, update.state, run.carry
+
+    call, state, carry = tr.compile(online, donate=["carry"]), cell.initial_state(2), None
+    for t in range(T):
+        xs = np.full((2, 1, 2), np.sin(t), np.float32)
+        loss, _, state, carry = call(cell.parameters(), xs, state, carry)
+        yield loss
+
+
+def peaks(run, T):
     """Return the most bytes that are held in 10 steps after the first 20, and in 10 steps after T more."""
-    run, found = long_run(policy, T + 40), []
+    found = []
     for warm in (20, T):
         for _ in itertools.islice(run, warm):
             pass
@@ -62,16 +82,24 @@ LIKE_OTHERS = tr.RTRL, tr.RFLO  # they carry what SnAp and EProp carry: nightly
     ids=lambda policy: type(policy).__name__,
 )
 def test_memory_does_not_grow_with_the_length_of_the_stream(policy):
-    first, later = peaks(policy, 30)
+    first, later = peaks(long_run(policy, 70), 30)
     assert later < first + 30 * 1000  # a step's graph alone takes more than 20,000 bytes
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("policy", [tr.RTRL(), tr.SnAp(1), tr.UORO()], ids=lambda policy: type(policy).__name__)
+def test_memory_of_long_streams(policy):
+    """A byte a step would be noticed: a number that is kept takes more."""
+    first, later = peaks(long_run(policy, 10_040), 10_000)
+    assert later < first + 10_000
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 def test_memory_of_very_long_streams(policy):
-    """Ten bytes a step would be noticed: a number that is kept takes more."""
-    first, later = peaks(policy, 3_000)
-    assert later < first + 30_000
+    """A tenth of a byte a step would be noticed."""
+    first, later = peaks(long_compiled_run(policy, 100_040), 100_000)
+    assert later < first + 10_000
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
@@ -98,10 +126,33 @@ def test_the_bytes_are_those_of_the_entries(monkeypatch):
     """2 streams, (9 + 9 + 3) elements that reach 3 units, 8 bytes each."""
     sizes = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * 2 * 63 * 8 - 1}
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__, raising=False)
-    with pytest.raises(ConfigError, match=r"126 entries of dh/dtheta for 2 streams take 1,008 bytes"):
+    with pytest.raises(ConfigError, match=r"126 numbers of dh/dtheta for 2 streams take 1,008 bytes"):
         tr.bptt(*recurrence("plain", 2, 1, 0), tr.RTRL())
     sizes["SC_PHYS_PAGES"] += 1
     tr.bptt(*recurrence("plain", 2, 1, 0), tr.RTRL())
+
+
+@pytest.mark.parametrize("policy", [tr.RTRL(), tr.SnAp(1), tr.EProp()], ids=repr)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_bytes_are_those_that_are_taken(policy, dtype, monkeypatch):
+    """In an LSTM h follows from c: the factors count too."""
+    cell = tr.LSTMCell(2, 6, np.random.default_rng(0), dtype=dtype)
+
+    def step(xs, state):
+        outputs, state = tr.unroll(cell, xs, state)
+        return np.sum(outputs), state
+
+    def run(bytes_there):
+        sizes = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": bytes_there}
+        monkeypatch.setattr(os, "sysconf", sizes.__getitem__, raising=False)
+        recurrence = tr.Recurrence(step, cell.parameters(), policy, cell.initial_state(3))
+        list(recurrence.feed(np.ones((3, 2, 2), dtype)))
+        return sum(part.nbytes for parts in recurrence.carry for part in parts)
+
+    taken = run(1 << 30)
+    with pytest.raises(ConfigError, match=f"numbers of dh/dtheta for 3 streams take {taken:,} bytes, twice"):
+        run(2 * taken - 1)
+    run(2 * taken)
 
 
 def test_a_system_that_does_not_tell_its_memory_is_not_asked(monkeypatch):

@@ -65,6 +65,19 @@ def test_what_follows_is_not_kept(name, kept):
     assert {name: np.count_nonzero(entries) for name, entries in found.kept.items()} == kept
 
 
+@pytest.mark.parametrize(("policy", "steps"), [(tr.RTRL(), None), (tr.SnAp(1), 1), (tr.SnAp(2), 2)], ids=repr)
+@settings(max_examples=10)
+@given(cell=st.cells() | st.cells("stacked") | st.cells(*OTHERS), N=hst.integers(1, 3))
+def test_what_is_said_to_be_kept_is_what_is_kept(policy, steps, cell, N):
+    step, parameters, inputs, state = of_cell(cell, N, 2, 0)
+    found = tr.influence_pattern(step, parameters, inputs, state, steps)
+    run = tr.Recurrence(step, parameters, policy, state)
+    list(run.feed(inputs))
+    carried = flatten(run.carry)
+    assert N * (found.entries + found.factors) == sum(part.size for part in carried)
+    assert N * found.nbytes == sum(part.nbytes for part in carried)
+
+
 def test_a_step_that_breaks_a_link_keeps_what_it_needs():
     """Once h does not follow from c, its own entries are carried on, with what followed so far."""
     step, parameters, _, state = recurrence("follows at some steps", 1, 1, 0)

@@ -152,6 +152,44 @@ def test_a_cell_keeps_one_entry_for_each_parameter(make, factors, policy):
     assert sum(part.size for parts in run.carry for part in parts) == 3 * (P + factors)
 
 
+def test_neither_state_nor_influence_tell_the_factors_of_an_lstm():
+    """Two histories end in the same h, c and J, and go on to other gradients: dh/dc = o differs where c is 0.
+
+    g stays 0, and so do c and h. J of the parameters of g is a sum over steps, whose terms the inputs choose.
+    """
+    cell = tr.LSTMCell(1, 1, np.random.default_rng(0), dtype=np.float64)
+    for p, value in zip(cell.parameters().values(), ([[0, 0, 1, 0]], [[0, 0, 0, 1]], [0, 0, 0, 0]), strict=True):
+        p.data = np.array(value, np.float64)  # i = f = 1/2, o = sigmoid(x), g by h alone
+
+    def step(xs, state):
+        outputs, state = tr.unroll(cell, xs, state)
+        return np.sum(outputs), state
+
+    def keeps(x):
+        """Return by what an entry of c is multiplied after a step with input x."""
+        return 0.5 + 0.5 / (1 + np.exp(-x))
+
+    first, second = [0.0, 1.0], [-3.0]
+    one, two = keeps(first[0]), keeps(first[1])
+    wanted = two * (1 + one) / (1 + keeps(second[0]))  # J by the bias of g
+    second.append(-np.log(1 / (2 * (wanted - 0.5)) - 1))
+    first.append(0.0)
+    second.append(
+        two * (first[1] + one * first[0]) - wanted * (second[1] + keeps(second[0]) * second[0])
+    )  # J by the weight of x
+    runs = []
+    for xs in (first, second):
+        runs.append(tr.Recurrence(step, cell.parameters(), tr.SnAp(1), cell.initial_state(1)))
+        list(runs[-1].feed(np.array(xs).reshape(1, 3, 1)))
+    *one, factor = runs[0].carry
+    *two, other = runs[1].carry
+    for a, b in zip(flatten([runs[0].state, one]), flatten([runs[1].state, two]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-15)
+    assert abs(factor[0] - other[0]) > 0.1
+    (a,), (b,) = (list(run.feed(np.ones((1, 1, 1)))) for run in runs)
+    assert abs(a.gradients["b"][3] - b.gradients["b"][3]) > 0.01
+
+
 def test_an_lru_keeps_a_complex_number_for_each_parameter():
     """Exactly: `RTRL` keeps the real and the imaginary part of one unit for each, and no more."""
     step, parameters, inputs, state = of_cell(tr.LRUCell(4, 8, np.random.default_rng(0), dtype=np.float64), 1, 2, 0)

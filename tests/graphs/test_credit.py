@@ -89,6 +89,8 @@ def test_several_states_share_one_line_also_through_steps_that_are_not_shown(vie
     scene = picture(tr.SnAp(1), view, model, T=12).scene
     assert not list(faults(scene))
     assert len(influence(scene)) == (5 if view == "unrolled" else 1)  # two pieces around what is left out
+    layers = [label.text for label in scene.labels if "of all layers" in label.text]  # the line is beside one of them
+    assert bool(layers) == isinstance(model, tr.Stacked)
     assert not any("cut" in row.text for box in scene.boxes for row in box.rows)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,17 +58,36 @@ def entries(term: Term, rows: Array, columns: Array) -> Value | None:
     return term.entries(rows, columns)
 
 
-def grid_of(block: Block, shape: tuple[int, ...]) -> Array | None:
-    """Return (G, C) columns if every group has whole columns of a matrix: elements d * U + u for all d, for C u's."""
+class Grid(NamedTuple):
+    """Where a block lies in a matrix (D, U): in `rows` rows, the first of them `first`, and (G, C) columns."""
+
+    first: int
+    rows: int
+    columns: Array
+
+
+def grid_of(block: Block, shape: tuple[int, ...]) -> Grid | None:
+    """Return the grid of a block of a matrix, in which every group has the same rows; None if it is none."""
     if len(shape) < 2:
         return None
-    U = math.prod(shape[1:])
-    G, m = block.elements.shape
-    if m % shape[0]:
-        return None
-    columns = block.elements[:, : m // shape[0]]
-    whole = (np.arange(shape[0])[:, None] * U + columns[:, None, :]).reshape(G, m)
-    return columns if (columns < U).all() and np.array_equal(whole, block.elements) else None
+    U, (G, m) = math.prod(shape[1:]), block.elements.shape
+    row = block.elements // U
+    first, C = int(row[0, 0]), int(np.count_nonzero(row[0] == row[0, 0]))
+    columns = block.elements[:, :C] % U
+    whole = (first + np.arange(m // C))[:, None] * U + columns[:, None, :]
+    return Grid(first, m // C, columns) if np.array_equal(whole.reshape(G, -1), block.elements) else None
+
+
+LARGE = 1 << 17
+"""Numbers of J that a step takes at a time: as many as stay in the cache of a core."""
+
+
+def in_cache(block: Block, shape: tuple[int, ...], N: int) -> list[Block]:
+    """Return a block of one group in parts: whole rows of its grid, no more than `LARGE` numbers for N streams."""
+    grid = grid_of(block, shape)
+    rows = block.elements.reshape(block.elements.size if grid is None else grid.rows, -1)
+    parts = np.array_split(rows, min(len(rows), -(-N * block.entries // LARGE)))
+    return [replace(block, elements=part.reshape(1, -1)) for part in parts]
 
 
 def placed(parts: list[Value], blocks: Sequence[Block], shape: tuple[int, ...]) -> Value:

@@ -6,7 +6,8 @@ Each stream has a J of its own. It is kept in the blocks of its pattern: groups 
 With few units (1 or 2 for a pattern of one step) there is an array (N, m, G) for each of them, and the product with D
 is a sum of products of elements; with many, it is a product of matrices: one array (N, G, m, s), or, where all elements
 reach all units of some parts of the state, one (N, m, size) for each of these parts. In (m, G) the elements of a matrix
-lie as they do in the matrix, so that nothing has to be moved.
+lie as they do in the matrix, so that nothing has to be moved. A step takes blocks that reach whole parts in pieces, so
+that what it does with one of them it does in cache, and J goes through memory once.
 
 Entries that follow from others by a link are not kept. Their factors are, one for each pair of units and each stream.
 """
@@ -14,16 +15,16 @@ Entries that follow from others by a link are not kept. Their factors are, one f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from ..engine.tape import Array
+from ..engine.tape import Array, DType
 from ..engine.tensor import Value
-from .entries import along, entries, grid_of, placed
+from .entries import Grid, along, entries, grid_of, in_cache, placed
 from .pattern import Block
-from .terms import Lookup, Outer, StepJacobian, Term, flat, picked
+from .terms import Lookup, Outer, StepJacobian, Term, added, flat, picked
 
 FEW = 4
 """The most units for which a product with D is a sum of products of elements."""
@@ -32,7 +33,14 @@ Carried: TypeAlias = list[tuple[Value, ...]]
 """J, a tuple of arrays for each block; last the factors (N, pairs) of what follows from others, if anything does."""
 
 Known: TypeAlias = dict[tuple[object, ...], Value | None]
-"""Parts of D that several blocks need; None: there are none."""
+"""Parts of D and I that several blocks need; None: there are none."""
+
+
+class Piece(NamedTuple):
+    """A block, or as much of it as a step takes at a time."""
+
+    block: Block
+    grid: Grid | None
 
 
 class Influence:
@@ -50,8 +58,12 @@ class Influence:
     ) -> None:
         self.blocks, self._shapes, self.sizes, self.N = list(blocks), dict(shapes), list(sizes), N
         self._offsets = np.cumsum([0, *sizes])
-        self._grids = [grid_of(block, self._shapes[block.name]) for block in self.blocks]
         self._whole = [self._whole_parts(block) for block in self.blocks]
+        self._pieces = [
+            [Piece(part, grid_of(part, shapes[block.name])) for part in parts]
+            for block, whole in zip(self.blocks, self._whole, strict=True)
+            for parts in [[block] if whole is None else in_cache(block, shapes[block.name], N)]
+        ]
         codes = [self._codes(block) for block in self.blocks]
         pairs = [code[block.causes] for code, block in zip(codes, self.blocks, strict=True)]
         self._pairs = np.unique(np.concatenate([np.zeros(0, int), *pairs]))
@@ -74,17 +86,28 @@ class Influence:
         return found
 
     @property
-    def entries(self) -> int:
-        """Number of entries of J, and of factors, that are kept for all streams."""
-        return self.N * (sum(block.entries for block in self.blocks) + len(self._pairs))
+    def factors(self) -> int:
+        """Number of factors, by which entries follow from others, for each stream."""
+        return len(self._pairs)
 
-    def zeros(self, dtypes: Mapping[str, np.dtype[np.floating]]) -> Carried:
+    @property
+    def numbers(self) -> int:
+        """Number of entries of J, and of factors, that are kept for all streams."""
+        return self.N * (sum(block.entries for block in self.blocks) + self.factors)
+
+    def nbytes(self, dtypes: Mapping[str, DType]) -> int:
+        """Return the bytes that they take, for parameters of these dtypes."""
+        return sum(math.prod(shape) * dtype.itemsize for dtype, shapes in self._arrays(dtypes) for shape in shapes)
+
+    def zeros(self, dtypes: Mapping[str, DType]) -> Carried:
         """Return J before the first step."""
+        return [tuple(np.zeros(shape, dtype) for shape in shapes) for dtype, shapes in self._arrays(dtypes)]
+
+    def _arrays(self, dtypes: Mapping[str, DType]) -> list[tuple[DType, list[tuple[int, ...]]]]:
+        """Return the dtypes and shapes of the arrays of J."""
         each = [dtypes[block.name] for block in self.blocks]
-        each += [np.result_type(*each)] if len(self._pairs) else []
-        return [
-            tuple(np.zeros(shape, dtype) for shape in shapes) for dtype, shapes in zip(each, self.shapes(), strict=True)
-        ]
+        each += [np.result_type(*each)] if self.factors else []
+        return list(zip(each, self.shapes(), strict=True))
 
     def shapes(self) -> list[list[tuple[int, ...]]]:
         """Return the shapes of the arrays of J."""
@@ -131,7 +154,7 @@ class Influence:
         assert factors is not None
         if self.blocks[number].units.shape[1] <= FEW:
             terms = [np.expand_dims(picked(factors, own), 1) * part for own, part in zip(at.T, parts, strict=True)]
-            return sum(terms[1:], start=terms[0])
+            return _total(terms)
         many: Value = parts[0] @ np.expand_dims(picked(factors, at), 3)
         return many
 
@@ -152,28 +175,46 @@ class Influence:
 
     # -- a step --------------------------------------------------------------------------------------------------
 
-    def advance(self, linked: StepJacobian, whole: Callable[[], StepJacobian], J: Carried) -> Carried:
-        """Return J after a step.
+    def advance(self, jacobian: StepJacobian, J: Carried, delta: Value | None) -> tuple[Carried, dict[str, Value]]:
+        """Return J after a step, and delta J of it, as `gradient` does; nothing without a delta.
 
         Args:
-            linked: its Jacobian, with the links kept apart.
-            whole: returns it with the links multiplied out; not called if it is not needed.
-            J: before the step.
+            jacobian: of the step.
+            J: before it.
+            delta: cotangent of the state after it (N, n); None: zero.
         """
         known: Known = {}
-        factors = self._factors_of(J)
+        before, after = self._factors_of(J), None
+        if before is not None:
+            after = self._between(jacobian.links, *divmod(self._pairs, self._offsets[-1]))
+            after = before * 0 if after is None else after
         made: Carried = []
+        terms: list[Value] = []
         for number, (block, parts) in enumerate(zip(self.blocks, J, strict=False)):
-            if self._whole[number] is not None:
-                made.append(self._dense(linked, number, parts, known))
-            elif block.units.shape[1] <= FEW:
-                made.append(self._few(whole(), number, parts, factors, known))
-            else:
-                made.append(self._many(whole(), number, parts, factors, known))
-        if factors is not None:
-            new = self._between(linked.links, *divmod(self._pairs, self._offsets[-1]))
-            made.append((factors * 0 if new is None else new,))
-        return made
+            new: Carried = []
+            met: list[Value] = []
+            for piece, own in self._split(number, parts):
+                if self._whole[number] is not None:
+                    new.append(self._dense(jacobian, number, piece, own, known))
+                elif block.units.shape[1] <= FEW:
+                    new.append(self._few(jacobian.whole, number, own, before, known))
+                else:
+                    new.append(self._many(jacobian.whole, number, own, before, known))
+                if delta is not None:  # now, while it is in cache
+                    met.append(self._met(delta, number, new[-1], after))
+            made.append(
+                new[0] if len(new) == 1 else tuple(np.concatenate(part, axis=1) for part in zip(*new, strict=True))
+            )
+            terms += met if len(met) <= 1 else [np.concatenate(met)]
+        return made if after is None else [*made, (after,)], self._placed(terms)
+
+    def _split(self, number: int, J: tuple[Value, ...]) -> Iterator[tuple[Piece, tuple[Value, ...]]]:
+        """Yield the pieces of a block with their parts of J."""
+        start, pieces = 0, self._pieces[number]
+        for piece in pieces:
+            stop = start + piece.block.elements.shape[1]
+            yield piece, J if len(pieces) == 1 else tuple(part[:, start:stop] for part in J)
+            start = stop
 
     def gradient(self, delta: Value, J: Carried) -> dict[str, Value]:
         """Return delta J, summed over the streams, for each parameter that J reaches.
@@ -182,27 +223,31 @@ class Influence:
             delta: cotangent of the state (N, n).
             J: the influence on it.
         """
+        factors = self._factors_of(J)
+        return self._placed([self._met(delta, number, J[number], factors) for number in range(len(self.blocks))])
+
+    def _met(self, delta: Value, number: int, J: tuple[Value, ...], factors: Value | None) -> Value:
+        """Return delta J of a block."""
+        block, whole = self.blocks[number], self._whole[number]
+        if whole is not None:
+            pairs = [(part, delta[:, slice(*self._offsets[r : r + 2])]) for r, part in zip(whole, J, strict=True)]
+            return _total([np.sum(part @ np.expand_dims(own, 2), axis=0) for part, own in pairs])
+        at = picked(delta, block.units)  # (N, G, s)
+        if block.following.size:
+            by = picked(cast(Value, factors), self._factors[number])  # (N, G, d, s)
+            at = at + np.squeeze(np.expand_dims(picked(delta, block.following), 2) @ by, 2)
+        if block.units.shape[1] > FEW:
+            many: Value = np.swapaxes(np.sum(J[0] @ np.expand_dims(at, 3), axis=0)[..., 0], 0, 1)
+            return many
+        terms = [np.expand_dims(at[..., slot], 1) * part for slot, part in enumerate(J)]
+        return _total([term[0] if self.N == 1 else np.sum(term, axis=0) for term in terms])
+
+    def _placed(self, terms: Sequence[Value]) -> dict[str, Value]:
+        """Return elements (m, G) of each block, where there are any, at their places in the parameters."""
         found: dict[str, list[Value]] = {}
         blocks: dict[str, list[Block]] = {}
-        for number, (block, parts) in enumerate(zip(self.blocks, J, strict=False)):
-            total: Value | None = None
-            at = picked(delta, block.units)  # (N, G, s)
-            if block.following.size:
-                factors = picked(J[-1][0], self._factors[number])  # (N, G, d, s)
-                at = at + np.squeeze(np.expand_dims(picked(delta, block.following), 2) @ factors, 2)
-            for slot, part in enumerate(parts):
-                if block.units.shape[1] <= FEW:
-                    term = np.expand_dims(at[..., slot], 1) * part
-                    term = term[0] if self.N == 1 else np.sum(term, axis=0)
-                elif self._whole[number] is None:
-                    term = np.swapaxes(np.sum(part @ np.expand_dims(at, 3), axis=0)[..., 0], 0, 1)
-                else:
-                    start = sum(array.shape[2] for array in parts[:slot])
-                    own = np.expand_dims(at[:, 0, start : start + part.shape[2]], 2)
-                    term = np.sum(part @ own, axis=0)
-                total = term if total is None else total + term
-            assert total is not None
-            found.setdefault(block.name, []).append(total)
+        for block, term in zip(self.blocks, terms, strict=False):
+            found.setdefault(block.name, []).append(term)
             blocks.setdefault(block.name, []).append(block)
         return {name: placed(found[name], blocks[name], self._shapes[name]) for name in found}
 
@@ -212,12 +257,10 @@ class Influence:
         made: list[Value] = []
         block = self.blocks[number]
         for slot, units in enumerate(block.units.T):
-            total = self._immediate(jacobian, number, units)
+            total = self._immediate(jacobian, self._pieces[number][0], units, known)
             for other, part in enumerate(J):
                 factor = self._through(jacobian, number, (units, other), factors, known)
-                if factor is not None:
-                    term = np.expand_dims(factor, 1) * part
-                    total = term if total is None else term + total
+                total = added(None if factor is None else np.expand_dims(factor, 1) * part, total)
             made.append(J[slot] * 0 if total is None else total)
         return tuple(made)
 
@@ -238,8 +281,7 @@ class Influence:
             for following, at in zip(block.following.T, through.T, strict=True):
                 entry = self._between(jacobian.states, units, following) if (at >= 0).any() else None
                 if entry is not None and factors is not None:
-                    term = entry * picked(factors, at)
-                    total = term if total is None else total + term
+                    total = added(total, entry * picked(factors, at))
             known[key] = total
         return known[key]
 
@@ -255,45 +297,39 @@ class Influence:
             if block.following.size and factors is not None:
                 by_way = self._between(jacobian.states, rows, block.following[:, None, :])
                 if by_way is not None:
-                    term = by_way @ picked(factors, self._factors[number])
-                    total = term if total is None else total + term
+                    total = added(total, by_way @ picked(factors, self._factors[number]))
             known[key] = total
-        factor, new = known[key], self._immediate(jacobian, number, block.units)
+        factor, new = known[key], self._immediate(jacobian, self._pieces[number][0], block.units, known)
         moved = J[0] * 0 if factor is None else J[0] @ np.swapaxes(factor, 2, 3)
-        return (moved if new is None else moved + new,)
+        return (cast(Value, added(moved, new)),)
 
-    def _dense(self, linked: StepJacobian, number: int, J: tuple[Value, ...], known: Known) -> tuple[Value, ...]:
-        block, parts = self.blocks[number], self._whole[number]
+    def _dense(
+        self, jacobian: StepJacobian, number: int, piece: Piece, J: tuple[Value, ...], known: Known
+    ) -> tuple[Value, ...]:
+        parts = self._whole[number]
         assert parts is not None
         made: dict[int, Value] = {}
-        for s in sorted(parts, key=lambda part: any(linked.links[part])):  # first those that others follow from
+        for s in sorted(parts, key=lambda part: any(jacobian.links[part])):  # first those that others follow from
             total: Value | None = None
             for r, own in zip(parts, J, strict=True):
-                term = self._moved(linked, s, r, own, known)
-                if term is not None:
-                    total = term if total is None else total + term
-            new = self._immediate(linked, number, np.arange(*self._offsets[s : s + 2])[None])
-            if new is not None:
-                new = np.reshape(new, (self.N, block.elements.shape[1], self.sizes[s]))
-                total = new if total is None else total + new
+                total = added(total, self._moved(jacobian, s, r, own, known))
+            new = self._immediate(jacobian, piece, np.arange(*self._offsets[s : s + 2])[None], known)
+            total = added(total, None if new is None else np.reshape(new, (self.N, -1, self.sizes[s])))
             for r in parts:
-                for link in linked.links[s][r]:
-                    term = along(link, made[r], self.sizes[s])
-                    assert term is not None
-                    total = term if total is None else total + term
+                for link in jacobian.links[s][r]:
+                    total = added(total, along(link, made[r], self.sizes[s]))
             made[s] = J[parts.index(s)] * 0 if total is None else total
         return tuple(made[part] for part in parts)
 
-    def _moved(self, linked: StepJacobian, s: int, r: int, J: Value, known: Known) -> Value | None:
+    def _moved(self, jacobian: StepJacobian, s: int, r: int, J: Value, known: Known) -> Value | None:
         """Return what part s gets of J (N, m, size) of part r."""
-        terms, size = linked.states[s][r], self.sizes[s]
+        terms, size = jacobian.states[s][r], self.sizes[s]
         if len(terms) == 1 and (found := along(terms[0], J, size)) is not None:
             return found
         if (s, r) not in known:
             total: Value | None = None
             for term in terms:
-                dense = flat(term.dense(size), 2)
-                total = dense if total is None else total + dense
+                total = added(total, flat(term.dense(size), 2))
             known[s, r] = None if total is None else np.swapaxes(np.swapaxes(total, 0, 1), 1, 2)
         D = known[s, r]
         return None if D is None else J @ D
@@ -309,55 +345,51 @@ class Influence:
                 if not (units >= 0).any():
                     continue
                 for term in terms:
-                    found = entries(term, units, np.maximum(elements, 0))
-                    if found is not None:
-                        total = found if total is None else total + found
+                    total = added(total, entries(term, units, np.maximum(elements, 0)))
         return total
 
-    def _immediate(self, jacobian: StepJacobian, number: int, units: Array) -> Value | None:
+    def _immediate(self, jacobian: StepJacobian, piece: Piece, units: Array, known: Known) -> Value | None:
         """Return entries of I; None if there are none.
 
         Units (G,) give (N, m, G); units (G, s) give (N, G, m, s).
         """
         total: Value | None = None
-        block = self.blocks[number]
         for s, terms in enumerate(jacobian.parameters):
             rows = self._local(units, s)
             if not (rows >= 0).any():
                 continue
-            for term in terms.get(block.name, []):
-                found = self._of_block(term, rows, block, self._grids[number])
-                if found is not None:
-                    total = found if total is None else total + found
+            for term in terms.get(piece.block.name, []):
+                total = added(total, self._of_block(term, rows, piece, known))
         return total
 
-    def _of_block(self, term: Term, rows: Array, block: Block, grid: Array | None) -> Value | None:
+    def _of_block(self, term: Term, rows: Array, piece: Piece, known: Known) -> Value | None:
         """Return entries of a term for units (G,) or (G, s); a grid makes them an outer product."""
-        few = rows.ndim == 1
-        elements = block.elements
+        few, elements, grid = rows.ndim == 1, piece.block.elements, piece.grid
         if not isinstance(term, Outer | Lookup) or grid is None:
-            if few:
-                return entries(term, *np.broadcast_arrays(rows, elements.T))
-            return entries(term, *np.broadcast_arrays(rows[:, None, :], elements[:, :, None]))
-        left, _ = term.factors()
-        D, (G, m) = left.shape[1], elements.shape
-        if few:
-            after = entries(term.after, *np.broadcast_arrays(rows, grid.T))  # (N, C, G)
-            if after is None:
-                return None
-            spread = np.expand_dims(after, 1) * np.reshape(left, (self.N, D, 1, 1))
-            made: Value = np.reshape(spread, (self.N, m, G))
-            return made
-        after = entries(term.after, *np.broadcast_arrays(rows[:, None, :], grid[:, :, None]))  # (N, G, C, s)
+            return entries(term, *((rows, elements.T) if few else (rows[:, None, :], elements[:, :, None])))
+        key = (id(term), rows.shape, rows.tobytes(), grid.columns.tobytes())
+        if key not in known:
+            at = (rows, grid.columns.T) if few else (rows[:, None, :], grid.columns[:, :, None])
+            known[key] = entries(term.after, *at)  # (N, C, G) or (N, G, C, s)
+        after = known[key]
         if after is None:
             return None
-        spread = np.expand_dims(after, 2) * np.reshape(left, (self.N, 1, D, 1, 1))
-        return np.reshape(spread, (self.N, G, m, rows.shape[1]))
+        left = term.factors()[0][:, grid.first : grid.first + grid.rows]
+        axis = 1 if few else 2
+        spread = np.expand_dims(after, axis) * np.reshape(left, (self.N, *(1,) * (axis - 1), grid.rows, 1, 1))
+        made: Value = np.reshape(
+            spread, (self.N, *elements.T.shape) if few else (self.N, *elements.shape, rows.shape[1])
+        )
+        return made
 
     def _local(self, units: Array, part: int) -> Array:
         """Return numbers within a part of the state; -1 for units of other parts."""
         start, stop = self._offsets[part], self._offsets[part + 1]
         return np.where((units >= start) & (units < stop), units - start, -1)
+
+
+def _total(terms: Sequence[Value]) -> Value:
+    return sum(terms[1:], start=terms[0])
 
 
 def _found(keys: Array, values: Value, wanted: Array) -> Value:

@@ -6,7 +6,7 @@ unit that it reaches. A product with a matrix, or an operation of which nothing 
 form of every derivative follows from the operations that were recorded, never from values.
 
 A part of the new state may be computed from another one of the same step by operations on elements, as the h of an LSTM
-from its c. Such a *link* can be kept apart: the derivatives of h are then those with c held.
+from its c. Such a *link* is kept apart: the derivatives of h are those with c held.
 
 Streams must not meet: row n of every value along the walk belongs to stream n. Where they do (a mean over the batch),
 or where it cannot be told, the batch is treated as one stream with N times as many units, which is always right.
@@ -26,7 +26,7 @@ from ..engine.walk import Lift, ancestors, lifted, rule_results, useful_nodes
 from ..ops import astype
 from .kinds import ELEMENTWISE, MOVES, ROWWISE, is_ours
 from .moves import Moves
-from .terms import Dense, Diagonal, Form, Lookup, Outer, StepJacobian, Term, Through, moved, reshaped
+from .terms import Dense, Diagonal, Form, Lookup, Outer, StepJacobian, Term, Through, added_forms, moved, reshaped
 
 
 class StreamsMeetError(Exception):
@@ -60,9 +60,8 @@ def step_jacobian(
     parameters: Mapping[str, Edge],
     N: int,
     moves: Moves,
-    with_links: bool = False,
 ) -> StepJacobian:
-    """Return the Jacobian of a step.
+    """Return the Jacobian of a step, with the links between the parts of the new state kept apart.
 
     Args:
         after: edge to each floating point part of the state after it; None: a constant.
@@ -70,25 +69,24 @@ def step_jacobian(
         parameters: name to edge to each parameter, a leaf.
         N: number of streams: rows of each part of the state.
         moves: the memory of what operations move where.
-        with_links: whether to keep links between the parts of the new state apart.
     """
     kept_apart = all(edge[0].specs[edge[1]].shape[:1] == (N,) for edge in states)
     try:
-        return _found(after, Sources(states, parameters, N, kept_apart), moves, with_links)
+        return _found(after, Sources(states, parameters, N, kept_apart), moves)
     except StreamsMeetError:
-        return _found(after, Sources(states, parameters, N, apart=False), moves, with_links)
+        return _found(after, Sources(states, parameters, N, apart=False), moves)
 
 
-def _found(after: Sequence[Edge | None], sources: Sources, moves: Moves, with_links: bool) -> StepJacobian:
+def _found(after: Sequence[Edge | None], sources: Sources, moves: Moves) -> StepJacobian:
     streams = sources.N if sources.apart else 1
     sizes = [math.prod(edge[0].specs[edge[1]].shape) // streams for edge in sources.states]
     arrived: list[Mapping[Edge, list[Term]]] = [{} for _ in after]
-    links: list[list[list[Term]]] = [[[] for _ in after] for _ in after]
+    links: list[list[list[Diagonal]]] = [[[] for _ in after] for _ in after]
     roots: dict[Edge, int] = {}  # parts that others may be linked to: those computed before them, without links
     for s, edge in sorted(enumerate(after), key=lambda part: part[1][0].id if part[1] else -1):
         if edge is None:
             continue
-        walk = _Walk(edge, sizes[s], sources, moves, roots if with_links else {})
+        walk = _Walk(edge, sizes[s], sources, moves, roots)
         arrived[s] = walk.arrived
         for root, link in walk.links.items():
             links[s][roots[root]].append(link)
@@ -172,13 +170,8 @@ class _Walk:
             return None
         total = forms[0]
         for form in forms[1:]:
-            total = self._sum(total, form)
+            total = added_forms(total, form, self._K)
         return total
-
-    def _sum(self, a: Form, b: Form) -> Form:
-        if isinstance(a, Diagonal) and isinstance(b, Diagonal) and _agree(a.units, b.units):
-            return Diagonal(a.values + b.values, np.maximum(a.units, b.units))
-        return Dense(a.dense(self._K) + b.dense(self._K))
 
     # -- one operation -------------------------------------------------------------------------------------------
 
@@ -276,14 +269,14 @@ class _Walk:
             raise StreamsMeetError
         is_row = math.prod(shape[1:-1]) == 1
         if needs[0] and left is not None:
-            self._by_rows(left, form, b, support(right), is_row)  # type: ignore[arg-type]
+            self._by_rows(left, form, b, (node.id, support(right)), is_row)  # type: ignore[arg-type]
         if needs[1] and right is not None:
             self._by_matrix(right, form, a, is_row, node.id)  # type: ignore[arg-type]
 
-    def _by_rows(self, edge: Edge, form: Form, matrix: Value, nonzero: Array | None, is_row: bool) -> None:
+    def _by_rows(self, edge: Edge, form: Form, matrix: Value, product: tuple[int, Array | None], is_row: bool) -> None:
         elements = _elements(edge, streamed=True)
         if is_row and isinstance(form, Diagonal):
-            through = Through(reshaped(form, form.units.shape[-1:]), matrix, nonzero)  # type: ignore[arg-type]  # as form is
+            through = Through(reshaped(form, form.units.shape[-1:]), matrix, *product)  # type: ignore[arg-type]  # as form is
             if edge in self._sources.places and len(elements) == 1:
                 self.arrived.setdefault(edge, []).append(through)
                 return
@@ -346,11 +339,6 @@ class _Walk:
 def _elements(edge: Edge, streamed: bool) -> tuple[int, ...]:
     """Return the shape of the elements of an edge: without the streams, where it has a row for each."""
     return edge[0].specs[edge[1]].shape[streamed:]
-
-
-def _agree(a: Array, b: Array) -> bool:
-    """Return whether no element reaches one unit by one way and another unit by the other."""
-    return a is b or bool(((a == b) | (a < 0) | (b < 0)).all())
 
 
 def support(edge: Edge | None) -> Array | None:

@@ -71,7 +71,7 @@ class SnAp(ForwardPolicy):
 
     Bias: credit through entries outside of M is lost; it falls with n, and there is none once M holds all entries.
     Variance: none. Memory: the entries of M. With n = 1 these are the units that a parameter enters directly: for an
-    RNN, GRU or LSTM, P numbers a stream, and for an LSTM H factors. A step costs about as much as one backward pass.
+    RNN or GRU P numbers a stream, for an LSTM P and H factors. A step costs about as much as one backward pass.
     With n = 2 and a dense recurrent matrix M holds all entries, and this is RTRL.
 
     Args:
@@ -182,16 +182,11 @@ class PatternCarrier(Carrier[Carried]):
 
     def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the gradient of the step's loss, delta J, and J after the step."""
-        jacobian = record.linked
-        influence, before = self._layout.fitted(jacobian, record, carry)
-        after = influence.advance(jacobian, lambda: record.jacobian, before)
+        influence, before = self._layout.fitted(record.jacobian, record, carry)
         direct, deltas, past = record.loss_terms()
-        terms = [direct]
-        if not is_zero(deltas):
-            terms.append(influence.gradient(joined(deltas, jacobian.N), after))
-        if not is_zero(past):
-            terms.append(influence.gradient(joined(past, jacobian.N), before))
-        return summed(*terms), after
+        after, through = influence.advance(record.jacobian, before, _cotangent(deltas, influence.N))
+        delta = _cotangent(past, influence.N)
+        return summed(direct, through, {} if delta is None else influence.gradient(delta, before)), after
 
 
 class LocalCarrier(Carrier[Carried]):
@@ -213,26 +208,27 @@ class LocalCarrier(Carrier[Carried]):
 
     def advance(self, record: StepRecord, carry: Carried | None) -> tuple[Gradients, Carried]:
         """Return the learning signals times the traces, and the traces after the step."""
-        jacobian = local(record.linked)
+        jacobian = local(record.jacobian)
         influence, before = self._layout.fitted(jacobian, record, carry)
-        after = influence.advance(jacobian, lambda: local(record.jacobian), before)
         pull: Callable[..., tuple[Gradients, list[Value], list[Value]]] = record.loss_terms
         if self._feedback is not None:
             pull = self._feedback.bound(record)
         direct, deltas, _ = pull()
         traced = {block.name for block in influence.blocks}
-        terms = [direct]
         if without := [name for name in record.reaching if name not in traced]:  # they get the gradient within the step
             within, _, _ = pull(())
-            terms = [direct | {name: within[name] for name in without if name in within}]
-        zeros, groups = record.zeros(), layers(jacobian)
-        for layer in groups:
-            if len(groups) > 1:
-                _, deltas, _ = pull(layer)
-            own = [delta if part in layer else zeros[part] for part, delta in enumerate(deltas)]
-            if not is_zero(own):
-                terms.append(influence.gradient(joined(own, jacobian.N), after))
-        return summed(*terms), after
+            direct = direct | {name: within[name] for name in without if name in within}
+        groups = layers(jacobian)
+        for layer in groups if len(groups) > 1 else ():  # its signal, through the layers above it
+            _, signals, _ = pull(layer)
+            deltas = [signals[part] if part in layer else delta for part, delta in enumerate(deltas)]
+        after, through = influence.advance(jacobian, before, _cotangent(deltas, influence.N))
+        return summed(direct, through), after
+
+
+def _cotangent(parts: Sequence[Value], N: int) -> Value | None:
+    """Return the cotangents of the parts of a state as one array (N, n); None if they are zero."""
+    return None if is_zero(parts) else joined(parts, N)
 
 
 class _Layout:
@@ -300,9 +296,8 @@ class _Layout:
                 return known
         self._pattern = pattern
         influence = self._spread(pattern, jacobian.sizes, jacobian.N)
-        bytes_each = {name: parameter.dtype.itemsize for name, parameter in record.parameters.items()}
-        size = jacobian.N * sum(block.entries * bytes_each[block.name] for block in influence.blocks)
-        check_memory(self._policy, size, f"{influence.entries:,} entries of dh/dtheta for {jacobian.N} streams")
+        size = influence.nbytes({name: parameter.dtype for name, parameter in record.parameters.items()})
+        check_memory(self._policy, size, f"{influence.numbers:,} numbers of dh/dtheta for {jacobian.N} streams")
         return influence
 
 

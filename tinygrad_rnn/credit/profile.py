@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -23,8 +24,9 @@ from .update import Step
 class _Muted(StepRecord):
     """A record in which the parameters are constants: what was carried before goes on, and nothing is added."""
 
-    def _found(self, with_links: bool) -> StepJacobian:
-        found = super()._found(with_links)
+    @cached_property
+    def jacobian(self) -> StepJacobian:
+        found = super().jacobian
         quiet = [{name: [_zeroed(term) for term in terms] for name, terms in row.items()} for row in found.parameters]
         return replace(found, parameters=quiet)
 

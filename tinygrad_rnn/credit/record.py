@@ -58,17 +58,9 @@ class StepRecord:
 
     @cached_property
     def jacobian(self) -> StepJacobian:
-        """The derivatives of the state after the step."""
-        return self._found(with_links=False) if any(map(any, self.linked.links)) else self.linked
-
-    @cached_property
-    def linked(self) -> StepJacobian:
-        """The same, with links between parts of the new state kept apart."""
-        return self._found(with_links=True)
-
-    def _found(self, with_links: bool) -> StepJacobian:
+        """The derivatives of the state after the step, with links between its parts kept apart."""
         before, after = [edge_to(part) for part in self._before], [_edge(part) for part in self._after]
-        return step_jacobian(after, before, self.edges, self.streams, self._moves, with_links)
+        return step_jacobian(after, before, self.edges, self.streams, self._moves)
 
     def zeros(self) -> list[Value]:
         """Return zeros like the parts of the state."""

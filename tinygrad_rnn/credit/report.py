@@ -15,6 +15,7 @@ from ..engine.tensor import Tensor, shape_of
 from ..engine.tree import flatten, map_leaves
 from ..errors import ShapeError
 from ..files import new_figure, write_figure
+from .influence import Influence
 from .moves import Moves
 from .nests import arrays_of, fresh_leaf, leaves_of, loss_and_state, steps_of
 from .pattern import StepPattern
@@ -30,25 +31,22 @@ class InfluencePattern:
         steps: steps after which; None: however many.
         reached: name of a parameter to booleans (n, *shape): which of the n numbers of state each element reaches.
         kept: the same, for the entries that are kept; the others follow from them (an LSTM's h from its c).
+        factors: number of factors by which they follow, which are kept too.
         is_complete: whether more steps reach nothing more, so that `SnAp(steps)` is `RTRL`.
-        itemsize: bytes of an entry.
+        nbytes: bytes of what is kept for a stream, entries and factors.
     """
 
     steps: int | None
     reached: dict[str, Array]
     kept: dict[str, Array]
+    factors: int
     is_complete: bool
-    itemsize: int
+    nbytes: int
 
     @property
     def entries(self) -> int:
         """Number of entries that are kept for a stream."""
         return sum(int(np.count_nonzero(kept)) for kept in self.kept.values())
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of what is kept for a stream."""
-        return self.entries * self.itemsize
 
     @property
     def full(self) -> int:
@@ -70,9 +68,10 @@ class InfluencePattern:
                 f"{name:<{wide}}  {math.prod(reached.shape[1:]):>9,}  {units:>13}  {kept:>10,}  "
                 f"{kept / max(reached.size, 1):6.1%}"
             )
-        lines += ["", f"{self.entries:,} of {self.full:,} entries are kept, {self.nbytes:,} bytes."]
+        factors = f" and {self.factors:,} factors" if self.factors else ""
+        lines += ["", f"{self.entries:,} of {self.full:,} entries{factors} are kept, {self.nbytes:,} bytes."]
         if more := sum(map(np.count_nonzero, self.reached.values())) - self.entries:
-            lines.append(f"{more:,} follow from them, by operations on elements from one part of the state to another.")
+            lines.append(f"{more:,} follow by the factors, from one part of the state to another on elements alone.")
         if self.is_complete:
             lines.append("More steps reach nothing more: on this pattern RTRL is exact.")
         return "\n".join(lines)
@@ -145,7 +144,7 @@ def influence_pattern(
     alone = map_leaves(lambda part: part[:1] if shape_of(part)[:1] == (N,) else part, arrays_of(state))
     before = map_leaves(fresh_leaf, alone)
     loss, after = loss_and_state(step(map_leaves(lambda x: x[:1, :1], inputs), before), "influence_pattern")
-    jacobian = StepRecord(loss, before, after, named, Moves()).linked
+    jacobian = StepRecord(loss, before, after, named, Moves()).jacobian
     shapes = {name: parameter.shape for name, parameter in named.items()}
     pattern = StepPattern.of(jacobian, shapes)
     found, whole = pattern.spread(steps), pattern.spread(None)
@@ -154,5 +153,6 @@ def influence_pattern(
         name: np.broadcast_to(found[name] | pattern.following(found[name]), part.shape) for name, part in kept.items()
     }
     complete = all(np.array_equal(found[name], whole[name]) for name in found)
-    itemsize = max((named[name].dtype.itemsize for name in reached), default=0)
-    return InfluencePattern(steps, reached, kept, complete, itemsize)
+    influence = Influence(pattern.blocks(steps), shapes, jacobian.sizes, 1)
+    nbytes = influence.nbytes({name: parameter.dtype for name, parameter in named.items()})
+    return InfluencePattern(steps, reached, kept, influence.factors, complete, nbytes)

@@ -213,7 +213,7 @@ class _Kronecker(Carrier[Factors]):
         self._policy = policy
 
     def advance(self, record: StepRecord, carry: Factors | None) -> tuple[Gradients, Factors]:
-        jacobian = record.jacobian
+        jacobian = record.jacobian.whole
         entering = {
             name: _entering(name, jacobian)
             for name in record.parameters

@@ -9,7 +9,7 @@ functions on values, so a plan can record it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -47,8 +47,11 @@ class Diagonal:
         return found
 
     def entries(self, rows: Array, columns: Array) -> Value:
-        """Return the derivatives of units `rows` by elements `columns`, indices of one shape: (N, *shape)."""
+        """Return the derivatives of units `rows` by elements `columns`, which are broadcast: (N, *shape)."""
         reached = (self.units.reshape(-1)[columns] == rows) & (rows >= 0)
+        if columns.size * 2 < reached.size:  # each of them once, and zeros for the units that it does not reach
+            made: Value = picked(flat(self.values, 1), columns) * reached.astype(self.values.dtype)
+            return made
         return picked(flat(self.values, 1), np.where(reached, columns, -1))
 
 
@@ -72,7 +75,7 @@ class Dense:
         return np.ones((K, *(1,) * (self.values.ndim - 2)), bool)
 
     def entries(self, rows: Array, columns: Array) -> Value:
-        """Return the derivatives of units `rows` by elements `columns`, indices of one shape: (N, *shape)."""
+        """Return the derivatives of units `rows` by elements `columns`, which are broadcast: (N, *shape)."""
         K, N = self.values.shape[:2]
         table = np.reshape(np.swapaxes(flat(self.values, 2), 0, 1), (N, -1))
         return picked(table, np.where(rows >= 0, rows * (table.shape[1] // K) + columns, -1))
@@ -85,11 +88,13 @@ class Through:
     Attributes:
         after: the derivative by the product, elements (U,).
         matrix: (D, U); the D rows are the elements of the source.
+        node: number of the product in the graph.
         support: (D, U) booleans, where the matrix can be other than zero; None: everywhere.
     """
 
     after: Diagonal
     matrix: Value
+    node: int
     support: Array | None = None
 
     @property
@@ -102,8 +107,7 @@ class Through:
         total: Value | None = None
         for columns in self._columns(K).T:  # (K,): for each unit one of the columns that reach it
             factor = np.expand_dims(np.swapaxes(picked(self.after.values, columns), 0, 1), 2)  # (K, N, 1)
-            term = factor * np.expand_dims(np.swapaxes(picked(self.matrix, columns), 0, 1), 1)  # (K, 1, D)
-            total = term if total is None else total + term
+            total = added(total, factor * np.expand_dims(np.swapaxes(picked(self.matrix, columns), 0, 1), 1))
         assert total is not None
         return total
 
@@ -114,7 +118,7 @@ class Through:
         return found
 
     def entries(self, rows: Array, columns: Array) -> Value:
-        """Return the derivatives of units `rows` by elements `columns`, indices of one shape: (N, *shape)."""
+        """Return the derivatives of units `rows` by elements `columns`, which are broadcast: (N, *shape)."""
         U = self.matrix.shape[1]
         total: Value | None = None
         for reaching in self._columns(int(rows.max(initial=0)) + 1).T:
@@ -122,8 +126,7 @@ class Through:
             if total is not None and (at < 0).all():
                 continue
             weight = picked(flat(self.matrix, 0), np.where(at >= 0, columns * U + at, -1))
-            term = picked(self.after.values, at) * weight
-            total = term if total is None else total + term
+            total = added(total, picked(self.after.values, at) * weight)
         assert total is not None
         return total
 
@@ -167,7 +170,7 @@ class Outer:
         return np.expand_dims(self.after.pattern(K), 1)
 
     def entries(self, rows: Array, columns: Array) -> Value:
-        """Return the derivatives of units `rows` by elements `columns`, indices of one shape: (N, *shape)."""
+        """Return the derivatives of units `rows` by elements `columns`, which are broadcast: (N, *shape)."""
         left, U = self.factors()
         return self.after.entries(rows, columns % U) * picked(left, columns // U)
 
@@ -214,7 +217,7 @@ class Lookup:
         return np.expand_dims(self.after.pattern(K), 1)
 
     def entries(self, rows: Array, columns: Array) -> Value:
-        """Return the derivatives of units `rows` by elements `columns`, indices of one shape: (N, *shape)."""
+        """Return the derivatives of units `rows` by elements `columns`, which are broadcast: (N, *shape)."""
         left, size = self.factors()
         return self.after.entries(rows, columns % size) * picked(left, columns // size)
 
@@ -244,7 +247,69 @@ class StepJacobian:
     N: int
     states: list[list[list[Term]]]
     parameters: list[dict[str, list[Term]]]
-    links: list[list[list[Term]]]
+    links: list[list[list[Diagonal]]]
+
+    @cached_property
+    def whole(self) -> StepJacobian:
+        """The same derivatives without links: what a part has by way of another is multiplied out."""
+        if not any(map(any, self.links)):
+            return self
+        states = [[[*terms] for terms in row] for row in self.states]
+        parameters = [{name: [*terms] for name, terms in row.items()} for row in self.parameters]
+        for s, r in np.ndindex(len(self.sizes), len(self.sizes)):
+            for link in self.links[s][r]:
+                for own, further in zip(states[s], self.states[r], strict=True):
+                    own += [_by_way(link, term, self.sizes[s]) for term in further]
+                for name, further in self.parameters[r].items():
+                    parameters[s].setdefault(name, []).extend(_by_way(link, term, self.sizes[s]) for term in further)
+        return replace(
+            self,
+            states=[[_merged(terms, K) for terms in row] for K, row in zip(self.sizes, states, strict=True)],
+            parameters=[
+                {name: _merged(terms, K) for name, terms in row.items()}
+                for K, row in zip(self.sizes, parameters, strict=True)
+            ],
+            links=[[[] for _ in row] for row in self.links],
+        )
+
+
+def _by_way(link: Diagonal, term: Term, K: int) -> Term:
+    """Return the derivative of the K units of a part that is linked to the part of which `term` is a derivative."""
+    if isinstance(term, Through | Outer | Lookup):
+        return replace(term, after=_by_way(link, term.after, K))  # type: ignore[arg-type]  # a form gives one of its kind
+    factors, units = flat(link.values, 1), link.units.reshape(-1)
+    if isinstance(term, Diagonal):
+        return Diagonal(term.values * picked(factors, term.units), np.where(term.units >= 0, units[term.units], -1))
+    source = np.full(K, -1)
+    source[units[units >= 0]] = np.flatnonzero(units >= 0)
+    each = np.reshape(np.swapaxes(picked(factors, source), 0, 1), (K, -1, *(1,) * (term.values.ndim - 2)))
+    return Dense(np.take(term.values, np.maximum(source, 0), axis=0) * each)
+
+
+def _merged(terms: list[Term], K: int) -> list[Term]:
+    """Return terms with those of one product, lookup or leaf added up."""
+    found: dict[object, Term] = {}
+    for term in terms:
+        way: object = (type(term), term.node) if isinstance(term, Through | Outer | Lookup) else Form
+        known = found.get(way)
+        if isinstance(term, Form) and isinstance(known, Form):
+            found[way] = added_forms(known, term, K)
+        elif isinstance(term, Through | Outer | Lookup) and isinstance(known, Through | Outer | Lookup):
+            after = added_forms(known.after, term.after, K)
+            apart = isinstance(term, Through) and isinstance(after, Dense)
+            found[id(term) if apart else way] = term if apart else replace(known, after=after)  # type: ignore[arg-type]
+        else:
+            found[way] = term
+    return list(found.values())
+
+
+def added_forms(a: Form, b: Form, K: int) -> Form:
+    """Return the sum of derivatives of K units by the same elements."""
+    if isinstance(a, Diagonal) and isinstance(b, Diagonal):
+        x, y = a.units, b.units
+        if x is y or ((x == y) | (x < 0) | (y < 0)).all():  # no element reaches one unit by a, and another by b
+            return Diagonal(a.values + b.values, np.maximum(x, y))
+    return Dense(a.dense(K) + b.dense(K))
 
 
 def reshaped(form: Form, elements: tuple[int, ...]) -> Form:
@@ -265,6 +330,11 @@ def moved(form: Form, source: Array, elements: tuple[int, ...]) -> Form:
         return Dense(made)
     units = np.where(at >= 0, form.units.reshape(-1)[at], -1)
     return Diagonal(made, units.reshape(elements))
+
+
+def added(a: Value | None, b: Value | None) -> Value | None:
+    """Return the sum of what there is."""
+    return b if a is None else a if b is None else a + b
 
 
 def flat(values: Value, lead: int) -> Value:

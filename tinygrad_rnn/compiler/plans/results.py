@@ -1,23 +1,23 @@
-"""Operands that are written where a result will lie: if x @ W + b is returned, the product needs no buffer."""
+"""Operands that are written where a result, or a part of a stack, will lie: the product of x @ W + b needs no buffer."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 
 from ..ir.graph import Call, Graph, Value
 from ..ir.table import IN_PLACE, VIEWS
 
 
-def made_in_results(graph: Graph, placed: Container[Value], over: Container[Call]) -> Iterator[tuple[Value, Value]]:
+def made_in_results(graph: Graph, placed: Collection[Value], over: Container[Call]) -> Iterator[tuple[Value, Value]]:
     """Yield pairs of a value and the result that is written over it, element by element, by its only reader.
 
     Args:
         graph: its calls in order; those in loops are left alone.
-        placed: values that have a slot.
+        placed: values that have a slot, such as those that a stack joins.
         over: calls whose results lie over donated inputs.
     """
     uses, returned, known = graph.uses(), dict.fromkeys(graph.outputs), set(graph.calls)
-    for result in returned:
+    for result in dict.fromkeys([*returned, *placed]):
         call = result.maker
         while call in known and call.name in IN_PLACE and call not in over:
             fitting = (part for part in call.inputs if _may_lie_there(part, result, call, uses))

@@ -332,5 +332,7 @@ class _Builder:
     def _influence(self, credit: Credit, beside: Loop) -> None:
         """Draw what is carried forward beside the states."""
         shape = f"{max(credit.sizes):,} numbers"
-        loop = Loop(beside.source, beside.delay, credit.symbol, shape, 1, (), credit.norms[:-1], "influence")
+        cells = {block.kind for block in self.blocks.blocks if block.kind.role == "cell"}
+        name = f"{credit.symbol} of all layers" if len(cells) > 1 else credit.symbol
+        loop = Loop(beside.source, beside.delay, name, shape, 1, (), credit.norms[:-1], "influence")
         self.made.loops.append(loop)

@@ -146,5 +146,6 @@ def _draw_piece(canvas: Canvas, credit: Credit, ends: tuple[Box, Box], y: float,
     tip = "\n".join(credit.facts(step))
     canvas.edge(tail, head, points, None, nodes, kind="influence", arrow=head.kind != "elision", tip=tip)
     if "elision" not in (tail.kind, head.kind):
-        x, text = canvas.grid.mark_x(tail.right, head.left), f"{credit.symbol}: {credit.sizes[step]:,} numbers"
-        canvas.scene.labels.append(Label(x, y + 9, text, size=8))
+        x, texts = canvas.grid.mark_x(tail.right, head.left), [f"{credit.symbol}: {credit.sizes[step]:,} numbers"]
+        texts += ["of all layers"] * (sum(row.role == "cell" for row in canvas.table.rows) > 1)
+        canvas.scene.labels += [Label(x, y + 9 + 10 * number, text, size=8) for number, text in enumerate(texts)]
