@@ -40,6 +40,7 @@ IN_RESULTS = {
     "product": (lambda x: x @ x + 1.0, 0),
     "chain": (lambda x: np.tanh(np.exp(x) * 2.0 - x), 0),
     "two results": (lambda x: (x @ x + 1.0, np.exp(x) * 2.0), 0),
+    "parts of a stack": (lambda x: np.concatenate([x @ x + 1.0, x @ x.T + x]), 0),
     "an operand that is returned too": (lambda x: (lambda y: (y, np.tanh(y)))(x @ x), 0),
     "an operand that is read again": (lambda x: (lambda y: (np.tanh(y), np.sum(y)))(x @ x), 4 * 4 * 8),
     "an operand that is turned": (lambda x: (x @ x).T * 2.0, 4 * 4 * 8),

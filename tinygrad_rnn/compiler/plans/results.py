@@ -1,4 +1,4 @@
-"""Operands that are written where a result, or a part of a stack, will lie: the product of x @ W + b needs no buffer."""
+"""Operands that are written where a result, or a part of a stack, will lie: x @ W + b needs one buffer."""
 
 from __future__ import annotations
 
