@@ -68,7 +68,10 @@ def worker(name: str, seconds: float) -> None:
     )
     ids = np.random.default_rng(1).integers(0, config.V, (streams, config.T + 1))
     batch, state = (ids[:, :-1], ids[:, 1:]), model.initial_state(streams)
-    numbers = measured(group, 4 * model.parameter_count(), (config.N * config.T, config.H, config.V))
+    rows, table = config.N * config.T, 4 * config.V * config.D
+    table *= 2 * group.size * rows <= config.V  # a larger one is summed whole
+    summed = 4 * model.parameter_count() - table
+    numbers = measured(group, summed, (rows, config.H, config.V))
     times: list[float] = []
     own: list[float] = []
     for number in range(10_000):
@@ -87,9 +90,14 @@ def worker(name: str, seconds: float) -> None:
             "processor_ms": 1e3 * processor_s,
             "updates": len(times),
             "machine": [numbers.gemm, numbers.memory, numbers.latency, numbers.bandwidth],
-            "flops": sum(plan.flops for plan in plans),
-            "nbytes": sum(plan.nbytes for plan in plans),
-            "gradient_bytes": 4 * model.parameter_count(),
+            "work": {
+                "flops": sum(plan.flops for plan in plans),
+                "nbytes": plans[0].nbytes,
+                "gradient_bytes": summed,
+                "divided_nbytes": group.size * sum(plan.nbytes for plan in plans[1:]),
+                "table_bytes": table,
+                "row_bytes": rows * (4 * config.D + 8) if table else 0,
+            },
         }
         print(json.dumps(found))
 
@@ -120,7 +128,7 @@ def as_machine(run: dict[str, Any]) -> Machine:
 
 
 def as_work(run: dict[str, Any]) -> Work:
-    return Work(run["flops"], run["nbytes"], run["gradient_bytes"])
+    return Work(**run["work"])
 
 
 # -- bytes

@@ -142,6 +142,9 @@ POLICIES = {
     "kronecker": lambda: tr.KroneckerFactored(rng=3, every=3),
 }
 
+# Large enough for parts of updates, for tables whose gradients are rows, and for sums before the end of a plan.
+LARGE = {"vocabulary": 1200, "hidden": 32}
+
 CASES = {f"cell:{cell if isinstance(cell, str) else cell.__name__}": (language, {"cell": cell}) for cell in CELLS}
 # It divides by the deviation of numbers that are almost equal, and so rounding grows from update to update, also of one
 # process on another executor: that is what its difference is compared with.
@@ -170,8 +173,15 @@ CASES |= {
     "weight drop": (language, {"draws": True, **unit(lambda cell: tr.WeightDrop(cell, 0.4))}),
     "overlap": (
         language,
-        {"vocabulary": 1200, "hidden": 32, "drop": 0.2, "apart": True},
-    ),  # large enough to be sent before the end
+        {**LARGE, "drop": 0.2, "apart": True},
+    ),
+    "divided": (language, {**LARGE, "clip": 0.1, "drop": 0.2}),
+    "divided, decay": (language, {**LARGE, "optimizer": lambda: tr.SGD(0.3, weight_decay=0.01)}),
+    "divided, accumulate": (language, {**LARGE, "clip": 0.1, "accumulate": 3}),
+    "divided, numpy": (language, {**LARGE, "clip": 0.1, "executor": "numpy"}),
+    "rows, adam": (language, {**LARGE, "optimizer": OPTIMIZERS["adam"], "clip": 0.5}),
+    "rows, tied": (language, {**LARGE, "model": {"tied": True}, "hidden": 5}),
+    "rows, overlap, adam": (language, {**LARGE, "optimizer": OPTIMIZERS["adam"], "apart": True}),
     "accumulate": (language, {"accumulate": 3, "clip": 0.1, "drop": 0.2}),
     "eager": (language, {"compile": False, "drop": 0.2}),
     "numpy": (language, {"executor": "numpy", "drop": 0.2}),

@@ -9,7 +9,7 @@ from tinygrad_rnn.compiler.plans.instructions import Loop
 from tinygrad_rnn.parallel import Group
 from tinygrad_rnn.training.loop import handover
 from tinygrad_rnn.training.loop.handover import Link, hand_over, made_before_the_end
-from tinygrad_rnn.training.loop.together import flat_of, places_of
+from tinygrad_rnn.training.loop.vectors import flat_of, places_of
 
 MODEL = tr.RNNLM(1500, 4, 24, np.random.default_rng(0), cell="rnn", layers=2, dtype=np.float64)
 IDS = np.random.default_rng(1).integers(0, 1500, (2, 5))

@@ -12,7 +12,7 @@ from tinygrad_rnn.parallel import Group, Share, group_of, joined_state, launched
 from tinygrad_rnn.parallel.exchange import BFloat16, TopK, as_bfloat16, as_float32, parse_exchange
 from tinygrad_rnn.parallel.shares import own_rows
 from tinygrad_rnn.training.loop.pieces import HeldRows
-from tinygrad_rnn.training.loop.together import flat_of, places_of
+from tinygrad_rnn.training.loop.vectors import flat_of, places_of
 
 
 class Several(Group):
@@ -143,12 +143,14 @@ def test_a_plan_makes_gradients_in_the_vector(executor):
     step = tr.Compiled(vector, executor=executor)
     found = step(model.parameters(), ids, model.initial_state(2))["float64"]
     wanted = tr.grad(model.loss(ids, ids, model.initial_state(2))[0], model.parameters())
-    assert np.allclose(found, np.concatenate([g.ravel() for g in wanted.values()]), rtol=1e-12, atol=1e-15)
+    for name, place in places_of(model.parameters()).items():
+        assert np.allclose(place.of({"float64": found}), wanted[name], rtol=1e-12, atol=1e-15)
     made = [
         one for one, _ in step.plan.flat() if any(slot.buffer is step.plan.outputs[0].buffer for slot in one.outputs)
     ]
     assert {"matmul", "take_back"} <= {one.operator.name for one in made}
-    assert sum(one.operator.name == "copy" for one in made) <= 1  # none of a matrix
+    copied = [np.prod(one.outputs[0].shape) for one in made if one.operator.name == "copy"]
+    assert max(copied, default=0) <= 9  # a bias, and room before a matrix
 
 
 def test_two_plans_read_each_others_results_where_they_lie():

@@ -83,7 +83,7 @@ class Compiled(Generic[P, R_co]):
         self._newest: Ready | None = None  # the plan of the last call
         self._verified: set[int] = set()  # hashes of steps of loops that were verified; see `trace`
         self._families: dict[object, Family] = {}  # by the form of the recorded graph
-        self._memories: Beside = Beside() if beside is None else beside._memories
+        self.memories: Beside = Beside() if beside is None else beside.memories
         self._lock: ForkSafeLock = ForkSafeLock() if beside is None else beside._lock  # an arena serves one replay
         self._recordings = Recordings(function, self.max_plans)
         self.__doc__ = function.__doc__
@@ -247,7 +247,7 @@ class Compiled(Generic[P, R_co]):
         inputs = [number for number, leaf in enumerate(leaves) if isinstance(leaf, INPUTS)]
         given = donated_leaves(self.function, self.donate, args)
         donated = frozenset(place for place, number in enumerate(inputs) if number in given)
-        family = self._families.setdefault((found.form, donated), Family(self._memories))
+        family = self._families.setdefault((found.form, donated), Family(self.memories))
         plan = family.plan_for(found)
         is_first = plan is None
         if plan is None:

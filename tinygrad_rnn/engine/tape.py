@@ -215,6 +215,9 @@ class Tracer(Protocol):
     def lift(self, array: Array, edge: Edge) -> Any:
         """Return the Tensor that an edge leads to, for a recorded backward pass."""
 
+    def looked_up(self, gradient: object) -> tuple[object, object] | None:
+        """Return rows and ids, as Tensors, if a gradient is that of a single lookup along the first axis of a table."""
+
     def seen(self, array: Array) -> None:
         """Note an array of which a copy is used, so that a replay would not see later changes to it."""
 

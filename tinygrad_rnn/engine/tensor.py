@@ -5,6 +5,7 @@ Its operators and array methods are in `methods`, its conversions to numbers, te
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Iterator
 from typing import NoReturn, TypeAlias
@@ -340,6 +341,18 @@ def adopt(leaf: Tensor, array: Array) -> None:
     view = array.view()
     view.flags.writeable = False
     leaf._array = view
+
+
+def is_held(leaf: Tensor) -> bool:
+    """Return whether anybody but a leaf refers to its array."""
+    return _references(leaf) > _ALONE
+
+
+def _references(leaf: Tensor) -> int:
+    return sys.getrefcount(leaf._array)
+
+
+_ALONE = _references(Tensor(np.zeros(1)))
 
 
 def shape_of(value: object) -> tuple[int, ...]:

@@ -161,6 +161,11 @@ def _take_back(g: Array, /, indices: Array, axis: int, shape: tuple[int, ...], *
     return out
 
 
+def take_back(rows: Array, ids: Array, shape: tuple[int, ...]) -> Array:
+    """Return zeros of this shape, to which each of the rows (R, ...) is added where the first axis has its id (R,)."""
+    return cast(Array, _take_back(cast(Tensor, rows), indices=ids, axis=0, shape=shape))
+
+
 def add_equal(rows: Array, ids: Array) -> tuple[Array, Array]:
     """Return where each id stands first, and the sums of the rows (R, ...) that have the same one of the ids (R,).
 

@@ -54,6 +54,14 @@ class Optimizer(ABC):
         """The name of the class, for messages."""
         return type(self).__name__
 
+    @property
+    def divisible(self) -> bool:
+        """Whether several processes may each update a part of a parameter.
+
+        That is so if each new element follows from the old one and its gradient alone, and nothing is kept of it.
+        """
+        return False
+
     def rates(self, lr: float) -> Rates:
         """Return the numbers that the rule gets as its `lr` in this update: the learning rate, unless it needs more.
 

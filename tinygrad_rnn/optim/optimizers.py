@@ -33,6 +33,11 @@ class SGD(Rule):
     array([0.8])
     """
 
+    @property
+    def divisible(self) -> bool:
+        """Whether parameters may be updated in parts; who derives another rule says so of it."""
+        return type(self) is SGD
+
     def rule(self, p: V, g: V, lr: Rates, state: dict[str, V]) -> V:
         """Return p - lr * g."""
         new: V = p - lr * g

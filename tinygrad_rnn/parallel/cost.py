@@ -20,7 +20,7 @@ class Machine:
         gemm: floating point operations a second of products of the shape that counts most.
         memory: bytes a second that calls between the products read and write.
         latency: seconds of a message.
-        bandwidth: bytes a second that a process sends in a sum over all.
+        bandwidth: bytes a second that a process sends in a sum over all, or receives of the rows of others.
     """
 
     gemm: float
@@ -37,27 +37,61 @@ class Work:
         flops: of its rows.
         nbytes: that its plans read and write.
         gradient_bytes: of the vector that is summed.
+        divided_nbytes: that the update of all parameters reads and writes, where each process does a part of it.
+        table_bytes: of the gradients of tables that few rows of a batch are looked up in, all rows of them.
+        row_bytes: of those rows, with their ids.
     """
 
     flops: float
     nbytes: float
     gradient_bytes: float
+    divided_nbytes: float = 0.0
+    table_bytes: float = 0.0
+    row_bytes: float = 0.0
 
 
 def sum_seconds(machine: Machine, nbytes: float, processes: int) -> float:
     """Return the time of a sum over all processes.
 
-    2 ceil(log2 P) latency + 2 (P - 1) / P * bytes / bandwidth: a reduce-scatter by recursive halving, and an allgather
-    by recursive doubling. Source: Thakur, Rabenseifner and Gropp 2005, Optimization of collective communication
-    operations in MPICH.
+    (P - 1 + ceil(log2 P)) latency + 2 (P - 1) / P * bytes / bandwidth: a reduce-scatter by pairwise exchange, and an
+    allgather by recursive doubling. Source: Thakur, Rabenseifner and Gropp 2005, Optimization of collective
+    communication operations in MPICH.
 
     >>> sum_seconds(Machine(1e11, 1e10, 1e-6, 1e9), 1e6, 2)
     0.001002
     """
     if processes == 1:
         return 0.0
-    rounds = math.ceil(math.log2(processes))
-    return 2 * rounds * machine.latency + 2 * (processes - 1) / processes * nbytes / machine.bandwidth
+    messages = processes - 1 + math.ceil(math.log2(processes))
+    return messages * machine.latency + 2 * (processes - 1) / processes * nbytes / machine.bandwidth
+
+
+def gather_seconds(machine: Machine, nbytes: float, processes: int) -> float:
+    """Return the time in which all processes get what each of them has.
+
+    ceil(log2 P) latency + (P - 1) bytes / bandwidth, by recursive doubling; source as of `sum_seconds`.
+
+    >>> gather_seconds(Machine(1e11, 1e10, 1e-6, 1e9), 1e6, 2)
+    0.001001
+    """
+    if processes == 1 or not nbytes:
+        return 0.0
+    return math.ceil(math.log2(processes)) * machine.latency + (processes - 1) * nbytes / machine.bandwidth
+
+
+def sent_seconds(machine: Machine, work: Work, processes: int) -> float:
+    """Return the time of what processes send each other in an update.
+
+    That is the sum of the gradients, and the rows of tables; where those of all processes are more than half of the
+    tables, the sum of these instead.
+
+    >>> machine, work = Machine(1e11, 1e10, 0.0, 1e9), Work(1e9, 1e7, 1e6, table_bytes=1e7, row_bytes=1e6)
+    >>> [sent_seconds(machine, work, processes) for processes in (1, 2, 100)]
+    [0.0, 0.002, 0.02178]
+    """
+    if 2 * processes * work.row_bytes > work.table_bytes:
+        return sum_seconds(machine, work.gradient_bytes + work.table_bytes, processes)
+    return sum_seconds(machine, work.gradient_bytes, processes) + gather_seconds(machine, work.row_bytes, processes)
 
 
 def update_seconds(machine: Machine, work: Work, processes: int, overlap: float = 0.0) -> float:
@@ -67,14 +101,14 @@ def update_seconds(machine: Machine, work: Work, processes: int, overlap: float 
         machine: its numbers.
         work: of one process, whatever the number of processes: each has its own rows.
         processes: P.
-        overlap: the share of the sum that is hidden behind computing, in [0, 1].
+        overlap: the share of what is sent that is hidden behind computing, in [0, 1].
 
     >>> machine, work = Machine(1e11, 1e10, 1e-6, 1e9), Work(1e9, 1e7, 1e6)
     >>> [f"{update_seconds(machine, work, processes):.6f} s" for processes in (1, 2)]
     ['0.011000 s', '0.012002 s']
     """
-    own = work.flops / machine.gemm + work.nbytes / machine.memory
-    return own + (1 - overlap) * sum_seconds(machine, work.gradient_bytes, processes)
+    own = work.flops / machine.gemm + (work.nbytes + work.divided_nbytes / processes) / machine.memory
+    return own + (1 - overlap) * sent_seconds(machine, work, processes)
 
 
 def efficiency(machine: Machine, work: Work, processes: int, overlap: float = 0.0) -> float:
@@ -108,7 +142,12 @@ def measured(group: Group, gradient_bytes: int, shape: tuple[int, int, int], sec
         return Machine(gemm, memory, 0.0, math.inf)
     rounds = math.ceil(math.log2(group.size))
     latency = _least(group, lambda: group.add(one), seconds) / (2 * rounds)
-    whole = _least(group, lambda: group.add(vector), seconds) - 2 * rounds * latency
+
+    def summed() -> None:
+        group.add_own(vector)
+        group.collect_own(vector)
+
+    whole = _least(group, summed, seconds)
     return Machine(gemm, memory, latency, 2 * (group.size - 1) / group.size * vector.nbytes / whole)
 
 

@@ -5,8 +5,8 @@ The collectives, the launcher and the detection of failures are MPI's; nothing o
 
 from __future__ import annotations
 
+import math
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +16,14 @@ import numpy as np
 
 from ..engine.tape import Array
 from ..errors import ConfigError
+from .sums import Sum
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 T = TypeVar("T")
-_PAUSE = 1e-4  # seconds between two questions
-_PIECE = 1 << 22  # bytes of one sum: what MPI keeps in between stays in cache, which is 4 times as fast on one machine
+_PART = 1 << 22  # bytes that another process sends for a sum, which are still in cache when they are added
+_LARGE = 1 << 14  # bytes of a part of a sum; for less another message takes as long
 
 # What launchers tell each process: Open MPI's, those with PMI (MPICH, Intel MPI), and SLURM's srun with PMIx or PMI.
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -55,44 +56,6 @@ def launched(environment: Mapping[str, str] | None = None) -> int:
     return next((int(size) for size in sizes if size.isdecimal() and int(size)), 1)
 
 
-class Sum:
-    """A sum over all processes that has begun.
-
-    MPI moves it on when it is asked about it, so a thread asks now and then while the caller computes in C.
-    """
-
-    def __init__(self, request: MPI.Request | None) -> None:
-        self._request = request
-        self._error: Exception | None = None
-        self._hurry = False
-        self._thread = threading.Thread(target=self._ask, daemon=True)
-        if request is not None:
-            self._thread.start()
-
-    def wait(self) -> None:
-        """Wait for the end.
-
-        Raises:
-            MPI.Exception: what MPI found on the way.
-        """
-        if self._request is not None:
-            self._hurry = True
-            self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _ask(self) -> None:
-        assert self._request is not None
-        try:
-            while not self._hurry:
-                if self._request.Test():
-                    return
-                time.sleep(_PAUSE)
-            self._request.Wait()
-        except Exception as error:
-            self._error = error
-
-
 class Group:
     """The processes that train one model together, each with its rank; one process alone needs no MPI.
 
@@ -118,6 +81,7 @@ class Group:
             raise ConfigError(f"comm must be a communicator of mpi4py, such as MPI.COMM_WORLD, got {comm!r}")
         self._comm = None if comm is None else comm.Dup()
         self.bytes = self.messages = 0
+        self._scratch = np.empty(0 if comm is None else _PART, np.uint8)
 
     @property
     def rank(self) -> int:
@@ -136,7 +100,10 @@ class Group:
 
     def rows(self, count: int) -> slice:
         """Return the part of `count` rows that this process holds; parts differ by one row at most."""
-        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        return self._rows_of(self.rank, count)
+
+    def _rows_of(self, rank: int, count: int) -> slice:
+        return slice(count * rank // self.size, count * (rank + 1) // self.size)
 
     def add(self, array: Array) -> None:
         """Put the sum over all processes into an array, the same bits in each process.
@@ -144,11 +111,52 @@ class Group:
         Args:
             array: contiguous, float32 or float64; of the same shape everywhere.
         """
+        if self._comm is None:
+            return
+        if self.parts_are_large(array.nbytes):
+            self.add_own(array.reshape(-1))
+            self.collect_own(array.reshape(-1))
+            return
+        with self._watched(2 * array.nbytes * (self.size - 1) // self.size) as comm:
+            comm.Allreduce(_in_place(), array)
+
+    def parts_are_large(self, nbytes: int) -> bool:
+        """Return whether so many bytes are summed in parts sooner than at once."""
+        return nbytes >= _LARGE * self.size
+
+    def add_own(self, vector: Array) -> None:
+        """Put the sum over all processes into the part of a vector that is this process's, its `rows`.
+
+        A reduce-scatter by pairwise exchange: on one machine its messages are copied once, from process to process.
+
+        Args:
+            vector: (n,), float32 or float64; of the same length everywhere.
+        """
+        if self._comm is None:
+            return
+        own, size, step = self.rows(len(vector)), self.size, _PART // vector.itemsize
+        mine, scratch = vector[own], self._scratch.view(vector.dtype)
+        most = -(-len(vector) // size)  # of a part
+        with self._watched(vector.nbytes * (size - 1) // size) as comm:
+            for distance in range(1, size):
+                to, source = (self.rank + distance) % size, (self.rank - distance) % size
+                theirs = vector[self._rows_of(to, len(vector))]
+                for start in range(0, most, step):
+                    part = mine[start : start + step]
+                    received = scratch[: len(part)]
+                    comm.Sendrecv(theirs[start : start + step], to, 0, received, source, 0)
+                    part += received
+
+    def collect_own(self, vector: Array) -> None:
+        """Put the parts of a vector that all processes have, each its `rows`, where they belong.
+
+        Args:
+            vector: (n,), of the same length everywhere.
+        """
         if self._comm is not None:
-            flat, step = array.reshape(-1), _PIECE // array.itemsize
-            with self._watched(2 * array.nbytes * (self.size - 1) // self.size) as comm:
-                for start in range(0, flat.size, step):
-                    comm.Allreduce(_in_place(), flat[start : start + step])
+            parts = [self._rows_of(rank, len(vector)) for rank in range(self.size)]
+            with self._watched(vector.nbytes * (self.size - 1) // self.size) as comm:
+                comm.Allgatherv(_in_place(), [vector, [part.stop - part.start for part in parts]])
 
     def add_amid(self, array: Array) -> None:
         """Do what `add` does, amid what each process computes for itself, and may fail at.
@@ -225,6 +233,16 @@ class Group:
         received = np.empty((self.size, *part.shape), part.dtype)
         with self._watched(part.nbytes * (self.size - 1)) as comm:
             comm.Allgather(part, received)
+        return received
+
+    def joined(self, part: Array) -> Array:
+        """Return the arrays (R, ...) of all processes, in their order, joined along R, which may differ."""
+        if self._comm is None:
+            return part
+        counts = self.collect(np.array([part.size])).ravel()
+        received = np.empty((int(counts.sum()) // max(math.prod(part.shape[1:]), 1), *part.shape[1:]), part.dtype)
+        with self._watched(part.nbytes * (self.size - 1)) as comm:
+            comm.Allgatherv(np.ascontiguousarray(part), [received, counts])
         return received
 
     def gather(self, value: T) -> list[T]:

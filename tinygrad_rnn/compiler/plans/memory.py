@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from weakref import WeakSet, ref
+from weakref import WeakSet, WeakValueDictionary, ref
 
 import numpy as np
 
@@ -24,21 +24,53 @@ class Block:
     inputs, which results are written over.
     """
 
-    __slots__ = ("address", "donated", "memory", "nbytes", "own", "start")
+    __slots__ = ("__weakref__", "_parts", "address", "donated", "memory", "nbytes", "own", "start")
 
     def __init__(self, nbytes: int, donated: bool = False) -> None:
         self.memory, self.start = _memory(nbytes)
         self.nbytes, self.address = nbytes, address(self.memory) + self.start
         self.own, self.donated = 0, donated
+        self._parts: dict[int, Part] = {}
 
     def array(self, slot: Slot) -> Array:
         """Return the array of a slot in the block."""
         return slot.array(self.memory, self.start)
 
+    def from_byte(self, first: int) -> Block | Part:
+        """Return the block from some byte on, the same object each time."""
+        if not first:
+            return self
+        if first not in self._parts:
+            self._parts[first] = Part(self, first)
+        return self._parts[first]
+
     @property
     def held(self) -> bool:
         """Whether anybody but the executor refers to the bytes."""
-        return sys.getrefcount(self.memory) - 2 > self.own
+        return self.references > 0
+
+    @property
+    def references(self) -> int:
+        """How many arrays of others refer to the bytes."""
+        return sys.getrefcount(self.memory) - 2 - self.own
+
+
+class Part:
+    """A block from some byte on: an array that lies amid a larger result, such as one of the parts of a vector."""
+
+    __slots__ = ("address", "block", "start")
+
+    def __init__(self, block: Block, first: int) -> None:
+        self.block, self.start, self.address = block, block.start + first, block.address + first
+
+    @property
+    def donated(self) -> bool:
+        """Whether results are written over inputs in here."""
+        return self.block.donated
+
+    def array(self, slot: Slot) -> Array:
+        """Return the array of a slot that lies in here."""
+        return slot.array(self.block.memory, self.start)
 
 
 class InputCopy:
@@ -65,6 +97,31 @@ class Beside:
     def __init__(self) -> None:
         self.memories: WeakSet[Memory] = WeakSet()
         self.used = False
+        self._blocks: WeakValueDictionary[int, Block] = WeakValueDictionary()  # by id of the memory that is theirs
+
+    def block(self, nbytes: int, donated: bool = False) -> Block:
+        """Return a new block."""
+        made, self.used = Block(nbytes, donated), True
+        self._blocks[id(made.memory)] = made
+        return made
+
+    def around(self, array: Array) -> Block | None:
+        """Return the block that an array lies in. It is asked for each argument of each call."""
+        base = array.base
+        if base is None or not array.flags.c_contiguous:
+            return None
+        block = self._blocks.get(id(base))
+        return block if block is not None and block.memory is base else None
+
+    def is_alone(self, array: Array) -> bool:
+        """Return whether an array lies in a block in which no other array does; those of executors do not count."""
+        block = self.around(array)
+        return block is not None and block.references == 1
+
+    def may_write_over(self, array: Array) -> None:
+        """Let results be written over what lies in the block of an array, where that is donated."""
+        if (block := self.around(array)) is not None:
+            block.donated = True
 
 
 class Memory:
@@ -110,35 +167,22 @@ class Memory:
         Args:
             needs: bytes of each large result, by its number.
         """
-        self.beside.used = True
         for blocks in self.sets[:_SETS]:
             if not any(number in blocks and blocks[number].held for number in needs):
-                return _enough(blocks, needs), False
+                return self._enough(blocks, needs), False
         self.sets += [{}] if len(self.sets) <= _SETS else []
         # Results of the last set are always copied, so nobody ever holds it.
-        return _enough(self.sets[-1], needs), len(self.sets) > _SETS
+        return self._enough(self.sets[-1], needs), len(self.sets) > _SETS
 
-    def block_of(self, array: Array) -> Block | None:
-        """Return the block at whose first byte an array begins; None if there is none."""
-        base = array.base
-        if base is None or not array.flags.c_contiguous:
-            return None
-        block = self._owner(base)
-        if block is None and len(self.beside.memories) > 1:
-            found = (memory._owner(base) for memory in self.beside.memories if memory is not self)
-            block = next((one for one in found if one is not None), None)
-        return block if block is not None and address(array) == block.address else None
+    def block_of(self, array: Array) -> Block | Part | None:
+        """Return the block at whose first byte an array begins, or the rest of one; None if there is none.
 
-    def _owner(self, base: object) -> Block | None:
-        """Return the block that owns this memory, or None. It runs for each argument of a call: no generators."""
-        for block in self.donated:
-            if block.memory is base:
-                return block
-        for blocks in self.sets:
-            for block in blocks.values():
-                if block.memory is base:
-                    return block
-        return None
+        Amid a block arrays lie at any number of places, and calls are bound for each: only those of blocks that are
+        written over are read there, as there are few of them.
+        """
+        block = self.beside.around(array)
+        first = 0 if block is None else address(array) - block.address
+        return block.from_byte(first) if block is not None and (block.donated or not first) else None
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks of this memory."""
@@ -146,7 +190,7 @@ class Memory:
         for blocks in self.sets:
             yield from blocks.values()
 
-    def donated_block(self, nbytes: int, taken: Collection[Block]) -> Block:
+    def donated_block(self, nbytes: int, taken: Collection[Block | Part]) -> Block:
         """Return a block for a donated array that lies in none yet: one that nobody holds, or a new one.
 
         Args:
@@ -155,9 +199,18 @@ class Memory:
         """
         free = [one for one in self.donated if one.nbytes >= nbytes and one not in taken and not one.held]
         if not free:
-            free, self.beside.used = [Block(nbytes, donated=True)], True
+            free = [self.beside.block(nbytes, donated=True)]
             self.donated += free
         return min(free, key=lambda one: one.nbytes)
+
+    def _enough(self, blocks: dict[int, Block], needs: Mapping[int, int]) -> dict[int, Block]:
+        """Return blocks, those that are missing or too small made anew."""
+        for number, nbytes in needs.items():
+            if number not in blocks:
+                blocks[number] = self.beside.block(nbytes)
+            elif blocks[number].nbytes < nbytes:
+                blocks[number] = self.beside.block(max(nbytes, 2 * blocks[number].nbytes))
+        return blocks
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -175,16 +228,6 @@ class Memory:
             raise
         for block, count in zip(found, before, strict=True):
             block.own += sys.getrefcount(block.memory) - count
-
-
-def _enough(blocks: dict[int, Block], needs: Mapping[int, int]) -> dict[int, Block]:
-    """Return the blocks, after those that are missing or too small have been replaced."""
-    for number, nbytes in needs.items():
-        if number not in blocks:
-            blocks[number] = Block(nbytes)
-        elif blocks[number].nbytes < nbytes:
-            blocks[number] = Block(max(nbytes, 2 * blocks[number].nbytes))
-    return blocks
 
 
 def _memory(nbytes: int) -> tuple[Array, int]:

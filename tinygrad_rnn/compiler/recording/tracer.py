@@ -132,6 +132,21 @@ class Tracer:
         """Return the Tensor at an edge, around an array that a rule kept."""
         return self.know(wrap(array, *edge), self.value_at(edge))
 
+    def looked_up(self, gradient: object) -> tuple[Tensor, Tensor] | None:
+        """Return (rows, ids) of which a gradient is made, if it is that of one lookup along the first axis of a table.
+
+        Its own call is left out of the graph where nothing else reads it.
+        """
+        value = self._values.get(id(gradient))
+        call = None if value is None else value.maker
+        if call is None or call.name != "take_back" or call.attrs["axis"] or self.frame is not None:
+            return None
+        rows, ids = call.inputs[0], call.attrs["indices"]
+        if not isinstance(rows, Value) or not isinstance(ids, Value):
+            return None
+        found = self.know(wrap(abstract_array(rows.shape, rows.dtype)), rows)
+        return found, self.know(wrap(np.zeros(ids.shape, ids.dtype)), ids)
+
     def constant(self, name: str, function: Callable[..., object], args: Sequence[object], repeatable: bool) -> Tensor:
         """Append a call of a function without a gradient; its result is a Tensor, so that reading it is noticed."""
         generators = [part for part in args if isinstance(part, np.random.Generator)]

@@ -33,7 +33,7 @@ from ..ir.table import UFUNCS
 from ..native.encode import encode
 from ..plans.explain import flops_of
 from ..plans.instructions import Buffer, Slot
-from ..plans.memory import Beside, Block, InputCopy, Memory, address, own_memory
+from ..plans.memory import Beside, Block, InputCopy, Memory, Part, address, own_memory
 from ..plans.plan import Plan
 from .binding import Binding, BoundCall, pieces_of, timed
 
@@ -44,7 +44,8 @@ _LARGE = 1 << 14  # bytes; smaller results are copied, and smaller inputs too
 _HUGE = 1 << 20  # bytes; of larger inputs no copy is kept that is not needed
 _SHARED = 1 << 25  # floating point operations; fewer are done before another thread can be relied on to have started
 _BOUND = 16  # combinations of blocks for which the calls stay bound
-_Blocks = tuple[tuple[Block, ...], tuple[Block | None, ...]]  # of large results, and large inputs
+_Place = Block | Part
+_Blocks = tuple[tuple[_Place, ...], tuple[_Place | None, ...]]  # of large results, and large inputs
 _NO_BLOCKS: _Blocks = (), ()
 _COPY = np.ndarray.copy
 
@@ -153,10 +154,10 @@ class Executor:
         with self._shared.counted():
             self._bound = {}
 
-    def _prepared(self, arrays: Sequence[Input]) -> tuple[list[BoundCall], dict[int, Block], bool]:
+    def _prepared(self, arrays: Sequence[Input]) -> tuple[list[BoundCall], dict[int, _Place], bool]:
         """Return calls that are bound to these inputs, the blocks they write to, and whether results are copied."""
-        chosen: dict[int, Block] = {}
-        wide: dict[int, Block | None] = {}
+        chosen: dict[int, _Place] = {}
+        wide: dict[int, _Place | None] = {}
         copied, key = False, _NO_BLOCKS
         if self._in_blocks or self._shared.beside.used:
             blocks, copied = self._shared.free_set(self._needs)
@@ -179,11 +180,11 @@ class Executor:
             }
         return bound, chosen, copied
 
-    def _sources(self, arrays: Sequence[Input]) -> tuple[Block | None, ...]:
+    def _sources(self, arrays: Sequence[Input]) -> tuple[_Place | None, ...]:
         """Return the blocks in which large inputs lie; a donated one that lies in none is copied into one first."""
         shared = self._shared
         found = [shared.block_of(cast("Array", arrays[number])) for number in self.wide]
-        taken: list[Block] = []
+        taken: list[_Place] = []
         for place in self._given:
             block = found[place]
             if block is None or not block.donated or block in taken:
@@ -200,7 +201,7 @@ class Executor:
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
-    def _fill(self, arrays: Sequence[Input], wide: dict[int, Block | None]) -> None:
+    def _fill(self, arrays: Sequence[Input], wide: dict[int, _Place | None]) -> None:
         """Put inputs where the calls read them, those in blocks excepted."""
         for number in self._generators:
             self._objects[id(self.plan.inputs[number].buffer)] = arrays[number]
@@ -231,7 +232,7 @@ class Executor:
         del self._memory[id(slot.buffer)]
         self._shared.drop_input(number)
 
-    def _handed(self, number: int, slot: Slot, chosen: dict[int, Block], copied: bool) -> Array:
+    def _handed(self, number: int, slot: Slot, chosen: dict[int, _Place], copied: bool) -> Array:
         """Return a result as the caller gets it."""
         if number not in chosen:
             return self._small[number].copy()
@@ -270,7 +271,7 @@ class Executor:
             self._bound = {}
             raise
 
-    def _bind(self, chosen: dict[int, Block], sources: dict[int, Block | None]) -> list[BoundCall]:
+    def _bind(self, chosen: dict[int, _Place], sources: dict[int, _Place | None]) -> list[BoundCall]:
         blocks = {id(self.plan.outputs[number].buffer): chosen[number] for number in self._needs}
         for number, source in sources.items():
             if source is not None:
@@ -304,7 +305,7 @@ class Executor:
             best = list(map(min, best, times))
         return best
 
-    def _addresses(self, blocks: dict[int, Block]) -> NDArray[np.int64]:
+    def _addresses(self, blocks: dict[int, _Place]) -> NDArray[np.int64]:
         """Return where the memory of the library's buffers starts, the arena first."""
         assert self._program is not None
         found = [address(self._arena)]

@@ -13,7 +13,8 @@ from ...compiler.plans.plan import Plan
 from ...engine.operands import without_gradient
 from ...engine.tape import Array, context
 from ...engine.tensor import Value
-from ...parallel.group import Group, Sum
+from ...parallel.group import Group
+from ...parallel.sums import Sum
 
 Result = TypeVar("Result")
 _LEAST = 1 << 18  # bytes; less is sent sooner than another thread can be relied on to be there

@@ -11,7 +11,7 @@ from ...engine.tensor import Tensor
 from ...optim import SGD, Momentum, Optimizer
 from ...parallel.exchange import Exchange
 from ...parallel.group import Group
-from .together import flat_of, places_of
+from .vectors import flat_of, places_of
 
 
 class Local:
@@ -56,10 +56,7 @@ class Local:
             p.data = self._anchor[name]
         self.outer.update(
             params,
-            {
-                name: moved[place.vector][place.start : place.stop].reshape(place.shape)
-                for name, place in places_of(params).items()
-            },
+            {name: place.of(moved) for name, place in places_of(params).items()},
         )
         self._anchor = _copies(params)
         self._steps, self._weight = 0, 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -33,7 +33,6 @@ from ...parallel.group import group_of
 from ...parallel.shares import Share, share_of
 from ...truncation import Policy, bptt, parse_policy
 from .guards import cause, parameters_of, trouble_in
-from .handover import hand_over
 from .local import Local, mean_state
 from .objective import Batch, Loss, Objective, Outcome, as_number, size_of
 from .online import Online
@@ -41,7 +40,8 @@ from .overlapping import Overlapping, part_of, past_of
 from .parts import Found, Parts, Rng, joined
 from .pieces import HeldRows, agreed_policy, is_compilable, resized
 from .result import StepResult
-from .together import Moments, Summed, Together, as_factor, flat_of
+from .together import Moments, Together
+from .vectors import Given, Summed, Vectors, flat_of
 
 Params: TypeAlias = dict[str, Tensor]
 Change: TypeAlias = tuple[Outcome, Array, dict[str, Array], Moments]
@@ -116,7 +116,6 @@ class TrainStep:
         self.resumable = flag("TrainStep", "resumable", resumable)
         self._fused = Compiled(self._whole, executor=executor)
         self._gradients_alone = Compiled(self._gradients, executor=executor)
-        self._flat = Compiled(self._flat_gradients, executor=executor)
         self._exchange = parse_exchange(exchange)
         self.group = group_of(comm)
         self.share: Share | None = None  # the rows that this process held last
@@ -133,11 +132,11 @@ class TrainStep:
         if self._online is None and self._carries_over and self._followed is not None:
             self._across = Overlapping(self.objective, self.model, self._followed)
         self.share = self._together = None
-        self._handing = Compiled(self._handing_gradients, executor=self._executor, beside=self._flat)
         if several:
-            reduce = reduction_of(self._exchange)
-            plan = self._flat if self.compile else None
-            self._together = Together(self.group, self.optimizer, self.clip, reduce, self._executor, plan)
+            reduce, under_policy = reduction_of(self._exchange), None if self.policy is None else self._gradients
+            vectors = Vectors(self.objective, self.model, under_policy, self._executor, exact=reduce is None)
+            plans = vectors if self.compile else None
+            self._together = Together(self.group, self.optimizer, self.clip, reduce, self._executor, plans)
         self._local = None
         if several and self._exchange.is_local:
             self._local = Local(self._exchange, self.group, self.model.parameters())
@@ -146,15 +145,16 @@ class TrainStep:
     @property
     def plans(self) -> int:
         """The number of plans that are kept; each size counts."""
-        others = [0 if part is None else part.plans for part in (self._online, self._together)]
-        return len(self._fused.plans) + len(self._gradients_alone.plans) + len(self._flat.plans) + sum(others)
+        online = 0 if self._online is None else self._online.plans
+        together = 0 if self._together is None else len(self._together.plans)
+        return len(self._fused.plans) + len(self._gradients_alone.plans) + online + together
 
     @property
     def every_plan(self) -> list[Plan]:
         """The plans of an update of one batch: one, or with several processes that of its gradients and of its rest."""
         if self._together is None or self._local is not None:
             return self._fused.plans
-        return [*(self._handing.plans or self._flat.plans), *self._together.compiled.plans]
+        return self._together.plans
 
     @property
     def compiled(self) -> Compiled[..., object]:
@@ -271,35 +271,35 @@ class TrainStep:
         """Return the update that all processes make of the batches, of which each holds some rows."""
         assert self._together is not None
         together, fast = self._together, self._fast[rng is not None]
-        link = together.linked(batches) if fast else None
+        vectors = together.vectors if fast else None
+
+        def given(batch: Batch, now: State) -> Given:
+            share = self.share = share_of(batch, self.group)
+            return params, share.batch, share.rows_of(now), together.rng(rng, share)
 
         def sums() -> Iterator[tuple[Summed, bool]]:
             now = state
             for batch in batches:
-                share = self.share = share_of(batch, self.group)
-                arguments = params, share.batch, share.rows_of(now), together.rng(rng, share)
-                if fast:
-                    found = Summed(*(self._flat if link is None else self._handing)(*arguments))
+                arguments = given(batch, now)
+                assert self.share is not None
+                if vectors is not None:
+                    found = vectors(*arguments, link)
                 else:
                     if self._online is not None:
-                        self._online.hold(HeldRows(share, self.group))
-                    one = self._several([share.batch], arguments[2], arguments[3], fast, params)
+                        self._online.hold(HeldRows(self.share, self.group))
+                    one = self._several([self.share.batch], *arguments[2:], fast, params)
                     assert one.outcome.weight is not None
-                    found = Summed(flat_of(one.gradients, one.outcome.weight), one.outcome)
+                    found = Summed(flat_of(one.gradients, one.outcome.weight), {}, one.outcome)
                 now = found.outcome.state
-                yield found, share.counts
+                yield found, self.share.counts
 
-        found = together.summed(sums, link)
-        if fast and together.link is None and len(batches) == 1:
-            together.find_link(self._flat.plan, found.flat, params)
+        if vectors is not None and vectors.tables is None:
+            vectors.find_tables(self.group, lambda: given(batches[0], state))
+        link = together.linked(batches) if fast else None
+        found = together.summed(sums, link, vectors is not None and together.divides(params, link))
+        if vectors is not None and vectors.link is None and len(batches) == 1:
+            vectors.find_link(self.group, found.flat, params)
         return found.outcome, *together.changed(params, moments, found, rates)
-
-    def _handing_gradients(self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng) -> Summed:
-        """Return the same as `_flat_gradients`, and hand over the vectors that are there first."""
-        assert self._together is not None
-        early, link = self._together.handing
-        found = self._flat_gradients(params, batch, state, rng, early)
-        return found._replace(handed=[hand_over(found.flat[name], link, name) for name in link.wanted])
 
     def _locally(
         self, batches: Sequence[Batch], state: State, rng: Rng, params: Params, moments: Moments, rates: State
@@ -341,19 +341,6 @@ class TrainStep:
             self._local.start_from(self.model.parameters())
             if state is not None:
                 self._local.outer.load_state_dict(state)
-
-    def _flat_gradients(
-        self, params: dict[str, Tensor], batch: Batch, state: State, rng: Rng, early: Collection[str] = ()
-    ) -> Summed:
-        """Return the gradient of the loss times its weight, as vectors."""
-        if self.policy is None and all(p.dtype.itemsize >= 4 for p in params.values()):
-            loss, said = self.objective.recorded(self.model, batch, cut(state), rng)
-            weight = size_of(batch) if said.weight is None else said.weight
-            gradients = grad(loss * as_factor(weight, loss.dtype), params, allow_unused=True)
-            return Summed(flat_of(gradients, 1.0, early), Outcome(*arrays_of((loss, said.state, said.metrics, weight))))
-        found = self._gradients(params, batch, state, rng)
-        assert found.outcome.weight is not None
-        return Summed(flat_of(found.gradients, found.outcome.weight, early), found.outcome)
 
     def _whole(
         self,

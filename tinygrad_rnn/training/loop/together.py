@@ -6,42 +6,43 @@ counts), the gradient of the mean over all is sum_r w_r g_r / sum_r w_r.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from ...compiler.api import Compiled
 from ...compiler.plans.plan import Plan
-from ...engine.tape import Array
-from ...engine.tensor import Tensor, Value
+from ...engine.operands import without_gradient
+from ...engine.tape import Array, context
+from ...engine.tensor import Tensor, is_held
 from ...engine.tree import map_leaves
 from ...metrics import Metric
 from ...nn.draws import RowDraws
-from ...ops import astype
 from ...optim import Optimizer
 from ...optim.clipping import factor_of, norms
 from ...parallel.group import Group, ToldError
 from ...parallel.shares import Share, share_of
-from .handover import Link, made_before_the_end
+from .handover import Link
 from .objective import Batch, Mean, Outcome, as_number
 from .parts import Rng
+from .tables import Rows
+from .vectors import Flat, Place, Summed, Vectors, places_of
 
 Result = TypeVar("Result")
-_EARLY = "early "  # how the names of vectors begin that are there before the others
 Moments: TypeAlias = dict[str, dict[str, Array]]
-Flat: TypeAlias = dict[str, Array]
-"""Gradients of all parameters, one vector for each dtype that they are summed in."""
+Changes: TypeAlias = tuple[Array, dict[str, Array], Moments]
+"""Norms of the gradients, new parameters, new state of the optimizer."""
 
 
-class Summed(NamedTuple):
-    """Gradients times weight, and the results of the loss function, of one process or summed over all."""
+class _NotFiniteError(Exception):
+    """Norms of gradients, of which one is not finite."""
 
-    flat: Flat
-    outcome: Outcome
-    handed: object = ()  # what `hand_over` returned
+    def __init__(self, lengths: Array) -> None:
+        super().__init__("a norm of gradients is not finite")
+        self.lengths = lengths
 
 
 class Reduction(Protocol):
@@ -57,59 +58,6 @@ class Reduction(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the gradient of a parameter lies: the vector, its first and its last element, its shape."""
-
-    vector: str
-    start: int
-    stop: int
-    shape: tuple[int, ...]
-
-
-def places_of(params: Mapping[str, Value], early: Collection[str] = ()) -> dict[str, Place]:
-    """Return where the gradients of parameters lie in vectors, one for each dtype; half precision is summed in float32.
-
-    Args:
-        params: name to parameter.
-        early: those that have vectors of their own, as their gradients are there before the others.
-
-    >>> import tinygrad_rnn as tr
-    >>> places_of({"W": tr.tensor(np.zeros((2, 3))), "b": tr.tensor(np.zeros(3))})["b"]
-    Place(vector='float64', start=6, stop=9, shape=(3,))
-    """
-    ends: dict[str, int] = {}
-    found: dict[str, Place] = {}
-    for name, p in params.items():
-        vector = _EARLY * (name in early) + _wide(p.dtype)
-        start = ends.get(vector, 0)
-        ends[vector] = start + p.size
-        found[name] = Place(vector, start, ends[vector], p.shape)
-    return found
-
-
-def flat_of(gradients: Mapping[str, Value], weight: Value | float, early: Collection[str] = ()) -> Flat:
-    """Return gradients times a weight as vectors, as `places_of` says: a plan makes them in there.
-
-    >>> flat_of({"W": np.ones((2, 2)), "b": np.zeros(1)}, 3)["float64"].tolist()
-    [3.0, 3.0, 3.0, 3.0, 0.0]
-    """
-    parts: dict[str, list[Value]] = {}
-    for name, g in gradients.items():
-        dtype = _wide(g.dtype)
-        wide = g if str(g.dtype) == dtype else astype(g, np.dtype(dtype))
-        vector = np.reshape(wide, (-1,))
-        parts.setdefault(_EARLY * (name in early) + dtype, []).append(
-            vector if isinstance(weight, int | float) and weight == 1 else vector * as_factor(weight, wide.dtype)
-        )
-    return {vector: np.concatenate(those) for vector, those in parts.items()}
-
-
-def as_factor(weight: Value | float, dtype: np.dtype[np.generic]) -> Value | float:
-    """Return a weight that leaves what it is multiplied with in its dtype."""
-    return astype(weight, dtype) if isinstance(weight, Tensor | np.ndarray) else float(weight)
-
-
 class Together:
     """Sums gradients over processes, and makes the update of the sum.
 
@@ -118,7 +66,7 @@ class Together:
         optimizer, clip: of the updates.
         reduce: how gradients are summed; None: exactly.
         executor: of the plan of the update.
-        beside: the plan of the gradients, whose results that of the update reads where they lie; None: no plans.
+        vectors: plans of the gradients, whose results that of the update reads where they lie; None: no plans.
     """
 
     def __init__(
@@ -128,51 +76,27 @@ class Together:
         clip: float,
         reduce: Reduction | None,
         executor: str | None,
-        beside: Compiled[..., object] | None,
+        vectors: Vectors | None,
     ) -> None:
         self.group = group
         self._optimizer, self._clip, self._reduce = optimizer, clip, reduce
-        self.compiled = Compiled(self._changed, executor=executor, beside=beside)
-        self._compiles = beside is not None
-        self.early: Collection[str] = ()  # parameters whose gradients the plan hands over before its end
-        self.link: Link | None = None  # to which it does; None: not looked for yet
+        self.vectors = vectors
+        beside = None if vectors is None else vectors.plan
+        self.compiled = Compiled(self._changed, executor=executor, donate=("gradients", "tables"), beside=beside)
+        self._laid_out: tuple[object, tuple[dict[str, Place], dict[str, Place]]] = (None, ({}, {}))
         self._rng: tuple[Rng, RowDraws | None, tuple[int, int, int]] = (None, None, (0, 0, 0))
 
     @property
-    def plans(self) -> int:
-        """The number of plans that are kept."""
-        return len(self.compiled.plans)
+    def plans(self) -> list[Plan]:
+        """The plans of an update of one batch: those of its gradients, and of the rest."""
+        return [*(() if self.vectors is None else self.vectors.plans), *self.compiled.plans]
 
     def linked(self, batches: Sequence[Batch]) -> Link | None:
         """Return what vectors are handed to before the end of a plan; None: nothing is, in no process."""
-        if self.link is None or not self.link.wanted or len(batches) > 1:
+        link = None if self.vectors is None else self.vectors.link
+        if link is None or not link.wanted or len(batches) > 1:
             return None
-        return self.link if share_of(batches[0], self.group).total >= self.group.size else None
-
-    @property
-    def handing(self) -> tuple[Collection[str], Link]:
-        """The parameters whose gradients a plan hands over before its end, and what it hands them to."""
-        assert self.link is not None
-        return self.early, self.link
-
-    def find_link(self, plan: Plan, flat: Flat, params: Mapping[str, Tensor]) -> None:
-        """Find out which gradients are there before the last part of the backward pass begins.
-
-        Args:
-            plan: of the gradients.
-            flat: its vectors.
-            params: name to parameter.
-        """
-        self.link = Link(self.group)
-        if len(flat) > 1 or self._reduce is not None or not self.group.can_add_beside():
-            return
-        (vector,) = flat.values()
-        places, size = places_of(params), vector.itemsize
-        spans = {name: (size * place.start, size * place.stop) for name, place in places.items()}
-        self.early = self.group.share([*made_before_the_end(plan, 0, spans)])
-        if self.early:
-            zeros = flat_of({name: np.zeros(p.shape, p.dtype) for name, p in params.items()}, 1, self.early)
-            self.link.wanted = {name: part for name, part in zeros.items() if name.startswith(_EARLY)}
+        return link if share_of(batches[0], self.group).total >= self.group.size else None
 
     def rng(self, rng: Rng, share: Share) -> Rng:
         """Return the generator that draws for the rows of a share what `rng` would draw for all; the same each time."""
@@ -200,12 +124,15 @@ class Together:
         self.group.agree(error)
         return made[0]
 
-    def summed(self, compute: Callable[[], Iterable[tuple[Summed, bool]]], link: Link | None = None) -> Summed:
+    def summed(
+        self, compute: Callable[[], Iterable[tuple[Summed, bool]]], link: Link | None = None, divides: bool = False
+    ) -> Summed:
         """Return the sums over all processes of what each computes.
 
         Args:
             compute: yields those of this process, of each of its batches, and whether it counts.
             link: what the plan hands vectors to; None: it hands over none.
+            divides: whether each process needs a part of the sums alone.
 
         Raises:
             Exception: in all processes, if `compute` raised an error in one.
@@ -226,36 +153,140 @@ class Together:
         for name, vector in flat.items():
             if name in begun:
                 continue
-            if self._reduce is None:
-                self.group.add(vector)
-            else:
+            if self._reduce is not None:
                 flat[name] = self._reduce(self.group, name, vector)
-        return Summed(flat, outcome)
+            elif divides:
+                self.group.add_own(vector)
+            else:
+                self.group.add(vector)
+        return Summed(flat, self._gathered(own), outcome, own[0][0].early, divided=divides)
 
-    def changed(
-        self, params: dict[str, Tensor], moments: Moments, sums: Summed, rates: object
-    ) -> tuple[Array, dict[str, Array], Moments]:
+    def _gathered(self, own: Sequence[tuple[Summed, bool]]) -> dict[str, Rows]:
+        """Return the rows of tables that all processes have found; those of batches that do not count are left out."""
+        found: dict[str, Rows] = {}
+        for name in own[0][0].tables:
+            parts = [part.tables[name] for part, counts in own if counts and part.outcome.weight]
+            rows, ids = own[0][0].tables[name]
+            if len(parts) != 1:
+                rows = np.concatenate([rows[:0], *(part.rows for part in parts)])
+                ids = np.concatenate([ids[:0], *(part.ids for part in parts)])
+            found[name] = Rows(self.group.joined(rows), self.group.joined(ids))
+        return found
+
+    def changed(self, params: dict[str, Tensor], moments: Moments, sums: Summed, rates: object) -> Changes:
         """Return norms of the gradients, new parameters and new state of the optimizer, from the sums."""
+        if not math.isfinite(float(sums.outcome.loss)):  # an error says so
+            return np.full(len(params) + 1, np.nan), {}, moments
         rates = map_leaves(partial(np.asarray, dtype=np.float64), rates)
         weight = np.asarray(sums.outcome.weight, np.float64)
-        if self._compiles:
-            return self.compiled(params, moments, sums.flat, weight, rates)
-        return self._changed({name: p.data for name, p in params.items()}, moments, sums.flat, weight, rates)
+        flat, tables = sums.flat, {name: self._own(params[name]) for name in sums.tables}
+        places, parts = self._layout(params, sums)
+        given = {name: part.old(params[name].data) for name, part in parts.items()}
+        gradients = {name: part.of(flat) for name, part in parts.items()}
+        kept = {name: moments[name] for name in (*parts, *tables)}
+        how = (*params,), sums.divided
+        try:
+            if self.vectors is None:
+                return self._changed(how, given, tables, kept, gradients, sums.tables, weight, rates)
+            for vector in flat.values():
+                self.compiled.memories.may_write_over(vector)
+            lengths, new, kept = self.compiled(how, given, tables, kept, gradients, sums.tables, weight, rates)
+        except _NotFiniteError as error:  # all say so
+            return error.lengths, {}, moments
+        if sums.divided:
+            for name, gradient in gradients.items():
+                if not np.may_share_memory(gradient, new[name]):  # small ones are copies
+                    gradient[...] = new[name]
+            for vector in flat.values():
+                self.group.collect_own(vector)
+            new |= {name: place.of(flat) for name, place in places.items()}
+        return lengths, new, moments | kept
+
+    def divides(self, params: Mapping[str, Tensor], link: Link | None) -> bool:
+        """Return whether each process makes the update of a part of all parameters, and they collect the parts."""
+        if self.vectors is None or self._reduce is not None or link is not None or not self._optimizer.divisible:
+            return False
+        summed = [p for name, p in params.items() if name not in (self.vectors.tables or ())]
+        large = self.group.parts_are_large(sum(p.size * p.dtype.itemsize for p in summed))
+        return large and all(p.dtype.itemsize >= 4 for p in summed)
+
+    def _layout(self, params: Mapping[str, Tensor], sums: Summed) -> tuple[dict[str, Place], dict[str, Place]]:
+        """Return where gradients lie in vectors, and which parts of them this process makes updates of."""
+        key = (*sums.early, *sums.tables), sums.divided, *((name, p.shape, p.dtype) for name, p in params.items())
+        if self._laid_out[0] != key:
+            places = places_of({name: p for name, p in params.items() if name not in sums.tables}, sums.early)
+            spans = {name: self.group.rows(len(vector)) for name, vector in sums.flat.items()}
+            found = {
+                name: place.within(spans[place.vector]) if sums.divided else place for name, place in places.items()
+            }
+            self._laid_out = key, (places, {name: part for name, part in found.items() if part is not None})
+        return self._laid_out[1]
+
+    def _own(self, table: Tensor) -> Array:
+        """Return a table that an update may write over: a copy, unless nobody else sees it."""
+        held = is_held(table) or not self.compiled.memories.is_alone(table.data)
+        return np.array(table.data) if held else table.data
 
     def _changed(
-        self, params: Mapping[str, Value], moments: Moments, flat: Flat, weight: Array, rates: object
-    ) -> tuple[Array, dict[str, Array], Moments]:
-        early = self.early if any(name.startswith(_EARLY) for name in flat) else ()
-        gradients = {
-            name: np.reshape(flat[place.vector][place.start : place.stop], place.shape)
-            for name, place in places_of(params, early).items()
-        }
-        lengths = norms("TrainStep", gradients, raises=False) / weight
+        self,
+        how: tuple[tuple[str, ...], bool],
+        params: Mapping[str, Array],
+        tables: Mapping[str, Array],
+        moments: Moments,
+        gradients: Mapping[str, Array],
+        rows: Mapping[str, Rows],
+        weight: Array,
+        rates: object,
+    ) -> Changes:
+        """Return norms of the gradients, new parameters and new state of the optimizer.
+
+        Args:
+            how: names of all parameters, and whether these are parts of them that the other processes do not have.
+            params, gradients: or parts of them.
+            tables, rows: what is sent as rows.
+            moments: state of the optimizer.
+            weight: that the gradients are divided by.
+            rates: of the optimizer.
+
+        Raises:
+            _NotFiniteError: if a norm is not finite; then nothing has been written over.
+        """
+        dense = {name: found.dense(tables[name].shape) for name, found in rows.items()}
+        lengths = norms("TrainStep", {**gradients, **dense}, raises=False) / weight
+        names = *gradients, *dense
+        lengths = without_gradient("norms", self._all_norms, lengths, names, (*dense,), *how, repeatable=False)
         factor = 1 / weight
         if (clipped := factor_of(lengths[-1], self._clip)) is not None:
             factor = factor * clipped
-        new, moments = self._optimizer.updated(params, gradients, moments, rates, factor)
+        new, moments = self._optimizer.updated({**params, **tables}, {**gradients, **dense}, moments, rates, factor)
         return lengths, new, moments
+
+    def _all_norms(
+        self, lengths: Array, names: tuple[str, ...], whole: tuple[str, ...], wanted: tuple[str, ...], divided: bool
+    ) -> Array:
+        """Return the norms of the gradients of all parameters, and of all together.
+
+        Args:
+            lengths: those of this process, and of all of them together.
+            names: of them.
+            whole: those that are not of a part.
+            wanted: names of all parameters.
+            divided: whether there are parts that other processes have.
+
+        Raises:
+            _NotFiniteError: if one is not finite.
+        """
+        if context().tracer is not None:  # it is being recorded
+            return np.ones(len(wanted) + 1)
+        found = dict.fromkeys(wanted, 0.0) | dict(zip(names, lengths.tolist(), strict=False))
+        if divided:
+            parts = [name for name in wanted if name not in whole]
+            of_all = self.group.collect(np.array([found[name] for name in parts]))
+            found |= dict(zip(parts, np.hypot.reduce(of_all, axis=0).tolist(), strict=True))
+        made = np.array([*found.values(), math.hypot(*found.values())])
+        if not np.isfinite(made).all():
+            raise _NotFiniteError(made)
+        return made
 
     def outcome(self, own: Sequence[tuple[Outcome, bool]]) -> Outcome:
         """Return the means over all batches and processes, and the state of this process after the last batch."""
@@ -286,7 +317,3 @@ def _totals(outcome: Outcome, counts: bool) -> Array:
         else:
             found.append(value * weight if weight else 0.0)
     return np.array(found)
-
-
-def _wide(dtype: np.dtype[np.generic]) -> str:
-    return str(dtype) if dtype.itemsize >= 4 else "float32"
