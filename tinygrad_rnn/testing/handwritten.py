@@ -199,7 +199,7 @@ def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: J
         return replace(result, steps=tuple(steps), where=where(steps, T))
     for s in range(T):
         alone = evaluation.window.with_loss_at(s)
-        e, a = (side.run(alone).gradients[name[1:]] for side in (evaluation.automatic, evaluation.layer))
+        e, a = (side.run(alone).quantities[name] for side in (evaluation.automatic, evaluation.layer))
         if is_wrong(e, a):
             return replace(result, where=f"with a loss at step {s} alone" + (", and later" if s < T - 1 else ""))
     return result
@@ -208,9 +208,10 @@ def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: J
 def _repeated(layer: Layer, window: Window) -> list[str]:
     """Return the failures of a second run of the same layer."""
     code = copy.deepcopy(layer.code)
-    first, second = (layer.again(code, window).gradients for _ in range(2))
-    changed = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
-    if changed and all(np.allclose(second[name], 2 * first[name]) for name in changed):
+    first, second = (layer.again(code, window).quantities for _ in range(2))
+    pairs = {name: (first[f"d{name}"], second[f"d{name}"]) for name in layer.weights}
+    changed = [name for name, pair in pairs.items() if not np.array_equal(*pair, equal_nan=True)]
+    if changed and all(np.allclose(pairs[name][1], 2 * pairs[name][0]) for name in changed):
         return ["grads accumulate: a second backward adds to those of the first; overwrite them (grads[0][...] = dWx)"]
     return [f"a second run of the same window gives a different gradient of {', '.join(changed)}"] if changed else []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..oracles import STEP
 from ..targets.backward import BackwardPass, Place
 from ..targets.base import Evaluation
 from ..targets.function import FunctionEvaluation
-from ..targets.handwritten import Automatic, ByHandError, HandwrittenEvaluation, Layer, Pass, Window, state_names
+from ..targets.handwritten import Automatic, ByHandError, HandwrittenEvaluation, Layer, Window, state_names
 from ..targets.truncated import Recurrence, TruncatedEvaluation
 from .hints import hint, order_of
 
@@ -184,41 +184,37 @@ def _in_one_step(automatic: Automatic, layer: Layer, window: Window) -> list[str
     """Examine one sequence with a loss on h alone: then db is the gradient of the sum a = x @ Wx + h @ Wh + b."""
     first: Window = map_leaves(lambda part: part[:1], window.until(1))
     alone = first._replace(dlast=[np.zeros_like(part) for part in first.dlast])
-    x, h = alone.xs[:, 0], alone.state[0]
+    x, h, H = alone.xs[:, 0], alone.state[0], alone.units
     names = [next((n for n in layer.weights if n.rpartition(".")[2] == letter), "") for letter in ("Wx", "Wh", "b")]
     if not all(names):
         return []
     Wx, Wh, b = (layer.weights[name] for name in names)
-    H = window.units
     if b.ndim != 1 or b.size % H or Wx.shape != (x.shape[1], b.size) or Wh.shape != (h.shape[1], b.size):
         return []
-    expected, actual = automatic.run(alone), layer.run(alone)
-    da, found = expected.gradients[names[2]], actual.gradients[names[2]]
+    expected, actual = automatic.run(alone).quantities, layer.run(alone).quantities
+    da, found = (side[f"d{names[2]}"] for side in (expected, actual))
     if found.shape != da.shape or not found.any():
         return []
-    after = [part[0] for part in expected.last if part is not None]
-    lines = _derivatives((x @ Wx + h @ Wh + b)[0], da, found, after, H)
-    return [*lines, *_products(found, h, expected.hs[:, 0], actual, actual.gradients[names[1]], Wx, Wh)]
+    lines = _derivatives((x @ Wx + h @ Wh + b)[0], da, found, expected.get("c"), H)
+    # Each product with da that uses a wrong factor.
+    dWh, after = actual[f"d{names[1]}"], expected["h"][:, 0]
+    if dWh.shape == Wh.shape and _same(dWh, after.T @ found[None]) and not _same(after, h):
+        lines.append("dWh uses the state after the step, not the one before it; dWh = h_prev' @ da")
+    for name, dv, W in (("dh", actual.get("dh"), Wh), ("dx", actual["dx"][:, 0], Wx)):
+        if W.shape[0] == W.shape[1] and _same(dv, found[None] @ W) and not _same(dv, found[None] @ W.T):
+            lines.append(f"{name} is da @ W{name[1]}; it must be da @ W{name[1]}', with W{name[1]} transposed")
+    return lines
 
 
-def _products(da: Array, before: Array, after: Array, actual: Pass, dWh: Array, Wx: Array, Wh: Array) -> Iterator[str]:
-    """Yield each product with da that uses a wrong factor."""
-    if dWh.shape == Wh.shape and _same(dWh, after.T @ da[None]) and not _same(after, before):
-        yield "dWh uses the state after the step, not the one before it; dWh = h_prev' @ da"
-    for name, dv, W in (("dh", actual.dstate[0], Wh), ("dx", actual.dxs[:, 0], Wx)):
-        if W.shape[0] == W.shape[1] and _same(dv, da[None] @ W) and not _same(dv, da[None] @ W.T):
-            yield f"{name} is da @ W{name[1]}; it must be da @ W{name[1]}', with W{name[1]} transposed"
-
-
-def _derivatives(a: Array, da: Array, found: Array, after: Sequence[Array], H: int) -> list[str]:
+def _derivatives(a: Array, da: Array, found: Array, c: Array | None, H: int) -> list[str]:
     """Return which derivative of an activation is missing or applied twice, and in which gates."""
     s = 0.5 * (np.tanh(0.5 * a) + 1)
     factors = {
         "the derivative of tanh, 1 - tanh(a)^2,": 1 - np.tanh(a) ** 2,
         "the derivative of the sigmoid, s * (1 - s),": s * (1 - s),
     }
-    if after and after[0].shape == (H,):
-        factors["the derivative of tanh(c), 1 - tanh(c)^2,"] = np.tile(1 - np.tanh(after[0]) ** 2, a.size // H)
+    if c is not None and c.shape == (1, H):
+        factors["the derivative of tanh(c), 1 - tanh(c)^2,"] = np.tile(1 - np.tanh(c[0]) ** 2, a.size // H)
     near, lines = _NEAR * np.abs(da).max(), []
     for what, factor in factors.items():
         for kind, off in (("is missing", found * factor - da), ("is taken twice", found - da * factor)):
@@ -231,25 +227,21 @@ def _derivatives(a: Array, da: Array, found: Array, after: Sequence[Array], H: i
 
 def _over_time(automatic: Automatic, layer: Layer, window: Window, wrong: Wrong) -> list[str]:
     """Find what a later step failed to send back, if one step is right but a window is not."""
-    T, state = window.xs.shape[1], window.state
-    step = wrong.get("dx")
+    step, names = wrong.get("dx"), state_names(len(window.state))
     if step is None:
         return [f"one step by itself is right: look at how the loop adds up {', '.join(wrong)}"]
-    if step < T - 1:
+    if step < window.xs.shape[1] - 1:
         head = window.until(step + 1)._replace(dlast=[np.zeros_like(part) for part in window.dlast])
-        before = automatic.run(head)
-        middle = [before.hs[:, -1], *(part for part in before.last if part is not None)]
-        sent = automatic.run(Window(window.xs[:, step + 1 :], middle, window.dhs[:, step + 1 :], window.dlast)).dstate
-        actual = layer.run(window).dxs[:, step]
-        names = state_names(len(state))
-        for count in range(1, len(state) + 1):
-            for lost in combinations(range(len(state)), count):
-                kept = [np.zeros_like(state[k]) if k in lost or part is None else part for k, part in enumerate(sent)]
-                dhs = np.array(head.dhs)
-                dhs[:, -1] += kept[0]
-                if _same(actual, automatic.run(head._replace(dhs=dhs, dlast=kept[1:])).dxs[:, step]):
-                    parts = " and ".join(names[k] for k in lost)
-                    return [f"what step {step + 1} sends back to {parts} of step {step} is lost"]
+        before = automatic.run(head).quantities
+        middle = [before["h"][:, -1], *(before[name] for name in names[1:])]
+        rest = Window(window.xs[:, step + 1 :], middle, window.dhs[:, step + 1 :], window.dlast)
+        sent = automatic.run(rest).quantities
+        actual = layer.run(window).quantities["dx"][:, step]
+        for lost in chain.from_iterable(combinations(names, count) for count in range(1, len(names) + 1)):
+            dh, *dlast = (0 * sent[f"d{name}"] if name in lost else sent[f"d{name}"] for name in names)
+            dhs = np.concatenate([head.dhs[:, :-1], head.dhs[:, -1:] + dh[:, None]], axis=1)
+            if _same(actual, automatic.run(head._replace(dhs=dhs, dlast=dlast)).quantities["dx"][:, step]):
+                return [f"what step {step + 1} sends back to {' and '.join(lost)} of step {step} is lost"]
     return [f"one step by itself is right: look at what the loop over time does at step {step}"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -49,33 +48,21 @@ class Window(NamedTuple):
         return self._replace(dhs=np.where(np.arange(self.dhs.shape[1])[:, None] == step, self.dhs, 0))
 
 
-@dataclass
-class Pass:
-    """The results of one forward and one backward pass over a window; None where unknown."""
+class Pass(NamedTuple):
+    """The results of one forward and one backward pass over a window, as far as they are known.
 
-    hs: Array  # (N, T, H), the state h after each step
-    last: list[Array | None]  # the other parts of the state after the last step
-    dxs: Array  # (N, T, D)
-    dstate: list[Array | None]  # gradient of each part of the state before the first step
-    gradients: dict[str, Array]  # by parameter, summed over the steps
-    parts: list[dict[str, Array]] | None  # the same for each step
+    The quantities are "h" (N, T, H), the state after each step; "c" and so on, the other parts after the last step;
+    "dx" (N, T, D); "dh", "dc" and so on, before the first step; and "d" and the name of each parameter.
+    """
 
-    @property
-    def quantities(self) -> dict[str, Array]:
-        """The known quantities by name: "h", "c", "dx", "dh", "dc", and "d" and the name of each parameter."""
-        names = state_names(len(self.dstate))
-        found = {"h": self.hs, **dict(zip(names[1:], self.last, strict=True)), "dx": self.dxs}
-        found |= {f"d{name}": part for name, part in zip(names, self.dstate, strict=True)}
-        found |= {f"d{name}": part for name, part in self.gradients.items()}
-        return {name: part for name, part in found.items() if part is not None}
+    quantities: dict[str, Array]
+    parts: Sequence[dict[str, Array]] = ()  # the gradients of the parameters for each step, whose sum is the quantity
 
     def steps(self, name: str) -> Sequence[Array] | None:
         """Return a quantity at each step, or None if it has no steps, or they are unknown."""
         if name in ("h", "dx"):
             return list(np.moveaxis(self.quantities[name], 1, 0))
-        if self.parts is None or name[1:] not in self.gradients:
-            return None
-        return [part[name[1:]] for part in self.parts]
+        return [part[name] for part in self.parts] if self.parts and name in self.parts[0] else None
 
 
 def state_names(count: int) -> tuple[str, ...]:
@@ -130,8 +117,11 @@ class Layer:
             dx, *dstate = self._called("backward", step.backward, dstate, 1 + len(dstate))
             dxs.append(dx)
             parts.append(self._gradients(step))
-        total = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
-        return Pass(np.stack(hs, 1), [*state[1:]], np.stack(dxs[::-1], 1), [*dstate], total, parts[::-1])
+        names = state_names(len(dstate))
+        found = {"h": np.stack(hs, 1), **dict(zip(names[1:], state[1:], strict=True)), "dx": np.stack(dxs[::-1], 1)}
+        found |= {f"d{name}": part for name, part in zip(names, dstate, strict=True)}
+        found |= {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+        return Pass(found, parts[::-1])
 
     def _at_once(self, code: Code, window: Window) -> Pass:
         """Run a layer of a window, from zeros if it cannot start from a given state."""
@@ -139,10 +129,9 @@ class Layer:
             getattr(code, "reset_state", lambda: None)()
         (hs,) = self._called("forward", code.forward, [window.xs], 1)
         (dxs,) = self._called("backward", code.backward, [window.dhs], 1)
-        names = state_names(len(window.state))
-        held = [getattr(code, f"d{name}", None) for name in names]
-        dstate = [None if part is None else np.array(part) for part in held]
-        return Pass(hs, [None for _ in names[1:]], dxs, dstate, self._gradients(code), None)
+        held = {f"d{name}": getattr(code, f"d{name}", None) for name in state_names(len(window.state))}
+        dstate = {name: np.array(part) for name, part in held.items() if part is not None}
+        return Pass({"h": hs, "dx": dxs, **dstate, **self._gradients(code)})
 
     def _called(self, name: str, function: Callable[..., object], arrays: Sequence[Array], count: int) -> list[Array]:
         """Return the result of a hand-written method for copies of some arrays, as `count` new arrays."""
@@ -166,7 +155,7 @@ class Layer:
                 f"backward: expected the layer's grads to hold {len(self.weights)} arrays after it, for "
                 f"{', '.join(self.weights)}, got {'none' if grads is None else len(grads)}"
             )
-        return {name: np.array(g) for name, g in zip(self.weights, grads, strict=True)}
+        return {f"d{name}": np.array(g) for name, g in zip(self.weights, grads, strict=True)}
 
 
 class Automatic(Layer):
