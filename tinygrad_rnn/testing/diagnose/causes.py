@@ -8,7 +8,7 @@ from itertools import chain, combinations
 
 import numpy as np
 
-from ...engine.tape import Array, Node, enable_grad
+from ...engine.tape import Array, Node, enable_grad, watching
 from ...engine.tree import map_leaves
 from ...engine.walk import pull_back
 from ...errors import ConfigError
@@ -25,7 +25,7 @@ _MOST_CUTS = 20  # that are opened one at a time
 _MOST_STEPS = 40  # up to which other masks are tried
 _NEAR = 1e-8  # relative, between two gradients that should be equal
 
-Recorded = list[tuple[Node, tuple[Array, ...]]]
+Recorded = dict[Node, tuple[Array, ...]]
 """Every recorded node, with the arrays that it computed."""
 
 
@@ -35,8 +35,9 @@ def explained(evaluation: Evaluation, name: str, expected: Array, actual: Array)
     if isinstance(evaluation, HandwrittenEvaluation):
         return gates_hint(expected, actual, evaluation.window.units, sizes)
     if isinstance(evaluation, FunctionEvaluation):
-        recorded: Recorded = []
-        found = evaluation.gradient(lambda node, outputs: recorded.append((node, outputs)))
+        recorded: Recorded = {}
+        with watching(recorded.__setitem__):
+            found = evaluation.gradient()
         why = _opened_cut(found, recorded, name, expected, actual) or _used_as_constant(found, recorded)
     elif isinstance(evaluation, TruncatedEvaluation):
         why = _other_mask(evaluation, name, actual)
@@ -48,32 +49,29 @@ def _opened_cut(found: BackwardPass, recorded: Recorded, name: str, expected: Ar
     cuts = found.cuts[::-1]
     if not 0 < len(cuts) <= _MOST_CUTS or name not in found.places:
         return ""
-    computed = {node.id: outputs for node, outputs in recorded}
     leaf = found.places[name]
     near = _NEAR * max(float(np.abs(expected).max()), float(np.abs(actual).max()))
     for number, node in enumerate(cuts, 1):
-        before = _before(node, computed)
+        before = _before(node, recorded)
         with enable_grad():
             arriving = pull_back(found.seeds, [(node, 0)]).get((node, 0))
             if before is None or arriving is None:
                 continue
             kept_back = (1 - node.attrs["scale"]) * arriving
             through = pull_back([(before, kept_back)], [leaf]).get(leaf)
-        if through is None or not through.any():
-            continue
-        if np.abs(expected + through - actual).max() <= near:
+        if through is not None and through.any() and np.abs(expected + through - actual).max() <= near:
             return f"equals the gradient with cut {number} of {len(cuts)} open (recorded at {node.where()})"
     return ""
 
 
-def _before(cut: Node, computed: dict[int, tuple[Array, ...]]) -> Place | None:
+def _before(cut: Node, recorded: Recorded) -> Place | None:
     """Return the edge that a cut goes back to; a closed cut knows the node, and the values say which output."""
     if cut.edges:
         return cut.edges[0]
     past = cut.past() if cut.past is not None else None
     if past is None:
         return None
-    outputs, value = computed.get(past.id, ()), computed[cut.id][0].tobytes()
+    outputs, value = recorded.get(past, ()), recorded[cut][0].tobytes()
     return (past, next((index for index, output in enumerate(outputs) if output.tobytes() == value), 0))
 
 
@@ -81,7 +79,7 @@ def _used_as_constant(found: BackwardPass, recorded: Recorded) -> str:
     """Return which result of the graph enters another operation as a constant, as x.data does."""
     known = {
         (output.shape, output.tobytes()): node
-        for node, outputs in reversed(recorded)
+        for node, outputs in reversed(recorded.items())
         for output in outputs
         if output.any()
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from ...credit.nests import floats, value_of
 from ...engine.autograd import grad
-from ...engine.tape import Array, Watcher, context, enable_grad, no_grad, watching
+from ...engine.tape import Array, context, enable_grad, no_grad
 from ...engine.tensor import Tensor
 from ...errors import GradientError, NonFiniteError
 from ..oracles import Scalar, rounding_error
@@ -45,15 +44,11 @@ class FunctionEvaluation(Evaluation):
         self.size = float(sum(np.sum(np.abs(c * y)) for c, y in zip(self._cotangents, self._values, strict=True)))
         self.value = float(self._weighted(self._values))
 
-    def gradient(self, watcher: Watcher | None = None) -> BackwardPass:
-        """Record the function, and go back through the graph.
-
-        `watcher` is shown every node that is recorded, with the arrays that it computed.
-        """
+    def gradient(self) -> BackwardPass:
+        """Record the function, and go back through the graph."""
         target = self.target
         with holding(target.leaves, self.arrays, recorded=True):
-            with nullcontext() if watcher is None else watching(watcher):
-                ys, cotangents, failures = self.record()
+            ys, cotangents, failures = self.record()
             if not ys and self._order == 1:
                 raise GradientError(
                     f"check_grads: {target.title} returned no floating point Tensor that depends on its leaves "
