@@ -100,7 +100,9 @@ def check_grads(
 def _report(target: Target, options: Options, call: str, order: int) -> GradReport:
     evaluation = target.evaluate(np.float64)
     found = evaluation.gradient()
-    failures = [*found.failures, *target.changed_inputs()]
+    changed = ((name, array) for name, array, copy in target.constants if array.tobytes() != copy.tobytes())
+    writes = f"input changed: {target.title} wrote into its input"
+    failures = [*found.failures, *(f"{writes} {name}, of shape {array.shape}" for name, array in changed)]
     leaves, notes = ([], []) if failures else judged(evaluation, found, options)
     shapes = [f"{name} {leaf.shape}" for name, leaf in target.leaves.items()]
     shapes += [f"{name} {array.shape} {array.dtype}" for name, array, _ in target.constants]

@@ -179,7 +179,7 @@ def _sides(
 
 def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: Judge) -> QuantityResult:
     """Return the result with the steps at which it is wrong."""
-    name, sides, T = result.name, (evaluation.expected, evaluation.actual), evaluation.window.xs.shape[1]
+    name, window, T = result.name, evaluation.window, evaluation.window.xs.shape[1]
     if result.ok or T == 1 or judge.found.gradients[name].shape != result.shape:
         return result
 
@@ -187,7 +187,7 @@ def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: J
         largest = float(np.abs(expected).max(initial=0.0))
         return not (np.abs(actual - expected) <= judge.tolerance.allowed(largest, largest, 1.0)).all()
 
-    expected, actual = (side.steps(name) for side in sides)
+    expected, actual = evaluation.expected.steps(name), evaluation.actual.steps(name)
     if expected is None:
         return result
     if actual is not None:
@@ -198,7 +198,7 @@ def _located(result: QuantityResult, evaluation: HandwrittenEvaluation, judge: J
             result = replace(result, hint=f"at step {t}: {looks}" if looks else "")
         return replace(result, steps=tuple(steps), where=where(steps, T))
     for s in range(T):
-        alone = evaluation.window.with_loss_at(s)
+        alone = window._replace(dhs=np.where(np.arange(T)[:, None] == s, window.dhs, 0))
         e, a = (side.run(alone).quantities[name] for side in (evaluation.automatic, evaluation.layer))
         if is_wrong(e, a):
             return replace(result, where=f"with a loss at step {s} alone" + (", and later" if s < T - 1 else ""))

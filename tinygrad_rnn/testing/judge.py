@@ -246,7 +246,9 @@ class Judge:
         return result if is_reached else self._unreached(result, worst.ok)
 
     def _entries(self, name: str, g: Array, places: Iterable[int]) -> list[_Comparison]:
-        return [self._compare(name, g, _unit(g.shape, place)) for place in places]
+        """Compare single entries, given by their numbers."""
+        units = ((np.arange(g.size) == place).reshape(g.shape).astype(np.float64) for place in places)
+        return [self._compare(name, g, u) for u in units]
 
     def _compare(self, name: str, g: Array, u: Array) -> _Comparison:
         """Return how the gradient g compares with the oracle along u."""
@@ -344,9 +346,3 @@ def _at(result: LeafResult, verdict: str, g: Array, place: int, expected: float)
     """Return the result with the worst entry of a gradient, by its number."""
     index = tuple(map(int, np.unravel_index(place, g.shape)))
     return replace(result, verdict=verdict, index=index, expected=expected, actual=float(g[index]))
-
-
-def _unit(shape: tuple[int, ...], place: int) -> Array:
-    u = np.zeros(shape)
-    u.flat[place] = 1
-    return u

@@ -48,6 +48,9 @@ T = TypeVar("T")
 
 Shapes: TypeAlias = "st.SearchStrategy[tuple[int, ...]]"
 
+Elements: TypeAlias = "st.SearchStrategy[float] | None"
+"""A strategy for each number of an array, instead of normal numbers."""
+
 Size: TypeAlias = "int | st.SearchStrategy[int]"
 """A length, or a strategy that draws one; share it (`hypothesis.strategies.shared`) where two things must agree."""
 
@@ -108,7 +111,7 @@ def tensors(
     shape: tuple[int, ...] | Shapes | None = None,
     dtype: DTypeLike = np.float64,
     requires_grad: bool = True,
-    elements: st.SearchStrategy[float] | None = None,
+    elements: Elements = None,
 ) -> st.SearchStrategy[Tensor]:
     """Return a strategy for leaf Tensors of standard normal numbers.
 
@@ -128,18 +131,13 @@ def tensors(
 
 @overload
 def sequences(
-    vocab_size: Size = 5, *, features: None = None, batch: Size = SIZES, steps: Size = _STEPS
+    vocab_size: Size = ..., *, features: None = ..., batch: Size = ..., steps: Size = ...
 ) -> st.SearchStrategy[Batch]: ...
 
 
 @overload
 def sequences(
-    *,
-    features: Size,
-    batch: Size = SIZES,
-    steps: Size = _STEPS,
-    dtype: DTypeLike = np.float64,
-    elements: st.SearchStrategy[float] | None = None,
+    *, features: Size, batch: Size = ..., steps: Size = ..., dtype: DTypeLike = ..., elements: Elements = ...
 ) -> st.SearchStrategy[Array]: ...
 
 
@@ -150,7 +148,7 @@ def sequences(
     batch: Size = SIZES,
     steps: Size = _STEPS,
     dtype: DTypeLike = np.float64,
-    elements: st.SearchStrategy[float] | None = None,
+    elements: Elements = None,
 ) -> st.SearchStrategy[Batch] | st.SearchStrategy[Array]:
     """Return a strategy for sequences: of ids and targets, for a model; with `features`, of vectors, for a cell.
 
@@ -294,9 +292,7 @@ def _drawn(value: T | st.SearchStrategy[T]) -> st.SearchStrategy[T]:
     return value if isinstance(value, st.SearchStrategy) else st.just(value)
 
 
-def _values(
-    shape: tuple[int, ...] | Shapes, dtype: DTypeLike, elements: st.SearchStrategy[float] | None
-) -> st.SearchStrategy[Array]:
+def _values(shape: tuple[int, ...] | Shapes, dtype: DTypeLike, elements: Elements) -> st.SearchStrategy[Array]:
     if elements is not None:
         return arrays(dtype, shape, elements=elements, fill=st.nothing())
     extra = {} if dtype == np.float64 else {"dtype": st.just(np.dtype(dtype).name)}

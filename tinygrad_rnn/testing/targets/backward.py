@@ -43,9 +43,8 @@ class BackwardPass:
 
 def backward_pass(ys: Sequence[Tensor], cotangents: Sequence[Array], leaves: Mapping[str, Tensor]) -> BackwardPass:
     """Return the gradient of sum(cotangent * y), as `grad` gives it, with the failures of the pass."""
-    seeds = [
-        ((y.node, y.index), frozen_copy(c, y.dtype)) for y, c in zip(ys, cotangents, strict=True) if y.node is not None
-    ]
+    pairs = zip(ys, cotangents, strict=True)
+    seeds = [((y.node, y.index), frozen_copy(c, y.dtype)) for y, c in pairs if y.node is not None]
     nodes, places = graph_of((node for (node, _), _ in seeds), leaves)
     zeros = {name: np.zeros(leaf.shape) for name, leaf in leaves.items()}
     found = BackwardPass(zeros, set(places), nodes, seeds, places)

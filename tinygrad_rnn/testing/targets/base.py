@@ -37,14 +37,6 @@ class Target:
         """Return the target at the values of its leaves, in a dtype."""
         return self.evaluated(self, dtype)
 
-    def changed_inputs(self) -> list[str]:
-        """Return a failure for each input that changed and must not."""
-        return [
-            f"input changed: {self.title} wrote into its input {name}, of shape {array.shape}"
-            for name, array, copy in self.constants
-            if array.tobytes() != copy.tobytes()
-        ]
-
 
 class Evaluation(ABC):
     """A target with its leaves in one dtype."""

@@ -188,8 +188,14 @@ def _truncated(
     loss = getattr(_owner(f), "loss", None)
     if loss is not None and len(inputs) >= 2:
         names, labels = _names(loss, inputs), _names(loss, inputs[:2])
-        step, data = _model_step(loss, inputs)
-        state = inputs[2] if len(inputs) == 3 else initial_state(_owner(f), len(data[0]), "check_grads")
+        xs, targets = (np.asarray(value_of(value)) for value in inputs[:2])
+        if xs.ndim < 2 or targets.shape[:2] != xs.shape[:2] or len(inputs) > 3:
+            raise ShapeError(
+                "check_grads: with truncation=, a model is checked on inputs and targets (ids and targets of a "
+                f"language model) that agree on (N, T), and optionally a state; got {xs.shape} and {targets.shape}"
+            )
+        step, data = step_of_mean(loss, targets), (xs, targets)
+        state = inputs[2] if len(inputs) == 3 else initial_state(_owner(f), len(xs), "check_grads")
     elif callable(f) and _is_cell(f) and inputs and len(shape_of(inputs[0])) == 3 and len(inputs) <= 2:
         names, labels = ["xs", "state"][: len(inputs)], ["xs", "weights of the losses"]
         xs = np.asarray(value_of(inputs[0]))
@@ -221,25 +227,12 @@ def _truncated(
     return Target(title, call, run.leaves, constants, run.sizes, notes, evaluated)
 
 
-def _model_step(loss: Callable[..., tuple[Tensor, object]], inputs: Sequence[object]) -> tuple[Step, Sequence[Array]]:
-    """Return a step of a model whose loss is a mean over the positions that count, and its inputs and targets."""
-    xs, targets = (np.asarray(value_of(value)) for value in inputs[:2])
-    if xs.ndim < 2 or targets.shape[:2] != xs.shape[:2] or len(inputs) > 3:
-        raise ShapeError(
-            "check_grads: with truncation=, a model is checked on inputs and targets (ids and targets of a language "
-            f"model) that agree on (N, T), and optionally a state; got {xs.shape} and {targets.shape}"
-        )
-    return step_of_mean(loss, targets), (xs, targets)
-
-
 def _cell_step(cell: Cell, xs: Array, state: object, rng: np.random.Generator) -> tuple[Step, tuple[Array, Array]]:
     """Return a step of a cell, its outputs weighted with random numbers, and the inputs and weights."""
     with no_grad():
         outputs, _ = unroll(cell, xs, state)
     if not is_float(outputs):
-        raise GradientError(
-            f"check_grads: {_title(cell)} must return a floating point output, to weigh with a cotangent"
-        )
+        raise GradientError(f"check_grads: {_title(cell)}: expected a floating point output, got {described(outputs)}")
 
     def step(inputs: tuple[Array, Array], state: object) -> tuple[Tensor, object]:
         xs, es = inputs
@@ -274,9 +267,7 @@ class _Leaves:
 
     def _add(self, name: str, leaf: Tensor) -> Tensor:
         if leaf.dtype.kind == "c":
-            raise DTypeError(
-                f"check_grads: {name} is complex ({leaf.dtype}); check its real and imaginary parts instead"
-            )
+            raise DTypeError(f"check_grads: {name} is complex ({leaf.dtype}); check its real and imaginary parts")
         if not np.isfinite(leaf.data).all():
             raise NonFiniteError(f"check_grads: {name}, of shape {leaf.shape}, has values that are not finite")
         if not any(leaf is other for other in self.named.values()):

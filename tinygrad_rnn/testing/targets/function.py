@@ -109,9 +109,8 @@ def second_order(first: Target, rng: np.random.Generator) -> Target:
         assert isinstance(evaluation, FunctionEvaluation)
 
         def gradients() -> list[Tensor]:
-            recording = context().recording
+            leaves, recording = list(first.leaves.values()), context().recording
             ys, cotangents, _ = evaluation.record()
-            leaves = list(first.leaves.values())
             return list(grad(ys, leaves, cotangent=cotangents, create_graph=recording, allow_unused=True))
 
         return FunctionEvaluation(gradients, rng, target, dtype, order=2)

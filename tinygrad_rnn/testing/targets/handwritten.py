@@ -43,10 +43,6 @@ class Window(NamedTuple):
         """Return the first steps."""
         return self._replace(xs=self.xs[:, :steps], dhs=self.dhs[:, :steps])
 
-    def with_loss_at(self, step: int) -> Window:
-        """Return the window with the loss of one step alone."""
-        return self._replace(dhs=np.where(np.arange(self.dhs.shape[1])[:, None] == step, self.dhs, 0))
-
 
 class Pass(NamedTuple):
     """The results of one forward and one backward pass over a window, as far as they are known.
