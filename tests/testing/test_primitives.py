@@ -276,6 +276,7 @@ def test_inputs_are_left_alone():
         (lambda: check_primitive(ops.tanh, 1.0, shapes=[()]), "not both"),
         (lambda: check_primitive(ops.tanh, np.arange(3)), "nothing to differentiate"),
         (lambda: check_primitive(ops.tanh, shapes=[(2,)], rtol=-1), "check_primitive: rtol must be a finite number"),
+        (lambda: check_primitive(ops.add, shapes=[(2,)] * 2, domain=[None]), r"one pair for each shape, got \[None\]"),
     ],
 )
 def test_bad_arguments(call, words):

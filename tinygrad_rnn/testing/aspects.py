@@ -122,8 +122,8 @@ def agree(actual: Sequence[Array], expected: Sequence[Array], what: str) -> None
         wrong = np.argwhere(~np.isclose(ours, theirs, rtol=0, atol=allowed, equal_nan=True))
         if len(wrong):
             index = tuple(wrong[0].tolist())
-            at = f"y{list(index) or ''}{output}"
-            raise AspectError(f"{what}: expected {theirs[index]:.12g} at {at}, got {ours[index]:.12g}")
+            place = f"y{list(index) or ''}{output}"
+            raise AspectError(f"{what}: expected {theirs[index]:.12g} at {place}, got {ours[index]:.12g}")
 
 
 def _reference_name(case: Case) -> str:

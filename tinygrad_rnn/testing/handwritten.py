@@ -131,23 +131,22 @@ def compare_handwritten(
     options = Options(seed, 1, False, rtol, atol, function="compare_handwritten")
     automatic, layer, window = _sides(cell, handwritten, T, N, np.random.default_rng(seed))
     by = getattr(handwritten, "__name__", type(handwritten).__name__)
-    title = f"{by} by hand against {type(cell).__name__}, N = {N}, T = {T}"
     oracle = ComplexStep(0.0, 0.0, name="automatic gradient")
     runs: dict[int, list[QuantityResult]] = {1: [], T: []}
     failures: list[str] = []
     for steps in runs:
+        run = f"{steps} step{'s' * (steps != 1)}"
         try:
             evaluation = HandwrittenEvaluation(automatic, layer, window.until(steps))
             judge = Judge(evaluation, evaluation.gradient(), oracle, options)
-            found = [QuantityResult(**vars(result), run=_run(steps)) for result in judge.results()]
-            runs[steps] = [_located(result, evaluation, judge) for result in found]
+            runs[steps] = [_located(QuantityResult(**vars(r), run=run), evaluation, judge) for r in judge.results()]
             if steps == 1:
                 failures += _repeated(layer, window.until(1))
         except ByHandError as error:
-            failures.append(f"in a run of {_run(steps)}, {error}")
+            failures.append(f"in a run of {run}, {error}")
     in_one_step, over_time = ({r.name: r.first_step for r in runs[steps] if not r.ok} for steps in (1, T))
     return HandwrittenReport(
-        target=title,
+        target=f"{by} by hand against {type(cell).__name__}, N = {N}, T = {T}",
         results=tuple(result for results in runs.values() for result in results),
         seed=seed,
         failures=tuple(failures),
@@ -214,10 +213,6 @@ def _repeated(layer: Layer, window: Window) -> list[str]:
     if changed and all(np.allclose(pairs[name][1], 2 * pairs[name][0]) for name in changed):
         return ["grads accumulate: a second backward adds to those of the first; overwrite them (grads[0][...] = dWx)"]
     return [f"a second run of the same window gives a different gradient of {', '.join(changed)}"] if changed else []
-
-
-def _run(steps: int) -> str:
-    return "1 step" if steps == 1 else f"{steps} steps"
 
 
 def where(steps: list[int], T: int) -> str:

@@ -102,7 +102,6 @@ class Tolerance(NamedTuple):
 
 
 Judged = tuple[list[LeafResult], list[str]]
-"""The result of each leaf, and notes on why the method was chosen."""
 
 
 def judged(evaluation: Evaluation, found: BackwardPass, options: Options) -> Judged:

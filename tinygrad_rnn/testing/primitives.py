@@ -107,7 +107,8 @@ def check_primitive(
 
     Raises:
         GradCheckError: if something is wrong; its `report` holds everything found.
-        ValueError: if not exactly one of `inputs` and `shapes` is given, or nothing among them is floating point.
+        ValueError: if not exactly one of `inputs` and `shapes` is given, nothing among them is floating point, or
+            `domain` does not fit `shapes`.
         TypeError: if `p` is not a primitive.
         ConfigError: if a tolerance is not a finite number of 0 or more. (It is a ValueError.)
 
@@ -170,6 +171,8 @@ def _drawn(
     """Return inputs of these shapes, uniform in their domain, or normal without one."""
     is_one = domain is None or (len(domain) == 2 and all(isinstance(limit, int | float) for limit in domain))
     limits = cast("Sequence[Domain | None]", [domain] * len(shapes) if is_one else domain)
+    if len(limits) != len(shapes):
+        raise ValueError(f"check_primitive: domain: expected (low, high), or one pair for each shape, got {domain}")
     return [
         np.asarray(rng.standard_normal(shape) if limit is None else rng.uniform(limit[0], limit[1], shape))
         for shape, limit in zip(shapes, limits, strict=True)

@@ -200,8 +200,8 @@ def cells(
     >>> find(cells("lstm"), lambda cell: cell.hidden_size > 1)
     LSTMCell(40 parameters: Wx (2, 8), Wh (2, 8), b (8,))
     """
-    made = [_cell(make, input_size, hidden_size) for make in makes or CELL_NAMES]
-    return st.builds(with_noise, st.one_of(made), SEEDS)
+    made = st.one_of([_cell(make, input_size, hidden_size) for make in makes or CELL_NAMES])
+    return st.builds(with_noise, made, SEEDS)
 
 
 @st.composite

@@ -152,10 +152,9 @@ def _where(wrong: Array) -> str:
     for axis in range(wrong.ndim):
         others = tuple(other for other in range(wrong.ndim) if other != axis)
         places = np.flatnonzero(wrong.any(axis=others))
-        if len(places) <= max(1, wrong.shape[axis] // 2):
-            first, last = places[0], places[-1]
-            if last - first + 1 == len(places):
-                return f"in {_slices(wrong.ndim, axis, first, last)}"
+        first, last = places[0], places[-1]
+        if last - first + 1 == len(places) <= max(1, wrong.shape[axis] // 2):
+            return f"in {_slices(wrong.ndim, axis, first, last)}"
     return f"in {count} of {wrong.size} entries" if 2 * count <= wrong.size else ""
 
 

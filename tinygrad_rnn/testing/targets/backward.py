@@ -103,12 +103,7 @@ def differing(first: Mapping[str, Array], second: Mapping[str, Array | None]) ->
 
 
 def sharing(gradients: Mapping[str, Array], leaves: Mapping[str, Tensor]) -> list[str]:
-    """Return a failure for each pair of gradients that share memory, and for each that shares it with a leaf.
-
-    >>> g = np.zeros(2)
-    >>> sharing({"a": g, "b": g}, {})
-    ['memory shared: the gradients of a and b']
-    """
+    """Return a failure for each pair of gradients that share memory, and for each that shares it with a leaf."""
     failures = [
         f"memory shared: the gradients of {a} and {b}"
         for a, b in itertools.combinations(gradients, 2)
