@@ -4,7 +4,7 @@
     python benchmarks/credit.py --quick
 
 "none" is the same step with the state cut before it: no credit at all. "Products" are the products D @ J of dense RTRL
-alone, in NumPy on the same BLAS, D taken for dense. JAX computes the same RTRL in two ways: with `jacrev` by the state
+alone, in NumPy on the same BLAS, D taken for dense; "both" are they and the step without credit. JAX computes the same RTRL in two ways: with `jacrev` by the state
 and by the parameters inside one jitted step, and with `jacfwd` by both inside a jitted `lax.scan` of 8 steps. All take
 turns in short bursts; medians of processor time (of JAX's steps one in fifty is over before its work is counted, so
 minima would say nothing), and ratios of them. "kept" is what is carried from step to step, beside P. Needs JAX for its
@@ -175,7 +175,7 @@ def main() -> None:
         kept[kind] = {name: peer.kept for name, peer in peers.items() if isinstance(peer, Online)}
     dense: dict[str, dict[str, float]] = {}
     for kind, H in (("rnn", 64), ("gru", 64), ("lstm", 32), ("gru", 128)):
-        peers = {"rtrl": Online(kind, H, tr.RTRL()), "products": products(kind, H)}
+        peers = {"rtrl": Online(kind, H, tr.RTRL()), "products": products(kind, H), "none": Online(kind, H, None)}
         if importlib.util.find_spec("jax"):
             peers["jacrev"] = in_jax(kind, H, in_scan=False)
             if H < 128:
@@ -206,13 +206,24 @@ def main() -> None:
         ],
     )
     second = table(
-        ["dense RTRL", "step (us)", "its products (us)", "step / products", "JAX, jacrev", "JAX, jacfwd in a scan"],
+        [
+            "dense RTRL",
+            "step (us)",
+            "its products (us)",
+            "no credit (us)",
+            "step / products",
+            "step / both",
+            "JAX, jacrev",
+            "JAX, jacfwd in a scan",
+        ],
         [
             [
                 kind,
                 brief(row["rtrl"]),
                 brief(row["products"]),
+                brief(row["none"]),
                 f"{row['rtrl'] / row['products']:.2f}",
+                f"{row['rtrl'] / (row['products'] + row['none']):.2f}",
                 *(f"{row[way] / row['rtrl']:.2f}x" if way in row else "" for way in ("jacrev", "jacfwd")),
             ]
             for kind, row in dense.items()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,34 +51,22 @@ def measured(cell: str) -> tr.TruncationReport:
 ONLINE = [*POLICIES[3:], "rflo"]
 
 
-def online(H: int, policy: str) -> tuple[Callable[..., Any], dict[str, tr.Tensor], Any]:
-    """Return an online step of a GRU of H units and as many inputs, its parameters, and its first state."""
+def a_gru(H: int) -> tuple[Callable[..., Any], dict[str, tr.Tensor], Any]:
+    """Return the step of a GRU of H units and as many inputs, its parameters, and its first state."""
     cell = tr.GRUCell(H, H, np.random.default_rng(0))
-    how = tr.parse_policy(policy, every=1)
 
     def step(xs: Any, state: Any) -> Any:
         outputs, state = tr.unroll(cell, xs, state)
         return np.sum(outputs * outputs), state
 
-    def advance(params: Any, xs: Any, state: Any, carry: Any) -> Any:
-        run = tr.Recurrence(step, params, how, state, carry=carry)
-        (update,) = run.feed(xs)
-        return update.loss, update.gradients, update.state, run.carry
-
-    return advance, cell.parameters(), cell.initial_state(1)
+    return step, cell.parameters(), cell.initial_state(1)
 
 
-def steps_of(call: Callable[..., Any], params: Any, state: Any) -> Callable[[int], None]:
-    """Return what takes some steps more."""
-    rng, carry = np.random.default_rng(1), None
-
-    def take(steps: int) -> None:
-        nonlocal state, carry
-        for _ in range(steps):
-            xs = rng.standard_normal((1, 1, params["Wx"].shape[0])).astype(np.float32)
-            _, _, state, carry = call(params, xs, state, carry)
-
-    return take
+def inputs_of(H: int, steps: int) -> Iterator[Any]:
+    """Yield the inputs of some steps."""
+    rng = np.random.default_rng(1)
+    for _ in range(steps):
+        yield rng.standard_normal((1, 1, H)).astype(np.float32)
 
 
 def sizes() -> None:
@@ -86,16 +74,17 @@ def sizes() -> None:
     print("| policy | n | P | peak memory (KiB) | ms per step |\n| --- | --- | --- | --- | --- |")
     for policy in ONLINE:
         for H in (16, 32, 64):
-            call, params, state = online(H, policy)
-            take = steps_of(call, params, state)
+            step, params, state = a_gru(H)
+            run = tr.Recurrence(step, params, tr.parse_policy(policy, every=1), state)
             tracemalloc.start()
-            take(20)
+            for xs in inputs_of(H, 20):
+                list(run.feed(xs))
             peak = tracemalloc.get_traced_memory()[1] / 1024
             tracemalloc.stop()
             times = []
-            for _ in range(50):
+            for xs in inputs_of(H, 50):
                 start = time.process_time()
-                take(1)
+                list(run.feed(xs))
                 times.append(time.process_time() - start)
             P = sum(p.size for p in params.values())
             print(f"| `{policy}` | {H} | {P:,} | {peak:,.0f} | {1000 * float(np.median(times)):.2f} |", flush=True)
@@ -103,12 +92,19 @@ def sizes() -> None:
 
 def lengths(policy: str) -> None:
     """Print how much the process has ever held more than after 200 steps, for streams of up to 100,000 steps."""
-    call, params, state = online(8, policy)
-    take = steps_of(tr.compile(call, donate=["carry"]), params, state)
-    peaks = []
-    for steps in (200, 800, 9_000, 90_000):
-        take(steps)
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    step, params, state = a_gru(8)
+    how, carry = tr.parse_policy(policy, every=1), None
+
+    def advance(params: Any, xs: Any, state: Any, carry: Any) -> Any:
+        run = tr.Recurrence(step, params, how, state, carry=carry)
+        (update,) = run.feed(xs)
+        return update.loss, update.gradients, update.state, run.carry
+
+    call, peaks = tr.compile(advance, donate=["carry"]), []
+    for number, xs in enumerate(inputs_of(8, 100_000), 1):
+        _, _, state, carry = call(params, xs, state, carry)
+        if number in (200, 1_000, 10_000, 100_000):
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     print(f"| `{policy}` | {peaks[0] / 1024:.1f} MiB | " + " | ".join(f"{p - peaks[0]} KiB" for p in peaks[1:]) + " |")
 
 

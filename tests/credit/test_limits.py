@@ -11,6 +11,7 @@ import pytest
 from credit.steps import recurrence
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.credit import entries as credit_entries
 from tinygrad_rnn.engine.tape import Node
 from tinygrad_rnn.errors import ConfigError, GradientError
 
@@ -153,6 +154,27 @@ def test_the_bytes_are_those_that_are_taken(policy, dtype, monkeypatch):
     with pytest.raises(ConfigError, match=f"numbers of dh/dtheta for 3 streams take {taken:,} bytes, twice"):
         run(2 * taken - 1)
     run(2 * taken)
+
+
+def test_a_step_holds_the_influence_twice():
+    """Of 4 MB: before and after it, and a piece that is taken at a time."""
+    cell = tr.GRUCell(64, 48, np.random.default_rng(0), dtype=np.float64)
+
+    def step(xs, state):
+        outputs, state = tr.unroll(cell, xs, state)
+        return np.sum(outputs), state
+
+    run = tr.Recurrence(step, cell.parameters(), tr.RTRL(), cell.initial_state(1))
+    inputs = np.ones((1, 1, 64))
+    tracemalloc.start()
+    for _ in range(3):
+        list(run.feed(inputs))
+    tracemalloc.reset_peak()
+    list(run.feed(inputs))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    taken = sum(part.nbytes for parts in run.carry for part in parts)
+    assert 2 * taken < peak < 2 * taken + 4 * 8 * credit_entries.LARGE
 
 
 def test_a_system_that_does_not_tell_its_memory_is_not_asked(monkeypatch):

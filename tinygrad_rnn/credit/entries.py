@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -82,12 +82,56 @@ LARGE = 1 << 17
 """Numbers of J that a step takes at a time: as many as stay in the cache of a core."""
 
 
-def in_cache(block: Block, shape: tuple[int, ...], N: int) -> list[Block]:
-    """Return a block of one group in parts: whole rows of its grid, no more than `LARGE` numbers for N streams."""
+class Piece(NamedTuple):
+    """A block, or as much of it as a step takes at a time."""
+
+    block: Block
+    grid: Grid | None
+
+
+def in_cache(block: Block, shapes: Mapping[str, tuple[int, ...]], N: int) -> list[tuple[Piece, slice | None]]:
+    """Return a block of one group in pieces of whole rows of its grid, no more than `LARGE` numbers for N streams.
+
+    Each comes with its elements among those of the block; None for all.
+    """
+    shape = shapes[block.name]
     grid = grid_of(block, shape)
     rows = block.elements.reshape(block.elements.size if grid is None else grid.rows, -1)
     parts = np.array_split(rows, min(len(rows), -(-N * block.entries // LARGE)))
-    return [replace(block, elements=part.reshape(1, -1)) for part in parts]
+    ends = np.cumsum([part.size for part in parts])
+    blocks = [replace(block, elements=part.reshape(1, -1)) for part in parts]
+    return [
+        (Piece(own, grid_of(own, shape)), None if len(parts) == 1 else slice(end - own.elements.size, end))
+        for own, end in zip(blocks, ends.tolist(), strict=True)
+    ]
+
+
+class Joined:
+    """The arrays of a block after a step, joined from pieces along their second axis.
+
+    Arrays are put into their place at once, so that J is there twice and no more; values of a plan are joined there.
+    """
+
+    def __init__(self, before: tuple[Value, ...]) -> None:
+        self._before, self._arrays = before, list[Array]()
+        self._pieces: list[tuple[Value, ...]] = []
+
+    def add(self, piece: tuple[Value, ...], at: slice | None) -> None:
+        """Add a piece; `at` None: all."""
+        arrays = [part for part in piece if isinstance(part, np.ndarray)]
+        if at is None or len(arrays) < len(piece):
+            self._pieces.append(piece)
+            return
+        pairs = zip(self._before, arrays, strict=True)
+        self._arrays = self._arrays or [np.empty(old.shape, part.dtype) for old, part in pairs]
+        for array, part in zip(self._arrays, arrays, strict=True):
+            array[:, at] = part
+
+    def whole(self) -> tuple[Value, ...]:
+        """Return the arrays."""
+        if self._arrays or len(self._pieces) == 1:
+            return tuple(self._arrays) or self._pieces[0]
+        return tuple(np.concatenate(parts, axis=1) for parts in zip(*self._pieces, strict=True))
 
 
 def placed(parts: list[Value], blocks: Sequence[Block], shape: tuple[int, ...]) -> Value:

@@ -15,14 +15,14 @@ Entries that follow from others by a link are not kept. Their factors are, one f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias, cast
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, cast
 
 import numpy as np
 
 from ..engine.tape import Array, DType
 from ..engine.tensor import Value
-from .entries import Grid, along, entries, grid_of, in_cache, placed
+from .entries import Joined, Piece, along, entries, grid_of, in_cache, placed
 from .pattern import Block
 from .terms import Lookup, Outer, StepJacobian, Term, added, flat, picked
 
@@ -34,13 +34,6 @@ Carried: TypeAlias = list[tuple[Value, ...]]
 
 Known: TypeAlias = dict[tuple[object, ...], Value | None]
 """Parts of D and I that several blocks need; None: there are none."""
-
-
-class Piece(NamedTuple):
-    """A block, or as much of it as a step takes at a time."""
-
-    block: Block
-    grid: Grid | None
 
 
 class Influence:
@@ -60,9 +53,8 @@ class Influence:
         self._offsets = np.cumsum([0, *sizes])
         self._whole = [self._whole_parts(block) for block in self.blocks]
         self._pieces = [
-            [Piece(part, grid_of(part, shapes[block.name])) for part in parts]
+            [(Piece(block, grid_of(block, shapes[block.name])), None)] if whole is None else in_cache(block, shapes, N)
             for block, whole in zip(self.blocks, self._whole, strict=True)
-            for parts in [[block] if whole is None else in_cache(block, shapes[block.name], N)]
         ]
         codes = [self._codes(block) for block in self.blocks]
         pairs = [code[block.causes] for code, block in zip(codes, self.blocks, strict=True)]
@@ -191,30 +183,21 @@ class Influence:
         made: Carried = []
         terms: list[Value] = []
         for number, (block, parts) in enumerate(zip(self.blocks, J, strict=False)):
-            new: Carried = []
-            met: list[Value] = []
-            for piece, own in self._split(number, parts):
+            new, met = Joined(parts), list[Value]()
+            for piece, at in self._pieces[number]:
+                own = parts if at is None else tuple(part[:, at] for part in parts)
                 if self._whole[number] is not None:
-                    new.append(self._dense(jacobian, number, piece, own, known))
+                    step = self._dense(jacobian, number, piece, own, known)
                 elif block.units.shape[1] <= FEW:
-                    new.append(self._few(jacobian.whole, number, own, before, known))
+                    step = self._few(jacobian.whole, number, own, before, known)
                 else:
-                    new.append(self._many(jacobian.whole, number, own, before, known))
+                    step = self._many(jacobian.whole, number, own, before, known)
                 if delta is not None:  # now, while it is in cache
-                    met.append(self._met(delta, number, new[-1], after))
-            made.append(
-                new[0] if len(new) == 1 else tuple(np.concatenate(part, axis=1) for part in zip(*new, strict=True))
-            )
+                    met.append(self._met(delta, number, step, after))
+                new.add(step, at)
+            made.append(new.whole())
             terms += met if len(met) <= 1 else [np.concatenate(met)]
         return made if after is None else [*made, (after,)], self._placed(terms)
-
-    def _split(self, number: int, J: tuple[Value, ...]) -> Iterator[tuple[Piece, tuple[Value, ...]]]:
-        """Yield the pieces of a block with their parts of J."""
-        start, pieces = 0, self._pieces[number]
-        for piece in pieces:
-            stop = start + piece.block.elements.shape[1]
-            yield piece, J if len(pieces) == 1 else tuple(part[:, start:stop] for part in J)
-            start = stop
 
     def gradient(self, delta: Value, J: Carried) -> dict[str, Value]:
         """Return delta J, summed over the streams, for each parameter that J reaches.
@@ -257,7 +240,7 @@ class Influence:
         made: list[Value] = []
         block = self.blocks[number]
         for slot, units in enumerate(block.units.T):
-            total = self._immediate(jacobian, self._pieces[number][0], units, known)
+            total = self._immediate(jacobian, self._pieces[number][0][0], units, known)
             for other, part in enumerate(J):
                 factor = self._through(jacobian, number, (units, other), factors, known)
                 total = added(None if factor is None else np.expand_dims(factor, 1) * part, total)
@@ -299,7 +282,7 @@ class Influence:
                 if by_way is not None:
                     total = added(total, by_way @ picked(factors, self._factors[number]))
             known[key] = total
-        factor, new = known[key], self._immediate(jacobian, self._pieces[number][0], block.units, known)
+        factor, new = known[key], self._immediate(jacobian, self._pieces[number][0][0], block.units, known)
         moved = J[0] * 0 if factor is None else J[0] @ np.swapaxes(factor, 2, 3)
         return (cast(Value, added(moved, new)),)
 
