@@ -99,7 +99,7 @@ def test_hints(actual, sizes, words):
 
 
 def test_hints_on_a_gradient_that_should_be_0_and_on_vectors():
-    assert hint(np.zeros(3), np.ones(3), {}) == "expected 0 in every entry: a gradient arrives that should not"
+    assert hint(np.zeros(3), np.ones(3), {}) == "expected 0 in every entry: a gradient arrives where none should"
     assert hint(np.array([1.0, 2, 4]), np.array([1.0, 3, 4]), {}) == "wrong in entry 1 only"
     assert hint(np.array(2.0), np.array(-2.0), {}) == "times -1 in every entry: a sign is flipped"
     assert ratio(2.0, 1.0, {"N": 2}) == "times 0.5 = 1/N there: one of two parts is lost, or averaged instead of summed"

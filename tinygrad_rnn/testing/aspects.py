@@ -31,13 +31,13 @@ Input: TypeAlias = "Array | Tensor | float"
 
 
 class AspectError(Exception):
-    """An aspect that is wrong."""
+    """Raised where an aspect is wrong."""
 
     verdict = "wrong"
 
 
 class NotApplicableError(AspectError):
-    """An aspect that does not apply to this primitive or these inputs."""
+    """Raised where an aspect does not apply to a primitive or its inputs."""
 
     verdict = "not applicable"
 
@@ -83,7 +83,7 @@ class Case:
         return list(map(np.asarray, self.outputs((function or self.p)(*self.inputs, **self.attrs))))
 
     def tried(self, function: Callable[..., object] | None = None) -> list[Array] | None:
-        """Return the same, or None if the function refuses such inputs."""
+        """Return what `forward` does, or None if the function refuses such inputs."""
         try:
             return self.forward(function)
         except _REFUSED:
@@ -263,7 +263,7 @@ def _taken(case: Case) -> bool:
         actual = case.forward()
     except _REFUSED as error:
         raised = f"{type(error).__name__}: {error}"
-        raise AspectError(f"{case.shapes()}: {_reference_name(case)} takes it, this raised {raised}") from None
+        raise AspectError(f"{case.shapes()}: {_reference_name(case)} accepts this, but it raised {raised}") from None
     agree(actual, expected, f"value of {case.shapes()}")
     return bool(actual)
 

@@ -118,7 +118,7 @@ def _report(target: Target, options: Options, call: str, order: int) -> GradRepo
 
 
 def _remarks(target: Target, found: BackwardPass, leaves: Sequence[LeafResult]) -> Iterator[str]:
-    """Yield notes on what was not checked, or hardly."""
+    """Yield notes on what was not checked, or barely."""
     wide = [f"{name} ({leaf.dtype})" for name, leaf in target.leaves.items() if leaf.dtype != np.float64]
     if wide:
         yield f"checked in float64: {', '.join(wide)}"

@@ -54,8 +54,8 @@ class QuantityResult(LeafResult):
 class HandwrittenReport(Report[QuantityResult]):
     """The outcome of `compare_handwritten`.
 
-    `causes` are the possible mistakes, as far as the numbers show them. Failures are an error that was raised, an input
-    that was changed, grads that accumulate.
+    `causes` are the possible mistakes, as far as the numbers show them. A failure is an error that was raised, an input
+    that was changed, or grads that accumulate.
     """
 
     causes: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ def compare_handwritten(
         handwritten: the code to check; it is copied.
         T: number of steps of the longer run.
         N: number of sequences.
-        seed: of everything drawn.
+        seed: seed of everything that is drawn.
         rtol, atol: allowed error relative to the largest entry of a quantity, and to the largest of all.
         check: raise an error if something is wrong; otherwise only report it.
 
@@ -216,11 +216,7 @@ def _repeated(layer: Layer, window: Window) -> list[str]:
 
 
 def where(steps: list[int], T: int) -> str:
-    """Return the wrong steps of a window in words, in the order of the backward pass.
-
-    >>> where([0, 1], 5)
-    'from step 1 back; the last 3 are right'
-    """
+    """Return the wrong steps of a window in words, in the order of the backward pass."""
     if len(steps) == T or not steps:
         return "at every step" if steps else ""
     last, right = steps[-1], T - len(steps)

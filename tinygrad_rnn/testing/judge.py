@@ -144,7 +144,7 @@ def _second_opinion(
 ) -> Judged | None:
     """Return the result by differences if it agrees with the gradient where the complex step does not.
 
-    An operation that is not analytic but not declared so spoils only the complex step.
+    An operation that is not analytic, and not declared as such, spoils only the complex step.
     """
     wrong = [result.name for result in results if result.verdict == "wrong"]
     if not wrong or any(_confirmed(evaluation, name, options.seed) for name in wrong):

@@ -60,9 +60,9 @@ def no_mutation(case: Case) -> str:
     handed: list[tuple[Array, bytes]] = []
 
     def copied(value: Array) -> Array:
-        copy = np.array(value)
-        handed.append((copy, copy.tobytes()))
-        return copy
+        new = np.array(value)
+        handed.append((new, new.tobytes()))
+        return new
 
     case.map(copied).forward()
     if any(array.tobytes() != before for array, before in handed):

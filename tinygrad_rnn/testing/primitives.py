@@ -98,7 +98,7 @@ def check_primitive(
         reference: a plain NumPy function of the same inputs and attributes; None: the NumPy function that the primitive
             implements, if there is one.
         domain: (low, high) to draw inputs from, uniformly, or one such pair per input; None: standard normal numbers.
-        seed: of everything drawn.
+        seed: seed of everything that is drawn.
         rtol, atol: allowed difference of derivatives, as in `check_grads`.
         check: raise an error if something is wrong; otherwise only report it.
 

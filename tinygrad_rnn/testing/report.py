@@ -53,7 +53,7 @@ class Report(Generic[R]):
         results: one for each item that was checked; the rows of the table.
         seed: seed of everything that was drawn.
         reproducer: one line of Python that repeats the check.
-        notes: the method of the check, where it is not the default.
+        notes: remarks on the check, such as its method where that is not the default.
         failures: errors besides those in the results.
     """
 

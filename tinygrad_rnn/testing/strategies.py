@@ -227,7 +227,7 @@ def models(
 
 
 def truncations(*kinds: type[Policy], max_steps: int = 3) -> st.SearchStrategy[Policy]:
-    """Return a strategy for policies of the given classes, or of all of this package whose gradient is no estimate.
+    """Return a strategy for policies of the given classes; none given: all of this package whose gradient is exact.
 
     `max_steps` is the longest window, chunk or segment.
 

@@ -32,7 +32,7 @@ def hint(expected: Array, actual: Array, sizes: Mapping[str, int]) -> str:
     if not actual.any():
         return "0 in every entry: no gradient arrives"
     if not expected.any():
-        return "expected 0 in every entry: a gradient arrives that should not"
+        return "expected 0 in every entry: a gradient arrives where none should"
     near = _NEAR * max(float(np.abs(expected).max()), float(np.abs(actual).max()))
     off = np.abs(actual - expected)
     if off.max() <= 1e-8 * near:

@@ -47,7 +47,7 @@ class Slope(NamedTuple):
 
 
 def scales(x: Array, fine: bool = False) -> Array:
-    """Return the scale of each number: a power of 10 near its size, where that is far from 1, and otherwise 1; 0 has 1.
+    """Return the scale of each number: a power of 10 near its size where that is far from 1; otherwise, and for 0, 1.
 
     `fine` is for differences, whose steps are much longer than complex ones: it tells every power of 10 below 1 apart.
 
@@ -178,7 +178,7 @@ class Differences:
 
 
 def rounding_error(dtypes: Iterable[DTypeLike]) -> float:
-    """Return the largest eps of some types, as far as they are real floating point; 0 if none is.
+    """Return the largest eps of the real floating point types among some types; 0 if there are none.
 
     >>> rounding_error([np.int64, np.float32, np.float64])
     1.1920928955078125e-07

@@ -156,8 +156,8 @@ def _cell(cell: Cell, inputs: Sequence[object], leaves: _Leaves, rng: np.random.
     shape = shape_of(inputs[0])
     if (len(shape) not in (2, 3) and (len(shape), len(inputs)) != (1, 2)) or len(inputs) > 2:
         raise ShapeError(
-            f"check_grads: a cell ({_title(cell)}) is checked on x (N, D) or xs (N, T, D), and a state if you like, or "
-            f"on x (D,) and a state; got {len(inputs)} inputs, the first of shape {shape}"
+            f"check_grads: a cell ({_title(cell)}) is checked on x (N, D) or xs (N, T, D), optionally with a state, or "
+            f"on x (D,) with a state; got {len(inputs)} input{'s' * (len(inputs) > 1)}, the first of shape {shape}"
         )
     state, notes = _first_state(cell, shape[0], inputs[1:], rng)
     names, function = (["xs", "state"], partial(unroll, cell)) if len(shape) == 3 else (["x", "state"], cell)
@@ -208,7 +208,7 @@ def _truncated(
         raise ConfigError(
             "check_grads: truncation= needs a cell with xs (N, T, D); a model that has loss(inputs, targets, state), "
             "with inputs and targets (N, T, ...); or step(inputs, state) -> (loss, state) with both, and "
-            f"parameters={{name: Tensor}}; got {_title(f)} with {len(inputs)} inputs"
+            f"parameters={{name: Tensor}}; got {_title(f)} with {len(inputs)} input{'s' * (len(inputs) != 1)}"
         )
     if not leaves.named:
         raise DTypeError(f"check_grads: {_title(f)} has no parameters, so truncation changes nothing; pass parameters=")

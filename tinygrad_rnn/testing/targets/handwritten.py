@@ -36,7 +36,7 @@ class Window(NamedTuple):
 
     @property
     def units(self) -> int:
-        """H, the columns of a gate: those of c, where there is one, for h may be a projection."""
+        """H, the columns of a gate: those of c if there is one, because h may be a projection."""
         return int(self.state[:2][-1].shape[1])
 
     def until(self, steps: int) -> Window:

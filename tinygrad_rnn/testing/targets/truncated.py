@@ -75,10 +75,12 @@ class Recurrence:
             object.__setattr__(policy, "observe", logged)  # the rows of the mask that each pass carries out
             with holding(self.leaves, arrays_in(np.float64, self.leaves), recorded=True), enable_grad():
                 self.update(policy)
-        if M.shape != (T, T) or np.triu(M, 1).any() or not np.isfinite(M).all():
+        faults = {"entries above the diagonal": np.triu(M, 1).any(), "entries not finite": not np.isfinite(M).all()}
+        got = [f"shape {M.shape}"] if M.shape != (T, T) else [fault for fault, found in faults.items() if found]
+        if got:
             raise ConfigError(
                 f"check_grads: truncation: {policy!r}.mask({T}) must be a finite lower triangular (T, T) = ({T}, {T}) "
-                f"matrix, got shape {M.shape}"
+                f"matrix, got {' and '.join(got)}"
             )
         return M
 
