@@ -4,11 +4,11 @@
     python benchmarks/credit.py --quick
 
 "none" is the same step with the state cut before it: no credit at all. "Products" are the products D @ J of dense RTRL
-alone, in NumPy on the same BLAS, D taken for dense; "both" are they and the step without credit. JAX computes the same RTRL in two ways: with `jacrev` by the state
-and by the parameters inside one jitted step, and with `jacfwd` by both inside a jitted `lax.scan` of 8 steps. All take
-turns in short bursts; medians of processor time (of JAX's steps one in fifty is over before its work is counted, so
-minima would say nothing), and ratios of them. "kept" is what is carried from step to step, beside P. Needs JAX for its
-columns only. One BLAS thread: set OPENBLAS_NUM_THREADS=1.
+alone, in NumPy on the same BLAS, D taken for dense; "both" are they and the step without credit. JAX computes the same
+RTRL in two ways: with `jacrev` by the state and by the parameters inside one jitted step, and with `jacfwd` by both
+inside a jitted `lax.scan` of 8 steps. All take turns in short bursts; medians of processor time (of JAX's steps one in
+fifty is over before its work is counted, so minima would say nothing), and ratios of them. "kept" is what is carried
+from step to step, beside P. Needs JAX for its columns only. One BLAS thread: set OPENBLAS_NUM_THREADS=1.
 """
 
 from __future__ import annotations
