@@ -1,6 +1,7 @@
-"""Show the examples in docstrings as code: an extension of Griffe, which reads the docstrings for the site.
+"""Show docstrings as they are meant: an extension of Griffe, which reads them for the site.
 
 An example stands at the end of its docstring, where Griffe would take ">>>" for three quotations in one another.
+Arguments that share a line, "rtol, atol: ...", would be one argument without a type.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import griffe
 
 EXAMPLE = re.compile(r"^( *)>>> .*(?:\n\1\S.*|\n\1 +\S.*)*", re.MULTILINE)
 FLAGS = re.compile(r" *# doctest: .*")
+ARGUMENTS = re.compile(r"^( *)Args:\n(?:\1 +.*\n)+", re.MULTILINE)
+SHARED = re.compile(r"^( *)(\w+(?:, \w+)+)(: .*\n(?:\1 +.*\n)*)", re.MULTILINE)
 
 
 def fenced(text: str) -> str:
@@ -23,10 +26,19 @@ def fenced(text: str) -> str:
     return EXAMPLE.sub(block, text)
 
 
+def apart(text: str) -> str:
+    """Return a docstring with a line for each argument."""
+
+    def lines(match: re.Match[str]) -> str:
+        return "".join(f"{match[1]}{name}{match[3]}" for name in match[2].split(", "))
+
+    return ARGUMENTS.sub(lambda match: SHARED.sub(lines, match[0]), text)
+
+
 class Examples(griffe.Extension):
-    """Puts fences around the examples of every object."""
+    """Puts fences around the examples of every object, and its arguments on lines of their own."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Change the docstring of an object."""
         if obj.docstring is not None:
-            obj.docstring.value = fenced(obj.docstring.value)
+            obj.docstring.value = fenced(apart(obj.docstring.value))

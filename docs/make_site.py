@@ -143,6 +143,7 @@ site_description = "Recurrent networks on NumPy: graphs, truncation, checks, dra
 docs_dir = "pages"
 site_dir = "site"
 use_directory_urls = false
+extra_css = ["assets/site.css"]
 nav = [
 {nav}
 ]
@@ -180,6 +181,7 @@ show_root_full_path = false
 separate_signature = true
 show_signature_annotations = true
 line_length = 100
+docstring_options = {{ returns_multiple_items = false }}
 
 [project.markdown_extensions]
 attr_list = {{}}
@@ -248,6 +250,7 @@ def main(site: Path) -> None:
     pages = work / "pages"
     Pages(pages).write()
     references = list(reference(pages / "reference"))
+    write(pages / "assets" / "site.css", (ROOT / "docs" / "site.css").read_text(encoding="utf-8"))
     write(work / "zensical.toml", CONFIG.format(nav=navigation(pages, references), root=ROOT.as_posix()))
     subprocess.run([sys.executable, "-m", "zensical", "build", "--clean"], cwd=work, check=True)
     finish(work / "site")

@@ -1,4 +1,4 @@
-// Two things that the pages of the site lack: a search that works from a file, and buttons that keys reach.
+// What the pages of the site lack: a search that works from a file, buttons that keys reach, columns that can be read.
 
 // A browser starts no worker from a file, but it does from a text; docs/make_site.py puts the text of the workers here.
 const workers = {};
@@ -29,5 +29,15 @@ document.addEventListener("keydown", (event) => {
   if (event.target.matches?.("label[role=button]") && (event.key === "Enter" || event.key === " ")) {
     event.preventDefault();
     event.target.click();
+  }
+});
+
+// In a table that scrolls, words are not squeezed into a column of one or two, and a figure keeps its deviation.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const cell of document.querySelectorAll(".md-typeset td")) {
+    const length = cell.textContent.trim().length;
+    if (cell.parentElement.cells.length < 3) continue;
+    if (length < 17) cell.style.whiteSpace = "nowrap";
+    else if (length > 30) cell.style.minWidth = length > 90 ? "11rem" : "7rem";
   }
 });

@@ -73,12 +73,12 @@ class Compiled(Generic[P, R_co]):
         beside: Compiled[..., object] | None = None,
     ) -> None:
         list(run_passes(Graph([], [], []), without))  # raises now if a name is wrong
-        self.threads = default_threads() if threads is None else integer("compile", "threads", threads)
-        self.executor = named_executor(executor)
-        self.function = function
-        self.donate = checked(function, donate)
-        self.without = frozenset(without)
-        self.max_plans = integer("compile", "max_plans", max_plans)
+        self.threads: int = default_threads() if threads is None else integer("compile", "threads", threads)
+        self.executor: str = named_executor(executor)
+        self.function: Callable[P, R_co] = function
+        self.donate: frozenset[str | int] = checked(function, donate)
+        self.without: frozenset[str] = frozenset(without)
+        self.max_plans: int = integer("compile", "max_plans", max_plans)
         self._plans: OrderedDict[Key, Ready] = OrderedDict()
         self._newest: Ready | None = None  # the plan of the last call
         self._verified: set[int] = set()  # hashes of steps of loops that were verified; see `trace`

@@ -76,8 +76,8 @@ class OffsetBatches:
         targets: Given | None = None,
         dtype: npt.DTypeLike | None = np.float32,
     ) -> None:
-        self.batch_size = integer("OffsetBatches", "batch_size", batch_size)
-        self.bptt = integer("OffsetBatches", "bptt", bptt)
+        self.batch_size: int = integer("OffsetBatches", "batch_size", batch_size)
+        self.bptt: int = integer("OffsetBatches", "bptt", bptt)
         self._dtype = dtype
         array = _series("values", values, dtype)
         mapped = mapping_of(array) is not None
@@ -97,7 +97,7 @@ class OffsetBatches:
                 f"{self.batch_size} * {self.bptt}{more} = {needed} are needed; "
                 "pass a longer corpus, or a smaller batch_size or bptt"
             )
-        self.stream_length = len(inputs) // self.batch_size
+        self.stream_length: int = len(inputs) // self.batch_size
         self._used = self.stream_length - (
             self.stream_length % self.bptt if flag("OffsetBatches", "drop_last", drop_last) else 0
         )

@@ -57,14 +57,14 @@ class Sequences:
         steps: bool | None = None,
         dtype: npt.DTypeLike | None = np.float32,
     ) -> None:
-        self.inputs = _rows("inputs", inputs, dtype)
+        self.inputs: list[Array] = _rows("inputs", inputs, dtype)
         if not self.inputs:
             raise ShapeError("Sequences: there are no sequences; pass one or more")
-        self.lengths = check_rows("Sequences", self.inputs, "inputs")
+        self.lengths: npt.NDArray[np.int64] = check_rows("Sequences", self.inputs, "inputs")
         if not self.lengths.min():
             raise ShapeError(f"Sequences: inputs[{int(self.lengths.argmin())}] is empty; leave it out")
-        self.targets = None if targets is None else _rows("targets", targets, dtype)
-        self.steps = steps is not None and flag("Sequences", "steps", steps)
+        self.targets: list[Array] | None = None if targets is None else _rows("targets", targets, dtype)
+        self.steps: bool = steps is not None and flag("Sequences", "steps", steps)
         if self.targets is not None:
             self._check_targets(self.targets, steps)
 

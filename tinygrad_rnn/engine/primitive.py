@@ -91,9 +91,9 @@ class Primitive(Generic[P, R_co]):
         self, forward: Callable[P, R_co], analytic: bool, multiple: bool, canonical: Canonical | None = None
     ) -> None:
         self.forward: Callable[..., R_co] = forward
-        self.name = forward.__name__.lstrip("_")
-        self.analytic = analytic
-        self.multiple = multiple
+        self.name: str = forward.__name__.lstrip("_")
+        self.analytic: bool = analytic
+        self.multiple: bool = multiple
         self._canonical = canonical
         self.pull: Rule = self._missing_rule
         self._has_rule = self._keeps_output = False
@@ -109,7 +109,7 @@ class Primitive(Generic[P, R_co]):
         reserved = [p for p in attributes if p.name == "out"]
         if any(p.kind is not p.KEYWORD_ONLY for p in reserved):
             raise TypeError(f"primitive {self.name}: out must be keyword-only: def {self.name}(x, /, *, out=None)")
-        self.accepts_out = bool(reserved)
+        self.accepts_out: bool = bool(reserved)
         attributes = [p for p in attributes if p.name != "out"]
         self._attributes = [p.name for p in attributes]
         self._defaults = {p.name: p.default for p in attributes if p.default is not p.empty}

@@ -44,7 +44,7 @@ class Encoder(Layer):
         self.lstm = TimeLSTM(Wx, Wh, b)
         check_shape("Encoder", "Wx", Wx, "D, 4H", (embedding.shape[1], Wx.shape[1]))
         super().__init__(*self.embedding.params, *self.lstm.params)
-        self.grads = [*self.embedding.grads, *self.lstm.grads]
+        self.grads: list[Array] = [*self.embedding.grads, *self.lstm.grads]
 
     def forward(self, ids: Array) -> tuple[Array, Array]:
         """Read the sources.
@@ -157,7 +157,7 @@ class Decoder(Layer):
         parts = 1 + attention + peek
         check_shape("Decoder", "W_out", W_out, f"{parts}H, V", (parts * H, W_out.shape[1]))
         super().__init__(*self.embedding.params, *self.lstm.params, *self.affine.params)
-        self.grads = [*self.embedding.grads, *self.lstm.grads, *self.affine.grads]
+        self.grads: list[Array] = [*self.embedding.grads, *self.lstm.grads, *self.affine.grads]
 
     def forward(self, ids: Array, keys: Array, c: Array) -> Array:
         """Compute the logits of the id after each of these, by the equations of the class.
@@ -270,7 +270,7 @@ class Seq2Seq(Layer):
         if ours != theirs:
             raise ValueError(f"Seq2Seq: the encoder has H={ours}, the decoder H={theirs}; give both the same H")
         super().__init__(*encoder.params, *decoder.params)
-        self.grads = [*encoder.grads, *decoder.grads]
+        self.grads: list[Array] = [*encoder.grads, *decoder.grads]
         self.encoder, self.decoder = encoder, decoder
         self.loss_layer = TimeSoftmaxWithLoss(ignore_label)
 

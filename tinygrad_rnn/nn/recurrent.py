@@ -73,7 +73,8 @@ class RecurrentLayers(Module):
         directions = 1 + self.bidirectional
         single = layers * directions == 1
         self.layers: list[list[Cell]] = []
-        self.input_size = self.output_size = input_size
+        self.input_size: int = input_size
+        self.output_size: int = input_size
         for _ in range(layers):
             size = self.output_size
             cells = [make_cell(name, cell, size, hidden_size, rng, dtype, single, **options) for _ in range(directions)]

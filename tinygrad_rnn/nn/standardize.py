@@ -36,8 +36,8 @@ class Standardize(Module):
     buffers = ("mean", "deviation")
 
     def __init__(self, features: int = 1, dtype: DTypeLike = np.float32) -> None:
-        self.mean = np.zeros(integer("Standardize", "features", features), dtype)
-        self.deviation = np.ones_like(self.mean)
+        self.mean: Array = np.zeros(integer("Standardize", "features", features), dtype)
+        self.deviation: Array = np.ones_like(self.mean)
 
     def fit(self, values: Operand) -> Standardize:
         """Compute the mean and the deviation of each feature, and return this module.

@@ -39,7 +39,7 @@ class Drawing:
     """
 
     def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+        self.scene: Scene = scene
 
     @cached_property
     def dot(self) -> str:

@@ -110,7 +110,7 @@ class LanguageTrainer:
         for name, part in (("train", train), ("held_out", held_out)):
             instance("Trainer", name, part, Corpus, "train, held_out = load_corpus(text, level) makes both")
         instance("Trainer", "config", config, TrainConfig)
-        self.windows = OffsetBatches(train.ids, config.batch_size, config.bptt)
+        self.windows: OffsetBatches = OffsetBatches(train.ids, config.batch_size, config.bptt)
         if len(held_out) < 2:
             raise CorpusError(f"Trainer: expected 2 held-out tokens or more, got {len(held_out)}; raise held_out")
         if train.vocabulary != held_out.vocabulary:
@@ -120,7 +120,7 @@ class LanguageTrainer:
         self.config = config
         self.vocabulary = train.vocabulary
         self.held_out = held_out
-        self.model = make_model(config, len(train.vocabulary)) if model is None else cast(RNNLM, model)
+        self.model: RNNLM = make_model(config, len(train.vocabulary)) if model is None else cast(RNNLM, model)
         parameters_of("Trainer", self.model)
         if getattr(self.model, "vocab_size", len(self.vocabulary)) != len(self.vocabulary):
             raise ConfigError(
@@ -133,7 +133,7 @@ class LanguageTrainer:
         self._writes: TakenFiles | None = None  # in the process that writes
         self._held = ExitStack()
         self._text = [digest(part.ids) for part in (train, held_out)]
-        self.trainer = self._made(callbacks, progress, group_of(comm))
+        self.trainer: Trainer = self._made(callbacks, progress, group_of(comm))
 
     def _made(self, callbacks: Sequence[Callback], progress: bool, group: Group) -> Trainer:
         config, policy = self.config, make_policy(self.config)
