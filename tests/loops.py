@@ -145,7 +145,7 @@ def plans(draw, odd=False):
         if kind == "sum":
             return call(SUM, sums, x, axis=0, keepdims=False)
         if kind == "take":
-            slot = indices if moves else replace(indices, turn=0)
+            slot = indices if moves else replace(indices, step_stride=0)
             return call(TAKE, out, weights, axis=0, indices=slot)
         if kind == "odd" and odd:
             return call(TURNED_OVER, out, x)

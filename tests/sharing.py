@@ -130,7 +130,7 @@ def units(records, t=0):
 def at(record, t):
     """Return a record as it is at a step of the loop around it."""
     now = record.copy()
-    now["offset"] += t * now["turn"]
+    now["offset"] += t * now["step_stride"]
     return now
 
 

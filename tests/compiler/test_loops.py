@@ -101,7 +101,7 @@ def test_no_chain_where_operands_meet_at_a_later_step():
     xs, out = room("input", (60,), "float64"), room("output", (60,), "float64")
 
     def window(slot, first, by):
-        return replace(slot, offset=8 * first, shape=(16,), turn=8 * by)
+        return replace(slot, offset=8 * first, shape=(16,), step_stride=8 * by)
 
     def plan_of(far):
         body = [call(COPY, window(out, 0, 1), window(xs, 0, 1)), call(TANH, window(out, far, 0), window(xs, 4, 0))]

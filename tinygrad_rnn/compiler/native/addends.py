@@ -55,9 +55,10 @@ def _joined(product: Record, following: Sequence[Record]) -> Record | None:
 
 def _same(one: Slot, other: Slot | None) -> bool:
     """Return whether two slots are the same numbers; their shapes may differ by axes that are one."""
-    if other is None or one.buffer is not other.buffer or (one.offset, one.turn) != (other.offset, other.turn):
+    if other is None or one.buffer is not other.buffer or _plain(one) is None:
         return False
-    return one.dtype == other.dtype and _plain(one) == _plain(other) is not None
+    first, second = ((slot.offset, slot.step_stride, slot.dtype, _plain(slot)) for slot in (one, other))
+    return first == second
 
 
 def _plain(slot: Slot) -> tuple[tuple[int, int], tuple[int, int]] | None:

@@ -102,7 +102,8 @@ def _places(record: Record) -> Iterator[tuple[int, int, int, int, bool]]:
         slot = operand.slot
         if slot is not None:
             memory = -1 if slot.buffer.kind == "arena" else id(slot.buffer)
-            yield memory, operand.start, math.prod(slot.shape) * slot.dtype.itemsize, slot.turn, number in record.writes
+            nbytes = math.prod(slot.shape) * slot.dtype.itemsize
+            yield memory, operand.start, nbytes, slot.step_stride, number in record.writes
 
 
 def _flat_size(record: Record) -> tuple[int, DType] | None:

@@ -42,7 +42,7 @@ RECORD = np.dtype(
         ("wait", "i4"),
         ("base", "i8", _OPERANDS),
         ("offset", "i8", _OPERANDS),
-        ("turn", "i8", _OPERANDS),
+        ("step_stride", "i8", _OPERANDS),
         ("n", "i8", 4),
         ("s", "i8", (_OPERANDS, AXES)),
         ("x", "f8", _OPERANDS),
@@ -50,9 +50,8 @@ RECORD = np.dtype(
 )
 """A record as source/record.h has it."""
 
-_ROW = struct.Struct(
-    f"=4i{_OPERANDS * (3 + AXES) + 4}q{_OPERANDS}d"
-)  # assigned to RECORD, rows take three times as long
+# A row of RECORD: packing takes a third of the time of assigning to an array.
+_ROW = struct.Struct(f"=4i{_OPERANDS * (3 + AXES) + 4}q{_OPERANDS}d")
 
 
 @dataclass(frozen=True)
@@ -272,7 +271,7 @@ class _Rows:
 
 def _row(record: Record, wait: int, base: Base, loop_steps: int = 1) -> tuple[float, ...]:
     check_extents(record, loop_steps)
-    bases, offsets, turns = [-1, -1, -1, -1], [0, 0, 0, 0], [0, 0, 0, 0]
+    bases, offsets, step_strides = [-1, -1, -1, -1], [0, 0, 0, 0], [0, 0, 0, 0]
     steps: list[int] = []
     numbers = [0.0, 0.0, 0.0, 0.0]
     for number, operand in enumerate(record.operands):
@@ -282,10 +281,10 @@ def _row(record: Record, wait: int, base: Base, loop_steps: int = 1) -> tuple[fl
         if operand.block is not None:
             bases[number] = -2 - operand.block
         elif (slot := operand.slot) is not None:
-            bases[number], offsets[number], turns[number] = base(slot.buffer), operand.start, slot.turn
+            bases[number], offsets[number], step_strides[number] = base(slot.buffer), operand.start, slot.step_stride
     steps += _ZEROS[len(steps) :]
     n = (*record.n, 1, 1, 1, 1)[:4]
-    return record.op, TYPES[record.dtype], record.split, wait, *bases, *offsets, *turns, *n, *steps, *numbers
+    return record.op, TYPES[record.dtype], record.split, wait, *bases, *offsets, *step_strides, *n, *steps, *numbers
 
 
 _ZEROS = (0,) * (_OPERANDS * AXES)
@@ -306,10 +305,10 @@ def _spans(step: Step, workers: int, base: Base, loop: Loop | None = None) -> li
             if slot is None or operand.block is not None or 0 in slot.shape or slot.buffer.kind in _UNWRITTEN:
                 continue
             memory, writes, (start, stop, by) = base(slot.buffer), number in record.writes, operand.span()
-            turn = slot.turn if loop is not None else 0
+            step_stride = slot.step_stride if loop is not None else 0
             if loop is not None and loop.reverse:
-                way, turn = (loop.steps - 1) * turn, -turn
+                way, step_stride = (loop.steps - 1) * step_stride, -step_stride
                 start, stop = start + way, stop + way
             for worker, lo, hi in rows:
-                found[worker].append((memory, start + lo * by, stop - (n - hi) * by, writes, turn))
+                found[worker].append((memory, start + lo * by, stop - (n - hi) * by, writes, step_stride))
     return found

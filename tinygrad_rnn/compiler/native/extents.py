@@ -70,13 +70,13 @@ def check_extents(record: Record, steps: int = 1) -> None:
             continue
         walk = None if walks is None else walks[number]
         reach = _reach(walk, record.n, operand.steps, slot.shape, slot.strides, slot.dtype.itemsize)
-        way = (steps - 1) * slot.turn
+        way = (steps - 1) * slot.step_stride
         first, last = (slot.offset, slot.offset + way) if way > 0 else (slot.offset + way, slot.offset)
         if reach is None or (reach and not (first + reach[0] >= 0 and last + reach[1] <= slot.buffer.nbytes)):
             raise RuntimeError(
                 f"compile: operand {number} of {NAMES[record.op]} over {record.n} would reach beyond its array of "
                 f"shape {slot.shape} and strides {slot.strides} at byte {slot.offset} of {slot.buffer.nbytes}"
-                + (f", or {slot.turn} bytes further at each of {steps} steps" if slot.turn else "")
+                + (f", or {slot.step_stride} bytes further at each of {steps} steps" if slot.step_stride else "")
                 + "; a pass, or the plan, has made a wrong shape: please report it"
             )
 

@@ -38,7 +38,7 @@ def records_of(instruction: Instruction, alone: bool = False) -> list[Record] | 
     if instruction.operator.key != name or (maker is None and name not in NATIVE):
         return None
     for slot in (*instruction.inputs, *instruction.outputs, *instruction.attrs.values()):
-        if isinstance(slot, Slot) and slot.turn % slot.dtype.itemsize:
+        if isinstance(slot, Slot) and slot.step_stride % slot.dtype.itemsize:
             return None
     if maker is None:
         records = _all([_elementwise(name, instruction.outputs[0], instruction.inputs)])

@@ -97,7 +97,7 @@ def _written(steps: Sequence[Step], loop: Loop) -> Iterator[tuple[object, int, i
 
 def _extent(slot: Slot, turns: int = 1) -> tuple[object, int, int]:
     memory = None if slot.buffer.kind == "arena" else id(slot.buffer)
-    start, (low, high), way = slot.offset + slot.buffer.offset, slot.extent(), (turns - 1) * slot.turn
+    start, (low, high), way = slot.offset + slot.buffer.offset, slot.extent(), (turns - 1) * slot.step_stride
     return memory, start + low + min(0, way), start + high + max(0, way)
 
 
@@ -105,4 +105,4 @@ def _stays(slot: Slot | None, written: Sequence[tuple[object, int, int]]) -> boo
     """Return whether a matrix is the same at all steps."""
     assert slot is not None
     memory, start, stop = _extent(slot)
-    return not slot.turn and not any(other == memory and low < stop and start < high for other, low, high in written)
+    return not slot.step_stride and not any(at == memory and low < stop and start < high for at, low, high in written)

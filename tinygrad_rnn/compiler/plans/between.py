@@ -54,7 +54,7 @@ class _Memory(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A slot of the first plan, its buffer, and the index of its offset, turn, shape, strides (None: it is reused)."""
+    """A slot of the first plan, its buffer, and the index of its offset, step_stride, shape, strides; None: reused."""
 
     slot: Slot
     buffer: int
@@ -218,7 +218,7 @@ class PlanLine:
         buffer = self._buffer(one.buffer, other.buffer)
         if one.dtype != other.dtype or sum(a != b for a, b in _pairs(one.shape, other.shape)) > 1:
             _unknown()
-        mine, theirs = ((part.offset, part.turn, *part.shape, *part.strides) for part in (one, other))
+        mine, theirs = ((part.offset, part.step_stride, *part.shape, *part.strides) for part in (one, other))
         is_fixed = mine == theirs and self._memories[buffer].size is None
         self._places.append(_Place(one, buffer, None if is_fixed else self._numbers(mine, theirs)))
         self._slots[id(one)] = other, len(self._slots)

@@ -281,7 +281,7 @@ def _kept(flat: Sequence[tuple[Instruction, Loop | None]]) -> tuple[set[int], di
         kept.update(id(s.buffer) for s in instruction.reads() if id(loop) not in users.get(id(s.buffer), ()))
         for slot in instruction.slots():
             users.setdefault(id(slot.buffer), set()).add(id(loop))
-        kept.update(id(slot.buffer) for slot in instruction.slots() if slot.turn)
+        kept.update(id(slot.buffer) for slot in instruction.slots() if slot.step_stride)
     return kept | {key for key, loops in users.items() if len(loops) > 1}, ends
 
 

@@ -43,8 +43,7 @@ class Buffer:
 class Slot:
     """Where an array lies: its buffer, and how it is laid out in there (offset and strides in bytes).
 
-    It is not changed once it is made. Within a loop, `turn` is the stride in bytes from step to step: at step t the
-    array begins at offset + t * turn.
+    It is not changed once it is made. Within a loop the array begins at offset + t * step_stride at step t.
     """
 
     buffer: Buffer
@@ -52,7 +51,7 @@ class Slot:
     shape: Shape
     strides: Shape
     dtype: DType
-    turn: int = 0
+    step_stride: int = 0
 
     def extent(self) -> tuple[int, int]:
         """Return (first byte, byte after the last) of the elements, counted from the first element; (0, 0) for none."""
@@ -60,7 +59,7 @@ class Slot:
 
     def at(self, t: int) -> Slot:
         """Return the slot at step t of a loop."""
-        return self if self.turn == 0 else replace(self, offset=self.offset + t * self.turn, turn=0)
+        return replace(self, offset=self.offset + t * self.step_stride, step_stride=0) if self.step_stride else self
 
     def array(self, memory: Array | bytearray, start: int = 0) -> Array:
         """Return the array in memory (anything with the buffer interface); its buffer begins there at byte `start`."""
@@ -131,7 +130,7 @@ def views_in(base: Slot, function: Callable[[Array], Sequence[Array]]) -> list[S
             part.shape,
             part.strides,
             part.dtype,
-            base.turn,
+            base.step_stride,
         )
         for part in parts
     ]
@@ -159,7 +158,7 @@ def places(name: str, axis: int, parts: Sequence[Value | Slot], whole: Slot) -> 
             strides, length = whole.strides[:axis] + whole.strides[axis + 1 :], 1
         else:
             strides, length = whole.strides, part.shape[axis]
-        found.append(Slot(whole.buffer, at, part.shape, strides, whole.dtype, whole.turn))
+        found.append(Slot(whole.buffer, at, part.shape, strides, whole.dtype, whole.step_stride))
         at += length * stride
     return found
 

@@ -106,7 +106,7 @@ class _Layout:
             return
         layout = value.shape, strides_of(value.shape, value.dtype.itemsize), value.dtype, 0
         for slot in where:
-            if not isinstance(slot, Slot) or (slot.shape, slot.strides, slot.dtype, slot.turn) != layout:
+            if not isinstance(slot, Slot) or (slot.shape, slot.strides, slot.dtype, slot.step_stride) != layout:
                 continue
             others = [other for other in inputs if isinstance(other, Slot) and other.buffer is slot.buffer]
             is_free = slot.buffer.kind == "arena" and self.until[slot.buffer] == self.numbers[call]
@@ -123,13 +123,13 @@ class _Layout:
         if first is None:
             return None
         gap = parts[1].offset - first.offset if parts[1:] and parts[1] is not None else first.buffer.nbytes
-        if [part and (part.buffer, part.offset, part.strides, part.turn) for part in parts] != [
-            (first.buffer, first.offset + number * gap, first.strides, first.turn) for number in range(len(parts))
+        if [part and (part.buffer, part.offset, part.strides, part.step_stride) for part in parts] != [
+            (first.buffer, first.offset + k * gap, first.strides, first.step_stride) for k in range(len(parts))
         ]:
             return None
         axis = call.attrs["axis"] % call.output.ndim
         strides = (*first.strides[:axis], gap, *first.strides[axis:])
-        return Slot(first.buffer, first.offset, call.output.shape, strides, first.dtype, first.turn)
+        return Slot(first.buffer, first.offset, call.output.shape, strides, first.dtype, first.step_stride)
 
     def views_of(self, call: Call) -> list[Slot] | None:
         """Return the slots of the results of a call if they are views of its operands, else None."""
@@ -222,15 +222,15 @@ class _Layout:
         body: Body = call.attrs["body"]
         for before, after in zip(body.graph.inputs, body.graph.outputs[: body.carried], strict=False):
             own, made = self.slots[before], self.slots[after]
-            if own.turn == 0 and made != own:
+            if own.step_stride == 0 and made != own:
                 yield Instruction(COPY, (made,), (own,), {}, None)
 
 
 def _turned(whole: Slot, first: int) -> Slot:
     """Return the slot of a slice along the first axis: entry `first` at step 0, and one further at each step."""
-    turn = whole.strides[0]
-    offset = whole.offset + first * turn
-    return Slot(whole.buffer, offset, whole.shape[1:], whole.strides[1:], whole.dtype, turn)
+    step_stride = whole.strides[0]
+    offset = whole.offset + first * step_stride
+    return Slot(whole.buffer, offset, whole.shape[1:], whole.strides[1:], whole.dtype, step_stride)
 
 
 def _parts(index: object) -> tuple[object, ...]:
@@ -261,7 +261,7 @@ def _place_in_stacks(layout: _Layout, graph: Graph) -> dict[Call, set[int]]:
             if (source := made.get(number)) is not None:
                 flat = source is not call.inputs[number]
                 strides = strides_of(source.shape, part.dtype.itemsize) if flat else part.strides
-                layout.give(source, Slot(part.buffer, part.offset, source.shape, strides, part.dtype, part.turn))
+                layout.give(source, Slot(part.buffer, part.offset, source.shape, strides, part.dtype, part.step_stride))
         placed[call] = set(made)
     return placed
 
@@ -380,7 +380,7 @@ def lay_out_arena(instructions: list[Instruction | Loop]) -> int:
         start, used = number, set()
         for instruction in turn:
             for slot in instruction.slots():
-                used.add((slot.buffer, slot.turn != 0))
+                used.add((slot.buffer, slot.step_stride != 0))
                 slot.buffer.dies = number
                 if slot.buffer not in found:
                     found[slot.buffer] = None

@@ -67,7 +67,7 @@ class Binding:
         def operand(part: object) -> object:
             if not isinstance(part, Slot) or part.dtype == object:
                 return part
-            arrays = moved if part.turn else self._fixed
+            arrays = moved if part.step_stride else self._fixed
             array = arrays.get(id(part))
             if array is None:
                 array = arrays[id(part)] = self._place(part.at(t))

@@ -42,5 +42,5 @@ def as_element(instruction: Instruction) -> tuple[str, Slot, tuple[object, ...]]
     if len(given.shape) < len(out.shape):  # a mask of the first axes
         missing = len(out.shape) - len(given.shape)
         shape, strides = (*given.shape, *(1,) * missing), (*given.strides, *(0,) * missing)
-        given = Slot(given.buffer, given.offset, shape, strides, given.dtype, given.turn)
+        given = Slot(given.buffer, given.offset, shape, strides, given.dtype, given.step_stride)
     return "astype", out, (given,)

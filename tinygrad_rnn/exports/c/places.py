@@ -39,7 +39,7 @@ class Ref:
 
     Attributes:
         base: the array, or the number.
-        offset: of the first element; at step t of a loop, t * turn further.
+        offset: of the first element; at step t of a loop, t * step_stride further.
         steps: along the axes.
         is_number: whether it is a number.
         cast: what stands before an element, where its type in C is not that of the dtype.
@@ -49,7 +49,7 @@ class Ref:
     dtype: DType
     offset: int = 0
     steps: Shape = ()
-    turn: int = 0
+    step_stride: int = 0
     is_number: bool = False
     cast: str = ""
 
@@ -58,7 +58,7 @@ class Ref:
         if self.is_number:
             return self.base
         start, terms = self.offset, []
-        for index, step in zip((*indices, "t0"), (*self.steps, self.turn), strict=True):
+        for index, step in zip((*indices, "t0"), (*self.steps, self.step_stride), strict=True):
             if isinstance(index, int):
                 start += index * step
             elif step:
@@ -137,7 +137,7 @@ class Places:
         """Return how an element of a slot is written; `steps` in bytes, those of its own axes if None."""
         size = slot.dtype.itemsize
         given = slot.strides if steps is None else steps
-        if any(part % size for part in (*given, slot.offset, slot.turn)):
+        if any(part % size for part in (*given, slot.offset, slot.step_stride)):
             raise UnsupportedError("export: C has no view of an array as another dtype; convert with np.astype")
         buffer = slot.buffer
         if buffer.constant is not None and buffer not in self._constants:
@@ -146,7 +146,7 @@ class Places:
         base, first = self._base(buffer, slot.dtype)
         cast = "(int64_t)" if slot.dtype == np.int64 and buffer.kind == "input" else ""
         steps = tuple(part // size for part in given)
-        return Ref(base, slot.dtype, first + slot.offset // size, steps, slot.turn // size, cast=cast)
+        return Ref(base, slot.dtype, first + slot.offset // size, steps, slot.step_stride // size, cast=cast)
 
     def whole(self, start: int, size: int) -> Ref:
         """Return working memory for numbers in 16 bits, which nothing needs for longer than a kernel takes."""
@@ -264,7 +264,7 @@ def _lives(numbered: Numbered) -> dict[Buffer, Life]:
             for slot in item.slots():
                 born.setdefault(slot.buffer, number)
                 dies[slot.buffer] = number
-                if loop is not None and (slot.turn or born[slot.buffer] < first or slot.buffer.kind != "arena"):
+                if loop is not None and (slot.step_stride or born[slot.buffer] < first or slot.buffer.kind != "arena"):
                     throughout.add(slot.buffer)
         for buffer in throughout:
             born[buffer], dies[buffer] = min(born[buffer], first), last
@@ -293,7 +293,7 @@ def _same_places(group: Group, before: Buffer, after: Buffer) -> bool:
     for number, one in enumerate(group.elements):
         for access in (one.out, *one.reads):
             if access.slot.buffer is before or access.slot.buffer is after:
-                places.add((access.slot.offset, access.steps, access.slot.turn))
+                places.add((access.slot.offset, access.steps, access.slot.step_stride))
         reads += [number for access in one.reads if access.slot.buffer is before]
         writes += [number] if one.out.slot.buffer is after else []
     return len(places) == 1 and (not reads or max(reads) <= min(writes))

@@ -174,7 +174,7 @@ def _with_axes(slot: Slot, row: bool, column: bool) -> Slot:
         if is_missing:
             shape.insert(place, 1)
             strides.insert(place, 0)
-    return Slot(slot.buffer, slot.offset, tuple(shape), tuple(strides), slot.dtype, slot.turn)
+    return Slot(slot.buffer, slot.offset, tuple(shape), tuple(strides), slot.dtype, slot.step_stride)
 
 
 def _batch_steps(slot: Slot, ndim: int) -> list[int]:

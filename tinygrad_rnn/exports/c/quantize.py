@@ -121,7 +121,7 @@ def _axes_of(kernel: Kernel) -> dict[int, int | None]:
 
 def _columns(slot: Slot) -> int | None:
     """Return which axis of the matrix in memory the columns of an operand lie along; None if along neither."""
-    if not _is_matrix(slot) or slot.shape[1] == 1 or slot.turn:
+    if not _is_matrix(slot) or slot.shape[1] == 1 or slot.step_stride:
         return None
     row, one = _shape(slot)[1] * slot.dtype.itemsize, slot.dtype.itemsize
     return {(row, one): 1, (one, row): 0}.get((slot.strides[0], slot.strides[1]))

@@ -28,7 +28,7 @@ class Access:
     @property
     def key(self) -> tuple[object, ...]:
         """What is the same for two accesses that touch the same element at each place."""
-        return id(self.slot.buffer), self.slot.offset, self.steps, self.slot.turn, self.slot.dtype
+        return id(self.slot.buffer), self.slot.offset, self.steps, self.slot.step_stride, self.slot.dtype
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def overlap(one: Slot, other: Slot) -> bool:
     """Return whether two slots may have bytes in common: at the same step, or at any if they move differently."""
     if one.buffer is not other.buffer:
         return False
-    if one.turn != other.turn:
+    if one.step_stride != other.step_stride:
         return True
     (low, high), (low2, high2) = one.extent(), other.extent()
     return one.offset + low < other.offset + high2 and other.offset + low2 < one.offset + high

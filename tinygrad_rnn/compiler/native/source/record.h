@@ -24,7 +24,7 @@ typedef struct {
                                  if no id was out of range. No record after that looks at ids */
     int64_t base[OPERANDS];   /* the memory that an operand lies in; -1: it is x[] of that operand, -2 - k: block k */
     int64_t offset[OPERANDS]; /* bytes from there */
-    int64_t turn[OPERANDS];   /* within a loop: bytes that are added to the offset at each step */
+    int64_t step_stride[OPERANDS]; /* within a loop: bytes that are added to the offset at each step */
     int64_t n[4];             /* sizes; n[3] of a product: 2 if its matrix, B or the A of a split by lines, is the same
                                  at all steps of the loop; of a chain: elements, records after it that it does; of a
                                  loop: steps, records after it that are its body, 1 if it goes from the last step to
@@ -46,7 +46,7 @@ struct Part {
     Loop *loop;               /* of an elementwise record */
     void *p[OPERANDS];        /* at this step */
     Size n[3], s[3][OPERANDS]; /* of an elementwise record; axes that follow each other in memory are one */
-    int64_t turn[OPERANDS];   /* bytes to the operands of the step that is done next */
+    int64_t step_stride[OPERANDS]; /* bytes to the operands of the step that is done next */
     int64_t t;                /* this step */
     const Record *record;
     char *const *bases;

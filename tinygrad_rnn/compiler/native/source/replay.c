@@ -19,7 +19,8 @@ enum { ELEMENTWISE(ENTRY) OP_where, OPERATIONS(ENTRY) OP_loop };
 #undef ENTRY
 
 static char *place(const Part *part, const Record *record, int k) {
-    return record->base[k] < 0 ? NULL : part->bases[record->base[k]] + record->offset[k] + part->t * record->turn[k];
+    if (record->base[k] < 0) return NULL;
+    return part->bases[record->base[k]] + record->offset[k] + part->t * record->step_stride[k];
 }
 
 enum { MOST_DELAYS = 3 }; /* in a loop, after which worker 0 goes on alone: they do not run at the same time */
@@ -111,7 +112,7 @@ static Size go_round(Replay *replay, const Record *loop, int from, int to, bool 
         for (int worker = from; worker < (alone && record->split == 3 ? 1 : to); worker++) {
             prepare(end, replay, record, worker, alone && record->split == 3 ? 1 : replay->pool->workers, t, scratch);
             packed = record->type == 0 ? pack_f32(end, steps, packed, full) : pack_f64(end, steps, packed, full);
-            for (int k = 0; k < OPERANDS; k++) end->turn[k] = ahead * record->turn[k];
+            for (int k = 0; k < OPERANDS; k++) end->step_stride[k] = ahead * record->step_stride[k];
             end->wait = !alone && (record->wait || replay->seconds);
             if (end->wait || end->run != nothing) end++;
         }
@@ -123,7 +124,7 @@ static Size go_round(Replay *replay, const Record *loop, int from, int to, bool 
             double start = replay->seconds ? now() : 0;
             part->t = t;
             part->run(part);
-            for (int k = 0; k < OPERANDS; k++) part->p[k] = (char *)part->p[k] + part->turn[k];
+            for (int k = 0; k < OPERANDS; k++) part->p[k] = (char *)part->p[k] + part->step_stride[k];
             if (!replay->seconds) continue;
             if (!alone) wait_for_all(replay->pool, from);
             if (from == 0) replay->seconds[part->record - replay->records] += now() - start;
