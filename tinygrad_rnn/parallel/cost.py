@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .group import Group
+from .group import Group, parts_are_large
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,16 @@ def sum_seconds(machine: Machine, nbytes: float, processes: int) -> float:
     """Return the time of a sum over all processes.
 
     (P - 1 + ceil(log2 P)) latency + 2 (P - 1) / P * bytes / bandwidth: a reduce-scatter by pairwise exchange, and an
-    allgather by recursive doubling. Source: Thakur, Rabenseifner and Gropp 2005, Optimization of collective
-    communication operations in MPICH.
+    allgather by recursive doubling. Of few bytes the reduce-scatter is by recursive halving, ceil(log2 P) latency.
+    Source: Thakur, Rabenseifner and Gropp 2005, Optimization of collective communication operations in MPICH.
 
     >>> sum_seconds(Machine(1e11, 1e10, 1e-6, 1e9), 1e6, 2)
     0.001002
     """
     if processes == 1:
         return 0.0
-    messages = processes - 1 + math.ceil(math.log2(processes))
+    rounds = math.ceil(math.log2(processes))
+    messages = rounds + (processes - 1 if parts_are_large(nbytes, processes) else rounds)
     return messages * machine.latency + 2 * (processes - 1) / processes * nbytes / machine.bandwidth
 
 

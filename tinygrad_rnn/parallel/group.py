@@ -56,6 +56,11 @@ def launched(environment: Mapping[str, str] | None = None) -> int:
     return next((int(size) for size in sizes if size.isdecimal() and int(size)), 1)
 
 
+def parts_are_large(nbytes: float, processes: int) -> bool:
+    """Return whether so many bytes are summed in parts, each by one process, sooner than by MPI's sum."""
+    return nbytes >= _LARGE * processes
+
+
 class Group:
     """The processes that train one model together, each with its rank; one process alone needs no MPI.
 
@@ -113,16 +118,12 @@ class Group:
         """
         if self._comm is None:
             return
-        if self.parts_are_large(array.nbytes):
+        if parts_are_large(array.nbytes, self.size):
             self.add_own(array.reshape(-1))
             self.collect_own(array.reshape(-1))
             return
         with self._watched(2 * array.nbytes * (self.size - 1) // self.size) as comm:
             comm.Allreduce(_in_place(), array)
-
-    def parts_are_large(self, nbytes: int) -> bool:
-        """Return whether so many bytes are summed in parts sooner than at once."""
-        return nbytes >= _LARGE * self.size
 
     def add_own(self, vector: Array) -> None:
         """Put the sum over all processes into the part of a vector that is this process's, its `rows`.
