@@ -136,6 +136,7 @@ FAULTS = [
         {},
     ),
     ("dtype", "a float64 constant", plain(lambda x, /: np.tanh(x) * np.float64(1.0)), [(2, 3)], {}),
+    ("dtype", "a complex gradient", primitive(tanh, lambda g, y, x: (g * (1 - y * y) + 0j,)), [(2, 3)], {}),
     ("dtype", "Python numbers become arrays", times(lambda a, b, /: np.asarray(a) * np.asarray(b)), SAME, {}),
     ("zero-size", "function", plain(lambda x, /: np.tanh(x) + 0 * np.max(x)), [(2, 3)], {"reference": np.tanh}),
     (

@@ -246,7 +246,9 @@ def _expect_dtype(case: Case, wanted: np.dtype[np.generic]) -> None:
     for found in [*(y.dtype for y in outputs), *(y.dtype for y in case.forward())]:
         if found != wanted:
             raise AspectError(f"expected {wanted} from {kinds}, got {found}")
-    _gradients(outputs, leaves)  # the rule must run; `grad` sees to the dtypes
+    for leaf, g in zip(leaves, _gradients(outputs, leaves), strict=True):  # `grad` converts all but complex numbers
+        if g.dtype != leaf.dtype:
+            raise AspectError(f"expected a gradient of {leaf.dtype}, got {g.dtype}")
 
 
 def _gradients(outputs: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Array]:
