@@ -1,4 +1,4 @@
-"""An update of one model by several processes: their gradients are summed, and each makes the same update of the sum.
+"""An update of one model by several processes: of the sum of their gradients, by each alike or of a part by each.
 
 With gradients g_r of the mean loss of process r and weights w_r (unmasked positions, or whatever the loss function
 counts), the gradient of the mean over all is sum_r w_r g_r / sum_r w_r.
