@@ -19,7 +19,7 @@ static int64_t number(void) {
 }
 
 static void *content(int64_t bytes) {
-    void *found = lines(bytes ? bytes : 1);
+    void *found = allocate_aligned(bytes ? bytes : 1);
     if (!found || fread(found, 1, bytes, stdin) != (size_t)bytes) exit(4);
     return found;
 }

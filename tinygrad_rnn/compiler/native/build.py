@@ -1,8 +1,8 @@
 """The C library of the native executor: compiled on first use, then loaded from a cache folder.
 
-The file name carries a hash of all that decides what the compiler makes: sources, flags, compiler, CPU. So a file that
-is there is right, and no compiler is started. A library is code that runs with the user's rights: it is loaded only
-from a folder that nobody else can write to.
+The file name carries a hash of everything that the machine code depends on: sources, flags, compiler, CPU. So a file
+that exists is up to date, and no compiler is started. A library is code that runs with the user's rights: it is loaded
+only from a folder that nobody else can write to.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ from .cpu import processor, target
 from .numbers import header
 
 _SOURCE = Path(__file__).parent / "source"
-_UNIT = "replay.c"  # it includes the other files
-_HEADER = "operations.h"  # and this one, which is written when it is compiled
+_UNIT = "replay.c"  # the translation unit; it includes the other files
+_HEADER = "operations.h"  # generated for each build; see `header`
 _COMPILERS = ("gcc",) if sys.platform == "win32" else ("cc", "gcc", "clang")
 _FLAGS = (
     *("-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread"),
-    # errno and traps, which nobody asks for here, would keep loops from being vectorized.
+    # errno and floating point traps, which nothing here reads, would keep loops from being vectorized.
     *("-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"),
 )
-# Of each, the first that is taken.
+# Alternatives: the first flag of each that the compiler accepts is used.
 _NATIVE = ("-march=native", "-mcpu=native")
 _WIDE = ("-mprefer-vector-width=512",)
 _LIBRARIES = ("-lm",)
-# A vectorized loop, so that an assembler that does not know the CPU's instructions is found out too.
+# A loop that is vectorized, so that an assembler that does not know the CPU's instructions fails too.
 _PROBE = "void probe(float *x) { for (int i = 0; i < 64; i++) x[i] += x[i]; }\n"
 _NOTE = "tinygrad_rnn_built_with"  # a string in the library: the compiler, a line break, the flags
 _ENVIRONMENT = (
     *("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SDKROOT", "DEVELOPER_DIR"),
     *("SYSTEMROOT", "TEMP", "TMP", "LOCALAPPDATA", "USERPROFILE"),  # Windows
 )
-_TIMEOUT = 240.0  # seconds, for one run of the compiler: the one in the extra compiles parts of the C library first
-_ABANDONED = 3600.0  # seconds after which an unfinished build is that of a process that was killed
-_LAST_LINES = 20  # of what a compiler says
+_TIMEOUT = 240.0  # seconds for one run of a compiler: Zig first compiles parts of the C standard library
+_ABANDONED = 3600.0  # seconds after which an unfinished build is taken to be left by a process that was killed
+_LAST_LINES = 20  # of the compiler's output, in an error
 _INSTEAD = 'Plans run without it under executor="auto" or "numpy".'
 
 
 @dataclass(frozen=True)
 class Library:
-    """The library, loaded.
+    """The C library, loaded.
 
     Attributes:
         path: the file.
-        compiler: name and version of the compiler that made it, as it tells them in one line.
-        flags: what it was compiled with, the flags that were tried and taken included.
+        compiler: the compiler that made it: the first line of its --version.
+        flags: what it was compiled with, with the optional flags that the compiler accepted.
         functions: the C functions, by name.
     """
 
@@ -76,9 +76,9 @@ class Library:
 def library() -> Library:
     """Return the library, compiling it if this machine has not done so before.
 
-    The environment is read at the first call, and the outcome kept for the process. `CC` names a compiler, with
+    The environment is read at the first call, and the outcome is kept for the process. `CC` names a compiler, with
     arguments if need be; otherwise cc, gcc and clang are looked for, and then the compiler that the extra [native]
-    brings. `TINYGRAD_RNN_CPU` names a level of x86-64 to compile for in place of this CPU. The library is kept in a
+    brings. `TINYGRAD_RNN_CPU` names a level of x86-64 to compile for in place of this CPU. The library is kept in the
     folder `tinygrad_rnn` within `TINYGRAD_RNN_CACHE`, `XDG_CACHE_HOME` or the user's cache folder, whichever comes
     first; that folder may be deleted at any time. Where it cannot be written to, a temporary one serves until the
     process ends.
@@ -99,7 +99,7 @@ def library() -> Library:
 
 
 def available() -> bool:
-    """Return whether there is a library; the first call may compile it. `library()` says why there is none.
+    """Return whether the library can be used; the first call may compile it. If not, `library()` says why.
 
     >>> available() == available()
     True
@@ -109,7 +109,7 @@ def available() -> bool:
 
 @functools.cache
 def _outcome() -> Library | str:
-    """Return the library, or why there is none."""
+    """Return the library, or the message of the error."""
     cpu = target()
     try:
         compiler = find_compiler()
@@ -129,10 +129,10 @@ def _outcome() -> Library | str:
 
 
 def find_compiler() -> tuple[str, ...]:
-    """Return the command of the C compiler: its path, and arguments that stand in `CC`.
+    """Return the command of the C compiler: its path, and the arguments given in `CC`.
 
     Raises:
-        NativeError: if there is none, or `CC` names one that is not there.
+        NativeError: if there is none, or `CC` names one that is not found.
 
     >>> command = find_compiler() if available() else ("cc",)
     >>> len(command) >= 1
@@ -157,7 +157,7 @@ def find_compiler() -> tuple[str, ...]:
 
 
 def _carried_compiler() -> Path | None:
-    """Return the program of the extra [native], Zig, which is a C compiler too; None if it is not installed."""
+    """Return the path of Zig, the C compiler of the extra [native]; None if it is not installed."""
     spec = importlib.util.find_spec("ziglang")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         program = Path(folder, "zig.exe" if sys.platform == "win32" else "zig")
@@ -170,7 +170,7 @@ def cache_folder() -> Path:
     """Return the folder that libraries are kept in; it need not exist yet.
 
     Raises:
-        OSError: if the environment does not say where the user's files are.
+        OSError: if there is no home folder.
 
     >>> cache_folder().name
     'tinygrad_rnn'
@@ -192,13 +192,13 @@ def cache_folder() -> Path:
 def build(source: Path, cache: Path, compiler: Sequence[str], cpu: str = "native") -> Path:
     """Return the file of the library, compiled if it is not in the cache yet.
 
-    It is made under another name and then moved, so a build that is killed, or runs twice at a time, does no harm.
+    It is compiled under a temporary name and renamed, so that builds may be killed or run at the same time.
 
     Args:
         source: folder with replay.c and what it includes.
         cache: folder for libraries, made if it is not there.
         compiler: path of the compiler, and arguments that come first.
-        cpu: "native", or the level of x86-64 that it is compiled for.
+        cpu: "native", or a level of x86-64.
 
     Raises:
         NativeError: if sources are missing, the compiler fails, or others can write to the cache.
@@ -211,7 +211,7 @@ def build(source: Path, cache: Path, compiler: Sequence[str], cpu: str = "native
     if not (source / _UNIT).is_file():
         raise NativeError(f"native: {source / _UNIT} is missing; install the package anew. {_INSTEAD}")
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    cache = cache.resolve()  # what is checked is what is used, even if a link on the way changes
+    cache = cache.resolve()  # so that the folder that is checked is the one that is used, even if a link changes
     if not _is_private(cache):
         raise NativeError(
             f"native: {cache} belongs to another user, or others can write to it, so nothing is loaded from there; run "
@@ -221,14 +221,14 @@ def build(source: Path, cache: Path, compiler: Sequence[str], cpu: str = "native
     if path.is_file() and not path.is_symlink() and _is_private(path):
         return path
     for left in cache.glob("building-*"):
-        with contextlib.suppress(FileNotFoundError):  # another process clears up too
+        with contextlib.suppress(FileNotFoundError):  # another process may remove it at the same time
             if time.time() - left.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="building-", dir=cache, ignore_cleanup_errors=True) as folder:
         made = _compile(source, Path(folder), compiler, cpu)
         made.chmod(0o700)  # whatever the umask is
-        with made.open("r+b") as file:  # Windows syncs only what can be written
-            os.fsync(file.fileno())  # or, after a power failure, the name could be there without the bytes
+        with made.open("r+b") as file:  # Windows syncs only files that are open for writing
+            os.fsync(file.fileno())  # or, after a power failure, the name could exist without the bytes
         made.replace(path)
     return path
 
@@ -256,15 +256,15 @@ def load(path: Path) -> Library:
 
 
 def _is_private(path: Path) -> bool:
-    """Return whether a file or folder is this user's, and nobody else can write to it."""
-    if sys.platform == "win32":  # which keeps the folders of a user from others by lists that have no place in a mode
+    """Return whether a file or folder belongs to this user, and nobody else can write to it."""
+    if sys.platform == "win32":  # where access control lists, not modes, keep others out of a user's folders
         return True
     status = path.stat()
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _key(source: Path, compiler: Sequence[str], cpu: str) -> str:
-    """Return the hash of all that decides what a compiler makes of the sources. No process is started."""
+    """Return a hash of everything that the machine code depends on. No process is started."""
     files = sorted(path for path in source.iterdir() if path.suffix in (".c", ".h"))
     parts = (
         [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
@@ -276,9 +276,9 @@ def _key(source: Path, compiler: Sequence[str], cpu: str) -> str:
 
 
 def _identity(word: str) -> tuple[str | int, ...]:
-    """Return what tells a program from another version of it; a word that is no program stands for itself.
+    """Return path, size and time of the program that a word of a command names, or the word if it names none.
 
-    Every word is looked at because of `CC="ccache gcc"`.
+    All words of the command count, as in `CC="ccache gcc"`.
     """
     found = shutil.which(word)
     if found is None:
@@ -288,11 +288,10 @@ def _identity(word: str) -> tuple[str | int, ...]:
 
 
 def _compile(source: Path, workplace: Path, compiler: Sequence[str], cpu: str) -> Path:
-    """Return the library, compiled in an empty folder."""
+    """Compile the library in an empty folder; return the file."""
     note, made = workplace / "note.c", workplace / "replay.so"
     flags = [*_FLAGS]
-    # A level that was asked for must be taken, in one spelling or the other; without -march=native the library is a
-    # slower one.
+    # A level is passed even if the compiler accepts neither spelling, so that it fails; -march=native is optional.
     level = (f"-march={cpu}", f"-march={cpu.replace('-', '_')}")
     for wanted in (_NATIVE, _WIDE) if cpu == "native" else (level, _WIDE):
         tried = (flag for flag in wanted if _takes(compiler, [*flags, flag], workplace))
@@ -304,7 +303,7 @@ def _compile(source: Path, workplace: Path, compiler: Sequence[str], cpu: str) -
     (workplace / _HEADER).write_text(header(), encoding="utf-8")
     files = [f"-I{workplace}", str(source.resolve() / _UNIT), str(note)]
     command = [*compiler, *flags, *files, "-o", str(made), *_LIBRARIES]
-    made.unlink(missing_ok=True)  # a probe's
+    made.unlink(missing_ok=True)  # `_takes` left one here
     status, said = _run(command, workplace)
     if status or not made.is_file():
         last = "\n".join(said.splitlines()[-_LAST_LINES:])
@@ -316,16 +315,16 @@ def _compile(source: Path, workplace: Path, compiler: Sequence[str], cpu: str) -
 
 
 def _takes(compiler: Sequence[str], flags: list[str], workplace: Path) -> bool:
-    """Return whether a compiler takes the flags."""
+    """Return whether a compiler accepts the flags."""
     probe = workplace / "probe.c"
     probe.write_text(_PROBE, encoding="utf-8")
     return _run([*compiler, *flags, str(probe), "-o", str(workplace / "replay.so")], workplace)[0] == 0
 
 
 def _run(command: list[str], workplace: Path) -> tuple[int, str]:
-    """Return exit status and output of a command, which is ended, with all that it started, if it takes too long."""
+    """Return exit status and output of a command; if it takes too long, kill it with all processes that it started."""
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {"LC_ALL": "C"}
-    # What the compiler of the extra [native] keeps between its runs goes with the folder.
+    # Zig's caches go into the temporary folder.
     environment |= {"ZIG_GLOBAL_CACHE_DIR": str(workplace / "zig"), "ZIG_LOCAL_CACHE_DIR": str(workplace / "zig")}
     try:
         with subprocess.Popen(
@@ -341,7 +340,7 @@ def _run(command: list[str], workplace: Path) -> tuple[int, str]:
         ) as process:
             try:
                 said = process.communicate(timeout=_TIMEOUT)[0]
-            except BaseException:  # the compiler proper is a process of its own
+            except BaseException:  # kill the whole group: cc starts the compiler proper as another process
                 if sys.platform == "win32":
                     process.kill()
                 else:

@@ -1,6 +1,6 @@
-"""Chains: consecutive elementwise calls on the same large arrays, done block by block.
+"""Chains: consecutive elementwise calls on large arrays, fused into one pass block by block.
 
-They go through memory once, as an optimizer's update should; what only the chain reads stays in cache.
+So an optimizer's update goes through memory once, and intermediates that only the chain reads stay in cache.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from ..plans.plan import Plan
 from .numbers import LAST_LOOP
 from .record import Operand, Record, is_whole
 
-_LONG = 1 << 14  # elements; shorter arrays are in cache from call to call anyway
-_BLOCKS = 16  # that a chain keeps in cache, at most; as in source/record.h
+_LONG = 1 << 14  # elements; shorter arrays stay in cache from call to call anyway
+_BLOCKS = 16  # the most blocks of scratch memory of a chain, as in source/record.h
 
 
 @dataclass(slots=True, eq=False)
-class Step:
-    """A record, or several that make a chain, and the instructions they come from."""
+class Kernel:
+    """A record, or the records of a chain, and the numbers of the instructions that it does."""
 
     records: tuple[Record, ...]
     instructions: tuple[int, ...]
 
 
 class Uses:
-    """Where buffers are used: found out for the first chain."""
+    """Where buffers are used last, found when the first chain asks."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._last: dict[int, float] = {}
-        # Of those that are used last in a loop: the loop and the first use there, and which are read there first.
+        # Of the buffers whose last use is in a loop: the loop and the first use there; those read there first.
         self._first: dict[int, tuple[Loop, int]] = {}
         self._read: set[int] = set()
 
@@ -49,8 +49,8 @@ class Uses:
                     (self._read.add if key in read else self._read.discard)(key)
         self._last |= dict.fromkeys((id(slot.buffer) for slot in self._plan.outputs), math.inf)
 
-    def end_with(self, buffer: Buffer, chain: Step) -> bool:
-        """Return whether nobody reads a buffer after a chain that writes all of it, at the next step neither."""
+    def end_with(self, buffer: Buffer, chain: Kernel) -> bool:
+        """Return whether a buffer that a chain writes is read neither after it nor at the next step of a loop."""
         if not self._last:
             self._find()
         key = id(buffer)
@@ -59,45 +59,46 @@ class Uses:
         return key not in self._first or (self._first[key][1] >= chain.instructions[0] and key not in self._read)
 
 
-def chained(run: Sequence[Step], uses: Uses, steps: int) -> Iterator[Step]:
-    """Join consecutive long elementwise records on arrays of one size to chains."""
-    group: list[Step] = []
+def chained(run: Sequence[Kernel], uses: Uses, steps: int) -> Iterator[Kernel]:
+    """Join consecutive long elementwise records of one size to chains; `steps` of the loop around them."""
+    group: list[Kernel] = []
     kind = None
-    for step in run:
-        found = _flat_size(step.records[0])
-        if found is None or found != kind or not _goes_with(step.records[0], group, steps):
+    for kernel in run:
+        found = _flat_size(kernel.records[0])
+        if found is None or found != kind or not _goes_with(kernel.records[0], group, steps):
             yield from _joined(group, uses)
             group, kind = [], found
-        group.append(step)
+        group.append(kernel)
     yield from _joined(group, uses)
 
 
-def _joined(group: Sequence[Step], uses: Uses) -> Iterator[Step]:
+def _joined(group: Sequence[Kernel], uses: Uses) -> Iterator[Kernel]:
     if len(group) < 2:
         yield from group
         return
-    chain = Step(tuple(step.records[0] for step in group), tuple(step.instructions[0] for step in group))
-    yield Step(_in_cache(chain, uses), chain.instructions)
+    chain = Kernel(tuple(kernel.records[0] for kernel in group), tuple(kernel.instructions[0] for kernel in group))
+    yield Kernel(_in_cache(chain, uses), chain.instructions)
 
 
-def _goes_with(record: Record, group: Sequence[Step], steps: int) -> bool:
-    """Return whether a record can be done block by block with others.
+def _goes_with(record: Record, group: Sequence[Kernel], steps: int) -> bool:
+    """Return whether a record can join a chain.
 
-    What one of them writes the others must touch at the same elements, or not at all: in a loop, at each of its steps.
+    What one record writes, another must access at the same elements or not at all, at each step of a loop. Otherwise a
+    block would read what an earlier or a later block writes.
     """
-    places = [found for step in group for found in _places(step.records[0])]
-    for memory, start, size, turn, written in _places(record):
-        for other, start2, size2, turn2, was_written in places:
-            if other != memory or not (written or was_written) or (start, size, turn) == (start2, size2, turn2):
+    places = [found for kernel in group for found in _places(kernel.records[0])]
+    for memory, start, size, stride, written in _places(record):
+        for other, start2, size2, stride2, was_written in places:
+            if other != memory or not (written or was_written) or (start, size, stride) == (start2, size2, stride2):
                 continue
-            apart, way = start2 - start, (turn2 - turn) * (steps - 1)
+            apart, way = start2 - start, (stride2 - stride) * (steps - 1)
             if apart + min(0, way) < size and apart + max(0, way) > -size2:
                 return False
     return True
 
 
 def _places(record: Record) -> Iterator[tuple[int, int, int, int, bool]]:
-    """Yield (memory, first byte, bytes, bytes further at each step, whether it is written) for each operand."""
+    """Yield (memory, first byte, size in bytes, stride from step to step, whether it is written) of each operand."""
     for number, operand in enumerate(record.operands):
         slot = operand.slot
         if slot is not None:
@@ -107,7 +108,7 @@ def _places(record: Record) -> Iterator[tuple[int, int, int, int, bool]]:
 
 
 def _flat_size(record: Record) -> tuple[int, DType] | None:
-    """Return (elements, dtype) of a long elementwise record whose operands lie in one piece, or are one number."""
+    """Return (elements, dtype) of a long elementwise record whose operands are contiguous or scalars, else None."""
     if record.op > LAST_LOOP or (size := math.prod(record.n)) < _LONG:
         return None
     whole = all(operand.slot is None or _is_one(operand) or is_whole(operand.slot, size) for operand in record.operands)
@@ -118,8 +119,8 @@ def _is_one(operand: Operand) -> bool:
     return operand.slot is not None and math.prod(operand.slot.shape) == 1
 
 
-def _in_cache(chain: Step, uses: Uses) -> tuple[Record, ...]:
-    """Let what is written and read within a chain, and nowhere after it, stay in cache."""
+def _in_cache(chain: Kernel, uses: Uses) -> tuple[Record, ...]:
+    """Return the records of a chain with blocks of scratch memory for the results that only the chain reads."""
     blocks: dict[int, int] = {}
     found = []
     for record in chain.records:

@@ -1,4 +1,4 @@
-"""What CPU the C library is compiled for: the one it runs on, or a level below that, for tests."""
+"""The CPU that the C library is compiled for: the one of this machine, or a lower level of x86-64, for tests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from ...errors import ConfigError
 
 _CPUINFO = Path("/proc/cpuinfo")
-_MODEL = (  # what names a CPU and its instructions in /proc/cpuinfo
+_MODEL = (  # the lines of /proc/cpuinfo that name a CPU and its instruction sets
     *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),  # x86
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # ARM
     *("cpu", "isa", "uarch", "features"),  # POWER, RISC-V, IBM Z
 )
-# The levels of the x86-64 psABI, and the flags by which Linux names the instructions that each adds.
+# The levels of the x86-64 psABI, and the names in /proc/cpuinfo of the instruction sets that each needs.
 _V2 = frozenset(["cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"])
 _V3 = _V2 | frozenset(["abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"])
 _V4 = _V3 | frozenset(["avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"])
@@ -52,10 +52,10 @@ def levels() -> list[str]:
 
 
 def target() -> str:
-    """Return what the library is to be compiled for, as `TINYGRAD_RNN_CPU` says: "native" if it is not set.
+    """Return the CPU to compile for, from `TINYGRAD_RNN_CPU`: "native", the default, or a level of x86-64.
 
     Raises:
-        ConfigError: if it names no level, or one that this CPU does not have.
+        ConfigError: if the variable names no level, or one that this CPU does not have.
 
     >>> target() in ("native", *levels())
     True

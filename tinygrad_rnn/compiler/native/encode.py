@@ -1,11 +1,11 @@
 """A plan as the records that the C library reads.
 
-Workers share the rows of a call: the streams of a batch, as a rule. As long as each of them reads only what it has
-written itself they go on side by side through as many calls as there are; where one needs what another has written, or
-writes where another still reads, they wait for each other. This follows from the addresses alone.
+Workers split the rows of a call: the sequences of a batch, as a rule. As long as each of them reads only what it has
+written itself they run on without synchronization. There is a barrier where one needs what another has written, or
+writes where another still reads; this follows from the addresses alone.
 
-A loop is a record, and its body those that follow: the library does them at each step. A body with calls that only
-Python knows is several runs of records, and Python goes from step to step.
+A loop is a record, followed by the records of its body. If the body has calls that only Python can do, the records
+between these are replayed separately, and Python runs the loop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..plans.instructions import Buffer, Instruction, Loop
 from ..plans.plan import Plan
 from .addends import added
-from .chains import Step, Uses, chained
+from .chains import Kernel, Uses, chained
 from .extents import check_extents
 from .numbers import NUMBER
 from .record import AXES, TYPES, Record
@@ -31,8 +31,8 @@ from .sharing import Span, Touched, touched_after, touched_before, waits_within
 from .vectors import IN_LINES, border, matrices, note_matrices, share_vectors
 
 _OPERANDS = 4
-_UNWRITTEN = ("input", "constant")  # kinds of buffers that nobody waits for
-_ALL_WELL = 2  # `wait` of a call that is done only if no id has been out of range; as in source/record.h
+_UNWRITTEN = ("input", "constant")  # kinds of read-only buffers, which need no barriers
+_ALL_WELL = 2  # `wait` of a call that is done only if no id was out of range, as in source/record.h
 
 RECORD = np.dtype(
     [
@@ -48,20 +48,20 @@ RECORD = np.dtype(
         ("x", "f8", _OPERANDS),
     ]
 )
-"""A record as source/record.h has it."""
+"""The layout of a record in source/record.h."""
 
-# A row of RECORD: packing takes a third of the time of assigning to an array.
+# The same layout: packing bytes takes a third of the time of assigning to an array of RECORD.
 _ROW = struct.Struct(f"=4i{_OPERANDS * (3 + AXES) + 4}q{_OPERANDS}d")
 
 
 @dataclass(frozen=True)
 class Records:
-    """Records that the library replays in one go.
+    """Records that one call of the library replays.
 
     Attributes:
-        array: of `RECORD`, one for each.
-        heads: for each call (row of its record, numbers of the instructions of the plan that it does).
-        room: calls of the longest body of a loop among them.
+        array: the records, of dtype `RECORD`.
+        heads: for each kernel (row of its first record, numbers of the instructions of the plan that it does).
+        room: number of records of the longest body of a loop among them.
     """
 
     array: NDArray[np.void]
@@ -71,14 +71,17 @@ class Records:
 
 @dataclass(frozen=True)
 class Repeated:
-    """What Python does at each step of a loop, from the last to the first if `reverse`."""
+    """A loop that Python runs, from the last step to the first if `reverse`.
+
+    Its pieces are done at each step: records, and numbers of instructions that Python does.
+    """
 
     pieces: list[Records | int]
     steps: int
     reverse: bool
 
     def order(self) -> range:
-        """Return the steps in the order in which they are done."""
+        """Return the steps in the order of execution."""
         return range(self.steps)[:: -1 if self.reverse else 1]
 
 
@@ -87,18 +90,18 @@ Piece = Records | int | Repeated
 
 @dataclass
 class Program:
-    """A plan for the library.
+    """A plan, encoded.
 
     Attributes:
-        pieces: records, and between them numbers of instructions that Python does, and loops that it goes through.
-        buffers: what the numbers in `base` stand for; 0 is the arena, k is buffers[k - 1].
+        pieces: records, and between them numbers of instructions that Python does, and loops that it runs.
+        buffers: number k in the field `base` of a record is buffers[k - 1]; 0 is the arena.
     """
 
     pieces: list[Piece] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
 
     def base(self, buffer: Buffer) -> int:
-        """Return the number of a buffer."""
+        """Return the number of a buffer, a new one if it has none yet."""
         if buffer.kind == "arena":
             return 0
         if id(buffer) not in self._bases:
@@ -112,20 +115,20 @@ class Program:
 
 @dataclass(frozen=True)
 class _Body:
-    """A loop that the library goes through."""
+    """A loop that the library runs."""
 
-    steps: list[Step]
+    kernels: list[Kernel]
     loop: Loop
 
 
 class _Stop:
-    """Goes before what is done only if no id has been out of range; the next piece is done only then anyway."""
+    """A mark: the next kernel runs only if no id was out of range. The first of a piece does anyway: failures raise."""
 
 
 def encode(plan: Plan, workers: int, alone: bool = False) -> Program:
-    """Return a plan as records for a number of workers; `alone` as in `records_of`."""
+    """Encode a plan for a number of workers; `alone` as in `records_of`."""
     program, uses = Program(), Uses(plan)
-    pending: list[Step | _Body | _Stop] = []
+    pending: list[Kernel | _Body | _Stop] = []
 
     def end_run() -> None:
         if any(not isinstance(item, _Stop) for item in pending):
@@ -157,7 +160,7 @@ def encode(plan: Plan, workers: int, alone: bool = False) -> Program:
 
 
 def _parts(plan: Plan) -> Iterator[tuple[Sequence[Instruction], Loop | None, bool]]:
-    """Yield instructions in their order, the loop around them, and whether all before them must have succeeded."""
+    """Yield instructions in order, the loop around them, and whether all before them must have succeeded."""
     plain: list[Instruction] = []
     is_last = False
     for number, part in enumerate(plan.instructions):
@@ -173,33 +176,33 @@ def _parts(plan: Plan) -> Iterator[tuple[Sequence[Instruction], Loop | None, boo
 
 def _runs(
     instructions: Sequence[Instruction], first: int, uses: Uses, steps: int, alone: bool
-) -> Iterator[list[Step] | int]:
-    """Yield what the library does of instructions, and the numbers of those in between; `first` is the first one's."""
-    run: list[Step] = []
+) -> Iterator[list[Kernel] | int]:
+    """Yield runs of kernels, and between them numbers of instructions without records, counted from `first`."""
+    run: list[Kernel] = []
     for number, instruction in enumerate(instructions, first):
         records = records_of(instruction, alone)
         if records is not None:
-            run += [Step((record,), (number,)) for record in records]
+            run += [Kernel((record,), (number,)) for record in records]
             continue
         if run:
-            yield list(chained([*added(run)], uses, steps))
+            yield list(chained(added(run), uses, steps))
             run = []
         yield number
     if run:
-        yield list(chained([*added(run)], uses, steps))
+        yield list(chained(added(run), uses, steps))
 
 
 Base = Callable[[Buffer], int]
 """Returns the number of a buffer."""
 
 
-def _records(items: Sequence[Step | _Body | _Stop], workers: int, base: Base, loop: Loop | None = None) -> Records:
-    """Return what the library does in one go: in the body of a loop that Python goes through, if given."""
+def _records(items: Sequence[Kernel | _Body | _Stop], workers: int, base: Base, loop: Loop | None = None) -> Records:
+    """Return items as records with their barriers; `loop` if they are part of a body and Python runs the loop."""
     touched, rows = Touched(workers), _Rows(base)
     if loop is not None:
-        steps = [item for item in items if isinstance(item, Step)]
-        parts = [_spans(step, workers, base, loop) for step in steps]
-        rows.add_all(steps, waits_within(parts, loop.steps, around=False), loop.steps)
+        kernels = [item for item in items if isinstance(item, Kernel)]
+        parts = [_spans(kernel, workers, base, loop) for kernel in kernels]
+        rows.add_all(kernels, waits_within(parts, loop.steps, around=False), loop.steps)
         return rows.made()
     stops = False
     for item in items:
@@ -222,7 +225,7 @@ def _records(items: Sequence[Step | _Body | _Stop], workers: int, base: Base, lo
 
 
 class _Rows:
-    """Records in the making."""
+    """Records that are being encoded."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
@@ -230,26 +233,26 @@ class _Rows:
         self._heads: list[tuple[int, tuple[int, ...]]] = []
         self._room = 0
 
-    def add_all(self, calls: Iterable[Step], waits: Iterable[int], steps: int) -> None:
-        """Append calls, and how workers wait before each (`wait` in record.h); `steps` of a loop around them."""
-        for call, wait in zip(calls, waits, strict=True):
-            self._heads.append((len(self._rows), call.instructions))
-            first = call.records[0]
-            if len(call.records) > 1:
+    def add_all(self, kernels: Iterable[Kernel], waits: Iterable[int], steps: int) -> None:
+        """Append kernels, with `wait` of source/record.h for each; `steps` of the loop around them."""
+        for kernel, wait in zip(kernels, waits, strict=True):
+            self._heads.append((len(self._rows), kernel.instructions))
+            first = kernel.records[0]
+            if len(kernel.records) > 1:
                 size = math.prod(first.n)
-                chain = Record(NUMBER["chain"], first.dtype, (), (size, len(call.records)))
+                chain = Record(NUMBER["chain"], first.dtype, (), (size, len(kernel.records)))
                 self._rows.append(_row(chain, wait, self._base))
                 wait = 0
-            self._rows += [_row(record, wait, self._base, steps) for record in call.records]
+            self._rows += [_row(record, wait, self._base, steps) for record in kernel.records]
 
     def add_loop(self, body: _Body, workers: int, touched: Touched) -> None:
-        """Append a loop; workers have touched something before, and now what they touch in there too."""
-        steps, loop, wait = body.steps, body.loop, False
-        waits = [False] * len(steps)
+        """Append a loop; `touched` has what workers accessed before it, and gets what they access in it."""
+        kernels, loop, wait = body.kernels, body.loop, False
+        waits = [False] * len(kernels)
         if workers > 1:
-            spans = [_spans(step, workers, self._base, loop) for step in steps]
+            spans = [_spans(kernel, workers, self._base, loop) for kernel in kernels]
             waits = waits_within(spans, loop.steps)
-            ahead = [_spans(step, workers, self._base, loop) for step in matrices(steps)]
+            ahead = [_spans(kernel, workers, self._base, loop) for kernel in matrices(kernels)]
             before = touched_before([*ahead, *spans], [False] * len(ahead) + waits, loop.steps)
             wait = touched.must_wait(before)
             if wait or any(waits):
@@ -257,9 +260,9 @@ class _Rows:
             touched.add(touched_after(spans, waits, loop.steps))
         at = len(self._rows)
         self._rows.append(())
-        self.add_all(steps, waits, loop.steps)
+        self.add_all(kernels, waits, loop.steps)
         size = len(self._rows) - at - 1
-        head = Record(NUMBER["loop"], steps[0].records[0].dtype, (), (loop.steps, size, int(loop.reverse)))
+        head = Record(NUMBER["loop"], kernels[0].records[0].dtype, (), (loop.steps, size, int(loop.reverse)))
         self._rows[at] = _row(head, wait, self._base)
         self._room = max(self._room, size)
 
@@ -272,35 +275,35 @@ class _Rows:
 def _row(record: Record, wait: int, base: Base, loop_steps: int = 1) -> tuple[float, ...]:
     check_extents(record, loop_steps)
     bases, offsets, step_strides = [-1, -1, -1, -1], [0, 0, 0, 0], [0, 0, 0, 0]
-    steps: list[int] = []
+    strides: list[int] = []
     numbers = [0.0, 0.0, 0.0, 0.0]
     for number, operand in enumerate(record.operands):
         numbers[number] = operand.number
-        steps += operand.steps
-        steps += _ZEROS[len(operand.steps) : AXES]
+        strides += operand.strides
+        strides += _ZEROS[len(operand.strides) : AXES]
         if operand.block is not None:
             bases[number] = -2 - operand.block
         elif (slot := operand.slot) is not None:
             bases[number], offsets[number], step_strides[number] = base(slot.buffer), operand.start, slot.step_stride
-    steps += _ZEROS[len(steps) :]
+    strides += _ZEROS[len(strides) :]
     n = (*record.n, 1, 1, 1, 1)[:4]
-    return record.op, TYPES[record.dtype], record.split, wait, *bases, *offsets, *step_strides, *n, *steps, *numbers
+    return record.op, TYPES[record.dtype], record.split, wait, *bases, *offsets, *step_strides, *n, *strides, *numbers
 
 
 _ZEROS = (0,) * (_OPERANDS * AXES)
 
 
-def _spans(step: Step, workers: int, base: Base, loop: Loop | None = None) -> list[list[Span]]:
-    """Return what each worker touches in a step; in a loop, at the first step that is done."""
+def _spans(kernel: Kernel, workers: int, base: Base, loop: Loop | None = None) -> list[list[Span]]:
+    """Return the spans that each worker accesses in a kernel; in a loop, at the first iteration."""
     found: list[list[Span]] = [[] for _ in range(workers)]
-    for record in step.records:
-        n = record.n[0] if len(step.records) == 1 else math.prod(record.n)
+    for record in kernel.records:
+        n = record.n[0] if len(kernel.records) == 1 else math.prod(record.n)
         if record.split in (1, IN_LINES):
             ends = [border(record, n, worker, workers) for worker in range(workers + 1)]
             rows = [(worker, lo, hi) for worker, (lo, hi) in enumerate(pairwise(ends)) if lo != hi]
         else:
             rows = [(worker, 0, n) for worker in range(workers if record.split else 1)]
-        for number, operand in enumerate(record.operands):  # without rows, too, zeros may be written
+        for number, operand in enumerate(record.operands):  # also for n = 0: zeros may be written
             slot = operand.slot
             if slot is None or operand.block is not None or 0 in slot.shape or slot.buffer.kind in _UNWRITTEN:
                 continue

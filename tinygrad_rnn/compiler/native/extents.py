@@ -1,4 +1,4 @@
-"""What memory a record reaches: checked when records are encoded, so that no wrong shape reads or writes elsewhere."""
+"""Bounds checks of records when they are encoded, so that a wrong shape cannot make C read or write elsewhere."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .numbers import NAMES
 from .record import Record
 
 _Axes = list[tuple[int, int]]
-"""(step in elements, length) of each axis along which a call walks over an operand."""
+"""(stride in elements, length) of each axis along which a call walks over an operand."""
 
 _Walk = Callable[[Sequence[int], Sequence[int]], _Axes]
-"""From the sizes of a call and the steps of an operand."""
+"""Returns the axes, given the sizes of a call (n) and the strides of an operand (s)."""
 
 
 def _rows(n: Sequence[int], s: Sequence[int]) -> _Axes:
@@ -50,18 +50,18 @@ _WALKS: dict[str, tuple[_Walk, ...]] = {
     "mean_nats": (_one, _line, _ids),
     "convert": (_line, _line),
 }
-"""How each call that is not elementwise walks over its operands (result, A, B, C), as source/kernels.h does it."""
+"""How each operation that is not elementwise walks over its operands (result, A, B, C) in source/kernels.h."""
 
 
 def check_extents(record: Record, steps: int = 1) -> None:
-    """Refuse a record that reaches beyond an operand, or one whose operand lies outside its memory.
+    """Refuse a record that reaches beyond the array of an operand, or an array that lies outside its buffer.
 
     Args:
         record: the record.
-        steps: of the loop that it is done in; it is checked at the first and the last.
+        steps: of the loop around it; the first and the last one are checked.
 
     Raises:
-        RuntimeError: if it does: the plan gives a wrong shape.
+        RuntimeError: if it does: a pass or the plan has made a wrong shape.
     """
     walks = _WALKS.get(NAMES[record.op])
     for number, operand in enumerate(record.operands):
@@ -69,7 +69,7 @@ def check_extents(record: Record, steps: int = 1) -> None:
         if slot is None:
             continue
         walk = None if walks is None else walks[number]
-        reach = _reach(walk, record.n, operand.steps, slot.shape, slot.strides, slot.dtype.itemsize)
+        reach = _reach(walk, record.n, operand.strides, slot.shape, slot.strides, slot.dtype.itemsize)
         way = (steps - 1) * slot.step_stride
         first, last = (slot.offset, slot.offset + way) if way > 0 else (slot.offset + way, slot.offset)
         if reach is None or (reach and not (first + reach[0] >= 0 and last + reach[1] <= slot.buffer.nbytes)):
@@ -85,19 +85,22 @@ def check_extents(record: Record, steps: int = 1) -> None:
 def _reach(
     walk: _Walk | None,
     n: Sequence[int],
-    steps: Sequence[int],
+    s: Sequence[int],
     shape: Shape,
     strides: Shape,
     itemsize: int,
 ) -> tuple[int, ...] | None:
-    """Return the extent of a slot that a walk stays within; () if it goes nowhere, None if it leaves the slot."""
+    """Return the extent of a slot; () if the walk has no elements, None if it leaves the slot.
+
+    Without a walk the record is elementwise: axis k has length n[k] and stride s[k].
+    """
     first, last = 0, itemsize
-    for step, length in walk(n, steps) if walk else zip(steps, n, strict=False):
+    for stride, length in walk(n, s) if walk else zip(s, n, strict=False):
         if length == 0:
             return ()
-        if step > 0:
-            last += step * (length - 1) * itemsize
+        if stride > 0:
+            last += stride * (length - 1) * itemsize
         else:
-            first += step * (length - 1) * itemsize
+            first += stride * (length - 1) * itemsize
     low, high = extent(shape, strides, itemsize)
     return (low, high) if low <= first and last <= high else None

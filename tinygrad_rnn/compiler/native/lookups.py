@@ -1,4 +1,4 @@
-"""Records of lookups, of their gradients, and of the loss: calls that look at ids."""
+"""Records of calls that read ids: lookups, their gradients, and the cross-entropy."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .record import Operand, Record, flat, is_whole
 
 
 def _ids(slot: object) -> tuple[int, tuple[int, int]] | None:
-    """Return (length of a row, steps from row to row and within one) of ids."""
+    """Return (ids in a row, (row stride, stride within a row)) of int64 ids of at most two axes, else None."""
     if not isinstance(slot, Slot) or slot.dtype != np.int64 or not 1 <= len(slot.shape) <= 2:
         return None
-    steps = [stride // slot.dtype.itemsize for stride in slot.strides]
-    return max(1, slot.shape[-1]), (steps[0] if len(steps) == 2 else 0, steps[-1])
+    strides = [stride // slot.dtype.itemsize for stride in slot.strides]
+    return max(1, slot.shape[-1]), (strides[0] if len(strides) == 2 else 0, strides[-1])
 
 
 def take(instruction: Instruction) -> list[Record] | None:
-    """Return the record of a lookup of rows, or None if the library does not know it."""
+    """Return the record of a lookup of rows: out = table[ids]; None, here and below, if the library cannot do it."""
     table, out, indices = instruction.inputs[0], instruction.outputs[0], instruction.attrs["indices"]
     ids = _ids(indices)
     if ids is None or instruction.attrs["axis"] != 0 or not isinstance(table, Slot) or table.dtype != out.dtype:
@@ -26,13 +26,13 @@ def take(instruction: Instruction) -> list[Record] | None:
     rows, made = flat(table, 1), flat(out, len(indices.shape))
     if rows is None or made is None or rows[1][1] != 1 or made[1][1] != 1:
         return None
-    (R, D), (step, _) = made
-    operands = Operand(out, (step, 1)), Operand(table, (rows[1][0], 1), False), Operand(indices, ids[1], False)
+    (R, D), (stride, _) = made
+    operands = Operand(out, (stride, 1)), Operand(table, (rows[1][0], 1), False), Operand(indices, ids[1], False)
     return [Record(NUMBER["take"], out.dtype, operands, (R, D, ids[0], table.shape[0]))]
 
 
 def take_back(instruction: Instruction) -> list[Record] | None:
-    """Return the record of the gradient of a lookup as a table."""
+    """Return the record of the gradient of a lookup as an array of the shape of the table."""
     gradient, out, indices = instruction.inputs[0], instruction.outputs[0], instruction.attrs["indices"]
     ids = _ids(indices)
     if ids is None or instruction.attrs["axis"] != 0 or not isinstance(gradient, Slot) or gradient.dtype != out.dtype:
@@ -40,13 +40,13 @@ def take_back(instruction: Instruction) -> list[Record] | None:
     rows, made = flat(gradient, len(indices.shape)), flat(out, 0)
     if rows is None or made is None or rows[1][1] != 1 or made[1][1] != 1:
         return None
-    (R, D), (step, _) = rows
-    operands = Operand(out, shared=False), Operand(gradient, (step, 1)), Operand(indices, ids[1], False)
+    (R, D), (stride, _) = rows
+    operands = Operand(out, shared=False), Operand(gradient, (stride, 1)), Operand(indices, ids[1], False)
     return [Record(NUMBER["take_back"], out.dtype, operands, (R, D, ids[0], out.shape[0]), 2)]
 
 
 def equal_rows(instruction: Instruction) -> list[Record] | None:
-    """Return the records of a gradient as rows and values: which ids are the same, then sums of their rows."""
+    """Return the records of the gradient of a lookup as rows and values: find equal ids, then add up their rows."""
     gradient, (rows, places), indices = instruction.inputs[0], instruction.outputs, instruction.attrs["indices"]
     ids = _ids(indices)
     if ids is None or not isinstance(gradient, Slot) or gradient.dtype != rows.dtype:
@@ -54,13 +54,13 @@ def equal_rows(instruction: Instruction) -> list[Record] | None:
     read, made = flat(gradient, len(indices.shape)), flat(rows, 1)
     if read is None or made is None or read[1][1] != 1 or made[1][1] != 1 or not is_whole(places, places.shape[0]):
         return None
-    (R, D), (step, _) = read
-    table = 1 << (2 * R).bit_length()  # at most half full
+    (R, D), (stride, _) = read
+    table = 1 << (2 * R).bit_length()  # entries of a hash table that is at most half full
     scratch = Buffer("scratch", 8 * (table + R))
     found = Slot(scratch, 0, (table + R,), (8,), np.dtype(np.int64))
     first = Slot(scratch, 8 * table, (R,), (8,), np.dtype(np.int64))
     equal = Operand(places, (1,), False), Operand(found, (1,), False), Operand(indices, ids[1], False)
-    added = Operand(rows, (made[1][0], 1), False), Operand(gradient, (step, 1), False), Operand(first, (1,), False)
+    added = Operand(rows, (made[1][0], 1), False), Operand(gradient, (stride, 1), False), Operand(first, (1,), False)
     length = instruction.attrs["length"]
     return [
         Record(NUMBER["find_equal"], rows.dtype, equal, (R, table + R, ids[0], length), 0, (0, 1)),
@@ -69,18 +69,18 @@ def equal_rows(instruction: Instruction) -> list[Record] | None:
 
 
 def subtract_rows(instruction: Instruction) -> list[Record] | None:
-    """Return the record of an update of rows where the result lies, in which the table must be by then."""
+    """Return the record that subtracts rows from the result in place, which must already hold the table."""
     (_, rows, places), (out,) = instruction.inputs, instruction.outputs
     made, less = flat(out, 1), flat(rows, 1)
     if made is None or less is None or made[1][1] != 1 or less[1][1] != 1 or not is_whole(places, places.shape[0]):
         return None
-    (V, D), (step, _) = made
-    operands = Operand(out, (step, 1), False), Operand(rows, (less[1][0], 1), False), Operand(places, (1,), False)
+    (V, D), (stride, _) = made
+    operands = Operand(out, (stride, 1), False), Operand(rows, (less[1][0], 1), False), Operand(places, (1,), False)
     return [Record(NUMBER["subtract_rows"], out.dtype, operands, (less[0][0], D, V), 2)]
 
 
 def loss_and_gradient(instruction: Instruction) -> list[Record] | None:
-    """Return the records of a loss and its gradient, and of the mean of what each row contributes."""
+    """Return the records of the cross-entropy: nats of each row and the gradient, then the mean of the nats."""
     (logits, g), (loss, gradient) = instruction.inputs, instruction.outputs
     ids = _ids(instruction.attrs["targets"])
     if isinstance(g, Slot):

@@ -1,4 +1,4 @@
-"""The numbers of operations in the C library, from the table of operators, and the header that tells it of them."""
+"""Numbers of operations in the C library, and the header that defines them, both from the table of operators."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ LOOPS = [row for row in TABLE if row.native in ("vector", "scalar")]
 """Elementwise operations whose loops are made from an expression in source/elementwise.h, in the order of the table."""
 
 SCALAR = frozenset(row.name for row in LOOPS if row.native == "scalar")
-"""Names of those that call libm for one element after the other."""
+"""Names of those that call libm for each element, and so are not vectorized."""
 
 _OWN = [row.name for row in TABLE if row.native == "own" and row.name not in ("where", "loop")]
 
 NAMES = [*(row.name for row in LOOPS), "where", *_OWN, "loop"]
-"""Names of all operations; the place in here is the number in C."""
+"""Names of all operations; the index of a name is the number of the operation in C."""
 
 NUMBER = {name: number for number, name in enumerate(NAMES)}
 
 LAST_LOOP = NUMBER["where"]
-"""The number of the last operation that is computed element by element."""
+"""The number of the last elementwise operation."""
 
 NATIVE = frozenset(NAMES[: LAST_LOOP + 1])
-"""Names of the operators that the library computes element by element."""
+"""Names of the elementwise operations of the library."""
 
 
 def header() -> str:
-    """Return the header operations.h, which is written when the library is built.
+    """Return the text of the header operations.h, which `build` writes beside the sources.
 
     >>> header().splitlines()[1].partition(" X(subtract")[0]
     '#define ELEMENTWISE(X) X(add, REAL)'

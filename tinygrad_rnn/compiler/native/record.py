@@ -1,4 +1,4 @@
-"""What a record is: one call of the C library, in Python, and how arrays have to lie for it."""
+"""Records in Python: calls of the C library, and the layouts of arrays that it reads."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ Layout = tuple[Shape, Shape, int]
 
 @dataclass(slots=True, eq=False)  # frozen, it would take ten times as long to make
 class Operand:
-    """An operand of a record: a slot, its steps in elements as source/record.h wants them, or a number.
+    """An operand of a record: an array or a number.
 
-    `shared` says that a worker touches only its part of the slot, along the first of the steps. `block` is the number
-    of a block in cache that stands for the slot within a chain.
+    Attributes:
+        slot: where the array lies; None for a number.
+        strides: `s` of source/record.h, in elements.
+        shared: whether each worker touches only its part of the array, along the first stride; otherwise all of it.
+        number: the number.
+        block: within a chain, the block of scratch memory that takes the place of the slot.
     """
 
     slot: Slot | None
-    steps: Shape = ()
+    strides: Shape = ()
     shared: bool = True
     number: float = 0.0
     block: int | None = None
@@ -38,16 +42,16 @@ class Operand:
         return self.slot.offset + self.slot.buffer.offset
 
     def span(self) -> tuple[int, int, int]:
-        """Return (first byte, byte after the last, bytes from row to row, 0 if each worker touches all of it)."""
+        """Return (first byte, byte after the last, stride from row to row in bytes; 0 if it is not shared)."""
         assert self.slot is not None
         start, (low, high) = self.start, self.slot.extent()
-        step = self.steps[0] * self.slot.dtype.itemsize if self.shared else 0
-        return start + low, start + high, max(0, step)
+        stride = self.strides[0] * self.slot.dtype.itemsize if self.shared else 0
+        return start + low, start + high, max(0, stride)
 
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """A record, in Python; operands in the order result, A, B, C. `split` as in source/record.h."""
+    """One call of the C library, with fields of source/record.h; `writes`: numbers of the operands that it writes."""
 
     op: int
     dtype: DType
@@ -58,7 +62,10 @@ class Record:
 
 
 def flat(slot: Slot, axes: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Return (lengths, steps) of a slot whose first `axes` axes are one and whose others are one, if it lies so."""
+    """Return a slot as a matrix: ((rows, columns), (row stride, column stride)), strides in elements.
+
+    The first `axes` axes are merged into the rows, the others into the columns; None if the layout does not allow it.
+    """
     layout = slot.shape, slot.strides, slot.dtype.itemsize
     first, second = _joined(layout, 0, axes), _joined(layout, axes, len(slot.shape))
     return None if first is None or second is None else ((first[0], second[0]), (first[1], second[1]))
@@ -66,9 +73,9 @@ def flat(slot: Slot, axes: int) -> tuple[tuple[int, int], tuple[int, int]] | Non
 
 @lru_cache(maxsize=1024)
 def _joined(layout: Layout, start: int, stop: int) -> tuple[int, int] | None:
-    """Return (length, step) of some axes as one, if they lie so."""
+    """Return (length, stride in elements) of axes start .. stop - 1 merged into one, None if they cannot be."""
     shape, strides, size = layout
-    length, step = 1, 1
+    length, merged = 1, 1
     for axis in reversed(range(start, stop)):
         if shape[axis] == 1:
             continue
@@ -76,18 +83,18 @@ def _joined(layout: Layout, start: int, stop: int) -> tuple[int, int] | None:
             return None
         here = strides[axis] // size
         if length == 1:
-            step = here
-        elif here != step * length:
+            merged = here
+        elif here != merged * length:
             return None
         length *= shape[axis]
-    return length, step
+    return length, merged
 
 
 def is_whole(slot: Slot, size: int) -> bool:
-    """Return whether a slot has `size` elements, without gaps, in C order."""
-    step = slot.dtype.itemsize
+    """Return whether a slot has `size` elements and is contiguous, in C order."""
+    expected = slot.dtype.itemsize
     for length, stride in zip(reversed(slot.shape), reversed(slot.strides), strict=True):
-        if length != 1 and stride != step:
+        if length != 1 and stride != expected:
             return False
-        step *= length
+        expected *= length
     return math.prod(slot.shape) == size

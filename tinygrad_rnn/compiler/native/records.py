@@ -1,7 +1,6 @@
-"""Instructions of a plan as records: calls that the C library knows.
+"""Records of the instructions of a plan; an instruction without one is done in Python.
 
-A record says what to do, where each operand lies, sizes and steps. What the library does not know has no record, and is
-done in Python.
+A record holds the operation, where each operand lies, sizes and strides.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from .numbers import NAMES, NATIVE, NUMBER, SCALAR
 from .record import AXES, TYPES, Layout, Operand, Record, flat, is_whole
 
 _BOOL = np.dtype(np.bool_)
-_LONG = 1 << 12  # elements; a vector that is shorter is not worth waiting for each other
-_FEW = 1 << 8  # elements; for more of them NumPy's loop is quicker than calling the C library for each
-_WIDE = 1 << 20  # bytes; a matrix above this does not stay in the cache of one core, so workers share its columns
-_MANY = 256  # rows; with more of them the matrix is read from memory seldom enough
+_LONG = 1 << 12  # elements; splitting a shorter vector saves less than a barrier costs
+_FEW = 1 << 8  # elements; for more of them NumPy's loop is faster than a call of libm for each
+_WIDE = 1 << 20  # bytes; a larger matrix does not stay in the cache of one core, so workers split its columns
+_MANY = 256  # rows; with more of them reading the matrix from memory takes a small part of the time
 
 
 def records_of(instruction: Instruction, alone: bool = False) -> list[Record] | None:
@@ -31,7 +30,7 @@ def records_of(instruction: Instruction, alone: bool = False) -> list[Record] | 
 
     Args:
         instruction: of a plan.
-        alone: whether there is no NumPy beside the library, which then does what NumPy would do in less time.
+        alone: whether there is no NumPy to fall back on, as in WebAssembly; otherwise None where NumPy is faster.
     """
     name = instruction.operator.name
     maker = _MAKERS.get(name)
@@ -50,7 +49,7 @@ def records_of(instruction: Instruction, alone: bool = False) -> list[Record] | 
 
 
 def _elementwise(name: str, out: Slot, inputs: Sequence[object]) -> Record | None:
-    """Return the record of an elementwise operation; a number among the operands is one of their dtype."""
+    """Return the record of an elementwise operation; a Python number takes the dtype of the arrays."""
     parts = [*inputs[1:], inputs[0]] if name == "where" else list(inputs)
     dtypes = [part.dtype for part in parts[:2] if isinstance(part, Slot)] or [out.dtype]
     dtype = dtypes[0]
@@ -72,10 +71,10 @@ def _elementwise(name: str, out: Slot, inputs: Sequence[object]) -> Record | Non
     found = _walk(out.shape, tuple(layouts))
     if found is None:
         return None
-    lengths, steps = found
+    lengths, strides = found
     operands = [
         Operand(part if isinstance(part, Slot) else None, row, number=number)
-        for part, row, number in zip((out, *parts), steps, numbers, strict=True)
+        for part, row, number in zip((out, *parts), strides, numbers, strict=True)
     ]
     rows = len(out.shape) > 1 and out.shape[0] > 1
     split = int(rows or math.prod(out.shape) >= _LONG)
@@ -86,44 +85,44 @@ def _elementwise(name: str, out: Slot, inputs: Sequence[object]) -> Record | Non
 def _walk(
     shape: tuple[int, ...], layouts: tuple[Layout | None, ...]
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]] | None:
-    """Return the lengths of the axes of an elementwise operation, and along them the steps of operands, in elements.
+    """Return the lengths of the axes of an elementwise operation, and the strides of its operands in elements.
 
-    None where steps are no whole numbers, or there are too many axes. The layout of a number is None.
+    None where a stride is not a whole number of elements, or there are too many axes. The layout of a number is None.
     """
     lengths = list(shape) or [1]
-    steps = []
+    strides = []
     for layout in layouts:
         found = [0] * len(lengths) if layout is None else _broadcast(layout, len(lengths))
         if found is None:
             return None
-        steps.append(found)
-    lengths, steps = _merged(lengths, steps)
-    return (tuple(lengths), tuple(map(tuple, steps))) if len(lengths) <= AXES else None
+        strides.append(found)
+    lengths, strides = _merged(lengths, strides)
+    return (tuple(lengths), tuple(map(tuple, strides))) if len(lengths) <= AXES else None
 
 
 def _broadcast(layout: Layout, ndim: int) -> list[int] | None:
-    """Return the steps of a slot in elements along the axes of the result; None where they are no whole numbers."""
+    """Return the strides of a slot in elements, broadcast to the axes of the result; None if one is not whole."""
     shape, strides, size = layout
     if any(stride % size for stride in strides):
         return None
-    steps = [0 if n == 1 else stride // size for n, stride in zip(shape, strides, strict=True)]
-    return [0] * (ndim - len(steps)) + steps
+    found = [0 if n == 1 else stride // size for n, stride in zip(shape, strides, strict=True)]
+    return [0] * (ndim - len(found)) + found
 
 
-def _merged(lengths: list[int], steps: list[list[int]]) -> tuple[list[int], list[list[int]]]:
-    """Join axes that follow each other in the memory of every operand; the first longer than 1 stays: it is shared."""
+def _merged(lengths: list[int], strides: list[list[int]]) -> tuple[list[int], list[list[int]]]:
+    """Merge adjacent axes that are contiguous in every operand, but not the first axis longer than 1: it is split."""
     axes = [axis for axis, length in enumerate(lengths) if length != 1] or [0]
     found: list[int] = []
     lengths = [*lengths]
     for axis in axes:
-        if len(found) > 1 and all(row[found[-1]] == row[axis] * lengths[axis] for row in steps):
+        if len(found) > 1 and all(row[found[-1]] == row[axis] * lengths[axis] for row in strides):
             lengths[axis] *= lengths[found.pop()]
         found.append(axis)
-    return [lengths[axis] for axis in found], [[row[axis] for axis in found] for row in steps]
+    return [lengths[axis] for axis in found], [[row[axis] for axis in found] for row in strides]
 
 
 def _power(instruction: Instruction) -> list[Record] | None:
-    """Return the record of a power; those that are something simpler are done so, which is far quicker."""
+    """Return the record of a power; exponents 1, 2 and 0.5 become a copy, a product and a square root."""
     (x, exponent), out = instruction.inputs, instruction.outputs[0]
     simple: dict[object, tuple[str, list[object]]] = {1: ("copy", [x]), 2: ("multiply", [x, x]), 0.5: ("sqrt", [x])}
     name, inputs = simple.get(exponent, ("power", [x, exponent])) if isinstance(x, Slot) else ("power", [x, exponent])
@@ -177,11 +176,11 @@ def _sum(instruction: Instruction) -> list[Record] | None:
     rows = flat(a, ndim - len(summed)) if last else flat(a, len(summed))
     if rows is None or rows[1][1] != 1 or not (last or summed == list(range(len(summed)))):
         return None
-    (R, C), (step, _) = rows
+    (R, C), (stride, _) = rows
     count, kept = C if last else R, flat(out, 0)
     if count == 0 or kept is None or (kept[1][1] != 1 and not last):
         return None
-    operand = Operand(a, (step, 1), number=1 / count if instruction.operator.name == "mean" else 1.0)
+    operand = Operand(a, (stride, 1), number=1 / count if instruction.operator.name == "mean" else 1.0)
     if last:
         return [Record(NUMBER["sum_along"], out.dtype, (Operand(out, (kept[1][1],)), operand), (R, C), int(R > 1))]
     return [Record(NUMBER["sum_rows"], out.dtype, (Operand(out, (0, 1)), operand), (R, C), 2)]
@@ -197,7 +196,7 @@ def _astype(instruction: Instruction) -> list[Record] | None:
 
 
 def _join(instruction: Instruction) -> list[Record] | None:
-    """Copy the operands of a stack or a concatenation into its result."""
+    """Return the records that copy the operands of a stack or a concatenation into its result."""
     parts, (out,) = instruction.inputs, instruction.outputs
     if not all(isinstance(part, Slot) for part in parts):
         return None
@@ -210,7 +209,7 @@ def _copy(instruction: Instruction) -> list[Record] | None:
 
 
 def _reshape(instruction: Instruction) -> list[Record] | None:
-    """Copy in the shape of what is reshaped, where that is no view."""
+    """Return the record of a reshape that is not a view: a copy to the result seen in the shape of the operand."""
     x, out = instruction.inputs[0], instruction.outputs[0]
     if not isinstance(x, Slot) or not is_whole(out, math.prod(x.shape)):
         return None
@@ -219,7 +218,7 @@ def _reshape(instruction: Instruction) -> list[Record] | None:
 
 
 def _scatter(instruction: Instruction) -> list[Record] | None:
-    """Write zeros, then an operand into the part that an index of slices and integers names."""
+    """Return the records that write zeros, then an operand to the part that slices and integers select."""
     x, out, index = instruction.inputs[0], instruction.outputs[0], instruction.attrs["index"]
     parts = index if type(index) is tuple else (index,)
     if not isinstance(x, Slot) or not all(part is ... or isinstance(part, slice | int | None) for part in parts):
@@ -231,13 +230,13 @@ def _scatter(instruction: Instruction) -> list[Record] | None:
 
 
 def _subtract_rows(instruction: Instruction) -> list[Record] | None:
-    """Return the record of an update of rows, after that of a copy of the table if it lies elsewhere."""
+    """Return the record of an update of rows, with a copy of the table first if the result lies elsewhere."""
     found, table, out = subtract_rows(instruction), instruction.inputs[0], instruction.outputs[0]
     return found if found is None or table == out else _all([_elementwise("copy", out, [table]), *found])
 
 
 def _all(records: Iterable[Record | None]) -> list[Record] | None:
-    """Return the records, or None if one of them is."""
+    """Return the records, or None if one of them is None."""
     found = []
     for record in records:
         if record is None:

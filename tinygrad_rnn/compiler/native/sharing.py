@@ -1,4 +1,4 @@
-"""Where workers wait for each other: it follows from what each of them reads and writes."""
+"""Barriers between workers, placed by what each of them reads and writes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 Span = tuple[int, int, int, bool, int]
-"""(memory, first byte, byte after the last, whether it is written, bytes that it lies further at each turn of a loop).
+"""(memory, first byte, byte after the last, whether it is written, stride in bytes from iteration to iteration).
 
-A turn is a step of a loop in the order in which they are done; the first bytes are those of the first turn.
+Iterations are counted in the order of execution; the bytes are those of the first one.
 """
 Parts = Sequence[Sequence[Span]]
-"""What each worker touches."""
+"""The spans that each worker accesses."""
+_Place = tuple[int, int, int, int, Span]
+"""(first byte, byte after the last, both over all iterations, number of the call, worker, span)."""
 
 
 class _Ranges:
@@ -35,34 +37,29 @@ class _Ranges:
 
 
 class Touched:
-    """What each worker has read and written since all waited for each other."""
+    """What each worker has read and written since the last barrier."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything: all have waited for each other."""
+        """Forget everything, at a barrier."""
         self.read: list[dict[int, _Ranges]] = [{} for _ in range(self.workers)]
         self.written: list[dict[int, _Ranges]] = [{} for _ in range(self.workers)]
 
     def must_wait(self, parts: Parts) -> bool:
-        """Return whether a worker is about to touch what another has written, or to write what another has read."""
+        """Return whether a worker is about to access what another has written, or to write what another has read."""
         for worker, spans in enumerate(parts):
-            for other in range(self.workers):
-                if other == worker:
-                    continue
-                for base, start, stop, writes, _ in spans:
-                    ranges = self.written[other].get(base)
-                    if ranges is not None and ranges.meets(start, stop):
-                        return True
-                    ranges = self.read[other].get(base) if writes else None
-                    if ranges is not None and ranges.meets(start, stop):
-                        return True
+            for base, start, stop, writes, _ in spans:
+                for sets in (self.written, self.read) if writes else (self.written,):
+                    for other, ranges in enumerate(sets):
+                        if other != worker and base in ranges and ranges[base].meets(start, stop):
+                            return True
         return False
 
     def add(self, parts: Parts) -> None:
-        """Note what each worker touches now."""
+        """Add what each worker accesses."""
         for worker, spans in enumerate(parts):
             for base, start, stop, writes, _ in spans:
                 sets = (self.written if writes else self.read)[worker]
@@ -71,83 +68,85 @@ class Touched:
                 sets[base].add(start, stop)
 
 
-def waits_within(calls: Sequence[Parts], turns: int, around: bool = True) -> list[bool]:
-    """Return for each call of the body of a loop whether workers wait before it, so that it is right at every turn.
+def waits_within(calls: Sequence[Parts], iterations: int, around: bool = True) -> list[bool]:
+    """Return for each call of the body of a loop whether there is a barrier before it, at every iteration.
 
-    Of the calls that a call must not overtake only the last one counts: a wait after that one is after all of them. How
-    far back it is follows from the addresses, and is the same at every turn.
+    Of the calls that a call depends on only the last one counts: a barrier after it comes after all of them. How many
+    calls back it is follows from the addresses, and is the same at every iteration.
 
     Args:
-        calls: for each call what each worker touches.
-        turns: how often the body is done.
-        around: whether workers go on from turn to turn; otherwise all wait for each other between two turns.
+        calls: for each call what each worker accesses.
+        iterations: their number.
+        around: whether workers go on from one iteration to the next without a barrier in between.
     """
-    back = _distances(calls, turns, turns - 1 if around else 0)
+    back = _distances(calls, iterations, iterations - 1 if around else 0)
     waits = [False] * len(calls)
-    last = 0  # place of the last wait, counted in calls from the first one of the first turn
-    for turn in range(turns if around else 1):
+    last = 0  # the call with the last barrier before it, counted from the first call of the first iteration
+    for iteration in range(iterations if around else 1):
         changed = False
         for number, distance in enumerate(back):
-            place = turn * len(calls) + number
+            place = iteration * len(calls) + number
             if distance is not None and place - distance >= last and not waits[number]:
                 waits[number] = changed = True
             if waits[number]:
                 last = place
-        if turn > 0 and not changed:  # from here on each turn is like the one before
+        if iteration > 0 and not changed:  # all later iterations are like this one
             far = [number for number, distance in enumerate(back) if distance is not None]
             if any(waits) or not far:
                 break
-            waits[far[0]], last = True, turn * len(calls) + far[0]
+            # A dependency on a call several iterations back has not come up yet: place its barrier now.
+            waits[far[0]], last = True, iteration * len(calls) + far[0]
     return waits
 
 
-def touched_before(calls: Sequence[Parts], waits: list[bool], turns: int) -> Parts:
-    """Return what each worker touches in a loop before all have waited for each other in there."""
-    return _all(calls[: waits.index(True)]) if any(waits) else _all(calls, turns)
+def touched_before(calls: Sequence[Parts], waits: list[bool], iterations: int) -> Parts:
+    """Return what each worker accesses in a loop before its first barrier."""
+    return _all(calls[: waits.index(True)]) if any(waits) else _all(calls, iterations)
 
 
-def touched_after(calls: Sequence[Parts], waits: list[bool], turns: int) -> Parts:
-    """Return what each worker touches in a loop after all have waited for each other in there for the last time."""
+def touched_after(calls: Sequence[Parts], waits: list[bool], iterations: int) -> Parts:
+    """Return what each worker accesses in a loop after its last barrier."""
     if not any(waits):
-        return _all(calls, turns)
+        return _all(calls, iterations)
     after = _all(calls[len(waits) - 1 - waits[::-1].index(True) :])
-    return [[_at(span, turns - 1) for span in part] for part in after]
+    return [[_at(span, iterations - 1) for span in part] for part in after]
 
 
-def _at(span: Span, turn: int) -> Span:
+def _at(span: Span, iteration: int) -> Span:
     memory, start, stop, writes, by = span
-    return memory, start + turn * by, stop + turn * by, writes, by
+    return memory, start + iteration * by, stop + iteration * by, writes, by
 
 
-def _all(calls: Sequence[Parts], turns: int = 1) -> Parts:
-    """Return what each worker touches in several calls, at one turn or at so many."""
+def _all(calls: Sequence[Parts], iterations: int = 1) -> Parts:
+    """Return what each worker accesses in several calls, over a number of iterations."""
     spans: Iterable[list[Span]] = ([*chain(*parts)] for parts in zip(*calls, strict=True))
-    return [[(span[0], *_hull(span, turns), span[3], span[4]) for span in part] for part in spans]
+    return [[(span[0], *_hull(span, iterations), span[3], span[4]) for span in part] for part in spans]
 
 
-def _hull(span: Span, turns: int) -> tuple[int, int]:
-    """Return (first byte, byte after the last) of all turns."""
+def _hull(span: Span, iterations: int) -> tuple[int, int]:
+    """Return (first byte, byte after the last) over all iterations."""
     _, start, stop, _, by = span
-    way = (turns - 1) * by
+    way = (iterations - 1) * by
     return (start + way, stop) if way < 0 else (start, stop + way)
 
 
-def _distances(calls: Sequence[Parts], turns: int, most: int) -> list[int | None]:
-    """Return for each call how many calls before it the last one is that it must not overtake, None if there is none.
+def _distances(calls: Sequence[Parts], iterations: int, most: int) -> list[int | None]:
+    """Return for each call its distance, in calls, from the last call that it depends on; None if there is none.
 
-    Only calls of up to `most` turns before count.
+    A call depends on an earlier one if a worker accesses what another one wrote there, or writes what another one read.
+    Only calls up to `most` iterations earlier count.
     """
-    by_memory: dict[int, list[tuple[int, int, int, int, Span]]] = {}
+    by_memory: dict[int, list[_Place]] = {}
     for number, parts in enumerate(calls):
         for worker, spans in enumerate(parts):
             for span in spans:
-                by_memory.setdefault(span[0], []).append((*_hull(span, turns), number, worker, span))
+                by_memory.setdefault(span[0], []).append((*_hull(span, iterations), number, worker, span))
     back: list[int | None] = [None] * len(calls)
 
     def note(before: int, first: Span, after: int, second: Span) -> None:
-        turn = _nearest(first, second, int(before >= after), most)
-        if turn is not None:
-            distance, known = turn * len(calls) + after - before, back[after]
+        iteration = _nearest(first, second, int(before >= after), most)
+        if iteration is not None:
+            distance, known = iteration * len(calls) + after - before, back[after]
             back[after] = distance if known is None else min(known, distance)
 
     for places in by_memory.values():
@@ -158,11 +157,9 @@ def _distances(calls: Sequence[Parts], turns: int, most: int) -> list[int | None
     return back
 
 
-def _meeting(
-    places: list[tuple[int, int, int, int, Span]],
-) -> Iterator[tuple[tuple[int, Span], tuple[int, Span]]]:
-    """Yield pairs (number of a call, what it touches) of different workers that meet at some turn, where one writes."""
-    still: list[tuple[int, int, int, int, Span]] = []  # those that reach as far as the one that is looked at
+def _meeting(places: list[_Place]) -> Iterator[tuple[tuple[int, Span], tuple[int, Span]]]:
+    """Yield pairs (number of a call, span) of two workers that overlap over all iterations, one of them written."""
+    still: list[_Place] = []  # of those that start before `low`, those that end after it
     for place in sorted(places, key=lambda place: place[0]):
         low, _, number, worker, span = place
         still = [other for other in still if other[1] > low]
@@ -173,14 +170,13 @@ def _meeting(
 
 
 def _nearest(first: Span, second: Span, least: int, most: int) -> int | None:
-    """Return the least number of turns, from `least` to `most`, after which the second touches what the first has.
+    """Return the least n, from `least` to `most`, for which the second span overlaps the first n iterations earlier.
 
-    Both touch the same bytes at some turn, though it may not be with that distance. If one moves past the other it is
-    taken that they meet at any.
+    The spans are known to overlap over all iterations. If their strides differ, they are taken to overlap for each n.
     """
     _, a, b, _, by = first
     _, c, d, _, by2 = second
-    if by == by2 and by != 0:  # at a distance of n turns: a - n * by < d and c < b - n * by
+    if by == by2 and by != 0:  # they overlap if a - n * by < d and c < b - n * by
         if by < 0:
             a, b, c, d, by = -b, -a, -d, -c, -by
         least, most = max(least, (a - d) // by + 1), min(most, (b - c - 1) // by)

@@ -1,4 +1,4 @@
-"""The C library seen from Python: workers that replay records."""
+"""Calls of the C library: its worker threads, and replays of records by them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .build import library
 from .encode import RECORD, Records
 from .numbers import NAMES
 
-_NO_MEMORY = -2  # what the library returns then
+_NO_MEMORY = -2  # what a replay returns if an allocation failed
 
 
 @cache
@@ -29,15 +29,15 @@ def _functions() -> ctypes.CDLL:
     there = functions.tinygrad_rnn_record_bytes(), functions.tinygrad_rnn_operations().decode().split()
     if there != (RECORD.itemsize, NAMES):
         raise NativeError(
-            f"native: a record has {there[0]} bytes in C and {RECORD.itemsize} in Python, or the numbers of operations "
-            "differ: the library and the package do not belong together; delete the cache folder"
+            f"native: {library().path} is of another version than the package: a record has {there[0]} bytes in C and "
+            f"{RECORD.itemsize} in Python, or the operations differ; delete the file, so that it is built anew"
         )
     return functions
 
 
 @cache
 def _pool(workers: int) -> int:
-    """Return the workers of this process; they sleep between replays, and end with it."""
+    """Return the address of this process's thread pool of that size; its threads live until the process ends."""
     pool = _functions().tinygrad_rnn_pool(workers)
     if not pool:
         raise NativeError(f"native: {workers} threads could not be started; choose fewer with threads=")
@@ -45,7 +45,7 @@ def _pool(workers: int) -> int:
 
 
 class _Given(ctypes.Structure):
-    """What a replay is given each time, as in source/replay.c: one argument takes a sixth of the time of five."""
+    """`Given` of source/replay.c: passing a pointer to it takes a sixth of the time of passing five arguments."""
 
     _fields_: ClassVar = [
         ("pool", ctypes.c_void_p),
@@ -57,12 +57,12 @@ class _Given(ctypes.Structure):
 
 
 class Replay:
-    """Records bound to memory; a call replays them.
+    """Records bound to memory; calling it replays them.
 
     Args:
         records: what `encode` made for this number of workers.
-        bases: addresses of the arena and of the other buffers of the program; the caller keeps what lies there alive.
-        workers: threads, the caller's among them.
+        bases: addresses of the arena and of the other buffers of the program. The caller keeps that memory alive.
+        workers: number of threads, the calling one among them.
     """
 
     def __init__(self, records: Records, bases: NDArray[np.int64], workers: int) -> None:
@@ -73,24 +73,24 @@ class Replay:
         self._address = ctypes.addressof(self._given)
 
     def __call__(self, step: int = 0) -> None:
-        """Replay, at a step of the loop whose body they are a part of, if they are.
+        """Replay the records, at `step` of the loop around them if Python runs that loop.
 
         Raises:
             IndexError: if an id of a lookup is out of range.
-            MemoryError: if there is not enough memory: another replay may have the workers, for instance, and this one
-                needs some to do without them.
+            MemoryError: if memory cannot be allocated: for a loop, or for a replay on one thread because another replay
+                uses the workers or the process was forked.
         """
         failed = self._replay(self._address, None, step)
         if failed == _NO_MEMORY:
-            raise MemoryError("compile: no memory for a replay")
+            raise MemoryError("compile: memory for a replay cannot be allocated; free some memory")
         if failed >= 0:
             length = self._records.array[failed]["n"][3]
             raise IndexError(f"take: index out of range for axis 0 with size {length}")
 
     def seconds(self, step: int = 0) -> Iterator[tuple[int, float]]:
-        """Replay once; yield (number of an instruction, seconds). All workers wait for each other after each call.
+        """Replay once, with barriers around each call; yield (number of an instruction, seconds).
 
-        In a loop it is the time of all steps. The time of a call that does several instructions is divided among them.
+        A loop counts all its steps. The time of a call that does several instructions is divided equally.
         """
         times = np.zeros(len(self._records.array))
         self._replay(self._address, times.ctypes.data, step)

@@ -3,11 +3,10 @@
 #define TINYGRAD_RNN_ALONE
 #include "replay.c"
 
-/* Bytes that a replay needs beside the memory of its operands; `room` as in tinygrad_rnn_replay. */
+/* Bytes of scratch memory that a replay needs; `room`: records of the longest body of a loop. */
 Size tinygrad_rnn_scratch(Size room) { return SCRATCH + PACKED + room * (Size)sizeof(Part); }
 
-/* Replays records with `scratch`, which begins at a multiple of 64. Returns the number of a record that met an id out of
-   range, or -1. */
+/* Replay records with `scratch`, aligned to 64 bytes. Returns the number of a record with an id out of range, or -1. */
 Size tinygrad_rnn_replay(const Record *records, Size count, char *const *bases, Size room, char *scratch) {
     Pool pool = {1};
     Part *parts = room ? (Part *)(scratch + SCRATCH + PACKED) : NULL;

@@ -1,4 +1,4 @@
-/* In place of pool.h: one worker, no threads, no clock, no memory but what the caller gives. */
+/* Replaces pool.h: one worker, without threads, clock or allocation. */
 
 #ifndef ALONE_H
 #define ALONE_H
@@ -12,7 +12,7 @@ typedef struct {
     int workers;
 } Pool;
 
-static inline bool wait_for_all(Pool *pool, int worker) { return (void)pool, (void)worker, false; }
+static inline bool barrier(Pool *pool, int worker) { return (void)pool, (void)worker, false; }
 
 static inline double now(void) { return 0; }
 

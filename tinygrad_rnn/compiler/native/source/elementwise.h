@@ -1,5 +1,5 @@
-/* The arithmetic of elementwise operations: the value of an element as an expression in x and y, one for each row of
-   compiler/ir/table.py whose loop is made from here. The table says what type the result has. */
+/* Elementwise operations: the value of an element as an expression in x and y, for each row of compiler/ir/table.py
+   whose `native` is "vector" or "scalar". The table has the type of the result. */
 
 #define VALUE_add x + y
 #define VALUE_subtract x - y

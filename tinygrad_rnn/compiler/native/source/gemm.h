@@ -1,35 +1,37 @@
-/* The matrix product of one worker, for the type that real.h has set: c (M, N) = a (M, K) @ b (K, N), each with its
-   steps: a[m * am + k * ak], b[k * bk + n * bn], c[m * cm + n]. Two loops do the work:
-     tiles: b row-major. A tile of c stays in registers while k runs. Other b are first copied to that order, in panels.
-     dots:  a and b contiguous along K, and so few rows that a copy of b would not pay. Vectors run along K. */
+/* The matrix product of one worker, for the type that real.h has set: c (M, N) = a (M, K) @ b (K, N), with strides in
+   elements: a[m * am + k * ak], b[k * bk + n * bn], c[m * cm + n], and an epilogue that adds `more` to c.
+   There are two microkernels:
+     tiles: b is row-major. A tile of c stays in registers while k runs. Any other b is first packed into panels.
+     dots:  a and b are contiguous along K, with so few rows that packing b would not pay. Vectors run along K. */
 
 #ifndef GEMM_SCRATCH
-/* How many vectors of sums the registers hold: tiles of ROWS x VECTORS, or of 1 x WIDE, and dots of DOT_ROWS x 4; and
-   up to how many rows dots are faster than tiles; how many rows of b before it is read a row is asked for, if that pays:
-   with 16 registers it does not. */
+/* Blocking by the number of vector registers: tiles of ROWS x VECTORS vectors, or 1 x WIDE, and dots of DOT_ROWS x 4.
+   FEW: up to so many rows dots are faster than tiles. AHEAD: the prefetch distance in rows of b; 0: with 16 registers
+   prefetching does not pay. */
 #ifdef __AVX512F__
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 4, GEMM_WIDE = 8, GEMM_DOT_ROWS = 6, GEMM_FEW = 40, GEMM_AHEAD = 12 };
 #define GEMM_BYTES 64
-#define GEMM_HOLD(x) __asm__("" : "+v"(x)) /* in its register: gcc would read it from memory again for each use */
+#define GEMM_HOLD(x) __asm__("" : "+v"(x)) /* keep x in its register; gcc would load it again for each use */
 #elif defined(__wasm__)
-/* Each of these vectors is two of WebAssembly's, and the machine below may have no more than 16 registers of them. */
+/* A vector here is two of WebAssembly's, of which the CPU may have no more than 16 registers. */
 enum { GEMM_ROWS = 4, GEMM_VECTORS = 1, GEMM_WIDE = 5, GEMM_DOT_ROWS = 1, GEMM_FEW = 4, GEMM_AHEAD = 0 };
 #define GEMM_BYTES 32
 #define GEMM_HOLD(x)
-#define GEMM_APART __attribute__((noinline)) /* engines find registers for a loop best in a small function */
-/* A panel is so narrow that its rows fill parts of lines; if they lie far apart, few lines stay in the first cache. */
-#define GEMM_COPIES(rows, step) ((rows) > ((step) < 256 ? 64 : 2 * GEMM_ROWS))
+#define GEMM_NOINLINE __attribute__((noinline)) /* engines allocate registers best in small functions */
+/* Whether to pack a row-major b: its rows in a panel fill parts of cache lines, and if they lie far apart few of these
+   stay in the L1 cache. */
+#define GEMM_PACKS(rows, step) ((rows) > ((step) < 256 ? 64 : 2 * GEMM_ROWS))
 #else
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GEMM_WIDE = 8, GEMM_DOT_ROWS = 2, GEMM_FEW = 16, GEMM_AHEAD = 0 };
 #define GEMM_BYTES 32
 #define GEMM_HOLD(x)
 #endif
-/* So much of K at a time that what is read again still lies in the second cache. */
+/* Blocks of K: what is read again is still in the L2 cache. */
 enum { GEMM_DEPTH = 704, GEMM_DOT_DEPTH = 1024 };
-enum { GEMM_CACHE = 24 << 10 }; /* bytes that are surely in the first cache */
-#ifndef GEMM_APART
-#define GEMM_APART
-#define GEMM_COPIES(rows, step) 0
+enum { GEMM_CACHE = 24 << 10 }; /* bytes that certainly fit in the L1 cache */
+#ifndef GEMM_NOINLINE
+#define GEMM_NOINLINE
+#define GEMM_PACKS(rows, step) 0
 #endif
 #define GEMM_SCRATCH ((size_t)GEMM_DEPTH * GEMM_WIDE * GEMM_BYTES)
 #define GEMM_INLINE static inline __attribute__((always_inline))
@@ -40,7 +42,7 @@ enum { GEMM_CACHE = 24 << 10 }; /* bytes that are surely in the first cache */
 #define GEMM_UNROLL _Pragma("GCC unroll 16")
 #define GEMM_SHUFFLE(x, y, ...) __builtin_shuffle(x, y, (NAME(Bits)){__VA_ARGS__})
 #endif
-/* Folds two vectors of partial sums into one: its even lanes are of x, its odd lanes of y. */
+/* Fold two vectors of partial sums into one: even lanes are sums of x, odd lanes of y. */
 #define GEMM_FOLD(x, y) (GEMM_SHUFFLE(x, y, GEMM_LOW) + GEMM_SHUFFLE(x, y, GEMM_HIGH))
 #define GEMM_READ(p) (*(const NAME(Vector) *)(p))
 #define GEMM_AT(p) (*(NAME(Vector) *)(p))
@@ -63,14 +65,14 @@ GEMM_INLINE Size gemm_parts(Size n, Size most) { return (n + most - 1) / most; }
 #define GEMM_HIGH 2, 6, 3, 7
 #endif
 typedef BITS NAME(Bits) __attribute__((vector_size(GEMM_BYTES)));
-/* As they lie in memory: at any address of a REAL. */
+/* Vectors in memory, aligned as a REAL. */
 typedef REAL NAME(Vector) __attribute__((vector_size(GEMM_BYTES), aligned(sizeof(REAL)), may_alias));
 typedef REAL NAME(Four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 
 /* -- tiles -------------------------------------------------------------------------------------------------------- */
 
-/* The last vector starts at column `last`: it may overlap the one before, whose numbers are then written twice.
-   `more`, unless it is NULL, is added to the sums when they are complete. */
+/* A tile: rows x vectors. The last vector starts at column `last`: it may overlap the one before, whose numbers are
+   then written twice. `add`: add to c, the sum over the blocks of K before. `more`, unless NULL, is added last. */
 GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, Size last, Size K, const REAL *a, Size am, Size ak,
                                  const REAL *b, Size bk, REAL *c, Size cm, int add, const REAL *more, Size mm) {
 #define COLUMN(j) (j < vectors - 1 ? j * GEMM_LANES : last)
@@ -82,7 +84,7 @@ GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, Size last, Size K, const
         GEMM_UNROLL for (int i = 0; i < rows; i++)
             GEMM_UNROLL for (int j = 0; j < vectors; j++) __builtin_prefetch(more + i * mm + COLUMN(j));
     for (Size k = 0; k < K; k++) {
-        if (GEMM_AHEAD && rows > 4) /* the arithmetic takes longer than the loads, and rows lie far apart */
+        if (GEMM_AHEAD && rows > 4) /* bound by arithmetic, with rows far apart */
             GEMM_UNROLL for (int j = 0; j < vectors; j++) __builtin_prefetch(b + (k + GEMM_AHEAD) * bk + COLUMN(j));
         GEMM_UNROLL for (int j = 0; j < vectors; j++) y[j] = GEMM_READ(b + k * bk + COLUMN(j));
         GEMM_UNROLL for (int i = 0; i < rows; i++) {
@@ -99,9 +101,9 @@ GEMM_INLINE void NAME(gemm_tile)(int rows, int vectors, Size last, Size K, const
 }
 
 #define TILE(R, V)                                                                                                   \
-    static GEMM_APART void NAME(gemm_tile_##R##_##V)(Size last, Size K, const REAL *a, Size am, Size ak,             \
-                                                     const REAL *b, Size bk, REAL *c, Size cm, int add,              \
-                                                     const REAL *more, Size mm) {                                    \
+    static GEMM_NOINLINE void NAME(gemm_tile_##R##_##V)(Size last, Size K, const REAL *a, Size am, Size ak,          \
+                                                        const REAL *b, Size bk, REAL *c, Size cm, int add,           \
+                                                        const REAL *more, Size mm) {                                 \
         NAME(gemm_tile)(R, V, last, K, a, am, ak, b, bk, c, cm, add, more, mm);                                      \
     }
 #define TILES(V) TILE(1, V) TILE(2, V) TILE(3, V) TILE(4, V) TILE(5, V) TILE(6, V)
@@ -122,7 +124,7 @@ static void NAME(gemm_any_tile)(Size rows, Size vectors, Size last, Size K, cons
 #undef ALL_TILES
 }
 
-/* All rows of one panel of columns, in tiles of nearly the same height. */
+/* All rows of a panel of columns, in tiles of nearly equal height. */
 static void NAME(gemm_panel)(Size M, Size vectors, Size last, Size K, const REAL *a, Size am, Size ak, const REAL *b,
                              Size bk, REAL *c, Size cm, int add, const REAL *more, Size mm) {
     for (Size tiles = gemm_parts(M, GEMM_ROWS); tiles > 0; tiles--) {
@@ -132,8 +134,8 @@ static void NAME(gemm_panel)(Size M, Size vectors, Size last, Size K, const REAL
     }
 }
 
-/* out (GEMM_LANES, GEMM_LANES), with rows `width` apart, = the transpose of b, whose rows are bn apart. */
-static void NAME(gemm_turn)(const REAL *b, Size bn, REAL *out, Size width) {
+/* Transpose a square of GEMM_LANES x GEMM_LANES: out has row stride `width`, b has row stride bn. */
+static void NAME(gemm_transpose)(const REAL *b, Size bn, REAL *out, Size width) {
     NAME(Vector) x[GEMM_LANES], y[GEMM_LANES];
     GEMM_UNROLL for (int j = 0; j < GEMM_LANES; j++) x[j] = GEMM_READ(b + j * bn);
     GEMM_UNROLL for (int bit = 1; bit < GEMM_LANES; bit *= 2) {
@@ -146,13 +148,13 @@ static void NAME(gemm_turn)(const REAL *b, Size bn, REAL *out, Size width) {
     GEMM_UNROLL for (int j = 0; j < GEMM_LANES; j++) GEMM_AT(out + j * width) = x[j];
 }
 
-/* out (depth, width) = a panel of b with `columns` columns; zeros after them if there are less than GEMM_LANES. */
-static void NAME(gemm_copy)(Size depth, Size columns, const REAL *b, Size bk, Size bn, REAL *out, Size width) {
+/* Pack a panel of b, of `columns` columns: out (depth, width) is row-major, zero-padded to GEMM_LANES columns. */
+static void NAME(gemm_pack)(Size depth, Size columns, const REAL *b, Size bk, Size bn, REAL *out, Size width) {
     if (bk == 1 && columns >= GEMM_LANES && depth >= GEMM_LANES) {
         for (Size at = 0; at < columns; at += GEMM_LANES)
             for (Size k = 0; k < depth; k += GEMM_LANES) {
                 Size row = gemm_least(k, depth - GEMM_LANES), n = gemm_least(at, columns - GEMM_LANES);
-                NAME(gemm_turn)(b + row + n * bn, bn, out + row * width + n, width);
+                NAME(gemm_transpose)(b + row + n * bn, bn, out + row * width + n, width);
             }
         return;
     }
@@ -170,8 +172,9 @@ static void NAME(gemm_copy)(Size depth, Size columns, const REAL *b, Size bk, Si
     }
 }
 
-/* Panels of columns, K in parts. Without `copy` b is row-major and read where it lies. */
-static void NAME(gemm_panels)(int copy, Size M, Size N, Size K, const REAL *a, Size am, Size ak, const REAL *b, Size bk,
+/* Tiles over panels of columns and blocks of K. `pack`: pack the panels; otherwise b must be row-major, and is read in
+   place. */
+static void NAME(gemm_panels)(int pack, Size M, Size N, Size K, const REAL *a, Size am, Size ak, const REAL *b, Size bk,
                               Size bn, REAL *c, Size cm, const REAL *more, Size mm, REAL *scratch) {
     Size most = M == 1 ? GEMM_WIDE : GEMM_VECTORS, depth;
     REAL sums[GEMM_ROWS * GEMM_LANES];
@@ -181,10 +184,10 @@ static void NAME(gemm_panels)(int copy, Size M, Size N, Size K, const REAL *a, S
         for (Size n = 0, panels = gemm_parts(vectors, most); panels > 0; panels--, n += columns) {
             width = vectors / panels, columns = gemm_least(width * GEMM_LANES, N - n), vectors -= width;
             const REAL *left = a + k * ak, *panel = b + k * bk + n * bn;
-            const REAL *end = more && parts == 1 ? more + n : NULL; /* when the sums are complete */
+            const REAL *end = more && parts == 1 ? more + n : NULL; /* in the last block of K */
             Size step = bk;
-            if (copy || columns < GEMM_LANES) {
-                NAME(gemm_copy)(depth, columns, panel, bk, bn, scratch, width * GEMM_LANES);
+            if (pack || columns < GEMM_LANES) {
+                NAME(gemm_pack)(depth, columns, panel, bk, bn, scratch, width * GEMM_LANES);
                 panel = scratch, step = width * GEMM_LANES;
             }
             if (columns >= GEMM_LANES) {
@@ -209,7 +212,7 @@ static void NAME(gemm_panels)(int copy, Size M, Size N, Size K, const REAL *a, S
 
 /* -- dots --------------------------------------------------------------------------------------------------------- */
 
-/* rows x 4 dot products, K >= GEMM_LANES; c[i * cm + j * cn]. */
+/* rows x 4 dot products, K >= GEMM_LANES, to c[i * cm + j * cn]. */
 GEMM_INLINE void NAME(gemm_dots)(int rows, Size K, const REAL *a, Size am, const REAL *b, Size bn, REAL *c, Size cm,
                                  Size cn, int add) {
     NAME(Vector) sum[GEMM_DOT_ROWS][4], y[4], x;
@@ -224,7 +227,7 @@ GEMM_INLINE void NAME(gemm_dots)(int rows, Size K, const REAL *a, Size am, const
             GEMM_UNROLL for (int j = 0; j < 4; j++) sum[i][j] += x * y[j];
         }
     }
-    if (k < K) { /* the last GEMM_LANES numbers, without those that the loop has had */
+    if (k < K) { /* the remainder: the last GEMM_LANES numbers, masked where the loop has read them */
         NAME(Bits) left;
         for (int l = 0; l < GEMM_LANES; l++) left[l] = -(l >= k + GEMM_LANES - K);
         k = K - GEMM_LANES;
@@ -236,7 +239,7 @@ GEMM_INLINE void NAME(gemm_dots)(int rows, Size K, const REAL *a, Size am, const
         }
     }
     GEMM_UNROLL for (int i = 0; i < rows; i++) {
-        /* lanes 4 p + j are parts of sum j */
+        /* lanes 4 p + j are partial sums of dot product j */
         x = GEMM_FOLD(GEMM_FOLD(sum[i][0], sum[i][2]), GEMM_FOLD(sum[i][1], sum[i][3]));
         const NAME(Four) *part = (const NAME(Four) *)&x;
         NAME(Four) total = part[0];
@@ -276,7 +279,7 @@ static REAL NAME(gemm_dot)(Size K, const REAL *a, const REAL *b) {
     return total;
 }
 
-/* a and b contiguous along K. Four columns at a time; the last four may overlap those before. */
+/* All of c by dots, four columns at a time; the last four may overlap those before. a and b are contiguous along K. */
 static void NAME(gemm_along)(Size M, Size N, Size K, const REAL *a, Size am, const REAL *b, Size bn, REAL *c, Size cm,
                              Size cn) {
     if (N < 4 && M >= 4 && K >= GEMM_LANES) {
@@ -301,13 +304,13 @@ static void NAME(gemm_along)(Size M, Size N, Size K, const REAL *a, Size am, con
     }
 }
 
-/* -- which --------------------------------------------------------------------------------------------------------- */
+/* -- choice of the microkernel ------------------------------------------------------------------------------------- */
 
-/* Whether a matrix is larger than the first cache. */
+/* Whether a matrix may be larger than the L1 cache. */
 static bool NAME(is_large)(Size N, Size K) { return N * K * (Size)sizeof(REAL) >= GEMM_CACHE; }
 
-/* c = a @ b + more, if more is not NULL: rows mm apart, 0 for one row that is added to each.
-   `all` is how many rows a has for all workers: what they choose by it is the same for each, and so are the bits. */
+/* c = a @ b, + more unless that is NULL: its row stride is mm, 0 for one row that is added to each.
+   `all` is the number of rows of all workers. The choice depends on it, so that the bits do not depend on the split. */
 static void NAME(gemm)(Size all, Size M, Size N, Size K, const REAL *a, Size am, Size ak, const REAL *b, Size bk,
                        Size bn, REAL *c, Size cm, const REAL *more, Size mm, REAL *scratch) {
     if (K <= 0) {
@@ -319,12 +322,12 @@ static void NAME(gemm)(Size all, Size M, Size N, Size K, const REAL *a, Size am,
         b = scratch, bk = 1;
     }
     if (bn == 1 && N >= GEMM_LANES) {
-        NAME(gemm_panels)(GEMM_COPIES(M, bk), M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
+        NAME(gemm_panels)(GEMM_PACKS(M, bk), M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
     } else if (ak == 1 && bk == 1 && (all <= GEMM_FEW || N < GEMM_LANES)) {
         NAME(gemm_along)(M, N, K, a, am, b, bn, c, cm, 1);
         for (Size m = 0; more && m < M; m++)
             for (Size n = 0; n < N; n++) c[m * cm + n] += more[m * mm + n];
-    } else if (N == 1 && cm == 1 && am == 1 && M >= GEMM_LANES && (!more || mm == 1)) { /* vector @ matrix, turned */
+    } else if (N == 1 && cm == 1 && am == 1 && M >= GEMM_LANES && (!more || mm == 1)) { /* vector @ matrix, as c.T */
         NAME(gemm_panels)(0, 1, M, K, b, 0, bk, a, ak, 1, c, M, more, M, scratch);
     } else {
         NAME(gemm_panels)(1, M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);

@@ -1,8 +1,8 @@
-/* The loops of a plan, for the type that real.h has set: REAL, and LANES of them in 64 bytes. */
+/* The kernels, for the type that real.h has set: REAL, and LANES of them in 64 bytes. */
 
-/* x = k ln 2 + r, |r| <= ln(2) / 2: return exp(r) - 1, and 2^(k + bias - EXP_BIAS) in *scale. */
+/* For x = k ln 2 + r, |r| <= ln(2) / 2: return exp(r) - 1, and 2^(k + bias - EXP_BIAS) in *scale. */
 static inline REAL NAME(exp_part)(REAL x, BITS bias, REAL *scale) {
-    REAL shifted = x * (REAL)1.44269504088896340736 + EXP_SHIFT; /* so large that it is rounded: k is its last bits */
+    REAL shifted = x * (REAL)1.44269504088896340736 + EXP_SHIFT; /* rounded to an integer, k, in its low bits */
     REAL k = shifted - EXP_SHIFT;
     REAL r = (x - k * EXP_LN2_HIGH) - k * EXP_LN2_LOW;
     BITS bits;
@@ -12,7 +12,7 @@ static inline REAL NAME(exp_part)(REAL x, BITS bias, REAL *scale) {
     return r + r * r * EXP_TAIL(r);
 }
 
-/* exp(x), below the smallest normal number too: there it is computed 2^EXP_LIFT times as large first. */
+/* exp(x), with subnormal results: they are computed scaled by 2^EXP_LIFT. */
 static inline REAL NAME(exp_gradual)(REAL x) {
     bool small = x < EXP_LEAST;
     REAL bounded = x < EXP_NOTHING ? EXP_NOTHING : x > EXP_MOST ? EXP_MOST : x; /* NaN stays */
@@ -22,7 +22,7 @@ static inline REAL NAME(exp_gradual)(REAL x) {
     return x > EXP_MOST ? (REAL)INFINITY : y;
 }
 
-/* The same for sums in which nobody sees such numbers: 0 below about the smallest normal one. */
+/* exp(x) for sums in which subnormal numbers are lost: 0 in place of these. */
 static inline REAL NAME(exp)(REAL x) {
     REAL bounded = x < EXP_LEAST ? EXP_LEAST : x > EXP_MOST ? EXP_MOST : x; /* NaN stays */
     REAL half, p = NAME(exp_part)(bounded, EXP_BIAS - 1, &half); /* 2^128 is no float, 2^127 is one */
@@ -42,7 +42,7 @@ static inline REAL NAME(tanh)(REAL x) {
 
 static inline REAL NAME(sigmoid)(REAL x) { return 1 / (1 + NAME(exp)(-x)); }
 
-/* sigmoid(x), or sigmoid(x) - 1 if x > 0: never 0, so that the sign tells which */
+/* sigmoid(x) if the sign bit of x is set, else sigmoid(x) - 1: never 0, so that the sign tells which */
 static inline REAL NAME(sigmoid_tail)(REAL x) {
     REAL e = NAME(exp)(x > 0 ? -x : x), y = e / (1 + e);
     return -LIBM(copysign)(y < EXP_NORMAL ? EXP_NORMAL : y, x);
@@ -57,7 +57,7 @@ static inline REAL NAME(remainder)(REAL a, REAL b) {
     return left == 0 ? LIBM(copysign)(0, b) : (b < 0) != (left < 0) ? left + b : left;
 }
 
-/* floor(a / b) by way of the remainder, which is exact where the quotient is rounded */
+/* floor(a / b), from the remainder, which is exact; the quotient is rounded */
 static inline REAL NAME(floor_divide)(REAL a, REAL b) {
     if (b == 0) return a / b;
     REAL left = LIBM(fmod)(a, b), quotient = (a - left) / b;
@@ -67,14 +67,14 @@ static inline REAL NAME(floor_divide)(REAL a, REAL b) {
 }
 
 static inline REAL NAME(logaddexp)(REAL a, REAL b) {
-    if (a == b) return a + (REAL)0.693147180559945309417; /* equal infinities too */
-    REAL apart = a - b;
-    return apart > 0 ? a + LIBM(log1p)(LIBM(exp)(-apart)) : apart <= 0 ? b + LIBM(log1p)(LIBM(exp)(apart)) : apart;
+    if (a == b) return a + (REAL)0.693147180559945309417; /* for equal infinities too */
+    REAL d = a - b;
+    return d > 0 ? a + LIBM(log1p)(LIBM(exp)(-d)) : d <= 0 ? b + LIBM(log1p)(LIBM(exp)(d)) : d;
 }
 
-/* -- elementwise: out = f(a, b), or f(a, b, c) with truth values c, over n[0] x n[1] x n[2] ------------------------- */
+/* -- elementwise: out = f(a, b), or f(a, b, c) with truth values c, over n[0] x n[1] x n[2] ------------------------ */
 
-/* the usual steps have loops of their own, which become vector instructions */
+/* The usual strides have loops of their own, which the compiler vectorizes. */
 #define EACH(name, type)                                                                                             \
     static void NAME(loop_##name)(Size n, void *const *p, const Size *s) {                                           \
         type *out = p[OUT];                                                                                          \
@@ -101,12 +101,12 @@ static void NAME(loop_where)(Size n, void *const *p, const Size *s) {
     REAL *out = p[OUT];
     const REAL *a = p[A], *b = p[B];
     const uint8_t *c = p[C];
-    if (s[C] == 0) { /* a mask of rows, as a rule */
+    if (s[C] == 0) { /* typically one truth value for each row */
         const REAL *from = *c ? a : b;
         Size step = *c ? s[A] : s[B];
         for (Size i = 0; i < n; i++) out[i * s[OUT]] = from[i * step];
     } else if (s[OUT] == 1 && s[C] == 1 && s[A] <= 1 && s[B] <= 1 && s[A] >= 0 && s[B] >= 0) {
-        /* both are read in any case: so it becomes vector instructions */
+        /* both values are read whatever c is, so that the loop is vectorized */
         if (s[A] && s[B])
             for (Size i = 0; i < n; i++) { REAL x = a[i], y = b[i]; out[i] = c[i] ? x : y; }
         else if (s[A])
@@ -126,12 +126,13 @@ static Loop *const NAME(loops)[] = {ELEMENTWISE(ENTRY) NAME(loop_where)};
 static const uint8_t NAME(result_bytes)[] = {ELEMENTWISE(ENTRY) sizeof(REAL)};
 #undef ENTRY
 
+/* Bytes of an element of an operand. */
 static inline Size NAME(bytes)(int op, int operand) {
     return operand == OUT ? NAME(result_bytes)[op] : operand == C && op == OP_where ? 1 : (Size)sizeof(REAL);
 }
 
-/* Transposing copies: both sides in squares of a few cache lines. */
-static void NAME(turned)(Part *part) {
+/* A copy that transposes, in tiles of SIDE x SIDE. */
+static void NAME(transposed)(Part *part) {
     enum { SIDE = 16 };
     Size n = part->n[1], m = part->n[2], sa = part->s[2][A];
     REAL *out = part->p[OUT];
@@ -142,8 +143,10 @@ static void NAME(turned)(Part *part) {
                 for (Size c = j; c < m && c < j + SIDE; c++) out[r * m + c] = a[r + c * sa];
 }
 
+/* An elementwise record over one merged axis. */
 static void NAME(line)(Part *part) { part->loop(part->n[2], part->p, part->s[2]); }
 
+/* An elementwise record over up to three axes. */
 static void NAME(lines)(Part *part) {
     for (Size i = 0; i < part->n[0]; i++)
         for (Size j = 0; j < part->n[1]; j++) {
@@ -155,7 +158,7 @@ static void NAME(lines)(Part *part) {
         }
 }
 
-/* Numbers become operands in memory; axes that follow each other in every operand are one, the last of the three. */
+/* Put numbers in memory, merge axes that are contiguous in every operand (they end up last), and choose the loop. */
 static void NAME(prepare_elementwise)(Part *part) {
     const Record *record = part->record;
     REAL *number = part->number.NAME(of);
@@ -184,12 +187,12 @@ static void NAME(prepare_elementwise)(Part *part) {
         part->n[d] = 1;
         for (int k = 0; k < OPERANDS; k++) part->s[d][k] = 0;
     }
-    bool turns = first == 1 && record->op == OP_copy && part->s[1][A] == 1 && part->s[2][OUT] == 1;
+    bool transposes = first == 1 && record->op == OP_copy && part->s[1][A] == 1 && part->s[2][OUT] == 1;
     part->loop = NAME(loops)[record->op];
-    part->run = first == 2 ? NAME(line) : turns && part->s[1][OUT] == part->n[2] ? NAME(turned) : NAME(lines);
+    part->run = first == 2 ? NAME(line) : transposes && part->s[1][OUT] == part->n[2] ? NAME(transposed) : NAME(lines);
 }
 
-/* The n[1] records that follow, block by block over n[0] elements: what only they read stays in cache. */
+/* A chain: the n[1] records that follow, fused, block by block over n[0] elements. */
 static void NAME(chain)(Part *part) {
     const Record *first = part->record + 1;
     REAL *blocks = part->scratch;
@@ -204,7 +207,7 @@ static void NAME(chain)(Part *part) {
                 steps[k] = record->base[k] == -1 ? 0 : record->s[k][0];
                 p[k] = record->base[k] == -1  ? (void *)&number[k]
                        : record->base[k] < -1 ? (void *)(blocks + (-2 - record->base[k]) * BLOCK)
-                                            : place(part, record, k) + at * steps[k] * NAME(bytes)(record->op, k);
+                                            : address(part, record, k) + at * steps[k] * NAME(bytes)(record->op, k);
             }
             NAME(loops)[record->op](count, p, steps);
         }
@@ -217,8 +220,8 @@ static void NAME(matmul)(Part *part) {
     const Record *record = part->record;
     Size M = record->n[0], N = record->n[1], K = record->n[2], lo = part->lo, count = part->hi - part->lo;
     Size ak = record->s[A][1], bk = part->s[0][B], bn = record->s[B][1];
-    /* A few rows take less time than reading a matrix that is larger than the first cache. In a loop every other step
-       goes through K from its end: what was read last at the step before is still in cache. */
+    /* With few rows the time is that of reading the matrix. If it is larger than the L1 cache, odd steps of a loop run
+       through K backward: what the step before read last is still in the cache. */
     bool back = part->t & 1 && M <= 2 * GEMM_ROWS && bn == 1 && N >= GEMM_LANES && NAME(is_large)(N, K);
     REAL *c = part->p[OUT];
     const REAL *a = part->p[A], *b = part->p[B], *more = part->p[C];
@@ -233,7 +236,7 @@ static void NAME(matmul)(Part *part) {
                record->s[C][0], part->scratch);
 }
 
-/* The product of a matrix's transpose, A (n[0], n[2]) with steps 1 and s[A][1], and a column: the part of a worker. */
+/* The part of a worker of a product of a transposed matrix, A (n[0], n[2]) with strides 1 and s[A][1], and a column. */
 static void NAME(vector)(Part *part) {
     Size N = part->n[0], K = part->n[1], ak = part->s[0][A], bk = part->s[0][B];
     const REAL *a = part->p[A], *b = part->p[B];
@@ -251,11 +254,11 @@ static void NAME(prepare_vector)(Part *part) {
     part->run = count > 0 && record->n[2] > 0 ? NAME(vector) : NAME(matmul);
 }
 
-/* Copy a matrix that is the same at all steps of a loop to where it is read in less time, if there is room:
-     - the columns of it that a worker reads, if it does not read all: where rows lie far apart, few fit in the cache;
-     - if there are few rows to multiply, so that the time is that of reading it, one whose rows begin in the middle of
-       cache lines.
-   Returns where the copy ends. */
+/* Pack a loop-invariant matrix into contiguous, aligned memory before the loop, if that pays and there is room:
+     - the columns that a worker reads, if these are not all: rows that lie far apart use few sets of the cache;
+     - a matrix whose rows are not aligned to cache lines, if it multiplies so few rows that the time is that of reading
+       it.
+   Returns the end of the packed matrix; `to` if it is not packed. */
 static char *NAME(pack)(Part *part, Size steps, char *to, const char *end) {
     enum { LINE_REALS = 64 / sizeof(REAL), STEPS = 8, STAYS = 2 };
     const Record *record = part->record;
@@ -278,7 +281,7 @@ static char *NAME(pack)(Part *part, Size steps, char *to, const char *end) {
 
 /* -- sums of a (n[0], n[1]), times x[A] ---------------------------------------------------------------------------- */
 
-/* over the rows: out (n[1]) */
+/* over the rows: out (n[1]) = x[A] * a.sum(axis 0) */
 static void NAME(sum_rows)(Part *part) {
     const Record *record = part->record;
     const REAL *a = part->p[A];
@@ -298,7 +301,7 @@ static void NAME(sum_rows)(Part *part) {
     }
 }
 
-/* along each row: out (n[0]); long rows in pieces, so that small numbers are not lost in a large sum */
+/* along each row: out (n[0]) = x[A] * a.sum(axis 1); by pieces, whose sums are added in double precision */
 static void NAME(sum_along)(Part *part) {
     const Record *record = part->record;
     enum { PIECE = 1024 };
@@ -316,7 +319,7 @@ static void NAME(sum_along)(Part *part) {
     }
 }
 
-/* out (n[0]) = a of the other type, in one piece */
+/* out (n[0]) = a (n[0]) of the other type, both contiguous */
 static void NAME(convert)(Part *part) {
     for (Size i = part->lo; i < part->hi; i++) ((REAL *)part->p[OUT])[i] = (REAL)((OTHER *)part->p[A])[i];
 }
@@ -343,14 +346,14 @@ static REAL NAME(exps)(Size n, REAL *out, const REAL *a, REAL most) {
     return total;
 }
 
-/* Positions that count: those whose target in B is not x[B]. */
+/* Number of the positions whose target, in B, is not ignored (x[B]). */
 static Size NAME(positions)(const Record *record, const int64_t *targets) {
     Size count = 0;
     for (Size r = 0; r < record->n[0]; r++) count += NAME(id)(record, targets, r) != (int64_t)record->x[B];
     return count;
 }
 
-/* Writes the nats of each row to C (double), for `mean` to add up: whatever the number of workers, in one order. */
+/* Also writes the nats of each row to C (double). `mean_nats` adds them up: in one order for any number of workers. */
 static void NAME(loss_and_gradient)(Part *part) {
     enum { SPAN = 32 * LANES };
     const Record *record = part->record;
@@ -372,7 +375,7 @@ static void NAME(loss_and_gradient)(Part *part) {
         }
         REAL most = NAME(largest)(V, a), shifted = a[target] - most;
         REAL total = 0;
-        for (Size j = 0; j < V; j += SPAN) { /* exp is arithmetic: meanwhile the next row can come from memory */
+        for (Size j = 0; j < V; j += SPAN) { /* prefetch the next row while this one computes */
             Size count = V - j < SPAN ? V - j : SPAN;
             if (r + 1 < part->hi)
                 for (Size k = 0; k < count; k += LANES) __builtin_prefetch(a + record->s[A][0] + j + k);

@@ -1,10 +1,11 @@
-/* -- lookups: ids in B, in rows of n[2]; n[3] is the number of rows of the table ------------------------------------ */
+/* -- lookups: ids in B, in rows of n[2]; n[3] is the number of rows of the table ----------------------------------- */
 
 static inline int64_t NAME(id)(const Record *record, const int64_t *ids, Size row) {
     return ids[row / record->n[2] * record->s[B][0] + row % record->n[2] * record->s[B][1]];
 }
 
-/* The row of the table that an id names, from the end if it is negative; -1 if there is none. */
+/* The row of the table that id number r selects, counted from the end if it is negative; -1, and `failed`, if there is
+   none. */
 static inline Size NAME(row)(Part *part, Size r) {
     const Record *record = part->record;
     int64_t id = NAME(id)(record, part->p[B], r), count = record->n[3];
@@ -14,7 +15,7 @@ static inline Size NAME(row)(Part *part, Size r) {
     return there ? id : -1;
 }
 
-/* out (n[0], n[1]) = rows of a (n[3], n[1]) */
+/* out (n[0], n[1]) = a[ids], a (n[3], n[1]) */
 static void NAME(take)(Part *part) {
     const Record *record = part->record;
     for (Size r = part->lo; r < part->hi; r++) {
@@ -25,7 +26,7 @@ static void NAME(take)(Part *part) {
     }
 }
 
-/* out (n[3], n[1]) = 0, then rows of a (n[0], n[1]) added, in their order */
+/* out (n[3], n[1]) = 0; out[ids] += a (n[0], n[1]), in the order of the ids */
 static void NAME(take_back)(Part *part) {
     const Record *record = part->record;
     Size D = record->n[1], lo = part->lo, width = part->hi - part->lo;
@@ -39,10 +40,11 @@ static void NAME(take_back)(Part *part) {
     }
 }
 
-/* -- gradients of lookups as rows and values ------------------------------------------------------------------------ */
+/* -- gradients of lookups as rows and values ----------------------------------------------------------------------- */
 
-/* out (n[0]) = the row that an id in B names, where the id stands first, else -1. After n[1] - n[0] entries of a table
-   of what has been found, a power of 2, A gets where the id of each row stands first. */
+/* out (n[0]) = the row of the table that an id selects, at the first id that selects it; -1 at the others.
+   A has n[1] entries: a hash table with linear probing, whose size is a power of 2, then `first` (n[0]): for each id
+   the number of the first one that selects the same row. */
 static void NAME(find_equal)(Part *part) {
     const Record *record = part->record;
     Size rows = record->n[0], size = record->n[1] - rows;
@@ -58,7 +60,7 @@ static void NAME(find_equal)(Part *part) {
     }
 }
 
-/* out (n[0], n[1]) = 0, then each row of a added to the row that stands first for it, in B */
+/* out (n[0], n[1]) = 0; out[first] += a, with `first` in B */
 static void NAME(add_equal)(Part *part) {
     const Record *record = part->record;
     const int64_t *first = part->p[B];
@@ -73,7 +75,7 @@ static void NAME(add_equal)(Part *part) {
     }
 }
 
-/* rows of out (n[2], n[1]) less rows of a (n[0], n[1]): at the places in B, but -1 */
+/* out (n[2], n[1])[places] -= a (n[0], n[1]), with the places in B; -1: none */
 static void NAME(subtract_rows)(Part *part) {
     const Record *record = part->record;
     const int64_t *places = part->p[B];

@@ -1,8 +1,7 @@
-/* Workers: threads that walk through the same records, each doing its part, and wait for each other where a record says
-   so.
+/* A pool of worker threads that run the same records, each its part, with barriers where records ask for them.
 
-   They spin for a while when they wait (a record takes microseconds, waking a thread takes longer), then let others run,
-   and between replays they sleep. */
+   At a barrier a worker spins for a while (a record takes microseconds, waking a thread takes longer), then yields the
+   core. Between replays the threads sleep on a condition variable. */
 
 #ifndef POOL_H
 #define POOL_H
@@ -21,8 +20,8 @@
 
 enum { SPINS = 4000, LINE = 64 };
 
-/* Memory from the start of a cache line on, NULL if there is none. */
-static void *lines(size_t bytes) {
+/* Allocate memory that is aligned to cache lines; NULL if there is none. */
+static void *allocate_aligned(size_t bytes) {
 #ifdef _WIN32
     return _aligned_malloc(bytes, LINE);
 #else
@@ -31,7 +30,7 @@ static void *lines(size_t bytes) {
 #endif
 }
 
-static void free_lines(void *memory) {
+static void free_aligned(void *memory) {
 #ifdef _WIN32
     _aligned_free(memory);
 #else
@@ -42,23 +41,23 @@ static void free_lines(void *memory) {
 typedef struct Pool Pool;
 typedef void Work(void *job, int worker);
 
-/* How often a worker has waited for all: in a cache line of its own, which the others read. */
+/* Number of barriers that a worker has arrived at, in a cache line of its own, as all others read it. */
 typedef struct {
     _Alignas(LINE) atomic_uint count;
-} Place;
+} Arrivals;
 
 struct Pool {
     int workers;
-    pid_t owner;              /* after a fork the threads are not there */
+    pid_t owner;              /* a process forked from it does not have the threads */
     pthread_mutex_t busy;     /* one job at a time */
-    Place *places;            /* of each worker */
+    Arrivals *arrivals;       /* one for each worker */
     _Alignas(LINE) atomic_int jobs; /* number of jobs so far */
-    int apart, longer;        /* replays from now on in which one worker does loops; how many after the next delays */
+    int serial, backoff;      /* the next `serial` replays run loops on worker 0 alone; `serial` after a takeover */
     pthread_mutex_t sleep;
     pthread_cond_t wake;
     Work *work;
     void *job;
-    void **scratch;           /* of each worker */
+    void **scratch;           /* one for each worker */
     pthread_t *threads;
 };
 
@@ -75,16 +74,16 @@ static inline void pause_a_little(void) {
 #endif
 }
 
-/* Return when every worker is here; what one wrote before, all see after. True if one was so late that it cannot have
-   been running. */
-static bool wait_for_all(Pool *pool, int worker) {
-    unsigned mine = atomic_load_explicit(&pool->places[worker].count, memory_order_relaxed) + 1;
+/* A barrier: return when every worker has arrived. What each wrote before it all others see after it. Returns true if
+   one was so late that it was probably not running on a core. */
+static bool barrier(Pool *pool, int worker) {
+    unsigned mine = atomic_load_explicit(&pool->arrivals[worker].count, memory_order_relaxed) + 1;
     bool late = false;
-    atomic_store_explicit(&pool->places[worker].count, mine, memory_order_release);
+    atomic_store_explicit(&pool->arrivals[worker].count, mine, memory_order_release);
     for (int other = 0; other < pool->workers; other++)
         for (int spins = 0;; spins++) {
-            unsigned theirs = atomic_load_explicit(&pool->places[other].count, memory_order_acquire);
-            if (theirs == mine || theirs == mine + 1) break; /* it may be at the next wait already */
+            unsigned theirs = atomic_load_explicit(&pool->arrivals[other].count, memory_order_acquire);
+            if (theirs == mine || theirs == mine + 1) break; /* it may be at the next barrier already */
             if (spins < SPINS) {
                 pause_a_little();
             } else {
@@ -95,6 +94,7 @@ static bool wait_for_all(Pool *pool, int worker) {
     return late;
 }
 
+/* The main function of a thread: run jobs, from the first on. */
 static void *serve(void *argument) {
     Worker worker = *(Worker *)argument;
     Pool *pool = worker.pool;
@@ -106,12 +106,12 @@ static void *serve(void *argument) {
         while (atomic_load(&pool->jobs) == done) pthread_cond_wait(&pool->wake, &pool->sleep);
         pthread_mutex_unlock(&pool->sleep);
         pool->work(pool->job, worker.number);
-        wait_for_all(pool, worker.number);
+        barrier(pool, worker.number);
     }
-    return NULL; /* never: they end with the process */
+    return NULL; /* not reached: the thread ends with the process */
 }
 
-/* Give every worker a job, take part as worker 0, and return when all are done. */
+/* Run a job on all workers, the calling thread as worker 0, and return when all are done. */
 static void run_all(Pool *pool, Work *work, void *job) {
     pool->work = work, pool->job = job;
     pthread_mutex_lock(&pool->sleep);
@@ -119,11 +119,13 @@ static void run_all(Pool *pool, Work *work, void *job) {
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->sleep);
     work(job, 0);
-    wait_for_all(pool, 0);
+    barrier(pool, 0);
 }
 
+/* Start the threads of a pool with `scratch` bytes for each; NULL if that fails. What was allocated until then is not
+   freed, as threads may be using it. */
 static Pool *make_pool(int workers, size_t scratch) {
-    Pool *pool = lines(sizeof *pool);
+    Pool *pool = allocate_aligned(sizeof *pool);
     if (!pool) return NULL;
     *pool = (Pool){.workers = workers, .owner = getpid()};
     pthread_mutex_init(&pool->busy, NULL);
@@ -132,10 +134,10 @@ static Pool *make_pool(int workers, size_t scratch) {
     pool->scratch = calloc(workers, sizeof *pool->scratch);
     pool->threads = calloc(workers, sizeof *pool->threads);
     if (!pool->scratch || !pool->threads) return NULL;
-    if (!(pool->places = lines(workers * sizeof *pool->places))) return NULL;
-    memset(pool->places, 0, workers * sizeof *pool->places);
+    if (!(pool->arrivals = allocate_aligned(workers * sizeof *pool->arrivals))) return NULL;
+    memset(pool->arrivals, 0, workers * sizeof *pool->arrivals);
     for (int number = 0; number < workers; number++)
-        if (!(pool->scratch[number] = lines(scratch))) return NULL;
+        if (!(pool->scratch[number] = allocate_aligned(scratch))) return NULL;
     for (int number = 1; number < workers; number++) {
         Worker *worker = malloc(sizeof *worker);
         if (!worker) return NULL;

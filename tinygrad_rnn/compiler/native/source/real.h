@@ -19,10 +19,12 @@
 #undef EXP_TAIL
 #undef EXP_NORMAL
 
-/* EXP_LN2_HIGH has so few bits that k times it is exact. Between EXP_LEAST and EXP_MOST exp is a normal number;
-   below EXP_NOTHING it is 0. 2^EXP_LIFT times the smallest number above 0 is a normal one.
-   EXP_TAIL is (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: the series, as far as the type can see it.
-   EXP_NORMAL is the smallest normal number. */
+/* Constants of exp, by range reduction x = k ln 2 + r (Cody and Waite): ln 2 = EXP_LN2_HIGH + EXP_LN2_LOW, where
+   EXP_LN2_HIGH has so few bits that k times it is exact. Adding EXP_SHIFT rounds to an integer.
+   For EXP_LEAST <= x <= EXP_MOST exp(x) is a normal number; for x < EXP_NOTHING it rounds to 0.
+   2^EXP_LIFT times the smallest subnormal number is a normal number; EXP_NORMAL is the smallest normal one.
+   EXP_TAIL is (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: the Taylor series to the precision of the type.
+   From EXP_TANH_ONE on, tanh rounds to 1. */
 #if TYPE == 32
 #define REAL float
 #define OTHER double

@@ -1,4 +1,4 @@
-/* A record: one call of a plan, as encode.py writes it: plain numbers, so that a plan can be read from other languages. */
+/* A record: one call of a plan, as encode.py writes it. It holds numbers only, so that other languages can write it. */
 
 #ifndef RECORD_H
 #define RECORD_H
@@ -7,54 +7,54 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef ptrdiff_t Size; /* of arrays and steps in them, as wide as a pointer: long has 32 bits on Windows */
+typedef ptrdiff_t Size; /* sizes and strides; as wide as a pointer, which long is not on Windows */
 
 enum { OUT, A, B, C, OPERANDS };
 
-enum { BLOCK = 2048, BLOCKS = 16 }; /* elements of a block of a chain; blocks that a chain may keep in cache */
+enum { BLOCK = 2048, BLOCKS = 16 }; /* elements of a block of a chain; blocks of scratch memory for it */
 
-enum { ALL_WELL = 2 };
+enum { ALL_WELL = 2 }; /* see `wait` */
 
 typedef struct {
-    int32_t op;               /* one of the numbers of operations.h */
+    int32_t op;               /* the operation: a number of operations.h */
     int32_t type;             /* 0: float, 1: double */
-    int32_t split;            /* 0: worker 0 does it all; 1: the workers share n[0]; 2: they share n[1]; 3: n[0], in
-                                 whole lines */
-    int32_t wait;             /* 1: every worker waits here for all others before it goes on; ALL_WELL: and goes on only
-                                 if no id was out of range. No record after that looks at ids */
-    int64_t base[OPERANDS];   /* the memory that an operand lies in; -1: it is x[] of that operand, -2 - k: block k */
-    int64_t offset[OPERANDS]; /* bytes from there */
-    int64_t step_stride[OPERANDS]; /* within a loop: bytes that are added to the offset at each step */
-    int64_t n[4];             /* sizes; n[3] of a product: 2 if its matrix, B or the A of a split by lines, is the same
-                                 at all steps of the loop; of a chain: elements, records after it that it does; of a
-                                 loop: steps, records after it that are its body, 1 if it goes from the last step to
-                                 the first */
-    int64_t s[OPERANDS][3];   /* steps of each operand along n[0], n[1], n[2], in elements */
-    double x[OPERANDS];       /* numbers */
+    int32_t split;            /* 0: worker 0 does it all; 1: workers split n[0]; 2: n[1], in multiples of 16; 3: n[0],
+                                 in multiples of 16 */
+    int32_t wait;             /* 0: no barrier; 1: a barrier before it; ALL_WELL: also, return there if an id was out of
+                                 range. No record after that one reads ids */
+    int64_t base[OPERANDS];   /* number of the memory of an operand; -1: the number x; -2 - k: block k of a chain */
+    int64_t offset[OPERANDS]; /* in that memory, in bytes */
+    int64_t step_stride[OPERANDS]; /* within a loop: bytes from step to step */
+    int64_t n[4];             /* sizes. Of a product: M, N, K, and 2 if the matrix is loop-invariant (B, or A with split
+                                 3). Of a chain: elements, number of records after it that belong to it. Of a loop:
+                                 steps, number of records after it that are its body, 1 if it runs from the last step
+                                 to the first */
+    int64_t s[OPERANDS][3];   /* strides of each operand along n[0], n[1], n[2], in elements */
+    double x[OPERANDS];       /* numbers in place of arrays, and factors */
 } Record;
 
 typedef struct Part Part;
 typedef void Run(Part *part);
 
-/* An elementwise loop over n elements: p and s hold pointers and steps of the result, a, b and c. */
+/* An elementwise loop over n elements: pointers p and strides s of the result, a, b and c. */
 typedef void Loop(Size n, void *const *p, const Size *s);
 
-/* What one worker does of a record, made ready once and done at each step of a loop. What short elementwise records
-   need comes first, in two cache lines. */
+/* The part of a record that one worker does: prepared once, run at each step of a loop. What short elementwise records
+   need comes first. */
 struct Part {
     _Alignas(64) Run *run;
     Loop *loop;               /* of an elementwise record */
     void *p[OPERANDS];        /* at this step */
-    Size n[3], s[3][OPERANDS]; /* of an elementwise record; axes that follow each other in memory are one */
-    int64_t step_stride[OPERANDS]; /* bytes to the operands of the step that is done next */
+    Size n[3], s[3][OPERANDS]; /* of an elementwise record, with adjacent axes merged */
+    int64_t step_stride[OPERANDS]; /* bytes to the operands at the next iteration */
     int64_t t;                /* this step */
     const Record *record;
     char *const *bases;
     void *scratch;
-    int64_t lo, hi;           /* its part of the axis that is shared */
-    union { float of_f32[OPERANDS]; double of_f64[OPERANDS]; } number; /* x of the record, in its type */
-    bool wait;                /* for all workers, before it */
-    bool failed;              /* set where an id is out of range; nothing outside the operands was touched then */
+    int64_t lo, hi;           /* its range of the axis that is split */
+    union { float of_f32[OPERANDS]; double of_f64[OPERANDS]; } number; /* x, in the type of the record */
+    bool wait;                /* at a barrier before it */
+    bool failed;              /* set if an id is out of range; such an id is never used as an index */
 };
 
 #endif
