@@ -30,7 +30,7 @@ def _functions() -> ctypes.CDLL:
     if there != (RECORD.itemsize, NAMES):
         raise NativeError(
             f"native: {library().path} is of another version than the package: a record has {there[0]} bytes in C and "
-            f"{RECORD.itemsize} in Python, or the operations differ; delete the file, so that it is built anew"
+            f"{RECORD.itemsize} in Python, or the numbers of operations differ; delete the file"
         )
     return functions
 
