@@ -147,7 +147,7 @@ BUDGET = {
     "testing": 3600,
     "compiler": 12099,
     "truncation": 2477,
-    "credit": 3430,
+    "credit": 3433,
     "exports": 9500,
     "course": 4000,
     "parallel": 1000,

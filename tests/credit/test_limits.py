@@ -12,6 +12,7 @@ from credit.steps import recurrence
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.credit import entries as credit_entries
+from tinygrad_rnn.credit.terms import StepJacobian
 from tinygrad_rnn.engine.tape import Node
 from tinygrad_rnn.errors import ConfigError, GradientError
 
@@ -26,9 +27,9 @@ POLICIES = [
 ]
 
 
-def long_run(policy, T):
+def long_run(policy, T, make=tr.LSTMCell):
     """Yield the updates of T steps, whose inputs are made as they are needed."""
-    cell = tr.LSTMCell(2, 4, np.random.default_rng(0))
+    cell = make(2, 4, np.random.default_rng(0))
 
     def step(xs, state):
         outputs, state = tr.unroll(cell, xs, state)
@@ -103,12 +104,13 @@ def test_memory_of_very_long_streams(policy):
     assert later < first + 10_000
 
 
+@pytest.mark.parametrize("make", [tr.LSTMCell, tr.GRUCell])  # with links and without
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
-def test_no_step_stays_alive(policy, no_collector):
+def test_no_step_stays_alive(policy, make, no_collector):
     counts = []
-    for number, _ in enumerate(long_run(policy, 12)):
+    for number, _ in enumerate(long_run(policy, 12, make)):
         if number in (5, 11):
-            counts.append(sum(type(thing) is Node for thing in gc.get_objects()))
+            counts.append(sum(type(thing) in (Node, StepJacobian) for thing in gc.get_objects()))
     assert counts[0] == counts[1]
 
 

@@ -249,11 +249,13 @@ class StepJacobian:
     parameters: list[dict[str, list[Term]]]
     links: list[list[list[Diagonal]]]
 
-    @cached_property
+    @property
     def whole(self) -> StepJacobian:
         """The same derivatives without links: what a part has by way of another is multiplied out."""
-        if not any(map(any, self.links)):
-            return self
+        return self._multiplied_out if any(map(any, self.links)) else self  # never kept in itself: it is to be freed
+
+    @cached_property
+    def _multiplied_out(self) -> StepJacobian:
         states = [[[*terms] for terms in row] for row in self.states]
         parameters = [{name: [*terms] for name, terms in row.items()} for row in self.parameters]
         for s, r in np.ndindex(len(self.sizes), len(self.sizes)):
