@@ -99,7 +99,7 @@ def test_a_loop_whose_results_are_wanted_of_one_step_is_made_once():
 
 
 @pytest.mark.nightly
-@settings(max_examples=20_000, derandomize=False, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5000, derandomize=False, suppress_health_check=list(HealthCheck))
 @drawn
 def test_many_programs(program, order, without, setting):
     need_library()

@@ -55,7 +55,7 @@ def test_drawn_recurrences_compiled(program):
 
 
 @pytest.mark.nightly
-@settings(max_examples=10_000, derandomize=False, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5000, derandomize=False, suppress_health_check=list(HealthCheck))
 @drawn
 def test_many_drawn_recurrences(program):
     check(program)

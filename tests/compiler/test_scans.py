@@ -36,7 +36,7 @@ def test_scans(program, order, without, setting):
 
 
 @pytest.mark.nightly
-@settings(max_examples=10_000, derandomize=False, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5000, derandomize=False, suppress_health_check=list(HealthCheck))
 @drawn
 def test_many_scans(program, order, without, setting):
     need_library()
