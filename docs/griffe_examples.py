@@ -1,7 +1,7 @@
 """Show docstrings as they are meant: an extension of Griffe, which reads them for the site.
 
 An example stands at the end of its docstring, where Griffe would take ">>>" for three quotations in one another.
-Arguments that share a line, "rtol, atol: ...", would be one argument without a type.
+Arguments that share a line, "rtol, atol: ...", would be one argument without a type, and "<unk>" a tag of HTML.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import griffe
 
 EXAMPLE = re.compile(r"^( *)>>> .*(?:\n\1\S.*|\n\1 +\S.*)*", re.MULTILINE)
+TAG = re.compile(rf"{EXAMPLE.pattern}|`[^`]*`|<(?=\w+>)", re.MULTILINE)  # what stands in code is none
 FLAGS = re.compile(r" *# doctest: .*")
 ARGUMENTS = re.compile(r"^( *)Args:\n(?:\1 +.*\n)+", re.MULTILINE)
 SHARED = re.compile(r"^( *)(\w+(?:, \w+)+)(: .*\n(?:\1 +.*\n)*)", re.MULTILINE)
@@ -35,10 +36,15 @@ def apart(text: str) -> str:
     return ARGUMENTS.sub(lambda match: SHARED.sub(lines, match[0]), text)
 
 
+def escaped(text: str) -> str:
+    """Return a docstring without tags of HTML."""
+    return TAG.sub(lambda match: "&lt;" if match[0] == "<" else match[0], text)
+
+
 class Examples(griffe.Extension):
     """Puts fences around the examples of every object, and its arguments on lines of their own."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Change the docstring of an object."""
         if obj.docstring is not None:
-            obj.docstring.value = fenced(apart(obj.docstring.value))
+            obj.docstring.value = fenced(escaped(apart(obj.docstring.value)))

@@ -24,6 +24,7 @@ import tinygrad_rnn as tr
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"""(?:(?<=\]\()|(?<=\bsrc=")|(?<=srcset="))(?![a-z]+:|#)([^)#\s"]+)((?:#[^)"]*)?)(?=[)"])""")
 PICTURE = re.compile(r"(?<!\[)(!\[[^\]]*\]\(([^)\s]+)\))")
+OPTION = re.compile(r"<code>(?=-[\w-]+</code>)")
 BUNDLE = re.compile(r'(<script src="([^"]*)assets/javascripts/bundle)')
 FOREIGN = re.compile(r"<script[^>]*\bsrc=[\"']?https?:[^>]*></script>")
 ROOMS = {
@@ -32,7 +33,7 @@ ROOMS = {
     "Truncation and credit": ("truncation", "credit"),
     "Compiling": ("compiler",),
     "Data": ("data",),
-    "Optimizers and metrics": ("optim", "metrics"),
+    "Optimizers": ("optim",),
     "Training": ("training", "config"),
     "Drawing": ("graphs", "pictures"),
     "Export and course": ("exports", "course"),
@@ -181,6 +182,7 @@ show_root_full_path = false
 separate_signature = true
 show_signature_annotations = true
 line_length = 100
+annotations_path = "source"
 docstring_options = {{ returns_multiple_items = false }}
 
 [project.markdown_extensions]
@@ -238,6 +240,7 @@ def finish(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = FOREIGN.sub("", page.read_text(encoding="utf-8"))  # a shim for what the script of the site does
         text = BUNDLE.sub(r'<script src="\2assets/site.js"></script>\1', text)
+        text = OPTION.sub('<code class="option">', text)  # "--" and what follows stay on one line
         if page.parent.name == "zh" or page.name == "index.zh.html":
             text = text.replace('<html lang="en"', '<html lang="zh-Hans"', 1)  # how signs are drawn and spoken
         page.write_text(text, encoding="utf-8")

@@ -94,7 +94,9 @@ def test_examples_of_the_reference_are_code(site):
         text = path.read_text(encoding="utf-8")
         assert "<blockquote>" not in text, path
         assert "doctest:" not in text, path
-    assert '<span class="gp">&gt;&gt;&gt; </span>' in (site / "reference" / "data.html").read_text(encoding="utf-8")
+    text = (site / "reference" / "data.html").read_text(encoding="utf-8")
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in text
+    assert "&lt;unk&gt;" in text  # no tag
 
 
 def test_what_a_function_returns_is_one_row(site):
