@@ -35,7 +35,7 @@ seeds = st.integers(0, 2**32 - 1)
 def native():
     need_library()
     with small_plans_shared(), np.errstate(all="ignore"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_FEW", 1 << 30)  # what is done for few elements only is done for all
+        patch.setattr(records, "FEW", 1 << 30)  # what is done for few elements only is done for all
         yield
 
 
@@ -366,7 +366,7 @@ def test_kinds_of_operators_are_read_from_the_table():
 
 
 def test_numpy_does_what_calls_the_c_library_for_each_of_many_elements(monkeypatch):
-    monkeypatch.setattr(records, "_FEW", 8)
+    monkeypatch.setattr(records, "FEW", 8)
     x = np.linspace(0.1, 0.9, 9)
     for name, inputs in [("sin", [x[:8]]), ("floor", [x]), ("power", [x, 2]), ("power", [x[:8], x[:8]])]:
         replay_call(operator_named(name), inputs, [np.empty_like(inputs[0])])

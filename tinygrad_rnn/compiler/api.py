@@ -26,7 +26,8 @@ from .plans.memory import Beside, Memory
 from .plans.plan import Plan
 from .plans.skeleton import skeleton
 from .recording.anew import Recordings
-from .recording.arguments import Arguments, checked, donated_leaves
+from .recording.arguments import Arguments, checked, donated_leaves, parameters_of
+from .recording.known import Known, own
 from .recording.signature import Key, is_over, references, signature
 from .recording.trace import trace
 from .replay.executor import Executor
@@ -77,11 +78,12 @@ class Compiled(Generic[P, R_co]):
         self.executor: str = named_executor(executor)
         self.function: Callable[P, R_co] = function
         self.donate: frozenset[str | int] = checked(function, donate)
+        self._parameters = parameters_of(function)
         self.without: frozenset[str] = frozenset(without)
         self.max_plans: int = integer("compile", "max_plans", max_plans)
         self._plans: OrderedDict[Key, Ready] = OrderedDict()
         self._newest: Ready | None = None  # the plan of the last call
-        self._verified: set[int] = set()  # hashes of steps of loops that were verified; see `trace`
+        self._known = Known(shares=True)  # of the loops that were recorded
         self._families: dict[object, Family] = {}  # by the form of the recorded graph
         self.memories: Beside = Beside() if beside is None else beside.memories
         self._lock: ForkSafeLock = ForkSafeLock() if beside is None else beside._lock  # an arena serves one replay
@@ -242,21 +244,23 @@ class Compiled(Generic[P, R_co]):
 
     @collector_paused()
     def _record(self, args: Arguments, leaves: list[object]) -> Ready:
-        recorded = trace(self.function, args, self._verified)
+        recorded = trace(self.function, args, self._known)
         found = skeleton(recorded.graph)
         inputs = [number for number, leaf in enumerate(leaves) if isinstance(leaf, INPUTS)]
-        given = donated_leaves(self.function, self.donate, args)
+        given = donated_leaves(self._parameters, self.donate, args)
         donated = frozenset(place for place, number in enumerate(inputs) if number in given)
         family = self._families.setdefault((found.form, donated), Family(self.memories))
         plan = family.plan_for(found)
         is_first = plan is None
         if plan is None:
-            plan = self._planned(recorded.graph, donated)
+            plan = self._planned(own(recorded.graph), donated)
             family.add(found, plan)
         else:
             recorded.graph.release()
         recorded.outside.settle()
         executor = self._executor(plan, family.memory)
+        if is_first:
+            executor.prepare(family.beyond())
         return Ready(recorded, executor, args, family, is_first)
 
     def _planned(self, graph: Graph, donated: Collection[int]) -> Plan:

@@ -70,8 +70,7 @@ class Primitive(Generic[P, R_co]):
         multiple: whether it has several outputs (a tuple).
         accepts_out: whether `forward` takes `out=` and writes into it; if not, `out=` gets a copy of the result.
 
-    Example:
-        A primitive with a rule that the engine can differentiate again:
+    Example: a primitive with a rule that the engine can differentiate again.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> @tr.primitive()
@@ -253,11 +252,9 @@ class Primitive(Generic[P, R_co]):
 
     def _outputs(self, values: list[Array | complex], attrs: Attributes, how: Context) -> tuple[Array, ...]:
         """Return the outputs of the function; while `compile` records, arrays of their shapes and dtypes."""
-        tracer = how.tracer
-        if tracer is not None:
-            attrs = arrays_in(attrs)
-            abstract = tracer.abstract(self, values, attrs)
-            if abstract is not None:
+        if (tracer := how.tracer) is not None:
+            attrs = arrays_in(attrs) if attrs else attrs
+            if (abstract := tracer.abstract(self, values, attrs)) is not None:
                 return abstract
         try:
             output = self.forward(*values, **attrs)
@@ -289,11 +286,15 @@ class Primitive(Generic[P, R_co]):
                 for operand, edge, value in zip(inputs, edges, values, strict=True)
             ]
         keeps = self._keeps * len(values) if self._variadic else self._keeps
+        held: list[Any] = [  # nobody reads the array that stands for a recorded value
+            (_kept(value) if edge is None or how.tracer is None else value) if keep else _spec(value)
+            for value, edge, keep in zip(kept, edges, keeps, strict=True)
+        ]
         attrs = self._complete(attrs)
         node = Node(
             self,
             tuple(edges),
-            tuple([_kept(value) if keep else _spec(value) for value, keep in zip(kept, keeps, strict=True)]),
+            tuple(held),
             outputs[0] if self._keeps_output else None,
             tuple([Spec(part.shape, part.dtype) for part in outputs]),
             {name: _kept(part) for name, part in attrs.items()} if attrs else attrs,

@@ -11,7 +11,8 @@ from typing import Any, Generic, ParamSpec, cast
 import numpy as np
 
 from ..compiler.api import Compiled
-from ..compiler.recording.arguments import Arguments, arguments_of, checked
+from ..compiler.recording.arguments import Arguments, arguments_of, checked, parameters_of
+from ..compiler.recording.known import Known
 from ..compiler.recording.loops import LoopTracer
 from ..compiler.recording.trace import ARRAY, trace
 from ..engine.tape import Array
@@ -36,7 +37,7 @@ class JaxFunction(Generic[P]):
         self.weights = dict(weights)
         checked(self.function, self.weights)
         self._interpreter = Interpreter(_imported(), rules)
-        self._verified: set[int] = set()  # steps of loops that do the same each time; see `trace`
+        self._known = Known()  # of the loops that were recorded
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
@@ -49,7 +50,7 @@ class JaxFunction(Generic[P]):
         recorder = partial(_Recorder, self._interpreter)
         positional, named = rebuild(call, iter([leaf.recorded for leaf in given]))
         try:
-            recorded = trace(self.function, (positional, named), self._verified, cast(Any, recorder))
+            recorded = trace(self.function, (positional, named), self._known, cast(Any, recorder))
         except GradientError as error:
             if not self.weights:
                 error.add_note(
@@ -151,7 +152,7 @@ def _bound(
     function: Callable[..., object], weights: Mapping[str | int, object], call: Arguments
 ) -> Iterator[tuple[int, object]]:
     """Yield the numbers of the leaves that stand for Tensors, and these."""
-    for names, part, numbers in arguments_of(function, call):
+    for names, part, numbers in arguments_of(parameters_of(function), call):
         for name in names & weights.keys():
             yield from zip(numbers, _aligned(part, weights[name], str(name)), strict=True)
 
@@ -179,8 +180,8 @@ def _aligned(nest: object, weights: object, name: str) -> Iterator[object]:
 class _Recorder(LoopTracer):
     """Records without values: what a function without a gradient gives, JAX says."""
 
-    def __init__(self, interpreter: Interpreter, named: Iterable[object], verified: set[int] | None) -> None:
-        super().__init__(named, verified)
+    def __init__(self, interpreter: Interpreter, named: Iterable[object], known: Known | None) -> None:
+        super().__init__(named, known)
         self._interpreter = interpreter
 
     def answer(self, function: Callable[..., object], args: Sequence[object]) -> Array:

@@ -186,12 +186,14 @@ class Graph:
         calls: in topological order.
         outputs: values that are returned.
         captured: values of parameters and generators that are used without being arguments.
+        skeleton: of the body of a loop that several recordings share, so that nobody may write into it; see `own`.
     """
 
     inputs: list[Value]
     calls: list[Call]
     outputs: list[Value]
     captured: list[Value] = field(default_factory=list)
+    skeleton: object = None
 
     def uses(self) -> dict[Value, list[Call]]:
         """Return for each value the calls that read it; a call that reads it twice is listed twice."""
@@ -208,7 +210,7 @@ class Graph:
     def release(self) -> None:
         """Break the reference cycles of values and calls, which only the garbage collector would free."""
         for call in self.calls:
-            if call.name == "loop":
+            if call.name == "loop" and call.attrs["body"].graph.skeleton is None:
                 call.attrs["body"].graph.release()
             for value in call.outputs:
                 value.maker = None

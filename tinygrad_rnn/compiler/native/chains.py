@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..ir.arrays import DType
-from ..plans.instructions import Buffer, Loop
-from ..plans.plan import Plan
+from ..plans.instructions import Buffer
 from .numbers import LAST_LOOP
 from .record import Operand, Record, is_whole
 
@@ -27,57 +26,25 @@ class Kernel:
     instructions: tuple[int, ...]
 
 
-class Uses:
-    """Where buffers are used last, found when the first chain asks."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._last: dict[int, float] = {}
-        # Of the buffers whose last use is in a loop: the loop and the first use there; those read there first.
-        self._first: dict[int, tuple[Loop, int]] = {}
-        self._read: set[int] = set()
-
-    def _find(self) -> None:
-        for number, (instruction, loop) in enumerate(self._plan.flat()):
-            read = {id(slot.buffer) for slot in instruction.reads()}
-            for key in read.union([id(slot.buffer) for slot in instruction.outputs]):
-                self._last[key] = number
-                if loop is None:
-                    self._first.pop(key, None)
-                elif key not in self._first or self._first[key][0] is not loop:
-                    self._first[key] = loop, number
-                    (self._read.add if key in read else self._read.discard)(key)
-        self._last |= dict.fromkeys((id(slot.buffer) for slot in self._plan.outputs), math.inf)
-
-    def end_with(self, buffer: Buffer, chain: Kernel) -> bool:
-        """Return whether a buffer that a chain writes is read neither after it nor at the next step of a loop."""
-        if not self._last:
-            self._find()
-        key = id(buffer)
-        if self._last[key] > chain.instructions[-1]:
-            return False
-        return key not in self._first or (self._first[key][1] >= chain.instructions[0] and key not in self._read)
-
-
-def chained(run: Sequence[Kernel], uses: Uses, steps: int) -> Iterator[Kernel]:
+def chained(run: Sequence[Kernel], steps: int) -> Iterator[Kernel]:
     """Join consecutive long elementwise records of one size to chains; `steps` of the loop around them."""
     group: list[Kernel] = []
     kind = None
     for kernel in run:
         found = _flat_size(kernel.records[0])
         if found is None or found != kind or not _goes_with(kernel.records[0], group, steps):
-            yield from _joined(group, uses)
+            yield from _joined(group, steps)
             group, kind = [], found
         group.append(kernel)
-    yield from _joined(group, uses)
+    yield from _joined(group, steps)
 
 
-def _joined(group: Sequence[Kernel], uses: Uses) -> Iterator[Kernel]:
+def _joined(group: Sequence[Kernel], steps: int) -> Iterator[Kernel]:
     if len(group) < 2:
         yield from group
         return
     chain = Kernel(tuple(kernel.records[0] for kernel in group), tuple(kernel.instructions[0] for kernel in group))
-    yield Kernel(_in_cache(chain, uses), chain.instructions)
+    yield Kernel(_in_cache(chain, steps), chain.instructions)
 
 
 def _goes_with(record: Record, group: Sequence[Kernel], steps: int) -> bool:
@@ -119,7 +86,7 @@ def _is_one(operand: Operand) -> bool:
     return operand.slot is not None and math.prod(operand.slot.shape) == 1
 
 
-def _in_cache(chain: Kernel, uses: Uses) -> tuple[Record, ...]:
+def _in_cache(chain: Kernel, steps: int) -> tuple[Record, ...]:
     """Return the records of a chain with blocks of scratch memory for the results that only the chain reads."""
     blocks: dict[int, int] = {}
     found = []
@@ -128,11 +95,16 @@ def _in_cache(chain: Kernel, uses: Uses) -> tuple[Record, ...]:
         inputs = [_flat(operand, blocks) for operand in record.operands[1:]]
         assert out is not None
         whole = out.buffer.kind == "arena" and out.buffer.nbytes == math.prod(out.shape) * out.dtype.itemsize
-        if whole and uses.end_with(out.buffer, chain) and len(blocks) < _BLOCKS:
+        if whole and _ends_with(out.buffer, chain, steps) and len(blocks) < _BLOCKS:
             blocks.setdefault(id(out.buffer), len(blocks))
         operands = (_flat(record.operands[0], blocks), *inputs)
         found.append(Record(record.op, record.dtype, operands, record.n, record.split, record.writes))
     return tuple(found)
+
+
+def _ends_with(buffer: Buffer, chain: Kernel, steps: int) -> bool:
+    """Return whether nobody reads a buffer after a chain that writes all of it, at the next of the steps neither."""
+    return 0 <= buffer.dies <= chain.instructions[-1] and (steps == 1 or buffer.born >= chain.instructions[0])
 
 
 def _flat(operand: Operand, blocks: dict[int, int]) -> Operand:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..plans.instructions import Buffer, Instruction, Loop
 from ..plans.plan import Plan
 from .addends import added
-from .chains import Kernel, Uses, chained
+from .chains import Kernel, chained
 from .extents import check_extents
 from .numbers import NUMBER
 from .record import AXES, TYPES, Record
@@ -62,11 +62,13 @@ class Records:
         array: the records, of dtype `RECORD`.
         heads: for each kernel (row of its first record, numbers of the instructions of the plan that it does).
         room: number of records of the longest body of a loop among them.
+        extents: for each record, (first byte, byte after the last) of its buffer that each operand reaches.
     """
 
     array: NDArray[np.void]
     heads: list[tuple[int, tuple[int, ...]]]
     room: int = 0
+    extents: list[list[tuple[int, int]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,16 @@ class Program:
     Attributes:
         pieces: records, and between them numbers of instructions that Python does, and loops that it runs.
         buffers: number k in the field `base` of a record is buffers[k - 1]; 0 is the arena.
+        apart: whether each buffer of the arena has a number of its own: such a program cannot be replayed.
     """
 
     pieces: list[Piece] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
+    apart: bool = False
 
     def base(self, buffer: Buffer) -> int:
         """Return the number of a buffer, a new one if it has none yet."""
-        if buffer.kind == "arena":
+        if buffer.kind == "arena" and not self.apart:
             return 0
         if id(buffer) not in self._bases:
             self.buffers.append(buffer)
@@ -125,9 +129,9 @@ class _Stop:
     """A mark: the next kernel runs only if no id was out of range. The first of a piece does anyway: failures raise."""
 
 
-def encode(plan: Plan, workers: int, alone: bool = False) -> Program:
-    """Encode a plan for a number of workers; `alone` as in `records_of`."""
-    program, uses = Program(), Uses(plan)
+def encode(plan: Plan, workers: int, alone: bool = False, apart: bool = False) -> Program:
+    """Encode a plan for a number of workers; `alone` as in `records_of`, `apart` in `Program`."""
+    program = Program(apart=apart)
     pending: list[Kernel | _Body | _Stop] = []
 
     def end_run() -> None:
@@ -139,7 +143,7 @@ def encode(plan: Plan, workers: int, alone: bool = False) -> Program:
     for instructions, loop, is_last in _parts(plan):
         if is_last:
             pending.append(_Stop())
-        runs = list(_runs(instructions, number, uses, loop.steps if loop else 1, alone))
+        runs = list(_runs(instructions, number, loop.steps if loop else 1, alone))
         number += len(instructions)
         if loop is None:
             for run in runs:
@@ -174,9 +178,7 @@ def _parts(plan: Plan) -> Iterator[tuple[Sequence[Instruction], Loop | None, boo
     yield plain, None, is_last
 
 
-def _runs(
-    instructions: Sequence[Instruction], first: int, uses: Uses, steps: int, alone: bool
-) -> Iterator[list[Kernel] | int]:
+def _runs(instructions: Sequence[Instruction], first: int, steps: int, alone: bool) -> Iterator[list[Kernel] | int]:
     """Yield runs of kernels, and between them numbers of instructions without records, counted from `first`."""
     run: list[Kernel] = []
     for number, instruction in enumerate(instructions, first):
@@ -185,11 +187,11 @@ def _runs(
             run += [Kernel((record,), (number,)) for record in records]
             continue
         if run:
-            yield list(chained(added(run), uses, steps))
+            yield list(chained(added(run), steps))
             run = []
         yield number
     if run:
-        yield list(chained(added(run), uses, steps))
+        yield list(chained(added(run), steps))
 
 
 Base = Callable[[Buffer], int]
@@ -230,6 +232,7 @@ class _Rows:
     def __init__(self, base: Base) -> None:
         self._base = base
         self._rows: list[tuple[float, ...]] = []
+        self._extents: list[list[tuple[int, int]]] = []
         self._heads: list[tuple[int, tuple[int, ...]]] = []
         self._room = 0
 
@@ -241,9 +244,14 @@ class _Rows:
             if len(kernel.records) > 1:
                 size = math.prod(first.n)
                 chain = Record(NUMBER["chain"], first.dtype, (), (size, len(kernel.records)))
-                self._rows.append(_row(chain, wait, self._base))
+                self._add(chain, wait, 1)
                 wait = 0
-            self._rows += [_row(record, wait, self._base, steps) for record in kernel.records]
+            for record in kernel.records:
+                self._add(record, wait, steps)
+
+    def _add(self, record: Record, wait: int, steps: int) -> None:
+        self._extents.append(check_extents(record, steps))
+        self._rows.append(_row(record, wait, self._base))
 
     def add_loop(self, body: _Body, workers: int, touched: Touched) -> None:
         """Append a loop; `touched` has what workers accessed before it, and gets what they access in it."""
@@ -260,6 +268,7 @@ class _Rows:
             touched.add(touched_after(spans, waits, loop.steps))
         at = len(self._rows)
         self._rows.append(())
+        self._extents.append([])
         self.add_all(kernels, waits, loop.steps)
         size = len(self._rows) - at - 1
         head = Record(NUMBER["loop"], kernels[0].records[0].dtype, (), (loop.steps, size, int(loop.reverse)))
@@ -269,11 +278,10 @@ class _Rows:
     def made(self) -> Records:
         """Return the records."""
         packed = bytearray().join([_ROW.pack(*row) for row in self._rows])
-        return Records(np.frombuffer(packed, RECORD), self._heads, self._room)
+        return Records(np.frombuffer(packed, RECORD), self._heads, self._room, self._extents)
 
 
-def _row(record: Record, wait: int, base: Base, loop_steps: int = 1) -> tuple[float, ...]:
-    check_extents(record, loop_steps)
+def _row(record: Record, wait: int, base: Base) -> tuple[float, ...]:
     bases, offsets, step_strides = [-1, -1, -1, -1], [0, 0, 0, 0], [0, 0, 0, 0]
     strides: list[int] = []
     numbers = [0.0, 0.0, 0.0, 0.0]

@@ -53,8 +53,10 @@ _WALKS: dict[str, tuple[_Walk, ...]] = {
 """How each operation that is not elementwise walks over its operands (result, A, B, C) in source/kernels.h."""
 
 
-def check_extents(record: Record, steps: int = 1) -> None:
-    """Refuse a record that reaches beyond the array of an operand, or an array that lies outside its buffer.
+def check_extents(record: Record, steps: int = 1) -> list[tuple[int, int]]:
+    """Return (first byte, byte after the last) of its buffer that each operand reaches, (0, 0) for nothing.
+
+    A record that reaches beyond the array of an operand is refused, and an array that lies outside its buffer.
 
     Args:
         record: the record.
@@ -64,6 +66,7 @@ def check_extents(record: Record, steps: int = 1) -> None:
         RuntimeError: if it does: a pass or the plan has made a wrong shape.
     """
     walks = _WALKS.get(NAMES[record.op])
+    found = [(0, 0)] * len(record.operands)
     for number, operand in enumerate(record.operands):
         slot = operand.slot
         if slot is None:
@@ -72,13 +75,16 @@ def check_extents(record: Record, steps: int = 1) -> None:
         reach = _reach(walk, record.n, operand.strides, slot.shape, slot.strides, slot.dtype.itemsize)
         way = (steps - 1) * slot.step_stride
         first, last = (slot.offset, slot.offset + way) if way > 0 else (slot.offset + way, slot.offset)
-        if reach is None or (reach and not (first + reach[0] >= 0 and last + reach[1] <= slot.buffer.nbytes)):
+        if reach:
+            found[number] = first + reach[0], last + reach[1]
+        if reach is None or found[number][0] < 0 or found[number][1] > slot.buffer.nbytes:
             raise RuntimeError(
                 f"compile: operand {number} of {NAMES[record.op]} over {record.n} would reach beyond its array of "
                 f"shape {slot.shape} and strides {slot.strides} at byte {slot.offset} of {slot.buffer.nbytes}"
                 + (f", or {slot.step_stride} bytes further at each of {steps} steps" if slot.step_stride else "")
                 + "; a pass, or the plan, has made a wrong shape: please report it"
             )
+    return found
 
 
 @lru_cache(maxsize=1024)

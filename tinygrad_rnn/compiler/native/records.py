@@ -20,7 +20,7 @@ from .record import AXES, TYPES, Layout, Operand, Record, flat, is_whole
 
 _BOOL = np.dtype(np.bool_)
 _LONG = 1 << 12  # elements; splitting a shorter vector saves less than a barrier costs
-_FEW = 1 << 8  # elements; for more of them NumPy's loop is faster than a call of libm for each
+FEW = 1 << 8  # elements; for more of them NumPy's loop is faster than a call of libm for each
 _WIDE = 1 << 20  # bytes; a larger matrix does not stay in the cache of one core, so workers split its columns
 _MANY = 256  # rows; with more of them reading the matrix from memory takes a small part of the time
 
@@ -43,7 +43,7 @@ def records_of(instruction: Instruction, alone: bool = False) -> list[Record] | 
         records = _all([_elementwise(name, instruction.outputs[0], instruction.inputs)])
     else:
         records = maker(instruction) if instruction.outputs[0].dtype in TYPES else None
-    if not alone and any(NAMES[one.op] in SCALAR and math.prod(one.n) > _FEW for one in records or ()):
+    if not alone and any(NAMES[one.op] in SCALAR and math.prod(one.n) > FEW for one in records or ()):
         return None
     return records
 

@@ -157,12 +157,17 @@ def _for_all_steps(loop: OpenLoop, new: Rewriter, calls: Iterable[Call]) -> dict
     whole: dict[Value, Value] = {}
 
     def outside(part: object) -> Operand:
+        maker = part.maker if isinstance(part, Value) and part not in whole else None
+        if maker is not None and maker.name in VIEWS and is_known(maker) and maker.inputs[0] in loop.slices:
+            move(maker)  # a view of a slice is one of the whole: no step copies it
         return (whole[part], True) if isinstance(part, Value) and part in whole else loop.outside(part)
 
+    def move(call: Call) -> None:
+        made = for_all_steps(new, call, list(map(outside, call.inputs)), loop.steps)
+        whole.update(zip(call.outputs, made, strict=True))
+
     for call in calls:
-        whole.update(
-            zip(call.outputs, for_all_steps(new, call, list(map(outside, call.inputs)), loop.steps), strict=True)
-        )
+        move(call)
     return whole
 
 

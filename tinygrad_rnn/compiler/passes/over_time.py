@@ -23,7 +23,7 @@ def is_known(call: Call) -> bool:
         return False
     if call.name == "matmul":
         return all(isinstance(part, Value) and part.ndim >= 2 for part in call.inputs)
-    return call.name != "getitem" or all(type(part) in (slice, int) for part in _index(call))
+    return call.name != "getitem" or all(part is None or type(part) in (slice, int) for part in _index(call))
 
 
 def for_all_steps(new: Rewriter, call: Call, operands: list[Operand], steps: int) -> tuple[Value, ...]:

@@ -8,8 +8,8 @@ recorded, and taken from the third recording; a constant that a pass has folded 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, NoReturn, TypeAlias, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, NoReturn, TypeVar, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from .arena import place_buffers
 from .instructions import Buffer, Instruction, Loop, Slot
 from .plan import Plan
 from .skeleton import Skeleton, is_number, key_of
+from .third import BufferOnLine, CallOnLine, Instructions, LoopOnLine, Make, SlotOnLine, Third, new_buffer
 
 T = TypeVar("T")
 _LARGEST = 1 << 62  # bound of products, which must fit into 64 bits
@@ -32,51 +33,13 @@ def _unknown() -> NoReturn:
     raise UnknownError
 
 
-class _Third(NamedTuple):
-    """What the parts of the third plan are made from: its numbers, its recording, its buffers and slots."""
+class Place(NamedTuple):
+    """Where a plan lies on a line: the line, its own buffers, and p and q as `PlanLine.plan` takes them."""
 
-    numbers: list[int]
-    operators: tuple[Operator, ...]
-    constants: dict[object, float | Array]
+    line: PlanLine
     buffers: list[Buffer]
-    slots: list[Slot]
-
-
-Make: TypeAlias = Callable[[_Third], T]
-
-
-class _Memory(NamedTuple):
-    """A buffer of the first plan, the index of its size (None: it is reused), and how its constant is made."""
-
-    buffer: Buffer
-    size: int | None
-    constant: Make[Array] | None
-
-
-class _Place(NamedTuple):
-    """A slot of the first plan, its buffer, and the index of its offset, step_stride, shape, strides; None: reused."""
-
-    slot: Slot
-    buffer: int
-    at: int | None
-
-
-class _Call(NamedTuple):
-    """An instruction of the first plan, and how its parts are made for the third, or the numbers of their slots."""
-
-    instruction: Instruction
-    operator: Make[Operator]
-    inputs: tuple[int | Make[object], ...]
-    outputs: tuple[int, ...]
-    attrs: dict[str, Make[object]]
-
-
-class _Repeat(NamedTuple):
-    """A loop: its calls, the index of its number of steps, and its direction."""
-
-    calls: tuple[_Call, ...]
-    steps: int
-    reverse: bool
+    p: int
+    q: int
 
 
 class PlanLine:
@@ -85,6 +48,11 @@ class PlanLine:
     Args:
         first, second: recordings of the same form.
         one, other: their plans.
+
+    Attributes:
+        one, other: their plans.
+        folds: whether constants of a recording are computed with.
+        programs: what an executor finds out about the programs of plans on it.
 
     Raises:
         UnknownError: if the two plans do not show how they depend on the recordings.
@@ -98,16 +66,27 @@ class PlanLine:
         self._buffers: dict[int, tuple[Buffer, int]] = {}  # by id of the first's: the second's, and its number
         self._slots: dict[int, tuple[Slot, int]] = {}
         self._taken: set[int] = set()  # ids of the second's buffers that are known
-        self._memories: list[_Memory] = []
-        self._places: list[_Place] = []
+        self._memories: list[BufferOnLine] = []
+        self._places: list[SlotOnLine] = []
         if one.last != other.last:
             _unknown()
-        self._one = one
-        self._parts_of_plan = [self._turn(*pair) for pair in _pairs(one.instructions, other.instructions)]
+        self.one, self.other = one, other
+        self.folds = False
+        self.programs: object = None
+        self._parts_of_plan: list[CallOnLine | LoopOnLine] = []
+        self._eager: list[int] = []  # those of them that need a constant, which the third recording may not have
+        self._needs_constant = False
+        for pair in _pairs(one.instructions, other.instructions):
+            self._parts_of_plan.append(self._turn(*pair))
+            if self._needs_constant:
+                self._eager.append(len(self._parts_of_plan) - 1)
+                self._needs_constant = False
         self._inputs = [self._slot(*pair) for pair in _pairs(one.inputs, other.inputs)]
         self._outputs = [self._slot(*pair) for pair in _pairs(one.outputs, other.outputs)]
         values = np.array(self._values, np.int64).reshape(-1, 2)
         self._start, self._way = values[:, 0], values[:, 1] - values[:, 0]
+        others = {id(other): number for other, number in self._buffers.values()}
+        self._numbered = {key: number for key, (_, number) in self._buffers.items()} | others
         self._longest = int(np.abs(self._way).max(initial=0))
 
     def plan(self, third: Skeleton, p: int, q: int) -> Plan:
@@ -123,35 +102,35 @@ class PlanLine:
         if abs(p) * self._longest >= _LARGEST:
             _unknown()
         numbers: list[int] = (self._start + self._way * p // q).tolist()
-        new = _Third(numbers, third.operators, self._constants.of(third), [], [])
-        new.buffers.extend([_new_buffer(memory, new) for memory in self._memories])
-        new.slots.extend([_new_slot(place, new) for place in self._places])
-        instructions: list[Instruction | Loop] = []
-        for part in self._parts_of_plan:
-            if isinstance(part, _Repeat):
-                calls = tuple([_new_instruction(call, new) for call in part.calls])
-                instructions.append(Loop(calls, numbers[part.steps], part.reverse))
-            else:
-                instructions.append(_new_instruction(part, new))
-        inputs, outputs = ([new.slots[number] for number in group] for group in (self._inputs, self._outputs))
-        size = place_buffers(new.buffers)
-        return Plan(instructions, inputs, outputs, size, self._one.passes, self._one.last)
+        new = Third(numbers, third.operators, self._constants.of(third), self._places)
+        new.buffers.extend([new_buffer(memory, new) for memory in self._memories])
+        inputs, outputs = ([new.slot(number) for number in group] for group in (self._inputs, self._outputs))
+        instructions = Instructions(self._parts_of_plan, new)
+        for number in self._eager:
+            instructions[number]
+        plan = Plan(instructions, inputs, outputs, place_buffers(new.buffers), self.one.passes, self.one.last)
+        plan.place = Place(self, new.buffers, p, q)
+        return plan
+
+    def number(self, buffer: Buffer) -> int | None:
+        """Return the number of a buffer of one of the two plans in `Place.buffers`; None if it is not of the plan."""
+        return self._numbered.get(id(buffer))
 
     # -- comparing the two plans --------------------------------------------------------------------------------------
 
-    def _turn(self, one: Instruction | Loop, other: Instruction | Loop) -> _Call | _Repeat:
+    def _turn(self, one: Instruction | Loop, other: Instruction | Loop) -> CallOnLine | LoopOnLine:
         if isinstance(one, Instruction) and isinstance(other, Instruction):
             return self._call(one, other)
         if not isinstance(one, Loop) or not isinstance(other, Loop) or one.reverse != other.reverse:
             _unknown()
         calls = [self._call(*pair) for pair in _pairs(one.instructions, other.instructions)]
-        return _Repeat(tuple(calls), self._numbers((one.steps,), (other.steps,)), one.reverse)
+        return LoopOnLine(tuple(calls), self._numbers((one.steps,), (other.steps,)), one.reverse)
 
-    def _call(self, one: Instruction, other: Instruction) -> _Call:
+    def _call(self, one: Instruction, other: Instruction) -> CallOnLine:
         operator = self._operator(one.operator, other.operator)
         inputs = [self._operand(*pair) for pair in _pairs(one.inputs, other.inputs)]
         outputs = [self._slot(*pair) for pair in _pairs(one.outputs, other.outputs)]
-        return _Call(one, operator, tuple(inputs), tuple(outputs), self._attrs(one.attrs, other.attrs))
+        return CallOnLine(one, operator, tuple(inputs), tuple(outputs), self._attrs(one.attrs, other.attrs))
 
     def _operator(self, one: Operator, other: Operator) -> Make[Operator]:
         """Return how an operator is made: one that is not the package's own is taken from the third recording."""
@@ -185,7 +164,7 @@ class PlanLine:
             return _always(one)
         if isinstance(one, Slot):
             number = self._slot(one, cast(Slot, other))
-            return lambda new: new.slots[number]
+            return lambda new: new.slot(number)
         if kind is tuple or kind is list:
             parts = self._parts(cast("Sequence[object]", one), cast("Sequence[object]", other))
             return parts if kind is list else lambda new: tuple(parts(new))
@@ -220,7 +199,7 @@ class PlanLine:
             _unknown()
         mine, theirs = ((part.offset, part.step_stride, *part.shape, *part.strides) for part in (one, other))
         is_fixed = mine == theirs and self._memories[buffer].size is None
-        self._places.append(_Place(one, buffer, None if is_fixed else self._numbers(mine, theirs)))
+        self._places.append(SlotOnLine(one, buffer, None if is_fixed else self._numbers(mine, theirs)))
         self._slots[id(one)] = other, len(self._slots)
         return len(self._places) - 1
 
@@ -236,7 +215,7 @@ class PlanLine:
             constant = self._constant(one, other)
         is_fixed = one.kind != "arena" and constant is None and one.nbytes == other.nbytes  # reused
         size = None if is_fixed else self._numbers((one.nbytes,), (other.nbytes,))
-        self._memories.append(_Memory(one, size, constant))
+        self._memories.append(BufferOnLine(one, size, constant))
         self._buffers[id(one)] = other, len(self._buffers)
         return len(self._memories) - 1
 
@@ -249,11 +228,12 @@ class PlanLine:
             _unknown()
         if isinstance(one, Buffer) or isinstance(other, Buffer) or one.folded is None or other.folded is None:
             return cast("Make[Array]", self._known(one.constant, other.constant))
+        self._needs_constant = self.folds = True
         (call, index), (again, _) = one.folded, other.folded
         operator = self._operator(call.operator, again.operator)
         inputs, attrs = self._parts(call.inputs, again.inputs), self._attrs(call.attrs, again.attrs)
 
-        def folded(new: _Third) -> Array:
+        def folded(new: Third) -> Array:
             computed = operator(new)
             with np.errstate(all="ignore"):
                 made = computed.compute(*inputs(new), **{name: part(new) for name, part in attrs.items()})
@@ -266,47 +246,18 @@ class PlanLine:
         keys = key_of(one), key_of(other)
         if keys not in self._constants.known:
             return _always(one) if keys[0] == keys[1] else _unknown()  # a pass has put it in, whatever the numbers
+        self._needs_constant = True
         if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
             return lambda new: new.constants[keys]
         start, ndim = self._numbers(one.shape, other.shape), one.ndim
 
-        def reshaped(new: _Third) -> Array:
+        def reshaped(new: Third) -> Array:
             array, shape = new.constants[keys], tuple(new.numbers[start : start + ndim])
             if math.prod(shape) != np.size(array):  # of arrays with the same bytes, whatever their shapes
                 _unknown()
             return np.ascontiguousarray(array).reshape(shape)
 
         return reshaped
-
-
-def _new_buffer(memory: _Memory, new: _Third) -> Buffer:
-    one, size, constant = memory
-    if size is None:
-        return one
-    array = None if constant is None else np.ascontiguousarray(constant(new))
-    return Buffer(one.kind, new.numbers[size], 0, array, one.index, one.born, one.dies)
-
-
-def _new_slot(place: _Place, new: _Third) -> Slot:
-    one, buffer, at = place
-    if at is None:
-        return one
-    numbers, ndim = new.numbers, len(one.shape)
-    lengths = numbers[at + 2 : at + 2 + 2 * ndim]
-    shape, strides = tuple(lengths[:ndim]), tuple(lengths[ndim:])
-    return Slot(new.buffers[buffer], numbers[at], shape, strides, one.dtype, numbers[at + 1])
-
-
-def _new_instruction(call: _Call, new: _Third) -> Instruction:
-    one, operator, inputs, outputs, attrs = call
-    slots = new.slots
-    return Instruction(
-        operator(new),
-        tuple([slots[part] if isinstance(part, int) else part(new) for part in inputs]),
-        tuple([slots[number] for number in outputs]),
-        {name: part(new) for name, part in attrs.items()} if attrs else {},
-        one.step,
-    )
 
 
 class _Constants:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from .explain import Explanation, explain
 from .instructions import Instruction, Loop, Slot
@@ -20,14 +21,16 @@ class Plan:
         passes: names of the passes that ran.
         last: index in `instructions` from which inputs are written over, so that everything that can fail comes before
             it; None: no input is written over.
+        place: where it lies on the line that it was made from, if it was.
     """
 
-    instructions: list[Instruction | Loop]
+    instructions: Sequence[Instruction | Loop]
     inputs: list[Slot]
     outputs: list[Slot]
     arena_bytes: int
     passes: list[str] = field(default_factory=list)
     last: int | None = None
+    place: object = field(default=None, init=False)  # a plan with other instructions is not there
 
     def flat(self) -> Iterator[tuple[Instruction, Loop | None]]:
         """Yield the instructions, those of a loop once, each with the loop that it is done in.
@@ -39,6 +42,10 @@ class Plan:
                 yield from ((instruction, part) for instruction in part.instructions)
             else:
                 yield part, None
+
+    def at(self, number: int) -> Instruction:
+        """Return an instruction by its number."""
+        return next(islice(self.flat(), number, None))[0]
 
     def explain(self) -> Explanation:
         """Return what the plan costs, without times; `Compiled.explain` measures those too."""

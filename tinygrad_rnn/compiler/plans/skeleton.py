@@ -123,12 +123,22 @@ class _Writer:
         elif isinstance(part, Body):
             self.form += (Body, part.carried, part.sliced, part.reverse)
             self.numbers.append(part.steps)
-            self.graph(part.graph)
+            known = part.graph.skeleton
+            self._body(known if isinstance(known, Skeleton) else skeleton(part.graph))
         elif isinstance(part, np.ndarray):
             self._array(part.shape, part.dtype)
             self.constants.append(part)
         else:
             self._other(part)
+
+    def _body(self, body: Skeleton) -> None:
+        """Write down the body of a loop, which reads no value of the graph around it."""
+        start = len(self.numbers)
+        self.form.append(body.form)
+        self.numbers += body.numbers.tolist()
+        self.shapes += [(start + first, start + stop) for first, stop in body.shapes]
+        self.constants += body.constants
+        self.operators += body.operators
 
     def _other(self, part: object) -> None:
         """Write down anything else: a function, a name, an object."""

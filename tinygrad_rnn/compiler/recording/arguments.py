@@ -65,23 +65,21 @@ def parameters_of(function: Callable[..., object]) -> Parameters:
     return Parameters(positional, more, _AnyName(named) if any_name else named, True)
 
 
-def donated_leaves(function: Callable[..., object], donate: Collection[str | int], args: Arguments) -> set[int]:
+def donated_leaves(parameters: Parameters, donate: Collection[str | int], args: Arguments) -> set[int]:
     """Return the places of the leaves of donated arguments among the leaves of all arguments."""
     if not donate:
         return set()
     found: set[int] = set()
-    for names, _, numbers in arguments_of(function, args):
+    for names, _, numbers in arguments_of(parameters, args):
         if not names.isdisjoint(donate):
             found.update(numbers)
     return found
 
 
-def arguments_of(
-    function: Callable[..., object], args: Arguments
-) -> Iterator[tuple[frozenset[str | int], object, range]]:
+def arguments_of(parameters: Parameters, args: Arguments) -> Iterator[tuple[frozenset[str | int], object, range]]:
     """Yield each argument: its name and position, its value, and the numbers of its leaves among those of all."""
     positional, named = args
-    names = parameters_of(function).positional
+    names = parameters.positional
     number = 0
     pairs: list[tuple[str | int, object]] = [*enumerate(positional), *named.items()]
     for place, part in pairs:

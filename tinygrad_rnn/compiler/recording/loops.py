@@ -11,11 +11,14 @@ Each loop is a node of the tape like any other operation, the backward one too, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, cast
+from weakref import ref
 
 import numpy as np
 
+from ...engine.arrays import is_fixed
 from ...engine.tape import Array, Changed, Edge, LoopStep, Node, Operation, Spec, context, is_differentiable, node_count
 from ...engine.tensor import Tensor, wrap
 from ...engine.walk import pull_back
@@ -25,6 +28,7 @@ from ..ir.graph import LOOP, LOOP_WITH_DRAWS, Body, Call, Graph, Value
 from ..plans.skeleton import Skeleton, key_of, skeleton
 from .dependence import idle_nodes, with_cotangents
 from .frames import Frame
+from .known import Pulled, key_of_pull
 from .tracer import Tracer
 
 
@@ -79,10 +83,10 @@ def record_loop(
     def recorded() -> _Taken:
         return _take(tracer, step, carried, list(zip(slices, whole, strict=True)), Frame(steps, reverse, forward))
 
-    taken = recorded()
+    taken, found = recorded(), None
     if forward is None:  # the user's own step: another call must record the same
         found = skeleton(_graph_of(taken.frame))
-        if hash(found.form) not in tracer.verified:
+        if hash(found.form) not in tracer.known.verified:
             again = recorded()
             if _form(taken.frame, found, tracer) != _form(again.frame, skeleton(_graph_of(again.frame)), tracer):
                 raise TraceError(
@@ -91,7 +95,7 @@ def record_loop(
                     "the steps as a for statement"
                 )
             taken = again
-            tracer.verified.add(hash(found.form))
+            tracer.known.verified.add(hash(found.form))
     frame, results = taken.frame, taken.results
     captured = _captured(tracer, frame, taken.first)
     given, inner = ([_edge_of(part) for part in parts] for parts in (carried, taken.parameters))
@@ -103,7 +107,7 @@ def record_loop(
     outer = [*given, *map(_edge_of, slices), *captured.values()]
     node: Node | None = None
     if context().recording and any(edge is not None for edge in outer):
-        operation = _LoopOperation(frame, len(carried), [*inner, *captured])
+        operation = _LoopOperation(frame, len(carried), [*inner, *captured], found)
         specs = tuple(Spec(*value.spec) for value in call.outputs)
         node = Node(cast(Operation, operation), tuple(outer), tuple(None for _ in outer), None, specs, {})
         frame.node = node
@@ -231,17 +235,18 @@ def _leaf(tracer: Tracer, edge: Edge) -> Edge:
 
 def _close(frame: Frame, initial: list[Value]) -> Call:
     """Make the call of a loop whose body is recorded, and return it."""
-    body = _graph_of(frame)
-    draws = any(not call.operator.pure for call in frame.calls)
-    carried = len(frame.carried)
-    specs = [
-        (value.shape if number < carried else (frame.steps, *value.shape), value.dtype)
-        for number, value in enumerate(frame.results)
-    ]
-    attrs = {"body": Body(body, carried, len(frame.slices), frame.steps, frame.reverse)}
-    operands = [*initial, *frame.slices, *frame.constants]
-    frame.call = Call(LOOP_WITH_DRAWS if draws else LOOP, operands, attrs, specs, context()[2:4])
+    body = Body(_graph_of(frame), len(frame.carried), len(frame.slices), frame.steps, frame.reverse)
+    frame.call = _loop_call(body, [*initial, *frame.slices, *frame.constants])
     return frame.call
+
+
+def _loop_call(body: Body, operands: list[Value]) -> Call:
+    draws = any(not call.operator.pure for call in body.graph.calls)
+    specs = [
+        (value.shape if number < body.carried else (body.steps, *value.shape), value.dtype)
+        for number, value in enumerate(body.graph.outputs)
+    ]
+    return Call(LOOP_WITH_DRAWS if draws else LOOP, operands, {"body": body}, specs, context()[2:4])
 
 
 class _LoopOperation:
@@ -251,13 +256,14 @@ class _LoopOperation:
         frame: the body.
         carried: how many values are carried.
         leaves: for each input of the node, its leaf in the body; None if it needs no cotangent.
+        form: of the body, unless it is that of a backward pass.
     """
 
     multiple = True
     name = "scan"
 
-    def __init__(self, frame: Frame, carried: int, leaves: Sequence[Edge | None]) -> None:
-        self._frame, self._carried, self._leaves = frame, carried, leaves
+    def __init__(self, frame: Frame, carried: int, leaves: Sequence[Edge | None], form: Skeleton | None = None) -> None:
+        self._frame, self._carried, self._leaves, self._form = frame, carried, leaves, form
 
     @property
     def pull(self) -> Callable[..., object]:
@@ -279,12 +285,17 @@ class _LoopOperation:
         frame, n = self._frame, self._carried
         zeros = partial(self._zeros, tracer)
         seeds = [number for number, g in enumerate(cotangents) if g is not None]
-        states = with_cotangents(frame.edges, self._leaves[:n], seeds)
         wanted = [number for number, need in enumerate(needs) if need and number >= n]
         stacked = [number for number in wanted if self._is_slice(number)]
         sums = [number for number in wanted if not self._is_slice(number)]
         given = [number for number in seeds if number >= n and frame.edges[number]]
-        reached: set[int] = set()
+        outer = [tracer.tensor_of(cotangents[k]) for k in given]
+        parts = [tracer.value_of(part) for part in outer]
+        last_states = [tracer.tensor_of(cotangents[k]) for k in seeds if k < n]
+        key = self._key(tracer, parts, (*seeds, -1, *wanted, -1, *stacked, *[(g.shape, g.dtype) for g in last_states]))
+        known = None if key is None else tracer.known.pulled(key)
+        states = with_cotangents(frame.edges, self._leaves[:n], seeds) if known is None else known.states
+        reached: set[int] = set() if known is None else known.reached
 
         def step(parts: list[Tensor], carried: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
             # The cotangents of states come from the step before in this direction, those of outputs are slices.
@@ -304,13 +315,37 @@ class _LoopOperation:
 
         start = [zeros(k) if (g := cotangents[k]) is None else tracer.tensor_of(g) for k in states]
         start += [zeros(k) for k in sums]
-        outer = [tracer.tensor_of(cotangents[k]) for k in given]
-        made, last = record_loop(tracer, step, start, outer, frame.steps, not frame.reverse, frame)
+        if known is None:
+            before = len(tracer.captured), len(tracer.outside)
+            made, last = record_loop(tracer, step, start, outer, frame.steps, not frame.reverse, frame)
+            if key is not None and (results := [*last, *made]) and len(tracer.captured) == before[0]:
+                seen = [ref(array) for array, _ in tracer.outside[before[1] :] if not is_fixed(array)]
+                call = cast(Call, tracer.value_of(results[0]).maker)
+                pulled = Pulled(call.attrs["body"], [], states, reached, seen)
+                tracer.known.keep(key, call, frame, parts, pulled)
+        else:
+            made, last = self._again(tracer, known, [*map(tracer.value_of, start)], parts)
         found = dict(zip((*states, *sums), last, strict=True)) | dict(zip(stacked, made, strict=True))
         return [
             found.get(number) if need and (number < n or number in reached) else None
             for number, need in enumerate(needs)
         ]
+
+    def _key(self, tracer: Tracer, given: Sequence[Value], others: object) -> object:
+        """Return by what other recordings know the backward pass; None: it is on the tape itself, or none is shared."""
+        if self._form is None or context().recording or not tracer.known.shares:
+            return None
+        return key_of_pull(self._form, self._frame, self._leaves, given, tracer.value_at, others)
+
+    def _again(
+        self, tracer: Tracer, known: Pulled, start: Sequence[Value], given: Sequence[Value]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Append a backward pass that is known; return what `record_loop` would."""
+        body = replace(known.body, steps=self._frame.steps)
+        call = _loop_call(body, [*start, *known.operands(self._frame, given)])
+        tracer.append(call)
+        made = [tracer.know(wrap(abstract_array(value.shape, value.dtype)), value) for value in call.outputs]
+        return made[body.carried :], made[: body.carried]
 
     def _spec(self, number: int) -> Spec:
         """Return shape and dtype of an input within the body."""

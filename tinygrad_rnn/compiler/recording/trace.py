@@ -14,6 +14,7 @@ from ...engine.tree import flatten, rebuild
 from ...errors import TraceError
 from ..ir.graph import Graph
 from .arguments import Arguments
+from .known import Known
 from .loops import LoopTracer
 from .outside import Outside, named_by
 
@@ -38,14 +39,14 @@ ARRAY = object()
 _ARRAYS = Tensor, np.ndarray
 
 
-Recorder = Callable[[Iterable[object], set[int] | None], LoopTracer]
-"""From the arrays that the code of a function names, and the hashes given to `trace`, to a tracer."""
+Recorder = Callable[[Iterable[object], Known | None], LoopTracer]
+"""Makes a tracer for the arrays that the code of a function names, and what `trace` is given."""
 
 
 def trace(
     function: Callable[..., object],
     args: Arguments,
-    verified: set[int] | None = None,
+    known: Known | None = None,
     recorder: Recorder = LoopTracer,
 ) -> Recorded:
     """Run a function once, and return a recording of what it computed.
@@ -53,15 +54,14 @@ def trace(
     Args:
         function: what is recorded.
         args: of the call.
-        verified: hashes of the forms of steps that a second call has confirmed in earlier recordings of this function;
-            None: there are none. Those of this recording are added.
+        known: from earlier recordings of this function; None: there are none. This recording adds to it.
         recorder: makes the tracer.
 
     Raises:
         TraceError: if the function reads the value of a Tensor, or uses what cannot be replayed.
     """
     named_parts, variables = named_by(function)
-    tracer, leaves = recorder(named_parts, verified), flatten(args)
+    tracer, leaves = recorder(named_parts, known), flatten(args)
     stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(leaves)]
     positional, named = rebuild(args, iter(stand_ins))
     try:
@@ -81,10 +81,7 @@ def trace(
     graph = Graph(tracer.inputs, tracer.calls, outputs, [value for value, _ in tracer.captured])
     kept = rebuild(result, iter([ARRAY if isinstance(part, _ARRAYS) else part for part in parts]))
     captured = [leaf for _, leaf in tracer.captured]
-    # Rules keep copies of Tensors whose memory an executor writes to. Each replay reads those, so none is checked.
-    read_anew = {id(leaf._array) for leaf in (*leaves, *captured) if isinstance(leaf, Tensor)}
-    seen = [(array, known) for array, known in tracer.outside if known is not None or id(array) not in read_anew]
-    return Recorded(graph, captured, kept, Outside(seen, variables))
+    return Recorded(graph, captured, kept, Outside(tracer.outside, variables))
 
 
 def _stand_in(tracer: LoopTracer, leaf: object, name: str) -> object:

@@ -21,6 +21,7 @@ from ..ir.operators import operator_of
 from ..ir.table import ELEMENTWISE
 from .draws import Draws, OtherSources, state_of
 from .frames import Frame, Homes, leaked
+from .known import Known
 from .outside import same
 
 _PLAIN = frozenset({int, bool, float, str, type(None)})  # types of attributes that are kept as they are
@@ -32,11 +33,11 @@ class Tracer:
 
     Args:
         named: arrays and sources of random numbers that the code of the function names.
-        verified: as in `trace`; it is added to.
+        known: from earlier recordings of the function; it is written to.
     """
 
-    def __init__(self, named: Iterable[object] = (), verified: set[int] | None = None) -> None:
-        self.verified = set[int]() if verified is None else verified
+    def __init__(self, named: Iterable[object] = (), known: Known | None = None) -> None:
+        self.known = known or Known()
         self.calls: list[Call] = []
         self.frame: Frame | None = None  # the body of a loop that is being recorded
         self.homes: Homes = {}

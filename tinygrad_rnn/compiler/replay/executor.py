@@ -30,9 +30,9 @@ from ...engine.tape import Array
 from ...errors import TraceError
 from ..ir.graph import Operator, map_attrs
 from ..ir.table import UFUNCS
-from ..native.encode import encode
+from ..native.line import prepare, program_of
 from ..plans.explain import flops_of
-from ..plans.instructions import Buffer, Slot
+from ..plans.instructions import Buffer, Instruction, Slot
 from ..plans.memory import Beside, Block, InputCopy, Memory, Part, address, own_memory
 from ..plans.plan import Plan
 from .binding import Binding, BoundCall, pieces_of, timed
@@ -86,12 +86,12 @@ class Executor:
 
     def __init__(self, plan: Plan, threads: int = 1, native: bool = False, memory: Memory | None = None) -> None:
         self.plan = plan
-        self._instructions = [instruction for instruction, _ in plan.flat()]
+        self._instructions: dict[int, Instruction] = {}  # by number, those that Python does
         if native and threads > 1:
             flops = sum(flops_of(one) * (loop.steps if loop else 1) for one, loop in plan.flat())
             threads = 1 if flops < _SHARED else threads
         self.threads = threads
-        self._program = encode(plan, self.threads) if native else None
+        self._program = program_of(plan, self.threads) if native else None
         self._pieces = pieces_of(plan) if self._program is None else self._program.pieces
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
@@ -140,6 +140,11 @@ class Executor:
         if not chosen:
             return [*map(_COPY, self._small.values())]
         return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
+
+    def prepare(self, plan: Plan | None) -> None:
+        """Find out what the programs of plans on the line of this one have in common, for executors of theirs."""
+        if plan is not None and self._program is not None and self.threads == 1:
+            prepare(plan)
 
     def fast_path(self) -> FastPath | None:
         """Return the fast path of a replay; None if a replay must take decisions, or there has been none yet."""
@@ -297,7 +302,7 @@ class Executor:
         parts = [copy.deepcopy(part) if isinstance(part, np.random.Generator) else part for part in arrays]
         self.run(parts)
         bound, _, _ = self._prepared(parts)
-        best = [math.inf] * len(self._instructions)
+        best = [math.inf] * sum(1 for _ in self.plan.flat())
         for _ in range(replays):
             times = [0.0] * len(best)
             for number, seconds in timed(self._pieces, bound):
@@ -316,7 +321,7 @@ class Executor:
 
     def _call(self, number: int, operand: Callable[[object], object]) -> BoundCall:
         """Return an instruction as a call; `operand` returns the array of a slot, and anything else as it is."""
-        instruction = self._instructions[number]
+        instruction = self._instructions.get(number) or self._instructions.setdefault(number, self.plan.at(number))
         inputs = tuple(operand(part) for part in instruction.inputs)
         outputs = tuple(operand(slot) for slot in instruction.outputs)
         attrs = map_attrs(operand, instruction.attrs)
