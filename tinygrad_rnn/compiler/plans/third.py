@@ -48,7 +48,7 @@ class BufferOnLine(NamedTuple):
 
 
 class SlotOnLine(NamedTuple):
-    """A slot of the first plan; if it is made anew, its buffer, and its numbers: offset, step_stride, shape, strides."""
+    """A slot of the first plan; if made anew, its buffer, and its numbers: offset, step_stride, shape, strides."""
 
     slot: Slot
     buffer: int
