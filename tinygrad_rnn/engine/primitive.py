@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from .arrays import as_numbers, frozen
 from .explain import explained
 from .operands import arrays_in, has_tensor
 from .table import Function, implements
-from .tape import Array, Attributes, Context, Edge, Node, Spec, call_site, check_finite, context, describe_site
+from .tape import Array, Attributes, Context, Edge, Kept, Node, Spec, call_site, check_finite, context, describe_site
 from .tensor import Operand, Tensor, Value, wrap
 from .types import Numbers
 
@@ -286,7 +286,7 @@ class Primitive(Generic[P, R_co]):
                 for operand, edge, value in zip(inputs, edges, values, strict=True)
             ]
         keeps = self._keeps * len(values) if self._variadic else self._keeps
-        held: list[Any] = [  # nobody reads the array that stands for a recorded value
+        held: list[object] = [  # nobody reads the array that stands for a recorded value
             (_kept(value) if edge is None or how.tracer is None else value) if keep else _spec(value)
             for value, edge, keep in zip(kept, edges, keeps, strict=True)
         ]
@@ -294,7 +294,7 @@ class Primitive(Generic[P, R_co]):
         node = Node(
             self,
             tuple(edges),
-            tuple(held),
+            cast("tuple[Kept, ...]", tuple(held)),
             outputs[0] if self._keeps_output else None,
             tuple([Spec(part.shape, part.dtype) for part in outputs]),
             {name: _kept(part) for name, part in attrs.items()} if attrs else attrs,
