@@ -12,7 +12,7 @@ import tinygrad_rnn as tr
 T = 12
 MASKS = [
     ("Full()", tr.Full()),
-    ("Chunked(4): the chapter's scissors", tr.Chunked(4)),
+    ("Chunked(4): truncated BPTT", tr.Chunked(4)),
     ("Windowed(4): a window for each loss", tr.Windowed(4)),
     ("Windowed(6, every=3)", tr.Windowed(6, every=3)),
     ("Decay(0.8)", tr.Decay(0.8)),

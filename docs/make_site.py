@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,9 @@ ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"""(?:(?<=\]\()|(?<=\bsrc=")|(?<=srcset="))(?![a-z]+:|#)([^)#\s"]+)((?:#[^)"]*)?)(?=[)"])""")
 PICTURE = re.compile(r"(?<!\[)(!\[[^\]]*\]\(([^)\s]+)\))")
 OPTION = re.compile(r"<code>(?=-[\w-]+</code>)")
+TWO_SCHEMES = re.compile(r'(<picture>(?:(?!</picture>).)*<img [^>]*\bsrc="([^"]+)"[^>]*>\s*</picture>)', re.DOTALL)
+CODE = re.compile(r"^(`{3,}).*?^\1$|^ {4}.*?$|`[^`\n]+`|\]\([^)]*\)", re.DOTALL | re.MULTILINE)
+INDEX = re.compile(r"(?<![\w/`])((?:dL/)?[A-Za-z]+)_(?:\{([^}]+)\}|(t|n|tau|\d)(?![A-Za-z0-9_]))")
 BUNDLE = re.compile(r'(<script src="([^"]*)assets/javascripts/bundle)')
 FOREIGN = re.compile(r"<script[^>]*\bsrc=[\"']?https?:[^>]*></script>")
 ROOMS = {
@@ -88,6 +91,19 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+def indexed(text: str) -> str:
+    """Return a page with the indices of its prose set low: h_{t-1} outside code."""
+
+    def low(match: re.Match[str]) -> str:
+        return f"{match[1]}<sub>{(match[2] or match[3]).replace('-', '−')}</sub>"
+
+    parts, start = [], 0
+    for code in CODE.finditer(text):
+        parts += [INDEX.sub(low, text[start : code.start()]), code[0]]
+        start = code.end()
+    return "".join([*parts, INDEX.sub(low, text[start:])])
+
+
 class Pages:
     """The folder that the site is made of: pages, pictures, and files of the repository that pages link to."""
 
@@ -109,7 +125,8 @@ class Pages:
             target = self.folder / self.places[path]
             if path.suffix == ".md":
                 text = LINK.sub(partial(self.link, path), path.read_text(encoding="utf-8"))
-                write(target, PICTURE.sub(r"[\1](\2)", text))  # a picture opens at its own size
+                text = PICTURE.sub(r"[\1](\2)", text)  # a picture opens at its own size
+                write(target, indexed(TWO_SCHEMES.sub(r'<a href="\2">\1</a>', text)))
             elif target.suffix == ".md":
                 write(target, self.listing(path))
             else:
@@ -140,9 +157,10 @@ class Pages:
 CONFIG = """
 [project]
 site_name = "tinygrad_rnn"
-site_description = "Recurrent networks on NumPy: graphs, truncation, checks, drawings, a compiler"
+site_description = "{description}"
+copyright = '{copyright}'
 docs_dir = "pages"
-site_dir = "site"
+site_dir = "{folder}"
 use_directory_urls = false
 extra_css = ["assets/site.css"]
 nav = [
@@ -150,7 +168,7 @@ nav = [
 ]
 
 [project.theme]
-language = "en"
+language = "{language}"
 font = false
 features = ["content.code.copy", "navigation.footer", "navigation.top", "navigation.sections", "search.highlight"]
 
@@ -158,13 +176,16 @@ features = ["content.code.copy", "navigation.footer", "navigation.top", "navigat
 media = "(prefers-color-scheme: light)"
 scheme = "default"
 toggle.icon = "lucide/moon"
-toggle.name = "Switch to a dark page"
+toggle.name = "{darker}"
 
 [[project.theme.palette]]
 media = "(prefers-color-scheme: dark)"
 scheme = "slate"
 toggle.icon = "lucide/sun"
-toggle.name = "Switch to a light page"
+toggle.name = "{lighter}"
+
+[project.extra]
+generator = false
 
 [project.plugins.search]
 separator = '[\\s\\-_,:!=\\[\\]()\\\\"`/]+|\\.(?!\\d)|(?=[\\u4e00-\\u9fff])'
@@ -190,9 +211,28 @@ attr_list = {{}}
 md_in_html = {{}}
 tables = {{}}
 toc.permalink = true
+toc.permalink_title = "{permalink}"
 pymdownx.highlight.pygments_lang_class = true
 pymdownx.superfences = {{}}
 """
+
+ZENSICAL = '<a href="https://zensical.org/" target="_blank" rel="noopener">Zensical</a>'
+TEXTS = {
+    "en": {
+        "description": "Recurrent networks on NumPy: graphs, truncation, checks, drawings, a compiler",
+        "copyright": f"Made with {ZENSICAL}",
+        "darker": "Switch to a dark page",
+        "lighter": "Switch to a light page",
+        "permalink": "Link to this section",
+    },
+    "zh": {
+        "description": "在 NumPy 上做循环神经网络：计算图、截断、检查、绘图和编译器",
+        "copyright": f"本站用 {ZENSICAL} 制作",
+        "darker": "切换到深色页面",
+        "lighter": "切换到浅色页面",
+        "permalink": "本节的链接",
+    },
+}
 
 GUIDE = {
     "recurrence": "Recurrence",
@@ -211,29 +251,86 @@ GUIDE = {
 }
 
 
-def navigation(folder: Path, references: list[Path]) -> str:
-    """Return the table of contents of the site."""
+def navigation(folder: Path, references: list[Path], language: str) -> str:
+    """Return the table of contents of the pages in a language; the guide and the reference are in English alone."""
+
+    def entry(title: str, name: str) -> str:
+        return f'{{ "{title}" = "{name}" }},'
 
     def titled(path: Path) -> str:
         title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-        return f'    {{ "{title}" = "{path.relative_to(folder).as_posix()}" }},'
+        return entry(title, path.relative_to(folder).as_posix())
 
-    def lessons(language: str) -> list[str]:
-        return [titled(path) for path in sorted((folder / "course" / language).glob("*.md"))]
+    def section(title: str, entries: Iterable[str]) -> str:
+        return "\n    ".join([f'  {{ "{title}" = [', *entries]) + "\n  ] },"
 
-    parts = ['  { "Home" = "index.md" },', '  { "Course" = [', *lessons("en"), "  ] },"]
     known = {path.stem for path in folder.glob("*.md")} - {"index", "index.zh", "changelog", "contributing"}
-    guide = [f'    {{ "{title}" = "{name}.md" }},' for name, title in GUIDE.items() if name in known]
+    guide = [entry(title, f"{name}.md") for name, title in GUIDE.items() if name in known]
     guide += [titled(folder / f"{name}.md") for name in sorted(known - GUIDE.keys())]
-    parts += ['  { "Guide" = [', *guide, "  ] },"]
-    parts += ['  { "Reference" = [', *map(titled, references), "  ] },"]
-    parts += ['  { "Contributing" = "contributing.md" },', '  { "Changelog" = "changelog.md" },']
-    parts += ['  { "中文" = [', '    { "首页" = "index.zh.md" },', *lessons("zh"), "  ] },"]
-    return "\n".join(parts)
+    lessons = [titled(path) for path in sorted((folder / "course" / language).glob("*.md"))]
+    parts = {
+        "en": ("Home", "Course", "Guide", "Reference", "Contributing", "Changelog", "中文"),
+        "zh": ("首页", "课程", "指南（英文）", "参考（英文）", "参与贡献（英文）", "更新日志（英文）", "English"),
+    }[language]
+    homes = ("index.md", "index.zh.md") if language == "en" else ("index.zh.md", "index.md")
+    return "\n".join(
+        [
+            entry(parts[0], homes[0]),
+            section(parts[1], lessons),
+            section(parts[2], guide),
+            section(parts[3], map(titled, references)),
+            entry(parts[4], "contributing.md"),
+            entry(parts[5], "changelog.md"),
+            entry(parts[6], homes[1]),
+        ]
+    )
+
+
+# What the theme says in English or oddly on a Chinese page: in the page, and in the script of the search.
+PAGE_WORDS = {"跳转至": "跳到正文", "查找": "搜索"}
+SCRIPT_WORDS = {
+    '"Search"': '"搜索"',
+    '"Search results"': '"搜索结果"',
+    '"Close search"': '"关闭搜索"',
+    '"Filters"': '"筛选"',
+    '"No results"': '"没有结果"',
+}
+
+
+def translate(text: str, words: dict[str, str]) -> str:
+    """Return a text with each of these words replaced; a word that is not there means that the theme has changed."""
+    for old, new in words.items():
+        if old not in text:
+            raise SystemExit(f"docs/make_site.py: the theme no longer says {old!r}; say what it says instead")
+        text = text.replace(old, new)
+    return text
+
+
+def chinese(pages: Path, references: list[Path], work: Path) -> None:
+    """Build the site once more with controls in Chinese, and take the Chinese pages from there."""
+    for page in references:  # the slow part, and not taken
+        write(page, page.read_text(encoding="utf-8").partition("\n")[0])
+    build(work, "zh", navigation(pages, references, "zh"))
+    site = work / "site"
+    for page in [Path("index.zh.html"), *(path.relative_to(work / "zh") for path in work.glob("zh/course/zh/*.html"))]:
+        text = translate((work / "zh" / page).read_text(encoding="utf-8"), PAGE_WORDS)
+        text = text.replace('<html lang="zh"', '<html lang="zh-Hans"', 1)  # how signs are drawn and spoken
+        write(site / page, re.sub(r"bundle(\.\w+\.min\.js)", r"bundle.zh\1", text))
+    for script in list(site.glob("assets/javascripts/bundle.*.js")):
+        text = translate(script.read_text(encoding="utf-8"), SCRIPT_WORDS)
+        write(script.with_name(script.name.replace("bundle", "bundle.zh", 1)), text)
+
+
+def build(work: Path, language: str, contents: str) -> None:
+    """Run Zensical on the pages, with the controls in a language."""
+    folder = "site" if language == "en" else language
+    config = CONFIG.format(nav=contents, root=ROOT.as_posix(), language=language, folder=folder, **TEXTS[language])
+    name = write(work / f"{language}.toml", config).name
+    subprocess.run([sys.executable, "-m", "zensical", "build", "--clean", "--config-file", name], cwd=work, check=True)
 
 
 def finish(site: Path) -> None:
-    """Add the script of the site to its pages, drop what is loaded from elsewhere, and mark what is in Chinese."""
+    """Add the script of the site to its pages, and drop what is loaded from elsewhere."""
     workers = {path.name: path.read_text(encoding="utf-8") for path in site.rglob("workers/*.js")}
     script = (ROOT / "docs" / "site.js").read_text(encoding="utf-8")
     write(site / "assets" / "site.js", script.replace("workers = {}", f"workers = {json.dumps(workers)}", 1))
@@ -241,8 +338,6 @@ def finish(site: Path) -> None:
         text = FOREIGN.sub("", page.read_text(encoding="utf-8"))  # a shim for what the script of the site does
         text = BUNDLE.sub(r'<script src="\2assets/site.js"></script>\1', text)
         text = OPTION.sub('<code class="option">', text)  # "--" and what follows stay on one line
-        if page.parent.name == "zh" or page.name == "index.zh.html":
-            text = text.replace('<html lang="en"', '<html lang="zh-Hans"', 1)  # how signs are drawn and spoken
         page.write_text(text, encoding="utf-8")
 
 
@@ -252,10 +347,10 @@ def main(site: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
     pages = work / "pages"
     Pages(pages).write()
-    references = list(reference(pages / "reference"))
     write(pages / "assets" / "site.css", (ROOT / "docs" / "site.css").read_text(encoding="utf-8"))
-    write(work / "zensical.toml", CONFIG.format(nav=navigation(pages, references), root=ROOT.as_posix()))
-    subprocess.run([sys.executable, "-m", "zensical", "build", "--clean"], cwd=work, check=True)
+    references = list(reference(pages / "reference"))
+    build(work, "en", navigation(pages, references, "en"))
+    chinese(pages, references, work)
     finish(work / "site")
     shutil.rmtree(site, ignore_errors=True)
     (work / "site").rename(site)

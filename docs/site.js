@@ -14,23 +14,25 @@ if (location.protocol === "file:") {
 }
 
 // Menu, search and contents are labels on a narrow page, which the Tab key passes by.
-const names = { __drawer: "Menu", __search: "Search", __toc: "On this page" };
 function reach() {
   for (const label of document.querySelectorAll("label[for]:not([for^=__palette])")) {
     const style = getComputedStyle(label);
     label.tabIndex = style.pointerEvents === "none" || label.classList.contains("md-overlay") ? -1 : 0;
     label.setAttribute("role", "button");
-    if (!label.textContent.trim()) label.setAttribute("aria-label", names[label.htmlFor] ?? "Open");
+    const list = label.closest(".md-sidebar")?.querySelector("nav");
+    if (!label.textContent.trim() && list) label.setAttribute("aria-label", list.getAttribute("aria-label"));
   }
 }
 document.addEventListener("DOMContentLoaded", reach);
 window.addEventListener("resize", reach);
-document.addEventListener("keydown", (event) => {
+function press(event) {
   if (event.target.matches?.("label[role=button]") && (event.key === "Enter" || event.key === " ")) {
     event.preventDefault();
+    event.stopImmediatePropagation(); // the theme clicks some of them on Enter, and two clicks are none
     event.target.click();
   }
-});
+}
+window.addEventListener("keydown", press, true);
 
 // In a table that scrolls, words are not squeezed into a column of one or two, and a figure keeps its deviation.
 document.addEventListener("DOMContentLoaded", () => {

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -127,6 +126,27 @@ def test_both_languages_have_every_lesson(site):
         assert '<html lang="zh-Hans"' in text
 
 
+def test_controls_of_a_page_are_in_its_language(site):
+    """What is not the page's own text: headings of lists, buttons, and what a screen reader says."""
+    english = {"Search", "Previous", "Next", "Skip to content", "On this page", "Made with", "Copy to clipboard"}
+    chinese = {"搜索", "上一页", "下一页", "跳到正文", "目录", "制作", "复制"}
+    for language, own, other in (("en", english, chinese), ("zh", chinese, english)):
+        for path in [*(site / "course" / language).glob("*.html")]:
+            page = re.sub(r"<article.*</article>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+            assert [word for word in sorted(own) if word not in page] == [], path
+            assert [word for word in sorted(other) if f">{word}<" in re.sub(r"\s+(?=<)|(?<=>)\s+", "", page)] == [], (
+                path
+            )
+    scripts = {path.name.split(".")[1]: path for path in (site / "assets" / "javascripts").glob("bundle.*.js")}
+    assert "关闭搜索" in scripts["zh"].read_text(encoding="utf-8")
+
+
+def test_indices_are_set_low_outside_code(site):
+    text = (site / "course" / "en" / "02-recurrent-cell.html").read_text(encoding="utf-8")
+    assert "the input x<sub>t</sub> (N, D)" in text
+    assert "h_t = tanh(x_t @ Wx + h_{t-1} @ Wh + b)" in re.sub(r"<[^>]*>", "", text)
+
+
 FITS = """(() => {
     const width = document.documentElement.clientWidth;
     const broken = [...document.images].filter(image => image.complete && !image.naturalWidth).map(image => image.src);
@@ -149,45 +169,114 @@ def test_every_page_in_a_browser(chromium, pages, width):
 
 
 # What a reader can use on a page: all that is seen and takes a click. The switch of colours is a label for one with a
-# mouse, and the radio button under it for one with keys; titles in the sidebar of a wide page do nothing.
-MARK = """(() => {
-    const labels = "label[for]:not([for^=__palette])";
-    const usable = `a[href], button, input, select, textarea, summary, [tabindex="0"], ${labels}`;
-    let count = 0;
-    for (const part of document.querySelectorAll(usable)) {
+# mouse, and the radio button under it for one with keys; titles in the sidebar of a wide page do nothing. A stop of the
+# Tab key is looked at while it has the focus, and again when the next one has it: what the reader sees must differ.
+WATCH = """(() => {
+    const still = {textContent: "* {transition: none !important}"};
+    document.head.append(Object.assign(document.createElement("style"), still));
+    const labels = "label[for]:not([for^=__palette], .md-overlay, .md-nav__title[for=__toc])";
+    const usable = `a[href], button:not(.md-top), input, select, textarea, summary, [tabindex="0"], ${labels}`;
+    const seen = part => {
         const box = part.getBoundingClientRect();
-        const seen = box.width && box.height && part.checkVisibility({opacityProperty: true, visibilityProperty: true});
-        if (seen && getComputedStyle(part).pointerEvents !== "none") part.dataset.number = count++;
-    }
-    return count;
+        return box.width && box.height && box.right > 0 && box.left < innerWidth
+            && part.checkVisibility({opacityProperty: true, visibilityProperty: true});
+    };
+    const look = part => [part, part.nextElementSibling, ...part.querySelectorAll("*")].map(each => {
+        const style = each && getComputedStyle(each);
+        if (!each) return "";
+        return [style.outline, style.boxShadow, style.color, style.backgroundColor, style.stroke, style.opacity];
+    }).join();
+    const shown = part => part.name === "__palette" ? part.nextElementSibling : part;
+    const stops = [...document.querySelectorAll(usable)];
+    window.left = new Set(stops.filter(part => seen(part) && getComputedStyle(part).pointerEvents !== "none"));
+    window.walk = [], window.unseen = [];
+    let last, focused;
+    document.removeEventListener("focusin", window.watch);
+    window.watch = ({target}) => {
+        if (target.matches(".md-top")) return;  // back to the top: it comes and goes with scrolling
+        if (last && last !== target && look(last) === focused) unseen.push(last.outerHTML.slice(0, 80));
+        last = target, focused = look(target);
+        if (!seen(shown(target))) unseen.push(target.outerHTML.slice(0, 80));
+        left.delete(target);
+        if (walk.at(-1) !== target) walk.push(target);  // a window that has the focus again says so of its element
+    };
+    document.addEventListener("focusin", window.watch);
+    return left.size;
 })()"""
-LEFT = "document.querySelectorAll('[data-number]:not([data-reached])')"
-TAKEN = f"[...{LEFT}].map(part => part.outerHTML.slice(0, 80))"
-REACHED = (
-    "(() => { const part = document.activeElement; part.dataset.reached = 1; return part.tagName + '#' + part.id; })()"
-)
+LEFT = "[...left].map(part => part.outerHTML.slice(0, 80))"
+ROUND = "walk.slice(1).includes(walk[0])"
+
+
+def press_tab(chromium, count=1):
+    """Press the Tab key; a browser moves the focus when it goes down."""
+    for _ in range(count):
+        chromium.call("Input.dispatchKeyEvent", type="rawKeyDown", key="Tab", windowsVirtualKeyCode=9)
+
+
+def walk(chromium, width, page=None):
+    """Press the Tab key on a page, or on the one that is open, until the focus is back at the first stop."""
+    if page is not None:
+        chromium.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        chromium.open(page)
+        chromium.js(READY)
+    count = chromium.js(WATCH)
+    for _ in range(count // 5 + 12):
+        press_tab(chromium, 10)
+        if chromium.js(ROUND):
+            break
+    assert chromium.js(LEFT) == [], page
+    assert chromium.js("unseen") == [], page
+    assert chromium.js(ROUND), page  # and nothing holds the focus
+    return count
+
+
+# The page that trains builds itself, and buttons that copy code come when the page is there.
+READY = """new Promise(resolve => {
+    const wait = () => document.querySelector(".md-header, .slot") ? setTimeout(resolve, 100) : setTimeout(wait, 20);
+    wait();
+})"""
 
 
 @pytest.mark.parametrize("width", [360, 1500])
+def test_keys_reach_all_of_every_page(chromium, pages, width):
+    for page in sorted(pages):
+        assert walk(chromium, width, page) >= 3, page
+        found = chromium.js(
+            "walk.map(part => `${part.htmlFor} ${part.name} ${part.className} ${part.textContent}`).join()"
+        )
+        if "pages" not in page.parts:
+            assert "__palette" in found, page
+            assert ("__search " in found) if width == 360 else ("md-search__button" in found), page
+        if "course" in page.parts:
+            assert ("English" if page.parent.name == "zh" else "中文") in found, page
+
+
+MENU, SECTION, CONTENTS = ".md-header [for=__drawer]", ".md-nav__link[for=__nav_3]", ".md-sidebar-button"
+
+
+@pytest.mark.parametrize("page", ["course/en/07-scissors.html", "course/zh/04-bptt-by-hand.html", "index.zh.html"])
 @pytest.mark.parametrize(
-    "page", ["index.html", "course/en/07-scissors.html", "course/zh/04-bptt-by-hand.html", "pages/leaky.html"]
+    ("labels", "links"),
+    [
+        ([MENU], ".md-nav--primary a"),
+        ([MENU, SECTION], ".md-nav--primary [data-md-level='1'] a"),
+        ([CONTENTS], ".md-nav--secondary a"),
+    ],
 )
-def test_keys_reach_all_of_a_page(chromium, site, page, width):
-    chromium.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-    chromium.open(site / page)
-    for _ in range(200):  # the page that trains builds itself
-        if (count := chromium.js(MARK)) > 10:
-            break
-        time.sleep(0.05)
-    assert count > 10
-    reached = set()
-    for _ in range(count + 120):
-        chromium.press("Tab")
-        reached.add(chromium.js(REACHED))
-        if chromium.js(f"{LEFT}.length") == 0:
-            break
-    assert chromium.js(TAKEN) == []
-    assert page.startswith("pages") or "INPUT#__palette_0" in reached
+def test_keys_open_what_a_narrow_page_folds_away(chromium, site, page, labels, links):
+    reached = f"walk.filter(part => part.matches(`{links}`)).length"
+    walk(chromium, 360, site / page)
+    folded = chromium.js(reached)
+    for label in labels:
+        chromium.js(f"document.querySelector(`{label}`).focus()")
+        chromium.press("Enter")
+        walk(chromium, 360)
+    assert chromium.js(reached) >= folded + 4
+    for label in reversed(labels):
+        chromium.js(f"document.querySelector(`{label}`).focus()")
+        chromium.press("Enter")
+    walk(chromium, 360)
+    assert chromium.js(reached) == folded
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class Drawing:
     >>> cell = tr.RNNCell(3, 4, np.random.default_rng(0))
     >>> picture = tr.draw(cell, np.ones((2, 5, 3), np.float32))
     >>> picture
-    <Drawing 'RNNCell, unrolled': 18 boxes, 1103 by 639 points>
+    <Drawing 'RNNCell, unrolled': 18 boxes, 1070 by 639 points>
     >>> picture.dot.splitlines()[0]
     'digraph "RNNCell, unrolled" {'
     """

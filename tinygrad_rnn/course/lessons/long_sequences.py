@@ -221,6 +221,6 @@ _CLIP = Exercise(
 LESSON = Lesson(
     6,
     "long-sequences",
-    Text("Why long sequences vanish or explode", "长序列的梯度为何消失或爆炸"),
+    Text("Why gradients vanish or explode", "梯度为何消失或爆炸"),
     (_NORMS, _RADIUS, _CLIP),
 )

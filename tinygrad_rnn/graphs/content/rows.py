@@ -71,7 +71,7 @@ class RowContent(ContentBuilder):
             return ""
         made = self.maker(row) if row.role == "cell" else ""
         name = ".".join(_latest(row).kind.scope)
-        return " · ".join(part for part in (name, made, "backward" if row.backward else "") if part)
+        return " · ".join(filter(None, dict.fromkeys((name, made, "backward" if row.backward else ""))))
 
     def _called(self, row: Row, source: Edge) -> str:
         """Return the name, in the formula of a row, of a value from outside its block."""
