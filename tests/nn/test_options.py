@@ -311,7 +311,7 @@ def test_a_step_of_a_cell_is_drawn_and_checked_with_and_without_the_axis():
     assert check_grads(cell, drawn(3), state).ok
     assert "svg" in tr.draw(cell, drawn(3), state).svg()
     assert "svg" in tr.draw(cell, drawn(2, 3)).svg()
-    with pytest.raises(tr.ShapeError, match=r"or on x \(D,\) and a state; got 1 inputs"):
+    with pytest.raises(tr.ShapeError, match=r"or on x \(D,\) with a state; got 1 input"):
         check_grads(cell, drawn(3))
     with pytest.raises(tr.DrawingError, match=r"\(N, T\), got \(3,\) and \(3,\); for one sequence alone"):
         tr.draw(tr.RNNLM(5, 3, 4, np.random.default_rng(0)), [1, 2, 3], [2, 3, 4])
