@@ -222,3 +222,14 @@ def test_what_is_no_communicator_is_refused():
 def test_an_error_of_the_first_process_is_raised_as_it_is():
     with pytest.raises(OSError, match="disk"):
         Group().first(lambda: (_ for _ in ()).throw(OSError("disk")))
+
+
+def test_only_a_group_that_has_shrunk_leaves(monkeypatch):
+    codes = []
+    monkeypatch.setattr("os._exit", codes.append)
+    group = Group()
+    group.leave(3)
+    assert codes == []
+    group._has_shrunk = True
+    group.leave(3)
+    assert codes == [3]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PART = 1 << 22  # bytes that another process sends for a sum, which are still in cache when they are added
+_FAREWELL = 3.0  # seconds in which those that are left wait for each other before they end
 _LARGE = 1 << 14  # bytes of a part of a sum; for less another message takes as long
 
 # What launchers tell each process: Open MPI's, those with PMI (MPICH, Intel MPI), and SLURM's srun with PMIx or PMI.
@@ -86,6 +88,7 @@ class Group:
             raise ConfigError(f"comm must be a communicator of mpi4py, such as MPI.COMM_WORLD, got {comm!r}")
         self._comm = None if comm is None else comm.Dup()
         self.bytes = self.messages = 0
+        self._has_shrunk = False
         self._scratch = np.empty(0 if comm is None else _PART, np.uint8)
 
     @property
@@ -317,6 +320,7 @@ class Group:
             self._comm = cast("MPI.Intracomm", old.Shrink())
         except Exception as error:
             raise LostError("a process of the run has died, and this MPI cannot go on without it") from error
+        self._has_shrunk = True
         return self.gather(old.Get_rank())
 
     def all_arrive(self, seconds: float) -> bool:
@@ -332,6 +336,16 @@ class Group:
         except Exception:  # of MPI: one of them has died
             return False
         return True
+
+    def leave(self, code: int = 0) -> None:
+        """End this process with an exit code if others of the group have died; return otherwise.
+
+        At the end of a process mpi4py calls `MPI_Finalize`, in which Open MPI sometimes waits for the dead for ever.
+        """
+        if self._has_shrunk:
+            self.all_arrive(_FAREWELL)
+            sys.stdout.flush()
+            os._exit(code)
 
     def abort(self, code: int = 1) -> None:
         """End all processes at once, this one included, because an error that only it has leaves the others waiting."""
