@@ -299,7 +299,7 @@ group.leave()
 
 @pytest.mark.nightly
 def test_those_that_are_left_do_not_wait_for_the_dead_at_the_end():
-    """With MPI_Finalize about one run in ten waits for ever."""
+    """Where they call MPI_Finalize, some of these runs hang."""
     for _ in range(20):
         code, out, err = ended(start(3, "-c", FAREWELL, ulfm=True), 30)
         assert (code, out.count("left")) == (0, 2), err

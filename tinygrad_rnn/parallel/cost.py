@@ -102,7 +102,7 @@ def update_seconds(machine: Machine, work: Work, processes: int, overlap: float 
         machine: its numbers.
         work: of one process, whatever the number of processes: each has its own rows.
         processes: P.
-        overlap: the share of what is sent that is hidden behind computing, in [0, 1].
+        overlap: the share of what is sent that is overlapped with computing, in [0, 1].
 
     >>> machine, work = Machine(1e11, 1e10, 1e-6, 1e9), Work(1e9, 1e7, 1e6)
     >>> [f"{update_seconds(machine, work, processes):.6f} s" for processes in (1, 2)]

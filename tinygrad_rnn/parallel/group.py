@@ -340,7 +340,7 @@ class Group:
     def leave(self, code: int = 0) -> None:
         """End this process with an exit code if others of the group have died; return otherwise.
 
-        At the end of a process mpi4py calls `MPI_Finalize`, in which Open MPI sometimes waits for the dead for ever.
+        mpi4py calls `MPI_Finalize` at the end of a process, and Open MPI sometimes hangs there after a death.
         """
         if self._has_shrunk:
             self.all_arrive(_FAREWELL)

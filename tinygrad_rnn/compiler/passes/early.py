@@ -1,4 +1,4 @@
-"""Early calls of functions that hand a value to something outside, such as other processes."""
+"""Early calls of functions that pass a value out of the plan, to other processes for instance."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class BackwardDiagramBuilder:
     # -- names --------------------------------------------------------------------------------------------------------
 
     def _resolve(self, node: Node) -> tuple[Node, bool]:
-        """Return the node behind operations that only move elements, and whether they transpose."""
+        """Return the node that operations which only move elements start from, and whether they transpose."""
         transposed = False
         while _only_moves(node) and node not in self.box:
             edge = node.edges[0]
