@@ -102,8 +102,8 @@ def test_a_run_whose_processes_make_updates_alone_has_checkpoints(text, tmp_path
 
 @pytest.mark.nightly
 def test_a_run_resumes_on_any_number_of_processes(text, tmp_path):
-    ended(start(1, *command(text, tmp_path / "whole", "--checkpoint-every", "20", epochs=40)))
-    running = start(3, *command(text, tmp_path / "parts", "--checkpoint-every", "20", epochs=40))
+    ended(start(1, *command(text, tmp_path / "whole", "--checkpoint-every", "20", epochs=120)))
+    running = start(3, *command(text, tmp_path / "parts", "--checkpoint-every", "20", epochs=120))
     wait_for(lambda: list((tmp_path / "parts").glob("checkpoints/*.npz")))
     for pid in processes_of(running).values():
         os.kill(pid, signal.SIGTERM)

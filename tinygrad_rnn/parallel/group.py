@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 T = TypeVar("T")
-_PART = 1 << 22  # bytes that another process sends for a sum, which are still in cache when they are added
+_PIECE = 1 << 19  # bytes of one sum: what MPI keeps in between stays in cache
 _FAREWELL = 3.0  # seconds in which those that are left wait for each other before they end
 _LARGE = 1 << 14  # bytes of a part of a sum; for less another message takes as long
+_MOST_PARTS = 32  # of a sum; more take longer to collect than their updates would take
 
 # What launchers tell each process: Open MPI's, those with PMI (MPICH, Intel MPI), and SLURM's srun with PMIx or PMI.
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -58,9 +59,9 @@ def launched(environment: Mapping[str, str] | None = None) -> int:
     return next((int(size) for size in sizes if size.isdecimal() and int(size)), 1)
 
 
-def parts_are_large(nbytes: float, processes: int) -> bool:
-    """Return whether so many bytes are summed in parts, each by one process, sooner than by MPI's sum."""
-    return nbytes >= _LARGE * processes
+def in_parts(nbytes: float, processes: int) -> bool:
+    """Return whether a sum of so many bytes is made in parts, one for each process, which may update it there."""
+    return processes <= _MOST_PARTS and nbytes >= _LARGE * processes
 
 
 class Group:
@@ -89,7 +90,6 @@ class Group:
         self._comm = None if comm is None else comm.Dup()
         self.bytes = self.messages = 0
         self._has_shrunk = False
-        self._scratch = np.empty(0 if comm is None else _PART, np.uint8)
 
     @property
     def rank(self) -> int:
@@ -121,35 +121,32 @@ class Group:
         """
         if self._comm is None:
             return
-        if parts_are_large(array.nbytes, self.size):
+        if in_parts(array.nbytes, self.size):
             self.add_own(array.reshape(-1))
             self.collect_own(array.reshape(-1))
             return
+        flat, step = array.reshape(-1), self.size * _PIECE // array.itemsize
         with self._watched(2 * array.nbytes * (self.size - 1) // self.size) as comm:
-            comm.Allreduce(_in_place(), array)
+            for start in range(0, flat.size, step):
+                comm.Allreduce(_in_place(), flat[start : start + step])
 
     def add_own(self, vector: Array) -> None:
         """Put the sum over all processes into the part of a vector that is this process's, its `rows`.
 
-        A reduce-scatter by pairwise exchange: on one machine its messages are copied once, from process to process.
+        What is in the rest of the vector afterwards is not said.
 
         Args:
             vector: (n,), float32 or float64; of the same length everywhere.
         """
         if self._comm is None:
             return
-        own, size, step = self.rows(len(vector)), self.size, _PART // vector.itemsize
-        mine, scratch = vector[own], self._scratch.view(vector.dtype)
-        most = -(-len(vector) // size)  # of a part
-        with self._watched(vector.nbytes * (size - 1) // size) as comm:
-            for distance in range(1, size):
-                to, source = (self.rank + distance) % size, (self.rank - distance) % size
-                theirs = vector[self._rows_of(to, len(vector))]
-                for start in range(0, most, step):
-                    part = mine[start : start + step]
-                    received = scratch[: len(part)]
-                    comm.Sendrecv(theirs[start : start + step], to, 0, received, source, 0)
-                    part += received
+        step = _PIECE // vector.itemsize
+        with self._watched(vector.nbytes * (self.size - 1) // self.size) as comm:
+            for rank in range(self.size):
+                part, is_own = vector[self._rows_of(rank, len(vector))], rank == self.rank
+                for start in range(0, len(part), step):
+                    piece = part[start : start + step]
+                    comm.Reduce(_in_place() if is_own else piece, piece if is_own else None, root=rank)
 
     def collect_own(self, vector: Array) -> None:
         """Put the parts of a vector that all processes have, each its `rows`, where they belong.

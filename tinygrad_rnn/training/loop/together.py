@@ -23,7 +23,7 @@ from ...metrics import Metric
 from ...nn.draws import RowDraws
 from ...optim import Optimizer
 from ...optim.clipping import factor_of, norms
-from ...parallel.group import Group, ToldError, parts_are_large
+from ...parallel.group import Group, ToldError, in_parts
 from ...parallel.shares import Share, share_of
 from .handover import Link
 from .objective import Batch, Mean, Outcome, as_number
@@ -207,7 +207,7 @@ class Together:
         if self.vectors is None or self._reduce is not None or link is not None or not self._optimizer.divisible:
             return False
         summed = [p for name, p in params.items() if name not in (self.vectors.tables or ())]
-        large = parts_are_large(sum(p.size * p.dtype.itemsize for p in summed), self.group.size)
+        large = in_parts(sum(p.size * p.dtype.itemsize for p in summed), self.group.size)
         return large and all(p.dtype.itemsize >= 4 for p in summed)
 
     def _layout(self, params: Mapping[str, Tensor], sums: Summed) -> tuple[dict[str, Place], dict[str, Place]]:
