@@ -189,7 +189,7 @@ def measure_kills(count: int) -> dict[str, Any]:
         runs = []
         for number in range(count):
             place, rank = Path(folder, f"run{number}"), rng.randrange(3)
-            delay = rng.uniform(0.05, 0.8) * whole["seconds"]
+            delay = rng.uniform(0.05, 0.9) * whole["seconds"]
             runs.append(_run_killed(started(3, 1, *program, str(place), ulfm=True), place, rank, delay))
             print(number, runs[-1], flush=True)
             shutil.rmtree(place)
@@ -200,7 +200,7 @@ def _run_killed(command: list[str], place: Path, rank: int | None, delay: float)
     environment = os.environ | {"OMPI_MCA_mpi_yield_when_idle": "1"}
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     lines: list[tuple[float, str]] = []
-    killed = resumed = 0.0
+    killed = resumed = trained = 0.0
     assert running.stdout is not None
     for line in running.stdout:
         lines.append((time.monotonic(), line))
@@ -212,8 +212,10 @@ def _run_killed(command: list[str], place: Path, rank: int | None, delay: float)
                 killed = time.monotonic()
         if "go on from update" in line:
             resumed = time.monotonic()
+        if line.startswith("best epoch"):
+            trained = time.monotonic()
     code = running.wait(60)
-    seconds = time.monotonic() - begun
+    seconds = trained - begun
     text = "".join(line for _, line in lines)
     last = json.loads((place / "metrics.jsonl").read_text().splitlines()[-1])
     found = {"code": code, "seconds": seconds, "perplexity": last["valid_perplexity"], "epochs": last["epoch"]}

@@ -28,6 +28,7 @@ _FAREWELL = 3.0  # seconds in which those that are left wait for each other befo
 _LARGE = 1 << 14  # bytes of a part of a sum; for less another message takes as long
 _MOST_PARTS = 32  # of a sum; more take longer to collect than their updates would take
 
+_ULFM = "OMPI_MCA_mpi_ft_enable"  # set by `mpiexec --with-ft ulfm`
 # What launchers tell each process: Open MPI's, those with PMI (MPICH, Intel MPI), and SLURM's srun with PMIx or PMI.
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
 
@@ -89,7 +90,6 @@ class Group:
             raise ConfigError(f"comm must be a communicator of mpi4py, such as MPI.COMM_WORLD, got {comm!r}")
         self._comm = None if comm is None else comm.Dup()
         self.bytes = self.messages = 0
-        self._has_shrunk = False
 
     @property
     def rank(self) -> int:
@@ -317,7 +317,6 @@ class Group:
             self._comm = cast("MPI.Intracomm", old.Shrink())
         except Exception as error:
             raise LostError("a process of the run has died, and this MPI cannot go on without it") from error
-        self._has_shrunk = True
         return self.gather(old.Get_rank())
 
     def all_arrive(self, seconds: float) -> bool:
@@ -335,11 +334,12 @@ class Group:
         return True
 
     def leave(self, code: int = 0) -> None:
-        """End this process with an exit code if others of the group have died; return otherwise.
+        """End this process with an exit code if the group can go on after a death; return otherwise.
 
-        mpi4py calls `MPI_Finalize` at the end of a process, and Open MPI sometimes hangs there after a death.
+        mpi4py calls `MPI_Finalize` at the end of a process, and Open MPI sometimes hangs there if another has died,
+        whether this one has seen it or not.
         """
-        if self._has_shrunk:
+        if self._comm is not None and os.environ.get(_ULFM, "0") not in ("0", "false"):
             self.all_arrive(_FAREWELL)
             sys.stdout.flush()
             os._exit(code)
