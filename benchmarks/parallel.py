@@ -10,8 +10,9 @@ streams. One process of one thread, two of one thread each and one of two thread
 least time of an update of each is compared, as other work on the machine can only make it longer.
 
 The model (`tinygrad_rnn.parallel.cost`) has four numbers, measured before the updates in the same processes: the speed
-of the product that counts most (hidden states with the output weights), of elementwise calls, the latency of a small
-sum and the bandwidth of one of the size of the gradient. What an update needs of them follows from its plan.
+of the product that counts most (hidden states with the output weights, forward and backward), of elementwise calls, the
+latency of a small sum and the bandwidth of one of the size of the gradient. What an update needs of them follows
+from its plan.
 """
 
 from __future__ import annotations

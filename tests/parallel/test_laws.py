@@ -1,7 +1,5 @@
 """Laws of what several processes divide, send and join: rows, draws, vectors, smaller forms of them."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -224,19 +222,3 @@ def test_what_is_no_communicator_is_refused():
 def test_an_error_of_the_first_process_is_raised_as_it_is():
     with pytest.raises(OSError, match="disk"):
         Group().first(lambda: (_ for _ in ()).throw(OSError("disk")))
-
-
-@pytest.mark.parametrize(("ulfm", "codes"), [("1", [3]), ("0", []), (None, [])])
-def test_a_group_that_outlives_deaths_leaves_without_mpi(monkeypatch, ulfm, codes):
-    found = []
-    monkeypatch.setattr("os._exit", found.append)
-    if ulfm is None:
-        monkeypatch.delenv("OMPI_MCA_mpi_ft_enable", raising=False)
-    else:
-        monkeypatch.setenv("OMPI_MCA_mpi_ft_enable", ulfm)
-    Group().leave(3)
-    assert found == []  # one process alone
-    group = Group()
-    group._comm = SimpleNamespace(Get_size=lambda: 1)
-    group.leave(3)
-    assert found == codes

@@ -280,31 +280,34 @@ def test_a_run_goes_on_when_a_process_dies(text, tmp_path, rank):
     assert len(list((tmp_path / "killed" / "checkpoints").glob("*.npz"))) == 2
 
 
-FAREWELL = """
-import os, signal, time
-from tinygrad_rnn.parallel.group import LostError, world
-group = world()
-group.gather(1)
-if group.is_first:
-    os.kill(os.getpid(), signal.SIGKILL)
-if SEEN:
-    try:
-        while True:
-            group.gather(1)
-    except LostError:
-        group.shrink()
-print("left", flush=True)
-group.leave()
+LAST = """
+import os, signal, sys
+from tinygrad_rnn.commands.processes import of_this_run
+from tinygrad_rnn.parallel.group import LostError
+with of_this_run() as group:
+    group.gather(1)
+    if group.is_first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if SEEN:
+        try:
+            while True:
+                group.gather(1)
+        except LostError:
+            group.shrink()
+    END
+    print("left", file=sys.__stdout__, flush=True)
 """
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("seen", [True, False])
-def test_those_that_are_left_do_not_wait_for_the_dead_at_the_end(seen):
+@pytest.mark.parametrize("end", ["pass", "sys.exit(3)"])
+def test_those_that_are_left_do_not_wait_for_the_dead_at_the_end(seen, end):
     """Where they call MPI_Finalize, some of these runs hang."""
-    for _ in range(20):
-        code, out, err = ended(start(3, "-c", FAREWELL.replace("SEEN", str(seen)), ulfm=True), 30)
-        assert (code, out.count("left")) == (0, 2), err
+    program = LAST.replace("SEEN", str(seen)).replace("END", end)
+    for _ in range(10):
+        code, out, err = ended(start(3, "-c", program, ulfm=True), 120)
+        assert (code != 0, out.count("left")) == ((False, 2) if end == "pass" else (True, 0)), err
 
 
 @pytest.mark.nightly

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from ..parallel.group import Group, launched, world
 
-_PATIENCE = 3.0  # seconds within which the others meet the same error, if it is the same for all
+_PATIENCE = 3.0  # seconds within which the others end too, or meet the same error if it is the same for all
 
 
 @contextmanager
@@ -29,6 +29,7 @@ def of_this_run() -> Iterator[Group]:
         streams = _FirstOnly(sys.stdout, group), _FirstOnly(sys.stderr, group)
         with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
             yield group
+        group.all_arrive(_PATIENCE)  # one that ends while others are in the last collective is taken for dead
     except BaseException as error:
         if not group.all_arrive(_PATIENCE):
             text = " ".join(f"{type(error).__name__}: {error}".split())

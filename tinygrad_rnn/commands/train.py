@@ -55,9 +55,7 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.save == "":
         raise ConfigError("train: --save must be a folder or a file ending with .npz, got an empty text")
     with of_this_run() as group:
-        code = _train(arguments, group)
-    group.leave(code)
-    return code
+        return _train(arguments, group)
 
 
 def _train(arguments: argparse.Namespace, group: Group) -> int:

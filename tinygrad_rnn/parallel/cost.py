@@ -17,7 +17,7 @@ class Machine:
     """The numbers that the time of an update follows from.
 
     Attributes:
-        gemm: floating point operations a second of products of the shape that counts most.
+        gemm: floating point operations a second of the product that counts most and the two of its backward pass.
         memory: bytes a second that calls between the products read and write.
         latency: seconds of a message.
         bandwidth: bytes a second that a process sends in a sum over all, or receives of the rows of others.
@@ -128,18 +128,20 @@ def measured(group: Group, gradient_bytes: int, shape: tuple[int, int, int], sec
     Args:
         group: the processes.
         gradient_bytes: of the sums whose bandwidth is measured.
-        shape: (n, K, M) of the product (n, K) @ (K, M) whose speed is measured.
+        shape: (n, K, M) of the product (n, K) @ (K, M) whose speed is measured, with that of its backward pass.
         seconds: for each of them, about.
     """
     rng = np.random.default_rng(0)
     n, K, M = shape
     a, b = rng.standard_normal((n, K), np.float32), rng.standard_normal((K, M), np.float32)
-    out, x = np.empty((n, M), np.float32), np.zeros(1 << 20, np.float32)
-    y = np.empty_like(x)
+    y, da, db = np.empty((n, M), np.float32), np.empty_like(a), np.empty_like(b)
+    long = np.zeros(1 << 20, np.float32)
+    half = np.empty_like(long)
     vector, one = np.zeros(max(gradient_bytes // 4, 1), np.float32), np.zeros(1, np.float32)
-    product = _least(group, lambda: np.matmul(a, b, out=out), seconds)
-    stream = _least(group, lambda: np.multiply(x, 0.5, out=y), seconds)
-    gemm, memory = 2 * n * K * M / product, 2 * x.nbytes / stream
+    products = (lambda: np.matmul(a, b, out=y), lambda: np.matmul(y, b.T, out=da), lambda: np.matmul(a.T, y, out=db))
+    stream = _least(group, lambda: np.multiply(long, 0.5, out=half), seconds)
+    gemm = 3 * 2 * n * K * M / sum(_least(group, product, seconds) for product in products)
+    memory = 2 * long.nbytes / stream
     if group.size == 1:
         return Machine(gemm, memory, 0.0, math.inf)
     rounds = math.ceil(math.log2(group.size))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PIECE = 1 << 19  # bytes of one sum: what MPI keeps in between stays in cache
-_FAREWELL = 3.0  # seconds in which those that are left wait for each other before they end
 _LARGE = 1 << 14  # bytes of a part of a sum; for less another message takes as long
 _MOST_PARTS = 32  # of a sum; more take longer to collect than their updates would take
 
@@ -333,17 +331,6 @@ class Group:
             return False
         return True
 
-    def leave(self, code: int = 0) -> None:
-        """End this process with an exit code if the group can go on after a death; return otherwise.
-
-        mpi4py calls `MPI_Finalize` at the end of a process, and Open MPI sometimes hangs there if another has died,
-        whether this one has seen it or not.
-        """
-        if self._comm is not None and os.environ.get(_ULFM, "0") not in ("0", "false"):
-            self.all_arrive(_FAREWELL)
-            sys.stdout.flush()
-            os._exit(code)
-
     def abort(self, code: int = 1) -> None:
         """End all processes at once, this one included, because an error that only it has leaves the others waiting."""
         if self._comm is not None and self.size > 1:
@@ -373,10 +360,17 @@ def group_of(comm: object) -> Group:
 def world() -> Group:
     """Return the group of all processes that were launched with this one.
 
+    Where it can go on after a death, and mpi4py is imported here first, its processes end without `MPI_Finalize`: Open
+    MPI sometimes hangs there if one has died, whether the others have seen it or not.
+
     Raises:
         ConfigError: if mpi4py or its MPI library is missing; the message says what to install.
     """
     try:
+        import mpi4py
+
+        if os.environ.get(_ULFM, "0") not in ("0", "false"):
+            mpi4py.rc.finalize = False
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise ConfigError(
