@@ -98,6 +98,19 @@ def test_all_small_sizes_around_the_vectors(left, right, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("right", ["plain", "rows apart", "upside down"])
+def test_a_row_times_rows_wider_than_a_page(right, dtype):
+    """They are read whole, a few at a time, and one at a time at the end; the last vector overlaps the one before."""
+    rng = np.random.default_rng(0)
+    for N in (512, 1024, 1027, 2049):
+        for K in (1, 7, 8, 9, 16, 23, 705):
+            a = rng.standard_normal((1, K)).astype(dtype)
+            b = laid_out(rng.standard_normal((K, N)).astype(dtype), right)
+            for workers in (1, 3):
+                assert_product(a, b, *result((1, N), dtype), workers)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("right", ["plain", "transposed", "steps"])
 @pytest.mark.parametrize(
     ("M", "N", "K"), [(1, 600, 500), (3, 1030, 300), (44, 513, 600), (2, 100, 3000), (300, 600, 500), (7, 5, 60000)]

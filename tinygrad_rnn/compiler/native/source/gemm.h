@@ -29,6 +29,7 @@ enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GEMM_WIDE = 8, GEMM_DOT_ROWS = 2, GEMM_F
 /* Blocks of K: what is read again is still in the L2 cache. */
 enum { GEMM_DEPTH = 704, GEMM_DOT_DEPTH = 1024 };
 enum { GEMM_CACHE = 24 << 10 }; /* bytes that certainly fit in the L1 cache */
+enum { GEMM_PAGE = 4096, GEMM_STREAMS = 8 }; /* bytes of a page of memory; rows that are read at a time */
 #ifndef GEMM_NOINLINE
 #define GEMM_NOINLINE
 #define GEMM_PACKS(rows, step) 0
@@ -172,12 +173,41 @@ static void NAME(gemm_pack)(Size depth, Size columns, const REAL *b, Size bk, Si
     }
 }
 
+/* c (N) = a (rows) @ b (rows, N), added to c if `add`. The last vector may overlap the one before: it is read first. */
+GEMM_INLINE void NAME(gemm_rows)(int rows, Size N, const REAL *a, Size ak, const REAL *b, Size bk, REAL *c, int add) {
+    NAME(Vector) x[GEMM_STREAMS], sum, end = {0};
+    Size last = N - GEMM_LANES;
+    GEMM_UNROLL for (int i = 0; i < rows; i++) x[i] = a[i * ak] - (NAME(Vector)){0};
+    if (add) end = GEMM_READ(c + last);
+    GEMM_UNROLL for (int i = 0; i < rows; i++) end += x[i] * GEMM_READ(b + i * bk + last);
+    for (Size n = 0; n < last; n += GEMM_LANES) {
+        sum = add ? GEMM_READ(c + n) : (NAME(Vector)){0};
+        GEMM_UNROLL for (int i = 0; i < rows; i++) sum += x[i] * GEMM_READ(b + i * bk + n);
+        GEMM_AT(c + n) = sum;
+    }
+    GEMM_AT(c + last) = end;
+}
+
+/* A vector times a row-major matrix with wide rows: the time is that of reading the matrix, so its rows are read as they
+   lie in memory, a few at a time. In a panel of them each would be in a page of its own. Sums have the order of tiles. */
+static void NAME(gemm_row)(Size N, Size K, const REAL *a, Size ak, const REAL *b, Size bk, REAL *c, const REAL *more) {
+    Size k = 0;
+    for (; k <= K - GEMM_STREAMS; k += GEMM_STREAMS)
+        NAME(gemm_rows)(GEMM_STREAMS, N, a + k * ak, ak, b + k * bk, bk, c, k > 0);
+    for (; k < K; k++) NAME(gemm_rows)(1, N, a + k * ak, ak, b + k * bk, bk, c, k > 0);
+    for (Size n = 0; more && n < N; n++) c[n] += more[n];
+}
+
 /* Tiles over panels of columns and blocks of K. `pack`: pack the panels; otherwise b must be row-major, and is read in
    place. */
 static void NAME(gemm_panels)(int pack, Size M, Size N, Size K, const REAL *a, Size am, Size ak, const REAL *b, Size bk,
                               Size bn, REAL *c, Size cm, const REAL *more, Size mm, REAL *scratch) {
     Size most = M == 1 ? GEMM_WIDE : GEMM_VECTORS, depth;
     REAL sums[GEMM_ROWS * GEMM_LANES];
+    if (!pack && M == 1 && N * (Size)sizeof(REAL) >= GEMM_PAGE) {
+        NAME(gemm_row)(N, K, a, ak, b, bk, c, more);
+        return;
+    }
     for (Size k = 0, parts = gemm_parts(K, GEMM_DEPTH); parts > 0; parts--, k += depth) {
         depth = (K - k) / parts;
         Size vectors = gemm_parts(N, GEMM_LANES), width, columns;
