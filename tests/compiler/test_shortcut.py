@@ -76,6 +76,16 @@ def test_a_shortcut_takes_what_has_the_same_signature(one, two, same):
         assert found is OTHER or list(map(id, found)) == list(map(id, leaves))
 
 
+@pytest.mark.parametrize("one", PARTS, ids=lambda part: f"{type(part).__name__}")
+def test_every_kind_of_argument_after_every_other(one):
+    kinds = *PARTS, np.array([1, 2]), [1.0], {"a": 1}, (np.zeros(2),), MappingProxyType({})  # nor are these hashable
+    shortcut, (key, _) = shortcut_of(((one,), {})), signature(((one,), {}))
+    for two in kinds if shortcut is not None else ():
+        found = shortcut((two,), {}, True, lambda leaves: leaves)
+        same = type(two) is type(one) and signature(((two,), {}))[0] == key  # a constant Tensor may be an array: rare
+        assert (found is not OTHER) == same, two
+
+
 def test_whether_gradients_are_recorded_is_part_of_it():
     call = (np.zeros(2),), {}
     assert shortcut_of(call)(*call, True, len) == 1

@@ -98,7 +98,7 @@ def test_draws_are_refused():
         program_of(source_of_function(lambda x: dropout(x, generator), (np.zeros(2),), ()))
 
 
-def test_a_module_that_does_not_say_what_its_input_is():
+def test_a_module_that_does_not_say_what_its_input_is(tmp_path):
     class Odd(tr.Module):
         def initial_state(self, batch_size):
             return np.zeros((batch_size, 2))
@@ -108,6 +108,9 @@ def test_a_module_that_does_not_say_what_its_input_is():
 
     with pytest.raises(tr.ConfigError, match="pass an example of its input"):
         program_of(source_of_module(Odd()))
+    for path in ("step.onnx", "step.c", "step.py", "step.wasm", "step.html"):
+        with pytest.raises(tr.ConfigError, match="pass an example of its input"):
+            tr.export(Odd(), tmp_path / path)
     assert names(program_of(source_of_module(Odd(), np.zeros((1, 2)))).outputs) == {"y": (1, 2), "state": (1, 2)}
 
 

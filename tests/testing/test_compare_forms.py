@@ -98,6 +98,30 @@ def test_what_cannot_be_compared(handwritten, error, words):
         compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), handwritten)
 
 
+def test_what_is_no_cell():
+    with pytest.raises(TypeError, match="cell is a type; expected a Module"):
+        compare_handwritten(tr.RNNCell, hw.RNN)
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda dx, dh: (dh, dx), "expected dx, then gradients of the state of shapes [(2, 4)], got [(2, 3)]"),
+        (lambda dx, dh: (dx, dh.sum(axis=0)), "shapes [(2, 4)], got [(4,)]"),
+        (lambda dx, dh: (dx, None), "arrays of numbers, got [<class 'numpy.ndarray'>, <class 'NoneType'>]"),
+        (lambda dx, dh: (dx, "dh"), "arrays of numbers, got [<class 'numpy.ndarray'>, <class 'str'>]"),
+    ],
+)
+def test_gradients_that_the_step_before_cannot_take(returned, words):
+    class Wrong(hw.RNN):
+        def backward(self, dy):
+            return returned(*super().backward(dy))
+
+    report = compare_handwritten(tr.RNNCell(3, 4, np.random.default_rng(0)), Wrong, check=False)
+    assert not report.ok
+    assert words in report.failures[-1]
+
+
 def test_gates_of_a_cell_with_a_projection():
     """A gate has as many columns as c, and h has fewer."""
 

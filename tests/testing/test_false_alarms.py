@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, seed, settings, target
 from hypothesis import strategies as hst
 
+import tinygrad_rnn as tr
 import tinygrad_rnn.testing.strategies as st
 from tinygrad_rnn.testing import check_grads
 
@@ -39,3 +41,24 @@ def test_no_false_alarm_in_20_000_leaf_checks():
     check()
     print(f"{checked:,} leaves, the largest error {largest:.2g} of what is allowed")
     assert checked >= 20_000
+
+
+class DelayLine(tr.Module):
+    """A cell that passes parts of its state on as they are, from h to b to a, and its own parameter as well."""
+
+    def __init__(self, rng):
+        self.Wx, self.Wh = tr.parameter(rng.standard_normal((2, 3))), tr.parameter(rng.standard_normal((3, 3)))
+
+    def initial_state(self, batch_size):
+        return [np.zeros((batch_size, 3)) for _ in range(3)] + [np.zeros((3, 3))]
+
+    def __call__(self, x, state):
+        h, a, b, late = state
+        new = np.tanh(x @ self.Wx + h @ self.Wh + 0.5 * a @ late)
+        return new, [new, b, h, self.Wh]
+
+
+@pytest.mark.parametrize("policy", ["full", "chunked:2", "windowed:3", "windowed:4/2", "decay:0.9", "randomized:0.3"])
+def test_a_state_that_is_passed_on_as_it_is(policy):
+    rng = np.random.default_rng(0)
+    check_grads(DelayLine(rng), rng.standard_normal((2, 6, 2)), truncation=policy)

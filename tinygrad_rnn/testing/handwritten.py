@@ -159,6 +159,8 @@ def _sides(
     cell: Module, handwritten: object, T: int, N: int, rng: np.random.Generator
 ) -> tuple[Automatic, Layer, Window]:
     """Return both sides with the same weights, and the window that they are run on."""
+    if not isinstance(cell, Module):
+        raise TypeError(f"compare_handwritten: cell is a {type(cell).__name__}; expected a Module, such as an RNNCell")
     cell = copy.deepcopy(cell)
     parameters = cell.parameters()
     for parameter in parameters.values():

@@ -79,7 +79,7 @@ class _Source:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.objects: dict[str, object] = {"other": OTHER, "Tensor": Tensor, "ndarray": np.ndarray}
+        self.objects: dict[str, object] = {"other": OTHER, "Tensor": Tensor, "ndarray": np.ndarray, "key": of_value}
         self.leaves: list[str] = []
         self.kinds: list[type] = []
         self._generators = 0
@@ -134,7 +134,7 @@ class _Source:
             self._generators += 1
             self.unless(f"type({name}) is {self.called(type(part))}")
         elif isinstance(part, _VALUES):
-            self.unless(f"{self.called(of_value)}({name}) == {self.called(of_value(part))}")
+            self.unless(f"type({name}) is {self.called(type(part))} and key({name}) == {self.called(of_value(part))}")
         else:
             raise _RareError
 

@@ -184,7 +184,7 @@ def sized(source: Source, axes: Axes | None, record: Callable[[Source], Program]
 
 def standard_axes(source: Source) -> Axes:
     """Return the axes of a module's step that may have any length: N, and T of a window; of a function none."""
-    if source.module is None:
+    if source.module is None or not source.args:  # without an example of its input the recording says what to pass
         return {}
     x = cast(Array, source.args[0])
     window = x.ndim > (1 if x.dtype.kind in "iu" else 2)

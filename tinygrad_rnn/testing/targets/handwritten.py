@@ -109,6 +109,9 @@ class Layer:
             hs.append(state[0])
         dstate = [np.zeros_like(window.dhs[:, 0]), *window.dlast]
         for t, step in reversed(list(enumerate(codes))):
+            wanted, got = ([np.shape(part) for part in nest] for nest in (state, dstate))
+            if got != wanted:
+                raise ByHandError(f"backward: expected dx, then gradients of the state of shapes {wanted}, got {got}")
             dstate[0] = dstate[0] + window.dhs[:, t]
             dx, *dstate = self._called("backward", step.backward, dstate, 1 + len(dstate))
             dxs.append(dx)
@@ -142,7 +145,10 @@ class Layer:
             raise ByHandError(f"{name} changes an array that it was given; compute into a new one")
         if len(found) != count:
             raise ByHandError(f"{name}: expected it to return {count} arrays, got {len(found)}")
-        return [np.array(part) for part in found]
+        made = [np.array(part) for part in found]
+        if any(part.dtype.kind not in "biufc" for part in made):
+            raise ByHandError(f"{name}: expected it to return arrays of numbers, got {[type(part) for part in found]}")
+        return made
 
     def _gradients(self, code: Code) -> dict[str, Array]:
         grads = getattr(code, "grads", None)

@@ -153,10 +153,10 @@ class TruncatedEvaluation(Evaluation):
         return losses[walk.read - walk.start :]
 
     def _step(self, t: int, state: object) -> tuple[Scalar, object]:
-        """Return the loss of a step as a number, and the state after it."""
+        """Return the loss of a step as a number, and the state; a leaf that is passed on in it keeps its value."""
         with nullcontext() if self._whole else slice_of_a_sequence():
             loss, state = loss_and_state(self.recurrence.step(self._slices[t], state), "check_grads")
-        return 0.0 if loss is None else np.sum(value_of(loss)), state
+        return 0.0 if loss is None else np.sum(value_of(loss)), arrays_of(state)
 
 
 class _Walk(NamedTuple):
