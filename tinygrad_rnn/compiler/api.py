@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
+from types import MethodType
 from typing import Generic, NoReturn, ParamSpec, TypeVar, overload
 
 import numpy as np
@@ -128,6 +129,10 @@ class Compiled(Generic[P, R_co]):
         with self._lock:
             ready, leaves = self._ready((args, kwargs))
             return ready.replayed((args, kwargs), leaves, self._lock)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., object]:
+        """Return itself as a method of an object of the class in which a method was compiled, `@tr.compile`."""
+        return self if instance is None else MethodType(self, instance)
 
     @property
     def plan(self) -> Plan:

@@ -185,16 +185,18 @@ def same(a: Array, b: Array) -> bool:
 # -- what a function names --------------------------------------------------------------------------------------------
 
 
-def named_by(function: object) -> tuple[list[object], list[Variable]]:
+def named_by(function: object, objects: Iterable[object] = ()) -> tuple[list[object], list[Variable]]:
     """Return arrays and sources of random numbers that a function's code names, and the variables they are in.
 
-    They are found in variables of enclosing functions and of the module, in attributes that the function mentions, in
-    lists and dicts of them, and in the same way in the functions that it names, but not in those of libraries.
+    They are found in variables of enclosing functions and of the module, in attributes that the function mentions, also
+    of objects that it takes as arguments, in lists and dicts of them, and in the same way in the functions that it
+    names, but not in those of libraries.
     """
     found: dict[int, object] = {}
     variables: list[Variable] = []
     seen: dict[int, object] = {}  # by id; kept alive, so that no id is used again
     waiting: list[tuple[object, int]] = [(function, 0)]
+    waiting += [(MethodType(function, one), 0) for one in objects if isinstance(function, FunctionType)]
     while waiting:
         part, depth = waiting.pop()
         if isinstance(part, Variable):

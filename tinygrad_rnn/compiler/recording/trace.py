@@ -60,8 +60,9 @@ def trace(
     Raises:
         TraceError: if the function reads the value of a Tensor, or uses what cannot be replayed.
     """
-    named_parts, variables = named_by(function)
-    tracer, leaves = recorder(named_parts, known), flatten(args)
+    leaves = flatten(args)
+    named_parts, variables = named_by(function, [leaf for leaf in leaves if hasattr(leaf, "__dict__")])
+    tracer = recorder(named_parts, known)
     stand_ins = [_stand_in(tracer, leaf, f"arg{number}") for number, leaf in enumerate(leaves)]
     positional, named = rebuild(args, iter(stand_ins))
     try:
