@@ -131,6 +131,14 @@ def test_the_header_says_what_memory_it_takes(made, library, tmp_path):
     assert sizes["RAM_BYTES"] == 4 * 26 + work + ids
 
 
+@pytest.mark.parametrize(("kind", "sizes", "fails"), [(tr.RNNCell, (2, 3), False), (tr.RNNLM, (4, 2, 3), True)])
+def test_the_header_says_whether_a_step_can_fail(kind, sizes, fails, tmp_path):
+    model = kind(*sizes, np.random.default_rng(0))
+    header = tr.export(model, tmp_path / "model.c")[1].read_text()
+    assert (" * model_step returns 0.\n" in header) is not fails
+    assert ("or 1 if an id is out of range" in header) is fails
+
+
 def test_an_id_out_of_range_leaves_the_state(made, library):
     for name in ("lstm", "bptt"):
         source, inputs, _ = made[name]
@@ -183,7 +191,7 @@ def test_names_are_escaped(tmp_path):
 
 @pytest.mark.parametrize("name", ['a";drop.c', "a\nb.c", "é.c", "a$b.c"])
 def test_names_of_files_are_plain(name, made, tmp_path):
-    with pytest.raises(tr.ConfigError, match="made of letters"):
+    with pytest.raises(tr.ConfigError, match="ASCII letters"):
         c.write(made["rnn"][0], tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

@@ -151,6 +151,7 @@ def test_it_fits_a_telephone_and_is_dark_where_that_is_wanted(opened):
         assert opened.js("document.documentElement.scrollWidth") == 360
         opened.js("document.querySelector('[data-part=theme]').click()")
         assert opened.js("getComputedStyle(document.body).backgroundColor") == "rgb(21, 22, 26)"
+        assert opened.js("document.querySelector('[data-part=theme]').textContent") == "Light page"
         unnamed = (
             "[...document.querySelectorAll('button, input, textarea, [role=button]')].filter((e) => !("
             "e.textContent.trim() || e.ariaLabel || e.labels?.length || e.hasAttribute('aria-labelledby'))).length"

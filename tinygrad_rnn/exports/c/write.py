@@ -83,7 +83,7 @@ def _check(path: Path, quantize: str | None, weights: str) -> None:
     if path.suffix != ".c":
         raise ConfigError(f"export: a C source is a file whose name ends with .c, got {str(path)!r}")
     if not re.fullmatch(r"[\w.+ -]+", path.name, re.ASCII):
-        raise ConfigError(f"export: the name of a C source is made of letters, digits, and '_.+- ', got {path.name!r}")
+        raise ConfigError(f"export: a C source is named in ASCII letters, digits, and '_.+- ', got {path.name!r}")
     if quantize not in (None, "int8"):
         raise ConfigError(f"export: quantize must be 'int8' or None, got {quantize!r}")
     if weights not in ("source", "blob"):

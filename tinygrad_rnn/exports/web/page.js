@@ -10,7 +10,7 @@
   const wish = matchMedia("(prefers-color-scheme: dark)"); // counts until the button is used
   function theme(dark) {
     root.dataset.theme = dark ? "dark" : "light";
-    part.theme.setAttribute("aria-pressed", dark);
+    part.theme.textContent = dark ? "Light page" : "Dark page";
     if (last) show(last);
   }
   const follow = () => theme(wish.matches);
