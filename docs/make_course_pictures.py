@@ -1,7 +1,11 @@
-"""Draw the pictures of the course: python docs/make_course_pictures.py [NUMBER] (all lessons without a number)."""
+"""Draw the pictures of the course: python docs/make_course_pictures.py [NUMBER] (all lessons without a number).
+
+A Chinese page has the same picture, with what it says in Chinese; names of the code stay what they are.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -97,7 +101,92 @@ PICTURES = {
     10: gates_and_credit,
 }
 
+# What a picture says, whole or between two dots, as a pattern, and the same in Chinese.
+CHINESE = {
+    "One step, forward and backward": "一个时间步的前向与反向",
+    "The recurrent cell": "循环单元",
+    "The LSTM cell": "LSTM 单元",
+    "Two layers, unrolled": "展开的两层",
+    "RNNCell, unrolled": "展开的 RNNCell",
+    "A loss at the end": "只在最后有损失",
+    "The scissors": "剪刀",
+    "Two windows of two streams": "两条文本流的两个窗口",
+    "A language model": "语言模型",
+    r"(\d+) steps": r"\1 个时间步",
+    r"× (\d+) steps": r"× \1 步",
+    r"one step, repeated (\d+) times": r"一个时间步，重复 \1 次",
+    r"step t = (\d+)": r"时间步 t = \1",
+    r"cut every (\d+) steps": r"每 \1 步切断一次",
+    r"(\d+) operations": r"\1 个运算",
+    r"(\d+) operations forward, (\d+) backward": r"前向 \1 个运算，反向 \2 个",
+    r"batch (\d+)": r"批大小 \1",
+    r"hidden (\d+)": r"隐藏单元 \1",
+    r"state (\w \d+×\d+)": r"状态 \1",
+    r"(\d+) parameters": r"\1 个参数",
+    r"([\w.]+): (\d+) parameters": r"\1：\2 个参数",
+    r"(\d+) terms": r"\1 项",
+    r"cross-entropy( =)? ([\d.]+)": r"交叉熵\1 \2",
+    r"mean ℓ = ([\d.]+)": r"ℓ 的平均 = \1",
+    r"Σ, mean (-?[\d.]+)": r"Σ，平均 \1",
+    r"window (\d+)": r"窗口 \1",
+    r"rule of (\w+)": r"\1 的规则",
+    "rows of W": "W 的行",
+    "forward: values ↓": "前向：值 ↓",
+    "backward: cotangents ↑": "反向：梯度 ↑",
+    "returning gradient ‖∂L/∂·‖": "传回的梯度 ‖∂L/∂·‖",
+    "gradient stops": "梯度到此为止",
+    "value only, no gradient": "只有值，没有梯度",
+    "cut": "切断",
+    "loss": "损失",
+    "lookup": "查表",
+    "sums": "相加",
+    "target": "目标",
+    "zeros": "零",
+}
+NAMES = frozenset(
+    {
+        "CBOW",
+        "RNNCell",
+        "LSTMCell",
+        "embedding",
+        "output",
+        "layers",
+        "broadcast",
+        "split",
+        "tanh",
+        "id",
+        "ids",
+        "Wx",
+        "Wh",
+    }
+)
+SAID = re.compile(r'(<text[^>]*>(?:<tspan>)?|aria-label=")([^<"]+)(?=<|")')
+
+
+def in_chinese(picture: str) -> str:
+    """Return a picture (SVG) that says in Chinese what it says in English.
+
+    Raises:
+        ValueError: if it says something that is not in CHINESE, with words that are no NAMES.
+    """
+    return SAID.sub(lambda match: match[1] + " · ".join(map(translated, match[2].split(" · "))), picture)
+
+
+def translated(text: str) -> str:
+    """Return one thing that a picture says, in Chinese."""
+    for pattern, chinese in CHINESE.items():
+        if found := re.fullmatch(pattern, text):
+            return found.expand(chinese)
+    if set(re.findall("[A-Za-z]{2,}", text)) - NAMES:
+        raise ValueError(f"docs/make_course_pictures.py: {text!r} has no Chinese yet: see CHINESE and NAMES")
+    return text
+
+
 if __name__ == "__main__":
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for number in map(int, sys.argv[1:] or map(str, PICTURES)):
-        PICTURES[number]().save(FOLDER / f"{PICTURES[number].__name__}.svg")
+        english = FOLDER / "en" / f"{PICTURES[number].__name__}.svg"
+        english.parent.mkdir(parents=True, exist_ok=True)
+        PICTURES[number]().save(english)
+        chinese = FOLDER / "zh" / english.name
+        chinese.parent.mkdir(exist_ok=True)
+        chinese.write_text(in_chinese(english.read_text(encoding="utf-8")), encoding="utf-8")

@@ -331,6 +331,8 @@ def build(work: Path, language: str, contents: str) -> None:
 
 def finish(site: Path) -> None:
     """Add the script of the site to its pages, and drop what is loaded from elsewhere."""
+    for name in ("404.html", "sitemap.xml"):  # these need the address of the site, and any folder may be one
+        (site / name).unlink()
     workers = {path.name: path.read_text(encoding="utf-8") for path in site.rglob("workers/*.js")}
     script = (ROOT / "docs" / "site.js").read_text(encoding="utf-8")
     write(site / "assets" / "site.js", script.replace("workers = {}", f"workers = {json.dumps(workers)}", 1))

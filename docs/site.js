@@ -34,12 +34,21 @@ function press(event) {
 }
 window.addEventListener("keydown", press, true);
 
-// In a table that scrolls, words are not squeezed into a column of one or two, and a figure keeps its deviation.
+// In a table that scrolls, words are not squeezed into a column of one or two, and a figure keeps its deviation; on a
+// narrow page, what a table says of short names stands below them.
 document.addEventListener("DOMContentLoaded", () => {
-  for (const cell of document.querySelectorAll(".md-typeset td")) {
-    const length = cell.textContent.trim().length;
-    if (cell.parentElement.cells.length < 3) continue;
-    if (length < 17) cell.style.whiteSpace = "nowrap";
-    else if (length > 30) cell.style.minWidth = length > 90 ? "11rem" : "7rem";
+  for (const table of document.querySelectorAll(".md-typeset table")) {
+    const rows = [...table.tBodies].flatMap((body) => [...body.rows]);
+    const lengths = rows.map((row) => [...row.cells].map((cell) => cell.textContent.trim().length));
+    if (!lengths.some((row) => row.length > 2)) {
+      const short = lengths.every(([name]) => name < 60);
+      table.toggleAttribute("data-names", short && lengths.some(([, text]) => text > 30));
+      continue;
+    }
+    for (const cell of rows.flatMap((row) => [...row.cells])) {
+      const length = cell.textContent.trim().length;
+      if (length < 17) cell.style.whiteSpace = "nowrap";
+      else if (length > 30) cell.style.minWidth = length > 150 ? "20rem" : length > 90 ? "11rem" : "7rem";
+    }
   }
 });

@@ -64,7 +64,10 @@ def test_findings(theirs, output, what, step, factor):
 
 def test_an_error_that_goes_forward_begins_at_the_first_wrong_step():
     (finding,) = grade_exercise(exercise(backward=False), lambda x, h: (x, h + np.eye(T, H))).findings
-    assert (finding.what.en, finding.step) == ("is wrong in 3 of 12 entries, from step 0 on", 0)
+    assert (finding.what.en, finding.step) == (
+        "is wrong in 3 of 12 entries, from step 0 on: [0, 0] is 2, expected 1",
+        0,
+    )
 
 
 def test_results_may_be_tensors_lists_and_numbers():

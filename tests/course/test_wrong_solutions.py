@@ -72,10 +72,55 @@ def one_loss_twice(w, h0, xs, es):
     return dw, w * dh
 
 
+def w_times_both(w, h0, xs):
+    hs = []
+    for x in xs:
+        hs.append(h0 := w * (h0 + x))
+    return hs
+
+
+def backward_with(step):
+    """Return a backward pass whose gradient of a state comes from `step(w, es, t, dh)`."""
+
+    def backward(w, h0, xs, es):
+        hs, dh, dw = states(w, h0, xs), 0.0, 0.0
+        for t in reversed(range(len(xs))):
+            dh = step(w, es, t, dh)
+            dw += dh * hs[t]
+        return dw, w * dh
+
+    return backward
+
+
+def cut_with(stops, scale=lambda xs: 1.0):
+    """Return a truncated gradient whose walk back stops before the steps where `stops(t, T, n)`."""
+
+    def truncated(w, h0, xs, es, n):
+        hs, dh, dw = states(w, h0, xs), 0.0, 0.0
+        for t in reversed(range(len(xs))):
+            dh = es[t] + w * dh
+            dw += dh * hs[t]
+            dh = 0.0 if stops(t, len(xs), n) else dh
+        return dw * scale(xs)
+
+    return truncated
+
+
+def mask_from_the_end(T, n):
+    return [[float(t <= tau and (T - 1 - tau) // n == (T - 1 - t) // n) for t in range(T)] for tau in range(T)]
+
+
+def of_probabilities(logits, targets, loss):
+    """Return the mean of a loss of the targets' probabilities, over the steps that count."""
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    n, t = np.nonzero(targets != -1)
+    return loss((p / p.sum(axis=-1, keepdims=True))[n, t, targets[n, t]])
+
+
 def layer(dhs, xs, hs, h0, Wx, Wh, wrong=""):
     dxs, dWx, dWh, db, dh = np.zeros_like(xs), 0, 0, 0, np.zeros_like(h0)
     for t in reversed(range(hs.shape[1])):
-        slope = 1 - hs[:, t] ** 2
+        slope = (1 - hs[:, t] ** 2) / (len(hs) if wrong == "mean" else 1)
         da = dhs[:, t] * slope + dh if wrong == "slope" else (dhs[:, t] + dh) * slope
         if wrong == "in place":
             dhs[:, t] += dh
@@ -148,13 +193,20 @@ WRONG = [
     (1, "contexts", context_from_the_middle, "contexts holds the right numbers in each row, in another order"),
     (1, "same_to_cbow", lambda a, b: None, "returns nothing: is there a return?"),
     (2, "rnn_step", bias_after_tanh, "h grows in proportion to b, and should not"),
-    (2, "read", bias_twice, "h takes 2 times the share of b"),
+    (2, "read", bias_twice, "h takes 2 times as much of the share of b as of each other one"),
     (2, "count_parameters", lambda V, D, H: f"{V * D}", "count is str, expected an array or a number"),
-    (3, "unroll", first_state_for_two_steps, "hs does not depend on xs at step 0, and should"),
+    (3, "unroll", first_state_for_two_steps, "hs at step 1 does not depend on xs at step 0, and should"),
     (3, "last_states", lambda hs, lengths: hs[lengths - 1], "raises IndexError: index 2 is out of bounds"),
     (4, "forward", whole_numbers, "hs holds whole numbers, the right values cut off"),
     (4, "backward", loop_without_step_0, "dw does not depend on es at step 0, and should"),
     (4, "backward", one_loss_twice, "dw takes 2 times the share of es at step 2"),
+    (4, "forward", w_times_both, "hs at step 0 has the right share of h0, and a wrong one of w, xs"),
+    (4, "forward", w_times_both, "hs is wrong in 6 of 6 entries, from step 0 on: [0] is 4, expected 3"),
+    (4, "backward", backward_with(lambda w, es, t, dh: w * (es[t] + dh)),
+     "dw is 2 times the right value; in case 2 it is 2.5 times: what is this factor made of?"),
+    (4, "backward", backward_with(lambda w, es, t, dh: es[t - 1] + w * dh),
+     "dw takes at each step the share of es that belongs to the step after"),
+    (4, "rnn_backward", wrong_layer("mean"), "at step 2 it is 1/2 times the right value"),
     (4, "rnn_backward", wrong_layer("in place"), "changes dhs in place; work on a copy"),
     (4, "rnn_backward", wrong_layer("sum"), "db has shape (1, 1), expected (1,): the numbers are right"),
     (4, "rnn_backward", wrong_layer("wraps"), "dWh does not depend on h0, and should"),
@@ -163,11 +215,20 @@ WRONG = [
     (5, "matmul_rule", lambda g, x, W: (g @ W, x.T @ g), "for g (2, 4), x (2, 3), W (3, 4)"),
     (5, "gradients", sums_reach_one_term, "gradients is 3 where 4 is right, at index 0"),
     (6, "gradient_norms", norms_without_the_last, "norms has shape (3,), expected (4,): the first 3 along axis 0"),
+    (7, "truncated", cut_with(lambda t, T, n: t % n == 0, lambda xs: 1 / len(xs)),
+     "dw is 1/6 times the right value; in case 3 it is 1/5 times"),
+    (7, "truncated", cut_with(lambda t, T, n: t == n),
+     "dw has the right share of es at steps 0, 1, 2, 3, and a wrong one of es at steps 4, 5"),
+    (7, "mask", mask_from_the_end, "M is wrong in 8 of 64 entries: [2, 0] is 0, expected 1"),
     (7, "mask", lambda T, n: np.ones((T,)), "M has shape (4,), expected (4, 4)"),
     (8, "offsets", lambda length, N: int(input()), "asks for input; all that it needs is in its arguments"),
     (8, "offsets", remembers, "gives something else when it is called again with the same arguments"),
     (9, "time_affine_backward", lambda g, x, W: (g @ W.T, np.einsum("nth,ntv->hv", x, g), g.sum(axis=0)),
      "db has shape (2, 1), expected (1,): its sum over axis 0 is right"),
+    (9, "time_loss", lambda logits, targets: of_probabilities(logits, targets, lambda p: -np.log10(p + 1e-300).mean()),
+     "loss is 0.60206 where 1.38629 is right"),
+    (9, "perplexity", lambda losses, counts: -np.exp(np.average(losses, weights=counts)) / 3,
+     "perplexity is -1/3 times the right value"),
     (9, "time_loss", overflowing, "loss has entries that are not finite"),
     (10, "lstm_step", results_swapped, "h and c stand in each other's place"),
     (10, "leaky_step", lambda x, h, Wx, Wh, b, alpha: (1 - alpha) * h + alpha * np.tanh(x @ Wx + h @ Wh) + b,
@@ -190,6 +251,19 @@ def test_what_is_said(number, name, theirs, said, monkeypatch):
     assert any(said in line for line in lines), lines
     assert grade.mistake is None
     assert all(finding.what.zh != finding.what.en for finding in grade.findings)
+
+
+def test_a_factor_that_is_the_same_in_every_case_is_named():
+    (exercise,) = (one for one in lesson(9).exercises if one.name == "time_affine_backward")
+    grade = grade_exercise(exercise, lambda g, x, W: tuple(0.7 * part for part in exercise.solve(g, x, W)))
+    assert [finding.what.en.rpartition(": ")[2] for finding in grade.findings] == ["0.7 times, in every case"] * 3
+
+
+def test_a_flat_part_of_a_function_is_no_missing_term():
+    """The third case has logits of some thousands: no probability moves there."""
+    (exercise,) = (one for one in lesson(9).exercises if one.name == "time_loss")
+    grade = grade_exercise(exercise, lambda *case: of_probabilities(*case, lambda p: -np.log(p.mean())))
+    assert [finding.what.en for finding in grade.findings] == ["is 1.33679 where 1.46752 is right"]
 
 
 @pytest.mark.parametrize("number", range(1, 11))

@@ -31,7 +31,7 @@ def test_a_bad_one_says_where_what_and_how_to_see_it_again():
     assert not bad.ok
     assert str(GradCheckError(bad)) == str(bad)
     assert str(bad).splitlines() == [
-        "gradients of Cell: WRONG in Wh (seed 7)",
+        "gradients of Cell: wrong in Wh (seed 7)",
         "leaf  shape   largest error  allowed  method        looked at     verdict",
         "Wx    (3, 4)  1.0e-16        2.0e-10  complex step  every entry   ok",
         "Wh    (4, 4)  5.0e-01        1.0e-10  complex step  3 directions  wrong",

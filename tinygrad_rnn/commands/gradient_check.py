@@ -41,7 +41,7 @@ class Outcome:
     @property
     def cells(self) -> tuple[str, ...]:
         """The row of the table."""
-        verdict = "ok" if self.report is None else "WRONG"
+        verdict = "ok" if self.report is None else "wrong"
         numbers = (str(self.examples), str(self.leaves), f"{self.worst:.2g}", f"{self.seconds:.1f}")
         return (self.case.name, *numbers, verdict)
 

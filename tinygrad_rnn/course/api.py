@@ -37,7 +37,7 @@ def grade(number: int, *functions: Callable[..., object], language: Language = "
     >>> print(grade(4, forward))  # doctest: +ELLIPSIS
     4. Backpropagation through time by hand
       - forward: not yet (case 1 of 5)
-          hs is wrong in 5 of 6 entries, from step 1 on
+          hs is wrong in 5 of 6 entries, from step 1 on: [1] is 1, expected 5
           looks like: each step starts from h0
           hint: ...
     0 of 1 exercises are right

@@ -24,7 +24,7 @@ class Grouped(Optimizer):
     follow in proportion.
 
     Args:
-        groups: pattern to optimizer, such as {"embedding.*": SGD(1.0), "*": Adam(0.001)}.
+        groups: pattern to optimizer, such as `{"embedding.*": SGD(1.0), "*": Adam(0.001)}`.
 
     Raises:
         ConfigError: if there are no groups, or a member is not an optimizer, averages, or has made updates; at an

@@ -92,15 +92,15 @@ def compare_handwritten(
 
     `handwritten` is one of these; arrays of a state are (N, H), h first (h, or h and c):
 
-    - a layer for one step: forward(x, *state) -> state (an array or a tuple), backward(*dstate) -> (dx, *dstate),
-      x and dx (N, D); a list `params` in the order of `cell.parameters()`, and a list `grads` of the same shapes that
-      backward overwrites (in this package: `handwritten.RNN`);
-    - a layer for a window: forward(xs) -> hs, backward(dhs) -> dxs, with xs (N, T, D) and hs (N, T, H); `params` and
-      `grads` likewise; if it has them, set_state(*state) before and dh, dc after it are used (`handwritten.TimeRNN`);
+    - a layer for one step: `forward(x, *state) -> state` (an array or a tuple),
+      `backward(*dstate) -> (dx, *dstate)`, x and dx (N, D); a list `params` in the order of `cell.parameters()`, and a
+      list `grads` of the same shapes that backward overwrites (in this package: `handwritten.RNN`);
+    - one for a window, `handwritten.TimeRNN`: `forward(xs) -> hs`, `backward(dhs) -> dxs`, xs (N, T, D), hs (N, T, H);
+      `params` and `grads` likewise; if it has them, `set_state(*state)` before and dh, dc after it are used;
     - a class, or any function, that makes one of these from the weights: `handwritten.LSTM`;
-    - a pair of functions: forward(x, state, parameters) -> (state, cache) and
-      backward(dstate, cache) -> (dx, dstate, gradients), with states as tuples, and parameters and gradients as dicts
-      with the names of `cell.parameters()`.
+    - a pair of functions: `forward(x, state, parameters) -> (state, cache)` and
+      `backward(dstate, cache) -> (dx, dstate, gradients)`, with states as tuples, and parameters and gradients as
+      dicts with the names of `cell.parameters()`.
 
     Args:
         cell: a cell whose state holds h first, with `initial_state`, `parameters`, and `input_size` (or a first

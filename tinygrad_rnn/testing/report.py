@@ -77,7 +77,7 @@ class Report(Generic[R]):
     @property
     def title(self) -> str:
         """The line above the table."""
-        verdict = "ok" if self.ok else f"WRONG in {', '.join(self.wrong)}" if self.wrong else "WRONG"
+        verdict = "ok" if self.ok else f"wrong in {', '.join(self.wrong)}" if self.wrong else "wrong"
         return f"{self.target}: {verdict} (seed {self.seed})"
 
     @property

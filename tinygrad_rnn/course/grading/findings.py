@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,10 +45,24 @@ _TRANSPOSED = Text("has shape {got}, expected {shape}: transposed?", "的形状�
 _NOT_FINITE = Text("has entries that are not finite (nan or inf)", "含有非有限的元素（nan 或 inf）")
 _SWAPPED = Text("and {other} stand in each other's place", "与 {other} 的位置互换了")
 _ZERO = Text("is 0 in {part}{where}", "的{part}是 0{where}")
+_SIGN_ALONE = Text("has the wrong sign", "的符号反了")
+_FACTOR_ALONE = Text("is {factor} times the right value", "是正确值的 {factor} 倍")
 _SIGN = Text("has the wrong sign in {part}{where}", "的{part}符号反了{where}")
 _FACTOR = Text("is {factor} times the right value in {part}{where}", "的{part}是正确值的 {factor} 倍{where}")
 _VALUE = Text("is {found} where {expected} is right{where}", "是 {found}，而正确的是 {expected}{where}")
-_ENTRIES = Text("is wrong in {part}{where}", "的{part}不对{where}")
+_ENTRIES = Text(
+    "is wrong in {part}{where}: {index} is {found}, expected {expected}",
+    "的{part}不对{where}：{index} 是 {found}，应当是 {expected}",
+)
+_AT_FIRST = Text(
+    "is wrong in {part}{where}: at step {first} it is {factor} times the right value",
+    "的{part}不对{where}：在第 {first} 步是正确值的 {factor} 倍",
+)
+_ELSEWHERE = Text(
+    "{what}; in case {case} it is {factor} times: what is this factor made of?",
+    "{what}；在第 {case} 个例子中是 {factor} 倍：这个倍数由什么而来？",
+)
+_EVERYWHERE = Text("{what}: {factor} times, in every case", "{what}：每个例子中都是 {factor} 倍")
 _EVERY = Text("every entry", "每个元素")
 _SOME = Text("{wrong} of {size} entries", " {size} 个元素中有 {wrong} 个")
 _ONE_STEP = Text(", at step {first}", "，在第 {first} 步")
@@ -154,23 +168,67 @@ def _difference(output: Output, expected: Array, found: Array, tolerance: float,
     where, first = _where(output, steps_of(output, expected, found, tolerance), wrong)
     filled = wrong.all() or first is not None
     part = _EVERY if filled else _SOME.filled(wrong=int(wrong.sum()), size=wrong.size)
+    scalar = wrong.size == 1
+    values = {"found": f"{found[wrong][0] + 0.0:.6g}", "expected": f"{expected[wrong][0] + 0.0:.6g}"}
     if not found[wrong].any():
-        return Finding(output.name, _ZERO.filled(part=part, where=where), first, 0.0, plain=True)
+        what = (_VALUE if scalar else _ZERO).filled(**values, part=part, where=where)
+        return Finding(output.name, what, first, 0.0, plain=True)
     factor = factor_of(expected[wrong], found[wrong])
     if factor is not None and is_simple(factor) and (wrong.sum() > 1 or wrong.all()):
-        text = _SIGN if abs(factor + 1) < 1e-6 else _FACTOR
-        what = text.filled(factor=said_of(factor), part=part, where=where)
+        texts = (_SIGN_ALONE, _FACTOR_ALONE) if scalar else (_SIGN, _FACTOR)
+        what = texts[abs(factor + 1) >= 1e-6].filled(factor=said_of(factor), part=part, where=where)
         return Finding(output.name, what, first, factor, plain=True)
     if (pattern := value_pattern(expected, found, output.time_axis, equal)) is not None:
         return Finding(output.name, pattern, first, plain=True)
     if wrong.sum() == 1:
-        values = {"found": f"{found[wrong][0]:.6g}", "expected": f"{expected[wrong][0]:.6g}"}
         return Finding(output.name, _VALUE.filled(**values, where=where), first, factor)
     if factor is not None:
         return Finding(output.name, _FACTOR.filled(factor=said_of(factor), part=part, where=where), first, factor)
+    if (order := order_pattern(expected, found, equal)) is not None:
+        return Finding(output.name, order, first)
     part = _SOME.filled(wrong=int(wrong.sum()), size=wrong.size)
-    text = order_pattern(expected, found, equal) or _ENTRIES.filled(part=part, where=where)
-    return Finding(output.name, text, first)
+    return Finding(output.name, _entries(output, expected, found, wrong, first).filled(part=part, where=where), first)
+
+
+def _entries(output: Output, expected: Array, found: Array, wrong: Array, first: int | None) -> Text:
+    """Return what stands in the first of the wrong entries; which part is wrong, and where, is to be filled in."""
+    open_ = {"part": "{part}", "where": "{where}"}
+    if output.time_axis is not None and first is not None:
+        at = np.arange(wrong.shape[output.time_axis]) == first
+        wrong = wrong & np.expand_dims(at, [axis for axis in range(wrong.ndim) if axis != output.time_axis])
+        factor = factor_of(expected[wrong], found[wrong]) if wrong.sum() > 1 else None
+        if factor is not None and is_simple(factor):
+            return _AT_FIRST.filled(**open_, first=first, factor=said_of(factor))
+    index = tuple(np.argwhere(wrong)[0])
+    values = {"found": f"{found[index] + 0.0:.6g}", "expected": f"{expected[index] + 0.0:.6g}"}
+    return _ENTRIES.filled(**open_, **values, index=f"[{', '.join(map(str, index))}]")
+
+
+def _factor(expected: Array, found: Array) -> float | None:
+    """Return the number that a result is times the right one, or None."""
+    comparable = found.shape == expected.shape and bool(np.isfinite(found).all())
+    return factor_of(expected, found) if comparable else None
+
+
+def over_cases(finding: Finding, pairs: Sequence[tuple[int, Array, Array]]) -> Finding:
+    """Return a finding that also says whether its factor is the same in other cases, which tells what it is made of.
+
+    Args:
+        finding: what is wrong in the first case.
+        pairs: of each case in which this result is wrong: its number, the right result, and the one found.
+    """
+    factors = [(case, _factor(right, made)) for case, right, made in pairs]
+    (_, first), *others = factors
+    if first is None or not others or abs(first) < 1e-9:
+        return finding
+    for case, factor in others:
+        if factor is None or not np.isclose(factor, first, rtol=1e-6):
+            simple = finding.plain and finding.factor is not None and factor is not None
+            text = _ELSEWHERE.filled(what=finding.what, case=case, factor=said_of(factor)) if simple else finding.what
+            return replace(finding, what=text)
+    if finding.factor is not None and finding.plain:
+        return finding
+    return replace(finding, what=_EVERYWHERE.filled(what=finding.what, factor=said_of(first)), factor=first, plain=True)
 
 
 def _where(output: Output, steps: list[int], wrong: Array) -> tuple[Text, int | None]:

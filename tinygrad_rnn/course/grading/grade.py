@@ -14,7 +14,7 @@ from ...engine.tape import Array
 from ...engine.tree import flatten
 from ..exercises.exercise import Exercise, Mistake
 from ..exercises.text import Text
-from .findings import Finding, arrays_of, differences, same, wrong_results
+from .findings import Finding, arrays_of, differences, over_cases, same, wrong_results
 from .terms import terms
 
 _RAISED = Text("raises {error} (line {line})", "抛出了 {error}（第 {line} 行）")
@@ -78,10 +78,11 @@ def grade_exercise(exercise: Exercise, theirs: object) -> Grade:
     if isinstance(again, Finding) or not all(map(_alike, found[wrong[0]], again)):
         return Grade(exercise.name, False, (wrong[0] + 1, len(cases)), (Finding("", _FICKLE),))
     mistake = _recognized(exercise, cases, found)
-    number, findings = wrong[0], differences(exercise, expected[wrong[0]], found[wrong[0]])
+    number, findings = wrong[0], _compared(exercise, wrong, expected, found)
     if mistake is None and not all(finding.plain for finding in findings):
         for place in dict.fromkeys((wrong[0], wrong[-1])):  # the simplest; the largest, in which terms differ more
-            if more := _terms(exercise, theirs, cases[place], expected[place], found[place]):
+            simplest = None if place == wrong[0] else cases[wrong[0]]
+            if more := _terms(exercise, theirs, cases[place], expected[place], found[place], simplest):
                 number, findings = place, differences(exercise, expected[place], found[place]) + more
                 break
     return Grade(
@@ -94,12 +95,33 @@ def grade_exercise(exercise: Exercise, theirs: object) -> Grade:
     )
 
 
+def _compared(
+    exercise: Exercise, wrong: list[int], expected: list[list[Array]], found: list[list[Array]]
+) -> list[Finding]:
+    """Return what is wrong in the first wrong case, each finding with what becomes of its factor in the others."""
+    findings = []
+    for finding in differences(exercise, expected[wrong[0]], found[wrong[0]]):
+        for number, output in enumerate(exercise.outputs):
+            if output.name == finding.output:
+                cases = [case for case in wrong if number in wrong_results(exercise, expected[case], found[case])]
+                finding = over_cases(
+                    finding, [(case + 1, expected[case][number], found[case][number]) for case in cases]
+                )
+        findings.append(finding)
+    return findings
+
+
 def _alike(one: Array, other: Array) -> bool:
     return one.shape == other.shape and np.allclose(one, other, equal_nan=True)
 
 
 def _terms(
-    exercise: Exercise, theirs: object, case: tuple[object, ...], expected: list[Array], found: list[Array]
+    exercise: Exercise,
+    theirs: object,
+    case: tuple[object, ...],
+    expected: list[Array],
+    found: list[Array],
+    simplest: tuple[object, ...] | None,
 ) -> list[Finding]:
     """Return which terms are wrong in the first two wrong results."""
 
@@ -108,7 +130,7 @@ def _terms(
         return None if isinstance(made, Finding) else made
 
     wrong = wrong_results(exercise, expected, found)[:2]
-    return terms(exercise, case, lambda moved: _own(exercise, exercise.solve, moved), call, wrong)
+    return terms(exercise, case, lambda moved: _own(exercise, exercise.solve, moved), call, wrong, simplest)
 
 
 def _run(exercise: Exercise, theirs: object, case: tuple[object, ...]) -> list[Array] | Finding:

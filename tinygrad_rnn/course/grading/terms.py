@@ -36,6 +36,12 @@ _LATER = Text(
 _EARLIER = Text(
     "takes at each step the share of {term} that belongs to the step before", "每一步取的{term}的贡献属于前一步"
 )
+_HERE = Text("at step {step} {what}", "在第 {step} 步{what}")
+_COMPARED = Text(
+    "takes {factor} times as much of the share of {term} as of each other one",
+    "放大{term}的贡献的倍数，是放大其他贡献的 {factor} 倍",
+)
+_ONE_OF = Text("{what}; the share of {right} is right", "{what}；{right}的贡献是对的")
 _BEYOND = Text("has the right share of {right}, and a wrong one of {wrong}", "{right}的贡献是对的，{wrong}的贡献不对")
 _LINEAR = Text(
     "grows in proportion to {term}, and should not: it is outside of a function that it should go through",
@@ -74,22 +80,31 @@ class Share(NamedTuple):
     rounding: tuple[float, float]
 
     @property
+    def factor(self) -> float | None:
+        """Return the number that the reader's share is times the right one, where there is one."""
+        factor = round(float(np.sum(self.found * self.expected) / np.sum(self.expected**2)), 4)
+        near = 2 * _NEAR * max(float(np.abs(part).max(initial=0.0)) for part in self[:2])
+        return factor if bool((np.abs(self.found - factor * self.expected) <= near).all()) else None
+
+    @property
     def kind(self) -> str | float:
-        """Return "same", "missing", "extra", "none" (in neither), the factor, or "other"."""
+        """Return "same", "missing", "extra", "none" (in neither), the factor if it is simple, or "other"."""
         sizes = [float(np.abs(part).max(initial=0.0)) for part in self[:2]]
         there = [size > least for size, least in zip(sizes, self.rounding, strict=True)]
         if not all(there):
             return "missing" if there[0] else "extra" if there[1] else "none"
-        near = _NEAR * max(sizes)
-        if bool((np.abs(self.found - self.expected) <= near).all()):
+        if bool((np.abs(self.found - self.expected) <= _NEAR * max(sizes)).all()):
             return "same"
-        factor = round(float(np.sum(self.found * self.expected) / np.sum(self.expected**2)), 4)
-        alike = bool((np.abs(self.found - factor * self.expected) <= 2 * near).all())
-        return factor if alike and is_simple(factor, 1e-3) else "other"
+        return self.factor if self.factor is not None and is_simple(self.factor, 1e-3) else "other"
 
 
 def terms(
-    exercise: Exercise, case: tuple[object, ...], solve: Call, theirs: Call, wrong: Sequence[int]
+    exercise: Exercise,
+    case: tuple[object, ...],
+    solve: Call,
+    theirs: Call,
+    wrong: Sequence[int],
+    simplest: tuple[object, ...] | None = None,
 ) -> list[Finding]:
     """Return which terms of the wrong results are wrong, at most one finding for each.
 
@@ -99,6 +114,8 @@ def terms(
         solve: the right function.
         theirs: the reader's.
         wrong: numbers of the results that are wrong.
+        simplest: the arguments of another wrong case. Large arguments may end in a flat part of a function, and what
+            does not move there has no term missing if it moves here.
     """
     expected, found = solve(case), theirs(case)
     if expected is None or found is None or not all(map(_comparable, expected, found)):
@@ -114,10 +131,24 @@ def terms(
         tables = {
             name: [_picked(part, number, output, step) for part in parts] for name, parts in seen.items() if parts
         }
-        what = _judged(tables) or _shaped(leaves, case, solve, theirs, number)
+        flat = [name for name in tables if simplest is not None and _moves(name, exercise, simplest, theirs, number)]
+        tables = {name: parts for name, parts in tables.items() if parts[0].kind != "missing" or name not in flat}
+        what = _judged(tables)
+        if what is not None and step is not None:
+            what = _HERE.filled(step=step, what=what)
+        what = _all_late(tables) or what or _shaped(leaves, case, solve, theirs, number)
         if what is not None:
             made.append(Finding(output.name, what, step))
     return made
+
+
+def _moves(name: str, exercise: Exercise, case: tuple[object, ...], theirs: Call, number: int) -> bool:
+    """Return whether a result of the reader's function moves with an argument in a case."""
+    for leaf in _leaves(exercise, case):
+        if leaf.name == name:
+            up, down = (theirs(_moved(case, leaf, sign * next(_pieces(leaf)))) for sign in (1, -1))
+            return up is not None and down is not None and not np.array_equal(up[number], down[number])
+    return False
 
 
 def _rounding(value: Array) -> float:
@@ -209,17 +240,19 @@ def _judged(tables: dict[str, list[Share]]) -> Text | None:
                 return text.filled(term=_ALL.filled(name=name))
         for name, found in kinds.items():
             if kind in found[1:]:
-                return _late(name, tables[name][1:]) or text.filled(term=_at(name, found[1:], kind))
-    return _multiplied(kinds) or _beyond(kinds) or _uneven(tables)
+                return text.filled(term=_at(name, found[1:], kind))
+    return _multiplied(kinds) or _split(kinds) or _uneven(tables) or _apart(tables)
 
 
-def _late(name: str, shares: Sequence[Share]) -> Text | None:
+def _all_late(tables: dict[str, list[Share]]) -> Text | None:
     """Return whether each step has the share of its neighbour."""
-    expected, found = (np.array([share[side] for share in shares]) for side in (0, 1))
-    if len(shares) > 2 and Share(expected[1:], found[:-1], shares[0].rounding).kind == "same":
-        return _LATER.filled(term=_ALL.filled(name=name))
-    if len(shares) > 2 and Share(expected[:-1], found[1:], shares[0].rounding).kind == "same":
-        return _EARLIER.filled(term=_ALL.filled(name=name))
+    for name, (_, *shares) in tables.items():
+        if len(shares) < 3 or all(share.kind == "same" for share in shares):
+            continue
+        expected, found = (np.array([share[side] for share in shares]) for side in (0, 1))
+        for text, right, made in ((_LATER, expected[1:], found[:-1]), (_EARLIER, expected[:-1], found[1:])):
+            if Share(right, made, shares[0].rounding).kind == "same":
+                return text.filled(term=_ALL.filled(name=name))
     return None
 
 
@@ -237,19 +270,18 @@ def _multiplied(kinds: dict[str, list[str | float]]) -> Text | None:
     return None
 
 
-def _beyond(kinds: dict[str, list[str | float]]) -> Text | None:
-    """Return whether the shares of an argument are right up to some step, and wrong after it."""
-    for name, (_, *found) in kinds.items():
-        there = [kind for kind in found if kind != "none"]
-        count = there.count("same")
-        if 0 < count < len(there) and there == ["same"] * count + ["other"] * (len(there) - count):
-            return _BEYOND.filled(right=_at(name, found, "same"), wrong=_at(name, found, "other"))
+def _split(kinds: dict[str, list[str | float]]) -> Text | None:
+    """Return whether the shares of an argument are right at some steps, the first ones rather, and wrong at others."""
+    mixed = {name: found for name, (_, *found) in kinds.items() if "same" in found and set(found) - {"same", "none"}}
+    for name in sorted(mixed, key=lambda name: next(kind for kind in mixed[name] if kind != "none") != "same"):
+        wrong = set(mixed[name]) - {"same", "none"}
+        return _BEYOND.filled(right=_at(name, mixed[name], "same"), wrong=_at(name, mixed[name], *wrong))
     return None
 
 
 def _uneven(tables: dict[str, list[Share]]) -> Text | None:
     """Return whether one share is multiplied in comparison with all others, which a slope has changed alike."""
-    shares = {name: found[0] for name, found in tables.items() if found[0].kind == "other"}
+    shares = {name: found[0] for name, found in tables.items() if found[0].kind not in ("same", "none")}
     if len(shares) < 3 or not all(share.expected.all() for share in shares.values()):
         return None
     ratios = {name: share.found / share.expected for name, share in shares.items()}
@@ -257,13 +289,29 @@ def _uneven(tables: dict[str, list[Share]]) -> Text | None:
         first, *rest = [ratio for other, ratio in ratios.items() if other != name]
         times = ratios[name] / first
         alike = all(np.allclose(ratio, first, rtol=1e-3) for ratio in rest)
-        if alike and np.allclose(times, times.flat[0], rtol=1e-3) and is_simple(float(times.flat[0]), 1e-3):
-            return _by(round(float(times.flat[0]), 3), _ALL.filled(name=name))
+        factor = round(float(times.flat[0]), 3)
+        if alike and np.allclose(times, factor, rtol=1e-3) and is_simple(factor, 1e-3) and factor != 1:
+            return _COMPARED.filled(term=_ALL.filled(name=name), factor=said_of(factor))
     return None
 
 
-def _at(name: str, kinds: Sequence[str | float], kind: str | float) -> Text:
-    steps = [step for step, found in enumerate(kinds) if found == kind]
+def _apart(tables: dict[str, list[Share]]) -> Text | None:
+    """Return which shares are right and which are not; of one that is wrong, by what factor."""
+    kinds = {name: shares[0].kind for name, shares in tables.items()}
+    right = [name for name, kind in kinds.items() if kind == "same"]
+    wrong = [name for name, kind in kinds.items() if kind not in ("same", "none")]
+    multiplied = [name for name in wrong if isinstance(kinds[name], float) or (len(wrong) == 1 and right)]
+    if len(multiplied) == 1 and (factor := tables[multiplied[0]][0].factor) is not None:
+        what = _by(factor, _ALL.filled(name=multiplied[0]))
+        return _ONE_OF.filled(what=what, right=_ALL.filled(name=", ".join(right))) if right else what
+    if right and wrong:
+        named = (_ALL.filled(name=", ".join(names)) for names in (right, wrong))
+        return _BEYOND.filled(**dict(zip(("right", "wrong"), named, strict=True)))
+    return None
+
+
+def _at(name: str, kinds: Sequence[str | float], *meant: str | float) -> Text:
+    steps = [step for step, found in enumerate(kinds) if found in meant]
     text = _AT if len(steps) == 1 else _AT_SEVERAL
     return text.filled(name=name, steps=", ".join(map(str, steps)))
 

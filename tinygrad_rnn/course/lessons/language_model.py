@@ -81,7 +81,7 @@ _AFFINE = Exercise(
 
 def _loss_cases(rng: np.random.Generator) -> Iterator[tuple[object, ...]]:
     yield np.zeros((1, 2, 4)), np.array([[0, 3]])
-    yield rng.standard_normal((2, 3, 5)), np.array([[1, 2, -1], [4, -1, -1]])
+    yield rng.standard_normal((2, 3, 5)), np.array([[1, 0, -1], [4, -1, -1]])
     yield 4000 * rng.standard_normal((2, 2, 3)), np.array([[0, 1], [2, -1]])
 
 
@@ -97,6 +97,8 @@ def _loss(logits: Array, targets: Array, *, lost: str = "") -> float:
         return float(nats.mean())
     if lost == "zero":
         return float(np.where(kept, nats, 0.0).mean())
+    if lost == "means":
+        return float(np.mean([row[at].mean() for row, at in zip(nats, kept, strict=True)]))
     count = {"sum": 1, "rows": len(targets)}.get(lost, kept.sum())
     scale = np.log(2) if lost == "bits" else 1.0
     return float(nats[kept].sum() / count / scale)
@@ -141,6 +143,13 @@ _LOSS = Exercise(
             Text("divided by the number of sequences, not of steps", "除以了序列的个数，而不是步数"),
             Text("a perplexity is per word", "困惑度是对每个单词而言的"),
             partial(_loss, lost="rows"),
+        ),
+        Mistake(
+            Text("each sequence counts the same, however many steps it has", "无论有多少步，每个序列的权重都相同"),
+            Text(
+                "may a sequence of one word weigh as much as one of fifty?", "一个词的序列能和五十个词的序列一样重吗？"
+            ),
+            partial(_loss, lost="means"),
         ),
         Mistake(
             Text("bits instead of nats", "单位是比特，而不是奈特"),
