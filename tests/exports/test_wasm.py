@@ -198,6 +198,10 @@ await fail(() => model.step({ x: [1, 2] }));
 await fail(() => model.step({}));
 await fail(() => model.step({ x: %d }));
 await fail(() => model.step({ x: 0.5 }));
+await fail(() => model.step({ x: ["3"] }));
+await fail(() => model.step({ x: 3, y: 4 }));
+await fail(() => (model.state = { state: [0] }));
+await fail(() => (model.weights = { W: [0] }));
 const same = model.stateNames.every((name) => model.state[name].every((part, n) => part === kept[name][n]));
 model.reset();
 const again = [model.step({ x: 3 }), model.step({ x: 4 })];
@@ -231,6 +235,12 @@ def test_state_reset_and_errors(tmp_path):
         "RangeError: step: an id is out of range; the state is as it was before",
     ]
     assert told["told"][3].startswith("RangeError")
+    assert told["told"][4:7] == [
+        "TypeError: step: x is int64 of shape (1), 1 numbers; got a string among them",
+        "TypeError: step: nothing here is called y; there is x",
+        "TypeError: state: nothing here is called state; there is state.0.0, state.0.1",
+    ]
+    assert told["told"][7].startswith("TypeError: weights: nothing here is called W; there is ")
 
 
 def test_names_harm_nothing(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import MethodType, ModuleType
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from ..compiler.ir.arrays import DType
 from ..compiler.ir.graph import Operator
 from ..errors import UnsupportedError
+from .checks import full_name
 from .jax_operators import JaxArray, Row
 
 _PACKAGE = __name__.partition(".")[0]
@@ -26,12 +27,10 @@ def constant_row(operator: Operator) -> Row | None:
     compute = operator.compute
     function: Callable[..., object] = compute.func if isinstance(compute, partial) else compute
     named: dict[str, object] = compute.keywords if isinstance(compute, partial) else {}
-    if isinstance(function, MethodType):
-        function = function.__func__
-    name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", None) or ""
+    module = getattr(function, "__module__", None) or ""
     if isinstance(function, np.ufunc) or module.partition(".")[0] == "numpy":
-        return partial(_of_numpy, name or operator.name, named)
-    row = CONSTANTS.get(f"{module}.{name}".removeprefix(f"{_PACKAGE}."))
+        return partial(_of_numpy, getattr(function, "__qualname__", "") or operator.name, named)
+    row = CONSTANTS.get(full_name(function).removeprefix(f"{_PACKAGE}."))
     return None if row is None else partial(row, **named)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from ..compiler.ir.graph import Body, Call, Graph, Value
 from ..engine.tape import Array
 from ..errors import UnsupportedError
+from .checks import full_name
 
 INDENT = "    "
 
@@ -80,7 +81,7 @@ class Writer:
                 yield f"# {re.sub(r'[^ -~]', '?', '.'.join(self._place))}"
             if call.name == "loop":
                 yield from self._loop(call)
-            elif _home(call) in _CHECKS:
+            elif full_name(call.operator.compute) in _CHECKS:
                 self._known[call.output] = self.text(call.inputs[0])
             else:
                 yield self._call(call)
@@ -165,11 +166,6 @@ class Writer:
 
 
 _Expression = Callable[[Writer, Call], str]
-
-
-def _home(call: Call) -> str:
-    compute = call.operator.compute
-    return f"{getattr(compute, '__module__', '')}.{getattr(compute, '__qualname__', '')}"
 
 
 def _infix(sign: str) -> _Expression:

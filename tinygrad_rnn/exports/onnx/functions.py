@@ -9,6 +9,7 @@ import numpy as np
 
 from ...compiler.ir.graph import Call, Value
 from ...errors import UnsupportedError
+from ..checks import full_name
 from .elementwise import ELEMENTWISE
 from .reduce import ANSWERS, keywords
 from .scope import Scope, Writer
@@ -75,7 +76,7 @@ def write_function(to: Scope, call: Call) -> list[str]:
     key = call.operator.key
     if isinstance(key, tuple):
         function = key[0].func if isinstance(key[0], partial) else key[0]
-        own = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+        own = full_name(function)
         writer = FUNCTIONS.get(own.removeprefix(f"{_PACKAGE}.")) if own.startswith(f"{_PACKAGE}.") else None
         if writer is None and isinstance(function, np.ufunc):
             writer = ELEMENTWISE.get(call.name)

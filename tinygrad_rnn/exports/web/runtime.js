@@ -1,6 +1,7 @@
 // Runs a program that tinygrad_rnn has exported. It needs WebAssembly with SIMD, and nothing else.
 
 const ARRAYS = { float32: Float32Array, float64: Float64Array, int64: BigInt64Array, bool: Uint8Array };
+const NUMBERS = ["number", "bigint", "boolean"];
 const SECTION = "tinygrad_rnn";
 const LINE = 64; // bytes; every array begins at a multiple of it
 
@@ -26,10 +27,11 @@ class Model {
     this.#replays = table.records.map(({ at, count, room }) => [start + at, count, bases, room, scratch]);
     const kept = new Set(table.carried.map(({ input }) => input));
     const made = new Set(table.carried.map(({ output }) => output));
-    /** What `step` takes, and what it returns: {name, dtype, shape} of each; and the names of the state. */
+    /** What `step` takes, and what it returns: {name, dtype, shape} of each; and the names of the state and weights. */
     this.inputs = table.inputs.filter((_, number) => !kept.has(number));
     this.outputs = table.outputs.filter((_, number) => !made.has(number));
     this.stateNames = table.carried.map(({ input }) => table.inputs[input].name);
+    this.weightNames = table.weights.map(({ name }) => name);
     this.reset();
   }
 
@@ -39,9 +41,7 @@ class Model {
    * @returns {Object<string, TypedArray>} the results by name, in C order
    */
   step(given = {}) {
-    for (const port of this.inputs) {
-      this.#write(port, Object.hasOwn(given, port.name) ? given[port.name] : undefined, "step");
-    }
+    this.#take(this.inputs, given, "step", true);
     for (const replay of this.#replays) {
       const failed = this.#exports.tinygrad_rnn_replay(...replay);
       if (failed >= 0) throw new RangeError("step: an id is out of range; the state is as it was before");
@@ -67,9 +67,7 @@ class Model {
   }
 
   set state(given) {
-    for (const port of this.#kept()) {
-      if (Object.hasOwn(given, port.name)) this.#write(port, given[port.name], "state");
-    }
+    this.#take(this.#kept(), given, "state");
   }
 
   /** The weights, by name: a copy. Assign others, or some of them, of the same sizes. */
@@ -78,9 +76,7 @@ class Model {
   }
 
   set weights(given) {
-    for (const port of this.#table.weights) {
-      if (Object.hasOwn(given, port.name)) this.#write(port, given[port.name], "weights");
-    }
+    this.#take(this.#table.weights, given, "weights");
   }
 
   #kept() {
@@ -92,12 +88,26 @@ class Model {
     return new ARRAYS[dtype](this.#exports.memory.buffer, this.#start + at, size);
   }
 
+  #take(ports, given, where, all = false) {
+    const names = ports.map(({ name }) => name);
+    const unknown = Object.keys(given).find((name) => !names.includes(name));
+    if (unknown !== undefined) {
+      throw new TypeError(`${where}: nothing here is called ${unknown}; there is ${names.join(", ") || "nothing"}`);
+    }
+    for (const port of ports) {
+      const there = Object.hasOwn(given, port.name);
+      if (all || there) this.#write(port, there ? given[port.name] : undefined, where);
+    }
+  }
+
   #write(port, given, where) {
     const view = this.#view(port);
     const nested = Array.isArray(given);
     let parts = nested ? given.flat(Infinity) : ArrayBuffer.isView(given) ? given : [given];
-    if (given === undefined || parts.length !== view.length) {
-      const got = given === undefined ? "nothing" : `${parts.length} of them`;
+    const other = ArrayBuffer.isView(given) ? -1 : parts.findIndex((part) => !NUMBERS.includes(typeof part));
+    if (given === undefined || parts.length !== view.length || other >= 0) {
+      const some = parts.length === view.length ? `a ${typeof parts[other]} among them` : `${parts.length} of them`;
+      const got = given === undefined ? "nothing" : some;
       throw new TypeError(
         `${where}: ${port.name} is ${port.dtype} of shape (${port.shape.join(", ")}), ${view.length} numbers; got ${got}`,
       );

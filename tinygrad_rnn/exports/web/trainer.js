@@ -61,8 +61,9 @@ class Trainer {
   /** The writer from the start of a stream, with what has been learned. */
   fresh() {
     if (this.learner) {
-      const known = Object.entries(this.learner.state).filter(([name]) => name.startsWith("params."));
-      this.writer.weights = Object.fromEntries(known.map(([name, array]) => [name.slice(7), array]));
+      const learned = this.learner.state;
+      const used = this.writer.weightNames.filter((name) => Object.hasOwn(learned, `params.${name}`));
+      this.writer.weights = Object.fromEntries(used.map((name) => [name, learned[`params.${name}`]]));
     }
     this.writer.reset();
     return this.writer;
