@@ -254,6 +254,19 @@ def test_reader_that_goes_away(folder):
     assert err == ""
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(closed, folder):
+    """A service may start a program without them."""
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "tinygrad_rnn"]
+    done = subprocess.run([*command, "train", "play.txt", *SMALL, "--save", "a"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    load_model("a")
+    done = subprocess.run([*command, "evaluate", "a", "-"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
 def test_interrupt_elsewhere(monkeypatch, model_file, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -142,7 +142,7 @@ BUDGET = {
     "graphs": 6495,
     "pictures": 2587,
     "engine": 3406,
-    "data": 2925,
+    "data": 2928,
     "handwritten": 2210,
     "testing": 3610,
     "compiler": 12642,

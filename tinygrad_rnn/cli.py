@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["generate", "poem.txt"])
     2
     """
+    for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, stream) is None:  # closed, as by a service or with >&-
+            setattr(sys, stream, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 (until the end)
     arguments = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without utf-8 shows ? instead of stopping the run

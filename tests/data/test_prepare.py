@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -232,6 +233,20 @@ def test_one_that_is_killed_while_it_removes_its_files_is_done(removed, tmp_path
     found = prepare_corpus([tmp_path / "a"], tmp_path / "out", "word", held_out=0)
     assert found.vocabulary.decode(found.ids) == ["a", "b", "c", "a", "<eos>"] * 50
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["corpus.json", "ids.npy", "vocabulary.json"]
+
+
+def test_a_full_disk_is_an_error_with_a_name_and_is_gone_on_from(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("a b c a\n" * 50)
+    out = tmp_path / "out"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tinygrad_rnn.data.runs.Writer.flush", full)
+    with pytest.raises(OSError, match=re.escape(f"No space left on device: '{out}")):
+        prepare_corpus([tmp_path / "a"], out, "word", held_out=0)
+    monkeypatch.undo()
+    assert len(prepare_corpus([tmp_path / "a"], out, "word", held_out=0)) == 250
 
 
 def test_a_killed_preparation_goes_on(tmp_path):

@@ -189,6 +189,18 @@ def test_the_state_of_other_batches_is_refused(state, message):
     assert batches.state_dict() == before
 
 
+@pytest.mark.parametrize(("dtype", "expected"), [(np.float32, "float32"), (np.float64, "float64"), (None, "float64")])
+def test_whole_numbers_among_others_are_numbers_like_them(dtype, expected):
+    data = tr.Sequences([[1, 2, 3], [1.5], [2, 2]], [[1, 2, 3], [0.5], [1, 1]], dtype=dtype)
+    for N in (1, 2, 3):  # in whichever batch they are
+        assert {(str(b.inputs.dtype), str(b.targets.dtype)) for b in data.batches(N)} == {(expected, expected)}
+    assert next(iter(data.batches(3))).targets.tolist() == [[1, 2, 3], [0.5, 0, 0], [1, 1, 0]]
+    values = tr.Sequences([[1], [2]], [1, 2.5], dtype=dtype)
+    assert {(str(b.inputs.dtype), str(b.targets.dtype)) for b in values.batches(1)} == {("int64", expected)}
+    words = tr.Sequences([[1, 2], [3]], [[1, 2], []], steps=True, dtype=dtype)
+    assert words.targets[0].dtype == np.int64
+
+
 @given(count=st.integers(3, 60), seed=st.none() | st.integers(0, 9))
 def test_a_split_is_a_partition(count, seed):
     rng = None if seed is None else np.random.default_rng(seed)

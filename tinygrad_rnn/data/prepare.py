@@ -105,11 +105,15 @@ def prepare_corpus(
     )
     if level == "byte" and vocabulary not in (None, Vocabulary.of_bytes()):
         raise ConfigError(f"prepare: level 'byte' needs the vocabulary of bytes, got {vocabulary!r}")
-    work.begin(force)
-    if not work.done:
-        work.read(on_progress)
-        work.finish(vocabulary)
-    work.clean()
+    try:
+        work.begin(force)
+        if not work.done:
+            work.read(on_progress)
+            work.finish(vocabulary)
+        work.clean()
+    except OSError as error:
+        error.filename = error.filename or os.fspath(out)  # a full disk is an error without a name
+        raise
     return Corpus.open(out)
 
 

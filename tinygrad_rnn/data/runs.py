@@ -211,6 +211,5 @@ class Writer:
 
     def close(self) -> None:
         """Write all of it, and close the files."""
-        self.flush()
-        self._ids.close()
-        self._tokens.close()
+        with self._ids, self._tokens:  # closed on a full disk too
+            self.flush()

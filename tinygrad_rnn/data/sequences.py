@@ -28,7 +28,8 @@ class Sequences:
         inputs: N arrays (T_n, ...), such as (T_n, D) or ids (T_n,); or one array (N, T, ...).
         targets: N targets; None: no targets (for prediction, or unsupervised learning).
         steps: whether targets have a time axis; None: True if each has one that is as long as that of its input.
-        dtype: of floating point inputs and targets, that of the model; None: they keep their own.
+        dtype: of inputs or targets that are floating point numbers, some of them at least: that of the model; None:
+            they keep their own.
 
     Attributes:
         inputs: list of N arrays.
@@ -274,4 +275,7 @@ def _rows(name: str, given: Rows, dtype: npt.DTypeLike | None) -> list[Array]:
         if not array.ndim:
             raise ShapeError(f"Sequences: expected {name} of N sequences, got a single number")
         rows = [np.asarray(row) for row in array]
-    return rows if dtype is None else [row.astype(dtype, copy=False) if row.dtype.kind == "f" else row for row in rows]
+    dtypes = {row.dtype for row in rows if row.size}
+    if any(found.kind == "f" for found in dtypes):  # [1, 2] among [1.5, 2.0] is not another kind of data
+        rows = [row.astype(dtype or np.result_type(*dtypes), copy=False) for row in rows]
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Progress:
             unit=self.unit,
             unit_scale=True,
             leave=False,
-            disable=None if shown else True,  # None: hidden where stderr is not a terminal
+            disable=None if shown and sys.stderr else True,  # None: hidden where stderr is not a terminal
         ) as bar:
 
             def note(result: StepResult) -> None:
