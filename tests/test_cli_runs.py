@@ -185,9 +185,15 @@ def test_held_out_and_test_texts_of_their_own(folder, capsys):
     assert "330 training tokens" in out
     assert "64 held-out tokens" in out
     rows = {line.split(" ")[0]: line for line in out.splitlines()}
-    assert rows["test"].endswith("63 tokens")
-    best = min(json.loads(line)["valid_perplexity"] for line in Path("a/metrics.jsonl").read_text().splitlines())
-    assert f"perplexity {best:.1f}" in rows["test"]
+    assert rows["test"].endswith("63 tokens as one stream")
+    assert main(["evaluate", "a", "other.txt", "--batch-size", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["batch_size"] == 1
+    assert f"perplexity {found['perplexity']:.1f}" in rows["test"]
+    best = min(json.loads(line)["valid_nats"] for line in Path("a/metrics.jsonl").read_text().splitlines())
+    assert main(["evaluate", "a", "other.txt", "--json"]) == 0
+    assert math.isclose(json.loads(capsys.readouterr().out)["nats"], best, rel_tol=1e-6)
+    assert found["nats"] < best  # three tokens less without what comes before them
 
 
 def test_text_from_stdin(folder, capsys, monkeypatch):

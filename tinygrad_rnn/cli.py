@@ -162,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--held-out", action="store_true", help="use only the end of the corpus, as long as training held out"
         )
+    evaluate.add_argument(
+        "--batch-size", type=count, help="N, streams that the text is read as; 1 is slower (default: that of training)"
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of the rows")
     score = commands.add_parser("score", help="print the nats of each line of a text", allow_abbrev=False)
     score.add_argument("model", help="a model file, or the folder that holds it")

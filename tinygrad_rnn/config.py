@@ -89,6 +89,7 @@ class TrainConfig:
     tied: bool = _setting(False, "use the embedding for the output too")
     batch_size: int = _setting(20, "parallel streams of text", low=1)
     bptt: int = _setting(35, "steps of truncated backpropagation through time", low=1)
+    drop_last: bool = _setting(False, "leave out a last window of fewer than bptt steps: its mean weighs as much")
     truncation: str = _setting(
         "",
         "truncation policy: full, chunked:35, windowed:70/35, decay:0.95, randomized:0.02, adaptive:0.1 or "

@@ -30,6 +30,15 @@ def test_in_a_model_it_is_no_parameter_and_gradients_go_through():
     assert tr.grad(y.sum(), x).tolist() == [[1.0, 1.0]] * 3
 
 
+def test_each_column_of_a_table_has_its_own_mean():
+    table = np.random.default_rng(0).normal([0.0, 5.0, -300.0], [1.0, 0.1, 90.0], (200, 3))
+    scaled = tr.Standardize(3, np.float64).fit(table)(table)
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(scaled.std(axis=0), 1)
+    windows = np.arange(12.0).reshape(3, 4)  # of one feature
+    assert tr.Standardize(1, np.float64).fit(windows[..., None]).mean == 5.5
+
+
 def test_it_is_saved_with_a_model():
     class Model(tr.Module):
         def __init__(self):
@@ -50,6 +59,11 @@ def test_it_is_saved_with_a_model():
             lambda: tr.Standardize(2).fit(np.ones((3, 3))),
             tr.ShapeError,
             r"Standardize.fit: expected \(..., D\) with D = 2",
+        ),
+        (
+            lambda: tr.Standardize().fit(np.ones((9, 3))),  # one mean for all columns is hardly wanted
+            tr.ShapeError,
+            r"D = 1, got \(9, 3\); Standardize\(3\) is for as many columns, values\[..., None\] are of one",
         ),
         (lambda: tr.Standardize(2)(np.ones(3)), tr.ShapeError, "D = 2"),
         (lambda: tr.Standardize(2).inverse(np.ones(3)), tr.ShapeError, "Standardize.inverse"),

@@ -30,8 +30,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate a model; return 0."""
     model, config, vocabulary = load_model(arguments.model)
     corpus, described = text_for(arguments, config, vocabulary)
+    N = arguments.batch_size or config.batch_size
     with np.errstate(all="ignore"):
-        found = evaluate_model(model, corpus.ids, config.batch_size, config.bptt, **how_to_replay(arguments))
+        found = evaluate_model(model, corpus.ids, N, config.bptt, **how_to_replay(arguments))
     if not math.isfinite(found.nats):
         raise NonFiniteError(f"evaluate: the loss is {found.nats}: {cause(model.parameters(), (), None)}")
 
@@ -45,9 +46,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     row("model", f"{describe(config)}, {model.parameter_count():,} parameters")
     row("text", described)
     row("", f"{len(corpus):,} tokens, {corpus.unknown_rate:.1%} of them unknown")
-    if found.batch_size < config.batch_size:
+    if found.batch_size < N:
         streams = "1 stream" if found.batch_size == 1 else f"{found.batch_size} streams"
-        row("", f"read as {streams} instead of {config.batch_size}: it is short")
+        row("", f"read as {streams} instead of {N}: it is short")
     row("result", score_text(found.nats, cast(Level, config.level)) + f", {found.tokens:,} tokens predicted")
     for name, mean in means.items():
         row(name, score_text(mean, cast(Level, config.level)))

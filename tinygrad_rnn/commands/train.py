@@ -204,8 +204,8 @@ def _print_result(trainer: LanguageTrainer, result: RunResult, files: RunFiles, 
     row("held out", score_text(result.best.valid_nats, level) + f" (unigram {written(baseline, 1)})")
     if config.test:
         test = corpus_at(config.test, level, trainer.vocabulary)
-        found = evaluate(trainer.model, test.ids, config.batch_size, config.bptt, compiled=config.compile)
-        row("test", score_text(found.nats, level) + f", {found.tokens:,} tokens")
+        found = evaluate(trainer.model, test.ids, 1, config.bptt, compiled=config.compile)
+        row("test", score_text(found.nats, level) + f", {found.tokens:,} tokens as one stream")
     _print_sample(trainer, level)
     others = [files.config, files.metrics, *(path for path in (files.csv, files.tensorboard) if path.exists())]
     names = ", ".join(path.name for path in others)

@@ -20,7 +20,7 @@ class Standardize(Module):
     As an attribute of a model it is saved with the model. It is not trained.
 
     Args:
-        features: D, the length of the last axis; 1 also serves arrays without that axis.
+        features: D, the length of the last axis: 3 for a table (T, 3); 1 also converts arrays without that axis.
         dtype: dtype of both, that of the model.
 
     Attributes:
@@ -43,8 +43,8 @@ class Standardize(Module):
         """Compute the mean and the deviation of each feature, and return this module.
 
         Args:
-            values: training data (..., D), or of any shape if D = 1. NaN is a missing value. A feature that
-                does not vary is divided by 1.
+            values: training data (..., D); also (T,) if D = 1. NaN is a missing value. A feature that does not vary is
+                divided by 1.
 
         Raises:
             ShapeError: if the last axis is not D, or a feature has no values.
@@ -54,7 +54,7 @@ class Standardize(Module):
         if array.dtype.kind not in "biuf":
             raise DTypeError(f"Standardize.fit: expected real values, got dtype {array.dtype}")
         D = len(self.mean)
-        self._check("Standardize.fit", array.shape)
+        self._check("Standardize.fit", array.shape, columns=array.ndim > 1)
         rows = array.reshape(-1, D).astype(np.float64)
         known = np.isfinite(rows)
         counts = known.sum(axis=0)
@@ -86,7 +86,8 @@ class Standardize(Module):
     def _over(self, statistic: Array) -> Array:
         return statistic.reshape(()) if len(statistic) == 1 else statistic
 
-    def _check(self, where: str, shape: tuple[int, ...]) -> None:
+    def _check(self, where: str, shape: tuple[int, ...], columns: bool = False) -> None:
         D = len(self.mean)
-        if D > 1 and shape[-1:] != (D,):
-            raise ShapeError(f"{where}: expected (..., D) with D = {D}, got {shape}")
+        if (D > 1 or columns) and shape[-1:] != (D,):
+            hint = f"; Standardize({shape[-1]}) is for as many columns, values[..., None] are of one" if columns else ""
+            raise ShapeError(f"{where}: expected (..., D) with D = {D}, got {shape}{hint}")

@@ -168,7 +168,7 @@ def updates_per_pass(windows: OffsetBatches, policy: Policy | None) -> int:
     """
     if policy is None or policy.every is None:
         return len(windows)
-    return len(policy.passes(windows.stream_length))
+    return len(policy.passes(windows.tokens // windows.batch_size))
 
 
 def make_schedule(config: TrainConfig, total_steps: int) -> Schedule:

@@ -110,7 +110,7 @@ class LanguageTrainer:
         for name, part in (("train", train), ("held_out", held_out)):
             instance("Trainer", name, part, Corpus, "train, held_out = load_corpus(text, level) makes both")
         instance("Trainer", "config", config, TrainConfig)
-        self.windows: OffsetBatches = OffsetBatches(train.ids, config.batch_size, config.bptt)
+        self.windows: OffsetBatches = OffsetBatches(train.ids, config.batch_size, config.bptt, config.drop_last)
         if len(held_out) < 2:
             raise CorpusError(f"Trainer: expected 2 held-out tokens or more, got {len(held_out)}; raise held_out")
         if train.vocabulary != held_out.vocabulary:
