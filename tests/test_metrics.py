@@ -65,6 +65,11 @@ def test_of_nothing_a_metric_is_not_a_number(name):
     assert found.elements == 0
 
 
+def test_a_metric_prints_its_value():
+    assert repr(metrics.rmse([1.0, 2.0], [1.0, 4.0])) == "RootMean(1.41421 over 2 elements)"
+    assert str(metrics.accuracy(np.eye(2), np.array([0, 0]))) == "Metric(0.5 over 2 elements)"
+
+
 def test_ids_are_compared_as_they_are():
     assert metrics.accuracy(np.array([1, 2, 3]), [1, 2, 0]).value == pytest.approx(2 / 3)
 

@@ -146,6 +146,7 @@ def test_a_value_that_is_not_finite_is_named_with_its_step_and_its_layer():
     [
         (lambda: tr.RNNLM(5, 6, 7, rng(), cell="lstn"), tr.ConfigError, "one of rnn, lstm, gru"),
         (lambda: tr.RNNLM(5, 6, 7, rng(), cell=3), tr.ConfigError, "a name or a callable"),
+        (lambda: tr.RNNLM(5, 6, 7, rng(), cell=lambda D, H, rng: 3), tr.ConfigError, "expected a cell, .* got 3"),
         (lambda: tr.RNNLM(5, 6, 7, rng(), layers=0), tr.ConfigError, "layers must be an integer of 1 or more"),
         (lambda: tr.RNNLM(5, 6, 7, rng(), tied=True), tr.ConfigError, "embedding_size == hidden_size, got 6 and 7"),
         (lambda: tr.RNNLM(5, 6, 7, rng(), dropout=1.0), tr.ConfigError, r"p must be a number in \[0, 1\)"),

@@ -35,6 +35,9 @@ def test_each_column_of_a_table_has_its_own_mean():
     scaled = tr.Standardize(3, np.float64).fit(table)(table)
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-9)
     np.testing.assert_allclose(scaled.std(axis=0), 1)
+    counts = tr.Standardize(2).fit([[1, 20], [3, 60]])
+    assert counts(np.array([[2, 80]])).dtype == np.float32  # whole numbers get the dtype of the model
+    np.testing.assert_allclose(counts([[2, 80]]), [[0.0, 2.0]])
     windows = np.arange(12.0).reshape(3, 4)  # of one feature
     assert tr.Standardize(1, np.float64).fit(windows[..., None]).mean == 5.5
 

@@ -138,7 +138,7 @@ def test_gradient_cost_grows_linearly_in_T():
         (lambda c: tr.unroll(c, np.ones((2, 4, 3)), lengths=[1]), tr.ShapeError, r"\(N,\) = \(2,\), got \(1,\)"),
         (lambda c: tr.unroll(c, np.ones((2, 4, 3)), lengths=[0, 5]), tr.ShapeError, r"\[1, 4\], got 0 to 5"),
         (lambda c: tr.unroll(c, np.ones((2, 4, 3)), lengths=[1.5, 2]), tr.DTypeError, "integer lengths"),
-        (lambda c: tr.unroll(lambda x, h: (h, h), np.ones((2, 4, 3))), ValueError, "has no initial_state"),
+        (lambda c: tr.unroll(lambda x, h: (h, h), np.ones((2, 4, 3))), tr.ConfigError, "has no initial_state"),
         (lambda c: tr.unroll(c, np.ones((2, 4, 3)), np.ones((3, 4))), tr.ShapeError, "initial_state"),
     ],
 )

@@ -10,6 +10,7 @@ from tinygrad_rnn.data import load_corpus
 from tinygrad_rnn.errors import ConfigError
 from tinygrad_rnn.optim import Averaged
 from tinygrad_rnn.training import LanguageTrainer, make_model, make_optimizer, make_schedule
+from tinygrad_rnn.training.language.build import make_policy, updates_per_pass
 
 TEXT = " no it was n't <unk> a cat N\n but it was n't a dog\n\n" * 300
 
@@ -47,6 +48,27 @@ def test_weights_start_uniformly():
     for parameter in make_model(config, 50).parameters().values():
         assert 0.09 < np.abs(parameter.data).max() <= 0.1
         assert abs(parameter.data.mean()) < 0.02
+
+
+def test_weights_of_awd_start_as_in_its_code():
+    model = make_model(TrainConfig.from_toml(config_file("awd-like")).replace(hidden_size=64, embedding_size=25), 50)
+    for layer, limit in zip(model.layers, (1 / 8, 1 / 8, 1 / 5), strict=True):
+        for parameter in layer.parameters().values():
+            assert 0.9 * limit < np.abs(parameter.data).max() <= limit
+    assert 0.09 < np.abs(model.embedding.data).max() <= 0.1
+    assert not model.output.data.any()
+
+
+def test_the_last_short_window_is_left_out_as_in_the_papers():
+    """Its mean, and so the update, would weigh as much as that of a whole window, just before an evaluation."""
+    train, held_out = load_corpus(TEXT, "token", 1, 0.1)
+    assert (len(train) - 1) // 20 % 20
+    config = TrainConfig.from_toml(config_file("zaremba-small")).replace(hidden_size=4)
+    windows = [LanguageTrainer(train, held_out, config.replace(drop_last=d)).windows for d in (True, False)]
+    assert len(windows[1]) == len(windows[0]) + 1
+    assert {xs.shape for xs, _ in windows[0]} == {(20, 20)}
+    policy = make_policy(config.replace(truncation="chunked:5"))
+    assert updates_per_pass(windows[0], policy) == 4 * len(windows[0])
 
 
 @pytest.mark.parametrize(("name", "rates"), [("zaremba-small", [20] * 4 + [10, 5, 2.5]), ("zaremba-medium", [35] * 6)])

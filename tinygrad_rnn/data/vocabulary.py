@@ -175,7 +175,7 @@ class Vocabulary:
         if isinstance(tokens, str) and not self._characters:
             raise CorpusError(
                 f"Vocabulary.encode: tokens is the text {tokens[:30]!r}, but this is a vocabulary of words; "
-                "cut it into tokens first: encode(tokenize(text, 'word'))"
+                "cut it into tokens first: encode(tokenize(text, 'word')), or encode([*text]) for its characters"
             )
         given = _strings("Vocabulary.encode", tokens)
         if self._unknown_id is not None:

@@ -33,9 +33,11 @@ class Metric(NamedTuple):
         total, count = self._numbers()
         return total / count if count else math.nan
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.value:.6g} over {self.elements:g} elements)"
+
     def _numbers(self) -> list[float]:
-        array = self.sums.data if isinstance(self.sums, Tensor) else self.sums
-        return [float(number) for number in array]
+        return [float(number) for number in (self.sums.data if isinstance(self.sums, Tensor) else self.sums)]
 
 
 class Perplexity(Metric):

@@ -57,15 +57,11 @@ def stepped(cell: Callable[[Input, Before], tuple[Output, After]], x: Input, sta
 
 
 def initial_state(cell: object, batch_size: int, function: str = "unroll") -> State:
-    """Return `cell.initial_state(batch_size)`.
-
-    Raises:
-        ValueError: if the cell has none.
-    """
+    """Return `cell.initial_state(batch_size)`, or raise `ConfigError` if the cell has none."""
     initial = getattr(cell, "initial_state", None)
     if initial is None:
         name = getattr(cell, "__name__", type(cell).__name__)
-        raise ValueError(f"{function}: the cell {name} has no initial_state(batch_size); pass state=")
+        raise ConfigError(f"{function}: the cell {name} has no initial_state(batch_size); pass state=")
     return initial(batch_size)
 
 

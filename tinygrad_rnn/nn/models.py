@@ -16,7 +16,7 @@ from ..engine.tensor import Operand, Tensor, Value, parameter
 from ..errors import ConfigError, ShapeError
 from ..ops import cross_entropy, expand_dims, reshape
 from .base import batch_of_one, with_batch_axis, without_batch_axis
-from .cells import CELLS, Cell, State, check_parts, drawing, initial_state, output_size
+from .cells import CELLS, Cell, State, check_cell, check_parts, drawing, initial_state, output_size
 from .layers import Dropout, Embedding, Linear
 from .module import Module
 from .unroll import unroll
@@ -198,7 +198,9 @@ def make_cell(
     except TypeError as error:
         name = getattr(factory, "__name__", type(factory).__name__)
         raise ConfigError(f"{function}: {name} {error}; it takes {', '.join(signature.parameters)}") from error
-    return factory(input_size, hidden_size, rng, **options)
+    made = factory(input_size, hidden_size, rng, **options)
+    check_cell(f"{function}: {getattr(factory, '__name__', cell)}", made)
+    return made
 
 
 class CBOW(Module):

@@ -76,7 +76,9 @@ class Standardize(Module):
             ShapeError: if the last axis is not D.
         """
         self._check("Standardize", shape_of(x))
-        return (as_value(x) - self._over(self.mean)) / self._over(self.deviation)
+        values = as_value(x)  # whole numbers less a float32 would be float64
+        values = values if values.dtype.kind in "fc" else values.astype(self.mean.dtype)
+        return (values - self._over(self.mean)) / self._over(self.deviation)
 
     def inverse(self, y: Operand) -> Value:
         """Return y * deviation + mean: numbers in the units of the data."""

@@ -94,18 +94,18 @@ def _made(config: TrainConfig, vocab_size: int, rng: np.random.Generator) -> RNN
 def awd_lm(vocab_size: int, config: TrainConfig, rng: np.random.Generator) -> AWDLM:
     """Return the model of the ready configuration "awd-like", for `--model`: an `AWDLM` of a configuration's sizes.
 
+    Source of the first weights: the code of Merity, Keskar and Socher 2018.
+
     >>> awd_lm(10, TrainConfig(hidden_size=4, embedding_size=3, layers=2), stream(0)).layers[-1].output_size
     3
     """
-    return AWDLM(
-        vocab_size,
-        config.embedding_width,
-        config.hidden_size,
-        rng,
-        layers=config.layers,
-        dropout=config.dropout,
-        dtype=config.dtype,
-    )
+    sizes = config.embedding_width, config.hidden_size
+    made = AWDLM(vocab_size, *sizes, rng, layers=config.layers, dropout=config.dropout, dtype=config.dtype)
+    for layer in made.layers:  # as in the paper's code, by PyTorch's rule for an LSTM: uniform in +- 1/sqrt(H)
+        for parameter in layer.parameters().values():
+            limit = layer.output_size**-0.5
+            parameter.data = rng.uniform(-limit, limit, parameter.shape)
+    return made
 
 
 def named_executor(config: TrainConfig) -> str | None:
