@@ -173,7 +173,7 @@ def treebank(seed: int, data: Path) -> Figures:
     with contextlib.redirect_stdout(out):
         if command(["train", str(data / "ptb.train.txt"), *files, *arguments]):
             raise SystemExit("reproduce: the run on the Penn Treebank has failed")
-        command(["evaluate", str(run), str(data / "ptb.test.txt"), "--json"])
+        command(["evaluate", str(run), str(data / "ptb.test.txt"), "--batch-size", "1", "--json"])
     return {"perplexity, test": float(json.loads(out.getvalue().splitlines()[-1])["perplexity"])}
 
 
