@@ -11,6 +11,7 @@ from ...data.batches import OffsetBatches
 from ...errors import ConfigError
 from ...imports import import_object
 from ...nn.awd import AWDLM
+from ...nn.cells import output_size
 from ...nn.models import RNNLM
 from ...optim import (
     SGD,
@@ -102,8 +103,8 @@ def awd_lm(vocab_size: int, config: TrainConfig, rng: np.random.Generator) -> AW
     sizes = config.embedding_width, config.hidden_size
     made = AWDLM(vocab_size, *sizes, rng, layers=config.layers, dropout=config.dropout, dtype=config.dtype)
     for layer in made.layers:  # as in the paper's code, by PyTorch's rule for an LSTM: uniform in +- 1/sqrt(H)
+        limit = output_size(layer, config.hidden_size) ** -0.5
         for parameter in layer.parameters().values():
-            limit = layer.output_size**-0.5
             parameter.data = rng.uniform(-limit, limit, parameter.shape)
     return made
 
