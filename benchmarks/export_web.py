@@ -160,7 +160,8 @@ def tables(found: Record) -> str:
             row.append(f"{same['replay_us']:.1f} ({brief(same['wasm_us'] / same['replay_us'])})")
         rows.append([*row, f"{one['bytes'] / 1e3:.0f} kB", f"{one['start_ms']:.0f}"])
     columns = ["plan", "wasm, us", "call in Python, us", *(f"C library, {level}, us" for level in found["levels"])]
-    parts = ["# Plans as WebAssembly\n", head(found) + f" {found['rounds']} bursts of each, in turns.\n"]
+    how = f"{found['rounds']} bursts of each, in turns; load average before: {found['load']:.0f}."
+    parts = ["# Plans as WebAssembly\n", f"{head(found)} {how}\n"]
     parts.append("Written by `benchmarks/export_web.py`, which says what is measured and how.\n")
     parts += [table([*columns, "on disk", "start, ms"], rows)]
     parts.append("In microseconds a call; in brackets how many times as long as the C library WebAssembly takes.\n")
@@ -188,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         node = subprocess.run(["node", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
         found = {"machine": describe_machine(environment(1, None)), "commit": commit(Path(__file__).parents[1])}
         found |= {"rounds": args.rounds, "burst_s": args.burst, "versions": [f"Node {node}"]}
+        found["load"] = os.getloadavg()[0]  # of all processes, before it starts
         found["levels"] = {name: child(level, args) for name, level in LEVELS.items()}
     save(found, tables(found), out)
 

@@ -21,6 +21,7 @@ from tinygrad_rnn.exports.source import source_of_function
 
 HERE = Path(__file__).parent
 WINE = shutil.which("wine64") or "/usr/lib/wine/wine64"
+SECONDS = 1800.0  # for a compiler without a cache, on a busy machine: it compiles the C library of the target too
 
 # The first bytes of a shared library of each machine that it is compiled for.
 TARGETS = {
@@ -124,7 +125,7 @@ def test_levels_in_its_spelling(zig, tmp_path, source, level):
 @pytest.mark.nightly
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_library_for_other_machines(zig, tmp_path, target, monkeypatch):
-    monkeypatch.setattr(native, "_TIMEOUT", 1800.0)  # with no cache, it compiles the C library of Windows too
+    monkeypatch.setattr(native, "_TIMEOUT", SECONDS)
     made = native._compile(native._SOURCE, tmp_path, (str(zig), "cc", "-target", target), "baseline")
     content = made.read_bytes()
     assert content.startswith(TARGETS[target])
@@ -186,7 +187,7 @@ def test_it_computes_the_same_on_other_machines(zig, tmp_path, target):
     command += [f"-I{tmp_path}", f"-I{native._SOURCE}", str(HERE / "replay_file.c"), "-o", str(made), "-lm"]
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(tmp_path), "ZIG_LOCAL_CACHE_DIR": str(tmp_path)}
     environment |= {"WINEPREFIX": str(tmp_path / "wine"), "WINEDEBUG": "-all"}
-    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300)
+    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=SECONDS)
     run = subprocess.run([*runner, str(made)], input=content, env=environment, capture_output=True, timeout=300)
     assert run.returncode == 0, (run.returncode, run.stderr)
     outputs, updated = step(params, xs, cotangent)
