@@ -252,6 +252,6 @@ def id_array(function: str, ids: npt.ArrayLike, vocabulary_size: int | None = No
         last = f"V-1 = {most}" if vocabulary_size is not None else str(most)
         raise CorpusError(
             f"{function}: ids[{position}] is {array[position]}, outside 0 .. {last}; "
-            "use the vocabulary that made the ids"
+            "use the vocabulary that made the ids; a series of numbers must be floats"
         )
     return array

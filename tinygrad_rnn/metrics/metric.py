@@ -46,8 +46,7 @@ class Perplexity(Metric):
     @property
     def value(self) -> float:
         """The perplexity; infinity where it is too large for a float."""
-        mean = super().value
-        return math.exp(mean) if not mean > 709 else math.inf
+        return math.exp(mean) if not (mean := super().value) > 709 else math.inf
 
 
 class Bits(Metric):
