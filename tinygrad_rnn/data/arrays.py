@@ -68,10 +68,8 @@ def as_array(function: str, name: str, given: object) -> Array:
     if array.dtype == np.object_ and all(isinstance(value, int | float | np.number) for value in array.flat):
         array = array.astype(np.float64)  # a column that once held something else, missing values for instance
     if array.dtype.kind not in "biuf":
-        raise DTypeError(
-            f"{function}: expected {name} of real numbers, got dtype {array.dtype}; encode it as numbers, labels by "
-            "np.unique(labels, return_inverse=True)[1]"
-        )
+        advice = "encode it as numbers, labels by np.unique(labels, return_inverse=True)[1]"
+        raise DTypeError(f"{function}: expected {name} of real numbers, got dtype {array.dtype}; {advice}")
     return array
 
 

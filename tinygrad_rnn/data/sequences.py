@@ -253,16 +253,14 @@ def group_rows(
         raise ShapeError(f"{where}: expected keys (M,), and as many rows of inputs and targets, got {shapes}")
     _, first, number_of = np.unique(names, return_index=True, return_inverse=True)
     members = [np.flatnonzero(number_of == n) for n in np.argsort(first)]
-    found: list[Array] | None = None
-    if wanted is not None:
-        found = [wanted[rows] for rows in members]
-        if not flag(where, "steps", steps):
-            for rows, group in zip(members, found, strict=True):
-                if (group != group[0]).any():
-                    raise ShapeError(
-                        f"{where}: the targets of {names[rows[0]].item()!r} differ; steps=True keeps one for each row"
-                    )
-            found = [np.asarray(group[0]) for group in found]
+    found = None if wanted is None else [wanted[rows] for rows in members]
+    if found is not None and not flag(where, "steps", steps):
+        for rows, group in zip(members, found, strict=True):
+            if (group != group[0]).any():
+                raise ShapeError(
+                    f"{where}: the targets of {names[rows[0]].item()!r} differ; steps=True keeps one for each row"
+                )
+        found = [np.asarray(group[0]) for group in found]
     return Sequences([values[rows] for rows in members], found, steps, dtype)
 
 
