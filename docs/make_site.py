@@ -294,6 +294,7 @@ SCRIPT_WORDS = {
     '"Close search"': '"关闭搜索"',
     '"Filters"': '"筛选"',
     '"No results"': '"没有结果"',
+    '"result":"results"': '"个结果":"个结果"',
 }
 
 
