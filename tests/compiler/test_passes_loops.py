@@ -13,7 +13,7 @@ from tinygrad_rnn.compiler.ir.editing import in_bodies
 from tinygrad_rnn.compiler.passes import motion
 from tinygrad_rnn.compiler.passes.motion import hoist_invariants, move_elementwise, move_products
 from tinygrad_rnn.compiler.passes.prune import prune_loops
-from tinygrad_rnn.compiler.passes.simplify import cancel_inverses, remove_dead_code
+from tinygrad_rnn.compiler.passes.simplify import simplify_calls, remove_dead_code
 from tinygrad_rnn.compiler.passes.slopes import slopes_early
 from tinygrad_rnn.compiler.passes.sums import defer_sums
 
@@ -56,7 +56,7 @@ def outside(graph):
     return Counter(call.name for call in graph.calls)
 
 
-TIDY = [lambda graph: in_bodies(cancel_inverses, graph), lambda graph: in_bodies(remove_dead_code, graph), prune_loops]
+TIDY = [lambda graph: in_bodies(simplify_calls, graph), lambda graph: in_bodies(remove_dead_code, graph), prune_loops]
 
 
 def test_the_product_of_an_input_comes_before_the_loop_and_that_of_its_cotangent_after_it():

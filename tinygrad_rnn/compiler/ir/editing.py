@@ -138,5 +138,7 @@ def in_bodies(function: Callable[[Graph], Graph], graph: Graph) -> Graph:
     for call in graph.calls:
         if call.name == "loop":
             body: Body = call.attrs["body"]
-            call.attrs = {"body": replace(body, graph=function(body.graph))}
+            inner = function(body.graph)
+            if inner is not body.graph:
+                call.attrs = {"body": replace(body, graph=inner)}
     return function(graph)

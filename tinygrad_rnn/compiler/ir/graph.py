@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -163,13 +163,15 @@ class Call:
         (output,) = self.outputs
         return output
 
-    def values(self) -> Iterator[Value]:
-        """Yield the values that it reads, inputs before attributes."""
-        for part in itertools.chain(self.inputs, self.attrs.values()):
+    def values(self) -> list[Value]:
+        """Return the values that it reads, inputs before attributes."""
+        found = []
+        for part in (*self.inputs, *self.attrs.values()):
             if isinstance(part, Value):
-                yield part
+                found.append(part)
             elif isinstance(part, tuple):
-                yield from (inner for inner in part if isinstance(inner, Value))
+                found += [inner for inner in part if isinstance(inner, Value)]
+        return found
 
     def __repr__(self) -> str:
         attrs = ", ".join(f"{k}={v!r}" for k, v in self.attrs.items() if not isinstance(v, np.ndarray))

@@ -16,13 +16,14 @@ from .motion import hoist_invariants, move_elementwise, move_products
 from .prune import prune_loops
 from .rolling.roll import roll
 from .rows import sparse_updates
-from .simplify import cancel_inverses, fold_constants, merge_subexpressions, remove_dead_code
+from .simplify import merge_subexpressions, remove_dead_code, simplify_calls
 from .slopes import slopes_early
 from .sums import defer_sums
 from .time_first import flat_products, time_first
 from .weights import copy_transposed
 
 Pass = Callable[[Graph], Graph]
+"""A function of a graph that returns the graph itself if it changes nothing."""
 
 PASSES: dict[str, tuple[Pass, ...]] = {
     "roll": (roll,),
@@ -41,13 +42,10 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "checks_first": (checks_first,),
     "hand_over_early": (hand_over_early,),
 }
-"""Functions of each pass by its name. The graph is cleaned up after each pass, unless "simplify" is off."""
+"""Functions of each pass by its name. Unless "simplify" is off, the graph is cleaned up after passes that change it."""
 
 _CLEAN: tuple[Pass, ...] = (
-    *(
-        partial(in_bodies, function)
-        for function in (cancel_inverses, fold_constants, merge_subexpressions, remove_dead_code)
-    ),
+    *(partial(in_bodies, function) for function in (simplify_calls, merge_subexpressions, remove_dead_code)),
     prune_loops,
 )
 
@@ -71,11 +69,14 @@ def run(
     if unknown:
         raise ConfigError(f"compile: without names {unknown}, which are no passes; choose from {', '.join(PASSES)}")
     clean = () if "simplify" in without else _CLEAN
+    tidied: Graph | None = None
     for name, functions in passes.items():
         if name in without:
             continue
         for function in functions:
             graph = function(graph)
-        for tidy in clean:
-            graph = tidy(graph)
+        if graph is not tidied:
+            for tidy in clean:
+                graph = tidy(graph)
+        tidied = graph
         yield name, graph

@@ -18,4 +18,4 @@ def checks_first(graph: Graph) -> Graph:
             front.append(call)
         else:
             rest.append(call)
-    return graph.with_calls([*front, *rest])
+    return graph.with_calls([*front, *rest]) if front else graph

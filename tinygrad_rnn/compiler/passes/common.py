@@ -20,7 +20,7 @@ Rule = Callable[[Call, Operands, Rewriter], Sequence[Value] | None]
 
 
 def rewrite(graph: Graph, rule: Rule) -> Graph:
-    """Return a graph with each call replaced as a rule says."""
+    """Return a graph with each call replaced as a rule says; the graph itself if the rule keeps all calls."""
     new = Rewriter(graph)
     for call in graph.calls:
         new.place = call.place
@@ -29,7 +29,7 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
             new.keep(call)
         else:
             new.now.update(zip(call.outputs, now, strict=True))
-    return new.done()
+    return new.done() if new.now else graph
 
 
 def substitute(graph: Graph, now: dict[Value, Value]) -> Graph:

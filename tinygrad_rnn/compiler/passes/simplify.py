@@ -19,7 +19,7 @@ def remove_dead_code(graph: Graph) -> Graph:
         if any(value in needed for value in call.outputs) or not call.operator.pure:
             kept.append(call)
             needed.update(call.values())
-    return graph.with_calls(reversed(kept))
+    return graph if len(kept) == len(graph.calls) else graph.with_calls(reversed(kept))
 
 
 def merge_subexpressions(graph: Graph) -> Graph:
@@ -37,15 +37,16 @@ def merge_subexpressions(graph: Graph) -> Graph:
             if first.cotangent != call.cotangent:
                 first.cotangent = None  # one is not a sum of this cotangent, so the order of the terms is kept
             new.now.update(zip(call.outputs, first.outputs, strict=True))
-    return new.done()
+    return new.done() if new.now else graph
 
 
-def cancel_inverses(graph: Graph) -> Graph:
-    """Remove cuts, which change nothing here, and inverse pairs; merge consecutive reshapes and transposes."""
-    return rewrite(graph, _simpler)
+def simplify_calls(graph: Graph) -> Graph:
+    """Remove calls that change nothing and inverse pairs, merge reshapes and transposes, fold small constants."""
+    return rewrite(graph, lambda call, inputs, new: _simpler(call, inputs, new) or _folded(call, inputs, new))
 
 
 def _simpler(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
+    """Remove cuts, which change nothing here, and inverse pairs; merge consecutive reshapes and transposes."""
     if not inputs or not isinstance(inputs[0], Value):
         return None
     x = inputs[0]
@@ -118,16 +119,14 @@ def _unchanged(call: Call, inputs: Operands) -> Value | None:
 _SMALL = 1 << 12  # most elements of a constant that is folded
 
 
-def fold_constants(graph: Graph) -> Graph:
-    """Fold small constants, and remove products with ones, such as the cotangent that a backward pass starts with."""
-    return rewrite(graph, _folded)
-
-
 def _folded(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
+    """Fold small constants, and remove products with ones, such as the cotangent that a backward pass starts with."""
     if call.name == "multiply":
         kept = [part for part in inputs if not _is_ones(part)]
         if len(kept) == 1 and isinstance(kept[0], Value) and kept[0].spec == call.output.spec:
             return kept
+    if any(isinstance(part, Value) and part.constant is None for part in inputs):
+        return None
     values = [new.get(value) for value in call.values()]
     small = call.operator.pure and call.name != "loop" and sum(value.size for value in call.outputs) <= _SMALL
     if not values or not small or any(value.constant is None for value in values):

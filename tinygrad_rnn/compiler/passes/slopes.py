@@ -45,6 +45,7 @@ def slopes_early(graph: Graph) -> Graph:
 
     A slope as recorded reads the sigmoid and its argument: two stacks instead of one.
     """
+    changed = False
     for call in graph.calls:
         if call.name != "loop":
             continue
@@ -63,7 +64,8 @@ def slopes_early(graph: Graph) -> Graph:
             later.substitute(now)
             later.calls = [*new.calls, *later.calls]
             later.close()
-    return graph
+            changed = True
+    return graph.with_calls(graph.calls) if changed else graph
 
 
 def _tails(slope: Call, later: OpenLoop) -> Value | None:

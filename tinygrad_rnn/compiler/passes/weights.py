@@ -24,4 +24,4 @@ def copy_transposed(graph: Graph) -> Graph:
         made = new.keep(call)
         if call.name == "transpose" and is_weight(call.output) and readers.get(call.output, 0) > 3:
             new.now[call.output] = new.call(CONTIGUOUS, [made.output], place=call.place).output
-    return new.done()
+    return new.done() if new.now else graph
