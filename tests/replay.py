@@ -17,7 +17,8 @@ from oracle import relative_error
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.graph import Graph, Operator
 from tinygrad_rnn.compiler.native.build import available, library
-from tinygrad_rnn.compiler.native.encode import Records, encode
+from tinygrad_rnn.compiler.native.encode import encode
+from tinygrad_rnn.compiler.native.program import Records
 from tinygrad_rnn.compiler.native.workers import Replay
 from tinygrad_rnn.compiler.passes.rolling.roll import roll
 from tinygrad_rnn.compiler.plans.instructions import Buffer, Instruction, Slot

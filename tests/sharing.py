@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygrad_rnn.compiler.ir.table import TRUTH
-from tinygrad_rnn.compiler.native.encode import Records, Repeated
 from tinygrad_rnn.compiler.native.numbers import NAMES
+from tinygrad_rnn.compiler.native.program import Records, Repeated
 
 OUT, A, B, C = range(4)
 STAYS = 2

@@ -15,8 +15,9 @@ from sharing import faults
 from tinygrad_rnn.compiler.ir.graph import Operator
 from tinygrad_rnn.compiler.ir.operators import ADD, CONCATENATE, MATMUL, RESHAPE, STACK, SUM
 from tinygrad_rnn.compiler.native import chains, records
-from tinygrad_rnn.compiler.native.encode import Records, Repeated, encode
+from tinygrad_rnn.compiler.native.encode import encode
 from tinygrad_rnn.compiler.native.numbers import NAMES
+from tinygrad_rnn.compiler.native.program import Records, Repeated
 from tinygrad_rnn.compiler.plans.explain import explain
 from tinygrad_rnn.compiler.plans.instructions import COPY, Loop, Slot
 from tinygrad_rnn.compiler.replay.executor import Executor

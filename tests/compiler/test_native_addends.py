@@ -10,8 +10,8 @@ from replay import need_library, normal, small_plans_shared
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.native import encode
-from tinygrad_rnn.compiler.native.encode import Records
 from tinygrad_rnn.compiler.native.numbers import NAMES
+from tinygrad_rnn.compiler.native.program import Records
 
 
 def names(f, *args):

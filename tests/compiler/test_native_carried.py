@@ -13,8 +13,9 @@ from oracle import relative_error
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.native import build as native
 from tinygrad_rnn.compiler.native.cpu import levels
-from tinygrad_rnn.compiler.native.encode import RECORD, Records, encode
+from tinygrad_rnn.compiler.native.encode import encode
 from tinygrad_rnn.compiler.native.numbers import header
+from tinygrad_rnn.compiler.native.program import RECORD, Records
 from tinygrad_rnn.errors import NativeError
 from tinygrad_rnn.exports.program import program_of
 from tinygrad_rnn.exports.source import source_of_function

@@ -12,8 +12,9 @@ from sharing import faults
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.operators import ADD
-from tinygrad_rnn.compiler.native.encode import Program, Records, encode
+from tinygrad_rnn.compiler.native.encode import encode
 from tinygrad_rnn.compiler.native.numbers import NAMES
+from tinygrad_rnn.compiler.native.program import Program, Records
 from tinygrad_rnn.compiler.native.sharing import waits_within
 from tinygrad_rnn.compiler.plans.instructions import COPY, Loop
 

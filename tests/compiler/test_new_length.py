@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay import array_of, assert_equal, need_library, normal
+from replay import array_of, assert_equal, need_library, normal, small_plans_shared
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler import api
 from tinygrad_rnn.compiler.native import line as lines
-from tinygrad_rnn.compiler.native.encode import Repeated, encode
+from tinygrad_rnn.compiler.native.encode import encode
 from tinygrad_rnn.compiler.native.line import program_of
+from tinygrad_rnn.compiler.native.program import Repeated
 from tinygrad_rnn.compiler.plans.skeleton import skeleton
+from tinygrad_rnn.compiler.replay import executor
 from tinygrad_rnn.engine.tree import map_leaves
 
 pytestmark = pytest.mark.filterwarnings("ignore:compile. .* has been recorded:RuntimeWarning")
@@ -52,16 +54,18 @@ def counting(monkeypatch, place, name):
     return calls
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", MODELS)
-def test_from_the_third_length_on_nothing_is_worked_out_again(name, monkeypatch):
+def test_from_the_third_length_on_nothing_is_worked_out_again(name, threads, monkeypatch):
     need_library()
+    monkeypatch.setattr(executor, "_SHARED", 0)  # small plans are shared, too
     step, arguments = train_step(name)
-    compiled = tr.compile(step, executor="native", threads=1)
+    compiled = tr.compile(step, executor="native", threads=threads)
     for T in (9, 14):
         compiled(*arguments(T))
     passes, encoded = counting(monkeypatch, api, "run_passes"), counting(monkeypatch, lines, "encode")
     for T in (30, 7, 15, 8, 22, 100):
-        alone = tr.compile(step, executor="native", threads=1)
+        alone = tr.compile(step, executor="native", threads=threads)
         expected = alone(*arguments(T))
         del passes[:], encoded[:]
         assert_equal(compiled(*arguments(T)), expected, 0)
@@ -205,7 +209,7 @@ def test_passes_write_into_no_body_that_recordings_share():
 
 def programs(compiled):
     """Return (program, what is encoded) of each plan."""
-    return [(program_of(plan, 1), encode(plan, 1)) for plan in compiled.plans]
+    return [(program_of(plan, compiled.threads), encode(plan, compiled.threads)) for plan in compiled.plans]
 
 
 def rows(program):
@@ -213,13 +217,18 @@ def rows(program):
 
 
 @settings(max_examples=10, deadline=None)
-@given(name=st.sampled_from([*MODELS]), lengths=st.lists(st.integers(2, 90), min_size=3, max_size=8, unique=True))
-def test_records_are_those_that_are_encoded(name, lengths):
+@given(
+    name=st.sampled_from([*MODELS]),
+    threads=st.integers(1, 3),
+    lengths=st.lists(st.integers(2, 90), min_size=3, max_size=8, unique=True),
+)
+def test_records_are_those_that_are_encoded(name, threads, lengths):
     need_library()
     step, arguments = train_step(name)
-    compiled = tr.compile(step, executor="native", threads=1)
-    for T in lengths:
-        compiled(*arguments(T))
+    compiled = tr.compile(step, executor="native", threads=threads)
+    with small_plans_shared():
+        for T in lengths:
+            compiled(*arguments(T))
     for plan, (made, encoded) in zip(compiled.plans, programs(compiled), strict=True):
         coincides = plan.inputs[1].shape[1] in (N, D, H, V, 4 * H)  # then some axes may lie as if they were one
         assert coincides or rows(made) == rows(encoded)
@@ -240,9 +249,10 @@ def large(T):
     for n in (9, 14, T):
         compiled(normal(n, 128), normal(128, 128))
     plan = compiled.plan
-    assert plan.place.line.programs.is_known
-    assert plan.place.line.programs.program(plan, plan.place) is not None
-    return plan, plan.place.line.programs
+    (line,) = plan.place.line.programs.values()
+    assert line.is_known
+    assert line.program(plan, plan.place) is not None
+    return plan, line
 
 
 def test_a_chain_whose_operands_come_to_overlap_is_encoded():

@@ -8,7 +8,7 @@ from replay import assert_replays, executors, leaf, normal, record
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes import loss
-from tinygrad_rnn.compiler.passes.simplify import simplify_calls, merge_subexpressions
+from tinygrad_rnn.compiler.passes.simplify import merge_subexpressions, simplify_calls
 
 f32 = np.float32
 

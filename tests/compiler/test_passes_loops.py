@@ -13,7 +13,7 @@ from tinygrad_rnn.compiler.ir.editing import in_bodies
 from tinygrad_rnn.compiler.passes import motion
 from tinygrad_rnn.compiler.passes.motion import hoist_invariants, move_elementwise, move_products
 from tinygrad_rnn.compiler.passes.prune import prune_loops
-from tinygrad_rnn.compiler.passes.simplify import simplify_calls, remove_dead_code
+from tinygrad_rnn.compiler.passes.simplify import remove_dead_code, simplify_calls
 from tinygrad_rnn.compiler.passes.slopes import slopes_early
 from tinygrad_rnn.compiler.passes.sums import defer_sums
 

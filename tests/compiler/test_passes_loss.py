@@ -7,7 +7,7 @@ from replay import assert_equal, counts, leaf, normal, rewritten
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.passes import loss
 from tinygrad_rnn.compiler.passes.loss import fuse_loss, sums_in_product
-from tinygrad_rnn.compiler.passes.simplify import simplify_calls, merge_subexpressions, remove_dead_code
+from tinygrad_rnn.compiler.passes.simplify import merge_subexpressions, remove_dead_code, simplify_calls
 from tinygrad_rnn.compiler.passes.time_first import flat_products
 
 N, T, D, H, V = 2, 5, 3, 4, 6

@@ -8,7 +8,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.graph import Call, Graph, Operator, Value
 from tinygrad_rnn.compiler.ir.operators import ADD, MULTIPLY, TRANSPOSE
 from tinygrad_rnn.compiler.ir.order import sort
-from tinygrad_rnn.compiler.passes.simplify import simplify_calls, merge_subexpressions, remove_dead_code
+from tinygrad_rnn.compiler.passes.simplify import merge_subexpressions, remove_dead_code, simplify_calls
 from tinygrad_rnn.compiler.passes.weights import copy_transposed
 
 N, T, D, H, V = 2, 5, 3, 4, 6

@@ -5,7 +5,7 @@ import pytest
 from replay import leaf, normal, rewritten
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.passes.simplify import simplify_calls, merge_subexpressions, remove_dead_code
+from tinygrad_rnn.compiler.passes.simplify import merge_subexpressions, remove_dead_code, simplify_calls
 from tinygrad_rnn.compiler.passes.time_first import flat_products, time_first
 
 N, T, D, H, V = 2, 5, 3, 4, 6

@@ -2,8 +2,8 @@
 
 Sizes and steps of records, and their places in a buffer, are numbers of the plan, or products of some of which one
 changes, so they lie on the line too. What does not is looked at for each plan: where buffers lie, which decides what a
-chain may do block by block, which bytes are reached, and what is small enough not to be left to NumPy. All this holds
-for one worker; a line is known once it has given the records of a third plan as `encode` makes them.
+chain may do block by block and where workers wait for each other, which bytes are reached, and what is small enough not
+to be left to NumPy. A line is known once it has given the records of a third plan as `encode` makes them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from ..plans.between import Place, PlanLine
 from ..plans.instructions import Buffer
 from ..plans.plan import Plan
-from .encode import RECORD, Piece, Program, Records, Repeated, encode
+from .encode import encode
 from .numbers import NUMBER, SCALAR
+from .program import OPERANDS, RECORD, Piece, Program, Records, Repeated
 from .records import FEW, records_of
+from .waits import place_waits
 
 assert RECORD.fields is not None
 _BASE, _OFFSET, _N, _S, _X = (RECORD.fields[name][1] // 8 for name in ("base", "offset", "n", "s", "x"))
@@ -31,9 +33,9 @@ Numbers = NDArray[np.int64]
 def program_of(plan: Plan, workers: int) -> Program:
     """Return the program of a plan: from the line that it was made from, if that is known, or encoded."""
     place = plan.place
-    if not isinstance(place, Place) or workers > 1:
+    if not isinstance(place, Place):
         return encode(plan, workers)
-    line = _line(place)
+    line = _line(place, workers)
     made = line.program(plan, place)
     if made is not None and line.is_known:
         return made
@@ -43,34 +45,37 @@ def program_of(plan: Plan, workers: int) -> Program:
     return program
 
 
-def prepare(plan: Plan) -> None:
+def prepare(plan: Plan, workers: int) -> None:
     """Find out about the line of a plan, which nobody needs, what its programs have in common."""
     assert isinstance(plan.place, Place)
-    line = _line(plan.place)
+    line = _line(plan.place, workers)
     with suppress(RuntimeError, ValueError):  # there may be no such sizes: the end of an array, for instance
         made = line.program(plan, plan.place)
         if made is not None:
-            line.compare(made, encode(plan, 1))
+            line.compare(made, encode(plan, workers))
 
 
-def _line(place: Place) -> ProgramLine:
-    if not isinstance(place.line.programs, ProgramLine):
-        place.line.programs = ProgramLine(place.line)
-    return place.line.programs
+def _line(place: Place, workers: int) -> ProgramLine:
+    known = place.line.programs.get(workers)
+    if not isinstance(known, ProgramLine):
+        known = place.line.programs[workers] = ProgramLine(place.line, workers)
+    return known
 
 
 class ProgramLine:
-    """The programs, for one worker, of the plans on a line.
+    """The programs of the plans on a line, for a number of workers.
 
     Args:
         line: the plans.
+        workers: their number.
 
     Attributes:
         is_known: whether a program was what `encode` makes; there is a length, now and then, at which that is another.
     """
 
-    def __init__(self, line: PlanLine) -> None:
-        one, other = (encode(plan, 1, apart=True) for plan in (line.one, line.other))
+    def __init__(self, line: PlanLine, workers: int) -> None:
+        self._workers = workers
+        one, other = (encode(plan, workers, apart=True) for plan in (line.one, line.other))
         self._pieces, self.is_known = one.pieces, False
         self._buffers, others = ([line.number(part) for part in program.buffers] for program in (one, other))
         # Of a loop that Python goes through, records say too little.
@@ -93,12 +98,13 @@ class ProgramLine:
         self._table, second = _table(one), _table(other)
         self._row, self._column = np.nonzero(self._table[:, _BASE:_OFFSET] > 0)
         self._memory = self._table[self._row, _BASE + self._column] - 1
-        for table, program in ((self._table, one), (second, other)):
-            starts = np.array([buffer.offset for buffer in program.buffers], np.int64)
-            table[self._row, _OFFSET + self._column] -= starts[self._memory]
-        self._way = second - self._table
         self._spans, spans = (_spans(program)[self._row, self._column].T for program in (one, other))
-        self._longer = spans - self._spans
+        self._is_reached = self._spans[1] > 0
+        for table, reach, program in ((self._table, self._spans, one), (second, spans, other)):
+            starts = np.array([buffer.offset for buffer in program.buffers], np.int64)[self._memory]
+            table[self._row, _OFFSET + self._column] -= starts
+            reach -= starts * self._is_reached
+        self._way, self._longer = second - self._table, spans - self._spans
         op = self._table[:, :1].view(np.int32)[:, 0]
         changed = set(op[self._way.any(axis=1)].tolist())
         if self._way[:, _FIXED].any() or NUMBER["find_equal"] in changed:  # that has a table of 2**n entries
@@ -140,11 +146,15 @@ class ProgramLine:
             Buffer("scratch", size) if number is None else buffers[number]
             for number, size in zip(self._buffers, sizes.tolist(), strict=True)
         ]
-        starts = np.array([buffer.offset for buffer in memory], np.int64)
-        table[self._row, _OFFSET + self._column] += starts[self._memory]
+        starts = np.array([buffer.offset for buffer in memory], np.int64)[self._memory]
+        table[self._row, _OFFSET + self._column] += starts
         if not self._is_sound(table, spans, sizes) or not self._is_left(plan):
             return None
-        return Program(self._cut(table), [buffer for buffer in memory if buffer.kind != "arena"])
+        extents = np.zeros((len(table), OPERANDS, 2), np.int64)
+        extents[self._row, self._column] = (spans + starts * self._is_reached).T
+        program = Program(self._cut(table, extents), [buffer for buffer in memory if buffer.kind != "arena"])
+        place_waits(program, self._workers)
+        return program
 
     def _is_sound(self, table: Numbers, spans: Numbers, sizes: Numbers) -> bool:
         """Return whether records reach nothing outside of their buffers, and chains are in order."""
@@ -161,14 +171,15 @@ class ProgramLine:
         """Return whether what is left to NumPy in other plans on the line is left to it in this one."""
         return all(records_of(plan.at(piece)) is None for piece in self._pieces if isinstance(piece, int))
 
-    def _cut(self, table: Numbers) -> list[Piece]:
+    def _cut(self, table: Numbers, extents: Numbers) -> list[Piece]:
         """Return the pieces of a program with these numbers."""
         pieces, at = [*self._pieces], 0
         for number, piece in enumerate(pieces):
             if isinstance(piece, Records):
-                rows = table[at : at + len(piece.array)]
-                at += len(rows)
-                pieces[number] = Records(rows.reshape(-1).view(RECORD), piece.heads, piece.room)
+                stop = at + len(piece.array)
+                rows, reached = table[at:stop].reshape(-1).view(RECORD), extents[at:stop].tolist()
+                pieces[number] = Records(rows, piece.heads, piece.room, reached, piece.shares)
+                at = stop
         return pieces
 
 
@@ -185,6 +196,6 @@ def _table(program: Program) -> Numbers:
 
 
 def _spans(program: Program) -> Numbers:
-    """Return the first byte of its buffer that each operand of each record reaches, and the byte after the last."""
+    """Return the extents of the operands of each record."""
     records = [record for piece in program.pieces if isinstance(piece, Records) for record in piece.extents]
     return np.array([[*record, *[(0, 0)] * (4 - len(record))] for record in records], np.int64).reshape(-1, 4, 2)

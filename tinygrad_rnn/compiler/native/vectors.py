@@ -23,10 +23,10 @@ _LARGE = 48 << 10  # bytes of a matrix; reading that many takes several times as
 _MATMUL = NUMBER["matmul"]
 
 
-def border(record: Record, n: int, worker: int, workers: int) -> int:
+def border(split: int, n: int, worker: int, workers: int) -> int:
     """Return the first of the n rows of a record that a worker does; n for worker == workers."""
     at = n * worker // workers
-    return at // LINE * LINE if record.split == IN_LINES and worker < workers else at
+    return at // LINE * LINE if split == IN_LINES and worker < workers else at
 
 
 def share_vectors(kernels: list[Kernel]) -> list[Kernel]:
@@ -48,14 +48,6 @@ def note_matrices(kernels: list[Kernel], loop: Loop) -> list[Kernel]:
         stays = record.op == _MATMUL and _stays(_matrix(record).slot, written)
         noted.append(Kernel((replace(record, n=(*record.n, STAYS)),), kernel.instructions) if stays else kernel)
     return noted
-
-
-def matrices(kernels: list[Kernel]) -> Iterator[Kernel]:
-    """Yield for each loop-invariant matrix a call that reads it, as workers may copy it before the loop."""
-    for kernel in kernels:
-        record = kernel.records[0]
-        if record.op == _MATMUL and record.n[3:] == (STAYS,):
-            yield Kernel((replace(record, operands=(_matrix(record),), writes=()),), kernel.instructions)
 
 
 def _matrix(record: Record) -> Operand:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ...errors import NativeError
 from .build import library
-from .encode import RECORD, Records
 from .numbers import NAMES
+from .program import RECORD, Records
 
 _NO_MEMORY = -2  # what a replay returns if an allocation failed
 

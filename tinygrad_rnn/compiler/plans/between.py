@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple, NoReturn, TypeVar, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from .arena import place_buffers
 from .instructions import Buffer, Instruction, Loop, Slot
 from .plan import Plan
 from .skeleton import Skeleton, is_number, key_of
-from .third import BufferOnLine, CallOnLine, Instructions, LoopOnLine, Make, SlotOnLine, Third, new_buffer
+from .third import BufferOnLine, CallOnLine, Instructions, LoopOnLine, Make, SlotOnLine, Third, WorkOnLine, new_buffer
 
 T = TypeVar("T")
 _LARGEST = 1 << 62  # bound of products, which must fit into 64 bits
@@ -52,7 +53,7 @@ class PlanLine:
     Attributes:
         one, other: their plans.
         folds: whether constants of a recording are computed with.
-        programs: what an executor finds out about the programs of plans on it.
+        programs: what an executor finds out about the programs of plans on it, by the number of workers.
 
     Raises:
         UnknownError: if the two plans do not show how they depend on the recordings.
@@ -72,7 +73,7 @@ class PlanLine:
             _unknown()
         self.one, self.other = one, other
         self.folds = False
-        self.programs: object = None
+        self.programs: dict[int, object] = {}
         self._parts_of_plan: list[CallOnLine | LoopOnLine] = []
         self._eager: list[int] = []  # those of them that need a constant, which the third recording may not have
         self._needs_constant = False
@@ -87,6 +88,7 @@ class PlanLine:
         self._start, self._way = values[:, 0], values[:, 1] - values[:, 0]
         others = {id(other): number for other, number in self._buffers.values()}
         self._numbered = {key: number for key, (_, number) in self._buffers.items()} | others
+        self._work = WorkOnLine(one, other)
         self._longest = int(np.abs(self._way).max(initial=0))
 
     def plan(self, third: Skeleton, p: int, q: int) -> Plan:
@@ -109,7 +111,7 @@ class PlanLine:
         for number in self._eager:
             instructions[number]
         plan = Plan(instructions, inputs, outputs, place_buffers(new.buffers), self.one.passes, self.one.last)
-        plan.place = Place(self, new.buffers, p, q)
+        plan.place, plan.flops_there = Place(self, new.buffers, p, q), partial(self._work.flops, p, q)
         return plan
 
     def number(self, buffer: Buffer) -> int | None:

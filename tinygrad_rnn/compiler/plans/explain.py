@@ -227,14 +227,19 @@ def _all_slots(plan: Costly) -> Iterable[Slot]:
 
 def flops_of(instruction: Instruction) -> int:
     """Return the floating point operations of an instruction; see `explain`."""
+    return max(counts_of(instruction))
+
+
+def counts_of(instruction: Instruction) -> list[int]:
+    """Return counts of which the largest is that of `flops_of`; each is linear in the length of any axis."""
     name = instruction.operator.name
     if name in MOVES:
-        return 0
+        return [0]
     if name == "matmul":
-        return 2 * math.prod(instruction.outputs[0].shape) * int(instruction.inputs[0].shape[-1])
+        return [2 * math.prod(instruction.outputs[0].shape) * int(instruction.inputs[0].shape[-1])]
     if name == "subtract_rows":
-        return math.prod(instruction.inputs[1].shape)
-    return max([math.prod(slot.shape) for slot in instruction.slots() if slot.dtype.kind != "O"], default=0)
+        return [math.prod(instruction.inputs[1].shape)]
+    return [math.prod(slot.shape) for slot in instruction.slots() if slot.dtype.kind != "O"] or [0]
 
 
 def _traffic(slot: Slot) -> int:

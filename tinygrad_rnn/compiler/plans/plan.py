@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from .explain import Explanation, explain
+from .explain import Explanation, explain, flops_of
 from .instructions import Instruction, Loop, Slot
 
 
@@ -22,6 +22,7 @@ class Plan:
         last: index in `instructions` from which inputs are written over, so that everything that can fail comes before
             it; None: no input is written over.
         place: where it lies on the line that it was made from, if it was.
+        flops_there: the floating point operations of a plan at that place, if that is known.
     """
 
     instructions: Sequence[Instruction | Loop]
@@ -31,6 +32,7 @@ class Plan:
     passes: list[str] = field(default_factory=list)
     last: int | None = None
     place: object = field(default=None, init=False)  # a plan with other instructions is not there
+    flops_there: Callable[[], int] | None = field(default=None, init=False)
 
     def flat(self) -> Iterator[tuple[Instruction, Loop | None]]:
         """Yield the instructions, those of a loop once, each with the loop that it is done in.
@@ -46,6 +48,12 @@ class Plan:
     def at(self, number: int) -> Instruction:
         """Return an instruction by its number."""
         return next(islice(self.flat(), number, None))[0]
+
+    def flops(self) -> int:
+        """Return the floating point operations of a replay."""
+        if self.flops_there is not None:
+            return self.flops_there()
+        return sum(flops_of(one) * (loop.steps if loop else 1) for one, loop in self.flat())
 
     def explain(self) -> Explanation:
         """Return what the plan costs, without times; `Compiled.explain` measures those too."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.tape import Array
-from ..native.encode import Piece, Records, Repeated
+from ..native.program import Piece, Records, Repeated
 from ..native.workers import Replay
 from ..plans.instructions import Loop, Slot
 from ..plans.plan import Plan

@@ -31,7 +31,6 @@ from ...errors import TraceError
 from ..ir.graph import Operator, map_attrs
 from ..ir.table import UFUNCS
 from ..native.line import prepare, program_of
-from ..plans.explain import flops_of
 from ..plans.instructions import Buffer, Instruction, Slot
 from ..plans.memory import Beside, Block, InputCopy, Memory, Part, address, own_memory
 from ..plans.plan import Plan
@@ -88,8 +87,7 @@ class Executor:
         self.plan = plan
         self._instructions: dict[int, Instruction] = {}  # by number, those that Python does
         if native and threads > 1:
-            flops = sum(flops_of(one) * (loop.steps if loop else 1) for one, loop in plan.flat())
-            threads = 1 if flops < _SHARED else threads
+            threads = 1 if plan.flops() < _SHARED else threads
         self.threads = threads
         self._program = program_of(plan, self.threads) if native else None
         self._pieces = pieces_of(plan) if self._program is None else self._program.pieces
@@ -143,8 +141,8 @@ class Executor:
 
     def prepare(self, plan: Plan | None) -> None:
         """Find out what the programs of plans on the line of this one have in common, for executors of theirs."""
-        if plan is not None and self._program is not None and self.threads == 1:
-            prepare(plan)
+        if plan is not None and self._program is not None:
+            prepare(plan, self.threads)
 
     def fast_path(self) -> FastPath | None:
         """Return the fast path of a replay; None if a replay must take decisions, or there has been none yet."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ...compiler.native.encode import Piece, Records, Repeated, encode
+from ...compiler.native.encode import encode
+from ...compiler.native.program import Piece, Records, Repeated
 from ...compiler.plans.instructions import Buffer, Instruction, Slot
 from ...compiler.plans.layout import make_plan
 from ...engine.tape import Array
