@@ -41,9 +41,9 @@ class _Stop:
     """A mark: the next kernel runs only if no id was out of range. The first of a piece does anyway: failures raise."""
 
 
-def encode(plan: Plan, workers: int, alone: bool = False, apart: bool = False) -> Program:
-    """Encode a plan for a number of workers; `alone` as in `records_of`, `apart` in `Program`."""
-    program = Program(apart=apart)
+def encode(plan: Plan, workers: int, alone: bool = False) -> Program:
+    """Encode a plan for a number of workers; `alone` as in `records_of`."""
+    program = Program()
     pending: list[Kernel | _Body | _Stop] = []
 
     def end_run() -> None:
@@ -72,8 +72,7 @@ def encode(plan: Plan, workers: int, alone: bool = False, apart: bool = False) -
             pieces = [run if isinstance(run, int) else _records(run, program.base, loop.steps) for run in runs]
             program.pieces.append(Repeated(pieces, loop.steps, loop.reverse))
     end_run()
-    if not apart:
-        place_waits(program, workers)
+    place_waits(program, workers)
     return program
 
 
@@ -134,6 +133,7 @@ class _Rows:
         self._rows: list[tuple[float, ...]] = []
         self._extents: list[list[tuple[int, int]]] = []
         self._shares: list[list[tuple[int, bool]]] = []
+        self._buffers: list[list[Buffer | None]] = []
         self._heads: list[tuple[int, tuple[int, ...]]] = []
         self._room = 0
 
@@ -150,14 +150,17 @@ class _Rows:
 
     def _add(self, record: Record, steps: int, wait: int) -> None:
         extents, shares = check_extents(record, steps), []
+        buffers: list[Buffer | None] = []
         for number, operand in enumerate(record.operands):
-            size = 0
-            if operand.slot is not None:
-                size, start, (low, high) = operand.slot.dtype.itemsize, operand.slot.buffer.offset, extents[number]
+            slot, size = operand.slot, 0
+            if slot is not None:
+                size, start, (low, high) = slot.dtype.itemsize, slot.buffer.offset, extents[number]
                 extents[number] = (start + low, start + high) if high else (0, 0)
             shares.append((size if operand.shared else 0, number in record.writes))
+            buffers.append(slot.buffer if slot is not None and operand.block is None else None)
         self._extents.append(extents)
         self._shares.append(shares)
+        self._buffers.append(buffers)
         self._rows.append(_row(record, wait, self._base))
 
     def add_loop(self, body: _Body) -> None:
@@ -174,7 +177,8 @@ class _Rows:
     def made(self) -> Records:
         """Return the records."""
         packed = bytearray().join([_ROW.pack(*row) for row in self._rows])
-        return Records(np.frombuffer(packed, RECORD), self._heads, self._room, self._extents, self._shares)
+        array = np.frombuffer(packed, RECORD)
+        return Records(array, self._heads, self._room, self._extents, self._shares, self._buffers)
 
 
 def _row(record: Record, wait: int, base: Base) -> tuple[float, ...]:

@@ -19,12 +19,13 @@ from ..plans.instructions import Buffer
 from ..plans.plan import Plan
 from .encode import encode
 from .numbers import NUMBER, SCALAR
-from .program import OPERANDS, RECORD, Piece, Program, Records, Repeated
+from .program import ALL_WELL, OPERANDS, RECORD, Piece, Program, Records, Repeated
 from .records import FEW, records_of
 from .waits import place_waits
 
 assert RECORD.fields is not None
 _BASE, _OFFSET, _N, _S, _X = (RECORD.fields[name][1] // 8 for name in ("base", "offset", "n", "s", "x"))
+_WAIT = RECORD.fields["split"][1] // 8  # with `split` in the first half
 _FIXED = np.r_[:_OFFSET, _X : RECORD.itemsize // 8]  # columns that are the same for all plans
 _CHANCES = 4  # programs that a line may get wrong before it is given up
 Numbers = NDArray[np.int64]
@@ -34,7 +35,7 @@ def program_of(plan: Plan, workers: int) -> Program:
     """Return the program of a plan: from the line that it was made from, if that is known, or encoded."""
     place = plan.place
     if not isinstance(place, Place):
-        return encode(plan, workers)
+        return _encoded(plan, workers)
     line = _line(place, workers)
     made = line.program(plan, place)
     if made is not None and line.is_known:
@@ -53,6 +54,14 @@ def prepare(plan: Plan, workers: int) -> None:
         made = line.program(plan, plan.place)
         if made is not None:
             line.compare(made, encode(plan, workers))
+
+
+def _encoded(plan: Plan, workers: int) -> Program:
+    """Return what `encode` makes of a plan that a line may go through."""
+    program = plan.programs.get(workers)
+    if not isinstance(program, Program):
+        program = plan.programs[workers] = encode(plan, workers)
+    return program
 
 
 def _line(place: Place, workers: int) -> ProgramLine:
@@ -75,14 +84,18 @@ class ProgramLine:
 
     def __init__(self, line: PlanLine, workers: int) -> None:
         self._workers = workers
-        one, other = (encode(plan, workers, apart=True) for plan in (line.one, line.other))
+        one, other = (_encoded(plan, workers) for plan in (line.one, line.other))
         self._pieces, self.is_known = one.pieces, False
-        self._buffers, others = ([line.number(part) for part in program.buffers] for program in (one, other))
+        (mine, places), (theirs, more) = _buffers(one), _buffers(other)
+        self._buffers = [line.number(buffer) for buffer in mine]
         # Of a loop that Python goes through, records say too little.
         is_alike = not any(isinstance(piece, Repeated) for piece in (*one.pieces, *other.pieces))
-        self._chances = _CHANCES if is_alike and _structure(one) == _structure(other) and self._buffers == others else 0
+        is_alike = is_alike and _structure(one) == _structure(other) and np.array_equal(places, more)
+        self._chances = _CHANCES if is_alike and self._buffers == [line.number(buffer) for buffer in theirs] else 0
         if self._chances:
-            self._find_way(one, other)
+            self._row, self._column = np.nonzero(places >= 0)
+            self._memory = places[self._row, self._column]
+            self._find_way(one, other, mine, theirs)
 
     def compare(self, made: Program, program: Program) -> None:
         """Compare a program of this line with what `encode` makes."""
@@ -92,16 +105,17 @@ class ProgramLine:
         self.is_known = is_like and np.array_equal(_table(made), _table(program))
         self._chances -= 1
 
-    def _find_way(self, one: Program, other: Program) -> None:
-        self._sizes, more = (np.array([buffer.nbytes for buffer in program.buffers]) for program in (one, other))
+    def _find_way(self, one: Program, other: Program, mine: list[Buffer], theirs: list[Buffer]) -> None:
+        self._sizes, more = (np.array([buffer.nbytes for buffer in buffers], np.int64) for buffers in (mine, theirs))
         self._more = more - self._sizes
         self._table, second = _table(one), _table(other)
-        self._row, self._column = np.nonzero(self._table[:, _BASE:_OFFSET] > 0)
-        self._memory = self._table[self._row, _BASE + self._column] - 1
+        for table in (self._table, second):  # waits are found for each plan, those for ids excepted
+            pair = table[:, _WAIT : _WAIT + 1].view(np.int32)
+            pair[:, 1] *= pair[:, 1] == ALL_WELL
         self._spans, spans = (_spans(program)[self._row, self._column].T for program in (one, other))
         self._is_reached = self._spans[1] > 0
-        for table, reach, program in ((self._table, self._spans, one), (second, spans, other)):
-            starts = np.array([buffer.offset for buffer in program.buffers], np.int64)[self._memory]
+        for table, reach, buffers in ((self._table, self._spans, mine), (second, spans, theirs)):
+            starts = np.array([buffer.offset for buffer in buffers], np.int64)[self._memory]
             table[self._row, _OFFSET + self._column] -= starts
             reach -= starts * self._is_reached
         self._way, self._longer = second - self._table, spans - self._spans
@@ -110,10 +124,7 @@ class ProgramLine:
         if self._way[:, _FIXED].any() or NUMBER["find_equal"] in changed:  # that has a table of 2**n entries
             self._chances = 0
         self._scalar = np.flatnonzero(np.isin(op, [NUMBER[name] for name in SCALAR]))
-        is_arena = [buffer.kind == "arena" for buffer in one.buffers]
-        numbers = np.where(is_arena, 0, np.cumsum(np.logical_not(is_arena)))
-        self._table[self._row, _BASE + self._column] = numbers[self._memory]
-        self._pairs = self._find_pairs(op, numbers[self._memory])
+        self._pairs = self._find_pairs(op, self._table[self._row, _BASE + self._column])
 
     def _find_pairs(self, op: NDArray[np.int32], memory: Numbers) -> Numbers:
         """Return the pairs of operands of chains that must not overlap, if they are not the same."""
@@ -188,6 +199,17 @@ def _structure(program: Program) -> object:
     return [
         (piece.heads, piece.room, len(piece.array)) if isinstance(piece, Records) else piece for piece in program.pieces
     ]
+
+
+def _buffers(program: Program) -> tuple[list[Buffer], Numbers]:
+    """Return the buffers of a program, those in the arena too, and which of them each operand of a record lies in."""
+    found: dict[int, tuple[int, Buffer]] = {}
+    places: list[list[int]] = []
+    for piece in program.pieces:
+        for record in piece.buffers if isinstance(piece, Records) else ():
+            row = [-1 if one is None else found.setdefault(id(one), (len(found), one))[0] for one in record]
+            places.append(row + [-1] * (OPERANDS - len(row)))
+    return [buffer for _, buffer in found.values()], np.array(places, np.int64).reshape(-1, OPERANDS)
 
 
 def _table(program: Program) -> Numbers:

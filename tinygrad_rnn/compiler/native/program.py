@@ -43,6 +43,7 @@ class Records:
             steps of a loop; (0, 0) for nothing.
         shares: for each record and operand, the bytes of an element if each worker touches only its part of the array,
             else 0; and whether it is written.
+        buffers: for each record, the buffer that each operand lies in; None for a number, or a block of a chain.
     """
 
     array: NDArray[np.void]
@@ -50,6 +51,7 @@ class Records:
     room: int = 0
     extents: list[list[tuple[int, int]]] = field(default_factory=list)
     shares: list[list[tuple[int, bool]]] = field(default_factory=list)
+    buffers: list[list[Buffer | None]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,14 @@ class Program:
     Attributes:
         pieces: records, and between them numbers of instructions that Python does, and loops that it runs.
         buffers: number k in the field `base` of a record is buffers[k - 1]; 0 is the arena.
-        apart: whether each buffer of the arena has a number of its own: such a program cannot be replayed.
     """
 
     pieces: list[Piece] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
-    apart: bool = False
 
     def base(self, buffer: Buffer) -> int:
         """Return the number of a buffer, a new one if it has none yet."""
-        if buffer.kind == "arena" and not self.apart:
+        if buffer.kind == "arena":
             return 0
         if id(buffer) not in self._bases:
             self.buffers.append(buffer)

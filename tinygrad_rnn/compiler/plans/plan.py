@@ -21,6 +21,7 @@ class Plan:
         passes: names of the passes that ran.
         last: index in `instructions` from which inputs are written over, so that everything that can fail comes before
             it; None: no input is written over.
+        programs: what an executor has made of it, by the number of workers.
         place: where it lies on the line that it was made from, if it was.
         flops_there: the floating point operations of a plan at that place, if that is known.
     """
@@ -31,6 +32,7 @@ class Plan:
     arena_bytes: int
     passes: list[str] = field(default_factory=list)
     last: int | None = None
+    programs: dict[int, object] = field(default_factory=dict, init=False)
     place: object = field(default=None, init=False)  # a plan with other instructions is not there
     flops_there: Callable[[], int] | None = field(default=None, init=False)
 
