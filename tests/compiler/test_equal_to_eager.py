@@ -12,7 +12,7 @@ from oracle import complex_gradient, relative_error
 from replay import assert_replays
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.passes import PASSES, loss
+from tinygrad_rnn.compiler.passes import PASSES
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 dtypes = st.sampled_from(["float64", "float32"])
@@ -20,14 +20,6 @@ sizes = st.integers(1, 4)
 seeds = st.integers(0, 2**32 - 1)
 switched_off = st.lists(st.sampled_from(list(PASSES)), max_size=2, unique=True)
 choices = st.fixed_dictionaries({"without": switched_off})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def everything_is_large():
-    """What is done for large arrays only is done for all."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss, "_LARGE", 1)
-        yield
 
 
 # -- models --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from replay import array_of, assert_equal, need_library, replay_call, small_plan
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.graph import Operator
-from tinygrad_rnn.compiler.passes import loss as loss_pass
 from tinygrad_rnn.compiler.replay.kernels import LOSS_AND_GRADIENT
 from tinygrad_rnn.engine.tree import map_leaves
 
@@ -22,8 +21,7 @@ seeds = st.integers(0, 2**32 - 1)
 @pytest.fixture(autouse=True, scope="module")
 def native():
     need_library()
-    with small_plans_shared(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss_pass, "_LARGE", 1)
+    with small_plans_shared():
         yield
 
 

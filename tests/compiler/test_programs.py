@@ -13,16 +13,7 @@ from replay import assert_replays, need_library, normal
 from verdict import SETTINGS, check
 
 import tinygrad_rnn as tr
-from tinygrad_rnn.compiler.passes import PASSES, loss
-
-
-@pytest.fixture(autouse=True, scope="module")
-def everything_is_large():
-    """What is done for large arrays only is done for all."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss, "_LARGE", 1)
-        yield
-
+from tinygrad_rnn.compiler.passes import PASSES
 
 programs = st.builds(
     write,

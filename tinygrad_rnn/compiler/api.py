@@ -217,8 +217,10 @@ class Compiled(Generic[P, R_co]):
             self._recordings.outside(shape)
             ready = None
         if ready is None:
-            for old in [old for old, kept in self._plans.items() if old == key or is_over(kept.references)]:
+            for old in [old for old, kept in self._plans.items() if kept.references and is_over(kept.references)]:
                 self._drop(old)
+            if key in self._plans:
+                self._drop(key)
             ready = self._plans[key] = self._record(args, leaves)
             ready.references = references(key)
             self._make_room(ready.family)
@@ -254,7 +256,9 @@ class Compiled(Generic[P, R_co]):
         inputs = [number for number, leaf in enumerate(leaves) if isinstance(leaf, INPUTS)]
         given = donated_leaves(self._parameters, self.donate, args)
         donated = frozenset(place for place, number in enumerate(inputs) if number in given)
-        family = self._families.setdefault((found.form, donated), Family(self.memories))
+        form = found.form, donated
+        family = self._families.get(form) or Family(self.memories)
+        self._families[form] = family
         plan = family.plan_for(found)
         is_first = plan is None
         if plan is None:

@@ -150,7 +150,7 @@ class _Cotangents(Generic[Cotangent]):
                 f"backward: the graph of {node.name} (recorded at {node.where()}) was consumed by an earlier "
                 "backward(); use backward(retain_graph=True) or grad() for all but the last pass over it"
             )
-        if self._lift is None:
+        if self._lift is None or (node.step, node.scope) == context()[2:4]:
             self._send(node, cotangents, needs)
         else:  # a recorded backward pass belongs to the time step of the operation that it goes back through
             with Changed(step=node.step, scope=node.scope):

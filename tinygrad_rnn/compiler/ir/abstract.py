@@ -186,6 +186,13 @@ def _view(compute: Compute, x: Abstract, **attrs: object) -> Specs:
     return [(part.shape, part.dtype) for part in parts]
 
 
+def _transpose(_: Compute, x: Abstract, *, axes: Sequence[int] | None) -> Specs:
+    order = range(len(x.shape))[::-1] if axes is None else axes
+    if sorted(order) != list(range(len(x.shape))):
+        raise ValueError
+    return [(tuple([x.shape[axis] for axis in order]), x.dtype)]
+
+
 def _broadcast_to(_: Compute, x: Abstract, *, shape: int | Sequence[int]) -> Specs:
     wanted = (whole(shape),) if isinstance(shape, int | np.integer) else tuple(map(whole, shape))
     if _broadcast(x.shape, wanted) != wanted:
@@ -295,7 +302,7 @@ def _norms(_: Compute, *gs: object, function: str, names: tuple[str, ...]) -> Sp
 _RULES: dict[object, Callable[..., Specs]] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(("sum", "mean", "max", "min", "prod"), _reduced),
-    **dict.fromkeys(("reshape", "transpose", "split"), _view),
+    **dict.fromkeys(("reshape", "split"), _view),
     **dict.fromkeys(("log_softmax", "cumsum", "cumprod"), _along),
     **dict.fromkeys(("scatter", "take_back", "take_along_back"), _put_back),
     "logsumexp": _logsumexp,
@@ -304,6 +311,7 @@ _RULES: dict[object, Callable[..., Specs]] = {
     "round": _rounded,
     "cut": _unchanged,
     "matmul": _matmul,
+    "transpose": _transpose,
     "broadcast_to": _broadcast_to,
     "concatenate": _concatenate,
     "stack": _stack,

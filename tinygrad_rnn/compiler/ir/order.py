@@ -15,8 +15,9 @@ class CycleError(RuntimeError):
     """
 
     def __init__(self, calls: list[Call]) -> None:
-        joined = "a pass joined calls that depend on each other; see `independent` in passes/common.py"
-        super().__init__(f"compile: {calls[-1]} needs its own result: {joined}")
+        super().__init__(
+            f"compile: {calls[-1]} needs its own result: a pass joined calls that depend on each other; report it"
+        )
         self.calls = calls
 
 

@@ -162,7 +162,8 @@ class ProgramLine:
         if not self._is_sound(table, spans, sizes) or not self._is_left(plan):
             return None
         extents = np.zeros((len(table), OPERANDS, 2), np.int64)
-        extents[self._row, self._column] = (spans + starts * self._is_reached).T
+        if self._workers > 1:  # only the waits depend on them
+            extents[self._row, self._column] = (spans + starts * self._is_reached).T
         program = Program(self._cut(table, extents), [buffer for buffer in memory if buffer.kind != "arena"])
         place_waits(program, self._workers)
         return program

@@ -11,7 +11,7 @@ from ..ir.graph import Graph
 from .checks import checks_first
 from .early import hand_over_early
 from .lookups import lookup_products
-from .loss import fuse_loss, sums_in_product
+from .loss import fuse_loss
 from .motion import hoist_invariants, move_elementwise, move_products
 from .prune import prune_loops
 from .rolling.roll import roll
@@ -34,7 +34,6 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     "defer_sums": (defer_sums, time_first, flat_products),
     "lookup_products": (lookup_products,),
     "fuse_loss": (fuse_loss,),
-    "sums_in_product": (sums_in_product,),
     "hoist_elementwise": (move_elementwise,),
     "slopes_early": (slopes_early,),
     "copy_transposed": (copy_transposed,),

@@ -94,21 +94,6 @@ def part_key(part: object) -> Hashable:
     return type(part).__name__, repr(part)
 
 
-def independent(graph: Graph, group: list[Call]) -> bool:
-    """Return whether no call of a group depends on another, directly or through other calls."""
-    members = set(group)
-    reached: set[Value] = set()
-    drawn = False  # a draw depends on the draw before it
-    for call in graph.calls:
-        touched = any(value in reached for value in call.values()) or (drawn and not call.operator.pure)
-        if call in members and touched:
-            return False
-        if call in members or touched:
-            reached.update(call.outputs)
-            drawn = drawn or (touched and not call.operator.pure)
-    return True
-
-
 # -- calls that passes append -----------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,7 @@ from collections.abc import Hashable
 import numpy as np
 
 from ..ir.graph import Call, Graph, Rewriter, Value, map_attrs
-from ..ir.operators import CONCATENATE
-from .common import Operands, attrs_key, axes_of, before_reshapes, part_key, reshaped, rewrite, transposed
+from .common import Operands, attrs_key, axes_of, part_key, reshaped, rewrite, transposed
 
 
 def remove_dead_code(graph: Graph) -> Graph:
@@ -52,8 +51,6 @@ def _simpler(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     x = inputs[0]
     if (same := _unchanged(call, inputs)) is not None:
         return [same]
-    if call.name == "concatenate":
-        return _with_whole_arrays(call, inputs, new)
     maker = x.maker
     if maker is None:
         return None
@@ -67,35 +64,6 @@ def _simpler(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
     if call.name == "unstack" and maker.name == "stack" and _same_axis(call, maker):
         return list(maker.inputs) if all(isinstance(part, Value) for part in maker.inputs) else None
     return None
-
-
-def _with_whole_arrays(call: Call, inputs: Operands, new: Rewriter) -> list[Value] | None:
-    """Return a vector in which an array replaces two parts, all its rows but the last and its last: no copies of them.
-
-    `sums_in_product` takes an array apart in this way, into the gradients of a matrix and of its bias.
-    """
-    parts: list[object] = []
-    for part in inputs:
-        whole = _of_which(parts[-1], part) if parts and call.output.ndim == 1 else None
-        if whole is None:
-            parts.append(part)
-        else:
-            parts[-1] = reshaped(new, whole, (whole.size,))
-    if len(parts) == len(inputs):
-        return None
-    return [*new.call(CONCATENATE, parts, call.attrs, [call.output.spec], call.place).outputs]
-
-
-def _of_which(rows: object, row: object) -> Value | None:
-    """Return the array of which two vectors hold all rows but the last, and the last row; else None."""
-    if not isinstance(rows, Value) or not isinstance(row, Value):
-        return None
-    first, last = before_reshapes(rows).maker, before_reshapes(row).maker
-    if first is None or last is None or not first.name == last.name == "getitem" or first.inputs != last.inputs:
-        return None
-    whole: Value = first.inputs[0]
-    end = whole.shape[0] - 1
-    return whole if (first.attrs["index"], last.attrs["index"]) == ((slice(0, end),), (end,)) else None
 
 
 def _same_axis(one: Call, other: Call) -> bool:

@@ -14,7 +14,7 @@ from ..ir.arrays import DType, Shape
 from ..ir.graph import Attrs, Operator, Value
 
 
-@dataclass(eq=False)
+@dataclass(slots=True, eq=False)
 class Buffer:
     """Memory that some values share.
 
