@@ -145,7 +145,7 @@ BUDGET = {
     "data": 2928,
     "handwritten": 2210,
     "testing": 3610,
-    "compiler": 12642,
+    "compiler": 12702,
     "truncation": 2477,
     "credit": 3433,
     "exports": 9500,

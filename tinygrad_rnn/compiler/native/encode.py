@@ -149,7 +149,8 @@ class _Rows:
             self._add(record, steps, wait)
 
     def _add(self, record: Record, steps: int, wait: int) -> None:
-        extents, shares = check_extents(record, steps), []
+        extents = check_extents(record, steps)
+        shares: list[tuple[int, bool]] = []
         buffers: list[Buffer | None] = []
         for number, operand in enumerate(record.operands):
             slot, size = operand.slot, 0
