@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tr
-from tinygrad_rnn import optim
+from tinygrad_rnn import metrics, optim
 from tinygrad_rnn.checks import flag, generator, integer, number
 from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data import Vocabulary, load_corpus
-from tinygrad_rnn.errors import ConfigError
+from tinygrad_rnn.errors import ConfigError, DTypeError
+from tinygrad_rnn.testing import check_grads, check_primitive
 
 
 def rng():
@@ -162,3 +163,84 @@ def test_the_message_says_what_is_allowed(call, message):
     with pytest.raises(ConfigError) as caught:
         call()
     assert str(caught.value) == message
+
+
+X = np.ones((2, 3))
+
+
+def a_sum(x):
+    return tr.sum(x * x)
+
+
+def a_leaf():
+    return tr.parameter(X)
+
+
+def a_loss():
+    return a_sum(a_leaf())
+
+
+def a_trainer(**given):
+    model = tr.SequenceModel("rnn", 3, 4, 2, rng())
+    return tr.Trainer(model, lambda model, batch: None, [], optimizer=tr.SGD(0.1), epochs=1, **given)
+
+
+def an_assignment(requires_grad):
+    tr.tensor(X).requires_grad = requires_grad
+
+
+def differentiated(**given):
+    leaf = a_leaf()
+    return tr.grad(a_sum(leaf), leaf, **given)
+
+
+# A function of one argument, its name, and values of a wrong kind that would otherwise count as something else.
+OTHERS = {
+    "at_step": (tr.at_step, "step", ["1", 1.5, True, -1]),
+    "grad": (differentiated, "create_graph", ["no", 1, None]),
+    "grad of leaves that are not used": (differentiated, "allow_unused", ["no", 1, None]),
+    "vjp": (lambda **given: tr.vjp(a_sum, X, **given), "create_graph", ["no", 1]),
+    "jvp": (lambda **given: tr.jvp(a_sum, (X,), (X,), **given), "create_graph", ["no", 1]),
+    "hvp": (lambda **given: tr.hvp(a_sum, (X,), (X,), **given), "create_graph", ["no", 1]),
+    "jacobian": (lambda **given: tr.jacobian(a_sum, X, **given), "create_graph", ["no", 1]),
+    "tensor": (lambda **given: tr.tensor(X, **given), "requires_grad", ["no", 1, None]),
+    "requires_grad": (an_assignment, "requires_grad", ["no", 1, None]),
+    "a name": (lambda **given: tr.parameter(X, **given), "name", [5, b"x"]),
+    "backward": (lambda **given: a_loss().backward(**given), "retain_graph", ["no", 1, None]),
+    "primitive": (lambda **given: tr.primitive(**given)(lambda x, /: x), "analytic", ["no", 1, None]),
+    "several outputs": (lambda **given: tr.primitive(**given)(lambda x, /: x), "multiple", ["no", 1, None]),
+    "rule": (tr.primitive()(lambda x, /: x).rule, "keep", [5, None]),
+    "compile": (lambda **given: tr.compile(a_sum, **given), "without", [5, True]),
+    "load": (lambda **given: tr.Linear(2, 1, rng()).load({}, **given), "strict", ["no", 1, None]),
+    "some names": (lambda **given: tr.Linear(2, 1, rng()).load({}, **given), "names", [5, True]),
+    "scan": (lambda **given: tr.scan(lambda x, s: (x, s), X, X, **given), "axis", ["1", 1.5, True]),
+    "cross entropy of yes": (
+        lambda **given: tr.binary_cross_entropy(X, X, **given),
+        "ignore_label",
+        ["1", True, None, math.nan],
+    ),
+    "accuracy": (lambda **given: metrics.accuracy(X, [0, 1], **given), "ignore_label", ["1", 1.5, True]),
+    "pad_sequences": (lambda **given: tr.pad_sequences([[1], [1, 2]], **given), "value", ["1", None, 1j]),
+    "check_grads": (lambda **given: check_grads(a_sum, X, **given), "seed", ["1", 1.5, True, -1]),
+    "check_grads of all": (lambda **given: check_grads(a_sum, X, **given), "full", [1, "x"]),
+    "check_grads twice": (lambda **given: check_grads(a_sum, X, **given), "order", ["1", True, 3]),
+    "check_grads unused": (lambda **given: check_grads(a_sum, X, **given), "allow_unused", ["no", 1]),
+    "check_primitive": (lambda **given: check_primitive(tr.tanh, X, **given), "seed", ["1", 1.5, True]),
+    "Trainer": (a_trainer, "maximize", ["no", 1, None]),
+    "Trainer's monitor": (a_trainer, "monitor", [5, None]),
+    "Trainer's bar": (a_trainer, "progress", ["no", 1, None]),
+    "Trainer's metrics": (a_trainer, "metrics", [5, [1]]),
+    "plot_gradient_flow": (lambda **given: tr.plot_gradient_flow(a_loss(), **given), "losses", ["first", 5]),
+    "grade": (lambda number: tr.grade(number, {}), "number", ["1", 1.5, True]),
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "wrong"),
+    [(function, argument, wrong) for function, argument, values in OTHERS.values() for wrong in values],
+    ids=[f"{name}-{wrong!r}" for name, (_, _, values) in OTHERS.items() for wrong in values],
+)
+def test_an_argument_of_a_wrong_kind_is_named(function, argument, wrong):
+    """Without a check True would be step 1, "no" would count as yes, and 5 would fail far from its call."""
+    with pytest.raises((ConfigError, DTypeError), match=rf"\b{argument} must be .*, (the axis of time, )?got"):
+        function(**{argument: wrong})

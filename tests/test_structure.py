@@ -129,24 +129,24 @@ BUDGET = {
     "config": 328,
     "__init__": 120,
     "commands": 1700,
-    "files": 166,
+    "files": 168,
     "tables": 42,
     "__main__": 8,
     "checks": 210,
     "imports": 60,
     "optim": 1417,
-    "metrics": 340,
-    "ops": 4383,
-    "nn": 3530,
+    "metrics": 342,
+    "ops": 4390,
+    "nn": 3534,
     "training": 7360,
-    "graphs": 6495,
+    "graphs": 6500,
     "pictures": 2587,
-    "engine": 3406,
-    "data": 2928,
+    "engine": 3423,
+    "data": 2931,
     "handwritten": 2210,
-    "testing": 3610,
-    "compiler": 12702,
-    "truncation": 2477,
+    "testing": 3600,
+    "compiler": 12704,
+    "truncation": 2486,
     "credit": 3433,
     "exports": 9500,
     "course": 4000,
@@ -163,11 +163,12 @@ def test_rooms_keep_to_their_budget():
 
 
 def test_types_that_say_nothing_are_few():
-    used = Counter()
-    for path in FILES:
-        names = (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Name))
-        used[str(path.relative_to(PACKAGE))] = sum(node.id == "Any" for node in names)
-    assert used.total() <= 77, {name: count for name, count in used.items() if count}
+    """Counted as `git grep -o "\\bAny\\b" -- tinygrad_rnn` counts them: imports, comments and C too."""
+    texts = {
+        path: path.read_bytes() for suffix in ("py", "pyi", "[ch]", "toml") for path in PACKAGE.rglob(f"*.{suffix}")
+    }
+    used = {str(path.relative_to(PACKAGE)): len(re.findall(rb"\bAny\b", text)) for path, text in texts.items()}
+    assert sum(used.values()) <= 94, {name: count for name, count in used.items() if count}
 
 
 # Words that the project has given up; docs/architecture.md has those that it uses.

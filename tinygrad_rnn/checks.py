@@ -10,12 +10,14 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import ConfigError
 
 if TYPE_CHECKING:
     from numpy.random import Generator
+
+Kind = TypeVar("Kind")
 
 
 def integer(function: str, name: str, value: object, low: int = 1, high: int | None = None) -> int:
@@ -105,7 +107,7 @@ def flag(function: str, name: str, value: object) -> bool:
     raise _refused(function, name, "true or false", value)
 
 
-def instance(function: str, name: str, value: object, kind: type, hint: str = "") -> Any:
+def instance(function: str, name: str, value: object, kind: type[Kind], hint: str = "") -> Kind:
     """Return `value` if it is an instance of a class.
 
     Args:

@@ -11,7 +11,10 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def read_whole(path: str | os.PathLike[str], most: int, start: bytes = b"") -> bytes:
@@ -128,7 +131,7 @@ def append_whole(path: str | os.PathLike[str], text: str) -> None:
             raise
 
 
-def new_figure(function: str, width: float, height: float) -> Any:
+def new_figure(function: str, width: float, height: float) -> Figure:
     """Return an empty white matplotlib figure that needs no display, its size in inches.
 
     Raises:
@@ -146,7 +149,7 @@ def new_figure(function: str, width: float, height: float) -> Any:
     return figure
 
 
-def write_figure(path: str | os.PathLike[str], figure: Any, dpi: int) -> None:
+def write_figure(path: str | os.PathLike[str], figure: Figure, dpi: int) -> None:
     """Replace a file by a matplotlib figure, as `write_atomically` does.
 
     Args:

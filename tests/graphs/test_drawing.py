@@ -143,7 +143,6 @@ def test_every_view_draws_a_model(view):
         ((rnn().losses[0],), {"cut_every": 2}, "recorded already"),
         ((language_model(), *text()), {"cut_every": 2, "truncation": "full"}, "not both"),
         ((language_model(), *text()), {"view": "sideways"}, "view must be"),
-        ((language_model(), *text()), {"depth": 3}, "depth must be"),
         ((language_model(), *text()), {"steps": [7]}, "steps"),
         ((language_model(), text()[0], np.full((2, 6), -1)), {}, "every target is -1"),
         ((language_model(), text()[0], text()[1][:, :2]), {}, "one shape"),
@@ -152,6 +151,27 @@ def test_every_view_draws_a_model(view):
 def test_errors_say_what_to_do(arguments, kwargs, message):
     with pytest.raises(DrawingError, match=message):
         draw(*arguments, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [
+        *(("steps", wrong) for wrong in ("1", 1.5, 0, True, [1.5], ["1"], [True], [0])),
+        *(("depth", wrong) for wrong in ("1", 1.0, True, 3)),
+        *(("gradients", wrong) for wrong in ("no", 1, None)),
+        ("title", 5),
+    ],
+)
+@pytest.mark.parametrize("view", ["unrolled", "rolled", "ops"])
+def test_options_have_their_kind(option, wrong, view):
+    with pytest.raises(ConfigError, match=f"draw: {option} must be .*, got"):
+        draw(rnn().losses, view=view, **{option: wrong})
+
+
+@pytest.mark.parametrize("wrong", [["ops"], 5, None])
+def test_a_view_is_a_name(wrong):
+    with pytest.raises(DrawingError, match="draw: view must be auto, unrolled"):
+        draw(rnn().losses, view=wrong)
 
 
 @pytest.mark.parametrize("wrong", [0, 2.5, True, "2"])

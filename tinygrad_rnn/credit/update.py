@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ..engine.tape import Array
+from ..engine.tensor import Value
 from .nests import number_of
 
 Step: TypeAlias = Callable[..., tuple[object, object]]
@@ -17,7 +18,7 @@ Past: TypeAlias = dict[str, object]
 """What is held of the steps so far: arrays, numbers and generators, in any nesting of lists, tuples and dicts."""
 
 
-def step_of_mean(loss: Callable[..., tuple[Any, object]], targets: Array) -> Step:
+def step_of_mean(loss: Callable[..., tuple[Value, object]], targets: Array) -> Step:
     """Return the step of a model whose loss is a mean over the positions that count, so that the losses add up to it.
 
     Args:

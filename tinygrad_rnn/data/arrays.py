@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import integer
+from ..checks import instance, integer
 from ..engine.tree import flatten, map_leaves
 from ..errors import DTypeError, ShapeError
 
@@ -116,6 +117,7 @@ def pad_sequences(rows: Iterable[Given], value: float = 0, multiple: int = 1) ->
     arrays = [as_array("pad_sequences", f"rows[{n}]", row) for n, row in enumerate(rows)]
     if not arrays:
         raise ShapeError("pad_sequences: there are no rows; pass one or more")
+    instance("pad_sequences", "value", value, Real)
     return padded(arrays, value, integer("pad_sequences", "multiple", multiple), check_rows("pad_sequences", arrays))
 
 

@@ -240,7 +240,7 @@ def tokenize(text: str | bytes, level: Level) -> list[str]:
     check_level("tokenize", level)
     if level == "byte" and isinstance(text, bytes):
         return list(text.decode("latin-1"))
-    text = str(instance("tokenize", "text", text, str))
+    text = instance("tokenize", "text", text, str)
     if level == "byte":
         return list(text.encode().decode("latin-1"))
     # lstrip drops blank lines at the start; the pattern of a line end takes those that follow it.

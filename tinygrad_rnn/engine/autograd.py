@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 
+from ..checks import flag
 from ..errors import GradientError
 from .tape import Array, Edge, context, enable_grad, no_grad
 from .tensor import Operand, Tensor, described, seed_for, wrap
@@ -78,6 +79,7 @@ def grad(
         GradientError: if y was not recorded, an x does not require a gradient or y does not depend on it, or y has
             several elements and no cotangent.
         ShapeError: if a cotangent does not have the shape of its y.
+        ConfigError: if `create_graph` or `allow_unused` is not True or False.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> x = tr.tensor([1.0, 2.0], requires_grad=True)
@@ -87,6 +89,8 @@ def grad(
     >>> tr.grad(np.sum(dx), x)
     array([ 6., 12.])
     """
+    create_graph = flag("grad", "create_graph", create_graph)
+    allow_unused = flag("grad", "allow_unused", allow_unused)
     tracer = context().tracer
     recording = enable_grad if create_graph or tracer is None else no_grad
     create_graph = create_graph or tracer is not None  # then the rules are what is traced

@@ -27,6 +27,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, cas
 
 import numpy as np
 
+from ..checks import flag, instance
 from ..errors import UnsupportedError
 from .arrays import as_numbers, frozen
 from .explain import explained
@@ -91,8 +92,8 @@ class Primitive(Generic[P, R_co]):
     ) -> None:
         self.forward: Callable[..., R_co] = forward
         self.name: str = forward.__name__.lstrip("_")
-        self.analytic: bool = analytic
-        self.multiple: bool = multiple
+        self.analytic: bool = flag("primitive", "analytic", analytic)
+        self.multiple: bool = flag("primitive", "multiple", multiple)
         self._canonical = canonical
         self.pull: Rule = self._missing_rule
         self._has_rule = self._keeps_output = False
@@ -127,6 +128,7 @@ class Primitive(Generic[P, R_co]):
             TypeError: if the rule does not take the cotangent, the output, each input, and each attribute by name, or
                 `keep` names something else.
         """
+        instance(f"primitive {self.name}", "keep", keep, str)
 
         def register(pull: Rule) -> Rule:
             self._check_rule(pull)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..checks import integer
 from ..errors import ConfigError, NonFiniteError
 from .modes import Mode
 
@@ -325,8 +326,12 @@ def anomaly_mode() -> Recording:
 
 
 def at_step(step: int | None) -> Recording:
-    """Return a context manager (or decorator) that marks what is recorded in it with a time step."""
-    return Changed(step=step)
+    """Return a context manager (or decorator) that marks what is recorded in it with a time step.
+
+    Raises:
+        ConfigError: if the step is not an integer of 0 or more, or None.
+    """
+    return Changed(step=None if step is None else integer("at_step", "step", step, low=0))
 
 
 def watching(watcher: Watcher) -> Recording:

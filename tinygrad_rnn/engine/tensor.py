@@ -13,6 +13,7 @@ from typing import NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from ..checks import flag, instance
 from ..errors import DTypeError, GradientError, ShapeError, TraceError, UnsupportedError
 from .arrays import fitting_copy, frozen_copy
 from .conversions import Conversions
@@ -68,9 +69,9 @@ class Tensor(Conversions, ArrayMethods):
         self._array = frozen_copy(data, dtype)
         self._node = None
         self._index = 0
-        self.name = name
-        if requires_grad:
-            self.requires_grad = True
+        self.name = name if name is None else instance("Tensor", "name", name, str)
+        if requires_grad is not False:
+            self.requires_grad = requires_grad
 
     # -- the array ------------------------------------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ class Tensor(Conversions, ArrayMethods):
                 f"Tensor.requires_grad: can be set on a leaf only; this is the result of {self._op}. "
                 "To end the graph here use cut(x), to start a new one tensor(x.data, requires_grad=True)"
             )
-        self._frozen = not value
+        self._frozen = not flag("Tensor", "requires_grad", value)
         if not value:
             self._node = None
         elif self._node is None:
@@ -194,6 +195,7 @@ class Tensor(Conversions, ArrayMethods):
             GradientError: if nothing was recorded, a cotangent is missing, or the graph was consumed before.
             ShapeError: if the cotangent's shape differs from this tensor's.
         """
+        retain_graph = flag("Tensor.backward", "retain_graph", retain_graph)
         self._refuse_while_traced("backward()")
         seed = seed_for(self, cotangent, "Tensor.backward")
         assert self._node is not None

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
+from ..checks import flag
 from ..errors import DTypeError, GradientError, ShapeError
 from .autograd import grad
 from .tape import Array, context, enable_grad, is_differentiable
@@ -178,7 +179,7 @@ class _Point(Generic[Result]):
     def __init__(
         self, name: str, function: Callable[..., Result], primals: tuple[Nest, ...], create_graph: bool
     ) -> None:
-        self._primals, self._create_graph = primals, create_graph
+        self._primals, self._create_graph = primals, flag(name, "create_graph", create_graph)
         self.leaves = [_leaf(name, number, part) for number, part in enumerate(flatten(primals))]
         with enable_grad():
             self.value = function(*rebuild(primals, iter(self.leaves)))

@@ -14,8 +14,8 @@ from ..compiler.api import Compiled
 from ..compiler.recording.arguments import Arguments, arguments_of, checked, parameters_of
 from ..compiler.recording.known import Known
 from ..compiler.recording.loops import LoopTracer
-from ..compiler.recording.trace import ARRAY, trace
-from ..engine.tape import Array
+from ..compiler.recording.trace import ARRAY, Recorder, trace
+from ..engine.tape import Array, DType
 from ..engine.tensor import Tensor
 from ..engine.tree import flatten, map_leaves, rebuild, structure
 from ..errors import ConfigError, DTypeError, GradientError, ShapeError
@@ -50,7 +50,7 @@ class JaxFunction(Generic[P]):
         recorder = partial(_Recorder, self._interpreter)
         positional, named = rebuild(call, iter([leaf.recorded for leaf in given]))
         try:
-            recorded = trace(self.function, (positional, named), self._known, cast(Any, recorder))
+            recorded = trace(self.function, (positional, named), self._known, cast(Recorder, recorder))
         except GradientError as error:
             if not self.weights:
                 error.add_note(
@@ -101,7 +101,7 @@ class _Leaf:
     def __init__(self, jax: ModuleType, part: object) -> None:
         self.value: Any = part
         self.recorded: object = part
-        self.dtype: np.dtype[Any] | None = None  # of an array as the caller gave it
+        self.dtype: DType | None = None  # of an array as the caller gave it
         self.is_input = True
         if isinstance(part, np.random.Generator):
             raise ConfigError(

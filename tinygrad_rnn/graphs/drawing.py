@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
+from ..checks import flag, instance, integer
 from ..engine.collector import collector_paused
 from ..errors import DrawingError
 from ..pictures.drawing import Drawing
@@ -12,7 +14,7 @@ from ..pictures.scene.scene import Scene
 from ..truncation import Policy
 from .model.flow import Flow, flow_of
 from .model.graph import Graph
-from .model.options import Options, check_size
+from .model.options import Options, check_size, checked_steps
 from .model.record import record
 from .operations.view import backward, operations
 from .rolled.view import rolled
@@ -68,7 +70,8 @@ def draw(
 
     Raises:
         DrawingError: if a target, view or step does not exist, or there would be more than 3000 boxes.
-        ConfigError: if truncation is not a policy, or cut_every is not an integer of 1 or more.
+        ConfigError: if truncation is not a policy, cut_every or a step is not an integer of 1 or more, depth is not 1
+            or 2, gradients not True or False, or title not a str.
         GradientError: if a loss was not recorded, or, with `gradients`, its graph was consumed by backward().
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -78,15 +81,15 @@ def draw(
     >>> [box.title for box in picture.scene.boxes if box.kind == "elision"]
     ['⋯']
     """
-    if view != "auto" and view not in VIEWS:
+    if view not in ("auto", *VIEWS):
         raise DrawingError(f"draw: view must be auto, {', '.join(VIEWS)}, got {view!r}")
-    if depth not in (None, 1, 2):
-        raise DrawingError(f"draw: depth must be 1, 2 or None, got {depth!r}")
+    depth = None if depth is None else integer("draw", "depth", depth, 1, 2)
+    options = Options(instance("draw", "title", title or "", str), (), checked_steps(steps), depth)
     with collector_paused():
         graph = record(target, example, truncation, cut_every)
-        flow = flow_of(graph) if gradients else Flow(graph)
+        flow = flow_of(graph) if flag("draw", "gradients", gradients) else Flow(graph)
         name = view if view != "auto" else "unrolled" if is_recurrent(graph) else "ops"
-        scene = VIEWS[name](flow, Options(title or "", graph.notes, steps, depth))
+        scene = VIEWS[name](flow, replace(options, notes=graph.notes))
     check_size(name, len(scene.boxes))
     return Drawing(scene)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from ..errors import ConfigError, DrawingError
 from ..files import new_figure, write_figure
@@ -18,6 +18,7 @@ from .model.rolling import Rolling, Unlike, roll
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # The palette of Okabe and Ito, which colour-blind readers can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -110,10 +111,9 @@ def plot_gradient_flow(
     [('full', [True, True, True, True, True]), ('chunked:4', [False, False, False, False, True])]
     """
     if policies is not None and not example:
-        raise ConfigError(
-            "plot_gradient_flow: policies= needs a model or a cell and its example, which is recorded once under "
-            "each policy; a loss is recorded already"
-        )
+        raise ConfigError("plot_gradient_flow: policies= needs a model or cell with its example, not a recorded loss")
+    if losses not in ("last", "all"):
+        raise ConfigError(f"plot_gradient_flow: losses must be 'last' or 'all', got {losses!r}")
     if isinstance(policies, Policy | str):
         raise ConfigError(f"plot_gradient_flow: policies must be a list of policies, got {policies!r}; write [...]")
     given = policies or [Full()]
@@ -159,4 +159,4 @@ def _draw(found: Mapping[str, Norms], path: str | os.PathLike[str] | None, axes:
     axes.grid(color="0.9")
     axes.legend(fontsize=9)
     if path is not None:
-        write_figure(path, figure, dpi=120)
+        write_figure(path, cast("Figure", figure), dpi=120)

@@ -12,7 +12,7 @@ from ..engine.tape import Array, no_grad
 from ..engine.tensor import Operand, Tensor, shape_of
 from ..errors import DTypeError, ShapeError
 from ..ops import astype, cross_entropy, stack
-from ..ops.masked import kept_of
+from ..ops.masked import check_label, kept_of
 from .metric import Bits, Determination, Metric, Perplexity, RootMean
 
 
@@ -31,6 +31,7 @@ def accuracy(predictions: Operand, targets: Operand, mask: Operand | None = None
     >>> accuracy([[0.1, 0.9], [0.2, 0.8], [3.0, 0.0]], [1, 0, -1]).value
     0.5
     """
+    ignore_label = check_label("accuracy", ignore_label)
     kept = kept_of("accuracy", mask, shape_of(targets), False)
     return Metric(without_gradient("accuracy", partial(_hits, ignore_label=ignore_label), predictions, targets, kept))
 

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple, Self, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..checks import flag, instance
 from ..engine.arrays import fitting_copy
 from ..engine.tape import Array, is_differentiable
 from ..engine.tensor import Tensor
@@ -103,6 +104,8 @@ class Module:
         called = f"{type(self).__name__}.load"
         if not isinstance(arrays, Mapping):
             raise ShapeError(f"{called}: expected a dict of arrays by name, got a {type(arrays).__name__}")
+        strict = flag(called, "strict", strict)
+        names = None if names is None else instance(called, "names", names, Sequence)
         parameters, _, held = _look_through(self, every=True)
         if idle := [one for one in names or () if not any(fnmatchcase(name, one) for name in (*held, *arrays))]:
             raise ShapeError(f"{called}: {idle} among names match no array; there are {sorted({*held, *arrays})}")

@@ -82,7 +82,7 @@ def scan(
     """
     if isinstance(step, type) or not callable(step):
         raise ConfigError(f"scan: step must be a callable step(x, state) -> (output, state), got {step!r}")
-    if axis not in (0, 1):
+    if isinstance(axis, bool) or axis not in (0, 1):
         raise ConfigError(f"scan: axis must be 0 or 1, the axis of time, got {axis!r}")
     xs = map_leaves(lambda x: x if isinstance(x, Tensor) else as_numbers(x, "scan: xs"), xs)
     return repeated(step, state, xs, _steps(flatten(xs), steps, axis), flag("scan", "reverse", reverse), axis)

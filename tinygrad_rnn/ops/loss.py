@@ -23,7 +23,7 @@ from .distributions import are_probabilities, distribution_loss, masked_ids, one
 from .elementwise import multiply, narrowed, widened
 from .index import as_ids
 from .logistic import softplus
-from .masked import Reduction, check_constant, check_floating, check_reduction, kept_of, reduced_loss
+from .masked import Reduction, check_constant, check_floating, check_label, check_reduction, kept_of, reduced_loss
 from .reduce import softmax, sum
 
 _CHUNK = 1 << 16  # elements of a block of rows that stays in cache
@@ -163,9 +163,7 @@ def cross_entropy(
     check_reduction("cross_entropy", reduction)
     if type(smoothing) is not float or smoothing:
         smoothing = number("cross_entropy", "smoothing", smoothing, low=0, high=1)
-    if isinstance(ignore_label, bool) or not isinstance(ignore_label, int | np.integer):
-        raise DTypeError(f"cross_entropy: ignore_label must be an integer, got {ignore_label!r}")
-    ignore_label = int(ignore_label)
+    ignore_label = check_label("cross_entropy", ignore_label)
     needed = reduction == "mean"
     if are_probabilities(targets, shape):
         kept = kept_of("cross_entropy", mask, shape[:-1], needed)
@@ -252,6 +250,7 @@ def binary_cross_entropy(
     """
     check_floating("binary_cross_entropy", "logits", logits)
     check_reduction("binary_cross_entropy", reduction)
+    ignore_label = number("binary_cross_entropy", "ignore_label", ignore_label, infinite=True)
     check_constant("binary_cross_entropy", "targets", targets)
     z = widened(as_value(logits))
     shape, real, needed = z.shape, np.empty(0, z.dtype).real.dtype, reduction == "mean"

@@ -37,6 +37,13 @@ def check_reduction(function: str, reduction: str) -> None:
         raise ConfigError(f"{function}: reduction must be one of {_REDUCTIONS}, got {reduction!r}")
 
 
+def check_label(function: str, label: object) -> int:
+    """Return an `ignore_label` if it is an integer."""
+    if isinstance(label, bool) or not isinstance(label, int | np.integer):
+        raise DTypeError(f"{function}: ignore_label must be an integer, got {label!r}")
+    return int(label)
+
+
 def check_constant(function: str, name: str, value: Operand) -> None:
     """Raise if a value that gets no gradient is a Tensor that requires one."""
     if isinstance(value, Tensor) and value.requires_grad:

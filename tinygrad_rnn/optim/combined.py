@@ -184,7 +184,7 @@ class Averaged(Optimizer):
 
 
 def _fresh(function: str, name: str, optimizer: object) -> Optimizer:
-    found: Optimizer = instance(function, name, optimizer, Optimizer, "such as Adam(0.001)")
+    found = instance(function, name, optimizer, Optimizer, "such as Adam(0.001)")
     if found.steps:
         raise ConfigError(f"{function}: {name} has made {found.steps} updates already; pass a new {found.name}")
     return found

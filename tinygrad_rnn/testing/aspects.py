@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..compiler.api import compile
 from ..credit.nests import value_of
@@ -48,7 +49,7 @@ class Case:
 
     p: Primitive[..., object]
     inputs: Sequence[Input]
-    attrs: Mapping[str, Any]
+    attrs: Mapping[str, object]
     reference: Callable[..., object] | None  # plain NumPy function of the same inputs and attributes
     options: Options
 
@@ -74,9 +75,9 @@ class Case:
         """Return the shapes of the inputs in words."""
         return between.join(str(np.shape(value)) for value in self.inputs)
 
-    def outputs(self, result: Any) -> list[Array | Tensor]:
+    def outputs(self, result: object) -> list[Array | Tensor]:
         """Return the result of a call as a list of outputs."""
-        return list(result) if self.p.multiple else [result]
+        return list(cast("Sequence[Array | Tensor]", result if self.p.multiple else [result]))
 
     def forward(self, function: Callable[..., object] | None = None) -> list[Array]:
         """Return the outputs of the primitive, or of another function, on plain arrays."""
@@ -228,7 +229,7 @@ def dtype(case: Case) -> str:
     # NumPy promotes float32 and wide integers to float64, but not float32 and narrow integers.
     narrow = {"f": np.float32, "i": np.int16, "u": np.uint16}
     case = case.map(lambda value: value.astype(narrow.get(value.dtype.kind, value.dtype)))
-    wanted = np.dtype(case.attrs.get("dtype", np.float32))
+    wanted = np.dtype(cast(DTypeLike, case.attrs.get("dtype", np.float32)))
     _expect_dtype(case, wanted)
     numbers = 0
     for i, value in case.checked.items() if len(case.checked) > 1 else ():

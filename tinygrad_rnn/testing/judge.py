@@ -17,7 +17,7 @@ import numpy as np
 from numpy.exceptions import ComplexWarning
 from numpy.typing import DTypeLike
 
-from ..checks import integer, number
+from ..checks import flag, integer, number
 from ..engine.tape import Array, no_grad
 from ..errors import ConfigError, UnsupportedError
 from ..truncation import Policy
@@ -55,17 +55,16 @@ class Options:
     function: str = "check_grads"  # what the user called, for messages
 
     def __post_init__(self) -> None:
-        integer(self.function, "directions", self.directions)
+        for name, low, high in (("seed", 0, None), ("directions", 1, None), ("order", 1, 2)):
+            integer(self.function, name, getattr(self, name), low, high)
         number(self.function, "rtol", self.rtol, low=0)
         number(self.function, "atol", self.atol, low=0)
-        for name, known in {"full": (True, False, "auto"), "method": get_args(Method), "order": (1, 2)}.items():
-            if (value := getattr(self, name)) not in known:
+        flag(self.function, "allow_unused", self.allow_unused)
+        for name, known in {"full": (True, False, "auto"), "method": get_args(Method)}.items():
+            if repr(value := getattr(self, name)) not in map(repr, known):
                 raise ConfigError(f"check_grads: {name} must be one of {', '.join(map(repr, known))}, got {value!r}")
         if self.order == 2 and self.truncation is not None:
-            raise ConfigError(
-                "check_grads: order=2 is for gradients that can be recorded; a policy's gradient cannot: use unroll "
-                "with cut_every= instead of truncation="
-            )
+            raise ConfigError("check_grads: no policy's gradient is recorded; for order=2 use unroll with cut_every=")
 
     @property
     def written(self) -> list[str]:

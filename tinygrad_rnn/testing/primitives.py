@@ -131,11 +131,11 @@ def check_primitive(
         )
     if bool(inputs) == (shapes is not None):
         raise ValueError("check_primitive: pass example inputs, or shapes= of inputs to draw, and not both")
+    options = Options(seed, rtol=rtol, atol=atol, function="check_primitive")
     drawn = _drawn(np.random.default_rng(seed), shapes or (), domain)
     values = drawn or [value if isinstance(value, bool | int | float) else np.array(value) for value in inputs]
     values = [v.astype(np.float64) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v for v in values]
     reference = reference or next((f for f, implementation in supported().items() if implementation is p), None)
-    options = Options(seed, rtol=rtol, atol=atol, function="check_primitive")
     case = Case(p, values, dict(attrs or {}), reference, options)
     if not case.checked:
         raise ValueError(f"check_primitive: no input of {p.name} is a floating point array: nothing to differentiate")

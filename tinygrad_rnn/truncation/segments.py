@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import NamedTuple, NotRequired, TypeAlias, TypedDict, cast
 
 import numpy as np
 
@@ -57,6 +57,21 @@ class Segment:
     before: object = None
     drawn: Mapping[str, object] | None = None
     parameters: dict[str, Array] | None = None
+
+
+class _Row(TypedDict):
+    """A segment in the past of a run, without its graph; see `Segment`."""
+
+    start: int
+    stop: int
+    loss: NotRequired[float | None]
+    inputs: object
+    before: object
+    drawn: Mapping[str, object] | None
+
+
+class _Versioned(_Row):
+    version: int  # index of its parameters
 
 
 class Segments:
@@ -119,7 +134,7 @@ class Segments:
         now = {name: leaf.data for name, leaf in self._parameters.items()}
         arrays = cast("list[dict[str, Array]]", past["parameters"])
         with _rewound(self._rng):
-            for row in cast("list[dict[str, Any]]", past["segments"]):
+            for row in cast("list[_Versioned]", past["segments"]):
                 segment = Segment(row["start"], row["stop"], inputs=row["inputs"], drawn=row["drawn"])
                 segment.parameters = arrays[row["version"]]
                 self._set(segment.parameters)
@@ -286,7 +301,7 @@ class Recomputed(Segments):
 
     def restore(self, past: Past) -> None:
         """Take what `past` returned."""
-        self.all = [Segment(**row) for row in cast("list[dict[str, Any]]", past["segments"])]
+        self.all = [Segment(**row) for row in cast("list[_Row]", past["segments"])]
         self._kept = [*cast("list[int]", past["kept"])]
         self._states, self._planned = cast("int | None", past["states"]), cast(int, past["planned"])
 

@@ -24,8 +24,8 @@ def sparse_updates(graph: Graph) -> Graph:
     Rows with the same id are added up, multiplied and subtracted in the order and the dtype of the dense form, so the
     named rows are bitwise the same, and so are the others: W - s * 0 is W. (Exceptions: with an s below 0 the dense
     form turns a -0.0 in the others into 0.0, and with an s that is not finite it turns them into NaN.) `s` is a number,
-    a value of shape (), or a product of several of these. Any other reader of the gradient keeps it dense, except norms
-    for clipping, to which zeros add nothing. Updates of more than half of a table stay dense: nothing would be saved.
+    a value of shape (), or a product of several of these. Other readers of the gradient keep it dense, except norms for
+    clipping, to which zeros add nothing. Updates of more than half of a table stay dense: nothing would be saved.
     """
     uses = graph.uses()
     returned = set(graph.outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...checks import integer
 from ...errors import ConfigError
 from ..exercises.exercise import Lesson
 from . import (
@@ -41,6 +42,7 @@ def lesson(number: int) -> Lesson:
     Raises:
         ConfigError: if there is none.
     """
+    number = integer("lesson", "number", number)
     for one in LESSONS:
         if one.number == number:
             return one

@@ -7,7 +7,6 @@ left of them is a copy.
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
 
 from ...compiler.plans.instructions import Instruction, Slot
 from ..checks import CHECK_OF_IDS, COPIES, full_name
@@ -24,7 +23,7 @@ def function_of(instruction: Instruction) -> str:
 def setting(instruction: Instruction, place: int, name: str) -> object:
     """Return an argument of the function that an instruction calls, given at a place or by name; None if it is not."""
     if len(instruction.inputs) > place:
-        return cast(object, instruction.inputs[place])
+        return instruction.inputs[place]
     compute = instruction.operator.compute
     return compute.keywords.get(name) if isinstance(compute, partial) else None
 

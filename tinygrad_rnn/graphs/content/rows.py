@@ -73,6 +73,13 @@ class RowContent(ContentBuilder):
         name = ".".join(_latest(row).kind.scope)
         return " · ".join(filter(None, dict.fromkeys((name, made, "backward" if row.backward else ""))))
 
+    def headline(self, how: str) -> str:
+        """Return the cells in words, and how they are drawn, such as "2 × LSTMCell, unrolled"."""
+        cells = [self.maker(row) for row in self.table.rows if row.role == "cell"]
+        named = [name for name in dict.fromkeys(cells) if name]
+        counted = [f"{cells.count(name)} × {name}" if cells.count(name) > 1 else name for name in named]
+        return f"{' and '.join(counted)}, {how}" if counted else f"{how.capitalize()} graph"
+
     def _called(self, row: Row, source: Edge) -> str:
         """Return the name, in the formula of a row, of a value from outside its block."""
         if source.place is None:

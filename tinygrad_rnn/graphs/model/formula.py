@@ -51,10 +51,7 @@ def symbol(name: str) -> str:
 
 
 def formula(
-    place: Place,
-    inside: Container[Node],
-    source: Callable[[Node, int], Edge],
-    called: Callable[[Edge], str],
+    place: Place, inside: Container[Node], source: Callable[[Node, int], Edge], called: Callable[[Edge], str]
 ) -> str:
     """Return the formula of a value in terms of the inputs of its group; "" if it is too long to help.
 

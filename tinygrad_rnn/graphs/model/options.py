@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ...checks import integer
 from ...errors import DrawingError
 
 MOST_BOXES = 3000
@@ -27,6 +28,13 @@ class Options:
     notes: tuple[str, ...] = ()
     steps: int | Sequence[int] | None = None
     depth: int | None = None
+
+
+def checked_steps(steps: object) -> int | list[int] | None:
+    """Return the steps that a user asks for, how many or which, if they are integers of 1 or more."""
+    if isinstance(steps, Iterable) and not isinstance(steps, str):
+        return [integer("draw", "steps", step) for step in steps]
+    return None if steps is None else integer("draw", "steps", steps)
 
 
 def check_size(view: str, boxes: int) -> None:

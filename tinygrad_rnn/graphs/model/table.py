@@ -280,13 +280,11 @@ def shown_times(times: Sequence[int], steps: int | Sequence[int] | None) -> list
     if steps is None:
         return all_times if len(all_times) <= SHOWN else [*all_times[:2], *all_times[-3:]]
     if isinstance(steps, int):
-        if steps < 1:
-            raise DrawingError(f"draw: steps must be 1 or more, or a list of steps counted from 1, got {steps}")
         if steps >= len(all_times):
             return all_times
         first = (steps - 1) // 2 or (steps > 1)
         return [*all_times[:first], *all_times[len(all_times) - (steps - first) :]]
-    wanted = sorted({int(step) - 1 for step in steps})
+    wanted = sorted({step - 1 for step in steps})
     missing = [step + 1 for step in wanted if step not in set(all_times)]
     if missing or not wanted:
         known = f"{all_times[0] + 1} to {all_times[-1] + 1}" if all_times else "none, without unroll or at_step(t)"

@@ -35,11 +35,7 @@ _Key = tuple[Kind | tuple[str, ...], bool]
 
 
 def areas_of(
-    edges: Iterable[DiagramEdge],
-    box: Mapping[int, str],
-    delays: Mapping[str, str],
-    rolling: Rolling,
-    blocks: Blocks,
+    edges: Iterable[DiagramEdge], box: Mapping[int, str], delays: Mapping[str, str], rolling: Rolling, blocks: Blocks
 ) -> list[Area]:
     """Return the cells and modules of a picture, each after those that it reads, unless they are in a cycle.
 

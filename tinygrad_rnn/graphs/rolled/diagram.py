@@ -70,12 +70,14 @@ class RolledDiagram(Diagram):
         areas: cells and modules, in the order in which values pass through them.
         parameters: id of a parameter's box to its readers: (id of the box that reads it, magnitude).
         closed: whether cells are one box each.
+        title: of the picture.
     """
 
     loops: list[Loop] = field(default_factory=list)
     areas: list[Area] = field(default_factory=list)
     parameters: dict[str, list[tuple[str, float | None]]] = field(default_factory=dict)
     closed: bool = False
+    title: str = ""
 
     def magnitudes(self) -> Iterator[float]:
         """Yield the magnitudes of edges, of gradients of parameters, and of each pass of a loop."""
@@ -103,10 +105,11 @@ class _Builder:
     def __init__(self, flow: Flow, rolling: Rolling, closed: bool) -> None:
         self.graph, self.flow, self.rolling, self.closed = flow.graph, flow, rolling, closed
         self.content = ContentBuilder(flow, "_{t}")
-        self.made = RolledDiagram(closed=closed)
         self.T = len(rolling.steps)
         self.table = make_table(self.graph)
         self.blocks = self.table.blocks
+        self.rows = RowContent(Flow(self.graph), self.table)  # as in the unrolled view, without gradients
+        self.made = RolledDiagram(closed=closed, title=self.rows.headline("rolled"))
         self.ops = [*rolling.template, *rolling.outside]
         self.states = rolling.states()
         self.box = self._boxes()
@@ -220,11 +223,11 @@ class _Builder:
 
     def _close(self) -> None:
         """Give the boxes of blocks the content that they have in the unrolled view."""
-        rows = RowContent(Flow(self.graph), self.table)
         for op in self.ops:
             box, block = self.box[op.id], self.blocks.of.get(op.node)
             if block is not None and self.made.boxes[box].kind != "loss":
-                self.made.boxes[box] = rows.content(self.table.row_of[block], block, "t" if op.step is not None else "")
+                index = "t" if op.step is not None else ""
+                self.made.boxes[box] = self.rows.content(self.table.row_of[block], block, index)
 
     def _sum_of_losses(self) -> None:
         """Add a box for the sum of the losses, if each step has one: the gradient is that of their sum."""

@@ -37,7 +37,7 @@ def rolled(flow: Flow, options: Options) -> Scene:
     facts = [f"one step, repeated {len(rolling.steps)} times"]
     facts += [loop.fact for loop in diagram.loops]
     facts += ["gradients: root mean square over the steps"] if flow.measured else []
-    scene = Scene(options.title or "rolled", " · ".join(dict.fromkeys([*facts, *options.notes])))
+    scene = Scene(options.title or diagram.title, " · ".join(dict.fromkeys([*facts, *options.notes])))
     scene.scale = Scale.of(diagram.magnitudes())
     _fill(scene, diagram, lay_out(diagram), len(rolling.steps))
     scene.reach = reach_of(scene, diagram.losses)

@@ -45,7 +45,7 @@ def unrolled(flow: Flow, options: Options) -> Scene:
 def _finished(canvas: Canvas, options: Options) -> Scene:
     """Return the scene with its headline, the labels of rows, its size, and what each loss lights up."""
     scene, parts = canvas.scene, canvas.parts
-    scene.title = options.title or _title(parts)
+    scene.title = options.title or parts.content.headline("unrolled")
     scene.subtitle = " · ".join([*_facts(parts), *options.notes])
     for row in parts.table.rows:
         slots = parts.table.first_states(row)
@@ -68,13 +68,6 @@ def _places_of_losses(canvas: Canvas) -> dict[str, list[Place]]:
         if block is not None and block in canvas.boxes:
             losses[canvas.boxes[block].id] = [place]
     return losses
-
-
-def _title(parts: Parts) -> str:
-    cells = [parts.content.maker(row) for row in parts.table.rows if row.role == "cell"]
-    named = [name for name in dict.fromkeys(cells) if name]
-    counted = [f"{cells.count(name)} × {name}" if cells.count(name) > 1 else name for name in named]
-    return f"{' and '.join(counted)}, unrolled" if counted else "Unrolled graph"
 
 
 def _facts(parts: Parts) -> list[str]:

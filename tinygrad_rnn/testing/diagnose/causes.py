@@ -131,9 +131,6 @@ def _suspected_masks(recurrence: Recurrence) -> Iterator[tuple[Array, str]]:
     yield Full().mask(T), "of full BPTT: nothing is cut"
 
 
-# -- in a hand-written backward pass -----------------------------------------------------------------------------------
-
-
 def gates_hint(expected: Array, actual: Array, H: int, sizes: Mapping[str, int]) -> str:
     """Describe a difference gate by gate: `hint` for arrays (..., G * H) whose columns are blocks of H.
 

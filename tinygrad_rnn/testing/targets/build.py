@@ -242,9 +242,6 @@ def _cell_step(cell: Cell, xs: Array, state: object, rng: np.random.Generator) -
     return step, (xs, weights(rng, shape_of(outputs)))
 
 
-# -- the leaves --------------------------------------------------------------------------------------------------------
-
-
 class _Leaves:
     """Named leaves, each Tensor once, and the constants: arrays that must not change, each with its name and a copy."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -178,8 +178,8 @@ class Automatic(Layer):
         weights = {name: parameter.data for name, parameter in parameters.items()}
         super().__init__(cast(Code, _Pair(forward, backward, weights)), weights)
 
-    def _called(self, name: str, function: Callable[..., Any], arrays: Sequence[Array], count: int) -> list[Array]:
-        return list(function(*arrays))  # an error of the cell is not one of the hand-written code
+    def _called(self, name: str, function: Callable[..., object], arrays: Sequence[Array], count: int) -> list[Array]:
+        return list(cast("Sequence[Array]", function(*arrays)))  # an error of the cell is not a finding
 
 
 def _started(code: Code, state: Sequence[Array]) -> bool:
@@ -240,7 +240,7 @@ def as_layer(handwritten: object, weights: Arrays) -> Layer:
     return Layer(cast(Code, code), weights)
 
 
-def _parts(result: object) -> list[Any]:
+def _parts(result: object) -> list[object]:
     return list(result) if isinstance(result, tuple | list) else [result]
 
 
@@ -248,9 +248,6 @@ def _unpacked(name: str, result: object, parts: tuple[str, ...]) -> tuple[object
     if not isinstance(result, tuple) or len(result) != len(parts):
         raise ByHandError(f"{name}: expected it to return ({', '.join(parts)})")
     return result
-
-
-# -- the target --------------------------------------------------------------------------------------------------------
 
 
 class HandwrittenEvaluation(Evaluation):

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ...checks import instance
 from ...data.arrays import as_batch
 from ...data.heldout import HeldOutWindows
 from ...engine.tape import Array, no_grad
@@ -128,7 +129,7 @@ class Measure:
         group: Group | None = None,
     ) -> None:
         self._group = Group() if group is None else group
-        self.model, self._metrics = model, dict(metrics or {})
+        self.model, self._metrics = model, dict(instance(name, "metrics", metrics or {}, Mapping))
         objective = loss if isinstance(loss, Objective) else Objective(loss)
         self.replayed = Replayed(name, partial(_outcome, objective, model), compiled=compiled, executor=executor)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import reduce
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from ...credit.update import Past
 from ...engine.tensor import Tensor
@@ -49,12 +49,13 @@ class Overlapping:
 
     def continue_from(self, past: Past, state: State, rng: Rng) -> None:
         """Take the `past` of a run that was stopped, and the state and the generator after its last batch."""
-        run = cast("dict[str, Any] | None", past["run"])
+        run = cast("Past | None", past["run"])
         if run is None:
             return
         said = self._begin(parameters_of("TrainStep", self._model), state, rng, run)
         if self._policy.recompute:
-            said.cover(segment["inputs"] for segment in run["segments"]["segments"])
+            held = cast("dict[str, list[Past]]", run["segments"])
+            said.cover(segment["inputs"] for segment in held["segments"])
 
     def restart(self) -> None:
         """Forget what is held."""

@@ -101,7 +101,7 @@ class TrainStep:
         parameters_of("TrainStep", model)
         self.model = model
         self.objective = loss if isinstance(loss, Objective) else Objective(loss)
-        self.optimizer: Optimizer = instance("TrainStep", "optimizer", optimizer, Optimizer, "such as Adam(lr=0.001)")
+        self.optimizer = instance("TrainStep", "optimizer", optimizer, Optimizer, "such as Adam(lr=0.001)")
         self.clip = number("TrainStep", "clip", clip, low=0) or math.inf
         self.policy = None if policy is None else parse_policy(policy, argument="TrainStep: policy")
         self.compile = flag("TrainStep", "compile", compile)
@@ -187,7 +187,7 @@ class TrainStep:
             draws: whether the loss function is given a generator.
         """
         steps = self._online is not None and self.compile
-        return chosen_executor(self._executor) if steps or self._fast[draws] else None
+        return chosen_executor(self._executor) if steps or self._fast[flag("executor", "draws", draws)] else None
 
     def __call__(self, batch: Batch, state: State = None, *, lr: float | None = None, rng: Rng = None) -> StepResult:
         """Update the model from one batch.

@@ -14,7 +14,7 @@ from typing import Self, cast
 
 import numpy as np
 
-from ...checks import generator, instance, integer, number
+from ...checks import flag, generator, instance, integer, number
 from ...credit.policy import Policy, policy_state
 from ...credit.update import Past
 from ...errors import ConfigError, DivergedError, NonFiniteError
@@ -141,7 +141,7 @@ class Trainer:
             raise ConfigError("Trainer: pass epochs=, updates= or both: how long to train")
         if schedule is not None:
             instance("Trainer", "schedule", schedule, Schedule, "such as Cosine(0.1, total_steps)")
-        self.model = model
+        self.model, self.schedule = model, schedule
         self.step = TrainStep(
             model,
             loss,
@@ -155,7 +155,6 @@ class Trainer:
             resumable=checkpoints is not None,
         )
         self.group = self.step.group
-        self.schedule = schedule
         self._train = Source("train", train)
         self._valid = None if valid is None else Source("valid", valid)
         self._measure = Measure(
@@ -168,10 +167,11 @@ class Trainer:
         self._epoch_updates = None if epoch_updates is None else integer("Trainer", "epoch_updates", epoch_updates)
         self._accumulate = integer("Trainer", "accumulate", accumulate)
         self._patience = integer("Trainer", "patience", patience, low=0)
-        self._monitor, self._sign = monitor, -1.0 if maximize else 1.0
+        self._monitor = instance("Trainer", "monitor", monitor, str)
+        self._sign = -1.0 if flag("Trainer", "maximize", maximize) else 1.0
         self._limit = number("Trainer", "limit", limit, infinite=True)
-        self._state, self._valid_state = state, valid_state
-        self._progress, self.notes = progress, notes
+        self._state, self._valid_state, self.notes = state, valid_state, notes
+        self._progress = progress if isinstance(progress, Progress) else flag("Trainer", "progress", progress)
         if rng is not None:
             seed = int(generator("Trainer", "rng", rng).integers(2**63))
         self.run = Run(self.group.share(integer("Trainer", "seed", seed, low=0)))

@@ -1,7 +1,7 @@
 /* The matrix product of one worker, for the type that real.h has set: c (M, N) = a (M, K) @ b (K, N), with strides in
    elements: a[m * am + k * ak], b[k * bk + n * bn], c[m * cm + n], and an epilogue that adds `more` to c.
    There are two microkernels:
-     tiles: b is row-major. A tile of c stays in registers while k runs. Any other b is first packed into panels.
+     tiles: b is row-major. A tile of c stays in registers while k runs. Every other b is first packed into panels.
      dots:  a and b are contiguous along K, with so few rows that packing b would not pay. Vectors run along K. */
 
 #ifndef GEMM_SCRATCH
