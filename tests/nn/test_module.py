@@ -2,6 +2,8 @@
 
 import copy
 import warnings
+from collections import deque
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +34,36 @@ def test_a_parameter_is_a_leaf_that_requires_a_gradient():
         tr.parameter([1, 2])
 
 
+class InSlots(tr.Module):
+    __slots__ = ("a",)
+
+    def __init__(self):
+        self.a = tr.parameter([1.0])
+
+
+class OfClass(tr.Module):
+    a = tr.parameter([1.0])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1: tr.parameter([1.0]), "1": tr.parameter([2.0])},
+        {"a.b": tr.parameter([1.0]), "a": {"b": tr.parameter([2.0])}},
+        {1: np.ones(2), "1": np.ones(3)},
+    ],
+)
+def test_two_of_one_name_are_an_error(value):
+    for use in (tr.Module.parameters, tr.Module.state_dict, tr.Module.parameter_count):
+        with pytest.raises(tr.ShapeError, match=r"Made: two arrays have the name 'W\.(1|a\.b)'.*choose other keys"):
+            use(module(W=value))
+
+
+def test_a_parameter_that_is_found_elsewhere_is_not_named():
+    w = tr.parameter([1.0])
+    assert heard(module(a=SimpleNamespace(w=w), b={w}, w=w)) == []
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -43,6 +75,11 @@ def test_a_parameter_is_a_leaf_that_requires_a_gradient():
         ([tr.parameter([1.0]), tr.tensor([1.0])], "Made.W is a Tensor"),
         ({"a": (np.ones(3),)}, "Made.W is an array"),
         (module(b=module(c=np.ones(3))), "Made.c is an array"),
+        ({tr.parameter([1.0])}, "Made.W is a parameter in a set: nothing trains it"),
+        ([deque([tr.parameter([1.0])])], "Made.W is a parameter in a deque"),
+        (SimpleNamespace(a=1, b=tr.parameter([1.0])), "Made.W is a SimpleNamespace with parameters, but no Module"),
+        (InSlots(), "InSlots.a is an attribute of the class: nothing trains it. Make a weight with parameter"),
+        (OfClass(), "OfClass.a is an attribute of the class"),
     ],
 )
 def test_what_nothing_trains_is_named(value, words):

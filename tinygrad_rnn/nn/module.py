@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from types import MemberDescriptorType, ModuleType
 from typing import ClassVar, NamedTuple, Self, TypeAlias, cast
 
 import numpy as np
@@ -24,9 +27,9 @@ class Module:
     Parameters are the attributes that are Tensors with `requires_grad` (`parameter` makes them), and those of
     attributes that are modules, or lists, tuples and dicts of them, in the order in which they were set.
 
-    A Tensor or a floating point array among the attributes that is not a parameter is never trained, and `parameters`
-    says so in a `GradientWarning`, once per class. If that is intended, name the attribute in `buffers`, or freeze a
-    weight: `module.W.requires_grad = False`.
+    A Tensor or a floating point array among the attributes that is not a parameter is never trained, nor is a parameter
+    of the class, in a set, or in an object that is no Module, and `parameters` says so in a `GradientWarning`, once per
+    class. If that is intended, name the attribute in `buffers`, or freeze a weight: `module.W.requires_grad = False`.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> class Scale(tr.Module):
@@ -180,16 +183,28 @@ def _values(part: Tensor | ArrayLike) -> ArrayLike:
     return part.data if isinstance(part, Tensor) else part
 
 
+_NAMED = frozenset({Tensor, np.ndarray, int, float, bool, str, type(None), list, tuple, dict})
+"""Types whose parts all have names."""
+
+
 def _look_through(module: Module, every: bool = False) -> tuple[dict[str, Tensor], list[Untrained], dict[str, Held]]:
     """Return the parameters of a module, its Tensors and arrays that are unintentionally untrained, and all of them."""
     found: dict[str, Tensor] = {}
     held: dict[str, Held] = {}
     untrained: list[Untrained] = []
     seen: set[int] = set()  # a module may refer to the one that holds it
+    names: dict[str, object] = {}
+    lost: list[tuple[Untrained, Tensor]] = []
     waiting: list[tuple[object, str, Module, str, object, object]] = [(module, "", module, "", None, None)]
     while waiting:
         value, name, owner, attribute, container, place = waiting.pop()
+        lost += _without_a_name(value, owner, attribute)
         if isinstance(value, Tensor | np.ndarray):
+            if names.setdefault(name, value) is not value:
+                raise ShapeError(
+                    f"{type(module).__name__}: two arrays have the name {name!r}, as from keys 1 and '1' of a dict, so "
+                    "one of them would be lost; choose other keys"
+                )
             if every and id(value) not in seen and not value.dtype.hasobject and getattr(value, "is_leaf", True):
                 held[name] = Held(value, container, place)
             if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
@@ -203,7 +218,32 @@ def _look_through(module: Module, every: bool = False) -> tuple[dict[str, Tensor
             for key, part in reversed(parts):
                 held_by = (value, str(key)) if isinstance(value, Module) else (owner, attribute)
                 waiting.append((part, f"{name}.{key}" if name else str(key), *held_by, value, key))
+    untrained += [one for one, parameter in lost if id(parameter) not in seen and one[1] not in type(one[0]).buffers]
     return found, untrained, held
+
+
+def _without_a_name(value: object, owner: Module, attribute: str) -> Iterator[tuple[Untrained, Tensor]]:
+    """Yield the parameters that a part of a module holds where none is looked for."""
+    if type(value) in _NAMED:  # nearly all of them
+        return
+    parts: Iterable[tuple[str, object]] = ()
+    what = "an attribute of the class"
+    if isinstance(value, Module):
+        owner, parts = value, [(name, getattr(value, name, None)) for name in _in_class(cast(type, type(value)))]
+    elif isinstance(value, set | frozenset | deque):
+        what, parts = f"a parameter in a {type(value).__name__}", (("", part) for part in value)
+    elif hasattr(value, "__dict__") and not isinstance(value, type | ModuleType | Tensor | Mapping):
+        what, parts = f"a {type(value).__name__} with parameters, but no Module", vars(value).items()
+    for name, part in parts:
+        if isinstance(part, Tensor) and part.requires_grad and part.is_leaf:
+            yield (owner, name if owner is value else attribute, what), part
+
+
+@lru_cache(maxsize=256)
+def _in_class(kind: type) -> tuple[str, ...]:
+    """Return the names of Tensors that a class holds, and of its slots, in which there may be some."""
+    parts = [part for base in kind.__mro__ if base not in (Module, object) for part in vars(base).items()]
+    return tuple(name for name, part in parts if isinstance(part, Tensor | MemberDescriptorType))
 
 
 def _parts(value: object) -> list[tuple[object, object]]:
