@@ -111,11 +111,15 @@ def text(rng, tokens):
 
 
 @pytest.mark.parametrize(
-    ("name", "T", "epochs", "full", "factor", "p"),
-    [("zaremba-small", 20, 7, 4, 1 / 2, 0.0), ("zaremba-medium", 35, 8, 6, 1 / 1.2, 0.5)],
+    ("name", "H", "T", "epochs", "full", "factor", "p"),
+    [
+        ("zaremba-small", 12, 20, 7, 4, 1 / 2, 0.0),
+        ("zaremba-medium", 12, 35, 8, 6, 1 / 1.2, 0.5),
+        # That of 650 units is left out: from one of 200 on, rounding errors grow to 1e-7 within these updates.
+        pytest.param("zaremba-small", 200, 20, 7, 4, 1 / 2, 0.0, marks=pytest.mark.nightly),
+    ],
 )
-@pytest.mark.parametrize("H", [12, pytest.param(200, marks=pytest.mark.nightly)])
-def test_the_command_takes_the_steps_of_the_paper(name, T, epochs, full, factor, p, H, tmp_path, monkeypatch, capsys):
+def test_the_command_takes_the_steps_of_the_paper(name, H, T, epochs, full, factor, p, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng, per_epoch = np.random.default_rng(1), 18
     # Seven steps of each stream and three tokens are left over in training.
