@@ -223,9 +223,9 @@ def over_cases(finding: Finding, pairs: Sequence[tuple[int, Array, Array]]) -> F
         return finding
     for case, factor in others:
         if factor is None or not np.isclose(factor, first, rtol=1e-6):
-            simple = finding.plain and finding.factor is not None and factor is not None
-            text = _ELSEWHERE.filled(what=finding.what, case=case, factor=said_of(factor)) if simple else finding.what
-            return replace(finding, what=text)
+            if factor is None or finding.factor is None or not finding.plain:
+                return finding
+            return replace(finding, what=_ELSEWHERE.filled(what=finding.what, case=case, factor=said_of(factor)))
     if finding.factor is not None and finding.plain:
         return finding
     return replace(finding, what=_EVERYWHERE.filled(what=finding.what, factor=said_of(first)), factor=first, plain=True)
