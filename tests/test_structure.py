@@ -146,7 +146,7 @@ BUDGET = {
     "handwritten": 2210,
     "testing": 3600,
     "compiler": 12704,
-    "truncation": 2486,
+    "truncation": 2505,
     "credit": 3433,
     "exports": 9500,
     "course": 4000,

@@ -10,6 +10,7 @@ from oracle import relative_error
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.engine.tree import flatten, map_leaves
+from tinygrad_rnn.errors import GradientError
 from tinygrad_rnn.truncation.binomial import advances
 
 seeds = st.integers(0, 2**32 - 1)
@@ -217,6 +218,38 @@ def test_dropout_draws_the_same_again(bits, window, every):
     for gradient, drawn in found[1:]:
         assert relative_error(gradient, found[0][0]) < 1e-12
         assert drawn == found[0][1]
+
+
+@pytest.mark.parametrize("policy", [tr.Checkpointed(1), tr.Checkpointed(4), tr.Checkpointed(states=2)], ids=repr)
+def test_a_generator_that_was_not_passed_is_found_out(policy):
+    """Recorded again with other draws, the segments would have the gradient of another function."""
+    cell, xs, es, state = noisy("gru", 0, T=12)
+    rng, drop = np.random.default_rng(3), tr.Dropout(0.5)
+
+    def step(inputs, state):
+        outputs, state = tr.unroll(cell, inputs[0], state)
+        return np.sum(drop(outputs, rng) * inputs[1]), state
+
+    with pytest.raises(GradientError, match=r"loss of steps \d+ to \d+ was .* pass their generator as rng"):
+        tr.bptt(step, cell.parameters(), (xs, es), state, policy)
+    tr.bptt(step, cell.parameters(), (xs, es), state, policy, rng=rng)
+
+
+def test_later_passes_may_find_other_parameters():
+    """Passes that overlap go over the same segments again, after an update."""
+
+    class Overlapping(tr.Policy):
+        every, reach, grain, recompute = 2, 6, 1, True
+
+        def scale(self, edge, end):
+            return 1.0
+
+    parameters, step, _ = scalar()
+    updates = []
+    for update in tr.stream(step, parameters, [np.ones((1, 12))], np.ones(1), Overlapping()):
+        parameters["w"].data = parameters["w"].data * 0.5
+        updates.append(update)
+    assert len(updates) == 6
 
 
 def test_the_generator_goes_back_to_its_place_if_the_step_fails():

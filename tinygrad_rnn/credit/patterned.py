@@ -71,7 +71,8 @@ class SnAp(ForwardPolicy):
 
     Bias: credit through entries outside of M is lost; it falls with n, and there is none once M holds all entries.
     Variance: none. Memory: the entries of M. With n = 1 these are the units that a parameter enters directly: for an
-    RNN or GRU P numbers a stream, for an LSTM P and H factors. A step costs about as much as one backward pass.
+    RNN or GRU P numbers a stream, for an LSTM P + H, its H factors too, which are in general not a function of the
+    other P numbers and the state. A step costs about as much as one backward pass.
     With n = 2 and a dense recurrent matrix M holds all entries, and this is RTRL.
 
     Args:

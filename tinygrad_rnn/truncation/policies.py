@@ -167,6 +167,8 @@ class Checkpointed(Policy):
     Raises:
         ConfigError: if a number is below 1, if none of segment, states and memory is given, or both states and memory;
             in the first segment, if the memory is not enough for one state.
+        GradientError: in the pass, if a segment has another loss when it is recorded again: what it draws from must be
+            passed as `rng`.
 
     >>> bool((Checkpointed(2).mask(5) == Full().mask(5)).all())
     True

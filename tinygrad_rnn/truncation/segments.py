@@ -16,7 +16,7 @@ from ..engine.tape import Array, no_grad
 from ..engine.tensor import Operand, Tensor, adopt
 from ..engine.tree import flatten, map_leaves
 from ..engine.walk import ancestors
-from ..errors import ConfigError
+from ..errors import ConfigError, GradientError
 from .binomial import next_state, thinned
 
 _NODE = 400
@@ -47,6 +47,7 @@ class Segment:
         before: the state before it, without a graph, if it is kept.
         drawn: the state of the generator before it; None: as the segment before leaves it.
         parameters: the arrays of the parameters that it was recorded with, if it may have to be in another process.
+        passed: whether a pass has gone back over it.
     """
 
     start: int
@@ -57,6 +58,7 @@ class Segment:
     before: object = None
     drawn: Mapping[str, object] | None = None
     parameters: dict[str, Array] | None = None
+    passed: bool = False
 
 
 class _Row(TypedDict):
@@ -185,6 +187,7 @@ class Recomputed(Segments):
 
     Raises:
         ConfigError: if passes may overlap under a policy with a limit; if the budget is not enough for one state.
+        GradientError: if the loss of a segment is another one when it is recorded again.
     """
 
     def __init__(self, run: Run, rng: np.random.Generator | None, policy: Policy) -> None:
@@ -229,8 +232,14 @@ class Recomputed(Segments):
 
     def graph(self, index: int) -> Graph:
         """Return what is recorded of a segment, held or again; a pass asks for one after another, newest first."""
-        graph, self.all[index].graph = self.all[index].graph, None
-        return self._again(index) if graph is None else graph
+        segment = self.all[index]
+        graph, segment.graph = segment.graph, None
+        if graph is None:
+            graph = self._again(index)
+            if not segment.passed:  # in later passes the parameters may be others
+                self._check_same(segment, graph)
+        segment.passed = True
+        return graph
 
     def first_state(self) -> object:
         """Return the state before the oldest segment."""
@@ -284,6 +293,15 @@ class Recomputed(Segments):
             _draw_from(self._rng, self.all[index])
             return self._recorded(self.all[index].inputs, state)
 
+    def _check_same(self, segment: Segment, graph: Graph) -> None:
+        """Raise `GradientError` if a segment has another loss now than when it was run first."""
+        first, again = segment.loss, None if graph.loss is None else number_of(graph.loss)
+        if isinstance(first, float) and isinstance(again, float) and abs(again - first) > 1e-4 * abs(first):
+            raise GradientError(
+                f"{self._policy!r}: the loss of steps {segment.start} to {segment.stop} was {first:.6g}, and when they "
+                f"were recorded again {again:.6g}; if step draws random numbers, pass their generator as rng"
+            )
+
     def _keep_again(self, index: int, state: object) -> None:
         self.all[index].before = state
         self._kept.append(index)
@@ -293,7 +311,7 @@ class Recomputed(Segments):
 
     def past(self) -> Past:
         """Return the segments without their graphs, and where the passes are in them."""
-        names = ("start", "stop", "inputs", "before", "drawn")
+        names = ("start", "stop", "inputs", "before", "drawn", "passed")
         rows = [{name: getattr(segment, name) for name in names} for segment in self.all]
         for row, segment in zip(rows, self.all, strict=True):
             row["loss"] = None if segment.loss is None else number_of(segment.loss)
