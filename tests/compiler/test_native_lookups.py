@@ -8,6 +8,8 @@ from replay import array_of, assert_equal, need_library, replay_call, small_plan
 
 import tinygrad_rnn as tr
 from tinygrad_rnn.compiler.ir.graph import Operator
+from tinygrad_rnn.compiler.plans.layout import make_plan
+from tinygrad_rnn.compiler.replay.executor import Executor
 from tinygrad_rnn.compiler.replay.kernels import LOSS_AND_GRADIENT
 from tinygrad_rnn.engine.tree import map_leaves
 
@@ -233,3 +235,14 @@ def test_the_loss_touches_nothing_at_targets_out_of_range(wrong):
             ignore_label=-1,
         )
     assert not room[[0, -1]].any()
+
+
+def test_a_timed_replay_raises_errors_too():
+    """A replay that stops at an id has no times of the calls after it."""
+    table = np.ones((5, 3))
+    *_, (_, graph) = tr.compile(lambda table, ids: 2.0 * np.take(table, ids, axis=0)).stages(table, np.array([1, 4]))
+    executor = Executor(make_plan(graph), native=True)
+    assert len(executor.seconds([table, np.array([-5, 4])])) == 2
+    (replay, operands), *_ = executor._prepared([table, np.array([1, 5])])[0]
+    with pytest.raises(IndexError, match="out of range for axis 0 with size 5"):
+        list(replay.seconds(*operands))

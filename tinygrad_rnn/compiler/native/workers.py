@@ -72,15 +72,15 @@ class Replay:
         self._given = _Given(_pool(workers), *where, records.room)
         self._address = ctypes.addressof(self._given)
 
-    def __call__(self, step: int = 0) -> None:
-        """Replay the records, at `step` of the loop around them if Python runs that loop.
+    def __call__(self, step: int = 0, times: int | None = None) -> None:
+        """Replay the records, at `step` of the loop around them if Python runs that loop; add seconds at `times`.
 
         Raises:
             IndexError: if an id of a lookup is out of range.
             MemoryError: if memory cannot be allocated: for a loop, or for a replay on one thread because another replay
                 uses the workers or the process was forked.
         """
-        failed = self._replay(self._address, None, step)
+        failed = self._replay(self._address, times, step)
         if failed == _NO_MEMORY:
             raise MemoryError("compile: memory for a replay cannot be allocated; free some memory")
         if failed >= 0:
@@ -88,12 +88,12 @@ class Replay:
             raise IndexError(f"take: index out of range for axis 0 with size {length}")
 
     def seconds(self, step: int = 0) -> Iterator[tuple[int, float]]:
-        """Replay once, with barriers around each call; yield (number of an instruction, seconds).
+        """Replay once, with barriers around each call, errors as in a call; yield (number of an instruction, seconds).
 
         A loop counts all its steps. The time of a call that does several instructions is divided equally.
         """
         times = np.zeros(len(self._records.array))
-        self._replay(self._address, times.ctypes.data, step)
+        self(step, times.ctypes.data)
         for row, numbers in self._records.heads:
             for number in numbers:
                 yield number, float(times[row]) / len(numbers)
