@@ -124,10 +124,10 @@ class StepPattern:
         """Return the pattern with some of its links, and the others multiplied out."""
         out = self.links & ~links
         immediate = {
-            name: part | (out @ part.reshape(len(part), -1)).reshape(part.shape)
+            name: part | _through(out, part.reshape(len(part), -1)).reshape(part.shape)
             for name, part in self.immediate.items()
         }
-        return StepPattern(immediate, self.through | (out @ self.through), links, self.shapes)
+        return StepPattern(immediate, self.through | _through(out, self.through), links, self.shapes)
 
     def spread(self, steps: int | None) -> Pattern:
         """Return the pattern of what is kept of J after some steps; `steps` None: however many.
@@ -140,7 +140,7 @@ class StepPattern:
         start = known = first.reshape(len(first), -1)
         count = 1
         while steps is None or count < steps:
-            wider = start | known | (self.through @ (known | (self.links @ known)))
+            wider = start | known | _through(self.through, known | _through(self.links, known))
             if (wider == known).all():
                 break
             known, count = wider, count + 1
@@ -148,8 +148,7 @@ class StepPattern:
 
     def following(self, kept: Array) -> Array:
         """Return which entries (n, ...) are not kept, but follow from those that are."""
-        found: Array = (self.links @ kept.reshape(len(kept), -1)).reshape(kept.shape) & ~kept
-        return found
+        return _through(self.links, kept.reshape(len(kept), -1)).reshape(kept.shape) & ~kept
 
     def blocks(self, steps: int | None) -> list[Block]:
         """Return the blocks in which J is kept: elements that reach the same units are a group, equal sizes a block."""
@@ -175,3 +174,9 @@ class StepPattern:
             causes = self.links[following[:, :, None], units[:, None, :]]
             found.append(Block(name, units, elements, following, causes))
         return found
+
+
+def _through(one: Array, two: Array) -> Array:
+    """Return the product of two boolean matrices, as one of numbers: BLAS knows no booleans."""
+    found: Array = one.astype(np.float32) @ two.astype(np.float32) > 0
+    return found
