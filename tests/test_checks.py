@@ -144,6 +144,7 @@ def test_what_the_checkers_return():
     assert found == (3, 3.0, math.inf)
     assert [type(part) for part in found] == [int, float, float]
     assert flag("f", "on", False) is False
+    assert flag("f", "on", np.True_) is True
     assert generator("f", "rng", own := rng()) is own
 
 

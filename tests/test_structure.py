@@ -147,7 +147,7 @@ BUDGET = {
     "testing": 3600,
     "compiler": 12704,
     "truncation": 2505,
-    "credit": 3433,
+    "credit": 3438,
     "exports": 9500,
     "course": 4000,
     "parallel": 1000,

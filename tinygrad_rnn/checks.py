@@ -88,7 +88,7 @@ def number(
 
 
 def flag(function: str, name: str, value: object) -> bool:
-    """Return `value` as a Python bool if it is True or False.
+    """Return `value` as a Python bool if it is True or False, of Python or NumPy.
 
     Args:
         function: what the user called, for the message; empty: the message starts with `name`.
@@ -102,8 +102,8 @@ def flag(function: str, name: str, value: object) -> bool:
     Traceback (most recent call last):
     tinygrad_rnn.errors.ConfigError: RNNLM: tied must be true or false, got 'no' (str)
     """
-    if isinstance(value, bool):
-        return value
+    if isinstance(value, bool) or (getattr(value, "dtype", None) == bool and getattr(value, "shape", None) == ()):
+        return bool(value)
     raise _refused(function, name, "true or false", value)
 
 

@@ -8,6 +8,7 @@ from html import escape
 from operator import attrgetter
 from typing import Generic, Self, TypeVar
 
+from ..checks import flag
 from ..tables import html_table, text_table
 
 GOOD = frozenset({"ok", "empty", "unused", "not applicable"})
@@ -88,7 +89,7 @@ class Report(Generic[R]):
 
     def or_raised(self, check: bool) -> Self:
         """Return the report; raise `GradCheckError` instead if `check` and something is wrong."""
-        if check and not self.ok:
+        if flag("", "check", check) and not self.ok:
             raise GradCheckError(self)
         return self
 
