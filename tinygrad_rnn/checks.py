@@ -102,7 +102,7 @@ def flag(function: str, name: str, value: object) -> bool:
     Traceback (most recent call last):
     tinygrad_rnn.errors.ConfigError: RNNLM: tied must be true or false, got 'no' (str)
     """
-    if isinstance(value, bool) or (getattr(value, "dtype", None) == bool and getattr(value, "shape", None) == ()):
+    if isinstance(value, bool) or (str(getattr(value, "dtype", "")) == "bool" and getattr(value, "shape", None) == ()):
         return bool(value)
     raise _refused(function, name, "true or false", value)
 
