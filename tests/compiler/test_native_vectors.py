@@ -65,15 +65,33 @@ def test_which_loops_are_shared(N, H, workers, shared):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("H", [16, 17, 33, 64, 97])
-@pytest.mark.parametrize("N", [1, 2, 7, 11, 12])
+@pytest.mark.parametrize("N", [1, 2, 7, 11, 12, 13, 40])
 def test_a_matrix_that_is_copied_for_a_loop_gives_the_same_bits(N, H, dtype):
-    """Rows that begin in the middle of cache lines are copied; without the note in the record they are not."""
+    """Rows that begin in the middle of cache lines are copied, and large matrices, with 16 registers, if N > 12.
+
+    Without the note in the record they are not.
+    """
     need_library()
-    plan, arrays = rnn(N=N, H=H, dtype=dtype)
-    copied = Executor(plan, threads=1, native=True).run(arrays)
-    with mock.patch.object(encode_module, "note_matrices", lambda steps, loop: steps):
-        read = Executor(plan, threads=1, native=True).run(arrays)
-    assert [array.tobytes() for array in copied] == [array.tobytes() for array in read]
+    copied, read = copied_and_read(*rnn(N=N, H=H, dtype=dtype), 1)
+    assert copied == read
+
+
+@pytest.mark.parametrize(("N", "H", "workers"), [(20, 260, 2), (14, 715, 2), (30, 150, 3), (14, 1100, 1)])
+def test_a_large_matrix_that_is_packed_for_a_loop_gives_the_same_bits(N, H, workers):
+    """Workers share rows, or columns of more than a MiB; K is done in parts; the last one does not fit and is read."""
+    need_library()
+    copied, read = copied_and_read(*rnn(N=N, H=H, dtype="float64"), workers)
+    assert copied == read
+
+
+def copied_and_read(plan, arrays, workers):
+    """Return the results, as bytes, with and without the note that a matrix is loop-invariant."""
+    found = []
+    for note in (encode_module.note_matrices, lambda steps, loop: steps):
+        with small_plans_shared(), mock.patch.object(encode_module, "note_matrices", note):
+            results = Executor(plan, threads=workers, native=True).run(arrays)
+        found.append([array.tobytes() for array in results])
+    return found
 
 
 @pytest.mark.parametrize(("H", "workers"), [(17, 1), (130, 2)])

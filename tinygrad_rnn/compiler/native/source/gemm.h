@@ -7,34 +7,43 @@
 #ifndef GEMM_SCRATCH
 /* Blocking by the number of vector registers: tiles of ROWS x VECTORS vectors, or 1 x WIDE, and dots of DOT_ROWS x 4.
    FEW: up to so many rows dots are faster than tiles. AHEAD: the prefetch distance in rows of b; 0: with 16 registers
-   prefetching does not pay. */
+   prefetching does not pay. BLOCK: bytes of a block of packed rows of a, which stays in the L2 cache while all panels
+   of b go by; 0: a is always read in place.
+   GEMM_PACKS: whether to pack a row-major b too: its rows in a panel fill parts of cache lines, and if they lie far
+   apart few of these stay in the L1 cache. */
 #ifdef __AVX512F__
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 4, GEMM_WIDE = 8, GEMM_DOT_ROWS = 6, GEMM_FEW = 40, GEMM_AHEAD = 12 };
+enum { GEMM_BLOCK = 0 };
 #define GEMM_BYTES 64
 #define GEMM_HOLD(x) __asm__("" : "+v"(x)) /* keep x in its register; gcc would load it again for each use */
+#define GEMM_PACKS(M, N, K, bk) 0
 #elif defined(__wasm__)
 /* A vector here is two of WebAssembly's, of which the CPU may have no more than 16 registers. */
 enum { GEMM_ROWS = 4, GEMM_VECTORS = 1, GEMM_WIDE = 5, GEMM_DOT_ROWS = 1, GEMM_FEW = 4, GEMM_AHEAD = 0 };
+enum { GEMM_BLOCK = 0 };
 #define GEMM_BYTES 32
 #define GEMM_HOLD(x)
+#define GEMM_PACKS(M, N, K, bk) ((M) > ((bk) < 256 ? 64 : 2 * GEMM_ROWS))
 #define GEMM_NOINLINE __attribute__((noinline)) /* engines allocate registers best in small functions */
-/* Whether to pack a row-major b: its rows in a panel fill parts of cache lines, and if they lie far apart few of these
-   stay in the L1 cache. */
-#define GEMM_PACKS(rows, step) ((rows) > ((step) < 256 ? 64 : 2 * GEMM_ROWS))
 #else
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 2, GEMM_WIDE = 8, GEMM_DOT_ROWS = 2, GEMM_FEW = 16, GEMM_AHEAD = 0 };
+enum { GEMM_BLOCK = 384 << 10 };
 #define GEMM_BYTES 32
 #define GEMM_HOLD(x)
+#define GEMM_PACKS(M, N, K, bk) ((M) > 4 * GEMM_ROWS && (M) * (N) * (K) > 1 << 22)
 #endif
 /* Blocks of K: what is read again is still in the L2 cache. */
 enum { GEMM_DEPTH = 704, GEMM_DOT_DEPTH = 1024 };
+/* How b is read in tiles; GEMM_PACKED: it has been packed by gemm_pack_all. */
+enum { GEMM_IN_PLACE, GEMM_PACK, GEMM_PACKED };
+enum { GEMM_MANY = 256 }; /* columns from which on packing rows of a pays */
 enum { GEMM_CACHE = 24 << 10 }; /* bytes that certainly fit in the L1 cache */
 enum { GEMM_PAGE = 4096, GEMM_STREAMS = 8 }; /* bytes of a page of memory; rows that are read at a time */
 #ifndef GEMM_NOINLINE
 #define GEMM_NOINLINE
-#define GEMM_PACKS(rows, step) 0
 #endif
-#define GEMM_SCRATCH ((size_t)GEMM_DEPTH * GEMM_WIDE * GEMM_BYTES)
+#define GEMM_PANEL ((size_t)GEMM_DEPTH * GEMM_WIDE * GEMM_BYTES)
+#define GEMM_SCRATCH (GEMM_PANEL + GEMM_BLOCK)
 #define GEMM_INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define GEMM_UNROLL _Pragma("unroll")
@@ -125,13 +134,24 @@ static void NAME(gemm_any_tile)(Size rows, Size vectors, Size last, Size K, cons
 #undef ALL_TILES
 }
 
-/* All rows of a panel of columns, in tiles of nearly equal height. */
-static void NAME(gemm_panel)(Size M, Size vectors, Size last, Size K, const REAL *a, Size am, Size ak, const REAL *b,
-                             Size bk, REAL *c, Size cm, int add, const REAL *more, Size mm) {
+/* All rows of a panel of columns, in tiles of nearly equal height. `packed`: the rows of a are packed by tiles. */
+static void NAME(gemm_panel)(int packed, Size M, Size vectors, Size last, Size K, const REAL *a, Size am, Size ak,
+                             const REAL *b, Size bk, REAL *c, Size cm, int add, const REAL *more, Size mm) {
     for (Size tiles = gemm_parts(M, GEMM_ROWS); tiles > 0; tiles--) {
         Size rows = gemm_parts(M, tiles);
+        if (packed) am = 1, ak = rows;
         NAME(gemm_any_tile)(rows, vectors, last, K, a, am, ak, b, bk, c, cm, add, more, mm);
-        a += rows * am, c += rows * cm, M -= rows, more = more ? more + rows * mm : NULL;
+        a += rows * (packed ? K : am), c += rows * cm, M -= rows, more = more ? more + rows * mm : NULL;
+    }
+}
+
+/* Pack rows of a: of each tile (K, rows), row-major. */
+static void NAME(gemm_pack_rows)(Size M, Size K, const REAL *a, Size am, Size ak, REAL *out) {
+    for (Size tiles = gemm_parts(M, GEMM_ROWS); tiles > 0; tiles--) {
+        Size rows = gemm_parts(M, tiles);
+        for (Size k = 0; k < K; k++)
+            for (Size i = 0; i < rows; i++) *out++ = a[i * am + k * ak];
+        a += rows * am, M -= rows;
     }
 }
 
@@ -198,44 +218,75 @@ static void NAME(gemm_row)(Size N, Size K, const REAL *a, Size ak, const REAL *b
     for (Size n = 0; more && n < N; n++) c[n] += more[n];
 }
 
-/* Tiles over panels of columns and blocks of K. `pack`: pack the panels; otherwise b must be row-major, and is read in
-   place. */
-static void NAME(gemm_panels)(int pack, Size M, Size N, Size K, const REAL *a, Size am, Size ak, const REAL *b, Size bk,
-                              Size bn, REAL *c, Size cm, const REAL *more, Size mm, REAL *scratch) {
-    Size most = M == 1 ? GEMM_WIDE : GEMM_VECTORS, depth;
-    REAL sums[GEMM_ROWS * GEMM_LANES];
-    if (!pack && M == 1 && N * (Size)sizeof(REAL) >= GEMM_PAGE) {
+/* Rows of c in one block of K, of `depth`, over panels of columns. `tiled`: pack the rows of a by tiles first. `more`:
+   NULL before the last block. */
+static void NAME(gemm_block)(int packing, int tiled, Size most, Size M, Size N, Size depth, const REAL *a, Size am,
+                             Size ak, const REAL *b, Size bk, Size bn, REAL *c, Size cm, int add, const REAL *more,
+                             Size mm, REAL *scratch) {
+    REAL sums[GEMM_ROWS * GEMM_LANES], *tiles = scratch + GEMM_PANEL / sizeof(REAL);
+    if (tiled) {
+        NAME(gemm_pack_rows)(M, depth, a, am, ak, tiles);
+        a = tiles, am = depth;
+    }
+    Size vectors = gemm_parts(N, GEMM_LANES), width, columns;
+    for (Size n = 0, panels = gemm_parts(vectors, most); panels > 0; panels--, n += columns) {
+        width = vectors / panels, columns = gemm_least(width * GEMM_LANES, N - n), vectors -= width;
+        const REAL *panel = packing == GEMM_PACKED ? b + n * depth : b + n * bn, *end = more ? more + n : NULL;
+        Size step = packing == GEMM_IN_PLACE ? bk : width * GEMM_LANES;
+        if (packing == GEMM_PACK || columns < GEMM_LANES) {
+            step = width * GEMM_LANES;
+            NAME(gemm_pack)(depth, columns, panel, bk, bn, scratch, step);
+            panel = scratch;
+        }
+        if (columns >= GEMM_LANES) {
+            NAME(gemm_panel)(tiled, M, width, columns - GEMM_LANES, depth, a, am, ak, panel, step, c + n, cm, add, end,
+                             mm);
+            continue;
+        }
+        for (Size m = 0, parts = gemm_parts(M, GEMM_ROWS), rows; parts > 0; parts--, m += rows) {
+            rows = gemm_parts(M - m, parts);
+            NAME(gemm_panel)(tiled, rows, 1, 0, depth, a + m * am, am, ak, panel, step, sums, GEMM_LANES, 0, NULL, 0);
+            for (Size i = 0; i < rows; i++)
+                for (Size j = 0; j < columns; j++) {
+                    REAL *out = c + (m + i) * cm + n + j;
+                    *out = add ? *out + sums[i * GEMM_LANES + j] : sums[i * GEMM_LANES + j];
+                    if (end) *out += end[(m + i) * mm + j];
+                }
+        }
+    }
+}
+
+/* Tiles over blocks of K, and of rows that fit in GEMM_BLOCK. `packing`: GEMM_PACK, or, if b is row-major, one of the
+   others. */
+static void NAME(gemm_panels)(int packing, Size M, Size N, Size K, const REAL *a, Size am, Size ak, const REAL *b,
+                              Size bk, Size bn, REAL *c, Size cm, const REAL *more, Size mm, REAL *scratch) {
+    if (packing == GEMM_IN_PLACE && M == 1 && N * (Size)sizeof(REAL) >= GEMM_PAGE) {
         NAME(gemm_row)(N, K, a, ak, b, bk, c, more);
         return;
     }
+    Size most = M == 1 ? GEMM_WIDE : GEMM_VECTORS, depth, rows;
+    int tiled = GEMM_BLOCK && packing != GEMM_IN_PLACE && (ak != 1 || N >= GEMM_MANY);
+    if (packing == GEMM_PACKED) bk = gemm_parts(N, GEMM_LANES) * GEMM_LANES;
     for (Size k = 0, parts = gemm_parts(K, GEMM_DEPTH); parts > 0; parts--, k += depth) {
         depth = (K - k) / parts;
+        Size high = tiled ? GEMM_BLOCK / (depth * sizeof(REAL)) : M;
+        for (Size m = 0, blocks = gemm_parts(M, high); blocks > 0; blocks--, m += rows) {
+            rows = (M - m) / blocks;
+            NAME(gemm_block)(packing, tiled, most, rows, N, depth, a + m * am + k * ak, am, ak, b + k * bk, bk, bn,
+                             c + m * cm, cm, k > 0, more && parts == 1 ? more + m * mm : NULL, mm, scratch);
+        }
+    }
+}
+
+/* Pack a row-major b for products with more than one row; out has the columns of b, up to a multiple of GEMM_LANES. */
+static void NAME(gemm_pack_all)(Size N, Size K, const REAL *b, Size bk, REAL *out) {
+    for (Size k = 0, parts = gemm_parts(K, GEMM_DEPTH), depth; parts > 0; parts--, k += depth) {
+        depth = (K - k) / parts;
         Size vectors = gemm_parts(N, GEMM_LANES), width, columns;
-        for (Size n = 0, panels = gemm_parts(vectors, most); panels > 0; panels--, n += columns) {
+        for (Size n = 0, panels = gemm_parts(vectors, GEMM_VECTORS); panels > 0; panels--, n += columns) {
             width = vectors / panels, columns = gemm_least(width * GEMM_LANES, N - n), vectors -= width;
-            const REAL *left = a + k * ak, *panel = b + k * bk + n * bn;
-            const REAL *end = more && parts == 1 ? more + n : NULL; /* in the last block of K */
-            Size step = bk;
-            if (pack || columns < GEMM_LANES) {
-                NAME(gemm_pack)(depth, columns, panel, bk, bn, scratch, width * GEMM_LANES);
-                panel = scratch, step = width * GEMM_LANES;
-            }
-            if (columns >= GEMM_LANES) {
-                NAME(gemm_panel)(M, width, columns - GEMM_LANES, depth, left, am, ak, panel, step, c + n, cm, k > 0,
-                                 end, mm);
-                continue;
-            }
-            for (Size m = 0; m < M; m += GEMM_ROWS) {
-                Size rows = gemm_least(GEMM_ROWS, M - m);
-                NAME(gemm_panel)(rows, 1, 0, depth, left + m * am, am, ak, panel, step, sums, GEMM_LANES, 0, NULL,
-                                 0);
-                for (Size i = 0; i < rows; i++)
-                    for (Size j = 0; j < columns; j++) {
-                        REAL *out = c + (m + i) * cm + n + j;
-                        *out = k > 0 ? *out + sums[i * GEMM_LANES + j] : sums[i * GEMM_LANES + j];
-                        if (end) *out += end[(m + i) * mm + j];
-                    }
-            }
+            NAME(gemm_pack)(depth, columns, b + k * bk + n, bk, 1, out, width * GEMM_LANES);
+            out += depth * width * GEMM_LANES;
         }
     }
 }
@@ -347,19 +398,20 @@ static void NAME(gemm)(Size all, Size M, Size N, Size K, const REAL *a, Size am,
         for (Size m = 0; m < M; m++) memset(c + m * cm, 0, N * sizeof(REAL));
         return;
     }
-    if (N == 1 && ak == 1 && bk != 1 && K * sizeof(REAL) <= GEMM_SCRATCH) {
+    if (N == 1 && ak == 1 && bk != 1 && K * sizeof(REAL) <= GEMM_PANEL) {
         for (Size k = 0; k < K; k++) scratch[k] = b[k * bk];
         b = scratch, bk = 1;
     }
     if (bn == 1 && N >= GEMM_LANES) {
-        NAME(gemm_panels)(GEMM_PACKS(M, bk), M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
+        int packing = GEMM_PACKS(M, N, K, bk) ? GEMM_PACK : GEMM_IN_PLACE;
+        NAME(gemm_panels)(packing, M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
     } else if (ak == 1 && bk == 1 && (all <= GEMM_FEW || N < GEMM_LANES)) {
         NAME(gemm_along)(M, N, K, a, am, b, bn, c, cm, 1);
         for (Size m = 0; more && m < M; m++)
             for (Size n = 0; n < N; n++) c[m * cm + n] += more[m * mm + n];
     } else if (N == 1 && cm == 1 && am == 1 && M >= GEMM_LANES && (!more || mm == 1)) { /* vector @ matrix, as c.T */
-        NAME(gemm_panels)(0, 1, M, K, b, 0, bk, a, ak, 1, c, M, more, M, scratch);
+        NAME(gemm_panels)(GEMM_IN_PLACE, 1, M, K, b, 0, bk, a, ak, 1, c, M, more, M, scratch);
     } else {
-        NAME(gemm_panels)(1, M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
+        NAME(gemm_panels)(GEMM_PACK, M, N, K, a, am, ak, b, bk, bn, c, cm, more, mm, scratch);
     }
 }

@@ -225,12 +225,18 @@ static void NAME(matmul)(Part *part) {
     bool back = part->t & 1 && M <= 2 * GEMM_ROWS && bn == 1 && N >= GEMM_LANES && NAME(is_large)(N, K);
     REAL *c = part->p[OUT];
     const REAL *a = part->p[A], *b = part->p[B], *more = part->p[C];
+    bool packed = part->n[1] == GEMM_PACKED;
     if (record->split == 2)
-        c += lo, b += lo * bn, N = count, more = more ? more + lo : NULL;
+        c += lo, b += packed ? 0 : lo * bn, N = count, more = more ? more + lo : NULL;
     else
         c += lo * record->s[OUT][0], a += lo * record->s[A][0], M = count,
         more = more ? more + lo * record->s[C][0] : NULL;
     if (M <= 0 || N <= 0) return;
+    if (packed) {
+        NAME(gemm_panels)(GEMM_PACKED, M, N, K, a, record->s[A][0], ak, b, 0, 1, c, record->s[OUT][0], more,
+                          record->s[C][0], part->scratch);
+        return;
+    }
     if (back) a += (K - 1) * ak, b += (K - 1) * bk, ak = -ak, bk = -bk;
     NAME(gemm)(record->n[0], M, N, K, a, record->s[A][0], ak, b, bk, bn, c, record->s[OUT][0], more,
                record->s[C][0], part->scratch);
@@ -241,7 +247,7 @@ static void NAME(vector)(Part *part) {
     Size N = part->n[0], K = part->n[1], ak = part->s[0][A], bk = part->s[0][B];
     const REAL *a = part->p[A], *b = part->p[B];
     if (part->t & 1 && part->n[2]) a += (K - 1) * ak, b += (K - 1) * bk, ak = -ak, bk = -bk;
-    NAME(gemm_panels)(0, 1, N, K, b, 0, bk, a, ak, 1, part->p[OUT], N, part->p[C], N, part->scratch);
+    NAME(gemm_panels)(GEMM_IN_PLACE, 1, N, K, b, 0, bk, a, ak, 1, part->p[OUT], N, part->p[C], N, part->scratch);
 }
 
 static void NAME(prepare_vector)(Part *part) {
@@ -255,6 +261,7 @@ static void NAME(prepare_vector)(Part *part) {
 }
 
 /* Pack a loop-invariant matrix into contiguous, aligned memory before the loop, if that pays and there is room:
+     - in panels for tiles, a large matrix that multiplies more than a few rows;
      - the columns that a worker reads, if these are not all: rows that lie far apart use few sets of the cache;
      - a matrix whose rows are not aligned to cache lines, if it multiplies so few rows that the time is that of reading
        it.
@@ -265,14 +272,18 @@ static char *NAME(pack)(Part *part, Size steps, char *to, const char *end) {
     bool is_vector = part->run == NAME(vector), is_matrix = part->run == NAME(matmul);
     int operand = is_vector ? A : B;
     if ((!is_vector && !is_matrix) || record->n[3] != STAYS || steps < STEPS) return to;
-    Size N = is_vector ? part->n[0] : record->n[1], K = record->n[2], from = part->s[0][operand], width = N;
-    if (is_matrix) {
-        width = (N + LINE_REALS - 1) / LINE_REALS * LINE_REALS;
-        if (record->split == 2 || record->s[B][1] != 1 || part->hi - part->lo > 2 * GEMM_ROWS - 1) return to;
-        if (from % LINE_REALS == 0 || N < LINE_REALS) return to;
-    }
+    Size N = is_vector ? part->n[0] : record->split == 2 ? part->hi - part->lo : record->n[1], K = record->n[2];
+    Size from = part->s[0][operand], width = is_vector ? N : (N + LINE_REALS - 1) / LINE_REALS * LINE_REALS;
     Size bytes = (width * K * (Size)sizeof(REAL) + 63) / 64 * 64;
-    if (from == width || end - to < bytes) return to;
+    if (end - to < bytes || (is_matrix && (record->s[B][1] != 1 || N < LINE_REALS))) return to;
+    if (is_matrix && GEMM_BLOCK && record->n[0] > 2 * GEMM_ROWS && NAME(is_large)(N, K)) {
+        const REAL *b = (REAL *)part->p[B] + (record->split == 2 ? part->lo : 0);
+        NAME(gemm_pack_all)(N, K, b, from, (REAL *)to);
+        part->p[B] = to, part->n[1] = GEMM_PACKED;
+        return to + bytes;
+    }
+    bool is_read = record->split != 2 && part->hi - part->lo < 2 * GEMM_ROWS && from % LINE_REALS;
+    if (from == width || (is_matrix && !is_read)) return to;
     for (Size k = 0; k < K; k++)
         memcpy((REAL *)to + k * width, (REAL *)part->p[operand] + k * from, N * sizeof(REAL));
     part->p[operand] = to, part->s[0][operand] = width;
@@ -409,5 +420,6 @@ static void NAME(prepare)(Part *part) {
     else if (op == OP_matmul && part->record->split == 3)
         NAME(prepare_vector)(part);
     else
-        part->run = NAME(operations)[op - OP_where - 1], part->s[0][B] = part->record->s[B][0];
+        part->run = NAME(operations)[op - OP_where - 1], part->s[0][B] = part->record->s[B][0],
+        part->n[1] = GEMM_IN_PLACE;
 }

@@ -41,7 +41,7 @@ static void nothing(Part *part) { (void)part; }
 
 /* Bytes of scratch memory of a worker: for the panels of a product, or the blocks of a chain, of doubles at most. */
 enum { CHAIN_SCRATCH = BLOCKS * BLOCK * 8, SCRATCH = GEMM_SCRATCH > CHAIN_SCRATCH ? GEMM_SCRATCH : CHAIN_SCRATCH };
-enum { PACKED = 2 << 20 }; /* bytes after these for packed loop-invariant matrices */
+enum { PACKED = GEMM_BLOCK ? 8 << 20 : 2 << 20 }; /* bytes after these for packed loop-invariant matrices */
 
 typedef struct {
     Pool *pool;
