@@ -82,7 +82,7 @@ def test_the_plot_has_a_line_for_each_state_and_policy(tmp_path):
 
 def test_policies_need_an_example():
     model, ids, targets = model_and_text()
-    with pytest.raises(ConfigError, match="needs a model or a cell and its example"):
+    with pytest.raises(ConfigError, match="needs a model or cell with its example"):
         plot_gradient_flow(model.loss(ids, targets)[0], policies=["full"])
 
 
