@@ -55,19 +55,15 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.save == "":
         raise ConfigError("train: --save must be a folder or a file ending with .npz, got an empty text")
     with of_this_run() as group:
-        return _train(arguments, group)
-
-
-def _train(arguments: argparse.Namespace, group: Group) -> int:
-    if arguments.resume is not None:
-        return _resume(arguments, group)
-    config = resolved(arguments)
-    if arguments.repeat > 1:
-        return _repeat(arguments, config, group)
-    parts = training_texts(config)
-    if arguments.dry_run:
-        return _dry_run(arguments, config, parts, group)
-    return _run(arguments, config, parts, group)[0]
+        if arguments.resume is not None:
+            return _resume(arguments, group)
+        config = resolved(arguments)
+        if arguments.repeat > 1:
+            return _repeat(arguments, config, group)
+        parts = training_texts(config)
+        if arguments.dry_run:
+            return _dry_run(arguments, config, parts, group)
+        return _run(arguments, config, parts, group)[0]
 
 
 def _run(arguments: argparse.Namespace, config: TrainConfig, parts: Texts, group: Group) -> tuple[int, RunResult]:
