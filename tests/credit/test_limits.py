@@ -247,6 +247,35 @@ def test_a_policy_reads_back_from_what_it_prints(policy):
     assert eval(repr(policy), names) == policy
 
 
+def results():
+    """Yield what holds many numbers, of a model of 2,178 parameters."""
+    model, ids = tr.RNNLM(50, 16, 16, np.random.default_rng(0)), np.arange(4 * 31).reshape(4, 31) % 50
+    xs, ys = ids[:, :-1], ids[:, 1:]
+    sequence = model.parameters(), (xs, ys), model.initial_state(4)
+
+    def step(inputs, state):
+        return model.loss(*inputs, state)
+
+    yield tr.bptt(step, *sequence, tr.Windowed(5))
+    yield tr.influence_pattern(step, *sequence)
+    yield tr.truncation_report(model, xs, ys, ["full", "chunked:5"], repeats=1)
+    train = tr.TrainStep(model, lambda model, batch, state: model.loss(*batch, state), tr.SGD(0.1), policy="full")
+    yield train((xs, ys), None)
+    yield next(iter(tr.Sequences(list(ids)).batches(4)))
+
+
+def test_what_holds_many_numbers_prints_their_shapes():
+    printed = [repr(result) for result in results()]
+    assert max(map(len, printed)) < 400
+    assert not any("array(" in text for text in printed)
+    assert "... 30 in all]" in printed[0]
+    assert "layers.0.Wh: float32 (16, 16)" in printed[0]
+    assert printed[1].startswith("<InfluencePattern after 1 step: 13,328 of 21,248 entries are kept, 53,312 bytes: ")
+    assert printed[2].startswith("<TruncationReport of T = 30, N = 4: full, chunked:5; recommended_window=")
+    assert "state=(float32 (4, 16),)" in printed[3]
+    assert printed[4].startswith("Batch(inputs=int64 (4, 31), ")
+
+
 def test_numbers_of_numpy_are_stored_as_integers():
     assert repr(tr.SnAp(np.int64(2), np.int32(3))) == "SnAp(n=2, every=3)"
 

@@ -150,7 +150,27 @@ def test_cuts_stop_tangents_as_they_stop_cotangents():
         (
             lambda: tr.hvp(np.sin, (np.ones(3),), (np.ones(3),)),
             tr.GradientError,
-            "hvp: expected a function that",
+            r"hvp: the function must return one Tensor of one element, .*; got a recorded Tensor of shape \(3,\)$",
+        ),
+        (lambda: tr.vjp("sin", np.ones(3)), tr.ConfigError, "vjp: function must be a callable, .* got a str"),
+        *[
+            (lambda call=call: call(lambda x: (x * x, "label")), tr.GradientError, f"{name}: .* a str as number 1")
+            for name, call in {
+                "vjp": lambda f: tr.vjp(f, np.ones(3)),
+                "jvp": lambda f: tr.jvp(f, (np.ones(3),), (np.ones(3),)),
+                "jacobian": lambda f: tr.jacobian(f, np.ones(3)),
+                "hvp": lambda f: tr.hvp(f, (np.ones(3),), (np.ones(3),)),
+            }.items()
+        ],
+        (
+            lambda: tr.jvp(np.sin, (np.ones(2),), (np.array(["a", "b"]),)),
+            tr.DTypeError,
+            "jvp: expected tangents of numbers, got .* of <U1 as number 0",
+        ),
+        (
+            lambda: tr.vjp(np.sin, np.ones(2))[1](np.array(["a", "b"])),
+            tr.DTypeError,
+            "vjp: expected cotangents of numbers",
         ),
     ],
 )

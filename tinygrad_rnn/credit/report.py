@@ -53,10 +53,18 @@ class InfluencePattern:
         """Number of entries of J without a pattern, n * P."""
         return sum(reached.size for reached in self.reached.values())
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {reached.shape[1:]}" for name, reached in self.reached.items())
+        kept = f"{self.entries:,} of {self.full:,} entries are kept, {self.nbytes:,} bytes"
+        return f"<InfluencePattern after {self._when}: {kept}: {shapes}>"
+
+    @property
+    def _when(self) -> str:
+        return "however many steps" if self.steps is None else f"{self.steps} step{'s' * (self.steps != 1)}"
+
     def table(self) -> str:
         """Return the pattern as text: for each parameter its size, and how many units an element of it reaches."""
-        when = "however many steps" if self.steps is None else f"{self.steps} step{'s' * (self.steps != 1)}"
-        lines = [f"Entries of dh/dtheta that can be other than zero after {when}, for one stream", ""]
+        lines = [f"Entries of dh/dtheta that can be other than zero after {self._when}, for one stream", ""]
         wide = max([9, *map(len, self.reached)])
         lines.append(f"{'parameter':<{wide}}  {'elements':>9}  {'units reached':>13}  {'kept':>10}  of all")
         for name, reached in self.reached.items():
@@ -98,11 +106,10 @@ class InfluencePattern:
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel("unit of the state")
         axes.set_xlabel("element of the parameter")
-        when = "any number of steps" if self.steps is None else f"{self.steps} step{'s' * (self.steps != 1)}"
         follow = sum(map(np.count_nonzero, self.reached.values())) - self.entries
         more = f", {follow:,} follow from them (pale)" if follow else ""
         axes.set_title(
-            f"dh/dtheta within {when}: {self.entries:,} of {self.full:,} entries are kept{more}", fontsize=10
+            f"dh/dtheta within {self._when}: {self.entries:,} of {self.full:,} entries are kept{more}", fontsize=10
         )
         write_figure(path, figure, dpi=150)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..engine.tape import Array
 from ..engine.tensor import Value
+from ..engine.tree import brief
 from .nests import number_of
 
 Step: TypeAlias = Callable[..., tuple[object, object]]
@@ -60,6 +61,9 @@ class Update(NamedTuple):
     gradients: dict[str, Array]
     state: Any
     state_gradient: Any
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     @property
     def loss(self) -> float:

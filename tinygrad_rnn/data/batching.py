@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..checks import flag, generator, integer
 from ..engine.saved import Saved, check_keys
+from ..engine.tree import brief
 from ..errors import ConfigError
 from .arrays import Array, padded
 
@@ -33,6 +34,9 @@ class Batch(NamedTuple):
     mask: npt.NDArray[np.bool_]
     target_lengths: npt.NDArray[np.int64] | None = None
     target_mask: npt.NDArray[np.bool_] | None = None
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class Table(Protocol):

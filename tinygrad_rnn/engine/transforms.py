@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 
 from ..checks import flag
-from ..errors import DTypeError, GradientError, ShapeError
+from ..errors import ConfigError, DTypeError, GradientError, ShapeError
 from .autograd import grad
 from .tape import Array, context, enable_grad, is_differentiable
 from .tensor import Operand, Tensor, Value, described
@@ -42,8 +42,9 @@ def vjp(
         called any number of times.
 
     Raises:
-        DTypeError: if a primal is not floating point.
-        GradientError: if no part of the value is a Tensor that depends on the primals.
+        ConfigError: if `function` is not callable.
+        DTypeError: if a primal is not floating point; from `pull`, if a cotangent is no number.
+        GradientError: if no part of the value is a Tensor that depends on the primals, or one is no number.
         ShapeError: from `pull`, if the cotangents are not like the value.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -77,8 +78,9 @@ def jvp(
         `create_graph` and in a compiled function.
 
     Raises:
-        DTypeError: if a primal is not floating point.
-        GradientError: if no part of the value is a Tensor that depends on the primals.
+        ConfigError: if `function` is not callable.
+        DTypeError: if a primal is not floating point, or a tangent is no number.
+        GradientError: if no part of the value is a Tensor that depends on the primals, or one is no number.
         ShapeError: if the tangents are not like the primals, or one of the two is not a tuple.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -106,8 +108,9 @@ def jacobian(function: Callable[..., Nest], *primals: Nest, create_graph: bool =
         with, in place of each part, the nesting of `primals`, or of the only one.
 
     Raises:
+        ConfigError: if `function` is not callable.
         DTypeError: if a primal is not floating point.
-        GradientError: if no part of the value is a Tensor that depends on the primals.
+        GradientError: if no part of the value is a Tensor that depends on the primals, or one is no number.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> tr.jacobian(lambda x: np.stack([x[0] * x[1], x[0] + x[1]]), np.array([2.0, 5.0]))
@@ -146,7 +149,8 @@ def hvp(
         Two nestings like `primals`, or like the only one: the gradient, and its derivative in that direction.
 
     Raises:
-        DTypeError: if a primal is not floating point.
+        ConfigError: if `function` is not callable.
+        DTypeError: if a primal is not floating point, or a tangent is no number.
         GradientError: if the value is not a Tensor of one element that depends on the primals.
         ShapeError: if the tangents are not like the primals, or one of the two is not a tuple.
 
@@ -158,8 +162,8 @@ def hvp(
     at = _Point("hvp", function, primals, create_graph)
     if len(at.outputs) != 1 or at.outputs[0].size != 1:
         raise GradientError(
-            f"hvp: expected a function that returns one number, got {structure(at.value)} of "
-            f"{', '.join(described(part) for part in at.outputs)}"
+            f"hvp: the function must return one Tensor of one element, such as a sum; got "
+            f"{', '.join(map(described, at.outputs))}"
         )
     slopes = at.pull([np.ones(at.outputs[0].shape, at.outputs[0].dtype)], create_graph=True)
     along = _sloped(slopes, direction, at.leaves, create_graph)
@@ -180,10 +184,18 @@ class _Point(Generic[Result]):
         self, name: str, function: Callable[..., Result], primals: tuple[Nest, ...], create_graph: bool
     ) -> None:
         self._primals, self._create_graph = primals, flag(name, "create_graph", create_graph)
+        if not callable(function):
+            raise ConfigError(f"{name}: function must be a callable, such as a lambda, got {described(function)}")
         self.leaves = [_leaf(name, number, part) for number, part in enumerate(flatten(primals))]
         with enable_grad():
             self.value = function(*rebuild(primals, iter(self.leaves)))
         self.outputs = flatten(self.value)
+        for number, part in enumerate(self.outputs):
+            if not _is_numeric(part):
+                raise GradientError(
+                    f"{name}: the function returned {described(part)} as number {number}, which has no derivative; "
+                    "return Tensors, arrays and numbers alone, in any nesting"
+                )
         self._recorded = [part for part in self.outputs if _is_recorded(part)]
         if not self._recorded:
             raise GradientError(
@@ -259,6 +271,10 @@ def _fresh(part: Value) -> Tensor:
     return Tensor(part, requires_grad=True)
 
 
+def _is_numeric(part: object) -> bool:
+    return isinstance(part, Tensor) or np.asarray(part).dtype.kind in "fciub"
+
+
 def _is_recorded(part: object) -> bool:
     return isinstance(part, Tensor) and part.node is not None
 
@@ -266,7 +282,9 @@ def _is_recorded(part: object) -> bool:
 def _direction(name: str, primals: Nest, tangents: Nest) -> list[Value]:
     for argument, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, tuple):
-            raise ShapeError(f"{name}: expected {argument} to be the tuple of all arguments, got {described(given)}")
+            raise ShapeError(
+                f"{name}: expected {argument} to be the tuple of all arguments, (x,) for one, got {described(given)}"
+            )
     return _alike(name, "tangents", tangents, primals)
 
 
@@ -276,6 +294,10 @@ def _alike(name: str, argument: str, given: Nest, like: Nest) -> list[Value]:
         raise ShapeError(f"{name}: expected {argument} nested as {structure(like)}, got {structure(given)}")
     parts = [part if isinstance(part, Tensor) else np.asarray(part) for part in flatten(given)]
     for number, (part, other) in enumerate(zip(parts, flatten(like), strict=True)):
+        if not _is_numeric(part):
+            raise DTypeError(
+                f"{name}: expected {argument} of numbers, got {described(part)} of {part.dtype} as number {number}"
+            )
         if part.shape != np.shape(other):
             raise ShapeError(
                 f"{name}: expected {argument} of shape {np.shape(other)} as number {number}, got {part.shape}"

@@ -103,6 +103,27 @@ def structure(nest: object) -> str:
     return _fold(nest, lambda leaf: "*", _in_words, DEEPEST)
 
 
+def brief(nest: object) -> str:
+    """Return a nesting as a `repr` that stays short: arrays by dtype and shape, and of a long list the first parts.
+
+    >>> import numpy as np
+    >>> brief({"W": np.zeros((2, 3)), "losses": [1.5] * 30})
+    '{W: float64 (2, 3), losses: [1.5, 1.5, 1.5, ... 30 in all]}'
+    """
+    return _fold(nest, _leaf_in_brief, _in_brief, DEEPEST)
+
+
+def _leaf_in_brief(leaf: object) -> str:
+    return f"{getattr(leaf, 'dtype', '')} {shape}".lstrip() if (shape := getattr(leaf, "shape", None)) else repr(leaf)
+
+
+def _in_brief(nest: object, parts: Sequence[str]) -> str:
+    if names := getattr(nest, "_fields", None):
+        return f"{type(nest).__name__}({', '.join(map('{}={}'.format, names, parts))})"
+    is_long = not isinstance(nest, Mapping) and len(parts) > 6
+    return _in_words(nest, [*parts[:3], f"... {len(parts)} in all"] if is_long else parts)
+
+
 def named_leaves(name: str, nest: object) -> list[tuple[str, Any]]:
     """Return the leaves of `nest` in the order of `flatten`, each with a name for its position.
 

@@ -72,6 +72,11 @@ class TruncationReport:
     profiles: dict[str, tuple[float, ...]]
     windows: tuple[Agreement, ...]
 
+    def __repr__(self) -> str:
+        names = ", ".join(row.name for row in self.policies)
+        window = f"recommended_window={self.recommended_window}"
+        return f"<TruncationReport of T = {self.steps}, N = {self.batch_size}: {names}; {window}>"
+
     @property
     def horizon(self) -> int:
         """The largest k of the profile."""

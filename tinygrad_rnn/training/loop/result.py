@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ...engine.tree import brief
 from ...metrics import Metric
 from ...nn.cells import State
 
@@ -29,3 +30,6 @@ class StepResult(NamedTuple):
     gradient_norm: float
     lr: float
     step: int
+
+    def __repr__(self) -> str:
+        return brief(self)
