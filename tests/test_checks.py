@@ -12,6 +12,7 @@ from tinygrad_rnn.checks import flag, generator, integer, number
 from tinygrad_rnn.config import TrainConfig
 from tinygrad_rnn.data import Vocabulary, load_corpus
 from tinygrad_rnn.errors import ConfigError, DTypeError
+from tinygrad_rnn.exports.source import source_of_function
 from tinygrad_rnn.testing import check_grads, check_primitive
 
 
@@ -50,6 +51,31 @@ INTEGERS = {
         for name in ("min_count", "hidden_size", "layers", "batch_size", "bptt", "epochs")
     },
 }
+
+
+NAMES = {
+    "compile without": ("simplify", lambda names: tr.compile(lambda x: x, without=names).without == {"simplify"}),
+    "WeightDrop names": ("Wh", lambda names: tr.WeightDrop(tr.RNNCell(3, 4, rng()), 0.5, names).names == ("Wh",)),
+    "RNNCell.load names": (
+        "W*",
+        lambda names: tr.RNNCell(3, 4, rng()).load({"Wh": np.eye(4), "Wx": np.ones((3, 4))}, names=names),
+    ),
+    "export carry": (
+        "state",
+        lambda names: source_of_function(lambda x, state: state, (1, 2), names).carried == ("state",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_text_where_names_are_wanted_is_one_name(name):
+    one, setting = NAMES[name]
+    assert setting(one) in (True, None)
+    assert setting([one]) in (True, None)
+    argument = name.split()[1]
+    for value, message in ((3, f"{argument} must be of type Collection, got 3"), ([3], f"each of {argument} must be")):
+        with pytest.raises(ConfigError, match=message):
+            setting(value)
 
 
 @pytest.mark.parametrize("name", INTEGERS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, TypeVar
 
@@ -153,6 +153,26 @@ def generator(function: str, name: str, value: object) -> Generator:
     seed = value if isinstance(value, int) and not isinstance(value, bool) else "seed"
     error = _refused(function, name, "a numpy.random.Generator", value)
     raise ConfigError(f"{error}; pass np.random.default_rng({seed})")
+
+
+def texts(function: str, name: str, value: Collection[str]) -> tuple[str, ...]:
+    """Return `value` as a tuple of texts; a single text is one, not a sequence of letters.
+
+    Args:
+        function: what the user called, for the message.
+        name: of the argument, for the message.
+        value: what the user passed.
+
+    Raises:
+        ConfigError: if it is anything but texts.
+
+    >>> texts("WeightDrop", "names", "Wh"), texts("WeightDrop", "names", ["Wh", "Wx"])
+    (('Wh',), ('Wh', 'Wx'))
+    """
+    found = (value,) if isinstance(value, str) else tuple(instance(function, name, value, Collection))
+    for part in found:
+        instance(function, f"each of {name}", part, str)
+    return found
 
 
 def fits(function: Callable[..., object], inputs: Sequence[object]) -> bool:

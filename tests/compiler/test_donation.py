@@ -375,7 +375,7 @@ def test_numbers_generators_and_unused_arrays_are_left_alone():
     assert written_over(step.plan) == []
 
 
-@pytest.mark.parametrize("donate", [["w"], ["p", "w"], [2], [-1], [True], [1.5], [None]])
+@pytest.mark.parametrize("donate", [["w"], ["p", "w"], [2], [-1], [True], [1.5], [None], "w", "ps", 2, True, 1.5, None])
 def test_arguments_that_there_are_not(donate):
     with pytest.raises(ConfigError, match="compile: donate"):
         tr.compile(sgd, donate=donate)

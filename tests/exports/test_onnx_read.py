@@ -154,7 +154,7 @@ def test_a_choice_of_nodes(tmp_path):
 def test_nodes_inside_of_others(tmp_path):
     stacked = tr.Stacked([tr.LSTMCell(D, H, RNG(0)), tr.GRUCell(H, H, RNG(1))])
     tr.export(stacked, tmp_path / "a.onnx", np.zeros((N, T, D), np.float32))
-    layers = tr.from_onnx(tmp_path / "a.onnx", nodes=["GRU"])
+    layers = tr.from_onnx(tmp_path / "a.onnx", nodes="GRU")
     np.testing.assert_array_equal(layers.layers[0][0].Wx.data, stacked.cells[1].Wx.data)
 
 

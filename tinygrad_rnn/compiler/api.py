@@ -10,7 +10,7 @@ from typing import Generic, NoReturn, ParamSpec, TypeVar, overload
 
 import numpy as np
 
-from ..checks import integer
+from ..checks import integer, texts
 from ..engine.collector import collector_paused
 from ..engine.tape import Array, context
 from ..engine.tensor import Tensor
@@ -74,13 +74,13 @@ class Compiled(Generic[P, R_co]):
         donate: Collection[str | int] = (),
         beside: Compiled[..., object] | None = None,
     ) -> None:
-        list(run_passes(Graph([], [], []), without))  # raises now if a name is wrong
+        self.without: frozenset[str] = frozenset(texts("compile", "without", without))
+        list(run_passes(Graph([], [], []), self.without))  # raises now if a name is wrong
         self.threads: int = default_threads() if threads is None else integer("compile", "threads", threads)
         self.executor: str = named_executor(executor)
         self.function: Callable[P, R_co] = function
         self.donate: frozenset[str | int] = checked(function, donate)
         self._parameters = parameters_of(function)
-        self.without: frozenset[str] = frozenset(without)
         self.max_plans: int = integer("compile", "max_plans", max_plans)
         self._plans: OrderedDict[Key, Ready] = OrderedDict()
         self._newest: Ready | None = None  # the plan of the last call
@@ -313,7 +313,7 @@ def compile(
     Args:
         function: takes and returns Tensors, arrays, generators and other values, in any nesting of tuples, lists and
             dicts. Parameters may be passed or captured (those of a model): they are read anew at each call.
-        without: names of passes to switch off, to locate a fault or to measure the gain of a pass.
+        without: names of passes to switch off (or one alone), to locate a fault or to measure the gain of a pass.
         max_plans: how many plans are kept, where those that differ only in sizes count as one (64 sizes of each are
             kept); the least recently used is dropped.
         threads: workers that share the rows of each call, or under "numpy" the blocks of the loss; results are the same
@@ -321,15 +321,15 @@ def compile(
         executor: "native" replays plans with a C library, which is compiled at its first use on a machine; "numpy"
             calls NumPy for each instruction; "auto" is native if there is a C compiler. None: TINYGRAD_RNN_EXECUTOR if
             that is set, else "auto".
-        donate: names or positions of arguments (arrays, Tensors, nestings of them) that the caller no longer needs
-            once they are updated. A result that is an elementwise update of one, such as `p - lr * g`, with its shape
-            and dtype, overwrites it if nothing reads the old value afterwards: parameters then take memory once, not
-            twice. An array that the caller made is never overwritten: it is copied once, and the result lies in the
-            copy, which is overwritten when it is passed again. So **an updated array that an earlier call returned,
-            passed as a donated argument, shows the new value afterwards**, as does every view of it (the old value if
-            it had to be copied: below 16 KiB, or if a plan of another form had made it). If a call raises an error,
-            donated arrays keep their values, because updates in place are done last, after ids have been checked and
-            functions of yours have been called; only an error in an update itself (a Ctrl-C, or
+        donate: names or positions of arguments (arrays, Tensors, nestings of them), or one alone, that the caller no
+            longer needs once they are updated. A result that is an elementwise update of one, such as `p - lr * g`,
+            with its shape and dtype, overwrites it if nothing reads the old value afterwards: parameters then take
+            memory once, not twice. An array that the caller made is never overwritten: it is copied once, and the
+            result lies in the copy, which is overwritten when it is passed again. So **an updated array that an earlier
+            call returned, passed as a donated argument, shows the new value afterwards**, as does every view of it (the
+            old value if it had to be copied: below 16 KiB, or if a plan of another form had made it). If a call raises
+            an error, donated arrays keep their values, because updates in place are done last, after ids have been
+            checked and functions of yours have been called; only an error in an update itself (a Ctrl-C, or
             np.errstate(all="raise") under "numpy") may leave some of them done and others not.
 
     Returns:

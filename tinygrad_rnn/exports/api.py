@@ -18,7 +18,7 @@ def export(
     path: str | os.PathLike[str],
     *args: object,
     to: str | None = None,
-    carry: Sequence[str] | str = (),
+    carry: Sequence[str] = (),
     streams: int = 1,
     steps: int | None = None,
     **options: object,
@@ -32,7 +32,7 @@ def export(
         path: the file to write; some formats write others beside it.
         args: example arguments, which give the shapes and dtypes. A module needs none: they are an x, and a state.
         to: the format, a name of `FORMATS`; None: the one with the suffix of `path`.
-        carry: names of the arguments of a function that it returns anew, as its last results: its state.
+        carry: names of the arguments of a function that it returns anew, as its last results, or one alone: its state.
         streams: N, for a module without an example.
         steps: T of a window of steps, for a module without an example; None: one step, without a time axis.
         options: of the format.

@@ -10,7 +10,7 @@ from typing import NoReturn, cast
 
 import numpy as np
 
-from ..checks import integer
+from ..checks import integer, texts
 from ..compiler.api import Compiled
 from ..engine.tape import Array, no_grad
 from ..engine.tensor import Tensor
@@ -44,7 +44,7 @@ class Source:
     saved: SavedModel | None = None
 
 
-def source_of_function(function: Callable[..., object], args: Sequence[object], carry: Sequence[str] | str) -> Source:
+def source_of_function(function: Callable[..., object], args: Sequence[object], carry: Sequence[str]) -> Source:
     """Return a function, or what `compile` made of one, as a source.
 
     Raises:
@@ -59,7 +59,7 @@ def source_of_function(function: Callable[..., object], args: Sequence[object], 
             "one for each of its parameters, with the shapes and dtypes of the export"
         ) from error
     names = tuple(bound.arguments)
-    carried = (carry,) if isinstance(carry, str) else tuple(carry)
+    carried = texts("export", "carry", carry)
     unknown = [name for name in carried if name not in names]
     if unknown or len(bound.args) != len(names):
         raise ConfigError(f"export: carry must name arguments of the function ({', '.join(names)}), got {unknown}")

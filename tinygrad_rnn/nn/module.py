@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple, Self, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import flag, instance
+from ..checks import flag, texts
 from ..engine.arrays import fitting_copy
 from ..engine.tape import Array, is_differentiable
 from ..engine.tensor import Tensor
@@ -91,7 +91,7 @@ class Module:
             arrays: name to array (or Tensor), as `parameters()` or `state_dict()` names them; converted to each
                 parameter's dtype.
             strict: every parameter must be present, and no unknown name.
-            names: patterns of the names to load, such as ["embedding.*"], where a star matches anything; None: all.
+            names: patterns of names to load, such as ["embedding.*"], or one alone; a star matches anything; None: all.
 
         Raises:
             ShapeError: if a name is missing or unknown, a pattern matches none, or a shape differs; nothing has been
@@ -108,7 +108,7 @@ class Module:
         if not isinstance(arrays, Mapping):
             raise ShapeError(f"{called}: expected a dict of arrays by name, got a {type(arrays).__name__}")
         strict = flag(called, "strict", strict)
-        names = None if names is None else instance(called, "names", names, Sequence)
+        names = None if names is None else texts(called, "names", names)
         parameters, _, held = _look_through(self, every=True)
         if idle := [one for one in names or () if not any(fnmatchcase(name, one) for name in (*held, *arrays))]:
             raise ShapeError(f"{called}: {idle} among names match no array; there are {sorted({*held, *arrays})}")

@@ -8,7 +8,7 @@ from typing import TypeGuard, overload
 
 import numpy as np
 
-from ..checks import generator, number
+from ..checks import generator, number, texts
 from ..engine.operands import without_gradient
 from ..engine.tape import Array
 from ..engine.tensor import Operand, Tensor, Value
@@ -153,7 +153,7 @@ class WeightDrop(Module):
     Args:
         cell: a cell, a `Module` with the weights as attributes.
         p: probability in [0, 1).
-        names: attributes of the cell, the weights that are dropped from.
+        names: attributes of the cell, the weights that are dropped from; or one alone.
 
     Raises:
         ConfigError: if p is outside [0, 1), `cell` is not a cell, or has no parameter of such a name.
@@ -171,7 +171,7 @@ class WeightDrop(Module):
         self.cell = cell
         copy_sizes(self, cell, cell)
         self.p = number("WeightDrop", "p", p, low=0, high=1, below=True)
-        self.names = tuple(names)
+        self.names = texts("WeightDrop", "names", names)
         for name in self.names:
             if not isinstance(getattr(cell, name, None), Tensor):
                 raise ConfigError(f"WeightDrop: {type(cell).__name__} has no parameter {name!r}; pass names=")

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
+from ...checks import instance
 from ...engine.tree import flatten
 from ...errors import ConfigError
 
@@ -21,7 +22,9 @@ def checked(function: Callable[..., object], donate: Collection[str | int] | str
     Raises:
         ConfigError: if the function has no such argument.
     """
-    wanted = frozenset((donate,) if isinstance(donate, str | int) else donate)
+    wanted = frozenset(
+        (donate,) if isinstance(donate, str | int) else instance("compile", "donate", donate, Collection)
+    )
     names, more, named, known = parameters_of(function)
     for part in wanted:
         if isinstance(part, bool) or not isinstance(part, str | int):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
+from ...checks import texts
 from ...engine.tape import Array
 from ...errors import ConfigError
 from ...nn.recurrent import RecurrentLayers
@@ -65,7 +66,7 @@ def from_onnx(path: str | os.PathLike[str], nodes: Sequence[str] | None = None) 
 
     Args:
         path: the file; weights in files beside it are read too, from its folder alone.
-        nodes: names of the nodes that are the layers, in order; None: all there are.
+        nodes: names of the nodes that are the layers, in order, or one alone; None: all there are.
 
     Returns:
         Layers of `RNNCell`, `LSTMCell` or `GRUCell`, in the dtype of the file: (N, T, D) to (N, T, H).
@@ -93,6 +94,7 @@ def from_onnx(path: str | os.PathLike[str], nodes: Sequence[str] | None = None) 
         if node.op_type in ORDER and node.domain in ("", "ai.onnx")
     ]
     names = [name for name, _, _ in found]
+    nodes = None if nodes is None else texts("from_onnx", "nodes", nodes)
     if not found or (missing := [name for name in nodes or () if name not in names]):
         wanted = f"no node {missing[0]!r}" if found else "no RNN, LSTM or GRU node"
         raise ConfigError(f"from_onnx: {file.path} has {wanted}" + (f"; it has {', '.join(names)}" if found else ""))
