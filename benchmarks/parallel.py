@@ -37,8 +37,9 @@ from machine import describe, processor
 from peers.task import CONFIGS
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.launch import launched
 from tinygrad_rnn.parallel.cost import Machine, Work, efficiency, measured, update_seconds
-from tinygrad_rnn.parallel.group import Group, launched, world
+from tinygrad_rnn.parallel.group import Group, world
 
 RESULTS = Path(__file__).parent / "results" / "parallel"
 WORDS = ("words-lstm", "medium", "char")

@@ -20,8 +20,10 @@ from typing import NoReturn, TextIO
 
 from . import __version__
 from .config import TrainConfig, ready_configs
-from .errors import ConfigError, CorpusError, DivergedError, DrawingError, ModelFileError, NativeError, NonFiniteError
+from .errors import DivergedError, NonFiniteError
+from .exits import BAD_INPUT, INPUT_ERRORS, TerminatedError, status_of, terminable
 from .flags import add_prepare, add_setting, add_sweep, count, natural
+from .launch import launched, launched_rank
 
 EXPORTS = {
     "c": "C99: a source file and a header, without dependencies and allocation, for servers and microcontrollers",
@@ -33,17 +35,13 @@ EXPORTS = {
 }
 """The formats of export, described; `exports/formats.py` says who writes them."""
 
-BAD_INPUT = 2
-INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
-PIPE_CLOSED = 141  # 128 + SIGPIPE
-
 _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Print one line, without the usage."""
-        self.exit(BAD_INPUT, f"tinygrad-rnn: error: {message} (see {self.prog} --help)\n")
+        """Print one line, without the usage; of several processes the first one does."""
+        self.exit(BAD_INPUT, f"tinygrad-rnn: error: {message} (see {self.prog} --help)\n" * (launched_rank() == 0))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,33 +63,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, stream) is None:  # closed, as by a service or with >&-
             setattr(sys, stream, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 (until the end)
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command != "train" and launched() > 1:
+        own = " (--processes N starts its own)" if arguments.command == "sweep" else ""
+        parser.error(f"{arguments.command} runs in one process{own}; start it without mpiexec")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without utf-8 shows ? instead of stopping the run
     if arguments.threads or not any(name in os.environ for name in _THREADS):
         # One by default: two gain little on products this small, and on a busy machine they wait for each other.
         os.environ.update(dict.fromkeys(_THREADS, str(arguments.threads or 1)))
     try:
-        # Imported here: this loads NumPy, which then reads the number of threads.
-        from . import commands
+        with terminable():
+            # Imported here: this loads NumPy, which then reads the number of threads.
+            from . import commands
 
-        with _notes():
-            code: int = getattr(commands, arguments.command)(arguments)
-        sys.stdout.flush()
+            with _notes():
+                code: int = getattr(commands, arguments.command)(arguments)
+            sys.stdout.flush()
         return code
-    except BrokenPipeError:
+    except BrokenPipeError as error:
         # The interpreter flushes stdout once more on exit, and needs something to write to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
-    except KeyboardInterrupt:
-        print("tinygrad-rnn: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except (NonFiniteError, DivergedError) as error:
-        return _fail(error, 1)
-    except MemoryError as error:
-        return _fail(f"not enough memory ({error}); lower the sizes, batch_size or bptt", BAD_INPUT)
-    except (ConfigError, CorpusError, DrawingError, ModelFileError, NativeError, OSError) as error:
-        return _fail(error, BAD_INPUT)
+        return status_of(error)
+    except KeyboardInterrupt as error:
+        _say("terminated" if isinstance(error, TerminatedError) else "interrupted")
+        return status_of(error)
+    except (NonFiniteError, DivergedError, *INPUT_ERRORS) as error:
+        text = f"not enough memory ({error}); lower the sizes, batch_size or bptt"
+        _say(f"error: {' '.join((text if isinstance(error, MemoryError) else str(error)).split())}")
+        return status_of(error)
 
 
 @contextmanager
@@ -99,7 +100,7 @@ def _notes() -> Iterator[None]:
     """Print warnings for users as one-line notes, each once."""
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
-        usual = warnings.showwarning
+        usual, said = warnings.showwarning, set[str]()
 
         def show(
             message: Warning | str,
@@ -110,7 +111,9 @@ def _notes() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if category is UserWarning:
-                print(f"tinygrad-rnn: note: {message}", file=sys.stderr)
+                if str(message) not in said:
+                    _say(f"note: {message}")
+                said.add(str(message))
             else:
                 usual(message, category, filename, lineno, file, line)
 
@@ -118,9 +121,8 @@ def _notes() -> Iterator[None]:
         yield
 
 
-def _fail(error: object, code: int) -> int:
-    print(f"tinygrad-rnn: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
+def _say(text: str) -> None:
+    print(f"tinygrad-rnn: {text}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tinygrad_rnn as tr
+from tinygrad_rnn.launch import launched
 from tinygrad_rnn.nn.draws import RowDraws
-from tinygrad_rnn.parallel import Group, Share, group_of, joined_state, launched, share_of
+from tinygrad_rnn.parallel import Group, Share, group_of, joined_state, share_of
 from tinygrad_rnn.parallel.exchange import BFloat16, TopK, as_bfloat16, as_float32, parse_exchange
 from tinygrad_rnn.parallel.shares import own_rows
 from tinygrad_rnn.training.loop.pieces import HeldRows

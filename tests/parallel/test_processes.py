@@ -121,9 +121,25 @@ def test_a_run_resumes_on_any_number_of_processes(text, tmp_path):
 @pytest.mark.nightly
 def test_an_error_is_said_once_and_ends_all(text, tmp_path):
     code, out, err = ended(start(2, *command(text, tmp_path / "a", "--batch-size", "100000")), 60)
-    assert code != 0
+    assert code == 2
     assert err.count("tinygrad-rnn: error:") == 1
     assert out == ""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--bogus"], "unrecognized arguments: --bogus"),
+        (["evaluate", "model"], "evaluate runs in one process; start it without mpiexec"),
+        (["sweep"], "sweep runs in one process (--processes N starts its own); start it without mpiexec"),
+    ],
+)
+def test_bad_input_is_said_once_with_the_exit_status_of_one_process(arguments, message):
+    code, out, err = ended(start(2, "-m", "tinygrad_rnn", *arguments), 60)
+    assert (code, out) == (2, "")
+    assert err.count("tinygrad-rnn: error: ") == 1
+    assert message in err
 
 
 LONE = """
@@ -139,7 +155,7 @@ with of_this_run() as group:
 @pytest.mark.nightly
 def test_an_error_of_one_process_does_not_leave_the_others_waiting():
     code, _, err = ended(start(2, "-c", LONE), 30)
-    assert code != 0
+    assert code == 2
     assert "error: process 1 of 2: OSError: no such disk" in err
 
 

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from ..parallel.group import Group, launched, world
+from ..exits import status_of
+from ..launch import launched
+from ..parallel.group import Group, world
 
 _PATIENCE = 3.0  # seconds within which the others end too, or meet the same error if it is the same for all
 
@@ -34,9 +36,9 @@ def of_this_run() -> Iterator[Group]:
         if not group.all_arrive(_PATIENCE):
             text = " ".join(f"{type(error).__name__}: {error}".split())
             print(f"tinygrad-rnn: error: process {group.rank} of {group.size}: {text}", file=sys.stderr, flush=True)
-            group.abort(2)
+            group.abort(status_of(error))
         if not group.is_first:
-            raise SystemExit(1) from error
+            raise SystemExit(status_of(error)) from error
         raise
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..config import TrainConfig, read_toml
 from ..data.corpus import Corpus
 from ..errors import ConfigError
+from ..exits import interrupted_by, status_of
 from ..training.inference.evaluation import perplexity, written
 from ..training.language.runfiles import numbered
 from ..training.language.search import parse_search
@@ -30,16 +31,25 @@ _DATA = ("corpus", "level", "min_count", "max_tokens", "held_out", "valid")
 def sweep(arguments: argparse.Namespace) -> int:
     """Run the trials of a sweep, in this process or in several, and print a table; return 0."""
     found = _opened(arguments)
-    if arguments.worker is None:
-        row("sweep", f"{found.folder}, {arguments.trials} trials, {found.sampler} sampler, {found.pruner} pruner")
-        for name, text in found.search.items():
-            row("", f"{name} {text}")
+    if arguments.worker is not None:
+        return _worked(arguments, found)
+    row("sweep", f"{found.folder}, {arguments.trials} trials, {found.sampler} sampler, {found.pruner} pruner")
+    for name, text in found.search.items():
+        row("", f"{name} {text}")
     if arguments.processes == 1:
-        found.work(arguments.trials, _Texts(), _print_trial, worker=arguments.worker or 0)
+        found.work(arguments.trials, _Texts(), _print_trial)
     else:
         _in_processes(arguments, found)
-    if arguments.worker is None:
-        _print_table(arguments, found)
+    _print_table(arguments, found)
+    return 0
+
+
+def _worked(arguments: argparse.Namespace, found: Sweep) -> int:
+    """Run trials in a process that another one has started, which says what a signal did; return the exit status."""
+    try:
+        found.work(arguments.trials, _Texts(), _print_trial, worker=arguments.worker)
+    except KeyboardInterrupt as error:
+        return status_of(error)
     return 0
 
 
@@ -96,7 +106,7 @@ def _in_processes(arguments: argparse.Namespace, found: Sweep) -> None:
             while any(process.poll() is None for process in processes) and interrupt.signal is None:
                 time.sleep(0.1)
         if interrupt.signal is not None:
-            raise KeyboardInterrupt
+            raise interrupted_by(interrupt.signal)
     failed = [process for process in processes if process.returncode]
     if failed:
         raise ConfigError(f"sweep: {len(failed)} of {len(processes)} processes ended with an error; see above")

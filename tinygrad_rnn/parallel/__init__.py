@@ -3,7 +3,6 @@
 from .group import Group as Group
 from .group import LostError as LostError
 from .group import group_of as group_of
-from .group import launched as launched
 from .shares import Share as Share
 from .shares import joined_state as joined_state
 from .shares import share_of as share_of

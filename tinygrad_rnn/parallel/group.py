@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -27,8 +27,6 @@ _LARGE = 1 << 14  # bytes of a part of a sum; for less another message takes as 
 _MOST_PARTS = 32  # of a sum; more take longer to collect than their updates would take
 
 _ULFM = "OMPI_MCA_mpi_ft_enable"  # set by `mpiexec --with-ft ulfm`
-# What launchers tell each process: Open MPI's, those with PMI (MPICH, Intel MPI), and SLURM's srun with PMIx or PMI.
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 class LostError(RuntimeError):
@@ -41,21 +39,6 @@ class ToldError(RuntimeError):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-def launched(environment: Mapping[str, str] | None = None) -> int:
-    """Return how many processes `mpiexec` or `srun` has started with this one, as the environment says; 1: none.
-
-    mpi4py is not imported for it.
-
-    >>> launched({"OMPI_COMM_WORLD_SIZE": "4"}), launched({}), launched({"PMI_SIZE": "?"})
-    (4, 1, 1)
-    """
-    given = os.environ if environment is None else environment
-    sizes = [given[name] for name in _SIZES if name in given]
-    if given.get("SLURM_STEP_NUM_TASKS") and given.get("SLURM_MPI_TYPE", "none") != "none":
-        sizes.append(given["SLURM_STEP_NUM_TASKS"])
-    return next((int(size) for size in sizes if size.isdecimal() and int(size)), 1)
 
 
 def in_parts(nbytes: float, processes: int) -> bool:

@@ -77,8 +77,8 @@ def locked(folder: Path) -> Iterator[None]:
         if not _is_dead(owner) or not _removed(path, owner):
             raise _held(path, owner)
         warnings.warn(
-            f"{folder}: the run that wrote there before (process {owner['pid']}) ended without unlocking it; its lock "
-            "was taken over",
+            f"the run that wrote there before (process {owner['pid']}) ended without unlocking its folders; its locks "
+            "were taken over",
             stacklevel=4,
         )
     try:

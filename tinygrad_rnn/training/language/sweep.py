@@ -17,6 +17,7 @@ import numpy as np
 from ...config import TrainConfig
 from ...data.corpus import Corpus
 from ...errors import ConfigError, CorpusError, DivergedError, NonFiniteError
+from ...exits import interrupted_by
 from ...files import read_whole, write_atomically
 from ..runs.callbacks import Callback
 from ..runs.records import Record
@@ -240,7 +241,7 @@ class _Objective:
             trial.set_user_attr("reason", " ".join(str(error).split()))
             raise tools.TrialPruned from error
         if result.signal is not None:
-            raise KeyboardInterrupt
+            raise interrupted_by(result.signal)
         if reports.pruned:
             raise tools.TrialPruned
         return result.best.valid_nats

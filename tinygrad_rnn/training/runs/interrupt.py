@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from ...exits import interrupted_by
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -36,7 +38,7 @@ def interruptible() -> Iterator[Interrupt]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if interrupt.signal is not None:
-            raise KeyboardInterrupt
+            raise interrupted_by(number)
         interrupt.signal = number
 
     before = {number: signal.signal(number, note) for number in _SIGNALS}
