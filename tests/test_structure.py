@@ -36,6 +36,7 @@ ROOMS = [
     {"__main__", "__init__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(path):
@@ -47,8 +48,14 @@ def parsed(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+PAGE = {("__version__",), ("__all__",)}  # of the public page, and known without what it imports on first use
+
+
 def imported(path):
-    """Yield what a file imports from this package, wherever the import stands, as ("engine", "tape", ...)."""
+    """Yield what a file imports from this package, wherever the import stands, as ("engine", "tape", ...).
+
+    The public page is (). `import_module` of a text counts too: an import is no less one for being late.
+    """
     module = ["tinygrad_rnn", *path.relative_to(PACKAGE).with_suffix("").parts]
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
@@ -57,13 +64,22 @@ def imported(path):
             base = module[: -node.level] if node.level else []
             found = [*base, *(node.module.split(".") if node.module else [])]
             names = [[*found, alias.name] for alias in node.names]
+        elif imports_by_name(node) and isinstance(node.args[0], ast.Constant):
+            text = node.args[0].value
+            name = text.lstrip(".")
+            names = [[*(module[: len(name) - len(text)] if name != text else []), *name.split(".")]]
         else:
             continue
-        yield from (tuple(name[1:]) for name in names if name[0] == "tinygrad_rnn" and name[1:] != ["__version__"])
+        yield from (tuple(name[1:]) for name in names if name[0] == "tinygrad_rnn" and tuple(name[1:]) not in PAGE)
+
+
+def imports_by_name(node):
+    function = node.func if isinstance(node, ast.Call) else None
+    return (getattr(function, "attr", "") or getattr(function, "id", "")) in ("import_module", "__import__")
 
 
 def imported_rooms(path):
-    return {name[0] for name in imported(path) if name}
+    return {name[0] if name else "__init__" for name in imported(path)}
 
 
 def imported_files(path):
@@ -78,6 +94,24 @@ def imported_files(path):
                 found.update(there)
                 break
     return found - {path, PACKAGE / "__init__.py"}  # the public page imports names on first use, and is imported by all
+
+
+def test_few_files_import_modules_whose_names_are_computed():
+    """The public page; what a user names on the command line; a format of export, in its own room."""
+    files = [
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if any(imports_by_name(node) and not isinstance(node.args[0], ast.Constant) for node in ast.walk(parsed(path)))
+    ]
+    assert files == ["__init__.py", "exports/formats.py", "imports.py"]
+
+
+def test_an_import_is_seen_wherever_it_stands(monkeypatch):
+    """In a function, by name, and of the public page, which would hide what it leads to."""
+    source = "def late():\n    import tinygrad_rnn as tr\n    import_module('..graphs.drawing', __package__)\n"
+    monkeypatch.setattr(sys.modules[__name__], "parsed", lambda _: ast.parse(source))
+    assert list(imported(PACKAGE / "engine" / "tape.py")) == [(), ("graphs", "drawing")]
+    assert imported_rooms(PACKAGE / "engine" / "tape.py") == {"__init__", "graphs"}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -96,9 +130,6 @@ def test_the_page_names_every_room():
     table = page.split("| room | what is in it |")[1].split("\n\n")[0]
     named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)(?:\.py|/)`", row.split(" | ")[0])}
     assert named == LEVEL.keys() - {"__main__", "__init__"}
-
-
-FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def test_no_circle_of_files():

@@ -139,8 +139,8 @@ def test_every_view_draws_a_model(view):
     [
         ((3,), {}, "expected a loss"),
         ((language_model(),), {}, "with an example"),
-        ((rnn().losses[0], 1), {}, "recorded already"),
-        ((rnn().losses[0],), {"cut_every": 2}, "recorded already"),
+        ((rnn().losses[0], 1), {}, "already been recorded"),
+        ((rnn().losses[0],), {"cut_every": 2}, "already been recorded"),
         ((language_model(), *text()), {"cut_every": 2, "truncation": "full"}, "not both"),
         ((language_model(), *text()), {"view": "sideways"}, "view must be"),
         ((language_model(), *text()), {"steps": [7]}, "steps"),

@@ -17,8 +17,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.strategies import SearchStrategy
 from tqdm import tqdm
 
-import tinygrad_rnn
-
+from .. import __all__ as public_names
 from ..errors import ConfigError
 from ..imports import working_folder_first
 from ..testing.gradients import check_grads
@@ -189,7 +188,7 @@ def _line(outcome: Outcome, seed_of_draws: int, order: int) -> str:
 _HOMES = {
     "numpy": {"array"},
     "numpy.random": {"default_rng"},
-    "tinygrad_rnn": set(tinygrad_rnn.__all__),
+    "tinygrad_rnn": set(public_names),
     "tinygrad_rnn.testing": {"check_grads"},
     "tinygrad_rnn.testing.strategies": {"normal", "token_batch", "with_noise"},
 }

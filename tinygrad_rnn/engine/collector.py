@@ -1,4 +1,4 @@
-"""A pause of Python's garbage collector, while many small objects are made and none of them is garbage."""
+"""A pause of Python's garbage collector while many small objects are created, none of them garbage."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _INTERPOLATE = "sort with `np.sort`, and weight the two elements beside the place"
-_DECOMPOSE = "nothing with a gradient: decompositions of matrices are not served"
+_DECOMPOSE = "nothing with a gradient: decompositions of matrices are not supported"
 _POLYNOMIAL = "write the polynomial with `*` and `+`"
 _BITS = "apply it to integers in `x.data`"
 _SETS = "apply it to `x.data`, and pick the elements with an index"
@@ -32,7 +32,7 @@ INSTEAD: dict[str, str] = {
     "frexp": "`np.log2` and `np.floor`",
     "ldexp": "`x * 2.0 ** n`",
     "gradient": "`np.diff`, or slices: (x[2:] - x[:-2]) / 2",
-    "i0": "nothing with a gradient: Bessel functions are not served",
+    "i0": "nothing with a gradient: Bessel functions are not supported",
     "insert": "`np.concatenate` of slices",
     "interp": "weights that you compute, `a * (1 - w) + b * w`",
     "meshgrid": "`np.broadcast_to` with `x[:, None]`",
@@ -130,4 +130,4 @@ INSTEAD: dict[str, str] = {
     "subtract.outer": "`a[:, None] - b`",
     "add.outer": "`a[:, None] + b`",
 }
-"""From NumPy's name, without `np.`, to what serves the same purpose, in the words of the page."""
+"""From NumPy's name, without `np.`, to its replacement, in the words of the page."""

@@ -346,7 +346,7 @@ def adopt(leaf: Tensor, array: Array) -> None:
 
 
 def is_held(leaf: Tensor) -> bool:
-    """Return whether anybody but a leaf refers to its array."""
+    """Return whether anything other than a leaf refers to its array."""
     return _references(leaf) > _ALONE
 
 

@@ -43,9 +43,9 @@ def draw(
 ) -> Drawing:
     """Return a drawing of a recorded graph, or of a model or cell that is recorded on an example.
 
-    A loss is drawn as it was recorded. A model is recorded here, one step after another, so that the embedding, cells,
-    head and loss of each step share a column; its loss is the mean over all targets other than -1. A cell has no loss,
-    so the sum of all its outputs takes the place of one. Outside of `draw` nothing is recorded for drawings.
+    A loss is drawn as it was recorded. A model is recorded here, step by step, so that the embedding, cells, output
+    layer and loss of each step share a column; its loss is the mean over all targets other than -1. A cell has no
+    loss, so the sum of all its outputs is used instead. Outside of `draw` nothing is recorded for drawings.
 
     Views: "unrolled" has a column for each step; "rolled" shows one step and its loop; "ops" the operations of one
     step, or of a graph without steps; "backward" the same beside the graph of its backward pass; "auto" is "unrolled"
@@ -61,12 +61,12 @@ def draw(
             T-1 and T. "ops", "backward": which one; None: the second. "rolled" ignores it.
         gradients: draw the norm of the cotangent on each edge, as thickness and colour on a logarithmic scale.
         depth: 1: a cell is one box; 2: its operations are shown; None: 1 in the unrolled view, 2 in the rolled one.
-        truncation: a policy, or its text such as "chunked:20", whose cuts are drawn; for models and cells. Where the
+        truncation: a policy, or its text, such as "chunked:20", whose cuts are drawn; for models and cells. Where the
             windows of several backward passes overlap ("windowed:20"), their gradients are added up, and marks say how
             many passes stop there. What a policy such as `RTRL` carries forward is a line of its own beside the state,
             with its size, and the gradients of parameters are those of the policy.
         cut_every: steps between cuts; for models and cells.
-        title: headline; None: the default of the view.
+        title: of the picture; None: the default of the view.
 
     Raises:
         DrawingError: if a target, view or step does not exist, or there would be more than 3000 boxes.
@@ -95,7 +95,7 @@ def draw(
 
 
 def is_recurrent(graph: Graph) -> bool:
-    """Return whether a step reads a value that another step computed, so that there is something to unroll."""
+    """Return whether some step reads a value that another step computed: otherwise there is nothing to unroll."""
     edges = (
         (node, graph.edge(node, n).place)
         for node in graph.nodes

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The palette of Okabe and Ito, which colour-blind readers can tell apart.
+# The palette of Okabe and Ito, whose colours colour-blind readers can distinguish.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# A style for each policy. Curves often coincide: the second one is broad and pale, so that it shows below the first.
+# A style for each policy. Curves often coincide, so the second one is broad and pale, and visible below the first.
 _LOOKS: tuple[dict[str, str | float], ...] = (
     {"linewidth": 1.6, "marker": "o", "markersize": 3.5},
     {"linewidth": 7, "alpha": 0.3},
@@ -37,11 +37,11 @@ Norms = dict[str, list[float]]
 def gradient_flow(graph: Graph, losses: Literal["last", "all"] = "last") -> Norms:
     """Return the norm of the cotangent that flows back along each state edge, for each state.
 
-    norm_t = ||dL/dh_t through step t+1||: all of the gradient that step t receives from later steps.
+    norm_t = ||dL/dh_t through step t+1||: the whole gradient that step t receives from later steps.
 
     Args:
-        graph: of a recurrence whose steps all record the same operations.
-        losses: "last": L is the last loss alone, which shows how far back a single loss reaches; "all": their sum.
+        graph: a recurrence whose steps all record the same operations.
+        losses: "last": L is the last loss alone, to show how far back a single loss reaches; "all": it is their sum.
 
     Raises:
         DrawingError: if the steps do not match; the message names the first one that differs.
@@ -99,7 +99,7 @@ def plot_gradient_flow(
 
     Raises:
         ImportError: if something is to be drawn, and matplotlib is not installed.
-        ConfigError: if policies are given for a loss that is recorded already, or one of them is not a policy.
+        ConfigError: if policies are given for a loss that has already been recorded, or one of them is not a policy.
         DrawingError: if the steps do not match.
         OSError: if the file cannot be written.
 

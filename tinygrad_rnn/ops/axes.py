@@ -1,4 +1,4 @@
-"""Axes as operations take them: checked once, and counted from the front from then on."""
+"""Axis arguments of operations: checked once, and counted from the front from then on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def normalized(
         function: for messages.
         axis: an integer or a sequence of them; negative ones count from the end.
         shape: of the operand.
-        argument: what the axis is called in messages.
+        argument: name of the axis in messages.
         new: axes that the result has more than the operand; `axis` may name those too.
 
     Raises:
@@ -75,17 +75,17 @@ def reduced(function: str, inputs: Sequence[object], attrs: Attributes) -> Attri
 
 
 def single(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:
-    """Return attributes with an `axis` normalized that must be one axis of the first operand."""
+    """Return attributes with `axis` normalized, which must be one axis of the first operand."""
     return {**attrs, "axis": one(function, attrs["axis"], shape_of(inputs[0]))} if inputs else attrs
 
 
 def added(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:
-    """Return attributes with an `axis` normalized that the result has and the operands have not."""
+    """Return attributes with `axis` normalized, which is an axis of the result that the operands lack."""
     return {**attrs, "axis": one(function, attrs["axis"], shape_of(inputs[0]), new=1)} if inputs else attrs
 
 
 def permuted(function: str, inputs: Sequence[object], attrs: Attributes) -> Attributes:
-    """Return attributes with `axes` normalized, that must name each axis of the operand."""
+    """Return attributes with `axes` normalized, which must name each axis of the operand."""
     axes, shape = attrs["axes"], shape_of(inputs[0])
     if axes is None:
         return attrs

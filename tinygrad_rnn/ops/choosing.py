@@ -1,4 +1,4 @@
-"""Functions that choose, element by element, between arrays; derived from `where`, and constant where they choose."""
+"""Functions that choose between arrays element by element, derived from `where`."""
 
 from __future__ import annotations
 

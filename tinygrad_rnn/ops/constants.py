@@ -1,6 +1,6 @@
-"""NumPy functions whose results carry no gradient: piecewise constant ones, and questions about shape.
+"""NumPy functions whose results carry no gradient: piecewise constant ones, and functions of shapes.
 
-On Tensors they answer with plain arrays (or numbers), because there is nothing to record.
+On Tensors they return plain arrays (or numbers), because there is nothing to record.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _ABOUT_SHAPE: frozenset[Function] = frozenset(
         *(np.diag_indices_from, np.tril_indices_from, np.triu_indices_from),
     ]
 )
-"""Those that look at shapes and dtypes alone, so that a plan may keep their answer."""
+"""Those that depend on shapes and dtypes alone, so that a plan may keep their result."""
 
 _SHAPED_BY_VALUES: frozenset[Function] = frozenset(
     [np.nonzero, np.flatnonzero, np.argwhere, np.bincount, np.unravel_index, np.ix_]
 )
-"""Those whose answer has a length that depends on values, or several parts, which a plan cannot follow."""
+"""Those whose result has a length that depends on values, or several parts, which a plan cannot hold."""
 
 
 _PASSED_ON: dict[Function, tuple[str, str]] = {
     np.full_like: ("fill_value", "fill_value * np.ones_like(a)"),
     np.bincount: ("weights", "one_hot(x).T @ weights"),
 }
-"""The second argument of those whose answer would need its gradient, and what to write then."""
+"""The second argument of those whose result would need its gradient, and what to write instead."""
 
 
 def _refuse_gradient(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
@@ -73,7 +73,7 @@ def _on_arrays(function: Function) -> Function:
             _refuse_gradient(function, args, kwargs)
         if context().tracer is not None and function in _SHAPED_BY_VALUES:
             raise TraceError(
-                f"{function.__name__}: compile() cannot record an answer whose length depends on values; use where(), "
+                f"{function.__name__}: compile() cannot record a result whose length depends on values; use where(), "
                 "or compute it outside and pass it as an argument"
             )
         try:

@@ -16,7 +16,7 @@ from .shape import moveaxis, ravel, reshape
 
 
 def _every(rows: int, columns: int, offset: int) -> slice:
-    """Return where a diagonal lies in a flattened (rows, columns) matrix: elements columns + 1 apart."""
+    """Return the slice of a diagonal in a flattened (rows, columns) matrix: every (columns + 1)-th element."""
     start = offset if offset >= 0 else -offset * columns
     count = max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
     return slice(start, start + (count - 1) * (columns + 1) + 1, columns + 1) if count else slice(0, 0)
@@ -24,7 +24,7 @@ def _every(rows: int, columns: int, offset: int) -> slice:
 
 @unary(np.diagonal)
 def diagonal(a: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
-    """Return the elements a[..., i, i + offset] of the matrices in two axes of `a`, as the last axis."""
+    """Return the elements a[..., i, i + offset] of the matrices in two axes of `a`, along the last axis."""
     shape = shape_of(a)
     if len(shape) < 2:
         raise ShapeError(f"diagonal: expected at least 2 axes, got shape {shape}")

@@ -57,7 +57,7 @@ def einsum(subscripts: str, /, *operands: Operand, optimize: bool | str = False)
            [1.]])
     """
     if not isinstance(subscripts, str):
-        raise UnsupportedError('einsum: the subscripts must be a string, such as "ij,jk->ik"; lists are not served')
+        raise UnsupportedError('einsum: the subscripts must be a string, such as "ij,jk->ik"; lists are not supported')
     operands = tuple(map(as_value, operands))
     inputs, output, lengths = _parsed(subscripts, tuple(shape_of(operand) for operand in operands))
     terms = [_without_repeats(_Term(*pair)) for pair in zip(operands, inputs, strict=True)]

@@ -179,7 +179,7 @@ def _(g: Value, y: Value, a: Value, b: Value) -> Cotangents:
 
 
 def undefined(g: Value) -> Value:
-    """Return the cotangent where a derivative is NaN: that, but 0 where g is, for what is masked counts for nothing."""
+    """Return the cotangent where a derivative is NaN: NaN, but 0 where g is 0, because masked elements do not count."""
     return np.where(g == 0, g, np.nan)  # not 0 and NaN alone, which would be float64 for any g
 
 
@@ -261,8 +261,8 @@ def promoted(function: np.ufunc, a: Operand, b: Operand) -> tuple[Operand, Opera
 def absolute(x: Operand) -> Value:
     """Return |x| for real x, as max(x, -x); the derivative at 0 is 0.
 
-    Complex numbers pass if their imaginary part is the step of a complex-step derivative, so small that it is a
-    direction and no number: then |x + ih| = |x| + ih sign(x).
+    Complex numbers pass if their imaginary part is the step of a complex-step derivative, too small to change the
+    absolute value: then |x + ih| = |x| + ih sign(x).
 
     Raises:
         UnsupportedError: for other complex numbers, of which |z| has no complex derivative.
@@ -279,7 +279,7 @@ def absolute(x: Operand) -> Value:
 
 
 def _is_step(z: Array) -> bool:
-    """Return whether imaginary parts are too small to be numbers, next to the real ones or at all."""
+    """Return whether imaginary parts are too small to count, relative to the real ones or absolutely."""
     imaginary = np.abs(z.imag).max(initial=0)
     return bool(imaginary <= 1e-15 * np.abs(z.real).max(initial=0) or imaginary <= 1e-25)
 
@@ -305,7 +305,7 @@ def clip(
     min: Operand | None = None,
     max: Operand | None = None,
 ) -> Value:
-    """Return a held between a_min and a_max, also called min and max; None leaves that side open.
+    """Return a limited to a_min and a_max, also called min and max; None means no limit on that side.
 
     It is minimum(maximum(a, a_min), a_max), and so are its derivatives: 1 between the bounds, 0 beyond them, and at a
     bound half of the cotangent goes to a and half to the bound.

@@ -1,4 +1,4 @@
-"""Primitives that pick elements, and the scatter-adds that are their transposes: each pair is the other's rule."""
+"""Primitives that pick elements, and their transposes, which scatter and add: each is the rule of the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NumPy's other ways to join arrays and to cut them apart, derived from `concatenate` and `split`."""
+"""NumPy's other functions that join and split arrays, derived from `concatenate` and `split`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .shape import broadcast_to, concatenate, ravel, reshape, split
 def _with_axes(
     arrays: Sequence[Operand], shaped: Callable[[tuple[int, ...]], tuple[int, ...]]
 ) -> Value | tuple[Value, ...]:
-    """Return each array in the shape that `shaped` makes of its own; one array alone, several as a tuple."""
+    """Return each array with the shape that `shaped` derives from its own; one array alone, several as a tuple."""
     made = tuple(reshape(a, shaped(shape_of(a))) for a in arrays)
     return made[0] if len(made) == 1 else made
 
@@ -81,7 +81,7 @@ def vstack(tup: Sequence[Operand], *, dtype: DTypeLike | None = None) -> Value:
 
 @joining(np.dstack)
 def dstack(tup: Sequence[Operand]) -> Value:
-    """Return the arrays joined along axis 2, with that axis put in where they have none."""
+    """Return the arrays joined along axis 2, with that axis inserted if they have fewer."""
     return concatenate([atleast_3d(part) for part in tup], axis=2)
 
 
@@ -140,7 +140,7 @@ def _most_axes(part: Blocks) -> int:
 
 @splitting(np.array_split)
 def array_split(ary: Operand, indices_or_sections: int | Sequence[int] | Array, axis: int = 0) -> tuple[Value, ...]:
-    """Return `ary` cut along `axis` into sections whose lengths differ by one at most, or at the given indices."""
+    """Return `ary` split along `axis` into sections whose lengths differ by at most one, or at the given indices."""
     if isinstance(indices_or_sections, Sequence) or np.ndim(indices_or_sections):
         return split(ary, indices_or_sections, axis=axis)
     sections = int(indices_or_sections)
@@ -153,20 +153,20 @@ def array_split(ary: Operand, indices_or_sections: int | Sequence[int] | Array, 
 
 @splitting(np.hsplit)
 def hsplit(ary: Operand, indices_or_sections: int | Sequence[int] | Array) -> tuple[Value, ...]:
-    """Return `ary` cut along axis 1, or along the only axis of an array with one."""
+    """Return `ary` split along axis 1, or along the only axis of an array with one."""
     return split(ary, indices_or_sections, axis=min(1, len(shape_of(ary)) - 1))
 
 
 @splitting(np.vsplit)
 def vsplit(ary: Operand, indices_or_sections: int | Sequence[int] | Array) -> tuple[Value, ...]:
-    """Return `ary`, of at least two axes, cut along axis 0."""
+    """Return `ary`, with at least two axes, split along axis 0."""
     need_axes("vsplit", ary, 2)
     return split(ary, indices_or_sections, axis=0)
 
 
 @splitting(np.dsplit)
 def dsplit(ary: Operand, indices_or_sections: int | Sequence[int] | Array) -> tuple[Value, ...]:
-    """Return `ary`, of at least three axes, cut along axis 2."""
+    """Return `ary`, with at least three axes, split along axis 2."""
     need_axes("dsplit", ary, 3)
     return split(ary, indices_or_sections, axis=2)
 

@@ -1,4 +1,4 @@
-"""The logistic function and its logarithm, with full relative precision however far out their argument is."""
+"""The logistic function and its logarithm, with full relative precision for arguments of any size."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .elementwise import negative
 def sigmoid(x: Array, /, *, out: Array | None = None) -> Array:
     """Return the logistic function 1 / (1 + exp(-x)); dy/dx = y * (1 - y).
 
-    Every result that is a normal number has full relative precision, however far out x is: sigmoid(-40.0) is 4.2e-18.
-    Below, from x = -709.8 on (-88.7 for float32), it is 0; `log_sigmoid` has no such end. The derivative is computed as
+    Every result that is a normal number has full relative precision: sigmoid(-40.0) is 4.2e-18. For x below -709.8
+    (-88.7 for float32) it is 0; `log_sigmoid` has no such limit. The derivative is computed as
     y * sigmoid(-x), since 1 - y is 0 from x = 37 on.
     """
     values = np.asarray(x)
@@ -72,7 +72,7 @@ def _(g: Value, s: Value, y: Value, x: Value) -> Cotangents:
 def softplus(x: Array, /, *, out: Array | None = None) -> Array:
     """Return log(1 + exp(x)) as max(x, 0) + log(1 + exp(-|x|)), which never overflows; dy/dx = sigmoid(x).
 
-    It is the minus logarithm of the probability that a logit -x gives.
+    It is the negative logarithm of the probability for a logit -x.
 
     >>> import tinygrad_rnn as tr
     >>> float(tr.softplus(-40.0)), float(tr.softplus(800.0))

@@ -1,4 +1,4 @@
-"""Norms of vectors and matrices, and the square root that they and standard deviations end with."""
+"""Norms of vectors and matrices, and the square root used by norms and standard deviations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Order: TypeAlias = float | str | None
 
 @unary()
 def root(x: Operand) -> Value:
-    """Return the square root of x, with the derivative 0 where x is 0: that of a norm, or a deviation, of nothing."""
+    """Return the square root of x, with the derivative 0 where x is 0, as norms and standard deviations take it."""
     zero = x == 0
     return where(zero, 0, sqrt(where(zero, 1, x)))
 
@@ -88,7 +88,7 @@ def _of_matrices(x: Value, ord: Order, axes: tuple[int, ...], keepdims: bool) ->
         return root(sum(multiply(x, x), axis=axes, keepdims=keepdims))
     if ord not in (1, -1, np.inf, -np.inf):
         raise UnsupportedError(
-            f"norm: ord={ord!r} of matrices is not served: its derivative needs singular values, or it is unknown; "
+            f"norm: ord={ord!r} of matrices is not supported: its derivative needs singular values, or it is unknown; "
             "use None, 'fro', 1, -1, inf or -inf"
         )
     inner, outer = axes if abs(ord) == 1 else axes[::-1]  # sums of columns, or of rows
@@ -106,7 +106,7 @@ def vector_norm(x: Operand, /, *, axis: Axis = None, keepdims: bool = False, ord
     if len(axes) == 1:
         return norm(x, ord, axes[0], keepdims)
     if axis is not None:
-        raise UnsupportedError("vector_norm: several axes are not served; reshape them into one")
+        raise UnsupportedError("vector_norm: several axes are not supported; reshape them into one")
     made = norm(ravel(x), ord, 0)
     return reshape(made, (1,) * len(shape)) if keepdims else made
 

@@ -1,8 +1,8 @@
 """Piecewise constant functions, and remainders.
 
-Rounding is constant between the places where it jumps, so the derivative is 0: it is recorded, so that code runs with
-or without a gradient, and the gradient that comes back is 0, as exact as any other. Where something should be learned
-through a rounding, a straight-through estimate is `x + tr.cut(np.round(x) - x)`. Remainders rise with slope 1.
+Rounding is constant between its jumps, so its derivative is 0. It is recorded nevertheless, so that code runs with or
+without a gradient, and the gradient that comes back is exactly 0. To learn through a rounding, use a straight-through
+estimate, `x + tr.cut(np.round(x) - x)`. The derivative of a remainder with respect to its dividend is 1.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _(g: Value, y: Value, x: Value) -> Cotangents:
 
 @primitive(np.trunc, analytic=False)
 def trunc(x: Array, /, *, out: Array | None = None) -> Array:
-    """Return x without what stands after the point; the derivative is 0."""
+    """Return the integral part of x, rounded toward 0; the derivative is 0."""
     _need_real("trunc", x)
     return np.trunc(x, out=out)
 
@@ -166,7 +166,7 @@ def modf(x: Tensor) -> tuple[Tensor, Tensor]: ...
 def modf(x: Numbers) -> tuple[Array, Array]: ...
 @implements(np.modf)
 def modf(x: Operand) -> tuple[Value, Value]:
-    """Return (what stands after the point, what stands before it), both with the sign of x."""
-    x = np.multiply(x, 1.0)  # integers have parts too, floating point ones
+    """Return (fractional part, integral part), both with the sign of x."""
+    x = np.multiply(x, 1.0)  # NumPy's parts of integers are floating point numbers too
     whole = trunc(x)
     return x - whole, whole

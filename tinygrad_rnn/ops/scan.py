@@ -1,4 +1,4 @@
-"""Running sums, products and differences. The rules of products divide by nothing: zeros are numbers like any other."""
+"""Running sums, products and differences. The rules of products do not divide, so zeros need no special case."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _end(part: Operand | None, a: Operand, axis: int) -> list[Operand]:
 def cumulative_sum(
     x: Operand, /, *, axis: int | None = None, dtype: DTypeLike | None = None, include_initial: bool = False
 ) -> Value:
-    """Return the running sums of x along `axis`, which a vector needs not name; with `include_initial` from 0 on."""
+    """Return the running sums of x along `axis`, optional for a vector; with `include_initial`, starting at 0."""
     return _cumulative("cumulative_sum", _cumsum, x, axis, dtype, 0 if include_initial else None)
 
 
@@ -145,7 +145,7 @@ def cumulative_sum(
 def cumulative_prod(
     x: Operand, /, *, axis: int | None = None, dtype: DTypeLike | None = None, include_initial: bool = False
 ) -> Value:
-    """Return the running products of x along `axis`, as `cumulative_sum` does; with `include_initial` from 1 on."""
+    """Return the running products of x along `axis`, like `cumulative_sum`; with `include_initial`, starting at 1."""
     return _cumulative("cumulative_prod", _cumprod, x, axis, dtype, 1 if include_initial else None)
 
 

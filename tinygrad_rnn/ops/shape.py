@@ -119,7 +119,7 @@ def split(
     *,
     out: tuple[Array, ...] | None = None,
 ) -> tuple[Array, ...]:
-    """Return x cut along `axis` into equal sections, or at the given indices; the cotangents are joined again."""
+    """Return x split along `axis` into equal sections, or at the given indices; the cotangents are joined again."""
     return _all_delivered(np.split(x, indices_or_sections, axis=axis), out)
 
 
@@ -170,7 +170,7 @@ def swapaxes(x: Operand, axis1: int, axis2: int) -> Value:
 
 @unary(np.moveaxis)
 def moveaxis(a: Operand, source: int | Sequence[int], destination: int | Sequence[int]) -> Value:
-    """Return a with axes moved to new places, the others in their order."""
+    """Return a with axes moved to new positions, the others in their order."""
     shape = shape_of(a)
     sources = normalized("moveaxis", source, shape, "source")
     places = normalized("moveaxis", destination, shape, "destination")
@@ -184,7 +184,7 @@ def moveaxis(a: Operand, source: int | Sequence[int], destination: int | Sequenc
 
 @unary(np.expand_dims)
 def expand_dims(a: Operand, axis: int | tuple[int, ...]) -> Value:
-    """Return a with axes of length 1 put in."""
+    """Return a with axes of length 1 inserted."""
     shape = shape_of(a)
     places = normalized("expand_dims", axis, shape, new=len(axis) if isinstance(axis, tuple | list) else 1)
     rest = iter(shape)

@@ -1,5 +1,5 @@
-"""Pictures of diagrams: what one is made of, where its boxes and lines stand, and how it is written.
+"""Pictures of diagrams: their parts, their layout, and the formats they are written in.
 
-scene/ holds the parts of a picture with their places and looks; layout/ finds places for diagrams; export/ writes a
-scene, and knows nothing else. Nothing here knows what a diagram is of.
+scene/ holds the parts of a picture with their positions and styles; layout/ positions diagrams; export/ writes a
+scene, and depends on nothing else. Nothing here knows what a diagram represents.
 """

@@ -1,4 +1,4 @@
-"""`Drawing`: what can be done with a picture: look at it, save it, hand it on."""
+"""`Drawing`: a picture to display, save, or pass to Graphviz."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORMATS = ("svg", "html", "dot", "png", "pdf")
 
 
 class Drawing:
-    """A picture of a graph; a notebook shows it.
+    """A picture of a graph, which a notebook displays.
 
     Attributes:
         scene: its parts, with their positions.
@@ -43,7 +43,7 @@ class Drawing:
 
     @cached_property
     def dot(self) -> str:
-        """The picture as DOT text with positions; any Graphviz draws it as it stands."""
+        """The picture as DOT text with positions, which Graphviz draws without a layout of its own."""
         return write_dot(self.scene, self.scene.title)
 
     def svg(self) -> str:
@@ -51,7 +51,7 @@ class Drawing:
         return write_svg(self.scene)
 
     def html(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that needs no network: pan, zoom, and hover a loss to see what learns from it.
+        """Write one HTML page that needs no network: pan, zoom, and hover over a loss to see what learns from it.
 
         Raises:
             OSError: if the file cannot be written; an old one is as it was.
@@ -59,13 +59,13 @@ class Drawing:
         write_atomically(path, page(self.scene, self.svg()))
 
     def graphviz(self) -> graphviz.Source:
-        """Return the picture for the `graphviz` package, to render or to show with it."""
+        """Return the picture for the `graphviz` package, which renders or displays it."""
         import graphviz  # it takes a while, and drawing does without
 
         return graphviz.Source(self.dot)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture to a file whose suffix says how: .svg, .html or .dot, or, with Graphviz, .png or .pdf.
+        """Write the picture in the format of the file's suffix: .svg, .html or .dot, or, with Graphviz, .png or .pdf.
 
         Raises:
             DrawingError: if the suffix is another one, or Graphviz is needed and missing.
@@ -90,7 +90,7 @@ class Drawing:
         bundle = {"text/plain": repr(self)}
         try:
             bundle["image/svg+xml"] = self.svg()
-        except Exception as error:  # whatever it is, the notebook goes on
+        except Exception as error:  # whatever the error is, the notebook continues
             bundle["text/plain"] += f" (no SVG: {type(error).__name__}: {error})"
         return bundle
 

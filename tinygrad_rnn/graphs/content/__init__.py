@@ -1,1 +1,1 @@
-"""The content of boxes, shared by all views: kind, title, lines of small text, tooltip."""
+"""Contents of boxes, shared by all views: kind, title, lines of small text, tooltip."""

@@ -1,4 +1,4 @@
-"""Content of the boxes of single operations, losses, arrays and parameters."""
+"""Contents of boxes of single operations, losses, arrays and parameters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ContentBuilder:
 
     Args:
         flow: the graph, and its gradient.
-        subscript: end of the titles of states and arrays, such as "_{t}".
+        subscript: suffix of the titles of states and arrays, such as "_{t}".
     """
 
     def __init__(self, flow: Flow, subscript: str = "") -> None:
@@ -54,7 +54,7 @@ class ContentBuilder:
     # -- operations and losses ----------------------------------------------------------------------------------------
 
     def operation(self, op: Operation, states: Sequence[str] = (), facts: str = "") -> Content:
-        """Return the content of an operation; with `states`, the title is their names, and the symbol stands below."""
+        """Return the content of an operation; with `states`, the title is their names, with the symbol below it."""
         node = op.node
         given = self.names.get(node.id, ())
         tooltip = [f"{'state' if states else 'operation'}: {node.name}", *self.graph.facts((node, 0)), facts]
@@ -96,7 +96,7 @@ class ContentBuilder:
         return Content("constant" if constant else "input", title, rows, tooltip)
 
     def attribute(self, op: Operation, repeats: bool = True) -> tuple[str, Content] | None:
-        """Return (name, content) of an array among the attributes, such as the ids of a lookup; None: there is none."""
+        """Return (name, content) of an array among the attributes, such as the ids of a lookup, or None."""
         for key, value in op.node.attrs.items():
             if isinstance(value, np.ndarray):
                 name = _ATTRIBUTES.get(key, key)
@@ -145,7 +145,7 @@ class ContentBuilder:
         return [] if magnitude is None else [f"gradient norm: {short_number(magnitude)}"]
 
     def warnings(self, places: Sequence[Place]) -> list[Row]:
-        """Return warnings of the first value that is not finite, and the first gradient not finite or vanished."""
+        """Return warnings about the first value that is not finite, and about the first such or vanished gradient."""
         summaries = [self.graph.summary(place) for place in places]
         bad = [Row(f"{s.bad} of {s.size} not finite", warn=True) for s in summaries if s is not None and s.bad]
         totals = [total for place in places if (total := self.flow.total(place)) is not None]
@@ -158,7 +158,7 @@ def cut_content(factor: float, label: str = "", before: str = "", facts: str = "
 
     Args:
         factor: on the cotangent.
-        label: title of a cut that only some passes close, such as "✂ 3 of 5".
+        label: title of a cut that is closed in only some passes, such as "✂ 3 of 5".
         before: name of the reader, for the tooltip.
         facts: more lines of the tooltip.
 
@@ -175,7 +175,7 @@ def cut_content(factor: float, label: str = "", before: str = "", facts: str = "
 
 
 def sign_of(op: Operation) -> str:
-    """Return the symbol of an operation, with an operand that is a constant number: "1 −", "× 0.5"."""
+    """Return the symbol of an operation, with its operand if that is a constant number: "1 −", "× 0.5"."""
     sign = symbol(op.name)
     numbers = [None if edge.number is None else short_number(edge.number) for edge in op.inputs]
     if len(numbers) == 2 and op.name in _WITH_NUMBER:

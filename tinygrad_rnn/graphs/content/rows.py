@@ -1,4 +1,4 @@
-"""Content of the boxes in the rows of the unrolled view: cells, layers, losses, inputs, initial states."""
+"""Contents of boxes in the rows of the unrolled view: cells, layers, losses, inputs, initial states."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..model.graph import Edge, Place, Summary
 from ..model.table import Row, Table
 from .builder import ContentBuilder, last_name, spec_text
 
-_FORMULA_WIDTH = 150.0  # points; in place of a wider formula the name of the class is shown
+_FORMULA_WIDTH = 150.0  # points; a wider formula is replaced by the name of the class
 _SCALING = frozenset(("multiply", "divide", "mean", "subtract", "negative"))
 
 
 class RowContent(ContentBuilder):
-    """Builder of the contents of boxes in the rows of a table.
+    """Builder of the contents of the boxes in a table's rows.
 
     Args:
         flow: the graph, and its gradient.
@@ -36,7 +36,7 @@ class RowContent(ContentBuilder):
         self._expressions: dict[Row, str] = {}
 
     def of(self, row: Row, time: int) -> Content:
-        """Return the content of a box of a row at a time; -1: of a row on the whole sequence."""
+        """Return the content of a row's box at a time; -1 for a row that spans the whole sequence."""
         if row.role == "input":
             return self._input(row, time)
         return self.content(row, row.blocks[time], f"{time + 1}" if time >= 0 else self.span())
@@ -48,7 +48,7 @@ class RowContent(ContentBuilder):
     # -- formulas -----------------------------------------------------------------------------------------------------
 
     def formula(self, row: Row) -> str:
-        """Return the formula of a row, or else the class or function that it was written in, or a count."""
+        """Return the formula of a row, or else the class or function that contains it, or the number of operations."""
         return self.expression(row) or self.maker(row) or f"{len(_latest(row).nodes)} operations"
 
     def expression(self, row: Row) -> str:
@@ -62,7 +62,7 @@ class RowContent(ContentBuilder):
         return self._expressions[row]
 
     def maker(self, row: Row) -> str:
-        """Return the class or function that a row was written in."""
+        """Return the class or function that contains the code of a row."""
         return maker_of(result_of(_latest(row))[0])
 
     def label(self, row: Row) -> str:
@@ -74,7 +74,7 @@ class RowContent(ContentBuilder):
         return " · ".join(filter(None, dict.fromkeys((name, made, "backward" if row.backward else ""))))
 
     def headline(self, how: str) -> str:
-        """Return the cells in words, and how they are drawn, such as "2 × LSTMCell, unrolled"."""
+        """Return a title that names the cells and how they are drawn, such as "2 × LSTMCell, unrolled"."""
         cells = [self.maker(row) for row in self.table.rows if row.role == "cell"]
         named = [name for name in dict.fromkeys(cells) if name]
         counted = [f"{cells.count(name)} × {name}" if cells.count(name) > 1 else name for name in named]
@@ -116,7 +116,7 @@ class RowContent(ContentBuilder):
         return Content("state", title, (*lines, *self.warnings(places)), "\n".join(tips))
 
     def frame(self, row: Row, time: int) -> Content:
-        """Return the content of the border of an opened cell."""
+        """Return the content of an opened cell's border."""
         closed = self._cell(row, row.blocks[time], f"{time + 1}")
         return Content("frame", closed.title, (Line(self.maker(row)),), closed.tooltip)
 
@@ -141,7 +141,7 @@ class RowContent(ContentBuilder):
         return f"{times[0] + 1}…{times[-1] + 1}" if times else ""
 
     def start(self, row: Row, slots: list[int]) -> Content:
-        """Return the content of the box of a cell's initial states; `slots` are their numbers."""
+        """Return the content of the box of a cell's initial states, given by their numbers."""
         time = max(self.table.times) + 2 if row.backward else min(self.table.times)
         title = ", ".join(f"{row.slots[slot]}_{{{time}}}" for slot in reversed(slots))
         texts = dict.fromkeys(_origin(self.table.starts[row, slot]) for slot in slots)
@@ -183,7 +183,7 @@ class RowContent(ContentBuilder):
 
 
 def result_of(block: Block) -> Place:
-    """Return the value that a block stands for: its last state, or what it computed last."""
+    """Return the value that represents a block: its last state, or its last result."""
     if block.states:
         return block.states[-1]
     whole = [node for node in block.nodes if not node.operation.multiple]  # type: ignore[union-attr]  # not a leaf
@@ -195,7 +195,7 @@ def _latest(row: Row) -> Block:
 
 
 def _origin(value: object) -> str:
-    """Return in a word where an initial state comes from, given the constant or the link that it is."""
+    """Return the origin of an initial state (a constant or a link) in a word."""
     if isinstance(value, np.ndarray):
         return "given" if value.any() else "zeros"
     if not isinstance(value, Link):

@@ -1,1 +1,1 @@
-"""The recorded graph as data for pictures: steps, cells, states, parts, names, and the gradient on each edge."""
+"""The recorded graph as data for pictures: steps, cells, states, names, and the gradient on each edge."""

@@ -1,10 +1,10 @@
 """Blocks of a recorded graph, which all views share: cells, attentions, layers and losses.
 
-Nothing in a recording marks where a cell begins, since a user's own is any function, so blocks are inferred: a value
-that another step reads is a state; the operations that lead to it within its step are its cell; states that depend on
-each other in a cycle belong to one cell; a softmax that weights values is an attention; what is computed from a cell,
-but for no later step, is a layer; a scalar that is only added up on its way to the loss is the loss of its step.
-Operations outside time (on a whole sequence) are grouped by the module that they were recorded in.
+Nothing in a recording marks where a cell begins, since a user's cell can be any function. So blocks are inferred: a
+value that another step reads is a state; the operations that lead to it within its step are its cell; states that
+depend on each other in a cycle belong to one cell; a softmax that weights values is an attention; what is computed from
+a cell and not read by a later step is a layer; a scalar that is only summed on its way to the loss is the loss of its
+step. Operations outside time (on a whole sequence) are grouped by the module in which they were recorded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """The module that it was recorded in, or else its role."""
+        """The module in which it was recorded, or else its role."""
         lookup = self.kind.role == "layer" and any(_looks_up(op.node) for op in self.ops)
         role = "embedding" if lookup else {"layer": "output"}.get(self.kind.role, self.kind.role)
         return ".".join(self.kind.scope) or role
@@ -52,7 +52,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """All edges that bring one value to one block.
+    """All edges that carry one value to one block.
 
     Attributes:
         tail: the block that made the value; None for a parameter or a constant.
@@ -60,7 +60,7 @@ class Link:
         head: the block that reads it; None: the total loss `loss`.
         uses: where it is read.
         cuts: cut nodes on the way, the nearest to the reader first.
-        loss: number of the loss that it brings a term to; None: it leads to a block.
+        loss: number of the loss of which it carries a term; None: it leads to a block.
     """
 
     tail: Block | None
@@ -78,8 +78,8 @@ class Blocks:
     Attributes:
         blocks: oldest first.
         of: node to its block; leaves, cuts, and nodes that add up a loss are in none.
-        links: between blocks, and from parameters (a leaf, or what is computed from leaves alone) to blocks.
-        terms: for each loss, the places that it adds up; the loss itself if it adds up nothing.
+        links: between blocks, and from parameters (a leaf, or a value computed from leaves alone) to blocks.
+        terms: for each loss, the places that it sums; the loss itself if it is no sum.
         sums: for each loss, the nodes that add up its terms.
         weights: node outside time that is computed from leaves alone, to these leaves.
         constants: block to the constants that it reads, as arrays or their Specs, each with its use.
@@ -194,7 +194,7 @@ class _Sorter:
                 self.kind.update((node, kind) for node in part)
 
     def _is_plain(self, part: list[Node]) -> bool:
-        """Return whether a part is no layer: it reads no parameter, or, outside time, only moves or scales elements."""
+        """Return whether a part is no layer: it reads no parameter or, outside time, only moves or scales elements."""
         if part[0].step is None:
             return all(node.name in MOVING or self._scales(node) for node in part)
         return not any(self.flow.has_weights(node) for node in part)
@@ -214,7 +214,7 @@ class _Sorter:
         return None
 
     def _phases(self) -> dict[Node, int]:
-        """Return how often the path to each node leaves the steps: 0 below the first cell, 1 after its stack, ...."""
+        """Return how often the path to each node leaves the steps: 0 below the first cell, 1 after its stack, etc."""
         phases: dict[Node, int] = {}
         for node in self.flow.ops:
             before = [(phases[source], source) for source in self.flow.sources(node) if source in phases]
@@ -225,7 +225,7 @@ class _Sorter:
 
 
 def _looks_up(node: Node) -> bool:
-    """Return whether a node looks up rows of a parameter: an embedding, not a part of the cell that reads it."""
+    """Return whether a node looks up rows of a parameter: it is an embedding, not a part of the cell that reads it."""
     edge = node.edges[0] if node.edges else None
     return node.name == "take" and edge is not None and edge[0].operation is None
 

@@ -17,7 +17,7 @@ from ...engine.tensor import Tensor
 from ...engine.tree import flatten
 
 Step = Callable[[int, object], tuple[Tensor | None, object]]
-"""From t and the state before step t to its loss (None: none) and the state after it."""
+"""Function of t and the state before step t that returns the step's loss, or None, and the state after it."""
 
 _SYMBOLS: tuple[tuple[type[ForwardPolicy] | tuple[type[ForwardPolicy], ...], str, str], ...] = (
     ((RTRL, SnAp), "J", "the influence ∂h/∂θ of the parameters on the state"),
@@ -46,13 +46,13 @@ class Credit(NamedTuple):
     gradients: Mapping[str, Array]
 
     def facts(self, step: int) -> list[str]:
-        """Return lines for a tooltip about what a step, counted from 0, passes on."""
+        """Return the lines of a tooltip about what a step, counted from 0, passes on."""
         norm = f"{self.norms[step]:.3g}"
         return [f"carried forward: {self.name}", f"numbers: {self.sizes[step]:,}", f"norm: {norm}"]
 
 
 def carry_forward(policy: ForwardPolicy, step: Step, T: int, state: object, parameters: Mapping[str, Tensor]) -> Credit:
-    """Run T steps under a policy, and return what it carries from each step to the next.
+    """Run T steps under a policy; return what it carries from each step to the next.
 
     Raises:
         ConfigError: if what is carried does not fit into memory.

@@ -49,7 +49,7 @@ class Dataflow:
                 self.weights[node] = leaves
 
     def _through_dropout(self, edge: Edge) -> Edge:
-        """Return an edge resolved through dropout on a whole sequence: a stack that an unstack undoes after it."""
+        """Return an edge resolved through dropout between a stack of a sequence and the unstack that undoes it."""
         while edge.source is not None and edge.source.name == "unstack":
             inner = edge.source.edges[0]
             while inner is not None and inner[0].name in SCALING:
@@ -78,7 +78,7 @@ class Dataflow:
         return tuple(dict.fromkeys(leaves))
 
     def leaves_of(self, edge: Edge) -> tuple[Node, ...]:
-        """Return the leaves of an edge from a parameter, or from what is computed from parameters alone; else ()."""
+        """Return the leaves of an edge from a parameter, or from a value computed from parameters alone; else ()."""
         if edge.source is None:
             return ()
         return (edge.source,) if edge.source.operation is None else self.weights.get(edge.source, ())
@@ -92,13 +92,13 @@ class Dataflow:
         return [edge.source for edge in self.inputs[node] if edge.source is not None]
 
     def ancestors(self, starts: Iterable[Node]) -> set[Node]:
-        """Return the operations that some results are computed from, themselves included."""
+        """Return the operations from which some results are computed, themselves included."""
         return set(reached(starts, lambda node: self.sources(node) if node in self.ops else ())) & self.ops.keys()
 
     # -- losses -------------------------------------------------------------------------------------------------------
 
     def terms_of(self, loss: Place) -> tuple[list[Node], tuple[Place, ...]]:
-        """Return the operations that only add up scalars on the way to a loss, and the places that they add up."""
+        """Return the operations that only sum scalars on the way to a loss, and the places that they sum."""
         added: dict[Node, None] = {}
         terms: dict[Place, None] = {}
         waiting = [loss]
@@ -116,7 +116,7 @@ class Dataflow:
         return (list(added), tuple(ordered)) if ordered else ([], (loss,))
 
     def _adds_up(self, node: Node) -> bool:
-        """Return whether an operation adds, scales or averages scalars: its own inputs, or those of a stack."""
+        """Return whether an operation adds, scales or averages scalars, its own inputs or those of a stack."""
         edges = [edge for edge in self.inputs[node] if edge.source is not None]
         single = all(_is_single(node, index) for index in range(len(node.specs)))
         if not all(_is_single(edge.source, edge.output) for edge in edges if edge.source is not None):

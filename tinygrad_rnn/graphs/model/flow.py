@@ -36,11 +36,11 @@ def norm(value: Array) -> float:
 
 @dataclass(frozen=True)
 class Flow:
-    """A graph with the magnitudes of the gradient of its losses; in `Flow(graph)` they are not known.
+    """A graph with the magnitudes of the gradient of its losses, which are unknown in `Flow(graph)`.
 
     Attributes:
         graph: the recorded graph.
-        losses: the places that the gradient starts from, each with a cotangent of ones.
+        losses: the places at which the gradient starts, each with a cotangent of ones.
         terms: use to the norm of the cotangent that comes back from that use alone.
         totals: place to the norm of its total cotangent, the sum over its uses.
 
@@ -77,7 +77,7 @@ class Flow:
         return max((m for m in self.terms.values() if math.isfinite(m)), default=0.0)
 
     def warning(self, magnitude: float | None) -> str:
-        """Return what is wrong with a magnitude: "not finite", "vanished", or "" if nothing is."""
+        """Return "not finite" or "vanished" for such a magnitude, "" for any other."""
         if magnitude is None:
             return ""
         if not math.isfinite(magnitude):
@@ -88,7 +88,7 @@ class Flow:
         """Return, for each bundle of uses, the norm of the *sum* of the cotangents that come back from them.
 
         A GRU reads its state three times: the gradient of the state edge is the norm of the sum of three terms. If any
-        bundle has several uses, this costs one more backward pass. Bundles that no gradient reaches are left out.
+        bundle has several uses, this costs one more backward pass. Bundles without a gradient are omitted.
 
         Args:
             bundles: any key to uses of values of one shape.
@@ -115,7 +115,7 @@ class Flow:
 
 
 def flow_of(graph: Graph, losses: Iterable[Place] | None = None) -> Flow:
-    """Return the flow of the gradient of some losses (None: all of the graph); several losses are added up.
+    """Return the flow of the gradient of some losses (None: all of the graph); several losses are summed.
 
     Raises:
         GradientError: if the graph was consumed by an earlier backward().
@@ -134,7 +134,7 @@ def flow_of(graph: Graph, losses: Iterable[Place] | None = None) -> Flow:
         left[place] -= 1
         if not left[place]:
             totals[place] = norm(sums.pop(place))
-        if node.operation is not None:  # the walk has passed this node, so the sums of its outputs are complete
+        if node.operation is not None:  # the walk has passed this node, so the cotangents of its outputs are complete
             for index in range(len(node.specs)):
                 if (node, index) in sums:
                     totals[node, index] = norm(sums.pop((node, index)))
@@ -148,7 +148,7 @@ def flow_of(graph: Graph, losses: Iterable[Place] | None = None) -> Flow:
 
 
 def _walk(graph: Graph, starts: tuple[Place, ...], observe: Observer[Array]) -> None:
-    """Call `observe` with the cotangent of each edge: of one pass, or added up over the passes of the graph."""
+    """Call `observe` with the cotangent of each edge, summed over the passes of the graph if there are several."""
     if not graph.passes or starts != graph.losses:
         _pull(starts, observe)
         return

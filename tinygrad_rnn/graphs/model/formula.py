@@ -1,4 +1,4 @@
-"""Short formulas of what a group of operations computes, such as "tanh(x·Wx + h·Wh + b)"."""
+"""Short formulas for groups of operations, such as "tanh(x·Wx + h·Wh + b)"."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SYMBOLS = {
     "log_softmax": "log softmax",
     "broadcast_to": "broadcast",
 }
-"""Operations that have a shorter or a clearer name in a picture."""
+"""Operations with a shorter or clearer name in pictures."""
 
 BINARY = {"add": (" + ", 1), "subtract": (" − ", 1), "multiply": (" ⊙ ", 2), "divide": (" / ", 2), "matmul": ("·", 3)}
 """Infix operators: their sign and precedence."""
@@ -42,7 +42,7 @@ class _TooLongError(Exception):
 
 
 def symbol(name: str) -> str:
-    """Return the sign or the name under which an operation is drawn.
+    """Return the sign or name of an operation in pictures.
 
     >>> symbol("matmul"), symbol("sigmoid"), symbol("tanh")
     ('×', 'σ', 'tanh')
@@ -55,13 +55,13 @@ def formula(
 ) -> str:
     """Return the formula of a value in terms of the inputs of its group; "" if it is too long to help.
 
-    A value that is used twice is written twice, so the formula of a gated cell is usually too long.
+    A value that is used twice appears twice, so the formula of a gated cell is usually too long.
 
     Args:
         place: the value.
         inside: the nodes of its group.
         source: returns the edge that input `number` of a node reads.
-        called: returns the name of an edge from outside; "" leaves a factor or an argument out.
+        called: returns the name of an edge from outside; "" omits a factor or an argument.
     """
 
     def written(node: Node, depth: int) -> tuple[str, int]:
@@ -114,7 +114,7 @@ def _join(node: Node, parts: list[tuple[str, int]]) -> tuple[str, int]:
 
 
 def maker_of(node: Node) -> str:
-    """Return the class or function whose code recorded a node: "LSTMCell" for LSTMCell.__call__; "" for a script.
+    """Return the class or function whose code recorded a node, "LSTMCell" for LSTMCell.__call__; "" for a script.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> cell = tr.RNNCell(2, 3, np.random.default_rng(0))

@@ -23,10 +23,10 @@ from .credit import Credit
 from .names import names_of
 
 Place = tuple[Node, int]
-"""Where a value comes from: a node, and the number of its output."""
+"""The origin of a value: a node, and the number of its output."""
 
 Use = tuple[Node, int]
-"""Where a value is read: a node, and the number of its input."""
+"""A reader of a value: a node, and the number of its input."""
 
 
 class Parameter(NamedTuple):
@@ -44,12 +44,12 @@ class Parameter(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A cut: its node, the place that it cuts (None: freed, or a constant), and its factor on the cotangent."""
+    """A cut: its node, the place that it cuts (None if freed or a constant), and its factor on the cotangent."""
 
     node: Node
     source: Place | None
     scale: float
-    label: str = ""  # if only some passes close it: how many
+    label: str = ""  # if it is closed in only some passes: how many
 
     @property
     def closed(self) -> bool:
@@ -61,9 +61,9 @@ class Pass(NamedTuple):
     """One of several backward passes whose windows overlap: the graph, recorded again with the cuts of this pass.
 
     Attributes:
-        seeds: the losses that it starts from, each with a cotangent of ones.
+        seeds: the losses at which it starts, each with a cotangent of ones.
         node: node of this recording to the same node of the graph.
-        closed: steps that are cut off from the step before.
+        closed: steps that are cut off from the previous step.
         end: the step after its last loss.
     """
 
@@ -74,12 +74,12 @@ class Pass(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """What an input reads, resolved through cuts and through stacks that an unstack undoes.
+    """The source of an input, resolved through cuts and through stacks that an unstack undoes.
 
     Attributes:
-        source: the node that made the value; None for a constant, or for a value that a closed cut has freed.
+        source: the node that made the value; None for a constant, or a value freed by a closed cut.
         output: which output of the source.
-        use: where it is read; the cotangent that comes back from there is that of the edge.
+        use: its reader, whose cotangent is that of the edge.
         cuts: cut nodes on the way, the one nearest to the reader first.
         constant: the constant (a number, an array, or the Spec of an array that the rule did not keep), else None.
     """
@@ -92,12 +92,12 @@ class Edge(NamedTuple):
 
     @property
     def place(self) -> Place | None:
-        """Where the value comes from; None for a constant."""
+        """The origin of the value; None for a constant."""
         return None if self.source is None else (self.source, self.output)
 
     @property
     def closed(self) -> bool:
-        """Whether a cut of scale 0 is on it: values pass, no gradient comes back."""
+        """Whether it has a cut of scale 0: values pass forward, no gradient passes back."""
         return any(cut.past is not None for cut in self.cuts)
 
     @property
@@ -107,7 +107,7 @@ class Edge(NamedTuple):
 
     @property
     def passed(self) -> Use:
-        """The use whose cotangent arrives at the source: that of its last cut, if it has cuts."""
+        """The use whose cotangent arrives at the source: that by its last cut, if it has cuts."""
         return (self.cuts[-1], 0) if self.cuts else self.use
 
     @property
@@ -117,7 +117,7 @@ class Edge(NamedTuple):
 
     @property
     def number(self) -> float | None:
-        """The constant number that it brings (the real part); None for anything else, or if no rule kept it."""
+        """Its constant number (the real part); None for anything else, or if no rule kept it."""
         value = self.constant
         if self.source is not None or value is None or isinstance(value, Spec) or np.asarray(value).ndim:
             return None
@@ -177,8 +177,8 @@ class Graph:
     """A recorded graph, as data.
 
     Attributes:
-        losses: the places that it ends in, in the order given.
-        nodes: every node that they were computed from, oldest first; across closed cuts too, if the nodes are alive.
+        losses: the places at which it ends, in the order given.
+        nodes: every node from which they were computed, oldest first; also across closed cuts, if the nodes are alive.
         number: node to its position in `nodes`.
         parameters: the leaves, oldest first.
         cuts: node to cut.
@@ -217,7 +217,7 @@ class Graph:
 
     @cached_property
     def uses(self) -> Mapping[Place, tuple[Use, ...]]:
-        """Place to the uses of its value, those by cuts included, oldest reader first."""
+        """Place to the uses of its value, including those by cuts, oldest reader first."""
         found: dict[Place, list[Use]] = {}
         for node in self.nodes:
             for number, edge in enumerate(node.edges):
@@ -237,7 +237,7 @@ class Graph:
         return found
 
     def edge(self, node: Node, number: int) -> Edge:
-        """Return what input `number` of a node reads."""
+        """Return the edge to input `number` of a node."""
         place = node.edges[number]
         if place is None:
             return Edge(None, 0, (node, number), (), node.inputs[number] if node.inputs else Spec((), np.dtype(float)))
@@ -262,7 +262,7 @@ class Graph:
             place = inner
 
     def value(self, place: Place) -> Array | None:
-        """Return the array at a place: recorded, kept for a rule, of a leaf, or computed again; else None."""
+        """Return the array at a place: recorded, kept for a rule, of a leaf, or recomputed; else None."""
         node, index = place
         for table in (self.recorded, self._kept):
             if place in table:
@@ -286,7 +286,7 @@ class Graph:
         return None if value is None or value.dtype.kind not in "fciu" or not value.size else summarise(value)
 
     def reach(self, places: Iterable[Place]) -> set[Node]:
-        """Return the nodes that a gradient from these places reaches: it stops at closed cuts."""
+        """Return the nodes that a gradient from these places reaches; it stops at closed cuts."""
         return {node for node in ancestors(node for node, _ in places) if node.past is None}
 
     def facts(self, place: Place) -> list[str]:
@@ -323,7 +323,7 @@ def read(
     names: Mapping[str, Tensor] | None = None,
     passes: tuple[Pass, ...] = (),
 ) -> Graph:
-    """Return the graph that ends in some Tensors.
+    """Return the graph that ends at some Tensors.
 
     Args:
         losses: one or more Tensors that were recorded.
@@ -363,7 +363,7 @@ def read(
 
 
 def _sources(node: Node) -> list[Node]:
-    """Return the nodes that a node was computed from, across a closed cut too."""
+    """Return the nodes from which a node was computed, also across a closed cut."""
     past = None if node.past is None else node.past()
     return [*(edge[0] for edge in node.edges if edge is not None), *([past] if past is not None else [])]
 
@@ -375,7 +375,7 @@ def _cut(node: Node, passes: Sequence[Pass]) -> Cut:
     scale = float(node.attrs["scale"])
     past = None if node.past is None else node.past()
     if past is not None:
-        # A closed cut remembers the node but not the output: the first of its shape is taken.
+        # A closed cut knows the node but not the output: the first of its shape is taken.
         index = next((i for i, spec in enumerate(past.specs) if spec == node.specs[0]), 0)
         return Cut(node, (past, index), scale)
     return Cut(node, node.edges[0] if node.edges else None, scale, label)

@@ -1,7 +1,7 @@
 """Names of results, read from the lines that recorded them: `i, f, o = split(sigmoid(x), 3)` names three gates.
 
-A node knows the line that recorded it. If a statement there assigns the result of this operation, its target is the
-name that the author gave the result. Without source code a result has no name.
+A node knows the line that recorded it. If a statement there assigns the result of the operation, its target is the
+name of the result. Without source code a result has no name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Assignment(NamedTuple):
 
 
 def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
-    """Return the names that the source gives to results: node id to one name for each output.
+    """Return the names of results in the source code: node id to a name for each output.
 
     A statement that has several operations of the kind that it assigns, such as a + f(b + c), assigns the last of them.
 
@@ -57,7 +57,7 @@ def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
         known[key] = assigned
     found: dict[int, tuple[str, ...]] = {}
     for key, run in runs.items():
-        # The statement may have run several times in a step. If not all of it was recorded, only the last is certain.
+        # The statement may have run several times in a step. If it was recorded only in part, only the last is certain.
         several = known[key].several
         chosen = run[several - 1 :: several] if len(run) % several == 0 else run[-1:]
         found.update((node.id, known[key].targets) for node in chosen)

@@ -18,13 +18,13 @@ from .graph import Edge, Graph, is_passage
 
 @dataclass(frozen=True, eq=False)
 class Operation:
-    """One operation as it is drawn.
+    """One operation of a picture.
 
     Attributes:
-        node: the node that makes its result.
-        nodes: all nodes that it stands for, newest first.
+        node: the node of its result.
+        nodes: all nodes that it represents, newest first.
         step: time step; None: outside time, or a sum over steps.
-        inputs: what it reads.
+        inputs: the edges that it reads.
     """
 
     node: Node
@@ -46,7 +46,7 @@ class Operation:
 def operations_of(graph: Graph) -> list[Operation]:
     """Return the operations of a graph, oldest first.
 
-    The past of a closed cut is included as far as it is alive.
+    The past of a closed cut is included as long as it is alive.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> from tinygrad_rnn.graphs.model.graph import read
@@ -61,7 +61,7 @@ def operations_of(graph: Graph) -> list[Operation]:
     final = {node.id for node, _ in graph.losses}
     readers.update(node.id for node, _ in graph.losses)
     timed = {place[0].id for place, uses in graph.uses.items() if any(node.step is not None for node, _ in uses)}
-    joined: set[int] = set()  # nodes that are drawn as part of a later one
+    joined: set[int] = set()  # nodes that are drawn as parts of a later one
     found: dict[int, Operation] = {}
     for node in reversed(graph.nodes):
         if node.operation is None or node.id in joined or is_passage(node):
@@ -96,7 +96,7 @@ def _joins(user: Node, source: Node, sums_up: bool, names: Container[int]) -> bo
         user: the outer sum.
         source: the inner sum, which nothing else reads.
         sums_up: whether the outer sum is a loss, or is read by no operation of a step.
-        names: ids of results that have a name of their own: what an author named is worth a box.
+        names: ids of results that have a name in the source code: those get boxes of their own.
     """
     alone = sums_up and user.specs[0].shape in ((), (1,)) and source.specs == user.specs
     weighs = source.name in ("multiply", "divide") and sum(edge is not None for edge in source.edges) == 1
@@ -106,7 +106,7 @@ def _joins(user: Node, source: Node, sums_up: bool, names: Container[int]) -> bo
         return False
     if (source.step, source.scope) == (user.step, user.scope) and source.id not in names:
         return True
-    # A scalar that is added up over steps is an accumulated loss, whichever lines of the program do that.
+    # A scalar that is summed over steps is an accumulated loss, whichever lines of the program do that.
     over_time = source.step != user.step or user.step is None
     return alone and over_time
 

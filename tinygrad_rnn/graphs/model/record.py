@@ -25,8 +25,8 @@ def record(
     """Return the graph of a target; see `draw` for what a target can be.
 
     Raises:
-        DrawingError: if the target cannot be drawn, its example is missing, or cuts are asked for in a graph that is
-            recorded already.
+        DrawingError: if the target cannot be drawn, its example is missing, or cuts are requested in a graph that has
+            already been recorded.
         ConfigError: if `truncation` is not a policy, or `cut_every` is not an integer of 1 or more.
     """
     if truncation is not None and cut_every is not None:
@@ -35,8 +35,8 @@ def record(
     if isinstance(losses, list | tuple) and losses and all(isinstance(loss, Tensor) for loss in losses):
         if example or truncation is not None or cut_every is not None:
             raise DrawingError(
-                "draw: a loss is recorded already, so example, truncation and cut_every have no meaning; pass a model "
-                "or a cell with an example, or call cut() where you want cuts when you record the loss"
+                "draw: a loss has already been recorded, so example, truncation and cut_every have no effect; pass a "
+                "model or a cell with an example, or call cut() where you want cuts when you record the loss"
             )
         return read(list(losses))
     if not callable(target) or not example:

@@ -1,8 +1,8 @@
 """Rolling of a recurrence: if its steps match, one represents them all, and a delay z^-1 the edges between them.
 
 Two steps match if they record the same operations in the same order, with the same attributes, shapes, modules and
-sources. The first step may start from a constant, and the last need not pass its state on: these are borders.
-Operations of the last step alone, such as an output layer that reads the last state only, are put outside the loop.
+sources. At the borders, the first step may start from a constant, and the last need not pass on its state. Operations
+of the last step alone, such as an output layer that reads only the last state, are placed outside the loop.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Unlike(NamedTuple):
 
 
 class StepEdge(NamedTuple):
-    """One input of an operation of the template, the step that represents all.
+    """An input of an operation of the template, the step that represents all.
 
     Attributes:
-        kind: where it comes from: the same step, an earlier one, outside time, a leaf, or a constant.
+        kind: its origin: the same step, an earlier one, outside time, a leaf, or a constant.
         source: id of the operation (of the template, or outside) or leaf; -1 for a constant.
         output: which of its outputs.
         lag: steps back; 0 unless kind is "back".
-        edges: its edge in each step, None where a border lacks it.
+        edges: its edge in each step, None if a border lacks it.
     """
 
     kind: Literal["here", "back", "outside", "leaf", "constant"]
@@ -51,7 +51,7 @@ class StepEdge(NamedTuple):
 
 
 class State(NamedTuple):
-    """A value carried from step to step: the operation of the template that makes it, its output, and the lag."""
+    """A value carried from step to step: the operation of the template that computes it, its output, and the lag."""
 
     source: int
     output: int
@@ -65,7 +65,7 @@ class Rolling:
     Attributes:
         steps: the steps that match.
         template: the operations of the step that represents all, oldest first.
-        copies: id of a template operation to its copy in each step (None where a border lacks it).
+        copies: id of a template operation to its copy in each step (None if a border lacks it).
         inputs: id of a template operation to what it reads.
         outside: operations outside time, oldest first.
         home: id of an operation of any step to the id of its template operation.
@@ -79,7 +79,7 @@ class Rolling:
     home: dict[int, int]
 
     def maker(self, state: State) -> Operation:
-        """Return the operation of the template that makes a state."""
+        """Return the operation of the template that computes a state."""
         return next(op for op in self.template if op.id == state.source)
 
     def states(self) -> dict[State, tuple[StepEdge, ...]]:
@@ -97,10 +97,10 @@ class Rolling:
 
 
 def roll(graph: Graph, ops: Sequence[Operation]) -> Rolling | Unlike:
-    """Return the recurrence as one step, or why it is not one.
+    """Return the recurrence as one step, or the reason why it cannot be rolled.
 
     Args:
-        graph: what was recorded.
+        graph: the recorded graph.
         ops: its operations, oldest first.
 
     >>> import numpy as np, tinygrad_rnn as tr
@@ -146,7 +146,7 @@ class _Matcher:
         self.home: dict[int, int] = {}
 
     def rolling(self) -> Rolling | Unlike:
-        """Return the recurrence as one step, or why it is not one."""
+        """Return the recurrence as one step, or the reason why it cannot be rolled."""
         unlike = next(filter(None, map(self._match, self.steps)), None)
         if unlike is not None:
             return unlike
@@ -182,7 +182,7 @@ class _Matcher:
         return None
 
     def _wire(self, table: _Table, op: Operation) -> Unlike | None:
-        """Return the first copy of an operation that does not read what the operation does, or None."""
+        """Return the first copy of an operation whose inputs differ from those of the operation, or None."""
         for step, copy in self.copies[op.id].items():
             pairs = zip(copy.inputs, op.inputs, strict=True)
             if not all(table.fits(copy, mine, op, theirs) for mine, theirs in pairs):
@@ -191,7 +191,7 @@ class _Matcher:
 
 
 class _Table(NamedTuple):
-    """The step of each operation, and the template operation that it is a copy of."""
+    """The step of each operation, and the template operation of which it is a copy."""
 
     order: dict[int, int]
     where: dict[int, int]
@@ -222,7 +222,7 @@ class _Table(NamedTuple):
             return (early and here.kind != "here") or (mine.source is None and bool(mine.cuts))
         if here.kind == there.kind == "leaf":  # inputs that are leaves, a new one for each step
             return not _is_parameter(mine.source) and not _is_parameter(edge.source)
-        # What depends on nothing but the initial state is a constant in the first step.
+        # A value that depends only on the initial state is a constant in the first step.
         return here.kind == "constant" and there.kind == "here" and not self.order[self.where[copy.id]]
 
     def edge(self, op: Operation, number: int, copies: Sequence[Operation | None]) -> StepEdge:

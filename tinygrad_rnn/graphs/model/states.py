@@ -12,7 +12,7 @@ from .graph import Place
 
 
 class Site(NamedTuple):
-    """Where an operation was recorded: module, name, and line in a code object, whose id hashes faster."""
+    """The origin of an operation: module, name, and line in a code object (by its id, which hashes faster)."""
 
     scope: tuple[str, ...]
     name: str
@@ -30,12 +30,12 @@ Spot = tuple[Site, int]
 
 
 class Kind(NamedTuple):
-    """What blocks of different steps have in common.
+    """The common identity of blocks of different steps.
 
     Attributes:
         role: "cell", "attention", "layer" (an output layer, an embedding, ...) or "loss".
-        scope: the module that it was recorded in.
-        number: tells blocks of one role and scope apart.
+        scope: the module in which it was recorded.
+        number: distinguishes blocks of one role and scope.
     """
 
     role: str
@@ -47,7 +47,7 @@ class States:
     """The states of a graph.
 
     Args:
-        flow: what operations read, and what reads them.
+        flow: sources and readers of the operations.
         members: the operations that are drawn, oldest first.
 
     Attributes:
@@ -136,7 +136,7 @@ def spots_of(nodes: Iterable[Node]) -> dict[Node, Spot]:
 
 
 def _bits(mask: int) -> Iterator[int]:
-    """Yield the numbers of the bits that are set."""
+    """Yield the indices of the bits that are set."""
     while mask:
         low = mask & -mask
         yield low.bit_length() - 1

@@ -18,18 +18,18 @@ from ...ops import cut
 from .credit import Step
 
 Scales = Callable[[int], Sequence[float | None]]
-"""From T to the factor of the cut before each step; None: no cut there."""
+"""Function of T that returns the factor of the cut before each step, None for no cut."""
 
 
 class Steps(NamedTuple):
     """A target that runs step by step.
 
     Attributes:
-        step: from t and a state to its loss (None: none) and the next state.
+        step: function of t and a state that returns the step's loss, or None, and the next state.
         T: number of steps.
         state: the initial one.
         weights: of each step's loss; None: 1.
-        nothing: the error message if no step has a loss.
+        nothing: error message if no step has a loss.
     """
 
     step: Step
@@ -59,8 +59,8 @@ class Steps(NamedTuple):
 
 
 def steps_of(target: Callable[..., object], example: Sequence[object]) -> Steps | None:
-    """Return a model or a cell as steps; None: it runs on the whole example at once."""
-    if isinstance(example[0], tuple | dict):  # a batch that the target reads itself
+    """Return a model or a cell as steps; None if it runs on the whole example at once."""
+    if isinstance(example[0], tuple | dict):  # a batch that the target unpacks itself
         return None
     shape = shape_of(example[0])
     if hasattr(target, "loss"):
@@ -77,7 +77,7 @@ def steps_of(target: Callable[..., object], example: Sequence[object]) -> Steps 
 
 
 def _is_float(part: object) -> bool:
-    return isinstance(part, Tensor) or np.asarray(part).dtype.kind == "f"  # targets alone are integers
+    return isinstance(part, Tensor) or np.asarray(part).dtype.kind == "f"  # only targets are integers
 
 
 def run_whole(target: Callable[..., object], example: Sequence[object]) -> list[Tensor]:

@@ -23,15 +23,15 @@ class Row:
     """One row of the table.
 
     Attributes:
-        key: a Kind; for a box on the whole sequence its Block; for inputs ("input", number).
-        role: "input", "cell", "attention", "layer", "loss", or "wide": one box on the whole sequence.
+        key: a Kind; for a box that spans the sequence its Block; for inputs ("input", number).
+        role: "input", "cell", "attention", "layer", "loss", or "wide": one box that spans the sequence.
         level: 0 at the bottom; a row is above all that it reads.
         blocks: time to block.
         inputs: in a row of inputs, time to shape and dtype.
         letter: name of its boxes: "h" for h_1, h_2, ....
         slots: names of the states of a cell.
         backward: whether it reads the sequence from the end.
-        offset: from the middle of a column to that of its box there.
+        offset: from the middle of a column to that of its box.
         y, width, height: of its boxes.
     """
 
@@ -50,7 +50,7 @@ class Row:
 
     @property
     def first(self) -> Block:
-        """The block of the step that the row computes first."""
+        """The block of the step that is computed first."""
         return self.blocks[(max if self.backward else min)(self.blocks)]
 
 
@@ -63,7 +63,7 @@ class Table:
         blocks: of the graph.
         rows: by level, bottom first.
         row_of: block to its row.
-        pairs: (lower row, upper row) that are joined by edges within a step.
+        pairs: (lower row, upper row) connected by edges within a step.
         times: all steps in order, counted from 0; the picture counts from 1.
         starts: (row of a cell, number of a state) to the link or the constant that is its initial state.
         slot_of: from a block of a cell and one of its uses to the number of the state that this use reads in all steps
@@ -80,7 +80,7 @@ class Table:
     slot_of: Callable[[Block, Use], int | None]
 
     def ends(self, link: Link) -> tuple[int, int] | None:
-        """Return the two times that a link joins, the earlier first; None: it does not join two."""
+        """Return the two times that a link connects, the earlier first; None if it does not connect two."""
         times = {time for block in (link.tail, link.head) if block and (time := self.time(block)) is not None}
         return (min(times), max(times)) if len(times) == 2 else None
 
@@ -126,7 +126,7 @@ def make_table(graph: Graph) -> Table:
 
 
 def _backward_kinds(blocks: Blocks, times: Sequence[int]) -> set[Kind]:
-    """Return the cells that read the sequence from the end: their outputs are put into reverse order."""
+    """Return the cells that read the sequence from the end: their outputs are reversed afterwards."""
     found: set[Kind] = set()
     members = {node for block in blocks.blocks for node in block.nodes if block.step is None}
     for node in members:
@@ -152,7 +152,7 @@ def _reads(blocks: Blocks, table: Table) -> dict[Row, set[Row]]:
 
 
 def _starts(blocks: Blocks, table: Table) -> tuple[dict[tuple[Row, int], Link | Kept], dict[Row, dict[int, Kept]]]:
-    """Split what cells read in their first step into initial states and inputs."""
+    """Return the initial states, and the inputs, among what cells read in their first step."""
     first = {row.first for row in set(table.row_of.values())}
     starts: dict[tuple[Row, int], Link | Kept] = {}
     for link in blocks.links:

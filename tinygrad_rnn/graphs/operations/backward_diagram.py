@@ -1,6 +1,6 @@
-"""The backward pass of a graph: its recording, and its diagram, with each box at the level of a forward operation.
+"""The backward pass of a graph: its recording, and its diagram, whose boxes are at the levels of forward operations.
 
-The pass runs on recorded Tensors, so that each operation of a rule is a node.
+The pass runs on recorded Tensors, so each operation of a rule is a node.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class RecordedBackward:
     """The recording of a backward pass.
 
     Attributes:
-        by: forward node to the nodes that its rule made, oldest first.
-        arrives: forward node to the nodes that add up its cotangents, oldest first.
+        by: forward node to the nodes that its rule recorded, oldest first.
+        arrives: forward node to the nodes that sum its cotangents, oldest first.
         values: node to its array.
-        sent: forward use to the node of the cotangent that its rule sent there (None: a constant).
-        seeds: the leaves that the pass starts from, one for each loss.
+        sent: forward use to the node of the cotangent that its rule returned for it (None: a constant).
+        seeds: the leaves at which the pass starts, one for each loss.
     """
 
     by: dict[Node, list[Node]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class RecordedBackward:
 
 
 def record_backward(graph: Graph) -> RecordedBackward:
-    """Run the backward pass of a graph's losses with its rules recorded, and return what each rule made.
+    """Run the backward pass of a graph's losses with its rules recorded; return what each rule recorded.
 
     >>> import tinygrad_rnn as tr
     >>> from tinygrad_rnn.graphs.model.graph import read
@@ -61,7 +61,7 @@ def record_backward(graph: Graph) -> RecordedBackward:
     made = RecordedBackward()
     fresh: list[Node] = []
     seeds: list[tuple[tuple[Node, int], Tensor]] = []
-    known: dict[tuple[Node, int], int] = {}  # place to how many cotangents have come back to it
+    known: dict[tuple[Node, int], int] = {}  # place to the number of cotangents that have come back to it
     pending: list[Node] = []  # the node whose sum is recorded next, if any
 
     def watch(node: Node, outputs: tuple[Array, ...]) -> None:
@@ -103,9 +103,9 @@ class BackwardDiagram(Diagram):
     Attributes:
         crossing: edges from boxes of the forward diagram to boxes that read an array kept there.
         rules: box of a forward operation, oldest first, to the name of the operation.
-        levels: box of a forward operation to the boxes that its rule made, each with its depth: 0 is computed first.
+        levels: box of a forward operation to the boxes of its rule, each with its depth: 0 is computed first.
         ends: box of a parameter, or of a result of another step, to the box with its cotangent.
-        starts: box where a cotangent comes in to the box of the operation at whose level that is.
+        starts: box at which a cotangent comes in to the box of the operation at its level.
     """
 
     crossing: list[DiagramEdge] = field(default_factory=list)
@@ -119,7 +119,7 @@ class BackwardDiagramBuilder:
     """Builder of the diagram of the backward pass of some operations.
 
     Args:
-        flow: what was recorded, and its gradient.
+        flow: the recorded graph, and its gradient.
         forward: the diagram of the operations.
         chosen: the operations in that diagram.
         recorded: the backward pass of the graph.
@@ -159,7 +159,7 @@ class BackwardDiagramBuilder:
     # -- names --------------------------------------------------------------------------------------------------------
 
     def _resolve(self, node: Node) -> tuple[Node, bool]:
-        """Return the node that operations which only move elements start from, and whether they transpose."""
+        """Return the node whose elements are only moved on the way to a node, and whether they are transposed."""
         transposed = False
         while _only_moves(node) and node not in self.box:
             edge = node.edges[0]
@@ -170,7 +170,7 @@ class BackwardDiagramBuilder:
         return node, transposed
 
     def _called(self, node: Node, number: int) -> str:
-        """Return the name of an input of a backward operation: g for a cotangent, or that of a kept array."""
+        """Return the name of an input of a backward operation: g for a cotangent, or the name of a kept array."""
         edge = node.edges[number]
         if edge is None:
             value = node.inputs[number]
@@ -185,7 +185,7 @@ class BackwardDiagramBuilder:
         return "gᵀ" if transposed else "g"
 
     def _kept_name(self, source: Node, output: int, reader: Node) -> str:
-        """Return the name of a kept array: that of a parameter or a result, or y for the output of the rule itself."""
+        """Return the name of a kept array: that of a parameter or a result, or y for the operation's own output."""
         if source.operation is None and source in self.box:
             return self.forward.boxes[self.box[source]].title
         if source.id in self.graph.names:
@@ -227,7 +227,7 @@ class BackwardDiagramBuilder:
         return norm(self.recorded.values[node])
 
     def _source(self, node: Node, op: Operation) -> str:
-        """Return the box of a backward node; a seed, or a node of another step, gets a box where it comes in."""
+        """Return the box of a backward node; a seed, or a node of another step, gets a box at its entry."""
         if node in self.ids:
             return self.ids[node]
         if node not in self.elsewhere:
@@ -237,7 +237,7 @@ class BackwardDiagramBuilder:
         return self.elsewhere[node]
 
     def _start(self, node: Node) -> Content:
-        """Return the content for a cotangent that comes in: a seed, or what an operation of another step sends back."""
+        """Return the content of a cotangent that comes in: a seed, or one from an operation of another step."""
         if node in self.recorded.seeds:
             return Content("loss", "∂L/∂L = 1", (), "seed\nthe cotangent of the loss")
         maker = self.made_by.get(node)
@@ -248,7 +248,7 @@ class BackwardDiagramBuilder:
         return Content("constant", title, (Row("∂L"),), "comes from a later step")
 
     def _cotangents_of_inputs(self) -> None:
-        """Draw where cotangents leave: to parameters, and to results of other steps."""
+        """Draw the cotangents that leave: to parameters, and to results of other steps."""
         for op in self.chosen:
             for edge in op.inputs:
                 source = edge.source

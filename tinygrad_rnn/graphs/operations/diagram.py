@@ -18,7 +18,7 @@ from ..model.formula import symbol
 from ..model.graph import Edge
 from ..model.operations import Operation
 
-_MANY = 8  # readers of a leaf that share its box; with more of them the lines would tangle
+_MANY = 8  # readers of a leaf that share its box; the lines of more of them would tangle
 
 
 @dataclass
@@ -36,9 +36,9 @@ class OperationDiagramBuilder:
     """Builder of the diagram of some operations of a graph.
 
     Args:
-        flow: what was recorded, and its gradient.
+        flow: the recorded graph, and its gradient.
         ops: all operations of the graph, oldest first.
-        chosen: those to draw.
+        chosen: the operations to draw.
     """
 
     def __init__(self, flow: Flow, ops: Sequence[Operation], chosen: Collection[Operation]) -> None:
@@ -186,7 +186,7 @@ class OperationDiagramBuilder:
         return id
 
     def _reader(self, op: Operation, edge: Edge) -> None:
-        """Record that a result is read in another step: gradient comes back from there."""
+        """Record that a result is read in another step, from which a gradient comes back."""
         assert edge.source is not None
         title = f"t = {op.step + 1}" if op.step is not None else "L" if op.id in self.losses else symbol(op.name)
         id = f"to {title} {self._id(edge.source)}"

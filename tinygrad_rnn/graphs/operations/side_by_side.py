@@ -16,7 +16,7 @@ from ...pictures.scene.text import text_width
 from .backward_diagram import BackwardDiagram
 
 _LEFT, _TOP = 34.0, 118.0
-_BETWEEN = 60.0  # between the forward and the backward side, apart from the lanes
+_BETWEEN = 60.0  # between the forward and the backward side, without the lanes
 _LANE = 6.0
 _ACROSS = 26.0
 _BAND = 11.0  # from the boxes of a level to its border
@@ -109,7 +109,7 @@ def _side(diagram: Diagram, ranks: Mapping[str, int], extents: Sequence[float], 
 
 
 def _cross(scene: Scene, backward: BackwardDiagram, corridor: float) -> None:
-    """Draw the kept arrays that rules read: each out of its box, along a lane in the middle, into the readers."""
+    """Draw the kept arrays that rules read: each from its box, along a lane in the middle, to its readers."""
     boxes = {box.id: box for box in scene.boxes}
     left = [box for box in scene.boxes if box.id not in backward.boxes]
     right = [box for box in scene.boxes if box.id in backward.boxes]

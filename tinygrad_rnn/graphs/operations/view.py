@@ -1,7 +1,7 @@
 """The views of single operations: of one step, or of a graph without steps.
 
-The operations view shows what is computed, with values flowing upward. The backward view shows it beside the graph of
-its backward pass, whose rules are recorded, so that each multiplication in a rule is a node. Each operation has a level
+The operations view shows the forward pass, with values flowing upward. The backward view shows it next to the graph of
+the backward pass, whose rules are recorded, so that each multiplication in a rule is a node. Each operation has a level
 of its own, with the operations of its rule to the right; values flow down on the left, cotangents up on the right. A
 thin line crosses over where a rule reads an array that the forward pass kept for it.
 """
@@ -28,8 +28,8 @@ def operations(flow: Flow, options: Options) -> Scene:
     """Return the picture of the operations of one step, or of a graph that has no steps.
 
     Args:
-        flow: what was recorded, and its gradient.
-        options: `steps` says which step, counted from 1 (a number, or a sequence of one); None: the second, which
+        flow: the recorded graph, and its gradient.
+        options: `steps` chooses the step, counted from 1 (a number, or a sequence of one); None: the second, which
             reads a state and passes one on.
 
     Raises:
@@ -47,11 +47,11 @@ def operations(flow: Flow, options: Options) -> Scene:
 
 
 def backward(flow: Flow, options: Options) -> Scene:
-    """Return the picture of a graph (one step of it, if it has steps) beside the graph of its backward pass.
+    """Return the picture of a graph (one step of it, if it has steps) next to the graph of its backward pass.
 
     Args:
-        flow: what was recorded, and its gradient.
-        options: `steps` says which step, as for `operations`.
+        flow: the recorded graph, and its gradient.
+        options: `steps` chooses the step, as for `operations`.
 
     Raises:
         DrawingError: if there is no such step, or there are more than 3000 boxes.
@@ -70,7 +70,7 @@ def backward(flow: Flow, options: Options) -> Scene:
 
 
 def _one_step(view: str, flow: Flow, options: Options) -> tuple[OperationDiagram, list[Operation], list[str]]:
-    """Return the diagram of one step (of all, if there are no steps), its operations, and facts for the subtitle.
+    """Return the diagram of one step (of the whole graph, if it has none), its operations, and facts for the subtitle.
 
     Raises:
         DrawingError: if there is no such step.

@@ -1,1 +1,1 @@
-"""The rolled view: one step, with its states carried back over the top."""
+"""The rolled view: one step, with its states carried back above it."""

@@ -1,4 +1,4 @@
-"""Areas of a rolled picture: boxes of one block of the step, or of one module outside time."""
+"""Areas of a rolled picture: the boxes of one block of the step, or of one module outside time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..model.states import Kind
 
 @dataclass(frozen=True)
 class Area:
-    """Boxes of one cell or module.
+    """The boxes of one cell or module.
 
     Attributes:
         label: of its region; "": no region.
@@ -42,7 +42,7 @@ def areas_of(
     Args:
         edges: of the picture.
         box: id of an operation to its box.
-        delays: id of a delay's box to the box that makes its state.
+        delays: id of a delay's box to the box that computes its state.
         rolling: the recurrence as one step.
         blocks: of the graph.
     """
@@ -91,7 +91,7 @@ def _area_outside(op: Operation, before: bool, read: set[_Key]) -> _Key:
 
 
 def _area_of(op: Operation, blocks: Blocks) -> _Key:
-    """Return the area of an operation of the step: its block; a loss belongs to the layer it is computed from."""
+    """Return the area of an operation of the step: its block; a loss belongs to the layer from which it is computed."""
     sources = [edge.source for edge in op.inputs if edge.source is not None and edge.source.step == op.step]
     block = next((blocks.of[node] for node in (op.node, *sources) if node in blocks.of), None)
     if block is None:

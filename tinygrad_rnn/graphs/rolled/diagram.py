@@ -29,14 +29,14 @@ class Loop:
     """A state that is carried from step to step, or what a policy carries forward beside the states.
 
     Attributes:
-        source: id of the box that makes it.
+        source: id of the box that computes it.
         delay: id of its delay box.
         name: of the state.
         shape: of the state, as text.
         lag: of the delay, in steps.
         scales: for each step that could read it, the factor of the cut before it; None: no cut.
-        norms: for each of these, the norm of the gradient that goes back to the step before, or of what is carried
-            forward; empty if that is not known.
+        norms: for each of these, the norm of the gradient that goes back to the previous step, or of what is carried
+            forward; empty if unknown.
         kind: of its line.
     """
 
@@ -56,7 +56,7 @@ class Loop:
 
     @property
     def fact(self) -> str:
-        """What it carries, in words."""
+        """A description of what it carries."""
         said = f"{self.name} {self.shape}"
         return f"{said} carried forward" if self.kind == "influence" else f"state {said}"
 
@@ -87,16 +87,16 @@ class RolledDiagram(Diagram):
 
 
 _LineKey = tuple[str, str, str, Hashable]
-"""Tail, head, label, and a key that keeps parallel lines apart."""
+"""Tail, head, label, and a key that distinguishes parallel lines."""
 
 
 def rolled_diagram(flow: Flow, rolling: Rolling, closed: bool = False) -> RolledDiagram:
     """Return the diagram of a recurrence.
 
     Args:
-        flow: what was recorded, and its gradient.
+        flow: the recorded graph, and its gradient.
         rolling: the recurrence as one step.
-        closed: draw each cell, layer and loss as one box, instead of its operations.
+        closed: draw each cell, layer and loss as one box, without its operations.
     """
     return _Builder(flow, rolling, closed).diagram()
 
@@ -222,7 +222,7 @@ class _Builder:
         return self.content.loss(op, "L", text, strong=True)
 
     def _close(self) -> None:
-        """Give the boxes of blocks the content that they have in the unrolled view."""
+        """Replace the contents of the boxes of blocks by those of the unrolled view."""
         for op in self.ops:
             box, block = self.box[op.id], self.blocks.of.get(op.node)
             if block is not None and self.made.boxes[box].kind != "loss":
@@ -230,7 +230,7 @@ class _Builder:
                 self.made.boxes[box] = self.rows.content(self.table.row_of[block], block, index)
 
     def _sum_of_losses(self) -> None:
-        """Add a box for the sum of the losses, if each step has one: the gradient is that of their sum."""
+        """Add a box for the sum of the losses, if each step has one, because the gradient is that of their sum."""
         boxes = [box for box in self.made.losses if box.startswith("op")]
         if not boxes or len(self.losses) < 2:
             return

@@ -25,14 +25,14 @@ from .loops import TALL
 
 TOP = 84.0  # below the headline
 LEFT = 30.0
-SHORT = 4  # characters of a label that is drawn; longer ones would push the columns apart
+SHORT = 4  # longest label that is drawn, in characters; longer ones would push the columns apart
 _PAD = 18.0  # between the boxes of an area and its border
 _HEAD = 16.0  # for the label of an area
 _SIDE = 16.0  # for each loop that enters from the left
 _PARAMETERS = 34.0  # from the areas down to their parameters
 _ACROSS = 34.0  # between columns
 _LOOP_ROOM = 170.0  # width for the scissors and bars on the loop of a closed cell
-_LANE = 11.0  # between two lines that run beside each other
+_LANE = 11.0  # between two parallel lines
 
 
 class Frame(NamedTuple):
@@ -55,7 +55,7 @@ class RolledLayout:
         loops: loops, each with the y of its line and how many others it encloses.
         frames: borders of all areas, those of the top row first.
         feeds: edges from parameters up to their readers, each with its points.
-        bottom: y of the end of the lowest row.
+        bottom: y of the lower end of the lowest row.
     """
 
     boxes: dict[str, Box] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class RolledLayout:
 
 
 class _Gate(NamedTuple):
-    """The point where line number `line` leaves its row, or enters it."""
+    """The point at which line number `line` leaves or enters its row."""
 
     line: int
     out: bool
@@ -79,7 +79,7 @@ _Name = str | _Gate
 
 @dataclass
 class _Row:
-    """A row before it is laid out.
+    """A row before layout.
 
     Attributes:
         diagram: the whole diagram.
@@ -100,7 +100,7 @@ class _Row:
     readers: set[int] = field(default_factory=set)
 
     def gates(self, out: bool) -> list[_Gate]:
-        """Return the gates where lines leave (`out`), or those where they enter."""
+        """Return the gates at which lines leave (`out`) or enter."""
         return [name for name in self.index if isinstance(name, _Gate) and name.out == out]
 
     @property
@@ -129,7 +129,7 @@ def lay_out(diagram: RolledDiagram) -> RolledLayout:
 
 
 def _rows(diagram: RolledDiagram) -> list[_Row]:
-    """Return the rows, lowest first: each cell begins a new one."""
+    """Return the rows, lowest first; each cell begins a new one."""
     found: list[list[Area]] = [[]]
     for area in diagram.areas:
         if area.cell and any(other.cell for other in found[-1]):
@@ -182,7 +182,7 @@ class _Placer:
         self.tall = (TALL if bars else 40.0) + (14.0 if diagram.closed else 0.0)  # height of a loop
 
     def place(self, row: _Row) -> float:
-        """Place a row below those before it; return the y of its top."""
+        """Place a row below the previous ones; return the y of its top."""
         ranks = _ranks(row)
         nested = sorted(row.loops, key=lambda loop: ranks[row.index[loop.source]] - ranks[row.index[loop.delay]])
         high = [row.index[box] for loop in nested for box in (loop.delay, loop.source)]
@@ -235,7 +235,7 @@ class _Placer:
         return Frame(area, min(lefts), upper, right, bottom)
 
     def _parameters(self, row: _Row, bottom: float) -> float:
-        """Place the parameters that a row reads below it, each below its first reader; return where they end."""
+        """Place the parameters that a row reads below it, each below its first reader; return their lowest y."""
         placed = self.places.boxes
         mine = [(id, [read for read in found if read[0] in row.index]) for id, found in self.diagram.parameters.items()]
         mine = sorted(((id, found) for id, found in mine if found), key=lambda pair: placed[pair[1][0][0]].x)
@@ -260,7 +260,7 @@ class _Placer:
         return y + tallest / 2
 
     def _feed(self, mine: Sequence[tuple[str, list[tuple[str, float | None]]]], bottom: float) -> None:
-        """Add the lines from the parameters of a row to their readers; lines into one box are kept apart."""
+        """Add the lines from the parameters of a row to their readers; lines into one box are spread."""
         counts = Counter(box for _, found in mine for box, _ in found)
         taken: Counter[str] = Counter()
         for lane, (id, found) in enumerate(mine):
@@ -318,7 +318,7 @@ def _columns(own: Sequence[int], row: _Row, delays: set[int]) -> list[int]:
 
 
 def _spine(row: _Row) -> set[int]:
-    """Return the items of the longest path from a delay: they are put on one straight line."""
+    """Return the items of the longest path from a delay, which are kept on one straight line."""
     delays = {row.index[loop.delay] for loop in row.loops}
     if not delays:
         return set()

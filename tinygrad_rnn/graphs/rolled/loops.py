@@ -1,4 +1,4 @@
-"""The loop of a rolled picture: a state carried back over the top, with its scissors and the gradient of each pass."""
+"""The loop of a rolled picture: a state carried back above the step, with scissors and the gradient of each pass."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _ENTRY = 30.0
 
 
 def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level: int, shift: float = 0.0) -> None:
-    """Add a loop to a scene: its line, what cuts it, and a bar for each pass.
+    """Add a loop to a scene: its line, the mark of its cuts, and a bar for each pass.
 
     Args:
         scene: to add to.
         loop: the loop.
-        source: box that makes it; the line leaves at its top.
+        source: box that computes it; the line leaves at its top.
         delay: its delay; the innermost loop enters it from above, the others from the left.
         y: of the line.
         level: 0 for the innermost loop.
-        shift: from the middle of its source to where it leaves.
+        shift: of the point at which it leaves, from the middle of its source.
     """
     closed = [scale == 0 for scale in loop.scales]
     magnitude = loop.magnitude
@@ -64,7 +64,7 @@ def draw_loop(scene: Scene, loop: Loop, source: Box, delay: Box, y: float, level
 
 
 def _mark(loop: Loop) -> tuple[Content, str] | None:
-    """Return the mark of the cuts of a loop, and in words when they act; None: nothing is cut."""
+    """Return the mark of the cuts of a loop, and which passes are cut, in words; None if nothing is cut."""
     cuts = [number for number, scale in enumerate(loop.scales) if scale == 0]
     factors = sorted({scale for scale in loop.scales if scale not in (None, 0, 1)})
     if 1.0 in loop.scales:
@@ -81,7 +81,7 @@ def _mark(loop: Loop) -> tuple[Content, str] | None:
 
 
 def when(cuts: Sequence[int], passes: int, lag: int = 1) -> str:
-    """Return in words which passes of a loop are cut; pass j leads into step j + lag, counted from 0.
+    """Return which passes of a loop are cut, in words; pass j leads to step j + lag, counted from 0.
 
     >>> when([9, 19, 29], 34), when([3], 7), when([0, 1, 2], 3), when([2, 11, 13, 30, 31], 34)
     ('every 10 steps', 'before t = 5', 'every step', '5 of 34 times')
@@ -108,7 +108,7 @@ def _bars(scene: Scene, loop: Loop, closed: Sequence[bool], left: float, right: 
     count = len(loop.norms)
     group = -(-count * 5 // max(1, int(room)))  # passes that share a bar
     step = min(20.0, room / -(-count // group))
-    # Heights compare the passes with each other, colours with the rest of the picture.
+    # Heights compare the passes with each other; colours compare them with the rest of the picture.
     own = Scale.of(loop.norms)
     middle = (left + right) / 2
     start = middle - step * (count / group) / 2

@@ -1,4 +1,4 @@
-"""The rolled view: one step, its operations from left to right, and the state carried back over the top."""
+"""The rolled view: one step, its operations from left to right, and the state carried back above them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _BESIDE = 22.0  # between loops that leave one box
 
 
 def rolled(flow: Flow, options: Options) -> Scene:
-    """Return the picture of one step with its loops; if steps do not match, the unrolled one, with a note why.
+    """Return the picture of one step with its loops; if steps do not match, the unrolled picture, with the reason.
 
     Args:
-        flow: what was recorded, and its gradient.
-        options: `depth` 1 draws cells, layers and losses as one box each, else their operations are drawn; `steps`
-            is ignored, as one step represents all.
+        flow: the recorded graph, and its gradient.
+        options: `depth` 1 draws each cell, layer and loss as one box, otherwise their operations are drawn; `steps`
+            is ignored, because one step represents all.
     """
     rolling = roll(flow.graph, operations_of(flow.graph))
     if isinstance(rolling, Unlike):
@@ -69,7 +69,7 @@ def _fill(scene: Scene, diagram: RolledDiagram, places: RolledLayout, T: int) ->
 
 
 def _finish(scene: Scene, bottom: float) -> None:
-    """Set the size of the scene, and put the legend where nothing else is."""
+    """Set the size of the scene, and put the legend in free space."""
     parts = scene.rectangles
     right = max(part.right for part in parts)
     scene.width, scene.height = max(right, LEFT + headline_width(scene)) + LEFT, bottom

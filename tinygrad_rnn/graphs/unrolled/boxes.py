@@ -37,7 +37,7 @@ def draw_boxes(canvas: Canvas) -> None:
 
 
 def draw_links(canvas: Canvas) -> None:
-    """Draw what goes from row to row within a step."""
+    """Draw the links from row to row within a step."""
     grid, table = canvas.grid, canvas.table
     for link in canvas.blocks.links:
         tail = None if link.tail is None else canvas.boxes.get(link.tail)
@@ -87,7 +87,7 @@ def draw_losses(canvas: Canvas) -> None:
 
 
 def _middle(canvas: Canvas, width: float, several: bool) -> float:
-    """Return the x of a loss: over the middle of the steps, on a column if one is near; of several, after the steps."""
+    """Return the x of a loss: the middle of the steps, or of a column nearby; one of several is put after the steps."""
     left, right = canvas.grid.span()
     if several:
         return right + 60 + width / 2
@@ -98,7 +98,7 @@ def _middle(canvas: Canvas, width: float, several: bool) -> float:
 
 
 def _lines_to(canvas: Canvas, box: Box, links: Sequence[tuple[Link, Box]]) -> None:
-    """Draw the lines of terms to a loss: into its bottom if they are below it, else into its sides."""
+    """Draw the lines of terms to a loss: to its bottom from terms below it, else to its sides."""
     sides: dict[int, list[tuple[Link, Box]]] = {-1: [], 1: []}
     for link, tail in links:
         wide = canvas.row(link.tail).role == "wide"
@@ -137,7 +137,7 @@ def _windows(canvas: Canvas) -> list[Region]:
     grid, found = canvas.grid, []
     for window in canvas.parts.windows:
         left, right = grid.window_span(window)
-        # Lines to a loss cross the top of a window, where its name is.
+        # Lines to a loss cross the top of a window, which holds its name.
         room = grid.left + 9 - 24 if canvas.parts.totals else right - left
         names = (f"{what} {window.number}" for what in ("backprop window", "BPTT window"))
         label = next((name for name in names if text_width(name, 9) < room), f"window {window.number}")

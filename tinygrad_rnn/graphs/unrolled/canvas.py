@@ -1,4 +1,4 @@
-"""The canvas of the unrolled view: boxes, edges with their gradients, cuts, and what each loss lights up."""
+"""The canvas of the unrolled view: boxes, edges with their gradients, cuts, and what each loss highlights."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _APART = 22.0  # between two states of one cell
 
 
 class Canvas:
-    """A scene to draw on, and what is known before anything is drawn.
+    """A scene to draw on, with the facts that are known beforehand.
 
     Args:
-        parts: what is shown.
+        parts: the parts of the picture.
         grid: the coordinates of rows and columns.
 
     Attributes:
         plan: the layout of parameters and their lines.
         norms: norms of the gradients of links, and of pieces of the lines of parameters.
-        scene: what is drawn on.
+        scene: the picture so far.
         boxes: block to its box, once drawn.
     """
 
@@ -43,7 +43,7 @@ class Canvas:
         self.norms: dict[Hashable, float] = parts.flow.joint(bundles | dict(self.plan.bundles()))
         self.scene = Scene("", "", scale=Scale.of(self.norms.values()), legend=self.plan.legend)
         self.boxes: dict[Block, Box] = {}
-        self._nodes: dict[str, list[Node]] = {}  # id of a box or an edge to the nodes that light it up
+        self._nodes: dict[str, list[Node]] = {}  # id of a box or an edge to the nodes that highlight it
         self._cuts: dict[tuple[float, float, float], Box] = {}
 
     # -- rows and columns ---------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ class Canvas:
     # -- boxes and edges ----------------------------------------------------------------------------------------------
 
     def add(self, box: Box, nodes: Iterable[Node] = ()) -> Box:
-        """Draw a box, which any of `nodes` lights up."""
+        """Draw a box, which any of `nodes` highlights."""
         self.scene.boxes.append(box)
         self._nodes[box.id] = list(nodes)
         return box
@@ -91,7 +91,7 @@ class Canvas:
         name: str = "",
         tip: str = "",
     ) -> None:
-        """Draw an edge, which any of `nodes` lights up; without `tip` the tooltip says its ends and its gradient."""
+        """Draw an edge, which any of `nodes` highlights; without `tip` the tooltip names its ends and its gradient."""
         ends = tail.id if tail is not None else "", head.id if head is not None else ""
         id, number = name or "-".join(ends), 1
         while id in self._nodes:
@@ -116,16 +116,16 @@ class Canvas:
     # -- links and cuts -----------------------------------------------------------------------------------------------
 
     def link(self, link: Link, tail: Box, head: Box, points: Sequence[Point], *, small: bool = False) -> None:
-        """Draw a link, with the cut on it if there is one: scissors, or a badge with its factor."""
+        """Draw a link, and its cut if it has one: scissors, or a badge with its factor."""
         nodes, magnitude = [node for node, _ in link.uses], self.norms.get(link)
         if not link.cuts:
             self.edge(tail, head, points, magnitude, nodes)
             return
-        if self.graph.credit is not None:  # credit goes forward, so nothing is truncated
+        if self.graph.credit is not None:  # credit is carried forward, so nothing is truncated
             self.edge(tail, head, points, None, [], kind="cut")
             return
         factor = self.factor(link)
-        # The mark is on the longest piece of the route, in the part outside the steps.
+        # The mark is on the longest piece of the route, outside the steps.
         at = max(range(len(points) - 1), key=lambda n: math.dist(points[n], points[n + 1]))
         (ax, ay), (bx, by) = points[at], points[at + 1]
         upright = ax == bx
@@ -147,7 +147,7 @@ class Canvas:
         return math.prod(self.graph.cuts[cut].scale for cut in link.cuts)
 
     def _cut(self, at: Point, factor: float, link: Link, head: Box, small: bool) -> Box:
-        """Return the mark of a cut; states that are cut at one place share it."""
+        """Return the mark of a cut; states that are cut at the same position share it."""
         key = (round(at[0], 1), round(at[1], 1), factor)
         if key not in self._cuts:
             stops, label = factor == 0, "".join(self.graph.cuts[cut].label for cut in link.cuts[:1])
@@ -169,7 +169,7 @@ class Canvas:
 
 
 def _half_chord(box: Box, y: float) -> float:
-    """Return the distance from the middle of a mark with round ends to its border, at this y."""
+    """Return the distance from the middle of a mark with round ends to its border at this y."""
     radius = box.height / 2
     return box.width / 2 - radius + math.sqrt(max(radius**2 - (y - box.y) ** 2, 0.0))
 

@@ -1,4 +1,4 @@
-"""States on their way from step to step, with cuts, elisions, initial states, and what a policy carries forward."""
+"""States between steps, with cuts, elisions, initial states, and what a policy carries forward."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..model.table import Row
 from .canvas import Canvas
 from .grid import CUT_GAP, STEP_GAP
 
-_BELOW = 14.0  # from the states to what is carried forward beside them, in points
+_BELOW = 14.0  # from the states to what is carried forward with them, in points
 
 
 def draw_states(canvas: Canvas) -> None:
-    """Draw initial states, links between steps, and what is carried forward beside them."""
+    """Draw initial states, links between steps, and what is carried forward with them."""
     for row in canvas.table.rows:
         slots = canvas.table.first_states(row)
         if slots:
@@ -46,13 +46,13 @@ def _state_y(canvas: Canvas, link: Link, tail: Block) -> float:
 
 
 def _draw_stub(canvas: Canvas, link: Link, boxes: tuple[Box | None, Box | None], elision: Box) -> None:
-    """Draw a state that goes into steps that are left out, or comes out of them."""
+    """Draw a state that enters or leaves steps that are not shown."""
     assert link.tail is not None
     sign = -1 if canvas.row(link.tail).backward else 1
     y = _state_y(canvas, link, link.tail)
     a, b = boxes[0] or elision, boxes[1] or elision
     points = [(a.x + sign * a.width / 2, y), (b.x - sign * b.width / 2, y)]
-    # A cut before a step that is not shown has no place of its own: the elision counts it.
+    # A cut before a step that is not shown has no mark of its own: the elision counts it.
     closed = any(canvas.graph.cuts[cut].closed for cut in link.cuts)
     nodes = [] if closed and boxes[1] is None else [node for node, _ in link.uses]
     kind: EdgeKind | None = "cut" if closed else None
@@ -60,7 +60,7 @@ def _draw_stub(canvas: Canvas, link: Link, boxes: tuple[Box | None, Box | None],
 
 
 def _elision(canvas: Canvas, row: Row, between: tuple[int, int]) -> Box:
-    """Draw the box that replaces the steps that are left out, with their number and that of their cuts."""
+    """Draw the box that replaces steps that are not shown, with their number and that of their cuts."""
     times = canvas.table.times
     hidden = times[times.index(between[0]) + 1 : times.index(between[1])]
     cuts = set()
@@ -77,7 +77,7 @@ def _elision(canvas: Canvas, row: Row, between: tuple[int, int]) -> Box:
 
 
 def _way(canvas: Canvas, link: Link, tail: Block, head: Block, times: tuple[int, int]) -> list[Point]:
-    """Return the route of a state: straight to the next column, else along the gap above the row that it goes to."""
+    """Return the route of a state: straight to the next column, or else along the gap above its target row."""
     grid, low, high = canvas.grid, canvas.row(tail), canvas.row(head)
     a, b = canvas.boxes[tail], canvas.boxes[head]
     early, late = times
@@ -139,7 +139,7 @@ def _draw_influence(canvas: Canvas, credit: Credit) -> None:
 
 
 def _draw_piece(canvas: Canvas, credit: Credit, ends: tuple[Box, Box], y: float, step: int) -> None:
-    """Draw a piece of that line: what a step passes on; the losses after it light it up."""
+    """Draw a piece of that line, which a step passes on; the losses after it highlight it."""
     tail, head = ends
     nodes = [node for block, box in canvas.boxes.items() if box is head for node in block.nodes]
     points = [(tail.right, y), (head.left, y)]

@@ -25,10 +25,10 @@ LINE_GAP = 17.0  # between two lines below the steps
 STEP_GAP = 38.0  # between the borders of two steps
 CUT_GAP = 106.0
 ELISION = 108.0
-LEAST = 112.0  # least width of a box that parameters enter from below
+LEAST = 112.0  # least width of a box whose parameters enter from below
 LOSS_GAP = 16.0  # between two losses
 BELOW_GAP = 28.0  # between two boxes of parameters
-PARAMETERS_WIDTH = 120.0  # of a box of parameters, at least
+PARAMETERS_WIDTH = 120.0  # least width of a box of parameters
 
 
 Feed = tuple[int, Row]
@@ -59,17 +59,17 @@ class Grid:
         windows: of backpropagation.
         shelves: groups of rows side by side, bottom first.
         routes: (lower row, upper row) to the route of the edges between them.
-        feeds: (box, row) to the x (from the column's middle) at which parameters come straight up; None: by a lane.
-        lanes: (box, row) pairs that are joined by a lane to the right of each column, innermost first.
-        wide_fed: (box, wide row) pairs that are joined after the last column, innermost first.
+        feeds: (box, row) to the x (from the column's middle) at which parameters rise straight; None: by a lane.
+        lanes: (box, row) pairs connected by a lane to the right of each column, innermost first.
+        wide_fed: (box, wide row) pairs connected after the last column, innermost first.
         left, right: from a column's middle to the border of its step.
         x: time to the middle of its column; a time that is not shown, to the middle of the gap.
-        breaks: (time before, time after) for each gap in which steps are left out, to the x of its middle.
+        breaks: (time before, time after) for each gap that replaces steps, to the x of its middle.
         top, bottom: of the area of steps.
         line_top: y of the first line of parameters of steps.
-        stems: number of lines above a box on the whole sequence; parameters reach them around its right end.
+        stems: number of lines above a box that spans the sequence; parameters reach them around its right end.
         first_left: left border of the first step.
-        end: bottom of the lowest row.
+        end: y of the lower end of the lowest row.
     """
 
     table: Table
@@ -98,7 +98,7 @@ class Grid:
         return LANE * len(self.lanes) + 6 if self.lanes else 0.0
 
     def span(self, row: Row | None = None) -> tuple[float, float]:
-        """Return the left and the right end of the steps, or of a row on the whole sequence."""
+        """Return the left and the right end of the steps, or of a row that spans the sequence."""
         if not self.shown:
             return MARGIN, MARGIN + 240
         right = self.x[self.shown[-1]] + self.right + self.lane_room
@@ -107,7 +107,7 @@ class Grid:
         return self.x[self.shown[0]] - self.left, right + more
 
     def place(self, block: Block) -> Rectangle | None:
-        """Return the rectangle of the box of a block; None if it has none."""
+        """Return the rectangle of a block's box; None if it has no box."""
         row, time = self.table.row_of[block], self.table.time(block)
         if row in self.hidden or (time is not None and time not in self.shown):
             return None
@@ -118,7 +118,7 @@ class Grid:
         return Rectangle(id, (left + right) / 2, row.y, right - left, row.height)
 
     def hidden_x(self, block: Block) -> float:
-        """Return the x of the gap in which a block is left out; for a wide one, of where the steps begin."""
+        """Return the x of the gap that replaces a block; for a wide one, the x at which the steps begin."""
         time = self.table.time(block)
         return self.first_left if time is None else self.x.get(time, self.first_left)
 
@@ -128,12 +128,12 @@ class Grid:
 
     @property
     def borders(self) -> list[float]:
-        """The x of the borders between windows that stand side by side."""
+        """The x of the borders between adjacent windows."""
         pairs = [(one, two) for one, two in pairwise(self.windows) if (one.last, two.first) not in self.breaks]
         return [(self.window_span(one)[1] + self.window_span(two)[0]) / 2 for one, two in pairs]
 
     def mark_x(self, a: float, b: float) -> float:
-        """Return the x of a cut on a level line from a to b: between steps, if possible on the border of a window."""
+        """Return the x of a cut on a horizontal line from a to b: between steps, if possible on a window's border."""
         low, high = min(a, b), max(a, b)
         border = next((x for x in self.borders if low < x < high), None)
         ends = [self.x[time] + self.right for time in self.shown if low < self.x[time] + self.right < high]
@@ -144,7 +144,7 @@ class Grid:
         return (left + (self.lane_room if ends else 0.0) + right) / 2
 
     def right_lane(self, number: int) -> float:
-        """Return the x of a lane after the last column: first those of stems, then those of wide rows."""
+        """Return the x of a lane after the last column: lanes of stems come first, then those of wide rows."""
         return self.span()[1] + 10 + LANE * number
 
     def lane_x(self, feed: Feed, time: int) -> float:
@@ -188,7 +188,7 @@ def make_grid(parts: Parts) -> Grid:
 
 
 def _gaps(parts: Parts) -> dict[tuple[int, int], float]:
-    """Return the widths between neighbouring columns."""
+    """Return the gaps between neighbouring columns."""
     table = parts.table
     cut = {table.ends(link) for link in table.blocks.links if link.cuts}
     gaps: dict[tuple[int, int], float] = {}
@@ -209,7 +209,7 @@ def _start_width(table: Table, content: RowContent) -> float:
 
 
 def width_below(parts: Parts) -> float:
-    """Return the width of the parameters and the legend, side by side: the steps are at least as wide."""
+    """Return the width of the parameters and the legend side by side, which is the least width of the steps."""
     boxes = sum(content.size(PARAMETERS_WIDTH)[0] for _, content in parts.parameters)
     return boxes + BELOW_GAP * (len(parts.parameters) - 1) + (LEGEND_WIDTH + 40) * parts.legend
 
@@ -327,13 +327,13 @@ def _is_clear(x: float, rows: Sequence[Row]) -> bool:
 
 
 def _spread(grid: Grid, gaps: Mapping[tuple[int, int], float], start: float, least: float) -> None:
-    """Give each step its column.
+    """Set the x of each step.
 
     Args:
         grid: gets the x of each time.
         gaps: (time, next shown time) to the width between their steps.
         start: width of the column of initial states, on the left.
-        least: least width of all steps together, so that what is below them has room.
+        least: least width of all steps together, which leaves room for everything below them.
     """
     at = MARGIN + start + (STEP_GAP - 8 if start else 0)
     steps = len(grid.shown)

@@ -1,7 +1,7 @@
 """The interior of an opened cell: its operations, with states entering on the left and leaving on the right.
 
-Inputs from below enter through the bottom, and outputs leave through the top, along strips that nothing else uses.
-Parameters are named in the boxes of their readers.
+Inputs from below enter through the bottom, and outputs leave through the top, along strips reserved for them. The boxes
+of operations name the parameters that they read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SIDES = ("above", "in", "out", "below")
 
 
 class Port(NamedTuple):
-    """A point where lines cross the border of a cell: "in" or "out" with the number of a state, "below", or "above"."""
+    """A point at which lines cross a cell's border: "in" or "out" with the number of a state, "below", or "above"."""
 
     side: str
     slot: int = 0
@@ -43,8 +43,8 @@ class Wire:
 
     Attributes:
         tail, head: its ends.
-        magnitude: norm of its gradient; None if it leaves the cell, as it has that of the links in `Interior.leaving`.
-        nodes: that light it up.
+        magnitude: norm of its gradient; None if it leaves the cell: see the links in `Interior.leaving`.
+        nodes: that highlight it.
         name: of the output that it carries.
         route: cubic Bezier points.
     """
@@ -62,9 +62,9 @@ class Interior:
     """The operations of one cell at one step, laid out; (0, 0) is the upper left corner of its box.
 
     Attributes:
-        ops, contents, centres: operations, what their boxes show, and where they stand.
+        ops, contents, centres: operations, and the contents and centres of their boxes.
         wires: lines between them.
-        leaving: port at which lines leave the cell, to the links that go on from there.
+        leaving: port at which lines leave the cell, to the links that continue from there.
         width, height: of the box.
     """
 
@@ -95,7 +95,7 @@ class _Opener:
                 self._note(link, link.tail, link.place)
 
     def _note(self, link: Link, tail: Block, place: Place) -> None:
-        """Record where a link leaves its cell."""
+        """Record the port at which a link leaves its cell."""
         row, leaving = self.table.row_of[tail], self.leaving.setdefault(tail, {})
         if link.head is None or (self.table.row_of[link.head] is not row and self.table.ends(link) is None):
             leaving.setdefault(Port("above"), []).append(link)
@@ -112,7 +112,7 @@ class _Opener:
         number |= {port: count + place for place, port in enumerate(ports)}
         pairs = [(number[wire.tail], number[wire.head]) for wire in wires]
         ranks = pulled_right(ranks_of(count + len(ports), pairs), pairs)
-        if ports and min(ranks[:count], default=1) == 0:  # readers of parameters alone leave the first column to ports
+        if ports and min(ranks[:count], default=1) == 0:  # ports have the first column to themselves
             ranks = [rank + 1 for rank in ranks]
         for port in ports:
             ranks[number[port]] = 0 if port.side in ("in", "below") else max(ranks[:count]) + 1

@@ -1,4 +1,4 @@
-"""Drawing of opened cells: their operations, and lines to where states enter and leave."""
+"""Drawing of opened cells: their operations, and the lines of states that enter and leave."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .interior import Interior, Port, Wire
 
 
 def draw_opened(canvas: Canvas) -> None:
-    """Draw the interiors of all opened cells, whose boxes have been drawn."""
+    """Draw the interiors of all opened cells, after their boxes."""
     for block, interior in canvas.parts.interiors.items():
         _Inside(canvas, block, interior).draw()
 
@@ -46,7 +46,7 @@ class _Inside:
         return (x if self.side > 0 else 2 * self.box.x - x), self.box.y - self.interior.height / 2 + point[1]
 
     def _border(self, port: Port) -> Point:
-        """Return where a state crosses the border of the cell."""
+        """Return the point at which a state crosses the border of the cell."""
         side = self.side if port.side == "out" else -self.side
         return self.box.x + side * self.box.width / 2, self.canvas.state_y(self.row, port.slot)
 

@@ -17,7 +17,7 @@ from .parts import Parameters, Parts
 
 @dataclass(frozen=True)
 class _Wire:
-    """A piece of a line, or a junction (one point); its gradient is what the parameters get from `readers`."""
+    """A piece of a line, or a junction (one point); its gradient is that of the parameters through `readers`."""
 
     name: str
     points: tuple[Point, ...]
@@ -32,7 +32,7 @@ class ParameterPlan:
     Attributes:
         boxes: parameters and their box.
         wires: for each box, the pieces of its lines.
-        bottom, right: where everything ends.
+        bottom, right: ends of the whole layout.
         legend: corner of the legend; None: there is none.
     """
 

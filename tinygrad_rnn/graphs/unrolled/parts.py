@@ -24,13 +24,13 @@ LOSS_LINE = 10.0
 
 @dataclass(frozen=True)
 class Total:
-    """A loss with a box of its own above the steps.
+    """A loss with its own box above the steps.
 
     Attributes:
         number: of the loss.
-        content: what its box shows.
+        content: of its box.
         size: of its box.
-        merged: the block outside time that is drawn as one box with it, or None.
+        merged: the block outside time that shares its box, or None.
         links: that lead to its box.
     """
 
@@ -46,7 +46,7 @@ class Parameters:
     """Parameters that share a box, and their readers.
 
     Attributes:
-        row: the lowest one that reads them.
+        row: the lowest row that reads them.
         parameters: those in the box.
         links: from them to blocks.
     """
@@ -89,7 +89,7 @@ class Parts:
         shown: times that have a column, in order.
         totals: losses above the steps.
         parameters: those of each box, with its content.
-        windows: of backpropagation; none if no step is cut off.
+        windows: of backpropagation; empty if no step is cut off.
         interiors: opened cells, laid out; empty: cells are closed.
     """
 
@@ -144,7 +144,7 @@ def find_parts(flow: Flow, options: Options) -> Parts:
 
 
 def _find_totals(blocks: Blocks, content: RowContent, shown: int) -> list[Total]:
-    """Return the losses that get a box of their own above the steps: all but those that are a block of a step."""
+    """Return the losses with their own boxes above the steps: all but those that are a block of a step."""
     numbers = [number for number in range(len(blocks.terms)) if number not in losses_in_steps(blocks).values()]
     found: list[Total] = []
     for number in numbers:
@@ -164,7 +164,7 @@ def _find_totals(blocks: Blocks, content: RowContent, shown: int) -> list[Total]
 
 
 def losses_in_steps(blocks: Blocks) -> dict[Block, int]:
-    """Return the blocks of steps that are a total loss, each with the number of the loss."""
+    """Return the blocks of steps that are total losses, each with the number of the loss."""
     found: dict[Block, int] = {}
     for number, terms in enumerate(blocks.terms):
         block = blocks.of.get(terms[0][0])

@@ -2,7 +2,7 @@
 
 Inputs are at the bottom of a column, losses at its top, and layers are rows between them; states run through the rows
 as straight lines. A parameter is drawn once, below, with a line that leads to every step. The thickness of a piece of
-that line shows the norm of the gradient that flows back through it, added up over the steps it leads to.
+that line shows the norm of the gradient that flows back through it, summed over the steps to which it leads.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def unrolled(flow: Flow, options: Options) -> Scene:
     """Return the unrolled view of a recurrent graph; steps are counted from 1.
 
     Args:
-        flow: what was recorded, and its gradient.
-        options: `steps` chooses the columns, `depth` 2 opens the cells, `title` and `notes` are set above.
+        flow: the recorded graph, and its gradient.
+        options: `steps` chooses the columns, `depth` 2 opens the cells, `title` and `notes` appear above.
 
     Raises:
         DrawingError: if `options.steps` names a step that does not exist.
@@ -43,7 +43,7 @@ def unrolled(flow: Flow, options: Options) -> Scene:
 
 
 def _finished(canvas: Canvas, options: Options) -> Scene:
-    """Return the scene with its headline, the labels of rows, its size, and what each loss lights up."""
+    """Return the scene with its title, the labels of rows, its size, and what each loss highlights."""
     scene, parts = canvas.scene, canvas.parts
     scene.title = options.title or parts.content.headline("unrolled")
     scene.subtitle = " · ".join([*_facts(parts), *options.notes])
@@ -61,7 +61,7 @@ def _finished(canvas: Canvas, options: Options) -> Scene:
 
 
 def _places_of_losses(canvas: Canvas) -> dict[str, list[Place]]:
-    """Return the box of each loss, and of each term of a loss, to where its gradient starts."""
+    """Return the id of the box of each loss and of each term, to the places at which its gradient starts."""
     losses = {f"loss{total.number + 1}": [canvas.graph.losses[total.number]] for total in canvas.parts.totals}
     for place in (place for terms in canvas.blocks.terms for place in terms):
         block = canvas.blocks.of.get(place[0])

@@ -1,6 +1,6 @@
 """Write a scene as DOT, with positions: Graphviz draws the same picture, and does no layout of its own.
 
-`layout=nop2` is set inside, so any `dot` program, or the `graphviz` package, draws it as it stands.
+`layout=nop2` is set inside, so any `dot` program, or the `graphviz` package, draws it unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FACE = FAMILY.partition(",Liberation")[0] + ",sans-serif"
 
 
 def write_dot(scene: Scene, name: str = "graph") -> str:
-    """Return the picture as a DOT graph, ended by a line feed.
+    """Return the picture as a DOT graph that ends with a newline.
 
     Args:
         scene: from any view.
@@ -35,7 +35,7 @@ def write_dot(scene: Scene, name: str = "graph") -> str:
 
 
 class _Dot:
-    """Writes one scene; y runs up in DOT."""
+    """Writer of one scene; in DOT, y grows upward."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -108,7 +108,7 @@ class _Dot:
             yield self._text(f"{box.id}_text{number + 1}", text)
 
     def _table(self, box: Box, texts: Sequence[Text]) -> str:
-        """Return an HTML label with the lines of a box at the heights where they stand."""
+        """Return an HTML label with the lines of a box at their heights."""
         if not texts:
             return '""'
         by_height: dict[float, list[Text]] = {}
@@ -155,7 +155,7 @@ class _Dot:
             attributes.append(f'tooltip="{_quoted(edge.tooltip)}"')
         yield f"{ends} [{', '.join(attributes)}];"
         if edge.arrow:
-            # The head is an edge of its own, with a fine pen: where a thick pen puts a head depends on the version.
+            # The head is an edge of its own, with a fine pen: where a thick pen puts it depends on the version.
             length, (x, y), (dx, dy) = arrow_length(stroke.width), edge.points[-1], tip_direction(edge)
             base = [(x - dx * (length + rest), y - dy * (length + rest)) for rest in (0.6, 0.4, 0.2, 0.0)]
             pos = f"e,{self._point((x, y))} {self._points(base)}"
@@ -196,7 +196,7 @@ def _room(text: Text) -> float:
 
 
 def _middle(text: Text, wide: float) -> float:
-    """Return the x of the middle of a line of text that is so wide."""
+    """Return the x of the middle of a line of text of this width."""
     half = wide / 2
     return {"start": text.x + half, "end": text.x - half, "middle": text.x}[text.anchor]
 

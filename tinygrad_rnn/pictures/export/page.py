@@ -1,4 +1,4 @@
-"""A scene as one self-contained page: pan, zoom, and light what a loss teaches. It loads nothing from anywhere."""
+"""A scene as one self-contained page: pan, zoom, and highlight what learns from a loss. It loads no other file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from string import Template
 from ..scene.scene import Box, Edge, Scene
 from ..scene.text import plain
 
-_TAUGHT = ("loss", "operation", "state")  # and parameters, in the order in which they are told
+_TAUGHT = ("loss", "operation", "state")  # and parameters, in the order in which a sentence names them
 HELP = (
     ("drag, arrows", "move"),
     ("wheel, + −", "zoom"),
@@ -30,18 +30,18 @@ HELP = (
 
 
 def page(scene: Scene, svg: str) -> str:
-    """Return one HTML page that shows a picture and lights what each loss teaches.
+    """Return one HTML page that shows a picture and highlights what learns from each loss.
 
-    The page opens from file:// and asks for nothing else: script and style stand in it, and its content security
-    policy forbids everything from outside. Without JavaScript the picture is still there.
+    The page opens from file:// and requests nothing else: it contains its script and style, and its content security
+    policy forbids everything from outside. Without JavaScript it still shows the picture.
 
     Args:
-        scene: what is drawn; `scene.reach` says what each loss lights.
+        scene: what is drawn; `scene.reach` lists what each loss highlights.
         svg: the same scene as SVG: boxes and edges are `<g class="box ...">` and `<g class="edge ...">` with the
             scene's ids, their tooltips `<title>`.
 
     Returns:
-        The page as text, to be written as utf-8.
+        The page, to be written as UTF-8.
 
     Example:
         >>> from tinygrad_rnn.pictures.scene.scene import Box, Scene
@@ -56,7 +56,7 @@ def page(scene: Scene, svg: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'"
     title = escape(plain(scene.title) or "graph")
-    # Inside a script element only "<" can end it or open a comment; JSON can always spell it otherwise.
+    # Inside a script element only "<" can end it or open a comment; in JSON it can always be escaped.
     data = json.dumps(page_data(scene), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     hint = "Point at a loss, or press Tab, to see what learns from it." if scene.reach else ""
     keys = "".join(f"<li><kbd>{escape(key)}</kbd> {escape(does)}</li>" for key, does in HELP)
@@ -66,14 +66,14 @@ def page(scene: Scene, svg: str) -> str:
 
 
 def page_data(scene: Scene) -> dict[str, object]:
-    """Return what the page's script needs to know of a scene, ready for JSON.
+    """Return what the page's script needs to know about a scene, ready for JSON.
 
-    Ids are written once and then named by their place; what a loss lights is a list of runs (first place, length, ...),
-    so that many losses that each light thousands of parts stay short.
+    Ids are written once and then referred to by index; what a loss highlights is a list of runs (first index, length,
+    ...), so that the data stay short if many losses each highlight thousands of parts.
 
     Returns:
-        ids: of boxes, then edges, then dots. names: what the search finds of each box. losses: by id, `lit` (runs of
-        places), `stops` (places of cuts) and `says` (the sentence shown). file: name of the saved SVG.
+        ids: of boxes, then edges, then dots. names: the text of each box, for the search. losses: by id, `lit` (runs of
+        indices), `stops` (indices of cuts) and `says` (the sentence shown). file: name of the saved SVG.
 
     Example:
         >>> from tinygrad_rnn.pictures.scene.scene import Edge
@@ -92,7 +92,7 @@ def page_data(scene: Scene) -> dict[str, object]:
     for loss, reached in scene.reach.items():
         if loss not in place:
             continue
-        # From a closed cut a line leads to a lit box: it and the scissors are lit too, and show where it ends.
+        # A line from a closed cut to a lit box is lit too, and so are the scissors: they show where the gradient ends.
         stops = [edge for edge in after_cuts if edge.id in reached or edge.head in reached]
         lit = {loss, *reached, *(edge.id for edge in stops), *(edge.tail for edge in stops)}
         losses[loss] = {
@@ -106,9 +106,9 @@ def page_data(scene: Scene) -> dict[str, object]:
 
 
 def _says(scene: Scene, loss: Box, reached: Sequence[Box], stops: Sequence[Edge]) -> str:
-    """Return in words what a loss lights: "l_4 teaches h_4, h_3, Wx, Wh, b; stops at the cut before step 3."."""
+    """Return in words what learns from a loss: "l_4 teaches h_4, h_3, Wx, Wh, b; stops at the cut before step 3."."""
     gaps = [box.x for box in scene.boxes if box.kind == "elision"]
-    # Results have an index ("y_{4}"); of what has none, such as a lone "+", there is nothing to tell.
+    # Results have an index ("y_{4}"); boxes without one, such as a lone "+", are not named.
     indexed = [box for box in reached if box is not loss and (box.kind == "loss" or "_{" in box.title)]
     groups = [[box for box in indexed if box.kind == kind] for kind in _TAUGHT]
     parts = [_in_a_row(group, gaps) for group in groups]
@@ -150,7 +150,7 @@ def _in_a_row(boxes: Iterable[Box], gaps: Sequence[float]) -> str:
 
 
 def _before(scene: Scene, head: str) -> str:
-    """Return what comes right after a cut: "step 3" if a step's region that says its number holds it, else its name."""
+    """Return what comes right after a cut: "step 3" if it is in the region of a numbered step, else its name."""
     box = scene.box(head)
     for region in scene.regions:
         inside = 2 * abs(box.x - region.x) <= region.width and 2 * abs(box.y - region.y) <= region.height
@@ -161,7 +161,7 @@ def _before(scene: Scene, head: str) -> str:
 
 
 def _names(box: Box) -> list[str]:
-    """Return the names that a box stands for: of a table of parameters the first cell of each row, else its title."""
+    """Return the names in a box: in a table of parameters, the first cell of each row; otherwise its title."""
     names = [name for name, tab, _ in (row.text.partition("\t") for row in box.rows) if tab]
     return names if box.kind == "parameter" and names else [box.title]
 

@@ -1,4 +1,4 @@
-"""Write a scene as SVG: text that any browser opens, without Graphviz.
+"""Writer of a scene as SVG, which any browser opens; Graphviz is not needed.
 
 Every box is a `<g class="box kind-..." id=...>`, every edge a `<g class="edge kind-..." id=...>` with the ids of its
 boxes in `data-tail` and `data-head`, every region a `<g class="region kind-..." id=...>`; tooltips are `<title>`s.
@@ -31,7 +31,7 @@ _UNDER = 0.36  # of the font size: from the middle of a line of text down to its
 
 
 def write_svg(scene: Scene) -> str:
-    """Return the picture as one `<svg>` element, ended by a line feed; it stands on a white ground.
+    """Return the picture as one `<svg>` element on a white background, ending with a newline.
 
     Args:
         scene: from any view; its title and subtitle are set in the top left corner, from y = 20 to 60 points.

@@ -1,1 +1,1 @@
-"""Layouts: functions from a diagram to places."""
+"""Layouts: functions from a diagram to positions."""

@@ -1,4 +1,4 @@
-"""Parts of small directed and undirected graphs, without recursion."""
+"""Reachability and connected components of small graphs, without recursion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _K = TypeVar("_K", bound=Hashable)
 
 
 def reached(starts: Iterable[_K], near: Callable[[_K], Iterable[_K]]) -> list[_K]:
-    """Return some items, and then those that are reached from them, each once.
+    """Return some items, followed by those that can be reached from them, each once.
 
     >>> reached("a", {"a": "bc", "b": "a", "c": "d", "d": ""}.__getitem__)
     ['a', 'b', 'c', 'd']
@@ -24,7 +24,7 @@ def reached(starts: Iterable[_K], near: Callable[[_K], Iterable[_K]]) -> list[_K
 
 
 def components(items: Iterable[_K], pairs: Iterable[tuple[_K, _K]]) -> list[list[_K]]:
-    """Return the items in groups that the pairs connect, in the order of first items.
+    """Return the groups of items that the pairs connect, ordered by their first items.
 
     >>> components("abcd", [("a", "c"), ("d", "d")])
     [['a', 'c'], ['b'], ['d']]
@@ -38,7 +38,7 @@ def components(items: Iterable[_K], pairs: Iterable[tuple[_K, _K]]) -> list[list
 
 
 def cycles(depends: Mapping[_K, Iterable[_K]]) -> list[list[_K]]:
-    """Return the items in groups that depend on each other in a cycle; a group comes after those it depends on.
+    """Return the groups of items that depend on each other in a cycle; a group comes after those it depends on.
 
     Source: Tarjan 1972, Depth-first search and linear graph algorithms (strongly connected components).
 

@@ -1,4 +1,4 @@
-"""From a diagram and its places to a scene."""
+"""Composition of a scene from a diagram and its positions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .nested import Borders, Places
 
 _SHORT = 4  # characters of a label of an edge that is drawn
 LEFT, TOP, BOTTOM = 30.0, 84.0, 30.0
-"""Room around a diagram: beside it, above it for the headline, and below it."""
+"""Space around a diagram: at its sides, above it for the title, and below it."""
 
 
 def compose(
     scene: Scene, diagram: Diagram, places: Places, left: float = LEFT, top: float = TOP, id: str = "line"
 ) -> None:
-    """Add a diagram to a scene, (0, 0) of its places at (left, top); `id` is what the ids of edges begin with."""
+    """Add a diagram to a scene, with its (0, 0) at (left, top); ids of edges begin with `id`."""
     routes = [tuple((round(left + x, 2), round(top + y, 2)) for x, y in route) for route in places.routes]
     for number, (group, (west, north, east, south)) in enumerate(places.regions.items()):
         if not diagram.groups[group].label:
@@ -39,7 +39,7 @@ def compose(
 
 
 def scene_edge(id: str, edge: DiagramEdge, route: Sequence[Point]) -> Edge:
-    """Return an edge of a diagram as one of a scene, along cubic Bezier points."""
+    """Return the scene's edge for an edge of a diagram, along cubic Bezier points."""
     kind: EdgeKind = "value" if edge.magnitude is None else "gradient"
     kind = "cut" if edge.closed else "next" if edge.back else kind
     tooltip = "" if edge.magnitude is None else f"gradient norm: {short_number(edge.magnitude)}"
@@ -57,7 +57,7 @@ def finish(scene: Scene, right: float, bottom: float) -> None:
 
 
 def _group_label(text: str, borders: Borders, routes: Iterable[Sequence[Point]]) -> Label:
-    """Return the label of a group in the corner where least runs through it."""
+    """Return the label of a group, in the corner that the fewest lines cross."""
     left, top, right, _ = borders
     width = text_width(text, 9)
     near = [route for route in routes if min(y for _, y in route) < top + 19 and max(y for _, y in route) > top + 1]

@@ -1,4 +1,4 @@
-"""`Content`: what a box shows, before it has a place."""
+"""`Content`: what a box shows, before it has a position."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FIXED = {"cut": (30.0, 30.0), "delay": (42.0, 42.0)}  # boxes with a sign in th
 
 @dataclass(frozen=True)
 class Content(BoxText):
-    """What a box says, before it has a place.
+    """What a box shows, before it has a position.
 
     Attributes:
-        least_height: that it takes, for lines that end at its side.
+        least_height: minimum height, for the lines that end at its side.
     """
 
     least_height: float = 0.0
@@ -33,7 +33,7 @@ class Content(BoxText):
         return round(width, 1), round(max(height, _LEAST_HEIGHT, self.least_height), 1)
 
     def at(self, id: str, x: float, y: float, size: tuple[float, float] | None = None) -> Box:
-        """Return the box with its centre at (x, y); `size` None: as large as its text needs."""
+        """Return the box with its centre at (x, y), in the size that its text needs unless `size` is given."""
         width, height = size or self.size()
         return Box(
             id, x, y, width, height, self.kind, self.title, self.rows, self.tooltip,

@@ -1,4 +1,4 @@
-"""`Diagram`: boxes, edges between them, and groups of boxes, that have no places yet."""
+"""`Diagram`: boxes, edges between them, and groups of boxes, without positions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DiagramEdge:
 
     Attributes:
         tail, head: ids of boxes.
-        magnitude: norm of the cotangent that comes back along it; None: nothing, or not asked for.
+        magnitude: norm of the cotangent that comes back along it; None: no gradient, or not requested.
         closed: whether a cut stops the gradient.
         label: small text where it starts.
         back: whether it leads from one step to the next, back to an earlier box.
@@ -32,7 +32,7 @@ class DiagramEdge:
 
 @dataclass
 class Group:
-    """Boxes that stand together, in a region, if they have a label; `members` are ids of boxes or of other groups."""
+    """Boxes that are kept together, in a region if there is a label; `members` are ids of boxes or of other groups."""
 
     label: str
     members: list[str] = field(default_factory=list)
@@ -40,12 +40,12 @@ class Group:
 
 @dataclass
 class Diagram:
-    """What a picture shows.
+    """The content of a picture, without positions.
 
     Attributes:
-        boxes: id to what stands in the box.
-        edges: between them; without those that lead back there is no cycle.
-        groups: id to group; none is in two others.
+        boxes: id to the content of the box.
+        edges: between them; acyclic except for those that lead back.
+        groups: id to group; no box or group is in two groups.
         losses: ids of the boxes of losses.
     """
 

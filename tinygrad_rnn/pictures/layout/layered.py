@@ -1,8 +1,8 @@
-"""A layered layout of a graph without cycles, for machines without Graphviz and for pictures that need to be steered.
+"""A layered layout of a graph without cycles.
 
-Source of the scheme: Sugiyama, Tagawa and Toda 1981. Layers by longest path; edges that pass a layer get a place of
-their own in it, so that no line runs through a box; order by barycentres; then each layer is moved as near to its
-neighbours as the distances allow, which is an isotonic regression (pool adjacent violators) and so cannot overlap.
+Source of the scheme: Sugiyama, Tagawa and Toda 1981. Layers by longest path; an edge that passes through a layer gets a
+position of its own in it, so that no line runs through a box; order by barycentres; then each layer is moved as near to
+its neighbours as the distances allow: an isotonic regression (pool adjacent violators), in which nothing can overlap.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .ranks import pulled_right, ranks_of
 from .spacing import separated
 
 _SWEEPS = 40
-_STRAIGHT = 7.0  # a bend of less than this is as good as none: it is drawn straight
-_THICK = 60.0  # so much thicker than an item, a layer is crossed straight
+_STRAIGHT = 7.0  # a smaller bend is drawn straight
+_THICK = 60.0  # a layer that is thicker than an item by this is crossed straight
 _PORT = 13.0  # between two lines that meet one side of a box
 
 
 class Layout(NamedTuple):
-    """Where everything stands.
+    """The positions of items, and the routes of arcs.
 
     Attributes:
         centres: of the items.
         routes: of the arcs: cubic Bezier points, 1 + 3n of them, from tail to head.
-        width, height: of the whole, which starts at (0, 0).
+        width, height: of the whole layout, which starts at (0, 0).
     """
 
     centres: list[Point]
@@ -54,20 +54,20 @@ def layered(
     extents: Sequence[float] = (),
     drawn: bool = False,
 ) -> Layout:
-    """Place items in layers, from left to right (or downward), and route the arcs between them.
+    """Arrange items in layers, from left to right (or downward), and route the arcs between them.
 
     Args:
         items: sizes.
         arcs: from item to item, by number; no cycles.
-        ranks: layer of each item; None: longest path, items that nothing leads to next to what reads them.
-        downward: layers below each other.
-        between: least distance of two items in a layer, in points.
-        across: distance of two layers, in points.
-        first: items that stand at the start (top, or left) of their layer, in this order.
-        last: items that stand at the end of their layer.
-        spine: items that stand on one straight line.
+        ranks: layer of each item; None: by the longest path, and an item without arcs into it next to its readers.
+        downward: layers are stacked from top to bottom.
+        between: least distance between two items in a layer, in points.
+        across: distance between two layers, in points.
+        first: items at the start (top, or left) of their layer, in this order.
+        last: items at the end of their layer.
+        spine: items that are kept on one straight line.
         extents: least thickness of each layer, so that two layouts have common layers; ranks then count from 0.
-        drawn: in a thick layer, items that nothing leads to are drawn to its end, and loose ends to its start.
+        drawn: in a thick layer, items without arcs into them are put at its end, those without arcs out at its start.
 
     Raises:
         ValueError: if the arcs run in a cycle.
@@ -116,13 +116,13 @@ def _straightened(graph: ProperGraph, layers: Layers, spine: Collection[int]) ->
 
 
 def _pull(graph: ProperGraph, y: Sequence[float], node: int, late: bool) -> tuple[float, float]:
-    """Return where its neighbours want a node, and how much."""
+    """Return the position to which its neighbours pull a node, and how strongly."""
     here = y[node]
     total = pull = 0.0
     for side in (graph.tails[node], graph.heads[node]):
         for other, weight, bend, _, _ in side:
             level = y[other] + bend
-            if late:  # from squares towards absolute distances: one bend, not many small ones
+            if late:  # from squares towards absolute distances: one bend instead of many small ones
                 weight /= 3.0 + abs(level - here)
             total += weight
             pull += level * weight
@@ -130,7 +130,7 @@ def _pull(graph: ProperGraph, y: Sequence[float], node: int, late: bool) -> tupl
 
 
 def _routed(graph: ProperGraph, y: Sequence[float], across: float, extents: Sequence[float], drawn: bool) -> Layout:
-    """Return the layout of a graph whose nodes have heights."""
+    """Return the layout of a graph, given the y of each node."""
     widths = [
         max((graph.sizes[n].width for n in layer if not graph.is_passing(n)), default=0.0) for layer in graph.layers
     ]
@@ -158,7 +158,7 @@ _Ports = dict[tuple[int, bool], float]
 
 
 def _ports(graph: ProperGraph, y: Sequence[float]) -> _Ports:
-    """Return where lines meet boxes: spread over the side, in the order of where they come from."""
+    """Return where lines meet boxes: spread along the side, in the order of their other ends."""
     sides: dict[tuple[int, bool], list[tuple[float, int]]] = {}
     for number, chain in enumerate(graph.chains):
         sides.setdefault((chain[0], True), []).append((y[chain[1]], number))
@@ -175,7 +175,7 @@ def _ports(graph: ProperGraph, y: Sequence[float]) -> _Ports:
 def _route(
     graph: ProperGraph, number: int, centres: Sequence[Point], layers: Sequence[tuple[float, float]], ports: _Ports
 ) -> tuple[Point, ...]:
-    """Return the way of an arc; `layers` are the start and the end of each."""
+    """Return the route of an arc; `layers` are the start and the end of each layer."""
     arc, chain = graph.arcs[number], graph.chains[number]
     tail, head = chain[0], chain[-1]
     levels = [centres[node][1] for node in chain]
@@ -204,7 +204,7 @@ def _route(
 
 
 def _flow(points: list[Point], end: Point) -> None:
-    """Add a curve from the last point to `end` that leaves and arrives along the layers' direction."""
+    """Add a curve from the last point to `end`, whose ends point in the direction from layer to layer."""
     (ax, ay), (bx, by) = points[-1], end
     if ax == bx and ay == by:
         return

@@ -1,7 +1,7 @@
-"""Places for a diagram with groups: each group is laid out by itself, and stands as one box in what is around it.
+"""Layout of a diagram with groups: each group is laid out by itself, and is one box in the layout around it.
 
-An edge that crosses the border of a group has a port there: within the group it is drawn from or to the port, and
-around it from port to port. So no line runs through a box or through a group that it has nothing to do with.
+An edge that crosses the border of a group has a port there: inside the group it is drawn from or to the port, and
+outside from port to port. So no line runs through a box or a group that it is not connected to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PORT = Item(6.0, 1.0)
 
 
 class _Port(NamedTuple):
-    """Where an edge, by its number, comes into a group or goes out of it."""
+    """The point where an edge, given by its number, enters or leaves a group."""
 
     edge: int
     out: bool
@@ -36,13 +36,13 @@ _Name = str | _Port
 
 
 class Places(NamedTuple):
-    """A layout: y grows downward from (0, 0).
+    """The positions of a diagram: y grows downward from (0, 0).
 
     Attributes:
         centres: id of a box to its centre.
         routes: of the edges: cubic Bezier points from tail to head.
         regions: id of a group to its (left, top, right, bottom).
-        width, height: of the whole.
+        width, height: of the whole layout.
     """
 
     centres: dict[str, Point]
@@ -53,22 +53,22 @@ class Places(NamedTuple):
 
 
 def nested(diagram: Diagram, *, upward: bool = False, across: float = 34.0, between: float = 22.0) -> Places:
-    """Return places for a diagram, its edges running down (or up); groups that run in a cycle are not kept together.
+    """Return the positions of a diagram, with its edges running down (or up).
 
-    Where boxes run in a cycle, they stand in the order in which they are given.
+    Groups that form a cycle are not kept together; boxes that form a cycle keep the order in which they are given.
 
     Args:
-        diagram: what is placed.
+        diagram: the diagram to lay out.
         upward: whether edges run up.
-        across: distance of two layers, in points.
-        between: least distance of two boxes in a layer, in points.
+        across: distance between two layers, in points.
+        between: least distance between two boxes in a layer, in points.
     """
     return _Nest(diagram, upward, across, between).places()
 
 
 @dataclass(frozen=True)
 class _Level:
-    """What is directly inside a group, or inside none: items, and the arcs between them."""
+    """What is directly inside a group, or outside all groups: items, and the arcs between them."""
 
     items: list[str] = field(default_factory=list)
     arcs: list[tuple[_Name, _Name, int]] = field(default_factory=list)  # tail, head, and number of the edge
@@ -79,10 +79,10 @@ class _Inside(NamedTuple):
 
     Attributes:
         centres: of its items and ports.
-        routes: number of an edge to its way.
+        routes: number of an edge to its route.
         size: of the layout.
-        outer: of the group, with its border.
-        corner: where the layout stands in the group.
+        outer: size of the group, with its border.
+        corner: of the layout, in the group.
     """
 
     centres: dict[_Name, Point]
@@ -124,7 +124,7 @@ class _Nest:
         return way
 
     def _levels(self) -> dict[str, _Level]:
-        """Return what stands in each group, and in none (""), outer groups first."""
+        """Return the content of each group, and of the level outside all groups (""), outer groups first."""
         levels: dict[str, _Level] = {"": _Level()}
         for box in self.diagram.boxes:
             for inner, outer in pairwise(self._way(box)):
@@ -143,7 +143,7 @@ class _Nest:
         return dict(sorted(levels.items(), key=lambda pair: len(self._way(pair[0])) if pair[0] else 0))
 
     def _in_cycle(self, group: str) -> bool:
-        """Return whether a group is reached from itself, around it."""
+        """Return whether a path leads from a group back to it, in the level around it."""
         level = self.levels[self.parent.get(group, "")]
         heads: dict[_Name, list[_Name]] = {}
         for tail, head, _ in level.arcs:
@@ -151,7 +151,7 @@ class _Nest:
         return group in reached(heads.get(group, ()), lambda item: heads.get(item, ()))
 
     def places(self) -> Places:
-        """Return the places."""
+        """Return the positions."""
         inside: dict[str, _Inside] = {}
         for group in reversed(self.levels):  # inner groups first: they are items of the outer ones
             inside[group] = self._lay_out(group, self.levels[group], inside)
@@ -175,7 +175,7 @@ class _Nest:
         return _flipped(made) if self.upward else made
 
     def _lay_out(self, group: str, level: _Level, inside: Mapping[str, _Inside]) -> _Inside:
-        """Return the layout of what is in a group; `inside` are those of the groups in it."""
+        """Return the layout of the content of a group; `inside` has the layouts of the groups in it."""
         ports = [end for arc in level.arcs for end in arc[:2] if isinstance(end, _Port)]
         names: list[_Name] = [*level.items, *ports]
         index = {name: number for number, name in enumerate(names)}
@@ -191,7 +191,7 @@ class _Nest:
         sizes += [_PORT for _ in ports]
 
         def offset(item: _Name, edge: int, out: bool) -> float | None:
-            """Return how far from its middle an edge meets an item: at the port, if it is a group."""
+            """Return how far from the middle of an item an edge meets it: at the port, if it is a group."""
             if isinstance(item, _Port):
                 return 0.0
             if item not in inside:
@@ -209,7 +209,7 @@ class _Nest:
         return _Inside(centres, routes, size, *self._border(group, size, ports))
 
     def _border(self, group: str, size: Item, ports: Sequence[_Port]) -> tuple[Item, Point]:
-        """Return the size of a group around a layout, and where the layout stands in it; lines come in at its edge."""
+        """Return the size of a group around a layout, and the layout's corner in it; lines enter at its border."""
         label = self.diagram.groups[group].label if group else ""
         around = _PAD if label else 0.0
         first = 0.0 if any(not port.out for port in ports) else around
@@ -222,7 +222,7 @@ class _Nest:
         return Item(width, size.height + first + end), ((width - size.width) / 2, first)
 
     def _route(self, number: int, inside: Mapping[str, _Inside], corner: Mapping[str, Point]) -> tuple[Point, ...]:
-        """Return the way of an edge, out of the groups around its tail and into those around its head."""
+        """Return the route of an edge, out of the groups around its tail and into those around its head."""
         tail, head = self.ends[number]
         out, into = self._way(tail), self._way(head)
         common = next(group for group in out[1:] if group in into[1:])
@@ -243,7 +243,7 @@ def _is_acyclic(count: int, arcs: Sequence[tuple[int, int]]) -> bool:
 
 
 def joined(pieces: Iterable[Sequence[Point]]) -> tuple[Point, ...]:
-    """Return Bezier routes as one, with straight lines where one ends above the start of the next."""
+    """Return Bezier routes joined to one, with straight lines where one ends above the start of the next."""
     whole: list[Point] = []
     for piece in pieces:
         if whole and whole[-1] != piece[0]:
@@ -254,7 +254,7 @@ def joined(pieces: Iterable[Sequence[Point]]) -> tuple[Point, ...]:
 
 
 def _flipped(places: Places) -> Places:
-    """Return places upside down."""
+    """Return the layout upside down."""
     h = places.height
     return Places(
         {id: (x, h - y) for id, (x, y) in places.centres.items()},

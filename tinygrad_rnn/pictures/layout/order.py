@@ -14,22 +14,22 @@ Layers = Sequence[Sequence[int]]
 
 
 def ordered(graph: ProperGraph, first: Sequence[int] = (), last: Collection[int] = ()) -> Layers:
-    """Return the layers, each sorted by the mean place of its neighbours, back and forth; the best order found.
+    """Return the layers, each sorted by the mean position of its neighbours, back and forth; the best order found.
 
     Args:
         graph: items and passing lines.
-        first: items that stand at the start of their layer, in this order.
-        last: items that stand at the end of their layer.
+        first: items at the start of their layer, in this order.
+        last: items at the end of their layer.
     """
     layers = [sorted(layer, key=lambda node: node in last) for layer in graph.layers]
     place = [0.0] * len(graph.rank)
     step = [1.0 / len(layers[rank]) for rank in graph.rank]
     key = dict.fromkeys(last, 1) | {node: number - len(first) for number, node in enumerate(first)}
 
-    count = graph.count  # nodes from here on are places of passing lines
+    count = graph.count  # nodes from here on are passing lines
 
     def settle(layer: list[int]) -> None:
-        # Items change places among themselves; passing lines stay where they are: crossing those does no harm.
+        # Only items are exchanged; passing lines stay where they are, since crossing those does no harm.
         items = sorted((node for node in layer if node < count), key=lambda node: key.get(node, 0))
         waiting = iter(items)
         layer[:] = [next(waiting) if node < count else node for node in layer]
@@ -79,11 +79,11 @@ def _crossings(graph: ProperGraph, layers: Layers, place: Sequence[float], step:
 
 
 def _exchanged(graph: ProperGraph, layers: list[list[int]], key: Mapping[int, int]) -> Layers:
-    """Return layers in which neighbours have changed places where that crosses less, until none would.
+    """Return layers in which neighbours have been exchanged until no exchange reduces the crossings.
 
     Args:
         graph: items and passing lines.
-        layers: in the order that is made better.
+        layers: in the order to be improved.
         key: items with different keys (0 where there is none) keep their order.
     """
     place = {node: float(number) for layer in layers for number, node in enumerate(layer)}

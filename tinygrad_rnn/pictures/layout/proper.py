@@ -1,4 +1,4 @@
-"""A graph in layers whose lines all lead to the next layer: one that passes layers has a place in each of them."""
+"""A graph in layers whose lines all lead to the next layer: one that passes through a layer has a node there."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 _PLACES = 10_000  # of passing lines in all layers
-_PASSING = 2.0  # height of the place of a passing line
+_PASSING = 2.0  # height of a passing line
 
 
 class Item(NamedTuple):
-    """A box to place: its size, in points."""
+    """A box to position: its size, in points."""
 
     width: float
     height: float
@@ -23,8 +23,8 @@ class Arc(NamedTuple):
     Attributes:
         tail, head: numbers of items.
         weight: heavier lines are kept straighter.
-        stub: length of a straight piece at its start, in points, for a label.
-        tail_at, head_at: how far from the middle of an item's side it meets the item, in points; None: where it suits.
+        stub: length of the straight piece at its start, in points, for a label.
+        tail_at, head_at: how far from the middle of an item's side it meets the item, in points; None: any.
     """
 
     tail: int
@@ -40,7 +40,7 @@ class Near(NamedTuple):
 
     Attributes:
         bend: how much further from the middle it meets the neighbour than the node, in points.
-        here, there: where it meets the node and the neighbour, as part of their places in their layers.
+        here, there: where it meets the node and the neighbour, as a fraction of their heights.
     """
 
     node: int
@@ -51,13 +51,13 @@ class Near(NamedTuple):
 
 
 class ProperGraph:
-    """Items, and after them the places of passing lines ("dummies"); all directions as if layers ran left to right.
+    """Items, followed by passing lines ("dummy nodes"); directions are named as if layers ran from left to right.
 
     Args:
         sizes: of the items: along the layers, and within a layer.
         arcs: between items.
         ranks: layer of each item.
-        between: least distance of two items in a layer, in points.
+        between: least distance between two items in a layer, in points.
         layers: how many there are at least.
 
     Attributes:
@@ -99,7 +99,7 @@ class ProperGraph:
         return len(self.rank)
 
     def _join(self, arc: Arc, a: int, b: int) -> None:
-        """Make two nodes of an arc neighbours; pieces between two places of a passing line are kept straightest."""
+        """Make two nodes of an arc neighbours; pieces between two nodes of a passing line are kept straightest."""
         weight = arc.weight * (1.0, 3.0, 9.0)[self.is_passing(a) + self.is_passing(b)]
         start = (arc.tail_at or 0.0) if a == arc.tail else 0.0
         end = (arc.head_at or 0.0) if b == arc.head else 0.0
@@ -108,7 +108,7 @@ class ProperGraph:
         self.tails[b].append(Near(a, weight, start - end, there, here))
 
     def is_passing(self, node: int) -> bool:
-        """Return whether a node is the place of a passing line."""
+        """Return whether a node is a passing line."""
         return node >= self.count
 
     def height(self, node: int) -> float:
@@ -116,7 +116,7 @@ class ProperGraph:
         return _PASSING if self.is_passing(node) else self.sizes[node][1]
 
     def distances(self, layer: Sequence[int]) -> list[float]:
-        """Return the least distance of the middles of each two neighbours in a layer."""
+        """Return the least distance between the middles of each two neighbours in a layer."""
         least = (self.between, self.between * 0.7, 11.0)
         return [
             (self.height(a) + self.height(b)) / 2 + least[self.is_passing(a) + self.is_passing(b)]

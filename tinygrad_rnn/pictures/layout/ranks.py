@@ -1,4 +1,4 @@
-"""In which layer of a layout an item stands."""
+"""The layer of each item of a layout."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ranks_of(count: int, arcs: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def pulled_right(ranks: Sequence[int], arcs: Iterable[tuple[int, int]]) -> list[int]:
-    """Return ranks with each item that nothing leads to moved to just before the first that reads it.
+    """Return ranks with each item without arcs into it moved to just before its first reader.
 
     >>> pulled_right([0, 1, 2, 0], [(0, 1), (1, 2), (3, 2)])
     [0, 1, 2, 1]
@@ -54,9 +54,9 @@ def pulled_right(ranks: Sequence[int], arcs: Iterable[tuple[int, int]]) -> list[
 
 
 def gathered(count: int, arcs: Sequence[tuple[int, int]]) -> list[int]:
-    """Return ranks in which each item stands just before the first that reads it; a loose end, after what leads to it.
+    """Return ranks in which each item comes just before its first reader; one without readers, just after its sources.
 
-    The items of the longest path keep their layers, and the rest is drawn to them, so that lines are short.
+    The items of the longest path keep their layers, and the others move towards them, so that lines are short.
 
     Raises:
         ValueError: if the arcs run in a cycle.

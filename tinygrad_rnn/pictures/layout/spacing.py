@@ -1,4 +1,4 @@
-"""Distances between what stands in a row."""
+"""Positions in a row with least distances between them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from itertools import accumulate
 
 
 def separated(wanted: Sequence[float], weights: Sequence[float], gaps: Sequence[float]) -> list[float]:
-    """Return the places nearest to `wanted` with at least `gaps` between neighbours.
+    """Return the positions nearest to `wanted` with at least `gaps` between neighbours.
 
     Least squares: minimise sum w_i (x_i - wanted_i)^2 with x_{i+1} - x_i >= gaps_i; by pool adjacent violators.
 
     Args:
-        wanted: places, in the order that they keep.
-        weights: above 0.
-        gaps: one fewer.
+        wanted: positions, in the order that is kept.
+        weights: one for each position, above 0.
+        gaps: one for each pair of neighbours.
 
     >>> separated([0.0, 1.0, 10.0], [1.0, 1.0, 1.0], [5.0, 5.0])
     [-2.0, 3.0, 10.0]

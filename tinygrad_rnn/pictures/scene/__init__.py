@@ -1,1 +1,1 @@
-"""What a picture is made of: boxes, edges, text and their looks, before anything is written."""
+"""The parts of a picture: boxes, edges, text and their styles, independent of any file format."""

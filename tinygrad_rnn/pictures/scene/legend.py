@@ -15,10 +15,10 @@ _KINDS: dict[EdgeKind, str] = {
 
 
 def legend_of(scene: Scene) -> tuple[list[Edge], list[Label]]:
-    """Return the lines and texts of the legend, from `scene.legend` to the right and down; none without a place.
+    """Return the lines and texts of the legend, from `scene.legend` to the right and down; none if that is None.
 
     The legend takes LEGEND_WIDTH by LEGEND_HEIGHT points: five magnitudes, from the lowest to the highest of the
-    scale in equal ratios, and what lines without a magnitude mean, if there are some.
+    scale in equal ratios, and the meaning of lines without a magnitude, if there are any.
     """
     if scene.legend is None:
         return [], []

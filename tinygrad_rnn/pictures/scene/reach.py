@@ -1,4 +1,4 @@
-"""What lights up when a loss is pointed at: everything that a gradient from it reaches in the picture."""
+"""What is highlighted for a loss: everything that a gradient from it reaches in the picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scene: what a picture of a graph is made of, with positions, before it is written as SVG or DOT.
+"""A scene: the parts of a picture with their positions, independent of the format in which it is written.
 
 Views (unrolled, rolled, operations, backward) build scenes; writers (svg, dot, html) read them. Units are points
 (1/72 inch), x to the right, y down, positions are centres. A magnitude is the norm of a cotangent; its scale, from
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A place in the picture: `x`, `y` is its centre; `id` is made from creation order, so that texts stay the same."""
+    """A rectangle in the picture, its centre at (`x`, `y`); `id` is derived from creation order, so it is stable."""
 
     id: str
     x: float
@@ -78,17 +78,17 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class BoxText:
-    """What a box says.
+    """What a box shows.
 
     Attributes:
-        kind: what it stands for: colour and shape, never colour alone. "cut" with a `factor` of 0 is drawn as
-            scissors; with another one as a round badge that holds the title ("× 0.5").
+        kind: what it represents, shown by colour and shape, never by colour alone. "cut" with a `factor` of 0 is
+            drawn as scissors; with another factor as a round badge with the title ("× 0.5").
             The last four are of compiled graphs: matrix products, views, what joins arrays, and results.
             "frame" is the border of an opened cell, with its title in a corner; a "cell" Region lies below it.
         title: one line; "h_{3}" sets 3 as a subscript; single letters are set in italics.
         rows: small lines below the title.
         tooltip: shown on hover, lines separated by a line feed.
-        strong: drawn with a heavier border: the loss, among its parts.
+        strong: drawn with a heavier border: the total loss, among its terms.
         factor: of a cut.
     """
 
@@ -102,7 +102,7 @@ class BoxText:
 
 @dataclass(frozen=True)
 class Box(BoxText, Rectangle):
-    """A node of the picture: what it says, and where it stands."""
+    """A node of the picture: what it shows, and its position."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Region(Rectangle):
 
 @dataclass(frozen=True)
 class Label:
-    """Text that stands alone; `anchor` says which of its ends is at (x, y)."""
+    """Text outside boxes, with its `anchor` (start, middle or end) at (x, y)."""
 
     x: float
     y: float
@@ -163,7 +163,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Bar:
-    """A small bar of a bar chart in the picture, standing on (x, y); None for a magnitude: it shows no gradient."""
+    """A bar of a small bar chart in the picture, its foot at (x, y); None for a magnitude: it shows no gradient."""
 
     x: float
     y: float
@@ -185,7 +185,7 @@ class Dot:
 
 @dataclass
 class Scene:
-    """A picture: its parts in drawing order, and what lights up.
+    """A picture: its parts in drawing order, and what each loss highlights.
 
     Attributes:
         title, subtitle: headline and one line of facts.
@@ -193,7 +193,7 @@ class Scene:
         regions, edges, dots, boxes, bars, labels: the parts, drawn in this order.
         reach: id of a loss box to the ids of all boxes and edges that its gradient reaches.
         scale: from magnitude to thickness and colour; None where no gradient is drawn.
-        legend: where its top left corner stands; None: no legend.
+        legend: its top left corner; None: no legend.
     """
 
     title: str
@@ -227,7 +227,7 @@ class Scene:
         raise KeyError(id)
 
 
-# Grey, amber, orange, red, dark red: lightness falls all the way, so it reads in grey and to every eye.
+# Grey, amber, orange, red, dark red: lightness decreases throughout, so it reads in grey and to colour-blind readers.
 RAMP = (
     (0.0, (206, 208, 216)),
     (0.3, (243, 182, 92)),
@@ -260,7 +260,7 @@ class Scale:
         return cls(min(low, high / 4), high)
 
     def place(self, magnitude: float) -> float:
-        """Return where a magnitude stands, from 0 (at or below `low`) to 1."""
+        """Return the position of a magnitude on the scale, from 0 (at or below `low`) to 1."""
         if math.isnan(magnitude):
             return 1.0
         if magnitude <= self.low:

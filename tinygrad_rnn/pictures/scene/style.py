@@ -1,4 +1,4 @@
-"""What kinds of boxes and edges look like; both writers read it, so that their pictures are the same."""
+"""The styles of boxes and edges, shared by both writers, so that their pictures are the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .scene import Bar, Box, Dot, Edge, Scale
 INK = "#1f2937"  # titles
 SMALL = "#566072"  # small text
 WARNING = "#b42318"
-LINE = "#8e98a8"  # an edge of which no gradient is known
+LINE = "#8e98a8"  # an edge whose gradient is not known
 FADED = "#c3c8d2"  # an edge that carries no gradient where others do
 DASHED = "#7d8798"  # value passes, no gradient
 SCISSORS = "#dc2626"
@@ -107,7 +107,7 @@ def bar_colour(bar: Bar, scale: Scale | None) -> str:
 
 
 def text_colour(magnitude: float, scale: Scale) -> str:
-    """Return the ramp's colour for text on a light ground: dark enough to read (4.5 to 1) wherever it stands."""
+    """Return the ramp's colour for text: dark enough to read (4.5 to 1) on every light background."""
     return scale.colour(max(magnitude, scale.low * (scale.high / scale.low) ** 0.78))
 
 

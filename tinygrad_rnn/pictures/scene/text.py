@@ -1,7 +1,7 @@
-"""How wide text is, and which of its letters are subscripts or italic, without asking a renderer.
+"""The width of text, and its subscripts and italics, computed without a renderer.
 
 Widths are those of DejaVu Sans, which are larger than those of Helvetica, Arial and Liberation Sans: whichever of them
-a renderer finds, text stays inside its box.
+a renderer uses, text stays inside its box.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 FAMILY = "Helvetica,Arial,Liberation Sans,DejaVu Sans,sans-serif"
 
-# Thousandths of the font size: characters that share a width stand together.
+# Thousandths of the font size, for groups of characters of the same width.
 _WIDTHS = {
     278: "ijl",
     295: "IJ",
@@ -34,7 +34,7 @@ _SYMBOLS = re.compile(r"(?<![A-Za-z])[A-Za-zℓ](?![A-Za-z])")
 
 
 def text_width(text: str, size: float, strong: bool = False) -> float:
-    """Return how wide a line of text is at most, in points.
+    """Return the greatest width of a line of text, in points.
 
     >>> round(text_width("tanh(x·Wx + h·Wh + b)", 9), 1)
     105.9
@@ -52,7 +52,7 @@ class Run(NamedTuple):
 
 
 def title_runs(title: str, italics: bool = True) -> list[Run]:
-    """Return the pieces of a title: what stands in _{...} is a subscript, single letters are italic, if any may be.
+    """Return the pieces of a title: _{...} is a subscript, and with `italics` single letters are italic.
 
     >>> [(run.text, run.italic, run.subscript) for run in title_runs("h_{3} x")]
     [('h', True, False), ('3', False, True), (' ', False, False), ('x', True, False)]
@@ -81,5 +81,5 @@ def plain(title: str) -> str:
 
 
 def title_width(title: str, size: float, strong: bool = False) -> float:
-    """Return how wide a title is at most, in points; subscripts are set at two thirds of its size."""
+    """Return the greatest width of a title, in points; subscripts are set at two thirds of its size."""
     return sum(text_width(run.text, size * (2 / 3 if run.subscript else 1), strong) for run in title_runs(title))

@@ -1,4 +1,4 @@
-"""Where all lines of text of a picture stand, and how large a box must be for those in it."""
+"""The positions of all lines of text of a picture, and the size that a box needs for those in it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def columns_of(rows: tuple[Row, ...]) -> list[float]:
 
 
 def box_size(kind: BoxKind, title: str, rows: tuple[Row, ...] = (), least: float = 0.0) -> tuple[float, float]:
-    """Return width and height that a box needs for its text, at least `least` wide."""
+    """Return the width and height that a box needs for its text, at least `least` wide."""
     size = title_size(kind, rows)
     strong = kind == "parameter"
     if is_table(rows):
@@ -127,12 +127,12 @@ def heading(scene: Scene) -> list[Text]:
 
 
 def headline_width(scene: Scene) -> float:
-    """Return how wide the title and the subtitle are at most."""
+    """Return the greatest width of the title and the subtitle."""
     return max(text_width(text.text, text.size, text.strong) for text in heading(scene))
 
 
 def region_text(region: Region) -> Text:
-    """Return where a region's label stands: a window's in its upper left, others' in their lower right."""
+    """Return a region's label with its position: upper left in a window, lower right in other regions."""
     if region.kind == "window":
         left, top = region.left + 14, region.top + 12
         return Text(left, top, region.label, 9, SMALL, "start", symbols=False)
