@@ -173,7 +173,7 @@ BUDGET = {
     "nn": 3573,
     "training": 7365,
     "graphs": 6500,
-    "pictures": 2587,
+    "pictures": 2599,
     "engine": 3423,
     "data": 2931,
     "handwritten": 2210,

@@ -71,7 +71,50 @@ def test_stacked_cells_in_one_module_are_told_apart_by_their_states():
     cells = {block.kind for block in find_blocks(graph).blocks if block.kind.role == "cell"}
     assert sorted(kind.number for kind in cells) == [0, 1]
     labels = {label.text for label in draw(CASES["stacked"]().losses, view="rolled").scene.labels}
-    assert {"recurrent cell 1 · × 4 steps", "recurrent cell 2 · × 4 steps"} <= labels
+    assert {"RNNCell · × 4 steps", "LSTMCell · × 4 steps"} <= labels
+
+
+def test_two_cells_of_one_module_are_numbered_within_it():
+    layers = tr.RecurrentLayers("rnn", 3, 4, np.random.default_rng(0), layers=2, bidirectional=True)
+    labels = {label.text for label in draw(layers, np.ones((2, 3, 3)), view="rolled", depth=1).scene.labels}
+    assert {f"layers.{n} cell {m} · × 3 steps" for n in (0, 1) for m in (1, 2)} <= labels
+
+
+class Traces(tr.Module):
+    """Two states on one line, and a name that no box has room for; its loss is its only method."""
+
+    def __init__(self):
+        self.a_weight_with_a_very_long_name = tr.parameter(np.ones((3, 4)))
+
+    def loss(self, xs):
+        short = long = other = np.zeros((2, 4))
+        for t in range(3):
+            with tr.at_step(t):
+                x = xs[:, t] @ self.a_weight_with_a_very_long_name
+                short, long = 0.5 * short + x, 0.9 * long + 0.1 * x
+                other = np.tanh(other + x)
+                total = np.sum(np.concatenate([short, long, other, other], axis=1))
+        return total
+
+
+def test_states_that_one_line_assigns_have_names_of_their_own():
+    scene = draw(Traces(), np.ones((2, 3, 3))).scene
+    titles = {box.title for box in scene.boxes}
+    assert {"short_{1}", "long_{1}", "other_{1}"} <= titles
+    assert scene.title == "3 × Traces, unrolled"
+
+
+def test_a_name_that_is_too_long_is_shortened():
+    for view in ("unrolled", "rolled"):
+        boxes = [box for box in draw(Traces(), np.ones((2, 3, 3)), view=view).scene.boxes if box.kind == "parameter"]
+        texts = [text for box in boxes for text in (box.title, *(row.text for row in box.rows))]
+        assert any(text.startswith("a_weight_with_a_ve") and "…" in text for text in texts), texts
+        assert "a_weight_with_a_very_long_name" in boxes[0].tooltip
+
+
+def test_results_that_are_joined_are_all_in_the_formula():
+    scene = draw(Traces(), np.ones((2, 3, 3)), steps=[3]).scene
+    assert any("join(short, long, other, other)" in row.text for box in scene.boxes for row in box.rows)
 
 
 def test_states_that_feed_each_other_are_one_cell():

@@ -125,7 +125,7 @@ def test_a_line_to_a_step_is_as_thick_as_what_this_step_adds():
     for own in copies:
         gradients = tr.grad(total, own, allow_unused=True)
         expected.append(np.sqrt(sum(np.sum(g * g) for g in gradients.values())))
-    box = next(box for box in scene.boxes if box.kind == "parameter" and box.title.startswith("cell"))
+    box = next(box for box in scene.boxes if box.kind == "parameter" and box.title.startswith("RNNCell"))
     drops = [edge for edge in scene.edges if edge.tail == box.id and edge.head]
     drops.sort(key=lambda edge: edge.points[-1][0])
     np.testing.assert_allclose([edge.magnitude for edge in drops], expected)

@@ -1,8 +1,8 @@
 """Conversions of a Tensor to numbers, text and arrays, in which no gradient is lost silently.
 
 `item`, `tolist`, `data` and text ask for values, and get them. So does `float(x)`, but NumPy also calls it on its own
-(`array.fill(x)`, `np.float64(x)`), and the two calls look alike. So it returns the number, and warns (`GradientWarning`)
-if a gradient could still be taken. `array[0] = x`, which is certainly a mistake, raises an error.
+(`array.fill(x)`, `np.float64(x)`), and the two calls look alike. So it returns the number, with a `GradientWarning` if
+a gradient could still be taken. `array[0] = x`, which is certainly a mistake, raises an error.
 """
 
 from __future__ import annotations

@@ -10,12 +10,14 @@ from ...engine.tape import Node, Spec
 from ...pictures.layout.content import Content
 from ...pictures.scene.legend import short_number
 from ...pictures.scene.scene import Row
+from ...pictures.scene.text import shortened
 from ..model.flow import Flow
 from ..model.formula import symbol
 from ..model.graph import Edge, Parameter, Place, shape_text
 from ..model.operations import Operation
 
 _ATTRIBUTES = {"indices": "id", "targets": "target"}
+_NAME_WIDTH = 150.0  # points; a longer name of a parameter is shortened
 _WITH_NUMBER = frozenset(("add", "subtract", "multiply", "divide", "power"))
 
 
@@ -99,8 +101,8 @@ class ContentBuilder:
         """Return (name, content) of an array among the attributes, such as the ids of a lookup, or None."""
         for key, value in op.node.attrs.items():
             if isinstance(value, np.ndarray):
-                name = _ATTRIBUTES.get(key, key)
-                title = f"{name}{self.subscript}" if repeats else f"{name}s" if name != key else name
+                name = "order" if op.name == "take_along" else _ATTRIBUTES.get(key, key)
+                title = f"{name}{self.subscript}" if repeats else f"{name}s" if name in ("id", "target") else name
                 return key, self.data(title, Spec(value.shape, value.dtype))
         return None
 
@@ -110,7 +112,8 @@ class ContentBuilder:
         rows = [Row(shape_text(parameter.shape))]
         if self.flow.measured:
             rows.append(self._gradient_row(parameter))
-        return Content("parameter", last_name(parameter.name), tuple(rows), _lines(*self._about(parameter)))
+        title = shortened(last_name(parameter.name), 11, _NAME_WIDTH)
+        return Content("parameter", title, tuple(rows), _lines(*self._about(parameter)))
 
     def _gradient_row(self, parameter: Parameter, before: str = "", none: str = "‖∇‖ 0") -> Row:
         total = self.flow.total((parameter.node, 0))
@@ -125,7 +128,8 @@ class ContentBuilder:
         return Content("parameter", title, tuple(map(self._table_row, parameters)), _lines(title, *facts))
 
     def _table_row(self, parameter: Parameter) -> Row:
-        cells = f"{last_name(parameter.name)}\t{spec_text(Spec(parameter.shape, parameter.dtype))}"
+        name = shortened(last_name(parameter.name), 9, _NAME_WIDTH)
+        cells = f"{name}\t{spec_text(Spec(parameter.shape, parameter.dtype))}"
         return self._gradient_row(parameter, f"{cells}\t", "no gradient") if self.flow.measured else Row(cells)
 
     def _about(self, parameter: Parameter) -> list[str]:

@@ -10,7 +10,7 @@ from ...engine.tape import Node
 from ...pictures.layout.content import Content
 from ...pictures.scene.scene import BoxKind
 from ...pictures.scene.scene import Row as Line
-from ...pictures.scene.text import plain, text_width
+from ...pictures.scene.text import plain, shortened, text_width
 from ..model.blocks import Block, Link
 from ..model.flow import Flow
 from ..model.formula import formula, maker_of, symbol
@@ -49,7 +49,8 @@ class RowContent(ContentBuilder):
 
     def formula(self, row: Row) -> str:
         """Return the formula of a row, or else the class or function that contains it, or the number of operations."""
-        return self.expression(row) or self.maker(row) or f"{len(_latest(row).nodes)} operations"
+        made = shortened(self.maker(row), 9, _FORMULA_WIDTH)
+        return self.expression(row) or made or f"{len(_latest(row).nodes)} operations"
 
     def expression(self, row: Row) -> str:
         """Return the formula of a row; "" if it is too long."""
@@ -69,7 +70,7 @@ class RowContent(ContentBuilder):
         """Return the label of a row: its module, and the class of a cell; "" for inputs and losses."""
         if row.role not in ("cell", "layer", "attention"):
             return ""
-        made = self.maker(row) if row.role == "cell" else ""
+        made = shortened(self.maker(row), 9, _FORMULA_WIDTH) if row.role == "cell" else ""
         name = ".".join(_latest(row).kind.scope)
         return " · ".join(filter(None, dict.fromkeys((name, made, "backward" if row.backward else ""))))
 

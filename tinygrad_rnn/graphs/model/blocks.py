@@ -16,6 +16,7 @@ from functools import cached_property
 from ...engine.tape import Kept, Node
 from ...pictures.layout.components import components
 from .dataflow import MOVING, SCALING, Dataflow
+from .formula import maker_of
 from .graph import Edge, Graph, Place, Use
 from .operations import Operation, operations_of
 from .states import Kind, States
@@ -39,10 +40,11 @@ class Block:
 
     @property
     def name(self) -> str:
-        """The module in which it was recorded, or else its role."""
+        """The module in which it was recorded, or else the class of a cell, or its role."""
         lookup = self.kind.role == "layer" and any(_looks_up(op.node) for op in self.ops)
         role = "embedding" if lookup else {"layer": "output"}.get(self.kind.role, self.kind.role)
-        return ".".join(self.kind.scope) or role
+        made = maker_of(self.states[-1][0]) if self.kind.role == "cell" else ""
+        return ".".join(self.kind.scope) or made or role
 
     @cached_property
     def nodes(self) -> list[Node]:

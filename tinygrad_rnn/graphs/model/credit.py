@@ -54,9 +54,6 @@ class Credit(NamedTuple):
 def carry_forward(policy: ForwardPolicy, step: Step, T: int, state: object, parameters: Mapping[str, Tensor]) -> Credit:
     """Run T steps under a policy; return what it carries from each step to the next.
 
-    Raises:
-        ConfigError: if what is carried does not fit into memory.
-
     >>> import tinygrad_rnn as tr
     >>> w = tr.tensor(2.0, requires_grad=True)
     >>> def step(t, h):

@@ -76,7 +76,7 @@ def formula(
                 part = (f"{found.number:.3g}" if found.number is not None else called(found), 4)
             if part[0]:
                 parts.append(part)
-        text, strength = _join(node, list(dict.fromkeys(parts)) if node.name in _SILENT else parts)
+        text, strength = _join(node, list(dict.fromkeys(parts)) if node.name in _SILENT - {"concatenate"} else parts)
         if len(text) > _LIMIT:
             raise _TooLongError
         return text, strength
@@ -124,4 +124,4 @@ def maker_of(node: Node) -> str:
     parts = [part for part in node.site[0].co_qualname.split(".") if part != "<locals>"]
     if parts[-1] == "<lambda>" or parts[-1].startswith("<"):
         return ""
-    return parts[-2] if len(parts) > 1 and parts[-1] in ("__call__", "forward", "step") else parts[-1]
+    return parts[-2] if len(parts) > 1 and parts[-1] in ("__call__", "forward", "loss", "step") else parts[-1]

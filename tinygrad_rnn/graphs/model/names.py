@@ -1,13 +1,14 @@
 """Names of results, read from the lines that recorded them: `i, f, o = split(sigmoid(x), 3)` names three gates.
 
 A node knows the line that recorded it. If a statement there assigns the result of the operation, its target is the
-name of the result. Without source code a result has no name.
+name of the result; `h, c = o * tanh(c), f * c + i * g` assigns two. Without source code a result has no name.
 """
 
 from __future__ import annotations
 
 import ast
 import linecache
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -31,6 +32,7 @@ class _Assignment(NamedTuple):
     operation: str
     targets: tuple[str, ...]
     several: int  # operations of this kind in the statement
+    number: int  # of the one that is assigned among them, from 0
 
 
 def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
@@ -44,41 +46,44 @@ def names_of(nodes: Iterable[Node]) -> dict[int, tuple[str, ...]]:
     >>> names_of([h.node, c.node]) == {h.node.id: ("h",), c.node.id: ("c",)}
     True
     """
-    runs: dict[tuple[object, ...], list[Node]] = {}
-    known: dict[tuple[object, ...], _Assignment] = {}
+    runs: dict[tuple[_Assignment, object, int | None, tuple[str, ...]], list[Node]] = {}
     for node in sorted(nodes, key=lambda node: node.id):
-        if node.operation is None:
-            continue
-        assigned = _assignment(node.site[0].co_filename, node.site[1])
-        if assigned is None or assigned.operation != node.name or len(assigned.targets) != len(node.specs):
-            continue
-        key: tuple[object, ...] = (node.site[0], assigned.line, node.step, node.scope)
-        runs.setdefault(key, []).append(node)
-        known[key] = assigned
+        for assigned in _assigned(node.site[0].co_filename, node.site[1]) if node.operation is not None else ():
+            if assigned.operation == node.name and len(assigned.targets) == len(node.specs):
+                runs.setdefault((assigned, node.site[0], node.step, node.scope), []).append(node)
     found: dict[int, tuple[str, ...]] = {}
-    for key, run in runs.items():
+    for (assigned, *_), run in runs.items():
         # The statement may have run several times in a step. If it was recorded only in part, only the last is certain.
-        several = known[key].several
-        chosen = run[several - 1 :: several] if len(run) % several == 0 else run[-1:]
-        found.update((node.id, known[key].targets) for node in chosen)
+        several, number = assigned.several, assigned.number
+        chosen = run[number::several] if len(run) % several == 0 else run[-1:] if number == several - 1 else []
+        found.update((node.id, assigned.targets) for node in chosen)
     return found
 
 
 @lru_cache(maxsize=4096)
-def _assignment(path: str, line: int) -> _Assignment | None:
-    """Return what the statement at a line assigns, if that is the result of an operation."""
+def _assigned(path: str, line: int) -> tuple[_Assignment, ...]:
+    """Return what the statement at a line assigns, as far as it is the result of an operation."""
     for statement in _assignments(path):
         if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
-            value, target = statement.value, statement.targets[0]
-            parts = target.elts if isinstance(target, ast.Tuple) else [target]
-            names = [part.id for part in parts if isinstance(part, ast.Name)]
-            operation = _operation(value)
-            if operation is None or len(names) != len(parts):
-                return None
-            parts_of_value = (part for part in ast.walk(value) if isinstance(part, ast.expr))
-            count = sum(_operation(part) == operation for part in parts_of_value)
-            return _Assignment(statement.lineno, operation, tuple(names), count)
-    return None
+            target, value = statement.targets[0], statement.value
+            pairs = [(target, value)]
+            if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+                pairs = list(zip(target.elts, value.elts, strict=False))
+            several, before, found = _operations(value), Counter[str | None](), []
+            for part, expression in pairs:
+                before += _operations(expression)
+                targets = part.elts if isinstance(part, ast.Tuple) else [part]
+                names = tuple(name.id for name in targets if isinstance(name, ast.Name))
+                operation = _operation(expression)
+                if operation is not None and len(names) == len(targets):
+                    count = several[operation], before[operation] - 1
+                    found.append(_Assignment(statement.lineno, operation, names, *count))
+            return tuple(found)
+    return ()
+
+
+def _operations(value: ast.expr) -> Counter[str | None]:
+    return Counter(_operation(part) for part in ast.walk(value) if isinstance(part, ast.expr))
 
 
 @lru_cache(maxsize=64)

@@ -39,7 +39,7 @@ def record(
                 "model or a cell with an example, or call cut() where you want cuts when you record the loss"
             )
         return read(list(losses))
-    if not callable(target) or not example:
+    if not (callable(target) or hasattr(target, "loss")) or not example:
         raise DrawingError(
             f"draw: expected a loss (a Tensor), several losses, or a model or cell with an example, such as "
             f"draw(model, ids, targets) or draw(cell, xs); got {type(target).__name__} and {len(example)} arguments"

@@ -244,7 +244,8 @@ def _name(rows: Iterable[Row], graph: Graph) -> None:
     for row in rows:
         if row.role == "cell":
             states = max((block.states for block in row.blocks.values()), key=len)
-            row.slots = _slots(names.get(Site.of(node)[1:], {index: ""})[index] for node, index in states)
+            given = (graph.names.get(node.id) or names.get(Site.of(node)[1:]) for node, _ in states)
+            row.slots = _slots(name[index] if name else "" for name, (_, index) in zip(given, states, strict=True))
             row.letter = ", ".join(row.slots) if len(row.slots) <= 2 else row.slots[-1]
         elif row.role != "input":
             block = next(iter(row.blocks.values()))

@@ -70,11 +70,7 @@ def backward(flow: Flow, options: Options) -> Scene:
 
 
 def _one_step(view: str, flow: Flow, options: Options) -> tuple[OperationDiagram, list[Operation], list[str]]:
-    """Return the diagram of one step (of the whole graph, if it has none), its operations, and facts for the subtitle.
-
-    Raises:
-        DrawingError: if there is no such step.
-    """
+    """Return the diagram of one step (of the whole graph, if it has none), its operations, and facts for a subtitle."""
     ops = operations_of(flow.graph)
     steps = sorted({op.step for op in ops if op.step is not None})
     step = _chosen(view, steps, options.steps) if steps else None

@@ -107,11 +107,8 @@ def _label(key: _Key, cells: Sequence[_Key], blocks: Blocks) -> str:
     kind = key[0]
     if not isinstance(kind, Kind):
         return ".".join(kind if key[1] else kind[:-1])
-    alike = [other for other in cells if isinstance(other[0], Kind) and other[0].scope == kind.scope]
-    if kind.role != "cell":
-        block = next(b for b in blocks.blocks if b.kind == kind)
-        return block.name
-    scope = ".".join(kind.scope)
-    if scope and len(alike) == 1:
-        return scope
-    return f"{scope or 'recurrent'} cell{f' {cells.index(key) + 1}' if len(cells) > 1 else ''}"
+    names = {block.kind: block.name for block in blocks.blocks}
+    alike = [other for other in cells if isinstance(other[0], Kind) and names[other[0]] == names[kind]]
+    if key not in alike or len(alike) == 1:
+        return names[kind]
+    return f"{names[kind]}{' cell' if kind.scope else ''} {alike.index(key) + 1}"

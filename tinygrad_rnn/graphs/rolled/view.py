@@ -71,7 +71,7 @@ def _fill(scene: Scene, diagram: RolledDiagram, places: RolledLayout, T: int) ->
 def _finish(scene: Scene, bottom: float) -> None:
     """Set the size of the scene, and put the legend in free space."""
     parts = scene.rectangles
-    right = max(part.right for part in parts)
+    right = max(*(part.right for part in parts), *(x for edge in scene.edges for x, _ in edge.points))
     scene.width, scene.height = max(right, LEFT + headline_width(scene)) + LEFT, bottom
     if scene.scale is None:
         return

@@ -118,8 +118,7 @@ def _lines_to(canvas: Canvas, box: Box, links: Sequence[tuple[Link, Box]]) -> No
 
 def draw_regions(canvas: Canvas) -> None:
     """Draw windows and steps behind everything else, and dashed borders between windows, with gaps for scissors."""
-    regions = [*_windows(canvas), *_steps(canvas)]
-    canvas.scene.regions[:0] = regions
+    canvas.scene.regions[:0] = [*_windows(canvas), *_steps(canvas)]
     grid = canvas.grid
     for number, x in enumerate(grid.borders, 1):
         marks = sorted((box.y - 24, box.y + 52) for box in canvas.scene.boxes if box.kind == "cut" and box.x == x)

@@ -153,7 +153,8 @@ class Canvas:
             stops, label = factor == 0, "".join(self.graph.cuts[cut].label for cut in link.cuts[:1])
             content = cut_content(factor, label, _name(head))
             size = content.size() if not stops else (22.0, 22.0) if small else (34.0, 34.0)
-            if stops and not small:
+            # Three states, or one on its way to another row, would run through the text.
+            if stops and not small and at[1] == head.y and len(self.row(link.head).slots) < 3:
                 content = replace(content, title="cut", rows=(Row("gradient stops"),))
             self._cuts[key] = self.add(content.at(f"cut{self.graph.number[link.cuts[0]]}", *at, size))
         return self._cuts[key]

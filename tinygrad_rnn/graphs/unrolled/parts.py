@@ -124,11 +124,7 @@ class Parts:
 
 
 def find_parts(flow: Flow, options: Options) -> Parts:
-    """Return the parts of a picture.
-
-    Raises:
-        DrawingError: if `options.steps` names a step that does not exist.
-    """
+    """Return the parts of a picture."""
     table = make_table(flow.graph)
     content = RowContent(flow, table)
     opened = options.depth == 2

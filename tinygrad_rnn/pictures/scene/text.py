@@ -30,7 +30,7 @@ _WIDTHS = {
 }
 _WIDTH_OF = {character: width for width, characters in _WIDTHS.items() for character in characters}
 _SUBSCRIPT = re.compile(r"_\{([^}]*)\}")
-_SYMBOLS = re.compile(r"(?<![A-Za-z])[A-Za-zℓ](?![A-Za-z])")
+_SYMBOLS = re.compile(r"(?<![A-Za-z_])[A-Za-zℓ](?![A-Za-z_])")
 
 
 def text_width(text: str, size: float, strong: bool = False) -> float:
@@ -78,6 +78,18 @@ def plain(title: str) -> str:
     'h_3'
     """
     return _SUBSCRIPT.sub(r"_\1", title)
+
+
+def shortened(text: str, size: float, width: float) -> str:
+    """Return a line of text, with an ellipsis in place of its end if it is wider than `width` points.
+
+    >>> shortened("AVeryLongName", 9, 50), shortened("RNNCell", 9, 50)
+    ('AVeryL…', 'RNNCell')
+    """
+    short = text
+    while len(short) > 1 and text_width(short if short == text else f"{short}…", size) > width:
+        short = short[:-1]
+    return short if short == text else f"{short}…"
 
 
 def title_width(title: str, size: float, strong: bool = False) -> float:
