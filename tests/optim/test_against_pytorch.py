@@ -1,7 +1,7 @@
 """The same trajectories as PyTorch's optimizers and schedules, over 300 updates of a small network.
 
 What PyTorch found stands in `pytorch.json`, so that the comparison runs without it. Where it is installed, the table is
-checked too, and written anew with --update-golden.
+checked at night, and written anew with --update-golden -m nightly.
 """
 
 import json
@@ -147,6 +147,7 @@ def test_the_same_rates(name):
     assert len(set(found)) > 2
 
 
+@pytest.mark.nightly  # what is compared with the table each time takes half a second, its making twenty
 def test_the_table_is_what_pytorch_finds(request):
     torch = pytest.importorskip("torch", reason="PyTorch is for development only")
     found = {
