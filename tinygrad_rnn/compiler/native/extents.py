@@ -50,7 +50,7 @@ _WALKS: dict[str, tuple[_Walk, ...]] = {
     "mean_nats": (_one, _line, _ids),
     "convert": (_line, _line),
 }
-"""How each operation that is not elementwise walks over its operands (result, A, B, C) in source/kernels.h."""
+"""How each operation that is not elementwise walks over its operands (result, A, B, C) in C."""
 
 
 def check_extents(record: Record, steps: int = 1) -> list[tuple[int, int]]:

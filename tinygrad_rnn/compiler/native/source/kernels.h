@@ -1,76 +1,7 @@
-/* The kernels, for the type that real.h has set: REAL, and LANES of them in 64 bytes. */
+/* The kernels, for the type that real.h has set: REAL, and LANES of them in 64 bytes. Products are in gemm.h. */
 
-/* For x = k ln 2 + r, |r| <= ln(2) / 2: return exp(r) - 1, and 2^(k + bias - EXP_BIAS) in *scale. */
-static inline REAL NAME(exp_part)(REAL x, BITS bias, REAL *scale) {
-    REAL shifted = x * (REAL)1.44269504088896340736 + EXP_SHIFT; /* rounded to an integer, k, in its low bits */
-    REAL k = shifted - EXP_SHIFT;
-    REAL r = (x - k * EXP_LN2_HIGH) - k * EXP_LN2_LOW;
-    BITS bits;
-    memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits + bias) << EXP_MANTISSA;
-    memcpy(scale, &bits, sizeof bits);
-    return r + r * r * EXP_TAIL(r);
-}
-
-/* exp(x), with subnormal results: they are computed scaled by 2^EXP_LIFT. */
-static inline REAL NAME(exp_gradual)(REAL x) {
-    bool small = x < EXP_LEAST;
-    REAL bounded = x < EXP_NOTHING ? EXP_NOTHING : x > EXP_MOST ? EXP_MOST : x; /* NaN stays */
-    REAL half, p = NAME(exp_part)(bounded, EXP_BIAS - 1 + (small ? EXP_LIFT : 0), &half);
-    REAL y = 2 * (half + half * p) * (small ? 1 / (REAL)(1ull << EXP_LIFT) : 1);
-    y = x < EXP_NOTHING ? 0 : y;
-    return x > EXP_MOST ? (REAL)INFINITY : y;
-}
-
-/* exp(x) for sums in which subnormal numbers are lost: 0 in place of these. */
-static inline REAL NAME(exp)(REAL x) {
-    REAL bounded = x < EXP_LEAST ? EXP_LEAST : x > EXP_MOST ? EXP_MOST : x; /* NaN stays */
-    REAL half, p = NAME(exp_part)(bounded, EXP_BIAS - 1, &half); /* 2^128 is no float, 2^127 is one */
-    REAL y = 2 * (half + half * p);
-    y = x < EXP_LEAST ? 0 : y;
-    return x > EXP_MOST ? (REAL)INFINITY : y;
-}
-
-/* tanh(x) = -e / (2 + e) with e = exp(-2 |x|) - 1, which is exact to rounding near 0 too. */
-static inline REAL NAME(tanh)(REAL x) {
-    REAL a = x < 0 ? -x : x;
-    a = a > EXP_TANH_ONE ? EXP_TANH_ONE : a; /* from there on it rounds to 1 */
-    REAL scale, p = NAME(exp_part)(-2 * a, EXP_BIAS, &scale);
-    REAL e = scale * p + (scale - 1);
-    return LIBM(copysign)(e / (2 + e), x);
-}
-
-static inline REAL NAME(sigmoid)(REAL x) { return 1 / (1 + NAME(exp)(-x)); }
-
-/* sigmoid(x) if the sign bit of x is set, else sigmoid(x) - 1: never 0, so that the sign tells which */
-static inline REAL NAME(sigmoid_tail)(REAL x) {
-    REAL e = NAME(exp)(x > 0 ? -x : x), y = e / (1 + e);
-    return -LIBM(copysign)(y < EXP_NORMAL ? EXP_NORMAL : y, x);
-}
-
-static inline REAL NAME(sign)(REAL x) { return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x; }
-
-/* a - floor(a / b) * b, with the sign of b, zero included */
-static inline REAL NAME(remainder)(REAL a, REAL b) {
-    REAL left = LIBM(fmod)(a, b);
-    if (b == 0) return left; /* NaN */
-    return left == 0 ? LIBM(copysign)(0, b) : (b < 0) != (left < 0) ? left + b : left;
-}
-
-/* floor(a / b), from the remainder, which is exact; the quotient is rounded */
-static inline REAL NAME(floor_divide)(REAL a, REAL b) {
-    if (b == 0) return a / b;
-    REAL left = LIBM(fmod)(a, b), quotient = (a - left) / b;
-    if (left != 0 && (b < 0) != (left < 0)) quotient -= 1;
-    REAL whole = LIBM(floor)(quotient);
-    return quotient == 0 ? LIBM(copysign)(0, a / b) : quotient - whole > (REAL)0.5 ? whole + 1 : whole;
-}
-
-static inline REAL NAME(logaddexp)(REAL a, REAL b) {
-    if (a == b) return a + (REAL)0.693147180559945309417; /* for equal infinities too */
-    REAL d = a - b;
-    return d > 0 ? a + LIBM(log1p)(LIBM(exp)(-d)) : d <= 0 ? b + LIBM(log1p)(LIBM(exp)(d)) : d;
-}
+#include "functions.h"
+#include "gemm.h"
 
 /* -- elementwise: out = f(a, b), or f(a, b, c) with truth values c, over n[0] x n[1] x n[2] ------------------------ */
 
@@ -336,76 +267,7 @@ static void NAME(convert)(Part *part) {
 }
 
 #include "lookups.h"
-
-/* -- the loss: cross-entropy of logits a (n[0], n[1]), and x[A] times its gradient, in out ------------------------- */
-
-static REAL NAME(largest)(Size n, const REAL *a) {
-    REAL most = a[0];
-#pragma omp simd reduction(max : most)
-    for (Size i = 0; i < n; i++) most = a[i] > most ? a[i] : most;
-    return most;
-}
-
-static REAL NAME(exps)(Size n, REAL *out, const REAL *a, REAL most) {
-    REAL total = 0;
-#pragma omp simd reduction(+ : total)
-    for (Size i = 0; i < n; i++) {
-        REAL y = NAME(exp)(a[i] - most);
-        out[i] = y;
-        total += y;
-    }
-    return total;
-}
-
-/* Number of the positions whose target, in B, is not ignored (x[B]). */
-static Size NAME(positions)(const Record *record, const int64_t *targets) {
-    Size count = 0;
-    for (Size r = 0; r < record->n[0]; r++) count += NAME(id)(record, targets, r) != (int64_t)record->x[B];
-    return count;
-}
-
-/* Also writes the nats of each row to C (double). `mean_nats` adds them up: in one order for any number of workers. */
-static void NAME(loss_and_gradient)(Part *part) {
-    enum { SPAN = 32 * LANES };
-    const Record *record = part->record;
-    const int64_t *targets = part->p[B];
-    Size V = record->n[1];
-    REAL weight = (REAL)(record->x[A] / (double)NAME(positions)(record, targets));
-    for (Size r = part->lo; r < part->hi; r++) {
-        const REAL *a = (REAL *)part->p[A] + r * record->s[A][0];
-        REAL *out = (REAL *)part->p[OUT] + r * record->s[OUT][0];
-        int64_t target = NAME(id)(record, targets, r);
-        if (target == (int64_t)record->x[B]) {
-            memset(out, 0, V * sizeof(REAL));
-            ((double *)part->p[C])[r] = 0;
-            continue;
-        }
-        if (target < 0 || target >= V) {
-            part->failed = true;
-            return;
-        }
-        REAL most = NAME(largest)(V, a), shifted = a[target] - most;
-        REAL total = 0;
-        for (Size j = 0; j < V; j += SPAN) { /* prefetch the next row while this one computes */
-            Size count = V - j < SPAN ? V - j : SPAN;
-            if (r + 1 < part->hi)
-                for (Size k = 0; k < count; k += LANES) __builtin_prefetch(a + record->s[A][0] + j + k);
-            total += NAME(exps)(count, out + j, a + j, most);
-        }
-        REAL factor = weight / total;
-        for (Size j = 0; j < V; j++) out[j] *= factor;
-        out[target] -= weight;
-        ((double *)part->p[C])[r] = log((double)total) - (double)shifted;
-    }
-}
-
-/* out = the mean of the nats in A */
-static void NAME(mean_nats)(Part *part) {
-    const Record *record = part->record;
-    double total = 0;
-    for (Size r = 0; r < record->n[0]; r++) total += ((double *)part->p[A])[r];
-    *(REAL *)part->p[OUT] = (REAL)(total / (double)NAME(positions)(record, part->p[B]));
-}
+#include "loss.h"
 
 /* -- one record --------------------------------------------------------------------------------------------------- */
 

@@ -43,18 +43,18 @@ static void NAME(take_back)(Part *part) {
 /* -- gradients of lookups as rows and values ----------------------------------------------------------------------- */
 
 /* out (n[0]) = the row of the table that an id selects, at the first id that selects it; -1 at the others.
-   A has n[1] entries: a hash table with linear probing, whose size is a power of 2, then `first` (n[0]): for each id
-   the number of the first one that selects the same row. */
+   A has n[1] entries: a hash table with linear probing, then `first` (n[0]): for each id the number of the first one
+   that selects the same row. */
 static void NAME(find_equal)(Part *part) {
     const Record *record = part->record;
     Size rows = record->n[0], size = record->n[1] - rows;
     int64_t *places = part->p[OUT], *found = part->p[A], *first = found + size;
     for (Size k = 0; k < size; k++) found[k] = -1;
     for (Size r = 0; r < rows; r++) {
-        Size row = NAME(row)(part, r), k = row & (size - 1);
+        Size row = NAME(row)(part, r), k = row % size;
         places[r] = -1, first[r] = r;
         if (row < 0) continue;
-        while (found[k] >= 0 && places[found[k]] != row) k = (k + 1) & (size - 1);
+        while (found[k] >= 0 && places[found[k]] != row) k = k + 1 < size ? k + 1 : 0;
         if (found[k] < 0) found[k] = r, places[r] = row;
         first[r] = found[k];
     }

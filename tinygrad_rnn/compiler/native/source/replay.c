@@ -31,12 +31,10 @@ static void nothing(Part *part) { (void)part; }
 
 #define TYPE 32
 #include "real.h"
-#include "gemm.h"
 #include "kernels.h"
 #undef TYPE
 #define TYPE 64
 #include "real.h"
-#include "gemm.h"
 #include "kernels.h"
 
 /* Bytes of scratch memory of a worker: for the panels of a product, or the blocks of a chain, of doubles at most. */
