@@ -179,7 +179,7 @@ BUDGET = {
     "data": 2931,
     "handwritten": 2210,
     "testing": 3600,
-    "compiler": 12704,
+    "compiler": 12680,
     "truncation": 2505,
     "credit": 3438,
     "exports": 9500,

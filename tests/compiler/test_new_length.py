@@ -56,12 +56,12 @@ def counting(monkeypatch, place, name):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", MODELS)
-def test_from_the_third_length_on_nothing_is_worked_out_again(name, threads, monkeypatch):
+def test_from_the_fourth_length_on_nothing_is_worked_out_again(name, threads, monkeypatch):
     need_library()
     monkeypatch.setattr(executor, "_SHARED", 0)  # small plans are shared, too
     step, arguments = train_step(name)
     compiled = tr.compile(step, executor="native", threads=threads)
-    for T in (9, 14):
+    for T in (9, 14, 11):
         compiled(*arguments(T))
     passes, encoded = counting(monkeypatch, api, "run_passes"), counting(monkeypatch, lines, "encode")
     for T in (30, 7, 15, 8, 22, 100):
@@ -237,7 +237,7 @@ def test_records_are_those_that_are_encoded(name, threads, lengths):
 
 
 def large(T):
-    """Return a plan with a chain, on a line, and the programs of that line."""
+    """Return a plan with a chain, on a line, and the pair of programs that those of that line follow from."""
     need_library()
 
     def f(xs, w):
@@ -246,19 +246,18 @@ def large(T):
         return xs @ a @ b @ (np.exp(b) - a)
 
     compiled = tr.compile(f, executor="native", threads=1)
-    for n in (9, 14, T):
+    for n in (9, 14, 12, T):
         compiled(normal(n, 128), normal(128, 128))
     plan = compiled.plan
     (line,) = plan.place.line.programs.values()
-    assert line.is_known
-    assert line.program(plan, plan.place) is not None
-    return plan, line
+    assert line.known.program(plan, plan.place) is not None
+    return plan, line.known
 
 
 def test_a_chain_whose_operands_come_to_overlap_is_encoded():
     plan, found = large(20)
-    buffers = [None if number is None else plan.place.buffers[number] for number in found._buffers]
-    pairs = [[buffers[found._memory[place]] for place in pair] for pair in found._pairs.T]
+    buffers = [None if number is None else plan.place.buffers[number] for number in found._one.numbers]
+    pairs = [[buffers[found._one.memory[place]] for place in pair] for pair in found._overlaps.T]
     one, other = next(pair for pair in pairs if pair[0] is not pair[1] and pair[0].kind == pair[1].kind == "arena")
     other.offset = one.offset + 64
     assert found.program(plan, plan.place) is None
@@ -266,8 +265,34 @@ def test_a_chain_whose_operands_come_to_overlap_is_encoded():
 
 def test_records_that_would_reach_beyond_a_buffer_are_not_taken():
     plan, found = large(20)
-    found._spans[1, next(n for n in range(len(found._row)) if n not in found._pairs)] += 1 << 40
+    found._one.spans[1, next(n for n in range(len(found._one.row)) if n not in found._overlaps)] += 1 << 40
     assert found.program(plan, plan.place) is None
+
+
+TABLE, WIDE = tr.tensor(normal(1000, 3), requires_grad=True), normal(128, 512)
+OTHERS = {
+    "numbers that follow from the length": (lambda xs, ids: np.mean(np.tanh(xs) * (1.0 / len(xs)), axis=0), 9),
+    "chains of large arrays": (lambda xs, ids: np.exp(np.tanh(xs) * xs) - xs, 128),
+    "columns of large products": (lambda xs, ids: xs.T @ np.tanh(xs @ WIDE), 256),
+    "rows of a table": (lambda xs, ids: TABLE - 0.1 * tr.grad(np.sum(tr.take(TABLE, ids, axis=0) ** 2), TABLE), 60),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", OTHERS)
+def test_records_that_differ_above_some_size_are_encoded_for_a_few_lengths(name, threads, monkeypatch):
+    need_library()
+    f, size = OTHERS[name]
+    compiled = tr.compile(f, executor="native", threads=threads)
+    encoded, counts = counting(monkeypatch, lines, "encode"), []
+    with small_plans_shared():
+        for T in size + np.array([-4, 5, 4, -5, 9, -3, 2, -2, 7, 40, 3, -6]):
+            args = normal(T, 128), np.random.default_rng(T).integers(0, 300, T)
+            del encoded[:]
+            made = compiled(*args)
+            counts.append(len(encoded))
+            assert_equal(made, tr.compile(f, executor="native", threads=threads)(*args), 0)
+    assert counts[5:] == [0] * 7
 
 
 @pytest.mark.parametrize("first", [(100, 120), (300, 340)])

@@ -267,10 +267,7 @@ class Compiled(Generic[P, R_co]):
         else:
             recorded.graph.release()
         recorded.outside.settle()
-        executor = self._executor(plan, family.memory)
-        if is_first:
-            executor.prepare(family.beyond())
-        return Ready(recorded, executor, args, family, is_first)
+        return Ready(recorded, self._executor(plan, family.memory), args, family, is_first)
 
     def _planned(self, graph: Graph, donated: Collection[int]) -> Plan:
         """Run the passes on a graph, and return the plan for the result."""

@@ -19,20 +19,19 @@ _FOLD = 40  # calls; in a graph with more of them, equal calls of several steps 
 _LOOK = 4096  # most elements of a constant that are compared
 
 
-def picture(graph: Graph, title: str = "graph", fold: bool | None = None) -> Drawing:
-    """Return a drawing of a graph: a box for each call, with the shape of what it computes, values flowing down.
+def prepared(graph: Graph, title: str) -> Callable[[], Drawing]:
+    """Return a function that makes the drawing of a graph: a box for each call, with the shape of what it computes.
 
-    A loop is a region that shows its body once. Green boxes are carried values before a step; dashed red edges lead
-    back to them from the values after it. Boxes [t] are the slice of a step, and results of all steps leave the region
-    to their stack. What is the same at each step goes straight in.
+    Values flow down. A loop is a region that shows its body once. Green boxes are carried values before a step; dashed
+    red edges lead back to them from the values after it. Boxes [t] are the slice of a step, and results of all steps
+    leave the region to their stack. What is the same at each step goes straight in.
 
-    Folded, calls outside of loops that do the same at several time steps are one box, with their number and steps;
-    edges from one step to the next lead back, dashed and red.
+    If there are more than 40 calls, those outside of loops that do the same at several time steps are one box, with
+    their number and steps; edges from one step to the next lead back, dashed and red.
 
     Args:
-        graph: what is drawn.
+        graph: what is drawn; it may be changed before the function is called.
         title: put above the drawing.
-        fold: whether to fold time steps that are not a loop; None: if there are more than 40 calls.
 
     >>> import numpy as np, tinygrad_rnn as tr
     >>> step = tr.compile(lambda x: np.sum(np.tanh(x * 2)))
@@ -40,12 +39,7 @@ def picture(graph: Graph, title: str = "graph", fold: bool | None = None) -> Dra
     >>> [(edge.tail, edge.head) for edge in drawing.scene.edges]
     [('input0', 'call0'), ('call0', 'call1'), ('call1', 'call2'), ('call2', 'result0')]
     """
-    return prepared(graph, title, fold)()
-
-
-def prepared(graph: Graph, title: str, fold: bool | None = None) -> Callable[[], Drawing]:
-    """Return a function that makes the drawing of `picture`; the graph may be changed before it is called."""
-    diagram = _Builder(len(graph.calls) > _FOLD if fold is None else fold).whole(graph)
+    diagram = _Builder(len(graph.calls) > _FOLD).whole(graph)
     return partial(_draw, diagram, title, _counted(graph))
 
 

@@ -1,14 +1,16 @@
-"""Programs on a line: as plans of a family follow from two of them, the records of a plan follow from those of the two.
+"""Programs on a line: as plans of a family follow from two of them, the records of a plan follow from those of two.
 
 Sizes and steps of records, and their places in a buffer, are numbers of the plan, or products of some of which one
-changes, so they lie on the line too. What does not is looked at for each plan: where buffers lie, which decides what a
-chain may do block by block and where workers wait for each other, which bytes are reached, and what is small enough not
-to be left to NumPy. A line is known once it has given the records of a third plan as `encode` makes them.
+changes, so they lie on the line too. What does not is looked at for each plan: numbers in place of arrays, where
+buffers lie, which decides what a chain may do block by block and where workers wait for each other, which bytes are
+reached, and what is small enough not to be left to NumPy. A line is known once it has given the records of another plan
+as `encode` makes them.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -19,41 +21,22 @@ from ..plans.instructions import Buffer
 from ..plans.plan import Plan
 from .encode import encode
 from .numbers import NUMBER, SCALAR
-from .program import ALL_WELL, OPERANDS, RECORD, Piece, Program, Records, Repeated
+from .program import ALL_WELL, OPERANDS, RECORD, Piece, Program, Records
 from .records import FEW, records_of
 from .waits import place_waits
 
 assert RECORD.fields is not None
 _BASE, _OFFSET, _N, _S, _X = (RECORD.fields[name][1] // 8 for name in ("base", "offset", "n", "s", "x"))
 _WAIT = RECORD.fields["split"][1] // 8  # with `split` in the first half
-_FIXED = np.r_[:_OFFSET, _X : RECORD.itemsize // 8]  # columns that are the same for all plans
-_CHANCES = 4  # programs that a line may get wrong before it is given up
+_CHANCES = 8  # programs that are encoded to learn of a line, before it is given up
 Numbers = NDArray[np.int64]
+_Extents = list[list[tuple[int, int]]]
 
 
 def program_of(plan: Plan, workers: int) -> Program:
     """Return the program of a plan: from the line that it was made from, if that is known, or encoded."""
     place = plan.place
-    if not isinstance(place, Place):
-        return _encoded(plan, workers)
-    line = _line(place, workers)
-    made = line.program(plan, place)
-    if made is not None and line.is_known:
-        return made
-    program = encode(plan, workers)
-    if made is not None:
-        line.compare(made, program)
-    return program
-
-
-def prepare(plan: Plan, workers: int) -> None:
-    """Find out about the line of a plan, which nobody needs, what its programs have in common."""
-    assert isinstance(plan.place, Place)
-    line = _line(plan.place, workers)
-    with suppress(RuntimeError, ValueError):  # there may be no such sizes: the end of an array, for instance
-        made = line.program(plan, plan.place)
-        if made is not None:
-            line.compare(made, encode(plan, workers))
+    return _line(place, workers).program(plan, place) if isinstance(place, Place) else _encoded(plan, workers)
 
 
 def _encoded(plan: Plan, workers: int) -> Program:
@@ -74,132 +57,202 @@ def _line(place: Place, workers: int) -> ProgramLine:
 class ProgramLine:
     """The programs of the plans on a line, for a number of workers.
 
+    They follow from two that are alike: those of the first two plans, or of later ones, as there are sizes beyond which
+    the records are others.
+
     Args:
         line: the plans.
         workers: their number.
 
     Attributes:
-        is_known: whether a program was what `encode` makes; there is a length, now and then, at which that is another.
+        known: the two that others follow from; None: two have not been found yet of which a third one, which was
+            encoded, follows. There is a length, now and then, at which the program that is encoded is another.
     """
 
     def __init__(self, line: PlanLine, workers: int) -> None:
-        self._workers = workers
-        one, other = (_encoded(plan, workers) for plan in (line.one, line.other))
-        self._pieces, self.is_known = one.pieces, False
-        (mine, places), (theirs, more) = _buffers(one), _buffers(other)
-        self._buffers = [line.number(buffer) for buffer in mine]
-        # Of a loop that Python goes through, records say too little.
-        is_alike = not any(isinstance(piece, Repeated) for piece in (*one.pieces, *other.pieces))
-        is_alike = is_alike and _structure(one) == _structure(other) and np.array_equal(places, more)
-        self._chances = _CHANCES if is_alike and self._buffers == [line.number(buffer) for buffer in theirs] else 0
-        if self._chances:
-            self._row, self._column = np.nonzero(places >= 0)
-            self._memory = places[self._row, self._column]
-            self._find_way(one, other, mine, theirs)
+        self._workers, self._chances = workers, _CHANCES
+        self.known: Pair | None = None
+        self._members: list[_Member] = []
+        self._pairs: list[Pair] = []
+        for position, plan in enumerate((line.one, line.other)):
+            self._add(_Member(_encoded(plan, workers), line.number, Fraction(position)))
 
-    def compare(self, made: Program, program: Program) -> None:
-        """Compare a program of this line with what `encode` makes."""
-        pairs = zip(made.buffers, program.buffers, strict=False)
-        is_same = all(one is two or (one.kind == "scratch" and one.nbytes == two.nbytes) for one, two in pairs)
-        is_like = is_same and _structure(made) == _structure(program)
-        self.is_known = is_like and np.array_equal(_table(made), _table(program))
+    def program(self, plan: Plan, place: Place) -> Program:
+        """Return the program of a plan: from the pair that is known, or encoded."""
+        made = None if self.known is None else self.known.program(plan, place)
+        if made is not None:
+            return made
+        program = encode(plan, self._workers)
+        if self.known is None and self._chances:
+            self._learn(plan, place, program)
+        return program
+
+    def _learn(self, plan: Plan, place: Place, program: Program) -> None:
+        """Compare what was encoded with what follows from pairs; if it is new, pair it with one that is like it."""
         self._chances -= 1
+        self.known = next((pair for pair in self._pairs if _is_like(pair.program(plan, place), program)), None)
+        if self.known is None and self._chances:
+            numbers = {id(buffer): number for number, buffer in enumerate(place.buffers)}
+            self._add(_Member(program, lambda buffer: numbers.get(id(buffer)), Fraction(place.p, place.q)))
+        else:
+            self._members, self._pairs = [], []
 
-    def _find_way(self, one: Program, other: Program, mine: list[Buffer], theirs: list[Buffer]) -> None:
-        self._sizes, more = (np.array([buffer.nbytes for buffer in buffers], np.int64) for buffers in (mine, theirs))
-        self._more = more - self._sizes
-        self._table, second = _table(one), _table(other)
-        for table in (self._table, second):  # waits are found for each plan, those for ids excepted
-            pair = table[:, _WAIT : _WAIT + 1].view(np.int32)
-            pair[:, 1] *= pair[:, 1] == ALL_WELL
-        self._spans, spans = (_spans(program)[self._row, self._column].T for program in (one, other))
-        self._is_reached = self._spans[1] > 0
-        for table, reach, buffers in ((self._table, self._spans, mine), (second, spans, theirs)):
-            starts = np.array([buffer.offset for buffer in buffers], np.int64)[self._memory]
-            table[self._row, _OFFSET + self._column] -= starts
-            reach -= starts * self._is_reached
-        self._way, self._longer = second - self._table, spans - self._spans
-        op = self._table[:, :1].view(np.int32)[:, 0]
-        changed = set(op[self._way.any(axis=1)].tolist())
-        if self._way[:, _FIXED].any() or NUMBER["find_equal"] in changed:  # that has a table of 2**n entries
-            self._chances = 0
+    def _add(self, new: _Member) -> None:
+        others = [one for one in reversed(self._members) if one.position != new.position and one.form == new.form]
+        pairs = [Pair(one, new, self._workers) for one in others[:1]]
+        self._pairs += [pair for pair in pairs if pair.is_linear]
+        self._members.append(new)
+
+
+class _Member:
+    """A program that was encoded, with what programs of a pair have in common.
+
+    Args:
+        program: of a plan on the line.
+        number: returns the number of a buffer in `Place.buffers`, None for scratch memory.
+        position: of the plan: 0 for the first, 1 for the second.
+    """
+
+    def __init__(self, program: Program, number: Callable[[Buffer], int | None], position: Fraction) -> None:
+        self.program, self.position = program, position
+        self.buffers, self.places = _buffers(program)
+        self.numbers = [number(buffer) for buffer in self.buffers]
+        self.form = _structure(program), self.numbers, self.places.tolist()
+        self.table = _table(program)
+        pair = self.table[:, _WAIT : _WAIT + 1].view(np.int32)
+        pair[:, 1] *= pair[:, 1] == ALL_WELL  # the other waits are found for each plan
+        self.row, self.column = np.nonzero(self.places >= 0)
+        self.memory = self.places[self.row, self.column]
+        self.spans = _spans(program)[self.row, self.column].T
+        starts = np.array([buffer.offset for buffer in self.buffers], np.int64)[self.memory]
+        self.table[self.row, _OFFSET + self.column] -= starts
+        self.spans -= starts * (self.spans[1] > 0)
+        self.sizes = np.array([buffer.nbytes for buffer in self.buffers], np.int64)
+
+
+class Pair:
+    """Two programs that are alike, and what follows from them for others on their line.
+
+    Attributes:
+        is_linear: whether anything does.
+    """
+
+    def __init__(self, one: _Member, other: _Member, workers: int) -> None:
+        self._one, self._workers, self._apart = one, workers, other.position - one.position
+        self._way, self._longer, self._more = other.table - one.table, other.spans - one.spans, other.sizes - one.sizes
+        op = one.table[:, :1].view(np.int32)[:, 0]
         self._scalar = np.flatnonzero(np.isin(op, [NUMBER[name] for name in SCALAR]))
-        self._pairs = self._find_pairs(op, self._table[self._row, _BASE + self._column])
+        changing = np.flatnonzero(self._way[:, _X:].any(axis=1))
+        self._way[:, _X:] = 0
+        self._valued = _sources(one.program, changing.tolist())
+        heads = one.table[:, _N + 1]
+        loops = [op[at + 1 : at + 1 + heads[at]] for at in np.flatnonzero(op == NUMBER["loop"])]
+        has_chains = any(NUMBER["chain"] in body for body in loops)  # their places move
+        self.is_linear = not has_chains and not self._way[:, :_OFFSET].any()
+        self._overlaps = self._find_overlaps(op, heads)
 
-    def _find_pairs(self, op: NDArray[np.int32], memory: Numbers) -> Numbers:
+    def _find_overlaps(self, op: NDArray[np.int32], heads: Numbers) -> Numbers:
         """Return the pairs of operands of chains that must not overlap, if they are not the same."""
-        found: list[tuple[int, int]] = []
-        heads = self._table[:, _N + 1]
-        for loop in np.flatnonzero(op == NUMBER["loop"]):
-            if NUMBER["chain"] in op[loop : loop + 1 + heads[loop]]:
-                self._chances = 0  # its places move
+        one, found = self._one, list[tuple[int, int]]()
+        memory = one.table[one.row, _BASE + one.column]
         for chain in np.flatnonzero(op == NUMBER["chain"]):
-            inside = np.flatnonzero((self._row > chain) & (self._row <= chain + heads[chain]))
+            inside = np.flatnonzero((one.row > chain) & (one.row <= chain + heads[chain]))
             found += [
                 pair
                 for pair in combinations(inside.tolist(), 2)
                 if memory[pair[0]] == memory[pair[1]]
-                and self._row[pair[0]] != self._row[pair[1]]
-                and 0 in self._column[[*pair]]
+                and one.row[pair[0]] != one.row[pair[1]]
+                and 0 in one.column[[*pair]]
             ]
         return np.array(found, np.intp).reshape(-1, 2).T
 
     def program(self, plan: Plan, place: Place) -> Program | None:
         """Return the program of a plan; None if it does not follow from the two."""
-        if not (self.is_known or self._chances):
-            return None
-        _, buffers, p, q = place
+        one, ratio = self._one, (Fraction(place.p, place.q) - self._one.position) / self._apart
+        p, q = ratio.numerator, ratio.denominator
         more = [np.divmod(way * p, q) for way in (self._way, self._longer, self._more)]
         if any(rest.any() for _, rest in more):
             return None
-        table, spans, sizes = self._table + more[0][0], self._spans + more[1][0], self._sizes + more[2][0]
+        table, spans, sizes = one.table + more[0][0], one.spans + more[1][0], one.sizes + more[2][0]
         memory = [
-            Buffer("scratch", size) if number is None else buffers[number]
-            for number, size in zip(self._buffers, sizes.tolist(), strict=True)
+            Buffer("scratch", size) if number is None else place.buffers[number]
+            for number, size in zip(one.numbers, sizes.tolist(), strict=True)
         ]
-        starts = np.array([buffer.offset for buffer in memory], np.int64)[self._memory]
-        table[self._row, _OFFSET + self._column] += starts
+        starts = np.array([buffer.offset for buffer in memory], np.int64)[one.memory]
+        table[one.row, _OFFSET + one.column] += starts
         if not self._is_sound(table, spans, sizes) or not self._is_left(plan):
             return None
-        extents = np.zeros((len(table), OPERANDS, 2), np.int64)
+        for row, number, which in self._valued:
+            values = [operand.number for operand in (records_of(plan.at(number)) or ())[which].operands]
+            table[row, _X : _X + len(values)] = np.array(values).view(np.int64)
+        extents: _Extents = []
         if self._workers > 1:  # only the waits depend on them
-            extents[self._row, self._column] = (spans + starts * self._is_reached).T
+            reached = np.zeros((len(table), OPERANDS, 2), np.int64)
+            reached[one.row, one.column] = (spans + starts * (spans[1] > 0)).T
+            extents = reached.tolist()
         program = Program(self._cut(table, extents), [buffer for buffer in memory if buffer.kind != "arena"])
         place_waits(program, self._workers)
         return program
 
     def _is_sound(self, table: Numbers, spans: Numbers, sizes: Numbers) -> bool:
         """Return whether records reach nothing outside of their buffers, and chains are in order."""
-        one, other = table[self._row, _OFFSET + self._column][self._pairs]
-        first, second = (spans[1] - spans[0])[self._pairs]
-        apart = other - one
-        is_right = (apart >= first) | (-apart >= second) | ((apart == 0) & (first == second))
+        first, second = table[self._one.row, _OFFSET + self._one.column][self._overlaps]
+        size, other = (spans[1] - spans[0])[self._overlaps]
+        apart = second - first
+        is_right = (apart >= size) | (-apart >= other) | ((apart == 0) & (size == other))
         is_short = table[self._scalar, _N:_S].prod(axis=1) <= FEW
-        return bool(
-            (spans[0] >= 0).all() and (spans[1] <= sizes[self._memory]).all() and is_right.all() and is_short.all()
-        )
+        is_inside = (spans[0] >= 0).all() and (spans[1] <= sizes[self._one.memory]).all()
+        return bool(is_inside and is_right.all() and is_short.all())
 
     def _is_left(self, plan: Plan) -> bool:
         """Return whether what is left to NumPy in other plans on the line is left to it in this one."""
-        return all(records_of(plan.at(piece)) is None for piece in self._pieces if isinstance(piece, int))
+        return all(records_of(plan.at(piece)) is None for piece in self._one.program.pieces if isinstance(piece, int))
 
-    def _cut(self, table: Numbers, extents: Numbers) -> list[Piece]:
+    def _cut(self, table: Numbers, extents: _Extents) -> list[Piece]:
         """Return the pieces of a program with these numbers."""
-        pieces, at = [*self._pieces], 0
+        pieces, at = [*self._one.program.pieces], 0
         for number, piece in enumerate(pieces):
             if isinstance(piece, Records):
                 stop = at + len(piece.array)
-                rows, reached = table[at:stop].reshape(-1).view(RECORD), extents[at:stop].tolist()
-                pieces[number] = Records(rows, piece.heads, piece.room, reached, piece.shares)
+                rows = table[at:stop].reshape(-1).view(RECORD)
+                pieces[number] = Records(rows, piece.heads, piece.room, extents[at:stop], piece.shares)
                 at = stop
         return pieces
 
 
-def _structure(program: Program) -> object:
-    """Return what the programs on a line have in common."""
-    return [
-        (piece.heads, piece.room, len(piece.array)) if isinstance(piece, Records) else piece for piece in program.pieces
-    ]
+def _is_like(made: Program | None, program: Program) -> bool:
+    """Return whether a program that follows from others is what was encoded."""
+    if made is None or _structure(made) != _structure(program) or len(made.buffers) != len(program.buffers):
+        return False
+    pairs = zip(made.buffers, program.buffers, strict=True)
+    is_same = all(one is two or (one.kind == "scratch" and one.nbytes == two.nbytes) for one, two in pairs)
+    return is_same and np.array_equal(_table(made), _table(program))
+
+
+def _sources(program: Program, rows: list[int]) -> list[tuple[int, int, int]]:
+    """Return (row, number of the instruction that it belongs to, its place among the records of that) for some rows."""
+    owners: list[int] = []
+    for piece in program.pieces:
+        if isinstance(piece, Records):
+            own = [-1] * len(piece.array)  # loops and chains have none
+            for head, numbers in piece.heads:
+                if piece.array["op"][head] == NUMBER["chain"]:
+                    own[head + 1 : head + 1 + len(numbers)] = numbers
+                else:
+                    own[head] = numbers[0]
+            owners += own
+    return [(row, owners[row], owners[:row].count(owners[row])) for row in rows]
+
+
+def _structure(program: Program) -> list[object]:
+    """Return what programs that are alike have in common; one with a loop that Python runs is like no other."""
+
+    def of(piece: Piece) -> object:
+        if isinstance(piece, Records):
+            return piece.heads, piece.room, len(piece.array)
+        return piece if isinstance(piece, int) else object()
+
+    return [of(piece) for piece in program.pieces]
 
 
 def _buffers(program: Program) -> tuple[list[Buffer], Numbers]:

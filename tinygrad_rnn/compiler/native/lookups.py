@@ -55,7 +55,7 @@ def equal_rows(instruction: Instruction) -> list[Record] | None:
     if read is None or made is None or read[1][1] != 1 or made[1][1] != 1 or not is_whole(places, places.shape[0]):
         return None
     (R, D), (stride, _) = read
-    table = 1 << (2 * R).bit_length()  # entries of a hash table that is at most half full
+    table = 2 * R + 1  # entries of a hash table that is at most half full
     scratch = Buffer("scratch", 8 * (table + R))
     found = Slot(scratch, 0, (table + R,), (8,), np.dtype(np.int64))
     first = Slot(scratch, 8 * table, (R,), (8,), np.dtype(np.int64))

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import NamedTuple, NoReturn, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...engine.tape import Array
 from ..ir.graph import Attrs, Operator, Value
 from .arena import place_buffers
+from .explain import flops_of
 from .instructions import Buffer, Instruction, Loop, Slot
 from .plan import Plan
 from .skeleton import Skeleton, is_number, key_of
-from .third import BufferOnLine, CallOnLine, Instructions, LoopOnLine, Make, SlotOnLine, Third, WorkOnLine, new_buffer
+from .third import BufferOnLine, CallOnLine, Instructions, LoopOnLine, Make, SlotOnLine, Third, new_buffer
 
 T = TypeVar("T")
 _LARGEST = 1 << 62  # bound of products, which must fit into 64 bits
@@ -52,7 +53,6 @@ class PlanLine:
 
     Attributes:
         one, other: their plans.
-        folds: whether constants of a recording are computed with.
         programs: what an executor finds out about the programs of plans on it, by the number of workers.
 
     Raises:
@@ -72,7 +72,6 @@ class PlanLine:
         if one.last != other.last:
             _unknown()
         self.one, self.other = one, other
-        self.folds = False
         self.programs: dict[int, object] = {}
         self._parts_of_plan: list[CallOnLine | LoopOnLine] = []
         self._eager: list[int] = []  # those of them that need a constant, which the third recording may not have
@@ -88,7 +87,8 @@ class PlanLine:
         self._start, self._way = values[:, 0], values[:, 1] - values[:, 0]
         others = {id(other): number for other, number in self._buffers.values()}
         self._numbered = {key: number for key, (_, number) in self._buffers.items()} | others
-        self._work = WorkOnLine(one, other)
+        self._work = _work(one)
+        self._more = _work(other) - self._work
         self._longest = int(np.abs(self._way).max(initial=0))
 
     def plan(self, third: Skeleton, p: int, q: int) -> Plan:
@@ -111,7 +111,8 @@ class PlanLine:
         for number in self._eager:
             instructions[number]
         plan = Plan(instructions, inputs, outputs, place_buffers(new.buffers), self.one.passes, self.one.last)
-        plan.place, plan.flops_there = Place(self, new.buffers, p, q), partial(self._work.flops, p, q)
+        plan.place, plan.positions = Place(self, new.buffers, p, q), self.one.positions
+        plan.work = float((self._work + self._more * p / q).prod(axis=1).sum())
         return plan
 
     def number(self, buffer: Buffer) -> int | None:
@@ -230,7 +231,7 @@ class PlanLine:
             _unknown()
         if isinstance(one, Buffer) or isinstance(other, Buffer) or one.folded is None or other.folded is None:
             return cast("Make[Array]", self._known(one.constant, other.constant))
-        self._needs_constant = self.folds = True
+        self._needs_constant = True
         (call, index), (again, _) = one.folded, other.folded
         operator = self._operator(call.operator, again.operator)
         inputs, attrs = self._parts(call.inputs, again.inputs), self._attrs(call.attrs, again.attrs)
@@ -288,6 +289,12 @@ class _Constants:
             if known != key or one == other != key or (one != other and _sort(part) != sort):
                 _unknown()
         return {keys: part for keys, (_, part) in found.items()}
+
+
+def _work(plan: Plan) -> NDArray[np.float64]:
+    """Return for each instruction its floating point operations, and how many times it is done in a replay."""
+    rows = [(flops_of(one), loop.steps if loop else 1) for one, loop in plan.flat()]
+    return np.array(rows, float).reshape(-1, 2)
 
 
 def _pairs(one: Sequence[T], other: Sequence[T]) -> Iterable[tuple[T, T]]:

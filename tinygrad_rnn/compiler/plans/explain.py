@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 from ..ir.table import MOVES
@@ -204,7 +205,7 @@ def explain(plan: Costly, seconds: Sequence[float] | None = None, executor: str 
     held = {
         kind: sum(b.nbytes for b in buffers if b.kind == kind) for kind in ("input", "donated", "constant", "output")
     }
-    alive, number = _most_alive(plan)
+    alive, number = _most_alive(buffers, len(flat))
     return Explanation(
         tuple(rows),
         tuple(plan.passes),
@@ -227,19 +228,14 @@ def _all_slots(plan: Costly) -> Iterable[Slot]:
 
 def flops_of(instruction: Instruction) -> int:
     """Return the floating point operations of an instruction; see `explain`."""
-    return max(counts_of(instruction))
-
-
-def counts_of(instruction: Instruction) -> list[int]:
-    """Return counts of which the largest is that of `flops_of`; each is linear in the length of any axis."""
     name = instruction.operator.name
     if name in MOVES:
-        return [0]
+        return 0
     if name == "matmul":
-        return [2 * math.prod(instruction.outputs[0].shape) * int(instruction.inputs[0].shape[-1])]
+        return 2 * math.prod(instruction.outputs[0].shape) * int(instruction.inputs[0].shape[-1])
     if name == "subtract_rows":
-        return [math.prod(instruction.inputs[1].shape)]
-    return [math.prod(slot.shape) for slot in instruction.slots() if slot.dtype.kind != "O"] or [0]
+        return math.prod(instruction.inputs[1].shape)
+    return max((math.prod(slot.shape) for slot in instruction.slots() if slot.dtype.kind != "O"), default=0)
 
 
 def _traffic(slot: Slot) -> int:
@@ -248,46 +244,15 @@ def _traffic(slot: Slot) -> int:
     return 0 if 0 in slot.shape else math.prod(lengths) * slot.dtype.itemsize
 
 
-def _most_alive(plan: Costly) -> tuple[int, int]:
-    """Return (bytes, number): the most bytes of the arena that hold values at one time, and the instruction where.
-
-    What a loop keeps from step to step (it is used outside too, has a place for each step, or is read before it is
-    written) is alive during the whole loop.
-    """
-    flat = list(plan.flat())
-    kept, ends = _kept(flat)
-    lives: dict[int, tuple[Buffer, int, int]] = {}
-    for number, (instruction, loop) in enumerate(flat):
-        for slot in instruction.slots():
-            if slot.buffer.kind == "arena":
-                key = id(slot.buffer)
-                first, last = ends[id(loop)] if loop is not None and key in kept else (number, number)
-                _, born, dies = lives.get(key, (None, first, last))
-                lives[key] = slot.buffer, min(born, first), max(dies, last)
-    change = [0] * (len(flat) + 1)
-    for buffer, born, dies in lives.values():
-        change[born] += buffer.nbytes
-        change[dies + 1] -= buffer.nbytes
-    most, number, now = 0, 0, 0
-    for at, step in enumerate(change):
-        now += step
-        if now > most:
-            most, number = now, at
-    return most, number
-
-
-def _kept(flat: Sequence[tuple[Instruction, Loop | None]]) -> tuple[set[int], dict[int, tuple[int, int]]]:
-    """Return the buffers that are alive during whole loops, and the numbers of the first and last call of each loop."""
-    users: dict[int, set[int]] = {}  # buffer to the loops that use it; id(None): outside of loops
-    ends: dict[int, tuple[int, int]] = {}
-    kept: set[int] = set()
-    for number, (instruction, loop) in enumerate(flat):
-        ends[id(loop)] = ends.get(id(loop), (number, 0))[0], number
-        kept.update(id(s.buffer) for s in instruction.reads() if id(loop) not in users.get(id(s.buffer), ()))
-        for slot in instruction.slots():
-            users.setdefault(id(slot.buffer), set()).add(id(loop))
-        kept.update(id(slot.buffer) for slot in instruction.slots() if slot.step_stride)
-    return kept | {key for key, loops in users.items() if len(loops) > 1}, ends
+def _most_alive(buffers: Iterable[Buffer], count: int) -> tuple[int, int]:
+    """Return the most bytes of the arena that hold values at one of `count` instructions, and the number of that."""
+    change = [0] * (count + 1)
+    for buffer in buffers:
+        if buffer.kind == "arena" and buffer.dies >= 0:
+            change[buffer.born] += buffer.nbytes
+            change[buffer.dies + 1] -= buffer.nbytes
+    held = [*accumulate(change)]
+    return max(held), held.index(max(held))
 
 
 def _added(costs: list[_Cost]) -> _Cost:

@@ -56,18 +56,6 @@ class Family:
         self._lines = [*lines, *self._lines][:_LINES]
         self._members = [*self._members[1 - _MEMBERS :], new]
 
-    def beyond(self) -> Plan | None:
-        """Return a plan on the line to the newest member, for sizes that have not been there; None: there is no line.
-
-        What has to be found out once about the plans of a line can be found out with it; its constants mean nothing.
-        """
-        recorded = {id(member.plan): member.recorded for member in self._members}
-        for line in self._lines[:1]:
-            first, second = (recorded.get(id(plan)) for plan in (line.plans.one, line.plans.other))
-            if first is not None and second is self._members[-1].recorded:
-                return line.beyond(first, second)
-        return None
-
     def plan_for(self, recorded: Skeleton) -> Plan | None:
         """Return the plan for a recording, or None if it cannot be derived."""
         for number, line in enumerate(self._lines):
@@ -105,25 +93,6 @@ class _Line(NamedTuple):
         p, q = int(far[self.changing]), int(self.way[self.changing])
         if not np.array_equal(far * q, self.way * p) or (numbers[self.lengths] < 2).any():
             return None
-        return self._plan(recorded, p, q)
-
-    def beyond(self, first: Skeleton, second: Skeleton) -> Plan | None:
-        """Return the plan for sizes as far from the larger ones of the two as these are from the smaller ones.
-
-        None if that takes a computation with constants of a recording, which there is not.
-        """
-        if self.plans.folds:
-            return None
-        p = 2 if self.way[self.lengths].sum() > 0 else -1
-        constants = [
-            np.resize(other, np.add(one.shape, p * np.subtract(other.shape, one.shape)))
-            if isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.shape != other.shape
-            else other
-            for one, other in zip(first.constants, second.constants, strict=True)
-        ]
-        return self._plan(second._replace(constants=tuple(constants)), p, 1)
-
-    def _plan(self, recorded: Skeleton, p: int, q: int) -> Plan | None:
         try:
             return self.plans.plan(recorded, p, q)
         except UnknownError:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import cached_property
 
 from .explain import Explanation, explain, flops_of
 from .instructions import Instruction, Loop, Slot
@@ -23,7 +23,7 @@ class Plan:
             it; None: no input is written over.
         programs: what an executor has made of it, by the number of workers.
         place: where it lies on the line that it was made from, if it was.
-        flops_there: the floating point operations of a plan at that place, if that is known.
+        work: floating point operations of a replay, if they have been estimated.
     """
 
     instructions: Sequence[Instruction | Loop]
@@ -34,7 +34,7 @@ class Plan:
     last: int | None = None
     programs: dict[int, object] = field(default_factory=dict, init=False)
     place: object = field(default=None, init=False)  # a plan with other instructions is not there
-    flops_there: Callable[[], int] | None = field(default=None, init=False)
+    work: float | None = field(default=None, init=False)
 
     def flat(self) -> Iterator[tuple[Instruction, Loop | None]]:
         """Yield the instructions, those of a loop once, each with the loop that it is done in.
@@ -47,15 +47,23 @@ class Plan:
             else:
                 yield part, None
 
+    @cached_property
+    def positions(self) -> list[tuple[int, int]]:
+        """Where each instruction is: its place in `instructions`, or that of its loop, and its place in the loop."""
+        sizes = [len(part.instructions) if isinstance(part, Loop) else 1 for part in self.instructions]
+        return [(place, inner) for place, size in enumerate(sizes) for inner in range(size)]
+
     def at(self, number: int) -> Instruction:
         """Return an instruction by its number."""
-        return next(islice(self.flat(), number, None))[0]
+        place, inner = self.positions[number]
+        part = self.instructions[place]
+        return part.instructions[inner] if isinstance(part, Loop) else part
 
-    def flops(self) -> int:
-        """Return the floating point operations of a replay."""
-        if self.flops_there is not None:
-            return self.flops_there()
-        return sum(flops_of(one) * (loop.steps if loop else 1) for one, loop in self.flat())
+    def flops(self) -> float:
+        """Return the floating point operations of a replay, or an estimate."""
+        if self.work is None:
+            self.work = sum(flops_of(one) * (loop.steps if loop else 1) for one, loop in self.flat())
+        return self.work
 
     def explain(self) -> Explanation:
         """Return what the plan costs, without times; `Compiled.explain` measures those too."""

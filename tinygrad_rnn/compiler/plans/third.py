@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import NamedTuple, TypeAlias, TypeVar, overload
 
 import numpy as np
 
 from ...engine.tape import Array
 from ..ir.graph import Operator
-from .explain import counts_of
 from .instructions import Buffer, Instruction, Loop, Slot
-from .plan import Plan
 
 T = TypeVar("T")
 
@@ -131,22 +128,3 @@ def _new_instruction(call: CallOnLine, new: Third) -> Instruction:
         {name: part(new) for name, part in attrs.items()} if attrs else {},
         one.step,
     )
-
-
-class WorkOnLine:
-    """The floating point operations of the plans on a line: of a call, the largest of counts that lie on it too."""
-
-    def __init__(self, one: Plan, other: Plan) -> None:
-        counts, others = ([counts_of(call) for call, _ in plan.flat()] for plan in (one, other))
-        self._starts = np.cumsum([0, *map(len, counts[:-1])])
-        self._counts, more = (np.array([*chain(*part)], float) for part in (counts, others))
-        steps = [[loop.steps if loop else 1 for _, loop in plan.flat()] for plan in (one, other)]
-        self._steps, longer = map(np.array, steps)
-        self._way, self._longer = more - self._counts, longer - self._steps
-
-    def flops(self, p: int, q: int) -> int:
-        """Return those of the plan at a place; see `PlanLine.plan`."""
-        if not len(self._counts):
-            return 0
-        counts = np.maximum.reduceat(self._counts + self._way * p / q, self._starts)
-        return int(counts @ (self._steps + self._longer * p / q))

@@ -30,7 +30,7 @@ from ...engine.tape import Array
 from ...errors import TraceError
 from ..ir.graph import Operator, map_attrs
 from ..ir.table import UFUNCS
-from ..native.line import prepare, program_of
+from ..native.line import program_of
 from ..plans.instructions import Buffer, Instruction, Slot
 from ..plans.memory import Beside, Block, InputCopy, Memory, Part, address, own_memory
 from ..plans.plan import Plan
@@ -139,11 +139,6 @@ class Executor:
             return [*map(_COPY, self._small.values())]
         return [self._handed(number, slot, chosen, copied) for number, slot in enumerate(self.plan.outputs)]
 
-    def prepare(self, plan: Plan | None) -> None:
-        """Find out what the programs of plans on the line of this one have in common, for executors of theirs."""
-        if plan is not None and self._program is not None:
-            prepare(plan, self.threads)
-
     def fast_path(self) -> FastPath | None:
         """Return the fast path of a replay; None if a replay must take decisions, or there has been none yet."""
         bound = self._bound.get(_NO_BLOCKS)
@@ -245,15 +240,17 @@ class Executor:
     def _array(self, slot: Slot) -> Array:
         """Return the array of a slot that lies in the arena or in memory of its own."""
         buffer = slot.buffer
-        if buffer.kind == "arena":
-            return slot.array(self._arena, buffer.offset)
+        return slot.array(self._arena, buffer.offset) if buffer.kind == "arena" else slot.array(self._memory_of(buffer))
+
+    def _memory_of(self, buffer: Buffer) -> Array:
+        """Return the memory of a buffer that does not lie in the arena."""
         if id(buffer) not in self._memory:
             number = self._inputs.get(id(buffer))
             memory = own_memory(buffer.nbytes) if number is None else self._input(number, buffer.nbytes)
             if buffer.constant is not None and buffer.nbytes:
                 memory[:] = buffer.constant.reshape(-1).view(np.uint8)
             self._memory[id(buffer)] = memory
-        return slot.array(self._memory[id(buffer)])
+        return self._memory[id(buffer)]
 
     def _input(self, number: int, nbytes: int) -> Array:
         """Return the memory that an input is copied into."""
@@ -314,7 +311,7 @@ class Executor:
         found = [address(self._arena)]
         for buffer in self._program.buffers:
             block = blocks.get(id(buffer))
-            found.append(address(self._array(_whole(buffer))) if block is None else block.address)
+            found.append(address(self._memory_of(buffer)) if block is None else block.address)
         return np.array(found, np.int64)
 
     def _call(self, number: int, operand: Callable[[object], object]) -> BoundCall:
@@ -374,7 +371,3 @@ def _copy_results(
                 "its shape depends on values (a boolean index, for instance), so compute it outside of the function"
             )
         np.copyto(output, part)
-
-
-def _whole(buffer: Buffer) -> Slot:
-    return Slot(buffer, 0, (buffer.nbytes,), (1,), np.dtype(np.uint8))

@@ -175,7 +175,7 @@ def stacked_slices(numbering: Numbering, nodes: Sequence[Node]) -> list[Node]:
         if not node.is_sum or sums.above(node) is not None:
             continue
         terms = list(sums.terms(node))
-        groups = _slices(numbering, terms)
+        groups = _slices(terms)
         if not groups:
             continue
         taken = {maker for _, group in groups for *_, maker in group}
@@ -194,7 +194,7 @@ _Group = list[tuple[int, Operand, Node]]
 """Cotangents of consecutive slices: (position of the slice, its cotangent, the node that scatters that into zeros)."""
 
 
-def _slices(numbering: Numbering, terms: list[_Term]) -> list[tuple[int, _Group]]:
+def _slices(terms: list[_Term]) -> list[tuple[int, _Group]]:
     """Return (number of the integer in the index that varies, group) for each group among terms.
 
     A slice that was taken twice has two terms: they belong to different groups.

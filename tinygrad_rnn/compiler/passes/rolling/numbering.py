@@ -151,7 +151,7 @@ class Numbering:
         number, origin, of = self.number, self._origin, self.of
         operands = tuple([number[part] if part in number else of(part) for part in parts])
         node = self._node(call, operands, tuple([origin.get(part, _NOWHERE) for part in parts]))
-        node.outs = self._outs(node, node.static, call.outputs)
+        node.outs = self._outs(node, call.outputs)
         self._learn(node)
         for index, value in enumerate(call.outputs):
             number[value] = node.outs[index]
@@ -176,7 +176,7 @@ class Numbering:
         call = Call(operator, [self.values[number] for number, _ in operands], attrs, [spec])
         node = self._node(call, tuple(n for n, _ in operands), tuple(source for _, source in operands))
         if outs is None:
-            node.outs = self._outs(node, node.static, call.outputs)
+            node.outs = self._outs(node, call.outputs)
         else:
             node.outs = self._found[self._key(node, node.operands)] = outs
             for index, number in enumerate(outs):
@@ -200,7 +200,7 @@ class Numbering:
         specs = tuple(value.spec for value in call.outputs)
         return static, self.identity(("role", static if found is None else pattern, specs)), pattern, ints
 
-    def _outs(self, node: Node, static: int, outputs: Iterable[Value]) -> tuple[int, ...]:
+    def _outs(self, node: Node, outputs: Iterable[Value]) -> tuple[int, ...]:
         if not node.call.operator.pure:
             return tuple(map(self.fresh, outputs))
         key = self._key(node, node.operands)
