@@ -213,3 +213,16 @@ def test_nothing_is_touched_before_or_behind_operands():
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("right", ["plain", "transposed"])
+def test_many_rows_are_multiplied_some_at_a_time(right, dtype):
+    """By all of a matrix that is packed first, in several parts of K; the last one with K = 1100 is too large."""
+    rng = np.random.default_rng(0)
+    for M in (48, 49, 97, 300):
+        for N, K in ((7, 40), (8, 40), (9, 1100), (17, 705), (64, 705), (130, 97), (250, 1100)):
+            a = laid_out(rng.standard_normal((M, K)).astype(dtype), "rows apart")
+            b = laid_out(rng.standard_normal((K, N)).astype(dtype), right)
+            for workers in (1, 3):
+                assert_product(a, b, *result((M, N), dtype), workers)

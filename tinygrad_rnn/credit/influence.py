@@ -24,7 +24,7 @@ from ..engine.tape import Array, DType
 from ..engine.tensor import Value
 from .entries import Joined, Piece, along, entries, grid_of, in_cache, placed
 from .pattern import Block
-from .terms import Lookup, Outer, StepJacobian, Term, added, flat, picked
+from .terms import Diagonal, Lookup, Outer, StepJacobian, Term, added, flat, picked
 
 FEW = 4
 """The most units for which a product with D is a sum of products of elements."""
@@ -293,14 +293,14 @@ class Influence:
         assert parts is not None
         made: dict[int, Value] = {}
         for s in sorted(parts, key=lambda part: any(jacobian.links[part])):  # first those that others follow from
-            total: Value | None = None
-            for r, own in zip(parts, J, strict=True):
-                total = added(total, self._moved(jacobian, s, r, own, known))
             new = self._immediate(jacobian, piece, np.arange(*self._offsets[s : s + 2])[None], known)
-            total = added(total, None if new is None else np.reshape(new, (self.N, -1, self.sizes[s])))
+            total = None if new is None else np.reshape(new, (self.N, -1, self.sizes[s]))
             for r in parts:
                 for link in jacobian.links[s][r]:
-                    total = added(total, along(link, made[r], self.sizes[s]))
+                    total = added(along(link, made[r], self.sizes[s]), total)
+            # last the products: the executor adds what is there while a tile of them is in registers
+            for r, own in sorted(zip(parts, J, strict=True), key=lambda pair: not _on_elements(jacobian, s, pair[0])):
+                total = added(self._moved(jacobian, s, r, own, known), total)
             made[s] = J[parts.index(s)] * 0 if total is None else total
         return tuple(made[part] for part in parts)
 
@@ -369,6 +369,10 @@ class Influence:
         """Return numbers within a part of the state; -1 for units of other parts."""
         start, stop = self._offsets[part], self._offsets[part + 1]
         return np.where((units >= start) & (units < stop), units - start, -1)
+
+
+def _on_elements(jacobian: StepJacobian, s: int, r: int) -> bool:
+    return all(isinstance(term, Diagonal) for term in jacobian.states[s][r])
 
 
 def _total(terms: Sequence[Value]) -> Value:

@@ -18,7 +18,7 @@ from ...credit.update import Step, step_of_mean
 from ...engine.primitive import Primitive
 from ...engine.tape import Array, no_grad
 from ...engine.tensor import Tensor, described, shape_of
-from ...engine.tree import brief, flatten, map_leaves, named_leaves, rebuild, structure
+from ...engine.tree import flatten, map_leaves, named_leaves, rebuild, structure
 from ...errors import ConfigError, DTypeError, GradientError, NonFiniteError, ShapeError
 from ...nn.cells import Cell, initial_state
 from ...nn.unroll import unroll
@@ -41,9 +41,6 @@ class Batch(NamedTuple):
 
     inputs: Array
     targets: Array
-
-    def __repr__(self) -> str:
-        return brief(self)
 
 
 def build_target(

@@ -38,6 +38,7 @@ enum { GEMM_DEPTH = 704, GEMM_DOT_DEPTH = 1024 };
 /* How b is read in tiles; GEMM_PACKED: it has been packed by gemm_pack_all. */
 enum { GEMM_IN_PLACE, GEMM_PACK, GEMM_PACKED };
 enum { GEMM_MANY = 256 }; /* columns from which on packing rows of a pays */
+enum { GEMM_TALL = 48 }; /* rows that are multiplied by all of b at a time, if there are more and b fits in GEMM_BLOCK */
 enum { GEMM_CACHE = 24 << 10 }; /* bytes that certainly fit in the L1 cache */
 enum { GEMM_PAGE = 4096, GEMM_STREAMS = 8 }; /* bytes of a page of memory; rows that are read at a time */
 #ifndef GEMM_NOINLINE
@@ -135,12 +136,19 @@ static void NAME(gemm_any_tile)(Size rows, Size vectors, Size last, Size K, cons
 #undef ALL_TILES
 }
 
-/* All rows of a panel of columns, in tiles of nearly equal height. `packed`: the rows of a are packed by tiles. */
+/* All rows of a panel of columns, in tiles of nearly equal height. `packed`: the rows of a are packed by tiles. `next`,
+   unless NULL: a cache line of each of the M rows of a after these, which is fetched meanwhile, as are those of c. */
 static void NAME(gemm_panel)(int packed, Size M, Size vectors, Size last, Size K, const REAL *a, Size am, Size ak,
-                             const REAL *b, Size bk, REAL *c, Size cm, int add, const REAL *more, Size mm) {
+                             const REAL *b, Size bk, REAL *c, Size cm, int add, const REAL *more, Size mm,
+                             const REAL *next) {
+    const REAL *after = c + M * cm;
     for (Size tiles = gemm_parts(M, GEMM_ROWS); tiles > 0; tiles--) {
         Size rows = gemm_parts(M, tiles);
         if (packed) am = 1, ak = rows;
+        for (Size i = 0; next && i < rows; i++, next += am, after += cm) {
+            __builtin_prefetch(next, 0, 2);
+            __builtin_prefetch(after, 1, 2);
+        }
         NAME(gemm_any_tile)(rows, vectors, last, K, a, am, ak, b, bk, c, cm, add, more, mm);
         a += rows * (packed ? K : am), c += rows * cm, M -= rows, more = more ? more + rows * mm : NULL;
     }
@@ -219,11 +227,11 @@ static void NAME(gemm_row)(Size N, Size K, const REAL *a, Size ak, const REAL *b
     for (Size n = 0; more && n < N; n++) c[n] += more[n];
 }
 
-/* Rows of c in one block of K, of `depth`, over panels of columns. `tiled`: pack the rows of a by tiles first. `more`:
-   NULL before the last block. */
-static void NAME(gemm_block)(int packing, int tiled, Size most, Size M, Size N, Size depth, const REAL *a, Size am,
-                             Size ak, const REAL *b, Size bk, Size bn, REAL *c, Size cm, int add, const REAL *more,
-                             Size mm, REAL *scratch) {
+/* Rows of c in one block of K, of `depth`, over panels of columns. `tiled`: pack the rows of a by tiles first. `tall`:
+   others like these follow, in memory too. `more`: NULL before the last block. */
+static void NAME(gemm_block)(int packing, int tiled, int tall, Size most, Size M, Size N, Size depth, const REAL *a,
+                             Size am, Size ak, const REAL *b, Size bk, Size bn, REAL *c, Size cm, int add,
+                             const REAL *more, Size mm, REAL *scratch) {
     REAL sums[GEMM_ROWS * GEMM_LANES], *tiles = scratch + GEMM_PANEL / sizeof(REAL);
     if (tiled) {
         NAME(gemm_pack_rows)(M, depth, a, am, ak, tiles);
@@ -241,12 +249,13 @@ static void NAME(gemm_block)(int packing, int tiled, Size most, Size M, Size N, 
         }
         if (columns >= GEMM_LANES) {
             NAME(gemm_panel)(tiled, M, width, columns - GEMM_LANES, depth, a, am, ak, panel, step, c + n, cm, add, end,
-                             mm);
+                             mm, tall ? a + M * am + n : NULL);
             continue;
         }
         for (Size m = 0, parts = gemm_parts(M, GEMM_ROWS), rows; parts > 0; parts--, m += rows) {
             rows = gemm_parts(M - m, parts);
-            NAME(gemm_panel)(tiled, rows, 1, 0, depth, a + m * am, am, ak, panel, step, sums, GEMM_LANES, 0, NULL, 0);
+            NAME(gemm_panel)(tiled, rows, 1, 0, depth, a + m * am, am, ak, panel, step, sums, GEMM_LANES, 0, NULL, 0,
+                             NULL);
             for (Size i = 0; i < rows; i++)
                 for (Size j = 0; j < columns; j++) {
                     REAL *out = c + (m + i) * cm + n + j;
@@ -257,37 +266,44 @@ static void NAME(gemm_block)(int packing, int tiled, Size most, Size M, Size N, 
     }
 }
 
+/* Pack b for products with more than one row; out has the columns of b, up to a multiple of GEMM_LANES. */
+static void NAME(gemm_pack_all)(Size N, Size K, const REAL *b, Size bk, Size bn, REAL *out) {
+    for (Size k = 0, parts = gemm_parts(K, GEMM_DEPTH), depth; parts > 0; parts--, k += depth) {
+        depth = (K - k) / parts;
+        Size vectors = gemm_parts(N, GEMM_LANES), width, columns;
+        for (Size n = 0, panels = gemm_parts(vectors, GEMM_VECTORS); panels > 0; panels--, n += columns) {
+            width = vectors / panels, columns = gemm_least(width * GEMM_LANES, N - n), vectors -= width;
+            NAME(gemm_pack)(depth, columns, b + k * bk + n * bn, bk, bn, out, width * GEMM_LANES);
+            out += depth * width * GEMM_LANES;
+        }
+    }
+}
+
 /* Tiles over blocks of K, and of rows that fit in GEMM_BLOCK. `packing`: GEMM_PACK, or, if b is row-major, one of the
-   others. */
+   others. Many rows go through memory once: b stays in the L2 cache as a whole, some rows of a in the L1 cache. */
 static void NAME(gemm_panels)(int packing, Size M, Size N, Size K, const REAL *a, Size am, Size ak, const REAL *b,
                               Size bk, Size bn, REAL *c, Size cm, const REAL *more, Size mm, REAL *scratch) {
     if (packing == GEMM_IN_PLACE && M == 1 && N * (Size)sizeof(REAL) >= GEMM_PAGE) {
         NAME(gemm_row)(N, K, a, ak, b, bk, c, more);
         return;
     }
-    Size most = M == 1 ? GEMM_WIDE : GEMM_VECTORS, depth, rows;
-    int tiled = GEMM_BLOCK && packing != GEMM_IN_PLACE && (ak != 1 || N >= GEMM_MANY);
-    if (packing == GEMM_PACKED) bk = gemm_parts(N, GEMM_LANES) * GEMM_LANES;
+    Size most = M == 1 ? GEMM_WIDE : GEMM_VECTORS, depth, rows, wide = gemm_parts(N, GEMM_LANES) * GEMM_LANES;
+    int tall = packing != GEMM_IN_PLACE && ak == 1 && M > GEMM_TALL && N >= GEMM_LANES &&
+               wide * K * (Size)sizeof(REAL) <= GEMM_BLOCK;
+    int tiled = GEMM_BLOCK && packing != GEMM_IN_PLACE && !tall && (ak != 1 || N >= GEMM_MANY);
+    if (tall && packing == GEMM_PACK) {
+        REAL *all = scratch + GEMM_PANEL / sizeof(REAL);
+        NAME(gemm_pack_all)(N, K, b, bk, bn, all);
+        b = all, packing = GEMM_PACKED;
+    }
+    if (packing == GEMM_PACKED) bk = wide;
     for (Size k = 0, parts = gemm_parts(K, GEMM_DEPTH); parts > 0; parts--, k += depth) {
         depth = (K - k) / parts;
-        Size high = tiled ? GEMM_BLOCK / (depth * sizeof(REAL)) : M;
+        Size high = tiled ? GEMM_BLOCK / (depth * sizeof(REAL)) : tall ? GEMM_TALL : M;
         for (Size m = 0, blocks = gemm_parts(M, high); blocks > 0; blocks--, m += rows) {
             rows = (M - m) / blocks;
-            NAME(gemm_block)(packing, tiled, most, rows, N, depth, a + m * am + k * ak, am, ak, b + k * bk, bk, bn,
-                             c + m * cm, cm, k > 0, more && parts == 1 ? more + m * mm : NULL, mm, scratch);
-        }
-    }
-}
-
-/* Pack a row-major b for products with more than one row; out has the columns of b, up to a multiple of GEMM_LANES. */
-static void NAME(gemm_pack_all)(Size N, Size K, const REAL *b, Size bk, REAL *out) {
-    for (Size k = 0, parts = gemm_parts(K, GEMM_DEPTH), depth; parts > 0; parts--, k += depth) {
-        depth = (K - k) / parts;
-        Size vectors = gemm_parts(N, GEMM_LANES), width, columns;
-        for (Size n = 0, panels = gemm_parts(vectors, GEMM_VECTORS); panels > 0; panels--, n += columns) {
-            width = vectors / panels, columns = gemm_least(width * GEMM_LANES, N - n), vectors -= width;
-            NAME(gemm_pack)(depth, columns, b + k * bk + n, bk, 1, out, width * GEMM_LANES);
-            out += depth * width * GEMM_LANES;
+            NAME(gemm_block)(packing, tiled, tall, most, rows, N, depth, a + m * am + k * ak, am, ak, b + k * bk, bk,
+                             bn, c + m * cm, cm, k > 0, more && parts == 1 ? more + m * mm : NULL, mm, scratch);
         }
     }
 }

@@ -209,7 +209,7 @@ static char *NAME(pack)(Part *part, Size steps, char *to, const char *end) {
     if (end - to < bytes || (is_matrix && (record->s[B][1] != 1 || N < LINE_REALS))) return to;
     if (is_matrix && GEMM_BLOCK && record->n[0] > 2 * GEMM_ROWS && NAME(is_large)(N, K)) {
         const REAL *b = (REAL *)part->p[B] + (record->split == 2 ? part->lo : 0);
-        NAME(gemm_pack_all)(N, K, b, from, (REAL *)to);
+        NAME(gemm_pack_all)(N, K, b, from, 1, (REAL *)to);
         part->p[B] = to, part->n[1] = GEMM_PACKED;
         return to + bytes;
     }
