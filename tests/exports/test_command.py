@@ -53,6 +53,16 @@ def test_any_module(tmp_path, capsys):
     assert "LRUCell" in capsys.readouterr().out
 
 
+def test_a_page_of_a_classifier_of_sequences(tmp_path):
+    """Layers within layers, and no state."""
+    pytest.importorskip("ziglang")
+    model = tr.SequenceModel("gru", 2, 3, 4, np.random.default_rng(0), last=True, layers=2, bidirectional=True)
+    tr.save(tmp_path / "model.npz", model)
+    page = tmp_path / "page.html"
+    assert cli.main(["export", str(tmp_path / "model.npz"), "--to", "html", "--steps", "5", "-o", str(page)]) == 0
+    assert "SequenceModel of GRUCell" in page.read_text()
+
+
 def test_an_option_of_another_format(model, monkeypatch, capsys):
     other = Format(".x", "weights", "write_safetensors", ("out_of_place",))
     monkeypatch.setitem(FORMATS, "other", other)

@@ -286,6 +286,13 @@ console.log(JSON.stringify(told));
     }
 
 
+def test_a_classifier_that_reads_in_both_directions(tmp_path):
+    model = tr.SequenceModel("lstm", D, H, 2, RNG(0), last=True, bidirectional=True)
+    _, loader = tr.export(model, tmp_path / "model.wasm", steps=4)
+    xs = RNG(1).standard_normal((1, 4, D)).astype(np.float32)
+    np.testing.assert_allclose(replayed(tmp_path, loader, [{"x": xs}]), model(xs).data.ravel(), rtol=1e-5, atol=1e-6)
+
+
 def test_the_command(tmp_path, capsys):
     tr.save(tmp_path / "cell.npz", tr.GRUCell(D, H, RNG(0)))
     assert cli.main(["export", str(tmp_path / "cell.npz"), "--to", "wasm", "--streams", "2"]) == 0

@@ -113,8 +113,6 @@ class Writer:
             return "None" if part is None else "..."
         if not isinstance(part, slice):
             return self.text(part)
-        if part.step is not None and part.step < 0:
-            raise UnsupportedError("export: PyTorch has no slices that go backward")
         ends = ["" if end is None else str(int(end)) for end in (part.start, part.stop)]
         return ":".join([*ends, *([] if part.step is None else [str(int(part.step))])])
 
@@ -258,7 +256,27 @@ def _split(to: Writer, call: Call) -> str:
 
 
 def _getitem(to: Writer, call: Call) -> str:
-    return f"{to.text(call.inputs[0])}[{to.index(call.attrs['index'])}]"
+    """Write an index; PyTorch has no slices that go backward, so an axis is flipped before one."""
+    x, index = call.inputs[0], call.attrs["index"]
+    parts = [*index] if isinstance(index, tuple) else [index]
+    axis, flipped = 0, []
+    for place, part in enumerate(parts):
+        if part is ...:
+            axis = x.ndim - _taken_axes(parts[place + 1 :])
+        elif isinstance(part, slice) and (part.step or 1) < 0:
+            taken = range(*part.indices(x.shape[axis]))
+            first = x.shape[axis] - 1 - taken[0] if taken else 0
+            parts[place] = slice(first, first - taken.step * len(taken), -taken.step)
+            flipped.append(axis)
+        axis += 0 if part is ... else _taken_axes([part])
+    turned = f".flip({flipped})" if flipped else ""
+    return f"{to.text(x)}{turned}[{to.index(tuple(parts))}]"
+
+
+def _taken_axes(parts: Sequence[object]) -> int:
+    """Return how many axes parts of an index take."""
+    masks = (Value, np.ndarray)
+    return sum(part.ndim if isinstance(part, masks) and part.dtype == bool else 1 for part in parts if part is not None)
 
 
 def _take(to: Writer, call: Call) -> str:

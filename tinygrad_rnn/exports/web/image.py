@@ -22,7 +22,7 @@ from ...engine.tape import Array
 from ...errors import UnsupportedError
 from ..program import Port, Program
 from .checks import without_checks
-from .reduce import with_known_reductions
+from .reduce import with_known_calls
 
 SECTION = "tinygrad_rnn"
 """Name of the custom section of a WebAssembly module that holds an image."""
@@ -93,9 +93,7 @@ def image_of(program: Program, what: str) -> Image:
             raise UnsupportedError(
                 f"export: {what} knows the dtypes {', '.join(_DTYPES)}; {port.name} is of {port.dtype}: convert it"
             )
-    plan = make_plan(
-        with_known_reductions(without_checks(program.graph)), frozenset(one.input for one in program.carried)
-    )
+    plan = make_plan(with_known_calls(without_checks(program.graph)), frozenset(one.input for one in program.carried))
     for instruction, _ in plan.flat():
         _copy_bits(instruction)
     encoded = encode(plan, 1, alone=True)

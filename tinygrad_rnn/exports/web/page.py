@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -210,6 +210,18 @@ def _waves(columns: int, facts: dict[str, object], kinds: Sequence[str], sizes: 
     return "".join(",".join(f"{value:g}" for value in row) + "\n" for row in rows)
 
 
+def _cells(part: object) -> Iterator[str]:
+    """Yield the names of the classes of a module's layers, or of the layers of those; that of one without layers."""
+    layers = part if isinstance(part, list | tuple) else getattr(part, "layers", None)
+    if isinstance(layers, list | tuple):
+        for layer in layers:
+            yield from _cells(layer)
+    elif isinstance(layers, Module):
+        yield from _cells(layers)
+    else:
+        yield type(part).__name__
+
+
 def _page(made: _Made, title: str, bptt: int, data: dict[str, object]) -> str:
     room = files(__package__)
     names = ("trainer.js", "text.js" if made.kind == "text" else "series.js", "page.js", "page.css")
@@ -219,7 +231,7 @@ def _page(made: _Made, title: str, bptt: int, data: dict[str, object]) -> str:
     scripts = f"script-src 'sha256-{digest}' 'wasm-unsafe-eval'"
     policy = f"default-src 'none'; {scripts}; style-src 'unsafe-inline'; base-uri 'none'"
     module = made.module
-    cells = list(dict.fromkeys(type(cell).__name__ for cell in getattr(module, "layers", [module])))
+    cells = list(dict.fromkeys(_cells(module)))
     svg = draw(module, *made.drawn, view="rolled", title=", ".join(cells)).svg() if made.drawn else ""
     name = "A function" if module is None else type(module).__name__
     model = name if cells == [name] or module is None else f"{name} of {', '.join(cells)}"

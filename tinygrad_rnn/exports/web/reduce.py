@@ -1,5 +1,5 @@
-"""Reductions that the C library leaves to NumPy, as calls that it knows: the largest and the smallest entry of an axis,
-`logsumexp` and `log_softmax`.
+"""What the C library leaves to NumPy, as calls that it knows: the largest and the smallest entry of an axis,
+`logsumexp`, `log_softmax`, and a sequence read backward.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ _EXTREMES = {"max": operator_of(ops.maximum), "min": operator_of(ops.minimum)}
 _SUBTRACT, _EXP, _LOG = (operator_of(one) for one in (ops.subtract, ops.exp, ops.log))
 
 
-def with_known_reductions(graph: Graph) -> Graph:
-    """Return a graph in which these reductions, of real numbers over one axis or over all, are made of others."""
+def with_known_calls(graph: Graph) -> Graph:
+    """Return a graph in which these, reductions of real numbers over one axis or over all, are made of other calls."""
     return in_bodies(lambda part: rewrite(part, _rule), graph)
 
 
 def _rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None:
     x = inputs[0] if inputs else None
+    if call.name == "take_along" and isinstance(x, Value):
+        return _backward(call, x, new)
     if call.name not in (*_EXTREMES, "logsumexp", "log_softmax") or not isinstance(x, Value) or x.dtype.kind != "f":
         return None
     axis = call.attrs.get("axis")
@@ -46,6 +48,19 @@ def _rule(call: Call, inputs: Operands, new: Rewriter) -> Sequence[Value] | None
     if call.name == "log_softmax":
         found = transposed(new, new.call(_SUBTRACT, [x, found]).output, np.argsort(last).tolist())
     return [reshaped(new, found, call.output.shape)]
+
+
+def _backward(call: Call, x: Value, new: Rewriter) -> list[Value] | None:
+    """Return an axis from its end to its start, where the indices say that, as those of `bidirectional` do."""
+    axis, ids = call.attrs["axis"] % x.ndim, call.attrs["indices"]
+    found = ids.constant if isinstance(ids, Value) else ids
+    length = x.shape[axis]
+    if found is None or found.shape[axis] != length:
+        return None
+    wanted = np.arange(length)[::-1].reshape([-1 if place == axis else 1 for place in range(x.ndim)])
+    if not np.array_equal(found, np.broadcast_to(wanted, found.shape)):
+        return None
+    return [new.call(GETITEM, [x], {"index": (*(slice(None),) * axis, slice(None, None, -1))}).output]
 
 
 def _extreme(new: Rewriter, operator: Operator, x: Value, axis: int) -> Value:
