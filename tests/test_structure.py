@@ -265,6 +265,15 @@ def test_importing_the_package_is_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
+@pytest.mark.parametrize(
+    ("code", "module"),
+    [("import tinygrad_rnn as tr; tr.Tensor", "numpy.ma"), ("import tinygrad_rnn.cli", "secrets tomllib numpy")],
+)
+def test_what_takes_long_to_import_waits_until_it_is_needed(code, module):
+    code = f"import sys; before = {{*sys.modules}}; {code}; print({{*'{module}'.split()}} & {{*sys.modules}} - before)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
 MODULES = [m.name for m in pkgutil.walk_packages([str(PACKAGE)], "tinygrad_rnn.") if not m.name.endswith("__main__")]
 
 

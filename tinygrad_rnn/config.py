@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import json
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,6 +248,8 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, object]:
     Raises:
         ConfigError: if the file cannot be read or is not TOML.
     """
+    import tomllib  # --help does without
+
     where = os.fspath(path)
     try:
         return tomllib.loads(read_whole(path, most=1 << 20).decode("utf-8-sig"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +77,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     if mode is not None and not stat.S_ISREG(mode):
         target.write_bytes(data)  # for a folder: the error that says so
         return
-    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")  # a long name stays within the limit
+    part = target.with_name(f".{target.name[:40]}.{os.urandom(8).hex()}.part")  # a long name stays within the limit
     try:
         with part.open("xb") as file:
             file.write(data)

@@ -101,6 +101,8 @@ def as_numbers(value: object, function: str, dtype: DTypeLike | None = None) -> 
 
 def check_plain(value: object, function: str) -> None:
     """Raise `DTypeError` for an array that means more than its numbers: a masked one, a matrix."""
+    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
+        return  # the usual case; np.ma below takes a quarter of NumPy's own import
     if isinstance(value, np.ma.MaskedArray | np.matrix):
         lost = "its mask" if isinstance(value, np.ma.MaskedArray) else "its own meaning of *"
         raise DTypeError(
