@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from types import MethodType
 from typing import Generic, NoReturn, ParamSpec, TypeVar, overload
@@ -82,7 +81,7 @@ class Compiled(Generic[P, R_co]):
         self.donate: frozenset[str | int] = checked(function, donate)
         self._parameters = parameters_of(function)
         self.max_plans: int = integer("compile", "max_plans", max_plans)
-        self._plans: OrderedDict[Key, Ready] = OrderedDict()
+        self._plans: dict[Key, Ready] = {}  # in the order of use; an OrderedDict would hash each key that it yields
         self._newest: Ready | None = None  # the plan of the last call
         self._known = Known(shares=True)  # of the loops that were recorded
         self._families: dict[object, Family] = {}  # by the form of the recorded graph
@@ -210,7 +209,7 @@ class Compiled(Generic[P, R_co]):
 
     def _ready(self, args: Arguments) -> tuple[Ready, list[object]]:
         """Return the plan for a call, recording the function if there is none, and the leaves of its arguments."""
-        self._newest = None
+        newest, self._newest = self._newest, None
         key, leaves = signature(args)
         ready = self._plans.get(key)
         if ready is not None and (shape := ready.outside.changed()) is not None:
@@ -226,25 +225,22 @@ class Compiled(Generic[P, R_co]):
             self._make_room(ready.family)
             if ready.is_first:
                 self._recordings.recorded(args)
-        else:
-            self._plans.move_to_end(key)
+        elif ready is not newest:
+            self._plans[key] = self._plans.pop(key)
         self._newest = ready
         return ready, leaves
 
     def _make_room(self, newest: Family) -> None:
         """Drop what was used least recently: sizes of the newest family, and whole families."""
-        if len(self._plans) <= _SIZES and len(self._families) <= self.max_plans:
-            return
-        sizes = [key for key, ready in self._plans.items() if ready.family is newest]
-        for key in sizes[:-_SIZES]:
-            self._drop(key)
-        recent = dict.fromkeys(ready.family for ready in reversed(self._plans.values()))
-        for family in list(recent)[self.max_plans :]:
-            for key in [key for key, ready in self._plans.items() if ready.family is family]:
+        if len(self._plans) > _SIZES:
+            sizes = [key for key, ready in self._plans.items() if ready.family is newest]
+            for key in sizes[:-_SIZES]:
                 self._drop(key)
-        kept = {ready.family for ready in self._plans.values()}
-        if len(kept) < len(self._families):
-            self._families = {form: family for form, family in self._families.items() if family in kept}
+        if len(self._families) > self.max_plans:
+            recent = [*dict.fromkeys(ready.family for ready in reversed(self._plans.values()))][: self.max_plans]
+            for key in [key for key, ready in self._plans.items() if ready.family not in recent]:
+                self._drop(key)
+            self._families = {form: family for form, family in self._families.items() if family in recent}
 
     def _drop(self, key: Key) -> None:
         self._plans.pop(key).executor.close()

@@ -30,7 +30,6 @@ _BASE, _OFFSET, _N, _S, _X = (RECORD.fields[name][1] // 8 for name in ("base", "
 _WAIT = RECORD.fields["split"][1] // 8  # with `split` in the first half
 _CHANCES = 8  # programs that are encoded to learn of a line, before it is given up
 Numbers = NDArray[np.int64]
-_Extents = list[list[tuple[int, int]]]
 
 
 def program_of(plan: Plan, workers: int) -> Program:
@@ -185,9 +184,9 @@ class Pair:
         for row, number, which in self._valued:
             values = [operand.number for operand in (records_of(plan.at(number)) or ())[which].operands]
             table[row, _X : _X + len(values)] = np.array(values).view(np.int64)
-        extents: _Extents = []
+        extents: list[list[tuple[int, int]]] = []
         if self._workers > 1:  # only the waits depend on them
-            reached = np.zeros((len(table), OPERANDS, 2), np.int64)
+            reached: Numbers = np.zeros((len(table), OPERANDS, 2), np.int64)
             reached[one.row, one.column] = (spans + starts * (spans[1] > 0)).T
             extents = reached.tolist()
         program = Program(self._cut(table, extents), [buffer for buffer in memory if buffer.kind != "arena"])
@@ -208,7 +207,7 @@ class Pair:
         """Return whether what is left to NumPy in other plans on the line is left to it in this one."""
         return all(records_of(plan.at(piece)) is None for piece in self._one.program.pieces if isinstance(piece, int))
 
-    def _cut(self, table: Numbers, extents: _Extents) -> list[Piece]:
+    def _cut(self, table: Numbers, extents: list[list[tuple[int, int]]]) -> list[Piece]:
         """Return the pieces of a program with these numbers."""
         pieces, at = [*self._one.program.pieces], 0
         for number, piece in enumerate(pieces):
