@@ -9,10 +9,10 @@ Efficiency: every process has the N streams of a configuration of `train_step.py
 streams. One process of one thread, two of one thread each and one of two threads take turns, each started anew; the
 least time of an update of each is compared, as other work on the machine can only make it longer.
 
-The model (`tinygrad_rnn.parallel.cost`) has four numbers, measured before the updates in the same processes: the speed
-of the product that counts most (hidden states with the output weights, forward and backward), of elementwise calls, the
-latency of a small sum and the bandwidth of one of the size of the gradient. What an update needs of them follows
-from its plan.
+The numbers of the model (`tinygrad_rnn.parallel.cost`) are measured before the updates in the same processes, all at
+once: the speed of the product that counts most (hidden states with the output weights, forward and backward), of memory
+and of caches of three sizes, the latency of a small sum and the bandwidth of one of the size of the gradient. What an
+update needs of them follows from its plan (`tinygrad_rnn.parallel.traffic`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.launch import launched
 from tinygrad_rnn.parallel.cost import Machine, Work, efficiency, measured, update_seconds
 from tinygrad_rnn.parallel.group import Group, world
+from tinygrad_rnn.parallel.traffic import traffic
 
 RESULTS = Path(__file__).parent / "results" / "parallel"
 WORDS = ("words-lstm", "medium", "char")
@@ -86,6 +87,7 @@ def worker(name: str, seconds: float) -> None:
     processor_s = group.largest(min(own))[0]
     if group.is_first:
         plans = [plan.explain() for plan in step.every_plan]
+        first, *others = traffic(step.every_plan)
         found = {
             "least_ms": 1e3 * min(times),
             "median_ms": 1e3 * statistics.median(times[3:]),
@@ -94,9 +96,9 @@ def worker(name: str, seconds: float) -> None:
             "machine": [numbers.gemm, numbers.memory, numbers.latency, numbers.bandwidth],
             "work": {
                 "flops": sum(plan.flops for plan in plans),
-                "nbytes": plans[0].nbytes,
+                "nbytes": first,
                 "gradient_bytes": summed,
-                "divided_nbytes": group.size * sum(plan.nbytes for plan in plans[1:]),
+                "divided_nbytes": [group.size * sum(level) for level in zip(*others, strict=True)],
                 "table_bytes": table,
                 "row_bytes": rows * (4 * config.D + 8) if table else 0,
             },
@@ -121,16 +123,18 @@ def measure_efficiency(names: Sequence[str], rounds: int, seconds: float) -> dic
             found[name][kind]["processor_ms"] = min(run["processor_ms"] for run in those)
         for kind, those in runs.items():  # the numbers of the machine: the best of all rounds, as the times are
             gemm, memory, latency, bandwidth = zip(*(run["machine"] for run in those), strict=True)
-            found[name][kind]["machine"] = [max(gemm), max(memory), min(latency), max(bandwidth)]
+            speeds = [max(level) for level in zip(*memory, strict=True)]
+            found[name][kind]["machine"] = [max(gemm), speeds, min(latency), max(bandwidth)]
     return found
 
 
 def as_machine(run: dict[str, Any]) -> Machine:
-    return Machine(*run["machine"])
+    gemm, memory, latency, bandwidth = run["machine"]
+    return Machine(gemm, tuple(memory), latency, bandwidth)
 
 
 def as_work(run: dict[str, Any]) -> Work:
-    return Work(**run["work"])
+    return Work(**{name: tuple(value) if isinstance(value, list) else value for name, value in run["work"].items()})
 
 
 # -- bytes

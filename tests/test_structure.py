@@ -184,7 +184,7 @@ BUDGET = {
     "credit": 3453,
     "exports": 9500,
     "course": 4000,
-    "parallel": 1000,
+    "parallel": 1060,
 }
 
 

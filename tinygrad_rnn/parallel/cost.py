@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .group import Group, in_parts
+from .traffic import SIZES
+
+_BEYOND = 1 << 26  # bytes that no cache holds for a process
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,13 @@ class Machine:
 
     Attributes:
         gemm: floating point operations a second of the product that counts most and the two of its backward pass.
-        memory: bytes a second that calls between the products read and write.
+        memory: bytes a second that calls read and write, in a cache of each of `traffic.SIZES` and in memory.
         latency: seconds of a message.
         bandwidth: bytes a second that a process sends in a sum over all, or receives of the rows of others.
     """
 
     gemm: float
-    memory: float
+    memory: tuple[float, ...]
     latency: float
     bandwidth: float
 
@@ -35,17 +38,17 @@ class Work:
 
     Attributes:
         flops: of its rows.
-        nbytes: that its plans read and write.
+        nbytes: that its plans read and write, by where they lie; see `traffic`.
         gradient_bytes: of the vector that is summed.
-        divided_nbytes: that the update of all parameters reads and writes, where each process does a part of it.
+        divided_nbytes: that the update of all parameters reads and writes, likewise, where each process does a part.
         table_bytes: of the gradients of tables that few rows of a batch are looked up in, all rows of them.
         row_bytes: of those rows, with their ids.
     """
 
     flops: float
-    nbytes: float
+    nbytes: tuple[float, ...]
     gradient_bytes: float
-    divided_nbytes: float = 0.0
+    divided_nbytes: tuple[float, ...] = ()
     table_bytes: float = 0.0
     row_bytes: float = 0.0
 
@@ -57,7 +60,7 @@ def sum_seconds(machine: Machine, nbytes: float, processes: int) -> float:
     by recursive doubling. In parts, each process gets the sum of its own in turn, which is P ceil(log2 P) latency.
     Source: Thakur, Rabenseifner and Gropp 2005, Optimization of collective communication operations in MPICH.
 
-    >>> sum_seconds(Machine(1e11, 1e10, 1e-6, 1e9), 1e6, 2)
+    >>> sum_seconds(Machine(1e11, (1e10,), 1e-6, 1e9), 1e6, 2)
     0.001003
     """
     if processes == 1:
@@ -72,7 +75,7 @@ def gather_seconds(machine: Machine, nbytes: float, processes: int) -> float:
 
     ceil(log2 P) latency + (P - 1) bytes / bandwidth, by recursive doubling; source as of `sum_seconds`.
 
-    >>> gather_seconds(Machine(1e11, 1e10, 1e-6, 1e9), 1e6, 2)
+    >>> gather_seconds(Machine(1e11, (1e10,), 1e-6, 1e9), 1e6, 2)
     0.001001
     """
     if processes == 1 or not nbytes:
@@ -86,7 +89,7 @@ def sent_seconds(machine: Machine, work: Work, processes: int) -> float:
     That is the sum of the gradients, and the rows of tables; where those of all processes are more than half of the
     tables, the sum of these instead.
 
-    >>> machine, work = Machine(1e11, 1e10, 0.0, 1e9), Work(1e9, 1e7, 1e6, table_bytes=1e7, row_bytes=1e6)
+    >>> machine, work = Machine(1e11, (1e10,), 0.0, 1e9), Work(1e9, (1e7,), 1e6, table_bytes=1e7, row_bytes=1e6)
     >>> [sent_seconds(machine, work, processes) for processes in (1, 2, 100)]
     [0.0, 0.002, 0.02178]
     """
@@ -104,19 +107,24 @@ def update_seconds(machine: Machine, work: Work, processes: int, overlap: float 
         processes: P.
         overlap: the share of what is sent that is overlapped with computing, in [0, 1].
 
-    >>> machine, work = Machine(1e11, 1e10, 1e-6, 1e9), Work(1e9, 1e7, 1e6)
+    >>> machine, work = Machine(1e11, (1e10,), 1e-6, 1e9), Work(1e9, (1e7,), 1e6)
     >>> [f"{update_seconds(machine, work, processes):.6f} s" for processes in (1, 2)]
     ['0.011000 s', '0.012003 s']
     """
     parts = processes if in_parts(work.gradient_bytes, processes) else 1
-    own = work.flops / machine.gemm + (work.nbytes + work.divided_nbytes / parts) / machine.memory
+    own = work.flops / machine.gemm + _moved(machine, work.nbytes) + _moved(machine, work.divided_nbytes) / parts
     return own + (1 - overlap) * sent_seconds(machine, work, processes)
+
+
+def _moved(machine: Machine, nbytes: tuple[float, ...]) -> float:
+    """Return the time in which so many bytes are read and written."""
+    return sum(count / speed for count, speed in zip(nbytes, machine.memory, strict=False))
 
 
 def efficiency(machine: Machine, work: Work, processes: int, overlap: float = 0.0) -> float:
     """Return how many times as much P processes do in the same time, divided by P.
 
-    >>> round(efficiency(Machine(1e11, 1e10, 1e-6, 1e9), Work(1e9, 1e7, 1e6), 2), 3)
+    >>> round(efficiency(Machine(1e11, (1e10,), 1e-6, 1e9), Work(1e9, (1e7,), 1e6), 2), 3)
     0.916
     """
     return update_seconds(machine, work, 1) / update_seconds(machine, work, processes, overlap)
@@ -135,13 +143,10 @@ def measured(group: Group, gradient_bytes: int, shape: tuple[int, int, int], sec
     n, K, M = shape
     a, b = rng.standard_normal((n, K), np.float32), rng.standard_normal((K, M), np.float32)
     y, da, db = np.empty((n, M), np.float32), np.empty_like(a), np.empty_like(b)
-    long = np.zeros(1 << 20, np.float32)
-    half = np.empty_like(long)
     vector, one = np.zeros(max(gradient_bytes // 4, 1), np.float32), np.zeros(1, np.float32)
     products = (lambda: np.matmul(a, b, out=y), lambda: np.matmul(y, b.T, out=da), lambda: np.matmul(a.T, y, out=db))
-    stream = _least(group, lambda: np.multiply(long, 0.5, out=half), seconds)
+    memory = tuple(size / _streamed(group, size, seconds / 2) for size in (*SIZES, _BEYOND))
     gemm = 3 * 2 * n * K * M / sum(_least(group, product, seconds) for product in products)
-    memory = 2 * long.nbytes / stream
     if group.size == 1:
         return Machine(gemm, memory, 0.0, math.inf)
     rounds = math.ceil(math.log2(group.size))
@@ -153,6 +158,13 @@ def measured(group: Group, gradient_bytes: int, shape: tuple[int, int, int], sec
 
     whole = _least(group, summed, seconds)
     return Machine(gemm, memory, latency, 2 * (group.size - 1) / group.size * vector.nbytes / whole)
+
+
+def _streamed(group: Group, nbytes: int, seconds: float) -> float:
+    """Return the least time in which numbers of so many bytes, half of which are read and half written, are halved."""
+    given = np.ones(nbytes // 8, np.float32)  # not zeros, which share a page until they are written
+    made = np.empty_like(given)
+    return _least(group, lambda: np.multiply(given, 0.5, out=made), seconds)
 
 
 def _least(group: Group, call: Callable[[], object], seconds: float) -> float:
