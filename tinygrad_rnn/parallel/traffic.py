@@ -39,13 +39,6 @@ class _Slot(Protocol):
     step_stride: int
 
 
-class Part(Protocol):
-    """An instruction."""
-
-    def slots(self) -> Iterable[_Slot]:
-        """Return what it reads and writes."""
-
-
 class Planned(Protocol):
     """A plan: its instructions, and loops of them with `steps`, `reverse` and `instructions`."""
 
@@ -92,9 +85,8 @@ def _nearest(caches: list[OrderedDict[_Page, None]], page: _Page) -> int:
 def _accesses(plan: Planned) -> Iterator[tuple[_Slot, int]]:
     """Yield what the instructions read and write in their order, each with the step of its loop."""
     for part in plan.instructions:
-        steps = getattr(part, "steps", 1)
-        instructions: Sequence[Part] = getattr(part, "instructions", (part,))
-        for t in range(steps)[::-1] if getattr(part, "reverse", False) else range(steps):
+        steps, instructions = range(getattr(part, "steps", 1)), getattr(part, "instructions", [part])
+        for t in reversed(steps) if getattr(part, "reverse", False) else steps:
             for instruction in instructions:
                 yield from ((slot, t) for slot in instruction.slots() if 0 not in slot.shape)
 
