@@ -92,7 +92,7 @@ class ProgramLine:
         self.known = next((pair for pair in self._pairs if _is_like(pair.program(plan, place), program)), None)
         if self.known is None and self._chances:
             numbers = {id(buffer): number for number, buffer in enumerate(place.buffers)}
-            self._add(_Member(program, lambda buffer: numbers.get(id(buffer)), Fraction(place.p, place.q)))
+            self._add(_Member(program, lambda buffer: numbers.get(id(buffer)), place.position))
         else:
             self._members, self._pairs = [], []
 
@@ -167,7 +167,7 @@ class Pair:
 
     def program(self, plan: Plan, place: Place) -> Program | None:
         """Return the program of a plan; None if it does not follow from the two."""
-        one, ratio = self._one, (Fraction(place.p, place.q) - self._one.position) / self._apart
+        one, ratio = self._one, (place.position - self._one.position) / self._apart
         p, q = ratio.numerator, ratio.denominator
         more = [np.divmod(way * p, q) for way in (self._way, self._longer, self._more)]
         if any(rest.any() for _, rest in more):
@@ -182,7 +182,10 @@ class Pair:
         if not self._is_sound(table, spans, sizes) or not self._is_left(plan):
             return None
         for row, number, which in self._valued:
-            values = [operand.number for operand in (records_of(plan.at(number)) or ())[which].operands]
+            records = records_of(plan.at(number))
+            if records is None:
+                return None
+            values = [operand.number for operand in records[which].operands]
             table[row, _X : _X + len(values)] = np.array(values).view(np.int64)
         extents: list[list[tuple[int, int]]] = []
         if self._workers > 1:  # only the waits depend on them

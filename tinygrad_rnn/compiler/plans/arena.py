@@ -52,13 +52,8 @@ def _lowest(placed: Sequence[tuple[int, int, int, int]], size: int, first: int, 
 def place_buffers(buffers: Iterable[Buffer]) -> int:
     """Set the offsets of the buffers that lie in the arena, by their lifetimes; return the size of the arena."""
     lying = [buffer for buffer in buffers if buffer.kind == "arena" and buffer.dies >= 0]
-    where, size = offsets(
-        [_rounded(buffer) for buffer in lying], [buffer.born for buffer in lying], [buffer.dies for buffer in lying]
-    )
+    sizes = [-(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT for buffer in lying]
+    where, size = offsets(sizes, [buffer.born for buffer in lying], [buffer.dies for buffer in lying])
     for buffer, offset in zip(lying, where, strict=True):
         buffer.offset = offset
     return size
-
-
-def _rounded(buffer: Buffer) -> int:
-    return -(-max(1, buffer.nbytes) // _ALIGNMENT) * _ALIGNMENT

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import NamedTuple, NoReturn, TypeVar, cast
 
 import numpy as np
@@ -36,12 +37,11 @@ def _unknown() -> NoReturn:
 
 
 class Place(NamedTuple):
-    """Where a plan lies on a line: the line, its own buffers, and p and q as `PlanLine.plan` takes them."""
+    """Where a plan lies on a line: the line, its own buffers, and the position: 0 is the first plan, 1 the second."""
 
     line: PlanLine
     buffers: list[Buffer]
-    p: int
-    q: int
+    position: Fraction
 
 
 class PlanLine:
@@ -60,6 +60,17 @@ class PlanLine:
     """
 
     def __init__(self, first: Skeleton, second: Skeleton, one: Plan, other: Plan) -> None:
+        self._first, self._difference = first.numbers, second.numbers - first.numbers
+        in_shape = np.zeros(len(first.numbers), bool)
+        for start, stop in first.shapes:
+            in_shape[start:stop] = True
+            if np.count_nonzero(self._difference[start:stop]) > 1:  # sizes and offsets are not linear in the numbers
+                _unknown()
+        changing = np.flatnonzero(self._difference)
+        self._lengths = changing[in_shape[changing]]
+        if not len(changing) or (first.numbers[self._lengths] < 2).any() or (second.numbers[self._lengths] < 2).any():
+            _unknown()
+        self._changing = int(changing[0])
         operators = enumerate(zip(first.operators, second.operators, strict=True))
         self._operators = {id(mine): (theirs, number) for number, (mine, theirs) in operators}
         self._constants = _Constants(first, second)
@@ -91,17 +102,17 @@ class PlanLine:
         self._more = _work(other) - self._work
         self._longest = int(np.abs(self._way).max(initial=0))
 
-    def plan(self, third: Skeleton, p: int, q: int) -> Plan:
+    def plan(self, third: Skeleton) -> Plan:
         """Return the plan of a recording, with the arena laid out for it.
 
-        Args:
-            third: the recording.
-            p, q: its numbers are those of the first plus p / q times the difference to the second.
-
         Raises:
-            UnknownError: if its constants cannot be matched with those of the first two, or its numbers are too large.
+            UnknownError: if its numbers are off the line or too large, its constants cannot be matched with those of
+                the first two, or a changing axis has a length below 2, where arrays are laid out in another way.
         """
-        if abs(p) * self._longest >= _LARGEST:
+        far = third.numbers - self._first
+        p, q = int(far[self._changing]), int(self._difference[self._changing])
+        is_there = np.array_equal(far * q, self._difference * p) and (third.numbers[self._lengths] >= 2).all()
+        if not is_there or abs(p) * self._longest >= _LARGEST:
             _unknown()
         numbers: list[int] = (self._start + self._way * p // q).tolist()
         new = Third(numbers, third.operators, self._constants.of(third), self._places)
@@ -111,7 +122,7 @@ class PlanLine:
         for number in self._eager:
             instructions[number]
         plan = Plan(instructions, inputs, outputs, place_buffers(new.buffers), self.one.passes, self.one.last)
-        plan.place, plan.positions = Place(self, new.buffers, p, q), self.one.positions
+        plan.place, plan.positions = Place(self, new.buffers, Fraction(p, q)), self.one.positions
         plan.work = float((self._work + self._more * p / q).prod(axis=1).sum())
         return plan
 
