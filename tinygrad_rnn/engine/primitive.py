@@ -98,7 +98,8 @@ class Primitive(Generic[P, R_co]):
         self.pull: Rule = self._missing_rule
         self._has_rule = self._keeps_output = False
         self._keeps: tuple[bool, ...] = ()
-        parameters = list(inspect.signature(forward).parameters.values())
+        self.__signature__ = inspect.signature(forward)
+        parameters = self.__signature__.parameters.values()
         self._variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self._arity = sum(p.kind is p.POSITIONAL_ONLY for p in parameters)
         inputs = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
@@ -115,7 +116,6 @@ class Primitive(Generic[P, R_co]):
         self._defaults = {p.name: p.default for p in attributes if p.default is not p.empty}
         self.__doc__ = forward.__doc__
         self.__name__, self.__module__ = self.name, forward.__module__
-        self.__signature__ = inspect.signature(forward)
         self.__wrapped__ = forward
 
     def __repr__(self) -> str:
@@ -131,9 +131,7 @@ class Primitive(Generic[P, R_co]):
         instance(f"primitive {self.name}", "keep", keep, str)
 
         def register(pull: Rule) -> Rule:
-            self._check_rule(pull)
-            names = [p.name for p in inspect.signature(pull).parameters.values() if p.kind not in _BY_NAME]
-            kept = keep.split()
+            names, kept = self._names_in(pull), keep.split()
             unknown = set(kept) - set(names[1:])
             if unknown:
                 raise TypeError(f"primitive {self.name}: keep names {sorted(unknown)}, not parameters of the rule")
@@ -144,9 +142,10 @@ class Primitive(Generic[P, R_co]):
 
         return register
 
-    def _check_rule(self, pull: Rule) -> None:
-        """Raise `TypeError` if a rule does not take what the engine calls it with."""
-        parameters = list(inspect.signature(pull).parameters.values())
+    def _names_in(self, pull: Rule) -> list[str]:
+        """Return the names of a rule's positional parameters, or raise `TypeError` if the engine could not call it."""
+        signature = inspect.signature(pull)
+        parameters = signature.parameters.values()
         taken = [p for p in parameters if p.kind not in _BY_NAME]
         named = [p for p in parameters if p.kind in _BY_NAME]
         missing = {p.name for p in named if p.default is p.empty} - set(self._attributes)
@@ -157,8 +156,9 @@ class Primitive(Generic[P, R_co]):
             expected = ", ".join(["g", "y", *self._inputs, *(["*", *self._attributes] if self._attributes else [])])
             raise TypeError(
                 f"primitive {self.name}: expected a rule that takes ({expected}): the cotangent, the output, the "
-                f"inputs, and the attributes by name; this one takes {inspect.signature(pull)}"
+                f"inputs, and the attributes by name; this one takes {signature}"
             )
+        return [p.name for p in taken]
 
     def _missing_rule(self, *_: object, **__: object) -> Cotangents:
         raise TypeError(f"primitive {self.name}: no derivative rule; add one with @{self.name}.rule()")

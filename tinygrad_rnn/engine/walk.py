@@ -158,7 +158,7 @@ class _Cotangents(Generic[Cotangent]):
         node.walked = True
 
     def _send(self, node: Node, cotangents: list[Cotangent | None], needs: list[bool]) -> None:
-        terms = _run_rule(node, cotangents, needs, self._lift)
+        terms: Iterator[Any] = rule_results(node, cotangents, needs, self._lift, fit=True)
         for number, (edge, value) in enumerate(zip(node.edges, terms, strict=True)):
             if edge is None or value is None:
                 continue
@@ -169,27 +169,21 @@ class _Cotangents(Generic[Cotangent]):
             self.add(*edge, value)
 
 
-def _run_rule(node: Node, cotangents: list[Any], needs: list[bool], lift: Lift[Cotangent] | None) -> Iterator[Any]:
-    """Yield the cotangent of each input: un-broadcast, in the input's dtype; None where none is needed."""
-    operation = node.operation
-    assert operation is not None
-    if operation.pull_all is not None:
-        yield from operation.pull_all(cotangents, needs)
-        return
-    for edge, value in zip(node.edges, rule_results(node, cotangents, needs, lift), strict=True):
-        yield None if edge is None or value is None else _fit(value, edge[0].specs[edge[1]], node)
-
-
 def rule_results(
-    node: Node, cotangents: Sequence[Cotangent | None], needs: Sequence[bool], lift: Lift[Cotangent] | None = None
+    node: Node,
+    cotangents: Sequence[Cotangent | None],
+    needs: Sequence[bool],
+    lift: Lift[Cotangent] | None = None,
+    fit: bool = False,
 ) -> Iterator[Cotangent | None]:
-    """Yield what the rule of a node returns for each input, as broadcast as it comes; None where none is needed.
+    """Yield what the rule of a node returns for each input; None where none is needed.
 
     Args:
         node: a node with a rule.
         cotangents: one for each output; None: zero.
         needs: for each input, whether its cotangent is needed.
         lift: as in `pull_back`.
+        fit: sum the results over broadcast axes, and cast them to the inputs' dtypes.
     """
     operation = node.operation
     assert operation is not None
@@ -207,8 +201,13 @@ def rule_results(
     inputs, output = (node.inputs, node.output) if lift is None else lifted(node, lift)
     results = operation.pull(cotangent, output, *inputs, **node.attrs)
     for edge, result, need in zip(node.edges, results, needs, strict=True):
-        wanted = edge is not None and need and result is not None
-        yield (result() if callable(result) else result) if wanted else None
+        if edge is None or not need or result is None:
+            yield None
+            continue
+        value: Any = result() if callable(result) else result
+        if fit:
+            value = _fit(value, edge[0].specs[edge[1]], node)
+        yield value
 
 
 def lifted(node: Node, lift: Lift[Cotangent]) -> tuple[Sequence[Cotangent | Kept], Cotangent | None]:
