@@ -101,9 +101,8 @@ def as_numbers(value: object, function: str, dtype: DTypeLike | None = None) -> 
 
 def check_plain(value: object, function: str) -> None:
     """Raise `DTypeError` for an array that means more than its numbers: a masked one, a matrix."""
-    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
-        return  # the usual case; np.ma below takes a quarter of NumPy's own import
-    if isinstance(value, np.ma.MaskedArray | np.matrix):
+    subclass = isinstance(value, np.ndarray) and type(value) is not np.ndarray  # else np.ma need not be imported
+    if subclass and isinstance(value, np.ma.MaskedArray | np.matrix):
         lost = "its mask" if isinstance(value, np.ma.MaskedArray) else "its own meaning of *"
         raise DTypeError(
             f"{function}: expected a plain array, got {type(value).__name__} of shape {value.shape}: {lost} would be "

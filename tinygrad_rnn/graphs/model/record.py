@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -44,6 +44,7 @@ def record(
             f"draw: expected a loss (a Tensor), several losses, or a model or cell with an example, such as "
             f"draw(model, ids, targets) or draw(cell, xs); got {type(target).__name__} and {len(example)} arguments"
         )
+    target = cast("Callable[..., object]", target)
     example = spread(getattr(target, "loss", target), example)
     policy = None if truncation is None else parse_policy(truncation, argument="draw: truncation").start()
     names: Mapping[str, Tensor] = target.parameters() if hasattr(target, "parameters") else {}
