@@ -116,10 +116,10 @@ class _Member:
         self.program, self.position = program, position
         self.buffers, self.places = _buffers(program)
         self.numbers = [number(buffer) for buffer in self.buffers]
-        self.form = _structure(program), self.numbers, self.places.tolist()
         self.table = _table(program)
         pair = self.table[:, _WAIT : _WAIT + 1].view(np.int32)
         pair[:, 1] *= pair[:, 1] == ALL_WELL  # the other waits are found for each plan
+        self.form = _structure(program), self.numbers, self.places.tolist(), self.table[:, :_OFFSET].tobytes()
         self.row, self.column = np.nonzero(self.places >= 0)
         self.memory = self.places[self.row, self.column]
         self.spans = _spans(program)[self.row, self.column].T
@@ -146,8 +146,7 @@ class Pair:
         self._valued = _sources(one.program, changing.tolist())
         heads = one.table[:, _N + 1]
         loops = [op[at + 1 : at + 1 + heads[at]] for at in np.flatnonzero(op == NUMBER["loop"])]
-        has_chains = any(NUMBER["chain"] in body for body in loops)  # their places move
-        self.is_linear = not has_chains and not self._way[:, :_OFFSET].any()
+        self.is_linear = not any(NUMBER["chain"] in body for body in loops)  # there, places of chains move
         self._overlaps = self._find_overlaps(op, heads)
 
     def _find_overlaps(self, op: NDArray[np.int32], heads: Numbers) -> Numbers:
