@@ -104,7 +104,7 @@ def test_every_cell_that_has_a_bias_can_be_made_without():
     kinds = [value for name in tr.__all__ if name.endswith("Cell") and inspect.isclass(value := getattr(tr, name))]
     without = {kind for kind in kinds if "bias" not in inspect.signature(kind).parameters}
     assert without == {tr.LRUCell}
-    assert len(kinds) == 10
+    assert len(kinds) >= 10
 
 
 # projections
