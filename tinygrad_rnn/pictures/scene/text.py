@@ -84,7 +84,7 @@ def shortened(text: str, size: float, width: float) -> str:
     """Return a line of text, with an ellipsis in place of its end if it is wider than `width` points.
 
     >>> shortened("AVeryLongName", 9, 50), shortened("RNNCell", 9, 50)
-    ('AVeryL…', 'RNNCell')
+    ('AVeryLo…', 'RNNCell')
     """
     short = text
     while len(short) > 1 and text_width(short if short == text else f"{short}…", size) > width:
