@@ -1,4 +1,5 @@
-// What the pages of the site lack: a search that works from a file, buttons that keys reach, columns that can be read.
+// What the pages of the site lack: a search that works from a file, buttons that keys reach, columns that can be read,
+// pictures that follow the switch of colours.
 
 // A browser starts no worker from a file, but it does from a text; docs/make_site.py puts the text of the workers here.
 const workers = {};
@@ -34,6 +35,16 @@ function press(event) {
 }
 window.addEventListener("keydown", press, true);
 
+// Of a picture for light pages and one for dark ones, the system alone would choose.
+document.addEventListener("DOMContentLoaded", () => {
+  const dark = document.querySelectorAll("source[media*='prefers-color-scheme: dark']");
+  const choose = () => {
+    for (const source of dark) source.media = document.body.dataset.mdColorScheme === "slate" ? "all" : "not all";
+  };
+  new MutationObserver(choose).observe(document.body, { attributeFilter: ["data-md-color-scheme"] });
+  choose();
+});
+
 // In a table that scrolls, words are not squeezed into a column of one or two, and a figure keeps its deviation; on a
 // narrow page, what a table says of short names stands below them.
 document.addEventListener("DOMContentLoaded", () => {
@@ -47,8 +58,8 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     for (const cell of rows.flatMap((row) => [...row.cells])) {
       const length = cell.textContent.trim().length;
-      if (length < 17) cell.style.whiteSpace = "nowrap";
-      else if (length > 30) cell.style.minWidth = length > 150 ? "20rem" : length > 90 ? "11rem" : "7rem";
+      if (length < 19) cell.style.whiteSpace = "nowrap";
+      else if (length > 30) cell.style.minWidth = length > 150 ? "16rem" : length > 90 ? "11rem" : "6rem";
     }
   }
 });

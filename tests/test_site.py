@@ -177,6 +177,59 @@ def test_every_page_in_a_browser(chromium, pages, width):
         assert asked <= {"file", "blob", "data"}, path
 
 
+def test_the_results_fit_on_a_wide_page(chromium, site):
+    chromium.call("Emulation.setDeviceMetricsOverride", width=1500, height=900, deviceScaleFactor=1, mobile=False)
+    chromium.open(site / "results.html")
+    table = "document.querySelector('.md-typeset__scrollwrap')"
+    assert chromium.js(f"{table}.scrollWidth - {table}.clientWidth") == 0
+
+
+# Words whose contrast with what is behind them is below 4.5, or 3 for large ones (WCAG 2.2, 1.4.3). A canvas of one
+# pixel turns any notation of a colour into numbers.
+PALE = """(() => {
+    const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    const numbers = colour => {
+        context.clearRect(0, 0, 1, 1);
+        context.fillStyle = colour;
+        context.fillRect(0, 0, 1, 1);
+        const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
+        return [r, g, b, a / 255];
+    };
+    const over = (front, back) => back.map((part, i) => i < 3 ? front[i] * front[3] + part * (1 - front[3]) : 1);
+    const linear = part => part <= 10 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
+    const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    const pale = new Set(), texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        const part = texts.currentNode.parentElement, box = part.getBoundingClientRect();
+        const seen = part.checkVisibility({opacityProperty: true, visibilityProperty: true});
+        if (!texts.currentNode.data.trim() || !seen || !box.width || part.closest("script, style, svg")) continue;
+        let back = [255, 255, 255, 1], opacity = 1;
+        const above = [];
+        for (let each = part; each; each = each.parentElement) above.unshift(getComputedStyle(each));
+        for (const style of above) {
+            back = over(numbers(style.backgroundColor), back);
+            opacity *= style.opacity;
+        }
+        const style = above.at(-1), front = numbers(style.color);
+        const [low, high] = [back, over([...front.slice(0, 3), front[3] * opacity], back)].map(luminance).sort();
+        const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+        if ((high + 0.05) / (low + 0.05) < (large ? 3 : 4.5)) pale.add(part.outerHTML.slice(0, 80));
+    }
+    return [matchMedia("(prefers-color-scheme: dark)").matches, [...pale]];
+})()"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1500, "light")])
+def test_words_can_be_read_on_every_page(chromium, pages, width, scheme):
+    chromium.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    chromium.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    for path in sorted(pages):
+        chromium.open(path)
+        chromium.js(READY)
+        assert chromium.js(PALE) == [scheme == "dark", []], path
+    chromium.call("Emulation.setEmulatedMedia", features=[])
+
+
 # What a reader can use on a page: all that is seen and takes a click. The switch of colours is a label for one with a
 # mouse, and the radio button under it for one with keys; titles in the sidebar of a wide page do nothing. A stop of the
 # Tab key is looked at while it has the focus, and again when the next one has it: what the reader sees must differ.
@@ -310,7 +363,10 @@ def test_the_search_works_from_a_file(chromium, site, words, page):
 def test_keys_switch_the_colours(chromium, site):
     chromium.call("Emulation.setDeviceMetricsOverride", width=360, height=900, deviceScaleFactor=1, mobile=False)
     chromium.open(site / "index.html")
-    before = chromium.js("document.body.dataset.mdColorScheme")
+    shown = "[document.body.dataset.mdColorScheme, document.querySelector('picture img').currentSrc.split('/').pop()]"
+    before = chromium.js(shown)
     chromium.js("document.querySelector('input[name=__palette]').focus()")
     chromium.press("Enter")
-    assert {before, chromium.js("document.body.dataset.mdColorScheme")} == {"default", "slate"}
+    chromium.js("new Promise(resolve => setTimeout(resolve, 500))")
+    pictures = [["default", "light.png"], ["slate", "dark.png"]]
+    assert sorted([before, chromium.js(shown)]) == pictures, "a picture for dark pages comes with the switch"
