@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from html import escape
+from unicodedata import east_asian_width
 
 _CELL = "padding:2px 10px;text-align:left;border-bottom:1px solid rgba(128,128,128,.35)"
 
@@ -11,12 +12,22 @@ _CELL = "padding:2px 10px;text-align:left;border-bottom:1px solid rgba(128,128,1
 def text_table(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
     """Return the lines of a table in plain text, its columns aligned to the left, or to the right.
 
+    A Chinese sign is as wide as two letters.
+
     >>> text_table([("leaf", "verdict"), ("Wh", "ok")])
     ['leaf  verdict', 'Wh    ok']
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    align = str.rjust if right else str.ljust
-    return ["  ".join(map(align, row, widths)).rstrip() for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        gaps = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [gap + cell if right else cell + gap for cell, gap in zip(row, gaps, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _width(text: str) -> int:
+    return sum(2 if east_asian_width(sign) in "FW" else 1 for sign in text)
 
 
 def html_table(rows: Sequence[Sequence[str]], bold: Collection[int] = ()) -> str:

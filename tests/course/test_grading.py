@@ -1,6 +1,8 @@
 """What the grader says of answers that no list of mistakes foresees, and of files that do not behave."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,9 @@ def upto(step, factor):
         (lambda x, h: x, "", "returns ndarray, expected 2 results: W, hs", None, None),
         (lambda x, h: (x, h, 1), "", "returns 3, expected 2 results: W, hs", None, None),
         (lambda x, h: (x, "h"), "hs", "is str, expected an array or a number", None, None),
+        (lambda x, h: (x + 0j, h), "W", "is complex, expected real numbers", None, None),
+        (lambda x, h: (x, np.pad(h, ((1, 2), (0, 0)))), "hs",
+         "has shape (7, 3), expected (4, 3): the 4 along axis 0 from index 1 on are right", None, None),
         (lambda x, h: x.fly(), "", "raises AttributeError: 'numpy.ndarray' object has no attribute 'fly'", None, None),
         (lambda x, h: (x.__imul__(2), h), "", "changes x in place; work on a copy", None, None),
     ],
@@ -74,6 +79,22 @@ def test_results_may_be_tensors_lists_and_numbers():
     assert grade_exercise(exercise(), lambda x, h: [tr.tensor(x), h.tolist()]).passed
 
 
+def test_the_line_of_an_error_in_a_call_is_that_of_the_function():
+    def both(x):
+        return x, x
+
+    (finding,) = grade_exercise(exercise(), both).findings
+    assert finding.what.en.startswith("raises TypeError: ")
+    assert f"2 were given (line {both.__code__.co_firstlineno}), for x (3, 3)" in finding.what.en
+    (finding,) = grade_exercise(exercise(), int).findings
+    assert "(line" not in finding.what.en, "it has none"
+
+
+def test_what_is_no_function():
+    (finding,) = grade_exercise(exercise(), 3).findings
+    assert finding.what.en == "is int, expected a function"
+
+
 RIGHT = """
 def forward(w, h0, xs):
     print(xs)
@@ -89,6 +110,8 @@ FILES = {
     "exits.py": "import os\nprint('bye')\nos._exit(3)\n",
     "quits.py": "raise SystemExit\n",
     "typo.py": "x = 1\ndef forward(:\n",
+    "gbk.py": "'\u4f5c\u4e1a'\n",
+    "faults.py": "import ctypes\nctypes.string_at(0)\n",
     "right.py": RIGHT,
 }  # fmt: skip
 SAID = {
@@ -97,6 +120,8 @@ SAID = {
     "exits.py": "ended the process with code 3",
     "quits.py": "the file cannot be run: SystemExit (line 1)",
     "typo.py": "the file cannot be run: SyntaxError: invalid syntax (line 2)",
+    "gbk.py": "the file is not UTF-8, as Python files are: save it as UTF-8",
+    "faults.py": "ended the process by SIGSEGV",
 }
 
 
@@ -110,16 +135,73 @@ def folder(tmp_path, monkeypatch):
 def test_a_folder_of_submissions(folder, capsys):
     (folder / "class").mkdir()
     for name, content in FILES.items():
-        Path("class", name).write_text(content)
+        Path("class", name).write_text(content, encoding="gbk")
     assert main(["lesson", "4", "class", "--seconds", "1", "--memory", "400", "--language", "en"]) == 1
     out = capsys.readouterr().out
-    rows = dict(line.split(maxsplit=1) for line in out.splitlines()[1:7])
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines()[1 : 1 + len(FILES)])
     assert {name: row.split() for name, row in rows.items()} == {
         name: ["+", "-", "-", "1/3"] if name == "right.py" else ["-", "-", "-", "0/3"] for name in FILES
     }
     for name, what in SAID.items():
-        assert f"{name}, forward: {what}" in out
+        assert f"{name}, forward, backward, rnn_backward: {what}\n" in f"{out}\n", "what stops the file is said once"
     assert not (folder / "data").exists(), "a teacher's run is nobody's progress"
+
+
+UNTIDY = """
+import atexit, glob, os, pathlib, subprocess, sys, threading, time
+import helper
+
+for path in glob.glob("*"):
+    os.remove(path)
+open("written.txt", "w").write("here")
+child = subprocess.Popen(["sleep", "600"])
+pathlib.Path({pid!r}).write_text(str(child.pid))
+sys.stderr.write("x" * 10**6)
+print("y" * 10**6)
+threading.Thread(target=time.sleep, args=(600,)).start()
+atexit.register(time.sleep, 600)
+forward = helper.forward
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_a_file_that_does_more_than_solve_harms_nothing(folder):
+    path, pid = folder / "untidy.py", folder / "pid"
+    path.write_text(UNTIDY.format(pid=str(pid)))
+    (folder / "helper.py").write_text(RIGHT)
+    grades = grade_file(lesson(4), path, seconds=60)
+    assert [grade.passed for grade in grades] == [True, False, False]
+    assert {one.name for one in folder.iterdir()} == {"untidy.py", "helper.py", "pid"}
+    end = time.monotonic() + 20
+    while is_running(int(pid.read_text())) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not is_running(int(pid.read_text())), "what it has started ends with it"
+
+
+def is_running(pid):
+    """Return whether there is such a process that is more than an entry in the table of processes."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_name_that_is_not_quite_right(folder):
+    Path("my.py").write_text("from os.path import join\ndef Forward(w, h0, xs): ...\ndef backward(w): ...\n")
+    first, second, third = grade_file(lesson(4), Path("my.py"))
+    assert first.findings[0].what.en == "there is no forward in the file, which has Forward"
+    assert second.findings[0].what.en.startswith("raises TypeError")
+    assert third.findings[0].what.zh == "文件中没有 rnn_backward，有的是 Forward"
+
+
+def test_a_table_with_chinese_names_is_straight():
+    grades = (grade_exercise(exercise(), lambda x, h: (x, h)),)
+    chosen = Lesson(1, "x", Text("x", "x"), (exercise(),))
+    assert table(chosen, {"王小明.py": grades, "li.py": grades}, "zh").splitlines() == [
+        "文件       both  =",
+        "王小明.py  +     1/1",
+        "li.py      +     1/1",
+    ]
 
 
 def test_the_command_for_a_reader(folder, capsys):
@@ -145,10 +227,12 @@ def test_the_command_for_a_reader(folder, capsys):
     [
         (["99"], "there is no lesson 99"),
         (["4", "none.py"], "'none.py' is not a file"),
+        (["4", "my.ipynb"], "'my.ipynb' is a notebook; call tr.grade(4, ...) in it, or save it as a .py file"),
         (["4", "."], "there is no .py file"),
     ],
 )
 def test_what_is_refused(folder, capsys, arguments, message):
+    Path("my.ipynb").write_text("{}")
     assert main(["lesson", *arguments]) == 2
     assert message in capsys.readouterr().err
 
@@ -173,7 +257,7 @@ def test_in_a_notebook():
     grades = tr.grade(4, forward)
     assert not grades.passed
     assert "looks like: each step starts from h0" in str(grades)
-    assert "<code>forward</code>" in grades._repr_html_()
+    assert "<td style='text-align:left'><code>forward</code>" in grades._repr_html_(), "notebooks align to the right"
     assert "看起来是" in str(tr.grade(4, forward, language="zh"))
     with pytest.raises(tr.ConfigError, match="lesson 4 has no exercise 'lambda'"):
         tr.grade(4, type("lambda", (), {}))

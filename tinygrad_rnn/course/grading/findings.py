@@ -37,6 +37,7 @@ class Finding:
 _COUNT = Text("returns {got}, expected {count} results: {names}", "返回了 {got}，应当返回 {count} 个结果：{names}")
 _NOTHING = Text("returns nothing: is there a return?", "没有返回任何东西：是否缺少 return？")
 _NO_ARRAY = Text("is {got}, expected an array or a number", "是 {got}，应当是数组或数")
+_COMPLEX = Text("is complex, expected real numbers", "是复数，应当是实数")
 _UNEVEN = Text(
     "is a list of arrays of different shapes, expected one array", "是由形状不同的数组组成的列表，应当是一个数组"
 )
@@ -88,6 +89,8 @@ def arrays_of(exercise: Exercise, made: object) -> list[Array] | Finding:
             array = np.asarray(value)
         except ValueError:
             return Finding(output.name, _UNEVEN)
+        if array.dtype.kind == "c":
+            return Finding(output.name, _COMPLEX)
         if array.dtype.kind not in "biuf":
             return Finding(output.name, _NO_ARRAY.filled(got=type(part).__name__))
         found.append(array.astype(np.float64))
@@ -210,6 +213,11 @@ def _factor(expected: Array, found: Array) -> float | None:
     return factor_of(expected, found) if comparable else None
 
 
+def _all_over(pairs: Sequence[tuple[int, Array, Array]]) -> bool:
+    """Return whether each result has several entries, and one factor: a lone entry has one in any case."""
+    return all(right.size > 1 and _factor(right, made) is not None for _, right, made in pairs)
+
+
 def over_cases(finding: Finding, pairs: Sequence[tuple[int, Array, Array]]) -> Finding:
     """Return a finding that also says whether its factor is the same in other cases, which tells what it is made of.
 
@@ -223,9 +231,10 @@ def over_cases(finding: Finding, pairs: Sequence[tuple[int, Array, Array]]) -> F
         return finding
     for case, factor in others:
         if factor is None or not np.isclose(factor, first, rtol=1e-6):
-            if factor is None or finding.factor is None or not finding.plain:
+            if factor is None or finding.factor is None or not (finding.plain or _all_over(pairs)):
                 return finding
-            return replace(finding, what=_ELSEWHERE.filled(what=finding.what, case=case, factor=said_of(factor)))
+            what = _ELSEWHERE.filled(what=finding.what, case=case, factor=said_of(factor))
+            return replace(finding, what=what, plain=True)
     if finding.factor is not None and finding.plain:
         return finding
     return replace(finding, what=_EVERYWHERE.filled(what=finding.what, factor=said_of(first)), factor=first, plain=True)

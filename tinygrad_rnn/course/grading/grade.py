@@ -17,7 +17,8 @@ from ..exercises.text import Text
 from .findings import Finding, arrays_of, differences, over_cases, same, wrong_results
 from .terms import terms
 
-_RAISED = Text("raises {error} (line {line})", "抛出了 {error}（第 {line} 行）")
+_RAISED = Text("raises {error}", "抛出了 {error}")
+_LINE = Text("{error} (line {line})", "{error}（第 {line} 行）")
 _WITH = Text("{raised}, for {shapes}", "{raised}，参数为 {shapes}")
 _ASKS = Text("asks for input; all that it needs is in its arguments", "在等待输入；它需要的一切都在参数里")
 _CHANGED = Text("changes {name} in place; work on a copy", "就地修改了 {name}；请先复制")
@@ -26,6 +27,8 @@ _FICKLE = Text(
     "用同样的参数再次调用时结果不同：它保留了什么，还是用了随机数？",
 )
 _ABSENT = Text("there is no {name} in the file", "文件中没有 {name}")
+_OTHERS = Text("{absent}, which has {names}", "{absent}，有的是 {names}")
+_NO_FUNCTION = Text("is {got}, expected a function", "是 {got}，应当是函数")
 _UNWRITTEN = Text("is not written yet", "尚未完成")
 
 
@@ -59,10 +62,10 @@ def grade_exercise(exercise: Exercise, theirs: object) -> Grade:
 
     Args:
         exercise: the exercise.
-        theirs: the reader's function; None: there is none.
+        theirs: the reader's function.
     """
     if not callable(theirs):
-        return Grade(exercise.name, False, None, (Finding("", _ABSENT.filled(name=exercise.name)),))
+        return Grade(exercise.name, False, None, (Finding("", _NO_FUNCTION.filled(got=type(theirs).__name__)),))
     cases = exercise.drawn()
     found: list[list[Array]] = []
     for number, case in enumerate(cases, 1):
@@ -93,6 +96,14 @@ def grade_exercise(exercise: Exercise, theirs: object) -> Grade:
         None if mistake is None else mistake.name,
         None if mistake is None else mistake.hint,
     )
+
+
+def absent(exercise: Exercise, names: Sequence[str]) -> Grade:
+    """Return the grade of an exercise that a file does not have; these names of it belong to no exercise."""
+    what = _ABSENT.filled(name=exercise.name)
+    if names:
+        what = _OTHERS.filled(absent=what, names=", ".join(names))
+    return Grade(exercise.name, False, None, (Finding("", what),))
 
 
 def _compared(
@@ -147,7 +158,7 @@ def _run(exercise: Exercise, theirs: object, case: tuple[object, ...]) -> list[A
     except Exception as error:  # whatever the reader's function raises
         named = zip(exercise.arguments, case, strict=True)
         shapes = ", ".join(f"{name} {part.shape}" for name, part in named if isinstance(part, np.ndarray))
-        raised = _RAISED.filled(error=described(error), line=_line(error, theirs))
+        raised = _RAISED.filled(error=described(error, _line(error, theirs)))
         return Finding("", _WITH.filled(raised=raised, shapes=shapes) if shapes else raised)
     for name, before, after in zip(exercise.arguments, case, given, strict=True):
         if not _is_unchanged(before, after):
@@ -155,18 +166,22 @@ def _run(exercise: Exercise, theirs: object, case: tuple[object, ...]) -> list[A
     return arrays_of(exercise, made)
 
 
-def described(error: BaseException) -> str:
-    """Return an error as text, without the file, which is the reader's own."""
+def described(error: BaseException, line: int | None) -> Text:
+    """Return an error in words, with its line, and without the file, which is the reader's own."""
     message = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    named = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return Text(named, named) if line is None else _LINE.filled(error=named, line=line)
 
 
 def _line(error: BaseException, theirs: object) -> int | None:
-    """Return the line at which the reader's own code was when an error was raised, in a library perhaps."""
-    own = getattr(getattr(theirs, "__init__" if isinstance(theirs, type) else "__code__", None), "co_filename", None)
+    """Return the line at which the reader's own code was when an error was raised, in a library perhaps.
+
+    One that is raised by the call itself, of a function with other arguments, is at the line of its `def`.
+    """
+    code = getattr(getattr(theirs, "__init__", None) if isinstance(theirs, type) else theirs, "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == own] or [frames[-1].lineno]
-    return lines[-1]
+    lines = [frame.lineno for frame in frames if frame.filename == getattr(code, "co_filename", None)]
+    return lines[-1] if lines else getattr(code, "co_firstlineno", None)
 
 
 def _is_unchanged(before: object, after: object) -> bool:

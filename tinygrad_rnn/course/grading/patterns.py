@@ -29,6 +29,10 @@ _END = Text(
     "has shape {got}, expected {shape}: the last {count} along axis {axis} are right",
     "的形状是 {got}，应当是 {shape}：第 {axis} 个轴上的后 {count} 个是正确的",
 )
+_INSIDE = Text(
+    "has shape {got}, expected {shape}: the {count} along axis {axis} from index {first} on are right",
+    "的形状是 {got}，应当是 {shape}：第 {axis} 个轴上从下标 {first} 开始的 {count} 个是正确的",
+)
 _SUM, _MEAN = Text("sum", "求和"), Text("mean", "取平均")
 _LATE = Text("holds at each step what belongs to the step before", "每一步放的是前一步的值")
 _EARLY = Text("holds at each step what belongs to the step after", "每一步放的是后一步的值")
@@ -80,6 +84,9 @@ def _part(expected: Array, found: Array, equal: Equal) -> Text | None:
         place = (slice(None),) * axis + (part,)
         if count and equal(expected[place], found[place]):
             return text.filled(got=found.shape, shape=expected.shape, count=count, axis=axis)
+    for first in range(1, found.shape[axis] - count):
+        if equal(expected, np.take(found, range(first, first + count), axis)):
+            return _INSIDE.filled(got=found.shape, shape=expected.shape, count=count, axis=axis, first=first)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from ...tables import text_table
 from ..exercises.exercise import Lesson
@@ -43,9 +44,9 @@ class Grades:
     def __str__(self) -> str:
         words = self.language
         lines = [f"{self.lesson.number}. {self.lesson.title[words]}"]
-        for grade in self.grades:
+        for name, grade in _grouped(self.grades):
             head, *rest = _lines(grade, words)
-            lines += [f"  {'+' if grade.passed else '-'} {grade.exercise}: {head}", *(f"      {line}" for line in rest)]
+            lines += [f"  {'+' if grade.passed else '-'} {name}: {head}", *(f"      {line}" for line in rest)]
         lines.append(_SUM.filled(right=sum(grade.passed for grade in self.grades), count=len(self.grades))[words])
         return "\n".join(lines)
 
@@ -56,9 +57,17 @@ class Grades:
         for grade in self.grades:
             cell = "<br>".join(map(html.escape, _lines(grade, self.language)))
             mark = "&#10003;" if grade.passed else "&#10007;"
-            rows.append(f"<tr><td>{mark}</td><td><code>{html.escape(grade.exercise)}</code></td><td>{cell}</td></tr>")
+            cells = (mark, f"<code>{html.escape(grade.exercise)}</code>", cell)
+            rows.append("".join(["<tr>", *(f"<td style='text-align:left'>{part}</td>" for part in cells), "</tr>"]))
         title = html.escape(f"{self.lesson.number}. {self.lesson.title[self.language]}")
-        return f"<table style='text-align: left'><caption>{title}</caption>{''.join(rows)}</table>"
+        return f"<table><caption style='white-space:nowrap'>{title}</caption>{''.join(rows)}</table>"
+
+
+def _grouped(grades: Sequence[Grade]) -> Iterator[tuple[str, Grade]]:
+    """Yield the names of exercises, and their grade: several names where the file itself has failed."""
+    for _, found in groupby(grades, lambda grade: (grade.case is None and grade.findings) or grade.exercise):
+        part = list(found)
+        yield ", ".join(grade.exercise for grade in part), part[0]
 
 
 def _lines(grade: Grade, language: Language) -> Iterator[str]:
@@ -88,9 +97,9 @@ def table(lesson: Lesson, submissions: Mapping[str, Sequence[Grade]], language: 
         rows.append([file, *marks, f"{marks.count('+')}/{len(marks)}"])
     lines = text_table(rows)
     for file, grades in submissions.items():
-        for grade in grades:
+        for name, grade in _grouped(grades):
             if not grade.passed:
                 first = _said(grade.findings[0], language) if grade.findings else _NOT_YET[language]
                 why = grade.mistake[language] if grade.mistake is not None else first
-                lines.append(f"{file}, {grade.exercise}: {why}")
+                lines.append(f"{file}, {name}: {why}")
     return "\n".join(lines)

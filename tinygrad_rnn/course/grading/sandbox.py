@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import runpy
 import signal
 import subprocess
@@ -20,20 +22,28 @@ from ..exercises.exercise import Lesson
 from ..exercises.text import Text
 from ..lessons import lesson
 from .findings import Finding
-from .grade import Grade, described, grade_exercise
+from .grade import Grade, absent, described, grade_exercise
 
 _START = 30.0  # seconds that a busy machine may take to start a process
+_OUT_OF_MEMORY = 86  # code of a process that cannot read the file within its limit
 
 _STOPPED = Text("did not end within {seconds:g} s", "没有在 {seconds:g} 秒内结束")
 _MEMORY = Text("needs more than {memory} MB of memory", "需要超过 {memory} MB 的内存")
 _DIED = Text("ended the process with code {code}", "使进程以代码 {code} 结束")
-_NOT_READ = Text("the file cannot be run: {error} (line {line})", "文件无法运行：{error}（第 {line} 行）")
+_SIGNAL = Text("ended the process by {signal}", "使进程因 {signal} 而结束")
+_NOT_READ = Text("the file cannot be run: {error}", "文件无法运行：{error}")
+_NOT_UTF8 = Text(
+    "the file is not UTF-8, as Python files are: save it as UTF-8",
+    "文件不是 UTF-8 编码，而 Python 文件应当是：请存为 UTF-8",
+)
 
 
 def grade_file(chosen: Lesson, path: Path, seconds: float = 10.0, memory: int = 2048) -> list[Grade]:
     """Grade a file in a process of its own.
 
-    What the file prints is dropped. Memory is limited where the platform can do that.
+    What the file prints is dropped. It runs in an empty folder, which is removed afterwards, and can import what lies
+    beside it. Processes that it starts are ended with it. Memory is limited where the platform can do that. All this is
+    against mistakes: it is no protection from a file that means harm.
 
     Args:
         chosen: the lesson.
@@ -46,45 +56,64 @@ def grade_file(chosen: Lesson, path: Path, seconds: float = 10.0, memory: int = 
         does not end, or needs too much memory, fails alone: the exercises after it are graded in another process.
 
     Raises:
-        ConfigError: if there is no such file.
+        ConfigError: if there is no such file, or it is a notebook.
     """
     if not path.is_file():
         raise ConfigError(
             f"lesson: {str(path)!r} is not a file; pass a Python file with your functions, or a folder of them"
         )
+    if path.suffix == ".ipynb":
+        raise ConfigError(
+            f"lesson: {str(path)!r} is a notebook; call tr.grade({chosen.number}, ...) in it, or save it as a .py file"
+        )
     grades: list[Grade] = []
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, "grades.json")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         while len(grades) < len(chosen.exercises):
-            done, stopped = _graded(chosen, len(grades), path, result, seconds, memory)
-            grades += done
+            result = Path(folder, f"{len(grades)}.json")
+            stopped = _graded(chosen, len(grades), path, result, seconds, memory)
             if not result.exists():  # the file itself was not read to its end
                 return _failed(chosen, stopped)
+            grades += [_read(json.loads(line)) for line in result.read_text(encoding="utf-8").splitlines()]
             grades += _failed(chosen, stopped)[len(grades) :][:1]
     return grades
 
 
-def _graded(
-    chosen: Lesson, first: int, path: Path, result: Path, seconds: float, memory: int
-) -> tuple[list[Grade], Text]:
-    """Grade the exercises from one on in a process; return the grades that it came to, and what stopped it."""
-    result.unlink(missing_ok=True)
+def _graded(chosen: Lesson, first: int, path: Path, result: Path, seconds: float, memory: int) -> Text:
+    """Grade the exercises from one on in a process, which writes the grades to a file; return what stopped it."""
     given = [str(part) for part in (chosen.number, first, path.resolve(), result, seconds, memory)]
-    command = [sys.executable, "-m", __name__, *given]
-    wait = 5 * seconds + _START
+    place = result.with_suffix("")
+    place.mkdir()
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, *given],
+        cwd=place,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            command, cwd=path.parent, stdin=subprocess.DEVNULL, capture_output=True, timeout=wait, check=False
-        )
+        code = process.wait(5 * seconds + _START)
     except subprocess.TimeoutExpired:
-        stopped = _STOPPED.filled(seconds=seconds)
-    else:
-        lack = b"MemoryError" in done.stderr or done.returncode < 0
-        stopped = _MEMORY.filled(memory=memory) if lack else _DIED.filled(code=done.returncode)
-        if done.returncode == -getattr(signal, "SIGXCPU", 0):
-            stopped = _STOPPED.filled(seconds=seconds)
-    lines = result.read_text(encoding="utf-8").splitlines() if result.exists() else []
-    return [_read(json.loads(line)) for line in lines], stopped
+        return _STOPPED.filled(seconds=seconds)
+    finally:
+        _end(process)
+    if code >= 0:
+        return _MEMORY.filled(memory=memory) if code == _OUT_OF_MEMORY else _DIED.filled(code=code)
+    name = signal.Signals(-code).name
+    if name == "SIGXCPU" or (name == "SIGKILL" and time.monotonic() - began >= seconds):
+        return _STOPPED.filled(seconds=seconds)
+    # A process without memory is killed by the system, or gives up.
+    return _MEMORY.filled(memory=memory) if name in ("SIGKILL", "SIGABRT") else _SIGNAL.filled(signal=name)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and those that it has started."""
+    if hasattr(os, "killpg"):  # not on Windows
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
 
 
 def _failed(chosen: Lesson, what: Text) -> list[Grade]:
@@ -119,6 +148,7 @@ def _limit(seconds: float, megabytes: int) -> None:
     used = int(pages.read_text().split()[0]) * resource.getpagesize() if pages.exists() else 0
     most = used + megabytes * 1_000_000
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     until = math.ceil(time.process_time() + seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (until, until + 1))
 
@@ -127,21 +157,35 @@ def main(number: str, first: str, path: str, result: str, seconds: str, memory: 
     """Grade a file, and write the grades as lines of JSON; called in the process that `grade_file` starts."""
     chosen = lesson(int(number))
     exercises = chosen.exercises[int(first) :]
+    sys.path.insert(0, str(Path(path).parent))
     _limit(float(seconds), int(memory))
     grades: Iterable[Grade]
     try:
         written = runpy.run_path(path, run_name="submission")
     except MemoryError:
-        raise
+        os._exit(_OUT_OF_MEMORY)
     except BaseException as error:  # whatever the file does, sys.exit included
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-        line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
-        grades = _failed(chosen, _NOT_READ.filled(error=described(error), line=line))[int(first) :]
+        grades = _failed(chosen, _not_read(error, path))[int(first) :]
     else:
-        grades = (grade_exercise(exercise, written.get(exercise.name)) for exercise in exercises)
+        names = {name for name, part in written.items() if getattr(part, "__module__", None) == "submission"}
+        own = sorted(names - {exercise.name for exercise in chosen.exercises})
+        grades = (
+            grade_exercise(exercise, written[exercise.name]) if exercise.name in written else absent(exercise, own)
+            for exercise in exercises
+        )
     with Path(result).open("w", encoding="utf-8") as file:
         for grade in grades:  # each is written when it is there: what comes after it may not end
             print(json.dumps(asdict(grade)), file=file, flush=True)
+    os._exit(0)  # the threads of the file, and what it does at exit, are not waited for
+
+
+def _not_read(error: BaseException, path: str) -> Text:
+    """Return in words why a file cannot be run."""
+    if isinstance(error, SyntaxError) and ("codec can't decode" in error.msg or "Non-UTF-8" in error.msg):
+        return _NOT_UTF8
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+    return _NOT_READ.filled(error=described(error, line))
 
 
 if __name__ == "__main__":

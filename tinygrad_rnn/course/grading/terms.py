@@ -25,10 +25,10 @@ Call = Callable[[tuple[object, ...]], Sequence[Array] | None]
 _MOVE, _NEAR = 1e-4, 1e-4  # of an argument; between two shares that are equal, relative to the largest share
 
 _MISSING = Text(
-    "does not depend on {term}, and should: where does it enter?", "与{term}无关，而它应当有关：它从哪里进入？"
+    "does not depend on {term}, and should: where does it enter?", "与{term}无关，但应当有关：它从哪里进入？"
 )
 _EXTRA = Text("depends on {term}, and should not", "不应当依赖{term}却依赖了")
-_TIMES = Text("takes {factor} times the share of {term}", "取了{term}的贡献的 {factor} 倍")
+_TIMES = Text("takes {factor} times the share of {term}", "把{term}的贡献算成了 {factor} 倍")
 _SIGN = Text("takes the share of {term} with the wrong sign", "把{term}的贡献的符号弄反了")
 _LATER = Text(
     "takes at each step the share of {term} that belongs to the step after", "每一步取的{term}的贡献属于后一步"
@@ -41,15 +41,23 @@ _COMPARED = Text(
     "takes {factor} times as much of the share of {term} as of each other one",
     "放大{term}的贡献的倍数，是放大其他贡献的 {factor} 倍",
 )
+_PASSES = Text(
+    "changes the share of {one} by another factor than that of {other}: what does only one of them go through?",
+    "对{one}的贡献和{other}的贡献改变了不同的倍数：只有其中一方经过的是什么？",
+)
+_GROWS = Text(
+    "grows by {found} if {name} grows by 1, and should grow by {expected}",
+    "在 {name} 增加 1 时增加 {found}，而应当增加 {expected}",
+)
 _ONE_OF = Text("{what}; the share of {right} is right", "{what}；{right}的贡献是对的")
 _BEYOND = Text("has the right share of {right}, and a wrong one of {wrong}", "{right}的贡献是对的，{wrong}的贡献不对")
 _LINEAR = Text(
     "grows in proportion to {term}, and should not: it is outside of a function that it should go through",
-    "与{term}成正比地增长，而它不应当：它在某个函数之外，而它应当经过这个函数",
+    "随{term}成正比地增长，这不对：它本应经过某个函数，现在却在这个函数之外",
 )
 _CURVED = Text(
     "does not grow in proportion to {term}, and should: it goes through a function that it should not",
-    "不与{term}成正比地增长，而它应当：它经过了一个不该经过的函数",
+    "没有随{term}成正比地增长，这不对：它经过了一个不该经过的函数",
 )
 _ALL = Text("{name}", " {name} ")
 _AT = Text("{name} at step {steps}", "第 {steps} 步的 {name} ")
@@ -137,6 +145,7 @@ def terms(
         if what is not None and step is not None:
             what = _HERE.filled(step=step, what=what)
         what = _all_late(tables) or what or _shaped(leaves, case, solve, theirs, number)
+        what = what or _parted(tables) or _counted(exercise, case, solve, theirs, number)
         if what is not None:
             made.append(Finding(output.name, what, step))
     return made
@@ -281,10 +290,7 @@ def _split(kinds: dict[str, list[str | float]]) -> Text | None:
 
 def _uneven(tables: dict[str, list[Share]]) -> Text | None:
     """Return whether one share is multiplied in comparison with all others, which a slope has changed alike."""
-    shares = {name: found[0] for name, found in tables.items() if found[0].kind not in ("same", "none")}
-    if len(shares) < 3 or not all(share.expected.all() for share in shares.values()):
-        return None
-    ratios = {name: share.found / share.expected for name, share in shares.items()}
+    ratios = _ratios(tables)
     for name in ratios:
         first, *rest = [ratio for other, ratio in ratios.items() if other != name]
         times = ratios[name] / first
@@ -293,6 +299,25 @@ def _uneven(tables: dict[str, list[Share]]) -> Text | None:
         if alike and np.allclose(times, factor, rtol=1e-3) and is_simple(factor, 1e-3) and factor != 1:
             return _COMPARED.filled(term=_ALL.filled(name=name), factor=said_of(factor))
     return None
+
+
+def _ratios(tables: dict[str, list[Share]]) -> dict[str, Array]:
+    """Return by what each wrong share is multiplied, entry by entry; {} where there are too few to compare."""
+    shares = {name: found[0] for name, found in tables.items() if found[0].kind not in ("same", "none")}
+    if len(shares) < 3 or not all(share.expected.all() for share in shares.values()):
+        return {}
+    return {name: share.found / share.expected for name, share in shares.items()}
+
+
+def _parted(tables: dict[str, list[Share]]) -> Text | None:
+    """Return whether some shares are multiplied by one factor, and the others by another, as by a slope."""
+    ratios = _ratios(tables)
+    alike = [name for name, ratio in ratios.items() if np.allclose(ratio, next(iter(ratios.values())), rtol=1e-3)]
+    apart = [name for name in ratios if name not in alike]
+    if not apart or not all(np.allclose(ratios[name], ratios[apart[0]], rtol=1e-3) for name in apart):
+        return None
+    one, other = (_ALL.filled(name=", ".join(names)) for names in sorted((apart, alike), key=len))
+    return _PASSES.filled(one=one, other=other)
 
 
 def _apart(tables: dict[str, list[Share]]) -> Text | None:
@@ -318,6 +343,23 @@ def _at(name: str, kinds: Sequence[str | float], *meant: str | float) -> Text:
 
 def _by(factor: float, term: Text) -> Text:
     return _SIGN.filled(term=term) if factor == -1 else _TIMES.filled(factor=said_of(factor), term=term)
+
+
+def _counted(exercise: Exercise, case: tuple[object, ...], solve: Call, theirs: Call, number: int) -> Text | None:
+    """Return by how much a result grows with a whole number, such as the size of a layer, where that is wrong."""
+    for place, (name, argument) in enumerate(zip(exercise.arguments, case, strict=True)):
+        if type(argument) is not int:
+            return None
+        sides = [
+            call(end) for call in (solve, theirs) for end in ((*case[:place], argument + 1, *case[place + 1 :]), case)
+        ]
+        if any(side is None or side[number].size != 1 for side in sides):
+            return None
+        right, right_before, made, made_before = (float(side[number].item()) for side in sides)  # type: ignore[index]
+        if right - right_before != made - made_before:
+            grown = {"expected": f"{right - right_before:g}", "found": f"{made - made_before:g}"}
+            return _GROWS.filled(name=name, **grown)
+    return None
 
 
 def _shaped(leaves: Sequence[Leaf], case: tuple[object, ...], solve: Call, theirs: Call, number: int) -> Text | None:

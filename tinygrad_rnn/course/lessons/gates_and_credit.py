@@ -32,8 +32,8 @@ def _lstm(a: Array, c: Array, *, lost: str = "") -> tuple[Array, Array]:
     i, f, o = _sigmoid(i), _sigmoid(f), _sigmoid(o)
     g = _sigmoid(g) if lost == "sigmoid" else np.tanh(g)
     kept = {"f": c, "forget": 0.0 * c}.get(lost, f * c)
-    c = kept + (g if lost == "i" else i * g)
-    h = o * (c if lost == "tanh" else np.tanh(c))
+    before, c = c, kept + (g if lost == "i" else i * g)
+    h = o * (c if lost == "tanh" else np.tanh(before if lost == "late" else c))
     return (np.tanh(c) if lost == "o" else h), c
 
 
@@ -73,6 +73,11 @@ _LSTM = Exercise(
             Text("the cell state before the step is not kept", "没有保留之前的记忆单元"),
             Text("along which path does a memory last for a hundred steps?", "一段记忆沿哪条路径保持一百步？"),
             partial(_lstm, lost="forget"),
+        ),
+        Mistake(
+            Text("h is made of the cell state before the step", "h 用的是这一步之前的记忆单元"),
+            Text("can h show at once what the candidate has brought?", "候选刚带来的东西，h 马上就能显示吗？"),
+            partial(_lstm, lost="late"),
         ),
         Mistake(
             Text("the input gate is missing", "缺少输入门"),

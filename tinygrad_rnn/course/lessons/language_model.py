@@ -30,6 +30,8 @@ def _affine(dys: Array, xs: Array, W: Array, *, lost: str = "") -> tuple[Array, 
         dW, db = dW / len(rows), db / len(rows)
     elif lost == "bias":
         db = gs.mean(axis=0)
+    elif lost == "reshaped":
+        dW = xs.reshape(xs.shape[-1], -1) @ gs
     return dys @ (W if lost == "turned" and W.shape[0] == W.shape[1] else W.T), dW, db
 
 
@@ -68,6 +70,11 @@ _AFFINE = Exercise(
             Text("db is averaged", "db 被取了平均"),
             Text("b was added N * T times", "b 被加了 N * T 次"),
             partial(_affine, lost="bias"),
+        ),
+        Mistake(
+            Text("xs is reshaped where it should be transposed", "xs 应当转置，却被 reshape 了"),
+            Text("which entries does row 0 of x.reshape(H, N * T) hold?", "x.reshape(H, N * T) 的第 0 行是哪些元素？"),
+            partial(_affine, lost="reshaped"),
         ),
         Mistake(
             Text("dxs goes through W, not its transpose", "dxs 乘的是 W，而不是它的转置"),
@@ -198,6 +205,13 @@ _PERPLEXITY = Exercise(
             Text("each batch counts the same, however many words it has", "无论有多少单词，每批的权重都相同"),
             Text("may a batch of one word weigh as much as one of fifty?", "一个词的批能和五十个词的批一样重吗？"),
             lambda losses, counts: np.exp(losses.mean()),
+        ),
+        Mistake(
+            Text("divided by the number of batches, not of words", "除以了批数，而不是单词数"),
+            Text(
+                "what did you add up: losses of batches, or of words?", "你加起来的是各批的损失，还是各个单词的损失？"
+            ),
+            lambda losses, counts: np.exp(np.sum(losses * counts) / len(counts)),
         ),
         Mistake(
             Text("the mean loss itself: exp is missing", "返回的是平均损失本身：缺少 exp"),

@@ -24,7 +24,7 @@ def _norms(g: Array, Wh: Array, T: int, *, lost: str = "") -> Array:
     for k in range(T + 1):
         found.append(np.sum(g**2) if lost == "square" else np.abs(g).max() if lost == "max" else np.linalg.norm(g))
         step = Wh if lost == "turned" else Wh.T
-        g = g * np.diag(Wh) if lost == "diagonal" else g @ step
+        g = g * np.diag(Wh) if lost == "diagonal" else g * np.linalg.norm(Wh, 2) if lost == "bound" else g @ step
         if lost == "once" and k:
             found = [*found[:2], *[found[1]] * (T - 1)]
             break
@@ -69,6 +69,11 @@ _NORMS = Exercise(
             Text("the gradient goes back one step only", "梯度只往回走了一步"),
             Text("what do you multiply at the second step back?", "往回第二步时，你乘的是什么？"),
             partial(_norms, lost="once"),
+        ),
+        Mistake(
+            Text("each step multiplies by the largest singular value", "每一步都乘以了最大奇异值"),
+            Text("that bounds one step; does every gradient reach it?", "它是一步的上界；每个梯度都能达到它吗？"),
+            partial(_norms, lost="bound"),
         ),
         Mistake(
             Text("the largest entry instead of the Euclidean norm", "取的是最大元素，而不是欧几里得范数"),
