@@ -188,12 +188,15 @@ def test_the_results_fit_on_a_wide_page(chromium, site):
 # pixel turns any notation of a colour into numbers.
 PALE = """(() => {
     const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    const known = new Map();
     const numbers = colour => {
+        if (known.has(colour)) return known.get(colour);
         context.clearRect(0, 0, 1, 1);
         context.fillStyle = colour;
         context.fillRect(0, 0, 1, 1);
         const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
-        return [r, g, b, a / 255];
+        known.set(colour, [r, g, b, a / 255]);
+        return known.get(colour);
     };
     const over = (front, back) => back.map((part, i) => i < 3 ? front[i] * front[3] + part * (1 - front[3]) : 1);
     const linear = part => part <= 10 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
@@ -211,9 +214,10 @@ PALE = """(() => {
             opacity *= style.opacity;
         }
         const style = above.at(-1), front = numbers(style.color);
-        const [low, high] = [back, over([...front.slice(0, 3), front[3] * opacity], back)].map(luminance).sort();
+        const shades = [back, over([...front.slice(0, 3), front[3] * opacity], back)].map(luminance);
+        const contrast = (Math.max(...shades) + 0.05) / (Math.min(...shades) + 0.05);
         const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
-        if ((high + 0.05) / (low + 0.05) < (large ? 3 : 4.5)) pale.add(part.outerHTML.slice(0, 80));
+        if (contrast < (large ? 3 : 4.5)) pale.add(part.outerHTML.slice(0, 80));
     }
     return [matchMedia("(prefers-color-scheme: dark)").matches, [...pale]];
 })()"""
