@@ -174,7 +174,7 @@ def main() -> None:
         steps[kind] = take_turns(peers, rounds, seconds)
         kept[kind] = {name: peer.kept for name, peer in peers.items() if isinstance(peer, Online)}
     dense: dict[str, dict[str, float]] = {}
-    for kind, H in (("rnn", 64), ("gru", 64), ("lstm", 32), ("gru", 128)):
+    for kind, H in (("rnn", 64), ("gru", 64), ("lstm", 32), ("rnn", 128), ("gru", 128), ("lstm", 128)):
         peers = {"rtrl": Online(kind, H, tr.RTRL()), "products": products(kind, H), "none": Online(kind, H, None)}
         if importlib.util.find_spec("jax"):
             peers["jacrev"] = in_jax(kind, H, in_scan=False)

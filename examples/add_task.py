@@ -12,7 +12,7 @@ every step; the columns are means of the loss over tenths of the run.
     python examples/add_task.py                  # 30 s
 
 best with no dependency, the first, both: 0.6616, 0.5192, 0.4545
-windowed:1    0.623  0.581  0.571  0.605  0.588  0.581  0.580  0.627  0.640  0.617
+windowed:1    0.623  0.581  0.571  0.605  0.588  0.581  0.580  0.627  0.640  0.620
 snap:1        0.583  0.541  0.575  0.567  0.599  0.632  0.605  0.636  0.614  0.612
 rtrl          0.532  0.491  0.481  0.484  0.479  0.473  0.476  0.471  0.468  0.466
 

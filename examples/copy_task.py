@@ -11,8 +11,8 @@ al. 2023, Online learning of long-range dependencies; they use 64 units.
 
 nats a bit, as learning goes on (0.693 by chance), and the share of bits and of sequences said right
 updates              200     400     600     800   1,000    bits  sequences
-decay:0            0.665   0.463   0.338   0.230   0.215   90.9%      22.6%
-rtrl               0.608   0.133   0.035   0.012   0.005   99.9%      99.2%
+decay:0            0.665   0.466   0.339   0.219   0.214   91.2%      23.9%
+rtrl               0.608   0.116   0.022   0.007   0.009   99.9%      98.3%
 
 `decay:0` is a window of one step, with an update after each sequence too: it gives credit to the encoder and the
 recurrence for what they did in the step of the loss alone. At recall the input holds no bit, so how the bits are taken

@@ -180,7 +180,7 @@ BUDGET = {
     "handwritten": 2210,
     "testing": 3600,
     "compiler": 12618,
-    "truncation": 2510,
+    "truncation": 2512,
     "credit": 3453,
     "exports": 9500,
     "course": 4000,

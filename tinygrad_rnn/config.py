@@ -92,7 +92,8 @@ class TrainConfig:
     truncation: str = _setting(
         "",
         "truncation policy: full, chunked:35, windowed:70/35, decay:0.95, randomized:0.02, adaptive:0.1 or "
-        "checkpointed:states=20; empty: one update a window of bptt steps, cut in between",
+        "checkpointed:states=20; or credit carried forward: rtrl, snap:1, eprop, eprop:random, rflo, kf, uoro or "
+        "forward; empty: one update a window of bptt steps, cut in between",
     )
     epochs: int = _setting(8, "passes over the training part", low=1)
     optimizer: str = _setting(

@@ -143,7 +143,8 @@ class TruncationReport:
         )
         quickest = min((row for row in good if row.passes == self.steps), key=lambda row: row.ms, default=None)
         if quickest is None:
-            return f"{said}; none of these has an update after each step"
+            other = "" if self.recommended_window is None else f", as windowed:{self.recommended_window} would have"
+            return f"{said}; none of these has an update after each step{other}"
         return f"{said}; with an update after each step, {quickest.name} takes the least ({quickest.ms:.1f} ms)"
 
     def table(self) -> str:
