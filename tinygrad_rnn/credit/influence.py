@@ -294,7 +294,7 @@ class Influence:
         made: dict[int, Value] = {}
         for s in sorted(parts, key=lambda part: any(jacobian.links[part])):  # first those that others follow from
             new = self._immediate(jacobian, piece, np.arange(*self._offsets[s : s + 2])[None], known)
-            total = None if new is None else np.reshape(new, (self.N, -1, self.sizes[s]))
+            total: Value | None = None if new is None else np.reshape(new, (self.N, -1, self.sizes[s]))
             for r in parts:
                 for link in jacobian.links[s][r]:
                     total = added(along(link, made[r], self.sizes[s]), total)
