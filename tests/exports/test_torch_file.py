@@ -125,7 +125,7 @@ def every_function(x, i, m):
         np.arcsinh(x), np.fmod(x, positive), np.remainder(x, positive), np.logaddexp(x, 0), tr.relu(x), tr.sigmoid(x),
         tr.astype(x, np.float64) / 3, np.linalg.norm(x), np.std(x), x * np.inf > 1, np.isfinite(x), i / 3,
         np.logical_and(x > 0, x < 1), x + np.arange(4.0), tr.linear_scan(x, x), np.flip(x), x[::-2, None, ..., 2:0:-1],
-        x[..., 0:3:-1, :], x[i, ::-1],
+        x[..., 0:3:-1, :], x[i, ::-1], x[np.array([1, 0])],
     )
 # fmt: on
 

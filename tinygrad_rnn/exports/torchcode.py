@@ -111,6 +111,10 @@ class Writer:
     def _index(self, part: object) -> str:
         if part is None or part is Ellipsis:
             return "None" if part is None else "..."
+        if isinstance(part, np.ndarray):
+            name = self._names.new("constant")
+            self.constants[name] = part
+            return f"self.{name}"
         if not isinstance(part, slice):
             return self.text(part)
         ends = ["" if end is None else str(int(end)) for end in (part.start, part.stop)]

@@ -42,7 +42,9 @@ class _Slot(Protocol):
 class Planned(Protocol):
     """A plan: its instructions, and loops of them with `steps`, `reverse` and `instructions`."""
 
-    instructions: Sequence[object]
+    @property
+    def instructions(self) -> Sequence[object]:
+        """Its instructions and loops, in their order."""
 
 
 def traffic(plans: Iterable[Planned]) -> list[tuple[float, ...]]:

@@ -1,0 +1,84 @@
+"""The table of docs/export.md: which operations each format has. Where it says no, there is one error and no file."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tr
+
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
+ENDINGS = {"torch": ".py", "onnx": ".onnx", "c": ".c", "wasm": ".wasm"}
+NEEDS = {"torch": "safetensors", "onnx": "onnx", "c": "numpy", "wasm": "ziglang"}
+X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)
+IDS = np.array([[0, 1, 2], [3, 0, 1]])
+RNG, CELL = np.random.default_rng(0), tr.RNNCell(4, 2, np.random.default_rng(0))
+P = tr.parameter(X)
+
+
+@tr.primitive()
+def cubed(x, /):
+    return x**3
+
+
+def gradient(function):
+    """Return the function x -> the gradient of the sum of what is made of x times a parameter."""
+    return lambda x: tr.grad(np.sum(function(x * P)), {"p": P})["p"]
+
+
+def loss_and_gradient(x):
+    loss = tr.cross_entropy(x * P, IDS)
+    return loss, tr.grad(loss, {"p": P})["p"]
+
+
+ROWS = {
+    "dropout and other draws": lambda x: tr.Dropout(0.5)(x, RNG),
+    "a primitive of your own": cubed,
+    "complex numbers": lambda x: np.abs(x * 1j),
+    "`np.sort`": np.sort,
+    "`np.argmax`": lambda x: np.argmax(x, axis=-1),
+    "`np.cumsum`": lambda x: np.cumsum(x, axis=1),
+    "sums over an axis in the middle": lambda x: np.sum(x, axis=1),
+    "gradients of `np.max` over an axis": gradient(lambda x: np.max(x, axis=-1)),
+    "`np.arctan2`": lambda x: np.arctan2(x, 2.0),
+    "`x[::-1]`": lambda x: x[::-1],
+    "`x[ids]` with an array": lambda x: x[np.array([1, 0])],
+    "`cross_entropy` and its gradient": loss_and_gradient,
+    "`cross_entropy` with smoothing": gradient(lambda x: tr.cross_entropy(x, IDS, smoothing=0.1)),
+    "`unroll` with `lengths`": lambda x: tr.unroll(CELL, x, lengths=np.array([2, 3]))[0],
+}
+
+
+def table():
+    """Return what the page says: by row, by format."""
+    text = PAGE.read_text(encoding="utf-8").split("| operation |")[1].split("\n\n")[0]
+    head, _, *rows = (re.split(r" \| ", line.strip("| ")) for line in ("operation |" + text).splitlines())
+    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+
+
+def covers(path, function, name):
+    """Return whether a format has what a function computes."""
+    try:
+        tr.export(function, path, X, to=name)
+    except tr.UnsupportedError:
+        assert not [*path.parent.iterdir()]
+        return False
+    return True
+
+
+def test_the_page_has_these_rows():
+    assert list(table()) == list(ROWS)
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_each_format_has_what_the_page_says(name, tmp_path):
+    pytest.importorskip(NEEDS[name])
+    said = {"yes": True, "no": False}
+    wrong = {}
+    for number, (row, function) in enumerate(ROWS.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if covers(folder / f"f{ENDINGS[name]}", function, name) != said[table()[row][name]]:
+            wrong[row] = table()[row][name]
+    assert wrong == {}
