@@ -107,6 +107,14 @@ def test_every_cell_that_has_a_bias_can_be_made_without():
     assert len(kinds) >= 10
 
 
+def test_a_class_that_inherits_its_arguments_shows_them():
+    class Own(tr.MinGRUCell):
+        pass
+
+    assert [*inspect.signature(Own).parameters] == ["input_size", "hidden_size", "rng", "dtype", "bias"]
+    assert [*inspect.signature(Own(2, 3, np.random.default_rng(0))).parameters] == ["x", "state"]
+
+
 # projections
 
 

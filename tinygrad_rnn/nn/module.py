@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections import deque
@@ -19,6 +20,19 @@ from ..engine.arrays import fitting_copy
 from ..engine.tape import Array, is_differentiable
 from ..engine.tensor import Tensor
 from ..errors import GradientWarning, ShapeError
+
+
+class _OfInit:
+    """The signature of a class: that of its `__init__`, also where `__new__` takes anything.
+
+    Python 3.11.2 shows that of an inherited `__new__` for a class without an `__init__` of its own.
+    """
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if instance is not None:  # an object that is called has its own
+            raise AttributeError("__signature__")
+        found = inspect.signature(owner.__init__)  # type: ignore[misc]  # whatever the class takes is shown
+        return found.replace(parameters=[*found.parameters.values()][1:])
 
 
 class Module:
@@ -47,6 +61,7 @@ class Module:
     """Names of attributes that are not trained: statistics, masks, a state."""
 
     _made_with: MadeWith
+    __signature__ = _OfInit()
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         """Note the arguments, from which a saved module is reconstructed."""
