@@ -21,7 +21,14 @@ from .errors import (
 FAILED, BAD_INPUT = 1, 2
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as a shell reports it
 INPUT_ERRORS = (
-    *(ConfigError, CorpusError, DrawingError, MemoryError, ModelFileError, NativeError, OSError, TraceError),
+    ConfigError,
+    CorpusError,
+    DrawingError,
+    MemoryError,
+    ModelFileError,
+    NativeError,
+    OSError,
+    TraceError,
     UnsupportedError,
 )
 """What a user can help: a command says it in one line."""

@@ -6,7 +6,6 @@ A cache keeps what was used last: what is used again before as many other bytes 
 from __future__ import annotations
 
 import itertools
-import math
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -38,6 +37,8 @@ class _Slot(Protocol):
     dtype: np.dtype[np.generic]
     step_stride: int
 
+    def distinct_bytes(self) -> int: ...
+
 
 class Planned(Protocol):
     """A plan: its instructions, and loops of them with `steps`, `reverse` and `instructions`."""
@@ -66,7 +67,7 @@ def traffic(plans: Iterable[Planned]) -> list[tuple[float, ...]]:
             for slot, t in _accesses(plan):
                 pages = _pages(slot, t)
                 for page in pages:
-                    levels[_nearest(caches, page)] += _bytes(slot) / len(pages)
+                    levels[_nearest(caches, page)] += slot.distinct_bytes() / len(pages)
     return [tuple(levels) for levels in found]
 
 
@@ -91,12 +92,6 @@ def _accesses(plan: Planned) -> Iterator[tuple[_Slot, int]]:
         for t in reversed(steps) if getattr(part, "reverse", False) else steps:
             for instruction in instructions:
                 yield from ((slot, t) for slot in instruction.slots() if 0 not in slot.shape)
-
-
-def _bytes(slot: _Slot) -> int:
-    """Return the bytes of the distinct elements of a slot."""
-    lengths = (length for length, stride in zip(slot.shape, slot.strides, strict=True) if stride)
-    return math.prod(lengths) * slot.dtype.itemsize
 
 
 def _pages(slot: _Slot, t: int) -> list[_Page]:

@@ -194,7 +194,8 @@ def explain(plan: Costly, seconds: Sequence[float] | None = None, executor: str 
     within: dict[int, tuple[Loop, list[_Cost]]] = {}
     for (instruction, loop), duration in zip(flat, times, strict=True):
         steps = 1 if loop is None else loop.steps
-        cost = steps, steps * flops_of(instruction), steps * sum(map(_traffic, instruction.slots())), duration
+        nbytes = steps * sum(slot.distinct_bytes() for slot in instruction.slots())
+        cost = steps, steps * flops_of(instruction), nbytes, duration
         found.setdefault(instruction.operator.name, []).append(cost)
         if loop is not None:
             within.setdefault(id(loop), (loop, []))[1].append(cost)
@@ -236,12 +237,6 @@ def flops_of(instruction: Instruction) -> int:
     if name == "subtract_rows":
         return math.prod(instruction.inputs[1].shape)
     return max((math.prod(slot.shape) for slot in instruction.slots() if slot.dtype.kind != "O"), default=0)
-
-
-def _traffic(slot: Slot) -> int:
-    """Return the bytes of the distinct elements of a slot."""
-    lengths = (length for length, stride in zip(slot.shape, slot.strides, strict=True) if stride)
-    return 0 if 0 in slot.shape else math.prod(lengths) * slot.dtype.itemsize
 
 
 def _most_alive(buffers: Iterable[Buffer], count: int) -> tuple[int, int]:

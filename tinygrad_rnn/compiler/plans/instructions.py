@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -56,6 +57,11 @@ class Slot:
     def extent(self) -> tuple[int, int]:
         """Return (first byte, byte after the last) of the elements, counted from the first element; (0, 0) for none."""
         return extent(self.shape, self.strides, self.dtype.itemsize)
+
+    def distinct_bytes(self) -> int:
+        """Return the bytes of its distinct elements: one that is broadcast counts once."""
+        lengths = (length for length, stride in zip(self.shape, self.strides, strict=True) if stride)
+        return 0 if 0 in self.shape else math.prod(lengths) * self.dtype.itemsize
 
     def at(self, t: int) -> Slot:
         """Return the slot at step t of a loop."""
