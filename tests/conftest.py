@@ -1,17 +1,19 @@
 """Settings of the whole suite."""
 
 import gc
+import math
 import os
-from collections import Counter
+import zlib
+from collections import Counter, defaultdict
 
 import pytest
 from chromium import Chromium, find_chromium
 from hypothesis import Phase, settings
 
-# `ci` draws the same examples each time; `dev` and `nightly` draw new ones. Choose with --hypothesis-profile.
+# `ci` draws the same few examples each time; `dev` and `nightly` draw new ones. Choose with --hypothesis-profile.
 # The phase `explain` runs a failing test hundreds of times more, which takes minutes where a gradient is checked.
 phases = [phase for phase in Phase if phase is not Phase.explain]
-settings.register_profile("ci", derandomize=True, deadline=None, max_examples=20, print_blob=True, phases=phases)
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=10, print_blob=True, phases=phases)
 settings.register_profile("dev", deadline=None, max_examples=20, phases=phases)
 settings.register_profile("nightly", deadline=None, max_examples=2000, phases=phases)
 settings.load_profile("ci")
@@ -19,7 +21,7 @@ settings.load_profile("ci")
 # Under --cov a test takes two to three times as long. In the rooms with most cases, the first few of each test are
 # traced: the others take other values through the same lines.
 MANY_CASES = ("compiler", "credit", "graphs", "testing", "truncation")
-TRACED = 5
+TRACED = 3
 
 
 def pytest_addoption(parser):
@@ -27,17 +29,53 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is marked nightly, unless it is asked for with -m nightly; say which cases are traced by --cov."""
+    """Leave the night's tests and cases to the night (-m nightly), and say which cases are traced by --cov.
+
+    A test that is asked for by name runs in all its cases.
+    """
+    if not any("::" in argument for argument in config.args):
+        for item in cases_of_the_night(items):
+            item.add_marker("nightly")
+    if "nightly" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     cases = Counter()
     for item in items:
         test, room = item.nodeid.partition("[")[0], item.path.parent.name
         cases[test] += 1
         if room in MANY_CASES and cases[test] > TRACED:
             item.add_marker("no_cover")
-    if "nightly" in config.option.markexpr:
+
+
+def cases_of_the_night(items):
+    """Return the cases that add a combination alone: by day, each row of each table of a test occurs in one case.
+
+    A test with the marker sample(n) runs in n of these. Which ones is chosen by a digest of their names, so that no
+    step through a product of tables meets one row alone.
+    """
+    seen, counts, left = defaultdict(set), Counter(), []
+    for item in sorted(items, key=lambda item: zlib.crc32(item.nodeid.encode())):
+        test, mark, rows = item.nodeid.partition("[")[0], item.get_closest_marker("sample"), set(rows_of(item))
+        most = mark.args[0] if mark else math.inf
+        if counts[test] >= most or (rows and rows <= seen[test]):
+            left.append(item)
+        else:
+            counts[test] += 1
+            seen[test] |= rows
+    return left
+
+
+def rows_of(item):
+    """Yield what a case has of each table: names of arguments, and which values."""
+    if not hasattr(item, "callspec"):
         return
-    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
-    items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+    values = dict(item.callspec.params)
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs["argnames"]
+        names = tuple(names.replace(",", " ").split()) if isinstance(names, str) else tuple(names)
+        yield names, tuple(id(values.pop(name)) for name in names if name in values)
+    for name, value in values.items():
+        yield (name,), (id(value),)
 
 
 @pytest.fixture

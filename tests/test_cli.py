@@ -254,6 +254,7 @@ def test_reader_that_goes_away(folder):
     assert err == ""
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams(closed, folder):
     """A service may start a program without them."""
@@ -285,6 +286,7 @@ def test_not_enough_memory(monkeypatch, model_file, capsys):
     assert capsys.readouterr().err.startswith("tinygrad-rnn: error: not enough memory (Unable to allocate 9 TiB)")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
@@ -309,6 +311,7 @@ def test_native_executor_without_a_compiler(folder):
         assert ("replayed by NumPy" in found.stdout) == (executor == "auto")
 
 
+@pytest.mark.sample(4)
 # Whether a loss overflows or only grows beyond all bounds, and in which update, hangs on the order of sums.
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("lr", ["1e37", "1e30", "1e6"])
@@ -340,6 +343,7 @@ def test_truncation_report(folder, capsys):
     assert [policy["policy"] for policy in report["policies"]] == ["full", "chunked:5", "windowed:6/3"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("options", "words"),
     [

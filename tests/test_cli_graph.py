@@ -100,7 +100,7 @@ def test_a_cell_of_ones_own(folder, monkeypatch):
         ("graph --show 1,x", "--show must be a number of steps"),
         ("graph --view ops --show 99", "expected steps= one of 1 to 8, got 99"),
         ("graph --out picture.jpg", "must end in one of"),
-        ("graph --out nowhere/picture.svg", "No such file or directory"),
+        ("graph --out nowhere/picture.svg", "error: nowhere/picture.svg: there is no folder '"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(folder, capsys, arguments, message):

@@ -35,6 +35,7 @@ def arrays(path):
     return {name: digest(p.data) for name, p in load_model(path).model.parameters().items()}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("level", ["word", "byte", *(pytest.param(one, marks=pytest.mark.nightly) for one in LATER)])
 def test_a_prepared_folder_does_what_its_file_does(level, folder, capsys):
     """In training, with the same bits, evaluation, scores and the other commands."""

@@ -101,6 +101,7 @@ def test_a_signal_saves_and_the_run_can_be_resumed(folder, number, code, capsys)
     assert arrays("a") == arrays("whole")
 
 
+@pytest.mark.nightly
 def test_a_second_process_leaves_the_run_alone(folder, capsys):
     with start("train", "play.txt", *SMALL, "--epochs", "100000", "--save", "a") as process:
         for line in process.stdout:

@@ -52,6 +52,7 @@ def wait_until_it_waits(process):
         time.sleep(0.01)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize(

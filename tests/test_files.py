@@ -133,6 +133,15 @@ def test_a_new_file_is_not_there_if_it_fails(tmp_path, monkeypatch):
     assert content(tmp_path) == {"b": b""}
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "nowhere" / "a.txt"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(path, b"one")
+    assert caught.value.filename == str(path)
+    assert caught.value.strerror == f"there is no folder {str(path.parent)!r}; make it first"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_links_permissions_and_long_names_are_kept(tmp_path):
     (tmp_path / "folder").mkdir()
     target = tmp_path / "folder" / ("é" * 127)  # 254 bytes, one less than a name can have

@@ -92,6 +92,7 @@ def test_an_update(update):
     check(update, "an update of `tinygrad-rnn train`")
 
 
+@pytest.mark.nightly
 def test_a_drawing():
     model, ids = tr.RNNLM(10, 4, 4, np.random.default_rng(0)), np.arange(12).reshape(2, 6) % 10
     loss, _ = model.loss(ids[:, :-1], ids[:, 1:])
@@ -101,6 +102,7 @@ def test_a_drawing():
     check(walk, "`draw`, unrolled, to SVG")
 
 
+@pytest.mark.nightly
 def test_a_check():
     cell, xs = tr.RNNCell(3, 4, np.random.default_rng(0), np.float64), np.ones((2, 3, 3))
     check_grads(cell, xs)

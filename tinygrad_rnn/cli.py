@@ -90,9 +90,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("terminated" if isinstance(error, TerminatedError) else "interrupted")
         return status_of(error)
     except (NonFiniteError, DivergedError, *INPUT_ERRORS) as error:
-        text = f"not enough memory ({error}); lower the sizes, batch_size or bptt"
-        _say(f"error: {' '.join((text if isinstance(error, MemoryError) else str(error)).split())}")
+        _say(f"error: {' '.join(_text(error).split())}")
         return status_of(error)
+
+
+def _text(error: Exception) -> str:
+    """Return what an error says, without the number by which the system knows it."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}); lower the sizes, batch_size or bptt"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
 
 
 @contextmanager

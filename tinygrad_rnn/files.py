@@ -60,7 +60,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
         content: new content; text is encoded as UTF-8.
 
     Raises:
-        OSError: if it cannot be written; the temporary file is removed and the old file unchanged.
+        OSError: if it cannot be written; the temporary file is removed and the old file unchanged. If its folder does
+            not exist, `strerror` says so.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -74,6 +75,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
         mode: int | None = target.stat().st_mode
     except FileNotFoundError:
         mode = None
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, f"there is no folder {str(target.parent)!r}; make it first", os.fspath(path)
+        )
     if mode is not None and not stat.S_ISREG(mode):
         target.write_bytes(data)  # for a folder: the error that says so
         return

@@ -281,6 +281,7 @@ FUNCTIONS = [
 ]
 
 
+@pytest.mark.sample(5)
 @settings(max_examples=4)
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
 @given(lengths=sizes, setting=st.sampled_from(SETTINGS))

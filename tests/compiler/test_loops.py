@@ -63,6 +63,7 @@ def test_native(data, threads, odd):
     assert_same(*data.draw(plans(odd)), threads, True)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("threads", [1, 2])
 @given(drawn=plans())
 def test_chains_of_calls_in_loops(drawn, threads):

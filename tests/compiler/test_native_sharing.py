@@ -171,6 +171,7 @@ PLANS = {
 }
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("workers", [2, 3])
 @pytest.mark.parametrize("name", PLANS)
 def test_no_worker_gets_in_anothers_way(name, workers):
@@ -180,6 +181,7 @@ def test_no_worker_gets_in_anothers_way(name, workers):
     assert faults(program, plan.arena_bytes, workers) == []
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", ["rnn", "rnn, one stream, large", "lstm", "gru", "strides", "large update"])
 def test_waits_are_needed(name):
     """Whichever wait is taken out, some worker gets in another's way: so the oracle sees what it is there for."""

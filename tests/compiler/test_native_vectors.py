@@ -38,6 +38,7 @@ def updates(cell, H, dtype, threads):
     return found
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("cell", "H"), [(cell, H) for cell, sizes in SIZES.items() for H in sizes])
 def test_any_number_of_workers_computes_the_same_bits(cell, H, dtype):

@@ -54,6 +54,7 @@ def counting(monkeypatch, place, name):
     return calls
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", MODELS)
 def test_from_the_fourth_length_on_nothing_is_worked_out_again(name, threads, monkeypatch):

@@ -34,6 +34,12 @@ def test_no_live_value_is_written_over_in_a_model(cell, layers, dropout, without
     assert plan.arena_bytes < sum(b.nbytes for b in rooms.values() if b.kind == "arena")  # bytes are used again
 
 
+def test_a_plan_prints_as_a_line():
+    step, args = model_step("rnn", 1)
+    plan = planned(step, *args)
+    assert repr(plan) == f"<Plan: {len(plan.positions)} instructions, 2 loops, {plan.arena_bytes:,} bytes of arena>"
+
+
 @given(st.data())
 def test_no_live_value_is_written_over_in_drawn_programs(data):
     """Straight-line programs with views, stacks, splits and returned values in any order."""

@@ -41,6 +41,7 @@ def run(call, params, inputs, state, steps):
     return found
 
 
+@pytest.mark.sample(14)
 @pytest.mark.parametrize("make", CELLS)
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("N", [1, 3])
@@ -184,6 +185,7 @@ def test_a_step_may_hold_a_loop_of_its_own(policy):
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("compile", [True, False])
 @pytest.mark.parametrize("policy", ["rtrl", "snap:1", "eprop:random", "uoro", "kf"])
 def test_batches_of_other_sizes_start_sequences_of_their_own(policy, compile):

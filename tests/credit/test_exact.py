@@ -49,6 +49,7 @@ def test_steps_of_a_user(name, every, N, T, seed):
     assert_exact(*recurrence(name, N, T, seed), tr.RTRL(every))
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("make", [tr.RNNCell, tr.LSTMCell, tr.GRUCell, tr.LayerNormLSTMCell])
 @pytest.mark.parametrize("N", [1, 3])
 @pytest.mark.parametrize("large", [1, 40, 200])

@@ -78,6 +78,7 @@ def peaks(run, T):
 LIKE_OTHERS = tr.RTRL, tr.RFLO  # they carry what SnAp and EProp carry: nightly
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "policy",
     [pytest.param(one, marks=pytest.mark.nightly if isinstance(one, LIKE_OTHERS) else ()) for one in POLICIES],
@@ -104,6 +105,7 @@ def test_memory_of_very_long_streams(policy):
     assert later < first + 10_000
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("make", [tr.LSTMCell, tr.GRUCell])  # with links and without
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 def test_no_step_stays_alive(policy, make, no_collector):

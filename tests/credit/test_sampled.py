@@ -90,6 +90,7 @@ CASES = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("make", [ScriptedUORO, ScriptedFactors], ids=["UORO", "Kronecker factors"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_mean_over_all_signs_is_the_full_gradient(make, name):

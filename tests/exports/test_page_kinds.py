@@ -95,6 +95,7 @@ def said(browser):
     return np.array([line.split(",") for line in text.split("\n")], float)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("D", "K", "loss"), [(1, 1, "mse"), (2, 1, "mse"), (2, 3, "cross_entropy")])
 def test_a_model_of_numbers_trains_as_in_python(D, K, loss, chromium, tmp_path):
     """D = K: the next row is wanted; else what stands after the inputs, numbers or a class."""

@@ -31,6 +31,7 @@ def model_and_text(cell="rnn", layers=1, T=8, **settings):
 CELLS = ["rnn", "lstm", "gru", LeakyCell]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("gradients", [False, True])
@@ -203,6 +204,7 @@ def test_a_line_to_another_row_crosses_no_cell():
                     assert apart, f"{edge.id} crosses {region.id}"
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("gradients", [False, True])

@@ -65,6 +65,7 @@ def along(edge):
             yield tuple(weights @ corners)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_lies_on_anything_else(name, depth):
@@ -84,6 +85,7 @@ def test_nothing_lies_on_anything_else(name, depth):
         assert box.y + box.height / 2 <= scene.height
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", CASES)
 def test_text_stays_in_its_box(name):
     scene = scene_of(CASES[name]())

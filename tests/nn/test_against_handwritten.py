@@ -79,6 +79,7 @@ def test_whole_sequence_from_a_given_state(name, N, T, D, H, seed):
         assert relative_error(ours, theirs) < 1e-12
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", PAIRS)
 @given(N=sizes, window=sizes, windows=st.integers(1, 4), D=sizes, H=sizes, seed=seeds)
 def test_stateful_windows_equal_cuts_inside_one_sequence(name, N, window, windows, D, H, seed):

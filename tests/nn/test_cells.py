@@ -45,6 +45,7 @@ def randomised(cell, rng):
     return cell
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", MAKERS)
 @given(N=sizes, T=sizes, D=sizes, H=sizes, seed=seeds, cut_every=st.sampled_from([None, 1, 2]), padded=st.booleans())
 def test_gradients_of_unrolled_cells(name, N, T, D, H, seed, cut_every, padded):

@@ -67,6 +67,7 @@ def test_without_a_bias_a_cell_is_that_with_a_bias_of_zeros(name):
     np.testing.assert_array_equal(tr.unroll(without, xs)[0].data, tr.unroll(zeros, xs)[0].data)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("name", BIASED)
 def test_gradients_without_a_bias(name):
     assert check_grads(made(name, bias=False), drawn(2, 4, 3)).ok
@@ -292,6 +293,7 @@ def test_where_the_axis_is_needed_the_message_says_how_to_add_it(call):
 # what has the axis of time
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_layers_are_checked_and_drawn_as_what_reads_sequences(bidirectional):
     layers = tr.RecurrentLayers(

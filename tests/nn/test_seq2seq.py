@@ -76,6 +76,7 @@ def test_errors_of_attention(arguments, error, text):
         tr.DotAttention()(*arguments)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_gradients(kind):
     model = made(kind)
@@ -151,6 +152,7 @@ def log_probability(model, source, target):
     return np.log(softmax(logits))[np.arange(len(target)), target].sum()
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("compiled", [True, False])
 def test_greedy_takes_the_likeliest(kind, compiled):
@@ -164,6 +166,7 @@ def test_greedy_takes_the_likeliest(kind, compiled):
         assert ids.tolist() == expected[:stops]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("penalty", [0.0, 0.8])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_wide_beam_finds_the_best_of_all(seed, penalty):

@@ -169,7 +169,7 @@ def peak_bytes_of_windows(T, window=20):
 
 
 def test_memory_of_a_window_stays_flat_as_the_sequence_grows(no_collector):
-    peaks = [peak_bytes_of_windows(T) for T in (100, 800)]
+    peaks = [peak_bytes_of_windows(T) for T in (50, 400)]
     assert max(peaks) < 1.5 * min(peaks), peaks  # 8 times the steps; the allocator itself varies by a third
 
 

@@ -132,6 +132,7 @@ def expected():
     return json.loads(TABLE.read_text(encoding="utf-8"))
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_trajectory(name):
     np.testing.assert_allclose(ours(name), expected()["optimizers"][name], rtol=1e-9, atol=1e-9)

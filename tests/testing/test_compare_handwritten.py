@@ -33,6 +33,7 @@ RIGHT = {
 }
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("name", RIGHT)
 @given(D=sizes, H=sizes, N=sizes, T=sizes, seed=st.integers(0, 2**32 - 1))
 def test_the_layers_of_this_package_are_right(name, D, H, N, T, seed):

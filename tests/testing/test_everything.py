@@ -17,6 +17,7 @@ POLICIES = (tr.Full, tr.Chunked, tr.Windowed, tr.Decay, tr.Checkpointed, tr.RTRL
 ESTIMATES = (tr.SnAp, tr.EProp, tr.RFLO, tr.UORO, tr.KroneckerFactored, tr.ForwardGradient)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", st.CELL_NAMES)
 @few
 @given(data=hst.data(), xs=st.sequences(features=D, steps=T))
@@ -65,6 +66,7 @@ def test_dropout(xs, p, seed):
     check_grads(lambda xs: tr.Dropout(p)(xs, np.random.default_rng(seed)), xs)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("cell", cells.CELLS)
 @few
 @given(data=hst.data(), batch=st.sequences(steps=T))
@@ -89,6 +91,7 @@ def test_cross_entropy(logits, batch, masked):
     check_grads(tr.cross_entropy, logits, targets)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", POLICIES)
 @settings(max_examples=3)
 @given(model=st.models(), batch=st.sequences(steps=hst.integers(2, 4)), data=hst.data())

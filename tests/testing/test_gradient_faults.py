@@ -62,6 +62,7 @@ def test_a_wrong_entry_of_a_large_leaf_is_searched_for():
     assert report.leaves[1].hint == "times 2 there: counted twice"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("entry", "size", "full"),
     [((1, 2), 3e-10, True), ((1, 2), 3e-10, "auto"), ((1, 2), 1e-7, False), (..., 3e-10, True), (..., 3e-9, False)],

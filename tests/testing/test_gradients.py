@@ -31,6 +31,7 @@ def test_cells(seed, N, T, kind):
     assert all(leaf.verdict == "ok" for leaf in report.leaves)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 @settings(max_examples=2)
 @given(seed=seeds, T=st.integers(2, 6), kind=st.sampled_from(sorted(CELLS)))
@@ -38,6 +39,7 @@ def test_every_policy_on_cells(policy, seed, T, kind):
     check_grads(cell_of(kind, seed), normal(2, T, 3, seed=seed), seed=seed, truncation=policy)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("policy", [*POLICIES, None], ids=repr)
 def test_every_policy_on_language_models(policy):
     rng = np.random.default_rng(0)
@@ -96,6 +98,7 @@ def test_two_directions_under_a_policy_that_keeps_the_sequence_whole():
     assert check_grads(step, normal(2, 5, 3), start, truncation=tr.Full(), parameters=parameters).ok
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("scale", [0.0, 0.5, -2.0])
 def test_cuts_of_any_scale_are_exact(kind, scale):
@@ -114,6 +117,7 @@ def test_cuts_of_any_scale_are_exact(kind, scale):
     assert any("do not see cuts" in note for note in report.notes) == (kind == "relu")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", CELLS)
 def test_second_order(kind):
     cell = cell_of(kind)

@@ -126,6 +126,7 @@ def examples_to_kill(family, fault, seed_of_draws=0):
     return None
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize(("family", "fault"), FAULTS)
 def test_every_fault_is_found_within_100_examples(family, fault):
     assert examples_to_kill(family, fault) is not None
@@ -136,6 +137,7 @@ def test_half_of_the_faults_are_found_within_three_examples():
     assert statistics.median(counts) <= 3
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_has_no_fault_passes(family):
     check, strategies, _ = FAMILIES[family]

@@ -171,6 +171,7 @@ def test_from_type_knows_tensors_once_registered():
     draw()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("order", ["import hypothesis, tinygrad_rnn", "import tinygrad_rnn, hypothesis"])
 def test_hypothesis_calls_the_entry_point_of_the_project(tmp_path, order):
     """The entry point of pyproject.toml, installed for one process only."""

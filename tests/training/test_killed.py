@@ -108,6 +108,7 @@ def moment(files):
     return "later" if "metrics.jsonl" in files else "in the first epoch"
 
 
+@pytest.mark.nightly
 def test_a_killed_run_ends_with_the_same_bits(tmp_path):
     """All ways run nightly, with more kills."""
     assert len(compared(tmp_path, "drawn cuts", seed=1, kills=2)) == 2

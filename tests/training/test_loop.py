@@ -21,6 +21,7 @@ def small_model(cell="lstm", **settings):
     return tr.RNNLM(5, 4, 4, np.random.default_rng(1), cell=cell, dtype=np.float64, **settings)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @given(clip=st.sampled_from([0.0, 0.1, 100.0]), seed=st.integers(0, 2**32 - 1))
 def test_is_the_plain_loop(cell, clip, seed):
@@ -68,6 +69,7 @@ WITHOUT = {
 }
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("kind", WITHOUT)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_policy_without_passes_of_its_own_makes_an_update_a_window(kind, compiled):
@@ -90,6 +92,7 @@ def test_a_policy_without_passes_of_its_own_makes_an_update_a_window(kind, compi
             np.testing.assert_allclose(other[name], value, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("policy", [tr.Full(), tr.Decay(0.9), tr.Checkpointed(3), tr.Randomized(c=0.1)], ids=repr)
 def test_the_graph_of_a_window_is_all_that_is_held(policy, no_collector):
     """Whatever the length of the pass."""

@@ -10,6 +10,7 @@ import tinygrad_rnn as tr
 from tinygrad_rnn.optim import SGD, Adam, Plateau
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_after_the_update_and_the_run_goes_on_to_the_same_bits(tmp_path, number):
     whole = reader()
@@ -45,6 +46,7 @@ def crashed(at, folder, every=2, **settings):
         reader(tr.Checkpoints(folder, every=every), callbacks=[Crashes()], **settings).fit()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("settings", [{}, {"compile": False}, {"accumulate": 2, "epochs": 6}, {"epoch_updates": 4}])
 def test_a_run_that_crashed_goes_on_to_the_same_bits(tmp_path, settings):
     """In the first epoch, between two, and in a later one; at a checkpoint, and after it."""
@@ -103,6 +105,7 @@ def stopped(tmp_path_factory):
     return expected, folder
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("part", PARTS)
 def test_nothing_that_a_checkpoint_holds_is_there_in_vain(tmp_path, part, stopped):
     expected, folder = stopped

@@ -110,6 +110,7 @@ def text(rng, tokens):
     return " " + " ".join(words) + " \n"  # as the files of the Penn Treebank have it
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "H", "T", "epochs", "full", "factor", "p"),
     [

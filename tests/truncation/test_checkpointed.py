@@ -71,6 +71,7 @@ def test_segments_of_several_steps(segment):
     assert set(calls) == {segment, 45 % segment or segment}
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("window", [1, 3, 10, 100])
 @pytest.mark.parametrize("states", [1, 2, 3, 5, 20])
 @pytest.mark.parametrize("T", [7, 22, 60])
@@ -84,6 +85,7 @@ def test_a_stream_of_unknown_length_takes_few_calls_more(T, states, window):
     assert relative_error(update.gradients["w"], full.gradients["w"]) < 1e-12
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("window", [1, pytest.param(50, marks=pytest.mark.nightly), 300])
 @pytest.mark.parametrize("states", [2, pytest.param(6, marks=pytest.mark.nightly)])
 def test_no_more_states_and_one_graph_are_held(no_collector, states, window):
@@ -140,6 +142,7 @@ def noisy(name, seed, N=2, T=12):
     return cell, xs, es, cell.initial_state(N)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize(
     "policy",

@@ -14,6 +14,7 @@ def gru(T):
     return cell, rng.standard_normal((2, T, 2)), rng.standard_normal((2, T, 3)), cell.initial_state(2)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64])
 @pytest.mark.parametrize("window", [1, 5, 20])
 @pytest.mark.parametrize("every", [None, 7])

@@ -69,6 +69,7 @@ def test_steps_alive(example, policy, most):
     assert example.steps_alive(example.Recaller(np.random.default_rng(0), 0.0), policy, 8) == most
 
 
+@pytest.mark.nightly
 def test_full_learns_the_task_and_a_chunk_that_does_not_reach_back_does_not(example):
     scores = {}
     for name, policy in list(example.policies(12, 0).items())[:2]:

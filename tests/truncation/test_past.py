@@ -53,6 +53,7 @@ class Run:
         return [*found, *([] if last is None else [last.gradients])], self.run.state
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("stop", [3, 8])
 @pytest.mark.parametrize("make", POLICIES, ids=lambda make: repr(make()))
 def test_another_recurrence_goes_on_with_the_same_bits(tmp_path, make, stop):

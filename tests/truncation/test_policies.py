@@ -96,6 +96,7 @@ def credits(cell, xs, es, state):
     ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", CELLS)
 @given(policy=policies(), N=st.integers(1, 3), T=st.integers(1, 7), seed=seeds)
 def test_gradient_is_the_sum_of_mask_times_credit(name, policy, N, T, seed):
@@ -109,6 +110,7 @@ def test_gradient_is_the_sum_of_mask_times_credit(name, policy, N, T, seed):
         assert relative_error(found.gradients[key], expected) < 1e-12, key
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", CELLS)
 @given(policy=policies(), seed=seeds, T=st.integers(1, 8), cuts=st.lists(st.integers(1, 7), max_size=3))
 def test_a_stream_of_windows_of_any_length_is_the_same_sequence(name, policy, seed, T, cuts):
@@ -202,6 +204,7 @@ def test_updates_between_overlapping_windows_use_the_values_that_were_recorded()
     assert second.state == 72
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("policy", "most"),
     [(tr.Chunked(5), 5), (tr.Windowed(6, every=2), 8), (tr.Windowed(4), 5), (tr.Adaptive(0.1, 6, every=2), 8)],
@@ -281,6 +284,7 @@ def test_a_reduction_over_time_that_crosses_windows_goes_into_the_state():
             assert relative_error(found.gradients[key], expected[key]) < 1e-12
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", CELLS)
 @given(every=st.integers(1, 3), seed=seeds, T=st.integers(1, 9))
 def test_adaptive_is_the_mask_of_the_windows_that_it_chose(name, every, seed, T):

@@ -36,6 +36,7 @@ CELLS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", CELLS)
 @settings(max_examples=10)
 @given(N=st.integers(1, 3), T=st.integers(1, 7), seed=st.integers(0, 2**32 - 1))

@@ -55,6 +55,7 @@ def test_the_integer_oracle():
     assert (report.steps, report.batch_size, report.horizon, report.recommended_window) == (6, 1, 5, 1)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_a_language_model_against_plain_numpy(cell):
     model = language_model(cell)
@@ -107,6 +108,7 @@ def test_a_state_can_be_given():
     assert first.profile != other.profile
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("policy", "passes", "forward", "alive"),
     [
@@ -225,6 +227,7 @@ def is_drawn(report, path):
     return path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.nightly
 def test_where_no_policies_are_named_table_and_picture_have_all_that_suit(tmp_path):
     model = tr.RNNLM(9, 5, 5, np.random.default_rng(1), cell="gru", layers=2)
     report = truncation_report(model, IDS, TARGETS, wanted_cosine=0.9, repeats=1)
@@ -283,11 +286,13 @@ def test_a_policy_of_the_users_own():
     assert "\nTaper() " in report.table()
 
 
+@pytest.mark.nightly
 def test_a_picture_of_policies_without_a_known_mask(tmp_path):
     report = truncation_report(language_model(), IDS, TARGETS, [Taper(), tr.Adaptive(0.1, 9)], repeats=1)
     assert is_drawn(report, tmp_path / "report.png")
 
 
+@pytest.mark.nightly
 def test_a_picture_without_trend_and_window(tmp_path):
     row = PolicyCost(tr.Full(), window(1.0), 1, 1, 1, 1.0, 1.0)
     made_up(lowest=(0.5,), policies=(row,)).plot(tmp_path / "report.svg")

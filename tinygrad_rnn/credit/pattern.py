@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine.tape import Array
-from .terms import StepJacobian, Term
+from .terms import StepJacobian, Term, chained
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ class StepPattern:
         """Return the pattern with some of its links, and the others multiplied out."""
         out = self.links & ~links
         immediate = {
-            name: part | _through(out, part.reshape(len(part), -1)).reshape(part.shape)
+            name: part | chained(out, part.reshape(len(part), -1)).reshape(part.shape)
             for name, part in self.immediate.items()
         }
-        return StepPattern(immediate, self.through | _through(out, self.through), links, self.shapes)
+        return StepPattern(immediate, self.through | chained(out, self.through), links, self.shapes)
 
     def spread(self, steps: int | None) -> Pattern:
         """Return the pattern of what is kept of J after some steps; `steps` None: however many.
@@ -137,34 +137,32 @@ class StepPattern:
         return {name: self._spread(first, steps) for name, first in self.immediate.items()}
 
     def _spread(self, first: Array, steps: int | None) -> Array:
-        start = known = first.reshape(len(first), -1)
-        count = 1
+        # Elements that reach the same units at first do so later: one column stands for all of them.
+        start, column_of = _distinct(first.reshape(len(first), -1))
+        known, count = start, 1
         while steps is None or count < steps:
-            wider = start | known | _through(self.through, known | _through(self.links, known))
+            wider = start | known | chained(self.through, known | chained(self.links, known))
             if (wider == known).all():
                 break
             known, count = wider, count + 1
-        return known.reshape(first.shape)
+        return known[:, column_of].reshape(first.shape)
 
     def following(self, kept: Array) -> Array:
         """Return which entries (n, ...) are not kept, but follow from those that are."""
-        return _through(self.links, kept.reshape(len(kept), -1)).reshape(kept.shape) & ~kept
+        return chained(self.links, kept.reshape(len(kept), -1)).reshape(kept.shape) & ~kept
 
     def blocks(self, steps: int | None) -> list[Block]:
         """Return the blocks in which J is kept: elements that reach the same units are a group, equal sizes a block."""
         return [block for name, kept in self.spread(steps).items() for block in self._blocks(name, kept)]
 
     def _blocks(self, name: str, kept: Array) -> list[Block]:
-        n, both = len(kept), np.concatenate([kept, self.following(kept)])
-        columns = both.reshape(2 * n, -1)
-        group_of = np.arange(columns.shape[1]).reshape(kept.shape[1:])
-        sets, which = np.unique(columns, axis=1, return_inverse=True)
-        set_of = np.broadcast_to(which.reshape(-1)[group_of], self.shapes[name]).reshape(-1)
+        sets, which = _distinct(kept.reshape(len(kept), -1))
+        set_of = np.broadcast_to(which.reshape(kept.shape[1:]), self.shapes[name]).reshape(-1)
         order = np.argsort(set_of, kind="stable")
         members = np.split(order, np.cumsum(np.bincount(set_of, minlength=sets.shape[1]))[:-1])
         alike: dict[tuple[int, int, int], list[tuple[Array, Array, Array]]] = {}
-        for column, elements in zip(sets.T, members, strict=True):
-            units, following = np.flatnonzero(column[:n]), np.flatnonzero(column[n:])
+        for column, after, elements in zip(sets.T, self.following(sets).T, members, strict=True):
+            units, following = np.flatnonzero(column), np.flatnonzero(after)
             if len(units):
                 alike.setdefault((len(units), len(following), len(elements)), []).append((units, following, elements))
         found: list[Block] = []
@@ -176,7 +174,14 @@ class StepPattern:
         return found
 
 
-def _through(one: Array, two: Array) -> Array:
-    """Return the product of two boolean matrices, as one of numbers: BLAS knows no booleans."""
-    found: Array = one.astype(np.float32) @ two.astype(np.float32) > 0
-    return found
+def _distinct(columns: Array) -> tuple[Array, Array]:
+    """Return the distinct columns of booleans (n, k), in lexicographic order, and which of them each column is.
+
+    As `np.unique` with an axis, which compares columns entry by entry and takes minutes for those of a large state.
+    """
+    keys = [column.tobytes() for column in np.ascontiguousarray(np.packbits(columns, axis=0).T)]
+    first: dict[bytes, int] = {}
+    for place, key in enumerate(keys):
+        first.setdefault(key, place)
+    number = {key: place for place, key in enumerate(sorted(first))}
+    return columns[:, [first[key] for key in number]], np.array([number[key] for key in keys], int)

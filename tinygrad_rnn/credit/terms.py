@@ -18,6 +18,14 @@ from ..engine.tape import Array, DType
 from ..engine.tensor import Value
 
 
+def chained(one: Array, two: Array) -> Array:
+    """Return the product of two boolean matrices, as one of numbers: BLAS knows no booleans."""
+    rows, inner = np.flatnonzero(one.any(axis=1)), np.flatnonzero(one.any(axis=0))
+    found = np.zeros((one.shape[0], two.shape[1]), bool)
+    found[rows] = one[np.ix_(rows, inner)].astype(np.float32) @ two[inner].astype(np.float32) > 0
+    return found
+
+
 @dataclass(frozen=True)
 class Diagonal:
     """Each element reaches one unit at most.
@@ -113,9 +121,10 @@ class Through:
 
     def pattern(self, K: int) -> Array:
         """Return which derivatives can be other than zero, booleans (K, D)."""
-        support = np.ones(self.matrix.shape, bool) if self.support is None else self.support
-        found: Array = self.after.pattern(K) @ support.T
-        return found
+        reached = self.after.pattern(K)
+        if self.support is None:
+            return np.broadcast_to(reached.any(axis=1, keepdims=True), (K, self.matrix.shape[0]))
+        return chained(reached, self.support.T)
 
     def entries(self, rows: Array, columns: Array) -> Value:
         """Return the derivatives of units `rows` by elements `columns`, which are broadcast: (N, *shape)."""

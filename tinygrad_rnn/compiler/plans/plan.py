@@ -10,7 +10,7 @@ from .explain import Explanation, explain, flops_of
 from .instructions import Instruction, Loop, Slot
 
 
-@dataclass
+@dataclass(repr=False)
 class Plan:
     """A list of calls, and loops of calls, on memory that is laid out in advance.
 
@@ -35,6 +35,10 @@ class Plan:
     programs: dict[int, object] = field(default_factory=dict, init=False)
     place: object = field(default=None, init=False)  # a plan with other instructions is not there
     work: float | None = field(default=None, init=False)
+
+    def __repr__(self) -> str:
+        loops = sum(isinstance(part, Loop) for part in self.instructions)
+        return f"<Plan: {len(self.positions)} instructions, {loops} loops, {self.arena_bytes:,} bytes of arena>"
 
     def flat(self) -> Iterator[tuple[Instruction, Loop | None]]:
         """Yield the instructions, those of a loop once, each with the loop that it is done in.
