@@ -13,7 +13,7 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: train test coverage lock stub test-matrix bench-check docs notebooks results lint types env clean
+.PHONY: train test test-nightly coverage lock stub test-matrix bench-check docs notebooks results lint types env clean
 .DEFAULT_GOAL := test
 
 # What two minutes buy on text that Python itself carries; ARGS="..." adds flags, and changes these.
@@ -25,8 +25,11 @@ train: $(RUN)  ## train a language model
 # One BLAS thread: the tests' products are tiny, and on a busy machine two threads wait for each other.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-test: lint types  ## lint, types, then every test, on all cores
+test: lint types  ## lint, types, then the tests of the day, on all cores
 	OPENBLAS_NUM_THREADS=1 $(PYTEST) $(ARGS)
+
+test-nightly: $(STAMP)  ## what `make test` leaves out: long tests, and all combinations of the rows of a test's tables
+	OPENBLAS_NUM_THREADS=1 $(PYTEST) -m nightly $(ARGS)
 
 # Lines and branches of the package that the tests reach; fails below the floor in pyproject.toml.
 coverage: lint types
